@@ -1,0 +1,65 @@
+# Every target that needs Python packages makes its own environment first, in .venv, from the
+# hash-locked requirements.lock; as long as neither that file nor pyproject.toml changes, it is
+# made once. Another Python: `make test PYTHON=python3.13`.
+
+PYTHON ?= python3
+NOTEBOOKS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MINIMUM := 3.11
+
+# None of the notebooks may hang for ever: nbval notices a dead kernel by this limit only.
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env report test lab bench lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
+
+report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
+	@$(BIN)/python -m simlib.report $(NOTEBOOKS)
+
+# One pytest run over tests, doctests and notebooks: one closing line for all of them.
+test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy simlib
+	$(BIN)/python -m pytest $(NBVAL) $(PYTEST_ARGS)
+
+lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+bench: $(STAMP)  ## measure how fast the engines are here
+	$(BIN)/python tests/benchmarks/run.py
+
+lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/python -m venv build/lock-tool
+	build/lock-tool/bin/python -m pip install --quiet uv
+	build/lock-tool/bin/uv pip compile --no-config --upgrade --universal --generate-hashes \
+	  --no-header --no-annotate --all-extras --python-version $(MINIMUM) --quiet \
+	  --output-file requirements.lock pyproject.toml
+
+clean:  ## remove the environment and everything that was made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find simlib tests notebooks -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+	  -prune -exec rm -rf {} +
+
+# A half-made environment is thrown away: the stamp is the last thing to be written.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "simlib needs Python >= $(MINIMUM), and '$(PYTHON)' was not found: try make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))' || { \
+	  echo "simlib needs Python >= $(MINIMUM), and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): try make PYTHON=python3.12" >&2; exit 1; }
+	@echo "making $(VENV) (once)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)

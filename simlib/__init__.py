@@ -1,0 +1,73 @@
+"""Rehearse a web app's move from polling to WebSocket: simulate, measure, compare, decide.
+
+The names below are the whole public interface. Each is imported when it is first used, so
+``import simlib`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simlib import figures, metrics, notebook, theory
+    from simlib.engines import simulate
+    from simlib.errors import (
+        LedgerError,
+        LiveError,
+        ProtocolError,
+        RunFileError,
+        ScenarioError,
+        SimlibError,
+    )
+    from simlib.live import measure, on_loopback
+    from simlib.run import Ledger, Run
+    from simlib.scenario import Scenario
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Ledger",
+    "LedgerError",
+    "LiveError",
+    "ProtocolError",
+    "Run",
+    "RunFileError",
+    "Scenario",
+    "ScenarioError",
+    "SimlibError",
+    "figures",
+    "measure",
+    "metrics",
+    "notebook",
+    "on_loopback",
+    "simulate",
+    "theory",
+]
+
+_HOMES = {
+    "Ledger": "run",
+    "LedgerError": "errors",
+    "LiveError": "errors",
+    "ProtocolError": "errors",
+    "Run": "run",
+    "RunFileError": "errors",
+    "Scenario": "scenario",
+    "ScenarioError": "errors",
+    "SimlibError": "errors",
+    "measure": "live",
+    "on_loopback": "live",
+    "simulate": "engines",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'simlib' has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(import_module(f"simlib.{_HOMES[name]}"), name)
+    return import_module(f"simlib.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,1 @@
+"""The rules. No clock, no I/O, no generator object: every driver calls the same functions."""

@@ -1,0 +1,426 @@
+"""One client, one event: the only place that knows how a client behaves.
+
+`step` takes a client's row of state, an event and the time; it moves the row on, and returns the
+actions to carry out and at most one deadline. It never sleeps, reads a clock, owns a generator
+or touches a socket: SimPy and asyncio drive the very same function.
+
+How a driver uses it:
+
+1. feed an event: ``actions, deadline_s = step(row, rules, event, now, value)``;
+2. if ``row.view`` moved, book the changes: those from the old view up to ``row.applied_from`` are
+   lost, those from there up to ``row.view`` are delivered now (`record.resolve`);
+3. arm the deadline in place of the one before; when it comes, feed ``DEADLINE``;
+4. carry out the actions, and feed back what comes of them with the exchange number that the row
+   had when the action was asked for; drop what belongs to another exchange.
+
+Versions count changes: version v means "the first v changes of the run". `value` is the version
+that an event carries: what a response, a snapshot or READY has seen, or the number of one pushed
+change.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from simlib.core.draws import Stream, uniform
+from simlib.core.polling import is_stale, next_tick_s, retry_delay_s
+from simlib.core.protocol import (
+    Action,
+    Event,
+    Heartbeat,
+    Pause,
+    State,
+    Transport,
+    transition_table,
+)
+from simlib.core.reconnect import Policy, delay_s
+from simlib.errors import ProtocolError
+
+NEVER_S = math.inf
+_TABLE: list[list[int]] = transition_table().tolist()
+_SETTING_UP = (State.CONNECTING, State.SECURING, State.UPGRADING, State.AUTHENTICATING)
+
+
+class Rules(NamedTuple):
+    """The settings that every client of a run obeys; times in seconds."""
+
+    seed: int
+    replication: int
+    transport: int
+    interval_s: float
+    jitter_frac: float
+    pause_while_dragging: bool
+    pause_while_hidden: bool
+    refetch_on_focus: bool
+    stale_s: float
+    retries: int
+    retry_base_s: float
+    retry_cap_s: float
+    tls: bool
+    push_is_snapshot: bool
+    snapshot_on_open: bool
+    open_timeout_s: float
+    heartbeat: int
+    heartbeat_interval_s: float
+    heartbeat_timeout_s: float
+    reconnect_policy: int
+    reconnect_base_s: float
+    reconnect_cap_s: float
+
+
+class Client:
+    """One client's row of state.
+
+    Attributes
+    ----------
+    number : int
+        The client's address for its draws, and its row in every table.
+    state : State
+    exchange : int
+        The number of the fetch or connection under way.
+    deadline_s : float
+        When the client wants to be woken; `NEVER_S` if not.
+    pauses : Pause
+    failures : int
+        Tries of the present fetch, or attempts since the connection was last open, that failed.
+    due_s : float
+        When the waiting retry falls due, also while a hidden tab holds it back.
+    fetched_s : float
+        When data last arrived.
+    awaiting_pong : bool
+    ticks, backoffs : int
+        Draws taken so far from the jitter and back-off streams.
+    view : int
+        Changes resolved so far: delivered to, or lost for, this client.
+    applied_from : int
+        Of the changes that the last step resolved, the first that was delivered.
+    """
+
+    __slots__ = (
+        "applied_from",
+        "awaiting_pong",
+        "backoffs",
+        "deadline_s",
+        "due_s",
+        "exchange",
+        "failures",
+        "fetched_s",
+        "number",
+        "pauses",
+        "state",
+        "ticks",
+        "view",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state: int = State.ABSENT
+        self.exchange = 0
+        self.deadline_s = NEVER_S
+        self.pauses: int = Pause.NONE
+        self.failures = 0
+        self.due_s = NEVER_S
+        self.fetched_s = -NEVER_S
+        self.awaiting_pong = False
+        self.ticks = 0
+        self.backoffs = 0
+        self.view = 0
+        self.applied_from = 0
+
+
+def step(
+    client: Client, rules: Rules, event: int, now: float, value: int = 0
+) -> tuple[int, float]:
+    """Move one client on by one event.
+
+    Parameters
+    ----------
+    client : Client
+        The row; changed in place.
+    rules : Rules
+    event : Event
+        What happened.
+    now : float
+        When, seconds.
+    value : int, optional
+        The version that the event carries (FETCHED, READY, SNAPSHOT, PUSH), or the version that
+        the client's page starts from (START).
+
+    Returns
+    -------
+    actions : int
+        Bits of `Action`.
+    deadline_s : float
+        When to feed DEADLINE next; `NEVER_S` for no timer. It replaces the one before.
+
+    Raises
+    ------
+    ProtocolError
+        The state does not know the event, which is a driver's mistake.
+    """
+    state = client.state
+    _move(client, event)
+    if event == Event.DEADLINE:
+        client.deadline_s = NEVER_S
+    if event == Event.STOP:
+        actions = _leave(client)
+    elif event == Event.START:
+        actions = _begin(client, rules, now, value)
+    elif Event.DRAG_START <= event <= Event.SHOW:
+        actions = _pause(client, rules, event, now)
+    elif rules.transport == Transport.POLLING:
+        actions = _poll(client, rules, event, now, value)
+    elif state == State.OPEN or event == Event.READY:
+        actions = _listen(client, rules, event, now, value)
+    else:
+        actions = _set_up(client, rules, state, event, now)
+    return actions, client.deadline_s
+
+
+def is_recoverable(client: Client, rules: Rules) -> bool:
+    """Say whether changes that have not reached the client yet can still reach it.
+
+    This is what tells `pending` from `lost` when a client is last seen: a poll or a snapshot
+    brings everything, a pushed delta comes once and only to an open connection.
+
+    Parameters
+    ----------
+    client : Client
+    rules : Rules
+
+    Returns
+    -------
+    bool
+    """
+    if rules.transport == Transport.POLLING:
+        return True
+    if client.state == State.STRANDED:
+        return False
+    return client.state == State.OPEN or rules.snapshot_on_open or rules.push_is_snapshot
+
+
+def _move(client: Client, event: int) -> None:
+    target = _TABLE[client.state][event]
+    if target < 0:
+        raise ProtocolError(
+            f"client {client.number}: event {Event(event).name} is illegal in state "
+            f"{State(client.state).name}"
+        )
+    client.state = target
+
+
+def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
+    client.view = client.applied_from = version
+    if rules.transport == Transport.POLLING:
+        return _fetch(client)
+    return _connect(client, rules, now)
+
+
+def _leave(client: Client) -> int:
+    client.exchange += 1
+    client.deadline_s = NEVER_S
+    return Action.CLOSE
+
+
+def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
+    """Dragging and hiding: two bits, and what their end sets off in a polling client."""
+    if event == Event.DRAG_START:
+        client.pauses |= Pause.DRAGGING
+    elif event == Event.DRAG_END:
+        client.pauses &= ~Pause.DRAGGING
+    elif event == Event.HIDE:
+        client.pauses |= Pause.HIDDEN
+    else:
+        client.pauses &= ~Pause.HIDDEN
+    if rules.transport != Transport.POLLING:
+        return Action.NONE
+
+    if client.state == State.RETRYING and event == Event.SHOW and client.due_s <= now:
+        return _fetch(client)
+    if client.state != State.IDLE:
+        return Action.NONE  # a fetch is under way, and whatever comes up now joins it
+    if event == Event.DRAG_START and rules.pause_while_dragging:
+        client.deadline_s = NEVER_S
+    elif event == Event.DRAG_END and rules.pause_while_dragging:
+        if is_stale(now, client.fetched_s, rules.stale_s):
+            return _fetch(client)
+        _rearm(client, rules, now)
+    elif (
+        event == Event.SHOW
+        and rules.refetch_on_focus
+        and not _is_disabled(client, rules)
+        and is_stale(now, client.fetched_s, rules.stale_s)
+    ):
+        return _fetch(client)
+    return Action.NONE
+
+
+def _poll(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
+    if event == Event.FETCHED or event == Event.UNCHANGED:
+        client.failures = 0
+        client.fetched_s = now
+        if event == Event.FETCHED:
+            _see(client, value)
+        _rearm(client, rules, now)
+    elif event == Event.FAILED:
+        client.failures += 1
+        if client.failures <= rules.retries:
+            client.due_s = now + retry_delay_s(
+                client.failures, rules.retry_base_s, rules.retry_cap_s
+            )
+            client.deadline_s = client.due_s
+        else:
+            _move(client, Event.EXHAUST)
+            client.failures = 0
+            _rearm(client, rules, now)
+    elif event == Event.DEADLINE:
+        hidden = client.pauses & Pause.HIDDEN
+        if client.state == State.RETRYING and hidden:
+            return Action.NONE  # held back until the tab is shown
+        if client.state == State.IDLE and hidden and rules.pause_while_hidden:
+            _rearm(client, rules, now)  # the tick is skipped, the grid goes on
+            return Action.NONE
+        return _fetch(client)
+    return Action.NONE
+
+
+def _fetch(client: Client) -> int:
+    _move(client, Event.FETCH)
+    client.exchange += 1
+    client.deadline_s = NEVER_S
+    return Action.FETCH
+
+
+def _is_disabled(client: Client, rules: Rules) -> bool:
+    return bool(client.pauses & Pause.DRAGGING) and rules.pause_while_dragging
+
+
+def _rearm(client: Client, rules: Rules, now: float) -> None:
+    if _is_disabled(client, rules):
+        client.deadline_s = NEVER_S
+        return
+    u = 0.5
+    if rules.jitter_frac > 0.0:
+        u = uniform(
+            rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.ticks
+        )
+        client.ticks += 1
+    client.deadline_s = next_tick_s(now, rules.interval_s, rules.jitter_frac, u)
+
+
+def _connect(client: Client, rules: Rules, now: float) -> int:
+    _move(client, Event.CONNECT)
+    client.exchange += 1
+    client.deadline_s = now + rules.open_timeout_s
+    return Action.CONNECT
+
+
+def _set_up(client: Client, rules: Rules, state: int, event: int, now: float) -> int:
+    """The stages before OPEN, and the wait between attempts. `state`: before the event."""
+    if event == Event.CONNECTED:
+        if rules.tls:
+            return Action.SECURE
+        _move(client, Event.SECURED)
+        return Action.UPGRADE
+    if event == Event.SECURED:
+        return Action.UPGRADE
+    if event == Event.UPGRADED:
+        return Action.AUTHENTICATE
+    if event == Event.PING:
+        return Action.SEND_PONG
+    if event == Event.REJECTED:
+        client.deadline_s = NEVER_S
+        client.exchange += 1
+        return Action.CLOSE
+    if event == Event.DEADLINE and state == State.WAITING:
+        return _connect(client, rules, now)
+    if event == Event.DEADLINE:
+        _move(client, Event.TIME_OUT)
+    return _back_off(client, rules, now)
+
+
+def _listen(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
+    if event == Event.PUSH or event == Event.SNAPSHOT:
+        if event == Event.PUSH and not rules.push_is_snapshot:
+            _see_one(client, value)
+        else:
+            _see(client, value)
+    elif event == Event.READY:
+        client.failures = 0
+        client.awaiting_pong = False
+        if not rules.snapshot_on_open and not rules.push_is_snapshot:
+            _miss(client, value)
+        _expect_heartbeat(client, rules, now)
+    elif event == Event.PING:
+        _expect_heartbeat(client, rules, now)
+        return Action.SEND_PONG
+    elif event == Event.PONG:
+        client.awaiting_pong = False
+        _expect_heartbeat(client, rules, now)
+    elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
+        if not client.awaiting_pong:
+            client.awaiting_pong = True
+            client.deadline_s = now + rules.heartbeat_timeout_s
+            return Action.SEND_PING
+        _move(client, Event.TIME_OUT)
+        return _back_off(client, rules, now)
+    elif event == Event.DEADLINE:
+        _move(client, Event.TIME_OUT)
+        return _back_off(client, rules, now)
+    else:
+        return _back_off(client, rules, now)
+    return Action.NONE
+
+
+def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
+    """Engine.IO's and websockets' rule: the period counts from the last pong (or ping) heard."""
+    if rules.heartbeat == Heartbeat.CLIENT:
+        client.deadline_s = now + rules.heartbeat_interval_s
+    elif rules.heartbeat == Heartbeat.SERVER:
+        client.deadline_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+    else:
+        client.deadline_s = NEVER_S
+
+
+def _back_off(client: Client, rules: Rules, now: float) -> int:
+    """In WAITING: the connection is gone; wait for the next attempt, or give up."""
+    client.exchange += 1
+    if rules.reconnect_policy == Policy.NONE:
+        _move(client, Event.GIVE_UP)
+        client.deadline_s = NEVER_S
+        return Action.CLOSE
+    u = 0.0
+    if rules.reconnect_policy == Policy.FULL_JITTER:
+        u = uniform(
+            rules.seed, rules.replication, client.number, Stream.BACKOFF, client.backoffs
+        )
+        client.backoffs += 1
+    client.deadline_s = now + delay_s(
+        rules.reconnect_policy,
+        client.failures,
+        rules.reconnect_base_s,
+        rules.reconnect_cap_s,
+        u,
+    )
+    client.failures += 1
+    return Action.CLOSE
+
+
+def _see(client: Client, version: int) -> None:
+    """The whole state up to `version` was shown: every change up to it is delivered."""
+    client.applied_from = client.view
+    client.view = max(client.view, version)
+
+
+def _see_one(client: Client, version: int) -> None:
+    """Change number `version` alone was shown: what lies between was never sent to this client."""
+    if version > client.view:
+        client.applied_from = version - 1
+        client.view = version
+
+
+def _miss(client: Client, version: int) -> None:
+    """The server pushes from `version` on and nothing brings back what came before."""
+    client.view = max(client.view, version)
+    client.applied_from = client.view

@@ -1,0 +1,53 @@
+"""The cadence of a polling client: TanStack Query's arithmetic.
+
+The interval timer is cleared and set again whenever the query's state changes, so the next fetch
+starts one interval after the last one *ended*: the period is interval + fetch time and requests
+never pile up (TanStack Query v5, ``queryObserver.ts``). Retries wait 1, 2, 4 s without jitter
+(``retryer.ts``). A tick while the tab is hidden is skipped, and the grid of ticks goes on.
+"""
+
+from __future__ import annotations
+
+from simlib.core.reconnect import doubled_s
+
+
+def next_tick_s(now: float, interval_s: float, jitter_frac: float, u: float) -> float:
+    """Return when the interval timer that is set at `now` fires.
+
+    Parameters
+    ----------
+    now, interval_s : float
+        Seconds.
+    jitter_frac : float
+        The interval is drawn from interval * U(1 - jitter, 1 + jitter); 0 to 1.
+    u : float
+        A uniform draw on [0, 1); ignored without jitter.
+
+    Examples
+    --------
+    >>> next_tick_s(100.0, 30.0, 0.0, 0.9)
+    130.0
+    """
+    return now + interval_s * (1.0 + jitter_frac * (2.0 * u - 1.0))
+
+
+def retry_delay_s(failures: int, base_s: float, cap_s: float) -> float:
+    """Return the wait before a failed fetch is tried again.
+
+    Examples
+    --------
+    >>> [retry_delay_s(k, 1.0, 30.0) for k in (1, 2, 3)]
+    [1.0, 2.0, 4.0]
+    """
+    return doubled_s(base_s, failures - 1, cap_s)
+
+
+def is_stale(now: float, fetched_s: float, stale_s: float) -> bool:
+    """Say whether data fetched at `fetched_s` may be fetched again (``staleTime``).
+
+    Examples
+    --------
+    >>> is_stale(10.0, 10.0, 0.0), is_stale(12.0, 10.0, 5.0)
+    (True, False)
+    """
+    return now - fetched_s >= stale_s

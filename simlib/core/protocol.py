@@ -1,0 +1,183 @@
+"""States, events, actions and the transition table of one client.
+
+Theory of operation
+-------------------
+Rule 1: whatever moves a client from one state to another stands in `TRANSITIONS`, and nowhere
+else. `client.step` is the only caller. A pair that is missing there is illegal and raises.
+
+Three kinds of events:
+
+* **the user's**: a session starts and stops, a card is dragged, the tab is hidden and shown;
+* **the network's**: a response, a frame, a handshake stage done, a connection gone;
+* **decisions** of the client itself (the last block): what `step` concludes from a deadline or
+  from an event. An event may be followed by at most one decision in the same step. Because
+  a decision is an event like the others, the table stays deterministic: one state and one event
+  give one next state.
+
+The life of a polling client is IDLE -> FETCHING -> IDLE ..., with RETRYING between the tries of
+one fetch. Dragging and a hidden tab are not states: they are two bits beside the state (`Pause`),
+since either can begin and end in any state.
+
+The life of a WebSocket client is CONNECTING (TCP) -> SECURING (TLS) -> UPGRADING (HTTP 101) ->
+AUTHENTICATING -> OPEN. Whatever breaks leads to WAITING, where the reconnect rule decides:
+CONNECT, or GIVE_UP into STRANDED. A rejected token is STRANDED at once: sending it again would
+not help.
+
+Messages belong to an *exchange*: one fetch, or one connection from its first attempt to its end.
+The row's `exchange` number moves on when an exchange starts and when it is broken off; a driver
+drops what arrives for another number, as a closed socket would. So a message never meets a state
+that it was not meant for.
+
+Times: `step` returns one deadline at most. It is the client's only timer; a new one replaces it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class State(IntEnum):
+    """Where a client is in its life."""
+
+    ABSENT = 0
+    IDLE = 1
+    FETCHING = 2
+    RETRYING = 3
+    CONNECTING = 4
+    SECURING = 5
+    UPGRADING = 6
+    AUTHENTICATING = 7
+    OPEN = 8
+    WAITING = 9
+    STRANDED = 10
+    GONE = 11
+
+
+class Event(IntEnum):
+    """What happens to a client; the last block is what it decides."""
+
+    START = 0
+    STOP = 1
+    DRAG_START = 2
+    DRAG_END = 3
+    HIDE = 4
+    SHOW = 5
+    DEADLINE = 6
+    FETCHED = 7
+    UNCHANGED = 8
+    FAILED = 9
+    CONNECTED = 10
+    SECURED = 11
+    UPGRADED = 12
+    READY = 13
+    SNAPSHOT = 14
+    PUSH = 15
+    PING = 16
+    PONG = 17
+    CLOSED = 18
+    REJECTED = 19
+    FETCH = 20
+    EXHAUST = 21
+    CONNECT = 22
+    TIME_OUT = 23
+    GIVE_UP = 24
+
+
+class Action(IntFlag):
+    """What a driver must carry out after a step; several may be set."""
+
+    NONE = 0
+    FETCH = 1
+    CONNECT = 2
+    SECURE = 4
+    UPGRADE = 8
+    AUTHENTICATE = 16
+    SEND_PING = 32
+    SEND_PONG = 64
+    CLOSE = 128
+
+
+class Pause(IntFlag):
+    """Why a client holds back; bits of the row's `pauses`."""
+
+    NONE = 0
+    DRAGGING = 1
+    HIDDEN = 2
+
+
+class Transport(IntEnum):
+    """How changes reach a client."""
+
+    POLLING = 0
+    WEBSOCKET = 1
+
+
+class Heartbeat(IntEnum):
+    """Who sends the pings."""
+
+    NONE = 0
+    SERVER = 1
+    CLIENT = 2
+
+
+_STAYS = (Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW)
+
+
+def _row(stays: tuple[Event, ...] = (), **moves: State) -> dict[Event, State | None]:
+    """One state's row: the user's events leave it where it is (None), `moves` say the rest."""
+    row: dict[Event, State | None] = dict.fromkeys(_STAYS + stays)
+    row[Event.STOP] = State.GONE
+    row.update({Event[name]: target for name, target in moves.items()})
+    return row
+
+
+_SETTING_UP = {"CLOSED": State.WAITING, "TIME_OUT": State.WAITING}
+
+TRANSITIONS: dict[State, dict[Event, State | None]] = {
+    State.ABSENT: {Event.START: State.IDLE},
+    State.IDLE: _row((Event.DEADLINE,), FETCH=State.FETCHING, CONNECT=State.CONNECTING),
+    State.FETCHING: _row(FETCHED=State.IDLE, UNCHANGED=State.IDLE, FAILED=State.RETRYING),
+    State.RETRYING: _row((Event.DEADLINE,), FETCH=State.FETCHING, EXHAUST=State.IDLE),
+    State.CONNECTING: _row((Event.DEADLINE,), CONNECTED=State.SECURING, **_SETTING_UP),
+    State.SECURING: _row((Event.DEADLINE,), SECURED=State.UPGRADING, **_SETTING_UP),
+    State.UPGRADING: _row((Event.DEADLINE,), UPGRADED=State.AUTHENTICATING, **_SETTING_UP),
+    State.AUTHENTICATING: _row(
+        (Event.DEADLINE, Event.PING),
+        READY=State.OPEN,
+        REJECTED=State.STRANDED,
+        **_SETTING_UP,
+    ),
+    State.OPEN: _row(
+        (Event.DEADLINE, Event.SNAPSHOT, Event.PUSH, Event.PING, Event.PONG),
+        CLOSED=State.WAITING,
+        TIME_OUT=State.WAITING,
+    ),
+    State.WAITING: _row((Event.DEADLINE,), CONNECT=State.CONNECTING, GIVE_UP=State.STRANDED),
+    State.STRANDED: _row(),
+    State.GONE: {},
+}
+"""State -> event -> next state; None = stays; a missing pair is illegal."""
+
+
+def transition_table() -> NDArray[np.int8]:
+    """Return `TRANSITIONS` as an array that interpreted and compiled code index alike.
+
+    Returns
+    -------
+    ndarray of int8, shape (len(State), len(Event))
+        The next state, or -1 where the event is illegal.
+
+    Examples
+    --------
+    >>> table = transition_table()
+    >>> State(table[State.OPEN, Event.CLOSED]).name, int(table[State.GONE, Event.PUSH])
+    ('WAITING', -1)
+    """
+    table = np.full((len(State), len(Event)), -1, dtype=np.int8)
+    for state, moves in TRANSITIONS.items():
+        for event, target in moves.items():
+            table[state, event] = state if target is None else target
+    return table

@@ -1,0 +1,108 @@
+"""Who moves time: the engines, behind one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simlib.core.record import Record
+from simlib.errors import ScenarioError
+from simlib.run import Run, make_run, rows_to_keep
+from simlib.scenario import Scenario, compile_workload
+
+ENGINES = ("simpy",)
+_SLICES = 200
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    seed: int = 1,
+    replication: int = 0,
+    engine: str = "simpy",
+    keep: tuple[str, ...] = (),
+    progress: bool = True,
+) -> Run:
+    """Simulate a scenario.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    seed, replication : int, optional
+        In [0, 2**64); the same pair gives the same run, and every scenario on the same pair
+        shares its publish times, sessions and users' habits.
+    engine : str, optional
+        ``"simpy"``, the readable reference.
+    keep : tuple of str, optional
+        Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
+    progress : bool, optional
+        A progress bar on stderr for runs longer than two seconds.
+
+    Returns
+    -------
+    Run
+        Interrupted by Ctrl-C, the run so far, with ``is_complete`` false.
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range, or the engine cannot run the scenario.
+
+    Examples
+    --------
+    >>> scenario = Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=120)
+    >>> run = simulate(scenario, seed=7)
+    >>> ledger = run.ledger
+    >>> ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
+    True
+    """
+    if engine not in ENGINES:
+        raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
+    workload = compile_workload(scenario, seed, replication)
+    rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
+    record = Record(
+        workload.publish_s,
+        workload.start_s,
+        workload.end_s,
+        warm_up_s=scenario.warm_up_s,
+        cool_down_s=scenario.cool_down_s,
+        horizon_s=scenario.horizon_s,
+        bin_s=scenario.bin_s,
+        keep_deliveries="deliveries" in keep,
+        keep_events="events" in keep,
+    )
+    from simlib.engines.simpy_engine import Simulation
+
+    simulation = Simulation(workload, record)
+    end_of_run_s = _run(simulation, scenario.horizon_s, progress)
+    record.end_at(end_of_run_s)
+    simulation.finish()
+    return make_run(
+        scenario,
+        record,
+        start_s=workload.start_s,
+        end_s=workload.end_s,
+        rtt_s=workload.rtt_s,
+        end_of_run_s=end_of_run_s,
+        provenance={
+            "engine": engine,
+            "seed": seed,
+            "replication": replication,
+            "complete": end_of_run_s == scenario.horizon_s,
+            "end_of_run_s": end_of_run_s,
+        },
+    )
+
+
+def _run(simulation: Any, horizon_s: float, progress: bool) -> float:
+    """Let time pass to the horizon, slice by slice; return how far it came."""
+    from tqdm import tqdm
+
+    bar = tqdm(
+        range(1, _SLICES + 1), desc="simulate", unit="slice", delay=2, disable=not progress
+    )
+    try:
+        for k in bar:
+            simulation.run_until(horizon_s if k == _SLICES else horizon_s * k / _SLICES)
+    except KeyboardInterrupt:
+        return float(simulation.clock.now)
+    return horizon_s

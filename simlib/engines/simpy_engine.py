@@ -1,0 +1,521 @@
+"""The reference engine: SimPy processes that move time and carry out what `step` asks for.
+
+Read it as the method section of a paper. Each generator below is one journey through the model:
+a user's session, a poll, the stages of a handshake, a broadcast, a heartbeat. A journey knows
+delays (half a round trip each way, the wait for a worker, the service time) and nothing else:
+what a client does next is `core.client.step`, who is served when is `core.server`, what is counted
+is `core.record`.
+
+Order is (time, sequence of scheduling), SimPy's own. Waits are until absolute times, since
+``now + (t - now)`` is not t in floating point, and a journey takes its first step at once:
+SimPy's ``Process`` puts a hidden event at the same time before the first step and after the last,
+which would let bookkeeping decide ties.
+"""
+
+from __future__ import annotations
+
+import gc
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator
+from heapq import heappush
+from typing import Any
+
+import simpy
+from simpy.events import NORMAL
+
+from simlib.core import record as books
+from simlib.core.client import NEVER_S, Client, is_recoverable, step
+from simlib.core.draws import Stream
+from simlib.core.habits import episode_s
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.record import Amount, Cause, Count, Record
+from simlib.core.server import (
+    SYN_RETRIES,
+    Server,
+    accept,
+    admit,
+    admit_fan_out,
+    service_time_s,
+    syn_retry_s,
+    wait_s,
+)
+from simlib.core.wire import Message
+from simlib.scenario.model import Habit
+from simlib.scenario.workload import Workload
+
+Journey = Generator[simpy.Event, None, Any]
+
+
+class _Traveller:
+    """Resumes a journey when the event that it waits for comes."""
+
+    __slots__ = ("journey",)
+
+    def __init__(self, journey: Journey) -> None:
+        self.journey = journey
+
+    def __call__(self, _event: simpy.Event | None = None) -> None:
+        event = next(self.journey, None)
+        if event is not None:
+            assert event.callbacks is not None
+            event.callbacks.append(self)
+
+
+class Clock(simpy.Environment):
+    """SimPy's environment with absolute waits and journeys that start at once."""
+
+    def at(self, t: float) -> simpy.Event:
+        """Return an event that comes at `t`, seconds."""
+        event = simpy.Event(self)
+        event._ok, event._value = True, None
+        heappush(self._queue, (t, NORMAL, next(self._eid), event))
+        return event
+
+    def start(self, journey: Journey) -> None:
+        """Set a journey going."""
+        _Traveller(journey)()
+
+
+class Simulation:
+    """One run in SimPy's time.
+
+    Parameters
+    ----------
+    workload : Workload
+    record : Record
+        Filled as time goes by.
+    """
+
+    def __init__(self, workload: Workload, record: Record) -> None:
+        self.clock = Clock()
+        self.workload = workload
+        self.rules = workload.rules
+        self.server_rules = workload.server
+        self.record = record
+        self.server = Server(workload.server.workers)
+        self.publish_s: list[float] = workload.publish_s.tolist()
+        self.sizes: list[list[int]] = workload.sizes.tolist()
+        self.half_rtt_s: list[float] = (workload.rtt_s / 2.0).tolist()
+        self.end_s: list[float] = workload.end_s.tolist()
+        clients = len(self.end_s)
+        self.clients = [Client(number) for number in range(clients)]
+        self.armed_s = [NEVER_S] * clients
+        self.timers = [0] * clients
+        # Client side: the open connection, if any, and until when the server keeps an idle one.
+        self.opened_s = [NEVER_S] * clients
+        self.kept_until_s = [-NEVER_S] * clients
+        self.has_upgraded = [False] * clients
+        self.times_opened = [0] * clients
+        self.pings = [0] * clients
+        # Server side: who listens (client -> exchange, in order), which exchanges have ended.
+        self.published = 0
+        self.listeners: dict[int, int] = {}
+        self.sockets: dict[int, int] = {}
+        self.ended = [0] * clients
+
+        self.clock.start(self.publisher())
+        for client, start_s in zip(self.clients, workload.start_s.tolist(), strict=True):
+            self.clock.start(self.session(client, start_s))
+
+    # -- time ------------------------------------------------------------------------------
+
+    def run_until(self, t: float) -> None:
+        """Let everything before `t` happen, seconds."""
+        was_enabled = gc.isenabled()
+        gc.disable()  # nothing here is cyclic, and full collections cost a third of the time
+        try:
+            self.clock.run(until=t)
+        finally:
+            if was_enabled:
+                gc.enable()
+
+    def finish(self) -> None:
+        """Close the books at the present time."""
+        now = self.clock.now
+        for client in self.clients:
+            number = client.number
+            if client.state == State.GONE:
+                continue
+            if client.state != State.ABSENT:
+                books.settle(
+                    self.record, number, client.view, is_recoverable(client, self.rules), now
+                )
+            if self.opened_s[number] < NEVER_S:
+                self.book_end_of_connection(number, now, Cause.OPEN_AT_END)
+
+    # -- one client ------------------------------------------------------------------------
+
+    def feed(self, client: Client, event: Event, value: int = 0) -> None:
+        """One event through the rules, its bookings, its deadline, its actions."""
+        now, number, before = self.clock.now, client.number, client.view
+        actions, deadline_s = step(client, self.rules, event, now, value)
+        if client.view != before:
+            books.resolve(self.record, number, before, client.applied_from, client.view, now)
+        if self.record.keep_events:
+            books.log_event(self.record, now, number, event, client.state, actions)
+        if deadline_s != self.armed_s[number]:
+            self.armed_s[number] = deadline_s
+            self.timers[number] += 1
+            if deadline_s < NEVER_S:
+                self.clock.start(self.deadline(client, deadline_s, self.timers[number]))
+        if actions:
+            self.carry_out(client, event, actions)
+
+    def deadline(self, client: Client, t: float, timer: int) -> Journey:
+        """The client's alarm clock; an alarm that was set anew in the meantime is ignored."""
+        yield self.clock.at(t)
+        if timer == self.timers[client.number]:
+            self.armed_s[client.number] = NEVER_S
+            self.feed(client, Event.DEADLINE)
+
+    def carry_out(self, client: Client, event: Event, actions: int) -> None:
+        exchange = client.exchange
+        if actions & Action.CLOSE:
+            self.hang_up(client, event)
+        if actions & Action.FETCH:
+            self.clock.start(self.poll(client, exchange))
+        if actions & Action.CONNECT:
+            self.clock.start(self.connect(client, exchange))
+        if actions & Action.SECURE:
+            self.clock.start(self.secure(client, exchange))
+        if actions & Action.UPGRADE:
+            self.clock.start(self.upgrade(client, exchange))
+        if actions & Action.AUTHENTICATE:
+            self.clock.start(self.authenticate(client, exchange))
+        if actions & Action.SEND_PING:
+            self.clock.start(self.ping_server(client, exchange))
+        if actions & Action.SEND_PONG:
+            self.send(client.number, Message.PONG_UP)
+
+    def session(self, client: Client, start_s: float) -> Journey:
+        """A user opens the board, works with it, and leaves."""
+        number = client.number
+        yield self.clock.at(start_s)
+        self.feed(client, Event.START, bisect_left(self.publish_s, start_s))
+        if self.workload.drag is not None:
+            streams = (Stream.DRAG_GAP, Stream.DRAG_LENGTH)
+            drag = (Event.DRAG_START, Event.DRAG_END)
+            self.clock.start(self.habit(client, self.workload.drag, streams, drag))
+        if self.workload.hidden is not None:
+            streams = (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH)
+            hide = (Event.HIDE, Event.SHOW)
+            self.clock.start(self.habit(client, self.workload.hidden, streams, hide))
+        if self.end_s[number] < self.record.horizon_s:
+            yield self.clock.at(self.end_s[number])
+            recoverable = is_recoverable(client, self.rules)
+            books.settle(self.record, number, client.view, recoverable, self.clock.now)
+            self.feed(client, Event.STOP)
+
+    def habit(
+        self,
+        client: Client,
+        habit: Habit,
+        streams: tuple[Stream, Stream],
+        events: tuple[Event, Event],
+    ) -> Journey:
+        """The user drags a card, or hides the tab, now and then until the session ends."""
+        number, seed, replication = client.number, self.rules.seed, self.rules.replication
+        t, k = self.clock.now, 0
+        while True:
+            start_s, t = episode_s(
+                seed, replication, number, *streams, k, t, habit.every_s, habit.length_s
+            )
+            k += 1
+            for when, event in zip((start_s, t), events, strict=True):
+                if when >= self.end_s[number]:
+                    return
+                yield self.clock.at(when)
+                self.feed(client, event)
+
+    # -- polling ---------------------------------------------------------------------------
+
+    def poll(self, client: Client, exchange: int) -> Journey:
+        """A poll: a connection if none is kept, the request, the worker, the response."""
+        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        first = self.opened_s[number] == NEVER_S or self.kept_until_s[number] < clock.now
+        if first:
+            if self.opened_s[number] < NEVER_S:
+                self.book_end_of_connection(number, self.kept_until_s[number], Cause.IDLE)
+            if not (yield from self.open_tcp(client, exchange)):
+                if client.exchange == exchange:
+                    self.book_error(number)
+                    self.feed(client, Event.FAILED)
+                return
+            if self.rules.tls:
+                yield clock.at(clock.now + 2.0 * half)
+                if client.exchange != exchange:
+                    return
+                self.send(number, Message.TLS_OPEN)
+            self.book_connection(number)
+        known = client.view if client.fetched_s > -NEVER_S else -1
+        books.count(self.record, Count.POLLS, number, clock.now)
+        self.kept_until_s[number] = NEVER_S
+        self.send(number, self.poll_request(known, first))
+
+        yield clock.at(clock.now + half)
+        if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
+            yield clock.at(clock.now + half)
+            if client.exchange == exchange:
+                self.kept_until_s[number] = clock.now - half + self.server_rules.keep_alive_s
+                self.send(number, Message(Message.POLL_REFUSED - first))
+                self.book_error(number)
+                self.feed(client, Event.FAILED)
+            return
+        done_s = self.serve(self.server_rules.poll_s, client, Stream.POLL_SERVICE, exchange)
+        version = bisect_right(self.publish_s, done_s)
+        yield clock.at(done_s + half)
+        if client.exchange != exchange:
+            return
+        self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
+        if self.workload.etag and version == known:
+            self.send(number, Message(Message.NOT_MODIFIED - first))
+            books.count(self.record, Count.UNCHANGED, number, clock.now)
+            self.feed(client, Event.UNCHANGED)
+        else:
+            self.send(number, Message(Message.POLL_RESPONSE - first))
+            self.feed(client, Event.FETCHED, version)
+
+    def poll_request(self, known: int, first: bool) -> Message:
+        conditional = self.workload.etag and known >= 0
+        return Message((Message.POLL_CONDITIONAL if conditional else Message.POLL_REQUEST) - first)
+
+    # -- WebSocket: the stages before READY --------------------------------------------------
+
+    def open_tcp(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
+        """SYN, listen backlog, SYN-ACK; the kernel repeats a SYN that was dropped."""
+        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        rules = self.server_rules
+        for k in range(SYN_RETRIES + 1):
+            sent_s = clock.now
+            yield clock.at(sent_s + half)
+            service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
+            start_s = accept(self.server, rules, clock.now, service_s)
+            if start_s >= 0.0:
+                books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
+                yield clock.at(clock.now + half)
+                if client.exchange != exchange:
+                    return False
+                self.send(number, Message.TCP_OPEN)
+                return True
+            yield clock.at(sent_s + syn_retry_s(k))
+            if client.exchange != exchange:
+                return False
+        return False
+
+    def connect(self, client: Client, exchange: int) -> Journey:
+        """TCP."""
+        books.count(self.record, Count.ATTEMPTS, client.number, self.clock.now)
+        if (yield from self.open_tcp(client, exchange)):
+            self.feed(client, Event.CONNECTED)
+        elif client.exchange == exchange:
+            self.book_error(client.number)
+            self.feed(client, Event.CLOSED)
+
+    def secure(self, client: Client, exchange: int) -> Journey:
+        """TLS 1.3: one round trip."""
+        yield self.clock.at(self.clock.now + 2.0 * self.half_rtt_s[client.number])
+        if client.exchange == exchange:
+            self.send(client.number, Message.TLS_OPEN)
+            self.feed(client, Event.SECURED)
+
+    def upgrade(self, client: Client, exchange: int) -> Journey:
+        """The HTTP upgrade: 101, or 503 at the connection cap or under too long a queue."""
+        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        rules = self.server_rules
+        self.send(number, Message.UPGRADE_REQUEST)
+        yield clock.at(clock.now + half)
+        refused = wait_s(self.server, clock.now) > rules.shed_wait_s
+        if not refused:
+            yield clock.at(
+                self.serve(rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange)
+            )
+            if self.ended[number] >= exchange:
+                return
+            refused = len(self.sockets) >= rules.max_connections
+        if not refused:
+            self.sockets[number] = exchange
+        yield clock.at(clock.now + half)
+        if client.exchange != exchange:
+            return
+        if refused:
+            self.send(number, Message.UPGRADE_REFUSED)
+            self.book_error(number)
+            self.feed(client, Event.CLOSED)
+            return
+        self.send(number, Message.UPGRADE_RESPONSE)
+        self.send(number, Message.HELLO)
+        self.has_upgraded[number] = True
+        self.feed(client, Event.UPGRADED)
+
+    def authenticate(self, client: Client, exchange: int) -> Journey:
+        """The token up, READY and the snapshot down; from then on the client listens."""
+        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        self.send(number, Message.AUTH)
+        yield clock.at(clock.now + half)
+        authenticate_s = self.server_rules.authenticate_s
+        yield clock.at(
+            self.serve(authenticate_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1)
+        )
+        if self.ended[number] >= exchange:
+            return
+        version = self.published
+        self.listeners[number] = exchange
+        if self.rules.heartbeat == Heartbeat.SERVER:
+            clock.start(self.heartbeats(client, exchange))
+        yield clock.at(clock.now + half)
+        if client.exchange != exchange:
+            return
+        self.send(number, Message.READY)
+        self.book_connection(number)
+        self.feed(client, Event.READY, version)
+        if self.rules.snapshot_on_open:
+            self.send(number, Message.SNAPSHOT)
+            books.count(self.record, Count.MESSAGES, number, clock.now)
+            self.feed(client, Event.SNAPSHOT, version)
+
+    # -- WebSocket: open -----------------------------------------------------------------------
+
+    def publisher(self) -> Journey:
+        """The state changes at the publish times; whoever listens at that moment is told."""
+        rules = self.server_rules
+        for version, t in enumerate(self.publish_s, start=1):
+            yield self.clock.at(t)
+            self.published = version
+            if self.listeners:
+                self.broadcast(version, rules.fan_out_s, rules.send_s)
+
+    def broadcast(self, version: int, fan_out_s: float, send_s: float) -> None:
+        """One worker sends to one listener after the other; each message then travels."""
+        mean_s = fan_out_s + len(self.listeners) * send_s
+        rules = self.server_rules
+        seed, replication = self.rules.seed, self.rules.replication
+        service_s = service_time_s(
+            rules, mean_s, seed, replication, 0, Stream.FAN_OUT_SERVICE, version
+        )
+        stretch = service_s / mean_s if mean_s > 0.0 else 1.0
+        start_s = admit_fan_out(self.server, self.clock.now, service_s)
+        books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
+        for position, (number, exchange) in enumerate(self.listeners.items(), start=1):
+            sent_s = start_s + (fan_out_s + position * send_s) * stretch
+            self.clock.start(self.push(self.clients[number], exchange, version, sent_s))
+
+    def push(self, client: Client, exchange: int, version: int, sent_s: float) -> Journey:
+        """One message of a broadcast."""
+        yield self.clock.at(sent_s + self.half_rtt_s[client.number])
+        if client.exchange == exchange:
+            self.send(client.number, Message.PUSH)
+            books.count(self.record, Count.MESSAGES, client.number, self.clock.now)
+            self.feed(client, Event.PUSH, version)
+
+    def heartbeats(self, client: Client, exchange: int) -> Journey:
+        """The server pings, one interval after the last pong, for as long as the client listens."""
+        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        heartbeat_s, beat = self.server_rules.heartbeat_s, 0
+        while True:
+            yield clock.at(clock.now + self.rules.heartbeat_interval_s)
+            if self.listeners.get(number) != exchange:
+                return
+            sent_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
+            yield clock.at(sent_s + half)
+            if client.exchange != exchange:
+                return
+            self.send(number, Message.PING_DOWN)
+            self.feed(client, Event.PING)
+            yield clock.at(clock.now + half)
+            yield clock.at(
+                self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
+            )
+            beat += 2
+
+    def ping_server(self, client: Client, exchange: int) -> Journey:
+        """The client pings, the server answers."""
+        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        self.send(number, Message.PING_UP)
+        yield clock.at(clock.now + half)
+        heartbeat_s = self.server_rules.heartbeat_s
+        self.pings[number] += 1
+        beat = self.pings[number]
+        done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
+        yield clock.at(done_s + half)
+        if client.exchange == exchange:
+            self.send(number, Message.PONG_DOWN)
+            self.feed(client, Event.PONG)
+
+    # -- ends of connections -------------------------------------------------------------------
+
+    def hang_up(self, client: Client, event: Event) -> None:
+        """The client's side of a connection ends; the server hears of it half a trip later."""
+        number, now = client.number, self.clock.now
+        ended = client.exchange - 1
+        if self.rules.transport == Transport.POLLING:
+            if self.opened_s[number] < NEVER_S:
+                idle = self.kept_until_s[number] < now
+                closed_s = self.kept_until_s[number] if idle else now
+                cause = Cause.IDLE if idle else Cause.SESSION_ENDED
+                self.book_end_of_connection(number, closed_s, cause)
+            return
+        graceful = event == Event.STOP and self.has_upgraded[number]
+        self.has_upgraded[number] = False
+        if event == Event.DEADLINE:
+            self.book_error(number)
+            self.book_end_of_connection(number, now, Cause.TIMED_OUT)
+        elif event == Event.STOP:
+            self.book_end_of_connection(number, now, Cause.SESSION_ENDED)
+        else:
+            self.book_end_of_connection(number, now, Cause.CLOSED_BY_SERVER)
+        self.clock.start(self.farewell(number, ended, graceful))
+
+    def farewell(self, number: int, ended: int, graceful: bool) -> Journey:
+        """A close frame and its echo, or just the end of the connection."""
+        clock, half = self.clock, self.half_rtt_s[number]
+        if graceful:
+            self.send(number, Message.CLOSE_UP)
+        yield clock.at(clock.now + half)
+        self.ended[number] = max(self.ended[number], ended)
+        if self.listeners.get(number, ended + 1) <= ended:
+            del self.listeners[number]
+        if self.sockets.get(number, ended + 1) <= ended:
+            del self.sockets[number]
+        if graceful:
+            yield clock.at(clock.now + half)
+            self.send(number, Message.CLOSE_DOWN)
+
+    # -- bookings ------------------------------------------------------------------------------
+
+    def send(self, number: int, message: Message) -> None:
+        up, down = self.sizes[message]
+        books.add_bytes(self.record, number, self.clock.now, up, down)
+
+    def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
+        rules = self.rules
+        return service_time_s(
+            self.server_rules, mean_s, rules.seed, rules.replication, client.number, stream, k
+        )
+
+    def serve(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
+        """Queue a job that has just arrived; return when it is done."""
+        service_s = self.draw_s(mean_s, client, stream, k)
+        start_s = admit(self.server, self.clock.now, service_s)
+        books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
+        return start_s + service_s
+
+    def book_error(self, number: int) -> None:
+        books.count(self.record, Count.ERRORS, number, self.clock.now)
+
+    def book_connection(self, number: int) -> None:
+        now = self.clock.now
+        books.count(self.record, Count.CONNECTIONS, number, now)
+        if self.times_opened[number]:
+            books.count(self.record, Count.RECONNECTS, number, now)
+        self.times_opened[number] += 1
+        self.opened_s[number] = now
+
+    def book_end_of_connection(self, number: int, closed_s: float, cause: Cause) -> None:
+        opened_s = self.opened_s[number]
+        if opened_s == NEVER_S:
+            return
+        self.opened_s[number] = NEVER_S
+        books.close_connection(self.record, number, opened_s, closed_s, cause)
+        if cause != Cause.OPEN_AT_END:
+            up, down = self.sizes[Message.TCP_CLOSE]
+            books.add_bytes(self.record, number, closed_s, up, down)

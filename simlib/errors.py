@@ -1,0 +1,68 @@
+"""What can go wrong, in one tree.
+
+::
+
+    SimlibError
+    ├── ScenarioError   the caller's scenario is wrong: says path, value and rule
+    ├── ProtocolError   a driver fed an event that the state does not know: a bug in a driver
+    ├── LedgerError     a run's books do not balance: a bug in a rule or a driver
+    ├── RunFileError    a saved run cannot be read back
+    └── LiveError       the live lab could not do its work: a process died, a port was taken
+
+The first is the user's to mend, the next two are ours, the last two are the world's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SimlibError(Exception):
+    """The root of every error that simlib raises on purpose."""
+
+
+class ScenarioError(SimlibError, ValueError):
+    """A scenario, or an argument beside it, that cannot be run as it stands.
+
+    Parameters
+    ----------
+    path : str
+        Where: the dotted path of the field, such as ``reconnect.cap_s``, or a file's name.
+    value : object
+        What was given.
+    rule : str
+        What would be right, such as ``must be >= base_s (0.5)``.
+    others : int, optional
+        How many further problems the same scenario has.
+
+    Examples
+    --------
+    >>> print(ScenarioError("reconnect.cap_s", 0.1, "must be >= base_s (0.5)"))
+    reconnect.cap_s: must be >= base_s (0.5), got 0.1
+    """
+
+    def __init__(self, path: str, value: Any, rule: str, *, others: int = 0) -> None:
+        self.path = path
+        self.value = value
+        self.rule = rule
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        tail = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+        super().__init__(f"{path}: {rule}, got {shown}{tail}")
+
+
+class ProtocolError(SimlibError):
+    """A driver fed a client an event that its state does not allow."""
+
+
+class LedgerError(SimlibError):
+    """delivered + lost + pending differs from eligible: no result may be shown."""
+
+
+class RunFileError(SimlibError):
+    """A saved run that is missing, incomplete or written by something else."""
+
+
+class LiveError(SimlibError):
+    """The live lab could not do its work; nothing of it is left running."""

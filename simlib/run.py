@@ -1,0 +1,397 @@
+"""One run's result: columns of arrays with their provenance, read as tidy pandas tables.
+
+Simulated and measured runs are the same kind of thing: both are made from a `core.record.Record`,
+so they have the same tables, columns and units.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simlib.core.protocol import Action, Event, State
+from simlib.core.record import Amount, Cause, Count, Record, bucket_edges_s, check, spread
+from simlib.errors import RunFileError, ScenarioError
+from simlib.scenario import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Columns = dict[str, NDArray[Any]]
+
+ALWAYS = ("timeline", "clients", "latency", "connections")
+ON_REQUEST = ("deliveries", "events")
+MAX_ROWS = 20_000_000
+_PROVENANCE = b"simlib.provenance"
+
+
+class Ledger(NamedTuple):
+    """What became of every change for every client that was present when it was published.
+
+    ``delivered + lost + pending == eligible`` in every run. `superseded` counts, among the
+    delivered, those that a later change in the same snapshot hid from the user's eyes.
+    """
+
+    eligible: int
+    delivered: int
+    lost: int
+    pending: int
+    superseded: int
+
+
+class Run:
+    """The result of one simulated or measured run.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What was run.
+    provenance : dict
+        Scenario hash, seed, replication, engine, versions and what else a reader needs to make
+        the run again.
+    tables : dict of str to dict of str to ndarray
+        Columns of each table, see `frame`.
+
+    Attributes
+    ----------
+    scenario, provenance
+        As given.
+    """
+
+    def __init__(
+        self, scenario: Scenario, provenance: dict[str, Any], tables: dict[str, Columns]
+    ) -> None:
+        self.scenario = scenario
+        self.provenance = provenance
+        self._tables = tables
+
+    def __repr__(self) -> str:
+        where = self.provenance["engine"]
+        return (
+            f"<Run {self.scenario.name} {self.scenario.transport} by {where}, "
+            f"seed {self.provenance['seed']}, replication {self.provenance['replication']}>"
+        )
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return one table.
+
+        Parameters
+        ----------
+        name : str
+            ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
+            what happened in the bin (polls, unchanged, messages pushed, attempts, connections,
+            reconnects, errors, fallbacks, delivered, lost, superseded, up_bytes, down_bytes), and
+            ``latency_sum_s`` (over the delivered), ``connection_count`` and ``present_count``
+            (means over the bin) and ``utilisation`` (busy fraction of the workers).
+
+            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger and the
+            same counts.
+
+            ``latency``: a row per latency bucket that holds something: ``low_s``, ``high_s``,
+            ``count``; publish to apply.
+
+            ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
+            ``cause``.
+
+            ``deliveries`` (on request): ``client``, ``version``, ``published_s``, ``applied_s``,
+            ``latency_s``.
+
+            ``events`` (on request): ``t_s``, ``client``, ``event``, ``state`` (after),
+            ``actions``.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ScenarioError
+            No such table, or one that was not asked for when the run was made.
+        """
+        import pandas as pd
+
+        if name not in self._tables:
+            known = ", ".join(self._tables)
+            rule = f"must be one of {known}"
+            if name in ON_REQUEST:
+                rule = f'must be asked for when the run is made: keep=("{name}",)'
+            raise ScenarioError("frame", name, rule)
+        return pd.DataFrame(self._tables[name])
+
+    @property
+    def ledger(self) -> Ledger:
+        """The whole run's ledger."""
+        clients = self._tables["clients"]
+        return Ledger(*(int(clients[name].sum()) for name in Ledger._fields))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run reached its horizon; an interrupted run keeps what it had."""
+        return bool(self.provenance["complete"])
+
+    def latency_quantiles(self, q: ArrayLike) -> NDArray[np.float64]:
+        """Return quantiles of the publish-to-apply latency.
+
+        Parameters
+        ----------
+        q : float or array of float
+            Each in [0, 1].
+
+        Returns
+        -------
+        ndarray of float64
+            Seconds, of the shape of `q`; linear within a bucket, so within 0.8 % of the exact
+            order statistic. NaN if nothing was delivered.
+
+        Raises
+        ------
+        ScenarioError
+            A quantile outside [0, 1].
+        """
+        levels = np.asarray(q, dtype=np.float64)
+        if not ((levels >= 0) & (levels <= 1)).all():
+            raise ScenarioError("q", q, "must be in [0, 1]")
+        table = self._tables["latency"]
+        total = int(table["count"].sum())
+        if total == 0:
+            return np.full(levels.shape, np.nan)
+        reached = np.cumsum(table["count"])
+        bucket = np.minimum(
+            np.searchsorted(reached, levels * total, "left"), len(reached) - 1
+        )
+        inside = (levels * total - (reached - table["count"])[bucket]) / table["count"][bucket]
+        low, high = table["low_s"][bucket], table["high_s"][bucket]
+        return np.asarray(low + (high - low) * inside)
+
+    def summary(self) -> pd.DataFrame:
+        """Return the table to read first: a row per transport and cohort, see `metrics.summary`."""
+        from simlib import metrics
+
+        return metrics.summary(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the run as a folder of Parquet files, each with the provenance inside.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder; an older run there is replaced once the new one is complete.
+
+        Returns
+        -------
+        Path
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = json.dumps({"scenario": self.scenario.dump(), **self.provenance})
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simlib-") as scratch:
+            fresh = Path(scratch) / "run"
+            fresh.mkdir()
+            for name, columns in self._tables.items():
+                table = pa.table(columns).replace_schema_metadata({_PROVENANCE: head.encode()})
+                parquet.write_table(table, fresh / f"{name}.parquet")
+            if path.exists():
+                path.rename(Path(scratch) / "old")
+            fresh.rename(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Read a run that `save` wrote.
+
+        Raises
+        ------
+        RunFileError
+            The folder is missing or incomplete, or was not written by simlib.
+        """
+        import tomllib
+
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = Path(path)
+        tables: dict[str, Columns] = {}
+        head: dict[str, Any] = {}
+        for name in (*ALWAYS, *ON_REQUEST):
+            file = path / f"{name}.parquet"
+            if not file.exists():
+                if name in ALWAYS:
+                    raise RunFileError(f"{path}: no {file.name}: not a complete saved run")
+                continue
+            try:
+                table = parquet.read_table(file)
+                head = json.loads((table.schema.metadata or {})[_PROVENANCE])
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                raise RunFileError(f"{file}: not written by simlib ({error})") from None
+            tables[name] = {
+                column: table[column].to_numpy() for column in table.column_names
+            }
+        scenario = Scenario(**tomllib.loads(head.pop("scenario")))
+        return cls(scenario, head, tables)
+
+
+def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
+    """Check a `keep` argument before a run: known names, and not more rows than memory bears.
+
+    Raises
+    ------
+    ScenarioError
+    """
+    for name in keep:
+        if name not in ON_REQUEST:
+            raise ScenarioError("keep", name, f"must be among {', '.join(ON_REQUEST)}")
+    rows = changes * clients
+    if keep and rows > MAX_ROWS:
+        raise ScenarioError(
+            "keep", keep, f"must be empty for {rows} client-changes (at most {MAX_ROWS})"
+        )
+
+
+def make_run(
+    scenario: Scenario,
+    record: Record,
+    *,
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    rtt_s: NDArray[np.float64],
+    end_of_run_s: float,
+    provenance: dict[str, Any],
+) -> Run:
+    """Make a run of a filled record, after its ledger has been checked.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    record : Record
+    start_s, end_s, rtt_s : ndarray of float64, shape (clients,)
+    end_of_run_s : float
+        The horizon, or when the run was interrupted, seconds.
+    provenance : dict
+        What the driver adds: engine, seed, replication, complete, ...
+
+    Raises
+    ------
+    LedgerError
+        The ledger does not balance.
+    """
+    check(record)
+    for start, end in zip(start_s.tolist(), end_s.tolist(), strict=True):
+        spread(record, Amount.PRESENT_S, start, min(end, end_of_run_s))
+    tables: dict[str, Columns] = {
+        "timeline": _timeline(scenario, record, end_of_run_s),
+        "clients": _clients(scenario, record, start_s, end_s, rtt_s),
+        "latency": _latency(record),
+        "connections": _rows(
+            record.connections, {"client": int, "opened_s": float, "closed_s": float, "cause": Cause}
+        ),
+    }
+    if record.keep_deliveries:
+        columns = {"client": int, "version": int, "published_s": float, "applied_s": float}
+        table = _rows(record.deliveries, columns)
+        table["latency_s"] = table["applied_s"] - table["published_s"]
+        tables["deliveries"] = table
+    if record.keep_events:
+        columns = {"t_s": float, "client": int, "event": Event, "state": State, "actions": Action}
+        tables["events"] = _rows(record.events, columns)
+    return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
+
+
+def _counts(counts: NDArray[np.int64]) -> Columns:
+    return {what.name.lower(): counts[:, what].copy() for what in Count}
+
+
+def _labels(scenario: Scenario, rows: int) -> Columns:
+    return {
+        "cohort": np.full(rows, "all", dtype=object),
+        "transport": np.full(rows, scenario.transport, dtype=object),
+    }
+
+
+def _timeline(scenario: Scenario, record: Record, end_of_run_s: float) -> Columns:
+    bins = len(record.bins)
+    t_s = np.arange(bins) * record.bin_s
+    width_s = np.clip(end_of_run_s - t_s, 0.0, record.bin_s)
+    width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(width_s[:, None] > 0, record.amounts / width_s[:, None], 0.0)
+    return {
+        "t_s": t_s,
+        "width_s": width_s,
+        **_labels(scenario, bins),
+        **_counts(record.bins),
+        "latency_sum_s": record.amounts[:, Amount.LATENCY_S].copy(),
+        "connection_count": mean[:, Amount.CONNECTED_S],
+        "present_count": mean[:, Amount.PRESENT_S],
+        "utilisation": mean[:, Amount.BUSY_S] / scenario.server.workers,
+    }
+
+
+def _clients(
+    scenario: Scenario,
+    record: Record,
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    rtt_s: NDArray[np.float64],
+) -> Columns:
+    clients = len(start_s)
+    return {
+        "client": np.arange(clients),
+        **_labels(scenario, clients),
+        "start_s": start_s,
+        "end_s": end_s,
+        "rtt_s": rtt_s,
+        "eligible": record.eligible,
+        "pending": record.pending.copy(),
+        **_counts(record.clients),
+    }
+
+
+def _latency(record: Record) -> Columns:
+    edges_s = bucket_edges_s()
+    held = np.flatnonzero(record.histogram)
+    high_s = edges_s[held + 1]
+    if len(held):
+        high_s[-1] = min(high_s[-1], max(record.latency_max_s, edges_s[held[-1]]))
+    return {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[held]}
+
+
+def _rows(rows: list[tuple[Any, ...]], columns: dict[str, Any]) -> Columns:
+    """Rows to columns; an enum's column holds its members' names."""
+    table: Columns = {}
+    for index, (name, kind) in enumerate(columns.items()):
+        values = [row[index] for row in rows]
+        if kind in (int, float):
+            table[name] = np.array(values, dtype=kind)
+        else:
+            names = {value: _name(kind, value) for value in set(values)}
+            table[name] = np.array([names[value] for value in values], dtype=object)
+    return table
+
+
+def _name(kind: Any, value: int) -> str:
+    name = kind(value).name
+    return (name or "none").lower()
+
+
+def _versions() -> dict[str, Any]:
+    packages = ("simlib", "simpy", "numpy", "websockets", "aiohttp")
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version_of(package) for package in packages},
+        },
+        "platform": sys.platform,
+    }
+
+

@@ -1,0 +1,527 @@
+"""A scenario: everything that a run depends on but its seed.
+
+Frozen pydantic models, strict: a wrong type, an unknown key or a contradiction is an error that
+names path, value and rule. TOML in, TOML out; `Scenario.replace` makes the next one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from simlib.core.wire import WireSpec, message_sizes
+from simlib.errors import ScenarioError
+from simlib.scenario.units import Bytes, Seconds
+
+MAX_CLIENTS = 100_000_000
+MAX_CHANGES = 20_000_000
+MAX_BINS = 1_000_000
+
+_LONGEST_S = 10 * 365 * 86400.0
+Positive = Annotated[Seconds, Field(gt=0, le=_LONGEST_S)]
+NotNegative = Annotated[Seconds, Field(ge=0, le=_LONGEST_S)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
+Size = Annotated[Bytes, Field(gt=0, le=2**30)]
+Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
+
+
+class _Rule(ValueError):
+    """A cross-field rule that does not hold: which field, its value, the rule."""
+
+    def __init__(self, path: str, value: Any, rule: str) -> None:
+        self.path, self.value, self.rule = path, value, rule
+        super().__init__(rule)
+
+
+class _Part(pydantic.BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def _at_least(part: _Part, upper: str, lower: str) -> None:
+    high, low = getattr(part, upper), getattr(part, lower)
+    if high < low:
+        raise _Rule(upper, high, f"must be >= {lower} ({low:g})")
+
+
+class Sessions(_Part):
+    """Clients that come and go, beside those present from the start."""
+
+    arrivals_per_s: Rate
+    """Rate of the Poisson stream of new sessions, per second."""
+    length_s: Positive
+    """Mean session length, seconds; for every session, those from the start too."""
+    length: Literal["exponential", "constant"] = "exponential"
+    """Distribution of the session length."""
+
+
+class Updates(_Part):
+    """The stream of changes to the server's state; every change concerns everybody."""
+
+    kind: Literal["poisson", "bursts", "trace"] = "poisson"
+    """Independent changes, bursts of changes, or times read from a file."""
+    rate_per_s: Rate | None = None
+    """Changes (poisson) or bursts (bursts) per second."""
+    burst_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Changes in a burst."""
+    burst_gap_s: NotNegative | None = None
+    """Time between the changes of a burst, seconds."""
+    trace: str | None = None
+    """CSV file with a column ``publish_s``, ascending; relative to the scenario's file."""
+    delta_bytes: Size = 105
+    """JSON of one change, bytes."""
+    snapshot_bytes: Size = 5304
+    """JSON of the whole board, bytes."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        needed = {
+            "poisson": {"rate_per_s"},
+            "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
+            "trace": {"trace"},
+        }[self.kind]
+        for name in ("rate_per_s", "burst_size", "burst_gap_s", "trace"):
+            given = getattr(self, name)
+            if name in needed and given is None:
+                raise _Rule(name, None, f'must be given when kind is "{self.kind}"')
+            if name not in needed and given is not None:
+                raise _Rule(name, given, f'has no meaning when kind is "{self.kind}"')
+        return self
+
+
+class Polling(_Part):
+    """The polling client, by TanStack Query's rule."""
+
+    interval_s: Positive = 30.0
+    """``refetchInterval``, seconds, counted from the end of the last fetch."""
+    jitter_frac: Fraction = 0.0
+    """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
+    pause_while_dragging: bool = True
+    """No fetch while a card is dragged, one at once at the drop."""
+    pause_while_hidden: bool = True
+    """Ticks are skipped while the tab is hidden (``refetchIntervalInBackground`` false)."""
+    refetch_on_focus: bool = True
+    """One fetch at once when the tab is shown (``refetchOnWindowFocus``)."""
+    stale_s: NotNegative = 0.0
+    """``staleTime``, seconds: younger data is not fetched again at a drop or on focus."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    """Further tries of a failed fetch."""
+    retry_base_s: Positive = 1.0
+    """Wait before the first retry, seconds; doubles each time."""
+    retry_cap_s: Positive = 30.0
+    """Longest wait before a retry, seconds."""
+    etag: bool = False
+    """Conditional requests: an unchanged board is answered 304 without a body."""
+
+    @pydantic.model_validator(mode="after")
+    def _cap_above_base(self) -> Self:
+        _at_least(self, "retry_cap_s", "retry_base_s")
+        return self
+
+
+class WebSocket(_Part):
+    """The WebSocket client."""
+
+    push: Literal["delta", "snapshot"] = "delta"
+    """A push carries the one change, or the whole board."""
+    snapshot_on_open: bool = True
+    """The server sends the whole board after authentication."""
+    open_timeout_s: Positive = 20.0
+    """Longest time from the start of an attempt to READY, seconds."""
+
+
+class HeartbeatRules(_Part):
+    """Pings on an idle WebSocket."""
+
+    direction: Literal["server", "client", "none"] = "server"
+    """Who pings."""
+    interval_s: Positive = 30.0
+    """From the last pong to the next ping, seconds."""
+    timeout_s: Positive = 20.0
+    """Silence after which the path counts as dead, seconds."""
+
+
+class Reconnect(_Part):
+    """What a WebSocket client does after a lost connection."""
+
+    policy: Literal["none", "fixed", "full_jitter"] = "full_jitter"
+    """Give up, wait `base_s`, or wait U(0, min(cap, base * 2**k))."""
+    base_s: Positive = 1.0
+    """First delay or its ceiling, seconds."""
+    cap_s: Positive = 30.0
+    """Largest ceiling, seconds."""
+
+    @pydantic.model_validator(mode="after")
+    def _cap_above_base(self) -> Self:
+        _at_least(self, "cap_s", "base_s")
+        return self
+
+
+class Habit(_Part):
+    """Something that users do now and then, such as dragging a card."""
+
+    every_s: Positive
+    """Mean time from the end of one to the start of the next, seconds; exponential."""
+    length_s: Positive
+    """Mean duration, seconds; exponential."""
+
+
+class Network(_Part):
+    """The path between a client and the server."""
+
+    rtt_s: NotNegative = 0.04
+    """Round-trip time without queueing, seconds: the median over clients."""
+    rtt_spread: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Standard deviation of log(RTT) over clients."""
+    tls: bool = True
+    """One more round trip for each new connection."""
+
+
+class ServerSettings(_Part):
+    """One node: its workers and what each job costs them."""
+
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Workers that serve jobs in order; an event loop is one."""
+    service: Literal["constant", "exponential"] = "constant"
+    """Distribution of the service times below, which are means."""
+    accept_s: NotNegative = 20e-6
+    """Accepting one TCP connection, seconds."""
+    poll_s: NotNegative = 1e-3
+    """Answering one poll, seconds."""
+    handshake_s: NotNegative = 0.4e-3
+    """Answering one upgrade (and its TLS), seconds."""
+    authenticate_s: NotNegative = 0.2e-3
+    """Checking one token, and sending READY and the snapshot, seconds."""
+    fan_out_s: NotNegative = 50e-6
+    """Starting one broadcast, seconds."""
+    send_s: NotNegative = 10e-6
+    """Each send of a broadcast, seconds."""
+    heartbeat_s: NotNegative = 10e-6
+    """One ping or pong, seconds."""
+    max_connections: Counting = 20_000
+    """Open WebSocket connections; a further upgrade is answered 503."""
+    backlog: Counting = 4096
+    """TCP connections waiting to be accepted; a further SYN is dropped."""
+    keep_alive_s: NotNegative = 75.0
+    """Idle HTTP connections are closed after this, seconds."""
+    shed_wait_s: Positive | None = None
+    """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
+
+
+class Wire(_Part):
+    """What the bytes look like."""
+
+    http: Literal["1.1", "2"] = "1.1"
+    """HTTP version of the poll."""
+    http_client: Literal["chromium", "aiohttp"] = "chromium"
+    """Whose request heads a poll has."""
+    websocket_client: Literal["chromium", "websockets"] = "chromium"
+    """Whose request heads an upgrade has."""
+    envelope: Literal["native", "socketio", "sockjs"] = "native"
+    """Framing of messages inside the WebSocket."""
+    host: Annotated[str, Field(min_length=1, max_length=253)] = "app.example.com"
+    """Host header."""
+    token_bytes: Annotated[Bytes, Field(ge=120, le=8192)] = 201
+    """Length of the JSON Web Token, bytes."""
+    deflate_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """permessage-deflate: compressed over plain size; 1 = off."""
+    count: Literal["payload", "tls", "ip"] = "payload"
+    """Layer at which bytes are counted: TCP payload, with TLS records, with TCP/IP headers."""
+
+
+class Scenario(_Part):
+    """One board, its clients, their transport and the server.
+
+    Examples
+    --------
+    >>> scenario = Scenario(updates={"rate_per_s": 0.1}, clients=50)
+    >>> scenario.replace({"polling.interval_s": "1 min"}).polling.interval_s
+    60.0
+    >>> scenario.replace(clients=-1)
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: clients: must be >= 0, got -1
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = "scenario"
+    """What this is, for tables and titles."""
+    transport: Literal["polling", "websocket"] = "polling"
+    """How changes reach the clients."""
+    clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
+    """Clients present from the start."""
+    ramp_s: NotNegative = 30.0
+    """Clients present from the start begin their sessions uniformly over this time, seconds."""
+    horizon_s: Positive = 600.0
+    """Length of the run, seconds."""
+    warm_up_s: NotNegative = 0.0
+    """Changes published before this are not in the ledger, seconds."""
+    cool_down_s: NotNegative = 0.0
+    """Changes published within this time of the horizon are not in the ledger, seconds; a poll
+    interval or more keeps late changes from counting only where they came through quickly."""
+    bin_s: Positive = 1.0
+    """Width of the timeline's bins, seconds."""
+    updates: Updates
+    sessions: Sessions | None = None
+    polling: Polling = Polling()
+    websocket: WebSocket = WebSocket()
+    heartbeat: HeartbeatRules = HeartbeatRules()
+    reconnect: Reconnect = Reconnect()
+    drag: Habit | None = None
+    """Dragging a card; absent: never."""
+    hidden: Habit | None = None
+    """Hiding the tab; absent: never."""
+    network: Network = Network()
+    server: ServerSettings = ServerSettings()
+    wire: Wire = Wire()
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise _scenario_error(error) from None
+
+    @pydantic.model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        counted_until_s = self.horizon_s - self.cool_down_s
+        if self.cool_down_s and self.warm_up_s >= counted_until_s:
+            rule = f"must be < horizon_s - cool_down_s ({counted_until_s:g})"
+            raise _Rule("warm_up_s", self.warm_up_s, rule)
+        if self.warm_up_s >= self.horizon_s:
+            raise _Rule(
+                "warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})"
+            )
+        if self.ramp_s > self.horizon_s:
+            raise _Rule("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
+        if self.horizon_s / self.bin_s > MAX_BINS:
+            raise _Rule(
+                "bin_s", self.bin_s, f"must be >= horizon_s / {MAX_BINS} to keep the timeline small"
+            )
+        if self.clients == 0 and self.sessions is None:
+            raise _Rule("clients", 0, "must be >= 1 when there are no [sessions]")
+        if self.wire.count == "tls" and not self.network.tls:
+            raise _Rule("wire.count", "tls", "must not be tls when network.tls is false")
+        self._check_sizes()
+        self._check_amounts()
+        return self
+
+    def _check_sizes(self) -> None:
+        try:
+            message_sizes(self.wire_spec())
+        except ScenarioError as error:
+            name = error.path.rpartition(".")[2]
+            path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
+            raise _Rule(path, error.value, error.rule) from None
+
+    def _check_amounts(self) -> None:
+        per_event = self.updates.burst_size or 1
+        changes = (self.updates.rate_per_s or 0.0) * per_event * self.horizon_s
+        if changes > MAX_CHANGES:
+            raise _Rule(
+                "updates.rate_per_s",
+                self.updates.rate_per_s,
+                f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
+            )
+        if self.sessions is not None:
+            arrivals = self.sessions.arrivals_per_s * self.horizon_s
+            if arrivals > MAX_CLIENTS:
+                raise _Rule(
+                    "sessions.arrivals_per_s",
+                    self.sessions.arrivals_per_s,
+                    f"must keep the sessions of a run below {MAX_CLIENTS} (here {arrivals:.3g})",
+                )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Scenario:
+        """Read a scenario from a TOML file.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        Scenario
+
+        Raises
+        ------
+        ScenarioError
+            The file is missing or is not TOML, or what it says cannot be run.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ScenarioError(path.name, str(path), "must be an existing TOML file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ScenarioError(
+                path.name, str(path), f"must be a readable text file ({error})"
+            ) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
+        scenario = cls(**values)
+        scenario._folder = path.parent
+        return scenario
+
+    def dump(self) -> str:
+        """Return the scenario as TOML; `Scenario.load` of it gives an equal scenario."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    def replace(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Scenario:
+        """Return this scenario with some fields changed.
+
+        Parameters
+        ----------
+        changes : mapping of str to object, optional
+            Dotted paths and their new values, such as ``{"reconnect.cap_s": 60}``; a value of
+            None takes an optional field or section away.
+        **named
+            The same for fields of the top level: ``clients=1000``.
+
+        Returns
+        -------
+        Scenario
+            Validated as a whole.
+
+        Raises
+        ------
+        ScenarioError
+            A path does not exist, or the new scenario does not hold together.
+        """
+        values = self.model_dump(exclude_none=True)
+        known = set(_paths())
+        for path, value in {**(changes or {}), **named}.items():
+            if path not in known:
+                raise _unknown(path, value)
+            *sections, name = path.split(".")
+            place = values
+            for section in sections:
+                place = place.setdefault(section, {})
+            if value is None:
+                place.pop(name, None)
+            else:
+                is_part = isinstance(value, pydantic.BaseModel)
+                place[name] = value.model_dump(exclude_none=True) if is_part else value
+        scenario = type(self)(**values)
+        scenario._folder = self._folder
+        return scenario
+
+    @property
+    def hash(self) -> str:
+        """The scenario's content as 16 hexadecimal digits; a trace counts by its content."""
+        digest = hashlib.sha256(self.dump().encode())
+        if self.updates.trace is not None:
+            digest.update(self.read_trace().encode())
+        return digest.hexdigest()[:16]
+
+    def read_trace(self) -> str:
+        """Return the text of the trace file.
+
+        Raises
+        ------
+        ScenarioError
+            It cannot be read.
+        """
+        trace = str(self.updates.trace)
+        try:
+            return (self._folder / trace).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise ScenarioError("updates.trace", trace, "must be a readable CSV file") from None
+
+    def wire_spec(self) -> WireSpec:
+        """Return what the wire's byte counts depend on."""
+        return WireSpec(
+            http_version=self.wire.http,
+            http_client=self.wire.http_client,
+            websocket_client=self.wire.websocket_client,
+            host=self.wire.host,
+            token_bytes=self.wire.token_bytes,
+            envelope=self.wire.envelope,
+            delta_bytes=self.updates.delta_bytes,
+            snapshot_bytes=self.updates.snapshot_bytes,
+            push=self.websocket.push,
+            etag=self.polling.etag,
+            deflate_ratio=self.wire.deflate_ratio,
+            tls=self.network.tls,
+            count=self.wire.count,
+        )
+
+
+def _paths() -> Iterator[str]:
+    for name, field in Scenario.model_fields.items():
+        yield name
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for option in options:
+            if isinstance(option, type) and issubclass(option, pydantic.BaseModel):
+                yield from (f"{name}.{inner}" for inner in option.model_fields)
+
+
+def _unknown(path: str, value: Any) -> ScenarioError:
+    paths = list(_paths())
+    section = path.rpartition(".")[0]
+    siblings = [known for known in paths if known.rpartition(".")[0] == section]
+    near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5) or [
+        known for known in paths if known.rpartition(".")[2] == path.rpartition(".")[2]
+    ]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return ScenarioError(path, value, f"is not a known field{hint}")
+
+
+_PHRASES = {
+    "greater_than_equal": "must be >= {ge:g}",
+    "greater_than": "must be > {gt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "literal_error": "must be {expected}",
+    "missing": "must be given",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "model_type": "must be a table of settings",
+    "model_attributes_type": "must be a table of settings",
+}
+
+
+def _scenario_error(error: pydantic.ValidationError) -> ScenarioError:
+    """The first problem of a validation, as one `ScenarioError`."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = ".".join(str(name) for name in first["loc"])
+    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    cause = context.get("error")
+    if kind == "extra_forbidden":
+        unknown = _unknown(path, value)
+        rule = unknown.rule
+    elif isinstance(cause, _Rule):
+        path = f"{path}.{cause.path}" if path else cause.path
+        value, rule = cause.value, cause.rule
+    elif kind == "missing":
+        value, rule = None, _PHRASES[kind]
+    elif isinstance(cause, ValueError):
+        rule = str(cause)
+    elif kind in _PHRASES:
+        rule = _PHRASES[kind].format(**context)
+    else:
+        rule = first["msg"][:1].lower() + first["msg"][1:]
+    return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)
+

@@ -1,0 +1,92 @@
+"""Durations and sizes as people write them: numbers in the stated unit, or "30s", "48 kB"."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_DURATIONS_S = {
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_SIZES_BYTES = {
+    "B": 1,
+    "kB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
+_QUANTITY = re.compile(r"\s*([+-]?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]+)\s*")
+
+
+def parse_duration_s(value: Any) -> Any:
+    """Return a duration in seconds; what is not a string passes through unchanged.
+
+    Parameters
+    ----------
+    value : str or object
+        Such as ``"30s"``, ``"1.5 min"``, ``"250 ms"``; units us, ms, s, min (or m), h, d.
+
+    Raises
+    ------
+    ValueError
+        The text is not a number and a known unit.
+
+    Examples
+    --------
+    >>> parse_duration_s("1.5 min"), parse_duration_s("250ms"), parse_duration_s(30)
+    (90.0, 0.25, 30)
+    """
+    if not isinstance(value, str):
+        return value
+    number, unit = _split(value, _DURATIONS_S, "a duration")
+    seconds = number * _DURATIONS_S[unit]
+    return round(seconds, 12)
+
+
+def parse_size_bytes(value: Any) -> Any:
+    """Return a size in bytes; what is not a string passes through unchanged.
+
+    Parameters
+    ----------
+    value : str or object
+        Such as ``"48 kB"`` (1000 bytes each) or ``"64 KiB"`` (1024 bytes each).
+
+    Raises
+    ------
+    ValueError
+        The text is not a number and a known unit, or not a whole number of bytes.
+
+    Examples
+    --------
+    >>> parse_size_bytes("48 kB"), parse_size_bytes("64KiB"), parse_size_bytes(105)
+    (48000, 65536, 105)
+    """
+    if not isinstance(value, str):
+        return value
+    number, unit = _split(value, _SIZES_BYTES, "a size")
+    size = number * _SIZES_BYTES[unit]
+    if size != int(size):
+        raise ValueError("must be a whole number of bytes")
+    return int(size)
+
+
+def _split(text: str, units: dict[str, Any], what: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in units:
+        raise ValueError(f"must be {what}: a number and one of {', '.join(units)}")
+    return float(match[1]), match[2]
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration_s)]
+Bytes = Annotated[int, BeforeValidator(parse_size_bytes)]

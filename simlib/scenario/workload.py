@@ -1,0 +1,245 @@
+"""A scenario, a seed and a replication, compiled to arrays.
+
+Everything exogenous is decided here: when changes are published, when sessions begin and end, how
+far each client is from the server. No driver draws any of it, so every driver and both transports
+see the same workload on one seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.core.wire import message_sizes
+from simlib.core.client import Rules
+from simlib.core.draws import Stream, exponential, normal, uniforms
+from simlib.core.protocol import Heartbeat, Transport
+from simlib.core.reconnect import Policy
+from simlib.core.server import ServerRules
+from simlib.errors import ScenarioError
+from simlib.scenario.model import MAX_CHANGES, Habit, Scenario
+
+_BLOCK = 4096
+
+
+class Workload(NamedTuple):
+    """What one run gets.
+
+    Attributes
+    ----------
+    rules : Rules
+        What every client obeys.
+    server : ServerRules
+    publish_s : ndarray of float64, shape (changes,)
+        Intended publish times, ascending, seconds; change number v is ``publish_s[v - 1]``.
+    start_s, end_s : ndarray of float64, shape (clients,)
+        Sessions, seconds; a session still on at the horizon ends there.
+    rtt_s : ndarray of float64, shape (clients,)
+        Round-trip times without queueing, seconds.
+    sizes : ndarray of int64, shape (len(Message), 2)
+        Bytes up and down of every message.
+    etag : bool
+        Whether an unchanged board is answered 304.
+    drag, hidden : Habit or None
+        What users do now and then.
+    """
+
+    rules: Rules
+    server: ServerRules
+    publish_s: NDArray[np.float64]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    rtt_s: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    etag: bool
+    drag: Habit | None
+    hidden: Habit | None
+
+
+def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workload:
+    """Compile a scenario for one seed and replication.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    seed, replication : int
+        In [0, 2**64).
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    ScenarioError
+        The seed or replication is out of range, or the trace cannot be used.
+
+    Examples
+    --------
+    >>> scenario = Scenario(updates={"rate_per_s": 0.1}, clients=3)
+    >>> polling = compile_workload(scenario, 1, 0)
+    >>> push = compile_workload(scenario.replace(transport="websocket"), 1, 0)
+    >>> bool((polling.publish_s == push.publish_s).all())
+    True
+    """
+    for name, key in (("seed", seed), ("replication", replication)):
+        if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
+            raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")
+    start_s, end_s = _sessions(scenario, seed, replication)
+    return Workload(
+        rules=_rules(scenario, seed, replication),
+        server=_server_rules(scenario),
+        publish_s=_publish_s(scenario, seed, replication),
+        start_s=start_s,
+        end_s=end_s,
+        rtt_s=_rtt_s(scenario, seed, replication, len(start_s)),
+        sizes=message_sizes(scenario.wire_spec()),
+        etag=scenario.polling.etag,
+        drag=scenario.drag,
+        hidden=scenario.hidden,
+    )
+
+
+def _poisson_s(
+    rate_per_s: float, horizon_s: float, seed: int, replication: int, stream: Stream
+) -> list[float]:
+    """Times of a Poisson stream before the horizon."""
+    times: list[float] = []
+    t, k = 0.0, 0
+    while True:
+        block = np.arange(k, k + _BLOCK, dtype=np.uint64)
+        for u in uniforms(seed, replication, 0, stream, block).tolist():
+            t += exponential(u, 1.0 / rate_per_s)
+            if t >= horizon_s:
+                return times
+            times.append(t)
+        k += _BLOCK
+
+
+def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.float64]:
+    updates = scenario.updates
+    if updates.kind == "trace":
+        return _trace_s(scenario)
+    assert updates.rate_per_s is not None
+    times = _poisson_s(
+        updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH
+    )
+    if updates.kind == "bursts":
+        assert updates.burst_size is not None and updates.burst_gap_s is not None
+        offsets = [i * updates.burst_gap_s for i in range(updates.burst_size)]
+        times = sorted(t + offset for t in times for offset in offsets)
+        times = [t for t in times if t < scenario.horizon_s]
+    return np.array(times, dtype=np.float64)
+
+
+def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
+    trace = scenario.updates.trace
+    reader = csv.DictReader(io.StringIO(scenario.read_trace()))
+    if "publish_s" not in (reader.fieldnames or ()):
+        raise ScenarioError("updates.trace", trace, "must have a column publish_s")
+    times: list[float] = []
+    for row in reader:
+        text = row["publish_s"]
+        try:
+            t = float(text)
+        except (TypeError, ValueError):
+            t = math.nan
+        if not (math.isfinite(t) and t >= (times[-1] if times else 0.0)):
+            raise ScenarioError(
+                f"updates.trace ({trace}, line {reader.line_num})",
+                text,
+                "must be seconds >= 0 in ascending order",
+            )
+        times.append(t)
+        if len(times) > MAX_CHANGES:
+            raise ScenarioError("updates.trace", trace, f"must have at most {MAX_CHANGES} rows")
+    return np.array([t for t in times if t < scenario.horizon_s], dtype=np.float64)
+
+
+def _sessions(
+    scenario: Scenario, seed: int, replication: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    initial = np.arange(scenario.clients, dtype=np.uint64)
+    start_s = uniforms(seed, replication, initial, Stream.START, 0) * scenario.ramp_s
+    sessions = scenario.sessions
+    if sessions is None:
+        return start_s, np.full(len(start_s), scenario.horizon_s)
+    arrivals = _poisson_s(
+        sessions.arrivals_per_s, scenario.horizon_s, seed, replication, Stream.SESSION_GAP
+    )
+    start_s = np.concatenate((start_s, arrivals))
+    length_s = np.full(len(start_s), sessions.length_s)
+    if sessions.length == "exponential":
+        clients = np.arange(len(start_s), dtype=np.uint64)
+        draws = uniforms(seed, replication, clients, Stream.SESSION_LENGTH, 0)
+        length_s = np.array([exponential(u, sessions.length_s) for u in draws.tolist()])
+    return start_s, np.minimum(start_s + length_s, scenario.horizon_s)
+
+
+def _rtt_s(
+    scenario: Scenario, seed: int, replication: int, clients: int
+) -> NDArray[np.float64]:
+    network = scenario.network
+    if network.rtt_spread == 0.0:
+        return np.full(clients, network.rtt_s)
+    numbers = np.arange(clients, dtype=np.uint64)
+    u = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0).tolist()
+    v = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 1).tolist()
+    return np.array(
+        [
+            network.rtt_s * math.exp(network.rtt_spread * normal(a, b))
+            for a, b in zip(u, v, strict=True)
+        ]
+    )
+
+
+def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
+    polling, push, heartbeat = scenario.polling, scenario.websocket, scenario.heartbeat
+    return Rules(
+        seed=seed,
+        replication=replication,
+        transport=Transport[scenario.transport.upper()],
+        interval_s=polling.interval_s,
+        jitter_frac=polling.jitter_frac,
+        pause_while_dragging=polling.pause_while_dragging,
+        pause_while_hidden=polling.pause_while_hidden,
+        refetch_on_focus=polling.refetch_on_focus,
+        stale_s=polling.stale_s,
+        retries=polling.retries,
+        retry_base_s=polling.retry_base_s,
+        retry_cap_s=polling.retry_cap_s,
+        tls=scenario.network.tls,
+        push_is_snapshot=push.push == "snapshot",
+        snapshot_on_open=push.snapshot_on_open,
+        open_timeout_s=push.open_timeout_s,
+        heartbeat=Heartbeat[heartbeat.direction.upper()],
+        heartbeat_interval_s=heartbeat.interval_s,
+        heartbeat_timeout_s=heartbeat.timeout_s,
+        reconnect_policy=Policy[scenario.reconnect.policy.upper()],
+        reconnect_base_s=scenario.reconnect.base_s,
+        reconnect_cap_s=scenario.reconnect.cap_s,
+    )
+
+
+def _server_rules(scenario: Scenario) -> ServerRules:
+    server = scenario.server
+    return ServerRules(
+        workers=server.workers,
+        exponential=server.service == "exponential",
+        accept_s=server.accept_s,
+        poll_s=server.poll_s,
+        handshake_s=server.handshake_s,
+        authenticate_s=server.authenticate_s,
+        fan_out_s=server.fan_out_s,
+        send_s=server.send_s,
+        heartbeat_s=server.heartbeat_s,
+        max_connections=server.max_connections,
+        backlog=server.backlog,
+        keep_alive_s=server.keep_alive_s,
+        shed_wait_s=math.inf if server.shed_wait_s is None else server.shed_wait_s,
+    )

@@ -1,0 +1,107 @@
+"""Imports point downwards only, `core` stays pure, and importing simlib stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "simlib").rglob("*.py"))
+
+# From the ground up: a room may use its own floor and those below.
+FLOORS = [
+    {"errors"},
+    {"core"},
+    {"scenario"},
+    {"run"},
+    {"engines", "live"},
+    {"metrics", "theory", "experiment"},
+    {"figures"},
+    {"notebook", "render", "report"},
+]
+FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+# `run.summary()` is shorthand for `metrics.summary(run)`: a call through a deferred import, so that
+# a user's first table is one call away. No import at a module's top may point upwards.
+SHORTHANDS = {("run", "metrics")}
+
+# What a rule must never touch: tables, clocks, sockets, logs, validation libraries.
+NOT_IN_CORE = {
+    "aiohttp",
+    "asyncio",
+    "logging",
+    "pandas",
+    "pydantic",
+    "random",
+    "scipy",
+    "simpy",
+    "socket",
+    "time",
+    "websockets",
+}
+HEAVY = ["aiohttp", "matplotlib", "pandas", "plotly", "scipy", "websockets"]
+
+
+def room_of(path: Path) -> str:
+    """Return the room of a module: the folder or file right under simlib."""
+    return path.relative_to(ROOT / "simlib").parts[0].removesuffix(".py")
+
+
+def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
+    """Yield every module that a file imports, in functions too unless told, as a dotted name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def rooms_used(path: Path, *, top_only: bool = False) -> set[str]:
+    """Return the rooms of simlib that a file imports; the package itself counts as its top."""
+    used = set()
+    for name in imports(path, top_only=top_only):
+        parts = name.split(".")
+        if parts[0] == "simlib":
+            used.add(parts[1] if len(parts) > 1 else "__init__")
+    return used
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) != "__init__"], ids=name_of)
+def test_a_module_imports_only_from_its_floor_and_below(path: Path) -> None:
+    room = room_of(path)
+    assert room in FLOOR, f"{room} has no place in the order of rooms yet"
+    at_top = rooms_used(path, top_only=True)
+    for used in rooms_used(path) - {room}:
+        if (room, used) in SHORTHANDS and used not in at_top:
+            continue
+        # `from simlib import x` reaches the top of the house from inside it.
+        assert used in FLOOR, f"{name_of(path)} imports {used} from the top of simlib"
+        assert FLOOR[used] <= FLOOR[room], f"an upward arrow: {room} imports {used}"
+        assert {room, used} != {"engines", "live"}, "simulation and measurement are independent"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "core"], ids=name_of)
+def test_core_has_no_clock_no_io_and_no_tables(path: Path) -> None:
+    assert rooms_used(path) <= {"core", "errors"}
+    assert not {name.partition(".")[0] for name in imports(path)} & NOT_IN_CORE
+
+
+def test_importing_simlib_is_light() -> None:
+    program = f"import sys, simlib; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

@@ -1,0 +1,114 @@
+"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PYTHONS = ["3.11", "3.12", "3.13"]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+
+# Names under which a package is imported, where they differ.
+IMPORTED_AS = {"beautifulsoup4": "bs4", "pillow": "PIL", "pyjwt": "jwt", "pyyaml": "yaml"}
+
+
+def wanted() -> list[Requirement]:
+    texts = list(PROJECT["dependencies"])
+    for extra in PROJECT["optional-dependencies"].values():
+        texts.extend(extra)
+    return [Requirement(text) for text in texts]
+
+
+def locked() -> list[tuple[Requirement, list[str]]]:
+    """Return each entry of the lock with its hashes."""
+    entries = []
+    for entry in re.split(r"\n(?=\S)", LOCK.strip()):
+        requirement, *hashes = (part.strip() for part in entry.replace("\\\n", "\n").split("\n"))
+        entries.append((Requirement(requirement), hashes))
+    return entries
+
+
+def test_every_locked_package_is_exact_and_has_hashes() -> None:
+    for requirement, hashes in locked():
+        assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
+        assert hashes, requirement
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", text) for text in hashes)
+
+
+def test_the_lock_names_no_place() -> None:
+    assert "://" not in LOCK
+    assert not re.search(r"--(?:index|extra-index|find-links|trusted-host)", LOCK)
+    assert not any(requirement.url for requirement, _ in locked())
+
+
+def test_the_lock_satisfies_every_requirement_on_every_supported_python() -> None:
+    for python in PYTHONS:
+        environment = dict(default_environment(), python_version=python)
+        environment["python_full_version"] = f"{python}.0"
+        here = {
+            canonicalize_name(requirement.name): requirement.specifier
+            for requirement, _ in locked()
+            if requirement.marker is None or requirement.marker.evaluate(environment)
+        }
+        for requirement in wanted():
+            exact = here[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(str(exact).removeprefix("==")), requirement
+
+
+def test_conda_and_pip_ask_for_the_same() -> None:
+    lines = [line for line in CONDA["dependencies"] if isinstance(line, str)]
+    conda = {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
+    assert conda.pop("pip") == SpecifierSet()
+    assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
+    assert conda == {canonicalize_name(r.name): r.specifier for r in wanted()}
+    assert CONDA["name"] == PROJECT["name"]
+    assert CONDA["channels"][0] == "conda-forge"
+    assert CONDA["dependencies"][-1] == {"pip": ["-e ."]}
+
+
+def test_one_python_is_named_everywhere() -> None:
+    minimum = PROJECT["requires-python"].removeprefix(">=")
+    assert minimum == PYTHONS[0]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert tools["mypy"]["python_version"] == minimum
+    assert tools["ruff"]["target-version"] == "py" + minimum.replace(".", "")
+    assert f"MINIMUM := {minimum}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if ":: 3." in c]
+    assert named == PYTHONS
+
+
+def test_the_build_backend_is_locked_so_that_an_install_needs_no_isolation() -> None:
+    [build] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"][
+        "requires"
+    ]
+    assert Requirement(build).name in {requirement.name for requirement, _ in locked()}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    declared = {canonicalize_name(requirement.name) for requirement in wanted()}
+    known = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in declared}
+    # jupyterlab and nbconvert are built from these, and bring them along in every version.
+    known |= {"jinja2", "jupyter_client", "pygments", "IPython"}
+    for folder in ("simlib", "tests", "notebooks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names = [node.module]
+                for name in (name.partition(".")[0] for name in names):
+                    if name not in {"simlib", "tests", *sys.stdlib_module_names}:
+                        assert name in known, f"{path.relative_to(ROOT)} imports {name}"
