@@ -28,6 +28,7 @@ import math
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,11 +150,22 @@ def execute(
     code_cells = 0
     current: int | None = None
 
+    interrupted = False
+
     def started(**_: Any) -> None:
-        # nbclient answers Ctrl-C by ending the kernel and then reporting a dead one. Without its
-        # handler the interrupt cancels the run, which ends the kernel too, and stays an interrupt.
+        # nbclient answers Ctrl-C by ending the kernel and then reports that it died. Cancelling
+        # the run ends the kernel too, and lets an interrupt be an interrupt. Only a program's main
+        # thread can ask for signals; elsewhere there are none to answer.
+        task = asyncio.current_task()
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            if task is not None:
+                task.cancel()
+
         with contextlib.suppress(RuntimeError, NotImplementedError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
 
     def running(**_: Any) -> None:
         nonlocal code_cells, current
@@ -178,14 +190,22 @@ def execute(
     )
     # Set afterwards: a manager given to the constructor would be ours to shut down.
     client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
-    try:
-        asyncio.run(client.async_execute())
-    except CellTimeoutError:
-        raise NotebookError(path, current, f"took longer than {timeout_s:g} s") from None
-    except CellExecutionError as error:
-        raise NotebookError(path, current, _tail(error.traceback)) from None
-    except (DeadKernelError, RuntimeError) as error:
-        raise NotebookError(path, current, f"the kernel stopped: {error}") from None
+    # What the kernel's process itself says is noise, until it dies.
+    with tempfile.TemporaryFile() as said:
+        try:
+            asyncio.run(client.async_execute(stderr=said))
+        except CellTimeoutError:
+            raise NotebookError(path, current, f"took longer than {timeout_s:g} s") from None
+        except CellExecutionError as error:
+            raise NotebookError(path, current, _tail(error.traceback)) from None
+        except (DeadKernelError, RuntimeError, asyncio.CancelledError) as error:
+            if interrupted:
+                raise KeyboardInterrupt from None
+            said.seek(0)
+            last_words = _tail(said.read().decode(errors="replace"))
+            raise NotebookError(
+                path, current, f"the kernel stopped: {error}\n{last_words}".rstrip()
+            ) from None
     return normalise(notebook)
 
 

@@ -53,7 +53,7 @@ details.code .highlight { background: var(--tint); border: 1px solid var(--line)
 .output { margin: .8rem 0 1.4rem; overflow-x: auto; }
 .figure { width: 100%; }
 .error pre { color: #a3162a; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums;
+table { border-collapse: collapse; border: 0; font-size: .9rem; font-variant-numeric: tabular-nums;
   margin: .5rem 0; }
 th, td { padding: .35rem .8rem; text-align: right; border: 0;
   border-bottom: 1px solid var(--line); }

@@ -436,6 +436,7 @@ def superseded_frac(rate_per_s: ArrayLike, period_s: float) -> float | FloatArra
     """
     period_s = _real("period_s", period_s, "(0, inf)")
     changes = _reals("rate_per_s", rate_per_s, "[0, inf)") * period_s
+    changes = np.minimum(changes, 1e16)  # there the share is 1 to the last bit
     return _plain(changes / 2 * special.hyp1f1(1.0, 3.0, -changes))
 
 
@@ -1145,7 +1146,7 @@ def crossover_rate_per_s(
     lowest = max(0.0, math.log(b)) if b > 0 else 0.0
     if surplus(lowest) > 0:
         return 0.0
-    return float(optimize.brentq(surplus, lowest, max(a, a - b), rtol=1e-14)) / period_s
+    return float(optimize.brentq(surplus, lowest, max(a, a - b), xtol=1e-18, rtol=1e-14)) / period_s
 
 
 def _poll_bytes(full_bytes: Any, unchanged_bytes: Any) -> tuple[float, float]:

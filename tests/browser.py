@@ -78,15 +78,9 @@ def drawings(page: Path, folder: Path) -> list[Drawing]:
     soup = BeautifulSoup(run(page, folder, "--dump-dom"), "html.parser")
     found = []
     for box in soup.select("div.figure"):
-        # One group a trace in the plot's layers; heat maps and images are drawn as pictures.
-        marks = [
-            mark
-            for mark in box.select(
-                ".main-svg .plot path, .main-svg .plot image, .main-svg .pielayer path,"
-                " .main-svg .plot circle, .main-svg .overplot path, .main-svg .table"
-            )
-            if isinstance(mark, Tag)
-        ]
+        # plotly.js keeps the marks of each kind of trace in a layer of its own; heat maps and
+        # images are drawn as pictures.
+        marks = box.select(".mlayer path, .mlayer circle, .mlayer image, .pielayer path")
         found.append(
             Drawing(str(box.get("id")), len(marks), {c for m in marks for c in _colours(m)})
         )

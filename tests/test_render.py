@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -154,10 +160,42 @@ def test_a_failing_cell_is_named_with_the_end_of_its_traceback(tmp_path: Path) -
     assert "\x1b" not in str(caught.value)
 
 
+def test_a_kernel_that_dies_is_named(tmp_path: Path) -> None:
+    path = make(tmp_path / "dead.ipynb", "import os; os._exit(3)")
+    with pytest.raises(NotebookError, match="code cell 1: the kernel stopped:"):
+        execute(path)
+
+
 def test_a_cell_that_takes_too_long_is_named(tmp_path: Path) -> None:
     path = make(tmp_path / "slow.ipynb", "import time; time.sleep(60)")
     with pytest.raises(NotebookError, match="code cell 1: took longer than 1 s"):
         execute(path, timeout_s=1)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_report_and_leaves_no_kernel_behind(tmp_path: Path) -> None:
+    waiting = "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()}\\n')\n"
+    path = make(tmp_path / "long.ipynb", waiting + "time.sleep(300)")
+    command = [sys.executable, "-m", "simlib.report", str(path), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, text=True) as running:
+        try:
+            pid = tmp_path / "pid"
+            wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+            running.send_signal(signal.SIGINT)
+            _, error = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert "stopped" in error
+    assert "Traceback" not in error
+    wait_until(lambda: not psutil.pid_exists(int(pid.read_text())))
+
+
+def wait_until(true: Callable[[], bool], *, limit_s: float = 60) -> None:
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end, f"not so within {limit_s:g} s"
+        time.sleep(0.05)
 
 
 def test_a_report_keeps_the_good_pages_and_says_which_notebook_failed(

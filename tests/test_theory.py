@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
@@ -164,7 +164,7 @@ def test_superseded_share_keeps_its_digits_at_rates_near_0_and_far_from_it():
     assert theory.superseded_frac(0.0, 30.0) == 0.0
     with localcontext() as context:
         context.prec = 60
-        for changes in (1e-18, 1e-9, 1e-3, 0.3, 20.0, 50.0, 1e3, 1e9):
+        for changes in (1e-18, 1e-9, 1e-3, 0.3, 20.0, 50.0, 1e3, 1e9, 1e300):
             u = Decimal(changes)
             exact = float(1 - (1 - (-u).exp()) / u)
             assert theory.superseded_frac(changes, 1.0) == pytest.approx(exact, rel=1e-14)
@@ -229,7 +229,7 @@ def birth_death(up, down):
     return np.diag(up, 1) + np.diag(down, -1)
 
 
-@pytest.mark.parametrize(("load", "workers"), [(0.5, 1), (1.5, 2), (3.0, 4), (0.2, 5)])
+@pytest.mark.parametrize(("load", "workers"), [(0.5, 1), (1.5, 2), (3.0, 4), (2.0, 5)])
 def test_mmc_agrees_with_its_markov_chain_solved_as_a_matrix(load, workers):
     levels = np.arange(1, 250)
     busy = np.minimum(levels, workers)
@@ -251,9 +251,9 @@ def test_mmc_stays_finite_with_ten_thousand_workers():
 
 
 def crommelin(x, load):
-    """P(wait > x services) in M/D/1 by the alternating series, in 120 digits."""
+    """P(wait > x services) in M/D/1 by the alternating series, in 250 digits."""
     with localcontext() as context:
-        context.prec = 120
+        context.prec = 250
         x, load, total = Decimal(x), Decimal(load), Decimal(0)
         for k in range(math.floor(x) + 1):
             y = load * (x - k)
@@ -263,7 +263,7 @@ def crommelin(x, load):
 
 
 @pytest.mark.parametrize("load", [0.01, 0.5, 0.9, 0.99, 0.9999])
-def test_md1_tail_agrees_with_the_alternating_series_in_120_digits(load):
+def test_md1_tail_agrees_with_the_alternating_series_in_250_digits(load):
     x = np.array([0.0, 0.3, 1.0, 1.5, 4.25, 10.0, 20.5, 40.0])
     tail = theory.md1(load / 0.1, 0.1).wait_tail(x * 0.1)
     exact = [crommelin(one, load) for one in x]
@@ -383,8 +383,7 @@ def test_mean_wait_is_the_integral_of_the_wait_tail(queue):
     service_s = queue.mean_response_s - queue.mean_wait_s
     end_s = queue.wait_quantile_s(1 - 1e-12)
     pieces = math.ceil(end_s / service_s)
-    if pieces > 20_000:
-        return
+    assume(pieces <= 500)
     node, weight = special.roots_legendre(12)
     x_s = (np.arange(pieces)[:, np.newaxis] + (node + 1) / 2) * service_s
     area = (1 - queue.wait_cdf(x_s)) @ weight * service_s / 2

@@ -24,10 +24,11 @@ import simpy
 from simpy.events import NORMAL
 
 from simlib.core import record as books
-from simlib.core.client import NEVER_S, Client, is_recoverable, step
+from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
+from simlib.core.driver import Driver, cause_of
 from simlib.core.habits import episode_s
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, Transport
 from simlib.core.record import Amount, Cause, Count, Record
 from simlib.core.server import (
     SYN_RETRIES,
@@ -76,7 +77,7 @@ class Clock(simpy.Environment):
         _Traveller(journey)()
 
 
-class Simulation:
+class Simulation(Driver):
     """One run in SimPy's time.
 
     Parameters
@@ -87,27 +88,22 @@ class Simulation:
     """
 
     def __init__(self, workload: Workload, record: Record) -> None:
+        clients = len(workload.start_s)
+        super().__init__(workload.rules, record, clients)
         self.clock = Clock()
         self.workload = workload
-        self.rules = workload.rules
         self.server_rules = workload.server
-        self.record = record
         self.server = Server(workload.server.workers)
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.sizes: list[list[int]] = workload.sizes.tolist()
         self.half_rtt_s: list[float] = (workload.rtt_s / 2.0).tolist()
         self.end_s: list[float] = workload.end_s.tolist()
-        clients = len(self.end_s)
-        self.clients = [Client(number) for number in range(clients)]
-        self.armed_s = [NEVER_S] * clients
         self.timers = [0] * clients
-        # Client side: the open connection, if any, and until when the server keeps an idle one.
-        self.opened_s = [NEVER_S] * clients
+        # The client's side: until when the server keeps an idle connection, and what is up.
         self.kept_until_s = [-NEVER_S] * clients
         self.has_upgraded = [False] * clients
-        self.times_opened = [0] * clients
         self.pings = [0] * clients
-        # Server side: who listens (client -> exchange, in order), which exchanges have ended.
+        # The server's side: who listens (client -> exchange, in order), what has ended.
         self.published = 0
         self.listeners: dict[int, int] = {}
         self.sockets: dict[int, int] = {}
@@ -129,46 +125,26 @@ class Simulation:
             if was_enabled:
                 gc.enable()
 
-    def finish(self) -> None:
-        """Close the books at the present time."""
-        now = self.clock.now
-        for client in self.clients:
-            number = client.number
-            if client.state == State.GONE:
-                continue
-            if client.state != State.ABSENT:
-                books.settle(
-                    self.record, number, client.view, is_recoverable(client, self.rules), now
-                )
-            if self.opened_s[number] < NEVER_S:
-                self.book_end_of_connection(number, now, Cause.OPEN_AT_END)
+    def now_s(self) -> float:
+        """Return SimPy's time."""
+        return self.clock.now
+
+    def arm(self, client: Client, deadline_s: float) -> None:
+        """Set the client's alarm clock; the one before is ignored when it rings."""
+        self.timers[client.number] += 1
+        if deadline_s < NEVER_S:
+            self.clock.start(self.deadline(client, deadline_s, self.timers[client.number]))
+
+    def deadline(self, client: Client, t: float, timer: int) -> Journey:
+        """The client's alarm clock."""
+        yield self.clock.at(t)
+        if timer == self.timers[client.number]:
+            self.wake(client)
 
     # -- one client ------------------------------------------------------------------------
 
-    def feed(self, client: Client, event: Event, value: int = 0) -> None:
-        """One event through the rules, its bookings, its deadline, its actions."""
-        now, number, before = self.clock.now, client.number, client.view
-        actions, deadline_s = step(client, self.rules, event, now, value)
-        if client.view != before:
-            books.resolve(self.record, number, before, client.applied_from, client.view, now)
-        if self.record.keep_events:
-            books.log_event(self.record, now, number, event, client.state, actions)
-        if deadline_s != self.armed_s[number]:
-            self.armed_s[number] = deadline_s
-            self.timers[number] += 1
-            if deadline_s < NEVER_S:
-                self.clock.start(self.deadline(client, deadline_s, self.timers[number]))
-        if actions:
-            self.carry_out(client, event, actions)
-
-    def deadline(self, client: Client, t: float, timer: int) -> Journey:
-        """The client's alarm clock; an alarm that was set anew in the meantime is ignored."""
-        yield self.clock.at(t)
-        if timer == self.timers[client.number]:
-            self.armed_s[client.number] = NEVER_S
-            self.feed(client, Event.DEADLINE)
-
     def carry_out(self, client: Client, event: Event, actions: int) -> None:
+        """Set going what the client asks for."""
         exchange = client.exchange
         if actions & Action.CLOSE:
             self.hang_up(client, event)
@@ -202,9 +178,7 @@ class Simulation:
             self.clock.start(self.habit(client, self.workload.hidden, streams, hide))
         if self.end_s[number] < self.record.horizon_s:
             yield self.clock.at(self.end_s[number])
-            recoverable = is_recoverable(client, self.rules)
-            books.settle(self.record, number, client.view, recoverable, self.clock.now)
-            self.feed(client, Event.STOP)
+            self.stop(client)
 
     def habit(
         self,
@@ -234,11 +208,10 @@ class Simulation:
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
         first = self.opened_s[number] == NEVER_S or self.kept_until_s[number] < clock.now
         if first:
-            if self.opened_s[number] < NEVER_S:
-                self.book_end_of_connection(number, self.kept_until_s[number], Cause.IDLE)
+            self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
             if not (yield from self.open_tcp(client, exchange)):
                 if client.exchange == exchange:
-                    self.book_error(number)
+                    self.book(Count.ERRORS, number)
                     self.feed(client, Event.FAILED)
                 return
             if self.rules.tls:
@@ -248,7 +221,7 @@ class Simulation:
                 self.send(number, Message.TLS_OPEN)
             self.book_connection(number)
         known = client.view if client.fetched_s > -NEVER_S else -1
-        books.count(self.record, Count.POLLS, number, clock.now)
+        self.book(Count.POLLS, number)
         self.kept_until_s[number] = NEVER_S
         self.send(number, self.poll_request(known, first))
 
@@ -258,7 +231,7 @@ class Simulation:
             if client.exchange == exchange:
                 self.kept_until_s[number] = clock.now - half + self.server_rules.keep_alive_s
                 self.send(number, Message(Message.POLL_REFUSED - first))
-                self.book_error(number)
+                self.book(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
             return
         done_s = self.serve(self.server_rules.poll_s, client, Stream.POLL_SERVICE, exchange)
@@ -269,7 +242,7 @@ class Simulation:
         self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
         if self.workload.etag and version == known:
             self.send(number, Message(Message.NOT_MODIFIED - first))
-            books.count(self.record, Count.UNCHANGED, number, clock.now)
+            self.book(Count.UNCHANGED, number)
             self.feed(client, Event.UNCHANGED)
         else:
             self.send(number, Message(Message.POLL_RESPONSE - first))
@@ -304,11 +277,11 @@ class Simulation:
 
     def connect(self, client: Client, exchange: int) -> Journey:
         """TCP."""
-        books.count(self.record, Count.ATTEMPTS, client.number, self.clock.now)
+        self.book(Count.ATTEMPTS, client.number)
         if (yield from self.open_tcp(client, exchange)):
             self.feed(client, Event.CONNECTED)
         elif client.exchange == exchange:
-            self.book_error(client.number)
+            self.book(Count.ERRORS, client.number)
             self.feed(client, Event.CLOSED)
 
     def secure(self, client: Client, exchange: int) -> Journey:
@@ -339,7 +312,7 @@ class Simulation:
             return
         if refused:
             self.send(number, Message.UPGRADE_REFUSED)
-            self.book_error(number)
+            self.book(Count.ERRORS, number)
             self.feed(client, Event.CLOSED)
             return
         self.send(number, Message.UPGRADE_RESPONSE)
@@ -370,7 +343,7 @@ class Simulation:
         self.feed(client, Event.READY, version)
         if self.rules.snapshot_on_open:
             self.send(number, Message.SNAPSHOT)
-            books.count(self.record, Count.MESSAGES, number, clock.now)
+            self.book(Count.MESSAGES, number)
             self.feed(client, Event.SNAPSHOT, version)
 
     # -- WebSocket: open -----------------------------------------------------------------------
@@ -404,7 +377,7 @@ class Simulation:
         yield self.clock.at(sent_s + self.half_rtt_s[client.number])
         if client.exchange == exchange:
             self.send(client.number, Message.PUSH)
-            books.count(self.record, Count.MESSAGES, client.number, self.clock.now)
+            self.book(Count.MESSAGES, client.number)
             self.feed(client, Event.PUSH, version)
 
     def heartbeats(self, client: Client, exchange: int) -> Journey:
@@ -446,24 +419,18 @@ class Simulation:
     def hang_up(self, client: Client, event: Event) -> None:
         """The client's side of a connection ends; the server hears of it half a trip later."""
         number, now = client.number, self.clock.now
-        ended = client.exchange - 1
         if self.rules.transport == Transport.POLLING:
-            if self.opened_s[number] < NEVER_S:
-                idle = self.kept_until_s[number] < now
-                closed_s = self.kept_until_s[number] if idle else now
-                cause = Cause.IDLE if idle else Cause.SESSION_ENDED
-                self.book_end_of_connection(number, closed_s, cause)
+            if self.kept_until_s[number] < now:
+                self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
+            else:
+                self.book_disconnect(number, now, cause_of(event))
             return
+        if event == Event.DEADLINE:
+            self.book(Count.ERRORS, number)
         graceful = event == Event.STOP and self.has_upgraded[number]
         self.has_upgraded[number] = False
-        if event == Event.DEADLINE:
-            self.book_error(number)
-            self.book_end_of_connection(number, now, Cause.TIMED_OUT)
-        elif event == Event.STOP:
-            self.book_end_of_connection(number, now, Cause.SESSION_ENDED)
-        else:
-            self.book_end_of_connection(number, now, Cause.CLOSED_BY_SERVER)
-        self.clock.start(self.farewell(number, ended, graceful))
+        self.book_disconnect(number, now, cause_of(event))
+        self.clock.start(self.farewell(number, client.exchange - 1, graceful))
 
     def farewell(self, number: int, ended: int, graceful: bool) -> Journey:
         """A close frame and its echo, or just the end of the connection."""
@@ -499,23 +466,9 @@ class Simulation:
         books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
         return start_s + service_s
 
-    def book_error(self, number: int) -> None:
-        books.count(self.record, Count.ERRORS, number, self.clock.now)
-
-    def book_connection(self, number: int) -> None:
-        now = self.clock.now
-        books.count(self.record, Count.CONNECTIONS, number, now)
-        if self.times_opened[number]:
-            books.count(self.record, Count.RECONNECTS, number, now)
-        self.times_opened[number] += 1
-        self.opened_s[number] = now
-
-    def book_end_of_connection(self, number: int, closed_s: float, cause: Cause) -> None:
-        opened_s = self.opened_s[number]
-        if opened_s == NEVER_S:
-            return
-        self.opened_s[number] = NEVER_S
-        books.close_connection(self.record, number, opened_s, closed_s, cause)
-        if cause != Cause.OPEN_AT_END:
+    def book_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
+        """Book the end of the client's connection, if it has one, and its last segments."""
+        if self.opened_s[number] < NEVER_S and cause != Cause.OPEN_AT_END:
             up, down = self.sizes[Message.TCP_CLOSE]
             books.add_bytes(self.record, number, closed_s, up, down)
+        super().book_disconnect(number, closed_s, cause)

@@ -1,0 +1,118 @@
+"""What every driver does alike: feed an event, book what came of it, arm the deadline.
+
+A driver adds what moves time and what carries actions out; see `client` for the contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from simlib.core import record as books
+from simlib.core.client import NEVER_S, Client, Rules, is_recoverable, step
+from simlib.core.protocol import Event, State
+from simlib.core.record import Cause, Count, Record
+
+
+class Driver(ABC):
+    """The part of a driver that does not depend on the clock.
+
+    Parameters
+    ----------
+    rules : Rules
+    record : Record
+    clients : int
+        Number of clients.
+
+    Attributes
+    ----------
+    clients : list of Client
+    opened_s : list of float
+        Since when each client's connection is open, seconds; `NEVER_S` without one.
+    """
+
+    def __init__(self, rules: Rules, record: Record, clients: int) -> None:
+        self.rules = rules
+        self.record = record
+        self.clients = [Client(number) for number in range(clients)]
+        self.opened_s = [NEVER_S] * clients
+        self._armed_s = [NEVER_S] * clients
+        self._times_opened = [0] * clients
+
+    @abstractmethod
+    def now_s(self) -> float:
+        """Return the time, seconds from the start of the run."""
+
+    @abstractmethod
+    def arm(self, client: Client, deadline_s: float) -> None:
+        """Replace the client's timer by one that calls `wake` at `deadline_s` (or never)."""
+
+    @abstractmethod
+    def carry_out(self, client: Client, event: Event, actions: int) -> None:
+        """Do what the client asks for after `event`; `actions` are bits of `Action`."""
+
+    def feed(self, client: Client, event: Event, value: int = 0) -> None:
+        """Put one event through the rules."""
+        now, number, before = self.now_s(), client.number, client.view
+        actions, deadline_s = step(client, self.rules, event, now, value)
+        if client.view != before:
+            books.resolve(self.record, number, before, client.applied_from, client.view, now)
+        if self.record.keep_events:
+            books.log_event(self.record, now, number, event, client.state, actions)
+        if deadline_s != self._armed_s[number]:
+            self._armed_s[number] = deadline_s
+            self.arm(client, deadline_s)
+        if actions:
+            self.carry_out(client, event, actions)
+
+    def wake(self, client: Client) -> None:
+        """The client's deadline has come."""
+        self._armed_s[client.number] = NEVER_S
+        self.feed(client, Event.DEADLINE)
+
+    def stop(self, client: Client) -> None:
+        """The client's session ends: its books are closed, then it leaves."""
+        self._settle(client)
+        self.feed(client, Event.STOP)
+
+    def finish(self) -> None:
+        """The run ends: close the books of everybody who is still there."""
+        for client in self.clients:
+            if client.state not in (State.ABSENT, State.GONE):
+                self._settle(client)
+            self.book_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
+
+    def _settle(self, client: Client) -> None:
+        recoverable = is_recoverable(client, self.rules)
+        books.settle(self.record, client.number, client.view, recoverable, self.now_s())
+
+    def book(self, what: Count, number: int, n: int = 1) -> None:
+        """Count something that happens now."""
+        books.count(self.record, what, number, self.now_s(), n)
+
+    def book_connection(self, number: int) -> None:
+        """A connection has opened."""
+        self.book(Count.CONNECTIONS, number)
+        if self._times_opened[number]:
+            self.book(Count.RECONNECTS, number)
+        self._times_opened[number] += 1
+        self.opened_s[number] = self.now_s()
+
+    def book_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
+        """The client's connection, if it has one, has ended."""
+        opened_s = self.opened_s[number]
+        if opened_s < NEVER_S:
+            self.opened_s[number] = NEVER_S
+            books.close_connection(self.record, number, opened_s, closed_s, cause)
+
+
+def cause_of(event: Event) -> Cause:
+    """Return why a connection ends when the client closes it after `event`.
+
+    Examples
+    --------
+    >>> cause_of(Event.STOP).name
+    'SESSION_ENDED'
+    """
+    if event == Event.STOP:
+        return Cause.SESSION_ENDED
+    return Cause.TIMED_OUT if event == Event.DEADLINE else Cause.CLOSED_BY_SERVER

@@ -1,0 +1,539 @@
+"""The lab's client process: `core.client.step` over asyncio and real sockets.
+
+Many clients share one thread, so each must be light, or the clients and not the server would be
+measured: polls are parsed by httptools, frames by the sans-I/O protocol of websockets on a bare
+transport. Pushed frames are stamped as they arrive and processed when the burst has passed, so
+that one client's parsing does not delay the next one's stamp. What the clients cost is measured
+and reported beside the result.
+
+Bytes are counted as sockets carry them: the lengths of what is written and of what is received.
+Run by `lab`, as ``python -m simlib.live.driver``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httptools
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State as SocketState
+from websockets.uri import parse_uri
+
+from simlib.core import record as books
+from simlib.core import wire
+from simlib.core.client import NEVER_S, Client
+from simlib.core.draws import Stream
+from simlib.core.driver import Driver, cause_of
+from simlib.core.habits import episode_s
+from simlib.core.protocol import Action, Event, Transport
+from simlib.core.record import Cause, Count, Record
+from simlib.live.pipe import Parent
+from simlib.live.tokens import make_token
+from simlib.scenario import Scenario, Workload, compile_workload
+from simlib.scenario.model import Habit
+
+_BURST_GAP_S = 2e-3
+_BURST_LIMIT_S = 0.25
+_REPORT_S = 0.25
+_L = TypeVar("_L", bound="Link")
+
+
+class Fleet(Driver):
+    """All clients of a run, in the scenario's time.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        As `on_loopback` returns it.
+    workload : Workload
+    record : Record
+    settings : dict
+        ``poll_port``, ``push_port``, ``secret``, ``time_scale``.
+    """
+
+    def __init__(
+        self, scenario: Scenario, workload: Workload, record: Record, settings: dict[str, Any]
+    ) -> None:
+        clients = len(workload.start_s)
+        super().__init__(workload.rules, record, clients)
+        self.loop = asyncio.get_running_loop()
+        self.scenario = scenario
+        self.workload = workload
+        self.spec = scenario.wire_spec()
+        self.settings = settings
+        self.time_scale: float = settings["time_scale"]
+        self.start_s = 0.0
+        self.is_over = False
+        self.stamp_s: float | None = None
+        self.timers: list[asyncio.TimerHandle | None] = [None] * clients
+        self.links: list[PollLink | PushLink | None] = [None] * clients
+        self.tokens = [
+            make_token(settings["secret"], number, self.spec.token_bytes)
+            for number in range(clients)
+        ]
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.arrivals: list[tuple[float, PushLink, bytes]] = []
+
+    # -- time ------------------------------------------------------------------------------
+
+    def now_s(self) -> float:
+        """Return the scenario's time; while an arrival is processed, when it arrived."""
+        if self.stamp_s is not None:
+            return self.stamp_s
+        return (self.loop.time() - self.start_s) * self.time_scale
+
+    def to_clock(self, t: float) -> float:
+        """Return the loop's time for a time of the scenario."""
+        return self.start_s + t / self.time_scale
+
+    def arm(self, client: Client, deadline_s: float) -> None:
+        """Set the client's timer."""
+        timer = self.timers[client.number]
+        if timer is not None:
+            timer.cancel()
+        self.timers[client.number] = (
+            self.loop.call_at(self.to_clock(deadline_s), self.wake, client)
+            if deadline_s < NEVER_S
+            else None
+        )
+
+    def feed(self, client: Client, event: Event, value: int = 0) -> None:
+        """Put one event through the rules, unless the run is over."""
+        if not self.is_over:
+            super().feed(client, event, value)
+
+    def spawn(self, coroutine: Any) -> None:
+        """Run a coroutine beside the others; the run ends with all of them."""
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def until(self, t: float) -> None:
+        """Sleep until a time of the scenario."""
+        await asyncio.sleep(max(0.0, self.to_clock(t) - self.loop.time()))
+
+    async def session(self, client: Client, start_s: float, end_s: float) -> None:
+        """A user opens the board, works with it, and leaves."""
+        await self.until(start_s)
+        published = int((self.workload.publish_s < start_s).sum())
+        self.feed(client, Event.START, published)
+        drag, hide = (Stream.DRAG_GAP, Stream.DRAG_LENGTH), (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH)
+        for habit, streams, events in (
+            (self.workload.drag, drag, (Event.DRAG_START, Event.DRAG_END)),
+            (self.workload.hidden, hide, (Event.HIDE, Event.SHOW)),
+        ):
+            if habit is not None:
+                self.spawn(self.habit(client, habit, streams, events, start_s, end_s))
+        if end_s < self.record.horizon_s:
+            await self.until(end_s)
+            if not self.is_over:
+                self.stop(client)
+
+    async def habit(
+        self,
+        client: Client,
+        habit: Habit,
+        streams: tuple[Stream, Stream],
+        events: tuple[Event, Event],
+        t: float,
+        end_s: float,
+    ) -> None:
+        """The user drags a card, or hides the tab, now and then until the session ends."""
+        rules, k = self.rules, 0
+        while True:
+            start_s, t = episode_s(
+                rules.seed,
+                rules.replication,
+                client.number,
+                *streams,
+                k,
+                t,
+                habit.every_s,
+                habit.length_s,
+            )
+            k += 1
+            for when, event in zip((start_s, t), events, strict=True):
+                if when >= end_s:
+                    return
+                await self.until(when)
+                self.feed(client, event)
+
+    # -- actions ---------------------------------------------------------------------------
+
+    def carry_out(self, client: Client, event: Event, actions: int) -> None:
+        """Do on sockets what the client asks for."""
+        number = client.number
+        link = self.links[number]
+        if actions & Action.CLOSE:
+            self.hang_up(client, event)
+        if actions & Action.FETCH:
+            self.book(Count.POLLS, number)
+            if isinstance(link, PollLink) and link.is_usable:
+                link.fetch(client.exchange)
+            else:
+                self.spawn(self.open_poll(client, client.exchange))
+        if actions & Action.CONNECT:
+            self.book(Count.ATTEMPTS, number)
+            self.spawn(self.open_push(client, client.exchange))
+        if isinstance(link, PushLink):
+            if actions & Action.UPGRADE:
+                link.upgrade()
+            if actions & Action.AUTHENTICATE:
+                link.send_text(wire.auth_text(self.spec, self.tokens[number]))
+            if actions & Action.SEND_PING:
+                link.send_ping()
+            if actions & Action.SEND_PONG:
+                link.send_pong()
+
+    async def open_poll(self, client: Client, exchange: int) -> None:
+        """Open a connection for polls, and send the first."""
+        link = await self._open(lambda: PollLink(self, client), "poll_port")
+        if link is None:
+            if client.exchange == exchange:
+                self.book(Count.ERRORS, client.number)
+                self.feed(client, Event.FAILED)
+            return
+        self.links[client.number] = link
+        self.book_connection(client.number)
+        if client.exchange == exchange and not self.is_over:
+            link.fetch(exchange)
+        else:
+            link.transport.abort()
+
+    async def open_push(self, client: Client, exchange: int) -> None:
+        """Open a connection for pushes."""
+        link = await self._open(lambda: PushLink(self, client, exchange), "push_port")
+        if client.exchange != exchange or self.is_over:
+            if link is not None:
+                link.transport.abort()
+        elif link is None:
+            self.book(Count.ERRORS, client.number)
+            self.feed(client, Event.CLOSED)
+        else:
+            self.links[client.number] = link
+            self.feed(client, Event.CONNECTED)
+
+    async def _open(self, make: Callable[[], _L], port: str) -> _L | None:
+        try:
+            _, link = await self.loop.create_connection(make, "127.0.0.1", self.settings[port])
+        except OSError:
+            return None
+        return link
+
+    def hang_up(self, client: Client, event: Event) -> None:
+        """The client's side of a connection ends."""
+        number = client.number
+        link, self.links[number] = self.links[number], None
+        if event == Event.DEADLINE and self.rules.transport == Transport.WEBSOCKET:
+            self.book(Count.ERRORS, number)
+        self.book_disconnect(number, self.now_s(), cause_of(event))
+        if link is not None:
+            link.leave(graceful=event == Event.STOP)
+
+    def lost(self, link: Link) -> None:
+        """A connection that the client did not close has ended."""
+        client = link.client
+        if self.is_over or self.links[client.number] is not link:
+            return
+        self.links[client.number] = None
+        if isinstance(link, PushLink):
+            self.book(Count.ERRORS, client.number)
+            self.feed(client, Event.CLOSED)
+            return
+        self.book_disconnect(client.number, self.now_s(), Cause.IDLE)
+        if link.exchange == client.exchange:
+            self.book(Count.ERRORS, client.number)
+            self.feed(client, Event.FAILED)
+
+    # -- bursts ----------------------------------------------------------------------------
+
+    def stamp(self, link: PushLink, data: bytes) -> None:
+        """Note what arrived and when; it is processed when the burst has passed."""
+        if not self.arrivals:
+            self.loop.call_later(_BURST_GAP_S, self.process)
+        self.arrivals.append((self.now_s(), link, data))
+
+    def process(self) -> None:
+        """Process the arrivals, unless more are coming in."""
+        now = self.now_s()
+        quiet_s = (now - self.arrivals[-1][0]) / self.time_scale
+        waited_s = (now - self.arrivals[0][0]) / self.time_scale
+        if quiet_s < _BURST_GAP_S and waited_s < _BURST_LIMIT_S and not self.is_over:
+            self.loop.call_later(_BURST_GAP_S, self.process)
+            return
+        arrivals, self.arrivals = self.arrivals, []
+        for arrived_s, link, data in arrivals:
+            if arrived_s < self.record.horizon_s:
+                self.stamp_s = arrived_s
+                link.digest(data)
+        self.stamp_s = None
+
+    # -- the run ---------------------------------------------------------------------------
+
+    async def run(self, parent: Parent, start_s: float, told: asyncio.Queue[Any]) -> float:
+        """Let the scenario happen; return the scenario's time at its end."""
+        self.start_s = start_s
+        starts, ends = self.workload.start_s.tolist(), self.workload.end_s.tolist()
+        for client, begin, end in zip(self.clients, starts, ends, strict=True):
+            self.spawn(self.session(client, begin, end))
+        end_s = self.to_clock(self.record.horizon_s)
+        interrupted = False
+        while not interrupted and (left_s := end_s - self.loop.time()) > 0.0:
+            try:
+                await asyncio.wait_for(told.get(), min(_REPORT_S, left_s))
+                interrupted = True
+            except TimeoutError:
+                parent.send({"t": max(0.0, self.now_s())})
+        end_of_run_s = max(0.0, self.now_s()) if interrupted else self.record.horizon_s
+        if self.arrivals:
+            self.is_over = interrupted
+            while self.arrivals:
+                self.stamp_s = None
+                await asyncio.sleep(_BURST_GAP_S)
+        self.is_over = True
+        self.stamp_s = end_of_run_s
+        self.record.end_at(end_of_run_s)
+        self.finish()
+        for task in self.tasks:
+            task.cancel()
+        for link in self.links:
+            if link is not None:
+                link.transport.abort()
+        return end_of_run_s
+
+
+class Link(asyncio.Protocol):
+    """One TCP connection of one client; counts its bytes."""
+
+    def __init__(self, fleet: Fleet, client: Client) -> None:
+        self.fleet = fleet
+        self.client = client
+        self.exchange = -1
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection is up."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """asyncio: the connection is gone."""
+        self.fleet.lost(self)
+
+    def write(self, data: bytes) -> None:
+        """Send, and count."""
+        self.transport.write(data)
+        self.count(len(data), 0)
+
+    def count(self, up: int, down: int) -> None:
+        """Book bytes of this connection."""
+        fleet = self.fleet
+        if not fleet.is_over:
+            books.add_bytes(fleet.record, self.client.number, fleet.now_s(), up, down)
+
+    def leave(self, *, graceful: bool) -> None:  # noqa: ARG002 - a poll has no farewell
+        """Close from the client's side."""
+        self.transport.abort()
+
+
+class PollLink(Link):
+    """A keep-alive HTTP connection."""
+
+    def __init__(self, fleet: Fleet, client: Client) -> None:
+        super().__init__(fleet, client)
+        self.body = b""
+        self.parser = httptools.HttpResponseParser(self)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the server still keeps the connection."""
+        return not self.transport.is_closing()
+
+    def fetch(self, exchange: int) -> None:
+        """Send a poll."""
+        self.exchange = exchange
+        known = self.client.view if self.client.fetched_s > -NEVER_S else None
+        token = self.fleet.tokens[self.client.number]
+        self.write(wire.poll_request(self.fleet.spec, token, known))
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes have come."""
+        self.count(0, len(data))
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        """httptools: a piece of the body."""
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        """httptools: the response is whole."""
+        body, self.body = self.body, b""
+        status = self.parser.get_status_code()
+        self.parser = httptools.HttpResponseParser(self)
+        fleet, client = self.fleet, self.client
+        if client.exchange != self.exchange:
+            return
+        self.exchange = -1
+        if status == 200:
+            fleet.feed(client, Event.FETCHED, wire.version_of(body))
+        elif status == 304:
+            fleet.book(Count.UNCHANGED, client.number)
+            fleet.feed(client, Event.UNCHANGED)
+        else:
+            fleet.book(Count.ERRORS, client.number)
+            fleet.feed(client, Event.FAILED)
+
+
+class PushLink(Link):
+    """A WebSocket: websockets' sans-I/O protocol on a bare transport."""
+
+    def __init__(self, fleet: Fleet, client: Client, exchange: int) -> None:
+        super().__init__(fleet, client)
+        spec = fleet.spec
+        self.exchange = exchange
+        self.protocol = ClientProtocol(parse_uri(f"ws://{spec.host}{spec.websocket_path}"))
+        self.is_open = False
+        self.awaits_hello = bool(wire.hello_text(spec))
+
+    def upgrade(self) -> None:
+        """Ask for the upgrade with the heads that the scenario's client sends."""
+        self.protocol.send_request(self.protocol.connect())
+        self.protocol.data_to_send()
+        self.write(wire.upgrade_request(self.fleet.spec, self.protocol.key))
+
+    def send_text(self, text: str) -> None:
+        """Send a text frame."""
+        if text:
+            self.protocol.send_text(text.encode())
+            self.flush()
+
+    def send_ping(self) -> None:
+        """Ping with four bytes, as websockets does."""
+        self.protocol.send_ping(b"ping")
+        self.flush()
+
+    def send_pong(self) -> None:
+        """Answer a ping: the protocol has the pong ready, unless the envelope has its own."""
+        self.send_text(wire.heartbeat_texts(self.fleet.spec)[1])
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the protocol wants written."""
+        for data in self.protocol.data_to_send():
+            if data:
+                self.write(data)
+
+    def leave(self, *, graceful: bool) -> None:
+        """Close with a close frame and its echo, or at once."""
+        if graceful and self.protocol.state is SocketState.OPEN:
+            self.protocol.send_close(1000)
+            self.flush()
+        else:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes have come."""
+        if self.is_open:
+            self.fleet.stamp(self, data)
+        else:
+            self.digest(data)
+
+    def digest(self, data: bytes) -> None:
+        """Take in what came, at the fleet's present time."""
+        self.count(0, len(data))
+        self.protocol.receive_data(data)
+        for event in self.protocol.events_received():
+            if isinstance(event, Response):
+                self.take_response()
+            elif isinstance(event, Frame):
+                self.take_frame(event)
+        self.flush()
+        if self.protocol.close_expected():
+            self.transport.close()
+
+    def take_response(self) -> None:
+        """The answer to the upgrade."""
+        if isinstance(self.protocol.handshake_exc, InvalidStatus):
+            self.transport.abort()
+        elif not self.awaits_hello:
+            self.tell(Event.UPGRADED)
+
+    def take_frame(self, frame: Frame) -> None:
+        """One frame of an upgraded connection."""
+        fleet = self.fleet
+        if frame.opcode is Opcode.PING:
+            self.tell(Event.PING)
+        elif frame.opcode is Opcode.PONG:
+            self.tell(Event.PONG)
+        elif frame.opcode is Opcode.TEXT:
+            text = bytes(frame.data).decode()
+            if self.awaits_hello:
+                self.awaits_hello = False
+                self.tell(Event.UPGRADED)
+            elif text == wire.heartbeat_texts(fleet.spec)[0]:
+                self.tell(Event.PING)
+            else:
+                self.take_message(text)
+
+    def take_message(self, text: str) -> None:
+        """READY, a snapshot, a push, or a refusal."""
+        fleet, kind = self.fleet, wire.kind_of(text)
+        if self.client.exchange != self.exchange:
+            return
+        if kind == wire.Message.READY:
+            self.is_open = True
+            fleet.book_connection(self.client.number)
+            self.tell(Event.READY, wire.version_of(text))
+        elif kind == wire.Message.AUTH_REFUSED:
+            fleet.book(Count.ERRORS, self.client.number)
+            self.tell(Event.REJECTED)
+        else:
+            fleet.book(Count.MESSAGES, self.client.number)
+            event = Event.SNAPSHOT if kind == wire.Message.SNAPSHOT else Event.PUSH
+            self.tell(event, wire.version_of(text))
+
+    def tell(self, event: Event, value: int = 0) -> None:
+        """Feed the client, if this is still its connection."""
+        if self.client.exchange == self.exchange:
+            self.fleet.feed(self.client, event, value)
+
+
+async def run(parent: Parent) -> None:
+    """Run the clients of one scenario, and hand the record to the parent."""
+    settings = parent.receive()
+    scenario: Scenario = settings["scenario"]
+    workload = compile_workload(scenario, settings["seed"], settings["replication"])
+    record = Record(
+        workload.publish_s,
+        workload.start_s,
+        workload.end_s,
+        warm_up_s=scenario.warm_up_s,
+        cool_down_s=scenario.cool_down_s,
+        horizon_s=scenario.horizon_s,
+        bin_s=scenario.bin_s,
+        keep_deliveries="deliveries" in settings["keep"],
+        keep_events="events" in settings["keep"],
+    )
+    fleet = Fleet(scenario, workload, record, settings)
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    parent.send({"ready": True})
+    parent.watch(fleet.loop, told)
+    start_s = await told.get()
+    if start_s is None:
+        return
+    gc.disable()  # a full collection would stop every client for milliseconds
+    before_s = time.process_time()
+    end_of_run_s = await fleet.run(parent, start_s, told)
+    cpu_s = time.process_time() - before_s
+    parent.send({"record": record, "end_of_run_s": end_of_run_s, "cpu_s": cpu_s})
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Parent()))

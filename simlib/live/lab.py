@@ -1,0 +1,192 @@
+"""Measure a scenario for real: one server process, one client process, loopback between them."""
+
+from __future__ import annotations
+
+import resource
+import secrets
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import psutil
+
+from simlib.core.record import Amount, Record
+from simlib.errors import ScenarioError
+from simlib.live.loopback import on_loopback
+from simlib.live.pipe import Child
+from simlib.live.tokens import make_token
+from simlib.run import Run, make_run, rows_to_keep
+from simlib.scenario import Scenario, compile_workload
+
+MAX_WALL_S = 3600.0
+QUIET_CORES = 0.1
+"""More processor time than this for other programs, in cores, makes latencies inconclusive."""
+_START_S = 30.0
+_LEAD_S = 0.3
+_SPARE_DESCRIPTORS = 100
+
+
+def measure(
+    scenario: Scenario,
+    *,
+    seed: int = 1,
+    replication: int = 0,
+    time_scale: float = 1.0,
+    keep: tuple[str, ...] = (),
+    progress: bool = True,
+) -> Run:
+    """Run a scenario on a real server with real clients, over loopback.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Its network and service times give way to those of this machine, see `on_loopback`; the
+        result's ``scenario`` says so.
+    seed, replication : int, optional
+        As in `simulate`: publish times, sessions and habits are the same there and here.
+    time_scale : float, optional
+        How many times faster than the clock the scenario runs, in [1, 1000]. Times in the result
+        are the scenario's: a real millisecond counts as `time_scale` of them.
+    keep : tuple of str, optional
+        Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
+    progress : bool, optional
+        A progress bar on stderr for runs longer than two seconds.
+
+    Returns
+    -------
+    Run
+        With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
+        clients and everybody else used, ``provenance["quiet"]`` whether the machine was left
+        alone, and ``provenance["publish_late_s"]`` how late changes were published. After Ctrl-C,
+        the run so far with ``is_complete`` false.
+
+    Raises
+    ------
+    ScenarioError
+        The scenario asks for what the lab does not have, or for more than this machine bears.
+    LiveError
+        A process died; nothing of it is left.
+    """
+    asked_for = scenario
+    scenario = on_loopback(scenario, time_scale=time_scale)
+    workload = compile_workload(scenario, seed, replication)
+    clients = len(workload.start_s)
+    rows_to_keep(keep, len(workload.publish_s), clients)
+    _check_bounds(scenario, clients, time_scale)
+    secret = secrets.token_hex(32)
+    make_token(secret, 0, scenario.wire.token_bytes)
+    settings: dict[str, Any] = {
+        "scenario": scenario,
+        "seed": seed,
+        "replication": replication,
+        "time_scale": float(time_scale),
+        "secret": secret,
+        "keep": keep,
+    }
+    with ExitStack() as stack:
+        server = stack.enter_context(Child("simlib.live.server"))
+        driver = stack.enter_context(Child("simlib.live.driver"))
+        server.send(settings)
+        settings |= server.receive(_START_S)
+        driver.send(settings)
+        driver.receive(_START_S)
+        usage = _Usage()
+        start_s = time.monotonic() + _LEAD_S
+        server.send(start_s)
+        driver.send(start_s)
+        done = _await_end(driver, server, scenario.horizon_s, progress)
+        server.send("stop")
+        served = server.receive(_START_S)
+        cpu = usage.cores(server=served["cpu_s"], clients=done["cpu_s"])
+    record: Record = done["record"]
+    busy_s = np.array(served["busy_s"][: len(record.amounts)]) * time_scale
+    record.amounts[: len(busy_s), Amount.BUSY_S] = busy_s
+    end_of_run_s = done["end_of_run_s"]
+    late_s = np.array(served["late_s"] or [0.0])
+    return make_run(
+        scenario,
+        record,
+        start_s=workload.start_s,
+        end_s=workload.end_s,
+        rtt_s=workload.rtt_s,
+        end_of_run_s=end_of_run_s,
+        provenance={
+            "engine": "live",
+            "seed": seed,
+            "replication": replication,
+            "complete": end_of_run_s == scenario.horizon_s,
+            "end_of_run_s": end_of_run_s,
+            "time_scale": float(time_scale),
+            "asked_for_hash": asked_for.hash,
+            "cpu": cpu,
+            "quiet": cpu["other_cores"] < QUIET_CORES,
+            "publish_late_s": {
+                "median": float(np.median(late_s)),
+                "max": float(late_s.max()),
+            },
+        },
+    )
+
+
+def _check_bounds(scenario: Scenario, clients: int, time_scale: float) -> None:
+    wall_s = scenario.horizon_s / time_scale
+    if wall_s > MAX_WALL_S:
+        rule = f"must give at most {MAX_WALL_S:g} s by the clock (here {wall_s:g}); see time_scale"
+        raise ScenarioError("horizon_s", scenario.horizon_s, rule)
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = descriptors - _SPARE_DESCRIPTORS
+    if descriptors != resource.RLIM_INFINITY and clients > most:
+        rule = f"must be <= {most}, the open files that this machine allows a process"
+        raise ScenarioError("clients", clients, rule)
+
+
+def _await_end(
+    driver: Child, server: Child, horizon_s: float, progress: bool
+) -> dict[str, Any]:
+    """Wait for the driver's result; on Ctrl-C, ask for what there is."""
+    from tqdm import tqdm
+
+    stopping = False
+    with tqdm(
+        total=round(horizon_s, 3), desc="measure", unit="s", delay=2, disable=not progress
+    ) as bar:
+        while True:
+            try:
+                message: dict[str, Any] = driver.receive(_START_S)
+                server.check()
+                if "record" in message:
+                    bar.update(bar.total - bar.n)
+                    return message
+                bar.update(min(message["t"], bar.total) - bar.n)
+            except KeyboardInterrupt:
+                if stopping:
+                    raise
+                stopping = True
+                driver.send("stop")
+
+
+class _Usage:
+    """Who used the processors between the beginning and the end of a run."""
+
+    def __init__(self) -> None:
+        self.start_s = time.monotonic()
+        self.busy_s = self._busy_s()
+        self.own_s = time.process_time()
+
+    @staticmethod
+    def _busy_s() -> float:
+        times = psutil.cpu_times()
+        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+
+    def cores(self, *, server: float, clients: float) -> dict[str, float]:
+        """Mean cores used by the server, the clients and everybody else."""
+        wall_s = time.monotonic() - self.start_s
+        own_s = time.process_time() - self.own_s
+        other_s = self._busy_s() - self.busy_s - own_s - server - clients
+        return {
+            "server_cores": round(server / wall_s, 4),
+            "client_cores": round(clients / wall_s, 4),
+            "other_cores": round(max(0.0, other_s) / wall_s, 4),
+        }
+

@@ -1,0 +1,78 @@
+"""A scenario as the live lab runs it: this machine's loopback instead of the world.
+
+The numbers are what one request of each kind costs the lab's server on a quiet two-core machine;
+``tests/benchmarks/loopback.py`` measures them anew.
+"""
+
+from __future__ import annotations
+
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario
+
+RTT_S = 0.2e-3
+"""There and back through loopback, with a wake-up at each end, seconds."""
+SERVICE_S = {
+    "accept_s": 60e-6,
+    "poll_s": 150e-6,
+    "handshake_s": 250e-6,
+    "authenticate_s": 120e-6,
+    "fan_out_s": 40e-6,
+    "send_s": 10e-6,
+    "heartbeat_s": 20e-6,
+}
+"""Processor time of the server for one job of each kind, seconds."""
+_CANNOT = {
+    "wire.http": ("1.1", "must be 1.1: the lab's server has no HTTP/2"),
+    "wire.count": ("payload", "must be payload: the lab counts what sockets carry"),
+    "wire.deflate_ratio": (1.0, "must be 1.0: the ratio is a model, the lab sends plain frames"),
+    "server.shed_wait_s": (None, "must be absent: the lab's server sheds no load"),
+}
+
+
+def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
+    """Return the scenario that `measure` runs: same board, clients and rules, loopback path.
+
+    Simulate it to predict a measurement.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    time_scale : float, optional
+        How many times faster than the clock the scenario runs, >= 1. A job that costs the server
+        1 ms takes `time_scale` ms of the scenario's time, and so it is returned.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    ScenarioError
+        A field asks for what the lab does not have.
+
+    Examples
+    --------
+    >>> scenario = Scenario(updates={"rate_per_s": 0.1})
+    >>> on_loopback(scenario).network.tls
+    False
+    """
+    if isinstance(time_scale, bool) or not isinstance(time_scale, int | float):
+        raise ScenarioError("time_scale", time_scale, "must be a number")
+    if not 1.0 <= time_scale <= 1000.0:
+        raise ScenarioError("time_scale", time_scale, "must be in [1, 1000]")
+    for path, (wanted, rule) in _CANNOT.items():
+        section, name = path.split(".")
+        given = getattr(getattr(scenario, section), name)
+        if given != wanted:
+            raise ScenarioError(path, given, rule)
+    path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
+    return scenario.replace(
+        {
+            "network.rtt_s": RTT_S * time_scale,
+            "network.rtt_spread": 0.0,
+            "network.tls": False,
+            "server.workers": 1,
+            "server.service": "constant",
+            **path_and_jobs,
+        }
+    )

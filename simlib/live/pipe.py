@@ -1,0 +1,167 @@
+"""How the lab talks with its two processes: pickled messages over stdin and stdout.
+
+A child lives as long as its stdin is open: when the parent ends, however it ends, the child reads
+the end of the file and goes. Ctrl-C reaches a whole process group, so children ignore it and let
+the parent decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from queue import Empty, Queue
+from types import TracebackType
+from typing import Any, Self
+
+from simlib.errors import LiveError
+
+_END_S = 5.0
+
+
+class Child:
+    """One process of the lab, as its parent sees it; a context manager that leaves nothing.
+
+    Parameters
+    ----------
+    module : str
+        What to run, as ``python -m``.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self._errors = tempfile.TemporaryFile()
+        self._messages: Queue[Any] = Queue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+        except OSError:
+            pass  # it is gone already
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._reader.join(_END_S)
+            self._process.stdout.close()
+            self._errors.close()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def send(self, message: Any) -> None:
+        """Send a message.
+
+        Raises
+        ------
+        LiveError
+            The process has died.
+        """
+        assert self._process.stdin is not None
+        try:
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._death() from None
+
+    def receive(self, timeout_s: float) -> Any:
+        """Return the next message.
+
+        Raises
+        ------
+        LiveError
+            The process has died, or said nothing for `timeout_s`.
+        """
+        try:
+            message = self._messages.get(timeout=timeout_s)
+        except Empty:
+            raise LiveError(f"{self.module} said nothing for {timeout_s:g} s") from None
+        if isinstance(message, EOFError):
+            raise self._death()
+        return message
+
+    def check(self) -> None:
+        """Raise `LiveError` if the process has died."""
+        if self._process.poll() is not None:
+            raise self._death()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        while True:
+            try:
+                self._messages.put(pickle.load(self._process.stdout))
+            except Exception:  # the end of the file, or of a process in the middle of a message
+                self._messages.put(EOFError())
+                return
+
+    def _death(self) -> LiveError:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "no message"
+        return LiveError(f"{self.module} died: {last}")
+
+
+class Parent:
+    """The lab, as one of its processes sees it."""
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # What a library prints must not get between the messages.
+        self._out = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+
+    def send(self, message: Any) -> None:
+        """Send a message."""
+        pickle.dump(message, self._out)
+        self._out.flush()
+
+    def receive(self) -> Any:
+        """Return the next message; raises EOFError when the parent is gone."""
+        return pickle.load(sys.stdin.buffer)
+
+    def watch(self, loop: asyncio.AbstractEventLoop, told: asyncio.Queue[Any]) -> None:
+        """Put later messages into a queue, and None when the parent is gone."""
+
+        def read() -> None:
+            while True:
+                try:
+                    message = self.receive()
+                except (EOFError, OSError, pickle.UnpicklingError):
+                    message = None
+                try:
+                    loop.call_soon_threadsafe(told.put_nowait, message)
+                except RuntimeError:
+                    return  # the loop is closed: nobody listens
+                if message is None:
+                    return
+
+        threading.Thread(target=read, daemon=True).start()

@@ -1,0 +1,206 @@
+"""The lab's server process: one board, polled over HTTP and pushed over WebSocket.
+
+aiohttp answers polls on one port and websockets pushes on another, in one event loop over one
+state, as their documentation advises. Tokens, origins and message sizes are checked as
+a production server should. Run by `lab`, as ``python -m simlib.live.server``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from http import HTTPStatus
+from typing import Any
+
+import websockets
+from aiohttp import web
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Origin
+
+from simlib.core import wire
+from simlib.live.pipe import Parent
+from simlib.live.tokens import check_token
+from simlib.scenario import Scenario, compile_workload
+
+_LARGEST_MESSAGE = 16_384
+_SPIN_S = 1.5e-3  # epoll counts in milliseconds: sleep to just before, then watch the clock
+
+
+class Board:
+    """The state, and everything that the two front doors need to show it."""
+
+    def __init__(self, scenario: Scenario, seed: int, replication: int, settings: Any) -> None:
+        self.scenario = scenario
+        self.spec = scenario.wire_spec()
+        self.secret: str = settings["secret"]
+        self.time_scale: float = settings["time_scale"]
+        self.publish_s: list[float] = compile_workload(
+            scenario, seed, replication
+        ).publish_s.tolist()
+        self.version = 0
+        self.listeners: set[ServerConnection] = set()
+        self.spun_s = 0.0
+        self.late_s: list[float] = []
+        self.busy_s: list[float] = []
+        self._body = (-1, b"")
+
+    def body(self) -> bytes:
+        """The whole board as JSON, made once a version."""
+        if self._body[0] != self.version:
+            self._body = (self.version, wire.poll_body(self.spec, self.version))
+        return self._body[1]
+
+    # -- HTTP ------------------------------------------------------------------------------
+
+    async def poll(self, request: web.Request) -> web.Response:
+        """Answer one poll: 200 with the board, 304 if the client has it, 401 without token."""
+        if not check_token(self.secret, request.headers.get("Authorization", "")):
+            return web.Response(status=401)
+        headers = wire.poll_response_headers(self.spec, self.version)
+        if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=self.body(), content_type="application/json", headers=headers)
+
+    # -- WebSocket -------------------------------------------------------------------------
+
+    def admit(self, connection: ServerConnection, _request: Request) -> Response | None:
+        """Refuse an upgrade beyond the connection cap."""
+        if len(connection.server.connections) >= self.scenario.server.max_connections:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, wire.REFUSED_TEXT)
+        return None
+
+    async def push(self, connection: ServerConnection) -> None:
+        """One WebSocket from its upgrade to its end."""
+        try:
+            await self._converse(connection)
+        except (websockets.ConnectionClosed, TimeoutError):
+            pass  # the client has gone, or never showed its token
+        finally:
+            self.listeners.discard(connection)
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        spec = self.spec
+        hello = wire.hello_text(spec)
+        if hello:
+            await connection.send(hello)
+        timeout_s = self.scenario.websocket.open_timeout_s / self.time_scale
+        token = await asyncio.wait_for(connection.recv(), timeout_s)
+        if not check_token(self.secret, str(token)):
+            await connection.send(wire.auth_refused_text(spec))
+            return
+        # No await from here to the last line: a change in between would be sent to nobody.
+        broadcast([connection], wire.ready_text(spec, self.version))
+        if self.scenario.websocket.snapshot_on_open:
+            broadcast([connection], wire.snapshot_text(spec, self.version))
+        self.listeners.add(connection)
+        ping, pong = wire.heartbeat_texts(spec)
+        if ping and self.scenario.heartbeat.direction == "server":
+            await self._beat(connection, ping, pong)
+        else:
+            async for _ in connection:
+                break  # nothing else is expected of a client
+        await connection.close(1008)
+
+    async def _beat(self, connection: ServerConnection, ping: str, pong: str) -> None:
+        """Heartbeats as texts, for envelopes that have their own."""
+        interval_s = self.scenario.heartbeat.interval_s / self.time_scale
+        timeout_s = self.scenario.heartbeat.timeout_s / self.time_scale
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await connection.recv()
+                return  # nothing is expected of a client between the pings
+            await connection.send(ping)
+            if pong and await asyncio.wait_for(connection.recv(), timeout_s) != pong:
+                return
+
+    # -- time ------------------------------------------------------------------------------
+
+    async def publish(self, start_s: float) -> None:
+        """Change the board at the intended times, and tell whoever listens."""
+        loop = asyncio.get_running_loop()
+        pushes = self.scenario.transport == "websocket"
+        for version, t in enumerate(self.publish_s, start=1):
+            due_s = start_s + t / self.time_scale
+            await asyncio.sleep(max(0.0, due_s - loop.time() - (_SPIN_S if pushes else 0.0)))
+            spin_s = loop.time()
+            while loop.time() < due_s:
+                await asyncio.sleep(0)
+            self.spun_s += loop.time() - spin_s
+            self.late_s.append(loop.time() - due_s)
+            self.version = version
+            if self.listeners:
+                broadcast(self.listeners, wire.push_text(self.spec, version))
+
+    async def keep_time(self, start_s: float) -> None:
+        """Note the processor time of each bin of the timeline."""
+        loop = asyncio.get_running_loop()
+        step_s = self.scenario.bin_s / self.time_scale
+        await asyncio.sleep(start_s - loop.time())
+        before_s, index = time.process_time() - self.spun_s, 0
+        while True:
+            index += 1
+            await asyncio.sleep(max(0.0, start_s + index * step_s - loop.time()))
+            used_s = time.process_time() - self.spun_s
+            self.busy_s.append(used_s - before_s)
+            before_s = used_s
+
+
+async def run(parent: Parent) -> None:
+    """Serve until the parent says stop, or is gone."""
+    settings = parent.receive()
+    scenario: Scenario = settings["scenario"]
+    board = Board(scenario, settings["seed"], settings["replication"], settings)
+    scale = board.time_scale
+
+    app = web.Application(client_max_size=_LARGEST_MESSAGE)
+    app.router.add_get(board.spec.poll_path, board.poll)
+    keep_alive_s = scenario.server.keep_alive_s / scale
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=keep_alive_s)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=scenario.server.backlog)
+    await site.start()
+
+    beats = scenario.heartbeat
+    native = scenario.wire.envelope == "native" and beats.direction == "server"
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    async with serve(
+        board.push,
+        "127.0.0.1",
+        0,
+        process_request=board.admit,
+        origins=[Origin(f"https://{board.spec.host}"), None],
+        backlog=scenario.server.backlog,
+        compression=None,
+        max_size=_LARGEST_MESSAGE,
+        ping_interval=beats.interval_s / scale if native else None,
+        ping_timeout=beats.timeout_s / scale if native else None,
+        close_timeout=1.0,
+        server_header=board.spec.server,
+    ) as sockets:
+        ports = (runner.addresses[0][1], sockets.sockets[0].getsockname()[1])
+        parent.send({"poll_port": ports[0], "push_port": ports[1]})
+        parent.watch(loop, told)
+        start_s = await told.get()
+        if start_s is None:
+            return
+        tasks = [loop.create_task(board.publish(start_s)), loop.create_task(board.keep_time(start_s))]
+        message = await told.get()
+        for task in tasks:
+            task.cancel()
+        if message is not None:
+            parent.send(
+                {
+                    "busy_s": board.busy_s,
+                    "late_s": board.late_s,
+                    "cpu_s": time.process_time() - board.spun_s,
+                }
+            )
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Parent()))

@@ -1,0 +1,218 @@
+"""The live lab on real sockets: what it counts, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+import simlib as sl
+from simlib.core.wire import Message
+from simlib.live import lab
+from simlib.live.pipe import Child
+from simlib.scenario import compile_workload
+
+pytestmark = pytest.mark.live
+
+SCALE = 5.0
+POLLING = sl.Scenario(
+    clients=12,
+    horizon_s=18.5,
+    ramp_s=2.0,
+    updates={"rate_per_s": 0.5},
+    polling={"interval_s": 5.0},
+    websocket={"snapshot_on_open": False},
+    heartbeat={"interval_s": 4.0, "timeout_s": 4.0},
+)
+"""Four polls, three heartbeats: none of them near the horizon, so none is cut off."""
+PUSH = POLLING.replace(transport="websocket")
+
+VARIANTS = {
+    "polling": POLLING,
+    "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
+    "polling with etag": POLLING.replace({"polling.etag": True, "updates.rate_per_s": 0.1}),
+    "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
+    "push": PUSH,
+    "push with websockets' heads": PUSH.replace({"wire.websocket_client": "websockets"}),
+    "push of snapshots": PUSH.replace({"websocket.push": "snapshot"}),
+    "push after a snapshot": PUSH.replace({"websocket.snapshot_on_open": True}),
+    "push with client pings": PUSH.replace({"heartbeat.direction": "client"}),
+    "push without heartbeat": PUSH.replace({"heartbeat.direction": "none"}),
+    "push in socket.io's envelope": PUSH.replace({"wire.envelope": "socketio"}),
+    "push in sockjs' envelope": PUSH.replace({"wire.envelope": "sockjs"}),
+    "sessions that end": PUSH.replace(sessions={"arrivals_per_s": 0.5, "length_s": 6.0}),
+}
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_process():
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    after = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert after <= before
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_bytes_measured_equal_bytes_simulated(name):
+    live = sl.measure(VARIANTS[name], seed=3, time_scale=SCALE, progress=False)
+    simulated = sl.simulate(live.scenario, seed=3, progress=False)
+
+    columns = ["polls", "unchanged", "messages", "connections", "errors"]
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    assert ours[columns].equals(theirs[columns])
+    assert ours[["up_bytes", "down_bytes"]].equals(theirs[["up_bytes", "down_bytes"]])
+    assert (ours["up_bytes"] > 0).any()
+
+
+def test_bytes_measured_equal_counts_times_the_wire_sizes():
+    live = sl.measure(POLLING, seed=4, time_scale=SCALE, progress=False)
+    sizes = compile_workload(live.scenario, 4, 0).sizes
+    clients = live.frame("clients")
+
+    assert (clients["polls"] == 4).all()
+    assert (clients["up_bytes"] == 4 * sizes[Message.POLL_REQUEST, 0]).all()
+    assert (clients["down_bytes"] == 4 * sizes[Message.POLL_RESPONSE, 1]).all()
+
+
+def test_a_measured_run_has_the_tables_of_a_simulated_one():
+    keep = ("deliveries", "events")
+    live = sl.measure(PUSH, time_scale=SCALE, keep=keep, progress=False)
+    simulated = sl.simulate(live.scenario, keep=keep, progress=False)
+
+    for name in ("timeline", "clients", "latency", "connections", *keep):
+        ours, theirs = live.frame(name), simulated.frame(name)
+        assert list(ours.columns) == list(theirs.columns)
+        assert list(ours.dtypes) == list(theirs.dtypes)
+    assert list(live.summary().columns) == list(simulated.summary().columns)
+
+
+def test_habits_and_publish_times_are_those_of_the_simulation():
+    scenario = PUSH.replace(drag={"every_s": 4.0, "length_s": 1.0})
+    live = sl.measure(scenario, time_scale=SCALE, keep=("deliveries", "events"), progress=False)
+    simulated = sl.simulate(live.scenario, keep=("deliveries", "events"), progress=False)
+
+    def drags(run):
+        events = run.frame("events")
+        return events[events["event"].str.startswith("drag")].sort_values(["client", "t_s"])
+
+    ours, theirs = drags(live), drags(simulated)
+    assert len(ours) > 10
+    assert ours["client"].tolist() == theirs["client"].tolist()
+    late_s = ours["t_s"].to_numpy() - theirs["t_s"].to_numpy()
+    assert (late_s > -0.02 * SCALE).all()
+    assert np.median(late_s) < 0.05 * SCALE
+    assert set(live.frame("deliveries")["published_s"]) <= set(
+        compile_workload(scenario, 1, 0).publish_s
+    )
+
+
+def test_push_is_faster_than_polling_and_nothing_is_lost():
+    polled = sl.measure(POLLING, time_scale=SCALE, progress=False)
+    pushed = sl.measure(
+        PUSH.replace({"websocket.snapshot_on_open": True}), time_scale=SCALE, progress=False
+    )
+    assert pushed.latency_quantiles(0.5) < polled.latency_quantiles(0.5) / 2
+    for run in (polled, pushed):
+        assert run.ledger.eligible > 0
+        assert run.ledger.lost == 0
+
+
+def test_the_load_generator_and_its_neighbours_are_reported():
+    run = sl.measure(PUSH, time_scale=SCALE, progress=False)
+    cpu = run.provenance["cpu"]
+    assert 0 < cpu["client_cores"] < 2
+    assert 0 < cpu["server_cores"] < 2
+    assert run.provenance["quiet"] == (cpu["other_cores"] < lab.QUIET_CORES)
+    assert run.provenance["time_scale"] == SCALE
+
+
+def test_connections_beyond_the_cap_are_refused_and_tried_again():
+    scenario = PUSH.replace(
+        {"server.max_connections": 5, "reconnect.policy": "fixed", "reconnect.base_s": 2.0}
+    )
+    live = sl.measure(scenario, time_scale=SCALE, progress=False)
+    clients = live.frame("clients")
+    assert (clients["connections"] > 0).sum() == 5
+    assert (clients["errors"] > 2).sum() == 7
+    assert live.ledger.lost > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "time_scale", "path"),
+    [
+        ({"wire.http": "2"}, 1.0, "wire.http"),
+        ({"wire.count": "ip"}, 1.0, "wire.count"),
+        ({"wire.deflate_ratio": 0.2}, 1.0, "wire.deflate_ratio"),
+        ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
+        ({"wire.token_bytes": 202}, 1.0, "wire.token_bytes"),
+        ({"wire.token_bytes": 121}, 1.0, "wire.token_bytes"),
+        ({"clients": 2_000_000}, 1.0, "clients"),
+        ({"horizon_s": "2 d"}, 1.0, "horizon_s"),
+        ({}, 0.5, "time_scale"),
+        ({}, "fast", "time_scale"),
+    ],
+)
+def test_what_the_lab_does_not_have_is_refused_by_name(changes, time_scale, path):
+    with pytest.raises(sl.ScenarioError) as error:
+        sl.measure(PUSH.replace(changes), time_scale=time_scale, progress=False)
+    assert error.value.path == path
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_a_process_is_an_error_and_the_other_goes_too(victim, monkeypatch):
+    children: list[Child] = []
+
+    class Watched(Child):
+        def __init__(self, module):
+            super().__init__(module)
+            children.append(self)
+
+        def receive(self, timeout_s):
+            message = super().receive(timeout_s)
+            if isinstance(message, dict) and "t" in message:
+                psutil.Process(children[victim].pid).kill()
+            return message
+
+    monkeypatch.setattr(lab, "Child", Watched)
+    with pytest.raises(sl.LiveError, match="died"):
+        sl.measure(PUSH, time_scale=SCALE, progress=False)
+    assert len(children) == 2
+
+
+SCRIPT = """
+import simlib as sl
+scenario = sl.Scenario(
+    transport="websocket", clients=20, horizon_s=600.0, ramp_s=1.0, updates={"rate_per_s": 5.0}
+)
+print("go", flush=True)
+run = sl.measure(scenario, progress=False)
+print(run.is_complete, run.ledger.delivered > 0, sum(run.ledger[1:4]) == run.ledger.eligible)
+"""
+
+
+def descendants(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how):
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+    deadline_s = time.monotonic() + 20
+    while len(descendants(process)) < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    time.sleep(4.0)
+    children = descendants(process)
+    assert len(children) == 2
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=20)
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    if how == signal.SIGINT:
+        assert said.split() == ["False", "True", "True"]
