@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import urllib.error
 import urllib.request
 
 import pytest
 import websockets
-from websockets.asyncio.client import connect
+from websockets.sync.client import connect
 
 import simlib as sl
 from simlib.core import wire
@@ -63,12 +62,10 @@ def test_a_poll_without_a_valid_token_is_refused(ports, authorization):
     assert error.value.code == 401
 
 
-async def refusal(url, **options):
+def refusal(url, **options):
     """The HTTP status with which an upgrade is refused."""
     with pytest.raises(websockets.InvalidStatus) as error:
-        async with connect(url, **options):
-            pass
-    await asyncio.sleep(0.1)  # the refused connection closes on the loop's next turns
+        connect(url, **options)
     return error.value.response.status_code
 
 
@@ -77,24 +74,21 @@ def push_url(ports):
 
 
 def converse(ports, token, *, origin=None, then=None):
-    async def talk():
-        async with connect(push_url(ports), origin=origin, max_queue=None) as socket:
-            await socket.send(wire.auth_text(SPEC, token))
-            if then is not None:
-                await socket.recv()
-                await socket.recv()
-                await socket.send(then)
-            received = []
-            try:
-                async with asyncio.timeout(0.5 if then is None else 10):
-                    while True:
-                        received.append(await socket.recv())
-            except TimeoutError:
-                return received, None
-            except websockets.ConnectionClosed as closed:
-                return received, closed.rcvd.code if closed.rcvd else 1006
-
-    return asyncio.run(talk())
+    """What the server sends until it closes or is silent, and its close code."""
+    received = []
+    with connect(push_url(ports), origin=origin) as socket:
+        socket.send(wire.auth_text(SPEC, token))
+        if then is not None:
+            socket.recv(10)
+            socket.recv(10)
+            socket.send(then)
+        try:
+            while True:
+                received.append(socket.recv(0.5 if then is None else 10))
+        except TimeoutError:
+            return received, None
+        except websockets.ConnectionClosed as closed:
+            return received, closed.rcvd.code if closed.rcvd else 1006
 
 
 def test_a_valid_token_opens_the_stream_with_ready_and_a_snapshot(ports):
@@ -110,7 +104,7 @@ def test_a_wrong_token_is_told_so_and_closed(ports):
 
 
 def test_a_foreign_origin_is_refused(ports):
-    assert asyncio.run(refusal(push_url(ports), origin="https://evil.example.net")) == 403
+    assert refusal(push_url(ports), origin="https://evil.example.net") == 403
 
 
 def test_a_client_that_talks_out_of_turn_is_closed(ports):
@@ -122,12 +116,8 @@ def test_an_oversized_message_is_refused(ports):
 
 
 def test_an_upgrade_beyond_the_cap_is_answered_503(ports):
-    async def crowd():
-        async with connect(push_url(ports)) as one, connect(push_url(ports)) as two:
-            assert one and two
-            return await refusal(push_url(ports))
-
-    assert asyncio.run(crowd()) == 503
+    with connect(push_url(ports)), connect(push_url(ports)):
+        assert refusal(push_url(ports)) == 503
 
 
 @pytest.mark.parametrize("length", [160, 161, 163, 201, 500, 8192])
