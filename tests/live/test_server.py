@@ -59,6 +59,7 @@ def test_a_poll_with_a_valid_token_gets_the_board(ports):
 def test_a_poll_without_a_valid_token_is_refused(ports, authorization):
     with pytest.raises(urllib.error.HTTPError) as error:
         poll(ports, authorization)
+    error.value.close()
     assert error.value.code == 401
 
 
