@@ -5,6 +5,7 @@
 PYTHON ?= python3
 NOTEBOOKS ?=
 PYTEST_ARGS ?=
+LAB_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,7 +35,7 @@ test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
 	$(BIN)/python -m pytest $(NBVAL) $(PYTEST_ARGS)
 
 lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
 
 bench: $(STAMP)  ## measure how fast the engines are here
 	$(BIN)/python tests/benchmarks/run.py

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ScenarioError,
         SimlibError,
     )
+    from simlib.experiment import replicate
     from simlib.live import measure, on_loopback
     from simlib.run import Ledger, Run
     from simlib.scenario import Scenario
@@ -41,6 +42,7 @@ __all__ = [
     "metrics",
     "notebook",
     "on_loopback",
+    "replicate",
     "simulate",
     "theory",
 ]
@@ -57,6 +59,7 @@ _HOMES = {
     "SimlibError": "errors",
     "measure": "live",
     "on_loopback": "live",
+    "replicate": "experiment",
     "simulate": "engines",
 }
 

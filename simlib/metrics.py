@@ -15,13 +15,19 @@ The six metrics that a migration watches, each with its unit and denominator:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from simlib import theory
+from simlib.core.wire import Message, message_sizes
 
 if TYPE_CHECKING:
     from simlib.run import Run
+    from simlib.scenario import Scenario
 
 _KEYS = ["transport", "cohort"]
 _QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
@@ -46,9 +52,7 @@ def six(table: pd.DataFrame) -> pd.DataFrame:
         {
             "connection_count": _ratio(table["connected_s"], table["width_s"]),
             "average_latency_s": _ratio(table["latency_sum_s"], table["delivered"]),
-            "reconnection_rate_per_h": _ratio(
-                table["reconnects"], table["present_s"] / 3600.0
-            ),
+            "reconnection_rate_per_h": _ratio(table["reconnects"], table["present_s"] / 3600.0),
             "message_rate_per_s": _ratio(table["polls"] + table["messages"], table["width_s"]),
             "error_rate_per_h": _ratio(table["errors"], table["present_s"] / 3600.0),
             "fallback_to_polling_frac": _ratio(table["fallbacks"], table["sessions"]).where(
@@ -64,9 +68,7 @@ def _ratio(above: pd.Series, below: pd.Series) -> pd.Series:
 
 def _with_seconds(run: Run, timeline: pd.DataFrame) -> pd.DataFrame:
     clients = run.frame("clients")
-    starts = np.minimum(
-        (clients["start_s"] / run.scenario.bin_s).astype(int), len(timeline) - 1
-    )
+    starts = (clients["start_s"] / run.scenario.bin_s).astype(int).clip(upper=len(timeline) - 1)
     sessions = starts.value_counts().reindex(timeline.index, fill_value=0)
     return timeline.assign(
         connected_s=timeline["connection_count"] * timeline["width_s"],
@@ -176,39 +178,217 @@ def ecdf(run: Run) -> pd.DataFrame:
     )
 
 
+_TOLERANCE_FRAC = {
+    "polling": {"latency_p50_s": 0.03, "latency_p95_s": 0.02, "latency_p99_s": 0.01},
+    "websocket": {"latency_p50_s": 0.3, "latency_p95_s": 0.3, "latency_p99_s": 0.3},
+}
+_TOLERANCE_S = {"polling": 0.0, "websocket": 0.5e-3}
+_COMPARED = (
+    "latency_p50_s",
+    "latency_p95_s",
+    "latency_p99_s",
+    "average_latency_s",
+    "delivered",
+    "up_bytes_per_h",
+    "down_bytes_per_h",
+    "message_rate_per_s",
+    "utilisation",
+)
+
+
 def compare(predicted: Run, measured: Run) -> pd.DataFrame:
-    """Return predicted beside measured, with the error of the prediction.
+    """Return predicted beside measured, the error of the prediction and a verdict.
 
     Parameters
     ----------
     predicted, measured : Run
-        Of the same scenario and seed.
+        Of the same scenario and seed; the measured one from `measure`.
 
     Returns
     -------
     pandas.DataFrame
-        A row per quantity: ``quantity``, ``predicted``, ``measured``, ``error``
-        (predicted - measured) and ``error_frac`` (relative to measured).
+        A row per quantity: ``quantity``, ``predicted``, ``measured``, ``error`` (predicted -
+        measured), ``error_frac`` (relative to measured), ``allowed`` (largest absolute error, for
+        the quantities that have a bar) and ``verdict``: ``within`` or ``outside`` the bar, or
+        ``inconclusive`` where it is outside but other programs kept the machine busy.
     """
-    names = [
-        "latency_p50_s",
-        "latency_p95_s",
-        "latency_p99_s",
-        "average_latency_s",
-        "delivered",
-        "up_bytes_per_h",
-        "down_bytes_per_h",
-        "message_rate_per_s",
-        "utilisation",
-    ]
     left, right = summary(predicted).iloc[0], summary(measured).iloc[0]
     table = pd.DataFrame(
         {
-            "quantity": names,
-            "predicted": [float(left[name]) for name in names],
-            "measured": [float(right[name]) for name in names],
+            "quantity": list(_COMPARED),
+            "predicted": [float(left[name]) for name in _COMPARED],
+            "measured": [float(right[name]) for name in _COMPARED],
         }
     )
     table["error"] = table["predicted"] - table["measured"]
     table["error_frac"] = _ratio(table["error"], table["measured"])
+    transport = measured.scenario.transport
+    scale = float(measured.provenance.get("time_scale", 1.0))
+    relative = table["quantity"].map(_TOLERANCE_FRAC[transport]) * table["measured"]
+    table["allowed"] = relative.clip(lower=_TOLERANCE_S[transport] * scale)
+    outside = "outside" if measured.provenance.get("quiet", True) else "inconclusive"
+    verdict = np.where(table["error"].abs() <= table["allowed"], "within", outside)
+    table["verdict"] = np.where(table["allowed"].isna(), "", verdict)
     return table
+
+
+def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
+    """Return the summary of replications: means with confidence intervals.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Independent replications, of one or more transports.
+    confidence : float, optional
+        In (0, 1).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per transport and quantity: ``transport``, ``quantity``, ``mean``, ``low``,
+        ``high`` (Student t over the replications) and ``replications``.
+    """
+    table = summary(*runs)
+    rows = []
+    for transport, group in table.groupby("transport", sort=False):
+        for name in group.select_dtypes("number").columns.drop("clients"):
+            values = group[name].to_numpy(dtype=float)
+            if np.isfinite(values).all():
+                interval = theory.mean_interval(values, confidence)
+            else:
+                interval = (np.nan, np.nan, np.nan)  # has no meaning for this transport
+            rows.append((transport, name, *interval, len(values)))
+    columns = ["transport", "quantity", "mean", "low", "high", "replications"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+_HEADLINE = {
+    "latency_p50_s": ("half of the changes seen within", "s", 1.0),
+    "latency_p95_s": ("95 % seen within", "s", 1.0),
+    "latency_p99_s": ("99 % seen within", "s", 1.0),
+    "latency_max_s": ("slowest", "s", 1.0),
+    "down_bytes_per_h": ("down, per client", "kB/h", 1e-3),
+    "up_bytes_per_h": ("up, per client", "kB/h", 1e-3),
+    "utilisation": ("server busy", "%", 100.0),
+    "lost": ("changes lost", "", 1.0),
+}
+
+
+def headline(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the few figures that decide, rounded, one column per transport, with intervals.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Replications of both transports.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows named in words with their unit; cells such as ``"14.1 [13.9, 14.3]"``.
+    """
+    table = intervals(runs)
+    transports = list(dict.fromkeys(run.scenario.transport for run in runs))
+    cells = {
+        transport: [
+            _cell(table[(table["transport"] == transport) & (table["quantity"] == name)], factor)
+            for name, (_, _, factor) in _HEADLINE.items()
+        ]
+        for transport in transports
+    }
+    names = [f"{words} ({unit})" if unit else words for words, unit, _ in _HEADLINE.values()]
+    return pd.DataFrame(cells, index=pd.Index(names, name="figure"))
+
+
+def _cell(row: pd.DataFrame, factor: float) -> str:
+    mean, low, high = (
+        _three_digits(float(row[name].iloc[0]) * factor) for name in ("mean", "low", "high")
+    )
+    return mean if low == high else f"{mean} [{low}, {high}]"
+
+
+def _three_digits(value: float) -> str:
+    if value == 0.0 or not np.isfinite(value):
+        return f"{value:g}"
+    digits = 2 - int(np.floor(np.log10(abs(value))))
+    return f"{round(value, digits):,.{max(0, digits)}f}"
+
+
+def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFrame:
+    """Return what a client costs in bytes at different rates of change, by closed forms.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Its wire, poll interval, heartbeat and round-trip time; Poisson changes to everybody.
+    rates_per_s : sequence of float
+        Changes per second in the whole system, > 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``rate_per_s``, ``transport`` ("polling", "polling with ETag", "websocket"),
+        ``bytes_per_h`` (up and down, one client, a connection that stays). Its ``attrs`` have
+        ``crossover_per_s``: above that rate push costs more than polling without ETag, and
+        ``crossover_etag_per_s``: the same with ETag.
+    """
+    costs = _exchange_bytes(scenario)
+    period_s = scenario.polling.interval_s + scenario.network.rtt_s + scenario.server.poll_s
+    rates = np.asarray(rates_per_s, dtype=float)
+    lines = {
+        "polling": theory.polling_bytes_per_s(rates, period_s, costs["poll"]),
+        "polling with ETag": theory.polling_bytes_per_s(
+            rates, period_s, costs["changed"], costs["unchanged"]
+        ),
+        "websocket": theory.push_bytes_per_s(
+            rates, costs["push"], costs["heartbeat_period_s"], costs["heartbeat"]
+        ),
+    }
+    table = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "rate_per_s": rates,
+                    "transport": name,
+                    "bytes_per_h": np.broadcast_to(line, rates.shape) * 3600.0,
+                }
+            )
+            for name, line in lines.items()
+        ],
+        ignore_index=True,
+    )
+    beats = {
+        "heartbeat_period_s": costs["heartbeat_period_s"],
+        "heartbeat_bytes": costs["heartbeat"],
+    }
+    table.attrs["crossover_per_s"] = theory.crossover_rate_per_s(
+        period_s, costs["poll"], costs["push"], **beats
+    )
+    table.attrs["crossover_etag_per_s"] = theory.crossover_rate_per_s(
+        period_s, costs["changed"], costs["push"], costs["unchanged"], **beats
+    )
+    return table
+
+
+def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
+    """Bytes up and down of one exchange of each kind, on a connection that is already open."""
+
+    def both(sizes: NDArray[np.int64], *messages: Message) -> float:
+        return float(sum(sizes[message].sum() for message in messages))
+
+    plain = message_sizes(scenario.replace({"polling.etag": False}).wire_spec())
+    etag = message_sizes(scenario.replace({"polling.etag": True}).wire_spec())
+    beats = {
+        "server": (Message.PING_DOWN, Message.PONG_UP),
+        "client": (Message.PING_UP, Message.PONG_DOWN),
+        "none": (),
+    }[scenario.heartbeat.direction]
+    period_s = scenario.heartbeat.interval_s + scenario.network.rtt_s if beats else np.inf
+    return {
+        "poll": both(plain, Message.POLL_REQUEST, Message.POLL_RESPONSE),
+        "changed": both(etag, Message.POLL_CONDITIONAL, Message.POLL_RESPONSE),
+        "unchanged": both(etag, Message.POLL_CONDITIONAL, Message.NOT_MODIFIED),
+        "push": both(plain, Message.PUSH),
+        "heartbeat": both(plain, *beats),
+        "heartbeat_period_s": period_s,
+    }

@@ -164,9 +164,7 @@ class Run:
         if total == 0:
             return np.full(levels.shape, np.nan)
         reached = np.cumsum(table["count"])
-        bucket = np.minimum(
-            np.searchsorted(reached, levels * total, "left"), len(reached) - 1
-        )
+        bucket = np.minimum(np.searchsorted(reached, levels * total, "left"), len(reached) - 1)
         inside = (levels * total - (reached - table["count"])[bucket]) / table["count"][bucket]
         low, high = table["low_s"][bucket], table["high_s"][bucket]
         return np.asarray(low + (high - low) * inside)
@@ -234,9 +232,7 @@ class Run:
                 head = json.loads((table.schema.metadata or {})[_PROVENANCE])
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 raise RunFileError(f"{file}: not written by simlib ({error})") from None
-            tables[name] = {
-                column: table[column].to_numpy() for column in table.column_names
-            }
+            tables[name] = {column: table[column].to_numpy() for column in table.column_names}
         scenario = Scenario(**tomllib.loads(head.pop("scenario")))
         return cls(scenario, head, tables)
 
@@ -293,7 +289,8 @@ def make_run(
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
         "connections": _rows(
-            record.connections, {"client": int, "opened_s": float, "closed_s": float, "cause": Cause}
+            record.connections,
+            {"client": int, "opened_s": float, "closed_s": float, "cause": Cause},
         ),
     }
     if record.keep_deliveries:
@@ -393,5 +390,3 @@ def _versions() -> dict[str, Any]:
         },
         "platform": sys.platform,
     }
-
-

@@ -129,9 +129,7 @@ class Client:
         self.applied_from = 0
 
 
-def step(
-    client: Client, rules: Rules, event: int, now: float, value: int = 0
-) -> tuple[int, float]:
+def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -> tuple[int, float]:
     """Move one client on by one event.
 
     Parameters
@@ -302,9 +300,7 @@ def _rearm(client: Client, rules: Rules, now: float) -> None:
         return
     u = 0.5
     if rules.jitter_frac > 0.0:
-        u = uniform(
-            rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.ticks
-        )
+        u = uniform(rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.ticks)
         client.ticks += 1
     client.deadline_s = next_tick_s(now, rules.interval_s, rules.jitter_frac, u)
 
@@ -392,9 +388,7 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
         return Action.CLOSE
     u = 0.0
     if rules.reconnect_policy == Policy.FULL_JITTER:
-        u = uniform(
-            rules.seed, rules.replication, client.number, Stream.BACKOFF, client.backoffs
-        )
+        u = uniform(rules.seed, rules.replication, client.number, Stream.BACKOFF, client.backoffs)
         client.backoffs += 1
     client.deadline_s = now + delay_s(
         rules.reconnect_policy,

@@ -97,9 +97,7 @@ def _run(simulation: Any, horizon_s: float, progress: bool) -> float:
     """Let time pass to the horizon, slice by slice; return how far it came."""
     from tqdm import tqdm
 
-    bar = tqdm(
-        range(1, _SLICES + 1), desc="simulate", unit="slice", delay=2, disable=not progress
-    )
+    bar = tqdm(range(1, _SLICES + 1), desc="simulate", unit="slice", delay=2, disable=not progress)
     try:
         for k in bar:
             simulation.run_until(horizon_s if k == _SLICES else horizon_s * k / _SLICES)

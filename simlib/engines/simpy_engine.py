@@ -249,6 +249,7 @@ class Simulation(Driver):
             self.feed(client, Event.FETCHED, version)
 
     def poll_request(self, known: int, first: bool) -> Message:
+        """Which request a client sends that has seen version `known` (-1: none)."""
         conditional = self.workload.etag and known >= 0
         return Message((Message.POLL_CONDITIONAL if conditional else Message.POLL_REQUEST) - first)
 
@@ -395,9 +396,7 @@ class Simulation(Driver):
             self.send(number, Message.PING_DOWN)
             self.feed(client, Event.PING)
             yield clock.at(clock.now + half)
-            yield clock.at(
-                self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
-            )
+            yield clock.at(self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1))
             beat += 2
 
     def ping_server(self, client: Client, exchange: int) -> Journey:
@@ -450,10 +449,12 @@ class Simulation(Driver):
     # -- bookings ------------------------------------------------------------------------------
 
     def send(self, number: int, message: Message) -> None:
+        """Book a message's bytes, up or down, at the client's end."""
         up, down = self.sizes[message]
         books.add_bytes(self.record, number, self.clock.now, up, down)
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
+        """Return the service time of a client's job number `k`."""
         rules = self.rules
         return service_time_s(
             self.server_rules, mean_s, rules.seed, rules.replication, client.number, stream, k

@@ -124,7 +124,10 @@ class Fleet(Driver):
         await self.until(start_s)
         published = int((self.workload.publish_s < start_s).sum())
         self.feed(client, Event.START, published)
-        drag, hide = (Stream.DRAG_GAP, Stream.DRAG_LENGTH), (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH)
+        drag, hide = (
+            (Stream.DRAG_GAP, Stream.DRAG_LENGTH),
+            (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH),
+        )
         for habit, streams, events in (
             (self.workload.drag, drag, (Event.DRAG_START, Event.DRAG_END)),
             (self.workload.hidden, hide, (Event.HIDE, Event.SHOW)),

@@ -141,9 +141,7 @@ def _check_bounds(scenario: Scenario, clients: int, time_scale: float) -> None:
         raise ScenarioError("clients", clients, rule)
 
 
-def _await_end(
-    driver: Child, server: Child, horizon_s: float, progress: bool
-) -> dict[str, Any]:
+def _await_end(driver: Child, server: Child, horizon_s: float, progress: bool) -> dict[str, Any]:
     """Wait for the driver's result; on Ctrl-C, ask for what there is."""
     from tqdm import tqdm
 
@@ -189,4 +187,3 @@ class _Usage:
             "client_cores": round(clients / wall_s, 4),
             "other_cores": round(max(0.0, other_s) / wall_s, 4),
         }
-

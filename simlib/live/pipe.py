@@ -36,7 +36,7 @@ class Child:
 
     def __init__(self, module: str) -> None:
         self.module = module
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._messages: Queue[Any] = Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -56,7 +56,8 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.close()
         except OSError:

@@ -187,7 +187,10 @@ async def run(parent: Parent) -> None:
         start_s = await told.get()
         if start_s is None:
             return
-        tasks = [loop.create_task(board.publish(start_s)), loop.create_task(board.keep_time(start_s))]
+        tasks = [
+            loop.create_task(board.publish(start_s)),
+            loop.create_task(board.keep_time(start_s)),
+        ]
         message = await told.get()
         for task in tasks:
             task.cancel()

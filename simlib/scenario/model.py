@@ -303,9 +303,7 @@ class Scenario(_Part):
             rule = f"must be < horizon_s - cool_down_s ({counted_until_s:g})"
             raise _Rule("warm_up_s", self.warm_up_s, rule)
         if self.warm_up_s >= self.horizon_s:
-            raise _Rule(
-                "warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})"
-            )
+            raise _Rule("warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})")
         if self.ramp_s > self.horizon_s:
             raise _Rule("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
         if self.horizon_s / self.bin_s > MAX_BINS:
@@ -524,4 +522,3 @@ def _scenario_error(error: pydantic.ValidationError) -> ScenarioError:
     else:
         rule = first["msg"][:1].lower() + first["msg"][1:]
     return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)
-

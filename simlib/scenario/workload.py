@@ -126,9 +126,7 @@ def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.fl
     if updates.kind == "trace":
         return _trace_s(scenario)
     assert updates.rate_per_s is not None
-    times = _poisson_s(
-        updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH
-    )
+    times = _poisson_s(updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH)
     if updates.kind == "bursts":
         assert updates.burst_size is not None and updates.burst_gap_s is not None
         offsets = [i * updates.burst_gap_s for i in range(updates.burst_size)]
@@ -181,9 +179,7 @@ def _sessions(
     return start_s, np.minimum(start_s + length_s, scenario.horizon_s)
 
 
-def _rtt_s(
-    scenario: Scenario, seed: int, replication: int, clients: int
-) -> NDArray[np.float64]:
+def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDArray[np.float64]:
     network = scenario.network
     if network.rtt_spread == 0.0:
         return np.full(clients, network.rtt_s)
