@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib.core.wire import message_sizes
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import Policy
 from simlib.core.server import ServerRules
+from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.model import MAX_CHANGES, Habit, Scenario
 
