@@ -128,7 +128,8 @@ def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.fl
     assert updates.rate_per_s is not None
     times = _poisson_s(updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH)
     if updates.kind == "bursts":
-        assert updates.burst_size is not None and updates.burst_gap_s is not None
+        assert updates.burst_size is not None
+        assert updates.burst_gap_s is not None
         offsets = [i * updates.burst_gap_s for i in range(updates.burst_size)]
         times = sorted(t + offset for t in times for offset in offsets)
         times = [t for t in times if t < scenario.horizon_s]

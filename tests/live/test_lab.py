@@ -212,7 +212,7 @@ def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how)
     assert len(children) == 2
     process.send_signal(how)
     said, _ = process.communicate(timeout=20)
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _gone, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     if how == signal.SIGINT:
         assert said.split() == ["False", "True", "True"]

@@ -1,0 +1,98 @@
+"""What one job of each kind costs the lab's server, and what a client costs the lab.
+
+``python tests/benchmarks/loopback.py`` runs the lab with nothing but polls, or nothing but pushes
+to few and to many clients, and divides processor time by jobs; the difference of two sizes tells
+a broadcast's fixed cost from its cost per send. Writes ``data/measured/loopback.csv``; the
+constants of ``simlib/live/loopback.py`` are these, rounded.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import simlib as sl
+
+ROOT = Path(__file__).parents[2]
+RUNS = 3
+BASE = sl.Scenario(
+    clients=200,
+    horizon_s=12.0,
+    ramp_s=2.0,
+    bin_s=0.5,
+    updates={"rate_per_s": 0.01},
+    heartbeat={"direction": "none"},
+    polling={"interval_s": 1.0},
+)
+PUSH = BASE.replace({"transport": "websocket", "websocket.snapshot_on_open": False})
+
+
+def measure(scenario: sl.Scenario, replication: int = 0) -> tuple[sl.Run, float, float]:
+    """A run, and the processor time of server and clients, seconds."""
+    run = sl.measure(scenario, replication=replication, progress=False)
+    cpu = run.provenance["cpu"]
+    busy = run.frame("timeline")
+    busy_s = float((busy["utilisation"] * busy["width_s"])[busy["t_s"] >= 3.0].sum())
+    return run, busy_s, cpu["other_cores"]
+
+
+def idle_s() -> float:
+    """Processor time of a server that has nothing to do, over the bins that count."""
+    return float(np.median([measure(PUSH.replace(clients=1))[1] for _ in range(RUNS)]))
+
+
+def after_ramp(run: sl.Run, column: str) -> int:
+    """A count over the bins that count."""
+    timeline = run.frame("timeline")
+    return int(timeline[column][timeline["t_s"] >= 3.0].sum())
+
+
+def main() -> pd.DataFrame:
+    """Measure every kind of job."""
+    rows = []
+    idle = idle_s()
+
+    for clients in (50, 200):
+        costs, others = [], []
+        for _ in range(RUNS):
+            run, busy_s, other = measure(BASE.replace(clients=clients))
+            costs.append((busy_s - idle) / after_ramp(run, "polls"))
+            others.append(other)
+        rows.append((f"poll_s, {clients} polls/s", np.median(costs), max(others)))
+
+    sends: dict[int, float] = {}
+    for clients in (50, 200, 1000):
+        costs = []
+        for _ in range(RUNS):
+            scenario = PUSH.replace({"clients": clients, "updates.rate_per_s": 10.0})
+            run, busy_s, other = measure(scenario)
+            broadcasts = after_ramp(run, "messages") / clients
+            costs.append((busy_s - idle) / broadcasts)
+            others.append(other)
+            deliveries = run.latency_quantiles([0.0, 0.5, 0.95, 1.0])
+            rows.append((f"latency p50, {clients} clients", deliveries[1], other))
+            rows.append((f"latency p95, {clients} clients", deliveries[2], other))
+            share = run.provenance["cpu"]["client_cores"] * 12.0 / run.frame("clients")["messages"].sum()
+            rows.append((f"client, per push, {clients} clients", share, other))
+        sends[clients] = float(np.median(costs))
+    send_s = (sends[1000] - sends[200]) / 800
+    rows.append(("send_s", send_s, max(others)))
+    rows.append(("fan_out_s", sends[200] - 200 * send_s, max(others)))
+
+    opened = PUSH.replace(sessions={"arrivals_per_s": 100.0, "length_s": 0.5, "length": "constant"})
+    costs = []
+    for _ in range(RUNS):
+        run, busy_s, other = measure(opened.replace(clients=0, ramp_s=0.0))
+        costs.append((busy_s - idle) / after_ramp(run, "connections"))
+    rows.append(("accept_s + handshake_s + authenticate_s + close", np.median(costs), other))
+    return pd.DataFrame(rows, columns=["what", "seconds", "other_cores"])
+
+
+if __name__ == "__main__":
+    table = main()
+    table = table.groupby("what", sort=False).median().reset_index()
+    table.to_csv(ROOT / "data/measured/loopback.csv", index=False, float_format="%.3g")
+    sys.stdout.write(table.to_string(index=False) + "\n")
