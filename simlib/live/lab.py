@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import secrets
 import time
@@ -85,8 +86,9 @@ def measure(
         "keep": keep,
     }
     with ExitStack() as stack:
-        server = stack.enter_context(Child("simlib.live.server"))
-        driver = stack.enter_context(Child("simlib.live.driver"))
+        server_processor, driver_processor = _processors()
+        server = stack.enter_context(Child("simlib.live.server", server_processor))
+        driver = stack.enter_context(Child("simlib.live.driver", driver_processor))
         server.send(settings)
         settings |= server.receive(_START_S)
         driver.send(settings)
@@ -127,6 +129,18 @@ def measure(
             },
         },
     )
+
+
+def _processors() -> tuple[int | None, int | None]:
+    """A processor each for server and clients, where there are two.
+
+    Left to itself, the system wakes a client on the processor that is still busy with the
+    broadcast, and the clients see it only when it is over.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    ours = sorted(os.sched_getaffinity(0))
+    return (ours[0], ours[1]) if len(ours) > 1 else (None, None)
 
 
 def _check_bounds(scenario: Scenario, clients: int, time_scale: float) -> None:

@@ -33,9 +33,11 @@ class Child:
     ----------
     module : str
         What to run, as ``python -m``.
+    processor : int, optional
+        The processor to run on; by default, as the system likes.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, processor: int | None = None) -> None:
         self.module = module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._messages: Queue[Any] = Queue()
@@ -45,6 +47,8 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
+        if processor is not None:
+            os.sched_setaffinity(self._process.pid, {processor})
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -168,8 +168,8 @@ def test_the_death_of_a_process_is_an_error_and_the_other_goes_too(victim, monke
     children: list[Child] = []
 
     class Watched(Child):
-        def __init__(self, module):
-            super().__init__(module)
+        def __init__(self, module, processor):
+            super().__init__(module, processor)
             children.append(self)
 
         def receive(self, timeout_s):
