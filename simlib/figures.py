@@ -156,8 +156,8 @@ def utilisation(*runs: Run, width_s: float = 10.0) -> go.Figure:
     """
     _check(runs)
     figure = _over_time(runs, width_s, lambda table: table["utilisation"] * 100.0, "%")
-    busy = {run: f"{run.summary()['utilisation'][0]:.2%} busy" for run in _one_each(runs)}
-    title = "The server is " + _versus(busy)
+    busy = {run: f"{run.summary()['utilisation'][0] * 100:.2g} %" for run in _one_each(runs)}
+    title = "The server is busy for " + _versus(busy)
     return _layout(figure, title, "time (s)", "server utilisation (%)")
 
 
@@ -226,6 +226,7 @@ def six_metrics(*runs: Run, width_s: float = 10.0) -> go.Figure:
     errors = {run: f"{run.summary()['error_rate_per_h'][0]:.2g}" for run in _one_each(runs)}
     title = "The six metrics; errors per client-hour: " + _versus(errors)
     _layout(figure, title, "", "")
+    figure.update_layout(legend={"y": -0.08, "yanchor": "top"}, margin={"b": 90})
     for column in (1, 2):
         figure.update_xaxes(title_text="time (s)", row=3, col=column)
     return figure.update_layout(height=720)
@@ -300,7 +301,6 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
         figure.add_vline(
             x=round(crossover_per_s, 4),
             line={"color": _QUIET, "dash": "dash", "width": 1},
-            annotation={"text": f"{crossover_per_s:.2f}/s", "font": {"color": _QUIET}},
         )
     _layout(figure, title, "changes per second, in the whole system", "per client-hour (kB)")
     figure.update_xaxes(type="log", dtick=1)

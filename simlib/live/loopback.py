@@ -9,16 +9,16 @@ from __future__ import annotations
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 
-RTT_S = 0.2e-3
+RTT_S = 0.4e-3
 """There and back through loopback, with a wake-up at each end, seconds."""
 SERVICE_S = {
-    "accept_s": 60e-6,
-    "poll_s": 150e-6,
-    "handshake_s": 250e-6,
-    "authenticate_s": 120e-6,
-    "fan_out_s": 40e-6,
-    "send_s": 10e-6,
-    "heartbeat_s": 20e-6,
+    "accept_s": 0.2e-3,
+    "poll_s": 0.5e-3,
+    "handshake_s": 0.9e-3,
+    "authenticate_s": 0.4e-3,
+    "fan_out_s": 0.1e-3,
+    "send_s": 14e-6,
+    "heartbeat_s": 50e-6,
 }
 """Processor time of the server for one job of each kind, seconds."""
 _CANNOT = {
