@@ -100,7 +100,7 @@ def measure(
         done = _await_end(driver, server, scenario.horizon_s, progress)
         server.send("stop")
         served = server.receive(_START_S)
-        cpu = usage.cores(server=served["cpu_s"], clients=done["cpu_s"])
+        cpu = usage.cores(served["cpu_s"], served["spun_s"], done["cpu_s"])
     record: Record = done["record"]
     busy_s = np.array(served["busy_s"][: len(record.amounts)]) * time_scale
     record.amounts[: len(busy_s), Amount.BUSY_S] = busy_s
@@ -191,13 +191,16 @@ class _Usage:
         times = psutil.cpu_times()
         return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
 
-    def cores(self, *, server: float, clients: float) -> dict[str, float]:
-        """Mean cores used by the server, the clients and everybody else."""
+    def cores(self, server_s: float, spun_s: float, clients_s: float) -> dict[str, float]:
+        """Mean cores used by the server, the clients and everybody else.
+
+        The time that the server spins to publish in time is neither its work nor the others'.
+        """
         wall_s = time.monotonic() - self.start_s
         own_s = time.process_time() - self.own_s
-        other_s = self._busy_s() - self.busy_s - own_s - server - clients
+        other_s = self._busy_s() - self.busy_s - own_s - server_s - clients_s
         return {
-            "server_cores": round(server / wall_s, 4),
-            "client_cores": round(clients / wall_s, 4),
+            "server_cores": round(max(0.0, server_s - spun_s) / wall_s, 4),
+            "client_cores": round(clients_s / wall_s, 4),
             "other_cores": round(max(0.0, other_s) / wall_s, 4),
         }

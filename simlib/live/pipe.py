@@ -139,7 +139,9 @@ class Parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        # What a library prints must not get between the messages.
+        # Our own file for stdin: a thread that waits in sys.stdin would block the interpreter's
+        # end. And our own stdout: what a library prints must not get between the messages.
+        self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)
 
@@ -150,7 +152,7 @@ class Parent:
 
     def receive(self) -> Any:
         """Return the next message; raises EOFError when the parent is gone."""
-        return pickle.load(sys.stdin.buffer)
+        return pickle.load(self._in)
 
     def watch(self, loop: asyncio.AbstractEventLoop, told: asyncio.Queue[Any]) -> None:
         """Put later messages into a queue, and None when the parent is gone."""

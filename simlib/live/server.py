@@ -187,6 +187,7 @@ async def run(parent: Parent) -> None:
         start_s = await told.get()
         if start_s is None:
             return
+        before_s = time.process_time()
         tasks = [
             loop.create_task(board.publish(start_s)),
             loop.create_task(board.keep_time(start_s)),
@@ -199,7 +200,8 @@ async def run(parent: Parent) -> None:
                 {
                     "busy_s": board.busy_s,
                     "late_s": board.late_s,
-                    "cpu_s": time.process_time() - board.spun_s,
+                    "cpu_s": time.process_time() - before_s,
+                    "spun_s": board.spun_s,
                 }
             )
     await runner.cleanup()
