@@ -75,7 +75,11 @@ def main() -> pd.DataFrame:
             deliveries = run.latency_quantiles([0.0, 0.5, 0.95, 1.0])
             rows.append((f"latency p50, {clients} clients", deliveries[1], other))
             rows.append((f"latency p95, {clients} clients", deliveries[2], other))
-            share = run.provenance["cpu"]["client_cores"] * BASE.horizon_s / run.frame("clients")["messages"].sum()
+            share = (
+                run.provenance["cpu"]["client_cores"]
+                * BASE.horizon_s
+                / run.frame("clients")["messages"].sum()
+            )
             rows.append((f"client, per push, {clients} clients", share, other))
         sends[clients] = float(np.median(costs))
     send_s = (sends[1000] - sends[200]) / 800

@@ -1,0 +1,331 @@
+"""How one client behaves, driven by hand: TanStack Query's cadence, a WebSocket's life."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from simlib.core.client import NEVER_S, Client, is_recoverable, step
+from simlib.core.protocol import Action, Event, State, Transport
+from simlib.core.reconnect import Policy
+from simlib.scenario import Scenario, compile_workload
+
+BASE = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
+POLLING = BASE._replace(interval_s=1.0)
+PUSH = BASE._replace(transport=Transport.WEBSOCKET, tls=False, snapshot_on_open=False)
+
+
+def poll_starts(rules, *, fetch_s, until_s, events=(), failing=()):
+    """Start times of the fetches of one client; `failing` are the numbers of those that fail."""
+    client, starts = Client(0), []
+    agenda = [(0.0, Event.START), *((t, Event[name]) for t, name in events)]
+    while agenda:
+        agenda.sort(key=lambda entry: entry[0])
+        now, event = agenda.pop(0)
+        if now > until_s:
+            break
+        if event == Event.DEADLINE and client.deadline_s != now:
+            continue
+        actions, deadline_s = step(client, rules, event, now, 0)
+        if actions & Action.FETCH:
+            failed = len(starts) in failing
+            agenda.append((now + fetch_s, Event.FAILED if failed else Event.FETCHED))
+            starts.append(round(now, 6))
+        if deadline_s < NEVER_S:
+            agenda.append((deadline_s, Event.DEADLINE))
+    return starts
+
+
+@pytest.mark.parametrize(
+    ("fetch_s", "expected"),
+    [
+        (0.3, [0, 1.3, 2.6, 3.9, 5.2]),
+        (1.5, [0, 2.5, 5.0]),
+        (2.5, [0, 3.5]),
+    ],
+)
+def test_the_interval_counts_from_the_end_of_a_fetch(fetch_s, expected):
+    assert poll_starts(POLLING, fetch_s=fetch_s, until_s=5.5) == expected
+
+
+DRAG = [(1.401, "DRAG_START"), (3.401, "DRAG_END")]
+CLICK = [(1.401, "DRAG_START"), (1.601, "DRAG_END")]
+HIDDEN = [(1.5, "HIDE"), (4.5, "SHOW")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "events", "expected"),
+    [
+        ({}, DRAG, [0, 1.05, 3.401, 4.451]),
+        ({}, CLICK, [0, 1.05, 1.601, 2.651, 3.701, 4.751]),
+        ({"stale_s": 5.0}, DRAG, [0, 1.05, 4.401]),
+        ({"pause_while_dragging": False}, DRAG, [0, 1.05, 2.1, 3.15, 4.2]),
+        ({}, HIDDEN, [0, 1.05, 4.5]),
+        ({"refetch_on_focus": False}, HIDDEN, [0, 1.05, 5.1]),
+        ({"stale_s": 60.0}, HIDDEN, [0, 1.05, 5.1]),
+        (
+            {"pause_while_hidden": False, "refetch_on_focus": False},
+            HIDDEN,
+            [0, 1.05, 2.1, 3.15, 4.2],
+        ),
+    ],
+)
+def test_pauses_hold_fetches_back_and_end_with_one_at_once(changes, events, expected):
+    starts = poll_starts(POLLING._replace(**changes), fetch_s=0.05, until_s=5.2, events=events)
+    assert starts == expected
+
+
+def test_ticks_keep_their_grid_while_the_tab_is_hidden():
+    rules = POLLING._replace(refetch_on_focus=False)
+    starts = poll_starts(rules, fetch_s=0.05, until_s=6.5, events=HIDDEN)
+    # the tick due at 2.1 is skipped and the next three follow at one second each
+    assert starts == [0, 1.05, 5.1, 6.15]
+
+
+def test_a_drop_during_a_fetch_joins_it():
+    events = [(0.1, "DRAG_START"), (0.2, "DRAG_END")]
+    assert poll_starts(POLLING, fetch_s=0.5, until_s=2.5, events=events) == [0, 1.5]
+
+
+def test_a_failed_fetch_is_tried_again_after_1_2_and_4_seconds_then_given_up():
+    rules = POLLING._replace(interval_s=30.0)
+    starts = poll_starts(rules, fetch_s=0.02, until_s=40, failing={0, 1, 2, 3})
+    assert starts == pytest.approx([0, 1.02, 3.04, 7.06, 37.08])
+
+
+def test_a_retry_waits_while_the_tab_is_hidden():
+    rules = POLLING._replace(interval_s=30.0)
+    events = [(0.5, "HIDE"), (4.0, "SHOW")]
+    starts = poll_starts(rules, fetch_s=0.02, until_s=10, events=events, failing={0})
+    assert starts == [0, 4.0]
+
+
+def opened(rules, now=0.0, version=0):
+    client = Client(0)
+    step(client, rules, Event.START, now, 0)
+    for event in (Event.CONNECTED, Event.UPGRADED, Event.READY):
+        step(client, rules, event, now, version)
+    return client
+
+
+def test_the_stages_of_a_connection_ask_for_one_action_each():
+    rules, client = PUSH._replace(tls=True), Client(0)
+    asked = [step(client, rules, Event.START, 0.0)[0]]
+    for event in (Event.CONNECTED, Event.SECURED, Event.UPGRADED, Event.READY):
+        asked.append(step(client, rules, event, 0.0)[0])
+    assert asked == [
+        Action.CONNECT,
+        Action.SECURE,
+        Action.UPGRADE,
+        Action.AUTHENTICATE,
+        Action.NONE,
+    ]
+    assert client.state == State.OPEN
+
+
+def test_silence_of_the_server_is_noticed_interval_plus_timeout_after_the_last_ping():
+    client = opened(PUSH)
+    actions, deadline_s = step(client, PUSH, Event.PING, 100.0)
+    assert actions == Action.SEND_PONG
+    assert deadline_s == 100.0 + PUSH.heartbeat_interval_s + PUSH.heartbeat_timeout_s
+    actions, _ = step(client, PUSH, Event.DEADLINE, deadline_s)
+    assert actions == Action.CLOSE
+    assert client.state == State.WAITING
+
+
+def test_a_client_that_pings_notices_silence_after_its_timeout():
+    rules = PUSH._replace(heartbeat=2)
+    client = opened(rules)
+    actions, deadline_s = step(client, rules, Event.DEADLINE, client.deadline_s)
+    assert actions == Action.SEND_PING
+    assert deadline_s == rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+    assert step(client, rules, Event.PONG, 31.0) == (Action.NONE, 31.0 + rules.heartbeat_interval_s)
+    step(client, rules, Event.DEADLINE, client.deadline_s)
+    assert step(client, rules, Event.DEADLINE, client.deadline_s)[0] == Action.CLOSE
+
+
+def test_without_heartbeat_an_open_client_has_no_deadline():
+    assert opened(PUSH._replace(heartbeat=0)).deadline_s == NEVER_S
+
+
+def delays(rules, attempts):
+    client, now, waits = opened(rules), 0.0, []
+    step(client, rules, Event.CLOSED, now)
+    for _ in range(attempts):
+        waits.append(client.deadline_s - now)
+        now = client.deadline_s
+        step(client, rules, Event.DEADLINE, now)
+        step(client, rules, Event.CLOSED, now)
+    return waits
+
+
+def test_fixed_delays_are_fixed():
+    rules = PUSH._replace(reconnect_policy=Policy.FIXED, reconnect_base_s=1.5)
+    assert delays(rules, 4) == [1.5] * 4
+
+
+def test_full_jitter_stays_below_the_doubled_ceiling_and_its_cap():
+    rules = PUSH._replace(reconnect_base_s=1.0, reconnect_cap_s=5.0)
+    for wait, ceiling in zip(delays(rules, 6), [1, 2, 4, 5, 5, 5], strict=True):
+        assert 0.0 <= wait < ceiling
+
+
+def test_the_ceiling_falls_back_once_the_connection_is_ready():
+    client = opened(PUSH)
+    step(client, PUSH, Event.CLOSED, 0.0)
+    assert client.failures == 1
+    step(client, PUSH, Event.DEADLINE, client.deadline_s)
+    for event in (Event.CONNECTED, Event.UPGRADED, Event.READY):
+        step(client, PUSH, event, 50.0)
+    assert client.failures == 0
+
+
+def test_an_attempt_that_takes_too_long_is_broken_off():
+    client = Client(0)
+    _, deadline_s = step(client, PUSH, Event.START, 3.0)
+    assert deadline_s == 3.0 + PUSH.open_timeout_s
+    step(client, PUSH, Event.CONNECTED, 4.0)
+    assert client.deadline_s == deadline_s
+    assert step(client, PUSH, Event.DEADLINE, deadline_s)[0] == Action.CLOSE
+    assert client.state == State.WAITING
+
+
+@pytest.mark.parametrize(("event", "policy"), [("REJECTED", 2), ("CLOSED", 0)])
+def test_a_rejected_token_or_no_policy_strands_the_client_for_good(event, policy):
+    rules, client = PUSH._replace(reconnect_policy=policy), Client(0)
+    for before in (Event.START, Event.CONNECTED, Event.UPGRADED):
+        step(client, rules, before, 0.0)
+    assert step(client, rules, Event[event], 1.0) == (Action.CLOSE, NEVER_S)
+    assert client.state == State.STRANDED
+    assert not is_recoverable(client, rules)
+
+
+def test_without_snapshot_what_came_before_ready_is_lost():
+    client = opened(PUSH, version=7)
+    assert (client.view, client.applied_from) == (7, 7)
+
+
+def test_a_snapshot_delivers_everything_up_to_its_version():
+    rules = PUSH._replace(snapshot_on_open=True)
+    client = opened(rules, version=7)
+    assert client.view == 0
+    step(client, rules, Event.SNAPSHOT, 1.0, 7)
+    assert (client.view, client.applied_from) == (7, 0)
+
+
+def test_a_delta_delivers_itself_and_loses_what_lies_between():
+    client = opened(PUSH)
+    step(client, PUSH, Event.PUSH, 1.0, 1)
+    assert (client.view, client.applied_from) == (1, 0)
+    step(client, PUSH, Event.PUSH, 2.0, 4)
+    assert (client.view, client.applied_from) == (4, 3)
+    step(client, PUSH, Event.PUSH, 3.0, 2)
+    assert (client.view, client.applied_from) == (4, 3)
+
+
+def test_an_unchanged_board_moves_no_view():
+    client = Client(0)
+    step(client, POLLING, Event.START, 0.0, 3)
+    step(client, POLLING, Event.UNCHANGED, 0.1)
+    assert client.view == 3
+    assert client.deadline_s == 1.1
+
+
+class Life(RuleBasedStateMachine):
+    """Any legal sequence of events keeps the invariants."""
+
+    @initialize(
+        transport=st.sampled_from(Transport),
+        tls=st.booleans(),
+        snapshot=st.booleans(),
+        whole=st.booleans(),
+        heartbeat=st.sampled_from([0, 1, 2]),
+        policy=st.sampled_from(Policy),
+        jitter=st.sampled_from([0.0, 0.5]),
+    )
+    def begin(self, transport, tls, snapshot, whole, heartbeat, policy, jitter):
+        self.rules = BASE._replace(
+            transport=transport,
+            tls=tls,
+            snapshot_on_open=snapshot,
+            push_is_snapshot=whole,
+            heartbeat=heartbeat,
+            reconnect_policy=policy,
+            jitter_frac=jitter,
+        )
+        self.client, self.now, self.version = Client(3), 0.0, 0
+        self.view = self.exchange = 0
+        self.actions = Action.NONE
+
+    def feed(self, event, value=0):
+        self.actions, deadline_s = step(self.client, self.rules, event, self.now, value)
+        assert deadline_s == self.client.deadline_s
+        assert deadline_s >= self.now
+
+    @rule(
+        wait_s=st.floats(0.0, 40.0),
+        published=st.integers(0, 3),
+        event=st.sampled_from([event for event in Event if event < Event.FETCH]),
+    )
+    def happen(self, wait_s, published, event):
+        client = self.client
+        self.version += published
+        self.now = min(self.now + wait_s, max(self.now, client.deadline_s))
+        if event == Event.DEADLINE:
+            if client.deadline_s == NEVER_S:
+                return
+            self.now = client.deadline_s
+        legal = {
+            State.ABSENT: [Event.START],
+            State.FETCHING: [Event.FETCHED, Event.UNCHANGED, Event.FAILED],
+            State.CONNECTING: [Event.CONNECTED, Event.CLOSED],
+            State.SECURING: [Event.SECURED, Event.CLOSED],
+            State.UPGRADING: [Event.UPGRADED, Event.CLOSED],
+            State.AUTHENTICATING: [Event.READY, Event.REJECTED, Event.CLOSED, Event.PING],
+            State.OPEN: [Event.SNAPSHOT, Event.PUSH, Event.PING, Event.PONG, Event.CLOSED],
+        }.get(State(client.state), [])
+        users = [Event.STOP, Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW]
+        if client.state not in (State.ABSENT, State.GONE):
+            legal = [*legal, *users, Event.DEADLINE]
+        if event in legal:
+            self.feed(event, self.version)
+
+    @invariant()
+    def views_and_exchanges_never_fall(self):
+        client = self.client
+        assert client.view >= self.view
+        assert client.exchange >= self.exchange
+        if client.view > self.view:
+            assert self.view <= client.applied_from <= client.view
+        assert client.view <= self.version
+        self.view, self.exchange = client.view, client.exchange
+
+    @invariant()
+    def who_waits_for_an_answer_or_for_nothing_has_no_deadline(self):
+        if self.client.state in (State.FETCHING, State.STRANDED, State.GONE, State.ABSENT):
+            assert self.client.deadline_s == NEVER_S
+        if self.client.state in (State.CONNECTING, State.WAITING, State.UPGRADING):
+            assert self.client.deadline_s < NEVER_S
+
+    @invariant()
+    def actions_fit_the_state_that_was_entered(self):
+        state = self.client.state
+        entered = {
+            Action.FETCH: [State.FETCHING],
+            Action.CONNECT: [State.CONNECTING],
+            Action.SECURE: [State.SECURING],
+            Action.UPGRADE: [State.UPGRADING],
+            Action.AUTHENTICATE: [State.AUTHENTICATING],
+            Action.SEND_PING: [State.OPEN],
+            Action.SEND_PONG: [State.OPEN, State.AUTHENTICATING],
+            Action.CLOSE: [State.WAITING, State.STRANDED, State.GONE],
+        }
+        for action in Action(self.actions):
+            assert state in entered[action]
+        self.actions = Action.NONE
+
+
+Life.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife = Life.TestCase

@@ -1,0 +1,71 @@
+"""The transition table: every cell, against a listing of its own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from simlib.core.client import Client, step
+from simlib.core.protocol import TRANSITIONS, Event, State, transition_table
+from simlib.errors import ProtocolError
+from simlib.scenario import Scenario, compile_workload
+
+USER = "DRAG_START DRAG_END HIDE SHOW"
+LISTING = {
+    "ABSENT": {"START": "IDLE"},
+    "IDLE": {"DEADLINE": "IDLE", "FETCH": "FETCHING", "CONNECT": "CONNECTING"},
+    "FETCHING": {"FETCHED": "IDLE", "UNCHANGED": "IDLE", "FAILED": "RETRYING"},
+    "RETRYING": {"DEADLINE": "RETRYING", "FETCH": "FETCHING", "EXHAUST": "IDLE"},
+    "CONNECTING": {"DEADLINE": "CONNECTING", "CONNECTED": "SECURING"},
+    "SECURING": {"DEADLINE": "SECURING", "SECURED": "UPGRADING"},
+    "UPGRADING": {"DEADLINE": "UPGRADING", "UPGRADED": "AUTHENTICATING"},
+    "AUTHENTICATING": {
+        "DEADLINE": "AUTHENTICATING",
+        "PING": "AUTHENTICATING",
+        "READY": "OPEN",
+        "REJECTED": "STRANDED",
+    },
+    "OPEN": dict.fromkeys(["DEADLINE", "SNAPSHOT", "PUSH", "PING", "PONG"], "OPEN"),
+    "WAITING": {"DEADLINE": "WAITING", "CONNECT": "CONNECTING", "GIVE_UP": "STRANDED"},
+    "STRANDED": {},
+    "GONE": {},
+}
+for name in ("CONNECTING", "SECURING", "UPGRADING", "AUTHENTICATING", "OPEN"):
+    LISTING[name] |= {"CLOSED": "WAITING", "TIME_OUT": "WAITING"}
+for name, row in LISTING.items():
+    if name not in ("ABSENT", "GONE"):
+        row |= dict.fromkeys(USER.split(), name) | {"STOP": "GONE"}
+
+CELLS = [(state, event) for state in State for event in Event]
+ILLEGAL = [(s, e) for s, e in CELLS if e.name not in LISTING[s.name]]
+RULES = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
+
+
+@pytest.mark.parametrize(("state", "event"), CELLS)
+def test_each_cell_is_as_listed(state, event):
+    expected = LISTING[state.name].get(event.name)
+    got = transition_table()[state, event]
+    assert got == (-1 if expected is None else State[expected])
+
+
+@pytest.mark.parametrize(("state", "event"), ILLEGAL)
+def test_an_illegal_event_raises_and_names_client_event_and_state(state, event):
+    client = Client(41)
+    client.state = state
+    with pytest.raises(ProtocolError, match=re.escape("client 41")) as error:
+        step(client, RULES, event, 1.0)
+    assert event.name in str(error.value)
+    assert state.name in str(error.value)
+    assert client.state == state
+
+
+def test_every_state_can_be_reached_and_only_gone_is_final():
+    reached, frontier = {State.ABSENT}, [State.ABSENT]
+    while frontier:
+        for target in TRANSITIONS[frontier.pop()].values():
+            if target is not None and target not in reached:
+                reached.add(target)
+                frontier.append(target)
+    assert reached == set(State)
+    assert [state for state in State if not TRANSITIONS[state]] == [State.GONE]
