@@ -421,6 +421,13 @@ class Scenario(_Part):
         scenario._folder = self._folder
         return scenario
 
+    def __eq__(self, other: object) -> bool:
+        # By content: where a trace's folder lies is not part of what is to be run.
+        return isinstance(other, Scenario) and self.dump() == other.dump()
+
+    def __hash__(self) -> int:
+        return hash(self.dump())
+
     @property
     def hash(self) -> str:
         """The scenario's content as 16 hexadecimal digits; a trace counts by its content."""
@@ -473,11 +480,11 @@ def _paths() -> Iterator[str]:
 
 def _unknown(path: str, value: Any) -> ScenarioError:
     paths = list(_paths())
-    section = path.rpartition(".")[0]
-    siblings = [known for known in paths if known.rpartition(".")[0] == section]
-    near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5) or [
-        known for known in paths if known.rpartition(".")[2] == path.rpartition(".")[2]
-    ]
+    section, _, name = path.rpartition(".")
+    near = [known for known in paths if known.rpartition(".")[2] == name]
+    if not near:
+        siblings = [known for known in paths if known.rpartition(".")[0] == section]
+        near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")
 

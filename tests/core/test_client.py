@@ -113,8 +113,8 @@ def opened(rules, now=0.0, version=0):
 def test_the_stages_of_a_connection_ask_for_one_action_each():
     rules, client = PUSH._replace(tls=True), Client(0)
     asked = [step(client, rules, Event.START, 0.0)[0]]
-    for event in (Event.CONNECTED, Event.SECURED, Event.UPGRADED, Event.READY):
-        asked.append(step(client, rules, event, 0.0)[0])
+    stages = (Event.CONNECTED, Event.SECURED, Event.UPGRADED, Event.READY)
+    asked.extend(step(client, rules, event, 0.0)[0] for event in stages)
     assert asked == [
         Action.CONNECT,
         Action.SECURE,

@@ -1,0 +1,238 @@
+"""Scenarios: round trips, replacement, and what is refused by name."""
+
+from __future__ import annotations
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+
+import simlib as sl
+from simlib.scenario import compile_workload
+from tests.strategies import scenarios
+
+BASE = {"updates": {"rate_per_s": 0.1}}
+TRACE = {"updates": {"kind": "trace", "trace": "changes.csv"}}
+
+
+@pytest.fixture(scope="session")
+def toml_path(tmp_path_factory):
+    return tmp_path_factory.mktemp("scenario") / "scenario.toml"
+
+
+@settings(max_examples=60)
+@given(scenario=scenarios())
+def test_a_dumped_scenario_loads_equal(scenario, toml_path):
+    toml_path.write_text(scenario.dump(), encoding="utf-8")
+    back = sl.Scenario.load(toml_path)
+    assert back == scenario
+    assert back.hash == scenario.hash
+    assert back.dump() == scenario.dump()
+
+
+def test_durations_and_sizes_are_read_with_their_units():
+    scenario = sl.Scenario(
+        horizon_s="1.5 h",
+        ramp_s="250 ms",
+        updates={"rate_per_s": 1.0, "snapshot_bytes": "48 kB", "delta_bytes": "1 KiB"},
+        network={"rtt_s": "40ms"},
+    )
+    assert (scenario.horizon_s, scenario.ramp_s, scenario.network.rtt_s) == (5400.0, 0.25, 0.04)
+    assert (scenario.updates.snapshot_bytes, scenario.updates.delta_bytes) == (48_000, 1024)
+
+
+def test_replace_changes_what_it_names_and_nothing_else():
+    one = sl.Scenario(**BASE, drag={"every_s": 60, "length_s": 3})
+    two = one.replace({"reconnect.cap_s": "1 min", "drag": None}, clients=7)
+    assert (two.reconnect.cap_s, two.drag, two.clients) == (60.0, None, 7)
+    assert two.replace({"reconnect.cap_s": 30.0, "drag": one.drag}, clients=200) == one
+    assert one.drag is not None
+
+
+def test_a_scenario_cannot_be_changed_in_place():
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        sl.Scenario(**BASE).clients = 5
+
+
+def test_the_hash_is_of_the_content():
+    one = sl.Scenario(**BASE)
+    assert one.hash == sl.Scenario(**BASE, clients=200).hash
+    assert one.hash != one.replace(clients=201).hash
+
+
+def trace_scenario(folder, text):
+    (folder / "changes.csv").write_text(text, encoding="utf-8")
+    (folder / "trace.toml").write_text(sl.Scenario(**TRACE).dump(), encoding="utf-8")
+    return sl.Scenario.load(folder / "trace.toml")
+
+
+def test_a_trace_gives_the_publish_times_and_counts_in_the_hash(tmp_path):
+    one = trace_scenario(tmp_path, "publish_s,who\n1.5,a\n2.25,b\n9999,c\n")
+    assert compile_workload(one, 1, 0).publish_s.tolist() == [1.5, 2.25]
+    before = one.replace(clients=3).hash
+    assert sl.simulate(one, progress=False).ledger.eligible > 0
+    two = trace_scenario(tmp_path, "publish_s,who\n1.5,a\n2.5,b\n")
+    assert two.replace(clients=3).hash != before
+
+
+def test_bursts_publish_in_bursts():
+    burst = {"kind": "bursts", "rate_per_s": 0.05, "burst_size": 4, "burst_gap_s": 0.5}
+    times = compile_workload(sl.Scenario(updates=burst), 2, 0).publish_s
+    assert len(times) > 40
+    assert (times[1:] >= times[:-1]).all()
+    assert ((times[1:] - times[:-1]).round(9) == 0.5).sum() > len(times) // 2
+
+
+def make(**changes):
+    return lambda: sl.Scenario(**(BASE | changes))
+
+
+def changed(path, value):
+    return lambda: sl.Scenario(**BASE).replace({path: value})
+
+
+MALFORMED = {
+    "negative count": (make(clients=-1), "clients"),
+    "float for a count": (make(clients=2.5), "clients"),
+    "text for a count": (make(clients="many"), "clients"),
+    "bool for a number": (make(horizon_s=True), "horizon_s"),
+    "bool for a count": (make(clients=True), "clients"),
+    "number for a bool": (make(polling={"etag": 1}), "polling.etag"),
+    "zero horizon": (make(horizon_s=0.0), "horizon_s"),
+    "nan": (make(horizon_s=float("nan")), "horizon_s"),
+    "inf": (make(network={"rtt_s": float("inf")}), "network.rtt_s"),
+    "unknown transport": (make(transport="sse"), "transport"),
+    "unknown unit": (make(horizon_s="3 fortnights"), "horizon_s"),
+    "unit of a size for a duration": (make(horizon_s="3 kB"), "horizon_s"),
+    "no unit": (make(horizon_s="30"), "horizon_s"),
+    "half a byte": (
+        make(updates={"rate_per_s": 1.0, "delta_bytes": "0.0001 kB"}),
+        "updates.delta_bytes",
+    ),
+    "unknown key": (make(client=5), "client"),
+    "unknown key in a section": (make(polling={"intervall_s": 5}), "polling.intervall_s"),
+    "unknown section": (make(websockets={"push": "delta"}), "websockets"),
+    "list for a section": (make(polling=[30]), "polling"),
+    "missing section": (lambda: sl.Scenario(clients=5), "updates"),
+    "cap below base": (make(reconnect={"base_s": 0.5, "cap_s": 0.1}), "reconnect.cap_s"),
+    "retry cap below base": (make(polling={"retry_base_s": 40}), "polling.retry_cap_s"),
+    "warm-up beyond the end": (make(horizon_s=60, warm_up_s=60), "warm_up_s"),
+    "warm-up meets cool-down": (make(horizon_s=60, warm_up_s=30, cool_down_s=30), "warm_up_s"),
+    "ramp beyond the end": (make(horizon_s=10), "ramp_s"),
+    "bins without number": (make(bin_s=1e-6), "bin_s"),
+    "nobody": (make(clients=0), "clients"),
+    "rate missing": (lambda: sl.Scenario(updates={}), "updates.rate_per_s"),
+    "burst settings without bursts": (
+        lambda: sl.Scenario(updates={"rate_per_s": 1.0, "burst_size": 3}),
+        "updates.burst_size",
+    ),
+    "half a burst": (
+        lambda: sl.Scenario(updates={"kind": "bursts", "rate_per_s": 1.0, "burst_size": 3}),
+        "updates.burst_gap_s",
+    ),
+    "too many clients": (make(clients=10**12), "clients"),
+    "too many changes": (make(updates={"rate_per_s": 1e6}), "updates.rate_per_s"),
+    "too many sessions": (
+        make(sessions={"arrivals_per_s": 1e6, "length_s": 1}),
+        "sessions.arrivals_per_s",
+    ),
+    "an age": (make(horizon_s=1e300), "horizon_s"),
+    "share above one": (make(polling={"jitter_frac": 1.5}), "polling.jitter_frac"),
+    "board smaller than a card": (
+        make(updates={"rate_per_s": 1.0, "snapshot_bytes": 5}),
+        "updates.snapshot_bytes",
+    ),
+    "card too small": (make(updates={"rate_per_s": 1.0, "delta_bytes": 5}), "updates.delta_bytes"),
+    "token too small": (make(wire={"token_bytes": 3}), "wire.token_bytes"),
+    "tls counted but off": (make(wire={"count": "tls"}, network={"tls": False}), "wire.count"),
+    "http 2 with aiohttp's heads": (
+        make(wire={"http": "2", "http_client": "aiohttp"}),
+        "wire.http_client",
+    ),
+    "replace what is not there": (changed("reconnect.cap", 60), "reconnect.cap"),
+    "replace too deep": (changed("reconnect.cap_s.x", 60), "reconnect.cap_s.x"),
+    "take away what is not there": (changed("dragging", None), "dragging"),
+    "negative seed": (lambda: sl.simulate(sl.Scenario(**BASE), seed=-1), "seed"),
+    "seed with a point": (lambda: sl.simulate(sl.Scenario(**BASE), seed=1.0), "seed"),
+    "replication too large": (
+        lambda: sl.simulate(sl.Scenario(**BASE), replication=2**64),
+        "replication",
+    ),
+    "unknown engine": (lambda: sl.simulate(sl.Scenario(**BASE), engine="ns3"), "engine"),
+    "unknown table": (lambda: sl.simulate(sl.Scenario(**BASE), keep=("all",)), "keep"),
+    "trace without a file": (
+        lambda: sl.simulate(sl.Scenario(updates={"kind": "trace", "trace": "no.csv"})),
+        "updates.trace",
+    ),
+}
+
+
+def refused(make_it, path):
+    with pytest.raises(sl.ScenarioError) as caught:
+        make_it()
+    error = caught.value
+    assert error.path == path
+    assert str(error).startswith(f"{error.path}: {error.rule}, got ")
+    assert error.rule
+    assert error.__cause__ is None
+    assert error.__context__ is None or error.__suppress_context__
+    return error
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_scenario_is_one_error_with_path_value_and_rule(name):
+    refused(*MALFORMED[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("clients = ", "bad.toml"),
+        ("clients = 1\nclients = 2\n[updates]\nrate_per_s = 1.0", "bad.toml"),
+        (b"\xff\xfe\x00", "bad.toml"),
+        ("clients = 5", "updates"),
+        ("[updates]\nrate_per_s = '1'", "updates.rate_per_s"),
+        ("[updates]\nrate_per_s = 1.0\n[[polling]]\ninterval_s = 3", "polling"),
+    ],
+)
+def test_a_broken_file_is_one_error(tmp_path, text, path):
+    file = tmp_path / "bad.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    refused(lambda: sl.Scenario.load(file), path)
+
+
+def test_a_missing_file_and_a_folder_are_errors(tmp_path):
+    assert "existing" in refused(lambda: sl.Scenario.load(tmp_path / "no.toml"), "no.toml").rule
+    refused(lambda: sl.Scenario.load(tmp_path), tmp_path.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("when\n1.0\n", "updates.trace"),
+        ("publish_s\n2.0\n1.0\n", "updates.trace (changes.csv, line 3)"),
+        ("publish_s\nsoon\n", "updates.trace (changes.csv, line 2)"),
+        ("publish_s\n-1\n", "updates.trace (changes.csv, line 2)"),
+        ("publish_s\nnan\n", "updates.trace (changes.csv, line 2)"),
+        ("", "updates.trace"),
+    ],
+)
+def test_a_trace_that_cannot_be_used_says_where(tmp_path, text, where):
+    refused(lambda: sl.simulate(trace_scenario(tmp_path, text)), where)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path", "meant"),
+    [
+        ({"client": 5}, "client", "clients"),
+        ({"polling": {"intervall_s": 5}}, "polling.intervall_s", "polling.interval_s"),
+        ({"websockets": {}}, "websockets", "websocket"),
+        ({"interval_s": 30}, "interval_s", "polling.interval_s"),
+    ],
+)
+def test_an_unknown_key_is_met_with_did_you_mean(wrong, path, meant):
+    assert f"did you mean {meant}?" in refused(make(**wrong), path).rule
+
+
+def test_several_problems_are_counted():
+    error = refused(make(clients=-1, horizon_s=-1), "clients")
+    assert "1 more problem" in str(error)

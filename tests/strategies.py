@@ -1,0 +1,96 @@
+"""Valid scenarios of every kind, small enough to run by the hundred."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+import simlib as sl
+
+TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
+SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
+
+
+@st.composite
+def scenarios(draw) -> sl.Scenario:
+    """A scenario with ties, queues, refusals and early ends among its kind."""
+    horizon_s = draw(st.sampled_from([20.0, 60.0, 150.0]))
+    base_s = draw(TIMES_S)
+    updates = draw(
+        st.one_of(
+            st.fixed_dictionaries({"rate_per_s": st.sampled_from([1e-6, 0.05, 0.5, 1.5])}),
+            st.fixed_dictionaries(
+                {
+                    "kind": st.just("bursts"),
+                    "rate_per_s": st.sampled_from([0.02, 0.1]),
+                    "burst_size": st.integers(1, 6),
+                    "burst_gap_s": st.sampled_from([0.0, 0.01, 1.0]),
+                }
+            ),
+        )
+    )
+    habit = st.none() | st.fixed_dictionaries({"every_s": TIMES_S, "length_s": TIMES_S})
+    sessions = st.none() | st.fixed_dictionaries(
+        {
+            "arrivals_per_s": st.sampled_from([0.01, 0.1]),
+            "length_s": TIMES_S,
+            "length": st.sampled_from(["exponential", "constant"]),
+        }
+    )
+    services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
+    return sl.Scenario(
+        transport=draw(st.sampled_from(["polling", "websocket"])),
+        clients=draw(st.integers(1, 8)),
+        ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
+        horizon_s=horizon_s,
+        warm_up_s=draw(st.sampled_from([0.0, 7.0])),
+        cool_down_s=draw(st.sampled_from([0.0, 5.0])),
+        bin_s=draw(st.sampled_from([0.3, 1.0, 50.0])),
+        updates=updates,
+        sessions=draw(sessions),
+        polling={
+            "interval_s": draw(TIMES_S),
+            "jitter_frac": draw(st.sampled_from([0.0, 0.5, 1.0])),
+            "pause_while_dragging": draw(st.booleans()),
+            "pause_while_hidden": draw(st.booleans()),
+            "refetch_on_focus": draw(st.booleans()),
+            "stale_s": draw(st.sampled_from([0.0, 4.0])),
+            "retries": draw(st.integers(0, 3)),
+            "etag": draw(st.booleans()),
+        },
+        websocket={
+            "push": draw(st.sampled_from(["delta", "snapshot"])),
+            "snapshot_on_open": draw(st.booleans()),
+            "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
+        },
+        heartbeat={
+            "direction": draw(st.sampled_from(["server", "client", "none"])),
+            "interval_s": draw(TIMES_S),
+            "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
+        },
+        reconnect={
+            "policy": draw(st.sampled_from(["none", "fixed", "full_jitter"])),
+            "base_s": base_s,
+            "cap_s": base_s * draw(st.sampled_from([1.0, 8.0])),
+        },
+        drag=draw(habit),
+        hidden=draw(habit),
+        network={
+            "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
+            "rtt_spread": draw(st.sampled_from([0.0, 0.5])),
+            "tls": draw(st.booleans()),
+        },
+        server={
+            "workers": draw(st.integers(1, 3)),
+            "service": draw(st.sampled_from(["constant", "exponential"])),
+            **{name: draw(SERVICE_S) for name in services},
+            "max_connections": draw(st.sampled_from([1, 4, 1000])),
+            "backlog": draw(st.sampled_from([1, 3, 1000])),
+            "keep_alive_s": draw(st.sampled_from([0.0, 3.0, 75.0])),
+            "shed_wait_s": draw(st.sampled_from([None, 0.2])),
+        },
+        wire={
+            "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),
+            "count": draw(st.sampled_from(["payload", "ip"])),
+            "http": draw(st.sampled_from(["1.1", "2"])),
+        },
+    )
