@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import simlib
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "simlib").rglob("*.py"))
@@ -105,3 +108,20 @@ def test_importing_simlib_is_light() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_the_readme_lists_the_public_names() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Public names")[2].partition("## ")[0]
+    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*\|)", table, re.M))))
+    listed |= set(re.findall(r"`(\w+Error)`", table))
+    assert listed == set(simlib.__all__)
+
+
+def test_the_readme_draws_every_room() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    house = text.partition("## The house")[2].partition("## ")[0]
+    for path in MODULES:
+        if path.name != "__init__.py":
+            room = path.parent.name if path.parent.name in ("scenario", "live") else path.name
+            assert room in house, f"{name_of(path)} is missing in the picture of the house"

@@ -106,10 +106,23 @@ class Fleet(Driver):
             else None
         )
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing counts any more: the run is over, or time has passed its horizon."""
+        return self.is_over or self.now_s() >= self.record.horizon_s
+
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
-        """Put one event through the rules, unless the run is over."""
-        if not self.is_over:
+        """Put one event through the rules, after what arrived before it."""
+        self.catch_up()
+        if not self.is_closed:
             super().feed(client, event, value)
+
+    def wake(self, client: Client) -> None:
+        """The client's deadline has come, unless what arrived before has moved it."""
+        due_s = client.deadline_s
+        self.catch_up()
+        if client.deadline_s == due_s:
+            super().wake(client)
 
     def spawn(self, coroutine: Any) -> None:
         """Run a coroutine beside the others; the run ends with all of them."""
@@ -138,7 +151,8 @@ class Fleet(Driver):
                 self.spawn(self.habit(client, habit, streams, events, start_s, end_s))
         if end_s < self.record.horizon_s:
             await self.until(end_s)
-            if not self.is_over:
+            self.catch_up()
+            if not self.is_closed:
                 self.stop(client)
 
     async def habit(
@@ -207,7 +221,7 @@ class Fleet(Driver):
             return
         self.links[client.number] = link
         self.book_connection(client.number)
-        if client.exchange == exchange and not self.is_over:
+        if client.exchange == exchange and not self.is_closed:
             link.fetch(exchange)
         else:
             link.transport.abort()
@@ -215,7 +229,7 @@ class Fleet(Driver):
     async def open_push(self, client: Client, exchange: int) -> None:
         """Open a connection for pushes."""
         link = await self._open(lambda: PushLink(self, client, exchange), "push_port")
-        if client.exchange != exchange or self.is_over:
+        if client.exchange != exchange or self.is_closed:
             if link is not None:
                 link.transport.abort()
         elif link is None:
@@ -244,8 +258,9 @@ class Fleet(Driver):
 
     def lost(self, link: Link) -> None:
         """A connection that the client did not close has ended."""
+        self.catch_up()
         client = link.client
-        if self.is_over or self.links[client.number] is not link:
+        if self.is_closed or self.links[client.number] is not link:
             return
         self.links[client.number] = None
         if isinstance(link, PushLink):
@@ -267,17 +282,24 @@ class Fleet(Driver):
 
     def process(self) -> None:
         """Process the arrivals, unless more are coming in."""
+        if not self.arrivals:
+            return
         now = self.now_s()
         quiet_s = (now - self.arrivals[-1][0]) / self.time_scale
         waited_s = (now - self.arrivals[0][0]) / self.time_scale
-        if quiet_s < _BURST_GAP_S and waited_s < _BURST_LIMIT_S and not self.is_over:
+        if quiet_s < _BURST_GAP_S and waited_s < _BURST_LIMIT_S:
             self.loop.call_later(_BURST_GAP_S, self.process)
-            return
+        else:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Process all arrivals now, each at the time of its stamp."""
+        if self.stamp_s is not None:
+            return  # in the middle of it
         arrivals, self.arrivals = self.arrivals, []
         for arrived_s, link, data in arrivals:
-            if arrived_s < self.record.horizon_s:
-                self.stamp_s = arrived_s
-                link.digest(data)
+            self.stamp_s = arrived_s
+            link.digest(data)
         self.stamp_s = None
 
     # -- the run ---------------------------------------------------------------------------
@@ -297,11 +319,7 @@ class Fleet(Driver):
             except TimeoutError:
                 parent.send({"t": max(0.0, self.now_s())})
         end_of_run_s = max(0.0, self.now_s()) if interrupted else self.record.horizon_s
-        if self.arrivals:
-            self.is_over = interrupted
-            while self.arrivals:
-                self.stamp_s = None
-                await asyncio.sleep(_BURST_GAP_S)
+        self.catch_up()
         self.is_over = True
         self.stamp_s = end_of_run_s
         self.record.end_at(end_of_run_s)
@@ -356,7 +374,7 @@ class Link(asyncio.BufferedProtocol):
     def count(self, up: int, down: int) -> None:
         """Book bytes of this connection."""
         fleet = self.fleet
-        if not fleet.is_over:
+        if not fleet.is_closed:
             books.add_bytes(fleet.record, self.client.number, fleet.now_s(), up, down)
 
     def leave(self, *, graceful: bool) -> None:  # noqa: ARG002 - a poll has no farewell
