@@ -1,0 +1,56 @@
+"""Closed forms that the simulation and the live lab must agree with, each with its limits.
+
+Nothing here draws a random number or knows an engine: parameters in, figures out. Tests hold
+runs against these formulas, and notebooks draw them beside what was simulated or measured.
+Times are seconds, sizes bytes, rates per second; "share" and ``_frac`` mean 0 to 1.
+"""
+
+from simlib.theory.queueing import (
+    FanOut,
+    Queue,
+    fan_out,
+    machine_repairman,
+    md1,
+    mm1,
+    mmc,
+)
+from simlib.theory.replications import (
+    mean_interval,
+    standard_error,
+)
+from simlib.theory.staleness import (
+    Staleness,
+    heartbeat_detection,
+    poll_request_rate_per_s,
+    staleness_fixed_timer,
+    staleness_jittered,
+    staleness_rearmed_timer,
+    superseded_frac,
+)
+from simlib.theory.traffic import (
+    crossover_rate_per_s,
+    polling_bytes_per_s,
+    push_bytes_per_s,
+)
+
+__all__ = [
+    "FanOut",
+    "Queue",
+    "Staleness",
+    "crossover_rate_per_s",
+    "fan_out",
+    "heartbeat_detection",
+    "machine_repairman",
+    "md1",
+    "mean_interval",
+    "mm1",
+    "mmc",
+    "poll_request_rate_per_s",
+    "polling_bytes_per_s",
+    "push_bytes_per_s",
+    "staleness_fixed_timer",
+    "staleness_jittered",
+    "staleness_rearmed_timer",
+    "standard_error",
+    "superseded_frac",
+]
