@@ -155,9 +155,14 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     Raises
     ------
     ProtocolError
-        The state does not know the event, which is a driver's mistake.
+        The state does not know the event, or it is not a driver's to feed.
     """
     state = client.state
+    if event >= Event.FETCH:
+        raise ProtocolError(
+            f"client {client.number}: event {Event(event).name} is the client's own decision, "
+            f"in state {State(state).name} too"
+        )
     _move(client, event)
     if event == Event.DEADLINE:
         client.deadline_s = NEVER_S
@@ -191,7 +196,7 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
     -------
     bool
     """
-    if rules.transport == Transport.POLLING:
+    if rules.transport == Transport.POLLING or client.state == State.ABSENT:
         return True
     if client.state == State.STRANDED:
         return False
@@ -349,7 +354,8 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
             _miss(client, value)
         _expect_heartbeat(client, rules, now)
     elif event == Event.PING:
-        _expect_heartbeat(client, rules, now)
+        if rules.heartbeat == Heartbeat.SERVER:
+            _expect_heartbeat(client, rules, now)
         return Action.SEND_PONG
     elif event == Event.PONG:
         client.awaiting_pong = False

@@ -77,7 +77,7 @@ class Driver(ABC):
     def finish(self) -> None:
         """The run ends: close the books of everybody who is still there."""
         for client in self.clients:
-            if client.state not in (State.ABSENT, State.GONE):
+            if client.state != State.GONE:
                 self._settle(client)
             self.book_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
 

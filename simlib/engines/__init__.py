@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from simlib.core.record import Record
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import Scenario, compile_workload
+
+if TYPE_CHECKING:
+    from simlib.engines.simpy_engine import Simulation
 
 ENGINES = ("simpy",)
 _SLICES = 200
@@ -73,34 +80,47 @@ def simulate(
     from simlib.engines.simpy_engine import Simulation
 
     simulation = Simulation(workload, record)
-    end_of_run_s = _run(simulation, scenario.horizon_s, progress)
-    record.end_at(end_of_run_s)
-    simulation.finish()
-    return make_run(
-        scenario,
-        record,
-        start_s=workload.start_s,
-        end_s=workload.end_s,
-        rtt_s=workload.rtt_s,
-        end_of_run_s=end_of_run_s,
-        provenance={
-            "engine": engine,
-            "seed": seed,
-            "replication": replication,
-            "complete": end_of_run_s == scenario.horizon_s,
-            "end_of_run_s": end_of_run_s,
-        },
-    )
+    with _interruptible(simulation):
+        end_of_run_s = _run(simulation, scenario.horizon_s, progress)
+        record.end_at(end_of_run_s)
+        simulation.finish()
+        return make_run(
+            scenario,
+            record,
+            start_s=workload.start_s,
+            end_s=workload.end_s,
+            rtt_s=workload.rtt_s,
+            end_of_run_s=end_of_run_s,
+            provenance={
+                "engine": engine,
+                "seed": seed,
+                "replication": replication,
+                "complete": end_of_run_s == scenario.horizon_s,
+                "end_of_run_s": end_of_run_s,
+            },
+        )
 
 
-def _run(simulation: Any, horizon_s: float, progress: bool) -> float:
+def _run(simulation: Simulation, horizon_s: float, progress: bool) -> float:
     """Let time pass to the horizon, slice by slice; return how far it came."""
     from tqdm import tqdm
 
     bar = tqdm(range(1, _SLICES + 1), desc="simulate", unit="slice", delay=2, disable=not progress)
-    try:
-        for k in bar:
-            simulation.run_until(horizon_s if k == _SLICES else horizon_s * k / _SLICES)
-    except KeyboardInterrupt:
-        return float(simulation.clock.now)
+    for k in bar:
+        simulation.run_until(horizon_s if k == _SLICES else horizon_s * k / _SLICES)
+        if simulation.is_interrupted:
+            return float(simulation.clock.now)
     return horizon_s
+
+
+@contextmanager
+def _interruptible(simulation: Simulation) -> Iterator[None]:
+    """Let Ctrl-C end the run after the event in hand, not in the middle of its bookings."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: simulation.interrupt())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -21,7 +21,8 @@ from heapq import heappush
 from typing import Any
 
 import simpy
-from simpy.events import NORMAL
+from simpy.core import StopSimulation
+from simpy.events import NORMAL, URGENT
 
 from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client
@@ -91,6 +92,7 @@ class Simulation(Driver):
         clients = len(workload.start_s)
         super().__init__(workload.rules, record, clients)
         self.clock = Clock()
+        self.is_interrupted = False
         self.workload = workload
         self.server_rules = workload.server
         self.server = Server(workload.server.workers)
@@ -102,7 +104,7 @@ class Simulation(Driver):
         # The client's side: until when the server keeps an idle connection, and what is up.
         self.kept_until_s = [-NEVER_S] * clients
         self.has_upgraded = [False] * clients
-        self.pings = [0] * clients
+        self.beats = [0] * clients
         # The server's side: who listens (client -> exchange, in order), what has ended.
         self.published = 0
         self.listeners: dict[int, int] = {}
@@ -124,6 +126,14 @@ class Simulation(Driver):
         finally:
             if was_enabled:
                 gc.enable()
+
+    def interrupt(self) -> None:
+        """End `run_until` after the event in hand."""
+        self.is_interrupted = True
+        stop = simpy.Event(self.clock)
+        stop._ok, stop._value = True, None
+        stop.callbacks = [StopSimulation.callback]
+        self.clock.schedule(stop, priority=URGENT)
 
     def now_s(self) -> float:
         """Return SimPy's time."""
@@ -384,11 +394,13 @@ class Simulation(Driver):
     def heartbeats(self, client: Client, exchange: int) -> Journey:
         """The server pings, one interval after the last pong, for as long as the client listens."""
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
-        heartbeat_s, beat = self.server_rules.heartbeat_s, 0
+        heartbeat_s = self.server_rules.heartbeat_s
         while True:
             yield clock.at(clock.now + self.rules.heartbeat_interval_s)
             if self.listeners.get(number) != exchange:
                 return
+            self.beats[number] += 2
+            beat = self.beats[number]
             sent_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
             yield clock.at(sent_s + half)
             if client.exchange != exchange:
@@ -397,7 +409,6 @@ class Simulation(Driver):
             self.feed(client, Event.PING)
             yield clock.at(clock.now + half)
             yield clock.at(self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1))
-            beat += 2
 
     def ping_server(self, client: Client, exchange: int) -> Journey:
         """The client pings, the server answers."""
@@ -405,8 +416,8 @@ class Simulation(Driver):
         self.send(number, Message.PING_UP)
         yield clock.at(clock.now + half)
         heartbeat_s = self.server_rules.heartbeat_s
-        self.pings[number] += 1
-        beat = self.pings[number]
+        self.beats[number] += 1
+        beat = self.beats[number]
         done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
         yield clock.at(done_s + half)
         if client.exchange == exchange:

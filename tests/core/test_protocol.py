@@ -38,7 +38,7 @@ for name, row in LISTING.items():
         row |= dict.fromkeys(USER.split(), name) | {"STOP": "GONE"}
 
 CELLS = [(state, event) for state in State for event in Event]
-ILLEGAL = [(s, e) for s, e in CELLS if e.name not in LISTING[s.name]]
+ILLEGAL = [(s, e) for s, e in CELLS if e.name not in LISTING[s.name] or e >= Event.FETCH]
 RULES = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
 
 

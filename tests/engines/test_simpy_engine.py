@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -257,20 +258,21 @@ def test_shed_polls_are_tried_again_after_one_two_and_four_seconds():
 
 
 def test_ctrl_c_keeps_a_balanced_run_that_says_it_is_incomplete(monkeypatch):
-    real = Simulation.run_until
+    real = Simulation.push
 
-    def interrupted(self, t):
-        if t > 100.0:
-            raise KeyboardInterrupt
-        real(self, t)
+    def interrupted(self, client, exchange, version, sent_s):
+        if version == 50 and not self.is_interrupted:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, client, exchange, version, sent_s)
 
-    monkeypatch.setattr(Simulation, "run_until", interrupted)
+    monkeypatch.setattr(Simulation, "push", interrupted)
+    before = signal.getsignal(signal.SIGINT)
     run = sl.simulate(PUSHED, progress=False)
+    assert signal.getsignal(signal.SIGINT) is before
     assert not run.is_complete
-    assert run.provenance["end_of_run_s"] == 100.0
-    published = int((compile_workload(PUSHED, 1, 0).publish_s <= 100.0).sum())
-    assert run.ledger.eligible == 6 * published
-    assert run.ledger.delivered > 0.9 * run.ledger.eligible
+    fiftieth_s = compile_workload(PUSHED, 1, 0).publish_s[49]
+    assert run.provenance["end_of_run_s"] == fiftieth_s
+    assert run.ledger == (300, 294, 0, 6, 0)
 
 
 def test_memory_and_unknown_tables_are_refused_before_the_run():
