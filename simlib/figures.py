@@ -232,6 +232,13 @@ def six_metrics(*runs: Run, width_s: float = 10.0) -> go.Figure:
     return figure.update_layout(height=720)
 
 
+_VERDICTS = {
+    "within": "within the bar",
+    "outside": "outside the bar",
+    "inconclusive": "inconclusive, the machine was busy",
+}
+
+
 def agreement(predicted: Run, measured: Run) -> go.Figure:
     """Draw predicted beside measured latency quantiles, with the error of the prediction.
 
@@ -266,8 +273,8 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
             hovertemplate="%{x}: %{y:.4g} ms<extra></extra>",
         )
     worst = rows["error"].abs().max() * 1e3
-    verdicts = ", ".join(dict.fromkeys(rows["verdict"]))
-    title = f"Predictions are off by at most {worst:.2g} ms: {verdicts} the bar"
+    said = ", ".join(_VERDICTS[verdict] for verdict in dict.fromkeys(rows["verdict"]))
+    title = f"Predictions are off by at most {worst:.2g} ms: {said}"
     return _layout(figure, title, "quantile of latency", "publish to apply (ms)")
 
 
