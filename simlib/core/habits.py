@@ -7,6 +7,11 @@ so a driver walks it episode by episode and keeps nothing but the end of the las
 from __future__ import annotations
 
 from simlib.core.draws import Stream, exponential, uniform
+from simlib.core.protocol import Event
+
+DRAG = (Stream.DRAG_GAP, Stream.DRAG_LENGTH, Event.DRAG_START, Event.DRAG_END)
+HIDE = (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH, Event.HIDE, Event.SHOW)
+"""Each habit's streams (gap, length) and events (start, end)."""
 
 
 def episode_s(

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from simlib.core.record import Record
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import Scenario, compile_workload
+from simlib.scenario import Scenario, compile_workload, new_record
 
 if TYPE_CHECKING:
     from simlib.engines.simpy_engine import Simulation
@@ -66,17 +65,7 @@ def simulate(
         raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
     workload = compile_workload(scenario, seed, replication)
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
-    record = Record(
-        workload.publish_s,
-        workload.start_s,
-        workload.end_s,
-        warm_up_s=scenario.warm_up_s,
-        cool_down_s=scenario.cool_down_s,
-        horizon_s=scenario.horizon_s,
-        bin_s=scenario.bin_s,
-        keep_deliveries="deliveries" in keep,
-        keep_events="events" in keep,
-    )
+    record = new_record(scenario, workload, keep)
     from simlib.engines.simpy_engine import Simulation
 
     simulation = Simulation(workload, record)

@@ -28,7 +28,7 @@ from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.habits import episode_s
+from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.protocol import Action, Event, Heartbeat, Transport
 from simlib.core.record import Amount, Cause, Count, Record
 from simlib.core.server import (
@@ -178,34 +178,25 @@ class Simulation(Driver):
         number = client.number
         yield self.clock.at(start_s)
         self.feed(client, Event.START, bisect_left(self.publish_s, start_s))
-        if self.workload.drag is not None:
-            streams = (Stream.DRAG_GAP, Stream.DRAG_LENGTH)
-            drag = (Event.DRAG_START, Event.DRAG_END)
-            self.clock.start(self.habit(client, self.workload.drag, streams, drag))
-        if self.workload.hidden is not None:
-            streams = (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH)
-            hide = (Event.HIDE, Event.SHOW)
-            self.clock.start(self.habit(client, self.workload.hidden, streams, hide))
+        for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
+            if habit is not None:
+                self.clock.start(self.habit(client, habit, *kind))
         if self.end_s[number] < self.record.horizon_s:
             yield self.clock.at(self.end_s[number])
             self.stop(client)
 
     def habit(
-        self,
-        client: Client,
-        habit: Habit,
-        streams: tuple[Stream, Stream],
-        events: tuple[Event, Event],
+        self, client: Client, habit: Habit, gap: Stream, length: Stream, begin: Event, end: Event
     ) -> Journey:
         """The user drags a card, or hides the tab, now and then until the session ends."""
         number, seed, replication = client.number, self.rules.seed, self.rules.replication
         t, k = self.clock.now, 0
         while True:
             start_s, t = episode_s(
-                seed, replication, number, *streams, k, t, habit.every_s, habit.length_s
+                seed, replication, number, gap, length, k, t, habit.every_s, habit.length_s
             )
             k += 1
-            for when, event in zip((start_s, t), events, strict=True):
+            for when, event in ((start_s, begin), (t, end)):
                 if when >= self.end_s[number]:
                     return
                 yield self.clock.at(when)

@@ -31,12 +31,12 @@ from simlib.core import wire
 from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.habits import episode_s
+from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.protocol import Action, Event, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.live.pipe import Parent
 from simlib.live.tokens import make_token
-from simlib.scenario import Scenario, Workload, compile_workload
+from simlib.scenario import Scenario, Workload, compile_workload, new_record
 from simlib.scenario.model import Habit
 
 _BURST_GAP_S = 2e-3
@@ -139,16 +139,9 @@ class Fleet(Driver):
         await self.until(start_s)
         published = int((self.workload.publish_s < start_s).sum())
         self.feed(client, Event.START, published)
-        drag, hide = (
-            (Stream.DRAG_GAP, Stream.DRAG_LENGTH),
-            (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH),
-        )
-        for habit, streams, events in (
-            (self.workload.drag, drag, (Event.DRAG_START, Event.DRAG_END)),
-            (self.workload.hidden, hide, (Event.HIDE, Event.SHOW)),
-        ):
+        for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
-                self.spawn(self.habit(client, habit, streams, events, start_s, end_s))
+                self.spawn(self.habit(client, habit, kind, start_s, end_s))
         if end_s < self.record.horizon_s:
             await self.until(end_s)
             self.catch_up()
@@ -159,26 +152,20 @@ class Fleet(Driver):
         self,
         client: Client,
         habit: Habit,
-        streams: tuple[Stream, Stream],
-        events: tuple[Event, Event],
+        kind: tuple[Stream, Stream, Event, Event],
         t: float,
         end_s: float,
     ) -> None:
         """The user drags a card, or hides the tab, now and then until the session ends."""
-        rules, k = self.rules, 0
+        gap, length, begin, end = kind
+        number, seed, replication = client.number, self.rules.seed, self.rules.replication
+        k = 0
         while True:
             start_s, t = episode_s(
-                rules.seed,
-                rules.replication,
-                client.number,
-                *streams,
-                k,
-                t,
-                habit.every_s,
-                habit.length_s,
+                seed, replication, number, gap, length, k, t, habit.every_s, habit.length_s
             )
             k += 1
-            for when, event in zip((start_s, t), events, strict=True):
+            for when, event in ((start_s, begin), (t, end)):
                 if when >= end_s:
                     return
                 await self.until(when)
@@ -549,17 +536,7 @@ async def run(parent: Parent) -> None:
     settings = parent.receive()
     scenario: Scenario = settings["scenario"]
     workload = compile_workload(scenario, settings["seed"], settings["replication"])
-    record = Record(
-        workload.publish_s,
-        workload.start_s,
-        workload.end_s,
-        warm_up_s=scenario.warm_up_s,
-        cool_down_s=scenario.cool_down_s,
-        horizon_s=scenario.horizon_s,
-        bin_s=scenario.bin_s,
-        keep_deliveries="deliveries" in settings["keep"],
-        keep_events="events" in settings["keep"],
-    )
+    record = new_record(scenario, workload, settings["keep"])
     fleet = Fleet(scenario, workload, record, settings)
     told: asyncio.Queue[Any] = asyncio.Queue()
     parent.send({"ready": True})

@@ -19,6 +19,7 @@ from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import Policy
+from simlib.core.record import Record
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
@@ -102,6 +103,30 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         etag=scenario.polling.etag,
         drag=scenario.drag,
         hidden=scenario.hidden,
+    )
+
+
+def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = ()) -> Record:
+    """Return empty books for a run.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    workload : Workload
+        Of that scenario.
+    keep : tuple of str, optional
+        ``"deliveries"``, ``"events"``.
+    """
+    return Record(
+        workload.publish_s,
+        workload.start_s,
+        workload.end_s,
+        warm_up_s=scenario.warm_up_s,
+        cool_down_s=scenario.cool_down_s,
+        horizon_s=scenario.horizon_s,
+        bin_s=scenario.bin_s,
+        keep_deliveries="deliveries" in keep,
+        keep_events="events" in keep,
     )
 
 

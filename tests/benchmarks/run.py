@@ -30,24 +30,15 @@ TRANSPORTS = ("polling", "websocket")
 
 def one(transport: str, clients: int) -> dict[str, float]:
     """Simulate once in this process: events, processor seconds, bytes a client."""
-    from simlib.core.record import Record
     from simlib.engines.simpy_engine import Simulation
-    from simlib.scenario import compile_workload
+    from simlib.scenario import compile_workload, new_record
 
     board = sl.Scenario.load(ROOT / "data/scenarios/matters.toml")
     board = board.replace(transport=transport, clients=clients)
     before_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     start_s = time.process_time()
     workload = compile_workload(board, 1, 0)
-    record = Record(
-        workload.publish_s,
-        workload.start_s,
-        workload.end_s,
-        warm_up_s=board.warm_up_s,
-        cool_down_s=board.cool_down_s,
-        horizon_s=board.horizon_s,
-        bin_s=board.bin_s,
-    )
+    record = new_record(board, workload)
     simulation = Simulation(workload, record)
     simulation.run_until(board.horizon_s)
     cpu_s = time.process_time() - start_s
