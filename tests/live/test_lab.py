@@ -185,7 +185,9 @@ def test_the_death_of_a_process_is_an_error_and_the_other_goes_too(victim, monke
 
 
 SCRIPT = """
+import signal
 import simlib as sl
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
 scenario = sl.Scenario(
     transport="websocket", clients=20, horizon_s=600.0, ramp_s=1.0, updates={"rate_per_s": 5.0}
 )
@@ -201,17 +203,22 @@ def descendants(process):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how):
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "go\n"
-    deadline_s = time.monotonic() + 20
-    while len(descendants(process)) < 2 and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    time.sleep(4.0)
-    children = descendants(process)
-    assert len(children) == 2
-    process.send_signal(how)
-    said, _ = process.communicate(timeout=20)
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "go\n"
+            deadline_s = time.monotonic() + 20
+            while len(descendants(process)) < 2 and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            time.sleep(4.0)
+            children = descendants(process)
+            assert len(children) == 2
+            process.send_signal(how)
+            said, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
     _gone, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     if how == signal.SIGINT:
