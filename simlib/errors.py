@@ -14,6 +14,7 @@ The first is the user's to mend, the next two are ours, the last two are the wor
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 
@@ -45,11 +46,19 @@ class ScenarioError(SimlibError, ValueError):
         self.path = path
         self.value = value
         self.rule = rule
-        shown = repr(value)
+        self.others = others
+        try:
+            shown = repr(value)
+        except ValueError:  # a whole number with more digits than Python cares to print
+            shown = "a number of thousands of digits"
         if len(shown) > 80:
             shown = shown[:77] + "..."
         tail = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
         super().__init__(f"{path}: {rule}, got {shown}{tail}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process boundaries; the default would call us with the message alone.
+        return partial(type(self), others=self.others), (self.path, self.value, self.rule)
 
 
 class ProtocolError(SimlibError):

@@ -49,9 +49,14 @@ def replicate(
     if isinstance(replications, bool) or not isinstance(replications, int) or replications < 1:
         raise ScenarioError("replications", replications, "must be a whole number >= 1")
     runs: list[Run] = []
-    for number in tqdm(range(replications), desc="replicate", delay=2, disable=not progress):
-        run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
-        if not run.is_complete:
-            break
-        runs.append(run)
+    bar = tqdm(range(replications), desc="replicate", delay=2, disable=not progress)
+    try:
+        for number in bar:
+            run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
+            if run.is_complete:
+                runs.append(run)
+            if run.provenance["interrupted"]:
+                break
+    except KeyboardInterrupt:  # between two runs
+        pass
     return runs

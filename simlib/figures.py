@@ -2,11 +2,12 @@
 
 One look everywhere: colour says the transport (from the palette of Okabe and Ito 2008, which
 colour-blind readers can tell apart), line and pattern say the source: solid and filled is
-simulated, dotted and hatched is measured.
+simulated, dotted and hatched is measured. Grey is what no run says: guides and theory's marks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,20 +26,21 @@ COLOURS = {
     "polling with ETag": "#E69F00",
     "websocket": "#0072B2",
 }
-_NAMES = {"polling": "polling", "websocket": "WebSocket push"}
-_QUIET = "#666666"
-_MOST_POINTS = 300
-_TICKS_S = {
-    1e-5: "10 µs",
-    1e-4: "0.1 ms",
-    1e-3: "1 ms",
-    1e-2: "10 ms",
-    0.1: "100 ms",
-    1.0: "1 s",
-    10.0: "10 s",
-    100.0: "100 s",
-    1000.0: "1000 s",
+THEORY = "#666666"
+_NAMES = {
+    "polling": "polling",
+    "polling with ETag": "polling with ETag",
+    "websocket": "WebSocket push",
 }
+_DONE = {
+    "polling": "polled",
+    "polling with ETag": "polled with ETag",
+    "websocket": "pushed",
+}
+_MOST_POINTS = 300
+_TIME_DIGITS = 8  # days of steps of a tenth of a second stay apart
+_LEAST_S = 1e-6  # a log axis has no place for "at once"
+_QUANTILES = {"latency_p50_s": "p50", "latency_p95_s": "p95", "latency_p99_s": "p99"}
 
 
 def latency(*runs: Run) -> go.Figure:
@@ -68,24 +70,38 @@ def latency(*runs: Run) -> go.Figure:
     """
     _check(runs, delivered=True)
     figure = go.Figure()
-    for run in runs:
+    spans: list[float] = []
+    for run, label in _labelled(runs):
         table = _thin(metrics.ecdf(run))
+        latency_s = table["latency_s"].clip(lower=_LEAST_S)
+        spans += [latency_s.min(), latency_s.max()]
         figure.add_scatter(
-            x=_round(table["latency_s"]),
+            x=_round(latency_s),
             y=_round(table["share"] * 100.0),
             mode="lines",
             line={**_line(run), "shape": "hv"},
-            name=_label(run),
-            hovertemplate="%{y:.1f} % within %{x:.3g} s<extra></extra>",
+            **label,
+            hovertemplate="%{y:.1f} % within %{x:.3g} s<extra>%{fullData.name}</extra>",
         )
-    for percent in (50, 95, 99):
+    for name, percent, side in (("p50", 50, "middle"), ("p95", 95, "top"), ("p99", 99, "bottom")):
         figure.add_hline(y=percent, line={"color": "#cccccc", "width": 1}, layer="below")
-    _layout(figure, _latency_title(runs), "publish to apply (log scale)", "changes seen (%)")
-    figure.update_xaxes(
-        type="log", tickvals=list(_TICKS_S), ticktext=list(_TICKS_S.values()), minor={"ticks": ""}
+        figure.add_annotation(
+            text=name,
+            xref="paper",
+            x=1.005,
+            y=percent,
+            xanchor="left",
+            yanchor=side,
+            showarrow=False,
+            font={"size": 11, "color": THEORY},
+        )
+    said = _said(runs, lambda row: _duration(row["latency_p50_s"]))
+    title = f"Half of the changes are seen within {said}"
+    _layout(
+        figure, title, "publish to apply (seconds, log scale)", "changes seen (%)", _one_each(runs)
     )
-    figure.update_yaxes(range=[0, 101])
-    return figure
+    figure.update_xaxes(**_duration_axis(spans))
+    return figure.update_yaxes(range=[0, 101])
 
 
 def bandwidth(*runs: Run, width_s: float = 10.0) -> go.Figure:
@@ -94,20 +110,25 @@ def bandwidth(*runs: Run, width_s: float = 10.0) -> go.Figure:
     Parameters
     ----------
     *runs : Run
+        Simulated or measured, of either transport.
     width_s : float, optional
-        Width of the steps, seconds.
+        Width of the steps, seconds, a whole number of the runs' bins.
 
     Returns
     -------
     plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        No run, or something that is not a run.
     """
     _check(runs)
     figure = _over_time(
         runs, width_s, lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"], "B/s"
     )
-    totals = {run: _bytes_per_h(run) / 3600.0 for run in _one_each(runs)}
-    title = "A client costs " + _versus({run: f"{value:.3g} B/s" for run, value in totals.items()})
-    return _layout(figure, title, "time (s)", "per client, up and down (B/s)")
+    title = "A client costs " + _said(runs, lambda row: f"{_bytes_per_h(row) / 3600.0:.3g} B/s")
+    return _layout(figure, title, "time (s)", "per client, up and down (B/s)", _one_each(runs))
 
 
 def bytes_per_client(*runs: Run) -> go.Figure:
@@ -116,29 +137,35 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     Parameters
     ----------
     *runs : Run
+        Simulated or measured, of either transport.
 
     Returns
     -------
     plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        No run, or something that is not a run.
     """
     _check(runs)
     figure = go.Figure()
-    for run in runs:
+    for run, label in _labelled(runs):
         row = run.summary().iloc[0]
         values = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
-        pattern = {"shape": "/" if _is_measured(run) else ""}
         figure.add_bar(
             x=["up", "down"],
             y=_round(values),
-            text=[f"{value:.3g}" for value in values],
+            text=[_number(value) for value in values],
             textposition="outside",
-            marker={"color": COLOURS[run.scenario.transport], "pattern": pattern},
-            name=_label(run),
-            hovertemplate="%{y:.4g} kB/h %{x}<extra></extra>",
+            cliponaxis=False,
+            marker=_marker(run),
+            **label,
+            hovertemplate="%{y:.4g} kB/h %{x}<extra>%{fullData.name}</extra>",
         )
-    totals = {run: f"{_bytes_per_h(run) / 1e3:.3g} kB/h" for run in _one_each(runs)}
-    title = "Bytes per client, up and down: " + _versus(totals)
-    return _layout(figure, title, "direction", "per client-hour (kB)")
+    said = _said(runs, lambda row: f"{_number(_bytes_per_h(row) / 1e3)} kB/h")
+    title = f"Bytes per client, up and down: {said}"
+    return _layout(figure, title, "direction", "per client-hour (kB)", _one_each(runs))
 
 
 def utilisation(*runs: Run, width_s: float = 10.0) -> go.Figure:
@@ -147,18 +174,24 @@ def utilisation(*runs: Run, width_s: float = 10.0) -> go.Figure:
     Parameters
     ----------
     *runs : Run
+        Simulated or measured, of either transport.
     width_s : float, optional
-        Width of the steps, seconds.
+        Width of the steps, seconds, a whole number of the runs' bins.
 
     Returns
     -------
     plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        No run, or something that is not a run.
     """
     _check(runs)
     figure = _over_time(runs, width_s, lambda table: table["utilisation"] * 100.0, "%")
-    busy = {run: f"{run.summary()['utilisation'][0] * 100:.2g} %" for run in _one_each(runs)}
-    title = "The server is busy for " + _versus(busy)
-    return _layout(figure, title, "time (s)", "server utilisation (%)")
+    said = _said(runs, lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time")
+    title = f"The server is busy {said}"
+    return _layout(figure, title, "time (s)", "server utilisation (%)", _one_each(runs))
 
 
 def connections(*runs: Run, width_s: float = 10.0) -> go.Figure:
@@ -167,28 +200,37 @@ def connections(*runs: Run, width_s: float = 10.0) -> go.Figure:
     Parameters
     ----------
     *runs : Run
+        Simulated or measured, of either transport.
     width_s : float, optional
-        Width of the steps, seconds.
+        Width of the steps, seconds, a whole number of the runs' bins.
 
     Returns
     -------
     plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        No run, or something that is not a run.
     """
     _check(runs)
-    figure = _over_time(runs, width_s, lambda table: table["connection_count"], "")
-    held = {run: f"{run.summary()['connection_count'][0]:.4g}" for run in _one_each(runs)}
-    title = "Open connections: " + _versus(held)
-    return _layout(figure, title, "time (s)", "open connections")
+    figure = _over_time(
+        _push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
+    )
+    title = "Open connections: " + _said(runs, lambda row: f"{row['connection_count']:.4g}")
+    return _layout(figure, title, "time (s)", "open connections (mean number)", _one_each(runs))
 
 
 _SIX = {
-    "connection_count": "connectionCount (open)",
-    "average_latency_s": "averageLatency (s)",
-    "reconnection_rate_per_h": "reconnectionRate (per client-hour)",
-    "message_rate_per_s": "messageRate (per s)",
-    "error_rate_per_h": "errorRate (per client-hour)",
-    "fallback_to_polling_frac": "fallbackToPollingRate (share of sessions)",
+    "connection_count": "connectionCount<br>(open, mean number)",
+    "average_latency_s": "averageLatency<br>(seconds, log scale)",
+    "reconnection_rate_per_h": "reconnectionRate<br>(per client-hour)",
+    "message_rate_per_s": "messageRate<br>(per second)",
+    "error_rate_per_h": "errorRate<br>(per client-hour)",
+    "fallback_to_polling_frac": "fallbackToPollingRate<br>(share of new sessions)",
 }
+_OFTEN_ZERO = ("reconnection_rate_per_h", "error_rate_per_h", "fallback_to_polling_frac")
+_OFTEN_EQUAL = ("connection_count", *_OFTEN_ZERO)
 
 
 def six_metrics(*runs: Run, width_s: float = 10.0) -> go.Figure:
@@ -197,39 +239,60 @@ def six_metrics(*runs: Run, width_s: float = 10.0) -> go.Figure:
     Parameters
     ----------
     *runs : Run
+        Simulated or measured, of either transport.
     width_s : float, optional
-        Width of the steps, seconds.
+        Width of the steps, seconds, a whole number of the runs' bins.
 
     Returns
     -------
     plotly.graph_objects.Figure
+        Two rows of three panels. Latency has a gap where nothing was delivered, fallbacks where
+        no session began; polling has no fallbacks.
+
+    Raises
+    ------
+    ScenarioError
+        No run, or something that is not a run.
     """
     _check(runs)
     figure = make_subplots(
-        rows=3, cols=2, subplot_titles=list(_SIX.values()), shared_xaxes=True, vertical_spacing=0.1
+        rows=2,
+        cols=3,
+        subplot_titles=list(_SIX.values()),
+        horizontal_spacing=0.08,
+        vertical_spacing=0.2,
     )
-    for run in runs:
+    latencies: list[float] = []
+    for run, label in _labelled(_push_on_top(runs)):
         table = metrics.over_time(run, width_s=width_s)
+        drawn = table["average_latency_s"]
+        latencies += drawn[drawn > 0.0].tolist()
         for index, name in enumerate(_SIX):
             figure.add_scatter(
-                x=_round(table["t_s"]),
+                x=_round(table["t_s"], digits=_TIME_DIGITS),
                 y=_round(table[name]),
-                mode="lines",
-                line=_line(run),
-                name=_label(run),
-                legendgroup=_label(run),
-                showlegend=index == 0,
-                hovertemplate="%{y:.4g} at %{x:g} s<extra></extra>",
-                row=index // 2 + 1,
-                col=index % 2 + 1,
+                mode="lines+markers",  # a marker shows a value between two gaps
+                line=_line(run, under=2.0 if name in _OFTEN_EQUAL else 0.0, thin=0.5),
+                marker={"size": 3},
+                **{**label, "showlegend": label["showlegend"] and index == 0},
+                hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+                row=index // 3 + 1,
+                col=index % 3 + 1,
             )
-    errors = {run: f"{run.summary()['error_rate_per_h'][0]:.2g}" for run in _one_each(runs)}
-    title = "The six metrics; errors per client-hour: " + _versus(errors)
-    _layout(figure, title, "", "")
-    figure.update_layout(legend={"y": -0.08, "yanchor": "top"}, margin={"b": 90})
-    for column in (1, 2):
-        figure.update_xaxes(title_text="time (s)", row=3, col=column)
-    return figure.update_layout(height=720)
+    said = _said(runs, lambda row: _duration(row["average_latency_s"]))
+    failed = _said(runs, lambda row: f"{row['error_rate_per_h']:.2g}")
+    title = f"Mean latency {said}; errors per client-hour {failed}"
+    _layout(figure, title, "", "", _one_each(runs), height=640, panels=True)
+    figure.update_annotations(font={"size": 13})
+    figure.update_yaxes(rangemode="tozero", nticks=5)
+    figure.update_yaxes(**_duration_axis(latencies), row=1, col=2)
+    for name in _OFTEN_ZERO:
+        index = list(_SIX).index(name)
+        panel = [trace.y for trace in figure.data[index :: len(_SIX)]]
+        if not any(value for values in panel for value in values):  # a flat zero has no scale
+            figure.update_yaxes(range=[-0.05, 1], row=index // 3 + 1, col=index % 3 + 1)
+    figure.update_xaxes(title_text="time (s)", row=2)
+    return figure
 
 
 _VERDICTS = {
@@ -250,32 +313,43 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     Returns
     -------
     plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        Something that is not a run, a run that delivered nothing, or two transports.
     """
     _check((predicted, measured), delivered=True)
-    table = metrics.compare(predicted, measured).set_index("quantity")
-    names = {"latency_p50_s": "p50", "latency_p95_s": "p95", "latency_p99_s": "p99"}
-    rows = table.loc[list(names)]
+    if predicted.scenario.transport != measured.scenario.transport:
+        rule = f"must be of the measured run's transport ({measured.scenario.transport})"
+        raise ScenarioError("predicted", predicted.scenario.transport, rule)
+    rows = metrics.compare(predicted, measured).set_index("quantity").loc[list(_QUANTILES)]
+    errors = [_percent(error) for error in rows["error_frac"]]
+    unit, factor = ("ms", 1e3) if rows["measured"].max() < 1.0 else ("s", 1.0)
     figure = go.Figure()
-    for run, column in ((predicted, "predicted"), (measured, "measured")):
+    for column, (run, label) in zip(
+        ("predicted", "measured"), _labelled((predicted, measured)), strict=True
+    ):
+        texts = [_duration(value) for value in rows[column]]
+        if column == "predicted":
+            texts = [f"{text}<br>({error})" for text, error in zip(texts, errors, strict=True)]
         figure.add_bar(
-            x=list(names.values()),
-            y=_round(rows[column] * 1e3),
-            marker={
-                "color": COLOURS[run.scenario.transport],
-                "pattern": {"shape": "/" if run is measured else ""},
-            },
-            name=_label(run),
-            text=[
-                f"{value * 1e3:.3g} ms" + (f"<br>({error:+.1%})" if run is predicted else "")
-                for value, error in zip(rows[column], rows["error_frac"], strict=True)
-            ],
+            x=list(_QUANTILES.values()),
+            y=_round(rows[column] * factor),
+            marker=_marker(run),
+            **{**label, "showlegend": True},
+            text=texts,
             textposition="outside",
-            hovertemplate="%{x}: %{y:.4g} ms<extra></extra>",
+            cliponaxis=False,
+            hovertemplate=f"%{{x}}: %{{y:.4g}} {unit}<extra>%{{fullData.name}}</extra>",
         )
-    worst = rows["error"].abs().max() * 1e3
+    worst = _duration(rows["error"].abs().max(), digits=2)
     said = ", ".join(_VERDICTS[verdict] for verdict in dict.fromkeys(rows["verdict"]))
-    title = f"Predictions are off by at most {worst:.2g} ms: {said}"
-    return _layout(figure, title, "quantile of latency", "publish to apply (ms)")
+    title = f"Predictions are off by at most {worst}: {said}"
+    _layout(
+        figure, title, "quantile of latency", f"publish to apply ({unit})", (predicted, measured)
+    )
+    return figure.update_layout(bargap=0.35)
 
 
 def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> go.Figure:
@@ -284,35 +358,85 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     Parameters
     ----------
     table : pandas.DataFrame
-        As `metrics.bytes_by_rate` returns it.
+        ``rate_per_s``, ``transport`` and ``bytes_per_h``, as `metrics.bytes_by_rate` returns it.
     crossover_per_s : float, optional
-        Rate above which push costs more than polling; marked and named in the title.
+        Rate above which push costs more than polling, changes per second; marked, and named in
+        the title. 0 says that push costs more at every rate.
 
     Returns
     -------
     plotly.graph_objects.Figure
+        Both axes logarithmic.
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, the table is empty or names another transport, or `crossover_per_s`
+        is not a number >= 0.
     """
+    _check_rates(table, crossover_per_s)
     figure = go.Figure()
-    for name, rows in table.groupby("transport", sort=False):
+    for index, (name, rows) in enumerate(table.groupby("transport", sort=False)):
         figure.add_scatter(
             x=_round(rows["rate_per_s"]),
             y=_round(rows["bytes_per_h"] / 1e3),
             mode="lines",
-            line={"color": COLOURS[str(name)], "width": 2.5},
-            name=_NAMES.get(str(name), str(name)),
-            hovertemplate="%{y:.4g} kB/h at %{x:.3g} changes/s<extra></extra>",
+            # Lines that run together stay visible: the earlier is the wider.
+            line={"color": COLOURS[str(name)], "width": max(2.0, 5.0 - 1.5 * index)},
+            name=_NAMES[str(name)],
+            hovertemplate="%{y:.4g} kB/h at %{x:.3g} changes/s<extra>%{fullData.name}</extra>",
         )
-    title = "What a client costs, by the rate of change"
-    if crossover_per_s is not None:
-        title = f"Above {crossover_per_s:.2f} changes/s push costs more bytes than polling"
-        figure.add_vline(
-            x=round(crossover_per_s, 4),
-            line={"color": _QUIET, "dash": "dash", "width": 1},
-        )
-    _layout(figure, title, "changes per second, in the whole system", "per client-hour (kB)")
+    title = _crossover_title(table, crossover_per_s)
+    _layout(
+        figure,
+        title,
+        "changes per second, in the whole system (1/s, log scale)",
+        "per client-hour (kB, log scale)",
+    )
     figure.update_xaxes(type="log", dtick=1)
-    figure.update_yaxes(type="log", dtick=1)
+    figure.update_yaxes(type="log", dtick=1, tickformat=",~r")
+    if crossover_per_s:
+        figure.add_vline(
+            x=float(f"{crossover_per_s:.4g}"), line={"color": THEORY, "dash": "dash", "width": 1.5}
+        )
+        figure.add_annotation(
+            text=f"{crossover_per_s:.3g} changes/s",
+            x=float(f"{np.log10(crossover_per_s):.4g}"),
+            yref="paper",
+            y=0.02,
+            xanchor="left",
+            xshift=4,
+            showarrow=False,
+            font={"color": THEORY},
+        )
     return figure
+
+
+def _check_rates(table: Any, crossover_per_s: float | None) -> None:
+    columns = getattr(table, "columns", ())
+    for name in ("rate_per_s", "transport", "bytes_per_h"):
+        if name not in columns:
+            raise ScenarioError("table", list(columns), f"must have the column {name}")
+    if len(table) == 0:
+        raise ScenarioError("table", table, "must have at least one row")
+    for name in table["transport"].unique():
+        if name not in COLOURS:
+            raise ScenarioError("table.transport", name, f"must be among {', '.join(COLOURS)}")
+    if crossover_per_s is not None and not 0.0 <= crossover_per_s < np.inf:
+        raise ScenarioError("crossover_per_s", crossover_per_s, "must be a number >= 0")
+
+
+def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
+    if crossover_per_s:
+        return f"Above {crossover_per_s:.2f} changes/s push costs more bytes than polling"
+    if crossover_per_s == 0.0:
+        return "Push costs more bytes than polling at every rate of change"
+    busiest = table[table["rate_per_s"] == table["rate_per_s"].max()]
+    said = ", ".join(
+        f"{_number(value / 1e3)} kB/h {_DONE[name]}"
+        for name, value in zip(busiest["transport"], busiest["bytes_per_h"], strict=True)
+    )
+    return f"At {busiest['rate_per_s'].iloc[0]:.3g} changes/s: {said}"
 
 
 def _check(runs: tuple[Any, ...], *, delivered: bool = False) -> None:
@@ -329,61 +453,153 @@ def _is_measured(run: Run) -> bool:
     return bool(run.provenance["engine"] == "live")
 
 
-def _label(run: Run) -> str:
-    source = "measured" if _is_measured(run) else "simulated"
-    return f"{_NAMES[run.scenario.transport]}, {source}"
+def _source(run: Run) -> str:
+    return "measured" if _is_measured(run) else "simulated"
 
 
-def _line(run: Run) -> dict[str, Any]:
-    return {
-        "color": COLOURS[run.scenario.transport],
-        "dash": "dot" if _is_measured(run) else "solid",
-        "width": 2.5,
-    }
+def _kind(run: Run) -> str:
+    """The transport, as `COLOURS` and the closed forms' tables name it."""
+    scenario = run.scenario
+    is_conditional = scenario.transport == "polling" and scenario.polling.etag
+    return "polling with ETag" if is_conditional else scenario.transport
+
+
+def _labelled(runs: tuple[Run, ...]) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Each run with what its trace needs for the legend.
+
+    Scenarios that differ are told apart by name or number of clients, or else numbered;
+    replications of one share an entry.
+    """
+    many_names = len({run.scenario.name for run in runs}) > 1
+    many_sizes = len({run.scenario.clients for run in runs}) > 1
+    seen: dict[str, list[str]] = {}
+    for run in runs:
+        words = [_NAMES[_kind(run)], _source(run)]
+        if many_names:
+            words.append(run.scenario.name)
+        if many_sizes:
+            words.append(f"{run.scenario.clients:,} clients")
+        name = ", ".join(words)
+        hashes = seen.setdefault(name, [])
+        is_new = run.scenario.hash not in hashes
+        if is_new:
+            hashes.append(run.scenario.hash)
+        number = hashes.index(run.scenario.hash) + 1
+        if number > 1:
+            name += f", scenario {number}"
+        yield run, {"name": name, "legendgroup": name, "showlegend": is_new}
+
+
+def _push_on_top(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    return tuple(sorted(runs, key=lambda run: run.scenario.transport == "websocket"))
+
+
+def _line(run: Run, *, under: float = 0.0, thin: float = 0.0) -> dict[str, Any]:
+    """Return a run's colour, dash and width; `under` widens polling where push may lie on it."""
+    if run.scenario.transport == "websocket":
+        under = 0.0
+    # The dotted line is the wider: where it lies on a solid one, its dots still show.
+    dash, width = ("dot", 3.5) if _is_measured(run) else ("solid", 2.0)
+    return {"color": COLOURS[_kind(run)], "dash": dash, "width": width + under - thin}
+
+
+def _marker(run: Run) -> dict[str, Any]:
+    pattern = {"shape": "/" if _is_measured(run) else ""}
+    return {"color": COLOURS[_kind(run)], "pattern": pattern}
 
 
 def _one_each(runs: tuple[Run, ...]) -> list[Run]:
-    """The first run of each transport, for the title."""
+    """The first run of each kind, for the title."""
     first: dict[str, Run] = {}
     for run in runs:
-        first.setdefault(run.scenario.transport, run)
+        first.setdefault(_kind(run), run)
     return list(first.values())
 
 
-def _versus(said: dict[Run, str]) -> str:
-    """``"766 kB/h polled, 40 kB/h pushed"``."""
-    how = {"polling": "polled", "websocket": "pushed"}
-    return ", ".join(f"{text} {how[run.scenario.transport]}" for run, text in said.items())
+def _said(runs: tuple[Run, ...], say: Callable[[pd.Series], str]) -> str:
+    """``"766 kB/h polled, 40 kB/h pushed"``, of the first run of each kind."""
+    return ", ".join(f"{say(run.summary().iloc[0])} {_DONE[_kind(run)]}" for run in _one_each(runs))
 
 
-def _bytes_per_h(run: Run) -> float:
-    row = run.summary().iloc[0]
+def _whence(runs: Sequence[Run]) -> str:
+    """Say which runs a title speaks of, and from when on they count."""
+    sources = dict.fromkeys(f"{_source(run)}, seed {run.provenance['seed']}" for run in runs)
+    warm_ups = dict.fromkeys(f"{run.scenario.warm_up_s:g} s" for run in runs)
+    each = "one run" if len(runs) == 1 else "one run each"
+    return (
+        f"Title: {each} ({'; '.join(sources)}), after {' and '.join(warm_ups)} "
+        "of warm-up; no interval"
+    )
+
+
+def _bytes_per_h(row: pd.Series) -> float:
     return float(row["up_bytes_per_h"] + row["down_bytes_per_h"])
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1.0 else f"{seconds:.3g} s"
+def _number(value: float) -> str:
+    """Three significant digits without an exponent: ``38,900`` and ``1.2``."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
-def _latency_title(runs: tuple[Run, ...]) -> str:
-    said = {run: _duration(float(run.latency_quantiles(0.5))) for run in _one_each(runs)}
-    return "Half of the changes are seen within " + _versus(said)
+def _percent(error_frac: float) -> str:
+    if abs(error_frac) < 0.0005:
+        return "under 0.1 %"
+    return f"{error_frac * 100.0:+.1f} %"
 
 
-def _over_time(runs: tuple[Run, ...], width_s: float, of: Any, unit: str) -> go.Figure:
+def _duration(seconds: float, *, digits: int = 3) -> str:
+    if not np.isfinite(seconds):
+        return "n/a"
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds >= 1.0 / factor or unit == "µs":
+            break
+    return f"{float(f'{seconds * factor:.{digits}g}'):.10g} {unit}"
+
+
+def _duration_axis(seconds: list[float]) -> dict[str, Any]:
+    """Return a log axis over these seconds, with ticks such as ``10 ms``; 1-2-5 if it is short."""
+    if not seconds:
+        return {}
+    low, high = np.log10(min(seconds)), np.log10(max(seconds))
+    margin = max(0.1, (0.8 - (high - low)) / 2.0)  # 0.8 of a decade holds two ticks of 1-2-5
+    low, high = low - margin, high + margin
+    steps = (1, 2, 5) if high - low < 2.0 else (1,)
+    ticks = [
+        float(f"{step}e{decade}")
+        for decade in range(int(np.floor(low)), int(np.ceil(high)) + 1)
+        for step in steps
+        if low <= np.log10(step) + decade <= high
+    ]
+    return {
+        "type": "log",
+        "range": _round([low, high]),
+        "tickvals": ticks,
+        "ticktext": [_duration(tick) for tick in ticks],
+    }
+
+
+def _over_time(
+    runs: tuple[Run, ...],
+    width_s: float,
+    of: Callable[[pd.DataFrame], pd.Series],
+    unit: str,
+    *,
+    under: float = 0.0,
+) -> go.Figure:
     figure = go.Figure()
-    for run in runs:
+    for run, label in _labelled(runs):
         table = metrics.over_time(run, width_s=width_s)
+        values = _round(of(table))
         figure.add_scatter(
-            x=_round(table["t_s"]),
-            y=_round(of(table)),
+            # The last step is as wide as the others: it ends where the run does.
+            x=_round([*table["t_s"], run.scenario.horizon_s], digits=_TIME_DIGITS),
+            y=[*values, values[-1]],
             mode="lines",
-            line={**_line(run), "shape": "hv"},
-            name=_label(run),
-            hovertemplate=f"%{{y:.4g}} {unit} at %{{x:g}} s<extra></extra>",
+            line={**_line(run, under=under), "shape": "hv"},
+            **label,
+            hovertemplate=f"%{{y:.4g}} {unit} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
         )
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+    return figure.update_yaxes(rangemode="tozero")
 
 
 def _thin(table: pd.DataFrame) -> pd.DataFrame:
@@ -394,21 +610,49 @@ def _thin(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[rows]
 
 
-def _round(values: Any) -> list[float | None]:
-    """Four significant digits: what a reader can see, and all that a stored figure needs."""
+def _round(values: Any, *, digits: int = 4) -> list[float | None]:
+    """Significant digits: four are what a reader can see, and all that a stored figure needs."""
     return [
-        float(f"{value:.4g}") if np.isfinite(value) else None for value in np.asarray(values, float)
+        float(f"{value:.{digits}g}") if np.isfinite(value) else None
+        for value in np.asarray(values, float)
     ]
 
 
-def _layout(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
+def _layout(
+    figure: go.Figure,
+    title: str,
+    x: str,
+    y: str,
+    whence: Sequence[Run] = (),
+    *,
+    height: int = 470,
+    panels: bool = False,
+) -> go.Figure:
+    """Give a figure the look of all: a finding above, from which runs, units, a legend below.
+
+    The title stands under the tool bar and the legend under the axis, so that neither meets
+    anything where the page is narrow and the legend takes two lines.
+    """
+    head: dict[str, Any] = {"text": title, "font": {"size": 17}, "x": 0.02, "xanchor": "left"}
+    head |= {"y": _round([1.0 - 32 / height])[0], "yanchor": "top", "yref": "container"}
+    if whence:
+        head["subtitle"] = {"text": _whence(whence), "font": {"size": 12, "color": THEORY}}
+    top, bottom = (135 if panels else 95), 110
+    legend_y = -65 / (height - top - bottom)
     figure.update_layout(
         template="plotly_white",
-        title={"text": title, "font": {"size": 17}, "x": 0.02, "xanchor": "left"},
+        title=head,
         font={"size": 13},
-        margin={"l": 70, "r": 30, "t": 70, "b": 60},
-        height=430,
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0.0},
+        margin={"l": 70, "r": 45, "t": top, "b": bottom},
+        height=height,
+        legend={
+            "orientation": "h",
+            "xanchor": "left",
+            "x": 0.0,
+            "yanchor": "top",
+            "y": _round([legend_y])[0],
+        },
+        showlegend=True,
         barmode="group",
     )
     if x:

@@ -131,7 +131,8 @@ def summary(*runs: Run) -> pd.DataFrame:
 def _summary(run: Run) -> pd.DataFrame:
     timeline = run.frame("timeline")
     table = _with_seconds(run, timeline)
-    table = table[table["t_s"] >= run.scenario.warm_up_s]
+    # A single wide bin may hold the warm-up and all the rest: then it is all there is.
+    table = table[table["t_s"] >= min(run.scenario.warm_up_s, table["t_s"].iloc[-1])]
     sums = table.groupby(_KEYS, sort=False).sum(numeric_only=True).reset_index()
     sums["sessions"] = len(run.frame("clients"))
     latency = run.frame("latency")

@@ -186,13 +186,21 @@ class Run:
         Returns
         -------
         Path
+
+        Raises
+        ------
+        RunFileError
+            Something else is there already.
         """
         import pyarrow as pa
         from pyarrow import parquet
 
         path = Path(path)
+        if path.exists() and not (path / f"{ALWAYS[0]}.parquet").exists():
+            raise RunFileError(f"{path}: is there already and is not a saved run")
         path.parent.mkdir(parents=True, exist_ok=True)
-        head = json.dumps({"scenario": self.scenario.dump(), **self.provenance})
+        trace = self.scenario.read_trace() if self.scenario.updates.trace else None
+        head = json.dumps({"scenario": self.scenario.dump(), "trace": trace, **self.provenance})
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simlib-") as scratch:
             fresh = Path(scratch) / "run"
             fresh.mkdir()
@@ -211,16 +219,15 @@ class Run:
         Raises
         ------
         RunFileError
-            The folder is missing or incomplete, or was not written by simlib.
+            The folder is missing or incomplete, or was not written by simlib, or holds tables of
+            different runs.
         """
-        import tomllib
-
         import pyarrow as pa
         from pyarrow import parquet
 
         path = Path(path)
         tables: dict[str, Columns] = {}
-        head: dict[str, Any] = {}
+        heads: set[str] = set()
         for name in (*ALWAYS, *ON_REQUEST):
             file = path / f"{name}.parquet"
             if not file.exists():
@@ -229,11 +236,17 @@ class Run:
                 continue
             try:
                 table = parquet.read_table(file)
-                head = json.loads((table.schema.metadata or {})[_PROVENANCE])
+                heads.add((table.schema.metadata or {})[_PROVENANCE].decode())
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 raise RunFileError(f"{file}: not written by simlib ({error})") from None
             tables[name] = {column: table[column].to_numpy() for column in table.column_names}
-        scenario = Scenario(**tomllib.loads(head.pop("scenario")))
+        if len(heads) > 1:
+            raise RunFileError(f"{path}: holds tables of different runs")
+        try:
+            head = json.loads(heads.pop())
+            scenario = Scenario.parse(head.pop("scenario"), trace=head.pop("trace"))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RunFileError(f"{path}: not written by simlib ({error})") from None
         return cls(scenario, head, tables)
 
 
@@ -322,6 +335,9 @@ def _timeline(scenario: Scenario, record: Record, end_of_run_s: float) -> Column
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(width_s[:, None] > 0, record.amounts / width_s[:, None], 0.0)
+    if end_of_run_s < record.horizon_s:
+        # Jobs that an interrupted run had queued were booked to the time when they would run.
+        mean[:, Amount.BUSY_S] = np.minimum(mean[:, Amount.BUSY_S], scenario.server.workers)
     return {
         "t_s": t_s,
         "width_s": width_s,

@@ -73,7 +73,7 @@ def simulate(
         end_of_run_s = _run(simulation, scenario.horizon_s, progress)
         record.end_at(end_of_run_s)
         simulation.finish()
-        return make_run(
+        run = make_run(
             scenario,
             record,
             start_s=workload.start_s,
@@ -88,6 +88,8 @@ def simulate(
                 "end_of_run_s": end_of_run_s,
             },
         )
+    run.provenance["interrupted"] = simulation.is_interrupted
+    return run
 
 
 def _run(simulation: Simulation, horizon_s: float, progress: bool) -> float:

@@ -135,6 +135,13 @@ class Simulation(Driver):
         stop.callbacks = [StopSimulation.callback]
         self.clock.schedule(stop, priority=URGENT)
 
+    def finish(self) -> None:
+        """Close the books; idle connections that the server has closed by now, first."""
+        for number, kept_until_s in enumerate(self.kept_until_s):
+            if 0.0 <= kept_until_s < self.clock.now:
+                self.book_disconnect(number, kept_until_s, Cause.IDLE)
+        super().finish()
+
     def now_s(self) -> float:
         """Return SimPy's time."""
         return self.clock.now
@@ -272,7 +279,7 @@ class Simulation(Driver):
                     return False
                 self.send(number, Message.TCP_OPEN)
                 return True
-            yield clock.at(sent_s + syn_retry_s(k))
+            yield clock.at(max(clock.now, sent_s + syn_retry_s(k)))
             if client.exchange != exchange:
                 return False
         return False

@@ -119,6 +119,7 @@ def measure(
             "replication": replication,
             "complete": end_of_run_s == scenario.horizon_s,
             "end_of_run_s": end_of_run_s,
+            "interrupted": end_of_run_s < scenario.horizon_s,
             "time_scale": float(time_scale),
             "asked_for_hash": asked_for.hash,
             "cpu": cpu,

@@ -11,7 +11,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -233,7 +233,9 @@ class Wire(_Part):
     """Whose request heads an upgrade has."""
     envelope: Literal["native", "socketio", "sockjs"] = "native"
     """Framing of messages inside the WebSocket."""
-    host: Annotated[str, Field(min_length=1, max_length=253)] = "app.example.com"
+    host: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9.:\[\]_-]+$")] = (
+        "app.example.com"
+    )
     """Host header."""
     token_bytes: Annotated[Bytes, Field(ge=120, le=8192)] = 201
     """Length of the JSON Web Token, bytes."""
@@ -289,6 +291,7 @@ class Scenario(_Part):
     wire: Wire = Wire()
 
     _folder: Path = PrivateAttr(default=Path())
+    _trace: str | None = PrivateAttr(default=None)
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -370,10 +373,30 @@ class Scenario(_Part):
             raise ScenarioError(
                 path.name, str(path), f"must be a readable text file ({error})"
             ) from None
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
             raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
         scenario = cls(**values)
         scenario._folder = path.parent
+        return scenario
+
+    @classmethod
+    def parse(cls, text: str, *, trace: str | None = None) -> Scenario:
+        """Return the scenario that `dump` wrote.
+
+        Parameters
+        ----------
+        text : str
+            TOML.
+        trace : str, optional
+            The text of its trace file, in place of the file.
+
+        Raises
+        ------
+        ScenarioError, ValueError
+            What it says cannot be run, or is not TOML.
+        """
+        scenario = cls(**tomllib.loads(text))
+        scenario._trace = trace
         return scenario
 
     def dump(self) -> str:
@@ -404,10 +427,12 @@ class Scenario(_Part):
             A path does not exist, or the new scenario does not hold together.
         """
         values = self.model_dump(exclude_none=True)
-        known = set(_paths())
+        optional = dict(_paths())
         for path, value in {**(changes or {}), **named}.items():
-            if path not in known:
+            if path not in optional:
                 raise _unknown(path, value)
+            if value is None and not optional[path]:
+                raise ScenarioError(path, value, "must be given: it cannot be taken away")
             *sections, name = path.split(".")
             place = values
             for section in sections:
@@ -419,6 +444,8 @@ class Scenario(_Part):
                 place[name] = value.model_dump(exclude_none=True) if is_part else value
         scenario = type(self)(**values)
         scenario._folder = self._folder
+        if scenario.updates.trace == self.updates.trace:
+            scenario._trace = self._trace
         return scenario
 
     def __eq__(self, other: object) -> bool:
@@ -445,10 +472,12 @@ class Scenario(_Part):
             It cannot be read.
         """
         trace = str(self.updates.trace)
-        try:
-            return (self._folder / trace).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise ScenarioError("updates.trace", trace, "must be a readable CSV file") from None
+        if self._trace is None:
+            try:
+                self._trace = (self._folder / trace).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                raise ScenarioError("updates.trace", trace, "must be a readable CSV file") from None
+        return self._trace
 
     def wire_spec(self) -> WireSpec:
         """Return what the wire's byte counts depend on."""
@@ -469,17 +498,19 @@ class Scenario(_Part):
         )
 
 
-def _paths() -> Iterator[str]:
+def _paths() -> Iterator[tuple[str, bool]]:
+    """Every field's dotted path, and whether it may be absent."""
     for name, field in Scenario.model_fields.items():
-        yield name
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        options = [field.annotation, *get_args(field.annotation)]
+        yield name, type(None) in options
         for option in options:
             if isinstance(option, type) and issubclass(option, pydantic.BaseModel):
-                yield from (f"{name}.{inner}" for inner in option.model_fields)
+                for inner, inner_field in option.model_fields.items():
+                    yield f"{name}.{inner}", type(None) in get_args(inner_field.annotation)
 
 
 def _unknown(path: str, value: Any) -> ScenarioError:
-    paths = list(_paths())
+    paths = [known for known, _ in _paths()]
     section, _, name = path.rpartition(".")
     near = [known for known in paths if known.rpartition(".")[2] == name]
     if not near:
@@ -500,7 +531,7 @@ _PHRASES = {
     "float_type": "must be a number",
     "string_type": "must be text",
     "finite_number": "must be a finite number",
-    "string_too_short": "must have at least {min_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
     "string_too_long": "must have at most {max_length} characters",
     "model_type": "must be a table of settings",
     "model_attributes_type": "must be a table of settings",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 _DURATIONS_S = {
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "min": 60.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
+    "us": Decimal("1e-6"),
+    "µs": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal("1.0"),
+    "min": Decimal("60.0"),
+    "m": Decimal("60.0"),
+    "h": Decimal("3600.0"),
+    "d": Decimal("86400.0"),
 }
 _SIZES_BYTES = {
     "B": 1,
@@ -26,6 +27,7 @@ _SIZES_BYTES = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+_LARGEST_BYTES = 2**40
 _QUANTITY = re.compile(r"\s*([+-]?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]+)\s*")
 
 
@@ -50,8 +52,7 @@ def parse_duration_s(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     number, unit = _split(value, _DURATIONS_S, "a duration")
-    seconds = number * _DURATIONS_S[unit]
-    return round(seconds, 12)
+    return float(number * _DURATIONS_S[unit])
 
 
 def parse_size_bytes(value: Any) -> Any:
@@ -76,16 +77,18 @@ def parse_size_bytes(value: Any) -> Any:
         return value
     number, unit = _split(value, _SIZES_BYTES, "a size")
     size = number * _SIZES_BYTES[unit]
+    if size > _LARGEST_BYTES:
+        raise ValueError(f"must be <= {_LARGEST_BYTES} B")
     if size != int(size):
         raise ValueError("must be a whole number of bytes")
     return int(size)
 
 
-def _split(text: str, units: dict[str, Any], what: str) -> tuple[float, str]:
+def _split(text: str, units: dict[str, Any], what: str) -> tuple[Decimal, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] not in units:
         raise ValueError(f"must be {what}: a number and one of {', '.join(units)}")
-    return float(match[1]), match[2]
+    return Decimal(match[1]), match[2]
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration_s)]

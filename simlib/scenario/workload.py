@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -167,7 +168,7 @@ def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
     if "publish_s" not in (reader.fieldnames or ()):
         raise ScenarioError("updates.trace", trace, "must have a column publish_s")
     times: list[float] = []
-    for row in reader:
+    for row in _rows(reader, trace):
         text = row["publish_s"]
         try:
             t = float(text)
@@ -183,6 +184,14 @@ def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
         if len(times) > MAX_CHANGES:
             raise ScenarioError("updates.trace", trace, f"must have at most {MAX_CHANGES} rows")
     return np.array([t for t in times if t < scenario.horizon_s], dtype=np.float64)
+
+
+def _rows(reader: csv.DictReader[str], trace: str | None) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        where = f"updates.trace ({trace}, line {reader.line_num})"
+        raise ScenarioError(where, trace, f"must be CSV ({error})") from None
 
 
 def _sessions(

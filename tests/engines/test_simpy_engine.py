@@ -14,8 +14,9 @@ from hypothesis import given, settings
 import simlib as sl
 from simlib import theory
 from simlib.core.record import Count
+from simlib.engines import simpy_engine
 from simlib.engines.simpy_engine import Simulation
-from simlib.scenario import compile_workload
+from simlib.scenario import compile_workload, new_record
 from tests.strategies import scenarios
 
 TABLES = ("timeline", "clients", "latency", "connections", "deliveries", "events")
@@ -47,6 +48,22 @@ def test_every_run_balances_and_its_tables_agree(scenario):
     assert open_s == pytest.approx((connections["closed_s"] - connections["opened_s"]).sum())
     assert timeline["utilisation"].between(0, 1 + 1e-9).all()
     assert run.frame("events")["t_s"].is_monotonic_increasing
+
+    pushes, way_back = scenario.websocket, scenario.reconnect.policy != "none"
+    whole = pushes.snapshot_on_open or pushes.push == "snapshot"
+    if scenario.transport == "polling" or (whole and way_back):
+        assert ledger.lost == 0
+    for _, mine in deliveries.groupby("client"):
+        assert mine["version"].is_monotonic_increasing
+        assert mine["applied_s"].is_monotonic_increasing
+    half_s = clients["rtt_s"].to_numpy()[deliveries["client"].astype(int)] / 2
+    assert (deliveries["latency_s"] >= half_s - 1e-9).all()
+    for _, mine in connections.groupby("client"):
+        assert (mine["opened_s"].iloc[1:].to_numpy() >= mine["closed_s"].iloc[:-1]).all()
+    assert (clients["reconnects"] == (clients["connections"] - 1).clip(lower=0)).all()
+    assert len(connections) == clients["connections"].sum()
+    if scenario.transport == "websocket":
+        assert (timeline["connection_count"] <= scenario.server.max_connections + 1e-9).all()
 
 
 FINGERPRINT = """
@@ -280,3 +297,172 @@ def test_memory_and_unknown_tables_are_refused_before_the_run():
         sl.simulate(PUSHED.replace(clients=1_000_000), keep=("deliveries",))
     with pytest.raises(sl.ScenarioError, match=r'keep=\("deliveries",\)'):
         sl.simulate(PUSHED, progress=False).frame("deliveries")
+
+
+# --- who is still there, and who is not ----------------------------------------------------------
+
+STILL = {"heartbeat.direction": "none", "network.tls": False, "server.accept_s": 0.0}
+
+
+def finished(scenario):
+    """A simulation that has run to its horizon: its server's side can be looked into."""
+    workload = compile_workload(scenario, 1, 0)
+    simulation = Simulation(workload, new_record(scenario, workload))
+    simulation.run_until(scenario.horizon_s)
+    return simulation
+
+
+SHORT = {"arrivals_per_s": 0.05, "length_s": 8.0, "length": "constant"}
+
+
+def test_the_server_forgets_whoever_has_left():
+    scenario = PUSHED.replace(STILL | {"sessions": SHORT | {"arrivals_per_s": 1e-9}})
+    simulation = finished(scenario)
+    assert not simulation.listeners
+    assert not simulation.sockets
+    timeline = sl.simulate(scenario, progress=False).frame("timeline")
+    assert (timeline["utilisation"][timeline["t_s"] > 9] == 0).all()
+
+
+def test_a_socket_that_has_closed_leaves_its_place_under_the_cap():
+    scenario = PUSHED.replace(
+        {**STILL, "sessions": SHORT, "clients": 1, "server.max_connections": 4, "horizon_s": 400.0}
+    )
+    run = sl.simulate(scenario, progress=False)
+    clients = run.frame("clients")
+    assert len(clients) > 10
+    assert (clients["errors"] == 0).all()
+    assert (clients["connections"] == 1).all()
+    causes = run.frame("connections").sort_values("opened_s")["cause"]
+    assert (causes.iloc[:-1] == "session_ended").all()
+
+
+@pytest.mark.parametrize("slow", ["handshake_s", "authenticate_s"])
+def test_an_attempt_broken_off_while_the_server_works_leaves_nothing_behind(slow):
+    scenario = PUSHED.replace(
+        {
+            **STILL,
+            "websocket.open_timeout_s": 0.2,
+            f"server.{slow}": 0.5,
+            "reconnect.policy": "none",
+            "server.workers": 6,
+        }
+    )
+    simulation = finished(scenario)
+    assert not simulation.sockets
+    assert not simulation.listeners
+    run = sl.simulate(scenario, progress=False)
+    assert run.frame("clients")["errors"].tolist() == [1] * 6
+    assert run.ledger.lost == run.ledger.eligible > 0
+
+
+def test_who_leaves_before_the_connection_stands_sends_nothing_and_is_no_error():
+    sessions = SHORT | {"arrivals_per_s": 1e-9, "length_s": 0.5}
+    run = sl.simulate(
+        PUSHED.replace(STILL | {"sessions": sessions, "network.rtt_s": 2.0}), progress=False
+    )
+    clients = run.frame("clients")
+    for name in ("up_bytes", "down_bytes", "errors", "connections"):
+        assert (clients[name] == 0).all(), name
+    assert (clients["attempts"] == 1).all()
+
+
+def test_every_refused_attempt_is_one_error():
+    run = sl.simulate(PUSHED.replace(STILL | {"server.max_connections": 2}), progress=False)
+    clients = run.frame("clients")
+    under_way = clients["attempts"] - clients["connections"] - clients["errors"]
+    assert under_way.between(0, 1).all()
+    assert clients["errors"].sum() > 20
+
+
+# --- polls and their connections -----------------------------------------------------------------
+
+POLLED = sl.Scenario(
+    clients=3,
+    ramp_s=0.0,
+    horizon_s=100.0,
+    updates={"rate_per_s": 0.2},
+    polling={"interval_s": 10.0},
+    network={"rtt_s": 0.5, "tls": False},
+    server={"workers": 3, "accept_s": 0.0, "poll_s": 0.25},
+)
+
+
+def test_a_keep_alive_longer_than_the_interval_keeps_one_connection():
+    run = sl.simulate(POLLED.replace({"server.keep_alive_s": 12.0}), progress=False)
+    assert run.frame("clients")["connections"].tolist() == [1] * 3
+    assert run.frame("connections")["cause"].tolist() == ["open_at_end"] * 3
+
+
+def test_a_shorter_keep_alive_closes_after_each_poll_and_costs_a_round_trip():
+    run = sl.simulate(POLLED.replace({"server.keep_alive_s": 4.0}), progress=False)
+    table = run.frame("connections").query("client == 0 and cause == 'idle'")
+    # TCP for 0.5 s, half a trip, 0.25 s of work: then the server waits for 4 s in vain
+    assert (table["closed_s"] - table["opened_s"]).tolist() == pytest.approx([4.5] * len(table))
+    assert np.diff(table["opened_s"]) == pytest.approx(10.0 + 0.5 + 0.5 + 0.25)
+    assert len(table) >= 8
+
+
+def test_a_change_in_the_very_moment_of_the_answer_is_in_the_answer(tmp_path):
+    (tmp_path / "changes.csv").write_text("publish_s\n0.5\n3\n", encoding="utf-8")
+    scenario = POLLED.replace(
+        {
+            "updates": {"kind": "trace", "trace": str(tmp_path / "changes.csv")},
+            "network.rtt_s": 0.0,
+            "server.poll_s": 0.5,
+        }
+    )
+    table = sl.simulate(scenario, keep=("deliveries",), progress=False).frame("deliveries")
+    assert table["applied_s"].tolist() == [0.5] * 3 + [11.0] * 3
+
+
+@pytest.mark.parametrize(("shed_wait_s", "served"), [(0.7, 2), (1.2, 3), (None, 5)])
+def test_a_poll_is_shed_when_it_would_wait_longer_than_allowed(shed_wait_s, served):
+    shed = {"clients": 5, "server.workers": 1, "server.poll_s": 0.5, "polling.retries": 0}
+    scenario = POLLED.replace({**shed, "server.shed_wait_s": shed_wait_s, "horizon_s": 9.0})
+    run = sl.simulate(scenario, progress=False)
+    assert run.frame("clients")["errors"].sum() == 5 - served
+
+
+def test_an_upgrade_is_shed_too_and_tried_again_until_all_are_in():
+    shed = {"server.handshake_s": 0.5, "server.shed_wait_s": 0.7, "reconnect.policy": "fixed"}
+    run = sl.simulate(PUSHED.replace(STILL | shed), keep=("events",), progress=False)
+    clients = run.frame("clients")
+    assert (clients["connections"] == 1).all()
+    first = run.frame("events").query("event in ['upgraded', 'closed']").groupby("client").first()
+    assert (first["event"] == "upgraded").sum() == 2
+    assert (clients["errors"] > 0).sum() == 4
+
+
+@pytest.mark.parametrize("direction", ["server", "client"])
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_no_draw_of_a_service_time_is_used_twice(monkeypatch, transport, direction):
+    addresses = []
+    real = simpy_engine.service_time_s
+
+    def noted(rules, mean_s, seed, replication, client, stream, k):
+        addresses.append((client, stream, k))
+        return real(rules, mean_s, seed, replication, client, stream, k)
+
+    monkeypatch.setattr(simpy_engine, "service_time_s", noted)
+    busy = {
+        "transport": transport,
+        "heartbeat.direction": direction,
+        "heartbeat.interval_s": 2.0,
+        "heartbeat.timeout_s": 0.3,  # now and then a late ping or pong breaks a connection
+        "polling.interval_s": 3.0,
+        "server.service": "exponential",
+        "server.handshake_s": 0.2,
+        "server.heartbeat_s": 0.1,
+        "server.poll_s": 0.2,
+    }
+    run = sl.simulate(PUSHED.replace(busy), progress=False)
+    if transport == "websocket":
+        assert run.frame("clients")["reconnects"].sum() > 5
+    assert len(addresses) > 300
+    assert len(set(addresses)) == len(addresses)
+
+
+def test_the_last_bin_of_a_timeline_is_as_wide_as_what_is_left_of_the_run():
+    widths = sl.simulate(POLLED.replace(bin_s=30.0), progress=False).frame("timeline")["width_s"]
+    assert widths.tolist() == [30.0, 30.0, 30.0, 10.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -236,3 +237,43 @@ def test_an_unknown_key_is_met_with_did_you_mean(wrong, path, meant):
 def test_several_problems_are_counted():
     error = refused(make(clients=-1, horizon_s=-1), "clients")
     assert "1 more problem" in str(error)
+
+
+# --- what is compiled ----------------------------------------------------------------------------
+
+
+def test_sessions_have_the_length_asked_for_and_end_at_the_horizon():
+    sessions = {"arrivals_per_s": 2.0, "length_s": 20.0, "length": "constant"}
+    workload = compile_workload(sl.Scenario(**BASE, sessions=sessions), 1, 0)
+    lasted_s = workload.end_s - workload.start_s
+    inside = workload.start_s < 580.0
+    assert lasted_s[inside] == pytest.approx(20.0)
+    assert (workload.end_s[~inside] == 600.0).all()
+    arrivals = len(workload.start_s) - 200
+    assert abs(arrivals - 1200) < 4 * 1200**0.5  # a Poisson count
+    drawn = {"sessions": sessions | {"length": "exponential"}, "horizon_s": 3000.0}
+    workload = compile_workload(sl.Scenario(**BASE).replace(drawn), 1, 0)
+    early = workload.start_s < 2000.0  # fifty mean lengths before the horizon: none is cut short
+    lasted_s = (workload.end_s - workload.start_s)[early]
+    assert abs(lasted_s.mean() - 20.0) < 4 * 20.0 / len(lasted_s) ** 0.5
+
+
+def test_round_trips_are_lognormal_about_their_median():
+    network = {"rtt_s": 0.04, "rtt_spread": 0.5}
+    logs = np.log(compile_workload(sl.Scenario(**BASE, clients=5000, network=network), 1, 0).rtt_s)
+    assert abs(logs.mean() - np.log(0.04)) < 4 * 0.5 / 5000**0.5
+    assert abs(logs.std() - 0.5) < 4 * 0.5 / 10_000**0.5
+
+
+def test_a_burst_that_the_horizon_cuts_publishes_only_its_beginning():
+    burst = {"kind": "bursts", "rate_per_s": 0.5, "burst_size": 9, "burst_gap_s": 10.0}
+    for number in range(20):
+        scenario = sl.Scenario(updates=burst, horizon_s=60.0)
+        times = compile_workload(scenario, 1, number).publish_s
+        assert times.max() < 60.0
+
+
+def test_clients_start_evenly_over_the_ramp():
+    start_s = compile_workload(sl.Scenario(**BASE, clients=5000), 1, 0).start_s
+    assert ((start_s >= 0.0) & (start_s < 30.0)).all()
+    assert abs(start_s.mean() - 15.0) < 4 * 30.0 / 60_000**0.5

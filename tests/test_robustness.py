@@ -1,0 +1,214 @@
+"""Inputs and moments that nobody planned; each of these went wrong once."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+
+import pytest
+
+import simlib as sl
+from simlib.engines.simpy_engine import Clock, Simulation
+from simlib.errors import ScenarioError
+
+B = {"updates": {"rate_per_s": 0.1}}
+POLLED = sl.Scenario(
+    clients=3,
+    ramp_s=0.0,
+    horizon_s=19.0,
+    updates={"rate_per_s": 0.2},
+    polling={"interval_s": 10.0},
+    network={"rtt_s": 0.5, "tls": False},
+    server={"workers": 3, "accept_s": 0.0, "poll_s": 0.25, "keep_alive_s": 2.0},
+)
+
+
+def test_a_connection_that_idled_out_before_the_horizon_is_closed_then():
+    table = sl.simulate(POLLED, progress=False).frame("connections")
+    assert table["cause"].tolist() == ["idle"] * 6
+    assert (table["closed_s"] - table["opened_s"]).tolist() == pytest.approx([2.5] * 6)
+
+
+def test_saving_never_replaces_what_is_not_a_saved_run(tmp_path):
+    run = sl.simulate(POLLED, progress=False)
+    (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(sl.RunFileError):
+        run.save(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_replicate_keeps_the_complete_runs_when_ctrl_c_comes_between_them(monkeypatch):
+    import simlib.engines as engines
+
+    real, calls = engines.compile_workload, []
+
+    def compiled(*a):
+        calls.append(1)
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return real(*a)
+
+    monkeypatch.setattr(engines, "compile_workload", compiled)
+    assert len(sl.replicate(POLLED, 10, progress=False)) == 3
+
+
+def test_ctrl_c_during_the_last_bookings_of_a_run_stops_a_replication(monkeypatch):
+    import simlib.engines as engines
+
+    real, calls = engines.make_run, []
+
+    def made(*a, **k):
+        calls.append(1)
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return real(*a, **k)
+
+    monkeypatch.setattr(engines, "make_run", made)
+    assert len(sl.replicate(POLLED, 10, progress=False)) <= 4
+
+
+def test_summary_has_a_row_though_one_bin_holds_the_warm_up_and_the_rest():
+    s = POLLED.replace(bin_s=50.0, warm_up_s=7.0)
+    assert len(sl.simulate(s, progress=False).summary()) == 1
+
+
+def test_nothing_is_scheduled_in_the_past(monkeypatch):
+    real = Clock.at
+
+    def at(self, t):
+        assert t >= self.now
+        return real(self, t)
+
+    monkeypatch.setattr(Clock, "at", at)
+    s = sl.Scenario(
+        transport="websocket",
+        clients=4,
+        ramp_s=0.0,
+        horizon_s=60.0,
+        updates={"rate_per_s": 0.5},
+        network={"rtt_s": 3.0},
+        server={"backlog": 1, "accept_s": 3.0},
+        websocket={"open_timeout_s": 50.0},
+    )
+    sl.simulate(s, progress=False)
+
+
+def test_utilisation_of_an_interrupted_run_is_at_most_one(monkeypatch):
+    real = Simulation.run_until
+
+    def f(self, t):
+        real(self, t)
+        if t >= 100:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Simulation, "run_until", f)
+    s = sl.Scenario(
+        clients=50,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        bin_s=7.0,
+        updates={"rate_per_s": 0.1},
+        polling={"interval_s": 1.0},
+        server={"poll_s": 0.5},
+    )
+    assert sl.simulate(s, progress=False).frame("timeline")["utilisation"].max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("path", ["clients", "polling.interval_s", "transport"])
+def test_a_field_that_is_not_optional_cannot_be_taken_away(path):
+    s = sl.Scenario(**B, clients=5, polling={"interval_s": 5}, transport="websocket")
+    with pytest.raises(sl.ScenarioError):
+        s.replace({path: None})
+
+
+@pytest.mark.parametrize("size", ["1.001 kB", "4.097 kB", "1.005 MB"])
+def test_whole_sizes_are_read_whatever_binary_fractions_do(size):
+    expected = round(float(size.split()[0]) * {"kB": 1000, "MB": 1000000}[size.split()[1]])
+    assert (
+        sl.Scenario(updates={"rate_per_s": 1.0, "snapshot_bytes": size}).updates.snapshot_bytes
+        == expected
+    )
+
+
+def test_a_size_beyond_any_memory_is_refused():
+    with pytest.raises(sl.ScenarioError):
+        sl.Scenario(updates={"rate_per_s": 1.0, "delta_bytes": "1e400 B"})
+
+
+def test_a_number_of_thousands_of_digits_is_refused():
+    with pytest.raises(sl.ScenarioError):
+        sl.Scenario(**B, clients=10**5000)
+
+
+def test_a_number_of_thousands_of_digits_in_a_file_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("clients = " + "9" * 5000)
+    with pytest.raises(sl.ScenarioError):
+        sl.Scenario.load(tmp_path / "a.toml")
+
+
+def test_a_trace_whose_name_no_file_can_have_is_refused():
+    with pytest.raises(sl.ScenarioError):
+        sl.simulate(sl.Scenario(updates={"kind": "trace", "trace": "a\0b"}))
+
+
+def test_a_trace_that_is_no_csv_is_refused(tmp_path):
+    (tmp_path / "c.csv").write_text("publish_s,x\n1.0," + "y" * 200000 + "\n")
+    with pytest.raises(sl.ScenarioError):
+        sl.simulate(
+            sl.Scenario(updates={"kind": "trace", "trace": str(tmp_path / "c.csv")}), progress=False
+        )
+
+
+def test_errors_survive_a_process_boundary():
+    e = pickle.loads(pickle.dumps(ScenarioError("a", 1, "b", others=2)))
+    assert (e.path, e.value, e.rule, str(e)) == (
+        "a",
+        1,
+        "b",
+        str(ScenarioError("a", 1, "b", others=2)),
+    )
+
+
+def test_a_loaded_run_with_a_trace_can_be_made_again(tmp_path):
+    (tmp_path / "c.csv").write_text("publish_s\n1.0\n")
+    (tmp_path / "t.toml").write_text(
+        'horizon_s=20\nramp_s=1\n[updates]\nkind="trace"\ntrace="c.csv"\n'
+    )
+    s = sl.Scenario.load(tmp_path / "t.toml")
+    run = sl.simulate(s, progress=False)
+    back = sl.Run.load(run.save(tmp_path / "r"))
+    assert back.scenario.hash == s.hash
+
+
+@pytest.mark.parametrize(
+    "head", [b"{}", b"[]", b'{"scenario": "clients = "}', b'{"scenario": "clientz = 5"}']
+)
+def test_a_run_with_foreign_provenance_is_refused(tmp_path, head):
+    from pyarrow import parquet
+
+    f = sl.simulate(POLLED, progress=False).save(tmp_path / "r")
+    for p in f.iterdir():
+        parquet.write_table(
+            parquet.read_table(p).replace_schema_metadata({b"simlib.provenance": head}), p
+        )
+    with pytest.raises(sl.RunFileError):
+        sl.Run.load(f)
+
+
+def test_tables_of_two_runs_in_one_folder_are_refused(tmp_path):
+    a = sl.simulate(POLLED, progress=False).save(tmp_path / "a")
+    b = sl.simulate(POLLED.replace(clients=5), progress=False).save(tmp_path / "b")
+    (a / "clients.parquet").write_bytes((b / "clients.parquet").read_bytes())
+    with pytest.raises(sl.RunFileError):
+        sl.Run.load(a)
+
+
+def test_host_header_cannot_hold_a_line_break():
+    with pytest.raises(sl.ScenarioError):
+        sl.Scenario(**B, wire={"host": "a\r\nEvil: x"})
+
+
+def test_a_host_name_that_no_head_can_hold_is_refused():
+    with pytest.raises(sl.ScenarioError) as e:
+        sl.Scenario(**B, wire={"host": "é"})
+    assert e.value.path == "wire.host"
