@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from simlib import theory
 from simlib.core.wire import Message, message_sizes
+from simlib.errors import ScenarioError
 
 if TYPE_CHECKING:
     from simlib.run import Run
@@ -87,6 +88,11 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     width_s : float, optional
         Width of the rows, a whole number of the run's bins; default: the run's own.
 
+    Raises
+    ------
+    ScenarioError
+        The width is not a whole number of bins.
+
     Returns
     -------
     pandas.DataFrame
@@ -94,8 +100,13 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
         ``down_bytes_per_s`` per present client, ``utilisation``.
     """
     table = _with_seconds(run, run.frame("timeline"))
-    per_row = max(1, round((width_s or run.scenario.bin_s) / run.scenario.bin_s))
-    row = np.arange(len(table)) // per_row
+    bin_s = run.scenario.bin_s
+    per_row = 1 if width_s is None else width_s / bin_s
+    if not (per_row >= 1 and abs(per_row - round(per_row)) < 1e-6):
+        raise ScenarioError(
+            "width_s", width_s, f"must be a multiple of the run's bin_s ({bin_s:g})"
+        )
+    row = np.arange(len(table)) // round(per_row)
     sums = table.groupby([row, *_KEYS], sort=False).sum(numeric_only=True).reset_index(_KEYS)
     return pd.DataFrame(
         {
@@ -125,6 +136,8 @@ def summary(*runs: Run) -> pd.DataFrame:
         ``down_bytes_per_h`` per client-hour of presence, ``utilisation``. Rates are taken after
         the warm-up.
     """
+    if not runs:
+        raise ScenarioError("runs", runs, "must be at least one run")
     return pd.concat([_summary(run) for run in runs], ignore_index=True)
 
 
@@ -213,6 +226,9 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
         the quantities that have a bar) and ``verdict``: ``within`` or ``outside`` the bar, or
         ``inconclusive`` where it is outside but other programs kept the machine busy.
     """
+    transports = [run.scenario.transport for run in (predicted, measured)]
+    if transports[0] != transports[1]:
+        raise ScenarioError("predicted, measured", transports, "must have the same transport")
     left, right = summary(predicted).iloc[0], summary(measured).iloc[0]
     table = pd.DataFrame(
         {

@@ -118,7 +118,7 @@ class Run:
         """
         import pandas as pd
 
-        if name not in self._tables:
+        if not isinstance(name, str) or name not in self._tables:
             known = ", ".join(self._tables)
             rule = f"must be one of {known}"
             if name in ON_REQUEST:
@@ -156,7 +156,10 @@ class Run:
         ScenarioError
             A quantile outside [0, 1].
         """
-        levels = np.asarray(q, dtype=np.float64)
+        try:
+            levels = np.asarray(q, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ScenarioError("q", q, "must be numbers in [0, 1]") from None
         if not ((levels >= 0) & (levels <= 1)).all():
             raise ScenarioError("q", q, "must be in [0, 1]")
         table = self._tables["latency"]
@@ -257,7 +260,7 @@ def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
     ------
     ScenarioError
     """
-    for name in keep:
+    for name in keep if isinstance(keep, tuple | list | set) else (keep,):
         if name not in ON_REQUEST:
             raise ScenarioError("keep", name, f"must be among {', '.join(ON_REQUEST)}")
     rows = changes * clients
@@ -336,8 +339,8 @@ def _timeline(scenario: Scenario, record: Record, end_of_run_s: float) -> Column
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(width_s[:, None] > 0, record.amounts / width_s[:, None], 0.0)
     if end_of_run_s < record.horizon_s:
-        # Jobs that an interrupted run had queued were booked to the time when they would run.
-        mean[:, Amount.BUSY_S] = np.minimum(mean[:, Amount.BUSY_S], scenario.server.workers)
+        # A worker that waited for its broadcast gave back more than it had been booked.
+        mean[:, Amount.BUSY_S] = np.clip(mean[:, Amount.BUSY_S], 0.0, scenario.server.workers)
     return {
         "t_s": t_s,
         "width_s": width_s,

@@ -108,6 +108,17 @@ def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
     assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)
 
 
+@pytest.mark.parametrize("width_s", [0.0, -5.0, 0.3, 2.5, float("nan")])
+def test_a_width_that_is_no_multiple_of_the_bins_is_refused(runs, width_s):
+    with pytest.raises(sl.ScenarioError, match="width_s: must be a multiple"):
+        metrics.over_time(runs[0], width_s=width_s)
+
+
+def test_runs_of_different_transports_are_not_compared(runs):
+    with pytest.raises(sl.ScenarioError, match="must have the same transport"):
+        metrics.compare(runs[0], runs[3])
+
+
 @pytest.mark.parametrize("replications", [0, -1, 1.5, True])
 def test_replications_must_be_a_whole_number(replications):
     with pytest.raises(sl.ScenarioError, match="replications: must be a whole number"):

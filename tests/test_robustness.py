@@ -212,3 +212,76 @@ def test_a_host_name_that_no_head_can_hold_is_refused():
     with pytest.raises(sl.ScenarioError) as e:
         sl.Scenario(**B, wire={"host": "é"})
     assert e.value.path == "wire.host"
+
+
+@pytest.mark.parametrize("length", ["1e9999999999999999999 s", "1e300 d", "-1e99999999 s"])
+def test_a_duration_beyond_any_clock_is_refused(length):
+    with pytest.raises(sl.ScenarioError):
+        sl.Scenario(**B, horizon_s=length)
+
+
+def test_a_negative_size_beyond_any_memory_is_refused():
+    with pytest.raises(sl.ScenarioError):
+        sl.Scenario(updates={"rate_per_s": 1.0, "delta_bytes": "-1e99999999 B"})
+
+
+def test_replace_leaves_what_it_is_given_alone_and_refuses_what_is_no_path():
+    given = {"interval_s": 5.0}
+    scenario = sl.Scenario(**B).replace({"polling": given, "polling.etag": True})
+    assert given == {"interval_s": 5.0}
+    assert scenario.polling.etag
+    for wrong in ({"polling": 5, "polling.interval_s": 3}, {5: 3}):
+        with pytest.raises(sl.ScenarioError):
+            sl.Scenario(**B).replace(wrong)
+
+
+def test_files_that_only_look_like_scenarios_are_refused(tmp_path):
+    (tmp_path / "deep.toml").write_text("clients = " + "[" * 5000)
+    for path in (tmp_path / "deep.toml", ".", "/"):
+        with pytest.raises(sl.ScenarioError) as error:
+            sl.Scenario.load(path)
+        assert error.value.path
+
+
+def test_a_trace_that_a_spreadsheet_wrote_is_read(tmp_path):
+    (tmp_path / "c.csv").write_text("publish_s\n1.0\n", encoding="utf-8-sig")
+    updates = {"kind": "trace", "trace": str(tmp_path / "c.csv")}
+    assert sl.simulate(sl.Scenario(updates=updates), progress=False).ledger.eligible > 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sl.metrics.summary(),
+        lambda: sl.metrics.intervals([]),
+        lambda: sl.simulate(POLLED, keep=None),
+        lambda: sl.simulate(POLLED, progress=False).latency_quantiles("x"),
+        lambda: sl.simulate(POLLED, progress=False).frame(["clients"]),
+    ],
+)
+def test_calls_that_make_no_sense_are_refused_by_name(call):
+    with pytest.raises(sl.ScenarioError):
+        call()
+
+
+def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
+    real = Simulation.run_until
+
+    def stopped(self, t):
+        real(self, t)
+        if t >= 10.0:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Simulation, "run_until", stopped)
+    board = sl.Scenario(
+        clients=50,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        bin_s=100.0,
+        updates={"rate_per_s": 0.1},
+        server={"poll_s": 0.5},
+    )
+    run = sl.simulate(board, progress=False)
+    end_s = run.provenance["end_of_run_s"]
+    busy_s = (run.frame("timeline")["utilisation"] * run.frame("timeline")["width_s"]).sum()
+    assert end_s - 1.0 < busy_s <= end_s

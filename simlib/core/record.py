@@ -190,15 +190,18 @@ def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None
     count(record, Count.DOWN_BYTES, client, t, down)
 
 
-def spread(record: Record, what: Amount, start_s: float, end_s: float) -> None:
-    """Share the seconds from `start_s` to `end_s` out over the time bins, up to the horizon."""
+def spread(record: Record, what: Amount, start_s: float, end_s: float, sign: float = 1.0) -> None:
+    """Share the seconds from `start_s` to `end_s` out over the time bins, up to the horizon.
+
+    With `sign` -1, take them back.
+    """
     end_s = min(end_s, record.horizon_s)
     index = bin_of(record, start_s)
     last = len(record.bins) - 1
     while start_s < end_s:
         stop_s = end_s if index == last else min((index + 1) * record.bin_s, end_s)
         if stop_s > start_s:
-            record.amounts[index, what] += stop_s - start_s
+            record.amounts[index, what] += sign * (stop_s - start_s)
             start_s = stop_s
         index += 1
 

@@ -136,7 +136,9 @@ class Simulation(Driver):
         self.clock.schedule(stop, priority=URGENT)
 
     def finish(self) -> None:
-        """Close the books; idle connections that the server has closed by now, first."""
+        """Close the books, without what comes later: idle ends before now, work after now."""
+        for free_s in self.server.free_s:
+            books.spread(self.record, Amount.BUSY_S, self.clock.now, free_s, -1.0)
         for number, kept_until_s in enumerate(self.kept_until_s):
             if 0.0 <= kept_until_s < self.clock.now:
                 self.book_disconnect(number, kept_until_s, Cause.IDLE)

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -371,9 +372,9 @@ class Scenario(_Part):
             raise ScenarioError(path.name, str(path), "must be an existing TOML file") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ScenarioError(
-                path.name, str(path), f"must be a readable text file ({error})"
+                path.name or str(path), str(path), f"must be a readable text file ({error})"
             ) from None
-        except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # or a number, or a nesting, of thousands
             raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
         scenario = cls(**values)
         scenario._folder = path.parent
@@ -429,7 +430,7 @@ class Scenario(_Part):
         values = self.model_dump(exclude_none=True)
         optional = dict(_paths())
         for path, value in {**(changes or {}), **named}.items():
-            if path not in optional:
+            if not isinstance(path, str) or path not in optional:
                 raise _unknown(path, value)
             if value is None and not optional[path]:
                 raise ScenarioError(path, value, "must be given: it cannot be taken away")
@@ -437,11 +438,13 @@ class Scenario(_Part):
             place = values
             for section in sections:
                 place = place.setdefault(section, {})
+                if not isinstance(place, dict):
+                    raise ScenarioError(section, place, "must be a table of settings")
             if value is None:
                 place.pop(name, None)
             else:
                 is_part = isinstance(value, pydantic.BaseModel)
-                place[name] = value.model_dump(exclude_none=True) if is_part else value
+                place[name] = value.model_dump(exclude_none=True) if is_part else deepcopy(value)
         scenario = type(self)(**values)
         scenario._folder = self._folder
         if scenario.updates.trace == self.updates.trace:
@@ -474,7 +477,7 @@ class Scenario(_Part):
         trace = str(self.updates.trace)
         if self._trace is None:
             try:
-                self._trace = (self._folder / trace).read_text(encoding="utf-8")
+                self._trace = (self._folder / trace).read_text(encoding="utf-8-sig")
             except (OSError, ValueError):
                 raise ScenarioError("updates.trace", trace, "must be a readable CSV file") from None
         return self._trace
@@ -509,7 +512,8 @@ def _paths() -> Iterator[tuple[str, bool]]:
                     yield f"{name}.{inner}", type(None) in get_args(inner_field.annotation)
 
 
-def _unknown(path: str, value: Any) -> ScenarioError:
+def _unknown(path: object, value: Any) -> ScenarioError:
+    path = str(path)
     paths = [known for known, _ in _paths()]
     section, _, name = path.rpartition(".")
     near = [known for known in paths if known.rpartition(".")[2] == name]

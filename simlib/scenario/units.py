@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -52,7 +52,11 @@ def parse_duration_s(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     number, unit = _split(value, _DURATIONS_S, "a duration")
-    return float(number * _DURATIONS_S[unit])
+    return (
+        float(number) * float(_DURATIONS_S[unit])
+        if abs(number) > 1e18
+        else float(number * _DURATIONS_S[unit])
+    )
 
 
 def parse_size_bytes(value: Any) -> Any:
@@ -76,9 +80,9 @@ def parse_size_bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     number, unit = _split(value, _SIZES_BYTES, "a size")
-    size = number * _SIZES_BYTES[unit]
-    if size > _LARGEST_BYTES:
+    if abs(number) > _LARGEST_BYTES:
         raise ValueError(f"must be <= {_LARGEST_BYTES} B")
+    size = number * _SIZES_BYTES[unit]
     if size != int(size):
         raise ValueError("must be a whole number of bytes")
     return int(size)
@@ -88,7 +92,11 @@ def _split(text: str, units: dict[str, Any], what: str) -> tuple[Decimal, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] not in units:
         raise ValueError(f"must be {what}: a number and one of {', '.join(units)}")
-    return Decimal(match[1]), match[2]
+    try:
+        number = Decimal(match[1])
+    except DecimalException:
+        raise ValueError(f"must be {what} with an exponent within reach") from None
+    return number, match[2]
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration_s)]

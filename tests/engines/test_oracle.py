@@ -26,7 +26,7 @@ def base(transport, seed_rate, clients, rtt_s, tls, session_s):
         server={
             "workers": 64,
             "accept_s": 0.0,
-            "poll_s": 0.003,
+            "poll_s": 0.4,
             "handshake_s": 0.002,
             "authenticate_s": 0.001,
             "fan_out_s": 0.0,
