@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 BOARD = sl.Scenario.load(ROOT / "data/scenarios/matters.toml")
 SECONDS = {"horizon_s": 30.0, "warm_up_s": 5.0, "cool_down_s": 1.0, "ramp_s": 4.0}
 CASES = {
-    "polling": (BOARD, 20.0),
+    "polling": (BOARD, 40.0),
     "websocket": (
         BOARD.replace({"transport": "websocket", "updates.rate_per_s": 2.0, **SECONDS}),
         1.0,
