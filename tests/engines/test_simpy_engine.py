@@ -14,6 +14,7 @@ from hypothesis import given, settings
 import simlib as sl
 from simlib import theory
 from simlib.core.record import Count
+from simlib.core.wire import Message
 from simlib.engines import simpy_engine
 from simlib.engines.simpy_engine import Simulation
 from simlib.scenario import compile_workload, new_record
@@ -466,3 +467,20 @@ def test_no_draw_of_a_service_time_is_used_twice(monkeypatch, transport, directi
 def test_the_last_bin_of_a_timeline_is_as_wide_as_what_is_left_of_the_run():
     widths = sl.simulate(POLLED.replace(bin_s=30.0), progress=False).frame("timeline")["width_s"]
     assert widths.tolist() == [30.0, 30.0, 30.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("direction", "ping", "pong"),
+    [
+        ("server", Message.PING_DOWN, Message.PONG_UP),
+        ("client", Message.PING_UP, Message.PONG_DOWN),
+    ],
+)
+def test_each_heartbeat_costs_the_bytes_of_a_ping_and_a_pong(direction, ping, pong):
+    quiet = PUSHED.replace({"updates.rate_per_s": 1e-9})
+    beating = sl.simulate(quiet.replace({"heartbeat.direction": direction}), progress=False)
+    silent = sl.simulate(quiet.replace({"heartbeat.direction": "none"}), progress=False)
+    names = ["up_bytes", "down_bytes"]
+    more = beating.frame("clients")[names] - silent.frame("clients")[names]
+    sizes = compile_workload(quiet, 1, 0).sizes
+    assert more.to_numpy().tolist() == [(6 * (sizes[ping] + sizes[pong])).tolist()] * 6
