@@ -114,4 +114,5 @@ def _interruptible(simulation: Simulation) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        # None: somebody outside Python had installed it, and Python cannot put it back.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
