@@ -201,6 +201,9 @@ class Run:
         path = Path(path)
         if path.exists() and not (path / f"{ALWAYS[0]}.parquet").exists():
             raise RunFileError(f"{path}: is there already and is not a saved run")
+        ours = {f"{name}.parquet" for name in (*ALWAYS, *ON_REQUEST)}
+        if path.exists() and any(file.name not in ours for file in path.iterdir()):
+            raise RunFileError(f"{path}: holds more than a saved run, which would be lost")
         path.parent.mkdir(parents=True, exist_ok=True)
         trace = self.scenario.read_trace() if self.scenario.updates.trace else None
         head = json.dumps({"scenario": self.scenario.dump(), "trace": trace, **self.provenance})

@@ -234,7 +234,7 @@ class Wire(_Part):
     """Whose request heads an upgrade has."""
     envelope: Literal["native", "socketio", "sockjs"] = "native"
     """Framing of messages inside the WebSocket."""
-    host: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9.:\[\]_-]+$")] = (
+    host: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9._-]+(:\d{1,4})?$")] = (
         "app.example.com"
     )
     """Host header."""

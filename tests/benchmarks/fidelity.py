@@ -17,6 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import simlib as sl
+from simlib.live.lab import QUIET_CORES
 
 ROOT = Path(__file__).parents[2]
 BOARD = sl.Scenario.load(ROOT / "data/scenarios/matters.toml")
@@ -56,8 +57,8 @@ def main(runs: int) -> pd.DataFrame:
             floor = float(np.median(np.abs(values - others)))
             verdict = ""
             if not np.isnan(allowed):
-                is_within = abs(error) <= max(allowed, 2.0 * floor)
-                is_quiet = other_cores < 0.1
+                is_within = abs(error) <= allowed
+                is_quiet = other_cores < QUIET_CORES
                 verdict = "within" if is_within else "outside" if is_quiet else "inconclusive"
             rows.append(
                 {
