@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from simlib import metrics
 from simlib.errors import ScenarioError
-from simlib.run import Run
+from simlib.run import Run, check_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def latency(*runs: Run) -> go.Figure:
     >>> figure.data[0].line.color == COLOURS["polling"]
     True
     """
-    _check(runs, delivered=True)
+    check_runs(runs, delivered=True)
     figure = go.Figure()
     spans: list[float] = []
     for run, label in _labelled(runs):
@@ -104,7 +104,7 @@ def latency(*runs: Run) -> go.Figure:
     return figure.update_yaxes(range=[0, 101])
 
 
-def bandwidth(*runs: Run, width_s: float = 10.0) -> go.Figure:
+def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
     """Draw bytes per second and client over time, up and down together.
 
     Parameters
@@ -123,7 +123,7 @@ def bandwidth(*runs: Run, width_s: float = 10.0) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    _check(runs)
+    check_runs(runs)
     figure = _over_time(
         runs, width_s, lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"], "B/s"
     )
@@ -148,7 +148,7 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    _check(runs)
+    check_runs(runs)
     figure = go.Figure()
     for run, label in _labelled(runs):
         row = run.summary().iloc[0]
@@ -168,7 +168,7 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     return _layout(figure, title, "direction", "per client-hour (kB)", _one_each(runs))
 
 
-def utilisation(*runs: Run, width_s: float = 10.0) -> go.Figure:
+def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
     """Draw how busy the server is over time.
 
     Parameters
@@ -187,14 +187,14 @@ def utilisation(*runs: Run, width_s: float = 10.0) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    _check(runs)
+    check_runs(runs)
     figure = _over_time(runs, width_s, lambda table: table["utilisation"] * 100.0, "%")
     said = _said(runs, lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time")
     title = f"The server is busy {said}"
     return _layout(figure, title, "time (s)", "server utilisation (%)", _one_each(runs))
 
 
-def connections(*runs: Run, width_s: float = 10.0) -> go.Figure:
+def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     """Draw open connections over time.
 
     Parameters
@@ -213,7 +213,7 @@ def connections(*runs: Run, width_s: float = 10.0) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    _check(runs)
+    check_runs(runs)
     figure = _over_time(
         _push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
     )
@@ -233,7 +233,7 @@ _OFTEN_ZERO = ("reconnection_rate_per_h", "error_rate_per_h", "fallback_to_polli
 _OFTEN_EQUAL = ("connection_count", *_OFTEN_ZERO)
 
 
-def six_metrics(*runs: Run, width_s: float = 10.0) -> go.Figure:
+def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     """Draw the six metrics of a migration over time, one panel each.
 
     Parameters
@@ -254,7 +254,7 @@ def six_metrics(*runs: Run, width_s: float = 10.0) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    _check(runs)
+    check_runs(runs)
     figure = make_subplots(
         rows=2,
         cols=3,
@@ -319,7 +319,7 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     ScenarioError
         Something that is not a run, a run that delivered nothing, or two transports.
     """
-    _check((predicted, measured), delivered=True)
+    check_runs((predicted, measured), delivered=True)
     if predicted.scenario.transport != measured.scenario.transport:
         rule = f"must be of the measured run's transport ({measured.scenario.transport})"
         raise ScenarioError("predicted", predicted.scenario.transport, rule)
@@ -422,7 +422,9 @@ def _check_rates(table: Any, crossover_per_s: float | None) -> None:
     for name in table["transport"].unique():
         if name not in COLOURS:
             raise ScenarioError("table.transport", name, f"must be among {', '.join(COLOURS)}")
-    if crossover_per_s is not None and not 0.0 <= crossover_per_s < np.inf:
+    if crossover_per_s is not None and not (
+        isinstance(crossover_per_s, int | float) and 0.0 <= crossover_per_s < np.inf
+    ):
         raise ScenarioError("crossover_per_s", crossover_per_s, "must be a number >= 0")
 
 
@@ -437,16 +439,6 @@ def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
         for name, value in zip(busiest["transport"], busiest["bytes_per_h"], strict=True)
     )
     return f"At {busiest['rate_per_s'].iloc[0]:.3g} changes/s: {said}"
-
-
-def _check(runs: tuple[Any, ...], *, delivered: bool = False) -> None:
-    if not runs:
-        raise ScenarioError("runs", runs, "must be at least one run")
-    for run in runs:
-        if not isinstance(run, Run):
-            raise ScenarioError("runs", run, "must be runs, as simulate and measure return them")
-        if delivered and run.ledger.delivered == 0:
-            raise ScenarioError("runs", run, "must have delivered something")
 
 
 def _is_measured(run: Run) -> bool:
@@ -580,7 +572,7 @@ def _duration_axis(seconds: list[float]) -> dict[str, Any]:
 
 def _over_time(
     runs: tuple[Run, ...],
-    width_s: float,
+    width_s: float | None,
     of: Callable[[pd.DataFrame], pd.Series],
     unit: str,
     *,

@@ -6,7 +6,7 @@ The six metrics that a migration watches, each with its unit and denominator:
 ``connection_count``            open connections, mean over time
 ``average_latency_s``           publish to apply, mean over delivered changes, s
 ``reconnection_rate_per_h``     connections made again, per client-hour of presence
-``message_rate_per_s``          poll responses and pushed messages, per second
+``message_rate_per_s``          polls and pushed messages, per second
 ``error_rate_per_h``            failed polls and lost or refused connections, per
                                 client-hour of presence
 ``fallback_to_polling_frac``    clients that fell back to polling, per WebSocket session
@@ -16,7 +16,7 @@ The six metrics that a migration watches, each with its unit and denominator:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 from simlib import theory
 from simlib.core.wire import Message, message_sizes
 from simlib.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from simlib.run import Run
-    from simlib.scenario import Scenario
+from simlib.run import Run, check_runs
+from simlib.scenario import Scenario
 
 _KEYS = ["transport", "cohort"]
+_ROW_S = 10.0
 _QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 
 
@@ -86,7 +85,7 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     ----------
     run : Run
     width_s : float, optional
-        Width of the rows, a whole number of the run's bins; default: the run's own.
+        Width of the rows, a whole number of the run's bins; default: the one nearest to 10 s.
 
     Raises
     ------
@@ -99,14 +98,11 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
         ``t_s``, ``transport``, ``cohort``, the six metrics, ``up_bytes_per_s`` and
         ``down_bytes_per_s`` per present client, ``utilisation``.
     """
-    table = _with_seconds(run, run.frame("timeline"))
+    check_runs([run])
     bin_s = run.scenario.bin_s
-    per_row = 1 if width_s is None else width_s / bin_s
-    if not (per_row >= 1 and abs(per_row - round(per_row)) < 1e-6):
-        raise ScenarioError(
-            "width_s", width_s, f"must be a multiple of the run's bin_s ({bin_s:g})"
-        )
-    row = np.arange(len(table)) // round(per_row)
+    per_row = max(1, round(_ROW_S / bin_s)) if width_s is None else _per_row(width_s, bin_s)
+    table = _with_seconds(run, run.frame("timeline"))
+    row = np.arange(len(table)) // per_row
     sums = table.groupby([row, *_KEYS], sort=False).sum(numeric_only=True).reset_index(_KEYS)
     return pd.DataFrame(
         {
@@ -118,6 +114,16 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
             "utilisation": _ratio(sums["busy_s"], sums["width_s"]),
         }
     )
+
+
+def _per_row(width_s: Any, bin_s: float) -> int:
+    is_number = isinstance(width_s, int | float) and not isinstance(width_s, bool)
+    bins = width_s / bin_s if is_number else np.nan
+    if not (1 <= bins < np.inf and abs(bins - round(bins)) < 1e-6):
+        raise ScenarioError(
+            "width_s", width_s, f"must be a multiple of the run's bin_s ({bin_s:g})"
+        )
+    return round(bins)
 
 
 def summary(*runs: Run) -> pd.DataFrame:
@@ -136,8 +142,7 @@ def summary(*runs: Run) -> pd.DataFrame:
         ``down_bytes_per_h`` per client-hour of presence, ``utilisation``. Rates are taken after
         the warm-up.
     """
-    if not runs:
-        raise ScenarioError("runs", runs, "must be at least one run")
+    check_runs(runs)
     return pd.concat([_summary(run) for run in runs], ignore_index=True)
 
 
@@ -183,6 +188,7 @@ def ecdf(run: Run) -> pd.DataFrame:
     pandas.DataFrame
         A row per latency bucket that holds something.
     """
+    check_runs([run])
     table = run.frame("latency")
     return pd.DataFrame(
         {
@@ -226,9 +232,12 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
         the quantities that have a bar) and ``verdict``: ``within`` or ``outside`` the bar, or
         ``inconclusive`` where it is outside but other programs kept the machine busy.
     """
-    transports = [run.scenario.transport for run in (predicted, measured)]
-    if transports[0] != transports[1]:
-        raise ScenarioError("predicted, measured", transports, "must have the same transport")
+    check_runs([predicted, measured])
+    for name in ("scenario_hash", "seed", "replication"):
+        both = [run.provenance[name] for run in (predicted, measured)]
+        if both[0] != both[1]:
+            rule = f"must have the same {name}: simulate(measured.scenario, seed=...)"
+            raise ScenarioError("predicted, measured", both, rule)
     left, right = summary(predicted).iloc[0], summary(measured).iloc[0]
     table = pd.DataFrame(
         {
@@ -265,6 +274,8 @@ def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
         A row per transport and quantity: ``transport``, ``quantity``, ``mean``, ``low``,
         ``high`` (Student t over the replications) and ``replications``.
     """
+    check_runs(runs)
+    _check_replications(runs)
     table = summary(*runs)
     rows = []
     for transport, group in table.groupby("transport", sort=False):
@@ -277,6 +288,20 @@ def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
             rows.append((transport, name, *interval, len(values)))
     columns = ["transport", "quantity", "mean", "low", "high", "replications"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _check_replications(runs: Sequence[Run]) -> None:
+    """Independent replications: one scenario and source for each transport, no run twice."""
+    kinds: dict[str, tuple[str, str]] = {}
+    seen = set()
+    for run in runs:
+        transport, about = run.scenario.transport, run.provenance
+        kind = (about["scenario_hash"], about["engine"])
+        if kinds.setdefault(transport, kind) != kind:
+            raise ScenarioError("runs", run, "must be of one scenario and source per transport")
+        if (transport, about["seed"], about["replication"]) in seen:
+            raise ScenarioError("runs", run, "must be independent: this replication came before")
+        seen.add((transport, about["seed"], about["replication"]))
 
 
 _HEADLINE = {
@@ -349,9 +374,16 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
         ``crossover_per_s``: above that rate push costs more than polling without ETag, and
         ``crossover_etag_per_s``: the same with ETag.
     """
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, "must be a Scenario")
     costs = _exchange_bytes(scenario)
     period_s = scenario.polling.interval_s + scenario.network.rtt_s + scenario.server.poll_s
-    rates = np.asarray(rates_per_s, dtype=float)
+    try:
+        rates = np.asarray(rates_per_s, dtype=float)
+    except (TypeError, ValueError):
+        raise ScenarioError("rates_per_s", rates_per_s, "must be numbers > 0") from None
+    if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
+        raise ScenarioError("rates_per_s", rates_per_s, "must be a list of numbers > 0")
     lines = {
         "polling": theory.polling_bytes_per_s(rates, period_s, costs["poll"]),
         "polling with ETag": theory.polling_bytes_per_s(

@@ -198,13 +198,16 @@ class Run:
         import pyarrow as pa
         from pyarrow import parquet
 
-        path = Path(path)
+        path = _as_path(path)
         if path.exists() and not (path / f"{ALWAYS[0]}.parquet").exists():
             raise RunFileError(f"{path}: is there already and is not a saved run")
         ours = {f"{name}.parquet" for name in (*ALWAYS, *ON_REQUEST)}
         if path.exists() and any(file.name not in ours for file in path.iterdir()):
             raise RunFileError(f"{path}: holds more than a saved run, which would be lost")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFileError(f"{path}: cannot be made ({error})") from None
         trace = self.scenario.read_trace() if self.scenario.updates.trace else None
         head = json.dumps({"scenario": self.scenario.dump(), "trace": trace, **self.provenance})
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simlib-") as scratch:
@@ -231,7 +234,7 @@ class Run:
         import pyarrow as pa
         from pyarrow import parquet
 
-        path = Path(path)
+        path = _as_path(path)
         tables: dict[str, Columns] = {}
         heads: set[str] = set()
         for name in (*ALWAYS, *ON_REQUEST):
@@ -253,7 +256,51 @@ class Run:
             scenario = Scenario.parse(head.pop("scenario"), trace=head.pop("trace"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunFileError(f"{path}: not written by simlib ({error})") from None
+        _check_loaded(path, scenario, head, tables)
         return cls(scenario, head, tables)
+
+
+def _as_path(path: Any) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise RunFileError(f"{path!r}: must be a path") from None
+
+
+def _check_loaded(
+    path: Path, scenario: Scenario, head: dict[str, Any], tables: dict[str, Columns]
+) -> None:
+    """Raise `RunFileError` unless a loaded run has what every run has."""
+    for key in ("engine", "seed", "replication", "complete", "scenario_hash"):
+        if key not in head:
+            raise RunFileError(f"{path}: its provenance lacks {key}")
+    empty = Record(*(np.zeros(0),) * 3, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
+    expected: dict[str, Columns] = {
+        "timeline": _timeline(scenario, empty, 1.0),
+        "clients": _clients(scenario, empty, *(np.zeros(0),) * 3),
+        "latency": _latency(empty),
+    }
+    for name, columns in expected.items():
+        missing = [column for column in columns if column not in tables[name]]
+        if missing:
+            raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")
+
+
+def check_runs(runs: Any, *, delivered: bool = False) -> None:
+    """Check what a table or a figure is asked to show.
+
+    Raises
+    ------
+    ScenarioError
+        There is no run, something is not a run, or (`delivered`) a run delivered nothing.
+    """
+    if not isinstance(runs, list | tuple) or not runs:
+        raise ScenarioError("runs", runs, "must be at least one run")
+    for run in runs:
+        if not isinstance(run, Run):
+            raise ScenarioError("runs", run, "must be runs, as simulate and measure return them")
+        if delivered and run.ledger.delivered == 0:
+            raise ScenarioError("runs", run, "must have delivered something")
 
 
 def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
@@ -263,7 +310,9 @@ def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
     ------
     ScenarioError
     """
-    for name in keep if isinstance(keep, tuple | list | set) else (keep,):
+    if not isinstance(keep, tuple | list):
+        raise ScenarioError("keep", keep, "must be a tuple of names")
+    for name in keep:
         if name not in ON_REQUEST:
             raise ScenarioError("keep", name, f"must be among {', '.join(ON_REQUEST)}")
     rows = changes * clients

@@ -19,6 +19,13 @@ def runs():
     return [*sl.replicate(BOARD, 3, progress=False), *sl.replicate(PUSH, 3, progress=False)]
 
 
+def standing_in(measured, predicted):
+    """A run that passes for a measurement of what `predicted` simulated."""
+    keys = ("scenario_hash", "seed", "replication")
+    same = {key: predicted.provenance[key] for key in keys}
+    return sl.Run(measured.scenario, {**measured.provenance, **same}, measured._tables)
+
+
 def test_the_six_metrics_are_their_definitions(runs):
     row = metrics.summary(runs[3]).iloc[0]
     timeline = runs[3].frame("timeline").query("t_s >= 40")
@@ -76,9 +83,10 @@ def test_compare_marks_what_is_outside_its_bar(runs):
     assert (same["error"] == 0).all()
     assert same["verdict"].tolist()[:3] == ["within"] * 3
     slower = sl.simulate(BOARD.replace({"polling.interval_s": 45.0}), progress=False)
-    assert metrics.compare(slower, runs[0])["verdict"].iloc[0] == "outside"
-    runs[1].provenance["quiet"] = False
-    assert metrics.compare(slower, runs[1])["verdict"].iloc[0] == "inconclusive"
+    slower = standing_in(slower, runs[0])
+    assert metrics.compare(runs[0], slower)["verdict"].iloc[0] == "outside"
+    slower.provenance["quiet"] = False
+    assert metrics.compare(runs[0], slower)["verdict"].iloc[0] == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -108,15 +116,31 @@ def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
     assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)
 
 
-@pytest.mark.parametrize("width_s", [0.0, -5.0, 0.3, 2.5, float("nan")])
+@pytest.mark.parametrize("width_s", [0.0, -5.0, 0.3, 2.5, float("nan"), float("inf"), "10", True])
 def test_a_width_that_is_no_multiple_of_the_bins_is_refused(runs, width_s):
     with pytest.raises(sl.ScenarioError, match="width_s: must be a multiple"):
         metrics.over_time(runs[0], width_s=width_s)
 
 
-def test_runs_of_different_transports_are_not_compared(runs):
-    with pytest.raises(sl.ScenarioError, match="must have the same transport"):
-        metrics.compare(runs[0], runs[3])
+@pytest.mark.parametrize(("other", "what"), [(1, "replication"), (3, "scenario_hash")])
+def test_only_runs_of_one_scenario_and_seed_are_compared(runs, other, what):
+    with pytest.raises(sl.ScenarioError, match=f"must have the same {what}"):
+        metrics.compare(runs[0], runs[other])
+
+
+def test_replications_must_be_independent_and_of_one_scenario(runs):
+    with pytest.raises(sl.ScenarioError, match="must be independent"):
+        metrics.intervals([runs[0], runs[0]])
+    other = sl.simulate(BOARD.replace(clients=5), seed=9, progress=False)
+    with pytest.raises(sl.ScenarioError, match="one scenario and source"):
+        metrics.headline([runs[0], other])
+
+
+@pytest.mark.parametrize("bin_s", [3.0, 30.0, 0.5])
+def test_the_default_width_fits_any_bins(bin_s):
+    run = sl.simulate(BOARD.replace({"bin_s": bin_s}), progress=False)
+    steps = metrics.over_time(run)["t_s"].diff().dropna()
+    assert (steps == {3.0: 9.0, 30.0: 30.0, 0.5: 10.0}[bin_s]).all()
 
 
 @pytest.mark.parametrize("replications", [0, -1, 1.5, True])

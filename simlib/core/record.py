@@ -92,7 +92,9 @@ def bucket_edges_s() -> NDArray[np.float64]:
     ndarray of float64, shape (buckets + 1,)
         Bucket 0 is everything below 2**-20 s (about 1 microsecond).
     """
-    octaves = np.repeat(2.0 ** np.arange(_FIRST_OCTAVE, _FIRST_OCTAVE + _OCTAVES), 128)
+    octaves = np.repeat(
+        2.0 ** np.arange(_FIRST_OCTAVE, _FIRST_OCTAVE + _OCTAVES), _BUCKETS_PER_OCTAVE
+    )
     steps = np.tile(1.0 + np.arange(_BUCKETS_PER_OCTAVE) / _BUCKETS_PER_OCTAVE, _OCTAVES)
     last = 2.0 ** (_FIRST_OCTAVE + _OCTAVES)
     return np.concatenate(([0.0], octaves * steps, [last]))

@@ -80,6 +80,7 @@ class Fleet(Driver):
             for number in range(clients)
         ]
         self.tasks: set[asyncio.Task[None]] = set()
+        self.fault: BaseException | None = None
         self.arrivals: list[tuple[float, PushLink, bytes]] = []
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
 
@@ -128,7 +129,13 @@ class Fleet(Driver):
         """Run a coroutine beside the others; the run ends with all of them."""
         task = self.loop.create_task(coroutine)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self.ended)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """A coroutine has ended; what it raised ends the run."""
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.fault = self.fault or task.exception()
 
     async def until(self, t: float) -> None:
         """Sleep until a time of the scenario."""
@@ -180,8 +187,8 @@ class Fleet(Driver):
         if actions & Action.CLOSE:
             self.hang_up(client, event)
         if actions & Action.FETCH:
-            self.book(Count.POLLS, number)
             if isinstance(link, PollLink) and link.is_usable:
+                self.book(Count.POLLS, number)
                 link.fetch(client.exchange)
             else:
                 self.spawn(self.open_poll(client, client.exchange))
@@ -206,12 +213,13 @@ class Fleet(Driver):
                 self.book(Count.ERRORS, client.number)
                 self.feed(client, Event.FAILED)
             return
+        if client.exchange != exchange or self.is_closed:
+            link.transport.abort()  # the user has left meanwhile
+            return
         self.links[client.number] = link
         self.book_connection(client.number)
-        if client.exchange == exchange and not self.is_closed:
-            link.fetch(exchange)
-        else:
-            link.transport.abort()
+        self.book(Count.POLLS, client.number)
+        link.fetch(exchange)
 
     async def open_push(self, client: Client, exchange: int) -> None:
         """Open a connection for pushes."""
@@ -305,6 +313,8 @@ class Fleet(Driver):
                 interrupted = True
             except TimeoutError:
                 parent.send({"t": max(0.0, self.now_s())})
+            if self.fault is not None:
+                raise self.fault
         end_of_run_s = max(0.0, self.now_s()) if interrupted else self.record.horizon_s
         self.catch_up()
         self.is_over = True

@@ -56,6 +56,8 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     >>> on_loopback(scenario).network.tls
     False
     """
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, "must be a Scenario")
     if isinstance(time_scale, bool) or not isinstance(time_scale, int | float):
         raise ScenarioError("time_scale", time_scale, "must be a number")
     if not 1.0 <= time_scale <= 1000.0:

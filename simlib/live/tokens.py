@@ -49,7 +49,7 @@ def make_token(secret: str, client: int, length: int, *, valid_s: int = 86_400) 
     raise ScenarioError(
         "wire.token_bytes",
         length,
-        f"must be a length that a signed token can have (>= {len(shortest)}; try {length + 1})",
+        f"must be a length that a signed token can have (>= {len(shortest)}; try {max(len(shortest), length + 1)})",
     )
 
 

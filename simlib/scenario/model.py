@@ -268,7 +268,7 @@ class Scenario(_Part):
     """Clients present from the start."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
-    horizon_s: Positive = 600.0
+    horizon_s: Annotated[Seconds, Field(ge=1e-3, le=_LONGEST_S)] = 600.0
     """Length of the run, seconds."""
     warm_up_s: NotNegative = 0.0
     """Changes published before this are not in the ledger, seconds."""
@@ -365,6 +365,8 @@ class Scenario(_Part):
         ScenarioError
             The file is missing or is not TOML, or what it says cannot be run.
         """
+        if not isinstance(path, str | Path):
+            raise ScenarioError("path", path, "must be a path")
         path = Path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -427,6 +429,8 @@ class Scenario(_Part):
         ScenarioError
             A path does not exist, or the new scenario does not hold together.
         """
+        if changes is not None and not isinstance(changes, Mapping):
+            raise ScenarioError("changes", changes, "must be a mapping of paths to values")
         values = self.model_dump(exclude_none=True)
         optional = dict(_paths())
         for path, value in {**(changes or {}), **named}.items():
@@ -453,7 +457,11 @@ class Scenario(_Part):
 
     def __eq__(self, other: object) -> bool:
         # By content: where a trace's folder lies is not part of what is to be run.
-        return isinstance(other, Scenario) and self.dump() == other.dump()
+        return (
+            isinstance(other, Scenario)
+            and self.dump() == other.dump()
+            and (self.updates.trace is None or self.hash == other.hash)
+        )
 
     def __hash__(self) -> int:
         return hash(self.dump())
@@ -467,7 +475,7 @@ class Scenario(_Part):
         return digest.hexdigest()[:16]
 
     def read_trace(self) -> str:
-        """Return the text of the trace file.
+        """Return the text of the trace file, as it was when it was first read.
 
         Raises
         ------

@@ -89,6 +89,8 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     >>> bool((polling.publish_s == push.publish_s).all())
     True
     """
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, "must be a Scenario")
     for name, key in (("seed", seed), ("replication", replication)):
         if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
             raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")
