@@ -285,3 +285,64 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
     end_s = run.provenance["end_of_run_s"]
     busy_s = (run.frame("timeline")["utilisation"] * run.frame("timeline")["width_s"]).sum()
     assert end_s - 1.0 < busy_s <= end_s
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sl.simulate(None),
+        lambda: sl.measure("matters.toml"),
+        lambda: sl.on_loopback(None),
+        lambda: sl.metrics.summary("x"),
+        lambda: sl.metrics.ecdf(3),
+        lambda: sl.metrics.bytes_by_rate(POLLED, 5),
+        lambda: sl.metrics.bytes_by_rate(POLLED, ["a"]),
+        lambda: sl.Scenario(**B).replace(5),
+        lambda: sl.Scenario(**B).replace([("clients", 3)]),
+        lambda: sl.Scenario.load(None),
+        lambda: sl.Scenario(**B, horizon_s=5e-324, ramp_s=0.0),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_by_name(call):
+    with pytest.raises(sl.ScenarioError):
+        call()
+
+
+def test_a_run_that_lacks_a_column_or_its_engine_is_refused(tmp_path):
+    from pyarrow import parquet
+
+    folder = sl.simulate(POLLED, progress=False).save(tmp_path / "run")
+    table = parquet.read_table(folder / "latency.parquet")
+    parquet.write_table(table.drop_columns(["count"]), folder / "latency.parquet")
+    with pytest.raises(sl.RunFileError, match="lacks count"):
+        sl.Run.load(folder)
+    with pytest.raises(sl.RunFileError):
+        sl.Run.load(None)
+
+
+def test_saving_never_deletes_what_somebody_put_beside_a_run(tmp_path):
+    run = sl.simulate(POLLED, progress=False)
+    run.save(tmp_path / "runs")
+    run.save(tmp_path / "runs" / "polling")
+    with pytest.raises(sl.RunFileError, match="would be lost"):
+        run.save(tmp_path / "runs")
+    assert (tmp_path / "runs" / "polling").exists()
+
+
+def test_traces_of_one_name_and_different_content_are_different_scenarios(tmp_path):
+    both = []
+    for text in ("1.0", "2.0"):
+        folder = tmp_path / text
+        folder.mkdir()
+        (folder / "c.csv").write_text(f"publish_s\n{text}\n", encoding="utf-8")
+        (folder / "t.toml").write_text('[updates]\nkind="trace"\ntrace="c.csv"\n')
+        both.append(sl.Scenario.load(folder / "t.toml"))
+    assert both[0] != both[1]
+    assert both[0] == sl.Scenario.load(tmp_path / "1.0" / "t.toml")
+
+
+@pytest.mark.parametrize("host", ["app:port", "[::", "a:99999", "a b"])
+def test_a_host_that_no_client_could_address_is_refused(host):
+    with pytest.raises(sl.ScenarioError) as error:
+        sl.Scenario(**B, wire={"host": host})
+    assert error.value.path == "wire.host"

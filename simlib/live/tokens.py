@@ -46,11 +46,9 @@ def make_token(secret: str, client: int, length: int, *, valid_s: int = 86_400) 
         token = jwt.encode(claims, secret, algorithm=_ALGORITHM)
         if len(token) == length:
             return token
-    raise ScenarioError(
-        "wire.token_bytes",
-        length,
-        f"must be a length that a signed token can have (>= {len(shortest)}; try {max(len(shortest), length + 1)})",
-    )
+    near = max(len(shortest), length + 1)
+    rule = f"must be a length that a signed token can have (>= {len(shortest)}; try {near})"
+    raise ScenarioError("wire.token_bytes", length, rule)
 
 
 def check_token(secret: str, text: str) -> bool:
