@@ -17,8 +17,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simlib.core.protocol import Action, Event, State
-from simlib.core.record import Amount, Cause, Count, Record, bucket_edges_s, check, spread
+from simlib.core.protocol import Action, Event, State, action_names
+from simlib.core.record import (
+    CONNECTION,
+    DELIVERY,
+    EVENT,
+    TICK_S,
+    Cause,
+    Count,
+    Record,
+    bucket_edges_s,
+    check,
+    occupancy_s,
+)
 from simlib.errors import RunFileError, ScenarioError
 from simlib.scenario import Scenario
 
@@ -274,10 +285,13 @@ def _check_loaded(
     for key in ("engine", "seed", "replication", "complete", "scenario_hash"):
         if key not in head:
             raise RunFileError(f"{path}: its provenance lacks {key}")
-    empty = Record(*(np.zeros(0),) * 3, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
+    none = np.zeros(0)
+    empty = Record(none, none, none, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
     expected: dict[str, Columns] = {
-        "timeline": _timeline(scenario, empty, 1.0),
-        "clients": _clients(scenario, empty, *(np.zeros(0),) * 3),
+        "timeline": _timeline(
+            scenario, empty, {"opened_s": none, "closed_s": none}, none, none, 1.0
+        ),
+        "clients": _clients(scenario, empty, none, none, none),
         "latency": _latency(empty),
     }
     for name, columns in expected.items():
@@ -350,59 +364,66 @@ def make_run(
         The ledger does not balance.
     """
     check(record)
-    for start, end in zip(start_s.tolist(), end_s.tolist(), strict=True):
-        spread(record, Amount.PRESENT_S, start, min(end, end_of_run_s))
+    connections = _log(record.connections, CONNECTION)
     tables: dict[str, Columns] = {
-        "timeline": _timeline(scenario, record, end_of_run_s),
+        "timeline": _timeline(scenario, record, connections, start_s, end_s, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
-        "connections": _rows(
-            record.connections,
-            {"client": int, "opened_s": float, "closed_s": float, "cause": Cause},
-        ),
+        "connections": {**connections, "cause": _labels(connections["cause"], _names(Cause))},
     }
     if record.keep_deliveries:
-        columns = {"client": int, "version": int, "published_s": float, "applied_s": float}
-        table = _rows(record.deliveries, columns)
+        table = _log(record.deliveries, DELIVERY)
         table["latency_s"] = table["applied_s"] - table["published_s"]
         tables["deliveries"] = table
     if record.keep_events:
-        columns = {"t_s": float, "client": int, "event": Event, "state": State, "actions": Action}
-        tables["events"] = _rows(record.events, columns)
+        table = _log(record.events, EVENT)
+        names = [action_names(actions) for actions in range(2 * max(Action))]
+        table["event"] = _labels(table["event"], _names(Event))
+        table["state"] = _labels(table["state"], _names(State))
+        table["actions"] = _labels(table["actions"], names)
+        tables["events"] = table
     return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
 
 
-def _counts(counts: NDArray[np.int64]) -> Columns:
-    return {what.name.lower(): counts[:, what].copy() for what in Count}
-
-
-def _labels(scenario: Scenario, rows: int) -> Columns:
+def _cohorts(scenario: Scenario, rows: int) -> Columns:
     return {
-        "cohort": np.full(rows, "all", dtype=object),
-        "transport": np.full(rows, scenario.transport, dtype=object),
+        "cohort": np.broadcast_to(np.array("all", dtype=object), rows),
+        "transport": np.broadcast_to(np.array(scenario.transport, dtype=object), rows),
     }
 
 
-def _timeline(scenario: Scenario, record: Record, end_of_run_s: float) -> Columns:
-    bins = len(record.bins)
-    t_s = np.arange(bins) * record.bin_s
-    width_s = np.clip(end_of_run_s - t_s, 0.0, record.bin_s)
+def _timeline(
+    scenario: Scenario,
+    record: Record,
+    connections: Columns,
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    end_of_run_s: float,
+) -> Columns:
+    bins, bin_s = len(record.bins), record.bin_s
+    t_s = np.arange(bins) * bin_s
+    width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(width_s[:, None] > 0, record.amounts / width_s[:, None], 0.0)
+    connected_s = occupancy_s(connections["opened_s"], connections["closed_s"], bin_s, bins)
+    present_s = occupancy_s(start_s, np.minimum(end_s, end_of_run_s), bin_s, bins)
+    busy_s = record.busy_s
     if end_of_run_s < record.horizon_s:
         # A worker that waited for its broadcast gave back more than it had been booked.
-        mean[:, Amount.BUSY_S] = np.clip(mean[:, Amount.BUSY_S], 0.0, scenario.server.workers)
+        busy_s = np.clip(busy_s, 0.0, scenario.server.workers * width_s)
     return {
         "t_s": t_s,
         "width_s": width_s,
-        **_labels(scenario, bins),
-        **_counts(record.bins),
-        "latency_sum_s": record.amounts[:, Amount.LATENCY_S].copy(),
-        "connection_count": mean[:, Amount.CONNECTED_S],
-        "present_count": mean[:, Amount.PRESENT_S],
-        "utilisation": mean[:, Amount.BUSY_S] / scenario.server.workers,
+        **_cohorts(scenario, bins),
+        **{what.name.lower(): record.bins[:, what] for what in Count},
+        "latency_sum_s": record.latency_ticks * TICK_S,
+        "connection_count": _mean(connected_s, width_s),
+        "present_count": _mean(present_s, width_s),
+        "utilisation": _mean(busy_s, width_s) / scenario.server.workers,
     }
+
+
+def _mean(seconds: NDArray[np.float64], width_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(seconds, width_s, out=np.zeros(len(seconds)), where=width_s > 0)
 
 
 def _clients(
@@ -414,14 +435,16 @@ def _clients(
 ) -> Columns:
     clients = len(start_s)
     return {
-        "client": np.arange(clients),
-        **_labels(scenario, clients),
+        "client": np.arange(clients, dtype=np.int32),
+        **_cohorts(scenario, clients),
         "start_s": start_s,
         "end_s": end_s,
         "rtt_s": rtt_s,
         "eligible": record.eligible,
-        "pending": record.pending.copy(),
-        **_counts(record.clients),
+        "pending": record.pending,
+        **{what.name.lower(): record.clients[what] for what in list(Count)[: Count.UP_BYTES]},
+        "up_bytes": record.traffic[0],
+        "down_bytes": record.traffic[1],
     }
 
 
@@ -430,26 +453,22 @@ def _latency(record: Record) -> Columns:
     held = np.flatnonzero(record.histogram)
     high_s = edges_s[held + 1]
     if len(held):
-        high_s[-1] = min(high_s[-1], max(record.latency_max_s, edges_s[held[-1]]))
+        high_s[-1] = min(high_s[-1], max(record.latency_max_s[0], edges_s[held[-1]]))
     return {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[held]}
 
 
-def _rows(rows: list[tuple[Any, ...]], columns: dict[str, Any]) -> Columns:
-    """Rows to columns; an enum's column holds its members' names."""
-    table: Columns = {}
-    for index, (name, kind) in enumerate(columns.items()):
-        values = [row[index] for row in rows]
-        if kind in (int, float):
-            table[name] = np.array(values, dtype=kind)
-        else:
-            names = {value: _name(kind, value) for value in set(values)}
-            table[name] = np.array([names[value] for value in values], dtype=object)
-    return table
+def _log(rows: Any, columns: dict[str, str]) -> Columns:
+    """A log's columns: of a list of tuples, or of an array that has them as fields."""
+    table = rows if isinstance(rows, np.ndarray) else np.array(rows, dtype=list(columns.items()))
+    return {name: table[name] for name in columns}
 
 
-def _name(kind: Any, value: int) -> str:
-    name = kind(value).name
-    return (name or "none").lower()
+def _names(kind: Any) -> list[str]:
+    return [member.name.lower() for member in kind]
+
+
+def _labels(codes: NDArray[Any], names: list[str]) -> NDArray[Any]:
+    return np.array(names, dtype=object)[codes]
 
 
 def _versions() -> dict[str, Any]:

@@ -21,11 +21,13 @@ change.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_stale, next_tick_s, retry_delay_s
 from simlib.core.protocol import (
+    EVENTS,
+    ILLEGAL,
     Action,
     Event,
     Heartbeat,
@@ -38,8 +40,7 @@ from simlib.core.reconnect import Policy, delay_s
 from simlib.errors import ProtocolError
 
 NEVER_S = math.inf
-_TABLE: list[list[int]] = transition_table().tolist()
-_SETTING_UP = (State.CONNECTING, State.SECURING, State.UPGRADING, State.AUTHENTICATING)
+_TABLE = transition_table()
 
 
 class Rules(NamedTuple):
@@ -84,8 +85,6 @@ class Client:
     pauses : Pause
     failures : int
         Tries of the present fetch, or attempts since the connection was last open, that failed.
-    due_s : float
-        When the waiting retry falls due, also while a hidden tab holds it back.
     fetched_s : float
         When data last arrived.
     awaiting_pong : bool
@@ -102,7 +101,6 @@ class Client:
         "awaiting_pong",
         "backoffs",
         "deadline_s",
-        "due_s",
         "exchange",
         "failures",
         "fetched_s",
@@ -120,13 +118,29 @@ class Client:
         self.deadline_s = NEVER_S
         self.pauses: int = Pause.NONE
         self.failures = 0
-        self.due_s = NEVER_S
         self.fetched_s = -NEVER_S
         self.awaiting_pong = False
         self.ticks = 0
         self.backoffs = 0
         self.view = 0
         self.applied_from = 0
+
+
+ROW = {
+    "number": "i4",
+    "exchange": "i4",
+    "failures": "i4",
+    "ticks": "i4",
+    "backoffs": "i4",
+    "view": "i4",
+    "applied_from": "i4",
+    "state": "i1",
+    "pauses": "i1",
+    "awaiting_pong": "?",
+    "deadline_s": "f8",
+    "fetched_s": "f8",
+}
+"""A client's columns, for an engine that keeps its clients in an array."""
 
 
 def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -> tuple[int, float]:
@@ -159,10 +173,7 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     """
     state = client.state
     if event >= Event.FETCH:
-        raise ProtocolError(
-            f"client {client.number}: event {Event(event).name} is the client's own decision, "
-            f"in state {State(state).name} too"
-        )
+        refuse(client, event)
     _move(client, event)
     if event == Event.DEADLINE:
         client.deadline_s = NEVER_S
@@ -204,13 +215,19 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
 
 
 def _move(client: Client, event: int) -> None:
-    target = _TABLE[client.state][event]
-    if target < 0:
-        raise ProtocolError(
-            f"client {client.number}: event {Event(event).name} is illegal in state "
-            f"{State(client.state).name}"
-        )
+    target = _TABLE[client.state * EVENTS + event]
+    if target == ILLEGAL:
+        refuse(client, event)
     client.state = target
+
+
+def refuse(client: Client, event: int) -> NoReturn:
+    """Raise `ProtocolError`; compiled code raises it without the words."""
+    what = "the client's own decision, also" if event >= Event.FETCH else "illegal"
+    raise ProtocolError(
+        f"client {client.number}: event {Event(event).name} is {what} in state "
+        f"{State(client.state).name}"
+    )
 
 
 def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
@@ -239,8 +256,8 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
     if rules.transport != Transport.POLLING:
         return Action.NONE
 
-    if client.state == State.RETRYING and event == Event.SHOW and client.due_s <= now:
-        return _fetch(client)
+    if client.state == State.RETRYING and event == Event.SHOW and client.deadline_s == NEVER_S:
+        return _fetch(client)  # the retry fell due while the tab was hidden
     if client.state != State.IDLE:
         return Action.NONE  # a fetch is under way, and whatever comes up now joins it
     if event == Event.DRAG_START and rules.pause_while_dragging:
@@ -269,10 +286,9 @@ def _poll(client: Client, rules: Rules, event: int, now: float, value: int) -> i
     elif event == Event.FAILED:
         client.failures += 1
         if client.failures <= rules.retries:
-            client.due_s = now + retry_delay_s(
+            client.deadline_s = now + retry_delay_s(
                 client.failures, rules.retry_base_s, rules.retry_cap_s
             )
-            client.deadline_s = client.due_s
         else:
             _move(client, Event.EXHAUST)
             client.failures = 0

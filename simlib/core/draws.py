@@ -7,8 +7,8 @@ and two transports compared on one seed share their luck (common random numbers)
 The generator is Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
 SC '11), keyed by (seed, replication), with (client, stream, k, 0) as the counter; the first of
 its four output words is the draw. It equals ``numpy.random.Philox`` bit for bit, which a test
-checks. The arithmetic splits each 64-bit word into halves, so the one source serves Python
-integers and uint64 arrays alike.
+checks. The arithmetic splits each 64-bit word into halves and masks after each shift, so the one
+source serves Python integers, uint64 arrays and compiled int64, whose bits are the same.
 
 Draws are transformed by scalar functions only: vectorised ``log`` differs from the scalar one in
 the last bit, and two drivers must not disagree by a bit.
@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_WORD = 0xFFFFFFFFFFFFFFFF
 _HALF = 0xFFFFFFFF
-_MULTIPLIER_0 = 0xD2E7470EE14C6C93
-_MULTIPLIER_1 = 0xCA5A826395121157
-_WEYL_0 = 0x9E3779B97F4A7C15
-_WEYL_1 = 0xBB67AE8584CAA73B
+_MULTIPLIER_0 = (0xD2E7470E, 0xE14C6C93)
+_MULTIPLIER_1 = (0xCA5A8263, 0x95121157)
+_WEYL_0 = (0x9E3779B9, 0x7F4A7C15)
+_WEYL_1 = (0xBB67AE85, 0x84CAA73B)
 _ROUNDS = 10
+_FRACTION = 2**53 - 1
 _UNIT = 2.0**-53
 
 
@@ -54,15 +54,22 @@ class Stream(IntEnum):
     HEARTBEAT_SERVICE = 15
 
 
-def _multiply(a: Any, b: int) -> tuple[Any, Any]:
-    """High and low word of the 128-bit product, through 32-bit halves."""
-    a_high, a_low = a >> 32, a & _HALF
-    b_high, b_low = b >> 32, b & _HALF
+def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:
+    """High and low word of the 128-bit product, through 32-bit halves; `b` is (high, low)."""
+    a_high, a_low = (a >> 32) & _HALF, a & _HALF
+    b_high, b_low = b
     low = a_low * b_low
-    middle = a_high * b_low + (low >> 32)
+    middle = a_high * b_low + ((low >> 32) & _HALF)
     cross = a_low * b_high + (middle & _HALF)
-    high = a_high * b_high + (middle >> 32) + (cross >> 32)
+    high = a_high * b_high + ((middle >> 32) & _HALF) + ((cross >> 32) & _HALF)
     return high, ((cross & _HALF) << 32) | (low & _HALF)
+
+
+def _add(a: int, b: tuple[int, int]) -> int:
+    """The sum of two words, without its carry; `b` is (high, low)."""
+    low = (a & _HALF) + b[1]
+    high = ((a >> 32) & _HALF) + b[0] + (low >> 32)
+    return ((high & _HALF) << 32) | (low & _HALF)
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
@@ -96,8 +103,8 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[An
         high_0, low_0 = _multiply(c0, _MULTIPLIER_0)
         high_1, low_1 = _multiply(c2, _MULTIPLIER_1)
         c0, c1, c2, c3 = high_1 ^ c1 ^ k0, low_1, high_0 ^ c3 ^ k1, low_0
-        k0 = (k0 + _WEYL_0) & _WORD
-        k1 = (k1 + _WEYL_1) & _WORD
+        k0 = _add(k0, _WEYL_0)
+        k1 = _add(k1, _WEYL_1)
     return c0, c1, c2, c3
 
 
@@ -121,8 +128,8 @@ def uniform(seed: int, replication: int, client: int, stream: int, k: int) -> fl
     >>> uniform(1, 0, 5, Stream.START, 0) == uniform(1, 0, 5, Stream.START, 0)
     True
     """
-    word = philox((client, stream, k, 0), (seed, replication))[0]
-    return float(word >> 11) * _UNIT
+    word = philox((int(client), int(stream), int(k), 0), (seed, replication))[0]
+    return float((word >> 11) & _FRACTION) * _UNIT
 
 
 def uniforms(

@@ -34,9 +34,9 @@ class Driver(ABC):
         self.rules = rules
         self.record = record
         self.clients = [Client(number) for number in range(clients)]
+        for client, version in zip(self.clients, record.entered.tolist(), strict=True):
+            client.view = version
         self.opened_s = [NEVER_S] * clients
-        self._armed_s = [NEVER_S] * clients
-        self._times_opened = [0] * clients
 
     @abstractmethod
     def now_s(self) -> float:
@@ -53,20 +53,19 @@ class Driver(ABC):
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
         """Put one event through the rules."""
         now, number, before = self.now_s(), client.number, client.view
+        armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
         actions, deadline_s = step(client, self.rules, event, now, value)
         if client.view != before:
             books.resolve(self.record, number, before, client.applied_from, client.view, now)
         if self.record.keep_events:
             books.log_event(self.record, now, number, event, client.state, actions)
-        if deadline_s != self._armed_s[number]:
-            self._armed_s[number] = deadline_s
+        if deadline_s != armed_s:
             self.arm(client, deadline_s)
         if actions:
             self.carry_out(client, event, actions)
 
     def wake(self, client: Client) -> None:
         """The client's deadline has come."""
-        self._armed_s[client.number] = NEVER_S
         self.feed(client, Event.DEADLINE)
 
     def stop(self, client: Client) -> None:
@@ -91,10 +90,7 @@ class Driver(ABC):
 
     def book_connection(self, number: int) -> None:
         """A connection has opened."""
-        self.book(Count.CONNECTIONS, number)
-        if self._times_opened[number]:
-            self.book(Count.RECONNECTS, number)
-        self._times_opened[number] += 1
+        books.open_connection(self.record, number, self.now_s())
         self.opened_s[number] = self.now_s()
 
     def book_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
@@ -105,7 +101,7 @@ class Driver(ABC):
             books.close_connection(self.record, number, opened_s, closed_s, cause)
 
 
-def cause_of(event: Event) -> Cause:
+def cause_of(event: int) -> Cause:
     """Return why a connection ends when the client closes it after `event`.
 
     Examples
@@ -115,4 +111,6 @@ def cause_of(event: Event) -> Cause:
     """
     if event == Event.STOP:
         return Cause.SESSION_ENDED
-    return Cause.TIMED_OUT if event == Event.DEADLINE else Cause.CLOSED_BY_SERVER
+    if event == Event.DEADLINE:
+        return Cause.TIMED_OUT
+    return Cause.CLOSED_BY_SERVER

@@ -33,10 +33,7 @@ Times: `step` returns one deadline at most. It is the client's only timer; a new
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
-
-import numpy as np
-from numpy.typing import NDArray
+from enum import IntEnum
 
 
 class State(IntEnum):
@@ -86,8 +83,8 @@ class Event(IntEnum):
     GIVE_UP = 24
 
 
-class Action(IntFlag):
-    """What a driver must carry out after a step; several may be set."""
+class Action(IntEnum):
+    """Bits of what a driver must carry out after a step; several may be set."""
 
     NONE = 0
     FETCH = 1
@@ -100,8 +97,8 @@ class Action(IntFlag):
     CLOSE = 128
 
 
-class Pause(IntFlag):
-    """Why a client holds back; bits of the row's `pauses`."""
+class Pause(IntEnum):
+    """Bits of why a client holds back, in the row's `pauses`."""
 
     NONE = 0
     DRAGGING = 1
@@ -162,22 +159,40 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
 """State -> event -> next state; None = stays; a missing pair is illegal."""
 
 
-def transition_table() -> NDArray[np.int8]:
-    """Return `TRANSITIONS` as an array that interpreted and compiled code index alike.
+EVENTS = len(Event)
+ILLEGAL = 255
+
+
+def transition_table() -> bytes:
+    """Return `TRANSITIONS` as bytes that interpreted and compiled code index alike.
 
     Returns
     -------
-    ndarray of int8, shape (len(State), len(Event))
-        The next state, or -1 where the event is illegal.
+    bytes, length len(State) * EVENTS
+        At ``state * EVENTS + event`` the next state, or `ILLEGAL`.
 
     Examples
     --------
     >>> table = transition_table()
-    >>> State(table[State.OPEN, Event.CLOSED]).name, int(table[State.GONE, Event.PUSH])
-    ('WAITING', -1)
+    >>> State(table[State.OPEN * EVENTS + Event.CLOSED]).name
+    'WAITING'
+    >>> table[State.GONE * EVENTS + Event.PUSH] == ILLEGAL
+    True
     """
-    table = np.full((len(State), len(Event)), -1, dtype=np.int8)
+    table = bytearray([ILLEGAL]) * (len(State) * EVENTS)
     for state, moves in TRANSITIONS.items():
         for event, target in moves.items():
-            table[state, event] = state if target is None else target
-    return table
+            table[state * EVENTS + event] = state if target is None else target
+    return bytes(table)
+
+
+def action_names(actions: int) -> str:
+    """Return the names of the actions whose bits are set.
+
+    Examples
+    --------
+    >>> action_names(Action.CONNECT | Action.CLOSE), action_names(0)
+    ('connect|close', 'none')
+    """
+    names = [action.name.lower() for action in Action if actions & action]
+    return "|".join(names) or "none"

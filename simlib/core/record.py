@@ -14,17 +14,21 @@ single deliveries and events are kept only when asked for.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib.core.protocol import Event
 from simlib.errors import LedgerError
 
 _BUCKETS_PER_OCTAVE = 128
 _FIRST_OCTAVE = -20
 _OCTAVES = 44
+TICK_S = 2.0**-20
+"""Unit of the sums of latencies, seconds: about 1 microsecond."""
+_BLOCK = 1 << 20
 
 
 class Count(IntEnum):
@@ -43,15 +47,6 @@ class Count(IntEnum):
     SUPERSEDED = 10
     UP_BYTES = 11
     DOWN_BYTES = 12
-
-
-class Amount(IntEnum):
-    """Durations, kept per time bin: sums of seconds."""
-
-    LATENCY_S = 0
-    CONNECTED_S = 1
-    PRESENT_S = 2
-    BUSY_S = 3
 
 
 class Cause(IntEnum):
@@ -75,13 +70,32 @@ def bucket_of(latency_s: float) -> int:
     """
     if latency_s <= 0.0:
         return 0
-    mantissa, exponent = math.frexp(latency_s)
+    mantissa, exponent = split(latency_s)
     octave = exponent - 1 - _FIRST_OCTAVE
     if octave < 0:
         return 0
     if octave >= _OCTAVES:
         return 1 + _OCTAVES * _BUCKETS_PER_OCTAVE - 1
     return 1 + octave * _BUCKETS_PER_OCTAVE + int((mantissa * 2.0 - 1.0) * _BUCKETS_PER_OCTAVE)
+
+
+def split(x: float) -> tuple[float, int]:
+    """Return the mantissa in [0.5, 1) and the exponent of a normal number above 0.
+
+    Compiled code takes the bits apart.
+    """
+    return math.frexp(x)
+
+
+def ticks_of(latency_s: float) -> int:
+    """Return a latency in whole ticks.
+
+    Examples
+    --------
+    >>> ticks_of(0.5), ticks_of(1e-7)
+    (524288, 0)
+    """
+    return int(latency_s / TICK_S + 0.5)
 
 
 def bucket_edges_s() -> NDArray[np.float64]:
@@ -100,8 +114,17 @@ def bucket_edges_s() -> NDArray[np.float64]:
     return np.concatenate(([0.0], octaves * steps, [last]))
 
 
+CONNECTION = {"client": "i4", "opened_s": "f8", "closed_s": "f8", "cause": "i1"}
+DELIVERY = {"client": "i4", "version": "i4", "published_s": "f8", "applied_s": "f8"}
+EVENT = {"t_s": "f8", "client": "i4", "event": "i1", "state": "i1", "actions": "i2"}
+"""Columns of the three logs."""
+
+
 class Record:
     """The accumulators of one run.
+
+    Sums do not depend on the order of what is summed: whole numbers, latencies in ticks. Only busy
+    seconds do, and the server's jobs have one order.
 
     Parameters
     ----------
@@ -117,16 +140,28 @@ class Record:
 
     Attributes
     ----------
+    publish_s : list of float
+    entered : ndarray of int32, shape (clients,)
+        Changes published before each client came: its page starts from there.
+    first, until : int
+        Changes published before the ledger begins to count, and before it ends.
+    last : ndarray of int32, shape (clients,) or (1,)
+        Changes published by the end of each client's part of the ledger; one number if they are
+        all the same.
     bins : ndarray of int64, shape (bins, len(Count))
-    amounts : ndarray of float64, shape (bins, len(Amount))
-    clients : ndarray of int64, shape (clients, len(Count))
-    pending : ndarray of int64, shape (clients,)
+    busy_s : ndarray of float64, shape (bins,)
+        What the workers worked, seconds.
+    latency_ticks : ndarray of int64, shape (bins,)
+        Sum of the latencies of what was delivered, in units of `TICK_S`.
+    latency_max_s : ndarray of float64, shape (1,)
+    clients : ndarray of int32, shape (UP_BYTES, clients)
+        The counts before `Count.UP_BYTES`. A row that stays zero takes no memory.
+    traffic : ndarray of int64, shape (2, clients)
+        Bytes up and down.
+    pending : ndarray of int32, shape (clients,)
     histogram : ndarray of int64, shape (buckets,)
-    latency_max_s : float
-    connections : list of tuple
-        (client, opened_s, closed_s, Cause).
-    deliveries, events : list of tuple
-        (client, version, published_s, applied_s) and (t, client, event, state, actions).
+    connections, deliveries, events : list of tuple
+        Rows of `CONNECTION`, `DELIVERY` and `EVENT`.
     """
 
     def __init__(
@@ -145,34 +180,67 @@ class Record:
         clients = len(start_s)
         bins = max(1, math.ceil(horizon_s / bin_s - 1e-9))
         self.publish_s: list[float] = publish_s.tolist()
-        counted_from_s = np.maximum(start_s, warm_up_s)
-        self.first: list[int] = np.searchsorted(publish_s, counted_from_s, "left").tolist()
-        counted_to_s = np.minimum(end_s, horizon_s - cool_down_s)
-        self.last: list[int] = np.searchsorted(publish_s, counted_to_s, "left").tolist()
+        self.entered = _published(publish_s, start_s)
+        self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
+        self.until = int(np.searchsorted(publish_s, horizon_s - cool_down_s, "left"))
+        self.last = np.minimum(_published(publish_s, one_or_all(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
         self.bins = np.zeros((bins, len(Count)), dtype=np.int64)
-        self.amounts = np.zeros((bins, len(Amount)), dtype=np.float64)
-        self.clients = np.zeros((clients, len(Count)), dtype=np.int64)
-        self.pending = np.zeros(clients, dtype=np.int64)
+        self.busy_s = np.zeros(bins)
+        self.latency_ticks = np.zeros(bins, dtype=np.int64)
+        self.latency_max_s = np.zeros(1)
+        self.clients = np.zeros((Count.UP_BYTES, clients), dtype=np.int32)
+        self.traffic = np.zeros((2, clients), dtype=np.int64)
+        self.pending = np.zeros(clients, dtype=np.int32)
         self.histogram = np.zeros(1 + _OCTAVES * _BUCKETS_PER_OCTAVE, dtype=np.int64)
-        self.latency_max_s = 0.0
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
-        self.connections: list[tuple[int, float, float, int]] = []
-        self.deliveries: list[tuple[int, int, float, float]] = []
-        self.events: list[tuple[float, int, int, int, int]] = []
+        self.connections: Any = []
+        self.deliveries: Any = []
+        self.events: Any = []
 
     def end_at(self, t: float) -> None:
         """Let the books end at `t` instead of the horizon, seconds: an interrupted run."""
         if t < self.horizon_s:
             published = np.searchsorted(self.publish_s, t, "right")
-            self.last = np.minimum(self.last, published).tolist()
+            self.last = np.minimum(self.last, np.int32(published))
 
     @property
-    def eligible(self) -> NDArray[np.int64]:
+    def eligible(self) -> NDArray[np.int32]:
         """Changes published while each client was present, shape (clients,)."""
-        return np.maximum(np.subtract(self.last, self.first), 0)
+        return np.maximum(self.last - np.maximum(self.entered, np.int32(self.first)), 0)
+
+
+def _published(publish_s: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.int32]:
+    return np.searchsorted(publish_s, t, "left").astype(np.int32)
+
+
+def one_or_all(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the first value alone where an array repeats one value by having no strides.
+
+    Examples
+    --------
+    >>> one_or_all(np.broadcast_to(3.0, 1000)).tolist(), len(one_or_all(np.zeros(1000)))
+    ([3.0], 1000)
+    """
+    return values[:1].copy() if values.strides == (0,) else values
+
+
+def of(values: Sequence[Any] | NDArray[Any], client: int) -> Any:
+    """Return a client's value of an array that `one_or_all` returned.
+
+    Examples
+    --------
+    >>> of([7], 5), of([7, 8], 1)
+    (7, 8)
+    """
+    return values[client] if len(values) > 1 else values[0]
+
+
+def keep_row(log: Any, row: tuple[Any, ...]) -> None:
+    """Add a row to a log; compiled code has its own way to the same end."""
+    log.append(row)
 
 
 def bin_of(record: Record, t: float) -> int:
@@ -180,20 +248,25 @@ def bin_of(record: Record, t: float) -> int:
     return min(int(t / record.bin_s), len(record.bins) - 1)
 
 
-def count(record: Record, what: Count, client: int, t: float, n: int = 1) -> None:
-    """Add `n` to a count of a client and of the time bin of `t`."""
+def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
+    """Add `n` to a count (not of bytes) of a client and of the time bin of `t`."""
     record.bins[bin_of(record, t), what] += n
-    record.clients[client, what] += n
+    record.clients[what, client] += n
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
     """Book the bytes of one message."""
-    count(record, Count.UP_BYTES, client, t, up)
-    count(record, Count.DOWN_BYTES, client, t, down)
+    index = bin_of(record, t)
+    if up:
+        record.bins[index, Count.UP_BYTES] += up
+        record.traffic[0, client] += up
+    if down:
+        record.bins[index, Count.DOWN_BYTES] += down
+        record.traffic[1, client] += down
 
 
-def spread(record: Record, what: Amount, start_s: float, end_s: float, sign: float = 1.0) -> None:
-    """Share the seconds from `start_s` to `end_s` out over the time bins, up to the horizon.
+def spread(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
+    """Share a worker's seconds from `start_s` to `end_s` out over the bins, up to the horizon.
 
     With `sign` -1, take them back.
     """
@@ -203,7 +276,7 @@ def spread(record: Record, what: Amount, start_s: float, end_s: float, sign: flo
     while start_s < end_s:
         stop_s = end_s if index == last else min((index + 1) * record.bin_s, end_s)
         if stop_s > start_s:
-            record.amounts[index, what] += sign * (stop_s - start_s)
+            record.busy_s[index] += sign * (stop_s - start_s)
             start_s = stop_s
         index += 1
 
@@ -216,31 +289,31 @@ def resolve(
     Changes outside the client's eligible range (published before its session or the warm-up, or
     at the very end of its session) are seen but not counted.
     """
-    first, last = record.first[client], record.last[client]
-    lost = min(applied_from, last) - max(before, first)
+    last = of(record.last, client)
+    lost = min(applied_from, last) - max(before, record.first)
     if lost > 0:
         count(record, Count.LOST, client, now, lost)
-    delivered = range(max(applied_from, first), min(view, last))
-    if not delivered:
+    start, stop = max(applied_from, record.first), min(view, last)
+    if start >= stop:
         return
-    count(record, Count.DELIVERED, client, now, len(delivered))
-    if len(delivered) > 1:
-        count(record, Count.SUPERSEDED, client, now, len(delivered) - 1)
-    total_s = 0.0
-    for index in delivered:
+    count(record, Count.DELIVERED, client, now, stop - start)
+    if stop - start > 1:
+        count(record, Count.SUPERSEDED, client, now, stop - start - 1)
+    ticks = 0
+    for index in range(start, stop):
         latency_s = now - record.publish_s[index]
-        total_s += latency_s
+        ticks += ticks_of(latency_s)
         record.histogram[bucket_of(latency_s)] += 1
-        if latency_s > record.latency_max_s:
-            record.latency_max_s = latency_s
+        if latency_s > record.latency_max_s[0]:
+            record.latency_max_s[0] = latency_s
         if record.keep_deliveries:
-            record.deliveries.append((client, index + 1, record.publish_s[index], now))
-    record.amounts[bin_of(record, now), Amount.LATENCY_S] += total_s
+            keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
+    record.latency_ticks[bin_of(record, now)] += ticks
 
 
 def settle(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:
     """Book what a client has not resolved when it is last seen: pending, or lost for good."""
-    outstanding = record.last[client] - max(view, record.first[client])
+    outstanding = of(record.last, client) - max(view, record.first)
     if outstanding > 0:
         if recoverable:
             record.pending[client] += outstanding
@@ -248,31 +321,73 @@ def settle(record: Record, client: int, view: int, recoverable: bool, now: float
             count(record, Count.LOST, client, now, outstanding)
 
 
-def log_event(
-    record: Record, t: float, client: int, event: Event, state: int, actions: int
-) -> None:
+def log_event(record: Record, t: float, client: int, event: int, state: int, actions: int) -> None:
     """Keep one step of one client, if events were asked for."""
     if record.keep_events:
-        record.events.append((t, client, int(event), int(state), int(actions)))
+        keep_row(record.events, (t, client, event, state, actions))
+
+
+def open_connection(record: Record, client: int, now: float) -> None:
+    """Book a connection that opens."""
+    again = record.clients[Count.CONNECTIONS, client] > 0
+    count(record, Count.CONNECTIONS, client, now)
+    if again:
+        count(record, Count.RECONNECTS, client, now)
 
 
 def close_connection(
-    record: Record, client: int, opened_s: float, closed_s: float, cause: Cause
+    record: Record, client: int, opened_s: float, closed_s: float, cause: int
 ) -> None:
-    """Book a connection that ends, and the time it was open."""
-    record.connections.append((client, opened_s, closed_s, int(cause)))
-    spread(record, Amount.CONNECTED_S, opened_s, closed_s)
+    """Book a connection that ends."""
+    keep_row(record.connections, (client, opened_s, closed_s, int(cause)))
+
+
+def occupancy_s(
+    start_s: NDArray[np.float64], end_s: NDArray[np.float64], bin_s: float, bins: int
+) -> NDArray[np.float64]:
+    """Return how many seconds of each time bin a set of intervals covers.
+
+    Parameters
+    ----------
+    start_s, end_s : ndarray of float64, shape (n,)
+        Seconds, >= 0; an interval that ends before it starts covers nothing.
+    bin_s : float
+        Width of the bins, seconds; what lies beyond the last belongs to the last.
+    bins : int
+
+    Returns
+    -------
+    ndarray of float64, shape (bins,)
+
+    Examples
+    --------
+    >>> occupancy_s(np.array([0.5, 1.0]), np.array([2.5, 1.25]), 1.0, 3).tolist()
+    [0.5, 1.25, 0.5]
+    """
+    covered_s = np.zeros(bins)
+    for block in range(0, len(start_s), _BLOCK):
+        start, end = start_s[block : block + _BLOCK], end_s[block : block + _BLOCK]
+        end = np.maximum(start, end)
+        first = np.minimum((start / bin_s).astype(np.int64), bins - 1)
+        last = np.minimum((end / bin_s).astype(np.int64), bins - 1)
+        # Whole bins from `first` up to `last`, less what lies before the start, and what is left.
+        whole = np.cumsum(np.bincount(first, minlength=bins) - np.bincount(last, minlength=bins))
+        covered_s += whole * bin_s
+        covered_s -= np.bincount(first, weights=start - first * bin_s, minlength=bins)
+        covered_s += np.bincount(last, weights=end - last * bin_s, minlength=bins)
+    return np.maximum(covered_s, 0.0)
 
 
 def check(record: Record) -> None:
     """Raise `LedgerError` unless every eligible change of every client has one outcome."""
-    delivered = record.clients[:, Count.DELIVERED]
-    lost = record.clients[:, Count.LOST]
-    off = delivered + lost + record.pending - record.eligible
+    delivered = record.clients[Count.DELIVERED]
+    lost = record.clients[Count.LOST]
+    eligible = record.eligible
+    off = delivered + lost + record.pending - eligible
     if off.any():
         client = int(np.flatnonzero(off)[0])
         raise LedgerError(
-            f"client {client}: eligible {record.eligible[client]} but delivered "
+            f"client {client}: eligible {eligible[client]} but delivered "
             f"{delivered[client]} + lost {lost[client]} + pending {record.pending[client]} "
             f"({np.count_nonzero(off)} clients are off)"
         )

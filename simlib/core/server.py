@@ -12,7 +12,7 @@ the SYN without a word, and the client's kernel sends it again after 1, 3, 7 s (
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import MutableSequence
 from typing import NamedTuple
 
 from simlib.core.draws import Stream, exponential, uniform
@@ -21,6 +21,9 @@ from simlib.core.reconnect import doubled_s
 SYN_RETRY_S = 1.0
 SYN_RETRIES = 6
 """Linux: ``tcp_syn_retries``; the attempt fails after 127 s."""
+
+
+_RING = 16
 
 
 class ServerRules(NamedTuple):
@@ -45,25 +48,49 @@ class ServerRules(NamedTuple):
     shed_wait_s: float
 
 
-class Server:
-    """One server's state.
+class Desk:
+    """The numbers of one server's state.
 
     Attributes
     ----------
-    free_s : list of float, length workers
-        When each worker is free.
     fan_out_free_s : float
         When the broadcast before has left.
-    accepts_s : deque of float
-        Start times of accepted jobs, oldest first: those in the future wait in the backlog.
+    oldest, waiting : int
+        The connections waiting to be accepted: where the oldest stands, and how many they are.
     """
 
-    __slots__ = ("accepts_s", "fan_out_free_s", "free_s")
+    __slots__ = ("fan_out_free_s", "oldest", "waiting")
 
-    def __init__(self, workers: int) -> None:
-        self.free_s = [0.0] * workers
+    def __init__(self) -> None:
         self.fan_out_free_s = 0.0
-        self.accepts_s: deque[float] = deque()
+        self.oldest = 0
+        self.waiting = 0
+
+
+DESK = {"fan_out_free_s": "f8", "oldest": "i8", "waiting": "i8"}
+"""The desk's columns, for an engine that keeps it in an array."""
+
+
+class Server(NamedTuple):
+    """One server's state; lists or arrays, a `Desk` or a row of `DESK`.
+
+    Attributes
+    ----------
+    free_s : sequence of float, length workers
+        When each worker is free.
+    accepts_s : sequence of float
+        A ring of the start times of accepted jobs: those in the future wait in the backlog.
+    desk : Desk
+    """
+
+    free_s: MutableSequence[float]
+    accepts_s: MutableSequence[float]
+    desk: Desk
+
+
+def new_server(workers: int) -> Server:
+    """Return an idle server."""
+    return Server([0.0] * workers, [0.0] * _RING, Desk())
 
 
 def admit(server: Server, now: float, service_s: float) -> float:
@@ -82,7 +109,7 @@ def admit(server: Server, now: float, service_s: float) -> float:
 
     Examples
     --------
-    >>> server = Server(workers=1)
+    >>> server = new_server(workers=1)
     >>> admit(server, 0.0, 2.0), admit(server, 0.5, 2.0)
     (0.0, 2.0)
     """
@@ -101,15 +128,51 @@ def admit_fan_out(server: Server, now: float, service_s: float) -> float:
 
     The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock.
     """
-    earliest = max(now, server.fan_out_free_s)
+    earliest = max(now, server.desk.fan_out_free_s)
     start = admit(server, earliest, service_s)
-    server.fan_out_free_s = start + service_s
+    server.desk.fan_out_free_s = start + service_s
     return start
+
+
+def sent_s(
+    rules: ServerRules, start_s: float, position: int, listeners: int, service_s: float
+) -> float:
+    """Return when a broadcast that starts at `start_s` is sent to the listener at `position`.
+
+    Parameters
+    ----------
+    rules : ServerRules
+    start_s : float
+        As `admit_fan_out` returned it, seconds.
+    position : int
+        From 1 to `listeners`.
+    listeners : int
+    service_s : float
+        What the whole broadcast takes, seconds; its parts stretch alike.
+
+    Examples
+    --------
+    >>> rules = ServerRules(1, False, 0, 0, 0, 0, 0.5, 0.25, 0, 10, 4096, 75.0, 1.0)
+    >>> [sent_s(rules, 10.0, position, 2, 2.0) for position in (1, 2)]
+    [11.5, 12.0]
+    """
+    mean_s = broadcast_s(rules, listeners)
+    stretch = service_s / mean_s if mean_s > 0.0 else 1.0
+    return start_s + (rules.fan_out_s + position * rules.send_s) * stretch
+
+
+def broadcast_s(rules: ServerRules, listeners: int) -> float:
+    """Return the mean service time of a broadcast, seconds."""
+    return rules.fan_out_s + listeners * rules.send_s
 
 
 def wait_s(server: Server, now: float) -> float:
     """Return how long a job that arrives `now` would wait for a worker."""
-    return max(0.0, min(server.free_s) - now)
+    free_s = server.free_s
+    earliest = free_s[0]
+    for other in range(1, len(free_s)):
+        earliest = min(earliest, free_s[other])
+    return max(0.0, earliest - now)
 
 
 def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> float:
@@ -120,14 +183,25 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
     float
         When the accepting job starts, or -1 if the backlog was full and the SYN was dropped.
     """
-    waiting = server.accepts_s
-    while waiting and waiting[0] <= now:
-        waiting.popleft()
-    if len(waiting) >= rules.backlog:
+    desk, ring = server.desk, server.accepts_s
+    while desk.waiting > 0 and ring[desk.oldest] <= now:
+        desk.oldest = (desk.oldest + 1) % len(ring)
+        desk.waiting -= 1
+    if desk.waiting >= rules.backlog:
         return -1.0
+    if desk.waiting == len(ring):
+        widen(server)
     start = admit(server, now, service_s)
-    waiting.append(start)
+    ring[(desk.oldest + desk.waiting) % len(ring)] = start
+    desk.waiting += 1
     return start
+
+
+def widen(server: Server) -> None:
+    """Double the ring of waiting connections; compiled code asks its engine for it beforehand."""
+    ring, oldest = server.accepts_s, server.desk.oldest
+    ring[:] = [*ring[oldest:], *ring[:oldest], *([0.0] * len(ring))]
+    server.desk.oldest = 0
 
 
 def syn_retry_s(k: int) -> float:

@@ -15,7 +15,7 @@ which would let bookkeeping decide ties.
 from __future__ import annotations
 
 import gc
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Generator
 from heapq import heappush
 from typing import Any
@@ -30,13 +30,15 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.protocol import Action, Event, Heartbeat, Transport
-from simlib.core.record import Amount, Cause, Count, Record
+from simlib.core.record import Cause, Count, Record
 from simlib.core.server import (
     SYN_RETRIES,
-    Server,
     accept,
     admit,
     admit_fan_out,
+    broadcast_s,
+    new_server,
+    sent_s,
     service_time_s,
     syn_retry_s,
     wait_s,
@@ -95,12 +97,11 @@ class Simulation(Driver):
         self.is_interrupted = False
         self.workload = workload
         self.server_rules = workload.server
-        self.server = Server(workload.server.workers)
+        self.server = new_server(workload.server.workers)
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.sizes: list[list[int]] = workload.sizes.tolist()
         self.half_rtt_s: list[float] = (workload.rtt_s / 2.0).tolist()
         self.end_s: list[float] = workload.end_s.tolist()
-        self.timers = [0] * clients
         # The client's side: until when the server keeps an idle connection, and what is up.
         self.kept_until_s = [-NEVER_S] * clients
         self.has_upgraded = [False] * clients
@@ -138,7 +139,7 @@ class Simulation(Driver):
     def finish(self) -> None:
         """Close the books, without what comes later: idle ends before now, work after now."""
         for free_s in self.server.free_s:
-            books.spread(self.record, Amount.BUSY_S, self.clock.now, free_s, -1.0)
+            books.spread(self.record, self.clock.now, free_s, -1.0)
         for number, kept_until_s in enumerate(self.kept_until_s):
             if 0.0 <= kept_until_s < self.clock.now:
                 self.book_disconnect(number, kept_until_s, Cause.IDLE)
@@ -149,15 +150,14 @@ class Simulation(Driver):
         return self.clock.now
 
     def arm(self, client: Client, deadline_s: float) -> None:
-        """Set the client's alarm clock; the one before is ignored when it rings."""
-        self.timers[client.number] += 1
+        """Set the client's alarm clock."""
         if deadline_s < NEVER_S:
-            self.clock.start(self.deadline(client, deadline_s, self.timers[client.number]))
+            self.clock.start(self.deadline(client, deadline_s))
 
-    def deadline(self, client: Client, t: float, timer: int) -> Journey:
-        """The client's alarm clock."""
+    def deadline(self, client: Client, t: float) -> Journey:
+        """The client's alarm clock: it means nothing any more if the deadline has moved."""
         yield self.clock.at(t)
-        if timer == self.timers[client.number]:
+        if client.deadline_s == t:
             self.wake(client)
 
     # -- one client ------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Simulation(Driver):
         """A user opens the board, works with it, and leaves."""
         number = client.number
         yield self.clock.at(start_s)
-        self.feed(client, Event.START, bisect_left(self.publish_s, start_s))
+        self.feed(client, Event.START, int(self.record.entered[number]))
         for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
                 self.clock.start(self.habit(client, habit, *kind))
@@ -237,19 +237,19 @@ class Simulation(Driver):
 
         yield clock.at(clock.now + half)
         if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
+            self.kept_until_s[number] = clock.now + self.server_rules.keep_alive_s
             yield clock.at(clock.now + half)
             if client.exchange == exchange:
-                self.kept_until_s[number] = clock.now - half + self.server_rules.keep_alive_s
                 self.send(number, Message(Message.POLL_REFUSED - first))
                 self.book(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
             return
         done_s = self.serve(self.server_rules.poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
+        self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
         yield clock.at(done_s + half)
         if client.exchange != exchange:
             return
-        self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
         if self.workload.etag and version == known:
             self.send(number, Message(Message.NOT_MODIFIED - first))
             self.book(Count.UNCHANGED, number)
@@ -270,18 +270,17 @@ class Simulation(Driver):
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
         rules = self.server_rules
         for k in range(SYN_RETRIES + 1):
-            sent_s = clock.now
-            yield clock.at(sent_s + half)
+            yield clock.at(clock.now + half)
             service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
             start_s = accept(self.server, rules, clock.now, service_s)
             if start_s >= 0.0:
-                books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
+                books.spread(self.record, start_s, start_s + service_s)
                 yield clock.at(clock.now + half)
                 if client.exchange != exchange:
                     return False
                 self.send(number, Message.TCP_OPEN)
                 return True
-            yield clock.at(max(clock.now, sent_s + syn_retry_s(k)))
+            yield clock.at(clock.now + max(0.0, syn_retry_s(k) - half))
             if client.exchange != exchange:
                 return False
         return False
@@ -361,31 +360,33 @@ class Simulation(Driver):
 
     def publisher(self) -> Journey:
         """The state changes at the publish times; whoever listens at that moment is told."""
-        rules = self.server_rules
         for version, t in enumerate(self.publish_s, start=1):
             yield self.clock.at(t)
             self.published = version
             if self.listeners:
-                self.broadcast(version, rules.fan_out_s, rules.send_s)
+                self.broadcast(version)
 
-    def broadcast(self, version: int, fan_out_s: float, send_s: float) -> None:
+    def broadcast(self, version: int) -> None:
         """One worker sends to one listener after the other; each message then travels."""
-        mean_s = fan_out_s + len(self.listeners) * send_s
-        rules = self.server_rules
-        seed, replication = self.rules.seed, self.rules.replication
+        rules, listeners = self.server_rules, len(self.listeners)
         service_s = service_time_s(
-            rules, mean_s, seed, replication, 0, Stream.FAN_OUT_SERVICE, version
+            rules,
+            broadcast_s(rules, listeners),
+            self.rules.seed,
+            self.rules.replication,
+            0,
+            Stream.FAN_OUT_SERVICE,
+            version,
         )
-        stretch = service_s / mean_s if mean_s > 0.0 else 1.0
         start_s = admit_fan_out(self.server, self.clock.now, service_s)
-        books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
+        books.spread(self.record, start_s, start_s + service_s)
         for position, (number, exchange) in enumerate(self.listeners.items(), start=1):
-            sent_s = start_s + (fan_out_s + position * send_s) * stretch
-            self.clock.start(self.push(self.clients[number], exchange, version, sent_s))
+            t = sent_s(rules, start_s, position, listeners, service_s)
+            self.clock.start(self.push(self.clients[number], exchange, version, t))
 
-    def push(self, client: Client, exchange: int, version: int, sent_s: float) -> Journey:
+    def push(self, client: Client, exchange: int, version: int, t: float) -> Journey:
         """One message of a broadcast."""
-        yield self.clock.at(sent_s + self.half_rtt_s[client.number])
+        yield self.clock.at(t + self.half_rtt_s[client.number])
         if client.exchange == exchange:
             self.send(client.number, Message.PUSH)
             self.book(Count.MESSAGES, client.number)
@@ -395,20 +396,21 @@ class Simulation(Driver):
         """The server pings, one interval after the last pong, for as long as the client listens."""
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
         heartbeat_s = self.server_rules.heartbeat_s
+        free_s = clock.now
         while True:
-            yield clock.at(clock.now + self.rules.heartbeat_interval_s)
+            yield clock.at(free_s + self.rules.heartbeat_interval_s)
             if self.listeners.get(number) != exchange:
                 return
             self.beats[number] += 2
             beat = self.beats[number]
-            sent_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            yield clock.at(sent_s + half)
+            done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
+            yield clock.at(done_s + half)
             if client.exchange != exchange:
                 return
             self.send(number, Message.PING_DOWN)
             self.feed(client, Event.PING)
             yield clock.at(clock.now + half)
-            yield clock.at(self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1))
+            free_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
 
     def ping_server(self, client: Client, exchange: int) -> Journey:
         """The client pings, the server answers."""
@@ -475,7 +477,7 @@ class Simulation(Driver):
         """Queue a job that has just arrived; return when it is done."""
         service_s = self.draw_s(mean_s, client, stream, k)
         start_s = admit(self.server, self.clock.now, service_s)
-        books.spread(self.record, Amount.BUSY_S, start_s, start_s + service_s)
+        books.spread(self.record, start_s, start_s + service_s)
         return start_s + service_s
 
     def book_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:

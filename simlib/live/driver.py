@@ -144,8 +144,7 @@ class Fleet(Driver):
     async def session(self, client: Client, start_s: float, end_s: float) -> None:
         """A user opens the board, works with it, and leaves."""
         await self.until(start_s)
-        published = int((self.workload.publish_s < start_s).sum())
-        self.feed(client, Event.START, published)
+        self.feed(client, Event.START, int(self.record.entered[client.number]))
         for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
                 self.spawn(self.habit(client, habit, kind, start_s, end_s))

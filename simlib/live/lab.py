@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from simlib.core.record import Amount, Record
+from simlib.core.record import Record
 from simlib.errors import ScenarioError
 from simlib.live.loopback import on_loopback
 from simlib.live.pipe import Child
@@ -102,8 +102,8 @@ def measure(
         served = server.receive(_START_S)
         cpu = usage.cores(served["cpu_s"], served["spun_s"], done["cpu_s"])
     record: Record = done["record"]
-    busy_s = np.array(served["busy_s"][: len(record.amounts)]) * time_scale
-    record.amounts[: len(busy_s), Amount.BUSY_S] = busy_s
+    busy_s = np.array(served["busy_s"][: len(record.busy_s)]) * time_scale
+    record.busy_s[: len(busy_s)] = busy_s
     end_of_run_s = done["end_of_run_s"]
     late_s = np.array(served["late_s"] or [0.0])
     return make_run(

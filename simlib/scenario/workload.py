@@ -40,7 +40,8 @@ class Workload(NamedTuple):
     publish_s : ndarray of float64, shape (changes,)
         Intended publish times, ascending, seconds; change number v is ``publish_s[v - 1]``.
     start_s, end_s : ndarray of float64, shape (clients,)
-        Sessions, seconds; a session still on at the horizon ends there.
+        Sessions, seconds, numbered in the order in which they start; a session still on at the
+        horizon ends there.
     rtt_s : ndarray of float64, shape (clients,)
         Round-trip times without queueing, seconds.
     sizes : ndarray of int64, shape (len(Message), 2)
@@ -203,11 +204,12 @@ def _sessions(
     start_s = uniforms(seed, replication, initial, Stream.START, 0) * scenario.ramp_s
     sessions = scenario.sessions
     if sessions is None:
-        return start_s, np.full(len(start_s), scenario.horizon_s)
+        start_s.sort()
+        return start_s, np.broadcast_to(scenario.horizon_s, len(start_s))
     arrivals = _poisson_s(
         sessions.arrivals_per_s, scenario.horizon_s, seed, replication, Stream.SESSION_GAP
     )
-    start_s = np.concatenate((start_s, arrivals))
+    start_s = np.sort(np.concatenate((start_s, arrivals)))
     length_s = np.full(len(start_s), sessions.length_s)
     if sessions.length == "exponential":
         clients = np.arange(len(start_s), dtype=np.uint64)
@@ -219,7 +221,7 @@ def _sessions(
 def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDArray[np.float64]:
     network = scenario.network
     if network.rtt_spread == 0.0:
-        return np.full(clients, network.rtt_s)
+        return np.broadcast_to(network.rtt_s, clients)
     numbers = np.arange(clients, dtype=np.uint64)
     u = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0).tolist()
     v = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 1).tolist()

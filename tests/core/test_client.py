@@ -322,7 +322,7 @@ class Life(RuleBasedStateMachine):
             Action.SEND_PONG: [State.OPEN, State.AUTHENTICATING],
             Action.CLOSE: [State.WAITING, State.STRANDED, State.GONE],
         }
-        for action in Action(self.actions):
+        for action in [one for one in Action if self.actions & one]:
             assert state in entered[action]
         self.actions = Action.NONE
 

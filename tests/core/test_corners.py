@@ -16,17 +16,25 @@ from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_stale, next_tick_s
 from simlib.core.protocol import Action, Event, Pause, State, Transport
 from simlib.core.record import (
-    Amount,
+    TICK_S,
     Cause,
     Count,
     Record,
     bin_of,
     close_connection,
     log_event,
+    occupancy_s,
     resolve,
     spread,
 )
-from simlib.core.server import SYN_RETRIES, Server, ServerRules, admit, service_time_s, syn_retry_s
+from simlib.core.server import (
+    SYN_RETRIES,
+    ServerRules,
+    admit,
+    new_server,
+    service_time_s,
+    syn_retry_s,
+)
 from simlib.scenario import Scenario, compile_workload
 
 BASE = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
@@ -195,7 +203,7 @@ HALVES = st.integers(0, 8).map(lambda n: n / 2)  # many ties
 def test_workers_that_take_known_jobs_equal_a_queue_told_event_by_event(jobs, workers):
     arrivals = itertools.accumulate(gap for gap, _ in jobs)
     timed = [(t, service_s) for t, (_, service_s) in zip(arrivals, jobs, strict=True)]
-    server = Server(workers)
+    server = new_server(workers)
     assert [admit(server, *job) for job in timed] == fifo_starts(timed, workers)
 
 
@@ -224,11 +232,11 @@ def record(horizon_s=10.0, bin_s=0.7, **changes):
 @given(start_s=st.floats(0, 12), length_s=st.floats(0, 12), bin_s=st.floats(0.05, 4))
 def test_each_bin_gets_its_overlap_with_the_span(start_s, length_s, bin_s):
     books, end_s = record(bin_s=bin_s), start_s + length_s
-    spread(books, Amount.BUSY_S, start_s, end_s)
+    spread(books, start_s, end_s)
     lows = np.arange(len(books.bins)) * bin_s
     highs = np.append(lows[1:], 10.0)
     overlap = np.minimum(min(end_s, 10.0), highs) - np.maximum(start_s, lows)
-    assert books.amounts[:, Amount.BUSY_S] == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
+    assert books.busy_s == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
 
 
 @pytest.mark.parametrize(("horizon_s", "bin_s", "bins"), [(2.1, 0.7, 3), (0.3, 0.1, 3), (1, 3, 1)])
@@ -247,7 +255,7 @@ def test_latencies_are_summed_and_the_longest_is_kept():
     books = record()
     resolve(books, 0, 0, 0, 3, 4.0)
     assert books.latency_max_s == 3.0
-    assert books.amounts[bin_of(books, 4.0), Amount.LATENCY_S] == 6.0
+    assert books.latency_ticks[bin_of(books, 4.0)] * TICK_S == 6.0
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -257,12 +265,25 @@ def test_events_are_kept_only_when_asked_for(keep):
     assert books.events == ([(1.5, 0, 15, 8, 0)] if keep else [])
 
 
-def test_a_closed_connection_is_listed_and_its_time_is_shared_out():
+def test_a_closed_connection_is_listed():
     books = record()
     close_connection(books, 0, 0.5, 2.0, Cause.TIMED_OUT)
     assert books.connections == [(0, 0.5, 2.0, 4)]
-    assert books.amounts[:, Amount.CONNECTED_S].sum() == pytest.approx(1.5)
     assert not books.bins[:, Count.CONNECTIONS].any()
+
+
+SPANS = st.lists(st.tuples(st.floats(0, 12), st.floats(-2, 12)), max_size=20)
+
+
+@given(spans=SPANS, bin_s=st.floats(0.05, 4), bins=st.integers(1, 30))
+def test_intervals_occupy_each_bin_by_their_overlap(spans, bin_s, bins):
+    start_s = np.array([start for start, _ in spans])
+    end_s = np.array([start + length for start, length in spans])
+    lows = np.arange(bins) * bin_s
+    highs = np.append(lows[1:], np.inf)
+    overlaps = np.minimum.outer(end_s, highs) - np.maximum.outer(start_s, lows)
+    expected = np.maximum(overlaps, 0.0).sum(axis=0)
+    assert occupancy_s(start_s, end_s, bin_s, bins) == pytest.approx(expected, abs=1e-9)
 
 
 def test_pauses_of_both_kinds_are_kept_apart():

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from simlib.core import protocol
 from simlib.core.client import Client, step
-from simlib.core.protocol import TRANSITIONS, Event, State, transition_table
+from simlib.core.protocol import EVENTS, TRANSITIONS, Event, State, transition_table
 from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload
 
@@ -45,8 +46,8 @@ RULES = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
 @pytest.mark.parametrize(("state", "event"), CELLS)
 def test_each_cell_is_as_listed(state, event):
     expected = LISTING[state.name].get(event.name)
-    got = transition_table()[state, event]
-    assert got == (-1 if expected is None else State[expected])
+    got = transition_table()[state * EVENTS + event]
+    assert got == (protocol.ILLEGAL if expected is None else State[expected])
 
 
 @pytest.mark.parametrize(("state", "event"), ILLEGAL)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from simlib import theory
 from simlib.core.draws import Stream, exponential, uniforms
 from simlib.core.server import (
-    Server,
     ServerRules,
     accept,
     admit,
     admit_fan_out,
+    new_server,
     syn_retry_s,
     wait_s,
 )
@@ -24,7 +24,7 @@ TIMES = st.floats(0.0, 5.0)
 
 @given(jobs=st.lists(st.tuples(TIMES, TIMES), max_size=30), workers=st.integers(1, 4))
 def test_jobs_start_in_order_as_a_brute_force_queue_has_them(jobs, workers):
-    server, busy_until, now = Server(workers), [0.0] * workers, 0.0
+    server, busy_until, now = new_server(workers), [0.0] * workers, 0.0
     for gap_s, service_s in jobs:
         now += gap_s
         expected = max(now, min(busy_until))
@@ -39,7 +39,7 @@ def mean_wait_s(rate_per_s, service_of, workers, replication, jobs=20_000):
     ks = np.arange(jobs, dtype=np.uint64)
     gaps = uniforms(5, replication, 0, Stream.PUBLISH, ks).tolist()
     services = uniforms(5, replication, 0, Stream.POLL_SERVICE, ks).tolist()
-    server, now, waits = Server(workers), 0.0, []
+    server, now, waits = new_server(workers), 0.0, []
     for gap, u in zip(gaps, services, strict=True):
         now += exponential(gap, 1.0 / rate_per_s)
         waits.append(admit(server, now, service_of(u)) - now)
@@ -66,16 +66,27 @@ def test_mean_waits_are_within_four_standard_errors_of_theory(rate_per_s, worker
 
 
 def test_broadcasts_do_not_overtake_each_other_even_on_many_workers():
-    server = Server(workers=3)
+    server = new_server(workers=3)
     starts = [admit_fan_out(server, t, 2.0) for t in (0.0, 0.1, 0.2)]
     assert starts == [0.0, 2.0, 4.0]
 
 
 def test_a_full_backlog_drops_and_an_emptied_one_accepts():
     rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 10, 2, 75.0, np.inf)
-    server = Server(1)
+    server = new_server(1)
     assert [accept(server, rules, 0.0, 1.0) for _ in range(4)] == [0.0, 1.0, 2.0, -1.0]
     assert accept(server, rules, 1.0, 1.0) == 3.0
+
+
+def test_a_backlog_may_hold_more_than_its_ring_began_with():
+    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 10, 1000, 75.0, np.inf)
+    server = new_server(1)
+    assert [accept(server, rules, 2.5, 1.0) for _ in range(3)] == [2.5, 3.5, 4.5]
+    starts = [accept(server, rules, 4.0, 1.0) for _ in range(100)]
+    assert starts == [5.5 + k for k in range(100)]
+    assert server.desk.waiting == 101
+    assert accept(server, rules, 50.5, 1.0) == 105.5
+    assert server.desk.waiting == 55
 
 
 def test_a_dropped_syn_is_sent_again_after_1_3_and_7_seconds():
