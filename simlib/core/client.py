@@ -7,8 +7,8 @@ or touches a socket: SimPy and asyncio drive the very same function.
 How a driver uses it:
 
 1. feed an event: ``actions, deadline_s = step(row, rules, event, now, value)``;
-2. if ``row.view`` moved, book the changes: those from the old view up to ``row.applied_from`` are
-   lost, those from there up to ``row.view`` are delivered now (`record.resolve`);
+2. if ``row.seen`` moved, book the changes: those from the old view up to ``row.applied_from`` are
+   lost, those from there up to ``row.seen`` are delivered now (`record.resolve`);
 3. arm the deadline in place of the one before; when it comes, feed ``DEADLINE``;
 4. carry out the actions, and feed back what comes of them with the exchange number that the row
    had when the action was asked for; drop what belongs to another exchange.
@@ -90,7 +90,7 @@ class Client:
     awaiting_pong : bool
     ticks, backoffs : int
         Draws taken so far from the jitter and back-off streams.
-    view : int
+    seen : int
         Changes resolved so far: delivered to, or lost for, this client.
     applied_from : int
         Of the changes that the last step resolved, the first that was delivered.
@@ -108,7 +108,7 @@ class Client:
         "pauses",
         "state",
         "ticks",
-        "view",
+        "seen",
     )
 
     def __init__(self, number: int) -> None:
@@ -122,7 +122,7 @@ class Client:
         self.awaiting_pong = False
         self.ticks = 0
         self.backoffs = 0
-        self.view = 0
+        self.seen = 0
         self.applied_from = 0
 
 
@@ -132,7 +132,7 @@ ROW = {
     "failures": "i4",
     "ticks": "i4",
     "backoffs": "i4",
-    "view": "i4",
+    "seen": "i4",
     "applied_from": "i4",
     "state": "i1",
     "pauses": "i1",
@@ -231,7 +231,7 @@ def refuse(client: Client, event: int) -> NoReturn:
 
 
 def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
-    client.view = client.applied_from = version
+    client.seen = client.applied_from = version
     if rules.transport == Transport.POLLING:
         return _fetch(client)
     return _connect(client, rules, now)
@@ -425,18 +425,18 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
 
 def _see(client: Client, version: int) -> None:
     """The whole state up to `version` was shown: every change up to it is delivered."""
-    client.applied_from = client.view
-    client.view = max(client.view, version)
+    client.applied_from = client.seen
+    client.seen = max(client.seen, version)
 
 
 def _see_one(client: Client, version: int) -> None:
     """Change number `version` alone was shown: what lies between was never sent to this client."""
-    if version > client.view:
+    if version > client.seen:
         client.applied_from = version - 1
-        client.view = version
+        client.seen = version
 
 
 def _miss(client: Client, version: int) -> None:
     """The server pushes from `version` on and nothing brings back what came before."""
-    client.view = max(client.view, version)
-    client.applied_from = client.view
+    client.seen = max(client.seen, version)
+    client.applied_from = client.seen

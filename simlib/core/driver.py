@@ -35,7 +35,7 @@ class Driver(ABC):
         self.record = record
         self.clients = [Client(number) for number in range(clients)]
         for client, version in zip(self.clients, record.entered.tolist(), strict=True):
-            client.view = version
+            client.seen = version
         self.opened_s = [NEVER_S] * clients
 
     @abstractmethod
@@ -52,11 +52,11 @@ class Driver(ABC):
 
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
         """Put one event through the rules."""
-        now, number, before = self.now_s(), client.number, client.view
+        now, number, before = self.now_s(), client.number, client.seen
         armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
         actions, deadline_s = step(client, self.rules, event, now, value)
-        if client.view != before:
-            books.resolve(self.record, number, before, client.applied_from, client.view, now)
+        if client.seen != before:
+            books.resolve(self.record, number, before, client.applied_from, client.seen, now)
         if self.record.keep_events:
             books.log_event(self.record, now, number, event, client.state, actions)
         if deadline_s != armed_s:
@@ -82,7 +82,7 @@ class Driver(ABC):
 
     def _settle(self, client: Client) -> None:
         recoverable = is_recoverable(client, self.rules)
-        books.settle(self.record, client.number, client.view, recoverable, self.now_s())
+        books.settle(self.record, client.number, client.seen, recoverable, self.now_s())
 
     def book(self, what: Count, number: int, n: int = 1) -> None:
         """Count something that happens now."""

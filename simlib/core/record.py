@@ -339,7 +339,7 @@ def close_connection(
     record: Record, client: int, opened_s: float, closed_s: float, cause: int
 ) -> None:
     """Book a connection that ends."""
-    keep_row(record.connections, (client, opened_s, closed_s, int(cause)))
+    keep_row(record.connections, (client, opened_s, closed_s, cause + 0))
 
 
 def occupancy_s(

@@ -230,7 +230,7 @@ class Simulation(Driver):
                     return
                 self.send(number, Message.TLS_OPEN)
             self.book_connection(number)
-        known = client.view if client.fetched_s > -NEVER_S else -1
+        known = client.seen if client.fetched_s > -NEVER_S else -1
         self.book(Count.POLLS, number)
         self.kept_until_s[number] = NEVER_S
         self.send(number, self.poll_request(known, first))

@@ -394,7 +394,7 @@ class PollLink(Link):
     def fetch(self, exchange: int) -> None:
         """Send a poll."""
         self.exchange = exchange
-        known = self.client.view if self.client.fetched_s > -NEVER_S else None
+        known = self.client.seen if self.client.fetched_s > -NEVER_S else None
         token = self.fleet.tokens[self.client.number]
         self.write(wire.poll_request(self.fleet.spec, token, known))
 

@@ -204,32 +204,32 @@ def test_a_rejected_token_or_no_policy_strands_the_client_for_good(event, policy
 
 def test_without_snapshot_what_came_before_ready_is_lost():
     client = opened(PUSH, version=7)
-    assert (client.view, client.applied_from) == (7, 7)
+    assert (client.seen, client.applied_from) == (7, 7)
 
 
 def test_a_snapshot_delivers_everything_up_to_its_version():
     rules = PUSH._replace(snapshot_on_open=True)
     client = opened(rules, version=7)
-    assert client.view == 0
+    assert client.seen == 0
     step(client, rules, Event.SNAPSHOT, 1.0, 7)
-    assert (client.view, client.applied_from) == (7, 0)
+    assert (client.seen, client.applied_from) == (7, 0)
 
 
 def test_a_delta_delivers_itself_and_loses_what_lies_between():
     client = opened(PUSH)
     step(client, PUSH, Event.PUSH, 1.0, 1)
-    assert (client.view, client.applied_from) == (1, 0)
+    assert (client.seen, client.applied_from) == (1, 0)
     step(client, PUSH, Event.PUSH, 2.0, 4)
-    assert (client.view, client.applied_from) == (4, 3)
+    assert (client.seen, client.applied_from) == (4, 3)
     step(client, PUSH, Event.PUSH, 3.0, 2)
-    assert (client.view, client.applied_from) == (4, 3)
+    assert (client.seen, client.applied_from) == (4, 3)
 
 
 def test_an_unchanged_board_moves_no_view():
     client = Client(0)
     step(client, POLLING, Event.START, 0.0, 3)
     step(client, POLLING, Event.UNCHANGED, 0.1)
-    assert client.view == 3
+    assert client.seen == 3
     assert client.deadline_s == 1.1
 
 
@@ -295,12 +295,12 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def views_and_exchanges_never_fall(self):
         client = self.client
-        assert client.view >= self.view
+        assert client.seen >= self.view
         assert client.exchange >= self.exchange
-        if client.view > self.view:
-            assert self.view <= client.applied_from <= client.view
-        assert client.view <= self.version
-        self.view, self.exchange = client.view, client.exchange
+        if client.seen > self.view:
+            assert self.view <= client.applied_from <= client.seen
+        assert client.seen <= self.version
+        self.view, self.exchange = client.seen, client.exchange
 
     @invariant()
     def who_waits_for_an_answer_or_for_nothing_has_no_deadline(self):

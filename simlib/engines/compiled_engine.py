@@ -1,0 +1,1127 @@
+"""The compiled engine: the journeys of `simpy_engine`, cut at their waits, as one numba loop.
+
+It knows what a driver knows (delays, who is told what) and calls the same rules: `core.client`
+decides what a client does, `core.server` who is served when, `core.record` what is counted. They
+are plain Python there and compiled from the same source here. State is arrays: a row of 64 bytes
+for each client, another of 32 where there are WebSockets.
+
+One turn of the loop in `run` takes the earliest event (`event_list`) and handles it in stages,
+so that each rule is compiled into the loop once:
+
+1. **jobs**: what arrives at the server is queued for a worker, or turned away;
+2. **arrivals**: what the event means, and which `Event` the client is fed, if any;
+3. **feeding**: `step`, its bookings, its deadline, its actions;
+4. **requests** and **afterwards**: what follows the feeding in the journey.
+
+What an event schedules is collected in `out`, in the order in which SimPy's journeys would have
+scheduled it, and goes to the event list at the end of the turn. So ties come out alike, and runs are
+equal to the last bit.
+
+**Broadcasts** are one event each. A listener that nothing can disturb before its message arrives
+(neither its deadline nor the end of its session, nor the end of this call) is served at once: the
+histogram and the bins are filled there and then, its own row is brought up to date when it is next
+looked at (`catch_up`). That is exact, since a push moves nothing but the view and counts, and all
+sums are independent of order. The others get an event each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from enum import IntEnum
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import config, njit, types
+from numba.extending import intrinsic, overload, register_jitable
+from numpy.typing import NDArray
+
+from simlib.core import client as clients
+from simlib.core import draws, driver, habits, polling, reconnect
+from simlib.core import record as books
+from simlib.core import server as servers
+from simlib.core.client import NEVER_S, ROW, Rules, is_recoverable, step
+from simlib.core.draws import Stream
+from simlib.core.driver import cause_of
+from simlib.core.habits import episode_s
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.record import (
+    CONNECTION,
+    DELIVERY,
+    EVENT,
+    Cause,
+    Count,
+    Record,
+    of,
+    one_or_all,
+)
+from simlib.core.server import SYN_RETRIES, ServerRules
+from simlib.core.wire import Message
+from simlib.engines import event_list
+from simlib.engines.event_list import (
+    CLIENT_BITS,
+    CLIENT_MASK,
+    LANES,
+    LAST_SEQUENCE,
+    STARTS,
+    WHEEL,
+    EventList,
+    rows_of,
+)
+from simlib.errors import ScenarioError
+from simlib.scenario.workload import Workload
+
+
+class Kind(IntEnum):
+    """What an event of the event list is; the first block are jobs that reach the server."""
+
+    POLL = 0
+    UPGRADE = 1
+    AUTHENTICATE = 2
+    BEAT = 3
+    PONG_UP = 4
+    PING_UP = 5
+    SYN = 6
+    START = 7
+    STOP = 8
+    HABIT = 9
+    DEADLINE = 10
+    SYN_AGAIN = 11
+    TCP_OPEN = 12
+    TLS_OPEN = 13
+    POLL_REFUSED = 14
+    POLL_DONE = 15
+    UPGRADE_SERVED = 16
+    UPGRADE_REFUSED = 17
+    UPGRADE_DONE = 18
+    AUTHENTICATED = 19
+    READY = 20
+    PUBLISH = 21
+    PUSH = 22
+    PING = 23
+    PONG = 24
+    FAREWELL = 25
+    ECHO = 26
+
+
+KIND_BITS = 5
+DATA_BITS = 32
+LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
+
+# Which delays are expected to come due in the order in which they are scheduled.
+TRIP = 0
+DONE = 1
+DONE_TRIP = 2
+ALARM = 3
+BEATS = 4
+PUSHES = 5
+
+OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
+MOST_OUT = 8
+
+CLIENT_ROW = np.dtype([*ROW.items(), ("opened_s", "f8"), ("kept_until_s", "f8")], align=True)
+LINK_ROW = np.dtype(
+    [
+        ("listens", "i4"),
+        ("socket", "i4"),
+        ("ended", "i4"),
+        ("beats", "i4"),
+        ("slot", "i4"),
+        ("has_upgraded", "?"),
+    ],
+    align=True,
+)
+STATE = np.dtype(
+    [
+        ("started", "i8"),
+        ("published", "i8"),
+        ("readable", "i8"),
+        ("listening", "i8"),
+        ("slots", "i8"),
+        ("sockets", "i8"),
+        ("now", "f8"),
+        ("events", "i8"),
+    ]
+)
+
+LOGS = {"connections": CONNECTION, "deliveries": DELIVERY, "events": EVENT}
+_LOG_ROWS = 1024
+
+FINISHED = 0
+NEEDS_ROOM = 1
+TOO_LONG = 2
+
+
+class Books(NamedTuple):
+    """A `Record` as compiled code reads it: the same names."""
+
+    publish_s: NDArray[np.float64]
+    first: int
+    until: int
+    last: NDArray[np.int32]
+    bin_s: float
+    horizon_s: float
+    bins: NDArray[np.int64]
+    busy_s: NDArray[np.float64]
+    latency_ticks: NDArray[np.int64]
+    latency_max_s: NDArray[np.float64]
+    clients: NDArray[np.int32]
+    traffic: NDArray[np.int64]
+    pending: NDArray[np.int32]
+    histogram: NDArray[np.int64]
+    keep_deliveries: bool
+    keep_events: bool
+    connections: tuple[NDArray[Any], NDArray[np.int64]]
+    deliveries: tuple[NDArray[Any], NDArray[np.int64]]
+    events: tuple[NDArray[Any], NDArray[np.int64]]
+
+
+class Fleet(NamedTuple):
+    """All clients, and what each run has one of.
+
+    `rows`, `links` and `habit_s`, `habit_k` (end and number of each habit's present episode) are
+    the clients'. `order` lists the listeners in the order in which they came, -1 where one has
+    left; `safe_s` says for each until when nothing disturbs it, -inf if it has missed a message
+    that is still under way.
+    """
+
+    rows: NDArray[Any]
+    links: NDArray[Any]
+    habit_s: NDArray[np.float64]
+    habit_k: NDArray[np.int32]
+    order: NDArray[np.int32]
+    safe_s: NDArray[np.float64]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    half_s: NDArray[np.float64]
+    entered: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    out: NDArray[Any]
+    state: NDArray[Any]
+
+
+class Choices(NamedTuple):
+    """What a scenario settles beside the rules; no habit: `every_s` negative."""
+
+    etag: bool
+    drag_every_s: float
+    drag_length_s: float
+    hidden_every_s: float
+    hidden_length_s: float
+
+
+# -- how the rules are compiled ---------------------------------------------------------------
+
+_SOURCES = (clients, draws, driver, habits, polling, reconnect, books, servers, event_list)
+
+# Without reference counting, which would cost more than the rules: nothing here allocates.
+_INLINED = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
+_LOOP = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
+
+
+@intrinsic  # type: ignore[misc]
+def _bits(typing_context: Any, x: Any) -> Any:
+    """The bits of a float64 as an int64."""
+    from llvmlite import ir
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic  # type: ignore[misc]
+def _from_bits(typing_context: Any, word: Any) -> Any:
+    """The float64 that has the bits of an int64."""
+    from llvmlite import ir
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@intrinsic  # type: ignore[misc]
+def _wide_product(typing_context: Any, a: Any, b: Any) -> Any:
+    """High and low word of the product of two words, which the processor has in one step."""
+    from llvmlite import ir
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        high = builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
+        low = builder.trunc(product, ir.IntType(64))
+        return context.make_tuple(builder, signature.return_type, (high, low))
+
+    return types.UniTuple(types.int64, 2)(types.int64, types.int64), generate
+
+
+def _register_rules() -> None:
+    """Let compiled code call the rules; what it cannot do as they do it gets a body of its own."""
+
+    @overload(clients.refuse, jit_options=_INLINED)
+    def refuse(client: Any, event: Any) -> Any:
+        def body(client: Any, event: Any) -> Any:
+            raise ValueError("a client was fed an event that its state does not know")
+
+        return body
+
+    @overload(servers.widen, jit_options=_INLINED)
+    def widen(server: Any) -> Any:
+        def body(server: Any) -> Any:
+            raise ValueError("the backlog has outgrown its ring")
+
+        return body
+
+    @overload(draws._multiply, jit_options=_INLINED)
+    def multiply(a: Any, b: Any) -> Any:
+        def body(a: Any, b: Any) -> Any:
+            return _wide_product(a, (b[0] << 32) | b[1])
+
+        return body
+
+    @overload(books.split, jit_options=_INLINED)
+    def split(x: Any) -> Any:
+        def body(x: Any) -> Any:
+            word = _bits(x)
+            mantissa = _from_bits((word & 0xFFFFFFFFFFFFF) | (1022 << 52))
+            return mantissa, ((word >> 52) & 0x7FF) - 1022
+
+        return body
+
+    @overload(books.keep_row, jit_options=_INLINED)
+    def keep_row(log: Any, row: Any) -> Any:
+        names = log[0].dtype.fields
+
+        def connection(log: Any, row: Any) -> Any:
+            place = log[0][log[1][0]]
+            log[1][0] += 1
+            place.client, place.opened_s, place.closed_s, place.cause = row
+
+        def delivery(log: Any, row: Any) -> Any:
+            place = log[0][log[1][0]]
+            log[1][0] += 1
+            place.client, place.version, place.published_s, place.applied_s = row
+
+        def event(log: Any, row: Any) -> Any:
+            place = log[0][log[1][0]]
+            log[1][0] += 1
+            place.t_s, place.client, place.event, place.state, place.actions = row
+
+        if "cause" in names:
+            return connection
+        return delivery if "version" in names else event
+
+    own = {"refuse", "widen", "_multiply", "split", "keep_row"}
+    for module in _SOURCES:
+        for name, rule in vars(module).items():
+            if isinstance(rule, FunctionType) and rule.__module__ == module.__name__:
+                if name not in own:
+                    register_jitable(**_INLINED)(rule)
+
+
+_register_rules()
+
+
+@register_jitable(**_INLINED)
+def _load(exchange: int, kind: int, data: int) -> int:
+    return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | data
+
+
+@register_jitable(**_INLINED)
+def _put(fleet: Fleet, n: int, lane: int, t: float, kind: int, exchange: int, data: int) -> int:
+    """Note that an event is to be scheduled; the client is the one in hand."""
+    place = fleet.out[n]
+    place.t = t
+    place.lane = lane
+    place.load = _load(exchange, kind, data)
+    return n + 1
+
+
+@register_jitable(**_INLINED)
+def _disconnect(fleet: Fleet, record: Books, number: int, closed_s: float, cause: int) -> None:
+    """Book the end of the client's connection, if it has one, and its last segments."""
+    row = fleet.rows[number]
+    if row.opened_s < NEVER_S:
+        if cause != Cause.OPEN_AT_END:
+            up = fleet.sizes[Message.TCP_CLOSE, 0]
+            down = fleet.sizes[Message.TCP_CLOSE, 1]
+            books.add_bytes(record, number, closed_s, up, down)
+        books.close_connection(record, number, row.opened_s, closed_s, cause)
+        row.opened_s = NEVER_S
+
+
+@register_jitable(**_INLINED)
+def _settle(fleet: Fleet, record: Books, rules: Rules, number: int, now: float) -> None:
+    row = fleet.rows[number]
+    books.settle(record, number, row.seen, is_recoverable(row, rules), now)
+
+
+@register_jitable(**_INLINED)
+def _catch_up(fleet: Fleet, record: Books, number: int, version: int) -> None:
+    """Bring a listener's row up to date with the broadcasts that reached it, up to `version`."""
+    link, row = fleet.links[number], fleet.rows[number]
+    if link.listens >= 0 and fleet.safe_s[link.slot] > -NEVER_S:
+        missing = version - row.seen
+        if missing > 0:
+            counted = min(version, record.until) - max(row.seen, record.first)
+            record.clients[Count.MESSAGES, number] += missing
+            if counted > 0:
+                record.clients[Count.DELIVERED, number] += counted
+            record.traffic[0, number] += missing * fleet.sizes[Message.PUSH, 0]
+            record.traffic[1, number] += missing * fleet.sizes[Message.PUSH, 1]
+            row.seen = version
+            row.applied_from = version - 1
+
+
+@register_jitable(**_INLINED)
+def _is_up_to_date(fleet: Fleet, number: int) -> bool:
+    """Say whether a listener has been shown all that was pushed, and hears what comes next."""
+    link, row = fleet.links[number], fleet.rows[number]
+    return (
+        row.state == State.OPEN
+        and row.exchange == link.listens
+        and row.seen == fleet.state[0].published
+    )
+
+
+@register_jitable(**_INLINED)
+def _forget(fleet: Fleet, link: Any) -> None:
+    """Take a listener off the list."""
+    fleet.order[link.slot] = -1
+    fleet.safe_s[link.slot] = -NEVER_S
+    link.listens = -1
+    fleet.state[0].listening -= 1
+
+
+@register_jitable(**_INLINED)
+def _listen(fleet: Fleet, number: int, exchange: int) -> None:
+    """Put a listener at the end of the list, or leave it where it is."""
+    link, state = fleet.links[number], fleet.state[0]
+    if link.listens < 0:
+        if state.slots == len(fleet.order):
+            _close_ranks(fleet)
+        link.slot = state.slots
+        fleet.order[state.slots] = number
+        state.slots += 1
+        state.listening += 1
+    link.listens = exchange
+    fleet.safe_s[link.slot] = -NEVER_S
+
+
+@register_jitable(**_INLINED)
+def _close_ranks(fleet: Fleet) -> None:
+    kept = 0
+    for slot in range(fleet.state[0].slots):
+        number = fleet.order[slot]
+        if number >= 0:
+            fleet.order[kept] = number
+            fleet.safe_s[kept] = fleet.safe_s[slot]
+            fleet.links[number].slot = kept
+            kept += 1
+    fleet.state[0].slots = kept
+
+
+@register_jitable(**_INLINED)
+def _broadcast(
+    fleet: Fleet,
+    record: Books,
+    q: EventList,
+    rules: Rules,
+    server_rules: ServerRules,
+    server: Any,
+    now: float,
+    version: int,
+    until_s: float,
+    may_serve_at_once: bool,
+) -> int:
+    """One worker sends to one listener after the other; each message then travels."""
+    listeners = fleet.state[0].listening
+    service_s = servers.service_time_s(
+        server_rules,
+        servers.broadcast_s(server_rules, listeners),
+        rules.seed,
+        rules.replication,
+        0,
+        Stream.FAN_OUT_SERVICE,
+        version,
+    )
+    start_s = servers.admit_fan_out(server, now, service_s)
+    books.spread(record, start_s, start_s + service_s)
+    counted = record.first < version <= record.until
+    up, down = fleet.sizes[Message.PUSH, 0], fleet.sizes[Message.PUSH, 1]
+    position = 0
+    served = 0  # of the bin in hand
+    ticks = 0
+    index = 0
+    all_served = 0
+    longest_s = 0.0
+    for slot in range(fleet.state[0].slots):
+        number = fleet.order[slot]
+        if number < 0:
+            continue
+        position += 1
+        t = servers.sent_s(server_rules, start_s, position, listeners, service_s)
+        t += of(fleet.half_s, number)
+        if t < fleet.safe_s[slot] and t < until_s and may_serve_at_once:
+            place = books.bin_of(record, t)
+            if place != index:
+                _fill_bin(record, index, served, ticks, counted, up, down)
+                index, served, ticks = place, 0, 0
+            served += 1
+            all_served += 1
+            if counted:
+                latency_s = t - now
+                ticks += books.ticks_of(latency_s)
+                record.histogram[books.bucket_of(latency_s)] += 1
+                longest_s = max(longest_s, latency_s)
+        else:
+            link = fleet.links[number]
+            if fleet.safe_s[slot] > -NEVER_S:
+                _catch_up(fleet, record, number, version - 1)
+                fleet.safe_s[slot] = -NEVER_S
+            load = _load(link.listens, Kind.PUSH, version)
+            event_list.schedule(q, PUSHES, t, number, load)
+    _fill_bin(record, index, served, ticks, counted, up, down)
+    record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
+    return all_served
+
+
+@register_jitable(**_INLINED)
+def _fill_bin(
+    record: Books, index: int, served: int, ticks: int, counted: bool, up: int, down: int
+) -> None:
+    record.bins[index, Count.MESSAGES] += served
+    record.bins[index, Count.UP_BYTES] += served * up
+    record.bins[index, Count.DOWN_BYTES] += served * down
+    if counted:
+        record.bins[index, Count.DELIVERED] += served
+        record.latency_ticks[index] += ticks
+
+
+@register_jitable(**_INLINED)
+def _readable(fleet: Fleet, record: Books, t: float) -> int:
+    """Return how many changes are published by `t`; searched from where the last search ended."""
+    state, publish_s = fleet.state[0], record.publish_s
+    version = state.readable
+    while version < len(publish_s) and publish_s[version] <= t:
+        version += 1
+    while version > 0 and publish_s[version - 1] > t:
+        version -= 1
+    state.readable = version
+    return version
+
+
+@register_jitable(**_INLINED)
+def _episode(
+    fleet: Fleet, rules: Rules, choices: Choices, number: int, habit: int, after_s: float
+) -> float:
+    """Return when the client's next episode of a habit starts, and note when it ends."""
+    k = fleet.habit_k[habit, number]
+    if habit == 0:
+        gap, length = Stream.DRAG_GAP, Stream.DRAG_LENGTH
+        every_s, length_s = choices.drag_every_s, choices.drag_length_s
+    else:
+        gap, length = Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH
+        every_s, length_s = choices.hidden_every_s, choices.hidden_length_s
+    start_s, fleet.habit_s[habit, number] = episode_s(
+        rules.seed, rules.replication, number, gap, length, k, after_s, every_s, length_s
+    )
+    fleet.habit_k[habit, number] = k + 1
+    return start_s
+
+
+def rows_left(log: Any) -> int:
+    """Return how many rows a log has room for; a list has room for any number."""
+    return 1 << 62 if isinstance(log, list) else len(log[0]) - log[1][0]
+
+
+@overload(rows_left, jit_options=_INLINED)
+def _rows_left(log: Any) -> Any:
+    def body(log: Any) -> Any:
+        return len(log[0]) - log[1][0]
+
+    return body
+
+
+def _run(
+    fleet: Fleet,
+    record: Books,
+    q: EventList,
+    rules: Rules,
+    server_rules: ServerRules,
+    choices: Choices,
+    free_s: Any,
+    accepts_s: Any,
+    desk: Any,
+    until_s: float,
+) -> int:
+    """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
+    state, hand, sizes = fleet.state[0], q.hand[0], fleet.sizes
+    server = servers.Server(free_s, accepts_s, desk[0])
+    polls = rules.transport == Transport.POLLING
+    at_once = not record.keep_events and not record.keep_deliveries
+    clients_n = len(fleet.start_s)
+    if hand.sequence == 0:
+        if not polls and len(record.publish_s) > 0:
+            event_list.schedule(q, WHEEL, record.publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
+        hand.sequence = 1
+        q.head_word[STARTS] = 1  # sessions were there before all else but the first change
+        if clients_n > 0:
+            q.head_t[STARTS] = fleet.start_s[0]
+
+    while True:
+        source = event_list.next_source(q)
+        now = q.head_t[source]
+        if now >= until_s:
+            return FINISHED
+        if source == WHEEL and hand.open == 0:
+            event_list.turn(q)
+            continue
+        # Room for what this event may leave behind; the caller makes it.
+        more = state.listening if source == WHEEL else 0
+        if (
+            not event_list.has_room(q, more)
+            or rows_left(record.connections) < 2
+            or server.desk.waiting == len(server.accepts_s)
+        ):
+            return NEEDS_ROOM
+        if record.keep_deliveries and rows_left(record.deliveries) < len(record.publish_s) + 1:
+            return NEEDS_ROOM
+        if record.keep_events and rows_left(record.events) < MOST_OUT:
+            return NEEDS_ROOM
+        if hand.sequence >= LAST_SEQUENCE - more - MOST_OUT:
+            return TOO_LONG
+        state.events += 1
+
+        kind = 0
+        exchange = 0
+        data = 0
+        if source == STARTS:
+            number = state.started
+            state.started += 1
+            q.head_t[STARTS] = NEVER_S
+            if state.started < clients_n:
+                q.head_t[STARTS] = fleet.start_s[state.started]
+            kind += Kind.START
+        else:
+            number = q.head_word[source] & CLIENT_MASK
+            load = event_list.take(q, source)
+            data += load & ((1 << DATA_BITS) - 1)
+            exchange += load >> (KIND_BITS + DATA_BITS)
+            kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+        n = 0
+        if kind == Kind.PUBLISH:
+            state.published = data
+            if state.listening > 0:
+                # Whoever hears of it at once is up to date before and after.
+                state.events += _broadcast(
+                    fleet, record, q, rules, server_rules, server, now, data, until_s, at_once
+                )
+            if data < len(record.publish_s):
+                load = _load(0, Kind.PUBLISH, data + 1)
+                event_list.schedule(q, WHEEL, record.publish_s[data], 0, load)
+            continue
+
+        row = fleet.rows[number]
+        if row.exchange >= LAST_EXCHANGE:
+            return TOO_LONG
+        half = of(fleet.half_s, number)
+        if not polls:
+            _catch_up(fleet, record, number, state.published)
+        event = -1
+        value = 0
+        up = 0
+        down = 0
+        asks = False
+        first = False
+        fails = False
+
+        # 1. Jobs.
+        if kind <= Kind.SYN:
+            mean_s = -1.0
+            stream = 0
+            k = 0
+            if kind == Kind.POLL:
+                if servers.wait_s(server, now) > server_rules.shed_wait_s:
+                    row.kept_until_s = now + server_rules.keep_alive_s
+                    n = _put(fleet, n, TRIP, now + half, Kind.POLL_REFUSED, exchange, data)
+                else:
+                    mean_s, stream, k = server_rules.poll_s, Stream.POLL_SERVICE, exchange
+            elif kind == Kind.UPGRADE:
+                if servers.wait_s(server, now) > server_rules.shed_wait_s:
+                    n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
+                else:
+                    mean_s, stream = server_rules.handshake_s, Stream.HANDSHAKE_SERVICE
+                    k = 2 * exchange
+            elif kind == Kind.AUTHENTICATE:
+                mean_s, stream = server_rules.authenticate_s, Stream.HANDSHAKE_SERVICE
+                k = 2 * exchange + 1
+            elif kind == Kind.BEAT:
+                link = fleet.links[number]
+                if link.listens == exchange:
+                    link.beats += 2
+                    data = int(link.beats)
+                    mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
+                    k = data
+            elif kind == Kind.PONG_UP:
+                mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
+                k = data + 1
+            elif kind == Kind.PING_UP:
+                link = fleet.links[number]
+                link.beats += 1
+                mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
+                k = int(link.beats)
+            else:
+                mean_s, stream, k = server_rules.accept_s, Stream.ACCEPT_SERVICE, exchange
+            if mean_s >= 0.0:
+                service_s = servers.service_time_s(
+                    server_rules, mean_s, rules.seed, rules.replication, number, stream, k
+                )
+                if kind == Kind.SYN:
+                    begun_s = servers.accept(server, server_rules, now, service_s)
+                else:
+                    begun_s = servers.admit(server, now, service_s)
+                done_s = begun_s + service_s
+                if begun_s >= 0.0:
+                    books.spread(record, begun_s, done_s)
+                if kind == Kind.POLL:
+                    version = _readable(fleet, record, done_s)
+                    row.kept_until_s = done_s + server_rules.keep_alive_s
+                    data = (version << 1) | (data & 1)
+                    n = _put(fleet, n, DONE_TRIP, done_s + half, Kind.POLL_DONE, exchange, data)
+                elif kind == Kind.UPGRADE:
+                    n = _put(fleet, n, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
+                elif kind == Kind.AUTHENTICATE:
+                    n = _put(fleet, n, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
+                elif kind == Kind.BEAT:
+                    n = _put(fleet, n, DONE_TRIP, done_s + half, Kind.PING, exchange, data)
+                elif kind == Kind.PONG_UP:
+                    t = done_s + rules.heartbeat_interval_s
+                    n = _put(fleet, n, BEATS, t, Kind.BEAT, exchange, 0)
+                elif kind == Kind.PING_UP:
+                    n = _put(fleet, n, DONE_TRIP, done_s + half, Kind.PONG, exchange, 0)
+                elif begun_s >= 0.0:
+                    n = _put(fleet, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
+                else:
+                    t = now + max(0.0, servers.syn_retry_s(data) - half)
+                    n = _put(fleet, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
+
+        # 2. Arrivals.
+        elif kind == Kind.DEADLINE:
+            if row.deadline_s == now:
+                event = Event.DEADLINE
+        elif kind == Kind.POLL_DONE:
+            if row.exchange == exchange:
+                version = data >> 1
+                if choices.etag and row.fetched_s > -NEVER_S and version == row.seen:
+                    message = Message.NOT_MODIFIED - (data & 1)
+                    books.count(record, Count.UNCHANGED, number, now)
+                    event = Event.UNCHANGED
+                else:
+                    message = Message.POLL_RESPONSE - (data & 1)
+                    event, value = Event.FETCHED, version
+                up, down = sizes[message, 0], sizes[message, 1]
+        elif kind == Kind.START:
+            event, value = Event.START, int(fleet.entered[number])
+        elif kind == Kind.STOP:
+            _settle(fleet, record, rules, number, now)
+            event = Event.STOP
+        elif kind == Kind.HABIT:
+            event = Event.DRAG_START + data
+        elif kind == Kind.FAREWELL:
+            link = fleet.links[number]
+            link.ended = max(link.ended, exchange)
+            if 0 <= link.listens <= exchange:
+                _forget(fleet, link)
+            if 0 <= link.socket <= exchange:
+                link.socket = -1
+                state.sockets -= 1
+            if data:
+                n = _put(fleet, n, TRIP, now + half, Kind.ECHO, exchange, 0)
+        elif kind == Kind.ECHO:
+            up, down = sizes[Message.CLOSE_DOWN, 0], sizes[Message.CLOSE_DOWN, 1]
+        elif kind == Kind.UPGRADE_SERVED:
+            link = fleet.links[number]
+            if link.ended < exchange:
+                if state.sockets >= server_rules.max_connections:
+                    n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
+                else:
+                    if link.socket < 0:
+                        state.sockets += 1
+                    link.socket = exchange
+                    n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
+        elif kind == Kind.AUTHENTICATED:
+            if fleet.links[number].ended < exchange:
+                _listen(fleet, number, exchange)
+                if rules.heartbeat == Heartbeat.SERVER:
+                    t = now + rules.heartbeat_interval_s
+                    n = _put(fleet, n, BEATS, t, Kind.BEAT, exchange, 0)
+                n = _put(fleet, n, TRIP, now + half, Kind.READY, exchange, state.published)
+        elif row.exchange != exchange:
+            continue  # what arrives belongs to an exchange that is over
+        elif kind == Kind.SYN_AGAIN:
+            if data < SYN_RETRIES:
+                n = _put(fleet, n, TRIP, now + half, Kind.SYN, exchange, data + 1)
+            else:
+                fails = True
+        elif kind == Kind.TCP_OPEN:
+            up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
+            if not polls:
+                event = Event.CONNECTED
+            elif rules.tls:
+                n = _put(fleet, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
+            else:
+                asks = first = True
+        elif kind == Kind.TLS_OPEN:
+            up, down = sizes[Message.TLS_OPEN, 0], sizes[Message.TLS_OPEN, 1]
+            if polls:
+                asks = first = True
+            else:
+                event = Event.SECURED
+        elif kind == Kind.POLL_REFUSED:
+            message = Message.POLL_REFUSED - (data & 1)
+            up, down = sizes[message, 0], sizes[message, 1]
+            fails = True
+        elif kind == Kind.UPGRADE_REFUSED:
+            up, down = sizes[Message.UPGRADE_REFUSED, 0], sizes[Message.UPGRADE_REFUSED, 1]
+            fails = True
+        elif kind == Kind.UPGRADE_DONE:
+            up = sizes[Message.UPGRADE_RESPONSE, 0] + sizes[Message.HELLO, 0]
+            down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
+            fleet.links[number].has_upgraded = True
+            event = Event.UPGRADED
+        elif kind == Kind.READY:
+            up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
+            books.open_connection(record, number, now)
+            row.opened_s = now
+            event, value = Event.READY, data
+        elif kind == Kind.PUSH:
+            up, down = sizes[Message.PUSH, 0], sizes[Message.PUSH, 1]
+            books.count(record, Count.MESSAGES, number, now)
+            event, value = Event.PUSH, data
+        elif kind == Kind.PING:
+            up, down = sizes[Message.PING_DOWN, 0], sizes[Message.PING_DOWN, 1]
+            event = Event.PING
+        else:
+            up, down = sizes[Message.PONG_DOWN, 0], sizes[Message.PONG_DOWN, 1]
+            event = Event.PONG
+        if fails:
+            books.count(record, Count.ERRORS, number, now)
+            event = Event.FAILED if polls else Event.CLOSED
+
+        # 3. Feeding.
+        while event >= 0:
+            before = row.seen
+            armed_s = NEVER_S if event == Event.DEADLINE else row.deadline_s
+            actions, deadline_s = step(row, rules, event, now, value)
+            if row.seen != before:
+                books.resolve(record, number, before, row.applied_from, row.seen, now)
+            if record.keep_events:
+                books.log_event(record, now, number, event, row.state, actions)
+            if deadline_s != armed_s and deadline_s < NEVER_S:
+                n = _put(fleet, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
+            if actions & Action.CLOSE:
+                if polls:
+                    if row.kept_until_s < now:
+                        _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                    else:
+                        _disconnect(fleet, record, number, now, cause_of(event))
+                else:
+                    link = fleet.links[number]
+                    if event == Event.DEADLINE:
+                        books.count(record, Count.ERRORS, number, now)
+                    graceful = event == Event.STOP and link.has_upgraded
+                    link.has_upgraded = False
+                    _disconnect(fleet, record, number, now, cause_of(event))
+                    if graceful:
+                        up += sizes[Message.CLOSE_UP, 0]
+                        down += sizes[Message.CLOSE_UP, 1]
+                    ended = row.exchange - 1
+                    n = _put(fleet, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
+            if actions & Action.FETCH:
+                if row.opened_s == NEVER_S or row.kept_until_s < now:
+                    _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                    n = _put(fleet, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
+                else:
+                    asks = True
+            if actions & Action.CONNECT:
+                books.count(record, Count.ATTEMPTS, number, now)
+                n = _put(fleet, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
+            if actions & Action.SECURE:
+                n = _put(fleet, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, row.exchange, 0)
+            if actions & Action.UPGRADE:
+                up += sizes[Message.UPGRADE_REQUEST, 0]
+                down += sizes[Message.UPGRADE_REQUEST, 1]
+                n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE, row.exchange, 0)
+            if actions & Action.AUTHENTICATE:
+                up += sizes[Message.AUTH, 0]
+                down += sizes[Message.AUTH, 1]
+                n = _put(fleet, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
+            if actions & Action.SEND_PING:
+                up += sizes[Message.PING_UP, 0]
+                down += sizes[Message.PING_UP, 1]
+                n = _put(fleet, n, TRIP, now + half, Kind.PING_UP, row.exchange, 0)
+            if actions & Action.SEND_PONG:
+                up += sizes[Message.PONG_UP, 0]
+                down += sizes[Message.PONG_UP, 1]
+            if event == Event.READY and rules.snapshot_on_open:
+                up += sizes[Message.SNAPSHOT, 0]
+                down += sizes[Message.SNAPSHOT, 1]
+                books.count(record, Count.MESSAGES, number, now)
+                event, value = Event.SNAPSHOT, data
+            else:
+                event = -1
+
+        # 4. Requests, and what else follows.
+        if asks:
+            if first:
+                books.open_connection(record, number, now)
+                row.opened_s = now
+            books.count(record, Count.POLLS, number, now)
+            row.kept_until_s = NEVER_S
+            if choices.etag and row.fetched_s > -NEVER_S:
+                message = Message.POLL_CONDITIONAL - first
+            else:
+                message = Message.POLL_REQUEST - first
+            up += sizes[message, 0]
+            down += sizes[message, 1]
+            n = _put(fleet, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
+        if kind == Kind.PING:
+            n = _put(fleet, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
+        elif kind == Kind.HABIT:
+            habit = data >> 1
+            t = fleet.habit_s[habit, number]
+            if data & 1:
+                t = _episode(fleet, rules, choices, number, habit, now)
+            if t < of(fleet.end_s, number):
+                n = _put(fleet, n, WHEEL, t, Kind.HABIT, 0, data ^ 1)
+        elif kind == Kind.START:
+            end_s = of(fleet.end_s, number)
+            for habit in range(2):
+                every_s = choices.drag_every_s if habit == 0 else choices.hidden_every_s
+                if every_s > 0.0:
+                    t = _episode(fleet, rules, choices, number, habit, now)
+                    if t < end_s:
+                        n = _put(fleet, n, WHEEL, t, Kind.HABIT, 0, 2 * habit)
+            if end_s < record.horizon_s:
+                n = _put(fleet, n, WHEEL, end_s, Kind.STOP, 0, 0)
+        books.add_bytes(record, number, now, up, down)
+        for place in range(n):
+            item = fleet.out[place]
+            event_list.schedule(q, item.lane, item.t, number, item.load)
+        if not polls:
+            link = fleet.links[number]
+            if link.listens >= 0:
+                up_to_date = _is_up_to_date(fleet, number)
+                safe_s = min(row.deadline_s, of(fleet.end_s, number))
+                fleet.safe_s[link.slot] = safe_s if up_to_date else -NEVER_S
+
+
+def _finish(
+    fleet: Fleet, record: Books, rules: Rules, free_s: NDArray[np.float64], now: float
+) -> None:
+    """Close the books, without what comes later: idle ends before now, work after now."""
+    for worker in range(len(free_s)):
+        books.spread(record, now, free_s[worker], -1.0)
+    for number in range(len(fleet.rows)):
+        kept_until_s = fleet.rows[number].kept_until_s
+        if 0.0 <= kept_until_s < now:
+            _disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
+    for number in range(len(fleet.rows)):
+        row = fleet.rows[number]
+        if rules.transport == Transport.WEBSOCKET:
+            _catch_up(fleet, record, number, fleet.state[0].published)
+        if row.state != State.GONE:
+            _settle(fleet, record, rules, number, now)
+        _disconnect(fleet, record, number, now, Cause.OPEN_AT_END)
+
+
+# -- the engine ----------------------------------------------------------------------------------
+
+
+def _digest() -> str:
+    """The sources that the loop is compiled of: numba's own cache looks at this file alone."""
+    digest = hashlib.sha256()
+    for module in _SOURCES:
+        digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()
+
+
+def _compile() -> tuple[Any, Any]:
+    sources = _digest()  # in the closure, it is a part of the key of the cache
+
+    def run(
+        fleet: Fleet,
+        record: Books,
+        q: EventList,
+        rules: Rules,
+        server_rules: ServerRules,
+        choices: Choices,
+        free_s: Any,
+        accepts_s: Any,
+        desk: Any,
+        until_s: float,
+    ) -> int:
+        len(sources)
+        return _run(
+            fleet, record, q, rules, server_rules, choices, free_s, accepts_s, desk, until_s
+        )
+
+    def finish(fleet: Fleet, record: Books, rules: Rules, free_s: Any, now: float) -> None:
+        len(sources)
+        _finish(fleet, record, rules, free_s, now)
+
+    return njit(**_LOOP)(run), njit(**_LOOP)(finish)
+
+
+register_jitable(**_INLINED)(_run)
+register_jitable(**_INLINED)(_finish)
+_run_loop, _finish_books = _compile()
+
+
+class Simulation:
+    """One run in compiled time; the same face as the reference engine's.
+
+    Parameters
+    ----------
+    workload : Workload
+    record : Record
+        Filled as time goes by.
+    """
+
+    def __init__(self, workload: Workload, record: Record) -> None:
+        clients_n = len(workload.start_s)
+        habits_n = clients_n if workload.drag or workload.hidden else 0
+        links_n = clients_n if workload.rules.transport == Transport.WEBSOCKET else 0
+        self.is_interrupted = False
+        self._now_s = 0.0
+        self._record = record
+        self._rules = workload.rules._replace(
+            seed=_signed(workload.rules.seed), replication=_signed(workload.rules.replication)
+        )
+        self._server_rules = workload.server
+        self._choices = Choices(
+            workload.etag,
+            *((workload.drag.every_s, workload.drag.length_s) if workload.drag else (-1.0, 0.0)),
+            *(
+                (workload.hidden.every_s, workload.hidden.length_s)
+                if workload.hidden
+                else (-1.0, 0.0)
+            ),
+        )
+        rows = rows_of(clients_n, CLIENT_ROW)
+        rows["number"] = np.arange(clients_n, dtype=np.int32)
+        rows["seen"] = record.entered
+        rows["deadline_s"] = rows["opened_s"] = NEVER_S
+        rows["fetched_s"] = rows["kept_until_s"] = -NEVER_S
+        links = rows_of(links_n, LINK_ROW)
+        links["listens"] = links["socket"] = links["slot"] = -1
+        self._fleet = Fleet(
+            rows=rows,
+            links=links,
+            habit_s=np.zeros((2, habits_n)),
+            habit_k=np.zeros((2, habits_n), np.int32),
+            order=np.zeros(2 * links_n, np.int32),
+            safe_s=np.zeros(2 * links_n),
+            start_s=workload.start_s,
+            end_s=one_or_all(workload.end_s),
+            half_s=one_or_all(workload.rtt_s) / 2.0,
+            entered=record.entered,
+            sizes=workload.sizes,
+            out=rows_of(MOST_OUT, OUT),
+            state=rows_of(1, STATE),
+        )
+        rules = workload.rules
+        turn_s = max(rules.interval_s, rules.reconnect_cap_s, rules.heartbeat_interval_s)
+        self._events = event_list.new_event_list(
+            clients_n, min(2.0 * turn_s, record.horizon_s), record.horizon_s
+        )
+        self._free_s = np.zeros(workload.server.workers)
+        self._accepts_s = np.zeros(1024)
+        self._desk = rows_of(1, list(servers.DESK.items()))
+        kept = {name: getattr(record, name) for name in Books._fields}
+        kept["publish_s"] = workload.publish_s
+        for name, columns in LOGS.items():
+            kept[name] = _new_log(columns)
+        self._books = Books(**kept)
+
+    @property
+    def events(self) -> int:
+        """How many events have been handled."""
+        return int(self._fleet.state["events"][0])
+
+    def run_until(self, t: float) -> None:
+        """Let everything before `t` happen, seconds."""
+        while not self.is_interrupted:
+            done = _run_loop(
+                self._fleet,
+                self._books,
+                self._events,
+                self._rules,
+                self._server_rules,
+                self._choices,
+                self._free_s,
+                self._accepts_s,
+                self._desk,
+                t,
+            )
+            if done == FINISHED:
+                self._now_s = t
+                return
+            if done == TOO_LONG:
+                raise ScenarioError("horizon_s", self._record.horizon_s, "must be shorter")
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Lengthen what the loop has found too short."""
+        listeners = int(self._fleet.state[0].listening)
+        if not event_list.has_room(self._events, listeners):
+            self._events = event_list.grow(self._events, listeners)
+        if self._desk[0].waiting == len(self._accepts_s):
+            ring, oldest = self._accepts_s, int(self._desk[0].oldest)
+            ring = np.concatenate((ring[oldest:], ring[:oldest]))
+            self._accepts_s, self._desk[0].oldest = event_list.longer(ring, len(ring)), 0
+        self._room_for("connections", 2)
+        self._room_for("deliveries", len(self._books.publish_s) + 1)
+        self._room_for("events", MOST_OUT)
+
+    def _room_for(self, log: str, rows: int) -> None:
+        if rows_left(getattr(self._books, log)) < rows:
+            table, filled = getattr(self._books, log)
+            longer = event_list.longer(table, max(rows, len(table)))
+            self._books = self._books._replace(**{log: (longer, filled)})
+
+    def interrupt(self) -> None:
+        """End `run_until` at the end of the slice in hand."""
+        self.is_interrupted = True
+
+    def now_s(self) -> float:
+        """Return how far the run has come, seconds."""
+        return self._now_s
+
+    def finish(self) -> None:
+        """Close the books."""
+        self._events = self._events._replace(entries=None, heap=None)
+        self._room_for("connections", len(self._fleet.rows))
+        record = self._record
+        self._books = self._books._replace(last=record.last)
+        _finish_books(self._fleet, self._books, self._rules, self._free_s, self._now_s)
+        for name in LOGS:
+            log = getattr(self._books, name)
+            rows = log if isinstance(log, list) else log[0][: log[1][0]]
+            setattr(record, name, rows)
+
+
+def _new_log(columns: dict[str, str]) -> Any:
+    """Rows and how many are filled; interpreted code keeps a list."""
+    if config.DISABLE_JIT:
+        return []
+    return np.zeros(_LOG_ROWS, list(columns.items())), np.zeros(1, np.int64)
+
+
+def _signed(word: int) -> int:
+    """The same 64 bits as a signed number."""
+    return word - (1 << 64) if word >= 1 << 63 else word
