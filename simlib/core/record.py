@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from simlib.errors import LedgerError
 
-_BUCKETS_PER_OCTAVE = 128
-_FIRST_OCTAVE = -20
-_OCTAVES = 44
+BUCKETS_PER_OCTAVE = 128
+FIRST_OCTAVE = -20
+OCTAVES = 44
 TICK_S = 2.0**-20
 """Unit of the sums of latencies, seconds: about 1 microsecond."""
 _BLOCK = 1 << 20
@@ -60,7 +60,7 @@ class Cause(IntEnum):
 
 
 def bucket_of(latency_s: float) -> int:
-    """Return the latency bucket that holds `latency_s`.
+    """Return the latency bucket that holds `latency_s`; compiled code shifts its bits instead.
 
     Examples
     --------
@@ -70,21 +70,13 @@ def bucket_of(latency_s: float) -> int:
     """
     if latency_s <= 0.0:
         return 0
-    mantissa, exponent = split(latency_s)
-    octave = exponent - 1 - _FIRST_OCTAVE
+    mantissa, exponent = math.frexp(latency_s)
+    octave = exponent - 1 - FIRST_OCTAVE
     if octave < 0:
         return 0
-    if octave >= _OCTAVES:
-        return 1 + _OCTAVES * _BUCKETS_PER_OCTAVE - 1
-    return 1 + octave * _BUCKETS_PER_OCTAVE + int((mantissa * 2.0 - 1.0) * _BUCKETS_PER_OCTAVE)
-
-
-def split(x: float) -> tuple[float, int]:
-    """Return the mantissa in [0.5, 1) and the exponent of a normal number above 0.
-
-    Compiled code takes the bits apart.
-    """
-    return math.frexp(x)
+    if octave >= OCTAVES:
+        return 1 + OCTAVES * BUCKETS_PER_OCTAVE - 1
+    return 1 + octave * BUCKETS_PER_OCTAVE + int((mantissa * 2.0 - 1.0) * BUCKETS_PER_OCTAVE)
 
 
 def ticks_of(latency_s: float) -> int:
@@ -106,11 +98,9 @@ def bucket_edges_s() -> NDArray[np.float64]:
     ndarray of float64, shape (buckets + 1,)
         Bucket 0 is everything below 2**-20 s (about 1 microsecond).
     """
-    octaves = np.repeat(
-        2.0 ** np.arange(_FIRST_OCTAVE, _FIRST_OCTAVE + _OCTAVES), _BUCKETS_PER_OCTAVE
-    )
-    steps = np.tile(1.0 + np.arange(_BUCKETS_PER_OCTAVE) / _BUCKETS_PER_OCTAVE, _OCTAVES)
-    last = 2.0 ** (_FIRST_OCTAVE + _OCTAVES)
+    octaves = np.repeat(2.0 ** np.arange(FIRST_OCTAVE, FIRST_OCTAVE + OCTAVES), BUCKETS_PER_OCTAVE)
+    steps = np.tile(1.0 + np.arange(BUCKETS_PER_OCTAVE) / BUCKETS_PER_OCTAVE, OCTAVES)
+    last = 2.0 ** (FIRST_OCTAVE + OCTAVES)
     return np.concatenate(([0.0], octaves * steps, [last]))
 
 
@@ -193,7 +183,7 @@ class Record:
         self.clients = np.zeros((Count.UP_BYTES, clients), dtype=np.int32)
         self.traffic = np.zeros((2, clients), dtype=np.int64)
         self.pending = np.zeros(clients, dtype=np.int32)
-        self.histogram = np.zeros(1 + _OCTAVES * _BUCKETS_PER_OCTAVE, dtype=np.int64)
+        self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
         self.connections: Any = []
@@ -304,11 +294,13 @@ def resolve(
         latency_s = now - record.publish_s[index]
         ticks += ticks_of(latency_s)
         record.histogram[bucket_of(latency_s)] += 1
-        if latency_s > record.latency_max_s[0]:
-            record.latency_max_s[0] = latency_s
-        if record.keep_deliveries:
-            keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
     record.latency_ticks[bin_of(record, now)] += ticks
+    longest_s = now - record.publish_s[start]
+    if longest_s > record.latency_max_s[0]:
+        record.latency_max_s[0] = longest_s
+    if record.keep_deliveries:
+        for index in range(start, stop):
+            keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
 
 
 def settle(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:

@@ -138,6 +138,7 @@ STATE = np.dtype(
         ("started", "i8"),
         ("published", "i8"),
         ("readable", "i8"),
+        ("under_way", "i8"),
         ("listening", "i8"),
         ("slots", "i8"),
         ("sockets", "i8"),
@@ -217,7 +218,13 @@ class Choices(NamedTuple):
 _SOURCES = (clients, draws, driver, habits, polling, reconnect, books, servers, event_list)
 
 # Without reference counting, which would cost more than the rules: nothing here allocates.
-_INLINED = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
+_INLINED = {
+    "_nrt": False,
+    "forceinline": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 _LOOP = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 
 
@@ -230,17 +237,6 @@ def _bits(typing_context: Any, x: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
 
     return types.int64(types.float64), generate
-
-
-@intrinsic  # type: ignore[misc]
-def _from_bits(typing_context: Any, word: Any) -> Any:
-    """The float64 that has the bits of an int64."""
-    from llvmlite import ir
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
 
 
 @intrinsic  # type: ignore[misc]
@@ -282,12 +278,16 @@ def _register_rules() -> None:
 
         return body
 
-    @overload(books.split, jit_options=_INLINED)
-    def split(x: Any) -> Any:
-        def body(x: Any) -> Any:
-            word = _bits(x)
-            mantissa = _from_bits((word & 0xFFFFFFFFFFFFF) | (1022 << 52))
-            return mantissa, ((word >> 52) & 0x7FF) - 1022
+    @overload(books.bucket_of, jit_options=_INLINED)
+    def bucket_of(latency_s: Any) -> Any:
+        # 128 buckets to the octave: the exponent and the first 7 bits of the mantissa.
+        shift = 52 - (books.BUCKETS_PER_OCTAVE.bit_length() - 1)
+        before = (1023 + books.FIRST_OCTAVE) * books.BUCKETS_PER_OCTAVE - 1
+        last = books.OCTAVES * books.BUCKETS_PER_OCTAVE
+
+        def body(latency_s: Any) -> Any:
+            bucket = (_bits(latency_s) >> shift) - before
+            return 0 if bucket < 1 else last if bucket > last else bucket
 
         return body
 
@@ -314,7 +314,7 @@ def _register_rules() -> None:
             return connection
         return delivery if "version" in names else event
 
-    own = {"refuse", "widen", "_multiply", "split", "keep_row"}
+    own = {"refuse", "widen", "_multiply", "bucket_of", "keep_row"}
     for module in _SOURCES:
         for name, rule in vars(module).items():
             if isinstance(rule, FunctionType) and rule.__module__ == module.__name__:
@@ -331,9 +331,9 @@ def _load(exchange: int, kind: int, data: int) -> int:
 
 
 @register_jitable(**_INLINED)
-def _put(fleet: Fleet, n: int, lane: int, t: float, kind: int, exchange: int, data: int) -> int:
+def _put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: int) -> int:
     """Note that an event is to be scheduled; the client is the one in hand."""
-    place = fleet.out[n]
+    place = out[n]
     place.t = t
     place.lane = lane
     place.load = _load(exchange, kind, data)
@@ -459,7 +459,7 @@ def _broadcast(
     all_served = 0
     longest_s = 0.0
     for slot in range(fleet.state[0].slots):
-        number = fleet.order[slot]
+        number = fleet.order[slot] + 0
         if number < 0:
             continue
         position += 1
@@ -546,6 +546,18 @@ def _rows_left(log: Any) -> Any:
     return body
 
 
+@register_jitable(**_INLINED)
+def _room(record: Books, q: EventList, server: Any) -> int:
+    """Return how many events surely find room for what they leave behind."""
+    room = min(event_list.room(q) // MOST_OUT, len(server.accepts_s) - server.desk.waiting)
+    room = min(room, rows_left(record.connections) // 2)
+    if record.keep_deliveries:
+        room = min(room, rows_left(record.deliveries) // (len(record.publish_s) + 1))
+    if record.keep_events:
+        room = min(room, rows_left(record.events) // MOST_OUT)
+    return room
+
+
 def _run(
     fleet: Fleet,
     record: Books,
@@ -559,76 +571,107 @@ def _run(
     until_s: float,
 ) -> int:
     """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
-    state, hand, sizes = fleet.state[0], q.hand[0], fleet.sizes
+    state, hand, sizes, out = fleet.state[0], q.hand[0], fleet.sizes, fleet.out
+    rows, links, half_s, ends_s, safe_s = (
+        fleet.rows,
+        fleet.links,
+        fleet.half_s,
+        fleet.end_s,
+        fleet.safe_s,
+    )
+    start_s, head_t, head_word, publish_s = fleet.start_s, q.head_t, q.head_word, record.publish_s
+    keep_events, keep_deliveries = record.keep_events, record.keep_deliveries
+    seed, replication, keep_alive_s = rules.seed, rules.replication, server_rules.keep_alive_s
+    snapshot_on_open, tls, etag = rules.snapshot_on_open, rules.tls, choices.etag
+    beat_every_s = rules.heartbeat_interval_s
     server = servers.Server(free_s, accepts_s, desk[0])
     polls = rules.transport == Transport.POLLING
-    at_once = not record.keep_events and not record.keep_deliveries
-    clients_n = len(fleet.start_s)
+    at_once = not keep_events and not keep_deliveries
+    clients_n = len(start_s)
+    budget = 0
     if hand.sequence == 0:
-        if not polls and len(record.publish_s) > 0:
-            event_list.schedule(q, WHEEL, record.publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
+        if not polls and len(publish_s) > 0:
+            event_list.schedule(q, WHEEL, publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
         hand.sequence = 1
-        q.head_word[STARTS] = 1  # sessions were there before all else but the first change
+        head_word[STARTS] = 1  # sessions were there before all else but the first change
         if clients_n > 0:
-            q.head_t[STARTS] = fleet.start_s[0]
+            head_t[STARTS] = start_s[0]
+
+    # A poll is served as it is sent, at the time of its arrival, where nothing can come between:
+    # with one round-trip time for all, and no other job under way to the server. Its response may
+    # then be scheduled too early to settle a tie with an alarm that is yet to be set, so it must be
+    # back before any such alarm can ring.
+    in_order = polls and len(half_s) == 1 and not server_rules.exponential
+    soonest_s = min(rules.interval_s * (1.0 - rules.jitter_frac), rules.retry_base_s)
+    arrives = False
+    first = False
+    half = 0.0
+    number = 0
+    now = 0.0
 
     while True:
-        source = event_list.next_source(q)
-        now = q.head_t[source]
-        if now >= until_s:
-            return FINISHED
-        if source == WHEEL and hand.open == 0:
-            event_list.turn(q)
-            continue
-        # Room for what this event may leave behind; the caller makes it.
-        more = state.listening if source == WHEEL else 0
-        if (
-            not event_list.has_room(q, more)
-            or rows_left(record.connections) < 2
-            or server.desk.waiting == len(server.accepts_s)
-        ):
-            return NEEDS_ROOM
-        if record.keep_deliveries and rows_left(record.deliveries) < len(record.publish_s) + 1:
-            return NEEDS_ROOM
-        if record.keep_events and rows_left(record.events) < MOST_OUT:
-            return NEEDS_ROOM
-        if hand.sequence >= LAST_SEQUENCE - more - MOST_OUT:
-            return TOO_LONG
-        state.events += 1
-
         kind = 0
         exchange = 0
         data = 0
-        if source == STARTS:
-            number = state.started
-            state.started += 1
-            q.head_t[STARTS] = NEVER_S
-            if state.started < clients_n:
-                q.head_t[STARTS] = fleet.start_s[state.started]
-            kind += Kind.START
+        if arrives:
+            now += half
+            arrives = False
+            kind += Kind.POLL
+            exchange += rows[number].exchange
+            data += first
         else:
-            number = q.head_word[source] & CLIENT_MASK
-            load = event_list.take(q, source)
-            data += load & ((1 << DATA_BITS) - 1)
-            exchange += load >> (KIND_BITS + DATA_BITS)
-            kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+            source = event_list.next_source(q)
+            now = head_t[source]
+            if now >= until_s:
+                return FINISHED
+            if source == WHEEL and hand.open == 0:
+                event_list.turn(q)
+                continue
+            if source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
+                if event_list.room(q) < state.listening + MOST_OUT:
+                    return NEEDS_ROOM
+            # Room for what it may leave behind; the caller makes it.
+            if budget <= 0:
+                budget = _room(record, q, server)
+                if budget <= 0:
+                    return NEEDS_ROOM
+                if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
+                    return TOO_LONG
+            budget -= 1
+            if source == STARTS:
+                number = state.started
+                state.started += 1
+                head_t[STARTS] = NEVER_S
+                if state.started < clients_n:
+                    head_t[STARTS] = start_s[state.started]
+                kind += Kind.START
+            else:
+                number = head_word[source] & CLIENT_MASK
+                load = event_list.take(q, source)
+                data += load & ((1 << DATA_BITS) - 1)
+                exchange += load >> (KIND_BITS + DATA_BITS)
+                kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+                if kind == Kind.POLL or kind == Kind.SYN:
+                    state.under_way -= 1
+        state.events += 1
         n = 0
         if kind == Kind.PUBLISH:
+            budget = 0  # a broadcast may take much room
             state.published = data
             if state.listening > 0:
                 # Whoever hears of it at once is up to date before and after.
                 state.events += _broadcast(
                     fleet, record, q, rules, server_rules, server, now, data, until_s, at_once
                 )
-            if data < len(record.publish_s):
+            if data < len(publish_s):
                 load = _load(0, Kind.PUBLISH, data + 1)
-                event_list.schedule(q, WHEEL, record.publish_s[data], 0, load)
+                event_list.schedule(q, WHEEL, publish_s[data], 0, load)
             continue
 
-        row = fleet.rows[number]
+        row = rows[number]
         if row.exchange >= LAST_EXCHANGE:
             return TOO_LONG
-        half = of(fleet.half_s, number)
+        half = of(half_s, number)
         if not polls:
             _catch_up(fleet, record, number, state.published)
         event = -1
@@ -646,13 +689,13 @@ def _run(
             k = 0
             if kind == Kind.POLL:
                 if servers.wait_s(server, now) > server_rules.shed_wait_s:
-                    row.kept_until_s = now + server_rules.keep_alive_s
-                    n = _put(fleet, n, TRIP, now + half, Kind.POLL_REFUSED, exchange, data)
+                    row.kept_until_s = now + keep_alive_s
+                    n = _put(out, n, TRIP, now + half, Kind.POLL_REFUSED, exchange, data)
                 else:
                     mean_s, stream, k = server_rules.poll_s, Stream.POLL_SERVICE, exchange
             elif kind == Kind.UPGRADE:
                 if servers.wait_s(server, now) > server_rules.shed_wait_s:
-                    n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
+                    n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
                     mean_s, stream = server_rules.handshake_s, Stream.HANDSHAKE_SERVICE
                     k = 2 * exchange
@@ -660,7 +703,7 @@ def _run(
                 mean_s, stream = server_rules.authenticate_s, Stream.HANDSHAKE_SERVICE
                 k = 2 * exchange + 1
             elif kind == Kind.BEAT:
-                link = fleet.links[number]
+                link = links[number]
                 if link.listens == exchange:
                     link.beats += 2
                     data = int(link.beats)
@@ -670,7 +713,7 @@ def _run(
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                 k = data + 1
             elif kind == Kind.PING_UP:
-                link = fleet.links[number]
+                link = links[number]
                 link.beats += 1
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                 k = int(link.beats)
@@ -678,7 +721,7 @@ def _run(
                 mean_s, stream, k = server_rules.accept_s, Stream.ACCEPT_SERVICE, exchange
             if mean_s >= 0.0:
                 service_s = servers.service_time_s(
-                    server_rules, mean_s, rules.seed, rules.replication, number, stream, k
+                    server_rules, mean_s, seed, replication, number, stream, k
                 )
                 if kind == Kind.SYN:
                     begun_s = servers.accept(server, server_rules, now, service_s)
@@ -689,25 +732,25 @@ def _run(
                     books.spread(record, begun_s, done_s)
                 if kind == Kind.POLL:
                     version = _readable(fleet, record, done_s)
-                    row.kept_until_s = done_s + server_rules.keep_alive_s
+                    row.kept_until_s = done_s + keep_alive_s
                     data = (version << 1) | (data & 1)
-                    n = _put(fleet, n, DONE_TRIP, done_s + half, Kind.POLL_DONE, exchange, data)
+                    n = _put(out, n, DONE_TRIP, done_s + half, Kind.POLL_DONE, exchange, data)
                 elif kind == Kind.UPGRADE:
-                    n = _put(fleet, n, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
+                    n = _put(out, n, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
                 elif kind == Kind.AUTHENTICATE:
-                    n = _put(fleet, n, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
+                    n = _put(out, n, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
                 elif kind == Kind.BEAT:
-                    n = _put(fleet, n, DONE_TRIP, done_s + half, Kind.PING, exchange, data)
+                    n = _put(out, n, DONE_TRIP, done_s + half, Kind.PING, exchange, data)
                 elif kind == Kind.PONG_UP:
-                    t = done_s + rules.heartbeat_interval_s
-                    n = _put(fleet, n, BEATS, t, Kind.BEAT, exchange, 0)
+                    t = done_s + beat_every_s
+                    n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
                 elif kind == Kind.PING_UP:
-                    n = _put(fleet, n, DONE_TRIP, done_s + half, Kind.PONG, exchange, 0)
+                    n = _put(out, n, DONE_TRIP, done_s + half, Kind.PONG, exchange, 0)
                 elif begun_s >= 0.0:
-                    n = _put(fleet, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
+                    n = _put(out, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
                 else:
                     t = now + max(0.0, servers.syn_retry_s(data) - half)
-                    n = _put(fleet, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
+                    n = _put(out, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
 
         # 2. Arrivals.
         elif kind == Kind.DEADLINE:
@@ -716,7 +759,7 @@ def _run(
         elif kind == Kind.POLL_DONE:
             if row.exchange == exchange:
                 version = data >> 1
-                if choices.etag and row.fetched_s > -NEVER_S and version == row.seen:
+                if etag and row.fetched_s > -NEVER_S and version == row.seen:
                     message = Message.NOT_MODIFIED - (data & 1)
                     books.count(record, Count.UNCHANGED, number, now)
                     event = Event.UNCHANGED
@@ -732,7 +775,7 @@ def _run(
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
         elif kind == Kind.FAREWELL:
-            link = fleet.links[number]
+            link = links[number]
             link.ended = max(link.ended, exchange)
             if 0 <= link.listens <= exchange:
                 _forget(fleet, link)
@@ -740,39 +783,40 @@ def _run(
                 link.socket = -1
                 state.sockets -= 1
             if data:
-                n = _put(fleet, n, TRIP, now + half, Kind.ECHO, exchange, 0)
+                n = _put(out, n, TRIP, now + half, Kind.ECHO, exchange, 0)
         elif kind == Kind.ECHO:
             up, down = sizes[Message.CLOSE_DOWN, 0], sizes[Message.CLOSE_DOWN, 1]
         elif kind == Kind.UPGRADE_SERVED:
-            link = fleet.links[number]
+            link = links[number]
             if link.ended < exchange:
                 if state.sockets >= server_rules.max_connections:
-                    n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
+                    n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
                     if link.socket < 0:
                         state.sockets += 1
                     link.socket = exchange
-                    n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
+                    n = _put(out, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
         elif kind == Kind.AUTHENTICATED:
-            if fleet.links[number].ended < exchange:
+            if links[number].ended < exchange:
                 _listen(fleet, number, exchange)
                 if rules.heartbeat == Heartbeat.SERVER:
-                    t = now + rules.heartbeat_interval_s
-                    n = _put(fleet, n, BEATS, t, Kind.BEAT, exchange, 0)
-                n = _put(fleet, n, TRIP, now + half, Kind.READY, exchange, state.published)
+                    t = now + beat_every_s
+                    n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+                n = _put(out, n, TRIP, now + half, Kind.READY, exchange, state.published)
         elif row.exchange != exchange:
             continue  # what arrives belongs to an exchange that is over
         elif kind == Kind.SYN_AGAIN:
             if data < SYN_RETRIES:
-                n = _put(fleet, n, TRIP, now + half, Kind.SYN, exchange, data + 1)
+                state.under_way += 1
+                n = _put(out, n, TRIP, now + half, Kind.SYN, exchange, data + 1)
             else:
                 fails = True
         elif kind == Kind.TCP_OPEN:
             up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
             if not polls:
                 event = Event.CONNECTED
-            elif rules.tls:
-                n = _put(fleet, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
+            elif tls:
+                n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
             else:
                 asks = first = True
         elif kind == Kind.TLS_OPEN:
@@ -791,7 +835,7 @@ def _run(
         elif kind == Kind.UPGRADE_DONE:
             up = sizes[Message.UPGRADE_RESPONSE, 0] + sizes[Message.HELLO, 0]
             down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
-            fleet.links[number].has_upgraded = True
+            links[number].has_upgraded = True
             event = Event.UPGRADED
         elif kind == Kind.READY:
             up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
@@ -819,10 +863,10 @@ def _run(
             actions, deadline_s = step(row, rules, event, now, value)
             if row.seen != before:
                 books.resolve(record, number, before, row.applied_from, row.seen, now)
-            if record.keep_events:
+            if keep_events:
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:
-                n = _put(fleet, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
+                n = _put(out, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
             if actions & Action.CLOSE:
                 if polls:
                     if row.kept_until_s < now:
@@ -830,7 +874,7 @@ def _run(
                     else:
                         _disconnect(fleet, record, number, now, cause_of(event))
                 else:
-                    link = fleet.links[number]
+                    link = links[number]
                     if event == Event.DEADLINE:
                         books.count(record, Count.ERRORS, number, now)
                     graceful = event == Event.STOP and link.has_upgraded
@@ -840,34 +884,36 @@ def _run(
                         up += sizes[Message.CLOSE_UP, 0]
                         down += sizes[Message.CLOSE_UP, 1]
                     ended = row.exchange - 1
-                    n = _put(fleet, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
+                    n = _put(out, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
             if actions & Action.FETCH:
                 if row.opened_s == NEVER_S or row.kept_until_s < now:
                     _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
-                    n = _put(fleet, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
+                    state.under_way += 1
+                    n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
                 else:
                     asks = True
             if actions & Action.CONNECT:
                 books.count(record, Count.ATTEMPTS, number, now)
-                n = _put(fleet, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
+                state.under_way += 1
+                n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
             if actions & Action.SECURE:
-                n = _put(fleet, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, row.exchange, 0)
+                n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, row.exchange, 0)
             if actions & Action.UPGRADE:
                 up += sizes[Message.UPGRADE_REQUEST, 0]
                 down += sizes[Message.UPGRADE_REQUEST, 1]
-                n = _put(fleet, n, TRIP, now + half, Kind.UPGRADE, row.exchange, 0)
+                n = _put(out, n, TRIP, now + half, Kind.UPGRADE, row.exchange, 0)
             if actions & Action.AUTHENTICATE:
                 up += sizes[Message.AUTH, 0]
                 down += sizes[Message.AUTH, 1]
-                n = _put(fleet, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
+                n = _put(out, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
             if actions & Action.SEND_PING:
                 up += sizes[Message.PING_UP, 0]
                 down += sizes[Message.PING_UP, 1]
-                n = _put(fleet, n, TRIP, now + half, Kind.PING_UP, row.exchange, 0)
+                n = _put(out, n, TRIP, now + half, Kind.PING_UP, row.exchange, 0)
             if actions & Action.SEND_PONG:
                 up += sizes[Message.PONG_UP, 0]
                 down += sizes[Message.PONG_UP, 1]
-            if event == Event.READY and rules.snapshot_on_open:
+            if event == Event.READY and snapshot_on_open:
                 up += sizes[Message.SNAPSHOT, 0]
                 down += sizes[Message.SNAPSHOT, 1]
                 books.count(record, Count.MESSAGES, number, now)
@@ -882,42 +928,48 @@ def _run(
                 row.opened_s = now
             books.count(record, Count.POLLS, number, now)
             row.kept_until_s = NEVER_S
-            if choices.etag and row.fetched_s > -NEVER_S:
+            if etag and row.fetched_s > -NEVER_S:
                 message = Message.POLL_CONDITIONAL - first
             else:
                 message = Message.POLL_REQUEST - first
             up += sizes[message, 0]
             down += sizes[message, 1]
-            n = _put(fleet, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
+            if in_order and state.under_way == 0:
+                t = now + half
+                done_s = t + servers.wait_s(server, t) + server_rules.poll_s
+                arrives = done_s + half < now + soonest_s and t < record.horizon_s
+            if not arrives:
+                state.under_way += 1
+                n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
         if kind == Kind.PING:
-            n = _put(fleet, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
+            n = _put(out, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
         elif kind == Kind.HABIT:
             habit = data >> 1
             t = fleet.habit_s[habit, number]
             if data & 1:
                 t = _episode(fleet, rules, choices, number, habit, now)
-            if t < of(fleet.end_s, number):
-                n = _put(fleet, n, WHEEL, t, Kind.HABIT, 0, data ^ 1)
+            if t < of(ends_s, number):
+                n = _put(out, n, WHEEL, t, Kind.HABIT, 0, data ^ 1)
         elif kind == Kind.START:
-            end_s = of(fleet.end_s, number)
+            end_s = of(ends_s, number)
             for habit in range(2):
                 every_s = choices.drag_every_s if habit == 0 else choices.hidden_every_s
                 if every_s > 0.0:
                     t = _episode(fleet, rules, choices, number, habit, now)
                     if t < end_s:
-                        n = _put(fleet, n, WHEEL, t, Kind.HABIT, 0, 2 * habit)
+                        n = _put(out, n, WHEEL, t, Kind.HABIT, 0, 2 * habit)
             if end_s < record.horizon_s:
-                n = _put(fleet, n, WHEEL, end_s, Kind.STOP, 0, 0)
+                n = _put(out, n, WHEEL, end_s, Kind.STOP, 0, 0)
         books.add_bytes(record, number, now, up, down)
         for place in range(n):
             item = fleet.out[place]
             event_list.schedule(q, item.lane, item.t, number, item.load)
         if not polls:
-            link = fleet.links[number]
+            link = links[number]
             if link.listens >= 0:
                 up_to_date = _is_up_to_date(fleet, number)
-                safe_s = min(row.deadline_s, of(fleet.end_s, number))
-                fleet.safe_s[link.slot] = safe_s if up_to_date else -NEVER_S
+                calm_s = min(row.deadline_s, of(ends_s, number))
+                safe_s[link.slot] = calm_s if up_to_date else -NEVER_S
 
 
 def _finish(
@@ -947,39 +999,15 @@ def _digest() -> str:
     digest = hashlib.sha256()
     for module in _SOURCES:
         digest.update(inspect.getsource(module).encode())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
-def _compile() -> tuple[Any, Any]:
-    sources = _digest()  # in the closure, it is a part of the key of the cache
-
-    def run(
-        fleet: Fleet,
-        record: Books,
-        q: EventList,
-        rules: Rules,
-        server_rules: ServerRules,
-        choices: Choices,
-        free_s: Any,
-        accepts_s: Any,
-        desk: Any,
-        until_s: float,
-    ) -> int:
-        len(sources)
-        return _run(
-            fleet, record, q, rules, server_rules, choices, free_s, accepts_s, desk, until_s
-        )
-
-    def finish(fleet: Fleet, record: Books, rules: Rules, free_s: Any, now: float) -> None:
-        len(sources)
-        _finish(fleet, record, rules, free_s, now)
-
-    return njit(**_LOOP)(run), njit(**_LOOP)(finish)
+def _compile(loop: Any) -> Any:
+    loop.__qualname__ += f"_{_digest()}"  # numba's cache goes by name
+    return njit(**_LOOP)(loop)
 
 
-register_jitable(**_INLINED)(_run)
-register_jitable(**_INLINED)(_finish)
-_run_loop, _finish_books = _compile()
+_run_loop, _finish_books = _compile(_run), _compile(_finish)
 
 
 class Simulation:
@@ -1077,15 +1105,16 @@ class Simulation:
 
     def _make_room(self) -> None:
         """Lengthen what the loop has found too short."""
-        listeners = int(self._fleet.state[0].listening)
-        if not event_list.has_room(self._events, listeners):
-            self._events = event_list.grow(self._events, listeners)
+        entries = int(self._fleet.state[0].listening) + MOST_OUT
+        if event_list.room(self._events) < entries:
+            self._events = event_list.grow(self._events, entries)
         if self._desk[0].waiting == len(self._accepts_s):
             ring, oldest = self._accepts_s, int(self._desk[0].oldest)
             ring = np.concatenate((ring[oldest:], ring[:oldest]))
             self._accepts_s, self._desk[0].oldest = event_list.longer(ring, len(ring)), 0
         self._room_for("connections", 2)
-        self._room_for("deliveries", len(self._books.publish_s) + 1)
+        if self._books.keep_deliveries:
+            self._room_for("deliveries", len(self._books.publish_s) + 1)
         self._room_for("events", MOST_OUT)
 
     def _room_for(self, log: str, rows: int) -> None:

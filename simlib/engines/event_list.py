@@ -13,8 +13,8 @@ Lanes, buckets and the bag of the far future are lists of chunks of one pool: me
 the events that are pending. An event is 24 bytes: its time; its sequence number and client in one
 word, which settles ties; and a load that only the engine reads.
 
-The functions below are compiled without reference counting, so they may not allocate: `has_room`
-says when the caller has to `grow` the arrays.
+The functions below are compiled without reference counting, so they may not allocate: the caller
+looks after `room` and lets the arrays `grow`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,21 @@ SOURCES = LANES + 2
 
 NEVER_S = math.inf
 _CHUNK = 32
-_SPARE = 16  # chunks and rows that one event may need at most
 _PER_BUCKET = 128
+
+FIRST_BIT = bytes([0, *((k & -k).bit_length() - 1 for k in range(1, 1 << SOURCES))])
+"""The place of the lowest bit of a number."""
 
 _ENTRY = np.dtype([("t", "f8"), ("word", "i8"), ("load", "i8")])
 _LANE = np.dtype(
-    [("tail_t", "f8"), ("size", "i8"), ("first", "i4"), ("read", "i4"), ("last", "i4"), ("fill", "i4")]
+    [
+        ("tail_t", "f8"),
+        ("size", "i8"),
+        ("first", "i4"),
+        ("read", "i4"),
+        ("last", "i4"),
+        ("fill", "i4"),
+    ]
 )
 _BAG = np.dtype([("last", "i4"), ("fill", "i4")])
 _HAND = np.dtype(
@@ -110,7 +119,7 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
         Seconds.
     """
     buckets = 1 << max(6, (pending // _PER_BUCKET).bit_length())
-    chunks = 2 * (pending // _CHUNK) + 2 * buckets + 4 * _SPARE
+    chunks = 2 * (pending // _CHUNK) + 2 * buckets + 64
     hand = rows_of(1, _HAND)
     hand[0].free, hand[0].spare = -1, chunks
     bags = rows_of(buckets + 1, _BAG)
@@ -132,7 +141,7 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
 def grow(q: EventList, entries: int) -> EventList:
     """Return the list with room for `entries` more."""
     old = len(q.link)
-    more = max(old // 4, entries // _CHUNK + 4 * _SPARE)
+    more = max(old // 4, entries // _CHUNK + 1)
     q.hand[0].spare += more
     return q._replace(
         entries=longer(q.entries, more * _CHUNK),
@@ -153,23 +162,38 @@ def longer(array: NDArray[Any], more: int) -> NDArray[Any]:
     return longer.view(type(array))
 
 
-def has_room(q: EventList, entries: int) -> bool:
-    """Say whether `entries` more events, and what one event schedules, find room."""
+def room(q: EventList) -> int:
+    """Return how many more events surely find room."""
     hand = q.hand[0]
-    chunks = entries // _CHUNK + len(q.bags) + _SPARE
-    pending = hand.open + hand.near + hand.far + entries + _SPARE
-    return hand.spare >= chunks and pending <= len(q.heap)
+    chunks = hand.spare - len(q.bags) - LANES
+    return min(chunks * _CHUNK, len(q.heap) - hand.open - hand.near - hand.far)
 
 
 def next_source(q: EventList) -> int:
     """Return which source has the next event: the earliest, of equals the first scheduled."""
-    best = 0
-    t = q.head_t[0]
-    for source in range(1, SOURCES):
-        other = q.head_t[source]
-        if other < t or (other == t and q.head_word[source] < q.head_word[best]):
+    t = q.head_t
+    t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
+    # The earliest without branches, which no processor could predict.
+    a, b = t0 if t0 < t1 else t1, t2 if t2 < t3 else t3
+    c, d = t4 if t4 < t5 else t5, t6 if t6 < t7 else t7
+    a, c = a if a < b else b, c if c < d else d
+    earliest = a if a < c else c
+    ties = (
+        (t0 == earliest)
+        | (t1 == earliest) << 1
+        | (t2 == earliest) << 2
+        | (t3 == earliest) << 3
+        | (t4 == earliest) << 4
+        | (t5 == earliest) << 5
+        | (t6 == earliest) << 6
+        | (t7 == earliest) << 7
+    )
+    if ties & (ties - 1) == 0:
+        return FIRST_BIT[ties]
+    best = -1
+    for source in range(SOURCES):
+        if (ties >> source) & 1 and (best < 0 or q.head_word[source] < q.head_word[best]):
             best = source
-            t = other
     return best
 
 
