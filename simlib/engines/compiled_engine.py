@@ -116,7 +116,7 @@ DONE = 1
 DONE_TRIP = 2
 ALARM = 3
 BEATS = 4
-PUSHES = 5
+BROADCASTS = 5
 
 OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
 MOST_OUT = 8
@@ -149,6 +149,9 @@ STATE = np.dtype(
 
 LOGS = {"connections": CONNECTION, "deliveries": DELIVERY, "events": EVENT}
 _LOG_ROWS = 1024
+
+POLLS = PUSHES = True
+"""Which transport a loop serves; each compiled copy has one of them false."""
 
 FINISHED = 0
 NEEDS_ROOM = 1
@@ -483,7 +486,7 @@ def _broadcast(
                 _catch_up(fleet, record, number, version - 1)
                 fleet.safe_s[slot] = -NEVER_S
             load = _load(link.listens, Kind.PUSH, version)
-            event_list.schedule(q, PUSHES, t, number, load)
+            event_list.schedule(q, BROADCASTS, t, number, load)
     _fill_bin(record, index, served, ticks, counted, up, down)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
@@ -585,12 +588,11 @@ def _run(
     snapshot_on_open, tls, etag = rules.snapshot_on_open, rules.tls, choices.etag
     beat_every_s = rules.heartbeat_interval_s
     server = servers.Server(free_s, accepts_s, desk[0])
-    polls = rules.transport == Transport.POLLING
     at_once = not keep_events and not keep_deliveries
     clients_n = len(start_s)
     budget = 0
     if hand.sequence == 0:
-        if not polls and len(publish_s) > 0:
+        if PUSHES and len(publish_s) > 0:
             event_list.schedule(q, WHEEL, publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
         hand.sequence = 1
         head_word[STARTS] = 1  # sessions were there before all else but the first change
@@ -601,7 +603,7 @@ def _run(
     # with one round-trip time for all, and no other job under way to the server. Its response may
     # then be scheduled too early to settle a tie with an alarm that is yet to be set, so it must be
     # back before any such alarm can ring.
-    in_order = polls and len(half_s) == 1 and not server_rules.exponential
+    in_order = POLLS and len(half_s) == 1 and not server_rules.exponential
     soonest_s = min(rules.interval_s * (1.0 - rules.jitter_frac), rules.retry_base_s)
     arrives = False
     first = False
@@ -627,7 +629,7 @@ def _run(
             if source == WHEEL and hand.open == 0:
                 event_list.turn(q)
                 continue
-            if source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
+            if PUSHES and source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
                 if event_list.room(q) < state.listening + MOST_OUT:
                     return NEEDS_ROOM
             # Room for what it may leave behind; the caller makes it.
@@ -655,7 +657,7 @@ def _run(
                     state.under_way -= 1
         state.events += 1
         n = 0
-        if kind == Kind.PUBLISH:
+        if PUSHES and kind == Kind.PUBLISH:
             budget = 0  # a broadcast may take much room
             state.published = data
             if state.listening > 0:
@@ -672,7 +674,7 @@ def _run(
         if row.exchange >= LAST_EXCHANGE:
             return TOO_LONG
         half = of(half_s, number)
-        if not polls:
+        if PUSHES:
             _catch_up(fleet, record, number, state.published)
         event = -1
         value = 0
@@ -693,23 +695,23 @@ def _run(
                     n = _put(out, n, TRIP, now + half, Kind.POLL_REFUSED, exchange, data)
                 else:
                     mean_s, stream, k = server_rules.poll_s, Stream.POLL_SERVICE, exchange
-            elif kind == Kind.UPGRADE:
+            elif PUSHES and kind == Kind.UPGRADE:
                 if servers.wait_s(server, now) > server_rules.shed_wait_s:
                     n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
                     mean_s, stream = server_rules.handshake_s, Stream.HANDSHAKE_SERVICE
                     k = 2 * exchange
-            elif kind == Kind.AUTHENTICATE:
+            elif PUSHES and kind == Kind.AUTHENTICATE:
                 mean_s, stream = server_rules.authenticate_s, Stream.HANDSHAKE_SERVICE
                 k = 2 * exchange + 1
-            elif kind == Kind.BEAT:
+            elif PUSHES and kind == Kind.BEAT:
                 link = links[number]
                 if link.listens == exchange:
                     link.beats += 2
                     data = int(link.beats)
                     mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                     k = data
-            elif kind == Kind.PONG_UP:
+            elif PUSHES and kind == Kind.PONG_UP:
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                 k = data + 1
             elif kind == Kind.PING_UP:
@@ -735,13 +737,13 @@ def _run(
                     row.kept_until_s = done_s + keep_alive_s
                     data = (version << 1) | (data & 1)
                     n = _put(out, n, DONE_TRIP, done_s + half, Kind.POLL_DONE, exchange, data)
-                elif kind == Kind.UPGRADE:
+                elif PUSHES and kind == Kind.UPGRADE:
                     n = _put(out, n, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
-                elif kind == Kind.AUTHENTICATE:
+                elif PUSHES and kind == Kind.AUTHENTICATE:
                     n = _put(out, n, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
-                elif kind == Kind.BEAT:
+                elif PUSHES and kind == Kind.BEAT:
                     n = _put(out, n, DONE_TRIP, done_s + half, Kind.PING, exchange, data)
-                elif kind == Kind.PONG_UP:
+                elif PUSHES and kind == Kind.PONG_UP:
                     t = done_s + beat_every_s
                     n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
                 elif kind == Kind.PING_UP:
@@ -756,7 +758,7 @@ def _run(
         elif kind == Kind.DEADLINE:
             if row.deadline_s == now:
                 event = Event.DEADLINE
-        elif kind == Kind.POLL_DONE:
+        elif POLLS and kind == Kind.POLL_DONE:
             if row.exchange == exchange:
                 version = data >> 1
                 if etag and row.fetched_s > -NEVER_S and version == row.seen:
@@ -774,7 +776,7 @@ def _run(
             event = Event.STOP
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
-        elif kind == Kind.FAREWELL:
+        elif PUSHES and kind == Kind.FAREWELL:
             link = links[number]
             link.ended = max(link.ended, exchange)
             if 0 <= link.listens <= exchange:
@@ -784,9 +786,9 @@ def _run(
                 state.sockets -= 1
             if data:
                 n = _put(out, n, TRIP, now + half, Kind.ECHO, exchange, 0)
-        elif kind == Kind.ECHO:
+        elif PUSHES and kind == Kind.ECHO:
             up, down = sizes[Message.CLOSE_DOWN, 0], sizes[Message.CLOSE_DOWN, 1]
-        elif kind == Kind.UPGRADE_SERVED:
+        elif PUSHES and kind == Kind.UPGRADE_SERVED:
             link = links[number]
             if link.ended < exchange:
                 if state.sockets >= server_rules.max_connections:
@@ -796,7 +798,7 @@ def _run(
                         state.sockets += 1
                     link.socket = exchange
                     n = _put(out, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
-        elif kind == Kind.AUTHENTICATED:
+        elif PUSHES and kind == Kind.AUTHENTICATED:
             if links[number].ended < exchange:
                 _listen(fleet, number, exchange)
                 if rules.heartbeat == Heartbeat.SERVER:
@@ -813,7 +815,7 @@ def _run(
                 fails = True
         elif kind == Kind.TCP_OPEN:
             up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
-            if not polls:
+            if PUSHES:
                 event = Event.CONNECTED
             elif tls:
                 n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
@@ -821,32 +823,32 @@ def _run(
                 asks = first = True
         elif kind == Kind.TLS_OPEN:
             up, down = sizes[Message.TLS_OPEN, 0], sizes[Message.TLS_OPEN, 1]
-            if polls:
+            if POLLS:
                 asks = first = True
             else:
                 event = Event.SECURED
-        elif kind == Kind.POLL_REFUSED:
+        elif POLLS and kind == Kind.POLL_REFUSED:
             message = Message.POLL_REFUSED - (data & 1)
             up, down = sizes[message, 0], sizes[message, 1]
             fails = True
-        elif kind == Kind.UPGRADE_REFUSED:
+        elif PUSHES and kind == Kind.UPGRADE_REFUSED:
             up, down = sizes[Message.UPGRADE_REFUSED, 0], sizes[Message.UPGRADE_REFUSED, 1]
             fails = True
-        elif kind == Kind.UPGRADE_DONE:
+        elif PUSHES and kind == Kind.UPGRADE_DONE:
             up = sizes[Message.UPGRADE_RESPONSE, 0] + sizes[Message.HELLO, 0]
             down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
             links[number].has_upgraded = True
             event = Event.UPGRADED
-        elif kind == Kind.READY:
+        elif PUSHES and kind == Kind.READY:
             up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
             books.open_connection(record, number, now)
             row.opened_s = now
             event, value = Event.READY, data
-        elif kind == Kind.PUSH:
+        elif PUSHES and kind == Kind.PUSH:
             up, down = sizes[Message.PUSH, 0], sizes[Message.PUSH, 1]
             books.count(record, Count.MESSAGES, number, now)
             event, value = Event.PUSH, data
-        elif kind == Kind.PING:
+        elif PUSHES and kind == Kind.PING:
             up, down = sizes[Message.PING_DOWN, 0], sizes[Message.PING_DOWN, 1]
             event = Event.PING
         else:
@@ -854,7 +856,9 @@ def _run(
             event = Event.PONG
         if fails:
             books.count(record, Count.ERRORS, number, now)
-            event = Event.FAILED if polls else Event.CLOSED
+            event = Event.FAILED + 0
+            if PUSHES:
+                event = Event.CLOSED + 0
 
         # 3. Feeding.
         while event >= 0:
@@ -868,7 +872,7 @@ def _run(
             if deadline_s != armed_s and deadline_s < NEVER_S:
                 n = _put(out, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
             if actions & Action.CLOSE:
-                if polls:
+                if POLLS:
                     if row.kept_until_s < now:
                         _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     else:
@@ -885,35 +889,35 @@ def _run(
                         down += sizes[Message.CLOSE_UP, 1]
                     ended = row.exchange - 1
                     n = _put(out, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
-            if actions & Action.FETCH:
+            if POLLS and actions & Action.FETCH:
                 if row.opened_s == NEVER_S or row.kept_until_s < now:
                     _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     state.under_way += 1
                     n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
                 else:
                     asks = True
-            if actions & Action.CONNECT:
+            if PUSHES and actions & Action.CONNECT:
                 books.count(record, Count.ATTEMPTS, number, now)
                 state.under_way += 1
                 n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
-            if actions & Action.SECURE:
+            if PUSHES and actions & Action.SECURE:
                 n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, row.exchange, 0)
-            if actions & Action.UPGRADE:
+            if PUSHES and actions & Action.UPGRADE:
                 up += sizes[Message.UPGRADE_REQUEST, 0]
                 down += sizes[Message.UPGRADE_REQUEST, 1]
                 n = _put(out, n, TRIP, now + half, Kind.UPGRADE, row.exchange, 0)
-            if actions & Action.AUTHENTICATE:
+            if PUSHES and actions & Action.AUTHENTICATE:
                 up += sizes[Message.AUTH, 0]
                 down += sizes[Message.AUTH, 1]
                 n = _put(out, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
-            if actions & Action.SEND_PING:
+            if PUSHES and actions & Action.SEND_PING:
                 up += sizes[Message.PING_UP, 0]
                 down += sizes[Message.PING_UP, 1]
                 n = _put(out, n, TRIP, now + half, Kind.PING_UP, row.exchange, 0)
-            if actions & Action.SEND_PONG:
+            if PUSHES and actions & Action.SEND_PONG:
                 up += sizes[Message.PONG_UP, 0]
                 down += sizes[Message.PONG_UP, 1]
-            if event == Event.READY and snapshot_on_open:
+            if PUSHES and event == Event.READY and snapshot_on_open:
                 up += sizes[Message.SNAPSHOT, 0]
                 down += sizes[Message.SNAPSHOT, 1]
                 books.count(record, Count.MESSAGES, number, now)
@@ -922,7 +926,7 @@ def _run(
                 event = -1
 
         # 4. Requests, and what else follows.
-        if asks:
+        if POLLS and asks:
             if first:
                 books.open_connection(record, number, now)
                 row.opened_s = now
@@ -941,7 +945,7 @@ def _run(
             if not arrives:
                 state.under_way += 1
                 n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
-        if kind == Kind.PING:
+        if PUSHES and kind == Kind.PING:
             n = _put(out, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
         elif kind == Kind.HABIT:
             habit = data >> 1
@@ -964,7 +968,7 @@ def _run(
         for place in range(n):
             item = fleet.out[place]
             event_list.schedule(q, item.lane, item.t, number, item.load)
-        if not polls:
+        if PUSHES:
             link = links[number]
             if link.listens >= 0:
                 up_to_date = _is_up_to_date(fleet, number)
@@ -984,7 +988,7 @@ def _finish(
             _disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
     for number in range(len(fleet.rows)):
         row = fleet.rows[number]
-        if rules.transport == Transport.WEBSOCKET:
+        if PUSHES:
             _catch_up(fleet, record, number, fleet.state[0].published)
         if row.state != State.GONE:
             _settle(fleet, record, rules, number, now)
@@ -1002,12 +1006,16 @@ def _digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _compile(loop: Any) -> Any:
-    loop.__qualname__ += f"_{_digest()}"  # numba's cache goes by name
-    return njit(**_LOOP)(loop)
+def _compile(loop: Any, transport: Transport) -> Any:
+    """Compile a loop for one transport: the branches of the other are not even read."""
+    polls = transport == Transport.POLLING
+    names = {**globals(), "POLLS": polls, "PUSHES": not polls}
+    copy = FunctionType(loop.__code__, names, loop.__name__)
+    copy.__qualname__ = f"{loop.__name__}_{transport.name}_{_digest()}"  # numba's cache goes by name
+    return njit(**_LOOP)(copy)
 
 
-_run_loop, _finish_books = _compile(_run), _compile(_finish)
+_LOOPS = {kind: (_compile(_run, kind), _compile(_finish, kind)) for kind in Transport}
 
 
 class Simulation:
@@ -1024,6 +1032,7 @@ class Simulation:
         clients_n = len(workload.start_s)
         habits_n = clients_n if workload.drag or workload.hidden else 0
         links_n = clients_n if workload.rules.transport == Transport.WEBSOCKET else 0
+        self._run, self._finish = _LOOPS[Transport(workload.rules.transport)]
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
@@ -1084,7 +1093,7 @@ class Simulation:
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
         while not self.is_interrupted:
-            done = _run_loop(
+            done = self._run(
                 self._fleet,
                 self._books,
                 self._events,
@@ -1137,7 +1146,7 @@ class Simulation:
         self._room_for("connections", len(self._fleet.rows))
         record = self._record
         self._books = self._books._replace(last=record.last)
-        _finish_books(self._fleet, self._books, self._rules, self._free_s, self._now_s)
+        self._finish(self._fleet, self._books, self._rules, self._free_s, self._now_s)
         for name in LOGS:
             log = getattr(self._books, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]

@@ -46,14 +46,14 @@ _ENTRY = np.dtype([("t", "f8"), ("word", "i8"), ("load", "i8")])
 _LANE = np.dtype(
     [
         ("tail_t", "f8"),
-        ("size", "i8"),
+        ("held", "i8"),
         ("first", "i4"),
         ("read", "i4"),
         ("last", "i4"),
-        ("fill", "i4"),
+        ("filled", "i4"),
     ]
 )
-_BAG = np.dtype([("last", "i4"), ("fill", "i4")])
+_BAG = np.dtype([("last", "i4"), ("filled", "i4")])
 _HAND = np.dtype(
     [
         ("sequence", "i8"),
@@ -208,25 +208,25 @@ def schedule(q: EventList, lane: int, t: float, client: int, load: int) -> None:
         _to_wheel(q, t, word, load)
         return
     row = q.lanes[lane]
-    if row.size == 0:
+    if row.held == 0:
         row.first = row.last = _new_chunk(q, -1)
-        row.read = row.fill = 0
+        row.read = row.filled = 0
         q.head_t[lane] = t
         q.head_word[lane] = word
     elif t < row.tail_t:
         _to_wheel(q, t, word, load)
         return
-    elif row.fill == _CHUNK:
+    elif row.filled == _CHUNK:
         chunk = _new_chunk(q, -1)
         q.link[row.last] = chunk
         row.last = chunk
-        row.fill = 0
-    entry = q.entries[row.last * _CHUNK + row.fill]
+        row.filled = 0
+    entry = q.entries[row.last * _CHUNK + row.filled]
     entry.t = t
     entry.word = word
     entry.load = load
-    row.fill += 1
-    row.size += 1
+    row.filled += 1
+    row.held += 1
     row.tail_t = t
 
 
@@ -240,8 +240,8 @@ def take(q: EventList, source: int) -> int:
     row = q.lanes[source]
     load = q.entries[row.first * _CHUNK + row.read].load
     row.read += 1
-    row.size -= 1
-    if row.size == 0:
+    row.held -= 1
+    if row.held == 0:
         _free_chunk(q, row.first)
         q.head_t[source] = NEVER_S
         return load
@@ -294,14 +294,14 @@ def _to_wheel(q: EventList, t: float, word: int, load: int) -> None:
 
 def _to_bag(q: EventList, bag: int, t: float, word: int, load: int) -> None:
     row = q.bags[bag]
-    if row.last < 0 or row.fill == _CHUNK:
+    if row.last < 0 or row.filled == _CHUNK:
         row.last = _new_chunk(q, row.last)
-        row.fill = 0
-    entry = q.entries[row.last * _CHUNK + row.fill]
+        row.filled = 0
+    entry = q.entries[row.last * _CHUNK + row.filled]
     entry.t = t
     entry.word = word
     entry.load = load
-    row.fill += 1
+    row.filled += 1
 
 
 def show(q: EventList) -> None:
@@ -342,7 +342,7 @@ def turn(q: EventList) -> None:
 def _open(q: EventList, bag: int) -> None:
     """Empty a bucket into the heap."""
     row, hand = q.bags[bag], q.hand[0]
-    chunk, fill = row.last, row.fill
+    chunk, fill = row.last, row.filled
     while chunk >= 0:
         for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
             entry = q.entries[place]
@@ -352,12 +352,12 @@ def _open(q: EventList, bag: int) -> None:
         _free_chunk(q, chunk)
         chunk, fill = before, _CHUNK
     row.last = -1
-    row.fill = 0
+    row.filled = 0
 
 
 def _earliest_far(q: EventList) -> int:
     row = q.bags[len(q.bags) - 1]
-    chunk, fill, earliest = row.last, row.fill, NEVER_S
+    chunk, fill, earliest = row.last, row.filled, NEVER_S
     while chunk >= 0:
         for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
             earliest = min(earliest, q.entries[place].t)
@@ -370,9 +370,9 @@ def _look_through(q: EventList) -> None:
     hand = q.hand[0]
     buckets = len(q.bags) - 1
     row = q.bags[buckets]
-    chunk, fill = row.last, row.fill
+    chunk, fill = row.last, row.filled
     row.last = -1
-    row.fill = 0
+    row.filled = 0
     hand.turned = hand.bucket
     while chunk >= 0:
         for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
