@@ -442,9 +442,10 @@ def _clients(
         "rtt_s": rtt_s,
         "eligible": record.eligible,
         "pending": record.pending,
-        **{what.name.lower(): record.clients[what] for what in list(Count)[: Count.UP_BYTES]},
-        "up_bytes": record.traffic[0],
-        "down_bytes": record.traffic[1],
+        **{what.name.lower(): record.clients[:, what] for what in Count if what < Count.RECONNECTS},
+        "reconnects": np.maximum(record.clients[:, Count.CONNECTIONS] - 1, 0),
+        "up_bytes": record.traffic[:, 0],
+        "down_bytes": record.traffic[:, 1],
     }
 
 

@@ -7,8 +7,8 @@ or touches a socket: SimPy and asyncio drive the very same function.
 How a driver uses it:
 
 1. feed an event: ``actions, deadline_s = step(row, rules, event, now, value)``;
-2. if ``row.seen`` moved, book the changes: those from the old view up to ``row.applied_from`` are
-   lost, those from there up to ``row.seen`` are delivered now (`record.resolve`);
+2. if ``row.seen`` moved, book the changes: those up to `applied_from` are lost, those from there
+   up to ``row.seen`` are delivered now (`record.resolve`);
 3. arm the deadline in place of the one before; when it comes, feed ``DEADLINE``;
 4. carry out the actions, and feed back what comes of them with the exchange number that the row
    had when the action was asked for; drop what belongs to another exchange.
@@ -21,6 +21,7 @@ change.
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 from typing import NamedTuple, NoReturn
 
 from simlib.core.draws import Stream, uniform
@@ -70,6 +71,14 @@ class Rules(NamedTuple):
     reconnect_cap_s: float
 
 
+class Shown(IntEnum):
+    """Which of the changes that a step resolved were delivered; the others are lost."""
+
+    ALL = 0
+    LAST = 1
+    NONE = 2
+
+
 class Client:
     """One client's row of state.
 
@@ -88,27 +97,26 @@ class Client:
     fetched_s : float
         When data last arrived.
     awaiting_pong : bool
-    ticks, backoffs : int
-        Draws taken so far from the jitter and back-off streams.
+    draws : int
+        Draws taken so far, of the jitter or of the back-off stream.
     seen : int
         Changes resolved so far: delivered to, or lost for, this client.
-    applied_from : int
-        Of the changes that the last step resolved, the first that was delivered.
+    shown : Shown
+        How many of the changes that the last step resolved were delivered.
     """
 
     __slots__ = (
-        "applied_from",
         "awaiting_pong",
-        "backoffs",
         "deadline_s",
+        "draws",
         "exchange",
         "failures",
         "fetched_s",
         "number",
         "pauses",
-        "state",
-        "ticks",
         "seen",
+        "shown",
+        "state",
     )
 
     def __init__(self, number: int) -> None:
@@ -120,23 +128,21 @@ class Client:
         self.failures = 0
         self.fetched_s = -NEVER_S
         self.awaiting_pong = False
-        self.ticks = 0
-        self.backoffs = 0
+        self.draws = 0
         self.seen = 0
-        self.applied_from = 0
+        self.shown: int = Shown.ALL
 
 
 ROW = {
     "number": "i4",
     "exchange": "i4",
     "failures": "i4",
-    "ticks": "i4",
-    "backoffs": "i4",
+    "draws": "i4",
     "seen": "i4",
-    "applied_from": "i4",
     "state": "i1",
     "pauses": "i1",
     "awaiting_pong": "?",
+    "shown": "i1",
     "deadline_s": "f8",
     "fetched_s": "f8",
 }
@@ -214,6 +220,30 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
     return client.state == State.OPEN or rules.snapshot_on_open or rules.push_is_snapshot
 
 
+def applied_from(client: Client, before: int) -> int:
+    """Return from which version on the last step delivered what it resolved.
+
+    Parameters
+    ----------
+    client : Client
+        After the step.
+    before : int
+        What it had seen before.
+
+    Examples
+    --------
+    >>> client = Client(0)
+    >>> client.seen, client.shown = 7, Shown.LAST
+    >>> applied_from(client, 4)
+    6
+    """
+    if client.shown == Shown.ALL:
+        return before
+    if client.shown == Shown.LAST:
+        return client.seen - 1
+    return client.seen
+
+
 def _move(client: Client, event: int) -> None:
     target = _TABLE[client.state * EVENTS + event]
     if target == ILLEGAL:
@@ -231,7 +261,7 @@ def refuse(client: Client, event: int) -> NoReturn:
 
 
 def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
-    client.seen = client.applied_from = version
+    client.seen = version
     if rules.transport == Transport.POLLING:
         return _fetch(client)
     return _connect(client, rules, now)
@@ -321,8 +351,8 @@ def _rearm(client: Client, rules: Rules, now: float) -> None:
         return
     u = 0.5
     if rules.jitter_frac > 0.0:
-        u = uniform(rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.ticks)
-        client.ticks += 1
+        u = uniform(rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.draws)
+        client.draws += 1
     client.deadline_s = next_tick_s(now, rules.interval_s, rules.jitter_frac, u)
 
 
@@ -410,8 +440,8 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
         return Action.CLOSE
     u = 0.0
     if rules.reconnect_policy == Policy.FULL_JITTER:
-        u = uniform(rules.seed, rules.replication, client.number, Stream.BACKOFF, client.backoffs)
-        client.backoffs += 1
+        u = uniform(rules.seed, rules.replication, client.number, Stream.BACKOFF, client.draws)
+        client.draws += 1
     client.deadline_s = now + delay_s(
         rules.reconnect_policy,
         client.failures,
@@ -425,18 +455,18 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
 
 def _see(client: Client, version: int) -> None:
     """The whole state up to `version` was shown: every change up to it is delivered."""
-    client.applied_from = client.seen
+    client.shown = Shown.ALL
     client.seen = max(client.seen, version)
 
 
 def _see_one(client: Client, version: int) -> None:
     """Change number `version` alone was shown: what lies between was never sent to this client."""
     if version > client.seen:
-        client.applied_from = version - 1
+        client.shown = Shown.LAST
         client.seen = version
 
 
 def _miss(client: Client, version: int) -> None:
     """The server pushes from `version` on and nothing brings back what came before."""
+    client.shown = Shown.NONE
     client.seen = max(client.seen, version)
-    client.applied_from = client.seen

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from simlib.core import record as books
-from simlib.core.client import NEVER_S, Client, Rules, is_recoverable, step
+from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
 from simlib.core.protocol import Event, State
 from simlib.core.record import Cause, Count, Record
 
@@ -56,7 +56,8 @@ class Driver(ABC):
         armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
         actions, deadline_s = step(client, self.rules, event, now, value)
         if client.seen != before:
-            books.resolve(self.record, number, before, client.applied_from, client.seen, now)
+            shown_from = applied_from(client, before)
+            books.resolve(self.record, number, before, shown_from, client.seen, now)
         if self.record.keep_events:
             books.log_event(self.record, now, number, event, client.state, actions)
         if deadline_s != armed_s:

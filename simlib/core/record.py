@@ -39,12 +39,12 @@ class Count(IntEnum):
     MESSAGES = 2
     ATTEMPTS = 3
     CONNECTIONS = 4
-    RECONNECTS = 5
-    ERRORS = 6
-    FALLBACKS = 7
-    DELIVERED = 8
-    LOST = 9
-    SUPERSEDED = 10
+    ERRORS = 5
+    FALLBACKS = 6
+    DELIVERED = 7
+    LOST = 8
+    SUPERSEDED = 9
+    RECONNECTS = 10
     UP_BYTES = 11
     DOWN_BYTES = 12
 
@@ -131,8 +131,6 @@ class Record:
     Attributes
     ----------
     publish_s : list of float
-    entered : ndarray of int32, shape (clients,)
-        Changes published before each client came: its page starts from there.
     first, until : int
         Changes published before the ledger begins to count, and before it ends.
     last : ndarray of int32, shape (clients,) or (1,)
@@ -144,10 +142,10 @@ class Record:
     latency_ticks : ndarray of int64, shape (bins,)
         Sum of the latencies of what was delivered, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
-    clients : ndarray of int32, shape (UP_BYTES, clients)
-        The counts before `Count.UP_BYTES`. A row that stays zero takes no memory.
-    traffic : ndarray of int64, shape (2, clients)
-        Bytes up and down.
+    clients : ndarray of int32, shape (clients, ...)
+        The counts before `Count.RECONNECTS`.
+    traffic : ndarray of int64, shape (clients, 2)
+        Bytes up and down; in the same rows of memory as `clients`.
     pending : ndarray of int32, shape (clients,)
     histogram : ndarray of int64, shape (buckets,)
     connections, deliveries, events : list of tuple
@@ -170,7 +168,7 @@ class Record:
         clients = len(start_s)
         bins = max(1, math.ceil(horizon_s / bin_s - 1e-9))
         self.publish_s: list[float] = publish_s.tolist()
-        self.entered = _published(publish_s, start_s)
+        self.start_s = start_s
         self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
         self.until = int(np.searchsorted(publish_s, horizon_s - cool_down_s, "left"))
         self.last = np.minimum(_published(publish_s, one_or_all(end_s)), np.int32(self.until))
@@ -180,8 +178,10 @@ class Record:
         self.busy_s = np.zeros(bins)
         self.latency_ticks = np.zeros(bins, dtype=np.int64)
         self.latency_max_s = np.zeros(1)
-        self.clients = np.zeros((Count.UP_BYTES, clients), dtype=np.int32)
-        self.traffic = np.zeros((2, clients), dtype=np.int64)
+        words = (Count.RECONNECTS + 1) // 2
+        rows = np.zeros((clients, words + 2), dtype=np.int64)
+        self.clients = rows.view(np.int32)
+        self.traffic = rows[:, words:]
         self.pending = np.zeros(clients, dtype=np.int32)
         self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
         self.keep_deliveries = keep_deliveries
@@ -195,6 +195,11 @@ class Record:
         if t < self.horizon_s:
             published = np.searchsorted(self.publish_s, t, "right")
             self.last = np.minimum(self.last, np.int32(published))
+
+    @property
+    def entered(self) -> NDArray[np.int32]:
+        """Changes published before each client came, shape (clients,): its page starts there."""
+        return _published(np.asarray(self.publish_s), self.start_s)
 
     @property
     def eligible(self) -> NDArray[np.int32]:
@@ -239,9 +244,9 @@ def bin_of(record: Record, t: float) -> int:
 
 
 def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
-    """Add `n` to a count (not of bytes) of a client and of the time bin of `t`."""
+    """Add `n` to a count before `Count.RECONNECTS` of a client and of the time bin of `t`."""
     record.bins[bin_of(record, t), what] += n
-    record.clients[what, client] += n
+    record.clients[client, what] += n
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
@@ -249,10 +254,10 @@ def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None
     index = bin_of(record, t)
     if up:
         record.bins[index, Count.UP_BYTES] += up
-        record.traffic[0, client] += up
+        record.traffic[client, 0] += up
     if down:
         record.bins[index, Count.DOWN_BYTES] += down
-        record.traffic[1, client] += down
+        record.traffic[client, 1] += down
 
 
 def spread(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
@@ -321,10 +326,9 @@ def log_event(record: Record, t: float, client: int, event: int, state: int, act
 
 def open_connection(record: Record, client: int, now: float) -> None:
     """Book a connection that opens."""
-    again = record.clients[Count.CONNECTIONS, client] > 0
+    if record.clients[client, Count.CONNECTIONS] > 0:
+        record.bins[bin_of(record, now), Count.RECONNECTS] += 1
     count(record, Count.CONNECTIONS, client, now)
-    if again:
-        count(record, Count.RECONNECTS, client, now)
 
 
 def close_connection(
@@ -372,8 +376,8 @@ def occupancy_s(
 
 def check(record: Record) -> None:
     """Raise `LedgerError` unless every eligible change of every client has one outcome."""
-    delivered = record.clients[Count.DELIVERED]
-    lost = record.clients[Count.LOST]
+    delivered = record.clients[:, Count.DELIVERED]
+    lost = record.clients[:, Count.LOST]
     eligible = record.eligible
     off = delivered + lost + record.pending - eligible
     if off.any():

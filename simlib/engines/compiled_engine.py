@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 from enum import IntEnum
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -42,7 +41,7 @@ from simlib.core import client as clients
 from simlib.core import draws, driver, habits, polling, reconnect
 from simlib.core import record as books
 from simlib.core import server as servers
-from simlib.core.client import NEVER_S, ROW, Rules, is_recoverable, step
+from simlib.core.client import NEVER_S, ROW, Rules, Shown, applied_from, is_recoverable, step
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.habits import episode_s
@@ -61,7 +60,6 @@ from simlib.core.server import SYN_RETRIES, ServerRules
 from simlib.core.wire import Message
 from simlib.engines import event_list
 from simlib.engines.event_list import (
-    CLIENT_BITS,
     CLIENT_MASK,
     LANES,
     LAST_SEQUENCE,
@@ -200,7 +198,6 @@ class Fleet(NamedTuple):
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     half_s: NDArray[np.float64]
-    entered: NDArray[np.int32]
     sizes: NDArray[np.int64]
     out: NDArray[Any]
     state: NDArray[Any]
@@ -240,6 +237,24 @@ def _bits(typing_context: Any, x: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
 
     return types.int64(types.float64), generate
+
+
+@intrinsic  # type: ignore[misc]
+def _fetch_ahead(typing_context: Any, array: Any, row: Any) -> Any:
+    """Tell the processor that a row of an array will be wanted soon."""
+    from llvmlite import ir
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer, number, flag = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
+        stride = builder.extract_value(view.strides, 0)
+        place = builder.add(builder.ptrtoint(view.data, number), builder.mul(args[1], stride))
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
+        builder.call(fetch, [builder.inttoptr(place, pointer), flag(1), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
 
 
 @intrinsic  # type: ignore[misc]
@@ -370,13 +385,13 @@ def _catch_up(fleet: Fleet, record: Books, number: int, version: int) -> None:
         missing = version - row.seen
         if missing > 0:
             counted = min(version, record.until) - max(row.seen, record.first)
-            record.clients[Count.MESSAGES, number] += missing
+            record.clients[number, Count.MESSAGES] += missing
             if counted > 0:
-                record.clients[Count.DELIVERED, number] += counted
-            record.traffic[0, number] += missing * fleet.sizes[Message.PUSH, 0]
-            record.traffic[1, number] += missing * fleet.sizes[Message.PUSH, 1]
+                record.clients[number, Count.DELIVERED] += counted
+            record.traffic[number, 0] += missing * fleet.sizes[Message.PUSH, 0]
+            record.traffic[number, 1] += missing * fleet.sizes[Message.PUSH, 1]
             row.seen = version
-            row.applied_from = version - 1
+            row.shown = Shown.LAST + 0
 
 
 @register_jitable(**_INLINED)
@@ -550,6 +565,15 @@ def _rows_left(log: Any) -> Any:
 
 
 @register_jitable(**_INLINED)
+def _fetch_clients(rows: Any, counts: Any, entries: Any, start: int, n: int) -> None:
+    """Have the rows of the clients of some coming events at hand."""
+    for place in range(start, start + n):
+        number = entries[place].word & CLIENT_MASK
+        _fetch_ahead(rows, number)
+        _fetch_ahead(counts, number)
+
+
+@register_jitable(**_INLINED)
 def _room(record: Books, q: EventList, server: Any) -> int:
     """Return how many events surely find room for what they leave behind."""
     room = min(event_list.room(q) // MOST_OUT, len(server.accepts_s) - server.desk.waiting)
@@ -628,6 +652,7 @@ def _run(
                 return FINISHED
             if source == WHEEL and hand.open == 0:
                 event_list.turn(q)
+                _fetch_clients(rows, record.clients, q.heap, 0, hand.open)
                 continue
             if PUSHES and source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
                 if event_list.room(q) < state.listening + MOST_OUT:
@@ -650,6 +675,9 @@ def _run(
             else:
                 number = head_word[source] & CLIENT_MASK
                 load = event_list.take(q, source)
+                if source < LANES and q.lanes[source].read == 0:
+                    start, held = event_list.chunk_ahead(q, source)
+                    _fetch_clients(rows, record.clients, q.pool, start, held)
                 data += load & ((1 << DATA_BITS) - 1)
                 exchange += load >> (KIND_BITS + DATA_BITS)
                 kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
@@ -770,7 +798,7 @@ def _run(
                     event, value = Event.FETCHED, version
                 up, down = sizes[message, 0], sizes[message, 1]
         elif kind == Kind.START:
-            event, value = Event.START, int(fleet.entered[number])
+            event, value = Event.START, row.seen + 0
         elif kind == Kind.STOP:
             _settle(fleet, record, rules, number, now)
             event = Event.STOP
@@ -866,7 +894,8 @@ def _run(
             armed_s = NEVER_S if event == Event.DEADLINE else row.deadline_s
             actions, deadline_s = step(row, rules, event, now, value)
             if row.seen != before:
-                books.resolve(record, number, before, row.applied_from, row.seen, now)
+                shown_from = applied_from(row, before)
+                books.resolve(record, number, before, shown_from, row.seen, now)
             if keep_events:
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:
@@ -1011,7 +1040,9 @@ def _compile(loop: Any, transport: Transport) -> Any:
     polls = transport == Transport.POLLING
     names = {**globals(), "POLLS": polls, "PUSHES": not polls}
     copy = FunctionType(loop.__code__, names, loop.__name__)
-    copy.__qualname__ = f"{loop.__name__}_{transport.name}_{_digest()}"  # numba's cache goes by name
+    copy.__qualname__ = (
+        f"{loop.__name__}_{transport.name}_{_digest()}"  # numba's cache goes by name
+    )
     return njit(**_LOOP)(copy)
 
 
@@ -1066,7 +1097,6 @@ class Simulation:
             start_s=workload.start_s,
             end_s=one_or_all(workload.end_s),
             half_s=one_or_all(workload.rtt_s) / 2.0,
-            entered=record.entered,
             sizes=workload.sizes,
             out=rows_of(MOST_OUT, OUT),
             state=rows_of(1, STATE),
@@ -1142,7 +1172,7 @@ class Simulation:
 
     def finish(self) -> None:
         """Close the books."""
-        self._events = self._events._replace(entries=None, heap=None)
+        self._events = self._events._replace(pool=None, heap=None)
         self._room_for("connections", len(self._fleet.rows))
         record = self._record
         self._books = self._books._replace(last=record.last)

@@ -75,7 +75,7 @@ class EventList(NamedTuple):
 
     Attributes
     ----------
-    entries, link
+    pool, link
         The pool: ``_CHUNK`` entries a chunk; `link` chains chunks of a list, and free ones.
     lanes, bags
         The lists; the last bag is the far future's.
@@ -94,7 +94,7 @@ class EventList(NamedTuple):
         Nothing from here on is scheduled.
     """
 
-    entries: NDArray[Any]
+    pool: NDArray[Any]
     link: NDArray[np.int32]
     lanes: NDArray[Any]
     bags: NDArray[Any]
@@ -125,7 +125,7 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
     bags = rows_of(buckets + 1, _BAG)
     bags.last = -1
     return EventList(
-        entries=rows_of(chunks * _CHUNK, _ENTRY),
+        pool=rows_of(chunks * _CHUNK, _ENTRY),
         link=np.zeros(chunks, np.int32),
         lanes=rows_of(LANES, _LANE),
         bags=bags,
@@ -144,7 +144,7 @@ def grow(q: EventList, entries: int) -> EventList:
     more = max(old // 4, entries // _CHUNK + 1)
     q.hand[0].spare += more
     return q._replace(
-        entries=longer(q.entries, more * _CHUNK),
+        pool=longer(q.pool, more * _CHUNK),
         link=longer(q.link, more),
         heap=longer(q.heap, more * _CHUNK),
     )
@@ -221,7 +221,7 @@ def schedule(q: EventList, lane: int, t: float, client: int, load: int) -> None:
         q.link[row.last] = chunk
         row.last = chunk
         row.filled = 0
-    entry = q.entries[row.last * _CHUNK + row.filled]
+    entry = q.pool[row.last * _CHUNK + row.filled]
     entry.t = t
     entry.word = word
     entry.load = load
@@ -238,7 +238,7 @@ def take(q: EventList, source: int) -> int:
         show(q)
         return load
     row = q.lanes[source]
-    load = q.entries[row.first * _CHUNK + row.read].load
+    load = q.pool[row.first * _CHUNK + row.read].load
     row.read += 1
     row.held -= 1
     if row.held == 0:
@@ -250,10 +250,16 @@ def take(q: EventList, source: int) -> int:
         row.first = q.link[chunk]
         row.read = 0
         _free_chunk(q, chunk)
-    entry = q.entries[row.first * _CHUNK + row.read]
+    entry = q.pool[row.first * _CHUNK + row.read]
     q.head_t[source] = entry.t
     q.head_word[source] = entry.word
     return load
+
+
+def chunk_ahead(q: EventList, lane: int) -> tuple[int, int]:
+    """Return where in the pool a lane's first chunk begins, and how many events it holds."""
+    row = q.lanes[lane]
+    return row.first * _CHUNK, min(row.held, _CHUNK)
 
 
 def _new_chunk(q: EventList, link: int) -> int:
@@ -297,7 +303,7 @@ def _to_bag(q: EventList, bag: int, t: float, word: int, load: int) -> None:
     if row.last < 0 or row.filled == _CHUNK:
         row.last = _new_chunk(q, row.last)
         row.filled = 0
-    entry = q.entries[row.last * _CHUNK + row.filled]
+    entry = q.pool[row.last * _CHUNK + row.filled]
     entry.t = t
     entry.word = word
     entry.load = load
@@ -345,7 +351,7 @@ def _open(q: EventList, bag: int) -> None:
     chunk, fill = row.last, row.filled
     while chunk >= 0:
         for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
-            entry = q.entries[place]
+            entry = q.pool[place]
             _heap_push(q, entry.t, entry.word, entry.load)
         hand.near -= fill
         before = q.link[chunk]
@@ -360,7 +366,7 @@ def _earliest_far(q: EventList) -> int:
     chunk, fill, earliest = row.last, row.filled, NEVER_S
     while chunk >= 0:
         for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
-            earliest = min(earliest, q.entries[place].t)
+            earliest = min(earliest, q.pool[place].t)
         chunk, fill = q.link[chunk], _CHUNK
     return int(earliest * q.per_s)
 
@@ -376,7 +382,7 @@ def _look_through(q: EventList) -> None:
     hand.turned = hand.bucket
     while chunk >= 0:
         for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
-            entry = q.entries[place]
+            entry = q.pool[place]
             bucket = int(entry.t * q.per_s)
             if bucket < hand.turned + buckets:
                 _to_bag(q, bucket & (buckets - 1), entry.t, entry.word, entry.load)

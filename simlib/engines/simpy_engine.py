@@ -186,7 +186,7 @@ class Simulation(Driver):
         """A user opens the board, works with it, and leaves."""
         number = client.number
         yield self.clock.at(start_s)
-        self.feed(client, Event.START, int(self.record.entered[number]))
+        self.feed(client, Event.START, client.seen)
         for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
                 self.clock.start(self.habit(client, habit, *kind))

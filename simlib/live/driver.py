@@ -144,7 +144,7 @@ class Fleet(Driver):
     async def session(self, client: Client, start_s: float, end_s: float) -> None:
         """A user opens the board, works with it, and leaves."""
         await self.until(start_s)
-        self.feed(client, Event.START, int(self.record.entered[client.number]))
+        self.feed(client, Event.START, client.seen)
         for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
                 self.spawn(self.habit(client, habit, kind, start_s, end_s))

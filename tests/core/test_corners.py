@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simlib.core.client import NEVER_S, Client, is_recoverable, step
+from simlib.core.client import NEVER_S, Client, Shown, is_recoverable, step
 from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_stale, next_tick_s
 from simlib.core.protocol import Action, Event, Pause, State, Transport
@@ -107,12 +107,12 @@ def test_data_is_stale_from_the_very_moment_its_time_is_up():
 
 def test_an_older_response_moves_no_view_back():
     client = played(POLLING, ("START", 0.0, 5), ("FETCHED", 0.1, 4))
-    assert (client.seen, client.applied_from) == (5, 5)
+    assert client.seen == 5
 
 
 def test_a_page_starts_from_the_version_that_it_was_loaded_with():
     client = played(POLLING, ("START", 0.0, 5))
-    assert (client.seen, client.applied_from) == (5, 5)
+    assert client.seen == 5
 
 
 # --- push ----------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_an_exchange_that_is_broken_off_gets_no_more_answers(rules, steps):
 def test_a_push_of_the_whole_board_loses_nothing_even_without_snapshot():
     rules = PUSH._replace(push_is_snapshot=True)
     client = played(rules, *OPEN[:3], ("READY", 0.0, 7), ("PUSH", 1.0, 9))
-    assert (client.seen, client.applied_from) == (9, 0)
+    assert (client.seen, client.shown) == (9, Shown.ALL)
 
 
 def test_a_ping_is_answered_before_ready_too():

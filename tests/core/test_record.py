@@ -71,9 +71,9 @@ def test_a_snapshot_of_three_delivers_three_and_hides_two():
     resolve(books, 0, 0, 0, 3, 3.5)
     settle(books, 0, 3, True, 10.0)
     settle(books, 1, 2, False, 9.0)
-    row = books.clients[:, 0]
+    row = books.clients[0]
     assert (row[Count.DELIVERED], row[Count.SUPERSEDED], books.pending[0]) == (3, 2, 2)
-    assert books.clients[Count.LOST, 1] == 2
+    assert books.clients[1, Count.LOST] == 2
     assert [one[3] - one[2] for one in books.deliveries] == [2.5, 1.5, 0.5]
     assert books.histogram.sum() == 3
     check(books)
@@ -82,14 +82,14 @@ def test_a_snapshot_of_three_delivers_three_and_hides_two():
 def test_a_gap_before_a_delta_is_lost():
     books = record()
     resolve(books, 0, 0, 3, 4, 4.1)
-    assert books.clients[Count.LOST, 0] == 3
-    assert books.clients[Count.DELIVERED, 0] == 1
+    assert books.clients[0, Count.LOST] == 3
+    assert books.clients[0, Count.DELIVERED] == 1
 
 
 def test_what_was_published_outside_the_session_is_seen_but_not_counted():
     books = record()
     resolve(books, 1, 2, 2, 5, 9.6)
-    assert books.clients[Count.DELIVERED, 1] == 2
+    assert books.clients[1, Count.DELIVERED] == 2
 
 
 @pytest.mark.parametrize("what", [Count.DELIVERED, Count.LOST])
