@@ -44,7 +44,7 @@ lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m venv build/lock-tool
 	build/lock-tool/bin/python -m pip install --quiet uv
 	build/lock-tool/bin/uv pip compile --no-config --upgrade --universal --generate-hashes \
-	  --no-header --no-annotate --all-extras --python-version $(MINIMUM) --quiet \
+	  --no-header --no-annotate --extra cluster --extra notebooks --extra test --python-version $(MINIMUM) --quiet \
 	  --output-file requirements.lock pyproject.toml
 
 clean:  ## remove the environment and everything that was made

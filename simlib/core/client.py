@@ -245,7 +245,7 @@ def applied_from(client: Client, before: int) -> int:
 
 
 def _move(client: Client, event: int) -> None:
-    target = _TABLE[client.state * EVENTS + event]
+    target = _TABLE[int(client.state) * EVENTS + event]
     if target == ILLEGAL:
         refuse(client, event)
     client.state = target

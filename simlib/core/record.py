@@ -204,7 +204,8 @@ class Record:
     @property
     def eligible(self) -> NDArray[np.int32]:
         """Changes published while each client was present, shape (clients,)."""
-        return np.maximum(self.last - np.maximum(self.entered, np.int32(self.first)), 0)
+        entered = np.maximum(self.entered, np.int32(self.first))
+        return np.asarray(np.maximum(self.last - entered, 0), dtype=np.int32)
 
 
 def _published(publish_s: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -236,6 +237,11 @@ def of(values: Sequence[Any] | NDArray[Any], client: int) -> Any:
 def keep_row(log: Any, row: tuple[Any, ...]) -> None:
     """Add a row to a log; compiled code has its own way to the same end."""
     log.append(row)
+
+
+def rows_left(log: Any) -> int:
+    """Return how many rows a log has room for; a list has room for any number."""
+    return 1 << 62 if isinstance(log, list) else len(log[0]) - log[1][0]
 
 
 def bin_of(record: Record, t: float) -> int:

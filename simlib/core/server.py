@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import NamedTuple
 
-from simlib.core.draws import Stream, exponential, uniform
+from simlib.core.draws import exponential, uniform
 from simlib.core.reconnect import doubled_s
 
 SYN_RETRY_S = 1.0
@@ -221,7 +221,7 @@ def service_time_s(
     seed: int,
     replication: int,
     client: int,
-    stream: Stream,
+    stream: int,
     k: int,
 ) -> float:
     """Return a job's service time: the mean, or an exponential draw addressed by its client."""

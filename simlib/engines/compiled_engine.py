@@ -14,8 +14,8 @@ so that each rule is compiled into the loop once:
 4. **requests** and **afterwards**: what follows the feeding in the journey.
 
 What an event schedules is collected in `out`, in the order in which SimPy's journeys would have
-scheduled it, and goes to the event list at the end of the turn. So ties come out alike, and runs are
-equal to the last bit.
+scheduled it, and goes to the event list at the end of the turn. So ties come out alike, and runs
+are equal to the last bit.
 
 **Broadcasts** are one event each. A listener that nothing can disturb before its message arrives
 (neither its deadline nor the end of its session, nor the end of this call) is served at once: the
@@ -26,19 +26,13 @@ sums are independent of order. The others get an event each.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from enum import IntEnum
-from types import FunctionType
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
-from numba import config, njit, types
-from numba.extending import intrinsic, overload, register_jitable
 from numpy.typing import NDArray
 
-from simlib.core import client as clients
-from simlib.core import draws, driver, habits, polling, reconnect
 from simlib.core import record as books
 from simlib.core import server as servers
 from simlib.core.client import NEVER_S, ROW, Rules, Shown, applied_from, is_recoverable, step
@@ -59,6 +53,7 @@ from simlib.core.record import (
 from simlib.core.server import SYN_RETRIES, ServerRules
 from simlib.core.wire import Message
 from simlib.engines import event_list
+from simlib.engines.compiling import fetch_ahead, loop, part
 from simlib.engines.event_list import (
     CLIENT_MASK,
     LANES,
@@ -213,142 +208,12 @@ class Choices(NamedTuple):
     hidden_length_s: float
 
 
-# -- how the rules are compiled ---------------------------------------------------------------
-
-_SOURCES = (clients, draws, driver, habits, polling, reconnect, books, servers, event_list)
-
-# Without reference counting, which would cost more than the rules: nothing here allocates.
-_INLINED = {
-    "_nrt": False,
-    "forceinline": True,
-    "error_model": "numpy",
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-_LOOP = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
-
-
-@intrinsic  # type: ignore[misc]
-def _bits(typing_context: Any, x: Any) -> Any:
-    """The bits of a float64 as an int64."""
-    from llvmlite import ir
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic  # type: ignore[misc]
-def _fetch_ahead(typing_context: Any, array: Any, row: Any) -> Any:
-    """Tell the processor that a row of an array will be wanted soon."""
-    from llvmlite import ir
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        view = context.make_array(signature.args[0])(context, builder, args[0])
-        pointer, number, flag = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
-        stride = builder.extract_value(view.strides, 0)
-        place = builder.add(builder.ptrtoint(view.data, number), builder.mul(args[1], stride))
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        fetch = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
-        builder.call(fetch, [builder.inttoptr(place, pointer), flag(1), flag(3), flag(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
-
-
-@intrinsic  # type: ignore[misc]
-def _wide_product(typing_context: Any, a: Any, b: Any) -> Any:
-    """High and low word of the product of two words, which the processor has in one step."""
-    from llvmlite import ir
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
-        high = builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
-        low = builder.trunc(product, ir.IntType(64))
-        return context.make_tuple(builder, signature.return_type, (high, low))
-
-    return types.UniTuple(types.int64, 2)(types.int64, types.int64), generate
-
-
-def _register_rules() -> None:
-    """Let compiled code call the rules; what it cannot do as they do it gets a body of its own."""
-
-    @overload(clients.refuse, jit_options=_INLINED)
-    def refuse(client: Any, event: Any) -> Any:
-        def body(client: Any, event: Any) -> Any:
-            raise ValueError("a client was fed an event that its state does not know")
-
-        return body
-
-    @overload(servers.widen, jit_options=_INLINED)
-    def widen(server: Any) -> Any:
-        def body(server: Any) -> Any:
-            raise ValueError("the backlog has outgrown its ring")
-
-        return body
-
-    @overload(draws._multiply, jit_options=_INLINED)
-    def multiply(a: Any, b: Any) -> Any:
-        def body(a: Any, b: Any) -> Any:
-            return _wide_product(a, (b[0] << 32) | b[1])
-
-        return body
-
-    @overload(books.bucket_of, jit_options=_INLINED)
-    def bucket_of(latency_s: Any) -> Any:
-        # 128 buckets to the octave: the exponent and the first 7 bits of the mantissa.
-        shift = 52 - (books.BUCKETS_PER_OCTAVE.bit_length() - 1)
-        before = (1023 + books.FIRST_OCTAVE) * books.BUCKETS_PER_OCTAVE - 1
-        last = books.OCTAVES * books.BUCKETS_PER_OCTAVE
-
-        def body(latency_s: Any) -> Any:
-            bucket = (_bits(latency_s) >> shift) - before
-            return 0 if bucket < 1 else last if bucket > last else bucket
-
-        return body
-
-    @overload(books.keep_row, jit_options=_INLINED)
-    def keep_row(log: Any, row: Any) -> Any:
-        names = log[0].dtype.fields
-
-        def connection(log: Any, row: Any) -> Any:
-            place = log[0][log[1][0]]
-            log[1][0] += 1
-            place.client, place.opened_s, place.closed_s, place.cause = row
-
-        def delivery(log: Any, row: Any) -> Any:
-            place = log[0][log[1][0]]
-            log[1][0] += 1
-            place.client, place.version, place.published_s, place.applied_s = row
-
-        def event(log: Any, row: Any) -> Any:
-            place = log[0][log[1][0]]
-            log[1][0] += 1
-            place.t_s, place.client, place.event, place.state, place.actions = row
-
-        if "cause" in names:
-            return connection
-        return delivery if "version" in names else event
-
-    own = {"refuse", "widen", "_multiply", "bucket_of", "keep_row"}
-    for module in _SOURCES:
-        for name, rule in vars(module).items():
-            if isinstance(rule, FunctionType) and rule.__module__ == module.__name__:
-                if name not in own:
-                    register_jitable(**_INLINED)(rule)
-
-
-_register_rules()
-
-
-@register_jitable(**_INLINED)
+@part
 def _load(exchange: int, kind: int, data: int) -> int:
     return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | data
 
 
-@register_jitable(**_INLINED)
+@part
 def _put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: int) -> int:
     """Note that an event is to be scheduled; the client is the one in hand."""
     place = out[n]
@@ -358,8 +223,8 @@ def _put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: 
     return n + 1
 
 
-@register_jitable(**_INLINED)
-def _disconnect(fleet: Fleet, record: Books, number: int, closed_s: float, cause: int) -> None:
+@part
+def _disconnect(fleet: Fleet, record: Record, number: int, closed_s: float, cause: int) -> None:
     """Book the end of the client's connection, if it has one, and its last segments."""
     row = fleet.rows[number]
     if row.opened_s < NEVER_S:
@@ -371,14 +236,14 @@ def _disconnect(fleet: Fleet, record: Books, number: int, closed_s: float, cause
         row.opened_s = NEVER_S
 
 
-@register_jitable(**_INLINED)
-def _settle(fleet: Fleet, record: Books, rules: Rules, number: int, now: float) -> None:
+@part
+def _settle(fleet: Fleet, record: Record, rules: Rules, number: int, now: float) -> None:
     row = fleet.rows[number]
     books.settle(record, number, row.seen, is_recoverable(row, rules), now)
 
 
-@register_jitable(**_INLINED)
-def _catch_up(fleet: Fleet, record: Books, number: int, version: int) -> None:
+@part
+def _catch_up(fleet: Fleet, record: Record, number: int, version: int) -> None:
     """Bring a listener's row up to date with the broadcasts that reached it, up to `version`."""
     link, row = fleet.links[number], fleet.rows[number]
     if link.listens >= 0 and fleet.safe_s[link.slot] > -NEVER_S:
@@ -394,7 +259,7 @@ def _catch_up(fleet: Fleet, record: Books, number: int, version: int) -> None:
             row.shown = Shown.LAST + 0
 
 
-@register_jitable(**_INLINED)
+@part
 def _is_up_to_date(fleet: Fleet, number: int) -> bool:
     """Say whether a listener has been shown all that was pushed, and hears what comes next."""
     link, row = fleet.links[number], fleet.rows[number]
@@ -405,7 +270,7 @@ def _is_up_to_date(fleet: Fleet, number: int) -> bool:
     )
 
 
-@register_jitable(**_INLINED)
+@part
 def _forget(fleet: Fleet, link: Any) -> None:
     """Take a listener off the list."""
     fleet.order[link.slot] = -1
@@ -414,7 +279,7 @@ def _forget(fleet: Fleet, link: Any) -> None:
     fleet.state[0].listening -= 1
 
 
-@register_jitable(**_INLINED)
+@part
 def _listen(fleet: Fleet, number: int, exchange: int) -> None:
     """Put a listener at the end of the list, or leave it where it is."""
     link, state = fleet.links[number], fleet.state[0]
@@ -429,7 +294,7 @@ def _listen(fleet: Fleet, number: int, exchange: int) -> None:
     fleet.safe_s[link.slot] = -NEVER_S
 
 
-@register_jitable(**_INLINED)
+@part
 def _close_ranks(fleet: Fleet) -> None:
     kept = 0
     for slot in range(fleet.state[0].slots):
@@ -442,10 +307,10 @@ def _close_ranks(fleet: Fleet) -> None:
     fleet.state[0].slots = kept
 
 
-@register_jitable(**_INLINED)
+@part
 def _broadcast(
     fleet: Fleet,
-    record: Books,
+    record: Record,
     q: EventList,
     rules: Rules,
     server_rules: ServerRules,
@@ -507,9 +372,9 @@ def _broadcast(
     return all_served
 
 
-@register_jitable(**_INLINED)
+@part
 def _fill_bin(
-    record: Books, index: int, served: int, ticks: int, counted: bool, up: int, down: int
+    record: Record, index: int, served: int, ticks: int, counted: bool, up: int, down: int
 ) -> None:
     record.bins[index, Count.MESSAGES] += served
     record.bins[index, Count.UP_BYTES] += served * up
@@ -519,8 +384,8 @@ def _fill_bin(
         record.latency_ticks[index] += ticks
 
 
-@register_jitable(**_INLINED)
-def _readable(fleet: Fleet, record: Books, t: float) -> int:
+@part
+def _readable(fleet: Fleet, record: Record, t: float) -> int:
     """Return how many changes are published by `t`; searched from where the last search ended."""
     state, publish_s = fleet.state[0], record.publish_s
     version = state.readable
@@ -532,7 +397,7 @@ def _readable(fleet: Fleet, record: Books, t: float) -> int:
     return version
 
 
-@register_jitable(**_INLINED)
+@part
 def _episode(
     fleet: Fleet, rules: Rules, choices: Choices, number: int, habit: int, after_s: float
 ) -> float:
@@ -551,43 +416,30 @@ def _episode(
     return start_s
 
 
-def rows_left(log: Any) -> int:
-    """Return how many rows a log has room for; a list has room for any number."""
-    return 1 << 62 if isinstance(log, list) else len(log[0]) - log[1][0]
-
-
-@overload(rows_left, jit_options=_INLINED)
-def _rows_left(log: Any) -> Any:
-    def body(log: Any) -> Any:
-        return len(log[0]) - log[1][0]
-
-    return body
-
-
-@register_jitable(**_INLINED)
+@part
 def _fetch_clients(rows: Any, counts: Any, entries: Any, start: int, n: int) -> None:
     """Have the rows of the clients of some coming events at hand."""
     for place in range(start, start + n):
         number = entries[place].word & CLIENT_MASK
-        _fetch_ahead(rows, number)
-        _fetch_ahead(counts, number)
+        fetch_ahead(rows, number)
+        fetch_ahead(counts, number)
 
 
-@register_jitable(**_INLINED)
-def _room(record: Books, q: EventList, server: Any) -> int:
+@part
+def _room(record: Record, q: EventList, server: Any) -> int:
     """Return how many events surely find room for what they leave behind."""
     room = min(event_list.room(q) // MOST_OUT, len(server.accepts_s) - server.desk.waiting)
-    room = min(room, rows_left(record.connections) // 2)
+    room = min(room, books.rows_left(record.connections) // 2)
     if record.keep_deliveries:
-        room = min(room, rows_left(record.deliveries) // (len(record.publish_s) + 1))
+        room = min(room, books.rows_left(record.deliveries) // (len(record.publish_s) + 1))
     if record.keep_events:
-        room = min(room, rows_left(record.events) // MOST_OUT)
+        room = min(room, books.rows_left(record.events) // MOST_OUT)
     return room
 
 
 def _run(
     fleet: Fleet,
-    record: Books,
+    record: Record,
     q: EventList,
     rules: Rules,
     server_rules: ServerRules,
@@ -686,7 +538,7 @@ def _run(
         state.events += 1
         n = 0
         if PUSHES and kind == Kind.PUBLISH:
-            budget = 0  # a broadcast may take much room
+            budget = 0  # a broadcast may have taken much room
             state.published = data
             if state.listening > 0:
                 # Whoever hears of it at once is up to date before and after.
@@ -1006,7 +858,7 @@ def _run(
 
 
 def _finish(
-    fleet: Fleet, record: Books, rules: Rules, free_s: NDArray[np.float64], now: float
+    fleet: Fleet, record: Record, rules: Rules, free_s: NDArray[np.float64], now: float
 ) -> None:
     """Close the books, without what comes later: idle ends before now, work after now."""
     for worker in range(len(free_s)):
@@ -1027,26 +879,13 @@ def _finish(
 # -- the engine ----------------------------------------------------------------------------------
 
 
-def _digest() -> str:
-    """The sources that the loop is compiled of: numba's own cache looks at this file alone."""
-    digest = hashlib.sha256()
-    for module in _SOURCES:
-        digest.update(inspect.getsource(module).encode())
-    return digest.hexdigest()[:16]
-
-
-def _compile(loop: Any, transport: Transport) -> Any:
-    """Compile a loop for one transport: the branches of the other are not even read."""
-    polls = transport == Transport.POLLING
-    names = {**globals(), "POLLS": polls, "PUSHES": not polls}
-    copy = FunctionType(loop.__code__, names, loop.__name__)
-    copy.__qualname__ = (
-        f"{loop.__name__}_{transport.name}_{_digest()}"  # numba's cache goes by name
-    )
-    return njit(**_LOOP)(copy)
-
-
-_LOOPS = {kind: (_compile(_run, kind), _compile(_finish, kind)) for kind in Transport}
+_LOOPS = {
+    transport: [
+        loop(function, POLLS=transport == Transport.POLLING, PUSHES=transport != Transport.POLLING)
+        for function in (_run, _finish)
+    ]
+    for transport in Transport
+}
 
 
 class Simulation:
@@ -1157,10 +996,11 @@ class Simulation:
         self._room_for("events", MOST_OUT)
 
     def _room_for(self, log: str, rows: int) -> None:
-        if rows_left(getattr(self._books, log)) < rows:
+        if books.rows_left(getattr(self._books, log)) < rows:
             table, filled = getattr(self._books, log)
             longer = event_list.longer(table, max(rows, len(table)))
-            self._books = self._books._replace(**{log: (longer, filled)})
+            room: Any = {log: (longer, filled)}
+            self._books = self._books._replace(**room)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
@@ -1172,7 +1012,7 @@ class Simulation:
 
     def finish(self) -> None:
         """Close the books."""
-        self._events = self._events._replace(pool=None, heap=None)
+        self._events = event_list.new_event_list(0, 1.0, 1.0)  # its memory is needed no more
         self._room_for("connections", len(self._fleet.rows))
         record = self._record
         self._books = self._books._replace(last=record.last)
@@ -1185,7 +1025,7 @@ class Simulation:
 
 def _new_log(columns: dict[str, str]) -> Any:
     """Rows and how many are filled; interpreted code keeps a list."""
-    if config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return []
     return np.zeros(_LOG_ROWS, list(columns.items())), np.zeros(1, np.int64)
 
