@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 import tempfile
+from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -473,11 +474,16 @@ def _labels(codes: NDArray[Any], names: list[str]) -> NDArray[Any]:
 
 
 def _versions() -> dict[str, Any]:
-    packages = ("simlib", "simpy", "numpy", "websockets", "aiohttp")
+    packages = ("simlib", "simpy", "numba", "numpy", "websockets", "aiohttp")
     return {
         "versions": {
             "python": platform.python_version(),
-            **{package: version_of(package) for package in packages},
+            **{package: _version(package) for package in packages},
         },
         "platform": sys.platform,
     }
+
+
+@cache
+def _version(package: str) -> str:
+    return version_of(package)

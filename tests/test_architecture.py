@@ -38,6 +38,7 @@ NOT_IN_CORE = {
     "aiohttp",
     "asyncio",
     "logging",
+    "numba",
     "pandas",
     "pydantic",
     "random",
@@ -47,7 +48,18 @@ NOT_IN_CORE = {
     "time",
     "websockets",
 }
-HEAVY = ["aiohttp", "matplotlib", "pandas", "plotly", "scipy", "websockets"]
+HEAVY = ["aiohttp", "dask", "joblib", "matplotlib", "numba", "pandas", "plotly", "scipy"]
+HEAVY += ["websockets"]
+    "aiohttp",
+    "dask",
+    "joblib",
+    "matplotlib",
+    "numba",
+    "pandas",
+    "plotly",
+    "scipy",
+    "websockets",
+]
 
 
 def room_of(path: Path) -> str:

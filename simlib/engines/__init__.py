@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -13,7 +14,8 @@ from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import Scenario, compile_workload, new_record
 
 ENGINES = ("simpy", "compiled")
-_SLICES = 200
+_FIRST_SLICE = 1.0 / 256.0
+_SLICE_TAKES_S = 0.1
 
 
 class Simulation(Protocol):
@@ -118,15 +120,27 @@ def _engine(name: str) -> Any:
 
 
 def _run(simulation: Simulation, horizon_s: float, progress: bool) -> float:
-    """Let time pass to the horizon, slice by slice; return how far it came."""
+    """Let time pass to the horizon, slice by slice; return how far it came.
+
+    A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
+    moves, and a short run is one slice.
+    """
     from tqdm import tqdm
 
-    bar = tqdm(range(1, _SLICES + 1), desc="simulate", unit="slice", delay=2, disable=not progress)
-    for k in bar:
-        simulation.run_until(horizon_s if k == _SLICES else horizon_s * k / _SLICES)
-        if simulation.is_interrupted:
-            return simulation.now_s()
-    return horizon_s
+    t, slice_s = 0.0, horizon_s * _FIRST_SLICE
+    bar = tqdm(
+        total=horizon_s, desc="simulate", unit="s", unit_scale=True, delay=2, disable=not progress
+    )
+    with bar:
+        while t < horizon_s and not simulation.is_interrupted:
+            began_s = time.perf_counter()
+            end_s = t + slice_s if t + slice_s < horizon_s * (1.0 - _FIRST_SLICE) else horizon_s
+            simulation.run_until(end_s)
+            bar.update(end_s - t)
+            t = end_s
+            took_s = time.perf_counter() - began_s
+            slice_s *= min(16.0, max(0.25, _SLICE_TAKES_S / max(took_s, 1e-6)))
+    return simulation.now_s() if simulation.is_interrupted else horizon_s
 
 
 @contextmanager

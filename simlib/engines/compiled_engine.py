@@ -961,7 +961,7 @@ class Simulation:
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
-        while not self.is_interrupted:
+        while True:
             done = self._run(
                 self._fleet,
                 self._books,

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
+from simlib.core.record import Count
+from simlib.engines import compiled_engine
+from simlib.scenario import compile_workload, new_record
 from tests.strategies import scenarios
 
 ALWAYS = ("timeline", "clients", "latency", "connections")
 KEPT = ("deliveries", "events")
+INTERPRETED = bool(numba.config.DISABLE_JIT)
+EXAMPLES = 50 if INTERPRETED else 250
+
+
+def assert_equal_tables(one, other, keep=()):
+    for name in (*ALWAYS, *keep):
+        pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
 
 
 def assert_equal_runs(scenario, *, seed=3, keep=()):
@@ -18,18 +35,104 @@ def assert_equal_runs(scenario, *, seed=3, keep=()):
         sl.simulate(scenario, seed=seed, keep=keep, engine=engine, progress=False)
         for engine in ("simpy", "compiled")
     )
-    for name in (*ALWAYS, *keep):
-        pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
-    return one
+    assert_equal_tables(one, other, keep)
+    return other
 
 
-@settings(max_examples=250)
+@settings(max_examples=EXAMPLES)
 @given(scenario=scenarios(), seed=st.integers(0, 2**64 - 1))
 def test_engines_agree_on_scenarios_of_every_kind(scenario, seed):
     assert_equal_runs(scenario, seed=seed)
 
 
-@settings(max_examples=250)
+@settings(max_examples=EXAMPLES)
 @given(scenario=scenarios())
 def test_engines_agree_on_each_delivery_and_event(scenario):
     assert_equal_runs(scenario, keep=KEPT)
+
+
+LATTICE = {
+    "ramp_s": 0.0,
+    "network.rtt_s": 1.0,
+    "network.rtt_spread": 0.0,
+    "server.service": "constant",
+    "polling.jitter_frac": 0.0,
+}
+
+
+@settings(max_examples=EXAMPLES)
+@given(scenario=scenarios(), interval_s=st.sampled_from([0.5, 1.0, 2.0]), zero=st.booleans())
+def test_engines_agree_where_everything_happens_at_once(scenario, interval_s, zero):
+    services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
+    ties = {**LATTICE, "polling.interval_s": interval_s, "heartbeat.interval_s": interval_s}
+    ties |= {f"server.{name}": 0.0 if zero else 0.5 for name in services}
+    burst = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 4, "burst_gap_s": 0.0}
+    assert_equal_runs(scenario.replace({**ties, "updates": burst}))
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_engines_agree_on_a_crowd(transport, pytestconfig):
+    board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
+    clients = 100 if INTERPRETED else 1500
+    changes = {"sessions": {"arrivals_per_s": 0.5, "length_s": 100.0}, "reconnect.cap_s": 5.0}
+    crowd = board.replace({"transport": transport, "clients": clients, **changes})
+    full = crowd.replace({"server.max_connections": clients // 2, "server.backlog": 20})
+    for scenario in (crowd, full.replace(ramp_s=0.0)):
+        run = assert_equal_runs(scenario)
+        assert run.ledger.delivered > 0
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_where_a_run_is_cut_into_slices_changes_nothing(transport, pytestconfig):
+    board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
+    board = board.replace(transport=transport, clients=50)
+    books = []
+    for slices in (1, 700):
+        workload = compile_workload(board, 1, 0)
+        record = new_record(board, workload)
+        simulation = compiled_engine.Simulation(workload, record)
+        for k in range(1, slices + 1):
+            simulation.run_until(board.horizon_s * k / slices)
+        simulation.finish()
+        books.append(record)
+    one, other = books
+    assert (one.bins == other.bins).all()
+    assert (one.clients == other.clients).all()
+    assert (one.histogram == other.histogram).all()
+    assert (one.latency_ticks == other.latency_ticks).all()
+    assert (one.busy_s == other.busy_s).all()
+    assert one.bins[:, Count.DELIVERED].sum() > 0
+
+
+def test_an_interrupted_run_is_whole_up_to_where_it_came(pytestconfig):
+    board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
+    board = board.replace(transport="websocket")
+    short = board.replace(horizon_s=300.0)
+    workload = compile_workload(board, 1, 0)
+    record = new_record(board, workload)
+    simulation = compiled_engine.Simulation(workload, record)
+    simulation.run_until(300.0)
+    record.end_at(simulation.now_s())
+    simulation.finish()
+    whole = sl.simulate(short.replace(cool_down_s=0.0), engine="compiled", progress=False)
+    assert record.bins[:300, Count.MESSAGES].sum() == whole.frame("timeline")["messages"].sum()
+    assert not record.bins[301:].any()
+    delivered, lost = record.clients[:, Count.DELIVERED], record.clients[:, Count.LOST]
+    assert np.array_equal(delivered + lost + record.pending, record.eligible)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreted run")
+@pytest.mark.slow
+def test_without_a_compiler_the_engine_gives_the_same_bits(pytestconfig):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(
+        command,
+        cwd=pytestconfig.rootpath,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1", "CI": "true"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout

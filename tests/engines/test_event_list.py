@@ -1,4 +1,4 @@
-"""The event list, interpreted, against a sorted list: whatever is guessed, the order is the same."""
+"""The event list, interpreted, against a sorted one: whatever is guessed, the order is the same."""
 
 from __future__ import annotations
 
