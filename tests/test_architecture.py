@@ -48,8 +48,7 @@ NOT_IN_CORE = {
     "time",
     "websockets",
 }
-HEAVY = ["aiohttp", "dask", "joblib", "matplotlib", "numba", "pandas", "plotly", "scipy"]
-HEAVY += ["websockets"]
+HEAVY = [
     "aiohttp",
     "dask",
     "joblib",
