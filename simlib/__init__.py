@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ScenarioError,
         SimlibError,
     )
-    from simlib.experiment import replicate
+    from simlib.experiment import compare, grid, replicate, sweep
     from simlib.live import measure, on_loopback
     from simlib.run import Ledger, Run
     from simlib.scenario import Scenario
@@ -37,13 +37,16 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "SimlibError",
+    "compare",
     "figures",
+    "grid",
     "measure",
     "metrics",
     "notebook",
     "on_loopback",
     "replicate",
     "simulate",
+    "sweep",
     "theory",
 ]
 
@@ -57,10 +60,13 @@ _HOMES = {
     "Scenario": "scenario",
     "ScenarioError": "errors",
     "SimlibError": "errors",
+    "compare": "experiment",
+    "grid": "experiment",
     "measure": "live",
     "on_loopback": "live",
     "replicate": "experiment",
     "simulate": "engines",
+    "sweep": "experiment",
 }
 
 

@@ -1,13 +1,43 @@
-"""More than one run: replications of a scenario, on common draws."""
+"""More than one run: replications, grids, sweeps on many workers, comparisons on common draws.
+
+A sweep is a set of runs that know nothing of each other. Where they are run (here one after the
+other, on threads, on processes, or on a dask cluster) changes nothing about what comes out.
+Finished runs are kept in a `Store` by whoever ran them, as soon as they finish.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simlib.engines import simulate
-from simlib.errors import ScenarioError
+from simlib.errors import ScenarioError, SimlibError
 from simlib.run import Run
 from simlib.scenario import Scenario
+from simlib.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACES = ("serial", "threads", "processes")
+_RETRIES = 3
+_PER_BATCH = 2
+
+Rows = list[dict[str, Any]]
+Changes = dict[str, Any]
+
+
+class Task(NamedTuple):
+    """One run of a sweep, and where it is kept."""
+
+    scenario: Scenario
+    seed: int
+    replication: int
+    engine: str
+    store: Path | None
 
 
 def replicate(
@@ -46,8 +76,7 @@ def replicate(
     """
     from tqdm import tqdm
 
-    if isinstance(replications, bool) or not isinstance(replications, int) or replications < 1:
-        raise ScenarioError("replications", replications, "must be a whole number >= 1")
+    _check_count("replications", replications, 1)
     runs: list[Run] = []
     bar = tqdm(range(replications), desc="replicate", delay=2, disable=not progress)
     try:
@@ -60,3 +89,378 @@ def replicate(
     except KeyboardInterrupt:  # between two runs
         pass
     return runs
+
+
+def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
+    """Return every combination of some settings' values, the last setting varying fastest.
+
+    Parameters
+    ----------
+    over : mapping of str to sequence
+        Dotted paths of a scenario and the values that each takes.
+
+    Returns
+    -------
+    list of dict
+        As `Scenario.replace` takes them.
+
+    Raises
+    ------
+    ScenarioError
+        A path has no values, or is not text.
+
+    Examples
+    --------
+    >>> grid({"transport": ["polling", "websocket"], "clients": [100, 200]})[1]
+    {'transport': 'polling', 'clients': 200}
+    """
+    if not isinstance(over, Mapping):
+        raise ScenarioError("over", over, "must be a mapping of paths to lists of values")
+    for path, values in over.items():
+        if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+            raise ScenarioError(f"over[{path!r}]", values, "must be a list of values")
+        if not list(values):
+            raise ScenarioError(f"over[{path!r}]", values, "must have at least one value")
+    return [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+
+
+def sweep(
+    scenario: Scenario,
+    over: Mapping[str, Sequence[Any]] | Sequence[Changes],
+    *,
+    replications: int = 10,
+    seed: int = 1,
+    engine: str = "compiled",
+    on: Any = None,
+    workers: int | None = None,
+    store: str | Path | None = None,
+    until: Mapping[str, float] | None = None,
+    at_most: int = 1000,
+    confidence: float = 0.95,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Simulate a scenario with each of some changes, and return what came out, with intervals.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    over : mapping of str to sequence, or sequence of dict
+        Paths and their values, of which every combination is run (`grid`), or the combinations
+        themselves.
+    replications : int, optional
+        Of each, >= 2.
+    seed : int, optional
+        One for all: every point of the grid gets the same changes, sessions and habits.
+    engine : str, optional
+        As in `simulate`.
+    on : str or dask.distributed.Client, optional
+        ``"threads"`` (usual for the compiled engine), ``"processes"`` (usual for SimPy),
+        ``"serial"``, or a client of a dask cluster.
+    workers : int, optional
+        Threads or processes; all processors unless told.
+    store : str or Path, optional
+        Folder where finished runs are kept, and looked for before they are run. A sweep that was
+        cut short, even killed, loses nothing that had finished.
+    until : mapping of str to float, optional
+        Go on with further batches of `replications` until the interval of each of these
+        quantities, a column of `metrics.summary`, is at most this wide (high - low, in its unit).
+        Stopping when it looks good makes intervals a little too narrow; begin with 10 or more.
+    at_most : int, optional
+        Replications after which `until` gives up.
+    confidence : float, optional
+        Of the intervals, in (0, 1).
+    progress : bool, optional
+        A progress bar on stderr if it takes longer than two seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per point of the grid, cohort and quantity: a column per path, ``transport``,
+        ``cohort``, ``quantity``, ``mean``, ``low``, ``high`` (Student t) and ``replications``.
+        Quantities that have no meaning for a transport, or not in every replication, are NaN.
+        After Ctrl-C, what the finished runs say; ``attrs["complete"]`` says whether they are all.
+
+    Raises
+    ------
+    ScenarioError
+        A change makes no scenario, or an argument is out of range; before anything is run.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=300)
+    >>> table = sweep(
+    ...     board, {"polling.interval_s": [10, 30]}, replications=3, engine="simpy", on="serial"
+    ... )
+    >>> p50 = table[table["quantity"] == "latency_p50_s"]
+    >>> bool(p50["mean"].is_monotonic_increasing), p50["replications"].tolist()
+    (True, [3, 3])
+    """
+    from simlib import metrics
+
+    _check_count("replications", replications, 2)
+    _check_count("at_most", at_most, replications)
+    points = grid(over) if isinstance(over, Mapping) else [dict(changes) for changes in over]
+    if not points:
+        raise ScenarioError("over", over, "must have at least one point")
+    scenarios = [scenario.replace(changes) for changes in points]
+    place = _place(on, engine)
+    where = None if store is None else Store(store).path
+    for name, width in (until or {}).items():
+        if name not in metrics.QUANTITIES:
+            raise ScenarioError("until", name, f"must be among {', '.join(metrics.QUANTITIES)}")
+        if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
+            raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
+
+    done: dict[tuple[int, int], Rows] = {}
+    open_points, number, complete = list(range(len(points))), 0, True
+    while open_points and complete:
+        batch = range(number, min(number + replications, at_most))
+        tasks = {
+            (point, replication): Task(scenarios[point], seed, replication, engine, where)
+            for point in open_points
+            for replication in batch
+        }
+        complete = _collect(tasks, place, workers, progress, done)
+        number = batch.stop
+        table = _intervals(points, done, confidence)
+        open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
+    table.attrs["complete"] = complete
+    return table.drop(columns="point")
+
+
+def compare(
+    one: Scenario,
+    other: Scenario,
+    *,
+    replications: int = 10,
+    confidence: float = 0.95,
+    **options: Any,
+) -> pd.DataFrame:
+    """Return by how much one scenario's figures differ from another's, pair by pair.
+
+    Replication r of both has the same changes, sessions and habits, so what the two have in common
+    drops out of the difference (common random numbers; Law 2015, section 11.2).
+
+    Parameters
+    ----------
+    one, other : Scenario
+    replications : int, optional
+        Pairs, >= 2.
+    confidence : float, optional
+    **options
+        ``seed``, ``engine``, ``on``, ``workers``, ``store``, ``progress``, as in `sweep`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per quantity that both have: ``quantity``, ``one``, ``other`` (means), ``difference``
+        (other - one), ``low``, ``high`` of the difference, ``pairs``.
+
+    Raises
+    ------
+    ScenarioError
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=300)
+    >>> push = board.replace(transport="websocket")
+    >>> table = compare(board, push, replications=3, engine="simpy", on="serial")
+    >>> bool(table.set_index("quantity").loc["latency_p50_s", "high"] < 0)
+    True
+    """
+    import pandas as pd
+
+    from simlib import metrics, theory
+
+    _check_count("replications", replications, 2)
+    engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
+    place, workers = _place(options.pop("on", None), engine), options.pop("workers", None)
+    store, progress = options.pop("store", None), options.pop("progress", True)
+    if options:
+        raise ScenarioError("options", sorted(options), "must be among those of sweep")
+    where = None if store is None else Store(store).path
+    tasks = {
+        (side, replication): Task(scenario, seed, replication, engine, where)
+        for side, scenario in enumerate((one, other))
+        for replication in range(replications)
+    }
+    done: dict[tuple[int, int], Rows] = {}
+    _collect(tasks, place, workers, progress, done)
+    pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
+    if len(pairs) < 2:
+        raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
+    left, right = (
+        metrics.summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1)
+    )
+    rows = []
+    for name in left.select_dtypes("number").columns.drop("clients"):
+        difference = (right[name] - left[name]).to_numpy(dtype=float)
+        if (difference == difference).all():
+            interval = theory.mean_interval(difference, confidence)
+            rows.append((name, left[name].mean(), right[name].mean(), *interval, len(pairs)))
+    columns = ["quantity", "one", "other", "difference", "low", "high", "pairs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# -- one run, and many -----------------------------------------------------------------------------
+
+
+def perform(task: Task) -> Rows | None:
+    """Run a task, or find it in the store; None if it was interrupted."""
+    from simlib import metrics
+
+    store = None if task.store is None else Store(task.store)
+    key = Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
+    rows = None if store is None else store.find(key)
+    if rows is None:
+        run = simulate(
+            task.scenario,
+            seed=task.seed,
+            replication=task.replication,
+            engine=task.engine,
+            progress=False,
+        )
+        if not run.is_complete:
+            return None
+        rows = metrics.totals(run)
+        if store is not None:
+            store.keep(key, rows)
+    return rows
+
+
+def _numbered(key: tuple[int, int], task: Task) -> tuple[tuple[int, int], Rows | None]:
+    return key, perform(task)
+
+
+def _collect(
+    tasks: dict[tuple[int, int], Task],
+    place: Any,
+    workers: int | None,
+    progress: bool,
+    done: dict[tuple[int, int], Rows],
+) -> bool:
+    """Run tasks and add what they return to `done`; False if Ctrl-C came before the last."""
+    from tqdm import tqdm
+
+    results = _spread(tasks, place, workers)
+    try:
+        with tqdm(total=len(tasks), desc="sweep", unit="run", delay=2, disable=not progress) as bar:
+            for key, rows in results:
+                if rows is None:
+                    return False
+                done[key] = rows
+                bar.update()
+    except KeyboardInterrupt:
+        return False
+    finally:
+        results.close()
+    return True
+
+
+Results = Iterator[tuple[tuple[int, int], Rows | None]]
+
+
+def _spread(tasks: dict[tuple[int, int], Task], place: Any, workers: int | None) -> Any:
+    """Yield what each task returns, in the order in which they finish."""
+    if place == "serial":
+        return (_numbered(*item) for item in tasks.items())
+    if place in PLACES:
+        return _on_joblib(tasks, place, workers)
+    return _on_dask(tasks, place)
+
+
+def _on_joblib(tasks: dict[tuple[int, int], Task], place: str, workers: int | None) -> Results:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    todo = dict(tasks)
+    key = next(iter(todo))
+    yield _numbered(key, todo.pop(key))  # compiles here, once, what the others then only load
+    failures = 0
+    while todo:
+        pool = Parallel(
+            n_jobs=workers or os.cpu_count() or 1,
+            backend="threading" if place == "threads" else "loky",
+            return_as="generator_unordered",
+            pre_dispatch=2 * (workers or os.cpu_count() or 1),
+            batch_size=1,
+        )
+        try:
+            for key, rows in pool(delayed(_numbered)(*item) for item in list(todo.items())):
+                del todo[key]
+                yield key, rows
+        except TerminatedWorkerError:
+            failures += 1
+            if failures > _RETRIES:
+                raise SimlibError(
+                    f"{failures} times a worker process died with {len(todo)} runs to go: is there "
+                    "enough memory for so many at once? Try fewer workers."
+                ) from None
+
+
+def _on_dask(tasks: dict[tuple[int, int], Task], client: Any) -> Results:
+    from distributed import as_completed
+
+    futures = client.map(_numbered, list(tasks), list(tasks.values()), pure=False, retries=_RETRIES)
+    try:
+        for _, result in as_completed(futures, with_results=True):
+            yield result
+    finally:
+        client.cancel(futures)
+
+
+def _place(on: Any, engine: str) -> Any:
+    if on is None:
+        return "threads" if engine == "compiled" else "processes"
+    if isinstance(on, str) and on in PLACES:
+        return on
+    if hasattr(on, "map") and hasattr(on, "scheduler"):
+        return on
+    raise ScenarioError("on", on, f"must be one of {', '.join(PLACES)} or a dask client")
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ScenarioError(name, value, f"must be a whole number >= {least}")
+
+
+# -- what came out ---------------------------------------------------------------------------------
+
+
+def _intervals(
+    points: list[Changes], done: dict[tuple[int, int], Rows], confidence: float
+) -> pd.DataFrame:
+    """The tidy table of finished runs; the order in which they finished is gone."""
+    import numpy as np
+    import pandas as pd
+
+    from simlib import metrics, theory
+
+    fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications"]
+    paths = dict.fromkeys(path for point in points for path in point if path not in fixed)
+    keys = [(key, row) for key in sorted(done) for row in done[key]]
+    rows = []
+    if keys:
+        table = metrics.summary_of([row for _, row in keys])
+        table.insert(0, "point", [key[0] for key, _ in keys])
+        quantities = table.select_dtypes("number").columns.drop(["point", "clients"])
+        for labels, group in table.groupby(["point", "transport", "cohort"]):
+            point = int(group["point"].iloc[0])
+            settings = [points[point].get(path) for path in paths]
+            for name in quantities:
+                values = group[name].to_numpy(dtype=float)
+                interval = (np.nan,) * 3
+                if len(values) > 1 and np.isfinite(values).all():
+                    interval = theory.mean_interval(values, confidence)
+                rows.append((point, *settings, *labels[1:], name, *interval, len(values)))
+    return pd.DataFrame(rows, columns=["point", *paths, *fixed])
+
+
+def _too_wide(table: pd.DataFrame, open_points: list[int], until: Mapping[str, float]) -> list[int]:
+    """Which points have an interval that is wider than asked for."""
+    if not until:
+        return []
+    asked = table[table["quantity"].isin(list(until))]
+    wide = asked["high"] - asked["low"] > asked["quantity"].map(until)
+    left = set(asked.loc[wide, "point"])
+    return [point for point in open_points if point in left]

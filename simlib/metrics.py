@@ -23,13 +23,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from simlib import theory
+from simlib.core.record import Count
 from simlib.core.wire import Message, message_sizes
 from simlib.errors import ScenarioError
-from simlib.run import Run, check_runs
+from simlib.run import Ledger, Run, check_runs
 from simlib.scenario import Scenario
 
 _KEYS = ["transport", "cohort"]
 _ROW_S = 10.0
+_SIX = (
+    "connection_count",
+    "average_latency_s",
+    "reconnection_rate_per_h",
+    "message_rate_per_s",
+    "error_rate_per_h",
+    "fallback_to_polling_frac",
+)
+_SUMMED = [*(what.name.lower() for what in Count), "latency_sum_s", "width_s"]
+_MEANS = {
+    "connected_s": "connection_count",
+    "present_s": "present_count",
+    "busy_s": "utilisation",
+}
 _QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 
 
@@ -143,37 +158,71 @@ def summary(*runs: Run) -> pd.DataFrame:
         the warm-up.
     """
     check_runs(runs)
-    return pd.concat([_summary(run) for run in runs], ignore_index=True)
+    return summary_of([row for run in runs for row in totals(run)])
 
 
-def _summary(run: Run) -> pd.DataFrame:
-    timeline = run.frame("timeline")
-    table = _with_seconds(run, timeline)
+def totals(run: Run) -> list[dict[str, Any]]:
+    """Return what the summary of a run is made of, in a millisecond: what a sweep keeps of it.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    list of dict
+        A row per transport and cohort: sums of the timeline after the warm-up, latency quantiles
+        and the ledger; `summary_of` makes a table of any number of them.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> run = simulate(Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=60))
+    >>> [row["clients"] for row in totals(run)]
+    [5]
+    """
+    check_runs([run])
+    timeline, latency = run.columns("timeline"), run.columns("latency")
+    t_s, width_s = timeline["t_s"], timeline["width_s"]
     # A single wide bin may hold the warm-up and all the rest: then it is all there is.
-    table = table[table["t_s"] >= min(run.scenario.warm_up_s, table["t_s"].iloc[-1])]
-    sums = table.groupby(_KEYS, sort=False).sum(numeric_only=True).reset_index()
-    sums["sessions"] = len(run.frame("clients"))
-    latency = run.frame("latency")
-    quantiles = run.latency_quantiles(list(_QUANTILES.values()))
-    columns: dict[str, Any] = {
+    counted = t_s >= min(run.scenario.warm_up_s, t_s[-1])
+    ledger = run.ledger
+    about = {
         "source": run.provenance["engine"],
-        **{key: sums[key] for key in _KEYS},
-        "clients": len(run.frame("clients")),
-        **six(sums),
-        **dict(zip(_QUANTILES, quantiles, strict=True)),
-        "latency_max_s": latency["high_s"].max() if len(latency) else np.nan,
-        **run.ledger._asdict(),
+        "clients": len(run.columns("clients")["start_s"]),
+        **dict(zip(_QUANTILES, run.latency_quantiles(list(_QUANTILES.values())), strict=True)),
+        "latency_max_s": latency["high_s"].max() if len(latency["high_s"]) else np.nan,
+        "whole_latency_s": timeline["latency_sum_s"].sum() / max(1, ledger.delivered),
+        "ledger": ledger,
+    }
+    rows = []
+    for transport, cohort in dict.fromkeys(
+        zip(timeline["transport"], timeline["cohort"], strict=True)
+    ):
+        mine = counted & (timeline["transport"] == transport) & (timeline["cohort"] == cohort)
+        sums = {name: timeline[name][mine].sum() for name in _SUMMED}
+        seconds = {
+            name: (timeline[column][mine] * width_s[mine]).sum() for name, column in _MEANS.items()
+        }
+        rows.append({"transport": transport, "cohort": cohort, **about, **sums, **seconds})
+    return rows
+
+
+def summary_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return the summary, see `summary`, of what `totals` returned of any number of runs."""
+    sums = pd.DataFrame(list(rows))
+    sums["sessions"] = sums["clients"]
+    ledgers = pd.DataFrame([Ledger(*row["ledger"]) for row in rows])
+    metrics = six(sums)
+    metrics["average_latency_s"] = sums["whole_latency_s"].where(ledgers["delivered"] > 0)
+    figures = {
         "up_bytes_per_h": _ratio(sums["up_bytes"], sums["present_s"] / 3600.0),
         "down_bytes_per_h": _ratio(sums["down_bytes"], sums["present_s"] / 3600.0),
         "utilisation": _ratio(sums["busy_s"], sums["width_s"]),
     }
-    columns["average_latency_s"] = _mean_latency_s(run)
-    return pd.DataFrame(columns)
-
-
-def _mean_latency_s(run: Run) -> float:
-    timeline, delivered = run.frame("timeline"), run.ledger.delivered
-    return float(timeline["latency_sum_s"].sum()) / delivered if delivered else float("nan")
+    latencies = sums[[*_QUANTILES, "latency_max_s"]]
+    columns = [sums[["source", *_KEYS, "clients"]], metrics, latencies, ledgers]
+    return pd.concat([*columns, pd.DataFrame(figures)], axis=1)
 
 
 def ecdf(run: Run) -> pd.DataFrame:
@@ -197,6 +246,17 @@ def ecdf(run: Run) -> pd.DataFrame:
         }
     )
 
+
+QUANTITIES = (
+    *_SIX,
+    *_QUANTILES,
+    "latency_max_s",
+    *Ledger._fields,
+    "up_bytes_per_h",
+    "down_bytes_per_h",
+    "utilisation",
+)
+"""The figures of a summary, in its order."""
 
 _TOLERANCE_FRAC = {
     "polling": {"latency_p50_s": 0.03, "latency_p95_s": 0.02, "latency_p99_s": 0.01},

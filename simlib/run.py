@@ -130,13 +130,23 @@ class Run:
         """
         import pandas as pd
 
+        return pd.DataFrame(self.columns(name))
+
+    def columns(self, name: str) -> Columns:
+        """Return one table's columns as arrays, as they lie in memory: see `frame`.
+
+        Raises
+        ------
+        ScenarioError
+            As `frame`.
+        """
         if not isinstance(name, str) or name not in self._tables:
             known = ", ".join(self._tables)
             rule = f"must be one of {known}"
             if name in ON_REQUEST:
                 rule = f'must be asked for when the run is made: keep=("{name}",)'
             raise ScenarioError("frame", name, rule)
-        return pd.DataFrame(self._tables[name])
+        return self._tables[name]
 
     @property
     def ledger(self) -> Ledger:

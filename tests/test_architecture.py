@@ -23,7 +23,8 @@ FLOORS = [
     {"scenario"},
     {"run"},
     {"engines", "live"},
-    {"metrics", "theory", "experiment"},
+    {"metrics", "theory", "store"},
+    {"experiment"},
     {"figures"},
     {"notebook", "render", "report"},
 ]

@@ -1,0 +1,113 @@
+"""What is left of finished runs, kept on disk: a sweep that was cut short goes on from here.
+
+A run is found by what it is made of: the scenario's content, seed, replication, engine, and the
+sources of the rules and engines. So a changed rule never meets an old result, and a result that is
+there is the one that would come out again. Each run is one small Parquet file that appears whole or
+not at all, whatever happens to the process that writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from simlib.errors import RunFileError
+
+_HOUSE = Path(__file__).parent
+_ROOMS = ("core", "scenario", "engines", "run.py", "metrics.py")
+
+
+@cache
+def version() -> str:
+    """Return a digest of everything that a run's figures depend on beside the scenario."""
+    digest = hashlib.sha256()
+    for room in _ROOMS:
+        place = _HOUSE / room
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Store:
+    """A folder of finished runs.
+
+    Parameters
+    ----------
+    path : str or Path
+        Made when the first run is kept.
+
+    Raises
+    ------
+    RunFileError
+        The path cannot be a folder.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store(folder)
+    ...     store.keep("0" * 32, [{"clients": 5, "ledger": [3, 2, 0, 1, 0]}])
+    ...     store.find("0" * 32), store.find("1" * 32), len(store)
+    ([{'clients': 5, 'ledger': [3, 2, 0, 1, 0]}], None, 1)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self.path = Path(path)
+        except TypeError:
+            raise RunFileError(f"{path!r}: must be a path") from None
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFileError(f"{self.path}: must be a folder")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.path.glob("??/*.parquet"))
+
+    @staticmethod
+    def key(scenario_hash: str, seed: int, replication: int, engine: str) -> str:
+        """Return under which name a run is kept: 32 hexadecimal digits."""
+        parts = (scenario_hash, seed, replication, engine, version())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+    def find(self, key: str) -> list[dict[str, Any]] | None:
+        """Return what was kept under a key, or None.
+
+        Raises
+        ------
+        RunFileError
+            The file is there and cannot be read.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        file = self._file(key)
+        if not file.exists():
+            return None
+        try:
+            return list(parquet.read_table(file).to_pylist())
+        except (pa.ArrowException, OSError) as error:
+            raise RunFileError(f"{file}: not written by simlib, remove it ({error})") from None
+
+    def keep(self, key: str, rows: list[dict[str, Any]]) -> None:
+        """Keep a finished run's rows.
+
+        Raises
+        ------
+        RunFileError
+            They cannot be written.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        file = self._file(key)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as part:
+                parquet.write_table(pa.Table.from_pylist(rows), part)
+            Path(part.name).replace(file)
+        except OSError as error:
+            raise RunFileError(f"{file}: cannot be written ({error})") from None
+
+    def _file(self, key: str) -> Path:
+        return self.path / key[:2] / f"{key}.parquet"

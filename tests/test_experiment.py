@@ -1,0 +1,231 @@
+"""Sweeps: the same table wherever they run, whatever interrupts them."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+import simlib as sl
+from simlib import experiment, metrics, theory
+from simlib.errors import RunFileError, ScenarioError
+from simlib.store import Store
+
+BOARD = sl.Scenario(updates={"rate_per_s": 0.2}, clients=20, horizon_s=200.0)
+OVER = {"transport": ["polling", "websocket"], "polling.interval_s": [10, 30]}
+
+
+def swept(**options):
+    return sl.sweep(BOARD, OVER, replications=3, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def serial():
+    return swept(on="serial")
+
+
+def test_a_sweep_is_one_tidy_table_with_intervals(serial):
+    columns = ["polling.interval_s", "transport", "cohort", "quantity"]
+    assert list(serial) == [*columns, "mean", "low", "high", "replications"]
+    assert len(serial) == 4 * len(metrics.QUANTITIES)
+    assert serial["quantity"].drop_duplicates().tolist() == list(metrics.QUANTITIES)
+    assert (serial["replications"] == 3).all()
+    point = serial.query("transport == 'polling' and `polling.interval_s` == 10")
+    runs = sl.replicate(BOARD.replace({"polling.interval_s": 10}), 3, progress=False)
+    expected = theory.mean_interval(metrics.summary(*runs)["latency_p95_s"])
+    row = point.set_index("quantity").loc["latency_p95_s"]
+    assert (row["mean"], row["low"], row["high"]) == expected
+    assert serial.attrs["complete"]
+
+
+@pytest.mark.parametrize("options", [{"on": "threads"}, {"on": "processes"}, {"engine": "simpy"}])
+def test_wherever_a_sweep_runs_its_table_is_the_same(serial, options):
+    pd.testing.assert_frame_equal(serial, swept(workers=2, **options), check_exact=True)
+
+
+def test_on_a_cluster_the_table_is_the_same(serial):
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    )
+    with cluster, distributed.Client(cluster) as client:
+        pd.testing.assert_frame_equal(serial, swept(on=client), check_exact=True)
+
+
+def test_finished_runs_are_found_and_not_run_again(serial, tmp_path, monkeypatch):
+    pd.testing.assert_frame_equal(serial, swept(store=tmp_path, on="threads"), check_exact=True)
+    assert len(Store(tmp_path)) == 12
+
+    def never(*_args, **_options):
+        raise AssertionError("was run again")
+
+    monkeypatch.setattr(experiment, "simulate", never)
+    again = swept(store=tmp_path, on="serial")
+    pd.testing.assert_frame_equal(serial, again, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 2}, {"engine": "simpy"}, {"scenario": BOARD.replace(clients=21)}]
+)
+def test_another_run_is_not_mistaken_for_one_in_the_store(tmp_path, change):
+    scenario = change.pop("scenario", BOARD)
+    points = [{"transport": "polling"}]
+    options = {"replications": 2, "store": tmp_path, "on": "serial", "progress": False}
+    sl.sweep(BOARD, points, **options)
+    sl.sweep(scenario, points, **options, **change)
+    assert len(Store(tmp_path)) == 4
+
+
+def test_a_damaged_file_of_the_store_is_named(tmp_path):
+    swept(store=tmp_path, on="serial")
+    damaged = next(tmp_path.glob("??/*.parquet"))
+    damaged.write_bytes(b"PAR1 nothing")
+    with pytest.raises(RunFileError, match=damaged.name):
+        swept(store=tmp_path, on="serial")
+
+
+PROGRAM = """
+import json, sys
+import simlib as sl
+
+board = sl.Scenario(updates={"rate_per_s": 0.2}, clients=400, horizon_s=400.0)
+table = sl.sweep(
+    board, {"polling.interval_s": [10, 20, 30]}, replications=8, store=sys.argv[1], on=sys.argv[2],
+    workers=2, progress=False,
+)
+print(json.dumps(table.attrs["complete"]), flush=True)
+print(table.to_json(), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(tmp_path):
+    def start(store, on="threads"):
+        command = [sys.executable, "-c", PROGRAM, str(store), on]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    whole = start(tmp_path / "whole").communicate(timeout=120)[0].splitlines()
+    assert json.loads(whole[0])
+    dice, kept = random.Random(7), []
+    for _ in range(10):
+        sweep = start(tmp_path / "killed")
+        goal = len(Store(tmp_path / "killed")) + dice.randint(0, 3)
+        while len(Store(tmp_path / "killed")) < goal and sweep.poll() is None:
+            time.sleep(0.002)
+        time.sleep(dice.uniform(0.0, 0.02))
+        sweep.send_signal(signal.SIGKILL)
+        sweep.communicate(timeout=60)
+        kept.append(len(Store(tmp_path / "killed")))
+    assert kept == sorted(kept)
+    assert kept[-1] > 0
+    again = start(tmp_path / "killed").communicate(timeout=120)[0].splitlines()
+    assert again == whole
+    assert len(Store(tmp_path / "killed")) == 24
+
+
+def test_ctrl_c_keeps_what_is_done(monkeypatch):
+    finished = experiment.perform
+
+    def interrupted(task):
+        if task.replication == 2:
+            raise KeyboardInterrupt
+        return finished(task)
+
+    monkeypatch.setattr(experiment, "perform", interrupted)
+    table = sl.sweep(BOARD, [{"clients": 5}], replications=5, on="serial", progress=False)
+    assert not table.attrs["complete"]
+    assert table["replications"].tolist() == [2] * len(metrics.QUANTITIES)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    board = BOARD.replace({"clients": 200, "horizon_s": 300.0})
+    killed = []
+
+    def kill_one():
+        while len(Store(tmp_path)) < 3:
+            time.sleep(0.01)
+        workers = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if "loky.backend.popen_loky_posix" in " ".join(child.cmdline())
+        ]
+        workers[0].kill()
+        killed.append(workers[0].pid)
+
+    assassin = threading.Thread(target=kill_one, daemon=True)
+    assassin.start()
+    options = {"replications": 10, "engine": "simpy", "progress": False}
+    points = [{"polling.interval_s": 5}, {"polling.interval_s": 6}]
+    table = sl.sweep(board, points, on="processes", workers=2, store=tmp_path, **options)
+    assassin.join(timeout=30)
+    assert killed
+    assert table.attrs["complete"]
+    alone = sl.sweep(board, points, on="serial", **{**options, "engine": "compiled"})
+    pd.testing.assert_frame_equal(table, alone, check_exact=True)
+
+
+def test_replications_go_on_until_the_interval_is_narrow_enough():
+    options = {"on": "serial", "progress": False, "replications": 3}
+    points = [{"clients": 5}, {"clients": 200}]
+    first = sl.sweep(BOARD, points, **options)
+    wide = first.query("quantity == 'latency_p50_s'").set_index("clients")
+    width_s = (wide["high"] - wide["low"]).min() * 1.01
+    table = sl.sweep(BOARD, points, until={"latency_p50_s": width_s}, at_most=60, **options)
+    rows = table.query("quantity == 'latency_p50_s'")
+    assert (rows["high"] - rows["low"] <= width_s).all() or (rows["replications"] == 60).any()
+    assert sorted(rows["replications"])[0] == 3
+    assert sorted(rows["replications"])[1] > 3
+
+
+def test_pairs_on_common_draws_have_narrower_differences():
+    push = BOARD.replace(transport="websocket")
+    one, other = (push.replace({"heartbeat.interval_s": beat_s}) for beat_s in (10.0, 20.0))
+    table = sl.compare(one, other, replications=8, on="serial", progress=False)
+    row = table.set_index("quantity").loc["down_bytes_per_h"]
+    assert row["difference"] == pytest.approx(row["other"] - row["one"])
+    assert row["high"] < 0  # fewer pings, fewer bytes
+    ones, others = (
+        metrics.summary(*sl.replicate(scenario, 8, progress=False))["down_bytes_per_h"]
+        for scenario in (one, other)
+    )
+    assert row["difference"] == pytest.approx((others - ones).mean())
+    unpaired = np.hypot(theory.standard_error(ones), theory.standard_error(others))
+    assert theory.standard_error(others - ones) < unpaired / 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ({"over": {}}, None),
+        ({"over": []}, "over"),
+        ({"over": {"clients": []}}, "over['clients']"),
+        ({"over": {"clients": "12"}}, "over['clients']"),
+        ({"over": {"client": [1]}}, "client"),
+        ({"over": {"clients": [10, -1]}}, "clients"),
+        ({"replications": 1}, "replications"),
+        ({"on": "cloud"}, "on"),
+        ({"until": {"p50": 1.0}}, "until"),
+        ({"until": {"lost": 0.0}}, "until['lost']"),
+        ({"at_most": 2}, "at_most"),
+        ({"engine": "warp"}, "engine"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_by_name(arguments, path):
+    over = arguments.pop("over", {"clients": [5]})
+    options = {"replications": 3, "on": "serial", "progress": False, **arguments}
+    if path is None:  # nothing varies: one point
+        assert len(sl.sweep(BOARD, over, **options)) == len(metrics.QUANTITIES)
+        return
+    with pytest.raises(ScenarioError) as error:
+        sl.sweep(BOARD, over, **options)
+    assert error.value.path == path
