@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -14,6 +15,16 @@ from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import Scenario, compile_workload, new_record
 
 ENGINES = ("simpy", "compiled")
+BYTES_PER_CLIENT = {
+    ("simpy", "polling"): 3000,
+    ("simpy", "websocket"): 5000,
+    ("compiled", "polling"): 200,
+    ("compiled", "websocket"): 450,
+}
+"""What a client takes at the peak of a run, as measured by ``tests/benchmarks``."""
+
+_BYTES_PER_CHANGE = 64
+_BYTES_PER_BIN = 1000
 _FIRST_SLICE = 1.0 / 256.0
 _SLICE_TAKES_S = 0.1
 
@@ -81,6 +92,8 @@ def simulate(
     """
     if engine not in ENGINES:
         raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
+    if isinstance(scenario, Scenario):
+        _refuse_too_large(scenario, engine)
     workload = compile_workload(scenario, seed, replication)
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
@@ -106,6 +119,29 @@ def simulate(
         )
     run.provenance["interrupted"] = simulation.is_interrupted
     return run
+
+
+def _refuse_too_large(scenario: Scenario, engine: str) -> None:
+    """Raise before anything is allocated that this machine has no memory for."""
+    import psutil
+
+    sessions, updates = scenario.sessions, scenario.updates
+    clients = scenario.clients
+    if sessions is not None:
+        clients += math.ceil(sessions.arrivals_per_s * scenario.horizon_s)
+    changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
+    of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport]
+    of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN
+    needed = of_clients + of_bins + changes * _BYTES_PER_CHANGE
+    free = psutil.virtual_memory().available
+    if needed > free:
+        rule = (
+            f"must leave a run that fits in memory: this one takes about {needed / 1e9:.3g} GB "
+            f"with the {engine} engine, and {free / 1e9:.3g} GB are free"
+        )
+        if of_clients > of_bins:
+            raise ScenarioError("clients", clients, rule)
+        raise ScenarioError("bin_s", scenario.bin_s, rule)
 
 
 def _engine(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import simlib as sl
 from simlib.core.record import Count
 from simlib.engines import compiled_engine
+from simlib.errors import ScenarioError
 from simlib.scenario import compile_workload, new_record
 from tests.strategies import scenarios
 
@@ -119,6 +121,19 @@ def test_an_interrupted_run_is_whole_up_to_where_it_came(pytestconfig):
     assert not record.bins[301:].any()
     delivered, lost = record.clients[:, Count.DELIVERED], record.clients[:, Count.LOST]
     assert np.array_equal(delivered + lost + record.pending, record.eligible)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_crowd_too_large_for_memory_is_refused_before_it_is_made(engine, monkeypatch):
+    def never(*_arguments):
+        raise AssertionError("something was allocated")
+
+    monkeypatch.setattr("simlib.engines.compile_workload", never)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=8e9))
+    crowd = sl.Scenario(clients=90_000_000, updates={"rate_per_s": 0.1}, horizon_s=60.0)
+    with pytest.raises(ScenarioError, match=r"takes about \d+ GB .* 8 GB are free") as error:
+        sl.simulate(crowd, engine=engine)
+    assert error.value.path == "clients"
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreted run")
