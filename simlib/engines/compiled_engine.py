@@ -417,12 +417,15 @@ def _episode(
 
 
 @part
-def _fetch_clients(rows: Any, counts: Any, entries: Any, start: int, n: int) -> None:
+def _fetch_clients(fleet: Fleet, counts: Any, entries: Any, start: int, n: int) -> None:
     """Have the rows of the clients of some coming events at hand."""
+    links = fleet.links
     for place in range(start, start + n):
         number = entries[place].word & CLIENT_MASK
-        fetch_ahead(rows, number)
+        fetch_ahead(fleet.rows, number)
         fetch_ahead(counts, number)
+        if len(links) > 0:
+            fetch_ahead(links, number)
 
 
 @part
@@ -504,7 +507,7 @@ def _run(
                 return FINISHED
             if source == WHEEL and hand.open == 0:
                 event_list.turn(q)
-                _fetch_clients(rows, record.clients, q.heap, 0, hand.open)
+                _fetch_clients(fleet, record.clients, q.heap, 0, hand.open)
                 continue
             if PUSHES and source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
                 if event_list.room(q) < state.listening + MOST_OUT:
@@ -529,7 +532,7 @@ def _run(
                 load = event_list.take(q, source)
                 if source < LANES and q.lanes[source].read == 0:
                     start, held = event_list.chunk_ahead(q, source)
-                    _fetch_clients(rows, record.clients, q.pool, start, held)
+                    _fetch_clients(fleet, record.clients, q.pool, start, held)
                 data += load & ((1 << DATA_BITS) - 1)
                 exchange += load >> (KIND_BITS + DATA_BITS)
                 kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
