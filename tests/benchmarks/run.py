@@ -1,90 +1,134 @@
-"""How fast the SimPy engine is, and how much memory a client takes.
+"""How fast the engines are, and how much memory a client takes.
 
-``python tests/benchmarks/run.py [REPEATS]`` simulates the board of matters (10 changes a minute)
-for ten minutes at 1,000 and 10,000 clients on both transports, `REPEATS` times in turn (5 by
-default), each in a fresh process, and writes medians to ``data/measured/engines.json``. An event
-is an entry taken from SimPy's queue; time is the processor's; memory is the growth of the
-process's peak resident size.
+``python tests/benchmarks/run.py [REPEATS]`` runs three workloads: pollers (30 s, 12 changes
+a minute), push (the same changes, a heartbeat every 30 s) and a storm (everybody connects at once,
+the server turns most of them away, they come back with full jitter). Where SimPy can, both engines
+run the same scenario in turn, each in a fresh process, `REPEATS` times (5 by default); beyond, the
+compiled engine alone. Medians go to ``data/measured/engines.json``.
+
+An event is what the compiled engine counts: a session's start or end, an alarm, an arrival at the
+server or at a client. SimPy handles the same events and is charged for the same number. Time is
+the processor's, without imports and compilation; memory is the growth of the process's peak.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 import simlib as sl
+from simlib.scenario import Workload, compile_workload, new_record
 
 ROOT = Path(__file__).parents[2]
-SIZES = (1_000, 10_000)
-TRANSPORTS = ("polling", "websocket")
+TOGETHER = (1_000, 10_000, 100_000)
+ALONE = (1_000_000, 10_000_000)
+HORIZON_S = {1_000: 600.0, 10_000: 300.0, 100_000: 60.0, 1_000_000: 300.0, 10_000_000: 90.0}
+WORKLOADS = ("pollers", "push", "storm")
 
 
-def one(transport: str, clients: int) -> dict[str, float]:
+def scenario(workload: str, clients: int) -> sl.Scenario:
+    """One workload; the server is the faster the more clients there are, so that it keeps up."""
+    job_s = 10.0 / clients / 100.0
+    board = sl.Scenario(
+        clients=clients,
+        horizon_s=HORIZON_S[clients],
+        updates={"rate_per_s": 0.2},
+        server={
+            **dict.fromkeys(("poll_s", "handshake_s", "authenticate_s"), job_s),
+            **dict.fromkeys(("accept_s", "heartbeat_s", "send_s"), job_s / 100.0),
+            "max_connections": 100_000_000,
+        },
+    )
+    if workload == "pollers":
+        return board
+    push = board.replace(transport="websocket")
+    if workload == "push":
+        return push
+    # The doors are as wide as lets everybody in after about 200 s.
+    doors = {"server.handshake_s": 200.0 / clients, "server.backlog": 100_000_000}
+    rush = {"ramp_s": 0.0, "server.shed_wait_s": 4.0, "heartbeat.direction": "none"}
+    return push.replace({**doors, **rush})
+
+
+def engine(name: str, workload: Workload, record: Any) -> Any:
+    """An engine's simulation."""
+    if name == "simpy":
+        from simlib.engines import simpy_engine
+
+        return simpy_engine.Simulation(workload, record)
+    from simlib.engines import compiled_engine
+
+    return compiled_engine.Simulation(workload, record)
+
+
+def peak_bytes() -> int:
+    """The process's peak resident size so far."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def one(workload: str, name: str, clients: int) -> dict[str, float]:
     """Simulate once in this process: events, processor seconds, bytes a client."""
-    from simlib.engines.simpy_engine import Simulation
-    from simlib.scenario import compile_workload, new_record
+    warm = scenario(workload, 1_000).replace(clients=10, ramp_s=0.0, horizon_s=5.0)
+    small = compile_workload(warm, 1, 0)
+    engine(name, small, new_record(warm, small)).run_until(5.0)
 
-    board = sl.Scenario.load(ROOT / "data/scenarios/matters.toml")
-    board = board.replace(transport=transport, clients=clients)
-    before_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    case = scenario(workload, clients)
+    before_bytes = peak_bytes()
+    arrays = compile_workload(case, 1, 0)
+    simulation = engine(name, arrays, new_record(case, arrays))
     start_s = time.process_time()
-    workload = compile_workload(board, 1, 0)
-    record = new_record(board, workload)
-    simulation = Simulation(workload, record)
-    simulation.run_until(board.horizon_s)
+    simulation.run_until(case.horizon_s)
     cpu_s = time.process_time() - start_s
-    events = next(simulation.clock._eid) - len(simulation.clock._queue)
-    after_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "events": events,
-        "cpu_s": cpu_s,
-        "bytes_per_client": (after_bytes - before_bytes) / clients,
-    }
+    simulation.finish()
+    grown_bytes = peak_bytes() - before_bytes
+    events = simulation.events if name == "compiled" else 0
+    return {"events": events, "cpu_s": cpu_s, "bytes_per_client": grown_bytes / clients}
 
 
 def main(repeats: int) -> dict[str, object]:
     """Run every case in turn and return the medians."""
-    cases = [(transport, clients) for transport in TRANSPORTS for clients in SIZES]
-    results: dict[tuple[str, int], list[dict[str, float]]] = {case: [] for case in cases}
+    cases = [(w, e, n) for w in WORKLOADS for n in TOGETHER for e in ("simpy", "compiled")]
+    cases += [(w, "compiled", n) for w in WORKLOADS for n in ALONE]
+    results: dict[tuple[str, str, int], list[dict[str, float]]] = {case: [] for case in cases}
     for case in tqdm([case for _ in range(repeats) for case in cases], desc="benchmark"):
-        command = [sys.executable, __file__, "--one", case[0], str(case[1])]
+        command = [sys.executable, __file__, "--one", case[0], case[1], str(case[2])]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         results[case].append(json.loads(out))
     rows = []
-    for (transport, clients), runs in results.items():
-        ns = [run["cpu_s"] / run["events"] * 1e9 for run in runs]
-        rows.append(
-            {
-                "engine": "simpy",
-                "transport": transport,
-                "clients": clients,
-                "events": runs[0]["events"],
-                "events_per_s": round(1e9 / statistics.median(ns)),
-                "ns_per_event": round(statistics.median(ns)),
-                "bytes_per_client": round(
-                    statistics.median(run["bytes_per_client"] for run in runs)
-                ),
-            }
-        )
-    ratios = {}
-    for transport in TRANSPORTS:
-        small, large = (row["ns_per_event"] for row in rows if row["transport"] == transport)
-        ratios[transport] = round(large / small, 3)
+    for (workload, name, clients), runs in results.items():
+        events = results[workload, "compiled", clients][0]["events"]
+        cpu_s = [run["cpu_s"] for run in runs]
+        row: dict[str, object] = {
+            "workload": workload,
+            "engine": name,
+            "clients": clients,
+            "horizon_s": HORIZON_S[clients],
+            "events": int(events),
+            "cpu_s": round(statistics.median(cpu_s), 4),
+            "ns_per_event": round(statistics.median(cpu_s) / events * 1e9, 1),
+            "bytes_per_client": round(statistics.median(run["bytes_per_client"] for run in runs)),
+        }
+        if name == "simpy":
+            compiled = results[workload, "compiled", clients]
+            ratios = [a["cpu_s"] / b["cpu_s"] for a, b in zip(runs, compiled, strict=True)]
+            row["simpy_to_compiled"] = round(statistics.median(ratios), 1)
+            row["simpy_to_compiled_range"] = [round(min(ratios), 1), round(max(ratios), 1)]
+        rows.append(row)
     return {
         "machine": {"cores": len(processors()), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("simlib", "simpy", "numpy")},
+        "versions": {name: version(name) for name in ("simlib", "simpy", "numba", "numpy")},
         "repeats": repeats,
         "rows": rows,
-        "ns_per_event_10000_to_1000": ratios,
     }
 
 
@@ -97,7 +141,7 @@ def processors() -> list[int]:
 
 if __name__ == "__main__":
     if "--one" in sys.argv:
-        sys.stdout.write(json.dumps(one(sys.argv[2], int(sys.argv[3]))))
+        sys.stdout.write(json.dumps(one(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
     else:
         table = main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
         text = json.dumps(table, indent=2)
