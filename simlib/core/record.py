@@ -49,6 +49,10 @@ class Count(IntEnum):
     DOWN_BYTES = 12
 
 
+CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
+"""Words of 8 bytes that the counts of one client take: two counts in a word, and the bytes."""
+
+
 class Cause(IntEnum):
     """Why a connection ended."""
 
@@ -178,10 +182,8 @@ class Record:
         self.busy_s = np.zeros(bins)
         self.latency_ticks = np.zeros(bins, dtype=np.int64)
         self.latency_max_s = np.zeros(1)
-        words = (Count.RECONNECTS + 1) // 2
-        rows = np.zeros((clients, words + 2), dtype=np.int64)
-        self.clients = rows.view(np.int32)
-        self.traffic = rows[:, words:]
+        rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
+        self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
         self.keep_deliveries = keep_deliveries
@@ -210,6 +212,16 @@ class Record:
 
 def _published(publish_s: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.searchsorted(publish_s, t, "left").astype(np.int32)
+
+
+def counts_in(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return a record's `clients` and `traffic`, which share the rows of one array.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (clients, CLIENT_WORDS)
+    """
+    return rows.view(np.int32)[:, : Count.RECONNECTS], rows[:, CLIENT_WORDS - 2 :]
 
 
 def one_or_all(values: NDArray[Any]) -> NDArray[Any]:

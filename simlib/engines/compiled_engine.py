@@ -114,18 +114,52 @@ BROADCASTS = 5
 OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
 MOST_OUT = 8
 
-CLIENT_ROW = np.dtype([*ROW.items(), ("opened_s", "f8"), ("kept_until_s", "f8")], align=True)
-LINK_ROW = np.dtype(
-    [
-        ("listens", "i4"),
-        ("socket", "i4"),
-        ("ended", "i4"),
-        ("beats", "i4"),
-        ("slot", "i4"),
-        ("has_upgraded", "?"),
-    ],
-    align=True,
-)
+_LINE = 64
+"""Bytes that memory hands out at a time."""
+
+
+def _layout(own: dict[str, str], unused: tuple[str, ...] = (), line: int = 8) -> np.dtype[Any]:
+    """The columns of a client: the rules' and the engine's own, then the counts.
+
+    What a transport never touches, but its code names, takes no room: it lies over the first.
+    """
+    columns = {name: np.dtype(kind) for name, kind in {**ROW, **own}.items()}
+    used = {name: kind for name, kind in columns.items() if name not in unused}
+    by_size = sorted(used, key=lambda name: -used[name].itemsize)
+    offsets, end = {}, 0
+    for name in by_size:
+        offsets[name] = end
+        end += used[name].itemsize
+    end = -(-end // line) * line
+    offsets["counts"] = end
+    columns["counts"] = np.dtype((np.int64, books.CLIENT_WORDS))
+    end += columns["counts"].itemsize
+    return np.dtype(
+        {
+            "names": list(columns),
+            "formats": list(columns.values()),
+            "offsets": [offsets.get(name, 0) for name in columns],
+            "itemsize": -(-end // line) * line,
+        }
+    )
+
+
+_KEPT = {"opened_s": "f8", "kept_until_s": "f8"}
+_LINK = {
+    "listens": "i4",
+    "socket": "i4",
+    "ended": "i4",
+    "beats": "i4",
+    "slot": "i4",
+    "has_upgraded": "?",
+}
+LAYOUTS = {
+    Transport.POLLING: _layout({**_KEPT, **_LINK}, tuple(_LINK)),
+    Transport.WEBSOCKET: _layout({**_KEPT, **_LINK}, ("fetched_s", "kept_until_s"), _LINE),
+}
+"""A polling client takes 112 bytes, one that is pushed to two lines of 64: its state and link in
+the first, its counts in the second."""
+
 STATE = np.dtype(
     [
         ("started", "i8"),
@@ -419,13 +453,10 @@ def _episode(
 @part
 def _fetch_clients(fleet: Fleet, counts: Any, entries: Any, start: int, n: int) -> None:
     """Have the rows of the clients of some coming events at hand."""
-    links = fleet.links
     for place in range(start, start + n):
         number = entries[place].word & CLIENT_MASK
         fetch_ahead(fleet.rows, number)
         fetch_ahead(counts, number)
-        if len(links) > 0:
-            fetch_ahead(links, number)
 
 
 @part
@@ -868,7 +899,7 @@ def _finish(
         books.spread(record, now, free_s[worker], -1.0)
     for number in range(len(fleet.rows)):
         kept_until_s = fleet.rows[number].kept_until_s
-        if 0.0 <= kept_until_s < now:
+        if POLLS and 0.0 <= kept_until_s < now:
             _disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
     for number in range(len(fleet.rows)):
         row = fleet.rows[number]
@@ -922,16 +953,18 @@ class Simulation:
                 else (-1.0, 0.0)
             ),
         )
-        rows = rows_of(clients_n, CLIENT_ROW)
+        layout = LAYOUTS[Transport(workload.rules.transport)]
+        rows = _on_lines(clients_n, layout)
+        record.clients, record.traffic = books.counts_in(_counts(rows))
         rows["number"] = np.arange(clients_n, dtype=np.int32)
         rows["seen"] = record.entered
-        rows["deadline_s"] = rows["opened_s"] = NEVER_S
         rows["fetched_s"] = rows["kept_until_s"] = -NEVER_S
-        links = rows_of(links_n, LINK_ROW)
-        links["listens"] = links["socket"] = links["slot"] = -1
+        rows["deadline_s"] = rows["opened_s"] = NEVER_S
+        if links_n:
+            rows["listens"] = rows["socket"] = rows["slot"] = -1
         self._fleet = Fleet(
             rows=rows,
-            links=links,
+            links=rows,
             habit_s=np.zeros((2, habits_n)),
             habit_k=np.zeros((2, habits_n), np.int32),
             order=np.zeros(2 * links_n, np.int32),
@@ -1024,6 +1057,18 @@ class Simulation:
             log = getattr(self._books, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]
             setattr(record, name, rows)
+
+
+def _on_lines(n: int, layout: np.dtype[Any]) -> Any:
+    """Return rows of zeros that begin where a line of memory begins."""
+    space = np.zeros(n * layout.itemsize + _LINE, np.uint8)
+    start = -space.ctypes.data % _LINE
+    return space[start : start + n * layout.itemsize].view(layout).view(np.recarray)
+
+
+def _counts(rows: Any) -> NDArray[np.int64]:
+    """The counts in the clients' rows, shape (clients, CLIENT_WORDS)."""
+    return np.asarray(rows["counts"])
 
 
 def _new_log(columns: dict[str, str]) -> Any:
