@@ -2,8 +2,8 @@
 
 It knows what a driver knows (delays, who is told what) and calls the same rules: `core.client`
 decides what a client does, `core.server` who is served when, `core.record` what is counted. They
-are plain Python there and compiled from the same source here. State is arrays: a row of 64 bytes
-for each client, another of 32 where there are WebSockets.
+are plain Python there and compiled from the same source here. State is arrays: one row for each
+client with its counts beside it: at a million clients, what costs is fetching lines of memory.
 
 One turn of the loop in `run` takes the earliest event (`event_list`) and handles it in stages,
 so that each rule is compiled into the loop once:
@@ -20,7 +20,7 @@ are equal to the last bit.
 **Broadcasts** are one event each. A listener that nothing can disturb before its message arrives
 (neither its deadline nor the end of its session, nor the end of this call) is served at once: the
 histogram and the bins are filled there and then, its own row is brought up to date when it is next
-looked at (`catch_up`). That is exact, since a push moves nothing but the view and counts, and all
+looked at (`_catch_up`). That is exact, since a push moves nothing but the view and counts, and all
 sums are independent of order. The others get an event each.
 """
 
@@ -169,7 +169,6 @@ STATE = np.dtype(
         ("listening", "i8"),
         ("slots", "i8"),
         ("sockets", "i8"),
-        ("now", "f8"),
         ("events", "i8"),
     ]
 )
@@ -212,14 +211,13 @@ class Books(NamedTuple):
 class Fleet(NamedTuple):
     """All clients, and what each run has one of.
 
-    `rows`, `links` and `habit_s`, `habit_k` (end and number of each habit's present episode) are
+    `rows` and `habit_s`, `habit_k` (end and number of each habit's present episode) are
     the clients'. `order` lists the listeners in the order in which they came, -1 where one has
     left; `safe_s` says for each until when nothing disturbs it, -inf if it has missed a message
     that is still under way.
     """
 
     rows: NDArray[Any]
-    links: NDArray[Any]
     habit_s: NDArray[np.float64]
     habit_k: NDArray[np.int32]
     order: NDArray[np.int32]
@@ -279,8 +277,8 @@ def _settle(fleet: Fleet, record: Record, rules: Rules, number: int, now: float)
 @part
 def _catch_up(fleet: Fleet, record: Record, number: int, version: int) -> None:
     """Bring a listener's row up to date with the broadcasts that reached it, up to `version`."""
-    link, row = fleet.links[number], fleet.rows[number]
-    if link.listens >= 0 and fleet.safe_s[link.slot] > -NEVER_S:
+    row = fleet.rows[number]
+    if row.listens >= 0 and fleet.safe_s[row.slot] > -NEVER_S:
         missing = version - row.seen
         if missing > 0:
             counted = min(version, record.until) - max(row.seen, record.first)
@@ -296,36 +294,36 @@ def _catch_up(fleet: Fleet, record: Record, number: int, version: int) -> None:
 @part
 def _is_up_to_date(fleet: Fleet, number: int) -> bool:
     """Say whether a listener has been shown all that was pushed, and hears what comes next."""
-    link, row = fleet.links[number], fleet.rows[number]
+    row = fleet.rows[number]
     return (
         row.state == State.OPEN
-        and row.exchange == link.listens
+        and row.exchange == row.listens
         and row.seen == fleet.state[0].published
     )
 
 
 @part
-def _forget(fleet: Fleet, link: Any) -> None:
+def _forget(fleet: Fleet, row: Any) -> None:
     """Take a listener off the list."""
-    fleet.order[link.slot] = -1
-    fleet.safe_s[link.slot] = -NEVER_S
-    link.listens = -1
+    fleet.order[row.slot] = -1
+    fleet.safe_s[row.slot] = -NEVER_S
+    row.listens = -1
     fleet.state[0].listening -= 1
 
 
 @part
 def _listen(fleet: Fleet, number: int, exchange: int) -> None:
     """Put a listener at the end of the list, or leave it where it is."""
-    link, state = fleet.links[number], fleet.state[0]
-    if link.listens < 0:
+    row, state = fleet.rows[number], fleet.state[0]
+    if row.listens < 0:
         if state.slots == len(fleet.order):
             _close_ranks(fleet)
-        link.slot = state.slots
+        row.slot = state.slots
         fleet.order[state.slots] = number
         state.slots += 1
         state.listening += 1
-    link.listens = exchange
-    fleet.safe_s[link.slot] = -NEVER_S
+    row.listens = exchange
+    fleet.safe_s[row.slot] = -NEVER_S
 
 
 @part
@@ -336,7 +334,7 @@ def _close_ranks(fleet: Fleet) -> None:
         if number >= 0:
             fleet.order[kept] = number
             fleet.safe_s[kept] = fleet.safe_s[slot]
-            fleet.links[number].slot = kept
+            fleet.rows[number].slot = kept
             kept += 1
     fleet.state[0].slots = kept
 
@@ -395,11 +393,10 @@ def _broadcast(
                 record.histogram[books.bucket_of(latency_s)] += 1
                 longest_s = max(longest_s, latency_s)
         else:
-            link = fleet.links[number]
             if fleet.safe_s[slot] > -NEVER_S:
                 _catch_up(fleet, record, number, version - 1)
                 fleet.safe_s[slot] = -NEVER_S
-            load = _load(link.listens, Kind.PUSH, version)
+            load = _load(fleet.rows[number].listens, Kind.PUSH, version)
             event_list.schedule(q, BROADCASTS, t, number, load)
     _fill_bin(record, index, served, ticks, counted, up, down)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
@@ -485,13 +482,7 @@ def _run(
 ) -> int:
     """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
     state, hand, sizes, out = fleet.state[0], q.hand[0], fleet.sizes, fleet.out
-    rows, links, half_s, ends_s, safe_s = (
-        fleet.rows,
-        fleet.links,
-        fleet.half_s,
-        fleet.end_s,
-        fleet.safe_s,
-    )
+    rows, half_s, ends_s, safe_s = fleet.rows, fleet.half_s, fleet.end_s, fleet.safe_s
     start_s, head_t, head_word, publish_s = fleet.start_s, q.head_t, q.head_word, record.publish_s
     keep_events, keep_deliveries = record.keep_events, record.keep_deliveries
     seed, replication, keep_alive_s = rules.seed, rules.replication, server_rules.keep_alive_s
@@ -619,20 +610,18 @@ def _run(
                 mean_s, stream = server_rules.authenticate_s, Stream.HANDSHAKE_SERVICE
                 k = 2 * exchange + 1
             elif PUSHES and kind == Kind.BEAT:
-                link = links[number]
-                if link.listens == exchange:
-                    link.beats += 2
-                    data = int(link.beats)
+                if row.listens == exchange:
+                    row.beats += 2
+                    data = int(row.beats)
                     mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                     k = data
             elif PUSHES and kind == Kind.PONG_UP:
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                 k = data + 1
             elif kind == Kind.PING_UP:
-                link = links[number]
-                link.beats += 1
+                row.beats += 1
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
-                k = int(link.beats)
+                k = int(row.beats)
             else:
                 mean_s, stream, k = server_rules.accept_s, Stream.ACCEPT_SERVICE, exchange
             if mean_s >= 0.0:
@@ -691,29 +680,27 @@ def _run(
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
         elif PUSHES and kind == Kind.FAREWELL:
-            link = links[number]
-            link.ended = max(link.ended, exchange)
-            if 0 <= link.listens <= exchange:
-                _forget(fleet, link)
-            if 0 <= link.socket <= exchange:
-                link.socket = -1
+            row.ended = max(row.ended, exchange)
+            if 0 <= row.listens <= exchange:
+                _forget(fleet, row)
+            if 0 <= row.socket <= exchange:
+                row.socket = -1
                 state.sockets -= 1
             if data:
                 n = _put(out, n, TRIP, now + half, Kind.ECHO, exchange, 0)
         elif PUSHES and kind == Kind.ECHO:
             up, down = sizes[Message.CLOSE_DOWN, 0], sizes[Message.CLOSE_DOWN, 1]
         elif PUSHES and kind == Kind.UPGRADE_SERVED:
-            link = links[number]
-            if link.ended < exchange:
+            if row.ended < exchange:
                 if state.sockets >= server_rules.max_connections:
                     n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
-                    if link.socket < 0:
+                    if row.socket < 0:
                         state.sockets += 1
-                    link.socket = exchange
+                    row.socket = exchange
                     n = _put(out, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
         elif PUSHES and kind == Kind.AUTHENTICATED:
-            if links[number].ended < exchange:
+            if row.ended < exchange:
                 _listen(fleet, number, exchange)
                 if rules.heartbeat == Heartbeat.SERVER:
                     t = now + beat_every_s
@@ -751,7 +738,7 @@ def _run(
         elif PUSHES and kind == Kind.UPGRADE_DONE:
             up = sizes[Message.UPGRADE_RESPONSE, 0] + sizes[Message.HELLO, 0]
             down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
-            links[number].has_upgraded = True
+            row.has_upgraded = True
             event = Event.UPGRADED
         elif PUSHES and kind == Kind.READY:
             up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
@@ -793,11 +780,10 @@ def _run(
                     else:
                         _disconnect(fleet, record, number, now, cause_of(event))
                 else:
-                    link = links[number]
                     if event == Event.DEADLINE:
                         books.count(record, Count.ERRORS, number, now)
-                    graceful = event == Event.STOP and link.has_upgraded
-                    link.has_upgraded = False
+                    graceful = event == Event.STOP and row.has_upgraded
+                    row.has_upgraded = False
                     _disconnect(fleet, record, number, now, cause_of(event))
                     if graceful:
                         up += sizes[Message.CLOSE_UP, 0]
@@ -884,11 +870,10 @@ def _run(
             item = fleet.out[place]
             event_list.schedule(q, item.lane, item.t, number, item.load)
         if PUSHES:
-            link = links[number]
-            if link.listens >= 0:
+            if row.listens >= 0:
                 up_to_date = _is_up_to_date(fleet, number)
                 calm_s = min(row.deadline_s, of(ends_s, number))
-                safe_s[link.slot] = calm_s if up_to_date else -NEVER_S
+                safe_s[row.slot] = calm_s if up_to_date else -NEVER_S
 
 
 def _finish(
@@ -964,7 +949,6 @@ class Simulation:
             rows["listens"] = rows["socket"] = rows["slot"] = -1
         self._fleet = Fleet(
             rows=rows,
-            links=rows,
             habit_s=np.zeros((2, habits_n)),
             habit_k=np.zeros((2, habits_n), np.int32),
             order=np.zeros(2 * links_n, np.int32),
