@@ -195,10 +195,11 @@ def sweep(
     >>> bool(p50["mean"].is_monotonic_increasing), p50["replications"].tolist()
     (True, [3, 3])
     """
-    from simlib import metrics
+    from simlib import metrics, theory
 
     _check_count("replications", replications, 2)
     _check_count("at_most", at_most, replications)
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     points = grid(over) if isinstance(over, Mapping) else [dict(changes) for changes in over]
     if not points:
         raise ScenarioError("over", over, "must have at least one point")
@@ -273,6 +274,7 @@ def compare(
     from simlib import metrics, theory
 
     _check_count("replications", replications, 2)
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
     place, workers = _place(options.pop("on", None), engine), options.pop("workers", None)
     store, progress = options.pop("store", None), options.pop("progress", True)

@@ -217,6 +217,7 @@ def test_pairs_on_common_draws_have_narrower_differences():
         ({"until": {"p50": 1.0}}, "until"),
         ({"until": {"lost": 0.0}}, "until['lost']"),
         ({"at_most": 2}, "at_most"),
+        ({"confidence": 1.5}, "confidence"),
         ({"engine": "warp"}, "engine"),
     ],
 )

@@ -5,7 +5,7 @@ decides what a client does, `core.server` who is served when, `core.record` what
 are plain Python there and compiled from the same source here. State is arrays: one row for each
 client with its counts beside it: at a million clients, what costs is fetching lines of memory.
 
-One turn of the loop in `run` takes the earliest event (`event_list`) and handles it in stages,
+One turn of the loop in `_run` takes the earliest event (`event_list`) and handles it in stages,
 so that each rule is compiled into the loop once:
 
 1. **jobs**: what arrives at the server is queued for a worker, or turned away;
@@ -940,7 +940,7 @@ class Simulation:
         )
         layout = LAYOUTS[Transport(workload.rules.transport)]
         rows = _on_lines(clients_n, layout)
-        record.clients, record.traffic = books.counts_in(_counts(rows))
+        record.clients, record.traffic = books.counts_in(np.asarray(rows["counts"]))
         rows["number"] = np.arange(clients_n, dtype=np.int32)
         rows["seen"] = record.entered
         rows["fetched_s"] = rows["kept_until_s"] = -NEVER_S
@@ -1048,11 +1048,6 @@ def _on_lines(n: int, layout: np.dtype[Any]) -> Any:
     space = np.zeros(n * layout.itemsize + _LINE, np.uint8)
     start = -space.ctypes.data % _LINE
     return space[start : start + n * layout.itemsize].view(layout).view(np.recarray)
-
-
-def _counts(rows: Any) -> NDArray[np.int64]:
-    """The counts in the clients' rows, shape (clients, CLIENT_WORDS)."""
-    return np.asarray(rows["counts"])
 
 
 def _new_log(columns: dict[str, str]) -> Any:

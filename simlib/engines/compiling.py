@@ -56,8 +56,8 @@ def part(function: Any) -> Any:
 def loop(function: Any, **names: Any) -> Any:
     """Return a function compiled, with some of its module's names settled.
 
-    Branches on a settled name that are not taken are not even read. The code is kept on disk; since
-    numba looks for changes in the function's own file alone, all sources are a part of its name.
+    The optimiser drops the branches on a settled name that are not taken. The code is kept on disk;
+    numba looks for changes in the function's own file alone, so all sources are a part of its name.
     """
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
     for module in (*RULES, sys.modules[__name__]):

@@ -221,10 +221,7 @@ def schedule(q: EventList, lane: int, t: float, client: int, load: int) -> None:
         q.link[row.last] = chunk
         row.last = chunk
         row.filled = 0
-    entry = q.pool[row.last * _CHUNK + row.filled]
-    entry.t = t
-    entry.word = word
-    entry.load = load
+    _put(q.pool, row.last * _CHUNK + row.filled, t, word, load)
     row.filled += 1
     row.held += 1
     row.tail_t = t
@@ -303,10 +300,7 @@ def _to_bag(q: EventList, bag: int, t: float, word: int, load: int) -> None:
     if row.last < 0 or row.filled == _CHUNK:
         row.last = _new_chunk(q, row.last)
         row.filled = 0
-    entry = q.pool[row.last * _CHUNK + row.filled]
-    entry.t = t
-    entry.word = word
-    entry.load = load
+    _put(q.pool, row.last * _CHUNK + row.filled, t, word, load)
     row.filled += 1
 
 
@@ -433,8 +427,8 @@ def _heap_pop(q: EventList) -> None:
     _put(heap, place, t, word, load)
 
 
-def _put(heap: NDArray[Any], place: int, t: float, word: int, load: int) -> None:
-    row = heap[place]
+def _put(entries: NDArray[Any], place: int, t: float, word: int, load: int) -> None:
+    row = entries[place]
     row.t = t
     row.word = word
     row.load = load
