@@ -8,7 +8,10 @@ never pile up (TanStack Query v5, ``queryObserver.ts``). Retries wait 1, 2, 4 s 
 
 from __future__ import annotations
 
+import math
+
 from simlib.core.reconnect import doubled_s
+from simlib.core.wire import Message
 
 
 def next_tick_s(now: float, interval_s: float, jitter_frac: float, u: float) -> float:
@@ -51,3 +54,58 @@ def is_stale(now: float, fetched_s: float, stale_s: float) -> bool:
     (True, False)
     """
     return now - fetched_s >= stale_s
+
+
+def is_kept(opened_s: float, kept_until_s: float, now: float) -> bool:
+    """Say whether the connection of the poll before takes another.
+
+    Parameters
+    ----------
+    opened_s : float
+        When it opened, seconds; infinite without one.
+    kept_until_s : float
+        Until when the server keeps it, seconds.
+    now : float
+        Seconds.
+
+    Examples
+    --------
+    >>> is_kept(0.0, 75.0, 30.0), is_kept(0.0, 75.0, 80.0), is_kept(math.inf, 75.0, 30.0)
+    (True, False, False)
+    """
+    return opened_s < math.inf and kept_until_s >= now
+
+
+def is_unchanged(etag: bool, fetched_s: float, seen: int, version: int) -> bool:
+    """Say whether the server answers 304: the client names what it has seen, and that is all.
+
+    Examples
+    --------
+    >>> is_unchanged(True, 5.0, 7, 7), is_unchanged(True, -math.inf, 0, 0)
+    (True, False)
+    """
+    return etag and fetched_s > -math.inf and seen == version
+
+
+def request_of(etag: bool, fetched_s: float, first: int) -> int:
+    """Return which request a client sends: its first on a connection carries whole headers.
+
+    Examples
+    --------
+    >>> Message(request_of(True, 5.0, 0)).name
+    'POLL_CONDITIONAL'
+    """
+    if etag and fetched_s > -math.inf:
+        return Message.POLL_CONDITIONAL - first
+    return Message.POLL_REQUEST - first
+
+
+def reply_of(unchanged: bool, first: int) -> int:
+    """Return which response a client gets.
+
+    Examples
+    --------
+    >>> Message(reply_of(False, 1)).name
+    'POLL_RESPONSE_FIRST'
+    """
+    return (Message.NOT_MODIFIED if unchanged else Message.POLL_RESPONSE) - first

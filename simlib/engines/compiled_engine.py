@@ -39,7 +39,8 @@ from simlib.core.client import NEVER_S, ROW, Rules, Shown, applied_from, is_reco
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.habits import episode_s
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
+from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport
 from simlib.core.record import (
     CONNECTION,
     DELIVERY,
@@ -457,6 +458,105 @@ def _fetch_clients(fleet: Fleet, counts: Any, entries: Any, start: int, n: int) 
 
 
 @part
+def _take(fleet: Fleet, counts: Any, q: EventList, source: int) -> int:
+    """Remove a source's next event and return its load; have the clients at hand that follow."""
+    load = event_list.take(q, source)
+    if source < LANES and q.lanes[source].read == 0:
+        start, held = event_list.chunk_ahead(q, source)
+        _fetch_clients(fleet, counts, q.pool, start, held)
+    return load
+
+
+@part
+def _go_round(
+    fleet: Fleet,
+    record: Record,
+    q: EventList,
+    rules: Rules,
+    server_rules: ServerRules,
+    server: Any,
+    etag: bool,
+    now: float,
+    until_s: float,
+    most: int,
+) -> int:
+    """Serve polls as they are sent, then take in responses, up to the first event of another kind.
+
+    Return how many events that were, 0 if the next is of another kind.
+    """
+    rows, sizes, head_t, head_word = fleet.rows, fleet.sizes, q.head_t, q.head_word
+    half = fleet.half_s[0]
+    alarms = WHEEL if head_t[WHEEL] < head_t[ALARM] else ALARM
+    # What is set here rings after a whole interval, or a retry.
+    soonest_s = min(rules.interval_s * (1.0 - rules.jitter_frac), rules.retry_base_s)
+    end_s = min(until_s, now + soonest_s)
+    for source in range(event_list.SOURCES):
+        if source != alarms and source != DONE_TRIP:
+            end_s = min(end_s, head_t[source])
+    handled = 0
+    while head_t[alarms] < end_s and handled < most:
+        if alarms == WHEEL and (
+            q.hand[0].open == 0
+            or (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1) != Kind.DEADLINE
+        ):
+            break
+        now = head_t[alarms]
+        number = head_word[alarms] & CLIENT_MASK
+        row = rows[number]
+        arrives_s = now + half
+        wait_s = servers.wait_s(server, arrives_s)
+        is_calm = (
+            row.state == State.IDLE
+            and row.deadline_s == now
+            and row.pauses == Pause.NONE
+            and row.exchange < LAST_EXCHANGE
+            and is_kept(row.opened_s, row.kept_until_s, now)
+            and wait_s <= server_rules.shed_wait_s
+            and arrives_s + wait_s + server_rules.poll_s + half < now + soonest_s
+            and arrives_s < record.horizon_s
+        )
+        if not is_calm:
+            break
+        _take(fleet, record.clients, q, alarms)
+        step(row, rules, Event.DEADLINE + 0, now, 0)
+        books.count(record, Count.POLLS, number, now)
+        message = request_of(etag, row.fetched_s, 0)
+        books.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+        begun_s = servers.admit(server, arrives_s, server_rules.poll_s)
+        done_s = begun_s + server_rules.poll_s
+        books.spread(record, begun_s, done_s)
+        row.kept_until_s = done_s + server_rules.keep_alive_s
+        load = _load(row.exchange, Kind.POLL_DONE, _readable(fleet, record, done_s) << 1)
+        event_list.schedule(q, DONE_TRIP, done_s + half, number, load)
+        fleet.state[0].events += 2
+        handled += 1
+    end_s = min(end_s, head_t[alarms])
+    while head_t[DONE_TRIP] < end_s and handled < most:
+        now = head_t[DONE_TRIP]
+        number = head_word[DONE_TRIP] & CLIENT_MASK
+        row = rows[number]
+        load = _take(fleet, record.clients, q, DONE_TRIP)
+        if row.exchange == load >> (KIND_BITS + DATA_BITS):
+            version = (load & ((1 << DATA_BITS) - 1)) >> 1
+            event = Event.FETCHED + 0
+            unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+            if unchanged:
+                books.count(record, Count.UNCHANGED, number, now)
+                event = Event.UNCHANGED + 0
+            before = row.seen
+            deadline_s = step(row, rules, event, now, version)[1]
+            if row.seen != before:
+                books.resolve(record, number, before, applied_from(row, before), row.seen, now)
+            message = reply_of(unchanged, load & 1)
+            books.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+            if deadline_s < NEVER_S:
+                event_list.schedule(q, ALARM, deadline_s, number, _load(0, Kind.DEADLINE, 0))
+        fleet.state[0].events += 1
+        handled += 1
+    return handled
+
+
+@part
 def _room(record: Record, q: EventList, server: Any) -> int:
     """Return how many events surely find room for what they leave behind."""
     room = min(event_list.room(q) // MOST_OUT, len(server.accepts_s) - server.desk.waiting)
@@ -500,66 +600,54 @@ def _run(
         if clients_n > 0:
             head_t[STARTS] = start_s[0]
 
-    # A poll is served as it is sent, at the time of its arrival, where nothing can come between:
-    # with one round-trip time for all, and no other job under way to the server. Its response may
-    # then be scheduled too early to settle a tie with an alarm that is yet to be set, so it must be
-    # back before any such alarm can ring.
-    in_order = POLLS and len(half_s) == 1 and not server_rules.exponential
-    soonest_s = min(rules.interval_s * (1.0 - rules.jitter_frac), rules.retry_base_s)
-    arrives = False
-    first = False
-    half = 0.0
-    number = 0
-    now = 0.0
+    # Polls go round by themselves where only the order of their jobs matters.
+    goes_round = POLLS and at_once and len(half_s) == 1 and not server_rules.exponential
 
     while True:
+        source = event_list.next_source(q)
+        now = head_t[source]
+        if now >= until_s:
+            return FINISHED
+        if source == WHEEL and hand.open == 0:
+            event_list.turn(q)
+            _fetch_clients(fleet, record.clients, q.heap, 0, hand.open)
+            continue
+        if PUSHES and source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
+            if event_list.room(q) < state.listening + MOST_OUT:
+                return NEEDS_ROOM
+        # Room for what it may leave behind; the caller makes it.
+        if budget <= 0:
+            budget = _room(record, q, server)
+            if budget <= 0:
+                return NEEDS_ROOM
+            if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
+                return TOO_LONG
+        if goes_round and state.under_way == 0 and source != STARTS:
+            handled = _go_round(
+                fleet, record, q, rules, server_rules, server, etag, now, until_s, budget
+            )
+            if handled > 0:
+                budget -= handled
+                continue
+        budget -= 1
         kind = 0
         exchange = 0
         data = 0
-        if arrives:
-            now += half
-            arrives = False
-            kind += Kind.POLL
-            exchange += rows[number].exchange
-            data += first
+        if source == STARTS:
+            number = state.started
+            state.started += 1
+            head_t[STARTS] = NEVER_S
+            if state.started < clients_n:
+                head_t[STARTS] = start_s[state.started]
+            kind += Kind.START
         else:
-            source = event_list.next_source(q)
-            now = head_t[source]
-            if now >= until_s:
-                return FINISHED
-            if source == WHEEL and hand.open == 0:
-                event_list.turn(q)
-                _fetch_clients(fleet, record.clients, q.heap, 0, hand.open)
-                continue
-            if PUSHES and source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
-                if event_list.room(q) < state.listening + MOST_OUT:
-                    return NEEDS_ROOM
-            # Room for what it may leave behind; the caller makes it.
-            if budget <= 0:
-                budget = _room(record, q, server)
-                if budget <= 0:
-                    return NEEDS_ROOM
-                if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
-                    return TOO_LONG
-            budget -= 1
-            if source == STARTS:
-                number = state.started
-                state.started += 1
-                head_t[STARTS] = NEVER_S
-                if state.started < clients_n:
-                    head_t[STARTS] = start_s[state.started]
-                kind += Kind.START
-            else:
-                number = head_word[source] & CLIENT_MASK
-                load = event_list.take(q, source)
-                if source < LANES and q.lanes[source].read == 0:
-                    start, held = event_list.chunk_ahead(q, source)
-                    _fetch_clients(fleet, record.clients, q.pool, start, held)
-                data += load & ((1 << DATA_BITS) - 1)
-                exchange += load >> (KIND_BITS + DATA_BITS)
-                kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
-                if kind == Kind.POLL or kind == Kind.SYN:
-                    state.under_way -= 1
+            number = head_word[source] & CLIENT_MASK
+            load = _take(fleet, record.clients, q, source)
+            data += load & ((1 << DATA_BITS) - 1)
+            exchange += load >> (KIND_BITS + DATA_BITS)
+            kind += (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+            if kind == Kind.POLL or kind == Kind.SYN:
+                state.under_way -= 1
         state.events += 1
         n = 0
         if PUSHES and kind == Kind.PUBLISH:
@@ -663,14 +751,12 @@ def _run(
                 event = Event.DEADLINE
         elif POLLS and kind == Kind.POLL_DONE:
             if row.exchange == exchange:
-                version = data >> 1
-                if etag and row.fetched_s > -NEVER_S and version == row.seen:
-                    message = Message.NOT_MODIFIED - (data & 1)
+                event, value = Event.FETCHED, data >> 1
+                unchanged = is_unchanged(etag, row.fetched_s, row.seen, value)
+                if unchanged:
                     books.count(record, Count.UNCHANGED, number, now)
                     event = Event.UNCHANGED
-                else:
-                    message = Message.POLL_RESPONSE - (data & 1)
-                    event, value = Event.FETCHED, version
+                message = reply_of(unchanged, data & 1)
                 up, down = sizes[message, 0], sizes[message, 1]
         elif kind == Kind.START:
             event, value = Event.START, row.seen + 0
@@ -791,12 +877,12 @@ def _run(
                     ended = row.exchange - 1
                     n = _put(out, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
             if POLLS and actions & Action.FETCH:
-                if row.opened_s == NEVER_S or row.kept_until_s < now:
+                if is_kept(row.opened_s, row.kept_until_s, now):
+                    asks = True
+                else:
                     _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     state.under_way += 1
                     n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
-                else:
-                    asks = True
             if PUSHES and actions & Action.CONNECT:
                 books.count(record, Count.ATTEMPTS, number, now)
                 state.under_way += 1
@@ -833,19 +919,11 @@ def _run(
                 row.opened_s = now
             books.count(record, Count.POLLS, number, now)
             row.kept_until_s = NEVER_S
-            if etag and row.fetched_s > -NEVER_S:
-                message = Message.POLL_CONDITIONAL - first
-            else:
-                message = Message.POLL_REQUEST - first
+            message = request_of(etag, row.fetched_s, first)
             up += sizes[message, 0]
             down += sizes[message, 1]
-            if in_order and state.under_way == 0:
-                t = now + half
-                done_s = t + servers.wait_s(server, t) + server_rules.poll_s
-                arrives = done_s + half < now + soonest_s and t < record.horizon_s
-            if not arrives:
-                state.under_way += 1
-                n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
+            state.under_way += 1
+            n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
         if PUSHES and kind == Kind.PING:
             n = _put(out, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
         elif kind == Kind.HABIT:

@@ -29,6 +29,7 @@ from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.habits import DRAG, HIDE, episode_s
+from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.core.server import (
@@ -216,7 +217,7 @@ class Simulation(Driver):
     def poll(self, client: Client, exchange: int) -> Journey:
         """A poll: a connection if none is kept, the request, the worker, the response."""
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
-        first = self.opened_s[number] == NEVER_S or self.kept_until_s[number] < clock.now
+        first = not is_kept(self.opened_s[number], self.kept_until_s[number], clock.now)
         if first:
             self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
             if not (yield from self.open_tcp(client, exchange)):
@@ -230,17 +231,17 @@ class Simulation(Driver):
                     return
                 self.send(number, Message.TLS_OPEN)
             self.book_connection(number)
-        known = client.seen if client.fetched_s > -NEVER_S else -1
+        etag = self.workload.etag
         self.book(Count.POLLS, number)
         self.kept_until_s[number] = NEVER_S
-        self.send(number, self.poll_request(known, first))
+        self.send(number, request_of(etag, client.fetched_s, first))
 
         yield clock.at(clock.now + half)
         if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
             self.kept_until_s[number] = clock.now + self.server_rules.keep_alive_s
             yield clock.at(clock.now + half)
             if client.exchange == exchange:
-                self.send(number, Message(Message.POLL_REFUSED - first))
+                self.send(number, Message.POLL_REFUSED - first)
                 self.book(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
             return
@@ -250,18 +251,13 @@ class Simulation(Driver):
         yield clock.at(done_s + half)
         if client.exchange != exchange:
             return
-        if self.workload.etag and version == known:
-            self.send(number, Message(Message.NOT_MODIFIED - first))
+        unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
+        self.send(number, reply_of(unchanged, first))
+        if unchanged:
             self.book(Count.UNCHANGED, number)
             self.feed(client, Event.UNCHANGED)
         else:
-            self.send(number, Message(Message.POLL_RESPONSE - first))
             self.feed(client, Event.FETCHED, version)
-
-    def poll_request(self, known: int, first: bool) -> Message:
-        """Which request a client sends that has seen version `known` (-1: none)."""
-        conditional = self.workload.etag and known >= 0
-        return Message((Message.POLL_CONDITIONAL if conditional else Message.POLL_REQUEST) - first)
 
     # -- WebSocket: the stages before READY --------------------------------------------------
 
@@ -461,7 +457,7 @@ class Simulation(Driver):
 
     # -- bookings ------------------------------------------------------------------------------
 
-    def send(self, number: int, message: Message) -> None:
+    def send(self, number: int, message: int) -> None:
         """Book a message's bytes, up or down, at the client's end."""
         up, down = self.sizes[message]
         books.add_bytes(self.record, number, self.clock.now, up, down)
