@@ -441,6 +441,174 @@ def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
     return f"At {busiest['rate_per_s'].iloc[0]:.3g} changes/s: {said}"
 
 
+_COSTS = {
+    "hour_s": "processor time for one<br>simulated hour",
+    "events_per_s": "events per second<br>of processor time (1/s)",
+    "bytes_per_client": "memory per client<br>(bytes)",
+}
+_WORKLOADS = {
+    "pollers": ("polling", COLOURS["polling"], "circle"),
+    "push": ("WebSocket push", COLOURS["websocket"], "square"),
+    "storm": ("a storm of WebSocket connections", COLOURS["websocket"], "x"),
+}
+_ENGINES = {"simpy": ("SimPy", "dash"), "compiled": ("compiled", "solid")}
+_PATIENCE_S = 60.0
+
+
+def engine_costs(costs: pd.DataFrame) -> go.Figure:
+    """Draw what the engines take against the number of clients: time, events per second, memory.
+
+    Parameters
+    ----------
+    costs : pandas.DataFrame
+        A row per measurement: ``workload`` (pollers, push or storm), ``engine``, ``clients``,
+        ``horizon_s``, ``cpu_s``, ``events`` and ``bytes_per_client``, as
+        ``data/measured/engines.json`` has them.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Three panels, all axes logarithmic; dashed is SimPy, solid is compiled.
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, the table is empty, or it names another workload or engine.
+    """
+    reach = metrics.reach(costs, _PATIENCE_S)
+    for name, known in (("workload", _WORKLOADS), ("engine", _ENGINES)):
+        for value in costs[name].unique():
+            if value not in known:
+                raise ScenarioError(f"costs.{name}", value, f"must be among {', '.join(known)}")
+    if len(costs) == 0:
+        raise ScenarioError("costs", costs, "must have at least one row")
+    figure = make_subplots(
+        rows=1, cols=3, subplot_titles=list(_COSTS.values()), horizontal_spacing=0.09
+    )
+    costs = costs.assign(
+        hour_s=costs["cpu_s"] / costs["horizon_s"] * 3600.0,
+        events_per_s=costs["events"] / costs["cpu_s"],
+    ).sort_values("clients", kind="stable")
+    for (workload, engine), rows in costs.groupby(["workload", "engine"], sort=False):
+        what, colour, symbol = _WORKLOADS[str(workload)]
+        source, dash = _ENGINES[str(engine)]
+        for column, name in enumerate(_COSTS, start=1):
+            figure.add_scatter(
+                x=rows["clients"].tolist(),
+                y=_round(rows[name]),
+                mode="lines+markers",
+                line={"color": colour, "dash": dash, "width": 1 if workload == "storm" else 2},
+                marker={"symbol": symbol, "size": 7},
+                name=f"{what}, {source}",
+                legendgroup=f"{workload} {engine}",
+                showlegend=column == 1,
+                hovertemplate="%{y:.3g} at %{x:,} clients<extra>%{fullData.name}</extra>",
+                row=1,
+                col=column,
+            )
+    figure.add_hline(
+        y=_PATIENCE_S, line={"color": THEORY, "dash": "dot", "width": 1.5}, row=1, col=1
+    )
+    polls = reach[reach["workload"] == "pollers"].set_index("engine")["clients"]
+    title = "An hour of polling in a minute: " + ", ".join(
+        f"{_clients(polls[engine])} with {name}"
+        for engine, (name, _) in _ENGINES.items()
+        if engine in polls
+    )
+    _layout(figure, title, "clients", "", height=520, panels=True)
+    figure.update_annotations(font={"size": 13})
+    figure.update_xaxes(type="log", dtick=1, tickformat=".0s")
+    figure.update_yaxes(type="log", dtick=1, tickformat=".0s")
+    figure.update_yaxes(**_duration_axis(costs["hour_s"].tolist()), row=1, col=1)
+    return figure
+
+
+def _clients(number: float) -> str:
+    if number != number:
+        return "fewer clients than were tried"
+    if number == np.inf:
+        return "all that were tried"
+    return f"{_number(float(f'{number:.2g}'))} clients"
+
+
+def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
+    """Draw one quantity of a sweep against one setting, a line with its interval per transport.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `sweep` returned.
+    path : str
+        The setting, a column of numbers; logarithmic if it spans more than a factor of 30.
+    quantity : str
+        One of `metrics.QUANTITIES`; logarithmic likewise.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        The table has no such column or quantity, or not a number in it.
+    """
+    for column in (path, "transport", "quantity", "mean", "low", "high"):
+        if column not in table.columns:
+            raise ScenarioError("table", list(table.columns), f"must have the column {column}")
+    rows = table[(table["quantity"] == quantity) & table["mean"].notna()].sort_values(path)
+    if len(rows) == 0:
+        known = ", ".join(map(str, table["quantity"].unique()))
+        raise ScenarioError("quantity", quantity, f"must have a number in the table: {known}")
+    figure = go.Figure()
+    said = []
+    for transport, line in rows.groupby("transport", sort=False):
+        name = str(transport)
+        colour = COLOURS[name]
+        x, low, high = line[path].tolist(), _round(line["low"]), _round(line["high"])
+        figure.add_scatter(
+            x=[*x, *x[::-1]],
+            y=[*high, *low[::-1]],
+            fill="toself",
+            fillcolor=colour,
+            opacity=0.25,
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=x,
+            y=_round(line["mean"]),
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            name=f"{_NAMES[name]}, mean and interval",
+            hovertemplate=f"%{{y:.4g}} at {path} %{{x:.4g}}<extra>%{{fullData.name}}</extra>",
+        )
+        first, last = line["mean"].iloc[0], line["mean"].iloc[-1]
+        said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {_DONE[name]}")
+    ends = rows[path].iloc[[0, -1]]
+    title = f"{path} from {ends.iloc[0]:,} to {ends.iloc[1]:,}: {', '.join(said)}"
+    _layout(figure, title, f"{path} (log scale)" if _is_wide(rows[path]) else path, quantity)
+    if _is_wide(rows[path]):
+        figure.update_xaxes(type="log", dtick=1, tickformat=",~r")
+    if _is_wide(rows["mean"]):
+        bounds = rows["mean"].tolist()
+        figure.update_yaxes(
+            **_duration_axis(bounds) if quantity.endswith("_s") else {"type": "log"}
+        )
+        figure.update_yaxes(title_text=f"{quantity} (log scale)")
+    return figure
+
+
+def _is_wide(values: pd.Series) -> bool:
+    return bool(values.min() > 0 and values.max() > 30 * values.min())
+
+
+def _value(quantity: str, value: float) -> str:
+    if quantity.endswith("_s") and not quantity.endswith("_per_s"):
+        return _duration(value, digits=2)
+    return _number(value)
+
+
 def _is_measured(run: Run) -> bool:
     return bool(run.provenance["engine"] == "live")
 

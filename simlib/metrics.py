@@ -247,6 +247,41 @@ def ecdf(run: Run) -> pd.DataFrame:
     )
 
 
+_TAIL = (0.5, 0.99, 0.9999, 0.999999)
+
+
+def tail(*runs: Run) -> pd.DataFrame:
+    """Return how long the slowest changes took: latency quantiles down to one in a million.
+
+    Parameters
+    ----------
+    *runs : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``clients``, ``delivered``, and a column per quantile, seconds; NaN where
+        fewer than ten deliveries lie beyond it, too few to say.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> run = simulate(Scenario(updates={"rate_per_s": 0.5}, clients=5, horizon_s=300))
+    >>> tail(run).isna().to_numpy().tolist()
+    [[False, False, False, True, True, True]]
+    """
+    check_runs(runs)
+    rows = []
+    for run in runs:
+        delivered = run.ledger.delivered
+        beyond = delivered * (1.0 - np.array(_TAIL))
+        latency_s = np.where(beyond >= 10.0, run.latency_quantiles(list(_TAIL)), np.nan)
+        rows.append((len(run.columns("clients")["start_s"]), delivered, *latency_s))
+    return pd.DataFrame(
+        rows, columns=["clients", "delivered", *(f"p{q * 100:.8g}_s" for q in _TAIL)]
+    )
+
+
 QUANTITIES = (
     *_SIX,
     *_QUANTILES,
@@ -501,3 +536,56 @@ def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
         "heartbeat": both(plain, *beats),
         "heartbeat_period_s": period_s,
     }
+
+
+def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
+    """Return how many clients each engine simulates for an hour within some processor time.
+
+    Between the sizes that were measured, the cost is taken to grow as a power of their number.
+
+    Parameters
+    ----------
+    costs : pandas.DataFrame
+        A row per measurement: ``workload``, ``engine``, ``clients``, ``horizon_s`` and ``cpu_s``,
+        as ``data/measured/engines.json`` has them.
+    within_s : float
+        Processor time, seconds, > 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``workload``, ``engine`` and ``clients``; infinite where the largest size that was measured
+        takes less, NaN where the smallest takes more.
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, or `within_s` is not above 0.
+
+    Examples
+    --------
+    >>> costs = pd.DataFrame(
+    ...     {
+    ...         "workload": "pollers",
+    ...         "engine": "simpy",
+    ...         "clients": [100, 10_000],
+    ...         "horizon_s": 3600.0,
+    ...         "cpu_s": [1.0, 100.0],
+    ...     }
+    ... )
+    >>> reach(costs, 10.0)["clients"].round(6).tolist()
+    [1000.0]
+    """
+    for name in ("workload", "engine", "clients", "horizon_s", "cpu_s"):
+        if name not in costs.columns:
+            raise ScenarioError("costs", list(costs.columns), f"must have the column {name}")
+    if not within_s > 0.0:
+        raise ScenarioError("within_s", within_s, "must be > 0")
+    rows = []
+    for (workload, engine), group in costs.groupby(["workload", "engine"], sort=False):
+        sizes = group.sort_values("clients")
+        hour_s = np.log(np.maximum.accumulate(sizes["cpu_s"] / sizes["horizon_s"] * 3600.0))
+        clients = np.log(sizes["clients"])
+        size = np.interp(np.log(within_s), hour_s, clients, left=np.nan, right=np.inf)
+        rows.append((workload, engine, float(np.exp(size))))
+    return pd.DataFrame(rows, columns=["workload", "engine", "clients"])

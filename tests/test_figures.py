@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import simlib as sl
@@ -328,3 +329,99 @@ def test_what_a_silent_board_costs_can_be_drawn(name):
     silent = sl.simulate(BOARD.replace({"updates.rate_per_s": 1e-9}), progress=False)
     title = getattr(sl.figures, name)(silent).layout.title.text
     assert "nan" not in title
+
+
+def costs_of(**changes):
+    """A table of costs that grow with the clients: SimPy takes 10 s for an hour of 100."""
+    sizes = {"simpy": [100, 10_000], "compiled": [100, 10_000, 1_000_000]}
+    rows = [
+        {
+            "workload": workload,
+            "engine": engine,
+            "clients": clients,
+            "horizon_s": 600.0,
+            "events": 20 * clients,
+            "cpu_s": clients / (60.0 if engine == "simpy" else 6000.0),
+            "bytes_per_client": 3000 if engine == "simpy" else 200,
+        }
+        for workload in ("pollers", "push")
+        for engine in sizes
+        for clients in sizes[engine]
+    ]
+    return pd.DataFrame(rows).assign(**changes)
+
+
+def test_costs_are_drawn_per_workload_and_engine_and_the_title_says_how_far_each_goes():
+    figure = sl.figures.engine_costs(costs_of())
+    names = [trace.name for trace in figure.data if trace.showlegend]
+    assert names == [
+        f"{what}, {engine}"
+        for what in ("polling", "WebSocket push")
+        for engine in ("SimPy", "compiled")
+    ]
+    assert {trace.line.dash for trace in figure.data if "SimPy" in trace.name} == {"dash"}
+    # An hour of n clients takes n / 10 s with SimPy and n / 1000 s compiled; a minute is 60 s.
+    assert figure.layout.title.text == (
+        "An hour of polling in a minute: 600 clients with SimPy, 60,000 clients with compiled"
+    )
+    hour_s, events_per_s, memory = figure.data[:3]
+    assert list(hour_s.y) == [10.0, 1000.0]
+    assert list(events_per_s.y) == [1200.0, 1200.0]
+    assert list(memory.y) == [3000.0, 3000.0]
+
+
+def test_how_far_an_engine_goes_is_said_beyond_what_was_measured_too():
+    reach = sl.metrics.reach(costs_of(), 1e6)["clients"]
+    assert (reach == float("inf")).all()
+    assert sl.metrics.reach(costs_of(), 1e-6)["clients"].isna().all()
+    title = sl.figures.engine_costs(costs_of(cpu_s=1e9)).layout.title.text
+    assert "fewer clients than were tried with SimPy" in title
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (costs_of().drop(columns="cpu_s"), "must have the column cpu_s"),
+        (costs_of(engine="abacus"), "must be among simpy, compiled"),
+        (costs_of(workload="chess"), "must be among pollers, push, storm"),
+        (costs_of().iloc[:0], "must have at least one row"),
+    ],
+)
+def test_costs_that_are_none_are_refused(table, words):
+    with pytest.raises(sl.ScenarioError, match=words):
+        sl.figures.engine_costs(table)
+
+
+@pytest.fixture(scope="module")
+def swept():
+    return sl.sweep(
+        BOARD,
+        {"transport": ["polling", "websocket"], "clients": [5, 400]},
+        replications=2,
+        on="serial",
+        engine="simpy",
+    )
+
+
+def test_a_sweep_is_drawn_with_its_intervals_along_one_setting(swept):
+    figure = sl.figures.along(swept, "clients", "latency_p50_s")
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+    bands, lines = figure.data[::2], figure.data[1::2]
+    p50 = swept[swept["quantity"] == "latency_p50_s"]
+    for band, line, transport in zip(bands, lines, ("polling", "websocket"), strict=True):
+        rows = p50[p50["transport"] == transport]
+        assert line.line.color == band.fillcolor == sl.figures.COLOURS[transport]
+        assert np.allclose(line.y, rows["mean"], rtol=1e-3)
+        assert np.allclose(band.y, [*rows["high"], *rows["low"][::-1]], rtol=1e-3)
+    assert figure.layout.title.text.startswith("clients from 5 to 400: ")
+    assert "polled" in figure.layout.title.text
+    assert "pushed" in figure.layout.title.text
+    rate = sl.figures.along(swept, "clients", "error_rate_per_h")
+    assert rate.layout.yaxis.type != "log"
+
+
+def test_a_sweep_without_the_setting_or_the_quantity_is_refused(swept):
+    with pytest.raises(sl.ScenarioError, match=r"must have the column polling\.interval_s"):
+        sl.figures.along(swept, "polling.interval_s", "latency_p50_s")
+    with pytest.raises(sl.ScenarioError, match="must have a number in the table: connection_count"):
+        sl.figures.along(swept, "clients", "latency")
