@@ -39,6 +39,7 @@ lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
 
 bench: $(STAMP)  ## measure how fast the engines are here
 	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/sweep.py
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m venv build/lock-tool

@@ -217,7 +217,9 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     figure = _over_time(
         _push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
     )
-    title = "Open connections: " + _said(runs, lambda row: f"{row['connection_count']:.4g}")
+    title = "Open connections: " + _said(
+        runs, lambda row: _number(row["connection_count"], digits=4)
+    )
     return _layout(figure, title, "time (s)", "open connections (mean number)", _one_each(runs))
 
 
@@ -696,9 +698,9 @@ def _bytes_per_h(row: pd.Series) -> float:
     return float(row["up_bytes_per_h"] + row["down_bytes_per_h"])
 
 
-def _number(value: float) -> str:
-    """Three significant digits without an exponent: ``38,900`` and ``1.2``."""
-    return f"{float(f'{value:.3g}'):,.10g}"
+def _number(value: float, *, digits: int = 3) -> str:
+    """So many significant digits without an exponent: ``38,900`` and ``1.2``."""
+    return f"{float(f'{value:.{digits}g}'):,.10g}"
 
 
 def _percent(error_frac: float) -> str:

@@ -7,6 +7,8 @@ run the same scenario in turn, each in a fresh process, `REPEATS` times (5 by de
 compiled engine alone, a million clients for a whole hour. Medians go to
 ``data/measured/engines.json``.
 
+Then come other engines on two workloads that they can state, see `peers`.
+
 An event is what the compiled engine counts: a session's start or end, an alarm, an arrival at the
 server or at a client. SimPy handles the same events and is charged for the same number. Time is
 the processor's, without imports and compilation; memory is the growth of the process's peak.
@@ -24,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from peers import peers
 from tqdm import tqdm
 
 import simlib as sl
@@ -138,6 +141,7 @@ def main(repeats: int) -> dict[str, object]:
         "versions": {name: version(name) for name in ("simlib", "simpy", "numba", "numpy")},
         "repeats": repeats,
         "rows": rows,
+        "peers": peers(repeats),
     }
 
 
