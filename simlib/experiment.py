@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 PLACES = ("serial", "threads", "processes")
 _RETRIES = 3
-_PER_BATCH = 2
+_SWITCH_S = 2e-4
 
 Rows = list[dict[str, Any]]
 Changes = dict[str, Any]
@@ -388,9 +390,10 @@ def _on_joblib(tasks: dict[tuple[int, int], Task], place: str, workers: int | No
             batch_size=1,
         )
         try:
-            for key, rows in pool(delayed(_numbered)(*item) for item in list(todo.items())):
-                del todo[key]
-                yield key, rows
+            with _brisk_threads():
+                for key, rows in pool(delayed(_numbered)(*item) for item in list(todo.items())):
+                    del todo[key]
+                    yield key, rows
         except TerminatedWorkerError:
             failures += 1
             if failures > _RETRIES:
@@ -398,6 +401,20 @@ def _on_joblib(tasks: dict[tuple[int, int], Task], place: str, workers: int | No
                     f"{failures} times a worker process died with {len(todo)} runs to go: is there "
                     "enough memory for so many at once? Try fewer workers."
                 ) from None
+
+
+@contextmanager
+def _brisk_threads() -> Iterator[None]:
+    """Let a thread that comes back from compiled code have the interpreter soon.
+
+    It needs it for a moment, and would wait 5 ms for another that builds its tables.
+    """
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def _on_dask(tasks: dict[tuple[int, int], Task], client: Any) -> Results:

@@ -495,6 +495,8 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
         what, colour, symbol = _WORKLOADS[str(workload)]
         source, dash = _ENGINES[str(engine)]
         for column, name in enumerate(_COSTS, start=1):
+            if workload == "storm" and name == "hour_s":
+                continue  # a storm passes within minutes
             figure.add_scatter(
                 x=rows["clients"].tolist(),
                 y=_round(rows[name]),
@@ -503,7 +505,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
                 marker={"symbol": symbol, "size": 7},
                 name=f"{what}, {source}",
                 legendgroup=f"{workload} {engine}",
-                showlegend=column == 1,
+                showlegend=column == 2,
                 hovertemplate="%{y:.3g} at %{x:,} clients<extra>%{fullData.name}</extra>",
                 row=1,
                 col=column,

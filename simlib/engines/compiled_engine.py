@@ -22,6 +22,13 @@ are equal to the last bit.
 histogram and the bins are filled there and then, its own row is brought up to date when it is next
 looked at (`_catch_up`). That is exact, since a push moves nothing but the view and counts, and all
 sums are independent of order. The others get an event each.
+
+**Polls** that nothing disturbs go round in two tight loops (`_go_round`): alarms that send a poll,
+then responses that set an alarm, both up to the first event of any other kind. A poll is served as
+it is sent, at the time of its arrival, since with one round-trip time for all, and no other job
+under way, jobs arrive in the order in which they are sent. Taking the alarms before the responses
+is exact: the two touch different clients, only alarms touch the server, each loop keeps its order,
+and no alarm that a response sets rings before both are through.
 """
 
 from __future__ import annotations
@@ -482,7 +489,9 @@ def _go_round(
 ) -> int:
     """Serve polls as they are sent, then take in responses, up to the first event of another kind.
 
-    Return how many events that were, 0 if the next is of another kind.
+    Return how many events were taken, 0 if the next is none of these. A response is scheduled
+    too early to settle a tie with an alarm that is yet to be set, so it must be back before any
+    such alarm can ring.
     """
     rows, sizes, head_t, head_word = fleet.rows, fleet.sizes, q.head_t, q.head_word
     half = fleet.half_s[0]
