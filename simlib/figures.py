@@ -453,7 +453,7 @@ _WORKLOADS = {
     "push": ("WebSocket push", COLOURS["websocket"], "square"),
     "storm": ("a storm of WebSocket connections", COLOURS["websocket"], "x"),
 }
-_ENGINES = {"simpy": ("SimPy", "dash"), "compiled": ("compiled", "solid")}
+_ENGINES = {"simpy": ("SimPy", "dash"), "compiled": ("the compiled engine", "solid")}
 _PATIENCE_S = 60.0
 
 

@@ -357,12 +357,13 @@ def test_costs_are_drawn_per_workload_and_engine_and_the_title_says_how_far_each
     assert names == [
         f"{what}, {engine}"
         for what in ("polling", "WebSocket push")
-        for engine in ("SimPy", "compiled")
+        for engine in ("SimPy", "the compiled engine")
     ]
     assert {trace.line.dash for trace in figure.data if "SimPy" in trace.name} == {"dash"}
     # An hour of n clients takes n / 10 s with SimPy and n / 1000 s compiled; a minute is 60 s.
     assert figure.layout.title.text == (
-        "An hour of polling in a minute: 600 clients with SimPy, 60,000 clients with compiled"
+        "An hour of polling in a minute: 600 clients with SimPy, "
+        "60,000 clients with the compiled engine"
     )
     hour_s, events_per_s, memory = figure.data[:3]
     assert list(hour_s.y) == [10.0, 1000.0]
