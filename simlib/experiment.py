@@ -199,15 +199,23 @@ def sweep(
     """
     from simlib import metrics, theory
 
+    _check_scenarios({"scenario": scenario})
     _check_count("replications", replications, 2)
     _check_count("at_most", at_most, replications)
+    _check_workers(workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
-    points = grid(over) if isinstance(over, Mapping) else [dict(changes) for changes in over]
-    if not points:
-        raise ScenarioError("over", over, "must have at least one point")
+    points = grid(over) if isinstance(over, Mapping) else over
+    if not isinstance(points, list | tuple) or not points:
+        raise ScenarioError("over", over, "must be a mapping, or a list of at least one point")
+    for number, changes in enumerate(points):
+        if not isinstance(changes, Mapping):
+            raise ScenarioError(f"over[{number}]", changes, "must be a mapping of paths to values")
+    points = [dict(changes) for changes in points]
     scenarios = [scenario.replace(changes) for changes in points]
     place = _place(on, engine)
     where = None if store is None else Store(store).path
+    if until is not None and not isinstance(until, Mapping):
+        raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
         if name not in metrics.QUANTITIES:
             raise ScenarioError("until", name, f"must be among {', '.join(metrics.QUANTITIES)}")
@@ -275,11 +283,13 @@ def compare(
 
     from simlib import metrics, theory
 
+    _check_scenarios({"one": one, "other": other})
     _check_count("replications", replications, 2)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
     place, workers = _place(options.pop("on", None), engine), options.pop("workers", None)
     store, progress = options.pop("store", None), options.pop("progress", True)
+    _check_workers(workers)
     if options:
         raise ScenarioError("options", sorted(options), "must be among those of sweep")
     where = None if store is None else Store(store).path
@@ -436,6 +446,17 @@ def _place(on: Any, engine: str) -> Any:
     if hasattr(on, "map") and hasattr(on, "scheduler"):
         return on
     raise ScenarioError("on", on, f"must be one of {', '.join(PLACES)} or a dask client")
+
+
+def _check_scenarios(scenarios: Mapping[str, Any]) -> None:
+    for name, scenario in scenarios.items():
+        if not isinstance(scenario, Scenario):
+            raise ScenarioError(name, scenario, "must be a Scenario")
+
+
+def _check_workers(workers: Any) -> None:
+    if workers is not None:
+        _check_count("workers", workers, 1)
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
+from pandas.api.types import is_numeric_dtype
 from plotly.subplots import make_subplots
 
 from simlib import metrics
 from simlib.errors import ScenarioError
-from simlib.run import Run, check_runs
+from simlib.run import Run, check_runs, check_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -415,10 +416,7 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
 
 
 def _check_rates(table: Any, crossover_per_s: float | None) -> None:
-    columns = getattr(table, "columns", ())
-    for name in ("rate_per_s", "transport", "bytes_per_h"):
-        if name not in columns:
-            raise ScenarioError("table", list(columns), f"must have the column {name}")
+    check_table("table", table, ("rate_per_s", "transport", "bytes_per_h"))
     if len(table) == 0:
         raise ScenarioError("table", table, "must have at least one row")
     for name in table["transport"].unique():
@@ -477,6 +475,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     ScenarioError
         A column is missing, the table is empty, or it names another workload or engine.
     """
+    check_table("costs", costs, ("events", "bytes_per_client"))
     reach = metrics.reach(costs, _PATIENCE_S)
     for name, known in (("workload", _WORKLOADS), ("engine", _ENGINES)):
         for value in costs[name].unique():
@@ -556,9 +555,9 @@ def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     ScenarioError
         The table has no such column or quantity, or not a number in it.
     """
-    for column in (path, "transport", "quantity", "mean", "low", "high"):
-        if column not in table.columns:
-            raise ScenarioError("table", list(table.columns), f"must have the column {column}")
+    check_table("table", table, (path, "transport", "quantity", "mean", "low", "high"))
+    if not is_numeric_dtype(table[path]):
+        raise ScenarioError("path", path, "must be a setting whose values are numbers")
     rows = table[(table["quantity"] == quantity) & table["mean"].notna()].sort_values(path)
     if len(rows) == 0:
         known = ", ".join(map(str, table["quantity"].unique()))

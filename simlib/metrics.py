@@ -26,7 +26,7 @@ from simlib import theory
 from simlib.core.record import Count
 from simlib.core.wire import Message, message_sizes
 from simlib.errors import ScenarioError
-from simlib.run import Ledger, Run, check_runs
+from simlib.run import Ledger, Run, check_runs, check_table
 from simlib.scenario import Scenario
 
 _KEYS = ["transport", "cohort"]
@@ -560,7 +560,7 @@ def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        A column is missing, or `within_s` is not above 0.
+        A column is missing or has no numbers above 0, or `within_s` is not above 0.
 
     Examples
     --------
@@ -576,10 +576,12 @@ def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     >>> reach(costs, 10.0)["clients"].round(6).tolist()
     [1000.0]
     """
-    for name in ("workload", "engine", "clients", "horizon_s", "cpu_s"):
-        if name not in costs.columns:
-            raise ScenarioError("costs", list(costs.columns), f"must have the column {name}")
-    if not within_s > 0.0:
+    numbers = ("clients", "horizon_s", "cpu_s")
+    check_table("costs", costs, ("workload", "engine", *numbers))
+    for name in numbers:
+        if not pd.api.types.is_numeric_dtype(costs[name]) or not (costs[name] > 0).all():
+            raise ScenarioError(f"costs.{name}", costs[name].tolist(), "must be numbers > 0")
+    if not isinstance(within_s, int | float) or not within_s > 0.0:
         raise ScenarioError("within_s", within_s, "must be > 0")
     rows = []
     for (workload, engine), group in costs.groupby(["workload", "engine"], sort=False):

@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -309,6 +310,23 @@ def _check_loaded(
         missing = [column for column in columns if column not in tables[name]]
         if missing:
             raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")
+
+
+def check_table(name: str, table: Any, columns: Iterable[str]) -> None:
+    """Check that something is a table with some columns.
+
+    Raises
+    ------
+    ScenarioError
+        It is none, or has not all of them.
+    """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        raise ScenarioError(name, table, "must be a table (pandas.DataFrame)")
+    for column in columns:
+        if column not in table.columns:
+            raise ScenarioError(name, list(table.columns), f"must have the column {column}")
 
 
 def check_runs(runs: Any, *, delivered: bool = False) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from simlib.errors import RunFileError
 
 _HOUSE = Path(__file__).parent
+_MARK = b"simlib.run"
 _ROOMS = ("core", "scenario", "engines", "run.py", "metrics.py")
 
 
@@ -85,9 +86,12 @@ class Store:
         if not file.exists():
             return None
         try:
-            return list(parquet.read_table(file).to_pylist())
+            table = parquet.read_table(file)
         except (pa.ArrowException, OSError) as error:
             raise RunFileError(f"{file}: not written by simlib, remove it ({error})") from None
+        if (table.schema.metadata or {}).get(_MARK) != key.encode():
+            raise RunFileError(f"{file}: not written by simlib for this run, remove it")
+        return list(table.to_pylist())
 
     def keep(self, key: str, rows: list[dict[str, Any]]) -> None:
         """Keep a finished run's rows.
@@ -104,7 +108,8 @@ class Store:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as part:
-                parquet.write_table(pa.Table.from_pylist(rows), part)
+                table = pa.Table.from_pylist(rows).replace_schema_metadata({_MARK: key})
+                parquet.write_table(table, part)
             Path(part.name).replace(file)
         except OSError as error:
             raise RunFileError(f"{file}: cannot be written ({error})") from None

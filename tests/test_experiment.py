@@ -93,6 +93,17 @@ def test_a_damaged_file_of_the_store_is_named(tmp_path):
         swept(store=tmp_path, on="serial")
 
 
+def test_a_file_of_another_run_or_of_another_program_is_named(tmp_path):
+    swept(store=tmp_path, on="serial")
+    one, other, *_ = sorted(tmp_path.glob("??/*.parquet"))
+    other.write_bytes(one.read_bytes())
+    with pytest.raises(RunFileError, match=f"{other.name}: not written by simlib for this run"):
+        swept(store=tmp_path, on="serial")
+    pd.DataFrame({"clients": [5]}).to_parquet(other)
+    with pytest.raises(RunFileError, match=f"{other.name}: not written by simlib for this run"):
+        swept(store=tmp_path, on="serial")
+
+
 PROGRAM = """
 import json, sys
 import simlib as sl
@@ -219,6 +230,11 @@ def test_pairs_on_common_draws_have_narrower_differences():
         ({"at_most": 2}, "at_most"),
         ({"confidence": 1.5}, "confidence"),
         ({"engine": "warp"}, "engine"),
+        ({"over": 3}, "over"),
+        ({"over": [{}, None]}, "over[1]"),
+        ({"until": ["lost"]}, "until"),
+        ({"workers": 0}, "workers"),
+        ({"scenario": "matters.toml"}, "scenario"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_by_name(arguments, path):
@@ -228,5 +244,13 @@ def test_what_cannot_be_swept_is_refused_by_name(arguments, path):
         assert len(sl.sweep(BOARD, over, **options)) == len(metrics.QUANTITIES)
         return
     with pytest.raises(ScenarioError) as error:
-        sl.sweep(BOARD, over, **options)
+        sl.sweep(options.pop("scenario", BOARD), over, **options)
+    assert error.value.path == path
+
+
+@pytest.mark.parametrize("path", ["one", "other"])
+def test_what_is_no_scenario_is_not_compared(path):
+    sides = {"one": BOARD, "other": BOARD, path: "matters.toml"}
+    with pytest.raises(ScenarioError) as error:
+        sl.compare(**sides, progress=False)
     assert error.value.path == path

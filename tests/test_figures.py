@@ -383,6 +383,10 @@ def test_how_far_an_engine_goes_is_said_beyond_what_was_measured_too():
     ("table", "words"),
     [
         (costs_of().drop(columns="cpu_s"), "must have the column cpu_s"),
+        (costs_of().drop(columns="events"), "must have the column events"),
+        (costs_of(cpu_s=0.0), r"costs\.cpu_s: must be numbers > 0"),
+        (costs_of(cpu_s="long"), r"costs\.cpu_s: must be numbers > 0"),
+        (None, "costs: must be a table"),
         (costs_of(engine="abacus"), "must be among simpy, compiled"),
         (costs_of(workload="chess"), "must be among pollers, push, storm"),
         (costs_of().iloc[:0], "must have at least one row"),
@@ -426,3 +430,7 @@ def test_a_sweep_without_the_setting_or_the_quantity_is_refused(swept):
         sl.figures.along(swept, "polling.interval_s", "latency_p50_s")
     with pytest.raises(sl.ScenarioError, match="must have a number in the table: connection_count"):
         sl.figures.along(swept, "clients", "latency")
+    with pytest.raises(sl.ScenarioError, match="path: must be a setting whose values are numbers"):
+        sl.figures.along(swept, "transport", "latency_p50_s")
+    with pytest.raises(sl.ScenarioError, match="within_s: must be > 0"):
+        sl.metrics.reach(costs_of(), "a minute")
