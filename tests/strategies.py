@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from hypothesis import strategies as st
 
 import simlib as sl
+from simlib.scenario.model import Reconnect
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
 SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
+
+
+JITTER = {
+    "socketio": {"jitter_frac": 0.5},
+    "actioncable": {"jitter_frac": 0.15},
+    "python_socketio": {"jitter_s": 0.5},
+    "websockets": {"jitter_s": 5.0},
+    "table": {"delays_s": [0.0, 0.5, 4.0]},
+}
+
+
+@st.composite
+def reconnects(draw) -> dict[str, object]:
+    """A ``[reconnect]`` of any policy."""
+    policy = draw(st.sampled_from(get_args(Reconnect.model_fields["policy"].annotation)))
+    base_s = draw(TIMES_S)
+    reset = draw(st.sampled_from(["transport", "ready", "never"]))
+    limits = {}
+    if policy != "none":
+        limits["attempts"] = draw(st.sampled_from([None, None, 1, 4]))
+        limits["give_up_s"] = draw(st.sampled_from([None, None, 10.0]))
+    return {
+        "policy": policy,
+        "base_s": base_s,
+        "cap_s": base_s * draw(st.sampled_from([1.0, 8.0])),
+        "factor": draw(st.sampled_from([1.0, 1.5, 2.0])),
+        "from_start": draw(st.booleans()),
+        "reset": reset,
+        "stable_s": draw(st.sampled_from([0.0, 3.0])) if reset == "ready" else 0.0,
+        **JITTER.get(policy, {}),
+        **limits,
+    }
 
 
 @st.composite
 def scenarios(draw) -> sl.Scenario:
     """A scenario with ties, queues, refusals and early ends among its kind."""
     horizon_s = draw(st.sampled_from([20.0, 60.0, 150.0]))
-    base_s = draw(TIMES_S)
     updates = draw(
         st.one_of(
             st.fixed_dictionaries({"rate_per_s": st.sampled_from([1e-6, 0.05, 0.5, 1.5])}),
@@ -67,11 +101,7 @@ def scenarios(draw) -> sl.Scenario:
             "interval_s": draw(TIMES_S),
             "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
         },
-        reconnect={
-            "policy": draw(st.sampled_from(["none", "fixed", "full_jitter"])),
-            "base_s": base_s,
-            "cap_s": base_s * draw(st.sampled_from([1.0, 8.0])),
-        },
+        reconnect=draw(reconnects()),
         drag=draw(habit),
         hidden=draw(habit),
         network={

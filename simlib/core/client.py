@@ -37,7 +37,14 @@ from simlib.core.protocol import (
     Transport,
     transition_table,
 )
-from simlib.core.reconnect import Policy, delay_s
+from simlib.core.reconnect import (
+    Policy,
+    Reconnection,
+    Reset,
+    delay_s,
+    drawn_delay_s,
+    is_drawn,
+)
 from simlib.errors import ProtocolError
 
 NEVER_S = math.inf
@@ -66,9 +73,7 @@ class Rules(NamedTuple):
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
-    reconnect_policy: int
-    reconnect_base_s: float
-    reconnect_cap_s: float
+    reconnect: Reconnection
 
 
 class Shown(IntEnum):
@@ -93,10 +98,14 @@ class Client:
         When the client wants to be woken; `NEVER_S` if not.
     pauses : Pause
     failures : int
-        Tries of the present fetch, or attempts since the connection was last open, that failed.
+        Tries of the present fetch that failed, or attempts to connect since the count was reset.
     fetched_s : float
         When data last arrived.
+    since_s : float
+        Since when the connection is open, or since when there is none.
     awaiting_pong : bool
+    has_opened : bool
+        Whether there has been a connection.
     draws : int
         Draws taken so far, of the jitter or of the back-off stream.
     seen : int
@@ -112,10 +121,12 @@ class Client:
         "exchange",
         "failures",
         "fetched_s",
+        "has_opened",
         "number",
         "pauses",
         "seen",
         "shown",
+        "since_s",
         "state",
     )
 
@@ -127,7 +138,9 @@ class Client:
         self.pauses: int = Pause.NONE
         self.failures = 0
         self.fetched_s = -NEVER_S
+        self.since_s = 0.0
         self.awaiting_pong = False
+        self.has_opened = False
         self.draws = 0
         self.seen = 0
         self.shown: int = Shown.ALL
@@ -142,9 +155,11 @@ ROW = {
     "state": "i1",
     "pauses": "i1",
     "awaiting_pong": "?",
+    "has_opened": "?",
     "shown": "i1",
     "deadline_s": "f8",
     "fetched_s": "f8",
+    "since_s": "f8",
 }
 """A client's columns, for an engine that keeps its clients in an array."""
 
@@ -264,6 +279,7 @@ def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
     client.seen = version
     if rules.transport == Transport.POLLING:
         return _fetch(client)
+    client.since_s = now
     return _connect(client, rules, now)
 
 
@@ -373,6 +389,8 @@ def _set_up(client: Client, rules: Rules, state: int, event: int, now: float) ->
     if event == Event.SECURED:
         return Action.UPGRADE
     if event == Event.UPGRADED:
+        if rules.reconnect.reset == Reset.TRANSPORT:
+            client.failures = 0
         return Action.AUTHENTICATE
     if event == Event.PING:
         return Action.SEND_PONG
@@ -394,7 +412,10 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
         else:
             _see(client, value)
     elif event == Event.READY:
-        client.failures = 0
+        client.since_s = now
+        client.has_opened = True
+        if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
+            client.failures = 0
         client.awaiting_pong = False
         if not rules.snapshot_on_open and not rules.push_is_snapshot:
             _miss(client, value)
@@ -412,12 +433,12 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
             client.deadline_s = now + rules.heartbeat_timeout_s
             return Action.SEND_PING
         _move(client, Event.TIME_OUT)
-        return _back_off(client, rules, now)
+        return _lose(client, rules, now)
     elif event == Event.DEADLINE:
         _move(client, Event.TIME_OUT)
-        return _back_off(client, rules, now)
+        return _lose(client, rules, now)
     else:
-        return _back_off(client, rules, now)
+        return _lose(client, rules, now)
     return Action.NONE
 
 
@@ -431,25 +452,45 @@ def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
         client.deadline_s = NEVER_S
 
 
+def _lose(client: Client, rules: Rules, now: float) -> int:
+    """An open connection is gone: start counting, and perhaps anew."""
+    rule = rules.reconnect
+    if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
+        client.failures = 0
+    client.since_s = now
+    if rule.policy == Policy.WEBSOCKETS:
+        return _wait(client, now)  # its iterator connects at once, and counts failures alone
+    return _back_off(client, rules, now)
+
+
 def _back_off(client: Client, rules: Rules, now: float) -> int:
-    """In WAITING: the connection is gone; wait for the next attempt, or give up."""
-    client.exchange += 1
-    if rules.reconnect_policy == Policy.NONE:
+    """In WAITING: there is no connection; wait for the next attempt, or give up."""
+    rule = rules.reconnect
+    if (
+        rule.policy == Policy.NONE
+        or client.failures >= rule.attempts
+        or now - client.since_s >= rule.give_up_s
+        or not (rule.from_start or client.has_opened)
+    ):
+        client.exchange += 1
         _move(client, Event.GIVE_UP)
         client.deadline_s = NEVER_S
         return Action.CLOSE
-    u = 0.0
-    if rules.reconnect_policy == Policy.FULL_JITTER:
-        u = uniform(rules.seed, rules.replication, client.number, Stream.BACKOFF, client.draws)
+    wait_s = 0.0
+    if is_drawn(rule.policy):
+        wait_s += drawn_delay_s(
+            rule, client.failures, rules.seed, rules.replication, client.number, client.draws
+        )
         client.draws += 1
-    client.deadline_s = now + delay_s(
-        rules.reconnect_policy,
-        client.failures,
-        rules.reconnect_base_s,
-        rules.reconnect_cap_s,
-        u,
-    )
+    else:
+        wait_s += delay_s(rule, client.failures, 0.0)
     client.failures += 1
+    return _wait(client, now + wait_s)
+
+
+def _wait(client: Client, until_s: float) -> int:
+    client.exchange += 1
+    client.deadline_s = until_s
     return Action.CLOSE
 
 

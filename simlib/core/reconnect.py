@@ -1,13 +1,24 @@
-"""When a client that lost its connection tries again.
+"""When a client that lost its connection tries again, and when it gives up.
 
-The smallest set that makes the protocol's table whole: no retry, a fixed delay, full jitter.
-Delays grow by repeated doubling: a compiled float power differs from the interpreted one in the
-last bit, a product does not.
+The textbook policies, and the arithmetic of real client libraries as their sources have it, bugs
+included; which library uses which is in `scenario.presets`. Attempt k (from 0) is the one that
+follows k failures since the count was last reset.
+
+Delays grow by repeated multiplication: a compiled float power differs from the interpreted one in
+the last bit, a product does not. Libraries in JavaScript count whole milliseconds.
 """
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
+from typing import NamedTuple
+
+from simlib.core.draws import Stream, uniform
+
+MOST_DELAYS = 16
+"""Length of a table of delays."""
+_WHOLE = 2.0**52
 
 
 class Policy(IntEnum):
@@ -15,7 +26,63 @@ class Policy(IntEnum):
 
     NONE = 0
     FIXED = 1
-    FULL_JITTER = 2
+    EXPONENTIAL = 2
+    TABLE = 3
+    FULL_JITTER = 4
+    EQUAL_JITTER = 5
+    DECORRELATED_JITTER = 6
+    SOCKETIO = 7
+    PYTHON_SOCKETIO = 8
+    ACTIONCABLE = 9
+    CENTRIFUGE = 10
+    WEBSOCKETS = 11
+
+
+class Reset(IntEnum):
+    """When the count of failures starts anew: the transport is up, the session is, or never."""
+
+    TRANSPORT = 0
+    READY = 1
+    NEVER = 2
+
+
+class Reconnection(NamedTuple):
+    """What a client does after a lost connection; times in seconds.
+
+    `policy` is a `Policy`; `base_s`, `cap_s`, `factor` and `jitter` are its parameters, and
+    `delays_s` those of ``TABLE``, filled up with the last. After `attempts` failures or
+    `give_up_s` without a connection, the client gives up; if not `from_start`, it also does so
+    when its first connection fails. `reset` is a `Reset`; with `stable_s` > 0 the count starts
+    anew only when a connection that stood so long is lost.
+    """
+
+    policy: int
+    base_s: float
+    cap_s: float
+    factor: float
+    jitter: float
+    delays_s: tuple[float, ...]
+    attempts: int
+    give_up_s: float
+    from_start: bool
+    reset: int
+    stable_s: float
+
+
+_GROWTH = (
+    1.0,
+    1.15,
+    1.3224999999999998,
+    1.5208749999999998,
+    1.7490062499999994,
+    2.0113571874999994,
+    2.313060765624999,
+    2.6600198804687487,
+    3.0590228625390603,
+    3.5178762919199196,
+    4.045557735707907,
+)
+"""1.15**k as JavaScript's ``Math.pow`` has it; Python's differs in the last bit at k = 8."""
 
 
 def doubled_s(base_s: float, k: int, cap_s: float) -> float:
@@ -26,25 +93,33 @@ def doubled_s(base_s: float, k: int, cap_s: float) -> float:
     >>> [doubled_s(1.0, k, 30.0) for k in range(6)]
     [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
     """
+    return grown_s(base_s, 2.0, k, cap_s)
+
+
+def grown_s(base_s: float, factor: float, k: int, cap_s: float) -> float:
+    """Return min(`base_s` * `factor`**`k`, `cap_s`).
+
+    Examples
+    --------
+    >>> [grown_s(3.1, 1.618, k, 90.0) for k in (0, 1, 9)]
+    [3.1, 5.0158000000000005, 90.0]
+    """
     delay_s = base_s
     for _ in range(k):
         if delay_s >= cap_s:
             break
-        delay_s = delay_s * 2.0
+        delay_s = delay_s * factor
     return min(delay_s, cap_s)
 
 
-def delay_s(policy: int, k: int, base_s: float, cap_s: float, u: float) -> float:
-    """Return the delay before attempt `k` (from 0) after a loss.
+def delay_s(rule: Reconnection, k: int, u: float) -> float:
+    """Return the delay before attempt `k`, for every policy but decorrelated jitter.
 
     Parameters
     ----------
-    policy : Policy
-        ``FIXED``: always `base_s`. ``FULL_JITTER``: uniform below the doubled ceiling.
+    rule : Reconnection
     k : int
-        Failed attempts since the connection was last open, >= 0.
-    base_s, cap_s : float
-        First ceiling and its limit, seconds.
+        Failures since the count was last reset, >= 0.
     u : float
         A uniform draw on [0, 1).
 
@@ -55,13 +130,108 @@ def delay_s(policy: int, k: int, base_s: float, cap_s: float, u: float) -> float
 
     References
     ----------
-    Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog: "full jitter".
+    Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog: full and equal jitter.
+    The libraries: see `scenario.presets`.
 
     Examples
     --------
-    >>> delay_s(Policy.FULL_JITTER, 3, 1.0, 60.0, 0.5)
-    4.0
+    >>> rule = Reconnection(
+    ...     Policy.FULL_JITTER, 1.0, 60.0, 2.0, 0.0, (0.0,) * 16, 9, 600.0, True, Reset.READY, 0.0
+    ... )
+    >>> delay_s(rule, 3, 0.5), delay_s(rule._replace(policy=Policy.EQUAL_JITTER), 3, 0.5)
+    (4.0, 6.0)
     """
+    policy, base_s, cap_s = rule.policy, rule.base_s, rule.cap_s
     if policy == Policy.FULL_JITTER:
-        return u * doubled_s(base_s, k, cap_s)
+        return u * grown_s(base_s, rule.factor, k, cap_s)
+    if policy == Policy.EXPONENTIAL:
+        return grown_s(base_s, rule.factor, k, cap_s)
+    if policy == Policy.EQUAL_JITTER:
+        half_s = grown_s(base_s, rule.factor, k, cap_s) / 2.0
+        return half_s + u * half_s
+    if policy == Policy.TABLE:
+        return rule.delays_s[min(k, MOST_DELAYS - 1)]
+    if policy == Policy.SOCKETIO:
+        return _socketio_s(rule, k, u)
+    if policy == Policy.PYTHON_SOCKETIO:
+        return max(0.0, grown_s(base_s, rule.factor, k, cap_s) + rule.jitter * (2.0 * u - 1.0))
+    if policy == Policy.ACTIONCABLE:
+        most = 1.0 if k == 0 else rule.jitter
+        delay_ms = base_s * 1000.0 * _GROWTH[min(k, 10)] * (1.0 + most * u)
+        return _floor(delay_ms) / 1000.0
+    if policy == Policy.CENTRIFUGE:
+        ceiling_ms = grown_s(base_s * 1000.0, rule.factor, min(k, 31), cap_s * 1000.0)
+        interval_ms = _floor(u * (ceiling_ms + 1.0))
+        return min(cap_s * 1000.0, base_s * 1000.0 + interval_ms) / 1000.0
+    if policy == Policy.WEBSOCKETS:
+        return u * rule.jitter if k == 0 else grown_s(base_s, rule.factor, k - 1, cap_s)
     return base_s
+
+
+def decorrelated_s(rule: Reconnection, previous_s: float, u: float) -> float:
+    """Return the delay after one of `previous_s`: U(base, 3 * previous), capped.
+
+    The first follows one of `base_s`.
+
+    References
+    ----------
+    Brooker (2015), as above: "decorrelated jitter".
+
+    Examples
+    --------
+    >>> rule = Reconnection(
+    ...     Policy.DECORRELATED_JITTER, 1.0, 60.0, 2.0, 0.0, (), 9, 600.0, True, Reset.READY, 0.0
+    ... )
+    >>> decorrelated_s(rule, 1.0, 0.5), decorrelated_s(rule, 50.0, 0.9)
+    (2.0, 60.0)
+    """
+    return min(rule.cap_s, rule.base_s + u * (3.0 * previous_s - rule.base_s))
+
+
+def drawn_delay_s(
+    rule: Reconnection, k: int, seed: int, replication: int, client: int, draws: int
+) -> float:
+    """Return a client's delay before attempt `k`; `draws`: what it has drawn before.
+
+    Every attempt takes one draw. Decorrelated jitter needs the delay before, which its draws
+    give again: nothing is kept for it.
+    """
+    if rule.policy == Policy.DECORRELATED_JITTER:
+        previous_s = rule.base_s
+        for back in range(k, -1, -1):
+            u = uniform(seed, replication, client, Stream.BACKOFF, draws - back)
+            previous_s = decorrelated_s(rule, previous_s, u)
+        return previous_s
+    return delay_s(rule, k, uniform(seed, replication, client, Stream.BACKOFF, draws))
+
+
+def is_drawn(policy: int) -> bool:
+    """Say whether a policy's delays are random.
+
+    Examples
+    --------
+    >>> is_drawn(Policy.FIXED), is_drawn(Policy.SOCKETIO)
+    (False, True)
+    """
+    return policy > Policy.TABLE
+
+
+def _socketio_s(rule: Reconnection, k: int, u: float) -> float:
+    """socket.io-client's ``backo2``: one draw sets size and sign of the jitter, then the cap.
+
+    Where the doubled delay overflows, one sign of the jitter gives not-a-number, which is 0 ms.
+    """
+    cap_ms = rule.cap_s * 1000.0
+    delay_ms = grown_s(rule.base_s * 1000.0, rule.factor, k, math.inf)
+    if rule.jitter > 0.0:
+        is_shorter = int(u * 10.0) % 2 == 0
+        if delay_ms == math.inf:
+            return 0.0 if is_shorter else rule.cap_s
+        deviation_ms = _floor(u * rule.jitter * delay_ms)
+        delay_ms = delay_ms - deviation_ms if is_shorter else delay_ms + deviation_ms
+    return _floor(min(delay_ms, cap_ms)) / 1000.0
+
+
+def _floor(x: float) -> float:
+    """The largest whole number that is not above `x` >= 0, whatever its size."""
+    return x if x >= _WHOLE else float(math.floor(x))

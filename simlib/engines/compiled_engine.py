@@ -126,14 +126,16 @@ _LINE = 64
 """Bytes that memory hands out at a time."""
 
 
-def _layout(own: dict[str, str], unused: tuple[str, ...] = (), line: int = 8) -> np.dtype[Any]:
-    """The columns of a client: the rules' and the engine's own, then the counts.
+def _layout(
+    own: dict[str, str], unused: tuple[str, ...], rare: tuple[str, ...] = (), line: int = 8
+) -> np.dtype[Any]:
+    """The columns of a client: the rules' and the engine's own, the counts, what is rarely needed.
 
     What a transport never touches, but its code names, takes no room: it lies over the first.
     """
     columns = {name: np.dtype(kind) for name, kind in {**ROW, **own}.items()}
     used = {name: kind for name, kind in columns.items() if name not in unused}
-    by_size = sorted(used, key=lambda name: -used[name].itemsize)
+    by_size = sorted(set(used) - set(rare), key=lambda name: (-used[name].itemsize, name))
     offsets, end = {}, 0
     for name in by_size:
         offsets[name] = end
@@ -142,6 +144,9 @@ def _layout(own: dict[str, str], unused: tuple[str, ...] = (), line: int = 8) ->
     offsets["counts"] = end
     columns["counts"] = np.dtype((np.int64, books.CLIENT_WORDS))
     end += columns["counts"].itemsize
+    for name in rare:
+        offsets[name] = end
+        end += columns[name].itemsize
     return np.dtype(
         {
             "names": list(columns),
@@ -162,8 +167,10 @@ _LINK = {
     "has_upgraded": "?",
 }
 LAYOUTS = {
-    Transport.POLLING: _layout({**_KEPT, **_LINK}, tuple(_LINK)),
-    Transport.WEBSOCKET: _layout({**_KEPT, **_LINK}, ("fetched_s", "kept_until_s"), _LINE),
+    Transport.POLLING: _layout({**_KEPT, **_LINK}, ("since_s", "has_opened", *_LINK)),
+    Transport.WEBSOCKET: _layout(
+        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s"), ("since_s",), _LINE
+    ),
 }
 """A polling client takes 112 bytes, one that is pushed to two lines of 64: its state and link in
 the first, its counts in the second."""
@@ -1048,7 +1055,7 @@ class Simulation:
             state=rows_of(1, STATE),
         )
         rules = workload.rules
-        turn_s = max(rules.interval_s, rules.reconnect_cap_s, rules.heartbeat_interval_s)
+        turn_s = max(rules.interval_s, rules.reconnect.cap_s, rules.heartbeat_interval_s)
         self._events = event_list.new_event_list(
             clients_n, min(2.0 * turn_s, record.horizon_s), record.horizon_s
         )

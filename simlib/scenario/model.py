@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import pydantic
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from simlib.core.reconnect import MOST_DELAYS
 from simlib.core.wire import WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.units import Bytes, Seconds
@@ -32,6 +33,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Size = Annotated[Bytes, Field(gt=0, le=2**30)]
 Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
+Delays = Annotated[
+    tuple[NotNegative, ...],
+    Field(min_length=1, max_length=MOST_DELAYS),
+    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+]
 
 
 class _Rule(ValueError):
@@ -156,19 +162,74 @@ class HeartbeatRules(_Part):
     """Silence after which the path counts as dead, seconds."""
 
 
-class Reconnect(_Part):
-    """What a WebSocket client does after a lost connection."""
+_NEEDED = {
+    "socketio": "jitter_frac",
+    "actioncable": "jitter_frac",
+    "python_socketio": "jitter_s",
+    "websockets": "jitter_s",
+    "table": "delays_s",
+}
+"""Which field a policy of `Reconnect` must be given; no other policy may have it."""
 
-    policy: Literal["none", "fixed", "full_jitter"] = "full_jitter"
-    """Give up, wait `base_s`, or wait U(0, min(cap, base * 2**k))."""
-    base_s: Positive = 1.0
+
+class Reconnect(_Part):
+    """What a WebSocket client does after a lost connection; attempt k follows k failures."""
+
+    policy: Literal[
+        "none",
+        "fixed",
+        "exponential",
+        "table",
+        "full_jitter",
+        "equal_jitter",
+        "decorrelated_jitter",
+        "socketio",
+        "python_socketio",
+        "actioncable",
+        "centrifuge",
+        "websockets",
+    ] = "full_jitter"
+    """How long it waits before an attempt: see `core.reconnect`; the last five are libraries'."""
+    base_s: NotNegative = 1.0
     """First delay or its ceiling, seconds."""
-    cap_s: Positive = 30.0
-    """Largest ceiling, seconds."""
+    cap_s: NotNegative = 30.0
+    """Largest delay or ceiling, seconds."""
+    factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """By what delays grow from attempt to attempt."""
+    jitter_frac: Fraction | None = None
+    """Jitter as a part of the delay (socketio, actioncable)."""
+    jitter_s: NotNegative | None = None
+    """Jitter in seconds (python_socketio: up and down; websockets: the first delay's range)."""
+    delays_s: Delays | None = None
+    """The delays of a table, seconds, the last for all further attempts; at most 16."""
+    attempts: Counting | None = None
+    """Failures after which the client gives up; absent: never."""
+    give_up_s: Positive | None = None
+    """Time without a connection after which it gives up, seconds; absent: never."""
+    from_start: bool = True
+    """Whether it also tries again when its first connection fails."""
+    reset: Literal["transport", "ready", "never"] = "ready"
+    """When the count of failures starts anew: at the upgrade, after authentication, or never."""
+    stable_s: NotNegative = 0.0
+    """The count starts anew only once a connection has stood so long, seconds; 0: at once."""
 
     @pydantic.model_validator(mode="after")
-    def _cap_above_base(self) -> Self:
+    def _holds_together(self) -> Self:
         _at_least(self, "cap_s", "base_s")
+        if self.base_s == 0.0 and self.policy not in ("none", "fixed", "table"):
+            raise _Rule("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
+        for name in ("jitter_frac", "jitter_s", "delays_s"):
+            given = getattr(self, name)
+            if _NEEDED.get(self.policy) == name and given is None:
+                raise _Rule(name, None, f'must be given when policy is "{self.policy}"')
+            if _NEEDED.get(self.policy) != name and given is not None:
+                raise _Rule(name, given, f'has no meaning when policy is "{self.policy}"')
+        if self.policy == "none":
+            for name in ("attempts", "give_up_s"):
+                if getattr(self, name) is not None:
+                    raise _Rule(name, getattr(self, name), 'has no meaning when policy is "none"')
+        if self.stable_s and self.reset != "ready":
+            raise _Rule("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
         return self
 
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.protocol import Heartbeat, Transport
-from simlib.core.reconnect import Policy
+from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
 from simlib.core.record import Record
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.model import MAX_CHANGES, Habit, Scenario
+from simlib.scenario.model import MAX_CHANGES, Habit, Reconnect, Scenario
 
+NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
 
 
@@ -255,9 +256,25 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,
-        reconnect_policy=Policy[scenario.reconnect.policy.upper()],
-        reconnect_base_s=scenario.reconnect.base_s,
-        reconnect_cap_s=scenario.reconnect.cap_s,
+        reconnect=reconnection(scenario.reconnect),
+    )
+
+
+def reconnection(settings: Reconnect) -> Reconnection:
+    """Return what the rules know of a scenario's ``[reconnect]``."""
+    delays_s = settings.delays_s or (settings.base_s,)
+    return Reconnection(
+        policy=Policy[settings.policy.upper()],
+        base_s=settings.base_s,
+        cap_s=settings.cap_s,
+        factor=settings.factor,
+        jitter=settings.jitter_frac or settings.jitter_s or 0.0,
+        delays_s=delays_s + delays_s[-1:] * (MOST_DELAYS - len(delays_s)),
+        attempts=NO_LIMIT if settings.attempts is None else settings.attempts,
+        give_up_s=math.inf if settings.give_up_s is None else settings.give_up_s,
+        from_start=settings.from_start,
+        reset=Reset[settings.reset.upper()],
+        stable_s=settings.stable_s,
     )
 
 

@@ -9,12 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from simlib.core.client import NEVER_S, Client, Shown, applied_from, is_recoverable, step
 from simlib.core.protocol import Action, Event, State, Transport
-from simlib.core.reconnect import Policy
+from simlib.core.reconnect import Policy, Reset
 from simlib.scenario import Scenario, compile_workload
 
 BASE = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
 POLLING = BASE._replace(interval_s=1.0)
 PUSH = BASE._replace(transport=Transport.WEBSOCKET, tls=False, snapshot_on_open=False)
+
+
+def reconnecting(**changes):
+    return PUSH._replace(reconnect=PUSH.reconnect._replace(**changes))
 
 
 def poll_starts(rules, *, fetch_s, until_s, events=(), failing=()):
@@ -162,12 +166,12 @@ def delays(rules, attempts):
 
 
 def test_fixed_delays_are_fixed():
-    rules = PUSH._replace(reconnect_policy=Policy.FIXED, reconnect_base_s=1.5)
+    rules = reconnecting(policy=Policy.FIXED, base_s=1.5)
     assert delays(rules, 4) == [1.5] * 4
 
 
 def test_full_jitter_stays_below_the_doubled_ceiling_and_its_cap():
-    rules = PUSH._replace(reconnect_base_s=1.0, reconnect_cap_s=5.0)
+    rules = reconnecting(base_s=1.0, cap_s=5.0)
     for wait, ceiling in zip(delays(rules, 6), [1, 2, 4, 5, 5, 5], strict=True):
         assert 0.0 <= wait < ceiling
 
@@ -192,9 +196,9 @@ def test_an_attempt_that_takes_too_long_is_broken_off():
     assert client.state == State.WAITING
 
 
-@pytest.mark.parametrize(("event", "policy"), [("REJECTED", 2), ("CLOSED", 0)])
+@pytest.mark.parametrize(("event", "policy"), [("REJECTED", Policy.FIXED), ("CLOSED", Policy.NONE)])
 def test_a_rejected_token_or_no_policy_strands_the_client_for_good(event, policy):
-    rules, client = PUSH._replace(reconnect_policy=policy), Client(0)
+    rules, client = reconnecting(policy=policy), Client(0)
     for before in (Event.START, Event.CONNECTED, Event.UPGRADED):
         step(client, rules, before, 0.0)
     assert step(client, rules, Event[event], 1.0) == (Action.CLOSE, NEVER_S)
@@ -243,16 +247,18 @@ class Life(RuleBasedStateMachine):
         whole=st.booleans(),
         heartbeat=st.sampled_from([0, 1, 2]),
         policy=st.sampled_from(Policy),
+        attempts=st.sampled_from([1, 5, 2**31 - 1]),
+        reset=st.sampled_from(Reset),
         jitter=st.sampled_from([0.0, 0.5]),
     )
-    def begin(self, transport, tls, snapshot, whole, heartbeat, policy, jitter):
+    def begin(self, transport, tls, snapshot, whole, heartbeat, policy, attempts, reset, jitter):
         self.rules = BASE._replace(
             transport=transport,
             tls=tls,
             snapshot_on_open=snapshot,
             push_is_snapshot=whole,
             heartbeat=heartbeat,
-            reconnect_policy=policy,
+            reconnect=BASE.reconnect._replace(policy=policy, attempts=attempts, reset=reset),
             jitter_frac=jitter,
         )
         self.client, self.now, self.version = Client(3), 0.0, 0

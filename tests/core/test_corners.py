@@ -119,7 +119,7 @@ def test_a_page_starts_from_the_version_that_it_was_loaded_with():
 
 
 def test_each_backoff_takes_the_next_draw_and_the_doubled_ceiling():
-    rules = PUSH._replace(reconnect_policy=2, reconnect_base_s=1.0, reconnect_cap_s=60.0)
+    rules = PUSH._replace(reconnect=PUSH.reconnect._replace(base_s=1.0, cap_s=60.0))
     client = played(rules, *OPEN, ("CLOSED", 0.0))
     for k in range(5):
         now = 100.0 * k
@@ -135,7 +135,7 @@ def test_each_backoff_takes_the_next_draw_and_the_doubled_ceiling():
         (PUSH, [*OPEN, ("CLOSED", 1.0)]),
         (PUSH, [*OPEN, ("STOP", 1.0)]),
         (PUSH, [*OPEN[:3], ("REJECTED", 1.0)]),
-        (PUSH._replace(reconnect_policy=0), [*OPEN, ("CLOSED", 1.0)]),
+        (PUSH._replace(reconnect=PUSH.reconnect._replace(policy=0)), [*OPEN, ("CLOSED", 1.0)]),
         (POLLING, [("START", 0.0), ("STOP", 1.0)]),
     ],
 )

@@ -19,6 +19,7 @@ from simlib.core.record import Count
 from simlib.engines import compiled_engine
 from simlib.errors import ScenarioError
 from simlib.scenario import compile_workload, new_record
+from simlib.scenario.presets import LIBRARIES, library
 from tests.strategies import scenarios
 
 ALWAYS = ("timeline", "clients", "latency", "connections")
@@ -70,6 +71,20 @@ def test_engines_agree_where_everything_happens_at_once(scenario, interval_s, ze
     ties |= {f"server.{name}": 0.0 if zero else 0.5 for name in services}
     burst = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 4, "burst_gap_s": 0.0}
     assert_equal_runs(scenario.replace({**ties, "updates": burst}))
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_engines_agree_on_every_client_library(name):
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.1},
+        clients=20 if INTERPRETED else 200,
+        horizon_s=200.0,
+        server={"max_connections": 10 if INTERPRETED else 100},
+        sessions={"arrivals_per_s": 0.2, "length_s": 60.0},
+    )
+    run = assert_equal_runs(board.replace(library(name)))
+    assert run.frame("clients")["errors"].sum() > 0
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])

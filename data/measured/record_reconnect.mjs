@@ -1,0 +1,110 @@
+// Records what the reconnect arithmetic of real client libraries gives for known random numbers,
+// and when a real socket.io-client tries a closed port.
+//
+//   npm install socket.io-client@4.8.4 centrifuge@5.8.0 phoenix@1.8.16 \
+//     @microsoft/signalr@10.0.11 @rails/actioncable@8.1.400
+//   node record_reconnect.mjs > reconnect.json        (takes about 70 s)
+//
+// Run it in a folder where these packages are installed.
+
+import { createRequire } from "node:module";
+import process from "node:process";
+
+const require = createRequire(`${process.cwd()}/`);
+const { io } = require("socket.io-client");
+const { Backoff } = require(`${process.cwd()}/node_modules/socket.io-client/build/cjs/contrib/backo2.js`);
+const { Centrifuge } = require("centrifuge");
+const { Socket } = require("phoenix");
+const { DefaultReconnectPolicy } = require(
+  `${process.cwd()}/node_modules/@microsoft/signalr/dist/cjs/DefaultReconnectPolicy.js`,
+);
+const { ConnectionMonitor } = require(
+  `${process.cwd()}/node_modules/@rails/actioncable/app/assets/javascripts/actioncable.js`,
+);
+
+const ATTEMPTS = 12;
+const DRAWS = 40;
+const realRandom = Math.random;
+
+// A plain multiplicative generator, so that the draws can be made again anywhere.
+let word = 1;
+function nextDraw() {
+  word = (word * 48271) % 2147483647;
+  return word / 2147483647;
+}
+
+function draws(delayMs, attempts) {
+  const rows = [];
+  for (const k of attempts) {
+    for (let n = 0; n < DRAWS; n += 1) {
+      const u = nextDraw();
+      Math.random = () => u;
+      rows.push([k, u, delayMs(k)]);
+    }
+  }
+  Math.random = realRandom;
+  return rows;
+}
+
+const first = [...Array(ATTEMPTS).keys()];
+
+function ofSocketio(k) {
+  const backoff = new Backoff({ min: 1000, max: 5000, jitter: 0.5 });
+  backoff.attempts = k;
+  return backoff.duration();
+}
+
+function ofCentrifuge(k) {
+  const client = new Centrifuge("ws://127.0.0.1:9/");
+  client._reconnectAttempts = k;
+  return client._getReconnectDelay();
+}
+
+function ofActioncable(k) {
+  const monitor = new ConnectionMonitor({});
+  monitor.reconnectAttempts = k;
+  return Math.trunc(monitor.getPollInterval()); // as setTimeout takes it
+}
+
+const phoenix = new Socket("ws://127.0.0.1:9/", { transport: class {} });
+const signalr = new DefaultReconnectPolicy();
+
+// The port is closed: nothing listens on it.
+async function attemptTimes(options, seconds) {
+  const started = performance.now();
+  const times = [];
+  const socket = io("http://127.0.0.1:9", { forceNew: true, ...options });
+  socket.io.on("reconnect_attempt", () => times.push((performance.now() - started) / 1000));
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  socket.close();
+  return times.map((t) => Number(t.toFixed(3)));
+}
+
+const sockets = [];
+for (let n = 0; n < 200; n += 1) {
+  sockets.push(attemptTimes({ transports: ["websocket", "polling"] }, 60));
+}
+const limited = attemptTimes({ transports: ["websocket", "polling"], reconnectionAttempts: 5 }, 60);
+
+const version = (name) => require(`${process.cwd()}/node_modules/${name}/package.json`).version;
+const recorded = {
+  versions: Object.fromEntries(
+    ["socket.io-client", "centrifuge", "phoenix", "@microsoft/signalr", "@rails/actioncable"].map(
+      (name) => [name, version(name)],
+    ),
+  ),
+  columns: ["failures before", "random number", "delay, ms"],
+  delays: {
+    "socket.io-client": draws(ofSocketio, [...first, 1013, 1014, 1015, 1016, 1017, 1100]),
+    centrifuge: draws(ofCentrifuge, [...first, 31, 40]),
+    actioncable: draws(ofActioncable, first),
+    phoenix: first.map((k) => [k, 0, phoenix.reconnectAfterMs(k + 1)]),
+    signalr: first
+      .map((k) => [k, 0, signalr.nextRetryDelayInMilliseconds({ previousRetryCount: k })])
+      .filter((row) => row[2] !== null && row[2] !== undefined),
+  },
+  attempts_s: await Promise.all(sockets),
+  limited_attempts_s: await limited,
+};
+process.stdout.write(`${JSON.stringify(recorded)}\n`);
+process.exit(0);

@@ -1,0 +1,249 @@
+"""What real client libraries do by default, as changes to a scenario.
+
+Each preset says where its numbers and its arithmetic were read. It settles how a connection is
+tried, kept alive and tried again; what the application does about missed changes is not the
+library's, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, NamedTuple
+
+from simlib.errors import ScenarioError
+
+NEVER_GIVEN_UP_S = 240.0
+"""How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
+
+
+class Library(NamedTuple):
+    """A client library.
+
+    Attributes
+    ----------
+    changes : dict of str to object
+        Dotted paths of a scenario and their values.
+    source : str
+        Package, version and file.
+    note : str
+        What one would not expect.
+    """
+
+    changes: dict[str, Any]
+    source: str
+    note: str
+
+
+_CLEAN = {
+    "reconnect.cap_s": 30.0,
+    "reconnect.factor": 2.0,
+    "reconnect.jitter_frac": None,
+    "reconnect.jitter_s": None,
+    "reconnect.delays_s": None,
+    "reconnect.attempts": None,
+    "reconnect.give_up_s": None,
+    "reconnect.from_start": True,
+    "reconnect.reset": "ready",
+    "reconnect.stable_s": 0.0,
+}
+_SOCKETIO = {
+    **_CLEAN,
+    "wire.envelope": "socketio",
+    "websocket.open_timeout_s": 20.0,
+    "heartbeat.direction": "server",
+    "heartbeat.interval_s": 25.0,
+    "heartbeat.timeout_s": 20.0,
+    "reconnect.policy": "socketio",
+    "reconnect.base_s": 1.0,
+    "reconnect.cap_s": 5.0,
+    "reconnect.jitter_frac": 0.5,
+    "reconnect.reset": "transport",
+}
+_BARE = {
+    **_CLEAN,
+    "wire.envelope": "native",
+    "websocket.open_timeout_s": NEVER_GIVEN_UP_S,
+    "heartbeat.direction": "none",
+    "reconnect.policy": "none",
+    "reconnect.base_s": 1.0,
+}
+_SOCKETIO_SOURCE = "socket.io-client 4.8.4: build/cjs/manager.js, build/cjs/contrib/backo2.js"
+_GUIDE = "the migration guide's handler on socket.io-client 4.8.4, its body in the usual variants"
+
+LIBRARIES: dict[str, Library] = {
+    "socket.io-client": Library(
+        _SOCKETIO,
+        _SOCKETIO_SOURCE,
+        "The cap comes after the jitter: from the fifth attempt on all clients wait exactly 5 s. "
+        "The count starts anew at the upgrade, before the token is checked.",
+    ),
+    "socket.io-client, 5 attempts": Library(
+        {**_SOCKETIO, "reconnect.attempts": 5},
+        _SOCKETIO_SOURCE,
+        "The guide's limit: after the fifth failure the client never tries again.",
+    ),
+    "guide: connect() in 'disconnect'": Library(
+        {
+            **_SOCKETIO,
+            "reconnect.policy": "fixed",
+            "reconnect.base_s": 0.0,
+            "reconnect.cap_s": 0.0,
+            "reconnect.jitter_frac": None,
+            "reconnect.attempts": 1,
+            "reconnect.reset": "never",
+        },
+        _GUIDE,
+        "The library believes that it is reconnecting and has no timer: one attempt at once, and "
+        "at the next loss none.",
+    ),
+    "guide: reconnection off, retry in 'disconnect'": Library(
+        {
+            **_SOCKETIO,
+            "reconnect.policy": "fixed",
+            "reconnect.base_s": 1.0,
+            "reconnect.cap_s": 1.0,
+            "reconnect.jitter_frac": None,
+            "reconnect.attempts": 1,
+            "reconnect.from_start": False,
+        },
+        _GUIDE,
+        "A failed attempt is no 'disconnect': one retry after 1 s, then none.",
+    ),
+    "guide: native WebSocket, 1 s, 5 attempts": Library(
+        {
+            **_BARE,
+            "reconnect.policy": "fixed",
+            "reconnect.cap_s": 1.0,
+            "reconnect.attempts": 5,
+        },
+        "the migration guide's RECONNECT_INTERVAL and MAX_RECONNECT_ATTEMPTS on a bare WebSocket",
+        "Everybody comes back in step, and gives up after 5 s.",
+    ),
+    "native WebSocket": Library(
+        _BARE,
+        "WHATWG WebSockets; Chromium: net/websockets/websocket_stream.cc",
+        "A browser neither pings nor reconnects.",
+    ),
+    "sockjs-client": Library(
+        {**_BARE, "wire.envelope": "sockjs", "websocket.open_timeout_s": 5.0},
+        "sockjs-client 1.6.1: lib/main.js, lib/transport-list.js",
+        "It changes transport while it connects, and never reconnects.",
+    ),
+    "phoenix": Library(
+        {
+            **_BARE,
+            "websocket.open_timeout_s": NEVER_GIVEN_UP_S,
+            "heartbeat.direction": "client",
+            "heartbeat.interval_s": 30.0,
+            "heartbeat.timeout_s": 30.0,
+            "reconnect.policy": "table",
+            "reconnect.delays_s": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0],
+        },
+        "phoenix 1.8.16: assets/js/phoenix/socket.js, timer.js",
+        "No jitter: clients that were cut at one moment come back at one moment.",
+    ),
+    "signalr": Library(
+        {
+            **_BARE,
+            "websocket.open_timeout_s": 15.0,
+            "heartbeat.direction": "server",
+            "heartbeat.interval_s": 15.0,
+            "heartbeat.timeout_s": 15.0,
+            "reconnect.policy": "table",
+            "reconnect.delays_s": [0.0, 2.0, 10.0, 30.0],
+            "reconnect.attempts": 4,
+            "reconnect.from_start": False,
+        },
+        "@microsoft/signalr 10.0.11: src/DefaultReconnectPolicy.ts, src/HubConnection.ts, with "
+        "withAutomaticReconnect()",
+        "Gives up after about 42 s without a server, and at once if its first connection fails.",
+    ),
+    "actioncable": Library(
+        {
+            **_BARE,
+            "heartbeat.direction": "server",
+            "heartbeat.interval_s": 3.0,
+            "heartbeat.timeout_s": 3.0,
+            "reconnect.policy": "actioncable",
+            "reconnect.base_s": 6.0,
+            "reconnect.jitter_frac": 0.15,
+        },
+        "@rails/actioncable 8.1.400: src/connection_monitor.js",
+        "It has one timer that looks for a stale connection; here each wait is a whole turn of it, "
+        "while a real loss falls somewhere within one.",
+    ),
+    "centrifuge": Library(
+        {
+            **_BARE,
+            "websocket.open_timeout_s": 5.0,
+            "heartbeat.direction": "server",
+            "heartbeat.interval_s": 25.0,
+            "heartbeat.timeout_s": 10.0,
+            "reconnect.policy": "centrifuge",
+            "reconnect.base_s": 0.5,
+            "reconnect.cap_s": 20.0,
+        },
+        "centrifuge 5.8.0: build/index.js, backoff",
+        "Full jitter above a floor of 0.5 s; late attempts gather at the cap of 20 s.",
+    ),
+    "websockets": Library(
+        {
+            **_BARE,
+            "websocket.open_timeout_s": 10.0,
+            "heartbeat.direction": "client",
+            "heartbeat.interval_s": 20.0,
+            "heartbeat.timeout_s": 20.0,
+            "reconnect.policy": "websockets",
+            "reconnect.base_s": 3.1,
+            "reconnect.cap_s": 90.0,
+            "reconnect.factor": 1.618,
+            "reconnect.jitter_s": 5.0,
+        },
+        "websockets 17.4: src/websockets/client.py, backoff; asyncio/client.py, __aiter__",
+        "A lost connection is tried again at once; only the first failure's delay is random.",
+    ),
+    "python-socketio": Library(
+        {
+            **_SOCKETIO,
+            "websocket.open_timeout_s": 5.0,
+            "reconnect.policy": "python_socketio",
+            "reconnect.jitter_frac": None,
+            "reconnect.jitter_s": 0.5,
+            "reconnect.reset": "ready",
+        },
+        "python-socketio 5.18.1: socketio/async_client.py, _handle_reconnect",
+        "Half a second up or down at every attempt, also at the cap.",
+    ),
+}
+
+
+def library(name: str) -> dict[str, Any]:
+    """Return what a client library does by default, for `Scenario.replace`.
+
+    Parameters
+    ----------
+    name : str
+        One of `LIBRARIES`.
+
+    Returns
+    -------
+    dict of str to object
+        Dotted paths and values.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such preset.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Scenario
+    >>> board = Scenario(transport="websocket", updates={"rate_per_s": 0.1})
+    >>> board.replace(library("phoenix")).reconnect.delays_s[-1]
+    5.0
+    """
+    if name not in LIBRARIES:
+        near = difflib.get_close_matches(str(name), LIBRARIES, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ScenarioError("library", name, f"must be one of {', '.join(LIBRARIES)}{hint}")
+    return dict(LIBRARIES[name].changes)

@@ -1,0 +1,276 @@
+"""Delays before an attempt: the textbook's, and those of real libraries, recorded from them."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import accumulate, repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import websockets.client
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simlib import theory
+from simlib.core.client import Client, step
+from simlib.core.draws import Stream, uniforms
+from simlib.core.protocol import Event, State, Transport
+from simlib.core.reconnect import Policy, Reset, decorrelated_s, delay_s, doubled_s, drawn_delay_s
+from simlib.scenario import Scenario, compile_workload
+from simlib.scenario.presets import LIBRARIES, library
+from simlib.scenario.workload import reconnection
+
+RECORDED = json.loads(
+    (Path(__file__).parents[2] / "data/measured/reconnect.json").read_text(encoding="utf-8")
+)
+BOARD = Scenario(transport="websocket", updates={"rate_per_s": 0.1})
+CLIENTS, ATTEMPTS = 8_000, 13
+K = np.arange(ATTEMPTS)
+POLICIES = {
+    "exponential": {"policy": "exponential", "base_s": 0.5, "cap_s": 20.0, "factor": 1.5},
+    "full_jitter": {"policy": "full_jitter", "base_s": 0.5, "cap_s": 20.0},
+    "equal_jitter": {"policy": "equal_jitter", "base_s": 0.5, "cap_s": 20.0},
+    "decorrelated_jitter": {"policy": "decorrelated_jitter", "base_s": 0.5, "cap_s": 20.0},
+}
+
+
+def rule_of(name):
+    """The rule of a preset, or of a textbook policy."""
+    changes = POLICIES.get(name)
+    if changes is None:
+        return reconnection(BOARD.replace(library(name)).reconnect)
+    return reconnection(BOARD.replace({f"reconnect.{k}": v for k, v in changes.items()}).reconnect)
+
+
+def chain(base, factor):
+    return np.array(
+        list(accumulate(repeat(factor, ATTEMPTS - 1), lambda x, f: x * f, initial=base))
+    )
+
+
+def socketio(u):
+    ms = 1000.0 * 2.0**K
+    deviation = np.floor(u * 0.5 * ms)
+    sign = np.where(np.floor(10 * u).astype(int) & 1, 1.0, -1.0)
+    return np.floor(np.minimum(ms + sign * deviation, 5000.0)) / 1000.0
+
+
+def decorrelated(u):
+    before, columns = np.full(len(u), 0.5), []
+    for k in K:
+        before = np.minimum(20.0, 0.5 + u[:, k] * (3.0 * before - 0.5))
+        columns.append(before)
+    return np.stack(columns, axis=1)
+
+
+def actioncable(u):
+    growth = np.array([RECORDED_GROWTH[min(k, 10)] for k in K])
+    return np.floor(6000.0 * growth * (1.0 + np.where(K == 0, 1.0, 0.15) * u)) / 1000.0
+
+
+RECORDED_GROWTH = [float(1.15**k) for k in range(11)]
+RECORDED_GROWTH[8] = math.nextafter(RECORDED_GROWTH[8], 0.0)  # as V8 has it, see the recording
+
+
+def centrifuge(u):
+    reach = np.floor(u * (np.minimum(20_000.0, 500.0 * 2.0**K) + 1.0))
+    return np.minimum(20_000.0, 500.0 + reach) / 1000.0
+
+
+FORMULAS = {
+    "exponential": lambda u: np.minimum(chain(0.5, 1.5), 20.0) + 0.0 * u,
+    "full_jitter": lambda u: u * np.minimum(0.5 * 2.0**K, 20.0),
+    "equal_jitter": lambda u: (1.0 + u) * np.minimum(0.5 * 2.0**K, 20.0) / 2.0,
+    "decorrelated_jitter": decorrelated,
+    "socket.io-client": socketio,
+    "socket.io-client, 5 attempts": socketio,
+    "guide: connect() in 'disconnect'": lambda u: 0.0 * u,
+    "guide: reconnection off, retry in 'disconnect'": lambda u: 1.0 + 0.0 * u,
+    "guide: native WebSocket, 1 s, 5 attempts": lambda u: 1.0 + 0.0 * u,
+    "phoenix": lambda u: np.array(
+        [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0] + 0.0 * u
+    ),
+    "signalr": lambda u: np.array([0.0, 2.0, 10.0, 30.0] + [30.0] * 9) + 0.0 * u,
+    "actioncable": actioncable,
+    "centrifuge": centrifuge,
+    "websockets": lambda u: np.where(
+        K == 0, 5.0 * u, np.minimum(90.0, np.roll(chain(3.1, 1.618), 1))
+    ),
+    "python-socketio": lambda u: np.minimum(5.0, 2.0**K) + 0.5 * (2.0 * u - 1.0),
+}
+
+
+def delays_of(rule, row):
+    """One client's delays for its uniform draws."""
+    if rule.policy != Policy.DECORRELATED_JITTER:
+        return [delay_s(rule, k, u) for k, u in enumerate(row)]
+    return list(accumulate(row, lambda s, u: decorrelated_s(rule, s, u), initial=rule.base_s))[1:]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_hundred_thousand_delays_follow_the_formula(name):
+    rule = rule_of(name)
+    clients = np.arange(CLIENTS, dtype=np.uint64)[:, None]
+    u = uniforms(5, 2, clients, Stream.BACKOFF, K.astype(np.uint64)[None, :])
+    ours = [delays_of(rule, row) for row in u.tolist()]
+    # Equal jitter and decorrelated jitter are added up in another order here.
+    np.testing.assert_allclose(ours, FORMULAS[name](u), rtol=4e-16, atol=0.0)
+    drawn = [[drawn_delay_s(rule, k, 5, 2, client, k) for k in K.tolist()] for client in range(20)]
+    assert drawn == ours[:20]
+
+
+def test_every_library_that_reconnects_is_checked():
+    tries = {name for name in LIBRARIES if rule_of(name).policy != Policy.NONE}
+    assert tries == set(FORMULAS) - set(POLICIES)
+
+
+@pytest.mark.parametrize("name", RECORDED["delays"])
+def test_delays_are_those_of_the_real_package_to_the_millisecond(name):
+    rule = rule_of(name)
+    rows = RECORDED["delays"][name]
+    assert [round(1000.0 * delay_s(rule, k, u)) for k, u, _ in rows] == [ms for *_, ms in rows]
+
+
+def test_signalr_gives_up_where_its_table_ends():
+    assert rule_of("signalr").attempts == len(RECORDED["delays"]["signalr"])
+
+
+def test_delays_are_those_of_the_installed_websockets(monkeypatch):
+    monkeypatch.setattr(websockets.client.random, "random", lambda: 0.25)
+    real = websockets.client.backoff()
+    assert [delay_s(rule_of("websockets"), k, 0.25) for k in range(20)] == [
+        next(real) for _ in range(20)
+    ]
+
+
+def attempt_times(name, client, until_s):
+    """When a client of a library tries a server that is not there, seconds from its start."""
+    rules = compile_workload(BOARD.replace(library(name)), 3, 0).rules
+    row, times = Client(client), []
+    step(row, rules, Event.START, 0.0)
+    step(row, rules, Event.CLOSED, 0.0)
+    while row.state == State.WAITING and row.deadline_s < until_s:
+        times.append(row.deadline_s)
+        step(row, rules, Event.DEADLINE, row.deadline_s)
+        step(row, rules, Event.CLOSED, times[-1])
+    return times
+
+
+def test_attempts_come_when_those_of_a_real_socketio_client_do():
+    real = [times[:8] for times in RECORDED["attempts_s"]]
+    ours = np.array([attempt_times("socket.io-client", number, 60.0)[:8] for number in range(4000)])
+    for k, measured in enumerate(np.transpose(real)):
+        # A real attempt takes a few milliseconds, and timers come late.
+        late_s = 0.012 * (k + 1)
+        error_s = 4 * theory.standard_error(measured)
+        assert -error_s <= measured.mean() - ours[:, k].mean() <= late_s + error_s
+
+
+def test_five_attempts_are_made_and_no_more_as_by_the_real_client():
+    ours = attempt_times("socket.io-client, 5 attempts", 0, 1e6)
+    assert len(ours) == len(RECORDED["limited_attempts_s"]) == 5
+
+
+@given(base_s=st.floats(0.01, 10.0), k=st.integers(0, 2000), cap_s=st.floats(0.01, 100.0))
+def test_ceilings_double_up_to_the_cap(base_s, k, cap_s):
+    assert doubled_s(base_s, k, cap_s) == pytest.approx(min(base_s * 2.0 ** min(k, 60), cap_s))
+
+
+# -- giving up, and starting anew -----------------------------------------------------------------
+
+
+def client_with(**changes):
+    base = compile_workload(BOARD.replace({"network.tls": False}), 1, 0).rules
+    rules = base._replace(reconnect=base.reconnect._replace(policy=Policy.FIXED, **changes))
+    assert rules.transport == Transport.WEBSOCKET
+    return Client(0), rules
+
+
+def connect(client, rules, now):
+    if client.state == State.WAITING:
+        step(client, rules, Event.DEADLINE, now)
+    for event in (Event.CONNECTED, Event.UPGRADED, Event.READY):
+        step(client, rules, event, now)
+
+
+def fail(client, rules, now):
+    step(client, rules, Event.DEADLINE, now)
+    step(client, rules, Event.CLOSED, now)
+
+
+def test_a_client_gives_up_after_its_attempts():
+    client, rules = client_with(attempts=2)
+    step(client, rules, Event.START, 0.0)
+    connect(client, rules, 0.0)
+    step(client, rules, Event.CLOSED, 10.0)
+    fail(client, rules, 11.0)
+    assert client.state == State.WAITING
+    fail(client, rules, 12.0)
+    assert client.state == State.STRANDED
+
+
+def test_a_client_gives_up_after_its_time_without_a_connection():
+    client, rules = client_with(give_up_s=5.0)
+    step(client, rules, Event.START, 0.0)
+    connect(client, rules, 0.0)
+    step(client, rules, Event.CLOSED, 100.0)
+    fail(client, rules, 104.9)
+    assert client.state == State.WAITING
+    fail(client, rules, 105.0)
+    assert client.state == State.STRANDED
+
+
+@pytest.mark.parametrize(("from_start", "state"), [(True, State.WAITING), (False, State.STRANDED)])
+def test_a_first_connection_that_fails_may_be_the_last(from_start, state):
+    client, rules = client_with(from_start=from_start)
+    step(client, rules, Event.START, 0.0)
+    step(client, rules, Event.CLOSED, 1.0)
+    assert client.state == state
+
+
+@pytest.mark.parametrize(
+    ("reset", "stable_s", "stood_s", "failures"),
+    [
+        (Reset.READY, 0.0, 0.0, 1),
+        (Reset.READY, 30.0, 29.0, 3),
+        (Reset.READY, 30.0, 30.0, 1),
+        (Reset.TRANSPORT, 0.0, 0.0, 1),
+        (Reset.NEVER, 0.0, 1e6, 3),
+    ],
+)
+def test_the_count_of_failures_starts_anew_as_the_rule_says(reset, stable_s, stood_s, failures):
+    client, rules = client_with(reset=reset, stable_s=stable_s)
+    step(client, rules, Event.START, 0.0)
+    step(client, rules, Event.CLOSED, 0.0)
+    fail(client, rules, 1.0)
+    connect(client, rules, 2.0)
+    step(client, rules, Event.CLOSED, 2.0 + stood_s)
+    assert client.failures == failures
+
+
+def test_where_the_upgrade_counts_a_server_that_accepts_and_drops_meets_the_first_delay_for_ever():
+    for reset, failures in ((Reset.TRANSPORT, 1), (Reset.READY, 4)):
+        client, rules = client_with(reset=reset)
+        step(client, rules, Event.START, 0.0)
+        for now in range(4):
+            step(client, rules, Event.CONNECTED, float(now))
+            step(client, rules, Event.UPGRADED, float(now))
+            step(client, rules, Event.CLOSED, float(now))
+            assert client.failures == (1 if reset == Reset.TRANSPORT else now + 1)
+            step(client, rules, Event.DEADLINE, client.deadline_s)
+        assert client.failures == failures
+
+
+def test_a_lost_websockets_connection_is_tried_again_at_once():
+    rules = compile_workload(BOARD.replace(library("websockets")), 1, 0).rules
+    client = Client(0)
+    step(client, rules, Event.START, 0.0)
+    step(client, rules, Event.CONNECTED, 0.0)
+    step(client, rules, Event.SECURED, 0.0)
+    step(client, rules, Event.UPGRADED, 0.0)
+    step(client, rules, Event.READY, 0.0)
+    assert step(client, rules, Event.CLOSED, 50.0)[1] == 50.0
+    step(client, rules, Event.DEADLINE, 50.0)
+    assert 50.0 < step(client, rules, Event.CLOSED, 50.0)[1] < 55.0
