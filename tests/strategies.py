@@ -7,7 +7,7 @@ from typing import get_args
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.scenario.model import Reconnect
+from simlib.scenario.model import Fault, Reconnect
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
 SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
@@ -43,6 +43,28 @@ def reconnects(draw) -> dict[str, object]:
         **JITTER.get(policy, {}),
         **limits,
     }
+
+
+@st.composite
+def faults(draw, horizon_s) -> list[dict[str, object]]:
+    """Up to three faults within the horizon, often at the same moments."""
+    found, down_until_s = [], 0.0
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2, 3]))):
+        kind = draw(st.sampled_from(get_args(Fault.model_fields["kind"].annotation)))
+        start_s = draw(st.sampled_from([0.0, 2.0, 5.0, 7.5]))
+        fault = {"kind": kind, "start_s": start_s}
+        if kind != "reset":
+            fault["length_s"] = draw(st.sampled_from([0.5, 2.5, 10.0]))
+        if kind == "restart":
+            start_s = fault["start_s"] = max(start_s, down_until_s)
+            down_until_s = start_s + fault["length_s"]
+        else:
+            fault["share"] = draw(st.sampled_from([0.5, 1.0]))
+        if kind == "drain":
+            fault["batches"] = draw(st.integers(1, 3))
+        if start_s + fault.get("length_s", 0.0) <= horizon_s:
+            found.append(fault)
+    return found
 
 
 @st.composite
@@ -108,6 +130,7 @@ def scenarios(draw) -> sl.Scenario:
             "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
             "rtt_spread": draw(st.sampled_from([0.0, 0.5])),
             "tls": draw(st.booleans()),
+            "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
         },
         server={
             "workers": draw(st.integers(1, 3)),
@@ -118,6 +141,7 @@ def scenarios(draw) -> sl.Scenario:
             "keep_alive_s": draw(st.sampled_from([0.0, 3.0, 75.0])),
             "shed_wait_s": draw(st.sampled_from([None, 0.2])),
         },
+        faults=draw(faults(horizon_s)),
         wire={
             "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),
             "count": draw(st.sampled_from(["payload", "ip"])),

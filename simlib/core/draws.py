@@ -52,6 +52,7 @@ class Stream(IntEnum):
     HANDSHAKE_SERVICE = 13
     FAN_OUT_SERVICE = 14
     HEARTBEAT_SERVICE = 15
+    FAULT = 16
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

@@ -126,7 +126,8 @@ def admit(server: Server, now: float, service_s: float) -> float:
 def admit_fan_out(server: Server, now: float, service_s: float) -> float:
     """Give a broadcast to a worker; it starts when the broadcast before has left.
 
-    The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock.
+    The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock: it
+    is busy from `free_from_s` on.
     """
     earliest = max(now, server.desk.fan_out_free_s)
     start = admit(server, earliest, service_s)
@@ -168,11 +169,16 @@ def broadcast_s(rules: ServerRules, listeners: int) -> float:
 
 def wait_s(server: Server, now: float) -> float:
     """Return how long a job that arrives `now` would wait for a worker."""
+    return free_from_s(server, now) - now
+
+
+def free_from_s(server: Server, now: float) -> float:
+    """Return when, from `now` on, a worker is free."""
     free_s = server.free_s
     earliest = free_s[0]
     for other in range(1, len(free_s)):
         earliest = min(earliest, free_s[other])
-    return max(0.0, earliest - now)
+    return max(now, earliest)
 
 
 def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> float:
@@ -195,6 +201,14 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
     ring[(desk.oldest + desk.waiting) % len(ring)] = start
     desk.waiting += 1
     return start
+
+
+def empty(server: Server, now: float) -> None:
+    """Let a server have nothing to do from `now` on, seconds: its process has ended."""
+    for worker in range(len(server.free_s)):
+        server.free_s[worker] = now
+    server.desk.fan_out_free_s = now
+    server.desk.waiting = 0
 
 
 def widen(server: Server) -> None:

@@ -34,6 +34,7 @@ and no alarm that a response sets rings before both are through.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
@@ -45,6 +46,7 @@ from simlib.core import server as servers
 from simlib.core.client import NEVER_S, ROW, Rules, Shown, applied_from, is_recoverable, step
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
+from simlib.core.faults import MOMENT, Change, is_hit
 from simlib.core.habits import episode_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport
@@ -105,6 +107,10 @@ class Kind(IntEnum):
     PONG = 24
     FAREWELL = 25
     ECHO = 26
+    FAULT = 27
+    FAIL = 28
+    UNANSWERED = 29
+    MISS = 30
 
 
 KIND_BITS = 5
@@ -165,15 +171,17 @@ _LINK = {
     "beats": "i4",
     "slot": "i4",
     "has_upgraded": "?",
+    "dead": "i4",
 }
 LAYOUTS = {
-    Transport.POLLING: _layout({**_KEPT, **_LINK}, ("since_s", "has_opened", *_LINK)),
-    Transport.WEBSOCKET: _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s"), ("since_s",), _LINE
+    (Transport.POLLING, False): _layout({**_KEPT, **_LINK}, ("since_s", "has_opened", *_LINK)),
+    (Transport.WEBSOCKET, False): _layout(
+        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", "dead"), ("since_s",), _LINE
     ),
+    **{(transport, True): _layout({**_KEPT, **_LINK}, (), (), _LINE) for transport in Transport},
 }
-"""A polling client takes 112 bytes, one that is pushed to two lines of 64: its state and link in
-the first, its counts in the second."""
+"""By transport, and whether there are faults. Without them a polling client takes 112 bytes, one
+that is pushed to two lines of 64: its state and link in the first, its counts in the second."""
 
 STATE = np.dtype(
     [
@@ -185,6 +193,8 @@ STATE = np.dtype(
         ("slots", "i8"),
         ("sockets", "i8"),
         ("events", "i8"),
+        ("moment", "i8"),
+        ("is_down", "i8"),
     ]
 )
 
@@ -193,6 +203,8 @@ _LOG_ROWS = 1024
 
 POLLS = PUSHES = True
 """Which transport a loop serves; each compiled copy has one of them false."""
+FAULTS = True
+"""Whether anything goes wrong."""
 
 FINISHED = 0
 NEEDS_ROOM = 1
@@ -229,7 +241,7 @@ class Fleet(NamedTuple):
     `rows` and `habit_s`, `habit_k` (end and number of each habit's present episode) are
     the clients'. `order` lists the listeners in the order in which they came, -1 where one has
     left; `safe_s` says for each until when nothing disturbs it, -inf if it has missed a message
-    that is still under way.
+    that is still under way. `moments` are what goes wrong, `active` says which of it goes on.
     """
 
     rows: NDArray[Any]
@@ -243,6 +255,8 @@ class Fleet(NamedTuple):
     sizes: NDArray[np.int64]
     out: NDArray[Any]
     state: NDArray[Any]
+    moments: NDArray[Any]
+    active: NDArray[np.bool_]
 
 
 class Choices(NamedTuple):
@@ -253,6 +267,7 @@ class Choices(NamedTuple):
     drag_length_s: float
     hidden_every_s: float
     hidden_length_s: float
+    unanswered_s: float
 
 
 @part
@@ -327,6 +342,127 @@ def _forget(fleet: Fleet, row: Any) -> None:
 
 
 @part
+def _forget_up_to(fleet: Fleet, row: Any, exchange: int) -> None:
+    """The server lets go of a client's connections up to one."""
+    if 0 <= row.listens <= exchange:
+        _forget(fleet, row)
+    if 0 <= row.socket <= exchange:
+        row.socket = -1
+        fleet.state[0].sockets -= 1
+
+
+@part
+def _concerns(fleet: Fleet, rules: Rules, moment: int, number: int) -> bool:
+    """Say whether a moment concerns a client."""
+    place = fleet.moments[moment]
+    seed, replication, fault = rules.seed, rules.replication, int(place.fault)
+    return is_hit(seed, replication, number, fault, place.low, place.high)
+
+
+@part
+def _meets(fleet: Fleet, rules: Rules, change: int, number: int) -> bool:
+    """Say whether a fault that goes on concerns a client."""
+    for other in range(len(fleet.moments)):
+        if fleet.active[other] and fleet.moments[other].change == change:
+            if _concerns(fleet, rules, other, number):
+                return True
+    return False
+
+
+@part
+def _cut(fleet: Fleet, record: Record, q: EventList, polls: bool, number: int, now: float) -> None:
+    """The server's side of a connection is gone; the client hears of it half a trip later."""
+    row = fleet.rows[number]
+    exchange = int(row.exchange)
+    if polls:
+        if row.dead >= 0:
+            return
+        if row.kept_until_s < now:
+            _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+        else:
+            _disconnect(fleet, record, number, now, Cause.CLOSED_BY_SERVER)
+        row.kept_until_s = -NEVER_S
+        if row.state != State.FETCHING:
+            return
+    else:
+        _catch_up(fleet, record, number, fleet.state[0].published)
+        _forget_up_to(fleet, row, exchange)
+        if row.dead >= exchange or not State.CONNECTING <= row.state <= State.OPEN:
+            return
+    if row.ended < exchange:
+        row.ended = exchange
+        t = now + of(fleet.half_s, number)
+        event_list.schedule(q, TRIP, t, number, _load(exchange, Kind.FAIL, 0))
+
+
+@part
+def _lose(
+    fleet: Fleet,
+    record: Record,
+    q: EventList,
+    choices: Choices,
+    polls: bool,
+    number: int,
+    now: float,
+) -> None:
+    """The path of a connection dies; neither end hears of it."""
+    row = fleet.rows[number]
+    exchange = int(row.exchange)
+    if polls:
+        if row.opened_s < NEVER_S and row.dead < 0:
+            row.dead = row.ended = exchange
+            if row.state == State.FETCHING:
+                load = _load(exchange, Kind.UNANSWERED, 0)
+                event_list.schedule(q, WHEEL, now + choices.unanswered_s, number, load)
+    elif State.SECURING <= row.state <= State.OPEN:
+        _catch_up(fleet, record, number, fleet.state[0].published)
+        row.dead = exchange
+        if row.listens >= 0:
+            fleet.safe_s[row.slot] = -NEVER_S
+
+
+@part
+def _strike(
+    fleet: Fleet,
+    record: Record,
+    q: EventList,
+    rules: Rules,
+    choices: Choices,
+    server: Any,
+    polls: bool,
+    now: float,
+) -> None:
+    """Something goes wrong, or is put right."""
+    state = fleet.state[0]
+    moment = int(state.moment)
+    state.moment += 1
+    change, fault = fleet.moments[moment].change, fleet.moments[moment].fault
+    if change == Change.DOWN:
+        state.is_down = 1
+        for worker in range(len(server.free_s)):
+            books.spread(record, now, server.free_s[worker], -1.0)
+        servers.empty(server, now)
+    elif change == Change.UP:
+        state.is_down = 0
+    elif change == Change.LOSE or change == Change.BLOCK:
+        fleet.active[moment] = True
+    elif change == Change.HEAL or change == Change.UNBLOCK:
+        for other in range(moment):
+            if fleet.moments[other].fault == fault:
+                fleet.active[other] = False
+    if change == Change.DOWN or change == Change.CUT or change == Change.LOSE:
+        for number in range(len(fleet.rows)):
+            if _concerns(fleet, rules, moment, number):
+                if change == Change.LOSE:
+                    _lose(fleet, record, q, choices, polls, number, now)
+                else:
+                    _cut(fleet, record, q, polls, number, now)
+    if moment + 1 < len(fleet.moments):
+        t = fleet.moments[moment + 1].t
+        event_list.schedule(q, WHEEL, t, 0, _load(0, Kind.FAULT, 0))
+
+
+@part
 def _listen(fleet: Fleet, number: int, exchange: int) -> None:
     """Put a listener at the end of the list, or leave it where it is."""
     row, state = fleet.rows[number], fleet.state[0]
@@ -378,8 +514,9 @@ def _broadcast(
         Stream.FAN_OUT_SERVICE,
         version,
     )
+    busy_from_s = servers.free_from_s(server, now)
     start_s = servers.admit_fan_out(server, now, service_s)
-    books.spread(record, start_s, start_s + service_s)
+    books.spread(record, busy_from_s, start_s + service_s)
     counted = record.first < version <= record.until
     up, down = fleet.sizes[Message.PUSH, 0], fleet.sizes[Message.PUSH, 1]
     position = 0
@@ -492,13 +629,15 @@ def _go_round(
     etag: bool,
     now: float,
     until_s: float,
+    calm_s: float,
+    may_fail: bool,
     most: int,
 ) -> int:
     """Serve polls as they are sent, then take in responses, up to the first event of another kind.
 
     Return how many events were taken, 0 if the next is none of these. A response is scheduled
     too early to settle a tie with an alarm that is yet to be set, so it must be back before any
-    such alarm can ring.
+    such alarm can ring. Until `calm_s` jobs are served as ever.
     """
     rows, sizes, head_t, head_word = fleet.rows, fleet.sizes, q.head_t, q.head_word
     half = fleet.half_s[0]
@@ -529,7 +668,8 @@ def _go_round(
             and is_kept(row.opened_s, row.kept_until_s, now)
             and wait_s <= server_rules.shed_wait_s
             and arrives_s + wait_s + server_rules.poll_s + half < now + soonest_s
-            and arrives_s < record.horizon_s
+            and arrives_s < calm_s
+            and not (may_fail and row.dead >= 0)
         )
         if not is_calm:
             break
@@ -552,7 +692,8 @@ def _go_round(
         number = head_word[DONE_TRIP] & CLIENT_MASK
         row = rows[number]
         load = _take(fleet, record.clients, q, DONE_TRIP)
-        if row.exchange == load >> (KIND_BITS + DATA_BITS):
+        exchange = load >> (KIND_BITS + DATA_BITS)
+        if row.exchange == exchange and not (may_fail and exchange <= row.ended):
             version = (load & ((1 << DATA_BITS) - 1)) >> 1
             event = Event.FETCHED + 0
             unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
@@ -611,8 +752,11 @@ def _run(
     if hand.sequence == 0:
         if PUSHES and len(publish_s) > 0:
             event_list.schedule(q, WHEEL, publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
+        if FAULTS:
+            hand.sequence = 0
+            event_list.schedule(q, WHEEL, fleet.moments[0].t, 1, _load(0, Kind.FAULT, 0))
         hand.sequence = 1
-        head_word[STARTS] = 1  # sessions were there before all else but the first change
+        head_word[STARTS] = 2  # only the first change and the first fault were there before
         if clients_n > 0:
             head_t[STARTS] = start_s[0]
 
@@ -631,6 +775,12 @@ def _run(
         if PUSHES and source == WHEEL and q.heap[0].load >> DATA_BITS == Kind.PUBLISH:
             if event_list.room(q) < state.listening + MOST_OUT:
                 return NEEDS_ROOM
+        if FAULTS and source == WHEEL:
+            if (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1) == Kind.FAULT:
+                budget = 0
+                room = min(event_list.room(q), books.rows_left(record.connections))
+                if room < clients_n + MOST_OUT:
+                    return NEEDS_ROOM
         # Room for what it may leave behind; the caller makes it.
         if budget <= 0:
             budget = _room(record, q, server)
@@ -638,9 +788,24 @@ def _run(
                 return NEEDS_ROOM
             if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
                 return TOO_LONG
+        calm_s = record.horizon_s
+        if FAULTS:
+            if state.moment < len(fleet.moments):
+                calm_s = min(calm_s, fleet.moments[state.moment].t)
         if goes_round and state.under_way == 0 and source != STARTS:
             handled = _go_round(
-                fleet, record, q, rules, server_rules, server, etag, now, until_s, budget
+                fleet,
+                record,
+                q,
+                rules,
+                server_rules,
+                server,
+                etag,
+                now,
+                until_s,
+                calm_s,
+                FAULTS,
+                budget,
             )
             if handled > 0:
                 budget -= handled
@@ -672,12 +837,25 @@ def _run(
             if state.listening > 0:
                 # Whoever hears of it at once is up to date before and after.
                 state.events += _broadcast(
-                    fleet, record, q, rules, server_rules, server, now, data, until_s, at_once
+                    fleet,
+                    record,
+                    q,
+                    rules,
+                    server_rules,
+                    server,
+                    now,
+                    data,
+                    min(until_s, calm_s),
+                    at_once,
                 )
             if data < len(publish_s):
                 load = _load(0, Kind.PUBLISH, data + 1)
                 event_list.schedule(q, WHEEL, publish_s[data], 0, load)
             continue
+        if FAULTS:
+            if kind == Kind.FAULT:
+                _strike(fleet, record, q, rules, choices, server, POLLS, now)
+                continue
 
         row = rows[number]
         if row.exchange >= LAST_EXCHANGE:
@@ -695,6 +873,13 @@ def _run(
 
         # 1. Jobs.
         if kind <= Kind.SYN:
+            if FAULTS:
+                is_dead = PUSHES and exchange <= row.dead
+                if kind == Kind.PONG_UP and is_dead:
+                    t = now + rules.heartbeat_timeout_s
+                    event_list.schedule(q, WHEEL, t, number, _load(exchange, Kind.MISS, 0))
+                if kind != Kind.BEAT and (exchange <= row.ended or is_dead):
+                    continue
             mean_s = -1.0
             stream = 0
             k = 0
@@ -705,7 +890,10 @@ def _run(
                 else:
                     mean_s, stream, k = server_rules.poll_s, Stream.POLL_SERVICE, exchange
             elif PUSHES and kind == Kind.UPGRADE:
-                if servers.wait_s(server, now) > server_rules.shed_wait_s:
+                blocked = False
+                if FAULTS:
+                    blocked = _meets(fleet, rules, Change.BLOCK + 0, number)
+                if blocked or servers.wait_s(server, now) > server_rules.shed_wait_s:
                     n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
                     mean_s, stream = server_rules.handshake_s, Stream.HANDSHAKE_SERVICE
@@ -728,6 +916,14 @@ def _run(
                 k = int(row.beats)
             else:
                 mean_s, stream, k = server_rules.accept_s, Stream.ACCEPT_SERVICE, exchange
+                if FAULTS:
+                    if _meets(fleet, rules, Change.LOSE + 0, number):
+                        t = now + max(0.0, servers.syn_retry_s(data) - half)
+                        n = _put(out, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
+                        mean_s = -1.0
+                    elif state.is_down:
+                        n = _put(out, n, TRIP, now + half, Kind.FAIL, exchange, 1)
+                        mean_s = -1.0
             if mean_s >= 0.0:
                 service_s = servers.service_time_s(
                     server_rules, mean_s, seed, replication, number, stream, k
@@ -766,7 +962,7 @@ def _run(
             if row.deadline_s == now:
                 event = Event.DEADLINE
         elif POLLS and kind == Kind.POLL_DONE:
-            if row.exchange == exchange:
+            if row.exchange == exchange and not (FAULTS and exchange <= row.ended):
                 event, value = Event.FETCHED, data >> 1
                 unchanged = is_unchanged(etag, row.fetched_s, row.seen, value)
                 if unchanged:
@@ -782,12 +978,10 @@ def _run(
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
         elif PUSHES and kind == Kind.FAREWELL:
+            if FAULTS and exchange <= row.dead:
+                continue  # it never arrives
             row.ended = max(row.ended, exchange)
-            if 0 <= row.listens <= exchange:
-                _forget(fleet, row)
-            if 0 <= row.socket <= exchange:
-                row.socket = -1
-                state.sockets -= 1
+            _forget_up_to(fleet, row, exchange)
             if data:
                 n = _put(out, n, TRIP, now + half, Kind.ECHO, exchange, 0)
         elif PUSHES and kind == Kind.ECHO:
@@ -808,7 +1002,25 @@ def _run(
                     t = now + beat_every_s
                     n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
                 n = _put(out, n, TRIP, now + half, Kind.READY, exchange, state.published)
-        elif row.exchange != exchange:
+        elif FAULTS and kind == Kind.MISS:
+            _forget_up_to(fleet, row, exchange)
+        elif FAULTS and kind == Kind.FAIL:
+            fails = row.exchange == exchange and (data == 0 or exchange > row.ended)
+        elif FAULTS and kind == Kind.UNANSWERED:
+            fails = row.exchange == exchange
+            if fails:
+                _disconnect(fleet, record, number, now, Cause.TIMED_OUT)
+                row.kept_until_s = -NEVER_S
+                row.dead = -1
+        elif FAULTS and PUSHES and exchange <= row.dead:
+            if kind == Kind.PING:
+                t = now + rules.heartbeat_timeout_s
+                event_list.schedule(q, WHEEL, t, number, _load(exchange, Kind.MISS, 0))
+            elif kind == Kind.PUSH and rules.heartbeat != Heartbeat.SERVER:
+                t = now + choices.unanswered_s
+                event_list.schedule(q, WHEEL, t, number, _load(exchange, Kind.MISS, 0))
+            continue
+        elif row.exchange != exchange or (FAULTS and exchange <= row.ended):
             continue  # what arrives belongs to an exchange that is over
         elif kind == Kind.SYN_AGAIN:
             if data < SYN_RETRIES:
@@ -897,6 +1109,8 @@ def _run(
                     asks = True
                 else:
                     _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                    if FAULTS:
+                        row.dead = -1
                     state.under_way += 1
                     n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
             if PUSHES and actions & Action.CONNECT:
@@ -938,8 +1152,12 @@ def _run(
             message = request_of(etag, row.fetched_s, first)
             up += sizes[message, 0]
             down += sizes[message, 1]
-            state.under_way += 1
-            n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
+            if FAULTS and row.dead >= 0:
+                t = now + choices.unanswered_s
+                n = _put(out, n, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
+            else:
+                state.under_way += 1
+                n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
         if PUSHES and kind == Kind.PING:
             n = _put(out, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
         elif kind == Kind.HABIT:
@@ -966,6 +1184,8 @@ def _run(
         if PUSHES:
             if row.listens >= 0:
                 up_to_date = _is_up_to_date(fleet, number)
+                if FAULTS:
+                    up_to_date = up_to_date and row.dead < row.exchange
                 calm_s = min(row.deadline_s, of(ends_s, number))
                 safe_s[row.slot] = calm_s if up_to_date else -NEVER_S
 
@@ -992,13 +1212,11 @@ def _finish(
 # -- the engine ----------------------------------------------------------------------------------
 
 
-_LOOPS = {
-    transport: [
-        loop(function, POLLS=transport == Transport.POLLING, PUSHES=transport != Transport.POLLING)
-        for function in (_run, _finish)
-    ]
-    for transport in Transport
-}
+@cache
+def _loops(transport: Transport, may_fail: bool) -> list[Any]:
+    is_polling = transport == Transport.POLLING
+    names = {"POLLS": is_polling, "PUSHES": not is_polling, "FAULTS": may_fail}
+    return [loop(function, **names) for function in (_run, _finish)]
 
 
 class Simulation:
@@ -1015,7 +1233,8 @@ class Simulation:
         clients_n = len(workload.start_s)
         habits_n = clients_n if workload.drag or workload.hidden else 0
         links_n = clients_n if workload.rules.transport == Transport.WEBSOCKET else 0
-        self._run, self._finish = _LOOPS[Transport(workload.rules.transport)]
+        variant = Transport(workload.rules.transport), bool(workload.moments)
+        self._run, self._finish = _loops(*variant)
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
@@ -1031,8 +1250,9 @@ class Simulation:
                 if workload.hidden
                 else (-1.0, 0.0)
             ),
+            workload.unanswered_s,
         )
-        layout = LAYOUTS[Transport(workload.rules.transport)]
+        layout = LAYOUTS[variant]
         rows = _on_lines(clients_n, layout)
         record.clients, record.traffic = books.counts_in(np.asarray(rows["counts"]))
         rows["number"] = np.arange(clients_n, dtype=np.int32)
@@ -1041,6 +1261,8 @@ class Simulation:
         rows["deadline_s"] = rows["opened_s"] = NEVER_S
         if links_n:
             rows["listens"] = rows["socket"] = rows["slot"] = -1
+        if workload.moments:
+            rows["listens"] = rows["socket"] = rows["slot"] = rows["dead"] = -1
         self._fleet = Fleet(
             rows=rows,
             habit_s=np.zeros((2, habits_n)),
@@ -1053,6 +1275,8 @@ class Simulation:
             sizes=workload.sizes,
             out=rows_of(MOST_OUT, OUT),
             state=rows_of(1, STATE),
+            moments=_table_of(workload.moments, MOMENT),
+            active=np.zeros(len(workload.moments), np.bool_),
         )
         rules = workload.rules
         turn_s = max(rules.interval_s, rules.reconnect.cap_s, rules.heartbeat_interval_s)
@@ -1097,14 +1321,15 @@ class Simulation:
 
     def _make_room(self) -> None:
         """Lengthen what the loop has found too short."""
-        entries = int(self._fleet.state[0].listening) + MOST_OUT
+        struck_n = len(self._fleet.rows) if len(self._fleet.moments) else 0
+        entries = max(int(self._fleet.state[0].listening), struck_n) + MOST_OUT
         if event_list.room(self._events) < entries:
             self._events = event_list.grow(self._events, entries)
         if self._desk[0].waiting == len(self._accepts_s):
             ring, oldest = self._accepts_s, int(self._desk[0].oldest)
             ring = np.concatenate((ring[oldest:], ring[:oldest]))
             self._accepts_s, self._desk[0].oldest = event_list.longer(ring, len(ring)), 0
-        self._room_for("connections", 2)
+        self._room_for("connections", struck_n + MOST_OUT)
         if self._books.keep_deliveries:
             self._room_for("deliveries", len(self._books.publish_s) + 1)
         self._room_for("events", MOST_OUT)
@@ -1142,6 +1367,15 @@ def _on_lines(n: int, layout: np.dtype[Any]) -> Any:
     space = np.zeros(n * layout.itemsize + _LINE, np.uint8)
     start = -space.ctypes.data % _LINE
     return space[start : start + n * layout.itemsize].view(layout).view(np.recarray)
+
+
+def _table_of(values: tuple[Any, ...], columns: dict[str, str]) -> Any:
+    """Named tuples as rows."""
+    table = rows_of(len(values), list(columns.items()))
+    for row, value in zip(table, values, strict=True):
+        for name in columns:
+            row[name] = getattr(value, name)
+    return table
 
 
 def _new_log(columns: dict[str, str]) -> Any:

@@ -21,13 +21,14 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload, register_jitable
 
-from simlib.core import client, draws, driver, habits, polling, reconnect, record, server
+from simlib.core import client, draws, driver, faults, habits, polling, reconnect, record, server
 from simlib.engines import event_list
 
 RULES: tuple[ModuleType, ...] = (
     client,
     draws,
     driver,
+    faults,
     habits,
     polling,
     reconnect,

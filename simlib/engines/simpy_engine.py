@@ -28,9 +28,10 @@ from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
+from simlib.core.faults import Change, Moment, is_hit
 from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
-from simlib.core.protocol import Action, Event, Heartbeat, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.core.server import (
     SYN_RETRIES,
@@ -38,6 +39,8 @@ from simlib.core.server import (
     admit,
     admit_fan_out,
     broadcast_s,
+    empty,
+    free_from_s,
     new_server,
     sent_s,
     service_time_s,
@@ -112,8 +115,13 @@ class Simulation(Driver):
         self.listeners: dict[int, int] = {}
         self.sockets: dict[int, int] = {}
         self.ended = [0] * clients
+        # What is wrong: whose exchanges travel a dead path, who can make or upgrade none.
+        self.dead = [-1] * clients
+        self.is_down = False
+        self.active: list[Moment] = []
 
         self.clock.start(self.publisher())
+        self.clock.start(self.faults())
         for client, start_s in zip(self.clients, workload.start_s.tolist(), strict=True):
             self.clock.start(self.session(client, start_s))
 
@@ -212,6 +220,115 @@ class Simulation(Driver):
                 yield self.clock.at(when)
                 self.feed(client, event)
 
+    # -- faults ----------------------------------------------------------------------------
+
+    def faults(self) -> Journey:
+        """What goes wrong, one moment after the other."""
+        for moment in self.workload.moments:
+            yield self.clock.at(moment.t)
+            change = moment.change
+            if change == Change.DOWN:
+                self.is_down = True
+                for free_s in self.server.free_s:
+                    books.spread(self.record, self.clock.now, free_s, -1.0)
+                empty(self.server, self.clock.now)
+            elif change == Change.UP:
+                self.is_down = False
+            elif change in (Change.LOSE, Change.BLOCK):
+                self.active.append(moment)
+            elif change in (Change.HEAL, Change.UNBLOCK):
+                self.active = [other for other in self.active if other.fault != moment.fault]
+            for client in self.clients:
+                if change in (Change.DOWN, Change.CUT) and self.concerns(moment, client):
+                    self.cut(client)
+                elif change == Change.LOSE and self.concerns(moment, client):
+                    self.lose(client)
+
+    def concerns(self, moment: Moment, client: Client) -> bool:
+        """Say whether a moment concerns a client."""
+        seed, replication, number = self.rules.seed, self.rules.replication, client.number
+        return is_hit(seed, replication, number, moment.fault, moment.low, moment.high)
+
+    def meets(self, change: Change, client: Client) -> bool:
+        """Say whether a fault that goes on concerns a client."""
+        return any(other.change == change and self.concerns(other, client) for other in self.active)
+
+    def cut(self, client: Client) -> None:
+        """The server's side of a connection is gone; the client hears of it half a trip later."""
+        number, exchange, now = client.number, client.exchange, self.clock.now
+        is_dead = self.is_dead(number, exchange)
+        self.forget(number, exchange)
+        if self.rules.transport == Transport.POLLING:
+            if is_dead:
+                return
+            self.hang_up(client, Event.CLOSED)
+            self.kept_until_s[number] = -NEVER_S
+            if client.state != State.FETCHING:
+                return
+        elif is_dead or not State.CONNECTING <= client.state <= State.OPEN:
+            return
+        if self.ended[number] >= exchange:
+            return  # it is about to hear of it
+        self.ended[number] = exchange
+        self.clock.start(self.fail(client, exchange, now + self.half_rtt_s[number]))
+
+    def lose(self, client: Client) -> None:
+        """The path of a connection dies; neither end hears of it."""
+        number, exchange = client.number, client.exchange
+        if self.rules.transport == Transport.POLLING:
+            if self.opened_s[number] == NEVER_S or self.is_dead(number, exchange):
+                return
+            self.dead[number] = self.ended[number] = exchange
+            if client.state == State.FETCHING:
+                self.clock.start(self.go_unanswered(client, exchange))
+        elif State.SECURING <= client.state <= State.OPEN:
+            self.dead[number] = exchange
+
+    def is_dead(self, number: int, exchange: int) -> bool:
+        """Say whether an exchange of a client travels a dead path."""
+        if self.rules.transport == Transport.POLLING:
+            return self.dead[number] >= 0
+        return self.dead[number] >= exchange
+
+    def is_over(self, client: Client, exchange: int) -> bool:
+        """Say whether what arrives at a client, or at the server for it, comes to nothing."""
+        number = client.number
+        return (
+            client.exchange != exchange
+            or self.ended[number] >= exchange
+            or self.dead[number] >= exchange
+        )
+
+    def fail(self, client: Client, exchange: int, t: float) -> Journey:
+        """A client hears at `t` that its connection is gone."""
+        yield self.clock.at(t)
+        if client.exchange == exchange:
+            self.book(Count.ERRORS, client.number)
+            is_poll = self.rules.transport == Transport.POLLING
+            self.feed(client, Event.FAILED if is_poll else Event.CLOSED)
+
+    def go_unanswered(self, client: Client, exchange: int) -> Journey:
+        """A request on a dead path: the kernel gives up on it at last."""
+        yield self.clock.at(self.clock.now + self.workload.unanswered_s)
+        if client.exchange == exchange:
+            self.book_disconnect(client.number, self.clock.now, Cause.TIMED_OUT)
+            self.kept_until_s[client.number] = -NEVER_S
+            self.dead[client.number] = -1
+            self.book(Count.ERRORS, client.number)
+            self.feed(client, Event.FAILED)
+
+    def forget(self, number: int, ended: int) -> None:
+        """The server lets go of a client's connections up to one."""
+        if self.listeners.get(number, ended + 1) <= ended:
+            del self.listeners[number]
+        if self.sockets.get(number, ended + 1) <= ended:
+            del self.sockets[number]
+
+    def miss(self, number: int, exchange: int, wait_s: float) -> Journey:
+        """The server hears nothing from a client for so long, and lets it go."""
+        yield self.clock.at(self.clock.now + wait_s)
+        self.forget(number, exchange)
+
     # -- polling ---------------------------------------------------------------------------
 
     def poll(self, client: Client, exchange: int) -> Journey:
@@ -220,14 +337,15 @@ class Simulation(Driver):
         first = not is_kept(self.opened_s[number], self.kept_until_s[number], clock.now)
         if first:
             self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
+            self.dead[number] = -1
             if not (yield from self.open_tcp(client, exchange)):
-                if client.exchange == exchange:
+                if not self.is_over(client, exchange):
                     self.book(Count.ERRORS, number)
                     self.feed(client, Event.FAILED)
                 return
             if self.rules.tls:
                 yield clock.at(clock.now + 2.0 * half)
-                if client.exchange != exchange:
+                if self.is_over(client, exchange):
                     return
                 self.send(number, Message.TLS_OPEN)
             self.book_connection(number)
@@ -235,12 +353,17 @@ class Simulation(Driver):
         self.book(Count.POLLS, number)
         self.kept_until_s[number] = NEVER_S
         self.send(number, request_of(etag, client.fetched_s, first))
+        if self.is_dead(number, exchange):
+            clock.start(self.go_unanswered(client, exchange))
+            return
 
         yield clock.at(clock.now + half)
+        if self.ended[number] >= exchange:
+            return
         if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
             self.kept_until_s[number] = clock.now + self.server_rules.keep_alive_s
             yield clock.at(clock.now + half)
-            if client.exchange == exchange:
+            if not self.is_over(client, exchange):
                 self.send(number, Message.POLL_REFUSED - first)
                 self.book(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
@@ -249,7 +372,7 @@ class Simulation(Driver):
         version = bisect_right(self.publish_s, done_s)
         self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
         yield clock.at(done_s + half)
-        if client.exchange != exchange:
+        if self.is_over(client, exchange):
             return
         unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
         self.send(number, reply_of(unchanged, first))
@@ -267,17 +390,24 @@ class Simulation(Driver):
         rules = self.server_rules
         for k in range(SYN_RETRIES + 1):
             yield clock.at(clock.now + half)
-            service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
-            start_s = accept(self.server, rules, clock.now, service_s)
+            if self.ended[number] >= exchange:
+                return False
+            start_s = -1.0
+            if not self.meets(Change.LOSE, client):
+                if self.is_down:
+                    yield clock.at(clock.now + half)
+                    return False
+                service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
+                start_s = accept(self.server, rules, clock.now, service_s)
             if start_s >= 0.0:
                 books.spread(self.record, start_s, start_s + service_s)
                 yield clock.at(clock.now + half)
-                if client.exchange != exchange:
+                if self.is_over(client, exchange):
                     return False
                 self.send(number, Message.TCP_OPEN)
                 return True
             yield clock.at(clock.now + max(0.0, syn_retry_s(k) - half))
-            if client.exchange != exchange:
+            if self.is_over(client, exchange):
                 return False
         return False
 
@@ -286,14 +416,14 @@ class Simulation(Driver):
         self.book(Count.ATTEMPTS, client.number)
         if (yield from self.open_tcp(client, exchange)):
             self.feed(client, Event.CONNECTED)
-        elif client.exchange == exchange:
+        elif not self.is_over(client, exchange):
             self.book(Count.ERRORS, client.number)
             self.feed(client, Event.CLOSED)
 
     def secure(self, client: Client, exchange: int) -> Journey:
         """TLS 1.3: one round trip."""
         yield self.clock.at(self.clock.now + 2.0 * self.half_rtt_s[client.number])
-        if client.exchange == exchange:
+        if not self.is_over(client, exchange):
             self.send(client.number, Message.TLS_OPEN)
             self.feed(client, Event.SECURED)
 
@@ -303,7 +433,10 @@ class Simulation(Driver):
         rules = self.server_rules
         self.send(number, Message.UPGRADE_REQUEST)
         yield clock.at(clock.now + half)
-        refused = wait_s(self.server, clock.now) > rules.shed_wait_s
+        if max(self.ended[number], self.dead[number]) >= exchange:
+            return
+        blocked = self.meets(Change.BLOCK, client)
+        refused = blocked or wait_s(self.server, clock.now) > rules.shed_wait_s
         if not refused:
             yield clock.at(
                 self.serve(rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange)
@@ -314,7 +447,7 @@ class Simulation(Driver):
         if not refused:
             self.sockets[number] = exchange
         yield clock.at(clock.now + half)
-        if client.exchange != exchange:
+        if self.is_over(client, exchange):
             return
         if refused:
             self.send(number, Message.UPGRADE_REFUSED)
@@ -331,6 +464,8 @@ class Simulation(Driver):
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
         self.send(number, Message.AUTH)
         yield clock.at(clock.now + half)
+        if max(self.ended[number], self.dead[number]) >= exchange:
+            return
         authenticate_s = self.server_rules.authenticate_s
         yield clock.at(
             self.serve(authenticate_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1)
@@ -342,7 +477,7 @@ class Simulation(Driver):
         if self.rules.heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
         yield clock.at(clock.now + half)
-        if client.exchange != exchange:
+        if self.is_over(client, exchange):
             return
         self.send(number, Message.READY)
         self.book_connection(number)
@@ -374,8 +509,9 @@ class Simulation(Driver):
             Stream.FAN_OUT_SERVICE,
             version,
         )
+        busy_from_s = free_from_s(self.server, self.clock.now)
         start_s = admit_fan_out(self.server, self.clock.now, service_s)
-        books.spread(self.record, start_s, start_s + service_s)
+        books.spread(self.record, busy_from_s, start_s + service_s)
         for position, (number, exchange) in enumerate(self.listeners.items(), start=1):
             t = sent_s(rules, start_s, position, listeners, service_s)
             self.clock.start(self.push(self.clients[number], exchange, version, t))
@@ -383,10 +519,12 @@ class Simulation(Driver):
     def push(self, client: Client, exchange: int, version: int, t: float) -> Journey:
         """One message of a broadcast."""
         yield self.clock.at(t + self.half_rtt_s[client.number])
-        if client.exchange == exchange:
+        if not self.is_over(client, exchange):
             self.send(client.number, Message.PUSH)
             self.book(Count.MESSAGES, client.number)
             self.feed(client, Event.PUSH, version)
+        elif self.dead[client.number] >= exchange and self.rules.heartbeat != Heartbeat.SERVER:
+            self.clock.start(self.miss(client.number, exchange, self.workload.unanswered_s))
 
     def heartbeats(self, client: Client, exchange: int) -> Journey:
         """The server pings, one interval after the last pong, for as long as the client listens."""
@@ -401,11 +539,17 @@ class Simulation(Driver):
             beat = self.beats[number]
             done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
             yield clock.at(done_s + half)
-            if client.exchange != exchange:
+            if self.dead[number] >= exchange:
+                clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
+            if self.is_over(client, exchange):
                 return
             self.send(number, Message.PING_DOWN)
             self.feed(client, Event.PING)
             yield clock.at(clock.now + half)
+            if self.dead[number] >= exchange:
+                clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
+            if max(self.ended[number], self.dead[number]) >= exchange:
+                return
             free_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
 
     def ping_server(self, client: Client, exchange: int) -> Journey:
@@ -413,12 +557,14 @@ class Simulation(Driver):
         clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
         self.send(number, Message.PING_UP)
         yield clock.at(clock.now + half)
+        if max(self.ended[number], self.dead[number]) >= exchange:
+            return
         heartbeat_s = self.server_rules.heartbeat_s
         self.beats[number] += 1
         beat = self.beats[number]
         done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
         yield clock.at(done_s + half)
-        if client.exchange == exchange:
+        if not self.is_over(client, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
 
@@ -446,11 +592,10 @@ class Simulation(Driver):
         if graceful:
             self.send(number, Message.CLOSE_UP)
         yield clock.at(clock.now + half)
+        if self.dead[number] >= ended:
+            return
         self.ended[number] = max(self.ended[number], ended)
-        if self.listeners.get(number, ended + 1) <= ended:
-            del self.listeners[number]
-        if self.sockets.get(number, ended + 1) <= ended:
-            del self.sockets[number]
+        self.forget(number, ended)
         if graceful:
             yield clock.at(clock.now + half)
             self.send(number, Message.CLOSE_DOWN)

@@ -251,6 +251,8 @@ class Network(_Part):
     """Standard deviation of log(RTT) over clients."""
     tls: bool = True
     """One more round trip for each new connection."""
+    unanswered_s: Positive = 924.6
+    """When a kernel gives up on data that nobody acknowledges, seconds (Linux: tcp_retries2)."""
 
 
 class ServerSettings(_Part):
@@ -284,6 +286,34 @@ class ServerSettings(_Part):
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
 
 
+class Fault(_Part):
+    """Something that goes wrong: see `core.faults`."""
+
+    kind: Literal["restart", "reset", "drain", "path_loss", "block_upgrades"]
+    """What goes wrong."""
+    start_s: NotNegative
+    """When, seconds."""
+    length_s: Positive | None = None
+    """How long, seconds; a reset has no length."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of the clients that it concerns; a restart concerns all."""
+    batches: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Into how many batches a drain is cut."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "reset" and self.length_s is not None:
+            raise _Rule("length_s", self.length_s, 'has no meaning when kind is "reset"')
+        if self.kind != "reset" and self.length_s is None:
+            raise _Rule("length_s", None, f'must be given when kind is "{self.kind}"')
+        if self.kind == "restart" and self.share != 1.0:
+            raise _Rule("share", self.share, 'must be 1 when kind is "restart"')
+        if (self.kind == "drain") != (self.batches is not None):
+            rule = "must be given" if self.kind == "drain" else "has no meaning"
+            raise _Rule("batches", self.batches, f'{rule} when kind is "{self.kind}"')
+        return self
+
+
 class Wire(_Part):
     """What the bytes look like."""
 
@@ -305,6 +335,13 @@ class Wire(_Part):
     """permessage-deflate: compressed over plain size; 1 = off."""
     count: Literal["payload", "tls", "ip"] = "payload"
     """Layer at which bytes are counted: TCP payload, with TLS records, with TCP/IP headers."""
+
+
+Faults = Annotated[
+    tuple[Fault, ...],
+    Field(max_length=32),
+    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+]
 
 
 class Scenario(_Part):
@@ -351,6 +388,8 @@ class Scenario(_Part):
     network: Network = Network()
     server: ServerSettings = ServerSettings()
     wire: Wire = Wire()
+    faults: Faults = ()
+    """What goes wrong, in any order."""
 
     _folder: Path = PrivateAttr(default=Path())
     _trace: str | None = PrivateAttr(default=None)
@@ -381,7 +420,25 @@ class Scenario(_Part):
             raise _Rule("wire.count", "tls", "must not be tls when network.tls is false")
         self._check_sizes()
         self._check_amounts()
+        self._check_faults()
         return self
+
+    def _check_faults(self) -> None:
+        down_until_s = 0.0
+        for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
+            path = f"faults.{number}"
+            end_s = fault.start_s + (fault.length_s or 0.0)
+            if fault.start_s >= self.horizon_s:
+                rule = f"must be < horizon_s ({self.horizon_s:g})"
+                raise _Rule(f"{path}.start_s", fault.start_s, rule)
+            if end_s > self.horizon_s:
+                rule = f"must end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
+                raise _Rule(f"{path}.length_s", fault.length_s, rule)
+            if fault.kind == "restart":
+                if fault.start_s < down_until_s:
+                    rule = f"must be >= {down_until_s:g}, the end of the restart before"
+                    raise _Rule(f"{path}.start_s", fault.start_s, rule)
+                down_until_s = end_s
 
     def _check_sizes(self) -> None:
         try:

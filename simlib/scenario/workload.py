@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
+from simlib.core.faults import ENDS, Moment, moments_of
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
 from simlib.core.record import Record
@@ -51,6 +52,10 @@ class Workload(NamedTuple):
         Whether an unchanged board is answered 304.
     drag, hidden : Habit or None
         What users do now and then.
+    moments : tuple of Moment
+        What goes wrong, in order of time; what ends comes before what begins at the same time.
+    unanswered_s : float
+        When a kernel gives up on data that nobody acknowledges, seconds.
     """
 
     rules: Rules
@@ -63,6 +68,8 @@ class Workload(NamedTuple):
     etag: bool
     drag: Habit | None
     hidden: Habit | None
+    moments: tuple[Moment, ...]
+    unanswered_s: float
 
 
 def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workload:
@@ -108,6 +115,8 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         etag=scenario.polling.etag,
         drag=scenario.drag,
         hidden=scenario.hidden,
+        moments=_moments(scenario),
+        unanswered_s=scenario.network.unanswered_s,
     )
 
 
@@ -232,6 +241,24 @@ def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDA
             for a, b in zip(u, v, strict=True)
         ]
     )
+
+
+def _moments(scenario: Scenario) -> tuple[Moment, ...]:
+    moments = [
+        moment
+        for number, fault in enumerate(scenario.faults)
+        for moment in moments_of(
+            fault.kind,
+            number,
+            fault.start_s,
+            fault.length_s or 0.0,
+            fault.share,
+            fault.batches or 1,
+        )
+        if moment.t < scenario.horizon_s
+    ]
+    moments.sort(key=lambda moment: (moment.t, moment.change not in ENDS, moment.fault))
+    return tuple(moments)
 
 
 def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:

@@ -14,6 +14,12 @@ from simlib.theory.queueing import (
     mm1,
     mmc,
 )
+from simlib.theory.reconnecting import (
+    Recovery,
+    drain_peak_per_s,
+    recovery_exponential,
+    recovery_full_jitter,
+)
 from simlib.theory.replications import (
     mean_interval,
     standard_error,
@@ -36,8 +42,10 @@ from simlib.theory.traffic import (
 __all__ = [
     "FanOut",
     "Queue",
+    "Recovery",
     "Staleness",
     "crossover_rate_per_s",
+    "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",
     "machine_repairman",
@@ -48,6 +56,8 @@ __all__ = [
     "poll_request_rate_per_s",
     "polling_bytes_per_s",
     "push_bytes_per_s",
+    "recovery_exponential",
+    "recovery_full_jitter",
     "staleness_fixed_timer",
     "staleness_jittered",
     "staleness_rearmed_timer",

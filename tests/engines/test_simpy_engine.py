@@ -50,7 +50,8 @@ def test_every_run_balances_and_its_tables_agree(scenario):
     assert timeline["utilisation"].between(0, 1 + 1e-9).all()
     assert run.frame("events")["t_s"].is_monotonic_increasing
 
-    pushes, way_back = scenario.websocket, scenario.reconnect.policy != "none"
+    pushes, rule = scenario.websocket, scenario.reconnect
+    way_back = rule.policy != "none" and rule.from_start and not (rule.attempts or rule.give_up_s)
     whole = pushes.snapshot_on_open or pushes.push == "snapshot"
     if scenario.transport == "polling" or (whole and way_back):
         assert ledger.lost == 0

@@ -1,0 +1,214 @@
+"""How long clients take to come back after an outage, and how often they try."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from simlib.errors import ScenarioError
+from simlib.theory.arguments import FloatArray, plain, real, reals, whole_count
+
+_STEPS = 40_000
+
+
+class Recovery(NamedTuple):
+    """What a client does that lost its server at time 0 and finds it again after the outage.
+
+    Attributes
+    ----------
+    mean_attempts : float
+        Attempts, the one that succeeds among them.
+    mean_s : float
+        Mean time from the loss to the attempt that succeeds, seconds.
+    t_s, back_frac : ndarray of float64, shape (n,)
+        Share of the clients that are back by `t_s`, seconds; ascending.
+    """
+
+    mean_attempts: float
+    mean_s: float
+    t_s: FloatArray
+    back_frac: FloatArray
+
+    def quantile_s(self, share: ArrayLike) -> float | FloatArray:
+        """Return by when a share of the clients is back, seconds.
+
+        Raises
+        ------
+        ScenarioError
+            A share is outside (0, 1).
+        """
+        shares = reals("share", share, "(0, 1)")
+        return plain(np.interp(shares, self.back_frac, self.t_s))
+
+
+def recovery_full_jitter(
+    outage_s: float, base_s: float, cap_s: float, factor: float = 2.0
+) -> Recovery:
+    """Return how clients with full jitter come back: waits of U(0, min(cap, base * factor**k)).
+
+    Parameters
+    ----------
+    outage_s : float
+        Time without a server, seconds, > 0.
+    base_s, cap_s : float
+        First ceiling and its limit, seconds, > 0, cap >= base.
+    factor : float, optional
+        Growth of the ceiling, >= 1.
+
+    Returns
+    -------
+    Recovery
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range.
+
+    Notes
+    -----
+    An attempt takes no time and is refused until the outage is over. The density of the time of
+    attempt k is that of attempt k - 1 averaged over the window of its wait; it is followed on a
+    grid of 40,000 steps of the outage, until all but 1e-9 of the clients are past it. What is
+    past it adds up to the answer: its error is below one part in a thousand for ceilings of more
+    than a thousandth of the outage.
+
+    References
+    ----------
+    Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog: the policy. The sum
+    over attempts is the renewal equation (Feller 1971, An Introduction to Probability Theory,
+    vol. 2, chapter XI).
+
+    Examples
+    --------
+    >>> recovery = recovery_full_jitter(0.5, 1.0, 1.0)
+    >>> round(recovery.mean_attempts, 3)  # exp(0.5), while the outage is shorter than a ceiling
+    1.649
+    """
+    outage_s = real("outage_s", outage_s, "(0, inf)")
+    base_s, cap_s, factor = _growing(base_s, cap_s, factor)
+    step_s = outage_s / _STEPS
+    beyond = int(np.ceil(cap_s / step_s)) + 1
+    if beyond > 50 * _STEPS:
+        raise ScenarioError("cap_s", cap_s, f"must be at most 50 times outage_s ({outage_s:g})")
+    back = np.zeros(beyond)  # by the time since the outage's end
+    failing = np.zeros(_STEPS)  # probability per cell of the outage: the last attempt failed there
+    attempts, ceiling_s, share = 0.0, base_s, 1.0
+    first = True
+    while share > 1e-9:
+        attempts += share
+        window = ceiling_s / step_s
+        spread = _spread(None if first else failing, window, beyond)
+        first = False
+        failing, past = spread[:_STEPS], spread[_STEPS:]
+        back += past
+        share = float(failing.sum())
+        ceiling_s = min(cap_s, ceiling_s * factor)
+    t_s = outage_s + step_s * np.arange(1, beyond + 1)
+    total = back.sum()
+    mean_s = float(((t_s - step_s / 2.0) * back).sum() / total)
+    back_frac = np.concatenate(([0.0], np.cumsum(back) / total))
+    return Recovery(attempts, mean_s, np.concatenate(([outage_s], t_s)), back_frac)
+
+
+def _spread(failing: FloatArray | None, window: float, beyond: int) -> FloatArray:
+    """Probability per cell after a wait of U(0, window) cells from each; None: from time 0."""
+    edges = np.arange(_STEPS + beyond + 1, dtype=np.float64)
+    if failing is None:
+        return np.diff(np.minimum(edges / window, 1.0))
+    # The integral of the distribution function; its difference over the window is the average.
+    level = np.concatenate(([0.0], np.cumsum(failing)))
+    area = np.concatenate(([0.0], np.cumsum((level[1:] + level[:-1]) / 2.0)))
+    inside = np.arange(_STEPS + 1, dtype=np.float64)
+
+    def integral(at: FloatArray) -> FloatArray:
+        whole = np.interp(at, inside, area, left=0.0)
+        return np.where(at > _STEPS, area[-1] + level[-1] * (at - _STEPS), whole)
+
+    return np.asarray(np.diff((integral(edges) - integral(edges - window)) / window))
+
+
+def recovery_exponential(
+    outage_s: float, base_s: float, cap_s: float, factor: float = 2.0
+) -> tuple[int, float]:
+    """Return attempts and time back, seconds, of clients that wait min(cap, base * factor**k).
+
+    Parameters
+    ----------
+    outage_s : float
+        Time without a server, seconds, > 0.
+    base_s, cap_s : float
+        First wait and its limit, seconds, > 0, cap >= base.
+    factor : float, optional
+        Growth of the wait, >= 1.
+
+    Returns
+    -------
+    attempts : int
+        The one that succeeds among them.
+    back_s : float
+        Seconds since the loss: the same for everybody.
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range.
+
+    Examples
+    --------
+    >>> recovery_exponential(5.0, 1.0, 30.0)  # after 1, 3 and 7 s
+    (3, 7.0)
+    """
+    outage_s = real("outage_s", outage_s, "(0, inf)")
+    wait_s, cap_s, factor = _growing(base_s, cap_s, factor)
+    attempts, t = 0, 0.0
+    while t < outage_s:
+        t += min(cap_s, wait_s)
+        wait_s = min(cap_s, wait_s * factor)
+        attempts += 1
+    return attempts, t
+
+
+def drain_peak_per_s(clients: int, window_s: float, batches: int, spread_s: float) -> float:
+    """Return the peak rate of reconnections of a drain in batches, per second.
+
+    Parameters
+    ----------
+    clients : int
+        Connections that are drained, >= 1.
+    window_s : float
+        Time from the first batch to what would be the one after the last, seconds, > 0.
+    batches : int
+        >= 1.
+    spread_s : float
+        A client comes back after a wait of U(0, spread), seconds, > 0.
+
+    Returns
+    -------
+    float
+        The largest sum of the rates of the batches that overlap.
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range.
+
+    Examples
+    --------
+    >>> drain_peak_per_s(1000, 100.0, 10, 5.0), drain_peak_per_s(1000, 100.0, 10, 20.0)
+    (20.0, 10.0)
+    """
+    clients, batches = whole_count("clients", clients), whole_count("batches", batches)
+    window_s = real("window_s", window_s, "(0, inf)")
+    spread_s = real("spread_s", spread_s, "(0, inf)")
+    overlap = min(batches, int(np.ceil(spread_s / (window_s / batches) - 1e-9)))
+    return clients / batches / spread_s * overlap
+
+
+def _growing(base_s: Any, cap_s: Any, factor: Any) -> tuple[float, float, float]:
+    base_s = real("base_s", base_s, "(0, inf)")
+    cap_s = real("cap_s", cap_s, "(0, inf)")
+    if cap_s < base_s:
+        raise ScenarioError("cap_s", cap_s, f"must be >= base_s ({base_s:g})")
+    return base_s, cap_s, real("factor", factor, "[1, inf)")
