@@ -56,7 +56,7 @@ def pushed(workload, scenario, client):
         if published < start:
             continue
         if published <= listening:
-            if scenario.websocket.snapshot_on_open and ready < end:
+            if scenario.websocket.resync == "snapshot" and ready < end:
                 out.append((version, ready))
         elif published + trip / 2 < end:
             out.append((version, published + trip / 2))

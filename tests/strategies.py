@@ -92,7 +92,7 @@ def scenarios(draw) -> sl.Scenario:
             "length": st.sampled_from(["exponential", "constant"]),
         }
     )
-    services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
+    services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return sl.Scenario(
         transport=draw(st.sampled_from(["polling", "websocket"])),
         clients=draw(st.integers(1, 8)),
@@ -115,7 +115,10 @@ def scenarios(draw) -> sl.Scenario:
         },
         websocket={
             "push": draw(st.sampled_from(["delta", "snapshot"])),
-            "snapshot_on_open": draw(st.booleans()),
+            "resync": draw(st.sampled_from(["none", "snapshot", "replay", "recovery"])),
+            "replay_changes": draw(st.sampled_from([1, 5, 1000])),
+            "recovery_s": draw(st.sampled_from([1.0, 120.0])),
+            "or_snapshot": draw(st.booleans()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
         },
         heartbeat={

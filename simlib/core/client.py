@@ -14,8 +14,8 @@ How a driver uses it:
    had when the action was asked for; drop what belongs to another exchange.
 
 Versions count changes: version v means "the first v changes of the run". `value` is the version
-that an event carries: what a response, a snapshot or READY has seen, or the number of one pushed
-change.
+that an event carries: what a response or a snapshot has seen, the number of one pushed change, or
+(READY) what the client will never be sent.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from simlib.core.reconnect import (
     drawn_delay_s,
     is_drawn,
 )
+from simlib.core.resync import Resync, ResyncRules
 from simlib.errors import ProtocolError
 
 NEVER_S = math.inf
@@ -68,7 +69,7 @@ class Rules(NamedTuple):
     retry_cap_s: float
     tls: bool
     push_is_snapshot: bool
-    snapshot_on_open: bool
+    resync: ResyncRules
     open_timeout_s: float
     heartbeat: int
     heartbeat_interval_s: float
@@ -177,8 +178,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     now : float
         When, seconds.
     value : int, optional
-        The version that the event carries (FETCHED, READY, SNAPSHOT, PUSH), or the version that
-        the client's page starts from (START).
+        The version that the event carries (FETCHED, SNAPSHOT, PUSH), that the client's page starts
+        from (START), or up to which nothing brings back what it missed (READY).
 
     Returns
     -------
@@ -232,7 +233,8 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
         return True
     if client.state == State.STRANDED:
         return False
-    return client.state == State.OPEN or rules.snapshot_on_open or rules.push_is_snapshot
+    returns = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
+    return client.state == State.OPEN or returns
 
 
 def applied_from(client: Client, before: int) -> int:
@@ -417,7 +419,7 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
         if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
             client.failures = 0
         client.awaiting_pong = False
-        if not rules.snapshot_on_open and not rules.push_is_snapshot:
+        if not rules.push_is_snapshot:
             _miss(client, value)
         _expect_heartbeat(client, rules, now)
     elif event == Event.PING:

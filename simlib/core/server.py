@@ -39,6 +39,7 @@ class ServerRules(NamedTuple):
     poll_s: float
     handshake_s: float
     authenticate_s: float
+    snapshot_s: float
     fan_out_s: float
     send_s: float
     heartbeat_s: float
@@ -153,7 +154,7 @@ def sent_s(
 
     Examples
     --------
-    >>> rules = ServerRules(1, False, 0, 0, 0, 0, 0.5, 0.25, 0, 10, 4096, 75.0, 1.0)
+    >>> rules = ServerRules(1, False, 0, 0, 0, 0, 0, 0.5, 0.25, 0, 10, 4096, 75.0, 1.0)
     >>> [sent_s(rules, 10.0, position, 2, 2.0) for position in (1, 2)]
     [11.5, 12.0]
     """

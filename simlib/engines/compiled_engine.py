@@ -60,6 +60,7 @@ from simlib.core.record import (
     of,
     one_or_all,
 )
+from simlib.core.resync import Way, way_back
 from simlib.core.server import SYN_RETRIES, ServerRules
 from simlib.core.wire import Message
 from simlib.engines import event_list
@@ -115,6 +116,7 @@ class Kind(IntEnum):
 
 KIND_BITS = 5
 DATA_BITS = 32
+WAY_BITS = 2
 LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
 
 # Which delays are expected to come due in the order in which they are scheduled.
@@ -172,11 +174,12 @@ _LINK = {
     "slot": "i4",
     "has_upgraded": "?",
     "dead": "i4",
+    "served_by": "i4",
 }
 LAYOUTS = {
     (Transport.POLLING, False): _layout({**_KEPT, **_LINK}, ("since_s", "has_opened", *_LINK)),
     (Transport.WEBSOCKET, False): _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", "dead"), ("since_s",), _LINE
+        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", "dead", "served_by"), ("since_s",), _LINE
     ),
     **{(transport, True): _layout({**_KEPT, **_LINK}, (), (), _LINE) for transport in Transport},
 }
@@ -195,6 +198,8 @@ STATE = np.dtype(
         ("events", "i8"),
         ("moment", "i8"),
         ("is_down", "i8"),
+        ("process", "i8"),
+        ("kept_from", "i8"),
     ]
 )
 
@@ -342,6 +347,19 @@ def _forget(fleet: Fleet, row: Any) -> None:
 
 
 @part
+def _way_back(
+    fleet: Fleet, record: Record, rules: Rules, may_fail: bool, number: int, now: float
+) -> int:
+    """Return how a client that is let in now gets what it has missed."""
+    row, state = fleet.rows[number], fleet.state[0]
+    has_session = record.clients[number, Count.MESSAGES] > 0
+    if may_fail:
+        has_session = has_session and row.served_by == state.process
+    away_s = now - row.since_s
+    return way_back(rules.resync, row.seen, state.published, state.kept_from, has_session, away_s)
+
+
+@part
 def _forget_up_to(fleet: Fleet, row: Any, exchange: int) -> None:
     """The server lets go of a client's connections up to one."""
     if 0 <= row.listens <= exchange:
@@ -442,8 +460,10 @@ def _strike(
         for worker in range(len(server.free_s)):
             books.spread(record, now, server.free_s[worker], -1.0)
         servers.empty(server, now)
+        state.process += 1
     elif change == Change.UP:
         state.is_down = 0
+        state.kept_from = state.published
     elif change == Change.LOSE or change == Change.BLOCK:
         fleet.active[moment] = True
     elif change == Change.HEAL or change == Change.UNBLOCK:
@@ -743,7 +763,7 @@ def _run(
     start_s, head_t, head_word, publish_s = fleet.start_s, q.head_t, q.head_word, record.publish_s
     keep_events, keep_deliveries = record.keep_events, record.keep_deliveries
     seed, replication, keep_alive_s = rules.seed, rules.replication, server_rules.keep_alive_s
-    snapshot_on_open, tls, etag = rules.snapshot_on_open, rules.tls, choices.etag
+    tls, etag = rules.tls, choices.etag
     beat_every_s = rules.heartbeat_interval_s
     server = servers.Server(free_s, accepts_s, desk[0])
     at_once = not keep_events and not keep_deliveries
@@ -900,6 +920,8 @@ def _run(
                     k = 2 * exchange
             elif PUSHES and kind == Kind.AUTHENTICATE:
                 mean_s, stream = server_rules.authenticate_s, Stream.HANDSHAKE_SERVICE
+                if _way_back(fleet, record, rules, FAULTS, number, now) == Way.SNAPSHOT:
+                    mean_s += server_rules.snapshot_s
                 k = 2 * exchange + 1
             elif PUSHES and kind == Kind.BEAT:
                 if row.listens == exchange:
@@ -1001,7 +1023,11 @@ def _run(
                 if rules.heartbeat == Heartbeat.SERVER:
                     t = now + beat_every_s
                     n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
-                n = _put(out, n, TRIP, now + half, Kind.READY, exchange, state.published)
+                way = _way_back(fleet, record, rules, FAULTS, number, now)
+                if FAULTS:
+                    row.served_by = state.process
+                data = (int(state.published) << WAY_BITS) | way
+                n = _put(out, n, TRIP, now + half, Kind.READY, exchange, data)
         elif FAULTS and kind == Kind.MISS:
             _forget_up_to(fleet, row, exchange)
         elif FAULTS and kind == Kind.FAIL:
@@ -1058,7 +1084,9 @@ def _run(
             up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
             books.open_connection(record, number, now)
             row.opened_s = now
-            event, value = Event.READY, data
+            event = Event.READY
+            if data & ((1 << WAY_BITS) - 1) == Way.LOST:
+                value = data >> WAY_BITS
         elif PUSHES and kind == Kind.PUSH:
             up, down = sizes[Message.PUSH, 0], sizes[Message.PUSH, 1]
             books.count(record, Count.MESSAGES, number, now)
@@ -1134,11 +1162,14 @@ def _run(
             if PUSHES and actions & Action.SEND_PONG:
                 up += sizes[Message.PONG_UP, 0]
                 down += sizes[Message.PONG_UP, 1]
-            if PUSHES and event == Event.READY and snapshot_on_open:
-                up += sizes[Message.SNAPSHOT, 0]
-                down += sizes[Message.SNAPSHOT, 1]
-                books.count(record, Count.MESSAGES, number, now)
-                event, value = Event.SNAPSHOT, data
+            if PUSHES and event == Event.READY and data & ((1 << WAY_BITS) - 1) >= Way.SNAPSHOT:
+                event, value = Event.SNAPSHOT, data >> WAY_BITS
+                message, messages = Message.SNAPSHOT + 0, 1
+                if data & ((1 << WAY_BITS) - 1) == Way.REPLAY:
+                    message, messages = Message.PUSH + 0, value - row.seen
+                up += messages * sizes[message, 0]
+                down += messages * sizes[message, 1]
+                books.count(record, Count.MESSAGES, number, now, messages)
             else:
                 event = -1
 

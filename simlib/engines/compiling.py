@@ -21,7 +21,18 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload, register_jitable
 
-from simlib.core import client, draws, driver, faults, habits, polling, reconnect, record, server
+from simlib.core import (
+    client,
+    draws,
+    driver,
+    faults,
+    habits,
+    polling,
+    reconnect,
+    record,
+    resync,
+    server,
+)
 from simlib.engines import event_list
 
 RULES: tuple[ModuleType, ...] = (
@@ -33,6 +44,7 @@ RULES: tuple[ModuleType, ...] = (
     polling,
     reconnect,
     record,
+    resync,
     server,
     event_list,
 )

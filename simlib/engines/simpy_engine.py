@@ -33,6 +33,7 @@ from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Record
+from simlib.core.resync import Way, way_back
 from simlib.core.server import (
     SYN_RETRIES,
     accept,
@@ -118,6 +119,9 @@ class Simulation(Driver):
         # What is wrong: whose exchanges travel a dead path, who can make or upgrade none.
         self.dead = [-1] * clients
         self.is_down = False
+        self.kept_from = 0
+        self.process = 0
+        self.served_by = [-1] * clients
         self.active: list[Moment] = []
 
         self.clock.start(self.publisher())
@@ -232,8 +236,10 @@ class Simulation(Driver):
                 for free_s in self.server.free_s:
                     books.spread(self.record, self.clock.now, free_s, -1.0)
                 empty(self.server, self.clock.now)
+                self.process += 1
             elif change == Change.UP:
                 self.is_down = False
+                self.kept_from = self.published
             elif change in (Change.LOSE, Change.BLOCK):
                 self.active.append(moment)
             elif change in (Change.HEAL, Change.UNBLOCK):
@@ -466,13 +472,14 @@ class Simulation(Driver):
         yield clock.at(clock.now + half)
         if max(self.ended[number], self.dead[number]) >= exchange:
             return
-        authenticate_s = self.server_rules.authenticate_s
-        yield clock.at(
-            self.serve(authenticate_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1)
-        )
+        service_s = self.server_rules.authenticate_s
+        if self.way_back(client) == Way.SNAPSHOT:
+            service_s += self.server_rules.snapshot_s
+        yield clock.at(self.serve(service_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1))
         if self.ended[number] >= exchange:
             return
-        version = self.published
+        version, way = self.published, self.way_back(client)
+        self.served_by[number] = self.process
         self.listeners[number] = exchange
         if self.rules.heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
@@ -481,11 +488,30 @@ class Simulation(Driver):
             return
         self.send(number, Message.READY)
         self.book_connection(number)
-        self.feed(client, Event.READY, version)
-        if self.rules.snapshot_on_open:
+        missed = version - client.seen
+        self.feed(client, Event.READY, version if way == Way.LOST else 0)
+        if way == Way.SNAPSHOT:
             self.send(number, Message.SNAPSHOT)
             self.book(Count.MESSAGES, number)
-            self.feed(client, Event.SNAPSHOT, version)
+        elif way == Way.REPLAY:
+            self.send(number, Message.PUSH, missed)
+            self.book(Count.MESSAGES, number, missed)
+        else:
+            return
+        self.feed(client, Event.SNAPSHOT, version)
+
+    def way_back(self, client: Client) -> int:
+        """Return how a client that is let in now gets what it has missed."""
+        number = client.number
+        was_sent = self.record.clients[number, Count.MESSAGES] > 0
+        return way_back(
+            self.rules.resync,
+            client.seen,
+            self.published,
+            self.kept_from,
+            was_sent and self.served_by[number] == self.process,
+            self.clock.now - client.since_s,
+        )
 
     # -- WebSocket: open -----------------------------------------------------------------------
 
@@ -602,10 +628,10 @@ class Simulation(Driver):
 
     # -- bookings ------------------------------------------------------------------------------
 
-    def send(self, number: int, message: int) -> None:
-        """Book a message's bytes, up or down, at the client's end."""
+    def send(self, number: int, message: int, n: int = 1) -> None:
+        """Book the bytes of `n` messages, up or down, at the client's end."""
         up, down = self.sizes[message]
-        books.add_bytes(self.record, number, self.clock.now, up, down)
+        books.add_bytes(self.record, number, self.clock.now, n * up, n * down)
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Return the service time of a client's job number `k`."""

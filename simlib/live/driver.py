@@ -34,6 +34,7 @@ from simlib.core.driver import Driver, cause_of
 from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.protocol import Action, Event, Transport
 from simlib.core.record import Cause, Count, Record
+from simlib.core.resync import Resync
 from simlib.live.pipe import Parent
 from simlib.live.tokens import make_token
 from simlib.scenario import Scenario, Workload, compile_workload, new_record
@@ -525,7 +526,9 @@ class PushLink(Link):
         if kind == wire.Message.READY:
             self.is_open = True
             fleet.book_connection(self.client.number)
-            self.tell(Event.READY, wire.version_of(text))
+            # The server sends a snapshot or nothing: see `lab`.
+            is_lost = self.fleet.rules.resync.kind == Resync.NONE
+            self.tell(Event.READY, wire.version_of(text) if is_lost else 0)
         elif kind == wire.Message.AUTH_REFUSED:
             fleet.book(Count.ERRORS, self.client.number)
             self.tell(Event.REJECTED)

@@ -16,16 +16,18 @@ SERVICE_S = {
     "poll_s": 0.5e-3,
     "handshake_s": 0.9e-3,
     "authenticate_s": 0.4e-3,
+    "snapshot_s": 0.0,
     "fan_out_s": 0.1e-3,
     "send_s": 14e-6,
     "heartbeat_s": 50e-6,
 }
 """Processor time of the server for one job of each kind, seconds."""
 _CANNOT = {
-    "wire.http": ("1.1", "must be 1.1: the lab's server has no HTTP/2"),
-    "wire.count": ("payload", "must be payload: the lab counts what sockets carry"),
-    "wire.deflate_ratio": (1.0, "must be 1.0: the ratio is a model, the lab sends plain frames"),
-    "server.shed_wait_s": (None, "must be absent: the lab's server sheds no load"),
+    "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
+    "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
+    "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
+    "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
+    "websocket.resync": (("none", "snapshot"), "must be none or snapshot: the lab keeps no log"),
 }
 
 
@@ -65,8 +67,11 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     for path, (wanted, rule) in _CANNOT.items():
         section, name = path.split(".")
         given = getattr(getattr(scenario, section), name)
-        if given != wanted:
+        if given not in wanted:
             raise ScenarioError(path, given, rule)
+    if scenario.faults:
+        rule = "must be absent: nothing goes wrong in the lab"
+        raise ScenarioError("faults", [fault.kind for fault in scenario.faults], rule)
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
     return scenario.replace(
         {

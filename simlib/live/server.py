@@ -92,7 +92,7 @@ class Board:
             return
         # No await from here to the last line: a change in between would be sent to nobody.
         broadcast([connection], wire.ready_text(spec, self.version))
-        if self.scenario.websocket.snapshot_on_open:
+        if self.scenario.websocket.resync == "snapshot":
             broadcast([connection], wire.snapshot_text(spec, self.version))
         self.listeners.add(connection)
         ping, pong = wire.heartbeat_texts(spec)

@@ -145,8 +145,14 @@ class WebSocket(_Part):
 
     push: Literal["delta", "snapshot"] = "delta"
     """A push carries the one change, or the whole board."""
-    snapshot_on_open: bool = True
-    """The server sends the whole board after authentication."""
+    resync: Literal["none", "snapshot", "replay", "recovery"] = "snapshot"
+    """What brings a client that is let in what it has missed: see `core.resync`."""
+    replay_changes: Counting = 1000
+    """The latest changes that the server keeps for a replay."""
+    recovery_s: Positive = 120.0
+    """How long the server keeps the session of a client that is gone, seconds."""
+    or_snapshot: bool = False
+    """What can be neither replayed nor recovered comes as a snapshot; if not, it is lost."""
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
 
@@ -269,7 +275,9 @@ class ServerSettings(_Part):
     handshake_s: NotNegative = 0.4e-3
     """Answering one upgrade (and its TLS), seconds."""
     authenticate_s: NotNegative = 0.2e-3
-    """Checking one token, and sending READY and the snapshot, seconds."""
+    """Checking one token, and sending READY, seconds."""
+    snapshot_s: NotNegative = 0.0
+    """Reading the board for the snapshot of a client that is let in, seconds."""
     fan_out_s: NotNegative = 50e-6
     """Starting one broadcast, seconds."""
     send_s: NotNegative = 10e-6

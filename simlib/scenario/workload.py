@@ -22,6 +22,7 @@ from simlib.core.faults import ENDS, Moment, moments_of
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
 from simlib.core.record import Record
+from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
@@ -278,7 +279,9 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         retry_cap_s=polling.retry_cap_s,
         tls=scenario.network.tls,
         push_is_snapshot=push.push == "snapshot",
-        snapshot_on_open=push.snapshot_on_open,
+        resync=ResyncRules(
+            Resync[push.resync.upper()], push.replay_changes, push.recovery_s, push.or_snapshot
+        ),
         open_timeout_s=push.open_timeout_s,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
@@ -314,6 +317,7 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         poll_s=server.poll_s,
         handshake_s=server.handshake_s,
         authenticate_s=server.authenticate_s,
+        snapshot_s=server.snapshot_s,
         fan_out_s=server.fan_out_s,
         send_s=server.send_s,
         heartbeat_s=server.heartbeat_s,

@@ -27,7 +27,7 @@ BASE = sl.Scenario(
     heartbeat={"direction": "none"},
     polling={"interval_s": 1.0},
 )
-PUSH = BASE.replace({"transport": "websocket", "websocket.snapshot_on_open": False})
+PUSH = BASE.replace({"transport": "websocket", "websocket.resync": "none"})
 
 
 def measure(scenario: sl.Scenario, replication: int = 0) -> tuple[sl.Run, float, float]:

@@ -85,7 +85,7 @@ def compiled(workload: str) -> Run:
         updates={"rate_per_s": 0.2},
         polling={"interval_s": INTERVAL_S},
         network={"rtt_s": 0.0, "tls": False},
-        websocket={"snapshot_on_open": False},
+        websocket={"resync": "none"},
         heartbeat={"direction": "none"},
         reconnect={"base_s": BASE_S, "cap_s": CAP_S},
         server={

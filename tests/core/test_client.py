@@ -10,11 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from simlib.core.client import NEVER_S, Client, Shown, applied_from, is_recoverable, step
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import Policy, Reset
+from simlib.core.resync import Resync
 from simlib.scenario import Scenario, compile_workload
 
 BASE = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
 POLLING = BASE._replace(interval_s=1.0)
-PUSH = BASE._replace(transport=Transport.WEBSOCKET, tls=False, snapshot_on_open=False)
+PUSH = BASE._replace(
+    transport=Transport.WEBSOCKET, tls=False, resync=BASE.resync._replace(kind=Resync.NONE)
+)
 
 
 def reconnecting(**changes):
@@ -212,7 +215,7 @@ def test_without_snapshot_what_came_before_ready_is_lost():
 
 
 def test_a_snapshot_delivers_everything_up_to_its_version():
-    rules = PUSH._replace(snapshot_on_open=True)
+    rules = PUSH._replace(resync=BASE.resync)
     client = opened(rules, version=7)
     assert client.seen == 0
     step(client, rules, Event.SNAPSHOT, 1.0, 7)
@@ -243,7 +246,7 @@ class Life(RuleBasedStateMachine):
     @initialize(
         transport=st.sampled_from(Transport),
         tls=st.booleans(),
-        snapshot=st.booleans(),
+        resync=st.sampled_from(Resync),
         whole=st.booleans(),
         heartbeat=st.sampled_from([0, 1, 2]),
         policy=st.sampled_from(Policy),
@@ -251,11 +254,11 @@ class Life(RuleBasedStateMachine):
         reset=st.sampled_from(Reset),
         jitter=st.sampled_from([0.0, 0.5]),
     )
-    def begin(self, transport, tls, snapshot, whole, heartbeat, policy, attempts, reset, jitter):
+    def begin(self, transport, tls, resync, whole, heartbeat, policy, attempts, reset, jitter):
         self.rules = BASE._replace(
             transport=transport,
             tls=tls,
-            snapshot_on_open=snapshot,
+            resync=BASE.resync._replace(kind=resync),
             push_is_snapshot=whole,
             heartbeat=heartbeat,
             reconnect=BASE.reconnect._replace(policy=policy, attempts=attempts, reset=reset),

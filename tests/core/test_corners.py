@@ -27,6 +27,7 @@ from simlib.core.record import (
     resolve,
     spread,
 )
+from simlib.core.resync import Resync
 from simlib.core.server import (
     SYN_RETRIES,
     ServerRules,
@@ -39,7 +40,9 @@ from simlib.scenario import Scenario, compile_workload
 
 BASE = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
 POLLING = BASE._replace(interval_s=1.0)
-PUSH = BASE._replace(transport=Transport.WEBSOCKET, tls=False, snapshot_on_open=False)
+PUSH = BASE._replace(
+    transport=Transport.WEBSOCKET, tls=False, resync=BASE.resync._replace(kind=Resync.NONE)
+)
 
 
 def played(rules, *steps):
@@ -171,10 +174,13 @@ def test_a_new_connection_awaits_no_pong_of_the_one_before():
 def test_what_is_outstanding_can_come_if_a_way_is_left(state, snapshot, whole):
     client = Client(0)
     client.state = state
-    rules = PUSH._replace(snapshot_on_open=snapshot, push_is_snapshot=whole)
+    rules = PUSH._replace(
+        resync=PUSH.resync._replace(kind=Resync.SNAPSHOT if snapshot else Resync.NONE),
+        push_is_snapshot=whole,
+    )
     expected = state != State.STRANDED and (state == State.OPEN or snapshot or whole)
     assert is_recoverable(client, rules) == expected
-    assert is_recoverable(client, POLLING._replace(snapshot_on_open=False))
+    assert is_recoverable(client, POLLING._replace(resync=PUSH.resync))
 
 
 # --- server --------------------------------------------------------------------------------------

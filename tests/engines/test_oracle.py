@@ -76,7 +76,9 @@ def test_polled_changes_are_seen_when_the_oracle_says(seed, drags, **case):
 @settings(max_examples=40)
 @given(seed=st.integers(0, 1000), snapshot=st.booleans(), **CASES)
 def test_pushed_changes_are_seen_when_the_oracle_says(seed, snapshot, **case):
-    scenario = base("websocket", **case).replace({"websocket.snapshot_on_open": snapshot})
+    scenario = base("websocket", **case).replace(
+        {"websocket.resync": "snapshot" if snapshot else "none"}
+    )
     run = sl.simulate(scenario, seed=seed, keep=("deliveries",), progress=False)
     workload = compile_workload(scenario, seed, 0)
     for client in range(len(workload.start_s)):

@@ -52,7 +52,7 @@ def test_every_run_balances_and_its_tables_agree(scenario):
 
     pushes, rule = scenario.websocket, scenario.reconnect
     way_back = rule.policy != "none" and rule.from_start and not (rule.attempts or rule.give_up_s)
-    whole = pushes.snapshot_on_open or pushes.push == "snapshot"
+    whole = pushes.resync == "snapshot" or pushes.or_snapshot or pushes.push == "snapshot"
     if scenario.transport == "polling" or (whole and way_back):
         assert ledger.lost == 0
     for _, mine in deliveries.groupby("client"):
@@ -246,7 +246,7 @@ def test_only_as_many_connections_open_as_the_cap_allows():
 
 def test_a_client_that_may_not_reconnect_loses_what_it_misses():
     capped = {"server.max_connections": 2, "reconnect.policy": "none"}
-    lost = {"websocket.snapshot_on_open": False}
+    lost = {"websocket.resync": "none"}
     run = sl.simulate(PUSHED.replace(capped | lost), progress=False)
     assert run.ledger.lost >= 4 * len(compile_workload(PUSHED, 1, 0).publish_s)
 

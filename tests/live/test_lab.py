@@ -26,7 +26,7 @@ POLLING = sl.Scenario(
     ramp_s=2.0,
     updates={"rate_per_s": 0.5},
     polling={"interval_s": 5.0},
-    websocket={"snapshot_on_open": False},
+    websocket={"resync": "none"},
     heartbeat={"interval_s": 4.0, "timeout_s": 4.0},
 )
 """Four polls, three heartbeats: none of them near the horizon, so none is cut off."""
@@ -40,7 +40,7 @@ VARIANTS = {
     "push": PUSH,
     "push with websockets' heads": PUSH.replace({"wire.websocket_client": "websockets"}),
     "push of snapshots": PUSH.replace({"websocket.push": "snapshot"}),
-    "push after a snapshot": PUSH.replace({"websocket.snapshot_on_open": True}),
+    "push after a snapshot": PUSH.replace({"websocket.resync": "snapshot"}),
     "push with client pings": PUSH.replace({"heartbeat.direction": "client"}),
     "push without heartbeat": PUSH.replace({"heartbeat.direction": "none"}),
     "push in socket.io's envelope": PUSH.replace({"wire.envelope": "socketio"}),
@@ -115,7 +115,7 @@ def test_habits_and_publish_times_are_those_of_the_simulation():
 def test_push_is_faster_than_polling_and_nothing_is_lost():
     polled = sl.measure(POLLING, time_scale=SCALE, progress=False)
     pushed = sl.measure(
-        PUSH.replace({"websocket.snapshot_on_open": True}), time_scale=SCALE, progress=False
+        PUSH.replace({"websocket.resync": "snapshot"}), time_scale=SCALE, progress=False
     )
     assert pushed.latency_quantiles(0.5) < polled.latency_quantiles(0.5) / 2
     for run in (polled, pushed):

@@ -1,0 +1,130 @@
+"""What brings back what a client missed, and what a run loses under each rule."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+from simlib.core.resync import Resync, ResyncRules, Way, way_back
+from simlib.scenario import compile_workload
+
+NONE, SNAPSHOT, REPLAY, RECOVERY = (
+    ResyncRules(kind, replay_changes=10, recovery_s=120.0, or_snapshot=False) for kind in Resync
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "seen", "kept_from", "has_session", "away_s", "way"),
+    [
+        (NONE, 20, 0, True, 1.0, Way.NOTHING),
+        (NONE, 19, 0, True, 1.0, Way.LOST),
+        (SNAPSHOT, 20, 0, False, 1e9, Way.SNAPSHOT),
+        (REPLAY, 20, 0, False, 1e9, Way.NOTHING),
+        (REPLAY, 10, 0, False, 1e9, Way.REPLAY),
+        (REPLAY, 9, 0, False, 1.0, Way.LOST),
+        (REPLAY, 15, 15, False, 1.0, Way.REPLAY),
+        (REPLAY, 15, 16, False, 1.0, Way.LOST),  # a new process has kept nothing older
+        (REPLAY._replace(or_snapshot=True), 9, 0, False, 1.0, Way.SNAPSHOT),
+        (RECOVERY, 0, 0, True, 120.0, Way.REPLAY),
+        (RECOVERY, 0, 0, True, 120.1, Way.LOST),
+        (RECOVERY, 0, 0, False, 1.0, Way.LOST),  # a fresh client, or another process
+        (RECOVERY._replace(or_snapshot=True), 0, 0, False, 1.0, Way.SNAPSHOT),
+    ],
+)
+def test_each_rule_has_its_own_conditions(rules, seen, kept_from, has_session, away_s, way):
+    assert way_back(rules, seen, 20, kept_from, has_session, away_s) == way
+
+
+def after(fault, **changes):
+    """A run in which 20 changes a minute are pushed and everybody is away for a while."""
+    scenario = sl.Scenario(
+        transport="websocket",
+        clients=50,
+        ramp_s=0.0,
+        horizon_s=300.0,
+        updates={"rate_per_s": 1 / 3},
+        heartbeat={"interval_s": 25.0, "timeout_s": 20.0},
+        reconnect={"policy": "fixed", "base_s": 5.0, "cap_s": 5.0},
+        faults=[fault],
+    ).replace({f"websocket.{name}": value for name, value in changes.items()})
+    return sl.simulate(scenario, seed=4, progress=False)
+
+
+RESTART = {"kind": "restart", "start_s": 100.0, "length_s": 30.0}
+PATH_LOSS = {"kind": "path_loss", "start_s": 100.0, "length_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("fault", "resync", "loses"),
+    [
+        (RESTART, "none", True),
+        (RESTART, "snapshot", False),
+        (RESTART, "replay", True),  # the log went with the process
+        (RESTART, "recovery", True),
+        (PATH_LOSS, "none", True),
+        (PATH_LOSS, "snapshot", False),
+        (PATH_LOSS, "replay", False),
+        (PATH_LOSS, "recovery", False),
+    ],
+)
+def test_what_is_lost_depends_on_the_fault_and_on_the_rule(fault, resync, loses):
+    ledger = after(fault, resync=resync).ledger
+    assert (ledger.lost > 0) == loses
+    assert ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
+
+
+def test_what_a_path_loss_costs_is_what_is_published_until_the_heartbeat_notices():
+    run = after(PATH_LOSS, resync="none")
+    connections = run.frame("connections")
+    lost_s = connections.loc[connections["closed_s"] < 300.0].set_index("client")["closed_s"]
+    back_s = connections.groupby("client")["opened_s"].max()
+    assert (lost_s - 100.0).between(20.0, 45.0 + 0.1).all()
+    # Nothing reaches a dead path, so each client misses what is published until it is back.
+    publish_s = compile_workload(run.scenario, 4, 0).publish_s
+    missed = [((publish_s > 100.0) & (publish_s < t)).sum() for t in back_s]
+    assert run.ledger.lost == pytest.approx(sum(missed), abs=2 * len(missed))
+    assert run.ledger.lost >= sum(missed) / 2 > 0
+
+
+def test_a_log_that_is_too_short_loses_what_it_has_dropped():
+    lost = [after(PATH_LOSS, resync="replay", replay_changes=n).ledger.lost for n in (1, 1000)]
+    assert lost[0] > 0
+    assert lost[1] == 0
+
+
+def test_a_snapshot_stands_in_for_what_cannot_be_replayed():
+    run = after(PATH_LOSS, resync="replay", replay_changes=1, or_snapshot=True)
+    assert run.ledger.lost == 0
+
+
+def test_a_replay_costs_a_push_for_each_change_and_a_snapshot_one_board():
+    replay = after(PATH_LOSS, resync="replay")
+    snapshot = after(PATH_LOSS, resync="snapshot")
+    missed = replay.frame("clients")["messages"].sum() - snapshot.frame("clients")["messages"].sum()
+    assert missed > 0  # on opening for the first time, a board is sent and a replay has nothing
+    assert (
+        replay.frame("clients")["down_bytes"].sum() < snapshot.frame("clients")["down_bytes"].sum()
+    )
+
+
+def test_reading_boards_keeps_the_server_busy_after_a_restart():
+    idle, busy = (
+        sl.simulate(
+            sl.Scenario(
+                transport="websocket",
+                clients=200,
+                horizon_s=200.0,
+                updates={"rate_per_s": 0.1},
+                server={"snapshot_s": snapshot_s},
+                reconnect={"policy": "fixed"},
+                faults=[RESTART],
+            ),
+            progress=False,
+        )
+        for snapshot_s in (0.0, 0.02)
+    )
+    extra_s = sum(
+        (run.frame("timeline")["utilisation"] * run.frame("timeline")["width_s"]).sum() * sign
+        for run, sign in ((idle, -1), (busy, 1))
+    )
+    assert extra_s == pytest.approx(0.02 * 400, rel=0.02)  # everybody opens twice
