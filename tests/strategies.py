@@ -67,6 +67,18 @@ def faults(draw, horizon_s) -> list[dict[str, object]]:
     return found
 
 
+def fallbacks() -> st.SearchStrategy[dict[str, object] | None]:
+    """A ``[fallback]``, or none."""
+    return st.none() | st.fixed_dictionaries(
+        {
+            "after_failures": st.sampled_from([None, 1, 2]),
+            "after_s": st.sampled_from([None, 5.0]),
+            "return_s": st.sampled_from([None, 1.0, 10.0]),
+            "return_factor": st.sampled_from([1.0, 2.0]),
+        }
+    )
+
+
 @st.composite
 def scenarios(draw) -> sl.Scenario:
     """A scenario with ties, queues, refusals and early ends among its kind."""
@@ -127,6 +139,7 @@ def scenarios(draw) -> sl.Scenario:
             "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
         },
         reconnect=draw(reconnects()),
+        fallback=draw(fallbacks()),
         drag=draw(habit),
         hidden=draw(habit),
         network={

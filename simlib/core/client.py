@@ -25,6 +25,7 @@ from enum import IntEnum
 from typing import NamedTuple, NoReturn
 
 from simlib.core.draws import Stream, uniform
+from simlib.core.fallback import FallbackRules, falls_back, returns
 from simlib.core.polling import is_stale, next_tick_s, retry_delay_s
 from simlib.core.protocol import (
     EVENTS,
@@ -75,6 +76,7 @@ class Rules(NamedTuple):
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
     reconnect: Reconnection
+    fallback: FallbackRules
 
 
 class Shown(IntEnum):
@@ -92,6 +94,8 @@ class Client:
     ----------
     number : int
         The client's address for its draws, and its row in every table.
+    transport : Transport
+        Which it uses now.
     state : State
     exchange : int
         The number of the fetch or connection under way.
@@ -103,7 +107,10 @@ class Client:
     fetched_s : float
         When data last arrived.
     since_s : float
-        Since when the connection is open, or since when there is none.
+        Since when the connection is open, since when there is none, or, if the client has fallen
+        back, since when it polls.
+    falls : int
+        How often it has fallen back to polling since it was last pushed to.
     awaiting_pong : bool
     has_opened : bool
         Whether there has been a connection.
@@ -121,6 +128,7 @@ class Client:
         "draws",
         "exchange",
         "failures",
+        "falls",
         "fetched_s",
         "has_opened",
         "number",
@@ -129,6 +137,7 @@ class Client:
         "shown",
         "since_s",
         "state",
+        "transport",
     )
 
     def __init__(self, number: int) -> None:
@@ -142,6 +151,8 @@ class Client:
         self.since_s = 0.0
         self.awaiting_pong = False
         self.has_opened = False
+        self.transport: int = Transport.POLLING
+        self.falls = 0
         self.draws = 0
         self.seen = 0
         self.shown: int = Shown.ALL
@@ -157,6 +168,8 @@ ROW = {
     "pauses": "i1",
     "awaiting_pong": "?",
     "has_opened": "?",
+    "transport": "i1",
+    "falls": "i1",
     "shown": "i1",
     "deadline_s": "f8",
     "fetched_s": "f8",
@@ -205,7 +218,7 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         actions = _begin(client, rules, now, value)
     elif Event.DRAG_START <= event <= Event.SHOW:
         actions = _pause(client, rules, event, now)
-    elif rules.transport == Transport.POLLING:
+    elif client.transport == Transport.POLLING:
         actions = _poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
         actions = _listen(client, rules, event, now, value)
@@ -229,12 +242,12 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
     -------
     bool
     """
-    if rules.transport == Transport.POLLING or client.state == State.ABSENT:
+    if client.transport == Transport.POLLING or client.state == State.ABSENT:
         return True
     if client.state == State.STRANDED:
         return False
-    returns = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
-    return client.state == State.OPEN or returns
+    comes_back = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
+    return client.state == State.OPEN or comes_back or rules.fallback.is_on
 
 
 def applied_from(client: Client, before: int) -> int:
@@ -279,6 +292,7 @@ def refuse(client: Client, event: int) -> NoReturn:
 
 def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
     client.seen = version
+    client.transport = rules.transport
     if rules.transport == Transport.POLLING:
         return _fetch(client)
     client.since_s = now
@@ -301,7 +315,7 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
         client.pauses |= Pause.HIDDEN
     else:
         client.pauses &= ~Pause.HIDDEN
-    if rules.transport != Transport.POLLING:
+    if client.transport != Transport.POLLING:
         return Action.NONE
 
     if client.state == State.RETRYING and event == Event.SHOW and client.deadline_s == NEVER_S:
@@ -348,6 +362,15 @@ def _poll(client: Client, rules: Rules, event: int, now: float, value: int) -> i
         if client.state == State.IDLE and hidden and rules.pause_while_hidden:
             _rearm(client, rules, now)  # the tick is skipped, the grid goes on
             return Action.NONE
+        if (
+            rules.fallback.is_on
+            and rules.transport == Transport.WEBSOCKET
+            and client.state == State.IDLE
+            and returns(rules.fallback, client.falls, now - client.since_s)
+        ):
+            client.transport = Transport.WEBSOCKET + 0
+            client.since_s = now
+            return Action.CLOSE | _connect(client, rules, now)
         return _fetch(client)
     return Action.NONE
 
@@ -416,6 +439,7 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
     elif event == Event.READY:
         client.since_s = now
         client.has_opened = True
+        client.falls = 0
         if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
             client.failures = 0
         client.awaiting_pong = False
@@ -468,12 +492,17 @@ def _lose(client: Client, rules: Rules, now: float) -> int:
 def _back_off(client: Client, rules: Rules, now: float) -> int:
     """In WAITING: there is no connection; wait for the next attempt, or give up."""
     rule = rules.reconnect
+    away_s = now - client.since_s
+    if falls_back(rules.fallback, client.failures + 1, client.falls, away_s):
+        return _fall_back(client, now)
     if (
         rule.policy == Policy.NONE
         or client.failures >= rule.attempts
-        or now - client.since_s >= rule.give_up_s
+        or away_s >= rule.give_up_s
         or not (rule.from_start or client.has_opened)
     ):
+        if rules.fallback.is_on:
+            return _fall_back(client, now)
         client.exchange += 1
         _move(client, Event.GIVE_UP)
         client.deadline_s = NEVER_S
@@ -488,6 +517,15 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
         wait_s += delay_s(rule, client.failures, 0.0)
     client.failures += 1
     return _wait(client, now + wait_s)
+
+
+def _fall_back(client: Client, now: float) -> int:
+    _move(client, Event.FALL_BACK)
+    client.transport = Transport.POLLING + 0
+    client.falls = min(client.falls + 1, 100)
+    client.failures = 0
+    client.since_s = now
+    return Action.CLOSE | _fetch(client)
 
 
 def _wait(client: Client, until_s: float) -> int:

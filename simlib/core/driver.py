@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 
 from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
-from simlib.core.protocol import Event, State
+from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
 
@@ -47,12 +47,15 @@ class Driver(ABC):
         """Replace the client's timer by one that calls `wake` at `deadline_s` (or never)."""
 
     @abstractmethod
-    def carry_out(self, client: Client, event: Event, actions: int) -> None:
-        """Do what the client asks for after `event`; `actions` are bits of `Action`."""
+    def carry_out(self, client: Client, event: Event, actions: int, was: int) -> None:
+        """Do what the client asks for after `event`.
+
+        `actions` are bits of `Action`, `was` the transport that it used before: CLOSE is for that.
+        """
 
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
         """Put one event through the rules."""
-        now, number, before = self.now_s(), client.number, client.seen
+        now, number, before, was = self.now_s(), client.number, client.seen, client.transport
         armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
         actions, deadline_s = step(client, self.rules, event, now, value)
         if client.seen != before:
@@ -62,8 +65,10 @@ class Driver(ABC):
             books.log_event(self.record, now, number, event, client.state, actions)
         if deadline_s != armed_s:
             self.arm(client, deadline_s)
+        if client.transport < was:
+            self.book(Count.FALLBACKS, number)
         if actions:
-            self.carry_out(client, event, actions)
+            self.carry_out(client, event, actions, was)
 
     def wake(self, client: Client) -> None:
         """The client's deadline has come."""
@@ -102,16 +107,18 @@ class Driver(ABC):
             books.close_connection(self.record, number, opened_s, closed_s, cause)
 
 
-def cause_of(event: int) -> Cause:
-    """Return why a connection ends when the client closes it after `event`.
+def cause_of(event: int, transport: int) -> Cause:
+    """Return why a connection of a transport ends when the client closes it after `event`.
 
     Examples
     --------
-    >>> cause_of(Event.STOP).name
+    >>> cause_of(Event.STOP, Transport.POLLING).name
     'SESSION_ENDED'
     """
     if event == Event.STOP:
         return Cause.SESSION_ENDED
+    if event == Event.DEADLINE and transport == Transport.POLLING:
+        return Cause.SWITCHED
     if event == Event.DEADLINE:
         return Cause.TIMED_OUT
     return Cause.CLOSED_BY_SERVER

@@ -10,9 +10,8 @@ Three kinds of events:
 * **the user's**: a session starts and stops, a card is dragged, the tab is hidden and shown;
 * **the network's**: a response, a frame, a handshake stage done, a connection gone;
 * **decisions** of the client itself (the last block): what `step` concludes from a deadline or
-  from an event. An event may be followed by at most one decision in the same step. Because
-  a decision is an event like the others, the table stays deterministic: one state and one event
-  give one next state.
+  from an event. Because a decision is an event like the others, the table stays deterministic: one
+  state and one event give one next state.
 
 The life of a polling client is IDLE -> FETCHING -> IDLE ..., with RETRYING between the tries of
 one fetch. Dragging and a hidden tab are not states: they are two bits beside the state (`Pause`),
@@ -20,8 +19,8 @@ since either can begin and end in any state.
 
 The life of a WebSocket client is CONNECTING (TCP) -> SECURING (TLS) -> UPGRADING (HTTP 101) ->
 AUTHENTICATING -> OPEN. Whatever breaks leads to WAITING, where the reconnect rule decides:
-CONNECT, or GIVE_UP into STRANDED. A rejected token is STRANDED at once: sending it again would
-not help.
+CONNECT, or GIVE_UP into STRANDED, or FALL_BACK to a polling client's IDLE, from where CONNECT leads
+back one day. A rejected token is STRANDED at once: sending it again would not help.
 
 Messages belong to an *exchange*: one fetch, or one connection from its first attempt to its end.
 The row's `exchange` number moves on when an exchange starts and when it is broken off; a driver
@@ -81,6 +80,7 @@ class Event(IntEnum):
     CONNECT = 22
     TIME_OUT = 23
     GIVE_UP = 24
+    FALL_BACK = 25
 
 
 class Action(IntEnum):
@@ -152,7 +152,12 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
         CLOSED=State.WAITING,
         TIME_OUT=State.WAITING,
     ),
-    State.WAITING: _row((Event.DEADLINE,), CONNECT=State.CONNECTING, GIVE_UP=State.STRANDED),
+    State.WAITING: _row(
+        (Event.DEADLINE,),
+        CONNECT=State.CONNECTING,
+        GIVE_UP=State.STRANDED,
+        FALL_BACK=State.IDLE,
+    ),
     State.STRANDED: _row(),
     State.GONE: {},
 }

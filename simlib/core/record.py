@@ -61,6 +61,7 @@ class Cause(IntEnum):
     IDLE = 2
     CLOSED_BY_SERVER = 3
     TIMED_OUT = 4
+    SWITCHED = 5
 
 
 def bucket_of(latency_s: float) -> int:

@@ -174,17 +174,21 @@ _LINK = {
     "slot": "i4",
     "has_upgraded": "?",
     "dead": "i4",
+    "is_link_dead": "?",
     "served_by": "i4",
 }
+_PUSHED = ("since_s", "awaiting_pong", "has_opened", "falls")
+_TROUBLED = ("dead", "is_link_dead", "served_by")
 LAYOUTS = {
-    (Transport.POLLING, False): _layout({**_KEPT, **_LINK}, ("since_s", "has_opened", *_LINK)),
-    (Transport.WEBSOCKET, False): _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", "dead", "served_by"), ("since_s",), _LINE
+    (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
+    (False, True): _layout(
+        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", *_TROUBLED), ("since_s",), _LINE
     ),
-    **{(transport, True): _layout({**_KEPT, **_LINK}, (), (), _LINE) for transport in Transport},
+    (True, True): _layout({**_KEPT, **_LINK}, (), (), _LINE),
 }
-"""By transport, and whether there are faults. Without them a polling client takes 112 bytes, one
-that is pushed to two lines of 64: its state and link in the first, its counts in the second."""
+"""By whether there are polls, and pushes. A client that only polls takes 112 bytes, one that is
+only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
+anything goes wrong, or clients change their transport, each takes three lines."""
 
 STATE = np.dtype(
     [
@@ -206,10 +210,9 @@ STATE = np.dtype(
 LOGS = {"connections": CONNECTION, "deliveries": DELIVERY, "events": EVENT}
 _LOG_ROWS = 1024
 
-POLLS = PUSHES = True
-"""Which transport a loop serves; each compiled copy has one of them false."""
-FAULTS = True
-"""Whether anything goes wrong."""
+POLLS = PUSHES = FAULTS = True
+"""Which transports a loop serves, and whether anything goes wrong. Three copies are compiled: each
+transport by itself where nothing does, and all of it."""
 
 FINISHED = 0
 NEEDS_ROOM = 1
@@ -388,12 +391,14 @@ def _meets(fleet: Fleet, rules: Rules, change: int, number: int) -> bool:
 
 
 @part
-def _cut(fleet: Fleet, record: Record, q: EventList, polls: bool, number: int, now: float) -> None:
+def _cut(fleet: Fleet, record: Record, q: EventList, number: int, now: float) -> None:
     """The server's side of a connection is gone; the client hears of it half a trip later."""
     row = fleet.rows[number]
     exchange = int(row.exchange)
-    if polls:
-        if row.dead >= 0:
+    _catch_up(fleet, record, number, fleet.state[0].published)
+    _forget_up_to(fleet, row, exchange)
+    if row.transport == Transport.POLLING:
+        if row.is_link_dead:
             return
         if row.kept_until_s < now:
             _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
@@ -402,11 +407,8 @@ def _cut(fleet: Fleet, record: Record, q: EventList, polls: bool, number: int, n
         row.kept_until_s = -NEVER_S
         if row.state != State.FETCHING:
             return
-    else:
-        _catch_up(fleet, record, number, fleet.state[0].published)
-        _forget_up_to(fleet, row, exchange)
-        if row.dead >= exchange or not State.CONNECTING <= row.state <= State.OPEN:
-            return
+    elif row.dead >= exchange or not State.CONNECTING <= row.state <= State.OPEN:
+        return
     if row.ended < exchange:
         row.ended = exchange
         t = now + of(fleet.half_s, number)
@@ -419,16 +421,16 @@ def _lose(
     record: Record,
     q: EventList,
     choices: Choices,
-    polls: bool,
     number: int,
     now: float,
 ) -> None:
     """The path of a connection dies; neither end hears of it."""
     row = fleet.rows[number]
     exchange = int(row.exchange)
-    if polls:
-        if row.opened_s < NEVER_S and row.dead < 0:
-            row.dead = row.ended = exchange
+    if row.transport == Transport.POLLING:
+        if row.opened_s < NEVER_S and not row.is_link_dead:
+            row.is_link_dead = True
+            row.ended = exchange
             if row.state == State.FETCHING:
                 load = _load(exchange, Kind.UNANSWERED, 0)
                 event_list.schedule(q, WHEEL, now + choices.unanswered_s, number, load)
@@ -447,7 +449,6 @@ def _strike(
     rules: Rules,
     choices: Choices,
     server: Any,
-    polls: bool,
     now: float,
 ) -> None:
     """Something goes wrong, or is put right."""
@@ -474,9 +475,9 @@ def _strike(
         for number in range(len(fleet.rows)):
             if _concerns(fleet, rules, moment, number):
                 if change == Change.LOSE:
-                    _lose(fleet, record, q, choices, polls, number, now)
+                    _lose(fleet, record, q, choices, number, now)
                 else:
-                    _cut(fleet, record, q, polls, number, now)
+                    _cut(fleet, record, q, number, now)
     if moment + 1 < len(fleet.moments):
         t = fleet.moments[moment + 1].t
         event_list.schedule(q, WHEEL, t, 0, _load(0, Kind.FAULT, 0))
@@ -689,7 +690,7 @@ def _go_round(
             and wait_s <= server_rules.shed_wait_s
             and arrives_s + wait_s + server_rules.poll_s + half < now + soonest_s
             and arrives_s < calm_s
-            and not (may_fail and row.dead >= 0)
+            and not (may_fail and row.is_link_dead)
         )
         if not is_calm:
             break
@@ -772,7 +773,7 @@ def _run(
     if hand.sequence == 0:
         if PUSHES and len(publish_s) > 0:
             event_list.schedule(q, WHEEL, publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
-        if FAULTS:
+        if FAULTS and len(fleet.moments) > 0:
             hand.sequence = 0
             event_list.schedule(q, WHEEL, fleet.moments[0].t, 1, _load(0, Kind.FAULT, 0))
         hand.sequence = 1
@@ -782,6 +783,8 @@ def _run(
 
     # Polls go round by themselves where only the order of their jobs matters.
     goes_round = POLLS and at_once and len(half_s) == 1 and not server_rules.exponential
+    if PUSHES:
+        goes_round = goes_round and rules.transport == Transport.POLLING
 
     while True:
         source = event_list.next_source(q)
@@ -874,13 +877,14 @@ def _run(
             continue
         if FAULTS:
             if kind == Kind.FAULT:
-                _strike(fleet, record, q, rules, choices, server, POLLS, now)
+                _strike(fleet, record, q, rules, choices, server, now)
                 continue
 
         row = rows[number]
         if row.exchange >= LAST_EXCHANGE:
             return TOO_LONG
         half = of(half_s, number)
+        is_pushed = PUSHES and (not POLLS or row.transport == Transport.WEBSOCKET)
         if PUSHES:
             _catch_up(fleet, record, number, state.published)
         event = -1
@@ -1037,7 +1041,7 @@ def _run(
             if fails:
                 _disconnect(fleet, record, number, now, Cause.TIMED_OUT)
                 row.kept_until_s = -NEVER_S
-                row.dead = -1
+                row.is_link_dead = False
         elif FAULTS and PUSHES and exchange <= row.dead:
             if kind == Kind.PING:
                 t = now + rules.heartbeat_timeout_s
@@ -1056,7 +1060,7 @@ def _run(
                 fails = True
         elif kind == Kind.TCP_OPEN:
             up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
-            if PUSHES:
+            if is_pushed:
                 event = Event.CONNECTED
             elif tls:
                 n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
@@ -1064,10 +1068,10 @@ def _run(
                 asks = first = True
         elif kind == Kind.TLS_OPEN:
             up, down = sizes[Message.TLS_OPEN, 0], sizes[Message.TLS_OPEN, 1]
-            if POLLS:
-                asks = first = True
-            else:
+            if is_pushed:
                 event = Event.SECURED
+            else:
+                asks = first = True
         elif POLLS and kind == Kind.POLL_REFUSED:
             message = Message.POLL_REFUSED - (data & 1)
             up, down = sizes[message, 0], sizes[message, 1]
@@ -1100,12 +1104,13 @@ def _run(
         if fails:
             books.count(record, Count.ERRORS, number, now)
             event = Event.FAILED + 0
-            if PUSHES:
+            if is_pushed:
                 event = Event.CLOSED + 0
 
         # 3. Feeding.
         while event >= 0:
             before = row.seen
+            was = row.transport + 0
             armed_s = NEVER_S if event == Event.DEADLINE else row.deadline_s
             actions, deadline_s = step(row, rules, event, now, value)
             if row.seen != before:
@@ -1115,18 +1120,20 @@ def _run(
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:
                 n = _put(out, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
+            if POLLS and PUSHES and row.transport < was:
+                books.count(record, Count.FALLBACKS, number, now)
             if actions & Action.CLOSE:
-                if POLLS:
+                if POLLS and was == Transport.POLLING:
                     if row.kept_until_s < now:
                         _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     else:
-                        _disconnect(fleet, record, number, now, cause_of(event))
+                        _disconnect(fleet, record, number, now, cause_of(event, was))
                 else:
                     if event == Event.DEADLINE:
                         books.count(record, Count.ERRORS, number, now)
                     graceful = event == Event.STOP and row.has_upgraded
                     row.has_upgraded = False
-                    _disconnect(fleet, record, number, now, cause_of(event))
+                    _disconnect(fleet, record, number, now, cause_of(event, was))
                     if graceful:
                         up += sizes[Message.CLOSE_UP, 0]
                         down += sizes[Message.CLOSE_UP, 1]
@@ -1138,7 +1145,7 @@ def _run(
                 else:
                     _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     if FAULTS:
-                        row.dead = -1
+                        row.is_link_dead = False
                     state.under_way += 1
                     n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
             if PUSHES and actions & Action.CONNECT:
@@ -1183,7 +1190,7 @@ def _run(
             message = request_of(etag, row.fetched_s, first)
             up += sizes[message, 0]
             down += sizes[message, 1]
-            if FAULTS and row.dead >= 0:
+            if FAULTS and row.is_link_dead:
                 t = now + choices.unanswered_s
                 n = _put(out, n, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
             else:
@@ -1229,7 +1236,8 @@ def _finish(
         books.spread(record, now, free_s[worker], -1.0)
     for number in range(len(fleet.rows)):
         kept_until_s = fleet.rows[number].kept_until_s
-        if POLLS and 0.0 <= kept_until_s < now:
+        is_polling = POLLS and fleet.rows[number].transport == Transport.POLLING
+        if is_polling and 0.0 <= kept_until_s < now:
             _disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
     for number in range(len(fleet.rows)):
         row = fleet.rows[number]
@@ -1244,9 +1252,8 @@ def _finish(
 
 
 @cache
-def _loops(transport: Transport, may_fail: bool) -> list[Any]:
-    is_polling = transport == Transport.POLLING
-    names = {"POLLS": is_polling, "PUSHES": not is_polling, "FAULTS": may_fail}
+def _loops(polls: bool, pushes: bool) -> list[Any]:
+    names = {"POLLS": polls, "PUSHES": pushes, "FAULTS": polls and pushes}
     return [loop(function, **names) for function in (_run, _finish)]
 
 
@@ -1263,8 +1270,10 @@ class Simulation:
     def __init__(self, workload: Workload, record: Record) -> None:
         clients_n = len(workload.start_s)
         habits_n = clients_n if workload.drag or workload.hidden else 0
-        links_n = clients_n if workload.rules.transport == Transport.WEBSOCKET else 0
-        variant = Transport(workload.rules.transport), bool(workload.moments)
+        is_pushed = workload.rules.transport == Transport.WEBSOCKET
+        is_mixed = bool(workload.moments) or (is_pushed and workload.rules.fallback.is_on)
+        variant = is_mixed or not is_pushed, is_mixed or is_pushed
+        links_n = clients_n if variant[1] else 0
         self._run, self._finish = _loops(*variant)
         self.is_interrupted = False
         self._now_s = 0.0
@@ -1292,8 +1301,8 @@ class Simulation:
         rows["deadline_s"] = rows["opened_s"] = NEVER_S
         if links_n:
             rows["listens"] = rows["socket"] = rows["slot"] = -1
-        if workload.moments:
-            rows["listens"] = rows["socket"] = rows["slot"] = rows["dead"] = -1
+        if is_mixed:
+            rows["dead"] = rows["served_by"] = -1
         self._fleet = Fleet(
             rows=rows,
             habit_s=np.zeros((2, habits_n)),

@@ -116,8 +116,10 @@ class Simulation(Driver):
         self.listeners: dict[int, int] = {}
         self.sockets: dict[int, int] = {}
         self.ended = [0] * clients
-        # What is wrong: whose exchanges travel a dead path, who can make or upgrade none.
+        # What is wrong: up to which exchange a client's sockets travel a dead path, whether its
+        # polls do, whether the server is down, what it keeps and whom it has served.
         self.dead = [-1] * clients
+        self.is_link_dead = [False] * clients
         self.is_down = False
         self.kept_from = 0
         self.process = 0
@@ -154,7 +156,8 @@ class Simulation(Driver):
         for free_s in self.server.free_s:
             books.spread(self.record, self.clock.now, free_s, -1.0)
         for number, kept_until_s in enumerate(self.kept_until_s):
-            if 0.0 <= kept_until_s < self.clock.now:
+            is_polling = self.clients[number].transport == Transport.POLLING
+            if is_polling and 0.0 <= kept_until_s < self.clock.now:
                 self.book_disconnect(number, kept_until_s, Cause.IDLE)
         super().finish()
 
@@ -175,11 +178,11 @@ class Simulation(Driver):
 
     # -- one client ------------------------------------------------------------------------
 
-    def carry_out(self, client: Client, event: Event, actions: int) -> None:
+    def carry_out(self, client: Client, event: Event, actions: int, was: int) -> None:
         """Set going what the client asks for."""
         exchange = client.exchange
         if actions & Action.CLOSE:
-            self.hang_up(client, event)
+            self.hang_up(client, event, was)
         if actions & Action.FETCH:
             self.clock.start(self.poll(client, exchange))
         if actions & Action.CONNECT:
@@ -262,16 +265,15 @@ class Simulation(Driver):
     def cut(self, client: Client) -> None:
         """The server's side of a connection is gone; the client hears of it half a trip later."""
         number, exchange, now = client.number, client.exchange, self.clock.now
-        is_dead = self.is_dead(number, exchange)
         self.forget(number, exchange)
-        if self.rules.transport == Transport.POLLING:
-            if is_dead:
+        if client.transport == Transport.POLLING:
+            if self.is_link_dead[number]:
                 return
-            self.hang_up(client, Event.CLOSED)
+            self.hang_up(client, Event.CLOSED, Transport.POLLING)
             self.kept_until_s[number] = -NEVER_S
             if client.state != State.FETCHING:
                 return
-        elif is_dead or not State.CONNECTING <= client.state <= State.OPEN:
+        elif self.dead[number] >= exchange or not State.CONNECTING <= client.state <= State.OPEN:
             return
         if self.ended[number] >= exchange:
             return  # it is about to hear of it
@@ -281,20 +283,15 @@ class Simulation(Driver):
     def lose(self, client: Client) -> None:
         """The path of a connection dies; neither end hears of it."""
         number, exchange = client.number, client.exchange
-        if self.rules.transport == Transport.POLLING:
-            if self.opened_s[number] == NEVER_S or self.is_dead(number, exchange):
+        if client.transport == Transport.POLLING:
+            if self.opened_s[number] == NEVER_S or self.is_link_dead[number]:
                 return
-            self.dead[number] = self.ended[number] = exchange
+            self.is_link_dead[number] = True
+            self.ended[number] = exchange
             if client.state == State.FETCHING:
                 self.clock.start(self.go_unanswered(client, exchange))
         elif State.SECURING <= client.state <= State.OPEN:
             self.dead[number] = exchange
-
-    def is_dead(self, number: int, exchange: int) -> bool:
-        """Say whether an exchange of a client travels a dead path."""
-        if self.rules.transport == Transport.POLLING:
-            return self.dead[number] >= 0
-        return self.dead[number] >= exchange
 
     def is_over(self, client: Client, exchange: int) -> bool:
         """Say whether what arrives at a client, or at the server for it, comes to nothing."""
@@ -310,7 +307,7 @@ class Simulation(Driver):
         yield self.clock.at(t)
         if client.exchange == exchange:
             self.book(Count.ERRORS, client.number)
-            is_poll = self.rules.transport == Transport.POLLING
+            is_poll = client.transport == Transport.POLLING
             self.feed(client, Event.FAILED if is_poll else Event.CLOSED)
 
     def go_unanswered(self, client: Client, exchange: int) -> Journey:
@@ -319,7 +316,7 @@ class Simulation(Driver):
         if client.exchange == exchange:
             self.book_disconnect(client.number, self.clock.now, Cause.TIMED_OUT)
             self.kept_until_s[client.number] = -NEVER_S
-            self.dead[client.number] = -1
+            self.is_link_dead[client.number] = False
             self.book(Count.ERRORS, client.number)
             self.feed(client, Event.FAILED)
 
@@ -343,7 +340,7 @@ class Simulation(Driver):
         first = not is_kept(self.opened_s[number], self.kept_until_s[number], clock.now)
         if first:
             self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
-            self.dead[number] = -1
+            self.is_link_dead[number] = False
             if not (yield from self.open_tcp(client, exchange)):
                 if not self.is_over(client, exchange):
                     self.book(Count.ERRORS, number)
@@ -359,7 +356,7 @@ class Simulation(Driver):
         self.book(Count.POLLS, number)
         self.kept_until_s[number] = NEVER_S
         self.send(number, request_of(etag, client.fetched_s, first))
-        if self.is_dead(number, exchange):
+        if self.is_link_dead[number]:
             clock.start(self.go_unanswered(client, exchange))
             return
 
@@ -596,20 +593,20 @@ class Simulation(Driver):
 
     # -- ends of connections -------------------------------------------------------------------
 
-    def hang_up(self, client: Client, event: Event) -> None:
+    def hang_up(self, client: Client, event: Event, was: int) -> None:
         """The client's side of a connection ends; the server hears of it half a trip later."""
         number, now = client.number, self.clock.now
-        if self.rules.transport == Transport.POLLING:
+        if was == Transport.POLLING:
             if self.kept_until_s[number] < now:
                 self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
             else:
-                self.book_disconnect(number, now, cause_of(event))
+                self.book_disconnect(number, now, cause_of(event, was))
             return
         if event == Event.DEADLINE:
             self.book(Count.ERRORS, number)
         graceful = event == Event.STOP and self.has_upgraded[number]
         self.has_upgraded[number] = False
-        self.book_disconnect(number, now, cause_of(event))
+        self.book_disconnect(number, now, cause_of(event, was))
         self.clock.start(self.farewell(number, client.exchange - 1, graceful))
 
     def farewell(self, number: int, ended: int, graceful: bool) -> Journey:

@@ -180,12 +180,13 @@ class Fleet(Driver):
 
     # -- actions ---------------------------------------------------------------------------
 
-    def carry_out(self, client: Client, event: Event, actions: int) -> None:
+    def carry_out(self, client: Client, event: Event, actions: int, was: int) -> None:
         """Do on sockets what the client asks for."""
         number = client.number
         link = self.links[number]
         if actions & Action.CLOSE:
-            self.hang_up(client, event)
+            self.hang_up(client, event, was)
+            link = None
         if actions & Action.FETCH:
             if isinstance(link, PollLink) and link.is_usable:
                 self.book(Count.POLLS, number)
@@ -241,13 +242,13 @@ class Fleet(Driver):
             return None
         return link
 
-    def hang_up(self, client: Client, event: Event) -> None:
+    def hang_up(self, client: Client, event: Event, was: int) -> None:
         """The client's side of a connection ends."""
         number = client.number
         link, self.links[number] = self.links[number], None
-        if event == Event.DEADLINE and self.rules.transport == Transport.WEBSOCKET:
+        if event == Event.DEADLINE and was == Transport.WEBSOCKET:
             self.book(Count.ERRORS, number)
-        self.book_disconnect(number, self.now_s(), cause_of(event))
+        self.book_disconnect(number, self.now_s(), cause_of(event, was))
         if link is not None:
             link.leave(graceful=event == Event.STOP)
 

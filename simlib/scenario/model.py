@@ -239,6 +239,28 @@ class Reconnect(_Part):
         return self
 
 
+class Fallback(_Part):
+    """Polling instead of push, by the application's own rule: see `core.fallback`."""
+
+    after_failures: Counting | None = None
+    """Failures in a row, the lost connection among them, after which the client polls."""
+    after_s: Positive | None = None
+    """Time without a connection after which it polls, seconds."""
+    return_s: Positive | None = None
+    """Time of polling after which it tries to be pushed to again, seconds; absent: never."""
+    return_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """By what that time grows with every attempt in vain."""
+    return_cap_s: Positive = 3600.0
+    """The longest it gets, seconds."""
+
+    @pydantic.model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.return_s is not None and self.return_cap_s < self.return_s:
+            rule = f"must be >= return_s ({self.return_s:g})"
+            raise _Rule("return_cap_s", self.return_cap_s, rule)
+        return self
+
+
 class Habit(_Part):
     """Something that users do now and then, such as dragging a card."""
 
@@ -389,6 +411,8 @@ class Scenario(_Part):
     websocket: WebSocket = WebSocket()
     heartbeat: HeartbeatRules = HeartbeatRules()
     reconnect: Reconnect = Reconnect()
+    fallback: Fallback | None = None
+    """Polling instead of push; absent: never. An empty section: when the library gives up."""
     drag: Habit | None = None
     """Dragging a card; absent: never."""
     hidden: Habit | None = None

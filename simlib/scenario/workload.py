@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
+from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, Moment, moments_of
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
@@ -26,7 +27,7 @@ from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.model import MAX_CHANGES, Habit, Reconnect, Scenario
+from simlib.scenario.model import MAX_CHANGES, Fallback, Habit, Reconnect, Scenario
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
@@ -287,6 +288,20 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,
         reconnect=reconnection(scenario.reconnect),
+        fallback=_fallback(scenario.fallback),
+    )
+
+
+def _fallback(settings: Fallback | None) -> FallbackRules:
+    if settings is None:
+        return FallbackRules(False, NO_LIMIT, math.inf, math.inf, 1.0, math.inf)
+    return FallbackRules(
+        is_on=True,
+        after_failures=NO_LIMIT if settings.after_failures is None else settings.after_failures,
+        after_s=math.inf if settings.after_s is None else settings.after_s,
+        return_s=math.inf if settings.return_s is None else settings.return_s,
+        factor=settings.return_factor,
+        cap_s=math.inf if settings.return_s is None else settings.return_cap_s,
     )
 
 

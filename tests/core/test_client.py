@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from simlib.core.client import NEVER_S, Client, Shown, applied_from, is_recoverable, step
+from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import Policy, Reset
 from simlib.core.resync import Resync
@@ -216,7 +217,7 @@ def test_without_snapshot_what_came_before_ready_is_lost():
 
 def test_a_snapshot_delivers_everything_up_to_its_version():
     rules = PUSH._replace(resync=BASE.resync)
-    client = opened(rules, version=7)
+    client = opened(rules)
     assert client.seen == 0
     step(client, rules, Event.SNAPSHOT, 1.0, 7)
     assert (client.seen, applied_from(client, 0)) == (7, 0)
@@ -252,9 +253,12 @@ class Life(RuleBasedStateMachine):
         policy=st.sampled_from(Policy),
         attempts=st.sampled_from([1, 5, 2**31 - 1]),
         reset=st.sampled_from(Reset),
+        falls_after=st.sampled_from([0, 1, 2]),
         jitter=st.sampled_from([0.0, 0.5]),
     )
-    def begin(self, transport, tls, resync, whole, heartbeat, policy, attempts, reset, jitter):
+    def begin(
+        self, transport, tls, resync, whole, heartbeat, policy, attempts, reset, falls_after, jitter
+    ):
         self.rules = BASE._replace(
             transport=transport,
             tls=tls,
@@ -263,6 +267,7 @@ class Life(RuleBasedStateMachine):
             heartbeat=heartbeat,
             reconnect=BASE.reconnect._replace(policy=policy, attempts=attempts, reset=reset),
             jitter_frac=jitter,
+            fallback=FallbackRules(falls_after > 0, falls_after, 60.0, 5.0, 2.0, 60.0),
         )
         self.client, self.now, self.version = Client(3), 0.0, 0
         self.view = self.exchange = 0
@@ -329,7 +334,13 @@ class Life(RuleBasedStateMachine):
             Action.AUTHENTICATE: [State.AUTHENTICATING],
             Action.SEND_PING: [State.OPEN],
             Action.SEND_PONG: [State.OPEN, State.AUTHENTICATING],
-            Action.CLOSE: [State.WAITING, State.STRANDED, State.GONE],
+            Action.CLOSE: [
+                State.WAITING,
+                State.STRANDED,
+                State.GONE,
+                State.FETCHING,
+                State.CONNECTING,
+            ],
         }
         for action in [one for one in Action if self.actions & one]:
             assert state in entered[action]

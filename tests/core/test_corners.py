@@ -173,14 +173,15 @@ def test_a_new_connection_awaits_no_pong_of_the_one_before():
 @pytest.mark.parametrize(("snapshot", "whole"), itertools.product([False, True], repeat=2))
 def test_what_is_outstanding_can_come_if_a_way_is_left(state, snapshot, whole):
     client = Client(0)
-    client.state = state
+    client.state, client.transport = state, Transport.WEBSOCKET
     rules = PUSH._replace(
         resync=PUSH.resync._replace(kind=Resync.SNAPSHOT if snapshot else Resync.NONE),
         push_is_snapshot=whole,
     )
     expected = state != State.STRANDED and (state == State.OPEN or snapshot or whole)
     assert is_recoverable(client, rules) == expected
-    assert is_recoverable(client, POLLING._replace(resync=PUSH.resync))
+    client.transport = Transport.POLLING
+    assert is_recoverable(client, rules)
 
 
 # --- server --------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_a_connection_fails_127_seconds_after_its_first_syn():
 
 
 def test_constant_service_takes_the_mean_and_random_service_its_draw():
-    rules = ServerRules(1, False, 0, 0, 0, 0, 0, 0, 0, 1, 1, 75.0, math.inf)
+    rules = ServerRules(1, False, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 75.0, math.inf)
     address = (7, 2, 5, Stream.POLL_SERVICE, 4)
     assert service_time_s(rules, 0.25, *address) == 0.25
     drawn = service_time_s(rules._replace(exponential=True), 0.25, *address)

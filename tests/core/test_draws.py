@@ -75,4 +75,5 @@ def test_stream_numbers_never_change():
         "HANDSHAKE_SERVICE": 13,
         "FAN_OUT_SERVICE": 14,
         "HEARTBEAT_SERVICE": 15,
+        "FAULT": 16,
     }

@@ -28,7 +28,12 @@ LISTING = {
         "REJECTED": "STRANDED",
     },
     "OPEN": dict.fromkeys(["DEADLINE", "SNAPSHOT", "PUSH", "PING", "PONG"], "OPEN"),
-    "WAITING": {"DEADLINE": "WAITING", "CONNECT": "CONNECTING", "GIVE_UP": "STRANDED"},
+    "WAITING": {
+        "DEADLINE": "WAITING",
+        "CONNECT": "CONNECTING",
+        "GIVE_UP": "STRANDED",
+        "FALL_BACK": "IDLE",
+    },
     "STRANDED": {},
     "GONE": {},
 }

@@ -72,14 +72,14 @@ def test_broadcasts_do_not_overtake_each_other_even_on_many_workers():
 
 
 def test_a_full_backlog_drops_and_an_emptied_one_accepts():
-    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 10, 2, 75.0, np.inf)
+    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 0, 10, 2, 75.0, np.inf)
     server = new_server(1)
     assert [accept(server, rules, 0.0, 1.0) for _ in range(4)] == [0.0, 1.0, 2.0, -1.0]
     assert accept(server, rules, 1.0, 1.0) == 3.0
 
 
 def test_a_backlog_may_hold_more_than_its_ring_began_with():
-    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 10, 1000, 75.0, np.inf)
+    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 0, 10, 1000, 75.0, np.inf)
     server = new_server(1)
     assert [accept(server, rules, 2.5, 1.0) for _ in range(3)] == [2.5, 3.5, 4.5]
     starts = [accept(server, rules, 4.0, 1.0) for _ in range(100)]

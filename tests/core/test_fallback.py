@@ -1,0 +1,137 @@
+"""Polling instead of push: when a client falls back, when it returns, what that saves."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+from simlib.core.client import Client, is_recoverable, step
+from simlib.core.protocol import Action, Event, State, Transport
+from simlib.core.reconnect import Policy
+from simlib.scenario import compile_workload
+
+BOARD = sl.Scenario(
+    transport="websocket",
+    updates={"rate_per_s": 0.1},
+    network={"tls": False},
+    reconnect={"policy": "fixed"},
+    polling={"interval_s": 30.0},
+)
+
+
+def client_with(**fallback):
+    rules = compile_workload(BOARD.replace({"fallback": fallback}), 1, 0).rules
+    client = Client(0)
+    step(client, rules, Event.START, 0.0)
+    return client, rules
+
+
+def fail(client, rules, now):
+    """An attempt that fails, after the wait for it if there is one."""
+    if client.state == State.WAITING:
+        step(client, rules, Event.DEADLINE, now)
+    return step(client, rules, Event.CLOSED, now)[0]
+
+
+def poll_until(client, rules, t):
+    """Polls that are answered at once, until `t` or until the client connects."""
+    now = client.since_s
+    while client.transport == Transport.POLLING:
+        step(client, rules, Event.FETCHED, now, 0)
+        if client.deadline_s > t:
+            return False
+        now = client.deadline_s
+        actions, _ = step(client, rules, Event.DEADLINE, now)
+    assert actions == Action.CLOSE | Action.CONNECT
+    return now
+
+
+def test_a_client_polls_after_its_failures():
+    client, rules = client_with(after_failures=3)
+    assert fail(client, rules, 0.0) == fail(client, rules, 1.0) == Action.CLOSE
+    exchange = client.exchange
+    assert fail(client, rules, 2.0) == Action.CLOSE | Action.FETCH
+    assert (client.state, client.transport) == (State.FETCHING, Transport.POLLING)
+    assert client.exchange > exchange
+    assert is_recoverable(client, rules)
+
+
+def test_a_client_polls_after_its_time_without_a_connection():
+    client, rules = client_with(after_s=5.0)
+    assert fail(client, rules, 4.9) == Action.CLOSE
+    assert fail(client, rules, 5.9) == Action.CLOSE | Action.FETCH
+
+
+@pytest.mark.parametrize("limit", [{"policy": Policy.NONE}, {"attempts": 1}, {"give_up_s": 1.0}])
+def test_a_client_whose_library_gives_up_polls_if_it_may(limit):
+    client, rules = client_with()
+    rules = rules._replace(reconnect=rules.reconnect._replace(**limit))
+    actions = Action.NONE
+    for now in (0.5, 1.5):
+        if client.transport == Transport.WEBSOCKET:
+            actions = fail(client, rules, now)
+    assert actions == Action.CLOSE | Action.FETCH
+
+
+def test_a_client_that_may_not_return_polls_for_good():
+    client, rules = client_with(after_failures=1)
+    fail(client, rules, 0.0)
+    assert not poll_until(client, rules, 1e5)
+
+
+def test_every_return_in_vain_makes_the_next_wait_longer_up_to_a_cap():
+    client, rules = client_with(after_failures=2, return_s=90.0, return_cap_s=300.0)
+    fail(client, rules, 0.0)
+    fail(client, rules, 0.0)
+    waits_s = []
+    for _ in range(4):
+        began_s = client.since_s
+        tried_s = poll_until(client, rules, 1e5)
+        waits_s.append(tried_s - began_s)
+        fail(client, rules, tried_s)  # once is enough now
+        assert client.transport == Transport.POLLING
+    assert waits_s == [90.0, 180.0, 300.0, 300.0]
+
+
+def test_a_client_that_is_pushed_to_again_has_all_its_failures_before_it():
+    client, rules = client_with(after_failures=2, return_s=30.0)
+    fail(client, rules, 0.0)
+    fail(client, rules, 0.0)
+    now = poll_until(client, rules, 1e5)
+    for event in (Event.CONNECTED, Event.UPGRADED, Event.READY):
+        step(client, rules, event, now)
+    assert (client.state, client.falls) == (State.OPEN, 0)
+    assert fail(client, rules, now + 9.0) == Action.CLOSE
+    assert client.state == State.WAITING
+
+
+BLOCKED = BOARD.replace(
+    {
+        "clients": 200,
+        "horizon_s": 900.0,
+        "reconnect": {"policy": "socketio", "jitter_frac": 0.5, "cap_s": 5.0},
+        "faults": [{"kind": "block_upgrades", "start_s": 0.0, "length_s": 900.0, "share": 0.3}],
+    }
+)
+
+
+def test_behind_a_proxy_that_blocks_upgrades_only_those_who_fall_back_see_changes():
+    blocked = sl.simulate(BLOCKED, progress=False)
+    saved = sl.simulate(BLOCKED.replace({"fallback": {"after_failures": 3}}), progress=False)
+    cut_off = blocked.frame("clients")["connections"] == 0
+    assert 0.2 < cut_off.mean() < 0.4
+    assert (blocked.frame("clients").loc[cut_off, "delivered"] == 0).all()
+    assert (saved.frame("clients").loc[cut_off, "delivered"] > 0).all()
+    assert (saved.frame("clients").loc[cut_off, "fallbacks"] == 1).all()
+    frac = saved.summary()["fallback_to_polling_frac"].iloc[0]
+    assert frac == pytest.approx(cut_off.mean())
+    assert blocked.summary()["fallback_to_polling_frac"].iloc[0] == 0.0
+
+
+def test_those_who_return_too_often_pay_with_attempts_and_lose_nothing():
+    often = sl.simulate(BLOCKED.replace({"fallback": {"after_failures": 3, "return_s": 30.0}}))
+    seldom = sl.simulate(BLOCKED.replace({"fallback": {"after_failures": 3, "return_s": 600.0}}))
+    assert often.frame("clients")["attempts"].sum() > seldom.frame("clients")["attempts"].sum()
+    assert often.ledger.lost == seldom.ledger.lost == 0
+    causes = often.frame("connections")["cause"]
+    assert (causes == "switched").sum() > 0
