@@ -67,6 +67,19 @@ def faults(draw, horizon_s) -> list[dict[str, object]]:
     return found
 
 
+def resyncs() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[websocket]`` says of missed changes."""
+    plain = st.fixed_dictionaries({"resync": st.sampled_from(["none", "snapshot"])})
+    replay = {"resync": st.just("replay"), "replay_changes": st.sampled_from([1, 5, 1000])}
+    recovery = {"resync": st.just("recovery"), "recovery_s": st.sampled_from([1.0, 120.0])}
+    stand_in = {"or_snapshot": st.booleans()}
+    return st.one_of(
+        plain,
+        st.fixed_dictionaries({**replay, **stand_in}),
+        st.fixed_dictionaries({**recovery, **stand_in}),
+    )
+
+
 def fallbacks() -> st.SearchStrategy[dict[str, object] | None]:
     """A ``[fallback]``, or none."""
     return st.none() | st.fixed_dictionaries(
@@ -127,10 +140,7 @@ def scenarios(draw) -> sl.Scenario:
         },
         websocket={
             "push": draw(st.sampled_from(["delta", "snapshot"])),
-            "resync": draw(st.sampled_from(["none", "snapshot", "replay", "recovery"])),
-            "replay_changes": draw(st.sampled_from([1, 5, 1000])),
-            "recovery_s": draw(st.sampled_from([1.0, 120.0])),
-            "or_snapshot": draw(st.booleans()),
+            **draw(resyncs()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
         },
         heartbeat={

@@ -147,14 +147,26 @@ class WebSocket(_Part):
     """A push carries the one change, or the whole board."""
     resync: Literal["none", "snapshot", "replay", "recovery"] = "snapshot"
     """What brings a client that is let in what it has missed: see `core.resync`."""
-    replay_changes: Counting = 1000
-    """The latest changes that the server keeps for a replay."""
-    recovery_s: Positive = 120.0
-    """How long the server keeps the session of a client that is gone, seconds."""
+    replay_changes: Counting | None = None
+    """How many of the latest changes the server keeps for a replay."""
+    recovery_s: Positive | None = None
+    """How long the server keeps the session of a client that is gone, seconds (Socket.IO: 120)."""
     or_snapshot: bool = False
     """What can be neither replayed nor recovered comes as a snapshot; if not, it is lost."""
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_resync(self) -> Self:
+        for name, kind in (("replay_changes", "replay"), ("recovery_s", "recovery")):
+            given = getattr(self, name)
+            if self.resync == kind and given is None:
+                raise _Rule(name, None, f'must be given when resync is "{kind}"')
+            if self.resync != kind and given is not None:
+                raise _Rule(name, given, f'has no meaning when resync is "{self.resync}"')
+        if self.or_snapshot and self.resync in ("none", "snapshot"):
+            raise _Rule("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
+        return self
 
 
 class HeartbeatRules(_Part):

@@ -281,7 +281,10 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         tls=scenario.network.tls,
         push_is_snapshot=push.push == "snapshot",
         resync=ResyncRules(
-            Resync[push.resync.upper()], push.replay_changes, push.recovery_s, push.or_snapshot
+            Resync[push.resync.upper()],
+            push.replay_changes or 0,
+            push.recovery_s or 0.0,
+            push.or_snapshot,
         ),
         open_timeout_s=push.open_timeout_s,
         heartbeat=Heartbeat[heartbeat.direction.upper()],

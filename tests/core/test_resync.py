@@ -46,7 +46,10 @@ def after(fault, **changes):
         heartbeat={"interval_s": 25.0, "timeout_s": 20.0},
         reconnect={"policy": "fixed", "base_s": 5.0, "cap_s": 5.0},
         faults=[fault],
-    ).replace({f"websocket.{name}": value for name, value in changes.items()})
+    )
+    kept = {"replay": {"replay_changes": 1000}, "recovery": {"recovery_s": 120.0}}
+    changes = {**kept.get(changes["resync"], {}), **changes}
+    scenario = scenario.replace({f"websocket.{name}": value for name, value in changes.items()})
     return sl.simulate(scenario, seed=4, progress=False)
 
 

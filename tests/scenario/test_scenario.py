@@ -91,6 +91,7 @@ def changed(path, value):
     return lambda: sl.Scenario(**BASE).replace({path: value})
 
 
+RESET = {"kind": "reset", "start_s": 1.0}
 MALFORMED = {
     "negative count": (make(clients=-1), "clients"),
     "float for a count": (make(clients=2.5), "clients"),
@@ -115,6 +116,77 @@ MALFORMED = {
     "list for a section": (make(polling=[30]), "polling"),
     "missing section": (lambda: sl.Scenario(clients=5), "updates"),
     "cap below base": (make(reconnect={"base_s": 0.5, "cap_s": 0.1}), "reconnect.cap_s"),
+    "zero base that should grow": (make(reconnect={"base_s": 0.0}), "reconnect.base_s"),
+    "jitter missing": (make(reconnect={"policy": "socketio"}), "reconnect.jitter_frac"),
+    "jitter that no policy reads": (
+        make(reconnect={"policy": "fixed", "jitter_s": 1.0}),
+        "reconnect.jitter_s",
+    ),
+    "table without delays": (make(reconnect={"policy": "table"}), "reconnect.delays_s"),
+    "table too long": (
+        make(reconnect={"policy": "table", "delays_s": [1.0] * 17}),
+        "reconnect.delays_s",
+    ),
+    "negative delay in a table": (
+        make(reconnect={"policy": "table", "delays_s": [1.0, -1.0]}),
+        "reconnect.delays_s.1",
+    ),
+    "limit of no attempts": (
+        make(reconnect={"policy": "none", "attempts": 3}),
+        "reconnect.attempts",
+    ),
+    "stable time without a reset": (
+        make(reconnect={"reset": "never", "stable_s": 5.0}),
+        "reconnect.stable_s",
+    ),
+    "replay of no length": (make(websocket={"resync": "replay"}), "websocket.replay_changes"),
+    "replay length without replay": (
+        make(websocket={"replay_changes": 100}),
+        "websocket.replay_changes",
+    ),
+    "recovery of no length": (make(websocket={"resync": "recovery"}), "websocket.recovery_s"),
+    "stand-in for nothing": (
+        make(websocket={"resync": "none", "or_snapshot": True}),
+        "websocket.or_snapshot",
+    ),
+    "return cap below return": (
+        make(fallback={"return_s": 60.0, "return_cap_s": 30.0}),
+        "fallback.return_cap_s",
+    ),
+    "fault beyond the end": (
+        make(faults=[{"kind": "reset", "start_s": 600.0}]),
+        "faults.0.start_s",
+    ),
+    "fault that outlives the run": (
+        make(faults=[RESET, {"kind": "restart", "start_s": 590.0, "length_s": 20.0}]),
+        "faults.1.length_s",
+    ),
+    "fault of no kind": (make(faults=[{"kind": "fire", "start_s": 1.0}]), "faults.0.kind"),
+    "fault without length": (
+        make(faults=[{"kind": "restart", "start_s": 1.0}]),
+        "faults.0.length_s",
+    ),
+    "reset with a length": (make(faults=[{**RESET, "length_s": 3.0}]), "faults.0.length_s"),
+    "half a restart": (
+        make(faults=[{"kind": "restart", "start_s": 1.0, "length_s": 1.0, "share": 0.5}]),
+        "faults.0.share",
+    ),
+    "drain without batches": (
+        make(faults=[{"kind": "drain", "start_s": 1.0, "length_s": 1.0}]),
+        "faults.0.batches",
+    ),
+    "batches of a reset": (make(faults=[{**RESET, "batches": 2}]), "faults.0.batches"),
+    "restart of what is down": (
+        make(
+            faults=[
+                {"kind": "restart", "start_s": 5.0, "length_s": 10.0},
+                {"kind": "restart", "start_s": 10.0, "length_s": 10.0},
+            ]
+        ),
+        "faults.1.start_s",
+    ),
+    "share of nobody": (make(faults=[{**RESET, "share": 0.0}]), "faults.0.share"),
+    "faults that are none": (make(faults="all"), "faults"),
     "retry cap below base": (make(polling={"retry_base_s": 40}), "polling.retry_cap_s"),
     "warm-up beyond the end": (make(horizon_s=60, warm_up_s=60), "warm_up_s"),
     "warm-up meets cool-down": (make(horizon_s=60, warm_up_s=30, cool_down_s=30), "warm_up_s"),

@@ -1,0 +1,220 @@
+"""What an outage does to a fleet: who comes back when, how hard, and what is lost meanwhile.
+
+Tables in, tables out, like `metrics`, of runs with faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from simlib.core.reconnect import Policy, Reconnection, drawn_delay_s
+from simlib.errors import ScenarioError
+from simlib.run import Run, check_runs
+from simlib.scenario import Scenario
+from simlib.scenario.presets import LIBRARIES, library
+from simlib.scenario.workload import reconnection
+
+_WINDOW_S = 1.0
+_DRAWS = 1000
+
+
+def delays(
+    names: Sequence[str] | None = None, *, attempts: int = 8, clients: int = _DRAWS
+) -> pd.DataFrame:
+    """Return how long client libraries wait before each attempt.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Presets of `scenario.presets`; default: all that try again.
+    attempts : int, optional
+        How many to show, >= 1.
+    clients : int, optional
+        Draws, one for each client, >= 2.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per library and attempt: ``library``, ``attempt`` (from 1), ``mean_s``, ``p5_s`` and
+        ``p95_s`` of the wait before it, and ``since_loss_s``, the mean time since the connection
+        was lost if attempts take no time. No rows for attempts that are never made.
+
+    Raises
+    ------
+    ScenarioError
+        An unknown preset, or a count out of range.
+
+    Examples
+    --------
+    >>> delays(["signalr"])["mean_s"].tolist()
+    [0.0, 2.0, 10.0, 30.0]
+    """
+    for name, count in (("attempts", attempts), ("clients", clients)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ScenarioError(name, count, "must be a whole number >= 1")
+    board = Scenario(transport="websocket", updates={"rate_per_s": 1.0})
+    rows = []
+    for name in list(LIBRARIES) if names is None else names:
+        rule = reconnection(board.replace(library(name)).reconnect)
+        if rule.policy == Policy.NONE:
+            continue
+        since_s = 0.0
+        for k in range(min(attempts, rule.attempts)):
+            waits_s = _waits_s(rule, k, clients)
+            since_s += waits_s.mean()
+            quantiles = np.quantile(waits_s, [0.05, 0.95])
+            rows.append((name, k + 1, waits_s.mean(), *quantiles, since_s))
+    columns = ["library", "attempt", "mean_s", "p5_s", "p95_s", "since_loss_s"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _waits_s(rule: Reconnection, k: int, clients: int) -> NDArray[np.float64]:
+    if rule.policy == Policy.WEBSOCKETS:  # a lost connection is tried at once, then it counts
+        if k == 0:
+            return np.zeros(clients)
+        k -= 1
+    return np.array([drawn_delay_s(rule, k, 1, 0, client, k) for client in range(clients)])
+
+
+def comeback(*runs: Run) -> pd.DataFrame:
+    """Return how the fleets of some runs came back after their first fault.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, each with a fault.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``name``, ``source``, ``replication``, ``cut`` (connections that stood at
+        the fault's start and ended later), ``back_frac`` of them with a new one by the end of the
+        run, ``t50_s``, ``t95_s``, ``t100_s`` (time since the fault's start until so many of the
+        cut have one; NaN if they never have), ``peak_per_s`` (new connections in the busiest
+        window of a second), ``attempts`` per cut client after the fault, ``lost`` changes per cut
+        client, ``stranded``: how many of the cut have no new connection by the end of the run.
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without a fault.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> board = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=20,
+    ...     horizon_s=200,
+    ...     faults=[{"kind": "restart", "start_s": 100, "length_s": 5}],
+    ... )
+    >>> row = comeback(simulate(board)).iloc[0]
+    >>> int(row["cut"]), float(row["back_frac"]), bool(row["t100_s"] > 5.0)
+    (20, 1.0, True)
+    """
+    rows = []
+    for run in _with_faults(runs):
+        table = _cut(run)
+        back_s = np.sort(table["back_s"].dropna().to_numpy(dtype=float))
+        clients = run.frame("clients")
+        lost = clients.loc[clients["client"].isin(table["client"]), "lost"].sum()
+        rows.append(
+            {
+                "name": run.scenario.name,
+                "source": run.provenance["engine"],
+                "replication": run.provenance["replication"],
+                "cut": len(table),
+                "back_frac": len(back_s) / len(table) if len(table) else np.nan,
+                **{f"t{share}_s": _nth(back_s, len(table), share) for share in (50, 95, 100)},
+                "peak_per_s": peak_per_s(back_s),
+                "attempts": _attempts_after(run) / len(table) if len(table) else np.nan,
+                "lost": lost / len(table) if len(table) else np.nan,
+                "stranded": len(table) - len(back_s),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def back(run: Run) -> pd.DataFrame:
+    """Return the share of the cut that are back, against the time since the first fault.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``t_s`` (seconds since the fault's start, ascending) and ``back_frac``; a step at each.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or without a fault.
+    """
+    (run,) = _with_faults((run,))
+    table = _cut(run)
+    t_s = np.sort(table["back_s"].dropna().to_numpy(dtype=float))
+    share = np.arange(1, len(t_s) + 1) / max(1, len(table))
+    return pd.DataFrame({"t_s": np.concatenate(([0.0], t_s)), "back_frac": [0.0, *share]})
+
+
+def peak_per_s(t_s: NDArray[np.float64]) -> float:
+    """Return the most events within any window of a second.
+
+    Parameters
+    ----------
+    t_s : ndarray of float64, shape (n,)
+        Ascending, seconds.
+
+    Examples
+    --------
+    >>> peak_per_s(np.array([0.0, 0.9, 1.7, 1.8, 5.0]))
+    3.0
+    """
+    if len(t_s) == 0:
+        return 0.0
+    within = np.searchsorted(t_s, t_s + _WINDOW_S, "left") - np.arange(len(t_s))
+    return float(within.max()) / _WINDOW_S
+
+
+def _with_faults(runs: tuple[Any, ...]) -> tuple[Run, ...]:
+    check_runs(runs)
+    for run in runs:
+        if not run.scenario.faults:
+            raise ScenarioError("runs", run, "must have a fault in their scenario")
+    return runs
+
+
+def _start_s(run: Run) -> float:
+    return min(fault.start_s for fault in run.scenario.faults)
+
+
+def _cut(run: Run) -> pd.DataFrame:
+    """A row per client whose connection stood at the fault and ended: when it had the next."""
+    start_s = _start_s(run)
+    connections = run.frame("connections")
+    stood = connections[(connections["opened_s"] <= start_s) & (connections["closed_s"] > start_s)]
+    stood = stood[stood["cause"] != "open_at_end"]
+    stood = stood[stood["cause"] != "session_ended"]
+    later = connections[connections["opened_s"] > start_s]
+    back_s = later.groupby("client")["opened_s"].min() - start_s
+    return pd.DataFrame(
+        {"client": stood["client"].to_numpy(), "back_s": stood["client"].map(back_s).to_numpy()}
+    )
+
+
+def _attempts_after(run: Run) -> float:
+    timeline = run.frame("timeline")
+    return float(timeline.loc[timeline["t_s"] >= _start_s(run), "attempts"].sum())
+
+
+def _nth(back_s: NDArray[np.float64], cut: int, percent: int) -> float:
+    place = int(np.ceil(cut * percent / 100.0))
+    return float(back_s[place - 1]) if 0 < place <= len(back_s) else np.nan

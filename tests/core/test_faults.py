@@ -1,0 +1,161 @@
+"""What goes wrong in a run: who is concerned, when, and what comes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib.core.faults import Change, is_hit
+from simlib.engines.simpy_engine import Simulation
+from simlib.scenario import compile_workload, new_record
+
+BOARD = sl.Scenario(
+    transport="websocket",
+    clients=400,
+    ramp_s=0.0,
+    horizon_s=300.0,
+    updates={"rate_per_s": 0.2},
+    heartbeat={"interval_s": 25.0, "timeout_s": 20.0},
+    reconnect={"policy": "fixed", "base_s": 2.0, "cap_s": 2.0},
+)
+
+
+def run_with(*faults, **changes):
+    return sl.simulate(BOARD.replace({"faults": list(faults), **changes}), progress=False)
+
+
+def ends(run, until_s=300.0):
+    """Connections that ended before the run did."""
+    table = run.frame("connections")
+    return table[table["closed_s"] < until_s]
+
+
+def opened_again(run):
+    return run.frame("connections").groupby("client")["opened_s"].nth(1)
+
+
+def test_the_share_that_is_hit_is_drawn_once_per_client_and_fault():
+    hits = np.array([[is_hit(1, 0, n, fault, 0.0, 0.3) for n in range(5000)] for fault in (0, 1)])
+    assert hits.mean(axis=1) == pytest.approx([0.3, 0.3], abs=4 * np.sqrt(0.21 / 5000))
+    both = (hits[0] & hits[1]).mean()
+    assert both == pytest.approx(0.09, abs=0.02)
+
+
+def test_what_ends_comes_before_what_begins_at_the_same_time():
+    faults = [
+        {"kind": "restart", "start_s": 20.0, "length_s": 5.0},
+        {"kind": "restart", "start_s": 10.0, "length_s": 10.0},
+    ]
+    moments = compile_workload(BOARD.replace({"faults": faults}), 1, 0).moments
+    assert [Change(moment.change).name for moment in moments] == ["DOWN", "UP", "DOWN", "UP"]
+
+
+def test_a_restart_cuts_everybody_and_refuses_them_until_it_is_over():
+    run = run_with({"kind": "restart", "start_s": 100.0, "length_s": 11.0})
+    lost = ends(run)
+    assert len(lost) == 400
+    assert (lost["closed_s"] == 100.0 + run.scenario.network.rtt_s / 2).all()
+    assert (lost["cause"] == "closed_by_server").all()
+    # One refusal and 2 s after another; the first attempt after the restart succeeds.
+    assert opened_again(run).between(111.0, 113.5).all()
+    assert (run.frame("clients")["attempts"] == 1 + 6).all()
+    timeline = run.frame("timeline").set_index("t_s")
+    assert (timeline.loc[101.0:110.0, "connection_count"] == 0).all()
+    assert (timeline.loc[101.0:110.0, "utilisation"] == 0).all()
+    assert timeline["utilisation"].between(0.0, 1.0).all()
+
+
+def test_a_restart_takes_back_the_work_that_it_cut_short():
+    slow = {"server.send_s": 0.1, "faults": []}  # a broadcast to 400 takes 40 s
+    whole = run_with(**slow)
+    cut = run_with(
+        {"kind": "restart", "start_s": 100.0, "length_s": 50.0}, **{"server.send_s": 0.1}
+    )
+    busy = [run.frame("timeline").set_index("t_s")["utilisation"] for run in (whole, cut)]
+    assert busy[0].loc[101.0:149.0].mean() > 0.9
+    assert busy[1].loc[101.0:149.0].max() == 0.0
+    assert busy[1].between(-1e-12, 1.0 + 1e-9).all()
+    assert busy[0].loc[:99.0].equals(busy[1].loc[:99.0])
+
+
+def test_a_reset_cuts_its_share_and_they_are_back_after_one_wait():
+    run = run_with({"kind": "reset", "start_s": 100.0, "share": 0.25})
+    assert len(ends(run)) == pytest.approx(100, abs=4 * np.sqrt(400 * 0.25 * 0.75))
+    assert opened_again(run).between(102.0, 102.5).all()
+
+
+@pytest.mark.parametrize("batches", [1, 5, 20])
+def test_a_drain_closes_a_batch_at_a_time(batches):
+    fault = {"kind": "drain", "start_s": 100.0, "length_s": 60.0, "batches": batches}
+    closed_s = ends(run_with(fault))["closed_s"]
+    assert len(closed_s) == 400
+    starts, sizes = np.unique(closed_s.round(6), return_counts=True)
+    assert np.diff(starts) == pytest.approx(60.0 / batches)
+    assert len(starts) == batches
+    assert sizes.max() < 400 / batches + 4 * np.sqrt(400 / batches) + 1
+
+
+def test_a_dead_path_is_noticed_by_the_heartbeat_and_by_nothing_else():
+    run = run_with({"kind": "path_loss", "start_s": 100.0, "length_s": 5.0})
+    lost = ends(run)
+    assert (lost["cause"] == "timed_out").all()
+    assert (lost["closed_s"] - 100.0).between(20.0, 45.1).all()
+    deaf = run_with(
+        {"kind": "path_loss", "start_s": 100.0, "length_s": 5.0}, **{"heartbeat.direction": "none"}
+    )
+    assert len(ends(deaf)) == 0
+    assert deaf.ledger.pending > 0
+
+
+def test_no_connection_is_made_while_the_path_is_lost():
+    fault = {"kind": "path_loss", "start_s": 0.0, "length_s": 30.0}
+    opened_s = run_with(fault).frame("connections")["opened_s"]
+    assert opened_s.min() > 30.0
+
+
+@pytest.mark.parametrize(
+    ("direction", "forgotten_s"), [("server", 145.1), ("client", 145.0), ("none", 145.0)]
+)
+def test_the_server_lets_go_of_whom_it_no_longer_hears(direction, forgotten_s):
+    # By its own pings; or else when the kernel gives up on a push, 40 s after one within 5 s.
+    scenario = BOARD.replace(
+        {
+            "updates": {"kind": "bursts", "rate_per_s": 5.0, "burst_size": 1, "burst_gap_s": 0.0},
+            "heartbeat.direction": direction,
+            "network.unanswered_s": 40.0,
+            "reconnect": {"policy": "none"},
+            "faults": [{"kind": "path_loss", "start_s": 100.0, "length_s": 1.0}],
+        }
+    )
+    workload = compile_workload(scenario, 1, 0)
+    simulation = Simulation(workload, new_record(scenario, workload))
+    simulation.run_until(119.0)
+    assert len(simulation.listeners) == len(simulation.sockets) == 400
+    simulation.run_until(forgotten_s)
+    assert len(simulation.listeners) == len(simulation.sockets) == 0
+
+
+def test_polls_on_a_dead_path_fail_when_the_kernel_gives_up():
+    run = run_with(
+        {"kind": "path_loss", "start_s": 100.0, "length_s": 1.0},
+        transport="polling",
+        **{"network.unanswered_s": 40.0, "polling.interval_s": 10.0},
+    )
+    lost = run.frame("connections").query("cause == 'timed_out'")
+    assert len(lost) == 400
+    # The next poll falls due within an interval, and waits for 40 s.
+    assert lost["closed_s"].between(140.0, 151.0).all()
+    assert run.ledger.lost == 0
+
+
+def test_blocked_upgrades_leave_open_connections_alone():
+    run = run_with(
+        {"kind": "block_upgrades", "start_s": 50.0, "length_s": 200.0, "share": 0.5},
+        {"kind": "reset", "start_s": 100.0, "share": 1.0},
+    )
+    assert (ends(run)["closed_s"] > 99.0).all()
+    back_s = opened_again(run)
+    at_once, late = back_s[back_s < 110.0], back_s[back_s > 249.0]
+    assert len(at_once) + len(late) == 400
+    assert 0.4 < len(late) / 400 < 0.6
