@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -462,6 +463,7 @@ class Scenario(_Part):
             raise _Rule("clients", 0, "must be >= 1 when there are no [sessions]")
         if self.wire.count == "tls" and not self.network.tls:
             raise _Rule("wire.count", "tls", "must not be tls when network.tls is false")
+        self._check_waits()
         self._check_sizes()
         self._check_amounts()
         self._check_faults()
@@ -483,6 +485,16 @@ class Scenario(_Part):
                     rule = f"must be >= {down_until_s:g}, the end of the restart before"
                     raise _Rule(f"{path}.start_s", fault.start_s, rule)
                 down_until_s = end_s
+
+    def _check_waits(self) -> None:
+        rule = self.reconnect
+        waits_s = {"fixed": (rule.base_s,), "table": rule.delays_s}.get(rule.policy) or (math.inf,)
+        if waits_s[-1] == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
+            path = "reconnect.base_s" if rule.policy == "fixed" else "reconnect.delays_s"
+            words = (
+                "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
+            )
+            raise _Rule(path, 0.0, words)
 
     def _check_sizes(self) -> None:
         try:

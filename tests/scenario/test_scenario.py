@@ -139,6 +139,14 @@ MALFORMED = {
         make(reconnect={"reset": "never", "stable_s": 5.0}),
         "reconnect.stable_s",
     ),
+    "for ever in one moment": (
+        make(reconnect={"policy": "fixed", "base_s": 0.0}, network={"rtt_s": 0.0}),
+        "reconnect.base_s",
+    ),
+    "a table that ends in one moment": (
+        make(reconnect={"policy": "table", "delays_s": [1.0, 0.0]}, network={"rtt_s": 0.0}),
+        "reconnect.delays_s",
+    ),
     "replay of no length": (make(websocket={"resync": "replay"}), "websocket.replay_changes"),
     "replay length without replay": (
         make(websocket={"replay_changes": 100}),
