@@ -16,6 +16,7 @@ from simlib.core.record import Record
 from simlib.errors import ScenarioError
 from simlib.live.loopback import on_loopback
 from simlib.live.pipe import Child
+from simlib.live.servers import Servers
 from simlib.live.tokens import make_token
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import Scenario, compile_workload
@@ -87,23 +88,22 @@ def measure(
     }
     with ExitStack() as stack:
         server_processor, driver_processor = _processors()
-        server = stack.enter_context(Child("simlib.live.server", server_processor))
+        server = stack.enter_context(Servers(server_processor, settings))
         driver = stack.enter_context(Child("simlib.live.driver", driver_processor))
-        server.send(settings)
-        settings |= server.receive(_START_S)
+        settings |= server.ports
         driver.send(settings)
         driver.receive(_START_S)
         usage = _Usage()
         start_s = time.monotonic() + _LEAD_S
-        server.send(start_s)
+        server.start(start_s)
         driver.send(start_s)
         done = _await_end(driver, server, scenario.horizon_s, progress)
-        server.send("stop")
-        served = server.receive(_START_S)
+        served = server.stop()
         cpu = usage.cores(served["cpu_s"], served["spun_s"], done["cpu_s"])
     record: Record = done["record"]
-    busy_s = np.array(served["busy_s"][: len(record.busy_s)]) * time_scale
-    record.busy_s[: len(busy_s)] = busy_s
+    for index, busy_s in served["busy_s"].items():
+        if index < len(record.busy_s):
+            record.busy_s[index] = busy_s * time_scale
     end_of_run_s = done["end_of_run_s"]
     late_s = np.array(served["late_s"] or [0.0])
     return make_run(
@@ -156,7 +156,7 @@ def _check_bounds(scenario: Scenario, clients: int, time_scale: float) -> None:
         raise ScenarioError("clients", clients, rule)
 
 
-def _await_end(driver: Child, server: Child, horizon_s: float, progress: bool) -> dict[str, Any]:
+def _await_end(driver: Child, server: Servers, horizon_s: float, progress: bool) -> dict[str, Any]:
     """Wait for the driver's result; on Ctrl-C, ask for what there is."""
     from tqdm import tqdm
 

@@ -80,6 +80,10 @@ class Child:
         """The process's number."""
         return self._process.pid
 
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self._process.kill()
+
     def send(self, message: Any) -> None:
         """Send a message.
 
@@ -110,6 +114,16 @@ class Child:
         if isinstance(message, EOFError):
             raise self._death()
         return message
+
+    def said(self) -> list[Any]:
+        """Return the messages of a process that has ended, up to its end."""
+        self._process.wait(_END_S)
+        self._reader.join(_END_S)
+        messages = []
+        with contextlib.suppress(Empty):
+            while not isinstance(message := self._messages.get_nowait(), EOFError):
+                messages.append(message)
+        return messages
 
     def check(self) -> None:
         """Raise `LiveError` if the process has died."""

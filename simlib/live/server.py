@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from bisect import bisect_right
 from http import HTTPStatus
 from typing import Any
 
@@ -41,9 +42,9 @@ class Board:
         ).publish_s.tolist()
         self.version = 0
         self.listeners: set[ServerConnection] = set()
+        self.start_s = 0.0
         self.spun_s = 0.0
         self.late_s: list[float] = []
-        self.busy_s: list[float] = []
         self._body = (-1, b"")
 
     def body(self) -> bytes:
@@ -118,12 +119,19 @@ class Board:
 
     # -- time ------------------------------------------------------------------------------
 
-    async def publish(self, start_s: float) -> None:
+    def begin(self, start_s: float) -> None:
+        """Start from the board as it is, also in the middle of a run: `start_s` was its start."""
+        self.start_s = start_s
+        passed_s = (asyncio.get_running_loop().time() - start_s) * self.time_scale
+        self.version = bisect_right(self.publish_s, passed_s)
+
+    async def publish(self) -> None:
         """Change the board at the intended times, and tell whoever listens."""
         loop = asyncio.get_running_loop()
         pushes = self.scenario.transport == "websocket"
-        for version, t in enumerate(self.publish_s, start=1):
-            due_s = start_s + t / self.time_scale
+        first = self.version
+        for version, t in enumerate(self.publish_s[first:], start=first + 1):
+            due_s = self.start_s + t / self.time_scale
             await asyncio.sleep(max(0.0, due_s - loop.time() - (_SPIN_S if pushes else 0.0)))
             spin_s = loop.time()
             while loop.time() < due_s:
@@ -134,22 +142,27 @@ class Board:
             if self.listeners:
                 broadcast(self.listeners, wire.push_text(self.spec, version))
 
-    async def keep_time(self, start_s: float) -> None:
-        """Note the processor time of each bin of the timeline."""
+    async def keep_time(self, parent: Parent) -> None:
+        """Tell the processor time of each bin as it ends: who is killed has told it."""
         loop = asyncio.get_running_loop()
         step_s = self.scenario.bin_s / self.time_scale
-        await asyncio.sleep(start_s - loop.time())
-        before_s, index = time.process_time() - self.spun_s, 0
+        index = max(0, int((loop.time() - self.start_s) / step_s))
+        await asyncio.sleep(self.start_s - loop.time())
+        before_s = time.process_time() - self.spun_s
         while True:
             index += 1
-            await asyncio.sleep(max(0.0, start_s + index * step_s - loop.time()))
+            await asyncio.sleep(max(0.0, self.start_s + index * step_s - loop.time()))
             used_s = time.process_time() - self.spun_s
-            self.busy_s.append(used_s - before_s)
+            parent.send({"bin": index - 1, "busy_s": used_s - before_s})
             before_s = used_s
 
 
 async def run(parent: Parent) -> None:
-    """Serve until the parent says stop, or is gone."""
+    """Serve until the parent says stop, or is gone.
+
+    The first server opens its ports and waits for the start. One that is to take over (``spare``
+    among its settings) is told when the run starts and when to open them.
+    """
     settings = parent.receive()
     scenario: Scenario = settings["scenario"]
     board = Board(scenario, settings["seed"], settings["replication"], settings)
@@ -160,7 +173,13 @@ async def run(parent: Parent) -> None:
     keep_alive_s = scenario.server.keep_alive_s / scale
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=keep_alive_s)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=scenario.server.backlog)
+    if settings["spare"]:
+        parent.send({"spare": True})
+        order = parent.receive()
+        await asyncio.sleep(max(0.0, order["opens_s"] - asyncio.get_running_loop().time()))
+        board.begin(order["start_s"])
+    poll_port, push_port = settings.get("poll_port", 0), settings.get("push_port", 0)
+    site = web.TCPSite(runner, "127.0.0.1", poll_port, backlog=scenario.server.backlog)
     await site.start()
 
     beats = scenario.heartbeat
@@ -170,7 +189,7 @@ async def run(parent: Parent) -> None:
     async with serve(
         board.push,
         "127.0.0.1",
-        0,
+        push_port,
         process_request=board.admit,
         origins=[Origin(f"https://{board.spec.host}"), None],
         backlog=scenario.server.backlog,
@@ -184,13 +203,15 @@ async def run(parent: Parent) -> None:
         ports = (runner.addresses[0][1], sockets.sockets[0].getsockname()[1])
         parent.send({"poll_port": ports[0], "push_port": ports[1]})
         parent.watch(loop, told)
-        start_s = await told.get()
-        if start_s is None:
-            return
+        if not settings["spare"]:
+            start_s = await told.get()
+            if start_s is None:
+                return
+            board.begin(start_s)
         before_s = time.process_time()
         tasks = [
-            loop.create_task(board.publish(start_s)),
-            loop.create_task(board.keep_time(start_s)),
+            loop.create_task(board.publish()),
+            loop.create_task(board.keep_time(parent)),
         ]
         message = await told.get()
         for task in tasks:
@@ -198,7 +219,6 @@ async def run(parent: Parent) -> None:
         if message is not None:
             parent.send(
                 {
-                    "busy_s": board.busy_s,
                     "late_s": board.late_s,
                     "cpu_s": time.process_time() - before_s,
                     "spun_s": board.spun_s,
