@@ -13,7 +13,7 @@ import pytest
 
 import simlib as sl
 from simlib.core.wire import Message
-from simlib.live import lab
+from simlib.live import lab, servers
 from simlib.live.pipe import Child
 from simlib.scenario import compile_workload
 
@@ -164,8 +164,15 @@ def test_what_the_lab_does_not_have_is_refused_by_name(changes, time_scale, path
     assert error.value.path == path
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_the_death_of_a_process_is_an_error_and_the_other_goes_too(victim, monkeypatch):
+RESTARTED = PUSH.replace(faults=[{"kind": "restart", "start_s": 15.0, "length_s": 1.0}])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "victim", "processes"), [(PUSH, 0, 2), (PUSH, 1, 2), (RESTARTED, 1, 3)]
+)
+def test_the_death_of_a_process_is_an_error_and_the_others_go_too(
+    scenario, victim, processes, monkeypatch
+):
     children: list[Child] = []
 
     class Watched(Child):
@@ -180,9 +187,10 @@ def test_the_death_of_a_process_is_an_error_and_the_other_goes_too(victim, monke
             return message
 
     monkeypatch.setattr(lab, "Child", Watched)
+    monkeypatch.setattr(servers, "Child", Watched)
     with pytest.raises(sl.LiveError, match="died"):
-        sl.measure(PUSH, time_scale=SCALE, progress=False)
-    assert len(children) == 2
+        sl.measure(scenario, time_scale=SCALE, progress=False)
+    assert len(children) == processes
 
 
 SCRIPT = """

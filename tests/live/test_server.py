@@ -28,7 +28,14 @@ SPEC = SCENARIO.wire_spec()
 def ports():
     with Child("simlib.live.server") as server:
         server.send(
-            {"scenario": SCENARIO, "seed": 1, "replication": 0, "time_scale": 1.0, "secret": SECRET}
+            {
+                "scenario": SCENARIO,
+                "seed": 1,
+                "replication": 0,
+                "time_scale": 1.0,
+                "secret": SECRET,
+                "spare": False,
+            }
         )
         yield server.receive(30.0)
 

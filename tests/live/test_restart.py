@@ -1,0 +1,96 @@
+"""The real server is killed and started anew: who comes back when, and what is lost."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+import simlib as sl
+from simlib import outages
+
+pytestmark = pytest.mark.live
+
+SCALE = 2.0
+RESTART = {"kind": "restart", "start_s": 10.0, "length_s": 4.0}
+BOARD = sl.Scenario(
+    transport="websocket",
+    clients=60,
+    ramp_s=4.0,
+    horizon_s=36.0,
+    updates={"rate_per_s": 1.0},
+    websocket={"resync": "none"},
+    reconnect={"policy": "full_jitter", "base_s": 1.0, "cap_s": 4.0},
+    faults=[RESTART],
+)
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_process():
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def both(scenario):
+    live = sl.measure(scenario, seed=2, time_scale=SCALE, progress=False)
+    return live, sl.simulate(live.scenario, seed=2, progress=False)
+
+
+def test_a_killed_servers_clients_come_back_when_predicted():
+    live, simulated = both(BOARD)
+    measured, predicted = outages.comeback(live, simulated).to_dict("records")
+    assert measured["cut"] == predicted["cut"] == 60
+    assert measured["back_frac"] == 1.0
+    for quantile in ("t50_s", "t95_s", "t100_s"):
+        assert measured[quantile] == pytest.approx(predicted[quantile], abs=0.25 * SCALE)
+    assert measured["attempts"] == pytest.approx(predicted["attempts"], rel=0.05)
+    assert measured["lost"] == pytest.approx(predicted["lost"], rel=0.1)
+    assert measured["lost"] > 2.0
+    busy = live.frame("timeline").set_index("t_s")["utilisation"]
+    assert (busy.loc[11.0:13.0] < 0.05).all()
+    assert busy.loc[15.0:].sum() > 0.0  # the second server has told its bins too
+
+
+def test_with_a_snapshot_on_return_three_kills_lose_nothing():
+    kills = [{"kind": "restart", "start_s": t, "length_s": 1.0} for t in (8.0, 16.0, 24.0)]
+    live, simulated = both(
+        BOARD.replace({"websocket.resync": "snapshot", "updates.rate_per_s": 5.0, "faults": kills})
+    )
+    ledger = live.ledger
+    assert ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
+    assert ledger.lost == 0
+    assert ledger.eligible == simulated.ledger.eligible
+    assert (live.frame("clients")["connections"] == 4).all()
+
+
+def test_a_polling_board_outlives_a_restart():
+    live, _ = both(BOARD.replace({"transport": "polling", "polling.interval_s": 3.0}))
+    assert live.ledger.lost == 0
+    clients = live.frame("clients")
+    assert clients["errors"].sum() > 0
+    assert (clients["connections"] >= 2).mean() > 0.9
+
+
+def test_a_client_that_falls_back_polls_the_real_server():
+    live, simulated = both(
+        BOARD.replace(
+            {
+                "fallback": {"after_failures": 2, "return_s": 6.0},
+                "polling.interval_s": 2.0,
+                "polling.retry_cap_s": 1.0,
+            }
+        )
+    )
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    assert ours["fallbacks"].sum() > 30
+    assert ours["fallbacks"].sum() == pytest.approx(theirs["fallbacks"].sum(), abs=6)
+    assert live.ledger.lost == pytest.approx(simulated.ledger.lost, abs=12)
+    assert (ours["connections"] >= 3).mean() > 0.5  # a socket, polls, and a socket again
+
+
+@pytest.mark.parametrize("kind", ["reset", "path_loss"])
+def test_what_the_lab_cannot_break_is_refused_by_name(kind):
+    fault = {"kind": kind, "start_s": 1.0, **({"length_s": 1.0} if kind == "path_loss" else {})}
+    with pytest.raises(sl.ScenarioError) as error:
+        sl.measure(BOARD.replace({"faults": [RESTART, fault]}), progress=False)
+    assert error.value.path == "faults.1.kind"
