@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simlib import figures, metrics, notebook, theory
+    from simlib import figures, metrics, notebook, outages, theory
     from simlib.engines import simulate
     from simlib.errors import (
         LedgerError,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from simlib.live import measure, on_loopback
     from simlib.run import Ledger, Run
     from simlib.scenario import Scenario
+    from simlib.scenario.presets import library
 
 __version__ = "0.1.0"
 
@@ -40,10 +41,12 @@ __all__ = [
     "compare",
     "figures",
     "grid",
+    "library",
     "measure",
     "metrics",
     "notebook",
     "on_loopback",
+    "outages",
     "replicate",
     "simulate",
     "sweep",
@@ -62,6 +65,7 @@ _HOMES = {
     "SimlibError": "errors",
     "compare": "experiment",
     "grid": "experiment",
+    "library": "scenario.presets",
     "measure": "live",
     "on_loopback": "live",
     "replicate": "experiment",

@@ -1,13 +1,8 @@
-"""Tables to plotly figures; nothing is computed here, numbers come from `metrics` and the runs.
-
-One look everywhere: colour says the transport (from the palette of Okabe and Ito 2008, which
-colour-blind readers can tell apart), line and pattern say the source: solid and filled is
-simulated, dotted and hatched is measured. Grey is what no run says: guides and theory's marks.
-"""
+"""Figures of runs, of sweeps, and of what the engines cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,30 +12,12 @@ from plotly.subplots import make_subplots
 
 from simlib import metrics
 from simlib.errors import ScenarioError
+from simlib.figures import style
 from simlib.run import Run, check_runs, check_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLOURS = {
-    "polling": "#D55E00",
-    "polling with ETag": "#E69F00",
-    "websocket": "#0072B2",
-}
-THEORY = "#666666"
-_NAMES = {
-    "polling": "polling",
-    "polling with ETag": "polling with ETag",
-    "websocket": "WebSocket push",
-}
-_DONE = {
-    "polling": "polled",
-    "polling with ETag": "polled with ETag",
-    "websocket": "pushed",
-}
-_MOST_POINTS = 300
-_TIME_DIGITS = 8  # days of steps of a tenth of a second stay apart
-_LEAST_S = 1e-6  # a log axis has no place for "at once"
 _QUANTILES = {"latency_p50_s": "p50", "latency_p95_s": "p95", "latency_p99_s": "p99"}
 
 
@@ -66,21 +43,21 @@ def latency(*runs: Run) -> go.Figure:
     >>> import simlib as sl
     >>> board = sl.Scenario(updates={"rate_per_s": 0.2}, clients=5, horizon_s=120)
     >>> figure = latency(sl.simulate(board))
-    >>> figure.data[0].line.color == COLOURS["polling"]
+    >>> figure.data[0].line.color == style.COLOURS["polling"]
     True
     """
     check_runs(runs, delivered=True)
     figure = go.Figure()
     spans: list[float] = []
-    for run, label in _labelled(runs):
-        table = _thin(metrics.ecdf(run))
-        latency_s = table["latency_s"].clip(lower=_LEAST_S)
+    for run, label in style.labelled(runs):
+        table = style.thin(metrics.ecdf(run))
+        latency_s = table["latency_s"].clip(lower=style.LEAST_S)
         spans += [latency_s.min(), latency_s.max()]
         figure.add_scatter(
-            x=_round(latency_s),
-            y=_round(table["share"] * 100.0),
+            x=style.rounded(latency_s),
+            y=style.rounded(table["share"] * 100.0),
             mode="lines",
-            line={**_line(run), "shape": "hv"},
+            line={**style.line(run), "shape": "hv"},
             **label,
             hovertemplate="%{y:.1f} % within %{x:.3g} s<extra>%{fullData.name}</extra>",
         )
@@ -94,14 +71,18 @@ def latency(*runs: Run) -> go.Figure:
             xanchor="left",
             yanchor=side,
             showarrow=False,
-            font={"size": 11, "color": THEORY},
+            font={"size": 11, "color": style.THEORY},
         )
-    said = _said(runs, lambda row: _duration(row["latency_p50_s"]))
+    said = style.said(runs, lambda row: style.duration(row["latency_p50_s"]))
     title = f"Half of the changes are seen within {said}"
-    _layout(
-        figure, title, "publish to apply (seconds, log scale)", "changes seen (%)", _one_each(runs)
+    style.layout(
+        figure,
+        title,
+        "publish to apply (seconds, log scale)",
+        "changes seen (%)",
+        style.one_each(runs),
     )
-    figure.update_xaxes(**_duration_axis(spans))
+    figure.update_xaxes(**style.duration_axis(spans))
     return figure.update_yaxes(range=[0, 101])
 
 
@@ -128,8 +109,12 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
     figure = _over_time(
         runs, width_s, lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"], "B/s"
     )
-    title = "A client costs " + _said(runs, lambda row: f"{_bytes_per_h(row) / 3600.0:.3g} B/s")
-    return _layout(figure, title, "time (s)", "per client, up and down (B/s)", _one_each(runs))
+    title = "A client costs " + style.said(
+        runs, lambda row: f"{style.bytes_per_h(row) / 3600.0:.3g} B/s"
+    )
+    return style.layout(
+        figure, title, "time (s)", "per client, up and down (B/s)", style.one_each(runs)
+    )
 
 
 def bytes_per_client(*runs: Run) -> go.Figure:
@@ -151,22 +136,22 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     """
     check_runs(runs)
     figure = go.Figure()
-    for run, label in _labelled(runs):
+    for run, label in style.labelled(runs):
         row = run.summary().iloc[0]
         values = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
         figure.add_bar(
             x=["up", "down"],
-            y=_round(values),
-            text=[_number(value) for value in values],
+            y=style.rounded(values),
+            text=[style.number(value) for value in values],
             textposition="outside",
             cliponaxis=False,
-            marker=_marker(run),
+            marker=style.marker(run),
             **label,
             hovertemplate="%{y:.4g} kB/h %{x}<extra>%{fullData.name}</extra>",
         )
-    said = _said(runs, lambda row: f"{_number(_bytes_per_h(row) / 1e3)} kB/h")
+    said = style.said(runs, lambda row: f"{style.number(style.bytes_per_h(row) / 1e3)} kB/h")
     title = f"Bytes per client, up and down: {said}"
-    return _layout(figure, title, "direction", "per client-hour (kB)", _one_each(runs))
+    return style.layout(figure, title, "direction", "per client-hour (kB)", style.one_each(runs))
 
 
 def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
@@ -190,9 +175,9 @@ def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
     """
     check_runs(runs)
     figure = _over_time(runs, width_s, lambda table: table["utilisation"] * 100.0, "%")
-    said = _said(runs, lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time")
+    said = style.said(runs, lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time")
     title = f"The server is busy {said}"
-    return _layout(figure, title, "time (s)", "server utilisation (%)", _one_each(runs))
+    return style.layout(figure, title, "time (s)", "server utilisation (%)", style.one_each(runs))
 
 
 def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
@@ -216,12 +201,14 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     """
     check_runs(runs)
     figure = _over_time(
-        _push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
+        style.push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
     )
-    title = "Open connections: " + _said(
-        runs, lambda row: _number(row["connection_count"], digits=4)
+    title = "Open connections: " + style.said(
+        runs, lambda row: style.number(row["connection_count"], digits=4)
     )
-    return _layout(figure, title, "time (s)", "open connections (mean number)", _one_each(runs))
+    return style.layout(
+        figure, title, "time (s)", "open connections (mean number)", style.one_each(runs)
+    )
 
 
 _SIX = {
@@ -266,29 +253,29 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
         vertical_spacing=0.2,
     )
     latencies: list[float] = []
-    for run, label in _labelled(_push_on_top(runs)):
+    for run, label in style.labelled(style.push_on_top(runs)):
         table = metrics.over_time(run, width_s=width_s)
         drawn = table["average_latency_s"]
         latencies += drawn[drawn > 0.0].tolist()
         for index, name in enumerate(_SIX):
             figure.add_scatter(
-                x=_round(table["t_s"], digits=_TIME_DIGITS),
-                y=_round(table[name]),
+                x=style.rounded(table["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(table[name]),
                 mode="lines+markers",  # a marker shows a value between two gaps
-                line=_line(run, under=2.0 if name in _OFTEN_EQUAL else 0.0, thin=0.5),
+                line=style.line(run, under=2.0 if name in _OFTEN_EQUAL else 0.0, thin=0.5),
                 marker={"size": 3},
                 **{**label, "showlegend": label["showlegend"] and index == 0},
                 hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
                 row=index // 3 + 1,
                 col=index % 3 + 1,
             )
-    said = _said(runs, lambda row: _duration(row["average_latency_s"]))
-    failed = _said(runs, lambda row: f"{row['error_rate_per_h']:.2g}")
+    said = style.said(runs, lambda row: style.duration(row["average_latency_s"]))
+    failed = style.said(runs, lambda row: f"{row['error_rate_per_h']:.2g}")
     title = f"Mean latency {said}; errors per client-hour {failed}"
-    _layout(figure, title, "", "", _one_each(runs), height=640, panels=True)
+    style.layout(figure, title, "", "", style.one_each(runs), height=640, panels=True)
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(rangemode="tozero", nticks=5)
-    figure.update_yaxes(**_duration_axis(latencies), row=1, col=2)
+    figure.update_yaxes(**style.duration_axis(latencies), row=1, col=2)
     for name in _OFTEN_ZERO:
         index = list(_SIX).index(name)
         panel = [trace.y for trace in figure.data[index :: len(_SIX)]]
@@ -327,29 +314,29 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
         rule = f"must be of the measured run's transport ({measured.scenario.transport})"
         raise ScenarioError("predicted", predicted.scenario.transport, rule)
     rows = metrics.compare(predicted, measured).set_index("quantity").loc[list(_QUANTILES)]
-    errors = [_percent(error) for error in rows["error_frac"]]
+    errors = [style.percent(error) for error in rows["error_frac"]]
     unit, factor = ("ms", 1e3) if rows["measured"].max() < 1.0 else ("s", 1.0)
     figure = go.Figure()
     for column, (run, label) in zip(
-        ("predicted", "measured"), _labelled((predicted, measured)), strict=True
+        ("predicted", "measured"), style.labelled((predicted, measured)), strict=True
     ):
-        texts = [_duration(value) for value in rows[column]]
+        texts = [style.duration(value) for value in rows[column]]
         if column == "predicted":
             texts = [f"{text}<br>({error})" for text, error in zip(texts, errors, strict=True)]
         figure.add_bar(
             x=list(_QUANTILES.values()),
-            y=_round(rows[column] * factor),
-            marker=_marker(run),
+            y=style.rounded(rows[column] * factor),
+            marker=style.marker(run),
             **{**label, "showlegend": True},
             text=texts,
             textposition="outside",
             cliponaxis=False,
             hovertemplate=f"%{{x}}: %{{y:.4g}} {unit}<extra>%{{fullData.name}}</extra>",
         )
-    worst = _duration(rows["error"].abs().max(), digits=2)
+    worst = style.duration(rows["error"].abs().max(), digits=2)
     said = ", ".join(_VERDICTS[verdict] for verdict in dict.fromkeys(rows["verdict"]))
     title = f"Predictions are off by at most {worst}: {said}"
-    _layout(
+    style.layout(
         figure, title, "quantile of latency", f"publish to apply ({unit})", (predicted, measured)
     )
     return figure.update_layout(bargap=0.35)
@@ -381,16 +368,16 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     figure = go.Figure()
     for index, (name, rows) in enumerate(table.groupby("transport", sort=False)):
         figure.add_scatter(
-            x=_round(rows["rate_per_s"]),
-            y=_round(rows["bytes_per_h"] / 1e3),
+            x=style.rounded(rows["rate_per_s"]),
+            y=style.rounded(rows["bytes_per_h"] / 1e3),
             mode="lines",
             # Lines that run together stay visible: the earlier is the wider.
-            line={"color": COLOURS[str(name)], "width": max(2.0, 5.0 - 1.5 * index)},
-            name=_NAMES[str(name)],
+            line={"color": style.COLOURS[str(name)], "width": max(2.0, 5.0 - 1.5 * index)},
+            name=style.NAMES[str(name)],
             hovertemplate="%{y:.4g} kB/h at %{x:.3g} changes/s<extra>%{fullData.name}</extra>",
         )
     title = _crossover_title(table, crossover_per_s)
-    _layout(
+    style.layout(
         figure,
         title,
         "changes per second, in the whole system (1/s, log scale)",
@@ -400,7 +387,8 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     figure.update_yaxes(type="log", dtick=1, tickformat=",~r")
     if crossover_per_s:
         figure.add_vline(
-            x=float(f"{crossover_per_s:.4g}"), line={"color": THEORY, "dash": "dash", "width": 1.5}
+            x=float(f"{crossover_per_s:.4g}"),
+            line={"color": style.THEORY, "dash": "dash", "width": 1.5},
         )
         figure.add_annotation(
             text=f"{crossover_per_s:.3g} changes/s",
@@ -410,7 +398,7 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
             xanchor="left",
             xshift=4,
             showarrow=False,
-            font={"color": THEORY},
+            font={"color": style.THEORY},
         )
     return figure
 
@@ -420,8 +408,10 @@ def _check_rates(table: Any, crossover_per_s: float | None) -> None:
     if len(table) == 0:
         raise ScenarioError("table", table, "must have at least one row")
     for name in table["transport"].unique():
-        if name not in COLOURS:
-            raise ScenarioError("table.transport", name, f"must be among {', '.join(COLOURS)}")
+        if name not in style.COLOURS:
+            raise ScenarioError(
+                "table.transport", name, f"must be among {', '.join(style.COLOURS)}"
+            )
     if crossover_per_s is not None and not (
         isinstance(crossover_per_s, int | float) and 0.0 <= crossover_per_s < np.inf
     ):
@@ -435,7 +425,7 @@ def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
         return "Push costs more bytes than polling at every rate of change"
     busiest = table[table["rate_per_s"] == table["rate_per_s"].max()]
     said = ", ".join(
-        f"{_number(value / 1e3)} kB/h {_DONE[name]}"
+        f"{style.number(value / 1e3)} kB/h {style.DONE[name]}"
         for name, value in zip(busiest["transport"], busiest["bytes_per_h"], strict=True)
     )
     return f"At {busiest['rate_per_s'].iloc[0]:.3g} changes/s: {said}"
@@ -447,9 +437,9 @@ _COSTS = {
     "bytes_per_client": "memory per client<br>(bytes)",
 }
 _WORKLOADS = {
-    "pollers": ("polling", COLOURS["polling"], "circle"),
-    "push": ("WebSocket push", COLOURS["websocket"], "square"),
-    "storm": ("a storm of WebSocket connections", COLOURS["websocket"], "x"),
+    "pollers": ("polling", style.COLOURS["polling"], "circle"),
+    "push": ("WebSocket push", style.COLOURS["websocket"], "square"),
+    "storm": ("a storm of WebSocket connections", style.COLOURS["websocket"], "x"),
 }
 _ENGINES = {"simpy": ("SimPy", "dash"), "compiled": ("the compiled engine", "solid")}
 _PATIENCE_S = 60.0
@@ -498,7 +488,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
                 continue  # a storm passes within minutes
             figure.add_scatter(
                 x=rows["clients"].tolist(),
-                y=_round(rows[name]),
+                y=style.rounded(rows[name]),
                 mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 1 if workload == "storm" else 2},
                 marker={"symbol": symbol, "size": 7},
@@ -510,7 +500,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
                 col=column,
             )
     figure.add_hline(
-        y=_PATIENCE_S, line={"color": THEORY, "dash": "dot", "width": 1.5}, row=1, col=1
+        y=_PATIENCE_S, line={"color": style.THEORY, "dash": "dot", "width": 1.5}, row=1, col=1
     )
     polls = reach[reach["workload"] == "pollers"].set_index("engine")["clients"]
     title = "An hour of polling in a minute: " + ", ".join(
@@ -518,11 +508,11 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
         for engine, (name, _) in _ENGINES.items()
         if engine in polls
     )
-    _layout(figure, title, "clients", "", height=520, panels=True)
+    style.layout(figure, title, "clients", "", height=520, panels=True)
     figure.update_annotations(font={"size": 13})
     figure.update_xaxes(type="log", dtick=1, tickformat=".0s")
     figure.update_yaxes(type="log", dtick=1, tickformat=".0s")
-    figure.update_yaxes(**_duration_axis(costs["hour_s"].tolist()), row=1, col=1)
+    figure.update_yaxes(**style.duration_axis(costs["hour_s"].tolist()), row=1, col=1)
     return figure
 
 
@@ -531,7 +521,7 @@ def _clients(number: float) -> str:
         return "fewer clients than were tried"
     if number == np.inf:
         return "all that were tried"
-    return f"{_number(float(f'{number:.2g}'))} clients"
+    return f"{style.number(float(f'{number:.2g}'))} clients"
 
 
 def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
@@ -566,8 +556,8 @@ def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     said = []
     for transport, line in rows.groupby("transport", sort=False):
         name = str(transport)
-        colour = COLOURS[name]
-        x, low, high = line[path].tolist(), _round(line["low"]), _round(line["high"])
+        colour = style.COLOURS[name]
+        x, low, high = line[path].tolist(), style.rounded(line["low"]), style.rounded(line["high"])
         figure.add_scatter(
             x=[*x, *x[::-1]],
             y=[*high, *low[::-1]],
@@ -580,23 +570,23 @@ def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
         )
         figure.add_scatter(
             x=x,
-            y=_round(line["mean"]),
+            y=style.rounded(line["mean"]),
             mode="lines+markers",
             line={"color": colour, "width": 2},
-            name=f"{_NAMES[name]}, mean and interval",
+            name=f"{style.NAMES[name]}, mean and interval",
             hovertemplate=f"%{{y:.4g}} at {path} %{{x:.4g}}<extra>%{{fullData.name}}</extra>",
         )
         first, last = line["mean"].iloc[0], line["mean"].iloc[-1]
-        said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {_DONE[name]}")
+        said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {style.DONE[name]}")
     ends = rows[path].iloc[[0, -1]]
     title = f"{path} from {ends.iloc[0]:,} to {ends.iloc[1]:,}: {', '.join(said)}"
-    _layout(figure, title, f"{path} (log scale)" if _is_wide(rows[path]) else path, quantity)
+    style.layout(figure, title, f"{path} (log scale)" if _is_wide(rows[path]) else path, quantity)
     if _is_wide(rows[path]):
         figure.update_xaxes(type="log", dtick=1, tickformat=",~r")
     if _is_wide(rows["mean"]):
         bounds = rows["mean"].tolist()
         figure.update_yaxes(
-            **_duration_axis(bounds) if quantity.endswith("_s") else {"type": "log"}
+            **style.duration_axis(bounds) if quantity.endswith("_s") else {"type": "log"}
         )
         figure.update_yaxes(title_text=f"{quantity} (log scale)")
     return figure
@@ -608,137 +598,8 @@ def _is_wide(values: pd.Series) -> bool:
 
 def _value(quantity: str, value: float) -> str:
     if quantity.endswith("_s") and not quantity.endswith("_per_s"):
-        return _duration(value, digits=2)
-    return _number(value)
-
-
-def _is_measured(run: Run) -> bool:
-    return bool(run.provenance["engine"] == "live")
-
-
-def _source(run: Run) -> str:
-    return "measured" if _is_measured(run) else "simulated"
-
-
-def _kind(run: Run) -> str:
-    """The transport, as `COLOURS` and the closed forms' tables name it."""
-    scenario = run.scenario
-    is_conditional = scenario.transport == "polling" and scenario.polling.etag
-    return "polling with ETag" if is_conditional else scenario.transport
-
-
-def _labelled(runs: tuple[Run, ...]) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Each run with what its trace needs for the legend.
-
-    Scenarios that differ are told apart by name or number of clients, or else numbered;
-    replications of one share an entry.
-    """
-    many_names = len({run.scenario.name for run in runs}) > 1
-    many_sizes = len({run.scenario.clients for run in runs}) > 1
-    seen: dict[str, list[str]] = {}
-    for run in runs:
-        words = [_NAMES[_kind(run)], _source(run)]
-        if many_names:
-            words.append(run.scenario.name)
-        if many_sizes:
-            words.append(f"{run.scenario.clients:,} clients")
-        name = ", ".join(words)
-        hashes = seen.setdefault(name, [])
-        is_new = run.scenario.hash not in hashes
-        if is_new:
-            hashes.append(run.scenario.hash)
-        number = hashes.index(run.scenario.hash) + 1
-        if number > 1:
-            name += f", scenario {number}"
-        yield run, {"name": name, "legendgroup": name, "showlegend": is_new}
-
-
-def _push_on_top(runs: tuple[Run, ...]) -> tuple[Run, ...]:
-    return tuple(sorted(runs, key=lambda run: run.scenario.transport == "websocket"))
-
-
-def _line(run: Run, *, under: float = 0.0, thin: float = 0.0) -> dict[str, Any]:
-    """Return a run's colour, dash and width; `under` widens polling where push may lie on it."""
-    if run.scenario.transport == "websocket":
-        under = 0.0
-    # The dotted line is the wider: where it lies on a solid one, its dots still show.
-    dash, width = ("dot", 3.5) if _is_measured(run) else ("solid", 2.0)
-    return {"color": COLOURS[_kind(run)], "dash": dash, "width": width + under - thin}
-
-
-def _marker(run: Run) -> dict[str, Any]:
-    pattern = {"shape": "/" if _is_measured(run) else ""}
-    return {"color": COLOURS[_kind(run)], "pattern": pattern}
-
-
-def _one_each(runs: tuple[Run, ...]) -> list[Run]:
-    """The first run of each kind, for the title."""
-    first: dict[str, Run] = {}
-    for run in runs:
-        first.setdefault(_kind(run), run)
-    return list(first.values())
-
-
-def _said(runs: tuple[Run, ...], say: Callable[[pd.Series], str]) -> str:
-    """``"766 kB/h polled, 40 kB/h pushed"``, of the first run of each kind."""
-    return ", ".join(f"{say(run.summary().iloc[0])} {_DONE[_kind(run)]}" for run in _one_each(runs))
-
-
-def _whence(runs: Sequence[Run]) -> str:
-    """Say which runs a title speaks of, and from when on they count."""
-    sources = dict.fromkeys(f"{_source(run)}, seed {run.provenance['seed']}" for run in runs)
-    warm_ups = dict.fromkeys(f"{run.scenario.warm_up_s:g} s" for run in runs)
-    each = "one run" if len(runs) == 1 else "one run each"
-    return (
-        f"Title: {each} ({'; '.join(sources)}), after {' and '.join(warm_ups)} "
-        "of warm-up; no interval"
-    )
-
-
-def _bytes_per_h(row: pd.Series) -> float:
-    return float(row["up_bytes_per_h"] + row["down_bytes_per_h"])
-
-
-def _number(value: float, *, digits: int = 3) -> str:
-    """So many significant digits without an exponent: ``38,900`` and ``1.2``."""
-    return f"{float(f'{value:.{digits}g}'):,.10g}"
-
-
-def _percent(error_frac: float) -> str:
-    if abs(error_frac) < 0.0005:
-        return "under 0.1 %"
-    return f"{error_frac * 100.0:+.1f} %"
-
-
-def _duration(seconds: float, *, digits: int = 3) -> str:
-    if not np.isfinite(seconds):
-        return "n/a"
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds >= 1.0 / factor or unit == "µs":
-            break
-    return f"{float(f'{seconds * factor:.{digits}g}'):.10g} {unit}"
-
-
-def _duration_axis(seconds: list[float]) -> dict[str, Any]:
-    """Return a log axis over these seconds, with ticks such as ``10 ms``; 1-2-5 if it is short."""
-    if not seconds:
-        return {}
-    low, high = np.log10(min(seconds)), np.log10(max(seconds))
-    margin = max(0.1, (0.8 - (high - low)) / 2.0)  # 0.8 of a decade holds two ticks of 1-2-5
-    low, high = low - margin, high + margin
-    steps = (1, 2, 5) if high - low < 2.0 else (1,)
-    ticks = [
-        float(f"{step}e{decade}")
-        for decade in range(int(np.floor(low)), int(np.ceil(high)) + 1)
-        for step in steps
-        if low <= np.log10(step) + decade <= high
-    ]
-    return {
-        "type": "log",
-        "range": _round([low, high]),
-        "tickvals": ticks,
-        "ticktext": [_duration(tick) for tick in ticks],
-    }
+        return style.duration(value, digits=2)
+    return style.number(value)
 
 
 def _over_time(
@@ -750,76 +611,16 @@ def _over_time(
     under: float = 0.0,
 ) -> go.Figure:
     figure = go.Figure()
-    for run, label in _labelled(runs):
+    for run, label in style.labelled(runs):
         table = metrics.over_time(run, width_s=width_s)
-        values = _round(of(table))
+        values = style.rounded(of(table))
         figure.add_scatter(
             # The last step is as wide as the others: it ends where the run does.
-            x=_round([*table["t_s"], run.scenario.horizon_s], digits=_TIME_DIGITS),
+            x=style.rounded([*table["t_s"], run.scenario.horizon_s], digits=style.TIME_DIGITS),
             y=[*values, values[-1]],
             mode="lines",
-            line={**_line(run, under=under), "shape": "hv"},
+            line={**style.line(run, under=under), "shape": "hv"},
             **label,
             hovertemplate=f"%{{y:.4g}} {unit} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
         )
     return figure.update_yaxes(rangemode="tozero")
-
-
-def _thin(table: pd.DataFrame) -> pd.DataFrame:
-    """At most `_MOST_POINTS` rows, the first and the last among them."""
-    if len(table) <= _MOST_POINTS:
-        return table
-    rows = np.unique(np.linspace(0, len(table) - 1, _MOST_POINTS).round().astype(int))
-    return table.iloc[rows]
-
-
-def _round(values: Any, *, digits: int = 4) -> list[float | None]:
-    """Significant digits: four are what a reader can see, and all that a stored figure needs."""
-    return [
-        float(f"{value:.{digits}g}") if np.isfinite(value) else None
-        for value in np.asarray(values, float)
-    ]
-
-
-def _layout(
-    figure: go.Figure,
-    title: str,
-    x: str,
-    y: str,
-    whence: Sequence[Run] = (),
-    *,
-    height: int = 470,
-    panels: bool = False,
-) -> go.Figure:
-    """Give a figure the look of all: a finding above, from which runs, units, a legend below.
-
-    The title stands under the tool bar and the legend under the axis, so that neither meets
-    anything where the page is narrow and the legend takes two lines.
-    """
-    head: dict[str, Any] = {"text": title, "font": {"size": 17}, "x": 0.02, "xanchor": "left"}
-    head |= {"y": _round([1.0 - 32 / height])[0], "yanchor": "top", "yref": "container"}
-    if whence:
-        head["subtitle"] = {"text": _whence(whence), "font": {"size": 12, "color": THEORY}}
-    top, bottom = (135 if panels else 95), 110
-    legend_y = -65 / (height - top - bottom)
-    figure.update_layout(
-        template="plotly_white",
-        title=head,
-        font={"size": 13},
-        margin={"l": 70, "r": 45, "t": top, "b": bottom},
-        height=height,
-        legend={
-            "orientation": "h",
-            "xanchor": "left",
-            "x": 0.0,
-            "yanchor": "top",
-            "y": _round([legend_y])[0],
-        },
-        showlegend=True,
-        barmode="group",
-    )
-    if x:
-        figure.update_xaxes(title_text=x)
-    if y:
-        figure.update_yaxes(title_text=y)
-    return figure

@@ -1,0 +1,211 @@
+"""Figures of outages: waits before attempts, fleets that come back, predictions beside kills."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from simlib import outages
+from simlib.errors import ScenarioError
+from simlib.figures import style
+from simlib.run import Run, check_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+"""Okabe and Ito's palette, for client settings: all of them are pushed to."""
+_DASHES = ("solid", "dash", "dashdot", "longdash")
+_SHOWN = {
+    "t50_s": "half are back (s)",
+    "t95_s": "95 % are back (s)",
+    "t100_s": "all are back (s)",
+    "peak_per_s": "busiest second (connections)",
+}
+
+
+def delays(table: pd.DataFrame) -> go.Figure:
+    """Draw the wait before each attempt, a line per client library with its range of 90 %.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `outages.delays` returned.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, or there are no rows.
+
+    Examples
+    --------
+    >>> delays(outages.delays(["phoenix", "signalr"])).data[0].name
+    'phoenix'
+    """
+    check_table("table", table, ("library", "attempt", "mean_s", "p5_s", "p95_s"))
+    if len(table) == 0:
+        raise ScenarioError("table", table, "must have at least one row")
+    figure = go.Figure()
+    widest, width_s = "", -1.0
+    names = list(dict.fromkeys(table["library"]))
+    for place, name in enumerate(names):
+        rows = table[table["library"] == name]
+        reach_s = (rows["p95_s"] - rows["p5_s"]).iloc[-1]
+        if reach_s > width_s:
+            widest, width_s = name, reach_s
+        figure.add_scatter(
+            x=rows["attempt"].tolist(),
+            y=style.rounded(rows["mean_s"]),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": style.rounded(rows["p95_s"] - rows["mean_s"]),
+                "arrayminus": style.rounded(rows["mean_s"] - rows["p5_s"]),
+                "thickness": 1,
+                "width": 3,
+            },
+            mode="lines+markers",
+            line=_series(place),
+            name=name,
+            hovertemplate="%{y:.3g} s before attempt %{x}<extra>%{fullData.name}</extra>",
+        )
+    in_step = [
+        name
+        for name in names
+        if (table.loc[table["library"] == name, "p95_s"].iloc[-1])
+        == (table.loc[table["library"] == name, "p5_s"].iloc[-1])
+    ]
+    title = f"By their last attempt here, {len(in_step)} of {len(names)} settings wait in step"
+    if width_s > 0.0:
+        title += f"; {widest} spreads most ({style.number(width_s)} s)"
+    style.layout(figure, title, "attempt", "wait before it, mean and 90 % of clients (s)")
+    return figure.update_xaxes(dtick=1)
+
+
+def comeback(*runs: Run) -> go.Figure:
+    """Draw the share of the clients that were cut and are back, over the time since the fault.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, each with a fault; a colour for each name, dotted if measured.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without a fault.
+    """
+    table = outages.comeback(*runs)
+    figure = go.Figure()
+    names = list(dict.fromkeys(run.scenario.name for run in runs))
+    for run in runs:
+        steps = style.thin(outages.back(run))
+        name = run.scenario.name
+        line: dict[str, Any] = {**_series(names.index(name)), "shape": "hv"}
+        if style.is_measured(run):
+            line["dash"] = "dot"
+        figure.add_scatter(
+            x=style.rounded(steps["t_s"], digits=style.TIME_DIGITS),
+            y=style.rounded(steps["back_frac"] * 100.0),
+            mode="lines",
+            line=line,
+            name=f"{name}, {style.source(run)}" if len(names) < len(runs) else name,
+            hovertemplate="%{y:.1f} % after %{x:.3g} s<extra>%{fullData.name}</extra>",
+        )
+    last = table.sort_values("t95_s", na_position="last").iloc[-1]
+    first = table.sort_values("t95_s", na_position="last").iloc[0]
+    title = f"95 % are back within {style.duration(first['t95_s'])}"
+    if len(names) > 1:
+        title += f" ({first['name']})"
+        title += (
+            f", with {last['name']} only {style.number(last['back_frac'] * 100.0)} % at all"
+            if last["t95_s"] != last["t95_s"]
+            else f" to {style.duration(last['t95_s'])} ({last['name']})"
+        )
+    style.layout(figure, title, "time since the fault began (s)", "of those cut, back (%)", runs)
+    return figure.update_yaxes(range=[0, 101])
+
+
+def restarts(table: pd.DataFrame) -> go.Figure:
+    """Draw what was predicted of kills of the real server beside what was measured.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As ``data/measured/restarts.csv`` has it.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A panel per quantity: measured median and range, and the prediction as a cross.
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, or there are no rows.
+    """
+    columns = ("policy", "clients", "quantity", "predicted", "measured_median", "error_frac")
+    check_table("table", table, (*columns, "measured_low", "measured_high"))
+    shown = table[table["quantity"].isin(list(_SHOWN))]
+    if len(shown) == 0:
+        raise ScenarioError("table", table, f"must have rows of {', '.join(_SHOWN)}")
+    figure = make_subplots(rows=1, cols=len(_SHOWN), subplot_titles=list(_SHOWN.values()))
+    for column, name in enumerate(_SHOWN, start=1):
+        rows = shown[shown["quantity"] == name]
+        labels = [f"{row.policy}<br>{row.clients:,}" for row in rows.itertuples()]
+        median = rows["measured_median"]
+        figure.add_scatter(
+            x=labels,
+            y=style.rounded(median),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": style.rounded(rows["measured_high"] - median),
+                "arrayminus": style.rounded(median - rows["measured_low"]),
+            },
+            mode="markers",
+            marker={"color": style.COLOURS["websocket"], "symbol": "circle-open", "size": 10},
+            name="measured, median and range",
+            legendgroup="measured",
+            showlegend=column == 1,
+            hovertemplate="%{y:.4g}<extra>measured</extra>",
+            row=1,
+            col=column,
+        )
+        figure.add_scatter(
+            x=labels,
+            y=style.rounded(rows["predicted"]),
+            mode="markers",
+            marker={"color": style.COLOURS["polling"], "symbol": "x-thin-open", "size": 11},
+            name="predicted",
+            legendgroup="predicted",
+            showlegend=column == 1,
+            hovertemplate="%{y:.4g}<extra>predicted</extra>",
+            row=1,
+            col=column,
+        )
+    worst = shown["error_frac"].abs().max()
+    title = f"Kills of the real server are predicted within {style.number(worst * 100.0)} %"
+    style.layout(figure, title, "", "", height=520, panels=True)
+    figure.update_annotations(font={"size": 13})
+    return figure.update_yaxes(rangemode="tozero")
+
+
+def _series(place: int) -> dict[str, Any]:
+    """The look of setting number `place`."""
+    rounds = place // len(SERIES)
+    return {
+        "color": SERIES[place % len(SERIES)],
+        "dash": _DASHES[rounds % len(_DASHES)],
+        "width": 2,
+    }
