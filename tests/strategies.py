@@ -117,6 +117,7 @@ def scenarios(draw) -> sl.Scenario:
             "length": st.sampled_from(["exponential", "constant"]),
         }
     )
+    tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return sl.Scenario(
         transport=draw(st.sampled_from(["polling", "websocket"])),
@@ -141,6 +142,7 @@ def scenarios(draw) -> sl.Scenario:
         websocket={
             "push": draw(st.sampled_from(["delta", "snapshot"])),
             **draw(resyncs()),
+            **draw(tokens),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
         },
         heartbeat={
@@ -156,6 +158,7 @@ def scenarios(draw) -> sl.Scenario:
             "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
             "rtt_spread": draw(st.sampled_from([0.0, 0.5])),
             "tls": draw(st.booleans()),
+            "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
         },
         server={

@@ -72,6 +72,7 @@ class Rules(NamedTuple):
     push_is_snapshot: bool
     resync: ResyncRules
     open_timeout_s: float
+    token_valid_s: float
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
@@ -225,6 +226,19 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     else:
         actions = _set_up(client, rules, state, event, now)
     return actions, client.deadline_s
+
+
+def is_expired(rules: Rules, start_s: float, now: float) -> bool:
+    """Say whether the token that a client shows `now` is no longer good.
+
+    Parameters
+    ----------
+    rules : Rules
+        `token_valid_s` is infinite where clients read a fresh token.
+    start_s, now : float
+        Start of the session and present time, seconds.
+    """
+    return now - start_s >= rules.token_valid_s
 
 
 def is_recoverable(client: Client, rules: Rules) -> bool:

@@ -43,7 +43,16 @@ from numpy.typing import NDArray
 
 from simlib.core import record as books
 from simlib.core import server as servers
-from simlib.core.client import NEVER_S, ROW, Rules, Shown, applied_from, is_recoverable, step
+from simlib.core.client import (
+    NEVER_S,
+    ROW,
+    Rules,
+    Shown,
+    applied_from,
+    is_expired,
+    is_recoverable,
+    step,
+)
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.faults import MOMENT, Change, is_hit
@@ -112,9 +121,11 @@ class Kind(IntEnum):
     FAIL = 28
     UNANSWERED = 29
     MISS = 30
+    AUTH_REFUSED = 31
+    IDLE = 32
 
 
-KIND_BITS = 5
+KIND_BITS = 6
 DATA_BITS = 32
 WAY_BITS = 2
 LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
@@ -174,11 +185,12 @@ _LINK = {
     "slot": "i4",
     "has_upgraded": "?",
     "dead": "i4",
+    "active_s": "f8",
     "is_link_dead": "?",
     "served_by": "i4",
 }
 _PUSHED = ("since_s", "awaiting_pong", "has_opened", "falls")
-_TROUBLED = ("dead", "is_link_dead", "served_by")
+_TROUBLED = ("active_s", "dead", "is_link_dead", "served_by")
 LAYOUTS = {
     (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
     (False, True): _layout(
@@ -275,6 +287,7 @@ class Choices(NamedTuple):
     drag_length_s: float
     hidden_every_s: float
     hidden_length_s: float
+    idle_s: float
     unanswered_s: float
 
 
@@ -767,7 +780,7 @@ def _run(
     tls, etag = rules.tls, choices.etag
     beat_every_s = rules.heartbeat_interval_s
     server = servers.Server(free_s, accepts_s, desk[0])
-    at_once = not keep_events and not keep_deliveries
+    at_once = not keep_events and not keep_deliveries and choices.idle_s == NEVER_S
     clients_n = len(start_s)
     budget = 0
     if hand.sequence == 0:
@@ -1022,7 +1035,9 @@ def _run(
                     row.socket = exchange
                     n = _put(out, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
         elif PUSHES and kind == Kind.AUTHENTICATED:
-            if row.ended < exchange:
+            if row.ended < exchange and is_expired(rules, start_s[number], now):
+                n = _put(out, n, TRIP, now + half, Kind.AUTH_REFUSED, exchange, 0)
+            elif row.ended < exchange:
                 _listen(fleet, number, exchange)
                 if rules.heartbeat == Heartbeat.SERVER:
                     t = now + beat_every_s
@@ -1034,6 +1049,13 @@ def _run(
                 n = _put(out, n, TRIP, now + half, Kind.READY, exchange, data)
         elif FAULTS and kind == Kind.MISS:
             _forget_up_to(fleet, row, exchange)
+        elif FAULTS and kind == Kind.IDLE:
+            if row.exchange == exchange and exchange > max(row.ended, row.dead):
+                t = row.active_s + choices.idle_s
+                if now < t:
+                    n = _put(out, n, WHEEL, t, Kind.IDLE, exchange, 0)
+                else:
+                    _cut(fleet, record, q, number, now)
         elif FAULTS and kind == Kind.FAIL:
             fails = row.exchange == exchange and (data == 0 or exchange > row.ended)
         elif FAULTS and kind == Kind.UNANSWERED:
@@ -1084,10 +1106,16 @@ def _run(
             down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
             row.has_upgraded = True
             event = Event.UPGRADED
+        elif PUSHES and kind == Kind.AUTH_REFUSED:
+            up, down = sizes[Message.AUTH_REFUSED, 0], sizes[Message.AUTH_REFUSED, 1]
+            books.count(record, Count.ERRORS, number, now)
+            event = Event.REJECTED
         elif PUSHES and kind == Kind.READY:
             up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
             books.open_connection(record, number, now)
             row.opened_s = now
+            if FAULTS and choices.idle_s < NEVER_S:
+                n = _put(out, n, WHEEL, now + choices.idle_s, Kind.IDLE, exchange, 0)
             event = Event.READY
             if data & ((1 << WAY_BITS) - 1) == Way.LOST:
                 value = data >> WAY_BITS
@@ -1216,6 +1244,8 @@ def _run(
             if end_s < record.horizon_s:
                 n = _put(out, n, WHEEL, end_s, Kind.STOP, 0, 0)
         books.add_bytes(record, number, now, up, down)
+        if FAULTS and (up > 0 or down > 0):
+            row.active_s = now
         for place in range(n):
             item = fleet.out[place]
             event_list.schedule(q, item.lane, item.t, number, item.load)
@@ -1271,7 +1301,9 @@ class Simulation:
         clients_n = len(workload.start_s)
         habits_n = clients_n if workload.drag or workload.hidden else 0
         is_pushed = workload.rules.transport == Transport.WEBSOCKET
-        is_mixed = bool(workload.moments) or (is_pushed and workload.rules.fallback.is_on)
+        is_mixed = bool(workload.moments) or (
+            is_pushed and (workload.rules.fallback.is_on or workload.idle_s < NEVER_S)
+        )
         variant = is_mixed or not is_pushed, is_mixed or is_pushed
         links_n = clients_n if variant[1] else 0
         self._run, self._finish = _loops(*variant)
@@ -1290,6 +1322,7 @@ class Simulation:
                 if workload.hidden
                 else (-1.0, 0.0)
             ),
+            workload.idle_s,
             workload.unanswered_s,
         )
         layout = LAYOUTS[variant]

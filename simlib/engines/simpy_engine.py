@@ -25,7 +25,7 @@ from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
 from simlib.core import record as books
-from simlib.core.client import NEVER_S, Client
+from simlib.core.client import NEVER_S, Client, is_expired
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import Change, Moment, is_hit
@@ -106,11 +106,13 @@ class Simulation(Driver):
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.sizes: list[list[int]] = workload.sizes.tolist()
         self.half_rtt_s: list[float] = (workload.rtt_s / 2.0).tolist()
+        self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
         # The client's side: until when the server keeps an idle connection, and what is up.
         self.kept_until_s = [-NEVER_S] * clients
         self.has_upgraded = [False] * clients
         self.beats = [0] * clients
+        self.active_s = [0.0] * clients
         # The server's side: who listens (client -> exchange, in order), what has ended.
         self.published = 0
         self.listeners: dict[int, int] = {}
@@ -475,6 +477,13 @@ class Simulation(Driver):
         yield clock.at(self.serve(service_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1))
         if self.ended[number] >= exchange:
             return
+        if is_expired(self.rules, self.start_s[number], clock.now):
+            yield clock.at(clock.now + half)
+            if not self.is_over(client, exchange):
+                self.send(number, Message.AUTH_REFUSED)
+                self.book(Count.ERRORS, number)
+                self.feed(client, Event.REJECTED)
+            return
         version, way = self.published, self.way_back(client)
         self.served_by[number] = self.process
         self.listeners[number] = exchange
@@ -485,6 +494,8 @@ class Simulation(Driver):
             return
         self.send(number, Message.READY)
         self.book_connection(number)
+        if self.workload.idle_s < NEVER_S:
+            clock.start(self.middlebox(client, exchange))
         missed = version - client.seen
         self.feed(client, Event.READY, version if way == Way.LOST else 0)
         if way == Way.SNAPSHOT:
@@ -496,6 +507,16 @@ class Simulation(Driver):
         else:
             return
         self.feed(client, Event.SNAPSHOT, version)
+
+    def middlebox(self, client: Client, exchange: int) -> Journey:
+        """Something in the middle closes the connection when it has carried nothing for long."""
+        t = self.clock.now + self.workload.idle_s
+        while self.clock.now < t:
+            yield self.clock.at(t)
+            if self.is_over(client, exchange):
+                return
+            t = self.active_s[client.number] + self.workload.idle_s
+        self.cut(client)
 
     def way_back(self, client: Client) -> int:
         """Return how a client that is let in now gets what it has missed."""
@@ -629,6 +650,8 @@ class Simulation(Driver):
         """Book the bytes of `n` messages, up or down, at the client's end."""
         up, down = self.sizes[message]
         books.add_bytes(self.record, number, self.clock.now, n * up, n * down)
+        if up or down:
+            self.active_s[number] = self.clock.now
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Return the service time of a client's job number `k`."""

@@ -157,8 +157,16 @@ class WebSocket(_Part):
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
 
+    token_valid_s: Positive | None = None
+    """How long a token is good for from the start of a session, seconds; absent: for ever."""
+    token_resent: bool = False
+    """A client that comes back sends the token of its start again (``auth`` as an object); if not,
+    it reads a fresh one (``auth`` as a function)."""
+
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
+        if self.token_resent and self.token_valid_s is None:
+            raise _Rule("token_resent", True, "has no meaning without token_valid_s")
         for name, kind in (("replay_changes", "replay"), ("recovery_s", "recovery")):
             given = getattr(self, name)
             if self.resync == kind and given is None:
@@ -292,6 +300,8 @@ class Network(_Part):
     """Standard deviation of log(RTT) over clients."""
     tls: bool = True
     """One more round trip for each new connection."""
+    idle_s: Positive | None = None
+    """A middlebox closes a WebSocket that carries nothing for so long, seconds; absent: none."""
     unanswered_s: Positive = 924.6
     """When a kernel gives up on data that nobody acknowledges, seconds (Linux: tcp_retries2)."""
 

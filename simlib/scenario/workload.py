@@ -56,6 +56,8 @@ class Workload(NamedTuple):
         What users do now and then.
     moments : tuple of Moment
         What goes wrong, in order of time; what ends comes before what begins at the same time.
+    idle_s : float
+        When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
         When a kernel gives up on data that nobody acknowledges, seconds.
     """
@@ -71,6 +73,7 @@ class Workload(NamedTuple):
     drag: Habit | None
     hidden: Habit | None
     moments: tuple[Moment, ...]
+    idle_s: float
     unanswered_s: float
 
 
@@ -118,6 +121,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         drag=scenario.drag,
         hidden=scenario.hidden,
         moments=_moments(scenario),
+        idle_s=scenario.network.idle_s or math.inf,
         unanswered_s=scenario.network.unanswered_s,
     )
 
@@ -287,6 +291,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
             push.or_snapshot,
         ),
         open_timeout_s=push.open_timeout_s,
+        token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,

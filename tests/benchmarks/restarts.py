@@ -112,7 +112,8 @@ def kills(repeats: int) -> pd.DataFrame:
 
 def main(repeats: int) -> None:
     """Measure everything, write the tables, and show them."""
-    for name, table in (("restarts", storms(repeats)), ("kills", kills(repeats))):
+    for name, measure in (("restarts", storms), ("kills", kills)):
+        table = measure(repeats)
         table.to_csv(ROOT / f"data/measured/{name}.csv", index=False, float_format="%.6g")
         sys.stdout.write(table.to_string(index=False) + "\n")
 

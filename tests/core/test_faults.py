@@ -9,6 +9,7 @@ import simlib as sl
 from simlib.core.faults import Change, is_hit
 from simlib.engines.simpy_engine import Simulation
 from simlib.scenario import compile_workload, new_record
+from simlib.scenario.presets import MIDDLEBOXES
 
 BOARD = sl.Scenario(
     transport="websocket",
@@ -159,3 +160,48 @@ def test_blocked_upgrades_leave_open_connections_alone():
     at_once, late = back_s[back_s < 110.0], back_s[back_s > 249.0]
     assert len(at_once) + len(late) == 400
     assert 0.4 < len(late) / 400 < 0.6
+
+
+@pytest.mark.parametrize(
+    ("websocket", "stranded"),
+    [
+        ({"token_valid_s": 60.0, "token_resent": True}, True),
+        ({"token_valid_s": 200.0, "token_resent": True}, False),
+        ({"token_valid_s": 60.0}, False),  # read anew at every connect
+        ({}, False),
+    ],
+)
+def test_who_resends_an_expired_token_is_stranded_by_the_first_loss(websocket, stranded):
+    run = run_with({"kind": "reset", "start_s": 100.0}, websocket=websocket)
+    clients = run.frame("clients")
+    assert (clients["connections"] == (1 if stranded else 2)).all()
+    assert (clients["errors"] == (2 if stranded else 1)).all()  # the loss, and the refusal
+    assert (run.ledger.lost > 0) == stranded
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "is_cut"),
+    [
+        ({"direction": "server", "interval_s": 25.0}, False),
+        ({"direction": "client", "interval_s": 59.0}, False),
+        ({"direction": "server", "interval_s": 61.0, "timeout_s": 20.0}, True),
+        ({"direction": "none"}, True),
+    ],
+)
+def test_a_middlebox_closes_what_no_heartbeat_keeps_busy(heartbeat, is_cut):
+    # A change every five minutes or so: now and then one comes in time.
+    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": MIDDLEBOXES["nginx"]}
+    run = run_with(**{**quiet, "heartbeat": heartbeat, "horizon_s": 1200.0, "clients": 30})
+    connections = run.frame("connections")
+    ended = connections[connections["cause"] == "closed_by_server"]
+    assert (len(ended) > 0) == is_cut
+    if is_cut:
+        assert (ended["closed_s"] - ended["opened_s"]).min() >= 60.0
+        per_hour = run.summary()["reconnection_rate_per_h"].iloc[0]
+        assert 30.0 < per_hour < 60.0  # every 62 s at most, later where a change came
+
+
+def test_traffic_of_any_kind_keeps_a_middlebox_from_closing():
+    busy = {"updates.rate_per_s": 0.5, "network.idle_s": 30.0, "heartbeat.direction": "none"}
+    connections = run_with(**busy).frame("connections")
+    assert (connections["cause"] == "open_at_end").all()

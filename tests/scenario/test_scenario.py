@@ -153,6 +153,10 @@ MALFORMED = {
         "websocket.replay_changes",
     ),
     "recovery of no length": (make(websocket={"resync": "recovery"}), "websocket.recovery_s"),
+    "token resent that never ends": (
+        make(websocket={"token_resent": True}),
+        "websocket.token_resent",
+    ),
     "stand-in for nothing": (
         make(websocket={"resync": "none", "or_snapshot": True}),
         "websocket.or_snapshot",
