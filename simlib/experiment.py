@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -118,12 +118,16 @@ def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
     """
     if not isinstance(over, Mapping):
         raise ScenarioError("over", over, "must be a mapping of paths to lists of values")
+    every: dict[str, list[Any]] = {}
     for path, values in over.items():
         if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
             raise ScenarioError(f"over[{path!r}]", values, "must be a list of values")
-        if not list(values):
+        every[path] = list(values)
+        if not every[path]:
             raise ScenarioError(f"over[{path!r}]", values, "must have at least one value")
-    return [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+        if any(value in every[path][:place] for place, value in enumerate(every[path])):
+            raise ScenarioError(f"over[{path!r}]", values, "must have no value twice")
+    return [dict(zip(every, values, strict=True)) for values in itertools.product(*every.values())]
 
 
 def sweep(
@@ -400,7 +404,7 @@ def _on_joblib(tasks: dict[tuple[int, int], Task], place: str, workers: int | No
             batch_size=1,
         )
         try:
-            with _brisk_threads():
+            with _brisk_threads() if place == "threads" else nullcontext():
                 for key, rows in pool(delayed(_numbered)(*item) for item in list(todo.items())):
                     del todo[key]
                     yield key, rows

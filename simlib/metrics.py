@@ -541,7 +541,8 @@ def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
 def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     """Return how many clients each engine simulates for an hour within some processor time.
 
-    Between the sizes that were measured, the cost is taken to grow as a power of their number.
+    Between the sizes that were measured, the cost is taken to grow as a power of their number, and
+    never to fall.
 
     Parameters
     ----------
@@ -579,9 +580,11 @@ def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     numbers = ("clients", "horizon_s", "cpu_s")
     check_table("costs", costs, ("workload", "engine", *numbers))
     for name in numbers:
-        if not pd.api.types.is_numeric_dtype(costs[name]) or not (costs[name] > 0).all():
+        is_real = costs[name].dtype.kind in "iuf"
+        if not is_real or not ((costs[name] > 0) & (costs[name] < np.inf)).all():
             raise ScenarioError(f"costs.{name}", costs[name].tolist(), "must be numbers > 0")
-    if not isinstance(within_s, int | float) or not within_s > 0.0:
+    is_real = isinstance(within_s, int | float | np.number) and not isinstance(within_s, bool)
+    if not is_real or not within_s > 0.0:
         raise ScenarioError("within_s", within_s, "must be > 0")
     rows = []
     for (workload, engine), group in costs.groupby(["workload", "engine"], sort=False):

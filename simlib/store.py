@@ -55,11 +55,14 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
+            raise RunFileError(f"{path!r}: must be a path")
+        self.path = Path(path)
         try:
-            self.path = Path(path)
-        except TypeError:
-            raise RunFileError(f"{path!r}: must be a path") from None
-        if self.path.exists() and not self.path.is_dir():
+            is_taken = self.path.exists() and not self.path.is_dir()
+        except (OSError, ValueError) as error:
+            raise RunFileError(f"{self.path}: cannot be a folder ({error})") from None
+        if is_taken:
             raise RunFileError(f"{self.path}: must be a folder")
 
     def __len__(self) -> int:
@@ -87,11 +90,12 @@ class Store:
             return None
         try:
             table = parquet.read_table(file)
-        except (pa.ArrowException, OSError) as error:
+            rows: list[dict[str, Any]] = table.to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise RunFileError(f"{file}: not written by simlib, remove it ({error})") from None
-        if (table.schema.metadata or {}).get(_MARK) != key.encode():
-            raise RunFileError(f"{file}: not written by simlib for this run, remove it")
-        return list(table.to_pylist())
+        if (table.schema.metadata or {}).get(_MARK) != _mark(key, rows):
+            raise RunFileError(f"{file}: not as simlib wrote it for this run, remove it")
+        return rows
 
     def keep(self, key: str, rows: list[dict[str, Any]]) -> None:
         """Keep a finished run's rows.
@@ -108,11 +112,17 @@ class Store:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as part:
-                table = pa.Table.from_pylist(rows).replace_schema_metadata({_MARK: key})
-                parquet.write_table(table, part)
+                table = pa.Table.from_pylist(rows)
+                mark = {_MARK: _mark(key, table.to_pylist())}
+                parquet.write_table(table.replace_schema_metadata(mark), part)
             Path(part.name).replace(file)
         except OSError as error:
             raise RunFileError(f"{file}: cannot be written ({error})") from None
 
     def _file(self, key: str) -> Path:
         return self.path / key[:2] / f"{key}.parquet"
+
+
+def _mark(key: str, rows: list[dict[str, Any]]) -> bytes:
+    """What a file says of itself: whose it is, and what is in it."""
+    return hashlib.sha256(repr((key, rows)).encode()).hexdigest().encode()

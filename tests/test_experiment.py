@@ -93,14 +93,39 @@ def test_a_damaged_file_of_the_store_is_named(tmp_path):
         swept(store=tmp_path, on="serial")
 
 
+def test_a_flipped_bit_never_gives_another_table(tmp_path):
+    table = swept(store=tmp_path, on="serial")
+    damaged = next(tmp_path.glob("??/*.parquet"))
+    content = damaged.read_bytes()
+    for place in range(0, len(content), 97):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (place % 8)
+        damaged.write_bytes(flipped)
+        try:
+            again = swept(store=tmp_path, on="serial")
+        except RunFileError:
+            continue
+        pd.testing.assert_frame_equal(table, again, check_exact=True)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "n" * 300, 7])
+def test_a_store_that_cannot_be_is_refused_before_anything_is_run(path):
+    with pytest.raises(RunFileError):
+        swept(store=path, on="serial")
+
+
+def test_values_may_come_from_an_iterator():
+    assert sl.grid({"clients": (n for n in (5, 6))}) == [{"clients": 5}, {"clients": 6}]
+
+
 def test_a_file_of_another_run_or_of_another_program_is_named(tmp_path):
     swept(store=tmp_path, on="serial")
     one, other, *_ = sorted(tmp_path.glob("??/*.parquet"))
     other.write_bytes(one.read_bytes())
-    with pytest.raises(RunFileError, match=f"{other.name}: not written by simlib for this run"):
+    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for this run"):
         swept(store=tmp_path, on="serial")
     pd.DataFrame({"clients": [5]}).to_parquet(other)
-    with pytest.raises(RunFileError, match=f"{other.name}: not written by simlib for this run"):
+    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for this run"):
         swept(store=tmp_path, on="serial")
 
 
@@ -231,6 +256,8 @@ def test_pairs_on_common_draws_have_narrower_differences():
         ({"confidence": 1.5}, "confidence"),
         ({"engine": "warp"}, "engine"),
         ({"over": 3}, "over"),
+        ({"over": {"clients": [5, 6, 5]}}, "over['clients']"),
+        ({"over": {"clients": iter(())}}, "over['clients']"),
         ({"over": [{}, None]}, "over[1]"),
         ({"until": ["lost"]}, "until"),
         ({"workers": 0}, "workers"),

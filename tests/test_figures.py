@@ -432,5 +432,10 @@ def test_a_sweep_without_the_setting_or_the_quantity_is_refused(swept):
         sl.figures.along(swept, "clients", "latency")
     with pytest.raises(sl.ScenarioError, match="path: must be a setting whose values are numbers"):
         sl.figures.along(swept, "transport", "latency_p50_s")
+    two = pd.concat([swept, swept.assign(cohort="other")])
+    with pytest.raises(sl.ScenarioError, match="must have one row for each of its values"):
+        sl.figures.along(two, "clients", "latency_p50_s")
+    with pytest.raises(sl.ScenarioError, match=r"table\.transport: must be among polling"):
+        sl.figures.along(swept.assign(transport="sse"), "clients", "latency_p50_s")
     with pytest.raises(sl.ScenarioError, match="within_s: must be > 0"):
         sl.metrics.reach(costs_of(), "a minute")

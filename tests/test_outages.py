@@ -153,8 +153,8 @@ def test_kills_are_drawn_beside_their_prediction():
     figure = sl.figures.restarts(table_of_kills())
     assert figure.layout.title.text == "Kills of the real server are predicted within 9 %"
     measured, predicted = figure.data[:2]
-    assert (measured.y[0], predicted.y[0]) == (5.5, 5.0)
-    assert (measured.error_y.array[0], measured.error_y.arrayminus[0]) == (0.5, 0.5)
+    assert (measured.x[0], predicted.x[0]) == (5.5, 5.0)
+    assert (measured.error_x.array[0], measured.error_x.arrayminus[0]) == (0.5, 0.5)
     with pytest.raises(ScenarioError, match="must have the column policy"):
         sl.figures.restarts(table_of_kills().drop(columns="policy"))
     with pytest.raises(ScenarioError, match="must have rows of"):

@@ -669,9 +669,9 @@ def _go_round(
 ) -> int:
     """Serve polls as they are sent, then take in responses, up to the first event of another kind.
 
-    Return how many events were taken, 0 if the next is none of these. A response is scheduled
-    too early to settle a tie with an alarm that is yet to be set, so it must be back before any
-    such alarm can ring. Until `calm_s` jobs are served as ever.
+    Return how many alarms and responses were taken, 0 if the next event is neither. A response is
+    scheduled too early to settle a tie with an alarm that is yet to be set, so it must be back
+    before any such alarm can ring. Until `calm_s` jobs are served as ever.
     """
     rows, sizes, head_t, head_word = fleet.rows, fleet.sizes, q.head_t, q.head_word
     half = fleet.half_s[0]
@@ -824,7 +824,7 @@ def _run(
                 return NEEDS_ROOM
             if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
                 return TOO_LONG
-        calm_s = record.horizon_s
+        calm_s = min(record.horizon_s, until_s)  # what comes later may never come: see `_finish`
         if FAULTS:
             if state.moment < len(fleet.moments):
                 calm_s = min(calm_s, fleet.moments[state.moment].t)
@@ -881,7 +881,7 @@ def _run(
                     server,
                     now,
                     data,
-                    min(until_s, calm_s),
+                    calm_s,
                     at_once,
                 )
             if data < len(publish_s):

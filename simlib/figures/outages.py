@@ -15,8 +15,8 @@ from simlib.run import Run, check_table
 if TYPE_CHECKING:
     import pandas as pd
 
-SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's palette, for client settings: all of them are pushed to."""
+SERIES = ("#0072B2", "#CC79A7", "#009E73", "#000000", "#56B4E9", "#999999")
+"""Okabe and Ito's palette without polling's colours: all these clients are pushed to."""
 _DASHES = ("solid", "dash", "dashdot", "longdash")
 _SHOWN = {
     "t50_s": "half are back (s)",
@@ -159,15 +159,17 @@ def restarts(table: pd.DataFrame) -> go.Figure:
     shown = table[table["quantity"].isin(list(_SHOWN))]
     if len(shown) == 0:
         raise ScenarioError("table", table, f"must have rows of {', '.join(_SHOWN)}")
-    figure = make_subplots(rows=1, cols=len(_SHOWN), subplot_titles=list(_SHOWN.values()))
+    figure = make_subplots(
+        rows=1, cols=len(_SHOWN), subplot_titles=list(_SHOWN.values()), shared_yaxes=True
+    )
     for column, name in enumerate(_SHOWN, start=1):
         rows = shown[shown["quantity"] == name]
-        labels = [f"{row.policy}<br>{row.clients:,}" for row in rows.itertuples()]
+        labels = [f"{row.policy}: {row.clients:,}" for row in rows.itertuples()]
         median = rows["measured_median"]
         figure.add_scatter(
-            x=labels,
-            y=style.rounded(median),
-            error_y={
+            x=style.rounded(median),
+            y=labels,
+            error_x={
                 "type": "data",
                 "symmetric": False,
                 "array": style.rounded(rows["measured_high"] - median),
@@ -178,27 +180,28 @@ def restarts(table: pd.DataFrame) -> go.Figure:
             name="measured, median and range",
             legendgroup="measured",
             showlegend=column == 1,
-            hovertemplate="%{y:.4g}<extra>measured</extra>",
+            hovertemplate="%{x:.4g}<extra>measured</extra>",
             row=1,
             col=column,
         )
         figure.add_scatter(
-            x=labels,
-            y=style.rounded(rows["predicted"]),
+            x=style.rounded(rows["predicted"]),
+            y=labels,
             mode="markers",
-            marker={"color": style.COLOURS["polling"], "symbol": "x-thin-open", "size": 11},
+            marker={"color": "#000000", "symbol": "x-thin-open", "size": 11},
             name="predicted",
             legendgroup="predicted",
             showlegend=column == 1,
-            hovertemplate="%{y:.4g}<extra>predicted</extra>",
+            hovertemplate="%{x:.4g}<extra>predicted</extra>",
             row=1,
             col=column,
         )
     worst = shown["error_frac"].abs().max()
     title = f"Kills of the real server are predicted within {style.number(worst * 100.0)} %"
-    style.layout(figure, title, "", "", height=520, panels=True)
+    style.layout(figure, title, "", "", height=460, panels=True)
     figure.update_annotations(font={"size": 13})
-    return figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_xaxes(rangemode="tozero")
 
 
 def _series(place: int) -> dict[str, Any]:

@@ -545,13 +545,22 @@ def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     ScenarioError
         The table has no such column or quantity, or not a number in it.
     """
+    if not isinstance(path, str) or not isinstance(quantity, str):
+        raise ScenarioError("path, quantity", (path, quantity), "must be names")
     check_table("table", table, (path, "transport", "quantity", "mean", "low", "high"))
     if not is_numeric_dtype(table[path]):
         raise ScenarioError("path", path, "must be a setting whose values are numbers")
+    unknown = set(table["transport"]) - set(style.COLOURS)
+    if unknown:
+        rule = f"must be among {', '.join(style.COLOURS)}"
+        raise ScenarioError("table.transport", sorted(map(str, unknown)), rule)
     rows = table[(table["quantity"] == quantity) & table["mean"].notna()].sort_values(path)
     if len(rows) == 0:
         known = ", ".join(map(str, table["quantity"].unique()))
         raise ScenarioError("quantity", quantity, f"must have a number in the table: {known}")
+    if rows.duplicated(["transport", path]).any():
+        rule = "must have one row for each of its values: choose one of each other setting"
+        raise ScenarioError("table", path, rule)
     figure = go.Figure()
     said = []
     for transport, line in rows.groupby("transport", sort=False):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.record import Count
-from simlib.engines import compiled_engine
+from simlib.engines import compiled_engine, simpy_engine
 from simlib.errors import ScenarioError
 from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import LIBRARIES, library
@@ -85,6 +85,50 @@ def test_engines_agree_on_every_client_library(name):
     )
     run = assert_equal_runs(board.replace(library(name)))
     assert run.frame("clients")["errors"].sum() > 0
+
+
+@pytest.mark.parametrize("shed_wait_s", [None, 0.05, 0.5])
+@pytest.mark.parametrize("etag", [False, True])
+def test_engines_agree_on_a_crowd_whose_polls_go_round_by_themselves(shed_wait_s, etag):
+    # One round-trip time, no habits, no jitter: the tight loops. The server is nearly full, and
+    # sheds load now and then; sessions come and go, and connections idle out.
+    crowd = sl.Scenario(
+        clients=60 if INTERPRETED else 900,
+        horizon_s=60.0,
+        ramp_s=2.0,
+        updates={"rate_per_s": 2.0},
+        polling={"interval_s": 3.0, "retry_base_s": 0.5, "etag": etag},
+        network={"rtt_s": 0.5},
+        server={"poll_s": 50e-3 if INTERPRETED else 3.3e-3, "shed_wait_s": shed_wait_s},
+        sessions={"arrivals_per_s": 1.0, "length_s": 30.0},
+    )
+    run = assert_equal_runs(crowd)
+    shed = run.frame("clients")["errors"].sum() > 0
+    assert shed == (shed_wait_s is not None)
+
+
+@pytest.mark.parametrize("stop_s", [7.3, 31.0, 31.9, 44.44])
+def test_a_polling_run_that_is_stopped_has_worked_as_much_as_the_reference(stop_s):
+    board = sl.Scenario(
+        updates={"rate_per_s": 0.1},
+        clients=300,
+        horizon_s=600.0,
+        polling={"interval_s": 10.0},
+        network={"rtt_s": 2.0, "tls": False},
+        server={"poll_s": 0.01},
+    )
+    busy = []
+    for engine in (simpy_engine, compiled_engine):
+        workload = compile_workload(board, 1, 0)
+        record = new_record(board, workload)
+        simulation = engine.Simulation(workload, record)
+        simulation.run_until(stop_s / 2.0)
+        simulation.run_until(stop_s)
+        record.end_at(stop_s)
+        simulation.finish()
+        busy.append(record.busy_s)
+    assert busy[0].sum() > 0.0
+    np.testing.assert_array_equal(*busy)
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
