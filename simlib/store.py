@@ -109,12 +109,16 @@ class Store:
         from pyarrow import parquet
 
         file = self._file(key)
+        table = pa.Table.from_pylist(rows)
+        mark = {_MARK: _mark(key, table.to_pylist())}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as part:
-                table = pa.Table.from_pylist(rows)
-                mark = {_MARK: _mark(key, table.to_pylist())}
-                parquet.write_table(table.replace_schema_metadata(mark), part)
+                try:
+                    parquet.write_table(table.replace_schema_metadata(mark), part)
+                except BaseException:
+                    Path(part.name).unlink()
+                    raise
             Path(part.name).replace(file)
         except OSError as error:
             raise RunFileError(f"{file}: cannot be written ({error})") from None

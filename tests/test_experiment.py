@@ -114,6 +114,16 @@ def test_a_store_that_cannot_be_is_refused_before_anything_is_run(path):
         swept(store=path, on="serial")
 
 
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(RunFileError, match="cannot be written"):
+        swept(store=tmp_path, on="serial")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_values_may_come_from_an_iterator():
     assert sl.grid({"clients": (n for n in (5, 6))}) == [{"clients": 5}, {"clients": 6}]
 

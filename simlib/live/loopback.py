@@ -22,6 +22,7 @@ SERVICE_S = {
     "heartbeat_s": 50e-6,
 }
 """Processor time of the server for one job of each kind, seconds."""
+_FAULTS = ("restart", "reset", "drain")
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
     "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
@@ -71,8 +72,8 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         if given not in wanted:
             raise ScenarioError(path, given, rule)
     for number, fault in enumerate(scenario.faults):
-        if fault.kind != "restart":
-            rule = "must be restart: nothing else goes wrong in the lab"
+        if fault.kind not in _FAULTS:
+            rule = f"must be {' or '.join(_FAULTS)}: nothing else goes wrong in the lab"
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
     return scenario.replace(

@@ -21,8 +21,9 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
 from simlib.core import wire
+from simlib.core.faults import Change, is_hit
 from simlib.live.pipe import Parent
-from simlib.live.tokens import check_token
+from simlib.live.tokens import client_of
 from simlib.scenario import Scenario, compile_workload
 
 _LARGEST_MESSAGE = 16_384
@@ -37,9 +38,11 @@ class Board:
         self.spec = scenario.wire_spec()
         self.secret: str = settings["secret"]
         self.time_scale: float = settings["time_scale"]
-        self.publish_s: list[float] = compile_workload(
-            scenario, seed, replication
-        ).publish_s.tolist()
+        workload = compile_workload(scenario, seed, replication)
+        self.rules = workload.rules
+        self.cuts = [moment for moment in workload.moments if moment.change == Change.CUT]
+        self.publish_s: list[float] = workload.publish_s.tolist()
+        self.links: dict[int, asyncio.BaseTransport] = {}
         self.version = 0
         self.listeners: set[ServerConnection] = set()
         self.start_s = 0.0
@@ -57,8 +60,11 @@ class Board:
 
     async def poll(self, request: web.Request) -> web.Response:
         """Answer one poll: 200 with the board, 304 if the client has it, 401 without token."""
-        if not check_token(self.secret, request.headers.get("Authorization", "")):
+        number = client_of(self.secret, request.headers.get("Authorization", ""))
+        if number is None:
             return web.Response(status=401)
+        if request.transport is not None:
+            self.links[number] = request.transport
         headers = wire.poll_response_headers(self.spec, self.version)
         if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
@@ -88,9 +94,11 @@ class Board:
             await connection.send(hello)
         timeout_s = self.scenario.websocket.open_timeout_s / self.time_scale
         token = await asyncio.wait_for(connection.recv(), timeout_s)
-        if not check_token(self.secret, str(token)):
+        number = client_of(self.secret, str(token))
+        if number is None:
             await connection.send(wire.auth_refused_text(spec))
             return
+        self.links[number] = connection.transport
         # No await from here to the last line: a change in between would be sent to nobody.
         broadcast([connection], wire.ready_text(spec, self.version))
         if self.scenario.websocket.resync == "snapshot":
@@ -141,6 +149,21 @@ class Board:
             self.version = version
             if self.listeners:
                 broadcast(self.listeners, wire.push_text(self.spec, version))
+
+    async def cut(self) -> None:
+        """Cut connections off when and for whom the scenario says so."""
+        loop = asyncio.get_running_loop()
+        for moment in self.cuts:
+            due_s = self.start_s + moment.t / self.time_scale
+            if due_s < loop.time():
+                continue  # before this server's time
+            await asyncio.sleep(due_s - loop.time())
+            for number, link in list(self.links.items()):
+                seed, replication = self.rules.seed, self.rules.replication
+                if is_hit(seed, replication, number, moment.fault, moment.low, moment.high):
+                    assert isinstance(link, asyncio.WriteTransport)
+                    link.abort()
+                    del self.links[number]
 
     async def keep_time(self, parent: Parent) -> None:
         """Tell the processor time of each bin as it ends: who is killed has told it."""
@@ -211,6 +234,7 @@ async def run(parent: Parent) -> None:
         before_s = time.process_time()
         tasks = [
             loop.create_task(board.publish()),
+            loop.create_task(board.cut()),
             loop.create_task(board.keep_time(parent)),
         ]
         message = await told.get()

@@ -44,7 +44,8 @@ class Servers:
     def __init__(self, processor: int | None, settings: dict[str, Any]) -> None:
         scenario: Scenario = settings["scenario"]
         self._scale: float = settings["time_scale"]
-        self._restarts = sorted(scenario.faults, key=lambda fault: fault.start_s)
+        restarts = [fault for fault in scenario.faults if fault.kind == "restart"]
+        self._restarts = sorted(restarts, key=lambda fault: fault.start_s)
         self._stack = ExitStack()
         self._present = 0
         self._start_s = 0.0

@@ -10,6 +10,7 @@ import jwt
 from simlib.errors import ScenarioError
 
 _ALGORITHM = "HS256"
+_SUBJECT = "client-"
 _TOKEN = re.compile(r"[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 
 
@@ -38,7 +39,7 @@ def make_token(secret: str, client: int, length: int, *, valid_s: int = 86_400) 
     201
     """
     expires = int(time.time()) + valid_s
-    claims = {"sub": f"client-{client:09d}", "exp": expires, "pad": ""}
+    claims = {"sub": f"{_SUBJECT}{client:09d}", "exp": expires, "pad": ""}
     shortest = jwt.encode(claims, secret, algorithm=_ALGORITHM)
     guess = max(0, (length - len(shortest)) * 3 // 4 - 2)
     for padding in range(guess, guess + 6):
@@ -51,13 +52,15 @@ def make_token(secret: str, client: int, length: int, *, valid_s: int = 86_400) 
     raise ScenarioError("wire.token_bytes", length, rule)
 
 
-def check_token(secret: str, text: str) -> bool:
-    """Say whether a header or message carries a valid, unexpired token."""
+def client_of(secret: str, text: str) -> int | None:
+    """Return whose valid, unexpired token a header or message carries, None without one."""
     match = _TOKEN.search(text)
     if match is None:
-        return False
+        return None
     try:
-        jwt.decode(match[0], secret, algorithms=[_ALGORITHM], options={"require": ["exp", "sub"]})
+        claims = jwt.decode(
+            match[0], secret, algorithms=[_ALGORITHM], options={"require": ["exp", "sub"]}
+        )
     except jwt.InvalidTokenError:
-        return False
-    return True
+        return None
+    return int(claims["sub"].removeprefix(_SUBJECT))

@@ -88,9 +88,35 @@ def test_a_client_that_falls_back_polls_the_real_server():
     assert (ours["connections"] >= 3).mean() > 0.5  # a socket, polls, and a socket again
 
 
-@pytest.mark.parametrize("kind", ["reset", "path_loss"])
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "reset", "start_s": 12.0, "share": 0.5},
+        {"kind": "drain", "start_s": 10.0, "length_s": 9.0, "batches": 3},
+    ],
+)
+def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, transport):
+    live, simulated = both(
+        BOARD.replace(
+            {
+                "faults": [fault],
+                "transport": transport,
+                "horizon_s": 28.0,
+                "polling.interval_s": 3.0,
+                "websocket.resync": "snapshot",
+            }
+        )
+    )
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    assert ours["connections"].equals(theirs["connections"])
+    assert (ours["connections"] == 2).sum() > 15
+    assert live.ledger.lost == 0
+
+
+@pytest.mark.parametrize("kind", ["block_upgrades", "path_loss"])
 def test_what_the_lab_cannot_break_is_refused_by_name(kind):
-    fault = {"kind": kind, "start_s": 1.0, **({"length_s": 1.0} if kind == "path_loss" else {})}
+    fault = {"kind": kind, "start_s": 1.0, "length_s": 1.0}
     with pytest.raises(sl.ScenarioError) as error:
         sl.measure(BOARD.replace({"faults": [RESTART, fault]}), progress=False)
     assert error.value.path == "faults.1.kind"
