@@ -35,7 +35,7 @@ def delays(
     attempts : int, optional
         How many to show, >= 1.
     clients : int, optional
-        Draws, one for each client, >= 2.
+        Draws, one for each client, >= 1.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def comeback(*runs: Run) -> pd.DataFrame:
         run, ``t50_s``, ``t95_s``, ``t100_s`` (time since the fault's start until so many of the
         cut have one; NaN if they never have), ``peak_per_s`` (new connections in the busiest
         window of a second), ``attempts`` per cut client after the fault, ``lost`` changes per cut
-        client, ``stranded``: how many of the cut have no new connection by the end of the run.
+        client in the whole run, its beginning included, ``stranded``: how many of the cut have
+        no new connection by the end of the run.
 
     Raises
     ------

@@ -133,7 +133,8 @@ def _refuse_too_large(scenario: Scenario, engine: str) -> None:
         clients += math.ceil(sessions.arrivals_per_s * scenario.horizon_s)
     changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport]
-    if engine == "compiled" and (scenario.faults or scenario.fallback):
+    is_troubled = scenario.faults or scenario.fallback or scenario.network.idle_s
+    if engine == "compiled" and is_troubled:
         of_clients += clients * _BYTES_FOR_TROUBLE
     of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN
     needed = of_clients + of_bins + changes * _BYTES_PER_CHANGE

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
 
-NEVER_GIVEN_UP_S = 240.0
+HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
 
 
@@ -62,7 +62,7 @@ _SOCKETIO = {
 _BARE = {
     **_CLEAN,
     "wire.envelope": "native",
-    "websocket.open_timeout_s": NEVER_GIVEN_UP_S,
+    "websocket.open_timeout_s": HANDSHAKE_TIMEOUT_S,
     "heartbeat.direction": "none",
     "reconnect.policy": "none",
     "reconnect.base_s": 1.0,
@@ -132,7 +132,6 @@ LIBRARIES: dict[str, Library] = {
     "phoenix": Library(
         {
             **_BARE,
-            "websocket.open_timeout_s": NEVER_GIVEN_UP_S,
             "heartbeat.direction": "client",
             "heartbeat.interval_s": 30.0,
             "heartbeat.timeout_s": 30.0,
