@@ -337,33 +337,91 @@ class ServerSettings(_Part):
     """Idle HTTP connections are closed after this, seconds."""
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
+    admit_per_s: Rate | None = None
+    """Upgrades that are let in per second; a further one is answered 503. Absent: any number."""
+    admit_burst: Counting = 1
+    """How many may come at once before that rate holds."""
+    slow_consumers: Literal["unbounded", "block", "close", "drop_oldest", "coalesce"] = "unbounded"
+    """What becomes of pushes that a client does not take in time: see `core.sending`."""
+    buffer_bytes: Size | None = None
+    """What the server's process holds for one client before that happens, bytes."""
+    socket_bytes: Size = 65_536
+    """What the kernels at both ends hold of one connection beside that, bytes."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Nodes behind a balancer, which gives each new connection to one that is up, at random. They
+    share the workers; what a process remembers of its clients, each has for itself."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_policy(self) -> Self:
+        if self.admit_per_s is None and self.admit_burst != 1:
+            raise _Rule("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
+        bounded = self.slow_consumers in ("block", "close", "drop_oldest")
+        if bounded and self.buffer_bytes is None:
+            rule = f'must be given when slow_consumers is "{self.slow_consumers}"'
+            raise _Rule("buffer_bytes", None, rule)
+        if not bounded and self.buffer_bytes is not None:
+            rule = f'has no meaning when slow_consumers is "{self.slow_consumers}"'
+            raise _Rule("buffer_bytes", self.buffer_bytes, rule)
+        return self
+
+
+_NEEDED_BY_FAULT = {
+    "drain": ("batches",),
+    "rolling_deploy": ("every_s",),
+    "latency": ("added_s",),
+    "bandwidth": ("bytes_per_s",),
+}
+"""Which field a kind of fault must be given, beside its length; no other kind may have it."""
 
 
 class Fault(_Part):
     """Something that goes wrong: see `core.faults`."""
 
-    kind: Literal["restart", "reset", "drain", "path_loss", "block_upgrades"]
+    kind: Literal[
+        "restart",
+        "reset",
+        "drain",
+        "rolling_deploy",
+        "path_loss",
+        "block_upgrades",
+        "latency",
+        "bandwidth",
+    ]
     """What goes wrong."""
     start_s: NotNegative
     """When, seconds."""
     length_s: Positive | None = None
-    """How long, seconds; a reset has no length."""
+    """How long, seconds (of a rolling deploy: how long each node is out); a reset has no length."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of the clients that it concerns; a restart concerns all."""
+    """Part of the clients that it concerns; a restart or deploy concerns all."""
     batches: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Into how many batches a drain is cut."""
+    every_s: Positive | None = None
+    """From one node's turn in a rolling deploy to the next one's, seconds."""
+    added_s: NotNegative | None = None
+    """What latency adds to the round trip, seconds."""
+    jitter_s: NotNegative | None = None
+    """What it adds beside, drawn anew each second for each client, from 0 to this, seconds."""
+    bytes_per_s: Annotated[float, Field(ge=1, le=1e12)] | None = None
+    """What bandwidth leaves each client, down the path, bytes per second."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        if self.kind == "reset" and self.length_s is not None:
-            raise _Rule("length_s", self.length_s, 'has no meaning when kind is "reset"')
-        if self.kind != "reset" and self.length_s is None:
-            raise _Rule("length_s", None, f'must be given when kind is "{self.kind}"')
-        if self.kind == "restart" and self.share != 1.0:
-            raise _Rule("share", self.share, 'must be 1 when kind is "restart"')
-        if (self.kind == "drain") != (self.batches is not None):
-            rule = "must be given" if self.kind == "drain" else "has no meaning"
-            raise _Rule("batches", self.batches, f'{rule} when kind is "{self.kind}"')
+        needed = _NEEDED_BY_FAULT.get(self.kind, ())
+        for name in ("length_s", "batches", "every_s", "added_s", "bytes_per_s"):
+            given = getattr(self, name)
+            is_needed = name in needed or (name == "length_s" and self.kind != "reset")
+            if is_needed and given is None:
+                raise _Rule(name, None, f'must be given when kind is "{self.kind}"')
+            if not is_needed and given is not None:
+                raise _Rule(name, given, f'has no meaning when kind is "{self.kind}"')
+        if self.jitter_s is not None and self.kind != "latency":
+            raise _Rule("jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"')
+        if self.kind in ("restart", "rolling_deploy") and self.share != 1.0:
+            raise _Rule("share", self.share, f'must be 1 when kind is "{self.kind}"')
+        if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
+            rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
+            raise _Rule("every_s", self.every_s, rule)
         return self
 
 
@@ -484,15 +542,21 @@ class Scenario(_Part):
         for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
             path = f"faults.{number}"
             end_s = fault.start_s + (fault.length_s or 0.0)
+            if fault.kind == "rolling_deploy":
+                if self.server.nodes == 1:
+                    rule = "must not be rolling_deploy when server.nodes is 1: it is a restart"
+                    raise _Rule(f"{path}.kind", fault.kind, rule)
+                assert fault.every_s is not None
+                end_s += (self.server.nodes - 1) * fault.every_s
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise _Rule(f"{path}.start_s", fault.start_s, rule)
             if end_s > self.horizon_s:
                 rule = f"must end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
                 raise _Rule(f"{path}.length_s", fault.length_s, rule)
-            if fault.kind == "restart":
+            if fault.kind in ("restart", "rolling_deploy"):
                 if fault.start_s < down_until_s:
-                    rule = f"must be >= {down_until_s:g}, the end of the restart before"
+                    rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
                     raise _Rule(f"{path}.start_s", fault.start_s, rule)
                 down_until_s = end_s
 
