@@ -105,8 +105,8 @@ class Run:
             ``latency_sum_s`` (over the delivered), ``connection_count`` and ``present_count``
             (means over the bin) and ``utilisation`` (busy fraction of the workers).
 
-            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger and the
-            same counts.
+            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
+            counts, and ``buffered_bytes``, the most that the server's memory held for it.
 
             ``latency``: a row per latency bucket that holds something: ``low_s``, ``high_s``,
             ``count``; publish to apply.
@@ -475,7 +475,14 @@ def _clients(
         "reconnects": np.maximum(record.clients[:, Count.CONNECTIONS] - 1, 0),
         "up_bytes": record.traffic[:, 0],
         "down_bytes": record.traffic[:, 1],
+        "buffered_bytes": _buffered(record, clients),
     }
+
+
+def _buffered(record: Record, clients: int) -> NDArray[np.int64]:
+    if len(record.buffered) == 0:
+        return np.broadcast_to(np.int64(0), clients)
+    return np.ceil(record.buffered).astype(np.int64)
 
 
 def _latency(record: Record) -> Columns:

@@ -45,26 +45,50 @@ def reconnects(draw) -> dict[str, object]:
     }
 
 
+FAULT = {
+    "drain": {"batches": st.integers(1, 3)},
+    "rolling_deploy": {"every_s": st.sampled_from([10.0, 11.0])},
+    "latency": {
+        "added_s": st.sampled_from([0.0, 0.5, 5.0]),
+        "jitter_s": st.sampled_from([None, 2.0]),
+    },
+    "bandwidth": {"bytes_per_s": st.sampled_from([1.0, 500.0, 20_000.0])},
+}
+"""What each kind of fault is given beside its time and share."""
+
+
 @st.composite
-def faults(draw, horizon_s) -> list[dict[str, object]]:
+def faults(draw, horizon_s, nodes) -> list[dict[str, object]]:
     """Up to three faults within the horizon, often at the same moments."""
     found, down_until_s = [], 0.0
     for _ in range(draw(st.sampled_from([0, 0, 1, 2, 3]))):
         kind = draw(st.sampled_from(get_args(Fault.model_fields["kind"].annotation)))
         start_s = draw(st.sampled_from([0.0, 2.0, 5.0, 7.5]))
         fault = {"kind": kind, "start_s": start_s}
+        fault |= {name: draw(values) for name, values in FAULT.get(kind, {}).items()}
         if kind != "reset":
             fault["length_s"] = draw(st.sampled_from([0.5, 2.5, 10.0]))
-        if kind == "restart":
-            start_s = fault["start_s"] = max(start_s, down_until_s)
-            down_until_s = start_s + fault["length_s"]
+        end_s = start_s + fault.get("length_s", 0.0)
+        if kind in ("restart", "rolling_deploy"):
+            fault["start_s"] = max(start_s, down_until_s)
+            end_s += fault["start_s"] - start_s + (nodes - 1) * fault.get("every_s", 0.0)
         else:
             fault["share"] = draw(st.sampled_from([0.5, 1.0]))
-        if kind == "drain":
-            fault["batches"] = draw(st.integers(1, 3))
-        if start_s + fault.get("length_s", 0.0) <= horizon_s:
+        if end_s <= horizon_s and not (kind == "rolling_deploy" and nodes == 1):
             found.append(fault)
+            if kind in ("restart", "rolling_deploy"):
+                down_until_s = end_s
     return found
+
+
+def senders() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[server]`` says of slow consumers."""
+    policy = st.sampled_from(["block", "close", "drop_oldest"])
+    bounded = {"slow_consumers": policy, "buffer_bytes": st.sampled_from([8000, 20_000])}
+    return st.one_of(
+        st.fixed_dictionaries({"slow_consumers": st.sampled_from(["unbounded", "coalesce"])}),
+        st.fixed_dictionaries(bounded),
+    )
 
 
 def resyncs() -> st.SearchStrategy[dict[str, object]]:
@@ -96,6 +120,7 @@ def fallbacks() -> st.SearchStrategy[dict[str, object] | None]:
 def scenarios(draw) -> sl.Scenario:
     """A scenario with ties, queues, refusals and early ends among its kind."""
     horizon_s = draw(st.sampled_from([20.0, 60.0, 150.0]))
+    nodes = draw(st.sampled_from([1, 1, 2, 3]))
     updates = draw(
         st.one_of(
             st.fixed_dictionaries({"rate_per_s": st.sampled_from([1e-6, 0.05, 0.5, 1.5])}),
@@ -169,8 +194,12 @@ def scenarios(draw) -> sl.Scenario:
             "backlog": draw(st.sampled_from([1, 3, 1000])),
             "keep_alive_s": draw(st.sampled_from([0.0, 3.0, 75.0])),
             "shed_wait_s": draw(st.sampled_from([None, 0.2])),
+            "socket_bytes": draw(st.sampled_from([200, 10_000])),
+            "nodes": nodes,
+            **draw(senders()),
+            **draw(st.sampled_from([{}, {"admit_per_s": 0.7, "admit_burst": 3}])),
         },
-        faults=draw(faults(horizon_s)),
+        faults=draw(faults(horizon_s, nodes)),
         wire={
             "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),
             "count": draw(st.sampled_from(["payload", "ip"])),

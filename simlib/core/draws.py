@@ -53,6 +53,8 @@ class Stream(IntEnum):
     FAN_OUT_SERVICE = 14
     HEARTBEAT_SERVICE = 15
     FAULT = 16
+    LATENCY = 17
+    NODE = 18
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

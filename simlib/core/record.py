@@ -130,8 +130,8 @@ class Record:
     warm_up_s, cool_down_s, horizon_s, bin_s : float
         Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are not in
         the ledger.
-    keep_deliveries, keep_events : bool
-        Whether single deliveries and events are kept.
+    keep_deliveries, keep_events, keep_buffered : bool
+        Whether single deliveries and events, and what waits in the server, are kept.
 
     Attributes
     ----------
@@ -152,6 +152,8 @@ class Record:
     traffic : ndarray of int64, shape (clients, 2)
         Bytes up and down; in the same rows of memory as `clients`.
     pending : ndarray of int32, shape (clients,)
+    buffered : ndarray of float64, shape (clients,) or (0,)
+        The most bytes that the server's memory held for each; empty where nothing is slow.
     histogram : ndarray of int64, shape (buckets,)
     connections, deliveries, events : list of tuple
         Rows of `CONNECTION`, `DELIVERY` and `EVENT`.
@@ -169,6 +171,7 @@ class Record:
         bin_s: float,
         keep_deliveries: bool = False,
         keep_events: bool = False,
+        keep_buffered: bool = False,
     ) -> None:
         clients = len(start_s)
         bins = max(1, math.ceil(horizon_s / bin_s - 1e-9))
@@ -186,6 +189,7 @@ class Record:
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
+        self.buffered = np.zeros(clients if keep_buffered else 0)
         self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
@@ -325,6 +329,11 @@ def resolve(
     if record.keep_deliveries:
         for index in range(start, stop):
             keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
+
+
+def buffer(record: Record, client: int, n_bytes: float) -> None:
+    """Note what the server's memory holds for a client, bytes."""
+    record.buffered[client] = max(record.buffered[client], n_bytes)
 
 
 def settle(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:

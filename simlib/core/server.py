@@ -12,11 +12,13 @@ the SYN without a word, and the client's kernel sends it again after 1, 3, 7 s (
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
+import math
+from collections.abc import MutableSequence, Sequence
 from typing import NamedTuple
 
 from simlib.core.draws import exponential, uniform
 from simlib.core.reconnect import doubled_s
+from simlib.core.sending import SendingRules
 
 SYN_RETRY_S = 1.0
 SYN_RETRIES = 6
@@ -30,7 +32,8 @@ class ServerRules(NamedTuple):
     """The server's settings; service times are means in seconds, per job.
 
     Broadcast: `fan_out_s` once plus `send_s` for each connection. `shed_wait_s`: a poll or
-    upgrade that would wait longer than this is answered 503 at once; infinite = never.
+    upgrade that would wait longer than this is answered 503 at once; infinite = never. So is an
+    upgrade beyond `admit_per_s`, if `admit_burst` came before it.
     """
 
     workers: int
@@ -47,6 +50,9 @@ class ServerRules(NamedTuple):
     backlog: int
     keep_alive_s: float
     shed_wait_s: float
+    admit_per_s: float
+    admit_burst: int
+    sending: SendingRules
 
 
 class Desk:
@@ -56,19 +62,31 @@ class Desk:
     ----------
     fan_out_free_s : float
         When the broadcast before has left.
+    gate_s : float
+        When the broadcast before has been taken, where broadcasts wait for slow clients.
+    upgrade_due_s : float
+        When the next upgrade is due at the rate at which they are let in.
     oldest, waiting : int
         The connections waiting to be accepted: where the oldest stands, and how many they are.
     """
 
-    __slots__ = ("fan_out_free_s", "oldest", "waiting")
+    __slots__ = ("fan_out_free_s", "gate_s", "oldest", "upgrade_due_s", "waiting")
 
     def __init__(self) -> None:
         self.fan_out_free_s = 0.0
+        self.gate_s = 0.0
+        self.upgrade_due_s = 0.0
         self.oldest = 0
         self.waiting = 0
 
 
-DESK = {"fan_out_free_s": "f8", "oldest": "i8", "waiting": "i8"}
+DESK = {
+    "fan_out_free_s": "f8",
+    "gate_s": "f8",
+    "upgrade_due_s": "f8",
+    "oldest": "i8",
+    "waiting": "i8",
+}
 """The desk's columns, for an engine that keeps it in an array."""
 
 
@@ -154,7 +172,8 @@ def sent_s(
 
     Examples
     --------
-    >>> rules = ServerRules(1, False, 0, 0, 0, 0, 0, 0.5, 0.25, 0, 10, 4096, 75.0, 1.0)
+    >>> costs = {name: 0.0 for name in ServerRules._fields}
+    >>> rules = ServerRules(**{**costs, "fan_out_s": 0.5, "send_s": 0.25})
     >>> [sent_s(rules, 10.0, position, 2, 2.0) for position in (1, 2)]
     [11.5, 12.0]
     """
@@ -204,11 +223,57 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
     return start
 
 
+def lets_in(server: Server, rules: ServerRules, now: float) -> bool:
+    """Say whether an upgrade that comes `now` is within the rate, and count it if it is.
+
+    References
+    ----------
+    ITU-T Recommendation I.371: the generic cell rate algorithm.
+
+    Examples
+    --------
+    >>> rates = {name: 0.0 for name in ServerRules._fields} | {"admit_per_s": 2.0, "admit_burst": 2}
+    >>> server, rules = new_server(1), ServerRules(**rates)
+    >>> [lets_in(server, rules, t) for t in (5.0, 5.0, 5.0, 5.5, 5.75)]
+    [True, True, False, True, False]
+    """
+    desk = server.desk
+    if rules.admit_per_s == math.inf:
+        return True
+    if now < desk.upgrade_due_s - (rules.admit_burst - 1) / rules.admit_per_s:
+        return False
+    desk.upgrade_due_s = max(now, desk.upgrade_due_s) + 1.0 / rules.admit_per_s
+    return True
+
+
+def node_for(is_down: Sequence[bool], u: float) -> int:
+    """Return the node that a balancer gives a new connection to, by a uniform draw; -1: none is up.
+
+    Examples
+    --------
+    >>> node_for([False, True, False], 0.6), node_for([True], 0.6)
+    (2, -1)
+    """
+    up = 0
+    for node in range(len(is_down)):
+        if not is_down[node]:
+            up += 1
+    place = int(u * up)
+    for node in range(len(is_down)):
+        if not is_down[node]:
+            if place == 0:
+                return node
+            place -= 1
+    return -1
+
+
 def empty(server: Server, now: float) -> None:
     """Let a server have nothing to do from `now` on, seconds: its process has ended."""
     for worker in range(len(server.free_s)):
         server.free_s[worker] = now
     server.desk.fan_out_free_s = now
+    server.desk.gate_s = now
+    server.desk.upgrade_due_s = now
     server.desk.waiting = 0
 
 

@@ -26,14 +26,16 @@ from simpy.events import NORMAL, URGENT
 
 from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client, is_expired
-from simlib.core.draws import Stream
+from simlib.core.draws import Stream, uniform
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import Change, Moment, is_hit
 from simlib.core.habits import DRAG, HIDE, episode_s
+from simlib.core.path import added_s, carried_s, held_bytes
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Way, way_back
+from simlib.core.sending import Overflow, buffered_bytes, has_room, kept, most_held
 from simlib.core.server import (
     SYN_RETRIES,
     accept,
@@ -42,7 +44,9 @@ from simlib.core.server import (
     broadcast_s,
     empty,
     free_from_s,
+    lets_in,
     new_server,
+    node_for,
     sent_s,
     service_time_s,
     syn_retry_s,
@@ -52,6 +56,7 @@ from simlib.core.wire import Message
 from simlib.scenario.model import Habit
 from simlib.scenario.workload import Workload
 
+_CUTS = (Change.DOWN, Change.LEAVE, Change.CUT)
 Journey = Generator[simpy.Event, None, Any]
 
 
@@ -119,14 +124,22 @@ class Simulation(Driver):
         self.sockets: dict[int, int] = {}
         self.ended = [0] * clients
         # What is wrong: up to which exchange a client's sockets travel a dead path, whether its
-        # polls do, whether the server is down, what it keeps and whom it has served.
+        # polls do, which nodes are down, what each keeps and whom its process has served.
         self.dead = [-1] * clients
         self.is_link_dead = [False] * clients
-        self.is_down = False
-        self.kept_from = 0
-        self.process = 0
+        self.is_down = [False] * workload.nodes
+        self.kept_from = [0] * workload.nodes
+        self.process = list(range(workload.nodes))
+        self.node = [-1] * clients
         self.served_by = [-1] * clients
         self.active: list[Moment] = []
+        # What a path narrows or delays: when it has carried all, when its last message arrives,
+        # and how many messages up to which wait in the server for a client.
+        self.is_uneven = bool(workload.delays or workload.limits)
+        self.link_s = [0.0] * clients
+        self.arrived_s = [0.0] * clients
+        self.waiting = [0] * clients
+        self.tail = [0] * clients
 
         self.clock.start(self.publisher())
         self.clock.start(self.faults())
@@ -237,26 +250,35 @@ class Simulation(Driver):
             yield self.clock.at(moment.t)
             change = moment.change
             if change == Change.DOWN:
-                self.is_down = True
                 for free_s in self.server.free_s:
                     books.spread(self.record, self.clock.now, free_s, -1.0)
                 empty(self.server, self.clock.now)
-                self.process += 1
-            elif change == Change.UP:
-                self.is_down = False
-                self.kept_from = self.published
-            elif change in (Change.LOSE, Change.BLOCK):
+            for node in range(self.workload.nodes):
+                if change in (Change.DOWN, Change.UP) or node == moment.node:
+                    self.come_and_go(node, change)
+            if change in (Change.LOSE, Change.BLOCK):
                 self.active.append(moment)
             elif change in (Change.HEAL, Change.UNBLOCK):
                 self.active = [other for other in self.active if other.fault != moment.fault]
             for client in self.clients:
-                if change in (Change.DOWN, Change.CUT) and self.concerns(moment, client):
+                if change in _CUTS and self.concerns(moment, client):
                     self.cut(client)
                 elif change == Change.LOSE and self.concerns(moment, client):
                     self.lose(client)
 
+    def come_and_go(self, node: int, change: int) -> None:
+        """A node's process ends, or its successor starts with empty hands."""
+        if change in (Change.DOWN, Change.LEAVE):
+            self.is_down[node] = True
+            self.process[node] += self.workload.nodes
+        elif change in (Change.UP, Change.JOIN):
+            self.is_down[node] = False
+            self.kept_from[node] = self.published
+
     def concerns(self, moment: Moment, client: Client) -> bool:
         """Say whether a moment concerns a client."""
+        if moment.change == Change.LEAVE:
+            return self.node[client.number] == moment.node
         seed, replication, number = self.rules.seed, self.rules.replication, client.number
         return is_hit(seed, replication, number, moment.fault, moment.low, moment.high)
 
@@ -280,7 +302,7 @@ class Simulation(Driver):
         if self.ended[number] >= exchange:
             return  # it is about to hear of it
         self.ended[number] = exchange
-        self.clock.start(self.fail(client, exchange, now + self.half_rtt_s[number]))
+        self.clock.start(self.fail(client, exchange, now + self.half_s(number)))
 
     def lose(self, client: Client) -> None:
         """The path of a connection dies; neither end hears of it."""
@@ -338,7 +360,7 @@ class Simulation(Driver):
 
     def poll(self, client: Client, exchange: int) -> Journey:
         """A poll: a connection if none is kept, the request, the worker, the response."""
-        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        clock, number = self.clock, client.number
         first = not is_kept(self.opened_s[number], self.kept_until_s[number], clock.now)
         if first:
             self.book_disconnect(number, self.kept_until_s[number], Cause.IDLE)
@@ -349,7 +371,7 @@ class Simulation(Driver):
                     self.feed(client, Event.FAILED)
                 return
             if self.rules.tls:
-                yield clock.at(clock.now + 2.0 * half)
+                yield clock.at(clock.now + 2.0 * self.half_s(number))
                 if self.is_over(client, exchange):
                     return
                 self.send(number, Message.TLS_OPEN)
@@ -362,12 +384,12 @@ class Simulation(Driver):
             clock.start(self.go_unanswered(client, exchange))
             return
 
-        yield clock.at(clock.now + half)
+        yield clock.at(clock.now + self.half_s(number))
         if self.ended[number] >= exchange:
             return
         if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
             self.kept_until_s[number] = clock.now + self.server_rules.keep_alive_s
-            yield clock.at(clock.now + half)
+            yield clock.at(clock.now + self.half_s(number))
             if not self.is_over(client, exchange):
                 self.send(number, Message.POLL_REFUSED - first)
                 self.book(Count.ERRORS, number)
@@ -376,11 +398,12 @@ class Simulation(Driver):
         done_s = self.serve(self.server_rules.poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
         self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
-        yield clock.at(done_s + half)
+        unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
+        reply = reply_of(unchanged, first)
+        yield clock.at(self.carried_s(number, done_s, self.sizes[reply][1]) + self.half_s(number))
         if self.is_over(client, exchange):
             return
-        unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
-        self.send(number, reply_of(unchanged, first))
+        self.send(number, reply)
         if unchanged:
             self.book(Count.UNCHANGED, number)
             self.feed(client, Event.UNCHANGED)
@@ -391,27 +414,29 @@ class Simulation(Driver):
 
     def open_tcp(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
         """SYN, listen backlog, SYN-ACK; the kernel repeats a SYN that was dropped."""
-        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        clock, number = self.clock, client.number
         rules = self.server_rules
+        self.node[number] = -1
         for k in range(SYN_RETRIES + 1):
-            yield clock.at(clock.now + half)
+            yield clock.at(clock.now + self.half_s(number))
             if self.ended[number] >= exchange:
                 return False
             start_s = -1.0
             if not self.meets(Change.LOSE, client):
-                if self.is_down:
-                    yield clock.at(clock.now + half)
+                self.node[number] = self.node_for(client, exchange)
+                if self.node[number] < 0:
+                    yield clock.at(clock.now + self.half_s(number))
                     return False
                 service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
                 start_s = accept(self.server, rules, clock.now, service_s)
             if start_s >= 0.0:
                 books.spread(self.record, start_s, start_s + service_s)
-                yield clock.at(clock.now + half)
+                yield clock.at(clock.now + self.half_s(number))
                 if self.is_over(client, exchange):
                     return False
                 self.send(number, Message.TCP_OPEN)
                 return True
-            yield clock.at(clock.now + max(0.0, syn_retry_s(k) - half))
+            yield clock.at(clock.now + max(0.0, syn_retry_s(k) - self.half_s(number)))
             if self.is_over(client, exchange):
                 return False
         return False
@@ -427,21 +452,24 @@ class Simulation(Driver):
 
     def secure(self, client: Client, exchange: int) -> Journey:
         """TLS 1.3: one round trip."""
-        yield self.clock.at(self.clock.now + 2.0 * self.half_rtt_s[client.number])
+        yield self.clock.at(self.clock.now + 2.0 * self.half_s(client.number))
         if not self.is_over(client, exchange):
             self.send(client.number, Message.TLS_OPEN)
             self.feed(client, Event.SECURED)
 
     def upgrade(self, client: Client, exchange: int) -> Journey:
         """The HTTP upgrade: 101, or 503 at the connection cap or under too long a queue."""
-        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        clock, number = self.clock, client.number
         rules = self.server_rules
         self.send(number, Message.UPGRADE_REQUEST)
-        yield clock.at(clock.now + half)
+        yield clock.at(clock.now + self.half_s(number))
         if max(self.ended[number], self.dead[number]) >= exchange:
             return
-        blocked = self.meets(Change.BLOCK, client)
-        refused = blocked or wait_s(self.server, clock.now) > rules.shed_wait_s
+        refused = (
+            self.meets(Change.BLOCK, client)
+            or wait_s(self.server, clock.now) > rules.shed_wait_s
+            or not lets_in(self.server, rules, clock.now)
+        )
         if not refused:
             yield clock.at(
                 self.serve(rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange)
@@ -451,7 +479,7 @@ class Simulation(Driver):
             refused = len(self.sockets) >= rules.max_connections
         if not refused:
             self.sockets[number] = exchange
-        yield clock.at(clock.now + half)
+        yield clock.at(clock.now + self.half_s(number))
         if self.is_over(client, exchange):
             return
         if refused:
@@ -466,9 +494,9 @@ class Simulation(Driver):
 
     def authenticate(self, client: Client, exchange: int) -> Journey:
         """The token up, READY and the snapshot down; from then on the client listens."""
-        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        clock, number = self.clock, client.number
         self.send(number, Message.AUTH)
-        yield clock.at(clock.now + half)
+        yield clock.at(clock.now + self.half_s(number))
         if max(self.ended[number], self.dead[number]) >= exchange:
             return
         service_s = self.server_rules.authenticate_s
@@ -478,18 +506,18 @@ class Simulation(Driver):
         if self.ended[number] >= exchange:
             return
         if is_expired(self.rules, self.start_s[number], clock.now):
-            yield clock.at(clock.now + half)
+            yield clock.at(clock.now + self.half_s(number))
             if not self.is_over(client, exchange):
                 self.send(number, Message.AUTH_REFUSED)
                 self.book(Count.ERRORS, number)
                 self.feed(client, Event.REJECTED)
             return
         version, way = self.published, self.way_back(client)
-        self.served_by[number] = self.process
+        self.served_by[number] = self.process[self.node[number]]
         self.listeners[number] = exchange
         if self.rules.heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
-        yield clock.at(clock.now + half)
+        yield clock.at(self.welcome(client, way, version))
         if self.is_over(client, exchange):
             return
         self.send(number, Message.READY)
@@ -526,8 +554,8 @@ class Simulation(Driver):
             self.rules.resync,
             client.seen,
             self.published,
-            self.kept_from,
-            was_sent and self.served_by[number] == self.process,
+            self.kept_from[self.node[number]],
+            was_sent and self.served_by[number] == self.process[self.node[number]],
             self.clock.now - client.since_s,
         )
 
@@ -558,21 +586,144 @@ class Simulation(Driver):
         books.spread(self.record, busy_from_s, start_s + service_s)
         for position, (number, exchange) in enumerate(self.listeners.items(), start=1):
             t = sent_s(rules, start_s, position, listeners, service_s)
-            self.clock.start(self.push(self.clients[number], exchange, version, t))
+            client = self.clients[number]
+            if not self.is_uneven:
+                self.clock.start(self.push(client, exchange, version, t + self.half_rtt_s[number]))
+            elif rules.sending.overflow == Overflow.BLOCK:
+                t = self.wait_for(number, t)
+                self.clock.start(self.push(client, exchange, version, self.arrival_s(number, t)))
+            else:
+                self.clock.start(self.offer(client, exchange, version, t))
 
-    def push(self, client: Client, exchange: int, version: int, t: float) -> Journey:
-        """One message of a broadcast."""
-        yield self.clock.at(t + self.half_rtt_s[client.number])
+    def push(
+        self, client: Client, exchange: int, version: int, t: float, message: int = Message.PUSH
+    ) -> Journey:
+        """One message of a broadcast arrives, or the board in place of several."""
+        yield self.clock.at(t)
         if not self.is_over(client, exchange):
-            self.send(client.number, Message.PUSH)
+            self.send(client.number, message)
             self.book(Count.MESSAGES, client.number)
-            self.feed(client, Event.PUSH, version)
+            is_push = message == Message.PUSH
+            self.feed(client, Event.PUSH if is_push else Event.SNAPSHOT, version)
         elif self.dead[client.number] >= exchange and self.rules.heartbeat != Heartbeat.SERVER:
             self.clock.start(self.miss(client.number, exchange, self.workload.unanswered_s))
 
+    # -- WebSocket: paths that delay and narrow what they carry ---------------------------------
+
+    def half_s(self, number: int) -> float:
+        """Return how long what sets out now takes to the other end."""
+        half_s = self.half_rtt_s[number]
+        if self.workload.delays:
+            rules = self.rules
+            half_s += added_s(
+                self.workload.delays, rules.seed, rules.replication, number, self.clock.now
+            )
+        return half_s
+
+    def carried_s(self, number: int, start_s: float, n_bytes: float) -> float:
+        """Return when a client's path, idle before, has carried something."""
+        if not self.workload.limits:
+            return start_s
+        seed, replication = self.rules.seed, self.rules.replication
+        return carried_s(self.workload.limits, seed, replication, number, start_s, n_bytes)
+
+    def held_bytes(self, number: int, now: float) -> float:
+        """Return what is on its way to a client and has not been carried."""
+        seed, replication = self.rules.seed, self.rules.replication
+        link_s = self.link_s[number]
+        return held_bytes(self.workload.limits, seed, replication, number, now, link_s)
+
+    def pass_on(self, number: int, t: float, n_bytes: float) -> None:
+        """Give a connection's path something to carry, behind what it has."""
+        self.link_s[number] = self.carried_s(number, max(t, self.link_s[number]), n_bytes)
+
+    def arrival_s(self, number: int, t: float) -> float:
+        """Return when what the path has carried last arrives: nothing overtakes on a connection."""
+        if not self.is_uneven:
+            return t + self.half_s(number)
+        arrives_s = max(t, self.link_s[number]) + self.half_s(number)
+        self.arrived_s[number] = max(self.arrived_s[number], arrives_s)
+        return self.arrived_s[number]
+
+    def welcome(self, client: Client, way: int, version: int) -> float:
+        """Return when READY, and what comes with it, arrives on a new connection."""
+        number, now = client.number, self.clock.now
+        if self.is_uneven:
+            n_bytes = self.sizes[Message.READY][1]
+            if way == Way.SNAPSHOT:
+                n_bytes += self.sizes[Message.SNAPSHOT][1]
+            elif way == Way.REPLAY:
+                n_bytes += (version - client.seen) * self.sizes[Message.PUSH][1]
+            self.link_s[number] = self.arrived_s[number] = now
+            self.waiting[number] = 0
+            self.pass_on(number, now, n_bytes)
+        return self.arrival_s(number, now)
+
+    def wait_for(self, number: int, t: float) -> float:
+        """Return when a broadcast that comes to a client at `t` has sent to it and can go on."""
+        sending, message = self.server_rules.sending, self.sizes[Message.PUSH][1]
+        t = max(t, self.server.desk.gate_s)
+        held = self.held_bytes(number, t)
+        over = held + message - (sending.socket_bytes + sending.buffer_bytes)
+        if over > 0.0:
+            t = self.carried_s(number, t, over)
+            held -= over
+        self.server.desk.gate_s = t
+        books.buffer(self.record, number, buffered_bytes(sending, held + message))
+        self.pass_on(number, t, message)
+        return t
+
+    def offer(self, client: Client, exchange: int, version: int, t: float) -> Journey:
+        """A message of a broadcast comes to a client whose path may be narrow."""
+        yield self.clock.at(t)
+        number, sending, message = client.number, self.server_rules.sending, Message.PUSH
+        if self.listeners.get(number) != exchange:
+            return
+        size = self.sizes[message][1]
+        held = self.held_bytes(number, self.clock.now)
+        waits = sending.overflow in (Overflow.DROP_OLDEST, Overflow.COALESCE)
+        if waits and (self.waiting[number] > 0 or not has_room(sending, held, size)):
+            self.tail[number] = version
+            self.waiting[number] += 1
+            if self.waiting[number] == 1:
+                self.clock.start(self.catch_up(client, exchange))
+            self.waiting[number] = kept(sending, self.waiting[number], size)
+            books.buffer(self.record, number, float(self.waiting[number] * size))
+            return
+        buffered = buffered_bytes(sending, held + size)
+        if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
+            self.cut(client)
+            return
+        books.buffer(self.record, number, buffered)
+        self.pass_on(number, self.clock.now, size)
+        self.clock.start(
+            self.push(client, exchange, version, self.arrival_s(number, self.clock.now))
+        )
+
+    def catch_up(self, client: Client, exchange: int) -> Journey:
+        """What waits for a client goes out as its kernels take it."""
+        number, sending, message = client.number, self.server_rules.sending, Message.PUSH
+        if sending.overflow == Overflow.COALESCE and not self.rules.push_is_snapshot:
+            message = Message.SNAPSHOT
+        size = self.sizes[message][1]
+        while True:
+            over = self.held_bytes(number, self.clock.now) - most_held(sending, size)
+            yield self.clock.at(self.carried_s(number, self.clock.now, over))
+            if self.listeners.get(number) != exchange:
+                return
+            version = self.tail[number] - self.waiting[number] + 1
+            self.waiting[number] -= 1
+            self.pass_on(number, self.clock.now, size)
+            t = self.arrival_s(number, self.clock.now)
+            self.clock.start(self.push(client, exchange, version, t, message))
+            if self.waiting[number] == 0:
+                return
+
+    # -- WebSocket: heartbeats -------------------------------------------------------------------
+
     def heartbeats(self, client: Client, exchange: int) -> Journey:
         """The server pings, one interval after the last pong, for as long as the client listens."""
-        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        clock, number = self.clock, client.number
         heartbeat_s = self.server_rules.heartbeat_s
         free_s = clock.now
         while True:
@@ -582,14 +733,14 @@ class Simulation(Driver):
             self.beats[number] += 2
             beat = self.beats[number]
             done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            yield clock.at(done_s + half)
+            yield clock.at(self.send_beat(number, done_s, Message.PING_DOWN))
             if self.dead[number] >= exchange:
                 clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
             if self.is_over(client, exchange):
                 return
             self.send(number, Message.PING_DOWN)
             self.feed(client, Event.PING)
-            yield clock.at(clock.now + half)
+            yield clock.at(clock.now + self.half_s(number))
             if self.dead[number] >= exchange:
                 clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
             if max(self.ended[number], self.dead[number]) >= exchange:
@@ -598,19 +749,25 @@ class Simulation(Driver):
 
     def ping_server(self, client: Client, exchange: int) -> Journey:
         """The client pings, the server answers."""
-        clock, number, half = self.clock, client.number, self.half_rtt_s[client.number]
+        clock, number = self.clock, client.number
         self.send(number, Message.PING_UP)
-        yield clock.at(clock.now + half)
+        yield clock.at(clock.now + self.half_s(number))
         if max(self.ended[number], self.dead[number]) >= exchange:
             return
         heartbeat_s = self.server_rules.heartbeat_s
         self.beats[number] += 1
         beat = self.beats[number]
         done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-        yield clock.at(done_s + half)
+        yield clock.at(self.send_beat(number, done_s, Message.PONG_DOWN))
         if not self.is_over(client, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
+
+    def send_beat(self, number: int, t: float, message: int) -> float:
+        """Return when a heartbeat that is sent at `t` arrives, behind what the path carries."""
+        if self.is_uneven:
+            self.pass_on(number, t, self.sizes[message][1])
+        return self.arrival_s(number, t)
 
     # -- ends of connections -------------------------------------------------------------------
 
@@ -632,17 +789,25 @@ class Simulation(Driver):
 
     def farewell(self, number: int, ended: int, graceful: bool) -> Journey:
         """A close frame and its echo, or just the end of the connection."""
-        clock, half = self.clock, self.half_rtt_s[number]
+        clock = self.clock
         if graceful:
             self.send(number, Message.CLOSE_UP)
-        yield clock.at(clock.now + half)
+        yield clock.at(clock.now + self.half_s(number))
         if self.dead[number] >= ended:
             return
         self.ended[number] = max(self.ended[number], ended)
         self.forget(number, ended)
         if graceful:
-            yield clock.at(clock.now + half)
+            yield clock.at(clock.now + self.half_s(number))
             self.send(number, Message.CLOSE_DOWN)
+
+    def node_for(self, client: Client, exchange: int) -> int:
+        """Return the node that a new connection comes to, -1 if none is up."""
+        u = 0.0
+        if len(self.is_down) > 1:
+            rules = self.rules
+            u = uniform(rules.seed, rules.replication, client.number, Stream.NODE, exchange)
+        return node_for(self.is_down, u)
 
     # -- bookings ------------------------------------------------------------------------------
 

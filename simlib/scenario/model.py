@@ -19,7 +19,7 @@ import pydantic
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from simlib.core.reconnect import MOST_DELAYS
-from simlib.core.wire import WireSpec, message_sizes
+from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.units import Bytes, Seconds
 
@@ -572,11 +572,15 @@ class Scenario(_Part):
 
     def _check_sizes(self) -> None:
         try:
-            message_sizes(self.wire_spec())
+            sizes = message_sizes(self.wire_spec())
         except ScenarioError as error:
             name = error.path.rpartition(".")[2]
             path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
             raise _Rule(path, error.value, error.rule) from None
+        given, push_bytes = self.server.buffer_bytes, int(sizes[Message.PUSH, 1])
+        if given is not None and given < push_bytes:
+            rule = f"must be >= {push_bytes}, the size of one push"
+            raise _Rule("server.buffer_bytes", given, rule)
 
     def _check_amounts(self) -> None:
         per_event = self.updates.burst_size or 1

@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.fallback import FallbackRules
-from simlib.core.faults import ENDS, Moment, moments_of
+from simlib.core.faults import ENDS, Moment, deploy_moments, moments_of
+from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
 from simlib.core.record import Record
 from simlib.core.resync import Resync, ResyncRules
+from simlib.core.sending import Overflow, SendingRules
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.model import MAX_CHANGES, Fallback, Habit, Reconnect, Scenario
+from simlib.scenario.model import MAX_CHANGES, Fallback, Fault, Habit, Reconnect, Scenario
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
@@ -56,6 +58,9 @@ class Workload(NamedTuple):
         What users do now and then.
     moments : tuple of Moment
         What goes wrong, in order of time; what ends comes before what begins at the same time.
+    delays, limits : tuple of Window
+        When paths are slower, and when they are narrower.
+    nodes : int
     idle_s : float
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
@@ -73,6 +78,9 @@ class Workload(NamedTuple):
     drag: Habit | None
     hidden: Habit | None
     moments: tuple[Moment, ...]
+    delays: tuple[Window, ...]
+    limits: tuple[Window, ...]
+    nodes: int
     idle_s: float
     unanswered_s: float
 
@@ -121,6 +129,9 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         drag=scenario.drag,
         hidden=scenario.hidden,
         moments=_moments(scenario),
+        delays=_windows(scenario, "latency", "added_s"),
+        limits=_windows(scenario, "bandwidth", "bytes_per_s"),
+        nodes=scenario.server.nodes,
         idle_s=scenario.network.idle_s or math.inf,
         unanswered_s=scenario.network.unanswered_s,
     )
@@ -147,6 +158,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         bin_s=scenario.bin_s,
         keep_deliveries="deliveries" in keep,
         keep_events="events" in keep,
+        keep_buffered=bool(workload.limits or workload.delays),
     )
 
 
@@ -253,18 +265,37 @@ def _moments(scenario: Scenario) -> tuple[Moment, ...]:
     moments = [
         moment
         for number, fault in enumerate(scenario.faults)
-        for moment in moments_of(
-            fault.kind,
-            number,
-            fault.start_s,
-            fault.length_s or 0.0,
-            fault.share,
-            fault.batches or 1,
-        )
+        for moment in _moments_of(number, fault, scenario.server.nodes)
         if moment.t < scenario.horizon_s
     ]
     moments.sort(key=lambda moment: (moment.t, moment.change not in ENDS, moment.fault))
     return tuple(moments)
+
+
+def _moments_of(number: int, fault: Fault, nodes: int) -> list[Moment]:
+    length_s = fault.length_s or 0.0
+    if fault.kind in ("latency", "bandwidth"):
+        return []
+    if fault.kind == "rolling_deploy":
+        assert fault.every_s is not None
+        return deploy_moments(number, fault.start_s, length_s, fault.every_s, nodes)
+    batches = fault.batches or 1
+    return moments_of(fault.kind, number, fault.start_s, length_s, fault.share, batches)
+
+
+def _windows(scenario: Scenario, kind: str, amount: str) -> tuple[Window, ...]:
+    return tuple(
+        Window(
+            start_s=fault.start_s,
+            end_s=fault.start_s + (fault.length_s or 0.0),
+            share=fault.share,
+            amount=getattr(fault, amount),
+            jitter_s=fault.jitter_s or 0.0,
+            fault=number,
+        )
+        for number, fault in enumerate(scenario.faults)
+        if fault.kind == kind
+    )
 
 
 def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
@@ -348,4 +379,9 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         backlog=server.backlog,
         keep_alive_s=server.keep_alive_s,
         shed_wait_s=math.inf if server.shed_wait_s is None else server.shed_wait_s,
+        admit_per_s=math.inf if server.admit_per_s is None else server.admit_per_s,
+        admit_burst=server.admit_burst,
+        sending=SendingRules(
+            Overflow[server.slow_consumers.upper()], server.buffer_bytes or 0, server.socket_bytes
+        ),
     )
