@@ -2,8 +2,8 @@
 
 It knows what a driver knows (delays, who is told what) and calls the same rules: `core.client`
 decides what a client does, `core.server` who is served when, `core.record` what is counted. They
-are plain Python there and compiled from the same source here. State is arrays: one row for each
-client with its counts beside it: at a million clients, what costs is fetching lines of memory.
+are plain Python there and compiled from the same source here. Its state is in `fleet`, what goes
+wrong in `mishaps`.
 
 One turn of the loop in `_run` takes the earliest event (`event_list`) and handles it in stages,
 so that each rule is compiled into the loop once:
@@ -33,9 +33,8 @@ and no alarm that a response sets rings before both are through.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -43,36 +42,21 @@ from numpy.typing import NDArray
 
 from simlib.core import record as books
 from simlib.core import server as servers
-from simlib.core.client import (
-    NEVER_S,
-    ROW,
-    Rules,
-    Shown,
-    applied_from,
-    is_expired,
-    is_recoverable,
-    step,
-)
+from simlib.core.client import NEVER_S, Rules, applied_from, is_expired, step
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
-from simlib.core.faults import MOMENT, Change, is_hit
+from simlib.core.faults import MOMENT, Change
 from simlib.core.habits import episode_s
+from simlib.core.path import WINDOW
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport
-from simlib.core.record import (
-    CONNECTION,
-    DELIVERY,
-    EVENT,
-    Cause,
-    Count,
-    Record,
-    of,
-    one_or_all,
-)
-from simlib.core.resync import Way, way_back
+from simlib.core.record import Cause, Count, Record, of, one_or_all
+from simlib.core.resync import Way
+from simlib.core.sending import Overflow
 from simlib.core.server import SYN_RETRIES, ServerRules
 from simlib.core.wire import Message
-from simlib.engines import event_list
+from simlib.engines import event_list, mishaps
+from simlib.engines import fleet as fleets
 from simlib.engines.compiling import fetch_ahead, loop, part
 from simlib.engines.event_list import (
     CLIENT_MASK,
@@ -83,144 +67,54 @@ from simlib.engines.event_list import (
     EventList,
     rows_of,
 )
+from simlib.engines.fleet import (
+    ALARM,
+    BEATS,
+    BROADCASTS,
+    DATA_BITS,
+    DONE,
+    DONE_TRIP,
+    KIND_BITS,
+    LAST_EXCHANGE,
+    LAYOUTS,
+    LINE,
+    LOG_ROWS,
+    LOGS,
+    MOST_OUT,
+    OUT,
+    STATE,
+    TRIP,
+    WAY_BITS,
+    Books,
+    Choices,
+    Fleet,
+    Kind,
+    catch_up,
+    disconnect,
+    forget_up_to,
+    is_up_to_date,
+    load_of,
+    put,
+    settle,
+    way_back_of,
+)
+from simlib.engines.mishaps import (
+    arrives,
+    carried_by,
+    cut,
+    half_of,
+    is_uneven,
+    meets,
+    node_of,
+    offer,
+    send_beat,
+    strike,
+    take_room,
+    wait_for,
+    welcome,
+)
 from simlib.errors import ScenarioError
 from simlib.scenario.workload import Workload
-
-
-class Kind(IntEnum):
-    """What an event of the event list is; the first block are jobs that reach the server."""
-
-    POLL = 0
-    UPGRADE = 1
-    AUTHENTICATE = 2
-    BEAT = 3
-    PONG_UP = 4
-    PING_UP = 5
-    SYN = 6
-    START = 7
-    STOP = 8
-    HABIT = 9
-    DEADLINE = 10
-    SYN_AGAIN = 11
-    TCP_OPEN = 12
-    TLS_OPEN = 13
-    POLL_REFUSED = 14
-    POLL_DONE = 15
-    UPGRADE_SERVED = 16
-    UPGRADE_REFUSED = 17
-    UPGRADE_DONE = 18
-    AUTHENTICATED = 19
-    READY = 20
-    PUBLISH = 21
-    PUSH = 22
-    PING = 23
-    PONG = 24
-    FAREWELL = 25
-    ECHO = 26
-    FAULT = 27
-    FAIL = 28
-    UNANSWERED = 29
-    MISS = 30
-    AUTH_REFUSED = 31
-    IDLE = 32
-
-
-KIND_BITS = 6
-DATA_BITS = 32
-WAY_BITS = 2
-LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
-
-# Which delays are expected to come due in the order in which they are scheduled.
-TRIP = 0
-DONE = 1
-DONE_TRIP = 2
-ALARM = 3
-BEATS = 4
-BROADCASTS = 5
-
-OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
-MOST_OUT = 8
-
-_LINE = 64
-"""Bytes that memory hands out at a time."""
-
-
-def _layout(
-    own: dict[str, str], unused: tuple[str, ...], rare: tuple[str, ...] = (), line: int = 8
-) -> np.dtype[Any]:
-    """The columns of a client: the rules' and the engine's own, the counts, what is rarely needed.
-
-    What a transport never touches, but its code names, takes no room: it lies over the first.
-    """
-    columns = {name: np.dtype(kind) for name, kind in {**ROW, **own}.items()}
-    used = {name: kind for name, kind in columns.items() if name not in unused}
-    by_size = sorted(set(used) - set(rare), key=lambda name: (-used[name].itemsize, name))
-    offsets, end = {}, 0
-    for name in by_size:
-        offsets[name] = end
-        end += used[name].itemsize
-    end = -(-end // line) * line
-    offsets["counts"] = end
-    columns["counts"] = np.dtype((np.int64, books.CLIENT_WORDS))
-    end += columns["counts"].itemsize
-    for name in rare:
-        offsets[name] = end
-        end += columns[name].itemsize
-    return np.dtype(
-        {
-            "names": list(columns),
-            "formats": list(columns.values()),
-            "offsets": [offsets.get(name, 0) for name in columns],
-            "itemsize": -(-end // line) * line,
-        }
-    )
-
-
-_KEPT = {"opened_s": "f8", "kept_until_s": "f8"}
-_LINK = {
-    "listens": "i4",
-    "socket": "i4",
-    "ended": "i4",
-    "beats": "i4",
-    "slot": "i4",
-    "has_upgraded": "?",
-    "dead": "i4",
-    "active_s": "f8",
-    "is_link_dead": "?",
-    "served_by": "i4",
-}
-_PUSHED = ("since_s", "awaiting_pong", "has_opened", "falls")
-_TROUBLED = ("active_s", "dead", "is_link_dead", "served_by")
-LAYOUTS = {
-    (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
-    (False, True): _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", *_TROUBLED), ("since_s",), _LINE
-    ),
-    (True, True): _layout({**_KEPT, **_LINK}, (), (), _LINE),
-}
-"""By whether there are polls, and pushes. A client that only polls takes 112 bytes, one that is
-only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
-anything goes wrong, or clients change their transport, each takes three lines."""
-
-STATE = np.dtype(
-    [
-        ("started", "i8"),
-        ("published", "i8"),
-        ("readable", "i8"),
-        ("under_way", "i8"),
-        ("listening", "i8"),
-        ("slots", "i8"),
-        ("sockets", "i8"),
-        ("events", "i8"),
-        ("moment", "i8"),
-        ("is_down", "i8"),
-        ("process", "i8"),
-        ("kept_from", "i8"),
-    ]
-)
-
-LOGS = {"connections": CONNECTION, "deliveries": DELIVERY, "events": EVENT}
-_LOG_ROWS = 1024
 
 POLLS = PUSHES = FAULTS = True
 """Which transports a loop serves, and whether anything goes wrong. Three copies are compiled: each
@@ -229,271 +123,6 @@ transport by itself where nothing does, and all of it."""
 FINISHED = 0
 NEEDS_ROOM = 1
 TOO_LONG = 2
-
-
-class Books(NamedTuple):
-    """A `Record` as compiled code reads it: the same names."""
-
-    publish_s: NDArray[np.float64]
-    first: int
-    until: int
-    last: NDArray[np.int32]
-    bin_s: float
-    horizon_s: float
-    bins: NDArray[np.int64]
-    busy_s: NDArray[np.float64]
-    latency_ticks: NDArray[np.int64]
-    latency_max_s: NDArray[np.float64]
-    clients: NDArray[np.int32]
-    traffic: NDArray[np.int64]
-    pending: NDArray[np.int32]
-    histogram: NDArray[np.int64]
-    keep_deliveries: bool
-    keep_events: bool
-    connections: tuple[NDArray[Any], NDArray[np.int64]]
-    deliveries: tuple[NDArray[Any], NDArray[np.int64]]
-    events: tuple[NDArray[Any], NDArray[np.int64]]
-
-
-class Fleet(NamedTuple):
-    """All clients, and what each run has one of.
-
-    `rows` and `habit_s`, `habit_k` (end and number of each habit's present episode) are
-    the clients'. `order` lists the listeners in the order in which they came, -1 where one has
-    left; `safe_s` says for each until when nothing disturbs it, -inf if it has missed a message
-    that is still under way. `moments` are what goes wrong, `active` says which of it goes on.
-    """
-
-    rows: NDArray[Any]
-    habit_s: NDArray[np.float64]
-    habit_k: NDArray[np.int32]
-    order: NDArray[np.int32]
-    safe_s: NDArray[np.float64]
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    half_s: NDArray[np.float64]
-    sizes: NDArray[np.int64]
-    out: NDArray[Any]
-    state: NDArray[Any]
-    moments: NDArray[Any]
-    active: NDArray[np.bool_]
-
-
-class Choices(NamedTuple):
-    """What a scenario settles beside the rules; no habit: `every_s` negative."""
-
-    etag: bool
-    drag_every_s: float
-    drag_length_s: float
-    hidden_every_s: float
-    hidden_length_s: float
-    idle_s: float
-    unanswered_s: float
-
-
-@part
-def _load(exchange: int, kind: int, data: int) -> int:
-    return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | data
-
-
-@part
-def _put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: int) -> int:
-    """Note that an event is to be scheduled; the client is the one in hand."""
-    place = out[n]
-    place.t = t
-    place.lane = lane
-    place.load = _load(exchange, kind, data)
-    return n + 1
-
-
-@part
-def _disconnect(fleet: Fleet, record: Record, number: int, closed_s: float, cause: int) -> None:
-    """Book the end of the client's connection, if it has one, and its last segments."""
-    row = fleet.rows[number]
-    if row.opened_s < NEVER_S:
-        if cause != Cause.OPEN_AT_END:
-            up = fleet.sizes[Message.TCP_CLOSE, 0]
-            down = fleet.sizes[Message.TCP_CLOSE, 1]
-            books.add_bytes(record, number, closed_s, up, down)
-        books.close_connection(record, number, row.opened_s, closed_s, cause)
-        row.opened_s = NEVER_S
-
-
-@part
-def _settle(fleet: Fleet, record: Record, rules: Rules, number: int, now: float) -> None:
-    row = fleet.rows[number]
-    books.settle(record, number, row.seen, is_recoverable(row, rules), now)
-
-
-@part
-def _catch_up(fleet: Fleet, record: Record, number: int, version: int) -> None:
-    """Bring a listener's row up to date with the broadcasts that reached it, up to `version`."""
-    row = fleet.rows[number]
-    if row.listens >= 0 and fleet.safe_s[row.slot] > -NEVER_S:
-        missing = version - row.seen
-        if missing > 0:
-            counted = min(version, record.until) - max(row.seen, record.first)
-            record.clients[number, Count.MESSAGES] += missing
-            if counted > 0:
-                record.clients[number, Count.DELIVERED] += counted
-            record.traffic[number, 0] += missing * fleet.sizes[Message.PUSH, 0]
-            record.traffic[number, 1] += missing * fleet.sizes[Message.PUSH, 1]
-            row.seen = version
-            row.shown = Shown.LAST + 0
-
-
-@part
-def _is_up_to_date(fleet: Fleet, number: int) -> bool:
-    """Say whether a listener has been shown all that was pushed, and hears what comes next."""
-    row = fleet.rows[number]
-    return (
-        row.state == State.OPEN
-        and row.exchange == row.listens
-        and row.seen == fleet.state[0].published
-    )
-
-
-@part
-def _forget(fleet: Fleet, row: Any) -> None:
-    """Take a listener off the list."""
-    fleet.order[row.slot] = -1
-    fleet.safe_s[row.slot] = -NEVER_S
-    row.listens = -1
-    fleet.state[0].listening -= 1
-
-
-@part
-def _way_back(
-    fleet: Fleet, record: Record, rules: Rules, may_fail: bool, number: int, now: float
-) -> int:
-    """Return how a client that is let in now gets what it has missed."""
-    row, state = fleet.rows[number], fleet.state[0]
-    has_session = record.clients[number, Count.MESSAGES] > 0
-    if may_fail:
-        has_session = has_session and row.served_by == state.process
-    away_s = now - row.since_s
-    return way_back(rules.resync, row.seen, state.published, state.kept_from, has_session, away_s)
-
-
-@part
-def _forget_up_to(fleet: Fleet, row: Any, exchange: int) -> None:
-    """The server lets go of a client's connections up to one."""
-    if 0 <= row.listens <= exchange:
-        _forget(fleet, row)
-    if 0 <= row.socket <= exchange:
-        row.socket = -1
-        fleet.state[0].sockets -= 1
-
-
-@part
-def _concerns(fleet: Fleet, rules: Rules, moment: int, number: int) -> bool:
-    """Say whether a moment concerns a client."""
-    place = fleet.moments[moment]
-    seed, replication, fault = rules.seed, rules.replication, int(place.fault)
-    return is_hit(seed, replication, number, fault, place.low, place.high)
-
-
-@part
-def _meets(fleet: Fleet, rules: Rules, change: int, number: int) -> bool:
-    """Say whether a fault that goes on concerns a client."""
-    for other in range(len(fleet.moments)):
-        if fleet.active[other] and fleet.moments[other].change == change:
-            if _concerns(fleet, rules, other, number):
-                return True
-    return False
-
-
-@part
-def _cut(fleet: Fleet, record: Record, q: EventList, number: int, now: float) -> None:
-    """The server's side of a connection is gone; the client hears of it half a trip later."""
-    row = fleet.rows[number]
-    exchange = int(row.exchange)
-    _catch_up(fleet, record, number, fleet.state[0].published)
-    _forget_up_to(fleet, row, exchange)
-    if row.transport == Transport.POLLING:
-        if row.is_link_dead:
-            return
-        if row.kept_until_s < now:
-            _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
-        else:
-            _disconnect(fleet, record, number, now, Cause.CLOSED_BY_SERVER)
-        row.kept_until_s = -NEVER_S
-        if row.state != State.FETCHING:
-            return
-    elif row.dead >= exchange or not State.CONNECTING <= row.state <= State.OPEN:
-        return
-    if row.ended < exchange:
-        row.ended = exchange
-        t = now + of(fleet.half_s, number)
-        event_list.schedule(q, TRIP, t, number, _load(exchange, Kind.FAIL, 0))
-
-
-@part
-def _lose(
-    fleet: Fleet,
-    record: Record,
-    q: EventList,
-    choices: Choices,
-    number: int,
-    now: float,
-) -> None:
-    """The path of a connection dies; neither end hears of it."""
-    row = fleet.rows[number]
-    exchange = int(row.exchange)
-    if row.transport == Transport.POLLING:
-        if row.opened_s < NEVER_S and not row.is_link_dead:
-            row.is_link_dead = True
-            row.ended = exchange
-            if row.state == State.FETCHING:
-                load = _load(exchange, Kind.UNANSWERED, 0)
-                event_list.schedule(q, WHEEL, now + choices.unanswered_s, number, load)
-    elif State.SECURING <= row.state <= State.OPEN:
-        _catch_up(fleet, record, number, fleet.state[0].published)
-        row.dead = exchange
-        if row.listens >= 0:
-            fleet.safe_s[row.slot] = -NEVER_S
-
-
-@part
-def _strike(
-    fleet: Fleet,
-    record: Record,
-    q: EventList,
-    rules: Rules,
-    choices: Choices,
-    server: Any,
-    now: float,
-) -> None:
-    """Something goes wrong, or is put right."""
-    state = fleet.state[0]
-    moment = int(state.moment)
-    state.moment += 1
-    change, fault = fleet.moments[moment].change, fleet.moments[moment].fault
-    if change == Change.DOWN:
-        state.is_down = 1
-        for worker in range(len(server.free_s)):
-            books.spread(record, now, server.free_s[worker], -1.0)
-        servers.empty(server, now)
-        state.process += 1
-    elif change == Change.UP:
-        state.is_down = 0
-        state.kept_from = state.published
-    elif change == Change.LOSE or change == Change.BLOCK:
-        fleet.active[moment] = True
-    elif change == Change.HEAL or change == Change.UNBLOCK:
-        for other in range(moment):
-            if fleet.moments[other].fault == fault:
-                fleet.active[other] = False
-    if change == Change.DOWN or change == Change.CUT or change == Change.LOSE:
-        for number in range(len(fleet.rows)):
-            if _concerns(fleet, rules, moment, number):
-                if change == Change.LOSE:
-                    _lose(fleet, record, q, choices, number, now)
-                else:
-                    _cut(fleet, record, q, number, now)
-    if moment + 1 < len(fleet.moments):
-        t = fleet.moments[moment + 1].t
-        event_list.schedule(q, WHEEL, t, 0, _load(0, Kind.FAULT, 0))
 
 
 @part
@@ -536,6 +165,7 @@ def _broadcast(
     version: int,
     until_s: float,
     may_serve_at_once: bool,
+    may_fail: bool,
 ) -> int:
     """One worker sends to one listener after the other; each message then travels."""
     listeners = fleet.state[0].listening
@@ -565,7 +195,14 @@ def _broadcast(
             continue
         position += 1
         t = servers.sent_s(server_rules, start_s, position, listeners, service_s)
-        t += of(fleet.half_s, number)
+        kind = Kind.PUSH + 0
+        if not (may_fail and is_uneven(fleet)):
+            t += of(fleet.half_s, number)
+        elif server_rules.sending.overflow == Overflow.BLOCK:
+            t = wait_for(fleet, record, rules, server_rules.sending, server, number, t)
+            t = arrives(fleet, rules, number, now, t)
+        else:
+            kind = Kind.OFFER + 0
         if t < fleet.safe_s[slot] and t < until_s and may_serve_at_once:
             place = books.bin_of(record, t)
             if place != index:
@@ -580,9 +217,9 @@ def _broadcast(
                 longest_s = max(longest_s, latency_s)
         else:
             if fleet.safe_s[slot] > -NEVER_S:
-                _catch_up(fleet, record, number, version - 1)
+                catch_up(fleet, record, number, version - 1)
                 fleet.safe_s[slot] = -NEVER_S
-            load = _load(fleet.rows[number].listens, Kind.PUSH, version)
+            load = load_of(fleet.rows[number].listens, kind, version)
             event_list.schedule(q, BROADCASTS, t, number, load)
     _fill_bin(record, index, served, ticks, counted, up, down)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
@@ -716,7 +353,7 @@ def _go_round(
         done_s = begun_s + server_rules.poll_s
         books.spread(record, begun_s, done_s)
         row.kept_until_s = done_s + server_rules.keep_alive_s
-        load = _load(row.exchange, Kind.POLL_DONE, _readable(fleet, record, done_s) << 1)
+        load = load_of(row.exchange, Kind.POLL_DONE, _readable(fleet, record, done_s) << 1)
         event_list.schedule(q, DONE_TRIP, done_s + half, number, load)
         fleet.state[0].events += 2
         handled += 1
@@ -741,7 +378,7 @@ def _go_round(
             message = reply_of(unchanged, load & 1)
             books.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
             if deadline_s < NEVER_S:
-                event_list.schedule(q, ALARM, deadline_s, number, _load(0, Kind.DEADLINE, 0))
+                event_list.schedule(q, ALARM, deadline_s, number, load_of(0, Kind.DEADLINE, 0))
         fleet.state[0].events += 1
         handled += 1
     return handled
@@ -777,18 +414,21 @@ def _run(
     start_s, head_t, head_word, publish_s = fleet.start_s, q.head_t, q.head_word, record.publish_s
     keep_events, keep_deliveries = record.keep_events, record.keep_deliveries
     seed, replication, keep_alive_s = rules.seed, rules.replication, server_rules.keep_alive_s
+    sending = server_rules.sending
     tls, etag = rules.tls, choices.etag
     beat_every_s = rules.heartbeat_interval_s
     server = servers.Server(free_s, accepts_s, desk[0])
     at_once = not keep_events and not keep_deliveries and choices.idle_s == NEVER_S
+    if FAULTS:
+        at_once = at_once and not is_uneven(fleet)
     clients_n = len(start_s)
     budget = 0
     if hand.sequence == 0:
         if PUSHES and len(publish_s) > 0:
-            event_list.schedule(q, WHEEL, publish_s[0], 0, _load(0, Kind.PUBLISH, 1))
+            event_list.schedule(q, WHEEL, publish_s[0], 0, load_of(0, Kind.PUBLISH, 1))
         if FAULTS and len(fleet.moments) > 0:
             hand.sequence = 0
-            event_list.schedule(q, WHEEL, fleet.moments[0].t, 1, _load(0, Kind.FAULT, 0))
+            event_list.schedule(q, WHEEL, fleet.moments[0].t, 1, load_of(0, Kind.FAULT, 0))
         hand.sequence = 1
         head_word[STARTS] = 2  # only the first change and the first fault were there before
         if clients_n > 0:
@@ -883,23 +523,26 @@ def _run(
                     data,
                     calm_s,
                     at_once,
+                    FAULTS,
                 )
             if data < len(publish_s):
-                load = _load(0, Kind.PUBLISH, data + 1)
+                load = load_of(0, Kind.PUBLISH, data + 1)
                 event_list.schedule(q, WHEEL, publish_s[data], 0, load)
             continue
         if FAULTS:
             if kind == Kind.FAULT:
-                _strike(fleet, record, q, rules, choices, server, now)
+                strike(fleet, record, q, rules, choices, server, now)
                 continue
 
         row = rows[number]
         if row.exchange >= LAST_EXCHANGE:
             return TOO_LONG
-        half = of(half_s, number)
+        half = of(half_s, number) + 0.0
+        if FAULTS:
+            half = half_of(fleet, rules, number, now)
         is_pushed = PUSHES and (not POLLS or row.transport == Transport.WEBSOCKET)
         if PUSHES:
-            _catch_up(fleet, record, number, state.published)
+            catch_up(fleet, record, number, state.published)
         event = -1
         value = 0
         up = 0
@@ -914,7 +557,7 @@ def _run(
                 is_dead = PUSHES and exchange <= row.dead
                 if kind == Kind.PONG_UP and is_dead:
                     t = now + rules.heartbeat_timeout_s
-                    event_list.schedule(q, WHEEL, t, number, _load(exchange, Kind.MISS, 0))
+                    event_list.schedule(q, WHEEL, t, number, load_of(exchange, Kind.MISS, 0))
                 if kind != Kind.BEAT and (exchange <= row.ended or is_dead):
                     continue
             mean_s = -1.0
@@ -923,21 +566,22 @@ def _run(
             if kind == Kind.POLL:
                 if servers.wait_s(server, now) > server_rules.shed_wait_s:
                     row.kept_until_s = now + keep_alive_s
-                    n = _put(out, n, TRIP, now + half, Kind.POLL_REFUSED, exchange, data)
+                    n = put(out, n, TRIP, now + half, Kind.POLL_REFUSED, exchange, data)
                 else:
                     mean_s, stream, k = server_rules.poll_s, Stream.POLL_SERVICE, exchange
             elif PUSHES and kind == Kind.UPGRADE:
                 blocked = False
                 if FAULTS:
-                    blocked = _meets(fleet, rules, Change.BLOCK + 0, number)
-                if blocked or servers.wait_s(server, now) > server_rules.shed_wait_s:
-                    n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
+                    blocked = meets(fleet, rules, Change.BLOCK + 0, number)
+                is_late = servers.wait_s(server, now) > server_rules.shed_wait_s
+                if blocked or is_late or not servers.lets_in(server, server_rules, now):
+                    n = put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
                     mean_s, stream = server_rules.handshake_s, Stream.HANDSHAKE_SERVICE
                     k = 2 * exchange
             elif PUSHES and kind == Kind.AUTHENTICATE:
                 mean_s, stream = server_rules.authenticate_s, Stream.HANDSHAKE_SERVICE
-                if _way_back(fleet, record, rules, FAULTS, number, now) == Way.SNAPSHOT:
+                if way_back_of(fleet, record, rules, FAULTS, number, now) == Way.SNAPSHOT:
                     mean_s += server_rules.snapshot_s
                 k = 2 * exchange + 1
             elif PUSHES and kind == Kind.BEAT:
@@ -956,12 +600,14 @@ def _run(
             else:
                 mean_s, stream, k = server_rules.accept_s, Stream.ACCEPT_SERVICE, exchange
                 if FAULTS:
-                    if _meets(fleet, rules, Change.LOSE + 0, number):
+                    if meets(fleet, rules, Change.LOSE + 0, number):
                         t = now + max(0.0, servers.syn_retry_s(data) - half)
-                        n = _put(out, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
+                        n = put(out, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
                         mean_s = -1.0
-                    elif state.is_down:
-                        n = _put(out, n, TRIP, now + half, Kind.FAIL, exchange, 1)
+                    else:
+                        row.node = node_of(fleet, rules, number, exchange)
+                    if mean_s >= 0.0 and row.node < 0:
+                        n = put(out, n, TRIP, now + half, Kind.FAIL, exchange, 1)
                         mean_s = -1.0
             if mean_s >= 0.0:
                 service_s = servers.service_time_s(
@@ -977,24 +623,35 @@ def _run(
                 if kind == Kind.POLL:
                     version = _readable(fleet, record, done_s)
                     row.kept_until_s = done_s + keep_alive_s
+                    t = done_s + 0.0
+                    if FAULTS:
+                        unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+                        size = float(sizes[reply_of(unchanged, data & 1), 1])
+                        t = carried_by(fleet, rules, number, done_s, size)
                     data = (version << 1) | (data & 1)
-                    n = _put(out, n, DONE_TRIP, done_s + half, Kind.POLL_DONE, exchange, data)
+                    n = put(out, n, DONE_TRIP, t + half, Kind.POLL_DONE, exchange, data)
                 elif PUSHES and kind == Kind.UPGRADE:
-                    n = _put(out, n, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
+                    n = put(out, n, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
                 elif PUSHES and kind == Kind.AUTHENTICATE:
-                    n = _put(out, n, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
+                    n = put(out, n, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
                 elif PUSHES and kind == Kind.BEAT:
-                    n = _put(out, n, DONE_TRIP, done_s + half, Kind.PING, exchange, data)
+                    t = done_s + half
+                    if FAULTS:
+                        t = send_beat(fleet, rules, number, done_s, half, Message.PING_DOWN + 0)
+                    n = put(out, n, DONE_TRIP, t, Kind.PING, exchange, data)
                 elif PUSHES and kind == Kind.PONG_UP:
                     t = done_s + beat_every_s
-                    n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+                    n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
                 elif kind == Kind.PING_UP:
-                    n = _put(out, n, DONE_TRIP, done_s + half, Kind.PONG, exchange, 0)
+                    t = done_s + half
+                    if FAULTS:
+                        t = send_beat(fleet, rules, number, done_s, half, Message.PONG_DOWN + 0)
+                    n = put(out, n, DONE_TRIP, t, Kind.PONG, exchange, 0)
                 elif begun_s >= 0.0:
-                    n = _put(out, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
+                    n = put(out, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
                 else:
                     t = now + max(0.0, servers.syn_retry_s(data) - half)
-                    n = _put(out, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
+                    n = put(out, n, WHEEL, t, Kind.SYN_AGAIN, exchange, data)
 
         # 2. Arrivals.
         elif kind == Kind.DEADLINE:
@@ -1012,7 +669,7 @@ def _run(
         elif kind == Kind.START:
             event, value = Event.START, row.seen + 0
         elif kind == Kind.STOP:
-            _settle(fleet, record, rules, number, now)
+            settle(fleet, record, rules, number, now)
             event = Event.STOP
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
@@ -1020,64 +677,86 @@ def _run(
             if FAULTS and exchange <= row.dead:
                 continue  # it never arrives
             row.ended = max(row.ended, exchange)
-            _forget_up_to(fleet, row, exchange)
+            forget_up_to(fleet, row, exchange)
             if data:
-                n = _put(out, n, TRIP, now + half, Kind.ECHO, exchange, 0)
+                n = put(out, n, TRIP, now + half, Kind.ECHO, exchange, 0)
         elif PUSHES and kind == Kind.ECHO:
             up, down = sizes[Message.CLOSE_DOWN, 0], sizes[Message.CLOSE_DOWN, 1]
         elif PUSHES and kind == Kind.UPGRADE_SERVED:
             if row.ended < exchange:
                 if state.sockets >= server_rules.max_connections:
-                    n = _put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
+                    n = put(out, n, TRIP, now + half, Kind.UPGRADE_REFUSED, exchange, 0)
                 else:
                     if row.socket < 0:
                         state.sockets += 1
                     row.socket = exchange
-                    n = _put(out, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
+                    n = put(out, n, TRIP, now + half, Kind.UPGRADE_DONE, exchange, 0)
         elif PUSHES and kind == Kind.AUTHENTICATED:
             if row.ended < exchange and is_expired(rules, start_s[number], now):
-                n = _put(out, n, TRIP, now + half, Kind.AUTH_REFUSED, exchange, 0)
+                n = put(out, n, TRIP, now + half, Kind.AUTH_REFUSED, exchange, 0)
             elif row.ended < exchange:
                 _listen(fleet, number, exchange)
                 if rules.heartbeat == Heartbeat.SERVER:
                     t = now + beat_every_s
-                    n = _put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
-                way = _way_back(fleet, record, rules, FAULTS, number, now)
+                    n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+                way = way_back_of(fleet, record, rules, FAULTS, number, now)
+                t = now + half
                 if FAULTS:
-                    row.served_by = state.process
+                    row.served_by = fleet.process[row.node]
+                    missed = int(state.published) - row.seen
+                    t = welcome(fleet, rules, number, now, half, way, missed)
                 data = (int(state.published) << WAY_BITS) | way
-                n = _put(out, n, TRIP, now + half, Kind.READY, exchange, data)
+                n = put(out, n, TRIP, t, Kind.READY, exchange, data)
         elif FAULTS and kind == Kind.MISS:
-            _forget_up_to(fleet, row, exchange)
+            forget_up_to(fleet, row, exchange)
         elif FAULTS and kind == Kind.IDLE:
             if row.exchange == exchange and exchange > max(row.ended, row.dead):
                 t = row.active_s + choices.idle_s
                 if now < t:
-                    n = _put(out, n, WHEEL, t, Kind.IDLE, exchange, 0)
+                    n = put(out, n, WHEEL, t, Kind.IDLE, exchange, 0)
                 else:
-                    _cut(fleet, record, q, number, now)
+                    cut(fleet, record, q, rules, number, now)
+        elif FAULTS and PUSHES and kind == Kind.OFFER:
+            if row.listens == exchange:
+                n = offer(
+                    fleet,
+                    record,
+                    q,
+                    rules,
+                    sending,
+                    number,
+                    now,
+                    half,
+                    exchange,
+                    data,
+                    n,
+                )
+        elif FAULTS and PUSHES and kind == Kind.ROOM:
+            if row.listens == exchange:
+                n = take_room(fleet, rules, sending, number, now, half, exchange, n)
         elif FAULTS and kind == Kind.FAIL:
             fails = row.exchange == exchange and (data == 0 or exchange > row.ended)
         elif FAULTS and kind == Kind.UNANSWERED:
             fails = row.exchange == exchange
             if fails:
-                _disconnect(fleet, record, number, now, Cause.TIMED_OUT)
+                disconnect(fleet, record, number, now, Cause.TIMED_OUT)
                 row.kept_until_s = -NEVER_S
                 row.is_link_dead = False
         elif FAULTS and PUSHES and exchange <= row.dead:
+            is_message = kind == Kind.PUSH or kind == Kind.BOARD
             if kind == Kind.PING:
                 t = now + rules.heartbeat_timeout_s
-                event_list.schedule(q, WHEEL, t, number, _load(exchange, Kind.MISS, 0))
-            elif kind == Kind.PUSH and rules.heartbeat != Heartbeat.SERVER:
+                event_list.schedule(q, WHEEL, t, number, load_of(exchange, Kind.MISS, 0))
+            elif is_message and rules.heartbeat != Heartbeat.SERVER:
                 t = now + choices.unanswered_s
-                event_list.schedule(q, WHEEL, t, number, _load(exchange, Kind.MISS, 0))
+                event_list.schedule(q, WHEEL, t, number, load_of(exchange, Kind.MISS, 0))
             continue
         elif row.exchange != exchange or (FAULTS and exchange <= row.ended):
             continue  # what arrives belongs to an exchange that is over
         elif kind == Kind.SYN_AGAIN:
             if data < SYN_RETRIES:
                 state.under_way += 1
-                n = _put(out, n, TRIP, now + half, Kind.SYN, exchange, data + 1)
+                n = put(out, n, TRIP, now + half, Kind.SYN, exchange, data + 1)
             else:
                 fails = True
         elif kind == Kind.TCP_OPEN:
@@ -1085,7 +764,7 @@ def _run(
             if is_pushed:
                 event = Event.CONNECTED
             elif tls:
-                n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
+                n = put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, exchange, 0)
             else:
                 asks = first = True
         elif kind == Kind.TLS_OPEN:
@@ -1115,7 +794,7 @@ def _run(
             books.open_connection(record, number, now)
             row.opened_s = now
             if FAULTS and choices.idle_s < NEVER_S:
-                n = _put(out, n, WHEEL, now + choices.idle_s, Kind.IDLE, exchange, 0)
+                n = put(out, n, WHEEL, now + choices.idle_s, Kind.IDLE, exchange, 0)
             event = Event.READY
             if data & ((1 << WAY_BITS) - 1) == Way.LOST:
                 value = data >> WAY_BITS
@@ -1123,6 +802,10 @@ def _run(
             up, down = sizes[Message.PUSH, 0], sizes[Message.PUSH, 1]
             books.count(record, Count.MESSAGES, number, now)
             event, value = Event.PUSH, data
+        elif FAULTS and PUSHES and kind == Kind.BOARD:
+            up, down = sizes[Message.SNAPSHOT, 0], sizes[Message.SNAPSHOT, 1]
+            books.count(record, Count.MESSAGES, number, now)
+            event, value = Event.SNAPSHOT, data
         elif PUSHES and kind == Kind.PING:
             up, down = sizes[Message.PING_DOWN, 0], sizes[Message.PING_DOWN, 1]
             event = Event.PING
@@ -1147,53 +830,56 @@ def _run(
             if keep_events:
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:
-                n = _put(out, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
+                n = put(out, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
             if POLLS and PUSHES and row.transport < was:
                 books.count(record, Count.FALLBACKS, number, now)
             if actions & Action.CLOSE:
                 if POLLS and was == Transport.POLLING:
                     if row.kept_until_s < now:
-                        _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                        disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     else:
-                        _disconnect(fleet, record, number, now, cause_of(event, was))
+                        disconnect(fleet, record, number, now, cause_of(event, was))
                 else:
                     if event == Event.DEADLINE:
                         books.count(record, Count.ERRORS, number, now)
                     graceful = event == Event.STOP and row.has_upgraded
                     row.has_upgraded = False
-                    _disconnect(fleet, record, number, now, cause_of(event, was))
+                    disconnect(fleet, record, number, now, cause_of(event, was))
                     if graceful:
                         up += sizes[Message.CLOSE_UP, 0]
                         down += sizes[Message.CLOSE_UP, 1]
                     ended = row.exchange - 1
-                    n = _put(out, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
+                    n = put(out, n, TRIP, now + half, Kind.FAREWELL, ended, int(graceful))
             if POLLS and actions & Action.FETCH:
                 if is_kept(row.opened_s, row.kept_until_s, now):
                     asks = True
                 else:
-                    _disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                    disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
                     if FAULTS:
                         row.is_link_dead = False
+                        row.node = -1
                     state.under_way += 1
-                    n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
+                    n = put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
             if PUSHES and actions & Action.CONNECT:
                 books.count(record, Count.ATTEMPTS, number, now)
+                if FAULTS:
+                    row.node = -1
                 state.under_way += 1
-                n = _put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
+                n = put(out, n, TRIP, now + half, Kind.SYN, row.exchange, 0)
             if PUSHES and actions & Action.SECURE:
-                n = _put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, row.exchange, 0)
+                n = put(out, n, WHEEL, now + 2.0 * half, Kind.TLS_OPEN, row.exchange, 0)
             if PUSHES and actions & Action.UPGRADE:
                 up += sizes[Message.UPGRADE_REQUEST, 0]
                 down += sizes[Message.UPGRADE_REQUEST, 1]
-                n = _put(out, n, TRIP, now + half, Kind.UPGRADE, row.exchange, 0)
+                n = put(out, n, TRIP, now + half, Kind.UPGRADE, row.exchange, 0)
             if PUSHES and actions & Action.AUTHENTICATE:
                 up += sizes[Message.AUTH, 0]
                 down += sizes[Message.AUTH, 1]
-                n = _put(out, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
+                n = put(out, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
             if PUSHES and actions & Action.SEND_PING:
                 up += sizes[Message.PING_UP, 0]
                 down += sizes[Message.PING_UP, 1]
-                n = _put(out, n, TRIP, now + half, Kind.PING_UP, row.exchange, 0)
+                n = put(out, n, TRIP, now + half, Kind.PING_UP, row.exchange, 0)
             if PUSHES and actions & Action.SEND_PONG:
                 up += sizes[Message.PONG_UP, 0]
                 down += sizes[Message.PONG_UP, 1]
@@ -1220,19 +906,19 @@ def _run(
             down += sizes[message, 1]
             if FAULTS and row.is_link_dead:
                 t = now + choices.unanswered_s
-                n = _put(out, n, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
+                n = put(out, n, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
             else:
                 state.under_way += 1
-                n = _put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
+                n = put(out, n, TRIP, now + half, Kind.POLL, row.exchange, int(first))
         if PUSHES and kind == Kind.PING:
-            n = _put(out, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
+            n = put(out, n, TRIP, now + half, Kind.PONG_UP, exchange, data)
         elif kind == Kind.HABIT:
             habit = data >> 1
             t = fleet.habit_s[habit, number]
             if data & 1:
                 t = _episode(fleet, rules, choices, number, habit, now)
             if t < of(ends_s, number):
-                n = _put(out, n, WHEEL, t, Kind.HABIT, 0, data ^ 1)
+                n = put(out, n, WHEEL, t, Kind.HABIT, 0, data ^ 1)
         elif kind == Kind.START:
             end_s = of(ends_s, number)
             for habit in range(2):
@@ -1240,9 +926,9 @@ def _run(
                 if every_s > 0.0:
                     t = _episode(fleet, rules, choices, number, habit, now)
                     if t < end_s:
-                        n = _put(out, n, WHEEL, t, Kind.HABIT, 0, 2 * habit)
+                        n = put(out, n, WHEEL, t, Kind.HABIT, 0, 2 * habit)
             if end_s < record.horizon_s:
-                n = _put(out, n, WHEEL, end_s, Kind.STOP, 0, 0)
+                n = put(out, n, WHEEL, end_s, Kind.STOP, 0, 0)
         books.add_bytes(record, number, now, up, down)
         if FAULTS and (up > 0 or down > 0):
             row.active_s = now
@@ -1251,7 +937,7 @@ def _run(
             event_list.schedule(q, item.lane, item.t, number, item.load)
         if PUSHES:
             if row.listens >= 0:
-                up_to_date = _is_up_to_date(fleet, number)
+                up_to_date = is_up_to_date(fleet, number)
                 if FAULTS:
                     up_to_date = up_to_date and row.dead < row.exchange
                 calm_s = min(row.deadline_s, of(ends_s, number))
@@ -1268,14 +954,14 @@ def _finish(
         kept_until_s = fleet.rows[number].kept_until_s
         is_polling = POLLS and fleet.rows[number].transport == Transport.POLLING
         if is_polling and 0.0 <= kept_until_s < now:
-            _disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
+            disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
     for number in range(len(fleet.rows)):
         row = fleet.rows[number]
         if PUSHES:
-            _catch_up(fleet, record, number, fleet.state[0].published)
+            catch_up(fleet, record, number, fleet.state[0].published)
         if row.state != State.GONE:
-            _settle(fleet, record, rules, number, now)
-        _disconnect(fleet, record, number, now, Cause.OPEN_AT_END)
+            settle(fleet, record, rules, number, now)
+        disconnect(fleet, record, number, now, Cause.OPEN_AT_END)
 
 
 # -- the engine ----------------------------------------------------------------------------------
@@ -1284,7 +970,7 @@ def _finish(
 @cache
 def _loops(polls: bool, pushes: bool) -> list[Any]:
     names = {"POLLS": polls, "PUSHES": pushes, "FAULTS": polls and pushes}
-    return [loop(function, **names) for function in (_run, _finish)]
+    return [loop(function, (fleets, mishaps), **names) for function in (_run, _finish)]
 
 
 class Simulation:
@@ -1301,8 +987,10 @@ class Simulation:
         clients_n = len(workload.start_s)
         habits_n = clients_n if workload.drag or workload.hidden else 0
         is_pushed = workload.rules.transport == Transport.WEBSOCKET
-        is_mixed = bool(workload.moments) or (
-            is_pushed and (workload.rules.fallback.is_on or workload.idle_s < NEVER_S)
+        is_mixed = (
+            bool(workload.moments or workload.delays or workload.limits)
+            or workload.nodes > 1
+            or (is_pushed and (workload.rules.fallback.is_on or workload.idle_s < NEVER_S))
         )
         variant = is_mixed or not is_pushed, is_mixed or is_pushed
         links_n = clients_n if variant[1] else 0
@@ -1335,7 +1023,7 @@ class Simulation:
         if links_n:
             rows["listens"] = rows["socket"] = rows["slot"] = -1
         if is_mixed:
-            rows["dead"] = rows["served_by"] = -1
+            rows["dead"] = rows["served_by"] = rows["node"] = -1
         self._fleet = Fleet(
             rows=rows,
             habit_s=np.zeros((2, habits_n)),
@@ -1350,6 +1038,11 @@ class Simulation:
             state=rows_of(1, STATE),
             moments=_table_of(workload.moments, MOMENT),
             active=np.zeros(len(workload.moments), np.bool_),
+            delays=_table_of(workload.delays, WINDOW),
+            limits=_table_of(workload.limits, WINDOW),
+            is_down=np.zeros(workload.nodes, np.bool_),
+            process=np.arange(workload.nodes),
+            kept_from=np.zeros(workload.nodes, np.int64),
         )
         rules = workload.rules
         turn_s = max(rules.interval_s, rules.reconnect.cap_s, rules.heartbeat_interval_s)
@@ -1437,8 +1130,8 @@ class Simulation:
 
 def _on_lines(n: int, layout: np.dtype[Any]) -> Any:
     """Return rows of zeros that begin where a line of memory begins."""
-    space = np.zeros(n * layout.itemsize + _LINE, np.uint8)
-    start = -space.ctypes.data % _LINE
+    space = np.zeros(n * layout.itemsize + LINE, np.uint8)
+    start = -space.ctypes.data % LINE
     return space[start : start + n * layout.itemsize].view(layout).view(np.recarray)
 
 
@@ -1455,7 +1148,7 @@ def _new_log(columns: dict[str, str]) -> Any:
     """Rows and how many are filled; interpreted code keeps a list."""
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return []
-    return np.zeros(_LOG_ROWS, list(columns.items())), np.zeros(1, np.int64)
+    return np.zeros(LOG_ROWS, list(columns.items())), np.zeros(1, np.int64)
 
 
 def _signed(word: int) -> int:

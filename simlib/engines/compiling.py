@@ -28,10 +28,12 @@ from simlib.core import (
     fallback,
     faults,
     habits,
+    path,
     polling,
     reconnect,
     record,
     resync,
+    sending,
     server,
 )
 from simlib.engines import event_list
@@ -43,10 +45,12 @@ RULES: tuple[ModuleType, ...] = (
     fallback,
     faults,
     habits,
+    path,
     polling,
     reconnect,
     record,
     resync,
+    sending,
     server,
     event_list,
 )
@@ -68,14 +72,16 @@ def part(function: Any) -> Any:
     return register_jitable(**_INLINED)(function)
 
 
-def loop(function: Any, **names: Any) -> Any:
+def loop(function: Any, parts: tuple[ModuleType, ...] = (), **names: Any) -> Any:
     """Return a function compiled, with some of its module's names settled.
+
+    `parts` are the modules beside its own whose parts it calls.
 
     The optimiser drops the branches on a settled name that are not taken. The code is kept on disk;
     numba looks for changes in the function's own file alone, so all sources are a part of its name.
     """
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
-    for module in (*RULES, sys.modules[__name__]):
+    for module in (*RULES, *parts, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
     copy = FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
     copy.__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
