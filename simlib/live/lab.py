@@ -60,7 +60,8 @@ def measure(
     Run
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
         clients and everybody else used, ``provenance["quiet"]`` whether the machine was left
-        alone, and ``provenance["publish_late_s"]`` how late changes were published. After Ctrl-C,
+        alone, ``provenance["publish_late_s"]`` how late changes were published, and
+        ``provenance["server_peak_bytes"]`` the most memory that the server took. After Ctrl-C,
         the run so far with ``is_complete`` false.
 
     Raises
@@ -104,6 +105,9 @@ def measure(
     for index, busy_s in served["busy_s"].items():
         if index < len(record.busy_s):
             record.busy_s[index] = busy_s * time_scale
+    if len(record.buffered):
+        for number, n_bytes in served["buffered_bytes"].items():
+            record.buffered[number] = n_bytes
     end_of_run_s = done["end_of_run_s"]
     late_s = np.array(served["late_s"] or [0.0])
     return make_run(
@@ -123,6 +127,7 @@ def measure(
             "time_scale": float(time_scale),
             "asked_for_hash": asked_for.hash,
             "cpu": cpu,
+            "server_peak_bytes": served["peak_bytes"],
             "quiet": cpu["other_cores"] < QUIET_CORES,
             "publish_late_s": {
                 "median": float(np.median(late_s)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import time
 from bisect import bisect_right
 from http import HTTPStatus
@@ -22,6 +23,8 @@ from websockets.typing import Origin
 
 from simlib.core import wire
 from simlib.core.faults import Change, is_hit
+from simlib.core.server import lets_in, new_server
+from simlib.live.outboxes import Outboxes
 from simlib.live.pipe import Parent
 from simlib.live.tokens import client_of
 from simlib.scenario import Scenario, compile_workload
@@ -40,6 +43,9 @@ class Board:
         self.time_scale: float = settings["time_scale"]
         workload = compile_workload(scenario, seed, replication)
         self.rules = workload.rules
+        self.server_rules = workload.server
+        self.desk = new_server(1)  # counts upgrades, and nothing else
+        self.outboxes = Outboxes(workload.server.sending, self.spec)
         self.cuts = [moment for moment in workload.moments if moment.change == Change.CUT]
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.links: dict[int, asyncio.BaseTransport] = {}
@@ -73,8 +79,10 @@ class Board:
     # -- WebSocket -------------------------------------------------------------------------
 
     def admit(self, connection: ServerConnection, _request: Request) -> Response | None:
-        """Refuse an upgrade beyond the connection cap."""
-        if len(connection.server.connections) >= self.scenario.server.max_connections:
+        """Refuse an upgrade beyond the connection cap, or the rate."""
+        now = (asyncio.get_running_loop().time() - self.start_s) * self.time_scale
+        is_full = len(connection.server.connections) >= self.server_rules.max_connections
+        if is_full or not lets_in(self.desk, self.server_rules, now):
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, wire.REFUSED_TEXT)
         return None
 
@@ -86,6 +94,7 @@ class Board:
             pass  # the client has gone, or never showed its token
         finally:
             self.listeners.discard(connection)
+            self.outboxes.close(connection)
 
     async def _converse(self, connection: ServerConnection) -> None:
         spec = self.spec
@@ -104,6 +113,7 @@ class Board:
         if self.scenario.websocket.resync == "snapshot":
             broadcast([connection], wire.snapshot_text(spec, self.version))
         self.listeners.add(connection)
+        self.outboxes.open(connection, number)
         ping, pong = wire.heartbeat_texts(spec)
         if ping and self.scenario.heartbeat.direction == "server":
             await self._beat(connection, ping, pong)
@@ -148,7 +158,7 @@ class Board:
             self.late_s.append(loop.time() - due_s)
             self.version = version
             if self.listeners:
-                broadcast(self.listeners, wire.push_text(self.spec, version))
+                self.outboxes.send(self.listeners, version)
 
     async def cut(self) -> None:
         """Cut connections off when and for whom the scenario says so."""
@@ -218,6 +228,7 @@ async def run(parent: Parent) -> None:
         backlog=scenario.server.backlog,
         compression=None,
         max_size=_LARGEST_MESSAGE,
+        write_limit=board.outboxes.write_limit,
         ping_interval=beats.interval_s / scale if native else None,
         ping_timeout=beats.timeout_s / scale if native else None,
         close_timeout=1.0,
@@ -235,6 +246,7 @@ async def run(parent: Parent) -> None:
         tasks = [
             loop.create_task(board.publish()),
             loop.create_task(board.cut()),
+            loop.create_task(board.outboxes.take_turns()),
             loop.create_task(board.keep_time(parent)),
         ]
         message = await told.get()
@@ -246,6 +258,8 @@ async def run(parent: Parent) -> None:
                     "late_s": board.late_s,
                     "cpu_s": time.process_time() - before_s,
                     "spun_s": board.spun_s,
+                    "buffered_bytes": board.outboxes.most_bytes,
+                    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 }
             )
     await runner.cleanup()
