@@ -482,7 +482,7 @@ def _clients(
 def _buffered(record: Record, clients: int) -> NDArray[np.int64]:
     if len(record.buffered) == 0:
         return np.broadcast_to(np.int64(0), clients)
-    return np.ceil(record.buffered).astype(np.int64)
+    return np.ceil(record.buffered.round(3)).astype(np.int64)
 
 
 def _latency(record: Record) -> Columns:

@@ -5,8 +5,8 @@ it sets out. A thin line and a tab that reads slowly are one thing to a server: 
 behind, first in the kernels at both ends, then in its own memory; see `sending` for what it does.
 
 A narrow path carries a connection's messages one after the other (Lindley 1952, "The theory of
-queues with a single server"): when it will have carried all that it was given is all that need be
-remembered of it. It is narrow downwards only, which is where the bytes are.
+queues with a single server"): how much it had still to carry when it was last given something is
+all that need be remembered of it. It is narrow downwards only, which is where the bytes are.
 """
 
 from __future__ import annotations
@@ -124,26 +124,29 @@ def carried_s(
         t = until_s
 
 
-def held_bytes(
+def left_bytes(
     limits: Sequence[Window],
     seed: int,
     replication: int,
     client: int,
+    start_s: float,
+    n_bytes: float,
     now: float,
-    empty_s: float,
 ) -> float:
-    """Return how much a path has still to carry `now`, if it has carried all at `empty_s`.
+    """Return how much of what a path began with at `start_s` it has still to carry `now`.
 
     Examples
     --------
-    >>> held_bytes([Window(10.0, 20.0, 1.0, 100.0, 0.0, 0)], 1, 0, 7, 15.0, 17.0)
-    200.0
+    >>> thin = Window(10.0, 20.0, 1.0, 100.0, 0.0, 0)
+    >>> [left_bytes([thin], 1, 0, 7, 15.0, 900.0, t) for t in (15.0, 17.0, 20.0, 20.5)]
+    [900.0, 700.0, 400.0, 0.0]
     """
-    total, t = 0.0, now
-    while t < empty_s:
+    t, left = start_s, n_bytes
+    while t < now and left > 0.0:
         rate, until_s = rate_at(limits, seed, replication, client, t)
-        until_s = min(until_s, empty_s)
-        if rate < math.inf:
-            total += (until_s - t) * rate
+        if rate == math.inf:
+            return 0.0
+        until_s = min(until_s, now)
+        left -= (until_s - t) * rate
         t = until_s
-    return total
+    return max(left, 0.0)

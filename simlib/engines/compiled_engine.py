@@ -99,7 +99,6 @@ from simlib.engines.fleet import (
     way_back_of,
 )
 from simlib.engines.mishaps import (
-    arrives,
     carried_by,
     cut,
     half_of,
@@ -107,7 +106,7 @@ from simlib.engines.mishaps import (
     meets,
     node_of,
     offer,
-    send_beat,
+    pass_on,
     strike,
     take_room,
     wait_for,
@@ -199,8 +198,7 @@ def _broadcast(
         if not (may_fail and is_uneven(fleet)):
             t += of(fleet.half_s, number)
         elif server_rules.sending.overflow == Overflow.BLOCK:
-            t = wait_for(fleet, record, rules, server_rules.sending, server, number, t)
-            t = arrives(fleet, rules, number, now, t)
+            t = wait_for(fleet, record, rules, server_rules.sending, server, number, now, t)
         else:
             kind = Kind.OFFER + 0
         if t < fleet.safe_s[slot] and t < until_s and may_serve_at_once:
@@ -637,7 +635,8 @@ def _run(
                 elif PUSHES and kind == Kind.BEAT:
                     t = done_s + half
                     if FAULTS:
-                        t = send_beat(fleet, rules, number, done_s, half, Message.PING_DOWN + 0)
+                        size = float(sizes[Message.PING_DOWN, 1])
+                        t = pass_on(fleet, rules, number, done_s, half, size)
                     n = put(out, n, DONE_TRIP, t, Kind.PING, exchange, data)
                 elif PUSHES and kind == Kind.PONG_UP:
                     t = done_s + beat_every_s
@@ -645,7 +644,8 @@ def _run(
                 elif kind == Kind.PING_UP:
                     t = done_s + half
                     if FAULTS:
-                        t = send_beat(fleet, rules, number, done_s, half, Message.PONG_DOWN + 0)
+                        size = float(sizes[Message.PONG_DOWN, 1])
+                        t = pass_on(fleet, rules, number, done_s, half, size)
                     n = put(out, n, DONE_TRIP, t, Kind.PONG, exchange, 0)
                 elif begun_s >= 0.0:
                     n = put(out, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)

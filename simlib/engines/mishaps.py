@@ -194,36 +194,33 @@ def carried_by(fleet: Fleet, rules: Rules, number: int, start_s: float, n_bytes:
 
 
 @part
-def _held_bytes(fleet: Fleet, rules: Rules, number: int, now: float) -> float:
-    """Return what is on its way to a client and has not been carried."""
-    empty_s = fleet.rows[number].link_s
-    return path.held_bytes(fleet.limits, rules.seed, rules.replication, number, now, empty_s)
-
-
-@part
-def _pass_on(fleet: Fleet, rules: Rules, number: int, t: float, n_bytes: float) -> None:
-    """Give a connection's path something to carry, behind what it has."""
+def _held_bytes(fleet: Fleet, rules: Rules, number: int, t: float) -> float:
+    """Return what a client's path has still to carry at `t`."""
+    if len(fleet.limits) == 0:
+        return 0.0
     row = fleet.rows[number]
-    row.link_s = carried_by(fleet, rules, number, max(t, row.link_s), n_bytes)
+    return path.left_bytes(
+        fleet.limits, rules.seed, rules.replication, number, row.link_s, row.link_bytes, t
+    )
 
 
 @part
-def _arrival_s(fleet: Fleet, number: int, t: float, half: float) -> float:
-    """Return when what the path has carried last arrives: nothing overtakes on a connection."""
-    row = fleet.rows[number]
-    row.arrived_s = max(row.arrived_s, max(t, row.link_s) + half)
-    return float(row.arrived_s)
-
-
-@part
-def send_beat(
-    fleet: Fleet, rules: Rules, number: int, t: float, half: float, message: int
+def pass_on(
+    fleet: Fleet, rules: Rules, number: int, t: float, half: float, n_bytes: float
 ) -> float:
-    """Return when a heartbeat that is sent at `t` arrives, behind what the path carries."""
+    """Give a connection's path something to carry from `t` on; return when it arrives.
+
+    It is behind what the path has, and nothing overtakes on a connection.
+    """
     if not is_uneven(fleet):
         return t + half
-    _pass_on(fleet, rules, number, t, float(fleet.sizes[message, 1]))
-    return _arrival_s(fleet, number, t, half)
+    row = fleet.rows[number]
+    t = max(t, row.link_s)
+    held = _held_bytes(fleet, rules, number, t) + n_bytes
+    row.link_s, row.link_bytes = t, held
+    arrives_s = carried_by(fleet, rules, number, t, held) + half
+    row.arrived_s = max(row.arrived_s, arrives_s)
+    return float(row.arrived_s)
 
 
 @part
@@ -239,9 +236,9 @@ def welcome(
     elif way == Way.REPLAY:
         n_bytes += missed * fleet.sizes[Message.PUSH, 1]
     row.link_s = row.arrived_s = now
+    row.link_bytes = 0.0
     row.waiting = 0
-    _pass_on(fleet, rules, number, now, float(n_bytes))
-    return _arrival_s(fleet, number, now, half)
+    return pass_on(fleet, rules, number, now, half, float(n_bytes))
 
 
 @part
@@ -252,11 +249,12 @@ def wait_for(
     sending: SendingRules,
     server: Any,
     number: int,
+    now: float,
     t: float,
 ) -> float:
-    """Return when a broadcast that comes to a client at `t` has sent to it and can go on."""
+    """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
     message = float(fleet.sizes[Message.PUSH, 1])
-    t = max(t, server.desk.gate_s)
+    t = max(t, server.desk.gate_s, fleet.rows[number].link_s)
     held = _held_bytes(fleet, rules, number, t)
     over = held + message - (sending.socket_bytes + sending.buffer_bytes)
     if over > 0.0:
@@ -264,14 +262,7 @@ def wait_for(
         held -= over
     server.desk.gate_s = t
     books.buffer(record, number, buffered_bytes(sending, held + message))
-    _pass_on(fleet, rules, number, t, message)
-    return t
-
-
-@part
-def arrives(fleet: Fleet, rules: Rules, number: int, now: float, t: float) -> float:
-    """Return when what is sent at `t`, and settled `now`, arrives."""
-    return _arrival_s(fleet, number, t, half_of(fleet, rules, number, now))
+    return pass_on(fleet, rules, number, t, half_of(fleet, rules, number, now), message)
 
 
 @part
@@ -305,8 +296,7 @@ def offer(
         cut(fleet, record, q, rules, number, now)
         return n
     books.buffer(record, number, buffered)
-    _pass_on(fleet, rules, number, now, float(size))
-    t = _arrival_s(fleet, number, now, half)
+    t = pass_on(fleet, rules, number, now, half, float(size))
     return put(fleet.out, n, WHEEL, t, Kind.PUSH, exchange, version)
 
 
@@ -326,8 +316,7 @@ def take_room(
     version = int(row.tail - row.waiting + 1)
     row.waiting -= 1
     kind, message = _waiting_message(rules, sending)
-    _pass_on(fleet, rules, number, now, float(fleet.sizes[message, 1]))
-    t = _arrival_s(fleet, number, now, half)
+    t = pass_on(fleet, rules, number, now, half, float(fleet.sizes[message, 1]))
     n = put(fleet.out, n, WHEEL, t, kind, exchange, version)
     if row.waiting > 0:
         n = _wait_for_room(fleet, rules, sending, number, now, exchange, n)

@@ -30,7 +30,7 @@ from simlib.core.draws import Stream, uniform
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import Change, Moment, is_hit
 from simlib.core.habits import DRAG, HIDE, episode_s
-from simlib.core.path import added_s, carried_s, held_bytes
+from simlib.core.path import added_s, carried_s, left_bytes
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Record
@@ -133,10 +133,11 @@ class Simulation(Driver):
         self.node = [-1] * clients
         self.served_by = [-1] * clients
         self.active: list[Moment] = []
-        # What a path narrows or delays: when it has carried all, when its last message arrives,
-        # and how many messages up to which wait in the server for a client.
+        # Paths that narrow or delay: what each had to carry when, when its last message arrives,
+        # and how many messages, up to which, wait in the server for a client.
         self.is_uneven = bool(workload.delays or workload.limits)
         self.link_s = [0.0] * clients
+        self.link_bytes = [0.0] * clients
         self.arrived_s = [0.0] * clients
         self.waiting = [0] * clients
         self.tail = [0] * clients
@@ -590,8 +591,7 @@ class Simulation(Driver):
             if not self.is_uneven:
                 self.clock.start(self.push(client, exchange, version, t + self.half_rtt_s[number]))
             elif rules.sending.overflow == Overflow.BLOCK:
-                t = self.wait_for(number, t)
-                self.clock.start(self.push(client, exchange, version, self.arrival_s(number, t)))
+                self.clock.start(self.push(client, exchange, version, self.wait_for(number, t)))
             else:
                 self.clock.start(self.offer(client, exchange, version, t))
 
@@ -627,42 +627,45 @@ class Simulation(Driver):
         seed, replication = self.rules.seed, self.rules.replication
         return carried_s(self.workload.limits, seed, replication, number, start_s, n_bytes)
 
-    def held_bytes(self, number: int, now: float) -> float:
-        """Return what is on its way to a client and has not been carried."""
-        seed, replication = self.rules.seed, self.rules.replication
-        link_s = self.link_s[number]
-        return held_bytes(self.workload.limits, seed, replication, number, now, link_s)
+    def held_bytes(self, number: int, t: float) -> float:
+        """Return what a client's path has still to carry at `t`."""
+        if not self.workload.limits:
+            return 0.0
+        rules, limits, since_s = self.rules, self.workload.limits, self.link_s[number]
+        held = self.link_bytes[number]
+        return left_bytes(limits, rules.seed, rules.replication, number, since_s, held, t)
 
-    def pass_on(self, number: int, t: float, n_bytes: float) -> None:
-        """Give a connection's path something to carry, behind what it has."""
-        self.link_s[number] = self.carried_s(number, max(t, self.link_s[number]), n_bytes)
+    def pass_on(self, number: int, t: float, n_bytes: float) -> float:
+        """Give a connection's path something to carry from `t` on; return when it arrives.
 
-    def arrival_s(self, number: int, t: float) -> float:
-        """Return when what the path has carried last arrives: nothing overtakes on a connection."""
+        It is behind what the path has, and nothing overtakes on a connection.
+        """
         if not self.is_uneven:
             return t + self.half_s(number)
-        arrives_s = max(t, self.link_s[number]) + self.half_s(number)
+        t = max(t, self.link_s[number])
+        held = self.held_bytes(number, t) + n_bytes
+        self.link_s[number], self.link_bytes[number] = t, held
+        arrives_s = self.carried_s(number, t, held) + self.half_s(number)
         self.arrived_s[number] = max(self.arrived_s[number], arrives_s)
         return self.arrived_s[number]
 
     def welcome(self, client: Client, way: int, version: int) -> float:
         """Return when READY, and what comes with it, arrives on a new connection."""
         number, now = client.number, self.clock.now
-        if self.is_uneven:
-            n_bytes = self.sizes[Message.READY][1]
-            if way == Way.SNAPSHOT:
-                n_bytes += self.sizes[Message.SNAPSHOT][1]
-            elif way == Way.REPLAY:
-                n_bytes += (version - client.seen) * self.sizes[Message.PUSH][1]
-            self.link_s[number] = self.arrived_s[number] = now
-            self.waiting[number] = 0
-            self.pass_on(number, now, n_bytes)
-        return self.arrival_s(number, now)
+        n_bytes = self.sizes[Message.READY][1]
+        if way == Way.SNAPSHOT:
+            n_bytes += self.sizes[Message.SNAPSHOT][1]
+        elif way == Way.REPLAY:
+            n_bytes += (version - client.seen) * self.sizes[Message.PUSH][1]
+        self.link_s[number] = self.arrived_s[number] = now
+        self.link_bytes[number] = 0.0
+        self.waiting[number] = 0
+        return self.pass_on(number, now, n_bytes)
 
     def wait_for(self, number: int, t: float) -> float:
-        """Return when a broadcast that comes to a client at `t` has sent to it and can go on."""
+        """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
         sending, message = self.server_rules.sending, self.sizes[Message.PUSH][1]
-        t = max(t, self.server.desk.gate_s)
+        t = max(t, self.server.desk.gate_s, self.link_s[number])
         held = self.held_bytes(number, t)
         over = held + message - (sending.socket_bytes + sending.buffer_bytes)
         if over > 0.0:
@@ -670,8 +673,7 @@ class Simulation(Driver):
             held -= over
         self.server.desk.gate_s = t
         books.buffer(self.record, number, buffered_bytes(sending, held + message))
-        self.pass_on(number, t, message)
-        return t
+        return self.pass_on(number, t, message)
 
     def offer(self, client: Client, exchange: int, version: int, t: float) -> Journey:
         """A message of a broadcast comes to a client whose path may be narrow."""
@@ -695,10 +697,8 @@ class Simulation(Driver):
             self.cut(client)
             return
         books.buffer(self.record, number, buffered)
-        self.pass_on(number, self.clock.now, size)
-        self.clock.start(
-            self.push(client, exchange, version, self.arrival_s(number, self.clock.now))
-        )
+        t = self.pass_on(number, self.clock.now, size)
+        self.clock.start(self.push(client, exchange, version, t))
 
     def catch_up(self, client: Client, exchange: int) -> Journey:
         """What waits for a client goes out as its kernels take it."""
@@ -713,8 +713,7 @@ class Simulation(Driver):
                 return
             version = self.tail[number] - self.waiting[number] + 1
             self.waiting[number] -= 1
-            self.pass_on(number, self.clock.now, size)
-            t = self.arrival_s(number, self.clock.now)
+            t = self.pass_on(number, self.clock.now, size)
             self.clock.start(self.push(client, exchange, version, t, message))
             if self.waiting[number] == 0:
                 return
@@ -733,7 +732,7 @@ class Simulation(Driver):
             self.beats[number] += 2
             beat = self.beats[number]
             done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            yield clock.at(self.send_beat(number, done_s, Message.PING_DOWN))
+            yield clock.at(self.pass_on(number, done_s, self.sizes[Message.PING_DOWN][1]))
             if self.dead[number] >= exchange:
                 clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
             if self.is_over(client, exchange):
@@ -758,16 +757,10 @@ class Simulation(Driver):
         self.beats[number] += 1
         beat = self.beats[number]
         done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-        yield clock.at(self.send_beat(number, done_s, Message.PONG_DOWN))
+        yield clock.at(self.pass_on(number, done_s, self.sizes[Message.PONG_DOWN][1]))
         if not self.is_over(client, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
-
-    def send_beat(self, number: int, t: float, message: int) -> float:
-        """Return when a heartbeat that is sent at `t` arrives, behind what the path carries."""
-        if self.is_uneven:
-            self.pass_on(number, t, self.sizes[message][1])
-        return self.arrival_s(number, t)
 
     # -- ends of connections -------------------------------------------------------------------
 

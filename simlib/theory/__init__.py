@@ -19,6 +19,7 @@ from simlib.theory.reconnecting import (
     drain_peak_per_s,
     recovery_exponential,
     recovery_full_jitter,
+    rolling_deploy_moves,
 )
 from simlib.theory.replications import (
     mean_interval,
@@ -58,6 +59,7 @@ __all__ = [
     "push_bytes_per_s",
     "recovery_exponential",
     "recovery_full_jitter",
+    "rolling_deploy_moves",
     "staleness_fixed_timer",
     "staleness_jittered",
     "staleness_rearmed_timer",

@@ -206,6 +206,42 @@ def drain_peak_per_s(clients: int, window_s: float, batches: int, spread_s: floa
     return clients / batches / spread_s * overlap
 
 
+def rolling_deploy_moves(nodes: int) -> FloatArray:
+    """Return how often a tab is cut while one node after the other restarts.
+
+    Parameters
+    ----------
+    nodes : int
+        >= 2. A balancer gives each new connection to one of those that are up, at random, and
+        whoever is cut is back before the node that it left.
+
+    Returns
+    -------
+    ndarray of float64, shape (nodes + 1,)
+        The share of the tabs that is cut 0, 1, 2 ... times. Its mean is
+        ``(nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1)``: 1.5 for two nodes, rising
+        towards e - 1.
+
+    Raises
+    ------
+    ScenarioError
+        `nodes` is out of range.
+
+    Examples
+    --------
+    >>> rolling_deploy_moves(2).tolist()
+    [0.0, 0.5, 0.5]
+    """
+    nodes = int(real("nodes", nodes, "[2, inf)", whole=True))
+    # From the last node back: whoever leaves node k may come to one whose turn is yet to come.
+    from_node = np.zeros((nodes, nodes + 1))
+    for k in reversed(range(nodes)):
+        further = from_node[k + 1 :].sum(axis=0)
+        further[0] += k
+        from_node[k, 1:] = further[:-1] / (nodes - 1)
+    return np.asarray(from_node.mean(axis=0))
+
+
 def _growing(base_s: Any, cap_s: Any, factor: Any) -> tuple[float, float, float]:
     base_s = real("base_s", base_s, "(0, inf)")
     cap_s = real("cap_s", cap_s, "(0, inf)")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import simlib as sl
 from simlib.core.client import NEVER_S, Client, Shown, is_recoverable, step
 from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_stale, next_tick_s
@@ -30,7 +31,6 @@ from simlib.core.record import (
 from simlib.core.resync import Resync
 from simlib.core.server import (
     SYN_RETRIES,
-    ServerRules,
     admit,
     new_server,
     service_time_s,
@@ -220,7 +220,7 @@ def test_a_connection_fails_127_seconds_after_its_first_syn():
 
 
 def test_constant_service_takes_the_mean_and_random_service_its_draw():
-    rules = ServerRules(1, False, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 75.0, math.inf)
+    rules = compile_workload(sl.Scenario(updates={"rate_per_s": 1.0}), 1, 0).server
     address = (7, 2, 5, Stream.POLL_SERVICE, 4)
     assert service_time_s(rules, 0.25, *address) == 0.25
     drawn = service_time_s(rules._replace(exponential=True), 0.25, *address)

@@ -205,3 +205,100 @@ def test_traffic_of_any_kind_keeps_a_middlebox_from_closing():
     busy = {"updates.rate_per_s": 0.5, "network.idle_s": 30.0, "heartbeat.direction": "none"}
     connections = run_with(**busy).frame("connections")
     assert (connections["cause"] == "open_at_end").all()
+
+
+DEPLOY = {"kind": "rolling_deploy", "start_s": 50.0, "length_s": 20.0, "every_s": 40.0}
+
+
+@pytest.mark.parametrize("nodes", [2, 4])
+def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
+    run = sl.simulate(
+        BOARD.replace(
+            {
+                "faults": [DEPLOY],
+                "server.nodes": nodes,
+                "clients": 20_000,
+                "network.tls": False,
+                "server.handshake_s": 0.0,
+                "reconnect.base_s": 0.5,
+                "reconnect.cap_s": 0.5,
+                "updates.rate_per_s": 0.01,
+            }
+        ),
+        engine="compiled",
+        progress=False,
+    )
+    moves = run.frame("clients")["reconnects"].to_numpy()
+    expected = sl.theory.rolling_deploy_moves(nodes)
+    seen = np.bincount(moves, minlength=nodes + 1) / len(moves)
+    assert len(seen) == len(expected)
+    assert seen == pytest.approx(expected, abs=4 * np.sqrt(0.25 / len(moves)))
+    assert moves.mean() == pytest.approx(
+        (nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1), rel=0.02
+    )
+
+
+def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process():
+    fault = {"kind": "reset", "start_s": 100.0}
+    changes = {
+        "clients": 2000,
+        "websocket.resync": "recovery",
+        "websocket.recovery_s": 120.0,
+        "updates.rate_per_s": 1.0,
+        "warm_up_s": 50.0,
+    }
+    lost = {
+        nodes: (run_with(fault, **changes, **{"server.nodes": nodes}).frame("clients")["lost"] > 0)
+        for nodes in (1, 4)
+    }
+    assert not lost[1].any()
+    assert lost[4].mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.19 / 2000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"faults": [DEPLOY]}, "rolling_deploy when server.nodes is 1"),
+        (
+            {"server.nodes": 2, "faults": [{**DEPLOY, "every_s": 10.0}]},
+            "every_s: must be >= length_s",
+        ),
+        ({"server.nodes": 9, "faults": [DEPLOY]}, "must end by horizon_s"),
+        (
+            {"faults": [{"kind": "latency", "start_s": 1.0, "length_s": 1.0}]},
+            "added_s: must be given",
+        ),
+        (
+            {"faults": [{"kind": "bandwidth", "start_s": 1.0, "length_s": 1.0, "added_s": 1.0}]},
+            "added_s: has no meaning",
+        ),
+        (
+            {"faults": [{"kind": "reset", "start_s": 1.0, "jitter_s": 1.0}]},
+            "jitter_s: has no meaning",
+        ),
+        ({"server.admit_burst": 3}, "admit_burst: has no meaning without admit_per_s"),
+    ],
+)
+def test_contradictions_among_faults_and_nodes_are_refused_by_name(changes, words):
+    with pytest.raises(sl.ScenarioError, match=words):
+        BOARD.replace(changes)
+
+
+@pytest.mark.parametrize(("policy", "back_s"), [("full_jitter", 20.0), ("fixed", 80.0)])
+def test_upgrades_beyond_the_rate_are_refused_and_who_comes_in_step_wastes_it(policy, back_s):
+    run = run_with(
+        {"kind": "restart", "start_s": 100.0, "length_s": 5.0},
+        **{
+            "server.admit_per_s": 20.0,
+            "server.admit_burst": 5,
+            "reconnect.policy": policy,
+            "reconnect.base_s": 1.0,
+            "reconnect.cap_s": 2.0,
+        },
+    )
+    opened_s = np.sort(opened_again(run).to_numpy())
+    assert len(opened_s) == 400
+    in_a_second = np.searchsorted(opened_s, opened_s + 1.0) - np.arange(400)
+    assert in_a_second.max() <= 20 + 5
+    # In step, no more than a burst comes in at each try, once in about a second.
+    assert opened_s[-1] - opened_s[0] == pytest.approx(back_s, rel=0.35)

@@ -22,6 +22,10 @@ from simlib.core.server import (
 TIMES = st.floats(0.0, 5.0)
 
 
+def rules_with(**settings):
+    return ServerRules(**{**dict.fromkeys(ServerRules._fields, 0.0), **settings})
+
+
 @given(jobs=st.lists(st.tuples(TIMES, TIMES), max_size=30), workers=st.integers(1, 4))
 def test_jobs_start_in_order_as_a_brute_force_queue_has_them(jobs, workers):
     server, busy_until, now = new_server(workers), [0.0] * workers, 0.0
@@ -72,14 +76,14 @@ def test_broadcasts_do_not_overtake_each_other_even_on_many_workers():
 
 
 def test_a_full_backlog_drops_and_an_emptied_one_accepts():
-    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 0, 10, 2, 75.0, np.inf)
+    rules = rules_with(accept_s=1.0, max_connections=10, backlog=2)
     server = new_server(1)
     assert [accept(server, rules, 0.0, 1.0) for _ in range(4)] == [0.0, 1.0, 2.0, -1.0]
     assert accept(server, rules, 1.0, 1.0) == 3.0
 
 
 def test_a_backlog_may_hold_more_than_its_ring_began_with():
-    rules = ServerRules(1, False, 1.0, 0, 0, 0, 0, 0, 0, 0, 10, 1000, 75.0, np.inf)
+    rules = rules_with(accept_s=1.0, max_connections=10, backlog=1000)
     server = new_server(1)
     assert [accept(server, rules, 2.5, 1.0) for _ in range(3)] == [2.5, 3.5, 4.5]
     starts = [accept(server, rules, 4.0, 1.0) for _ in range(100)]
