@@ -168,6 +168,7 @@ def scenarios(draw) -> sl.Scenario:
             "push": draw(st.sampled_from(["delta", "snapshot"])),
             **draw(resyncs()),
             **draw(tokens),
+            "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
         },
         heartbeat={

@@ -73,6 +73,7 @@ class Rules(NamedTuple):
     resync: ResyncRules
     open_timeout_s: float
     token_valid_s: float
+    safety_poll_s: float
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
@@ -112,6 +113,8 @@ class Client:
         back, since when it polls.
     falls : int
         How often it has fallen back to polling since it was last pushed to.
+    beat_s, asks_s : float
+        When a heartbeat is due on an open connection, and a safety poll, if there are any.
     awaiting_pong : bool
     has_opened : bool
         Whether there has been a connection.
@@ -124,7 +127,9 @@ class Client:
     """
 
     __slots__ = (
+        "asks_s",
         "awaiting_pong",
+        "beat_s",
         "deadline_s",
         "draws",
         "exchange",
@@ -150,6 +155,8 @@ class Client:
         self.failures = 0
         self.fetched_s = -NEVER_S
         self.since_s = 0.0
+        self.beat_s = NEVER_S
+        self.asks_s = NEVER_S
         self.awaiting_pong = False
         self.has_opened = False
         self.transport: int = Transport.POLLING
@@ -175,6 +182,8 @@ ROW = {
     "deadline_s": "f8",
     "fetched_s": "f8",
     "since_s": "f8",
+    "beat_s": "f8",
+    "asks_s": "f8",
 }
 """A client's columns, for an engine that keeps its clients in an array."""
 
@@ -261,6 +270,7 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
     if client.state == State.STRANDED:
         return False
     comes_back = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
+    comes_back = comes_back or rules.safety_poll_s < NEVER_S
     return client.state == State.OPEN or comes_back or rules.fallback.is_on
 
 
@@ -457,6 +467,8 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
         if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
             client.failures = 0
         client.awaiting_pong = False
+        if rules.safety_poll_s < NEVER_S:
+            client.asks_s = now + rules.safety_poll_s
         if not rules.push_is_snapshot:
             _miss(client, value)
         _expect_heartbeat(client, rules, now)
@@ -467,10 +479,14 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
     elif event == Event.PONG:
         client.awaiting_pong = False
         _expect_heartbeat(client, rules, now)
+    elif event == Event.DEADLINE and rules.safety_poll_s < NEVER_S and client.asks_s <= now:
+        client.asks_s = now + rules.safety_poll_s
+        _watch(client, rules, client.beat_s)
+        return Action.ASK
     elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
-            client.deadline_s = now + rules.heartbeat_timeout_s
+            _watch(client, rules, now + rules.heartbeat_timeout_s)
             return Action.SEND_PING
         _move(client, Event.TIME_OUT)
         return _lose(client, rules, now)
@@ -485,11 +501,19 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
 def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
     """Engine.IO's and websockets' rule: the period counts from the last pong (or ping) heard."""
     if rules.heartbeat == Heartbeat.CLIENT:
-        client.deadline_s = now + rules.heartbeat_interval_s
+        _watch(client, rules, now + rules.heartbeat_interval_s)
     elif rules.heartbeat == Heartbeat.SERVER:
-        client.deadline_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        _watch(client, rules, now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s)
     else:
-        client.deadline_s = NEVER_S
+        _watch(client, rules, NEVER_S)
+
+
+def _watch(client: Client, rules: Rules, beat_s: float) -> None:
+    """Wait for the heartbeat that is due at `beat_s`, or for the safety poll before it."""
+    client.deadline_s = beat_s
+    if rules.safety_poll_s < NEVER_S:
+        client.beat_s = beat_s
+        client.deadline_s = min(beat_s, client.asks_s)
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:

@@ -55,6 +55,7 @@ class Stream(IntEnum):
     FAULT = 16
     LATENCY = 17
     NODE = 18
+    SAFETY_SERVICE = 19
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

@@ -95,6 +95,7 @@ class Action(IntEnum):
     SEND_PING = 32
     SEND_PONG = 64
     CLOSE = 128
+    ASK = 256
 
 
 class Pause(IntEnum):

@@ -28,6 +28,8 @@ FIRST_OCTAVE = -20
 OCTAVES = 44
 TICK_S = 2.0**-20
 """Unit of the sums of latencies, seconds: about 1 microsecond."""
+MOST_GAPS = 8
+"""More than so many gaps at a time are not remembered: the oldest counts as lost."""
 _BLOCK = 1 << 20
 
 
@@ -130,8 +132,9 @@ class Record:
     warm_up_s, cool_down_s, horizon_s, bin_s : float
         Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are not in
         the ledger.
-    keep_deliveries, keep_events, keep_buffered : bool
-        Whether single deliveries and events, and what waits in the server, are kept.
+    keep_deliveries, keep_events, keep_buffered, keep_gaps : bool
+        Whether single deliveries and events, what waits in the server, and what clients miss for
+        now, are kept.
 
     Attributes
     ----------
@@ -154,6 +157,9 @@ class Record:
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each; empty where nothing is slow.
+    gaps : ndarray of int32, shape (clients, 2 * MOST_GAPS) or (0, 0)
+        From and up to which change each misses what the next whole board may bring, in pairs, the
+        oldest first, (0, 0) where there is none; empty where nothing may.
     histogram : ndarray of int64, shape (buckets,)
     connections, deliveries, events : list of tuple
         Rows of `CONNECTION`, `DELIVERY` and `EVENT`.
@@ -172,6 +178,7 @@ class Record:
         keep_deliveries: bool = False,
         keep_events: bool = False,
         keep_buffered: bool = False,
+        keep_gaps: bool = False,
     ) -> None:
         clients = len(start_s)
         bins = max(1, math.ceil(horizon_s / bin_s - 1e-9))
@@ -190,6 +197,7 @@ class Record:
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if keep_buffered else 0)
+        self.gaps = np.zeros((clients, 2 * MOST_GAPS) if keep_gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
@@ -308,9 +316,11 @@ def resolve(
     at the very end of its session) are seen but not counted.
     """
     last = of(record.last, client)
-    lost = min(applied_from, last) - max(before, record.first)
-    if lost > 0:
-        count(record, Count.LOST, client, now, lost)
+    if applied_from > before:
+        if len(record.gaps) > 0:
+            _keep_gap(record, client, before, applied_from, now)
+        else:
+            _lose(record, client, before, applied_from, now)
     start, stop = max(applied_from, record.first), min(view, last)
     if start >= stop:
         return
@@ -331,6 +341,48 @@ def resolve(
             keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
 
 
+def counted(record: Record, client: int, start: int, stop: int) -> int:
+    """Return how many of the changes from `start` up to `stop` are in a client's ledger."""
+    last: int = of(record.last, client)
+    return min(stop, last) - max(start, record.first)
+
+
+def _lose(record: Record, client: int, start: int, stop: int, now: float) -> None:
+    lost = counted(record, client, start, stop)
+    if lost > 0:
+        count(record, Count.LOST, client, now, lost)
+
+
+def _keep_gap(record: Record, client: int, start: int, stop: int, now: float) -> None:
+    """Note what a client misses until it sees the whole board."""
+    gaps = record.gaps
+    place = 0
+    while place < 2 * MOST_GAPS and gaps[client, place + 1] > 0:
+        place += 2
+    if place == 2 * MOST_GAPS:
+        _lose(record, client, gaps[client, 0], gaps[client, 1], now)
+        for moved in range(2 * MOST_GAPS - 2):
+            gaps[client, moved] = gaps[client, moved + 2]
+        place -= 2
+    gaps[client, place] = start
+    gaps[client, place + 1] = stop
+
+
+def has_gaps(record: Record, client: int) -> bool:
+    """Say whether a client misses something that the next whole board brings."""
+    return len(record.gaps) > 0 and record.gaps[client, 1] > 0
+
+
+def fill_gaps(record: Record, client: int, now: float) -> None:
+    """Book what a client had missed and sees now, with the whole board."""
+    if len(record.gaps) > 0:
+        for place in range(0, 2 * MOST_GAPS, 2):
+            start, stop = record.gaps[client, place], record.gaps[client, place + 1]
+            if stop > 0:
+                resolve(record, client, int(start), int(start), int(stop), now)
+            record.gaps[client, place] = record.gaps[client, place + 1] = 0
+
+
 def buffer(record: Record, client: int, n_bytes: float) -> None:
     """Note what the server's memory holds for a client, bytes."""
     record.buffered[client] = max(record.buffered[client], n_bytes)
@@ -344,6 +396,13 @@ def settle(record: Record, client: int, view: int, recoverable: bool, now: float
             record.pending[client] += outstanding
         else:
             count(record, Count.LOST, client, now, outstanding)
+    if len(record.gaps) > 0:
+        for place in range(0, 2 * MOST_GAPS, 2):
+            start, stop = record.gaps[client, place], record.gaps[client, place + 1]
+            if recoverable:
+                record.pending[client] += max(0, counted(record, client, start, stop))
+            else:
+                _lose(record, client, start, stop, now)
 
 
 def log_event(record: Record, t: float, client: int, event: int, state: int, actions: int) -> None:

@@ -418,7 +418,7 @@ def _run(
     server = servers.Server(free_s, accepts_s, desk[0])
     at_once = not keep_events and not keep_deliveries and choices.idle_s == NEVER_S
     if FAULTS:
-        at_once = at_once and not is_uneven(fleet)
+        at_once = at_once and not is_uneven(fleet) and rules.safety_poll_s == NEVER_S
     clients_n = len(start_s)
     budget = 0
     if hand.sequence == 0:
@@ -556,6 +556,8 @@ def _run(
                 if kind == Kind.PONG_UP and is_dead:
                     t = now + rules.heartbeat_timeout_s
                     event_list.schedule(q, WHEEL, t, number, load_of(exchange, Kind.MISS, 0))
+                if kind == Kind.ASK:
+                    is_dead = False  # it comes on a connection of its own
                 if kind != Kind.BEAT and (exchange <= row.ended or is_dead):
                     continue
             mean_s = -1.0
@@ -591,6 +593,12 @@ def _run(
             elif PUSHES and kind == Kind.PONG_UP:
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                 k = data + 1
+            elif FAULTS and PUSHES and kind == Kind.ASK:
+                is_lost = meets(fleet, rules, Change.LOSE + 0, number)
+                if not is_lost and node_of(fleet, rules, number, exchange) >= 0:
+                    row.beats += 1
+                    mean_s = server_rules.accept_s + server_rules.poll_s
+                    stream, k = Stream.SAFETY_SERVICE, int(row.beats)
             elif kind == Kind.PING_UP:
                 row.beats += 1
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
@@ -624,6 +632,7 @@ def _run(
                     t = done_s + 0.0
                     if FAULTS:
                         unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+                        unchanged = unchanged and not books.has_gaps(record, number)
                         size = float(sizes[reply_of(unchanged, data & 1), 1])
                         t = carried_by(fleet, rules, number, done_s, size)
                     data = (version << 1) | (data & 1)
@@ -641,6 +650,11 @@ def _run(
                 elif PUSHES and kind == Kind.PONG_UP:
                     t = done_s + beat_every_s
                     n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+                elif FAULTS and PUSHES and kind == Kind.ASK:
+                    version = _readable(fleet, record, done_s)
+                    size = float(sizes[Message.POLL_RESPONSE_FIRST, 1])
+                    t = carried_by(fleet, rules, number, done_s, size) + half
+                    n = put(out, n, WHEEL, t, Kind.ANSWER, exchange, version)
                 elif kind == Kind.PING_UP:
                     t = done_s + half
                     if FAULTS:
@@ -661,6 +675,8 @@ def _run(
             if row.exchange == exchange and not (FAULTS and exchange <= row.ended):
                 event, value = Event.FETCHED, data >> 1
                 unchanged = is_unchanged(etag, row.fetched_s, row.seen, value)
+                if FAULTS:
+                    unchanged = unchanged and not books.has_gaps(record, number)
                 if unchanged:
                     books.count(record, Count.UNCHANGED, number, now)
                     event = Event.UNCHANGED
@@ -734,6 +750,11 @@ def _run(
         elif FAULTS and PUSHES and kind == Kind.ROOM:
             if row.listens == exchange:
                 n = take_room(fleet, rules, sending, number, now, half, exchange, n)
+        elif FAULTS and PUSHES and kind == Kind.ANSWER:
+            if row.exchange == exchange:
+                up = sizes[Message.POLL_RESPONSE_FIRST, 0] + sizes[Message.TCP_CLOSE, 0]
+                down = sizes[Message.POLL_RESPONSE_FIRST, 1] + sizes[Message.TCP_CLOSE, 1]
+                event, value = Event.SNAPSHOT, data
         elif FAULTS and kind == Kind.FAIL:
             fails = row.exchange == exchange and (data == 0 or exchange > row.ended)
         elif FAULTS and kind == Kind.UNANSWERED:
@@ -827,6 +848,8 @@ def _run(
             if row.seen != before:
                 shown_from = applied_from(row, before)
                 books.resolve(record, number, before, shown_from, row.seen, now)
+            if FAULTS and PUSHES and (event == Event.SNAPSHOT or event == Event.FETCHED):
+                books.fill_gaps(record, number, now)
             if keep_events:
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:
@@ -876,6 +899,14 @@ def _run(
                 up += sizes[Message.AUTH, 0]
                 down += sizes[Message.AUTH, 1]
                 n = put(out, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
+            if FAULTS and PUSHES and actions & Action.ASK:
+                books.count(record, Count.POLLS, number, now)
+                for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
+                    up += sizes[message, 0]
+                    down += sizes[message, 1]
+                round_trips = 2.0 if tls else 1.0
+                t = now + (2.0 * round_trips + 1.0) * half
+                n = put(out, n, WHEEL, t, Kind.ASK, row.exchange, 0)
             if PUSHES and actions & Action.SEND_PING:
                 up += sizes[Message.PING_UP, 0]
                 down += sizes[Message.PING_UP, 1]
@@ -990,7 +1021,14 @@ class Simulation:
         is_mixed = (
             bool(workload.moments or workload.delays or workload.limits)
             or workload.nodes > 1
-            or (is_pushed and (workload.rules.fallback.is_on or workload.idle_s < NEVER_S))
+            or (
+                is_pushed
+                and (
+                    workload.rules.fallback.is_on
+                    or workload.idle_s < NEVER_S
+                    or workload.rules.safety_poll_s < NEVER_S
+                )
+            )
         )
         variant = is_mixed or not is_pushed, is_mixed or is_pushed
         links_n = clients_n if variant[1] else 0

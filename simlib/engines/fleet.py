@@ -31,36 +31,38 @@ class Kind(IntEnum):
     BEAT = 3
     PONG_UP = 4
     PING_UP = 5
-    SYN = 6
-    START = 7
-    STOP = 8
-    HABIT = 9
-    DEADLINE = 10
-    SYN_AGAIN = 11
-    TCP_OPEN = 12
-    TLS_OPEN = 13
-    POLL_REFUSED = 14
-    POLL_DONE = 15
-    UPGRADE_SERVED = 16
-    UPGRADE_REFUSED = 17
-    UPGRADE_DONE = 18
-    AUTHENTICATED = 19
-    READY = 20
-    PUBLISH = 21
-    PUSH = 22
-    PING = 23
-    PONG = 24
-    FAREWELL = 25
-    ECHO = 26
-    FAULT = 27
-    FAIL = 28
-    UNANSWERED = 29
-    MISS = 30
-    AUTH_REFUSED = 31
-    IDLE = 32
-    OFFER = 33
-    ROOM = 34
-    BOARD = 35
+    ASK = 6
+    SYN = 7
+    START = 8
+    STOP = 9
+    HABIT = 10
+    DEADLINE = 11
+    SYN_AGAIN = 12
+    TCP_OPEN = 13
+    TLS_OPEN = 14
+    POLL_REFUSED = 15
+    POLL_DONE = 16
+    UPGRADE_SERVED = 17
+    UPGRADE_REFUSED = 18
+    UPGRADE_DONE = 19
+    AUTHENTICATED = 20
+    READY = 21
+    PUBLISH = 22
+    PUSH = 23
+    PING = 24
+    PONG = 25
+    FAREWELL = 26
+    ECHO = 27
+    FAULT = 28
+    FAIL = 29
+    UNANSWERED = 30
+    MISS = 31
+    AUTH_REFUSED = 32
+    IDLE = 33
+    OFFER = 34
+    ROOM = 35
+    BOARD = 36
+    ANSWER = 37
 
 
 KIND_BITS = 6
@@ -133,7 +135,8 @@ _LINK = {
     "waiting": "i4",
     "tail": "i4",
 }
-_PUSHED = ("since_s", "awaiting_pong", "has_opened", "falls")
+_SAFE = ("beat_s", "asks_s")
+_PUSHED = (*_SAFE, "since_s", "awaiting_pong", "has_opened", "falls")
 _TROUBLED = (
     "active_s",
     "dead",
@@ -149,7 +152,7 @@ _TROUBLED = (
 LAYOUTS = {
     (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
     (False, True): _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", *_TROUBLED), ("since_s",), LINE
+        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", *_SAFE, *_TROUBLED), ("since_s",), LINE
     ),
     (True, True): _layout({**_KEPT, **_LINK}, (), (), LINE),
 }
@@ -192,6 +195,7 @@ class Books(NamedTuple):
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
     buffered: NDArray[np.float64]
+    gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
     keep_deliveries: bool
     keep_events: bool

@@ -209,6 +209,8 @@ class Simulation(Driver):
             self.clock.start(self.upgrade(client, exchange))
         if actions & Action.AUTHENTICATE:
             self.clock.start(self.authenticate(client, exchange))
+        if actions & Action.ASK:
+            self.clock.start(self.ask(client, exchange))
         if actions & Action.SEND_PING:
             self.clock.start(self.ping_server(client, exchange))
         if actions & Action.SEND_PONG:
@@ -400,6 +402,7 @@ class Simulation(Driver):
         version = bisect_right(self.publish_s, done_s)
         self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
         unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
+        unchanged = unchanged and not books.has_gaps(self.record, number)
         reply = reply_of(unchanged, first)
         yield clock.at(self.carried_s(number, done_s, self.sizes[reply][1]) + self.half_s(number))
         if self.is_over(client, exchange):
@@ -410,6 +413,28 @@ class Simulation(Driver):
             self.feed(client, Event.UNCHANGED)
         else:
             self.feed(client, Event.FETCHED, version)
+
+    def ask(self, client: Client, exchange: int) -> Journey:
+        """A safety poll, on a connection of its own beside the one that is open."""
+        clock, number = self.clock, client.number
+        self.book(Count.POLLS, number)
+        for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
+            self.send(number, message)
+        round_trips = 2.0 if self.rules.tls else 1.0
+        yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.half_s(number))
+        node = self.node_for(client, exchange)
+        if self.ended[number] >= exchange or node < 0 or self.meets(Change.LOSE, client):
+            return
+        service_s = self.server_rules.accept_s + self.server_rules.poll_s
+        self.beats[number] += 1
+        done_s = self.serve(service_s, client, Stream.SAFETY_SERVICE, self.beats[number])
+        version = bisect_right(self.publish_s, done_s)
+        size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
+        yield clock.at(self.carried_s(number, done_s, size) + self.half_s(number))
+        if client.exchange == exchange:
+            for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
+                self.send(number, message)
+            self.feed(client, Event.SNAPSHOT, version)
 
     # -- WebSocket: the stages before READY --------------------------------------------------
 

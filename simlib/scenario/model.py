@@ -157,6 +157,8 @@ class WebSocket(_Part):
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
 
+    safety_poll_s: Positive | None = None
+    """While its connection is open a client polls so often all the same, seconds; absent: never."""
     token_valid_s: Positive | None = None
     """How long a token is good for from the start of a session, seconds; absent: for ever."""
     token_resent: bool = False

@@ -159,6 +159,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         keep_deliveries="deliveries" in keep,
         keep_events="events" in keep,
         keep_buffered=bool(workload.limits or workload.delays),
+        keep_gaps=workload.rules.safety_poll_s < math.inf,
     )
 
 
@@ -323,6 +324,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         ),
         open_timeout_s=push.open_timeout_s,
         token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
+        safety_poll_s=push.safety_poll_s or math.inf,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,
