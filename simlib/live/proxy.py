@@ -1,8 +1,8 @@
 """The lab's third process: the network between clients and server, when something is wrong with it.
 
 It stands between the clients and both ports of the server, passes on what it gets, and carries out
-those faults that a server cannot: `PROXIED` names them, `core.faults` says what they mean. Where
-the simulation and this machine's kernel would part, it does as the simulation does:
+those faults that a server cannot: `loopback.PROXIED` names them, `core.faults` and `core.path` say
+what they mean. Where the simulation and this machine's kernel would part, it does as the former:
 
 * A connection through it opens with a handshake of its own, in the part of TCP's: the client says
   who it is (`introduction`), the proxy answers `THROUGH` when the server has accepted. So a SYN can
@@ -27,31 +27,30 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from simlib.core import wire
-from simlib.core.draws import Stream, uniform
 from simlib.core.faults import is_hit
+from simlib.core.path import Window, added_s, rate_at
 from simlib.core.server import SYN_RETRIES, syn_retry_s
-from simlib.live.loopback import PROXIED
 from simlib.live.pipe import Parent
-from simlib.scenario import Scenario
-from simlib.scenario.model import Fault
+from simlib.scenario import Scenario, Workload, compile_workload
 
 THROUGH = b"\x06"
 """What the proxy says first: the server has accepted."""
 RECEIVE_BYTES = 4096
 """Receive buffer towards the server under a bandwidth fault, as asked for: Linux doubles it."""
 _INTRODUCTION = struct.Struct(">I")
-_HELD_BYTES = 4096  # per direction and beside what is on its way, at a finite rate
-_MOST_HELD_BYTES = 1 << 20  # the same at any rate, and with what is on its way
+_HELD_BYTES = 4096  # each way, beside what latency holds
+_MOST_HELD_BYTES = 1 << 20
 _SLICE_S = 0.01
+_TICK_S = 1e-4  # a timer of asyncio's may fire a tick of the clock early
 _BACKLOG = 4096
 _BUFFER_BYTES = 1 << 16
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
@@ -82,7 +81,7 @@ class Conditions:
     Parameters
     ----------
     scenario : Scenario
-    seed, replication : int
+    workload : Workload
     time_scale : float
         How many times faster than the clock the scenario runs.
 
@@ -95,7 +94,7 @@ class Conditions:
     --------
     >>> fault = {"kind": "latency", "start_s": 1.0, "length_s": 2.0, "added_s": 0.5}
     >>> scenario = Scenario(updates={"rate_per_s": 1.0}, faults=[fault])
-    >>> conditions = Conditions(scenario, 1, 0, time_scale=5.0)
+    >>> conditions = Conditions(scenario, compile_workload(scenario, 1, 0), time_scale=5.0)
     >>> conditions.one_way_s(7)
     0.0
     >>> conditions.start_s = time.monotonic() - 2.0 / 5.0  # two seconds into the run
@@ -103,15 +102,17 @@ class Conditions:
     0.05
     """
 
-    def __init__(self, scenario: Scenario, seed: int, replication: int, time_scale: float) -> None:
-        self.seed = seed
-        self.replication = replication
+    def __init__(self, scenario: Scenario, workload: Workload, time_scale: float) -> None:
+        self.address = (workload.rules.seed, workload.rules.replication)
         self.time_scale = time_scale
         self.start_s = math.inf
-        self.faults = [
-            (number, fault) for number, fault in enumerate(scenario.faults) if fault.kind in PROXIED
-        ]
-        self._of: dict[int, list[tuple[int, Fault]]] = {}
+        self.windows = {
+            "latency": workload.delays,
+            "bandwidth": workload.limits,
+            "path_loss": _windows(scenario, "path_loss"),
+            "block_upgrades": _windows(scenario, "block_upgrades"),
+        }
+        self._of: dict[tuple[str, int], list[Window]] = {}
 
     def now_s(self) -> float:
         """Return the scenario's time; before the run, minus infinity."""
@@ -121,58 +122,44 @@ class Conditions:
         """Return the clock's time for a time of the scenario."""
         return self.start_s + t / self.time_scale
 
-    def concerning(self, client: int) -> list[tuple[int, Fault]]:
-        """Return the faults that concern a client at one time or another, with their numbers."""
-        if client not in self._of:
-            self._of[client] = [
-                (number, fault)
-                for number, fault in self.faults
-                if is_hit(self.seed, self.replication, client, number, 0.0, fault.share)
+    def windows_of(self, kind: str, client: int) -> list[Window]:
+        """Return the faults of a kind that concern a client, as faults that concern everybody.
+
+        So it is drawn once, and not for each piece that passes.
+        """
+        found = self._of.get((kind, client))
+        if found is None:
+            found = self._of[kind, client] = [
+                window._replace(share=1.0)
+                for window in self.windows[kind]
+                if is_hit(*self.address, client, window.fault, 0.0, window.share)
             ]
-        return self._of[client]
+        return found
 
-    def met(self, kind: str, client: int) -> Iterator[tuple[int, Fault]]:
-        """The faults of a kind that concern a client now."""
+    def meets(self, kind: str, client: int) -> bool:
+        """Say whether a fault of a kind concerns a client now."""
         now = self.now_s()
-        for number, fault in self.concerning(client):
-            if fault.kind == kind and fault.start_s <= now < _end_s(fault):
-                yield number, fault
-
-    def is_lost(self, client: int) -> bool:
-        """Say whether nothing can cross the client's path."""
-        return any(True for _ in self.met("path_loss", client))
-
-    def is_blocked(self, client: int) -> bool:
-        """Say whether the client's upgrades are refused on the way."""
-        return any(True for _ in self.met("block_upgrades", client))
+        return any(window.start_s <= now < window.end_s for window in self.windows_of(kind, client))
 
     def one_way_s(self, client: int) -> float:
         """Return what is added to one direction of the client's path, seconds by the clock."""
-        now = self.now_s()
-        return (
-            sum(
-                self.added_s(number, fault, client, now) / 2.0
-                for number, fault in self.met("latency", client)
-            )
-            / self.time_scale
-        )
-
-    def added_s(self, number: int, fault: Fault, client: int, now: float) -> float:
-        """Return what a latency fault adds to a client's round trip, seconds of the scenario."""
-        added_s, jitter_s = fault.added_s or 0.0, fault.jitter_s or 0.0
-        if jitter_s > 0.0:
-            k = (1 << 20) + number * 100_000 + int(now)
-            added_s += jitter_s * uniform(self.seed, self.replication, client, Stream.FAULT, k)
-        return added_s
+        delays = self.windows_of("latency", client)
+        return added_s(delays, *self.address, client, self.now_s()) / self.time_scale
 
     def bytes_per_s(self, client: int) -> float:
         """Return what the client's path carries down, per second by the clock."""
-        rates = [fault.bytes_per_s or math.inf for _, fault in self.met("bandwidth", client)]
-        return min(rates, default=math.inf) * self.time_scale
+        limits = self.windows_of("bandwidth", client)
+        return rate_at(limits, *self.address, client, self.now_s())[0] * self.time_scale
 
 
-def _end_s(fault: Fault) -> float:
-    return fault.start_s + (fault.length_s or 0.0)
+def _windows(scenario: Scenario, kind: str) -> tuple[Window, ...]:
+    return tuple(
+        Window(
+            fault.start_s, fault.start_s + (fault.length_s or 0.0), fault.share, 0.0, 0.0, number
+        )
+        for number, fault in enumerate(scenario.faults)
+        if fault.kind == kind
+    )
 
 
 class Pipe:
@@ -208,11 +195,13 @@ class Pipe:
             self.held_bytes += len(item)
         if self.timer is None:
             self.pump()
+        else:
+            self.make_room()
 
     def pump(self) -> None:
         """Let out what is due; come back for the rest."""
         self.stop_timer()
-        loop, rate = self.proxy.loop, self.bytes_per_s()
+        loop, rate = self.proxy.loop, self.bytes_per_s
         while self.queue and not self.is_stopped:
             arrived_s, delay_s, item = self.queue[0]
             size = len(item) if isinstance(item, bytes) else 0
@@ -232,9 +221,13 @@ class Pipe:
             else:
                 self.queue.popleft()
             self.deliver(item)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Let the source wait while too much is held; what is on its way needs room beside."""
         room_bytes: float = _HELD_BYTES
-        if self.queue and (delay_s := self.queue[-1][1]) > 0.0:  # what is on its way needs room
-            room_bytes = min(room_bytes + rate * delay_s, _MOST_HELD_BYTES)
+        if self.queue and (delay_s := self.queue[-1][1]) > 0.0:
+            room_bytes = min(room_bytes + self.bytes_per_s * delay_s, _MOST_HELD_BYTES)
         self.source.pause(self.held_bytes > room_bytes)
 
     def wake(self) -> None:
@@ -242,8 +235,9 @@ class Pipe:
         self.proxy.late_s.append(self.proxy.loop.time() - self.due_s)
         self.pump()
 
+    @property
     def bytes_per_s(self) -> float:
-        """Return the present rate; nothing limits the way up."""
+        """The present rate; nothing limits the way up."""
         if self is self.path.up:
             return math.inf
         return self.proxy.conditions.bytes_per_s(self.path.number)
@@ -376,7 +370,7 @@ class Path:
             self.swallow(source, item)
         elif not self.is_open:
             self.listen(item)
-        elif self.proxy.conditions.is_lost(self.number):
+        elif self.proxy.conditions.meets("path_loss", self.number):
             self.die()
             self.swallow(source, item)
         else:
@@ -405,7 +399,7 @@ class Path:
         for k in range(SYN_RETRIES + 1):
             half_s = conditions.one_way_s(number)
             await asyncio.sleep(half_s)
-            if not conditions.is_lost(number):
+            if not conditions.meets("path_loss", number):
                 break
             retry_s = syn_retry_s(k) / conditions.time_scale
             await asyncio.sleep(max(0.0, retry_s - half_s))
@@ -436,7 +430,7 @@ class Path:
         """What came from the client has crossed."""
         if isinstance(item, bytes):
             is_first, self.is_upgrading = self.is_upgrading, False
-            if is_first and self.proxy.conditions.is_blocked(self.number):
+            if is_first and self.proxy.conditions.meets("block_upgrades", self.number):
                 self.refuse()
                 return
             self.proxy.up_bytes += len(item)
@@ -509,31 +503,57 @@ class Path:
 
 
 class Proxy:
-    """All paths of a run.
+    """All paths of a run; a context manager that listens on two ports of its own.
 
     Parameters
     ----------
     settings : dict
         ``scenario``, ``seed``, ``replication``, ``time_scale``, and the server's ``poll_port`` and
         ``push_port``.
+
+    Attributes
+    ----------
+    ports : dict of str to int
+        Its own ``poll_port`` and ``push_port``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         scenario: Scenario = settings["scenario"]
         self.loop = asyncio.get_running_loop()
         self.settings = settings
-        self.conditions = Conditions(
-            scenario, settings["seed"], settings["replication"], settings["time_scale"]
-        )
+        workload = compile_workload(scenario, settings["seed"], settings["replication"])
+        self.conditions = Conditions(scenario, workload, settings["time_scale"])
         self.spec = scenario.wire_spec()
         self.unanswered_s = scenario.network.unanswered_s / settings["time_scale"]
-        self.is_small = any(fault.kind == "bandwidth" for fault in scenario.faults)
+        self.is_small = bool(workload.limits)
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self.paths: set[Path] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.late_s: list[float] = []
         self.up_bytes = 0
         self.down_bytes = 0
+        self.listeners: list[asyncio.Server] = []
+        self.ports: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        for port in ("poll_port", "push_port"):
+            listener = await self.loop.create_server(
+                partial(self.welcome, port), "127.0.0.1", 0, backlog=_BACKLOG
+            )
+            self.listeners.append(listener)
+            self.ports[port] = listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for listener in self.listeners:
+            listener.close()
+        for task in self.tasks:
+            task.cancel()
+        for path in list(self.paths):
+            path.clear()
+            path.client.close(by_reset=True)
+            path.server.close(by_reset=True)
+        await asyncio.sleep(0)  # asyncio closes a socket one turn later
 
     def spawn(self, coroutine: Any) -> asyncio.Task[None]:
         """Run a coroutine beside the others; what it raises reaches the loop's handler."""
@@ -577,19 +597,16 @@ class Proxy:
         """The run starts, by the clock, at `start_s`."""
         conditions = self.conditions
         conditions.start_s = start_s
-        for number, fault in conditions.faults:
-            if fault.kind == "path_loss":
-                t = conditions.to_clock(fault.start_s)
-                self.loop.call_at(t, self.lose, number)
-            elif fault.kind == "bandwidth":
-                t = conditions.to_clock(_end_s(fault))
-                self.loop.call_at(t, self.widen)
+        for window in conditions.windows["path_loss"]:
+            self.loop.call_at(conditions.to_clock(window.start_s) + _TICK_S, self.lose)
+        for window in conditions.windows["bandwidth"]:
+            self.loop.call_at(conditions.to_clock(window.end_s) + _TICK_S, self.widen)
 
-    def lose(self, number: int) -> None:
-        """The paths that a fault concerns die."""
+    def lose(self) -> None:
+        """The paths that a fault now concerns die."""
         for path in self.paths:
             stands = path.is_open and not path.is_dead
-            if stands and number in dict(self.conditions.concerning(path.number)):
+            if stands and self.conditions.meets("path_loss", path.number):
                 path.die()
 
     def widen(self) -> None:
@@ -618,22 +635,17 @@ async def run(parent: Parent) -> None:
             context.get("exception") or RuntimeError(context["message"])
         )
     )
-    ports = {}
-    for port in ("poll_port", "push_port"):
-        listener = await loop.create_server(
-            partial(proxy.welcome, port), "127.0.0.1", 0, backlog=_BACKLOG
-        )
-        ports[port] = listener.sockets[0].getsockname()[1]
-    gc.disable()  # a full collection would hold up everybody for milliseconds
-    before_s = time.process_time()
-    parent.send(ports)
-    parent.watch(loop, told)
-    while isinstance(message := await told.get(), float):
-        proxy.begin(message)
-    if isinstance(message, BaseException):
-        raise message
-    if message is not None:
-        parent.send({**proxy.report(), "cpu_s": time.process_time() - before_s})
+    async with proxy:
+        gc.disable()  # a full collection would hold up everybody for milliseconds
+        before_s = time.process_time()
+        parent.send(proxy.ports)
+        parent.watch(loop, told)
+        while isinstance(message := await told.get(), float):
+            proxy.begin(message)
+        if isinstance(message, BaseException):
+            raise message
+        if message is not None:
+            parent.send({**proxy.report(), "cpu_s": time.process_time() - before_s})
 
 
 if __name__ == "__main__":
