@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import httptools
@@ -36,6 +35,7 @@ from simlib.core.protocol import Action, Event, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resync
 from simlib.live.pipe import Parent
+from simlib.live.proxy import THROUGH, introduction
 from simlib.live.tokens import make_token
 from simlib.scenario import Scenario, Workload, compile_workload, new_record
 from simlib.scenario.model import Habit
@@ -57,7 +57,8 @@ class Fleet(Driver):
     workload : Workload
     record : Record
     settings : dict
-        ``poll_port``, ``push_port``, ``secret``, ``time_scale``.
+        ``poll_port``, ``push_port``, ``secret``, ``time_scale``, ``through_proxy``: whether the
+        ports are the proxy's.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Fleet(Driver):
         self.stamp_s: float | None = None
         self.timers: list[asyncio.TimerHandle | None] = [None] * clients
         self.links: list[PollLink | PushLink | None] = [None] * clients
+        self.is_proxied: bool = settings["through_proxy"]
+        self.opening: dict[int, Link] = {}
         self.tokens = [
             make_token(settings["secret"], number, self.spec.token_bytes)
             for number in range(clients)
@@ -208,7 +211,7 @@ class Fleet(Driver):
 
     async def open_poll(self, client: Client, exchange: int) -> None:
         """Open a connection for polls, and send the first."""
-        link = await self._open(lambda: PollLink(self, client), "poll_port")
+        link = await self._open(PollLink(self, client), "poll_port")
         if link is None:
             if client.exchange == exchange:
                 self.book(Count.ERRORS, client.number)
@@ -224,7 +227,7 @@ class Fleet(Driver):
 
     async def open_push(self, client: Client, exchange: int) -> None:
         """Open a connection for pushes."""
-        link = await self._open(lambda: PushLink(self, client, exchange), "push_port")
+        link = await self._open(PushLink(self, client, exchange), "push_port")
         if client.exchange != exchange or self.is_closed:
             if link is not None:
                 link.transport.abort()
@@ -235,17 +238,26 @@ class Fleet(Driver):
             self.links[client.number] = link
             self.feed(client, Event.CONNECTED)
 
-    async def _open(self, make: Callable[[], _L], port: str) -> _L | None:
+    async def _open(self, link: _L, port: str) -> _L | None:
+        """Connect, through the proxy if there is one; None if nobody accepts."""
         try:
-            _, link = await self.loop.create_connection(make, "127.0.0.1", self.settings[port])
+            await self.loop.create_connection(lambda: link, "127.0.0.1", self.settings[port])
         except OSError:
             return None
-        return link
+        if not self.is_proxied:
+            return link
+        number = link.client.number
+        self.opening[number] = link
+        is_through = await link.is_through
+        if self.opening.get(number) is link:
+            del self.opening[number]
+        return link if is_through else None
 
     def hang_up(self, client: Client, event: Event, was: int) -> None:
         """The client's side of a connection ends."""
         number = client.number
-        link, self.links[number] = self.links[number], None
+        link: Link | None = self.links[number] or self.opening.pop(number, None)
+        self.links[number] = None
         if event == Event.DEADLINE and was == Transport.WEBSOCKET:
             self.book(Count.ERRORS, number)
         self.book_disconnect(number, self.now_s(), cause_of(event, was))
@@ -324,7 +336,7 @@ class Fleet(Driver):
         self.finish()
         for task in self.tasks:
             task.cancel()
-        for link in self.links:
+        for link in (*self.links, *self.opening.values()):
             if link is not None:
                 link.transport.abort()
         return end_of_run_s
@@ -342,11 +354,16 @@ class Link(asyncio.BufferedProtocol):
         self.client = client
         self.exchange = -1
         self.transport: asyncio.Transport
+        self.is_through: asyncio.Future[bool] = fleet.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the connection is up."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        if self.fleet.is_proxied:
+            transport.write(introduction(self.client.number))  # no byte of the record's
+        else:
+            self.is_through.set_result(True)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """asyncio: where to read to."""
@@ -354,7 +371,12 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """asyncio: bytes have come."""
-        self.take(bytes(self.fleet.buffer[:nbytes]))
+        data = bytes(self.fleet.buffer[:nbytes])
+        if not self.is_through.done():
+            self.is_through.set_result(True)
+            data = data.removeprefix(THROUGH)
+        if data:
+            self.take(data)
 
     def take(self, data: bytes) -> None:
         """Bytes have come."""
@@ -362,6 +384,8 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """asyncio: the connection is gone."""
+        if not self.is_through.done():
+            self.is_through.set_result(False)
         self.fleet.lost(self)
 
     def write(self, data: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Measure a scenario for real: one server process, one client process, loopback between them."""
+"""Measure a scenario for real: one server process, one client process, loopback between them.
+
+A third process, the proxy, comes between the two when a fault of the scenario's takes one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import psutil
 
 from simlib.core.record import Record
 from simlib.errors import ScenarioError
-from simlib.live.loopback import on_loopback
+from simlib.live.loopback import needs_proxy, on_loopback
 from simlib.live.pipe import Child
 from simlib.live.servers import Servers
 from simlib.live.tokens import make_token
@@ -60,9 +63,15 @@ def measure(
     Run
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
         clients and everybody else used, ``provenance["quiet"]`` whether the machine was left
+<<<<<<< HEAD
         alone, ``provenance["publish_late_s"]`` how late changes were published, and
         ``provenance["server_peak_bytes"]`` the most memory that the server took. After Ctrl-C,
         the run so far with ``is_complete`` false.
+=======
+        alone, and ``provenance["publish_late_s"]`` how late changes were published. If there was
+        a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers
+        were. After Ctrl-C, the run so far with ``is_complete`` false.
+>>>>>>> live-proxy
 
     Raises
     ------
@@ -76,7 +85,8 @@ def measure(
     workload = compile_workload(scenario, seed, replication)
     clients = len(workload.start_s)
     rows_to_keep(keep, len(workload.publish_s), clients)
-    _check_bounds(scenario, clients, time_scale)
+    is_proxied = needs_proxy(scenario)
+    _check_bounds(scenario, clients, time_scale, 2 if is_proxied else 1)
     secret = secrets.token_hex(32)
     make_token(secret, 0, scenario.wire.token_bytes)
     settings: dict[str, Any] = {
@@ -86,21 +96,35 @@ def measure(
         "time_scale": float(time_scale),
         "secret": secret,
         "keep": keep,
+        "through_proxy": is_proxied,
     }
     with ExitStack() as stack:
         server_processor, driver_processor = _processors()
         server = stack.enter_context(Servers(server_processor, settings))
         driver = stack.enter_context(Child("simlib.live.driver", driver_processor))
         settings |= server.ports
+        others: list[Servers | Child] = [server]
+        proxy = None
+        if is_proxied:
+            proxy = stack.enter_context(Child("simlib.live.proxy", driver_processor))
+            others.append(proxy)
+            proxy.send(settings)
+            settings |= proxy.receive(_START_S)
         driver.send(settings)
         driver.receive(_START_S)
         usage = _Usage()
         start_s = time.monotonic() + _LEAD_S
         server.start(start_s)
+        if proxy is not None:
+            proxy.send(start_s)
         driver.send(start_s)
-        done = _await_end(driver, server, scenario.horizon_s, progress)
+        done = _await_end(driver, others, scenario.horizon_s, progress)
+        passed: dict[str, Any] = {"cpu_s": 0.0}
+        if proxy is not None:
+            proxy.send("stop")
+            passed = proxy.receive(_START_S)
         served = server.stop()
-        cpu = usage.cores(served["cpu_s"], served["spun_s"], done["cpu_s"])
+        cpu = usage.cores(served["cpu_s"], served["spun_s"], done["cpu_s"], passed.pop("cpu_s"))
     record: Record = done["record"]
     for index, busy_s in served["busy_s"].items():
         if index < len(record.busy_s):
@@ -133,6 +157,7 @@ def measure(
                 "median": float(np.median(late_s)),
                 "max": float(late_s.max()),
             },
+            **({"proxy": passed} if is_proxied else {}),
         },
     )
 
@@ -149,19 +174,22 @@ def _processors() -> tuple[int | None, int | None]:
     return (ours[0], ours[1]) if len(ours) > 1 else (None, None)
 
 
-def _check_bounds(scenario: Scenario, clients: int, time_scale: float) -> None:
+def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int) -> None:
+    """Refuse what takes too long, or a process more files than it may open: `each` per client."""
     wall_s = scenario.horizon_s / time_scale
     if wall_s > MAX_WALL_S:
         rule = f"must give at most {MAX_WALL_S:g} s by the clock (here {wall_s:g}); see time_scale"
         raise ScenarioError("horizon_s", scenario.horizon_s, rule)
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = descriptors - _SPARE_DESCRIPTORS
+    most = (descriptors - _SPARE_DESCRIPTORS) // each
     if descriptors != resource.RLIM_INFINITY and clients > most:
         rule = f"must be <= {most}, the open files that this machine allows a process"
         raise ScenarioError("clients", clients, rule)
 
 
-def _await_end(driver: Child, server: Servers, horizon_s: float, progress: bool) -> dict[str, Any]:
+def _await_end(
+    driver: Child, others: list[Servers | Child], horizon_s: float, progress: bool
+) -> dict[str, Any]:
     """Wait for the driver's result; on Ctrl-C, ask for what there is."""
     from tqdm import tqdm
 
@@ -172,7 +200,8 @@ def _await_end(driver: Child, server: Servers, horizon_s: float, progress: bool)
         while True:
             try:
                 message: dict[str, Any] = driver.receive(_START_S)
-                server.check()
+                for other in others:
+                    other.check()
                 if "record" in message:
                     bar.update(bar.total - bar.n)
                     return message
@@ -197,16 +226,19 @@ class _Usage:
         times = psutil.cpu_times()
         return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
 
-    def cores(self, server_s: float, spun_s: float, clients_s: float) -> dict[str, float]:
-        """Mean cores used by the server, the clients and everybody else.
+    def cores(
+        self, server_s: float, spun_s: float, clients_s: float, proxy_s: float
+    ) -> dict[str, float]:
+        """Mean cores used by the server, the clients, the proxy if any, and everybody else.
 
         The time that the server spins to publish in time is neither its work nor the others'.
         """
         wall_s = time.monotonic() - self.start_s
         own_s = time.process_time() - self.own_s
-        other_s = self._busy_s() - self.busy_s - own_s - server_s - clients_s
+        other_s = self._busy_s() - self.busy_s - own_s - server_s - clients_s - proxy_s
         return {
             "server_cores": round(max(0.0, server_s - spun_s) / wall_s, 4),
             "client_cores": round(clients_s / wall_s, 4),
+            **({"proxy_cores": round(proxy_s / wall_s, 4)} if proxy_s else {}),
             "other_cores": round(max(0.0, other_s) / wall_s, 4),
         }

@@ -11,6 +11,10 @@ from simlib.scenario import Scenario
 
 RTT_S = 0.4e-3
 """There and back through loopback, with a wake-up at each end, seconds."""
+PROXY_RTT_S = 0.3e-3
+"""What the proxy adds to that when it stands between, seconds."""
+PROXIED = ("path_loss", "block_upgrades", "latency", "bandwidth")
+"""The kinds of fault that the proxy carries out."""
 SERVICE_S = {
     "accept_s": 0.2e-3,
     "poll_s": 0.5e-3,
@@ -22,7 +26,7 @@ SERVICE_S = {
     "heartbeat_s": 50e-6,
 }
 """Processor time of the server for one job of each kind, seconds."""
-_FAULTS = ("restart", "reset", "drain")
+_FAULTS = ("restart", "reset", "drain", *PROXIED)
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
     "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
@@ -75,10 +79,11 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         if fault.kind not in _FAULTS:
             rule = f"must be {' or '.join(_FAULTS)}: nothing else goes wrong in the lab"
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
+    rtt_s = RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
     return scenario.replace(
         {
-            "network.rtt_s": RTT_S * time_scale,
+            "network.rtt_s": rtt_s * time_scale,
             "network.rtt_spread": 0.0,
             "network.tls": False,
             "server.workers": 1,
@@ -86,3 +91,14 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
             **path_and_jobs,
         }
     )
+
+
+def needs_proxy(scenario: Scenario) -> bool:
+    """Say whether something goes wrong between clients and server, which takes a proxy to do.
+
+    Examples
+    --------
+    >>> needs_proxy(Scenario(updates={"rate_per_s": 0.1}))
+    False
+    """
+    return any(fault.kind in PROXIED for fault in scenario.faults)

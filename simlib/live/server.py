@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 import time
 from bisect import bisect_right
 from http import HTTPStatus
@@ -234,7 +235,13 @@ async def run(parent: Parent) -> None:
         close_timeout=1.0,
         server_header=board.spec.server,
     ) as sockets:
-        ports = (runner.addresses[0][1], sockets.sockets[0].getsockname()[1])
+        listener = sockets.sockets[0]
+        if any(fault.kind == "bandwidth" for fault in scenario.faults):
+            # Linux would hold 4 MB for a client that is slow. It doubles what it is asked for, and
+            # fills half of that with what is not payload; the rest of what is held, the proxy has.
+            half_bytes = scenario.server.socket_bytes // 2
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, half_bytes)
+        ports = (runner.addresses[0][1], listener.getsockname()[1])
         parent.send({"poll_port": ports[0], "push_port": ports[1]})
         parent.watch(loop, told)
         if not settings["spare"]:

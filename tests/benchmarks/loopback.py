@@ -50,10 +50,24 @@ def after_ramp(run: sl.Run, column: str) -> int:
     return int(timeline[column][timeline["t_s"] >= 3.0].sum())
 
 
+def proxy_rtt_s() -> tuple[float, float]:
+    """What the proxy adds to a lone round trip, seconds, and what others used meanwhile, cores."""
+    fault = {"kind": "path_loss", "start_s": 8.9, "length_s": 0.1}
+    alone = PUSH.replace({"clients": 1, "ramp_s": 0.0, "updates.rate_per_s": 10.0})
+    medians_s: list[float] = []
+    others = []
+    for faults in ([], [fault]):
+        runs = [measure(alone.replace(faults=faults), replication) for replication in range(RUNS)]
+        medians_s.append(float(np.median([run.latency_quantiles(0.5) for run, _, _ in runs])))
+        others += [other for _, _, other in runs]
+    return 2.0 * (medians_s[1] - medians_s[0]), max(others)
+
+
 def main() -> pd.DataFrame:
     """Measure every kind of job."""
     rows = []
     idle = idle_s()
+    rows.append(("PROXY_RTT_S", *proxy_rtt_s()))
 
     for clients in (50, 200):
         costs, others = [], []

@@ -112,11 +112,3 @@ def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, transport)
     assert ours["connections"].equals(theirs["connections"])
     assert (ours["connections"] == 2).sum() > 15
     assert live.ledger.lost == 0
-
-
-@pytest.mark.parametrize("kind", ["block_upgrades", "path_loss"])
-def test_what_the_lab_cannot_break_is_refused_by_name(kind):
-    fault = {"kind": kind, "start_s": 1.0, "length_s": 1.0}
-    with pytest.raises(sl.ScenarioError) as error:
-        sl.measure(BOARD.replace({"faults": [RESTART, fault]}), progress=False)
-    assert error.value.path == "faults.1.kind"
