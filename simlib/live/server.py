@@ -49,7 +49,7 @@ class Board:
         self.outboxes = Outboxes(workload.server.sending, self.spec)
         self.cuts = [moment for moment in workload.moments if moment.change == Change.CUT]
         self.publish_s: list[float] = workload.publish_s.tolist()
-        self.links: dict[int, asyncio.BaseTransport] = {}
+        self.links: dict[tuple[int, str], asyncio.BaseTransport] = {}
         self.version = 0
         self.listeners: set[ServerConnection] = set()
         self.start_s = 0.0
@@ -71,7 +71,7 @@ class Board:
         if number is None:
             return web.Response(status=401)
         if request.transport is not None:
-            self.links[number] = request.transport
+            self.links[number, "poll"] = request.transport
         headers = wire.poll_response_headers(self.spec, self.version)
         if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
@@ -108,7 +108,7 @@ class Board:
         if number is None:
             await connection.send(wire.auth_refused_text(spec))
             return
-        self.links[number] = connection.transport
+        self.links[number, "push"] = connection.transport
         # No await from here to the last line: a change in between would be sent to nobody.
         broadcast([connection], wire.ready_text(spec, self.version))
         if self.scenario.websocket.resync == "snapshot":
@@ -169,12 +169,12 @@ class Board:
             if due_s < loop.time():
                 continue  # before this server's time
             await asyncio.sleep(due_s - loop.time())
-            for number, link in list(self.links.items()):
+            for (number, door), link in list(self.links.items()):
                 seed, replication = self.rules.seed, self.rules.replication
                 if is_hit(seed, replication, number, moment.fault, moment.low, moment.high):
                     assert isinstance(link, asyncio.WriteTransport)
                     link.abort()
-                    del self.links[number]
+                    del self.links[number, door]
 
     async def keep_time(self, parent: Parent) -> None:
         """Tell the processor time of each bin as it ends: who is killed has told it."""
