@@ -64,9 +64,9 @@ def measure(
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
         clients and everybody else used, ``provenance["quiet"]`` whether the machine was left
         alone, ``provenance["publish_late_s"]`` how late changes were published, and
-    ``provenance["server_peak_bytes"]`` the most memory that the server took. If there was a
-    proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers were.
-    After Ctrl-C, the run so far with ``is_complete`` false.
+        ``provenance["server_peak_bytes"]`` the most memory that the server took. If there was a
+        proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers were.
+        After Ctrl-C, the run so far with ``is_complete`` false.
 
     Raises
     ------
