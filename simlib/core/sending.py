@@ -11,7 +11,8 @@ down the path (`path`). When they are full it stays in the server's own memory:
     with it, this broadcast and the next ones: a loop that awaits each send. It is waited for even
     if it leaves meanwhile.
 ``close``
-    and once a client's part is full, its connection is cut (Spring's ``sendBufferSizeLimit``).
+    and once a client's part is full, its connection is closed (Spring's ``sendBufferSizeLimit``).
+    The client hears of it behind what the kernels hold: that still comes.
 ``drop_oldest``
     and once a client's part is full, the oldest message there gives way: it is lost.
 ``coalesce``

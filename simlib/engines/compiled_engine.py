@@ -106,7 +106,7 @@ from simlib.engines.mishaps import (
     meets,
     node_of,
     offer,
-    pass_on,
+    send_beat,
     strike,
     take_room,
     wait_for,
@@ -645,7 +645,7 @@ def _run(
                     t = done_s + half
                     if FAULTS:
                         size = float(sizes[Message.PING_DOWN, 1])
-                        t = pass_on(fleet, rules, number, done_s, half, size)
+                        t = send_beat(fleet, rules, number, done_s, half, size)
                     n = put(out, n, DONE_TRIP, t, Kind.PING, exchange, data)
                 elif PUSHES and kind == Kind.PONG_UP:
                     t = done_s + beat_every_s
@@ -659,7 +659,7 @@ def _run(
                     t = done_s + half
                     if FAULTS:
                         size = float(sizes[Message.PONG_DOWN, 1])
-                        t = pass_on(fleet, rules, number, done_s, half, size)
+                        t = send_beat(fleet, rules, number, done_s, half, size)
                     n = put(out, n, DONE_TRIP, t, Kind.PONG, exchange, 0)
                 elif begun_s >= 0.0:
                     n = put(out, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
@@ -737,7 +737,6 @@ def _run(
                 n = offer(
                     fleet,
                     record,
-                    q,
                     rules,
                     sending,
                     number,

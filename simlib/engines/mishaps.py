@@ -224,6 +224,17 @@ def pass_on(
 
 
 @part
+def send_beat(
+    fleet: Fleet, rules: Rules, number: int, t: float, half: float, n_bytes: float
+) -> float:
+    """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
+    row = fleet.rows[number]
+    if t < row.link_s:
+        return carried_by(fleet, rules, number, t, row.link_bytes + n_bytes) + half
+    return pass_on(fleet, rules, number, t, half, n_bytes)
+
+
+@part
 def welcome(
     fleet: Fleet, rules: Rules, number: int, now: float, half: float, way: int, missed: int
 ) -> float:
@@ -269,7 +280,6 @@ def wait_for(
 def offer(
     fleet: Fleet,
     record: Record,
-    q: EventList,
     rules: Rules,
     sending: SendingRules,
     number: int,
@@ -293,8 +303,10 @@ def offer(
         return n
     buffered = buffered_bytes(sending, held + size)
     if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
-        cut(fleet, record, q, rules, number, now)
-        return n
+        forget_up_to(fleet, row, exchange)
+        in_kernels = min(held, float(sending.socket_bytes))
+        t = carried_by(fleet, rules, number, now, in_kernels) + half
+        return put(fleet.out, n, WHEEL, t, Kind.FAIL, exchange, 0)
     books.buffer(record, number, buffered)
     t = pass_on(fleet, rules, number, now, half, float(size))
     return put(fleet.out, n, WHEEL, t, Kind.PUSH, exchange, version)

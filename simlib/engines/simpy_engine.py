@@ -674,6 +674,13 @@ class Simulation(Driver):
         self.arrived_s[number] = max(self.arrived_s[number], arrives_s)
         return self.arrived_s[number]
 
+    def send_beat(self, number: int, t: float, n_bytes: float) -> float:
+        """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
+        if t < self.link_s[number]:
+            ahead = self.link_bytes[number] + n_bytes
+            return self.carried_s(number, t, ahead) + self.half_s(number)
+        return self.pass_on(number, t, n_bytes)
+
     def welcome(self, client: Client, way: int, version: int) -> float:
         """Return when READY, and what comes with it, arrives on a new connection."""
         number, now = client.number, self.clock.now
@@ -719,11 +726,19 @@ class Simulation(Driver):
             return
         buffered = buffered_bytes(sending, held + size)
         if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
-            self.cut(client)
+            self.close_behind(client, exchange, held)
             return
         books.buffer(self.record, number, buffered)
         t = self.pass_on(number, self.clock.now, size)
         self.clock.start(self.push(client, exchange, version, t))
+
+    def close_behind(self, client: Client, exchange: int, held: float) -> None:
+        """The server closes a connection; its end is behind what the kernels hold."""
+        number, now = client.number, self.clock.now
+        self.forget(number, exchange)
+        in_kernels = min(held, self.server_rules.sending.socket_bytes)
+        t = self.carried_s(number, now, in_kernels) + self.half_s(number)
+        self.clock.start(self.fail(client, exchange, t))
 
     def catch_up(self, client: Client, exchange: int) -> Journey:
         """What waits for a client goes out as its kernels take it."""
@@ -757,7 +772,7 @@ class Simulation(Driver):
             self.beats[number] += 2
             beat = self.beats[number]
             done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            yield clock.at(self.pass_on(number, done_s, self.sizes[Message.PING_DOWN][1]))
+            yield clock.at(self.send_beat(number, done_s, self.sizes[Message.PING_DOWN][1]))
             if self.dead[number] >= exchange:
                 clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
             if self.is_over(client, exchange):
@@ -782,7 +797,7 @@ class Simulation(Driver):
         self.beats[number] += 1
         beat = self.beats[number]
         done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-        yield clock.at(self.pass_on(number, done_s, self.sizes[Message.PONG_DOWN][1]))
+        yield clock.at(self.send_beat(number, done_s, self.sizes[Message.PONG_DOWN][1]))
         if not self.is_over(client, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
