@@ -142,6 +142,7 @@ def scenarios(draw) -> sl.Scenario:
             "length": st.sampled_from(["exponential", "constant"]),
         }
     )
+    hidden = draw(habit)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return sl.Scenario(
@@ -179,7 +180,8 @@ def scenarios(draw) -> sl.Scenario:
         reconnect=draw(reconnects()),
         fallback=draw(fallbacks()),
         drag=draw(habit),
-        hidden=draw(habit),
+        hidden=hidden,
+        throttles_timers=hidden is not None and draw(st.booleans()),
         network={
             "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
             "rtt_spread": draw(st.sampled_from([0.0, 0.5])),

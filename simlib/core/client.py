@@ -26,6 +26,7 @@ from typing import NamedTuple, NoReturn
 
 from simlib.core.draws import Stream, uniform
 from simlib.core.fallback import FallbackRules, falls_back, returns
+from simlib.core.habits import throttled_s
 from simlib.core.polling import is_stale, next_tick_s, retry_delay_s
 from simlib.core.protocol import (
     EVENTS,
@@ -74,6 +75,7 @@ class Rules(NamedTuple):
     open_timeout_s: float
     token_valid_s: float
     safety_poll_s: float
+    throttles_timers: bool
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
@@ -115,6 +117,8 @@ class Client:
         How often it has fallen back to polling since it was last pushed to.
     beat_s, asks_s : float
         When a heartbeat is due on an open connection, and a safety poll, if there are any.
+    hidden_s, held_s : float
+        Since when the tab is hidden, and until when the browser holds a timer back that is due.
     awaiting_pong : bool
     has_opened : bool
         Whether there has been a connection.
@@ -137,6 +141,8 @@ class Client:
         "falls",
         "fetched_s",
         "has_opened",
+        "held_s",
+        "hidden_s",
         "number",
         "pauses",
         "seen",
@@ -157,6 +163,8 @@ class Client:
         self.since_s = 0.0
         self.beat_s = NEVER_S
         self.asks_s = NEVER_S
+        self.hidden_s = 0.0
+        self.held_s = -NEVER_S
         self.awaiting_pong = False
         self.has_opened = False
         self.transport: int = Transport.POLLING
@@ -184,6 +192,8 @@ ROW = {
     "since_s": "f8",
     "beat_s": "f8",
     "asks_s": "f8",
+    "hidden_s": "f8",
+    "held_s": "f8",
 }
 """A client's columns, for an engine that keeps its clients in an array."""
 
@@ -221,6 +231,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         refuse(client, event)
     _move(client, event)
     if event == Event.DEADLINE:
+        if rules.throttles_timers and _is_held(client, rules, now):
+            return Action.NONE + 0, client.deadline_s
         client.deadline_s = NEVER_S
     if event == Event.STOP:
         actions = _leave(client)
@@ -323,6 +335,18 @@ def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
     return _connect(client, rules, now)
 
 
+def _is_held(client: Client, rules: Rules, now: float) -> bool:
+    """Say whether the browser holds a timer back that is due; until when, is noted."""
+    if not client.pauses & Pause.HIDDEN or client.deadline_s == client.held_s:
+        return False
+    phase = uniform(rules.seed, rules.replication, client.number, Stream.TIMERS, 0)
+    due_s = throttled_s(now, client.hidden_s, phase)
+    if due_s <= now:
+        return False
+    client.deadline_s = client.held_s = due_s
+    return True
+
+
 def _leave(client: Client) -> int:
     client.exchange += 1
     client.deadline_s = NEVER_S
@@ -337,8 +361,12 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
         client.pauses &= ~Pause.DRAGGING
     elif event == Event.HIDE:
         client.pauses |= Pause.HIDDEN
+        if rules.throttles_timers:
+            client.hidden_s = now
     else:
         client.pauses &= ~Pause.HIDDEN
+        if rules.throttles_timers and client.deadline_s == client.held_s:
+            client.deadline_s = now  # what was held back rings at once
     if client.transport != Transport.POLLING:
         return Action.NONE
 

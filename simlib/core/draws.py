@@ -56,6 +56,7 @@ class Stream(IntEnum):
     LATENCY = 17
     NODE = 18
     SAFETY_SERVICE = 19
+    TIMERS = 20
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

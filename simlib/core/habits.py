@@ -1,4 +1,4 @@
-"""What users do now and then: dragging a card, hiding the tab.
+"""What users do now and then: dragging a card, hiding the tab; and what a browser makes of that.
 
 An alternating renewal process with exponential gaps and lengths, addressed by client and number,
 so a driver walks it episode by episode and keeps nothing but the end of the last one.
@@ -6,12 +6,48 @@ so a driver walks it episode by episode and keeps nothing but the end of the las
 
 from __future__ import annotations
 
+import math
+
 from simlib.core.draws import Stream, exponential, uniform
 from simlib.core.protocol import Event
 
 DRAG = (Stream.DRAG_GAP, Stream.DRAG_LENGTH, Event.DRAG_START, Event.DRAG_END)
 HIDE = (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH, Event.HIDE, Event.SHOW)
 """Each habit's streams (gap, length) and events (start, end)."""
+
+
+THROTTLED_S = 1.0
+INTENSIVELY_S = 60.0
+INTENSIVELY_AFTER_S = 300.0
+"""A hidden tab's timers ring once a second; after five minutes, once a minute."""
+
+
+def throttled_s(now: float, hidden_s: float, phase: float) -> float:
+    """Return when a timer that is due `now` rings in a tab that is hidden.
+
+    Every timer counts as one that sets itself again, as those that reconnect and poll do, and no
+    open connection exempts a tab, as in Chrome.
+
+    Parameters
+    ----------
+    now, hidden_s : float
+        When it is due, and since when the tab is hidden, seconds.
+    phase : float
+        Where the browser's grid of times lies, [0, 1).
+
+    References
+    ----------
+    Chrome for Developers, "Heavy throttling of chained JS timers beginning in Chrome 88" (2021).
+
+    Examples
+    --------
+    >>> throttled_s(100.25, 90.0, 0.5), throttled_s(500.25, 90.0, 0.5)
+    (100.5, 510.0)
+    """
+    step_s = INTENSIVELY_S if now - hidden_s >= INTENSIVELY_AFTER_S else THROTTLED_S
+    offset_s = phase * step_s
+    t = offset_s + math.ceil((now - offset_s) / step_s) * step_s
+    return max(t, now)
 
 
 def episode_s(

@@ -418,7 +418,8 @@ def _run(
     server = servers.Server(free_s, accepts_s, desk[0])
     at_once = not keep_events and not keep_deliveries and choices.idle_s == NEVER_S
     if FAULTS:
-        at_once = at_once and not is_uneven(fleet) and rules.safety_poll_s == NEVER_S
+        at_once = at_once and not is_uneven(fleet) and not rules.throttles_timers
+        at_once = at_once and rules.safety_poll_s == NEVER_S
     clients_n = len(start_s)
     budget = 0
     if hand.sequence == 0:
@@ -1020,6 +1021,7 @@ class Simulation:
         is_mixed = (
             bool(workload.moments or workload.delays or workload.limits)
             or workload.nodes > 1
+            or workload.rules.throttles_timers
             or (
                 is_pushed
                 and (

@@ -135,7 +135,7 @@ _LINK = {
     "waiting": "i4",
     "tail": "i4",
 }
-_SAFE = ("beat_s", "asks_s")
+_SAFE = ("beat_s", "asks_s", "hidden_s", "held_s")
 _PUSHED = (*_SAFE, "since_s", "awaiting_pong", "has_opened", "falls")
 _TROUBLED = (
     "active_s",

@@ -500,6 +500,8 @@ class Scenario(_Part):
     """Dragging a card; absent: never."""
     hidden: Habit | None = None
     """Hiding the tab; absent: never."""
+    throttles_timers: bool = False
+    """A hidden tab's timers are held back as Chrome does: see `core.habits`."""
     network: Network = Network()
     server: ServerSettings = ServerSettings()
     wire: Wire = Wire()
@@ -533,6 +535,8 @@ class Scenario(_Part):
             raise _Rule("clients", 0, "must be >= 1 when there are no [sessions]")
         if self.wire.count == "tls" and not self.network.tls:
             raise _Rule("wire.count", "tls", "must not be tls when network.tls is false")
+        if self.throttles_timers and self.hidden is None:
+            raise _Rule("throttles_timers", True, "has no meaning without [hidden]")
         self._check_waits()
         self._check_sizes()
         self._check_amounts()

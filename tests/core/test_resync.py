@@ -131,3 +131,71 @@ def test_reading_boards_keeps_the_server_busy_after_a_restart():
         for run, sign in ((idle, -1), (busy, 1))
     )
     assert extra_s == pytest.approx(0.02 * 400, rel=0.02)  # everybody opens twice
+
+
+# -- safety polls ---------------------------------------------------------------------------------
+
+
+def test_a_safety_poll_brings_late_what_nothing_else_would_have_brought():
+    board = sl.Scenario(
+        transport="websocket",
+        clients=100,
+        ramp_s=0.0,
+        horizon_s=400.0,
+        warm_up_s=10.0,
+        cool_down_s=60.0,
+        updates={"rate_per_s": 1.0},
+        websocket={"resync": "none"},
+        reconnect={"policy": "fixed", "base_s": 5.0, "cap_s": 5.0},
+        faults=[{"kind": "reset", "start_s": t} for t in (100.0, 103.0, 110.0, 200.0)],
+    )
+    without = sl.simulate(board, progress=False)
+    polled = sl.simulate(board.replace({"websocket.safety_poll_s": 50.0}), progress=False)
+    assert without.ledger.lost > 100 * 10
+    assert polled.ledger.lost == 0
+    assert polled.ledger.pending == 0
+    gained = polled.ledger.delivered - without.ledger.delivered
+    assert gained == without.ledger.lost
+    # Each comes within one interval of the last return: those that are back at 105 are cut again.
+    assert 60.0 < polled.latency_quantiles(1.0) <= 50.0 + 15.2
+    assert polled.latency_quantiles(0.5) == without.latency_quantiles(0.5)
+
+
+def test_a_safety_poll_reaches_a_client_whose_path_is_dead_and_does_not_know():
+    board = sl.Scenario(
+        transport="websocket",
+        clients=50,
+        ramp_s=0.0,
+        horizon_s=400.0,
+        cool_down_s=40.0,
+        updates={"rate_per_s": 0.5},
+        heartbeat={"direction": "none"},
+        faults=[{"kind": "path_loss", "start_s": 100.0, "length_s": 1.0}],
+    )
+    deaf = sl.simulate(board, progress=False)
+    polled = sl.simulate(board.replace({"websocket.safety_poll_s": 30.0}), progress=False)
+    assert deaf.ledger.pending > 0.5 * deaf.ledger.eligible
+    assert polled.ledger.pending == 0
+    assert 29.0 < polled.latency_quantiles(0.99) < 31.0
+
+
+def test_more_gaps_than_are_remembered_cost_the_oldest():
+    from simlib.core.record import MOST_GAPS
+
+    faults = [{"kind": "reset", "start_s": 20.0 + 5.0 * k} for k in range(MOST_GAPS + 2)]
+    board = sl.Scenario(
+        transport="websocket",
+        clients=5,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        warm_up_s=10.0,
+        updates={"rate_per_s": 10.0},
+        websocket={"resync": "none", "safety_poll_s": 100.0},
+        reconnect={"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
+        faults=faults,
+    )
+    runs = [sl.simulate(board, engine=engine, progress=False) for engine in ("simpy", "compiled")]
+    assert runs[0].ledger == runs[1].ledger
+    per_gap = 10.0 * 1.1 * 5
+    assert runs[0].ledger.lost == pytest.approx(2 * per_gap, rel=0.5)
+    assert runs[0].ledger.delivered + runs[0].ledger.lost == runs[0].ledger.eligible
