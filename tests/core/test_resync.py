@@ -158,7 +158,7 @@ def test_a_safety_poll_brings_late_what_nothing_else_would_have_brought():
     assert gained == without.ledger.lost
     # Each comes within one interval of the last return: those that are back at 105 are cut again.
     assert 60.0 < polled.latency_quantiles(1.0) <= 50.0 + 15.2
-    assert polled.latency_quantiles(0.5) == without.latency_quantiles(0.5)
+    assert polled.latency_quantiles(0.5) == pytest.approx(without.latency_quantiles(0.5), rel=0.01)
 
 
 def test_a_safety_poll_reaches_a_client_whose_path_is_dead_and_does_not_know():
