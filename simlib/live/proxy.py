@@ -324,7 +324,8 @@ class End(asyncio.BufferedProtocol):
         """Say that nothing more will come."""
         if self.is_up and not self.is_ended:
             assert self.transport is not None
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # it has been reset
+                self.transport.write_eof()
         self.is_ended = True
 
     def close(self, *, by_reset: bool = False) -> None:
