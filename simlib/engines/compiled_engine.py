@@ -106,6 +106,7 @@ from simlib.engines.mishaps import (
     meets,
     node_of,
     offer,
+    pass_on,
     send_beat,
     strike,
     take_room,
@@ -722,8 +723,15 @@ def _run(
                     row.served_by = fleet.process[row.node]
                     missed = int(state.published) - row.seen
                     t = welcome(fleet, rules, number, now, half, way, missed)
-                data = (int(state.published) << WAY_BITS) | way
-                n = put(out, n, TRIP, t, Kind.READY, exchange, data)
+                is_apart = FAULTS and way == Way.SNAPSHOT and is_uneven(fleet)
+                if is_apart:
+                    way = Way.NOTHING + 0  # it comes by itself
+                version = int(state.published)
+                n = put(out, n, TRIP, t, Kind.READY, exchange, (version << WAY_BITS) | way)
+                if is_apart:
+                    size = float(sizes[Message.SNAPSHOT, 1])
+                    t = pass_on(fleet, rules, number, now, half, size)
+                    n = put(out, n, WHEEL, t, Kind.BOARD, exchange, version)
         elif FAULTS and kind == Kind.MISS:
             forget_up_to(fleet, row, exchange)
         elif FAULTS and kind == Kind.IDLE:

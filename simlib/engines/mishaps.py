@@ -238,13 +238,11 @@ def send_beat(
 def welcome(
     fleet: Fleet, rules: Rules, number: int, now: float, half: float, way: int, missed: int
 ) -> float:
-    """Return when READY, and what comes with it, arrives on a new connection."""
+    """Return when READY, and what is replayed with it, arrives on a new connection."""
     if not is_uneven(fleet):
         return now + half
     row, n_bytes = fleet.rows[number], fleet.sizes[Message.READY, 1] + 0
-    if way == Way.SNAPSHOT:
-        n_bytes += fleet.sizes[Message.SNAPSHOT, 1]
-    elif way == Way.REPLAY:
+    if way == Way.REPLAY:
         n_bytes += missed * fleet.sizes[Message.PUSH, 1]
     row.link_s = row.arrived_s = now
     row.link_bytes = 0.0

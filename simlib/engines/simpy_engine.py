@@ -519,7 +519,7 @@ class Simulation(Driver):
         self.feed(client, Event.UPGRADED)
 
     def authenticate(self, client: Client, exchange: int) -> Journey:
-        """The token up, READY and the snapshot down; from then on the client listens."""
+        """The token up, READY and what was missed down; from then on the client listens."""
         clock, number = self.clock, client.number
         self.send(number, Message.AUTH)
         yield clock.at(clock.now + self.half_s(number))
@@ -543,13 +543,28 @@ class Simulation(Driver):
         self.listeners[number] = exchange
         if self.rules.heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
-        yield clock.at(self.welcome(client, way, version))
+        if way == Way.SNAPSHOT and self.is_uneven:
+            clock.start(self.enter(client, exchange, version, Way.NOTHING))
+            t = self.pass_on(number, clock.now, self.sizes[Message.SNAPSHOT][1])
+            clock.start(self.push(client, exchange, version, t, Message.SNAPSHOT))
+        else:
+            clock.start(self.enter(client, exchange, version, way))
+
+    def enter(self, client: Client, exchange: int, version: int, way: int) -> Journey:
+        """READY arrives, and with it what the client has missed up to `version`."""
+        number = client.number
+        replayed = (version - client.seen) * (way == Way.REPLAY)
+        self.link_s[number] = self.arrived_s[number] = self.clock.now
+        self.link_bytes[number] = 0.0
+        self.waiting[number] = 0
+        n_bytes = self.sizes[Message.READY][1] + replayed * self.sizes[Message.PUSH][1]
+        yield self.clock.at(self.pass_on(number, self.clock.now, n_bytes))
         if self.is_over(client, exchange):
             return
         self.send(number, Message.READY)
         self.book_connection(number)
         if self.workload.idle_s < NEVER_S:
-            clock.start(self.middlebox(client, exchange))
+            self.clock.start(self.middlebox(client, exchange))
         missed = version - client.seen
         self.feed(client, Event.READY, version if way == Way.LOST else 0)
         if way == Way.SNAPSHOT:
@@ -680,19 +695,6 @@ class Simulation(Driver):
             ahead = self.link_bytes[number] + n_bytes
             return self.carried_s(number, t, ahead) + self.half_s(number)
         return self.pass_on(number, t, n_bytes)
-
-    def welcome(self, client: Client, way: int, version: int) -> float:
-        """Return when READY, and what comes with it, arrives on a new connection."""
-        number, now = client.number, self.clock.now
-        n_bytes = self.sizes[Message.READY][1]
-        if way == Way.SNAPSHOT:
-            n_bytes += self.sizes[Message.SNAPSHOT][1]
-        elif way == Way.REPLAY:
-            n_bytes += (version - client.seen) * self.sizes[Message.PUSH][1]
-        self.link_s[number] = self.arrived_s[number] = now
-        self.link_bytes[number] = 0.0
-        self.waiting[number] = 0
-        return self.pass_on(number, now, n_bytes)
 
     def wait_for(self, number: int, t: float) -> float:
         """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
