@@ -5,13 +5,14 @@ Tables in, tables out, like `metrics`, of runs with faults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from simlib.core.faults import is_hit
 from simlib.core.reconnect import Policy, Reconnection, drawn_delay_s
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_runs
@@ -220,3 +221,89 @@ def _attempts_after(run: Run) -> float:
 def _nth(back_s: NDArray[np.float64], cut: int, percent: int) -> float:
     place = int(np.ceil(cut * percent / 100.0))
     return float(back_s[place - 1]) if 0 < place <= len(back_s) else np.nan
+
+
+def slow_consumers(*runs: Run) -> pd.DataFrame:
+    """Return what clients with a narrow path cost themselves, the others and the server's memory.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, each with a fault of ``bandwidth`` and its deliveries
+        (``keep=("deliveries",)``).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``policy`` (``server.slow_consumers``), ``source``, ``replication``,
+        ``slow`` (clients that a ``bandwidth`` fault concerned), ``buffered_bytes`` (the most that
+        the server's memory held for one of them), ``slow_p99_s`` and ``others_p99_s`` (latency of
+        changes published while such a fault lasted), ``reconnects`` and ``lost`` per slow client.
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without such a fault or without deliveries.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> thin = {"kind": "bandwidth", "start_s": 20, "length_s": 20, "bytes_per_s": 9, "share": 0.2}
+    >>> board = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 1.0},
+    ...     clients=20,
+    ...     horizon_s=60,
+    ...     server={"slow_consumers": "coalesce", "socket_bytes": 200},
+    ...     faults=[thin],
+    ... )
+    >>> row = slow_consumers(simulate(board, keep=("deliveries",))).iloc[0]
+    >>> bool(row["slow_p99_s"] > 100 * row["others_p99_s"]), float(row["lost"])
+    (True, 0.0)
+    """
+    rows = []
+    for run in _with_faults(runs):
+        is_slow, during = _narrow(run)
+        table = run.frame("deliveries")
+        table = table[during(table["published_s"].to_numpy())]
+        of_slow = is_slow[table["client"].to_numpy()]
+        clients = run.frame("clients")[is_slow]
+        rows.append(
+            {
+                "policy": run.scenario.server.slow_consumers,
+                "source": run.provenance["engine"],
+                "replication": run.provenance["replication"],
+                "slow": len(clients),
+                "buffered_bytes": int(clients["buffered_bytes"].max()) if len(clients) else 0,
+                "slow_p99_s": table["latency_s"][of_slow].quantile(0.99),
+                "others_p99_s": table["latency_s"][~of_slow].quantile(0.99),
+                "reconnects": clients["reconnects"].mean(),
+                "lost": clients["lost"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _narrow(run: Run) -> tuple[NDArray[np.bool_], Callable[[NDArray[np.float64]], Any]]:
+    """Which clients a narrow path concerns, and whether a time lies within such a fault."""
+    faults = [(number, fault) for number, fault in enumerate(run.scenario.faults) if fault.length_s]
+    faults = [(number, fault) for number, fault in faults if fault.kind == "bandwidth"]
+    if not faults:
+        raise ScenarioError("runs", run, "must have a fault of bandwidth in their scenario")
+    seed, replication = run.provenance["seed"], run.provenance["replication"]
+    clients = run.columns("clients")["client"].tolist()
+    is_slow = np.array(
+        [
+            any(is_hit(seed, replication, client, n, 0.0, fault.share) for n, fault in faults)
+            for client in clients
+        ],
+        dtype=bool,
+    )
+
+    def during(t: NDArray[np.float64]) -> Any:
+        return np.any(
+            [(fault.start_s <= t) & (t < fault.start_s + fault.length_s) for _, fault in faults],
+            axis=0,
+        )
+
+    return is_slow, during

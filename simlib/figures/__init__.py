@@ -3,7 +3,7 @@
 One look everywhere: see `style`.
 """
 
-from simlib.figures.outages import comeback, delays, restarts
+from simlib.figures.outages import comeback, delays, restarts, slow_consumers
 from simlib.figures.runs import (
     agreement,
     along,
@@ -33,5 +33,6 @@ __all__ = [
     "latency",
     "restarts",
     "six_metrics",
+    "slow_consumers",
     "utilisation",
 ]

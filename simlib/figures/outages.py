@@ -204,6 +204,83 @@ def restarts(table: pd.DataFrame) -> go.Figure:
     return figure.update_xaxes(rangemode="tozero")
 
 
+_SLOW = {
+    "others_p99_s": "p99 of the other clients",
+    "slow_p99_s": "p99 of the slow clients",
+    "buffered_bytes": "held for one client",
+}
+
+
+def slow_consumers(table: pd.DataFrame) -> go.Figure:
+    """Draw what each policy for slow consumers costs the others, themselves, and memory.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `outages.slow_consumers` returned.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A panel per quantity, a row per policy: median and range over the runs, hollow where they
+        were measured, a cross where they were simulated.
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, or there are no rows.
+    """
+    check_table("table", table, ("policy", "source", *_SLOW))
+    if len(table) == 0:
+        raise ScenarioError("table", table, "must have at least one row")
+    figure = make_subplots(
+        rows=1, cols=len(_SLOW), subplot_titles=list(_SLOW.values()), shared_yaxes=True
+    )
+    is_live = table["source"] == "live"
+    for column, name in enumerate(_SLOW, start=1):
+        scale = 1e-3 if name == "buffered_bytes" else 1.0
+        for word, rows, symbol in (
+            ("measured", table[is_live], "circle-open"),
+            ("simulated", table[~is_live], "x-thin-open"),
+        ):
+            of_policy = rows.groupby("policy", sort=False)[name]
+            middle, low, high = of_policy.median(), of_policy.min(), of_policy.max()
+            figure.add_scatter(
+                x=style.rounded(middle * scale),
+                y=[policy.replace("_", " ") for policy in middle.index],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": style.rounded((high - middle) * scale),
+                    "arrayminus": style.rounded((middle - low) * scale),
+                },
+                mode="markers",
+                marker={
+                    "color": style.COLOURS["websocket"] if word == "measured" else "#000000",
+                    "symbol": symbol,
+                    "size": 11,
+                    "line": {"width": 2},
+                },
+                name=f"{word}, median and range",
+                legendgroup=word,
+                showlegend=column == 1 and len(rows) > 0,
+                visible=len(rows) > 0,
+                hovertemplate="%{x:.4g}<extra>" + word + "</extra>",
+                row=1,
+                col=column,
+            )
+        unit = "kB" if name == "buffered_bytes" else "s"
+        figure.update_xaxes(title_text=f"{_SLOW[name]} ({unit})", type="log", col=column)
+    worst = table.groupby(table["policy"].str.replace("_", " "))["others_p99_s"].median()
+    title = (
+        f"With {worst.idxmax()}, a slow client makes the others wait "
+        f"{style.duration(worst.max())}; with {worst.idxmin()}, {style.duration(worst.min())}"
+    )
+    style.layout(figure, title, "", "", height=430, panels=True)
+    figure.update_annotations(font={"size": 13})
+    return figure.update_yaxes(autorange="reversed", automargin=True)
+
+
 def _series(place: int) -> dict[str, Any]:
     """The look of setting number `place`."""
     rounds = place // len(SERIES)

@@ -1,0 +1,74 @@
+"""Clients that do not read as fast as they are sent to, on the real server."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+from simlib import outages
+
+pytestmark = pytest.mark.live
+
+BOUND = 65_536
+BOARD = sl.Scenario(
+    transport="websocket",
+    clients=40,
+    ramp_s=1.0,
+    horizon_s=14.0,
+    warm_up_s=2.0,
+    updates={"rate_per_s": 20.0, "delta_bytes": 4000},
+    heartbeat={"direction": "none"},
+    reconnect={"policy": "full_jitter", "base_s": 1.0, "cap_s": 2.0},
+    server={"socket_bytes": 65_536},
+    faults=[
+        {
+            "kind": "bandwidth",
+            "start_s": 3.0,
+            "length_s": 9.0,
+            "share": 0.1,
+            "bytes_per_s": 10_000.0,
+        }
+    ],
+)
+
+
+def both(policy):
+    bound = {} if policy in ("unbounded", "coalesce") else {"server.buffer_bytes": BOUND}
+    scenario = BOARD.replace({"server.slow_consumers": policy, **bound})
+    keep = ("deliveries",)
+    live = sl.measure(scenario, keep=keep, progress=False)
+    simulated = sl.simulate(live.scenario, keep=keep, progress=False)
+    ledger = live.ledger
+    assert ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
+    return outages.slow_consumers(live, simulated).to_dict("records")
+
+
+def test_without_a_bound_the_real_server_keeps_all_and_says_so():
+    measured, predicted = both("unbounded")
+    assert measured["buffered_bytes"] > 4 * BOUND
+    assert measured["buffered_bytes"] == pytest.approx(predicted["buffered_bytes"], rel=0.15)
+    assert measured["slow_p99_s"] == pytest.approx(predicted["slow_p99_s"], rel=0.15)
+    assert measured["lost"] == 0
+
+
+@pytest.mark.parametrize("policy", ["close", "drop_oldest", "coalesce"])
+def test_a_bounded_policy_bounds_the_real_servers_memory_and_spares_the_others(policy):
+    measured, predicted = both(policy)
+    # One message more than the bound: the one that the socket has taken a part of.
+    assert 0 < measured["buffered_bytes"] <= BOUND + 4200
+    assert measured["others_p99_s"] < 0.1 * measured["slow_p99_s"]
+    assert measured["slow_p99_s"] == pytest.approx(predicted["slow_p99_s"], rel=0.35)
+    if policy == "close":
+        assert measured["reconnects"] >= 1.0
+        assert measured["reconnects"] == pytest.approx(predicted["reconnects"], abs=1.1)
+    if policy == "drop_oldest":
+        assert measured["lost"] == pytest.approx(predicted["lost"], rel=0.4)
+    else:
+        assert measured["lost"] == 0
+
+
+def test_blocking_makes_everybody_wait_on_the_real_server_too():
+    measured, predicted = both("block")
+    assert measured["others_p99_s"] > 1.0
+    assert predicted["others_p99_s"] > 1.0
+    assert measured["buffered_bytes"] <= BOUND + 4200
