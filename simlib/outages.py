@@ -302,7 +302,10 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], Callable[[NDArray[np.float64]]
 
     def during(t: NDArray[np.float64]) -> Any:
         return np.any(
-            [(fault.start_s <= t) & (t < fault.start_s + fault.length_s) for _, fault in faults],
+            [
+                (fault.start_s <= t) & (t < fault.start_s + (fault.length_s or 0.0))
+                for _, fault in faults
+            ],
             axis=0,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import combinations_with_replacement
 from types import SimpleNamespace
 
 import numba
@@ -85,6 +86,58 @@ def test_engines_agree_on_every_client_library(name):
     )
     run = assert_equal_runs(board.replace(library(name)))
     assert run.frame("clients")["errors"].sum() > 0
+
+
+FAULTS = {
+    "restart": {"length_s": 5.0},
+    "reset": {"share": 0.7},
+    "drain": {"length_s": 10.0, "batches": 4},
+    "rolling_deploy": {"length_s": 5.0, "every_s": 5.0},
+    "path_loss": {"length_s": 10.0, "share": 0.7},
+    "block_upgrades": {"length_s": 10.0, "share": 0.7},
+    "latency": {"length_s": 10.0, "share": 0.7, "added_s": 1.0, "jitter_s": 0.5},
+    "bandwidth": {"length_s": 20.0, "share": 0.7, "bytes_per_s": 300.0},
+}
+BOUNDED = ("block", "close", "drop_oldest")
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("pair", combinations_with_replacement(FAULTS, 2), ids="-".join)
+def test_engines_agree_on_every_pair_of_faults(pair, transport):
+    # On a lattice of half seconds, so that everything ties with everything.
+    one, other = ({"kind": kind, **FAULTS[kind]} for kind in pair)
+    apart = set(pair) <= {"restart", "rolling_deploy"}
+    place = sorted(FAULTS).index(pair[0]) + sorted(FAULTS).index(pair[1])
+    policy = ("unbounded", "coalesce", *BOUNDED)[place % 5]
+    board = sl.Scenario(
+        transport=transport,
+        updates={"kind": "bursts", "rate_per_s": 0.3, "burst_size": 4, "burst_gap_s": 0.5},
+        clients=12,
+        ramp_s=0.0,
+        horizon_s=60.0,
+        polling={"interval_s": 2.0, "retry_base_s": 0.5},
+        websocket={
+            "resync": ("none", "snapshot")[place % 2],
+            "safety_poll_s": (None, 5.0)[place % 3 == 0],
+        },
+        heartbeat={"interval_s": 2.5, "timeout_s": 2.5},
+        reconnect={"policy": "fixed", "base_s": 0.5, "cap_s": 0.5},
+        fallback={"after_failures": 4, "return_s": 8.0},
+        network={"rtt_s": 1.0, "tls": False},
+        server={
+            **dict.fromkeys(("accept_s", "poll_s", "handshake_s", "authenticate_s"), 0.5),
+            "workers": 8,
+            "nodes": 2,
+            "socket_bytes": 500,
+            "slow_consumers": policy,
+            "buffer_bytes": 6000 if policy in BOUNDED else None,
+            "admit_per_s": (None, 4.0)[place % 2],
+        },
+        faults=[{**one, "start_s": 10.0}, {**other, "start_s": 30.0 if apart else 10.0}],
+    )
+    for seed in range(3):
+        run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
+    assert run.ledger.delivered > 0
 
 
 @pytest.mark.parametrize("shed_wait_s", [None, 0.05, 0.5])
