@@ -5,7 +5,7 @@ Tables in, tables out, like `metrics`, of runs with faults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -263,9 +263,10 @@ def slow_consumers(*runs: Run) -> pd.DataFrame:
     """
     rows = []
     for run in _with_faults(runs):
-        is_slow, during = _narrow(run)
+        is_slow, spans = _narrow(run)
         table = run.frame("deliveries")
-        table = table[during(table["published_s"].to_numpy())]
+        during = [table["published_s"].between(*span, inclusive="left") for span in spans]
+        table = table[np.any(during, axis=0)]
         of_slow = is_slow[table["client"].to_numpy()]
         clients = run.frame("clients")[is_slow]
         rows.append(
@@ -284,29 +285,19 @@ def slow_consumers(*runs: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _narrow(run: Run) -> tuple[NDArray[np.bool_], Callable[[NDArray[np.float64]], Any]]:
-    """Which clients a narrow path concerns, and whether a time lies within such a fault."""
-    faults = [(number, fault) for number, fault in enumerate(run.scenario.faults) if fault.length_s]
-    faults = [(number, fault) for number, fault in faults if fault.kind == "bandwidth"]
+def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
+    """Which clients a narrow path concerns at some time, and from when to when there are any."""
+    faults = [
+        (number, fault)
+        for number, fault in enumerate(run.scenario.faults)
+        if fault.kind == "bandwidth"
+    ]
     if not faults:
         raise ScenarioError("runs", run, "must have a fault of bandwidth in their scenario")
-    seed, replication = run.provenance["seed"], run.provenance["replication"]
-    clients = run.columns("clients")["client"].tolist()
-    is_slow = np.array(
-        [
-            any(is_hit(seed, replication, client, n, 0.0, fault.share) for n, fault in faults)
-            for client in clients
-        ],
-        dtype=bool,
-    )
-
-    def during(t: NDArray[np.float64]) -> Any:
-        return np.any(
-            [
-                (fault.start_s <= t) & (t < fault.start_s + (fault.length_s or 0.0))
-                for _, fault in faults
-            ],
-            axis=0,
-        )
-
-    return is_slow, during
+    address = run.provenance["seed"], run.provenance["replication"]
+    is_slow = [
+        any(is_hit(*address, client, number, 0.0, fault.share) for number, fault in faults)
+        for client in run.columns("clients")["client"].tolist()
+    ]
+    spans = [(fault.start_s, fault.start_s + (fault.length_s or 0.0)) for _, fault in faults]
+    return np.array(is_slow, dtype=bool), spans

@@ -17,6 +17,7 @@ from simlib.theory.queueing import (
 from simlib.theory.reconnecting import (
     Recovery,
     drain_peak_per_s,
+    leaked_connections,
     recovery_exponential,
     recovery_full_jitter,
     rolling_deploy_moves,
@@ -49,6 +50,7 @@ __all__ = [
     "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",
+    "leaked_connections",
     "machine_repairman",
     "md1",
     "mean_interval",

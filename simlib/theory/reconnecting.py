@@ -242,6 +242,44 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     return np.asarray(from_node.mean(axis=0))
 
 
+def leaked_connections(drops: int, *, closes_old: bool) -> int:
+    """Return how many connections a tab has that builds a new one at every drop, on its own.
+
+    The library brings back the old one too, since nobody told it not to, and every connection's
+    drop runs the handler: without closing, 1, 2, 4, 8 after so many drops. A handler that closes
+    the old one first is run again by its own closing: 1, 1, 2, 3, 5.
+
+    Parameters
+    ----------
+    drops : int
+        How often the server cut all connections, >= 0.
+    closes_old : bool
+        Whether the handler closes the old connection before it builds the new one.
+
+    Raises
+    ------
+    ScenarioError
+        `drops` is out of range.
+
+    References
+    ----------
+    socket.io-client 4.8.4, ``build/cjs/index.js``: a second ``io()`` for the same namespace always
+    makes a new manager. Counted on its real clients over four restarts of a server.
+
+    Examples
+    --------
+    >>> [leaked_connections(drops, closes_old=False) for drops in range(5)]
+    [1, 2, 4, 8, 16]
+    >>> [leaked_connections(drops, closes_old=True) for drops in range(5)]
+    [1, 1, 2, 3, 5]
+    """
+    drops = int(real("drops", drops, "[0, 1000]", whole=True))
+    before, now = 0, 1
+    for _ in range(drops):
+        before, now = (now, before + now) if closes_old else (now, 2 * now)
+    return now
+
+
 def _growing(base_s: Any, cap_s: Any, factor: Any) -> tuple[float, float, float]:
     base_s = real("base_s", base_s, "(0, inf)")
     cap_s = real("cap_s", cap_s, "(0, inf)")
