@@ -28,6 +28,7 @@ BASE = sl.Scenario(
     polling={"interval_s": 1.0},
 )
 PUSH = BASE.replace({"transport": "websocket", "websocket.resync": "none"})
+HERD = PUSH.replace({"clients": 500, "reconnect": {"policy": "fixed", "base_s": 2.0, "cap_s": 2.0}})
 
 
 def measure(scenario: sl.Scenario, replication: int = 0) -> tuple[sl.Run, float, float]:
@@ -105,7 +106,15 @@ def main() -> pd.DataFrame:
     for _ in range(RUNS):
         run, busy_s, other = measure(opened.replace(clients=0, ramp_s=0.0))
         costs.append((busy_s - idle) / after_ramp(run, "connections"))
-    rows.append(("accept_s + handshake_s + authenticate_s + close", np.median(costs), other))
+    rows.append(("a lone connection, opened and closed", np.median(costs), other))
+
+    reset = {"kind": "reset", "start_s": 4.0}
+    costs = []
+    for replication in range(RUNS):
+        run, _, other = measure(HERD.replace(faults=[reset]), replication)
+        again_s = run.frame("connections").query("opened_s > 4")["opened_s"]
+        costs.append((again_s.max() - 4.0 - HERD.reconnect.base_s) / len(again_s))
+    rows.append(("accept_s + handshake_s + authenticate_s, in a herd", np.median(costs), other))
     return pd.DataFrame(rows, columns=["what", "seconds", "other_cores"])
 
 
