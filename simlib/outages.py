@@ -22,6 +22,8 @@ from simlib.scenario.workload import reconnection
 
 _WINDOW_S = 1.0
 _DRAWS = 1000
+_BACK = 0.95
+_BUSY = 0.9
 
 
 def delays(
@@ -166,6 +168,129 @@ def back(run: Run) -> pd.DataFrame:
     t_s = np.sort(table["back_s"].dropna().to_numpy(dtype=float))
     share = np.arange(1, len(t_s) + 1) / max(1, len(table))
     return pd.DataFrame({"t_s": np.concatenate(([0.0], t_s)), "back_frac": [0.0, *share]})
+
+
+def recovery(*runs: Run) -> pd.DataFrame:
+    """Return whether fleets that are pushed to got over their faults by themselves.
+
+    An overload may outlive its cause: attempts that time out come again while the server still
+    works on those given up, and pings that come late cost it connections that stood. Then it does
+    nothing but work that comes to nothing, although its capacity is above the normal load.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, each with a fault that ends before its horizon.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``name``, ``source``, ``replication``, ``verdict``, ``recovered_s`` (seconds
+        from the end of the last fault until 95 % of those connected before the first were again,
+        for good; NaN if never; who polls instead is connected too), and what was seen over the last quarter of the time after the
+        faults: ``connected_frac`` of those before, ``utilisation``, ``attempts_per_s``, and
+        ``success_frac``, the attempts that led to a connection. The verdict is
+
+        * ``recovered``: `connected_frac` is at least 95 %;
+        * ``recovering``: not yet, but what it gained from the quarter before to the last would,
+          four times over, be enough: as long again, and it is back;
+        * ``stranded``: nobody tries any more (less than one attempt per 1,000 clients a minute);
+        * ``metastable``: the cause is gone, the workers are busy (90 % or more), and fewer than
+          half of the attempts come to anything;
+        * ``shut out``: they try, the server has time, and yet they do not get in.
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without a fault, whose faults last until its
+        horizon, or that is not pushed to.
+
+    References
+    ----------
+    Bronson, Aghayev, Charapko and Zhu 2021, "Metastable failures in distributed systems", HotOS.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> board = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=20,
+    ...     horizon_s=200,
+    ...     faults=[{"kind": "restart", "start_s": 100, "length_s": 5}],
+    ... )
+    >>> recovery(simulate(board))["verdict"].tolist()
+    ['recovered']
+    """
+    rows = []
+    for run in _with_faults(runs):
+        if run.scenario.transport != "websocket":
+            raise ScenarioError("runs", run, "must be pushed to (transport websocket)")
+        start_s, end_s, horizon_s = _start_s(run), _last_end_s(run), run.provenance["end_of_run_s"]
+        if end_s >= horizon_s:
+            rule = f"must end after the last fault, here at {end_s:g} s"
+            raise ScenarioError("runs", run, rule)
+        timeline = run.frame("timeline")
+        t_s = timeline["t_s"]
+        before = timeline[t_s + timeline["width_s"] <= start_s]["connection_count"]
+        usual = before.iloc[-max(1, len(before) // 4) :].mean() if len(before) else np.nan
+        connected = timeline["connection_count"] / usual
+        quarter_s = (horizon_s - end_s) / 4.0
+        last = t_s >= horizon_s - quarter_s - 1e-9
+        if not last.any():
+            last = t_s == t_s.iloc[-1]
+        third = (t_s >= horizon_s - 2.0 * quarter_s - 1e-9) & ~last
+        evidence = {
+            "connected_frac": connected[last].mean(),
+            "utilisation": timeline.loc[last, "utilisation"].mean(),
+            "attempts_per_s": timeline.loc[last, "attempts"].sum()
+            / timeline.loc[last, "width_s"].sum(),
+            "success_frac": timeline.loc[last, "connections"].sum()
+            / max(1, timeline.loc[last, "attempts"].sum()),
+        }
+        gained = evidence["connected_frac"] - connected[third].mean()
+        rows.append(
+            {
+                "name": run.scenario.name,
+                "source": run.provenance["engine"],
+                "replication": run.provenance["replication"],
+                "verdict": _verdict(evidence, gained, run.scenario.clients),
+                "recovered_s": _recovered_s(t_s - end_s, connected),
+                **evidence,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _verdict(seen: dict[str, float], gained: float, clients: int) -> str:
+    if seen["connected_frac"] >= _BACK:
+        return "recovered"
+    if seen["connected_frac"] + 4.0 * gained >= _BACK:
+        return "recovering"
+    if seen["attempts_per_s"] * 60.0 < clients / 1000.0:
+        return "stranded"
+    if seen["utilisation"] >= _BUSY and seen["success_frac"] < 0.5:
+        return "metastable"
+    return "shut out"
+
+
+def _recovered_s(since_s: pd.Series, connected: pd.Series) -> float:
+    """From when on the fleet stays connected, seconds after the faults; NaN if it does not."""
+    below = (since_s >= 0.0) & (connected < _BACK)
+    if not below.any():
+        return 0.0
+    after = since_s[since_s > since_s[below].max()]
+    return float(after.iloc[0]) if len(after) else np.nan
+
+
+def _last_end_s(run: Run) -> float:
+    ends = []
+    for fault in run.scenario.faults:
+        end_s = fault.start_s + (fault.length_s or 0.0)
+        if fault.kind == "rolling_deploy":
+            end_s += (run.scenario.server.nodes - 1) * (fault.every_s or 0.0)
+        ends.append(end_s)
+    return max(ends)
 
 
 def peak_per_s(t_s: NDArray[np.float64]) -> float:

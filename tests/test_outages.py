@@ -159,3 +159,146 @@ def test_kills_are_drawn_beside_their_prediction():
         sl.figures.restarts(table_of_kills().drop(columns="policy"))
     with pytest.raises(ScenarioError, match="must have rows of"):
         sl.figures.restarts(table_of_kills(quantity="colour"))
+
+
+# -- whether a fleet gets over it -----------------------------------------------------------------
+
+COSTLY = sl.Scenario(
+    name="as it is",
+    transport="websocket",
+    clients=2000,
+    ramp_s=100.0,
+    horizon_s=900.0,
+    bin_s=5.0,
+    updates={"rate_per_s": 0.05},
+    websocket={"resync": "snapshot", "open_timeout_s": 5.0},
+    heartbeat={"interval_s": 10.0, "timeout_s": 5.0},
+    reconnect={"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
+    server={"snapshot_s": 10e-3, "handshake_s": 1e-3},
+    faults=[{"kind": "restart", "start_s": 200.0, "length_s": 2.0}],
+)
+
+
+def recovery_of(**changes):
+    run = sl.simulate(COSTLY.replace(changes), engine="compiled", progress=False)
+    return outages.recovery(run).iloc[0], run
+
+
+def test_an_overload_that_outlives_its_cause_is_called_metastable():
+    row, run = recovery_of()
+    assert row["verdict"] == "metastable"
+    assert row["connected_frac"] < 0.1
+    assert np.isnan(row["recovered_s"])
+    # Before the fault the same server had let all of them in, at a fifth of its capacity.
+    timeline = run.frame("timeline").set_index("t_s")
+    assert timeline.loc[20.0:90.0, "utilisation"].max() < 0.35
+    assert timeline.loc[150.0, "connection_count"] == 2000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reconnect.policy": "full_jitter", "reconnect.cap_s": 60.0},
+        {"server.shed_wait_s": 1.0},
+        {"server.admit_per_s": 80.0, "server.admit_burst": 20},
+        {"websocket.open_timeout_s": 60.0, "heartbeat.timeout_s": 60.0},
+        {"server.snapshot_s": 0.0},
+        {"fallback": {"after_failures": 3}},
+    ],
+    ids=["jitter", "shedding", "admission rate", "patience", "cheap resync", "fallback"],
+)
+def test_each_remedy_lets_the_same_fleet_recover(changes):
+    row, _ = recovery_of(**changes)
+    assert row["verdict"] == "recovered"
+    assert 0.0 <= row["recovered_s"] < 300.0
+
+
+def test_a_fleet_that_has_given_up_is_stranded_and_one_on_its_way_is_recovering():
+    assert recovery_of(**{"reconnect.attempts": 3})[0]["verdict"] == "stranded"
+    slowly = {
+        "server.admit_per_s": 2.5,
+        "ramp_s": 850.0,
+        "faults": [{"kind": "restart", "start_s": 600.0, "length_s": 2.0}],
+        "reconnect.policy": "full_jitter",
+        "reconnect.cap_s": 20.0,
+    }
+    assert recovery_of(**slowly)[0]["verdict"] == "recovering"
+
+
+def test_a_rate_that_is_wasted_on_a_fleet_in_step_shuts_it_out():
+    # The rate let all of them in at the start; now they come in step, one gets in at each try.
+    row, run = recovery_of(**{"server.admit_per_s": 25.0})
+    assert row["verdict"] == "shut out"
+    assert row["utilisation"] < 0.5
+    assert run.frame("timeline").set_index("t_s").loc[150.0, "connection_count"] == 2000
+    spread = {"reconnect.policy": "full_jitter", "reconnect.cap_s": 60.0}
+    assert recovery_of(**{"server.admit_per_s": 25.0}, **spread)[0]["verdict"] == "recovered"
+
+
+def test_recovery_is_asked_of_runs_that_go_on_after_a_fault_and_are_pushed_to():
+    late = COSTLY.replace(
+        {"horizon_s": 202.0, "faults": [{"kind": "restart", "start_s": 200.0, "length_s": 2.0}]}
+    )
+    for board, words in (
+        (late.replace(clients=10), "must end after the last fault"),
+        (COSTLY.replace({"transport": "polling", "clients": 10}), "must be pushed to"),
+        (COSTLY.replace({"faults": [], "clients": 10}), "must have a fault"),
+    ):
+        with pytest.raises(sl.ScenarioError, match=words):
+            outages.recovery(sl.simulate(board, engine="compiled", progress=False))
+
+
+def test_the_figure_of_recovery_says_every_verdict():
+    runs = [recovery_of()[1], recovery_of(**{"server.shed_wait_s": 1.0, "name": "shedding"})[1]]
+    figure = sl.figures.recovery(*runs)
+    assert figure.layout.title.text == "as it is: metastable; shedding: recovered"
+    assert len(figure.data) == 4
+
+
+# -- slow consumers -------------------------------------------------------------------------------
+
+
+def test_the_table_of_slow_consumers_tells_them_from_the_others():
+    board = sl.Scenario(
+        transport="websocket",
+        clients=100,
+        ramp_s=0.0,
+        horizon_s=60.0,
+        updates={"rate_per_s": 5.0},
+        heartbeat={"direction": "none"},
+        server={"socket_bytes": 500},
+        faults=[
+            {
+                "kind": "bandwidth",
+                "start_s": 10.0,
+                "length_s": 40.0,
+                "share": 0.2,
+                "bytes_per_s": 50.0,
+            }
+        ],
+    )
+    runs = [
+        sl.simulate(
+            board.replace({"server.slow_consumers": policy, "server.buffer_bytes": bound}),
+            keep=("deliveries",),
+            progress=False,
+        )
+        for policy, bound in (("unbounded", None), ("drop_oldest", 2000))
+    ]
+    table = outages.slow_consumers(*runs).set_index("policy")
+    assert table["slow"].between(8, 32).all()
+    assert (table["slow_p99_s"] > 20 * table["others_p99_s"]).all()
+    assert table.loc["unbounded", "buffered_bytes"] > 10_000
+    assert table.loc["unbounded", "lost"] == 0.0
+    assert 0 < table.loc["drop_oldest", "buffered_bytes"] <= 2000
+    assert table.loc["drop_oldest", "lost"] > 50
+    figure = sl.figures.slow_consumers(table.reset_index())
+    assert "drop oldest" in figure.data[1].y
+    with pytest.raises(sl.ScenarioError, match="bandwidth"):
+        outages.slow_consumers(
+            sl.simulate(
+                board.replace({"faults": [{"kind": "reset", "start_s": 1.0}]}), progress=False
+            )
+        )
+    with pytest.raises(sl.ScenarioError, match="must be asked for when the run is made"):
+        outages.slow_consumers(sl.simulate(board, progress=False))

@@ -136,6 +136,59 @@ def comeback(*runs: Run) -> go.Figure:
     return figure.update_yaxes(range=[0, 101])
 
 
+def recovery(*runs: Run) -> go.Figure:
+    """Draw who is connected and how busy the server is, before, during and after the faults.
+
+    Parameters
+    ----------
+    *runs : Run
+        As for `outages.recovery`; a colour for each name, dotted if measured.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Above the connections, below the utilisation of the workers, over time; the faults grey.
+
+    Raises
+    ------
+    ScenarioError
+        As `outages.recovery`.
+    """
+    table = outages.recovery(*runs)
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    names = list(dict.fromkeys(run.scenario.name for run in runs))
+    for run in runs:
+        timeline = style.thin(run.frame("timeline"))
+        name = run.scenario.name
+        line: dict[str, Any] = {**_series(names.index(name)), "shape": "hv"}
+        if style.is_measured(run):
+            line["dash"] = "dot"
+        for row, column, unit in ((1, "connection_count", ""), (2, "utilisation", " %")):
+            values = timeline[column] * (100.0 if unit else 1.0)
+            figure.add_scatter(
+                x=style.rounded(timeline["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(values),
+                mode="lines",
+                line=line,
+                name=f"{name}, {style.source(run)}" if len(names) < len(runs) else name,
+                legendgroup=f"{name}, {style.source(run)}",
+                showlegend=row == 1,
+                hovertemplate="%{y:.4g}" + unit + " at %{x:.4g} s<extra>%{fullData.name}</extra>",
+                row=row,
+                col=1,
+            )
+    for fault in {fault for run in runs for fault in run.scenario.faults}:
+        end_s = fault.start_s + (fault.length_s or 0.0)
+        figure.add_vrect(x0=fault.start_s, x1=end_s, fillcolor=style.THEORY, opacity=0.25)
+    verdicts = table[["name", "verdict"]].to_numpy()
+    said = [f"{name}: {verdict}" for name, verdict in verdicts]
+    title = "; ".join(dict.fromkeys(said))
+    style.layout(figure, title, "", "", runs, height=560)
+    figure.update_xaxes(title_text="time (s)", row=2, col=1)
+    figure.update_yaxes(title_text="connections", rangemode="tozero", row=1, col=1)
+    return figure.update_yaxes(title_text="workers busy (%)", range=[0, 102], row=2, col=1)
+
+
 def restarts(table: pd.DataFrame) -> go.Figure:
     """Draw what was predicted of kills of the real server beside what was measured.
 
