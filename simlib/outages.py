@@ -187,9 +187,10 @@ def recovery(*runs: Run) -> pd.DataFrame:
     pandas.DataFrame
         A row per run: ``name``, ``source``, ``replication``, ``verdict``, ``recovered_s`` (seconds
         from the end of the last fault until 95 % of those connected before the first were again,
-        for good; NaN if never; who polls instead is connected too), and what was seen over the last quarter of the time after the
-        faults: ``connected_frac`` of those before, ``utilisation``, ``attempts_per_s``, and
-        ``success_frac``, the attempts that led to a connection. The verdict is
+        for good; NaN if never; who polls instead is connected too), and what was seen over the
+        last quarter of the time after the faults: ``connected_frac`` of those before,
+        ``utilisation``, ``attempts_per_s``, and ``success_frac``, the attempts that led to a
+        connection. The verdict is
 
         * ``recovered``: `connected_frac` is at least 95 %;
         * ``recovering``: not yet, but what it gained from the quarter before to the last would,
