@@ -23,8 +23,8 @@ BYTES_PER_CLIENT = {
 }
 """What a client takes at the peak of a run, as measured by ``tests/benchmarks``."""
 
-_BYTES_FOR_TROUBLE = 110
-"""What a client takes beside where it may be cut off, or change its transport."""
+_BYTES_FOR_TROUBLE = 500
+"""What a client takes beside where all may be cut off at once, or change their transport."""
 _BYTES_PER_CHANGE = 64
 _BYTES_PER_BIN = 1000
 _FIRST_SLICE = 1.0 / 256.0
@@ -133,7 +133,14 @@ def _refuse_too_large(scenario: Scenario, engine: str) -> None:
         clients += math.ceil(sessions.arrivals_per_s * scenario.horizon_s)
     changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport]
-    is_troubled = scenario.faults or scenario.fallback or scenario.network.idle_s
+    is_troubled = (
+        scenario.faults
+        or scenario.fallback
+        or scenario.network.idle_s
+        or scenario.websocket.safety_poll_s
+        or scenario.throttles_timers
+        or scenario.server.nodes > 1
+    )
     if engine == "compiled" and is_troubled:
         of_clients += clients * _BYTES_FOR_TROUBLE
     of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN
