@@ -79,6 +79,7 @@ class Fleet(Driver):
         self.links: list[PollLink | PushLink | None] = [None] * clients
         self.is_proxied: bool = settings["through_proxy"]
         self.opening: dict[int, Link] = {}
+        self.asking: set[AskLink] = set()
         self.tokens = [
             make_token(settings["secret"], number, self.spec.token_bytes)
             for number in range(clients)
@@ -258,7 +259,8 @@ class Fleet(Driver):
         if not self.is_proxied:
             return link
         number = link.client.number
-        self.opening[number] = link
+        if not isinstance(link, AskLink):
+            self.opening[number] = link
         is_through = await link.is_through
         if self.opening.get(number) is link:
             del self.opening[number]
@@ -347,7 +349,7 @@ class Fleet(Driver):
         self.finish()
         for task in self.tasks:
             task.cancel()
-        for link in (*self.links, *self.opening.values()):
+        for link in (*self.links, *self.opening.values(), *self.asking):
             if link is not None:
                 link.transport.abort()
         return end_of_run_s
@@ -464,7 +466,17 @@ class PollLink(Link):
 
 
 class AskLink(PollLink):
-    """The connection of one safety poll."""
+    """The connection of one safety poll, beside the one that is open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection is up."""
+        super().connection_made(transport)
+        self.fleet.asking.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        super().connection_lost(exc)
+        self.fleet.asking.discard(self)
 
     def on_message_complete(self) -> None:
         """httptools: the response is whole; whatever it says, nobody asks again before time."""

@@ -1,4 +1,4 @@
-"""Clients that do not read as fast as they are sent to, on the real server."""
+"""Clients that read slowly, come too many at once, or miss something: on the real server."""
 
 from __future__ import annotations
 
@@ -72,3 +72,49 @@ def test_blocking_makes_everybody_wait_on_the_real_server_too():
     assert measured["others_p99_s"] > 1.0
     assert predicted["others_p99_s"] > 1.0
     assert measured["buffered_bytes"] <= BOUND + 4200
+
+
+def test_a_safety_poll_brings_back_on_real_sockets_what_a_reset_cost():
+    board = BOARD.replace(
+        {
+            "horizon_s": 30.0,
+            "updates": {"rate_per_s": 2.0},
+            "websocket.resync": "none",
+            "websocket.safety_poll_s": 6.0,
+            "cool_down_s": 8.0,
+            "reconnect": {"policy": "fixed", "base_s": 2.0, "cap_s": 2.0},
+            "faults": [{"kind": "reset", "start_s": 10.0}],
+        }
+    )
+    live = sl.measure(board, time_scale=2.0, progress=False)
+    simulated = sl.simulate(live.scenario, progress=False)
+    assert live.ledger.lost == simulated.ledger.lost == 0
+    assert live.ledger.pending == simulated.ledger.pending == 0
+    polls = [run.frame("clients")["polls"].sum() for run in (live, simulated)]
+    assert polls[0] == polls[1] > 100
+    late_s = [float(run.latency_quantiles(1.0)) for run in (live, simulated)]
+    assert late_s[0] == pytest.approx(late_s[1], abs=0.3)
+    assert late_s[1] > 6.0
+
+
+def test_upgrades_come_in_at_the_rate_on_the_real_server_as_predicted():
+    board = BOARD.replace(
+        {
+            "horizon_s": 12.0,
+            "updates": {"rate_per_s": 1.0},
+            "server.admit_per_s": 10.0,
+            "server.admit_burst": 5,
+            "reconnect": {"policy": "full_jitter", "base_s": 1.0, "cap_s": 2.0},
+            "faults": [],
+        }
+    )
+    live = sl.measure(board, progress=False)
+    simulated = sl.simulate(live.scenario, progress=False)
+    opened_s = [
+        run.frame("connections")["opened_s"].quantile([0.1, 0.5, 0.9]).tolist()
+        for run in (live, simulated)
+    ]
+    assert opened_s[0] == pytest.approx(opened_s[1], abs=0.5)
+    assert opened_s[1][2] > 3.0
+    attempts = [run.frame("clients")["attempts"].sum() for run in (live, simulated)]
+    assert attempts[0] == pytest.approx(attempts[1], rel=0.15)
