@@ -104,7 +104,9 @@ class Outboxes:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         waiting.append(version)
-        while len(waiting) > kept(self.rules, len(waiting), self.push_bytes):
+        # What the transport has not got rid of counts too.
+        held = -(-connection.transport.get_write_buffer_size() // self.push_bytes)
+        while len(waiting) > max(1, kept(self.rules, len(waiting) + held, self.push_bytes) - held):
             waiting.popleft()
         self._note(connection)
 
