@@ -59,11 +59,11 @@ class Store:
             raise RunFileError(f"{path!r}: must be a path")
         self.path = Path(path)
         try:
-            is_taken = self.path.exists() and not self.path.is_dir()
+            nearest = next(place for place in (self.path, *self.path.parents) if place.exists())
         except (OSError, ValueError) as error:
             raise RunFileError(f"{self.path}: cannot be a folder ({error})") from None
-        if is_taken:
-            raise RunFileError(f"{self.path}: must be a folder")
+        if not nearest.is_dir():
+            raise RunFileError(f"{self.path}: must be a folder, and {nearest} is a file")
 
     def __len__(self) -> int:
         return sum(1 for _ in self.path.glob("??/*.parquet"))

@@ -76,4 +76,8 @@ def test_stream_numbers_never_change():
         "FAN_OUT_SERVICE": 14,
         "HEARTBEAT_SERVICE": 15,
         "FAULT": 16,
+        "LATENCY": 17,
+        "NODE": 18,
+        "SAFETY_SERVICE": 19,
+        "TIMERS": 20,
     }
