@@ -135,6 +135,8 @@ class WireSpec(NamedTuple):
     """What a push carries: ``"delta"`` or ``"snapshot"``."""
     etag: bool = False
     """Server sends ETag and ``Cache-Control: no-cache``, client If-None-Match."""
+    resumes: bool = False
+    """The client says what it has seen, the server whether the rest is lost."""
     deflate_ratio: float = 1.0
     """Compressed over plain size of pushed payloads; 1 = off."""
     tls: bool = False
@@ -488,32 +490,54 @@ def hello_text(spec: WireSpec) -> str:
     return {"native": "", "socketio": "0" + _compact(opening), "sockjs": "o"}[spec.envelope]
 
 
-def auth_text(spec: WireSpec, token: str) -> str:
-    """Return the client's first message; ``""``, nothing, when there is no token to send.
+def auth_text(spec: WireSpec, token: str, seen: int = 0) -> str:
+    """Return the client's first message; ``""``, nothing, when there is nothing to send.
 
+    It has the token, and how many changes the client has seen if the server can resume from there.
     Socket.IO always sends its CONNECT packet.
+
+    Examples
+    --------
+    >>> auth_text(WireSpec(token_bytes=0, resumes=True), "", 7)
+    '{"type":"auth","seen":"0000000007"}'
     """
     _checked_token(spec, token)
+    said = {"token": token} if token else {}
+    if spec.resumes:
+        said["seen"] = _digits(seen)
     if spec.envelope == "socketio":
-        return "40" + (_compact({"token": token}) if token else "")
-    text = _compact({"type": "auth", "token": token}) if token else ""
+        return "40" + (_compact(said) if said else "")
+    text = _compact({"type": "auth", **said}) if said else ""
     return _compact([text]) if text and spec.envelope == "sockjs" else text
 
 
-def ready_text(spec: WireSpec, version: int) -> str:
+def ready_text(spec: WireSpec, version: int, *, lost: bool = False) -> str:
     """Return the server's welcome, with the number of changes made so far.
 
-    In a Socket.IO CONNECT reply, which has nothing but a session id, the id's last ten
-    characters are the version.
+    If the client can resume, it also says whether what the client missed is `lost`. In a Socket.IO
+    CONNECT reply, which has nothing but a session id, the id's last ten characters are the version.
 
     Examples
     --------
     >>> ready_text(WireSpec(), 7)
     '{"type":"ready","version":"0000000007"}'
     """
+    fate = f'"lost":{lost:d},' if spec.resumes else ""
     if spec.envelope == "socketio":
-        return f'40{{"sid":"{_SID[:-VERSION_DIGITS]}{_digits(version)}"}}'
-    return _down(spec, "", f'{{"type":"ready","version":"{_digits(version)}"}}')
+        return f'40{{{fate}"sid":"{_SID[:-VERSION_DIGITS]}{_digits(version)}"}}'
+    return _down(spec, "", f'{{"type":"ready",{fate}"version":"{_digits(version)}"}}')
+
+
+def says_lost(text: str) -> bool:
+    """Say whether a ready text tells the client that what it missed is lost.
+
+    Examples
+    --------
+    >>> spec = WireSpec(envelope="sockjs", resumes=True)
+    >>> [says_lost(ready_text(spec, 7, lost=lost)) for lost in (False, True)]
+    [False, True]
+    """
+    return 'lost":1' in text.replace("\\", "")
 
 
 def auth_refused_text(spec: WireSpec) -> str:

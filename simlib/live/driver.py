@@ -204,7 +204,7 @@ class Fleet(Driver):
             if actions & Action.UPGRADE:
                 link.upgrade()
             if actions & Action.AUTHENTICATE:
-                link.send_text(wire.auth_text(self.spec, self.tokens[number]))
+                link.send_text(wire.auth_text(self.spec, self.tokens[number], client.seen))
             if actions & Action.ASK:
                 self.book(Count.POLLS, number)
                 self.spawn(self.ask(client, client.exchange))
@@ -585,8 +585,7 @@ class PushLink(Link):
         if kind == wire.Message.READY:
             self.is_open = True
             fleet.book_connection(self.client.number)
-            # The server sends a snapshot or nothing: see `lab`.
-            is_lost = self.fleet.rules.resync.kind == Resync.NONE
+            is_lost = self.fleet.rules.resync.kind == Resync.NONE or wire.says_lost(text)
             self.tell(Event.READY, wire.version_of(text) if is_lost else 0)
         elif kind == wire.Message.AUTH_REFUSED:
             fleet.book(Count.ERRORS, self.client.number)

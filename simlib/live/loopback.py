@@ -38,8 +38,6 @@ _CANNOT = {
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
     "server.nodes": ((1,), "must be 1: the lab has one server"),
-    "websocket.token_valid_s": ((None,), "must be absent: the lab's tokens are good for a day"),
-    "websocket.resync": (("none", "snapshot"), "must be none or snapshot: the lab keeps no log"),
 }
 
 

@@ -23,7 +23,9 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
 from simlib.core import wire
+from simlib.core.client import is_expired
 from simlib.core.faults import Change, is_hit
+from simlib.core.resync import Way, way_back
 from simlib.core.server import lets_in, new_server
 from simlib.live.outboxes import Outboxes
 from simlib.live.pipe import Parent
@@ -49,6 +51,11 @@ class Board:
         self.outboxes = Outboxes(workload.server.sending, self.spec)
         self.cuts = [moment for moment in workload.moments if moment.change == Change.CUT]
         self.publish_s: list[float] = workload.publish_s.tolist()
+        self.session_s: list[float] = workload.start_s.tolist()
+        self.kept_from = 0
+        self.numbers: dict[ServerConnection, int] = {}
+        self.told: set[int] = set()  # whom this process has sent something
+        self.left_s: dict[int, float] = {}  # when it lost sight of them
         self.links: dict[tuple[int, str], asyncio.BaseTransport] = {}
         self.version = 0
         self.listeners: set[ServerConnection] = set()
@@ -62,6 +69,17 @@ class Board:
         if self._body[0] != self.version:
             self._body = (self.version, wire.poll_body(self.spec, self.version))
         return self._body[1]
+
+    def now_s(self) -> float:
+        """Return the scenario's time."""
+        return (asyncio.get_running_loop().time() - self.start_s) * self.time_scale
+
+    def way_back(self, number: int, seen: int) -> int:
+        """Return how a client that is let in now gets what it has missed."""
+        now = self.now_s()
+        away_s = now - self.left_s.get(number, now)
+        has_session = number in self.told
+        return way_back(self.rules.resync, seen, self.version, self.kept_from, has_session, away_s)
 
     # -- HTTP ------------------------------------------------------------------------------
 
@@ -81,9 +99,8 @@ class Board:
 
     def admit(self, connection: ServerConnection, _request: Request) -> Response | None:
         """Refuse an upgrade beyond the connection cap, or the rate."""
-        now = (asyncio.get_running_loop().time() - self.start_s) * self.time_scale
         is_full = len(connection.server.connections) >= self.server_rules.max_connections
-        if is_full or not lets_in(self.desk, self.server_rules, now):
+        if is_full or not lets_in(self.desk, self.server_rules, self.now_s()):
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, wire.REFUSED_TEXT)
         return None
 
@@ -95,6 +112,9 @@ class Board:
             pass  # the client has gone, or never showed its token
         finally:
             self.listeners.discard(connection)
+            number = self.numbers.pop(connection, None)
+            if number is not None:
+                self.left_s[number] = self.now_s()
             self.outboxes.close(connection)
 
     async def _converse(self, connection: ServerConnection) -> None:
@@ -105,15 +125,23 @@ class Board:
         timeout_s = self.scenario.websocket.open_timeout_s / self.time_scale
         token = await asyncio.wait_for(connection.recv(), timeout_s)
         number = client_of(self.secret, str(token))
-        if number is None:
+        if number is None or is_expired(self.rules, self.session_s[number], self.now_s()):
             await connection.send(wire.auth_refused_text(spec))
             return
         self.links[number, "push"] = connection.transport
         # No await from here to the last line: a change in between would be sent to nobody.
-        broadcast([connection], wire.ready_text(spec, self.version))
-        if self.scenario.websocket.resync == "snapshot":
+        seen = wire.version_of(str(token)) if spec.resumes else 0
+        way = self.way_back(number, seen)
+        broadcast([connection], wire.ready_text(spec, self.version, lost=way == Way.LOST))
+        if way == Way.SNAPSHOT:
             broadcast([connection], wire.snapshot_text(spec, self.version))
+        elif way == Way.REPLAY:
+            for version in range(seen + 1, self.version + 1):
+                broadcast([connection], wire.push_text(spec, version))
+        if way >= Way.SNAPSHOT:
+            self.told.add(number)
         self.listeners.add(connection)
+        self.numbers[connection] = number
         self.outboxes.open(connection, number)
         ping, pong = wire.heartbeat_texts(spec)
         if ping and self.scenario.heartbeat.direction == "server":
@@ -142,7 +170,7 @@ class Board:
         """Start from the board as it is, also in the middle of a run: `start_s` was its start."""
         self.start_s = start_s
         passed_s = (asyncio.get_running_loop().time() - start_s) * self.time_scale
-        self.version = bisect_right(self.publish_s, passed_s)
+        self.version = self.kept_from = bisect_right(self.publish_s, passed_s)
 
     async def publish(self) -> None:
         """Change the board at the intended times, and tell whoever listens."""
@@ -160,6 +188,7 @@ class Board:
             self.version = version
             if self.listeners:
                 self.outboxes.send(self.listeners, version)
+                self.told.update(self.numbers.values())
 
     async def cut(self) -> None:
         """Cut connections off when and for whom the scenario says so."""

@@ -760,6 +760,7 @@ class Scenario(_Part):
             delta_bytes=self.updates.delta_bytes,
             snapshot_bytes=self.updates.snapshot_bytes,
             push=self.websocket.push,
+            resumes=self.websocket.resync in ("replay", "recovery"),
             etag=self.polling.etag,
             deflate_ratio=self.wire.deflate_ratio,
             tls=self.network.tls,
