@@ -125,6 +125,7 @@ class Board:
         timeout_s = self.scenario.websocket.open_timeout_s / self.time_scale
         token = await asyncio.wait_for(connection.recv(), timeout_s)
         number = client_of(self.secret, str(token))
+        # A JWT's own expiry has whole seconds, too few for a run in scaled time.
         if number is None or is_expired(self.rules, self.session_s[number], self.now_s()):
             await connection.send(wire.auth_refused_text(spec))
             return
