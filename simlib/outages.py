@@ -234,7 +234,10 @@ def recovery(*runs: Run) -> pd.DataFrame:
         timeline = run.frame("timeline")
         t_s = timeline["t_s"]
         before = timeline[t_s + timeline["width_s"] <= start_s]["connection_count"]
-        usual = before.iloc[-max(1, len(before) // 4) :].mean() if len(before) else np.nan
+        usual = before.iloc[-max(1, len(before) // 4) :].mean() if len(before) else 0.0
+        if usual <= 0.0:
+            rule = "must have a time bin with connections before its first fault"
+            raise ScenarioError("runs", run, rule)
         connected = timeline["connection_count"] / usual
         quarter_s = (horizon_s - end_s) / 4.0
         last = t_s >= horizon_s - quarter_s - 1e-9

@@ -509,12 +509,12 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
         _expect_heartbeat(client, rules, now)
     elif event == Event.DEADLINE and rules.safety_poll_s < NEVER_S and client.asks_s <= now:
         client.asks_s = now + rules.safety_poll_s
-        _watch(client, rules, client.beat_s)
+        _watch(client, rules, client.beat_s, now)
         return Action.ASK
     elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
-            _watch(client, rules, now + rules.heartbeat_timeout_s)
+            _watch(client, rules, now + rules.heartbeat_timeout_s, now)
             return Action.SEND_PING
         _move(client, Event.TIME_OUT)
         return _lose(client, rules, now)
@@ -529,19 +529,23 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
 def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
     """Engine.IO's and websockets' rule: the period counts from the last pong (or ping) heard."""
     if rules.heartbeat == Heartbeat.CLIENT:
-        _watch(client, rules, now + rules.heartbeat_interval_s)
+        _watch(client, rules, now + rules.heartbeat_interval_s, now)
     elif rules.heartbeat == Heartbeat.SERVER:
-        _watch(client, rules, now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s)
+        beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        _watch(client, rules, beat_s, now)
     else:
-        _watch(client, rules, NEVER_S)
+        _watch(client, rules, NEVER_S, now)
 
 
-def _watch(client: Client, rules: Rules, beat_s: float) -> None:
-    """Wait for the heartbeat that is due at `beat_s`, or for the safety poll before it."""
+def _watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
+    """Wait for the heartbeat that is due at `beat_s`, or for the safety poll before it.
+
+    Either may be overdue where a browser has held the timer back: then it rings now.
+    """
     client.deadline_s = beat_s
     if rules.safety_poll_s < NEVER_S:
         client.beat_s = beat_s
-        client.deadline_s = min(beat_s, client.asks_s)
+        client.deadline_s = max(now, min(beat_s, client.asks_s))
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:

@@ -62,7 +62,7 @@ class Driver(ABC):
             shown_from = applied_from(client, before)
             books.resolve(self.record, number, before, shown_from, client.seen, now)
         if event in (Event.SNAPSHOT, Event.FETCHED):
-            books.fill_gaps(self.record, number, now)
+            books.fill_gaps(self.record, number, value, now)
         if self.record.keep_events:
             books.log_event(self.record, now, number, event, client.state, actions)
         if deadline_s != armed_s:

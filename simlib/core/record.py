@@ -373,14 +373,21 @@ def has_gaps(record: Record, client: int) -> bool:
     return len(record.gaps) > 0 and record.gaps[client, 1] > 0
 
 
-def fill_gaps(record: Record, client: int, now: float) -> None:
-    """Book what a client had missed and sees now, with the whole board."""
+def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
+    """Book what a client had missed and sees now, with the whole board up to `version`."""
     if len(record.gaps) > 0:
+        gaps, kept = record.gaps, 0
         for place in range(0, 2 * MOST_GAPS, 2):
-            start, stop = record.gaps[client, place], record.gaps[client, place + 1]
-            if stop > 0:
-                resolve(record, client, int(start), int(start), int(stop), now)
-            record.gaps[client, place] = record.gaps[client, place + 1] = 0
+            start, stop = int(gaps[client, place]), int(gaps[client, place + 1])
+            gaps[client, place] = gaps[client, place + 1] = 0
+            shown = min(stop, version)
+            if shown > start:
+                resolve(record, client, start, start, shown, now)
+                start = shown
+            if stop > start:
+                gaps[client, kept] = start
+                gaps[client, kept + 1] = stop
+                kept += 2
 
 
 def buffer(record: Record, client: int, n_bytes: float) -> None:

@@ -857,7 +857,7 @@ def _run(
                 shown_from = applied_from(row, before)
                 books.resolve(record, number, before, shown_from, row.seen, now)
             if FAULTS and PUSHES and (event == Event.SNAPSHOT or event == Event.FETCHED):
-                books.fill_gaps(record, number, now)
+                books.fill_gaps(record, number, value, now)
             if keep_events:
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:

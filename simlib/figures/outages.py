@@ -325,10 +325,13 @@ def slow_consumers(table: pd.DataFrame) -> go.Figure:
     told = table[is_live] if is_live.any() else table
     others_s = told.groupby("policy", sort=False)["others_p99_s"].median()
     others_s.index = others_s.index.str.replace("_", " ")
-    title = (
-        f"The other clients' p99 is {style.duration(others_s.max())} with {others_s.idxmax()}, "
-        f"{style.duration(others_s.min())} with {others_s.idxmin()}"
-    )
+    others_s = others_s.dropna()
+    title = "Every client is slow"
+    if len(others_s):
+        title = (
+            f"The other clients' p99 is {style.duration(others_s.max())} with {others_s.idxmax()}, "
+            f"{style.duration(others_s.min())} with {others_s.idxmin()}"
+        )
     style.layout(figure, title, "", "", height=400)
     return figure.update_yaxes(autorange="reversed", automargin=True)
 

@@ -157,7 +157,7 @@ class WebSocket(_Part):
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
 
-    safety_poll_s: Positive | None = None
+    safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=_LONGEST_S)] | None = None
     """While its connection is open a client polls so often all the same, seconds; absent: never."""
     token_valid_s: Positive | None = None
     """How long a token is good for from the start of a session, seconds; absent: for ever."""
@@ -339,7 +339,7 @@ class ServerSettings(_Part):
     """Idle HTTP connections are closed after this, seconds."""
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
-    admit_per_s: Rate | None = None
+    admit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
     """Upgrades that are let in per second; a further one is answered 503. Absent: any number."""
     admit_burst: Counting = 1
     """How many may come at once before that rate holds."""

@@ -212,8 +212,8 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     Parameters
     ----------
     nodes : int
-        >= 2. A balancer gives each new connection to one of those that are up, at random, and
-        whoever is cut is back before the node that it left.
+        From 2 to 64. A balancer gives each new connection to one of those that are up, at
+        random, and whoever is cut is back before the node that it left.
 
     Returns
     -------
@@ -232,7 +232,7 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     >>> rolling_deploy_moves(2).tolist()
     [0.0, 0.5, 0.5]
     """
-    nodes = int(real("nodes", nodes, "[2, inf)", whole=True))
+    nodes = int(real("nodes", nodes, "[2, 64]", whole=True))
     # From the last node back: whoever leaves node k may come to one whose turn is yet to come.
     from_node = np.zeros((nodes, nodes + 1))
     for k in reversed(range(nodes)):

@@ -85,3 +85,21 @@ def test_a_timer_that_was_held_back_rings_even_if_its_clock_is_a_little_late():
 def test_throttled_timers_need_tabs_that_are_hidden():
     with pytest.raises(sl.ScenarioError, match="throttles_timers: has no meaning without"):
         BOARD.replace({"hidden": None, "throttles_timers": True})
+
+
+def test_time_never_runs_backwards_for_a_timer_that_was_held_back():
+    board = BOARD.replace(
+        {
+            "clients": 20,
+            "horizon_s": 3000.0,
+            "hidden": {"every_s": 20.0, "length_s": 400.0},
+            "throttles_timers": True,
+            "websocket.safety_poll_s": 30.0,
+            "heartbeat": {"direction": "client", "interval_s": 25.0, "timeout_s": 20.0},
+        }
+    )
+    run = sl.simulate(board, keep=("events",), progress=False)
+    events = run.frame("events")
+    assert events["t_s"].is_monotonic_increasing
+    assert (events["event"] == "deadline").sum() > 100
+    assert (run.frame("connections")["cause"] == "open_at_end").all()
