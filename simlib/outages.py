@@ -186,7 +186,8 @@ def recovery(*runs: Run) -> pd.DataFrame:
     pandas.DataFrame
         A row per run: ``name``, ``source``, ``replication``, ``verdict``, ``recovered_s`` (seconds
         from the end of the last fault to the time bin in which the fleet is back for good; NaN if
-        it is not), and the evidence: ``watched_s`` (from that end to the end of the run),
+        it is not), and the evidence: ``start_s`` and ``end_s`` (when the first fault began and the
+        last one ended), ``watched_s`` (from then to the end of the run),
         ``before_frac`` and ``connected_frac`` (connected, of those present: before the first
         fault, and in the last quarter of the time watched), ``rise_frac`` (by how much more than
         in the quarter before), and of the last half of the time watched ``utilisation``,
@@ -204,11 +205,14 @@ def recovery(*runs: Run) -> pd.DataFrame:
     -----
     The verdict is the first of these that holds:
 
+    ``down before``
+        Before the first fault less than half of those present were connected (the mean over the
+        later half of that time; if there was none, all were): the end of a fault mends nothing
+        that was no better before.
     ``recovered``
-        In the last quarter at least 95 % of what was connected before the first fault is connected
-        again: as `comeback` counts its ``t95_s``, and blind to the few who are between two
-        connections at any time. Before: the mean over the later half of that time; everybody, if
-        there was no such time or nobody was connected.
+        In the last quarter at least 95 % of what was connected before is connected again: as
+        `comeback` counts its ``t95_s``, and blind to the few who are between two connections at
+        any time.
     ``recovering``
         From the last quarter but one to the last, more than 5 % of what was missing has come back:
         at that pace the rest takes at most five times the time watched.
@@ -224,7 +228,10 @@ def recovery(*runs: Run) -> pd.DataFrame:
         keep it from those that would not, though what began it is over. Errors are asked, not the
         mean utilisation, as a fleet that storms in step leaves the server idle between two waves.
     ``shut out``
-        They try in vain, and the server has time: it refuses them (a cap, an expired token).
+        They try in vain, and the server has time: it refuses them, as when it is full.
+
+    A verdict is on what was seen. Near the edge luck decides: of two replications one may recover
+    after minutes and the other never, so ask several, and a longer run.
 
     References
     ----------
@@ -281,7 +288,7 @@ def course(run: Run) -> pd.DataFrame:
     timeline = run.frame("timeline")
     timeline = timeline[timeline["width_s"] > 0.0]
     share = timeline["connection_count"] / timeline["present_count"]
-    timeline["connected_frac"] = share.where(timeline["present_count"] > 0.0, 1.0)
+    timeline = timeline.assign(connected_frac=share.where(timeline["present_count"] > 0.0, 1.0))
     columns = ["t_s", "width_s", "present_count", "connected_frac", "utilisation"]
     return timeline[[*columns, "attempts", "polls", "errors"]]
 
@@ -293,22 +300,25 @@ def _outlook(run: Run) -> dict[str, Any]:
     table, start_s, end_s = course(run), _start_s(run), _end_s(run)
     # An attempt that fails early in a bin has waited in the one before.
     is_busy = table["utilisation"].rolling(2, min_periods=1).max() >= _BUSY_FRAC
-    table["busy_errors"] = table["errors"].where(is_busy, 0)
+    table = table.assign(busy_errors=table["errors"].where(is_busy, 0))
     ahead = table[table["t_s"].between(start_s / 2.0, start_s - table["width_s"])]
-    before = (float(ahead["connected_frac"].mean()) if len(ahead) else 0.0) or 1.0
+    before = float(ahead["connected_frac"].mean()) if len(ahead) else 1.0
     after = table[table["t_s"] >= end_s]
     if len(after) < 4:
         rule = f"must go on for four time bins after their last fault's end ({end_s:g} s)"
         raise ScenarioError("runs", run, rule)
 
     connected, quarter = after["connected_frac"], len(after) // 4
-    last = float(connected.iloc[-quarter:].mean())
+    onwards = connected[::-1].expanding().mean()[::-1]  # from each bin to the end
+    last = float(onwards.iloc[-quarter])
     rise = last - float(connected.iloc[-2 * quarter : -quarter].mean())
     half = after.iloc[-2 * quarter :]
     sums = half.sum()
     tries, half_s = sums["attempts"] + sums["polls"], sums["width_s"]
     away = (1.0 - half["connected_frac"]).clip(lower=0.0) * half["present_count"]
     evidence = {
+        "start_s": start_s,
+        "end_s": end_s,
         "watched_s": float(table["t_s"].iloc[-1] + table["width_s"].iloc[-1]) - end_s,
         "before_frac": before,
         "connected_frac": last,
@@ -319,12 +329,13 @@ def _outlook(run: Run) -> dict[str, Any]:
         "busy_frac": sums["busy_errors"] / sums["errors"] if sums["errors"] else np.nan,
     }
 
-    enough, recovered_s = _BACK_FRAC * before, np.nan
+    enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # a mean is off in its last bits
     silent_s = run.scenario.websocket.open_timeout_s + _longest_wait_s(run.scenario)
-    if last >= enough:
+    if before < 0.5:
+        verdict = "down before"
+    elif last >= enough:
         verdict = "recovered"
-        rest = connected[::-1].expanding().mean()[::-1]
-        is_back = (connected >= enough) & (rest >= enough)
+        is_back = (connected >= enough) & (onwards >= enough)
         recovered_s = float(after.loc[is_back, "t_s"].iloc[0]) - end_s
     elif rise > (1.0 - _BACK_FRAC) * (before - (last - rise)):
         verdict = "recovering"

@@ -3,7 +3,7 @@
 One look everywhere: see `style`.
 """
 
-from simlib.figures.outages import comeback, delays, restarts
+from simlib.figures.outages import comeback, delays, recovery, restarts
 from simlib.figures.runs import (
     agreement,
     along,
@@ -31,6 +31,7 @@ __all__ = [
     "delays",
     "engine_costs",
     "latency",
+    "recovery",
     "restarts",
     "six_metrics",
     "utilisation",

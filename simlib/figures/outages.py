@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 SERIES = ("#0072B2", "#CC79A7", "#009E73", "#000000", "#56B4E9", "#999999")
 """Okabe and Ito's palette without polling's colours: all these clients are pushed to."""
 _DASHES = ("solid", "dash", "dashdot", "longdash")
+_COURSE = {
+    "connected_frac": ("connected, of the clients present", SERIES[0]),
+    "utilisation": ("server busy, of the time", SERIES[1]),
+}
+_PANELS = 3
 _SHOWN = {
     "t50_s": "half are back (s)",
     "t95_s": "95 % are back (s)",
@@ -136,6 +141,87 @@ def comeback(*runs: Run) -> go.Figure:
     return figure.update_yaxes(range=[0, 101])
 
 
+def recovery(*runs: Run) -> go.Figure:
+    """Draw how fleets fare beside how busy their server is, a panel per run, and the verdicts.
+
+    Parameters
+    ----------
+    *runs : Run
+        As `outages.recovery` takes them; dotted if measured. Shaded: from the first fault's start
+        to the last one's end.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        As `outages.recovery`.
+
+    Examples
+    --------
+    >>> import simlib as sl
+    >>> storm = sl.Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=100,
+    ...     horizon_s=150,
+    ...     websocket={"open_timeout_s": 5.0},
+    ...     server={"handshake_s": 0.08},
+    ...     reconnect={"policy": "fixed", "base_s": 1.0},
+    ...     faults=[{"kind": "restart", "start_s": 50, "length_s": 1}],
+    ... )
+    >>> recovery(sl.simulate(storm)).layout.annotations[0].text
+    'scenario: metastable'
+    """
+    table = outages.recovery(*runs)
+    columns = min(len(runs), _PANELS)
+    rows = -(-len(runs) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=_verdicts(table),
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
+    for place, (run, (start_s, end_s)) in enumerate(
+        zip(runs, table[["start_s", "end_s"]].to_numpy().tolist(), strict=True)
+    ):
+        steps = style.thin(outages.course(run))
+        where = {"row": place // columns + 1, "col": place % columns + 1}
+        for what, (name, colour) in _COURSE.items():
+            figure.add_scatter(
+                x=style.rounded(steps["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(steps[what] * 100.0),
+                mode="lines",
+                line={
+                    "color": colour,
+                    "dash": "dot" if style.is_measured(run) else "solid",
+                    "width": 2,
+                    "shape": "hv",
+                },
+                name=name,
+                legendgroup=name,
+                showlegend=place == 0,
+                hovertemplate="%{y:.3g} % at %{x:g} s<extra>%{fullData.name}</extra>",
+                **where,
+            )
+        grey = {"color": style.THEORY, "width": 1}
+        figure.add_vrect(
+            x0=start_s, x1=end_s, fillcolor=style.THEORY, opacity=0.3, line=grey, **where
+        )
+    failed = table[table["verdict"] != "recovered"]
+    title = f"{len(table) - len(failed)} of {len(table)} recover by themselves"
+    if len(failed):
+        title += f"; {_verdicts(failed)[0]}"
+    style.layout(figure, title, "", "", runs, height=220 + 250 * rows, panels=True)
+    figure.update_annotations(font={"size": 13})
+    figure.update_xaxes(title_text="time (s)", row=rows)
+    figure.update_yaxes(title_text="clients, or time (%)", col=1)
+    return figure.update_yaxes(range=[0, 102])
+
+
 def restarts(table: pd.DataFrame) -> go.Figure:
     """Draw what was predicted of kills of the real server beside what was measured.
 
@@ -202,6 +288,10 @@ def restarts(table: pd.DataFrame) -> go.Figure:
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure.update_xaxes(rangemode="tozero")
+
+
+def _verdicts(table: pd.DataFrame) -> list[str]:
+    return [f"{row['name']}: {row['verdict']}" for row in table.to_dict("records")]
 
 
 def _series(place: int) -> dict[str, Any]:
