@@ -105,15 +105,12 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    check_runs(runs)
-    figure = _over_time(
-        runs, width_s, lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"], "B/s"
-    )
-    title = "A client costs " + style.said(
-        runs, lambda row: f"{style.bytes_per_h(row) / 3600.0:.3g} B/s"
-    )
-    return style.layout(
-        figure, title, "time (s)", "per client, up and down (B/s)", style.one_each(runs)
+    return _over_time(
+        runs,
+        width_s,
+        lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"],
+        ("per client, up and down (B/s)", "B/s"),
+        ("A client costs", lambda row: f"{style.bytes_per_h(row) / 3600.0:.3g} B/s"),
     )
 
 
@@ -173,11 +170,13 @@ def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    check_runs(runs)
-    figure = _over_time(runs, width_s, lambda table: table["utilisation"] * 100.0, "%")
-    said = style.said(runs, lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time")
-    title = f"The server is busy {said}"
-    return style.layout(figure, title, "time (s)", "server utilisation (%)", style.one_each(runs))
+    return _over_time(
+        runs,
+        width_s,
+        lambda table: table["utilisation"] * 100.0,
+        ("server utilisation (%)", "%"),
+        ("The server is busy", lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time"),
+    )
 
 
 def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
@@ -199,15 +198,13 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    check_runs(runs)
-    figure = _over_time(
-        style.push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
-    )
-    title = "Open connections: " + style.said(
-        runs, lambda row: style.number(row["connection_count"], digits=4)
-    )
-    return style.layout(
-        figure, title, "time (s)", "open connections (mean number)", style.one_each(runs)
+    return _over_time(
+        runs,
+        width_s,
+        lambda table: table["connection_count"],
+        ("open connections (mean number)", "open"),
+        ("Open connections:", lambda row: style.number(row["connection_count"], digits=4)),
+        under=4.0,
     )
 
 
@@ -615,12 +612,18 @@ def _over_time(
     runs: tuple[Run, ...],
     width_s: float | None,
     of: Callable[[pd.DataFrame], pd.Series],
-    unit: str,
+    axis: tuple[str, str],
+    finding: tuple[str, Callable[[pd.Series], str]],
     *,
     under: float = 0.0,
 ) -> go.Figure:
+    """One quantity over time; `axis`: its title and unit, `finding`: words and what they say.
+
+    `under` widens polling where push may lie on it, and then push is drawn last.
+    """
+    check_runs(runs)
     figure = go.Figure()
-    for run, label in style.labelled(runs):
+    for run, label in style.labelled(style.push_on_top(runs) if under else runs):
         table = metrics.over_time(run, width_s=width_s)
         values = style.rounded(of(table))
         figure.add_scatter(
@@ -630,6 +633,8 @@ def _over_time(
             mode="lines",
             line={**style.line(run, under=under), "shape": "hv"},
             **label,
-            hovertemplate=f"%{{y:.4g}} {unit} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
+            hovertemplate=f"%{{y:.4g}} {axis[1]} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
         )
+    title = f"{finding[0]} {style.said(runs, finding[1])}"
+    style.layout(figure, title, "time (s)", axis[0], style.one_each(runs))
     return figure.update_yaxes(rangemode="tozero")
