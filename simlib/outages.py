@@ -5,7 +5,7 @@ Tables in, tables out, like `metrics`, of runs with faults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,9 +60,11 @@ def delays(
     for name, count in (("attempts", attempts), ("clients", clients)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ScenarioError(name, count, "must be a whole number >= 1")
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ScenarioError("names", names, "must be a list of presets")
     board = Scenario(transport="websocket", updates={"rate_per_s": 1.0})
     rows = []
-    for name in list(LIBRARIES) if names is None else names:
+    for name in LIBRARIES if names is None else names:
         rule = reconnection(board.replace(library(name)).reconnect)
         if rule.policy == Policy.NONE:
             continue

@@ -46,16 +46,15 @@ def delays(table: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        A column is missing, or there are no rows.
+        There are no rows, a column is missing, or it does not hold text or numbers in every row.
 
     Examples
     --------
     >>> delays(outages.delays(["phoenix", "signalr"])).data[0].name
     'phoenix'
     """
-    check_table("table", table, ("library", "attempt", "mean_s", "p5_s", "p95_s"))
-    if len(table) == 0:
-        raise ScenarioError("table", table, "must have at least one row")
+    numbers = ("attempt", "mean_s", "p5_s", "p95_s")
+    check_table("table", table, texts=("library",), numbers=numbers)
     figure = go.Figure()
     widest, width_s = "", -1.0
     names = list(dict.fromkeys(table["library"]))
@@ -238,13 +237,15 @@ def restarts(table: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        A column is missing, or there are no rows.
+        There are no rows to show, a column is missing, or it does not hold text or numbers in
+        every row that is shown.
     """
-    columns = ("policy", "clients", "quantity", "predicted", "measured_median", "error_frac")
-    check_table("table", table, (*columns, "measured_low", "measured_high"))
+    check_table("table", table, texts=("policy", "quantity"), positive=("clients",))
     shown = table[table["quantity"].isin(list(_SHOWN))]
     if len(shown) == 0:
         raise ScenarioError("table", table, f"must have rows of {', '.join(_SHOWN)}")
+    measured = ("measured_median", "measured_low", "measured_high")
+    check_table("table", shown, numbers=("predicted", "error_frac", *measured))
     figure = make_subplots(
         rows=1, cols=len(_SHOWN), subplot_titles=list(_SHOWN.values()), shared_yaxes=True
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
-from pandas.api.types import is_numeric_dtype
 from plotly.subplots import make_subplots
 
 from simlib import metrics
@@ -358,8 +357,8 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     Raises
     ------
     ScenarioError
-        A column is missing, the table is empty or names another transport, or `crossover_per_s`
-        is not a number >= 0.
+        The table is empty, a column is missing or does not hold text or numbers above 0 in every
+        row, it names another transport, or `crossover_per_s` is not a number >= 0.
     """
     _check_rates(table, crossover_per_s)
     figure = go.Figure()
@@ -401,18 +400,18 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
 
 
 def _check_rates(table: Any, crossover_per_s: float | None) -> None:
-    check_table("table", table, ("rate_per_s", "transport", "bytes_per_h"))
-    if len(table) == 0:
-        raise ScenarioError("table", table, "must have at least one row")
-    for name in table["transport"].unique():
-        if name not in style.COLOURS:
-            raise ScenarioError(
-                "table.transport", name, f"must be among {', '.join(style.COLOURS)}"
-            )
+    check_table("table", table, texts=("transport",), positive=("rate_per_s", "bytes_per_h"))
+    _check_known("table.transport", table["transport"], style.COLOURS)
     if crossover_per_s is not None and not (
         isinstance(crossover_per_s, int | float) and 0.0 <= crossover_per_s < np.inf
     ):
         raise ScenarioError("crossover_per_s", crossover_per_s, "must be a number >= 0")
+
+
+def _check_known(name: str, values: pd.Series, known: Iterable[str]) -> None:
+    for value in values.unique():
+        if value not in known:
+            raise ScenarioError(name, value, f"must be among {', '.join(known)}")
 
 
 def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
@@ -460,16 +459,13 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        A column is missing, the table is empty, or it names another workload or engine.
+        The table is empty, a column is missing or does not hold text or numbers above 0 in every
+        row, or it names another workload or engine.
     """
-    check_table("costs", costs, ("events", "bytes_per_client"))
+    check_table("costs", costs, positive=("events", "bytes_per_client"))
     reach = metrics.reach(costs, _PATIENCE_S)
-    for name, known in (("workload", _WORKLOADS), ("engine", _ENGINES)):
-        for value in costs[name].unique():
-            if value not in known:
-                raise ScenarioError(f"costs.{name}", value, f"must be among {', '.join(known)}")
-    if len(costs) == 0:
-        raise ScenarioError("costs", costs, "must have at least one row")
+    _check_known("costs.workload", costs["workload"], _WORKLOADS)
+    _check_known("costs.engine", costs["engine"], _ENGINES)
     figure = make_subplots(
         rows=1, cols=3, subplot_titles=list(_COSTS.values()), horizontal_spacing=0.09
     )
@@ -540,21 +536,20 @@ def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     Raises
     ------
     ScenarioError
-        The table has no such column or quantity, or not a number in it.
+        The table has no such column or quantity, or not a number in it where one is to be drawn.
     """
     if not isinstance(path, str) or not isinstance(quantity, str):
         raise ScenarioError("path, quantity", (path, quantity), "must be names")
-    check_table("table", table, (path, "transport", "quantity", "mean", "low", "high"))
-    if not is_numeric_dtype(table[path]):
+    check_table("table", table, (path, "mean"), texts=("transport", "quantity"))
+    if table[path].dtype.kind not in "iuf":
         raise ScenarioError("path", path, "must be a setting whose values are numbers")
-    unknown = set(table["transport"]) - set(style.COLOURS)
-    if unknown:
-        rule = f"must be among {', '.join(style.COLOURS)}"
-        raise ScenarioError("table.transport", sorted(map(str, unknown)), rule)
-    rows = table[(table["quantity"] == quantity) & table["mean"].notna()].sort_values(path)
+    _check_known("table.transport", table["transport"], style.COLOURS)
+    rows = table[(table["quantity"] == quantity) & table["mean"].notna()]
     if len(rows) == 0:
-        known = ", ".join(map(str, table["quantity"].unique()))
+        known = ", ".join(table["quantity"].unique())
         raise ScenarioError("quantity", quantity, f"must have a number in the table: {known}")
+    check_table("table", rows, numbers=(path, "mean", "low", "high"))
+    rows = rows.sort_values(path)
     if rows.duplicated(["transport", path]).any():
         rule = "must have one row for each of its values: choose one of each other setting"
         raise ScenarioError("table", path, rule)
