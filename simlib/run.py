@@ -371,7 +371,7 @@ def check_table(
         if not fits.all():
             first = int(np.argmin(fits))
             rule = f"must be {kind} (see row {values.index[first]})"
-            raise ScenarioError(f"{name}.{column}", values.iloc[first], rule)
+            raise ScenarioError(f"{name}.{column}", values.tolist()[first], rule)
 
 
 def check_runs(runs: Any, *, delivered: bool = False) -> None:

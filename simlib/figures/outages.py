@@ -253,36 +253,33 @@ def restarts(table: pd.DataFrame) -> go.Figure:
         rows = shown[shown["quantity"] == name]
         labels = [f"{row.policy}: {row.clients:,}" for row in rows.itertuples()]
         median = rows["measured_median"]
-        figure.add_scatter(
-            x=style.rounded(median),
-            y=labels,
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": style.rounded(rows["measured_high"] - median),
-                "arrayminus": style.rounded(median - rows["measured_low"]),
-            },
-            mode="markers",
-            marker={"color": style.COLOURS["websocket"], "symbol": "circle-open", "size": 10},
-            name="measured, median and range",
-            legendgroup="measured",
-            showlegend=column == 1,
-            hovertemplate="%{x:.4g}<extra>measured</extra>",
-            row=1,
-            col=column,
-        )
-        figure.add_scatter(
-            x=style.rounded(rows["predicted"]),
-            y=labels,
-            mode="markers",
-            marker={"color": "#000000", "symbol": "x-thin-open", "size": 11},
-            name="predicted",
-            legendgroup="predicted",
-            showlegend=column == 1,
-            hovertemplate="%{x:.4g}<extra>predicted</extra>",
-            row=1,
-            col=column,
-        )
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "array": style.rounded(rows["measured_high"] - median),
+            "arrayminus": style.rounded(median - rows["measured_low"]),
+        }
+        ring = {"color": style.COLOURS["websocket"], "symbol": "circle-open", "size": 10}
+        cross = {"color": "#000000", "symbol": "x-thin-open", "size": 11}
+        for kind, words, look in (
+            (
+                "measured",
+                ", median and range",
+                {"x": style.rounded(median), "error_x": error, "marker": ring},
+            ),
+            ("predicted", "", {"x": style.rounded(rows["predicted"]), "marker": cross}),
+        ):
+            figure.add_scatter(
+                **look,
+                y=labels,
+                mode="markers",
+                name=kind + words,
+                legendgroup=kind,
+                showlegend=column == 1,
+                hovertemplate=f"%{{x:.4g}}<extra>{kind}</extra>",
+                row=1,
+                col=column,
+            )
     worst = shown["error_frac"].abs().max()
     title = f"Kills of the real server are predicted within {style.number(worst * 100.0)} %"
     style.layout(figure, title, "", "", height=460, panels=True)
