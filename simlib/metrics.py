@@ -39,6 +39,10 @@ _SIX = (
     "error_rate_per_h",
     "fallback_to_polling_frac",
 )
+_OF_SIX = (
+    *("connected_s", "present_s", "width_s", "sessions", "latency_sum_s"),
+    *("delivered", "reconnects", "polls", "messages", "errors", "fallbacks"),
+)
 _SUMMED = [*(what.name.lower() for what in Count), "latency_sum_s", "width_s"]
 _MEANS = {
     "connected_s": "connection_count",
@@ -55,13 +59,20 @@ def six(table: pd.DataFrame) -> pd.DataFrame:
     ----------
     table : pandas.DataFrame
         Rows of ``run.frame("timeline")``, with their columns summed or as they are:
-        the counts, ``latency_sum_s``, ``width_s``, ``present_s`` and ``connected_s``.
+        the counts, ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``sessions``
+        (that began).
 
     Returns
     -------
     pandas.DataFrame
         The six columns, rows as given.
+
+    Raises
+    ------
+    ScenarioError
+        A column is missing, or does not hold what it should in every row.
     """
+    check_table("table", table, texts=("transport",), numbers=_OF_SIX)
     websocket = table["transport"] == "websocket"
     return pd.DataFrame(
         {
@@ -561,7 +572,8 @@ def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        A column is missing or has no numbers above 0, or `within_s` is not above 0.
+        The table has no rows, a column is missing or does not hold text or numbers above 0 in
+        every row, or `within_s` is not above 0.
 
     Examples
     --------
@@ -577,12 +589,8 @@ def reach(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     >>> reach(costs, 10.0)["clients"].round(6).tolist()
     [1000.0]
     """
-    numbers = ("clients", "horizon_s", "cpu_s")
-    check_table("costs", costs, ("workload", "engine", *numbers))
-    for name in numbers:
-        is_real = costs[name].dtype.kind in "iuf"
-        if not is_real or not ((costs[name] > 0) & (costs[name] < np.inf)).all():
-            raise ScenarioError(f"costs.{name}", costs[name].tolist(), "must be numbers > 0")
+    positive = ("clients", "horizon_s", "cpu_s")
+    check_table("costs", costs, texts=("workload", "engine"), positive=positive)
     is_real = isinstance(within_s, int | float | np.number) and not isinstance(within_s, bool)
     if not is_real or not within_s > 0.0:
         raise ScenarioError("within_s", within_s, "must be > 0")

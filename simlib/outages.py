@@ -5,7 +5,7 @@ Tables in, tables out, like `metrics`, of runs with faults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from simlib.core.faults import is_hit
-from simlib.core.reconnect import Policy, Reconnection, drawn_delay_s
+from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, delay_s, drawn_delay_s
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_runs
 from simlib.scenario import Scenario
@@ -22,8 +22,9 @@ from simlib.scenario.workload import reconnection
 
 _WINDOW_S = 1.0
 _DRAWS = 1000
-_BACK = 0.95
-_BUSY = 0.9
+_BACK_FRAC = 0.95
+_BUSY_FRAC = 0.9
+_LONG_AFTER = 1000
 
 
 def delays(
@@ -60,9 +61,11 @@ def delays(
     for name, count in (("attempts", attempts), ("clients", clients)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ScenarioError(name, count, "must be a whole number >= 1")
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ScenarioError("names", names, "must be a list of presets")
     board = Scenario(transport="websocket", updates={"rate_per_s": 1.0})
     rows = []
-    for name in list(LIBRARIES) if names is None else names:
+    for name in LIBRARIES if names is None else names:
         rule = reconnection(board.replace(library(name)).reconnect)
         if rule.policy == Policy.NONE:
             continue
@@ -100,9 +103,14 @@ def comeback(*runs: Run) -> pd.DataFrame:
         the fault's start and ended later), ``back_frac`` of them with a new one by the end of the
         run, ``t50_s``, ``t95_s``, ``t100_s`` (time since the fault's start until so many of the
         cut have one; NaN if they never have), ``peak_per_s`` (new connections in the busiest
-        window of a second), ``attempts`` per cut client after the fault, ``lost`` changes per cut
-        client in the whole run, its beginning included, ``stranded``: how many of the cut have
-        no new connection by the end of the run.
+        window of a second), ``attempts`` and ``lost`` changes per cut client from the fault's start
+        on, ``stranded``: how many of the cut have no new connection by the end of the run.
+
+    Notes
+    -----
+    Attempts and losses are those of all clients, as the timeline has them: whole bins (``bin_s``)
+    from the one on in which the fault begins. A change counts as lost when that is settled, which
+    is when the client is let in again, or never will be.
 
     Raises
     ------
@@ -127,19 +135,16 @@ def comeback(*runs: Run) -> pd.DataFrame:
     for run in _with_faults(runs):
         table = _cut(run)
         back_s = np.sort(table["back_s"].dropna().to_numpy(dtype=float))
-        clients = run.frame("clients")
-        lost = clients.loc[clients["client"].isin(table["client"]), "lost"].sum()
+        since = _since_fault(run)
         rows.append(
             {
-                "name": run.scenario.name,
-                "source": run.provenance["engine"],
-                "replication": run.provenance["replication"],
+                **_whose(run),
                 "cut": len(table),
                 "back_frac": len(back_s) / len(table) if len(table) else np.nan,
                 **{f"t{share}_s": _nth(back_s, len(table), share) for share in (50, 95, 100)},
                 "peak_per_s": peak_per_s(back_s),
-                "attempts": _attempts_after(run) / len(table) if len(table) else np.nan,
-                "lost": lost / len(table) if len(table) else np.nan,
+                "attempts": since["attempts"].sum() / len(table) if len(table) else np.nan,
+                "lost": since["lost"].sum() / len(table) if len(table) else np.nan,
                 "stranded": len(table) - len(back_s),
             }
         )
@@ -171,130 +176,188 @@ def back(run: Run) -> pd.DataFrame:
 
 
 def recovery(*runs: Run) -> pd.DataFrame:
-    """Return whether fleets that are pushed to got over their faults by themselves.
-
-    An overload may outlive its cause: attempts that time out come again while the server still
-    works on those given up, and pings that come late cost it connections that stood. Then it does
-    nothing but work that comes to nothing, although its capacity is above the normal load.
+    """Return whether fleets recover by themselves once the last fault is over, and if not, why.
 
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, each with a fault that ends before its horizon.
+        Simulated or measured, of WebSocket clients, each with a fault, and at least four time bins
+        after the last one.
 
     Returns
     -------
     pandas.DataFrame
         A row per run: ``name``, ``source``, ``replication``, ``verdict``, ``recovered_s`` (seconds
-        from the end of the last fault until 95 % of those connected before the first were again,
-        for good; NaN if never; who polls instead is connected too), and what was seen over the
-        last quarter of the time after the faults: ``connected_frac`` of those before,
-        ``utilisation``, ``attempts_per_s``, and ``success_frac``, the attempts that led to a
-        connection. The verdict is
-
-        * ``recovered``: `connected_frac` is at least 95 %;
-        * ``recovering``: not yet, but what it gained from the quarter before to the last would,
-          four times over, be enough: as long again, and it is back;
-        * ``stranded``: nobody tries any more (less than one attempt per 1,000 clients a minute);
-        * ``metastable``: the cause is gone, the workers are busy (90 % or more), and fewer than
-          half of the attempts come to anything;
-        * ``shut out``: they try, the server has time, and yet they do not get in.
+        from the end of the last fault to the time bin in which the fleet is back for good; NaN if
+        it is not), and the evidence: ``start_s`` and ``end_s`` (when the first fault began and the
+        last one ended), ``watched_s`` (from then to the end of the run),
+        ``before_frac`` and ``connected_frac`` (connected, of those present: before the first
+        fault, and in the last quarter of the time watched), ``rise_frac`` (by how much more than
+        in the quarter before), and of the last half of the time watched ``utilisation``,
+        ``attempts_per_s``, ``success_frac`` (attempts, and polls of those who fell back, less
+        errors, over attempts and polls; an error is an attempt that failed or a connection that
+        was lost again) and ``busy_frac`` (errors that met a busy server, over errors).
 
     Raises
     ------
     ScenarioError
-        No run, something that is not a run, or a run without a fault, whose faults last until its
-        horizon, or that is not pushed to.
+        No run, something that is not a run, or a run without a fault, of polling clients, or that
+        ends before anything can be seen.
+
+    Notes
+    -----
+    The verdict is the first of these that holds:
+
+    ``down before``
+        Before the first fault less than half of those present were connected (the mean over the
+        later half of that time; if there was none, all were): the end of a fault mends nothing
+        that was no better before.
+    ``recovered``
+        In the last quarter at least 95 % of what was connected before is connected again: as
+        `comeback` counts its ``t95_s``, and blind to the few who are between two connections at
+        any time.
+    ``recovering``
+        From the last quarter but one to the last, more than 5 % of what was missing has come back:
+        at that pace the rest takes at most five times the time watched.
+    ``too early``
+        Half of the time watched is shorter than a client may be silent: its longest attempt
+        (``websocket.open_timeout_s``) and the longest wait of its reconnect policy. Run longer.
+    ``stranded``
+        Those who are away do not try: they meet fewer errors than half of them would who try at
+        least once in that time. They gave up.
+    ``metastable``
+        They try in vain, and at least half of their errors meet a server that is busy (90 % of the
+        time bin, or of the one before, in which the attempt waited): attempts that came to nothing
+        keep it from those that would not, though what began it is over. Errors are asked, not the
+        mean utilisation, as a fleet that storms in step leaves the server idle between two waves.
+    ``shut out``
+        They try in vain, and the server has time: it refuses them, as when it is full.
+
+    A verdict is on what was seen. Near the edge luck decides: of two replications one may recover
+    after minutes and the other never, so ask several, and a longer run.
 
     References
     ----------
-    Bronson, Aghayev, Charapko and Zhu 2021, "Metastable failures in distributed systems", HotOS.
+    Bronson, Aghayev, Charapko and Zhu (2021), Metastable failures in distributed systems, HotOS.
 
     Examples
     --------
     >>> from simlib.engines import simulate
-    >>> board = Scenario(
+    >>> storm = Scenario(
     ...     transport="websocket",
     ...     updates={"rate_per_s": 0.1},
-    ...     clients=20,
-    ...     horizon_s=200,
-    ...     faults=[{"kind": "restart", "start_s": 100, "length_s": 5}],
+    ...     clients=100,
+    ...     horizon_s=150,
+    ...     websocket={"open_timeout_s": 5.0},
+    ...     server={"handshake_s": 0.08},
+    ...     reconnect={"policy": "fixed", "base_s": 1.0},
+    ...     faults=[{"kind": "restart", "start_s": 50, "length_s": 1}],
     ... )
-    >>> recovery(simulate(board))["verdict"].tolist()
-    ['recovered']
+    >>> patient = storm.replace({"websocket.open_timeout_s": 20.0})
+    >>> recovery(simulate(storm), simulate(patient))["verdict"].tolist()
+    ['metastable', 'recovered']
     """
-    rows = []
-    for run in _with_faults(runs):
-        if run.scenario.transport != "websocket":
-            raise ScenarioError("runs", run, "must be pushed to (transport websocket)")
-        start_s, end_s, horizon_s = _start_s(run), _last_end_s(run), run.provenance["end_of_run_s"]
-        if end_s >= horizon_s:
-            rule = f"must end after the last fault, here at {end_s:g} s"
-            raise ScenarioError("runs", run, rule)
-        timeline = run.frame("timeline")
-        t_s = timeline["t_s"]
-        before = timeline[t_s + timeline["width_s"] <= start_s]["connection_count"]
-        usual = before.iloc[-max(1, len(before) // 4) :].mean() if len(before) else 0.0
-        if usual <= 0.0:
-            rule = "must have a time bin with connections before its first fault"
-            raise ScenarioError("runs", run, rule)
-        connected = timeline["connection_count"] / usual
-        quarter_s = (horizon_s - end_s) / 4.0
-        last = t_s >= horizon_s - quarter_s - 1e-9
-        if not last.any():
-            last = t_s == t_s.iloc[-1]
-        third = (t_s >= horizon_s - 2.0 * quarter_s - 1e-9) & ~last
-        evidence = {
-            "connected_frac": connected[last].mean(),
-            "utilisation": timeline.loc[last, "utilisation"].mean(),
-            "attempts_per_s": timeline.loc[last, "attempts"].sum()
-            / timeline.loc[last, "width_s"].sum(),
-            "success_frac": timeline.loc[last, "connections"].sum()
-            / max(1, timeline.loc[last, "attempts"].sum()),
-        }
-        gained = evidence["connected_frac"] - connected[third].mean()
-        rows.append(
-            {
-                "name": run.scenario.name,
-                "source": run.provenance["engine"],
-                "replication": run.provenance["replication"],
-                "verdict": _verdict(evidence, gained, run.scenario.clients),
-                "recovered_s": _recovered_s(t_s - end_s, connected),
-                **evidence,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{**_whose(run), **_outlook(run)} for run in _with_faults(runs)])
 
 
-def _verdict(seen: dict[str, float], gained: float, clients: int) -> str:
-    if seen["connected_frac"] >= _BACK:
-        return "recovered"
-    if seen["connected_frac"] + 4.0 * gained >= _BACK:
-        return "recovering"
-    if seen["attempts_per_s"] * 60.0 < clients / 1000.0:
-        return "stranded"
-    if seen["utilisation"] >= _BUSY and seen["success_frac"] < 0.5:
-        return "metastable"
-    return "shut out"
+def course(run: Run) -> pd.DataFrame:
+    """Return how a fleet and its server fare over time.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per time bin: ``t_s`` and ``width_s``, ``present_count`` (mean clients present),
+        ``connected_frac`` of them (1 where nobody is present), ``utilisation``, and the counts
+        ``attempts``, ``polls`` and ``errors``. Bins that an interrupted run did not reach are left
+        out.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> board = Scenario(transport="websocket", updates={"rate_per_s": 0.1}, horizon_s=60)
+    >>> float(course(simulate(board))["connected_frac"].iloc[-1])
+    1.0
+    """
+    check_runs([run])
+    timeline = run.frame("timeline")
+    timeline = timeline[timeline["width_s"] > 0.0]
+    share = timeline["connection_count"] / timeline["present_count"]
+    timeline = timeline.assign(connected_frac=share.where(timeline["present_count"] > 0.0, 1.0))
+    columns = ["t_s", "width_s", "present_count", "connected_frac", "utilisation"]
+    return timeline[[*columns, "attempts", "polls", "errors"]]
 
 
-def _recovered_s(since_s: pd.Series, connected: pd.Series) -> float:
-    """From when on the fleet stays connected, seconds after the faults; NaN if it does not."""
-    below = (since_s >= 0.0) & (connected < _BACK)
-    if not below.any():
-        return 0.0
-    after = since_s[since_s > since_s[below].max()]
-    return float(after.iloc[0]) if len(after) else np.nan
+def _outlook(run: Run) -> dict[str, Any]:
+    """The verdict on a run, and the evidence; the thresholds are those of `recovery`."""
+    if run.scenario.transport != "websocket":
+        raise ScenarioError("runs", run, "must be of WebSocket clients: polls hold no connection")
+    table, start_s, end_s = course(run), _start_s(run), _end_s(run)
+    # An attempt that fails early in a bin has waited in the one before.
+    is_busy = table["utilisation"].rolling(2, min_periods=1).max() >= _BUSY_FRAC
+    table = table.assign(busy_errors=table["errors"].where(is_busy, 0))
+    ahead = table[table["t_s"].between(start_s / 2.0, start_s - table["width_s"])]
+    before = float(ahead["connected_frac"].mean()) if len(ahead) else 1.0
+    after = table[table["t_s"] >= end_s]
+    if len(after) < 4:
+        rule = f"must go on for four time bins after their last fault's end ({end_s:g} s)"
+        raise ScenarioError("runs", run, rule)
+
+    connected, quarter = after["connected_frac"], len(after) // 4
+    onwards = connected[::-1].expanding().mean()[::-1]  # from each bin to the end
+    last = float(onwards.iloc[-quarter])
+    rise = last - float(connected.iloc[-2 * quarter : -quarter].mean())
+    half = after.iloc[-2 * quarter :]
+    sums = half.sum()
+    tries, half_s = sums["attempts"] + sums["polls"], sums["width_s"]
+    away = (1.0 - half["connected_frac"]).clip(lower=0.0) * half["present_count"]
+    evidence = {
+        "start_s": start_s,
+        "end_s": end_s,
+        "watched_s": float(table["t_s"].iloc[-1] + table["width_s"].iloc[-1]) - end_s,
+        "before_frac": before,
+        "connected_frac": last,
+        "rise_frac": rise,
+        "utilisation": (half["utilisation"] * half["width_s"]).sum() / half_s,
+        "attempts_per_s": sums["attempts"] / half_s,
+        "success_frac": max(0.0, 1.0 - sums["errors"] / tries) if tries else np.nan,
+        "busy_frac": sums["busy_errors"] / sums["errors"] if sums["errors"] else np.nan,
+    }
+
+    enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # a mean is off in its last bits
+    silent_s = run.scenario.websocket.open_timeout_s + _longest_wait_s(run.scenario)
+    if before < 0.5:
+        verdict = "down before"
+    elif last >= enough:
+        verdict = "recovered"
+        is_back = (connected >= enough) & (onwards >= enough)
+        recovered_s = float(after.loc[is_back, "t_s"].iloc[0]) - end_s
+    elif rise > (1.0 - _BACK_FRAC) * (before - (last - rise)):
+        verdict = "recovering"
+    elif half_s < silent_s:
+        verdict = "too early"
+    elif sums["errors"] * silent_s < (away * half["width_s"]).sum() / 2.0:
+        verdict = "stranded"
+    else:
+        verdict = "metastable" if evidence["busy_frac"] >= 0.5 else "shut out"
+    return {"verdict": verdict, "recovered_s": recovered_s, **evidence}
 
 
-def _last_end_s(run: Run) -> float:
-    ends = []
-    for fault in run.scenario.faults:
-        end_s = fault.start_s + (fault.length_s or 0.0)
-        if fault.kind == "rolling_deploy":
-            end_s += (run.scenario.server.nodes - 1) * (fault.every_s or 0.0)
-        ends.append(end_s)
-    return max(ends)
+def _longest_wait_s(scenario: Scenario) -> float:
+    """The longest that a client waits before an attempt, seconds."""
+    rule = reconnection(scenario.reconnect)
+    if rule.policy == Policy.DECORRELATED_JITTER:
+        return rule.cap_s
+    # Those of a table, and where slow growth ends.
+    return max(delay_s(rule, k, 1.0) for k in (*range(MOST_DELAYS), _LONG_AFTER))
 
 
 def peak_per_s(t_s: NDArray[np.float64]) -> float:
@@ -328,6 +391,17 @@ def _start_s(run: Run) -> float:
     return min(fault.start_s for fault in run.scenario.faults)
 
 
+def _end_s(run: Run) -> float:
+    scenario = run.scenario
+    # Of the faults, a deploy alone has turns, `every_s` apart.
+    return max(
+        fault.start_s
+        + (fault.length_s or 0.0)
+        + (scenario.server.nodes - 1) * (fault.every_s or 0.0)
+        for fault in scenario.faults
+    )
+
+
 def _cut(run: Run) -> pd.DataFrame:
     """A row per client whose connection stood at the fault and ended: when it had the next."""
     start_s = _start_s(run)
@@ -342,9 +416,17 @@ def _cut(run: Run) -> pd.DataFrame:
     )
 
 
-def _attempts_after(run: Run) -> float:
+def _since_fault(run: Run) -> pd.DataFrame:
     timeline = run.frame("timeline")
-    return float(timeline.loc[timeline["t_s"] >= _start_s(run), "attempts"].sum())
+    return timeline[timeline["t_s"] + timeline["width_s"] > _start_s(run)]
+
+
+def _whose(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.scenario.name,
+        "source": run.provenance["engine"],
+        "replication": run.provenance["replication"],
+    }
 
 
 def _nth(back_s: NDArray[np.float64], cut: int, percent: int) -> float:

@@ -312,21 +312,66 @@ def _check_loaded(
             raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")
 
 
-def check_table(name: str, table: Any, columns: Iterable[str]) -> None:
-    """Check that something is a table with some columns.
+def check_table(
+    name: str,
+    table: Any,
+    columns: Iterable[str] = (),
+    *,
+    texts: Iterable[str] = (),
+    numbers: Iterable[str] = (),
+    positive: Iterable[str] = (),
+) -> None:
+    """Check that something is a table that has rows, and columns of text and of numbers.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    table : object
+    columns : iterable of str
+        Columns that must be there, whatever they hold.
+    texts, numbers, positive : iterable of str
+        Columns that must hold text, finite numbers, and finite numbers > 0, in every row.
 
     Raises
     ------
     ScenarioError
-        It is none, or has not all of them.
+        It is no such table: which column, and the label of the first row where it is not so.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> check_table("costs", pd.DataFrame({"cpu_s": [1.0, 0.0]}), positive=["cpu_s"])
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: costs.cpu_s: must be numbers > 0 (see row 1), got 0.0
     """
     import pandas as pd
 
     if not isinstance(table, pd.DataFrame):
         raise ScenarioError(name, table, "must be a table (pandas.DataFrame)")
-    for column in columns:
-        if column not in table.columns:
-            raise ScenarioError(name, list(table.columns), f"must have the column {column}")
+    kinds = (("text", texts), ("finite numbers", numbers), ("numbers > 0", positive))
+    chosen = [(column, kind) for kind, of_a_kind in kinds for column in of_a_kind]
+    for column in (*columns, *(column for column, _ in chosen)):
+        if list(table.columns).count(column) != 1:
+            raise ScenarioError(name, list(table.columns), f"must have the column {column}, once")
+    if len(table) == 0:
+        raise ScenarioError(name, table, "must have at least one row")
+    for column, kind in chosen:
+        values = table[column]
+        if kind == "text":
+            fits = np.array([isinstance(value, str) for value in values])
+        elif values.dtype.kind in "iuf":
+            plain = values.to_numpy(dtype=float, na_value=np.nan)
+            fits = (
+                np.isfinite(plain) if kind == "finite numbers" else (plain > 0) & (plain < np.inf)
+            )
+        else:
+            raise ScenarioError(f"{name}.{column}", values.tolist(), f"must be {kind}")
+        if not fits.all():
+            first = int(np.argmin(fits))
+            rule = f"must be {kind} (see row {values.index[first]})"
+            raise ScenarioError(f"{name}.{column}", values.tolist()[first], rule)
 
 
 def check_runs(runs: Any, *, delivered: bool = False) -> None:

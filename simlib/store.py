@@ -43,7 +43,7 @@ class Store:
     Raises
     ------
     RunFileError
-        The path cannot be a folder.
+        The path cannot be a folder: it, or what it lies under, is something else.
 
     Examples
     --------
@@ -59,11 +59,14 @@ class Store:
             raise RunFileError(f"{path!r}: must be a path")
         self.path = Path(path)
         try:
-            nearest = next(place for place in (self.path, *self.path.parents) if place.exists())
+            # What is there already: the folder itself, or the nearest one that it will be made in.
+            places = (self.path, *self.path.parents)
+            there = next(place for place in places if place.exists() or place.is_symlink())
+            is_folder = there.is_dir()
         except (OSError, ValueError) as error:
             raise RunFileError(f"{self.path}: cannot be a folder ({error})") from None
-        if not nearest.is_dir():
-            raise RunFileError(f"{self.path}: must be a folder, and {nearest} is a file")
+        if not is_folder:
+            raise RunFileError(f"{self.path}: must be a folder, but {there} is none")
 
     def __len__(self) -> int:
         return sum(1 for _ in self.path.glob("??/*.parquet"))

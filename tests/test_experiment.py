@@ -114,6 +114,27 @@ def test_a_store_that_cannot_be_is_refused_before_anything_is_run(path):
         swept(store=path, on="serial")
 
 
+@pytest.mark.parametrize("call", [sl.sweep, sl.compare])
+@pytest.mark.parametrize("path", ["file", "file/runs", "file/of/runs", "link", "link/runs"])
+def test_a_store_under_something_that_is_no_folder_is_refused_before_anything_is_run(
+    tmp_path, monkeypatch, call, path
+):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(experiment, "simulate", lambda *_a, **_k: pytest.fail("something was run"))
+    other = BOARD.replace(clients=5) if call is sl.compare else [{"clients": 5}]
+    options = {"replications": 2, "on": "serial", "progress": False}
+    with pytest.raises(RunFileError, match="must be a folder, but"):
+        call(BOARD, other, store=tmp_path / path, **options)
+
+
+def test_a_store_may_lie_in_folders_that_are_made_for_it(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for path in (tmp_path / "link/of/runs", "runs"):
+        assert len(Store(path)) == 0
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -90,7 +90,154 @@ def test_sessions_that_end_in_the_outage_are_not_counted_as_cut():
     assert 0 < row["cut"] == present.sum()
 
 
-@pytest.mark.parametrize("call", [outages.comeback, outages.back, sl.figures.comeback])
+def test_losses_count_from_the_time_bin_in_which_the_fault_begins():
+    # Every client misses what is published while it first connects, and nothing brings it back.
+    forgetful = BOARD.replace(
+        {"websocket.resync": "none", "updates.rate_per_s": 5.0, "network.rtt_s": 0.5}
+    )
+    for bin_s in (1.0, 20.0):  # the fault begins inside of the wider one
+        run = sl.simulate(forgetful.replace(bin_s=bin_s), progress=False)
+        timeline = run.frame("timeline")
+        first = RESTART["start_s"] // bin_s * bin_s
+        lost = outages.comeback(run)["lost"].iloc[0] * 40
+        assert lost == pytest.approx(timeline.loc[timeline["t_s"] >= first, "lost"].sum())
+        assert 40 * 5 * 4 < lost < timeline["lost"].sum() - 40
+
+
+# -- recovery -------------------------------------------------------------------------------------
+
+# To let all 200 in takes 10 s of work, and a client waits 5 s for it; normally there is none to do.
+STORM = sl.Scenario(
+    name="storm",
+    transport="websocket",
+    clients=200,
+    ramp_s=40.0,
+    horizon_s=200.0,
+    updates={"rate_per_s": 0.1},
+    websocket={"open_timeout_s": 5.0},
+    server={"handshake_s": 0.04, "authenticate_s": 0.01},
+    reconnect={"policy": "fixed", "base_s": 1.0},
+    faults=[{"kind": "restart", "start_s": 60.0, "length_s": 2.0}],
+)
+IN_STEP = {"reconnect.base_s": 30.0, "websocket.open_timeout_s": 3.0}
+WIDE = {"reconnect": {"policy": "full_jitter", "base_s": 30.0, "cap_s": 60.0}}
+CHEAP = {"server.handshake_s": 1e-3, "server.authenticate_s": 1e-3}
+TOKEN = {"websocket.token_valid_s": 20.0, "websocket.token_resent": True}
+FULL = {"server.max_connections": 220, "sessions": {"arrivals_per_s": 2.0, "length_s": 1000.0}}
+OUTLOOKS = {
+    "metastable": ("metastable", {}),
+    "metastable for long": ("metastable", {"horizon_s": 1000.0}),
+    "metastable after a reset": ("metastable", {"faults": [{"kind": "reset", "start_s": 60.0}]}),
+    "metastable in step": ("metastable", {**IN_STEP, "horizon_s": 400.0}),
+    "metastable in step, wide bins": ("metastable", {**IN_STEP, "horizon_s": 400.0, "bin_s": 2.0}),
+    "patient": ("recovered", {"websocket.open_timeout_s": 20.0}),
+    "sheds": ("recovered", {"server.shed_wait_s": 1.0}),
+    "spreads": ("recovered", WIDE),
+    "cheap": ("recovered", CHEAP),
+    "falls back": ("recovered", {"fallback": {"after_failures": 2}}),
+    "sheds, cut short": ("recovering", {**WIDE, "server.shed_wait_s": 1.0, "horizon_s": 74.0}),
+    "gives up": ("stranded", {"reconnect.attempts": 3}),
+    "tries once": ("stranded", {**CHEAP, "reconnect": {"policy": "none"}}),
+    "token expired": ("stranded", {**CHEAP, **TOKEN}),
+    "full house": ("shut out", {**CHEAP, **FULL}),
+    "cut short": ("too early", {"horizon_s": 73.0}),
+    "all at once": ("down before", {"ramp_s": 0.0}),
+}
+
+
+@pytest.fixture(scope="module")
+def outlooks():
+    scenarios = [STORM.replace({**changes, "name": n}) for n, (_, changes) in OUTLOOKS.items()]
+    return {scenario.name: sl.simulate(scenario, progress=False) for scenario in scenarios}
+
+
+@pytest.mark.parametrize("name", OUTLOOKS)
+def test_a_fleet_has_the_outlook_that_its_settings_give_it(outlooks, name):
+    row = outages.recovery(outlooks[name]).iloc[0]
+    assert row["verdict"] == OUTLOOKS[name][0]
+    assert np.isfinite(row["recovered_s"]) == (row["verdict"] == "recovered")
+
+
+def test_the_evidence_tells_a_storm_that_feeds_itself_from_a_fleet_that_gave_up(outlooks):
+    names = ("metastable", "metastable in step", "patient", "gives up", "full house")
+    table = outages.recovery(*(outlooks[name] for name in names)).set_index("name")
+    assert (table["before_frac"] > 0.99).tolist() == [True] * 4 + [False]
+    assert table[["start_s", "end_s"]].to_numpy().tolist() == [[60.0, 62.0]] * 5
+    assert table["watched_s"].tolist() == [138.0, 338.0, 138.0, 138.0, 138.0]
+    storm, in_step, patient, gone, full = table.to_dict("records")
+    assert storm["utilisation"] == pytest.approx(1.0)
+    assert storm["connected_frac"] < 0.5
+    assert (storm["success_frac"], storm["busy_frac"]) == (0.0, 1.0)
+    # Every 33 s a wave of 8 s of work, of which nobody waits for more than 3.
+    assert in_step["utilisation"] == pytest.approx(8.0 / 33.0, rel=0.2)
+    assert in_step["attempts_per_s"] == pytest.approx(200 / 33.0, rel=0.2)
+    assert (in_step["success_frac"], in_step["busy_frac"]) == (0.0, 1.0)
+    assert 5.0 < patient["recovered_s"] < 12.0
+    assert gone["attempts_per_s"] == 0.0
+    assert gone["utilisation"] < 0.01
+    assert (full["busy_frac"], full["success_frac"]) == (0.0, pytest.approx(0.0, abs=0.01))
+    assert full["attempts_per_s"] > 50.0
+
+
+def test_a_recovery_is_timed_where_it_lasts_and_a_late_dip_does_not_undo_it():
+    faults = [
+        {"kind": "restart", "start_s": 60.0, "length_s": 2.0},
+        {"kind": "drain", "start_s": 80.0, "length_s": 10.0, "batches": 5},
+    ]
+    calm = STORM.replace({**CHEAP, "faults": faults})
+    row = outages.recovery(sl.simulate(calm, progress=False)).iloc[0]
+    assert (row["start_s"], row["end_s"], row["verdict"]) == (60.0, 90.0, "recovered")
+    assert row["recovered_s"] <= 2.0
+    table = sl.simulate(calm, progress=False)._tables
+    dip = table["timeline"]["connection_count"].copy()
+    dip[-2] = 0.0
+    dipped = {**table, "timeline": {**table["timeline"], "connection_count": dip}}
+    again = sl.simulate(calm, progress=False)
+    row = outages.recovery(sl.Run(calm, again.provenance, dipped)).iloc[0]
+    assert (row["verdict"], row["recovered_s"] <= 2.0) == ("recovered", True)
+
+
+def test_a_deploy_ends_with_its_last_node_and_bins_that_never_came_are_left_out():
+    run = sl.simulate(STORM.replace(CHEAP), progress=False)
+    deploy = {"kind": "rolling_deploy", "start_s": 60.0, "length_s": 5.0, "every_s": 10.0}
+    rolled = run.scenario.replace({"faults": [deploy], "server.nodes": 4})
+    assert outages.recovery(sl.Run(rolled, run.provenance, run._tables))["end_s"].item() == 95.0
+    columns = run.columns("timeline")
+    width_s = np.where(columns["t_s"] < 150.0, columns["width_s"], 0.0)
+    cut = {**run._tables, "timeline": {**columns, "width_s": width_s}}
+    interrupted = sl.Run(run.scenario, run.provenance, cut)
+    assert len(outages.course(interrupted)) == 150
+    assert outages.recovery(interrupted)["watched_s"].item() == 88.0
+
+
+@pytest.mark.parametrize("library", list(LIBRARIES))
+def test_no_preset_waits_longer_than_the_longest_wait(library):
+    scenario = BOARD.replace(sl.library(library))
+    waits_s = outages.delays([library], attempts=20, clients=50)["p95_s"]
+    assert (waits_s <= outages._longest_wait_s(scenario)).all()
+
+
+def test_decorrelated_waits_end_at_their_cap():
+    rule = {"policy": "decorrelated_jitter", "base_s": 1.0, "cap_s": 50.0}
+    assert outages._longest_wait_s(BOARD.replace(reconnect=rule)) == 50.0
+
+
+def test_a_recovery_that_nobody_could_see_is_refused():
+    polled = sl.simulate(BOARD.replace(transport="polling"), progress=False)
+    with pytest.raises(ScenarioError, match="must be of WebSocket clients"):
+        outages.recovery(polled)
+    short = sl.simulate(BOARD.replace(horizon_s=57.5), progress=False)
+    with pytest.raises(ScenarioError, match=r"four time bins after their last fault's end \(54\.5"):
+        outages.recovery(short)
+    with pytest.raises(ScenarioError, match="runs"):
+        outages.course("storm")
+
+
+CALLS = [outages.comeback, outages.back, outages.recovery]
+CALLS += [sl.figures.comeback, sl.figures.recovery]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_a_run_without_a_fault_has_not_come_back(call):
     calm = sl.simulate(BOARD.replace(faults=[]), progress=False)
     with pytest.raises(ScenarioError, match="must have a fault"):
@@ -135,6 +282,25 @@ def test_fleets_that_come_back_have_a_colour_each_and_the_title_says_who_does_no
     assert alone.startswith("95 % are back within 5.")
 
 
+def test_fleets_and_their_servers_have_a_panel_each_and_the_title_says_who_recovers(outlooks):
+    storm, patient = outlooks["metastable"], outlooks["patient"]
+    measured = sl.Run(storm.scenario, {**storm.provenance, "engine": "live"}, storm._tables)
+    figure = sl.figures.recovery(measured, patient)
+    assert figure.layout.title.text == "1 of 2 recover by themselves; metastable: metastable"
+    panels = [note.text for note in figure.layout.annotations]
+    assert panels == ["metastable: metastable", "patient: recovered"]
+    assert [trace.line.dash for trace in figure.data] == ["dot", "dot", "solid", "solid"]
+    assert sum(trace.showlegend for trace in figure.data) == 2
+    for run, traces in ((storm, figure.data[:2]), (patient, figure.data[2:])):
+        course = outages.course(run)
+        for trace, what in zip(traces, ("connected_frac", "utilisation"), strict=True):
+            assert np.allclose(trace.y, course[what] * 100.0, rtol=1e-3)
+    assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(60.0, 62.0)}
+    four = sl.figures.recovery(*[patient] * 4)
+    assert four.layout.title.text == "4 of 4 recover by themselves"
+    assert four.layout.yaxis4.title.text == "clients, or time (%)"
+
+
 def table_of_kills(**changes):
     row = {
         "policy": "fixed, 1 s",
@@ -159,100 +325,6 @@ def test_kills_are_drawn_beside_their_prediction():
         sl.figures.restarts(table_of_kills().drop(columns="policy"))
     with pytest.raises(ScenarioError, match="must have rows of"):
         sl.figures.restarts(table_of_kills(quantity="colour"))
-
-
-# -- whether a fleet gets over it -----------------------------------------------------------------
-
-COSTLY = sl.Scenario(
-    name="as it is",
-    transport="websocket",
-    clients=2000,
-    ramp_s=100.0,
-    horizon_s=900.0,
-    bin_s=5.0,
-    updates={"rate_per_s": 0.05},
-    websocket={"resync": "snapshot", "open_timeout_s": 5.0},
-    heartbeat={"interval_s": 10.0, "timeout_s": 5.0},
-    reconnect={"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
-    server={"snapshot_s": 10e-3, "handshake_s": 1e-3},
-    faults=[{"kind": "restart", "start_s": 200.0, "length_s": 2.0}],
-)
-
-
-def recovery_of(**changes):
-    run = sl.simulate(COSTLY.replace(changes), engine="compiled", progress=False)
-    return outages.recovery(run).iloc[0], run
-
-
-def test_an_overload_that_outlives_its_cause_is_called_metastable():
-    row, run = recovery_of()
-    assert row["verdict"] == "metastable"
-    assert row["connected_frac"] < 0.1
-    assert np.isnan(row["recovered_s"])
-    # Before the fault the same server had let all of them in, at a fifth of its capacity.
-    timeline = run.frame("timeline").set_index("t_s")
-    assert timeline.loc[20.0:90.0, "utilisation"].max() < 0.35
-    assert timeline.loc[150.0, "connection_count"] == 2000
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"reconnect.policy": "full_jitter", "reconnect.cap_s": 60.0},
-        {"server.shed_wait_s": 1.0},
-        {"server.admit_per_s": 80.0, "server.admit_burst": 20},
-        {"websocket.open_timeout_s": 60.0, "heartbeat.timeout_s": 60.0},
-        {"server.snapshot_s": 0.0},
-        {"fallback": {"after_failures": 3}},
-    ],
-    ids=["jitter", "shedding", "admission rate", "patience", "cheap resync", "fallback"],
-)
-def test_each_remedy_lets_the_same_fleet_recover(changes):
-    row, _ = recovery_of(**changes)
-    assert row["verdict"] == "recovered"
-    assert 0.0 <= row["recovered_s"] < 300.0
-
-
-def test_a_fleet_that_has_given_up_is_stranded_and_one_on_its_way_is_recovering():
-    assert recovery_of(**{"reconnect.attempts": 3})[0]["verdict"] == "stranded"
-    slowly = {
-        "server.admit_per_s": 2.5,
-        "ramp_s": 850.0,
-        "faults": [{"kind": "restart", "start_s": 600.0, "length_s": 2.0}],
-        "reconnect.policy": "full_jitter",
-        "reconnect.cap_s": 20.0,
-    }
-    assert recovery_of(**slowly)[0]["verdict"] == "recovering"
-
-
-def test_a_rate_that_is_wasted_on_a_fleet_in_step_shuts_it_out():
-    # The rate let all of them in at the start; now they come in step, one gets in at each try.
-    row, run = recovery_of(**{"server.admit_per_s": 25.0})
-    assert row["verdict"] == "shut out"
-    assert row["utilisation"] < 0.5
-    assert run.frame("timeline").set_index("t_s").loc[150.0, "connection_count"] == 2000
-    spread = {"reconnect.policy": "full_jitter", "reconnect.cap_s": 60.0}
-    assert recovery_of(**{"server.admit_per_s": 25.0}, **spread)[0]["verdict"] == "recovered"
-
-
-def test_recovery_is_asked_of_runs_that_go_on_after_a_fault_and_are_pushed_to():
-    late = COSTLY.replace(
-        {"horizon_s": 202.0, "faults": [{"kind": "restart", "start_s": 200.0, "length_s": 2.0}]}
-    )
-    for board, words in (
-        (late.replace(clients=10), "must end after the last fault"),
-        (COSTLY.replace({"transport": "polling", "clients": 10}), "must be pushed to"),
-        (COSTLY.replace({"faults": [], "clients": 10}), "must have a fault"),
-    ):
-        with pytest.raises(sl.ScenarioError, match=words):
-            outages.recovery(sl.simulate(board, engine="compiled", progress=False))
-
-
-def test_the_figure_of_recovery_says_every_verdict():
-    runs = [recovery_of()[1], recovery_of(**{"server.shed_wait_s": 1.0, "name": "shedding"})[1]]
-    figure = sl.figures.recovery(*runs)
-    assert figure.layout.title.text == "as it is: metastable; shedding: recovered"
-    assert len(figure.data) == 4
 
 
 # -- slow consumers -------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import signal
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import simlib as sl
@@ -249,21 +251,6 @@ def test_a_trace_that_a_spreadsheet_wrote_is_read(tmp_path):
     assert sl.simulate(sl.Scenario(updates=updates), progress=False).ledger.eligible > 0
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: sl.metrics.summary(),
-        lambda: sl.metrics.intervals([]),
-        lambda: sl.simulate(POLLED, keep=None),
-        lambda: sl.simulate(POLLED, progress=False).latency_quantiles("x"),
-        lambda: sl.simulate(POLLED, progress=False).frame(["clients"]),
-    ],
-)
-def test_calls_that_make_no_sense_are_refused_by_name(call):
-    with pytest.raises(sl.ScenarioError):
-        call()
-
-
 def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
     real = Simulation.run_until
 
@@ -290,6 +277,11 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: sl.metrics.summary(),
+        lambda: sl.metrics.intervals([]),
+        lambda: sl.simulate(POLLED, keep=None),
+        lambda: sl.simulate(POLLED, progress=False).latency_quantiles("x"),
+        lambda: sl.simulate(POLLED, progress=False).frame(["clients"]),
         lambda: sl.simulate(None),
         lambda: sl.measure("matters.toml"),
         lambda: sl.on_loopback(None),
@@ -303,7 +295,7 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
         lambda: sl.Scenario(**B, horizon_s=5e-324, ramp_s=0.0),
     ],
 )
-def test_arguments_of_the_wrong_kind_are_refused_by_name(call):
+def test_calls_that_make_no_sense_are_refused_by_name(call):
     with pytest.raises(sl.ScenarioError):
         call()
 
@@ -346,3 +338,123 @@ def test_a_host_that_no_client_could_address_is_refused(host):
     with pytest.raises(sl.ScenarioError) as error:
         sl.Scenario(**B, wire={"host": host})
     assert error.value.path == "wire.host"
+
+
+# -- tables that only look right ------------------------------------------------------------------
+
+COSTS = pd.DataFrame(
+    {
+        "workload": "pollers",
+        "engine": "simpy",
+        "clients": [100, 10_000],
+        "horizon_s": 600.0,
+        "events": [1e3, 1e5],
+        "cpu_s": [1.0, 100.0],
+        "bytes_per_client": 3000,
+    }
+)
+SWEPT = pd.DataFrame(
+    {
+        "clients": [5, 400],
+        "transport": "polling",
+        "quantity": "latency_p50_s",
+        "mean": [1.0, 2.0],
+        "low": [0.9, 1.8],
+        "high": [1.1, 2.2],
+    }
+)
+RATES = sl.metrics.bytes_by_rate(POLLED, [0.1, 1.0])
+WAITS = sl.outages.delays(["phoenix"], attempts=3, clients=5)
+KILLS = pd.DataFrame(
+    {
+        "policy": "fixed, 1 s",
+        "clients": 500,
+        "quantity": ["t50_s", "t95_s"],
+        **dict.fromkeys(("predicted", "measured_median", "measured_low", "measured_high"), 5.0),
+        "error_frac": 0.0,
+    }
+)
+SUMS = pd.DataFrame({**dict.fromkeys(sl.metrics._OF_SIX, 1.0), "transport": ["polling"] * 2})
+# What takes a table: with which columns of text and of numbers, and whether these are above 0.
+TAKERS = {
+    "reach": (lambda table: sl.metrics.reach(table, 60.0), COSTS, "workload", "cpu_s", True),
+    "six": (sl.metrics.six, SUMS, "transport", "polls", False),
+    "engine_costs": (sl.figures.engine_costs, COSTS, "engine", "events", True),
+    "along": (
+        lambda table: sl.figures.along(table, "clients", "latency_p50_s"),
+        *(SWEPT, "transport", "low", False),
+    ),
+    "crossover": (sl.figures.crossover, RATES, "transport", "bytes_per_h", True),
+    "delays": (sl.figures.delays, WAITS, "library", "p95_s", False),
+    "restarts": (sl.figures.restarts, KILLS, "quantity", "measured_low", False),
+}
+
+
+def odd(values, value, dtype=None):
+    """A column whose second row has an odd value."""
+    column = values.astype(dtype or object)
+    column.iloc[1] = value
+    return column if dtype else column.infer_objects()
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_a_table_that_is_right_is_taken_whatever_its_dtypes_and_labels(name):
+    call, table, _, number, _ = TAKERS[name]
+    call(table)
+    call(table.set_index(pd.Index(list(range(7, 7 + len(table))))))
+    call(table.assign(**{number: table[number].astype("Float64")}))
+    call(table.astype({"transport": "category"} if "transport" in table else {}))
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize(
+    "value", [np.nan, np.inf, -np.inf, pd.NA, None, "many", 1j, True, [1.0]], ids=repr
+)
+def test_a_number_that_is_none_is_named_with_its_column(name, value):
+    call, table, _, number, _ = TAKERS[name]
+    table = table.reset_index(drop=True)
+    with pytest.raises(sl.ScenarioError, match=rf"\.{number}: must be .*numbers"):
+        call(table.assign(**{number: odd(table[number], value)}))
+    if value is pd.NA:
+        with pytest.raises(sl.ScenarioError, match=rf"\.{number}: must be .*numbers.*row 1"):
+            call(table.assign(**{number: odd(table[number], value, "Float64")}))
+
+
+@pytest.mark.parametrize("name", [name for name in TAKERS if TAKERS[name][-1]])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_what_is_drawn_or_reckoned_on_a_log_scale_is_above_zero(name, value):
+    call, table, _, number, _ = TAKERS[name]
+    table = table.reset_index(drop=True)
+    with pytest.raises(sl.ScenarioError, match=rf"{number}: must be numbers > 0 \(see row 1\)"):
+        call(table.assign(**{number: odd(table[number].astype(float), value)}))
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize("value", [np.nan, None, pd.NA, 5, ("a", "b")], ids=repr)
+def test_a_word_that_is_none_is_named_with_its_row(name, value):
+    call, table, word, _, _ = TAKERS[name]
+    column = table[word].astype(object).tolist()
+    column[1] = value
+    table = table.reset_index(drop=True).assign(**{word: pd.Series(column, dtype=object)})
+    with pytest.raises(sl.ScenarioError, match=rf"\.{word}: must be text \(see row 1\)"):
+        call(table)
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_a_table_without_rows_or_with_a_column_twice_or_none_is_refused(name):
+    call, table, word, number, _ = TAKERS[name]
+    with pytest.raises(sl.ScenarioError, match="must have at least one row"):
+        call(table.iloc[:0])
+    for column in (word, number):
+        for wrong in (table.drop(columns=column), pd.concat([table, table[[column]]], axis=1)):
+            with pytest.raises(sl.ScenarioError, match=f"must have the column {column}, once"):
+                call(wrong)
+    for nothing in (None, table.to_dict(), table[number]):
+        with pytest.raises(sl.ScenarioError, match="must be a table"):
+            call(nothing)
+
+
+@pytest.mark.parametrize("names", [5, "phoenix"])
+def test_names_of_presets_are_a_list(names):
+    with pytest.raises(sl.ScenarioError, match="names: must be a list"):
+        sl.outages.delays(names)

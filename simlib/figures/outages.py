@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 SERIES = ("#0072B2", "#CC79A7", "#009E73", "#000000", "#56B4E9", "#999999")
 """Okabe and Ito's palette without polling's colours: all these clients are pushed to."""
 _DASHES = ("solid", "dash", "dashdot", "longdash")
+_COURSE = {
+    "connected_frac": ("connected, of the clients present", SERIES[0]),
+    "utilisation": ("server busy, of the time", SERIES[1]),
+}
+_PANELS = 3
 _SHOWN = {
     "t50_s": "half are back (s)",
     "t95_s": "95 % are back (s)",
@@ -41,16 +46,15 @@ def delays(table: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        A column is missing, or there are no rows.
+        There are no rows, a column is missing, or it does not hold text or numbers in every row.
 
     Examples
     --------
     >>> delays(outages.delays(["phoenix", "signalr"])).data[0].name
     'phoenix'
     """
-    check_table("table", table, ("library", "attempt", "mean_s", "p5_s", "p95_s"))
-    if len(table) == 0:
-        raise ScenarioError("table", table, "must have at least one row")
+    numbers = ("attempt", "mean_s", "p5_s", "p95_s")
+    check_table("table", table, texts=("library",), numbers=numbers)
     figure = go.Figure()
     widest, width_s = "", -1.0
     names = list(dict.fromkeys(table["library"]))
@@ -137,56 +141,84 @@ def comeback(*runs: Run) -> go.Figure:
 
 
 def recovery(*runs: Run) -> go.Figure:
-    """Draw who is connected and how busy the server is, before, during and after the faults.
+    """Draw how fleets fare beside how busy their server is, a panel per run, and the verdicts.
 
     Parameters
     ----------
     *runs : Run
-        As for `outages.recovery`; a colour for each name, dotted if measured.
+        As `outages.recovery` takes them; dotted if measured. Shaded: from the first fault's start
+        to the last one's end.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Above the connections, below the utilisation of the workers, over time; the faults grey.
 
     Raises
     ------
     ScenarioError
         As `outages.recovery`.
+
+    Examples
+    --------
+    >>> import simlib as sl
+    >>> storm = sl.Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=100,
+    ...     horizon_s=150,
+    ...     websocket={"open_timeout_s": 5.0},
+    ...     server={"handshake_s": 0.08},
+    ...     reconnect={"policy": "fixed", "base_s": 1.0},
+    ...     faults=[{"kind": "restart", "start_s": 50, "length_s": 1}],
+    ... )
+    >>> recovery(sl.simulate(storm)).layout.annotations[0].text
+    'scenario: metastable'
     """
     table = outages.recovery(*runs)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
-    names = list(dict.fromkeys(run.scenario.name for run in runs))
-    for run in runs:
-        timeline = style.thin(run.frame("timeline"))
-        name = run.scenario.name
-        line: dict[str, Any] = {**_series(names.index(name)), "shape": "hv"}
-        if style.is_measured(run):
-            line["dash"] = "dot"
-        for row, column, unit in ((1, "connection_count", ""), (2, "utilisation", " %")):
-            values = timeline[column] * (100.0 if unit else 1.0)
+    columns = min(len(runs), _PANELS)
+    rows = -(-len(runs) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=_verdicts(table),
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
+    for place, (run, (start_s, end_s)) in enumerate(
+        zip(runs, table[["start_s", "end_s"]].to_numpy().tolist(), strict=True)
+    ):
+        steps = style.thin(outages.course(run))
+        where = {"row": place // columns + 1, "col": place % columns + 1}
+        for what, (name, colour) in _COURSE.items():
             figure.add_scatter(
-                x=style.rounded(timeline["t_s"], digits=style.TIME_DIGITS),
-                y=style.rounded(values),
+                x=style.rounded(steps["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(steps[what] * 100.0),
                 mode="lines",
-                line=line,
-                name=f"{name}, {style.source(run)}" if len(names) < len(runs) else name,
-                legendgroup=f"{name}, {style.source(run)}",
-                showlegend=row == 1,
-                hovertemplate="%{y:.4g}" + unit + " at %{x:.4g} s<extra>%{fullData.name}</extra>",
-                row=row,
-                col=1,
+                line={
+                    "color": colour,
+                    "dash": "dot" if style.is_measured(run) else "solid",
+                    "width": 2,
+                    "shape": "hv",
+                },
+                name=name,
+                legendgroup=name,
+                showlegend=place == 0,
+                hovertemplate="%{y:.3g} % at %{x:g} s<extra>%{fullData.name}</extra>",
+                **where,
             )
-    for fault in {fault for run in runs for fault in run.scenario.faults}:
-        end_s = fault.start_s + (fault.length_s or 0.0)
-        figure.add_vrect(x0=fault.start_s, x1=end_s, fillcolor=style.THEORY, opacity=0.25)
-    verdicts = table[["name", "verdict"]].to_numpy()
-    said = [f"{name}: {verdict}" for name, verdict in verdicts]
-    title = "; ".join(dict.fromkeys(said))
-    style.layout(figure, title, "", "", runs, height=560)
-    figure.update_xaxes(title_text="time (s)", row=2, col=1)
-    figure.update_yaxes(title_text="connections", rangemode="tozero", row=1, col=1)
-    return figure.update_yaxes(title_text="workers busy (%)", range=[0, 102], row=2, col=1)
+        grey = {"color": style.THEORY, "width": 1}
+        figure.add_vrect(
+            x0=start_s, x1=end_s, fillcolor=style.THEORY, opacity=0.3, line=grey, **where
+        )
+    failed = table[table["verdict"] != "recovered"]
+    title = f"{len(table) - len(failed)} of {len(table)} recover by themselves"
+    if len(failed):
+        title += f"; {_verdicts(failed)[0]}"
+    style.layout(figure, title, "", "", runs, height=220 + 250 * rows, panels=True)
+    figure.update_annotations(font={"size": 13})
+    figure.update_xaxes(title_text="time (s)", row=rows)
+    figure.update_yaxes(title_text="clients, or time (%)", col=1)
+    return figure.update_yaxes(range=[0, 102])
 
 
 def restarts(table: pd.DataFrame) -> go.Figure:
@@ -205,13 +237,15 @@ def restarts(table: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        A column is missing, or there are no rows.
+        There are no rows to show, a column is missing, or it does not hold text or numbers in
+        every row that is shown.
     """
-    columns = ("policy", "clients", "quantity", "predicted", "measured_median", "error_frac")
-    check_table("table", table, (*columns, "measured_low", "measured_high"))
+    check_table("table", table, texts=("policy", "quantity"), positive=("clients",))
     shown = table[table["quantity"].isin(list(_SHOWN))]
     if len(shown) == 0:
         raise ScenarioError("table", table, f"must have rows of {', '.join(_SHOWN)}")
+    measured = ("measured_median", "measured_low", "measured_high")
+    check_table("table", shown, numbers=("predicted", "error_frac", *measured))
     figure = make_subplots(
         rows=1, cols=len(_SHOWN), subplot_titles=list(_SHOWN.values()), shared_yaxes=True
     )
@@ -219,42 +253,43 @@ def restarts(table: pd.DataFrame) -> go.Figure:
         rows = shown[shown["quantity"] == name]
         labels = [f"{row.policy}: {row.clients:,}" for row in rows.itertuples()]
         median = rows["measured_median"]
-        figure.add_scatter(
-            x=style.rounded(median),
-            y=labels,
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": style.rounded(rows["measured_high"] - median),
-                "arrayminus": style.rounded(median - rows["measured_low"]),
-            },
-            mode="markers",
-            marker={"color": style.COLOURS["websocket"], "symbol": "circle-open", "size": 10},
-            name="measured, median and range",
-            legendgroup="measured",
-            showlegend=column == 1,
-            hovertemplate="%{x:.4g}<extra>measured</extra>",
-            row=1,
-            col=column,
-        )
-        figure.add_scatter(
-            x=style.rounded(rows["predicted"]),
-            y=labels,
-            mode="markers",
-            marker={"color": "#000000", "symbol": "x-thin-open", "size": 11},
-            name="predicted",
-            legendgroup="predicted",
-            showlegend=column == 1,
-            hovertemplate="%{x:.4g}<extra>predicted</extra>",
-            row=1,
-            col=column,
-        )
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "array": style.rounded(rows["measured_high"] - median),
+            "arrayminus": style.rounded(median - rows["measured_low"]),
+        }
+        ring = {"color": style.COLOURS["websocket"], "symbol": "circle-open", "size": 10}
+        cross = {"color": "#000000", "symbol": "x-thin-open", "size": 11}
+        for kind, words, look in (
+            (
+                "measured",
+                ", median and range",
+                {"x": style.rounded(median), "error_x": error, "marker": ring},
+            ),
+            ("predicted", "", {"x": style.rounded(rows["predicted"]), "marker": cross}),
+        ):
+            figure.add_scatter(
+                **look,
+                y=labels,
+                mode="markers",
+                name=kind + words,
+                legendgroup=kind,
+                showlegend=column == 1,
+                hovertemplate=f"%{{x:.4g}}<extra>{kind}</extra>",
+                row=1,
+                col=column,
+            )
     worst = shown["error_frac"].abs().max()
     title = f"Kills of the real server are predicted within {style.number(worst * 100.0)} %"
     style.layout(figure, title, "", "", height=460, panels=True)
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure.update_xaxes(rangemode="tozero")
+
+
+def _verdicts(table: pd.DataFrame) -> list[str]:
+    return [f"{row['name']}: {row['verdict']}" for row in table.to_dict("records")]
 
 
 _SLOW = {

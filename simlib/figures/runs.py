@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
-from pandas.api.types import is_numeric_dtype
 from plotly.subplots import make_subplots
 
 from simlib import metrics
@@ -105,15 +104,12 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    check_runs(runs)
-    figure = _over_time(
-        runs, width_s, lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"], "B/s"
-    )
-    title = "A client costs " + style.said(
-        runs, lambda row: f"{style.bytes_per_h(row) / 3600.0:.3g} B/s"
-    )
-    return style.layout(
-        figure, title, "time (s)", "per client, up and down (B/s)", style.one_each(runs)
+    return _over_time(
+        runs,
+        width_s,
+        lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"],
+        ("per client, up and down (B/s)", "B/s"),
+        ("A client costs", lambda row: f"{style.bytes_per_h(row) / 3600.0:.3g} B/s"),
     )
 
 
@@ -173,11 +169,13 @@ def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    check_runs(runs)
-    figure = _over_time(runs, width_s, lambda table: table["utilisation"] * 100.0, "%")
-    said = style.said(runs, lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time")
-    title = f"The server is busy {said}"
-    return style.layout(figure, title, "time (s)", "server utilisation (%)", style.one_each(runs))
+    return _over_time(
+        runs,
+        width_s,
+        lambda table: table["utilisation"] * 100.0,
+        ("server utilisation (%)", "%"),
+        ("The server is busy", lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time"),
+    )
 
 
 def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
@@ -199,15 +197,13 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     ScenarioError
         No run, or something that is not a run.
     """
-    check_runs(runs)
-    figure = _over_time(
-        style.push_on_top(runs), width_s, lambda table: table["connection_count"], "open", under=4.0
-    )
-    title = "Open connections: " + style.said(
-        runs, lambda row: style.number(row["connection_count"], digits=4)
-    )
-    return style.layout(
-        figure, title, "time (s)", "open connections (mean number)", style.one_each(runs)
+    return _over_time(
+        runs,
+        width_s,
+        lambda table: table["connection_count"],
+        ("open connections (mean number)", "open"),
+        ("Open connections:", lambda row: style.number(row["connection_count"], digits=4)),
+        under=4.0,
     )
 
 
@@ -361,8 +357,8 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     Raises
     ------
     ScenarioError
-        A column is missing, the table is empty or names another transport, or `crossover_per_s`
-        is not a number >= 0.
+        The table is empty, a column is missing or does not hold text or numbers above 0 in every
+        row, it names another transport, or `crossover_per_s` is not a number >= 0.
     """
     _check_rates(table, crossover_per_s)
     figure = go.Figure()
@@ -404,18 +400,18 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
 
 
 def _check_rates(table: Any, crossover_per_s: float | None) -> None:
-    check_table("table", table, ("rate_per_s", "transport", "bytes_per_h"))
-    if len(table) == 0:
-        raise ScenarioError("table", table, "must have at least one row")
-    for name in table["transport"].unique():
-        if name not in style.COLOURS:
-            raise ScenarioError(
-                "table.transport", name, f"must be among {', '.join(style.COLOURS)}"
-            )
+    check_table("table", table, texts=("transport",), positive=("rate_per_s", "bytes_per_h"))
+    _check_known("table.transport", table["transport"], style.COLOURS)
     if crossover_per_s is not None and not (
         isinstance(crossover_per_s, int | float) and 0.0 <= crossover_per_s < np.inf
     ):
         raise ScenarioError("crossover_per_s", crossover_per_s, "must be a number >= 0")
+
+
+def _check_known(name: str, values: pd.Series, known: Iterable[str]) -> None:
+    for value in values.unique():
+        if value not in known:
+            raise ScenarioError(name, value, f"must be among {', '.join(known)}")
 
 
 def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
@@ -463,16 +459,13 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        A column is missing, the table is empty, or it names another workload or engine.
+        The table is empty, a column is missing or does not hold text or numbers above 0 in every
+        row, or it names another workload or engine.
     """
-    check_table("costs", costs, ("events", "bytes_per_client"))
+    check_table("costs", costs, positive=("events", "bytes_per_client"))
     reach = metrics.reach(costs, _PATIENCE_S)
-    for name, known in (("workload", _WORKLOADS), ("engine", _ENGINES)):
-        for value in costs[name].unique():
-            if value not in known:
-                raise ScenarioError(f"costs.{name}", value, f"must be among {', '.join(known)}")
-    if len(costs) == 0:
-        raise ScenarioError("costs", costs, "must have at least one row")
+    _check_known("costs.workload", costs["workload"], _WORKLOADS)
+    _check_known("costs.engine", costs["engine"], _ENGINES)
     figure = make_subplots(
         rows=1, cols=3, subplot_titles=list(_COSTS.values()), horizontal_spacing=0.09
     )
@@ -543,21 +536,20 @@ def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     Raises
     ------
     ScenarioError
-        The table has no such column or quantity, or not a number in it.
+        The table has no such column or quantity, or not a number in it where one is to be drawn.
     """
     if not isinstance(path, str) or not isinstance(quantity, str):
         raise ScenarioError("path, quantity", (path, quantity), "must be names")
-    check_table("table", table, (path, "transport", "quantity", "mean", "low", "high"))
-    if not is_numeric_dtype(table[path]):
+    check_table("table", table, (path, "mean"), texts=("transport", "quantity"))
+    if table[path].dtype.kind not in "iuf":
         raise ScenarioError("path", path, "must be a setting whose values are numbers")
-    unknown = set(table["transport"]) - set(style.COLOURS)
-    if unknown:
-        rule = f"must be among {', '.join(style.COLOURS)}"
-        raise ScenarioError("table.transport", sorted(map(str, unknown)), rule)
-    rows = table[(table["quantity"] == quantity) & table["mean"].notna()].sort_values(path)
+    _check_known("table.transport", table["transport"], style.COLOURS)
+    rows = table[(table["quantity"] == quantity) & table["mean"].notna()]
     if len(rows) == 0:
-        known = ", ".join(map(str, table["quantity"].unique()))
+        known = ", ".join(table["quantity"].unique())
         raise ScenarioError("quantity", quantity, f"must have a number in the table: {known}")
+    check_table("table", rows, numbers=(path, "mean", "low", "high"))
+    rows = rows.sort_values(path)
     if rows.duplicated(["transport", path]).any():
         rule = "must have one row for each of its values: choose one of each other setting"
         raise ScenarioError("table", path, rule)
@@ -615,12 +607,18 @@ def _over_time(
     runs: tuple[Run, ...],
     width_s: float | None,
     of: Callable[[pd.DataFrame], pd.Series],
-    unit: str,
+    axis: tuple[str, str],
+    finding: tuple[str, Callable[[pd.Series], str]],
     *,
     under: float = 0.0,
 ) -> go.Figure:
+    """One quantity over time; `axis`: its title and unit, `finding`: words and what they say.
+
+    `under` widens polling where push may lie on it, and then push is drawn last.
+    """
+    check_runs(runs)
     figure = go.Figure()
-    for run, label in style.labelled(runs):
+    for run, label in style.labelled(style.push_on_top(runs) if under else runs):
         table = metrics.over_time(run, width_s=width_s)
         values = style.rounded(of(table))
         figure.add_scatter(
@@ -630,6 +628,8 @@ def _over_time(
             mode="lines",
             line={**style.line(run, under=under), "shape": "hv"},
             **label,
-            hovertemplate=f"%{{y:.4g}} {unit} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
+            hovertemplate=f"%{{y:.4g}} {axis[1]} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
         )
+    title = f"{finding[0]} {style.said(runs, finding[1])}"
+    style.layout(figure, title, "time (s)", axis[0], style.one_each(runs))
     return figure.update_yaxes(rangemode="tozero")

@@ -86,8 +86,7 @@ def recovery_full_jitter(
     >>> round(recovery.mean_attempts, 3)  # exp(0.5), while the outage is shorter than a ceiling
     1.649
     """
-    outage_s = real("outage_s", outage_s, "(0, inf)")
-    base_s, cap_s, factor = _growing(base_s, cap_s, factor)
+    outage_s, base_s, cap_s, factor = _checked(outage_s, base_s, cap_s, factor)
     step_s = outage_s / _STEPS
     beyond = int(np.ceil(cap_s / step_s)) + 1
     if beyond > 50 * _STEPS:
@@ -160,8 +159,7 @@ def recovery_exponential(
     >>> recovery_exponential(5.0, 1.0, 30.0)  # after 1, 3 and 7 s
     (3, 7.0)
     """
-    outage_s = real("outage_s", outage_s, "(0, inf)")
-    wait_s, cap_s, factor = _growing(base_s, cap_s, factor)
+    outage_s, wait_s, cap_s, factor = _checked(outage_s, base_s, cap_s, factor)
     attempts, t = 0, 0.0
     while t < outage_s:
         t += min(cap_s, wait_s)
@@ -280,9 +278,13 @@ def leaked_connections(drops: int, *, closes_old: bool) -> int:
     return now
 
 
-def _growing(base_s: Any, cap_s: Any, factor: Any) -> tuple[float, float, float]:
+def _checked(
+    outage_s: Any, base_s: Any, cap_s: Any, factor: Any
+) -> tuple[float, float, float, float]:
+    """An outage, and waits that grow by a factor up to a cap."""
+    outage_s = real("outage_s", outage_s, "(0, inf)")
     base_s = real("base_s", base_s, "(0, inf)")
     cap_s = real("cap_s", cap_s, "(0, inf)")
     if cap_s < base_s:
         raise ScenarioError("cap_s", cap_s, f"must be >= base_s ({base_s:g})")
-    return base_s, cap_s, real("factor", factor, "[1, inf)")
+    return outage_s, base_s, cap_s, real("factor", factor, "[1, inf)")

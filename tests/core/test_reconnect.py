@@ -200,25 +200,18 @@ def fail(client, rules, now):
     step(client, rules, Event.CLOSED, now)
 
 
-def test_a_client_gives_up_after_its_attempts():
-    client, rules = client_with(attempts=2)
+@pytest.mark.parametrize(
+    ("limit", "patient_s", "gives_up_s"),
+    [({"attempts": 2}, 11.0, 12.0), ({"give_up_s": 5.0}, 14.9, 15.0)],
+)
+def test_a_client_gives_up_after_its_attempts_or_its_time(limit, patient_s, gives_up_s):
+    client, rules = client_with(**limit)
     step(client, rules, Event.START, 0.0)
     connect(client, rules, 0.0)
     step(client, rules, Event.CLOSED, 10.0)
-    fail(client, rules, 11.0)
+    fail(client, rules, patient_s)
     assert client.state == State.WAITING
-    fail(client, rules, 12.0)
-    assert client.state == State.STRANDED
-
-
-def test_a_client_gives_up_after_its_time_without_a_connection():
-    client, rules = client_with(give_up_s=5.0)
-    step(client, rules, Event.START, 0.0)
-    connect(client, rules, 0.0)
-    step(client, rules, Event.CLOSED, 100.0)
-    fail(client, rules, 104.9)
-    assert client.state == State.WAITING
-    fail(client, rules, 105.0)
+    fail(client, rules, gives_up_s)
     assert client.state == State.STRANDED
 
 
