@@ -54,10 +54,12 @@ def test_every_run_balances_and_its_tables_agree(scenario):
     gives_up = rule.attempts or rule.give_up_s or pushes.token_resent
     way_back = rule.policy != "none" and rule.from_start and not gives_up
     whole = pushes.resync == "snapshot" or pushes.or_snapshot or pushes.push == "snapshot"
+    whole = whole and scenario.server.slow_consumers != "drop_oldest"
     if scenario.transport == "polling" or (whole and way_back):
         assert ledger.lost == 0
     for _, mine in deliveries.groupby("client"):
-        assert mine["version"].is_monotonic_increasing
+        # A safety poll brings what is older than what came before.
+        assert mine["version"].is_monotonic_increasing or pushes.safety_poll_s is not None
         assert mine["applied_s"].is_monotonic_increasing
     half_s = clients["rtt_s"].to_numpy()[deliveries["client"].astype(int)] / 2
     assert (deliveries["latency_s"] >= half_s - 1e-9).all()
