@@ -14,7 +14,8 @@ How a driver uses it:
    had when the action was asked for; drop what belongs to another exchange.
 
 Versions count changes: version v means "the first v changes of the run". `value` is the version
-that an event carries: what a response or a snapshot has seen, the number of one pushed change, or
+that an event carries: what a response, a snapshot or a replay brings the client up to, the number
+of one pushed change, or
 (READY) what the client will never be sent.
 """
 
@@ -211,8 +212,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     now : float
         When, seconds.
     value : int, optional
-        The version that the event carries (FETCHED, SNAPSHOT, PUSH), that the client's page starts
-        from (START), or up to which nothing brings back what it missed (READY).
+        The version that the event carries (FETCHED, SNAPSHOT, REPLAY, PUSH), that the client's
+        page starts from (START), or up to which nothing brings back what it missed (READY).
 
     Returns
     -------
@@ -483,7 +484,7 @@ def _set_up(client: Client, rules: Rules, state: int, event: int, now: float) ->
 
 
 def _listen(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
-    if event == Event.PUSH or event == Event.SNAPSHOT:
+    if Event.SNAPSHOT <= event <= Event.PUSH:
         if event == Event.PUSH and not rules.push_is_snapshot:
             _see_one(client, value)
         else:

@@ -78,7 +78,7 @@ def moments_of(
     Parameters
     ----------
     kind : str
-        One of those above.
+        One of those above but ``rolling_deploy``, which `deploy_moments` knows.
     fault : int
         Its number in the scenario.
     start_s, length_s : float
@@ -138,8 +138,10 @@ def deploy_moments(
     moments = []
     for node in range(nodes):
         leaves_s = start_s + node * every_s
+        # Back by the next one's turn, which rounding may put a little earlier.
+        joins_s = min(leaves_s + length_s, start_s + (node + 1) * every_s)
         moments.append(Moment(leaves_s, Change.LEAVE, fault, 0.0, 1.0, node))
-        moments.append(Moment(leaves_s + length_s, Change.JOIN, fault, 0.0, 1.0, node))
+        moments.append(Moment(joins_s, Change.JOIN, fault, 0.0, 1.0, node))
     return moments
 
 

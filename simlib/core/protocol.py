@@ -70,17 +70,18 @@ class Event(IntEnum):
     UPGRADED = 12
     READY = 13
     SNAPSHOT = 14
-    PUSH = 15
-    PING = 16
-    PONG = 17
-    CLOSED = 18
-    REJECTED = 19
-    FETCH = 20
-    EXHAUST = 21
-    CONNECT = 22
-    TIME_OUT = 23
-    GIVE_UP = 24
-    FALL_BACK = 25
+    REPLAY = 15
+    PUSH = 16
+    PING = 17
+    PONG = 18
+    CLOSED = 19
+    REJECTED = 20
+    FETCH = 21
+    EXHAUST = 22
+    CONNECT = 23
+    TIME_OUT = 24
+    GIVE_UP = 25
+    FALL_BACK = 26
 
 
 class Action(IntEnum):
@@ -149,7 +150,7 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
         **_SETTING_UP,
     ),
     State.OPEN: _row(
-        (Event.DEADLINE, Event.SNAPSHOT, Event.PUSH, Event.PING, Event.PONG),
+        (Event.DEADLINE, Event.SNAPSHOT, Event.REPLAY, Event.PUSH, Event.PING, Event.PONG),
         CLOSED=State.WAITING,
         TIME_OUT=State.WAITING,
     ),

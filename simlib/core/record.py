@@ -6,6 +6,10 @@ was last seen: at the end of its session or of the run). Delivered and lost are 
 happen; pending is what the client's own view says at the end; eligible comes from the publish
 times alone. So delivered + lost + pending = eligible can fail, and `check` raises if it does.
 
+What a client misses while others are shown is lost unless safety polls are sure to bring it: then
+it is remembered as a gap. A board that comes by chance, as when a client falls back to polling,
+makes nothing of it good.
+
 **Latency** goes into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
 time bins and client rows. Memory grows with clients + bins + connections made, not with events;
 single deliveries and events are kept only when asked for.
@@ -28,8 +32,6 @@ FIRST_OCTAVE = -20
 OCTAVES = 44
 TICK_S = 2.0**-20
 """Unit of the sums of latencies, seconds: about 1 microsecond."""
-MOST_GAPS = 8
-"""More than so many gaps at a time are not remembered: the oldest counts as lost."""
 _BLOCK = 1 << 20
 
 
@@ -132,9 +134,10 @@ class Record:
     warm_up_s, cool_down_s, horizon_s, bin_s : float
         Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are not in
         the ledger.
-    keep_deliveries, keep_events, keep_buffered, keep_gaps : bool
-        Whether single deliveries and events, what waits in the server, and what clients miss for
-        now, are kept.
+    keep_deliveries, keep_events, keep_buffered : bool
+        Whether single deliveries and events, and what waits in the server, are kept.
+    most_gaps : int
+        How many gaps of each client are remembered at a time; of more, the oldest counts as lost.
 
     Attributes
     ----------
@@ -157,7 +160,7 @@ class Record:
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each; empty where nothing is slow.
-    gaps : ndarray of int32, shape (clients, 2 * MOST_GAPS) or (0, 0)
+    gaps : ndarray of int32, shape (clients, 2 * most_gaps) or (0, 0)
         From and up to which change each misses what the next whole board may bring, in pairs, the
         oldest first, (0, 0) where there is none; empty where nothing may.
     histogram : ndarray of int64, shape (buckets,)
@@ -178,7 +181,7 @@ class Record:
         keep_deliveries: bool = False,
         keep_events: bool = False,
         keep_buffered: bool = False,
-        keep_gaps: bool = False,
+        most_gaps: int = 0,
     ) -> None:
         clients = len(start_s)
         bins = max(1, math.ceil(horizon_s / bin_s - 1e-9))
@@ -197,7 +200,7 @@ class Record:
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if keep_buffered else 0)
-        self.gaps = np.zeros((clients, 2 * MOST_GAPS) if keep_gaps else (0, 0), dtype=np.int32)
+        self.gaps = np.zeros((clients, 2 * most_gaps) if most_gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
@@ -355,13 +358,13 @@ def _lose(record: Record, client: int, start: int, stop: int, now: float) -> Non
 
 def _keep_gap(record: Record, client: int, start: int, stop: int, now: float) -> None:
     """Note what a client misses until it sees the whole board."""
-    gaps = record.gaps
+    gaps, end = record.gaps, record.gaps.shape[1]
     place = 0
-    while place < 2 * MOST_GAPS and gaps[client, place + 1] > 0:
+    while place < end and gaps[client, place + 1] > 0:
         place += 2
-    if place == 2 * MOST_GAPS:
+    if place == end:
         _lose(record, client, gaps[client, 0], gaps[client, 1], now)
-        for moved in range(2 * MOST_GAPS - 2):
+        for moved in range(end - 2):
             gaps[client, moved] = gaps[client, moved + 2]
         place -= 2
     gaps[client, place] = start
@@ -377,7 +380,7 @@ def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
     """Book what a client had missed and sees now, with the whole board up to `version`."""
     if len(record.gaps) > 0:
         gaps, kept = record.gaps, 0
-        for place in range(0, 2 * MOST_GAPS, 2):
+        for place in range(0, gaps.shape[1], 2):
             start, stop = int(gaps[client, place]), int(gaps[client, place + 1])
             gaps[client, place] = gaps[client, place + 1] = 0
             shown = min(stop, version)
@@ -404,7 +407,7 @@ def settle(record: Record, client: int, view: int, recoverable: bool, now: float
         else:
             count(record, Count.LOST, client, now, outstanding)
     if len(record.gaps) > 0:
-        for place in range(0, 2 * MOST_GAPS, 2):
+        for place in range(0, record.gaps.shape[1], 2):
             start, stop = record.gaps[client, place], record.gaps[client, place + 1]
             if recoverable:
                 record.pending[client] += max(0, counted(record, client, start, stop))

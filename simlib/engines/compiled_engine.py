@@ -69,6 +69,8 @@ from simlib.engines.event_list import (
 )
 from simlib.engines.fleet import (
     ALARM,
+    ANSWER_BITS,
+    ANSWERED,
     BEATS,
     BROADCASTS,
     DATA_BITS,
@@ -82,8 +84,10 @@ from simlib.engines.fleet import (
     LOGS,
     MOST_OUT,
     OUT,
+    REFUSED,
     STATE,
     TRIP,
+    UNREACHED,
     WAY_BITS,
     Books,
     Choices,
@@ -199,7 +203,7 @@ def _broadcast(
         if not (may_fail and is_uneven(fleet)):
             t += of(fleet.half_s, number)
         elif server_rules.sending.overflow == Overflow.BLOCK:
-            t = wait_for(fleet, record, rules, server_rules.sending, server, number, now, t)
+            t = wait_for(fleet, record, rules, server_rules.sending, server, number, t)
         else:
             kind = Kind.OFFER + 0
         if t < fleet.safe_s[slot] and t < until_s and may_serve_at_once:
@@ -562,6 +566,9 @@ def _run(
                     is_dead = False  # it comes on a connection of its own
                 if kind != Kind.BEAT and (exchange <= row.ended or is_dead):
                     continue
+                is_beat = kind == Kind.PONG_UP or kind == Kind.PING_UP
+                if PUSHES and is_beat and row.listens != exchange:
+                    continue
             mean_s = -1.0
             stream = 0
             k = 0
@@ -596,8 +603,13 @@ def _run(
                 mean_s, stream = server_rules.heartbeat_s, Stream.HEARTBEAT_SERVICE
                 k = data + 1
             elif FAULTS and PUSHES and kind == Kind.ASK:
+                node = node_of(fleet, rules, number, exchange)
+                is_shed = servers.wait_s(server, now) > server_rules.shed_wait_s
                 is_lost = meets(fleet, rules, Change.LOSE + 0, number)
-                if not is_lost and node_of(fleet, rules, number, exchange) >= 0:
+                if not is_lost and (node < 0 or is_shed):
+                    answer = REFUSED if node >= 0 else UNREACHED
+                    n = put(out, n, WHEEL, now + half, Kind.ANSWER, exchange, answer)
+                elif not is_lost:
                     row.beats += 1
                     mean_s = server_rules.accept_s + server_rules.poll_s
                     stream, k = Stream.SAFETY_SERVICE, int(row.beats)
@@ -647,7 +659,7 @@ def _run(
                     t = done_s + half
                     if FAULTS:
                         size = float(sizes[Message.PING_DOWN, 1])
-                        t = send_beat(fleet, rules, number, done_s, half, size)
+                        t = send_beat(fleet, rules, number, done_s, size)
                     n = put(out, n, DONE_TRIP, t, Kind.PING, exchange, data)
                 elif PUSHES and kind == Kind.PONG_UP:
                     t = done_s + beat_every_s
@@ -656,12 +668,13 @@ def _run(
                     version = _readable(fleet, record, done_s)
                     size = float(sizes[Message.POLL_RESPONSE_FIRST, 1])
                     t = carried_by(fleet, rules, number, done_s, size) + half
-                    n = put(out, n, WHEEL, t, Kind.ANSWER, exchange, version)
+                    answer = (version << ANSWER_BITS) | ANSWERED
+                    n = put(out, n, WHEEL, t, Kind.ANSWER, exchange, answer)
                 elif kind == Kind.PING_UP:
                     t = done_s + half
                     if FAULTS:
                         size = float(sizes[Message.PONG_DOWN, 1])
-                        t = send_beat(fleet, rules, number, done_s, half, size)
+                        t = send_beat(fleet, rules, number, done_s, size)
                     n = put(out, n, DONE_TRIP, t, Kind.PONG, exchange, 0)
                 elif begun_s >= 0.0:
                     n = put(out, n, TRIP, now + half, Kind.TCP_OPEN, exchange, 0)
@@ -720,9 +733,8 @@ def _run(
                 way = way_back_of(fleet, record, rules, FAULTS, number, now)
                 t = now + half
                 if FAULTS:
-                    row.served_by = fleet.process[row.node]
                     missed = int(state.published) - row.seen
-                    t = welcome(fleet, rules, number, now, half, way, missed)
+                    t = welcome(fleet, rules, number, now, way, missed)
                 is_apart = FAULTS and way == Way.SNAPSHOT and is_uneven(fleet)
                 if is_apart:
                     way = Way.NOTHING + 0  # it comes by itself
@@ -730,7 +742,7 @@ def _run(
                 n = put(out, n, TRIP, t, Kind.READY, exchange, (version << WAY_BITS) | way)
                 if is_apart:
                     size = float(sizes[Message.SNAPSHOT, 1])
-                    t = pass_on(fleet, rules, number, now, half, size)
+                    t = pass_on(fleet, rules, number, now, size)
                     n = put(out, n, WHEEL, t, Kind.BOARD, exchange, version)
         elif FAULTS and kind == Kind.MISS:
             forget_up_to(fleet, row, exchange)
@@ -757,12 +769,20 @@ def _run(
                 )
         elif FAULTS and PUSHES and kind == Kind.ROOM:
             if row.listens == exchange:
-                n = take_room(fleet, rules, sending, number, now, half, exchange, n)
+                n = take_room(fleet, rules, sending, number, now, exchange, n)
         elif FAULTS and PUSHES and kind == Kind.ANSWER:
+            answer = data & ((1 << ANSWER_BITS) - 1)
             if row.exchange == exchange:
-                up = sizes[Message.POLL_RESPONSE_FIRST, 0] + sizes[Message.TCP_CLOSE, 0]
-                down = sizes[Message.POLL_RESPONSE_FIRST, 1] + sizes[Message.TCP_CLOSE, 1]
-                event, value = Event.SNAPSHOT, data
+                if answer != UNREACHED:
+                    message = Message.POLL_RESPONSE_FIRST + 0
+                    if answer == REFUSED:
+                        message = Message.POLL_REFUSED_FIRST + 0
+                    up = sizes[message, 0] + sizes[Message.TCP_CLOSE, 0]
+                    down = sizes[message, 1] + sizes[Message.TCP_CLOSE, 1]
+                if answer == ANSWERED:
+                    event, value = Event.SNAPSHOT, data >> ANSWER_BITS
+                else:
+                    books.count(record, Count.ERRORS, number, now)
         elif FAULTS and kind == Kind.FAIL:
             fails = row.exchange == exchange and (data == 0 or exchange > row.ended)
         elif FAULTS and kind == Kind.UNANSWERED:
@@ -822,6 +842,8 @@ def _run(
             up, down = sizes[Message.READY, 0], sizes[Message.READY, 1]
             books.open_connection(record, number, now)
             row.opened_s = now
+            if FAULTS:
+                row.served_by = fleet.process[row.node]
             if FAULTS and choices.idle_s < NEVER_S:
                 n = put(out, n, WHEEL, now + choices.idle_s, Kind.IDLE, exchange, 0)
             event = Event.READY
@@ -926,6 +948,7 @@ def _run(
                 event, value = Event.SNAPSHOT, data >> WAY_BITS
                 message, messages = Message.SNAPSHOT + 0, 1
                 if data & ((1 << WAY_BITS) - 1) == Way.REPLAY:
+                    event = Event.REPLAY
                     message, messages = Message.PUSH + 0, value - row.seen
                 up += messages * sizes[message, 0]
                 down += messages * sizes[message, 1]

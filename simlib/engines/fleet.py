@@ -68,6 +68,8 @@ class Kind(IntEnum):
 KIND_BITS = 6
 DATA_BITS = 32
 WAY_BITS = 2
+ANSWER_BITS = 2
+UNREACHED, REFUSED, ANSWERED = range(3)
 LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
 
 # Which delays are expected to come due in the order in which they are scheduled.

@@ -205,13 +205,12 @@ def _held_bytes(fleet: Fleet, rules: Rules, number: int, t: float) -> float:
 
 
 @part
-def pass_on(
-    fleet: Fleet, rules: Rules, number: int, t: float, half: float, n_bytes: float
-) -> float:
+def pass_on(fleet: Fleet, rules: Rules, number: int, t: float, n_bytes: float) -> float:
     """Give a connection's path something to carry from `t` on; return when it arrives.
 
     It is behind what the path has, and nothing overtakes on a connection.
     """
+    half = half_of(fleet, rules, number, t)
     if not is_uneven(fleet):
         return t + half
     row = fleet.rows[number]
@@ -224,30 +223,29 @@ def pass_on(
 
 
 @part
-def send_beat(
-    fleet: Fleet, rules: Rules, number: int, t: float, half: float, n_bytes: float
-) -> float:
+def send_beat(fleet: Fleet, rules: Rules, number: int, t: float, n_bytes: float) -> float:
     """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
     row = fleet.rows[number]
     if t < row.link_s:
+        half = half_of(fleet, rules, number, t)
         return carried_by(fleet, rules, number, t, row.link_bytes + n_bytes) + half
-    return pass_on(fleet, rules, number, t, half, n_bytes)
+    return pass_on(fleet, rules, number, t, n_bytes)
 
 
 @part
 def welcome(
-    fleet: Fleet, rules: Rules, number: int, now: float, half: float, way: int, missed: int
+    fleet: Fleet, rules: Rules, number: int, now: float, way: int, missed: int
 ) -> float:
     """Return when READY, and what is replayed with it, arrives on a new connection."""
     if not is_uneven(fleet):
-        return now + half
+        return now + half_of(fleet, rules, number, now)
     row, n_bytes = fleet.rows[number], fleet.sizes[Message.READY, 1] + 0
     if way == Way.REPLAY:
         n_bytes += missed * fleet.sizes[Message.PUSH, 1]
     row.link_s = row.arrived_s = now
     row.link_bytes = 0.0
     row.waiting = 0
-    return pass_on(fleet, rules, number, now, half, float(n_bytes))
+    return pass_on(fleet, rules, number, now, float(n_bytes))
 
 
 @part
@@ -258,7 +256,6 @@ def wait_for(
     sending: SendingRules,
     server: Any,
     number: int,
-    now: float,
     t: float,
 ) -> float:
     """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
@@ -271,7 +268,7 @@ def wait_for(
         held -= over
     server.desk.gate_s = t
     books.buffer(record, number, buffered_bytes(sending, held + message))
-    return pass_on(fleet, rules, number, t, half_of(fleet, rules, number, now), message)
+    return pass_on(fleet, rules, number, t, message)
 
 
 @part
@@ -306,7 +303,7 @@ def offer(
         t = carried_by(fleet, rules, number, now, in_kernels) + half
         return put(fleet.out, n, WHEEL, t, Kind.FAIL, exchange, 0)
     books.buffer(record, number, buffered)
-    t = pass_on(fleet, rules, number, now, half, float(size))
+    t = pass_on(fleet, rules, number, now, float(size))
     return put(fleet.out, n, WHEEL, t, Kind.PUSH, exchange, version)
 
 
@@ -317,7 +314,6 @@ def take_room(
     sending: SendingRules,
     number: int,
     now: float,
-    half: float,
     exchange: int,
     n: int,
 ) -> int:
@@ -326,7 +322,7 @@ def take_room(
     version = int(row.tail - row.waiting + 1)
     row.waiting -= 1
     kind, message = _waiting_message(rules, sending)
-    t = pass_on(fleet, rules, number, now, half, float(fleet.sizes[message, 1]))
+    t = pass_on(fleet, rules, number, now, float(fleet.sizes[message, 1]))
     n = put(fleet.out, n, WHEEL, t, kind, exchange, version)
     if row.waiting > 0:
         n = _wait_for_room(fleet, rules, sending, number, now, exchange, n)

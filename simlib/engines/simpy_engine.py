@@ -423,7 +423,16 @@ class Simulation(Driver):
         round_trips = 2.0 if self.rules.tls else 1.0
         yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.half_s(number))
         node = self.node_for(client, exchange)
-        if self.ended[number] >= exchange or node < 0 or self.meets(Change.LOSE, client):
+        if self.ended[number] >= exchange or self.meets(Change.LOSE, client):
+            return
+        is_shed = wait_s(self.server, clock.now) > self.server_rules.shed_wait_s
+        if node < 0 or is_shed:
+            yield clock.at(clock.now + self.half_s(number))
+            if client.exchange == exchange:
+                self.book(Count.ERRORS, number)
+                if node >= 0:
+                    self.send(number, Message.POLL_REFUSED_FIRST)
+                    self.send(number, Message.TCP_CLOSE)
             return
         service_s = self.server_rules.accept_s + self.server_rules.poll_s
         self.beats[number] += 1
@@ -539,7 +548,6 @@ class Simulation(Driver):
                 self.feed(client, Event.REJECTED)
             return
         version, way = self.published, self.way_back(client)
-        self.served_by[number] = self.process[self.node[number]]
         self.listeners[number] = exchange
         if self.rules.heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
@@ -562,6 +570,7 @@ class Simulation(Driver):
         if self.is_over(client, exchange):
             return
         self.send(number, Message.READY)
+        self.served_by[number] = self.process[self.node[number]]
         self.book_connection(number)
         if self.workload.idle_s < NEVER_S:
             self.clock.start(self.middlebox(client, exchange))
@@ -575,7 +584,7 @@ class Simulation(Driver):
             self.book(Count.MESSAGES, number, missed)
         else:
             return
-        self.feed(client, Event.SNAPSHOT, version)
+        self.feed(client, Event.SNAPSHOT if way == Way.SNAPSHOT else Event.REPLAY, version)
 
     def middlebox(self, client: Client, exchange: int) -> Journey:
         """Something in the middle closes the connection when it has carried nothing for long."""
@@ -650,14 +659,13 @@ class Simulation(Driver):
 
     # -- WebSocket: paths that delay and narrow what they carry ---------------------------------
 
-    def half_s(self, number: int) -> float:
-        """Return how long what sets out now takes to the other end."""
+    def half_s(self, number: int, t: float | None = None) -> float:
+        """Return how long what sets out at `t`, now if not given, takes to the other end."""
         half_s = self.half_rtt_s[number]
         if self.workload.delays:
-            rules = self.rules
-            half_s += added_s(
-                self.workload.delays, rules.seed, rules.replication, number, self.clock.now
-            )
+            t = self.clock.now if t is None else t
+            seed, replication = self.rules.seed, self.rules.replication
+            half_s += added_s(self.workload.delays, seed, replication, number, t)
         return half_s
 
     def carried_s(self, number: int, start_s: float, n_bytes: float) -> float:
@@ -680,12 +688,13 @@ class Simulation(Driver):
 
         It is behind what the path has, and nothing overtakes on a connection.
         """
+        half_s = self.half_s(number, t)
         if not self.is_uneven:
-            return t + self.half_s(number)
+            return t + half_s
         t = max(t, self.link_s[number])
         held = self.held_bytes(number, t) + n_bytes
         self.link_s[number], self.link_bytes[number] = t, held
-        arrives_s = self.carried_s(number, t, held) + self.half_s(number)
+        arrives_s = self.carried_s(number, t, held) + half_s
         self.arrived_s[number] = max(self.arrived_s[number], arrives_s)
         return self.arrived_s[number]
 
@@ -693,7 +702,7 @@ class Simulation(Driver):
         """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
         if t < self.link_s[number]:
             ahead = self.link_bytes[number] + n_bytes
-            return self.carried_s(number, t, ahead) + self.half_s(number)
+            return self.carried_s(number, t, ahead) + self.half_s(number, t)
         return self.pass_on(number, t, n_bytes)
 
     def wait_for(self, number: int, t: float) -> float:
@@ -784,16 +793,22 @@ class Simulation(Driver):
             yield clock.at(clock.now + self.half_s(number))
             if self.dead[number] >= exchange:
                 clock.start(self.miss(number, exchange, self.rules.heartbeat_timeout_s))
-            if max(self.ended[number], self.dead[number]) >= exchange:
+            if self.is_unheard(client, exchange):
                 return
             free_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
+
+    def is_unheard(self, client: Client, exchange: int) -> bool:
+        """Say whether a client's ping or pong comes to nothing: lost, or nobody listens to it."""
+        number = client.number
+        is_lost = max(self.ended[number], self.dead[number]) >= exchange
+        return is_lost or self.listeners.get(number) != exchange
 
     def ping_server(self, client: Client, exchange: int) -> Journey:
         """The client pings, the server answers."""
         clock, number = self.clock, client.number
         self.send(number, Message.PING_UP)
         yield clock.at(clock.now + self.half_s(number))
-        if max(self.ended[number], self.dead[number]) >= exchange:
+        if self.is_unheard(client, exchange):
             return
         heartbeat_s = self.server_rules.heartbeat_s
         self.beats[number] += 1

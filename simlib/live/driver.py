@@ -232,10 +232,13 @@ class Fleet(Driver):
     async def ask(self, client: Client, exchange: int) -> None:
         """Poll once beside an open connection, on one of its own."""
         link = await self._open(AskLink(self, client), "poll_port")
-        if link is not None and client.exchange == exchange and not self.is_closed:
+        if client.exchange != exchange or self.is_closed:
+            if link is not None:
+                link.transport.abort()
+        elif link is None:
+            self.book(Count.ERRORS, client.number)
+        else:
             link.fetch(exchange)
-        elif link is not None:
-            link.transport.abort()
 
     async def open_push(self, client: Client, exchange: int) -> None:
         """Open a connection for pushes."""

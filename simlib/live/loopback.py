@@ -74,15 +74,15 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         raise ScenarioError("time_scale", time_scale, "must be a number")
     if not 1.0 <= time_scale <= 1000.0:
         raise ScenarioError("time_scale", time_scale, "must be in [1, 1000]")
+    for number, fault in enumerate(scenario.faults):
+        if fault.kind not in _FAULTS:
+            rule = f"must be {' or '.join(_FAULTS)}: nothing else goes wrong in the lab"
+            raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
     for path, (wanted, rule) in _CANNOT.items():
         section, name = path.split(".")
         given = getattr(getattr(scenario, section), name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
-    for number, fault in enumerate(scenario.faults):
-        if fault.kind not in _FAULTS:
-            rule = f"must be {' or '.join(_FAULTS)}: nothing else goes wrong in the lab"
-            raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
     rtt_s = RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
     return scenario.replace(

@@ -158,7 +158,9 @@ class WebSocket(_Part):
     """Longest time from the start of an attempt to READY, seconds."""
 
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=_LONGEST_S)] | None = None
-    """While its connection is open a client polls so often all the same, seconds; absent: never."""
+    """While its connection is open a client polls so often all the same, seconds; absent: never.
+    It does not wait for the answer to the poll before, nor try again before time. What it had
+    missed and a poll brings is late, not lost; how much it may miss in between: `core.record`."""
     token_valid_s: Positive | None = None
     """How long a token is good for from the start of a session, seconds; absent: for ever."""
     token_resent: bool = False
@@ -419,6 +421,8 @@ class Fault(_Part):
                 raise _Rule(name, given, f'has no meaning when kind is "{self.kind}"')
         if self.jitter_s is not None and self.kind != "latency":
             raise _Rule("jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"')
+        if self.added_s == 0.0 and not self.jitter_s:
+            raise _Rule("added_s", 0.0, "must be > 0 when there is no jitter_s")
         if self.kind in ("restart", "rolling_deploy") and self.share != 1.0:
             raise _Rule("share", self.share, f'must be 1 when kind is "{self.kind}"')
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
@@ -558,8 +562,9 @@ class Scenario(_Part):
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise _Rule(f"{path}.start_s", fault.start_s, rule)
             if end_s > self.horizon_s:
-                rule = f"must end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
-                raise _Rule(f"{path}.length_s", fault.length_s, rule)
+                rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
+                name = "every_s" if fault.kind == "rolling_deploy" else "length_s"
+                raise _Rule(f"{path}.{name}", getattr(fault, name), rule)
             if fault.kind in ("restart", "rolling_deploy"):
                 if fault.start_s < down_until_s:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"

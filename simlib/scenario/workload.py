@@ -159,8 +159,15 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         keep_deliveries="deliveries" in keep,
         keep_events="events" in keep,
         keep_buffered=bool(workload.limits or workload.delays),
-        keep_gaps=workload.rules.safety_poll_s < math.inf,
+        most_gaps=_most_gaps(workload),
     )
+
+
+def _most_gaps(workload: Workload) -> int:
+    """A return leaves one gap, an oldest message that is dropped one before each that is shown."""
+    if workload.rules.safety_poll_s == math.inf:
+        return 0
+    return 64 if workload.server.sending.overflow == Overflow.DROP_OLDEST else 8
 
 
 def _poisson_s(

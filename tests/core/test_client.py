@@ -298,7 +298,14 @@ class Life(RuleBasedStateMachine):
             State.SECURING: [Event.SECURED, Event.CLOSED],
             State.UPGRADING: [Event.UPGRADED, Event.CLOSED],
             State.AUTHENTICATING: [Event.READY, Event.REJECTED, Event.CLOSED, Event.PING],
-            State.OPEN: [Event.SNAPSHOT, Event.PUSH, Event.PING, Event.PONG, Event.CLOSED],
+            State.OPEN: [
+                Event.SNAPSHOT,
+                Event.REPLAY,
+                Event.PUSH,
+                Event.PING,
+                Event.PONG,
+                Event.CLOSED,
+            ],
         }.get(State(client.state), [])
         users = [Event.STOP, Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW]
         if client.state not in (State.ABSENT, State.GONE):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.core.faults import Change, is_hit
+from simlib.core.faults import Change, deploy_moments, is_hit
 from simlib.engines.simpy_engine import Simulation
 from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import MIDDLEBOXES
@@ -238,6 +238,13 @@ def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
     )
 
 
+def test_no_two_nodes_are_out_at_a_time_however_times_are_rounded():
+    moments = deploy_moments(0, 0.1, 0.7, 0.7, 30)
+    times = [moment.t for moment in moments]
+    assert times == sorted(times)
+    assert [moment.change for moment in moments] == [Change.LEAVE, Change.JOIN] * 30
+
+
 def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process():
     fault = {"kind": "reset", "start_s": 100.0}
     changes = {
@@ -263,7 +270,7 @@ def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process(
             {"server.nodes": 2, "faults": [{**DEPLOY, "every_s": 10.0}]},
             "every_s: must be >= length_s",
         ),
-        ({"server.nodes": 9, "faults": [DEPLOY]}, "must end by horizon_s"),
+        ({"server.nodes": 9, "faults": [DEPLOY]}, "every_s: must let it end by horizon_s"),
         (
             {"faults": [{"kind": "latency", "start_s": 1.0, "length_s": 1.0}]},
             "added_s: must be given",
@@ -275,6 +282,10 @@ def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process(
         (
             {"faults": [{"kind": "reset", "start_s": 1.0, "jitter_s": 1.0}]},
             "jitter_s: has no meaning",
+        ),
+        (
+            {"faults": [{"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 0.0}]},
+            "added_s: must be > 0 when there is no jitter_s",
         ),
         ({"server.admit_burst": 3}, "admit_burst: has no meaning without admit_per_s"),
     ],

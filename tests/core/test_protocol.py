@@ -27,7 +27,7 @@ LISTING = {
         "READY": "OPEN",
         "REJECTED": "STRANDED",
     },
-    "OPEN": dict.fromkeys(["DEADLINE", "SNAPSHOT", "PUSH", "PING", "PONG"], "OPEN"),
+    "OPEN": dict.fromkeys(["DEADLINE", "SNAPSHOT", "REPLAY", "PUSH", "PING", "PONG"], "OPEN"),
     "WAITING": {
         "DEADLINE": "WAITING",
         "CONNECT": "CONNECTING",

@@ -180,9 +180,7 @@ def test_a_safety_poll_reaches_a_client_whose_path_is_dead_and_does_not_know():
 
 
 def test_more_gaps_than_are_remembered_cost_the_oldest():
-    from simlib.core.record import MOST_GAPS
-
-    faults = [{"kind": "reset", "start_s": 20.0 + 5.0 * k} for k in range(MOST_GAPS + 2)]
+    faults = [{"kind": "reset", "start_s": 20.0 + 5.0 * k} for k in range(8 + 2)]
     board = sl.Scenario(
         transport="websocket",
         clients=5,
@@ -199,3 +197,61 @@ def test_more_gaps_than_are_remembered_cost_the_oldest():
     per_gap = 10.0 * 1.1 * 5
     assert runs[0].ledger.lost == pytest.approx(2 * per_gap, rel=0.5)
     assert runs[0].ledger.delivered + runs[0].ledger.lost == runs[0].ledger.eligible
+
+
+DROPPING = sl.Scenario(
+    transport="websocket",
+    clients=20,
+    ramp_s=0.0,
+    horizon_s=300.0,
+    warm_up_s=10.0,
+    updates={"rate_per_s": 5.0},
+    websocket={"resync": "replay", "replay_changes": 10_000},
+    reconnect={"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
+    server={"slow_consumers": "drop_oldest", "buffer_bytes": 1000, "socket_bytes": 300},
+    faults=[
+        {"kind": "bandwidth", "start_s": 50.0, "length_s": 20.0, "bytes_per_s": 300.0},
+        {"kind": "reset", "start_s": 100.0},
+    ],
+)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_replay_brings_what_came_after_and_not_what_was_dropped_before(engine):
+    dropped = sl.simulate(DROPPING, engine=engine, progress=False).ledger
+    too_late = sl.simulate(
+        DROPPING.replace({"websocket.safety_poll_s": 1000.0}), engine=engine, progress=False
+    ).ledger
+    polled = sl.simulate(
+        DROPPING.replace({"websocket.safety_poll_s": 30.0}), engine=engine, progress=False
+    ).ledger
+    assert dropped.lost > 500
+    assert too_late.delivered == dropped.delivered
+    assert (too_late.lost, too_late.pending) == (0, dropped.lost + dropped.pending)
+    assert polled.lost == 0
+    assert polled.delivered >= dropped.delivered + dropped.lost
+
+
+def test_a_safety_poll_is_shed_like_any_other_and_one_that_fails_is_an_error():
+    board = sl.Scenario(
+        transport="websocket",
+        clients=40,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        updates={"rate_per_s": 0.1},
+        heartbeat={"direction": "none"},
+        websocket={"safety_poll_s": 20.0},
+        server={"poll_s": 0.01, "accept_s": 0.0, "handshake_s": 0.0, "authenticate_s": 0.0},
+    )
+    calm = sl.simulate(board, progress=False).frame("clients").sum()
+    shed = sl.simulate(board.replace({"server.shed_wait_s": 0.105}), progress=False)
+    assert (calm["errors"], calm["polls"]) == (0, 40 * 9)
+    assert shed.frame("clients")["polls"].sum() == calm["polls"]
+    # All 40 ask at once, and the server takes 10 ms for each: 11 have waited for 0.105 s at most.
+    assert shed.frame("clients")["errors"].sum() == (40 - 11) * 9
+    dead = [
+        {"kind": "path_loss", "start_s": 50.0, "length_s": 1.0},
+        {"kind": "restart", "start_s": 55.0, "length_s": 20.0},
+    ]
+    down = sl.simulate(board.replace(faults=dead), progress=False).frame("clients").sum()
+    assert down["errors"] == 40  # the one poll of each that finds nobody

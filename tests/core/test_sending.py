@@ -141,3 +141,15 @@ def test_a_buffer_too_small_for_one_push_is_refused_by_name():
         BOARD.replace({"server.buffer_bytes": 10_000})
     with pytest.raises(sl.ScenarioError, match="must be given when slow_consumers"):
         BOARD.replace({"server.slow_consumers": "drop_oldest"})
+
+
+def test_a_broadcast_that_waits_meets_the_path_as_it_is_when_it_is_sent():
+    # From 200 s on the lines are wide; what was held up for the slow until then travels at once.
+    late = {"kind": "latency", "start_s": 195.0, "length_s": 205.0, "added_s": 4.0}
+    plain = run_with("block")
+    slowed = run_with("block", faults=[*plain.scenario.model_dump()["faults"], late])
+    tables = [run.frame("deliveries").set_index(["client", "version"]) for run in (plain, slowed)]
+    sent_late = (tables[0]["published_s"] < 195.0) & (tables[0]["applied_s"] > 196.0)
+    added_s = (tables[1]["applied_s"] - tables[0]["applied_s"])[sent_late]
+    assert sent_late.sum() > 100
+    assert added_s.median() == pytest.approx(2.0, abs=0.05)

@@ -614,3 +614,4 @@ def test_a_rolling_deploy_is_refused_by_name():
     with pytest.raises(sl.ScenarioError) as error:
         sl.measure(RUN.replace({"faults": [LOST, deploy], "server.nodes": 2}), progress=False)
     assert error.value.path == "faults.1.kind"
+    assert "nothing else goes wrong in the lab" in str(error.value)
