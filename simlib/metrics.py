@@ -93,15 +93,24 @@ def _ratio(above: pd.Series, below: pd.Series) -> pd.Series:
 
 
 def _with_seconds(run: Run, timeline: pd.DataFrame) -> pd.DataFrame:
-    clients = run.frame("clients")
-    starts = (clients["start_s"] / run.scenario.bin_s).astype(int).clip(upper=len(timeline) - 1)
-    sessions = starts.value_counts().reindex(timeline.index, fill_value=0)
     return timeline.assign(
         connected_s=timeline["connection_count"] * timeline["width_s"],
         present_s=timeline["present_count"] * timeline["width_s"],
         busy_s=timeline["utilisation"] * timeline["width_s"],
-        sessions=sessions,
+        sessions=_began(run, timeline),
     )
+
+
+def _began(run: Run, timeline: pd.DataFrame) -> pd.Series:
+    """How many sessions, or stays in a cohort, began in each row."""
+    bin_s, place = run.scenario.bin_s, timeline.groupby("cohort").cumcount()
+    began, began_s = run.frame("clients"), "start_s"
+    if run.has_cohorts:
+        began, began_s = run.frame("stays"), "from_s"
+    starts = (began[began_s] / bin_s).astype(int).clip(upper=place.max())
+    counts = began.groupby([starts, "cohort"]).size()
+    keys = pd.MultiIndex.from_arrays([place, timeline["cohort"]])
+    return pd.Series(counts.reindex(keys, fill_value=0).to_numpy(), timeline.index)
 
 
 def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
@@ -128,11 +137,12 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     bin_s = run.scenario.bin_s
     per_row = max(1, round(_ROW_S / bin_s)) if width_s is None else _per_row(width_s, bin_s)
     table = _with_seconds(run, run.frame("timeline"))
-    row = np.arange(len(table)) // per_row
-    sums = table.groupby([row, *_KEYS], sort=False).sum(numeric_only=True).reset_index(_KEYS)
+    row = table.groupby("cohort").cumcount() // per_row
+    rows = table.groupby([row, *_KEYS], sort=False)
+    sums = rows.sum(numeric_only=True).reset_index(_KEYS).reset_index(drop=True)
     return pd.DataFrame(
         {
-            "t_s": table.groupby(row)["t_s"].first(),
+            "t_s": rows["t_s"].first().to_numpy(),
             **{key: sums[key] for key in _KEYS},
             **six(sums),
             "up_bytes_per_s": _ratio(sums["up_bytes"], sums["present_s"]),
@@ -166,7 +176,7 @@ def summary(*runs: Run) -> pd.DataFrame:
         A row per run, transport and cohort: ``source`` (engine or live), ``clients``, the six
         metrics, latency quantiles and maximum in seconds, the ledger, ``up_bytes_per_h`` and
         ``down_bytes_per_h`` per client-hour of presence, ``utilisation``. Rates are taken after
-        the warm-up.
+        the warm-up. Of a rollout, ``clients`` and the ledger are of those who ended in the cohort.
     """
     check_runs(runs)
     return summary_of([row for run in runs for row in totals(run)])
@@ -197,20 +207,26 @@ def totals(run: Run) -> list[dict[str, Any]]:
     t_s, width_s = timeline["t_s"], timeline["width_s"]
     # A single wide bin may hold the warm-up and all the rest: then it is all there is.
     counted = t_s >= min(run.scenario.warm_up_s, t_s[-1])
-    ledger = run.ledger
-    about = {
-        "source": run.provenance["engine"],
-        "clients": len(run.columns("clients")["start_s"]),
-        **dict(zip(_QUANTILES, run.latency_quantiles(list(_QUANTILES.values())), strict=True)),
-        "latency_max_s": latency["high_s"].max() if len(latency["high_s"]) else np.nan,
-        "whole_latency_s": timeline["latency_sum_s"].sum() / max(1, ledger.delivered),
-        "ledger": ledger,
-    }
     rows = []
     for transport, cohort in dict.fromkeys(
         zip(timeline["transport"], timeline["cohort"], strict=True)
     ):
-        mine = counted & (timeline["transport"] == transport) & (timeline["cohort"] == cohort)
+        of_cohort = (timeline["transport"] == transport) & (timeline["cohort"] == cohort)
+        mine = counted & of_cohort
+        high_s = latency["high_s"]
+        if run.has_cohorts:
+            high_s = high_s[latency["cohort"] == cohort]
+        quantiles = run.latency_quantiles(list(_QUANTILES.values()), cohort=cohort)
+        delivered = timeline["delivered"][of_cohort].sum()
+        about = {
+            "source": run.provenance["engine"],
+            "clients": int((run.columns("clients")["cohort"] == cohort).sum()),
+            "sessions": _sessions(run, cohort),
+            **dict(zip(_QUANTILES, quantiles, strict=True)),
+            "latency_max_s": high_s.max() if len(high_s) else np.nan,
+            "whole_latency_s": timeline["latency_sum_s"][of_cohort].sum() / max(1, delivered),
+            "ledger": run.ledger_of(cohort),
+        }
         sums = {name: timeline[name][mine].sum() for name in _SUMMED}
         seconds = {
             name: (timeline[column][mine] * width_s[mine]).sum() for name, column in _MEANS.items()
@@ -219,10 +235,14 @@ def totals(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def _sessions(run: Run, cohort: str) -> int:
+    of = run.columns("stays" if run.has_cohorts else "clients")
+    return int((of["cohort"] == cohort).sum())
+
+
 def summary_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return the summary, see `summary`, of what `totals` returned of any number of runs."""
     sums = pd.DataFrame(list(rows))
-    sums["sessions"] = sums["clients"]
     ledgers = pd.DataFrame([Ledger(*row["ledger"]) for row in rows])
     metrics = six(sums)
     metrics["average_latency_s"] = sums["whole_latency_s"].where(ledgers["delivered"] > 0)
@@ -249,13 +269,9 @@ def ecdf(run: Run) -> pd.DataFrame:
         A row per latency bucket that holds something.
     """
     check_runs([run])
-    table = run.frame("latency")
-    return pd.DataFrame(
-        {
-            "latency_s": table["high_s"],
-            "share": table["count"].cumsum() / max(1, table["count"].sum()),
-        }
-    )
+    counts = run.frame("latency").groupby("high_s")["count"].sum()
+    share = counts.cumsum() / max(1, counts.sum())
+    return pd.DataFrame({"latency_s": counts.index.to_numpy(), "share": share.to_numpy()})
 
 
 _TAIL = (0.5, 0.99, 0.9999, 0.999999)

@@ -24,6 +24,7 @@ from simlib.core.record import (
     CONNECTION,
     DELIVERY,
     EVENT,
+    STAY,
     TICK_S,
     Cause,
     Count,
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 Columns = dict[str, NDArray[Any]]
 
 ALWAYS = ("timeline", "clients", "latency", "connections")
+COHORTS = ("control", "treatment")
+"""Whose flag says polling, and whose says push, where a rollout goes on; else ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
+_TABLES = (*ALWAYS, "stays", *ON_REQUEST)
 MAX_ROWS = 20_000_000
 _PROVENANCE = b"simlib.provenance"
 
@@ -108,11 +112,14 @@ class Run:
             ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
             counts, and ``buffered_bytes``, the most that the server's memory held for it.
 
-            ``latency``: a row per latency bucket that holds something: ``low_s``, ``high_s``,
-            ``count``; publish to apply.
+            ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
+            ``high_s``, ``count``; publish to apply.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
-            ``cause``.
+            ``cause``, and the ``cohort`` in which it was opened.
+
+            ``stays`` (of a rollout): a row for each time that a client belonged to a cohort:
+            ``client``, ``cohort``, ``from_s``, ``to_s``.
 
             ``deliveries`` (on request): ``client``, ``version``, ``published_s``, ``applied_s``,
             ``latency_s``.
@@ -160,13 +167,28 @@ class Run:
         """Whether the run reached its horizon; an interrupted run keeps what it had."""
         return bool(self.provenance["complete"])
 
-    def latency_quantiles(self, q: ArrayLike) -> NDArray[np.float64]:
+    @property
+    def has_cohorts(self) -> bool:
+        """Whether clients belonged to cohorts, of a rollout."""
+        return "stays" in self._tables
+
+    def ledger_of(self, cohort: str) -> Ledger:
+        """The ledger of those who belonged to a cohort when they were last seen."""
+        clients = self._tables["clients"]
+        mine = clients["cohort"] == cohort
+        return Ledger(*(int(clients[name][mine].sum()) for name in Ledger._fields))
+
+    def latency_quantiles(
+        self, q: ArrayLike, *, cohort: str | None = None
+    ) -> NDArray[np.float64]:
         """Return quantiles of the publish-to-apply latency.
 
         Parameters
         ----------
         q : float or array of float
             Each in [0, 1].
+        cohort : str, optional
+            Of a rollout's run: ``"control"`` or ``"treatment"`` alone.
 
         Returns
         -------
@@ -177,8 +199,11 @@ class Run:
         Raises
         ------
         ScenarioError
-            A quantile outside [0, 1].
+            A quantile outside [0, 1], or no such cohort.
         """
+        cohorts = COHORTS if self.has_cohorts else ("all",)
+        if cohort is not None and cohort not in cohorts:
+            raise ScenarioError("cohort", cohort, f"must be one of {', '.join(cohorts)}")
         try:
             levels = np.asarray(q, dtype=np.float64)
         except (TypeError, ValueError):
@@ -186,14 +211,12 @@ class Run:
         if not ((levels >= 0) & (levels <= 1)).all():
             raise ScenarioError("q", q, "must be in [0, 1]")
         table = self._tables["latency"]
-        total = int(table["count"].sum())
-        if total == 0:
-            return np.full(levels.shape, np.nan)
-        reached = np.cumsum(table["count"])
-        bucket = np.minimum(np.searchsorted(reached, levels * total, "left"), len(reached) - 1)
-        inside = (levels * total - (reached - table["count"])[bucket]) / table["count"][bucket]
-        low, high = table["low_s"][bucket], table["high_s"][bucket]
-        return np.asarray(low + (high - low) * inside)
+        mine = slice(None)
+        if cohort is not None and self.has_cohorts:
+            mine = table["cohort"] == cohort
+        return quantiles_of(
+            table["low_s"][mine], table["high_s"][mine], table["count"][mine], levels
+        )
 
     def summary(self) -> pd.DataFrame:
         """Return the table to read first: a row per transport and cohort, see `metrics.summary`."""
@@ -224,7 +247,7 @@ class Run:
         path = _as_path(path)
         if path.exists() and not (path / f"{ALWAYS[0]}.parquet").exists():
             raise RunFileError(f"{path}: is there already and is not a saved run")
-        ours = {f"{name}.parquet" for name in (*ALWAYS, *ON_REQUEST)}
+        ours = {f"{name}.parquet" for name in _TABLES}
         if path.exists() and any(file.name not in ours for file in path.iterdir()):
             raise RunFileError(f"{path}: holds more than a saved run, which would be lost")
         try:
@@ -260,7 +283,7 @@ class Run:
         path = _as_path(path)
         tables: dict[str, Columns] = {}
         heads: set[str] = set()
-        for name in (*ALWAYS, *ON_REQUEST):
+        for name in _TABLES:
             file = path / f"{name}.parquet"
             if not file.exists():
                 if name in ALWAYS:
@@ -283,6 +306,31 @@ class Run:
         return cls(scenario, head, tables)
 
 
+def quantiles_of(
+    low_s: NDArray[np.float64],
+    high_s: NDArray[np.float64],
+    count: NDArray[np.int64],
+    levels: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return quantiles of what lies in buckets, linear within each; NaN if they are empty.
+
+    Examples
+    --------
+    >>> edges_s = np.array([0.0, 1.0, 2.0])
+    >>> quantiles_of(edges_s[:-1], edges_s[1:], np.array([1, 3]), np.array([0.25, 1.0])).tolist()
+    [1.0, 2.0]
+    """
+    total = int(count.sum())
+    if total == 0:
+        return np.full(levels.shape, np.nan)
+    order = np.argsort(low_s, kind="stable")
+    low_s, high_s, count = low_s[order], high_s[order], count[order]
+    reached = np.cumsum(count)
+    bucket = np.minimum(np.searchsorted(reached, levels * total, "left"), len(reached) - 1)
+    inside = (levels * total - (reached - count)[bucket]) / count[bucket]
+    return np.asarray(low_s[bucket] + (high_s - low_s)[bucket] * inside)
+
+
 def _as_path(path: Any) -> Path:
     try:
         return Path(path)
@@ -299,10 +347,11 @@ def _check_loaded(
             raise RunFileError(f"{path}: its provenance lacks {key}")
     none = np.zeros(0)
     empty = Record(none, none, none, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
+    whole = np.zeros(0, np.int8)
+    log = {"opened_s": none, "closed_s": none, "cohort": whole}
+    stays = {"from_s": none, "to_s": none, "cohort": whole}
     expected: dict[str, Columns] = {
-        "timeline": _timeline(
-            scenario, empty, {"opened_s": none, "closed_s": none}, none, none, 1.0
-        ),
+        "timeline": _timeline(scenario, empty, log, stays, 1.0),
         "clients": _clients(scenario, empty, none, none, none),
         "latency": _latency(empty),
     }
@@ -439,12 +488,22 @@ def make_run(
     """
     check(record)
     connections = _log(record.connections, CONNECTION)
+    stays = _log(record.stays, STAY)
+    if len(record.bins) == 1:
+        stays = {"from_s": start_s, "to_s": np.minimum(end_s, end_of_run_s)}
+    names = ["all"] if len(record.bins) == 1 else list(COHORTS)
     tables: dict[str, Columns] = {
-        "timeline": _timeline(scenario, record, connections, start_s, end_s, end_of_run_s),
+        "timeline": _timeline(scenario, record, connections, stays, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
-        "connections": {**connections, "cause": _labels(connections["cause"], _names(Cause))},
+        "connections": {
+            **connections,
+            "cause": _labels(connections["cause"], _names(Cause)),
+            "cohort": _labels(connections["cohort"], names),
+        },
     }
+    if len(record.bins) > 1:
+        tables["stays"] = {**stays, "cohort": _labels(stays["cohort"], names)}
     if record.keep_deliveries:
         table = _log(record.deliveries, DELIVERY)
         table["latency_s"] = table["applied_s"] - table["published_s"]
@@ -459,10 +518,16 @@ def make_run(
     return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
 
 
-def _cohorts(scenario: Scenario, rows: int) -> Columns:
+def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns:
+    """The cohort and its transport in every row."""
+    if len(record.bins) == 1:
+        return {
+            "cohort": np.broadcast_to(np.array("all", dtype=object), len(codes)),
+            "transport": np.broadcast_to(np.array(scenario.transport, dtype=object), len(codes)),
+        }
     return {
-        "cohort": np.broadcast_to(np.array("all", dtype=object), rows),
-        "transport": np.broadcast_to(np.array(scenario.transport, dtype=object), rows),
+        "cohort": _labels(codes, list(COHORTS)),
+        "transport": _labels(codes, ["polling", "websocket"]),
     }
 
 
@@ -470,16 +535,39 @@ def _timeline(
     scenario: Scenario,
     record: Record,
     connections: Columns,
-    start_s: NDArray[np.float64],
-    end_s: NDArray[np.float64],
+    stays: Columns,
     end_of_run_s: float,
 ) -> Columns:
-    bins, bin_s = len(record.bins), record.bin_s
+    cohorts, bins = record.bins.shape[:2]
+    parts = [
+        _timeline_of(scenario, record, cohort, connections, stays, end_of_run_s)
+        for cohort in range(cohorts)
+    ]
+    codes = np.repeat(np.arange(cohorts), bins)
+    first = {name: parts[0][name] for name in ("t_s", "width_s")}
+    columns = {**first, **_cohorts(scenario, record, codes), **parts[0]}
+    if cohorts > 1:
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns.update(joined)
+    return columns
+
+
+def _timeline_of(
+    scenario: Scenario,
+    record: Record,
+    cohort: int,
+    connections: Columns,
+    stays: Columns,
+    end_of_run_s: float,
+) -> Columns:
+    bins, bin_s = record.bins.shape[1], record.bin_s
     t_s = np.arange(bins) * bin_s
     width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
-    connected_s = occupancy_s(connections["opened_s"], connections["closed_s"], bin_s, bins)
-    present_s = occupancy_s(start_s, np.minimum(end_s, end_of_run_s), bin_s, bins)
+    opened_s, closed_s = _of(connections, cohort, record, "opened_s", "closed_s")
+    from_s, to_s = _of(stays, cohort, record, "from_s", "to_s")
+    connected_s = occupancy_s(opened_s, closed_s, bin_s, bins)
+    present_s = occupancy_s(from_s, to_s, bin_s, bins)
     busy_s = record.busy_s
     if end_of_run_s < record.horizon_s:
         # A worker that waited for its broadcast gave back more than it had been booked.
@@ -487,13 +575,20 @@ def _timeline(
     return {
         "t_s": t_s,
         "width_s": width_s,
-        **_cohorts(scenario, bins),
-        **{what.name.lower(): record.bins[:, what] for what in Count},
-        "latency_sum_s": record.latency_ticks * TICK_S,
+        **{what.name.lower(): record.bins[cohort, :, what] for what in Count},
+        "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
         "connection_count": _mean(connected_s, width_s),
         "present_count": _mean(present_s, width_s),
         "utilisation": _mean(busy_s, width_s) / scenario.server.workers,
     }
+
+
+def _of(log: Columns, cohort: int, record: Record, *names: str) -> list[NDArray[Any]]:
+    """A log's columns, of one cohort."""
+    if len(record.bins) == 1:
+        return [log[name] for name in names]
+    mine = log["cohort"] == cohort
+    return [log[name][mine] for name in names]
 
 
 def _mean(seconds: NDArray[np.float64], width_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -508,9 +603,10 @@ def _clients(
     rtt_s: NDArray[np.float64],
 ) -> Columns:
     clients = len(start_s)
+    codes = np.broadcast_to(record.cohort, clients)
     return {
         "client": np.arange(clients, dtype=np.int32),
-        **_cohorts(scenario, clients),
+        **_cohorts(scenario, record, codes),
         "start_s": start_s,
         "end_s": end_s,
         "rtt_s": rtt_s,
@@ -532,11 +628,15 @@ def _buffered(record: Record, clients: int) -> NDArray[np.int64]:
 
 def _latency(record: Record) -> Columns:
     edges_s = bucket_edges_s()
-    held = np.flatnonzero(record.histogram)
+    cohort, held = np.nonzero(record.histogram)
     high_s = edges_s[held + 1]
     if len(held):
-        high_s[-1] = min(high_s[-1], max(record.latency_max_s[0], edges_s[held[-1]]))
-    return {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[held]}
+        last = held == held.max()
+        high_s[last] = min(high_s[last][0], max(record.latency_max_s[0], edges_s[held.max()]))
+    columns = {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[cohort, held]}
+    if len(record.bins) > 1:
+        columns["cohort"] = _labels(cohort, list(COHORTS))
+    return columns
 
 
 def _log(rows: Any, columns: dict[str, str]) -> Columns:

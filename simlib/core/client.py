@@ -56,11 +56,15 @@ _TABLE = transition_table()
 
 
 class Rules(NamedTuple):
-    """The settings that every client of a run obeys; times in seconds."""
+    """The settings that every client of a run obeys; times in seconds.
+
+    With `has_flag`, a client's own `target` is the transport that it is to use, else `transport`.
+    """
 
     seed: int
     replication: int
     transport: int
+    has_flag: bool
     interval_s: float
     jitter_frac: float
     pause_while_dragging: bool
@@ -99,8 +103,8 @@ class Client:
     ----------
     number : int
         The client's address for its draws, and its row in every table.
-    transport : Transport
-        Which it uses now.
+    transport, target : Transport
+        Which it uses now, and which its flag says, if there is a flag.
     state : State
     exchange : int
         The number of the fetch or connection under way.
@@ -150,6 +154,7 @@ class Client:
         "shown",
         "since_s",
         "state",
+        "target",
         "transport",
     )
 
@@ -169,6 +174,7 @@ class Client:
         self.awaiting_pong = False
         self.has_opened = False
         self.transport: int = Transport.POLLING
+        self.target: int = Transport.POLLING
         self.falls = 0
         self.draws = 0
         self.seen = 0
@@ -186,6 +192,7 @@ ROW = {
     "awaiting_pong": "?",
     "has_opened": "?",
     "transport": "i1",
+    "target": "i1",
     "falls": "i1",
     "shown": "i1",
     "deadline_s": "f8",
@@ -241,6 +248,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         actions = _begin(client, rules, now, value)
     elif Event.DRAG_START <= event <= Event.SHOW:
         actions = _pause(client, rules, event, now)
+    elif event == Event.TOLD:
+        actions = _obey(client, rules, now, value)
     elif client.transport == Transport.POLLING:
         actions = _poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
@@ -329,11 +338,33 @@ def refuse(client: Client, event: int) -> NoReturn:
 
 def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
     client.seen = version
-    client.transport = rules.transport
-    if rules.transport == Transport.POLLING:
+    client.transport = _target(client, rules)
+    if client.transport == Transport.POLLING:
         return _fetch(client)
     client.since_s = now
     return _connect(client, rules, now)
+
+
+def _target(client: Client, rules: Rules) -> int:
+    """Return the transport that a client is to use."""
+    if rules.has_flag:
+        return client.target
+    return rules.transport
+
+
+def _obey(client: Client, rules: Rules, now: float, target: int) -> int:
+    """The flag names a transport; whoever uses it already goes on."""
+    client.target = target
+    if client.transport == target:
+        return Action.NONE
+    _move(client, Event.SWITCH)
+    client.transport = target
+    client.failures = 0
+    client.falls = 0
+    client.since_s = now
+    if target == Transport.POLLING:
+        return Action.CLOSE | _fetch(client)
+    return Action.CLOSE | _connect(client, rules, now)
 
 
 def _is_held(client: Client, rules: Rules, now: float) -> bool:
@@ -417,7 +448,7 @@ def _poll(client: Client, rules: Rules, event: int, now: float, value: int) -> i
             return Action.NONE
         if (
             rules.fallback.is_on
-            and rules.transport == Transport.WEBSOCKET
+            and _target(client, rules) == Transport.WEBSOCKET
             and client.state == State.IDLE
             and returns(rules.fallback, client.falls, now - client.since_s)
         ):

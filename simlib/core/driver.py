@@ -9,6 +9,17 @@ from abc import ABC, abstractmethod
 
 from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
+from simlib.core.flags import (
+    CLOSED,
+    HEARD,
+    FlagRules,
+    Percent,
+    closes_s,
+    hears_s,
+    percent_at,
+    target_at_start,
+    wanted,
+)
 from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
@@ -22,16 +33,32 @@ class Driver(ABC):
     record : Record
     clients : int
         Number of clients.
+    flag : FlagRules or None
+        How a rollout's percentage reaches them, if there is one.
+    places : list of float
+        Theirs in the rollout.
 
     Attributes
     ----------
     clients : list of Client
+    percents : list of Percent
+        What has been announced so far.
     opened_s : list of float
         Since when each client's connection is open, seconds; `NEVER_S` without one.
     """
 
-    def __init__(self, rules: Rules, record: Record, clients: int) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        record: Record,
+        clients: int,
+        flag: FlagRules | None = None,
+        places: list[float] | None = None,
+    ) -> None:
         self.rules = rules
+        self.flag = flag
+        self.places = places or []
+        self.percents: list[Percent] = []
         self.record = record
         self.clients = [Client(number) for number in range(clients)]
         for client, version in zip(self.clients, record.entered.tolist(), strict=True):
@@ -67,10 +94,68 @@ class Driver(ABC):
             books.log_event(self.record, now, number, event, client.state, actions)
         if deadline_s != armed_s:
             self.arm(client, deadline_s)
-        if client.transport < was:
+        if client.transport < was and event != Event.TOLD:
             self.book(Count.FALLBACKS, number)
         if actions:
             self.carry_out(client, event, actions, was)
+
+    @abstractmethod
+    def remind(self, client: Client, t: float, why: int) -> None:
+        """Call `hear` with the client and `why` at `t`."""
+
+    @abstractmethod
+    def trip_s(self, client: Client) -> float:
+        """Return how long what sets out now takes from the server to the client, seconds."""
+
+    def begin(self, client: Client) -> None:
+        """The client's session starts; its page reads the flag, if there is one."""
+        number, now, rules = client.number, self.now_s(), self.rules
+        if self.flag is not None:
+            client.target = target_at_start(
+                self.flag,
+                rules.seed,
+                rules.replication,
+                number,
+                self.places[number],
+                self.percents,
+                len(self.percents),
+                now,
+            )
+            books.enter(self.record, number, client.target, now)
+        self.feed(client, Event.START, client.seen)
+
+    def announce(self, percent: float) -> None:
+        """From now on so many percent of the users are enrolled."""
+        flag, rules, now = self.flag, self.rules, self.now_s()
+        assert flag is not None
+        change = len(self.percents)
+        self.percents.append(Percent(now, percent))
+        for client in self.clients:
+            if client.state in (State.ABSENT, State.GONE):
+                continue
+            whom = (flag, rules.seed, rules.replication, client.number, change)
+            trip_s, is_open = self.trip_s(client), client.state == State.OPEN
+            start_s = float(self.record.start_s[client.number])
+            self._remind(client, hears_s(*whom, start_s, is_open, trip_s, now), HEARD)
+            is_enrolled = wanted(self.places[client.number], percent) == Transport.WEBSOCKET
+            if client.target == Transport.WEBSOCKET and not is_enrolled:
+                self._remind(client, closes_s(*whom, trip_s, now), CLOSED)
+
+    def _remind(self, client: Client, t: float, why: int) -> None:
+        if t < NEVER_S:
+            self.remind(client, t, why)
+
+    def hear(self, client: Client, why: int) -> None:
+        """The client learns the present percentage, by itself or from the server."""
+        number, now = client.number, self.now_s()
+        assert self.flag is not None
+        delay_s = self.flag.delay_s if why == HEARD else 0.0
+        percent = percent_at(self.percents, len(self.percents), now, delay_s)
+        target = wanted(self.places[number], percent)
+        if client.state != State.GONE and target != client.target:
+            books.leave(self.record, number, now)
+            books.enter(self.record, number, target, now)
+            self.feed(client, Event.TOLD, target)
 
     def wake(self, client: Client) -> None:
         """The client's deadline has come."""
@@ -79,6 +164,7 @@ class Driver(ABC):
     def stop(self, client: Client) -> None:
         """The client's session ends: its books are closed, then it leaves."""
         self._settle(client)
+        books.leave(self.record, client.number, self.now_s())
         self.feed(client, Event.STOP)
 
     def finish(self) -> None:
@@ -86,6 +172,8 @@ class Driver(ABC):
         for client in self.clients:
             if client.state != State.GONE:
                 self._settle(client)
+            if client.state not in (State.ABSENT, State.GONE):
+                books.leave(self.record, client.number, self.now_s())
             self.book_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
 
     def _settle(self, client: Client) -> None:
@@ -119,7 +207,7 @@ def cause_of(event: int, transport: int) -> Cause:
     """
     if event == Event.STOP:
         return Cause.SESSION_ENDED
-    if event == Event.DEADLINE and transport == Transport.POLLING:
+    if event == Event.TOLD or (event == Event.DEADLINE and transport == Transport.POLLING):
         return Cause.SWITCHED
     if event == Event.DEADLINE:
         return Cause.TIMED_OUT

@@ -76,12 +76,14 @@ class Event(IntEnum):
     PONG = 18
     CLOSED = 19
     REJECTED = 20
-    FETCH = 21
-    EXHAUST = 22
-    CONNECT = 23
-    TIME_OUT = 24
-    GIVE_UP = 25
-    FALL_BACK = 26
+    TOLD = 21
+    FETCH = 22
+    EXHAUST = 23
+    CONNECT = 24
+    TIME_OUT = 25
+    GIVE_UP = 26
+    FALL_BACK = 27
+    SWITCH = 28
 
 
 class Action(IntEnum):
@@ -122,13 +124,14 @@ class Heartbeat(IntEnum):
     CLIENT = 2
 
 
-_STAYS = (Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW)
+_STAYS = (Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW, Event.TOLD)
 
 
 def _row(stays: tuple[Event, ...] = (), **moves: State) -> dict[Event, State | None]:
-    """One state's row: the user's events leave it where it is (None), `moves` say the rest."""
+    """One state's row: what users do, and are told, leaves it where it is (None), but `moves`."""
     row: dict[Event, State | None] = dict.fromkeys(_STAYS + stays)
     row[Event.STOP] = State.GONE
+    row[Event.SWITCH] = State.IDLE
     row.update({Event[name]: target for name, target in moves.items()})
     return row
 

@@ -10,6 +10,9 @@ What a client misses while others are shown is lost unless safety polls are sure
 it is remembered as a gap. A board that comes by chance, as when a client falls back to polling,
 makes nothing of it good.
 
+**Cohorts.** Where a rollout goes on, what happens is booked for the cohort that the client belongs
+to at that moment: those whose flag says polling, those whose flag says push. Else all are one.
+
 **Latency** goes into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
 time bins and client rows. Memory grows with clients + bins + connections made, not with events;
 single deliveries and events are kept only when asked for.
@@ -113,10 +116,11 @@ def bucket_edges_s() -> NDArray[np.float64]:
     return np.concatenate(([0.0], octaves * steps, [last]))
 
 
-CONNECTION = {"client": "i4", "opened_s": "f8", "closed_s": "f8", "cause": "i1"}
+CONNECTION = {"client": "i4", "opened_s": "f8", "closed_s": "f8", "cause": "i1", "cohort": "i1"}
+STAY = {"client": "i4", "cohort": "i1", "from_s": "f8", "to_s": "f8"}
 DELIVERY = {"client": "i4", "version": "i4", "published_s": "f8", "applied_s": "f8"}
 EVENT = {"t_s": "f8", "client": "i4", "event": "i1", "state": "i1", "actions": "i2"}
-"""Columns of the three logs."""
+"""Columns of the logs."""
 
 
 class Record:
@@ -136,6 +140,8 @@ class Record:
         the ledger.
     keep_deliveries, keep_events, keep_buffered : bool
         Whether single deliveries and events, and what waits in the server, are kept.
+    cohorts : int
+        1, or 2 where a flag tells clients which transport to use.
     most_gaps : int
         How many gaps of each client are remembered at a time; of more, the oldest counts as lost.
 
@@ -147,10 +153,10 @@ class Record:
     last : ndarray of int32, shape (clients,) or (1,)
         Changes published by the end of each client's part of the ledger; one number if they are
         all the same.
-    bins : ndarray of int64, shape (bins, len(Count))
+    bins : ndarray of int64, shape (cohorts, bins, len(Count))
     busy_s : ndarray of float64, shape (bins,)
         What the workers worked, seconds.
-    latency_ticks : ndarray of int64, shape (bins,)
+    latency_ticks : ndarray of int64, shape (cohorts, bins)
         Sum of the latencies of what was delivered, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
     clients : ndarray of int32, shape (clients, ...)
@@ -163,9 +169,15 @@ class Record:
     gaps : ndarray of int32, shape (clients, 2 * most_gaps) or (0, 0)
         From and up to which change each misses what the next whole board may bring, in pairs, the
         oldest first, (0, 0) where there is none; empty where nothing may.
-    histogram : ndarray of int64, shape (buckets,)
-    connections, deliveries, events : list of tuple
-        Rows of `CONNECTION`, `DELIVERY` and `EVENT`.
+    histogram : ndarray of int64, shape (cohorts, buckets)
+    cohort : ndarray of int8, shape (clients,) or (1,)
+        The cohort of each client; one number where all are one.
+    cohort_s : ndarray of float64, shape (clients,) or (1,)
+        Since when it belongs to that.
+    opened_in : ndarray of int8, shape (clients,) or (1,)
+        The cohort in which its connection was opened.
+    connections, stays, deliveries, events : list of tuple
+        Rows of `CONNECTION`, `STAY`, `DELIVERY` and `EVENT`.
     """
 
     def __init__(
@@ -181,6 +193,7 @@ class Record:
         keep_deliveries: bool = False,
         keep_events: bool = False,
         keep_buffered: bool = False,
+        cohorts: int = 1,
         most_gaps: int = 0,
     ) -> None:
         clients = len(start_s)
@@ -192,19 +205,23 @@ class Record:
         self.last = np.minimum(_published(publish_s, one_or_all(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
-        self.bins = np.zeros((bins, len(Count)), dtype=np.int64)
+        self.bins = np.zeros((cohorts, bins, len(Count)), dtype=np.int64)
         self.busy_s = np.zeros(bins)
-        self.latency_ticks = np.zeros(bins, dtype=np.int64)
+        self.latency_ticks = np.zeros((cohorts, bins), dtype=np.int64)
         self.latency_max_s = np.zeros(1)
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if keep_buffered else 0)
         self.gaps = np.zeros((clients, 2 * most_gaps) if most_gaps else (0, 0), dtype=np.int32)
-        self.histogram = np.zeros(1 + OCTAVES * BUCKETS_PER_OCTAVE, dtype=np.int64)
+        self.histogram = np.zeros((cohorts, 1 + OCTAVES * BUCKETS_PER_OCTAVE), dtype=np.int64)
+        self.cohort = np.zeros(clients if cohorts > 1 else 1, dtype=np.int8)
+        self.cohort_s = np.zeros(len(self.cohort))
+        self.opened_in = np.zeros_like(self.cohort)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
         self.connections: Any = []
+        self.stays: Any = []
         self.deliveries: Any = []
         self.events: Any = []
 
@@ -274,23 +291,23 @@ def rows_left(log: Any) -> int:
 
 def bin_of(record: Record, t: float) -> int:
     """Return the time bin of `t`; what happens at the horizon belongs to the last."""
-    return min(int(t / record.bin_s), len(record.bins) - 1)
+    return min(int(t / record.bin_s), record.bins.shape[1] - 1)
 
 
 def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
     """Add `n` to a count before `Count.RECONNECTS` of a client and of the time bin of `t`."""
-    record.bins[bin_of(record, t), what] += n
+    record.bins[of(record.cohort, client), bin_of(record, t), what] += n
     record.clients[client, what] += n
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
     """Book the bytes of one message."""
-    index = bin_of(record, t)
+    cohort, index = of(record.cohort, client), bin_of(record, t)
     if up:
-        record.bins[index, Count.UP_BYTES] += up
+        record.bins[cohort, index, Count.UP_BYTES] += up
         record.traffic[client, 0] += up
     if down:
-        record.bins[index, Count.DOWN_BYTES] += down
+        record.bins[cohort, index, Count.DOWN_BYTES] += down
         record.traffic[client, 1] += down
 
 
@@ -301,7 +318,7 @@ def spread(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> N
     """
     end_s = min(end_s, record.horizon_s)
     index = bin_of(record, start_s)
-    last = len(record.bins) - 1
+    last = record.bins.shape[1] - 1
     while start_s < end_s:
         stop_s = end_s if index == last else min((index + 1) * record.bin_s, end_s)
         if stop_s > start_s:
@@ -330,12 +347,12 @@ def resolve(
     count(record, Count.DELIVERED, client, now, stop - start)
     if stop - start > 1:
         count(record, Count.SUPERSEDED, client, now, stop - start - 1)
-    ticks = 0
+    ticks, cohort = 0, of(record.cohort, client)
     for index in range(start, stop):
         latency_s = now - record.publish_s[index]
         ticks += ticks_of(latency_s)
-        record.histogram[bucket_of(latency_s)] += 1
-    record.latency_ticks[bin_of(record, now)] += ticks
+        record.histogram[cohort, bucket_of(latency_s)] += 1
+    record.latency_ticks[cohort, bin_of(record, now)] += ticks
     longest_s = now - record.publish_s[start]
     if longest_s > record.latency_max_s[0]:
         record.latency_max_s[0] = longest_s
@@ -421,18 +438,34 @@ def log_event(record: Record, t: float, client: int, event: int, state: int, act
         keep_row(record.events, (t, client, event, state, actions))
 
 
+def enter(record: Record, client: int, cohort: int, now: float) -> None:
+    """Note the cohort of a client whose session starts."""
+    if len(record.bins) > 1:
+        record.cohort[client] = cohort
+        record.cohort_s[client] = now
+
+
+def leave(record: Record, client: int, now: float) -> None:
+    """Book a client's stay in its cohort, which ends."""
+    if len(record.bins) > 1:
+        keep_row(record.stays, (client, record.cohort[client], record.cohort_s[client], now))
+
+
 def open_connection(record: Record, client: int, now: float) -> None:
     """Book a connection that opens."""
     if record.clients[client, Count.CONNECTIONS] > 0:
-        record.bins[bin_of(record, now), Count.RECONNECTS] += 1
+        record.bins[of(record.cohort, client), bin_of(record, now), Count.RECONNECTS] += 1
     count(record, Count.CONNECTIONS, client, now)
+    if len(record.bins) > 1:
+        record.opened_in[client] = record.cohort[client]
 
 
 def close_connection(
     record: Record, client: int, opened_s: float, closed_s: float, cause: int
 ) -> None:
     """Book a connection that ends."""
-    keep_row(record.connections, (client, opened_s, closed_s, cause + 0))
+    cohort = of(record.opened_in, client)
+    keep_row(record.connections, (client, opened_s, closed_s, cause + 0, cohort))
 
 
 def occupancy_s(

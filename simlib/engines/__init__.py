@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.core.flags import FlagRules
+from simlib.core.record import Record
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import Scenario, compile_workload, new_record
+from simlib.scenario import Scenario, Workload, compile_workload, new_record
 
 ENGINES = ("simpy", "compiled")
 BYTES_PER_CLIENT = {
@@ -31,6 +36,21 @@ _FIRST_SLICE = 1.0 / 256.0
 _SLICE_TAKES_S = 0.1
 
 
+class Conductor(Protocol):
+    """Who decides, while a run goes on, how many of the users are enrolled."""
+
+    flag: FlagRules
+
+    def places(self, workload: Workload) -> NDArray[np.float64]:
+        """Return the clients' places in the rollout, shape (clients,)."""
+
+    def due_s(self) -> float:
+        """Return when it wants to look next, seconds; infinite: never again."""
+
+    def look(self, record: Record) -> float | None:
+        """Look at the books at the time that was due; return a new percentage, if there is one."""
+
+
 class Simulation(Protocol):
     """What an engine offers."""
 
@@ -38,6 +58,9 @@ class Simulation(Protocol):
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
+
+    def announce(self, percent: float) -> None:
+        """From now on so many percent of the users are enrolled."""
 
     def interrupt(self) -> None:
         """End `run_until` soon, at a moment that leaves the books in order."""
@@ -57,6 +80,7 @@ def simulate(
     engine: str = "simpy",
     keep: tuple[str, ...] = (),
     progress: bool = True,
+    conductor: Conductor | None = None,
 ) -> Run:
     """Simulate a scenario.
 
@@ -73,6 +97,9 @@ def simulate(
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
+    conductor : Conductor, optional
+        Who conducts a rollout meanwhile: see `rollout`. Each client's flag says which transport it
+        uses then, whatever ``scenario.transport`` says.
 
     Returns
     -------
@@ -97,11 +124,17 @@ def simulate(
     if isinstance(scenario, Scenario):
         _refuse_too_large(scenario, engine)
     workload = compile_workload(scenario, seed, replication)
+    if conductor is not None:
+        workload = workload._replace(
+            rules=workload.rules._replace(has_flag=True),
+            flag=conductor.flag,
+            places=conductor.places(workload),
+        )
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)
     with _interruptible(simulation):
-        end_of_run_s = _run(simulation, scenario.horizon_s, progress)
+        end_of_run_s = _run(simulation, scenario.horizon_s, progress, conductor, record)
         record.end_at(end_of_run_s)
         simulation.finish()
         run = make_run(
@@ -167,7 +200,13 @@ def _engine(name: str) -> Any:
     return simpy_engine.Simulation
 
 
-def _run(simulation: Simulation, horizon_s: float, progress: bool) -> float:
+def _run(
+    simulation: Simulation,
+    horizon_s: float,
+    progress: bool,
+    conductor: Conductor | None,
+    record: Record,
+) -> float:
     """Let time pass to the horizon, slice by slice; return how far it came.
 
     A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
@@ -181,8 +220,14 @@ def _run(simulation: Simulation, horizon_s: float, progress: bool) -> float:
     )
     with bar:
         while t < horizon_s and not simulation.is_interrupted:
+            while conductor is not None and conductor.due_s() <= t:
+                percent = conductor.look(record)
+                if percent is not None:
+                    simulation.announce(percent)
             began_s = time.perf_counter()
             end_s = t + slice_s if t + slice_s < horizon_s * (1.0 - _FIRST_SLICE) else horizon_s
+            if conductor is not None:
+                end_s = min(end_s, conductor.due_s())
             simulation.run_until(end_s)
             bar.update(end_s - t)
             t = end_s

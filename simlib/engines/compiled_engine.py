@@ -46,6 +46,7 @@ from simlib.core.client import NEVER_S, Rules, applied_from, is_expired, step
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.faults import MOMENT, Change
+from simlib.core.flags import PERCENT, FlagRules
 from simlib.core.habits import episode_s
 from simlib.core.path import WINDOW
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
@@ -55,7 +56,7 @@ from simlib.core.resync import Way
 from simlib.core.sending import Overflow
 from simlib.core.server import SYN_RETRIES, ServerRules
 from simlib.core.wire import Message
-from simlib.engines import event_list, mishaps
+from simlib.engines import event_list, mishaps, rollouts
 from simlib.engines import fleet as fleets
 from simlib.engines.compiling import fetch_ahead, loop, part
 from simlib.engines.event_list import (
@@ -117,6 +118,7 @@ from simlib.engines.mishaps import (
     wait_for,
     welcome,
 )
+from simlib.engines.rollouts import NO_FLAG, announce, enter, heard
 from simlib.errors import ScenarioError
 from simlib.scenario.workload import Workload
 
@@ -216,7 +218,7 @@ def _broadcast(
             if counted:
                 latency_s = t - now
                 ticks += books.ticks_of(latency_s)
-                record.histogram[books.bucket_of(latency_s)] += 1
+                record.histogram[0, books.bucket_of(latency_s)] += 1
                 longest_s = max(longest_s, latency_s)
         else:
             if fleet.safe_s[slot] > -NEVER_S:
@@ -233,12 +235,12 @@ def _broadcast(
 def _fill_bin(
     record: Record, index: int, served: int, ticks: int, counted: bool, up: int, down: int
 ) -> None:
-    record.bins[index, Count.MESSAGES] += served
-    record.bins[index, Count.UP_BYTES] += served * up
-    record.bins[index, Count.DOWN_BYTES] += served * down
+    record.bins[0, index, Count.MESSAGES] += served
+    record.bins[0, index, Count.UP_BYTES] += served * up
+    record.bins[0, index, Count.DOWN_BYTES] += served * down
     if counted:
-        record.bins[index, Count.DELIVERED] += served
-        record.latency_ticks[index] += ticks
+        record.bins[0, index, Count.DELIVERED] += served
+        record.latency_ticks[0, index] += ticks
 
 
 @part
@@ -392,6 +394,8 @@ def _room(record: Record, q: EventList, server: Any) -> int:
     """Return how many events surely find room for what they leave behind."""
     room = min(event_list.room(q) // MOST_OUT, len(server.accepts_s) - server.desk.waiting)
     room = min(room, books.rows_left(record.connections) // 2)
+    if len(record.bins) > 1:
+        room = min(room, books.rows_left(record.stays) // 2)
     if record.keep_deliveries:
         room = min(room, books.rows_left(record.deliveries) // (len(record.publish_s) + 1))
     if record.keep_events:
@@ -406,6 +410,7 @@ def _run(
     rules: Rules,
     server_rules: ServerRules,
     choices: Choices,
+    flag: FlagRules,
     free_s: Any,
     accepts_s: Any,
     desk: Any,
@@ -424,7 +429,7 @@ def _run(
     at_once = not keep_events and not keep_deliveries and choices.idle_s == NEVER_S
     if FAULTS:
         at_once = at_once and not is_uneven(fleet) and not rules.throttles_timers
-        at_once = at_once and rules.safety_poll_s == NEVER_S
+        at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
     clients_n = len(start_s)
     budget = 0
     if hand.sequence == 0:
@@ -699,8 +704,17 @@ def _run(
                 up, down = sizes[message, 0], sizes[message, 1]
         elif kind == Kind.START:
             event, value = Event.START, row.seen + 0
+            if FAULTS and rules.has_flag:
+                enter(fleet, record, rules, flag, number, now)
+        elif FAULTS and kind == Kind.FLAG:
+            target = heard(fleet, flag, number, data, now)
+            if row.state != State.GONE and target != row.target:
+                books.leave(record, number, now)
+                books.enter(record, number, target, now)
+                event, value = Event.TOLD, target
         elif kind == Kind.STOP:
             settle(fleet, record, rules, number, now)
+            books.leave(record, number, now)
             event = Event.STOP
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
@@ -884,7 +898,7 @@ def _run(
                 books.log_event(record, now, number, event, row.state, actions)
             if deadline_s != armed_s and deadline_s < NEVER_S:
                 n = put(out, n, ALARM, deadline_s, Kind.DEADLINE, 0, 0)
-            if POLLS and PUSHES and row.transport < was:
+            if POLLS and PUSHES and row.transport < was and event != Event.TOLD:
                 books.count(record, Count.FALLBACKS, number, now)
             if actions & Action.CLOSE:
                 if POLLS and was == Transport.POLLING:
@@ -895,7 +909,7 @@ def _run(
                 else:
                     if event == Event.DEADLINE:
                         books.count(record, Count.ERRORS, number, now)
-                    graceful = event == Event.STOP and row.has_upgraded
+                    graceful = (event == Event.STOP or event == Event.TOLD) and row.has_upgraded
                     row.has_upgraded = False
                     disconnect(fleet, record, number, now, cause_of(event, was))
                     if graceful:
@@ -1023,7 +1037,16 @@ def _finish(
             catch_up(fleet, record, number, fleet.state[0].published)
         if row.state != State.GONE:
             settle(fleet, record, rules, number, now)
+            if row.state != State.ABSENT:
+                books.leave(record, number, now)
         disconnect(fleet, record, number, now, Cause.OPEN_AT_END)
+
+
+def _announce(
+    fleet: Fleet, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
+) -> None:
+    """From now on so many percent of the users are enrolled."""
+    announce(fleet, q, rules, flag, percent, now)
 
 
 # -- the engine ----------------------------------------------------------------------------------
@@ -1032,7 +1055,8 @@ def _finish(
 @cache
 def _loops(polls: bool, pushes: bool) -> list[Any]:
     names = {"POLLS": polls, "PUSHES": pushes, "FAULTS": polls and pushes}
-    return [loop(function, (fleets, mishaps), **names) for function in (_run, _finish)]
+    parts = (fleets, mishaps, rollouts)
+    return [loop(function, parts, **names) for function in (_run, _finish, _announce)]
 
 
 class Simulation:
@@ -1053,6 +1077,7 @@ class Simulation:
             bool(workload.moments or workload.delays or workload.limits)
             or workload.nodes > 1
             or workload.rules.throttles_timers
+            or workload.flag is not None
             or (
                 is_pushed
                 and (
@@ -1064,7 +1089,8 @@ class Simulation:
         )
         variant = is_mixed or not is_pushed, is_mixed or is_pushed
         links_n = clients_n if variant[1] else 0
-        self._run, self._finish = _loops(*variant)
+        self._run, self._finish, self._announce = _loops(*variant)
+        self._flag = workload.flag or NO_FLAG
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
@@ -1110,6 +1136,8 @@ class Simulation:
             active=np.zeros(len(workload.moments), np.bool_),
             delays=_table_of(workload.delays, WINDOW),
             limits=_table_of(workload.limits, WINDOW),
+            places=workload.places,
+            percents=_table_of((), PERCENT),
             is_down=np.zeros(workload.nodes, np.bool_),
             process=np.arange(workload.nodes),
             kept_from=np.zeros(workload.nodes, np.int64),
@@ -1143,6 +1171,7 @@ class Simulation:
                 self._rules,
                 self._server_rules,
                 self._choices,
+                self._flag,
                 self._free_s,
                 self._accepts_s,
                 self._desk,
@@ -1166,6 +1195,7 @@ class Simulation:
             ring = np.concatenate((ring[oldest:], ring[:oldest]))
             self._accepts_s, self._desk[0].oldest = event_list.longer(ring, len(ring)), 0
         self._room_for("connections", struck_n + MOST_OUT)
+        self._room_for("stays", MOST_OUT)
         if self._books.keep_deliveries:
             self._room_for("deliveries", len(self._books.publish_s) + 1)
         self._room_for("events", MOST_OUT)
@@ -1176,6 +1206,18 @@ class Simulation:
             longer = event_list.longer(table, max(rows, len(table)))
             room: Any = {log: (longer, filled)}
             self._books = self._books._replace(**room)
+
+    def announce(self, percent: float) -> None:
+        """From now on so many percent of the users are enrolled."""
+        entries = 2 * len(self._fleet.rows) + MOST_OUT
+        if event_list.room(self._events) < entries:
+            self._events = event_list.grow(self._events, entries)
+        told, percents = int(self._fleet.state[0].percents), self._fleet.percents
+        if told == len(percents):
+            longer = event_list.longer(percents, max(16, told))
+            self._fleet = self._fleet._replace(percents=longer)
+        fleet, rules = self._fleet, self._rules
+        self._announce(fleet, self._events, rules, self._flag, float(percent), self._now_s)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
@@ -1188,7 +1230,8 @@ class Simulation:
     def finish(self) -> None:
         """Close the books."""
         self._events = event_list.new_event_list(0, 1.0, 1.0)  # its memory is needed no more
-        self._room_for("connections", len(self._fleet.rows))
+        for log in ("connections", "stays"):
+            self._room_for(log, len(self._fleet.rows))
         record = self._record
         self._books = self._books._replace(last=record.last)
         self._finish(self._fleet, self._books, self._rules, self._free_s, self._now_s)

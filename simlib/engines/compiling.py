@@ -27,6 +27,7 @@ from simlib.core import (
     driver,
     fallback,
     faults,
+    flags,
     habits,
     path,
     polling,
@@ -44,6 +45,7 @@ RULES: tuple[ModuleType, ...] = (
     driver,
     fallback,
     faults,
+    flags,
     habits,
     path,
     polling,
@@ -174,7 +176,12 @@ def _keep_row_body(log: Any, row: Any) -> Any:
     def connection(log: Any, row: Any) -> Any:
         place = log[0][log[1][0]]
         log[1][0] += 1
-        place.client, place.opened_s, place.closed_s, place.cause = row
+        place.client, place.opened_s, place.closed_s, place.cause, place.cohort = row
+
+    def stay(log: Any, row: Any) -> Any:
+        place = log[0][log[1][0]]
+        log[1][0] += 1
+        place.client, place.cohort, place.from_s, place.to_s = row
 
     def delivery(log: Any, row: Any) -> Any:
         place = log[0][log[1][0]]
@@ -188,6 +195,8 @@ def _keep_row_body(log: Any, row: Any) -> Any:
 
     if "cause" in names:
         return connection
+    if "from_s" in names:
+        return stay
     return delivery if "version" in names else event
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from simlib.core import record as books
 from simlib.core.client import NEVER_S, ROW, Rules, Shown, is_recoverable
 from simlib.core.protocol import State
-from simlib.core.record import CONNECTION, DELIVERY, EVENT, Cause, Count, Record
+from simlib.core.record import CONNECTION, DELIVERY, EVENT, STAY, Cause, Count, Record
 from simlib.core.resync import way_back
 from simlib.core.wire import Message
 from simlib.engines.compiling import part
@@ -63,6 +63,7 @@ class Kind(IntEnum):
     ROOM = 35
     BOARD = 36
     ANSWER = 37
+    FLAG = 38
 
 
 KIND_BITS = 6
@@ -138,7 +139,7 @@ _LINK = {
     "tail": "i4",
 }
 _SAFE = ("beat_s", "asks_s", "hidden_s", "held_s")
-_PUSHED = (*_SAFE, "since_s", "awaiting_pong", "has_opened", "falls")
+_PUSHED = (*_SAFE, "target", "since_s", "awaiting_pong", "has_opened", "falls")
 _TROUBLED = (
     "active_s",
     "dead",
@@ -154,7 +155,7 @@ _TROUBLED = (
 LAYOUTS = {
     (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
     (False, True): _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", *_SAFE, *_TROUBLED), ("since_s",), LINE
+        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", "target", *_SAFE, *_TROUBLED), ("since_s",), LINE
     ),
     (True, True): _layout({**_KEPT, **_LINK}, (), (), LINE),
 }
@@ -173,10 +174,11 @@ STATE = np.dtype(
         ("sockets", "i8"),
         ("events", "i8"),
         ("moment", "i8"),
+        ("percents", "i8"),
     ]
 )
 
-LOGS = {"connections": CONNECTION, "deliveries": DELIVERY, "events": EVENT}
+LOGS = {"connections": CONNECTION, "stays": STAY, "deliveries": DELIVERY, "events": EVENT}
 LOG_ROWS = 1024
 
 
@@ -199,9 +201,12 @@ class Books(NamedTuple):
     buffered: NDArray[np.float64]
     gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
+    cohort: NDArray[np.int8]
+    cohort_s: NDArray[np.float64]
     keep_deliveries: bool
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
+    stays: tuple[NDArray[Any], NDArray[np.int64]]
     deliveries: tuple[NDArray[Any], NDArray[np.int64]]
     events: tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -213,7 +218,8 @@ class Fleet(NamedTuple):
     the clients'. `order` lists the listeners in the order in which they came, -1 where one has
     left; `safe_s` says for each until when nothing disturbs it, -inf if it has missed a message
     that is still under way. `moments` are what goes wrong, `active` says which of it goes on,
-    `delays` and `limits` are when paths are slower and narrower. Of each node: whether it
+    `delays` and `limits` are when paths are slower and narrower. Where there is a rollout, `places`
+    are the clients' in it, and `percents` what has been announced so far. Of each node: whether it
     `is_down`, the number of its `process`, and after how many changes that was started.
     """
 
@@ -232,6 +238,8 @@ class Fleet(NamedTuple):
     active: NDArray[np.bool_]
     delays: Any
     limits: Any
+    places: NDArray[np.float64]
+    percents: Any
     is_down: Any
     process: NDArray[np.int64]
     kept_from: NDArray[np.int64]

@@ -102,7 +102,8 @@ class Simulation(Driver):
 
     def __init__(self, workload: Workload, record: Record) -> None:
         clients = len(workload.start_s)
-        super().__init__(workload.rules, record, clients)
+        places = workload.places.tolist()
+        super().__init__(workload.rules, record, clients, workload.flag, places)
         self.clock = Clock()
         self.is_interrupted = False
         self.workload = workload
@@ -192,6 +193,19 @@ class Simulation(Driver):
         if client.deadline_s == t:
             self.wake(client)
 
+    def remind(self, client: Client, t: float, why: int) -> None:
+        """Let the client hear of the rollout at `t`."""
+        self.clock.start(self.reminder(client, t, why))
+
+    def reminder(self, client: Client, t: float, why: int) -> Journey:
+        """What has been announced reaches a client."""
+        yield self.clock.at(t)
+        self.hear(client, why)
+
+    def trip_s(self, client: Client) -> float:
+        """Return how long what sets out now takes from the server to the client."""
+        return self.half_s(client.number)
+
     # -- one client ------------------------------------------------------------------------
 
     def carry_out(self, client: Client, event: Event, actions: int, was: int) -> None:
@@ -220,7 +234,7 @@ class Simulation(Driver):
         """A user opens the board, works with it, and leaves."""
         number = client.number
         yield self.clock.at(start_s)
-        self.feed(client, Event.START, client.seen)
+        self.begin(client)
         for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
                 self.clock.start(self.habit(client, habit, *kind))
@@ -832,7 +846,7 @@ class Simulation(Driver):
             return
         if event == Event.DEADLINE:
             self.book(Count.ERRORS, number)
-        graceful = event == Event.STOP and self.has_upgraded[number]
+        graceful = event in (Event.STOP, Event.TOLD) and self.has_upgraded[number]
         self.has_upgraded[number] = False
         self.book_disconnect(number, now, cause_of(event, was))
         self.clock.start(self.farewell(number, client.exchange - 1, graceful))

@@ -16,57 +16,33 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from simlib.core.reconnect import MOST_DELAYS
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
+from simlib.scenario.fields import (
+    LONGEST_S,
+    MAX_CLIENTS,
+    Counting,
+    Delays,
+    Fraction,
+    NotNegative,
+    Part,
+    Positive,
+    Rate,
+    Rule,
+    Size,
+    at_least,
+    read_toml,
+    scenario_error,
+)
 from simlib.scenario.units import Bytes, Seconds
 
-MAX_CLIENTS = 100_000_000
 MAX_CHANGES = 20_000_000
 MAX_BINS = 1_000_000
 
-_LONGEST_S = 10 * 365 * 86400.0
-Positive = Annotated[Seconds, Field(gt=0, le=_LONGEST_S)]
-NotNegative = Annotated[Seconds, Field(ge=0, le=_LONGEST_S)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1e6)]
-Size = Annotated[Bytes, Field(gt=0, le=2**30)]
-Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
-Delays = Annotated[
-    tuple[NotNegative, ...],
-    Field(min_length=1, max_length=MOST_DELAYS),
-    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
-]
 
-
-class _Rule(ValueError):
-    """A cross-field rule that does not hold: which field, its value, the rule."""
-
-    def __init__(self, path: str, value: Any, rule: str) -> None:
-        self.path, self.value, self.rule = path, value, rule
-        super().__init__(rule)
-
-
-class _Part(pydantic.BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-    )
-
-
-def _at_least(part: _Part, upper: str, lower: str) -> None:
-    high, low = getattr(part, upper), getattr(part, lower)
-    if high < low:
-        raise _Rule(upper, high, f"must be >= {lower} ({low:g})")
-
-
-class Sessions(_Part):
+class Sessions(Part):
     """Clients that come and go, beside those present from the start."""
 
     arrivals_per_s: Rate
@@ -77,7 +53,7 @@ class Sessions(_Part):
     """Distribution of the session length."""
 
 
-class Updates(_Part):
+class Updates(Part):
     """The stream of changes to the server's state; every change concerns everybody."""
 
     kind: Literal["poisson", "bursts", "trace"] = "poisson"
@@ -105,13 +81,13 @@ class Updates(_Part):
         for name in ("rate_per_s", "burst_size", "burst_gap_s", "trace"):
             given = getattr(self, name)
             if name in needed and given is None:
-                raise _Rule(name, None, f'must be given when kind is "{self.kind}"')
+                raise Rule(name, None, f'must be given when kind is "{self.kind}"')
             if name not in needed and given is not None:
-                raise _Rule(name, given, f'has no meaning when kind is "{self.kind}"')
+                raise Rule(name, given, f'has no meaning when kind is "{self.kind}"')
         return self
 
 
-class Polling(_Part):
+class Polling(Part):
     """The polling client, by TanStack Query's rule."""
 
     interval_s: Positive = 30.0
@@ -137,11 +113,11 @@ class Polling(_Part):
 
     @pydantic.model_validator(mode="after")
     def _cap_above_base(self) -> Self:
-        _at_least(self, "retry_cap_s", "retry_base_s")
+        at_least(self, "retry_cap_s", "retry_base_s")
         return self
 
 
-class WebSocket(_Part):
+class WebSocket(Part):
     """The WebSocket client."""
 
     push: Literal["delta", "snapshot"] = "delta"
@@ -157,7 +133,7 @@ class WebSocket(_Part):
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
 
-    safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=_LONGEST_S)] | None = None
+    safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """While its connection is open a client polls so often all the same, seconds; absent: never.
     It does not wait for the answer to the poll before, nor try again before time. What it had
     missed and a poll brings is late, not lost; how much it may miss in between: `core.record`."""
@@ -170,19 +146,19 @@ class WebSocket(_Part):
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
         if self.token_resent and self.token_valid_s is None:
-            raise _Rule("token_resent", True, "has no meaning without token_valid_s")
+            raise Rule("token_resent", True, "has no meaning without token_valid_s")
         for name, kind in (("replay_changes", "replay"), ("recovery_s", "recovery")):
             given = getattr(self, name)
             if self.resync == kind and given is None:
-                raise _Rule(name, None, f'must be given when resync is "{kind}"')
+                raise Rule(name, None, f'must be given when resync is "{kind}"')
             if self.resync != kind and given is not None:
-                raise _Rule(name, given, f'has no meaning when resync is "{self.resync}"')
+                raise Rule(name, given, f'has no meaning when resync is "{self.resync}"')
         if self.or_snapshot and self.resync in ("none", "snapshot"):
-            raise _Rule("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
+            raise Rule("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
         return self
 
 
-class HeartbeatRules(_Part):
+class HeartbeatRules(Part):
     """Pings on an idle WebSocket."""
 
     direction: Literal["server", "client", "none"] = "server"
@@ -203,7 +179,7 @@ _NEEDED = {
 """Which field a policy of `Reconnect` must be given; no other policy may have it."""
 
 
-class Reconnect(_Part):
+class Reconnect(Part):
     """What a WebSocket client does after a lost connection; attempt k follows k failures."""
 
     policy: Literal[
@@ -246,25 +222,25 @@ class Reconnect(_Part):
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
-        _at_least(self, "cap_s", "base_s")
+        at_least(self, "cap_s", "base_s")
         if self.base_s == 0.0 and self.policy not in ("none", "fixed", "table"):
-            raise _Rule("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
+            raise Rule("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
         for name in ("jitter_frac", "jitter_s", "delays_s"):
             given = getattr(self, name)
             if _NEEDED.get(self.policy) == name and given is None:
-                raise _Rule(name, None, f'must be given when policy is "{self.policy}"')
+                raise Rule(name, None, f'must be given when policy is "{self.policy}"')
             if _NEEDED.get(self.policy) != name and given is not None:
-                raise _Rule(name, given, f'has no meaning when policy is "{self.policy}"')
+                raise Rule(name, given, f'has no meaning when policy is "{self.policy}"')
         if self.policy == "none":
             for name in ("attempts", "give_up_s"):
                 if getattr(self, name) is not None:
-                    raise _Rule(name, getattr(self, name), 'has no meaning when policy is "none"')
+                    raise Rule(name, getattr(self, name), 'has no meaning when policy is "none"')
         if self.stable_s and self.reset != "ready":
-            raise _Rule("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
+            raise Rule("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
         return self
 
 
-class Fallback(_Part):
+class Fallback(Part):
     """Polling instead of push, by the application's own rule: see `core.fallback`."""
 
     after_failures: Counting | None = None
@@ -282,11 +258,11 @@ class Fallback(_Part):
     def _holds_together(self) -> Self:
         if self.return_s is not None and self.return_cap_s < self.return_s:
             rule = f"must be >= return_s ({self.return_s:g})"
-            raise _Rule("return_cap_s", self.return_cap_s, rule)
+            raise Rule("return_cap_s", self.return_cap_s, rule)
         return self
 
 
-class Habit(_Part):
+class Habit(Part):
     """Something that users do now and then, such as dragging a card."""
 
     every_s: Positive
@@ -295,7 +271,7 @@ class Habit(_Part):
     """Mean duration, seconds; exponential."""
 
 
-class Network(_Part):
+class Network(Part):
     """The path between a client and the server."""
 
     rtt_s: NotNegative = 0.04
@@ -310,7 +286,7 @@ class Network(_Part):
     """When a kernel gives up on data that nobody acknowledges, seconds (Linux: tcp_retries2)."""
 
 
-class ServerSettings(_Part):
+class ServerSettings(Part):
     """One node: its workers and what each job costs them."""
 
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -358,14 +334,14 @@ class ServerSettings(_Part):
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
         if self.admit_per_s is None and self.admit_burst != 1:
-            raise _Rule("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
+            raise Rule("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
         bounded = self.slow_consumers in ("block", "close", "drop_oldest")
         if bounded and self.buffer_bytes is None:
             rule = f'must be given when slow_consumers is "{self.slow_consumers}"'
-            raise _Rule("buffer_bytes", None, rule)
+            raise Rule("buffer_bytes", None, rule)
         if not bounded and self.buffer_bytes is not None:
             rule = f'has no meaning when slow_consumers is "{self.slow_consumers}"'
-            raise _Rule("buffer_bytes", self.buffer_bytes, rule)
+            raise Rule("buffer_bytes", self.buffer_bytes, rule)
         return self
 
 
@@ -378,7 +354,7 @@ _NEEDED_BY_FAULT = {
 """Which field a kind of fault must be given, beside its length; no other kind may have it."""
 
 
-class Fault(_Part):
+class Fault(Part):
     """Something that goes wrong: see `core.faults`."""
 
     kind: Literal[
@@ -416,22 +392,22 @@ class Fault(_Part):
             given = getattr(self, name)
             is_needed = name in needed or (name == "length_s" and self.kind != "reset")
             if is_needed and given is None:
-                raise _Rule(name, None, f'must be given when kind is "{self.kind}"')
+                raise Rule(name, None, f'must be given when kind is "{self.kind}"')
             if not is_needed and given is not None:
-                raise _Rule(name, given, f'has no meaning when kind is "{self.kind}"')
+                raise Rule(name, given, f'has no meaning when kind is "{self.kind}"')
         if self.jitter_s is not None and self.kind != "latency":
-            raise _Rule("jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"')
+            raise Rule("jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"')
         if self.added_s == 0.0 and not self.jitter_s:
-            raise _Rule("added_s", 0.0, "must be > 0 when there is no jitter_s")
+            raise Rule("added_s", 0.0, "must be > 0 when there is no jitter_s")
         if self.kind in ("restart", "rolling_deploy") and self.share != 1.0:
-            raise _Rule("share", self.share, f'must be 1 when kind is "{self.kind}"')
+            raise Rule("share", self.share, f'must be 1 when kind is "{self.kind}"')
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
             rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
-            raise _Rule("every_s", self.every_s, rule)
+            raise Rule("every_s", self.every_s, rule)
         return self
 
 
-class Wire(_Part):
+class Wire(Part):
     """What the bytes look like."""
 
     http: Literal["1.1", "2"] = "1.1"
@@ -461,7 +437,7 @@ Faults = Annotated[
 ]
 
 
-class Scenario(_Part):
+class Scenario(Part):
     """One board, its clients, their transport and the server.
 
     Examples
@@ -483,7 +459,7 @@ class Scenario(_Part):
     """Clients present from the start."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
-    horizon_s: Annotated[Seconds, Field(ge=1e-3, le=_LONGEST_S)] = 600.0
+    horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0
     """Length of the run, seconds."""
     warm_up_s: NotNegative = 0.0
     """Changes published before this are not in the ledger, seconds."""
@@ -519,28 +495,28 @@ class Scenario(_Part):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise _scenario_error(error) from None
+            raise scenario_error(error, _unknown) from None
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
         counted_until_s = self.horizon_s - self.cool_down_s
         if self.cool_down_s and self.warm_up_s >= counted_until_s:
             rule = f"must be < horizon_s - cool_down_s ({counted_until_s:g})"
-            raise _Rule("warm_up_s", self.warm_up_s, rule)
+            raise Rule("warm_up_s", self.warm_up_s, rule)
         if self.warm_up_s >= self.horizon_s:
-            raise _Rule("warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})")
+            raise Rule("warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})")
         if self.ramp_s > self.horizon_s:
-            raise _Rule("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
+            raise Rule("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
         if self.horizon_s / self.bin_s > MAX_BINS:
-            raise _Rule(
+            raise Rule(
                 "bin_s", self.bin_s, f"must be >= horizon_s / {MAX_BINS} to keep the timeline small"
             )
         if self.clients == 0 and self.sessions is None:
-            raise _Rule("clients", 0, "must be >= 1 when there are no [sessions]")
+            raise Rule("clients", 0, "must be >= 1 when there are no [sessions]")
         if self.wire.count == "tls" and not self.network.tls:
-            raise _Rule("wire.count", "tls", "must not be tls when network.tls is false")
+            raise Rule("wire.count", "tls", "must not be tls when network.tls is false")
         if self.throttles_timers and self.hidden is None:
-            raise _Rule("throttles_timers", True, "has no meaning without [hidden]")
+            raise Rule("throttles_timers", True, "has no meaning without [hidden]")
         self._check_waits()
         self._check_sizes()
         self._check_amounts()
@@ -555,20 +531,20 @@ class Scenario(_Part):
             if fault.kind == "rolling_deploy":
                 if self.server.nodes == 1:
                     rule = "must not be rolling_deploy when server.nodes is 1: it is a restart"
-                    raise _Rule(f"{path}.kind", fault.kind, rule)
+                    raise Rule(f"{path}.kind", fault.kind, rule)
                 assert fault.every_s is not None
                 end_s += (self.server.nodes - 1) * fault.every_s
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
-                raise _Rule(f"{path}.start_s", fault.start_s, rule)
+                raise Rule(f"{path}.start_s", fault.start_s, rule)
             if end_s > self.horizon_s:
                 rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
                 name = "every_s" if fault.kind == "rolling_deploy" else "length_s"
-                raise _Rule(f"{path}.{name}", getattr(fault, name), rule)
+                raise Rule(f"{path}.{name}", getattr(fault, name), rule)
             if fault.kind in ("restart", "rolling_deploy"):
                 if fault.start_s < down_until_s:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
-                    raise _Rule(f"{path}.start_s", fault.start_s, rule)
+                    raise Rule(f"{path}.start_s", fault.start_s, rule)
                 down_until_s = end_s
 
     def _check_waits(self) -> None:
@@ -579,7 +555,7 @@ class Scenario(_Part):
             words = (
                 "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
             )
-            raise _Rule(path, 0.0, words)
+            raise Rule(path, 0.0, words)
 
     def _check_sizes(self) -> None:
         try:
@@ -587,17 +563,17 @@ class Scenario(_Part):
         except ScenarioError as error:
             name = error.path.rpartition(".")[2]
             path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
-            raise _Rule(path, error.value, error.rule) from None
+            raise Rule(path, error.value, error.rule) from None
         given, push_bytes = self.server.buffer_bytes, int(sizes[Message.PUSH, 1])
         if given is not None and given < push_bytes:
             rule = f"must be >= {push_bytes}, the size of one push"
-            raise _Rule("server.buffer_bytes", given, rule)
+            raise Rule("server.buffer_bytes", given, rule)
 
     def _check_amounts(self) -> None:
         per_event = self.updates.burst_size or 1
         changes = (self.updates.rate_per_s or 0.0) * per_event * self.horizon_s
         if changes > MAX_CHANGES:
-            raise _Rule(
+            raise Rule(
                 "updates.rate_per_s",
                 self.updates.rate_per_s,
                 f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
@@ -605,7 +581,7 @@ class Scenario(_Part):
         if self.sessions is not None:
             arrivals = self.sessions.arrivals_per_s * self.horizon_s
             if arrivals > MAX_CLIENTS:
-                raise _Rule(
+                raise Rule(
                     "sessions.arrivals_per_s",
                     self.sessions.arrivals_per_s,
                     f"must keep the sessions of a run below {MAX_CLIENTS} (here {arrivals:.3g})",
@@ -628,19 +604,7 @@ class Scenario(_Part):
         ScenarioError
             The file is missing or is not TOML, or what it says cannot be run.
         """
-        if not isinstance(path, str | Path):
-            raise ScenarioError("path", path, "must be a path")
-        path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ScenarioError(path.name, str(path), "must be an existing TOML file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ScenarioError(
-                path.name or str(path), str(path), f"must be a readable text file ({error})"
-            ) from None
-        except (ValueError, RecursionError) as error:  # or a number, or a nesting, of thousands
-            raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
+        path, values = read_toml(path)
         scenario = cls(**values)
         scenario._folder = path.parent
         return scenario
@@ -794,45 +758,3 @@ def _unknown(path: object, value: Any) -> ScenarioError:
         near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")
-
-
-_PHRASES = {
-    "greater_than_equal": "must be >= {ge:g}",
-    "greater_than": "must be > {gt:g}",
-    "less_than_equal": "must be <= {le:g}",
-    "literal_error": "must be {expected}",
-    "missing": "must be given",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "string_type": "must be text",
-    "finite_number": "must be a finite number",
-    "string_pattern_mismatch": "must match {pattern}",
-    "string_too_long": "must have at most {max_length} characters",
-    "model_type": "must be a table of settings",
-    "model_attributes_type": "must be a table of settings",
-}
-
-
-def _scenario_error(error: pydantic.ValidationError) -> ScenarioError:
-    """The first problem of a validation, as one `ScenarioError`."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    path = ".".join(str(name) for name in first["loc"])
-    value, kind, context = first["input"], first["type"], first.get("ctx", {})
-    cause = context.get("error")
-    if kind == "extra_forbidden":
-        unknown = _unknown(path, value)
-        rule = unknown.rule
-    elif isinstance(cause, _Rule):
-        path = f"{path}.{cause.path}" if path else cause.path
-        value, rule = cause.value, cause.rule
-    elif kind == "missing":
-        value, rule = None, _PHRASES[kind]
-    elif isinstance(cause, ValueError):
-        rule = str(cause)
-    elif kind in _PHRASES:
-        rule = _PHRASES[kind].format(**context)
-    else:
-        rule = first["msg"][:1].lower() + first["msg"][1:]
-    return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)

@@ -20,6 +20,7 @@ from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, Moment, deploy_moments, moments_of
+from simlib.core.flags import FlagRules
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
@@ -65,6 +66,10 @@ class Workload(NamedTuple):
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
         When a kernel gives up on data that nobody acknowledges, seconds.
+    flag : FlagRules or None
+        How a rollout's percentage reaches the clients, if there is one.
+    places : ndarray of float64, shape (clients,) or (0,)
+        Theirs in the rollout.
     """
 
     rules: Rules
@@ -83,6 +88,8 @@ class Workload(NamedTuple):
     nodes: int
     idle_s: float
     unanswered_s: float
+    flag: FlagRules | None
+    places: NDArray[np.float64]
 
 
 def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workload:
@@ -134,6 +141,8 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         nodes=scenario.server.nodes,
         idle_s=scenario.network.idle_s or math.inf,
         unanswered_s=scenario.network.unanswered_s,
+        flag=None,
+        places=np.zeros(0),
     )
 
 
@@ -158,6 +167,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         bin_s=scenario.bin_s,
         keep_deliveries="deliveries" in keep,
         keep_events="events" in keep,
+        cohorts=1 if workload.flag is None else 2,
         keep_buffered=bool(workload.limits or workload.delays),
         most_gaps=_most_gaps(workload),
     )
@@ -312,6 +322,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         seed=seed,
         replication=replication,
         transport=Transport[scenario.transport.upper()],
+        has_flag=False,
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
         pause_while_dragging=polling.pause_while_dragging,

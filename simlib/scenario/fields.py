@@ -1,0 +1,131 @@
+"""What the values of a scenario or a plan are made of, and what is said of a wrong one.
+
+Frozen pydantic models, strict: a wrong type, an unknown key or a contradiction is an error that
+names path, value and rule.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from simlib.core.reconnect import MOST_DELAYS
+from simlib.errors import ScenarioError
+from simlib.scenario.units import Bytes, Seconds
+
+MAX_CLIENTS = 100_000_000
+
+LONGEST_S = 10 * 365 * 86400.0
+Positive = Annotated[Seconds, Field(gt=0, le=LONGEST_S)]
+NotNegative = Annotated[Seconds, Field(ge=0, le=LONGEST_S)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
+Size = Annotated[Bytes, Field(gt=0, le=2**30)]
+Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
+Delays = Annotated[
+    tuple[NotNegative, ...],
+    Field(min_length=1, max_length=MOST_DELAYS),
+    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+]
+
+
+class Rule(ValueError):
+    """A cross-field rule that does not hold: which field, its value, the rule."""
+
+    def __init__(self, path: str, value: Any, rule: str) -> None:
+        self.path, self.value, self.rule = path, value, rule
+        super().__init__(rule)
+
+
+class Part(pydantic.BaseModel):
+    """A section: frozen, strict, and nothing beside its fields."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def at_least(part: Part, upper: str, lower: str) -> None:
+    """Raise `Rule` unless one field is at least another."""
+    high, low = getattr(part, upper), getattr(part, lower)
+    if high < low:
+        raise Rule(upper, high, f"must be >= {lower} ({low:g})")
+
+
+_PHRASES = {
+    "greater_than_equal": "must be >= {ge:g}",
+    "greater_than": "must be > {gt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "literal_error": "must be {expected}",
+    "missing": "must be given",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "finite_number": "must be a finite number",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "model_type": "must be a table of settings",
+    "model_attributes_type": "must be a table of settings",
+}
+
+
+def scenario_error(
+    error: pydantic.ValidationError, unknown: Callable[[object, Any], ScenarioError]
+) -> ScenarioError:
+    """Return the first problem of a validation as one `ScenarioError`.
+
+    `unknown` says what is wrong with a path that is not a field.
+    """
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = ".".join(str(name) for name in first["loc"])
+    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    cause = context.get("error")
+    if kind == "extra_forbidden":
+        rule = unknown(path, value).rule
+    elif isinstance(cause, Rule):
+        path = f"{path}.{cause.path}" if path else cause.path
+        value, rule = cause.value, cause.rule
+    elif kind == "missing":
+        value, rule = None, _PHRASES[kind]
+    elif isinstance(cause, ValueError):
+        rule = str(cause)
+    elif kind in _PHRASES:
+        rule = _PHRASES[kind].format(**context)
+    else:
+        rule = first["msg"][:1].lower() + first["msg"][1:]
+    return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)
+
+
+def read_toml(path: Any) -> tuple[Path, dict[str, Any]]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ScenarioError
+        It is missing, or is not TOML.
+    """
+    if not isinstance(path, str | Path):
+        raise ScenarioError("path", path, "must be a path")
+    path = Path(path)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ScenarioError(path.name, str(path), "must be an existing TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(
+            path.name or str(path), str(path), f"must be a readable text file ({error})"
+        ) from None
+    except (ValueError, RecursionError) as error:  # or a number, or a nesting, of thousands
+        raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None

@@ -1,0 +1,175 @@
+"""Rollouts inside a run: both engines agree, and tabs hear of a percentage when the rules say so."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import simlib as sl
+from simlib.core.flags import FlagRules, Reach
+from simlib.engines import simulate
+from tests.engines.test_compiled_engine import KEPT, LATTICE, assert_equal_tables
+from tests.strategies import scenarios
+
+EXAMPLES = 30 if numba.config.DISABLE_JIT else 150
+
+
+class Script:
+    """Announces percentages at times that are known beforehand."""
+
+    def __init__(self, flag, percents, spread=100.0):
+        self.flag = flag
+        self.percents = list(percents)
+        self.spread = spread
+
+    def places(self, workload):
+        clients = len(workload.start_s)
+        return self.spread * (np.arange(clients) * 0.6180339887 % 1.0)
+
+    def due_s(self):
+        return self.percents[0][0] if self.percents else math.inf
+
+    def look(self, record):
+        return self.percents.pop(0)[1]
+
+
+@st.composite
+def flags(draw):
+    """How a percentage reaches tabs, of every kind."""
+    return FlagRules(
+        reach=int(draw(st.sampled_from(list(Reach)))),
+        every_s=draw(st.sampled_from([0.5, 7.0, 30.0])),
+        delay_s=draw(st.sampled_from([0.0, 0.0, 3.0])),
+        cached_frac=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        closes=draw(st.booleans()),
+        window_s=draw(st.sampled_from([0.0, 5.0])),
+        jitter_s=draw(st.sampled_from([0.0, 4.0])),
+    )
+
+
+PERCENTS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 1.0, 2.0, 5.0, 7.5, 12.0]), st.sampled_from([0.0, 10.0, 50.0, 100.0])
+    ),
+    max_size=5,
+).map(lambda steps: sorted(steps, key=lambda step: step[0]))
+
+
+def assert_equal_rollouts(scenario, flag, percents, seed=3, keep=()):
+    runs = [
+        simulate(
+            scenario,
+            seed=seed,
+            keep=keep,
+            engine=engine,
+            progress=False,
+            conductor=Script(flag, percents),
+        )
+        for engine in ("simpy", "compiled")
+    ]
+    assert_equal_tables(*runs, ("stays", *keep))
+
+
+@settings(max_examples=EXAMPLES)
+@given(scenario=scenarios(), flag=flags(), percents=PERCENTS, seed=st.integers(0, 2**64 - 1))
+def test_engines_agree_on_rollouts_of_every_kind(scenario, flag, percents, seed):
+    assert_equal_rollouts(scenario, flag, percents, seed)
+
+
+@settings(max_examples=EXAMPLES)
+@given(scenario=scenarios(), flag=flags(), percents=PERCENTS)
+def test_engines_agree_on_each_event_of_a_rollout_where_all_happens_at_once(
+    scenario, flag, percents
+):
+    services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
+    ties = {**LATTICE, **{f"server.{name}": 0.5 for name in services}}
+    assert_equal_rollouts(scenario.replace(ties), flag, percents, keep=KEPT)
+
+
+BOARD = sl.Scenario(
+    clients=1000,
+    ramp_s=30.0,
+    horizon_s=600.0,
+    updates={"rate_per_s": 0.05},
+    reconnect={"policy": "full_jitter"},
+)
+POLLED = FlagRules(Reach.POLLED + 0, 60.0, 0.0, 1.0, False, 0.0, 0.0)
+
+
+def rolled(percents, flag=POLLED, **changes):
+    conductor = Script(flag, percents)
+    board = BOARD.replace(changes)
+    return simulate(board, engine="compiled", progress=False, conductor=conductor)
+
+
+def test_everybody_polls_until_somebody_is_enrolled():
+    run, plain = rolled([]), sl.simulate(BOARD, engine="compiled", progress=False)
+    assert (run.frame("clients")["cohort"] == "control").all()
+    for name in ("polls", "delivered", "down_bytes", "pending"):
+        assert (run.frame("clients")[name] == plain.frame("clients")[name]).all()
+
+
+def test_who_is_enrolled_before_all_start_is_pushed_to_as_without_a_rollout():
+    run = rolled([(0.0, 100.0)])
+    plain = sl.simulate(BOARD.replace(transport="websocket"), engine="compiled", progress=False)
+    assert (run.frame("clients")["cohort"] == "treatment").all()
+    for name in ("messages", "delivered", "down_bytes", "pending"):
+        assert (run.frame("clients")[name] == plain.frame("clients")[name]).all()
+
+
+def test_a_polled_flag_reaches_all_open_tabs_within_its_interval():
+    stays = rolled([(0.0, 0.0), (200.0, 50.0)]).frame("stays")
+    joined = stays.query("cohort == 'treatment'")["from_s"]
+    assert len(joined) == pytest.approx(500, abs=2)
+    assert joined.min() >= 200.0
+    assert joined.max() <= 260.0
+    assert joined.mean() == pytest.approx(230.0, abs=4 * 60.0 / math.sqrt(12 * 500))
+
+
+def test_a_flag_read_at_the_start_reaches_no_open_tab():
+    session = POLLED._replace(reach=Reach.SESSION + 0)
+    run = rolled([(0.0, 0.0), (200.0, 100.0), (400.0, 0.0)], session)
+    assert (run.frame("clients")["cohort"] == "control").all()
+    held = rolled([(0.0, 100.0), (200.0, 0.0)], session)
+    assert (held.frame("clients")["cohort"] == "treatment").all()
+
+
+def test_a_server_that_closes_sockets_brings_everybody_back_to_polling_over_its_window():
+    session = POLLED._replace(reach=Reach.SESSION + 0, closes=True, window_s=30.0)
+    run = rolled([(0.0, 100.0), (200.0, 0.0)], session)
+    back = run.frame("stays").query("cohort == 'control'")["from_s"]
+    assert len(back) == 1000
+    assert 200.0 <= back.min() < 201.0
+    assert 229.0 < back.max() < 230.1
+    polls = run.frame("timeline").query("cohort == 'control' and 200 <= t_s < 230")["polls"].sum()
+    assert polls >= 1000
+    assert run.ledger.lost == 0
+
+
+def test_nobody_takes_a_rollback_for_a_fallback():
+    run = rolled([(0.0, 100.0), (200.0, 0.0)])
+    assert run.frame("clients")["fallbacks"].sum() == 0
+    connections = run.frame("connections")
+    switched = connections[connections["cause"] == "switched"]
+    assert len(switched) == 1000
+    assert (switched["cohort"] == "treatment").all()
+
+
+def test_a_rollouts_timeline_and_stays_say_the_same_of_who_is_where():
+    run = rolled([(0.0, 10.0), (100.0, 50.0), (300.0, 0.0)])
+    timeline, stays = run.frame("timeline"), run.frame("stays")
+    for cohort in ("control", "treatment"):
+        mine = stays.query("cohort == @cohort")
+        seconds = (mine["to_s"] - mine["from_s"]).sum()
+        rows = timeline.query("cohort == @cohort")
+        assert (rows["present_count"] * rows["width_s"]).sum() == pytest.approx(seconds)
+    assert run.ledger.eligible == run.ledger.delivered + run.ledger.lost + run.ledger.pending
+    summary = run.summary()
+    assert summary["cohort"].tolist() == ["control", "treatment"]
+    assert summary["delivered"].sum() == run.ledger.delivered
+    assert run.latency_quantiles(0.5, cohort="treatment") < run.latency_quantiles(0.5)
