@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -430,6 +430,61 @@ def settle(record: Record, client: int, view: int, recoverable: bool, now: float
                 record.pending[client] += max(0, counted(record, client, start, stop))
             else:
                 _lose(record, client, start, stop, now)
+
+
+class Glance(NamedTuple):
+    """What is known at `t`, seconds, of a run that goes on; a row for each cohort.
+
+    Attributes
+    ----------
+    t : float
+    counts : ndarray of int64, shape (cohorts, len(Count))
+        What has happened so far.
+    latency_ticks : ndarray of int64, shape (cohorts,)
+    histogram : ndarray of int64, shape (cohorts, buckets)
+        Latencies so far.
+    present, connected : ndarray of int64, shape (cohorts,)
+        Clients that are there now, and connections that are open.
+    busy_s : float
+        What the workers have worked, seconds, up to the bin of `t`.
+    buffered_bytes : float
+        The most that the server's memory has held for slow clients.
+    """
+
+    t: float
+    counts: NDArray[np.int64]
+    latency_ticks: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+    present: NDArray[np.int64]
+    connected: NDArray[np.int64]
+    busy_s: float
+    buffered_bytes: float
+
+
+def glance(
+    record: Any, is_present: NDArray[np.bool_], is_connected: NDArray[np.bool_], now: float
+) -> Glance:
+    """Return what a record says `now`, and which clients are there and connected.
+
+    Parameters
+    ----------
+    record : Record
+        Or what an engine keeps in its place.
+    is_present, is_connected : ndarray of bool, shape (clients,)
+    now : float
+        Seconds.
+    """
+    cohorts = len(record.bins)
+    return Glance(
+        t=now,
+        counts=record.bins.sum(axis=1),
+        latency_ticks=record.latency_ticks.sum(axis=1),
+        histogram=record.histogram.copy(),
+        present=np.bincount(record.cohort[is_present], minlength=cohorts),
+        connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
+        busy_s=float(record.busy_s[: bin_of(record, now)].sum()),
+        buffered_bytes=float(record.buffered.sum()),
+    )
 
 
 def log_event(record: Record, t: float, client: int, event: int, state: int, actions: int) -> None:

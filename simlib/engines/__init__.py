@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core.flags import FlagRules
-from simlib.core.record import Record
+from simlib.core.record import Glance
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import Scenario, Workload, compile_workload, new_record
@@ -47,8 +47,8 @@ class Conductor(Protocol):
     def due_s(self) -> float:
         """Return when it wants to look next, seconds; infinite: never again."""
 
-    def look(self, record: Record) -> float | None:
-        """Look at the books at the time that was due; return a new percentage, if there is one."""
+    def look(self, glance: Glance) -> float | None:
+        """Look at the run at the time that was due; return a new percentage, if there is one."""
 
 
 class Simulation(Protocol):
@@ -58,6 +58,9 @@ class Simulation(Protocol):
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
+
+    def glance(self) -> Glance:
+        """Return what is known now."""
 
     def announce(self, percent: float) -> None:
         """From now on so many percent of the users are enrolled."""
@@ -134,7 +137,7 @@ def simulate(
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)
     with _interruptible(simulation):
-        end_of_run_s = _run(simulation, scenario.horizon_s, progress, conductor, record)
+        end_of_run_s = _run(simulation, scenario.horizon_s, progress, conductor)
         record.end_at(end_of_run_s)
         simulation.finish()
         run = make_run(
@@ -205,7 +208,6 @@ def _run(
     horizon_s: float,
     progress: bool,
     conductor: Conductor | None,
-    record: Record,
 ) -> float:
     """Let time pass to the horizon, slice by slice; return how far it came.
 
@@ -221,7 +223,7 @@ def _run(
     with bar:
         while t < horizon_s and not simulation.is_interrupted:
             while conductor is not None and conductor.due_s() <= t:
-                percent = conductor.look(record)
+                percent = conductor.look(simulation.glance())
                 if percent is not None:
                     simulation.announce(percent)
             began_s = time.perf_counter()

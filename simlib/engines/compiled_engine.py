@@ -1219,6 +1219,13 @@ class Simulation:
         fleet, rules = self._fleet, self._rules
         self._announce(fleet, self._events, rules, self._flag, float(percent), self._now_s)
 
+    def glance(self) -> books.Glance:
+        """Return what is known now."""
+        rows, now = self._fleet.rows, self._now_s
+        is_present = (rows["state"] != State.ABSENT) & (rows["state"] != State.GONE)
+        is_idle = (rows["transport"] == Transport.POLLING) & (rows["kept_until_s"] < now)
+        return books.glance(self._books, is_present, (rows["opened_s"] < NEVER_S) & ~is_idle, now)
+
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
         self.is_interrupted = True

@@ -203,6 +203,7 @@ class Books(NamedTuple):
     histogram: NDArray[np.int64]
     cohort: NDArray[np.int8]
     cohort_s: NDArray[np.float64]
+    opened_in: NDArray[np.int8]
     keep_deliveries: bool
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]

@@ -20,6 +20,7 @@ from collections.abc import Generator
 from heapq import heappush
 from typing import Any
 
+import numpy as np
 import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
@@ -167,6 +168,19 @@ class Simulation(Driver):
         stop._ok, stop._value = True, None
         stop.callbacks = [StopSimulation.callback]
         self.clock.schedule(stop, priority=URGENT)
+
+    def glance(self) -> books.Glance:
+        """Return what is known now."""
+        clients, now = self.clients, self.clock.now
+        is_present = [client.state not in (State.ABSENT, State.GONE) for client in clients]
+        is_connected = [
+            opened_s < NEVER_S and not (client.transport == Transport.POLLING and kept_s < now)
+            for client, opened_s, kept_s in zip(
+                clients, self.opened_s, self.kept_until_s, strict=True
+            )
+        ]
+        masks = (np.array(mask, dtype=bool) for mask in (is_present, is_connected))
+        return books.glance(self.record, *masks, now)
 
     def finish(self) -> None:
         """Close the books, without what comes later: idle ends before now, work after now."""

@@ -34,7 +34,7 @@ class Script:
     def due_s(self):
         return self.percents[0][0] if self.percents else math.inf
 
-    def look(self, record):
+    def look(self, glance):
         return self.percents.pop(0)[1]
 
 

@@ -1,0 +1,362 @@
+"""A rollout plan: who is enrolled when, how tabs hear of it, what is watched, and the way back.
+
+Frozen and strict as a scenario is; TOML in, TOML out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from simlib.core.flags import FlagRules, Reach
+from simlib.errors import ScenarioError
+from simlib.scenario.fields import (
+    Fraction,
+    NotNegative,
+    Part,
+    Positive,
+    Rule,
+    read_toml,
+    scenario_error,
+)
+
+Percentage = Annotated[float, Field(ge=0, le=100)]
+SIX = (
+    "connection_count",
+    "average_latency_s",
+    "reconnection_rate_per_h",
+    "message_rate_per_s",
+    "error_rate_per_h",
+    "fallback_to_polling_frac",
+)
+OF_A_COHORT = (
+    *SIX,
+    "latency_p50_s",
+    "latency_p95_s",
+    "latency_p99_s",
+    "up_bytes_per_h",
+    "down_bytes_per_h",
+)
+OF_THE_SERVER = ("utilisation", "memory_bytes")
+METRICS = (*OF_A_COHORT, *OF_THE_SERVER)
+"""What a guardrail can watch."""
+
+
+class Stage(Part):
+    """A percentage, and how long it is watched."""
+
+    percent: Percentage
+    """Users who are enrolled, %."""
+    bake_s: Positive
+    """How long the stage lasts when all is well, seconds."""
+    gate_s: NotNegative = 0.0
+    """How long somebody takes to approve it before it begins, seconds."""
+
+
+class Bucketing(Part):
+    """Who is enrolled: see `core.cohorts`."""
+
+    rule: Literal[
+        "guide", "floor_mod", "unleash", "growthbook", "launchdarkly", "flipt", "uniform"
+    ] = "floor_mod"
+    """From a user's id to the percentage from which on the user is enrolled."""
+    flag: Annotated[str, Field(min_length=1, max_length=100)] = "realtime-websocket"
+    """The flag's name, which salts the rules that have a salt."""
+    ids: Literal["uuid", "email", "numeric"] = "uuid"
+    """What the users' ids look like."""
+    experiment_percent: Percentage | None = None
+    """Users in the treatment of an A/B experiment that decides as well; absent: there is none."""
+    deciders: Literal["ramp", "and", "or"] = "ramp"
+    """What enrols a user: the ramp alone, the ramp and the experiment, or one of the two."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.deciders == "ramp") != (self.experiment_percent is None):
+            if self.experiment_percent is None:
+                rule = f'must be given when deciders is "{self.deciders}"'
+                raise Rule("experiment_percent", None, rule)
+            rule = "has no meaning when the ramp alone decides"
+            raise Rule("experiment_percent", self.experiment_percent, rule)
+        return self
+
+
+class Flag(Part):
+    """How the percentage reaches a tab: see `core.flags`."""
+
+    reach: Literal["session", "build", "polled", "pushed"] = "polled"
+    """At the start of a session; the same from a page that has to be built and deployed; by
+    reading it every so often; over the open socket."""
+    every_s: Positive | None = None
+    """From one reading to the next, where it is polled, seconds."""
+    delay_s: NotNegative = 0.0
+    """From a change to what a tab can read, seconds; of a build, how long build and deploy take."""
+    cached_frac: Fraction = 1.0
+    """Sessions that have the flag at hand when their page is mounted, where that alone counts."""
+    jitter_s: NotNegative = 0.0
+    """A tab that has read a new percentage acts up to so much later, seconds."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_reach(self) -> Self:
+        if (self.reach == "polled") != (self.every_s is not None):
+            if self.every_s is None:
+                raise Rule("every_s", None, 'must be given when reach is "polled"')
+            raise Rule("every_s", self.every_s, f'has no meaning when reach is "{self.reach}"')
+        if self.reach == "build" and self.delay_s == 0.0:
+            raise Rule("delay_s", 0.0, 'must be > 0 when reach is "build"')
+        at_start = self.reach in ("session", "build")
+        if not at_start and self.cached_frac != 1.0:
+            rule = f'has no meaning when reach is "{self.reach}"'
+            raise Rule("cached_frac", self.cached_frac, rule)
+        if at_start and self.jitter_s != 0.0:
+            rule = f'has no meaning when reach is "{self.reach}": no open tab hears of a change'
+            raise Rule("jitter_s", self.jitter_s, rule)
+        return self
+
+
+class Rollback(Part):
+    """The way back when a guardrail, or somebody, says so."""
+
+    percents: Annotated[
+        tuple[Percentage, ...],
+        Field(min_length=1, max_length=100),
+        pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+    ] = (0.0,)
+    """The percentages of the way back; the last is where it ends."""
+    every_s: Positive | None = None
+    """From one of them to the next, seconds; where there is more than one."""
+    sockets: Literal["kept", "closed", "drained"] = "kept"
+    """What the server does with the sockets of those who are no longer enrolled: nothing, so that
+    it is for the tab to act; close them at once; or close them one by one over the window."""
+    window_s: Positive | None = None
+    """How long a drain takes, seconds."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for before, after in zip(self.percents, self.percents[1:], strict=False):
+            if after >= before:
+                raise Rule("percents", list(self.percents), "must fall from each to the next")
+        if (len(self.percents) > 1) != (self.every_s is not None):
+            if self.every_s is None:
+                raise Rule("every_s", None, "must be given when there is more than one percentage")
+            raise Rule("every_s", self.every_s, "has no meaning with one percentage")
+        if (self.sockets == "drained") != (self.window_s is not None):
+            if self.window_s is None:
+                raise Rule("window_s", None, 'must be given when sockets is "drained"')
+            rule = f'has no meaning when sockets is "{self.sockets}"'
+            raise Rule("window_s", self.window_s, rule)
+        return self
+
+
+def _stages(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+_DEFAULT_STAGES = tuple(Stage(percent=percent, bake_s=600.0) for percent in (10, 25, 50, 100))
+
+
+class Decision(Part):
+    """What is made of failed checks: see `core.rollout`."""
+
+    rule: Literal["flagger", "argo"] = "flagger"
+    """Flagger's, which counts every failed check of the whole rollout; or that of an Argo Rollouts
+    analysis, which counts those of each guardrail in each stage."""
+    failures: Annotated[int, Field(ge=0, le=100_000)] = 5
+    """Failed checks that roll back (flagger: the tick after there are so many); argo's
+    ``failureLimit``: so many are borne."""
+    inconclusive: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Checks without a verdict that are borne before somebody has to look (argo alone)."""
+    errors: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Checks in a row that found no data and are borne (argo alone)."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_rule(self) -> Self:
+        for name in ("inconclusive", "errors"):
+            given = getattr(self, name)
+            if self.rule == "flagger" and given is not None:
+                raise Rule(name, given, f'has no meaning when rule is "{self.rule}"')
+        if self.rule == "flagger" and self.failures == 0:
+            raise Rule("failures", 0, 'must be >= 1 when rule is "flagger"')
+        return self
+
+
+class Guardrail(Part):
+    """A metric that is checked, and what it has to be."""
+
+    metric: Literal[METRICS]  # type: ignore[valid-type]
+    """Of those who are enrolled; of the server, utilisation and memory."""
+    below: float | None = None
+    """The check fails from this value on."""
+    above: float | None = None
+    """The check fails up to this value."""
+    times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """The check fails from so many times the control cohort's value on (below 1: up to)."""
+    judge: Literal["mann_whitney", "sequential"] | None = None
+    """The check fails when this test finds the enrolled worse than the control cohort."""
+    worse: Literal["higher", "lower"] = "higher"
+    """Which way is worse, for a judge."""
+    min_sample: Annotated[int, Field(ge=1, le=10**9)] = 1
+    """Observations that a check needs (deliveries for latencies, seconds of presence else)."""
+    no_data: Literal["pass", "fail", "hold"] = "hold"
+    """What a check with fewer says; hold: the stage lasts longer."""
+
+    @pydantic.model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        asked = [
+            name
+            for name in ("below", "above", "times_control", "judge")
+            if getattr(self, name) is not None
+        ]
+        if len(asked) != 1:
+            rule = "must be one of below, above, times_control and judge"
+            raise Rule("below" if not asked else asked[1], asked or None, rule)
+        if self.metric in OF_THE_SERVER and asked[0] in ("times_control", "judge"):
+            rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
+            raise Rule(asked[0], getattr(self, asked[0]), rule)
+        return self
+
+
+class Plan(Part):
+    """A rollout: stages, and everything that decides about them.
+
+    Examples
+    --------
+    >>> plan = Plan(flag={"reach": "polled", "every_s": "1 min"})
+    >>> [stage.percent for stage in plan.stages], plan.length_s
+    ([10.0, 25.0, 50.0, 100.0], 2400.0)
+    >>> Plan(flag={"reach": "session"}, stages=[{"percent": 50, "bake_s": 30}])
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: stages.0.bake_s: must be >= check_every_s (60), got 30.0
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = "plan"
+    """What this is, for tables and titles."""
+    start_s: NotNegative = 0.0
+    """When the first stage begins, or its gate, seconds from the start of the run."""
+    check_every_s: Positive = 60.0
+    """From one check of the guardrails to the next, seconds."""
+    stages: Annotated[
+        tuple[Stage, ...],
+        Field(min_length=1, max_length=100),
+        pydantic.BeforeValidator(_stages),
+    ] = _DEFAULT_STAGES
+    """One after the other; the percentage never falls."""
+    bucketing: Bucketing = Bucketing()
+    flag: Flag
+    rollback: Rollback = Rollback()
+    decision: Decision = Decision()
+    guardrails: Annotated[
+        tuple[Guardrail, ...], Field(max_length=32), pydantic.BeforeValidator(_stages)
+    ] = ()
+    """What is checked; none: the stages follow each other whatever happens."""
+    kill_s: NotNegative | None = None
+    """When somebody pulls the kill switch, seconds from the start of the run; absent: never."""
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise scenario_error(error, _unknown) from None
+
+    @pydantic.model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        before = 0.0
+        for number, stage in enumerate(self.stages):
+            path = f"stages.{number}"
+            if stage.percent < before:
+                rule = f"must be >= the stage's before ({before:g}): a percentage falls by rollback"
+                raise Rule(f"{path}.percent", stage.percent, rule)
+            if stage.bake_s < self.check_every_s:
+                rule = f"must be >= check_every_s ({self.check_every_s:g})"
+                raise Rule(f"{path}.bake_s", stage.bake_s, rule)
+            before = stage.percent
+        for number, guardrail in enumerate(self.guardrails):
+            compares = guardrail.times_control is not None or guardrail.judge is not None
+            if compares and self.stages[0].percent >= 100.0:
+                rule = "must be one that needs no control cohort: the first stage enrols everybody"
+                raise Rule(f"guardrails.{number}.metric", guardrail.metric, rule)
+        return self
+
+    @property
+    def length_s(self) -> float:
+        """How long it takes when all is well, seconds."""
+        return sum(stage.gate_s + stage.bake_s for stage in self.stages)
+
+    @property
+    def flag_rules(self) -> FlagRules:
+        """What the engines know of it."""
+        reach = {"polled": Reach.POLLED, "pushed": Reach.PUSHED}.get(self.flag.reach, Reach.SESSION)
+        return FlagRules(
+            reach=int(reach),
+            every_s=self.flag.every_s or 0.0,
+            delay_s=self.flag.delay_s,
+            cached_frac=self.flag.cached_frac,
+            closes=self.rollback.sockets != "kept",
+            window_s=self.rollback.window_s or 0.0,
+            jitter_s=self.flag.jitter_s,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan from a TOML file.
+
+        Raises
+        ------
+        ScenarioError
+            The file is missing or is not TOML, or what it says is no plan.
+        """
+        return cls(**read_toml(path)[1])
+
+    def dump(self) -> str:
+        """Return the plan as TOML; `Plan.load` of it gives an equal plan."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def replace(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Plan:
+        """Return this plan with some fields changed.
+
+        Parameters
+        ----------
+        changes : mapping of str to object, optional
+            Dotted paths and their new values, such as ``{"rollback.sockets": "closed"}``; None
+            takes an optional field away.
+        **named
+            The same for fields of the top level.
+
+        Raises
+        ------
+        ScenarioError
+            A path does not exist, or the new plan does not hold together.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
+        for path, value in {**(changes or {}), **named}.items():
+            *sections, name = path.split(".")
+            place = values
+            for section in sections:
+                place = place.setdefault(section, {})
+                if not isinstance(place, dict):
+                    raise ScenarioError(path, value, "must be a field of a section")
+            if value is None:
+                place.pop(name, None)
+            else:
+                place[name] = value
+        return type(self)(**values)
+
+
+def _unknown(path: object, value: Any) -> ScenarioError:
+    path = str(path)
+    section, _, name = path.rpartition(".")
+    known = list(Plan.model_fields)
+    if section in Plan.model_fields:
+        annotation = Plan.model_fields[section].annotation
+        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+            known = list(annotation.model_fields)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {'.'.join(filter(None, (section, near[0])))}?" if near else ""
+    return ScenarioError(path, value, f"is not a known field{hint}")
