@@ -49,7 +49,7 @@ FAULT = {
     "drain": {"batches": st.integers(1, 3)},
     "rolling_deploy": {"every_s": st.sampled_from([10.0, 11.0])},
     "latency": {
-        "added_s": st.sampled_from([0.0, 0.5, 5.0]),
+        "added_s": st.sampled_from([0.001, 0.5, 5.0]),
         "jitter_s": st.sampled_from([None, 2.0]),
     },
     "bandwidth": {"bytes_per_s": st.sampled_from([1.0, 500.0, 20_000.0])},

@@ -233,9 +233,7 @@ def send_beat(fleet: Fleet, rules: Rules, number: int, t: float, n_bytes: float)
 
 
 @part
-def welcome(
-    fleet: Fleet, rules: Rules, number: int, now: float, way: int, missed: int
-) -> float:
+def welcome(fleet: Fleet, rules: Rules, number: int, now: float, way: int, missed: int) -> float:
     """Return when READY, and what is replayed with it, arrives on a new connection."""
     if not is_uneven(fleet):
         return now + half_of(fleet, rules, number, now)
