@@ -348,8 +348,8 @@ def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
 def _target(client: Client, rules: Rules) -> int:
     """Return the transport that a client is to use."""
     if rules.has_flag:
-        return client.target
-    return rules.transport
+        return client.target + 0
+    return rules.transport + 0
 
 
 def _obey(client: Client, rules: Rules, now: float, target: int) -> int:
