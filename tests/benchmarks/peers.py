@@ -113,7 +113,7 @@ def compiled(workload: str) -> Run:
         simulation = Simulation(arrays, record)
         cpu_s = timed(lambda: simulation.run_until(horizon_s))
         simulation.finish()
-        counts = record.bins.sum(axis=0)
+        counts = record.bins[0].sum(axis=0)
         requests = int(counts[Count.POLLS] + counts[Count.ATTEMPTS])
         return requests, int(counts[Count.CONNECTIONS]), cpu_s
 

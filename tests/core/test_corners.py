@@ -240,7 +240,7 @@ def record(horizon_s=10.0, bin_s=0.7, **changes):
 def test_each_bin_gets_its_overlap_with_the_span(start_s, length_s, bin_s):
     books, end_s = record(bin_s=bin_s), start_s + length_s
     spread(books, start_s, end_s)
-    lows = np.arange(len(books.bins)) * bin_s
+    lows = np.arange(books.bins.shape[1]) * bin_s
     highs = np.append(lows[1:], 10.0)
     overlap = np.minimum(min(end_s, 10.0), highs) - np.maximum(start_s, lows)
     assert books.busy_s == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
@@ -249,7 +249,7 @@ def test_each_bin_gets_its_overlap_with_the_span(start_s, length_s, bin_s):
 @pytest.mark.parametrize(("horizon_s", "bin_s", "bins"), [(2.1, 0.7, 3), (0.3, 0.1, 3), (1, 3, 1)])
 def test_bins_cover_the_horizon_without_an_empty_one(horizon_s, bin_s, bins):
     books = record(horizon_s=horizon_s, bin_s=bin_s)
-    assert (len(books.bins), bin_of(books, horizon_s)) == (bins, bins - 1)
+    assert (books.bins.shape[1], bin_of(books, horizon_s)) == (bins, bins - 1)
 
 
 def test_a_change_at_the_moment_of_an_interruption_is_in_the_books():
@@ -262,7 +262,7 @@ def test_latencies_are_summed_and_the_longest_is_kept():
     books = record()
     resolve(books, 0, 0, 0, 3, 4.0)
     assert books.latency_max_s == 3.0
-    assert books.latency_ticks[bin_of(books, 4.0)] * TICK_S == 6.0
+    assert books.latency_ticks[0, bin_of(books, 4.0)] * TICK_S == 6.0
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -275,8 +275,8 @@ def test_events_are_kept_only_when_asked_for(keep):
 def test_a_closed_connection_is_listed():
     books = record()
     close_connection(books, 0, 0.5, 2.0, Cause.TIMED_OUT)
-    assert books.connections == [(0, 0.5, 2.0, 4)]
-    assert not books.bins[:, Count.CONNECTIONS].any()
+    assert books.connections == [(0, 0.5, 2.0, 4, 0)]
+    assert not books.bins[0, :, Count.CONNECTIONS].any()
 
 
 SPANS = st.lists(st.tuples(st.floats(0, 12), st.floats(-2, 12)), max_size=20)

@@ -12,7 +12,7 @@ from simlib.core.protocol import EVENTS, TRANSITIONS, Event, State, transition_t
 from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload
 
-USER = "DRAG_START DRAG_END HIDE SHOW"
+USER = "DRAG_START DRAG_END HIDE SHOW TOLD"
 LISTING = {
     "ABSENT": {"START": "IDLE"},
     "IDLE": {"DEADLINE": "IDLE", "FETCH": "FETCHING", "CONNECT": "CONNECTING"},
@@ -41,7 +41,7 @@ for name in ("CONNECTING", "SECURING", "UPGRADING", "AUTHENTICATING", "OPEN"):
     LISTING[name] |= {"CLOSED": "WAITING", "TIME_OUT": "WAITING"}
 for name, row in LISTING.items():
     if name not in ("ABSENT", "GONE"):
-        row |= dict.fromkeys(USER.split(), name) | {"STOP": "GONE"}
+        row |= dict.fromkeys(USER.split(), name) | {"STOP": "GONE", "SWITCH": "IDLE"}
 
 CELLS = [(state, event) for state in State for event in Event]
 ILLEGAL = [(s, e) for s, e in CELLS if e.name not in LISTING[s.name] or e >= Event.FETCH]
