@@ -327,6 +327,9 @@ class ServerSettings(Part):
     """What the server's process holds for one client before that happens, bytes."""
     socket_bytes: Size = 65_536
     """What the kernels at both ends hold of one connection beside that, bytes."""
+    connection_bytes: Size = 65_536
+    """What an open WebSocket takes of the server's memory, bytes: a compressing one of the Python
+    websockets, whose documentation says so; 14 KiB without compression."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """Nodes behind a balancer, which gives each new connection to one that is up, at random. They
     share the workers; what a process remembers of its clients, each has for itself."""
