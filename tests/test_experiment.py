@@ -317,5 +317,5 @@ def test_what_is_no_scenario_is_not_compared(path):
 def test_a_store_below_a_file_is_refused_before_anything_runs(tmp_path):
     file = tmp_path / "file"
     file.write_text("something else")
-    with pytest.raises(RunFileError, match=r"must be a folder, and .*file is a file"):
+    with pytest.raises(RunFileError, match=r"must be a folder, but .*file is none"):
         sl.sweep(BOARD, {"clients": [5]}, replications=2, store=file / "runs", progress=False)

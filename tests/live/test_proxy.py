@@ -564,7 +564,7 @@ def test_narrow_paths_deliver_as_lindley_says():
 def test_bytes_passed_are_bytes_booked_and_a_restart_goes_through():
     faults = [
         {"kind": "restart", "start_s": 4.0, "length_s": 2.0},
-        {"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 0.0},
+        {"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 1e-6},
     ]
     live, simulated = both(RUN.replace({"faults": faults, "horizon_s": 12.0}))
     clients, passed = live.frame("clients"), live.provenance["proxy"]
