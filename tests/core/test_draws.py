@@ -80,4 +80,5 @@ def test_stream_numbers_never_change():
         "NODE": 18,
         "SAFETY_SERVICE": 19,
         "TIMERS": 20,
+        "USER": 21,
     }

@@ -1,0 +1,235 @@
+"""Who gets which transport at how many percent: the guide's hash, and those of real feature flags.
+
+A rule gives each user one number, the *place*: at `percent` percent the user is enrolled exactly
+if ``place < percent``. So a ramp is one comparison of two floats, whatever hash is behind it; and
+nobody leaves while the percentage grows, as places do not move. A rule that enrols at ``<=`` has
+the next float below for a place. Whoever enrols at zero percent has a place below zero.
+
+``guide``
+    ``hashCode(id) % 100 < percent`` in JavaScript, where the remainder has the sign of the hash:
+    all whose hash is negative are enrolled at any percentage above zero, and 99 in 100 of them at
+    zero. Java's ``id.hashCode() % 100`` is the same number.
+``guide_unwrapped``
+    The same without ``| 0``: the hash is a double, which loses its low digits and never is
+    negative. Past some 200 characters it is infinite, and its remainder not a number.
+``java_abs``
+    ``Math.abs(id.hashCode()) % 100``: in Java the absolute value of the least integer is negative.
+``floor_mod``
+    ``Math.floorMod(id.hashCode(), 100)``: the guide's rule with its sign put right.
+``unleash``
+    Gradual rollout: ``murmur3(group:id) % 100 + 1 <= percent``. Its Node client takes the low byte
+    of each UTF-16 code unit.
+``growthbook``, ``growthbook_v1``
+    Rollout by a coverage: n <= coverage, with n from FNV-1a twice in 10,000 buckets (version 2 of
+    its hash), or once in 1,000 (version 1, which a rule has that names none: it is biased).
+``growthbook_experiment``
+    An experiment on version 2, the first variation of which has a weight of `percent`: n < weight.
+``launchdarkly``
+    Percentage rollout: the first 15 hexadecimal digits of ``SHA-1(key.salt.id)`` as a fraction.
+``flipt``, ``flipt_variant``
+    Threshold of a boolean flag, ``crc32(id + key) % 100 < percent``; the first distribution of a
+    variant flag, ``crc32(key + id) % 1000 < percent * 10``, rounded down to tenths.
+
+Real systems keep percentages as floats of their own (Flipt 32-bit, GrowthBook and LaunchDarkly
+divided by 100 or 100,000); here one is the number that was typed, such as 0.1.
+
+References
+----------
+Java SE 17 API, ``String.hashCode``, ``Math.abs`` and ``Math.floorMod``; ECMAScript, ``Number`` and
+the operators ``%`` and ``|``. unleash-client 6.12.1, lib/strategy/util.js and
+flexible-rollout-strategy.js. GrowthBook's SDK 1.8.0, packages/sdk-js/src/util.ts and core.ts.
+LaunchDarkly's js-server-sdk-common 2.21.5, src/evaluation/Bucketer.ts and Evaluator.ts. Flipt,
+internal/server/evaluation/evaluation.go (commit 03b9695). Fowler, Noll, Vo and Eastlake (2019),
+The FNV Non-Cryptographic Hash Algorithm. Appleby (2011), MurmurHash3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import mmh3
+
+ALWAYS: Final = -math.inf
+"""The place of a user who is enrolled at any percentage."""
+NEVER: Final = math.inf
+"""The place of a user who is enrolled at none."""
+
+_WORD = 0xFFFFFFFF
+_LEAST = -(2**31)
+
+
+def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
+    """Return the place of a user: enrolled at `percent` percent exactly if place < `percent`.
+
+    Parameters
+    ----------
+    rule : str
+        One of `RULES`.
+    user : str
+        The id, as the flag's client gets it: valid Unicode.
+    flag : str, optional
+        The flag's key; Unleash's group, GrowthBook's seed. The guide's rules know none.
+    salt : str, optional
+        LaunchDarkly's salt of the flag.
+
+    Returns
+    -------
+    float
+        Percent; above -100, and below zero for the guide's rule and Java's absolute value alone.
+        `NEVER` where a remainder is not a number.
+
+    Examples
+    --------
+    >>> place("guide", "user-7"), place("floor_mod", "user-7")
+    (-19.0, 81.0)
+    >>> place("unleash", "user-7", "push") < 51.0
+    True
+    """
+    return RULES[rule](user, flag, salt)
+
+
+def settled(place: float, percent: float) -> float:
+    """Return the place of a user whose decider stays at `percent`: `ALWAYS` or `NEVER` enrolled.
+
+    Examples
+    --------
+    >>> settled(12.0, 50.0), settled(50.0, 50.0)
+    (-inf, inf)
+    """
+    return ALWAYS if place < percent else NEVER
+
+
+def combine(how: str, *places: float) -> float:
+    """Return the place of a user on whom several deciders must, or may, agree.
+
+    Parameters
+    ----------
+    how : {"and", "or"}
+        Enrolled if all deciders say so, or if any does.
+    *places : float
+        The user's place under each, at one percentage; `settled` for one that has its own.
+
+    Examples
+    --------
+    An experiment at 50 %, a ramp, and a flag that is on, as the guide has them:
+
+    >>> experiment, ramp, flag = settled(70.0, 50.0), 12.0, ALWAYS
+    >>> combine("and", experiment, ramp, flag), combine("or", experiment, ramp)
+    (inf, 12.0)
+    """
+    return {"and": max, "or": min}[how](places)
+
+
+def hash_code(text: str) -> int:
+    """Return Java's ``String.hashCode``: 31 * h + c over UTF-16 code units, in 32 bits with sign.
+
+    The usual JavaScript, ``((h << 5) - h + c) | 0``, is the same number.
+
+    Examples
+    --------
+    >>> hash_code("hello"), hash_code("polygenelubricants")
+    (99162322, -2147483648)
+    """
+    value = 0
+    for unit in _units(text):
+        value = (31 * value + unit) & _WORD
+    return value - ((value & 0x80000000) << 1)
+
+
+def fnv1a(text: str) -> int:
+    """Return FNV-1a in 32 bits as GrowthBook has it: over UTF-16 code units, not bytes.
+
+    Examples
+    --------
+    >>> hex(fnv1a("foobar"))
+    '0xbf9cf968'
+    """
+    value = 0x811C9DC5
+    for unit in _units(text):
+        value = ((value ^ unit) * 0x01000193) & _WORD
+    return value
+
+
+def _units(text: str) -> Sequence[int]:
+    if text.isascii():
+        return text.encode("ascii")
+    data = text.encode("utf-16-le")
+    return struct.unpack(f"<{len(data) // 2}H", data)
+
+
+def _below(percent: float) -> float:
+    """The place of a user who is enrolled from `percent` > 0 on, itself included."""
+    return math.nextafter(percent, -math.inf)
+
+
+def _guide(user: str, flag: str, salt: str) -> float:
+    return math.fmod(hash_code(user), 100.0)
+
+
+def _guide_unwrapped(user: str, flag: str, salt: str) -> float:
+    value = 0.0
+    for unit in _units(user):
+        value = 31.0 * value + unit
+    return math.fmod(value, 100.0) if value < math.inf else NEVER
+
+
+def _java_abs(user: str, flag: str, salt: str) -> float:
+    value = hash_code(user)
+    return math.fmod(value if value == _LEAST else abs(value), 100.0)
+
+
+def _floor_mod(user: str, flag: str, salt: str) -> float:
+    return float(hash_code(user) % 100)
+
+
+def _unleash(user: str, flag: str, salt: str) -> float:
+    low_bytes = f"{flag}:{user}".encode("utf-16-le")[::2]
+    return _below(mmh3.hash(low_bytes, signed=False) % 100 + 1)
+
+
+def _growthbook(user: str, flag: str, salt: str) -> float:
+    n = _growthbook_experiment(user, flag, salt)
+    return _below(n) if n > 0.0 else 0.0
+
+
+def _growthbook_v1(user: str, flag: str, salt: str) -> float:
+    bucket = fnv1a(user + flag) % 1000
+    return _below(bucket / 10.0) if bucket else 0.0
+
+
+def _growthbook_experiment(user: str, flag: str, salt: str) -> float:
+    return fnv1a(str(fnv1a(flag + user))) % 10_000 / 100.0
+
+
+def _launchdarkly(user: str, flag: str, salt: str) -> float:
+    digest = hashlib.sha1(f"{flag}.{salt}.{user}".encode(), usedforsecurity=False).hexdigest()
+    return 100.0 * (int(digest[:15], 16) / 2.0**60)
+
+
+def _flipt(user: str, flag: str, salt: str) -> float:
+    return float(zlib.crc32((user + flag).encode()) % 100)
+
+
+def _flipt_variant(user: str, flag: str, salt: str) -> float:
+    return _below((zlib.crc32((flag + user).encode()) % 1000 + 1) / 10.0)
+
+
+RULES: Final[dict[str, Callable[[str, str, str], float]]] = {
+    "guide": _guide,
+    "guide_unwrapped": _guide_unwrapped,
+    "java_abs": _java_abs,
+    "floor_mod": _floor_mod,
+    "unleash": _unleash,
+    "growthbook": _growthbook,
+    "growthbook_v1": _growthbook_v1,
+    "growthbook_experiment": _growthbook_experiment,
+    "launchdarkly": _launchdarkly,
+    "flipt": _flipt,
+    "flipt_variant": _flipt_variant,
+}
+"""Every rule by its name: (user, flag, salt) to a place."""
