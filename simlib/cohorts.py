@@ -23,6 +23,7 @@ KINDS = ("uuid4", "email", "number")
 """The kinds of id that `user_ids` makes."""
 
 _MISMATCH = 0.001
+_LEAST_EXPECTED = 5.0
 _CONFIDENCE = 0.95
 _SYLLABLES = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeiou"]
 _WORDS = [first + second for first in _SYLLABLES for second in _SYLLABLES]
@@ -167,7 +168,7 @@ def places(rule: str, ids: Sequence[str], *, flag: str = "", salt: str = "") -> 
     Examples
     --------
     >>> places("floor_mod", ["ada", "grace"])
-    array([81.,  4.])
+    array([14., 24.])
     """
     if not isinstance(rule, str) or rule not in RULES:
         raise ScenarioError("rule", rule, f"must be one of {', '.join(RULES)}")
@@ -271,8 +272,9 @@ def share(places: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
     pandas.DataFrame
         A row per percentage: ``percent``, ``users``, ``enrolled``, ``share_frac`` with its exact
         95 % interval ``low_frac`` and ``high_frac`` (Clopper and Pearson), ``p_value`` of the
-        chi-square test that the ratio is the nominal one, and ``mismatch``: it is below 0.001.
-        At 0 and 100 % a single user on the wrong side is a mismatch.
+        chi-square test that the ratio is the nominal one (of the exact binomial test where fewer
+        than five are expected on a side), and ``mismatch``: it is below 0.001. So at 0 and 100 % a
+        single user on the wrong side is a mismatch.
 
     Raises
     ------
@@ -281,8 +283,8 @@ def share(places: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
 
     Notes
     -----
-    A hash is not random; interval and test say what would be usual if each user had been drawn.
-    Whether a new draw of users would have the nominal share is what they are for.
+    A hash is not random: interval and test say how far the share may be off by the luck of which
+    users there are.
 
     References
     ----------
@@ -295,7 +297,7 @@ def share(places: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
     >>> ids = user_ids("uuid4", 10_000)
     >>> share(places("guide", ids), [0, 10])[["share_frac", "mismatch"]].round(2)
        share_frac  mismatch
-    0        0.50      True
+    0        0.49      True
     1        0.55      True
     >>> share(places("floor_mod", ids), [0, 10])["mismatch"].tolist()
     [False, False]
@@ -406,6 +408,8 @@ def moves(places: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
     >>> ids = user_ids("uuid4", 1000)
     >>> moves(places("guide", ids), [10, 0])[["to_percent", "joins", "leaves", "enrolled"]]
        to_percent  joins  leaves  enrolled
+    0        10.0    537       0       537
+    1         0.0      0      60       477
     """
     at = _checked_places("places", places)
     before, last, rows = np.zeros(len(at), dtype=bool), np.nan, []
@@ -426,9 +430,9 @@ def moves(places: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
 
 
 def _ratio_p_value(enrolled: int, users: int, nominal: float) -> float:
-    if nominal in (0.0, 1.0):
-        return float(enrolled == users * nominal)
     expected = [users * nominal, users * (1.0 - nominal)]
+    if min(expected) < _LEAST_EXPECTED:
+        return float(stats.binomtest(enrolled, users, nominal).pvalue)
     return float(stats.chisquare([enrolled, users - enrolled], expected).pvalue)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from simlib import cohorts
 from simlib.core import cohorts as rules
@@ -213,9 +214,19 @@ def test_a_mismatch_of_55_for_10_percent_is_noticed_at_once(users):
 
 
 def test_a_mismatch_is_rarely_called_where_there_is_none():
-    at = np.random.default_rng(6).uniform(0.0, 100.0, (2000, 1000))
-    false = sum(bool(cohorts.share(row, [10])["mismatch"][0]) for row in at[:600])
+    at = np.random.default_rng(6).uniform(0.0, 100.0, (600, 1000))
+    false = sum(bool(cohorts.share(row, [10])["mismatch"][0]) for row in at)
     assert false <= 4  # 0.6 expected: more than 4 has a probability below 0.001
+
+
+@pytest.mark.parametrize("percent", [0, 0.1, 99.9, 100])
+def test_where_few_are_expected_the_test_is_exact(percent):
+    users, expected = 1000, round(10 * percent)
+    for enrolled in {expected, max(0, expected - 4), min(users, expected + 4)}:
+        at = np.where(np.arange(users) < enrolled, -1.0, math.inf)
+        p_value = cohorts.share(at, [percent])["p_value"][0]
+        pmf = stats.binom(users, percent / 100).pmf(np.arange(users + 1))
+        assert p_value == pytest.approx(pmf[pmf <= pmf[enrolled] * (1 + 1e-7)].sum(), abs=1e-12)
 
 
 # -- two flags, and a plan ------------------------------------------------------------------------

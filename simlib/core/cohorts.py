@@ -10,8 +10,8 @@ the next float below for a place. Whoever enrols at zero percent has a place bel
     all whose hash is negative are enrolled at any percentage above zero, and 99 in 100 of them at
     zero. Java's ``id.hashCode() % 100`` is the same number.
 ``guide_unwrapped``
-    The same without ``| 0``: the hash is a double, which loses its low digits and never is
-    negative. Past some 200 characters it is infinite, and its remainder not a number.
+    The same without ``| 0``, as ``hash * 31 + c``: a double, which never is negative, but loses its
+    low digits. Past some 200 characters it is infinite, and its remainder not a number.
 ``java_abs``
     ``Math.abs(id.hashCode()) % 100``: in Java the absolute value of the least integer is negative.
 ``floor_mod``
@@ -21,7 +21,7 @@ the next float below for a place. Whoever enrols at zero percent has a place bel
     of each UTF-16 code unit.
 ``growthbook``, ``growthbook_v1``
     Rollout by a coverage: n <= coverage, with n from FNV-1a twice in 10,000 buckets (version 2 of
-    its hash), or once in 1,000 (version 1, which a rule has that names none: it is biased).
+    its hash), or once in 1,000 (version 1, biased; the SDK takes it for a rule that names none).
 ``growthbook_experiment``
     An experiment on version 2, the first variation of which has a weight of `percent`: n < weight.
 ``launchdarkly``
