@@ -6,7 +6,7 @@ Ids in, tables out. The rules are those of `core.cohorts`: a user with a place i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from simlib.core.cohorts import ALWAYS, NEVER, RULES
+from simlib.core.cohorts import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash_code
 from simlib.core.draws import Stream, uniforms
 from simlib.errors import ScenarioError
 
@@ -175,8 +175,28 @@ def places(rule: str, ids: Sequence[str], *, flag: str = "", salt: str = "") -> 
     for name, text in (("flag", flag), ("salt", salt)):
         _check_text(name, text)
     _check_ids(ids)
-    of = RULES[rule]
-    return np.fromiter((of(user, flag, salt) for user in ids), np.float64, len(ids))
+    text, digest, place_of = RULES[rule]
+    if text == "{user}":
+        texts = ids
+    else:
+        texts = [text.format(user=user, flag=flag, salt=salt) for user in ids]
+    return np.fromiter(map(place_of, _digests(digest, texts)), np.float64, len(ids))
+
+
+def _digests(digest: Callable[[Any], Any], texts: Sequence[str]) -> list[Any]:
+    """The digest of each text; where it goes unit by unit, of all texts of one length at once."""
+    if digest is fnv1a_twice:
+        return _digests(fnv1a, list(map(str, _digests(fnv1a, texts))))
+    if digest not in (hash_code, fnv1a):
+        return list(map(digest, texts))
+    data = [text.encode("utf-16-le") for text in texts]
+    sizes = np.fromiter(map(len, data), np.int64, len(data))
+    digests = np.empty(len(data), dtype=np.int64)
+    for size in np.unique(sizes).tolist():
+        at = np.flatnonzero(sizes == size)
+        units = np.frombuffer(b"".join([data[n] for n in at.tolist()]), "<u2").reshape(len(at), -1)
+        digests[at] = digest(column.astype(np.uint64) for column in units.T).astype(np.int64)
+    return digests.tolist()
 
 
 def settled(places: ArrayLike, percent: float) -> NDArray[np.float64]:

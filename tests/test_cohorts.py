@@ -251,6 +251,12 @@ def test_rules_with_a_flag_give_two_flags_independent_users(rule):
         assert row.low_frac <= row.both_frac <= row.high_frac
 
 
+def test_version_1_of_growthbook_gives_flags_of_similar_names_users_that_depend():
+    ids = IDS["uuid4"]
+    flags = [cohorts.places("growthbook_v1", ids, flag=flag) for flag in ("flag-a", "flag-b")]
+    assert cohorts.overlap(*flags, [10])["both_frac"].tolist() == [0.0]  # 1 % if they did not
+
+
 def test_overlap_by_hand():
     table = cohorts.overlap([-1.0, 5.0, 5.0, 20.0], [5.0, 5.0, 20.0, 20.0], [0, 10, 100])
     assert table["first_frac"].tolist() == [0.25, 0.75, 1.0]

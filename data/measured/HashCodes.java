@@ -1,5 +1,6 @@
-// What Java makes of ids, one per line: the remainders of their hash codes by 100 as written in
-// record_bucketing.mjs, and the CRC-32 of the id with a flag's key behind and before it.
+// What Java makes of ids, one per line: the hash code, its remainder by 100, that of its absolute
+// value, the floored one, and the CRC-32 of the id with a flag's key behind it and before it.
+// Called by record_bucketing.mjs.
 //
 //   java HashCodes.java KEY < ids.txt
 

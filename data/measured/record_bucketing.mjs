@@ -239,5 +239,4 @@ const recorded = {
     launchdarkly: ofLaunchdarklyFlag,
   },
 };
-process.stdout.write(`${JSON.stringify(recorded)}\n`);
-process.exit(0);
+process.stdout.write(`${JSON.stringify(recorded)}\n`, () => process.exit(0));

@@ -21,7 +21,8 @@ the next float below for a place. Whoever enrols at zero percent has a place bel
     of each UTF-16 code unit.
 ``growthbook``, ``growthbook_v1``
     Rollout by a coverage: n <= coverage, with n from FNV-1a twice in 10,000 buckets (version 2 of
-    its hash), or once in 1,000 (version 1, biased; the SDK takes it for a rule that names none).
+    its hash), or once in 1,000 (version 1, which the SDK takes for a rule that names none: flags
+    whose keys differ in the last letter alone may share no user at all).
 ``growthbook_experiment``
     An experiment on version 2, the first variation of which has a weight of `percent`: n < weight.
 ``launchdarkly``
@@ -49,8 +50,8 @@ import hashlib
 import math
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
 import mmh3
 
@@ -60,7 +61,19 @@ NEVER: Final = math.inf
 """The place of a user who is enrolled at none."""
 
 _WORD = 0xFFFFFFFF
-_LEAST = -(2**31)
+_SIGN = 0x80000000
+
+
+class Rule(NamedTuple):
+    """How a system comes from a user to a place.
+
+    `text` says what is hashed, of ``{user}``, ``{flag}`` and ``{salt}``; `digest` hashes it to a
+    number, which `place_of` turns into the place.
+    """
+
+    text: str
+    digest: Callable[[str], float]
+    place_of: Callable[[Any], float]
 
 
 def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
@@ -90,7 +103,8 @@ def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
     >>> place("unleash", "user-7", "push") < 51.0
     True
     """
-    return RULES[rule](user, flag, salt)
+    text, digest, place_of = RULES[rule]
+    return place_of(digest(text.format(user=user, flag=flag, salt=salt)))
 
 
 def settled(place: float, percent: float) -> float:
@@ -125,111 +139,127 @@ def combine(how: str, *places: float) -> float:
     return {"and": max, "or": min}[how](places)
 
 
-def hash_code(text: str) -> int:
+def hash_code(text: str | Iterable[Any]) -> Any:
     """Return Java's ``String.hashCode``: 31 * h + c over UTF-16 code units, in 32 bits with sign.
 
     The usual JavaScript, ``((h << 5) - h + c) | 0``, is the same number.
+
+    Parameters
+    ----------
+    text : str, or iterable of int or uint64 arrays
+        The text, or its code units; those of many texts of one length as arrays.
+
+    Returns
+    -------
+    int or uint64 array
+        In [-2**31, 2**31); of arrays, the bits of an int64.
 
     Examples
     --------
     >>> hash_code("hello"), hash_code("polygenelubricants")
     (99162322, -2147483648)
     """
-    value = 0
+    value: Any = 0
     for unit in _units(text):
         value = (31 * value + unit) & _WORD
-    return value - ((value & 0x80000000) << 1)
+    return value - ((value & _SIGN) << 1)
 
 
-def fnv1a(text: str) -> int:
+def unwrapped_hash_code(text: str) -> float:
+    """Return what JavaScript makes of ``hash * 31 + c`` over UTF-16 code units: a double.
+
+    Examples
+    --------
+    >>> unwrapped_hash_code("hello"), unwrapped_hash_code("polygenelubricants")
+    (99162322.0, 2.608...e+27)
+    """
+    value = 0.0
+    for unit in _units(text):
+        value = 31.0 * value + unit
+    return value
+
+
+def fnv1a(text: str | Iterable[Any]) -> Any:
     """Return FNV-1a in 32 bits as GrowthBook has it: over UTF-16 code units, not bytes.
+
+    Parameters
+    ----------
+    text : str, or iterable of int or uint64 arrays
+        As for `hash_code`.
+
+    Returns
+    -------
+    int or uint64 array
+        In [0, 2**32).
 
     Examples
     --------
     >>> hex(fnv1a("foobar"))
     '0xbf9cf968'
     """
-    value = 0x811C9DC5
+    value: Any = 0x811C9DC5
     for unit in _units(text):
         value = ((value ^ unit) * 0x01000193) & _WORD
     return value
 
 
-def _units(text: str) -> Sequence[int]:
+def fnv1a_twice(text: str) -> int:
+    """Return `fnv1a` of the decimal digits of `fnv1a`: version 2 of GrowthBook's hash.
+
+    Examples
+    --------
+    >>> fnv1a_twice("foobar") == fnv1a("3214735720")
+    True
+    """
+    return int(fnv1a(str(fnv1a(text))))
+
+
+def _murmur3(text: str) -> int:
+    return mmh3.hash(text.encode("utf-16-le")[::2], signed=False)
+
+
+def _sha1(text: str) -> int:
+    return int(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:15], 16)
+
+
+def _crc32(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+def _units(text: str | Iterable[Any]) -> Iterable[Any]:
+    if not isinstance(text, str):
+        return text
     if text.isascii():
         return text.encode("ascii")
     data = text.encode("utf-16-le")
     return struct.unpack(f"<{len(data) // 2}H", data)
 
 
-def _below(percent: float) -> float:
-    """The place of a user who is enrolled from `percent` > 0 on, itself included."""
-    return math.nextafter(percent, -math.inf)
-
-
-def _guide(user: str, flag: str, salt: str) -> float:
-    return math.fmod(hash_code(user), 100.0)
-
-
-def _guide_unwrapped(user: str, flag: str, salt: str) -> float:
-    value = 0.0
-    for unit in _units(user):
-        value = 31.0 * value + unit
+def _remainder(value: float) -> float:
+    """JavaScript's and Java's ``%``, which keeps the sign; of infinity it is below nothing."""
     return math.fmod(value, 100.0) if value < math.inf else NEVER
 
 
-def _java_abs(user: str, flag: str, salt: str) -> float:
-    value = hash_code(user)
-    return math.fmod(value if value == _LEAST else abs(value), 100.0)
+def _absolute_remainder(value: int) -> float:
+    return math.fmod(value if value == -_SIGN else abs(value), 100.0)
 
 
-def _floor_mod(user: str, flag: str, salt: str) -> float:
-    return float(hash_code(user) % 100)
+def _from(percent: float) -> float:
+    """The place of a user who is enrolled from `percent` on, itself included, but not at zero."""
+    return math.nextafter(percent, 0.0)
 
 
-def _unleash(user: str, flag: str, salt: str) -> float:
-    low_bytes = f"{flag}:{user}".encode("utf-16-le")[::2]
-    return _below(mmh3.hash(low_bytes, signed=False) % 100 + 1)
-
-
-def _growthbook(user: str, flag: str, salt: str) -> float:
-    n = _growthbook_experiment(user, flag, salt)
-    return _below(n) if n > 0.0 else 0.0
-
-
-def _growthbook_v1(user: str, flag: str, salt: str) -> float:
-    bucket = fnv1a(user + flag) % 1000
-    return _below(bucket / 10.0) if bucket else 0.0
-
-
-def _growthbook_experiment(user: str, flag: str, salt: str) -> float:
-    return fnv1a(str(fnv1a(flag + user))) % 10_000 / 100.0
-
-
-def _launchdarkly(user: str, flag: str, salt: str) -> float:
-    digest = hashlib.sha1(f"{flag}.{salt}.{user}".encode(), usedforsecurity=False).hexdigest()
-    return 100.0 * (int(digest[:15], 16) / 2.0**60)
-
-
-def _flipt(user: str, flag: str, salt: str) -> float:
-    return float(zlib.crc32((user + flag).encode()) % 100)
-
-
-def _flipt_variant(user: str, flag: str, salt: str) -> float:
-    return _below((zlib.crc32((flag + user).encode()) % 1000 + 1) / 10.0)
-
-
-RULES: Final[dict[str, Callable[[str, str, str], float]]] = {
-    "guide": _guide,
-    "guide_unwrapped": _guide_unwrapped,
-    "java_abs": _java_abs,
-    "floor_mod": _floor_mod,
-    "unleash": _unleash,
-    "growthbook": _growthbook,
-    "growthbook_v1": _growthbook_v1,
-    "growthbook_experiment": _growthbook_experiment,
-    "launchdarkly": _launchdarkly,
-    "flipt": _flipt,
-    "flipt_variant": _flipt_variant,
+RULES: Final[dict[str, Rule]] = {
+    "guide": Rule("{user}", hash_code, _remainder),
+    "guide_unwrapped": Rule("{user}", unwrapped_hash_code, _remainder),
+    "java_abs": Rule("{user}", hash_code, _absolute_remainder),
+    "floor_mod": Rule("{user}", hash_code, lambda value: float(value % 100)),
+    "unleash": Rule("{flag}:{user}", _murmur3, lambda value: _from(value % 100 + 1)),
+    "growthbook": Rule("{flag}{user}", fnv1a_twice, lambda value: _from(value % 10_000 / 100)),
+    "growthbook_v1": Rule("{user}{flag}", fnv1a, lambda value: _from(value % 1000 / 10)),
+    "growthbook_experiment": Rule("{flag}{user}", fnv1a_twice, lambda value: value % 10_000 / 100),
+    "launchdarkly": Rule("{flag}.{salt}.{user}", _sha1, lambda value: 100.0 * (value / 2.0**60)),
+    "flipt": Rule("{user}{flag}", _crc32, lambda value: float(value % 100)),
+    "flipt_variant": Rule("{flag}{user}", _crc32, lambda value: _from((value % 1000 + 1) / 10)),
 }
-"""Every rule by its name: (user, flag, salt) to a place."""
+"""Every rule by its name."""
