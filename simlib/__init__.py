@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simlib import figures, metrics, notebook, outages, theory
+    from simlib import cohorts, figures, metrics, notebook, outages, theory
     from simlib.engines import simulate
     from simlib.errors import (
         LedgerError,
@@ -38,6 +38,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "SimlibError",
+    "cohorts",
     "compare",
     "figures",
     "grid",

@@ -23,7 +23,7 @@ FLOORS = [
     {"scenario"},
     {"run"},
     {"engines", "live"},
-    {"metrics", "outages", "theory", "store"},
+    {"cohorts", "metrics", "outages", "theory", "store"},
     {"experiment"},
     {"figures"},
     {"notebook", "render", "report"},

@@ -57,6 +57,7 @@ class Stream(IntEnum):
     NODE = 18
     SAFETY_SERVICE = 19
     TIMERS = 20
+    USER = 21
     FLAG = 22
 
 

@@ -80,5 +80,6 @@ def test_stream_numbers_never_change():
         "NODE": 18,
         "SAFETY_SERVICE": 19,
         "TIMERS": 20,
+        "USER": 21,
         "FLAG": 22,
     }
