@@ -8,17 +8,15 @@ the control cohort (whose flag says polling) and the treatment (whose flag says 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from simlib import cohorts
-from simlib.core.flags import FlagRules
 from simlib.core.record import TICK_S, Count, Glance, bucket_edges_s
 from simlib.run import quantiles_of
-from simlib.scenario import Plan, Scenario, Workload
+from simlib.scenario import Plan, Scenario
 from simlib.scenario.plan import METRICS
 
 CONTROL, TREATMENT = 0, 1

@@ -43,6 +43,7 @@ _OF_SIX = (
     *("connected_s", "present_s", "width_s", "sessions", "latency_sum_s"),
     *("delivered", "reconnects", "polls", "messages", "errors", "fallbacks"),
 )
+_WHOLE = ("latency_sum_s", "delivered")
 _SUMMED = [*(what.name.lower() for what in Count), "latency_sum_s", "width_s"]
 _MEANS = {
     "connected_s": "connection_count",
@@ -217,14 +218,14 @@ def totals(run: Run) -> list[dict[str, Any]]:
         if run.has_cohorts:
             high_s = high_s[latency["cohort"] == cohort]
         quantiles = run.latency_quantiles(list(_QUANTILES.values()), cohort=cohort)
-        delivered = timeline["delivered"][of_cohort].sum()
+        whole_s, delivered = (timeline[name][of_cohort].sum() for name in _WHOLE)
         about = {
             "source": run.provenance["engine"],
             "clients": int((run.columns("clients")["cohort"] == cohort).sum()),
             "sessions": _sessions(run, cohort),
             **dict(zip(_QUANTILES, quantiles, strict=True)),
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
-            "whole_latency_s": timeline["latency_sum_s"][of_cohort].sum() / max(1, delivered),
+            "whole_latency_s": whole_s / delivered if delivered else np.nan,
             "ledger": run.ledger_of(cohort),
         }
         sums = {name: timeline[name][mine].sum() for name in _SUMMED}
@@ -245,7 +246,7 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     sums = pd.DataFrame(list(rows))
     ledgers = pd.DataFrame([Ledger(*row["ledger"]) for row in rows])
     metrics = six(sums)
-    metrics["average_latency_s"] = sums["whole_latency_s"].where(ledgers["delivered"] > 0)
+    metrics["average_latency_s"] = sums["whole_latency_s"]
     figures = {
         "up_bytes_per_h": _ratio(sums["up_bytes"], sums["present_s"] / 3600.0),
         "down_bytes_per_h": _ratio(sums["down_bytes"], sums["present_s"] / 3600.0),

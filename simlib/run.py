@@ -178,9 +178,7 @@ class Run:
         mine = clients["cohort"] == cohort
         return Ledger(*(int(clients[name][mine].sum()) for name in Ledger._fields))
 
-    def latency_quantiles(
-        self, q: ArrayLike, *, cohort: str | None = None
-    ) -> NDArray[np.float64]:
+    def latency_quantiles(self, q: ArrayLike, *, cohort: str | None = None) -> NDArray[np.float64]:
         """Return quantiles of the publish-to-apply latency.
 
         Parameters
@@ -348,8 +346,8 @@ def _check_loaded(
     none = np.zeros(0)
     empty = Record(none, none, none, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
     whole = np.zeros(0, np.int8)
-    log = {"opened_s": none, "closed_s": none, "cohort": whole}
-    stays = {"from_s": none, "to_s": none, "cohort": whole}
+    log: Columns = {"opened_s": none, "closed_s": none, "cohort": whole}
+    stays: Columns = {"from_s": none, "to_s": none, "cohort": whole}
     expected: dict[str, Columns] = {
         "timeline": _timeline(scenario, empty, log, stays, 1.0),
         "clients": _clients(scenario, empty, none, none, none),

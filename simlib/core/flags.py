@@ -131,8 +131,10 @@ def target_at_start(
     --------
     >>> cold = FlagRules(Reach.SESSION, 0.0, 0.0, 0.0, False, 0.0, 0.0)
     >>> polled, everybody = cold._replace(reach=Reach.POLLED), [Percent(0.0, 100.0)]
-    >>> [Transport(target_at_start(rules, 1, 0, 7, 30.0, everybody, 1, 9.0)).name
-    ...  for rules in (cold, polled)]
+    >>> [
+    ...     Transport(target_at_start(rules, 1, 0, 7, 30.0, everybody, 1, 9.0)).name
+    ...     for rules in (cold, polled)
+    ... ]
     ['POLLING', 'WEBSOCKET']
     """
     if rules.reach == Reach.SESSION and rules.cached_frac < 1.0:

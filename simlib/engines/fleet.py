@@ -155,7 +155,10 @@ _TROUBLED = (
 LAYOUTS = {
     (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
     (False, True): _layout(
-        {**_KEPT, **_LINK}, ("fetched_s", "kept_until_s", "target", *_SAFE, *_TROUBLED), ("since_s",), LINE
+        {**_KEPT, **_LINK},
+        ("fetched_s", "kept_until_s", "target", *_SAFE, *_TROUBLED),
+        ("since_s",),
+        LINE,
     ),
     (True, True): _layout({**_KEPT, **_LINK}, (), (), LINE),
 }

@@ -179,8 +179,7 @@ class Simulation(Driver):
                 clients, self.opened_s, self.kept_until_s, strict=True
             )
         ]
-        masks = (np.array(mask, dtype=bool) for mask in (is_present, is_connected))
-        return books.glance(self.record, *masks, now)
+        return books.glance(self.record, np.array(is_present), np.array(is_connected), now)
 
     def finish(self) -> None:
         """Close the books, without what comes later: idle ends before now, work after now."""

@@ -112,6 +112,14 @@ class Fleet(Driver):
             else None
         )
 
+    def remind(self, client: Client, t: float, why: int) -> None:
+        """Let the client hear of the rollout at `t`."""
+        self.loop.call_at(self.to_clock(t), self.hear, client, why)
+
+    def trip_s(self, client: Client) -> float:  # noqa: ARG002 - here no trip is like another
+        """Return nothing: what the clients are told comes from their own process."""
+        return 0.0
+
     @property
     def is_closed(self) -> bool:
         """Whether nothing counts any more: the run is over, or time has passed its horizon."""
@@ -149,7 +157,7 @@ class Fleet(Driver):
     async def session(self, client: Client, start_s: float, end_s: float) -> None:
         """A user opens the board, works with it, and leaves."""
         await self.until(start_s)
-        self.feed(client, Event.START, client.seen)
+        self.begin(client)
         for habit, kind in ((self.workload.drag, DRAG), (self.workload.hidden, HIDE)):
             if habit is not None:
                 self.spawn(self.habit(client, habit, kind, start_s, end_s))

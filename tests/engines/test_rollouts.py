@@ -1,4 +1,4 @@
-"""Rollouts inside a run: both engines agree, and tabs hear of a percentage when the rules say so."""
+"""Rollouts inside a run: both engines agree, and tabs hear of a percentage as the rules say."""
 
 from __future__ import annotations
 
@@ -164,9 +164,9 @@ def test_a_rollouts_timeline_and_stays_say_the_same_of_who_is_where():
     run = rolled([(0.0, 10.0), (100.0, 50.0), (300.0, 0.0)])
     timeline, stays = run.frame("timeline"), run.frame("stays")
     for cohort in ("control", "treatment"):
-        mine = stays.query("cohort == @cohort")
+        mine = stays[stays["cohort"] == cohort]
         seconds = (mine["to_s"] - mine["from_s"]).sum()
-        rows = timeline.query("cohort == @cohort")
+        rows = timeline[timeline["cohort"] == cohort]
         assert (rows["present_count"] * rows["width_s"]).sum() == pytest.approx(seconds)
     assert run.ledger.eligible == run.ledger.delivered + run.ledger.lost + run.ledger.pending
     summary = run.summary()
