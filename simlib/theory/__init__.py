@@ -26,6 +26,7 @@ from simlib.theory.replications import (
     mean_interval,
     standard_error,
 )
+from simlib.theory.rollouts import last_tab_s, way_back_s
 from simlib.theory.staleness import (
     Staleness,
     heartbeat_detection,
@@ -50,6 +51,7 @@ __all__ = [
     "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",
+    "last_tab_s",
     "leaked_connections",
     "machine_repairman",
     "md1",
@@ -67,4 +69,5 @@ __all__ = [
     "staleness_rearmed_timer",
     "standard_error",
     "superseded_frac",
+    "way_back_s",
 ]
