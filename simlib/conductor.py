@@ -8,16 +8,18 @@ the control cohort (whose flag says polling) and the treatment (whose flag says 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simlib import cohorts
+from simlib.core.flags import FlagRules
 from simlib.core.record import TICK_S, Count, Glance, bucket_edges_s
+from simlib.core.rollout import Check, Verdict, argo, flagger, new_tally, next_stage
 from simlib.run import quantiles_of
-from simlib.scenario import Plan, Scenario
-from simlib.scenario.plan import METRICS
+from simlib.scenario import Plan, Scenario, Workload
+from simlib.scenario.plan import METRICS, Guardrail
 
 CONTROL, TREATMENT = 0, 1
 _QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
@@ -101,3 +103,159 @@ def places_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[
     experiment = cohorts.places("growthbook_experiment", ids, flag=f"{bucketing.flag}-experiment")
     chosen = cohorts.settled(experiment, bucketing.experiment_percent)
     return cohorts.combine(bucketing.deciders, ramp, chosen)
+
+
+class Conductor:
+    """Carries a plan out on one run, and keeps a diary.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+    seed, replication : int
+        Of the run.
+
+    Attributes
+    ----------
+    flag : FlagRules
+    diary : list of dict
+        A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``what`` happened
+        (begun, good, failed, held, back, killed, stopped, done), ``failed`` looks so far, and the
+        treatment's metrics since the look before.
+    """
+
+    def __init__(self, plan: Plan, scenario: Scenario, seed: int, replication: int) -> None:
+        self.plan = plan
+        self.scenario = scenario
+        self.flag: FlagRules = plan.flag_rules
+        self.diary: list[dict[str, Any]] = []
+        self._address = seed, replication
+        self._before: Glance | None = None
+        self._stage = 0
+        self._percent = 0.0
+        self._waits = True
+        self._began_s = 0.0
+        self._tally = new_tally(len(plan.guardrails))
+        self._way_back: list[float] = []
+        self._due_s = plan.start_s + plan.stages[0].gate_s
+        self._kill_s = math.inf if plan.kill_s is None else plan.kill_s
+
+    def places(self, workload: Workload) -> NDArray[np.float64]:
+        """Return the clients' places in the rollout, shape (clients,)."""
+        return places_of(self.plan, len(workload.start_s), *self._address)
+
+    def due_s(self) -> float:
+        """Return when it looks next, seconds; infinite: never again."""
+        return min(self._due_s, self._kill_s)
+
+    def look(self, glance: Glance) -> float | None:
+        """Look at the run; return a new percentage, if there is one."""
+        if glance.t >= self._kill_s:
+            self._kill_s = math.inf
+            self._way_back = [0.0]
+            return self._step_back(glance, "killed")
+        if self._way_back:
+            return self._step_back(glance, "back")
+        if self._waits:
+            return self._begin(glance)
+        return self._check(glance)
+
+    def _begin(self, glance: Glance) -> float:
+        """A stage begins."""
+        stage = self.plan.stages[self._stage]
+        self._percent, self._began_s, self._waits = stage.percent, glance.t, False
+        self._tally = next_stage(self._tally)
+        self._due_s = glance.t + self.plan.check_every_s
+        self._note(glance, "begun")
+        return stage.percent
+
+    def _check(self, glance: Glance) -> float | None:
+        """Check the guardrails, and do what comes of it."""
+        assert self._before is not None
+        readings = [
+            read(self._before, glance, cohort, self.scenario) for cohort in (CONTROL, TREATMENT)
+        ]
+        checks = [check(guardrail, *readings) for guardrail in self.plan.guardrails]
+        rule = {"flagger": flagger, "argo": argo}[self.plan.decision.rule]
+        self._tally, verdict = rule(self._tally, self.plan.limits, checks)
+        self._due_s = glance.t + self.plan.check_every_s
+        if verdict == Verdict.GO_BACK:
+            self._way_back = list(self.plan.rollback.percents)
+            return self._step_back(glance, "back")
+        if verdict == Verdict.STOP:
+            self._due_s = math.inf
+            self._note(glance, "stopped")
+            return None
+        if verdict == Verdict.HOLD:
+            self._note(glance, "failed" if Check.FAIL in checks else "held")
+            return None
+        stage = self.plan.stages[self._stage]
+        if glance.t < self._began_s + stage.bake_s:
+            self._note(glance, "good")
+            return None
+        if self._stage + 1 == len(self.plan.stages):
+            self._due_s = math.inf
+            self._note(glance, "done")
+            return None
+        self._note(glance, "good")
+        self._stage += 1
+        self._waits = True
+        self._due_s = glance.t + self.plan.stages[self._stage].gate_s
+        return None
+
+    def _step_back(self, glance: Glance, what: str) -> float:
+        """The next percentage of the way back."""
+        self._percent = self._way_back.pop(0)
+        self._due_s = math.inf
+        if self._way_back:
+            assert self.plan.rollback.every_s is not None
+            self._due_s = glance.t + self.plan.rollback.every_s
+        self._note(glance, what)
+        return self._percent
+
+    def _note(self, glance: Glance, what: str) -> None:
+        """Write a row of the diary, and remember what was seen."""
+        values: dict[str, float] = {}
+        if self._before is not None and glance.t > self._before.t:
+            values = read(self._before, glance, TREATMENT, self.scenario).values
+        self.diary.append(
+            {
+                "t_s": glance.t,
+                "stage": self._stage,
+                "percent": self._percent,
+                "what": what,
+                "failed": self._tally.failed,
+                **values,
+            }
+        )
+        self._before = glance
+
+
+def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
+    """Return what a guardrail says of two cohorts' metrics.
+
+    Parameters
+    ----------
+    guardrail : Guardrail
+    control, treatment : Reading
+
+    Examples
+    --------
+    >>> rail = Guardrail(metric="latency_p95_s", below=5.0, min_sample=10)
+    >>> seen = [Reading({"latency_p95_s": 9.0}, {"latency_p95_s": n}) for n in (9, 10)]
+    >>> [check(rail, reading, reading).name for reading in seen]
+    ['NO_DATA', 'FAIL']
+    """
+    name = guardrail.metric
+    value, sample = treatment.values[name], treatment.samples[name]
+    limit = guardrail.below if guardrail.below is not None else guardrail.above
+    is_upper = guardrail.below is not None
+    if guardrail.times_control is not None:
+        limit = guardrail.times_control * control.values[name]
+        is_upper = guardrail.times_control >= 1.0
+        sample = min(sample, control.samples[name])
+    assert limit is not None
+    if sample < guardrail.min_sample or math.isnan(value) or math.isnan(limit):
+        return {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}[guardrail.no_data]
+    is_bad = value > limit if is_upper else value < limit
+    return Check.FAIL if is_bad else Check.PASS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +29,9 @@ _RETRIES = 3
 _SWITCH_S = 2e-4
 
 Rows = list[dict[str, Any]]
+Key = tuple[int, int]
+Work = Callable[[Any], Rows | None]
+Results = Iterator[tuple[Key, Rows | None]]
 Changes = dict[str, Any]
 
 
@@ -78,7 +81,7 @@ def replicate(
     """
     from tqdm import tqdm
 
-    _check_count("replications", replications, 1)
+    check_count("replications", replications, 1)
     runs: list[Run] = []
     bar = tqdm(range(replications), desc="replicate", delay=2, disable=not progress)
     try:
@@ -204,9 +207,9 @@ def sweep(
     from simlib import metrics, theory
 
     _check_scenarios({"scenario": scenario})
-    _check_count("replications", replications, 2)
-    _check_count("at_most", at_most, replications)
-    _check_workers(workers)
+    check_count("replications", replications, 2)
+    check_count("at_most", at_most, replications)
+    check_workers(workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     points = grid(over) if isinstance(over, Mapping) else over
     if not isinstance(points, list | tuple) or not points:
@@ -216,7 +219,7 @@ def sweep(
             raise ScenarioError(f"over[{number}]", changes, "must be a mapping of paths to values")
     points = [dict(changes) for changes in points]
     scenarios = [scenario.replace(changes) for changes in points]
-    place = _place(on, engine)
+    place = place_of(on, engine)
     where = None if store is None else Store(store).path
     if until is not None and not isinstance(until, Mapping):
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
@@ -235,7 +238,7 @@ def sweep(
             for point in open_points
             for replication in batch
         }
-        complete = _collect(tasks, place, workers, progress, done)
+        complete = collect(tasks, perform, place, workers, progress, done)
         number = batch.stop
         table = _intervals(points, done, confidence)
         open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
@@ -288,12 +291,12 @@ def compare(
     from simlib import metrics, theory
 
     _check_scenarios({"one": one, "other": other})
-    _check_count("replications", replications, 2)
+    check_count("replications", replications, 2)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
-    place, workers = _place(options.pop("on", None), engine), options.pop("workers", None)
+    place, workers = place_of(options.pop("on", None), engine), options.pop("workers", None)
     store, progress = options.pop("store", None), options.pop("progress", True)
-    _check_workers(workers)
+    check_workers(workers)
     if options:
         raise ScenarioError("options", sorted(options), "must be among those of sweep")
     where = None if store is None else Store(store).path
@@ -303,7 +306,7 @@ def compare(
         for replication in range(replications)
     }
     done: dict[tuple[int, int], Rows] = {}
-    _collect(tasks, place, workers, progress, done)
+    collect(tasks, perform, place, workers, progress, done)
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
     if len(pairs) < 2:
         raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
@@ -346,23 +349,43 @@ def perform(task: Task) -> Rows | None:
     return rows
 
 
-def _numbered(key: tuple[int, int], task: Task) -> tuple[tuple[int, int], Rows | None]:
-    return key, perform(task)
+def _numbered(key: Key, work: Work, task: Any) -> tuple[Key, Rows | None]:
+    return key, work(task)
 
 
-def _collect(
-    tasks: dict[tuple[int, int], Task],
+def collect(
+    tasks: dict[Key, Any],
+    work: Work,
     place: Any,
     workers: int | None,
     progress: bool,
-    done: dict[tuple[int, int], Rows],
+    done: dict[Key, Rows],
+    *,
+    name: str = "sweep",
 ) -> bool:
-    """Run tasks and add what they return to `done`; False if Ctrl-C came before the last."""
+    """Run tasks and add what they return to `done`; False if Ctrl-C came before the last.
+
+    Parameters
+    ----------
+    tasks : dict
+        A key and what `work` takes.
+    work : callable
+        Returns the rows of a task, or None if it was interrupted; known by its name in a module, so
+        that other processes find it.
+    place : str or dask.distributed.Client
+        As `place_of` returned it.
+    workers : int or None
+    progress : bool
+    done : dict
+        Filled as tasks finish.
+    name : str, optional
+        For the progress bar.
+    """
     from tqdm import tqdm
 
-    results = _spread(tasks, place, workers)
+    results = _spread(tasks, work, place, workers)
     try:
-        with tqdm(total=len(tasks), desc="sweep", unit="run", delay=2, disable=not progress) as bar:
+        with tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=not progress) as bar:
             for key, rows in results:
                 if rows is None:
                     return False
@@ -375,25 +398,22 @@ def _collect(
     return True
 
 
-Results = Iterator[tuple[tuple[int, int], Rows | None]]
-
-
-def _spread(tasks: dict[tuple[int, int], Task], place: Any, workers: int | None) -> Any:
+def _spread(tasks: dict[Key, Any], work: Work, place: Any, workers: int | None) -> Any:
     """Yield what each task returns, in the order in which they finish."""
     if place == "serial":
-        return (_numbered(*item) for item in tasks.items())
+        return (_numbered(key, work, task) for key, task in tasks.items())
     if place in PLACES:
-        return _on_joblib(tasks, place, workers)
-    return _on_dask(tasks, place)
+        return _on_joblib(tasks, work, place, workers)
+    return _on_dask(tasks, work, place)
 
 
-def _on_joblib(tasks: dict[tuple[int, int], Task], place: str, workers: int | None) -> Results:
+def _on_joblib(tasks: dict[Key, Any], work: Work, place: str, workers: int | None) -> Results:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     todo = dict(tasks)
     key = next(iter(todo))
-    yield _numbered(key, todo.pop(key))  # compiles here, once, what the others then only load
+    yield _numbered(key, work, todo.pop(key))  # compiles here, once, what the others then only load
     failures = 0
     while todo:
         pool = Parallel(
@@ -405,7 +425,8 @@ def _on_joblib(tasks: dict[tuple[int, int], Task], place: str, workers: int | No
         )
         try:
             with _brisk_threads() if place == "threads" else nullcontext():
-                for key, rows in pool(delayed(_numbered)(*item) for item in list(todo.items())):
+                calls = [delayed(_numbered)(key, work, task) for key, task in todo.items()]
+                for key, rows in pool(calls):
                     del todo[key]
                     yield key, rows
         except TerminatedWorkerError:
@@ -431,10 +452,13 @@ def _brisk_threads() -> Iterator[None]:
         sys.setswitchinterval(before_s)
 
 
-def _on_dask(tasks: dict[tuple[int, int], Task], client: Any) -> Results:
+def _on_dask(tasks: dict[Key, Any], work: Work, client: Any) -> Results:
     from distributed import as_completed
 
-    futures = client.map(_numbered, list(tasks), list(tasks.values()), pure=False, retries=_RETRIES)
+    works = [work] * len(tasks)
+    futures = client.map(
+        _numbered, list(tasks), works, list(tasks.values()), pure=False, retries=_RETRIES
+    )
     try:
         for _, result in as_completed(futures, with_results=True):
             yield result
@@ -442,7 +466,8 @@ def _on_dask(tasks: dict[tuple[int, int], Task], client: Any) -> Results:
         client.cancel(futures)
 
 
-def _place(on: Any, engine: str) -> Any:
+def place_of(on: Any, engine: str) -> Any:
+    """Return where runs are run: as asked for, or where the engine is at home."""
     if on is None:
         return "threads" if engine == "compiled" else "processes"
     if isinstance(on, str) and on in PLACES:
@@ -458,12 +483,14 @@ def _check_scenarios(scenarios: Mapping[str, Any]) -> None:
             raise ScenarioError(name, scenario, "must be a Scenario")
 
 
-def _check_workers(workers: Any) -> None:
+def check_workers(workers: Any) -> None:
+    """Raise `ScenarioError` unless it is a number of workers, or None."""
     if workers is not None:
-        _check_count("workers", workers, 1)
+        check_count("workers", workers, 1)
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise `ScenarioError` unless it is a whole number of at least so many."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ScenarioError(name, value, f"must be a whole number >= {least}")
 

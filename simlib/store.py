@@ -18,7 +18,10 @@ from simlib.errors import RunFileError
 
 _HOUSE = Path(__file__).parent
 _MARK = b"simlib.run"
-_ROOMS = ("core", "scenario", "engines", "run.py", "metrics.py")
+_ROOMS = (
+    *("core", "scenario", "engines", "run.py", "metrics.py"),
+    *("cohorts.py", "conductor.py", "rollouts.py", "rehearsal.py"),
+)
 
 
 @cache

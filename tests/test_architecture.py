@@ -23,8 +23,10 @@ FLOORS = [
     {"scenario"},
     {"run"},
     {"engines", "live"},
-    {"cohorts", "metrics", "outages", "theory", "store"},
+    {"cohorts", "metrics", "outages", "rollouts", "theory", "store"},
+    {"conductor"},
     {"experiment"},
+    {"rehearsal"},
     {"figures"},
     {"notebook", "render", "report"},
 ]

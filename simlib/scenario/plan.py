@@ -14,6 +14,7 @@ import pydantic
 from pydantic import Field
 
 from simlib.core.flags import FlagRules, Reach
+from simlib.core.rollout import Limits
 from simlib.errors import ScenarioError
 from simlib.scenario.fields import (
     Fraction,
@@ -62,12 +63,22 @@ class Bucketing(Part):
     """Who is enrolled: see `core.cohorts`."""
 
     rule: Literal[
-        "guide", "floor_mod", "unleash", "growthbook", "launchdarkly", "flipt", "uniform"
+        "guide",
+        "guide_unwrapped",
+        "java_abs",
+        "floor_mod",
+        "unleash",
+        "growthbook",
+        "growthbook_v1",
+        "growthbook_experiment",
+        "launchdarkly",
+        "flipt",
+        "flipt_variant",
     ] = "floor_mod"
     """From a user's id to the percentage from which on the user is enrolled."""
     flag: Annotated[str, Field(min_length=1, max_length=100)] = "realtime-websocket"
     """The flag's name, which salts the rules that have a salt."""
-    ids: Literal["uuid", "email", "numeric"] = "uuid"
+    ids: Literal["uuid4", "email", "number"] = "uuid4"
     """What the users' ids look like."""
     experiment_percent: Percentage | None = None
     """Users in the treatment of an A/B experiment that decides as well; absent: there is none."""
@@ -286,6 +297,12 @@ class Plan(Part):
     def length_s(self) -> float:
         """How long it takes when all is well, seconds."""
         return sum(stage.gate_s + stage.bake_s for stage in self.stages)
+
+    @property
+    def limits(self) -> Limits:
+        """What its decision bears."""
+        decision = self.decision
+        return Limits(decision.failures, decision.inconclusive or 0, decision.errors or 0)
 
     @property
     def flag_rules(self) -> FlagRules:

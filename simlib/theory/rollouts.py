@@ -78,13 +78,13 @@ def way_back_s(
         return plain(delay_s + shares * session_s)
     if every_s is None:
         with np.errstate(divide="ignore"):
-            return plain(delay_s - session_s * np.log1p(-shares))
+            return plain(np.asarray(delay_s - session_s * np.log1p(-shares)))
     # Who is left after t: (1 - t / every) exp(-t / session), which Lambert's W inverts.
     from scipy.special import lambertw
 
     ratio = every_s / session_s
     left = every_s - session_s * lambertw((1.0 - shares) * ratio * np.exp(ratio)).real
-    return plain(delay_s + left)
+    return plain(np.asarray(delay_s + left))
 
 
 def last_tab_s(tabs: int, session_s: float) -> float:

@@ -1,0 +1,382 @@
+"""A plan rehearsed: carried out on many simulated fleets, as it is and with something broken.
+
+Each fleet is one replication: its own users, sessions, changes and luck. The plan's conductor looks
+at it as monitoring would, and decides; what came of it is one row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from simlib import experiment, rollouts, theory
+from simlib.conductor import Conductor
+from simlib.engines import simulate
+from simlib.errors import ScenarioError
+from simlib.run import Run, check_table
+from simlib.scenario import Plan, Scenario
+from simlib.store import Store
+
+HEALTHY = "healthy"
+"""The name of the scenario as it is, among the regressions."""
+
+
+class Rollout(NamedTuple):
+    """A plan carried out once.
+
+    Attributes
+    ----------
+    run : Run
+    diary : pandas.DataFrame
+        A row for each look of its conductor: ``t_s``, ``stage``, ``percent`` (from then on),
+        ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (looks so
+        far), and the metrics of those who are enrolled since the look before.
+    """
+
+    run: Run
+    diary: pd.DataFrame
+
+
+def roll_out(
+    plan: Plan,
+    scenario: Scenario,
+    *,
+    seed: int = 1,
+    replication: int = 0,
+    engine: str = "compiled",
+    keep: tuple[str, ...] = (),
+    progress: bool = True,
+) -> Rollout:
+    """Carry a plan out on one simulated fleet.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+        The board and its users; who uses which transport is for the plan to say.
+    seed, replication, engine, keep, progress : optional
+        As in `simulate`.
+
+    Returns
+    -------
+    Rollout
+
+    Raises
+    ------
+    ScenarioError
+        The plan does not fit the scenario, or an argument is out of range.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
+    >>> plan = Plan(
+    ...     flag={"reach": "polled", "every_s": 10},
+    ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
+    ... )
+    >>> rollout = roll_out(plan, board)
+    >>> rollout.diary["what"].tolist()
+    ['begun', 'good', 'good', 'begun', 'good', 'done']
+    >>> rollout.run.frame("clients")["cohort"].value_counts().to_dict()
+    {'treatment': 50}
+    """
+    check_plan(plan, scenario)
+    conductor = Conductor(plan, scenario, seed, replication)
+    run = simulate(
+        scenario,
+        seed=seed,
+        replication=replication,
+        engine=engine,
+        keep=keep,
+        progress=progress,
+        conductor=conductor,
+    )
+    return Rollout(run, pd.DataFrame(conductor.diary))
+
+
+def check_plan(plan: Any, scenario: Any) -> None:
+    """Check that a plan can be carried out on a scenario.
+
+    Raises
+    ------
+    ScenarioError
+        It does not end before the run does, a guardrail can have no data there, or one of the two
+        is something else.
+    """
+    if not isinstance(plan, Plan):
+        raise ScenarioError("plan", plan, "must be a Plan")
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, "must be a Scenario")
+    end_s = plan.start_s + plan.length_s
+    if end_s > scenario.horizon_s:
+        rule = (
+            f"must be over by the scenario's horizon_s ({scenario.horizon_s:g}), here at {end_s:g}"
+        )
+        raise ScenarioError("plan.stages", len(plan.stages), rule)
+    if plan.kill_s is not None and plan.kill_s >= scenario.horizon_s:
+        rule = f"must be < the scenario's horizon_s ({scenario.horizon_s:g})"
+        raise ScenarioError("plan.kill_s", plan.kill_s, rule)
+    for number, guardrail in enumerate(plan.guardrails):
+        path = f"plan.guardrails.{number}"
+        if guardrail.judge is not None:
+            raise ScenarioError(
+                f"{path}.judge", guardrail.judge, "must be absent: see below, above"
+            )
+        if guardrail.metric == "fallback_to_polling_frac" and scenario.fallback is None:
+            rule = "must be a metric that has data: the scenario's clients never fall back"
+            raise ScenarioError(f"{path}.metric", guardrail.metric, rule)
+
+
+class Fleet(NamedTuple):
+    """One rehearsal of a plan, and where it is kept."""
+
+    plan: Plan
+    scenario: Scenario
+    seed: int
+    replication: int
+    engine: str
+    store: Path | None
+
+
+class Rehearsal(NamedTuple):
+    """What came of many fleets.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        A row per regression, the scenario as it is (``healthy``) first; see `judge`.
+    fleets : pandas.DataFrame
+        A row per regression and replication: ``regression``, ``replication``, ``outcome`` (done,
+        back, stopped, or late: the run ended before the plan did), ``back_s`` (from the plan's
+        start to the decision to go back; NaN without one), ``full_s`` (to the last stage),
+        ``users`` (who were pushed to at some time) and ``user_min`` (for how long in all, minutes),
+        ``lost`` and ``late`` (changes of theirs that never came, or came later than a poll would
+        have brought them), ``errors`` (of theirs), ``t50_s`` to ``t100_s`` (from the decision until
+        so many percent fewer tabs are pushed to), and from then on ``peak_polls_per_s`` and
+        ``peak_utilisation``.
+    is_complete : bool
+        Whether all were run; after Ctrl-C, what had finished is there.
+    """
+
+    table: pd.DataFrame
+    fleets: pd.DataFrame
+    is_complete: bool
+
+
+def rehearse(
+    plan: Plan,
+    scenario: Scenario,
+    regressions: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    replications: int = 200,
+    seed: int = 1,
+    engine: str = "compiled",
+    on: Any = None,
+    workers: int | None = None,
+    store: str | Path | None = None,
+    confidence: float = 0.95,
+    progress: bool = True,
+) -> Rehearsal:
+    """Carry a plan out on many simulated fleets, as they are and with something broken.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+        The board as it should be.
+    regressions : mapping of str to mapping, optional
+        A name, and what is wrong: changes to the scenario, as `Scenario.replace` takes them. Given
+        for the whole run, they matter for those who are pushed to.
+    replications : int, optional
+        Fleets of each, >= 2; number r has the same users, sessions and changes in all.
+    seed, engine, on, workers, store, progress : optional
+        As in `sweep`; with a store, a rehearsal that was cut short goes on where it was.
+    confidence : float, optional
+        Of the intervals, in (0, 1).
+
+    Returns
+    -------
+    Rehearsal
+
+    Raises
+    ------
+    ScenarioError
+        The plan does not fit a scenario, or an argument is out of range; before anything is run.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=900)
+    >>> plan = Plan(
+    ...     flag={"reach": "polled", "every_s": 10},
+    ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
+    ...     guardrails=[{"metric": "latency_p95_s", "below": 2.0}],
+    ...     decision={"failures": 1},
+    ... )
+    >>> broken = {"slow broadcast": {"server.send_s": 0.5}}
+    >>> rehearsal = rehearse(plan, board, broken, replications=4, on="serial", progress=False)
+    >>> rehearsal.table.set_index("regression")["back_frac"].to_dict()
+    {'healthy': 0.0, 'slow broadcast': 1.0}
+    """
+    cases = _cases(plan, scenario, regressions)
+    experiment.check_count("replications", replications, 2)
+    experiment.check_workers(workers)
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    place = experiment.place_of(on, engine)
+    where = None if store is None else Store(store).path
+    tasks = {
+        (case, replication): Fleet(plan, changed, seed, replication, engine, where)
+        for case, changed in enumerate(cases.values())
+        for replication in range(replications)
+    }
+    done: dict[experiment.Key, experiment.Rows] = {}
+    complete = experiment.collect(tasks, perform, place, workers, progress, done, name="rehearse")
+    names = list(cases)
+    rows = [{"regression": names[key[0]], **row} for key in sorted(done) for row in done[key]]
+    fleets = pd.DataFrame(rows, columns=["regression", *_COLUMNS])
+    return Rehearsal(judge(fleets, confidence), fleets, complete)
+
+
+_COLUMNS = (
+    *("replication", "outcome", "back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
+    *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation"),
+)
+_MEANS = ("back_s", "full_s", "users", "user_min", "lost", "late", "errors", "t50_s", "t100_s")
+_AFTER_S = 120.0
+
+
+def judge(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return what became of each regression's fleets, with intervals.
+
+    Parameters
+    ----------
+    fleets : pandas.DataFrame
+        As `Rehearsal` has them.
+    confidence : float, optional
+        In (0, 1).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per regression: ``fleets``, ``back_frac`` (those that went back: for the healthy, a
+        false alarm; for the others, one less the misses), ``back_low`` and ``back_high`` (Wilson's
+        interval), ``done_frac``, and means with intervals (``_low`` and ``_high``, Student's t,
+        over the fleets that have a value) of ``back_s``, ``full_s``, ``users``, ``user_min``,
+        ``lost``, ``late``, ``errors``, ``t50_s`` and ``t100_s``.
+
+    Raises
+    ------
+    ScenarioError
+        There are no fleets, or a column is missing.
+
+    References
+    ----------
+    Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
+    """
+    from scipy import stats
+
+    check_table("fleets", fleets, texts=("regression", "outcome"))
+    rows = []
+    for name, group in fleets.groupby("regression", sort=False):
+        back = int((group["outcome"] == "back").sum())
+        interval = stats.binomtest(back, len(group)).proportion_ci(confidence, "wilson")
+        row: dict[str, Any] = {
+            "regression": name,
+            "fleets": len(group),
+            "back_frac": back / len(group),
+            "back_low": interval.low,
+            "back_high": interval.high,
+            "done_frac": (group["outcome"] == "done").mean(),
+        }
+        for column in _MEANS:
+            values = group[column].dropna().to_numpy(dtype=float)
+            mean, low, high = values.mean() if len(values) else np.nan, np.nan, np.nan
+            if len(values) > 1:
+                mean, low, high = theory.mean_interval(values, confidence)
+            row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cases(plan: Plan, scenario: Scenario, regressions: Any) -> dict[str, Scenario]:
+    """Every scenario that is rehearsed, checked."""
+    check_plan(plan, scenario)
+    if regressions is not None and not isinstance(regressions, Mapping):
+        rule = "must be a mapping of names to changes of the scenario"
+        raise ScenarioError("regressions", regressions, rule)
+    cases = {HEALTHY: scenario}
+    for name, changes in (regressions or {}).items():
+        if not isinstance(name, str) or name in cases:
+            raise ScenarioError("regressions", name, f"must be a text that is not {HEALTHY}")
+        try:
+            cases[name] = scenario.replace(changes)
+            check_plan(plan, cases[name])
+        except ScenarioError as error:
+            path = f"regressions[{name!r}].{error.path}"
+            raise ScenarioError(path, error.value, error.rule) from None
+    return cases
+
+
+def perform(fleet: Fleet) -> experiment.Rows | None:
+    """Rehearse one fleet, or find it in the store; None if it was interrupted."""
+    store = None if fleet.store is None else Store(fleet.store)
+    what = f"{fleet.scenario.hash} {fleet.plan.dump()}"
+    key = Store.key(what, fleet.seed, fleet.replication, fleet.engine)
+    rows = None if store is None else store.find(key)
+    if rows is None:
+        rollout = roll_out(
+            fleet.plan,
+            fleet.scenario,
+            seed=fleet.seed,
+            replication=fleet.replication,
+            engine=fleet.engine,
+            progress=False,
+        )
+        if not rollout.run.is_complete:
+            return None
+        rows = [{"replication": fleet.replication, **outcome_of(fleet.plan, rollout)}]
+        if store is not None:
+            store.keep(key, rows)
+    return rows
+
+
+def outcome_of(plan: Plan, rollout: Rollout) -> dict[str, Any]:
+    """Return what came of a rollout: the columns of `Rehearsal.fleets` but the first two."""
+    run, diary = rollout
+    stays, latency, timeline = (run.frame(name) for name in ("stays", "latency", "timeline"))
+    stays = stays[stays["cohort"] == "treatment"]
+    pushed = timeline[timeline["cohort"] == "treatment"]
+    is_late = (latency["cohort"] == "treatment") & (
+        latency["low_s"] >= run.scenario.polling.interval_s
+    )
+    back_s = diary.loc[diary["what"].isin(["back", "killed"]), "t_s"].min()
+    begun_s = diary.loc[
+        (diary["what"] == "begun") & (diary["stage"] == len(plan.stages) - 1), "t_s"
+    ].min()
+    said = diary["what"].iloc[-1] if len(diary) else "late"
+    row: dict[str, Any] = {
+        "outcome": said if said in ("done", "back", "stopped", "killed") else "late",
+        "back_s": back_s - plan.start_s,
+        "full_s": begun_s - plan.start_s,
+        "users": int(stays["client"].nunique()),
+        "user_min": float((stays["to_s"] - stays["from_s"]).sum() / 60.0),
+        "lost": int(pushed["lost"].sum()),
+        "late": int(latency.loc[is_late, "count"].sum()),
+        "errors": int(pushed["errors"].sum()),
+        **dict.fromkeys(("t50_s", "t90_s", "t99_s", "t100_s"), math.nan),
+        "peak_polls_per_s": math.nan,
+        "peak_utilisation": math.nan,
+    }
+    if not math.isnan(back_s) and len(
+        stays[(stays["from_s"] <= back_s) & (stays["to_s"] > back_s)]
+    ):
+        row |= {name: t for name, t in rollouts.way_back(run, back_s).items() if name != "tabs"}
+    after = timeline[timeline["t_s"].between(back_s, back_s + _AFTER_S)]
+    if len(after):
+        polls = after.groupby("t_s")["polls"].sum() / after.groupby("t_s")["width_s"].first()
+        row["peak_polls_per_s"] = float(polls.max())
+        row["peak_utilisation"] = float(after["utilisation"].max())
+    return row
