@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simlib import cohorts, figures, metrics, notebook, outages, theory
+    from simlib import cohorts, figures, metrics, notebook, outages, rollouts, theory
     from simlib.engines import simulate
     from simlib.errors import (
         LedgerError,
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     )
     from simlib.experiment import compare, grid, replicate, sweep
     from simlib.live import measure, on_loopback
+    from simlib.rehearsal import rehearse, roll_out
     from simlib.run import Ledger, Run
-    from simlib.scenario import Scenario
+    from simlib.scenario import Plan, Scenario
     from simlib.scenario.presets import library
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LiveError",
+    "Plan",
     "ProtocolError",
     "Run",
     "RunFileError",
@@ -48,7 +50,10 @@ __all__ = [
     "notebook",
     "on_loopback",
     "outages",
+    "rehearse",
     "replicate",
+    "roll_out",
+    "rollouts",
     "simulate",
     "sweep",
     "theory",
@@ -58,6 +63,7 @@ _HOMES = {
     "Ledger": "run",
     "LedgerError": "errors",
     "LiveError": "errors",
+    "Plan": "scenario",
     "ProtocolError": "errors",
     "Run": "run",
     "RunFileError": "errors",
@@ -69,7 +75,9 @@ _HOMES = {
     "library": "scenario.presets",
     "measure": "live",
     "on_loopback": "live",
+    "rehearse": "rehearsal",
     "replicate": "experiment",
+    "roll_out": "rehearsal",
     "simulate": "engines",
     "sweep": "experiment",
 }

@@ -11,7 +11,8 @@ it is remembered as a gap. A board that comes by chance, as when a client falls 
 makes nothing of it good.
 
 **Cohorts.** Where a rollout goes on, what happens is booked for the cohort that the client belongs
-to at that moment: those whose flag says polling, those whose flag says push. Else all are one.
+to at that moment: those whose flag says polling, those whose flag says push. A delivered change
+counts for the cohort of the moment at which it was published. Else all are one.
 
 **Latency** goes into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
 time bins and client rows. Memory grows with clients + bins + connections made, not with events;
@@ -344,21 +345,35 @@ def resolve(
     start, stop = max(applied_from, record.first), min(view, last)
     if start >= stop:
         return
-    count(record, Count.DELIVERED, client, now, stop - start)
     if stop - start > 1:
         count(record, Count.SUPERSEDED, client, now, stop - start - 1)
-    ticks, cohort = 0, of(record.cohort, client)
-    for index in range(start, stop):
-        latency_s = now - record.publish_s[index]
-        ticks += ticks_of(latency_s)
-        record.histogram[cohort, bucket_of(latency_s)] += 1
-    record.latency_ticks[cohort, bin_of(record, now)] += ticks
+    cohort, split = of(record.cohort, client), start
+    if len(record.bins) > 1:
+        # How late a change is, is due to the cohort that the client belonged to at its publishing.
+        while split < stop and record.publish_s[split] < record.cohort_s[client]:
+            split += 1
+        if split > start:
+            _deliver(record, client, 1 - cohort, start, split, now)
+    if stop > split:
+        _deliver(record, client, cohort, split, stop, now)
     longest_s = now - record.publish_s[start]
     if longest_s > record.latency_max_s[0]:
         record.latency_max_s[0] = longest_s
     if record.keep_deliveries:
         for index in range(start, stop):
             keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
+
+
+def _deliver(record: Record, client: int, cohort: int, start: int, stop: int, now: float) -> None:
+    """Book the changes from `start` up to `stop` as delivered, for a cohort."""
+    place, ticks = bin_of(record, now), 0
+    record.bins[cohort, place, Count.DELIVERED] += stop - start
+    record.clients[client, Count.DELIVERED] += stop - start
+    for index in range(start, stop):
+        latency_s = now - record.publish_s[index]
+        ticks += ticks_of(latency_s)
+        record.histogram[cohort, bucket_of(latency_s)] += 1
+    record.latency_ticks[cohort, place] += ticks
 
 
 def counted(record: Record, client: int, start: int, stop: int) -> int:

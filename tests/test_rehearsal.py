@@ -1,0 +1,185 @@
+"""Plans carried out: the conductor's diary, false alarms, misses, and what a rollback costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import simlib as sl
+from simlib import rehearsal
+from simlib.errors import ScenarioError
+from simlib.store import Store
+
+BOARD = sl.Scenario(
+    clients=300,
+    ramp_s=30.0,
+    horizon_s=1500.0,
+    updates={"rate_per_s": 0.1},
+    reconnect={"policy": "full_jitter"},
+)
+PLAN = sl.Plan(
+    start_s=60.0,
+    flag={"reach": "polled", "every_s": 30.0},
+    stages=[{"percent": percent, "bake_s": 240.0} for percent in (10, 50, 100)],
+    guardrails=[{"metric": "latency_p95_s", "below": 2.0}],
+    decision={"failures": 2},
+)
+SLOW = {"server.send_s": 0.2}
+
+
+def test_a_healthy_rollout_goes_through_its_stages_in_time():
+    rollout = sl.roll_out(PLAN, BOARD, progress=False)
+    diary = rollout.diary
+    begun = diary[diary["what"] == "begun"]
+    assert begun["t_s"].tolist() == [60.0, 300.0, 540.0]
+    assert begun["percent"].tolist() == [10.0, 50.0, 100.0]
+    assert diary["what"].iloc[-1] == "done"
+    assert diary["t_s"].iloc[-1] == 780.0
+    assert (rollout.run.frame("clients")["cohort"] == "treatment").all()
+
+
+def test_both_engines_keep_the_same_diary():
+    board = BOARD.replace({"clients": 60, **SLOW})
+    one, other = (
+        sl.roll_out(PLAN, board, engine=engine, progress=False) for engine in ("simpy", "compiled")
+    )
+    pd.testing.assert_frame_equal(one.diary, other.diary, check_exact=True)
+    for name in ("timeline", "clients", "latency", "connections", "stays"):
+        pd.testing.assert_frame_equal(one.run.frame(name), other.run.frame(name), check_exact=True)
+
+
+def test_a_failed_look_holds_the_stage_and_the_look_after_the_last_rolls_back():
+    diary = sl.roll_out(PLAN, BOARD.replace(SLOW), progress=False).diary
+    assert diary["what"].tolist()[-3:] == ["failed", "failed", "back"]
+    assert diary["percent"].tolist()[-1] == 0.0
+    assert np.diff(diary["t_s"].tolist()[-3:]).tolist() == [60.0, 60.0]
+
+
+def test_a_gradual_rollback_falls_step_by_step():
+    plan = PLAN.replace({"rollback": {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}})
+    plan = plan.replace(stages=[{"percent": 100, "bake_s": 600}])
+    diary = sl.roll_out(plan, BOARD.replace(SLOW), progress=False).diary
+    back = diary[diary["what"] == "back"]
+    assert back["percent"].tolist() == [40.0, 20.0, 0.0]
+    assert back["t_s"].diff().tolist()[1:] == [45.0, 45.0]
+
+
+def test_a_gate_delays_its_stage():
+    stages = [{"percent": 10, "bake_s": 60}, {"percent": 100, "bake_s": 60, "gate_s": 600.0}]
+    plan = PLAN.replace(stages=stages)
+    diary = sl.roll_out(plan, BOARD, progress=False).diary
+    assert diary.loc[diary["what"] == "begun", "t_s"].tolist() == [60.0, 720.0]
+
+
+def test_a_kill_switch_ends_it_whenever_it_is_pulled():
+    rollout = sl.roll_out(PLAN.replace(kill_s=400.0), BOARD, progress=False)
+    assert rollout.diary[["t_s", "what", "percent"]].iloc[-1].tolist() == [400.0, "killed", 0.0]
+    assert (rollout.run.frame("clients")["cohort"] == "control").all()
+    back = sl.rollouts.way_back(rollout.run, 400.0)
+    assert 0.0 < back["t100_s"] <= 30.0
+
+
+def test_argo_bears_its_limit_in_each_stage():
+    argo = PLAN.replace({"decision": {"rule": "argo", "failures": 0}})
+    diary = sl.roll_out(argo, BOARD.replace(SLOW), progress=False).diary
+    assert diary["what"].tolist()[-1] == "back"
+    assert "failed" not in diary["what"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("guardrail", "seen", "expected"),
+    [
+        ({"below": 5.0}, (1.0, 5.0), "PASS"),
+        ({"below": 5.0}, (1.0, 5.1), "FAIL"),
+        ({"above": 5.0}, (1.0, 4.9), "FAIL"),
+        ({"above": 5.0}, (9.0, 5.0), "PASS"),
+        ({"times_control": 2.0}, (1.0, 2.0), "PASS"),
+        ({"times_control": 2.0}, (1.0, 2.1), "FAIL"),
+        ({"times_control": 0.5}, (1.0, 0.4), "FAIL"),
+        ({"times_control": 2.0}, (0.0, 0.0), "PASS"),
+        ({"times_control": 2.0}, (float("nan"), 1.0), "NO_DATA"),
+        ({"below": 5.0}, (1.0, float("nan")), "NO_DATA"),
+        ({"below": 5.0, "no_data": "fail"}, (1.0, float("nan")), "FAIL"),
+        ({"below": 5.0, "min_sample": 101}, (1.0, 1.0), "NO_DATA"),
+        ({"below": 5.0, "min_sample": 101, "no_data": "pass"}, (1.0, 9.0), "PASS"),
+    ],
+)
+def test_a_guardrail_says_what_it_is_asked(guardrail, seen, expected):
+    from simlib.conductor import Reading, check
+    from simlib.scenario.plan import Guardrail
+
+    rail = Guardrail(metric="error_rate_per_h", **guardrail)
+    readings = [Reading({"error_rate_per_h": v}, {"error_rate_per_h": 100}) for v in seen]
+    assert check(rail, *readings).name == expected
+
+
+def test_what_a_conductor_reads_is_what_the_timeline_says():
+    rollout = sl.roll_out(PLAN, BOARD, progress=False)
+    looks, timeline = rollout.diary, sl.metrics.over_time(rollout.run, width_s=60.0)
+    treatment = timeline[timeline["cohort"] == "treatment"].set_index("t_s")
+    looks = looks[looks["t_s"] % 60.0 == 0.0].drop_duplicates("t_s", keep="first").iloc[1:]
+    for look in looks.itertuples():
+        row = treatment.loc[look.t_s - 60.0]
+        assert look.message_rate_per_s == pytest.approx(row["message_rate_per_s"])
+        assert look.average_latency_s == pytest.approx(row["average_latency_s"], nan_ok=True)
+        assert look.utilisation == pytest.approx(row["utilisation"])
+
+
+def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):
+    options = {"replications": 6, "store": tmp_path, "progress": False}
+    found = sl.rehearse(PLAN, BOARD, {"slow broadcast": SLOW}, **options)
+    assert found.is_complete
+    table = found.table.set_index("regression")
+    assert table["back_frac"].to_dict() == {"healthy": 0.0, "slow broadcast": 1.0}
+    # Wilson (1927): none of 6 is compatible with up to z^2 / (6 + z^2).
+    assert table.loc["healthy", "back_high"] == pytest.approx(1.96**2 / (6 + 1.96**2), rel=1e-3)
+    assert table.loc["healthy", "full_s"] == 480.0
+    assert np.isnan(table.loc["healthy", "back_s"])
+    slow = found.fleets[found.fleets["regression"] == "slow broadcast"]
+    assert (slow["t100_s"] <= 30.0 + 30.0).all()
+    assert (slow["peak_polls_per_s"] > 0).all()
+    assert len(Store(tmp_path)) == 12
+    again = sl.rehearse(PLAN, BOARD, {"slow broadcast": SLOW}, on="serial", **options)
+    pd.testing.assert_frame_equal(again.fleets, found.fleets)
+
+
+def test_ctrl_c_keeps_the_fleets_that_are_done(monkeypatch):
+    finished = rehearsal.perform
+
+    def interrupted(fleet):
+        if fleet.replication == 2:
+            raise KeyboardInterrupt
+        return finished(fleet)
+
+    monkeypatch.setattr(rehearsal, "perform", interrupted)
+    found = sl.rehearse(PLAN, BOARD, replications=5, on="serial", progress=False)
+    assert not found.is_complete
+    assert found.table["fleets"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("plan", "scenario", "regressions", "path"),
+    [
+        (PLAN, BOARD.replace(horizon_s=600.0), None, "plan.stages"),
+        (PLAN.replace(kill_s=1500.0), BOARD, None, "plan.kill_s"),
+        (
+            PLAN.replace(guardrails=[{"metric": "fallback_to_polling_frac", "below": 0.1}]),
+            BOARD,
+            None,
+            "plan.guardrails.0.metric",
+        ),
+        (PLAN, BOARD, {"healthy": {}}, "regressions"),
+        (PLAN, BOARD, {"x": {"server.send_s": -1.0}}, "regressions['x'].server.send_s"),
+        (PLAN, BOARD, {"x": {"horizon_s": 100.0}}, "regressions['x'].plan.stages"),
+        (PLAN, BOARD, ["x"], "regressions"),
+        ("plan.toml", BOARD, None, "plan"),
+        (PLAN, "matters.toml", None, "scenario"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_refused_before_anything_runs(
+    plan, scenario, regressions, path
+):
+    with pytest.raises(ScenarioError) as error:
+        sl.rehearse(plan, scenario, regressions, replications=2, progress=False)
+    assert error.value.path == path
