@@ -601,7 +601,7 @@ def _clients(
     rtt_s: NDArray[np.float64],
 ) -> Columns:
     clients = len(start_s)
-    codes = np.broadcast_to(record.cohort, clients)
+    codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
     return {
         "client": np.arange(clients, dtype=np.int32),
         **_cohorts(scenario, record, codes),

@@ -171,8 +171,8 @@ class Record:
         From and up to which change each misses what the next whole board may bring, in pairs, the
         oldest first, (0, 0) where there is none; empty where nothing may.
     histogram : ndarray of int64, shape (cohorts, buckets)
-    cohort : ndarray of int8, shape (clients,) or (1,)
-        The cohort of each client; one number where all are one.
+    cohort : ndarray of int8, shape (clients,), or None
+        The cohort of each client; None where all are one.
     cohort_s : ndarray of float64, shape (clients,) or (1,)
         Since when it belongs to that.
     opened_in : ndarray of int8, shape (clients,) or (1,)
@@ -216,9 +216,9 @@ class Record:
         self.buffered = np.zeros(clients if keep_buffered else 0)
         self.gaps = np.zeros((clients, 2 * most_gaps) if most_gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros((cohorts, 1 + OCTAVES * BUCKETS_PER_OCTAVE), dtype=np.int64)
-        self.cohort = np.zeros(clients if cohorts > 1 else 1, dtype=np.int8)
-        self.cohort_s = np.zeros(len(self.cohort))
-        self.opened_in = np.zeros_like(self.cohort)
+        self.cohort: Any = np.zeros(clients, dtype=np.int8) if cohorts > 1 else None
+        self.cohort_s = np.zeros(clients if cohorts > 1 else 1)
+        self.opened_in = np.zeros(len(self.cohort_s), dtype=np.int8)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
         self.connections: Any = []
@@ -280,6 +280,19 @@ def of(values: Sequence[Any] | NDArray[Any], client: int) -> Any:
     return values[client] if len(values) > 1 else values[0]
 
 
+def cohort_of(cohort: Any, client: int) -> int:
+    """Return a client's cohort: 0 where there are none, which compiled code knows beforehand.
+
+    Examples
+    --------
+    >>> cohort_of(None, 5), int(cohort_of(np.array([0, 1], np.int8), 1))
+    (0, 1)
+    """
+    if cohort is None:
+        return 0
+    return of(cohort, client)  # type: ignore[no-any-return]
+
+
 def keep_row(log: Any, row: tuple[Any, ...]) -> None:
     """Add a row to a log; compiled code has its own way to the same end."""
     log.append(row)
@@ -297,13 +310,13 @@ def bin_of(record: Record, t: float) -> int:
 
 def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
     """Add `n` to a count before `Count.RECONNECTS` of a client and of the time bin of `t`."""
-    record.bins[of(record.cohort, client), bin_of(record, t), what] += n
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += n
     record.clients[client, what] += n
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
     """Book the bytes of one message."""
-    cohort, index = of(record.cohort, client), bin_of(record, t)
+    cohort, index = cohort_of(record.cohort, client), bin_of(record, t)
     if up:
         record.bins[cohort, index, Count.UP_BYTES] += up
         record.traffic[client, 0] += up
@@ -347,7 +360,7 @@ def resolve(
         return
     if stop - start > 1:
         count(record, Count.SUPERSEDED, client, now, stop - start - 1)
-    cohort, split = of(record.cohort, client), start
+    cohort, split = cohort_of(record.cohort, client), start
     if len(record.bins) > 1:
         # How late a change is, is due to the cohort that the client belonged to at its publishing.
         while split < stop and record.publish_s[split] < record.cohort_s[client]:
@@ -518,16 +531,17 @@ def enter(record: Record, client: int, cohort: int, now: float) -> None:
 def leave(record: Record, client: int, now: float) -> None:
     """Book a client's stay in its cohort, which ends."""
     if len(record.bins) > 1:
-        keep_row(record.stays, (client, record.cohort[client], record.cohort_s[client], now))
+        cohort = cohort_of(record.cohort, client)
+        keep_row(record.stays, (client, cohort, record.cohort_s[client], now))
 
 
 def open_connection(record: Record, client: int, now: float) -> None:
     """Book a connection that opens."""
     if record.clients[client, Count.CONNECTIONS] > 0:
-        record.bins[of(record.cohort, client), bin_of(record, now), Count.RECONNECTS] += 1
+        record.bins[cohort_of(record.cohort, client), bin_of(record, now), Count.RECONNECTS] += 1
     count(record, Count.CONNECTIONS, client, now)
     if len(record.bins) > 1:
-        record.opened_in[client] = record.cohort[client]
+        record.opened_in[client] = cohort_of(record.cohort, client)
 
 
 def close_connection(

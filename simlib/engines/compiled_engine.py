@@ -714,7 +714,8 @@ def _run(
                 event, value = Event.TOLD, target
         elif kind == Kind.STOP:
             settle(fleet, record, rules, number, now)
-            books.leave(record, number, now)
+            if FAULTS:
+                books.leave(record, number, now)
             event = Event.STOP
         elif kind == Kind.HABIT:
             event = Event.DRAG_START + data
@@ -1037,7 +1038,7 @@ def _finish(
             catch_up(fleet, record, number, fleet.state[0].published)
         if row.state != State.GONE:
             settle(fleet, record, rules, number, now)
-            if row.state != State.ABSENT:
+            if FAULTS and row.state != State.ABSENT:
                 books.leave(record, number, now)
         disconnect(fleet, record, number, now, Cause.OPEN_AT_END)
 
@@ -1152,6 +1153,8 @@ class Simulation:
         self._desk = rows_of(1, list(servers.DESK.items()))
         kept = {name: getattr(record, name) for name in Books._fields}
         kept["publish_s"] = workload.publish_s
+        if is_mixed and record.cohort is None:
+            kept["cohort"] = np.zeros(1, np.int8)
         for name, columns in LOGS.items():
             kept[name] = _new_log(columns)
         self._books = Books(**kept)

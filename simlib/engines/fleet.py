@@ -204,7 +204,7 @@ class Books(NamedTuple):
     buffered: NDArray[np.float64]
     gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
-    cohort: NDArray[np.int8]
+    cohort: Any
     cohort_s: NDArray[np.float64]
     opened_in: NDArray[np.int8]
     keep_deliveries: bool
