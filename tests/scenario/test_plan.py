@@ -1,0 +1,106 @@
+"""Rollout plans: what one says, how it is written, and what is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+from simlib.errors import ScenarioError
+
+POLLED = {"reach": "polled", "every_s": 60.0}
+PLAN = sl.Plan(flag=POLLED)
+FULL = sl.Plan(
+    name="matters",
+    start_s=30.0,
+    check_every_s="30s",
+    stages=[{"percent": 5, "bake_s": "5 min"}, {"percent": 100, "bake_s": 600, "gate_s": 60}],
+    bucketing={"rule": "unleash", "deciders": "and", "experiment_percent": 50.0},
+    flag={"reach": "build", "delay_s": "10 min", "cached_frac": 0.3},
+    rollback={"percents": [50, 0], "every_s": 60, "sockets": "drained", "window_s": 30},
+    decision={"rule": "argo", "failures": 2, "inconclusive": 1, "errors": 4},
+    guardrails=[
+        {"metric": "latency_p99_s", "below": 1.0, "min_sample": 50, "no_data": "pass"},
+        {"metric": "error_rate_per_h", "times_control": 2.0},
+        {"metric": "memory_bytes", "below": 1e9},
+    ],
+    kill_s=500.0,
+)
+
+
+@pytest.mark.parametrize("plan", [PLAN, FULL])
+def test_a_plan_is_written_and_read_as_it_is(plan, tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(plan.dump(), encoding="utf-8")
+    assert sl.Plan.load(path) == plan
+
+
+def test_the_stages_are_the_guides_unless_told():
+    assert [stage.percent for stage in PLAN.stages] == [10, 25, 50, 100]
+    assert PLAN.length_s == 4 * 600.0
+    assert FULL.length_s == 300.0 + 60.0 + 600.0
+
+
+def test_a_field_is_replaced_by_its_path():
+    assert FULL.replace({"rollback.window_s": 5.0}).rollback.window_s == 5.0
+    assert FULL.replace(kill_s=None).kill_s is None
+    with pytest.raises(ScenarioError, match=r"rollback\.window_s: must be given"):
+        FULL.replace({"rollback.window_s": None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stages": [{"percent": 50, "bake_s": 60}, {"percent": 25, "bake_s": 60}]}, "stages.1.p"),
+        ({"stages": [{"percent": 50, "bake_s": 59.0}]}, "stages.0.bake_s: must be >= check_every"),
+        ({"stages": [{"percent": 50}]}, "stages.0.bake_s: must be given"),
+        ({"stages": [{"percent": 101, "bake_s": 60}]}, "stages.0.percent: must be <= 100"),
+        ({"stages": []}, "stages: "),
+        ({"stage": [{"percent": 50, "bake_s": 60}]}, "stage: is not a known field; did you mean s"),
+        ({"bucketing": {"rule": "md5"}}, "bucketing.rule: must be 'guide'"),
+        ({"bucketing": {"deciders": "and"}}, "bucketing.experiment_percent: must be given"),
+        ({"bucketing": {"experiment_percent": 5.0}}, "experiment_percent: has no meaning"),
+        ({"flag": {"reach": "polled"}}, "flag.every_s: must be given"),
+        ({"flag": {"reach": "session", "every_s": 5.0}}, "flag.every_s: has no meaning"),
+        ({"flag": {"reach": "build"}}, "flag.delay_s: must be > 0"),
+        ({"flag": {**POLLED, "cached_frac": 0.5}}, "flag.cached_frac: has no meaning"),
+        ({"flag": {"reach": "session", "jitter_s": 5.0}}, "flag.jitter_s: has no meaning"),
+        ({"flag": {**POLLED, "jitters_s": 5.0}}, "did you mean flag.jitter_s"),
+        ({"rollback": {"percents": [0, 50]}}, "rollback.percents: must fall"),
+        ({"rollback": {"percents": [50, 0]}}, "rollback.every_s: must be given"),
+        ({"rollback": {"every_s": 5.0}}, "rollback.every_s: has no meaning"),
+        ({"rollback": {"sockets": "drained"}}, "rollback.window_s: must be given"),
+        ({"rollback": {"window_s": 5.0}}, "rollback.window_s: has no meaning"),
+        ({"decision": {"failures": 0}}, "decision.failures: must be >= 1"),
+        ({"decision": {"errors": 3}}, "decision.errors: has no meaning"),
+        ({"guardrails": [{"metric": "speed", "below": 1.0}]}, "guardrails.0.metric: must be 'conn"),
+        ({"guardrails": [{"metric": "utilisation"}]}, "guardrails.0.below: must be one of below"),
+        (
+            {"guardrails": [{"metric": "utilisation", "below": 1.0, "above": 0.1}]},
+            "guardrails.0.above: must be one of below",
+        ),
+        (
+            {"guardrails": [{"metric": "utilisation", "times_control": 2.0}]},
+            "guardrails.0.times_control: must be below or above",
+        ),
+        (
+            {
+                "stages": [{"percent": 100, "bake_s": 60}],
+                "guardrails": [{"metric": "latency_p99_s", "times_control": 2.0}],
+            },
+            "guardrails.0.metric: must be one that needs no control",
+        ),
+        ({"check_every_s": "soon"}, "check_every_s: must be a duration"),
+    ],
+)
+def test_a_plan_that_does_not_hold_together_is_refused_by_name(changes, words):
+    with pytest.raises(ScenarioError) as error:
+        sl.Plan(**{"flag": POLLED, **changes})
+    assert words in str(error.value)
+
+
+def test_a_plan_that_is_no_toml_is_refused(tmp_path):
+    with pytest.raises(ScenarioError, match="must be an existing TOML file"):
+        sl.Plan.load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("stages = [", encoding="utf-8")
+    with pytest.raises(ScenarioError, match="must be valid TOML"):
+        sl.Plan.load(tmp_path / "bad.toml")
