@@ -611,11 +611,17 @@ def _clients(
         "eligible": record.eligible,
         "pending": record.pending,
         **{what.name.lower(): record.clients[:, what] for what in Count if what < Count.RECONNECTS},
-        "reconnects": np.maximum(record.clients[:, Count.CONNECTIONS] - 1, 0),
+        "reconnects": _reconnects(record),
         "up_bytes": record.traffic[:, 0],
         "down_bytes": record.traffic[:, 1],
         "buffered_bytes": _buffered(record, clients),
     }
+
+
+def _reconnects(record: Record) -> NDArray[np.int32]:
+    if record.cohort is not None:
+        return record.again
+    return np.maximum(record.clients[:, Count.CONNECTIONS] - 1, 0)
 
 
 def _buffered(record: Record, clients: int) -> NDArray[np.int64]:

@@ -39,6 +39,15 @@ def test_a_healthy_rollout_goes_through_its_stages_in_time():
     assert (rollout.run.frame("clients")["cohort"] == "treatment").all()
 
 
+def test_who_changes_the_transport_does_not_reconnect():
+    rollout = sl.roll_out(PLAN, BOARD, progress=False)
+    assert (rollout.diary["reconnection_rate_per_h"].dropna() == 0.0).all()
+    assert (rollout.run.frame("clients")["reconnects"] == 0).all()
+    restart = BOARD.replace(faults=[{"kind": "restart", "start_s": 900.0, "length_s": 2.0}])
+    clients = sl.roll_out(PLAN, restart, progress=False).run.frame("clients")
+    assert (clients["reconnects"] == 1).all()
+
+
 def test_both_engines_keep_the_same_diary():
     board = BOARD.replace({"clients": 60, **SLOW})
     one, other = (

@@ -177,6 +177,10 @@ class Record:
         Since when it belongs to that.
     opened_in : ndarray of int8, shape (clients,) or (1,)
         The cohort in which its connection was opened.
+    last_s : ndarray of float64, shape (clients,) or (1,)
+        When that was; negative if there was none.
+    again : ndarray of int32, shape (clients,) or (1,)
+        Its connections but the first of each stay in a cohort.
     connections, stays, deliveries, events : list of tuple
         Rows of `CONNECTION`, `STAY`, `DELIVERY` and `EVENT`.
     """
@@ -219,6 +223,8 @@ class Record:
         self.cohort: Any = np.zeros(clients, dtype=np.int8) if cohorts > 1 else None
         self.cohort_s = np.zeros(clients if cohorts > 1 else 1)
         self.opened_in = np.zeros(len(self.cohort_s), dtype=np.int8)
+        self.last_s = np.full(len(self.cohort_s), -1.0)
+        self.again = np.zeros(len(self.cohort_s), dtype=np.int32)
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
         self.connections: Any = []
@@ -537,7 +543,13 @@ def leave(record: Record, client: int, now: float) -> None:
 
 def open_connection(record: Record, client: int, now: float) -> None:
     """Book a connection that opens."""
-    if record.clients[client, Count.CONNECTIONS] > 0:
+    is_again = record.clients[client, Count.CONNECTIONS] > 0
+    if len(record.bins) > 1:
+        # Whoever changes the cohort opens the first connection of a new kind.
+        is_again = record.last_s[client] >= record.cohort_s[client]
+        record.again[client] += is_again
+        record.last_s[client] = now
+    if is_again:
         record.bins[cohort_of(record.cohort, client), bin_of(record, now), Count.RECONNECTS] += 1
     count(record, Count.CONNECTIONS, client, now)
     if len(record.bins) > 1:

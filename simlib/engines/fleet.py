@@ -207,6 +207,8 @@ class Books(NamedTuple):
     cohort: Any
     cohort_s: NDArray[np.float64]
     opened_in: NDArray[np.int8]
+    last_s: NDArray[np.float64]
+    again: NDArray[np.int32]
     keep_deliveries: bool
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
