@@ -151,8 +151,8 @@ class Conductor:
     def look(self, glance: Glance) -> float | None:
         """Look at the run; return a new percentage, if there is one."""
         if glance.t >= self._kill_s:
-            self._kill_s = math.inf
-            self._way_back = [0.0]
+            # Whatever the hash says of 0 percent: nobody is pushed to any more.
+            self._kill_s, self._way_back = math.inf, [-math.inf]
             return self._step_back(glance, "killed")
         if self._way_back:
             return self._step_back(glance, "back")
@@ -180,7 +180,9 @@ class Conductor:
         self._tally, verdict = rule(self._tally, self.plan.limits, checks)
         self._due_s = glance.t + self.plan.check_every_s
         if verdict == Verdict.GO_BACK:
-            self._way_back = list(self.plan.rollback.percents)
+            percents = self.plan.rollback.percents
+            self._way_back = [percent for percent in percents if percent < self._percent]
+            self._way_back = self._way_back or [min(self._percent, percents[-1])]
             return self._step_back(glance, "back")
         if verdict == Verdict.STOP:
             self._due_s = math.inf
@@ -222,7 +224,7 @@ class Conductor:
             {
                 "t_s": glance.t,
                 "stage": self._stage,
-                "percent": self._percent,
+                "percent": max(self._percent, 0.0),
                 "what": what,
                 "failed": self._tally.failed,
                 **values,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simlib.core.faults import is_hit
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, delay_s, drawn_delay_s
+from simlib.core.record import occupancy_s
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_runs
 from simlib.scenario import Scenario
@@ -100,7 +101,8 @@ def comeback(*runs: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per run: ``name``, ``source``, ``replication``, ``cut`` (connections that stood at
-        the fault's start and ended later), ``back_frac`` of them with a new one by the end of the
+        the fault's start and ended later; of clients that are pushed to, WebSockets alone count,
+        and a poll brings nobody back), ``back_frac`` of them with a new one by the end of the
         run, ``t50_s``, ``t95_s``, ``t100_s`` (time since the fault's start until so many of the
         cut have one; NaN if they never have), ``peak_per_s`` (new connections in the busiest
         window of a second), ``attempts`` and ``lost`` changes per cut client from the fault's start
@@ -195,8 +197,9 @@ def recovery(*runs: Run) -> pd.DataFrame:
         fault, and in the last quarter of the time watched), ``rise_frac`` (by how much more than
         in the quarter before), and of the last half of the time watched ``utilisation``,
         ``attempts_per_s``, ``success_frac`` (attempts, and polls of those who fell back, less
-        errors, over attempts and polls; an error is an attempt that failed or a connection that
-        was lost again) and ``busy_frac`` (errors that met a busy server, over errors).
+        errors, over attempts and polls; an error is an attempt or such a poll that failed, or a
+        connection that was lost again; safety polls are left out) and ``busy_frac`` (errors that
+        met a busy server, over errors).
 
     Raises
     ------
@@ -210,8 +213,8 @@ def recovery(*runs: Run) -> pd.DataFrame:
 
     ``down before``
         Before the first fault less than half of those present were connected (the mean over the
-        later half of that time; if there was none, all were): the end of a fault mends nothing
-        that was no better before.
+        later half of that time; if that holds no whole time bin, all were): the end of a fault
+        mends nothing that was no better before.
     ``recovered``
         In the last quarter at least 95 % of what was connected before is connected again: as
         `comeback` counts its ``t95_s``, and blind to the few who are between two connections at
@@ -219,6 +222,8 @@ def recovery(*runs: Run) -> pd.DataFrame:
     ``recovering``
         From the last quarter but one to the last, more than 5 % of what was missing has come back:
         at that pace the rest takes at most five times the time watched.
+    ``on polling``
+        Those who are away have fallen back: polls that are answered serve at least half of them.
     ``too early``
         Half of the time watched is shorter than a client may be silent: its longest attempt
         (``websocket.open_timeout_s``) and the longest wait of its reconnect policy. Run longer.
@@ -271,9 +276,9 @@ def course(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per time bin: ``t_s`` and ``width_s``, ``present_count`` (mean clients present),
-        ``connected_frac`` of them (1 where nobody is present), ``utilisation``, and the counts
-        ``attempts``, ``polls`` and ``errors``. Bins that an interrupted run did not reach are left
-        out.
+        ``connected_frac`` of them by WebSocket (1 where nobody is present), ``utilisation``, and
+        the counts ``attempts``, ``polls`` and ``errors``, without those of safety polls. Bins that
+        an interrupted run did not reach are left out.
 
     Raises
     ------
@@ -288,12 +293,21 @@ def course(run: Run) -> pd.DataFrame:
     1.0
     """
     check_runs([run])
+    _refuse_rollout(run)
     timeline = run.frame("timeline")
-    timeline = timeline[timeline["width_s"] > 0.0]
-    share = timeline["connection_count"] / timeline["present_count"]
-    timeline = timeline.assign(connected_frac=share.where(timeline["present_count"] > 0.0, 1.0))
+    sockets = _pushing(run)
+    opened_s, closed_s = (sockets[name].to_numpy() for name in ("opened_s", "closed_s"))
+    connected_s = occupancy_s(opened_s, closed_s, run.scenario.bin_s, len(timeline))
+    present_s = timeline["present_count"] * timeline["width_s"]
+    share = pd.Series(connected_s, timeline.index) / present_s
+    timeline = timeline.assign(
+        connected_frac=share.where(present_s > 0.0, 1.0),
+        polls=timeline["polls"] - timeline["safety_polls"],
+        errors=timeline["errors"] - timeline["safety_errors"],
+    )
     columns = ["t_s", "width_s", "present_count", "connected_frac", "utilisation"]
-    return timeline[[*columns, "attempts", "polls", "errors"]]
+    columns += ["attempts", "polls", "errors"]
+    return timeline.loc[timeline["width_s"] > 0.0, columns]
 
 
 def _outlook(run: Run) -> dict[str, Any]:
@@ -319,6 +333,7 @@ def _outlook(run: Run) -> dict[str, Any]:
     sums = half.sum()
     tries, half_s = sums["attempts"] + sums["polls"], sums["width_s"]
     away = (1.0 - half["connected_frac"]).clip(lower=0.0) * half["present_count"]
+    away_s, served = (away * half["width_s"]).sum(), sums["polls"] - sums["errors"]
     evidence = {
         "start_s": start_s,
         "end_s": end_s,
@@ -342,9 +357,11 @@ def _outlook(run: Run) -> dict[str, Any]:
         recovered_s = float(after.loc[is_back, "t_s"].iloc[0]) - end_s
     elif rise > (1.0 - _BACK_FRAC) * (before - (last - rise)):
         verdict = "recovering"
+    elif served * run.scenario.polling.interval_s >= away_s / 2.0:
+        verdict = "on polling"
     elif half_s < silent_s:
         verdict = "too early"
-    elif sums["errors"] * silent_s < (away * half["width_s"]).sum() / 2.0:
+    elif sums["errors"] * silent_s < away_s / 2.0:
         verdict = "stranded"
     else:
         verdict = "metastable" if evidence["busy_frac"] >= 0.5 else "shut out"
@@ -382,9 +399,16 @@ def peak_per_s(t_s: NDArray[np.float64]) -> float:
 def _with_faults(runs: tuple[Any, ...]) -> tuple[Run, ...]:
     check_runs(runs)
     for run in runs:
+        _refuse_rollout(run)
         if not run.scenario.faults:
             raise ScenarioError("runs", run, "must have a fault in their scenario")
     return runs
+
+
+def _refuse_rollout(run: Run) -> None:
+    if run.has_cohorts:
+        rule = "must be of clients that use one transport: this one is of a rollout"
+        raise ScenarioError("runs", run, rule)
 
 
 def _start_s(run: Run) -> float:
@@ -405,7 +429,9 @@ def _end_s(run: Run) -> float:
 def _cut(run: Run) -> pd.DataFrame:
     """A row per client whose connection stood at the fault and ended: when it had the next."""
     start_s = _start_s(run)
-    connections = run.frame("connections")
+    connections = (
+        _pushing(run) if run.scenario.transport == "websocket" else run.frame("connections")
+    )
     stood = connections[connections["opened_s"].le(start_s) & connections["closed_s"].ge(start_s)]
     stood = stood[stood["cause"] != "open_at_end"]
     stood = stood[stood["cause"] != "session_ended"]
@@ -414,6 +440,12 @@ def _cut(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {"client": stood["client"].to_numpy(), "back_s": stood["client"].map(back_s).to_numpy()}
     )
+
+
+def _pushing(run: Run) -> pd.DataFrame:
+    """The connections that are WebSockets."""
+    connections = run.frame("connections")
+    return connections[connections["transport"] == "websocket"]
 
 
 def _since_fault(run: Run) -> pd.DataFrame:

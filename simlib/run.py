@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simlib.core.protocol import Action, Event, State, action_names
+from simlib.core.protocol import Action, Event, State, Transport, action_names
 from simlib.core.record import (
     CONNECTION,
     DELIVERY,
@@ -105,7 +105,8 @@ class Run:
         name : str
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
             what happened in the bin (polls, unchanged, messages pushed, attempts, connections,
-            reconnects, errors, fallbacks, delivered, lost, superseded, up_bytes, down_bytes), and
+            reconnects, errors, fallbacks, delivered, lost, superseded, up_bytes, down_bytes, and
+            safety_polls and safety_errors, which are among polls and errors too), and
             ``latency_sum_s`` (over the delivered), ``connection_count`` and ``present_count``
             (means over the bin) and ``utilisation`` (busy fraction of the workers).
 
@@ -116,7 +117,7 @@ class Run:
             ``high_s``, ``count``; publish to apply.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
-            ``cause``, and the ``cohort`` in which it was opened.
+            ``cause``, ``transport``, and the ``cohort`` in which it was opened.
 
             ``stays`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.
@@ -497,6 +498,7 @@ def make_run(
         "connections": {
             **connections,
             "cause": _labels(connections["cause"], _names(Cause)),
+            "transport": _labels(connections["transport"], _names(Transport)),
             "cohort": _labels(connections["cohort"], names),
         },
     }

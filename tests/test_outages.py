@@ -134,7 +134,7 @@ OUTLOOKS = {
     "sheds": ("recovered", {"server.shed_wait_s": 1.0}),
     "spreads": ("recovered", WIDE),
     "cheap": ("recovered", CHEAP),
-    "falls back": ("recovered", {"fallback": {"after_failures": 2}}),
+    "falls back": ("on polling", {"fallback": {"after_failures": 2}}),
     "sheds, cut short": ("recovering", {**WIDE, "server.shed_wait_s": 1.0, "horizon_s": 74.0}),
     "gives up": ("stranded", {"reconnect.attempts": 3}),
     "tries once": ("stranded", {**CHEAP, "reconnect": {"policy": "none"}}),
@@ -156,6 +156,52 @@ def test_a_fleet_has_the_outlook_that_its_settings_give_it(outlooks, name):
     row = outages.recovery(outlooks[name]).iloc[0]
     assert row["verdict"] == OUTLOOKS[name][0]
     assert np.isfinite(row["recovered_s"]) == (row["verdict"] == "recovered")
+
+
+@pytest.mark.parametrize("changes", [{"poll_s": 0.02, "shed_wait_s": 0.001}, {"poll_s": 0.06}])
+def test_safety_polls_that_fail_make_nobody_try_who_gave_up(changes):
+    board = sl.Scenario(
+        transport="websocket",
+        clients=40,
+        ramp_s=10.0,
+        horizon_s=300.0,
+        updates={"rate_per_s": 0.1},
+        reconnect={"policy": "fixed", "base_s": 1.0, "attempts": 8},
+        websocket={"open_timeout_s": 5.0, "safety_poll_s": 1.0},
+        server={"service": "exponential", "shed_wait_s": 0.2, **changes},
+        faults=[
+            {"kind": "reset", "start_s": 100.0, "share": 0.5},
+            {"kind": "block_upgrades", "start_s": 100.0, "length_s": 60.0, "share": 0.7},
+        ],
+    )
+    run = sl.simulate(board, progress=False)
+    timeline = run.frame("timeline")
+    assert timeline["safety_errors"].sum() > 100
+    assert (timeline["safety_polls"] <= timeline["polls"]).all()
+    assert outages.recovery(run)["verdict"].tolist() == ["stranded"]
+
+
+@pytest.mark.parametrize("keep_alive_s", [75.0, 5.0, 0.0])
+def test_whoever_polls_for_good_is_not_back_however_long_his_connection_is_kept(keep_alive_s):
+    board = sl.Scenario(
+        transport="websocket",
+        clients=40,
+        ramp_s=10.0,
+        horizon_s=400.0,
+        updates={"rate_per_s": 0.1},
+        reconnect={"policy": "fixed", "base_s": 1.0},
+        websocket={"open_timeout_s": 5.0},
+        fallback={"after_failures": 2},
+        server={"keep_alive_s": keep_alive_s},
+        faults=[
+            {"kind": "reset", "start_s": 100.0},
+            {"kind": "block_upgrades", "start_s": 100.0, "length_s": 60.0},
+        ],
+    )
+    run = sl.simulate(board, progress=False)
+    row = outages.recovery(run).iloc[0]
+    assert (row["verdict"], row["connected_frac"]) == ("on polling", 0.0)
+    assert outages.comeback(run)[["cut", "stranded"]].to_numpy().tolist() == [[40, 40]]
 
 
 def test_the_evidence_tells_a_storm_that_feeds_itself_from_a_fleet_that_gave_up(outlooks):

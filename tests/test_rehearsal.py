@@ -89,6 +89,23 @@ def test_a_kill_switch_ends_it_whenever_it_is_pulled():
     assert 0.0 < back["t100_s"] <= 30.0
 
 
+def test_a_way_back_never_leads_up():
+    rollback = {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}
+    plan = PLAN.replace({"rollback": rollback, "stages": [{"percent": 30, "bake_s": 600}]})
+    diary = sl.roll_out(plan, BOARD.replace(SLOW), progress=False).diary
+    assert diary.loc[diary["what"] == "back", "percent"].tolist() == [20.0, 0.0]
+
+
+def test_the_guides_hash_does_not_switch_off_at_0_percent_and_its_kill_switch_does():
+    guide = PLAN.replace({"bucketing.rule": "guide", "guardrails": []})
+    stages = [{"percent": 0, "bake_s": 300}]
+    run = sl.roll_out(guide.replace(stages=stages), BOARD, progress=False).run
+    assert (run.frame("clients")["cohort"] == "treatment").mean() == pytest.approx(0.495, abs=0.12)
+    killed = guide.replace(stages=stages, kill_s=200.0)
+    run = sl.roll_out(killed, BOARD, progress=False).run
+    assert (run.frame("clients")["cohort"] == "control").all()
+
+
 def test_argo_bears_its_limit_in_each_stage():
     argo = PLAN.replace({"decision": {"rule": "argo", "failures": 0}})
     diary = sl.roll_out(argo, BOARD.replace(SLOW), progress=False).diary

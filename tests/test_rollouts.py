@@ -111,3 +111,23 @@ def test_what_cannot_be_told_is_refused():
     for wrong in ({}, {"session_s": 1.0, "every_s": 1.0, "length": "constant"}, {"every_s": 0.0}):
         with pytest.raises(ScenarioError):
             theory.way_back_s(0.5, **wrong)
+
+
+def test_a_rollouts_run_is_saved_and_read_as_it_is(tmp_path):
+    conductor = Script(POLLED, [(0.0, 10.0), (30.0, 50.0)])
+    run = simulate(board(horizon_s=100.0), engine="compiled", progress=False, conductor=conductor)
+    again = sl.Run.load(run.save(tmp_path / "run"))
+    assert again.has_cohorts
+    assert again.frame("stays").equals(run.frame("stays"))
+    assert again.summary().equals(run.summary())
+
+
+def test_an_outage_is_not_told_from_a_rollout():
+    conductor = Script(POLLED, [(0.0, 10.0)])
+    faulty = board(horizon_s=100.0).replace(
+        faults=[{"kind": "restart", "start_s": 50.0, "length_s": 5.0}]
+    )
+    run = simulate(faulty, engine="compiled", progress=False, conductor=conductor)
+    for function in (sl.outages.comeback, sl.outages.recovery, sl.outages.course):
+        with pytest.raises(ScenarioError, match="this one is of a rollout"):
+            function(run)

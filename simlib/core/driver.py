@@ -45,6 +45,8 @@ class Driver(ABC):
         What has been announced so far.
     opened_s : list of float
         Since when each client's connection is open, seconds; `NEVER_S` without one.
+    opened_by : list of int
+        The transport of each client's latest connection.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Driver(ABC):
         for client, version in zip(self.clients, record.entered.tolist(), strict=True):
             client.seen = version
         self.opened_s = [NEVER_S] * clients
+        self.opened_by = [0] * clients
 
     @abstractmethod
     def now_s(self) -> float:
@@ -188,13 +191,15 @@ class Driver(ABC):
         """A connection has opened."""
         books.open_connection(self.record, number, self.now_s())
         self.opened_s[number] = self.now_s()
+        self.opened_by[number] = self.clients[number].transport
 
     def book_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
         """The client's connection, if it has one, has ended."""
         opened_s = self.opened_s[number]
         if opened_s < NEVER_S:
             self.opened_s[number] = NEVER_S
-            books.close_connection(self.record, number, opened_s, closed_s, cause)
+            transport = self.opened_by[number]
+            books.close_connection(self.record, number, opened_s, closed_s, cause, transport)
 
 
 def cause_of(event: int, transport: int) -> Cause:

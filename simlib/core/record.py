@@ -40,7 +40,10 @@ _BLOCK = 1 << 20
 
 
 class Count(IntEnum):
-    """Whole numbers, kept per time bin and per client."""
+    """Whole numbers, kept per time bin and, before RECONNECTS and of bytes, per client.
+
+    Safety polls and their failures are among polls and errors as well.
+    """
 
     POLLS = 0
     UNCHANGED = 1
@@ -55,6 +58,8 @@ class Count(IntEnum):
     RECONNECTS = 10
     UP_BYTES = 11
     DOWN_BYTES = 12
+    SAFETY_POLLS = 13
+    SAFETY_ERRORS = 14
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -117,7 +122,14 @@ def bucket_edges_s() -> NDArray[np.float64]:
     return np.concatenate(([0.0], octaves * steps, [last]))
 
 
-CONNECTION = {"client": "i4", "opened_s": "f8", "closed_s": "f8", "cause": "i1", "cohort": "i1"}
+CONNECTION = {
+    "client": "i4",
+    "opened_s": "f8",
+    "closed_s": "f8",
+    "cause": "i1",
+    "transport": "i1",
+    "cohort": "i1",
+}
 STAY = {"client": "i4", "cohort": "i1", "from_s": "f8", "to_s": "f8"}
 DELIVERY = {"client": "i4", "version": "i4", "published_s": "f8", "applied_s": "f8"}
 EVENT = {"t_s": "f8", "client": "i4", "event": "i1", "state": "i1", "actions": "i2"}
@@ -318,6 +330,18 @@ def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
     """Add `n` to a count before `Count.RECONNECTS` of a client and of the time bin of `t`."""
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += n
     record.clients[client, what] += n
+
+
+def count_ask(record: Record, client: int, t: float) -> None:
+    """Book a safety poll that sets out."""
+    count(record, Count.POLLS, client, t)
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_POLLS] += 1
+
+
+def count_failed_ask(record: Record, client: int, t: float) -> None:
+    """Book a safety poll that comes to nothing."""
+    count(record, Count.ERRORS, client, t)
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_ERRORS] += 1
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
@@ -557,11 +581,11 @@ def open_connection(record: Record, client: int, now: float) -> None:
 
 
 def close_connection(
-    record: Record, client: int, opened_s: float, closed_s: float, cause: int
+    record: Record, client: int, opened_s: float, closed_s: float, cause: int, transport: int
 ) -> None:
-    """Book a connection that ends."""
+    """Book a connection of a transport, which ends."""
     cohort = of(record.opened_in, client)
-    keep_row(record.connections, (client, opened_s, closed_s, cause + 0, cohort))
+    keep_row(record.connections, (client, opened_s, closed_s, cause + 0, transport + 0, cohort))
 
 
 def occupancy_s(

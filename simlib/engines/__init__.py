@@ -101,8 +101,8 @@ def simulate(
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
     conductor : Conductor, optional
-        Who conducts a rollout meanwhile: see `rollout`. Each client's flag says which transport it
-        uses then, whatever ``scenario.transport`` says.
+        Who conducts a rollout meanwhile: see `rehearsal.roll_out`. Each client's flag says which
+        transport it uses then, whatever ``scenario.transport`` says.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def simulate(
     if engine not in ENGINES:
         raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
     if isinstance(scenario, Scenario):
-        _refuse_too_large(scenario, engine)
+        _refuse_too_large(scenario, engine, has_flag=conductor is not None)
     workload = compile_workload(scenario, seed, replication)
     if conductor is not None:
         workload = workload._replace(
@@ -159,7 +159,7 @@ def simulate(
     return run
 
 
-def _refuse_too_large(scenario: Scenario, engine: str) -> None:
+def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> None:
     """Raise before anything is allocated that this machine has no memory for."""
     import psutil
 
@@ -170,7 +170,8 @@ def _refuse_too_large(scenario: Scenario, engine: str) -> None:
     changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport]
     is_troubled = (
-        scenario.faults
+        has_flag
+        or scenario.faults
         or scenario.fallback
         or scenario.network.idle_s
         or scenario.websocket.safety_poll_s

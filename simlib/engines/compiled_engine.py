@@ -797,13 +797,13 @@ def _run(
                 if answer == ANSWERED:
                     event, value = Event.SNAPSHOT, data >> ANSWER_BITS
                 else:
-                    books.count(record, Count.ERRORS, number, now)
+                    books.count_failed_ask(record, number, now)
         elif FAULTS and kind == Kind.FAIL:
             fails = row.exchange == exchange and (data == 0 or exchange > row.ended)
         elif FAULTS and kind == Kind.UNANSWERED:
             fails = row.exchange == exchange
             if fails:
-                disconnect(fleet, record, number, now, Cause.TIMED_OUT)
+                disconnect(fleet, record, number, now, Cause.TIMED_OUT, Transport.POLLING)
                 row.kept_until_s = -NEVER_S
                 row.is_link_dead = False
         elif FAULTS and PUSHES and exchange <= row.dead:
@@ -904,15 +904,17 @@ def _run(
             if actions & Action.CLOSE:
                 if POLLS and was == Transport.POLLING:
                     if row.kept_until_s < now:
-                        disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                        disconnect(
+                            fleet, record, number, row.kept_until_s, Cause.IDLE, Transport.POLLING
+                        )
                     else:
-                        disconnect(fleet, record, number, now, cause_of(event, was))
+                        disconnect(fleet, record, number, now, cause_of(event, was), was)
                 else:
                     if event == Event.DEADLINE:
                         books.count(record, Count.ERRORS, number, now)
                     graceful = (event == Event.STOP or event == Event.TOLD) and row.has_upgraded
                     row.has_upgraded = False
-                    disconnect(fleet, record, number, now, cause_of(event, was))
+                    disconnect(fleet, record, number, now, cause_of(event, was), was)
                     if graceful:
                         up += sizes[Message.CLOSE_UP, 0]
                         down += sizes[Message.CLOSE_UP, 1]
@@ -922,7 +924,9 @@ def _run(
                 if is_kept(row.opened_s, row.kept_until_s, now):
                     asks = True
                 else:
-                    disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+                    disconnect(
+                        fleet, record, number, row.kept_until_s, Cause.IDLE, Transport.POLLING
+                    )
                     if FAULTS:
                         row.is_link_dead = False
                         row.node = -1
@@ -945,7 +949,7 @@ def _run(
                 down += sizes[Message.AUTH, 1]
                 n = put(out, n, TRIP, now + half, Kind.AUTHENTICATE, row.exchange, 0)
             if FAULTS and PUSHES and actions & Action.ASK:
-                books.count(record, Count.POLLS, number, now)
+                books.count_ask(record, number, now)
                 for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
                     up += sizes[message, 0]
                     down += sizes[message, 1]
@@ -1031,7 +1035,7 @@ def _finish(
         kept_until_s = fleet.rows[number].kept_until_s
         is_polling = POLLS and fleet.rows[number].transport == Transport.POLLING
         if is_polling and 0.0 <= kept_until_s < now:
-            disconnect(fleet, record, number, kept_until_s, Cause.IDLE)
+            disconnect(fleet, record, number, kept_until_s, Cause.IDLE, Transport.POLLING)
     for number in range(len(fleet.rows)):
         row = fleet.rows[number]
         if PUSHES:
@@ -1040,7 +1044,7 @@ def _finish(
             settle(fleet, record, rules, number, now)
             if FAULTS and row.state != State.ABSENT:
                 books.leave(record, number, now)
-        disconnect(fleet, record, number, now, Cause.OPEN_AT_END)
+        disconnect(fleet, record, number, now, Cause.OPEN_AT_END, row.transport)
 
 
 def _announce(

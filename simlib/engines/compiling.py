@@ -176,7 +176,8 @@ def _keep_row_body(log: Any, row: Any) -> Any:
     def connection(log: Any, row: Any) -> Any:
         place = log[0][log[1][0]]
         log[1][0] += 1
-        place.client, place.opened_s, place.closed_s, place.cause, place.cohort = row
+        place.client, place.opened_s, place.closed_s = row[0], row[1], row[2]
+        place.cause, place.transport, place.cohort = row[3], row[4], row[5]
 
     def stay(log: Any, row: Any) -> Any:
         place = log[0][log[1][0]]

@@ -280,7 +280,9 @@ def put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: i
 
 
 @part
-def disconnect(fleet: Fleet, record: Record, number: int, closed_s: float, cause: int) -> None:
+def disconnect(
+    fleet: Fleet, record: Record, number: int, closed_s: float, cause: int, transport: int
+) -> None:
     """Book the end of the client's connection, if it has one, and its last segments."""
     row = fleet.rows[number]
     if row.opened_s < NEVER_S:
@@ -288,7 +290,7 @@ def disconnect(fleet: Fleet, record: Record, number: int, closed_s: float, cause
             up = fleet.sizes[Message.TCP_CLOSE, 0]
             down = fleet.sizes[Message.TCP_CLOSE, 1]
             books.add_bytes(record, number, closed_s, up, down)
-        books.close_connection(record, number, row.opened_s, closed_s, cause)
+        books.close_connection(record, number, row.opened_s, closed_s, cause, transport)
         row.opened_s = NEVER_S
 
 

@@ -90,9 +90,9 @@ def cut(fleet: Fleet, record: Record, q: EventList, rules: Rules, number: int, n
         if row.is_link_dead:
             return
         if row.kept_until_s < now:
-            disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE)
+            disconnect(fleet, record, number, row.kept_until_s, Cause.IDLE, Transport.POLLING)
         else:
-            disconnect(fleet, record, number, now, Cause.CLOSED_BY_SERVER)
+            disconnect(fleet, record, number, now, Cause.CLOSED_BY_SERVER, Transport.POLLING)
         row.kept_until_s = -NEVER_S
         if row.state != State.FETCHING:
             return

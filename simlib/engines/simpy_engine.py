@@ -444,7 +444,7 @@ class Simulation(Driver):
     def ask(self, client: Client, exchange: int) -> Journey:
         """A safety poll, on a connection of its own beside the one that is open."""
         clock, number = self.clock, client.number
-        self.book(Count.POLLS, number)
+        books.count_ask(self.record, number, clock.now)
         for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
             self.send(number, message)
         round_trips = 2.0 if self.rules.tls else 1.0
@@ -456,7 +456,7 @@ class Simulation(Driver):
         if node < 0 or is_shed:
             yield clock.at(clock.now + self.half_s(number))
             if client.exchange == exchange:
-                self.book(Count.ERRORS, number)
+                books.count_failed_ask(self.record, number, clock.now)
                 if node >= 0:
                     self.send(number, Message.POLL_REFUSED_FIRST)
                     self.send(number, Message.TCP_CLOSE)

@@ -214,7 +214,7 @@ class Fleet(Driver):
             if actions & Action.AUTHENTICATE:
                 link.send_text(wire.auth_text(self.spec, self.tokens[number], client.seen))
             if actions & Action.ASK:
-                self.book(Count.POLLS, number)
+                books.count_ask(self.record, number, self.now_s())
                 self.spawn(self.ask(client, client.exchange))
             if actions & Action.SEND_PING:
                 link.send_ping()
@@ -244,7 +244,7 @@ class Fleet(Driver):
             if link is not None:
                 link.transport.abort()
         elif link is None:
-            self.book(Count.ERRORS, client.number)
+            books.count_failed_ask(self.record, client.number, self.now_s())
         else:
             link.fetch(exchange)
 
@@ -492,8 +492,11 @@ class AskLink(PollLink):
     def on_message_complete(self) -> None:
         """httptools: the response is whole; whatever it says, nobody asks again before time."""
         fleet, client = self.fleet, self.client
-        if self.parser.get_status_code() == 200 and client.exchange == self.exchange:
-            fleet.feed(client, Event.SNAPSHOT, wire.version_of(self.body))
+        if client.exchange == self.exchange:
+            if self.parser.get_status_code() == 200:
+                fleet.feed(client, Event.SNAPSHOT, wire.version_of(self.body))
+            else:
+                books.count_failed_ask(fleet.record, client.number, fleet.now_s())
         self.transport.close()
 
 

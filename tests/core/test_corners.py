@@ -274,8 +274,8 @@ def test_events_are_kept_only_when_asked_for(keep):
 
 def test_a_closed_connection_is_listed():
     books = record()
-    close_connection(books, 0, 0.5, 2.0, Cause.TIMED_OUT)
-    assert books.connections == [(0, 0.5, 2.0, 4, 0)]
+    close_connection(books, 0, 0.5, 2.0, Cause.TIMED_OUT, 1)
+    assert books.connections == [(0, 0.5, 2.0, 4, 1, 0)]
     assert not books.bins[0, :, Count.CONNECTIONS].any()
 
 
