@@ -15,8 +15,7 @@ How a driver uses it:
 
 Versions count changes: version v means "the first v changes of the run". `value` is the version
 that an event carries: what a response, a snapshot or a replay brings the client up to, the number
-of one pushed change, or
-(READY) what the client will never be sent.
+of one pushed change, or (READY) what the client will never be sent. TOLD carries a transport.
 """
 
 from __future__ import annotations
@@ -220,7 +219,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         When, seconds.
     value : int, optional
         The version that the event carries (FETCHED, SNAPSHOT, REPLAY, PUSH), that the client's
-        page starts from (START), or up to which nothing brings back what it missed (READY).
+        page starts from (START), or up to which nothing brings back what it missed (READY); or the
+        transport that the client is to use (TOLD).
 
     Returns
     -------
