@@ -22,8 +22,8 @@ AUTHENTICATING -> OPEN. Whatever breaks leads to WAITING, where the reconnect ru
 CONNECT, or GIVE_UP into STRANDED, or FALL_BACK to a polling client's IDLE, from where CONNECT leads
 back one day. A rejected token is STRANDED at once: sending it again would not help.
 
-Where a rollout goes on, a client may be TOLD in any state which transport to use. If it is the other
-one it decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
+Where a rollout goes on, a client may be TOLD in any state which transport to use. If that is the
+other one it decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
 
 Messages belong to an *exchange*: one fetch, or one connection from its first attempt to its end.
 The row's `exchange` number moves on when an exchange starts and when it is broken off; a driver
