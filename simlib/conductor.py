@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib import cohorts
+from simlib import cohorts, judging
 from simlib.core.flags import FlagRules
 from simlib.core.record import TICK_S, Count, Glance, bucket_edges_s
 from simlib.core.rollout import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -22,6 +22,7 @@ from simlib.scenario import Plan, Scenario, Workload
 from simlib.scenario.plan import METRICS, Guardrail
 
 CONTROL, TREATMENT = 0, 1
+_NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 _QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 
 
@@ -137,6 +138,8 @@ class Conductor:
         self._began_s = 0.0
         self._tally = new_tally(len(plan.guardrails))
         self._way_back: list[float] = []
+        self._first: Glance | None = None
+        self._seen: list[tuple[Reading, Reading]] = []
         self._due_s = plan.start_s + plan.stages[0].gate_s
         self._kill_s = math.inf if plan.kill_s is None else plan.kill_s
 
@@ -166,16 +169,23 @@ class Conductor:
         self._percent, self._began_s, self._waits = stage.percent, glance.t, False
         self._tally = next_stage(self._tally)
         self._due_s = glance.t + self.plan.check_every_s
+        self._first = self._first or glance
         self._note(glance, "begun")
         return stage.percent
 
     def _check(self, glance: Glance) -> float | None:
         """Check the guardrails, and do what comes of it."""
         assert self._before is not None
-        readings = [
+        control, treatment = (
             read(self._before, glance, cohort, self.scenario) for cohort in (CONTROL, TREATMENT)
+        )
+        self._seen.append((control, treatment))
+        checks = [
+            check(guardrail, control, treatment)
+            if guardrail.judge is None
+            else self._judge(guardrail, glance)
+            for guardrail in self.plan.guardrails
         ]
-        checks = [check(guardrail, *readings) for guardrail in self.plan.guardrails]
         rule = {"flagger": flagger, "argo": argo}[self.plan.decision.rule]
         self._tally, verdict = rule(self._tally, self.plan.limits, checks)
         self._due_s = glance.t + self.plan.check_every_s
@@ -204,6 +214,39 @@ class Conductor:
         self._waits = True
         self._due_s = glance.t + self.plan.stages[self._stage].gate_s
         return None
+
+    def _judge(self, guardrail: Guardrail, glance: Glance) -> Check:
+        """What a test says of all that has been seen since the rollout began."""
+        name, is_worse = guardrail.metric, {"higher": "high", "lower": "low"}[guardrail.worse]
+        if guardrail.judge == "mann_whitney":
+            pairs = np.array([[one.values[name] for one in pair] for pair in self._seen])
+            pairs = pairs[np.isfinite(pairs).all(axis=1)]
+            if len(pairs) < max(2, guardrail.min_sample):
+                return _NO_DATA[guardrail.no_data]
+            said = judging.mann_whitney(pairs[:, CONTROL], pairs[:, TREATMENT])
+        else:
+            samples = [self._sample(name, cohort, glance) for cohort in (CONTROL, TREATMENT)]
+            if min(sample.n for sample in samples) < guardrail.min_sample:
+                return _NO_DATA[guardrail.no_data]
+            difference = judging.sequential(*samples)
+            said = "high" if difference.low > 0.0 else "low" if difference.high < 0.0 else "pass"
+        return Check.FAIL if said == is_worse else Check.PASS
+
+    def _sample(self, name: str, cohort: int, glance: Glance) -> judging.Sample:
+        """All observations of a cohort since the rollout began."""
+        assert self._first is not None
+        if name == "average_latency_s":
+            held = glance.histogram[cohort] - self._first.histogram[cohort]
+            edges_s = bucket_edges_s()
+            middles_s, n = (edges_s[:-1] + edges_s[1:]) / 2.0, float(held.sum())
+            mean_s = float(middles_s @ held / n) if n else 0.0
+            variance = float(((middles_s - mean_s) ** 2) @ held / n) if n else 0.0
+            return judging.Sample(n, mean_s, variance)
+        what = Count.ERRORS if name == "error_rate_per_h" else Count.RECONNECTS
+        events = int(glance.counts[cohort, what] - self._first.counts[cohort, what])
+        seconds = float(sum(pair[cohort].samples[name] for pair in self._seen))
+        rate = events / seconds if seconds else 0.0
+        return judging.Sample(seconds, rate, rate)  # Poisson's: a rate is its own variance
 
     def _step_back(self, glance: Glance, what: str) -> float:
         """The next percentage of the way back."""
@@ -258,6 +301,6 @@ def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
         sample = min(sample, control.samples[name])
     assert limit is not None
     if sample < guardrail.min_sample or math.isnan(value) or math.isnan(limit):
-        return {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}[guardrail.no_data]
+        return _NO_DATA[guardrail.no_data]
     is_bad = value > limit if is_upper else value < limit
     return Check.FAIL if is_bad else Check.PASS

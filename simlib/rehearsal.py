@@ -122,10 +122,6 @@ def check_plan(plan: Any, scenario: Any) -> None:
         raise ScenarioError("plan.kill_s", plan.kill_s, rule)
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
-        if guardrail.judge is not None:
-            raise ScenarioError(
-                f"{path}.judge", guardrail.judge, "must be absent: see below, above"
-            )
         if guardrail.metric == "fallback_to_polling_frac" and scenario.fallback is None:
             rule = "must be a metric that has data: the scenario's clients never fall back"
             raise ScenarioError(f"{path}.metric", guardrail.metric, rule)

@@ -20,7 +20,7 @@ _HOUSE = Path(__file__).parent
 _MARK = b"simlib.run"
 _ROOMS = (
     *("core", "scenario", "engines", "run.py", "metrics.py"),
-    *("cohorts.py", "conductor.py", "rollouts.py", "rehearsal.py"),
+    *("cohorts.py", "conductor.py", "judging.py", "rollouts.py", "rehearsal.py"),
 )
 
 

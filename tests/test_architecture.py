@@ -23,7 +23,7 @@ FLOORS = [
     {"scenario"},
     {"run"},
     {"engines", "live"},
-    {"cohorts", "metrics", "outages", "rollouts", "theory", "store"},
+    {"cohorts", "judging", "metrics", "outages", "rollouts", "theory", "store"},
     {"conductor"},
     {"experiment"},
     {"rehearsal"},

@@ -209,3 +209,41 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_runs(
     with pytest.raises(ScenarioError) as error:
         sl.rehearse(plan, scenario, regressions, replications=2, progress=False)
     assert error.value.path == path
+
+
+BLOCKED = {
+    "faults": [{"kind": "block_upgrades", "start_s": 0.0, "length_s": 1500.0, "share": 0.6}],
+    "reconnect": {"policy": "full_jitter", "base_s": 5.0, "cap_s": 60.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("judge", "min_sample"), [("sequential", 600), ("mann_whitney", 5), (None, 600)]
+)
+def test_a_judge_tells_a_proxy_that_eats_upgrades_from_none(judge, min_sample):
+    asks = {"below": 20.0} if judge is None else {"judge": judge}
+    rail = {"metric": "error_rate_per_h", "min_sample": min_sample, "no_data": "pass", **asks}
+    plan = PLAN.replace(guardrails=[rail])
+    assert sl.roll_out(plan, BOARD, progress=False).diary["what"].iloc[-1] == "done"
+    diary = sl.roll_out(plan, BOARD.replace(BLOCKED), progress=False).diary
+    assert diary["what"].iloc[-1] == "back"
+    # A rank test of looks needs some of them; a test of all observations needs fewer.
+    assert (diary["stage"].iloc[-1] == 0) == (judge != "mann_whitney")
+
+
+def test_a_sequential_judge_sees_the_whole_rollout():
+    from simlib.conductor import Conductor
+    from simlib.engines import simulate
+
+    rail = {"metric": "average_latency_s", "judge": "sequential", "worse": "higher"}
+    plan = PLAN.replace(guardrails=[rail])
+    conductor = Conductor(plan, BOARD, 1, 0)
+    run = simulate(BOARD, engine="compiled", progress=False, conductor=conductor)
+    assert conductor.diary[-1]["what"] == "done"
+    last = conductor._before
+    for cohort, name in enumerate(("control", "treatment")):
+        sample = conductor._sample("average_latency_s", cohort, last)
+        rows = run.frame("timeline").query(f"cohort == '{name}' and 60 <= t_s < {last.t}")
+        assert sample.n == rows["delivered"].sum()
+        mean_s = rows["latency_sum_s"].sum() / rows["delivered"].sum()
+        assert sample.mean == pytest.approx(mean_s, rel=0.01)

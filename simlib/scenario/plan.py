@@ -46,6 +46,8 @@ OF_A_COHORT = (
 OF_THE_SERVER = ("utilisation", "memory_bytes")
 METRICS = (*OF_A_COHORT, *OF_THE_SERVER)
 """What a guardrail can watch."""
+COUNTED = ("average_latency_s", "error_rate_per_h", "reconnection_rate_per_h")
+"""What a sequential test can judge: means of single observations, and rates of events."""
 
 
 class Stage(Part):
@@ -201,17 +203,20 @@ class Guardrail(Part):
     metric: Literal[METRICS]  # type: ignore[valid-type]
     """Of those who are enrolled; of the server, utilisation and memory."""
     below: float | None = None
-    """The check fails from this value on."""
+    """The check fails when the value is more than this."""
     above: float | None = None
-    """The check fails up to this value."""
+    """The check fails when the value is less than this."""
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """The check fails from so many times the control cohort's value on (below 1: up to)."""
+    """The check fails when the value is more than so many times the control cohort's, or less if
+    that is below 1."""
     judge: Literal["mann_whitney", "sequential"] | None = None
-    """The check fails when this test finds the enrolled worse than the control cohort."""
+    """The check fails when this test finds the enrolled worse than the control cohort: Kayenta's
+    rank test of the looks so far, or one of all observations that stays valid at every look."""
     worse: Literal["higher", "lower"] = "higher"
     """Which way is worse, for a judge."""
     min_sample: Annotated[int, Field(ge=1, le=10**9)] = 1
-    """Observations that a check needs (deliveries for latencies, seconds of presence else)."""
+    """Observations that a check needs: deliveries for latencies, seconds of presence else; looks
+    for a rank test."""
     no_data: Literal["pass", "fail", "hold"] = "hold"
     """What a check with fewer says; hold: the stage lasts longer."""
 
@@ -228,6 +233,9 @@ class Guardrail(Part):
         if self.metric in OF_THE_SERVER and asked[0] in ("times_control", "judge"):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise Rule(asked[0], getattr(self, asked[0]), rule)
+        if self.judge == "sequential" and self.metric not in COUNTED:
+            rule = f"must be mann_whitney, or the metric one of {', '.join(COUNTED)}"
+            raise Rule("judge", self.judge, rule)
         return self
 
 

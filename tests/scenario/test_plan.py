@@ -83,6 +83,10 @@ def test_a_field_is_replaced_by_its_path():
             "guardrails.0.times_control: must be below or above",
         ),
         (
+            {"guardrails": [{"metric": "latency_p99_s", "judge": "sequential"}]},
+            "guardrails.0.judge: must be mann_whitney, or the metric",
+        ),
+        (
             {
                 "stages": [{"percent": 100, "bake_s": 60}],
                 "guardrails": [{"metric": "latency_p99_s", "times_control": 2.0}],
