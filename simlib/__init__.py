@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simlib import cohorts, figures, metrics, notebook, outages, rollouts, theory
+    from simlib import cohorts, figures, metrics, notebook, outages, rehearsal, rollouts, theory
     from simlib.engines import simulate
     from simlib.errors import (
         LedgerError,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from simlib.experiment import compare, grid, replicate, sweep
     from simlib.live import measure, on_loopback
-    from simlib.rehearsal import rehearse, roll_out
+    from simlib.rehearsal import rehearse, roll_out, tune
     from simlib.run import Ledger, Run
     from simlib.scenario import Plan, Scenario
     from simlib.scenario.presets import library
@@ -50,6 +50,7 @@ __all__ = [
     "notebook",
     "on_loopback",
     "outages",
+    "rehearsal",
     "rehearse",
     "replicate",
     "roll_out",
@@ -57,6 +58,7 @@ __all__ = [
     "simulate",
     "sweep",
     "theory",
+    "tune",
 ]
 
 _HOMES = {
@@ -80,6 +82,7 @@ _HOMES = {
     "roll_out": "rehearsal",
     "simulate": "engines",
     "sweep": "experiment",
+    "tune": "rehearsal",
 }
 
 

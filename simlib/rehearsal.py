@@ -7,7 +7,7 @@ at it as monitoring would, and decides; what came of it is one row.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from simlib.run import Run, check_table
 from simlib.scenario import Plan, Scenario
 from simlib.store import Store
 
+Changes = Mapping[str, Any]
 HEALTHY = "healthy"
 """The name of the scenario as it is, among the regressions."""
 
@@ -166,7 +167,7 @@ class Rehearsal(NamedTuple):
 def rehearse(
     plan: Plan,
     scenario: Scenario,
-    regressions: Mapping[str, Mapping[str, Any]] | None = None,
+    broken: Mapping[str, Changes] | None = None,
     *,
     replications: int = 200,
     seed: int = 1,
@@ -184,9 +185,9 @@ def rehearse(
     plan : Plan
     scenario : Scenario
         The board as it should be.
-    regressions : mapping of str to mapping, optional
-        A name, and what is wrong: changes to the scenario, as `Scenario.replace` takes them. Given
-        for the whole run, they matter for those who are pushed to.
+    broken : mapping of str to mapping, optional
+        Regressions: a name, and what is wrong, as changes to the scenario that `Scenario.replace`
+        takes; `regressions` has five of them.
     replications : int, optional
         Fleets of each, >= 2; number r has the same users, sessions and changes in all.
     seed, engine, on, workers, store, progress : optional
@@ -217,7 +218,7 @@ def rehearse(
     >>> rehearsal.table.set_index("regression")["back_frac"].to_dict()
     {'healthy': 0.0, 'slow broadcast': 1.0}
     """
-    cases = _cases(plan, scenario, regressions)
+    cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
     experiment.check_workers(workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
@@ -234,6 +235,132 @@ def rehearse(
     rows = [{"regression": names[key[0]], **row} for key in sorted(done) for row in done[key]]
     fleets = pd.DataFrame(rows, columns=["regression", *_COLUMNS])
     return Rehearsal(judge(fleets, confidence), fleets, complete)
+
+
+def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
+    """Return five things that go wrong in such a migration, to be rehearsed.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        To which they are changes.
+    plan : Plan
+        Whose middle stage a deploy falls into.
+
+    Returns
+    -------
+    dict of str to dict
+        ``memory``: a connection takes ten times the memory. ``proxy``: 60 % of the upgrades are
+        answered with 403. ``slow broadcast``: each send takes as long as a hundred. ``deploy``: the
+        server restarts, and clients come back every second, all at once. ``expired token``: a token
+        that is good for five minutes is sent again as it was, after everybody has been cut off.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, horizon_s=2500)
+    >>> list(regressions(board, Plan(flag={"reach": "session"})))
+    ['memory', 'proxy', 'slow broadcast', 'deploy', 'expired token']
+    """
+    check_plan(plan, scenario)
+    server, faults = scenario.server, scenario.model_dump(exclude_none=True)["faults"]
+    middle_s = plan.start_s + sum(
+        stage.gate_s + stage.bake_s for stage in plan.stages[: len(plan.stages) // 2]
+    )
+    during = {"start_s": 0.0, "length_s": scenario.horizon_s}
+    restart = {"kind": "restart", "start_s": middle_s + plan.check_every_s / 2.0, "length_s": 2.0}
+    cut = {"kind": "reset", "start_s": middle_s + plan.check_every_s / 2.0}
+    return {
+        "memory": {"server.connection_bytes": 10 * server.connection_bytes},
+        "proxy": {"faults": [*faults, {"kind": "block_upgrades", "share": 0.6, **during}]},
+        "slow broadcast": {"server.send_s": 100.0 * server.send_s},
+        "deploy": {"faults": [*faults, restart], "reconnect": {"policy": "fixed"}},
+        "expired token": {
+            "faults": [*faults, cut],
+            "websocket.token_valid_s": 300.0,
+            "websocket.token_resent": True,
+        },
+    }
+
+
+def tune(
+    plan: Plan,
+    scenario: Scenario,
+    over: Mapping[str, Sequence[Any]],
+    broken: Mapping[str, Changes],
+    *,
+    false_frac: float = 0.01,
+    miss_frac: float = 0.05,
+    confidence: float = 0.95,
+    **options: Any,
+) -> pd.DataFrame:
+    """Rehearse a plan with every combination of some settings, and say which keep a promise.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+    over : mapping of str to sequence
+        Paths of the plan and their values, such as ``{"check_every_s": [30, 60]}``.
+    broken : mapping of str to mapping
+        Regressions that are to be found, as for `rehearse`.
+    false_frac, miss_frac : float, optional
+        What is promised: at most so many of the healthy go back, and of each regression at most so
+        many do not. Kept if the upper ends of Wilson's intervals say so; none of n is no proof
+        below about 4 / n.
+    confidence : float, optional
+        Of those intervals, in (0, 1).
+    **options
+        ``replications``, ``seed``, ``engine``, ``on``, ``workers``, ``store``, ``progress``, as in
+        `rehearse`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per combination: a column per path, ``false_frac`` and ``false_high``, ``missed``
+        (the regression that is missed most), ``miss_frac`` and ``miss_high`` of it, ``full_s``
+        (mean time to the last stage, healthy), ``user_min`` (mean minutes under that regression),
+        and ``keeps``. Those that keep the promise come first, the fastest of them on top.
+        After Ctrl-C, of the combinations that were finished.
+
+    Raises
+    ------
+    ScenarioError
+        A combination makes no plan, or an argument is out of range; before anything is run.
+    """
+    if not isinstance(broken, Mapping) or not broken:
+        raise ScenarioError("broken", broken, "must be at least one regression")
+    for name, value in (("false_frac", false_frac), ("miss_frac", miss_frac)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ScenarioError(name, value, "must be in (0, 1)")
+    points = experiment.grid(over)
+    plans = [plan.replace(point) for point in points]
+    for changed in plans:
+        _cases(changed, scenario, broken)
+    rows = []
+    for point, changed in zip(points, plans, strict=True):
+        found = rehearse(changed, scenario, broken, confidence=confidence, **options)
+        if not found.is_complete:
+            break
+        table = found.table.set_index("regression")
+        healthy, others = table.loc[HEALTHY], table.drop(index=HEALTHY)
+        worst = others.sort_values("back_frac", kind="stable").iloc[0]
+        rows.append(
+            {
+                **point,
+                "false_frac": healthy["back_frac"],
+                "false_high": healthy["back_high"],
+                "missed": worst.name,
+                "miss_frac": 1.0 - worst["back_frac"],
+                "miss_high": 1.0 - worst["back_low"],
+                "full_s": healthy["full_s"],
+                "user_min": worst["user_min"],
+            }
+        )
+    columns = [*over, *("false_frac", "false_high", "missed", "miss_frac", "miss_high", "full_s")]
+    result = pd.DataFrame(rows, columns=[*columns, "user_min"])
+    keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
+    result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
+    return result.reset_index(drop=True)
 
 
 _COLUMNS = (
@@ -297,21 +424,21 @@ def judge(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cases(plan: Plan, scenario: Scenario, regressions: Any) -> dict[str, Scenario]:
+def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
     """Every scenario that is rehearsed, checked."""
     check_plan(plan, scenario)
-    if regressions is not None and not isinstance(regressions, Mapping):
+    if broken is not None and not isinstance(broken, Mapping):
         rule = "must be a mapping of names to changes of the scenario"
-        raise ScenarioError("regressions", regressions, rule)
+        raise ScenarioError("broken", broken, rule)
     cases = {HEALTHY: scenario}
-    for name, changes in (regressions or {}).items():
+    for name, changes in (broken or {}).items():
         if not isinstance(name, str) or name in cases:
-            raise ScenarioError("regressions", name, f"must be a text that is not {HEALTHY}")
+            raise ScenarioError("broken", name, f"must be a text that is not {HEALTHY}")
         try:
             cases[name] = scenario.replace(changes)
             check_plan(plan, cases[name])
         except ScenarioError as error:
-            path = f"regressions[{name!r}].{error.path}"
+            path = f"broken[{name!r}].{error.path}"
             raise ScenarioError(path, error.value, error.rule) from None
     return cases
 

@@ -170,6 +170,48 @@ def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):
     pd.testing.assert_frame_equal(again.fleets, found.fleets)
 
 
+def test_each_of_the_five_regressions_is_found_by_the_guardrail_that_is_for_it():
+    rails = {
+        "memory": {"metric": "memory_bytes", "below": 300 * 2.0 * 65_536},
+        "proxy": {"metric": "error_rate_per_h", "below": 20.0},
+        "slow broadcast": {"metric": "latency_p95_s", "below": 0.2},
+        "deploy": {"metric": "reconnection_rate_per_h", "below": 20.0},
+        "expired token": {"metric": "connection_count", "above": 1.0},
+    }
+    board = BOARD.replace({"server.send_s": 1e-4})
+    for name, changes in sl.rehearsal.regressions(board, PLAN).items():
+        rail = {**rails[name], "no_data": "pass"}
+        plan = PLAN.replace({"guardrails": [rail], "decision": {"failures": 1}})
+        healthy = sl.roll_out(plan, board, progress=False).diary["what"].iloc[-1]
+        broken = sl.roll_out(plan, board.replace(changes), progress=False).diary["what"].iloc[-1]
+        assert (name, healthy, broken) == (name, "done", "back")
+
+
+def test_tuning_puts_the_fastest_plan_that_keeps_its_promise_first():
+    over = {"decision.failures": [1, 100], "check_every_s": [60.0, 120.0]}
+    table = sl.tune(
+        PLAN,
+        BOARD,
+        over,
+        {"slow broadcast": SLOW},
+        false_frac=0.6,
+        miss_frac=0.6,
+        replications=4,
+        on="serial",
+        progress=False,
+    )
+    assert table["keeps"].tolist() == [True, True, False, False]
+    assert table.loc[:1, "decision.failures"].tolist() == [1, 1]
+    assert (table.loc[2:, "miss_frac"] == 1.0).all()
+    assert table["full_s"].iloc[0] <= table["full_s"].iloc[1]
+    for wrong, path in (({"false_frac": 0.0}, "false_frac"), ({"broken": {}}, "broken")):
+        with pytest.raises(ScenarioError) as error:
+            sl.tune(PLAN, BOARD, over, **{"broken": {"x": SLOW}, **wrong})
+        assert error.value.path == path
+    with pytest.raises(ScenarioError, match="check_every_s"):
+        sl.tune(PLAN, BOARD, {"check_every_s": [1000.0]}, {"x": SLOW})
+
+
 def test_ctrl_c_keeps_the_fleets_that_are_done(monkeypatch):
     finished = rehearsal.perform
 
@@ -195,10 +237,10 @@ def test_ctrl_c_keeps_the_fleets_that_are_done(monkeypatch):
             None,
             "plan.guardrails.0.metric",
         ),
-        (PLAN, BOARD, {"healthy": {}}, "regressions"),
-        (PLAN, BOARD, {"x": {"server.send_s": -1.0}}, "regressions['x'].server.send_s"),
-        (PLAN, BOARD, {"x": {"horizon_s": 100.0}}, "regressions['x'].plan.stages"),
-        (PLAN, BOARD, ["x"], "regressions"),
+        (PLAN, BOARD, {"healthy": {}}, "broken"),
+        (PLAN, BOARD, {"x": {"server.send_s": -1.0}}, "broken['x'].server.send_s"),
+        (PLAN, BOARD, {"x": {"horizon_s": 100.0}}, "broken['x'].plan.stages"),
+        (PLAN, BOARD, ["x"], "broken"),
         ("plan.toml", BOARD, None, "plan"),
         (PLAN, "matters.toml", None, "scenario"),
     ],
