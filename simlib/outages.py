@@ -16,7 +16,7 @@ from simlib.core.faults import is_hit
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, delay_s, drawn_delay_s
 from simlib.core.record import occupancy_s
 from simlib.errors import ScenarioError
-from simlib.run import Run, check_runs
+from simlib.run import Run, check_runs, refuse_rollout
 from simlib.scenario import Scenario
 from simlib.scenario.presets import LIBRARIES, library
 from simlib.scenario.workload import reconnection
@@ -293,7 +293,7 @@ def course(run: Run) -> pd.DataFrame:
     1.0
     """
     check_runs([run])
-    _refuse_rollout(run)
+    refuse_rollout(run)
     timeline = run.frame("timeline")
     sockets = _pushing(run)
     opened_s, closed_s = (sockets[name].to_numpy() for name in ("opened_s", "closed_s"))
@@ -399,16 +399,10 @@ def peak_per_s(t_s: NDArray[np.float64]) -> float:
 def _with_faults(runs: tuple[Any, ...]) -> tuple[Run, ...]:
     check_runs(runs)
     for run in runs:
-        _refuse_rollout(run)
+        refuse_rollout(run)
         if not run.scenario.faults:
             raise ScenarioError("runs", run, "must have a fault in their scenario")
     return runs
-
-
-def _refuse_rollout(run: Run) -> None:
-    if run.has_cohorts:
-        rule = "must be of clients that use one transport: this one is of a rollout"
-        raise ScenarioError("runs", run, rule)
 
 
 def _start_s(run: Run) -> float:

@@ -439,6 +439,13 @@ def check_runs(runs: Any, *, delivered: bool = False) -> None:
             raise ScenarioError("runs", run, "must have delivered something")
 
 
+def refuse_rollout(run: Run) -> None:
+    """Raise `ScenarioError` if clients changed their transport, for what tells one from the other."""
+    if run.has_cohorts:
+        rule = "must be of clients that use one transport: this one is of a rollout"
+        raise ScenarioError("runs", run, rule)
+
+
 def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
     """Check a `keep` argument before a run: known names, and not more rows than memory bears.
 

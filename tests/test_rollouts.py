@@ -128,6 +128,7 @@ def test_an_outage_is_not_told_from_a_rollout():
         faults=[{"kind": "restart", "start_s": 50.0, "length_s": 5.0}]
     )
     run = simulate(faulty, engine="compiled", progress=False, conductor=conductor)
-    for function in (sl.outages.comeback, sl.outages.recovery, sl.outages.course):
+    figures = (sl.figures.six_metrics, sl.figures.latency, sl.figures.bandwidth)
+    for function in (sl.outages.comeback, sl.outages.recovery, sl.outages.course, *figures):
         with pytest.raises(ScenarioError, match="this one is of a rollout"):
             function(run)

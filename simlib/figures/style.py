@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from simlib.run import Run
+from simlib.run import Run, refuse_rollout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +62,8 @@ def labelled(runs: tuple[Run, ...]) -> Iterator[tuple[Run, dict[str, Any]]]:
     Scenarios that differ are told apart by name or number of clients, or else numbered;
     replications of one share an entry.
     """
+    for run in runs:
+        refuse_rollout(run)
     many_names = len({run.scenario.name for run in runs}) > 1
     many_sizes = len({run.scenario.clients for run in runs}) > 1
     seen: dict[str, list[str]] = {}
