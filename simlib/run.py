@@ -440,7 +440,7 @@ def check_runs(runs: Any, *, delivered: bool = False) -> None:
 
 
 def refuse_rollout(run: Run) -> None:
-    """Raise `ScenarioError` if clients changed their transport, for what tells one from the other."""
+    """Raise `ScenarioError` if a run is of a rollout, whose clients change their transport."""
     if run.has_cohorts:
         rule = "must be of clients that use one transport: this one is of a rollout"
         raise ScenarioError("runs", run, rule)

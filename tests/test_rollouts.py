@@ -128,7 +128,7 @@ def test_an_outage_is_not_told_from_a_rollout():
         faults=[{"kind": "restart", "start_s": 50.0, "length_s": 5.0}]
     )
     run = simulate(faulty, engine="compiled", progress=False, conductor=conductor)
-    figures = (sl.figures.six_metrics, sl.figures.latency, sl.figures.bandwidth)
+    figures = (sl.figures.six_metrics, sl.figures.connections, sl.figures.bytes_per_client)
     for function in (sl.outages.comeback, sl.outages.recovery, sl.outages.course, *figures):
         with pytest.raises(ScenarioError, match="this one is of a rollout"):
             function(run)
