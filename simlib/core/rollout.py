@@ -95,7 +95,8 @@ def flagger(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tall
     limits : Limits
         `failures` looks that fail take the rollout back, at the next look.
     checks : sequence of Check
-        One of each guardrail; what has no verdict or no data holds the stage and counts nothing.
+        One of each guardrail; what has no verdict or no data holds the stage and counts nothing
+        (Flagger itself takes no data for a failure: let such a check say FAIL).
 
     Examples
     --------

@@ -218,7 +218,7 @@ class Guardrail(Part):
     """Observations that a check needs: deliveries for latencies, seconds of presence else; looks
     for a rank test."""
     no_data: Literal["pass", "fail", "hold"] = "hold"
-    """What a check with fewer says; hold: the stage lasts longer."""
+    """What a check with fewer says: Flagger's fails; hold: the stage lasts longer."""
 
     @pydantic.model_validator(mode="after")
     def _asks_one_thing(self) -> Self:
