@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib import cohorts, judging
+from simlib import cohorts, judging, metrics
 from simlib.core.flags import FlagRules
 from simlib.core.record import TICK_S, Count, Glance, bucket_edges_s
 from simlib.core.rollout import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -23,7 +23,6 @@ from simlib.scenario.plan import METRICS, Guardrail
 
 CONTROL, TREATMENT = 0, 1
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
-_QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 
 
 class Reading(NamedTuple):
@@ -44,6 +43,8 @@ class Reading(NamedTuple):
 def read(before: Glance, now: Glance, cohort: int, scenario: Scenario) -> Reading:
     """Return a cohort's metrics between two looks.
 
+    Falls back are counted per client present: few sessions begin between two looks.
+
     Parameters
     ----------
     before, now : Glance
@@ -55,30 +56,31 @@ def read(before: Glance, now: Glance, cohort: int, scenario: Scenario) -> Readin
     length_s = now.t - before.t
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
     # Presence moves little between two looks, but for those who join: the mean of both ends.
-    present_h = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s / 3600.0
-    latency_s = (now.latency_ticks[cohort] - before.latency_ticks[cohort]) * TICK_S
-    delivered = int(counts[Count.DELIVERED])
+    present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
+    ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
+    sums = {what.name.lower(): float(n) for what, n in counts.items()} | {
+        "width_s": length_s,
+        "present_s": present_s,
+        "connected_s": now.connected[cohort] * length_s,
+        "sessions": float(now.present[cohort]),
+        "latency_sum_s": ticks * TICK_S,
+    }
     histogram = now.histogram[cohort] - before.histogram[cohort]
     edges_s = bucket_edges_s()
-    levels = np.array(list(_QUANTILES.values()))
+    levels = np.array(list(metrics.QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
     busy_frac = _ratio(now.busy_s - before.busy_s, length_s * scenario.server.workers)
     sockets = int(now.connected[TREATMENT])
     values = {
-        "connection_count": float(now.connected[cohort]),
-        "average_latency_s": _ratio(latency_s, delivered),
-        "reconnection_rate_per_h": _ratio(counts[Count.RECONNECTS], present_h),
-        "message_rate_per_s": _ratio(counts[Count.POLLS] + counts[Count.MESSAGES], length_s),
-        "error_rate_per_h": _ratio(counts[Count.ERRORS], present_h),
-        "fallback_to_polling_frac": _ratio(counts[Count.FALLBACKS], now.present[cohort]),
-        **dict(zip(_QUANTILES, quantiles.tolist(), strict=True)),
-        "up_bytes_per_h": _ratio(counts[Count.UP_BYTES], present_h),
-        "down_bytes_per_h": _ratio(counts[Count.DOWN_BYTES], present_h),
+        **{name: _ratio(*parts) for name, parts in metrics.parts_of_six(sums).items()},
+        **dict(zip(metrics.QUANTILES, quantiles.tolist(), strict=True)),
+        "up_bytes_per_h": _ratio(sums["up_bytes"], present_s / 3600.0),
+        "down_bytes_per_h": _ratio(sums["down_bytes"], present_s / 3600.0),
         "utilisation": busy_frac,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
     }
-    seconds = int(present_h * 3600.0)
-    samples = {name: delivered if "latency" in name else seconds for name in METRICS}
+    deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)
+    samples = {name: deliveries if "latency" in name else seconds for name in METRICS}
     return Reading(values, samples)
 
 
@@ -196,20 +198,20 @@ class Conductor:
             return self._step_back(glance, "back")
         if verdict == Verdict.STOP:
             self._due_s = math.inf
-            self._note(glance, "stopped")
+            self._note(glance, "stopped", treatment)
             return None
         if verdict == Verdict.HOLD:
-            self._note(glance, "failed" if Check.FAIL in checks else "held")
+            self._note(glance, "failed" if Check.FAIL in checks else "held", treatment)
             return None
         stage = self.plan.stages[self._stage]
         if glance.t < self._began_s + stage.bake_s:
-            self._note(glance, "good")
+            self._note(glance, "good", treatment)
             return None
         if self._stage + 1 == len(self.plan.stages):
             self._due_s = math.inf
-            self._note(glance, "done")
+            self._note(glance, "done", treatment)
             return None
-        self._note(glance, "good")
+        self._note(glance, "good", treatment)
         self._stage += 1
         self._waits = True
         self._due_s = glance.t + self.plan.stages[self._stage].gate_s
@@ -258,11 +260,10 @@ class Conductor:
         self._note(glance, what)
         return self._percent
 
-    def _note(self, glance: Glance, what: str) -> None:
+    def _note(self, glance: Glance, what: str, seen: Reading | None = None) -> None:
         """Write a row of the diary, and remember what was seen."""
-        values: dict[str, float] = {}
-        if self._before is not None and glance.t > self._before.t:
-            values = read(self._before, glance, TREATMENT, self.scenario).values
+        if seen is None and self._before is not None and glance.t > self._before.t:
+            seen = read(self._before, glance, TREATMENT, self.scenario)
         self.diary.append(
             {
                 "t_s": glance.t,
@@ -270,7 +271,7 @@ class Conductor:
                 "percent": max(self._percent, 0.0),
                 "what": what,
                 "failed": self._tally.failed,
-                **values,
+                **(seen.values if seen is not None else {}),
             }
         )
         self._before = glance

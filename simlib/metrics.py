@@ -28,17 +28,10 @@ from simlib.core.wire import Message, message_sizes
 from simlib.errors import ScenarioError
 from simlib.run import Ledger, Run, check_runs, check_table
 from simlib.scenario import Scenario
+from simlib.scenario.plan import SIX
 
 _KEYS = ["transport", "cohort"]
 _ROW_S = 10.0
-_SIX = (
-    "connection_count",
-    "average_latency_s",
-    "reconnection_rate_per_h",
-    "message_rate_per_s",
-    "error_rate_per_h",
-    "fallback_to_polling_frac",
-)
 _OF_SIX = (
     *("connected_s", "present_s", "width_s", "sessions", "latency_sum_s"),
     *("delivered", "reconnects", "polls", "messages", "errors", "fallbacks"),
@@ -50,7 +43,7 @@ _MEANS = {
     "present_s": "present_count",
     "busy_s": "utilisation",
 }
-_QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
+QUANTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 
 
 def six(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,19 +67,35 @@ def six(table: pd.DataFrame) -> pd.DataFrame:
         A column is missing, or does not hold what it should in every row.
     """
     check_table("table", table, texts=("transport",), numbers=_OF_SIX)
+    columns = {name: _ratio(*parts) for name, parts in parts_of_six(table).items()}
     websocket = table["transport"] == "websocket"
-    return pd.DataFrame(
-        {
-            "connection_count": _ratio(table["connected_s"], table["width_s"]),
-            "average_latency_s": _ratio(table["latency_sum_s"], table["delivered"]),
-            "reconnection_rate_per_h": _ratio(table["reconnects"], table["present_s"] / 3600.0),
-            "message_rate_per_s": _ratio(table["polls"] + table["messages"], table["width_s"]),
-            "error_rate_per_h": _ratio(table["errors"], table["present_s"] / 3600.0),
-            "fallback_to_polling_frac": _ratio(table["fallbacks"], table["sessions"]).where(
-                websocket
-            ),
-        }
-    )
+    columns["fallback_to_polling_frac"] = columns["fallback_to_polling_frac"].where(websocket)
+    return pd.DataFrame(columns)
+
+
+def parts_of_six(sums: Any) -> dict[str, tuple[Any, Any]]:
+    """Return each of the six metrics as what is divided by what: their only definition.
+
+    Parameters
+    ----------
+    sums : pandas.DataFrame or mapping of str to number
+        As for `six`.
+
+    Examples
+    --------
+    >>> sums = dict.fromkeys(_OF_SIX, 1.0) | {"errors": 6, "present_s": 1800.0}
+    >>> parts_of_six(sums)["error_rate_per_h"]
+    (6, 0.5)
+    """
+    present_h = sums["present_s"] / 3600.0
+    return {
+        "connection_count": (sums["connected_s"], sums["width_s"]),
+        "average_latency_s": (sums["latency_sum_s"], sums["delivered"]),
+        "reconnection_rate_per_h": (sums["reconnects"], present_h),
+        "message_rate_per_s": (sums["polls"] + sums["messages"], sums["width_s"]),
+        "error_rate_per_h": (sums["errors"], present_h),
+        "fallback_to_polling_frac": (sums["fallbacks"], sums["sessions"]),
+    }
 
 
 def _ratio(above: pd.Series, below: pd.Series) -> pd.Series:
@@ -217,13 +226,13 @@ def totals(run: Run) -> list[dict[str, Any]]:
         high_s = latency["high_s"]
         if run.has_cohorts:
             high_s = high_s[latency["cohort"] == cohort]
-        quantiles = run.latency_quantiles(list(_QUANTILES.values()), cohort=cohort)
+        quantiles = run.latency_quantiles(list(QUANTILES.values()), cohort=cohort)
         whole_s, delivered = (timeline[name][of_cohort].sum() for name in _WHOLE)
         about = {
             "source": run.provenance["engine"],
             "clients": int((run.columns("clients")["cohort"] == cohort).sum()),
             "sessions": _sessions(run, cohort),
-            **dict(zip(_QUANTILES, quantiles, strict=True)),
+            **dict(zip(QUANTILES, quantiles, strict=True)),
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
             "whole_latency_s": whole_s / delivered if delivered else np.nan,
             "ledger": run.ledger_of(cohort),
@@ -252,7 +261,7 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         "down_bytes_per_h": _ratio(sums["down_bytes"], sums["present_s"] / 3600.0),
         "utilisation": _ratio(sums["busy_s"], sums["width_s"]),
     }
-    latencies = sums[[*_QUANTILES, "latency_max_s"]]
+    latencies = sums[[*QUANTILES, "latency_max_s"]]
     columns = [sums[["source", *_KEYS, "clients"]], metrics, latencies, ledgers]
     return pd.concat([*columns, pd.DataFrame(figures)], axis=1)
 
@@ -311,8 +320,8 @@ def tail(*runs: Run) -> pd.DataFrame:
 
 
 QUANTITIES = (
-    *_SIX,
-    *_QUANTILES,
+    *SIX,
+    *QUANTILES,
     "latency_max_s",
     *Ledger._fields,
     "up_bytes_per_h",

@@ -148,8 +148,8 @@ class Rehearsal(NamedTuple):
         A row per regression, the scenario as it is (``healthy``) first; see `judge`.
     fleets : pandas.DataFrame
         A row per regression and replication: ``regression``, ``replication``, ``outcome`` (done,
-        back, stopped, or late: the run ended before the plan did), ``back_s`` (from the plan's
-        start to the decision to go back; NaN without one), ``full_s`` (to the last stage),
+        back, killed, stopped, or late: the run ended before the plan did), ``back_s`` (from the
+        plan's start to the decision to go back; NaN without one), ``full_s`` (to the last stage),
         ``users`` (who were pushed to at some time) and ``user_min`` (for how long in all, minutes),
         ``lost`` and ``late`` (changes of theirs that never came, or came later than a poll would
         have brought them), ``errors`` (of theirs), ``t50_s`` to ``t100_s`` (from the decision until
