@@ -145,7 +145,8 @@ class Rehearsal(NamedTuple):
     Attributes
     ----------
     table : pandas.DataFrame
-        A row per regression, the scenario as it is (``healthy``) first; see `judge`.
+        A row per regression, the scenario as it is (``healthy``) first; see `judge`. Empty if
+        Ctrl-C came before anything had finished.
     fleets : pandas.DataFrame
         A row per regression and replication: ``regression``, ``replication``, ``outcome`` (done,
         back, killed, stopped, or late: the run ended before the plan did), ``back_s`` (from the
@@ -234,7 +235,8 @@ def rehearse(
     names = list(cases)
     rows = [{"regression": names[key[0]], **row} for key in sorted(done) for row in done[key]]
     fleets = pd.DataFrame(rows, columns=["regression", *_COLUMNS])
-    return Rehearsal(judge(fleets, confidence), fleets, complete)
+    table = judge(fleets, confidence) if len(fleets) else pd.DataFrame()
+    return Rehearsal(table, fleets, complete)
 
 
 def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:

@@ -226,6 +226,15 @@ def test_ctrl_c_keeps_the_fleets_that_are_done(monkeypatch):
     assert found.table["fleets"].tolist() == [2]
 
 
+def test_ctrl_c_before_anything_is_done_leaves_empty_tables(monkeypatch):
+    def interrupted(fleet):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rehearsal, "perform", interrupted)
+    found = sl.rehearse(PLAN, BOARD, replications=2, on="serial", progress=False)
+    assert (found.is_complete, len(found.table), len(found.fleets)) == (False, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("plan", "scenario", "regressions", "path"),
     [
