@@ -98,14 +98,20 @@ def places_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[
     seed, replication : int
     """
     bucketing = plan.bucketing
-    ids = cohorts.user_ids(bucketing.ids, clients, seed=seed, replication=replication)
-    ramp = cohorts.places(bucketing.rule, ids, flag=bucketing.flag)
-    if bucketing.deciders == "ramp":
-        return ramp
-    assert bucketing.experiment_percent is not None
-    experiment = cohorts.places("growthbook_experiment", ids, flag=f"{bucketing.flag}-experiment")
-    chosen = cohorts.settled(experiment, bucketing.experiment_percent)
-    return cohorts.combine(bucketing.deciders, ramp, chosen)
+    if bucketing.ids_file is None:
+        ids = cohorts.user_ids(bucketing.ids, clients, seed=seed, replication=replication)
+    else:
+        ids = cohorts.read_user_ids(bucketing.ids_file)[:clients]
+    deciders = [cohorts.places(bucketing.rule, ids, flag=bucketing.flag)]
+    for name, rule, percent in (
+        ("experiment", "growthbook_experiment", bucketing.experiment_percent),
+        ("server", "unleash", bucketing.server_percent),
+    ):
+        if percent is not None:
+            others = cohorts.places(rule, ids, flag=f"{bucketing.flag}-{name}")
+            deciders.append(cohorts.settled(others, percent))
+    how = "and" if bucketing.deciders == "ramp" else bucketing.deciders
+    return np.resize(cohorts.combine(how, *deciders), clients)
 
 
 class Conductor:
@@ -137,7 +143,7 @@ class Conductor:
         self._stage = 0
         self._percent = 0.0
         self._waits = True
-        self._began_s = 0.0
+        self._began_s = self._counted_from_s = 0.0
         self._tally = new_tally(len(plan.guardrails))
         self._way_back: list[float] = []
         self._first: Glance | None = None
@@ -169,7 +175,9 @@ class Conductor:
         """A stage begins."""
         stage = self.plan.stages[self._stage]
         self._percent, self._began_s, self._waits = stage.percent, glance.t, False
-        self._tally = next_stage(self._tally)
+        if self._first is None or self.plan.decision.analysis != "background":
+            self._tally = next_stage(self._tally)
+            self._counted_from_s = glance.t
         self._due_s = glance.t + self.plan.check_every_s
         self._first = self._first or glance
         self._note(glance, "begun")
@@ -183,9 +191,7 @@ class Conductor:
         )
         self._seen.append((control, treatment))
         checks = [
-            check(guardrail, control, treatment)
-            if guardrail.judge is None
-            else self._judge(guardrail, glance)
+            self._said_of(guardrail, control, treatment, glance)
             for guardrail in self.plan.guardrails
         ]
         rule = {"flagger": flagger, "argo": argo}[self.plan.decision.rule]
@@ -216,6 +222,16 @@ class Conductor:
         self._waits = True
         self._due_s = glance.t + self.plan.stages[self._stage].gate_s
         return None
+
+    def _said_of(
+        self, guardrail: Guardrail, control: Reading, treatment: Reading, glance: Glance
+    ) -> Check:
+        """What a guardrail says at this look."""
+        if glance.t < self._counted_from_s + guardrail.delay_s:
+            return Check.PASS
+        if guardrail.judge is None:
+            return check(guardrail, control, treatment)
+        return self._judge(guardrail, glance)
 
     def _judge(self, guardrail: Guardrail, glance: Glance) -> Check:
         """What a test says of all that has been seen since the rollout began."""
@@ -294,14 +310,15 @@ def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
     """
     name = guardrail.metric
     value, sample = treatment.values[name], treatment.samples[name]
-    limit = guardrail.below if guardrail.below is not None else guardrail.above
-    is_upper = guardrail.below is not None
+    limit, is_upper = guardrail.limit
+    beyond = limit if guardrail.fails_beyond is None else guardrail.fails_beyond
     if guardrail.times_control is not None:
-        limit = guardrail.times_control * control.values[name]
-        is_upper = guardrail.times_control >= 1.0
+        of_control = control.values[name]
+        limit, beyond = limit * of_control, beyond * of_control
         sample = min(sample, control.samples[name])
-    assert limit is not None
     if sample < guardrail.min_sample or math.isnan(value) or math.isnan(limit):
         return _NO_DATA[guardrail.no_data]
-    is_bad = value > limit if is_upper else value < limit
-    return Check.FAIL if is_bad else Check.PASS
+    if value > beyond if is_upper else value < beyond:
+        return Check.FAIL
+    is_past = value > limit if is_upper else value < limit
+    return Check.INCONCLUSIVE if is_past else Check.PASS

@@ -6,6 +6,7 @@ at it as monitoring would, and decides; what came of it is one row.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from simlib import experiment, rollouts, theory
+from simlib import cohorts, experiment, rollouts, theory
 from simlib.conductor import Conductor
 from simlib.engines import simulate
 from simlib.errors import ScenarioError
@@ -121,6 +122,8 @@ def check_plan(plan: Any, scenario: Any) -> None:
     if plan.kill_s is not None and plan.kill_s >= scenario.horizon_s:
         rule = f"must be < the scenario's horizon_s ({scenario.horizon_s:g})"
         raise ScenarioError("plan.kill_s", plan.kill_s, rule)
+    if plan.bucketing.ids_file is not None:
+        cohorts.read_user_ids(plan.bucketing.ids_file)  # says what is wrong with it
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
         if guardrail.metric == "fallback_to_polling_frac" and scenario.fallback is None:
@@ -449,6 +452,8 @@ def perform(fleet: Fleet) -> experiment.Rows | None:
     """Rehearse one fleet, or find it in the store; None if it was interrupted."""
     store = None if fleet.store is None else Store(fleet.store)
     what = f"{fleet.scenario.hash} {fleet.plan.dump()}"
+    if fleet.plan.bucketing.ids_file is not None:
+        what += hashlib.sha256(Path(fleet.plan.bucketing.ids_file).read_bytes()).hexdigest()
     key = Store.key(what, fleet.seed, fleet.replication, fleet.engine)
     rows = None if store is None else store.find(key)
     if rows is None:

@@ -8,6 +8,7 @@ import pytest
 
 import simlib as sl
 from simlib import rehearsal
+from simlib.conductor import places_of
 from simlib.errors import ScenarioError
 from simlib.store import Store
 
@@ -63,6 +64,73 @@ def test_a_failed_look_holds_the_stage_and_the_look_after_the_last_rolls_back():
     assert diary["what"].tolist()[-3:] == ["failed", "failed", "back"]
     assert diary["percent"].tolist()[-1] == 0.0
     assert np.diff(diary["t_s"].tolist()[-3:]).tolist() == [60.0, 60.0]
+
+
+def test_an_analysis_in_the_background_counts_the_stages_together():
+    """Each stage has one slow look: one failure is borne by each, two are not by all together."""
+    slow = [
+        {"kind": "latency", "start_s": t, "length_s": 90.0, "added_s": 9.0} for t in (60.0, 300.0)
+    ]
+    board = BOARD.replace(faults=slow)
+    rail = {"metric": "latency_p50_s", "below": 5.0}
+    plan = PLAN.replace(guardrails=[rail], decision={"rule": "argo", "failures": 1})
+    step = sl.roll_out(plan, board, progress=False).diary
+    whole = sl.roll_out(plan.replace({"decision.analysis": "background"}), board, progress=False)
+    assert step["failed"].max() == 2
+    assert step["what"].iloc[-1] == "done"
+    assert whole.diary["what"].iloc[-1] == "back"
+    assert whole.diary["t_s"].iloc[-1] == 420.0
+    late = plan.replace({"guardrails": [{**rail, "delay_s": 150.0}], "decision.failures": 0})
+    diary = sl.roll_out(late, board, progress=False).diary
+    assert diary["what"].iloc[-1] == "done"  # the slow looks come before its first check
+
+
+def test_a_check_between_two_limits_has_no_verdict_and_somebody_has_to_look():
+    rail = {"metric": "latency_p50_s", "below": 1.0, "fails_beyond": 9.0}
+    slow = {"kind": "latency", "start_s": 60.0, "length_s": 900.0, "added_s": 2.0}
+    board, decision = BOARD.replace(faults=[slow]), {"rule": "argo", "failures": 0}
+    plan = PLAN.replace(guardrails=[rail], decision=decision)
+    assert sl.roll_out(plan, board, progress=False).diary["what"].iloc[-1] == "stopped"
+    bears = plan.replace({"decision.inconclusive": 9})
+    assert sl.roll_out(bears, board, progress=False).diary["what"].iloc[-1] == "done"
+    strict = plan.replace({"guardrails": [{**rail, "fails_beyond": 1.001}]})
+    assert sl.roll_out(strict, board, progress=False).diary["what"].iloc[-1] == "back"
+
+
+def test_the_guides_three_deciders_agree_or_one_of_them_does():
+    ramp = {"rule": "floor_mod", "experiment_percent": 50.0, "server_percent": 100.0}
+    shares = {}
+    for how, server in (("and", 100.0), ("and", 0.0), ("or", 0.0), ("or", 100.0)):
+        bucketing = {**ramp, "deciders": how, "server_percent": server}
+        places = places_of(PLAN.replace(bucketing=bucketing), 10_000, 1, 0)
+        shares[how, server] = (places < 20.0).mean()
+    assert shares["and", 0.0] == 0.0
+    assert shares["or", 100.0] == 1.0
+    assert shares["and", 100.0] == pytest.approx(0.2 * 0.5, abs=0.01)
+    assert shares["or", 0.0] == pytest.approx(1.0 - 0.8 * 0.5, abs=0.015)
+
+
+def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
+    path = tmp_path / "users.txt"
+    path.write_text("ada\nuser-7\nuser-15\n", encoding="utf-8")
+    plan = PLAN.replace(
+        bucketing={"ids": "file", "ids_file": str(path)},
+        stages=[{"percent": 60, "bake_s": 240.0}],
+    )
+    three = sl.cohorts.places("floor_mod", ["ada", "user-7", "user-15"])
+    assert places_of(plan, 5, 1, 0).tolist() == [*three, *three[:2]]
+    assert places_of(plan, 2, 9, 7).tolist() == three[:2].tolist()
+    one, again = (
+        rehearsal.perform(rehearsal.Fleet(plan, BOARD, 1, 0, "compiled", tmp_path / "store"))
+        for _ in range(2)
+    )
+    pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(again))
+    path.write_text("bob\n", encoding="utf-8")  # other users: nothing of before is found
+    other = rehearsal.perform(rehearsal.Fleet(plan, BOARD, 1, 0, "compiled", tmp_path / "store"))
+    assert other[0]["users"] != one[0]["users"]
+    missing = plan.replace({"bucketing.ids_file": str(tmp_path / "none.txt")})
+    with pytest.raises(ScenarioError, match="must be a file that can be read"):
+        sl.roll_out(missing, BOARD)
 
 
 def test_a_gradual_rollback_falls_step_by_step():

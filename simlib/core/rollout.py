@@ -9,7 +9,8 @@ Each look at the guardrails gives every one of them a `Check`. A rule turns what
     *after* there are so many. So a long rollout is more likely to go back for nothing than a short
     one, at the same rate of false alarms.
 ``argo``
-    Each guardrail is judged by itself, anew in each stage: it fails when more of its checks have
+    Each guardrail is judged by itself, anew in each stage (unless one analysis runs in the
+    background of them all: then `next_stage` is left out): it fails when more of its checks have
     failed than it bears, errs when more in a row than it bears found no data. The first that does
     takes the rollout back at once. Checks that say neither yes nor no, more of them than are borne,
     stop it where it is until somebody looks: here, for good. What is borne holds nothing up, as an
@@ -49,7 +50,7 @@ class Verdict(IntEnum):
 class Limits(NamedTuple):
     """How much is borne: failed checks, those without a verdict, and in a row without data."""
 
-    failures: int
+    failures: float
     inconclusive: int
     errors: int
 

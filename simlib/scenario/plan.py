@@ -6,6 +6,7 @@ Frozen and strict as a scenario is; TOML in, TOML out.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -80,21 +81,33 @@ class Bucketing(Part):
     """From a user's id to the percentage from which on the user is enrolled."""
     flag: Annotated[str, Field(min_length=1, max_length=100)] = "realtime-websocket"
     """The flag's name, which salts the rules that have a salt."""
-    ids: Literal["uuid4", "email", "number"] = "uuid4"
-    """What the users' ids look like."""
+    ids: Literal["uuid4", "email", "number", "file"] = "uuid4"
+    """What the users' ids look like, or that they are in a file."""
+    ids_file: Annotated[str, Field(min_length=1)] | None = None
+    """A text file with an id on each line, which clients have in that order; when there are more
+    clients than lines, users come again."""
     experiment_percent: Percentage | None = None
     """Users in the treatment of an A/B experiment that decides as well; absent: there is none."""
+    server_percent: Percentage | None = None
+    """Users for whom a flag of the server's says push, which decides as well: 100 is on for all,
+    0 off; absent: there is none."""
     deciders: Literal["ramp", "and", "or"] = "ramp"
-    """What enrols a user: the ramp alone, the ramp and the experiment, or one of the two."""
+    """What enrols a user: the ramp alone, all deciders there are, or any of them."""
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if (self.deciders == "ramp") != (self.experiment_percent is None):
-            if self.experiment_percent is None:
-                rule = f'must be given when deciders is "{self.deciders}"'
-                raise Rule("experiment_percent", None, rule)
+        if (self.ids == "file") != (self.ids_file is not None):
+            if self.ids_file is None:
+                raise Rule("ids_file", None, 'must be given when ids is "file"')
+            raise Rule("ids_file", self.ids_file, f'has no meaning when ids is "{self.ids}"')
+        others = ("experiment_percent", "server_percent")
+        given = [name for name in others if getattr(self, name) is not None]
+        if self.deciders == "ramp" and given:
             rule = "has no meaning when the ramp alone decides"
-            raise Rule("experiment_percent", self.experiment_percent, rule)
+            raise Rule(given[0], getattr(self, given[0]), rule)
+        if self.deciders != "ramp" and not given:
+            rule = f'must be given, or {others[1]}, when deciders is "{self.deciders}"'
+            raise Rule(others[0], None, rule)
         return self
 
 
@@ -178,22 +191,26 @@ class Decision(Part):
     rule: Literal["flagger", "argo"] = "flagger"
     """Flagger's, which counts every failed check of the whole rollout; or that of an Argo Rollouts
     analysis, which counts those of each guardrail in each stage."""
-    failures: Annotated[int, Field(ge=0, le=100_000)] = 5
+    failures: Annotated[int, Field(ge=-1, le=100_000)] = 5
     """Failed checks that roll back (flagger: the tick after there are so many); argo's
-    ``failureLimit``: so many are borne."""
+    ``failureLimit``: so many are borne, with -1 any number."""
     inconclusive: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Checks without a verdict that are borne before somebody has to look (argo alone)."""
+    """Checks without a verdict that are borne before somebody has to look; absent: none (argo
+    alone)."""
     errors: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Checks in a row that found no data and are borne (argo alone)."""
+    """Checks in a row that found no data and are borne; absent: 4 (argo alone)."""
+    analysis: Literal["step", "background"] | None = None
+    """Whether each stage is counted for itself, or all together as an analysis in the background
+    does; absent: step (argo alone)."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_rule(self) -> Self:
-        for name in ("inconclusive", "errors"):
+        for name in ("inconclusive", "errors", "analysis"):
             given = getattr(self, name)
             if self.rule == "flagger" and given is not None:
                 raise Rule(name, given, f'has no meaning when rule is "{self.rule}"')
-        if self.rule == "flagger" and self.failures == 0:
-            raise Rule("failures", 0, 'must be >= 1 when rule is "flagger"')
+        if self.rule == "flagger" and self.failures < 1:
+            raise Rule("failures", self.failures, 'must be >= 1 when rule is "flagger"')
         return self
 
 
@@ -209,6 +226,12 @@ class Guardrail(Part):
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """The check fails when the value is more than so many times the control cohort's, or less if
     that is below 1."""
+    fails_beyond: float | None = None
+    """Between the limit and this a check has no verdict, and it fails beyond this alone; in the
+    limit's unit. Absent: it fails beyond the limit."""
+    delay_s: NotNegative = 0.0
+    """From the start of a stage, or of an analysis in the background, until it is first checked,
+    seconds."""
     judge: Literal["mann_whitney", "sequential"] | None = None
     """The check fails when this test finds the enrolled worse than the control cohort: Kayenta's
     rank test of the looks so far, or one of all observations that stays valid at every look."""
@@ -236,7 +259,24 @@ class Guardrail(Part):
         if self.judge == "sequential" and self.metric not in COUNTED:
             rule = f"must be mann_whitney, or the metric one of {', '.join(COUNTED)}"
             raise Rule("judge", self.judge, rule)
+        if self.fails_beyond is not None:
+            if self.judge is not None:
+                raise Rule("fails_beyond", self.fails_beyond, "has no meaning for a judge")
+            limit, is_upper = self.limit
+            if not (self.fails_beyond > limit if is_upper else self.fails_beyond < limit):
+                rule = f"must be {'>' if is_upper else '<'} {asked[0]} ({limit:g})"
+                raise Rule("fails_beyond", self.fails_beyond, rule)
         return self
+
+    @property
+    def limit(self) -> tuple[float, bool]:
+        """Its threshold, or factor, and whether more than that is bad."""
+        if self.below is not None:
+            return self.below, True
+        if self.above is not None:
+            return self.above, False
+        assert self.times_control is not None
+        return self.times_control, self.times_control >= 1.0
 
 
 class Plan(Part):
@@ -299,6 +339,12 @@ class Plan(Part):
             if compares and self.stages[0].percent >= 100.0:
                 rule = "must be one that needs no control cohort: the first stage enrols everybody"
                 raise Rule(f"guardrails.{number}.metric", guardrail.metric, rule)
+            whole = self.decision.analysis == "background"
+            longest_s = self.length_s if whole else max(stage.bake_s for stage in self.stages)
+            if guardrail.delay_s >= longest_s:
+                what = "the plan's length" if whole else "the longest bake_s"
+                rule = f"must be < {what} ({longest_s:g}): it would never be checked"
+                raise Rule(f"guardrails.{number}.delay_s", guardrail.delay_s, rule)
         return self
 
     @property
@@ -310,7 +356,9 @@ class Plan(Part):
     def limits(self) -> Limits:
         """What its decision bears."""
         decision = self.decision
-        return Limits(decision.failures, decision.inconclusive or 0, decision.errors or 0)
+        failures = math.inf if decision.failures < 0 else decision.failures
+        errors = 4 if decision.errors is None else decision.errors
+        return Limits(failures, decision.inconclusive or 0, errors)
 
     @property
     def flag_rules(self) -> FlagRules:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from simlib.core.rollout import Check, Limits, Tally, Verdict, argo, flagger, new_tally, next_stage
@@ -60,6 +62,10 @@ def test_flaggers_failed_looks_add_up_and_roll_back_at_the_next(failures, looks,
         ((0, 0, 0), "n", "!"),
         ((1, 1, 1), "ip pi", "++"),
         ((0, 0, 4), "if", "!"),  # failed before inconclusive
+        ((math.inf, 0, 4), "f f f f", "++++"),  # failures are not counted
+        ((2, 0, 4), "f n f n f", "++++!"),
+        ((0, 2, 1), "i n i p i", "++++?"),
+        ((0, 0, 1), "np np", "+!"),
     ],
 )
 def test_argos_guardrails_are_judged_each_by_itself(limits, looks, expected):

@@ -14,12 +14,26 @@ FULL = sl.Plan(
     start_s=30.0,
     check_every_s="30s",
     stages=[{"percent": 5, "bake_s": "5 min"}, {"percent": 100, "bake_s": 600, "gate_s": 60}],
-    bucketing={"rule": "unleash", "deciders": "and", "experiment_percent": 50.0},
+    bucketing={
+        "rule": "unleash",
+        "deciders": "and",
+        "experiment_percent": 50.0,
+        "server_percent": 100.0,
+        "ids": "file",
+        "ids_file": "users.txt",
+    },
     flag={"reach": "build", "delay_s": "10 min", "cached_frac": 0.3},
     rollback={"percents": [50, 0], "every_s": 60, "sockets": "drained", "window_s": 30},
-    decision={"rule": "argo", "failures": 2, "inconclusive": 1, "errors": 4},
+    decision={
+        "rule": "argo",
+        "failures": -1,
+        "inconclusive": 1,
+        "errors": 4,
+        "analysis": "background",
+    },
     guardrails=[
         {"metric": "latency_p99_s", "below": 1.0, "min_sample": 50, "no_data": "pass"},
+        {"metric": "latency_p50_s", "below": 1.0, "fails_beyond": 2.0, "delay_s": 90.0},
         {"metric": "error_rate_per_h", "times_control": 2.0},
         {"metric": "memory_bytes", "below": 1e9},
     ],
@@ -59,6 +73,9 @@ def test_a_field_is_replaced_by_its_path():
         ({"bucketing": {"rule": "md5"}}, "bucketing.rule: must be 'guide'"),
         ({"bucketing": {"deciders": "and"}}, "bucketing.experiment_percent: must be given"),
         ({"bucketing": {"experiment_percent": 5.0}}, "experiment_percent: has no meaning"),
+        ({"bucketing": {"server_percent": 5.0}}, "server_percent: has no meaning"),
+        ({"bucketing": {"ids": "file"}}, "bucketing.ids_file: must be given"),
+        ({"bucketing": {"ids_file": "users.txt"}}, "bucketing.ids_file: has no meaning"),
         ({"flag": {"reach": "polled"}}, "flag.every_s: must be given"),
         ({"flag": {"reach": "session", "every_s": 5.0}}, "flag.every_s: has no meaning"),
         ({"flag": {"reach": "build"}}, "flag.delay_s: must be > 0"),
@@ -71,7 +88,30 @@ def test_a_field_is_replaced_by_its_path():
         ({"rollback": {"sockets": "drained"}}, "rollback.window_s: must be given"),
         ({"rollback": {"window_s": 5.0}}, "rollback.window_s: has no meaning"),
         ({"decision": {"failures": 0}}, "decision.failures: must be >= 1"),
+        ({"decision": {"failures": -1}}, "decision.failures: must be >= 1"),
+        ({"decision": {"rule": "argo", "failures": -2}}, "decision.failures: must be >= -1"),
         ({"decision": {"errors": 3}}, "decision.errors: has no meaning"),
+        ({"decision": {"analysis": "step"}}, "decision.analysis: has no meaning"),
+        (
+            {"guardrails": [{"metric": "utilisation", "below": 0.5, "fails_beyond": 0.4}]},
+            "guardrails.0.fails_beyond: must be > below (0.5)",
+        ),
+        (
+            {"guardrails": [{"metric": "utilisation", "above": 0.5, "fails_beyond": 0.6}]},
+            "guardrails.0.fails_beyond: must be < above (0.5)",
+        ),
+        (
+            {
+                "guardrails": [
+                    {"metric": "latency_p99_s", "judge": "mann_whitney", "fails_beyond": 1.0}
+                ]
+            },
+            "guardrails.0.fails_beyond: has no meaning for a judge",
+        ),
+        (
+            {"guardrails": [{"metric": "utilisation", "below": 0.5, "delay_s": 600.0}]},
+            "guardrails.0.delay_s: must be < the longest bake_s (600)",
+        ),
         ({"guardrails": [{"metric": "speed", "below": 1.0}]}, "guardrails.0.metric: must be 'conn"),
         ({"guardrails": [{"metric": "utilisation"}]}, "guardrails.0.below: must be one of below"),
         (
