@@ -51,18 +51,24 @@ def roll_out(
     seed: int = 1,
     replication: int = 0,
     engine: str = "compiled",
+    time_scale: float | None = None,
     keep: tuple[str, ...] = (),
     progress: bool = True,
 ) -> Rollout:
-    """Carry a plan out on one simulated fleet.
+    """Carry a plan out on one fleet: a simulated one, or real clients of a real server.
 
     Parameters
     ----------
     plan : Plan
     scenario : Scenario
         The board and its users; who uses which transport is for the plan to say.
-    seed, replication, engine, keep, progress : optional
+    seed, replication, keep, progress : optional
         As in `simulate`.
+    engine : {"compiled", "simpy", "live"}, optional
+        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
+        Its conductor knows the server's utilisation up to the last bin that has ended.
+    time_scale : float, optional
+        How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
 
     Returns
     -------
@@ -88,15 +94,17 @@ def roll_out(
     """
     check_plan(plan, scenario)
     conductor = Conductor(plan, scenario, seed, replication)
-    run = simulate(
-        scenario,
-        seed=seed,
-        replication=replication,
-        engine=engine,
-        keep=keep,
-        progress=progress,
-        conductor=conductor,
-    )
+    options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
+    options |= {"progress": progress, "conductor": conductor}
+    if engine == "live":
+        from simlib.live.lab import measure
+
+        run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
+    elif time_scale is not None:
+        rule = f'has no meaning when engine is "{engine}"'
+        raise ScenarioError("time_scale", time_scale, rule)
+    else:
+        run = simulate(scenario, engine=engine, **options)
     return Rollout(run, pd.DataFrame(conductor.diary))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +89,99 @@ def way_back(run: Run, since_s: float) -> dict[str, Any]:
         is_back = too_many[-1] + 1 < len(times)
         row[name] = float(times[too_many[-1] + 1] - since_s) if is_back else np.nan
     return row
+
+
+def switches(run: Run) -> pd.DataFrame:
+    """Return who was told to change the transport, and how long that took.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per change of a tab's flag while it was open: ``client``, ``to`` (the transport),
+        ``told_s``, and ``took_s``, from then until a connection of that transport was open; NaN if
+        there was none before the tab was told otherwise, or left.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or one without a rollout.
+    """
+    stays = _stays(run).sort_values(["client", "from_s"], kind="stable")
+    before_s = stays.groupby("client")["to_s"].shift()
+    told = stays[stays["from_s"] == before_s].sort_values("from_s", kind="stable")
+    told = told.assign(to=told["cohort"].map({"control": "polling", "treatment": "websocket"}))
+    opened = run.frame("connections")[["client", "transport", "opened_s"]]
+    table = pd.merge_asof(
+        told.rename(columns={"from_s": "told_s"}),
+        opened.sort_values("opened_s", kind="stable").assign(first_s=opened["opened_s"]),
+        left_on="told_s",
+        right_on="first_s",
+        left_by=["client", "to"],
+        right_by=["client", "transport"],
+        direction="forward",
+    )
+    took_s = (table["opened_s"] - table["told_s"]).where(table["opened_s"] <= table["to_s"])
+    return table[["client", "to", "told_s"]].assign(took_s=took_s)
+
+
+def compare(
+    predicted: Run, measured: Run, at_s: Sequence[float], *, back_s: float | None = None
+) -> pd.DataFrame:
+    """Return a rollout's prediction beside its measurement.
+
+    Parameters
+    ----------
+    predicted, measured : Run
+        Of one rollout, such as one simulated and one of the live lab.
+    at_s : sequence of float
+        When open connections are counted, seconds from the start of the run.
+    back_s : float, optional
+        When it is rolled back, seconds from the start of the run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured less
+        predicted). The figures: push connections at each of the times, falls back to polling per
+        session, seconds (median and 95 %) that a switch takes to either transport, seconds until
+        so many percent are back, changes lost.
+
+    Raises
+    ------
+    ScenarioError
+        Not runs of rollouts, or a time is none.
+    """
+    pairs = [_figures(run, at_s, back_s) for run in (predicted, measured)]
+    table = pd.DataFrame(pairs, index=["predicted", "measured"]).T.rename_axis("figure")
+    return table.assign(difference=table["measured"] - table["predicted"]).reset_index()
+
+
+def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str, float]:
+    took = switches(run)
+    open_s = run.frame("connections").query("transport == 'websocket'")
+    found: dict[str, float] = {}
+    for t in at_s:
+        if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
+            raise ScenarioError("at_s", t, "must be finite numbers")
+        is_open = (open_s["opened_s"] <= t) & (open_s["closed_s"] > t)
+        found[f"push connections at {t:g} s"] = float(is_open.sum())
+    summary = run.summary().set_index("cohort")
+    falls = summary.loc["treatment", "fallback_to_polling_frac"]
+    found["falls back to polling per session"] = float(str(falls))
+    for to in ("websocket", "polling"):
+        of_it = took.loc[took["to"] == to, "took_s"].dropna()
+        for share in (0.5, 0.95):
+            name = f"switch to {to}, {share:.0%} within (s)"
+            found[name] = float(of_it.quantile(share)) if len(of_it) else math.nan
+    if back_s is not None:
+        back = way_back(run, back_s)
+        found |= {f"{share:.0%} back within (s)": back[name] for name, share in _SHARES.items()}
+    return found | {"changes lost": float(run.ledger.lost)}
 
 
 def _count(sorted_s: NDArray[np.float64], t: Any) -> Any:

@@ -10,14 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from simlib.core.flags import FlagRules
 from simlib.core.record import Glance
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import Scenario, Workload, compile_workload, new_record
+from simlib.scenario import Conductor, Scenario, compile_workload, enrolled, new_record
 
 ENGINES = ("simpy", "compiled")
 BYTES_PER_CLIENT = {
@@ -34,21 +30,6 @@ _BYTES_PER_CHANGE = 64
 _BYTES_PER_BIN = 1000
 _FIRST_SLICE = 1.0 / 256.0
 _SLICE_TAKES_S = 0.1
-
-
-class Conductor(Protocol):
-    """Who decides, while a run goes on, how many of the users are enrolled."""
-
-    flag: FlagRules
-
-    def places(self, workload: Workload) -> NDArray[np.float64]:
-        """Return the clients' places in the rollout, shape (clients,)."""
-
-    def due_s(self) -> float:
-        """Return when it wants to look next, seconds; infinite: never again."""
-
-    def look(self, glance: Glance) -> float | None:
-        """Look at the run at the time that was due; return a new percentage, if there is one."""
 
 
 class Simulation(Protocol):
@@ -128,11 +109,7 @@ def simulate(
         _refuse_too_large(scenario, engine, has_flag=conductor is not None)
     workload = compile_workload(scenario, seed, replication)
     if conductor is not None:
-        workload = workload._replace(
-            rules=workload.rules._replace(has_flag=True),
-            flag=conductor.flag,
-            places=conductor.places(workload),
-        )
+        workload = enrolled(workload, conductor.flag, conductor.places(workload))
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)

@@ -18,6 +18,7 @@ import time
 from typing import Any, TypeVar
 
 import httptools
+import numpy as np
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -30,14 +31,16 @@ from simlib.core import wire
 from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
+from simlib.core.flags import CLOSED
 from simlib.core.habits import DRAG, HIDE, episode_s
-from simlib.core.protocol import Action, Event, Transport
+from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resync
-from simlib.live.pipe import Parent
+from simlib.live.pipe import Parent, Said
 from simlib.live.proxy import THROUGH, introduction
+from simlib.live.server import POLL_INSTEAD
 from simlib.live.tokens import make_token
-from simlib.scenario import Scenario, Workload, compile_workload, new_record
+from simlib.scenario import Scenario, Workload, compile_workload, enrolled, new_record
 from simlib.scenario.model import Habit
 
 _BURST_GAP_S = 2e-3
@@ -58,14 +61,14 @@ class Fleet(Driver):
     record : Record
     settings : dict
         ``poll_port``, ``push_port``, ``secret``, ``time_scale``, ``through_proxy``: whether the
-        ports are the proxy's.
+        ports are the proxy's; ``rollout``: None, or ``flag``, ``places`` and ``due_s``.
     """
 
     def __init__(
         self, scenario: Scenario, workload: Workload, record: Record, settings: dict[str, Any]
     ) -> None:
         clients = len(workload.start_s)
-        super().__init__(workload.rules, record, clients)
+        super().__init__(workload.rules, record, clients, workload.flag, workload.places.tolist())
         self.loop = asyncio.get_running_loop()
         self.scenario = scenario
         self.workload = workload
@@ -87,6 +90,7 @@ class Fleet(Driver):
         self.tasks: set[asyncio.Task[None]] = set()
         self.fault: BaseException | None = None
         self.arrivals: list[tuple[float, PushLink, bytes]] = []
+        self.to_close: list[tuple[int, float]] = []
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
 
     # -- time ------------------------------------------------------------------------------
@@ -113,12 +117,28 @@ class Fleet(Driver):
         )
 
     def remind(self, client: Client, t: float, why: int) -> None:
-        """Let the client hear of the rollout at `t`."""
-        self.loop.call_at(self.to_clock(t), self.hear, client, why)
+        """Let the client hear of the rollout at `t`: of the flag by itself, else by the server."""
+        if why == CLOSED:
+            self.to_close.append((client.number, t))
+        else:
+            self.loop.call_at(self.to_clock(t), self.hear, client, why)
+
+    def hear(self, client: Client, why: int) -> None:
+        """The client learns the present percentage, after what arrived before it."""
+        self.catch_up()
+        if not self.is_closed:
+            super().hear(client, why)
 
     def trip_s(self, client: Client) -> float:  # noqa: ARG002 - here no trip is like another
         """Return nothing: what the clients are told comes from their own process."""
         return 0.0
+
+    def glance(self) -> books.Glance:
+        """Return what is known now."""
+        self.catch_up()
+        is_present = [client.state not in (State.ABSENT, State.GONE) for client in self.clients]
+        is_connected = [opened_s < NEVER_S for opened_s in self.opened_s]
+        return books.glance(self.record, np.array(is_present), np.array(is_connected), self.now_s())
 
     @property
     def is_closed(self) -> bool:
@@ -334,6 +354,24 @@ class Fleet(Driver):
             link.digest(data)
         self.stamp_s = None
 
+    # -- a rollout -------------------------------------------------------------------------
+
+    def look_at(self, parent: Parent, t: float) -> None:
+        """Show the parent's conductor the run at `t`."""
+        if t < self.record.horizon_s:
+            self.loop.call_at(
+                self.to_clock(t), lambda: parent.send({"glance": self.glance()._replace(t=t)})
+            )
+
+    def follow(self, parent: Parent, said: Said) -> None:
+        """Do what the conductor says."""
+        if said.percent is not None:
+            self.announce(said.percent)
+            closes, self.to_close = self.to_close, []
+            if closes:
+                parent.send({"closes": closes})
+        self.look_at(parent, said.due_s)
+
     # -- the run ---------------------------------------------------------------------------
 
     async def run(self, parent: Parent, start_s: float, told: asyncio.Queue[Any]) -> float:
@@ -342,12 +380,17 @@ class Fleet(Driver):
         starts, ends = self.workload.start_s.tolist(), self.workload.end_s.tolist()
         for client, begin, end in zip(self.clients, starts, ends, strict=True):
             self.spawn(self.session(client, begin, end))
+        if self.flag is not None:
+            self.look_at(parent, self.settings["rollout"]["due_s"])
         end_s = self.to_clock(self.record.horizon_s)
         interrupted = False
         while not interrupted and (left_s := end_s - self.loop.time()) > 0.0:
             try:
-                await asyncio.wait_for(told.get(), min(_REPORT_S, left_s))
-                interrupted = True
+                message = await asyncio.wait_for(told.get(), min(_REPORT_S, left_s))
+                if isinstance(message, Said):
+                    self.follow(parent, message)
+                else:
+                    interrupted = True
             except TimeoutError:
                 parent.send({"t": max(0.0, self.now_s())})
             if self.fault is not None:
@@ -581,6 +624,10 @@ class PushLink(Link):
             self.tell(Event.PING)
         elif frame.opcode is Opcode.PONG:
             self.tell(Event.PONG)
+        elif frame.opcode is Opcode.CLOSE:
+            received = self.protocol.close_rcvd
+            if received is not None and received.code == POLL_INSTEAD and self.is_present:
+                fleet.hear(self.client, CLOSED)
         elif frame.opcode is Opcode.TEXT:
             text = bytes(frame.data).decode()
             if self.awaits_hello:
@@ -594,7 +641,7 @@ class PushLink(Link):
     def take_message(self, text: str) -> None:
         """READY, a snapshot, a push, or a refusal."""
         fleet, kind = self.fleet, wire.kind_of(text)
-        if self.client.exchange != self.exchange:
+        if not self.is_present:
             return
         if kind == wire.Message.READY:
             self.is_open = True
@@ -609,9 +656,14 @@ class PushLink(Link):
             event = Event.SNAPSHOT if kind == wire.Message.SNAPSHOT else Event.PUSH
             self.tell(event, wire.version_of(text))
 
+    @property
+    def is_present(self) -> bool:
+        """Whether this is still the client's connection."""
+        return self.client.exchange == self.exchange
+
     def tell(self, event: Event, value: int = 0) -> None:
         """Feed the client, if this is still its connection."""
-        if self.client.exchange == self.exchange:
+        if self.is_present:
             self.fleet.feed(self.client, event, value)
 
 
@@ -620,6 +672,8 @@ async def run(parent: Parent) -> None:
     settings = parent.receive()
     scenario: Scenario = settings["scenario"]
     workload = compile_workload(scenario, settings["seed"], settings["replication"])
+    if settings["rollout"] is not None:
+        workload = enrolled(workload, settings["rollout"]["flag"], settings["rollout"]["places"])
     record = new_record(scenario, workload, settings["keep"])
     fleet = Fleet(scenario, workload, record, settings)
     told: asyncio.Queue[Any] = asyncio.Queue()

@@ -10,19 +10,19 @@ import resource
 import secrets
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 
-from simlib.core.record import Record
+from simlib.core.record import Glance, Record
 from simlib.errors import ScenarioError
 from simlib.live.loopback import needs_proxy, on_loopback
-from simlib.live.pipe import Child
+from simlib.live.pipe import Child, Said
 from simlib.live.servers import Servers
 from simlib.live.tokens import make_token
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import Scenario, compile_workload
+from simlib.scenario import Conductor, Scenario, compile_workload
 
 MAX_WALL_S = 3600.0
 QUIET_CORES = 0.1
@@ -40,6 +40,7 @@ def measure(
     time_scale: float = 1.0,
     keep: tuple[str, ...] = (),
     progress: bool = True,
+    conductor: Conductor | None = None,
 ) -> Run:
     """Run a scenario on a real server with real clients, over loopback.
 
@@ -57,6 +58,9 @@ def measure(
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
+    conductor : Conductor, optional
+        Who conducts a rollout meanwhile: see `rehearsal.roll_out`. Tabs learn the percentage from
+        their own process, at the times at which they would; whom the server is to close, it closes.
 
     Returns
     -------
@@ -81,6 +85,11 @@ def measure(
     clients = len(workload.start_s)
     rows_to_keep(keep, len(workload.publish_s), clients)
     is_proxied = needs_proxy(scenario)
+    rollout: dict[str, Any] | None = None
+    if conductor is not None:
+        _check_rollout(scenario, conductor)
+        places, due_s = conductor.places(workload), conductor.due_s()
+        rollout = {"flag": conductor.flag, "places": places, "due_s": due_s}
     _check_bounds(scenario, clients, time_scale, 2 if is_proxied else 1)
     secret = secrets.token_hex(32)
     make_token(secret, 0, scenario.wire.token_bytes)
@@ -92,13 +101,14 @@ def measure(
         "secret": secret,
         "keep": keep,
         "through_proxy": is_proxied,
+        "rollout": rollout,
     }
     with ExitStack() as stack:
         server_processor, driver_processor = _processors()
         server = stack.enter_context(Servers(server_processor, settings))
         driver = stack.enter_context(Child("simlib.live.driver", driver_processor))
         settings |= server.ports
-        others: list[Servers | Child] = [server]
+        others: list[Child] = []
         proxy = None
         if is_proxied:
             proxy = stack.enter_context(Child("simlib.live.proxy", driver_processor))
@@ -113,7 +123,8 @@ def measure(
         if proxy is not None:
             proxy.send(start_s)
         driver.send(start_s)
-        done = _await_end(driver, others, scenario.horizon_s, progress)
+        lab = _Lab(driver, server, others, conductor, float(time_scale))
+        done = lab.await_end(scenario.horizon_s, progress)
         passed: dict[str, Any] = {"cpu_s": 0.0}
         if proxy is not None:
             proxy.send("stop")
@@ -182,30 +193,60 @@ def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int
         raise ScenarioError("clients", clients, rule)
 
 
-def _await_end(
-    driver: Child, others: list[Servers | Child], horizon_s: float, progress: bool
-) -> dict[str, Any]:
-    """Wait for the driver's result; on Ctrl-C, ask for what there is."""
-    from tqdm import tqdm
+def _check_rollout(scenario: Scenario, conductor: Conductor) -> None:
+    """Refuse what a server that has just started cannot know."""
+    restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
+    if conductor.flag.closes and restarts:
+        rule = "must not be restart: the lab's next server would not know whom to keep out"
+        raise ScenarioError(f"faults.{restarts[0]}.kind", "restart", rule)
 
-    stopping = False
-    with tqdm(
-        total=round(horizon_s, 3), desc="measure", unit="s", delay=2, disable=not progress
-    ) as bar:
-        while True:
-            try:
-                message: dict[str, Any] = driver.receive(_START_S)
-                for other in others:
-                    other.check()
-                if "record" in message:
-                    bar.update(bar.total - bar.n)
-                    return message
-                bar.update(min(message["t"], bar.total) - bar.n)
-            except KeyboardInterrupt:
-                if stopping:
-                    raise
-                stopping = True
-                driver.send("stop")
+
+class _Lab(NamedTuple):
+    """The processes of a run that goes on, and who conducts its rollout, if there is one."""
+
+    driver: Child
+    server: Servers
+    others: list[Child]
+    conductor: Conductor | None
+    time_scale: float
+
+    def await_end(self, horizon_s: float, progress: bool) -> dict[str, Any]:
+        """Wait for the driver's result; on Ctrl-C, ask for what there is."""
+        from tqdm import tqdm
+
+        stopping = False
+        with tqdm(
+            total=round(horizon_s, 3), desc="measure", unit="s", delay=2, disable=not progress
+        ) as bar:
+            while True:
+                try:
+                    message: dict[str, Any] = self.driver.receive(_START_S)
+                    self.server.check()
+                    for other in self.others:
+                        other.check()
+                    if "record" in message:
+                        bar.update(bar.total - bar.n)
+                        return message
+                    if "t" in message:
+                        bar.update(min(message["t"], bar.total) - bar.n)
+                    elif "closes" in message:
+                        self.server.bar(message["closes"])
+                    else:
+                        self.driver.send(self.conduct(message["glance"]))
+                except KeyboardInterrupt:
+                    if stopping:
+                        raise
+                    stopping = True
+                    self.driver.send("stop")
+
+    def conduct(self, glance: Glance) -> Said:
+        """Let the conductor look at the run; what the server has used, its process alone knows."""
+        assert self.conductor is not None
+        glance = glance._replace(busy_s=self.server.busy_s() * self.time_scale)
+        percent = self.conductor.look(glance)
+        while percent is None and self.conductor.due_s() <= glance.t:
+            percent = self.conductor.look(glance)
+        return Said(percent, self.conductor.due_s())
 
 
 class _Usage:

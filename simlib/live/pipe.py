@@ -19,11 +19,18 @@ import tempfile
 import threading
 from queue import Empty, Queue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from simlib.errors import LiveError
 
 _END_S = 5.0
+
+
+class Said(NamedTuple):
+    """What a rollout's conductor says after a look: a new percentage, if any, and its next look."""
+
+    percent: float | None
+    due_s: float
 
 
 class Child:
@@ -115,15 +122,23 @@ class Child:
             raise self._death()
         return message
 
+    def pending(self) -> list[Any]:
+        """Return the messages that have come and nobody has received."""
+        messages = []
+        with contextlib.suppress(Empty):
+            while True:
+                message = self._messages.get_nowait()
+                if isinstance(message, EOFError):
+                    self._messages.put(message)
+                    break
+                messages.append(message)
+        return messages
+
     def said(self) -> list[Any]:
         """Return the messages of a process that has ended, up to its end."""
         self._process.wait(_END_S)
         self._reader.join(_END_S)
-        messages = []
-        with contextlib.suppress(Empty):
-            while not isinstance(message := self._messages.get_nowait(), EOFError):
-                messages.append(message)
-        return messages
+        return self.pending()
 
     def check(self) -> None:
         """Raise `LiveError` if the process has died."""

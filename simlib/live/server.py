@@ -33,6 +33,8 @@ from simlib.live.tokens import client_of
 from simlib.scenario import Scenario, compile_workload
 
 _LARGEST_MESSAGE = 16_384
+POLL_INSTEAD = 4001
+"""The close code that tells a client that it is no longer enrolled in a rollout."""
 _SPIN_S = 1.5e-3  # epoll counts in milliseconds: sleep to just before, then watch the clock
 
 
@@ -54,7 +56,11 @@ class Board:
         self.session_s: list[float] = workload.start_s.tolist()
         self.kept_from = 0
         self.numbers: dict[ServerConnection, int] = {}
+        self.sockets: dict[int, ServerConnection] = {}
+        self.is_rollout: bool = settings["rollout"] is not None
+        self.barred: set[int] = set()  # who is no longer to be pushed to
         self.told: set[int] = set()  # whom this process has sent something
+        self.closing: set[asyncio.Task[None]] = set()
         self.left_s: dict[int, float] = {}  # when it lost sight of them
         self.links: dict[tuple[int, str], asyncio.BaseTransport] = {}
         self.version = 0
@@ -115,6 +121,8 @@ class Board:
             number = self.numbers.pop(connection, None)
             if number is not None:
                 self.left_s[number] = self.now_s()
+                if self.sockets.get(number) is connection:
+                    del self.sockets[number]
             self.outboxes.close(connection)
 
     async def _converse(self, connection: ServerConnection) -> None:
@@ -128,6 +136,9 @@ class Board:
         # A JWT's own expiry has whole seconds, too few for a run in scaled time.
         if number is None or is_expired(self.rules, self.session_s[number], self.now_s()):
             await connection.send(wire.auth_refused_text(spec))
+            return
+        if number in self.barred:
+            await connection.close(POLL_INSTEAD)
             return
         self.links[number, "push"] = connection.transport
         # No await from here to the last line: a change in between would be sent to nobody.
@@ -143,6 +154,7 @@ class Board:
             self.told.add(number)
         self.listeners.add(connection)
         self.numbers[connection] = number
+        self.sockets[number] = connection
         self.outboxes.open(connection, number)
         ping, pong = wire.heartbeat_texts(spec)
         if ping and self.scenario.heartbeat.direction == "server":
@@ -151,6 +163,18 @@ class Board:
             async for _ in connection:
                 break  # nothing else is expected of a client
         await connection.close(1008)
+
+    async def bar(self, closes: list[tuple[int, float]]) -> None:
+        """Close the connections of clients, each when it is time, and let none of them in again."""
+        loop = asyncio.get_running_loop()
+        for number, t in sorted(closes, key=lambda close: close[1]):
+            await asyncio.sleep(max(0.0, self.start_s + t / self.time_scale - loop.time()))
+            self.barred.add(number)
+            connection = self.sockets.get(number)
+            if connection is not None:
+                self.listeners.discard(connection)
+                self.closing.add(task := loop.create_task(connection.close(POLL_INSTEAD)))
+                task.add_done_callback(self.closing.discard)
 
     async def _beat(self, connection: ServerConnection, ping: str, pong: str) -> None:
         """Heartbeats as texts, for envelopes that have their own."""
@@ -176,7 +200,7 @@ class Board:
     async def publish(self) -> None:
         """Change the board at the intended times, and tell whoever listens."""
         loop = asyncio.get_running_loop()
-        pushes = self.scenario.transport == "websocket"
+        pushes = self.scenario.transport == "websocket" or self.is_rollout
         first = self.version
         for version, t in enumerate(self.publish_s[first:], start=first + 1):
             due_s = self.start_s + t / self.time_scale
@@ -286,7 +310,8 @@ async def run(parent: Parent) -> None:
             loop.create_task(board.outboxes.take_turns()),
             loop.create_task(board.keep_time(parent)),
         ]
-        message = await told.get()
+        while isinstance(message := await told.get(), list):
+            tasks.append(loop.create_task(board.bar(message)))
         for task in tasks:
             task.cancel()
         if message is not None:

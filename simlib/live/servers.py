@@ -50,6 +50,7 @@ class Servers:
         self._present = 0
         self._start_s = 0.0
         self._killed_cpu_s = 0.0
+        self._busy_s: dict[int, float] = {}
         self._is_over = threading.Event()
         self._killer = threading.Thread(target=self._kill, daemon=True)
         with contextlib.ExitStack() as stack:
@@ -90,6 +91,16 @@ class Servers:
         self._used_s = _cpu_s(self._children[0])
         self._killer.start()
 
+    def bar(self, closes: list[tuple[int, float]]) -> None:
+        """Let the server close clients' connections, each at its time, for good."""
+        self._children[self._present].send(closes)
+
+    def busy_s(self) -> float:
+        """Return the processor time of the bins that have ended, seconds by the clock."""
+        for message in self._children[self._present].pending():
+            _add(self._busy_s, message)
+        return sum(self._busy_s.values())
+
     def check(self) -> None:
         """Raise `LiveError` if a server has died that should not have."""
         for child in self._children[self._present :]:
@@ -108,13 +119,12 @@ class Servers:
         self._killer.join()
         last = self._children[self._present]
         last.send("stop")
-        busy_s: dict[int, float] = {}
         for child in self._children[: self._present]:
             for message in child.said():
-                _add(busy_s, message)
+                _add(self._busy_s, message)
         while "late_s" not in (message := last.receive(_START_S)):
-            _add(busy_s, message)
-        return {**message, "busy_s": busy_s, "cpu_s": message["cpu_s"] + self._killed_cpu_s}
+            _add(self._busy_s, message)
+        return {**message, "busy_s": self._busy_s, "cpu_s": message["cpu_s"] + self._killed_cpu_s}
 
     def _kill(self) -> None:
         for fault in self._restarts:

@@ -2,6 +2,20 @@
 
 from simlib.scenario.model import Scenario
 from simlib.scenario.plan import Plan
-from simlib.scenario.workload import Workload, compile_workload, new_record
+from simlib.scenario.workload import (
+    Conductor,
+    Workload,
+    compile_workload,
+    enrolled,
+    new_record,
+)
 
-__all__ = ["Plan", "Scenario", "Workload", "compile_workload", "new_record"]
+__all__ = [
+    "Conductor",
+    "Plan",
+    "Scenario",
+    "Workload",
+    "compile_workload",
+    "enrolled",
+    "new_record",
+]

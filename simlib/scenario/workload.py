@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from simlib.core.flags import FlagRules
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
-from simlib.core.record import Record
+from simlib.core.record import Glance, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.sending import Overflow, SendingRules
 from simlib.core.server import ServerRules
@@ -92,6 +92,21 @@ class Workload(NamedTuple):
     places: NDArray[np.float64]
 
 
+class Conductor(Protocol):
+    """Who decides, while a run goes on, how many of the users are enrolled."""
+
+    flag: FlagRules
+
+    def places(self, workload: Workload) -> NDArray[np.float64]:
+        """Return the clients' places in the rollout, shape (clients,)."""
+
+    def due_s(self) -> float:
+        """Return when it wants to look next, seconds; infinite: never again."""
+
+    def look(self, glance: Glance) -> float | None:
+        """Look at the run at the time that was due; return a new percentage, if there is one."""
+
+
 def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workload:
     """Compile a scenario for one seed and replication.
 
@@ -144,6 +159,21 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         flag=None,
         places=np.zeros(0),
     )
+
+
+def enrolled(workload: Workload, flag: FlagRules, places: NDArray[np.float64]) -> Workload:
+    """Return the workload of a run in which a rollout goes on.
+
+    Parameters
+    ----------
+    workload : Workload
+    flag : FlagRules
+        How its percentage reaches the clients.
+    places : ndarray of float64, shape (clients,)
+        Theirs in it.
+    """
+    rules = workload.rules._replace(has_flag=True)
+    return workload._replace(rules=rules, flag=flag, places=places)
 
 
 def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = ()) -> Record:
