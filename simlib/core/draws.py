@@ -59,6 +59,7 @@ class Stream(IntEnum):
     TIMERS = 20
     USER = 21
     FLAG = 22
+    CLOSE_SERVICE = 23
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

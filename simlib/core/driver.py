@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from simlib.core import record as books
 from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
 from simlib.core.flags import (
-    CLOSED,
+    CLOSES,
     HEARD,
     FlagRules,
     Percent,
@@ -104,7 +104,7 @@ class Driver(ABC):
 
     @abstractmethod
     def remind(self, client: Client, t: float, why: int) -> None:
-        """Call `hear` with the client and `why` at `t`."""
+        """At `t`, let the client `hear` why, or (CLOSES) the server close its connection."""
 
     @abstractmethod
     def trip_s(self, client: Client) -> float:
@@ -142,7 +142,7 @@ class Driver(ABC):
             self._remind(client, hears_s(*whom, start_s, is_open, trip_s, now), HEARD)
             is_enrolled = wanted(self.places[client.number], percent) == Transport.WEBSOCKET
             if client.target == Transport.WEBSOCKET and not is_enrolled:
-                self._remind(client, closes_s(*whom, trip_s, now), CLOSED)
+                self._remind(client, closes_s(*whom, now), CLOSES)
 
     def _remind(self, client: Client, t: float, why: int) -> None:
         if t < NEVER_S:

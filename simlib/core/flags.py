@@ -28,8 +28,9 @@ from simlib.core.draws import Stream, uniform
 from simlib.core.protocol import Transport
 
 HEARD = 0
-CLOSED = 1
-"""Why a tab acts: it has read the number, or the server has closed its socket."""
+CLOSES = 1
+CLOSED = 2
+"""A tab has read the number; the server gets to closing its socket; that has come to the tab."""
 
 
 class Percent(NamedTuple):
@@ -196,21 +197,20 @@ def closes_s(
     replication: int,
     client: int,
     change: int,
-    trip_s: float,
     now: float,
 ) -> float:
-    """Return when a user who is no longer enrolled hears from the server, seconds.
+    """Return when the server gets to a user who is no longer enrolled, seconds.
 
     Examples
     --------
     >>> kept = FlagRules(Reach.SESSION, 0.0, 0.0, 1.0, False, 0.0, 0.0)
     >>> closed = kept._replace(closes=True)
-    >>> [closes_s(rules, 1, 0, 7, 0, 0.5, 100.0) for rules in (kept, closed)]
-    [inf, 100.5]
+    >>> [closes_s(rules, 1, 0, 7, 0, 100.0) for rules in (kept, closed)]
+    [inf, 100.0]
     """
     if not rules.closes:
         return math.inf
-    t = now + trip_s
+    t = now + 0.0
     if rules.window_s > 0.0:
         k = 2 * change + 2
         t += rules.window_s * uniform(seed, replication, client, Stream.FLAG, k)

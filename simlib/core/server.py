@@ -46,6 +46,7 @@ class ServerRules(NamedTuple):
     fan_out_s: float
     send_s: float
     heartbeat_s: float
+    close_s: float
     max_connections: int
     backlog: int
     keep_alive_s: float

@@ -46,7 +46,7 @@ from simlib.core.client import NEVER_S, Rules, applied_from, is_expired, step
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.faults import MOMENT, Change
-from simlib.core.flags import PERCENT, FlagRules
+from simlib.core.flags import CLOSED, CLOSES, PERCENT, FlagRules
 from simlib.core.habits import episode_s
 from simlib.core.path import WINDOW
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
@@ -118,7 +118,7 @@ from simlib.engines.mishaps import (
     wait_for,
     welcome,
 )
-from simlib.engines.rollouts import NO_FLAG, announce, enter, heard
+from simlib.engines.rollouts import NO_FLAG, announce, enter, heard, send_away
 from simlib.errors import ScenarioError
 from simlib.scenario.workload import Workload
 
@@ -706,6 +706,10 @@ def _run(
             event, value = Event.START, row.seen + 0
             if FAULTS and rules.has_flag:
                 enter(fleet, record, rules, flag, number, now)
+        elif FAULTS and kind == Kind.FLAG and data == CLOSES:
+            t = send_away(fleet, record, server, rules, server_rules, number, now)
+            if t < NEVER_S:
+                n = put(out, n, WHEEL, t, Kind.FLAG, 0, CLOSED)
         elif FAULTS and kind == Kind.FLAG:
             target = heard(fleet, flag, number, data, now)
             if row.state != State.GONE and target != row.target:

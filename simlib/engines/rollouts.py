@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from simlib.core import record as books
+from simlib.core import server as servers
 from simlib.core.client import NEVER_S, Rules
+from simlib.core.draws import Stream
 from simlib.core.flags import (
-    CLOSED,
+    CLOSES,
     HEARD,
     FlagRules,
     Reach,
@@ -17,6 +19,7 @@ from simlib.core.flags import (
 )
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Record
+from simlib.core.server import Server, ServerRules
 from simlib.engines import event_list
 from simlib.engines.compiling import part
 from simlib.engines.event_list import WHEEL, EventList
@@ -76,6 +79,28 @@ def announce(
             event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, HEARD))
         is_enrolled = wanted(fleet.places[number], percent) == Transport.WEBSOCKET
         if row.target == Transport.WEBSOCKET and not is_enrolled:
-            t = closes_s(flag, seed, replication, number, change, trip_s, now)
+            t = closes_s(flag, seed, replication, number, change, now)
             if t < NEVER_S:
-                event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, CLOSED))
+                event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, CLOSES))
+
+
+@part
+def send_away(
+    fleet: Fleet,
+    record: Record,
+    server: Server,
+    rules: Rules,
+    server_rules: ServerRules,
+    number: int,
+    now: float,
+) -> float:
+    """The server closes a client's connection; return when the client knows, if not already."""
+    if fleet.rows[number].target == Transport.POLLING:
+        return NEVER_S
+    seed, replication, change = rules.seed, rules.replication, int(fleet.state[0].percents)
+    service_s = servers.service_time_s(
+        server_rules, server_rules.close_s, seed, replication, number, Stream.CLOSE_SERVICE, change
+    )
+    begun_s = servers.admit(server, now, service_s)
+    books.spread(record, begun_s, begun_s + service_s)
+    return begun_s + service_s + half_of(fleet, rules, number, now)

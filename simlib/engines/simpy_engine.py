@@ -30,6 +30,7 @@ from simlib.core.client import NEVER_S, Client, is_expired
 from simlib.core.draws import Stream, uniform
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import Change, Moment, is_hit
+from simlib.core.flags import CLOSES
 from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.path import added_s, carried_s, left_bytes
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
@@ -213,6 +214,12 @@ class Simulation(Driver):
     def reminder(self, client: Client, t: float, why: int) -> Journey:
         """What has been announced reaches a client."""
         yield self.clock.at(t)
+        if why == CLOSES:
+            if client.target == Transport.POLLING:
+                return  # it has heard of it by itself
+            change, close_s = len(self.percents), self.server_rules.close_s
+            done_s = self.serve(close_s, client, Stream.CLOSE_SERVICE, change)
+            yield self.clock.at(done_s + self.trip_s(client))
         self.hear(client, why)
 
     def trip_s(self, client: Client) -> float:

@@ -31,7 +31,7 @@ from simlib.core import wire
 from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.flags import CLOSED
+from simlib.core.flags import CLOSED, CLOSES
 from simlib.core.habits import DRAG, HIDE, episode_s
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
@@ -118,7 +118,7 @@ class Fleet(Driver):
 
     def remind(self, client: Client, t: float, why: int) -> None:
         """Let the client hear of the rollout at `t`: of the flag by itself, else by the server."""
-        if why == CLOSED:
+        if why == CLOSES:
             self.to_close.append((client.number, t))
         else:
             self.loop.call_at(self.to_clock(t), self.hear, client, why)

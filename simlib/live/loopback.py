@@ -25,6 +25,7 @@ SERVICE_S = {
     "fan_out_s": 0.1e-3,
     "send_s": 14e-6,
     "heartbeat_s": 50e-6,
+    "close_s": 0.33e-3,
 }
 """Processor time of the server for one job of each kind, seconds.
 

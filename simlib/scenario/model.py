@@ -309,6 +309,8 @@ class ServerSettings(Part):
     """Each send of a broadcast, seconds."""
     heartbeat_s: NotNegative = 10e-6
     """One ping or pong, seconds."""
+    close_s: NotNegative = 0.1e-3
+    """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
     """Open WebSocket connections; a further upgrade is answered 503."""
     backlog: Counting = 4096

@@ -426,6 +426,7 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         fan_out_s=server.fan_out_s,
         send_s=server.send_s,
         heartbeat_s=server.heartbeat_s,
+        close_s=server.close_s,
         max_connections=server.max_connections,
         backlog=server.backlog,
         keep_alive_s=server.keep_alive_s,

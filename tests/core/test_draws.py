@@ -82,4 +82,5 @@ def test_stream_numbers_never_change():
         "TIMERS": 20,
         "USER": 21,
         "FLAG": 22,
+        "CLOSE_SERVICE": 23,
     }
