@@ -38,10 +38,12 @@ class Rollout(NamedTuple):
         A row for each look of its conductor: ``t_s``, ``stage``, ``percent`` (from then on),
         ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (looks so
         far), and the metrics of those who are enrolled since the look before.
+    plan : Plan
     """
 
     run: Run
     diary: pd.DataFrame
+    plan: Plan
 
 
 def roll_out(
@@ -105,7 +107,7 @@ def roll_out(
         raise ScenarioError("time_scale", time_scale, rule)
     else:
         run = simulate(scenario, engine=engine, **options)
-    return Rollout(run, pd.DataFrame(conductor.diary))
+    return Rollout(run, pd.DataFrame(conductor.diary), plan)
 
 
 def check_plan(plan: Any, scenario: Any) -> None:
@@ -329,8 +331,8 @@ def tune(
     Returns
     -------
     pandas.DataFrame
-        A row per combination: a column per path, ``false_frac`` and ``false_high``, ``missed``
-        (the regression that is missed most), ``miss_frac`` and ``miss_high`` of it, ``full_s``
+        A row per combination: a column per path, ``false_frac``, ``false_low`` and ``false_high``,
+        ``missed`` (the regression that is missed most), ``miss_frac`` and so on of it, ``full_s``
         (mean time to the last stage, healthy), ``user_min`` (mean minutes under that regression),
         and ``keeps``. Those that keep the promise come first, the fastest of them on top.
         After Ctrl-C, of the combinations that were finished.
@@ -361,16 +363,21 @@ def tune(
             {
                 **point,
                 "false_frac": healthy["back_frac"],
+                "false_low": healthy["back_low"],
                 "false_high": healthy["back_high"],
                 "missed": worst.name,
                 "miss_frac": 1.0 - worst["back_frac"],
+                "miss_low": 1.0 - worst["back_high"],
                 "miss_high": 1.0 - worst["back_low"],
                 "full_s": healthy["full_s"],
                 "user_min": worst["user_min"],
             }
         )
-    columns = [*over, *("false_frac", "false_high", "missed", "miss_frac", "miss_high", "full_s")]
-    result = pd.DataFrame(rows, columns=[*columns, "user_min"])
+    false, miss = (
+        [f"{which}_{part}" for part in ("frac", "low", "high")] for which in ("false", "miss")
+    )
+    columns = [*over, *false, "missed", *miss, "full_s", "user_min"]
+    result = pd.DataFrame(rows, columns=columns)
     keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
     result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
     return result.reset_index(drop=True)
@@ -475,15 +482,15 @@ def perform(fleet: Fleet) -> experiment.Rows | None:
         )
         if not rollout.run.is_complete:
             return None
-        rows = [{"replication": fleet.replication, **outcome_of(fleet.plan, rollout)}]
+        rows = [{"replication": fleet.replication, **outcome_of(rollout)}]
         if store is not None:
             store.keep(key, rows)
     return rows
 
 
-def outcome_of(plan: Plan, rollout: Rollout) -> dict[str, Any]:
+def outcome_of(rollout: Rollout) -> dict[str, Any]:
     """Return what came of a rollout: the columns of `Rehearsal.fleets` but the first two."""
-    run, diary = rollout
+    run, diary, plan = rollout
     stays, latency, timeline = (run.frame(name) for name in ("stays", "latency", "timeline"))
     stays = stays[stays["cohort"] == "treatment"]
     pushed = timeline[timeline["cohort"] == "treatment"]

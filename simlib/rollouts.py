@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_runs
@@ -28,7 +28,8 @@ def shares(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per moment at which it changed: ``t_s``, ``present`` (tabs that are open),
-        ``treatment`` (those whose flag says push) and ``share``, their part.
+        ``treatment`` (those whose flag says push), ``sockets`` (open push connections), and
+        ``share`` and ``pushed``, their parts of the open tabs.
 
     Raises
     ------
@@ -36,16 +37,22 @@ def shares(run: Run) -> pd.DataFrame:
         Not a run, or one without a rollout.
     """
     stays = _stays(run)
-    in_treatment = stays["cohort"] == "treatment"
+    pushed = run.frame("connections").query("transport == 'websocket'")
+    in_treatment = (stays["cohort"] == "treatment").astype(int)
     steps = pd.DataFrame(
         {
-            "t_s": np.concatenate([stays["from_s"], stays["to_s"]]),
-            "present": np.repeat([1, -1], len(stays)),
-            "treatment": np.concatenate([in_treatment, -in_treatment.astype(int)]),
+            "t_s": [*stays["from_s"], *stays["to_s"], *pushed["opened_s"], *pushed["closed_s"]],
+            "present": np.repeat([1, -1, 0], [len(stays), len(stays), 2 * len(pushed)]),
+            "treatment": [*in_treatment, *-in_treatment, *[0] * (2 * len(pushed))],
+            "sockets": np.repeat([0, 1, -1], [2 * len(stays), len(pushed), len(pushed)]),
         }
     )
     table = steps.groupby("t_s").sum().cumsum().reset_index()
-    return table.assign(share=(table["treatment"] / table["present"]).fillna(0.0))
+    present = table["present"].where(table["present"] > 0)
+    return table.assign(
+        share=(table["treatment"] / present).fillna(0.0),
+        pushed=(table["sockets"] / present).fillna(0.0),
+    )
 
 
 def way_back(run: Run, since_s: float) -> dict[str, Any]:
@@ -89,6 +96,39 @@ def way_back(run: Run, since_s: float) -> dict[str, Any]:
         is_back = too_many[-1] + 1 < len(times)
         row[name] = float(times[too_many[-1] + 1] - since_s) if is_back else np.nan
     return row
+
+
+def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
+    """Return the part of the tabs pushed to at `since_s` that are, after some time, still or again.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout that is rolled back at `since_s`.
+    since_s : float
+        Seconds from the start of the run.
+    times_s : array_like of float
+        Seconds from then on, >= 0.
+
+    Returns
+    -------
+    ndarray of float64, shape of `times_s`
+        How many are pushed to then, whoever they are, over how many were: what `way_back` counts.
+
+    Raises
+    ------
+    ScenarioError
+        As `way_back`, or a time is out of range.
+    """
+    tabs = way_back(run, since_s)["tabs"]
+    end_s = run.provenance["end_of_run_s"]
+    times = np.asarray(times_s, dtype=float)
+    if not bool(((times >= 0.0) & (since_s + times <= end_s)).all()):
+        raise ScenarioError("times_s", times.tolist(), f"must be in [0, {end_s - since_s:g}]")
+    stays = run.frame("stays").query("cohort == 'treatment'")
+    from_s, to_s = np.sort(stays["from_s"]), np.sort(stays["to_s"])
+    count = _count(from_s, since_s + times) - _count(to_s, since_s + times)
+    return np.asarray(count / tabs)
 
 
 def switches(run: Run) -> pd.DataFrame:

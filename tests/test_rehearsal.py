@@ -85,6 +85,16 @@ def test_an_analysis_in_the_background_counts_the_stages_together():
     assert diary["what"].iloc[-1] == "done"  # the slow looks come before its first check
 
 
+def test_what_compares_with_control_holds_nothing_up_when_nobody_is_left_there():
+    rails = [
+        {"metric": "error_rate_per_h", "times_control": 2.0},
+        {"metric": "latency_p95_s", "judge": "mann_whitney"},
+    ]
+    diary = sl.roll_out(PLAN.replace(guardrails=rails), BOARD, progress=False).diary
+    assert diary["what"].iloc[-1] == "done"
+    assert diary["t_s"].iloc[-1] == 780.0
+
+
 def test_a_check_between_two_limits_has_no_verdict_and_somebody_has_to_look():
     rail = {"metric": "latency_p50_s", "below": 1.0, "fails_beyond": 9.0}
     slow = {"kind": "latency", "start_s": 60.0, "length_s": 900.0, "added_s": 2.0}

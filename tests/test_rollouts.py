@@ -132,3 +132,52 @@ def test_an_outage_is_not_told_from_a_rollout():
     for function in (sl.outages.comeback, sl.outages.recovery, sl.outages.course, *figures):
         with pytest.raises(ScenarioError, match="this one is of a rollout"):
             function(run)
+
+
+def test_who_is_left_is_what_the_way_back_counts_and_theory_says():
+    conductor = Script(SESSION, [(0.0, 100.0), (BACK_S, 0.0)])
+    run = simulate(board(), engine="compiled", progress=False, conductor=conductor)
+    back = rollouts.way_back(run, BACK_S)
+    assert rollouts.left(run, BACK_S, [0.0, back["t100_s"]]).tolist() == [1.0, 0.0]
+    times_s = np.array([50.0, 200.0, 600.0])
+    expected = theory.left_frac(times_s, session_s=300.0)
+    off = 4 * np.sqrt(expected * (1 - expected) / TABS)
+    assert (np.abs(rollouts.left(run, BACK_S, times_s) - expected) < off).all()
+    with pytest.raises(ScenarioError, match=r"times_s: must be in \[0, 4600\]"):
+        rollouts.left(run, BACK_S, [-1.0])
+
+
+@pytest.mark.parametrize(
+    "takes",
+    [
+        {"session_s": 300.0},
+        {"session_s": 300.0, "length": "constant", "delay_s": 20.0},
+        {"session_s": 300.0, "every_s": 60.0, "delay_s": 5.0},
+        {"every_s": 60.0},
+    ],
+)
+def test_who_is_left_and_when_so_many_are_back_are_each_others_inverse(takes):
+    shares = np.array([0.1, 0.5, 0.9, 0.99])
+    t_s = theory.way_back_s(shares, **takes)
+    assert theory.left_frac(t_s, **takes) == pytest.approx(1.0 - shares, abs=1e-9)
+
+
+def test_switches_are_told_and_take_their_handshake():
+    conductor = Script(POLLED._replace(every_s=5.0), [(0.0, 0.0), (100.0, 50.0), (200.0, 0.0)])
+    run = simulate(
+        board(length_s=1e6, horizon_s=300.0), engine="compiled", progress=False, conductor=conductor
+    )
+    table = rollouts.switches(run)
+    to_push, to_poll = (table[table["to"] == to] for to in ("websocket", "polling"))
+    assert len(to_push) == pytest.approx(TABS / 2, abs=1)
+    assert len(to_poll) == len(to_push)
+    assert to_push["told_s"].between(100.0, 105.0).all()
+    assert to_poll["told_s"].between(200.0, 205.0).all()
+    # TCP, TLS, upgrade and token: some round trips of 40 ms, and no more on an idle server.
+    assert to_push["took_s"].between(0.04, 1.0).all()
+    assert (to_poll["took_s"] < to_push["took_s"].max()).all()
+    pair = rollouts.compare(run, run, [150.0, 299.0], back_s=200.0)
+    assert (pair["difference"].dropna() == 0.0).all()
+    assert pair.set_index("figure").loc["push connections at 150 s", "predicted"] == len(to_push)
+    with pytest.raises(ScenarioError, match="at_s: must be finite"):
+        rollouts.compare(run, run, ["soon"])

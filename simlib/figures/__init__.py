@@ -4,6 +4,14 @@ One look everywhere: see `style`.
 """
 
 from simlib.figures.outages import comeback, delays, recovery, restarts, slow_consumers
+from simlib.figures.rollouts import (
+    enrolment,
+    operating,
+    outcomes,
+    rollout,
+    watched,
+    way_back,
+)
 from simlib.figures.runs import (
     agreement,
     along,
@@ -30,10 +38,16 @@ __all__ = [
     "crossover",
     "delays",
     "engine_costs",
+    "enrolment",
     "latency",
+    "operating",
+    "outcomes",
     "recovery",
     "restarts",
+    "rollout",
     "six_metrics",
     "slow_consumers",
     "utilisation",
+    "watched",
+    "way_back",
 ]

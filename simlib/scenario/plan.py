@@ -225,7 +225,7 @@ class Guardrail(Part):
     """The check fails when the value is less than this."""
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """The check fails when the value is more than so many times the control cohort's, or less if
-    that is below 1."""
+    that is below 1. What compares with the control cohort passes at 100 %, where there is none."""
     fails_beyond: float | None = None
     """Between the limit and this a check has no verdict, and it fails beyond this alone; in the
     limit's unit. Absent: it fails beyond the limit."""

@@ -26,7 +26,7 @@ from simlib.theory.replications import (
     mean_interval,
     standard_error,
 )
-from simlib.theory.rollouts import last_tab_s, way_back_s
+from simlib.theory.rollouts import last_tab_s, left_frac, way_back_s
 from simlib.theory.staleness import (
     Staleness,
     heartbeat_detection,
@@ -53,6 +53,7 @@ __all__ = [
     "heartbeat_detection",
     "last_tab_s",
     "leaked_connections",
+    "left_frac",
     "machine_repairman",
     "md1",
     "mean_interval",

@@ -87,6 +87,48 @@ def way_back_s(
     return plain(np.asarray(delay_s + left))
 
 
+def left_frac(
+    t_s: ArrayLike,
+    *,
+    session_s: float | None = None,
+    length: str = "exponential",
+    every_s: float | None = None,
+    delay_s: float = 0.0,
+) -> float | FloatArray:
+    """Return the share of the tabs that are still pushed to some time after a rollback.
+
+    Parameters
+    ----------
+    t_s : float or array of float
+        Seconds since the rollback, >= 0.
+    session_s, length, every_s, delay_s : optional
+        As for `way_back_s`, whose inverse this is.
+
+    Returns
+    -------
+    float or ndarray of float64
+        In [0, 1], of the shape of `t_s`.
+
+    Raises
+    ------
+    ScenarioError
+        As `way_back_s`.
+
+    Examples
+    --------
+    >>> float(round(left_frac(1800.0, session_s=1800.0), 3))
+    0.368
+    """
+    way_back_s(0.5, session_s=session_s, length=length, every_s=every_s, delay_s=delay_s)
+    since_s = np.maximum(reals("t_s", t_s, "[0, inf)") - delay_s, 0.0)
+    stay = np.ones_like(since_s)
+    if session_s is not None:
+        rest = np.maximum(1.0 - since_s / session_s, 0.0)
+        stay = rest if length == "constant" else np.exp(-since_s / session_s)
+    deaf = 1.0 if every_s is None else np.maximum(1.0 - since_s / every_s, 0.0)
+    return plain(np.asarray(stay * deaf))
+
+
 def last_tab_s(tabs: int, session_s: float) -> float:
     """Return the mean time until the last of some tabs with exponential sessions is gone, seconds.
 

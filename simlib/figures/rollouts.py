@@ -1,0 +1,605 @@
+"""Figures of rollouts: who is enrolled, what is watched, what comes of it, and the way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from simlib import metrics, rollouts
+from simlib.errors import ScenarioError
+from simlib.figures import style
+from simlib.run import Run, check_table
+from simlib.scenario.plan import METRICS, SIX
+
+if TYPE_CHECKING:
+    from simlib.rehearsal import Rollout
+    from simlib.scenario.plan import Guardrail
+
+_TITLES = {
+    "connection_count": "connectionCount<br>(mean number)",
+    "average_latency_s": "averageLatency<br>(s)",
+    "reconnection_rate_per_h": "reconnectionRate<br>(per client-hour)",
+    "message_rate_per_s": "messageRate<br>(1/s)",
+    "error_rate_per_h": "errorRate<br>(per client-hour)",
+    "fallback_to_polling_frac": "fallbackToPollingRate<br>(per session, of push)",
+    "latency_p50_s": "latency, median<br>(s)",
+    "latency_p95_s": "latency, 95 %<br>(s)",
+    "latency_p99_s": "latency, 99 %<br>(s)",
+    "up_bytes_per_h": "bytes up<br>(B per client-hour)",
+    "down_bytes_per_h": "bytes down<br>(B per client-hour)",
+    "utilisation": "utilisation<br>(part of the workers' time)",
+    "memory_bytes": "memory of connections<br>(B)",
+}
+_SPANS_DECADES = 30.0
+_PANELS = 3
+_COHORTS = (("control", "polling"), ("treatment", "websocket"))
+# Ways and settings have no colour of their own in the house: these four of Okabe and Ito's are
+# neither polling's nor push's, and each has a dash or a symbol beside.
+_OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D00")
+_FORBIDDEN = "#B22222"
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
+_ENDS = {
+    "done": "done",
+    "back": "rolled back",
+    "killed": "killed",
+    "stopped": "stopped: somebody has to look",
+}
+
+
+def enrolment(table: pd.DataFrame) -> go.Figure:
+    """Draw how many users bucketing rules enrol, against the percentage that was asked for.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows of `cohorts.share` (``percent`` and ``share_frac``) with a column ``rule`` beside.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ScenarioError
+        No rows, a column is missing, or it does not hold what it should.
+
+    Examples
+    --------
+    >>> from simlib import cohorts
+    >>> ids = cohorts.user_ids("uuid4", 1000)
+    >>> share = cohorts.share(cohorts.places("floor_mod", ids), [0, 50, 100])
+    >>> enrolment(share.assign(rule="floor_mod")).data[1].y
+    (0.0, 51.8, 100.0)
+    """
+    check_table("table", table, texts=("rule",), numbers=("percent", "share_frac"))
+    figure = go.Figure()
+    grey = {"color": style.THEORY, "dash": "dash", "width": 1.5}
+    figure.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        line=grey,
+        name="as asked for",
+        hovertemplate="%{y} %<extra>as asked for</extra>",
+    )
+    for place, (rule, rows) in enumerate(table.groupby("rule", sort=False)):
+        figure.add_scatter(
+            x=style.rounded(rows["percent"]),
+            y=style.rounded(rows["share_frac"] * 100.0),
+            mode="lines+markers",
+            line={"color": _OTHERS[place % len(_OTHERS)], "width": 2},
+            marker={"symbol": _SYMBOLS[place % len(_SYMBOLS)], "size": 8},
+            name=str(rule),
+            hovertemplate="%{y:.4g} % at %{x:g} %<extra>%{fullData.name}</extra>",
+        )
+    off = (table["share_frac"] * 100.0 - table["percent"]).abs().to_numpy()
+    worst = table.iloc[int(off.argmax())]
+    title = (
+        f"{worst['rule']} enrols {style.number(worst['share_frac'] * 100.0)} % "
+        f"of the users at {worst['percent']:g} %"
+    )
+    style.layout(figure, title, "asked for (%)", "users enrolled (%)")
+    return figure.update_yaxes(range=[-2, 102])
+
+
+def rollout(carried_out: Rollout) -> go.Figure:
+    """Draw the share of the tabs that are to be pushed to, and are, beside what was asked for.
+
+    Parameters
+    ----------
+    carried_out : Rollout
+        Simulated or measured; dotted if measured.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Grey: what the plan asks for; marks: looks that failed or held, and how it ended.
+
+    Raises
+    ------
+    ScenarioError
+        Not a rollout, or one that was interrupted before its first look.
+    """
+    run, diary, _ = _checked(carried_out)
+    end_s = run.provenance["end_of_run_s"]
+    steps = style.thin(rollouts.shares(run).query("t_s < @end_s"))
+    figure = go.Figure()
+    figure.add_scatter(
+        x=style.rounded([0.0, *diary["t_s"], end_s], digits=style.TIME_DIGITS),
+        y=[0.0, *style.rounded(diary["percent"]), float(diary["percent"].iloc[-1])],
+        mode="lines",
+        line={"color": style.THEORY, "width": 2, "dash": "dash", "shape": "hv"},
+        name="asked for, of the users",
+        hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
+    )
+    dash = "dot" if style.is_measured(run) else "solid"
+    wide = {"color": style.COLOURS["websocket"], "dash": dash, "width": 5.0}
+    thin = {"color": _OTHERS[2], "dash": dash, "width": 2.0}
+    for column, name, look in (
+        ("share", "flag says push, of the open tabs", wide),
+        ("pushed", "socket open, of the open tabs", thin),
+    ):
+        figure.add_scatter(
+            x=style.rounded(steps["t_s"], digits=style.TIME_DIGITS),
+            y=style.rounded(steps[column] * 100.0),
+            mode="lines",
+            line={**look, "shape": "hv"},
+            name=name,
+            hovertemplate="%{y:.3g} % at %{x:g} s<extra>%{fullData.name}</extra>",
+        )
+    _mark_looks(figure, diary)
+    for row in _turns(diary).itertuples():
+        figure.add_vline(x=row.t_s, line={"color": style.THEORY, "width": 1, "dash": "dot"})
+        if row.what in _ENDS:
+            end = _ENDS[str(row.what)]
+            figure.add_annotation(
+                x=row.t_s, y=104, text=end, showarrow=False, xanchor="left", xshift=3
+            )
+    first = diary[diary["what"] == "begun"].iloc[0]
+    during = steps[steps["t_s"].between(first["t_s"], _ends_s(diary, first, end_s))]
+    got = float(during["share"].iloc[-1]) * 100.0 if len(during) else 0.0
+    title = f"{first['percent']:g} % asked for is {style.number(got)} % of the open tabs"
+    last = diary.iloc[-1]
+    if last["what"] in _ENDS:
+        asked_s = diary.loc[diary["what"].isin(["back", "killed"]), "t_s"].min()
+        at_s = last["t_s"] if np.isnan(asked_s) else asked_s
+        after_min = style.number((at_s - first["t_s"]) / 60.0)
+        title += f"; {_ENDS[last['what']].split(':')[0]} after {after_min} min"
+    style.layout(figure, title, "time (s)", "share (%)")
+    _subtitle(figure, _whence(run))
+    figure.update_xaxes(range=style.rounded([-0.01 * end_s, 1.01 * end_s]))
+    return figure.update_yaxes(range=[-3, 110])
+
+
+def watched(carried_out: Rollout) -> go.Figure:
+    """Draw what is watched in a rollout, by cohort, beside its guardrails and decisions.
+
+    Parameters
+    ----------
+    carried_out : Rollout
+        Simulated or measured.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A panel for each of the six metrics, and for each other one that has a guardrail. Red: where
+        a guardrail fails, dotted where its limit follows the control cohort; lines across: where
+        the rollout takes a step, and where it ends.
+
+    Raises
+    ------
+    ScenarioError
+        Not a rollout, or one that was interrupted before its first look.
+    """
+    run, diary, plan = _checked(carried_out)
+    guarded = dict.fromkeys(rail.metric for rail in plan.guardrails)
+    names = [*SIX, *(name for name in METRICS if name in guarded and name not in SIX)]
+    rows = -(-len(names) // _PANELS)
+    figure = make_subplots(
+        rows=rows,
+        cols=_PANELS,
+        subplot_titles=[_TITLES[name] for name in names],
+        horizontal_spacing=0.09,
+        vertical_spacing=0.32 / rows,
+    )
+    over_time = metrics.over_time(run, width_s=_width_s(run, plan.check_every_s))
+    for index, name in enumerate(names):
+        where = {"row": index // _PANELS + 1, "col": index % _PANELS + 1}
+        shown: dict[str, tuple[pd.Series, pd.Series]] = {"treatment": (diary["t_s"], diary[name])}
+        if name in SIX:
+            shown = {
+                str(cohort): (table["t_s"], table[name])
+                for cohort, table in over_time.groupby("cohort", sort=False)
+            }
+        values: list[float] = []
+        for cohort, transport in _COHORTS:
+            if cohort not in shown:
+                continue
+            t_s, of_it = shown[cohort]
+            values += of_it[of_it > 0.0].tolist()
+            figure.add_scatter(
+                x=style.rounded(t_s, digits=style.TIME_DIGITS),
+                y=style.rounded(of_it),
+                mode="lines+markers",
+                line={"color": style.COLOURS[transport], "width": 1.5},
+                marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
+                name=f"{cohort}: {style.NAMES[transport]}",
+                legendgroup=cohort,
+                showlegend=index == 0,
+                hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+                **where,
+            )
+        for rail in plan.guardrails:
+            if rail.metric == name and rail.times_control is not None and "control" in shown:
+                t_s, of_it = shown["control"]
+                figure.add_scatter(
+                    x=style.rounded(t_s, digits=style.TIME_DIGITS),
+                    y=style.rounded(of_it * rail.times_control),
+                    mode="lines",
+                    line={"color": _FORBIDDEN, "width": 1.5, "dash": "dot"},
+                    name="limit from control",
+                    legendgroup="limit",
+                    showlegend=not any(trace.legendgroup == "limit" for trace in figure.data),
+                    hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+                    **where,
+                )
+        is_log = bool(values) and max(values) > _SPANS_DECADES * min(values)
+        rails = [rail for rail in plan.guardrails if rail.metric == name]
+        limits = [rail.limit for rail in rails if rail.times_control is None and not rail.judge]
+        _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, **where)
+        for limit, is_upper in limits:
+            _shade(figure, limit, is_upper, values, is_log=is_log, **where)
+        for row in _turns(diary).itertuples():
+            grey = {"color": style.THEORY, "width": 1.5 if row.what in _ENDS else 0.7}
+            figure.add_vline(x=row.t_s, line={**grey, "dash": "dot"}, **where)
+    failed = int((diary["what"] == "failed").sum())
+    last = diary.iloc[-1]
+    ends = _ENDS.get(str(last["what"]), "under way").split(":")[0]
+    words = ", ".join(dict.fromkeys(_said_of(rail) for rail in plan.guardrails)) or "none"
+    title = f"{failed} of {_looks(diary)} looks failed: {ends}"
+    style.layout(figure, title, "", "", height=150 + 215 * rows, panels=True)
+    _subtitle(figure, f"{_whence(run)}<br>Guardrails: {words}")
+    figure.update_annotations(font={"size": 13})
+    end_s = run.provenance["end_of_run_s"]
+    figure.update_xaxes(range=style.rounded([-0.02 * end_s, 1.02 * end_s]))
+    return figure.update_xaxes(title_text="time (s)", row=rows)
+
+
+def outcomes(table: pd.DataFrame) -> go.Figure:
+    """Draw how often fleets go back, when, and whom it harms, by what is wrong with them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `Rehearsal.table` has it.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Dots with their intervals: of the healthy those that go back for nothing (hollow), of the
+        others those that are found out; minutes to the decision; user-hours that were pushed to.
+
+    Raises
+    ------
+    ScenarioError
+        No rows, or a column is missing or holds something else.
+    """
+    back = ("back_frac", "back_low", "back_high")
+    check_table("table", table, texts=("regression",), numbers=("fleets", *back))
+    panels = {
+        "fleets that go back<br>(%)": (*back, 100.0),
+        "until then<br>(min)": ("back_s", "back_s_low", "back_s_high", 1.0 / 60.0),
+        "users pushed to<br>(user-hours)": (
+            *("user_min", "user_min_low", "user_min_high"),
+            1.0 / 60.0,
+        ),
+    }
+    missing = [name for names in panels.values() for name in names[:3] if name not in table]
+    if missing:
+        raise ScenarioError("table", list(table.columns), f"must have a column {missing[0]}")
+    figure = make_subplots(cols=3, subplot_titles=list(panels), shared_yaxes=True)
+    hollow = [name == "healthy" for name in table["regression"]]
+    for column, (mean, low, high, factor) in enumerate(panels.values(), start=1):
+        value = table[mean].to_numpy(float) * factor
+        up = (table[high].to_numpy(float) * factor - value).clip(min=0.0)
+        down = (value - table[low].to_numpy(float) * factor).clip(min=0.0)
+        figure.add_scatter(
+            x=style.rounded(value),
+            y=table["regression"].tolist(),
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": style.rounded(np.nan_to_num(up)),
+                "arrayminus": style.rounded(np.nan_to_num(down)),
+                "color": style.COLOURS["websocket"],
+            },
+            mode="markers",
+            marker={
+                "color": style.COLOURS["websocket"],
+                "size": 11,
+                "symbol": ["circle-open" if one else "circle" for one in hollow],
+                "line": {"width": 2},
+            },
+            showlegend=False,
+            hovertemplate="%{x:.4g}<extra>%{y}</extra>",
+            row=1,
+            col=column,
+        )
+    fleets = int(table["fleets"].max())
+    healthy = table[np.array(hollow)]
+    said = [
+        f"{back_frac * of:.0f} of {of:.0f} healthy fleets go back"
+        for back_frac, of in healthy[["back_frac", "fleets"]].to_numpy(float).tolist()
+    ]
+    broken = table[~np.array(hollow)]
+    if len(broken):
+        worst = broken.iloc[int(broken["back_frac"].to_numpy().argmin())]
+        missed = style.number((1.0 - worst["back_frac"]) * 100.0)
+        said.append(f"{worst['regression']} is missed most ({missed} %)")
+    height = 230 + 42 * len(table)
+    style.layout(figure, "; ".join(said), "", "", height=height, panels=True)
+    _subtitle(figure, f"{fleets} fleets each, with intervals. Hollow: a false alarm")
+    figure.update_annotations(font={"size": 13})
+    figure.update_xaxes(range=[-4, 104], col=1)
+    figure.update_xaxes(rangemode="tozero", col=2).update_xaxes(rangemode="tozero", col=3)
+    return figure.update_yaxes(autorange="reversed", automargin=True)
+
+
+def operating(table: pd.DataFrame, path: str) -> go.Figure:
+    """Draw false alarms and misses along a setting, and what each costs.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `tune` returns it.
+    path : str
+        The setting: one of its columns.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Above, the fractions with their intervals; below, hours to the last stage of the healthy,
+        and user-hours under the regression that is missed most.
+
+    Raises
+    ------
+    ScenarioError
+        No rows, no such column, or one that does not hold what it should.
+    """
+    fractions = ("false_frac", "false_low", "false_high", "miss_frac", "miss_low", "miss_high")
+    check_table("table", table, numbers=fractions)
+    if path not in table.columns:
+        raise ScenarioError("path", path, f"must be one of {', '.join(table.columns)}")
+    if table[path].duplicated().any():
+        raise ScenarioError("table", path, "must have one row for each value of the setting")
+    is_number = all(isinstance(value, int | float | np.number) for value in table[path])
+    rows = table.sort_values(path) if is_number else table
+    x = rows[path].tolist() if is_number else [str(value) for value in rows[path]]
+    figure = make_subplots(
+        rows=2, subplot_titles=["how often it errs (%)", "what it takes (h)"], shared_xaxes=True
+    )
+    for place, (which, name) in enumerate(
+        (("false", "healthy, and goes back"), ("miss", "broken, and does not"))
+    ):
+        value = rows[f"{which}_frac"]
+        figure.add_scatter(
+            x=x,
+            y=style.rounded(value * 100.0),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": style.rounded((rows[f"{which}_high"] - value) * 100.0),
+                "arrayminus": style.rounded((value - rows[f"{which}_low"]) * 100.0),
+            },
+            **_look(place),
+            name=name,
+            hovertemplate="%{y:.3g} % at %{x}<extra>%{fullData.name}</extra>",
+            row=1,
+            col=1,
+        )
+    for place, (column, factor, name) in enumerate(
+        (
+            ("full_s", 1 / 3600.0, "healthy, until the last stage"),
+            ("user_min", 1 / 60.0, "user-hours under what is missed most"),
+        ),
+        start=2,
+    ):
+        figure.add_scatter(
+            x=x,
+            y=style.rounded(rows[column].to_numpy(float) * factor),
+            **_look(place),
+            name=name,
+            hovertemplate="%{y:.4g} h at %{x}<extra>%{fullData.name}</extra>",
+            row=2,
+            col=1,
+        )
+    best = rows.iloc[int((rows["false_frac"] + rows["miss_frac"]).to_numpy().argmin())]
+    at = f"{best[path]:g}" if is_number else str(best[path])
+    title = (
+        f"At {at}: {style.number(best['false_frac'] * 100)} % false alarms, "
+        f"{style.number(best['miss_frac'] * 100)} % missed"
+    )
+    style.layout(figure, title, "", "", height=560, panels=True)
+    _subtitle(figure, "Bars: intervals of the fractions")
+    figure.update_annotations(font={"size": 13})
+    figure.update_yaxes(range=[-6, 106], row=1)
+    figure.update_yaxes(type="log", dtick=1, row=2)
+    return figure.update_xaxes(title_text=path, row=2)
+
+
+def way_back(table: pd.DataFrame) -> go.Figure:
+    """Draw who is still pushed to after a rollback, one line for each way back.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``way`` (text), ``t_s`` (since the rollback, > 0), ``left_frac`` (see `rollouts.left`) and,
+        if there is one, ``exact_frac`` from a closed form; NaN where there is none.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Closed forms are dashed in the same colour.
+
+    Raises
+    ------
+    ScenarioError
+        No rows, or a column is missing or holds something else.
+    """
+    check_table("table", table, texts=("way",), numbers=("left_frac",), positive=("t_s",))
+    figure = go.Figure()
+    slowest, slowest_s = "", -1.0
+    for place, (way, rows) in enumerate(table.groupby("way", sort=False)):
+        lines = {"left_frac": ("solid", "")}
+        if "exact_frac" in rows and rows["exact_frac"].notna().any():
+            lines["exact_frac"] = ("dash", ", closed form")
+        for column, (dash, words) in lines.items():
+            figure.add_scatter(
+                x=style.rounded(rows["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(rows[column] * 100.0),
+                mode="lines",
+                line={
+                    "color": _OTHERS[place % len(_OTHERS)],
+                    "dash": dash,
+                    "width": 2.5 if dash == "solid" else 1.5,
+                },
+                name=f"{way}{words}",
+                hovertemplate="%{y:.3g} % after %{x:.3g} s<extra>%{fullData.name}</extra>",
+            )
+        t50_s = float(rows.loc[rows["left_frac"] <= 0.5, "t_s"].min())
+        t50_s = np.inf if np.isnan(t50_s) else t50_s
+        if t50_s > slowest_s:
+            slowest, slowest_s = str(way), t50_s
+    took = f"takes {style.duration(slowest_s)}" if np.isfinite(slowest_s) else "does not do it"
+    title = f"To bring half of the tabs back, {slowest} {took}"
+    seconds = table["t_s"].tolist()
+    style.layout(figure, title, "time since the rollback", "still pushed to (%)")
+    figure.update_xaxes(**style.duration_axis(seconds))
+    return figure.update_yaxes(rangemode="tozero")
+
+
+def _whence(run: Run) -> str:
+    """Where a rollout comes from."""
+    words = f"One rollout ({style.source(run)}, seed {run.provenance['seed']}"
+    return f"{words}, replication {run.provenance['replication']}); no interval"
+
+
+def _subtitle(figure: go.Figure, text: str) -> None:
+    """Say below the title what it rests on."""
+    small = {"size": 12, "color": style.THEORY}
+    figure.update_layout(title_subtitle={"text": text, "font": small})
+
+
+def _checked(given: Any) -> Rollout:
+    is_one = isinstance(given, tuple) and getattr(given, "_fields", ()) == ("run", "diary", "plan")
+    if not is_one:
+        raise ScenarioError("carried_out", given, "must be a Rollout")
+    if len(given.diary) == 0:
+        raise ScenarioError("carried_out", given, "must have a look in its diary")
+    found: Rollout = given
+    return found
+
+
+def _turns(diary: pd.DataFrame) -> pd.DataFrame:
+    """The looks at which something changes."""
+    return diary[diary["what"].isin(["begun", *_ENDS])]
+
+
+def _looks(diary: pd.DataFrame) -> int:
+    """How many looks checked something."""
+    checked = diary["what"].isin(["good", "failed", "held", "done", "stopped"])
+    return int(checked.sum())
+
+
+def _ends_s(diary: pd.DataFrame, first: pd.Series, end_s: float) -> float:
+    """When the first stage ends."""
+    later = _turns(diary)["t_s"]
+    later = later[later > first["t_s"]]
+    return float(later.min()) if len(later) else end_s
+
+
+def _mark_looks(figure: go.Figure, diary: pd.DataFrame) -> None:
+    """Marks for looks that failed or held."""
+    for what, symbol in (("failed", "x"), ("held", "line-ns-open")):
+        looks = diary[diary["what"] == what]
+        if len(looks):
+            figure.add_scatter(
+                x=style.rounded(looks["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(looks["percent"]),
+                mode="markers",
+                marker={"symbol": symbol, "color": "#000000", "size": 9},
+                name=f"look {what}",
+                hovertemplate="%{x:g} s<extra>%{fullData.name}</extra>",
+            )
+
+
+def _width_s(run: Run, check_every_s: float) -> float:
+    """Whole bins, about as long as from look to look."""
+    bin_s = run.scenario.bin_s
+    return float(max(1, round(check_every_s / bin_s)) * bin_s)
+
+
+def _scale(figure: go.Figure, values: list[float], *, is_log: bool, row: int, col: int) -> None:
+    """A log axis where values span decades, else one from zero on."""
+    positive = [value for value in values if value > 0.0]
+    if is_log:
+        low, high = np.log10(min(positive)), np.log10(max(positive))
+        figure.update_yaxes(
+            type="log", range=style.rounded([low - 0.3, high + 0.5]), nticks=6, row=row, col=col
+        )
+    else:
+        highest = max(positive, default=1.0)
+        figure.update_yaxes(
+            range=style.rounded([-0.04 * highest, 1.25 * highest]), nticks=5, row=row, col=col
+        )
+
+
+def _shade(
+    figure: go.Figure,
+    limit: float,
+    is_upper: bool,
+    values: list[float],
+    *,
+    is_log: bool,
+    row: int,
+    col: int,
+) -> None:
+    """Shade the side of a limit on which a check fails."""
+    highest = 10.0 * max([limit, *values, 1e-9])
+    lowest = min([abs(limit), *values]) / 10.0 if is_log else -highest
+    y0, y1 = (limit, highest) if is_upper else (lowest, limit)
+    figure.add_hrect(
+        y0=y0, y1=y1, fillcolor=_FORBIDDEN, opacity=0.13, line_width=0, row=row, col=col
+    )
+    figure.add_hline(y=limit, line={"color": _FORBIDDEN, "width": 1}, row=row, col=col)
+
+
+def _said_of(rail: Guardrail) -> str:
+    """A guardrail in words."""
+    name = _TITLES[rail.metric].split("<br>")[0]
+    if rail.judge is not None:
+        return f"{name} judged against control ({rail.judge.replace('_', ' ')})"
+    limit, is_upper = rail.limit
+    side = "at most" if is_upper else "at least"
+    if rail.times_control is not None:
+        return f"{name} {side} {limit:g} times control"
+    unit = _TITLES[rail.metric].split("<br>")[1].strip("()")
+    return f"{name} {side} {style.number(limit)} ({unit})"
+
+
+def _look(place: int) -> dict[str, Any]:
+    """The look of a line that is neither polling nor push."""
+    colour = _OTHERS[place % len(_OTHERS)]
+    return {
+        "mode": "lines+markers",
+        "line": {"color": colour, "width": 2},
+        "marker": {
+            "symbol": f"{_SYMBOLS[place % len(_SYMBOLS)]}{'' if place % 2 else '-open'}",
+            "size": 8 if place % 2 else 14,  # where two lie on each other, both show
+            "color": colour,
+        },
+    }
