@@ -397,8 +397,9 @@ class Plan(Part):
         Parameters
         ----------
         changes : mapping of str to object, optional
-            Dotted paths and their new values, such as ``{"rollback.sockets": "closed"}``; None
-            takes an optional field away.
+            Dotted paths and their new values, such as ``{"rollback.sockets": "closed"}``; a place
+            in a list is its number, from 0, or ``*`` for all of them. None takes an optional field
+            away.
         **named
             The same for fields of the top level.
 
@@ -406,20 +407,40 @@ class Plan(Part):
         ------
         ScenarioError
             A path does not exist, or the new plan does not hold together.
+
+        Examples
+        --------
+        >>> plan = Plan(flag={"reach": "session"}).replace({"stages.*.bake_s": "1 h"})
+        >>> plan.replace({"stages.3.bake_s": "1 min"}).length_s
+        10860.0
         """
         values = self.model_dump(mode="json", exclude_none=True)
         for path, value in {**(changes or {}), **named}.items():
             *sections, name = path.split(".")
-            place = values
+            places: list[Any] = [values]
             for section in sections:
-                place = place.setdefault(section, {})
+                places = [into for place in places for into in _inside(place, section, path)]
+            for place in places:
                 if not isinstance(place, dict):
                     raise ScenarioError(path, value, "must be a field of a section")
-            if value is None:
-                place.pop(name, None)
-            else:
-                place[name] = value
+                if value is None:
+                    place.pop(name, None)
+                else:
+                    place[name] = value
         return type(self)(**values)
+
+
+def _inside(place: Any, section: str, path: str) -> list[Any]:
+    """What a part of a dotted path leads to."""
+    if isinstance(place, dict):
+        return [place.setdefault(section, {})]
+    if not isinstance(place, list):
+        raise ScenarioError(path, section, "must be a field of a section")
+    if section == "*":
+        return list(place)
+    if not section.isdecimal() or int(section) >= len(place):
+        raise ScenarioError(path, section, f"must be a number below {len(place)}, or *")
+    return [place[int(section)]]
 
 
 def _unknown(path: object, value: Any) -> ScenarioError:

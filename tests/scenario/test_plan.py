@@ -57,6 +57,20 @@ def test_the_stages_are_the_guides_unless_told():
 def test_a_field_is_replaced_by_its_path():
     assert FULL.replace({"rollback.window_s": 5.0}).rollback.window_s == 5.0
     assert FULL.replace(kill_s=None).kill_s is None
+    longer = FULL.replace(
+        {"stages.*.bake_s": "1 h", "stages.0.bake_s": 60, "guardrails.0.below": 9}
+    )
+    assert [stage.bake_s for stage in longer.stages] == [60.0, 3600.0]
+    assert longer.guardrails[0].below == 9.0
+    for path, words in (
+        ("stages.2.bake_s", "must be a number below 2, or *"),
+        ("stages.last.bake_s", "must be a number below 2, or *"),
+        ("stages.*.bakes_s", "is not a known field"),
+        ("name.first.x", "must be a field of a section"),
+    ):
+        with pytest.raises(ScenarioError) as error:
+            FULL.replace({path: 1.0})
+        assert words in str(error.value)
     with pytest.raises(ScenarioError, match=r"rollback\.window_s: must be given"):
         FULL.replace({"rollback.window_s": None})
 
