@@ -387,7 +387,10 @@ _COLUMNS = (
     *("replication", "outcome", "back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
     *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation"),
 )
-_MEANS = ("back_s", "full_s", "users", "user_min", "lost", "late", "errors", "t50_s", "t100_s")
+_MEANS = (
+    *("back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
+    *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation"),
+)
 _AFTER_S = 120.0
 
 
@@ -408,7 +411,8 @@ def judge(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         false alarm; for the others, one less the misses), ``back_low`` and ``back_high`` (Wilson's
         interval), ``done_frac``, and means with intervals (``_low`` and ``_high``, Student's t,
         over the fleets that have a value) of ``back_s``, ``full_s``, ``users``, ``user_min``,
-        ``lost``, ``late``, ``errors``, ``t50_s`` and ``t100_s``.
+        ``lost``, ``late``, ``errors``, ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``,
+        ``peak_polls_per_s`` and ``peak_utilisation``.
 
     Raises
     ------
