@@ -87,6 +87,15 @@ def read(documents: list[Section], given: Given) -> dict[str, Any]:
     ------
     ScenarioError
         There are more, or they say what a plan cannot.
+
+    Examples
+    --------
+    >>> steps = [{"setWeight": 50}, {"pause": {"duration": "10m"}}]
+    >>> rollout = {"kind": "Rollout", "spec": {"strategy": {"canary": {"steps": steps}}}}
+    >>> for stage in read([Section(rollout, "rollout.yaml")], Given())["stages"]:
+    ...     print(stage)
+    {'percent': 50.0, 'bake_s': 600.0, 'gate_s': 0.0}
+    {'percent': 100.0, 'bake_s': 60.0, 'gate_s': 0.0}
     """
     [rollout, *more] = [one for one in documents if one.values.get("kind") == "Rollout"]
     if more:
@@ -332,7 +341,7 @@ def _read_analysis(
         assert name is not None
         reference.done()
         if (kind, name) not in templates:
-            raise reference.wrong("templateName", f"must be a {kind} of the same file")
+            raise reference.wrong("templateName", f"must be the name of a {kind} in the same file")
         spec = _filled(templates[kind, name], args)
         for metric in spec.sections("metrics", needed=True):
             foreign = metric.text("name", needed=True)
@@ -467,6 +476,15 @@ def write(plan: Plan) -> str:
     ------
     ScenarioError
         The plan says what they cannot.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Plan
+    >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
+    >>> print(write(plan).partition("steps:")[2].strip())
+    - setWeight: 100
+          - pause:
+              duration: 1m
     """
     name = kubernetes_name(plan)
     must_end_at_100(plan)
@@ -476,7 +494,8 @@ def write(plan: Plan) -> str:
         before = [rail.metric for rail in plan.guardrails[:number]]
         if plan.guardrails[number].metric in before:
             rule = "must be another's than a guardrail's before: an analysis names a metric once"
-            raise ScenarioError(f"guardrails.{number}.metric", before[-1], rule)
+            metric = plan.guardrails[number].metric
+            raise ScenarioError(f"guardrails.{number}.metric", metric, rule)
     if not plan.guardrails:
         return to_yaml(_rollout(name, {"steps": _steps(plan, None)}))
     must_be(plan, "decision.rule", "argo")

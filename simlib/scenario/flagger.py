@@ -71,6 +71,12 @@ def read(documents: list[Section], given: Given) -> dict[str, Any]:
     ------
     ScenarioError
         There are more, or it says what a plan cannot.
+
+    Examples
+    --------
+    >>> canary = {"kind": "Canary", "spec": {"analysis": {"stepWeights": [25], "interval": "2m"}}}
+    >>> read([Section(canary, "canary.yaml")], Given())["stages"]
+    [{'percent': 25.0, 'bake_s': 120.0}, {'percent': 100.0, 'bake_s': 120.0}]
     """
     [canary, *more] = [one for one in documents if one.values.get("kind") == "Canary"]
     if more:
@@ -210,6 +216,16 @@ def write(plan: Plan) -> str:
     ------
     ScenarioError
         The plan says what a Canary cannot.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Plan
+    >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
+    >>> print(write(plan).partition("analysis:")[2].strip())
+    interval: 1m
+        threshold: 5
+        stepWeights:
+        - 100
     """
     name = kubernetes_name(plan)
     must_be(plan, "decision.rule", "flagger")

@@ -26,8 +26,6 @@ from simlib.scenario.units import parse_duration_s
 if TYPE_CHECKING:
     from simlib.scenario.plan import Plan
 
-# What a file of another tool never says; `kill_s` is refused when a plan is written all the same.
-CALLERS = ("flag", "bucketing", "rollback", "start_s", "kill_s")
 NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -149,6 +147,16 @@ def completed(said: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, An
     ------
     ScenarioError
         Both say the same field, or neither says how the flag reaches a tab.
+
+    Examples
+    --------
+    >>> said = {"bucketing": {"rule": "unleash", "flag": "push"}}
+    >>> completed(said, {"flag": {"reach": "pushed"}, "bucketing": {"ids": "email"}})
+    {'bucketing': {'rule': 'unleash', 'flag': 'push', 'ids': 'email'}, 'flag': {'reach': 'pushed'}}
+    >>> completed(said, {})
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: flag: must be given, such as {"reach": "polled", ...
     """
     values = dict(said)
     for name, value in settings.items():

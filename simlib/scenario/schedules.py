@@ -80,6 +80,14 @@ def read_unleash(document: Section, given: Given) -> dict[str, Any]:
     ------
     ScenarioError
         It says what a plan cannot.
+
+    Examples
+    --------
+    >>> strategy = {"name": "flexibleRollout", "parameters": {"rollout": "50", "groupId": "push"}}
+    >>> milestone = {"sortOrder": 0, "strategies": [strategy]}
+    >>> said = read_unleash(Section({"milestones": [milestone]}, ""), Given(last_s="1 h"))
+    >>> said["bucketing"], said["stages"]
+    ({'rule': 'unleash', 'flag': 'push'}, [{'percent': 50.0, 'bake_s': 3600.0}])
     """
     document.ignore("id", "discriminator", "description", "environment", "createdByUserId")
     document.ignore("createdAt", "archivedAt", "activeMilestoneId", "releasePlanTemplateId")
@@ -221,6 +229,13 @@ def write_unleash(plan: Plan) -> str:
     ------
     ScenarioError
         The plan says what a release plan cannot.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Plan
+    >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "unleash", "flag": "push"})
+    >>> [one["name"] for one in json.loads(write_unleash(plan))["milestones"]]
+    ['10 %', '25 %', '50 %', '100 %']
     """
     must_be(plan, "bucketing.rule", "unleash")
     if plan.bucketing.flag.strip() != plan.bucketing.flag or "{{" in plan.bucketing.flag:
@@ -291,6 +306,13 @@ def read_growthbook(document: Section, given: Given) -> dict[str, Any]:
     ------
     ScenarioError
         It says what a plan cannot.
+
+    Examples
+    --------
+    >>> step = {"interval": 600, "actions": [{"patch": {"coverage": 0.5}}]}
+    >>> said = read_growthbook(Section({"featureId": "push", "steps": [step]}, ""), Given())
+    >>> said["bucketing"], said["stages"]
+    ({'flag': 'push'}, [{'percent': 50.0, 'gate_s': 0.0, 'bake_s': 600.0}])
     """
     document.ignore("id", "ruleId", "environment", "startDate", "status", "targets")
     document.ignore("dateCreated", "dateUpdated")
@@ -372,6 +394,13 @@ def write_growthbook(plan: Plan) -> str:
     ------
     ScenarioError
         The plan says what a ramp schedule cannot.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Plan
+    >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "growthbook", "flag": "push"})
+    >>> [one["interval"] for one in json.loads(write_growthbook(plan))["steps"]]
+    [600.0, 600.0, 600.0, 600.0]
     """
     must_be(plan, "bucketing.rule", "growthbook", "growthbook_v1")
     if plan.guardrails:
