@@ -1,6 +1,7 @@
 """A rollout plan: who is enrolled when, how tabs hear of it, what is watched, and the way back.
 
-Frozen and strict as a scenario is; TOML in, TOML out.
+Frozen and strict as a scenario is; TOML in, TOML out. `scenario.formats` reads and writes what
+other tools have.
 """
 
 from __future__ import annotations
@@ -375,18 +376,95 @@ class Plan(Part):
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> Plan:
-        """Read a plan from a TOML file.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        gate_s: float | str | None = None,
+        last_s: float | str | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """Read a plan from a file: TOML, or what Flagger, Argo Rollouts or flag services know.
+
+        A file that ends in ``.yaml``, ``.yml`` or ``.json`` is a Canary of Flagger's, a Rollout of
+        Argo Rollouts' with its AnalysisTemplates, a release plan of Unleash's or a ramp schedule of
+        GrowthBook's; what has no meaning here, and what is refused, is at the head of
+        `scenario.flagger`, `scenario.argo` and `scenario.schedules`. Any other is TOML, and says
+        everything.
+
+        Parameters
+        ----------
+        path : str or Path
+        metrics : mapping, optional
+            What a foreign metric is: one of `METRICS`, or a pair of that and the factor to its
+            unit, such as ``{"request-duration": ("latency_p99_s", 0.001)}`` for milliseconds. Our
+            own names are known.
+        gate_s : float or str, optional
+            How long somebody takes to approve, seconds, where the file has them asked.
+        last_s : float or str, optional
+            How long the last stage is watched, seconds, where the file does not say; absent: for
+            one check.
+        **settings
+            Fields that the file cannot say: ``flag`` in any case; ``bucketing``, ``rollback``,
+            ``start_s``, ``kill_s`` as for a plan. Where nothing is checked also ``check_every_s``
+            and ``decision``.
 
         Raises
         ------
         ScenarioError
-            The file is missing or is not TOML, or what it says is no plan.
-        """
-        return cls(**read_toml(path)[1])
+            The file is missing or cannot be read, says what a plan cannot, or lacks what the
+            caller has to say.
 
-    def dump(self) -> str:
-        """Return the plan as TOML; `Plan.load` of it gives an equal plan."""
+        Examples
+        --------
+        >>> flag = {"reach": "polled", "every_s": 60}
+        >>> plan = Plan.load("data/plans/flagger_canary.yaml", flag=flag)
+        >>> [stage.percent for stage in plan.stages], plan.decision.failures
+        ([10.0, 25.0, 50.0, 100.0], 5)
+        """
+        from simlib.scenario import documents, formats
+
+        given = formats.Given(metrics, gate_s, last_s)
+        suffix = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
+        if suffix not in (".yaml", ".yml", ".json"):
+            others = {"metrics": metrics, "gate_s": gate_s, "last_s": last_s, **settings}
+            for name, value in others.items():
+                if value is not None:
+                    rule = "has no meaning for a TOML file, which says everything: use replace"
+                    raise ScenarioError(name, value, rule)
+            return cls(**read_toml(path)[1])
+        said = formats.read(documents.read_documents(Path(path)), given)
+        return cls(**formats.completed(said, settings))
+
+    def dump(self, format: str = "toml") -> str:  # noqa: A002  (what it is)
+        """Return the plan as a file's text.
+
+        Parameters
+        ----------
+        format : {"toml", "flagger", "argo", "unleash", "growthbook"}
+            TOML says everything: `Plan.load` of it gives an equal plan. The others leave out what
+            they cannot say and the caller of `Plan.load` says again (``flag`` and what else is
+            named at `scenario.flagger.write` and its like): with the same settings, `Plan.load`
+            gives an equal plan.
+
+        Raises
+        ------
+        ScenarioError
+            The format is not known, or cannot say what the plan says: names the field.
+
+        Examples
+        --------
+        >>> plan = Plan(flag={"reach": "pushed"}, kill_s=60.0)
+        >>> plan.dump("flagger")
+        Traceback (most recent call last):
+            ...
+        simlib.errors.ScenarioError: kill_s: must be None: the format can say nothing else, got 60.0
+        """
+        if format != "toml":
+            from simlib.scenario import formats
+
+            return formats.write(self, format)
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
