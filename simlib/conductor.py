@@ -22,6 +22,7 @@ from simlib.scenario import Plan, Scenario, Workload
 from simlib.scenario.plan import METRICS, Guardrail
 
 CONTROL, TREATMENT = 0, 1
+_PER_H = {"error_rate_per_h": Count.ERRORS, "reconnection_rate_per_h": Count.RECONNECTS}
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 
 
@@ -239,18 +240,22 @@ class Conductor:
     def _judge(self, guardrail: Guardrail, glance: Glance) -> Check:
         """What a test says of all that has been seen since the rollout began."""
         name, is_worse = guardrail.metric, {"higher": "high", "lower": "low"}[guardrail.worse]
+        borne = guardrail.margin if guardrail.worse == "higher" else -guardrail.margin
         if guardrail.judge == "mann_whitney":
             pairs = np.array([[one.values[name] for one in pair] for pair in self._seen])
             pairs = pairs[np.isfinite(pairs).all(axis=1)]
             if len(pairs) < max(2, guardrail.min_sample):
                 return _NO_DATA[guardrail.no_data]
-            said = judging.mann_whitney(pairs[:, CONTROL], pairs[:, TREATMENT])
+            said = judging.mann_whitney(pairs[:, CONTROL] + borne, pairs[:, TREATMENT])
         else:
             samples = [self._sample(name, cohort, glance) for cohort in (CONTROL, TREATMENT)]
             if min(sample.n for sample in samples) < guardrail.min_sample:
                 return _NO_DATA[guardrail.no_data]
             difference = judging.sequential(*samples)
-            said = "high" if difference.low > 0.0 else "low" if difference.high < 0.0 else "pass"
+            if name in _PER_H:
+                borne /= 3600.0  # samples of rates count by the second
+            low, high = difference.low - borne, difference.high - borne
+            said = "high" if low > 0.0 else "low" if high < 0.0 else "pass"
         return Check.FAIL if said == is_worse else Check.PASS
 
     def _sample(self, name: str, cohort: int, glance: Glance) -> judging.Sample:
@@ -263,7 +268,7 @@ class Conductor:
             mean_s = float(middles_s @ held / n) if n else 0.0
             variance = float(((middles_s - mean_s) ** 2) @ held / n) if n else 0.0
             return judging.Sample(n, mean_s, variance)
-        what = Count.ERRORS if name == "error_rate_per_h" else Count.RECONNECTS
+        what = _PER_H[name]
         events = int(glance.counts[cohort, what] - self._first.counts[cohort, what])
         seconds = float(sum(pair[cohort].samples[name] for pair in self._seen))
         rate = events / seconds if seconds else 0.0

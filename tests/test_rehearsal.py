@@ -360,6 +360,25 @@ def test_a_judge_tells_a_proxy_that_eats_upgrades_from_none(judge, min_sample):
     assert (diary["stage"].iloc[-1] == 0) == (judge != "mann_whitney")
 
 
+@pytest.mark.parametrize(("judge", "min_sample"), [("sequential", 600), ("mann_whitney", 5)])
+def test_a_judge_bears_what_its_margin_says(judge, min_sample):
+    rail = {"metric": "error_rate_per_h", "judge": judge, "min_sample": min_sample}
+    board = BOARD.replace(BLOCKED)
+    outcomes = []
+    for margin in (5.0, 10_000.0):
+        plan = PLAN.replace(guardrails=[{**rail, "no_data": "pass", "margin": margin}])
+        outcomes.append(sl.roll_out(plan, board, progress=False).diary["what"].iloc[-1])
+    assert outcomes == ["back", "done"]
+    # Latency falls by far: "lower is worse" finds that, unless that much is borne.
+    lower = {"metric": "average_latency_s", "judge": judge, "min_sample": min_sample}
+    outcomes = []
+    for margin in (1.0, 1e4):
+        rail = {**lower, "no_data": "pass", "worse": "lower", "margin": margin}
+        diary = sl.roll_out(PLAN.replace(guardrails=[rail]), BOARD, progress=False).diary
+        outcomes.append(diary["what"].iloc[-1])
+    assert outcomes == ["back", "done"]
+
+
 def test_a_sequential_judge_sees_the_whole_rollout():
     from simlib.conductor import Conductor
     from simlib.engines import simulate

@@ -238,6 +238,9 @@ class Guardrail(Part):
     rank test of the looks so far, or one of all observations that stays valid at every look."""
     worse: Literal["higher", "lower"] = "higher"
     """Which way is worse, for a judge."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    """By how much worse than control is borne by a judge, in the metric's unit: the test is then
+    one of inferiority by more than that."""
     min_sample: Annotated[int, Field(ge=1, le=10**9)] = 1
     """Observations that a check needs: deliveries for latencies, seconds of presence else; looks
     for a rank test."""
@@ -257,6 +260,8 @@ class Guardrail(Part):
         if self.metric in OF_THE_SERVER and asked[0] in ("times_control", "judge"):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise Rule(asked[0], getattr(self, asked[0]), rule)
+        if self.judge is None and self.margin > 0.0:
+            raise Rule("margin", self.margin, "has no meaning without a judge")
         if self.judge == "sequential" and self.metric not in COUNTED:
             rule = f"must be mann_whitney, or the metric one of {', '.join(COUNTED)}"
             raise Rule("judge", self.judge, rule)

@@ -123,6 +123,10 @@ def test_a_field_is_replaced_by_its_path():
             "guardrails.0.fails_beyond: has no meaning for a judge",
         ),
         (
+            {"guardrails": [{"metric": "utilisation", "below": 0.5, "margin": 1.0}]},
+            "guardrails.0.margin: has no meaning without a judge",
+        ),
+        (
             {"guardrails": [{"metric": "utilisation", "below": 0.5, "delay_s": 600.0}]},
             "guardrails.0.delay_s: must be < the longest bake_s (600)",
         ),
