@@ -549,7 +549,7 @@ def _scale(figure: go.Figure, values: list[float], *, is_log: bool, row: int, co
     if is_log:
         low, high = np.log10(min(positive)), np.log10(max(positive))
         figure.update_yaxes(
-            type="log", range=style.rounded([low - 0.3, high + 0.5]), nticks=6, row=row, col=col
+            type="log", range=style.rounded([low - 0.3, high + 0.5]), dtick=1, row=row, col=col
         )
     else:
         highest = max(positive, default=1.0)
