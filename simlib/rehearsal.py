@@ -17,10 +17,11 @@ import pandas as pd
 
 from simlib import cohorts, experiment, rollouts, theory
 from simlib.conductor import Conductor
-from simlib.engines import simulate
+from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_table
 from simlib.scenario import Plan, Scenario
+from simlib.scenario.plan import METRICS
 from simlib.store import Store
 
 Changes = Mapping[str, Any]
@@ -107,7 +108,8 @@ def roll_out(
         raise ScenarioError("time_scale", time_scale, rule)
     else:
         run = simulate(scenario, engine=engine, **options)
-    return Rollout(run, pd.DataFrame(conductor.diary), plan)
+    columns = ["t_s", "stage", "percent", "what", "failed", *METRICS]
+    return Rollout(run, pd.DataFrame(conductor.diary, columns=columns), plan)
 
 
 def check_plan(plan: Any, scenario: Any) -> None:
@@ -235,6 +237,9 @@ def rehearse(
     cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
     experiment.check_workers(workers)
+    if engine not in ENGINES:
+        rule = f"must be one of {', '.join(ENGINES)}: a rehearsal is simulated"
+        raise ScenarioError("engine", engine, rule)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     place = experiment.place_of(on, engine)
     where = None if store is None else Store(store).path

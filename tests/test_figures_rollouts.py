@@ -148,6 +148,13 @@ def test_enrolment_names_the_rule_that_is_furthest_off():
     assert figure.layout.title.text == f"guide enrols {at_0:.3g} % of the users at 0 %"
 
 
+def test_a_rollout_that_is_killed_before_it_begins_is_drawn():
+    killed = sl.roll_out(PLAN.replace(kill_s=0.0), BOARD, progress=False)
+    assert killed.diary["what"].tolist() == ["killed"]
+    assert figures.rollout(killed).layout.title.text == "Killed before the first stage"
+    assert figures.watched(killed).layout.title.text == "0 of 0 looks failed: killed"
+
+
 def test_what_is_no_rollout_is_refused(healthy):
     for wrong in (None, healthy.run, (1, 2, 3), healthy._replace(diary=healthy.diary.head(0))):
         for figure in (figures.rollout, figures.watched):

@@ -59,6 +59,22 @@ def test_both_engines_keep_the_same_diary():
         pd.testing.assert_frame_equal(one.run.frame(name), other.run.frame(name), check_exact=True)
 
 
+def test_a_diary_has_the_same_columns_whatever_happens():
+    killed = [
+        sl.roll_out(PLAN.replace(kill_s=0.0), BOARD.replace(clients=3), engine=engine).diary
+        for engine in ("simpy", "compiled")
+    ]
+    pd.testing.assert_frame_equal(*killed, check_exact=True)
+    whole = sl.roll_out(PLAN, BOARD.replace(clients=3), progress=False).diary
+    assert killed[0].columns.tolist() == whole.columns.tolist()
+
+
+def test_a_rehearsal_is_simulated():
+    for engine in ("live", "real"):
+        with pytest.raises(ScenarioError, match="engine: must be one of simpy, compiled"):
+            sl.rehearse(PLAN, BOARD, replications=2, engine=engine)
+
+
 def test_a_failed_look_holds_the_stage_and_the_look_after_the_last_rolls_back():
     diary = sl.roll_out(PLAN, BOARD.replace(SLOW), progress=False).diary
     assert diary["what"].tolist()[-3:] == ["failed", "failed", "back"]

@@ -172,7 +172,7 @@ class Simulation(Driver):
 
     def glance(self) -> books.Glance:
         """Return what is known now."""
-        clients, now = self.clients, self.clock.now
+        clients, now = self.clients, float(self.clock.now)  # SimPy's zero is whole
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in clients]
         is_connected = [
             opened_s < NEVER_S and not (client.transport == Transport.POLLING and kept_s < now)

@@ -159,16 +159,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
             figure.add_annotation(
                 x=row.t_s, y=104, text=end, showarrow=False, xanchor="left", xshift=3
             )
-    first = diary[diary["what"] == "begun"].iloc[0]
-    during = steps[steps["t_s"].between(first["t_s"], _ends_s(diary, first, end_s))]
-    got = float(during["share"].iloc[-1]) * 100.0 if len(during) else 0.0
-    title = f"{first['percent']:g} % asked for is {style.number(got)} % of the open tabs"
-    last = diary.iloc[-1]
-    if last["what"] in _ENDS:
-        asked_s = diary.loc[diary["what"].isin(["back", "killed"]), "t_s"].min()
-        at_s = last["t_s"] if np.isnan(asked_s) else asked_s
-        after_min = style.number((at_s - first["t_s"]) / 60.0)
-        title += f"; {_ENDS[last['what']].split(':')[0]} after {after_min} min"
+    title = _found(diary, steps, end_s)
     style.layout(figure, title, "time (s)", "share (%)")
     _subtitle(figure, _whence(run))
     figure.update_xaxes(range=style.rounded([-0.01 * end_s, 1.01 * end_s]))
@@ -507,6 +498,23 @@ def _checked(given: Any) -> Rollout:
 def _turns(diary: pd.DataFrame) -> pd.DataFrame:
     """The looks at which something changes."""
     return diary[diary["what"].isin(["begun", *_ENDS])]
+
+
+def _found(diary: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
+    """What the first stage reached, and how the rollout ended."""
+    begun, last = diary[diary["what"] == "begun"], diary.iloc[-1]
+    ended = _ENDS.get(str(last["what"]), "under way").split(":")[0]
+    if len(begun) == 0:
+        return f"{ended[0].upper()}{ended[1:]} before the first stage"
+    first = begun.iloc[0]
+    during = steps[steps["t_s"].between(first["t_s"], _ends_s(diary, first, end_s))]
+    got = float(during["share"].iloc[-1]) * 100.0 if len(during) else 0.0
+    title = f"{first['percent']:g} % asked for is {style.number(got)} % of the open tabs"
+    if last["what"] not in _ENDS:
+        return title
+    asked_s = diary.loc[diary["what"].isin(["back", "killed"]), "t_s"].min()
+    at_s = last["t_s"] if np.isnan(asked_s) else asked_s
+    return f"{title}; {ended} after {style.number((at_s - first['t_s']) / 60.0)} min"
 
 
 def _looks(diary: pd.DataFrame) -> int:
