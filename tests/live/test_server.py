@@ -35,6 +35,7 @@ def ports():
                 "time_scale": 1.0,
                 "secret": SECRET,
                 "spare": False,
+                "rollout": None,
             }
         )
         yield server.receive(30.0)
