@@ -228,8 +228,7 @@ class Conductor:
         self, guardrail: Guardrail, control: Reading, treatment: Reading, glance: Glance
     ) -> Check:
         """What a guardrail says at this look."""
-        compares = guardrail.times_control is not None or guardrail.judge is not None
-        if compares and self._percent >= 100.0:
+        if guardrail.compares and self._percent >= 100.0 and glance.present[CONTROL] == 0:
             return Check.PASS  # nobody is left to compare with
         if glance.t < self._counted_from_s + guardrail.delay_s:
             return Check.PASS
@@ -318,8 +317,7 @@ def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
     """
     name = guardrail.metric
     value, sample = treatment.values[name], treatment.samples[name]
-    limit, is_upper = guardrail.limit
-    beyond = limit if guardrail.fails_beyond is None else guardrail.fails_beyond
+    (limit, is_upper), beyond = guardrail.limit, guardrail.beyond
     if guardrail.times_control is not None:
         of_control = control.values[name]
         limit, beyond = limit * of_control, beyond * of_control

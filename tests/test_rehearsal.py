@@ -111,6 +111,22 @@ def test_what_compares_with_control_holds_nothing_up_when_nobody_is_left_there()
     assert diary["t_s"].iloc[-1] == 780.0
 
 
+def test_what_compares_goes_on_at_100_percent_while_an_experiment_keeps_a_control():
+    """Half of the users stay where they are for good, so there is something to compare with."""
+    rail = {"metric": "latency_p50_s", "times_control": 0.5, "delay_s": 61.0, "no_data": "pass"}
+    plan = PLAN.replace(
+        stages=[{"percent": 50, "bake_s": 60}, {"percent": 100, "bake_s": 240}],
+        guardrails=[rail],
+        decision={"failures": 1},
+    )
+    halves = {"bucketing.deciders": "and", "bucketing.experiment_percent": 50.0}
+    ends = [
+        sl.roll_out(each, BOARD, progress=False).diary["what"].iloc[-1]
+        for each in (plan, plan.replace(halves))
+    ]
+    assert ends == ["done", "back"]
+
+
 def test_a_check_between_two_limits_has_no_verdict_and_somebody_has_to_look():
     rail = {"metric": "latency_p50_s", "below": 1.0, "fails_beyond": 9.0}
     slow = {"kind": "latency", "start_s": 60.0, "length_s": 900.0, "added_s": 2.0}

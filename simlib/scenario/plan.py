@@ -226,7 +226,8 @@ class Guardrail(Part):
     """The check fails when the value is less than this."""
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """The check fails when the value is more than so many times the control cohort's, or less if
-    that is below 1. What compares with the control cohort passes at 100 %, where there is none."""
+    that is below 1. What compares with the control cohort passes at 100 % once nobody is left
+    there."""
     fails_beyond: float | None = None
     """Between the limit and this a check has no verdict, and it fails beyond this alone; in the
     limit's unit. Absent: it fails beyond the limit."""
@@ -283,6 +284,16 @@ class Guardrail(Part):
             return self.above, False
         assert self.times_control is not None
         return self.times_control, self.times_control >= 1.0
+
+    @property
+    def beyond(self) -> float:
+        """Past what a check fails: `fails_beyond`, or its threshold or factor itself."""
+        return self.limit[0] if self.fails_beyond is None else self.fails_beyond
+
+    @property
+    def compares(self) -> bool:
+        """Whether it takes a control cohort."""
+        return self.times_control is not None or self.judge is not None
 
 
 class Plan(Part):
@@ -341,8 +352,7 @@ class Plan(Part):
                 raise Rule(f"{path}.bake_s", stage.bake_s, rule)
             before = stage.percent
         for number, guardrail in enumerate(self.guardrails):
-            compares = guardrail.times_control is not None or guardrail.judge is not None
-            if compares and self.stages[0].percent >= 100.0:
+            if guardrail.compares and self.stages[0].percent >= 100.0:
                 rule = "must be one that needs no control cohort: the first stage enrols everybody"
                 raise Rule(f"guardrails.{number}.metric", guardrail.metric, rule)
             whole = self.decision.analysis == "background"
