@@ -10,8 +10,9 @@ its four output words is the draw. It equals ``numpy.random.Philox`` bit for bit
 checks. The arithmetic splits each 64-bit word into halves and masks after each shift, so the one
 source serves Python integers, uint64 arrays and compiled int64, whose bits are the same.
 
-Draws are transformed by scalar functions only: vectorised ``log`` differs from the scalar one in
-the last bit, and two drivers must not disagree by a bit.
+Draws are transformed by the functions of `elementary`, one at a time: a C library's ``log``, and
+NumPy's vectorised one, differ from them in the last bit, and neither two drivers nor two machines
+must disagree by a bit.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from simlib.core.elementary import cos, log
 
 _HALF = 0xFFFFFFFF
 _MULTIPLIER_0 = (0xD2E7470E, 0xE14C6C93)
@@ -172,7 +175,7 @@ def exponential(u: float, mean: float) -> float:
     >>> round(exponential(0.5, 30.0), 3)
     20.794
     """
-    return -math.log(1.0 - u) * mean
+    return -log(1.0 - u) * mean
 
 
 def normal(u: float, v: float) -> float:
@@ -183,4 +186,4 @@ def normal(u: float, v: float) -> float:
     >>> round(normal(0.5, 0.0), 3)
     1.177
     """
-    return math.sqrt(-2.0 * math.log(1.0 - u)) * math.cos(2.0 * math.pi * v)
+    return math.sqrt(-2.0 * log(1.0 - u)) * cos(2.0 * math.pi * v)

@@ -25,6 +25,7 @@ from simlib.core import (
     client,
     draws,
     driver,
+    elementary,
     fallback,
     faults,
     flags,
@@ -43,6 +44,7 @@ RULES: tuple[ModuleType, ...] = (
     client,
     draws,
     driver,
+    elementary,
     fallback,
     faults,
     flags,
@@ -101,6 +103,16 @@ def _bits(typing_context: Any, x: Any) -> Any:
 
 
 @_intrinsic
+def _of_bits(typing_context: Any, word: Any) -> Any:
+    """The float64 whose bits an int64 holds."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@_intrinsic
 def _fetch_ahead(typing_context: Any, array: Any, row: Any) -> Any:
     """Tell the processor that a row of an array will be wanted soon."""
 
@@ -151,6 +163,26 @@ def _widen_body(server: Any) -> Any:
 def _multiply_body(a: Any, b: Any) -> Any:
     def body(a: Any, b: Any) -> Any:
         return _wide_product(a, (b[0] << 32) | b[1])
+
+    return body
+
+
+@overload(elementary.take_apart, jit_options=_INLINED)
+def _take_apart_body(x: Any) -> Any:
+    def body(x: Any) -> Any:
+        # Subnormal numbers have no exponent of their own.
+        is_small = x < 2.0**-1022
+        word = _bits(x * 2.0**54 if is_small else x)
+        exponent = (word >> 52) - (1022 + 54 if is_small else 1022)
+        return _of_bits((word & (2**52 - 1)) | (1022 << 52)), exponent
+
+    return body
+
+
+@overload(elementary.power_of_two, jit_options=_INLINED)
+def _power_of_two_body(k: Any) -> Any:
+    def body(k: Any) -> Any:
+        return _of_bits((k + 1023) << 52)
 
     return body
 
@@ -221,7 +253,16 @@ def _fetch_ahead_body(array: Any, row: Any) -> Any:
     return body
 
 
-_OWN = {"refuse", "widen", "_multiply", "bucket_of", "keep_row", "rows_left"}
+_OWN = {
+    "refuse",
+    "widen",
+    "_multiply",
+    "take_apart",
+    "power_of_two",
+    "bucket_of",
+    "keep_row",
+    "rows_left",
+}
 for _module in RULES:
     for _name, _rule in vars(_module).items():
         is_its_own = isinstance(_rule, FunctionType) and _rule.__module__ == _module.__name__

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
+from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, Moment, deploy_moments, moments_of
 from simlib.core.flags import FlagRules
@@ -302,10 +303,7 @@ def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDA
     u = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0).tolist()
     v = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 1).tolist()
     return np.array(
-        [
-            network.rtt_s * math.exp(network.rtt_spread * normal(a, b))
-            for a, b in zip(u, v, strict=True)
-        ]
+        [network.rtt_s * exp(network.rtt_spread * normal(a, b)) for a, b in zip(u, v, strict=True)]
     )
 
 
