@@ -17,7 +17,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test lab bench lock clean
+.PHONY: help env report test lab bench golden lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
 bench: $(STAMP)  ## measure how fast the engines are here
 	$(BIN)/python tests/benchmarks/run.py
 	$(BIN)/python tests/benchmarks/sweep.py
+
+golden: $(STAMP)  ## record data/golden anew, after a change of results that is meant
+	$(BIN)/python -m tests.golden
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m venv build/lock-tool

@@ -101,15 +101,13 @@ FAULTS = {
 BOUNDED = ("block", "close", "drop_oldest")
 
 
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
-@pytest.mark.parametrize("pair", combinations_with_replacement(FAULTS, 2), ids="-".join)
-def test_engines_agree_on_every_pair_of_faults(pair, transport):
-    # On a lattice of half seconds, so that everything ties with everything.
+def board_of(pair, transport):
+    """A pair of faults on a lattice of half seconds, so that everything ties with everything."""
     one, other = ({"kind": kind, **FAULTS[kind]} for kind in pair)
     apart = set(pair) <= {"restart", "rolling_deploy"}
     place = sorted(FAULTS).index(pair[0]) + sorted(FAULTS).index(pair[1])
     policy = ("unbounded", "coalesce", *BOUNDED)[place % 5]
-    board = sl.Scenario(
+    return sl.Scenario(
         transport=transport,
         updates={"kind": "bursts", "rate_per_s": 0.3, "burst_size": 4, "burst_gap_s": 0.5},
         clients=12,
@@ -135,6 +133,12 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
         },
         faults=[{**one, "start_s": 10.0}, {**other, "start_s": 30.0 if apart else 10.0}],
     )
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("pair", combinations_with_replacement(FAULTS, 2), ids="-".join)
+def test_engines_agree_on_every_pair_of_faults(pair, transport):
+    board = board_of(pair, transport)
     for seed in range(3):
         run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
     assert run.ledger.delivered > 0
