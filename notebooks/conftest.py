@@ -13,7 +13,6 @@ from typing import Any
 
 import nbval.plugin
 import pytest
-
 from simlib.notebook import digest, steady_text
 
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simlib import cohorts, figures, metrics, notebook, outages, rehearsal, rollouts, theory
+    from simlib import figures, theory
+    from simlib.analysis import bucketing, metrics, outages, rollouts
     from simlib.engines import simulate
     from simlib.errors import (
         LedgerError,
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     )
     from simlib.experiment import compare, grid, replicate, sweep
     from simlib.live import measure, on_loopback
-    from simlib.rehearsal import rehearse, roll_out, tune
+    from simlib.publish import notebook
+    from simlib.rollout import trials
+    from simlib.rollout.trials import rehearse, roll_out, tune
     from simlib.run import Ledger, Run
     from simlib.scenario import Plan, Scenario
     from simlib.scenario.presets import library

@@ -204,7 +204,8 @@ def sweep(
     >>> bool(p50["mean"].is_monotonic_increasing), p50["replications"].tolist()
     (True, [3, 3])
     """
-    from simlib import metrics, theory
+    from simlib import theory
+    from simlib.analysis import metrics
 
     _check_scenarios({"scenario": scenario})
     check_count("replications", replications, 2)
@@ -288,7 +289,8 @@ def compare(
     """
     import pandas as pd
 
-    from simlib import metrics, theory
+    from simlib import theory
+    from simlib.analysis import metrics
 
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
@@ -328,7 +330,7 @@ def compare(
 
 def perform(task: Task) -> Rows | None:
     """Run a task, or find it in the store; None if it was interrupted."""
-    from simlib import metrics
+    from simlib.analysis import metrics
 
     store = None if task.store is None else Store(task.store)
     key = Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
@@ -505,7 +507,8 @@ def _intervals(
     import numpy as np
     import pandas as pd
 
-    from simlib import metrics, theory
+    from simlib import theory
+    from simlib.analysis import metrics
 
     fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications"]
     paths = dict.fromkeys(path for point in points for path in point if path not in fixed)

@@ -24,7 +24,7 @@ from simlib.core.record import (
     CONNECTION,
     DELIVERY,
     EVENT,
-    STAY,
+    EXPOSURE,
     TICK_S,
     Cause,
     Count,
@@ -45,7 +45,7 @@ ALWAYS = ("timeline", "clients", "latency", "connections")
 COHORTS = ("control", "treatment")
 """Whose flag says polling, and whose says push, where a rollout goes on; else ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
-_TABLES = (*ALWAYS, "stays", *ON_REQUEST)
+_TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
 MAX_ROWS = 20_000_000
 _PROVENANCE = b"simlib.provenance"
 
@@ -171,7 +171,7 @@ class Run:
     @property
     def has_cohorts(self) -> bool:
         """Whether clients belonged to cohorts, of a rollout."""
-        return "stays" in self._tables
+        return "exposures" in self._tables
 
     def ledger_of(self, cohort: str) -> Ledger:
         """The ledger of those who belonged to a cohort when they were last seen."""
@@ -219,7 +219,7 @@ class Run:
 
     def summary(self) -> pd.DataFrame:
         """Return the table to read first: a row per transport and cohort, see `metrics.summary`."""
-        from simlib import metrics
+        from simlib.analysis import metrics
 
         return metrics.summary(self)
 
@@ -348,9 +348,9 @@ def _check_loaded(
     empty = Record(none, none, none, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
     whole = np.zeros(0, np.int8)
     log: Columns = {"opened_s": none, "closed_s": none, "cohort": whole}
-    stays: Columns = {"from_s": none, "to_s": none, "cohort": whole}
+    exposures: Columns = {"from_s": none, "to_s": none, "cohort": whole}
     expected: dict[str, Columns] = {
-        "timeline": _timeline(scenario, empty, log, stays, 1.0),
+        "timeline": _timeline(scenario, empty, log, exposures, 1.0),
         "clients": _clients(scenario, empty, none, none, none),
         "latency": _latency(empty),
     }
@@ -494,12 +494,12 @@ def make_run(
     """
     check(record)
     connections = _log(record.connections, CONNECTION)
-    stays = _log(record.stays, STAY)
+    exposures = _log(record.exposures, EXPOSURE)
     if len(record.bins) == 1:
-        stays = {"from_s": start_s, "to_s": np.minimum(end_s, end_of_run_s)}
+        exposures = {"from_s": start_s, "to_s": np.minimum(end_s, end_of_run_s)}
     names = ["all"] if len(record.bins) == 1 else list(COHORTS)
     tables: dict[str, Columns] = {
-        "timeline": _timeline(scenario, record, connections, stays, end_of_run_s),
+        "timeline": _timeline(scenario, record, connections, exposures, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
         "connections": {
@@ -510,7 +510,7 @@ def make_run(
         },
     }
     if len(record.bins) > 1:
-        tables["stays"] = {**stays, "cohort": _labels(stays["cohort"], names)}
+        tables["exposures"] = {**exposures, "cohort": _labels(exposures["cohort"], names)}
     if record.keep_deliveries:
         table = _log(record.deliveries, DELIVERY)
         table["latency_s"] = table["applied_s"] - table["published_s"]
@@ -542,12 +542,12 @@ def _timeline(
     scenario: Scenario,
     record: Record,
     connections: Columns,
-    stays: Columns,
+    exposures: Columns,
     end_of_run_s: float,
 ) -> Columns:
     cohorts, bins = record.bins.shape[:2]
     parts = [
-        _timeline_of(scenario, record, cohort, connections, stays, end_of_run_s)
+        _timeline_of(scenario, record, cohort, connections, exposures, end_of_run_s)
         for cohort in range(cohorts)
     ]
     codes = np.repeat(np.arange(cohorts), bins)
@@ -564,7 +564,7 @@ def _timeline_of(
     record: Record,
     cohort: int,
     connections: Columns,
-    stays: Columns,
+    exposures: Columns,
     end_of_run_s: float,
 ) -> Columns:
     bins, bin_s = record.bins.shape[1], record.bin_s
@@ -572,7 +572,7 @@ def _timeline_of(
     width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
     opened_s, closed_s = _of(connections, cohort, record, "opened_s", "closed_s")
-    from_s, to_s = _of(stays, cohort, record, "from_s", "to_s")
+    from_s, to_s = _of(exposures, cohort, record, "from_s", "to_s")
     connected_s = occupancy_s(opened_s, closed_s, bin_s, bins)
     present_s = occupancy_s(from_s, to_s, bin_s, bins)
     busy_s = record.busy_s

@@ -41,7 +41,7 @@ RENAMED: dict[str, str] = {}
 are made of recorded names alone."""
 
 KEPT = ("deliveries", "events")
-TABLES = ("timeline", "clients", "latency", "connections", "stays", *KEPT)
+TABLES = ("timeline", "clients", "latency", "connections", "exposures", *KEPT)
 LEFT_OUT = {"summary.source"}
 """Columns that say who made the run."""
 
@@ -280,7 +280,7 @@ def _is_eventful(case: dict[str, Any]) -> bool:
     if "plan" not in case:
         return sl.simulate(case["scenario"], **options).ledger.delivered > 0
     run = sl.roll_out(case["plan"], case["scenario"], **options).run
-    return run.ledger.delivered > 0 and run.frame("stays")["cohort"].nunique() == 2
+    return run.ledger.delivered > 0 and run.frame("exposures")["cohort"].nunique() == 2
 
 
 # -- digests ----------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def digests_of(case: dict[str, Any], engine: str) -> Digests:
     if "plan" in case:
         rollout = sl.roll_out(case["plan"], case["scenario"], **options)
         run = rollout.run
-        tables["diary"] = rollout.diary
+        tables["diary"] = rollout.history
     else:
         run = sl.simulate(case["scenario"], **options)
     for name in TABLES:
@@ -382,8 +382,8 @@ def collected(group: str, engine: str, recorded: dict[str, Any] | None = None) -
 
 def figures() -> dict[str, list[str]]:
     """Return the digests of the figures in the committed notebooks, without those of live cells."""
-    from simlib.notebook import PLOTLY_MIME
-    from simlib.notebook import digest as description
+    from simlib.publish.notebook import PLOTLY_MIME
+    from simlib.publish.notebook import digest as description
 
     found = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -401,7 +401,7 @@ def figures() -> dict[str, list[str]]:
 
 
 def _is_figure(output: dict[str, Any]) -> bool:
-    from simlib.notebook import PLOTLY_MIME
+    from simlib.publish.notebook import PLOTLY_MIME
 
     return PLOTLY_MIME in output.get("data", {})
 

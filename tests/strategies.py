@@ -134,7 +134,7 @@ def scenarios(draw) -> sl.Scenario:
             ),
         )
     )
-    habit = st.none() | st.fixed_dictionaries({"every_s": TIMES_S, "length_s": TIMES_S})
+    activity = st.none() | st.fixed_dictionaries({"every_s": TIMES_S, "length_s": TIMES_S})
     sessions = st.none() | st.fixed_dictionaries(
         {
             "arrivals_per_s": st.sampled_from([0.01, 0.1]),
@@ -142,7 +142,7 @@ def scenarios(draw) -> sl.Scenario:
             "length": st.sampled_from(["exponential", "constant"]),
         }
     )
-    hidden = draw(habit)
+    hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return sl.Scenario(
@@ -179,7 +179,7 @@ def scenarios(draw) -> sl.Scenario:
         },
         reconnect=draw(reconnects()),
         fallback=draw(fallbacks()),
-        drag=draw(habit),
+        drag=draw(activity),
         hidden=hidden,
         throttles_timers=hidden is not None and draw(st.booleans()),
         network={

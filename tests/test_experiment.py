@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 import simlib as sl
-from simlib import experiment, metrics, theory
+from simlib import experiment, theory
+from simlib.analysis import metrics
 from simlib.errors import RunFileError, ScenarioError
 from simlib.store import Store
 

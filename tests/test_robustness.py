@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import simlib as sl
-from simlib.engines.simpy_engine import Clock, Simulation
+from simlib.engines.reference import Clock, Simulation
 from simlib.errors import ScenarioError
 
 B = {"updates": {"rate_per_s": 0.1}}
@@ -374,14 +374,14 @@ KILLS = pd.DataFrame(
         "error_frac": 0.0,
     }
 )
-SUMS = pd.DataFrame({**dict.fromkeys(sl.metrics._OF_SIX, 1.0), "transport": ["polling"] * 2})
+SUMS = pd.DataFrame({**dict.fromkeys(sl.metrics._SUMS, 1.0), "transport": ["polling"] * 2})
 # What takes a table: with which columns of text and of numbers, and whether these are above 0.
 TAKERS = {
-    "reach": (lambda table: sl.metrics.reach(table, 60.0), COSTS, "workload", "cpu_s", True),
-    "six": (sl.metrics.six, SUMS, "transport", "polls", False),
+    "reach": (lambda table: sl.metrics.capacity(table, 60.0), COSTS, "workload", "cpu_s", True),
+    "six": (sl.metrics.guide_metrics, SUMS, "transport", "polls", False),
     "engine_costs": (sl.figures.engine_costs, COSTS, "engine", "events", True),
     "along": (
-        lambda table: sl.figures.along(table, "clients", "latency_p50_s"),
+        lambda table: sl.figures.sensitivity(table, "clients", "latency_p50_s"),
         *(SWEPT, "transport", "low", False),
     ),
     "crossover": (sl.figures.crossover, RATES, "transport", "bytes_per_h", True),

@@ -24,9 +24,9 @@ import math
 from enum import IntEnum
 from typing import NamedTuple, NoReturn
 
+from simlib.core.activity import throttled_s
 from simlib.core.draws import Stream, uniform
 from simlib.core.fallback import FallbackRules, falls_back, returns
-from simlib.core.habits import throttled_s
 from simlib.core.polling import is_stale, next_tick_s, retry_delay_s
 from simlib.core.protocol import (
     EVENTS,
@@ -87,7 +87,7 @@ class Rules(NamedTuple):
     fallback: FallbackRules
 
 
-class Shown(IntEnum):
+class Applied(IntEnum):
     """Which of the changes that a step resolved were delivered; the others are lost."""
 
     ALL = 0
@@ -135,14 +135,14 @@ class Client:
     """
 
     __slots__ = (
-        "asks_s",
+        "safety_poll_due_s",
         "awaiting_pong",
         "beat_s",
         "deadline_s",
         "draws",
         "exchange",
         "failures",
-        "falls",
+        "fallbacks",
         "fetched_s",
         "has_opened",
         "held_s",
@@ -150,7 +150,7 @@ class Client:
         "number",
         "pauses",
         "seen",
-        "shown",
+        "applied",
         "since_s",
         "state",
         "target",
@@ -167,17 +167,17 @@ class Client:
         self.fetched_s = -NEVER_S
         self.since_s = 0.0
         self.beat_s = NEVER_S
-        self.asks_s = NEVER_S
+        self.safety_poll_due_s = NEVER_S
         self.hidden_s = 0.0
         self.held_s = -NEVER_S
         self.awaiting_pong = False
         self.has_opened = False
         self.transport: int = Transport.POLLING
         self.target: int = Transport.POLLING
-        self.falls = 0
+        self.fallbacks = 0
         self.draws = 0
         self.seen = 0
-        self.shown: int = Shown.ALL
+        self.applied: int = Applied.ALL
 
 
 ROW = {
@@ -192,13 +192,13 @@ ROW = {
     "has_opened": "?",
     "transport": "i1",
     "target": "i1",
-    "falls": "i1",
-    "shown": "i1",
+    "fallbacks": "i1",
+    "applied": "i1",
     "deadline_s": "f8",
     "fetched_s": "f8",
     "since_s": "f8",
     "beat_s": "f8",
-    "asks_s": "f8",
+    "safety_poll_due_s": "f8",
     "hidden_s": "f8",
     "held_s": "f8",
 }
@@ -248,8 +248,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         actions = _begin(client, rules, now, value)
     elif Event.DRAG_START <= event <= Event.SHOW:
         actions = _pause(client, rules, event, now)
-    elif event == Event.TOLD:
-        actions = _obey(client, rules, now, value)
+    elif event == Event.ASSIGNED:
+        actions = _assign(client, rules, now, value)
     elif client.transport == Transport.POLLING:
         actions = _poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
@@ -309,13 +309,13 @@ def applied_from(client: Client, before: int) -> int:
     Examples
     --------
     >>> client = Client(0)
-    >>> client.seen, client.shown = 7, Shown.LAST
+    >>> client.seen, client.applied = 7, Applied.LAST
     >>> applied_from(client, 4)
     6
     """
-    if client.shown == Shown.ALL:
+    if client.applied == Applied.ALL:
         return before
-    if client.shown == Shown.LAST:
+    if client.applied == Applied.LAST:
         return client.seen - 1
     return client.seen
 
@@ -352,7 +352,7 @@ def _target(client: Client, rules: Rules) -> int:
     return rules.transport + 0
 
 
-def _obey(client: Client, rules: Rules, now: float, target: int) -> int:
+def _assign(client: Client, rules: Rules, now: float, target: int) -> int:
     """The flag names a transport; whoever uses it already goes on."""
     client.target = target
     if client.transport == target:
@@ -360,7 +360,7 @@ def _obey(client: Client, rules: Rules, now: float, target: int) -> int:
     _move(client, Event.SWITCH)
     client.transport = target
     client.failures = 0
-    client.falls = 0
+    client.fallbacks = 0
     client.since_s = now
     if target == Transport.POLLING:
         return Action.CLOSE | _fetch(client)
@@ -450,7 +450,7 @@ def _poll(client: Client, rules: Rules, event: int, now: float, value: int) -> i
             rules.fallback.is_on
             and _target(client, rules) == Transport.WEBSOCKET
             and client.state == State.IDLE
-            and returns(rules.fallback, client.falls, now - client.since_s)
+            and returns(rules.fallback, client.fallbacks, now - client.since_s)
         ):
             client.transport = Transport.WEBSOCKET + 0
             client.since_s = now
@@ -523,12 +523,12 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
     elif event == Event.READY:
         client.since_s = now
         client.has_opened = True
-        client.falls = 0
+        client.fallbacks = 0
         if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
             client.failures = 0
         client.awaiting_pong = False
         if rules.safety_poll_s < NEVER_S:
-            client.asks_s = now + rules.safety_poll_s
+            client.safety_poll_due_s = now + rules.safety_poll_s
         if not rules.push_is_snapshot:
             _miss(client, value)
         _expect_heartbeat(client, rules, now)
@@ -539,10 +539,14 @@ def _listen(client: Client, rules: Rules, event: int, now: float, value: int) ->
     elif event == Event.PONG:
         client.awaiting_pong = False
         _expect_heartbeat(client, rules, now)
-    elif event == Event.DEADLINE and rules.safety_poll_s < NEVER_S and client.asks_s <= now:
-        client.asks_s = now + rules.safety_poll_s
+    elif (
+        event == Event.DEADLINE
+        and rules.safety_poll_s < NEVER_S
+        and client.safety_poll_due_s <= now
+    ):
+        client.safety_poll_due_s = now + rules.safety_poll_s
         _watch(client, rules, client.beat_s, now)
-        return Action.ASK
+        return Action.SAFETY_POLL
     elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
@@ -577,7 +581,7 @@ def _watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
     client.deadline_s = beat_s
     if rules.safety_poll_s < NEVER_S:
         client.beat_s = beat_s
-        client.deadline_s = max(now, min(beat_s, client.asks_s))
+        client.deadline_s = max(now, min(beat_s, client.safety_poll_due_s))
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:
@@ -595,7 +599,7 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
     """In WAITING: there is no connection; wait for the next attempt, or give up."""
     rule = rules.reconnect
     away_s = now - client.since_s
-    if falls_back(rules.fallback, client.failures + 1, client.falls, away_s):
+    if falls_back(rules.fallback, client.failures + 1, client.fallbacks, away_s):
         return _fall_back(client, now)
     if (
         rule.policy == Policy.NONE
@@ -624,7 +628,7 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
 def _fall_back(client: Client, now: float) -> int:
     _move(client, Event.FALL_BACK)
     client.transport = Transport.POLLING + 0
-    client.falls = min(client.falls + 1, 100)
+    client.fallbacks = min(client.fallbacks + 1, 100)
     client.failures = 0
     client.since_s = now
     return Action.CLOSE | _fetch(client)
@@ -638,18 +642,18 @@ def _wait(client: Client, until_s: float) -> int:
 
 def _see(client: Client, version: int) -> None:
     """The whole state up to `version` was shown: every change up to it is delivered."""
-    client.shown = Shown.ALL
+    client.applied = Applied.ALL
     client.seen = max(client.seen, version)
 
 
 def _see_one(client: Client, version: int) -> None:
     """Change number `version` alone was shown: what lies between was never sent to this client."""
     if version > client.seen:
-        client.shown = Shown.LAST
+        client.applied = Applied.LAST
         client.seen = version
 
 
 def _miss(client: Client, version: int) -> None:
     """The server pushes from `version` on and nothing brings back what came before."""
-    client.shown = Shown.NONE
+    client.applied = Applied.NONE
     client.seen = max(client.seen, version)

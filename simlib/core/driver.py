@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from simlib.core import record as books
-from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
-from simlib.core.flags import (
-    CLOSES,
-    HEARD,
+from simlib.core import record as recording
+from simlib.core.assignment import (
+    FLAG_READ,
+    SERVER_CLOSES,
     FlagRules,
     Percent,
-    closes_s,
-    hears_s,
+    flag_applies_s,
     percent_at,
+    server_closes_s,
     target_at_start,
     wanted,
 )
+from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
 from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
@@ -55,11 +55,11 @@ class Driver(ABC):
         record: Record,
         clients: int,
         flag: FlagRules | None = None,
-        places: list[float] | None = None,
+        buckets: list[float] | None = None,
     ) -> None:
         self.rules = rules
         self.flag = flag
-        self.places = places or []
+        self.buckets = buckets or []
         self.percents: list[Percent] = []
         self.record = record
         self.clients = [Client(number) for number in range(clients)]
@@ -90,21 +90,21 @@ class Driver(ABC):
         actions, deadline_s = step(client, self.rules, event, now, value)
         if client.seen != before:
             shown_from = applied_from(client, before)
-            books.resolve(self.record, number, before, shown_from, client.seen, now)
+            recording.resolve(self.record, number, before, shown_from, client.seen, now)
         if event in (Event.SNAPSHOT, Event.FETCHED):
-            books.fill_gaps(self.record, number, value, now)
+            recording.fill_gaps(self.record, number, value, now)
         if self.record.keep_events:
-            books.log_event(self.record, now, number, event, client.state, actions)
+            recording.log_event(self.record, now, number, event, client.state, actions)
         if deadline_s != armed_s:
             self.arm(client, deadline_s)
-        if client.transport < was and event != Event.TOLD:
-            self.book(Count.FALLBACKS, number)
+        if client.transport < was and event != Event.ASSIGNED:
+            self.tally(Count.FALLBACKS, number)
         if actions:
             self.carry_out(client, event, actions, was)
 
     @abstractmethod
-    def remind(self, client: Client, t: float, why: int) -> None:
-        """At `t`, let the client `hear` why, or (CLOSES) the server close its connection."""
+    def schedule_flag_update(self, client: Client, t: float, why: int) -> None:
+        """At `t`, let the client `apply_flag` why, or (CLOSES) the server close its connection."""
 
     @abstractmethod
     def trip_s(self, client: Client) -> float:
@@ -119,15 +119,15 @@ class Driver(ABC):
                 rules.seed,
                 rules.replication,
                 number,
-                self.places[number],
+                self.buckets[number],
                 self.percents,
                 len(self.percents),
                 now,
             )
-            books.enter(self.record, number, client.target, now)
+            recording.start_exposure(self.record, number, client.target, now)
         self.feed(client, Event.START, client.seen)
 
-    def announce(self, percent: float) -> None:
+    def set_percentage(self, percent: float) -> None:
         """From now on so many percent of the users are enrolled."""
         flag, rules, now = self.flag, self.rules, self.now_s()
         assert flag is not None
@@ -139,26 +139,28 @@ class Driver(ABC):
             whom = (flag, rules.seed, rules.replication, client.number, change)
             trip_s, is_open = self.trip_s(client), client.state == State.OPEN
             start_s = float(self.record.start_s[client.number])
-            self._remind(client, hears_s(*whom, start_s, is_open, trip_s, now), HEARD)
-            is_enrolled = wanted(self.places[client.number], percent) == Transport.WEBSOCKET
+            self._schedule_flag_update(
+                client, flag_applies_s(*whom, start_s, is_open, trip_s, now), FLAG_READ
+            )
+            is_enrolled = wanted(self.buckets[client.number], percent) == Transport.WEBSOCKET
             if client.target == Transport.WEBSOCKET and not is_enrolled:
-                self._remind(client, closes_s(*whom, now), CLOSES)
+                self._schedule_flag_update(client, server_closes_s(*whom, now), SERVER_CLOSES)
 
-    def _remind(self, client: Client, t: float, why: int) -> None:
+    def _schedule_flag_update(self, client: Client, t: float, why: int) -> None:
         if t < NEVER_S:
-            self.remind(client, t, why)
+            self.schedule_flag_update(client, t, why)
 
-    def hear(self, client: Client, why: int) -> None:
+    def apply_flag(self, client: Client, why: int) -> None:
         """The client learns the present percentage, by itself or from the server."""
         number, now = client.number, self.now_s()
         assert self.flag is not None
-        delay_s = self.flag.delay_s if why == HEARD else 0.0
+        delay_s = self.flag.delay_s if why == FLAG_READ else 0.0
         percent = percent_at(self.percents, len(self.percents), now, delay_s)
-        target = wanted(self.places[number], percent)
+        target = wanted(self.buckets[number], percent)
         if client.state != State.GONE and target != client.target:
-            books.leave(self.record, number, now)
-            books.enter(self.record, number, target, now)
-            self.feed(client, Event.TOLD, target)
+            recording.end_exposure(self.record, number, now)
+            recording.start_exposure(self.record, number, target, now)
+            self.feed(client, Event.ASSIGNED, target)
 
     def wake(self, client: Client) -> None:
         """The client's deadline has come."""
@@ -166,40 +168,40 @@ class Driver(ABC):
 
     def stop(self, client: Client) -> None:
         """The client's session ends: its books are closed, then it leaves."""
-        self._settle(client)
-        books.leave(self.record, client.number, self.now_s())
+        self._finalise(client)
+        recording.end_exposure(self.record, client.number, self.now_s())
         self.feed(client, Event.STOP)
 
     def finish(self) -> None:
         """The run ends: close the books of everybody who is still there."""
         for client in self.clients:
             if client.state != State.GONE:
-                self._settle(client)
+                self._finalise(client)
             if client.state not in (State.ABSENT, State.GONE):
-                books.leave(self.record, client.number, self.now_s())
-            self.book_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
+                recording.end_exposure(self.record, client.number, self.now_s())
+            self.record_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
 
-    def _settle(self, client: Client) -> None:
+    def _finalise(self, client: Client) -> None:
         recoverable = is_recoverable(client, self.rules)
-        books.settle(self.record, client.number, client.seen, recoverable, self.now_s())
+        recording.finalise(self.record, client.number, client.seen, recoverable, self.now_s())
 
-    def book(self, what: Count, number: int, n: int = 1) -> None:
+    def tally(self, what: Count, number: int, n: int = 1) -> None:
         """Count something that happens now."""
-        books.count(self.record, what, number, self.now_s(), n)
+        recording.count(self.record, what, number, self.now_s(), n)
 
-    def book_connection(self, number: int) -> None:
+    def record_connection(self, number: int) -> None:
         """A connection has opened."""
-        books.open_connection(self.record, number, self.now_s())
+        recording.open_connection(self.record, number, self.now_s())
         self.opened_s[number] = self.now_s()
         self.opened_by[number] = self.clients[number].transport
 
-    def book_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
+    def record_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
         """The client's connection, if it has one, has ended."""
         opened_s = self.opened_s[number]
         if opened_s < NEVER_S:
             self.opened_s[number] = NEVER_S
             transport = self.opened_by[number]
-            books.close_connection(self.record, number, opened_s, closed_s, cause, transport)
+            recording.close_connection(self.record, number, opened_s, closed_s, cause, transport)
 
 
 def cause_of(event: int, transport: int) -> Cause:
@@ -212,7 +214,7 @@ def cause_of(event: int, transport: int) -> Cause:
     """
     if event == Event.STOP:
         return Cause.SESSION_ENDED
-    if event == Event.TOLD or (event == Event.DEADLINE and transport == Transport.POLLING):
+    if event == Event.ASSIGNED or (event == Event.DEADLINE and transport == Transport.POLLING):
         return Cause.SWITCHED
     if event == Event.DEADLINE:
         return Cause.TIMED_OUT

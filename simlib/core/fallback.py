@@ -29,7 +29,7 @@ class FallbackRules(NamedTuple):
     cap_s: float
 
 
-def falls_back(rule: FallbackRules, failures: int, falls: int, away_s: float) -> bool:
+def falls_back(rule: FallbackRules, failures: int, fallbacks: int, away_s: float) -> bool:
     """Say whether a client polls from now on.
 
     Parameters
@@ -48,10 +48,12 @@ def falls_back(rule: FallbackRules, failures: int, falls: int, away_s: float) ->
     >>> falls_back(rule, 2, 0, 5.0), falls_back(rule, 3, 0, 5.0), falls_back(rule, 1, 1, 5.0)
     (False, True, True)
     """
-    return rule.is_on and (falls > 0 or failures >= rule.after_failures or away_s >= rule.after_s)
+    return rule.is_on and (
+        fallbacks > 0 or failures >= rule.after_failures or away_s >= rule.after_s
+    )
 
 
-def returns(rule: FallbackRules, falls: int, polling_s: float) -> bool:
+def returns(rule: FallbackRules, fallbacks: int, polling_s: float) -> bool:
     """Say whether a client that has polled for so long, seconds, tries to be pushed to again.
 
     Examples
@@ -60,4 +62,4 @@ def returns(rule: FallbackRules, falls: int, polling_s: float) -> bool:
     >>> returns(rule, 1, 300.0), returns(rule, 2, 300.0), returns(rule, 2, 600.0)
     (True, False, True)
     """
-    return polling_s >= grown_s(rule.return_s, rule.factor, falls - 1, rule.cap_s)
+    return polling_s >= grown_s(rule.return_s, rule.factor, fallbacks - 1, rule.cap_s)

@@ -33,25 +33,25 @@ from typing import NamedTuple
 from simlib.core.draws import Stream, uniform
 
 
-class Change(IntEnum):
+class FaultEffect(IntEnum):
     """What happens at a moment."""
 
-    CUT = 0
-    DOWN = 1
-    UP = 2
-    LOSE = 3
+    RESET = 0
+    SERVER_DOWN = 1
+    SERVER_UP = 2
+    PARTITION = 3
     HEAL = 4
     BLOCK = 5
     UNBLOCK = 6
-    LEAVE = 7
-    JOIN = 8
+    NODE_DOWN = 7
+    NODE_UP = 8
 
 
-ENDS = (Change.UP, Change.HEAL, Change.UNBLOCK, Change.JOIN)
+ENDS = (FaultEffect.SERVER_UP, FaultEffect.HEAL, FaultEffect.UNBLOCK, FaultEffect.NODE_UP)
 """What ends a fault."""
 
 
-class Moment(NamedTuple):
+class FaultEvent(NamedTuple):
     """A change of the world at `t`, seconds.
 
     It concerns the clients whose draw for fault number `fault` lies in [`low`, `high`), or those
@@ -59,26 +59,26 @@ class Moment(NamedTuple):
     """
 
     t: float
-    change: int
+    effect: int
     fault: int
     low: float
     high: float
     node: int = 0
 
 
-MOMENT = {"t": "f8", "low": "f8", "high": "f8", "change": "i8", "fault": "i8", "node": "i8"}
+FAULT_EVENT = {"t": "f8", "low": "f8", "high": "f8", "effect": "i8", "fault": "i8", "node": "i8"}
 """A moment's columns, for an engine that keeps them in an array."""
 
 
-def moments_of(
+def fault_events_of(
     kind: str, fault: int, start_s: float, length_s: float, share: float, batches: int
-) -> list[Moment]:
+) -> list[FaultEvent]:
     """Return what a fault does, in order of time.
 
     Parameters
     ----------
     kind : str
-        One of those above but ``rolling_deploy``, which `deploy_moments` knows.
+        One of those above but ``rolling_deploy``, which `deploy_events` knows.
     fault : int
         Its number in the scenario.
     start_s, length_s : float
@@ -90,16 +90,19 @@ def moments_of(
 
     Examples
     --------
-    >>> [(moment.t, Change(moment.change).name) for moment in moments_of("restart", 0, 9, 5, 1, 1)]
+    >>> [
+    ...     (fault_event.t, FaultEffect(fault_event.effect).name)
+    ...     for fault_event in fault_events_of("restart", 0, 9, 5, 1, 1)
+    ... ]
     [(9, 'DOWN'), (14, 'UP')]
     """
     if kind == "reset":
-        return [Moment(start_s, Change.CUT, fault, 0.0, share)]
+        return [FaultEvent(start_s, FaultEffect.RESET, fault, 0.0, share)]
     if kind == "drain":
         return [
-            Moment(
+            FaultEvent(
                 start_s + length_s * batch / batches,
-                Change.CUT,
+                FaultEffect.RESET,
                 fault,
                 share * batch / batches,
                 share * (batch + 1) / batches,
@@ -107,19 +110,19 @@ def moments_of(
             for batch in range(batches)
         ]
     begins, ends = {
-        "restart": (Change.DOWN, Change.UP),
-        "path_loss": (Change.LOSE, Change.HEAL),
-        "block_upgrades": (Change.BLOCK, Change.UNBLOCK),
+        "restart": (FaultEffect.SERVER_DOWN, FaultEffect.SERVER_UP),
+        "path_loss": (FaultEffect.PARTITION, FaultEffect.HEAL),
+        "block_upgrades": (FaultEffect.BLOCK, FaultEffect.UNBLOCK),
     }[kind]
     return [
-        Moment(start_s, begins, fault, 0.0, share),
-        Moment(start_s + length_s, ends, fault, 0.0, share),
+        FaultEvent(start_s, begins, fault, 0.0, share),
+        FaultEvent(start_s + length_s, ends, fault, 0.0, share),
     ]
 
 
-def deploy_moments(
+def deploy_events(
     fault: int, start_s: float, length_s: float, every_s: float, nodes: int
-) -> list[Moment]:
+) -> list[FaultEvent]:
     """Return what a rolling deploy does, in order of time.
 
     Parameters
@@ -132,25 +135,30 @@ def deploy_moments(
 
     Examples
     --------
-    >>> [(moment.t, Change(moment.change).name) for moment in deploy_moments(0, 9.0, 5.0, 8.0, 2)]
+    >>> [
+    ...     (fault_event.t, FaultEffect(fault_event.effect).name)
+    ...     for fault_event in deploy_events(0, 9.0, 5.0, 8.0, 2)
+    ... ]
     [(9.0, 'LEAVE'), (14.0, 'JOIN'), (17.0, 'LEAVE'), (22.0, 'JOIN')]
     """
-    moments = []
+    fault_events = []
     for node in range(nodes):
         leaves_s = start_s + node * every_s
         # Back by the next one's turn, which rounding may put a little earlier.
         joins_s = min(leaves_s + length_s, start_s + (node + 1) * every_s)
-        moments.append(Moment(leaves_s, Change.LEAVE, fault, 0.0, 1.0, node))
-        moments.append(Moment(joins_s, Change.JOIN, fault, 0.0, 1.0, node))
-    return moments
+        fault_events.append(FaultEvent(leaves_s, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, node))
+        fault_events.append(FaultEvent(joins_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, node))
+    return fault_events
 
 
-def is_hit(seed: int, replication: int, client: int, fault: int, low: float, high: float) -> bool:
+def is_affected(
+    seed: int, replication: int, client: int, fault: int, low: float, high: float
+) -> bool:
     """Say whether a moment concerns a client.
 
     Examples
     --------
-    >>> is_hit(1, 0, 7, 0, 0.0, 1.0)
+    >>> is_affected(1, 0, 7, 0, 0.0, 1.0)
     True
     """
     if low <= 0.0 and high >= 1.0:

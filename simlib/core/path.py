@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from simlib.core.draws import Stream, uniform
-from simlib.core.faults import is_hit
+from simlib.core.faults import is_affected
 
 
 class Window(NamedTuple):
@@ -63,7 +63,7 @@ def added_s(
         window = delays[place]
         if window.start_s <= now < window.end_s:
             fault = int(window.fault)
-            if is_hit(seed, replication, client, fault, 0.0, window.share):
+            if is_affected(seed, replication, client, fault, 0.0, window.share):
                 total_s += window.amount
                 if window.jitter_s > 0.0:
                     k = (fault << 32) + int(now)
@@ -87,7 +87,7 @@ def rate_at(
     for place in range(len(limits)):
         window = limits[place]
         if now < window.end_s:
-            if is_hit(seed, replication, client, int(window.fault), 0.0, window.share):
+            if is_affected(seed, replication, client, int(window.fault), 0.0, window.share):
                 if now < window.start_s:
                     until_s = min(until_s, window.start_s)
                 else:

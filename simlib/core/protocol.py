@@ -79,7 +79,7 @@ class Event(IntEnum):
     PONG = 18
     CLOSED = 19
     REJECTED = 20
-    TOLD = 21
+    ASSIGNED = 21
     FETCH = 22
     EXHAUST = 23
     CONNECT = 24
@@ -101,7 +101,7 @@ class Action(IntEnum):
     SEND_PING = 32
     SEND_PONG = 64
     CLOSE = 128
-    ASK = 256
+    SAFETY_POLL = 256
 
 
 class Pause(IntEnum):
@@ -127,7 +127,7 @@ class Heartbeat(IntEnum):
     CLIENT = 2
 
 
-_STAYS = (Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW, Event.TOLD)
+_STAYS = (Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW, Event.ASSIGNED)
 
 
 def _row(stays: tuple[Event, ...] = (), **moves: State) -> dict[Event, State | None]:

@@ -130,7 +130,7 @@ CONNECTION = {
     "transport": "i1",
     "cohort": "i1",
 }
-STAY = {"client": "i4", "cohort": "i1", "from_s": "f8", "to_s": "f8"}
+EXPOSURE = {"client": "i4", "cohort": "i1", "from_s": "f8", "to_s": "f8"}
 DELIVERY = {"client": "i4", "version": "i4", "published_s": "f8", "applied_s": "f8"}
 EVENT = {"t_s": "f8", "client": "i4", "event": "i1", "state": "i1", "actions": "i2"}
 """Columns of the logs."""
@@ -194,7 +194,7 @@ class Record:
     again : ndarray of int32, shape (clients,) or (1,)
         Its connections but the first of each stay in a cohort.
     connections, stays, deliveries, events : list of tuple
-        Rows of `CONNECTION`, `STAY`, `DELIVERY` and `EVENT`.
+        Rows of `CONNECTION`, `EXPOSURE`, `DELIVERY` and `EVENT`.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class Record:
         self.start_s = start_s
         self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
         self.until = int(np.searchsorted(publish_s, horizon_s - cool_down_s, "left"))
-        self.last = np.minimum(_published(publish_s, one_or_all(end_s)), np.int32(self.until))
+        self.last = np.minimum(_published(publish_s, scalar_or_array(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
         self.bins = np.zeros((cohorts, bins, len(Count)), dtype=np.int64)
@@ -240,7 +240,7 @@ class Record:
         self.keep_deliveries = keep_deliveries
         self.keep_events = keep_events
         self.connections: Any = []
-        self.stays: Any = []
+        self.exposures: Any = []
         self.deliveries: Any = []
         self.events: Any = []
 
@@ -276,23 +276,23 @@ def counts_in(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.in
     return rows.view(np.int32)[:, : Count.RECONNECTS], rows[:, CLIENT_WORDS - 2 :]
 
 
-def one_or_all(values: NDArray[Any]) -> NDArray[Any]:
+def scalar_or_array(values: NDArray[Any]) -> NDArray[Any]:
     """Return the first value alone where an array repeats one value by having no strides.
 
     Examples
     --------
-    >>> one_or_all(np.broadcast_to(3.0, 1000)).tolist(), len(one_or_all(np.zeros(1000)))
+    >>> scalar_or_array(np.broadcast_to(3.0, 1000)).tolist(), len(scalar_or_array(np.zeros(1000)))
     ([3.0], 1000)
     """
     return values[:1].copy() if values.strides == (0,) else values
 
 
-def of(values: Sequence[Any] | NDArray[Any], client: int) -> Any:
-    """Return a client's value of an array that `one_or_all` returned.
+def value_of(values: Sequence[Any] | NDArray[Any], client: int) -> Any:
+    """Return a client's value of an array that `scalar_or_array` returned.
 
     Examples
     --------
-    >>> of([7], 5), of([7, 8], 1)
+    >>> value_of([7], 5), value_of([7, 8], 1)
     (7, 8)
     """
     return values[client] if len(values) > 1 else values[0]
@@ -308,7 +308,7 @@ def cohort_of(cohort: Any, client: int) -> int:
     """
     if cohort is None:
         return 0
-    return of(cohort, client)  # type: ignore[no-any-return]
+    return value_of(cohort, client)  # type: ignore[no-any-return]
 
 
 def keep_row(log: Any, row: tuple[Any, ...]) -> None:
@@ -332,13 +332,13 @@ def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
     record.clients[client, what] += n
 
 
-def count_ask(record: Record, client: int, t: float) -> None:
+def count_safety_poll(record: Record, client: int, t: float) -> None:
     """Book a safety poll that sets out."""
     count(record, Count.POLLS, client, t)
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_POLLS] += 1
 
 
-def count_failed_ask(record: Record, client: int, t: float) -> None:
+def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
     """Book a safety poll that comes to nothing."""
     count(record, Count.ERRORS, client, t)
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_ERRORS] += 1
@@ -355,7 +355,7 @@ def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None
         record.traffic[client, 1] += down
 
 
-def spread(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
+def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
     """Share a worker's seconds from `start_s` to `end_s` out over the bins, up to the horizon.
 
     With `sign` -1, take them back.
@@ -379,7 +379,7 @@ def resolve(
     Changes outside the client's eligible range (published before its session or the warm-up, or
     at the very end of its session) are seen but not counted.
     """
-    last = of(record.last, client)
+    last = value_of(record.last, client)
     if applied_from > before:
         if len(record.gaps) > 0:
             _keep_gap(record, client, before, applied_from, now)
@@ -421,7 +421,7 @@ def _deliver(record: Record, client: int, cohort: int, start: int, stop: int, no
 
 def counted(record: Record, client: int, start: int, stop: int) -> int:
     """Return how many of the changes from `start` up to `stop` are in a client's ledger."""
-    last: int = of(record.last, client)
+    last: int = value_of(record.last, client)
     return min(stop, last) - max(start, record.first)
 
 
@@ -473,9 +473,9 @@ def buffer(record: Record, client: int, n_bytes: float) -> None:
     record.buffered[client] = max(record.buffered[client], n_bytes)
 
 
-def settle(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:
+def finalise(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:
     """Book what a client has not resolved when it is last seen: pending, or lost for good."""
-    outstanding = of(record.last, client) - max(view, record.first)
+    outstanding = value_of(record.last, client) - max(view, record.first)
     if outstanding > 0:
         if recoverable:
             record.pending[client] += outstanding
@@ -490,7 +490,7 @@ def settle(record: Record, client: int, view: int, recoverable: bool, now: float
                 _lose(record, client, start, stop, now)
 
 
-class Glance(NamedTuple):
+class MetricsSnapshot(NamedTuple):
     """What is known at `t`, seconds, of a run that goes on; a row for each cohort.
 
     Attributes
@@ -519,9 +519,9 @@ class Glance(NamedTuple):
     buffered_bytes: float
 
 
-def glance(
+def snapshot(
     record: Any, is_present: NDArray[np.bool_], is_connected: NDArray[np.bool_], now: float
-) -> Glance:
+) -> MetricsSnapshot:
     """Return what a record says `now`, and which clients are there and connected.
 
     Parameters
@@ -533,7 +533,7 @@ def glance(
         Seconds.
     """
     cohorts = len(record.bins)
-    return Glance(
+    return MetricsSnapshot(
         t=now,
         counts=record.bins.sum(axis=1),
         latency_ticks=record.latency_ticks.sum(axis=1),
@@ -551,18 +551,18 @@ def log_event(record: Record, t: float, client: int, event: int, state: int, act
         keep_row(record.events, (t, client, event, state, actions))
 
 
-def enter(record: Record, client: int, cohort: int, now: float) -> None:
+def start_exposure(record: Record, client: int, cohort: int, now: float) -> None:
     """Note the cohort of a client whose session starts."""
     if len(record.bins) > 1:
         record.cohort[client] = cohort
         record.cohort_s[client] = now
 
 
-def leave(record: Record, client: int, now: float) -> None:
+def end_exposure(record: Record, client: int, now: float) -> None:
     """Book a client's stay in its cohort, which ends."""
     if len(record.bins) > 1:
         cohort = cohort_of(record.cohort, client)
-        keep_row(record.stays, (client, cohort, record.cohort_s[client], now))
+        keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
 
 
 def open_connection(record: Record, client: int, now: float) -> None:
@@ -584,7 +584,7 @@ def close_connection(
     record: Record, client: int, opened_s: float, closed_s: float, cause: int, transport: int
 ) -> None:
     """Book a connection of a transport, which ends."""
-    cohort = of(record.opened_in, client)
+    cohort = value_of(record.opened_in, client)
     keep_row(record.connections, (client, opened_s, closed_s, cause + 0, transport + 0, cohort))
 
 

@@ -21,7 +21,7 @@ class Resync(IntEnum):
     RECOVERY = 3
 
 
-class Way(IntEnum):
+class Resume(IntEnum):
     """How one client gets what it missed: there is nothing, it is lost, or by which message."""
 
     NOTHING = 0
@@ -44,7 +44,7 @@ class ResyncRules(NamedTuple):
     or_snapshot: bool
 
 
-def way_back(
+def resume_outcome(
     rules: ResyncRules, seen: int, version: int, kept_from: int, has_session: bool, away_s: float
 ) -> int:
     """Return how a client that is let in gets what it has missed.
@@ -73,17 +73,17 @@ def way_back(
     Examples
     --------
     >>> replay = ResyncRules(Resync.REPLAY, 10, 0.0, False)
-    >>> [Way(way_back(replay, seen, 20, 0, False, 5.0)).name for seen in (20, 10, 9)]
+    >>> [Resume(resume_outcome(replay, seen, 20, 0, False, 5.0)).name for seen in (20, 10, 9)]
     ['NOTHING', 'REPLAY', 'LOST']
     """
     if rules.kind == Resync.SNAPSHOT:
-        return Way.SNAPSHOT + 0
+        return Resume.SNAPSHOT + 0
     if seen >= version:
-        return Way.NOTHING + 0
+        return Resume.NOTHING + 0
     if rules.kind == Resync.REPLAY and seen >= max(kept_from, version - rules.replay_changes):
-        return Way.REPLAY + 0
+        return Resume.REPLAY + 0
     if rules.kind == Resync.RECOVERY and has_session and away_s <= rules.recovery_s:
-        return Way.REPLAY + 0
+        return Resume.REPLAY + 0
     if rules.kind != Resync.NONE and rules.or_snapshot:
-        return Way.SNAPSHOT + 0
-    return Way.LOST + 0
+        return Resume.SNAPSHOT + 0
+    return Resume.LOST + 0

@@ -16,9 +16,9 @@ import math
 from collections.abc import MutableSequence, Sequence
 from typing import NamedTuple
 
+from simlib.core.backpressure import SendingRules
 from simlib.core.draws import exponential, uniform
 from simlib.core.reconnect import doubled_s
-from simlib.core.sending import SendingRules
 
 SYN_RETRY_S = 1.0
 SYN_RETRIES = 6
@@ -56,7 +56,7 @@ class ServerRules(NamedTuple):
     sending: SendingRules
 
 
-class Desk:
+class ServerState:
     """The numbers of one server's state.
 
     Attributes
@@ -71,19 +71,19 @@ class Desk:
         The connections waiting to be accepted: where the oldest stands, and how many they are.
     """
 
-    __slots__ = ("fan_out_free_s", "gate_s", "oldest", "upgrade_due_s", "waiting")
+    __slots__ = ("fan_out_free_s", "blocked_until_s", "oldest", "upgrade_due_s", "waiting")
 
     def __init__(self) -> None:
         self.fan_out_free_s = 0.0
-        self.gate_s = 0.0
+        self.blocked_until_s = 0.0
         self.upgrade_due_s = 0.0
         self.oldest = 0
         self.waiting = 0
 
 
-DESK = {
+SERVER_STATE = {
     "fan_out_free_s": "f8",
-    "gate_s": "f8",
+    "blocked_until_s": "f8",
     "upgrade_due_s": "f8",
     "oldest": "i8",
     "waiting": "i8",
@@ -92,7 +92,7 @@ DESK = {
 
 
 class Server(NamedTuple):
-    """One server's state; lists or arrays, a `Desk` or a row of `DESK`.
+    """One server's state; lists or arrays, a `ServerState` or a row of `SERVER_STATE`.
 
     Attributes
     ----------
@@ -105,12 +105,12 @@ class Server(NamedTuple):
 
     free_s: MutableSequence[float]
     accepts_s: MutableSequence[float]
-    desk: Desk
+    state: ServerState
 
 
 def new_server(workers: int) -> Server:
     """Return an idle server."""
-    return Server([0.0] * workers, [0.0] * _RING, Desk())
+    return Server([0.0] * workers, [0.0] * _RING, ServerState())
 
 
 def admit(server: Server, now: float, service_s: float) -> float:
@@ -149,14 +149,14 @@ def admit_fan_out(server: Server, now: float, service_s: float) -> float:
     The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock: it
     is busy from `free_from_s` on.
     """
-    earliest = max(now, server.desk.fan_out_free_s)
+    earliest = max(now, server.state.fan_out_free_s)
     start = admit(server, earliest, service_s)
-    server.desk.fan_out_free_s = start + service_s
+    server.state.fan_out_free_s = start + service_s
     return start
 
 
 def sent_s(
-    rules: ServerRules, start_s: float, position: int, listeners: int, service_s: float
+    rules: ServerRules, start_s: float, position: int, subscribers: int, service_s: float
 ) -> float:
     """Return when a broadcast that starts at `start_s` is sent to the listener at `position`.
 
@@ -166,7 +166,7 @@ def sent_s(
     start_s : float
         As `admit_fan_out` returned it, seconds.
     position : int
-        From 1 to `listeners`.
+        From 1 to `subscribers`.
     listeners : int
     service_s : float
         What the whole broadcast takes, seconds; its parts stretch alike.
@@ -178,14 +178,14 @@ def sent_s(
     >>> [sent_s(rules, 10.0, position, 2, 2.0) for position in (1, 2)]
     [11.5, 12.0]
     """
-    mean_s = broadcast_s(rules, listeners)
+    mean_s = broadcast_s(rules, subscribers)
     stretch = service_s / mean_s if mean_s > 0.0 else 1.0
     return start_s + (rules.fan_out_s + position * rules.send_s) * stretch
 
 
-def broadcast_s(rules: ServerRules, listeners: int) -> float:
+def broadcast_s(rules: ServerRules, subscribers: int) -> float:
     """Return the mean service time of a broadcast, seconds."""
-    return rules.fan_out_s + listeners * rules.send_s
+    return rules.fan_out_s + subscribers * rules.send_s
 
 
 def wait_s(server: Server, now: float) -> float:
@@ -210,21 +210,21 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
     float
         When the accepting job starts, or -1 if the backlog was full and the SYN was dropped.
     """
-    desk, ring = server.desk, server.accepts_s
-    while desk.waiting > 0 and ring[desk.oldest] <= now:
-        desk.oldest = (desk.oldest + 1) % len(ring)
-        desk.waiting -= 1
-    if desk.waiting >= rules.backlog:
+    state, ring = server.state, server.accepts_s
+    while state.waiting > 0 and ring[state.oldest] <= now:
+        state.oldest = (state.oldest + 1) % len(ring)
+        state.waiting -= 1
+    if state.waiting >= rules.backlog:
         return -1.0
-    if desk.waiting == len(ring):
-        widen(server)
+    if state.waiting == len(ring):
+        grow_backlog(server)
     start = admit(server, now, service_s)
-    ring[(desk.oldest + desk.waiting) % len(ring)] = start
-    desk.waiting += 1
+    ring[(state.oldest + state.waiting) % len(ring)] = start
+    state.waiting += 1
     return start
 
 
-def lets_in(server: Server, rules: ServerRules, now: float) -> bool:
+def admits_upgrade(server: Server, rules: ServerRules, now: float) -> bool:
     """Say whether an upgrade that comes `now` is within the rate, and count it if it is.
 
     References
@@ -235,15 +235,15 @@ def lets_in(server: Server, rules: ServerRules, now: float) -> bool:
     --------
     >>> rates = {name: 0.0 for name in ServerRules._fields} | {"admit_per_s": 2.0, "admit_burst": 2}
     >>> server, rules = new_server(1), ServerRules(**rates)
-    >>> [lets_in(server, rules, t) for t in (5.0, 5.0, 5.0, 5.5, 5.75)]
+    >>> [admits_upgrade(server, rules, t) for t in (5.0, 5.0, 5.0, 5.5, 5.75)]
     [True, True, False, True, False]
     """
-    desk = server.desk
+    state = server.state
     if rules.admit_per_s == math.inf:
         return True
-    if now < desk.upgrade_due_s - (rules.admit_burst - 1) / rules.admit_per_s:
+    if now < state.upgrade_due_s - (rules.admit_burst - 1) / rules.admit_per_s:
         return False
-    desk.upgrade_due_s = max(now, desk.upgrade_due_s) + 1.0 / rules.admit_per_s
+    state.upgrade_due_s = max(now, state.upgrade_due_s) + 1.0 / rules.admit_per_s
     return True
 
 
@@ -268,21 +268,21 @@ def node_for(is_down: Sequence[bool], u: float) -> int:
     return -1
 
 
-def empty(server: Server, now: float) -> None:
+def clear_server(server: Server, now: float) -> None:
     """Let a server have nothing to do from `now` on, seconds: its process has ended."""
     for worker in range(len(server.free_s)):
         server.free_s[worker] = now
-    server.desk.fan_out_free_s = now
-    server.desk.gate_s = now
-    server.desk.upgrade_due_s = now
-    server.desk.waiting = 0
+    server.state.fan_out_free_s = now
+    server.state.blocked_until_s = now
+    server.state.upgrade_due_s = now
+    server.state.waiting = 0
 
 
-def widen(server: Server) -> None:
+def grow_backlog(server: Server) -> None:
     """Double the ring of waiting connections; compiled code asks its engine for it beforehand."""
-    ring, oldest = server.accepts_s, server.desk.oldest
+    ring, oldest = server.accepts_s, server.state.oldest
     ring[:] = [*ring[oldest:], *ring[:oldest], *([0.0] * len(ring))]
-    server.desk.oldest = 0
+    server.state.oldest = 0
 
 
 def syn_retry_s(k: int) -> float:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from simlib.core.record import Glance
+from simlib.core.record import MetricsSnapshot
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import Conductor, Scenario, compile_workload, enrolled, new_record
+from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
 
 ENGINES = ("simpy", "compiled")
 BYTES_PER_CLIENT = {
@@ -40,10 +40,10 @@ class Simulation(Protocol):
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
 
-    def glance(self) -> Glance:
+    def snapshot(self) -> MetricsSnapshot:
         """Return what is known now."""
 
-    def announce(self, percent: float) -> None:
+    def set_percentage(self, percent: float) -> None:
         """From now on so many percent of the users are enrolled."""
 
     def interrupt(self) -> None:
@@ -64,7 +64,7 @@ def simulate(
     engine: str = "simpy",
     keep: tuple[str, ...] = (),
     progress: bool = True,
-    conductor: Conductor | None = None,
+    controller: RolloutController | None = None,
 ) -> Run:
     """Simulate a scenario.
 
@@ -106,15 +106,15 @@ def simulate(
     if engine not in ENGINES:
         raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
     if isinstance(scenario, Scenario):
-        _refuse_too_large(scenario, engine, has_flag=conductor is not None)
+        _refuse_too_large(scenario, engine, has_flag=controller is not None)
     workload = compile_workload(scenario, seed, replication)
-    if conductor is not None:
-        workload = enrolled(workload, conductor.flag, conductor.places(workload))
+    if controller is not None:
+        workload = enrolled(workload, controller.flag, controller.buckets(workload))
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)
     with _interruptible(simulation):
-        end_of_run_s = _run(simulation, scenario.horizon_s, progress, conductor)
+        end_of_run_s = _run(simulation, scenario.horizon_s, progress, controller)
         record.end_at(end_of_run_s)
         simulation.finish()
         run = make_run(
@@ -173,19 +173,19 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
 def _engine(name: str) -> Any:
     """Return the engine's simulation; the compiled one takes a moment to load."""
     if name == "compiled":
-        from simlib.engines import compiled_engine
+        from simlib.engines.compiled import simulation
 
-        return compiled_engine.Simulation
-    from simlib.engines import simpy_engine
+        return simulation.Simulation
+    from simlib.engines import reference
 
-    return simpy_engine.Simulation
+    return reference.Simulation
 
 
 def _run(
     simulation: Simulation,
     horizon_s: float,
     progress: bool,
-    conductor: Conductor | None,
+    controller: RolloutController | None,
 ) -> float:
     """Let time pass to the horizon, slice by slice; return how far it came.
 
@@ -200,14 +200,14 @@ def _run(
     )
     with bar:
         while t < horizon_s and not simulation.is_interrupted:
-            while conductor is not None and conductor.due_s() <= t:
-                percent = conductor.look(simulation.glance())
+            while controller is not None and controller.due_s() <= t:
+                percent = controller.observe(simulation.snapshot())
                 if percent is not None:
-                    simulation.announce(percent)
+                    simulation.set_percentage(percent)
             began_s = time.perf_counter()
             end_s = t + slice_s if t + slice_s < horizon_s * (1.0 - _FIRST_SLICE) else horizon_s
-            if conductor is not None:
-                end_s = min(end_s, conductor.due_s())
+            if controller is not None:
+                end_s = min(end_s, controller.due_s())
             simulation.run_until(end_s)
             bar.update(end_s - t)
             t = end_s

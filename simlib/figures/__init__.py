@@ -3,24 +3,24 @@
 One look everywhere: see `style`.
 """
 
-from simlib.figures.outages import comeback, delays, recovery, restarts, slow_consumers
+from simlib.figures.outages import delays, reconnections, recovery, restarts, slow_consumers
 from simlib.figures.rollouts import (
     enrolment,
-    operating,
+    guardrail_panels,
+    operating_characteristic,
     outcomes,
+    rollback_time,
     rollout,
-    watched,
-    way_back,
 )
 from simlib.figures.runs import (
     agreement,
-    along,
     bandwidth,
     bytes_per_client,
     connections,
     crossover,
     engine_costs,
     latency,
+    sensitivity,
     six_metrics,
     utilisation,
 )

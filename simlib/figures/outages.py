@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from simlib import outages
+from simlib.analysis import outages
 from simlib.errors import ScenarioError
 from simlib.figures import style
 from simlib.run import Run, check_table
@@ -92,7 +92,7 @@ def delays(table: pd.DataFrame) -> go.Figure:
     return figure.update_xaxes(dtick=1)
 
 
-def comeback(*runs: Run) -> go.Figure:
+def reconnections(*runs: Run) -> go.Figure:
     """Draw the share of the clients that were cut and are back, over the time since the fault.
 
     Parameters
@@ -109,7 +109,7 @@ def comeback(*runs: Run) -> go.Figure:
     ScenarioError
         No run, something that is not a run, or a run without a fault.
     """
-    table = outages.comeback(*runs)
+    table = outages.reconnections(*runs)
     figure = go.Figure()
     names = list(dict.fromkeys(run.scenario.name for run in runs))
     for run in runs:
@@ -187,7 +187,7 @@ def recovery(*runs: Run) -> go.Figure:
     for place, (run, (start_s, end_s)) in enumerate(
         zip(runs, table[["start_s", "end_s"]].to_numpy().tolist(), strict=True)
     ):
-        steps = style.thin(outages.course(run))
+        steps = style.thin(outages.reconnected_over_time(run))
         where = {"row": place // columns + 1, "col": place % columns + 1}
         for what, (name, colour) in _COURSE.items():
             figure.add_scatter(

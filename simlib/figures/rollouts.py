@@ -9,15 +9,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from simlib import metrics, rollouts
+from simlib.analysis import metrics, rollouts
 from simlib.errors import ScenarioError
 from simlib.figures import style
+from simlib.rollout.plan import GUIDE_METRICS, METRICS
 from simlib.run import Run, check_table
-from simlib.scenario.plan import METRICS, SIX
 
 if TYPE_CHECKING:
-    from simlib.rehearsal import Rollout
-    from simlib.scenario.plan import Guardrail
+    from simlib.rollout.plan import Guardrail
+    from simlib.rollout.trials import Rollout
 
 _TITLES = {
     "connection_count": "connectionCount<br>(mean number)",
@@ -124,13 +124,13 @@ def rollout(carried_out: Rollout) -> go.Figure:
     ScenarioError
         Not a rollout, or one that was interrupted before its first look.
     """
-    run, diary, _ = _checked(carried_out)
+    run, history, _ = _checked(carried_out)
     end_s = run.provenance["end_of_run_s"]
     steps = style.thin(rollouts.shares(run).query("t_s < @end_s"))
     figure = go.Figure()
     figure.add_scatter(
-        x=style.rounded([0.0, *diary["t_s"], end_s], digits=style.TIME_DIGITS),
-        y=[0.0, *style.rounded(diary["percent"]), float(diary["percent"].iloc[-1])],
+        x=style.rounded([0.0, *history["t_s"], end_s], digits=style.TIME_DIGITS),
+        y=[0.0, *style.rounded(history["percent"]), float(history["percent"].iloc[-1])],
         mode="lines",
         line={"color": style.THEORY, "width": 2, "dash": "dash", "shape": "hv"},
         name="asked for, of the users",
@@ -151,22 +151,22 @@ def rollout(carried_out: Rollout) -> go.Figure:
             name=name,
             hovertemplate="%{y:.3g} % at %{x:g} s<extra>%{fullData.name}</extra>",
         )
-    _mark_looks(figure, diary)
-    for row in _turns(diary).itertuples():
+    _mark_looks(figure, history)
+    for row in _turns(history).itertuples():
         figure.add_vline(x=row.t_s, line={"color": style.THEORY, "width": 1, "dash": "dot"})
         if row.what in _ENDS:
             end = _ENDS[str(row.what)]
             figure.add_annotation(
                 x=row.t_s, y=104, text=end, showarrow=False, xanchor="left", xshift=3
             )
-    title = _found(diary, steps, end_s)
+    title = _found(history, steps, end_s)
     style.layout(figure, title, "time (s)", "share (%)")
     _subtitle(figure, _whence(run))
     figure.update_xaxes(range=style.rounded([-0.01 * end_s, 1.01 * end_s]))
     return figure.update_yaxes(range=[-3, 110])
 
 
-def watched(carried_out: Rollout) -> go.Figure:
+def guardrail_panels(carried_out: Rollout) -> go.Figure:
     """Draw what is watched in a rollout, by cohort, beside its guardrails and decisions.
 
     Parameters
@@ -186,9 +186,12 @@ def watched(carried_out: Rollout) -> go.Figure:
     ScenarioError
         Not a rollout, or one that was interrupted before its first look.
     """
-    run, diary, plan = _checked(carried_out)
+    run, history, plan = _checked(carried_out)
     guarded = dict.fromkeys(rail.metric for rail in plan.guardrails)
-    names = [*SIX, *(name for name in METRICS if name in guarded and name not in SIX)]
+    names = [
+        *GUIDE_METRICS,
+        *(name for name in METRICS if name in guarded and name not in GUIDE_METRICS),
+    ]
     rows = -(-len(names) // _PANELS)
     figure = make_subplots(
         rows=rows,
@@ -200,8 +203,10 @@ def watched(carried_out: Rollout) -> go.Figure:
     over_time = metrics.over_time(run, width_s=_width_s(run, plan.check_every_s))
     for index, name in enumerate(names):
         where = {"row": index // _PANELS + 1, "col": index % _PANELS + 1}
-        shown: dict[str, tuple[pd.Series, pd.Series]] = {"treatment": (diary["t_s"], diary[name])}
-        if name in SIX:
+        shown: dict[str, tuple[pd.Series, pd.Series]] = {
+            "treatment": (history["t_s"], history[name])
+        }
+        if name in GUIDE_METRICS:
             shown = {
                 str(cohort): (table["t_s"], table[name])
                 for cohort, table in over_time.groupby("cohort", sort=False)
@@ -244,14 +249,14 @@ def watched(carried_out: Rollout) -> go.Figure:
         _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, **where)
         for limit, is_upper in limits:
             _shade(figure, limit, is_upper, values, is_log=is_log, **where)
-        for row in _turns(diary).itertuples():
+        for row in _turns(history).itertuples():
             grey = {"color": style.THEORY, "width": 1.5 if row.what in _ENDS else 0.7}
             figure.add_vline(x=row.t_s, line={**grey, "dash": "dot"}, **where)
-    failed = int((diary["what"] == "failed").sum())
-    last = diary.iloc[-1]
+    failed = int((history["what"] == "failed").sum())
+    last = history.iloc[-1]
     ends = _ENDS.get(str(last["what"]), "under way").split(":")[0]
     words = ", ".join(dict.fromkeys(_said_of(rail) for rail in plan.guardrails)) or "none"
-    title = f"{failed} of {_looks(diary)} looks failed: {ends}"
+    title = f"{failed} of {_looks(history)} looks failed: {ends}"
     style.layout(figure, title, "", "", height=150 + 215 * rows, panels=True)
     _subtitle(figure, f"{_whence(run)}<br>Guardrails: {words}")
     figure.update_annotations(font={"size": 13})
@@ -340,7 +345,7 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
     return figure.update_yaxes(autorange="reversed", automargin=True)
 
 
-def operating(table: pd.DataFrame, path: str) -> go.Figure:
+def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
     """Draw false alarms and misses along a setting, and what each costs.
 
     Parameters
@@ -422,7 +427,7 @@ def operating(table: pd.DataFrame, path: str) -> go.Figure:
     return figure.update_xaxes(title_text=path, row=2)
 
 
-def way_back(table: pd.DataFrame) -> go.Figure:
+def rollback_time(table: pd.DataFrame) -> go.Figure:
     """Draw who is still pushed to after a rollback, one line for each way back.
 
     Parameters
@@ -489,51 +494,51 @@ def _checked(given: Any) -> Rollout:
     is_one = isinstance(given, tuple) and getattr(given, "_fields", ()) == ("run", "diary", "plan")
     if not is_one:
         raise ScenarioError("carried_out", given, "must be a Rollout")
-    if len(given.diary) == 0:
+    if len(given.history) == 0:
         raise ScenarioError("carried_out", given, "must have a look in its diary")
     found: Rollout = given
     return found
 
 
-def _turns(diary: pd.DataFrame) -> pd.DataFrame:
+def _turns(history: pd.DataFrame) -> pd.DataFrame:
     """The looks at which something changes."""
-    return diary[diary["what"].isin(["begun", *_ENDS])]
+    return history[history["what"].isin(["begun", *_ENDS])]
 
 
-def _found(diary: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
+def _found(history: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
     """What the first stage reached, and how the rollout ended."""
-    begun, last = diary[diary["what"] == "begun"], diary.iloc[-1]
+    begun, last = history[history["what"] == "begun"], history.iloc[-1]
     ended = _ENDS.get(str(last["what"]), "under way").split(":")[0]
     if len(begun) == 0:
         return f"{ended[0].upper()}{ended[1:]} before the first stage"
     first = begun.iloc[0]
-    during = steps[steps["t_s"].between(first["t_s"], _ends_s(diary, first, end_s))]
+    during = steps[steps["t_s"].between(first["t_s"], _ends_s(history, first, end_s))]
     got = float(during["share"].iloc[-1]) * 100.0 if len(during) else 0.0
     title = f"{first['percent']:g} % asked for is {style.number(got)} % of the open tabs"
     if last["what"] not in _ENDS:
         return title
-    asked_s = diary.loc[diary["what"].isin(["back", "killed"]), "t_s"].min()
+    asked_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
     at_s = last["t_s"] if np.isnan(asked_s) else asked_s
     return f"{title}; {ended} after {style.number((at_s - first['t_s']) / 60.0)} min"
 
 
-def _looks(diary: pd.DataFrame) -> int:
+def _looks(history: pd.DataFrame) -> int:
     """How many looks checked something."""
-    checked = diary["what"].isin(["good", "failed", "held", "done", "stopped"])
+    checked = history["what"].isin(["good", "failed", "held", "done", "stopped"])
     return int(checked.sum())
 
 
-def _ends_s(diary: pd.DataFrame, first: pd.Series, end_s: float) -> float:
+def _ends_s(history: pd.DataFrame, first: pd.Series, end_s: float) -> float:
     """When the first stage ends."""
-    later = _turns(diary)["t_s"]
+    later = _turns(history)["t_s"]
     later = later[later > first["t_s"]]
     return float(later.min()) if len(later) else end_s
 
 
-def _mark_looks(figure: go.Figure, diary: pd.DataFrame) -> None:
+def _mark_looks(figure: go.Figure, history: pd.DataFrame) -> None:
     """Marks for looks that failed or held."""
     for what, symbol in (("failed", "x"), ("held", "line-ns-open")):
-        looks = diary[diary["what"] == what]
+        looks = history[history["what"] == what]
         if len(looks):
             figure.add_scatter(
                 x=style.rounded(looks["t_s"], digits=style.TIME_DIGITS),

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from simlib import metrics
+from simlib.analysis import metrics
 from simlib.errors import ScenarioError
 from simlib.figures import style
 from simlib.run import Run, check_runs, check_table
@@ -207,7 +207,7 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     )
 
 
-_SIX = {
+_GUIDE_METRICS = {
     "connection_count": "connectionCount<br>(open, mean number)",
     "average_latency_s": "averageLatency<br>(seconds, log scale)",
     "reconnection_rate_per_h": "reconnectionRate<br>(per client-hour)",
@@ -244,7 +244,7 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     figure = make_subplots(
         rows=2,
         cols=3,
-        subplot_titles=list(_SIX.values()),
+        subplot_titles=list(_GUIDE_METRICS.values()),
         horizontal_spacing=0.08,
         vertical_spacing=0.2,
     )
@@ -253,7 +253,7 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
         table = metrics.over_time(run, width_s=width_s)
         drawn = table["average_latency_s"]
         latencies += drawn[drawn > 0.0].tolist()
-        for index, name in enumerate(_SIX):
+        for index, name in enumerate(_GUIDE_METRICS):
             figure.add_scatter(
                 x=style.rounded(table["t_s"], digits=style.TIME_DIGITS),
                 y=style.rounded(table[name]),
@@ -273,8 +273,8 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     figure.update_yaxes(rangemode="tozero", nticks=5)
     figure.update_yaxes(**style.duration_axis(latencies), row=1, col=2)
     for name in _OFTEN_ZERO:
-        index = list(_SIX).index(name)
-        panel = [trace.y for trace in figure.data[index :: len(_SIX)]]
+        index = list(_GUIDE_METRICS).index(name)
+        panel = [trace.y for trace in figure.data[index :: len(_GUIDE_METRICS)]]
         if not any(value for values in panel for value in values):  # a flat zero has no scale
             figure.update_yaxes(range=[-0.05, 1], row=index // 3 + 1, col=index % 3 + 1)
     figure.update_xaxes(title_text="time (s)", row=2)
@@ -517,7 +517,7 @@ def _clients(number: float) -> str:
     return f"{style.number(float(f'{number:.2g}'))} clients"
 
 
-def along(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
+def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     """Draw one quantity of a sweep against one setting, a line with its interval per transport.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from simlib.core.faults import is_hit
+from simlib.core.faults import is_affected
 from simlib.core.path import Window, added_s, rate_at
 from simlib.scenario import Scenario, Workload
 
@@ -68,11 +68,11 @@ class Conditions:
             found = self._of[kind, client] = [
                 window._replace(share=1.0)
                 for window in self.windows[kind]
-                if is_hit(*self.address, client, window.fault, 0.0, window.share)
+                if is_affected(*self.address, client, window.fault, 0.0, window.share)
             ]
         return found
 
-    def meets(self, kind: str, client: int) -> bool:
+    def is_under(self, kind: str, client: int) -> bool:
         """Say whether a fault of a kind concerns a client now."""
         now = self.now_s()
         return any(window.start_s <= now < window.end_s for window in self.windows_of(kind, client))

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from simlib.core.record import Glance, Record
+from simlib.core.record import MetricsSnapshot, Record
 from simlib.errors import ScenarioError
+from simlib.live.ipc import Child, ControllerReply
 from simlib.live.loopback import needs_proxy, on_loopback
-from simlib.live.pipe import Child, Said
-from simlib.live.servers import Servers
+from simlib.live.standby import Servers
 from simlib.live.tokens import make_token
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import Conductor, Scenario, compile_workload
+from simlib.scenario import RolloutController, Scenario, compile_workload
 
 MAX_WALL_S = 3600.0
 QUIET_CORES = 0.1
@@ -40,7 +40,7 @@ def measure(
     time_scale: float = 1.0,
     keep: tuple[str, ...] = (),
     progress: bool = True,
-    conductor: Conductor | None = None,
+    controller: RolloutController | None = None,
 ) -> Run:
     """Run a scenario on a real server with real clients, over loopback.
 
@@ -86,10 +86,10 @@ def measure(
     rows_to_keep(keep, len(workload.publish_s), clients)
     is_proxied = needs_proxy(scenario)
     rollout: dict[str, Any] | None = None
-    if conductor is not None:
-        _check_rollout(scenario, conductor)
-        places, due_s = conductor.places(workload), conductor.due_s()
-        rollout = {"flag": conductor.flag, "places": places, "due_s": due_s}
+    if controller is not None:
+        _check_rollout(scenario, controller)
+        buckets, due_s = controller.buckets(workload), controller.due_s()
+        rollout = {"flag": controller.flag, "places": buckets, "due_s": due_s}
     _check_bounds(scenario, clients, time_scale, 2 if is_proxied else 1)
     secret = secrets.token_hex(32)
     make_token(secret, 0, scenario.wire.token_bytes)
@@ -106,7 +106,7 @@ def measure(
     with ExitStack() as stack:
         server_processor, driver_processor = _processors()
         server = stack.enter_context(Servers(server_processor, settings))
-        driver = stack.enter_context(Child("simlib.live.driver", driver_processor))
+        driver = stack.enter_context(Child("simlib.live.clients", driver_processor))
         settings |= server.ports
         others: list[Child] = []
         proxy = None
@@ -123,7 +123,7 @@ def measure(
         if proxy is not None:
             proxy.send(start_s)
         driver.send(start_s)
-        lab = _Lab(driver, server, others, conductor, float(time_scale))
+        lab = _LabSession(driver, server, others, controller, float(time_scale))
         done = lab.await_end(scenario.horizon_s, progress)
         passed: dict[str, Any] = {"cpu_s": 0.0}
         if proxy is not None:
@@ -193,21 +193,21 @@ def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int
         raise ScenarioError("clients", clients, rule)
 
 
-def _check_rollout(scenario: Scenario, conductor: Conductor) -> None:
+def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
     """Refuse what a server that has just started cannot know."""
     restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
-    if conductor.flag.closes and restarts:
+    if controller.flag.closes and restarts:
         rule = "must not be restart: the lab's next server would not know whom to keep out"
         raise ScenarioError(f"faults.{restarts[0]}.kind", "restart", rule)
 
 
-class _Lab(NamedTuple):
+class _LabSession(NamedTuple):
     """The processes of a run that goes on, and who conducts its rollout, if there is one."""
 
     driver: Child
     server: Servers
     others: list[Child]
-    conductor: Conductor | None
+    controller: RolloutController | None
     time_scale: float
 
     def await_end(self, horizon_s: float, progress: bool) -> dict[str, Any]:
@@ -232,21 +232,21 @@ class _Lab(NamedTuple):
                     elif "closes" in message:
                         self.server.bar(message["closes"])
                     else:
-                        self.driver.send(self.conduct(message["glance"]))
+                        self.driver.send(self.decide(message["glance"]))
                 except KeyboardInterrupt:
                     if stopping:
                         raise
                     stopping = True
                     self.driver.send("stop")
 
-    def conduct(self, glance: Glance) -> Said:
+    def decide(self, snapshot: MetricsSnapshot) -> ControllerReply:
         """Let the conductor look at the run; what the server has used, its process alone knows."""
-        assert self.conductor is not None
-        glance = glance._replace(busy_s=self.server.busy_s() * self.time_scale)
-        percent = self.conductor.look(glance)
-        while percent is None and self.conductor.due_s() <= glance.t:
-            percent = self.conductor.look(glance)
-        return Said(percent, self.conductor.due_s())
+        assert self.controller is not None
+        snapshot = snapshot._replace(busy_s=self.server.busy_s() * self.time_scale)
+        percent = self.controller.observe(snapshot)
+        while percent is None and self.controller.due_s() <= snapshot.t:
+            percent = self.controller.observe(snapshot)
+        return ControllerReply(percent, self.controller.due_s())
 
 
 class _Usage:

@@ -5,7 +5,7 @@ those faults that a server cannot: `loopback.PROXIED` names them, `core.faults` 
 what they mean. Where the simulation and this machine's kernel would part, it does as the former:
 
 * A connection through it opens with a handshake of its own, in the part of TCP's: the client says
-  who it is (`introduction`), the proxy answers `THROUGH` when the server has accepted. So a SYN can
+  who it is (`preamble`), the proxy answers `THROUGH` when the server has accepted. So a SYN can
   get lost, is repeated as a kernel would (`syn_retry_s`), and suffers the latency of the path. A
   port that refuses cannot be seen through a proxy, which has accepted by then: it hangs up before
   `THROUGH`, and the client takes that for a refusal.
@@ -38,7 +38,7 @@ import numpy as np
 from simlib.core import wire
 from simlib.core.server import SYN_RETRIES, syn_retry_s
 from simlib.live.conditions import Conditions
-from simlib.live.pipe import Parent
+from simlib.live.ipc import Parent
 from simlib.scenario import Scenario, compile_workload
 
 THROUGH = b"\x06"
@@ -55,12 +55,12 @@ _BUFFER_BYTES = 1 << 16
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
-def introduction(client: int) -> bytes:
+def preamble(client: int) -> bytes:
     """Return what a client says first on a connection through the proxy.
 
     Examples
     --------
-    >>> list(introduction(258))
+    >>> list(preamble(258))
     [0, 0, 1, 2]
     """
     return _INTRODUCTION.pack(client)
@@ -74,7 +74,7 @@ class Signal(Enum):
     RST = auto()
 
 
-class Pipe:
+class DelayLine:
     """One direction of a path: what is put in comes out in order, later, and no faster than it may.
 
     Parameters
@@ -86,7 +86,9 @@ class Pipe:
         Takes what comes out.
     """
 
-    def __init__(self, path: Path, source: End, deliver: Callable[[bytes | Signal], None]) -> None:
+    def __init__(
+        self, path: ProxiedConnection, source: Endpoint, deliver: Callable[[bytes | Signal], None]
+    ) -> None:
         self.path = path
         self.proxy = path.proxy
         self.source = source
@@ -172,10 +174,10 @@ class Pipe:
             self.timer = None
 
 
-class End(asyncio.BufferedProtocol):
+class Endpoint(asyncio.BufferedProtocol):
     """One of the two TCP connections of a path."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: ProxiedConnection) -> None:
         self.path = path
         self.transport: asyncio.Transport | None = None
         self.has_heard_end = False
@@ -252,7 +254,7 @@ class End(asyncio.BufferedProtocol):
             self.transport.close()
 
 
-class Path:
+class ProxiedConnection:
     """A client's connection through the proxy, from its SYN to its end."""
 
     def __init__(self, proxy: Proxy, port: str) -> None:
@@ -266,23 +268,23 @@ class Path:
         self.awaits_answer = False
         self.opening: asyncio.Task[None] | None = None
         self.verdict: asyncio.TimerHandle | None = None
-        self.client = End(self)
-        self.server = End(self)
-        self.up = Pipe(self, self.client, self.deliver_up)
-        self.down = Pipe(self, self.server, self.deliver_down)
+        self.client = Endpoint(self)
+        self.server = Endpoint(self)
+        self.up = DelayLine(self, self.client, self.deliver_up)
+        self.down = DelayLine(self, self.server, self.deliver_down)
         proxy.paths.add(self)
 
-    def into(self, sink: End) -> Pipe:
+    def into(self, sink: Endpoint) -> DelayLine:
         """Return the direction that leads to one end."""
         return self.up if sink is self.server else self.down
 
-    def take(self, source: End, item: bytes | Signal) -> None:
+    def take(self, source: Endpoint, item: bytes | Signal) -> None:
         """Something has come from one end."""
         if self.is_dead:
             self.swallow(source, item)
         elif not self.is_open:
             self.listen(item)
-        elif self.proxy.conditions.meets("path_loss", self.number):
+        elif self.proxy.conditions.is_under("path_loss", self.number):
             self.die()
             self.swallow(source, item)
         else:
@@ -311,7 +313,7 @@ class Path:
         for k in range(SYN_RETRIES + 1):
             half_s = conditions.one_way_s(number)
             await asyncio.sleep(half_s)
-            if not conditions.meets("path_loss", number):
+            if not conditions.is_under("path_loss", number):
                 break
             retry_s = syn_retry_s(k) / conditions.time_scale
             await asyncio.sleep(max(0.0, retry_s - half_s))
@@ -324,7 +326,7 @@ class Path:
             await asyncio.sleep(conditions.one_way_s(number))
             self.client.close(by_reset=True)
 
-    def made(self, end: End) -> None:
+    def made(self, end: Endpoint) -> None:
         """A connection is up; with the server's, so is the path, unless the client has gone."""
         if end is self.client:
             return
@@ -342,7 +344,7 @@ class Path:
         """What came from the client has crossed."""
         if isinstance(item, bytes):
             is_first, self.is_upgrading = self.is_upgrading, False
-            if is_first and self.proxy.conditions.meets("block_upgrades", self.number):
+            if is_first and self.proxy.conditions.is_under("block_upgrades", self.number):
                 self.refuse()
                 return
             self.proxy.up_bytes += len(item)
@@ -361,7 +363,7 @@ class Path:
             self.proxy.down_bytes += len(item)
         self.hand_over(self.client, item)
 
-    def hand_over(self, sink: End, item: bytes | Signal) -> None:
+    def hand_over(self, sink: Endpoint, item: bytes | Signal) -> None:
         """Give one end what has crossed."""
         if isinstance(item, bytes):
             sink.send(item)
@@ -395,7 +397,7 @@ class Path:
         if self.awaits_answer:
             self.await_verdict()
 
-    def swallow(self, source: End, item: bytes | Signal) -> None:
+    def swallow(self, source: Endpoint, item: bytes | Signal) -> None:
         """What is sent on a dead path is gone."""
         if source is self.client and isinstance(item, bytes):
             self.await_verdict()
@@ -439,7 +441,7 @@ class Proxy:
         self.unanswered_s = scenario.network.unanswered_s / settings["time_scale"]
         self.is_small = bool(workload.limits)
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
-        self.paths: set[Path] = set()
+        self.paths: set[ProxiedConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.late_s: list[float] = []
         self.up_bytes = 0
@@ -480,11 +482,11 @@ class Proxy:
         if not task.cancelled():
             task.result()
 
-    def welcome(self, port: str) -> End:
+    def welcome(self, port: str) -> Endpoint:
         """Return the client's end of a new path."""
-        return Path(self, port).client
+        return ProxiedConnection(self, port).client
 
-    async def connect(self, path: Path) -> None:
+    async def connect(self, path: ProxiedConnection) -> None:
         """Connect a path to the server's port."""
         address = ("127.0.0.1", self.settings[path.port])
         with contextlib.ExitStack() as stack:
@@ -518,7 +520,7 @@ class Proxy:
         """The paths that a fault now concerns die."""
         for path in self.paths:
             stands = path.is_open and not path.is_dead
-            if stands and self.conditions.meets("path_loss", path.number):
+            if stands and self.conditions.is_under("path_loss", path.number):
                 path.die()
 
     def widen(self) -> None:

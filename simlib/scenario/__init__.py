@@ -1,9 +1,9 @@
 """What is to be run: frozen, validated values, and their compilation to arrays."""
 
+from simlib.rollout.plan import Plan
 from simlib.scenario.model import Scenario
-from simlib.scenario.plan import Plan
 from simlib.scenario.workload import (
-    Conductor,
+    RolloutController,
     Workload,
     compile_workload,
     enrolled,

@@ -34,7 +34,7 @@ Delays = Annotated[
 ]
 
 
-class Rule(ValueError):
+class FieldError(ValueError):
     """A cross-field rule that does not hold: which field, its value, the rule."""
 
     def __init__(self, path: str, value: Any, rule: str) -> None:
@@ -42,7 +42,7 @@ class Rule(ValueError):
         super().__init__(rule)
 
 
-class Part(pydantic.BaseModel):
+class Section(pydantic.BaseModel):
     """A section: frozen, strict, and nothing beside its fields."""
 
     model_config = ConfigDict(
@@ -55,11 +55,11 @@ class Part(pydantic.BaseModel):
     )
 
 
-def at_least(part: Part, upper: str, lower: str) -> None:
-    """Raise `Rule` unless one field is at least another."""
+def at_least(part: Section, upper: str, lower: str) -> None:
+    """Raise `FieldError` unless one field is at least another."""
     high, low = getattr(part, upper), getattr(part, lower)
     if high < low:
-        raise Rule(upper, high, f"must be >= {lower} ({low:g})")
+        raise FieldError(upper, high, f"must be >= {lower} ({low:g})")
 
 
 _PHRASES = {
@@ -94,7 +94,7 @@ def scenario_error(
     cause = context.get("error")
     if kind == "extra_forbidden":
         rule = unknown(path, value).rule
-    elif isinstance(cause, Rule):
+    elif isinstance(cause, FieldError):
         path = f"{path}.{cause.path}" if path else cause.path
         value, rule = cause.value, cause.rule
     elif kind == "missing":

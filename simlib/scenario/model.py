@@ -25,12 +25,12 @@ from simlib.scenario.fields import (
     MAX_CLIENTS,
     Counting,
     Delays,
+    FieldError,
     Fraction,
     NotNegative,
-    Part,
     Positive,
     Rate,
-    Rule,
+    Section,
     Size,
     at_least,
     read_toml,
@@ -42,7 +42,7 @@ MAX_CHANGES = 20_000_000
 MAX_BINS = 1_000_000
 
 
-class Sessions(Part):
+class Sessions(Section):
     """Clients that come and go, beside those present from the start."""
 
     arrivals_per_s: Rate
@@ -53,7 +53,7 @@ class Sessions(Part):
     """Distribution of the session length."""
 
 
-class Updates(Part):
+class Updates(Section):
     """The stream of changes to the server's state; every change concerns everybody."""
 
     kind: Literal["poisson", "bursts", "trace"] = "poisson"
@@ -81,13 +81,13 @@ class Updates(Part):
         for name in ("rate_per_s", "burst_size", "burst_gap_s", "trace"):
             given = getattr(self, name)
             if name in needed and given is None:
-                raise Rule(name, None, f'must be given when kind is "{self.kind}"')
+                raise FieldError(name, None, f'must be given when kind is "{self.kind}"')
             if name not in needed and given is not None:
-                raise Rule(name, given, f'has no meaning when kind is "{self.kind}"')
+                raise FieldError(name, given, f'has no meaning when kind is "{self.kind}"')
         return self
 
 
-class Polling(Part):
+class Polling(Section):
     """The polling client, by TanStack Query's rule."""
 
     interval_s: Positive = 30.0
@@ -117,7 +117,7 @@ class Polling(Part):
         return self
 
 
-class WebSocket(Part):
+class WebSocket(Section):
     """The WebSocket client."""
 
     push: Literal["delta", "snapshot"] = "delta"
@@ -146,19 +146,19 @@ class WebSocket(Part):
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
         if self.token_resent and self.token_valid_s is None:
-            raise Rule("token_resent", True, "has no meaning without token_valid_s")
+            raise FieldError("token_resent", True, "has no meaning without token_valid_s")
         for name, kind in (("replay_changes", "replay"), ("recovery_s", "recovery")):
             given = getattr(self, name)
             if self.resync == kind and given is None:
-                raise Rule(name, None, f'must be given when resync is "{kind}"')
+                raise FieldError(name, None, f'must be given when resync is "{kind}"')
             if self.resync != kind and given is not None:
-                raise Rule(name, given, f'has no meaning when resync is "{self.resync}"')
+                raise FieldError(name, given, f'has no meaning when resync is "{self.resync}"')
         if self.or_snapshot and self.resync in ("none", "snapshot"):
-            raise Rule("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
+            raise FieldError("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
         return self
 
 
-class HeartbeatRules(Part):
+class HeartbeatRules(Section):
     """Pings on an idle WebSocket."""
 
     direction: Literal["server", "client", "none"] = "server"
@@ -179,7 +179,7 @@ _NEEDED = {
 """Which field a policy of `Reconnect` must be given; no other policy may have it."""
 
 
-class Reconnect(Part):
+class Reconnect(Section):
     """What a WebSocket client does after a lost connection; attempt k follows k failures."""
 
     policy: Literal[
@@ -224,23 +224,25 @@ class Reconnect(Part):
     def _holds_together(self) -> Self:
         at_least(self, "cap_s", "base_s")
         if self.base_s == 0.0 and self.policy not in ("none", "fixed", "table"):
-            raise Rule("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
+            raise FieldError("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
         for name in ("jitter_frac", "jitter_s", "delays_s"):
             given = getattr(self, name)
             if _NEEDED.get(self.policy) == name and given is None:
-                raise Rule(name, None, f'must be given when policy is "{self.policy}"')
+                raise FieldError(name, None, f'must be given when policy is "{self.policy}"')
             if _NEEDED.get(self.policy) != name and given is not None:
-                raise Rule(name, given, f'has no meaning when policy is "{self.policy}"')
+                raise FieldError(name, given, f'has no meaning when policy is "{self.policy}"')
         if self.policy == "none":
             for name in ("attempts", "give_up_s"):
                 if getattr(self, name) is not None:
-                    raise Rule(name, getattr(self, name), 'has no meaning when policy is "none"')
+                    raise FieldError(
+                        name, getattr(self, name), 'has no meaning when policy is "none"'
+                    )
         if self.stable_s and self.reset != "ready":
-            raise Rule("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
+            raise FieldError("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
         return self
 
 
-class Fallback(Part):
+class Fallback(Section):
     """Polling instead of push, by the application's own rule: see `core.fallback`."""
 
     after_failures: Counting | None = None
@@ -258,11 +260,11 @@ class Fallback(Part):
     def _holds_together(self) -> Self:
         if self.return_s is not None and self.return_cap_s < self.return_s:
             rule = f"must be >= return_s ({self.return_s:g})"
-            raise Rule("return_cap_s", self.return_cap_s, rule)
+            raise FieldError("return_cap_s", self.return_cap_s, rule)
         return self
 
 
-class Habit(Part):
+class Activity(Section):
     """Something that users do now and then, such as dragging a card."""
 
     every_s: Positive
@@ -271,7 +273,7 @@ class Habit(Part):
     """Mean duration, seconds; exponential."""
 
 
-class Network(Part):
+class Network(Section):
     """The path between a client and the server."""
 
     rtt_s: NotNegative = 0.04
@@ -286,7 +288,7 @@ class Network(Part):
     """When a kernel gives up on data that nobody acknowledges, seconds (Linux: tcp_retries2)."""
 
 
-class ServerSettings(Part):
+class ServerSettings(Section):
     """One node: its workers and what each job costs them."""
 
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -339,14 +341,14 @@ class ServerSettings(Part):
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
         if self.admit_per_s is None and self.admit_burst != 1:
-            raise Rule("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
+            raise FieldError("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
         bounded = self.slow_consumers in ("block", "close", "drop_oldest")
         if bounded and self.buffer_bytes is None:
             rule = f'must be given when slow_consumers is "{self.slow_consumers}"'
-            raise Rule("buffer_bytes", None, rule)
+            raise FieldError("buffer_bytes", None, rule)
         if not bounded and self.buffer_bytes is not None:
             rule = f'has no meaning when slow_consumers is "{self.slow_consumers}"'
-            raise Rule("buffer_bytes", self.buffer_bytes, rule)
+            raise FieldError("buffer_bytes", self.buffer_bytes, rule)
         return self
 
 
@@ -359,7 +361,7 @@ _NEEDED_BY_FAULT = {
 """Which field a kind of fault must be given, beside its length; no other kind may have it."""
 
 
-class Fault(Part):
+class Fault(Section):
     """Something that goes wrong: see `core.faults`."""
 
     kind: Literal[
@@ -397,22 +399,24 @@ class Fault(Part):
             given = getattr(self, name)
             is_needed = name in needed or (name == "length_s" and self.kind != "reset")
             if is_needed and given is None:
-                raise Rule(name, None, f'must be given when kind is "{self.kind}"')
+                raise FieldError(name, None, f'must be given when kind is "{self.kind}"')
             if not is_needed and given is not None:
-                raise Rule(name, given, f'has no meaning when kind is "{self.kind}"')
+                raise FieldError(name, given, f'has no meaning when kind is "{self.kind}"')
         if self.jitter_s is not None and self.kind != "latency":
-            raise Rule("jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"')
+            raise FieldError(
+                "jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"'
+            )
         if self.added_s == 0.0 and not self.jitter_s:
-            raise Rule("added_s", 0.0, "must be > 0 when there is no jitter_s")
+            raise FieldError("added_s", 0.0, "must be > 0 when there is no jitter_s")
         if self.kind in ("restart", "rolling_deploy") and self.share != 1.0:
-            raise Rule("share", self.share, f'must be 1 when kind is "{self.kind}"')
+            raise FieldError("share", self.share, f'must be 1 when kind is "{self.kind}"')
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
             rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
-            raise Rule("every_s", self.every_s, rule)
+            raise FieldError("every_s", self.every_s, rule)
         return self
 
 
-class Wire(Part):
+class Wire(Section):
     """What the bytes look like."""
 
     http: Literal["1.1", "2"] = "1.1"
@@ -442,7 +446,7 @@ Faults = Annotated[
 ]
 
 
-class Scenario(Part):
+class Scenario(Section):
     """One board, its clients, their transport and the server.
 
     Examples
@@ -481,9 +485,9 @@ class Scenario(Part):
     reconnect: Reconnect = Reconnect()
     fallback: Fallback | None = None
     """Polling instead of push; absent: never. An empty section: when the library gives up."""
-    drag: Habit | None = None
+    drag: Activity | None = None
     """Dragging a card; absent: never."""
-    hidden: Habit | None = None
+    hidden: Activity | None = None
     """Hiding the tab; absent: never."""
     throttles_timers: bool = False
     """A hidden tab's timers are held back as Chrome does: see `core.habits`."""
@@ -507,21 +511,23 @@ class Scenario(Part):
         counted_until_s = self.horizon_s - self.cool_down_s
         if self.cool_down_s and self.warm_up_s >= counted_until_s:
             rule = f"must be < horizon_s - cool_down_s ({counted_until_s:g})"
-            raise Rule("warm_up_s", self.warm_up_s, rule)
+            raise FieldError("warm_up_s", self.warm_up_s, rule)
         if self.warm_up_s >= self.horizon_s:
-            raise Rule("warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})")
+            raise FieldError(
+                "warm_up_s", self.warm_up_s, f"must be < horizon_s ({self.horizon_s:g})"
+            )
         if self.ramp_s > self.horizon_s:
-            raise Rule("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
+            raise FieldError("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
         if self.horizon_s / self.bin_s > MAX_BINS:
-            raise Rule(
+            raise FieldError(
                 "bin_s", self.bin_s, f"must be >= horizon_s / {MAX_BINS} to keep the timeline small"
             )
         if self.clients == 0 and self.sessions is None:
-            raise Rule("clients", 0, "must be >= 1 when there are no [sessions]")
+            raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
         if self.wire.count == "tls" and not self.network.tls:
-            raise Rule("wire.count", "tls", "must not be tls when network.tls is false")
+            raise FieldError("wire.count", "tls", "must not be tls when network.tls is false")
         if self.throttles_timers and self.hidden is None:
-            raise Rule("throttles_timers", True, "has no meaning without [hidden]")
+            raise FieldError("throttles_timers", True, "has no meaning without [hidden]")
         self._check_waits()
         self._check_sizes()
         self._check_amounts()
@@ -536,20 +542,20 @@ class Scenario(Part):
             if fault.kind == "rolling_deploy":
                 if self.server.nodes == 1:
                     rule = "must not be rolling_deploy when server.nodes is 1: it is a restart"
-                    raise Rule(f"{path}.kind", fault.kind, rule)
+                    raise FieldError(f"{path}.kind", fault.kind, rule)
                 assert fault.every_s is not None
                 end_s += (self.server.nodes - 1) * fault.every_s
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
-                raise Rule(f"{path}.start_s", fault.start_s, rule)
+                raise FieldError(f"{path}.start_s", fault.start_s, rule)
             if end_s > self.horizon_s:
                 rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
                 name = "every_s" if fault.kind == "rolling_deploy" else "length_s"
-                raise Rule(f"{path}.{name}", getattr(fault, name), rule)
+                raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
             if fault.kind in ("restart", "rolling_deploy"):
                 if fault.start_s < down_until_s:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
-                    raise Rule(f"{path}.start_s", fault.start_s, rule)
+                    raise FieldError(f"{path}.start_s", fault.start_s, rule)
                 down_until_s = end_s
 
     def _check_waits(self) -> None:
@@ -560,7 +566,7 @@ class Scenario(Part):
             words = (
                 "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
             )
-            raise Rule(path, 0.0, words)
+            raise FieldError(path, 0.0, words)
 
     def _check_sizes(self) -> None:
         try:
@@ -568,17 +574,17 @@ class Scenario(Part):
         except ScenarioError as error:
             name = error.path.rpartition(".")[2]
             path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
-            raise Rule(path, error.value, error.rule) from None
+            raise FieldError(path, error.value, error.rule) from None
         given, push_bytes = self.server.buffer_bytes, int(sizes[Message.PUSH, 1])
         if given is not None and given < push_bytes:
             rule = f"must be >= {push_bytes}, the size of one push"
-            raise Rule("server.buffer_bytes", given, rule)
+            raise FieldError("server.buffer_bytes", given, rule)
 
     def _check_amounts(self) -> None:
         per_event = self.updates.burst_size or 1
         changes = (self.updates.rate_per_s or 0.0) * per_event * self.horizon_s
         if changes > MAX_CHANGES:
-            raise Rule(
+            raise FieldError(
                 "updates.rate_per_s",
                 self.updates.rate_per_s,
                 f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
@@ -586,7 +592,7 @@ class Scenario(Part):
         if self.sessions is not None:
             arrivals = self.sessions.arrivals_per_s * self.horizon_s
             if arrivals > MAX_CLIENTS:
-                raise Rule(
+                raise FieldError(
                     "sessions.arrivals_per_s",
                     self.sessions.arrivals_per_s,
                     f"must keep the sessions of a run below {MAX_CLIENTS} (here {arrivals:.3g})",

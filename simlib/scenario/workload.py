@@ -16,22 +16,22 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core.assignment import FlagRules
+from simlib.core.backpressure import Overflow, SendingRules
 from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
-from simlib.core.faults import ENDS, Moment, deploy_moments, moments_of
-from simlib.core.flags import FlagRules
+from simlib.core.faults import ENDS, FaultEvent, deploy_events, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
-from simlib.core.record import Glance, Record
+from simlib.core.record import MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
-from simlib.core.sending import Overflow, SendingRules
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.model import MAX_CHANGES, Fallback, Fault, Habit, Reconnect, Scenario
+from simlib.scenario.model import MAX_CHANGES, Activity, Fallback, Fault, Reconnect, Scenario
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
@@ -81,30 +81,30 @@ class Workload(NamedTuple):
     rtt_s: NDArray[np.float64]
     sizes: NDArray[np.int64]
     etag: bool
-    drag: Habit | None
-    hidden: Habit | None
-    moments: tuple[Moment, ...]
+    drag: Activity | None
+    hidden: Activity | None
+    fault_events: tuple[FaultEvent, ...]
     delays: tuple[Window, ...]
     limits: tuple[Window, ...]
     nodes: int
     idle_s: float
     unanswered_s: float
     flag: FlagRules | None
-    places: NDArray[np.float64]
+    buckets: NDArray[np.float64]
 
 
-class Conductor(Protocol):
+class RolloutController(Protocol):
     """Who decides, while a run goes on, how many of the users are enrolled."""
 
     flag: FlagRules
 
-    def places(self, workload: Workload) -> NDArray[np.float64]:
+    def buckets(self, workload: Workload) -> NDArray[np.float64]:
         """Return the clients' places in the rollout, shape (clients,)."""
 
     def due_s(self) -> float:
         """Return when it wants to look next, seconds; infinite: never again."""
 
-    def look(self, glance: Glance) -> float | None:
+    def observe(self, snapshot: MetricsSnapshot) -> float | None:
         """Look at the run at the time that was due; return a new percentage, if there is one."""
 
 
@@ -151,18 +151,18 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         etag=scenario.polling.etag,
         drag=scenario.drag,
         hidden=scenario.hidden,
-        moments=_moments(scenario),
+        fault_events=_fault_events(scenario),
         delays=_windows(scenario, "latency", "added_s"),
         limits=_windows(scenario, "bandwidth", "bytes_per_s"),
         nodes=scenario.server.nodes,
         idle_s=scenario.network.idle_s or math.inf,
         unanswered_s=scenario.network.unanswered_s,
         flag=None,
-        places=np.zeros(0),
+        buckets=np.zeros(0),
     )
 
 
-def enrolled(workload: Workload, flag: FlagRules, places: NDArray[np.float64]) -> Workload:
+def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) -> Workload:
     """Return the workload of a run in which a rollout goes on.
 
     Parameters
@@ -174,7 +174,7 @@ def enrolled(workload: Workload, flag: FlagRules, places: NDArray[np.float64]) -
         Theirs in it.
     """
     rules = workload.rules._replace(has_flag=True)
-    return workload._replace(rules=rules, flag=flag, places=places)
+    return workload._replace(rules=rules, flag=flag, buckets=buckets)
 
 
 def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = ()) -> Record:
@@ -307,26 +307,28 @@ def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDA
     )
 
 
-def _moments(scenario: Scenario) -> tuple[Moment, ...]:
-    moments = [
-        moment
+def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
+    fault_events = [
+        fault_event
         for number, fault in enumerate(scenario.faults)
-        for moment in _moments_of(number, fault, scenario.server.nodes)
-        if moment.t < scenario.horizon_s
+        for fault_event in _fault_events_of(number, fault, scenario.server.nodes)
+        if fault_event.t < scenario.horizon_s
     ]
-    moments.sort(key=lambda moment: (moment.t, moment.change not in ENDS, moment.fault))
-    return tuple(moments)
+    fault_events.sort(
+        key=lambda fault_event: (fault_event.t, fault_event.change not in ENDS, fault_event.fault)
+    )
+    return tuple(fault_events)
 
 
-def _moments_of(number: int, fault: Fault, nodes: int) -> list[Moment]:
+def _fault_events_of(number: int, fault: Fault, nodes: int) -> list[FaultEvent]:
     length_s = fault.length_s or 0.0
     if fault.kind in ("latency", "bandwidth"):
         return []
     if fault.kind == "rolling_deploy":
         assert fault.every_s is not None
-        return deploy_moments(number, fault.start_s, length_s, fault.every_s, nodes)
+        return deploy_events(number, fault.start_s, length_s, fault.every_s, nodes)
     batches = fault.batches or 1
-    return moments_of(fault.kind, number, fault.start_s, length_s, fault.share, batches)
+    return fault_events_of(fault.kind, number, fault.start_s, length_s, fault.share, batches)
 
 
 def _windows(scenario: Scenario, kind: str, amount: str) -> tuple[Window, ...]:

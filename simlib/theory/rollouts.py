@@ -121,12 +121,12 @@ def left_frac(
     """
     way_back_s(0.5, session_s=session_s, length=length, every_s=every_s, delay_s=delay_s)
     since_s = np.maximum(reals("t_s", t_s, "[0, inf)") - delay_s, 0.0)
-    stay = np.ones_like(since_s)
+    exposure = np.ones_like(since_s)
     if session_s is not None:
         rest = np.maximum(1.0 - since_s / session_s, 0.0)
-        stay = rest if length == "constant" else np.exp(-since_s / session_s)
+        exposure = rest if length == "constant" else np.exp(-since_s / session_s)
     deaf = 1.0 if every_s is None else np.maximum(1.0 - since_s / every_s, 0.0)
-    return plain(np.asarray(stay * deaf))
+    return plain(np.asarray(exposure * deaf))
 
 
 def last_tab_s(tabs: int, session_s: float) -> float:

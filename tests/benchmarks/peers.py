@@ -50,7 +50,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:  # compiled code is given these modules
     from simlib.core import draws, reconnect
     from simlib.core import server as servers
-    from simlib.engines import event_list as events
+    from simlib.engines.compiled import event_list as events
 
 WORKLOADS = ("pollers", "storm")
 POLLS = True
@@ -75,7 +75,7 @@ def compiled(workload: str) -> Run:
     """Ours, with all its rules; the jobs and trips that the peers do not have take no time."""
     import simlib as sl
     from simlib.core.record import Count
-    from simlib.engines.compiled_engine import Simulation
+    from simlib.engines.compiled.simulation import Simulation
     from simlib.scenario import compile_workload, new_record
 
     others = ("accept_s", "authenticate_s", "fan_out_s", "send_s", "heartbeat_s")
@@ -299,7 +299,7 @@ def bare(workload: str) -> Run:
     """Our event list, station and addressed draws alone, in the form of cimba's events."""
     names = ("core.draws", "core.reconnect", "core.server", "engines.event_list")
     draws, reconnect, servers, events = (import_module(f"simlib.{name}") for name in names)
-    loop: Any = import_module("simlib.engines.compiling").loop
+    loop: Any = import_module("simlib.engines.compiled.numba_support").loop
     polls = workload == "pollers"
     modules = {"draws": draws, "events": events, "reconnect": reconnect, "servers": servers}
     running = loop(turns, POLLS=polls, **modules)
@@ -308,8 +308,8 @@ def bare(workload: str) -> Run:
         q = events.new_event_list(clients, INTERVAL_S, math.inf)
         for client, u in enumerate(np.random.default_rng(1).random(clients).tolist()):
             events.schedule(q, events.WHEEL, u * INTERVAL_S if polls else 0.0, client, 0)
-        desk = events.rows_of(1, list(servers.DESK.items()))
-        server = servers.Server(np.zeros(WORKERS[workload]), np.zeros(1), desk)
+        state = events.rows_of(1, list(servers.SERVER_STATE.items()))
+        server = servers.Server(np.zeros(WORKERS[workload]), np.zeros(1), state)
         counts, tries = np.zeros(2, np.int64), np.zeros(clients, np.int64)
         horizon_s = HORIZON_S if polls else math.inf
         cpu_s = timed(lambda: running(q, server, counts, tries, horizon_s))

@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import simlib as sl
-from simlib import outages
+from simlib.analysis import outages
 from simlib.scenario.presets import library
 
 ROOT = Path(__file__).parents[2]
@@ -56,8 +56,8 @@ def storms(repeats: int) -> pd.DataFrame:
                 run = sl.simulate(
                     live.scenario, replication=replication, engine="compiled", progress=False
                 )
-                measured.append(outages.comeback(live).iloc[0])
-                predicted.append(outages.comeback(run).iloc[0])
+                measured.append(outages.reconnections(live).iloc[0])
+                predicted.append(outages.reconnections(run).iloc[0])
             for name in QUANTITIES:
                 ours = np.array([row[name] for row in measured], dtype=float)
                 theirs = np.array([row[name] for row in predicted], dtype=float)

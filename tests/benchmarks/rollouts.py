@@ -71,7 +71,9 @@ def main(repeats: int) -> pd.DataFrame:
             options: dict[str, Any] = {"replication": replication, "progress": False}
             live = sl.roll_out(plan, board, engine="live", time_scale=SCALE, **options)
             predicted = sl.roll_out(plan, live.run.scenario, **options)
-            back_s = float(live.diary.loc[live.diary["what"].isin(["back", "killed"]), "t_s"].min())
+            back_s = float(
+                live.history.loc[live.history["what"].isin(["back", "killed"]), "t_s"].min()
+            )
             table = sl.rollouts.compare(predicted.run, live.run, AT_S, back_s=back_s)
             ledger = live.run.ledger
             unbalanced = ledger.delivered + ledger.lost + ledger.pending - ledger.eligible

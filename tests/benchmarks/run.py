@@ -74,12 +74,12 @@ def scenario(workload: str, clients: int) -> sl.Scenario:
 def engine(name: str, workload: Workload, record: Any) -> Any:
     """An engine's simulation."""
     if name == "simpy":
-        from simlib.engines import simpy_engine
+        from simlib.engines import reference
 
-        return simpy_engine.Simulation(workload, record)
-    from simlib.engines import compiled_engine
+        return reference.Simulation(workload, record)
+    from simlib.engines.compiled import simulation
 
-    return compiled_engine.Simulation(workload, record)
+    return simulation.Simulation(workload, record)
 
 
 def peak_bytes() -> int:

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import simlib as sl
-from simlib import outages
+from simlib.analysis import outages
 
 ROOT = Path(__file__).parents[2]
 BOARD = sl.Scenario(

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from simlib.core.client import NEVER_S, Client, Shown, applied_from, is_recoverable, step
+from simlib.core.client import NEVER_S, Applied, Client, applied_from, is_recoverable, step
 from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import Policy, Reset
@@ -212,7 +212,7 @@ def test_a_rejected_token_or_no_policy_strands_the_client_for_good(event, policy
 
 def test_without_snapshot_what_came_before_ready_is_lost():
     client = opened(PUSH, version=7)
-    assert (client.seen, client.shown) == (7, Shown.NONE)
+    assert (client.seen, client.applied) == (7, Applied.NONE)
 
 
 def test_a_snapshot_delivers_everything_up_to_its_version():

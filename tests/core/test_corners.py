@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.core.client import NEVER_S, Client, Shown, is_recoverable, step
+from simlib.core.client import NEVER_S, Applied, Client, is_recoverable, step
 from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_stale, next_tick_s
 from simlib.core.protocol import Action, Event, Pause, State, Transport
@@ -149,7 +149,7 @@ def test_an_exchange_that_is_broken_off_gets_no_more_answers(rules, steps):
 def test_a_push_of_the_whole_board_loses_nothing_even_without_snapshot():
     rules = PUSH._replace(push_is_snapshot=True)
     client = played(rules, *OPEN[:3], ("READY", 0.0, 7), ("PUSH", 1.0, 9))
-    assert (client.seen, client.shown) == (9, Shown.ALL)
+    assert (client.seen, client.applied) == (9, Applied.ALL)
 
 
 def test_a_ping_is_answered_before_ready_too():
@@ -238,45 +238,45 @@ def record(horizon_s=10.0, bin_s=0.7, **changes):
 
 @given(start_s=st.floats(0, 12), length_s=st.floats(0, 12), bin_s=st.floats(0.05, 4))
 def test_each_bin_gets_its_overlap_with_the_span(start_s, length_s, bin_s):
-    books, end_s = record(bin_s=bin_s), start_s + length_s
-    spread(books, start_s, end_s)
-    lows = np.arange(books.bins.shape[1]) * bin_s
+    recording, end_s = record(bin_s=bin_s), start_s + length_s
+    spread(recording, start_s, end_s)
+    lows = np.arange(recording.bins.shape[1]) * bin_s
     highs = np.append(lows[1:], 10.0)
     overlap = np.minimum(min(end_s, 10.0), highs) - np.maximum(start_s, lows)
-    assert books.busy_s == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
+    assert recording.busy_s == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
 
 
 @pytest.mark.parametrize(("horizon_s", "bin_s", "bins"), [(2.1, 0.7, 3), (0.3, 0.1, 3), (1, 3, 1)])
 def test_bins_cover_the_horizon_without_an_empty_one(horizon_s, bin_s, bins):
-    books = record(horizon_s=horizon_s, bin_s=bin_s)
-    assert (books.bins.shape[1], bin_of(books, horizon_s)) == (bins, bins - 1)
+    recording = record(horizon_s=horizon_s, bin_s=bin_s)
+    assert (recording.bins.shape[1], bin_of(recording, horizon_s)) == (bins, bins - 1)
 
 
 def test_a_change_at_the_moment_of_an_interruption_is_in_the_books():
-    books = record()
-    books.end_at(2.0)
-    assert books.eligible.tolist() == [2]
+    recording = record()
+    recording.end_at(2.0)
+    assert recording.eligible.tolist() == [2]
 
 
 def test_latencies_are_summed_and_the_longest_is_kept():
-    books = record()
-    resolve(books, 0, 0, 0, 3, 4.0)
-    assert books.latency_max_s == 3.0
-    assert books.latency_ticks[0, bin_of(books, 4.0)] * TICK_S == 6.0
+    recording = record()
+    resolve(recording, 0, 0, 0, 3, 4.0)
+    assert recording.latency_max_s == 3.0
+    assert recording.latency_ticks[0, bin_of(recording, 4.0)] * TICK_S == 6.0
 
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_events_are_kept_only_when_asked_for(keep):
-    books = record(keep_events=keep)
-    log_event(books, 1.5, 0, Event.PUSH, State.OPEN, Action.NONE)
-    assert books.events == ([(1.5, 0, Event.PUSH, State.OPEN, Action.NONE)] if keep else [])
+    recording = record(keep_events=keep)
+    log_event(recording, 1.5, 0, Event.PUSH, State.OPEN, Action.NONE)
+    assert recording.events == ([(1.5, 0, Event.PUSH, State.OPEN, Action.NONE)] if keep else [])
 
 
 def test_a_closed_connection_is_listed():
-    books = record()
-    close_connection(books, 0, 0.5, 2.0, Cause.TIMED_OUT, 1)
-    assert books.connections == [(0, 0.5, 2.0, 4, 1, 0)]
-    assert not books.bins[0, :, Count.CONNECTIONS].any()
+    recording = record()
+    close_connection(recording, 0, 0.5, 2.0, Cause.TIMED_OUT, 1)
+    assert recording.connections == [(0, 0.5, 2.0, 4, 1, 0)]
+    assert not recording.bins[0, :, Count.CONNECTIONS].any()
 
 
 SPANS = st.lists(st.tuples(st.floats(0, 12), st.floats(-2, 12)), max_size=20)

@@ -144,7 +144,7 @@ def test_every_machine_has_the_recorded_bits(name, x):
 @pytest.mark.parametrize("name", EXACT)
 def test_compiled_code_has_the_bits_of_python(name):
     numba = pytest.importorskip("numba")
-    pytest.importorskip("simlib.engines.compiling")
+    pytest.importorskip("simlib.engines.compiled.numba_support")
     function = getattr(elementary, name)
 
     @numba.njit

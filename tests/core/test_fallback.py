@@ -100,7 +100,7 @@ def test_a_client_that_is_pushed_to_again_has_all_its_failures_before_it():
     now = poll_until(client, rules, 1e5)
     for event in (Event.CONNECTED, Event.UPGRADED, Event.READY):
         step(client, rules, event, now)
-    assert (client.state, client.falls) == (State.OPEN, 0)
+    assert (client.state, client.fallbacks) == (State.OPEN, 0)
     assert fail(client, rules, now + 9.0) == Action.CLOSE
     assert client.state == State.WAITING
 

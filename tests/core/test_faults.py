@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.core.faults import Change, deploy_moments, is_hit
-from simlib.engines.simpy_engine import Simulation
+from simlib.core.faults import FaultEffect, deploy_events, is_affected
+from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import MIDDLEBOXES
 
@@ -37,7 +37,9 @@ def opened_again(run):
 
 
 def test_the_share_that_is_hit_is_drawn_once_per_client_and_fault():
-    hits = np.array([[is_hit(1, 0, n, fault, 0.0, 0.3) for n in range(5000)] for fault in (0, 1)])
+    hits = np.array(
+        [[is_affected(1, 0, n, fault, 0.0, 0.3) for n in range(5000)] for fault in (0, 1)]
+    )
     assert hits.mean(axis=1) == pytest.approx([0.3, 0.3], abs=4 * np.sqrt(0.21 / 5000))
     both = (hits[0] & hits[1]).mean()
     assert both == pytest.approx(0.09, abs=0.02)
@@ -48,8 +50,13 @@ def test_what_ends_comes_before_what_begins_at_the_same_time():
         {"kind": "restart", "start_s": 20.0, "length_s": 5.0},
         {"kind": "restart", "start_s": 10.0, "length_s": 10.0},
     ]
-    moments = compile_workload(BOARD.replace({"faults": faults}), 1, 0).moments
-    assert [Change(moment.change).name for moment in moments] == ["DOWN", "UP", "DOWN", "UP"]
+    fault_events = compile_workload(BOARD.replace({"faults": faults}), 1, 0).fault_events
+    assert [FaultEffect(fault_event.effect).name for fault_event in fault_events] == [
+        "DOWN",
+        "UP",
+        "DOWN",
+        "UP",
+    ]
 
 
 def test_a_restart_cuts_everybody_and_refuses_them_until_it_is_over():
@@ -132,9 +139,9 @@ def test_the_server_lets_go_of_whom_it_no_longer_hears(direction, forgotten_s):
     workload = compile_workload(scenario, 1, 0)
     simulation = Simulation(workload, new_record(scenario, workload))
     simulation.run_until(119.0)
-    assert len(simulation.listeners) == len(simulation.sockets) == 400
+    assert len(simulation.subscribers) == len(simulation.sockets) == 400
     simulation.run_until(forgotten_s)
-    assert len(simulation.listeners) == len(simulation.sockets) == 0
+    assert len(simulation.subscribers) == len(simulation.sockets) == 0
 
 
 def test_polls_on_a_dead_path_fail_when_the_kernel_gives_up():
@@ -239,10 +246,13 @@ def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
 
 
 def test_no_two_nodes_are_out_at_a_time_however_times_are_rounded():
-    moments = deploy_moments(0, 0.1, 0.7, 0.7, 30)
-    times = [moment.t for moment in moments]
+    fault_events = deploy_events(0, 0.1, 0.7, 0.7, 30)
+    times = [fault_event.t for fault_event in fault_events]
     assert times == sorted(times)
-    assert [moment.change for moment in moments] == [Change.LEAVE, Change.JOIN] * 30
+    assert [fault_event.effect for fault_event in fault_events] == [
+        FaultEffect.NODE_DOWN,
+        FaultEffect.NODE_UP,
+    ] * 30
 
 
 def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process():

@@ -14,8 +14,8 @@ from simlib.core.record import (
     bucket_of,
     check,
     count,
+    finalise,
     resolve,
-    settle,
     spread,
 )
 from simlib.errors import LedgerError
@@ -44,10 +44,10 @@ def test_latencies_beyond_the_scale_go_to_its_ends(latency_s, place):
 
 @given(start_s=st.floats(0.0, 12.0), length_s=st.floats(0.0, 12.0), bin_s=st.floats(0.05, 4.0))
 def test_spread_seconds_are_conserved_and_stay_in_their_bins(start_s, length_s, bin_s):
-    books = record(bin_s=bin_s)
+    recording = record(bin_s=bin_s)
     end_s = start_s + length_s
-    spread(books, start_s, end_s)
-    column = books.busy_s
+    spread(recording, start_s, end_s)
+    column = recording.busy_s
     inside = max(0.0, min(end_s, 10.0) - start_s)
     assert column.sum() == pytest.approx(inside, abs=1e-9)
     assert (column >= 0).all()
@@ -61,43 +61,43 @@ def test_eligible_is_what_was_published_in_a_session_and_inside_the_window():
 
 
 def test_the_books_of_an_interrupted_run_end_where_it_ended():
-    books = record()
-    books.end_at(3.2)
-    assert books.eligible.tolist() == [3, 1]
+    recording = record()
+    recording.end_at(3.2)
+    assert recording.eligible.tolist() == [3, 1]
 
 
 def test_a_snapshot_of_three_delivers_three_and_hides_two():
-    books = record(keep_deliveries=True)
-    resolve(books, 0, 0, 0, 3, 3.5)
-    settle(books, 0, 3, True, 10.0)
-    settle(books, 1, 2, False, 9.0)
-    row = books.clients[0]
-    assert (row[Count.DELIVERED], row[Count.SUPERSEDED], books.pending[0]) == (3, 2, 2)
-    assert books.clients[1, Count.LOST] == 2
-    assert [one[3] - one[2] for one in books.deliveries] == [2.5, 1.5, 0.5]
-    assert books.histogram.sum() == 3
-    check(books)
+    recording = record(keep_deliveries=True)
+    resolve(recording, 0, 0, 0, 3, 3.5)
+    finalise(recording, 0, 3, True, 10.0)
+    finalise(recording, 1, 2, False, 9.0)
+    row = recording.clients[0]
+    assert (row[Count.DELIVERED], row[Count.SUPERSEDED], recording.pending[0]) == (3, 2, 2)
+    assert recording.clients[1, Count.LOST] == 2
+    assert [one[3] - one[2] for one in recording.deliveries] == [2.5, 1.5, 0.5]
+    assert recording.histogram.sum() == 3
+    check(recording)
 
 
 def test_a_gap_before_a_delta_is_lost():
-    books = record()
-    resolve(books, 0, 0, 3, 4, 4.1)
-    assert books.clients[0, Count.LOST] == 3
-    assert books.clients[0, Count.DELIVERED] == 1
+    recording = record()
+    resolve(recording, 0, 0, 3, 4, 4.1)
+    assert recording.clients[0, Count.LOST] == 3
+    assert recording.clients[0, Count.DELIVERED] == 1
 
 
 def test_what_was_published_outside_the_session_is_seen_but_not_counted():
-    books = record()
-    resolve(books, 1, 2, 2, 5, 9.6)
-    assert books.clients[1, Count.DELIVERED] == 2
+    recording = record()
+    resolve(recording, 1, 2, 2, 5, 9.6)
+    assert recording.clients[1, Count.DELIVERED] == 2
 
 
 @pytest.mark.parametrize("what", [Count.DELIVERED, Count.LOST])
 def test_a_ledger_that_does_not_balance_raises(what):
-    books = record()
-    settle(books, 0, 0, True, 10.0)
-    settle(books, 1, 2, True, 10.0)
-    check(books)
-    count(books, what, 1, 5.0)
+    recording = record()
+    finalise(recording, 0, 0, True, 10.0)
+    finalise(recording, 1, 2, True, 10.0)
+    check(recording)
+    count(recording, what, 1, 5.0)
     with pytest.raises(LedgerError, match="client 1"):
-        check(books)
+        check(recording)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import simlib as sl
-from simlib.core.resync import Resync, ResyncRules, Way, way_back
+from simlib.core.resync import Resume, Resync, ResyncRules, resume_outcome
 from simlib.scenario import compile_workload
 
 NONE, SNAPSHOT, REPLAY, RECOVERY = (
@@ -16,23 +16,23 @@ NONE, SNAPSHOT, REPLAY, RECOVERY = (
 @pytest.mark.parametrize(
     ("rules", "seen", "kept_from", "has_session", "away_s", "way"),
     [
-        (NONE, 20, 0, True, 1.0, Way.NOTHING),
-        (NONE, 19, 0, True, 1.0, Way.LOST),
-        (SNAPSHOT, 20, 0, False, 1e9, Way.SNAPSHOT),
-        (REPLAY, 20, 0, False, 1e9, Way.NOTHING),
-        (REPLAY, 10, 0, False, 1e9, Way.REPLAY),
-        (REPLAY, 9, 0, False, 1.0, Way.LOST),
-        (REPLAY, 15, 15, False, 1.0, Way.REPLAY),
-        (REPLAY, 15, 16, False, 1.0, Way.LOST),  # a new process has kept nothing older
-        (REPLAY._replace(or_snapshot=True), 9, 0, False, 1.0, Way.SNAPSHOT),
-        (RECOVERY, 0, 0, True, 120.0, Way.REPLAY),
-        (RECOVERY, 0, 0, True, 120.1, Way.LOST),
-        (RECOVERY, 0, 0, False, 1.0, Way.LOST),  # a fresh client, or another process
-        (RECOVERY._replace(or_snapshot=True), 0, 0, False, 1.0, Way.SNAPSHOT),
+        (NONE, 20, 0, True, 1.0, Resume.NOTHING),
+        (NONE, 19, 0, True, 1.0, Resume.LOST),
+        (SNAPSHOT, 20, 0, False, 1e9, Resume.SNAPSHOT),
+        (REPLAY, 20, 0, False, 1e9, Resume.NOTHING),
+        (REPLAY, 10, 0, False, 1e9, Resume.REPLAY),
+        (REPLAY, 9, 0, False, 1.0, Resume.LOST),
+        (REPLAY, 15, 15, False, 1.0, Resume.REPLAY),
+        (REPLAY, 15, 16, False, 1.0, Resume.LOST),  # a new process has kept nothing older
+        (REPLAY._replace(or_snapshot=True), 9, 0, False, 1.0, Resume.SNAPSHOT),
+        (RECOVERY, 0, 0, True, 120.0, Resume.REPLAY),
+        (RECOVERY, 0, 0, True, 120.1, Resume.LOST),
+        (RECOVERY, 0, 0, False, 1.0, Resume.LOST),  # a fresh client, or another process
+        (RECOVERY._replace(or_snapshot=True), 0, 0, False, 1.0, Resume.SNAPSHOT),
     ],
 )
-def test_each_rule_has_its_own_conditions(rules, seen, kept_from, has_session, away_s, way):
-    assert way_back(rules, seen, 20, kept_from, has_session, away_s) == way
+def test_each_rule_has_its_own_conditions(rules, seen, kept_from, has_session, away_s, outcome):
+    assert resume_outcome(rules, seen, 20, kept_from, has_session, away_s) == outcome
 
 
 def after(fault, **changes):

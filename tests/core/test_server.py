@@ -88,9 +88,9 @@ def test_a_backlog_may_hold_more_than_its_ring_began_with():
     assert [accept(server, rules, 2.5, 1.0) for _ in range(3)] == [2.5, 3.5, 4.5]
     starts = [accept(server, rules, 4.0, 1.0) for _ in range(100)]
     assert starts == [5.5 + k for k in range(100)]
-    assert server.desk.waiting == 101
+    assert server.state.waiting == 101
     assert accept(server, rules, 50.5, 1.0) == 105.5
-    assert server.desk.waiting == 55
+    assert server.state.waiting == 55
 
 
 def test_a_dropped_syn_is_sent_again_after_1_3_and_7_seconds():

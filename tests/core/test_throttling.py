@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simlib as sl
+from simlib.core.activity import throttled_s
 from simlib.core.client import Client, step
-from simlib.core.habits import throttled_s
 from simlib.core.protocol import Event, State
 from simlib.scenario import compile_workload
 

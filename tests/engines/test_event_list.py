@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simlib.engines import event_list
-from simlib.engines.event_list import CLIENT_MASK, LANES, STARTS, WHEEL
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.event_list import CLIENT_MASK, LANES, STARTS, WHEEL
 
 DELAYS_S = st.sampled_from([0.0, 0.0, 0.001, 0.5, 1.0, 7.0, 63.9, 64.0, 500.0, 4000.0])
 LANE = st.sampled_from([*range(LANES), WHEEL])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.core.flags import FlagRules, Reach
+from simlib.core.assignment import FlagRules, Reach
 from simlib.engines import simulate
 from tests.engines.test_compiled_engine import KEPT, LATTICE, assert_equal_tables
 from tests.strategies import scenarios
@@ -27,14 +27,14 @@ class Script:
         self.percents = list(percents)
         self.spread = spread
 
-    def places(self, workload):
+    def buckets(self, workload):
         clients = len(workload.start_s)
         return self.spread * (np.arange(clients) * 0.6180339887 % 1.0)
 
     def due_s(self):
         return self.percents[0][0] if self.percents else math.inf
 
-    def look(self, glance):
+    def observe(self, snapshot):
         return self.percents.pop(0)[1]
 
 
@@ -68,11 +68,11 @@ def assert_equal_rollouts(scenario, flag, percents, seed=3, keep=()):
             keep=keep,
             engine=engine,
             progress=False,
-            conductor=Script(flag, percents),
+            controller=Script(flag, percents),
         )
         for engine in ("simpy", "compiled")
     ]
-    assert_equal_tables(*runs, ("stays", *keep))
+    assert_equal_tables(*runs, ("exposures", *keep))
 
 
 @settings(max_examples=EXAMPLES)
@@ -102,9 +102,9 @@ POLLED = FlagRules(Reach.POLLED + 0, 60.0, 0.0, 1.0, False, 0.0, 0.0)
 
 
 def rolled(percents, flag=POLLED, **changes):
-    conductor = Script(flag, percents)
+    controller = Script(flag, percents)
     board = BOARD.replace(changes)
-    return simulate(board, engine="compiled", progress=False, conductor=conductor)
+    return simulate(board, engine="compiled", progress=False, controller=controller)
 
 
 def test_everybody_polls_until_somebody_is_enrolled():
@@ -123,8 +123,8 @@ def test_who_is_enrolled_before_all_start_is_pushed_to_as_without_a_rollout():
 
 
 def test_a_polled_flag_reaches_all_open_tabs_within_its_interval():
-    stays = rolled([(0.0, 0.0), (200.0, 50.0)], ramp_s=60.0).frame("stays")
-    joined = stays.query("cohort == 'treatment'")["from_s"]
+    exposures = rolled([(0.0, 0.0), (200.0, 50.0)], ramp_s=60.0).frame("exposures")
+    joined = exposures.query("cohort == 'treatment'")["from_s"]
     assert len(joined) == pytest.approx(500, abs=2)
     assert joined.min() >= 200.0
     assert joined.max() <= 260.0
@@ -142,7 +142,7 @@ def test_a_flag_read_at_the_start_reaches_no_open_tab():
 def test_a_server_that_closes_sockets_brings_everybody_back_to_polling_over_its_window():
     session = POLLED._replace(reach=Reach.SESSION + 0, closes=True, window_s=30.0)
     run = rolled([(0.0, 100.0), (200.0, 0.0)], session)
-    back = run.frame("stays").query("cohort == 'control'")["from_s"]
+    back = run.frame("exposures").query("cohort == 'control'")["from_s"]
     assert len(back) == 1000
     assert 200.0 <= back.min() < 201.0
     assert 229.0 < back.max() < 230.1
@@ -162,9 +162,9 @@ def test_nobody_takes_a_rollback_for_a_fallback():
 
 def test_a_rollouts_timeline_and_stays_say_the_same_of_who_is_where():
     run = rolled([(0.0, 10.0), (100.0, 50.0), (300.0, 0.0)])
-    timeline, stays = run.frame("timeline"), run.frame("stays")
+    timeline, exposures = run.frame("timeline"), run.frame("exposures")
     for cohort in ("control", "treatment"):
-        mine = stays[stays["cohort"] == cohort]
+        mine = exposures[exposures["cohort"] == cohort]
         seconds = (mine["to_s"] - mine["from_s"]).sum()
         rows = timeline[timeline["cohort"] == cohort]
         assert (rows["present_count"] * rows["width_s"]).sum() == pytest.approx(seconds)

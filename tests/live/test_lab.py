@@ -13,8 +13,8 @@ import pytest
 
 import simlib as sl
 from simlib.core.wire import Message
-from simlib.live import lab, servers
-from simlib.live.pipe import Child
+from simlib.live import lab, standby
+from simlib.live.ipc import Child
 from simlib.scenario import compile_workload
 
 pytestmark = pytest.mark.live
@@ -188,7 +188,7 @@ def test_the_death_of_a_process_is_an_error_and_the_others_go_too(
             return message
 
     monkeypatch.setattr(lab, "Child", Watched)
-    monkeypatch.setattr(servers, "Child", Watched)
+    monkeypatch.setattr(standby, "Child", Watched)
     with pytest.raises(sl.LiveError, match="died"):
         sl.measure(scenario, time_scale=SCALE, progress=False)
     assert len(children) == processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import simlib as sl
-from simlib import outages
+from simlib.analysis import outages
 
 pytestmark = pytest.mark.live
 

@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 import simlib as sl
-from simlib import outages
+from simlib.analysis import outages
 from simlib.core import wire
-from simlib.core.faults import is_hit
+from simlib.core.faults import is_affected
 from simlib.live import lab
-from simlib.live.pipe import Child
-from simlib.live.proxy import THROUGH, Proxy, introduction
+from simlib.live.ipc import Child
+from simlib.live.proxy import THROUGH, Proxy, preamble
 from simlib.scenario import compile_workload
 
 pytestmark = pytest.mark.live
@@ -85,7 +85,7 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
 async def dialled(proxy, port="push_port", client=CLIENT):
     """A connection on which the client has introduced itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports[port])
-    writer.write(introduction(client))
+    writer.write(preamble(client))
     yield reader, writer
     writer.close()
 
@@ -139,7 +139,7 @@ def test_all_bytes_pass_unchanged_both_ways_and_are_counted():
 def test_latency_adds_half_of_itself_to_each_way_and_to_the_handshake():
     async def test():
         slow = fault("latency", 0.0, 0.8, added_s=0.2, share=0.5)
-        hit = [is_hit(1, 0, client, 0, 0.0, 0.5) for client in range(20)]
+        hit = [is_affected(1, 0, client, 0, 0.0, 0.5) for client in range(20)]
         async with proxied(slow) as proxy:
             start_s = time.monotonic()
             async with connected(proxy, client=hit.index(True)) as ends:
@@ -230,7 +230,7 @@ def test_a_message_is_whole_when_a_line_of_that_rate_has_carried_it():
 def test_only_those_concerned_are_narrow_and_all_flows_when_it_ends():
     async def test():
         narrow = fault("bandwidth", 0.0, 0.6, bytes_per_s=1_000.0, share=0.5)
-        hit = [is_hit(1, 0, client, 0, 0.0, 0.5) for client in range(20)]
+        hit = [is_affected(1, 0, client, 0, 0.0, 0.5) for client in range(20)]
         async with (
             proxied(narrow) as proxy,
             connected(proxy, client=hit.index(True)) as (reader, writer),
@@ -470,7 +470,7 @@ def both(scenario, time_scale=SCALE, keep=()):
 
 def test_clients_whose_paths_died_come_back_when_predicted():
     live, simulated = both(RUN.replace(faults=[LOST]))
-    measured, predicted = outages.comeback(live, simulated).to_dict("records")
+    measured, predicted = outages.reconnections(live, simulated).to_dict("records")
     assert measured["cut"] == predicted["cut"] > 20
     assert measured["back_frac"] == predicted["back_frac"] == 1.0
     for quantile in ("t50_s", "t95_s", "t100_s"):
@@ -585,7 +585,7 @@ def test_without_a_need_there_is_no_proxy(monkeypatch):
 
     monkeypatch.setattr(lab, "Child", Watched)
     live = sl.measure(RUN.replace({"clients": 2, "horizon_s": 4.0}), time_scale=20, progress=False)
-    assert started == ["simlib.live.driver"]
+    assert started == ["simlib.live.clients"]
     assert "proxy" not in live.provenance
 
 

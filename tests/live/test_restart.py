@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 import simlib as sl
-from simlib import outages
+from simlib.analysis import outages
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +38,7 @@ def both(scenario):
 
 def test_a_killed_servers_clients_come_back_when_predicted():
     live, simulated = both(BOARD)
-    measured, predicted = outages.comeback(live, simulated).to_dict("records")
+    measured, predicted = outages.reconnections(live, simulated).to_dict("records")
     assert measured["cut"] == predicted["cut"] == 60
     assert measured["back_frac"] == 1.0
     for quantile in ("t50_s", "t95_s", "t100_s"):

@@ -42,9 +42,9 @@ def both(plan, board=BOARD):
 
 def test_the_kill_switch_brings_300_real_clients_back_and_loses_nothing():
     live, simulated = both(PLAN)
-    diary = live.diary
-    assert diary.loc[diary["what"] == "begun", "percent"].tolist() == [10.0, 50.0, 100.0]
-    assert diary[["t_s", "percent", "what"]].equals(simulated.diary[["t_s", "percent", "what"]])
+    history = live.history
+    assert history.loc[history["what"] == "begun", "percent"].tolist() == [10.0, 50.0, 100.0]
+    assert history[["t_s", "percent", "what"]].equals(simulated.history[["t_s", "percent", "what"]])
     at_s = [49.0, 79.0, 159.0, 239.0]
     table = sl.rollouts.compare(simulated.run, live.run, at_s, back_s=163.0).set_index("figure")
     measured, predicted = table["measured"], table["predicted"]
@@ -75,9 +75,9 @@ def test_a_gradual_rollback_drains_the_real_servers_sockets():
         kill_s=None,
     )
     live, simulated = both(plan)
-    assert live.diary["what"].tolist()[-2:] == ["back", "back"]
-    assert live.diary[["t_s", "what"]].equals(simulated.diary[["t_s", "what"]])
-    back_s = float(live.diary.loc[live.diary["what"] == "back", "t_s"].min())
+    assert live.history["what"].tolist()[-2:] == ["back", "back"]
+    assert live.history[["t_s", "what"]].equals(simulated.history[["t_s", "what"]])
+    back_s = float(live.history.loc[live.history["what"] == "back", "t_s"].min())
     at_s = [back_s + 30.0, back_s + 70.0]
     table = sl.rollouts.compare(simulated.run, live.run, at_s).set_index("figure")
     assert table["measured"].tolist()[:2] == table["predicted"].tolist()[:2] == [153.0, 0.0]
@@ -93,12 +93,12 @@ def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it():
     )
     kill = PLAN.replace({"flag": {"reach": "session"}, "rollback": {"sockets": "closed"}})
     live, simulated = both(kill, visits)
-    measured, predicted = (sl.rollouts.way_back(one.run, 163.0) for one in (live, simulated))
+    measured, predicted = (sl.rollouts.rollback_time(one.run, 163.0) for one in (live, simulated))
     assert measured["tabs"] == predicted["tabs"] > 20
     assert measured["t100_s"] < 0.25 * SCALE
     assert live.run.ledger.lost == 0
     deaf = sl.roll_out(kill.replace(rollback={}), live.run.scenario, progress=False)
-    assert np.isnan(sl.rollouts.way_back(deaf.run, 163.0)["t50_s"])  # nobody else tells them
+    assert np.isnan(sl.rollouts.rollback_time(deaf.run, 163.0)["t50_s"])  # nobody else tells them
 
 
 def test_a_guardrail_rolls_a_real_broken_rollout_back_and_falls_back_are_counted():
@@ -110,15 +110,15 @@ def test_a_guardrail_rolls_a_real_broken_rollout_back_and_falls_back_are_counted
         kill_s=None,
     )
     live, simulated = both(plan, board)
-    assert live.diary["what"].iloc[-1] == simulated.diary["what"].iloc[-1] == "back"
-    assert live.diary["t_s"].iloc[-1] == simulated.diary["t_s"].iloc[-1]
+    assert live.history["what"].iloc[-1] == simulated.history["what"].iloc[-1] == "back"
+    assert live.history["t_s"].iloc[-1] == simulated.history["t_s"].iloc[-1]
     bold = plan.replace(guardrails=[])
     live, simulated = both(bold, board)
     falls = "falls back to polling per session"
     table = sl.rollouts.compare(simulated.run, live.run, [110.0]).set_index("figure")
     assert 0.1 < table.loc[falls, "measured"] < 0.5
     assert table.loc[falls, "measured"] == pytest.approx(table.loc[falls, "predicted"], abs=0.05)
-    assert live.diary["utilisation"].max() > 0.0  # what the server has told so far
+    assert live.history["utilisation"].max() > 0.0  # what the server has told so far
 
 
 def test_what_the_lab_cannot_do_is_refused_and_nothing_is_started():

@@ -1,0 +1,507 @@
+"""Who is in which cohort: user ids, their places under a bucketing rule, and what a ramp does.
+
+Ids in, tables out. The rules are those of `core.cohorts`: a user with a place is enrolled at
+`percent` percent exactly if ``place < percent``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from simlib.core.bucketing import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash_code
+from simlib.core.draws import Stream, uniforms
+from simlib.errors import ScenarioError
+
+KINDS = ("uuid4", "email", "number")
+"""The kinds of id that `user_ids` makes."""
+
+_MISMATCH = 0.001
+_LEAST_EXPECTED = 5.0
+_CONFIDENCE = 0.95
+_SYLLABLES = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeiou"]
+_WORDS = [first + second for first in _SYLLABLES for second in _SYLLABLES]
+_DOMAINS = ("example.com", "mail.example.net", "office.example.org")
+
+
+def user_ids(kind: str, count: int, *, seed: int = 1, replication: int = 0) -> list[str]:
+    """Return ids as applications have them, the same for the same seed.
+
+    Parameters
+    ----------
+    kind : {"uuid4", "email", "number"}
+        Random UUIDs; addresses of eight letters twice at one of three domains; numbers that grow
+        from 1,000,000 on with gaps of 100 on average, as those of users who are still there.
+    count : int
+        How many, >= 1. The first ids of many are those of few.
+    seed, replication : int, optional
+        As in a run.
+
+    Returns
+    -------
+    list of str
+        Numbers are distinct; of the others a million holds a pair of equals with a probability
+        of less than 0.001.
+
+    Raises
+    ------
+    ScenarioError
+        An unknown kind, or a number out of range.
+
+    Examples
+    --------
+    >>> user_ids("uuid4", 1), user_ids("email", 1)
+    (['...-...-4...-...-...'], ['...@...example...'])
+    >>> user_ids("number", 3, seed=7) == user_ids("number", 9, seed=7)[:3]
+    True
+    """
+    if kind not in KINDS:
+        raise ScenarioError("kind", kind, f"must be one of {', '.join(KINDS)}")
+    for name, number, least in (
+        ("count", count, 1),
+        ("seed", seed, 0),
+        ("replication", replication, 0),
+    ):
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 2**64:
+            raise ScenarioError(name, number, f"must be a whole number >= {least}")
+
+    users = np.arange(count, dtype=np.uint64)
+
+    def whole(k: int, below: int) -> list[int]:
+        u = uniforms(seed, replication, users, Stream.USER, k)
+        return (u * below).astype(np.int64).tolist()
+
+    if kind == "number":
+        return [str(1_000_000 + 100 * user + gap) for user, gap in enumerate(whole(0, 100))]
+    if kind == "email":
+        names, domains = len(_WORDS) ** 2, len(_DOMAINS)
+        return [
+            f"{_name(first)}.{_name(last)}@{_DOMAINS[domain]}"
+            for first, last, domain in zip(
+                whole(0, names), whole(1, names), whole(2, domains), strict=True
+            )
+        ]
+    # Version 4 and its variant take 6 of the 128 bits.
+    return [
+        f"{a >> 16:08x}-{a & 0xFFFF:04x}-4{b >> 14:03x}-{0x8000 | b & 0x3FFF:04x}-{c:012x}"
+        for a, b, c in zip(whole(0, 2**48), whole(1, 2**26), whole(2, 2**48), strict=True)
+    ]
+
+
+def _name(number: int) -> str:
+    return _WORDS[number // len(_WORDS)] + _WORDS[number % len(_WORDS)]
+
+
+def read_user_ids(path: str | Path) -> list[str]:
+    r"""Return the ids of a text file, one per line, in its order.
+
+    Parameters
+    ----------
+    path : str or Path
+        UTF-8, with or without a byte order mark; lines end as on any system.
+
+    Raises
+    ------
+    ScenarioError
+        A file that cannot be read or is not UTF-8, or has no ids; a line that is empty, that
+        begins or ends with a space (every character counts in a hash), or repeats another.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "users.txt"
+    ...     _ = path.write_text("ada\ngrace", encoding="utf-8")
+    ...     read_user_ids(path)
+    ['ada', 'grace']
+    """
+    if not isinstance(path, str | Path):
+        raise ScenarioError("path", path, "must be the path of a text file")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        what = "UTF-8 text" if isinstance(error, UnicodeError) else "a file that can be read"
+        raise ScenarioError("path", str(path), f"must be {what} ({error})") from None
+    lines = text.removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise ScenarioError(str(path), text, "must have an id on every line")
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        if not line or line != line.strip():
+            raise ScenarioError(where, line, "must be an id without spaces around it")
+        if seen.setdefault(line, number) != number:
+            raise ScenarioError(where, line, f"must differ from line {seen[line]}")
+    return lines
+
+
+def buckets(
+    rule: str, ids: Sequence[str], *, flag: str = "", salt: str = ""
+) -> NDArray[np.float64]:
+    """Return the place of each user under a rule: enrolled at `percent` if place < `percent`.
+
+    Parameters
+    ----------
+    rule : str
+        One of `core.cohorts.RULES`: ``guide``, ``floor_mod``, ``unleash``, ``launchdarkly``, ...
+    ids : sequence of str
+        Not empty, nor any of them.
+    flag : str, optional
+        The flag's key; Unleash's group, GrowthBook's seed. The guide's rules know none.
+    salt : str, optional
+        LaunchDarkly's salt of the flag.
+
+    Returns
+    -------
+    ndarray of float64, shape (len(ids),)
+        Percent.
+
+    Raises
+    ------
+    ScenarioError
+        An unknown rule, or an id that is not a text of valid Unicode.
+
+    Examples
+    --------
+    >>> buckets("floor_mod", ["ada", "grace"])
+    array([14., 24.])
+    """
+    if not isinstance(rule, str) or rule not in RULES:
+        raise ScenarioError("rule", rule, f"must be one of {', '.join(RULES)}")
+    for name, text in (("flag", flag), ("salt", salt)):
+        _check_text(name, text)
+    _check_ids(ids)
+    text, digest, place_of = RULES[rule]
+    if text == "{user}":
+        texts = ids
+    else:
+        texts = [text.format(user=user, flag=flag, salt=salt) for user in ids]
+    return np.fromiter(map(place_of, _digests(digest, texts)), np.float64, len(ids))
+
+
+def _digests(digest: Callable[[Any], Any], texts: Sequence[str]) -> list[Any]:
+    """The digest of each text; where it goes unit by unit, of all texts of one length at once."""
+    if digest is fnv1a_twice:
+        return _digests(fnv1a, list(map(str, _digests(fnv1a, texts))))
+    if digest not in (hash_code, fnv1a):
+        return list(map(digest, texts))
+    data = [text.encode("utf-16-le") for text in texts]
+    sizes = np.fromiter(map(len, data), np.int64, len(data))
+    digests = np.empty(len(data), dtype=np.int64)
+    for size in np.unique(sizes).tolist():
+        at = np.flatnonzero(sizes == size)
+        units = np.frombuffer(b"".join([data[n] for n in at.tolist()]), "<u2").reshape(len(at), -1)
+        digests[at] = digest(column.astype(np.uint64) for column in units.T).astype(np.int64)
+    return digests.tolist()
+
+
+def fixed_assignment(buckets: ArrayLike, percent: float) -> NDArray[np.float64]:
+    """Return places under a decider that stays at `percent`: always enrolled, or never.
+
+    Parameters
+    ----------
+    places : array_like of float, shape (n,)
+    percent : float
+        [0, 100].
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        -inf for who is enrolled, inf for who is not.
+
+    Raises
+    ------
+    ScenarioError
+        No places, or a percentage out of range.
+
+    Examples
+    --------
+    >>> fixed_assignment([12.0, 50.0], 50)
+    array([-inf,  inf])
+    """
+    if not _are_percents(percent, 0):
+        raise ScenarioError("percent", percent, "must be a percentage in [0, 100]")
+    return np.where(_checked_places("places", buckets) < percent, ALWAYS, NEVER)
+
+
+def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
+    """Return places under several deciders at once.
+
+    Parameters
+    ----------
+    how : {"and", "or"}
+        Enrolled if all deciders say so, or if any does.
+    *deciders : array_like of float, shape (n,), or float
+        Each user's place under each decider, of the same users. All ramps move together;
+        a decider with a percentage of its own is `fixed_assignment` before. A number stands for everybody:
+        -inf for a flag that is on, inf for one that is off.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    ScenarioError
+        Another word, no deciders, or places of different users.
+
+    Examples
+    --------
+    The guide has an experiment at 50 %, a hash ramp and the server's flag:
+
+    >>> ids = user_ids("uuid4", 10_000)
+    >>> experiment = fixed_assignment(
+    ...     buckets("growthbook_experiment", ids, flag="realtime-websocket"), 50
+    ... )
+    >>> ramp = buckets("floor_mod", ids)
+    >>> both, any_of_them = (combine(how, experiment, ramp) for how in ("and", "or"))
+    >>> share(both, [10])["share_frac"].round(2).tolist()
+    [0.05]
+    >>> share(any_of_them, [10])["share_frac"].round(2).tolist()
+    [0.55]
+    """
+    if how not in ("and", "or"):
+        raise ScenarioError("how", how, "must be 'and' or 'or'")
+    if not deciders:
+        raise ScenarioError("deciders", deciders, "must be places of at least one decider")
+    arrays = [
+        _checked_places(f"deciders[{number}]", np.atleast_1d(np.asarray(decider)))
+        for number, decider in enumerate(deciders)
+    ]
+    try:
+        table = np.stack(np.broadcast_arrays(*arrays))
+    except ValueError:
+        sizes = [len(array) for array in arrays]
+        raise ScenarioError("deciders", sizes, "must be places of the same users") from None
+    return np.asarray(table.max(axis=0) if how == "and" else table.min(axis=0))
+
+
+def share(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
+    """Return how many are enrolled at each percentage, and whether that is what it says.
+
+    Parameters
+    ----------
+    places : array_like of float, shape (n,)
+    percents : sequence of float
+        Each in [0, 100].
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per percentage: ``percent``, ``users``, ``enrolled``, ``share_frac`` with its exact
+        95 % interval ``low_frac`` and ``high_frac`` (Clopper and Pearson), ``p_value`` of the
+        chi-square test that the ratio is the nominal one (of the exact binomial test where fewer
+        than five are expected on a side), and ``mismatch``: it is below 0.001. So at 0 and 100 % a
+        single user on the wrong side is a mismatch.
+
+    Raises
+    ------
+    ScenarioError
+        No places, or a percentage out of range.
+
+    Notes
+    -----
+    A hash is not random: interval and test say how far the share may be off by the luck of which
+    users there are.
+
+    References
+    ----------
+    Clopper and Pearson (1934), The use of confidence or fiducial limits, Biometrika 26. Kohavi,
+    Tang and Xu (2020), Trustworthy Online Controlled Experiments, chapter 21: sample ratio
+    mismatch, and its limit.
+
+    Examples
+    --------
+    >>> ids = user_ids("uuid4", 10_000)
+    >>> share(buckets("guide", ids), [0, 10])[["share_frac", "mismatch"]].round(2)
+       share_frac  mismatch
+    0        0.49      True
+    1        0.55      True
+    >>> share(buckets("floor_mod", ids), [0, 10])["mismatch"].tolist()
+    [False, False]
+    """
+    at = _checked_places("places", buckets)
+    rows = []
+    for percent in _checked_percents("percents", percents):
+        enrolled = int((at < percent).sum())
+        interval = stats.binomtest(enrolled, len(at)).proportion_ci(_CONFIDENCE)
+        p_value = _ratio_p_value(enrolled, len(at), percent / 100.0)
+        rows.append(
+            {
+                "percent": percent,
+                "users": len(at),
+                "enrolled": enrolled,
+                "share_frac": enrolled / len(at),
+                "low_frac": interval.low,
+                "high_frac": interval.high,
+                "p_value": p_value,
+                "mismatch": p_value < _MISMATCH,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
+    """Return how many are enrolled in both of two flags, and how many would be by chance.
+
+    Parameters
+    ----------
+    first, second : array_like of float, shape (n,)
+        Places of the same users under each.
+    percents : sequence of float
+        Of both flags, each in [0, 100]; one flag's own stays if its places are `fixed_assignment`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per percentage: ``percent``, ``first_frac``, ``second_frac``, ``both_frac`` with its
+        exact 95 % interval ``low_frac`` and ``high_frac``, and ``independent_frac``, the product
+        of the first two.
+
+    Raises
+    ------
+    ScenarioError
+        Places of different users or none, or a percentage out of range.
+
+    Examples
+    --------
+    A rule that knows no flag gives all experiments the same users:
+
+    >>> ids = user_ids("uuid4", 10_000)
+    >>> shared = buckets("floor_mod", ids)
+    >>> apart = [buckets("unleash", ids, flag=flag) for flag in ("push", "dark-mode")]
+    >>> columns = ["both_frac", "independent_frac"]
+    >>> overlap(shared, shared, [10])[columns].round(2).to_numpy().tolist()
+    [[0.1, 0.01]]
+    >>> overlap(*apart, [10])[columns].round(2).to_numpy().tolist()
+    [[0.01, 0.01]]
+    """
+    one, other = _checked_places("first", first), _checked_places("second", second)
+    if len(one) != len(other):
+        raise ScenarioError("second", len(other), f"must be of the same users ({len(one)})")
+    rows = []
+    for percent in _checked_percents("percents", percents):
+        both = int(((one < percent) & (other < percent)).sum())
+        interval = stats.binomtest(both, len(one)).proportion_ci(_CONFIDENCE)
+        first_frac, second_frac = (one < percent).mean(), (other < percent).mean()
+        rows.append(
+            {
+                "percent": percent,
+                "first_frac": first_frac,
+                "second_frac": second_frac,
+                "both_frac": both / len(one),
+                "low_frac": interval.low,
+                "high_frac": interval.high,
+                "independent_frac": first_frac * second_frac,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
+    """Return who joins and who leaves at each step of a plan.
+
+    Parameters
+    ----------
+    places : array_like of float, shape (n,)
+    percents : sequence of float
+        The plan, such as 1, 10, 50, 0, each in [0, 100]; before the first there is no flag, and
+        nobody is enrolled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per step: ``from_percent`` (NaN for the first), ``to_percent``, ``joins``,
+        ``leaves``, ``enrolled`` after it, and ``share_frac`` of the users.
+
+    Raises
+    ------
+    ScenarioError
+        No places, or a percentage out of range.
+
+    Examples
+    --------
+    A rollback to zero does not switch the guide's rule off:
+
+    >>> ids = user_ids("uuid4", 1000)
+    >>> moves(buckets("guide", ids), [10, 0])[["to_percent", "joins", "leaves", "enrolled"]]
+       to_percent  joins  leaves  enrolled
+    0        10.0    537       0       537
+    1         0.0      0      60       477
+    """
+    at = _checked_places("places", buckets)
+    before, last, rows = np.zeros(len(at), dtype=bool), np.nan, []
+    for percent in _checked_percents("percents", percents):
+        now = at < percent
+        rows.append(
+            {
+                "from_percent": last,
+                "to_percent": percent,
+                "joins": int((now & ~before).sum()),
+                "leaves": int((before & ~now).sum()),
+                "enrolled": int(now.sum()),
+                "share_frac": now.mean(),
+            }
+        )
+        before, last = now, percent
+    return pd.DataFrame(rows)
+
+
+def _ratio_p_value(enrolled: int, users: int, nominal: float) -> float:
+    expected = [users * nominal, users * (1.0 - nominal)]
+    if min(expected) < _LEAST_EXPECTED:
+        return float(stats.binomtest(enrolled, users, nominal).pvalue)
+    return float(stats.chisquare([enrolled, users - enrolled], expected).pvalue)
+
+
+def _check_text(path: str, text: Any) -> None:
+    rule = "must be text of valid Unicode"
+    if not isinstance(text, str):
+        raise ScenarioError(path, text, rule)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ScenarioError(path, text, rule + ", without lone surrogates") from None
+
+
+def _check_ids(ids: Any) -> None:
+    if isinstance(ids, str) or not isinstance(ids, Sequence) or not ids:
+        raise ScenarioError("ids", ids, "must be a list of at least one id")
+    try:
+        "".join(ids).encode()
+    except (TypeError, UnicodeEncodeError):
+        for number, user in enumerate(ids):
+            _check_text(f"ids[{number}]", user)
+    if "" in ids:
+        raise ScenarioError(f"ids[{ids.index('')}]", "", "must not be empty")
+
+
+def _checked_places(path: str, buckets: ArrayLike) -> NDArray[np.float64]:
+    try:
+        at = np.asarray(buckets, dtype=np.float64)
+    except (TypeError, ValueError):
+        at = np.empty(0)
+    if at.ndim != 1 or at.size == 0 or np.isnan(at).any():
+        raise ScenarioError(path, buckets, "must be an array of at least one place, none NaN")
+    return at
+
+
+def _checked_percents(path: str, percents: Any) -> list[float]:
+    if not _are_percents(percents, 1):
+        raise ScenarioError(path, percents, "must be a list of percentages in [0, 100]")
+    return [float(percent) for percent in percents]
+
+
+def _are_percents(values: Any, ndim: int) -> bool:
+    try:
+        given = np.asarray(values)
+    except ValueError:  # rows of unequal length
+        return False
+    is_real = given.dtype.kind in "iuf" and given.ndim == ndim and given.size > 0
+    return is_real and bool(np.all((given >= 0.0) & (given <= 100.0)))

@@ -1,0 +1,540 @@
+"""What an outage does to a fleet: who comes back when, how hard, and what is lost meanwhile.
+
+Tables in, tables out, like `metrics`, of runs with faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from simlib.core.faults import is_affected
+from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, delay_s, drawn_delay_s
+from simlib.core.record import occupancy_s
+from simlib.errors import ScenarioError
+from simlib.run import Run, check_runs, refuse_rollout
+from simlib.scenario import Scenario
+from simlib.scenario.presets import LIBRARIES, library
+from simlib.scenario.workload import reconnection
+
+_WINDOW_S = 1.0
+_DRAWS = 1000
+_BACK_FRAC = 0.95
+_BUSY_FRAC = 0.9
+_LONG_AFTER = 1000
+
+
+def delays(
+    names: Sequence[str] | None = None, *, attempts: int = 8, clients: int = _DRAWS
+) -> pd.DataFrame:
+    """Return how long client libraries wait before each attempt.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Presets of `scenario.presets`; default: all that try again.
+    attempts : int, optional
+        How many to show, >= 1.
+    clients : int, optional
+        Draws, one for each client, >= 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per library and attempt: ``library``, ``attempt`` (from 1), ``mean_s``, ``p5_s`` and
+        ``p95_s`` of the wait before it, and ``since_loss_s``, the mean time since the connection
+        was lost if attempts take no time. No rows for attempts that are never made.
+
+    Raises
+    ------
+    ScenarioError
+        An unknown preset, or a count out of range.
+
+    Examples
+    --------
+    >>> delays(["signalr"])["mean_s"].tolist()
+    [0.0, 2.0, 10.0, 30.0]
+    """
+    for name, count in (("attempts", attempts), ("clients", clients)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ScenarioError(name, count, "must be a whole number >= 1")
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ScenarioError("names", names, "must be a list of presets")
+    board = Scenario(transport="websocket", updates={"rate_per_s": 1.0})
+    rows = []
+    for name in LIBRARIES if names is None else names:
+        rule = reconnection(board.replace(library(name)).reconnect)
+        if rule.policy == Policy.NONE:
+            continue
+        since_s = 0.0
+        for k in range(min(attempts, rule.attempts)):
+            waits_s = _waits_s(rule, k, clients)
+            # Of equal waits the mean may be off in its last bit.
+            mean_s = float(np.clip(waits_s.mean(), waits_s.min(), waits_s.max()))
+            since_s += mean_s
+            rows.append((name, k + 1, mean_s, *np.quantile(waits_s, [0.05, 0.95]), since_s))
+    columns = ["library", "attempt", "mean_s", "p5_s", "p95_s", "since_loss_s"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _waits_s(rule: Reconnection, k: int, clients: int) -> NDArray[np.float64]:
+    if rule.policy == Policy.WEBSOCKETS:  # a lost connection is tried at once, then it counts
+        if k == 0:
+            return np.zeros(clients)
+        k -= 1
+    return np.array([drawn_delay_s(rule, k, 1, 0, client, k) for client in range(clients)])
+
+
+def reconnections(*runs: Run) -> pd.DataFrame:
+    """Return how the fleets of some runs came back after their first fault.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, each with a fault.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``name``, ``source``, ``replication``, ``cut`` (connections that stood at
+        the fault's start and ended later; of clients that are pushed to, WebSockets alone count,
+        and a poll brings nobody back), ``back_frac`` of them with a new one by the end of the
+        run, ``t50_s``, ``t95_s``, ``t100_s`` (time since the fault's start until so many of the
+        cut have one; NaN if they never have), ``peak_per_s`` (new connections in the busiest
+        window of a second), ``attempts`` and ``lost`` changes per cut client from the fault's start
+        on, ``stranded``: how many of the cut have no new connection by the end of the run.
+
+    Notes
+    -----
+    Attempts and losses are those of all clients, as the timeline has them: whole bins (``bin_s``)
+    from the one on in which the fault begins. A change counts as lost when that is settled, which
+    is when the client is let in again, or never will be.
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without a fault.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> board = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=20,
+    ...     horizon_s=200,
+    ...     faults=[{"kind": "restart", "start_s": 100, "length_s": 5}],
+    ... )
+    >>> row = reconnections(simulate(board)).iloc[0]
+    >>> int(row["cut"]), float(row["back_frac"]), bool(row["t100_s"] > 5.0)
+    (20, 1.0, True)
+    """
+    rows = []
+    for run in _with_faults(runs):
+        table = _cut(run)
+        back_s = np.sort(table["back_s"].dropna().to_numpy(dtype=float))
+        since = _since_fault(run)
+        rows.append(
+            {
+                **_whose(run),
+                "cut": len(table),
+                "back_frac": len(back_s) / len(table) if len(table) else np.nan,
+                **{f"t{share}_s": _nth(back_s, len(table), share) for share in (50, 95, 100)},
+                "peak_per_s": peak_per_s(back_s),
+                "attempts": since["attempts"].sum() / len(table) if len(table) else np.nan,
+                "lost": since["lost"].sum() / len(table) if len(table) else np.nan,
+                "stranded": len(table) - len(back_s),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def back(run: Run) -> pd.DataFrame:
+    """Return the share of the cut that are back, against the time since the first fault.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``t_s`` (seconds since the fault's start, ascending) and ``back_frac``; a step at each.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or without a fault.
+    """
+    (run,) = _with_faults((run,))
+    table = _cut(run)
+    t_s = np.sort(table["back_s"].dropna().to_numpy(dtype=float))
+    share = np.arange(1, len(t_s) + 1) / max(1, len(table))
+    return pd.DataFrame({"t_s": np.concatenate(([0.0], t_s)), "back_frac": [0.0, *share]})
+
+
+def recovery(*runs: Run) -> pd.DataFrame:
+    """Return whether fleets recover by themselves once the last fault is over, and if not, why.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, of WebSocket clients, each with a fault, and at least four time bins
+        after the last one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``name``, ``source``, ``replication``, ``verdict``, ``recovered_s`` (seconds
+        from the end of the last fault to the time bin in which the fleet is back for good; NaN if
+        it is not), and the evidence: ``start_s`` and ``end_s`` (when the first fault began and the
+        last one ended), ``watched_s`` (from then to the end of the run),
+        ``before_frac`` and ``connected_frac`` (connected, of those present: before the first
+        fault, and in the last quarter of the time watched), ``rise_frac`` (by how much more than
+        in the quarter before), and of the last half of the time watched ``utilisation``,
+        ``attempts_per_s``, ``success_frac`` (attempts, and polls of those who fell back, less
+        errors, over attempts and polls; an error is an attempt or such a poll that failed, or a
+        connection that was lost again; safety polls are left out) and ``busy_frac`` (errors that
+        met a busy server, over errors).
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without a fault, of polling clients, or that
+        ends before anything can be seen.
+
+    Notes
+    -----
+    The verdict is the first of these that holds:
+
+    ``down before``
+        Before the first fault less than half of those present were connected (the mean over the
+        later half of that time; if that holds no whole time bin, all were): the end of a fault
+        mends nothing that was no better before.
+    ``recovered``
+        In the last quarter at least 95 % of what was connected before is connected again: as
+        `reconnections` counts its ``t95_s``, and blind to the few who are between two connections at
+        any time.
+    ``recovering``
+        From the last quarter but one to the last, more than 5 % of what was missing has come back:
+        at that pace the rest takes at most five times the time watched.
+    ``on polling``
+        Those who are away have fallen back: polls that are answered serve at least half of them.
+    ``too early``
+        Half of the time watched is shorter than a client may be silent: its longest attempt
+        (``websocket.open_timeout_s``) and the longest wait of its reconnect policy. Run longer.
+    ``stranded``
+        Those who are away do not try: they meet fewer errors than half of them would who try at
+        least once in that time. They gave up.
+    ``metastable``
+        They try in vain, and at least half of their errors meet a server that is busy (90 % of the
+        time bin, or of the one before, in which the attempt waited): attempts that came to nothing
+        keep it from those that would not, though what began it is over. Errors are asked, not the
+        mean utilisation, as a fleet that storms in step leaves the server idle between two waves.
+    ``shut out``
+        They try in vain, and the server has time: it refuses them, as when it is full.
+
+    A verdict is on what was seen. Near the edge luck decides: of two replications one may recover
+    after minutes and the other never, so ask several, and a longer run.
+
+    References
+    ----------
+    Bronson, Aghayev, Charapko and Zhu (2021), Metastable failures in distributed systems, HotOS.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> storm = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=100,
+    ...     horizon_s=150,
+    ...     websocket={"open_timeout_s": 5.0},
+    ...     server={"handshake_s": 0.08},
+    ...     reconnect={"policy": "fixed", "base_s": 1.0},
+    ...     faults=[{"kind": "restart", "start_s": 50, "length_s": 1}],
+    ... )
+    >>> patient = storm.replace({"websocket.open_timeout_s": 20.0})
+    >>> recovery(simulate(storm), simulate(patient))["verdict"].tolist()
+    ['metastable', 'recovered']
+    """
+    return pd.DataFrame([{**_whose(run), **_outlook(run)} for run in _with_faults(runs)])
+
+
+def reconnected_over_time(run: Run) -> pd.DataFrame:
+    """Return how a fleet and its server fare over time.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per time bin: ``t_s`` and ``width_s``, ``present_count`` (mean clients present),
+        ``connected_frac`` of them by WebSocket (1 where nobody is present), ``utilisation``, and
+        the counts ``attempts``, ``polls`` and ``errors``, without those of safety polls. Bins that
+        an interrupted run did not reach are left out.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> board = Scenario(transport="websocket", updates={"rate_per_s": 0.1}, horizon_s=60)
+    >>> float(reconnected_over_time(simulate(board))["connected_frac"].iloc[-1])
+    1.0
+    """
+    check_runs([run])
+    refuse_rollout(run)
+    timeline = run.frame("timeline")
+    sockets = _pushing(run)
+    opened_s, closed_s = (sockets[name].to_numpy() for name in ("opened_s", "closed_s"))
+    connected_s = occupancy_s(opened_s, closed_s, run.scenario.bin_s, len(timeline))
+    present_s = timeline["present_count"] * timeline["width_s"]
+    share = pd.Series(connected_s, timeline.index) / present_s
+    timeline = timeline.assign(
+        connected_frac=share.where(present_s > 0.0, 1.0),
+        polls=timeline["polls"] - timeline["safety_polls"],
+        errors=timeline["errors"] - timeline["safety_errors"],
+    )
+    columns = ["t_s", "width_s", "present_count", "connected_frac", "utilisation"]
+    columns += ["attempts", "polls", "errors"]
+    return timeline.loc[timeline["width_s"] > 0.0, columns]
+
+
+def _outlook(run: Run) -> dict[str, Any]:
+    """The verdict on a run, and the evidence; the thresholds are those of `recovery`."""
+    if run.scenario.transport != "websocket":
+        raise ScenarioError("runs", run, "must be of WebSocket clients: polls hold no connection")
+    table, start_s, end_s = reconnected_over_time(run), _start_s(run), _end_s(run)
+    # An attempt that fails early in a bin has waited in the one before.
+    is_busy = table["utilisation"].rolling(2, min_periods=1).max() >= _BUSY_FRAC
+    table = table.assign(busy_errors=table["errors"].where(is_busy, 0))
+    ahead = table[table["t_s"].between(start_s / 2.0, start_s - table["width_s"])]
+    before = float(ahead["connected_frac"].mean()) if len(ahead) else 1.0
+    after = table[table["t_s"] >= end_s]
+    if len(after) < 4:
+        rule = f"must go on for four time bins after their last fault's end ({end_s:g} s)"
+        raise ScenarioError("runs", run, rule)
+
+    connected, quarter = after["connected_frac"], len(after) // 4
+    onwards = connected[::-1].expanding().mean()[::-1]  # from each bin to the end
+    last = float(onwards.iloc[-quarter])
+    rise = last - float(connected.iloc[-2 * quarter : -quarter].mean())
+    half = after.iloc[-2 * quarter :]
+    sums = half.sum()
+    tries, half_s = sums["attempts"] + sums["polls"], sums["width_s"]
+    away = (1.0 - half["connected_frac"]).clip(lower=0.0) * half["present_count"]
+    away_s, served = (away * half["width_s"]).sum(), sums["polls"] - sums["errors"]
+    evidence = {
+        "start_s": start_s,
+        "end_s": end_s,
+        "watched_s": float(table["t_s"].iloc[-1] + table["width_s"].iloc[-1]) - end_s,
+        "before_frac": before,
+        "connected_frac": last,
+        "rise_frac": rise,
+        "utilisation": (half["utilisation"] * half["width_s"]).sum() / half_s,
+        "attempts_per_s": sums["attempts"] / half_s,
+        "success_frac": max(0.0, 1.0 - sums["errors"] / tries) if tries else np.nan,
+        "busy_frac": sums["busy_errors"] / sums["errors"] if sums["errors"] else np.nan,
+    }
+
+    enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # a mean is off in its last bits
+    silent_s = run.scenario.websocket.open_timeout_s + _longest_wait_s(run.scenario)
+    if before < 0.5:
+        verdict = "down before"
+    elif last >= enough:
+        verdict = "recovered"
+        is_back = (connected >= enough) & (onwards >= enough)
+        recovered_s = float(after.loc[is_back, "t_s"].iloc[0]) - end_s
+    elif rise > (1.0 - _BACK_FRAC) * (before - (last - rise)):
+        verdict = "recovering"
+    elif served * run.scenario.polling.interval_s >= away_s / 2.0:
+        verdict = "on polling"
+    elif half_s < silent_s:
+        verdict = "too early"
+    elif sums["errors"] * silent_s < away_s / 2.0:
+        verdict = "stranded"
+    else:
+        verdict = "metastable" if evidence["busy_frac"] >= 0.5 else "shut out"
+    return {"verdict": verdict, "recovered_s": recovered_s, **evidence}
+
+
+def _longest_wait_s(scenario: Scenario) -> float:
+    """The longest that a client waits before an attempt, seconds."""
+    rule = reconnection(scenario.reconnect)
+    if rule.policy == Policy.DECORRELATED_JITTER:
+        return rule.cap_s
+    # Those of a table, and where slow growth ends.
+    return max(delay_s(rule, k, 1.0) for k in (*range(MOST_DELAYS), _LONG_AFTER))
+
+
+def peak_per_s(t_s: NDArray[np.float64]) -> float:
+    """Return the most events within any window of a second.
+
+    Parameters
+    ----------
+    t_s : ndarray of float64, shape (n,)
+        Ascending, seconds.
+
+    Examples
+    --------
+    >>> peak_per_s(np.array([0.0, 0.9, 1.7, 1.8, 5.0]))
+    3.0
+    """
+    if len(t_s) == 0:
+        return 0.0
+    within = np.searchsorted(t_s, t_s + _WINDOW_S, "left") - np.arange(len(t_s))
+    return float(within.max()) / _WINDOW_S
+
+
+def _with_faults(runs: tuple[Any, ...]) -> tuple[Run, ...]:
+    check_runs(runs)
+    for run in runs:
+        refuse_rollout(run)
+        if not run.scenario.faults:
+            raise ScenarioError("runs", run, "must have a fault in their scenario")
+    return runs
+
+
+def _start_s(run: Run) -> float:
+    return min(fault.start_s for fault in run.scenario.faults)
+
+
+def _end_s(run: Run) -> float:
+    scenario = run.scenario
+    # Of the faults, a deploy alone has turns, `every_s` apart.
+    return max(
+        fault.start_s
+        + (fault.length_s or 0.0)
+        + (scenario.server.nodes - 1) * (fault.every_s or 0.0)
+        for fault in scenario.faults
+    )
+
+
+def _cut(run: Run) -> pd.DataFrame:
+    """A row per client whose connection stood at the fault and ended: when it had the next."""
+    start_s = _start_s(run)
+    connections = (
+        _pushing(run) if run.scenario.transport == "websocket" else run.frame("connections")
+    )
+    stood = connections[connections["opened_s"].le(start_s) & connections["closed_s"].ge(start_s)]
+    stood = stood[stood["cause"] != "open_at_end"]
+    stood = stood[stood["cause"] != "session_ended"]
+    later = connections[connections["opened_s"] > start_s]
+    back_s = later.groupby("client")["opened_s"].min() - start_s
+    return pd.DataFrame(
+        {"client": stood["client"].to_numpy(), "back_s": stood["client"].map(back_s).to_numpy()}
+    )
+
+
+def _pushing(run: Run) -> pd.DataFrame:
+    """The connections that are WebSockets."""
+    connections = run.frame("connections")
+    return connections[connections["transport"] == "websocket"]
+
+
+def _since_fault(run: Run) -> pd.DataFrame:
+    timeline = run.frame("timeline")
+    return timeline[timeline["t_s"] + timeline["width_s"] > _start_s(run)]
+
+
+def _whose(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.scenario.name,
+        "source": run.provenance["engine"],
+        "replication": run.provenance["replication"],
+    }
+
+
+def _nth(back_s: NDArray[np.float64], cut: int, percent: int) -> float:
+    place = int(np.ceil(cut * percent / 100.0))
+    return float(back_s[place - 1]) if 0 < place <= len(back_s) else np.nan
+
+
+def slow_consumers(*runs: Run) -> pd.DataFrame:
+    """Return what clients with a narrow path cost themselves, the others and the server's memory.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured, each with a fault of ``bandwidth`` and its deliveries
+        (``keep=("deliveries",)``).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per run: ``policy`` (``server.slow_consumers``), ``source``, ``replication``,
+        ``slow`` (clients that a ``bandwidth`` fault concerned), ``buffered_bytes`` (the most that
+        the server's memory held for one of them), ``slow_p99_s`` and ``others_p99_s`` (latency of
+        changes published while such a fault lasted), ``reconnects`` and ``lost`` per slow client.
+
+    Raises
+    ------
+    ScenarioError
+        No run, something that is not a run, or a run without such a fault or without deliveries.
+
+    Examples
+    --------
+    >>> from simlib.engines import simulate
+    >>> thin = {"kind": "bandwidth", "start_s": 20, "length_s": 20, "bytes_per_s": 9, "share": 0.2}
+    >>> board = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 1.0},
+    ...     clients=20,
+    ...     horizon_s=60,
+    ...     server={"slow_consumers": "coalesce", "socket_bytes": 200},
+    ...     faults=[thin],
+    ... )
+    >>> row = slow_consumers(simulate(board, keep=("deliveries",))).iloc[0]
+    >>> bool(row["slow_p99_s"] > 100 * row["others_p99_s"]), float(row["lost"])
+    (True, 0.0)
+    """
+    rows = []
+    for run in _with_faults(runs):
+        is_slow, spans = _narrow(run)
+        table = run.frame("deliveries")
+        during = [table["published_s"].between(*span, inclusive="left") for span in spans]
+        table = table[np.any(during, axis=0)]
+        of_slow = is_slow[table["client"].to_numpy()]
+        clients = run.frame("clients")[is_slow]
+        rows.append(
+            {
+                "policy": run.scenario.server.slow_consumers,
+                "source": run.provenance["engine"],
+                "replication": run.provenance["replication"],
+                "slow": len(clients),
+                "buffered_bytes": int(clients["buffered_bytes"].max()) if len(clients) else 0,
+                "slow_p99_s": table["latency_s"][of_slow].quantile(0.99),
+                "others_p99_s": table["latency_s"][~of_slow].quantile(0.99),
+                "reconnects": clients["reconnects"].mean(),
+                "lost": clients["lost"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
+    """Which clients a narrow path concerns at some time, and from when to when there are any."""
+    faults = [
+        (number, fault)
+        for number, fault in enumerate(run.scenario.faults)
+        if fault.kind == "bandwidth"
+    ]
+    if not faults:
+        raise ScenarioError("runs", run, "must have a fault of bandwidth in their scenario")
+    address = run.provenance["seed"], run.provenance["replication"]
+    is_slow = [
+        any(is_affected(*address, client, number, 0.0, fault.share) for number, fault in faults)
+        for client in run.columns("clients")["client"].tolist()
+    ]
+    spans = [(fault.start_s, fault.start_s + (fault.length_s or 0.0)) for _, fault in faults]
+    return np.array(is_slow, dtype=bool), spans

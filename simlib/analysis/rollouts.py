@@ -1,0 +1,243 @@
+"""Runs in which a rollout goes on, as tables: who is where, and how long the way back takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from simlib.errors import ScenarioError
+from simlib.run import Run, check_runs
+
+_SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
+
+
+def shares(run: Run) -> pd.DataFrame:
+    """Return how many tabs are pushed to over time.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per moment at which it changed: ``t_s``, ``present`` (tabs that are open),
+        ``treatment`` (those whose flag says push), ``sockets`` (open push connections), and
+        ``share`` and ``pushed``, their parts of the open tabs.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or one without a rollout.
+    """
+    exposures = _stays(run)
+    pushed = run.frame("connections").query("transport == 'websocket'")
+    in_treatment = (exposures["cohort"] == "treatment").astype(int)
+    steps = pd.DataFrame(
+        {
+            "t_s": [
+                *exposures["from_s"],
+                *exposures["to_s"],
+                *pushed["opened_s"],
+                *pushed["closed_s"],
+            ],
+            "present": np.repeat([1, -1, 0], [len(exposures), len(exposures), 2 * len(pushed)]),
+            "treatment": [*in_treatment, *-in_treatment, *[0] * (2 * len(pushed))],
+            "sockets": np.repeat([0, 1, -1], [2 * len(exposures), len(pushed), len(pushed)]),
+        }
+    )
+    table = steps.groupby("t_s").sum().cumsum().reset_index()
+    present = table["present"].where(table["present"] > 0)
+    return table.assign(
+        share=(table["treatment"] / present).fillna(0.0),
+        pushed=(table["sockets"] / present).fillna(0.0),
+    )
+
+
+def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
+    """Return how long it takes after `since_s` until no tab is pushed to any more.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout that is rolled back at `since_s`.
+    since_s : float
+        Seconds from the start of the run.
+
+    Returns
+    -------
+    dict
+        ``tabs`` (that were pushed to then), and ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``:
+        seconds from then until so many percent fewer are, for good; NaN if that is not so before
+        the run ends.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, one without a rollout, a time outside it, or nobody was pushed to then.
+    """
+    exposures = _stays(run)
+    end_s = run.provenance["end_of_run_s"]
+    is_number = isinstance(since_s, int | float) and not isinstance(since_s, bool)
+    if not is_number or not 0.0 <= since_s < end_s:
+        raise ScenarioError("since_s", since_s, f"must be in [0, {end_s:g})")
+    exposures = exposures[exposures["cohort"] == "treatment"]
+    from_s, to_s = (
+        np.sort(exposures["from_s"]),
+        np.sort(exposures["to_s"][exposures["to_s"] < end_s]),
+    )
+    tabs = _count(from_s, since_s) - _count(to_s, since_s)
+    if tabs == 0:
+        raise ScenarioError("since_s", since_s, "must be a time at which somebody is pushed to")
+    times = np.unique(np.concatenate([[since_s], from_s, to_s]))
+    times = times[times >= since_s]
+    left = _count(from_s, times) - _count(to_s, times)
+    row: dict[str, Any] = {"tabs": int(tabs)}
+    for name, share in _SHARES.items():
+        too_many = np.flatnonzero(left > (1.0 - share) * tabs + 1e-9)
+        is_back = too_many[-1] + 1 < len(times)
+        row[name] = float(times[too_many[-1] + 1] - since_s) if is_back else np.nan
+    return row
+
+
+def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
+    """Return the part of the tabs pushed to at `since_s` that are, after some time, still or again.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout that is rolled back at `since_s`.
+    since_s : float
+        Seconds from the start of the run.
+    times_s : array_like of float
+        Seconds from then on, >= 0.
+
+    Returns
+    -------
+    ndarray of float64, shape of `times_s`
+        How many are pushed to then, whoever they are, over how many were: what `rollback_time` counts.
+
+    Raises
+    ------
+    ScenarioError
+        As `rollback_time`, or a time is out of range.
+    """
+    tabs = rollback_time(run, since_s)["tabs"]
+    end_s = run.provenance["end_of_run_s"]
+    times = np.asarray(times_s, dtype=float)
+    if not bool(((times >= 0.0) & (since_s + times <= end_s)).all()):
+        raise ScenarioError("times_s", times.tolist(), f"must be in [0, {end_s - since_s:g}]")
+    exposures = run.frame("exposures").query("cohort == 'treatment'")
+    from_s, to_s = np.sort(exposures["from_s"]), np.sort(exposures["to_s"])
+    count = _count(from_s, since_s + times) - _count(to_s, since_s + times)
+    return np.asarray(count / tabs)
+
+
+def switches(run: Run) -> pd.DataFrame:
+    """Return who was told to change the transport, and how long that took.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per change of a tab's flag while it was open: ``client``, ``to`` (the transport),
+        ``told_s``, and ``took_s``, from then until a connection of that transport was open; NaN if
+        there was none before the tab was told otherwise, or left.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or one without a rollout.
+    """
+    exposures = _stays(run).sort_values(["client", "from_s"], kind="stable")
+    before_s = exposures.groupby("client")["to_s"].shift()
+    told = exposures[exposures["from_s"] == before_s].sort_values("from_s", kind="stable")
+    told = told.assign(to=told["cohort"].map({"control": "polling", "treatment": "websocket"}))
+    opened = run.frame("connections")[["client", "transport", "opened_s"]]
+    table = pd.merge_asof(
+        told.rename(columns={"from_s": "told_s"}),
+        opened.sort_values("opened_s", kind="stable").assign(first_s=opened["opened_s"]),
+        left_on="told_s",
+        right_on="first_s",
+        left_by=["client", "to"],
+        right_by=["client", "transport"],
+        direction="forward",
+    )
+    took_s = (table["opened_s"] - table["told_s"]).where(table["opened_s"] <= table["to_s"])
+    return table[["client", "to", "told_s"]].assign(took_s=took_s)
+
+
+def compare(
+    predicted: Run, measured: Run, at_s: Sequence[float], *, back_s: float | None = None
+) -> pd.DataFrame:
+    """Return a rollout's prediction beside its measurement.
+
+    Parameters
+    ----------
+    predicted, measured : Run
+        Of one rollout, such as one simulated and one of the live lab.
+    at_s : sequence of float
+        When open connections are counted, seconds from the start of the run.
+    back_s : float, optional
+        When it is rolled back, seconds from the start of the run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured less
+        predicted). The figures: push connections at each of the times, falls back to polling per
+        session, seconds (median and 95 %) that a switch takes to either transport, seconds until
+        so many percent are back, changes lost.
+
+    Raises
+    ------
+    ScenarioError
+        Not runs of rollouts, or a time is none.
+    """
+    pairs = [_figures(run, at_s, back_s) for run in (predicted, measured)]
+    table = pd.DataFrame(pairs, index=["predicted", "measured"]).T.rename_axis("figure")
+    return table.assign(difference=table["measured"] - table["predicted"]).reset_index()
+
+
+def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str, float]:
+    took = switches(run)
+    open_s = run.frame("connections").query("transport == 'websocket'")
+    found: dict[str, float] = {}
+    for t in at_s:
+        if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
+            raise ScenarioError("at_s", t, "must be finite numbers")
+        is_open = (open_s["opened_s"] <= t) & (open_s["closed_s"] > t)
+        found[f"push connections at {t:g} s"] = float(is_open.sum())
+    summary = run.summary().set_index("cohort")
+    falls = summary.loc["treatment", "fallback_to_polling_frac"]
+    found["falls back to polling per session"] = float(str(falls))
+    for to in ("websocket", "polling"):
+        of_it = took.loc[took["to"] == to, "took_s"].dropna()
+        for share in (0.5, 0.95):
+            name = f"switch to {to}, {share:.0%} within (s)"
+            found[name] = float(of_it.quantile(share)) if len(of_it) else math.nan
+    if back_s is not None:
+        back = rollback_time(run, back_s)
+        found |= {f"{share:.0%} back within (s)": back[name] for name, share in _SHARES.items()}
+    return found | {"changes lost": float(run.ledger.lost)}
+
+
+def _count(sorted_s: NDArray[np.float64], t: Any) -> Any:
+    return np.searchsorted(sorted_s, t, "right")
+
+
+def _stays(run: Run) -> pd.DataFrame:
+    check_runs([run])
+    if not run.has_cohorts:
+        raise ScenarioError("run", run, "must be of a rollout")
+    return run.frame("exposures")

@@ -1,0 +1,217 @@
+"""How a rollout's flag reaches a tab, and what becomes of sockets when it is taken away.
+
+A rollout is one number that changes: the percentage of users who are enrolled. Whose *place* lies
+below it is (`cohorts`). The number is not what a tab obeys, though; a tab obeys what it last read.
+
+``session``
+    It reads the number once, when its session starts, and keeps to that: a component that makes
+    its service in React's ``useState``, or a constant that a build has put into the page, which
+    takes the build and the deploy (`delay_s`) besides. Where the flag is not at hand when the page
+    is mounted, the tab polls for the whole session (all but `cached_frac` of them).
+``polled``
+    It reads the number every so often, counted from the start of its session.
+``pushed``
+    Whoever has an open socket is told at once; the others read the number at their next start.
+
+The server may act by itself: when the number falls it closes the sockets of those who are no
+longer enrolled, all at once or spread over a window, and says so; such a tab polls from then on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from simlib.core.draws import Stream, uniform
+from simlib.core.protocol import Transport
+
+FLAG_READ = 0
+SERVER_CLOSES = 1
+SERVER_CLOSED = 2
+"""A tab has read the number; the server gets to closing its socket; that has come to the tab."""
+
+
+class Percent(NamedTuple):
+    """From `t` on, seconds, so many percent of the users are enrolled."""
+
+    t: float
+    percent: float
+
+
+PERCENT = {"t": "f8", "percent": "f8"}
+"""Its columns, for an engine that keeps them in an array."""
+
+
+class Reach(IntEnum):
+    """How the number reaches a tab."""
+
+    SESSION = 0
+    POLLED = 1
+    PUSHED = 2
+
+
+class FlagRules(NamedTuple):
+    """The settings; times in seconds.
+
+    Attributes
+    ----------
+    reach : Reach
+    every_s : float
+        From one reading to the next, where it is polled.
+    delay_s : float
+        From a change of the number to what a tab can read.
+    cached_frac : float
+        Sessions that have the flag at hand when their page is mounted.
+    closes : bool
+        Whether the server closes sockets when the number falls.
+    window_s : float
+        Over how long it spreads that.
+    jitter_s : float
+        A tab that has read a new number acts up to so much later, drawn anew each time.
+    """
+
+    reach: int
+    every_s: float
+    delay_s: float
+    cached_frac: float
+    closes: bool
+    window_s: float
+    jitter_s: float
+
+
+def wanted(bucket: float, percent: float) -> int:
+    """Return the transport of a user at a percentage.
+
+    Examples
+    --------
+    >>> [Transport(wanted(9.0, percent)).name for percent in (9.0, 10.0)]
+    ['POLLING', 'WEBSOCKET']
+    """
+    if bucket < percent:
+        return Transport.WEBSOCKET + 0
+    return Transport.POLLING + 0
+
+
+def percent_at(percents: Sequence[Percent], n: int, t: float, delay_s: float) -> float:
+    """Return the number that is read at `t` if it takes `delay_s` to be seen, seconds.
+
+    Parameters
+    ----------
+    percents : sequence of Percent
+        The first `n` in order of time; before them nobody is enrolled, whatever his place.
+    n : int
+    t, delay_s : float
+
+    Examples
+    --------
+    >>> steps = [Percent(0.0, 10.0), Percent(60.0, 25.0)]
+    >>> [percent_at(steps, 2, t, 5.0) for t in (4.0, 5.0, 65.0)]
+    [-inf, 10.0, 25.0]
+    """
+    for bucket in range(n - 1, -1, -1):
+        if percents[bucket].t + delay_s <= t:
+            return percents[bucket].percent
+    return -math.inf
+
+
+def target_at_start(
+    rules: FlagRules,
+    seed: int,
+    replication: int,
+    client: int,
+    bucket: float,
+    percents: Sequence[Percent],
+    n: int,
+    now: float,
+) -> int:
+    """Return the transport that a tab begins its session with.
+
+    Examples
+    --------
+    >>> cold = FlagRules(Reach.SESSION, 0.0, 0.0, 0.0, False, 0.0, 0.0)
+    >>> polled, everybody = cold._replace(reach=Reach.POLLED), [Percent(0.0, 100.0)]
+    >>> [
+    ...     Transport(target_at_start(rules, 1, 0, 7, 30.0, everybody, 1, 9.0)).name
+    ...     for rules in (cold, polled)
+    ... ]
+    ['POLLING', 'WEBSOCKET']
+    """
+    if rules.reach == Reach.SESSION and rules.cached_frac < 1.0:
+        if uniform(seed, replication, client, Stream.FLAG, 0) >= rules.cached_frac:
+            return Transport.POLLING + 0
+    return wanted(bucket, percent_at(percents, n, now, rules.delay_s))
+
+
+def flag_applies_s(
+    rules: FlagRules,
+    seed: int,
+    replication: int,
+    client: int,
+    change: int,
+    start_s: float,
+    is_open: bool,
+    trip_s: float,
+    now: float,
+) -> float:
+    """Return when a tab acts on a change of the number that it reads, seconds; infinite: never.
+
+    Parameters
+    ----------
+    rules : FlagRules
+    seed, replication, client : int
+    change : int
+        The number of the change, from 0.
+    start_s : float
+        When the tab's session started.
+    is_open : bool
+        Whether its socket is open.
+    trip_s : float
+        From the server to the tab, seconds.
+    now : float
+        When the number changes.
+
+    Examples
+    --------
+    >>> polled = FlagRules(Reach.POLLED, 60.0, 0.0, 1.0, False, 0.0, 0.0)
+    >>> flag_applies_s(polled, 1, 0, 7, 0, 30.0, True, 0.02, 100.0)
+    150.0
+    """
+    if rules.reach == Reach.SESSION or (rules.reach == Reach.PUSHED and not is_open):
+        return math.inf
+    t = now + rules.delay_s
+    if rules.reach == Reach.POLLED:
+        t = max(t, start_s + math.ceil((t - start_s) / rules.every_s) * rules.every_s)
+    else:
+        t += trip_s
+    if rules.jitter_s > 0.0:
+        k = 2 * change + 1
+        t += rules.jitter_s * uniform(seed, replication, client, Stream.FLAG, k)
+    return t
+
+
+def server_closes_s(
+    rules: FlagRules,
+    seed: int,
+    replication: int,
+    client: int,
+    change: int,
+    now: float,
+) -> float:
+    """Return when the server gets to a user who is no longer enrolled, seconds.
+
+    Examples
+    --------
+    >>> kept = FlagRules(Reach.SESSION, 0.0, 0.0, 1.0, False, 0.0, 0.0)
+    >>> closed = kept._replace(closes=True)
+    >>> [server_closes_s(rules, 1, 0, 7, 0, 100.0) for rules in (kept, closed)]
+    [inf, 100.0]
+    """
+    if not rules.closes:
+        return math.inf
+    t = now + 0.0
+    if rules.window_s > 0.0:
+        k = 2 * change + 2
+        t += rules.window_s * uniform(seed, replication, client, Stream.FLAG, k)
+    return t

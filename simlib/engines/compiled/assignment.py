@@ -1,0 +1,108 @@
+"""How a rollout reaches the clients of a compiled run: the twin of what every driver does."""
+
+from __future__ import annotations
+
+from simlib.core import record as recording
+from simlib.core import server as servers
+from simlib.core.assignment import (
+    FLAG_READ,
+    SERVER_CLOSES,
+    FlagRules,
+    Reach,
+    flag_applies_s,
+    percent_at,
+    server_closes_s,
+    target_at_start,
+    wanted,
+)
+from simlib.core.client import NEVER_S, Rules
+from simlib.core.draws import Stream
+from simlib.core.protocol import State, Transport
+from simlib.core.record import Record
+from simlib.core.server import Server, ServerRules
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.event_list import WHEEL, EventList
+from simlib.engines.compiled.faults import one_way_s
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.state import ClientArrays, Kind, load_of
+
+NO_FLAG = FlagRules(Reach.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
+
+
+@inlined
+def enrol(
+    arrays: ClientArrays, record: Record, rules: Rules, flag: FlagRules, number: int, now: float
+) -> None:
+    """A client's session starts; its page reads the flag."""
+    row = arrays.rows[number]
+    row.target = target_at_start(
+        flag,
+        rules.seed,
+        rules.replication,
+        number,
+        arrays.buckets[number],
+        arrays.percents,
+        int(arrays.state[0].percents),
+        now,
+    )
+    recording.start_exposure(record, number, row.target, now)
+
+
+@inlined
+def assigned_transport(
+    arrays: ClientArrays, flag: FlagRules, number: int, why: int, now: float
+) -> int:
+    """Return the transport that a client learns it is to use, by itself or from the server."""
+    delay_s = 0.0
+    if why == FLAG_READ:
+        delay_s += flag.delay_s
+    percent = percent_at(arrays.percents, int(arrays.state[0].percents), now, delay_s)
+    return wanted(arrays.buckets[number], percent)
+
+
+@inlined
+def set_percentage(
+    arrays: ClientArrays, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
+) -> None:
+    """Note the percentage from now on, and when each client that is present hears of it."""
+    state, seed, replication = arrays.state[0], rules.seed, rules.replication
+    change = int(state.percents)
+    arrays.percents[change].t = now
+    arrays.percents[change].percent = percent
+    state.percents += 1
+    for number in range(len(arrays.rows)):
+        row = arrays.rows[number]
+        if row.state == State.ABSENT or row.state == State.GONE:
+            continue
+        start_s, is_open = arrays.start_s[number], row.state == State.OPEN
+        trip_s = one_way_s(arrays, rules, number, now)
+        t = flag_applies_s(flag, seed, replication, number, change, start_s, is_open, trip_s, now)
+        if t < NEVER_S:
+            event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, FLAG_READ))
+        is_enrolled = wanted(arrays.buckets[number], percent) == Transport.WEBSOCKET
+        if row.target == Transport.WEBSOCKET and not is_enrolled:
+            t = server_closes_s(flag, seed, replication, number, change, now)
+            if t < NEVER_S:
+                event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, SERVER_CLOSES))
+
+
+@inlined
+def close_for_rollback(
+    arrays: ClientArrays,
+    record: Record,
+    server: Server,
+    rules: Rules,
+    server_rules: ServerRules,
+    number: int,
+    now: float,
+) -> float:
+    """The server closes a client's connection; return when the client knows, if not already."""
+    if arrays.rows[number].target == Transport.POLLING:
+        return NEVER_S
+    seed, replication, change = rules.seed, rules.replication, int(arrays.state[0].percents)
+    service_s = servers.service_time_s(
+        server_rules, server_rules.close_s, seed, replication, number, Stream.CLOSE_SERVICE, change
+    )
+    begun_s = servers.admit(server, now, service_s)
+    recording.add_busy(record, begun_s, begun_s + service_s)
+    return begun_s + service_s + one_way_s(arrays, rules, number, now)

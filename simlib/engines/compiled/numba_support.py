@@ -1,0 +1,270 @@
+"""How the rules of `core` become machine code: the one place that knows numba.
+
+The rules are plain Python, and stay it: numba is told to compile the same functions where compiled
+code calls them (`numba.extending.register_jitable`). A handful that compiled code cannot carry out
+as Python does, or can do in a step where Python needs many, get a second body here; tests hold
+each against the first.
+
+Nothing that is compiled here allocates, so reference counting is switched off: it would cost more
+than the rules. Every function is inlined into the loop that calls it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from types import FunctionType, ModuleType
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload, register_jitable
+
+from simlib.core import (
+    activity,
+    assignment,
+    backpressure,
+    client,
+    draws,
+    driver,
+    elementary,
+    fallback,
+    faults,
+    path,
+    polling,
+    reconnect,
+    record,
+    resync,
+    server,
+)
+from simlib.engines.compiled import event_list
+
+RULES: tuple[ModuleType, ...] = (
+    client,
+    draws,
+    driver,
+    elementary,
+    fallback,
+    faults,
+    assignment,
+    activity,
+    path,
+    polling,
+    reconnect,
+    record,
+    resync,
+    backpressure,
+    server,
+    event_list,
+)
+
+_INLINED: Any = {
+    "_nrt": False,
+    "forceinline": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+_LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
+_WORD = ir.IntType(64)
+_intrinsic: Any = intrinsic  # its types describe calls from Python, which there are none of
+
+
+def inlined(function: Any) -> Any:
+    """Let loops call a function, as a part of their own code."""
+    return register_jitable(**_INLINED)(function)
+
+
+def loop(function: Any, parts: tuple[ModuleType, ...] = (), **names: Any) -> Any:
+    """Return a function compiled, with some of its module's names settled.
+
+    `parts` are the modules beside its own whose parts it calls.
+
+    The optimiser drops the branches on a settled name that are not taken. The code is kept on disk;
+    numba looks for changes in the function's own file alone, so all sources are a part of its name.
+    """
+    digest = hashlib.sha256(repr(sorted(names.items())).encode())
+    for module in (*RULES, *parts, sys.modules[__name__]):
+        digest.update(inspect.getsource(module).encode())
+    copy = FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
+    copy.__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
+    return njit(**_LOOP)(copy)
+
+
+@_intrinsic
+def _bits(typing_context: Any, x: Any) -> Any:
+    """The bits of a float64 as an int64."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _WORD)
+
+    return types.int64(types.float64), generate
+
+
+@_intrinsic
+def _of_bits(typing_context: Any, word: Any) -> Any:
+    """The float64 whose bits an int64 holds."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@_intrinsic
+def _fetch_ahead(typing_context: Any, array: Any, row: Any) -> Any:
+    """Tell the processor that a row of an array will be wanted soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer, number, flag = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
+        stride = builder.extract_value(view.strides, 0)
+        place = builder.add(builder.ptrtoint(view.data, number), builder.mul(args[1], stride))
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
+        builder.call(fetch, [builder.inttoptr(place, pointer), flag(1), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@_intrinsic
+def _wide_product(typing_context: Any, a: Any, b: Any) -> Any:
+    """High and low word of the product of two words, which the processor has in one step."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        high = builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
+        low = builder.trunc(product, ir.IntType(64))
+        return context.make_tuple(builder, signature.return_type, (high, low))
+
+    return types.UniTuple(types.int64, 2)(types.int64, types.int64), generate
+
+
+@overload(client.refuse, jit_options=_INLINED)
+def _refuse_body(client: Any, event: Any) -> Any:
+    def body(client: Any, event: Any) -> Any:
+        raise ValueError("a client was fed an event that its state does not know")
+
+    return body
+
+
+@overload(server.grow_backlog, jit_options=_INLINED)
+def _grow_backlog_body(server: Any) -> Any:
+    def body(server: Any) -> Any:
+        raise ValueError("the backlog has outgrown its ring")
+
+    return body
+
+
+@overload(draws._multiply, jit_options=_INLINED)
+def _multiply_body(a: Any, b: Any) -> Any:
+    def body(a: Any, b: Any) -> Any:
+        return _wide_product(a, (b[0] << 32) | b[1])
+
+    return body
+
+
+@overload(elementary.take_apart, jit_options=_INLINED)
+def _take_apart_body(x: Any) -> Any:
+    def body(x: Any) -> Any:
+        # Subnormal numbers have no exponent of their own.
+        is_small = x < 2.0**-1022
+        word = _bits(x * 2.0**54 if is_small else x)
+        exponent = (word >> 52) - (1022 + 54 if is_small else 1022)
+        return _of_bits((word & (2**52 - 1)) | (1022 << 52)), exponent
+
+    return body
+
+
+@overload(elementary.power_of_two, jit_options=_INLINED)
+def _power_of_two_body(k: Any) -> Any:
+    def body(k: Any) -> Any:
+        return _of_bits((k + 1023) << 52)
+
+    return body
+
+
+@overload(record.bucket_of, jit_options=_INLINED)
+def _bucket_of_body(latency_s: Any) -> Any:
+    # 128 buckets to the octave: the exponent and the first 7 bits of the mantissa.
+    shift = 52 - (record.BUCKETS_PER_OCTAVE.bit_length() - 1)
+    before = (1023 + record.FIRST_OCTAVE) * record.BUCKETS_PER_OCTAVE - 1
+    last = record.OCTAVES * record.BUCKETS_PER_OCTAVE
+
+    def body(latency_s: Any) -> Any:
+        bucket = (_bits(latency_s) >> shift) - before
+        return 0 if bucket < 1 else last if bucket > last else bucket
+
+    return body
+
+
+@overload(record.keep_row, jit_options=_INLINED)
+def _keep_row_body(log: Any, row: Any) -> Any:
+    names = log[0].dtype.fields
+
+    def connection(log: Any, row: Any) -> Any:
+        place = log[0][log[1][0]]
+        log[1][0] += 1
+        place.client, place.opened_s, place.closed_s = row[0], row[1], row[2]
+        place.cause, place.transport, place.cohort = row[3], row[4], row[5]
+
+    def exposure(log: Any, row: Any) -> Any:
+        place = log[0][log[1][0]]
+        log[1][0] += 1
+        place.client, place.cohort, place.from_s, place.to_s = row
+
+    def delivery(log: Any, row: Any) -> Any:
+        place = log[0][log[1][0]]
+        log[1][0] += 1
+        place.client, place.version, place.published_s, place.applied_s = row
+
+    def event(log: Any, row: Any) -> Any:
+        place = log[0][log[1][0]]
+        log[1][0] += 1
+        place.t_s, place.client, place.event, place.state, place.actions = row
+
+    if "cause" in names:
+        return connection
+    if "from_s" in names:
+        return exposure
+    return delivery if "version" in names else event
+
+
+@overload(record.rows_left, jit_options=_INLINED)
+def _rows_left_body(log: Any) -> Any:
+    def body(log: Any) -> Any:
+        return len(log[0]) - log[1][0]
+
+    return body
+
+
+def fetch_ahead(array: Any, row: int) -> None:
+    """Tell the processor that a row of an array will be wanted soon."""
+
+
+@overload(fetch_ahead, jit_options=_INLINED)
+def _fetch_ahead_body(array: Any, row: Any) -> Any:
+    def body(array: Any, row: Any) -> Any:
+        _fetch_ahead(array, row)
+
+    return body
+
+
+_OWN = {
+    "refuse",
+    "widen",
+    "_multiply",
+    "take_apart",
+    "power_of_two",
+    "bucket_of",
+    "keep_row",
+    "rows_left",
+}
+for _module in RULES:
+    for _name, _rule in vars(_module).items():
+        is_its_own = isinstance(_rule, FunctionType) and _rule.__module__ == _module.__name__
+        if is_its_own and _name not in _OWN:
+            inlined(_rule)

@@ -1,0 +1,363 @@
+"""The state of a compiled run, and what its events are.
+
+State is arrays: one row for each client with its counts beside it, since at a million clients what
+costs is fetching lines of memory. An event is a time, a client and a word: the exchange that it
+belongs to, its kind, and a number.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.core import record as recording
+from simlib.core.client import NEVER_S, ROW, Applied, Rules, is_recoverable
+from simlib.core.protocol import State
+from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
+from simlib.core.resync import resume_outcome
+from simlib.core.wire import Message
+from simlib.engines.compiled.numba_support import inlined
+
+
+class Kind(IntEnum):
+    """What an event of the event list is; the first block are jobs that reach the server."""
+
+    POLL = 0
+    UPGRADE = 1
+    AUTHENTICATE = 2
+    BEAT = 3
+    PONG_UP = 4
+    PING_UP = 5
+    SAFETY_POLL = 6
+    SYN = 7
+    START = 8
+    STOP = 9
+    ACTIVITY = 10
+    DEADLINE = 11
+    SYN_AGAIN = 12
+    TCP_OPEN = 13
+    TLS_OPEN = 14
+    POLL_REFUSED = 15
+    POLL_DONE = 16
+    UPGRADE_SERVED = 17
+    UPGRADE_REFUSED = 18
+    UPGRADE_DONE = 19
+    AUTHENTICATED = 20
+    READY = 21
+    PUBLISH = 22
+    PUSH = 23
+    PING = 24
+    PONG = 25
+    CLOSE = 26
+    CLOSE_REPLY = 27
+    FAULT = 28
+    FAIL = 29
+    UNANSWERED = 30
+    PEER_TIMEOUT = 31
+    AUTH_REFUSED = 32
+    IDLE = 33
+    SEND = 34
+    WRITABLE = 35
+    SNAPSHOT = 36
+    SAFETY_POLL_REPLY = 37
+    FLAG = 38
+
+
+KIND_BITS = 6
+DATA_BITS = 32
+RESUME_BITS = 2
+REPLY_BITS = 2
+UNREACHED, REFUSED, ANSWERED = range(3)
+LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
+
+# Which delays are expected to come due in the order in which they are scheduled.
+TRIP = 0
+DONE = 1
+DONE_TRIP = 2
+ALARM = 3
+BEATS = 4
+BROADCASTS = 5
+
+OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
+MOST_OUT = 8
+
+LINE = 64
+"""Bytes that memory hands out at a time."""
+
+
+def _layout(
+    own: dict[str, str], unused: tuple[str, ...], rare: tuple[str, ...] = (), line: int = 8
+) -> np.dtype[Any]:
+    """The columns of a client: the rules' and the engine's own, the counts, what is rarely needed.
+
+    What a transport never touches, but its code names, takes no room: it lies over the first.
+    """
+    columns = {name: np.dtype(kind) for name, kind in {**ROW, **own}.items()}
+    used = {name: kind for name, kind in columns.items() if name not in unused}
+    by_size = sorted(set(used) - set(rare), key=lambda name: (-used[name].itemsize, name))
+    offsets, end = {}, 0
+    for name in by_size:
+        offsets[name] = end
+        end += used[name].itemsize
+    end = -(-end // line) * line
+    offsets["counts"] = end
+    columns["counts"] = np.dtype((np.int64, recording.CLIENT_WORDS))
+    end += columns["counts"].itemsize
+    for name in rare:
+        offsets[name] = end
+        end += columns[name].itemsize
+    return np.dtype(
+        {
+            "names": list(columns),
+            "formats": list(columns.values()),
+            "offsets": [offsets.get(name, 0) for name in columns],
+            "itemsize": -(-end // line) * line,
+        }
+    )
+
+
+_KEPT = {"opened_s": "f8", "kept_until_s": "f8"}
+_LINK = {
+    "subscribed": "i4",
+    "socket": "i4",
+    "closed_exchange": "i4",
+    "beats": "i4",
+    "slot": "i4",
+    "has_upgraded": "?",
+    "lost_exchange": "i4",
+    "active_s": "f8",
+    "is_link_dead": "?",
+    "served_by": "i4",
+    "node": "i1",
+    "link_s": "f8",
+    "link_bytes": "f8",
+    "arrived_s": "f8",
+    "waiting": "i4",
+    "tail": "i4",
+}
+_SAFE = ("beat_s", "safety_poll_due_s", "hidden_s", "held_s")
+_PUSHED = (*_SAFE, "target", "since_s", "awaiting_pong", "has_opened", "fallbacks")
+_TROUBLED = (
+    "active_s",
+    "lost_exchange",
+    "is_link_dead",
+    "served_by",
+    "node",
+    "link_s",
+    "link_bytes",
+    "arrived_s",
+    "waiting",
+    "tail",
+)
+LAYOUTS = {
+    (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
+    (False, True): _layout(
+        {**_KEPT, **_LINK},
+        ("fetched_s", "kept_until_s", "target", *_SAFE, *_TROUBLED),
+        ("since_s",),
+        LINE,
+    ),
+    (True, True): _layout({**_KEPT, **_LINK}, (), (), LINE),
+}
+"""By whether there are polls, and pushes. A client that only polls takes 112 bytes, one that is
+only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
+anything goes wrong, or clients change their transport, each takes four lines."""
+
+STATE = np.dtype(
+    [
+        ("started", "i8"),
+        ("published", "i8"),
+        ("readable", "i8"),
+        ("under_way", "i8"),
+        ("subscribers", "i8"),
+        ("slots", "i8"),
+        ("sockets", "i8"),
+        ("events", "i8"),
+        ("fault_event", "i8"),
+        ("percents", "i8"),
+    ]
+)
+
+LOGS = {"connections": CONNECTION, "exposures": EXPOSURE, "deliveries": DELIVERY, "events": EVENT}
+LOG_ROWS = 1024
+
+
+class RecordArrays(NamedTuple):
+    """A `Record` as compiled code reads it: the same names."""
+
+    publish_s: NDArray[np.float64]
+    first: int
+    until: int
+    last: NDArray[np.int32]
+    bin_s: float
+    horizon_s: float
+    bins: NDArray[np.int64]
+    busy_s: NDArray[np.float64]
+    latency_ticks: NDArray[np.int64]
+    latency_max_s: NDArray[np.float64]
+    clients: NDArray[np.int32]
+    traffic: NDArray[np.int64]
+    pending: NDArray[np.int32]
+    buffered: NDArray[np.float64]
+    gaps: NDArray[np.int32]
+    histogram: NDArray[np.int64]
+    cohort: Any
+    cohort_s: NDArray[np.float64]
+    opened_in: NDArray[np.int8]
+    last_s: NDArray[np.float64]
+    again: NDArray[np.int32]
+    keep_deliveries: bool
+    keep_events: bool
+    connections: tuple[NDArray[Any], NDArray[np.int64]]
+    exposures: tuple[NDArray[Any], NDArray[np.int64]]
+    deliveries: tuple[NDArray[Any], NDArray[np.int64]]
+    events: tuple[NDArray[Any], NDArray[np.int64]]
+
+
+class ClientArrays(NamedTuple):
+    """All clients, and what each run has one of.
+
+    `rows` and `activity_end_s`, `activity_k` (end and number of each habit's present episode) are
+    the clients'. `order` lists the listeners in the order in which they came, -1 where one has
+    left; `undisturbed_until_s` says for each until when nothing disturbs it, -inf if it has missed a message
+    that is still under way. `fault_events` are what goes wrong, `active` says which of it goes on,
+    `delays` and `limits` are when paths are slower and narrower. Where there is a rollout, `buckets`
+    are the clients' in it, and `percents` what has been announced so far. Of each node: whether it
+    `is_down`, the number of its `process`, and after how many changes that was started.
+    """
+
+    rows: NDArray[Any]
+    activity_end_s: NDArray[np.float64]
+    activity_k: NDArray[np.int32]
+    order: NDArray[np.int32]
+    undisturbed_until_s: NDArray[np.float64]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    half_s: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    out: NDArray[Any]
+    state: NDArray[Any]
+    fault_events: NDArray[Any]
+    active: NDArray[np.bool_]
+    delays: Any
+    limits: Any
+    buckets: NDArray[np.float64]
+    percents: Any
+    is_down: Any
+    process: NDArray[np.int64]
+    kept_from: NDArray[np.int64]
+
+
+class EngineOptions(NamedTuple):
+    """What a scenario settles beside the rules; no habit: `every_s` negative."""
+
+    etag: bool
+    drag_every_s: float
+    drag_length_s: float
+    hidden_every_s: float
+    hidden_length_s: float
+    idle_s: float
+    unanswered_s: float
+
+
+@inlined
+def load_of(exchange: int, kind: int, data: int) -> int:
+    """Return an event's word."""
+    return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | data
+
+
+@inlined
+def put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: int) -> int:
+    """Note that an event is to be scheduled; the client is the one in hand."""
+    place = out[n]
+    place.t = t
+    place.lane = lane
+    place.load = load_of(exchange, kind, data)
+    return n + 1
+
+
+@inlined
+def disconnect(
+    arrays: ClientArrays, record: Record, number: int, closed_s: float, cause: int, transport: int
+) -> None:
+    """Book the end of the client's connection, if it has one, and its last segments."""
+    row = arrays.rows[number]
+    if row.opened_s < NEVER_S:
+        if cause != Cause.OPEN_AT_END:
+            up = arrays.sizes[Message.TCP_CLOSE, 0]
+            down = arrays.sizes[Message.TCP_CLOSE, 1]
+            recording.add_bytes(record, number, closed_s, up, down)
+        recording.close_connection(record, number, row.opened_s, closed_s, cause, transport)
+        row.opened_s = NEVER_S
+
+
+@inlined
+def finalise(arrays: ClientArrays, record: Record, rules: Rules, number: int, now: float) -> None:
+    """Close a client's books."""
+    row = arrays.rows[number]
+    recording.finalise(record, number, row.seen, is_recoverable(row, rules), now)
+
+
+@inlined
+def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) -> None:
+    """Bring a listener's row up to date with the broadcasts that reached it, up to `version`."""
+    row = arrays.rows[number]
+    if row.subscribed >= 0 and arrays.undisturbed_until_s[row.slot] > -NEVER_S:
+        missing = version - row.seen
+        if missing > 0:
+            counted = min(version, record.until) - max(row.seen, record.first)
+            record.clients[number, Count.MESSAGES] += missing
+            if counted > 0:
+                record.clients[number, Count.DELIVERED] += counted
+            record.traffic[number, 0] += missing * arrays.sizes[Message.PUSH, 0]
+            record.traffic[number, 1] += missing * arrays.sizes[Message.PUSH, 1]
+            row.seen = version
+            row.applied = Applied.LAST + 0
+
+
+@inlined
+def is_up_to_date(arrays: ClientArrays, number: int) -> bool:
+    """Say whether a listener has been shown all that was pushed, and hears what comes next."""
+    row = arrays.rows[number]
+    return (
+        row.state == State.OPEN
+        and row.exchange == row.subscribed
+        and row.seen == arrays.state[0].published
+    )
+
+
+@inlined
+def unsubscribe(arrays: ClientArrays, row: Any) -> None:
+    """Take a listener off the list."""
+    arrays.order[row.slot] = -1
+    arrays.undisturbed_until_s[row.slot] = -NEVER_S
+    row.subscribed = -1
+    arrays.state[0].subscribers -= 1
+
+
+@inlined
+def resume_outcome_of(
+    arrays: ClientArrays, record: Record, rules: Rules, may_fail: bool, number: int, now: float
+) -> int:
+    """Return how a client that is let in now gets what it has missed."""
+    row, state = arrays.rows[number], arrays.state[0]
+    has_session = record.clients[number, Count.MESSAGES] > 0
+    kept_from = arrays.kept_from[0]
+    if may_fail:
+        has_session = has_session and row.served_by == arrays.process[row.node]
+        kept_from = arrays.kept_from[row.node]
+    away_s = now - row.since_s
+    return resume_outcome(rules.resync, row.seen, state.published, kept_from, has_session, away_s)
+
+
+@inlined
+def release_up_to(arrays: ClientArrays, row: Any, exchange: int) -> None:
+    """The server lets go of a client's connections up to one."""
+    if 0 <= row.subscribed <= exchange:
+        unsubscribe(arrays, row)
+    if 0 <= row.socket <= exchange:
+        row.socket = -1
+        arrays.state[0].sockets -= 1

@@ -1,0 +1,202 @@
+"""How the lab talks with its two processes: pickled messages over stdin and stdout.
+
+A child lives as long as its stdin is open: when the parent ends, however it ends, the child reads
+the end of the file and goes. Ctrl-C reaches a whole process group, so children ignore it and let
+the parent decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from queue import Empty, Queue
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from simlib.errors import LiveError
+
+_END_S = 5.0
+
+
+class ControllerReply(NamedTuple):
+    """What a rollout's conductor says after a look: a new percentage, if any, and its next look."""
+
+    percent: float | None
+    due_s: float
+
+
+class Child:
+    """One process of the lab, as its parent sees it; a context manager that leaves nothing.
+
+    Parameters
+    ----------
+    module : str
+        What to run, as ``python -m``.
+    processor : int, optional
+        The processor to run on; by default, as the system likes.
+    """
+
+    def __init__(self, module: str, processor: int | None = None) -> None:
+        self.module = module
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._messages: Queue[Any] = Queue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        if processor is not None:
+            os.sched_setaffinity(self._process.pid, {processor})
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):  # it is gone already
+            self._process.stdin.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._reader.join(_END_S)
+            self._process.stdout.close()
+            self._errors.close()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self._process.kill()
+
+    def send(self, message: Any) -> None:
+        """Send a message.
+
+        Raises
+        ------
+        LiveError
+            The process has died.
+        """
+        assert self._process.stdin is not None
+        try:
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._death() from None
+
+    def receive(self, timeout_s: float) -> Any:
+        """Return the next message.
+
+        Raises
+        ------
+        LiveError
+            The process has died, or said nothing for `timeout_s`.
+        """
+        try:
+            message = self._messages.get(timeout=timeout_s)
+        except Empty:
+            raise LiveError(f"{self.module} said nothing for {timeout_s:g} s") from None
+        if isinstance(message, EOFError):
+            raise self._death()
+        return message
+
+    def pending(self) -> list[Any]:
+        """Return the messages that have come and nobody has received."""
+        messages = []
+        with contextlib.suppress(Empty):
+            while True:
+                message = self._messages.get_nowait()
+                if isinstance(message, EOFError):
+                    self._messages.put(message)
+                    break
+                messages.append(message)
+        return messages
+
+    def said(self) -> list[Any]:
+        """Return the messages of a process that has ended, up to its end."""
+        self._process.wait(_END_S)
+        self._reader.join(_END_S)
+        return self.pending()
+
+    def check(self) -> None:
+        """Raise `LiveError` if the process has died."""
+        if self._process.poll() is not None:
+            raise self._death()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        while True:
+            try:
+                self._messages.put(pickle.load(self._process.stdout))
+            except Exception:  # the end of the file, or of a process in the middle of a message
+                self._messages.put(EOFError())
+                return
+
+    def _death(self) -> LiveError:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "no message"
+        return LiveError(f"{self.module} died: {last}")
+
+
+class Parent:
+    """The lab, as one of its processes sees it."""
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # Our own file for stdin: a thread that waits in sys.stdin would block the interpreter's
+        # end. And our own stdout: what a library prints must not get between the messages.
+        self._in = os.fdopen(os.dup(0), "rb")
+        self._out = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+
+    def send(self, message: Any) -> None:
+        """Send a message."""
+        pickle.dump(message, self._out)
+        self._out.flush()
+
+    def receive(self) -> Any:
+        """Return the next message; raises EOFError when the parent is gone."""
+        return pickle.load(self._in)
+
+    def watch(self, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Any]) -> None:
+        """Put later messages into a queue, and None when the parent is gone."""
+
+        def read() -> None:
+            while True:
+                try:
+                    message = self.receive()
+                except (EOFError, OSError, pickle.UnpicklingError):
+                    message = None
+                try:
+                    loop.call_soon_threadsafe(inbox.put_nowait, message)
+                except RuntimeError:
+                    return  # the loop is closed: nobody listens
+                if message is None:
+                    return
+
+        threading.Thread(target=read, daemon=True).start()

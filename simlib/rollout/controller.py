@@ -1,0 +1,331 @@
+"""Who conducts a rollout: looks at the run, checks the guardrails, and says the next percentage.
+
+A `RolloutController` stands between a plan and an engine. It sees what a team's monitoring would: counts
+since it looked last, clients and connections of that moment, latencies as a histogram; each for
+the control cohort (whose flag says polling) and the treatment (whose flag says push).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.analysis import bucketing, metrics
+from simlib.core.assignment import FlagRules
+from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
+from simlib.rollout import significance
+from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
+from simlib.rollout.plan import METRICS, Guardrail
+from simlib.run import quantiles_of
+from simlib.scenario import Plan, Scenario, Workload
+
+CONTROL, TREATMENT = 0, 1
+_PER_H = {"error_rate_per_h": Count.ERRORS, "reconnection_rate_per_h": Count.RECONNECTS}
+_NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
+
+
+class Reading(NamedTuple):
+    """What one cohort's metrics were between two looks, and on how much they rest.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        By the names of `plan.METRICS`; NaN where there is nothing to divide by.
+    samples : dict of str to int
+        Deliveries for latencies, whole seconds of presence else.
+    """
+
+    values: dict[str, float]
+    samples: dict[str, int]
+
+
+def read(before: MetricsSnapshot, now: MetricsSnapshot, cohort: int, scenario: Scenario) -> Reading:
+    """Return a cohort's metrics between two looks.
+
+    Falls back are counted per client present: few sessions begin between two looks.
+
+    Parameters
+    ----------
+    before, now : Glance
+    cohort : int
+        `CONTROL` or `TREATMENT`.
+    scenario : Scenario
+        For the workers and the memory of a connection.
+    """
+    length_s = now.t - before.t
+    counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
+    # Presence moves little between two looks, but for those who join: the mean of both ends.
+    present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
+    ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
+    sums = {what.name.lower(): float(n) for what, n in counts.items()} | {
+        "width_s": length_s,
+        "present_s": present_s,
+        "connected_s": now.connected[cohort] * length_s,
+        "sessions": float(now.present[cohort]),
+        "latency_sum_s": ticks * TICK_S,
+    }
+    histogram = now.histogram[cohort] - before.histogram[cohort]
+    edges_s = bucket_edges_s()
+    levels = np.array(list(metrics.QUANTILES.values()))
+    quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
+    busy_frac = _ratio(now.busy_s - before.busy_s, length_s * scenario.server.workers)
+    sockets = int(now.connected[TREATMENT])
+    values = {
+        **{name: _ratio(*parts) for name, parts in metrics.ratio_parts(sums).items()},
+        **dict(zip(metrics.QUANTILES, quantiles.tolist(), strict=True)),
+        "up_bytes_per_h": _ratio(sums["up_bytes"], present_s / 3600.0),
+        "down_bytes_per_h": _ratio(sums["down_bytes"], present_s / 3600.0),
+        "utilisation": busy_frac,
+        "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
+    }
+    deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)
+    samples = {name: deliveries if "latency" in name else seconds for name in METRICS}
+    return Reading(values, samples)
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else math.nan
+
+
+def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[np.float64]:
+    """Return the places of a run's clients under a plan's deciders, shape (clients,).
+
+    Parameters
+    ----------
+    plan : Plan
+    clients : int
+    seed, replication : int
+    """
+    bucketing = plan.bucketing
+    if bucketing.ids_file is None:
+        ids = bucketing.user_ids(bucketing.ids, clients, seed=seed, replication=replication)
+    else:
+        ids = bucketing.read_user_ids(bucketing.ids_file)[:clients]
+    deciders = [bucketing.buckets(bucketing.rule, ids, flag=bucketing.flag)]
+    for name, rule, percent in (
+        ("experiment", "growthbook_experiment", bucketing.experiment_percent),
+        ("server", "unleash", bucketing.server_percent),
+    ):
+        if percent is not None:
+            others = bucketing.buckets(rule, ids, flag=f"{bucketing.flag}-{name}")
+            deciders.append(bucketing.fixed_assignment(others, percent))
+    how = "and" if bucketing.deciders == "ramp" else bucketing.deciders
+    return np.resize(bucketing.combine(how, *deciders), clients)
+
+
+class RolloutController:
+    """Carries a plan out on one run, and keeps a diary.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+    seed, replication : int
+        Of the run.
+
+    Attributes
+    ----------
+    flag : FlagRules
+    diary : list of dict
+        A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``what`` happened
+        (begun, good, failed, held, back, killed, stopped, done), ``failed`` looks so far, and the
+        treatment's metrics since the look before.
+    """
+
+    def __init__(self, plan: Plan, scenario: Scenario, seed: int, replication: int) -> None:
+        self.plan = plan
+        self.scenario = scenario
+        self.flag: FlagRules = plan.flag_rules
+        self.history: list[dict[str, Any]] = []
+        self._address = seed, replication
+        self._before: MetricsSnapshot | None = None
+        self._stage = 0
+        self._percent = 0.0
+        self._waits = True
+        self._began_s = self._counted_from_s = 0.0
+        self._tally = new_tally(len(plan.guardrails))
+        self._rollback_steps: list[float] = []
+        self._first: MetricsSnapshot | None = None
+        self._seen: list[tuple[Reading, Reading]] = []
+        self._due_s = plan.start_s + plan.stages[0].gate_s
+        self._kill_s = math.inf if plan.kill_s is None else plan.kill_s
+
+    def buckets(self, workload: Workload) -> NDArray[np.float64]:
+        """Return the clients' places in the rollout, shape (clients,)."""
+        return buckets_of(self.plan, len(workload.start_s), *self._address)
+
+    def due_s(self) -> float:
+        """Return when it looks next, seconds; infinite: never again."""
+        return min(self._due_s, self._kill_s)
+
+    def observe(self, snapshot: MetricsSnapshot) -> float | None:
+        """Look at the run; return a new percentage, if there is one."""
+        if snapshot.t >= self._kill_s:
+            # Whatever the hash says of 0 percent: nobody is pushed to any more.
+            self._kill_s, self._rollback_steps = math.inf, [-math.inf]
+            return self._roll_back_a_step(snapshot, "killed")
+        if self._rollback_steps:
+            return self._roll_back_a_step(snapshot, "back")
+        if self._waits:
+            return self._begin(snapshot)
+        return self._check(snapshot)
+
+    def _begin(self, snapshot: MetricsSnapshot) -> float:
+        """A stage begins."""
+        stage = self.plan.stages[self._stage]
+        self._percent, self._began_s, self._waits = stage.percent, snapshot.t, False
+        if self._first is None or self.plan.decision.analysis != "background":
+            self._tally = next_stage(self._tally)
+            self._counted_from_s = snapshot.t
+        self._due_s = snapshot.t + self.plan.check_every_s
+        self._first = self._first or snapshot
+        self._note(snapshot, "begun")
+        return stage.percent
+
+    def _check(self, snapshot: MetricsSnapshot) -> float | None:
+        """Check the guardrails, and do what comes of it."""
+        assert self._before is not None
+        control, treatment = (
+            read(self._before, snapshot, cohort, self.scenario) for cohort in (CONTROL, TREATMENT)
+        )
+        self._seen.append((control, treatment))
+        checks = [
+            self._said_of(guardrail, control, treatment, snapshot)
+            for guardrail in self.plan.guardrails
+        ]
+        rule = {"flagger": flagger, "argo": argo}[self.plan.decision.rule]
+        self._tally, verdict = rule(self._tally, self.plan.limits, checks)
+        self._due_s = snapshot.t + self.plan.check_every_s
+        if verdict == Verdict.GO_BACK:
+            percents = self.plan.rollback.percents
+            self._rollback_steps = [percent for percent in percents if percent < self._percent]
+            self._rollback_steps = self._rollback_steps or [min(self._percent, percents[-1])]
+            return self._roll_back_a_step(snapshot, "back")
+        if verdict == Verdict.STOP:
+            self._due_s = math.inf
+            self._note(snapshot, "stopped", treatment)
+            return None
+        if verdict == Verdict.HOLD:
+            self._note(snapshot, "failed" if Check.FAIL in checks else "held", treatment)
+            return None
+        stage = self.plan.stages[self._stage]
+        if snapshot.t < self._began_s + stage.bake_s:
+            self._note(snapshot, "good", treatment)
+            return None
+        if self._stage + 1 == len(self.plan.stages):
+            self._due_s = math.inf
+            self._note(snapshot, "done", treatment)
+            return None
+        self._note(snapshot, "good", treatment)
+        self._stage += 1
+        self._waits = True
+        self._due_s = snapshot.t + self.plan.stages[self._stage].gate_s
+        return None
+
+    def _said_of(
+        self, guardrail: Guardrail, control: Reading, treatment: Reading, snapshot: MetricsSnapshot
+    ) -> Check:
+        """What a guardrail says at this look."""
+        if guardrail.compares and self._percent >= 100.0 and snapshot.present[CONTROL] == 0:
+            return Check.PASS  # nobody is left to compare with
+        if snapshot.t < self._counted_from_s + guardrail.delay_s:
+            return Check.PASS
+        if guardrail.judge is None:
+            return check(guardrail, control, treatment)
+        return self._judge(guardrail, snapshot)
+
+    def _judge(self, guardrail: Guardrail, snapshot: MetricsSnapshot) -> Check:
+        """What a test says of all that has been seen since the rollout began."""
+        name, is_worse = guardrail.metric, {"higher": "high", "lower": "low"}[guardrail.worse]
+        borne = guardrail.margin if guardrail.worse == "higher" else -guardrail.margin
+        if guardrail.judge == "mann_whitney":
+            pairs = np.array([[one.values[name] for one in pair] for pair in self._seen])
+            pairs = pairs[np.isfinite(pairs).all(axis=1)]
+            if len(pairs) < max(2, guardrail.min_sample):
+                return _NO_DATA[guardrail.no_data]
+            said = significance.mann_whitney(pairs[:, CONTROL] + borne, pairs[:, TREATMENT])
+        else:
+            samples = [self._sample(name, cohort, snapshot) for cohort in (CONTROL, TREATMENT)]
+            if min(sample.n for sample in samples) < guardrail.min_sample:
+                return _NO_DATA[guardrail.no_data]
+            difference = significance.sequential_test(*samples)
+            if name in _PER_H:
+                borne /= 3600.0  # samples of rates count by the second
+            low, high = difference.low - borne, difference.high - borne
+            said = "high" if low > 0.0 else "low" if high < 0.0 else "pass"
+        return Check.FAIL if said == is_worse else Check.PASS
+
+    def _sample(self, name: str, cohort: int, snapshot: MetricsSnapshot) -> significance.Sample:
+        """All observations of a cohort since the rollout began."""
+        assert self._first is not None
+        if name == "average_latency_s":
+            held = snapshot.histogram[cohort] - self._first.histogram[cohort]
+            edges_s = bucket_edges_s()
+            middles_s, n = (edges_s[:-1] + edges_s[1:]) / 2.0, float(held.sum())
+            mean_s = float(middles_s @ held / n) if n else 0.0
+            variance = float(((middles_s - mean_s) ** 2) @ held / n) if n else 0.0
+            return significance.Sample(n, mean_s, variance)
+        what = _PER_H[name]
+        events = int(snapshot.counts[cohort, what] - self._first.counts[cohort, what])
+        seconds = float(sum(pair[cohort].samples[name] for pair in self._seen))
+        rate = events / seconds if seconds else 0.0
+        return significance.Sample(seconds, rate, rate)  # Poisson's: a rate is its own variance
+
+    def _roll_back_a_step(self, snapshot: MetricsSnapshot, what: str) -> float:
+        """The next percentage of the way back."""
+        self._percent = self._rollback_steps.pop(0)
+        self._due_s = math.inf
+        if self._rollback_steps:
+            assert self.plan.rollback.every_s is not None
+            self._due_s = snapshot.t + self.plan.rollback.every_s
+        self._note(snapshot, what)
+        return self._percent
+
+    def _note(self, snapshot: MetricsSnapshot, what: str, seen: Reading | None = None) -> None:
+        """Write a row of the diary, and remember what was seen."""
+        if seen is None and self._before is not None and snapshot.t > self._before.t:
+            seen = read(self._before, snapshot, TREATMENT, self.scenario)
+        self.history.append(
+            {
+                "t_s": snapshot.t,
+                "stage": self._stage,
+                "percent": max(self._percent, 0.0),
+                "what": what,
+                "failed": self._tally.failed,
+                **(seen.values if seen is not None else {}),
+            }
+        )
+        self._before = snapshot
+
+
+def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
+    """Return what a guardrail says of two cohorts' metrics.
+
+    Parameters
+    ----------
+    guardrail : Guardrail
+    control, treatment : Reading
+
+    Examples
+    --------
+    >>> rail = Guardrail(metric="latency_p95_s", below=5.0, min_sample=10)
+    >>> seen = [Reading({"latency_p95_s": 9.0}, {"latency_p95_s": n}) for n in (9, 10)]
+    >>> [check(rail, reading, reading).name for reading in seen]
+    ['NO_DATA', 'FAIL']
+    """
+    name = guardrail.metric
+    value, sample = treatment.values[name], treatment.samples[name]
+    (limit, is_upper), beyond = guardrail.limit, guardrail.beyond
+    if guardrail.times_control is not None:
+        of_control = control.values[name]
+        limit, beyond = limit * of_control, beyond * of_control
+        sample = min(sample, control.samples[name])
+    if sample < guardrail.min_sample or math.isnan(value) or math.isnan(limit):
+        return _NO_DATA[guardrail.no_data]
+    if value > beyond if is_upper else value < beyond:
+        return Check.FAIL
+    is_past = value > limit if is_upper else value < limit
+    return Check.INCONCLUSIVE if is_past else Check.PASS

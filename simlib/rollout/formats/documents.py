@@ -1,0 +1,365 @@
+"""YAML and JSON documents that others wrote: read with care, and asked key by key.
+
+What a document says is either asked for, known to have no meaning here, or refused by name:
+`Section.done` finds the keys that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simlib.errors import ScenarioError
+
+MOST_BYTES = 2**18
+MOST_ALIASES = 100
+_MOST_KEYS = 10_000
+_GO_S = {
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "µs": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+}
+_GO_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)")
+
+
+def read_documents(path: Path) -> list[ForeignMapping]:
+    """Read the documents of a YAML or JSON file; those that are empty are left out.
+
+    Parameters
+    ----------
+    path : Path
+        One that ends in ``.json`` is JSON, another YAML.
+
+    Raises
+    ------
+    ScenarioError
+        The file is missing or too large, is no UTF-8 or not in its language, names a key twice,
+        refers to itself too often, or holds a document that is no mapping.
+    """
+    name = path.name or str(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ScenarioError(name, str(path), "must be an existing file") from None
+    except (OSError, ValueError) as error:
+        raise ScenarioError(name, str(path), f"must be a readable text file ({error})") from None
+    if len(data) > MOST_BYTES:
+        raise ScenarioError(name, len(data), f"must have at most {MOST_BYTES} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ScenarioError(name, str(path), f"must be UTF-8 ({error})") from None
+    return parsed(text, name, "JSON" if path.suffix.lower() == ".json" else "YAML")
+
+
+def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
+    """Return the documents of a text; those that are empty are left out.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        What to call it where something is wrong.
+    language : {"YAML", "JSON"}
+
+    Raises
+    ------
+    ScenarioError
+        As `read_documents`.
+
+    Examples
+    --------
+    >>> [document.values for document in parsed("kind: Canary", "canary.yaml", "YAML")]
+    [{'kind': 'Canary'}]
+    """
+    try:
+        if language == "JSON":
+            found = [_from_json(text)]
+        else:
+            found = list(yaml.load_all(text, Loader=_Loader))
+    except Exception as error:  # besides its own, PyYAML lets many of Python's errors through
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ScenarioError(name, text, f"must be valid {language} ({what})") from None
+    documents = [ForeignMapping(document, name) for document in found if document is not None]
+    if not documents:
+        raise ScenarioError(name, text, "must say something: it is empty")
+    return documents
+
+
+def _from_json(text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ValueError(f"the key {key!r} is there twice")
+            found[key] = value
+        return found
+
+    def constant(text: str) -> Any:
+        raise ValueError(f"{text} is no number")
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=constant)
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
+    """PyYAML's safe loader, which also refuses keys that are there twice, and bombs."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MOST_ALIASES:
+                raise yaml.YAMLError(f"more than {MOST_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: Any) -> None:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = {key for key in keys if keys.count(key) > 1} if len(keys) != len(set(keys)) else ()
+        if twice:
+            raise yaml.YAMLError(f"the key {min(twice)!r} is there twice")
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_KEYS:
+            raise yaml.YAMLError(f"more than {_MOST_KEYS} keys in one mapping")
+
+
+class ForeignMapping:
+    """A mapping of a document, and where it stands.
+
+    Parameters
+    ----------
+    value : object
+        What stands there.
+    path : str
+        Where: dotted names from the document's top.
+
+    Raises
+    ------
+    ScenarioError
+        It is no mapping from text to values.
+
+    Examples
+    --------
+    >>> section = ForeignMapping({"interval": "1m30s", "mirror": True}, "spec.analysis")
+    >>> section.duration_s("interval")
+    90.0
+    >>> section.done()
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: spec.analysis.mirror: is not a known field, got True
+    """
+
+    def __init__(self, value: Any, path: str) -> None:
+        if not isinstance(value, Mapping):
+            raise ScenarioError(path, value, "must be a mapping of settings")
+        for key in value:
+            if not isinstance(key, str):
+                raise ScenarioError(path, key, "must have text for keys")
+        self.values: Mapping[str, Any] = value
+        self.path = path
+        self.known: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def at(self, name: object) -> str:
+        """Return where a key stands."""
+        return f"{self.path}.{name}" if self.path else str(name)
+
+    def renamed(self, path: str) -> ForeignMapping:
+        """Return the same mapping at another path."""
+        return ForeignMapping(self.values, path)
+
+    def wrong(self, name: str, rule: str) -> ScenarioError:
+        """Return what is wrong with a key."""
+        return ScenarioError(self.at(name), self.values.get(name), rule)
+
+    def ignore(self, *names: str) -> None:
+        """Say that keys have no meaning here."""
+        self.known.update(names)
+
+    def refuse(self, rules: Mapping[str, str]) -> None:
+        """Raise if a key says anything: what is no, empty or false says nothing."""
+        for name, rule in rules.items():
+            value = self.take(name)
+            if value is None or value is False or value in ("", [], {}):
+                continue
+            if not isinstance(value, str) and isinstance(value, Hashable) and value == 0:
+                continue
+            raise self.wrong(name, rule)
+
+    def done(self) -> None:
+        """Raise unless every key was asked for."""
+        left = [name for name in self.values if name not in self.known]
+        if left:
+            raise self.wrong(left[0], "is not a known field")
+
+    def take(self, name: str, *, needed: bool = False) -> Any:
+        """Return a key's value as it is; None: it is not there."""
+        self.known.add(name)
+        value = self.values.get(name)
+        if needed and value is None:
+            raise ScenarioError(self.at(name), None, "must be given")
+        return value
+
+    def text(self, name: str, *, needed: bool = False) -> str | None:
+        """Return a text."""
+        value = self.take(name, needed=needed)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(name, "must be text")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Return whether a key says true."""
+        value = self.take(name)
+        if not isinstance(value, bool | None):
+            raise self.wrong(name, "must be true or false")
+        return bool(value)
+
+    def number(
+        self, name: str, low: float = -math.inf, high: float = math.inf, *, needed: bool = False
+    ) -> float | None:
+        """Return a finite number within bounds; text is none, not even in digits."""
+        value = self.take(name, needed=needed)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(name, "must be a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number) or not low <= number <= high:
+            bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and >= {low:g}"
+            raise self.wrong(name, f"must be {bounds}")
+        return number
+
+    def whole(
+        self, name: str, low: int, high: int, *, needed: bool = False, digits: bool = False
+    ) -> int | None:
+        """Return a whole number within bounds; `digits`: text of digits is one too."""
+        value = self.take(name, needed=needed)
+        if value is None:
+            return None
+        if digits and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(name, "must be a whole number")
+        if not low <= value <= high:
+            raise self.wrong(name, f"must be in [{low}, {high}]")
+        return value
+
+    def duration_s(self, name: str, *, needed: bool = False) -> float | None:
+        """Return a duration as Go writes it, seconds."""
+        value = self.take(name, needed=needed)
+        if value is None:
+            return None
+        seconds = go_seconds(value) if isinstance(value, str) else None
+        if seconds is None:
+            raise self.wrong(name, 'must be a duration in quotes, such as "30s" or "1h30m"')
+        return seconds
+
+    def section(self, name: str, *, needed: bool = False) -> ForeignMapping | None:
+        """Return a mapping."""
+        value = self.take(name, needed=needed)
+        return None if value is None else ForeignMapping(value, self.at(name))
+
+    def sections(self, name: str, *, needed: bool = False) -> list[ForeignMapping]:
+        """Return a list of mappings; none where the key is not there."""
+        return [ForeignMapping(item, path) for item, path in self.items(name, needed=needed)]
+
+    def items(self, name: str, *, needed: bool = False) -> Iterator[tuple[Any, str]]:
+        """Yield what is in a list, and where."""
+        value = self.take(name, needed=needed)
+        if value is not None and not isinstance(value, list):
+            raise self.wrong(name, "must be a list")
+        for number, item in enumerate(value or []):
+            yield item, f"{self.at(name)}.{number}"
+
+
+def go_seconds(text: str) -> float | None:
+    """Return the seconds of a duration as Go writes it, or None.
+
+    Parameters
+    ----------
+    text : str
+        Numbers and units h, m, s, ms, us, ns, one after the other.
+
+    Examples
+    --------
+    >>> go_seconds("1h30m"), go_seconds("30s"), go_seconds("1.5m"), go_seconds("250ms")
+    (5400.0, 30.0, 90.0, 0.25)
+    >>> go_seconds("30") is None
+    True
+    """
+    parts = _GO_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return float(sum(Decimal(number) * _GO_S[unit] for number, unit in parts))
+
+
+def go_text(seconds: float) -> str:
+    """Return a duration as Go writes it; to the nanosecond.
+
+    Parameters
+    ----------
+    seconds : float
+        At least 0.
+
+    Examples
+    --------
+    >>> go_text(90.0), go_text(5400.0), go_text(0.25), go_text(0.0)
+    ('1m30s', '1h30m', '0.25s', '0s')
+    """
+    exact = round(Decimal(repr(float(seconds))), 9)
+    hours, rest = divmod(exact, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = "".join(f"{int(n)}{unit}" for n, unit in ((hours, "h"), (minutes, "m")) if n)
+    if rest or not text:
+        text += f"{rest.normalize():f}s" if rest else "0s"
+    return text
+
+
+def scaled(value: float, factor: float) -> float:
+    """Return a product as one would write it: 300 ms times 0.001 is 0.3 s.
+
+    Examples
+    --------
+    >>> scaled(300, 0.001), 300 * 0.001
+    (0.3, 0.3)
+    >>> scaled(700.0, 0.001), 700.0 * 0.001
+    (0.7, 0.7000000000000001)
+    """
+    return float(Decimal(repr(float(value))) * Decimal(repr(float(factor))))
+
+
+def to_yaml(*documents: Mapping[str, Any]) -> str:
+    """Return documents as YAML, keys in the order in which they are given.
+
+    Examples
+    --------
+    >>> print(to_yaml({"kind": "Canary"}, {"kind": "Rollout"}), end="")
+    kind: Canary
+    ---
+    kind: Rollout
+    """
+    text: str = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML ships no types
+    """Writes what is there twice twice, for people to read."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  (PyYAML's signature)
+        return True

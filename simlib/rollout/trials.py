@@ -1,0 +1,541 @@
+"""A plan rehearsed: carried out on many simulated fleets, as it is and with something broken.
+
+Each fleet is one replication: its own users, sessions, changes and luck. The plan's conductor looks
+at it as monitoring would, and decides; what came of it is one row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from simlib import experiment, theory
+from simlib.analysis import bucketing, rollouts
+from simlib.engines import ENGINES, simulate
+from simlib.errors import ScenarioError
+from simlib.rollout.controller import RolloutController
+from simlib.rollout.plan import METRICS
+from simlib.run import Run, check_table
+from simlib.scenario import Plan, Scenario
+from simlib.store import Store
+
+Changes = Mapping[str, Any]
+BASELINE = "healthy"
+"""The name of the scenario as it is, among the regressions."""
+
+
+class Rollout(NamedTuple):
+    """A plan carried out once.
+
+    Attributes
+    ----------
+    run : Run
+    diary : pandas.DataFrame
+        A row for each look of its conductor: ``t_s``, ``stage``, ``percent`` (from then on),
+        ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (looks so
+        far), and the metrics of those who are enrolled since the look before.
+    plan : Plan
+    """
+
+    run: Run
+    history: pd.DataFrame
+    plan: Plan
+
+
+def roll_out(
+    plan: Plan,
+    scenario: Scenario,
+    *,
+    seed: int = 1,
+    replication: int = 0,
+    engine: str = "compiled",
+    time_scale: float | None = None,
+    keep: tuple[str, ...] = (),
+    progress: bool = True,
+) -> Rollout:
+    """Carry a plan out on one fleet: a simulated one, or real clients of a real server.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+        The board and its users; who uses which transport is for the plan to say.
+    seed, replication, keep, progress : optional
+        As in `simulate`.
+    engine : {"compiled", "simpy", "live"}, optional
+        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
+        Its conductor knows the server's utilisation up to the last bin that has ended.
+    time_scale : float, optional
+        How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
+
+    Returns
+    -------
+    Rollout
+
+    Raises
+    ------
+    ScenarioError
+        The plan does not fit the scenario, or an argument is out of range.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
+    >>> plan = Plan(
+    ...     flag={"reach": "polled", "every_s": 10},
+    ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
+    ... )
+    >>> rollout = roll_out(plan, board)
+    >>> rollout.history["what"].tolist()
+    ['begun', 'good', 'good', 'begun', 'good', 'done']
+    >>> rollout.run.frame("clients")["cohort"].value_counts().to_dict()
+    {'treatment': 50}
+    """
+    check_plan(plan, scenario)
+    controller = RolloutController(plan, scenario, seed, replication)
+    options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
+    options |= {"progress": progress, "conductor": controller}
+    if engine == "live":
+        from simlib.live.lab import measure
+
+        run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
+    elif time_scale is not None:
+        rule = f'has no meaning when engine is "{engine}"'
+        raise ScenarioError("time_scale", time_scale, rule)
+    else:
+        run = simulate(scenario, engine=engine, **options)
+    columns = ["t_s", "stage", "percent", "what", "failed", *METRICS]
+    return Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
+
+
+def check_plan(plan: Any, scenario: Any) -> None:
+    """Check that a plan can be carried out on a scenario.
+
+    Raises
+    ------
+    ScenarioError
+        It does not end before the run does, a guardrail can have no data there, or one of the two
+        is something else.
+    """
+    if not isinstance(plan, Plan):
+        raise ScenarioError("plan", plan, "must be a Plan")
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, "must be a Scenario")
+    end_s = plan.start_s + plan.length_s
+    if end_s > scenario.horizon_s:
+        rule = (
+            f"must be over by the scenario's horizon_s ({scenario.horizon_s:g}), here at {end_s:g}"
+        )
+        raise ScenarioError("plan.stages", len(plan.stages), rule)
+    if plan.kill_s is not None and plan.kill_s >= scenario.horizon_s:
+        rule = f"must be < the scenario's horizon_s ({scenario.horizon_s:g})"
+        raise ScenarioError("plan.kill_s", plan.kill_s, rule)
+    if plan.bucketing.ids_file is not None:
+        bucketing.read_user_ids(plan.bucketing.ids_file)  # says what is wrong with it
+    for number, guardrail in enumerate(plan.guardrails):
+        path = f"plan.guardrails.{number}"
+        if guardrail.metric == "fallback_to_polling_frac" and scenario.fallback is None:
+            rule = "must be a metric that has data: the scenario's clients never fall back"
+            raise ScenarioError(f"{path}.metric", guardrail.metric, rule)
+
+
+class Trial(NamedTuple):
+    """One rehearsal of a plan, and where it is kept."""
+
+    plan: Plan
+    scenario: Scenario
+    seed: int
+    replication: int
+    engine: str
+    store: Path | None
+
+
+class Rehearsal(NamedTuple):
+    """What came of many fleets.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        A row per regression, the scenario as it is (``healthy``) first; see `summarise`. Empty if
+        Ctrl-C came before anything had finished.
+    fleets : pandas.DataFrame
+        A row per regression and replication: ``regression``, ``replication``, ``outcome`` (done,
+        back, killed, stopped, or late: the run ended before the plan did), ``back_s`` (from the
+        plan's start to the decision to go back; NaN without one), ``full_s`` (to the last stage),
+        ``users`` (who were pushed to at some time) and ``user_min`` (for how long in all, minutes),
+        ``lost`` and ``late`` (changes of theirs that never came, or came later than a poll would
+        have brought them), ``errors`` (of theirs), ``t50_s`` to ``t100_s`` (from the decision until
+        so many percent fewer tabs are pushed to), and from then on ``peak_polls_per_s`` and
+        ``peak_utilisation``.
+    is_complete : bool
+        Whether all were run; after Ctrl-C, what had finished is there.
+    """
+
+    table: pd.DataFrame
+    fleets: pd.DataFrame
+    is_complete: bool
+
+
+def rehearse(
+    plan: Plan,
+    scenario: Scenario,
+    broken: Mapping[str, Changes] | None = None,
+    *,
+    replications: int = 200,
+    seed: int = 1,
+    engine: str = "compiled",
+    on: Any = None,
+    workers: int | None = None,
+    store: str | Path | None = None,
+    confidence: float = 0.95,
+    progress: bool = True,
+) -> Rehearsal:
+    """Carry a plan out on many simulated fleets, as they are and with something broken.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+        The board as it should be.
+    broken : mapping of str to mapping, optional
+        Regressions: a name, and what is wrong, as changes to the scenario that `Scenario.replace`
+        takes; `regressions` has five of them.
+    replications : int, optional
+        Fleets of each, >= 2; number r has the same users, sessions and changes in all.
+    seed, engine, on, workers, store, progress : optional
+        As in `sweep`; with a store, a rehearsal that was cut short goes on where it was.
+    confidence : float, optional
+        Of the intervals, in (0, 1).
+
+    Returns
+    -------
+    Rehearsal
+
+    Raises
+    ------
+    ScenarioError
+        The plan does not fit a scenario, or an argument is out of range; before anything is run.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=900)
+    >>> plan = Plan(
+    ...     flag={"reach": "polled", "every_s": 10},
+    ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
+    ...     guardrails=[{"metric": "latency_p95_s", "below": 2.0}],
+    ...     decision={"failures": 1},
+    ... )
+    >>> broken = {"slow broadcast": {"server.send_s": 0.5}}
+    >>> rehearsal = rehearse(plan, board, broken, replications=4, on="serial", progress=False)
+    >>> rehearsal.table.set_index("regression")["back_frac"].to_dict()
+    {'healthy': 0.0, 'slow broadcast': 1.0}
+    """
+    cases = _cases(plan, scenario, broken)
+    experiment.check_count("replications", replications, 2)
+    experiment.check_workers(workers)
+    if engine not in ENGINES:
+        rule = f"must be one of {', '.join(ENGINES)}: a rehearsal is simulated"
+        raise ScenarioError("engine", engine, rule)
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    place = experiment.place_of(on, engine)
+    where = None if store is None else Store(store).path
+    tasks = {
+        (case, replication): Trial(plan, changed, seed, replication, engine, where)
+        for case, changed in enumerate(cases.values())
+        for replication in range(replications)
+    }
+    done: dict[experiment.Key, experiment.Rows] = {}
+    complete = experiment.collect(tasks, perform, place, workers, progress, done, name="rehearse")
+    names = list(cases)
+    rows = [{"regression": names[key[0]], **row} for key in sorted(done) for row in done[key]]
+    fleets = pd.DataFrame(rows, columns=["regression", *_COLUMNS])
+    table = summarise(fleets, confidence) if len(fleets) else pd.DataFrame()
+    return Rehearsal(table, fleets, complete)
+
+
+def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
+    """Return five things that go wrong in such a migration, to be rehearsed.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        To which they are changes.
+    plan : Plan
+        Whose middle stage a deploy falls into.
+
+    Returns
+    -------
+    dict of str to dict
+        ``memory``: a connection takes ten times the memory. ``proxy``: 60 % of the upgrades are
+        answered with 403. ``slow broadcast``: each send takes as long as a hundred. ``deploy``: the
+        server restarts, and clients come back every second, all at once. ``expired token``: a token
+        that is good for five minutes is sent again as it was, after everybody has been cut off.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, horizon_s=2500)
+    >>> list(regressions(board, Plan(flag={"reach": "session"})))
+    ['memory', 'proxy', 'slow broadcast', 'deploy', 'expired token']
+    """
+    check_plan(plan, scenario)
+    server, faults = scenario.server, scenario.model_dump(exclude_none=True)["faults"]
+    middle_s = plan.start_s + sum(
+        stage.gate_s + stage.bake_s for stage in plan.stages[: len(plan.stages) // 2]
+    )
+    during = {"start_s": 0.0, "length_s": scenario.horizon_s}
+    restart = {"kind": "restart", "start_s": middle_s + plan.check_every_s / 2.0, "length_s": 2.0}
+    cut = {"kind": "reset", "start_s": middle_s + plan.check_every_s / 2.0}
+    return {
+        "memory": {"server.connection_bytes": 10 * server.connection_bytes},
+        "proxy": {"faults": [*faults, {"kind": "block_upgrades", "share": 0.6, **during}]},
+        "slow broadcast": {"server.send_s": 100.0 * server.send_s},
+        "deploy": {"faults": [*faults, restart], "reconnect": {"policy": "fixed"}},
+        "expired token": {
+            "faults": [*faults, cut],
+            "websocket.token_valid_s": 300.0,
+            "websocket.token_resent": True,
+        },
+    }
+
+
+def tune(
+    plan: Plan,
+    scenario: Scenario,
+    over: Mapping[str, Sequence[Any]],
+    broken: Mapping[str, Changes],
+    *,
+    false_frac: float = 0.01,
+    miss_frac: float = 0.05,
+    confidence: float = 0.95,
+    **options: Any,
+) -> pd.DataFrame:
+    """Rehearse a plan with every combination of some settings, and say which keep a promise.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+    over : mapping of str to sequence
+        Paths of the plan and their values, such as ``{"check_every_s": [30, 60]}``.
+    broken : mapping of str to mapping
+        Regressions that are to be found, as for `rehearse`.
+    false_frac, miss_frac : float, optional
+        What is promised: at most so many of the healthy go back, and of each regression at most so
+        many do not. Kept if the upper ends of Wilson's intervals say so; none of n is no proof
+        below about 4 / n.
+    confidence : float, optional
+        Of those intervals, in (0, 1).
+    **options
+        ``replications``, ``seed``, ``engine``, ``on``, ``workers``, ``store``, ``progress``, as in
+        `rehearse`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per combination: a column per path, ``false_frac``, ``false_low`` and ``false_high``,
+        ``missed`` (the regression that is missed most), ``miss_frac`` and so on of it, ``full_s``
+        (mean time to the last stage, healthy), ``user_min`` (mean minutes under that regression),
+        and ``keeps``. Those that keep the promise come first, the fastest of them on top.
+        After Ctrl-C, of the combinations that were finished.
+
+    Raises
+    ------
+    ScenarioError
+        A combination makes no plan, or an argument is out of range; before anything is run.
+    """
+    if not isinstance(broken, Mapping) or not broken:
+        raise ScenarioError("broken", broken, "must be at least one regression")
+    for name, value in (("false_frac", false_frac), ("miss_frac", miss_frac)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ScenarioError(name, value, "must be in (0, 1)")
+    points = experiment.grid(over)
+    plans = [plan.replace(point) for point in points]
+    for changed in plans:
+        _cases(changed, scenario, broken)
+    rows = []
+    for point, changed in zip(points, plans, strict=True):
+        found = rehearse(changed, scenario, broken, confidence=confidence, **options)
+        if not found.is_complete:
+            break
+        table = found.table.set_index("regression")
+        healthy, others = table.loc[BASELINE], table.drop(index=BASELINE)
+        worst = others.sort_values("back_frac", kind="stable").iloc[0]
+        rows.append(
+            {
+                **point,
+                "false_frac": healthy["back_frac"],
+                "false_low": healthy["back_low"],
+                "false_high": healthy["back_high"],
+                "missed": worst.name,
+                "miss_frac": 1.0 - worst["back_frac"],
+                "miss_low": 1.0 - worst["back_high"],
+                "miss_high": 1.0 - worst["back_low"],
+                "full_s": healthy["full_s"],
+                "user_min": worst["user_min"],
+            }
+        )
+    false, miss = (
+        [f"{which}_{part}" for part in ("frac", "low", "high")] for which in ("false", "miss")
+    )
+    columns = [*over, *false, "missed", *miss, "full_s", "user_min"]
+    result = pd.DataFrame(rows, columns=columns)
+    keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
+    result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
+    return result.reset_index(drop=True)
+
+
+_COLUMNS = (
+    *("replication", "outcome", "back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
+    *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation"),
+)
+_MEANS = (
+    *("back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
+    *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation"),
+)
+_AFTER_S = 120.0
+
+
+def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return what became of each regression's fleets, with intervals.
+
+    Parameters
+    ----------
+    fleets : pandas.DataFrame
+        As `Rehearsal` has them.
+    confidence : float, optional
+        In (0, 1).
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per regression: ``fleets``, ``back_frac`` (those that went back: for the healthy, a
+        false alarm; for the others, one less the misses), ``back_low`` and ``back_high`` (Wilson's
+        interval), ``done_frac``, and means with intervals (``_low`` and ``_high``, Student's t,
+        over the fleets that have a value) of ``back_s``, ``full_s``, ``users``, ``user_min``,
+        ``lost``, ``late``, ``errors``, ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``,
+        ``peak_polls_per_s`` and ``peak_utilisation``.
+
+    Raises
+    ------
+    ScenarioError
+        There are no fleets, or a column is missing.
+
+    References
+    ----------
+    Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
+    """
+    from scipy import stats
+
+    check_table("fleets", fleets, texts=("regression", "outcome"))
+    rows = []
+    for name, group in fleets.groupby("regression", sort=False):
+        back = int((group["outcome"] == "back").sum())
+        interval = stats.binomtest(back, len(group)).proportion_ci(confidence, "wilson")
+        row: dict[str, Any] = {
+            "regression": name,
+            "fleets": len(group),
+            "back_frac": back / len(group),
+            "back_low": interval.low,
+            "back_high": interval.high,
+            "done_frac": (group["outcome"] == "done").mean(),
+        }
+        for column in _MEANS:
+            values = group[column].dropna().to_numpy(dtype=float)
+            mean, low, high = values.mean() if len(values) else np.nan, np.nan, np.nan
+            if len(values) > 1:
+                mean, low, high = theory.mean_interval(values, confidence)
+            row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
+    """Every scenario that is rehearsed, checked."""
+    check_plan(plan, scenario)
+    if broken is not None and not isinstance(broken, Mapping):
+        rule = "must be a mapping of names to changes of the scenario"
+        raise ScenarioError("broken", broken, rule)
+    cases = {BASELINE: scenario}
+    for name, changes in (broken or {}).items():
+        if not isinstance(name, str) or name in cases:
+            raise ScenarioError("broken", name, f"must be a text that is not {BASELINE}")
+        try:
+            cases[name] = scenario.replace(changes)
+            check_plan(plan, cases[name])
+        except ScenarioError as error:
+            path = f"broken[{name!r}].{error.path}"
+            raise ScenarioError(path, error.value, error.rule) from None
+    return cases
+
+
+def perform(fleet: Trial) -> experiment.Rows | None:
+    """Rehearse one fleet, or find it in the store; None if it was interrupted."""
+    store = None if fleet.store is None else Store(fleet.store)
+    what = f"{fleet.scenario.hash} {fleet.plan.dump()}"
+    if fleet.plan.bucketing.ids_file is not None:
+        what += hashlib.sha256(Path(fleet.plan.bucketing.ids_file).read_bytes()).hexdigest()
+    key = Store.key(what, fleet.seed, fleet.replication, fleet.engine)
+    rows = None if store is None else store.find(key)
+    if rows is None:
+        rollout = roll_out(
+            fleet.plan,
+            fleet.scenario,
+            seed=fleet.seed,
+            replication=fleet.replication,
+            engine=fleet.engine,
+            progress=False,
+        )
+        if not rollout.run.is_complete:
+            return None
+        rows = [{"replication": fleet.replication, **outcome_of(rollout)}]
+        if store is not None:
+            store.keep(key, rows)
+    return rows
+
+
+def outcome_of(rollout: Rollout) -> dict[str, Any]:
+    """Return what came of a rollout: the columns of `Rehearsal.fleets` but the first two."""
+    run, history, plan = rollout
+    exposures, latency, timeline = (
+        run.frame(name) for name in ("exposures", "latency", "timeline")
+    )
+    exposures = exposures[exposures["cohort"] == "treatment"]
+    pushed = timeline[timeline["cohort"] == "treatment"]
+    is_late = (latency["cohort"] == "treatment") & (
+        latency["low_s"] >= run.scenario.polling.interval_s
+    )
+    back_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
+    begun_s = history.loc[
+        (history["what"] == "begun") & (history["stage"] == len(plan.stages) - 1), "t_s"
+    ].min()
+    said = history["what"].iloc[-1] if len(history) else "late"
+    row: dict[str, Any] = {
+        "outcome": said if said in ("done", "back", "stopped", "killed") else "late",
+        "back_s": back_s - plan.start_s,
+        "full_s": begun_s - plan.start_s,
+        "users": int(exposures["client"].nunique()),
+        "user_min": float((exposures["to_s"] - exposures["from_s"]).sum() / 60.0),
+        "lost": int(pushed["lost"].sum()),
+        "late": int(latency.loc[is_late, "count"].sum()),
+        "errors": int(pushed["errors"].sum()),
+        **dict.fromkeys(("t50_s", "t90_s", "t99_s", "t100_s"), math.nan),
+        "peak_polls_per_s": math.nan,
+        "peak_utilisation": math.nan,
+    }
+    if not math.isnan(back_s) and len(
+        exposures[(exposures["from_s"] <= back_s) & (exposures["to_s"] > back_s)]
+    ):
+        row |= {
+            name: t for name, t in rollouts.rollback_time(run, back_s).items() if name != "tabs"
+        }
+    after = timeline[timeline["t_s"].between(back_s, back_s + _AFTER_S)]
+    if len(after):
+        polls = after.groupby("t_s")["polls"].sum() / after.groupby("t_s")["width_s"].first()
+        row["peak_polls_per_s"] = float(polls.max())
+        row["peak_utilisation"] = float(after["utilisation"].max())
+    return row

@@ -1,0 +1,150 @@
+"""Tables of runs to tables of figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib import theory
+from simlib.analysis import metrics
+
+BOARD = sl.Scenario(
+    updates={"rate_per_s": 0.5}, clients=30, horizon_s=200.0, warm_up_s=40.0, cool_down_s=40.0
+)
+PUSH = BOARD.replace(transport="websocket")
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return [*sl.replicate(BOARD, 3, progress=False), *sl.replicate(PUSH, 3, progress=False)]
+
+
+def standing_in(measured, predicted):
+    """A run that passes for a measurement of what `predicted` simulated."""
+    keys = ("scenario_hash", "seed", "replication")
+    same = {key: predicted.provenance[key] for key in keys}
+    return sl.Run(measured.scenario, {**measured.provenance, **same}, measured._tables)
+
+
+def test_the_six_metrics_are_their_definitions(runs):
+    row = metrics.summary(runs[3]).iloc[0]
+    timeline = runs[3].frame("timeline").query("t_s >= 40")
+    seconds = timeline["width_s"].sum()
+    assert row["connection_count"] == pytest.approx(30.0)
+    assert row["message_rate_per_s"] == pytest.approx(timeline["messages"].sum() / seconds)
+    assert row["reconnection_rate_per_h"] == row["error_rate_per_h"] == 0.0
+    assert row["fallback_to_polling_frac"] == 0.0
+    latencies = runs[3].frame("timeline")["latency_sum_s"].sum() / runs[3].ledger.delivered
+    assert row["average_latency_s"] == pytest.approx(latencies)
+
+
+def test_errors_and_reconnections_are_counted_per_client_hour():
+    capped = PUSH.replace({"server.max_connections": 10})
+    row = sl.simulate(capped, progress=False).summary().iloc[0]
+    run = sl.simulate(capped, progress=False)
+    errors = run.frame("timeline").query("t_s >= 40")["errors"].sum()
+    hours = 30 * 160 / 3600
+    assert errors > 0
+    assert row["error_rate_per_h"] == pytest.approx(errors / hours)
+
+
+@pytest.mark.parametrize("width_s", [1.0, 10.0, 77.0])
+def test_metrics_over_time_add_up_to_the_whole(runs, width_s):
+    run = runs[0]
+    table = metrics.over_time(run, width_s=width_s)
+    widths = np.diff([*table["t_s"], 200.0])
+    assert (table["message_rate_per_s"] * widths).sum() == pytest.approx(
+        run.frame("timeline")["polls"].sum()
+    )
+    assert len(table) == int(np.ceil(200 / round(width_s)))
+
+
+def test_intervals_are_students_over_the_replications(runs):
+    table = metrics.intervals(runs).set_index(["transport", "quantity"])
+    row = table.loc[("polling", "latency_p50_s")]
+    values = [float(run.latency_quantiles(0.5)) for run in runs[:3]]
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(theory.mean_interval(values))
+    assert row["replications"] == 3
+
+
+def test_the_headline_has_a_column_per_transport_and_three_digits(runs):
+    table = metrics.headline(runs)
+    assert list(table.columns) == ["polling", "websocket"]
+    median = metrics.intervals(runs).query(
+        "transport == 'polling' and quantity == 'latency_p50_s'"
+    )["mean"]
+    first = table.loc["half of the changes seen within (s)", "polling"]
+    assert first.split()[0] == f"{median.iloc[0]:.1f}"
+    assert table.loc["changes lost", "websocket"] == "0"
+
+
+def test_compare_marks_what_is_outside_its_bar(runs):
+    same = metrics.compare(runs[0], runs[0])
+    assert (same["error"] == 0).all()
+    assert same["verdict"].tolist()[:3] == ["within"] * 3
+    slower = sl.simulate(BOARD.replace({"polling.interval_s": 45.0}), progress=False)
+    slower = standing_in(slower, runs[0])
+    assert metrics.compare(runs[0], slower)["verdict"].iloc[0] == "outside"
+    slower.provenance["quiet"] = False
+    assert metrics.compare(runs[0], slower)["verdict"].iloc[0] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("changes", "etag"),
+    [({}, False), ({"wire.http": "2"}, False), ({"wire.count": "ip"}, True), ({}, True)],
+)
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
+    scenario = BOARD.replace(
+        {
+            **changes,
+            "transport": transport,
+            "polling.etag": etag,
+            "clients": 100,
+            "horizon_s": 1240.0,
+            "updates.rate_per_s": 0.1,
+            "server.accept_s": 0.0,
+            "bin_s": 10.0,
+        }
+    )
+    table = metrics.bytes_by_rate(scenario, [0.1])
+    name = {"polling": "polling with ETag" if etag else "polling"}.get(transport, transport)
+    expected = table.set_index("transport").loc[name, "bytes_per_h"]
+    rows = metrics.summary(*sl.replicate(scenario, 4, progress=False))
+    counted = (rows["up_bytes_per_h"] + rows["down_bytes_per_h"]).to_numpy()
+    error = theory.standard_error(counted)
+    assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)
+
+
+@pytest.mark.parametrize("width_s", [0.0, -5.0, 0.3, 2.5, float("nan"), float("inf"), "10", True])
+def test_a_width_that_is_no_multiple_of_the_bins_is_refused(runs, width_s):
+    with pytest.raises(sl.ScenarioError, match="width_s: must be a multiple"):
+        metrics.over_time(runs[0], width_s=width_s)
+
+
+@pytest.mark.parametrize(("other", "what"), [(1, "replication"), (3, "scenario_hash")])
+def test_only_runs_of_one_scenario_and_seed_are_compared(runs, other, what):
+    with pytest.raises(sl.ScenarioError, match=f"must have the same {what}"):
+        metrics.compare(runs[0], runs[other])
+
+
+def test_replications_must_be_independent_and_of_one_scenario(runs):
+    with pytest.raises(sl.ScenarioError, match="must be independent"):
+        metrics.intervals([runs[0], runs[0]])
+    other = sl.simulate(BOARD.replace(clients=5), seed=9, progress=False)
+    with pytest.raises(sl.ScenarioError, match="one scenario and source"):
+        metrics.headline([runs[0], other])
+
+
+@pytest.mark.parametrize("bin_s", [3.0, 30.0, 0.5])
+def test_the_default_width_fits_any_bins(bin_s):
+    run = sl.simulate(BOARD.replace({"bin_s": bin_s}), progress=False)
+    steps = metrics.over_time(run)["t_s"].diff().dropna()
+    assert (steps == {3.0: 9.0, 30.0: 30.0, 0.5: 10.0}[bin_s]).all()
+
+
+@pytest.mark.parametrize("replications", [0, -1, 1.5, True])
+def test_replications_must_be_a_whole_number(replications):
+    with pytest.raises(sl.ScenarioError, match="replications: must be a whole number"):
+        sl.replicate(BOARD, replications)
