@@ -25,7 +25,7 @@ help:  ## this list
 env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
 
 report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
-	@$(BIN)/python -m simlib.report $(NOTEBOOKS)
+	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
 # One pytest run over tests, doctests and notebooks: one closing line for all of them.
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook

@@ -10,92 +10,87 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simlib import figures, theory
-    from simlib.analysis import bucketing, metrics, outages, rollouts
-    from simlib.engines import simulate
-    from simlib.errors import (
-        LedgerError,
-        LiveError,
-        ProtocolError,
-        RunFileError,
-        ScenarioError,
-        SimlibError,
-    )
-    from simlib.experiment import compare, grid, replicate, sweep
-    from simlib.live import measure, on_loopback
-    from simlib.publish import notebook
-    from simlib.rollout import trials
-    from simlib.rollout.trials import rehearse, roll_out, tune
-    from simlib.run import Ledger, Run
-    from simlib.scenario import Plan, Scenario
-    from simlib.scenario.presets import library
+    from simlib import figures as figures
+    from simlib import theory as theory
+    from simlib.analysis import bucketing as bucketing
+    from simlib.analysis import metrics as metrics
+    from simlib.analysis import outages as outages
+    from simlib.analysis import rollouts as rollouts
+    from simlib.engines import simulate as simulate
+    from simlib.errors import LedgerError as LedgerError
+    from simlib.errors import LiveError as LiveError
+    from simlib.errors import ProtocolError as ProtocolError
+    from simlib.errors import RunFileError as RunFileError
+    from simlib.errors import ScenarioError as ScenarioError
+    from simlib.errors import SimlibError as SimlibError
+    from simlib.experiment import compare as compare
+    from simlib.experiment import grid as grid
+    from simlib.experiment import replicate as replicate
+    from simlib.experiment import sweep as sweep
+    from simlib.live import measure as measure
+    from simlib.live import on_loopback as on_loopback
+    from simlib.publish import notebook as notebook
+    from simlib.rollout import trials as trials
+    from simlib.rollout.plan import Plan as Plan
+    from simlib.rollout.trials import rehearse as rehearse
+    from simlib.rollout.trials import roll_out as roll_out
+    from simlib.rollout.trials import tune as tune
+    from simlib.run import Ledger as Ledger
+    from simlib.run import Run as Run
+    from simlib.scenario import Scenario as Scenario
+    from simlib.scenario.presets import library as library
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Ledger",
-    "LedgerError",
-    "LiveError",
-    "Plan",
-    "ProtocolError",
-    "Run",
-    "RunFileError",
-    "Scenario",
-    "ScenarioError",
-    "SimlibError",
-    "cohorts",
-    "compare",
-    "figures",
-    "grid",
-    "library",
-    "measure",
-    "metrics",
-    "notebook",
-    "on_loopback",
-    "outages",
-    "rehearsal",
-    "rehearse",
-    "replicate",
-    "roll_out",
-    "rollouts",
-    "simulate",
-    "sweep",
-    "theory",
-    "tune",
-]
-
+# Where each public name lives: a module of that name, or an attribute of one.
 _HOMES = {
     "Ledger": "run",
     "LedgerError": "errors",
     "LiveError": "errors",
-    "Plan": "scenario",
+    "Plan": "rollout.plan",
     "ProtocolError": "errors",
     "Run": "run",
     "RunFileError": "errors",
     "Scenario": "scenario",
     "ScenarioError": "errors",
     "SimlibError": "errors",
+    "bucketing": "analysis.bucketing",
     "compare": "experiment",
+    "figures": "figures",
     "grid": "experiment",
     "library": "scenario.presets",
     "measure": "live",
+    "metrics": "analysis.metrics",
+    "notebook": "publish.notebook",
     "on_loopback": "live",
-    "rehearse": "rehearsal",
+    "outages": "analysis.outages",
+    "rehearse": "rollout.trials",
     "replicate": "experiment",
-    "roll_out": "rehearsal",
+    "roll_out": "rollout.trials",
+    "rollouts": "analysis.rollouts",
     "simulate": "engines",
     "sweep": "experiment",
-    "tune": "rehearsal",
+    "theory": "theory",
+    "trials": "rollout.trials",
+    "tune": "rollout.trials",
 }
+
+__all__ = list(_HOMES)
+
+_RENAMED = {"cohorts": "bucketing", "rehearsal": "trials"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name in _RENAMED:
+        from simlib.renamed import warn
+
+        warn(f"simlib.{name}", f"simlib.{_RENAMED[name]}")
+        name = _RENAMED[name]
+    if name not in _HOMES:
         raise AttributeError(f"module 'simlib' has no attribute {name!r}")
-    if name in _HOMES:
-        return getattr(import_module(f"simlib.{_HOMES[name]}"), name)
-    return import_module(f"simlib.{name}")
+    home = import_module(f"simlib.{_HOMES[name]}")
+    return home if _HOMES[name].rpartition(".")[2] == name else getattr(home, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*_HOMES, "__version__"])

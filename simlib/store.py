@@ -16,21 +16,18 @@ from typing import Any
 
 from simlib.errors import RunFileError
 
-_HOUSE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent
 _MARK = b"simlib.run"
-_ROOMS = (
-    *("core", "scenario", "engines", "run.py", "metrics.py"),
-    *("cohorts.py", "conductor.py", "judging.py", "rollouts.py", "rehearsal.py"),
-)
+_SHOWS = ("figures", "publish", "theory")
+"""Packages on which no figure of a run depends."""
 
 
 @cache
 def version() -> str:
     """Return a digest of everything that a run's figures depend on beside the scenario."""
     digest = hashlib.sha256()
-    for room in _ROOMS:
-        place = _HOUSE / room
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        if path.relative_to(_PACKAGE).parts[0] not in _SHOWS:
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -238,9 +238,9 @@ def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
     how : {"and", "or"}
         Enrolled if all deciders say so, or if any does.
     *deciders : array_like of float, shape (n,), or float
-        Each user's place under each decider, of the same users. All ramps move together;
-        a decider with a percentage of its own is `fixed_assignment` before. A number stands for everybody:
-        -inf for a flag that is on, inf for one that is off.
+        Each user's bucket under each decider, of the same users. All ramps move together;
+        a decider with a percentage of its own goes through `fixed_assignment` before. A number
+        stands for everybody: -inf for a flag that is on, inf for one that is off.
 
     Returns
     -------

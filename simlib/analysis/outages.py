@@ -217,8 +217,8 @@ def recovery(*runs: Run) -> pd.DataFrame:
         mends nothing that was no better before.
     ``recovered``
         In the last quarter at least 95 % of what was connected before is connected again: as
-        `reconnections` counts its ``t95_s``, and blind to the few who are between two connections at
-        any time.
+        `reconnections` counts its ``t95_s``, and blind to the few who are between two connections
+        at any time.
     ``recovering``
         From the last quarter but one to the last, more than 5 % of what was missing has come back:
         at that pace the rest takes at most five times the time watched.

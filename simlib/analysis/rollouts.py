@@ -121,7 +121,8 @@ def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape of `times_s`
-        How many are pushed to then, whoever they are, over how many were: what `rollback_time` counts.
+        How many are pushed to then, whoever they are, over how many were: what `rollback_time`
+        counts.
 
     Raises
     ------

@@ -135,7 +135,7 @@ class Client:
     """
 
     __slots__ = (
-        "safety_poll_due_s",
+        "applied",
         "awaiting_pong",
         "beat_s",
         "deadline_s",
@@ -149,8 +149,8 @@ class Client:
         "hidden_s",
         "number",
         "pauses",
+        "safety_poll_due_s",
         "seen",
-        "applied",
         "since_s",
         "state",
         "target",

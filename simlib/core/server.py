@@ -71,7 +71,7 @@ class ServerState:
         The connections waiting to be accepted: where the oldest stands, and how many they are.
     """
 
-    __slots__ = ("fan_out_free_s", "blocked_until_s", "oldest", "upgrade_due_s", "waiting")
+    __slots__ = ("blocked_until_s", "fan_out_free_s", "oldest", "upgrade_due_s", "waiting")
 
     def __init__(self) -> None:
         self.fan_out_free_s = 0.0

@@ -82,7 +82,7 @@ def simulate(
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
     conductor : Conductor, optional
-        Who conducts a rollout meanwhile: see `rehearsal.roll_out`. Each client's flag says which
+        Who conducts a rollout meanwhile: see `trials.roll_out`. Each client's flag says which
         transport it uses then, whatever ``scenario.transport`` says.
 
     Returns

@@ -65,7 +65,7 @@ Process = Generator[simpy.Event, None, Any]
 class _ProcessRunner:
     """Resumes a journey when the event that it waits for comes."""
 
-    __slots__ = ("journey",)
+    __slots__ = ("generator",)
 
     def __init__(self, generator: Process) -> None:
         self.generator = generator

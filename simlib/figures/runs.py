@@ -463,7 +463,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
         row, or it names another workload or engine.
     """
     check_table("costs", costs, positive=("events", "bytes_per_client"))
-    reach = metrics.reach(costs, _PATIENCE_S)
+    reach = metrics.capacity(costs, _PATIENCE_S)
     _check_known("costs.workload", costs["workload"], _WORKLOADS)
     _check_known("costs.engine", costs["engine"], _ENGINES)
     figure = make_subplots(

@@ -29,7 +29,7 @@ from websockets.uri import parse_uri
 from simlib.core import record as recording
 from simlib.core import wire
 from simlib.core.activity import DRAG, HIDE, episode_s
-from simlib.core.assignment import CLOSED, SERVER_CLOSES
+from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
@@ -629,7 +629,7 @@ class PushLink(Link):
         elif frame.opcode is Opcode.CLOSE:
             received = self.protocol.close_rcvd
             if received is not None and received.code == POLL_INSTEAD and self.is_present:
-                fleet.apply_flag(self.client, CLOSED)
+                fleet.apply_flag(self.client, SERVER_CLOSED)
         elif frame.opcode is Opcode.TEXT:
             text = bytes(frame.data).decode()
             if self.awaits_hello:

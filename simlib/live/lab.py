@@ -59,7 +59,7 @@ def measure(
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
     conductor : Conductor, optional
-        Who conducts a rollout meanwhile: see `rehearsal.roll_out`. Tabs learn the percentage from
+        Who conducts a rollout meanwhile: see `trials.roll_out`. Tabs learn the percentage from
         their own process, at the times at which they would; whom the server is to close, it closes.
 
     Returns

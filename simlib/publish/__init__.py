@@ -1,1 +1,1 @@
-"""TODO."""
+"""Notebooks: run and compared, rendered as pages that open offline, collected in a report."""

@@ -11,9 +11,9 @@ For that to say something, three things are kept here and nowhere else:
   compared: changed numbers fail with a readable line, and the last bits of another processor's
   ``exp`` do not.
 
-On a command line, ``python -m simlib.publish.notebook PATH ...`` runs notebooks and writes them back in
-place, which is the only way that committed notebooks are made; with ``--text PATH`` it prints
-sources, tables and digests instead, for ``git config diff.ipynb.textconv``.
+On a command line, ``python -m simlib.publish.notebook PATH ...`` runs notebooks and writes them
+back in place, which is the only way that committed notebooks are made; with ``--text PATH`` it
+prints sources, tables and digests instead, for ``git config diff.ipynb.textconv``.
 """
 
 from __future__ import annotations

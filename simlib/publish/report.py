@@ -1,9 +1,9 @@
 """The report: every notebook run for real, and a folder of pages to pass on.
 
-``python -m simlib.publish.report`` (``make report``) runs each notebook in a fresh kernel, writes the
-executed copy and its page to ``build/report`` with a list of all pages, and prints where they are
-and the headline table: what the last cell tagged ``headline`` of each notebook shows. The committed
-notebooks are not touched. It sits at the very end of the data flow and computes nothing.
+``python -m simlib.publish.report`` (``make report``) runs each notebook in a fresh kernel, writes
+the executed copy and its page to ``build/report`` with a list of all pages, and prints where they
+are and the headline table: what the last cell tagged ``headline`` of each notebook shows. The
+committed notebooks are not touched. It sits at the very end of the data flow and computes nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who conducts a rollout: looks at the run, checks the guardrails, and says the next percentage.
+"""The rollout controller: it observes a run, checks the guardrails and sets the next percentage.
 
-A `RolloutController` stands between a plan and an engine. It sees what a team's monitoring would: counts
-since it looked last, clients and connections of that moment, latencies as a histogram; each for
-the control cohort (whose flag says polling) and the treatment (whose flag says push).
+A `RolloutController` stands between a plan and an engine. It sees what a team's monitoring would:
+counts since its last check, clients and connections of that moment, latencies as a histogram; each
+for the control cohort (whose flag says polling) and the treatment (whose flag says push).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from simlib.core.assignment import FlagRules
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
-from simlib.rollout.plan import METRICS, Guardrail
+from simlib.rollout.plan import METRICS, Guardrail, Plan
 from simlib.run import quantiles_of
-from simlib.scenario import Plan, Scenario, Workload
+from simlib.scenario import Scenario, Workload
 
 CONTROL, TREATMENT = 0, 1
 _PER_H = {"error_rate_per_h": Count.ERRORS, "reconnection_rate_per_h": Count.RECONNECTS}
@@ -99,20 +99,20 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
     clients : int
     seed, replication : int
     """
-    bucketing = plan.bucketing
-    if bucketing.ids_file is None:
-        ids = bucketing.user_ids(bucketing.ids, clients, seed=seed, replication=replication)
+    settings = plan.bucketing
+    if settings.ids_file is None:
+        ids = bucketing.user_ids(settings.ids, clients, seed=seed, replication=replication)
     else:
-        ids = bucketing.read_user_ids(bucketing.ids_file)[:clients]
-    deciders = [bucketing.buckets(bucketing.rule, ids, flag=bucketing.flag)]
+        ids = bucketing.read_user_ids(settings.ids_file)[:clients]
+    deciders = [bucketing.buckets(settings.rule, ids, flag=settings.flag)]
     for name, rule, percent in (
-        ("experiment", "growthbook_experiment", bucketing.experiment_percent),
-        ("server", "unleash", bucketing.server_percent),
+        ("experiment", "growthbook_experiment", settings.experiment_percent),
+        ("server", "unleash", settings.server_percent),
     ):
         if percent is not None:
-            others = bucketing.buckets(rule, ids, flag=f"{bucketing.flag}-{name}")
+            others = bucketing.buckets(rule, ids, flag=f"{settings.flag}-{name}")
             deciders.append(bucketing.fixed_assignment(others, percent))
-    how = "and" if bucketing.deciders == "ramp" else bucketing.deciders
+    how = "and" if settings.deciders == "ramp" else settings.deciders
     return np.resize(bucketing.combine(how, *deciders), clients)
 
 

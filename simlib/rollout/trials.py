@@ -20,9 +20,9 @@ from simlib.analysis import bucketing, rollouts
 from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError
 from simlib.rollout.controller import RolloutController
-from simlib.rollout.plan import METRICS
+from simlib.rollout.plan import METRICS, Plan
 from simlib.run import Run, check_table
-from simlib.scenario import Plan, Scenario
+from simlib.scenario import Scenario
 from simlib.store import Store
 
 Changes = Mapping[str, Any]
@@ -99,7 +99,7 @@ def roll_out(
     check_plan(plan, scenario)
     controller = RolloutController(plan, scenario, seed, replication)
     options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
-    options |= {"progress": progress, "conductor": controller}
+    options |= {"progress": progress, "controller": controller}
     if engine == "live":
         from simlib.live.lab import measure
 

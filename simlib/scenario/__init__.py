@@ -1,6 +1,5 @@
 """What is to be run: frozen, validated values, and their compilation to arrays."""
 
-from simlib.rollout.plan import Plan
 from simlib.scenario.model import Scenario
 from simlib.scenario.workload import (
     RolloutController,
@@ -11,8 +10,7 @@ from simlib.scenario.workload import (
 )
 
 __all__ = [
-    "Conductor",
-    "Plan",
+    "RolloutController",
     "Scenario",
     "Workload",
     "compile_workload",

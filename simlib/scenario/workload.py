@@ -315,7 +315,7 @@ def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
         if fault_event.t < scenario.horizon_s
     ]
     fault_events.sort(
-        key=lambda fault_event: (fault_event.t, fault_event.change not in ENDS, fault_event.fault)
+        key=lambda fault_event: (fault_event.t, fault_event.effect not in ENDS, fault_event.fault)
     )
     return tuple(fault_events)
 

@@ -26,7 +26,7 @@ from simlib.core.record import (
     log_event,
     occupancy_s,
     resolve,
-    spread,
+    add_busy,
 )
 from simlib.core.resync import Resync
 from simlib.core.server import (
@@ -239,7 +239,7 @@ def record(horizon_s=10.0, bin_s=0.7, **changes):
 @given(start_s=st.floats(0, 12), length_s=st.floats(0, 12), bin_s=st.floats(0.05, 4))
 def test_each_bin_gets_its_overlap_with_the_span(start_s, length_s, bin_s):
     recording, end_s = record(bin_s=bin_s), start_s + length_s
-    spread(recording, start_s, end_s)
+    add_busy(recording, start_s, end_s)
     lows = np.arange(recording.bins.shape[1]) * bin_s
     highs = np.append(lows[1:], 10.0)
     overlap = np.minimum(min(end_s, 10.0), highs) - np.maximum(start_s, lows)

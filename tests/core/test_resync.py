@@ -14,7 +14,7 @@ NONE, SNAPSHOT, REPLAY, RECOVERY = (
 
 
 @pytest.mark.parametrize(
-    ("rules", "seen", "kept_from", "has_session", "away_s", "way"),
+    ("rules", "seen", "kept_from", "has_session", "away_s", "outcome"),
     [
         (NONE, 20, 0, True, 1.0, Resume.NOTHING),
         (NONE, 19, 0, True, 1.0, Resume.LOST),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import simlib as sl
 from simlib.core.record import Count
 from simlib.engines import reference
-from simlib.engines.compiled import simulation
+from simlib.engines.compiled import simulation as compiled
 from simlib.errors import ScenarioError
 from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import LIBRARIES, library
@@ -176,7 +176,7 @@ def test_a_polling_run_that_is_stopped_has_worked_as_much_as_the_reference(stop_
         server={"poll_s": 0.01},
     )
     busy = []
-    for engine in (reference, simulation):
+    for engine in (reference, compiled):
         workload = compile_workload(board, 1, 0)
         record = new_record(board, workload)
         simulation = engine.Simulation(workload, record)
@@ -209,7 +209,7 @@ def test_where_a_run_is_cut_into_slices_changes_nothing(transport, pytestconfig)
     for slices in (1, 700):
         workload = compile_workload(board, 1, 0)
         record = new_record(board, workload)
-        simulation = simulation.Simulation(workload, record)
+        simulation = compiled.Simulation(workload, record)
         for k in range(1, slices + 1):
             simulation.run_until(board.horizon_s * k / slices)
         simulation.finish()
@@ -229,7 +229,7 @@ def test_an_interrupted_run_is_whole_up_to_where_it_came(pytestconfig):
     short = board.replace(horizon_s=300.0)
     workload = compile_workload(board, 1, 0)
     record = new_record(board, workload)
-    simulation = simulation.Simulation(workload, record)
+    simulation = compiled.Simulation(workload, record)
     simulation.run_until(300.0)
     record.end_at(simulation.now_s())
     simulation.finish()

@@ -29,7 +29,7 @@ PLAN = sl.Plan(
     ],
     decision={"failures": 2},
 )
-BROKEN = sl.rehearsal.regressions(BOARD, PLAN)
+BROKEN = sl.trials.regressions(BOARD, PLAN)
 RED = "#B22222"
 
 
@@ -139,10 +139,10 @@ def test_ways_back_are_drawn_beside_their_closed_forms():
 
 
 def test_enrolment_names_the_rule_that_is_furthest_off():
-    ids = sl.cohorts.user_ids("uuid4", 2000)
+    ids = sl.bucketing.user_ids("uuid4", 2000)
     table = pd.concat(
         [
-            sl.cohorts.share(sl.cohorts.places(rule, ids), [0, 10, 100]).assign(rule=rule)
+            sl.bucketing.share(sl.bucketing.buckets(rule, ids), [0, 10, 100]).assign(rule=rule)
             for rule in ("guide", "floor_mod")
         ]
     )

@@ -159,7 +159,7 @@ def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
         bucketing={"ids": "file", "ids_file": str(path)},
         stages=[{"percent": 60, "bake_s": 240.0}],
     )
-    three = sl.cohorts.buckets("floor_mod", ["ada", "user-7", "user-15"])
+    three = sl.bucketing.buckets("floor_mod", ["ada", "user-7", "user-15"])
     assert buckets_of(plan, 5, 1, 0).tolist() == [*three, *three[:2]]
     assert buckets_of(plan, 2, 9, 7).tolist() == three[:2].tolist()
     one, again = (
@@ -289,7 +289,7 @@ def test_each_of_the_five_regressions_is_found_by_the_guardrail_that_is_for_it()
         "expired token": {"metric": "connection_count", "above": 1.0},
     }
     board = BOARD.replace({"server.send_s": 1e-4})
-    for name, changes in sl.rehearsal.regressions(board, PLAN).items():
+    for name, changes in sl.trials.regressions(board, PLAN).items():
         rail = {**rails[name], "no_data": "pass"}
         plan = PLAN.replace({"guardrails": [rail], "decision": {"failures": 1}})
         healthy = sl.roll_out(plan, board, progress=False).history["what"].iloc[-1]

@@ -424,7 +424,7 @@ def _run(
     flag: FlagRules,
     free_s: Any,
     accepts_s: Any,
-    state: Any,
+    server_state: Any,
     until_s: float,
 ) -> int:
     """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
@@ -441,7 +441,7 @@ def _run(
     sending = server_rules.sending
     tls, etag = rules.tls, options.etag
     beat_every_s = rules.heartbeat_interval_s
-    server = servers.Server(free_s, accepts_s, state[0])
+    server = servers.Server(free_s, accepts_s, server_state[0])
     at_once = not keep_events and not keep_deliveries and options.idle_s == NEVER_S
     if GENERAL:
         at_once = at_once and not has_path_limits(arrays) and not rules.throttles_timers

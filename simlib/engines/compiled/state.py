@@ -220,13 +220,14 @@ class RecordArrays(NamedTuple):
 class ClientArrays(NamedTuple):
     """All clients, and what each run has one of.
 
-    `rows` and `activity_end_s`, `activity_k` (end and number of each habit's present episode) are
-    the clients'. `order` lists the listeners in the order in which they came, -1 where one has
-    left; `undisturbed_until_s` says for each until when nothing disturbs it, -inf if it has missed a message
-    that is still under way. `fault_events` are what goes wrong, `active` says which of it goes on,
-    `delays` and `limits` are when paths are slower and narrower. Where there is a rollout, `buckets`
-    are the clients' in it, and `percents` what has been announced so far. Of each node: whether it
-    `is_down`, the number of its `process`, and after how many changes that was started.
+    `rows` and `activity_end_s`, `activity_k` (end and number of the present episode of each kind
+    of activity) have a row or column for each client. `order` lists the subscribers in the order in
+    which they subscribed, -1 where one has left; `undisturbed_until_s` says for each until when
+    nothing disturbs it, -inf if it has missed a message that is still under way. `fault_events` are
+    the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
+    paths are slower and narrower. In a rollout, `buckets` are the clients', and `percents` the
+    percentages set so far. Each node has `is_down`, the number of its `process`, and `kept_from`:
+    how many changes had been published when that process started.
     """
 
     rows: NDArray[Any]

@@ -481,7 +481,7 @@ def write(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.scenario import Plan
+    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
     >>> print(write(plan).partition("steps:")[2].strip())
     - setWeight: 100

@@ -221,7 +221,7 @@ def write(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.scenario import Plan
+    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
     >>> print(write(plan).partition("analysis:")[2].strip())
     interval: 1m

@@ -238,7 +238,7 @@ def write_unleash(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.scenario import Plan
+    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "unleash", "flag": "push"})
     >>> [one["name"] for one in json.loads(write_unleash(plan))["milestones"]]
     ['10 %', '25 %', '50 %', '100 %']
@@ -405,7 +405,7 @@ def write_growthbook(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.scenario import Plan
+    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "growthbook", "flag": "push"})
     >>> [one["interval"] for one in json.loads(write_growthbook(plan))["steps"]]
     [600.0, 600.0, 600.0, 600.0]
