@@ -13,7 +13,8 @@ from typing import Any
 
 import nbval.plugin
 import pytest
-from simlib.notebook import digest, steady_text
+
+from simlib.publish.notebook import digest, steady_text
 
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 STYLER_ID = re.compile(r"\bT_[0-9a-f]{5}")

@@ -34,6 +34,7 @@ from simlib.core.record import (
     occupancy_s,
 )
 from simlib.errors import RunFileError, ScenarioError
+from simlib.renamed import warn
 from simlib.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ COHORTS = ("control", "treatment")
 """Whose flag says polling, and whose says push, where a rollout goes on; else ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
 _TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
+_RENAMED = {"stays": "exposures"}
 MAX_ROWS = 20_000_000
 _PROVENANCE = b"simlib.provenance"
 
@@ -149,6 +151,9 @@ class Run:
         ScenarioError
             As `frame`.
         """
+        if isinstance(name, str) and name in _RENAMED:
+            warn(f"the table {name}", _RENAMED[name])
+            name = _RENAMED[name]
         if not isinstance(name, str) or name not in self._tables:
             known = ", ".join(self._tables)
             rule = f"must be one of {known}"

@@ -35,13 +35,13 @@ DIGESTS = GOLDEN / "digests.json"
 GROUPS = ("pairs", "scenarios", "rollouts")
 ENGINES = ("simpy", "compiled")
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"stays": "exposures"}
 """Recorded names and what has become of them: ``{"diary": "log"}`` for a table,
 ``{"diary.what": "event"}`` for a column, ``{"diary.what=begun": "started"}`` for a text in it. Keys
 are made of recorded names alone."""
 
 KEPT = ("deliveries", "events")
-TABLES = ("timeline", "clients", "latency", "connections", "exposures", *KEPT)
+TABLES = ("timeline", "clients", "latency", "connections", "stays", *KEPT)
 LEFT_OUT = {"summary.source"}
 """Columns that say who made the run."""
 

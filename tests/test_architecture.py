@@ -16,25 +16,24 @@ import simlib
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "simlib").rglob("*.py"))
 
-# From the ground up: a room may use its own floor and those below.
-FLOORS = [
-    {"errors"},
+# From the ground up: a room may use its own layer and those below. README draws the same rooms.
+LAYERS = [
+    {"errors", "renamed"},
     {"core"},
-    {"scenario"},
-    {"run"},
+    {"theory", "scenario"},
+    {"run", "store"},
     {"engines", "live"},
-    {"cohorts", "judging", "metrics", "outages", "rollouts", "theory", "store"},
-    {"conductor"},
+    {"analysis"},
     {"experiment"},
-    {"rehearsal"},
+    {"rollout"},
     {"figures"},
-    {"notebook", "render", "report"},
+    {"publish"},
 ]
-FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 # `run.summary()` is shorthand for `metrics.summary(run)`: a call through a deferred import, so that
 # a user's first table is one call away. No import at a module's top may point upwards.
-SHORTHANDS = {("run", "metrics")}
+SHORTHANDS = {("run", "analysis")}
 
 # What a rule must never touch: tables, clocks, sockets, logs, validation libraries.
 NOT_IN_CORE = {
@@ -97,16 +96,16 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) != "__init__"], ids=name_of)
-def test_a_module_imports_only_from_its_floor_and_below(path: Path) -> None:
+def test_a_module_imports_only_from_its_layer_and_below(path: Path) -> None:
     room = room_of(path)
-    assert room in FLOOR, f"{room} has no place in the order of rooms yet"
+    assert room in LAYER, f"{room} has no place in the order of rooms yet"
     at_top = rooms_used(path, top_only=True)
     for used in rooms_used(path) - {room}:
         if (room, used) in SHORTHANDS and used not in at_top:
             continue
         # `from simlib import x` reaches the top of the house from inside it.
-        assert used in FLOOR, f"{name_of(path)} imports {used} from the top of simlib"
-        assert FLOOR[used] <= FLOOR[room], f"an upward arrow: {room} imports {used}"
+        assert used in LAYER, f"{name_of(path)} imports {used} from the top of simlib"
+        assert LAYER[used] <= LAYER[room], f"an upward arrow: {room} imports {used}"
         assert {room, used} != {"engines", "live"}, "simulation and measurement are independent"
 
 
@@ -134,9 +133,26 @@ def test_the_readme_lists_the_public_names() -> None:
 
 def test_the_readme_draws_every_room() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    house = text.partition("## The house")[2].partition("## ")[0]
+    picture = text.partition("## The house")[2].partition("```")[2].partition("```")[0]
     for path in MODULES:
         if path.name != "__init__.py":
-            folder = path.parent.name
-            room = folder if folder in ("figures", "scenario", "live", "theory") else path.name
-            assert room in house, f"{name_of(path)} is missing in the picture of the house"
+            name = path.name
+            assert name in picture, f"{name_of(path)} is missing in the picture of the house"
+    drawn = re.findall(r"^  (\w+)(?:/|\.py)", picture, re.M)
+    assert set(drawn) == set(LAYER)
+    assert [LAYER[room] for room in drawn] == sorted(LAYER[room] for room in drawn)
+
+
+def test_the_imports_for_type_checkers_are_the_public_names() -> None:
+    tree = ast.parse((ROOT / "simlib/__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        alias.name: node.module
+        for node in block.body
+        for alias in node.names  # type: ignore[attr-defined]
+    }
+    homes = {
+        name: ".".join(["simlib", *home.split(".")]).removesuffix(f".{name}")
+        for name, home in simlib._HOMES.items()
+    }
+    assert imported == homes

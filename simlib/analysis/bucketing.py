@@ -18,6 +18,7 @@ from scipy import stats
 from simlib.core.bucketing import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash_code
 from simlib.core.draws import Stream, uniforms
 from simlib.errors import ScenarioError
+from simlib.renamed import renamed
 
 KINDS = ("uuid4", "email", "number")
 """The kinds of id that `user_ids` makes."""
@@ -505,3 +506,6 @@ def _are_percents(values: Any, ndim: int) -> bool:
         return False
     is_real = given.dtype.kind in "iuf" and given.ndim == ndim and given.size > 0
     return is_real and bool(np.all((given >= 0.0) & (given <= 100.0)))
+
+
+__getattr__ = renamed(globals(), {"places": "buckets", "settled": "fixed_assignment"})

@@ -23,10 +23,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from simlib import theory
+from simlib.core.measures import GUIDE_METRICS
 from simlib.core.record import Count
 from simlib.core.wire import Message, message_sizes
 from simlib.errors import ScenarioError
-from simlib.rollout.plan import GUIDE_METRICS
+from simlib.renamed import renamed
 from simlib.run import Ledger, Run, check_runs, check_table
 from simlib.scenario import Scenario
 
@@ -628,3 +629,6 @@ def capacity(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
         size = np.interp(np.log(within_s), hour_s, clients, left=np.nan, right=np.inf)
         rows.append((workload, engine, float(np.exp(size))))
     return pd.DataFrame(rows, columns=["workload", "engine", "clients"])
+
+
+__getattr__ = renamed(globals(), {"six": "guide_metrics", "reach": "capacity"})

@@ -16,6 +16,7 @@ from simlib.core.faults import is_affected
 from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, delay_s, drawn_delay_s
 from simlib.core.record import occupancy_s
 from simlib.errors import ScenarioError
+from simlib.renamed import renamed
 from simlib.run import Run, check_runs, refuse_rollout
 from simlib.scenario import Scenario
 from simlib.scenario.presets import LIBRARIES, library
@@ -538,3 +539,6 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     ]
     spans = [(fault.start_s, fault.start_s + (fault.length_s or 0.0)) for _, fault in faults]
     return np.array(is_slow, dtype=bool), spans
+
+
+__getattr__ = renamed(globals(), {"comeback": "reconnections", "course": "reconnected_over_time"})

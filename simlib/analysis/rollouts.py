@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from simlib.errors import ScenarioError
+from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
@@ -242,3 +243,6 @@ def _stays(run: Run) -> pd.DataFrame:
     if not run.has_cohorts:
         raise ScenarioError("run", run, "must be of a rollout")
     return run.frame("exposures")
+
+
+__getattr__ = renamed(globals(), {"way_back": "rollback_time"})

@@ -25,6 +25,7 @@ from simlib.figures.runs import (
     utilisation,
 )
 from simlib.figures.style import COLOURS, THEORY
+from simlib.renamed import renamed
 
 __all__ = [
     "COLOURS",
@@ -51,3 +52,15 @@ __all__ = [
     "slow_consumers",
     "utilisation",
 ]
+
+
+__getattr__ = renamed(
+    globals(),
+    {
+        "along": "sensitivity",
+        "comeback": "reconnections",
+        "operating": "operating_characteristic",
+        "watched": "guardrail_panels",
+        "way_back": "rollback_time",
+    },
+)

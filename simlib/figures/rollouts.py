@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from simlib.analysis import metrics, rollouts
+from simlib.core.measures import GUIDE_METRICS, METRICS
 from simlib.errors import ScenarioError
 from simlib.figures import style
-from simlib.rollout.plan import GUIDE_METRICS, METRICS
 from simlib.run import Run, check_table
 
 if TYPE_CHECKING:

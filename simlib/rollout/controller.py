@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from simlib.analysis import bucketing, metrics
 from simlib.core.assignment import FlagRules
+from simlib.core.measures import METRICS
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
-from simlib.rollout.plan import METRICS, Guardrail, Plan
+from simlib.rollout.plan import Guardrail, Plan
 from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload
 

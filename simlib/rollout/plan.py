@@ -16,6 +16,7 @@ import pydantic
 from pydantic import Field
 
 from simlib.core.assignment import FlagRules, Reach
+from simlib.core.measures import COUNTED, METRICS, OF_THE_SERVER
 from simlib.errors import ScenarioError
 from simlib.rollout.decision import Limits
 from simlib.scenario.fields import (
@@ -29,27 +30,6 @@ from simlib.scenario.fields import (
 )
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
-GUIDE_METRICS = (
-    "connection_count",
-    "average_latency_s",
-    "reconnection_rate_per_h",
-    "message_rate_per_s",
-    "error_rate_per_h",
-    "fallback_to_polling_frac",
-)
-OF_A_COHORT = (
-    *GUIDE_METRICS,
-    "latency_p50_s",
-    "latency_p95_s",
-    "latency_p99_s",
-    "up_bytes_per_h",
-    "down_bytes_per_h",
-)
-OF_THE_SERVER = ("utilisation", "memory_bytes")
-METRICS = (*OF_A_COHORT, *OF_THE_SERVER)
-"""What a guardrail can watch."""
-COUNTED = ("average_latency_s", "error_rate_per_h", "reconnection_rate_per_h")
-"""What a sequential test can judge: means of single observations, and rates of events."""
 
 
 class Stage(Section):

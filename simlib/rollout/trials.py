@@ -17,10 +17,12 @@ import pandas as pd
 
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
+from simlib.core.measures import METRICS
 from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError
+from simlib.renamed import renamed, warn
 from simlib.rollout.controller import RolloutController
-from simlib.rollout.plan import METRICS, Plan
+from simlib.rollout.plan import Plan
 from simlib.run import Run, check_table
 from simlib.scenario import Scenario
 from simlib.store import Store
@@ -36,16 +38,22 @@ class Rollout(NamedTuple):
     Attributes
     ----------
     run : Run
-    diary : pandas.DataFrame
-        A row for each look of its conductor: ``t_s``, ``stage``, ``percent`` (from then on),
-        ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (looks so
-        far), and the metrics of those who are enrolled since the look before.
+    history : pandas.DataFrame
+        A row for each check of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
+        ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (checks so
+        far), and the metrics of those who are enrolled since the check before.
     plan : Plan
     """
 
     run: Run
     history: pd.DataFrame
     plan: Plan
+
+    @property
+    def diary(self) -> pd.DataFrame:
+        """Was renamed to `history`."""
+        warn("Rollout.diary", "Rollout.history")
+        return self.history
 
 
 def roll_out(
@@ -70,7 +78,7 @@ def roll_out(
         As in `simulate`.
     engine : {"compiled", "simpy", "live"}, optional
         ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
-        Its conductor knows the server's utilisation up to the last bin that has ended.
+        Its controller knows the server's utilisation up to the last bin that has ended.
     time_scale : float, optional
         How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
 
@@ -539,3 +547,6 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         row["peak_polls_per_s"] = float(polls.max())
         row["peak_utilisation"] = float(after["utilisation"].max())
     return row
+
+
+__getattr__ = renamed(globals(), {"judge": "summarise"})

@@ -5,6 +5,7 @@ runs against these formulas, and notebooks draw them beside what was simulated o
 Times are seconds, sizes bytes, rates per second; "share" and ``_frac`` mean 0 to 1.
 """
 
+from simlib.renamed import renamed
 from simlib.theory.queueing import (
     FanOut,
     Queue,
@@ -26,7 +27,7 @@ from simlib.theory.replications import (
     mean_interval,
     standard_error,
 )
-from simlib.theory.rollouts import last_tab_s, left_frac, way_back_s
+from simlib.theory.rollouts import last_tab_s, left_frac, rollback_time_s
 from simlib.theory.staleness import (
     Staleness,
     heartbeat_detection,
@@ -64,11 +65,13 @@ __all__ = [
     "push_bytes_per_s",
     "recovery_exponential",
     "recovery_full_jitter",
+    "rollback_time_s",
     "rolling_deploy_moves",
     "staleness_fixed_timer",
     "staleness_jittered",
     "staleness_rearmed_timer",
     "standard_error",
     "superseded_frac",
-    "way_back_s",
 ]
+
+__getattr__ = renamed(globals(), {"way_back_s": "rollback_time_s"})

@@ -9,7 +9,7 @@ from simlib.errors import ScenarioError
 from simlib.theory.arguments import FloatArray, plain, real, reals, whole_count
 
 
-def way_back_s(
+def rollback_time_s(
     share: ArrayLike,
     *,
     session_s: float | None = None,
@@ -56,8 +56,11 @@ def way_back_s(
     --------
     A flag that is polled every minute, and one that tabs keep for a session of half an hour:
 
-    >>> [round(way_back_s(0.99, every_s=60.0), 1), round(way_back_s(0.99, session_s=1800.0))]
-    [59.4, 8289]
+    >>> [
+    ...     round(rollback_time_s(0.99, every_s=60.0), 1),
+    ...     round(rollback_time_s(0.99, session_s=1800.0)),
+    ... ]
+    (59.4, 8289)
     """
     shares = reals("share", share, "[0, 1]")
     delay_s = real("delay_s", delay_s, "[0, inf)")
@@ -102,7 +105,7 @@ def left_frac(
     t_s : float or array of float
         Seconds since the rollback, >= 0.
     session_s, length, every_s, delay_s : optional
-        As for `way_back_s`, whose inverse this is.
+        As for `rollback_time_s`, whose inverse this is.
 
     Returns
     -------
@@ -112,14 +115,14 @@ def left_frac(
     Raises
     ------
     ScenarioError
-        As `way_back_s`.
+        As `rollback_time_s`.
 
     Examples
     --------
     >>> float(round(left_frac(1800.0, session_s=1800.0), 3))
     0.368
     """
-    way_back_s(0.5, session_s=session_s, length=length, every_s=every_s, delay_s=delay_s)
+    rollback_time_s(0.5, session_s=session_s, length=length, every_s=every_s, delay_s=delay_s)
     since_s = np.maximum(reals("t_s", t_s, "[0, inf)") - delay_s, 0.0)
     exposure = np.ones_like(since_s)
     if session_s is not None:

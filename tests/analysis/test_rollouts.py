@@ -50,11 +50,11 @@ def test_a_rollback_takes_as_long_as_theory_says(flag, theory_takes, changes):
     back = rolled_back(flag, **changes)
     assert back["tabs"] == pytest.approx(TABS, abs=4 * np.sqrt(TABS))
     for name, share in (("t50_s", 0.5), ("t90_s", 0.9), ("t99_s", 0.99)):
-        expected = theory.way_back_s(share, **theory_takes)
+        expected = theory.rollback_time_s(share, **theory_takes)
         # An order statistic of n: its share is off by sqrt(share (1 - share) / n), at four sigma.
         off = 4 * np.sqrt(share * (1 - share) / TABS)
-        low = theory.way_back_s(share - off, **theory_takes)
-        high = theory.way_back_s(min(1 - 1e-9, share + off), **theory_takes)
+        low = theory.rollback_time_s(share - off, **theory_takes)
+        high = theory.rollback_time_s(min(1 - 1e-9, share + off), **theory_takes)
         assert low <= back[name] <= high, (name, back[name], expected)
 
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_told_is_refused():
             rollouts.rollback_time(nobody, since_s)
     for wrong in ({}, {"session_s": 1.0, "every_s": 1.0, "length": "constant"}, {"every_s": 0.0}):
         with pytest.raises(ScenarioError):
-            theory.way_back_s(0.5, **wrong)
+            theory.rollback_time_s(0.5, **wrong)
 
 
 def test_a_rollouts_run_is_saved_and_read_as_it_is(tmp_path):
@@ -164,7 +164,7 @@ def test_who_is_left_is_what_the_way_back_counts_and_theory_says():
 )
 def test_who_is_left_and_when_so_many_are_back_are_each_others_inverse(takes):
     shares = np.array([0.1, 0.5, 0.9, 0.99])
-    t_s = theory.way_back_s(shares, **takes)
+    t_s = theory.rollback_time_s(shares, **takes)
     assert theory.left_frac(t_s, **takes) == pytest.approx(1.0 - shares, abs=1e-9)
 
 

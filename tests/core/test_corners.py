@@ -21,12 +21,12 @@ from simlib.core.record import (
     Cause,
     Count,
     Record,
+    add_busy,
     bin_of,
     close_connection,
     log_event,
     occupancy_s,
     resolve,
-    add_busy,
 )
 from simlib.core.resync import Resync
 from simlib.core.server import (

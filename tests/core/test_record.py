@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from simlib.core.record import (
     Count,
     Record,
+    add_busy,
     bucket_edges_s,
     bucket_of,
     check,
     count,
     finalise,
     resolve,
-    add_busy,
 )
 from simlib.errors import LedgerError
 

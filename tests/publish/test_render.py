@@ -20,7 +20,7 @@ from simlib.publish.render import SCRIPT_NAME, RenderError, outside_addresses, r
 from simlib.publish.report import main as report
 from tests import browser
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 needs_browser = pytest.mark.skipif(

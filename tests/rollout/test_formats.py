@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
+from simlib.core.measures import METRICS
 from simlib.errors import ScenarioError
-from simlib.rollout.plan import METRICS
 
 POLLED = {"reach": "polled", "every_s": 60.0}
 PLANS = Path(__file__).parents[2] / "data/plans"

@@ -49,7 +49,7 @@ class ImportOptions:
     """
 
     def __init__(self, metrics: Any = None, gate_s: Any = None, last_s: Any = None) -> None:
-        from simlib.rollout.plan import METRICS
+        from simlib.core.measures import METRICS
 
         self.metrics: dict[str, tuple[str, float]] = {name: (name, 1.0) for name in METRICS}
         if metrics is not None and not isinstance(metrics, Mapping):
