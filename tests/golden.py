@@ -156,6 +156,9 @@ def _plans() -> Any:
     from hypothesis import strategies as st
 
     GUARDRAILS = [
+        {"metric": "down_bytes_per_h", "below": 1.0},
+        {"metric": "average_latency_s", "below": 0.001, "no_data": "pass"},
+        {"metric": "latency_p50_s", "below": 0.01, "no_data": "fail"},
         {"metric": "latency_p95_s", "below": 0.05, "no_data": "pass"},
         {"metric": "average_latency_s", "below": 1.0, "fails_beyond": 5.0, "no_data": "pass"},
         {"metric": "error_rate_per_h", "below": 1.0, "delay_s": 2.0, "no_data": "pass"},
@@ -215,9 +218,8 @@ def _plans() -> Any:
     @st.composite
     def plans(draw) -> dict[str, Any]:
         check_every_s = draw(st.sampled_from([1.0, 2.5, 5.0]))
-        percents = draw(
-            st.lists(st.sampled_from([10.0, 30.0, 50.0, 100.0]), min_size=1, max_size=3)
-        )
+        percent = st.sampled_from([10.0, 30.0, 50.0, 100.0])
+        percents = sorted(draw(st.lists(percent, min_size=1, max_size=3)))
         stage = st.fixed_dictionaries(
             {
                 "bake_s": st.sampled_from([check_every_s, 2.0 * check_every_s]),
@@ -227,7 +229,7 @@ def _plans() -> Any:
         plan = {
             "start_s": draw(st.sampled_from([0.0, 1.0, 2.0, 7.5])),
             "check_every_s": check_every_s,
-            "stages": [{"percent": percent, **draw(stage)} for percent in sorted(percents)],
+            "stages": [{"percent": each, **draw(stage)} for each in percents],
             "bucketing": {
                 "rule": draw(st.sampled_from(["guide", "floor_mod", "unleash", "growthbook"])),
                 "ids": draw(st.sampled_from(["uuid4", "email", "number"])),
@@ -235,7 +237,7 @@ def _plans() -> Any:
             "flag": draw(FLAGS),
             "rollback": draw(ROLLBACKS),
             "decision": draw(DECISIONS),
-            "guardrails": draw(st.lists(st.sampled_from(GUARDRAILS), max_size=3)),
+            "guardrails": draw(st.lists(st.sampled_from(GUARDRAILS), min_size=1, max_size=3)),
         }
         kill_s = draw(st.sampled_from([*[None] * 5, 6.0, 12.0]))
         return plan if kill_s is None else {**plan, "kill_s": kill_s}
@@ -246,7 +248,6 @@ def _plans() -> Any:
 def _drawn(name: str, strategy: Any, count: int) -> list[dict[str, Any]]:
     """Different cases, each with a seed and a replication; most of them are eventful."""
     from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import strategies as st
 
     found: dict[str, dict[str, Any]] = {}
 
@@ -258,29 +259,34 @@ def _drawn(name: str, strategy: Any, count: int) -> list[dict[str, Any]]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(value=strategy, seed=st.integers(0, 2**64 - 1), replication=st.integers(0, 9))
-    def collect(value, seed, replication):
-        found.setdefault(repr(value), {"seed": seed, "replication": replication, **value})
+    @given(value=strategy)
+    def collect(value):
+        # By a large odd number, so that seeds lie everywhere in [0, 2**64).
+        address = {"seed": len(found) * 0x9E3779B97F4A7C15 % 2**64, "replication": len(found) % 3}
+        found.setdefault(repr(value), {**address, **value})
 
     collect()
-    groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    groups: dict[str, list[dict[str, Any]]] = {"quiet": [], "eventful": [], "back": []}
     for case in found.values():
-        groups[_is_eventful(case)].append(case)
+        groups[_kind_of(case)].append(case)
     # What hypothesis finds last differs most from the simplest, which it begins with.
-    quiet = count // 10
-    chosen = groups[False][-quiet:] + groups[True][quiet - count :]
+    quiet, back = groups["quiet"][-(count // 10) :], groups["back"][-(count // 2) :]
+    chosen = quiet + back + groups["eventful"][len(quiet) + len(back) - count :]
     assert len(chosen) == count
     return [{"case": f"{name}-{number:03}", **case} for number, case in enumerate(chosen)]
 
 
-def _is_eventful(case: dict[str, Any]) -> bool:
-    """Whether something is delivered, and, of a rollout, to both cohorts' users."""
+def _kind_of(case: dict[str, Any]) -> str:
+    """Whether something is delivered; of a rollout, to both cohorts, and whether it goes back."""
     options = {name: case[name] for name in ("seed", "replication")}
     options |= {"engine": "compiled", "progress": False}
     if "plan" not in case:
-        return sl.simulate(case["scenario"], **options).ledger.delivered > 0
-    run = sl.roll_out(case["plan"], case["scenario"], **options).run
-    return run.ledger.delivered > 0 and run.frame("exposures")["cohort"].nunique() == 2
+        run = sl.simulate(case["scenario"], **options)
+        return "eventful" if run.ledger.delivered else "quiet"
+    run, history, _ = sl.roll_out(case["plan"], case["scenario"], **options)
+    if not run.ledger.delivered or run.frame("exposures")["cohort"].nunique() < 2:
+        return "quiet"
+    return "back" if "back" in set(history["what"]) else "eventful"
 
 
 # -- digests ----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_a_column_and_a_case_that_move_are_named(monkeypatch):
     assert "rollouts: case rollout-001" in lines
     assert "rollouts: case rollout-000" not in lines
     assert "rollouts: column clients.start_s" in lines
-    assert "rollouts: column clients.client" not in lines
+    assert "rollouts: column timeline.t_s" not in lines
 
 
 def test_names_may_change_and_values_may_not(monkeypatch):
