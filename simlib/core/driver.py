@@ -85,20 +85,10 @@ class Driver(ABC):
 
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
         """Put one event through the rules."""
-        now, number, before, was = self.now_s(), client.number, client.seen, client.transport
-        armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
-        actions, deadline_s = step(client, self.rules, event, now, value)
-        if client.seen != before:
-            shown_from = applied_from(client, before)
-            recording.resolve(self.record, number, before, shown_from, client.seen, now)
-        if event in (Event.SNAPSHOT, Event.FETCHED):
-            recording.fill_gaps(self.record, number, value, now)
-        if self.record.keep_events:
-            recording.log_event(self.record, now, number, event, client.state, actions)
-        if deadline_s != armed_s:
-            self.arm(client, deadline_s)
-        if client.transport < was and event != Event.ASSIGNED:
-            self.tally(Count.FALLBACKS, number)
+        now, was = self.now_s(), client.transport
+        actions, is_rearmed = advance(client, self.rules, self.record, event, now, value)
+        if is_rearmed:
+            self.arm(client, client.deadline_s)
         if actions:
             self.carry_out(client, event, actions, was)
 
@@ -202,6 +192,45 @@ class Driver(ABC):
             self.opened_s[number] = NEVER_S
             transport = self.opened_by[number]
             recording.close_connection(self.record, number, opened_s, closed_s, cause, transport)
+
+
+def advance(
+    client: Client, rules: Rules, record: Record, event: int, now: float, value: int
+) -> tuple[int, bool]:
+    """Put one event through the rules, and record what comes of it.
+
+    Parameters
+    ----------
+    client : Client
+        Changed in place.
+    rules : Rules
+    record : Record
+    event : Event
+    now : float
+        Seconds.
+    value : int
+        What the event carries: see `client.step`.
+
+    Returns
+    -------
+    actions : int
+        Bits of `Action`, for the driver to carry out.
+    is_rearmed : bool
+        Whether ``client.deadline_s`` replaces the timer that is armed.
+    """
+    number, before, was = client.number, client.seen, client.transport + 0
+    armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
+    actions, deadline_s = step(client, rules, event, now, value)
+    if client.seen != before:
+        shown_from = applied_from(client, before)
+        recording.resolve(record, number, before, shown_from, client.seen, now)
+    if event == Event.SNAPSHOT or event == Event.FETCHED:
+        recording.fill_gaps(record, number, value, now)
+    if record.keep_events:
+        recording.log_event(record, now, number, event, client.state, actions)
+    if client.transport < was and event != Event.ASSIGNED:
+        recording.count(record, Count.FALLBACKS, number, now)
+    return actions, deadline_s != armed_s
 
 
 def cause_of(event: int, transport: int) -> Cause:

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from simlib.core.record import MetricsSnapshot
+from simlib.engines.compiled.variants import needs_general_loop
 from simlib.errors import ScenarioError
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
+from simlib.scenario.workload import settings_of
 
 ENGINES = ("simpy", "compiled")
 BYTES_PER_CLIENT = {
@@ -24,8 +26,9 @@ BYTES_PER_CLIENT = {
 }
 """What a client takes at the peak of a run, as measured by ``tests/benchmarks``."""
 
-_BYTES_FOR_TROUBLE = 500
-"""What a client takes beside where all may be cut off at once, or change their transport."""
+_BYTES_OF_GENERAL_LOOP = 500
+"""What a client takes beside in the general loop: all may be cut off at once, or change their
+transport."""
 _BYTES_PER_CHANGE = 64
 _BYTES_PER_BIN = 1000
 _FIRST_SLICE = 1.0 / 256.0
@@ -146,17 +149,8 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
         clients += math.ceil(sessions.arrivals_per_s * scenario.horizon_s)
     changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport]
-    is_troubled = (
-        has_flag
-        or scenario.faults
-        or scenario.fallback
-        or scenario.network.idle_s
-        or scenario.websocket.safety_poll_s
-        or scenario.throttles_timers
-        or scenario.server.nodes > 1
-    )
-    if engine == "compiled" and is_troubled:
-        of_clients += clients * _BYTES_FOR_TROUBLE
+    if engine == "compiled" and (has_flag or needs_general_loop(settings_of(scenario, 0, 0))):
+        of_clients += clients * _BYTES_OF_GENERAL_LOOP
     of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN
     needed = of_clients + of_bins + changes * _BYTES_PER_CHANGE
     free = psutil.virtual_memory().available

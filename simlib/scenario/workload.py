@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,25 +141,38 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
             raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")
     start_s, end_s = _sessions(scenario, seed, replication)
     return Workload(
-        rules=_rules(scenario, seed, replication),
-        server=_server_rules(scenario),
+        **settings_of(scenario, seed, replication),
         publish_s=_publish_s(scenario, seed, replication),
         start_s=start_s,
         end_s=end_s,
         rtt_s=_rtt_s(scenario, seed, replication, len(start_s)),
-        sizes=message_sizes(scenario.wire_spec()),
-        etag=scenario.polling.etag,
-        drag=scenario.drag,
-        hidden=scenario.hidden,
-        fault_events=_fault_events(scenario),
-        delays=_windows(scenario, "latency", "added_s"),
-        limits=_windows(scenario, "bandwidth", "bytes_per_s"),
-        nodes=scenario.server.nodes,
-        idle_s=scenario.network.idle_s or math.inf,
-        unanswered_s=scenario.network.unanswered_s,
-        flag=None,
         buckets=np.zeros(0),
     )
+
+
+def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
+    """Return the fields of a scenario's workload that are no arrays over clients or changes.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    seed, replication : int
+    """
+    return {
+        "rules": _rules(scenario, seed, replication),
+        "server": _server_rules(scenario),
+        "sizes": message_sizes(scenario.wire_spec()),
+        "etag": scenario.polling.etag,
+        "drag": scenario.drag,
+        "hidden": scenario.hidden,
+        "fault_events": _fault_events(scenario),
+        "delays": _windows(scenario, "latency", "added_s"),
+        "limits": _windows(scenario, "bandwidth", "bytes_per_s"),
+        "nodes": scenario.server.nodes,
+        "idle_s": scenario.network.idle_s or math.inf,
+        "unanswered_s": scenario.network.unanswered_s,
+        "flag": None,
+    }
 
 
 def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) -> Workload:

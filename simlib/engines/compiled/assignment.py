@@ -60,7 +60,6 @@ def assigned_transport(
     return wanted(arrays.buckets[number], percent)
 
 
-@inlined
 def set_percentage(
     arrays: ClientArrays, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
 ) -> None:

@@ -68,28 +68,56 @@ _INLINED: Any = {
 }
 _LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 _WORD = ir.IntType(64)
+_PARTS: set[Any] = set()
 _intrinsic: Any = intrinsic  # its types describe calls from Python, which there are none of
 
 
 def inlined(function: Any) -> Any:
-    """Let loops call a function, as a part of their own code."""
-    return register_jitable(**_INLINED)(function)
+    """Mark a function as a part of loops: `loops` compiles it into each that calls it."""
+    _PARTS.add(function)
+    return function
 
 
-def loop(function: Any, parts: tuple[ModuleType, ...] = (), **names: Any) -> Any:
-    """Return a function compiled, with some of its module's names settled.
-
-    `parts` are the modules beside its own whose parts it calls.
+def loops(
+    functions: tuple[Any, ...], modules: tuple[ModuleType, ...] = (), **names: Any
+) -> list[Any]:
+    """Return functions compiled, with some names settled in them and in the parts they call.
 
     The optimiser drops the branches on a settled name that are not taken. The code is kept on disk;
     numba looks for changes in the function's own file alone, so all sources are a part of its name.
+
+    Parameters
+    ----------
+    functions : tuple of functions
+    modules : tuple of modules
+        Where the parts are that they call.
+    **names
+        Names of those modules, and what they stand for in these copies.
     """
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
-    for module in (*RULES, *parts, sys.modules[__name__]):
+    for module in (*RULES, *modules, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
-    copy = FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
-    copy.__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
-    return njit(**_LOOP)(copy)
+    spaces: dict[str, dict[str, Any]] = {
+        module.__name__: {**vars(module), **names} for module in modules
+    }
+    copies = {}
+    for function in (*_PARTS, *functions):
+        space = spaces.get(function.__module__)
+        if space is None and function in functions:
+            space = spaces[function.__module__] = {**function.__globals__, **names}
+        if space is not None:
+            copies[function] = FunctionType(
+                function.__code__, space, function.__name__, function.__defaults__
+            )
+    for space in spaces.values():
+        for name, value in space.items():
+            if isinstance(value, FunctionType) and value in copies:
+                space[name] = copies[value]
+    for function in _PARTS & copies.keys():
+        register_jitable(**_INLINED)(copies[function])
+    for function in functions:
+        copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
+    return [njit(**_LOOP)(copies[function]) for function in functions]
 
 
 @_intrinsic
@@ -267,4 +295,4 @@ for _module in RULES:
     for _name, _rule in vars(_module).items():
         is_its_own = isinstance(_rule, FunctionType) and _rule.__module__ == _module.__name__
         if is_its_own and _name not in _OWN:
-            inlined(_rule)
+            register_jitable(**_INLINED)(_rule)

@@ -23,7 +23,12 @@ from simlib.engines.compiled.numba_support import inlined
 
 
 class Kind(IntEnum):
-    """What an event of the event list is; the first block are jobs that reach the server."""
+    """What an event of the event list is, in groups that are handled alike.
+
+    First jobs that reach the server, then what is the client's own, what arrives at the server and
+    asks for no worker, and what arrives at the client: on no exchange or by rules of its own, on a
+    connection that is made, on an open socket.
+    """
 
     POLL = 0
     UPGRADE = 1
@@ -33,37 +38,43 @@ class Kind(IntEnum):
     PING_UP = 5
     SAFETY_POLL = 6
     SYN = 7
+
     START = 8
     STOP = 9
     ACTIVITY = 10
     DEADLINE = 11
-    SYN_AGAIN = 12
-    TCP_OPEN = 13
-    TLS_OPEN = 14
-    POLL_REFUSED = 15
-    POLL_DONE = 16
-    UPGRADE_SERVED = 17
-    UPGRADE_REFUSED = 18
-    UPGRADE_DONE = 19
-    AUTHENTICATED = 20
-    READY = 21
-    PUBLISH = 22
-    PUSH = 23
-    PING = 24
-    PONG = 25
-    CLOSE = 26
-    CLOSE_REPLY = 27
-    FAULT = 28
-    FAIL = 29
-    UNANSWERED = 30
-    PEER_TIMEOUT = 31
-    AUTH_REFUSED = 32
-    IDLE = 33
-    SEND = 34
-    WRITABLE = 35
-    SNAPSHOT = 36
-    SAFETY_POLL_REPLY = 37
-    FLAG = 38
+    FLAG = 12
+
+    UPGRADE_SERVED = 13
+    AUTHENTICATED = 14
+    CLOSE = 15
+    PEER_TIMEOUT = 16
+    WRITABLE = 17
+    SEND = 18
+
+    IDLE = 19
+    POLL_DONE = 20
+    CLOSE_REPLY = 21
+    SAFETY_POLL_REPLY = 22
+    FAIL = 23
+    UNANSWERED = 24
+
+    SYN_AGAIN = 25
+    TCP_OPEN = 26
+    TLS_OPEN = 27
+    POLL_REFUSED = 28
+
+    UPGRADE_REFUSED = 29
+    UPGRADE_DONE = 30
+    AUTH_REFUSED = 31
+    READY = 32
+    PUSH = 33
+    SNAPSHOT = 34
+    PING = 35
+    PONG = 36
+
+    PUBLISH = 37
+    FAULT = 38
 
 
 KIND_BITS = 6

@@ -1,0 +1,258 @@
+"""Stages 3 and 4: the client is fed, does what the rules say, and the journey goes on.
+
+`feed` puts an event through `core.driver.advance` and carries out the actions; READY is followed by
+what the client has missed. `follow_up` sends the polls that are due, and schedules what belongs to
+the event that was handled.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simlib.core import record as recording
+from simlib.core.activity import episode_s
+from simlib.core.client import NEVER_S
+from simlib.core.draws import Stream
+from simlib.core.driver import advance, cause_of
+from simlib.core.polling import is_kept, request_of
+from simlib.core.protocol import Action, Event, Transport
+from simlib.core.record import Cause, Count, value_of
+from simlib.core.resync import Resume
+from simlib.core.wire import Message
+from simlib.engines.compiled.event_list import WHEEL
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.state import ALARM, RESUME_BITS, TRIP, Kind, disconnect, put
+from simlib.engines.compiled.turn import (
+    FAILS,
+    FIRST,
+    GENERAL,
+    POLLS,
+    PUSHES,
+    REQUESTS,
+    Outcome,
+    Turn,
+    World,
+)
+
+
+class Sent(NamedTuple):
+    """Bytes that are counted now, how many events are to be scheduled; `flags` as in `Outcome`."""
+
+    up: int
+    down: int
+    n: int
+    flags: int
+
+
+@inlined
+def feed(world: World, turn: Turn, outcome: Outcome) -> Sent:
+    """Feed the client what has come, and what it missed before; carry out what it asks for."""
+    row, number = world.arrays.rows[turn.number], turn.number
+    event, value = outcome.event, outcome.value
+    sent = Sent(outcome.up, outcome.down, outcome.n, outcome.flags)
+    if outcome.flags & FAILS:
+        recording.count(world.record, Count.ERRORS, number, turn.now)
+        event = Event.FAILED + 0
+        if PUSHES and (not POLLS or row.transport == Transport.WEBSOCKET):
+            event = Event.CLOSED + 0
+    while event >= 0:
+        was = row.transport + 0
+        actions, is_rearmed = advance(row, world.rules, world.record, event, turn.now, value)
+        n = sent.n
+        if is_rearmed and row.deadline_s < NEVER_S:
+            n = put(world.arrays.out, n, ALARM, row.deadline_s, Kind.DEADLINE, 0, 0)
+        sent = Sent(sent.up, sent.down, n, sent.flags)
+        if actions != Action.NONE:
+            sent = _carry_out(world, turn, event, actions, was, sent)
+        resume = turn.data & ((1 << RESUME_BITS) - 1)
+        if PUSHES and event == Event.READY and resume >= Resume.SNAPSHOT:
+            event, value = Event.SNAPSHOT + 0, turn.data >> RESUME_BITS
+            message, messages = Message.SNAPSHOT + 0, 1
+            if resume == Resume.REPLAY:
+                event = Event.REPLAY + 0
+                message, messages = Message.PUSH + 0, value - row.seen
+            sent = _with_bytes(world, sent, message, messages)
+            recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
+        else:
+            event = -1
+    return sent
+
+
+@inlined
+def _with_bytes(world: World, sent: Sent, message: int, messages: int) -> Sent:
+    sizes = world.arrays.sizes
+    up = sent.up + messages * sizes[message, 0]
+    down = sent.down + messages * sizes[message, 1]
+    return Sent(up, down, sent.n, sent.flags)
+
+
+@inlined
+def _put(
+    world: World, sent: Sent, lane: int, t: float, kind: int, exchange: int, data: int
+) -> Sent:
+    n = put(world.arrays.out, sent.n, lane, t, kind, exchange, data)
+    return Sent(sent.up, sent.down, n, sent.flags)
+
+
+@inlined
+def _carry_out(world: World, turn: Turn, event: int, actions: int, was: int, sent: Sent) -> Sent:
+    """Do what the client asks for after `event`; `was` is the transport that it used before."""
+    row, t = world.arrays.rows[turn.number], turn.now + turn.half_s
+    if actions & Action.CLOSE:
+        sent = _close(world, turn, event, was, sent)
+    if POLLS and actions & Action.FETCH:
+        sent = _fetch(world, turn, sent)
+    if PUSHES and actions & Action.CONNECT:
+        recording.count(world.record, Count.ATTEMPTS, turn.number, turn.now)
+        if GENERAL:
+            row.node = -1
+        world.arrays.state[0].under_way += 1
+        sent = _put(world, sent, TRIP, t, Kind.SYN, row.exchange, 0)
+    if PUSHES and actions & Action.SECURE:
+        tls_s = turn.now + 2.0 * turn.half_s
+        sent = _put(world, sent, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
+    if PUSHES and actions & Action.UPGRADE:
+        sent = _with_bytes(world, sent, Message.UPGRADE_REQUEST + 0, 1)
+        sent = _put(world, sent, TRIP, t, Kind.UPGRADE, row.exchange, 0)
+    if PUSHES and actions & Action.AUTHENTICATE:
+        sent = _with_bytes(world, sent, Message.AUTH + 0, 1)
+        sent = _put(world, sent, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
+    if GENERAL and PUSHES and actions & Action.SAFETY_POLL:
+        sent = _safety_poll(world, turn, sent)
+    if PUSHES and actions & Action.SEND_PING:
+        sent = _with_bytes(world, sent, Message.PING_UP + 0, 1)
+        sent = _put(world, sent, TRIP, t, Kind.PING_UP, row.exchange, 0)
+    if PUSHES and actions & Action.SEND_PONG:
+        sent = _with_bytes(world, sent, Message.PONG_UP + 0, 1)
+    return sent
+
+
+@inlined
+def _close(world: World, turn: Turn, event: int, was: int, sent: Sent) -> Sent:
+    """The client's side of a connection ends; the server hears of it half a trip later."""
+    arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
+    row = arrays.rows[number]
+    if POLLS and was == Transport.POLLING:
+        if row.kept_until_s < now:
+            cause = Cause.IDLE + 0
+            disconnect(arrays, record, number, row.kept_until_s, cause, Transport.POLLING + 0)
+        else:
+            disconnect(arrays, record, number, now, cause_of(event, was), was)
+        return sent
+    if event == Event.DEADLINE:
+        recording.count(record, Count.ERRORS, number, now)
+    graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
+    row.has_upgraded = False
+    disconnect(arrays, record, number, now, cause_of(event, was), was)
+    if graceful:
+        sent = _with_bytes(world, sent, Message.CLOSE_UP + 0, 1)
+    t = now + turn.half_s
+    return _put(world, sent, TRIP, t, Kind.CLOSE, row.exchange - 1, int(graceful))
+
+
+@inlined
+def _fetch(world: World, turn: Turn, sent: Sent) -> Sent:
+    """A poll is due: on the connection that is kept, or on a new one."""
+    arrays, number = world.arrays, turn.number
+    row = arrays.rows[number]
+    if is_kept(row.opened_s, row.kept_until_s, turn.now):
+        return Sent(sent.up, sent.down, sent.n, sent.flags | REQUESTS)
+    cause = Cause.IDLE + 0
+    disconnect(arrays, world.record, number, row.kept_until_s, cause, Transport.POLLING + 0)
+    if GENERAL:
+        row.is_link_dead = False
+        row.node = -1
+    arrays.state[0].under_way += 1
+    return _put(world, sent, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
+
+
+@inlined
+def _safety_poll(world: World, turn: Turn, sent: Sent) -> Sent:
+    recording.count_safety_poll(world.record, turn.number, turn.now)
+    sent = _with_bytes(world, sent, Message.TCP_OPEN + 0, 1)
+    sent = _with_bytes(world, sent, Message.TLS_OPEN + 0, 1)
+    sent = _with_bytes(world, sent, Message.POLL_REQUEST_FIRST + 0, 1)
+    round_trips = 2.0 if world.rules.tls else 1.0
+    t = turn.now + (2.0 * round_trips + 1.0) * turn.half_s
+    exchange = world.arrays.rows[turn.number].exchange
+    return _put(world, sent, WHEEL, t, Kind.SAFETY_POLL, exchange, 0)
+
+
+# -- 4. requests, and what follows ---------------------------------------------------------------
+
+
+@inlined
+def follow_up(world: World, turn: Turn, sent: Sent) -> Sent:
+    """Send the poll that is due, and schedule what belongs to the event that was handled."""
+    if POLLS and sent.flags & REQUESTS:
+        sent = _request(world, turn, sent)
+    if PUSHES and turn.kind == Kind.PING:
+        t = turn.now + turn.half_s
+        return _put(world, sent, TRIP, t, Kind.PONG_UP, turn.exchange, turn.data)
+    if turn.kind == Kind.ACTIVITY:
+        return _next_activity(world, turn, sent)
+    if turn.kind == Kind.START:
+        return _started(world, turn, sent)
+    return sent
+
+
+@inlined
+def _request(world: World, turn: Turn, sent: Sent) -> Sent:
+    arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
+    row, first = arrays.rows[number], int(sent.flags & FIRST > 0)
+    if first:
+        recording.open_connection(record, number, now)
+        row.opened_s = now
+    recording.count(record, Count.POLLS, number, now)
+    row.kept_until_s = NEVER_S
+    sent = _with_bytes(world, sent, request_of(world.options.etag, row.fetched_s, first), 1)
+    if GENERAL and row.is_link_dead:
+        t = now + world.options.unanswered_s
+        return _put(world, sent, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
+    arrays.state[0].under_way += 1
+    return _put(world, sent, TRIP, now + turn.half_s, Kind.POLL, row.exchange, first)
+
+
+@inlined
+def _next_activity(world: World, turn: Turn, sent: Sent) -> Sent:
+    """An episode of the user's activity ends, or the next one begins."""
+    arrays, activity = world.arrays, turn.data >> 1
+    t = arrays.activity_end_s[activity, turn.number]
+    if turn.data & 1:
+        t = _episode(world, turn.number, activity, turn.now)
+    if t < value_of(arrays.end_s, turn.number):
+        return _put(world, sent, WHEEL, t, Kind.ACTIVITY, 0, turn.data ^ 1)
+    return sent
+
+
+@inlined
+def _started(world: World, turn: Turn, sent: Sent) -> Sent:
+    """A session has started: when its user first does something, and when it ends."""
+    options, end_s = world.options, value_of(world.arrays.end_s, turn.number)
+    for activity in range(2):
+        every_s = options.drag_every_s if activity == 0 else options.hidden_every_s
+        if every_s > 0.0:
+            t = _episode(world, turn.number, activity, turn.now)
+            if t < end_s:
+                sent = _put(world, sent, WHEEL, t, Kind.ACTIVITY, 0, 2 * activity)
+    if end_s < world.record.horizon_s:
+        sent = _put(world, sent, WHEEL, end_s, Kind.STOP, 0, 0)
+    return sent
+
+
+@inlined
+def _episode(world: World, number: int, activity: int, after_s: float) -> float:
+    """Return when the client's next episode of an activity starts, and note when it ends."""
+    arrays, rules, options = world.arrays, world.rules, world.options
+    k = arrays.activity_k[activity, number]
+    if activity == 0:
+        gap, length = Stream.DRAG_GAP, Stream.DRAG_LENGTH
+        every_s, length_s = options.drag_every_s, options.drag_length_s
+    else:
+        gap, length = Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH
+        every_s, length_s = options.hidden_every_s, options.hidden_length_s
+    start_s, arrays.activity_end_s[activity, number] = episode_s(
+        rules.seed, rules.replication, number, gap, length, k, after_s, every_s, length_s
+    )
+    arrays.activity_k[activity, number] = k + 1
+    return start_s

@@ -1,0 +1,394 @@
+"""Stage 2: arrivals. What an event means, and which `Event` the client is fed, if any.
+
+Events are of three groups: the client's own (its timer, its user, its flag), what arrives at the
+server and asks for no worker, and what arrives at the client. What arrives at the client is
+ignored if its connection is over, and lost on a dead path: `_at_client` asks that once.
+"""
+
+from __future__ import annotations
+
+from simlib.core import record as recording
+from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
+from simlib.core.client import NEVER_S, is_expired
+from simlib.core.polling import is_unchanged, reply_of
+from simlib.core.protocol import Event, Heartbeat, State, Transport
+from simlib.core.record import Cause, Count
+from simlib.core.resync import Resume
+from simlib.core.server import SYN_RETRIES
+from simlib.core.wire import Message
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.assignment import assigned_transport, close_for_rollback, enrol
+from simlib.engines.compiled.broadcast import subscribe
+from simlib.engines.compiled.event_list import WHEEL
+from simlib.engines.compiled.faults import (
+    drain,
+    has_path_limits,
+    ready_s,
+    reset_connection,
+    transmit,
+    try_send,
+)
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.state import (
+    ANSWERED,
+    BEATS,
+    REFUSED,
+    REPLY_BITS,
+    RESUME_BITS,
+    TRIP,
+    UNREACHED,
+    Kind,
+    disconnect,
+    finalise,
+    load_of,
+    put,
+    release_up_to,
+    resume_outcome_of,
+)
+from simlib.engines.compiled.turn import (
+    FAILS,
+    FIRST,
+    GENERAL,
+    POLLS,
+    PUSHES,
+    REQUESTS,
+    Outcome,
+    Turn,
+    World,
+    ignored,
+    nothing,
+)
+
+
+@inlined
+def arrive(world: World, turn: Turn) -> Outcome:
+    """Return what an event means."""
+    kind = turn.kind
+    if kind <= Kind.FLAG:
+        return _of_the_client(world, turn)
+    if PUSHES and kind <= Kind.SEND:
+        return _at_server(world, turn)
+    if GENERAL and kind == Kind.IDLE:
+        return _idle(world, turn)
+    return _at_client(world, turn)
+
+
+# -- the client's own ----------------------------------------------------------------------------
+
+
+@inlined
+def _of_the_client(world: World, turn: Turn) -> Outcome:
+    arrays, record, rules = world.arrays, world.record, world.rules
+    kind, number, now = turn.kind, turn.number, turn.now
+    row = arrays.rows[number]
+    if kind == Kind.DEADLINE:
+        if row.deadline_s != now:
+            return nothing(0)
+        return Outcome(Event.DEADLINE + 0, 0, 0, 0, 0, 0)
+    if kind == Kind.START:
+        if GENERAL and rules.has_flag:
+            enrol(arrays, record, rules, world.flag, number, now)
+        return Outcome(Event.START + 0, row.seen + 0, 0, 0, 0, 0)
+    if kind == Kind.STOP:
+        finalise(arrays, record, rules, number, now)
+        if GENERAL:
+            recording.end_exposure(record, number, now)
+        return Outcome(Event.STOP + 0, 0, 0, 0, 0, 0)
+    if GENERAL and kind == Kind.FLAG:
+        return _flag(world, turn)
+    return Outcome(Event.DRAG_START + turn.data, 0, 0, 0, 0, 0)
+
+
+@inlined
+def _flag(world: World, turn: Turn) -> Outcome:
+    """The client reads the percentage, or the server closes its connection for a rollback."""
+    arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
+    if turn.data == SERVER_CLOSES:
+        server = world.server
+        t = close_for_rollback(arrays, record, server, world.rules, world.server_rules, number, now)
+        if t == NEVER_S:
+            return nothing(0)
+        return nothing(put(arrays.out, 0, WHEEL, t, Kind.FLAG, 0, SERVER_CLOSED))
+    row, target = (
+        arrays.rows[number],
+        assigned_transport(arrays, world.flag, number, turn.data, now),
+    )
+    if row.state == State.GONE or target == row.target:
+        return nothing(0)
+    recording.end_exposure(record, number, now)
+    recording.start_exposure(record, number, target, now)
+    return Outcome(Event.ASSIGNED + 0, target, 0, 0, 0, 0)
+
+
+# -- at the server, without a worker -------------------------------------------------------------
+
+
+@inlined
+def _at_server(world: World, turn: Turn) -> Outcome:
+    arrays, kind, exchange = world.arrays, turn.kind, turn.exchange
+    row = arrays.rows[turn.number]
+    if kind == Kind.CLOSE:
+        if GENERAL and exchange <= row.lost_exchange:
+            return ignored()  # it never arrives
+        row.closed_exchange = max(row.closed_exchange, exchange)
+        release_up_to(arrays, row, exchange)
+        if turn.data == 0:
+            return nothing(0)
+        t = turn.now + turn.half_s
+        return nothing(put(arrays.out, 0, TRIP, t, Kind.CLOSE_REPLY, exchange, 0))
+    if kind == Kind.UPGRADE_SERVED:
+        return nothing(_upgraded(world, turn))
+    if kind == Kind.AUTHENTICATED:
+        return nothing(_authenticated(world, turn))
+    if GENERAL and kind == Kind.PEER_TIMEOUT:
+        release_up_to(arrays, row, exchange)
+        return nothing(0)
+    if GENERAL and row.subscribed == exchange:
+        return nothing(_send(world, turn))
+    return nothing(0)
+
+
+@inlined
+def _upgraded(world: World, turn: Turn) -> int:
+    arrays, exchange, t = world.arrays, turn.exchange, turn.now + turn.half_s
+    row, state = arrays.rows[turn.number], arrays.state[0]
+    if row.closed_exchange >= exchange:
+        return 0
+    if state.sockets >= world.server_rules.max_connections:
+        return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, 0)
+    if row.socket < 0:
+        state.sockets += 1
+    row.socket = exchange
+    return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
+
+
+@inlined
+def _authenticated(world: World, turn: Turn) -> int:
+    """The server lets a client in, which listens from now on; READY sets out."""
+    arrays, rules, number, now = world.arrays, world.rules, turn.number, turn.now
+    exchange, out = turn.exchange, world.arrays.out
+    if arrays.rows[number].closed_exchange >= exchange:
+        return 0
+    if is_expired(rules, arrays.start_s[number], now):
+        return put(out, 0, TRIP, now + turn.half_s, Kind.AUTH_REFUSED, exchange, 0)
+    subscribe(arrays, number, exchange)
+    n = 0
+    if rules.heartbeat == Heartbeat.SERVER:
+        t = now + rules.heartbeat_interval_s
+        n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+    outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
+    version = int(arrays.state[0].published)
+    t = now + turn.half_s
+    if GENERAL:
+        missed = version - arrays.rows[number].seen
+        t = ready_s(arrays, rules, number, now, outcome, missed)
+        if outcome == Resume.SNAPSHOT and has_path_limits(arrays):
+            # The snapshot comes by itself, behind READY.
+            data = (version << RESUME_BITS) | Resume.NOTHING
+            n = put(out, n, TRIP, t, Kind.READY, exchange, data)
+            size = float(arrays.sizes[Message.SNAPSHOT, 1])
+            t = transmit(arrays, rules, number, now, size)
+            return put(out, n, WHEEL, t, Kind.SNAPSHOT, exchange, version)
+    return put(out, n, TRIP, t, Kind.READY, exchange, (version << RESUME_BITS) | outcome)
+
+
+@inlined
+def _send(world: World, turn: Turn) -> int:
+    """A message of a broadcast comes to a client's buffers, or they have room again."""
+    arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
+    if turn.kind == Kind.WRITABLE:
+        return drain(arrays, rules, sending, turn.number, turn.now, turn.exchange, 0)
+    return try_send(
+        arrays,
+        world.record,
+        rules,
+        sending,
+        turn.number,
+        turn.now,
+        turn.half_s,
+        turn.exchange,
+        turn.data,
+        0,
+    )
+
+
+@inlined
+def _idle(world: World, turn: Turn) -> Outcome:
+    """A middlebox closes a connection that has carried nothing for long."""
+    row = world.arrays.rows[turn.number]
+    if row.exchange == turn.exchange and turn.exchange > max(
+        row.closed_exchange, row.lost_exchange
+    ):
+        t = row.active_s + world.options.idle_s
+        if turn.now < t:
+            return nothing(put(world.arrays.out, 0, WHEEL, t, Kind.IDLE, turn.exchange, 0))
+        reset_connection(world.arrays, world.record, world.q, world.rules, turn.number, turn.now)
+    return nothing(0)
+
+
+# -- at the client -------------------------------------------------------------------------------
+
+
+@inlined
+def _at_client(world: World, turn: Turn) -> Outcome:
+    arrays, kind, exchange = world.arrays, turn.kind, turn.exchange
+    row, sizes = arrays.rows[turn.number], arrays.sizes
+    if POLLS and kind == Kind.POLL_DONE:
+        return _polled(world, turn)
+    if PUSHES and kind == Kind.CLOSE_REPLY:
+        message = Message.CLOSE_DOWN + 0
+        return Outcome(-1, 0, sizes[message, 0], sizes[message, 1], 0, 0)
+    if GENERAL and PUSHES and kind == Kind.SAFETY_POLL_REPLY:
+        return _safety_poll_reply(world, turn)
+    if GENERAL and kind == Kind.FAIL:
+        if row.exchange == exchange and (turn.data == 0 or exchange > row.closed_exchange):
+            return Outcome(-1, 0, 0, 0, 0, FAILS)
+        return nothing(0)
+    if GENERAL and kind == Kind.UNANSWERED:
+        if row.exchange != exchange:
+            return nothing(0)
+        cause = Cause.TIMED_OUT + 0
+        disconnect(arrays, world.record, turn.number, turn.now, cause, Transport.POLLING + 0)
+        row.kept_until_s = -NEVER_S
+        row.is_link_dead = False
+        return Outcome(-1, 0, 0, 0, 0, FAILS)
+    if GENERAL and PUSHES and exchange <= row.lost_exchange:
+        return _on_dead_path(world, turn)
+    if row.exchange != exchange or (GENERAL and exchange <= row.closed_exchange):
+        return ignored()
+    if kind <= Kind.POLL_REFUSED:
+        return _on_transport(world, turn)
+    if PUSHES:
+        return _on_socket(world, turn)
+    return ignored()
+
+
+@inlined
+def _polled(world: World, turn: Turn) -> Outcome:
+    arrays, record = world.arrays, world.record
+    row, version = arrays.rows[turn.number], turn.data >> 1
+    if row.exchange != turn.exchange or (GENERAL and turn.exchange <= row.closed_exchange):
+        return nothing(0)
+    event = Event.FETCHED + 0
+    unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
+    if GENERAL:
+        unchanged = unchanged and not recording.has_gaps(record, turn.number)
+    if unchanged:
+        recording.count(record, Count.UNCHANGED, turn.number, turn.now)
+        event = Event.UNCHANGED + 0
+    message = reply_of(unchanged, turn.data & 1)
+    return Outcome(event, version, arrays.sizes[message, 0], arrays.sizes[message, 1], 0, 0)
+
+
+@inlined
+def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
+    sizes, reply = world.arrays.sizes, turn.data & ((1 << REPLY_BITS) - 1)
+    if world.arrays.rows[turn.number].exchange != turn.exchange:
+        return nothing(0)
+    up, down = 0, 0
+    if reply != UNREACHED:
+        message = Message.POLL_RESPONSE_FIRST + 0
+        if reply == REFUSED:
+            message = Message.POLL_REFUSED_FIRST + 0
+        up += sizes[message, 0] + sizes[Message.TCP_CLOSE, 0]
+        down += sizes[message, 1] + sizes[Message.TCP_CLOSE, 1]
+    if reply == ANSWERED:
+        return Outcome(Event.SNAPSHOT + 0, turn.data >> REPLY_BITS, up, down, 0, 0)
+    recording.count_failed_safety_poll(world.record, turn.number, turn.now)
+    return Outcome(-1, 0, up, down, 0, 0)
+
+
+@inlined
+def _on_dead_path(world: World, turn: Turn) -> Outcome:
+    """What was sent on a dead path is lost; the server finds out when nobody acknowledges it."""
+    kind, rules = turn.kind, world.rules
+    is_message = kind == Kind.PUSH or kind == Kind.SNAPSHOT
+    load = load_of(turn.exchange, Kind.PEER_TIMEOUT, 0)
+    if kind == Kind.PING:
+        t = turn.now + rules.heartbeat_timeout_s
+        event_list.schedule(world.q, WHEEL, t, turn.number, load)
+    elif is_message and rules.heartbeat != Heartbeat.SERVER:
+        t = turn.now + world.options.unanswered_s
+        event_list.schedule(world.q, WHEEL, t, turn.number, load)
+    return ignored()
+
+
+@inlined
+def _on_transport(world: World, turn: Turn) -> Outcome:
+    """TCP and TLS come up, or not; a poll is refused."""
+    arrays, kind, exchange = world.arrays, turn.kind, turn.exchange
+    row, sizes, out = arrays.rows[turn.number], arrays.sizes, arrays.out
+    if kind == Kind.SYN_AGAIN:
+        if turn.data >= SYN_RETRIES:
+            return Outcome(-1, 0, 0, 0, 0, FAILS)
+        arrays.state[0].under_way += 1
+        t = turn.now + turn.half_s
+        return nothing(put(out, 0, TRIP, t, Kind.SYN, exchange, turn.data + 1))
+    is_pushed = PUSHES and (not POLLS or row.transport == Transport.WEBSOCKET)
+    if kind == Kind.TCP_OPEN:
+        up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
+        if is_pushed:
+            return Outcome(Event.CONNECTED + 0, 0, up, down, 0, 0)
+        if world.rules.tls:
+            t = turn.now + 2.0 * turn.half_s
+            n = put(out, 0, WHEEL, t, Kind.TLS_OPEN, exchange, 0)
+            return Outcome(-1, 0, up, down, n, 0)
+        return Outcome(-1, 0, up, down, 0, REQUESTS | FIRST)
+    if kind == Kind.TLS_OPEN:
+        up, down = sizes[Message.TLS_OPEN, 0], sizes[Message.TLS_OPEN, 1]
+        if is_pushed:
+            return Outcome(Event.SECURED + 0, 0, up, down, 0, 0)
+        return Outcome(-1, 0, up, down, 0, REQUESTS | FIRST)
+    message = Message.POLL_REFUSED - (turn.data & 1)
+    return Outcome(-1, 0, sizes[message, 0], sizes[message, 1], 0, FAILS)
+
+
+@inlined
+def _on_socket(world: World, turn: Turn) -> Outcome:
+    """A stage of the handshake, a message, a heartbeat comes to the client."""
+    arrays, record, kind = world.arrays, world.record, turn.kind
+    row, sizes, number, now = arrays.rows[turn.number], arrays.sizes, turn.number, turn.now
+    if kind == Kind.PUSH:
+        recording.count(record, Count.MESSAGES, number, now)
+        up, down = sizes[Message.PUSH, 0], sizes[Message.PUSH, 1]
+        return Outcome(Event.PUSH + 0, turn.data, up, down, 0, 0)
+    if kind == Kind.PING:
+        up, down = sizes[Message.PING_DOWN, 0], sizes[Message.PING_DOWN, 1]
+        return Outcome(Event.PING + 0, 0, up, down, 0, 0)
+    if kind == Kind.PONG:
+        up, down = sizes[Message.PONG_DOWN, 0], sizes[Message.PONG_DOWN, 1]
+        return Outcome(Event.PONG + 0, 0, up, down, 0, 0)
+    if kind == Kind.READY:
+        return _ready(world, turn)
+    if kind == Kind.UPGRADE_DONE:
+        up = sizes[Message.UPGRADE_RESPONSE, 0] + sizes[Message.HELLO, 0]
+        down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
+        row.has_upgraded = True
+        return Outcome(Event.UPGRADED + 0, 0, up, down, 0, 0)
+    if kind == Kind.UPGRADE_REFUSED:
+        up, down = sizes[Message.UPGRADE_REFUSED, 0], sizes[Message.UPGRADE_REFUSED, 1]
+        return Outcome(-1, 0, up, down, 0, FAILS)
+    if GENERAL and kind == Kind.SNAPSHOT:
+        recording.count(record, Count.MESSAGES, number, now)
+        up, down = sizes[Message.SNAPSHOT, 0], sizes[Message.SNAPSHOT, 1]
+        return Outcome(Event.SNAPSHOT + 0, turn.data, up, down, 0, 0)
+    recording.count(record, Count.ERRORS, number, now)
+    up, down = sizes[Message.AUTH_REFUSED, 0], sizes[Message.AUTH_REFUSED, 1]
+    return Outcome(Event.REJECTED + 0, 0, up, down, 0, 0)
+
+
+@inlined
+def _ready(world: World, turn: Turn) -> Outcome:
+    """The client is let in; what it has missed is fed after READY: see `actions`."""
+    arrays, idle_s, n, value = world.arrays, world.options.idle_s, 0, 0
+    row = arrays.rows[turn.number]
+    recording.open_connection(world.record, turn.number, turn.now)
+    row.opened_s = turn.now
+    if GENERAL:
+        row.served_by = arrays.process[row.node]
+        if idle_s < NEVER_S:
+            n = put(arrays.out, n, WHEEL, turn.now + idle_s, Kind.IDLE, turn.exchange, 0)
+    if turn.data & ((1 << RESUME_BITS) - 1) == Resume.LOST:
+        value += turn.data >> RESUME_BITS
+    up, down = arrays.sizes[Message.READY, 0], arrays.sizes[Message.READY, 1]
+    return Outcome(Event.READY + 0, value, up, down, n, 0)

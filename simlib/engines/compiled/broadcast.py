@@ -1,0 +1,132 @@
+"""Broadcasts: one event each, in which subscribers that nothing disturbs are served at once."""
+
+from __future__ import annotations
+
+from simlib.core import record as recording
+from simlib.core import server as servers
+from simlib.core.backpressure import Overflow
+from simlib.core.client import NEVER_S
+from simlib.core.draws import Stream
+from simlib.core.record import Count, Record, value_of
+from simlib.core.wire import Message
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.faults import blocking_send, has_path_limits
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.state import BROADCASTS, ClientArrays, Kind, catch_up, load_of
+from simlib.engines.compiled.turn import GENERAL, World
+
+
+@inlined
+def subscribe(arrays: ClientArrays, number: int, exchange: int) -> None:
+    """Put a subscriber at the end of the list, or leave it where it is."""
+    row, state = arrays.rows[number], arrays.state[0]
+    if row.subscribed < 0:
+        if state.slots == len(arrays.order):
+            _close_ranks(arrays)
+        row.slot = state.slots
+        arrays.order[state.slots] = number
+        state.slots += 1
+        state.subscribers += 1
+    row.subscribed = exchange
+    arrays.undisturbed_until_s[row.slot] = -NEVER_S
+
+
+@inlined
+def _close_ranks(arrays: ClientArrays) -> None:
+    """Move the subscribers up into the places of those that have left."""
+    kept = 0
+    for slot in range(arrays.state[0].slots):
+        number = arrays.order[slot]
+        if number >= 0:
+            arrays.order[kept] = number
+            arrays.undisturbed_until_s[kept] = arrays.undisturbed_until_s[slot]
+            arrays.rows[number].slot = kept
+            kept += 1
+    arrays.state[0].slots = kept
+
+
+@inlined
+def broadcast(
+    world: World, now: float, version: int, until_s: float, may_serve_at_once: bool
+) -> int:
+    """One worker sends to one subscriber after the other; each message then travels.
+
+    Return how many were served at once: nothing can disturb them before their message arrives, nor
+    does it arrive after `until_s`. Their rows are brought up to date when they are next looked at.
+    """
+    arrays, record, server_rules = world.arrays, world.record, world.server_rules
+    subscribers = arrays.state[0].subscribers
+    start_s, service_s = _begin(world, now, version, subscribers)
+    counted = record.first < version <= record.until
+    position = 0
+    served = 0  # of the bin in hand
+    ticks = 0
+    index = 0
+    all_served = 0
+    longest_s = 0.0
+    for slot in range(arrays.state[0].slots):
+        number = arrays.order[slot] + 0
+        if number < 0:
+            continue
+        position += 1
+        t = servers.sent_s(server_rules, start_s, position, subscribers, service_s)
+        kind = Kind.PUSH + 0
+        if not (GENERAL and has_path_limits(arrays)):
+            t += value_of(arrays.half_s, number)
+        elif server_rules.sending.overflow == Overflow.BLOCK:
+            server, sending = world.server, server_rules.sending
+            t = blocking_send(arrays, record, world.rules, sending, server, number, t)
+        else:
+            kind = Kind.SEND + 0
+        if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
+            place = recording.bin_of(record, t)
+            if place != index:
+                _fill_bin(arrays, record, index, served, ticks, counted)
+                index, served, ticks = place, 0, 0
+            served += 1
+            all_served += 1
+            if counted:
+                latency_s = t - now
+                ticks += recording.ticks_of(latency_s)
+                record.histogram[0, recording.bucket_of(latency_s)] += 1
+                longest_s = max(longest_s, latency_s)
+        else:
+            if arrays.undisturbed_until_s[slot] > -NEVER_S:
+                catch_up(arrays, record, number, version - 1)
+                arrays.undisturbed_until_s[slot] = -NEVER_S
+            load = load_of(arrays.rows[number].subscribed, kind, version)
+            event_list.schedule(world.q, BROADCASTS, t, number, load)
+    _fill_bin(arrays, record, index, served, ticks, counted)
+    record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
+    return all_served
+
+
+@inlined
+def _begin(world: World, now: float, version: int, subscribers: int) -> tuple[float, float]:
+    """Return when the broadcast starts, and what it takes the worker."""
+    rules, server_rules, server = world.rules, world.server_rules, world.server
+    service_s = servers.service_time_s(
+        server_rules,
+        servers.broadcast_s(server_rules, subscribers),
+        rules.seed,
+        rules.replication,
+        0,
+        Stream.FAN_OUT_SERVICE,
+        version,
+    )
+    busy_from_s = servers.free_from_s(server, now)
+    start_s = servers.admit_fan_out(server, now, service_s)
+    recording.add_busy(world.record, busy_from_s, start_s + service_s)
+    return start_s, service_s
+
+
+@inlined
+def _fill_bin(
+    arrays: ClientArrays, record: Record, index: int, served: int, ticks: int, counted: bool
+) -> None:
+    record.bins[0, index, Count.MESSAGES] += served
+    record.bins[0, index, Count.UP_BYTES] += served * arrays.sizes[Message.PUSH, 0]
+    record.bins[0, index, Count.DOWN_BYTES] += served * arrays.sizes[Message.PUSH, 1]
+    if counted:
+        record.bins[0, index, Count.DELIVERED] += served
+        record.latency_ticks[0, index] += ticks

@@ -1,0 +1,260 @@
+"""Stage 1: jobs. What arrives at the server is queued for a worker, or turned away."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from simlib.core import record as recording
+from simlib.core import server as servers
+from simlib.core.draws import Stream
+from simlib.core.faults import FaultEffect
+from simlib.core.polling import is_unchanged, reply_of
+from simlib.core.resync import Resume
+from simlib.core.wire import Message
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.event_list import WHEEL
+from simlib.engines.compiled.faults import carried_by, is_under, node_of, send_beat
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.state import (
+    ANSWERED,
+    BEATS,
+    DONE,
+    DONE_TRIP,
+    REFUSED,
+    REPLY_BITS,
+    TRIP,
+    UNREACHED,
+    Kind,
+    load_of,
+    put,
+    resume_outcome_of,
+)
+from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
+
+
+class Job(NamedTuple):
+    """Work for a worker: its mean service time, negative for none, and the address of its draw.
+
+    `data` is what the event that follows carries; `n` events are to be scheduled so far.
+    """
+
+    mean_s: float
+    stream: int
+    k: int
+    data: int
+    n: int
+
+
+@inlined
+def serve(world: World, turn: Turn) -> int:
+    """Serve what arrives at the server; return how many events that schedules, -1: it was lost."""
+    if GENERAL:
+        if _is_lost(world, turn):
+            return -1
+    job = _job_of(world, turn)
+    if job.mean_s < 0.0:
+        return job.n
+    rules, server = world.rules, world.server
+    service_s = servers.service_time_s(
+        world.server_rules,
+        job.mean_s,
+        rules.seed,
+        rules.replication,
+        turn.number,
+        job.stream,
+        job.k,
+    )
+    if turn.kind == Kind.SYN:
+        begun_s = servers.accept(server, world.server_rules, turn.now, service_s)
+    else:
+        begun_s = servers.admit(server, turn.now, service_s)
+    done_s = begun_s + service_s
+    if begun_s >= 0.0:
+        recording.add_busy(world.record, begun_s, done_s)
+    return _answer(world, turn, job, begun_s, done_s)
+
+
+@inlined
+def _is_lost(world: World, turn: Turn) -> bool:
+    """Say whether what was sent to the server comes to nothing: its connection is over or dead."""
+    row, exchange, kind = world.arrays.rows[turn.number], turn.exchange, turn.kind
+    is_dead = PUSHES and exchange <= row.lost_exchange
+    if kind == Kind.PONG_UP and is_dead:
+        t = turn.now + world.rules.heartbeat_timeout_s
+        load = load_of(exchange, Kind.PEER_TIMEOUT, 0)
+        event_list.schedule(world.q, WHEEL, t, turn.number, load)
+    if kind == Kind.SAFETY_POLL:
+        is_dead = False  # it comes on a connection of its own
+    if kind != Kind.BEAT and (exchange <= row.closed_exchange or is_dead):
+        return True
+    is_beat = kind == Kind.PONG_UP or kind == Kind.PING_UP
+    return PUSHES and is_beat and row.subscribed != exchange
+
+
+@inlined
+def _job_of(world: World, turn: Turn) -> Job:
+    """Return what a worker has to do for what has arrived."""
+    kind, server_rules = turn.kind, world.server_rules
+    row, heartbeat_s = world.arrays.rows[turn.number], server_rules.heartbeat_s
+    if kind == Kind.POLL:
+        return _poll_job(world, turn)
+    if PUSHES and kind == Kind.UPGRADE:
+        return _upgrade_job(world, turn)
+    if PUSHES and kind == Kind.AUTHENTICATE:
+        mean_s = server_rules.authenticate_s + 0.0
+        outcome = resume_outcome_of(
+            world.arrays, world.record, world.rules, GENERAL, turn.number, turn.now
+        )
+        if outcome == Resume.SNAPSHOT:
+            mean_s += server_rules.snapshot_s
+        return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, 2 * turn.exchange + 1, turn.data, 0)
+    if PUSHES and kind == Kind.BEAT:
+        if row.subscribed != turn.exchange:
+            return _no_job(turn.data, 0)
+        row.beats += 2
+        beat = row.beats + 0
+        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, beat, beat, 0)
+    if PUSHES and kind == Kind.PONG_UP:
+        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, turn.data + 1, turn.data, 0)
+    if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
+        return _safety_poll_job(world, turn)
+    if PUSHES and kind == Kind.PING_UP:
+        row.beats += 1
+        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, row.beats + 0, turn.data, 0)
+    return _accept_job(world, turn)
+
+
+@inlined
+def _no_job(data: int, n: int) -> Job:
+    return Job(-1.0, 0, 0, data, n)
+
+
+@inlined
+def _poll_job(world: World, turn: Turn) -> Job:
+    server_rules, out = world.server_rules, world.arrays.out
+    if servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s:
+        world.arrays.rows[turn.number].kept_until_s = turn.now + server_rules.keep_alive_s
+        t = turn.now + turn.half_s
+        return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
+    return Job(server_rules.poll_s, Stream.POLL_SERVICE + 0, turn.exchange, turn.data, 0)
+
+
+@inlined
+def _upgrade_job(world: World, turn: Turn) -> Job:
+    server_rules, server = world.server_rules, world.server
+    blocked = False
+    if GENERAL:
+        blocked = is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number)
+    is_late = servers.wait_s(server, turn.now) > server_rules.shed_wait_s
+    if blocked or is_late or not servers.admits_upgrade(server, server_rules, turn.now):
+        out, t = world.arrays.out, turn.now + turn.half_s
+        return _no_job(turn.data, put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, 0))
+    mean_s = server_rules.handshake_s
+    return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, 2 * turn.exchange, turn.data, 0)
+
+
+@inlined
+def _safety_poll_job(world: World, turn: Turn) -> Job:
+    arrays, rules, server_rules = world.arrays, world.rules, world.server_rules
+    node = node_of(arrays, rules, turn.number, turn.exchange)
+    is_shed = servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s
+    if is_under(arrays, rules, FaultEffect.PARTITION + 0, turn.number):
+        return _no_job(turn.data, 0)
+    if node < 0 or is_shed:
+        reply, t = REFUSED if node >= 0 else UNREACHED, turn.now + turn.half_s
+        n = put(arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
+        return _no_job(turn.data, n)
+    row = arrays.rows[turn.number]
+    row.beats += 1
+    mean_s = server_rules.accept_s + server_rules.poll_s
+    return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, turn.data, 0)
+
+
+@inlined
+def _accept_job(world: World, turn: Turn) -> Job:
+    arrays, rules = world.arrays, world.rules
+    if GENERAL:
+        if is_under(arrays, rules, FaultEffect.PARTITION + 0, turn.number):
+            return _no_job(turn.data, _syn_again(world, turn))
+        row = arrays.rows[turn.number]
+        row.node = node_of(arrays, rules, turn.number, turn.exchange)
+        if row.node < 0:
+            t = turn.now + turn.half_s
+            return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, 1))
+    mean_s = world.server_rules.accept_s
+    return Job(mean_s, Stream.ACCEPT_SERVICE + 0, turn.exchange, turn.data, 0)
+
+
+@inlined
+def _syn_again(world: World, turn: Turn) -> int:
+    """The kernel hears nothing of its SYN, and sends it again."""
+    t = turn.now + max(0.0, servers.syn_retry_s(turn.data) - turn.half_s)
+    return put(world.arrays.out, 0, WHEEL, t, Kind.SYN_AGAIN, turn.exchange, turn.data)
+
+
+@inlined
+def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -> int:
+    """Schedule what follows a job; return how many events."""
+    kind, exchange, half_s, out = turn.kind, turn.exchange, turn.half_s, world.arrays.out
+    if kind == Kind.POLL:
+        return _poll_done(world, turn, done_s)
+    if PUSHES and kind == Kind.UPGRADE:
+        return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
+    if PUSHES and kind == Kind.AUTHENTICATE:
+        return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
+    if PUSHES and kind == Kind.BEAT:
+        t = _beat_arrives_s(world, turn, Message.PING_DOWN + 0, done_s)
+        return put(out, 0, DONE_TRIP, t, Kind.PING, exchange, job.data)
+    if PUSHES and kind == Kind.PONG_UP:
+        t = done_s + world.rules.heartbeat_interval_s
+        return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
+        version = readable(world.arrays, world.record, done_s)
+        size = float(world.arrays.sizes[Message.POLL_RESPONSE_FIRST, 1])
+        t = carried_by(world.arrays, world.rules, turn.number, done_s, size) + half_s
+        reply = (version << REPLY_BITS) | ANSWERED
+        return put(out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, exchange, reply)
+    if PUSHES and kind == Kind.PING_UP:
+        t = _beat_arrives_s(world, turn, Message.PONG_DOWN + 0, done_s)
+        return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
+    if begun_s >= 0.0:
+        return put(out, 0, TRIP, turn.now + half_s, Kind.TCP_OPEN, exchange, 0)
+    return _syn_again(world, turn)
+
+
+@inlined
+def _poll_done(world: World, turn: Turn, done_s: float) -> int:
+    arrays, record, options = world.arrays, world.record, world.options
+    row, first = arrays.rows[turn.number], turn.data & 1
+    version = readable(arrays, record, done_s)
+    row.kept_until_s = done_s + world.server_rules.keep_alive_s
+    t = done_s + 0.0
+    if GENERAL:
+        unchanged = is_unchanged(options.etag, row.fetched_s, row.seen, version)
+        unchanged = unchanged and not recording.has_gaps(record, turn.number)
+        size = float(arrays.sizes[reply_of(unchanged, first), 1])
+        t = carried_by(arrays, world.rules, turn.number, done_s, size)
+    data = (version << 1) | first
+    return put(arrays.out, 0, DONE_TRIP, t + turn.half_s, Kind.POLL_DONE, turn.exchange, data)
+
+
+@inlined
+def _beat_arrives_s(world: World, turn: Turn, message: int, done_s: float) -> float:
+    t = done_s + turn.half_s
+    if GENERAL:
+        size = float(world.arrays.sizes[message, 1])
+        t = send_beat(world.arrays, world.rules, turn.number, done_s, size)
+    return t
+
+
+@inlined
+def readable(arrays: Any, record: Any, t: float) -> int:
+    """Return how many changes are published by `t`; searched from where the last search ended."""
+    state, publish_s = arrays.state[0], record.publish_s
+    version = state.readable
+    while version < len(publish_s) and publish_s[version] <= t:
+        version += 1
+    while version > 0 and publish_s[version - 1] > t:
+        version -= 1
+    state.readable = version
+    return version

@@ -1,0 +1,273 @@
+"""The loop: it takes the earliest event, and handles it in stages.
+
+Each stage is called from one place, so that each rule is compiled into the loop once:
+
+1. `jobs`: what arrives at the server is queued for a worker, or turned away;
+2. `arrivals`: what the event means, and which `Event` the client is fed, if any;
+3. `actions.feed`: `step`, what is recorded of it, its timer, its actions;
+4. `actions.follow_up`: polls that are due, and what follows the event in its journey.
+
+What an event schedules is collected in ``arrays.out``, in the order in which the reference engine's
+processes would have scheduled it, and goes to the event list at the end of the turn. So ties come
+out alike, and runs are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.core import record as recording
+from simlib.core.client import NEVER_S, Rules
+from simlib.core.protocol import State, Transport
+from simlib.core.record import Cause, Record, value_of
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.actions import feed, follow_up
+from simlib.engines.compiled.arrivals import arrive
+from simlib.engines.compiled.broadcast import broadcast
+from simlib.engines.compiled.event_list import (
+    CLIENT_MASK,
+    LAST_SEQUENCE,
+    STARTS,
+    WHEEL,
+)
+from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way_s
+from simlib.engines.compiled.jobs import serve
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
+from simlib.engines.compiled.state import (
+    DATA_BITS,
+    KIND_BITS,
+    LAST_EXCHANGE,
+    MOST_OUT,
+    ClientArrays,
+    Kind,
+    catch_up,
+    disconnect,
+    finalise,
+    is_up_to_date,
+    load_of,
+)
+from simlib.engines.compiled.turn import (
+    GENERAL,
+    IGNORED,
+    POLLS,
+    PUSHES,
+    Turn,
+    World,
+    nothing,
+)
+
+FINISHED = 0
+NEEDS_ROOM = 1
+TOO_LONG = 2
+
+
+def run(world: World, until_s: float) -> int:
+    """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
+    arrays, record, q = world.arrays, world.record, world.q
+    state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
+    at_once, goes_round = _serves_at_once(world), _goes_round(world)
+    budget = 0
+    if hand.sequence == 0:
+        _begin(world)
+    while True:
+        source = event_list.next_source(q)
+        now = head_t[source]
+        if now >= until_s:
+            return FINISHED
+        if source == WHEEL and hand.open == 0:
+            event_list.turn(q)
+            fetch_clients(arrays, record.clients, q.heap, 0, hand.open)
+            continue
+        if source == WHEEL:
+            kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+            if PUSHES and kind == Kind.PUBLISH:
+                if event_list.room(q) < state.subscribers + MOST_OUT:
+                    return NEEDS_ROOM
+            if GENERAL and kind == Kind.FAULT:
+                budget = 0
+                if _room_of_a_fault(world) < len(arrays.start_s) + MOST_OUT:
+                    return NEEDS_ROOM
+        # Reserve space for every event that this one may schedule; the caller grows the arrays.
+        if budget <= 0:
+            budget = _room(world)
+            if budget <= 0:
+                return NEEDS_ROOM
+            if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
+                return TOO_LONG
+        fast_until_s = min(record.horizon_s, until_s)  # what comes later may never: see `finish`
+        if GENERAL:
+            if state.fault_event < len(arrays.fault_events):
+                fast_until_s = min(fast_until_s, arrays.fault_events[state.fault_event].t)
+        if goes_round and state.under_way == 0 and source != STARTS:
+            handled = go_round(world, now, until_s, fast_until_s, budget)
+            if handled > 0:
+                budget -= handled
+                continue
+        budget -= 1
+        turn = _next_turn(world, source, now)
+        state.events += 1
+        if PUSHES and turn.kind == Kind.PUBLISH:
+            budget = 0  # a broadcast may have taken much room
+            _publish(world, turn, fast_until_s, at_once)
+            continue
+        if GENERAL:
+            if turn.kind == Kind.FAULT:
+                apply_fault(arrays, record, q, world.rules, world.options, world.server, now)
+                continue
+        if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
+            return TOO_LONG
+        _handle(world, turn)
+
+
+@inlined
+def _serves_at_once(world: World) -> bool:
+    """Say whether a broadcast may serve subscribers at once that nothing disturbs."""
+    record, rules = world.record, world.rules
+    at_once = not record.keep_events and not record.keep_deliveries
+    at_once = at_once and world.options.idle_s == NEVER_S
+    if GENERAL:
+        at_once = at_once and not has_path_limits(world.arrays) and not rules.throttles_timers
+        at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
+    return at_once
+
+
+@inlined
+def _goes_round(world: World) -> bool:
+    """Say whether polls may go round by themselves: only the order of their jobs matters."""
+    goes_round = POLLS and _serves_at_once(world) and len(world.arrays.half_s) == 1
+    if PUSHES:
+        goes_round = goes_round and world.rules.transport == Transport.POLLING
+    return goes_round and not world.server_rules.exponential
+
+
+@inlined
+def _begin(world: World) -> None:
+    """Schedule the first change, the first fault and the first session."""
+    arrays, q, publish_s = world.arrays, world.q, world.record.publish_s
+    hand = q.hand[0]
+    if PUSHES and len(publish_s) > 0:
+        event_list.schedule(q, WHEEL, publish_s[0], 0, load_of(0, Kind.PUBLISH, 1))
+    if GENERAL and len(arrays.fault_events) > 0:
+        hand.sequence = 0
+        event_list.schedule(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
+    hand.sequence = 1
+    q.head_word[STARTS] = 2  # only the first change and the first fault were there before
+    if len(arrays.start_s) > 0:
+        q.head_t[STARTS] = arrays.start_s[0]
+
+
+@inlined
+def _room(world: World) -> int:
+    """Return for how many events there surely is room for what they schedule and record."""
+    record, server = world.record, world.server
+    room = min(event_list.room(world.q) // MOST_OUT, len(server.accepts_s) - server.state.waiting)
+    room = min(room, recording.rows_left(record.connections) // 2)
+    if len(record.bins) > 1:
+        room = min(room, recording.rows_left(record.exposures) // 2)
+    if record.keep_deliveries:
+        room = min(room, recording.rows_left(record.deliveries) // (len(record.publish_s) + 1))
+    if record.keep_events:
+        room = min(room, recording.rows_left(record.events) // MOST_OUT)
+    return room
+
+
+@inlined
+def _room_of_a_fault(world: World) -> int:
+    return min(event_list.room(world.q), recording.rows_left(world.record.connections))
+
+
+@inlined
+def _next_turn(world: World, source: int, now: float) -> Turn:
+    """Take the next event of a source; how far its client is, is for `_handle` to ask."""
+    arrays, record, q = world.arrays, world.record, world.q
+    state = arrays.state[0]
+    if source == STARTS:
+        number = int(state.started)
+        state.started += 1
+        q.head_t[STARTS] = NEVER_S
+        if state.started < len(arrays.start_s):
+            q.head_t[STARTS] = arrays.start_s[state.started]
+        return Turn(number, Kind.START + 0, 0, 0, now, 0.0)
+    number = q.head_word[source] & CLIENT_MASK
+    load = take(arrays, record.clients, q, source)
+    kind = (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+    if kind == Kind.POLL or kind == Kind.SYN:
+        state.under_way -= 1
+    exchange, data = load >> (KIND_BITS + DATA_BITS), load & ((1 << DATA_BITS) - 1)
+    return Turn(number, kind, exchange, data, now, 0.0)
+
+
+@inlined
+def _half_s(world: World, number: int, now: float) -> float:
+    if GENERAL:
+        return one_way_s(world.arrays, world.rules, number, now)
+    return value_of(world.arrays.half_s, number) + 0.0
+
+
+@inlined
+def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> None:
+    """The state changes; the next change is scheduled."""
+    state, publish_s, version = world.arrays.state[0], world.record.publish_s, turn.data
+    state.published = version
+    if state.subscribers > 0:
+        state.events += broadcast(world, turn.now, version, fast_until_s, at_once)
+    if version < len(publish_s):
+        load = load_of(0, Kind.PUBLISH, version + 1)
+        event_list.schedule(world.q, WHEEL, publish_s[version], 0, load)
+
+
+@inlined
+def _handle(world: World, taken: Turn) -> None:
+    """Handle one client's event in stages."""
+    arrays, record, number, now = world.arrays, world.record, taken.number, taken.now
+    row = arrays.rows[number]
+    half_s = _half_s(world, number, now)
+    turn = Turn(number, taken.kind, taken.exchange, taken.data, now, half_s)
+    if PUSHES:
+        catch_up(arrays, record, number, arrays.state[0].published)
+    if turn.kind <= Kind.SYN:
+        n = serve(world, turn)
+        if n < 0:
+            return
+        outcome = nothing(n)
+    else:
+        outcome = arrive(world, turn)
+        if outcome.flags & IGNORED:
+            return
+    sent = follow_up(world, turn, feed(world, turn, outcome))
+    recording.add_bytes(record, number, now, sent.up, sent.down)
+    if GENERAL and (sent.up > 0 or sent.down > 0):
+        row.active_s = now
+    for place in range(sent.n):
+        item = arrays.out[place]
+        event_list.schedule(world.q, item.lane, item.t, number, item.load)
+    if PUSHES and row.subscribed >= 0:
+        up_to_date = is_up_to_date(arrays, number)
+        if GENERAL:
+            up_to_date = up_to_date and row.lost_exchange < row.exchange
+        until_s = min(row.deadline_s, value_of(arrays.end_s, number))
+        arrays.undisturbed_until_s[row.slot] = until_s if up_to_date else -NEVER_S
+
+
+def finish(
+    arrays: ClientArrays, record: Record, rules: Rules, free_s: NDArray[np.float64], now: float
+) -> None:
+    """Close the books, without what comes later: idle ends before now, work after now."""
+    for worker in range(len(free_s)):
+        recording.add_busy(record, now, free_s[worker], -1.0)
+    for number in range(len(arrays.rows)):
+        kept_until_s = arrays.rows[number].kept_until_s
+        is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING
+        if is_polling and 0.0 <= kept_until_s < now:
+            disconnect(arrays, record, number, kept_until_s, Cause.IDLE, Transport.POLLING)
+    for number in range(len(arrays.rows)):
+        row = arrays.rows[number]
+        if PUSHES:
+            catch_up(arrays, record, number, arrays.state[0].published)
+        if row.state != State.GONE:
+            finalise(arrays, record, rules, number, now)
+            if GENERAL and row.state != State.ABSENT:
+                recording.end_exposure(record, number, now)
+        disconnect(arrays, record, number, now, Cause.OPEN_AT_END, row.transport)

@@ -1,0 +1,155 @@
+"""Polls that nothing disturbs go round in two tight loops: timers that send, responses that rearm.
+
+Both go up to the first event of any other kind. A poll is served as it is sent, at the time of its
+arrival, since with one round-trip time for all, and no other job under way, jobs arrive in the
+order in which they are sent. Taking the timers before the responses is exact: the two touch
+different clients, only timers touch the server, each loop keeps its order, and no timer that a
+response sets fires before both are through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simlib.core import record as recording
+from simlib.core import server as servers
+from simlib.core.client import NEVER_S, applied_from, step
+from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
+from simlib.core.protocol import Event, Pause, State
+from simlib.core.record import Count
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.event_list import CLIENT_MASK, LANES, WHEEL, EventList
+from simlib.engines.compiled.jobs import readable
+from simlib.engines.compiled.numba_support import fetch_ahead, inlined
+from simlib.engines.compiled.state import (
+    ALARM,
+    DATA_BITS,
+    DONE_TRIP,
+    KIND_BITS,
+    LAST_EXCHANGE,
+    ClientArrays,
+    Kind,
+    load_of,
+)
+from simlib.engines.compiled.turn import GENERAL, World
+
+
+@inlined
+def fetch_clients(arrays: ClientArrays, counts: Any, entries: Any, start: int, n: int) -> None:
+    """Have the rows of the clients of some coming events at hand."""
+    for place in range(start, start + n):
+        number = entries[place].word & CLIENT_MASK
+        fetch_ahead(arrays.rows, number)
+        fetch_ahead(counts, number)
+
+
+@inlined
+def take(arrays: ClientArrays, counts: Any, q: EventList, source: int) -> int:
+    """Remove a source's next event and return its load; have the clients at hand that follow."""
+    load = event_list.take(q, source)
+    if source < LANES and q.lanes[source].read == 0:
+        start, held = event_list.chunk_ahead(q, source)
+        fetch_clients(arrays, counts, q.pool, start, held)
+    return load
+
+
+@inlined
+def go_round(world: World, now: float, until_s: float, fast_until_s: float, most: int) -> int:
+    """Take timers that send polls, then responses, up to the first event of another kind.
+
+    Return how many were taken, at most `most`; 0 if the next event is neither. A response is
+    scheduled too early to settle a tie with a timer that is yet to be set, so it must be back
+    before any such timer can fire. From `fast_until_s` on jobs are served one by one.
+    """
+    head_t, rules = world.q.head_t, world.rules
+    timers = WHEEL if head_t[WHEEL] < head_t[ALARM] else ALARM
+    # A timer that is set here fires after a whole interval, or a retry, at the earliest.
+    soonest_s = min(rules.interval_s * (1.0 - rules.jitter_frac), rules.retry_base_s)
+    end_s = min(until_s, now + soonest_s)
+    for source in range(event_list.SOURCES):
+        if source != timers and source != DONE_TRIP:
+            end_s = min(end_s, head_t[source])
+    handled = _send_polls(world, timers, soonest_s, end_s, fast_until_s, most)
+    end_s = min(end_s, head_t[timers])
+    return handled + _take_responses(world, end_s, most - handled)
+
+
+@inlined
+def _send_polls(
+    world: World, timers: int, soonest_s: float, end_s: float, fast_until_s: float, most: int
+) -> int:
+    arrays, record, q = world.arrays, world.record, world.q
+    rules, server_rules, etag = world.rules, world.server_rules, world.options.etag
+    rows, sizes, head_t, head_word = arrays.rows, arrays.sizes, q.head_t, q.head_word
+    server, half = world.server, arrays.half_s[0]
+    handled = 0
+    while head_t[timers] < end_s and handled < most:
+        if timers == WHEEL and (
+            q.hand[0].open == 0
+            or (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1) != Kind.DEADLINE
+        ):
+            break
+        now = head_t[timers]
+        number = head_word[timers] & CLIENT_MASK
+        row = rows[number]
+        arrives_s = now + half
+        wait_s = servers.wait_s(server, arrives_s)
+        is_undisturbed = (
+            row.state == State.IDLE
+            and row.deadline_s == now
+            and row.pauses == Pause.NONE
+            and row.exchange < LAST_EXCHANGE
+            and is_kept(row.opened_s, row.kept_until_s, now)
+            and wait_s <= server_rules.shed_wait_s
+            and arrives_s + wait_s + server_rules.poll_s + half < now + soonest_s
+            and arrives_s < fast_until_s
+            and not (GENERAL and row.is_link_dead)
+        )
+        if not is_undisturbed:
+            break
+        take(arrays, record.clients, q, timers)
+        step(row, rules, Event.DEADLINE + 0, now, 0)
+        recording.count(record, Count.POLLS, number, now)
+        message = request_of(etag, row.fetched_s, 0)
+        recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+        begun_s = servers.admit(server, arrives_s, server_rules.poll_s)
+        done_s = begun_s + server_rules.poll_s
+        recording.add_busy(record, begun_s, done_s)
+        row.kept_until_s = done_s + server_rules.keep_alive_s
+        load = load_of(row.exchange, Kind.POLL_DONE, readable(arrays, record, done_s) << 1)
+        event_list.schedule(q, DONE_TRIP, done_s + half, number, load)
+        arrays.state[0].events += 2
+        handled += 1
+    return handled
+
+
+@inlined
+def _take_responses(world: World, end_s: float, most: int) -> int:
+    arrays, record, q, etag = world.arrays, world.record, world.q, world.options.etag
+    sizes, head_t, head_word = arrays.sizes, q.head_t, q.head_word
+    handled = 0
+    while head_t[DONE_TRIP] < end_s and handled < most:
+        now = head_t[DONE_TRIP]
+        number = head_word[DONE_TRIP] & CLIENT_MASK
+        row = arrays.rows[number]
+        load = take(arrays, record.clients, q, DONE_TRIP)
+        exchange = load >> (KIND_BITS + DATA_BITS)
+        if row.exchange == exchange and not (GENERAL and exchange <= row.closed_exchange):
+            version = (load & ((1 << DATA_BITS) - 1)) >> 1
+            event = Event.FETCHED + 0
+            unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+            if unchanged:
+                recording.count(record, Count.UNCHANGED, number, now)
+                event = Event.UNCHANGED + 0
+            before = row.seen
+            deadline_s = step(row, world.rules, event, now, version)[1]
+            if row.seen != before:
+                shown_from = applied_from(row, before)
+                recording.resolve(record, number, before, shown_from, row.seen, now)
+            message = reply_of(unchanged, load & 1)
+            recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+            if deadline_s < NEVER_S:
+                event_list.schedule(q, ALARM, deadline_s, number, load_of(0, Kind.DEADLINE, 0))
+        arrays.state[0].events += 1
+        handled += 1
+    return handled

@@ -1,0 +1,79 @@
+"""What the stages of one turn of the loop hand to each other, and which loops there are.
+
+A stage is a function of the world and of the turn, called from one place and inlined there. It
+changes arrays, and returns a small tuple, which costs nothing once it is inlined.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simlib.core.assignment import FlagRules
+from simlib.core.client import Rules
+from simlib.core.record import Record
+from simlib.core.server import Server, ServerRules
+from simlib.engines.compiled.event_list import EventList
+from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.state import ClientArrays, EngineOptions
+
+POLLS = PUSHES = GENERAL = True
+"""Whether a loop serves polls, serves pushes, and knows every rule; see `simulation.variant_of`.
+`numba_support.loop` compiles copies in which these names are settled."""
+
+REQUESTS = 1
+FIRST = 2
+FAILS = 4
+IGNORED = 8
+"""Bits of `Outcome.flags`: a poll sets out, on a new connection; the attempt has failed; what
+arrived belongs to an exchange that is over."""
+
+
+class World(NamedTuple):
+    """Everything that a loop reads and changes; what grows is replaced between two calls."""
+
+    arrays: ClientArrays
+    record: Record
+    q: EventList
+    rules: Rules
+    server_rules: ServerRules
+    options: EngineOptions
+    flag: FlagRules
+    server: Server
+
+
+class Turn(NamedTuple):
+    """The event in hand: which kind, whose, when; `half_s` is the way to the other end."""
+
+    number: int
+    kind: int
+    exchange: int
+    data: int
+    now: float
+    half_s: float
+
+
+class Outcome(NamedTuple):
+    """What an event means.
+
+    `event` is what the client is fed, -1 for nothing, with its `value`; `up` and `down` are bytes
+    that are counted now; `n` events are to be scheduled.
+    """
+
+    event: int
+    value: int
+    up: int
+    down: int
+    n: int
+    flags: int
+
+
+@inlined
+def nothing(n: int) -> Outcome:
+    """Return that an event means nothing to its client."""
+    return Outcome(-1, 0, 0, 0, n, 0)
+
+
+@inlined
+def ignored() -> Outcome:
+    """Return that what arrived belongs to an exchange that is over."""
+    return Outcome(-1, 0, 0, 0, 0, IGNORED)

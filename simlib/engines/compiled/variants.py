@@ -1,0 +1,103 @@
+"""Which copy of the loop a run needs.
+
+Three copies are compiled: one that polls, one that pushes, and the general one, which knows every
+rule. A feature that the first two lack is never left out in silence: every setting of a workload is
+listed here as one that they honour, or with the value under which it does nothing. A run goes to
+the general loop if a setting is anything else, or is not listed at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from simlib.core.protocol import Transport
+from simlib.scenario.workload import Workload
+
+_HONOURED = {
+    *("rules", "server", "etag", "drag", "hidden", "unanswered_s"),
+    *("publish_s", "start_s", "end_s", "rtt_s", "sizes", "buckets"),
+}
+_NEUTRAL: dict[str, Any] = {
+    "fault_events": (),
+    "delays": (),
+    "limits": (),
+    "nodes": 1,
+    "idle_s": math.inf,
+    "flag": None,
+}
+_HONOURED_RULES = {
+    *("seed", "replication", "transport", "tls", "interval_s", "jitter_frac", "stale_s"),
+    *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
+    *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
+    *("token_valid_s", "heartbeat", "heartbeat_interval_s", "heartbeat_timeout_s", "reconnect"),
+}
+_NEUTRAL_RULES: dict[str, Any] = {
+    "has_flag": False,
+    "safety_poll_s": math.inf,
+    "throttles_timers": False,
+}
+_HONOURED_SERVER = {
+    *("workers", "exponential", "accept_s", "poll_s", "handshake_s", "authenticate_s"),
+    *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
+    *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
+}
+_OF_PUSH = {"idle_s", "safety_poll_s", "fallback"}
+"""Settings that mean nothing to clients that poll all the time."""
+
+
+class Variant(NamedTuple):
+    """A copy of the loop: whether it polls, whether it pushes; the general one does both."""
+
+    polls: bool
+    pushes: bool
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it knows every rule."""
+        return self.polls and self.pushes
+
+
+def variant_of(workload: Workload) -> Variant:
+    """Return the copy of the loop that a workload needs.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Scenario, compile_workload
+    >>> board = Scenario(updates={"rate_per_s": 0.1})
+    >>> variant_of(compile_workload(board, 1, 0))
+    Variant(polls=True, pushes=False)
+    >>> variant_of(compile_workload(board.replace({"server.nodes": 2}), 1, 0)).is_general
+    True
+    """
+    settings = workload._asdict()
+    if needs_general_loop(settings):
+        return Variant(polls=True, pushes=True)
+    polls = workload.rules.transport == Transport.POLLING
+    return Variant(polls=polls, pushes=not polls)
+
+
+def needs_general_loop(settings: Mapping[str, Any]) -> bool:
+    """Say whether some of a workload's settings ask for the general loop.
+
+    Parameters
+    ----------
+    settings : mapping of str to object
+        As `scenario.workload.settings_of` returns them, or all of a workload.
+    """
+    rules = settings["rules"]._asdict()
+    skipped = _OF_PUSH if rules["transport"] == Transport.POLLING else set()
+    if "fallback" not in skipped and rules["fallback"].is_on:
+        return True
+    server = settings["server"]._asdict()
+    others = rules.keys() - _HONOURED_RULES - skipped - {"fallback"}
+    return any(
+        name not in neutral or values[name] != neutral[name]
+        for values, names, neutral in (
+            (rules, others, _NEUTRAL_RULES),
+            (server, server.keys() - _HONOURED_SERVER, {}),
+            (settings, settings.keys() - _HONOURED - skipped, _NEUTRAL),
+        )
+        for name in names
+    )
