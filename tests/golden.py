@@ -35,7 +35,11 @@ DIGESTS = GOLDEN / "digests.json"
 GROUPS = ("pairs", "scenarios", "rollouts")
 ENGINES = ("simpy", "compiled")
 
-RENAMED: dict[str, str] = {"stays": "exposures"}
+RENAMED: dict[str, str] = {
+    "stays": "exposures",
+    "events.event=told": "assigned",
+    "events.actions=ask": "safety_poll",
+}
 """Recorded names and what has become of them: ``{"diary": "log"}`` for a table,
 ``{"diary.what": "event"}`` for a column, ``{"diary.what=begun": "started"}`` for a text in it. Keys
 are made of recorded names alone."""

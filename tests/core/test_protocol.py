@@ -12,7 +12,7 @@ from simlib.core.protocol import EVENTS, TRANSITIONS, Event, State, transition_t
 from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload
 
-USER = "DRAG_START DRAG_END HIDE SHOW TOLD"
+USER = "DRAG_START DRAG_END HIDE SHOW ASSIGNED"
 LISTING = {
     "ABSENT": {"START": "IDLE"},
     "IDLE": {"DEADLINE": "IDLE", "FETCH": "FETCHING", "CONNECT": "CONNECTING"},
