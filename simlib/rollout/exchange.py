@@ -14,7 +14,7 @@ from typing import Any
 
 from simlib.core.measures import METRICS
 from simlib.errors import ScenarioError
-from simlib.scenario.documents import ForeignMapping, of_kind, read_documents
+from simlib.scenario.documents import ForeignMapping, read_documents
 from simlib.scenario.formats import recognised
 from simlib.scenario.units import parse_duration_s
 
@@ -73,12 +73,11 @@ class ImportOptions:
             raise section.wrong(name, rule)
         return self.metrics[foreign]
 
-    def one_of(self, documents: list[ForeignMapping], kind: str) -> ForeignMapping:
-        """Return the document of a kind, which has to be there once."""
-        [found, *more] = of_kind(documents, kind)
-        if more:
-            raise ScenarioError(found.path, kind, "must be there once in a file")
-        return found
+    def one_of(self, found: list[ForeignMapping], what: str) -> ForeignMapping:
+        """Return the plan among those that a file holds; there has to be one alone."""
+        if len(found) > 1:
+            raise ScenarioError(found[0].path, what, "must be there once in a file")
+        return found[0]
 
 
 def _seconds(name: str, given: Any) -> float | None:

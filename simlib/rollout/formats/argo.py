@@ -96,7 +96,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     {'percent': 50.0, 'bake_s': 600.0, 'gate_s': 0.0}
     {'percent': 100.0, 'bake_s': 60.0, 'gate_s': 0.0}
     """
-    rollout = given.one_of(documents, "Rollout").renamed("Rollout")
+    rollout = given.one_of(of_kind(documents, "Rollout"), "Rollout").renamed("Rollout")
     rollout.ignore("apiVersion", "kind", "status")
     metadata = rollout.section("metadata")
     spec = rollout.section("spec", needed=True)

@@ -76,7 +76,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     >>> read([ForeignMapping(canary, "canary.yaml")], ImportOptions())["stages"]
     [{'percent': 25.0, 'bake_s': 120.0}, {'percent': 100.0, 'bake_s': 120.0}]
     """
-    canary = given.one_of(documents, "Canary").renamed("")
+    canary = given.one_of(of_kind(documents, "Canary"), "Canary").renamed("")
     canary.ignore("apiVersion", "kind", "status")
     metadata = canary.section("metadata")
     spec = canary.section("spec", needed=True)
