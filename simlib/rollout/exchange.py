@@ -34,6 +34,8 @@ class ImportOptions:
         How long somebody takes to approve, seconds.
     last_s : float or str, optional
         How long the last stage is watched, where the file does not say, seconds.
+    name : str, optional
+        Which plan is meant, where the file holds several.
 
     Raises
     ------
@@ -41,7 +43,10 @@ class ImportOptions:
         One of them is not that.
     """
 
-    def __init__(self, metrics: Any = None, gate_s: Any = None, last_s: Any = None) -> None:
+    def __init__(
+        self, metrics: Any = None, gate_s: Any = None, last_s: Any = None, name: Any = None
+    ) -> None:
+        self.name = name
         self.metrics: dict[str, tuple[str, float]] = {name: (name, 1.0) for name in METRICS}
         if metrics is not None and not isinstance(metrics, Mapping):
             raise ScenarioError("metrics", metrics, "must map foreign metric names to ours")
@@ -74,10 +79,25 @@ class ImportOptions:
         return self.metrics[foreign]
 
     def one_of(self, found: list[ForeignMapping], what: str) -> ForeignMapping:
-        """Return the plan among those that a file holds; there has to be one alone."""
-        if len(found) > 1:
-            raise ScenarioError(found[0].path, what, "must be there once in a file")
-        return found[0]
+        """Return the plan among those that a file holds: the only one, or that of our name."""
+        names = [_name_of(one) for one in found]
+        known = ", ".join(str(name) for name in names if name is not None)
+        if len(found) == 1 and (self.name is None or not known):
+            return found[0]
+        if self.name is None or not known:
+            rule = "must be there once in a file"
+            rule += f", or name= must say which: {known}" if known else ""
+            raise ScenarioError(found[0].path, what, rule)
+        if names.count(self.name) != 1:
+            rule = f"must be the name of one {what} of the file alone: {known}"
+            raise ScenarioError("name", self.name, rule)
+        return found[names.index(self.name)]
+
+
+def _name_of(document: ForeignMapping) -> Any:
+    """What a document is called: by Kubernetes in its metadata, elsewhere at its top."""
+    metadata = document.values.get("metadata")
+    return (metadata if isinstance(metadata, Mapping) else document.values).get("name")
 
 
 def _seconds(name: str, given: Any) -> float | None:
@@ -153,6 +173,8 @@ def merged(said: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = dict(said)
     for name, value in settings.items():
+        if name == "name" and said.get(name) == value:
+            continue  # it has chosen this plan among others
         if name in said and not (name == "bucketing" and isinstance(value, Mapping)):
             raise ScenarioError(name, value, "must be left to the file, which says it")
         if name == "bucketing":

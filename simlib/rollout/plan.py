@@ -385,6 +385,7 @@ class Plan(Section):
         metrics: Mapping[str, Any] | None = None,
         gate_s: float | str | None = None,
         last_s: float | str | None = None,
+        name: str | None = None,
         **settings: Any,
     ) -> Plan:
         """Read a plan from a file: TOML, or what another tool has.
@@ -406,6 +407,9 @@ class Plan(Section):
         last_s : float or str, optional
             How long the last stage is watched, seconds, where the file does not say; absent: for
             one check.
+        name : str, optional
+            Which plan is meant, where the file holds several; the plan's name, where the file says
+            none.
         **settings
             Fields that the file cannot say: ``flag`` in any case; ``bucketing``, ``rollback``,
             ``start_s``, ``kill_s`` as for a plan. Where nothing is checked also ``check_every_s``
@@ -424,7 +428,9 @@ class Plan(Section):
         >>> [stage.percent for stage in plan.stages], plan.decision.failures
         ([10.0, 25.0, 50.0, 100.0], 5)
         """
-        given = exchange.ImportOptions(metrics, gate_s, last_s)
+        given = exchange.ImportOptions(metrics, gate_s, last_s, name)
+        if name is not None:
+            settings["name"] = name
         suffix = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
         if suffix not in LANGUAGES:
             others = {"metrics": metrics, "gate_s": gate_s, "last_s": last_s, **settings}

@@ -67,7 +67,7 @@ def read_documents(path: Path) -> list[ForeignMapping]:
 
 
 def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
-    """Return the documents of a text; those that are empty are left out.
+    """Return the documents of a text, and what is in a List of kubectl's; empty ones are left out.
 
     Parameters
     ----------
@@ -94,10 +94,25 @@ def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
     except Exception as error:  # besides its own, PyYAML lets many of Python's errors through
         what = " ".join(str(error).split()) or type(error).__name__
         raise ScenarioError(name, text, f"must be valid {language} ({what})") from None
-    documents = [ForeignMapping(document, name) for document in found if document is not None]
+    documents = [
+        document
+        for one in found
+        if one is not None
+        for document in _opened(ForeignMapping(one, name))
+    ]
     if not documents:
         raise ScenarioError(name, text, "must say something: it is empty")
     return documents
+
+
+def _opened(document: ForeignMapping) -> list[ForeignMapping]:
+    """The items of a List, which is what ``kubectl get -o yaml`` prints; others as they are."""
+    if document.values.get("kind") != "List":
+        return [document]
+    document.ignore("apiVersion", "kind", "metadata")
+    items = document.sections("items", needed=True)
+    document.done()
+    return [item.renamed(document.path) for item in items]
 
 
 def _from_json(text: str) -> Any:

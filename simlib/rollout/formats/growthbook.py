@@ -1,22 +1,27 @@
 """Rollout plans as GrowthBook's ramp schedules, in JSON or YAML.
 
-A ramp schedule is what GrowthBook's API takes and returns. A step is a stage, ``coverage`` the
-percentage and its ``interval`` the length in seconds; null waits for somebody, and so does
-``requiresApproval``, then as the next stage's gate. ``endActions`` are the last stage, unless they
-leave the coverage as it is. The seed is ``featureId``, which the SDK takes where the feature's rule
-names none; whether ``growthbook`` or ``growthbook_v1`` hashes it (the rule's ``hashVersion``) is
-not said here, so that the caller has to.
+A ramp schedule is what GrowthBook's API takes (``POST /ramp-schedules``) or answers: alone, as
+``rampSchedule`` (``GET /ramp-schedules/{id}``), or among ``rampSchedules`` (``GET
+/ramp-schedules``), of which ``Plan.load(..., name=...)`` says which. A step is a stage,
+``coverage`` the percentage and its ``interval`` the length in seconds; null waits for somebody, and
+so does ``requiresApproval``, then as the next stage's gate. ``endActions`` are the last stage,
+unless they leave the coverage as it is. The seed is ``featureId``, in answers ``entityId``, which
+the SDK takes where the feature's rule names none; whether ``growthbook`` or ``growthbook_v1``
+hashes it (the rule's ``hashVersion``) is not said here, so that the caller has to.
 
 Has no meaning here, and is ignored: ``id``, ``name`` where it is no name, ``ruleId``,
-``environment``, ``startDate``, ``approvalNotes``, targets' names, status and dates.
+``environment``, ``startDate``, ``approvalNotes``, targets' names, status and dates; who may edit
+the feature meanwhile (``lockdownConfig``), ``experimentHealthAction``, which acts on steps that are
+watched; where the ramp is in an answer (``status``, ``currentStepIndex``, ``nextStepAt``, ...), and
+an answer's pages.
 
 Refused: steps that GrowthBook's statistics watch (``monitored``, ``monitoringConfig``,
 ``minSampleSize``), as no threshold is written there, a ``cutoffDate``, patches of anything but
-coverage, a way back to a coverage other than 0.
+coverage, a way back to a coverage other than 0; an ``entityType`` that is no feature.
 
 References
 ----------
-GrowthBook, docs.growthbook.io, API: ramp-schedules; its SDK, core.ts.
+GrowthBook, docs.growthbook.io, API: ramp-schedules, RampSchedule model; its SDK, core.ts.
 """
 
 from __future__ import annotations
@@ -31,6 +36,24 @@ from simlib.rollout.formats.writing import one_gate_s, require
 from simlib.rollout.plan import Plan
 from simlib.scenario.documents import ForeignMapping, only, scaled
 from simlib.scenario.formats import Format
+
+# Where a ramp is at the moment, and what was done to it: a plan begins at its beginning.
+_PROGRESS = (
+    "currentStepIndex",
+    "currentStepEnteredAt",
+    "startedAt",
+    "phaseStartedAt",
+    "pausedAt",
+    "nextStepAt",
+    "nextProcessAt",
+    "elapsedMs",
+    "stepApproval",
+    "monitoringStartDate",
+    "monitoringStatus",
+    "lastRollbackAt",
+    "lastRollbackReason",
+)
+_PAGES = ("limit", "offset", "count", "total", "hasMore", "nextOffset")
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
@@ -55,10 +78,14 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     >>> said["bucketing"], said["stages"]
     ({'flag': 'push'}, [{'percent': 50.0, 'gate_s': 0.0, 'bake_s': 600.0}])
     """
-    document = only(documents)
+    document = _ramp(only(documents), given)
     document.ignore("id", "ruleId", "environment", "startDate", "status", "targets")
-    document.ignore("dateCreated", "dateUpdated")
-    name, feature = document.text("name"), document.text("featureId", needed=True)
+    document.ignore("dateCreated", "dateUpdated", "lockdownConfig", "experimentHealthAction")
+    document.ignore(*_PROGRESS)
+    name = document.text("name")
+    feature = document.text("featureId" if "featureId" in document else "entityId", needed=True)
+    if document.text("entityType") not in (None, "feature"):
+        raise document.wrong("entityType", "must be feature")
     document.refuse(
         {
             "monitoringConfig": "must be absent: it names no threshold that a plan could check",
@@ -99,6 +126,29 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
         stages.append({"percent": end, "bake_s": last_s, "gate_s": gate_s})
     said = {"bucketing": {"flag": feature}, "stages": stages, "guardrails": []}
     return said if name is None else {"name": name, **said}
+
+
+def _is_a_ramp(documents: list[ForeignMapping]) -> bool:
+    first = documents[0]
+    if any(key in first for key in ("featureId", "rampSchedule", "rampSchedules")):
+        return True
+    return "entityId" in first and "steps" in first
+
+
+def _ramp(document: ForeignMapping, given: ImportOptions) -> ForeignMapping:
+    """The ramp schedule, out of what an answer wraps it in."""
+    if "rampSchedules" in document:
+        document.ignore(*_PAGES)
+        found = document.sections("rampSchedules")
+        document.done()
+        if not found:
+            raise document.wrong("rampSchedules", "must hold a ramp schedule")
+        return given.one_of(found, "ramp schedule")
+    wrapped = document.section("rampSchedule")
+    if wrapped is None:
+        return document
+    document.done()
+    return wrapped
 
 
 def _coverage(section: ForeignMapping, name: str) -> float | None:
@@ -169,7 +219,7 @@ FORMAT = Format(
     title="a GrowthBook ramp schedule",
     language="JSON",
     has="a featureId (GrowthBook)",
-    detect=lambda documents: "featureId" in documents[0],
+    detect=_is_a_ramp,
     read=read,
     write=write,
 )

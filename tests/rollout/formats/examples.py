@@ -21,14 +21,14 @@ SAID = {
 }
 
 
-def load(path, value, name="plan.yaml", **said):
+def load(folder, value, file="plan.yaml", **said):
     """Load what is written to a file; a list is several documents."""
-    file = path / name
+    path = folder / file
     if not isinstance(value, str):
         documents = value if isinstance(value, list) else [value]
-        value = json.dumps(value) if name.endswith("json") else yaml.safe_dump_all(documents)
-    file.write_text(value, encoding="utf-8")
-    return sl.Plan.load(file, **{"flag": POLLED, **said})
+        value = json.dumps(value) if file.endswith("json") else yaml.safe_dump_all(documents)
+    path.write_text(value, encoding="utf-8")
+    return sl.Plan.load(path, **{"flag": POLLED, **said})
 
 
 def changed(document, path, value):

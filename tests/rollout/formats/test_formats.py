@@ -328,6 +328,11 @@ def test_what_is_malformed_is_an_error_of_the_scenario(tmp_path, text, edits):
         sl.Plan.load(path, flag=POLLED, **said)
 
 
+DOCUMENTS = [
+    *([CANARY], BACKGROUND, STEPS, [UNLEASH], [GROWTHBOOK]),
+    [{"kind": "List", "items": [*STEPS, CANARY]}],
+    [{"rampSchedules": [GROWTHBOOK], "limit": 10}],
+]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["1m", "5", "", "a"]),
     lambda inner: (
@@ -347,7 +352,7 @@ def places(value, path=()):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
-@given(st.sampled_from([[CANARY], BACKGROUND, STEPS, [UNLEASH], [GROWTHBOOK]]), st.data())
+@given(st.sampled_from(DOCUMENTS), st.data())
 def test_any_value_in_any_place_is_read_or_refused(tmp_path, documents, data):
     documents = json.loads(json.dumps(documents))
     *sections, last = data.draw(st.sampled_from(list(places(documents))))
