@@ -85,7 +85,9 @@ def recognised(documents: list[ForeignMapping], kind: Kind) -> Format:
         if row.detect(documents):
             return row
     is_a, has = [row.is_a for row in rows if row.is_a], [row.has for row in rows if row.has]
-    rule = f"must be {', '.join(is_a)}, or have {' or '.join(has)}"
+    signs = ["be " + ", ".join(is_a)] if is_a else []
+    signs += ["have " + " or ".join(has)] if has else []
+    rule = f"must {', or '.join(signs)}"
     kinds = [document.values.get("kind") for document in documents]
     raise ScenarioError(documents[0].path, next((one for one in kinds if one), None), rule)
 
@@ -106,5 +108,5 @@ def writer(name: str, kind: Kind) -> Callable[[Any], str]:
     """
     known = {row.name: row.write for row in FORMATS.values() if row.kind == kind and row.write}
     if not isinstance(name, str) or name not in known:
-        raise ScenarioError("format", name, f"must be toml, {', '.join(known)}")
+        raise ScenarioError("format", name, f"must be {', '.join(['toml', *known])}")
     return known[name]
