@@ -35,6 +35,9 @@ LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # a user's first table is one call away. No import at a module's top may point upwards.
 SHORTHANDS = {("run", "analysis")}
 
+# Modules that import each other all the same: the shorthand above. No others may come.
+CIRCLES = {frozenset({"simlib.run", "simlib.analysis.metrics"})}
+
 # What a rule must never touch: tables, clocks, sockets, logs, validation libraries.
 NOT_IN_CORE = {
     "aiohttp",
@@ -95,6 +98,31 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+def circles(modules: list[Path]) -> set[frozenset[str]]:
+    """Return the groups of modules each of which leads to all others by imports.
+
+    Every import counts: in functions, because it is run, and for type checkers only, because who
+    reads the one module has to read the other. That a package runs before what is in it does not.
+    """
+    names = {name_of(path).removesuffix(".__init__"): path for path in modules}
+    leads_to: dict[str, set[str]] = {name: set() for name in names}
+    for name, path in names.items():
+        for imported in imports(path):
+            # `from package import it`: a module of the package, or else what its file defines.
+            home = imported if imported in names else imported.rpartition(".")[0]
+            leads_to[name] |= {home} & names.keys() - {name}
+    reached = {name: set(used) for name, used in leads_to.items()}
+    for between in names:
+        for name in names:
+            if between in reached[name]:
+                reached[name] |= reached[between]
+    return {
+        frozenset({name, *(other for other in reached[name] if name in reached[other])})
+        for name in names
+        if name in reached[name]
+    }
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) != "__init__"], ids=name_of)
 def test_a_module_imports_only_from_its_layer_and_below(path: Path) -> None:
     room = room_of(path)
@@ -107,6 +135,10 @@ def test_a_module_imports_only_from_its_layer_and_below(path: Path) -> None:
         assert used in LAYER, f"{name_of(path)} imports {used} from the top of simlib"
         assert LAYER[used] <= LAYER[room], f"an upward arrow: {room} imports {used}"
         assert {room, used} != {"engines", "live"}, "simulation and measurement are independent"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(MODULES) == CIRCLES
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "core"], ids=name_of)

@@ -1,7 +1,7 @@
 """A rollout plan: who is enrolled when, how tabs hear of it, what is watched, and the way back.
 
-Frozen and strict as a scenario is; TOML in, TOML out. `scenario.formats` reads and writes what
-other tools have.
+Frozen and strict as a scenario is; TOML in, TOML out. `rollout.formats` reads and writes what other
+tools have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pydantic import Field
 from simlib.core.assignment import FlagRules, Reach
 from simlib.core.measures import COUNTED, METRICS, OF_THE_SERVER
 from simlib.errors import ScenarioError
+from simlib.rollout import exchange
 from simlib.rollout.decision import Limits
+from simlib.scenario.documents import LANGUAGES
 from simlib.scenario.fields import (
     FieldError,
     Fraction,
@@ -28,6 +30,7 @@ from simlib.scenario.fields import (
     read_toml,
     scenario_error,
 )
+from simlib.scenario.formats import writer
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
 
@@ -44,7 +47,7 @@ class Stage(Section):
 
 
 class Bucketing(Section):
-    """Who is enrolled: see `core.cohorts`."""
+    """Who is enrolled: see `core.bucketing`."""
 
     rule: Literal[
         "guide",
@@ -93,7 +96,7 @@ class Bucketing(Section):
 
 
 class Flag(Section):
-    """How the percentage reaches a tab: see `core.flags`."""
+    """How the percentage reaches a tab: see `core.assignment`."""
 
     reach: Literal["session", "build", "polled", "pushed"] = "polled"
     """At the start of a session; the same from a page that has to be built and deployed; by
@@ -171,7 +174,7 @@ _DEFAULT_STAGES = tuple(Stage(percent=percent, bake_s=600.0) for percent in (10,
 
 
 class Decision(Section):
-    """What is made of failed checks: see `core.rollout`."""
+    """What is made of failed checks: see `rollout.decision`."""
 
     rule: Literal["flagger", "argo"] = "flagger"
     """Flagger's, which counts every failed check of the whole rollout; or that of an Argo Rollouts
@@ -382,15 +385,15 @@ class Plan(Section):
         metrics: Mapping[str, Any] | None = None,
         gate_s: float | str | None = None,
         last_s: float | str | None = None,
+        name: str | None = None,
         **settings: Any,
     ) -> Plan:
-        """Read a plan from a file: TOML, or what Flagger, Argo Rollouts or flag services know.
+        """Read a plan from a file: TOML, or what another tool has.
 
-        A file that ends in ``.yaml``, ``.yml`` or ``.json`` is a Canary of Flagger's, a Rollout of
-        Argo Rollouts' with its AnalysisTemplates, a release plan of Unleash's or a ramp schedule of
-        GrowthBook's; what has no meaning here, and what is refused, is at the head of
-        `scenario.flagger`, `scenario.argo` and `scenario.schedules`. Any other is TOML, and says
-        everything.
+        A file that ends in ``.yaml``, ``.yml`` or ``.json`` is in one of the formats of
+        `rollout.formats.FORMATS`, and is recognised by what it holds; what has no meaning here, and
+        what is refused, is at the head of that format's module, such as `rollout.formats.flagger`.
+        Any other is TOML, and says everything.
 
         Parameters
         ----------
@@ -404,6 +407,9 @@ class Plan(Section):
         last_s : float or str, optional
             How long the last stage is watched, seconds, where the file does not say; absent: for
             one check.
+        name : str, optional
+            Which plan is meant, where the file holds several; the plan's name, where the file says
+            none.
         **settings
             Fields that the file cannot say: ``flag`` in any case; ``bucketing``, ``rollback``,
             ``start_s``, ``kill_s`` as for a plan. Where nothing is checked also ``check_every_s``
@@ -422,31 +428,29 @@ class Plan(Section):
         >>> [stage.percent for stage in plan.stages], plan.decision.failures
         ([10.0, 25.0, 50.0, 100.0], 5)
         """
-        from simlib.rollout import formats
-        from simlib.rollout.formats import documents
-
-        given = formats.ImportOptions(metrics, gate_s, last_s)
+        given = exchange.ImportOptions(metrics, gate_s, last_s, name)
+        if name is not None:
+            settings["name"] = name
         suffix = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
-        if suffix not in (".yaml", ".yml", ".json"):
+        if suffix not in LANGUAGES:
             others = {"metrics": metrics, "gate_s": gate_s, "last_s": last_s, **settings}
             for name, value in others.items():
                 if value is not None:
                     rule = "has no meaning for a TOML file, which says everything: use replace"
                     raise ScenarioError(name, value, rule)
             return cls(**read_toml(path)[1])
-        said = formats.read(documents.read_documents(Path(path)), given)
-        return cls(**formats.merged(said, settings))
+        return cls(**exchange.read(Path(path), given, settings))
 
     def dump(self, format: str = "toml") -> str:  # noqa: A002  (what it is)
         """Return the plan as a file's text.
 
         Parameters
         ----------
-        format : {"toml", "flagger", "argo", "unleash", "growthbook"}
-            TOML says everything: `Plan.load` of it gives an equal plan. The others leave out what
-            they cannot say and the caller of `Plan.load` says again (``flag`` and what else is
-            named at `scenario.flagger.write` and its like): with the same settings, `Plan.load`
-            gives an equal plan.
+        format : str
+            ``toml``, or a name in `rollout.formats.FORMATS`. TOML says everything: `Plan.load` of
+            it gives an equal plan. The others leave out what they cannot say and the caller of
+            `Plan.load` says again (``flag`` and what else is named at `rollout.formats.flagger`'s
+            ``write`` and its like): with the same settings, `Plan.load` gives an equal plan.
 
         Raises
         ------
@@ -462,9 +466,7 @@ class Plan(Section):
         simlib.errors.ScenarioError: kill_s: must be None: the format can say nothing else, got 60.0
         """
         if format != "toml":
-            from simlib.rollout import formats
-
-            return formats.write(self, format)
+            return writer(format, "plan")(self)
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -11,8 +11,8 @@ guardrails are still looked at.
 A metric is measured at once when an analysis begins, and then every interval; here the first check
 is one interval later, when there is something to look at. So an analysis step of n measurements
 lasts n intervals here, n - 1 there. A metric that has data but no verdict is inconclusive, one
-without data is an error, as in `core.rollout`. Without a traffic router Argo's weights are shares
-of pods, rounded; here they are exact, and a user stays where the bucketing rule says.
+without data is an error, as in `rollout.decision`. Without a traffic router Argo's weights are
+shares of pods, rounded; here they are exact, and a user stays where the bucketing rule says.
 
 Has no meaning here, and is ignored: other kinds of documents in the file; ``metadata`` but the
 name, ``status``; in the Rollout's spec ``replicas``, ``selector``, ``template``, ``workloadRef``,
@@ -42,11 +42,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simlib.errors import ScenarioError
-from simlib.rollout.formats import (
-    ImportOptions,
+from simlib.rollout.exchange import ONE_CHECK_S, ImportOptions
+from simlib.rollout.formats.writing import (
     duration,
     kubernetes_name,
     one_gate_s,
@@ -55,10 +55,9 @@ from simlib.rollout.formats import (
     require_guardrails,
     whole_percent,
 )
-from simlib.rollout.formats.documents import ForeignMapping, scaled, to_yaml
-
-if TYPE_CHECKING:
-    from simlib.rollout.plan import Plan
+from simlib.rollout.plan import Plan
+from simlib.scenario.documents import ForeignMapping, of_kind, scaled, to_yaml
+from simlib.scenario.formats import Format
 
 _CONDITION = re.compile(
     r"\s*result(?:\s*\[\s*0\s*\])?\s*(<=|>=|<|>)\s*(-?\d{1,40}(?:\.\d{1,40})?(?:[eE][-+]?\d{1,3})?)\s*"
@@ -79,9 +78,9 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
 
     Parameters
     ----------
-    documents : list of Section
+    documents : list of ForeignMapping
         One of them is a Rollout.
-    given : Given
+    given : ImportOptions
 
     Raises
     ------
@@ -97,10 +96,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     {'percent': 50.0, 'bake_s': 600.0, 'gate_s': 0.0}
     {'percent': 100.0, 'bake_s': 60.0, 'gate_s': 0.0}
     """
-    [rollout, *more] = [one for one in documents if one.values.get("kind") == "Rollout"]
-    if more:
-        raise ScenarioError(rollout.path, "Rollout", "must be there once in a file")
-    rollout = rollout.renamed("Rollout")
+    rollout = given.one_of(of_kind(documents, "Rollout"), "Rollout").renamed("Rollout")
     rollout.ignore("apiVersion", "kind", "status")
     metadata = rollout.section("metadata")
     spec = rollout.section("spec", needed=True)
@@ -258,7 +254,7 @@ def _lengths(
     last = len(stages) - 1
     shortest_s = interval_s
     if shortest_s is None:
-        shortest_s = min([60.0, *(stage.pause_s for stage in stages if stage.pause_s)])
+        shortest_s = min([ONE_CHECK_S, *(stage.pause_s for stage in stages if stage.pause_s)])
     last_s = shortest_s if given.last_s is None else given.last_s
     for number, stage in enumerate(stages):
         gate_s = 0.0 if gate is None else given.gate_s(gate)
@@ -481,7 +477,6 @@ def write(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
     >>> print(write(plan).partition("steps:")[2].strip())
     - setWeight: 100
@@ -586,3 +581,16 @@ def _metric(plan: Plan, number: int, counts: list[list[int]] | None) -> dict[str
             found[name] = borne
     query = {"address": "http://prometheus:9090", "query": rail.metric}
     return {**found, "provider": {"prometheus": query}}
+
+
+FORMAT = Format(
+    name="argo",
+    kind="plan",
+    title="an Argo `Rollout` with its `AnalysisTemplate`",
+    language="YAML",
+    is_a="a Rollout",
+    detect=lambda documents: bool(of_kind(documents, "Rollout")),
+    read=read,
+    write=write,
+    implied={"decision": {"analysis": "step"}},
+)

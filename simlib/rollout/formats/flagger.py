@@ -4,7 +4,7 @@ The weights are the stages, each as long as the interval: Flagger goes on at the
 all checks pass. A weight grows by `stepWeight` until it is `maxWeight` or more, so it may end above
 it. After the last weight Flagger promotes the new version to everybody and checks nothing more;
 here that is a last stage at 100 %, as long as the interval unless told, in which the guardrails are
-still looked at. A failed check counts as in `core.rollout`; no data is a failed check.
+still looked at. A failed check counts as in `rollout.decision`; no data is a failed check.
 
 Flagger draws anew for each request, or by a cookie; here a user stays where the bucketing rule
 says.
@@ -34,24 +34,22 @@ Flagger, pkg/apis/flagger/v1beta1/canary.go, pkg/controller/scheduler.go (``maxW
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simlib.errors import ScenarioError
-from simlib.rollout.formats import (
-    ImportOptions,
+from simlib.rollout.exchange import ImportOptions
+from simlib.rollout.formats.writing import (
     duration,
     kubernetes_name,
-    limits,
     one_gate_s,
     require,
     require_end_at_100,
     require_guardrails,
     whole_percent,
 )
-from simlib.rollout.formats.documents import ForeignMapping, to_yaml
-
-if TYPE_CHECKING:
-    from simlib.rollout.plan import Plan
+from simlib.rollout.plan import Plan
+from simlib.scenario.documents import ForeignMapping, of_kind, scaled, to_yaml
+from simlib.scenario.formats import Format
 
 _SHORTEST_S = 10.0
 _GATES = ("confirm-rollout", "confirm-traffic-increase", "confirm-promotion")
@@ -63,9 +61,9 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
 
     Parameters
     ----------
-    documents : list of Section
+    documents : list of ForeignMapping
         One of them is a Canary.
-    given : Given
+    given : ImportOptions
 
     Raises
     ------
@@ -78,10 +76,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     >>> read([ForeignMapping(canary, "canary.yaml")], ImportOptions())["stages"]
     [{'percent': 25.0, 'bake_s': 120.0}, {'percent': 100.0, 'bake_s': 120.0}]
     """
-    [canary, *more] = [one for one in documents if one.values.get("kind") == "Canary"]
-    if more:
-        raise ScenarioError(canary.path, "Canary", "must be there once in a file")
-    canary = canary.renamed("")
+    canary = given.one_of(of_kind(documents, "Canary"), "Canary").renamed("")
     canary.ignore("apiVersion", "kind", "status")
     metadata = canary.section("metadata")
     spec = canary.section("spec", needed=True)
@@ -198,12 +193,22 @@ def _read_metric(
         raise metric.wrong("interval", rule)
     bounds = metric.section("thresholdRange", needed=True)
     assert bounds is not None
-    found = limits(bounds.number("min"), bounds.number("max"), factor)
+    found = _limits(bounds.number("min"), bounds.number("max"), factor)
     bounds.done()
     metric.done()
     if not found:
         raise ScenarioError(bounds.path, {}, "must have a min or a max")
     return [{"metric": ours, "no_data": "fail", **limit} for limit in found]
+
+
+def _limits(low: float | None, high: float | None, factor: float) -> list[dict[str, float]]:
+    """A guardrail's limit for each bound that there is, in our unit."""
+    found = []
+    if low is not None:
+        found.append({"above": scaled(low, factor)})
+    if high is not None:
+        found.append({"below": scaled(high, factor)})
+    return found
 
 
 def write(plan: Plan) -> str:
@@ -221,7 +226,6 @@ def write(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
     >>> print(write(plan).partition("analysis:")[2].strip())
     interval: 1m
@@ -285,3 +289,15 @@ def _write_webhooks(plan: Plan) -> dict[str, Any]:
     kind = "confirm-traffic-increase" if all(gates) else "confirm-rollout"
     url = "http://flagger-loadtester/gate/check"
     return {"webhooks": [{"name": "gate", "type": kind, "url": url}]}
+
+
+FORMAT = Format(
+    name="flagger",
+    kind="plan",
+    title="a Flagger `Canary`",
+    language="YAML",
+    is_a="a Canary",
+    detect=lambda documents: bool(of_kind(documents, "Canary")),
+    read=read,
+    write=write,
+)

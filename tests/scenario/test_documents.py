@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simlib.errors import ScenarioError
-from simlib.rollout.formats.documents import (
+from simlib.scenario.documents import (
     MOST_BYTES,
     ForeignMapping,
     go_seconds,

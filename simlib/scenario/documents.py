@@ -1,7 +1,7 @@
 """YAML and JSON documents that others wrote: read with care, and asked key by key.
 
 What a document says is either asked for, known to have no meaning here, or refused by name:
-`Section.done` finds the keys that nobody asked for.
+`ForeignMapping.done` finds the keys that nobody asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Any
 import yaml
 
 from simlib.errors import ScenarioError
+
+LANGUAGES = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
+"""What a file is written in, by the end of its name in small letters."""
 
 MOST_BYTES = 2**18
 MOST_ALIASES = 100
@@ -64,7 +67,7 @@ def read_documents(path: Path) -> list[ForeignMapping]:
 
 
 def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
-    """Return the documents of a text; those that are empty are left out.
+    """Return the documents of a text, and what is in a List of kubectl's; empty ones are left out.
 
     Parameters
     ----------
@@ -91,10 +94,25 @@ def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
     except Exception as error:  # besides its own, PyYAML lets many of Python's errors through
         what = " ".join(str(error).split()) or type(error).__name__
         raise ScenarioError(name, text, f"must be valid {language} ({what})") from None
-    documents = [ForeignMapping(document, name) for document in found if document is not None]
+    documents = [
+        document
+        for one in found
+        if one is not None
+        for document in _opened(ForeignMapping(one, name))
+    ]
     if not documents:
         raise ScenarioError(name, text, "must say something: it is empty")
     return documents
+
+
+def _opened(document: ForeignMapping) -> list[ForeignMapping]:
+    """The items of a List, which is what ``kubectl get -o yaml`` prints; others as they are."""
+    if document.values.get("kind") != "List":
+        return [document]
+    document.ignore("apiVersion", "kind", "metadata")
+    items = document.sections("items", needed=True)
+    document.done()
+    return [item.renamed(document.path) for item in items]
 
 
 def _from_json(text: str) -> Any:
@@ -132,6 +150,32 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
         super().flatten_mapping(node)
         if len(node.value) > _MOST_KEYS:
             raise yaml.YAMLError(f"more than {_MOST_KEYS} keys in one mapping")
+
+
+def of_kind(documents: list[ForeignMapping], kind: str) -> list[ForeignMapping]:
+    r"""Return the documents that say they are of one of Kubernetes' kinds.
+
+    Examples
+    --------
+    >>> documents = parsed("kind: Canary\n---\nkind: Service", "canary.yaml", "YAML")
+    >>> [document.values for document in of_kind(documents, "Canary")]
+    [{'kind': 'Canary'}]
+    """
+    return [document for document in documents if document.values.get("kind") == kind]
+
+
+def only(documents: list[ForeignMapping]) -> ForeignMapping:
+    """Return the one document of a file, whose keys are then named without the file's name.
+
+    Raises
+    ------
+    ScenarioError
+        There are more.
+    """
+    [first, *more] = documents
+    if more:
+        raise ScenarioError(more[0].path, more[0].values, "must hold one document alone")
+    return first.renamed("")
 
 
 class ForeignMapping:

@@ -1,44 +1,34 @@
-"""Rollout plans as the schedules of feature-flag services, in JSON or YAML.
+"""Rollout plans as Unleash's release plans, in JSON or YAML.
 
-**Unleash**: a release plan (or its template), as its server's API returns it. A milestone is a
-stage: its one ``flexibleRollout`` strategy says the percentage and, with ``groupId`` (a flag's name
-where it is absent), the bucketing rule. ``transitionCondition`` says how long it lasts; a milestone
-without one waits for somebody, ``gate_s`` long, and the last lasts for ever: here ``last_s``, or
-one check. A safeguard stops the plan where it is until somebody looks: a guardrail without a
-verdict beyond its limit, which never fails. It looks at the last hour, day or week; a check here
-sees what came since the one before, so checks are as far apart as that span is long. The file does
-not say how often Unleash looks: where that matters, ``plan.replace(check_every_s=...)``. A series
-without data trips nothing.
+A release plan (or its template) is what Unleash's API returns. A milestone is a stage: its one
+``flexibleRollout`` strategy says the percentage and, with ``groupId`` (a flag's name where it is
+absent), the bucketing rule. ``transitionCondition`` says how long it lasts; a milestone without one
+waits for somebody, ``gate_s`` long, and the last lasts for ever: here ``last_s``, or one check. A
+safeguard stops the plan where it is until somebody looks: a guardrail without a verdict beyond its
+limit, which never fails. It looks at the last hour, day or week; a check here sees what came since
+the one before, so checks are as far apart as that span is long. The file does not say how often
+Unleash looks: where that matters, ``plan.replace(check_every_s=...)``. A series without data trips
+nothing.
 
-Ignored: ``id``, ``discriminator``, ``description``, ``environment``, ``createdByUserId``,
-``createdAt``, ``archivedAt``, ``activeMilestoneId``, ``releasePlanTemplateId``; of milestones and
-strategies their ids, names, titles, ``sortOrder`` of strategies, and what was done when
-(``startedAt``, ``progressionExecutedAt``, ``pausedAt``). Refused: a strategy that is not
-``flexibleRollout``, more than one, constraints, segments, variants, stickiness by session or at
-random; a safeguard that does anything but pause, safeguards over different spans, or over a month.
-A metric is known by its name and ``aggregationMode``: ours as p50, p95 or p99 if they are that,
-else as avg, without labels; another as ``metrics={"<name> <mode>": ...}``.
+Has no meaning here, and is ignored: ``id``, ``discriminator``, ``description``, ``environment``,
+``createdByUserId``, ``createdAt``, ``archivedAt``, ``activeMilestoneId``,
+``releasePlanTemplateId``; of milestones and strategies their ids, names, titles, ``sortOrder`` of
+strategies, and what was done when (``startedAt``, ``progressionExecutedAt``, ``pausedAt``).
 
-**GrowthBook**: a ramp schedule, as its API takes and returns it. A step is a stage, ``coverage``
-the percentage and its ``interval`` the length in seconds; null waits for somebody, and so does
-``requiresApproval``, then as the next stage's gate. ``endActions`` are the last stage, unless they
-leave the coverage as it is. The seed is ``featureId``, which the SDK takes where the feature's rule
-names none; whether ``growthbook`` or ``growthbook_v1`` hashes it (the rule's ``hashVersion``) is
-not said here, so that the caller has to.
+Refused: a strategy that is not ``flexibleRollout``, more than one, constraints, segments, variants,
+stickiness by session or at random; a safeguard that does anything but pause, safeguards over
+different spans, or over a month. A metric is known by its name and ``aggregationMode``: ours as
+p50, p95 or p99 if they are that, else as avg, without labels; another as
+``metrics={"<name> <mode>": ...}``.
 
-Ignored: ``id``, ``name`` where it is no name, ``ruleId``, ``environment``, ``startDate``,
-``approvalNotes``, targets' names, status and dates. Refused: steps that GrowthBook's statistics
-watch (``monitored``, ``monitoringConfig``, ``minSampleSize``), as no threshold is written there, a
-``cutoffDate``, patches of anything but coverage, a way back to a coverage other than 0.
-
-Nearest to what these products exchange, not the same: their exports of whole projects are not read,
-and a schedule of Unleash's enterprise edition may hold fields that its open schema does not name.
+This is nearest to what Unleash exchanges, not the same: exports of whole projects are not read, and
+a release plan of the enterprise edition may hold fields that the open schema does not name.
 
 References
 ----------
 Unleash, src/lib/openapi/spec/: release-plan-schema.ts, release-plan-milestone-schema.ts,
 transition-condition-schema.ts, safeguard-schema.ts, metric-query-schema.ts; unleash-client,
-flexible-rollout-strategy.js. GrowthBook, docs.growthbook.io, API: ramp-schedules; its SDK, core.ts.
+flexible-rollout-strategy.js.
 """
 
 from __future__ import annotations
@@ -47,19 +37,18 @@ import json
 import re
 import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simlib.errors import ScenarioError
-from simlib.rollout.formats import ImportOptions, one_gate_s, require, require_guardrails
-from simlib.rollout.formats.documents import ForeignMapping, scaled
-
-if TYPE_CHECKING:
-    from simlib.rollout.plan import Plan
+from simlib.rollout.exchange import ONE_CHECK_S, ImportOptions
+from simlib.rollout.formats.writing import require, require_guardrails
+from simlib.rollout.plan import Plan
+from simlib.scenario.documents import ForeignMapping, only, scaled
+from simlib.scenario.formats import Format
 
 _SPANS_S = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
 _NEVER = sys.float_info.max
 _PAUSE = "pauseReleasePlanProgressions"
-_UNWATCHED_S = 60.0
 
 
 def _mode(metric: str) -> str:
@@ -68,29 +57,30 @@ def _mode(metric: str) -> str:
     return match[1] if match else "avg"
 
 
-def read_unleash(document: ForeignMapping, given: ImportOptions) -> dict[str, Any]:
+def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
     """Return what a release plan of Unleash's says, as values of a plan.
 
     Parameters
     ----------
-    document : Section
-    given : Given
+    documents : list of ForeignMapping
+        The release plan alone.
+    given : ImportOptions
 
     Raises
     ------
     ScenarioError
-        It says what a plan cannot.
+        There are more, or it says what a plan cannot.
 
     Examples
     --------
     >>> strategy = {"name": "flexibleRollout", "parameters": {"rollout": "50", "groupId": "push"}}
     >>> milestone = {"sortOrder": 0, "strategies": [strategy]}
-    >>> said = read_unleash(
-    ...     ForeignMapping({"milestones": [milestone]}, ""), ImportOptions(last_s="1 h")
-    ... )
+    >>> plan = ForeignMapping({"milestones": [milestone]}, "plan.json")
+    >>> said = read([plan], ImportOptions(last_s="1 h"))
     >>> said["bucketing"], said["stages"]
     ({'rule': 'unleash', 'flag': 'push'}, [{'percent': 50.0, 'bake_s': 3600.0}])
     """
+    document = only(documents)
     document.ignore("id", "discriminator", "description", "environment", "createdByUserId")
     document.ignore("createdAt", "archivedAt", "activeMilestoneId", "releasePlanTemplateId")
     name, feature = document.text("name"), document.text("featureName")
@@ -104,7 +94,7 @@ def read_unleash(document: ForeignMapping, given: ImportOptions) -> dict[str, An
     if not milestones:
         raise document.wrong("milestones", "must hold a milestone")
     groups, stages = set(), []
-    check_s = span_s or _UNWATCHED_S
+    check_s = span_s or ONE_CHECK_S
     for milestone in milestones:
         percent, group = _strategy(milestone, feature)
         groups.add(group)
@@ -224,7 +214,7 @@ def _series(query: ForeignMapping, given: ImportOptions) -> tuple[str, float]:
     return ours, factor
 
 
-def write_unleash(plan: Plan) -> str:
+def write(plan: Plan) -> str:
     """Return a plan as a release plan of Unleash's, in JSON.
 
     Left out, and to be said again on reading: ``flag``, the users' ids (``bucketing.ids``,
@@ -238,9 +228,8 @@ def write_unleash(plan: Plan) -> str:
 
     Examples
     --------
-    >>> from simlib.rollout.plan import Plan
     >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "unleash", "flag": "push"})
-    >>> [one["name"] for one in json.loads(write_unleash(plan))["milestones"]]
+    >>> [one["name"] for one in json.loads(write(plan))["milestones"]]
     ['10 %', '25 %', '50 %', '100 %']
     """
     require(plan, "bucketing.rule", "unleash")
@@ -300,131 +289,13 @@ def write_unleash(plan: Plan) -> str:
     return json.dumps(written, indent=2, ensure_ascii=False) + "\n"
 
 
-def read_growthbook(document: ForeignMapping, given: ImportOptions) -> dict[str, Any]:
-    """Return what a ramp schedule of GrowthBook's says, as values of a plan.
-
-    Parameters
-    ----------
-    document : Section
-    given : Given
-
-    Raises
-    ------
-    ScenarioError
-        It says what a plan cannot.
-
-    Examples
-    --------
-    >>> step = {"interval": 600, "actions": [{"patch": {"coverage": 0.5}}]}
-    >>> said = read_growthbook(
-    ...     ForeignMapping({"featureId": "push", "steps": [step]}, ""), ImportOptions()
-    ... )
-    >>> said["bucketing"], said["stages"]
-    ({'flag': 'push'}, [{'percent': 50.0, 'gate_s': 0.0, 'bake_s': 600.0}])
-    """
-    document.ignore("id", "ruleId", "environment", "startDate", "status", "targets")
-    document.ignore("dateCreated", "dateUpdated")
-    name, feature = document.text("name"), document.text("featureId", needed=True)
-    document.refuse(
-        {
-            "monitoringConfig": "must be absent: it names no threshold that a plan could check",
-            "cutoffDate": "must be absent: a plan knows no dates",
-        }
-    )
-    before = _coverage(document, "startActions")
-    if before not in (None, 0.0):
-        raise document.wrong("startActions", "must leave a coverage of 0: a way back ends there")
-    stages: list[dict[str, float]] = []
-    gate_s = 0.0
-    for step in document.sections("steps", needed=True):
-        percent = _coverage(step, "actions")
-        if percent is None:
-            raise step.wrong("actions", "must set a coverage")
-        bake_s = step.number("interval", 0.0, 1e9)
-        step.ignore("approvalNotes")
-        step.refuse({"monitored": "must be false: no threshold is written that could be checked"})
-        stage = {"percent": percent, "gate_s": gate_s}
-        gate_s = 0.0
-        holds = step.section("holdConditions")
-        if holds is not None:
-            holds.refuse({"minSampleSize": "must be absent: a stage counts no users"})
-            if holds.flag("requiresApproval"):
-                gate_s = given.gate_s(holds.path)
-            holds.done()
-        step.done()
-        if bake_s is None:
-            # To be approved is all that it waits for.
-            bake_s, gate_s = given.gate_s(step.at("interval")), 0.0
-        stages.append({**stage, "bake_s": bake_s})
-    if not stages:
-        raise document.wrong("steps", "must hold a step")
-    end = _coverage(document, "endActions")
-    document.done()
-    if end is not None and (end != stages[-1]["percent"] or gate_s):
-        last_s = _UNWATCHED_S if given.last_s is None else given.last_s
-        stages.append({"percent": end, "bake_s": last_s, "gate_s": gate_s})
-    said = {"bucketing": {"flag": feature}, "stages": stages, "guardrails": []}
-    return said if name is None else {"name": name, **said}
-
-
-def _coverage(section: ForeignMapping, name: str) -> float | None:
-    """The percentage that a list of actions sets; None: they set none."""
-    found = None
-    for action in section.sections(name):
-        action.ignore("targetType", "targetId")
-        patch = action.section("patch")
-        action.done()
-        if patch is None:
-            continue
-        patch.ignore("ruleId", "allEnvironments", "environments")
-        rule = "must be absent: a plan changes the percentage alone"
-        patch.refuse({"condition": rule, "savedGroups": rule, "prerequisites": rule, "force": rule})
-        if patch.values.get("enabled") not in (None, True):
-            raise patch.wrong("enabled", "must be true: a plan changes the percentage alone")
-        patch.ignore("enabled")
-        coverage = patch.number("coverage", 0.0, 1.0)
-        patch.done()
-        if coverage is not None:
-            if found is not None:
-                raise patch.wrong("coverage", "must be set once: a plan has one percentage")
-            found = scaled(coverage, 100.0)
-    return found
-
-
-def write_growthbook(plan: Plan) -> str:
-    """Return a plan as a ramp schedule of GrowthBook's, in JSON.
-
-    Left out, and to be said again on reading: ``flag``, ``bucketing`` but its flag, which is
-    ``featureId``, ``start_s``, ``check_every_s``, ``decision``, what becomes of sockets, how long a
-    gate takes (``gate_s``). Guardrails cannot be said.
-
-    Raises
-    ------
-    ScenarioError
-        The plan says what a ramp schedule cannot.
-
-    Examples
-    --------
-    >>> from simlib.rollout.plan import Plan
-    >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "growthbook", "flag": "push"})
-    >>> [one["interval"] for one in json.loads(write_growthbook(plan))["steps"]]
-    [600.0, 600.0, 600.0, 600.0]
-    """
-    require(plan, "bucketing.rule", "growthbook", "growthbook_v1")
-    if plan.guardrails:
-        rule = "must be none: a ramp schedule names metrics, and no thresholds"
-        raise ScenarioError("guardrails", len(plan.guardrails), rule)
-    require(plan, "stages.0.gate_s", 0.0)
-    one_gate_s(plan)
-    steps = []
-    for number, stage in enumerate(plan.stages):
-        coverage = float(Decimal(repr(stage.percent)) / 100)
-        if scaled(coverage, 100.0) != stage.percent:
-            rule = "must have fewer digits: as a fraction of 1 it is another number"
-            raise ScenarioError(f"stages.{number}.percent", stage.percent, rule)
-        action = {"targetType": "feature-rule", "targetId": "t1", "patch": {"coverage": coverage}}
-        is_gate = number + 1 < len(plan.stages) and plan.stages[number + 1].gate_s > 0
-        holds = {"holdConditions": {"requiresApproval": True}} if is_gate else {}
-        steps.append({"interval": stage.bake_s, "actions": [action], **holds})
-    written = {"name": plan.name, "featureId": plan.bucketing.flag, "steps": steps}
-    return json.dumps(written, indent=2, ensure_ascii=False) + "\n"
+FORMAT = Format(
+    name="unleash",
+    kind="plan",
+    title="an Unleash release plan",
+    language="JSON",
+    has="milestones (Unleash)",
+    detect=lambda documents: "milestones" in documents[0],
+    read=read,
+    write=write,
+)
