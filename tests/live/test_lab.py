@@ -15,6 +15,7 @@ import simlib as sl
 from simlib.core.wire import Message
 from simlib.live import lab, standby
 from simlib.live.ipc import Child
+from simlib.live.messages import Progress
 from simlib.scenario import compile_workload
 
 pytestmark = pytest.mark.live
@@ -183,7 +184,7 @@ def test_the_death_of_a_process_is_an_error_and_the_others_go_too(
 
         def receive(self, timeout_s):
             message = super().receive(timeout_s)
-            if isinstance(message, dict) and "t" in message:
+            if isinstance(message, Progress):
                 psutil.Process(children[victim].pid).kill()
             return message
 
