@@ -93,7 +93,7 @@ def test_a_measured_run_has_the_tables_of_a_simulated_one():
     assert list(live.summary().columns) == list(simulated.summary().columns)
 
 
-def test_habits_and_publish_times_are_those_of_the_simulation():
+def test_activity_and_publish_times_are_those_of_the_simulation():
     scenario = PUSH.replace(drag={"every_s": 4.0, "length_s": 1.0})
     live = sl.measure(scenario, time_scale=SCALE, keep=("deliveries", "events"), progress=False)
     simulated = sl.simulate(live.scenario, keep=("deliveries", "events"), progress=False)

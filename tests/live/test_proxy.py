@@ -83,7 +83,7 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
 
 @contextlib.asynccontextmanager
 async def dialled(proxy, port=Port.PUSH, client=CLIENT):
-    """A connection on which the client has introduced itself."""
+    """A connection on which the client has sent its number."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports[port])
     writer.write(preamble(client))
     yield reader, writer
@@ -561,7 +561,7 @@ def test_narrow_paths_deliver_as_lindley_says():
     assert max(expected_s.values()) > 2 * service_s
 
 
-def test_bytes_passed_are_bytes_booked_and_a_restart_goes_through():
+def test_bytes_passed_are_bytes_counted_and_a_restart_goes_through():
     faults = [
         {"kind": "restart", "start_s": 4.0, "length_s": 2.0},
         {"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 1e-6},
