@@ -1,4 +1,4 @@
-"""The same rules against real sockets: a server process, a client process, and who minds them."""
+"""The same rules on real sockets: a server process and a client process on this machine."""
 
 from simlib.live.lab import measure
 from simlib.live.loopback import on_loopback

@@ -1,17 +1,17 @@
-"""What goes wrong on whose path, by the clock: the scenario's faults as the proxy meets them."""
+"""Which fault affects which client's path now: the scenario's faults as the proxy needs them."""
 
 from __future__ import annotations
 
 import math
-import time
 
 from simlib.core.faults import is_affected
 from simlib.core.path import Window, added_s, rate_at
-from simlib.scenario import Scenario, Workload
+from simlib.live.clock import ScenarioClock
+from simlib.scenario import Scenario, Workload, fault_windows
 
 
 class Conditions:
-    """What goes wrong on whose path, and when.
+    """The state of each client's path: which faults affect it, and how much.
 
     Parameters
     ----------
@@ -22,77 +22,60 @@ class Conditions:
 
     Attributes
     ----------
-    start_s : float
-        When the run starts, by the clock; never, until it is set.
+    clock : ScenarioClock
+        Its ``start_s`` is infinite, so that no fault acts, until the start of the run is known.
 
     Examples
     --------
+    >>> import time
     >>> from simlib.scenario import compile_workload
     >>> fault = {"kind": "latency", "start_s": 1.0, "length_s": 2.0, "added_s": 0.5}
     >>> scenario = Scenario(updates={"rate_per_s": 1.0}, faults=[fault])
     >>> conditions = Conditions(scenario, compile_workload(scenario, 1, 0), time_scale=5.0)
     >>> conditions.one_way_s(7)
     0.0
-    >>> conditions.start_s = time.monotonic() - 2.0 / 5.0  # two seconds into the run
+    >>> conditions.clock.start_s = time.monotonic() - 2.0 / 5.0  # two seconds into the run
     >>> conditions.one_way_s(7)
     0.05
     """
 
     def __init__(self, scenario: Scenario, workload: Workload, time_scale: float) -> None:
-        self.address = (workload.rules.seed, workload.rules.replication)
-        self.time_scale = time_scale
-        self.start_s = math.inf
+        self.seed, self.replication = workload.rules.seed, workload.rules.replication
+        self.clock = ScenarioClock(time_scale, start_s=math.inf)
         self.windows = {
             "latency": workload.delays,
             "bandwidth": workload.limits,
-            "path_loss": _windows(scenario, "path_loss"),
-            "block_upgrades": _windows(scenario, "block_upgrades"),
+            "path_loss": fault_windows(scenario, "path_loss"),
+            "block_upgrades": fault_windows(scenario, "block_upgrades"),
         }
-        self._of: dict[tuple[str, int], list[Window]] = {}
-
-    def now_s(self) -> float:
-        """Return the scenario's time; before the run, minus infinity."""
-        return (time.monotonic() - self.start_s) * self.time_scale
-
-    def to_clock(self, t: float) -> float:
-        """Return the clock's time for a time of the scenario."""
-        return self.start_s + t / self.time_scale
+        self._by_client: dict[tuple[str, int], list[Window]] = {}
 
     def windows_of(self, kind: str, client: int) -> list[Window]:
-        """Return the faults of a kind that concern a client, as faults that concern everybody.
+        """Return the faults of a kind that affect a client, as faults that affect everybody.
 
-        So it is drawn once, and not for each piece that passes.
+        The draw that decides it is made once for each client, not for each piece that passes.
         """
-        found = self._of.get((kind, client))
+        found = self._by_client.get((kind, client))
         if found is None:
-            found = self._of[kind, client] = [
+            found = self._by_client[kind, client] = [
                 window._replace(share=1.0)
                 for window in self.windows[kind]
-                if is_affected(*self.address, client, window.fault, 0.0, window.share)
+                if is_affected(self.seed, self.replication, client, window.fault, 0.0, window.share)
             ]
         return found
 
     def is_under(self, kind: str, client: int) -> bool:
-        """Say whether a fault of a kind concerns a client now."""
-        now = self.now_s()
+        """Say whether a fault of a kind affects a client now."""
+        now = self.clock.now_s()
         return any(window.start_s <= now < window.end_s for window in self.windows_of(kind, client))
 
     def one_way_s(self, client: int) -> float:
-        """Return what is added to one direction of the client's path, seconds by the clock."""
-        delays = self.windows_of("latency", client)
-        return added_s(delays, *self.address, client, self.now_s()) / self.time_scale
+        """Return the latency added to one direction of the client's path, seconds by the clock."""
+        delays, now = self.windows_of("latency", client), self.clock.now_s()
+        return added_s(delays, self.seed, self.replication, client, now) / self.clock.time_scale
 
     def bytes_per_s(self, client: int) -> float:
-        """Return what the client's path carries down, per second by the clock."""
-        limits = self.windows_of("bandwidth", client)
-        return rate_at(limits, *self.address, client, self.now_s())[0] * self.time_scale
-
-
-def _windows(scenario: Scenario, kind: str) -> tuple[Window, ...]:
-    return tuple(
-        Window(
-            fault.start_s, fault.start_s + (fault.length_s or 0.0), fault.share, 0.0, 0.0, number
-        )
-        for number, fault in enumerate(scenario.faults)
-        if fault.kind == kind
-    )
+        """Return the rate of the client's path downwards, bytes per second by the clock."""
+        limits, now = self.windows_of("bandwidth", client), self.clock.now_s()
+        rate = rate_at(limits, self.seed, self.replication, client, now)[0]
+        return rate * self.clock.time_scale

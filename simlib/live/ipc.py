@@ -1,8 +1,8 @@
-"""How the lab talks with its two processes: pickled messages over stdin and stdout.
+"""How the lab and its processes exchange `messages`: pickled, over stdin and stdout.
 
-A child lives as long as its stdin is open: when the parent ends, however it ends, the child reads
-the end of the file and goes. Ctrl-C reaches a whole process group, so children ignore it and let
-the parent decide.
+A child lives as long as its stdin is open: when the parent ends, for whatever reason, the child
+reads the end of the file and ends too. Ctrl-C reaches a whole process group, so children ignore it
+and let the parent decide.
 """
 
 from __future__ import annotations
@@ -18,30 +18,24 @@ import sys
 import tempfile
 import threading
 from queue import Empty, Queue
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from simlib.errors import LiveError
 
+START_S = 30.0
+"""How long a process may take to start, or to answer, seconds."""
 _END_S = 5.0
 
 
-class ControllerReply(NamedTuple):
-    """What a rollout's conductor says after a look: a new percentage, if any, and its next look."""
-
-    percent: float | None
-    due_s: float
-
-
 class Child:
-    """One process of the lab, as its parent sees it; a context manager that leaves nothing.
+    """One process of the lab, as its parent sees it; a context manager that ends the process.
 
     Parameters
     ----------
     module : str
-        What to run, as ``python -m``.
+        The module to run, as by ``python -m``.
     processor : int, optional
-        The processor to run on; by default, as the system likes.
+        The processor to run on; by default the system chooses.
     """
 
     def __init__(self, module: str, processor: int | None = None) -> None:
@@ -62,15 +56,10 @@ class Child:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with contextlib.suppress(OSError):  # it is gone already
+        with contextlib.suppress(OSError):  # the process has ended already
             self._process.stdin.close()
         try:
             self._process.wait(_END_S)
@@ -84,7 +73,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The operating system's number of the process."""
         return self._process.pid
 
     def kill(self) -> None:
@@ -112,7 +101,7 @@ class Child:
         Raises
         ------
         LiveError
-            The process has died, or said nothing for `timeout_s`.
+            The process has died, or has sent nothing for `timeout_s` seconds.
         """
         try:
             message = self._messages.get(timeout=timeout_s)
@@ -123,7 +112,7 @@ class Child:
         return message
 
     def pending(self) -> list[Any]:
-        """Return the messages that have come and nobody has received."""
+        """Return the messages that have arrived and were not received yet."""
         messages = []
         with contextlib.suppress(Empty):
             while True:
@@ -134,8 +123,8 @@ class Child:
                 messages.append(message)
         return messages
 
-    def said(self) -> list[Any]:
-        """Return the messages of a process that has ended, up to its end."""
+    def messages_to_end(self) -> list[Any]:
+        """Wait for the process to end, and return the messages that were not received yet."""
         self._process.wait(_END_S)
         self._reader.join(_END_S)
         return self.pending()
@@ -150,7 +139,7 @@ class Child:
         while True:
             try:
                 self._messages.put(pickle.load(self._process.stdout))
-            except Exception:  # the end of the file, or of a process in the middle of a message
+            except Exception:  # the process ended, perhaps in the middle of a message
                 self._messages.put(EOFError())
                 return
 
@@ -162,14 +151,14 @@ class Child:
 
 
 class Parent:
-    """The lab, as one of its processes sees it."""
+    """The lab, as one of its processes sees it: messages to and from it."""
 
     def __init__(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        # Our own file for stdin: a thread that waits in sys.stdin would block the interpreter's
-        # end. And our own stdout: what a library prints must not get between the messages.
+        # stdin gets a file of our own, since a thread that waits in sys.stdin would block the
+        # interpreter's end. So does stdout: what a library prints must not mix with the messages.
         self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)
@@ -180,7 +169,13 @@ class Parent:
         self._out.flush()
 
     def receive(self) -> Any:
-        """Return the next message; raises EOFError when the parent is gone."""
+        """Return the next message.
+
+        Raises
+        ------
+        EOFError
+            The parent is gone.
+        """
         return pickle.load(self._in)
 
     def watch(self, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Any]) -> None:
@@ -195,7 +190,7 @@ class Parent:
                 try:
                     loop.call_soon_threadsafe(inbox.put_nowait, message)
                 except RuntimeError:
-                    return  # the loop is closed: nobody listens
+                    return  # the loop is closed, and nobody reads the queue
                 if message is None:
                     return
 

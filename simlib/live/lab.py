@@ -1,6 +1,6 @@
 """Measure a scenario for real: one server process, one client process, loopback between them.
 
-A third process, the proxy, comes between the two when a fault of the scenario's takes one.
+A third process, the proxy, stands between the two if a fault of the scenario acts on the path.
 """
 
 from __future__ import annotations
@@ -10,24 +10,36 @@ import resource
 import secrets
 import time
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 
-from simlib.core.record import MetricsSnapshot, Record
+from simlib.core.record import MetricsSnapshot
 from simlib.errors import ScenarioError
-from simlib.live.ipc import Child, ControllerReply
+from simlib.live.ipc import START_S, Child
 from simlib.live.loopback import needs_proxy, on_loopback
-from simlib.live.standby import Servers
+from simlib.live.messages import (
+    ClientsReport,
+    CloseConnections,
+    Command,
+    ControllerReply,
+    Progress,
+    ProxyReport,
+    RolloutSettings,
+    ServerReport,
+    Settings,
+    Start,
+)
+from simlib.live.standby import ServerWithStandbys
 from simlib.live.tokens import make_token
 from simlib.run import Run, make_run, rows_to_keep
-from simlib.scenario import RolloutController, Scenario, compile_workload
+from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
 
 MAX_WALL_S = 3600.0
 QUIET_CORES = 0.1
 """More processor time than this for other programs, in cores, makes latencies inconclusive."""
-_START_S = 30.0
 _LEAD_S = 0.3
 _SPARE_DESCRIPTORS = 100
 
@@ -50,7 +62,7 @@ def measure(
         Its network and service times give way to those of this machine, see `on_loopback`; the
         result's ``scenario`` says so.
     seed, replication : int, optional
-        As in `simulate`: publish times, sessions and habits are the same there and here.
+        As in `simulate`: publish times, sessions and user activity are the same there and here.
     time_scale : float, optional
         How many times faster than the clock the scenario runs, in [1, 1000]. Times in the result
         are the scenario's: a real millisecond counts as `time_scale` of them.
@@ -58,15 +70,16 @@ def measure(
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
-    conductor : Conductor, optional
-        Who conducts a rollout meanwhile: see `trials.roll_out`. Tabs learn the percentage from
-        their own process, at the times at which they would; whom the server is to close, it closes.
+    controller : RolloutController, optional
+        The controller of a rollout during the run: see `trials.roll_out`. Tabs learn the percentage
+        from their own process, at the times at which they would; the server closes the connections
+        that a rollback closes.
 
     Returns
     -------
     Run
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
-        clients and everybody else used, ``provenance["quiet"]`` whether the machine was left
+        clients and all other programs used, ``provenance["quiet"]`` whether the machine was left
         alone, ``provenance["publish_late_s"]`` how late changes were published, and
         ``provenance["server_peak_bytes"]`` the most memory that the server took. If there was a
         proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers were.
@@ -75,71 +88,92 @@ def measure(
     Raises
     ------
     ScenarioError
-        The scenario asks for what the lab does not have, or for more than this machine bears.
+        The scenario asks for what the lab does not have, or for more than this machine can carry.
     LiveError
-        A process died; nothing of it is left.
+        A process died; no other process is left behind.
     """
     asked_for = scenario
     scenario = on_loopback(scenario, time_scale=time_scale)
     workload = compile_workload(scenario, seed, replication)
     clients = len(workload.start_s)
     rows_to_keep(keep, len(workload.publish_s), clients)
-    is_proxied = needs_proxy(scenario)
-    rollout: dict[str, Any] | None = None
+    rollout = None
     if controller is not None:
         _check_rollout(scenario, controller)
         buckets, due_s = controller.buckets(workload), controller.due_s()
-        rollout = {"flag": controller.flag, "places": buckets, "due_s": due_s}
+        rollout = RolloutSettings(controller.flag, buckets, due_s)
+    is_proxied = needs_proxy(scenario)
     _check_bounds(scenario, clients, time_scale, 2 if is_proxied else 1)
     secret = secrets.token_hex(32)
-    make_token(secret, 0, scenario.wire.token_bytes)
-    settings: dict[str, Any] = {
-        "scenario": scenario,
-        "seed": seed,
-        "replication": replication,
-        "time_scale": float(time_scale),
-        "secret": secret,
-        "keep": keep,
-        "through_proxy": is_proxied,
-        "rollout": rollout,
-    }
+    make_token(secret, 0, scenario.wire.token_bytes)  # raises if no token has that length
+    settings = Settings(
+        scenario=scenario,
+        seed=seed,
+        replication=replication,
+        time_scale=float(time_scale),
+        secret=secret,
+        keep=keep,
+        rollout=rollout,
+        is_proxied=is_proxied,
+    )
+    reports = _run_processes(settings, controller, progress)
+    return _run_of(asked_for, settings, workload, reports)
+
+
+class _Reports(NamedTuple):
+    """What the processes of a run have measured; cores used by each, and by all other programs."""
+
+    clients: ClientsReport
+    server: ServerReport
+    bin_busy_s: dict[int, float]
+    proxy: ProxyReport | None
+    cores: dict[str, float]
+
+
+def _run_processes(
+    settings: Settings, controller: RolloutController | None, progress: bool
+) -> _Reports:
+    """Start the processes, wait for the end of the run, and end them."""
+    server_processor, client_processor = _processors()
     with ExitStack() as stack:
-        server_processor, driver_processor = _processors()
-        server = stack.enter_context(Servers(server_processor, settings))
-        driver = stack.enter_context(Child("simlib.live.clients", driver_processor))
-        settings |= server.ports
-        others: list[Child] = []
+        server = stack.enter_context(ServerWithStandbys(server_processor, settings))
+        clients = stack.enter_context(Child("simlib.live.clients", client_processor))
+        settings = replace(settings, ports=server.ports)
         proxy = None
-        if is_proxied:
-            proxy = stack.enter_context(Child("simlib.live.proxy", driver_processor))
-            others.append(proxy)
+        if settings.is_proxied:
+            proxy = stack.enter_context(Child("simlib.live.proxy", client_processor))
             proxy.send(settings)
-            settings |= proxy.receive(_START_S)
-        driver.send(settings)
-        driver.receive(_START_S)
+            settings = replace(settings, ports=proxy.receive(START_S).ports)
+        clients.send(settings)
+        clients.receive(START_S)
         usage = _Usage()
-        start_s = time.monotonic() + _LEAD_S
-        server.start(start_s)
+        start = Start(time.monotonic() + _LEAD_S)
+        server.start(start.start_s)
         if proxy is not None:
-            proxy.send(start_s)
-        driver.send(start_s)
-        lab = _LabSession(driver, server, others, controller, float(time_scale))
-        done = lab.await_end(scenario.horizon_s, progress)
-        passed: dict[str, Any] = {"cpu_s": 0.0}
+            proxy.send(start)
+        clients.send(start)
+        session = _LabSession(clients, server, proxy, controller, settings.time_scale)
+        of_clients = session.await_end(settings.scenario.horizon_s, progress)
+        of_proxy: ProxyReport | None = None
         if proxy is not None:
-            proxy.send("stop")
-            passed = proxy.receive(_START_S)
-        served = server.stop()
-        cpu = usage.cores(served["cpu_s"], served["spun_s"], done["cpu_s"], passed.pop("cpu_s"))
-    record: Record = done["record"]
-    for index, busy_s in served["busy_s"].items():
+            proxy.send(Command.STOP)
+            of_proxy = proxy.receive(START_S)
+        of_server = server.stop()
+        cores = usage.cores(of_server, of_clients, of_proxy)
+    return _Reports(of_clients, of_server, server.bin_busy_s, of_proxy, cores)
+
+
+def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports: _Reports) -> Run:
+    """Return the clients' record with what the server knows, as a run with its provenance."""
+    scenario, record = settings.scenario, reports.clients.record
+    for index, busy_s in reports.bin_busy_s.items():
         if index < len(record.busy_s):
-            record.busy_s[index] = busy_s * time_scale
+            record.busy_s[index] = busy_s * settings.time_scale
     if len(record.buffered):
-        for number, n_bytes in served["buffered_bytes"].items():
+        for number, n_bytes in reports.server.buffered_bytes.items():
             record.buffered[number] = n_bytes
-    end_of_run_s = done["end_of_run_s"]
-    late_s = np.array(served["late_s"] or [0.0])
+    end_of_run_s = reports.clients.end_of_run_s
+    late_s = np.array(reports.server.late_s or [0.0])
     return make_run(
         scenario,
         record,
@@ -149,30 +183,30 @@ def measure(
         end_of_run_s=end_of_run_s,
         provenance={
             "engine": "live",
-            "seed": seed,
-            "replication": replication,
+            "seed": settings.seed,
+            "replication": settings.replication,
             "complete": end_of_run_s == scenario.horizon_s,
             "end_of_run_s": end_of_run_s,
             "interrupted": end_of_run_s < scenario.horizon_s,
-            "time_scale": float(time_scale),
+            "time_scale": settings.time_scale,
             "asked_for_hash": asked_for.hash,
-            "cpu": cpu,
-            "server_peak_bytes": served["peak_bytes"],
-            "quiet": cpu["other_cores"] < QUIET_CORES,
+            "cpu": reports.cores,
+            "server_peak_bytes": reports.server.peak_bytes,
+            "quiet": reports.cores["other_cores"] < QUIET_CORES,
             "publish_late_s": {
                 "median": float(np.median(late_s)),
                 "max": float(late_s.max()),
             },
-            **({"proxy": passed} if is_proxied else {}),
+            **({"proxy": reports.proxy.provenance} if reports.proxy is not None else {}),
         },
     )
 
 
 def _processors() -> tuple[int | None, int | None]:
-    """A processor each for server and clients, where there are two.
+    """Return a processor each for server and clients, if the machine has two.
 
     Left to itself, the system wakes a client on the processor that is still busy with the
-    broadcast, and the clients see it only when it is over.
+    broadcast, so that the clients receive nothing before the whole broadcast is over.
     """
     if not hasattr(os, "sched_getaffinity"):
         return None, None
@@ -181,7 +215,7 @@ def _processors() -> tuple[int | None, int | None]:
 
 
 def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int) -> None:
-    """Refuse what takes too long, or a process more files than it may open: `each` per client."""
+    """Refuse a run that is too long, or one that opens too many files: `each` for every client."""
     wall_s = scenario.horizon_s / time_scale
     if wall_s > MAX_WALL_S:
         rule = f"must give at most {MAX_WALL_S:g} s by the clock (here {wall_s:g}); see time_scale"
@@ -194,7 +228,7 @@ def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int
 
 
 def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
-    """Refuse what a server that has just started cannot know."""
+    """Refuse a deny list that a server which has just started could not know."""
     restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
     if controller.flag.closes and restarts:
         rule = "must not be restart: the lab's next server would not know whom to keep out"
@@ -202,45 +236,45 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
 
 
 class _LabSession(NamedTuple):
-    """The processes of a run that goes on, and who conducts its rollout, if there is one."""
+    """The processes of a run, and the controller of its rollout, if there is one."""
 
-    driver: Child
-    server: Servers
-    others: list[Child]
+    clients: Child
+    server: ServerWithStandbys
+    proxy: Child | None
     controller: RolloutController | None
     time_scale: float
 
-    def await_end(self, horizon_s: float, progress: bool) -> dict[str, Any]:
-        """Wait for the driver's result; on Ctrl-C, ask for what there is."""
+    def await_end(self, horizon_s: float, progress: bool) -> ClientsReport:
+        """Wait for the clients' report; on Ctrl-C, ask for it at once."""
         from tqdm import tqdm
 
-        stopping = False
+        is_stopping = False
         with tqdm(
             total=round(horizon_s, 3), desc="measure", unit="s", delay=2, disable=not progress
-        ) as bar:
+        ) as progress_bar:
             while True:
                 try:
-                    message: dict[str, Any] = self.driver.receive(_START_S)
+                    message = self.clients.receive(START_S)
                     self.server.check()
-                    for other in self.others:
-                        other.check()
-                    if "record" in message:
-                        bar.update(bar.total - bar.n)
+                    if self.proxy is not None:
+                        self.proxy.check()
+                    if isinstance(message, ClientsReport):
+                        progress_bar.update(progress_bar.total - progress_bar.n)
                         return message
-                    if "t" in message:
-                        bar.update(min(message["t"], bar.total) - bar.n)
-                    elif "closes" in message:
-                        self.server.bar(message["closes"])
+                    if isinstance(message, Progress):
+                        progress_bar.update(min(message.t, progress_bar.total) - progress_bar.n)
+                    elif isinstance(message, CloseConnections):
+                        self.server.close_connections(message)
                     else:
-                        self.driver.send(self.decide(message["glance"]))
+                        self.clients.send(self.reply_to(message))
                 except KeyboardInterrupt:
-                    if stopping:
+                    if is_stopping:
                         raise
-                    stopping = True
-                    self.driver.send("stop")
+                    is_stopping = True
+                    self.clients.send(Command.STOP)
 
-    def decide(self, snapshot: MetricsSnapshot) -> ControllerReply:
-        """Let the conductor look at the run; what the server has used, its process alone knows."""
+    def reply_to(self, snapshot: MetricsSnapshot) -> ControllerReply:
+        """Let the controller check the run, with the processor time that only the server knows."""
         assert self.controller is not None
         snapshot = snapshot._replace(busy_s=self.server.busy_s() * self.time_scale)
         percent = self.controller.observe(snapshot)
@@ -250,7 +284,7 @@ class _LabSession(NamedTuple):
 
 
 class _Usage:
-    """Who used the processors between the beginning and the end of a run."""
+    """The use of the processors from the beginning of a run to its end."""
 
     def __init__(self) -> None:
         self.start_s = time.monotonic()
@@ -263,18 +297,19 @@ class _Usage:
         return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
 
     def cores(
-        self, server_s: float, spun_s: float, clients_s: float, proxy_s: float
+        self, server: ServerReport, clients: ClientsReport, proxy: ProxyReport | None
     ) -> dict[str, float]:
-        """Mean cores used by the server, the clients, the proxy if any, and everybody else.
+        """Return the mean cores used by server, clients, proxy if any, and all other programs.
 
-        The time that the server spins to publish in time is neither its work nor the others'.
+        The time that the server spins, to publish in time, is counted as nobody's.
         """
         wall_s = time.monotonic() - self.start_s
         own_s = time.process_time() - self.own_s
-        other_s = self._busy_s() - self.busy_s - own_s - server_s - clients_s - proxy_s
+        proxy_s = proxy.cpu_s if proxy is not None else 0.0
+        other_s = self._busy_s() - self.busy_s - own_s - server.cpu_s - clients.cpu_s - proxy_s
         return {
-            "server_cores": round(max(0.0, server_s - spun_s) / wall_s, 4),
-            "client_cores": round(clients_s / wall_s, 4),
+            "server_cores": round(max(0.0, server.cpu_s - server.spun_s) / wall_s, 4),
+            "client_cores": round(clients.cpu_s / wall_s, 4),
             **({"proxy_cores": round(proxy_s / wall_s, 4)} if proxy_s else {}),
             "other_cores": round(max(0.0, other_s) / wall_s, 4),
         }

@@ -10,10 +10,11 @@ from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 
 RTT_S = 0.4e-3
-"""There and back through loopback, with a wake-up at each end, seconds."""
+"""A round trip through loopback, with a wake-up at each end, seconds."""
 PROXY_RTT_S = 0.3e-3
-"""What the proxy adds to that for one message, seconds. It passes them on one after the other: the
-last of a broadcast to n clients comes some n * 20 us later beside, which is not predicted."""
+"""The time that the proxy adds to that for one message, seconds. It passes messages on one after
+the other: the last of a broadcast to n clients is late by about n * 20 us more, which is not
+predicted."""
 PROXIED = ("path_loss", "block_upgrades", "latency", "bandwidth")
 """The kinds of fault that the proxy carries out."""
 SERVICE_S = {
@@ -29,8 +30,8 @@ SERVICE_S = {
 }
 """Processor time of the server for one job of each kind, seconds.
 
-A connection is opened at the price that it has in a herd of 500, where it matters how long others
-take; a lone one costs twice as much, since the server has to be woken for each of its stages.
+The costs of opening a connection are those in a herd of 500, where each waits for the others. A
+lone connection costs twice as much, since the server has to be woken for each of its stages.
 """
 _FAULTS = ("restart", "reset", "drain", *PROXIED)
 _CANNOT = {
@@ -99,7 +100,7 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
 
 
 def needs_proxy(scenario: Scenario) -> bool:
-    """Say whether something goes wrong between clients and server, which takes a proxy to do.
+    """Say whether a fault acts on the path between clients and server, which takes a proxy.
 
     Examples
     --------

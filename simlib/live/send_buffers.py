@@ -1,8 +1,9 @@
-"""What the lab's server does for clients that do not take their pushes in time.
+"""How the lab's server treats clients that do not take their pushes in time.
 
-`core.sending` says what each policy is; here it is done to real connections. ``unbounded`` is
-`websockets.broadcast`, ``block`` a loop that awaits each send. For the others a message goes out at
-once as long as the connection's write buffer is empty: what is in it cannot be taken back.
+`core.backpressure` defines each policy; here it is applied to real connections. ``unbounded`` is
+`websockets.broadcast`, ``block`` is a loop that awaits each send. Under the other policies a
+message is written at once only while the connection's write buffer is empty, because what is in
+that buffer cannot be taken back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from simlib.core.wire import Message, WireSpec
 
 
 class SendBuffers:
-    """What waits in the server's process, for all of its connections.
+    """The changes that wait in the server's process, for all of its connections.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class SendBuffers:
     Attributes
     ----------
     most_bytes : dict of int to int
-        The most that was held for each client, bytes; for those that were held up.
+        The most that was held for each client, bytes; only clients for which something was held.
     """
 
     def __init__(self, rules: SendingRules, spec: WireSpec) -> None:
@@ -41,32 +42,32 @@ class SendBuffers:
         self.numbers: dict[ServerConnection, int] = {}
         self.waiting: dict[ServerConnection, deque[int]] = {}
         self.most_bytes: dict[int, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._turns: asyncio.Queue[tuple[int, list[ServerConnection]]] = asyncio.Queue()
+        self._drains: set[asyncio.Task[None]] = set()
+        self._broadcasts: asyncio.Queue[tuple[int, list[ServerConnection]]] = asyncio.Queue()
 
     @property
     def write_limit(self) -> int | tuple[int, int]:
-        """What `websockets.serve` should take for a full write buffer, bytes."""
+        """The size from which `websockets.serve` should call a write buffer full, bytes."""
         if self.rules.overflow == Overflow.BLOCK:
             return self.rules.buffer_bytes, self.rules.buffer_bytes
         if self.rules.overflow in (Overflow.DROP_OLDEST, Overflow.COALESCE):
             return 0
         return 2**15
 
-    def open(self, connection: ServerConnection, number: int) -> None:
-        """A client's connection begins to listen."""
+    def add(self, connection: ServerConnection, number: int) -> None:
+        """Add the connection of a client that has subscribed."""
         self.numbers[connection] = number
 
-    def close(self, connection: ServerConnection) -> None:
-        """A connection has ended; what waited for it is gone."""
+    def remove(self, connection: ServerConnection) -> None:
+        """Remove a connection that has ended, and the changes that wait for it."""
         self.numbers.pop(connection, None)
         self.waiting.pop(connection, None)
 
     def send(self, subscribers: Collection[ServerConnection], version: int) -> None:
-        """Push a change to all listeners, as far as the policy lets it."""
+        """Push a change to all subscribers, as far as the policy allows."""
         overflow = self.rules.overflow
         if overflow == Overflow.BLOCK:
-            self._turns.put_nowait((version, list(subscribers)))
+            self._broadcasts.put_nowait((version, list(subscribers)))
             return
         if overflow == Overflow.CLOSE:
             most = self.rules.buffer_bytes - self.push_bytes
@@ -74,44 +75,44 @@ class SendBuffers:
                 if connection.transport.get_write_buffer_size() > most:
                     connection.transport.abort()
         elif overflow != Overflow.UNBOUNDED:
-            behind = [connection for connection in subscribers if self._is_behind(connection)]
-            for connection in behind:
-                self._keep(connection, version)
-            subscribers = set(subscribers).difference(behind)
+            lagging = [connection for connection in subscribers if self._is_lagging(connection)]
+            for connection in lagging:
+                self._enqueue(connection, version)
+            subscribers = set(subscribers).difference(lagging)
         broadcast(subscribers, wire.push_text(self.spec, version))
         for connection in subscribers:
-            self._note(connection)
+            self._record_held_bytes(connection)
 
-    async def take_turns(self) -> None:
-        """Send one broadcast after the other to one client after the other, waiting for each."""
+    async def send_serially(self) -> None:
+        """Under ``block``, send each broadcast to one client after the other, awaiting each."""
         while True:
-            version, subscribers = await self._turns.get()
+            version, subscribers = await self._broadcasts.get()
             text = wire.push_text(self.spec, version)
             for connection in subscribers:
                 with contextlib.suppress(websockets.ConnectionClosed):
                     await connection.send(text)
-                self._note(connection)
+                self._record_held_bytes(connection)
 
-    def _is_behind(self, connection: ServerConnection) -> bool:
+    def _is_lagging(self, connection: ServerConnection) -> bool:
         return connection in self.waiting or connection.transport.get_write_buffer_size() > 0
 
-    def _keep(self, connection: ServerConnection, version: int) -> None:
-        """Let a change wait for a connection, in place of others if they are too many."""
+    def _enqueue(self, connection: ServerConnection, version: int) -> None:
+        """Let a change wait for a connection; if too many wait, drop the oldest."""
         waiting = self.waiting.get(connection)
         if waiting is None:
             waiting = self.waiting[connection] = deque()
-            task = asyncio.get_running_loop().create_task(self._catch_up(connection, waiting))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = asyncio.get_running_loop().create_task(self._drain(connection, waiting))
+            self._drains.add(task)
+            task.add_done_callback(self._drains.discard)
         waiting.append(version)
-        # What the transport has not got rid of counts too.
+        # The transport's own write buffer counts towards the limit too.
         held = -(-connection.transport.get_write_buffer_size() // self.push_bytes)
         while len(waiting) > max(1, kept(self.rules, len(waiting) + held, self.push_bytes) - held):
             waiting.popleft()
-        self._note(connection)
+        self._record_held_bytes(connection)
 
-    async def _catch_up(self, connection: ServerConnection, waiting: deque[int]) -> None:
-        """Send what waits for a connection as its kernel takes it."""
+    async def _drain(self, connection: ServerConnection, waiting: deque[int]) -> None:
+        """Send the changes that wait for a connection as fast as its kernel takes them."""
         text_of = wire.push_text
         if self.rules.overflow == Overflow.COALESCE:
             text_of = wire.snapshot_text
@@ -122,7 +123,7 @@ class SendBuffers:
         if self.waiting.get(connection) is waiting:
             del self.waiting[connection]
 
-    def _note(self, connection: ServerConnection) -> None:
+    def _record_held_bytes(self, connection: ServerConnection) -> None:
         held = connection.transport.get_write_buffer_size()
         held += self.push_bytes * len(self.waiting.get(connection, ()))
         number = self.numbers.get(connection)

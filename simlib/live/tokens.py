@@ -53,7 +53,7 @@ def make_token(secret: str, client: int, length: int, *, valid_s: int = 86_400) 
 
 
 def client_of(secret: str, text: str) -> int | None:
-    """Return whose valid, unexpired token a header or message carries, None without one."""
+    """Return the client whose valid, unexpired token a text carries; None without such a token."""
     match = _TOKEN.search(text)
     if match is None:
         return None

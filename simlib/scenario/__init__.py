@@ -6,6 +6,7 @@ from simlib.scenario.workload import (
     Workload,
     compile_workload,
     enrolled,
+    fault_windows,
     new_record,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "Workload",
     "compile_workload",
     "enrolled",
+    "fault_windows",
     "new_record",
 ]

@@ -166,8 +166,8 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
         "drag": scenario.drag,
         "hidden": scenario.hidden,
         "fault_events": _fault_events(scenario),
-        "delays": _windows(scenario, "latency", "added_s"),
-        "limits": _windows(scenario, "bandwidth", "bytes_per_s"),
+        "delays": fault_windows(scenario, "latency", "added_s"),
+        "limits": fault_windows(scenario, "bandwidth", "bytes_per_s"),
         "nodes": scenario.server.nodes,
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
@@ -344,13 +344,31 @@ def _fault_events_of(number: int, fault: Fault, nodes: int) -> list[FaultEvent]:
     return fault_events_of(fault.kind, number, fault.start_s, length_s, fault.share, batches)
 
 
-def _windows(scenario: Scenario, kind: str, amount: str) -> tuple[Window, ...]:
+def fault_windows(scenario: Scenario, kind: str, amount: str | None = None) -> tuple[Window, ...]:
+    """Return when and for which share of the clients the faults of a kind act.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    kind : str
+    amount : str, optional
+        The field that says how strong such a fault is; without one, it acts or does not.
+
+    Examples
+    --------
+    >>> fault = {"kind": "path_loss", "start_s": 10, "length_s": 5, "share": 0.5}
+    >>> (window,) = fault_windows(
+    ...     Scenario(updates={"rate_per_s": 0.1}, faults=[fault]), "path_loss"
+    ... )
+    >>> window.start_s, window.end_s, window.share
+    (10.0, 15.0, 0.5)
+    """
     return tuple(
         Window(
             start_s=fault.start_s,
             end_s=fault.start_s + (fault.length_s or 0.0),
             share=fault.share,
-            amount=getattr(fault, amount),
+            amount=0.0 if amount is None else getattr(fault, amount),
             jitter_s=fault.jitter_s or 0.0,
             fault=number,
         )

@@ -13,6 +13,7 @@ import simlib as sl
 from simlib.core import wire
 from simlib.live.ipc import Child
 from simlib.live.loopback import on_loopback
+from simlib.live.messages import Port, Settings
 from simlib.live.tokens import client_of, make_token
 
 pytestmark = pytest.mark.live
@@ -28,21 +29,13 @@ SPEC = SCENARIO.wire_spec()
 def ports():
     with Child("simlib.live.app_server") as server:
         server.send(
-            {
-                "scenario": SCENARIO,
-                "seed": 1,
-                "replication": 0,
-                "time_scale": 1.0,
-                "secret": SECRET,
-                "spare": False,
-                "rollout": None,
-            }
+            Settings(scenario=SCENARIO, seed=1, replication=0, time_scale=1.0, secret=SECRET)
         )
-        yield server.receive(30.0)
+        yield server.receive(30.0).ports
 
 
 def poll(ports, authorization):
-    url = f"http://127.0.0.1:{ports['poll_port']}{SPEC.poll_path}"
+    url = f"http://127.0.0.1:{ports[Port.POLL]}{SPEC.poll_path}"
     request = urllib.request.Request(url, headers={"Authorization": authorization})
     with urllib.request.urlopen(request, timeout=10) as response:
         return response.status, response.read()
@@ -79,7 +72,7 @@ def refusal(url, **options):
 
 
 def push_url(ports):
-    return f"ws://127.0.0.1:{ports['push_port']}{SPEC.websocket_path}"
+    return f"ws://127.0.0.1:{ports[Port.PUSH]}{SPEC.websocket_path}"
 
 
 def converse(ports, token, *, origin=None, then=None):

@@ -15,6 +15,7 @@ import simlib as sl
 from simlib.core.wire import Message
 from simlib.live import lab, standby
 from simlib.live.ipc import Child
+from simlib.live.messages import Progress
 from simlib.scenario import compile_workload
 
 pytestmark = pytest.mark.live
@@ -92,7 +93,7 @@ def test_a_measured_run_has_the_tables_of_a_simulated_one():
     assert list(live.summary().columns) == list(simulated.summary().columns)
 
 
-def test_habits_and_publish_times_are_those_of_the_simulation():
+def test_activity_and_publish_times_are_those_of_the_simulation():
     scenario = PUSH.replace(drag={"every_s": 4.0, "length_s": 1.0})
     live = sl.measure(scenario, time_scale=SCALE, keep=("deliveries", "events"), progress=False)
     simulated = sl.simulate(live.scenario, keep=("deliveries", "events"), progress=False)
@@ -183,7 +184,7 @@ def test_the_death_of_a_process_is_an_error_and_the_others_go_too(
 
         def receive(self, timeout_s):
             message = super().receive(timeout_s)
-            if isinstance(message, dict) and "t" in message:
+            if isinstance(message, Progress):
                 psutil.Process(children[victim].pid).kill()
             return message
 

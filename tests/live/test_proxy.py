@@ -19,7 +19,8 @@ from simlib.core import wire
 from simlib.core.faults import is_affected
 from simlib.live import lab
 from simlib.live.ipc import Child
-from simlib.live.proxy import THROUGH, Proxy, preamble
+from simlib.live.messages import READY_BYTE, Port, Progress, Settings, preamble
+from simlib.live.proxy import Proxy
 from simlib.scenario import compile_workload
 
 pytestmark = pytest.mark.live
@@ -61,14 +62,13 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
     scenario = BOARD.replace({"faults": list(faults), **changes})
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    settings = {
-        "scenario": scenario,
-        "seed": 1,
-        "replication": 0,
-        "time_scale": time_scale,
-        "poll_port": port,
-        "push_port": port,
-    }
+    settings = Settings(
+        scenario=scenario,
+        seed=1,
+        replication=0,
+        time_scale=time_scale,
+        ports={Port.POLL: port, Port.PUSH: port},
+    )
     async with Proxy(settings) as proxy:
         proxy.begin(time.monotonic())
         proxy.server = server
@@ -82,8 +82,8 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
 
 
 @contextlib.asynccontextmanager
-async def dialled(proxy, port="push_port", client=CLIENT):
-    """A connection on which the client has introduced itself."""
+async def dialled(proxy, port=Port.PUSH, client=CLIENT):
+    """A connection on which the client has sent its number."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports[port])
     writer.write(preamble(client))
     yield reader, writer
@@ -91,10 +91,10 @@ async def dialled(proxy, port="push_port", client=CLIENT):
 
 
 @contextlib.asynccontextmanager
-async def connected(proxy, port="push_port", client=CLIENT):
+async def connected(proxy, port=Port.PUSH, client=CLIENT):
     """A connection through to the server."""
     async with dialled(proxy, port, client) as (reader, writer):
-        assert await reader.readexactly(1) == THROUGH
+        assert await reader.readexactly(1) == READY_BYTE
         yield reader, writer
 
 
@@ -160,15 +160,15 @@ def test_jitter_is_the_simulations_and_stays_for_a_second():
         async with proxied(shaky, time_scale=2.0) as proxy, connected(proxy) as ends:
             conditions = proxy.conditions
             for _ in range(3):
-                next_s = int(conditions.now_s()) + 1.02
-                await asyncio.sleep((next_s - conditions.now_s()) / 2.0)
+                next_s = int(conditions.clock.now_s()) + 1.02
+                await asyncio.sleep((next_s - conditions.clock.now_s()) / 2.0)
                 one_way_s = conditions.one_way_s(CLIENT)
                 assert 0.025 <= one_way_s <= 0.275
                 writer, reader = ends[1], ends[0]
                 start_s = time.monotonic()
                 writer.write(b"x")
                 await asyncio.sleep(one_way_s / 2.0)
-                if int(conditions.now_s()) == int(next_s):
+                if int(conditions.clock.now_s()) == int(next_s):
                     assert conditions.one_way_s(CLIENT) == one_way_s
                 await reader.readexactly(1)
                 assert time.monotonic() - start_s > one_way_s
@@ -325,7 +325,7 @@ def test_a_request_on_a_dead_path_gets_its_kernels_verdict_at_last():
         changes = {"network.unanswered_s": 4.0}
         async with (
             proxied(lost, time_scale=10.0, **changes) as proxy,
-            connected(proxy, "poll_port") as (reader, writer),
+            connected(proxy, Port.POLL) as (reader, writer),
         ):
             await asyncio.sleep(0.25)
             start_s = time.monotonic()
@@ -355,7 +355,7 @@ def test_a_blocked_upgrade_is_answered_403_and_never_reaches_the_server():
             assert len(answer) == len(wire.upgrade_refused(spec, "x" * 29))
             head, _, body = answer.partition(b"\r\n\r\n")
             assert b"\r\nContent-Length: %d\r\n" % len(body) in head
-            async with connected(proxy, "poll_port") as (_, writer):
+            async with connected(proxy, Port.POLL) as (_, writer):
                 writer.write(b"GET")
             await asyncio.sleep(0.25)
             async with connected(proxy) as (_, writer):
@@ -415,7 +415,7 @@ def test_an_end_for_a_client_that_has_been_reset_is_no_error():
             async with connected(proxy):
                 pass
             await asyncio.sleep(0.2)
-            assert not proxy.paths
+            assert not proxy.connections
 
     during(test)
 
@@ -428,7 +428,7 @@ def test_a_port_that_refuses_is_told_at_once_and_without_a_word():
                 with pytest.raises(ConnectionResetError):
                     await asyncio.wait_for(reader.read(1), 1.0)
             await asyncio.sleep(0.05)
-            assert not proxy.paths
+            assert not proxy.connections
 
     during(test)
 
@@ -438,9 +438,9 @@ def test_a_client_that_goes_before_it_is_through_leaves_nothing():
         async with proxied(fault("path_loss")) as proxy:
             async with dialled(proxy):
                 await asyncio.sleep(0.05)
-                assert len(proxy.paths) == 1
+                assert len(proxy.connections) == 1
             await asyncio.sleep(0.05)
-            assert not proxy.paths
+            assert not proxy.connections
             assert not proxy.tasks
 
     during(test)
@@ -561,7 +561,7 @@ def test_narrow_paths_deliver_as_lindley_says():
     assert max(expected_s.values()) > 2 * service_s
 
 
-def test_bytes_passed_are_bytes_booked_and_a_restart_goes_through():
+def test_bytes_passed_are_bytes_counted_and_a_restart_goes_through():
     faults = [
         {"kind": "restart", "start_s": 4.0, "length_s": 2.0},
         {"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 1e-6},
@@ -599,7 +599,7 @@ def test_the_death_of_the_proxy_ends_the_run(monkeypatch):
 
         def receive(self, timeout_s):
             message = super().receive(timeout_s)
-            if isinstance(message, dict) and "t" in message:
+            if isinstance(message, Progress):
                 (proxy,) = (child for child in children if child.module == "simlib.live.proxy")
                 proxy.kill()
             return message

@@ -1,0 +1,385 @@
+"""The connections of the lab's clients: HTTP for polls, WebSocket for pushes.
+
+Many clients share one thread, so each connection must be light, or the clients and not the server
+would be measured: polls are parsed by httptools, frames by the sans-I/O protocol of websockets on a
+bare transport. Pushed frames are stamped as they arrive and processed when their `Burst` is over,
+so that one client's parsing does not delay the next one's stamp.
+
+Bytes are counted as sockets carry them: the lengths of what is written and of what is received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+
+import httptools
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State as SocketState
+from websockets.uri import parse_uri
+
+from simlib.core import record as recording
+from simlib.core import wire
+from simlib.core.assignment import SERVER_CLOSED
+from simlib.core.client import NEVER_S, Client
+from simlib.core.driver import Driver
+from simlib.core.protocol import Event
+from simlib.core.record import Count
+from simlib.core.resync import Resync
+from simlib.core.wire import WireSpec
+from simlib.live.clock import ScenarioClock
+from simlib.live.messages import CLOSE_FOR_ROLLBACK, READY_BYTE, preamble
+
+_BURST_GAP_S = 2e-3
+_BURST_LIMIT_S = 0.25
+
+
+class ConnectionOwner(Driver):
+    """The driver as its connections see it.
+
+    Attributes
+    ----------
+    loop : asyncio.AbstractEventLoop
+    spec : WireSpec
+    tokens : list of str
+        Each client's.
+    is_proxied : bool
+        Whether connections lead through the proxy, which has a handshake of its own.
+    buffer : memoryview
+        All connections read into it: they share a thread, and asyncio's other way makes a new
+        buffer of 256 KiB for each frame.
+    burst : Burst
+    safety_polls : set of SafetyPollConnection
+        Those that are open.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    spec: WireSpec
+    tokens: list[str]
+    is_proxied: bool
+    buffer: memoryview
+    burst: Burst
+    safety_polls: set[SafetyPollConnection]
+
+    @property
+    @abstractmethod
+    def has_ended(self) -> bool:
+        """Whether the run is over, so that nothing counts any more."""
+
+    @abstractmethod
+    def connection_ended(self, connection: ClientConnection) -> None:
+        """A connection has ended, by whichever side."""
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """One TCP connection of one client; it counts its bytes."""
+
+    def __init__(self, owner: ConnectionOwner, client: Client) -> None:
+        self.owner = owner
+        self.client = client
+        self.exchange = -1
+        self.transport: asyncio.Transport
+        self.is_accepted: asyncio.Future[bool] = owner.loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection is up."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self.owner.is_proxied:
+            transport.write(preamble(self.client.number))  # not counted: no real client sends it
+        else:
+            self.is_accepted.set_result(True)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """asyncio: where to read to."""
+        return self.owner.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio: bytes have arrived."""
+        data = bytes(self.owner.buffer[:nbytes])
+        if not self.is_accepted.done():
+            self.is_accepted.set_result(True)
+            data = data.removeprefix(READY_BYTE)
+        if data:
+            self.receive(data)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of the server's have arrived."""
+        raise NotImplementedError
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """asyncio: the connection has ended."""
+        if not self.is_accepted.done():
+            self.is_accepted.set_result(False)
+        self.owner.connection_ended(self)
+
+    def write(self, data: bytes) -> None:
+        """Send, and count the bytes."""
+        self.transport.write(data)
+        self.count(len(data), 0)
+
+    def count(self, up: int, down: int) -> None:
+        """Record bytes of this connection."""
+        owner = self.owner
+        if not owner.has_ended:
+            recording.add_bytes(owner.record, self.client.number, owner.now_s(), up, down)
+
+    def close(self, *, graceful: bool) -> None:  # noqa: ARG002 - HTTP has no closing handshake
+        """Close from the client's side."""
+        self.transport.abort()
+
+
+class PollConnection(ClientConnection):
+    """A keep-alive HTTP connection."""
+
+    def __init__(self, owner: ConnectionOwner, client: Client) -> None:
+        super().__init__(owner, client)
+        self.body = b""
+        self.parser = httptools.HttpResponseParser(self)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the server still keeps the connection open."""
+        return not self.transport.is_closing()
+
+    def fetch(self, exchange: int) -> None:
+        """Send a poll."""
+        self.exchange = exchange
+        known = self.client.seen if self.client.fetched_s > -NEVER_S else None
+        token = self.owner.tokens[self.client.number]
+        self.write(wire.poll_request(self.owner.spec, token, known))
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of a response have arrived."""
+        self.count(0, len(data))
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        """httptools: a piece of the body."""
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        """httptools: the response is complete."""
+        body, self.body = self.body, b""
+        status = self.parser.get_status_code()
+        self.parser = httptools.HttpResponseParser(self)
+        owner, client = self.owner, self.client
+        if client.exchange != self.exchange:
+            return
+        self.exchange = -1
+        if status == 200:
+            owner.feed(client, Event.FETCHED, wire.version_of(body))
+        elif status == 304:
+            owner.tally(Count.UNCHANGED, client.number)
+            owner.feed(client, Event.UNCHANGED)
+        else:
+            owner.tally(Count.ERRORS, client.number)
+            owner.feed(client, Event.FAILED)
+
+
+class SafetyPollConnection(PollConnection):
+    """The HTTP connection of one safety poll, beside the WebSocket that is open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection is up."""
+        super().connection_made(transport)
+        self.owner.safety_polls.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection has ended."""
+        super().connection_lost(exc)
+        self.owner.safety_polls.discard(self)
+
+    def on_message_complete(self) -> None:
+        """httptools: the response is complete; if it is a failure, there is no retry."""
+        owner, client = self.owner, self.client
+        if client.exchange == self.exchange:
+            if self.parser.get_status_code() == 200:
+                owner.feed(client, Event.SNAPSHOT, wire.version_of(self.body))
+            else:
+                recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
+        self.transport.close()
+
+
+class PushConnection(ClientConnection):
+    """A WebSocket: the sans-I/O protocol of websockets on a bare transport."""
+
+    def __init__(self, owner: ConnectionOwner, client: Client, exchange: int) -> None:
+        super().__init__(owner, client)
+        spec = owner.spec
+        self.exchange = exchange
+        self.protocol = ClientProtocol(parse_uri(f"ws://{spec.host}{spec.websocket_path}"))
+        self.is_open = False
+        self.awaits_hello = bool(wire.hello_text(spec))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is still the client's connection."""
+        return self.client.exchange == self.exchange
+
+    def feed(self, event: Event, value: int = 0) -> None:
+        """Feed the client, if this is still its connection."""
+        if self.is_current:
+            self.owner.feed(self.client, event, value)
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def upgrade(self) -> None:
+        """Ask for the upgrade with the headers that the scenario's client sends."""
+        self.protocol.send_request(self.protocol.connect())
+        self.protocol.data_to_send()
+        self.write(wire.upgrade_request(self.owner.spec, self.protocol.key))
+
+    def send_text(self, text: str) -> None:
+        """Send a text frame."""
+        if text:
+            self.protocol.send_text(text.encode())
+            self.flush()
+
+    def send_ping(self) -> None:
+        """Ping with four bytes, as websockets does."""
+        self.protocol.send_ping(b"ping")
+        self.flush()
+
+    def send_pong(self) -> None:
+        """Answer a ping: the protocol has the pong ready, unless the envelope has its own."""
+        self.send_text(wire.heartbeat_texts(self.owner.spec)[1])
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the bytes that the protocol has ready."""
+        for data in self.protocol.data_to_send():
+            if data:
+                self.write(data)
+
+    def close(self, *, graceful: bool) -> None:
+        """Close with a closing handshake, or at once."""
+        if graceful and self.protocol.state is SocketState.OPEN:
+            self.protocol.send_close(1000)
+            self.flush()
+        else:
+            self.transport.abort()
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Bytes have arrived; once the connection is open, they wait for the end of their burst."""
+        if self.is_open:
+            self.owner.burst.add(self, data)
+        else:
+            self.process(data)
+
+    def process(self, data: bytes) -> None:
+        """Process bytes that have arrived, at the owner's present time."""
+        self.count(0, len(data))
+        self.protocol.receive_data(data)
+        for event in self.protocol.events_received():
+            if isinstance(event, Response):
+                self.process_response()
+            elif isinstance(event, Frame):
+                self.process_frame(event)
+        self.flush()
+        if self.protocol.close_expected():
+            self.transport.close()
+
+    def process_response(self) -> None:
+        """Process the response to the upgrade."""
+        if isinstance(self.protocol.handshake_exc, InvalidStatus):
+            self.transport.abort()
+        elif not self.awaits_hello:
+            self.feed(Event.UPGRADED)
+
+    def process_frame(self, frame: Frame) -> None:
+        """Process one frame of an upgraded connection."""
+        owner = self.owner
+        if frame.opcode is Opcode.PING:
+            self.feed(Event.PING)
+        elif frame.opcode is Opcode.PONG:
+            self.feed(Event.PONG)
+        elif frame.opcode is Opcode.CLOSE:
+            received = self.protocol.close_rcvd
+            if received is not None and received.code == CLOSE_FOR_ROLLBACK and self.is_current:
+                owner.apply_flag(self.client, SERVER_CLOSED)
+        elif frame.opcode is Opcode.TEXT:
+            text = bytes(frame.data).decode()
+            if self.awaits_hello:
+                self.awaits_hello = False
+                self.feed(Event.UPGRADED)
+            elif text == wire.heartbeat_texts(owner.spec)[0]:
+                self.feed(Event.PING)
+            else:
+                self.process_message(text)
+
+    def process_message(self, text: str) -> None:
+        """Process a ready message, a snapshot, a push, or a refusal."""
+        owner, kind = self.owner, wire.kind_of(text)
+        if not self.is_current:
+            return
+        if kind == wire.Message.READY:
+            self.is_open = True
+            owner.record_connection(self.client.number)
+            is_lost = owner.rules.resync.kind == Resync.NONE or wire.says_lost(text)
+            self.feed(Event.READY, wire.version_of(text) if is_lost else 0)
+        elif kind == wire.Message.AUTH_REFUSED:
+            owner.tally(Count.ERRORS, self.client.number)
+            self.feed(Event.REJECTED)
+        else:
+            owner.tally(Count.MESSAGES, self.client.number)
+            event = Event.SNAPSHOT if kind == wire.Message.SNAPSHOT else Event.PUSH
+            self.feed(event, wire.version_of(text))
+
+
+class Burst:
+    """The pushed bytes that have arrived and are not processed yet, each with its time of arrival.
+
+    Parameters
+    ----------
+    clock : ScenarioClock
+
+    Attributes
+    ----------
+    stamp_s : float or None
+        While bytes are processed, when they arrived; after the run, its end, seconds.
+    """
+
+    def __init__(self, clock: ScenarioClock) -> None:
+        self.clock = clock
+        self.arrivals: list[tuple[float, PushConnection, bytes]] = []
+        self.stamp_s: float | None = None
+
+    def now_s(self) -> float:
+        """Return the scenario's time; while bytes are processed, when they arrived."""
+        return self.clock.now_s() if self.stamp_s is None else self.stamp_s
+
+    def add(self, connection: PushConnection, data: bytes) -> None:
+        """Note what arrived and when; it is processed when the burst is over."""
+        if not self.arrivals:
+            self._look_later()
+        self.arrivals.append((self.now_s(), connection, data))
+
+    def process(self) -> None:
+        """Process all arrivals now, each at its own time."""
+        if self.stamp_s is not None:
+            return  # called while an arrival is processed
+        arrivals, self.arrivals = self.arrivals, []
+        for arrived_s, connection, data in arrivals:
+            self.stamp_s = arrived_s
+            connection.process(data)
+        self.stamp_s = None
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(_BURST_GAP_S, self._process_if_over)
+
+    def _process_if_over(self) -> None:
+        if not self.arrivals:
+            return
+        now, scale = self.now_s(), self.clock.time_scale
+        quiet_s = (now - self.arrivals[-1][0]) / scale
+        waited_s = (now - self.arrivals[0][0]) / scale
+        if quiet_s < _BURST_GAP_S and waited_s < _BURST_LIMIT_S:
+            self._look_later()
+        else:
+            self.process()
