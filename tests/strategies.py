@@ -7,29 +7,30 @@ from typing import get_args
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.scenario.model import Fault, Reconnect
+from simlib.core.reconnect import POLICIES
+from simlib.scenario.model import Fault
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
 SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
 
 
 JITTER = {
-    "socketio": {"jitter_frac": 0.5},
-    "actioncable": {"jitter_frac": 0.15},
-    "python_socketio": {"jitter_s": 0.5},
-    "websockets": {"jitter_s": 5.0},
-    "table": {"delays_s": [0.0, 0.5, 4.0]},
+    "jitter_frac": st.sampled_from([0.15, 0.5]),
+    "jitter_s": st.sampled_from([0.5, 5.0]),
+    "delays_s": st.just([0.0, 0.5, 4.0]),
 }
+"""Parameters of reconnect policies that have no default."""
 
 
 @st.composite
 def reconnects(draw) -> dict[str, object]:
     """A ``[reconnect]`` of any policy."""
-    policy = draw(st.sampled_from(get_args(Reconnect.model_fields["policy"].annotation)))
+    policy = draw(st.sampled_from(list(POLICIES)))
+    row = POLICIES[policy]
     base_s = draw(TIMES_S)
     reset = draw(st.sampled_from(["transport", "ready", "never"]))
     limits = {}
-    if policy != "none":
+    if row.retries:
         limits["attempts"] = draw(st.sampled_from([None, None, 1, 4]))
         limits["give_up_s"] = draw(st.sampled_from([None, None, 10.0]))
     return {
@@ -40,7 +41,7 @@ def reconnects(draw) -> dict[str, object]:
         "from_start": draw(st.booleans()),
         "reset": reset,
         "stable_s": draw(st.sampled_from([0.0, 3.0])) if reset == "ready" else 0.0,
-        **JITTER.get(policy, {}),
+        **{name: draw(JITTER[name]) for name in row.reads if name in JITTER},
         **limits,
     }
 

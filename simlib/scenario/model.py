@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import pydantic
 from pydantic import Field, PrivateAttr
 
+from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.fields import (
@@ -33,6 +33,7 @@ from simlib.scenario.fields import (
     Section,
     Size,
     at_least,
+    fits_its_kind,
     read_toml,
     scenario_error,
 )
@@ -78,12 +79,7 @@ class Updates(Section):
             "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
             "trace": {"trace"},
         }[self.kind]
-        for name in ("rate_per_s", "burst_size", "burst_gap_s", "trace"):
-            given = getattr(self, name)
-            if name in needed and given is None:
-                raise FieldError(name, None, f'must be given when kind is "{self.kind}"')
-            if name not in needed and given is not None:
-                raise FieldError(name, given, f'has no meaning when kind is "{self.kind}"')
+        fits_its_kind(self, "kind", ("rate_per_s", "burst_size", "burst_gap_s", "trace"), needed)
         return self
 
 
@@ -169,34 +165,14 @@ class HeartbeatRules(Section):
     """Silence after which the path counts as dead, seconds."""
 
 
-_NEEDED = {
-    "socketio": "jitter_frac",
-    "actioncable": "jitter_frac",
-    "python_socketio": "jitter_s",
-    "websockets": "jitter_s",
-    "table": "delays_s",
-}
-"""Which field a policy of `Reconnect` must be given; no other policy may have it."""
+_POLICIES = tuple(POLICIES)
 
 
 class Reconnect(Section):
     """What a WebSocket client does after a lost connection; attempt k follows k failures."""
 
-    policy: Literal[
-        "none",
-        "fixed",
-        "exponential",
-        "table",
-        "full_jitter",
-        "equal_jitter",
-        "decorrelated_jitter",
-        "socketio",
-        "python_socketio",
-        "actioncable",
-        "centrifuge",
-        "websockets",
-    ] = "full_jitter"
-    """How long it waits before an attempt: see `core.reconnect`; the last five are libraries'."""
+    policy: Literal[_POLICIES] = "full_jitter"  # type: ignore[valid-type]
+    """How long it waits before an attempt: see `core.reconnect.POLICIES`."""
     base_s: NotNegative = 1.0
     """First delay or its ceiling, seconds."""
     cap_s: NotNegative = 30.0
@@ -204,9 +180,9 @@ class Reconnect(Section):
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     """By what delays grow from attempt to attempt."""
     jitter_frac: Fraction | None = None
-    """Jitter as a part of the delay (socketio, actioncable)."""
+    """Jitter as a part of the delay, where the policy reads it."""
     jitter_s: NotNegative | None = None
-    """Jitter in seconds (python_socketio: up and down; websockets: the first delay's range)."""
+    """Jitter in seconds, where the policy reads it."""
     delays_s: Delays | None = None
     """The delays of a table, seconds, the last for all further attempts; at most 16."""
     attempts: Counting | None = None
@@ -223,23 +199,23 @@ class Reconnect(Section):
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
         at_least(self, "cap_s", "base_s")
-        if self.base_s == 0.0 and self.policy not in ("none", "fixed", "table"):
+        row = POLICIES[self.policy]
+        if row.grows and self.base_s == 0.0:
             raise FieldError("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
-        for name in ("jitter_frac", "jitter_s", "delays_s"):
-            given = getattr(self, name)
-            if _NEEDED.get(self.policy) == name and given is None:
-                raise FieldError(name, None, f'must be given when policy is "{self.policy}"')
-            if _NEEDED.get(self.policy) != name and given is not None:
-                raise FieldError(name, given, f'has no meaning when policy is "{self.policy}"')
-        if self.policy == "none":
-            for name in ("attempts", "give_up_s"):
-                if getattr(self, name) is not None:
-                    raise FieldError(
-                        name, getattr(self, name), 'has no meaning when policy is "none"'
-                    )
+        fits_its_kind(self, "policy", _PARAMETERS, row.reads)
+        if not row.retries:
+            fits_its_kind(self, "policy", ("attempts", "give_up_s"), ())
         if self.stable_s and self.reset != "ready":
             raise FieldError("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
         return self
+
+
+_PARAMETERS = [
+    name
+    for name, field in Reconnect.model_fields.items()
+    if field.default is None and any(name in row.reads for row in POLICIES.values())
+]
+"""Those of a policy that have no default."""
 
 
 class Fallback(Section):
@@ -559,14 +535,14 @@ class Scenario(Section):
                 down_until_s = end_s
 
     def _check_waits(self) -> None:
-        rule = self.reconnect
-        waits_s = {"fixed": (rule.base_s,), "table": rule.delays_s}.get(rule.policy) or (math.inf,)
-        if waits_s[-1] == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
-            path = "reconnect.base_s" if rule.policy == "fixed" else "reconnect.delays_s"
+        rule, row = self.reconnect, POLICIES[self.reconnect.policy]
+        last_s = (rule.delays_s or (rule.base_s,))[-1]
+        is_constant = row.retries and not row.grows
+        if is_constant and last_s == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
             words = (
                 "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
             )
-            raise FieldError(path, 0.0, words)
+            raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
 
     def _check_sizes(self) -> None:
         try:

@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, FaultEvent, deploy_events, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
-from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
+from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
 from simlib.core.record import MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
@@ -395,22 +395,20 @@ def _fallback(settings: Fallback | None) -> FallbackRules:
     )
 
 
-def reconnection(settings: Reconnect) -> Reconnection:
+def reconnection(settings: Reconnect) -> ReconnectRules:
     """Return what the rules know of a scenario's ``[reconnect]``."""
+    given = {name: getattr(settings, name) for name in ReconnectRules._fields}
     delays_s = settings.delays_s or (settings.base_s,)
-    return Reconnection(
-        policy=Policy[settings.policy.upper()],
-        base_s=settings.base_s,
-        cap_s=settings.cap_s,
-        factor=settings.factor,
-        jitter=settings.jitter_frac or settings.jitter_s or 0.0,
-        delays_s=delays_s + delays_s[-1:] * (MOST_DELAYS - len(delays_s)),
-        attempts=NO_LIMIT if settings.attempts is None else settings.attempts,
-        give_up_s=math.inf if settings.give_up_s is None else settings.give_up_s,
-        from_start=settings.from_start,
-        reset=Reset[settings.reset.upper()],
-        stable_s=settings.stable_s,
-    )
+    rules: dict[str, Any] = {
+        # A parameter that is absent is not read.
+        **{name: 0.0 if value is None else value for name, value in given.items()},
+        "policy": Policy[settings.policy.upper()],
+        "delays_s": delays_s + delays_s[-1:] * (MOST_DELAYS - len(delays_s)),
+        "attempts": NO_LIMIT if settings.attempts is None else settings.attempts,
+        "give_up_s": math.inf if settings.give_up_s is None else settings.give_up_s,
+        "reset": Reset[settings.reset.upper()],
+    }
+    return ReconnectRules(**rules)
 
 
 def _server_rules(scenario: Scenario) -> ServerRules:
