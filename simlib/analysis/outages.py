@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from simlib.core.faults import is_affected
+from simlib.core.faults import FAULTS, is_affected
 from simlib.core.reconnect import (
     POLICIES,
     ReconnectRules,
@@ -410,14 +410,7 @@ def _start_s(run: Run) -> float:
 
 
 def _end_s(run: Run) -> float:
-    scenario = run.scenario
-    # Of the faults, a deploy alone has turns, `every_s` apart.
-    return max(
-        fault.start_s
-        + (fault.length_s or 0.0)
-        + (scenario.server.nodes - 1) * (fault.every_s or 0.0)
-        for fault in scenario.faults
-    )
+    return max(fault.end_s(run.scenario.server.nodes) for fault in run.scenario.faults)
 
 
 def _cut(run: Run) -> pd.DataFrame:
@@ -527,7 +520,7 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     faults = [
         (number, fault)
         for number, fault in enumerate(run.scenario.faults)
-        if fault.kind == "bandwidth"
+        if FAULTS[fault.kind].amount == "bytes_per_s"
     ]
     if not faults:
         raise ScenarioError("runs", run, "must have a fault of bandwidth in their scenario")

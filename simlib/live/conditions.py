@@ -7,7 +7,9 @@ import time
 
 from simlib.core.faults import is_affected
 from simlib.core.path import Window, added_s, rate_at
+from simlib.live.loopback import PROXIED
 from simlib.scenario import Scenario, Workload
+from simlib.scenario.workload import windows
 
 
 class Conditions:
@@ -42,12 +44,7 @@ class Conditions:
         self.address = (workload.rules.seed, workload.rules.replication)
         self.time_scale = time_scale
         self.start_s = math.inf
-        self.windows = {
-            "latency": workload.delays,
-            "bandwidth": workload.limits,
-            "path_loss": _windows(scenario, "path_loss"),
-            "block_upgrades": _windows(scenario, "block_upgrades"),
-        }
+        self.windows = {kind: windows(scenario, [kind]) for kind in PROXIED}
         self._of: dict[tuple[str, int], list[Window]] = {}
 
     def now_s(self) -> float:
@@ -86,13 +83,3 @@ class Conditions:
         """Return what the client's path carries down, per second by the clock."""
         limits = self.windows_of("bandwidth", client)
         return rate_at(limits, *self.address, client, self.now_s())[0] * self.time_scale
-
-
-def _windows(scenario: Scenario, kind: str) -> tuple[Window, ...]:
-    return tuple(
-        Window(
-            fault.start_s, fault.start_s + (fault.length_s or 0.0), fault.share, 0.0, 0.0, number
-        )
-        for number, fault in enumerate(scenario.faults)
-        if fault.kind == kind
-    )

@@ -6,6 +6,7 @@ The numbers are what one request of each kind costs the lab's server on a quiet 
 
 from __future__ import annotations
 
+from simlib.core.faults import FAULTS
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 
@@ -14,7 +15,7 @@ RTT_S = 0.4e-3
 PROXY_RTT_S = 0.3e-3
 """What the proxy adds to that for one message, seconds. It passes them on one after the other: the
 last of a broadcast to n clients comes some n * 20 us later beside, which is not predicted."""
-PROXIED = ("path_loss", "block_upgrades", "latency", "bandwidth")
+PROXIED = tuple(kind for kind, row in FAULTS.items() if row.lab_part == "proxy")
 """The kinds of fault that the proxy carries out."""
 SERVICE_S = {
     "accept_s": 0.1e-3,
@@ -32,7 +33,7 @@ SERVICE_S = {
 A connection is opened at the price that it has in a herd of 500, where it matters how long others
 take; a lone one costs twice as much, since the server has to be woken for each of its stages.
 """
-_FAULTS = ("restart", "reset", "drain", *PROXIED)
+_CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
     "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
@@ -76,8 +77,8 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     if not 1.0 <= time_scale <= 1000.0:
         raise ScenarioError("time_scale", time_scale, "must be in [1, 1000]")
     for number, fault in enumerate(scenario.faults):
-        if fault.kind not in _FAULTS:
-            rule = f"must be {' or '.join(_FAULTS)}: nothing else goes wrong in the lab"
+        if fault.kind not in _CARRIED_OUT:
+            rule = f"must be {' or '.join(_CARRIED_OUT)}: nothing else goes wrong in the lab"
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
     for path, (wanted, rule) in _CANNOT.items():
         section, name = path.split(".")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import pydantic
 from pydantic import Field, PrivateAttr
 
+from simlib.core.faults import FAULTS
 from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
@@ -328,28 +329,13 @@ class ServerSettings(Section):
         return self
 
 
-_NEEDED_BY_FAULT = {
-    "drain": ("batches",),
-    "rolling_deploy": ("every_s",),
-    "latency": ("added_s",),
-    "bandwidth": ("bytes_per_s",),
-}
-"""Which field a kind of fault must be given, beside its length; no other kind may have it."""
+_KINDS = tuple(FAULTS)
 
 
 class Fault(Section):
-    """Something that goes wrong: see `core.faults`."""
+    """Something that goes wrong: see `core.faults.FAULTS`."""
 
-    kind: Literal[
-        "restart",
-        "reset",
-        "drain",
-        "rolling_deploy",
-        "path_loss",
-        "block_upgrades",
-        "latency",
-        "bandwidth",
-    ]
+    kind: Literal[_KINDS]  # type: ignore[valid-type]
     """What goes wrong."""
     start_s: NotNegative
     """When, seconds."""
@@ -370,26 +356,34 @@ class Fault(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needed = _NEEDED_BY_FAULT.get(self.kind, ())
-        for name in ("length_s", "batches", "every_s", "added_s", "bytes_per_s"):
-            given = getattr(self, name)
-            is_needed = name in needed or (name == "length_s" and self.kind != "reset")
-            if is_needed and given is None:
-                raise FieldError(name, None, f'must be given when kind is "{self.kind}"')
-            if not is_needed and given is not None:
-                raise FieldError(name, given, f'has no meaning when kind is "{self.kind}"')
-        if self.jitter_s is not None and self.kind != "latency":
-            raise FieldError(
-                "jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"'
-            )
+        row = FAULTS[self.kind]
+        fits_its_kind(self, "kind", _NEEDED, row.needs)
+        fits_its_kind(self, "kind", [name for name in _OPTIONAL if name not in row.may_have], ())
         if self.added_s == 0.0 and not self.jitter_s:
             raise FieldError("added_s", 0.0, "must be > 0 when there is no jitter_s")
-        if self.kind in ("restart", "rolling_deploy") and self.share != 1.0:
+        if "share" not in row.may_have and self.share != 1.0:
             raise FieldError("share", self.share, f'must be 1 when kind is "{self.kind}"')
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
             rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
             raise FieldError("every_s", self.every_s, rule)
         return self
+
+    def end_s(self, nodes: int) -> float:
+        """Return when it ends, seconds; with turns (`every_s`), for the last of some nodes."""
+        return self.start_s + (self.length_s or 0.0) + (nodes - 1) * (self.every_s or 0.0)
+
+    def amount(self) -> float:
+        """Return how much slower or narrower it makes a path; 0 if it does neither."""
+        name = FAULTS[self.kind].amount
+        return float(getattr(self, name)) if name else 0.0
+
+
+_NEEDED = [name for name in Fault.model_fields if any(name in row.needs for row in FAULTS.values())]
+_OPTIONAL = [
+    name
+    for name, field in Fault.model_fields.items()
+    if field.default is None and any(name in row.may_have for row in FAULTS.values())
+]
 
 
 class Wire(Section):
@@ -513,22 +507,20 @@ class Scenario(Section):
     def _check_faults(self) -> None:
         down_until_s = 0.0
         for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
-            path = f"faults.{number}"
-            end_s = fault.start_s + (fault.length_s or 0.0)
-            if fault.kind == "rolling_deploy":
-                if self.server.nodes == 1:
-                    rule = "must not be rolling_deploy when server.nodes is 1: it is a restart"
-                    raise FieldError(f"{path}.kind", fault.kind, rule)
-                assert fault.every_s is not None
-                end_s += (self.server.nodes - 1) * fault.every_s
+            path, row = f"faults.{number}", FAULTS[fault.kind]
+            has_turns = "every_s" in row.needs
+            if has_turns and self.server.nodes == 1:
+                rule = f"must not be {fault.kind} when server.nodes is 1: it is a restart"
+                raise FieldError(f"{path}.kind", fault.kind, rule)
+            end_s = fault.end_s(self.server.nodes)
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise FieldError(f"{path}.start_s", fault.start_s, rule)
             if end_s > self.horizon_s:
                 rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
-                name = "every_s" if fault.kind == "rolling_deploy" else "length_s"
+                name = "every_s" if has_turns else "length_s"
                 raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
-            if fault.kind in ("restart", "rolling_deploy"):
+            if row.stops_servers:
                 if fault.start_s < down_until_s:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
                     raise FieldError(f"{path}.start_s", fault.start_s, rule)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
-from simlib.core.faults import ENDS, FaultEvent, deploy_events, fault_events_of
+from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
@@ -152,8 +152,8 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
         drag=scenario.drag,
         hidden=scenario.hidden,
         fault_events=_fault_events(scenario),
-        delays=_windows(scenario, "latency", "added_s"),
-        limits=_windows(scenario, "bandwidth", "bytes_per_s"),
+        delays=_paths_changed(scenario, "added_s"),
+        limits=_paths_changed(scenario, "bytes_per_s"),
         nodes=scenario.server.nodes,
         idle_s=scenario.network.idle_s or math.inf,
         unanswered_s=scenario.network.unanswered_s,
@@ -321,28 +321,35 @@ def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
 
 
 def _fault_events_of(number: int, fault: Fault, nodes: int) -> list[FaultEvent]:
-    length_s = fault.length_s or 0.0
-    if fault.kind in ("latency", "bandwidth"):
-        return []
-    if fault.kind == "rolling_deploy":
-        assert fault.every_s is not None
-        return deploy_events(number, fault.start_s, length_s, fault.every_s, nodes)
-    batches = fault.batches or 1
-    return fault_events_of(fault.kind, number, fault.start_s, length_s, fault.share, batches)
+    row = FAULTS[fault.kind]
+    fields = {name: getattr(fault, name) for name in ("start_s", *row.needs, *row.may_have)}
+    return fault_events_of(fault.kind, number, nodes, **fields)
 
 
-def _windows(scenario: Scenario, kind: str, amount: str) -> tuple[Window, ...]:
+def _paths_changed(scenario: Scenario, amount: str) -> tuple[Window, ...]:
+    return windows(scenario, [kind for kind, row in FAULTS.items() if row.amount == amount])
+
+
+def windows(scenario: Scenario, kinds: Collection[str]) -> tuple[Window, ...]:
+    """Return from when to when a scenario's faults of some kinds last, and for whom.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    kinds : collection of str
+        Of `core.faults.FAULTS`.
+    """
     return tuple(
         Window(
             start_s=fault.start_s,
             end_s=fault.start_s + (fault.length_s or 0.0),
             share=fault.share,
-            amount=getattr(fault, amount),
+            amount=fault.amount(),
             jitter_s=fault.jitter_s or 0.0,
             fault=number,
         )
         for number, fault in enumerate(scenario.faults)
-        if fault.kind == kind
+        if fault.kind in kinds
     )
 
 
