@@ -11,6 +11,7 @@ import difflib
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
+from simlib.scenario.model import Reconnect
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
@@ -35,16 +36,9 @@ class Library(NamedTuple):
 
 
 _CLEAN = {
-    "reconnect.cap_s": 30.0,
-    "reconnect.factor": 2.0,
-    "reconnect.jitter_frac": None,
-    "reconnect.jitter_s": None,
-    "reconnect.delays_s": None,
-    "reconnect.attempts": None,
-    "reconnect.give_up_s": None,
-    "reconnect.from_start": True,
-    "reconnect.reset": "ready",
-    "reconnect.stable_s": 0.0,
+    f"reconnect.{name}": field.default
+    for name, field in Reconnect.model_fields.items()
+    if name not in ("policy", "base_s")  # which every preset gives
 }
 _SOCKETIO = {
     **_CLEAN,
