@@ -14,6 +14,7 @@ SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
 
 JITTER = {
     "jitter_frac": st.sampled_from([0.15, 0.5]),
+    "jitter_from_s": st.sampled_from([0.0, 0.3]),
     "jitter_s": st.sampled_from([0.5, 5.0]),
     "delays_s": st.just([0.0, 0.5, 4.0]),
 }

@@ -37,6 +37,8 @@ class Policy(IntEnum):
     ACTIONCABLE = 9
     CENTRIFUGE = 10
     WEBSOCKETS = 11
+    PROPORTIONAL_JITTER = 12
+    ADDITIVE_JITTER = 13
 
 
 class Reset(IntEnum):
@@ -145,6 +147,20 @@ _ROWS = (
         grows=True,
         retries_at_once=True,
     ),
+    PolicyRow(
+        Policy.PROPORTIONAL_JITTER,
+        "The ceiling, more or less by up to jitter_frac of it: the jitter comes after the cap.",
+        ("base_s", "cap_s", "factor", "jitter_frac"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.ADDITIVE_JITTER,
+        "The ceiling, and from jitter_from_s to jitter_s beside it.",
+        ("base_s", "cap_s", "factor", "jitter_from_s", "jitter_s"),
+        is_drawn=True,
+        grows=True,
+    ),
 )
 POLICIES = {row.policy.name.lower(): row for row in _ROWS}
 """A row for each policy, by its name in a scenario; in the order of their numbers."""
@@ -157,9 +173,9 @@ _RETRIES_AT_ONCE = bytes(row.retries_at_once for row in _ROWS)
 class ReconnectRules(NamedTuple):
     """What a client does after a lost connection; times in seconds.
 
-    `policy` is a `Policy`; `base_s`, `cap_s`, `factor`, `jitter_frac`, `jitter_s` and `delays_s`
-    are its parameters, 0 where it has none; `delays_s` is filled up with its last. After
-    `attempts` failures or `give_up_s` without a connection, the client gives up; if not
+    `policy` is a `Policy`; `base_s`, `cap_s`, `factor`, `jitter_frac`, `jitter_from_s`, `jitter_s`
+    and `delays_s` are its parameters, 0 where it has none; `delays_s` is filled up with its last.
+    After `attempts` failures or `give_up_s` without a connection, the client gives up; if not
     `from_start`, it also does so when its first connection fails. `reset` is a `Reset`; with
     `stable_s` > 0 the count starts anew only when a connection that stood so long is lost.
     """
@@ -169,6 +185,7 @@ class ReconnectRules(NamedTuple):
     cap_s: float
     factor: float
     jitter_frac: float
+    jitter_from_s: float
     jitter_s: float
     delays_s: tuple[float, ...]
     attempts: int
@@ -240,14 +257,21 @@ def delay_s(rule: ReconnectRules, k: int, u: float) -> float:
     References
     ----------
     Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog: full and equal jitter.
+    graphql-ws 6.4.2, dist/client.js, randomisedExponentialBackoff: additive jitter.
     The libraries: see `scenario.presets`.
 
     Examples
     --------
     >>> limits = (9, 600.0, True, Reset.READY, 0.0)
-    >>> rule = ReconnectRules(Policy.FULL_JITTER, 1.0, 60.0, 2.0, 0.0, 0.0, (0.0,) * 16, *limits)
+    >>> rule = ReconnectRules(Policy.FULL_JITTER, 1.0, 60.0, 2.0, *[0.0] * 3, (0.0,) * 16, *limits)
     >>> delay_s(rule, 3, 0.5), delay_s(rule._replace(policy=Policy.EQUAL_JITTER), 3, 0.5)
     (4.0, 6.0)
+    >>> about = rule._replace(policy=Policy.PROPORTIONAL_JITTER, jitter_frac=0.25)
+    >>> [delay_s(about, 9, u) for u in (0.0, 0.5, 1.0)]  # the cap is 60 s
+    [45.0, 60.0, 75.0]
+    >>> later = rule._replace(policy=Policy.ADDITIVE_JITTER, jitter_from_s=0.5, jitter_s=3.0)
+    >>> [delay_s(later, k, 0.5) for k in range(4)]
+    [2.75, 3.75, 5.75, 9.75]
     """
     policy, base_s, cap_s = rule.policy, rule.base_s, rule.cap_s
     if policy == Policy.FULL_JITTER:
@@ -259,6 +283,11 @@ def delay_s(rule: ReconnectRules, k: int, u: float) -> float:
         return half_s + u * half_s
     if policy == Policy.TABLE:
         return rule.delays_s[min(k, MOST_DELAYS - 1)]
+    if policy == Policy.PROPORTIONAL_JITTER:
+        return grown_s(base_s, rule.factor, k, cap_s) * (1.0 + rule.jitter_frac * (2.0 * u - 1.0))
+    if policy == Policy.ADDITIVE_JITTER:
+        jitter_s = rule.jitter_from_s + u * (rule.jitter_s - rule.jitter_from_s)
+        return grown_s(base_s, rule.factor, k, cap_s) + jitter_s
     if policy == Policy.SOCKETIO:
         return _socketio_s(rule, k, u)
     if policy == Policy.PYTHON_SOCKETIO:
@@ -288,7 +317,7 @@ def decorrelated_s(rule: ReconnectRules, previous_s: float, u: float) -> float:
     Examples
     --------
     >>> limits = (9, 600.0, True, Reset.READY, 0.0)
-    >>> rule = ReconnectRules(Policy.DECORRELATED_JITTER, 1.0, 60.0, 2.0, 0.0, 0.0, (), *limits)
+    >>> rule = ReconnectRules(Policy.DECORRELATED_JITTER, 1.0, 60.0, 2.0, *[0.0] * 3, (), *limits)
     >>> decorrelated_s(rule, 1.0, 0.5), decorrelated_s(rule, 50.0, 0.9)
     (2.0, 60.0)
     """
@@ -340,7 +369,7 @@ def longest_delay_s(rule: ReconnectRules) -> float:
     Examples
     --------
     >>> limits = (9, 600.0, True, Reset.READY, 0.0)
-    >>> rule = ReconnectRules(Policy.EXPONENTIAL, 1.0, 60.0, 2.0, 0.0, 0.0, (0.0,) * 16, *limits)
+    >>> rule = ReconnectRules(Policy.EXPONENTIAL, 1.0, 60.0, 2.0, *[0.0] * 3, (0.0,) * 16, *limits)
     >>> longest_delay_s(rule)
     60.0
     """

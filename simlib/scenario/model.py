@@ -182,6 +182,8 @@ class Reconnect(Section):
     """By what delays grow from attempt to attempt."""
     jitter_frac: Fraction | None = None
     """Jitter as a part of the delay, where the policy reads it."""
+    jitter_from_s: NotNegative | None = None
+    """The least jitter in seconds, where the policy reads it; `jitter_s` is the most."""
     jitter_s: NotNegative | None = None
     """Jitter in seconds, where the policy reads it."""
     delays_s: Delays | None = None
@@ -204,6 +206,8 @@ class Reconnect(Section):
         if row.grows and self.base_s == 0.0:
             raise FieldError("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
         fits_its_kind(self, "policy", _PARAMETERS, row.reads)
+        if self.jitter_from_s is not None:
+            at_least(self, "jitter_s", "jitter_from_s")
         if not row.retries:
             fits_its_kind(self, "policy", ("attempts", "give_up_s"), ())
         if self.stable_s and self.reset != "ready":

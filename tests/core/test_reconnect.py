@@ -46,6 +46,19 @@ TEXTBOOK = {
     "full_jitter": {"policy": "full_jitter", "base_s": 0.5, "cap_s": 20.0},
     "equal_jitter": {"policy": "equal_jitter", "base_s": 0.5, "cap_s": 20.0},
     "decorrelated_jitter": {"policy": "decorrelated_jitter", "base_s": 0.5, "cap_s": 20.0},
+    "proportional_jitter": {
+        "policy": "proportional_jitter",
+        "base_s": 0.5,
+        "cap_s": 20.0,
+        "jitter_frac": 0.25,
+    },
+    "additive_jitter": {
+        "policy": "additive_jitter",
+        "base_s": 1.0,
+        "cap_s": 20.0,
+        "jitter_from_s": 0.3,
+        "jitter_s": 3.0,
+    },
 }
 
 
@@ -97,6 +110,8 @@ FORMULAS = {
     "full_jitter": lambda u: u * np.minimum(0.5 * 2.0**K, 20.0),
     "equal_jitter": lambda u: (1.0 + u) * np.minimum(0.5 * 2.0**K, 20.0) / 2.0,
     "decorrelated_jitter": decorrelated,
+    "proportional_jitter": lambda u: np.minimum(0.5 * 2.0**K, 20.0) * (0.75 + 0.5 * u),
+    "additive_jitter": lambda u: np.minimum(2.0**K, 20.0) + 0.3 + 2.7 * u,
     "socket.io-client": socketio,
     "socket.io-client, 5 attempts": socketio,
     "guide: connect() in 'disconnect'": lambda u: 0.0 * u,
@@ -128,8 +143,8 @@ def test_a_hundred_thousand_delays_follow_the_formula(name):
     clients = np.arange(CLIENTS, dtype=np.uint64)[:, None]
     u = uniforms(5, 2, clients, Stream.BACKOFF, K.astype(np.uint64)[None, :])
     ours = [delays_of(rule, row) for row in u.tolist()]
-    # Equal jitter and decorrelated jitter are added up in another order here.
-    np.testing.assert_allclose(ours, FORMULAS[name](u), rtol=4e-16, atol=0.0)
+    # Some kinds of jitter are added up in another order here.
+    np.testing.assert_allclose(ours, FORMULAS[name](u), rtol=8e-16, atol=0.0)
     drawn = [[drawn_delay_s(rule, k, 5, 2, client, k) for k in K.tolist()] for client in range(20)]
     assert drawn == ours[:20]
 
@@ -198,6 +213,7 @@ PLAIN = {
     "cap_s": 5.0,
     "factor": 1.7,
     "jitter_frac": 0.4,
+    "jitter_from_s": 0.1,
     "jitter_s": 0.6,
     "delays_s": tuple(0.1 * k for k in range(MOST_DELAYS)),
 }
@@ -206,6 +222,7 @@ OTHER = {
     "cap_s": 3.0,
     "factor": 1.4,
     "jitter_frac": 0.3,
+    "jitter_from_s": 0.2,
     "jitter_s": 0.8,
     "delays_s": tuple(0.2 * k for k in range(MOST_DELAYS)),
 }
@@ -240,6 +257,17 @@ def test_the_longest_delay_is_the_most_that_any_draw_gives(name):
     almost_1 = math.nextafter(1.0, 0.0)
     late = delays_of(rule, [almost_1] * 60)
     assert longest_delay_s(rule) == pytest.approx(max(late), abs=0.0011)  # some round down to 1 ms
+
+
+def test_jitter_after_the_cap_keeps_late_attempts_apart():
+    u = np.array([0.0, 0.25, 0.5, 0.75, math.nextafter(1.0, 0.0)])
+    late = {
+        name: [delay_s(rule_of(name), 30, x) for x in u]
+        for name in ("exponential", "proportional_jitter", "additive_jitter")
+    }
+    assert set(late["exponential"]) == {20.0}
+    assert late["proportional_jitter"] == pytest.approx(20.0 * (0.75 + 0.5 * u))
+    assert late["additive_jitter"] == pytest.approx(20.3 + 2.7 * u)
 
 
 def test_readme_lists_the_policies():
