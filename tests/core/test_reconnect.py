@@ -126,6 +126,8 @@ FORMULAS = {
     "websockets": lambda u: np.where(
         K == 0, 5.0 * u, np.minimum(90.0, np.roll(chain(3.1, 1.618), 1))
     ),
+    "graphql-ws": lambda u: np.minimum(2.0**K, 16.0) + 0.3 + 2.7 * u,
+    "graphql-ws, shouldRetry: () => true": lambda u: np.minimum(2.0**K, 16.0) + 0.3 + 2.7 * u,
     "python-socketio": lambda u: np.minimum(5.0, 2.0**K) + 0.5 * (2.0 * u - 1.0),
 }
 
@@ -158,7 +160,16 @@ def test_every_library_that_reconnects_is_checked():
 def test_delays_are_those_of_the_real_package_to_the_millisecond(name):
     rule = rule_of(name)
     rows = RECORDED["delays"][name]
-    assert [round(1000.0 * delay_s(rule, k, u)) for k, u, _ in rows] == [ms for *_, ms in rows]
+    ours = [1000.0 * delay_s(rule, k, u) for k, u, _ in rows]
+    if name == "graphql-ws":  # it rounds down, the policy does not
+        ours = [math.floor(ms) for ms in ours]
+    assert [round(ms) for ms in ours] == [ms for *_, ms in rows]
+
+
+def test_graphql_ws_gives_up_where_its_recorded_waits_end():
+    most = 1 + max(k for k, *_ in RECORDED["delays"]["graphql-ws"])
+    assert rule_of("graphql-ws, shouldRetry: () => true").attempts == most == 5
+    assert rule_of("graphql-ws").attempts == 1
 
 
 def test_signalr_gives_up_where_its_table_ends():
