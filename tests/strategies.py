@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.scenario.model import Fault, Reconnect
+from simlib.core.faults import FAULTS
+from simlib.core.reconnect import POLICIES
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
 SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
 
 
 JITTER = {
-    "socketio": {"jitter_frac": 0.5},
-    "actioncable": {"jitter_frac": 0.15},
-    "python_socketio": {"jitter_s": 0.5},
-    "websockets": {"jitter_s": 5.0},
-    "table": {"delays_s": [0.0, 0.5, 4.0]},
+    "jitter_frac": st.sampled_from([0.15, 0.5]),
+    "jitter_from_s": st.sampled_from([0.0, 0.3]),
+    "jitter_s": st.sampled_from([0.5, 5.0]),
+    "delays_s": st.just([0.0, 0.5, 4.0]),
 }
+"""Parameters of reconnect policies that have no default."""
 
 
 @st.composite
 def reconnects(draw) -> dict[str, object]:
     """A ``[reconnect]`` of any policy."""
-    policy = draw(st.sampled_from(get_args(Reconnect.model_fields["policy"].annotation)))
+    policy = draw(st.sampled_from(list(POLICIES)))
+    row = POLICIES[policy]
     base_s = draw(TIMES_S)
     reset = draw(st.sampled_from(["transport", "ready", "never"]))
     limits = {}
-    if policy != "none":
+    if row.retries:
         limits["attempts"] = draw(st.sampled_from([None, None, 1, 4]))
         limits["give_up_s"] = draw(st.sampled_from([None, None, 10.0]))
     return {
@@ -40,21 +40,21 @@ def reconnects(draw) -> dict[str, object]:
         "from_start": draw(st.booleans()),
         "reset": reset,
         "stable_s": draw(st.sampled_from([0.0, 3.0])) if reset == "ready" else 0.0,
-        **JITTER.get(policy, {}),
+        **{name: draw(JITTER[name]) for name in row.reads if name in JITTER},
         **limits,
     }
 
 
 FAULT = {
-    "drain": {"batches": st.integers(1, 3)},
-    "rolling_deploy": {"every_s": st.sampled_from([10.0, 11.0])},
-    "latency": {
-        "added_s": st.sampled_from([0.001, 0.5, 5.0]),
-        "jitter_s": st.sampled_from([None, 2.0]),
-    },
-    "bandwidth": {"bytes_per_s": st.sampled_from([1.0, 500.0, 20_000.0])},
+    "length_s": st.sampled_from([0.5, 2.5, 10.0]),
+    "share": st.sampled_from([0.5, 1.0]),
+    "batches": st.integers(1, 3),
+    "every_s": st.sampled_from([10.0, 11.0]),
+    "added_s": st.sampled_from([0.001, 0.5, 5.0]),
+    "jitter_s": st.sampled_from([None, 2.0]),
+    "bytes_per_s": st.sampled_from([1.0, 500.0, 20_000.0]),
 }
-"""What each kind of fault is given beside its time and share."""
+"""What faults are given beside their kind and start."""
 
 
 @st.composite
@@ -62,21 +62,17 @@ def faults(draw, horizon_s, nodes) -> list[dict[str, object]]:
     """Up to three faults within the horizon, often at the same moments."""
     found, down_until_s = [], 0.0
     for _ in range(draw(st.sampled_from([0, 0, 1, 2, 3]))):
-        kind = draw(st.sampled_from(get_args(Fault.model_fields["kind"].annotation)))
+        kind = draw(st.sampled_from(list(FAULTS)))
+        row = FAULTS[kind]
         start_s = draw(st.sampled_from([0.0, 2.0, 5.0, 7.5]))
-        fault = {"kind": kind, "start_s": start_s}
-        fault |= {name: draw(values) for name, values in FAULT.get(kind, {}).items()}
-        if kind != "reset":
-            fault["length_s"] = draw(st.sampled_from([0.5, 2.5, 10.0]))
-        end_s = start_s + fault.get("length_s", 0.0)
-        if kind in ("restart", "rolling_deploy"):
-            fault["start_s"] = max(start_s, down_until_s)
-            end_s += fault["start_s"] - start_s + (nodes - 1) * fault.get("every_s", 0.0)
-        else:
-            fault["share"] = draw(st.sampled_from([0.5, 1.0]))
-        if end_s <= horizon_s and not (kind == "rolling_deploy" and nodes == 1):
-            found.append(fault)
-            if kind in ("restart", "rolling_deploy"):
+        fields = {name: draw(FAULT[name]) for name in (*row.needs, *row.may_have)}
+        turns_s = (nodes - 1) * fields.get("every_s", 0.0)
+        if row.stops_servers:
+            start_s = max(start_s, down_until_s)
+        end_s = start_s + fields.get("length_s", 0.0) + turns_s
+        if end_s <= horizon_s and not ("every_s" in row.needs and nodes == 1):
+            found.append({"kind": kind, "start_s": start_s, **fields})
+            if row.stops_servers:
                 down_until_s = end_s
     return found
 

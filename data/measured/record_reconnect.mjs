@@ -2,7 +2,7 @@
 // and when a real socket.io-client tries a closed port.
 //
 //   npm install socket.io-client@4.8.4 centrifuge@5.8.0 phoenix@1.8.16 \
-//     @microsoft/signalr@10.0.11 @rails/actioncable@8.1.400
+//     @microsoft/signalr@10.0.11 @rails/actioncable@8.1.400 graphql-ws@6.4.2 graphql@16
 //   node record_reconnect.mjs > reconnect.json        (takes about 70 s)
 //
 // Run it in a folder where these packages are installed.
@@ -14,6 +14,7 @@ const require = createRequire(`${process.cwd()}/`);
 const { io } = require("socket.io-client");
 const { Backoff } = require(`${process.cwd()}/node_modules/socket.io-client/build/cjs/contrib/backo2.js`);
 const { Centrifuge } = require("centrifuge");
+const { createClient } = require("graphql-ws");
 const { Socket } = require("phoenix");
 const { DefaultReconnectPolicy } = require(
   `${process.cwd()}/node_modules/@microsoft/signalr/dist/cjs/DefaultReconnectPolicy.js`,
@@ -66,6 +67,38 @@ function ofActioncable(k) {
   return Math.trunc(monitor.getPollInterval()); // as setTimeout takes it
 }
 
+// Its default wait is no function of its own, so it is watched while a client tries in vain.
+async function ofGraphqlWs() {
+  class Closed {
+    static CONNECTING = 0;
+    static OPEN = 1;
+    static CLOSING = 2;
+    static CLOSED = 3;
+    constructor() {
+      queueMicrotask(() => this.onclose({ code: 1006, reason: "", wasClean: false }));
+    }
+  }
+  const realTimeout = globalThis.setTimeout;
+  const rows = [];
+  for (let n = 0; n < DRAWS; n += 1) {
+    const u = nextDraw();
+    Math.random = () => u;
+    const waits = [];
+    globalThis.setTimeout = (wake, ms) => {
+      waits.push(ms);
+      queueMicrotask(wake);
+    };
+    const client = createClient({ url: "ws://127.0.0.1:9/", webSocketImpl: Closed });
+    await new Promise((end) => {
+      client.subscribe({ query: "{ a }" }, { next() {}, complete: end, error: end });
+    });
+    waits.forEach((ms, k) => rows.push([k, u, ms]));
+  }
+  globalThis.setTimeout = realTimeout;
+  Math.random = realRandom;
+  return rows;
+}
+
 const phoenix = new Socket("ws://127.0.0.1:9/", { transport: class {} });
 const signalr = new DefaultReconnectPolicy();
 
@@ -80,6 +113,17 @@ async function attemptTimes(options, seconds) {
   return times.map((t) => Number(t.toFixed(3)));
 }
 
+const delays = {
+  "socket.io-client": draws(ofSocketio, [...first, 1013, 1014, 1015, 1016, 1017, 1100]),
+  centrifuge: draws(ofCentrifuge, [...first, 31, 40]),
+  actioncable: draws(ofActioncable, first),
+  phoenix: first.map((k) => [k, 0, phoenix.reconnectAfterMs(k + 1)]),
+  signalr: first
+    .map((k) => [k, 0, signalr.nextRetryDelayInMilliseconds({ previousRetryCount: k })])
+    .filter((row) => row[2] !== null && row[2] !== undefined),
+  "graphql-ws": await ofGraphqlWs(),
+};
+
 const sockets = [];
 for (let n = 0; n < 200; n += 1) {
   sockets.push(attemptTimes({ transports: ["websocket", "polling"] }, 60));
@@ -89,20 +133,17 @@ const limited = attemptTimes({ transports: ["websocket", "polling"], reconnectio
 const version = (name) => require(`${process.cwd()}/node_modules/${name}/package.json`).version;
 const recorded = {
   versions: Object.fromEntries(
-    ["socket.io-client", "centrifuge", "phoenix", "@microsoft/signalr", "@rails/actioncable"].map(
-      (name) => [name, version(name)],
-    ),
+    [
+      "socket.io-client",
+      "centrifuge",
+      "phoenix",
+      "@microsoft/signalr",
+      "@rails/actioncable",
+      "graphql-ws",
+    ].map((name) => [name, version(name)]),
   ),
   columns: ["failures before", "random number", "delay, ms"],
-  delays: {
-    "socket.io-client": draws(ofSocketio, [...first, 1013, 1014, 1015, 1016, 1017, 1100]),
-    centrifuge: draws(ofCentrifuge, [...first, 31, 40]),
-    actioncable: draws(ofActioncable, first),
-    phoenix: first.map((k) => [k, 0, phoenix.reconnectAfterMs(k + 1)]),
-    signalr: first
-      .map((k) => [k, 0, signalr.nextRetryDelayInMilliseconds({ previousRetryCount: k })])
-      .filter((row) => row[2] !== null && row[2] !== undefined),
-  },
+  delays,
   attempts_s: await Promise.all(sockets),
   limited_attempts_s: await limited,
 };

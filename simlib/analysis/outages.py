@@ -12,8 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from simlib.core.faults import is_affected
-from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, delay_s, drawn_delay_s
+from simlib.core.faults import FAULTS, is_affected
+from simlib.core.reconnect import (
+    POLICIES,
+    ReconnectRules,
+    drawn_delay_s,
+    longest_delay_s,
+    retries_at_once,
+)
 from simlib.core.record import occupancy_s
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed
@@ -26,7 +32,6 @@ _WINDOW_S = 1.0
 _DRAWS = 1000
 _BACK_FRAC = 0.95
 _BUSY_FRAC = 0.9
-_LONG_AFTER = 1000
 
 
 def delays(
@@ -68,9 +73,10 @@ def delays(
     board = Scenario(transport="websocket", updates={"rate_per_s": 1.0})
     rows = []
     for name in LIBRARIES if names is None else names:
-        rule = reconnection(board.replace(library(name)).reconnect)
-        if rule.policy == Policy.NONE:
+        settings = board.replace(library(name)).reconnect
+        if not POLICIES[settings.policy].retries:
             continue
+        rule = reconnection(settings)
         since_s = 0.0
         for k in range(min(attempts, rule.attempts)):
             waits_s = _waits_s(rule, k, clients)
@@ -82,8 +88,8 @@ def delays(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _waits_s(rule: Reconnection, k: int, clients: int) -> NDArray[np.float64]:
-    if rule.policy == Policy.WEBSOCKETS:  # a lost connection is tried at once, then it counts
+def _waits_s(rule: ReconnectRules, k: int, clients: int) -> NDArray[np.float64]:
+    if retries_at_once(rule.policy):
         if k == 0:
             return np.zeros(clients)
         k -= 1
@@ -349,7 +355,9 @@ def _outlook(run: Run) -> dict[str, Any]:
     }
 
     enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # a mean is off in its last bits
-    silent_s = run.scenario.websocket.open_timeout_s + _longest_wait_s(run.scenario)
+    silent_s = run.scenario.websocket.open_timeout_s + longest_delay_s(
+        reconnection(run.scenario.reconnect)
+    )
     if before < 0.5:
         verdict = "down before"
     elif last >= enough:
@@ -367,15 +375,6 @@ def _outlook(run: Run) -> dict[str, Any]:
     else:
         verdict = "metastable" if evidence["busy_frac"] >= 0.5 else "shut out"
     return {"verdict": verdict, "recovered_s": recovered_s, **evidence}
-
-
-def _longest_wait_s(scenario: Scenario) -> float:
-    """The longest that a client waits before an attempt, seconds."""
-    rule = reconnection(scenario.reconnect)
-    if rule.policy == Policy.DECORRELATED_JITTER:
-        return rule.cap_s
-    # Those of a table, and where slow growth ends.
-    return max(delay_s(rule, k, 1.0) for k in (*range(MOST_DELAYS), _LONG_AFTER))
 
 
 def peak_per_s(t_s: NDArray[np.float64]) -> float:
@@ -411,14 +410,7 @@ def _start_s(run: Run) -> float:
 
 
 def _end_s(run: Run) -> float:
-    scenario = run.scenario
-    # Of the faults, a deploy alone has turns, `every_s` apart.
-    return max(
-        fault.start_s
-        + (fault.length_s or 0.0)
-        + (scenario.server.nodes - 1) * (fault.every_s or 0.0)
-        for fault in scenario.faults
-    )
+    return max(fault.end_s(run.scenario.server.nodes) for fault in run.scenario.faults)
 
 
 def _cut(run: Run) -> pd.DataFrame:
@@ -528,7 +520,7 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     faults = [
         (number, fault)
         for number, fault in enumerate(run.scenario.faults)
-        if fault.kind == "bandwidth"
+        if FAULTS[fault.kind].amount == "bytes_per_s"
     ]
     if not faults:
         raise ScenarioError("runs", run, "must have a fault of bandwidth in their scenario")

@@ -41,11 +41,12 @@ from simlib.core.protocol import (
 )
 from simlib.core.reconnect import (
     Policy,
-    Reconnection,
+    ReconnectRules,
     Reset,
     delay_s,
     drawn_delay_s,
     is_drawn,
+    retries_at_once,
 )
 from simlib.core.resync import Resync, ResyncRules
 from simlib.errors import ProtocolError
@@ -83,7 +84,7 @@ class Rules(NamedTuple):
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
-    reconnect: Reconnection
+    reconnect: ReconnectRules
     fallback: FallbackRules
 
 
@@ -590,8 +591,8 @@ def _lose(client: Client, rules: Rules, now: float) -> int:
     if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
         client.failures = 0
     client.since_s = now
-    if rule.policy == Policy.WEBSOCKETS:
-        return _wait(client, now)  # its iterator connects at once, and counts failures alone
+    if retries_at_once(rule.policy):
+        return _wait(client, now)  # only failures count, and the loss is none
     return _back_off(client, rules, now)
 
 

@@ -1,34 +1,19 @@
 """What goes wrong, when, and for whom.
 
-A fault is a value: a kind, a time, a length, a share of the clients. Here it becomes *moments*, at
-which the world changes; a driver carries them out. Six kinds:
+A fault is a value: a kind, a time, and what its kind needs beside, such as a length or a share of
+the clients. `FAULTS` has a row for each kind. Here a fault becomes events, at which the world
+changes; a driver carries them out. Faults that make paths slower or narrower need no events: see
+`path`.
 
-``restart``
-    The server's process is gone: every connection is cut, whatever it was at is lost, and new
-    ones are refused until it is back, idle and with empty hands.
-``reset``
-    The connections of those concerned are cut at once, by a proxy say; the server stays.
-``drain``
-    The server closes the connections of those concerned, batch after batch over the fault's length.
-``rolling_deploy``
-    One node after the other is gone for a while: its connections are cut, and the balancer gives
-    new ones to the other nodes.
-``path_loss``
-    The paths of those concerned die without a word, as when a NAT forgets them or a laptop moves
-    to another network: connections that stood at the start are dead for good though both ends
-    think otherwise, and new ones cannot be made until the fault ends.
-``block_upgrades``
-    A proxy answers the upgrades of those concerned with 403 as long as the fault lasts.
-
-Two more kinds, ``latency`` and ``bandwidth``, need no moments: see `path`.
-
-Who is concerned is drawn once per client and fault, so it does not depend on what else happens.
+Whether a fault affects a client is drawn once, so it does not depend on what else happens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from simlib.core.draws import Stream, uniform
 
@@ -70,77 +55,43 @@ FAULT_EVENT = {"t": "f8", "low": "f8", "high": "f8", "effect": "i8", "fault": "i
 """A moment's columns, for an engine that keeps them in an array."""
 
 
-def fault_events_of(
-    kind: str, fault: int, start_s: float, length_s: float, share: float, batches: int
+def _reset(fault: int, _nodes: int, start_s: float, share: float) -> list[FaultEvent]:
+    return [FaultEvent(start_s, FaultEffect.RESET, fault, 0.0, share)]
+
+
+def _drain(
+    fault: int, _nodes: int, start_s: float, length_s: float, batches: int, share: float
 ) -> list[FaultEvent]:
-    """Return what a fault does, in order of time.
+    return [
+        FaultEvent(
+            start_s + length_s * batch / batches,
+            FaultEffect.RESET,
+            fault,
+            share * batch / batches,
+            share * (batch + 1) / batches,
+        )
+        for batch in range(batches)
+    ]
 
-    Parameters
-    ----------
-    kind : str
-        One of those above but ``rolling_deploy``, which `deploy_events` knows.
-    fault : int
-        Its number in the scenario.
-    start_s, length_s : float
-        Seconds.
-    share : float
-        Part of the clients that it concerns, (0, 1].
-    batches : int
-        Into how many a drain is cut, >= 1.
 
-    Examples
-    --------
-    >>> [
-    ...     (fault_event.t, FaultEffect(fault_event.effect).name)
-    ...     for fault_event in fault_events_of("restart", 0, 9, 5, 1, 1)
-    ... ]
-    [(9, 'DOWN'), (14, 'UP')]
-    """
-    if kind == "reset":
-        return [FaultEvent(start_s, FaultEffect.RESET, fault, 0.0, share)]
-    if kind == "drain":
-        return [
-            FaultEvent(
-                start_s + length_s * batch / batches,
-                FaultEffect.RESET,
-                fault,
-                share * batch / batches,
-                share * (batch + 1) / batches,
-            )
-            for batch in range(batches)
-        ]
-    begins, ends = {
-        "restart": (FaultEffect.SERVER_DOWN, FaultEffect.SERVER_UP),
-        "path_loss": (FaultEffect.PARTITION, FaultEffect.HEAL),
-        "block_upgrades": (FaultEffect.BLOCK, FaultEffect.UNBLOCK),
-    }[kind]
+def _from_to(
+    begins: FaultEffect,
+    ends: FaultEffect,
+    fault: int,
+    _nodes: int,
+    start_s: float,
+    length_s: float,
+    share: float = 1.0,
+) -> list[FaultEvent]:
     return [
         FaultEvent(start_s, begins, fault, 0.0, share),
         FaultEvent(start_s + length_s, ends, fault, 0.0, share),
     ]
 
 
-def deploy_events(
-    fault: int, start_s: float, length_s: float, every_s: float, nodes: int
+def _node_after_node(
+    fault: int, nodes: int, start_s: float, length_s: float, every_s: float
 ) -> list[FaultEvent]:
-    """Return what a rolling deploy does, in order of time.
-
-    Parameters
-    ----------
-    fault : int
-        Its number in the scenario.
-    start_s, length_s, every_s : float
-        When the first node goes, how long each is out, from one to the next; seconds.
-    nodes : int
-
-    Examples
-    --------
-    >>> [
-    ...     (fault_event.t, FaultEffect(fault_event.effect).name)
-    ...     for fault_event in deploy_events(0, 9.0, 5.0, 8.0, 2)
-    ... ]
-    [(9.0, 'LEAVE'), (14.0, 'JOIN'), (17.0, 'LEAVE'), (22.0, 'JOIN')]
-    """
     fault_events = []
     for node in range(nodes):
         leaves_s = start_s + node * every_s
@@ -149,6 +100,134 @@ def deploy_events(
         fault_events.append(FaultEvent(leaves_s, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, node))
         fault_events.append(FaultEvent(joins_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, node))
     return fault_events
+
+
+class FaultRow(NamedTuple):
+    """What is known of a kind of fault.
+
+    Attributes
+    ----------
+    summary : str
+        What it does.
+    needs : tuple of str
+        The fields of a scenario's fault that it must be given, beside its kind and its start. No
+        kind that does not name a field may have it.
+    may_have : tuple of str
+        The fields that it may have. A kind without ``share`` affects all clients.
+    events : callable or None
+        Makes its events from its number, the number of nodes and, by name, the fault's start and
+        the fields above. None: it has none.
+    amount : str
+        The field that says how much slower or narrower it makes a path; ``""``: it does neither.
+    stops_servers : bool
+        Whether it stops servers. No two such faults may overlap.
+    lab_part : str or None
+        The module of `live` that carries it out on real sockets; None: it is simulated only.
+    """
+
+    summary: str
+    needs: tuple[str, ...] = ()
+    may_have: tuple[str, ...] = ()
+    events: Callable[..., list[FaultEvent]] | None = None
+    amount: str = ""
+    stops_servers: bool = False
+    lab_part: str | None = None
+
+
+FAULTS = {
+    "restart": FaultRow(
+        "The server's process stops: every connection is cut, all its work is lost, and new "
+        "connections are refused until it is back, without state.",
+        needs=("length_s",),
+        events=partial(_from_to, FaultEffect.SERVER_DOWN, FaultEffect.SERVER_UP),
+        stops_servers=True,
+        lab_part="standby",
+    ),
+    "reset": FaultRow(
+        "Connections are cut at once, by a proxy for instance; the server goes on.",
+        may_have=("share",),
+        events=_reset,
+        lab_part="app_server",
+    ),
+    "drain": FaultRow(
+        "The server closes connections, batch after batch over the fault's length.",
+        needs=("length_s", "batches"),
+        may_have=("share",),
+        events=_drain,
+        lab_part="app_server",
+    ),
+    "rolling_deploy": FaultRow(
+        "One node after the other stops for a while: its connections are cut, and the balancer "
+        "gives new ones to the other nodes.",
+        needs=("length_s", "every_s"),
+        events=_node_after_node,
+        stops_servers=True,
+    ),
+    "path_loss": FaultRow(
+        "Paths die without a word, as when a NAT forgets them or a laptop moves to another "
+        "network: connections that stood at the start are dead for good though both ends think "
+        "otherwise, and new ones cannot be made until the fault ends.",
+        needs=("length_s",),
+        may_have=("share",),
+        events=partial(_from_to, FaultEffect.PARTITION, FaultEffect.HEAL),
+        lab_part="proxy",
+    ),
+    "block_upgrades": FaultRow(
+        "A proxy answers upgrades with 403 as long as the fault lasts.",
+        needs=("length_s",),
+        may_have=("share",),
+        events=partial(_from_to, FaultEffect.BLOCK, FaultEffect.UNBLOCK),
+        lab_part="proxy",
+    ),
+    "latency": FaultRow(
+        "Round trips take longer.",
+        needs=("length_s", "added_s"),
+        may_have=("share", "jitter_s"),
+        amount="added_s",
+        lab_part="proxy",
+    ),
+    "bandwidth": FaultRow(
+        "Paths carry fewer bytes per second down to the client.",
+        needs=("length_s", "bytes_per_s"),
+        may_have=("share",),
+        amount="bytes_per_s",
+        lab_part="proxy",
+    ),
+}
+"""A row for each kind of fault, by its name in a scenario."""
+
+
+def fault_events_of(kind: str, fault: int, nodes: int, **fields: Any) -> list[FaultEvent]:
+    """Return what a fault does, in order of time.
+
+    Parameters
+    ----------
+    kind : str
+        One of `FAULTS`.
+    fault : int
+        Its number in the scenario.
+    nodes : int
+        How many the server has, >= 1.
+    **fields
+        Its ``start_s`` and all that its row says it needs or may have.
+
+    Examples
+    --------
+    >>> [
+    ...     (fault_event.t, FaultEffect(fault_event.effect).name)
+    ...     for fault_event in fault_events_of("restart", 0, 1, start_s=9, length_s=5)
+    ... ]
+    [(9, 'SERVER_DOWN'), (14, 'SERVER_UP')]
+    >>> [
+    ...     (fault_event.t, FaultEffect(fault_event.effect).name, fault_event.node)
+    ...     for fault_event in fault_events_of(
+    ...         "rolling_deploy", 0, 2, start_s=9, length_s=5, every_s=8
+    ...     )
+    ... ]
+    [(9, 'NODE_DOWN', 0), (14, 'NODE_UP', 0), (17, 'NODE_DOWN', 1), (22, 'NODE_UP', 1)]
+    """
+    events = FAULTS[kind].events
+    return [] if events is None else events(fault, nodes, **fields)
 
 
 def is_affected(

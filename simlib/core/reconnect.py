@@ -19,6 +19,7 @@ from simlib.core.draws import Stream, uniform
 MOST_DELAYS = 16
 """Length of a table of delays."""
 _WHOLE = 2.0**52
+_LONG_AFTER = 1000
 
 
 class Policy(IntEnum):
@@ -36,6 +37,8 @@ class Policy(IntEnum):
     ACTIONCABLE = 9
     CENTRIFUGE = 10
     WEBSOCKETS = 11
+    PROPORTIONAL_JITTER = 12
+    ADDITIVE_JITTER = 13
 
 
 class Reset(IntEnum):
@@ -46,21 +49,144 @@ class Reset(IntEnum):
     NEVER = 2
 
 
-class Reconnection(NamedTuple):
+class PolicyRow(NamedTuple):
+    """What is known of a policy beside its formula, which is in `delay_s`.
+
+    Attributes
+    ----------
+    policy : Policy
+    summary : str
+        How it chooses the delay before attempt k.
+    reads : tuple of str
+        The parameters that it reads, by their names in a scenario's ``[reconnect]``. Those that
+        have no default must be given, and no policy that does not read them may have them.
+    is_drawn : bool
+        Whether its delays are random. Each attempt then takes one draw.
+    grows : bool
+        Whether its delays are made from ``base_s``, which must then be above 0.
+    retries_at_once : bool
+        Whether a lost connection is tried again without a delay, so that only failed attempts
+        are followed by one.
+    retries : bool
+        Whether a lost connection is tried again at all.
+    """
+
+    policy: Policy
+    summary: str
+    reads: tuple[str, ...]
+    is_drawn: bool = False
+    grows: bool = False
+    retries_at_once: bool = False
+    retries: bool = True
+
+
+_ROWS = (
+    PolicyRow(Policy.NONE, "The client does not try again.", (), retries=False),
+    PolicyRow(Policy.FIXED, "Always base_s.", ("base_s",)),
+    PolicyRow(
+        Policy.EXPONENTIAL,
+        "The ceiling, min(base_s * factor**k, cap_s).",
+        ("base_s", "cap_s", "factor"),
+        grows=True,
+    ),
+    PolicyRow(Policy.TABLE, "delays_s[k], and the last for all further attempts.", ("delays_s",)),
+    PolicyRow(
+        Policy.FULL_JITTER,
+        "Uniform from 0 to the ceiling.",
+        ("base_s", "cap_s", "factor"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.EQUAL_JITTER,
+        "Uniform from half the ceiling to the ceiling.",
+        ("base_s", "cap_s", "factor"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.DECORRELATED_JITTER,
+        "Uniform from base_s to three times the delay before, at most cap_s.",
+        ("base_s", "cap_s"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.SOCKETIO,
+        "base_s * factor**k, more or less by up to jitter_frac of it, then at most cap_s.",
+        ("base_s", "cap_s", "factor", "jitter_frac"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.PYTHON_SOCKETIO,
+        "The ceiling, more or less by up to jitter_s.",
+        ("base_s", "cap_s", "factor", "jitter_s"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.ACTIONCABLE,
+        "base_s * 1.15**k, longer by up to jitter_frac of it (the first by up to all of it).",
+        ("base_s", "jitter_frac"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.CENTRIFUGE,
+        "base_s and a uniform part of the ceiling, at most cap_s.",
+        ("base_s", "cap_s", "factor"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.WEBSOCKETS,
+        "Uniform from 0 to jitter_s after the first failure, then the ceiling from base_s on.",
+        ("base_s", "cap_s", "factor", "jitter_s"),
+        is_drawn=True,
+        grows=True,
+        retries_at_once=True,
+    ),
+    PolicyRow(
+        Policy.PROPORTIONAL_JITTER,
+        "The ceiling, more or less by up to jitter_frac of it: the jitter comes after the cap.",
+        ("base_s", "cap_s", "factor", "jitter_frac"),
+        is_drawn=True,
+        grows=True,
+    ),
+    PolicyRow(
+        Policy.ADDITIVE_JITTER,
+        "The ceiling, and from jitter_from_s to jitter_s beside it.",
+        ("base_s", "cap_s", "factor", "jitter_from_s", "jitter_s"),
+        is_drawn=True,
+        grows=True,
+    ),
+)
+POLICIES = {row.policy.name.lower(): row for row in _ROWS}
+"""A row for each policy, by its name in a scenario; in the order of their numbers."""
+
+# Compiled code cannot look into the rows; it can index bytes by a policy's number.
+_IS_DRAWN = bytes(row.is_drawn for row in _ROWS)
+_RETRIES_AT_ONCE = bytes(row.retries_at_once for row in _ROWS)
+
+
+class ReconnectRules(NamedTuple):
     """What a client does after a lost connection; times in seconds.
 
-    `policy` is a `Policy`; `base_s`, `cap_s`, `factor` and `jitter` are its parameters, and
-    `delays_s` those of ``TABLE``, filled up with the last. After `attempts` failures or
-    `give_up_s` without a connection, the client gives up; if not `from_start`, it also does so
-    when its first connection fails. `reset` is a `Reset`; with `stable_s` > 0 the count starts
-    anew only when a connection that stood so long is lost.
+    `policy` is a `Policy`; `base_s`, `cap_s`, `factor`, `jitter_frac`, `jitter_from_s`, `jitter_s`
+    and `delays_s` are its parameters, 0 where it has none; `delays_s` is filled up with its last.
+    After `attempts` failures or `give_up_s` without a connection, the client gives up; if not
+    `from_start`, it also does so when its first connection fails. `reset` is a `Reset`; with
+    `stable_s` > 0 the count starts anew only when a connection that stood so long is lost.
     """
 
     policy: int
     base_s: float
     cap_s: float
     factor: float
-    jitter: float
+    jitter_frac: float
+    jitter_from_s: float
+    jitter_s: float
     delays_s: tuple[float, ...]
     attempts: int
     give_up_s: float
@@ -112,12 +238,12 @@ def grown_s(base_s: float, factor: float, k: int, cap_s: float) -> float:
     return min(delay_s, cap_s)
 
 
-def delay_s(rule: Reconnection, k: int, u: float) -> float:
+def delay_s(rule: ReconnectRules, k: int, u: float) -> float:
     """Return the delay before attempt `k`, for every policy but decorrelated jitter.
 
     Parameters
     ----------
-    rule : Reconnection
+    rule : ReconnectRules
     k : int
         Failures since the count was last reset, >= 0.
     u : float
@@ -131,15 +257,21 @@ def delay_s(rule: Reconnection, k: int, u: float) -> float:
     References
     ----------
     Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog: full and equal jitter.
+    graphql-ws 6.4.2, dist/client.js, randomisedExponentialBackoff: additive jitter.
     The libraries: see `scenario.presets`.
 
     Examples
     --------
-    >>> rule = Reconnection(
-    ...     Policy.FULL_JITTER, 1.0, 60.0, 2.0, 0.0, (0.0,) * 16, 9, 600.0, True, Reset.READY, 0.0
-    ... )
+    >>> limits = (9, 600.0, True, Reset.READY, 0.0)
+    >>> rule = ReconnectRules(Policy.FULL_JITTER, 1.0, 60.0, 2.0, *[0.0] * 3, (0.0,) * 16, *limits)
     >>> delay_s(rule, 3, 0.5), delay_s(rule._replace(policy=Policy.EQUAL_JITTER), 3, 0.5)
     (4.0, 6.0)
+    >>> about = rule._replace(policy=Policy.PROPORTIONAL_JITTER, jitter_frac=0.25)
+    >>> [delay_s(about, 9, u) for u in (0.0, 0.5, 1.0)]  # the cap is 60 s
+    [45.0, 60.0, 75.0]
+    >>> later = rule._replace(policy=Policy.ADDITIVE_JITTER, jitter_from_s=0.5, jitter_s=3.0)
+    >>> [delay_s(later, k, 0.5) for k in range(4)]
+    [2.75, 3.75, 5.75, 9.75]
     """
     policy, base_s, cap_s = rule.policy, rule.base_s, rule.cap_s
     if policy == Policy.FULL_JITTER:
@@ -151,12 +283,17 @@ def delay_s(rule: Reconnection, k: int, u: float) -> float:
         return half_s + u * half_s
     if policy == Policy.TABLE:
         return rule.delays_s[min(k, MOST_DELAYS - 1)]
+    if policy == Policy.PROPORTIONAL_JITTER:
+        return grown_s(base_s, rule.factor, k, cap_s) * (1.0 + rule.jitter_frac * (2.0 * u - 1.0))
+    if policy == Policy.ADDITIVE_JITTER:
+        jitter_s = rule.jitter_from_s + u * (rule.jitter_s - rule.jitter_from_s)
+        return grown_s(base_s, rule.factor, k, cap_s) + jitter_s
     if policy == Policy.SOCKETIO:
         return _socketio_s(rule, k, u)
     if policy == Policy.PYTHON_SOCKETIO:
-        return max(0.0, grown_s(base_s, rule.factor, k, cap_s) + rule.jitter * (2.0 * u - 1.0))
+        return max(0.0, grown_s(base_s, rule.factor, k, cap_s) + rule.jitter_s * (2.0 * u - 1.0))
     if policy == Policy.ACTIONCABLE:
-        most = 1.0 if k == 0 else rule.jitter
+        most = 1.0 if k == 0 else rule.jitter_frac
         delay_ms = base_s * 1000.0 * _GROWTH[min(k, 10)] * (1.0 + most * u)
         return _floor(delay_ms) / 1000.0
     if policy == Policy.CENTRIFUGE:
@@ -164,11 +301,11 @@ def delay_s(rule: Reconnection, k: int, u: float) -> float:
         interval_ms = _floor(u * (ceiling_ms + 1.0))
         return min(cap_s * 1000.0, base_s * 1000.0 + interval_ms) / 1000.0
     if policy == Policy.WEBSOCKETS:
-        return u * rule.jitter if k == 0 else grown_s(base_s, rule.factor, k - 1, cap_s)
+        return u * rule.jitter_s if k == 0 else grown_s(base_s, rule.factor, k - 1, cap_s)
     return base_s
 
 
-def decorrelated_s(rule: Reconnection, previous_s: float, u: float) -> float:
+def decorrelated_s(rule: ReconnectRules, previous_s: float, u: float) -> float:
     """Return the delay after one of `previous_s`: U(base, 3 * previous), capped.
 
     The first follows one of `base_s`.
@@ -179,9 +316,8 @@ def decorrelated_s(rule: Reconnection, previous_s: float, u: float) -> float:
 
     Examples
     --------
-    >>> rule = Reconnection(
-    ...     Policy.DECORRELATED_JITTER, 1.0, 60.0, 2.0, 0.0, (), 9, 600.0, True, Reset.READY, 0.0
-    ... )
+    >>> limits = (9, 600.0, True, Reset.READY, 0.0)
+    >>> rule = ReconnectRules(Policy.DECORRELATED_JITTER, 1.0, 60.0, 2.0, *[0.0] * 3, (), *limits)
     >>> decorrelated_s(rule, 1.0, 0.5), decorrelated_s(rule, 50.0, 0.9)
     (2.0, 60.0)
     """
@@ -189,7 +325,7 @@ def decorrelated_s(rule: Reconnection, previous_s: float, u: float) -> float:
 
 
 def drawn_delay_s(
-    rule: Reconnection, k: int, seed: int, replication: int, client: int, draws: int
+    rule: ReconnectRules, k: int, seed: int, replication: int, client: int, draws: int
 ) -> float:
     """Return a client's delay before attempt `k`; `draws`: what it has drawn before.
 
@@ -213,21 +349,48 @@ def is_drawn(policy: int) -> bool:
     >>> is_drawn(Policy.FIXED), is_drawn(Policy.SOCKETIO)
     (False, True)
     """
-    return policy > Policy.TABLE
+    return _IS_DRAWN[policy] != 0
 
 
-def _socketio_s(rule: Reconnection, k: int, u: float) -> float:
+def retries_at_once(policy: int) -> bool:
+    """Say whether a policy tries a lost connection again without a delay.
+
+    Examples
+    --------
+    >>> retries_at_once(Policy.FIXED), retries_at_once(Policy.WEBSOCKETS)
+    (False, True)
+    """
+    return _RETRIES_AT_ONCE[policy] != 0
+
+
+def longest_delay_s(rule: ReconnectRules) -> float:
+    """Return the longest delay before any attempt, seconds.
+
+    Examples
+    --------
+    >>> limits = (9, 600.0, True, Reset.READY, 0.0)
+    >>> rule = ReconnectRules(Policy.EXPONENTIAL, 1.0, 60.0, 2.0, *[0.0] * 3, (0.0,) * 16, *limits)
+    >>> longest_delay_s(rule)
+    60.0
+    """
+    if rule.policy == Policy.DECORRELATED_JITTER:
+        return rule.cap_s
+    # All delays of a table, and where slow growth ends.
+    return max(delay_s(rule, k, 1.0) for k in (*range(MOST_DELAYS), _LONG_AFTER))
+
+
+def _socketio_s(rule: ReconnectRules, k: int, u: float) -> float:
     """socket.io-client's ``backo2``: one draw sets size and sign of the jitter, then the cap.
 
     Where the doubled delay overflows, one sign of the jitter gives not-a-number, which is 0 ms.
     """
     cap_ms = rule.cap_s * 1000.0
     delay_ms = grown_s(rule.base_s * 1000.0, rule.factor, k, math.inf)
-    if rule.jitter > 0.0:
+    if rule.jitter_frac > 0.0:
         is_shorter = int(u * 10.0) % 2 == 0
         if delay_ms == math.inf:
             return 0.0 if is_shorter else rule.cap_s
-        deviation_ms = _floor(u * rule.jitter * delay_ms)
+        deviation_ms = _floor(u * rule.jitter_frac * delay_ms)
         delay_ms = delay_ms - deviation_ms if is_shorter else delay_ms + deviation_ms
     return _floor(min(delay_ms, cap_ms)) / 1000.0
 

@@ -7,6 +7,7 @@ import math
 from simlib.core.faults import is_affected
 from simlib.core.path import Window, added_s, rate_at
 from simlib.live.clock import ScenarioClock
+from simlib.live.loopback import PROXIED
 from simlib.scenario import Scenario, Workload, fault_windows
 
 
@@ -42,12 +43,7 @@ class Conditions:
     def __init__(self, scenario: Scenario, workload: Workload, time_scale: float) -> None:
         self.seed, self.replication = workload.rules.seed, workload.rules.replication
         self.clock = ScenarioClock(time_scale, start_s=math.inf)
-        self.windows = {
-            "latency": workload.delays,
-            "bandwidth": workload.limits,
-            "path_loss": fault_windows(scenario, "path_loss"),
-            "block_upgrades": fault_windows(scenario, "block_upgrades"),
-        }
+        self.windows = {kind: fault_windows(scenario, [kind]) for kind in PROXIED}
         self._by_client: dict[tuple[str, int], list[Window]] = {}
 
     def windows_of(self, kind: str, client: int) -> list[Window]:

@@ -6,6 +6,7 @@ The numbers are what one request of each kind costs the lab's server on a quiet 
 
 from __future__ import annotations
 
+from simlib.core.faults import FAULTS
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 
@@ -15,7 +16,7 @@ PROXY_RTT_S = 0.3e-3
 """The time that the proxy adds to that for one message, seconds. It passes messages on one after
 the other: the last of a broadcast to n clients is late by about n * 20 us more, which is not
 predicted."""
-PROXIED = ("path_loss", "block_upgrades", "latency", "bandwidth")
+PROXIED = tuple(kind for kind, row in FAULTS.items() if row.lab_part == "proxy")
 """The kinds of fault that the proxy carries out."""
 SERVICE_S = {
     "accept_s": 0.1e-3,
@@ -33,7 +34,7 @@ SERVICE_S = {
 The costs of opening a connection are those in a herd of 500, where each waits for the others. A
 lone connection costs twice as much, since the server has to be woken for each of its stages.
 """
-_FAULTS = ("restart", "reset", "drain", *PROXIED)
+_CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
     "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
@@ -77,8 +78,8 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     if not 1.0 <= time_scale <= 1000.0:
         raise ScenarioError("time_scale", time_scale, "must be in [1, 1000]")
     for number, fault in enumerate(scenario.faults):
-        if fault.kind not in _FAULTS:
-            rule = f"must be {' or '.join(_FAULTS)}: nothing else goes wrong in the lab"
+        if fault.kind not in _CARRIED_OUT:
+            rule = f"must be {' or '.join(_CARRIED_OUT)}: nothing else goes wrong in the lab"
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
     for path, (wanted, rule) in _CANNOT.items():
         section, name = path.split(".")

@@ -7,7 +7,7 @@ names path, value and rule.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +60,30 @@ def at_least(part: Section, upper: str, lower: str) -> None:
     high, low = getattr(part, upper), getattr(part, lower)
     if high < low:
         raise FieldError(upper, high, f"must be >= {lower} ({low:g})")
+
+
+def fits_its_kind(
+    part: Section, switch: str, names: Collection[str], needs: Collection[str]
+) -> None:
+    """Raise `FieldError` unless just those of some optional fields are given that a kind needs.
+
+    Parameters
+    ----------
+    part : Section
+    switch : str
+        The field that says of which kind the section is.
+    names : collection of str
+        The fields in question, in the order in which they are checked.
+    needs : collection of str
+        Which of them the kind needs.
+    """
+    when = f'when {switch} is "{getattr(part, switch)}"'
+    for name in names:
+        given = getattr(part, name)
+        if name in needs and given is None:
+            raise FieldError(name, None, f"must be given {when}")
+        if name not in needs and given is not None:
+            raise FieldError(name, given, f"has no meaning {when}")
 
 
 _PHRASES = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -18,6 +17,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 import pydantic
 from pydantic import Field, PrivateAttr
 
+from simlib.core.faults import FAULTS
+from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.fields import (
@@ -33,6 +34,7 @@ from simlib.scenario.fields import (
     Section,
     Size,
     at_least,
+    fits_its_kind,
     read_toml,
     scenario_error,
 )
@@ -78,12 +80,7 @@ class Updates(Section):
             "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
             "trace": {"trace"},
         }[self.kind]
-        for name in ("rate_per_s", "burst_size", "burst_gap_s", "trace"):
-            given = getattr(self, name)
-            if name in needed and given is None:
-                raise FieldError(name, None, f'must be given when kind is "{self.kind}"')
-            if name not in needed and given is not None:
-                raise FieldError(name, given, f'has no meaning when kind is "{self.kind}"')
+        fits_its_kind(self, "kind", ("rate_per_s", "burst_size", "burst_gap_s", "trace"), needed)
         return self
 
 
@@ -169,34 +166,14 @@ class HeartbeatRules(Section):
     """Silence after which the path counts as dead, seconds."""
 
 
-_NEEDED = {
-    "socketio": "jitter_frac",
-    "actioncable": "jitter_frac",
-    "python_socketio": "jitter_s",
-    "websockets": "jitter_s",
-    "table": "delays_s",
-}
-"""Which field a policy of `Reconnect` must be given; no other policy may have it."""
+_POLICIES = tuple(POLICIES)
 
 
 class Reconnect(Section):
     """What a WebSocket client does after a lost connection; attempt k follows k failures."""
 
-    policy: Literal[
-        "none",
-        "fixed",
-        "exponential",
-        "table",
-        "full_jitter",
-        "equal_jitter",
-        "decorrelated_jitter",
-        "socketio",
-        "python_socketio",
-        "actioncable",
-        "centrifuge",
-        "websockets",
-    ] = "full_jitter"
-    """How long it waits before an attempt: see `core.reconnect`; the last five are libraries'."""
+    policy: Literal[_POLICIES] = "full_jitter"  # type: ignore[valid-type]
+    """How long it waits before an attempt: see `core.reconnect.POLICIES`."""
     base_s: NotNegative = 1.0
     """First delay or its ceiling, seconds."""
     cap_s: NotNegative = 30.0
@@ -204,9 +181,11 @@ class Reconnect(Section):
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     """By what delays grow from attempt to attempt."""
     jitter_frac: Fraction | None = None
-    """Jitter as a part of the delay (socketio, actioncable)."""
+    """Jitter as a part of the delay, where the policy reads it."""
+    jitter_from_s: NotNegative | None = None
+    """The least jitter in seconds, where the policy reads it; `jitter_s` is the most."""
     jitter_s: NotNegative | None = None
-    """Jitter in seconds (python_socketio: up and down; websockets: the first delay's range)."""
+    """Jitter in seconds, where the policy reads it."""
     delays_s: Delays | None = None
     """The delays of a table, seconds, the last for all further attempts; at most 16."""
     attempts: Counting | None = None
@@ -223,23 +202,25 @@ class Reconnect(Section):
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
         at_least(self, "cap_s", "base_s")
-        if self.base_s == 0.0 and self.policy not in ("none", "fixed", "table"):
+        row = POLICIES[self.policy]
+        if row.grows and self.base_s == 0.0:
             raise FieldError("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
-        for name in ("jitter_frac", "jitter_s", "delays_s"):
-            given = getattr(self, name)
-            if _NEEDED.get(self.policy) == name and given is None:
-                raise FieldError(name, None, f'must be given when policy is "{self.policy}"')
-            if _NEEDED.get(self.policy) != name and given is not None:
-                raise FieldError(name, given, f'has no meaning when policy is "{self.policy}"')
-        if self.policy == "none":
-            for name in ("attempts", "give_up_s"):
-                if getattr(self, name) is not None:
-                    raise FieldError(
-                        name, getattr(self, name), 'has no meaning when policy is "none"'
-                    )
+        fits_its_kind(self, "policy", _PARAMETERS, row.reads)
+        if self.jitter_from_s is not None:
+            at_least(self, "jitter_s", "jitter_from_s")
+        if not row.retries:
+            fits_its_kind(self, "policy", ("attempts", "give_up_s"), ())
         if self.stable_s and self.reset != "ready":
             raise FieldError("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
         return self
+
+
+_PARAMETERS = [
+    name
+    for name, field in Reconnect.model_fields.items()
+    if field.default is None and any(name in row.reads for row in POLICIES.values())
+]
+"""Those of a policy that have no default."""
 
 
 class Fallback(Section):
@@ -352,28 +333,13 @@ class ServerSettings(Section):
         return self
 
 
-_NEEDED_BY_FAULT = {
-    "drain": ("batches",),
-    "rolling_deploy": ("every_s",),
-    "latency": ("added_s",),
-    "bandwidth": ("bytes_per_s",),
-}
-"""Which field a kind of fault must be given, beside its length; no other kind may have it."""
+_KINDS = tuple(FAULTS)
 
 
 class Fault(Section):
-    """Something that goes wrong: see `core.faults`."""
+    """Something that goes wrong: see `core.faults.FAULTS`."""
 
-    kind: Literal[
-        "restart",
-        "reset",
-        "drain",
-        "rolling_deploy",
-        "path_loss",
-        "block_upgrades",
-        "latency",
-        "bandwidth",
-    ]
+    kind: Literal[_KINDS]  # type: ignore[valid-type]
     """What goes wrong."""
     start_s: NotNegative
     """When, seconds."""
@@ -394,26 +360,34 @@ class Fault(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needed = _NEEDED_BY_FAULT.get(self.kind, ())
-        for name in ("length_s", "batches", "every_s", "added_s", "bytes_per_s"):
-            given = getattr(self, name)
-            is_needed = name in needed or (name == "length_s" and self.kind != "reset")
-            if is_needed and given is None:
-                raise FieldError(name, None, f'must be given when kind is "{self.kind}"')
-            if not is_needed and given is not None:
-                raise FieldError(name, given, f'has no meaning when kind is "{self.kind}"')
-        if self.jitter_s is not None and self.kind != "latency":
-            raise FieldError(
-                "jitter_s", self.jitter_s, f'has no meaning when kind is "{self.kind}"'
-            )
+        row = FAULTS[self.kind]
+        fits_its_kind(self, "kind", _NEEDED, row.needs)
+        fits_its_kind(self, "kind", [name for name in _OPTIONAL if name not in row.may_have], ())
         if self.added_s == 0.0 and not self.jitter_s:
             raise FieldError("added_s", 0.0, "must be > 0 when there is no jitter_s")
-        if self.kind in ("restart", "rolling_deploy") and self.share != 1.0:
+        if "share" not in row.may_have and self.share != 1.0:
             raise FieldError("share", self.share, f'must be 1 when kind is "{self.kind}"')
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
             rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
             raise FieldError("every_s", self.every_s, rule)
         return self
+
+    def end_s(self, nodes: int) -> float:
+        """Return when it ends, seconds; with turns (`every_s`), for the last of some nodes."""
+        return self.start_s + (self.length_s or 0.0) + (nodes - 1) * (self.every_s or 0.0)
+
+    def amount(self) -> float:
+        """Return how much slower or narrower it makes a path; 0 if it does neither."""
+        name = FAULTS[self.kind].amount
+        return float(getattr(self, name)) if name else 0.0
+
+
+_NEEDED = [name for name in Fault.model_fields if any(name in row.needs for row in FAULTS.values())]
+_OPTIONAL = [
+    name
+    for name, field in Fault.model_fields.items()
+    if field.default is None and any(name in row.may_have for row in FAULTS.values())
+]
 
 
 class Wire(Section):
@@ -537,36 +511,34 @@ class Scenario(Section):
     def _check_faults(self) -> None:
         down_until_s = 0.0
         for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
-            path = f"faults.{number}"
-            end_s = fault.start_s + (fault.length_s or 0.0)
-            if fault.kind == "rolling_deploy":
-                if self.server.nodes == 1:
-                    rule = "must not be rolling_deploy when server.nodes is 1: it is a restart"
-                    raise FieldError(f"{path}.kind", fault.kind, rule)
-                assert fault.every_s is not None
-                end_s += (self.server.nodes - 1) * fault.every_s
+            path, row = f"faults.{number}", FAULTS[fault.kind]
+            has_turns = "every_s" in row.needs
+            if has_turns and self.server.nodes == 1:
+                rule = f"must not be {fault.kind} when server.nodes is 1: it is a restart"
+                raise FieldError(f"{path}.kind", fault.kind, rule)
+            end_s = fault.end_s(self.server.nodes)
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise FieldError(f"{path}.start_s", fault.start_s, rule)
             if end_s > self.horizon_s:
                 rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
-                name = "every_s" if fault.kind == "rolling_deploy" else "length_s"
+                name = "every_s" if has_turns else "length_s"
                 raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
-            if fault.kind in ("restart", "rolling_deploy"):
+            if row.stops_servers:
                 if fault.start_s < down_until_s:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
                     raise FieldError(f"{path}.start_s", fault.start_s, rule)
                 down_until_s = end_s
 
     def _check_waits(self) -> None:
-        rule = self.reconnect
-        waits_s = {"fixed": (rule.base_s,), "table": rule.delays_s}.get(rule.policy) or (math.inf,)
-        if waits_s[-1] == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
-            path = "reconnect.base_s" if rule.policy == "fixed" else "reconnect.delays_s"
+        rule, row = self.reconnect, POLICIES[self.reconnect.policy]
+        last_s = (rule.delays_s or (rule.base_s,))[-1]
+        is_constant = row.retries and not row.grows
+        if is_constant and last_s == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
             words = (
                 "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
             )
-            raise FieldError(path, 0.0, words)
+            raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
 
     def _check_sizes(self) -> None:
         try:

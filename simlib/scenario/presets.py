@@ -11,6 +11,7 @@ import difflib
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
+from simlib.scenario.model import Reconnect
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
@@ -35,16 +36,9 @@ class Library(NamedTuple):
 
 
 _CLEAN = {
-    "reconnect.cap_s": 30.0,
-    "reconnect.factor": 2.0,
-    "reconnect.jitter_frac": None,
-    "reconnect.jitter_s": None,
-    "reconnect.delays_s": None,
-    "reconnect.attempts": None,
-    "reconnect.give_up_s": None,
-    "reconnect.from_start": True,
-    "reconnect.reset": "ready",
-    "reconnect.stable_s": 0.0,
+    f"reconnect.{name}": field.default
+    for name, field in Reconnect.model_fields.items()
+    if name not in ("policy", "base_s")  # which every preset gives
 }
 _SOCKETIO = {
     **_CLEAN,
@@ -67,6 +61,15 @@ _BARE = {
     "reconnect.policy": "none",
     "reconnect.base_s": 1.0,
 }
+_GRAPHQL_WS = {
+    **_BARE,
+    "reconnect.policy": "additive_jitter",
+    "reconnect.base_s": 1.0,
+    "reconnect.cap_s": 16.0,
+    "reconnect.jitter_from_s": 0.3,
+    "reconnect.jitter_s": 3.0,
+}
+_GRAPHQL_WS_SOURCE = "graphql-ws 6.4.2: dist/client.js, randomisedExponentialBackoff"
 _SOCKETIO_SOURCE = "socket.io-client 4.8.4: build/cjs/manager.js, build/cjs/contrib/backo2.js"
 _GUIDE = "the migration guide's handler on socket.io-client 4.8.4, its body in the usual variants"
 
@@ -212,6 +215,17 @@ LIBRARIES: dict[str, Library] = {
         },
         "python-socketio 5.18.1: socketio/async_client.py, _handle_reconnect",
         "Half a second up or down at every attempt, also at the cap.",
+    ),
+    "graphql-ws": Library(
+        {**_GRAPHQL_WS, "reconnect.attempts": 1, "reconnect.from_start": False},
+        f"{_GRAPHQL_WS_SOURCE}, shouldRetry",
+        "An attempt that is refused is not retried, though retryAttempts is 5: an outage of more "
+        "than 4 s ends every subscription.",
+    ),
+    "graphql-ws, shouldRetry: () => true": Library(
+        {**_GRAPHQL_WS, "reconnect.attempts": 5},
+        f"{_GRAPHQL_WS_SOURCE}, retryAttempts",
+        "Five attempts, the last 32 to 46 s after the loss if they take no time.",
     ),
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,10 +22,10 @@ from simlib.core.client import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
-from simlib.core.faults import ENDS, FaultEvent, deploy_events, fault_events_of
+from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
-from simlib.core.reconnect import MOST_DELAYS, Policy, Reconnection, Reset
+from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
 from simlib.core.record import MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
@@ -166,8 +166,8 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
         "drag": scenario.drag,
         "hidden": scenario.hidden,
         "fault_events": _fault_events(scenario),
-        "delays": fault_windows(scenario, "latency", "added_s"),
-        "limits": fault_windows(scenario, "bandwidth", "bytes_per_s"),
+        "delays": _paths_changed(scenario, "added_s"),
+        "limits": _paths_changed(scenario, "bytes_per_s"),
         "nodes": scenario.server.nodes,
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
@@ -334,31 +334,29 @@ def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
 
 
 def _fault_events_of(number: int, fault: Fault, nodes: int) -> list[FaultEvent]:
-    length_s = fault.length_s or 0.0
-    if fault.kind in ("latency", "bandwidth"):
-        return []
-    if fault.kind == "rolling_deploy":
-        assert fault.every_s is not None
-        return deploy_events(number, fault.start_s, length_s, fault.every_s, nodes)
-    batches = fault.batches or 1
-    return fault_events_of(fault.kind, number, fault.start_s, length_s, fault.share, batches)
+    row = FAULTS[fault.kind]
+    fields = {name: getattr(fault, name) for name in ("start_s", *row.needs, *row.may_have)}
+    return fault_events_of(fault.kind, number, nodes, **fields)
 
 
-def fault_windows(scenario: Scenario, kind: str, amount: str | None = None) -> tuple[Window, ...]:
-    """Return when and for which share of the clients the faults of a kind act.
+def _paths_changed(scenario: Scenario, amount: str) -> tuple[Window, ...]:
+    return fault_windows(scenario, [kind for kind, row in FAULTS.items() if row.amount == amount])
+
+
+def fault_windows(scenario: Scenario, kinds: Collection[str]) -> tuple[Window, ...]:
+    """Return when the faults of some kinds act, and for which share of the clients.
 
     Parameters
     ----------
     scenario : Scenario
-    kind : str
-    amount : str, optional
-        The field that says how strong such a fault is; without one, it acts or does not.
+    kinds : collection of str
+        Of `core.faults.FAULTS`.
 
     Examples
     --------
     >>> fault = {"kind": "path_loss", "start_s": 10, "length_s": 5, "share": 0.5}
     >>> (window,) = fault_windows(
-    ...     Scenario(updates={"rate_per_s": 0.1}, faults=[fault]), "path_loss"
+    ...     Scenario(updates={"rate_per_s": 0.1}, faults=[fault]), ["path_loss"]
     ... )
     >>> window.start_s, window.end_s, window.share
     (10.0, 15.0, 0.5)
@@ -368,12 +366,12 @@ def fault_windows(scenario: Scenario, kind: str, amount: str | None = None) -> t
             start_s=fault.start_s,
             end_s=fault.start_s + (fault.length_s or 0.0),
             share=fault.share,
-            amount=0.0 if amount is None else getattr(fault, amount),
+            amount=fault.amount(),
             jitter_s=fault.jitter_s or 0.0,
             fault=number,
         )
         for number, fault in enumerate(scenario.faults)
-        if fault.kind == kind
+        if fault.kind in kinds
     )
 
 
@@ -426,22 +424,20 @@ def _fallback(settings: Fallback | None) -> FallbackRules:
     )
 
 
-def reconnection(settings: Reconnect) -> Reconnection:
+def reconnection(settings: Reconnect) -> ReconnectRules:
     """Return what the rules know of a scenario's ``[reconnect]``."""
+    given = {name: getattr(settings, name) for name in ReconnectRules._fields}
     delays_s = settings.delays_s or (settings.base_s,)
-    return Reconnection(
-        policy=Policy[settings.policy.upper()],
-        base_s=settings.base_s,
-        cap_s=settings.cap_s,
-        factor=settings.factor,
-        jitter=settings.jitter_frac or settings.jitter_s or 0.0,
-        delays_s=delays_s + delays_s[-1:] * (MOST_DELAYS - len(delays_s)),
-        attempts=NO_LIMIT if settings.attempts is None else settings.attempts,
-        give_up_s=math.inf if settings.give_up_s is None else settings.give_up_s,
-        from_start=settings.from_start,
-        reset=Reset[settings.reset.upper()],
-        stable_s=settings.stable_s,
-    )
+    rules: dict[str, Any] = {
+        # A parameter that is absent is not read.
+        **{name: 0.0 if value is None else value for name, value in given.items()},
+        "policy": Policy[settings.policy.upper()],
+        "delays_s": delays_s + delays_s[-1:] * (MOST_DELAYS - len(delays_s)),
+        "attempts": NO_LIMIT if settings.attempts is None else settings.attempts,
+        "give_up_s": math.inf if settings.give_up_s is None else settings.give_up_s,
+        "reset": Reset[settings.reset.upper()],
+    }
+    return ReconnectRules(**rules)
 
 
 def _server_rules(scenario: Scenario) -> ServerRules:

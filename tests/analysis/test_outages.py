@@ -8,8 +8,10 @@ import pytest
 
 import simlib as sl
 from simlib.analysis import outages
+from simlib.core.reconnect import longest_delay_s
 from simlib.errors import ScenarioError
 from simlib.scenario.presets import LIBRARIES
+from simlib.scenario.workload import reconnection
 
 RESTART = {"kind": "restart", "start_s": 50.0, "length_s": 4.5}
 BOARD = sl.Scenario(
@@ -258,14 +260,14 @@ def test_a_deploy_ends_with_its_last_node_and_bins_that_never_came_are_left_out(
 
 @pytest.mark.parametrize("library", list(LIBRARIES))
 def test_no_preset_waits_longer_than_the_longest_wait(library):
-    scenario = BOARD.replace(sl.library(library))
+    rule = reconnection(BOARD.replace(sl.library(library)).reconnect)
     waits_s = outages.delays([library], attempts=20, clients=50)["p95_s"]
-    assert (waits_s <= outages._longest_wait_s(scenario)).all()
+    assert (waits_s <= longest_delay_s(rule)).all()
 
 
 def test_decorrelated_waits_end_at_their_cap():
     rule = {"policy": "decorrelated_jitter", "base_s": 1.0, "cap_s": 50.0}
-    assert outages._longest_wait_s(BOARD.replace(reconnect=rule)) == 50.0
+    assert longest_delay_s(reconnection(BOARD.replace(reconnect=rule).reconnect)) == 50.0
 
 
 def test_a_recovery_that_nobody_could_see_is_refused():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.core.faults import FaultEffect, deploy_events, is_affected
+from simlib.core.faults import FAULTS, FaultEffect, fault_events_of, is_affected
 from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import MIDDLEBOXES
@@ -36,6 +40,31 @@ def opened_again(run):
     return run.frame("connections").groupby("client")["opened_s"].nth(1)
 
 
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_kinds_events_take_the_fields_that_its_row_names(kind):
+    row = FAULTS[kind]
+    fields = {"start_s": 1.0, "length_s": 2.0, "share": 0.5, "batches": 2, "every_s": 3.0}
+    told = {name: fields.get(name, 1.0) for name in ("start_s", *row.needs, *row.may_have)}
+    events = fault_events_of(kind, 0, 2, **told)
+    assert bool(events) != bool(row.amount)
+    assert [event.t for event in events] == sorted(event.t for event in events)
+    if row.events is not None:
+        with pytest.raises(TypeError):
+            fault_events_of(kind, 0, 2, **told, added_s=1.0)
+
+
+def test_what_the_lab_carries_out_has_a_module_there():
+    parts = {row.lab_part for row in FAULTS.values()} - {None}
+    assert parts == {"standby", "app_server", "proxy"}
+    assert all(find_spec(f"simlib.live.{part}") for part in parts)
+
+
+def test_readme_lists_the_faults():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = text.partition("Faults: ")[2].partition(".")[0]
+    assert re.findall(r"`(\w+)`", listed) == list(FAULTS)
+
+
 def test_the_share_that_is_hit_is_drawn_once_per_client_and_fault():
     hits = np.array(
         [[is_affected(1, 0, n, fault, 0.0, 0.3) for n in range(5000)] for fault in (0, 1)]
@@ -51,12 +80,10 @@ def test_what_ends_comes_before_what_begins_at_the_same_time():
         {"kind": "restart", "start_s": 10.0, "length_s": 10.0},
     ]
     fault_events = compile_workload(BOARD.replace({"faults": faults}), 1, 0).fault_events
-    assert [FaultEffect(fault_event.effect).name for fault_event in fault_events] == [
-        "DOWN",
-        "UP",
-        "DOWN",
-        "UP",
-    ]
+    assert [fault_event.effect for fault_event in fault_events] == [
+        FaultEffect.SERVER_DOWN,
+        FaultEffect.SERVER_UP,
+    ] * 2
 
 
 def test_a_restart_cuts_everybody_and_refuses_them_until_it_is_over():
@@ -246,7 +273,7 @@ def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
 
 
 def test_no_two_nodes_are_out_at_a_time_however_times_are_rounded():
-    fault_events = deploy_events(0, 0.1, 0.7, 0.7, 30)
+    fault_events = fault_events_of("rolling_deploy", 0, 30, start_s=0.1, length_s=0.7, every_s=0.7)
     times = [fault_event.t for fault_event in fault_events]
     assert times == sorted(times)
     assert [fault_event.effect for fault_event in fault_events] == [

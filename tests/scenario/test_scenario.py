@@ -122,6 +122,10 @@ MALFORMED = {
         make(reconnect={"policy": "fixed", "jitter_s": 1.0}),
         "reconnect.jitter_s",
     ),
+    "jitter upside down": (
+        make(reconnect={"policy": "additive_jitter", "jitter_from_s": 2.0, "jitter_s": 1.0}),
+        "reconnect.jitter_s",
+    ),
     "table without delays": (make(reconnect={"policy": "table"}), "reconnect.delays_s"),
     "table too long": (
         make(reconnect={"policy": "table", "delays_s": [1.0] * 17}),

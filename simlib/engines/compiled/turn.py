@@ -6,12 +6,11 @@ changes arrays, and returns a small tuple, which costs nothing once it is inline
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simlib.core.assignment import FlagRules
 from simlib.core.client import Rules
-from simlib.core.record import Record
-from simlib.core.server import Server, ServerRules
+from simlib.core.server import ServerRules
 from simlib.engines.compiled.event_list import EventList
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import ClientArrays, EngineOptions
@@ -29,16 +28,20 @@ arrived belongs to an exchange that is over."""
 
 
 class World(NamedTuple):
-    """Everything that a loop reads and changes; what grows is replaced between two calls."""
+    """Everything that a loop reads and changes; what grows is replaced between two calls.
+
+    `record` are `state.RecordArrays`, which the rules take for a `core.record.Record`; `server` is a
+    `core.server.Server` of arrays.
+    """
 
     arrays: ClientArrays
-    record: Record
+    record: Any
     q: EventList
     rules: Rules
     server_rules: ServerRules
     options: EngineOptions
     flag: FlagRules
-    server: Server
+    server: Any
 
 
 class Turn(NamedTuple):
