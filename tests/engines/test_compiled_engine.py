@@ -135,7 +135,7 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
         },
         faults=[{**one, "start_s": 10.0}, {**other, "start_s": 30.0 if apart else 10.0}],
     )
-    for seed in range(3):
+    for seed in range(1 if INTERPRETED else 3):
         run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
     assert run.ledger.delivered > 0
 
