@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 import simlib
+from tests.conftest import MARKED
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "simlib").rglob("*.py"))
@@ -140,3 +142,9 @@ def test_the_readme_draws_every_room() -> None:
             folder = path.parent.name
             room = folder if folder in ("figures", "scenario", "live", "theory") else path.name
             assert room in house, f"{name_of(path)} is missing in the picture of the house"
+
+
+@pytest.mark.parametrize("name", chain.from_iterable(MARKED.values()))
+def test_every_name_that_is_marked_is_that_of_a_test(name):
+    path, _, test = name.partition("::")
+    assert f"def {test or 'test_'}" in (ROOT / path).read_text(encoding="utf-8")

@@ -68,7 +68,8 @@ def peeks(experiments, by, interval, each=100, seed=3):
         seen_so_far = []
         for x in (rng.exponential(size=upto[-1]), by + rng.exponential(size=upto[-1])):
             mean, square = (np.cumsum(y)[upto - 1] / upto for y in (x, x * x))
-            seen_so_far.append([Sample(*row) for row in zip(upto, mean, square - mean**2)])
+            rows = zip(upto, mean, square - mean**2, strict=True)
+            seen_so_far.append([Sample(*row) for row in rows])
         looks = (interval(*samples) for samples in zip(*seen_so_far, strict=True))
         found += any(seen.low > 0.0 or seen.high < 0.0 for seen in looks)
     return found

@@ -125,8 +125,9 @@ def board(pytestconfig):
     return sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
 
 
+# One percent is more than four of the standard errors that ten replications of 100 clients have.
 STALE = sl.Scenario(
-    clients=300,
+    clients=100,
     ramp_s=31.0,
     horizon_s=1200.0,
     warm_up_s=60.0,
@@ -208,7 +209,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
 
 def test_request_rate_and_superseded_share_are_as_theory_says():
     table = sl.metrics.summary(*sl.replicate(STALE, 6, seed=9, progress=False))
-    rate = theory.poll_request_rate_per_s(300, 30.0, 1.0)
+    rate = theory.poll_request_rate_per_s(100, 30.0, 1.0)
     assert table["message_rate_per_s"].mean() == pytest.approx(rate, rel=0.005)
     share = table["superseded"] / table["delivered"]
     exact = theory.superseded_frac(0.5, 31.0)
