@@ -44,6 +44,7 @@ MARKED = {
         "tests/engines/test_simpy_engine.py::test_every_run_balances_",
         "tests/engines/test_simpy_engine.py::test_polling_staleness_",
         "tests/engines/test_simpy_engine.py::test_pollers_that_queue_",
+        "tests/engines/test_simpy_engine.py::test_push_latency_is_a_fan_out_",
         "tests/test_cohorts.py::test_a_mismatch_is_rarely_called_",
         "tests/test_cohorts.py::test_the_interval_covers_",
         "tests/test_judging.py::test_a_hundred_peeks_",

@@ -192,7 +192,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
         transport="websocket",
         clients=50,
         ramp_s=5.0,
-        horizon_s=900.0,
+        horizon_s=450.0,
         warm_up_s=30.0,
         updates={"rate_per_s": 5.0},
         heartbeat={"direction": "none"},
@@ -204,6 +204,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
     error = theory.standard_error(table["average_latency_s"])
     off = (table["average_latency_s"].mean() - expected.mean_latency_s) / error
     assert abs(off) < 4, f"{off:.1f} SE"
+    # 17,000 changes: their number, and so the work, has a deviation of 0.8 percent.
     assert table["utilisation"].mean() == pytest.approx(expected.utilisation, rel=0.03)
 
 
