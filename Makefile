@@ -17,7 +17,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test lab bench golden lock clean
+.PHONY: help env report test check lint types unit-rules unit-rest lab bench golden lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,26 @@ test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy simlib
 	$(BIN)/python -m pytest $(NBVAL) $(PYTEST_ARGS)
+
+# The tests run in two halves, a processor each. Nothing is compiled: what few small runs on the
+# compiled engine are left are interpreted.
+UNIT := NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not compiled and not live and not slow"
+
+check: $(STAMP)  ## in a minute: lint, types, and the tests that need no compiler and no socket
+	@$(MAKE) --no-print-directory --output-sync=target -j 4 lint types unit-rules unit-rest
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy simlib
+
+unit-rules:
+	$(UNIT) tests/core tests/engines
+
+unit-rest:
+	$(UNIT) --ignore tests/core --ignore tests/engines tests
 
 lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)

@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 import simlib
+from tests.conftest import MARKED
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "simlib").rglob("*.py"))
@@ -188,3 +190,9 @@ def test_the_imports_for_type_checkers_are_the_public_names() -> None:
         for name, home in simlib._HOMES.items()
     }
     assert imported == homes
+
+
+@pytest.mark.parametrize("name", chain.from_iterable(MARKED.values()))
+def test_every_name_that_is_marked_is_that_of_a_test(name):
+    path, _, test = name.partition("::")
+    assert f"def {test or 'test_'}" in (ROOT / path).read_text(encoding="utf-8")

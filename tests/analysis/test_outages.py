@@ -150,7 +150,8 @@ OUTLOOKS = {
 @pytest.fixture(scope="module")
 def outlooks():
     scenarios = [STORM.replace({**changes, "name": n}) for n, (_, changes) in OUTLOOKS.items()]
-    return {scenario.name: sl.simulate(scenario, progress=False) for scenario in scenarios}
+    runs = [sl.simulate(scenario, engine="compiled", progress=False) for scenario in scenarios]
+    return dict(zip(OUTLOOKS, runs, strict=True))
 
 
 @pytest.mark.parametrize("name", OUTLOOKS)
@@ -400,6 +401,7 @@ def test_the_table_of_slow_consumers_tells_them_from_the_others():
     runs = [
         sl.simulate(
             board.replace({"server.slow_consumers": policy, "server.buffer_bytes": bound}),
+            engine="compiled",
             keep=("deliveries",),
             progress=False,
         )
@@ -417,8 +419,10 @@ def test_the_table_of_slow_consumers_tells_them_from_the_others():
     with pytest.raises(sl.ScenarioError, match="bandwidth"):
         outages.slow_consumers(
             sl.simulate(
-                board.replace({"faults": [{"kind": "reset", "start_s": 1.0}]}), progress=False
+                board.replace({"faults": [{"kind": "reset", "start_s": 1.0}]}),
+                engine="compiled",
+                progress=False,
             )
         )
     with pytest.raises(sl.ScenarioError, match="must be asked for when the run is made"):
-        outages.slow_consumers(sl.simulate(board, progress=False))
+        outages.slow_consumers(sl.simulate(board, engine="compiled", progress=False))

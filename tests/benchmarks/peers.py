@@ -297,12 +297,12 @@ def turns(q: Any, server: Any, counts: Any, tries: Any, horizon_s: float) -> Non
 
 def bare(workload: str) -> Run:
     """Our event list, station and addressed draws alone, in the form of cimba's events."""
-    names = ("core.draws", "core.reconnect", "core.server", "engines.event_list")
+    names = ("core.draws", "core.reconnect", "core.server", "engines.compiled.event_list")
     draws, reconnect, servers, events = (import_module(f"simlib.{name}") for name in names)
-    loop: Any = import_module("simlib.engines.compiled.numba_support").loop
+    loops: Any = import_module("simlib.engines.compiled.numba_support").loops
     polls = workload == "pollers"
     modules = {"draws": draws, "events": events, "reconnect": reconnect, "servers": servers}
-    running = loop(turns, POLLS=polls, **modules)
+    (running,) = loops((turns,), POLLS=polls, **modules)
 
     def run(clients: int) -> tuple[int, int, float]:
         q = events.new_event_list(clients, INTERVAL_S, math.inf)

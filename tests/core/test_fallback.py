@@ -115,9 +115,13 @@ BLOCKED = BOARD.replace(
 )
 
 
+def run_with(**fallback):
+    scenario = BLOCKED.replace({"fallback": fallback or None})
+    return sl.simulate(scenario, engine="compiled", progress=False)
+
+
 def test_behind_a_proxy_that_blocks_upgrades_only_those_who_fall_back_see_changes():
-    blocked = sl.simulate(BLOCKED, progress=False)
-    saved = sl.simulate(BLOCKED.replace({"fallback": {"after_failures": 3}}), progress=False)
+    blocked, saved = run_with(), run_with(after_failures=3)
     cut_off = blocked.frame("clients")["connections"] == 0
     assert 0.2 < cut_off.mean() < 0.4
     assert (blocked.frame("clients").loc[cut_off, "delivered"] == 0).all()
@@ -129,8 +133,8 @@ def test_behind_a_proxy_that_blocks_upgrades_only_those_who_fall_back_see_change
 
 
 def test_those_who_return_too_often_pay_with_attempts_and_lose_nothing():
-    often = sl.simulate(BLOCKED.replace({"fallback": {"after_failures": 3, "return_s": 30.0}}))
-    seldom = sl.simulate(BLOCKED.replace({"fallback": {"after_failures": 3, "return_s": 600.0}}))
+    often = run_with(after_failures=3, return_s=30.0)
+    seldom = run_with(after_failures=3, return_s=600.0)
     assert often.frame("clients")["attempts"].sum() > seldom.frame("clients")["attempts"].sum()
     assert often.ledger.lost == seldom.ledger.lost == 0
     causes = often.frame("connections")["cause"]

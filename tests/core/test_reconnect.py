@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import cache
 from itertools import accumulate, repeat
 from pathlib import Path
 
@@ -184,9 +185,14 @@ def test_delays_are_those_of_the_installed_websockets(monkeypatch):
     ]
 
 
+@cache
+def rules_of(name):
+    return compile_workload(BOARD.replace(library(name)), 3, 0).rules
+
+
 def attempt_times(name, client, until_s):
     """When a client of a library tries a server that is not there, seconds from its start."""
-    rules = compile_workload(BOARD.replace(library(name)), 3, 0).rules
+    rules = rules_of(name)
     row, times = Client(client), []
     step(row, rules, Event.START, 0.0)
     step(row, rules, Event.CLOSED, 0.0)

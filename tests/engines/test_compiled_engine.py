@@ -140,7 +140,7 @@ def board_of(pair, transport):
 @pytest.mark.parametrize("pair", combinations_with_replacement(FAULTS, 2), ids="-".join)
 def test_engines_agree_on_every_pair_of_faults(pair, transport):
     board = board_of(pair, transport)
-    for seed in range(3):
+    for seed in range(1 if INTERPRETED else 3):
         run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
     assert run.ledger.delivered > 0
 

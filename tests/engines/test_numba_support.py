@@ -52,10 +52,10 @@ def test_a_change_of_any_rule_changes_the_name_under_which_the_loop_is_kept(monk
     def body():
         return NAME  # noqa: F821
 
-    one, other = numba_support.loop(body, NAME=1), numba_support.loop(body, NAME=2)
+    one, other = (numba_support.loops((body,), NAME=number)[0] for number in (1, 2))
     names = {getattr(loop, "py_func", loop).__qualname__ for loop in (one, other)}
     monkeypatch.setattr(numba_support.inspect, "getsource", lambda module: "another source")
-    names.add(getattr(numba_support.loop(body, NAME=1), "py_func", body).__qualname__)
+    names.add(getattr(numba_support.loops((body,), NAME=1)[0], "py_func", body).__qualname__)
     assert len(names) == 3
     assert (one(), other()) == (1, 2)
 

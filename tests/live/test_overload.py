@@ -9,6 +9,7 @@ from simlib.analysis import outages
 
 pytestmark = pytest.mark.live
 
+SCALE = 2.0
 BOUND = 65_536
 BOARD = sl.Scenario(
     transport="websocket",
@@ -36,7 +37,7 @@ def both(policy):
     bound = {} if policy in ("unbounded", "coalesce") else {"server.buffer_bytes": BOUND}
     scenario = BOARD.replace({"server.slow_consumers": policy, **bound})
     keep = ("deliveries",)
-    live = sl.measure(scenario, keep=keep, progress=False)
+    live = sl.measure(scenario, time_scale=SCALE, keep=keep, progress=False)
     simulated = sl.simulate(live.scenario, keep=keep, progress=False)
     ledger = live.ledger
     assert ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
@@ -85,7 +86,7 @@ def test_a_safety_poll_brings_back_on_real_sockets_what_a_reset_cost():
             "faults": [{"kind": "reset", "start_s": 10.0}],
         }
     )
-    live = sl.measure(board, time_scale=2.0, progress=False)
+    live = sl.measure(board, time_scale=SCALE, progress=False)
     simulated = sl.simulate(live.scenario, progress=False)
     assert live.ledger.lost == simulated.ledger.lost == 0
     assert live.ledger.pending == simulated.ledger.pending == 0
@@ -107,7 +108,7 @@ def test_upgrades_come_in_at_the_rate_on_the_real_server_as_predicted():
             "faults": [],
         }
     )
-    live = sl.measure(board, progress=False)
+    live = sl.measure(board, time_scale=SCALE, progress=False)
     simulated = sl.simulate(live.scenario, progress=False)
     opened_s = [
         run.frame("connections")["opened_s"].quantile([0.1, 0.5, 0.9]).tolist()

@@ -11,12 +11,12 @@ from simlib.analysis import outages
 pytestmark = pytest.mark.live
 
 SCALE = 2.0
-RESTART = {"kind": "restart", "start_s": 10.0, "length_s": 4.0}
+RESTART = {"kind": "restart", "start_s": 6.0, "length_s": 4.0}
 BOARD = sl.Scenario(
     transport="websocket",
     clients=60,
     ramp_s=4.0,
-    horizon_s=36.0,
+    horizon_s=22.0,
     updates={"rate_per_s": 1.0},
     websocket={"resync": "none"},
     reconnect={"policy": "full_jitter", "base_s": 1.0, "cap_s": 4.0},
@@ -47,14 +47,21 @@ def test_a_killed_servers_clients_come_back_when_predicted():
     assert measured["lost"] == pytest.approx(predicted["lost"], rel=0.1)
     assert measured["lost"] > 2.0
     busy = live.frame("timeline").set_index("t_s")["utilisation"]
-    assert (busy.loc[11.0:13.0] < 0.05).all()
-    assert busy.loc[15.0:].sum() > 0.0  # the second server has told its bins too
+    assert (busy.loc[7.0:9.0] < 0.05).all()
+    assert busy.loc[11.0:].sum() > 0.0  # the second server has told its bins too
 
 
 def test_with_a_snapshot_on_return_three_kills_lose_nothing():
-    kills = [{"kind": "restart", "start_s": t, "length_s": 1.0} for t in (8.0, 16.0, 24.0)]
+    kills = [{"kind": "restart", "start_s": t, "length_s": 1.0} for t in (5.0, 12.0, 19.0)]
     live, simulated = both(
-        BOARD.replace({"websocket.resync": "snapshot", "updates.rate_per_s": 5.0, "faults": kills})
+        BOARD.replace(
+            {
+                "websocket.resync": "snapshot",
+                "updates.rate_per_s": 5.0,
+                "horizon_s": 26.0,
+                "faults": kills,
+            }
+        )
     )
     ledger = live.ledger
     assert ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
@@ -75,6 +82,7 @@ def test_a_client_that_falls_back_polls_the_real_server():
     live, simulated = both(
         BOARD.replace(
             {
+                "horizon_s": 28.0,
                 "fallback": {"after_failures": 2, "return_s": 6.0},
                 "polling.interval_s": 2.0,
                 "polling.retry_cap_s": 1.0,
@@ -92,8 +100,8 @@ def test_a_client_that_falls_back_polls_the_real_server():
 @pytest.mark.parametrize(
     "fault",
     [
-        {"kind": "reset", "start_s": 12.0, "share": 0.5},
-        {"kind": "drain", "start_s": 10.0, "length_s": 9.0, "batches": 3},
+        {"kind": "reset", "start_s": 6.0, "share": 0.5},
+        {"kind": "drain", "start_s": 6.0, "length_s": 6.0, "batches": 3},
     ],
 )
 def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, transport):
@@ -102,7 +110,7 @@ def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, transport)
             {
                 "faults": [fault],
                 "transport": transport,
-                "horizon_s": 28.0,
+                "horizon_s": 18.0,
                 "polling.interval_s": 3.0,
                 "websocket.resync": "snapshot",
             }

@@ -64,16 +64,16 @@ LOOKS = 100
 def peeks(experiments, by, interval, each=100, seed=3):
     """How many experiments of 100 looks find a difference at any look."""
     rng = np.random.default_rng(seed)
+    upto = np.arange(each, LOOKS * each + 1, each)
     found = 0
     for _ in range(experiments):
-        one = rng.exponential(size=LOOKS * each)
-        other = by + rng.exponential(size=LOOKS * each)
-        for upto in range(each, LOOKS * each + 1, each):
-            samples = [Sample(upto, x[:upto].mean(), x[:upto].var()) for x in (one, other)]
-            seen = interval(*samples)
-            if seen.low > 0.0 or seen.high < 0.0:
-                found += 1
-                break
+        seen_so_far = []
+        for x in (rng.exponential(size=upto[-1]), by + rng.exponential(size=upto[-1])):
+            mean, square = (np.cumsum(y)[upto - 1] / upto for y in (x, x * x))
+            rows = zip(upto, mean, square - mean**2, strict=True)
+            seen_so_far.append([Sample(*row) for row in rows])
+        looks = (interval(*samples) for samples in zip(*seen_so_far, strict=True))
+        found += any(seen.low > 0.0 or seen.high < 0.0 for seen in looks)
     return found
 
 

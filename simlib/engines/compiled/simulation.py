@@ -110,11 +110,7 @@ class Simulation:
             server_rules=workload.server,
             options=_options(workload),
             flag=workload.flag or NO_FLAG,
-            server=servers.Server(
-                free_s=np.zeros(workload.server.workers),
-                accepts_s=np.zeros(1024),
-                state=rows_of(1, list(servers.SERVER_STATE.items()))[0],
-            ),
+            server=_idle_server(workload.server.workers),
         )
 
     @property
@@ -256,6 +252,12 @@ def _record_arrays(workload: Workload, record: Record) -> RecordArrays:
     for name, columns in LOGS.items():
         kept[name] = _new_log(columns)
     return RecordArrays(**kept)
+
+
+def _idle_server(workers: int) -> servers.Server:
+    free_s: Any = np.zeros(workers)
+    accepts_s: Any = np.zeros(1024)
+    return servers.Server(free_s, accepts_s, rows_of(1, list(servers.SERVER_STATE.items()))[0])
 
 
 def _options(workload: Workload) -> EngineOptions:

@@ -30,8 +30,8 @@ arrived belongs to an exchange that is over."""
 class World(NamedTuple):
     """Everything that a loop reads and changes; what grows is replaced between two calls.
 
-    `record` are `state.RecordArrays`, which the rules take for a `core.record.Record`; `server` is a
-    `core.server.Server` of arrays.
+    `record` are `state.RecordArrays`, which the rules take for a `core.record.Record`, and `server`
+    is a `core.server.Server` of arrays.
     """
 
     arrays: ClientArrays
