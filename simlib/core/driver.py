@@ -19,7 +19,8 @@ from simlib.core.assignment import (
     target_at_start,
     wanted,
 )
-from simlib.core.client import NEVER_S, Client, Rules, applied_from, is_recoverable, step
+from simlib.core.client import applied_from, is_recoverable, step
+from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 

@@ -10,6 +10,19 @@ from __future__ import annotations
 
 import math
 
+from simlib.core.client_state import (
+    NEVER_S,
+    Client,
+    Rules,
+    assigned_transport,
+    connect,
+    fetch,
+    move,
+    see_all,
+)
+from simlib.core.draws import Stream, uniform
+from simlib.core.fallback import returns
+from simlib.core.protocol import Action, Event, Pause, State, Transport
 from simlib.core.reconnect import doubled_s
 from simlib.core.wire import Message
 
@@ -109,3 +122,58 @@ def reply_of(unchanged: bool, first: int) -> int:
     'POLL_RESPONSE_FIRST'
     """
     return (Message.NOT_MODIFIED if unchanged else Message.POLL_RESPONSE) - first
+
+
+def on_poll(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
+    """Handle an event of a polling client: a response, a failure, its timer."""
+    if event == Event.FETCHED or event == Event.UNCHANGED:
+        client.failures = 0
+        client.fetched_s = now
+        if event == Event.FETCHED:
+            see_all(client, value)
+        rearm(client, rules, now)
+    elif event == Event.FAILED:
+        client.failures += 1
+        if client.failures <= rules.retries:
+            client.deadline_s = now + retry_delay_s(
+                client.failures, rules.retry_base_s, rules.retry_cap_s
+            )
+        else:
+            move(client, Event.EXHAUST)
+            client.failures = 0
+            rearm(client, rules, now)
+    elif event == Event.DEADLINE:
+        hidden = client.pauses & Pause.HIDDEN
+        if client.state == State.RETRYING and hidden:
+            return Action.NONE  # held back until the tab is shown
+        if client.state == State.IDLE and hidden and rules.pause_while_hidden:
+            rearm(client, rules, now)  # the tick is skipped, the grid goes on
+            return Action.NONE
+        if (
+            rules.fallback.is_on
+            and assigned_transport(client, rules) == Transport.WEBSOCKET
+            and client.state == State.IDLE
+            and returns(rules.fallback, client.fallbacks, now - client.since_s)
+        ):
+            client.transport = Transport.WEBSOCKET + 0
+            client.since_s = now
+            return Action.CLOSE | connect(client, rules, now)
+        return fetch(client)
+    return Action.NONE
+
+
+def is_disabled(client: Client, rules: Rules) -> bool:
+    """Say whether the query is disabled: a card is being dragged."""
+    return bool(client.pauses & Pause.DRAGGING) and rules.pause_while_dragging
+
+
+def rearm(client: Client, rules: Rules, now: float) -> None:
+    """Set the interval timer anew, `now`."""
+    if is_disabled(client, rules):
+        client.deadline_s = NEVER_S
+        return
+    u = 0.5
+    if rules.jitter_frac > 0.0:
+        u = uniform(rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.draws)
+        client.draws += 1
+    client.deadline_s = next_tick_s(now, rules.interval_s, rules.jitter_frac, u)

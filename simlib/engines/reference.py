@@ -29,7 +29,8 @@ from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import SERVER_CLOSES
 from simlib.core.backpressure import Overflow, buffered_bytes, has_room, kept, most_held
-from simlib.core.client import NEVER_S, Client, is_expired
+from simlib.core.client import is_expired
+from simlib.core.client_state import NEVER_S, Client
 from simlib.core.draws import Stream, uniform
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected

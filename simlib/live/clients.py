@@ -20,7 +20,7 @@ from simlib.core import record as recording
 from simlib.core import wire
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import SERVER_CLOSES
-from simlib.core.client import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.protocol import Action, Event, State, Transport

@@ -24,7 +24,7 @@ from websockets.uri import parse_uri
 from simlib.core import record as recording
 from simlib.core import wire
 from simlib.core.assignment import SERVER_CLOSED
-from simlib.core.client import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, Client
 from simlib.core.driver import Driver
 from simlib.core.protocol import Event
 from simlib.core.record import Count

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
-from simlib.core.client import Rules
+from simlib.core.client_state import Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules

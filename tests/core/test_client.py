@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from simlib.core.client import NEVER_S, Applied, Client, applied_from, is_recoverable, step
+from simlib.core.client import applied_from, is_recoverable, step
+from simlib.core.client_state import NEVER_S, Applied, Client
 from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import Policy, Reset

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.core.client import NEVER_S, Applied, Client, is_recoverable, step
+from simlib.core.client import is_recoverable, step
+from simlib.core.client_state import NEVER_S, Applied, Client
 from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_stale, next_tick_s
 from simlib.core.protocol import Action, Event, Pause, State, Transport

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import simlib as sl
-from simlib.core.client import Client, is_recoverable, step
+from simlib.core.client import is_recoverable, step
+from simlib.core.client_state import Client
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import Policy
 from simlib.scenario import compile_workload

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from simlib.core import protocol
-from simlib.core.client import Client, step
+from simlib.core.client import step
+from simlib.core.client_state import Client
 from simlib.core.protocol import EVENTS, TRANSITIONS, Event, State, transition_table
 from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simlib import theory
-from simlib.core.client import Client, step
+from simlib.core.client import step
+from simlib.core.client_state import Client
 from simlib.core.draws import Stream, uniforms
 from simlib.core.protocol import Event, State, Transport
 from simlib.core.reconnect import (

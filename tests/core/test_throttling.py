@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.activity import throttled_s
-from simlib.core.client import Client, step
+from simlib.core.client import step
+from simlib.core.client_state import Client
 from simlib.core.protocol import Event, State
 from simlib.scenario import compile_workload
 

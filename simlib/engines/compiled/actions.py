@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from simlib.core import record as recording
 from simlib.core.activity import episode_s
-from simlib.core.client import NEVER_S
+from simlib.core.client_state import NEVER_S
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of

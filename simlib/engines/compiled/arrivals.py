@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
-from simlib.core.client import NEVER_S, is_expired
+from simlib.core.client import is_expired
+from simlib.core.client_state import NEVER_S
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count

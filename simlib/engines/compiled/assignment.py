@@ -15,7 +15,7 @@ from simlib.core.assignment import (
     target_at_start,
     wanted,
 )
-from simlib.core.client import NEVER_S, Rules
+from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.draws import Stream
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Record

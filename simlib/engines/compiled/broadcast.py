@@ -5,7 +5,7 @@ from __future__ import annotations
 from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.backpressure import Overflow
-from simlib.core.client import NEVER_S
+from simlib.core.client_state import NEVER_S
 from simlib.core.draws import Stream
 from simlib.core.record import Count, Record, value_of
 from simlib.core.wire import Message

@@ -19,7 +19,7 @@ from simlib.core.backpressure import (
     kept,
     most_held,
 )
-from simlib.core.client import NEVER_S, Rules
+from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, is_affected
 from simlib.core.protocol import State, Transport

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
-from simlib.core.client import NEVER_S, Rules
+from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Cause, Record, value_of
 from simlib.engines.compiled import event_list

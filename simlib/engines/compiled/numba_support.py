@@ -171,7 +171,7 @@ def _wide_product(typing_context: Any, a: Any, b: Any) -> Any:
     return types.UniTuple(types.int64, 2)(types.int64, types.int64), generate
 
 
-@overload(client.refuse, jit_options=_INLINED)
+@overload(client_state.refuse, jit_options=_INLINED)
 def _refuse_body(client: Any, event: Any) -> Any:
     def body(client: Any, event: Any) -> Any:
         raise ValueError("a client was fed an event that its state does not know")

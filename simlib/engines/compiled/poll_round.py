@@ -13,7 +13,8 @@ from typing import Any
 
 from simlib.core import record as recording
 from simlib.core import server as servers
-from simlib.core.client import NEVER_S, applied_from, step
+from simlib.core.client import applied_from, step
+from simlib.core.client_state import NEVER_S
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Event, Pause, State
 from simlib.core.record import Count

@@ -24,7 +24,7 @@ import numpy as np
 from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.assignment import PERCENT
-from simlib.core.client import NEVER_S
+from simlib.core.client_state import NEVER_S
 from simlib.core.faults import FAULT_EVENT
 from simlib.core.path import WINDOW
 from simlib.core.protocol import State, Transport

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
-from simlib.core.client import NEVER_S, ROW, Applied, Rules, is_recoverable
+from simlib.core.client import is_recoverable
+from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome

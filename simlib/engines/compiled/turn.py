@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from simlib.core.assignment import FlagRules
-from simlib.core.client import Rules
+from simlib.core.client_state import Rules
 from simlib.core.server import ServerRules
 from simlib.engines.compiled.event_list import EventList
 from simlib.engines.compiled.numba_support import inlined

@@ -1,0 +1,176 @@
+"""A client that is pushed to: its handshake, its open socket, the wait between two attempts.
+
+Heartbeats follow Engine.IO and websockets: the period counts from the last ping or pong heard.
+When the next attempt comes is for `reconnect` to say, and when the client polls instead, for
+`fallback`.
+"""
+
+from __future__ import annotations
+
+from simlib.core.client_state import (
+    NEVER_S,
+    Client,
+    Rules,
+    connect,
+    fetch,
+    miss_up_to,
+    move,
+    see_all,
+    see_one,
+)
+from simlib.core.fallback import falls_back
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.reconnect import Policy, Reset, delay_s, drawn_delay_s, is_drawn, retries_at_once
+
+
+def on_handshake(client: Client, rules: Rules, state: int, event: int, now: float) -> int:
+    """The stages before OPEN, and the wait between attempts. `state`: before the event."""
+    if event == Event.CONNECTED:
+        if rules.tls:
+            return Action.SECURE
+        move(client, Event.SECURED)
+        return Action.UPGRADE
+    if event == Event.SECURED:
+        return Action.UPGRADE
+    if event == Event.UPGRADED:
+        if rules.reconnect.reset == Reset.TRANSPORT:
+            client.failures = 0
+        return Action.AUTHENTICATE
+    if event == Event.PING:
+        return Action.SEND_PONG
+    if event == Event.REJECTED:
+        client.deadline_s = NEVER_S
+        client.exchange += 1
+        return Action.CLOSE
+    if event == Event.DEADLINE and state == State.WAITING:
+        return connect(client, rules, now)
+    if event == Event.DEADLINE:
+        move(client, Event.TIME_OUT)
+    return _back_off(client, rules, now)
+
+
+def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
+    """Handle an event of an open connection: a message, a heartbeat, its timer, its end."""
+    if Event.SNAPSHOT <= event <= Event.PUSH:
+        if event == Event.PUSH and not rules.push_is_snapshot:
+            see_one(client, value)
+        else:
+            see_all(client, value)
+    elif event == Event.READY:
+        client.since_s = now
+        client.has_opened = True
+        client.fallbacks = 0
+        if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
+            client.failures = 0
+        client.awaiting_pong = False
+        if rules.safety_poll_s < NEVER_S:
+            client.safety_poll_due_s = now + rules.safety_poll_s
+        if not rules.push_is_snapshot:
+            miss_up_to(client, value)
+        _expect_heartbeat(client, rules, now)
+    elif event == Event.PING:
+        if rules.heartbeat == Heartbeat.SERVER:
+            _expect_heartbeat(client, rules, now)
+        return Action.SEND_PONG
+    elif event == Event.PONG:
+        client.awaiting_pong = False
+        _expect_heartbeat(client, rules, now)
+    elif (
+        event == Event.DEADLINE
+        and rules.safety_poll_s < NEVER_S
+        and client.safety_poll_due_s <= now
+    ):
+        client.safety_poll_due_s = now + rules.safety_poll_s
+        _watch(client, rules, client.beat_s, now)
+        return Action.SAFETY_POLL
+    elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
+        if not client.awaiting_pong:
+            client.awaiting_pong = True
+            _watch(client, rules, now + rules.heartbeat_timeout_s, now)
+            return Action.SEND_PING
+        move(client, Event.TIME_OUT)
+        return _lose(client, rules, now)
+    elif event == Event.DEADLINE:
+        move(client, Event.TIME_OUT)
+        return _lose(client, rules, now)
+    else:
+        return _lose(client, rules, now)
+    return Action.NONE
+
+
+def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
+    """Engine.IO's and websockets' rule: the period counts from the last pong (or ping) heard."""
+    if rules.heartbeat == Heartbeat.CLIENT:
+        _watch(client, rules, now + rules.heartbeat_interval_s, now)
+    elif rules.heartbeat == Heartbeat.SERVER:
+        beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        _watch(client, rules, beat_s, now)
+    else:
+        _watch(client, rules, NEVER_S, now)
+
+
+def _watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
+    """Wait for the heartbeat that is due at `beat_s`, or for the safety poll before it.
+
+    Either may be overdue where a browser has held the timer back: then it rings now.
+    """
+    client.deadline_s = beat_s
+    if rules.safety_poll_s < NEVER_S:
+        client.beat_s = beat_s
+        client.deadline_s = max(now, min(beat_s, client.safety_poll_due_s))
+
+
+def _lose(client: Client, rules: Rules, now: float) -> int:
+    """An open connection is gone: start counting, and perhaps anew."""
+    rule = rules.reconnect
+    if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
+        client.failures = 0
+    client.since_s = now
+    if retries_at_once(rule.policy):
+        return _wait(client, now)  # only failures count, and the loss is none
+    return _back_off(client, rules, now)
+
+
+def _back_off(client: Client, rules: Rules, now: float) -> int:
+    """In WAITING: there is no connection; wait for the next attempt, or give up."""
+    rule = rules.reconnect
+    away_s = now - client.since_s
+    if falls_back(rules.fallback, client.failures + 1, client.fallbacks, away_s):
+        return _fall_back(client, now)
+    if (
+        rule.policy == Policy.NONE
+        or client.failures >= rule.attempts
+        or away_s >= rule.give_up_s
+        or not (rule.from_start or client.has_opened)
+    ):
+        if rules.fallback.is_on:
+            return _fall_back(client, now)
+        client.exchange += 1
+        move(client, Event.GIVE_UP)
+        client.deadline_s = NEVER_S
+        return Action.CLOSE
+    wait_s = 0.0
+    if is_drawn(rule.policy):
+        wait_s += drawn_delay_s(
+            rule, client.failures, rules.seed, rules.replication, client.number, client.draws
+        )
+        client.draws += 1
+    else:
+        wait_s += delay_s(rule, client.failures, 0.0)
+    client.failures += 1
+    return _wait(client, now + wait_s)
+
+
+def _fall_back(client: Client, now: float) -> int:
+    move(client, Event.FALL_BACK)
+    client.transport = Transport.POLLING + 0
+    client.fallbacks = min(client.fallbacks + 1, 100)
+    client.failures = 0
+    client.since_s = now
+    return Action.CLOSE | fetch(client)
+
+
+def _wait(client: Client, until_s: float) -> int:
+    client.exchange += 1
+    client.deadline_s = until_s
+    return Action.CLOSE
