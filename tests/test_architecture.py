@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,18 @@ def test_a_module_imports_only_from_its_layer_and_below(path: Path) -> None:
         assert used in LAYER, f"{name_of(path)} imports {used} from the top of simlib"
         assert LAYER[used] <= LAYER[room], f"an upward arrow: {room} imports {used}"
         assert {room, used} != {"engines", "live"}, "simulation and measurement are independent"
+
+
+# Formats are still imported by the package that they import.
+@pytest.mark.parametrize("room", sorted(set(LAYER) - {"rollout"}))
+def test_modules_of_a_room_do_not_import_each_other_in_a_circle(room: str) -> None:
+    paths = {name_of(p).removesuffix(".__init__"): p for p in MODULES if room_of(p) == room}
+    used: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        # What is imported is a module, or a name in one.
+        found = {one if one in paths else one.rpartition(".")[0] for one in imports(path)}
+        used[name] = found & set(paths) - {name}
+    TopologicalSorter(used).prepare()  # raises where there is a circle
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "core"], ids=name_of)

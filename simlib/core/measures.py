@@ -270,4 +270,5 @@ def ratio(above: Any, below: Any) -> NDArray[np.float64]:
     dividend, divisor = np.asarray(above, np.float64), np.asarray(below, np.float64)
     result = np.full(divisor.shape, np.nan)
     with np.errstate(all="ignore"):
-        return np.divide(dividend, divisor, out=result, where=divisor > 0.0)
+        np.divide(dividend, divisor, out=result, where=divisor > 0.0)
+    return result

@@ -31,13 +31,13 @@ QUANTITIES = (
 """The figures of a summary, in its order."""
 
 
-def sums_of(timeline: Columns) -> Columns:
+def sums_of(timeline: Any) -> dict[str, Any]:
     """Return what metrics add up, in each row of a timeline: counts and seconds, but no sessions.
 
     Parameters
     ----------
-    timeline : dict of str to ndarray
-        Its columns, as `Run.columns` returns them, or as a table.
+    timeline : dict of str to ndarray, or pandas.DataFrame
+        As `Run.columns` or `Run.frame` returns it.
     """
     width_s = timeline["width_s"]
     return {

@@ -80,7 +80,8 @@ def latency_quantiles(
 ) -> NDArray[np.float64]:
     """Return quantiles of a table of latencies, of one cohort or of all; see `quantiles_of`."""
     rows = rows_of(latency, cohort)
-    return quantiles_of(*(latency[name][rows] for name in ("low_s", "high_s", "count")), levels)
+    low_s, high_s, count = (latency[name][rows] for name in ("low_s", "high_s", "count"))
+    return quantiles_of(low_s, high_s, count, levels)
 
 
 def ledger_of(clients: Columns, cohort: str | None = None) -> Ledger:
