@@ -20,7 +20,7 @@ import sys, types
 from pathlib import Path
 
 row = '''_ROWS += (Measure(
-    name="lost_frac", label="lost", unit="of what is delivered", numerator=("lost",),
+    name="hidden_frac", label="hidden", unit="of what is delivered", numerator=("superseded",),
     denominator="delivered", sample="deliveries", sequential="events"),)
 MEASURES = '''
 path = Path("simlib/core/measures.py")
@@ -29,28 +29,25 @@ sys.modules["simlib.core.measures"] = module
 exec(path.read_text(encoding="utf-8").replace("MEASURES = ", row, 1), module.__dict__)
 
 import simlib as sl
-board = sl.Scenario(
-    updates={"rate_per_s": 0.5}, clients=20, horizon_s=200.0, transport="websocket",
-    faults=[{"kind": "restart", "start_s": 60.0, "length_s": 10.0}],
-)
+board = sl.Scenario(updates={"rate_per_s": 0.5}, clients=20, horizon_s=200.0)
 plan = sl.Plan(
     flag={"reach": "polled", "every_s": 5.0}, check_every_s=20.0,
     stages=[{"percent": 50, "bake_s": 100.0}],
     guardrails=[
-        {"metric": "lost_frac", "below": 0.5},
-        {"metric": "lost_frac", "judge": "sequential", "no_data": "pass"},
+        {"metric": "hidden_frac", "below": 0.5},
+        {"metric": "hidden_frac", "judge": "sequential", "no_data": "pass"},
     ],
 )
 run = sl.simulate(board, engine="simpy", progress=False)
-ledger, lost_frac = run.ledger, run.summary()["lost_frac"].item()
-assert ledger.lost > 0 and lost_frac == ledger.lost / ledger.delivered
-assert "lost_frac" in sl.metrics.over_time(run)
+ledger, hidden_frac = run.ledger, run.summary()["hidden_frac"].item()
+assert ledger.superseded > 0 and hidden_frac == ledger.superseded / ledger.delivered
+assert "hidden_frac" in sl.metrics.over_time(run)
 swept = sl.sweep(board, {"clients": [5]}, replications=2, engine="simpy", on="serial")
-assert (swept["quantity"] == "lost_frac").any()
+assert (swept["quantity"] == "hidden_frac").any()
 rollout = sl.roll_out(plan, board, engine="simpy", progress=False)
-assert rollout.history["lost_frac"].notna().any()
+assert rollout.history["hidden_frac"].notna().any()
 titles = [note.text for note in sl.figures.guardrail_panels(rollout).layout.annotations]
-assert "lost<br>(of what is delivered)" in titles, titles
+assert "hidden<br>(of what is delivered)" in titles, titles
 """
 
 
