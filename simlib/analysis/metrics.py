@@ -183,8 +183,8 @@ def tail(*runs: Run) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from simlib.engines import simulate
-    >>> run = simulate(Scenario(updates={"rate_per_s": 0.5}, clients=5, horizon_s=300))
+    >>> import simlib as sl
+    >>> run = sl.simulate(sl.Scenario(updates={"rate_per_s": 0.5}, clients=5, horizon_s=300))
     >>> tail(run).isna().to_numpy().tolist()
     [[False, False, False, True, True, True]]
     """

@@ -39,7 +39,7 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        Rows of `cohorts.share` (``percent`` and ``share_frac``) with a column ``rule`` beside.
+        Rows of `bucketing.share` (``percent`` and ``share_frac``) with a column ``rule`` beside.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
 
     Examples
     --------
-    >>> from simlib import cohorts
-    >>> ids = cohorts.user_ids("uuid4", 1000)
-    >>> share = cohorts.share(cohorts.places("floor_mod", ids), [0, 50, 100])
+    >>> from simlib.analysis import bucketing
+    >>> ids = bucketing.user_ids("uuid4", 1000)
+    >>> share = bucketing.share(bucketing.buckets("floor_mod", ids), [0, 50, 100])
     >>> enrolment(share.assign(rule="floor_mod")).data[1].y
     (0.0, 51.8, 100.0)
     """

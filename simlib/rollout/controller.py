@@ -112,7 +112,7 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
 
 
 class RolloutController:
-    """Carries a plan out on one run, and keeps a diary.
+    """Carries a plan out on one run, and keeps its history.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class RolloutController:
     Attributes
     ----------
     flag : FlagRules
-    diary : list of dict
+    history : list of dict
         A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``what`` happened
         (begun, good, failed, held, back, killed, stopped, done), ``failed`` looks so far, and the
         treatment's metrics since the look before.
@@ -281,7 +281,7 @@ class RolloutController:
         return self._percent
 
     def _note(self, snapshot: MetricsSnapshot, what: str, seen: Reading | None = None) -> None:
-        """Write a row of the diary, and remember what was seen."""
+        """Write a row of the history, and remember what was seen."""
         if seen is None and self._before is not None and snapshot.t > self._before.t:
             seen = read(self._before, snapshot, TREATMENT, self.scenario)
         self.history.append(
