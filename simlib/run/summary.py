@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 _SHOWN = [measure for measure in MEASURES.values() if "summary" in measure.tables]
+_TERMS = {
+    sample: {
+        name
+        for measure in _SHOWN
+        if measure.sample == sample
+        for name in (*measure.numerator, measure.denominator)
+    }
+    for sample in ("deliveries", "seconds")
+}
 
 
 def _stands_above(measure: Measure) -> bool:
@@ -82,7 +91,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
             "sessions": (tables.get("exposures", tables["clients"])["cohort"] == cohort).sum(),
         }
         added = {
-            sample: {name: column[mine].sum() for name, column in sums.items()} | levels
+            sample: {name: sums[name][mine].sum() for name in _TERMS[sample] & sums.keys()} | levels
             for sample, mine in (("deliveries", of_cohort), ("seconds", is_counted & of_cohort))
         }
         rows.append(
