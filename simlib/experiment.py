@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simlib.engines import simulate
 from simlib.errors import ScenarioError, SimlibError
-from simlib.run import Run
+from simlib.run import QUANTITIES, Rows, Run, summary_of
 from simlib.scenario import Scenario
 from simlib.store import Store
 
@@ -28,7 +28,6 @@ PLACES = ("serial", "threads", "processes")
 _RETRIES = 3
 _SWITCH_S = 2e-4
 
-Rows = list[dict[str, Any]]
 Key = tuple[int, int]
 Work = Callable[[Any], Rows | None]
 Results = Iterator[tuple[Key, Rows | None]]
@@ -205,7 +204,6 @@ def sweep(
     (True, [3, 3])
     """
     from simlib import theory
-    from simlib.analysis import metrics
 
     _check_scenarios({"scenario": scenario})
     check_count("replications", replications, 2)
@@ -225,8 +223,8 @@ def sweep(
     if until is not None and not isinstance(until, Mapping):
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
-        if name not in metrics.QUANTITIES:
-            raise ScenarioError("until", name, f"must be among {', '.join(metrics.QUANTITIES)}")
+        if name not in QUANTITIES:
+            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
 
@@ -290,7 +288,6 @@ def compare(
     import pandas as pd
 
     from simlib import theory
-    from simlib.analysis import metrics
 
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
@@ -312,9 +309,7 @@ def compare(
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
     if len(pairs) < 2:
         raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
-    left, right = (
-        metrics.summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1)
-    )
+    left, right = (summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1))
     rows = []
     for name in left.select_dtypes("number").columns.drop("clients"):
         difference = (right[name] - left[name]).to_numpy(dtype=float)
@@ -330,8 +325,6 @@ def compare(
 
 def perform(task: Task) -> Rows | None:
     """Run a task, or find it in the store; None if it was interrupted."""
-    from simlib.analysis import metrics
-
     store = None if task.store is None else Store(task.store)
     key = Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
     rows = None if store is None else store.find(key)
@@ -345,7 +338,7 @@ def perform(task: Task) -> Rows | None:
         )
         if not run.is_complete:
             return None
-        rows = metrics.totals(run)
+        rows = run.totals()
         if store is not None:
             store.keep(key, rows)
     return rows
@@ -508,14 +501,13 @@ def _intervals(
     import pandas as pd
 
     from simlib import theory
-    from simlib.analysis import metrics
 
     fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications"]
     paths = dict.fromkeys(path for point in points for path in point if path not in fixed)
     keys = [(key, row) for key in sorted(done) for row in done[key]]
     rows = []
     if keys:
-        table = metrics.summary_of([row for _, row in keys])
+        table = summary_of([row for _, row in keys])
         table.insert(0, "point", [key[0] for key, _ in keys])
         quantities = table.select_dtypes("number").columns.drop(["point", "clients"])
         for labels, group in table.groupby(["point", "transport", "cohort"]):

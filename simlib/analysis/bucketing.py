@@ -150,7 +150,7 @@ def buckets(
     Parameters
     ----------
     rule : str
-        One of `core.cohorts.RULES`: ``guide``, ``floor_mod``, ``unleash``, ``launchdarkly``, ...
+        One of `core.bucketing.RULES`: ``guide``, ``floor_mod``, ``unleash``, ``launchdarkly``, ...
     ids : sequence of str
         Not empty, nor any of them.
     flag : str, optional
