@@ -251,13 +251,13 @@ class Rehearsal(NamedTuple):
         whose name stands in a first column ``variant``.
     fleets : pandas.DataFrame
         A row per regression and replication (and variant, as above): ``regression``,
-        ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the plan did), ``back_s`` (from the
-        plan's start to the decision to go back; NaN without one), ``full_s`` (to the last stage),
-        ``users`` (who were pushed to at some time) and ``user_min`` (for how long in all, minutes),
-        ``lost`` and ``late`` (changes of theirs that never came, or came later than a poll would
-        have brought them), ``errors`` (of theirs), ``t50_s`` to ``t100_s`` (from the decision until
-        so many percent fewer tabs are pushed to), and from then on ``peak_polls_per_s`` and
-        ``peak_utilisation``.
+        ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the
+        plan did), ``back_s`` (from the plan's start to the decision to go back; NaN without one),
+        ``full_s`` (to the last stage), ``users`` (who were pushed to at some time) and ``user_min``
+        (for how long in all, minutes), ``lost`` and ``late`` (changes of theirs that never came, or
+        came later than a poll would have brought them), ``errors`` (of theirs), ``t50_s`` to
+        ``t100_s`` (from the decision until so many percent fewer tabs are pushed to), and from then
+        on ``peak_polls_per_s`` and ``peak_utilisation``.
     is_complete : bool
         Whether all were run; after Ctrl-C, what had finished is there.
     """
