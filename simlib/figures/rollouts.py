@@ -491,7 +491,11 @@ def _subtitle(figure: go.Figure, text: str) -> None:
 
 
 def _checked(given: Any) -> Rollout:
-    is_one = isinstance(given, tuple) and getattr(given, "_fields", ()) == ("run", "diary", "plan")
+    is_one = isinstance(given, tuple) and getattr(given, "_fields", ()) == (
+        "run",
+        "history",
+        "plan",
+    )
     if not is_one:
         raise ScenarioError("carried_out", given, "must be a Rollout")
     if len(given.history) == 0:
