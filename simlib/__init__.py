@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from simlib.experiment import grid as grid
     from simlib.experiment import replicate as replicate
     from simlib.experiment import sweep as sweep
+    from simlib.experiment import variants as variants
     from simlib.live import measure as measure
     from simlib.live import on_loopback as on_loopback
     from simlib.publish import notebook as notebook
@@ -73,6 +74,7 @@ _HOMES = {
     "theory": "theory",
     "trials": "rollout.trials",
     "tune": "rollout.trials",
+    "variants": "experiment",
 }
 
 __all__ = list(_HOMES)

@@ -1,4 +1,4 @@
-"""More than one run: replications, grids, sweeps on many workers, comparisons on common draws.
+"""More than one run: replications, named variants, sweeps, comparisons, on common draws.
 
 A sweep is a set of runs that know nothing of each other. Where they are run (here one after the
 other, on threads, on processes, or on a dask cluster) changes nothing about what comes out.
@@ -13,12 +13,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
-from simlib.engines import simulate
+from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError, SimlibError
-from simlib.run import Run
+from simlib.run import QUANTITIES, Rows, Run, summary_of
 from simlib.scenario import Scenario
+from simlib.scenario.presets import library
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -28,11 +29,21 @@ PLACES = ("serial", "threads", "processes")
 _RETRIES = 3
 _SWITCH_S = 2e-4
 
-Rows = list[dict[str, Any]]
 Key = tuple[int, int]
-Work = Callable[[Any], Rows | None]
-Results = Iterator[tuple[Key, Rows | None]]
 Changes = dict[str, Any]
+Result = TypeVar("Result")
+Work = Callable[[Any], Result | None]
+Results = Iterator[tuple[Key, Result | None]]
+
+
+class Changeable(Protocol):
+    """A scenario or a plan."""
+
+    def replace(self, changes: Mapping[str, Any], /) -> Self:
+        """Return it with some fields changed."""
+
+
+Changed = TypeVar("Changed", bound=Changeable)
 
 
 class Task(NamedTuple):
@@ -94,6 +105,88 @@ def replicate(
     except KeyboardInterrupt:  # between two runs
         pass
     return runs
+
+
+def variants(
+    scenario: Scenario,
+    *changes: Mapping[str, Changes] | Sequence[str],
+    replications: int | None = None,
+    seed: int = 1,
+    engine: str = "compiled",
+    on: Any = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.Series:
+    """Simulate named variants of a scenario on common draws, and return the runs by name.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    *changes : mapping of str to mapping, or sequence of str
+        Names of variants and their changes, as `Scenario.replace` takes them; an empty change is
+        the scenario as it is. A list of names stands for the client libraries of these names, as
+        `library` knows them. Of several such sets every combination is run, the last set varying
+        fastest; its changes come last.
+    replications : int, optional
+        Of each variant, >= 1: numbers 0 to replications - 1. Absent: number 0 alone.
+    seed : int, optional
+        One for all: every variant gets the same changes, sessions and habits.
+    engine, on, workers : optional
+        As in `sweep`.
+    progress : bool, optional
+        A progress bar on stderr if it takes longer than two seconds.
+
+    Returns
+    -------
+    pandas.Series of Run
+        In the order given. Its index is the variant's name (``variant``; of several sets
+        ``variant_1``, ``variant_2`` and so on), and ``replication`` if there are replications. Each
+        run's scenario bears that name, so that tables and figures of ``*runs`` show it.
+        After Ctrl-C, the complete runs; ``attrs["complete"]`` says whether they are all.
+
+    Raises
+    ------
+    ScenarioError
+        A change makes no scenario, or an argument is out of range; before anything is run.
+
+    Examples
+    --------
+    >>> from simlib.analysis import outages
+    >>> restart = {"kind": "restart", "start_s": 60, "length_s": 5}
+    >>> board = Scenario(
+    ...     transport="websocket",
+    ...     updates={"rate_per_s": 0.1},
+    ...     clients=20,
+    ...     horizon_s=120,
+    ...     faults=[restart],
+    ... )
+    >>> waits = {"1 s": {"reconnect.base_s": 1.0}, "5 s": {"reconnect.base_s": 5.0}}
+    >>> runs = variants(board, waits, engine="simpy", on="serial")
+    >>> outages.reconnections(*runs)[["name", "cut"]].to_numpy().tolist()
+    [['1 s', 20], ['5 s', 20]]
+    >>> lengths = {"short": {}, "long": {"faults": [{**restart, "length_s": 20}]}}
+    >>> runs = variants(board, ["phoenix", "signalr"], lengths, engine="simpy", on="serial")
+    >>> stranded = outages.reconnections(*runs).set_index(runs.index)["stranded"]
+    >>> stranded.unstack().loc["signalr", "long"]
+    np.int64(0)
+    """
+    _check_scenarios({"scenario": scenario})
+    if engine not in ENGINES:
+        raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
+    check_workers(workers)
+    if replications is not None:
+        check_count("replications", replications, 1)
+    place = place_of(on, engine)
+    sets = [_of_libraries(label, given) for label, given in labelled_sets(changes)]
+    cases = changed(scenario, sets, is_named=True)
+    tasks = {
+        (case, replication): Task(one, seed, replication, engine, None)
+        for case, one in enumerate(cases.values())
+        for replication in range(replications or 1)
+    }
+    done: dict[Key, Run] = {}
+    complete = collect(tasks, run_of, place, workers, progress, done, name="variants")
+    return by_name(list(cases), done, is_replicated=replications is not None, is_complete=complete)
 
 
 def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
@@ -205,7 +298,6 @@ def sweep(
     (True, [3, 3])
     """
     from simlib import theory
-    from simlib.analysis import metrics
 
     _check_scenarios({"scenario": scenario})
     check_count("replications", replications, 2)
@@ -225,8 +317,8 @@ def sweep(
     if until is not None and not isinstance(until, Mapping):
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
-        if name not in metrics.QUANTITIES:
-            raise ScenarioError("until", name, f"must be among {', '.join(metrics.QUANTITIES)}")
+        if name not in QUANTITIES:
+            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
 
@@ -290,7 +382,6 @@ def compare(
     import pandas as pd
 
     from simlib import theory
-    from simlib.analysis import metrics
 
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
@@ -312,9 +403,7 @@ def compare(
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
     if len(pairs) < 2:
         raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
-    left, right = (
-        metrics.summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1)
-    )
+    left, right = (summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1))
     rows = []
     for name in left.select_dtypes("number").columns.drop("clients"):
         difference = (right[name] - left[name]).to_numpy(dtype=float)
@@ -325,43 +414,146 @@ def compare(
     return pd.DataFrame(rows, columns=columns)
 
 
+# -- what is changed -------------------------------------------------------------------------------
+
+
+def labelled_sets(sets: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Return sets of changes, each with what errors call it."""
+    if not sets:
+        raise ScenarioError("changes", None, "must be at least one mapping of names to changes")
+    return [
+        ("changes" if len(sets) == 1 else f"changes[{number}]", given)
+        for number, given in enumerate(sets)
+    ]
+
+
+def _of_libraries(label: str, given: Any) -> tuple[str, Any]:
+    """Read a list of names as presets of client libraries; anything else stays as it is."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return label, given
+    if len(set(map(str, given))) < len(given):
+        raise ScenarioError(label, given, "must have no name twice")
+    try:
+        return label, {name: library(name) for name in given}
+    except ScenarioError as error:
+        raise ScenarioError(label, error.value, error.rule) from None
+
+
+def changed(
+    base: Changed, sets: Sequence[tuple[str, Any]], *, is_named: bool = False
+) -> dict[tuple[str, ...], Changed]:
+    """Return a scenario or a plan with every combination of named changes.
+
+    Parameters
+    ----------
+    base : Scenario or Plan
+    sets : sequence of (str, mapping of str to mapping)
+        What errors call each set of changes, and the set.
+    is_named : bool, optional
+        Whether what is returned bears the names.
+
+    Raises
+    ------
+    ScenarioError
+        A set is no mapping or is empty, a name is no text, or a change cannot be made.
+    """
+    for label, given in sets:
+        if not isinstance(given, Mapping):
+            raise ScenarioError(label, given, "must be a mapping of names to changes")
+        if not given:
+            raise ScenarioError(label, given, "must have at least one variant")
+        for name, changes in given.items():
+            if not isinstance(name, str) or not name:
+                raise ScenarioError(label, name, "must have names that are texts, and not empty")
+            if not isinstance(changes, Mapping):
+                rule = "must be a mapping of paths to values"
+                raise ScenarioError(f"{label}[{name!r}]", changes, rule)
+            if is_named and "name" in changes:
+                rule = "must be left out: a variant bears the name that it is given here"
+                raise ScenarioError(f"{label}[{name!r}].name", changes["name"], rule)
+    cases = {}
+    for combination in itertools.product(*(given.items() for _, given in sets)):
+        names = tuple(name for name, _ in combination)
+        steps = [*combination, *([(names[-1], {"name": ", ".join(names)})] if is_named else [])]
+        case = base
+        for number, (name, changes) in enumerate(steps):
+            try:
+                case = case.replace(changes)
+            except ScenarioError as error:
+                label = sets[min(number, len(sets) - 1)][0]
+                path = f"{label}[{name!r}].{error.path}"
+                raise ScenarioError(path, error.value, error.rule) from None
+        cases[names] = case
+    return cases
+
+
+def by_name(
+    names: Sequence[tuple[str, ...]],
+    done: Mapping[Key, Any],
+    *,
+    is_replicated: bool,
+    is_complete: bool,
+) -> pd.Series:
+    """Return what has finished as a series, by the names of the variants."""
+    import pandas as pd
+
+    sets = len(names[0])
+    levels = ["variant"] if sets == 1 else [f"variant_{number}" for number in range(1, sets + 1)]
+    keys = sorted(done)
+    columns: list[list[Any]] = [[names[case][level] for case, _ in keys] for level in range(sets)]
+    if is_replicated:
+        levels, columns = [*levels, "replication"], [*columns, [number for _, number in keys]]
+    index = (
+        pd.Index(columns[0], name=levels[0])
+        if len(levels) == 1
+        else pd.MultiIndex.from_arrays(columns, names=levels)
+    )
+    series = pd.Series([done[key] for key in keys], index, dtype=object)
+    series.attrs["complete"] = is_complete
+    return series
+
+
 # -- one run, and many -----------------------------------------------------------------------------
 
 
 def perform(task: Task) -> Rows | None:
     """Run a task, or find it in the store; None if it was interrupted."""
-    from simlib.analysis import metrics
-
     store = None if task.store is None else Store(task.store)
     key = Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
     rows = None if store is None else store.find(key)
     if rows is None:
-        run = simulate(
-            task.scenario,
-            seed=task.seed,
-            replication=task.replication,
-            engine=task.engine,
-            progress=False,
-        )
-        if not run.is_complete:
+        run = run_of(task)
+        if run is None:
             return None
-        rows = metrics.totals(run)
+        rows = run.totals()
         if store is not None:
             store.keep(key, rows)
     return rows
 
 
-def _numbered(key: Key, work: Work, task: Any) -> tuple[Key, Rows | None]:
+def run_of(task: Task) -> Run | None:
+    """Run a task; None if it was interrupted."""
+    run = simulate(
+        task.scenario,
+        seed=task.seed,
+        replication=task.replication,
+        engine=task.engine,
+        progress=False,
+    )
+    return run if run.is_complete else None
+
+
+def _numbered(key: Key, work: Work[Result], task: Any) -> tuple[Key, Result | None]:
     return key, work(task)
 
 
 def collect(
     tasks: dict[Key, Any],
-    work: Work,
+    work: Work[Result],
     place: Any,
     workers: int | None,
     progress: bool,
-    done: dict[Key, Rows],
+    done: dict[Key, Result],
     *,
     name: str = "sweep",
 ) -> bool:
@@ -372,8 +564,8 @@ def collect(
     tasks : dict
         A key and what `work` takes.
     work : callable
-        Returns the rows of a task, or None if it was interrupted; known by its name in a module, so
-        that other processes find it.
+        Returns what came of a task, or None if it was interrupted; known by its name in a module,
+        so that other processes find it.
     place : str or dask.distributed.Client
         As `place_of` returned it.
     workers : int or None
@@ -388,10 +580,10 @@ def collect(
     results = _spread(tasks, work, place, workers)
     try:
         with tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=not progress) as bar:
-            for key, rows in results:
-                if rows is None:
+            for key, result in results:
+                if result is None:
                     return False
-                done[key] = rows
+                done[key] = result
                 bar.update()
     except KeyboardInterrupt:
         return False
@@ -400,7 +592,7 @@ def collect(
     return True
 
 
-def _spread(tasks: dict[Key, Any], work: Work, place: Any, workers: int | None) -> Any:
+def _spread(tasks: dict[Key, Any], work: Work[Result], place: Any, workers: int | None) -> Any:
     """Yield what each task returns, in the order in which they finish."""
     if place == "serial":
         return (_numbered(key, work, task) for key, task in tasks.items())
@@ -409,7 +601,9 @@ def _spread(tasks: dict[Key, Any], work: Work, place: Any, workers: int | None) 
     return _on_dask(tasks, work, place)
 
 
-def _on_joblib(tasks: dict[Key, Any], work: Work, place: str, workers: int | None) -> Results:
+def _on_joblib(
+    tasks: dict[Key, Any], work: Work[Result], place: str, workers: int | None
+) -> Results[Result]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -428,9 +622,9 @@ def _on_joblib(tasks: dict[Key, Any], work: Work, place: str, workers: int | Non
         try:
             with _brisk_threads() if place == "threads" else nullcontext():
                 calls = [delayed(_numbered)(key, work, task) for key, task in todo.items()]
-                for key, rows in pool(calls):
+                for key, result in pool(calls):
                     del todo[key]
-                    yield key, rows
+                    yield key, result
         except TerminatedWorkerError:
             failures += 1
             if failures > _RETRIES:
@@ -454,7 +648,7 @@ def _brisk_threads() -> Iterator[None]:
         sys.setswitchinterval(before_s)
 
 
-def _on_dask(tasks: dict[Key, Any], work: Work, client: Any) -> Results:
+def _on_dask(tasks: dict[Key, Any], work: Work[Result], client: Any) -> Results[Result]:
     from distributed import as_completed
 
     works = [work] * len(tasks)
@@ -508,14 +702,13 @@ def _intervals(
     import pandas as pd
 
     from simlib import theory
-    from simlib.analysis import metrics
 
     fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications"]
     paths = dict.fromkeys(path for point in points for path in point if path not in fixed)
     keys = [(key, row) for key in sorted(done) for row in done[key]]
     rows = []
     if keys:
-        table = metrics.summary_of([row for _, row in keys])
+        table = summary_of([row for _, row in keys])
         table.insert(0, "point", [key[0] for key, _ in keys])
         quantities = table.select_dtypes("number").columns.drop(["point", "clients"])
         for labels, group in table.groupby(["point", "transport", "cohort"]):

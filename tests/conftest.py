@@ -30,7 +30,7 @@ MARKED = {
         "tests/rollout/formats/test_formats.py::test_every_plan_of_the_data_",
         "tests/test_experiment.py",
         "tests/figures/test_rollouts.py",
-        "tests/analysis/test_metrics.py::test_bytes_by_rate_",
+        "tests/analysis/test_traffic.py::test_bytes_by_rate_",
         "tests/analysis/test_outages.py",
         "tests/theory/test_reconnecting.py::test_a_full_jitter_storm_",
         "tests/theory/test_reconnecting.py::test_an_exponential_storm_",

@@ -33,13 +33,6 @@ LAYERS = [
 ]
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
-# `run.summary()` is shorthand for `metrics.summary(run)`: a call through a deferred import, so that
-# a user's first table is one call away. No import at a module's top may point upwards.
-SHORTHANDS = {("run", "analysis")}
-
-# Modules that import each other all the same: the shorthand above. No others may come.
-CIRCLES = {frozenset({"simlib.run", "simlib.analysis.metrics"})}
-
 # What a rule must never touch: tables, clocks, sockets, logs, validation libraries.
 NOT_IN_CORE = {
     "aiohttp",
@@ -73,10 +66,9 @@ def room_of(path: Path) -> str:
     return path.relative_to(ROOT / "simlib").parts[0].removesuffix(".py")
 
 
-def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
-    """Yield every module that a file imports, in functions too unless told, as a dotted name."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body if top_only else ast.walk(tree):
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, in functions too, as a dotted name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name
@@ -86,10 +78,10 @@ def imports(path: Path, *, top_only: bool = False) -> Iterator[str]:
                 yield f"{node.module}.{alias.name}"
 
 
-def rooms_used(path: Path, *, top_only: bool = False) -> set[str]:
+def rooms_used(path: Path) -> set[str]:
     """Return the rooms of simlib that a file imports; the package itself counts as its top."""
     used = set()
-    for name in imports(path, top_only=top_only):
+    for name in imports(path):
         parts = name.split(".")
         if parts[0] == "simlib":
             used.add(parts[1] if len(parts) > 1 else "__init__")
@@ -129,10 +121,7 @@ def circles(modules: list[Path]) -> set[frozenset[str]]:
 def test_a_module_imports_only_from_its_layer_and_below(path: Path) -> None:
     room = room_of(path)
     assert room in LAYER, f"{room} has no place in the order of rooms yet"
-    at_top = rooms_used(path, top_only=True)
     for used in rooms_used(path) - {room}:
-        if (room, used) in SHORTHANDS and used not in at_top:
-            continue
         # `from simlib import x` reaches the top of the house from inside it.
         assert used in LAYER, f"{name_of(path)} imports {used} from the top of simlib"
         assert LAYER[used] <= LAYER[room], f"an upward arrow: {room} imports {used}"
@@ -140,7 +129,7 @@ def test_a_module_imports_only_from_its_layer_and_below(path: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert circles(MODULES) == CIRCLES
+    assert circles(MODULES) == set()
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "core"], ids=name_of)

@@ -320,3 +320,114 @@ def test_a_store_below_a_file_is_refused_before_anything_runs(tmp_path):
     file.write_text("something else")
     with pytest.raises(RunFileError, match=r"must be a folder, but .*file is none"):
         sl.sweep(BOARD, {"clients": [5]}, replications=2, store=file / "runs", progress=False)
+
+
+# -- named variants --------------------------------------------------------------------------------
+
+STORM = BOARD.replace(
+    {"transport": "websocket", "faults": [{"kind": "restart", "start_s": 90.0, "length_s": 5.0}]}
+)
+WAITS = {"as it is": {}, "5 s": {"reconnect.base_s": 5.0}}
+LENGTHS = {"none": {"faults": []}, "5 s": {}}
+
+
+def varied(*changes, **options):
+    options = {"engine": "simpy", "on": "serial", "progress": False} | options
+    return sl.variants(STORM, *changes, **options)
+
+
+def test_variants_are_runs_by_name_in_the_order_given():
+    runs = varied(WAITS, seed=3)
+    assert runs.index.tolist() == list(WAITS)
+    assert runs.index.names == ["variant"]
+    assert [run.scenario.name for run in runs] == list(WAITS)
+    alone = sl.simulate(STORM.replace(WAITS["5 s"]), seed=3)
+    pd.testing.assert_frame_equal(runs["5 s"].frame("clients"), alone.frame("clients"))
+    assert sl.outages.reconnections(*runs)["name"].tolist() == list(WAITS)
+    assert runs.attrs["complete"]
+
+
+def test_several_sets_of_variants_are_crossed_the_last_varying_fastest():
+    runs = varied(WAITS, LENGTHS, replications=2)
+    assert runs.index.names == ["variant_1", "variant_2", "replication"]
+    assert runs.index.tolist() == [
+        (wait, length, number) for wait in WAITS for length in LENGTHS for number in (0, 1)
+    ]
+    run = runs["5 s", "none", 1]
+    assert run.scenario.name == "5 s, none"
+    assert run.scenario.reconnect.base_s == 5.0
+    assert run.scenario.faults == STORM.replace(faults=[]).faults
+    assert run.provenance["replication"] == 1
+
+
+def test_the_changes_of_a_later_set_come_last():
+    first, last = {"a": {"clients": 3}}, {"b": {"clients": 4}}
+    assert varied(first, last).iloc[0].scenario.clients == 4
+
+
+def test_a_list_of_names_stands_for_client_libraries():
+    runs = varied(["phoenix", "signalr"])
+    assert runs.index.tolist() == ["phoenix", "signalr"]
+    expected = STORM.replace({**sl.library("signalr"), "name": "signalr"})
+    assert runs["signalr"].scenario == expected
+
+
+@pytest.mark.parametrize("on", ["threads", "processes"])
+def test_wherever_variants_run_the_runs_are_the_same(on):
+    for here, there in zip(varied(WAITS), varied(WAITS, on=on, workers=2), strict=True):
+        assert here.scenario == there.scenario
+        for name in ("timeline", "clients", "latency", "connections"):
+            pd.testing.assert_frame_equal(here.frame(name), there.frame(name), check_exact=True)
+
+
+def test_after_ctrl_c_the_complete_variants_are_returned(monkeypatch):
+    plain = experiment.simulate
+
+    def simulate(scenario, **options):
+        if scenario.name == "5 s":
+            raise KeyboardInterrupt
+        return plain(scenario, **options)
+
+    monkeypatch.setattr(experiment, "simulate", simulate)
+    runs = varied(WAITS)
+    assert runs.index.tolist() == ["as it is"]
+    assert not runs.attrs["complete"]
+    assert len(varied({"5 s": {}})) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([], "changes: must be at least one mapping of names to changes"),
+        ([{}], "changes: must have at least one variant"),
+        ([[]], "changes: must have at least one variant"),
+        ([7], "changes: must be a mapping of names to changes"),
+        (["phoenix"], "changes: must be a mapping of names to changes"),
+        ([WAITS, 7], r"changes\[1\]: must be a mapping"),
+        ([["phoenix", "phoenix"]], "changes: must have no name twice"),
+        ([["phoenyx"]], "changes: must be one of .*did you mean 'phoenix'"),
+        ([{2: {}}], "changes: must have names that are texts, and not empty, got 2"),
+        ([{"": {}}], "changes: must have names that are texts"),
+        ([{"a": 7}], r"changes\['a'\]: must be a mapping of paths to values, got 7"),
+        ([{"a": {"name": "b"}}], r"changes\['a'\].name: must be left out"),
+        ([{"a": {"clients": 0}}], r"changes\['a'\].clients: must be"),
+        ([WAITS, {"a": {"clents": 1}}], r"changes\[1\]\['a'\].clents"),
+        ([{"n" * 101: {}}], r"changes\['n+'\].name"),
+    ],
+)
+def test_variants_that_cannot_be_are_refused_before_anything_is_run(monkeypatch, changes, message):
+    monkeypatch.setattr(experiment, "simulate", lambda *_a, **_k: pytest.fail("something was run"))
+    with pytest.raises(ScenarioError, match=f"^{message}"):
+        varied(*changes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"replications": 0}, {"workers": 0}, {"engine": "live"}, {"on": "mars"}],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_of_variants_are_checked(options):
+    with pytest.raises(ScenarioError, match=f"^{next(iter(options))}: must be"):
+        varied(WAITS, **options)
+    with pytest.raises(ScenarioError, match=r"^scenario: must be a Scenario"):
+        sl.variants("board", WAITS)

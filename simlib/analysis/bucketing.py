@@ -6,7 +6,7 @@ Ids in, tables out. The rules are those of `core.cohorts`: a user with a place i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def buckets(
     Parameters
     ----------
     rule : str
-        One of `core.cohorts.RULES`: ``guide``, ``floor_mod``, ``unleash``, ``launchdarkly``, ...
+        One of `core.bucketing.RULES`: ``guide``, ``floor_mod``, ``unleash``, ``launchdarkly``, ...
     ids : sequence of str
         Not empty, nor any of them.
     flag : str, optional
@@ -283,19 +283,21 @@ def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(table.max(axis=0) if how == "and" else table.min(axis=0))
 
 
-def share(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
+def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float]) -> pd.DataFrame:
     """Return how many are enrolled at each percentage, and whether that is what it says.
 
     Parameters
     ----------
-    places : array_like of float, shape (n,)
+    buckets : array_like of float, shape (n,), or mapping of str to those
+        Of one rule, or of several by name.
     percents : sequence of float
         Each in [0, 100].
 
     Returns
     -------
     pandas.DataFrame
-        A row per percentage: ``percent``, ``users``, ``enrolled``, ``share_frac`` with its exact
+        A row per percentage (of several rules: per ``rule``, in the order given, and percentage):
+        ``percent``, ``users``, ``enrolled``, ``share_frac`` with its exact
         95 % interval ``low_frac`` and ``high_frac`` (Clopper and Pearson), ``p_value`` of the
         chi-square test that the ratio is the nominal one (of the exact binomial test where fewer
         than five are expected on a side), and ``mismatch``: it is below 0.001. So at 0 and 100 % a
@@ -324,9 +326,20 @@ def share(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
        share_frac  mismatch
     0        0.49      True
     1        0.55      True
-    >>> share(buckets("floor_mod", ids), [0, 10])["mismatch"].tolist()
-    [False, False]
+    >>> rules = {"guide": buckets("guide", ids), "floor_mod": buckets("floor_mod", ids)}
+    >>> share(rules, [0])[["rule", "mismatch"]]
+            rule  mismatch
+    0      guide      True
+    1  floor_mod     False
     """
+    if isinstance(buckets, Mapping):
+        if not buckets:
+            raise ScenarioError("places", buckets, "must be places of at least one rule")
+        tables = {
+            rule: share(_checked_places(f"places[{rule!r}]", places), percents)
+            for rule, places in buckets.items()
+        }
+        return pd.concat(tables, names=["rule"]).reset_index("rule").reset_index(drop=True)
     at = _checked_places("places", buckets)
     rows = []
     for percent in _checked_percents("percents", percents):

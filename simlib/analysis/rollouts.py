@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,59 @@ def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
     from_s, to_s = np.sort(exposures["from_s"]), np.sort(exposures["to_s"])
     count = _count(from_s, since_s + times) - _count(to_s, since_s + times)
     return np.asarray(count / tabs)
+
+
+def remaining(
+    runs: Mapping[str, Run],
+    since_s: float,
+    times_s: ArrayLike,
+    exact: Mapping[str, ArrayLike] | None = None,
+) -> pd.DataFrame:
+    """Return how many tabs are still pushed to after a rollback, for each of several ways back.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+        Each way back by its name, and a run of a rollout that goes back at `since_s`.
+    since_s : float
+        Seconds from the start of the runs.
+    times_s : array_like of float, shape (n,)
+        Seconds from then on, >= 0.
+    exact : mapping of str to array_like of float, shape (n,), optional
+        What a closed form says, for some of the ways; see `theory.left_frac`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per way and time: ``way``, ``t_s``, ``left_frac`` (see `left`), ``exact_frac`` (NaN
+        where there is no closed form). `figures.rollback_time` draws it.
+
+    Raises
+    ------
+    ScenarioError
+        As `left`, there are no runs, or a closed form is of no way or of another length.
+    """
+    if not isinstance(runs, Mapping) or not runs:
+        raise ScenarioError("runs", runs, "must be a mapping of names to at least one run")
+    times, exact = np.atleast_1d(np.asarray(times_s, dtype=float)), exact or {}
+    for way, values in exact.items():
+        if way not in runs:
+            raise ScenarioError("exact", way, f"must be one of {', '.join(runs)}")
+        if np.shape(values) != times.shape:
+            rule = f"must be {len(times)} values, one for each time"
+            raise ScenarioError(f"exact[{way!r}]", values, rule)
+    tables = [
+        pd.DataFrame(
+            {
+                "way": way,
+                "t_s": times,
+                "left_frac": left(run, since_s, times),
+                "exact_frac": np.asarray(exact.get(way, np.full(len(times), np.nan)), dtype=float),
+            }
+        )
+        for way, run in runs.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def switches(run: Run) -> pd.DataFrame:

@@ -1,25 +1,274 @@
-"""The metrics of a run that tables, figures and guardrails share."""
+"""The metrics of a run: one row each, which tables, figures and guardrails all read.
+
+A metric is a ratio of sums over some rows of a timeline, or over the time between two checks. The
+sums are the counts of `record.Count`, by their names in small letters, and those of `SUMS`. A
+metric without a numerator is no ratio: a quantile or a level that stands among the sums under the
+metric's own name.
+
+A metric of sums that exist already is a new row here and nothing else: the summary, the table over
+time, guardrails, the history of rollouts and figures take it from `MEASURES`. A new count needs its
+member of `record.Count` too, and the place that counts it.
+"""
 
 from __future__ import annotations
 
-GUIDE_METRICS = (
-    "connection_count",
-    "average_latency_s",
-    "reconnection_rate_per_h",
-    "message_rate_per_s",
-    "error_rate_per_h",
-    "fallback_to_polling_frac",
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = Literal["summary", "over_time", "check"]
+
+SUMS = (
+    "width_s",
+    "present_s",
+    "connected_s",
+    "sessions",
+    "latency_sum_s",
+    "busy_s",
+    "worker_s",
 )
-OF_A_COHORT = (
-    *GUIDE_METRICS,
-    "latency_p50_s",
-    "latency_p95_s",
-    "latency_p99_s",
-    "up_bytes_per_h",
-    "down_bytes_per_h",
+"""Sums beside the counts: the time itself, client-seconds of presence, seconds of open connections,
+sessions (or exposures to a cohort) that began, seconds from publish to apply over the delivered,
+seconds that workers were busy, and seconds that they were there."""
+
+
+class Measure(NamedTuple):
+    """A metric.
+
+    Attributes
+    ----------
+    name : str
+        The column in tables, with the unit at its end.
+    label, unit : str
+        For titles and axes.
+    numerator : tuple of str
+        Sums that are added; empty: the metric stands among the sums itself.
+    denominator : str
+        The sum that they are divided by.
+    per : float
+        How many of the denominator's units the metric counts by: 3600 of a rate per hour.
+    quantile : float, optional
+        Of a quantile of the latency: which one, in (0, 1).
+    scope : {"cohort", "server"}
+        Whether each cohort of a rollout has its own, or the server has one for all.
+    sample : {"deliveries", "seconds"}
+        What its observations are: delivered changes, which the ledger counts over the whole run, or
+        client-seconds of presence, which count after the warm-up.
+    worse : {"higher", "lower", "neither"}
+        Which way it gets worse.
+    sequential : {"observations", "events"}, optional
+        How a sequential test can judge it: as the mean of single observations, or as the rate of
+        events in time. None: it cannot.
+    transport : str
+        The only transport for which it has a meaning; empty: all.
+    is_guide : bool
+        Whether it is one of the six metrics that the migration guide watches.
+    tables : tuple of str
+        Where it is shown: in the summary, over time, and at the checks of a rollout.
+    """
+
+    name: str
+    label: str
+    unit: str
+    numerator: tuple[str, ...] = ()
+    denominator: str = ""
+    per: float = 1.0
+    quantile: float | None = None
+    scope: Literal["cohort", "server"] = "cohort"
+    sample: Literal["deliveries", "seconds"] = "seconds"
+    worse: Literal["higher", "lower", "neither"] = "higher"
+    sequential: Literal["observations", "events"] | None = None
+    transport: str = ""
+    is_guide: bool = False
+    tables: tuple[Table, ...] = ("summary", "over_time", "check")
+
+
+_ROWS = (
+    Measure(
+        name="connection_count",
+        label="connectionCount",
+        unit="mean number",
+        numerator=("connected_s",),
+        denominator="width_s",
+        worse="neither",
+        is_guide=True,
+    ),
+    Measure(
+        name="average_latency_s",
+        label="averageLatency",
+        unit="s",
+        numerator=("latency_sum_s",),
+        denominator="delivered",
+        sample="deliveries",
+        sequential="observations",
+        is_guide=True,
+    ),
+    Measure(
+        name="reconnection_rate_per_h",
+        label="reconnectionRate",
+        unit="per client-hour",
+        numerator=("reconnects",),
+        denominator="present_s",
+        per=3600.0,
+        sequential="events",
+        is_guide=True,
+    ),
+    Measure(
+        name="message_rate_per_s",
+        label="messageRate",
+        unit="1/s",
+        numerator=("polls", "messages"),
+        denominator="width_s",
+        worse="neither",
+        is_guide=True,
+    ),
+    Measure(
+        name="error_rate_per_h",
+        label="errorRate",
+        unit="per client-hour",
+        numerator=("errors",),
+        denominator="present_s",
+        per=3600.0,
+        sequential="events",
+        is_guide=True,
+    ),
+    Measure(
+        name="fallback_to_polling_frac",
+        label="fallbackToPollingRate",
+        unit="per session, of push",
+        numerator=("fallbacks",),
+        denominator="sessions",
+        transport="websocket",
+        is_guide=True,
+    ),
+    Measure(
+        name="latency_p50_s",
+        label="latency, median",
+        unit="s",
+        quantile=0.5,
+        sample="deliveries",
+        tables=("summary", "check"),
+    ),
+    Measure(
+        name="latency_p95_s",
+        label="latency, 95 %",
+        unit="s",
+        quantile=0.95,
+        sample="deliveries",
+        tables=("summary", "check"),
+    ),
+    Measure(
+        name="latency_p99_s",
+        label="latency, 99 %",
+        unit="s",
+        quantile=0.99,
+        sample="deliveries",
+        tables=("summary", "check"),
+    ),
+    Measure(
+        name="latency_max_s",
+        label="latency, slowest",
+        unit="s",
+        sample="deliveries",
+        tables=("summary",),
+    ),
+    Measure(
+        name="up_bytes_per_h",
+        label="bytes up",
+        unit="B per client-hour",
+        numerator=("up_bytes",),
+        denominator="present_s",
+        per=3600.0,
+        tables=("summary", "check"),
+    ),
+    Measure(
+        name="down_bytes_per_h",
+        label="bytes down",
+        unit="B per client-hour",
+        numerator=("down_bytes",),
+        denominator="present_s",
+        per=3600.0,
+        tables=("summary", "check"),
+    ),
+    Measure(
+        name="up_bytes_per_s",
+        label="bytes up",
+        unit="B/s per client",
+        numerator=("up_bytes",),
+        denominator="present_s",
+        tables=("over_time",),
+    ),
+    Measure(
+        name="down_bytes_per_s",
+        label="bytes down",
+        unit="B/s per client",
+        numerator=("down_bytes",),
+        denominator="present_s",
+        tables=("over_time",),
+    ),
+    Measure(
+        name="utilisation",
+        label="utilisation",
+        unit="part of the workers' time",
+        numerator=("busy_s",),
+        denominator="worker_s",
+        scope="server",
+    ),
+    Measure(
+        name="memory_bytes",
+        label="memory of connections",
+        unit="B",
+        scope="server",
+        tables=("check",),
+    ),
 )
-OF_THE_SERVER = ("utilisation", "memory_bytes")
-METRICS = (*OF_A_COHORT, *OF_THE_SERVER)
+
+MEASURES = {row.name: row for row in _ROWS}
+GUIDE_METRICS = tuple(row.name for row in _ROWS if row.is_guide)
+METRICS = tuple(row.name for row in _ROWS if "check" in row.tables)
 """What a guardrail can watch."""
-COUNTED = ("average_latency_s", "error_rate_per_h", "reconnection_rate_per_h")
-"""What a sequential test can judge: means of single observations, and rates of events."""
+QUANTILES = {row.name: row.quantile for row in _ROWS if row.quantile is not None}
+
+
+def evaluate(measure: Measure, sums: Any) -> NDArray[np.float64]:
+    """Return what a metric is, given the sums; NaN where there is nothing to divide by.
+
+    Parameters
+    ----------
+    measure : Measure
+    sums : mapping of str to number or array, or a table
+        The sums that it names.
+
+    Returns
+    -------
+    ndarray of float64
+        Of the shape of the sums.
+
+    Examples
+    --------
+    >>> evaluate(MEASURES["error_rate_per_h"], {"errors": 6, "present_s": 1800.0}).tolist()
+    12.0
+    >>> sums = {"polls": [4, 1], "messages": [0, 2], "width_s": np.array([2.0, 0.0])}
+    >>> evaluate(MEASURES["message_rate_per_s"], {k: np.array(v) for k, v in sums.items()}).tolist()
+    [2.0, nan]
+    """
+    if not measure.numerator:
+        return np.asarray(sums[measure.name], dtype=np.float64)
+    above = sum(sums[name] for name in measure.numerator)
+    return ratio(above, sums[measure.denominator] / measure.per)
+
+
+def ratio(above: Any, below: Any) -> NDArray[np.float64]:
+    """Return one divided by the other, element by element; NaN where the divisor is not above 0.
+
+    Examples
+    --------
+    >>> ratio([1.0, 1.0], [4.0, 0.0]).tolist()
+    [0.25, nan]
+    """
+    dividend, divisor = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    result = np.full(divisor.shape, np.nan)
+    with np.errstate(all="ignore"):
+        np.divide(dividend, divisor, out=result, where=divisor > 0.0)
+    return result

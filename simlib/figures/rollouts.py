@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,30 +10,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from simlib.analysis import metrics, rollouts
-from simlib.core.measures import GUIDE_METRICS, METRICS
+from simlib.core.measures import GUIDE_METRICS, MEASURES, METRICS
 from simlib.errors import ScenarioError
 from simlib.figures import style
+from simlib.rollout.plan import Guardrail
+from simlib.rollout.trials import Rollout
 from simlib.run import Run, check_table
 
-if TYPE_CHECKING:
-    from simlib.rollout.plan import Guardrail
-    from simlib.rollout.trials import Rollout
-
-_TITLES = {
-    "connection_count": "connectionCount<br>(mean number)",
-    "average_latency_s": "averageLatency<br>(s)",
-    "reconnection_rate_per_h": "reconnectionRate<br>(per client-hour)",
-    "message_rate_per_s": "messageRate<br>(1/s)",
-    "error_rate_per_h": "errorRate<br>(per client-hour)",
-    "fallback_to_polling_frac": "fallbackToPollingRate<br>(per session, of push)",
-    "latency_p50_s": "latency, median<br>(s)",
-    "latency_p95_s": "latency, 95 %<br>(s)",
-    "latency_p99_s": "latency, 99 %<br>(s)",
-    "up_bytes_per_h": "bytes up<br>(B per client-hour)",
-    "down_bytes_per_h": "bytes down<br>(B per client-hour)",
-    "utilisation": "utilisation<br>(part of the workers' time)",
-    "memory_bytes": "memory of connections<br>(B)",
-}
 _SPANS_DECADES = 30.0
 _PANELS = 3
 _COHORTS = (("control", "polling"), ("treatment", "websocket"))
@@ -56,7 +39,7 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        Rows of `cohorts.share` (``percent`` and ``share_frac``) with a column ``rule`` beside.
+        Rows of `bucketing.share` (``percent`` and ``share_frac``) with a column ``rule`` beside.
 
     Returns
     -------
@@ -69,9 +52,9 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
 
     Examples
     --------
-    >>> from simlib import cohorts
-    >>> ids = cohorts.user_ids("uuid4", 1000)
-    >>> share = cohorts.share(cohorts.places("floor_mod", ids), [0, 50, 100])
+    >>> from simlib.analysis import bucketing
+    >>> ids = bucketing.user_ids("uuid4", 1000)
+    >>> share = bucketing.share(bucketing.buckets("floor_mod", ids), [0, 50, 100])
     >>> enrolment(share.assign(rule="floor_mod")).data[1].y
     (0.0, 51.8, 100.0)
     """
@@ -196,7 +179,7 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
     figure = make_subplots(
         rows=rows,
         cols=_PANELS,
-        subplot_titles=[_TITLES[name] for name in names],
+        subplot_titles=[style.metric_title(name) for name in names],
         horizontal_spacing=0.09,
         vertical_spacing=0.32 / rows,
     )
@@ -491,13 +474,11 @@ def _subtitle(figure: go.Figure, text: str) -> None:
 
 
 def _checked(given: Any) -> Rollout:
-    is_one = isinstance(given, tuple) and getattr(given, "_fields", ()) == ("run", "diary", "plan")
-    if not is_one:
+    if not isinstance(given, Rollout):
         raise ScenarioError("carried_out", given, "must be a Rollout")
     if len(given.history) == 0:
         raise ScenarioError("carried_out", given, "must have a look in its diary")
-    found: Rollout = given
-    return found
+    return given
 
 
 def _turns(history: pd.DataFrame) -> pd.DataFrame:
@@ -593,14 +574,13 @@ def _shade(
 
 def _said_of(rail: Guardrail) -> str:
     """A guardrail in words."""
-    name = _TITLES[rail.metric].split("<br>")[0]
+    name, unit = MEASURES[rail.metric].label, MEASURES[rail.metric].unit
     if rail.judge is not None:
         return f"{name} judged against control ({rail.judge.replace('_', ' ')})"
     limit, is_upper = rail.limit
     side = "at most" if is_upper else "at least"
     if rail.times_control is not None:
         return f"{name} {side} {limit:g} times control"
-    unit = _TITLES[rail.metric].split("<br>")[1].strip("()")
     return f"{name} {side} {style.number(limit)} ({unit})"
 
 

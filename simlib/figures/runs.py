@@ -10,6 +10,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from simlib.analysis import metrics
+from simlib.analysis.agreement import compare
+from simlib.analysis.engine_costs import capacity
+from simlib.core.measures import GUIDE_METRICS, MEASURES, QUANTILES
 from simlib.errors import ScenarioError
 from simlib.figures import style
 from simlib.run import Run, check_runs, check_table
@@ -17,7 +20,7 @@ from simlib.run import Run, check_runs, check_table
 if TYPE_CHECKING:
     import pandas as pd
 
-_QUANTILES = {"latency_p50_s": "p50", "latency_p95_s": "p95", "latency_p99_s": "p99"}
+_QUANTILES = {name: f"p{level * 100:g}" for name, level in QUANTILES.items()}
 
 
 def latency(*runs: Run) -> go.Figure:
@@ -151,24 +154,7 @@ def bytes_per_client(*runs: Run) -> go.Figure:
 
 
 def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
-    """Draw how busy the server is over time.
-
-    Parameters
-    ----------
-    *runs : Run
-        Simulated or measured, of either transport.
-    width_s : float, optional
-        Width of the steps, seconds, a whole number of the runs' bins.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-
-    Raises
-    ------
-    ScenarioError
-        No run, or something that is not a run.
-    """
+    """Draw how busy the server is over time; parameters, result and errors as for `bandwidth`."""
     return _over_time(
         runs,
         width_s,
@@ -179,24 +165,7 @@ def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
 
 
 def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
-    """Draw open connections over time.
-
-    Parameters
-    ----------
-    *runs : Run
-        Simulated or measured, of either transport.
-    width_s : float, optional
-        Width of the steps, seconds, a whole number of the runs' bins.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-
-    Raises
-    ------
-    ScenarioError
-        No run, or something that is not a run.
-    """
+    """Draw open connections over time; parameters, result and errors as for `bandwidth`."""
     return _over_time(
         runs,
         width_s,
@@ -207,15 +176,12 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     )
 
 
-_GUIDE_METRICS = {
-    "connection_count": "connectionCount<br>(open, mean number)",
-    "average_latency_s": "averageLatency<br>(seconds, log scale)",
-    "reconnection_rate_per_h": "reconnectionRate<br>(per client-hour)",
-    "message_rate_per_s": "messageRate<br>(per second)",
-    "error_rate_per_h": "errorRate<br>(per client-hour)",
-    "fallback_to_polling_frac": "fallbackToPollingRate<br>(share of new sessions)",
-}
-_OFTEN_ZERO = ("reconnection_rate_per_h", "error_rate_per_h", "fallback_to_polling_frac")
+# What goes wrong, counted: flat zeros where nothing does.
+_OFTEN_ZERO = tuple(
+    name
+    for name in GUIDE_METRICS
+    if MEASURES[name].worse == "higher" and MEASURES[name].sample == "seconds"
+)
 _OFTEN_EQUAL = ("connection_count", *_OFTEN_ZERO)
 
 
@@ -244,7 +210,10 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     figure = make_subplots(
         rows=2,
         cols=3,
-        subplot_titles=list(_GUIDE_METRICS.values()),
+        subplot_titles=[
+            style.metric_title(name, scale=", log scale" if name == "average_latency_s" else "")
+            for name in GUIDE_METRICS
+        ],
         horizontal_spacing=0.08,
         vertical_spacing=0.2,
     )
@@ -253,7 +222,7 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
         table = metrics.over_time(run, width_s=width_s)
         drawn = table["average_latency_s"]
         latencies += drawn[drawn > 0.0].tolist()
-        for index, name in enumerate(_GUIDE_METRICS):
+        for index, name in enumerate(GUIDE_METRICS):
             figure.add_scatter(
                 x=style.rounded(table["t_s"], digits=style.TIME_DIGITS),
                 y=style.rounded(table[name]),
@@ -273,8 +242,8 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     figure.update_yaxes(rangemode="tozero", nticks=5)
     figure.update_yaxes(**style.duration_axis(latencies), row=1, col=2)
     for name in _OFTEN_ZERO:
-        index = list(_GUIDE_METRICS).index(name)
-        panel = [trace.y for trace in figure.data[index :: len(_GUIDE_METRICS)]]
+        index = GUIDE_METRICS.index(name)
+        panel = [trace.y for trace in figure.data[index :: len(GUIDE_METRICS)]]
         if not any(value for values in panel for value in values):  # a flat zero has no scale
             figure.update_yaxes(range=[-0.05, 1], row=index // 3 + 1, col=index % 3 + 1)
     figure.update_xaxes(title_text="time (s)", row=2)
@@ -309,7 +278,7 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     if predicted.scenario.transport != measured.scenario.transport:
         rule = f"must be of the measured run's transport ({measured.scenario.transport})"
         raise ScenarioError("predicted", predicted.scenario.transport, rule)
-    rows = metrics.compare(predicted, measured).set_index("quantity").loc[list(_QUANTILES)]
+    rows = compare(predicted, measured).set_index("quantity").loc[list(_QUANTILES)]
     errors = [style.percent(error) for error in rows["error_frac"]]
     unit, factor = ("ms", 1e3) if rows["measured"].max() < 1.0 else ("s", 1.0)
     figure = go.Figure()
@@ -463,7 +432,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
         row, or it names another workload or engine.
     """
     check_table("costs", costs, positive=("events", "bytes_per_client"))
-    reach = metrics.capacity(costs, _PATIENCE_S)
+    reach = capacity(costs, _PATIENCE_S)
     _check_known("costs.workload", costs["workload"], _WORKLOADS)
     _check_known("costs.engine", costs["engine"], _ENGINES)
     figure = make_subplots(

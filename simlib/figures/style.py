@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
+from simlib.core.measures import MEASURES
 from simlib.run import Run, refuse_rollout
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ DONE = {
 MOST_POINTS = 300
 TIME_DIGITS = 8  # days of steps of a tenth of a second stay apart
 LEAST_S = 1e-6  # a log axis has no place for "at once"
+
+
+def metric_title(name: str, *, scale: str = "") -> str:
+    """Return a metric's title over a panel: its label, and below it the unit and the scale.
+
+    Examples
+    --------
+    >>> metric_title("message_rate_per_s")
+    'messageRate<br>(1/s)'
+    """
+    return f"{MEASURES[name].label}<br>({MEASURES[name].unit}{scale})"
 
 
 def is_measured(run: Run) -> bool:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib.analysis import bucketing, metrics
+from simlib.analysis import bucketing
 from simlib.core.assignment import FlagRules
-from simlib.core.measures import METRICS
+from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -24,7 +24,6 @@ from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload
 
 CONTROL, TREATMENT = 0, 1
-_PER_H = {"error_rate_per_h": Count.ERRORS, "reconnection_rate_per_h": Count.RECONNECTS}
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 
 
@@ -34,7 +33,7 @@ class Reading(NamedTuple):
     Attributes
     ----------
     values : dict of str to float
-        By the names of `plan.METRICS`; NaN where there is nothing to divide by.
+        By the names of `measures.METRICS`; NaN where there is nothing to divide by.
     samples : dict of str to int
         Deliveries for latencies, whole seconds of presence else.
     """
@@ -61,34 +60,29 @@ def read(before: MetricsSnapshot, now: MetricsSnapshot, cohort: int, scenario: S
     # Presence moves little between two looks, but for those who join: the mean of both ends.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
     ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
-    sums = {what.name.lower(): float(n) for what, n in counts.items()} | {
+    histogram = now.histogram[cohort] - before.histogram[cohort]
+    edges_s = bucket_edges_s()
+    levels = np.array(list(QUANTILES.values()))
+    quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
+    sockets = int(now.connected[TREATMENT])
+    sums = {
+        **{what.name.lower(): float(n) for what, n in counts.items()},
         "width_s": length_s,
         "present_s": present_s,
         "connected_s": now.connected[cohort] * length_s,
         "sessions": float(now.present[cohort]),
         "latency_sum_s": ticks * TICK_S,
-    }
-    histogram = now.histogram[cohort] - before.histogram[cohort]
-    edges_s = bucket_edges_s()
-    levels = np.array(list(metrics.QUANTILES.values()))
-    quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
-    busy_frac = _ratio(now.busy_s - before.busy_s, length_s * scenario.server.workers)
-    sockets = int(now.connected[TREATMENT])
-    values = {
-        **{name: _ratio(*parts) for name, parts in metrics.ratio_parts(sums).items()},
-        **dict(zip(metrics.QUANTILES, quantiles.tolist(), strict=True)),
-        "up_bytes_per_h": _ratio(sums["up_bytes"], present_s / 3600.0),
-        "down_bytes_per_h": _ratio(sums["down_bytes"], present_s / 3600.0),
-        "utilisation": busy_frac,
+        "busy_s": now.busy_s - before.busy_s,
+        "worker_s": length_s * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
+        **dict(zip(QUANTILES, quantiles, strict=True)),
     }
+    values = {name: float(evaluate(MEASURES[name], sums)) for name in METRICS}
     deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)
-    samples = {name: deliveries if "latency" in name else seconds for name in METRICS}
+    samples = {
+        name: deliveries if MEASURES[name].sample == "deliveries" else seconds for name in METRICS
+    }
     return Reading(values, samples)
-
-
-def _ratio(above: float, below: float) -> float:
-    return float(above / below) if below > 0 else math.nan
 
 
 def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[np.float64]:
@@ -118,7 +112,7 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
 
 
 class RolloutController:
-    """Carries a plan out on one run, and keeps a diary.
+    """Carries a plan out on one run, and keeps its history.
 
     Parameters
     ----------
@@ -130,7 +124,7 @@ class RolloutController:
     Attributes
     ----------
     flag : FlagRules
-    diary : list of dict
+    history : list of dict
         A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``what`` happened
         (begun, good, failed, held, back, killed, stopped, done), ``failed`` looks so far, and the
         treatment's metrics since the look before.
@@ -253,8 +247,8 @@ class RolloutController:
             if min(sample.n for sample in samples) < guardrail.min_sample:
                 return _NO_DATA[guardrail.no_data]
             difference = significance.sequential_test(*samples)
-            if name in _PER_H:
-                borne /= 3600.0  # samples of rates count by the second
+            if MEASURES[name].sequential == "events":
+                borne /= MEASURES[name].per  # samples of rates count by the second
             low, high = difference.low - borne, difference.high - borne
             said = "high" if low > 0.0 else "low" if high < 0.0 else "pass"
         return Check.FAIL if said == is_worse else Check.PASS
@@ -262,15 +256,16 @@ class RolloutController:
     def _sample(self, name: str, cohort: int, snapshot: MetricsSnapshot) -> significance.Sample:
         """All observations of a cohort since the rollout began."""
         assert self._first is not None
-        if name == "average_latency_s":
+        measure = MEASURES[name]
+        if measure.sequential == "observations":
             held = snapshot.histogram[cohort] - self._first.histogram[cohort]
             edges_s = bucket_edges_s()
             middles_s, n = (edges_s[:-1] + edges_s[1:]) / 2.0, float(held.sum())
             mean_s = float(middles_s @ held / n) if n else 0.0
             variance = float(((middles_s - mean_s) ** 2) @ held / n) if n else 0.0
             return significance.Sample(n, mean_s, variance)
-        what = _PER_H[name]
-        events = int(snapshot.counts[cohort, what] - self._first.counts[cohort, what])
+        counted = snapshot.counts[cohort] - self._first.counts[cohort]
+        events = sum(int(counted[Count[term.upper()]]) for term in measure.numerator)
         seconds = float(sum(pair[cohort].samples[name] for pair in self._seen))
         rate = events / seconds if seconds else 0.0
         return significance.Sample(seconds, rate, rate)  # Poisson's: a rate is its own variance
@@ -286,7 +281,7 @@ class RolloutController:
         return self._percent
 
     def _note(self, snapshot: MetricsSnapshot, what: str, seen: Reading | None = None) -> None:
-        """Write a row of the diary, and remember what was seen."""
+        """Write a row of the history, and remember what was seen."""
         if seen is None and self._before is not None and snapshot.t > self._before.t:
             seen = read(self._before, snapshot, TREATMENT, self.scenario)
         self.history.append(

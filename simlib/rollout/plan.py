@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from simlib.core.assignment import FlagRules, Reach
-from simlib.core.measures import COUNTED, METRICS, OF_THE_SERVER
+from simlib.core.measures import MEASURES, METRICS
 from simlib.errors import ScenarioError
 from simlib.rollout import exchange
 from simlib.rollout.decision import Limits
@@ -245,13 +245,14 @@ class Guardrail(Section):
         if len(asked) != 1:
             rule = "must be one of below, above, times_control and judge"
             raise FieldError("below" if not asked else asked[1], asked or None, rule)
-        if self.metric in OF_THE_SERVER and asked[0] in ("times_control", "judge"):
+        if MEASURES[self.metric].scope == "server" and asked[0] in ("times_control", "judge"):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise FieldError(asked[0], getattr(self, asked[0]), rule)
         if self.judge is None and self.margin > 0.0:
             raise FieldError("margin", self.margin, "has no meaning without a judge")
-        if self.judge == "sequential" and self.metric not in COUNTED:
-            rule = f"must be mann_whitney, or the metric one of {', '.join(COUNTED)}"
+        if self.judge == "sequential" and MEASURES[self.metric].sequential is None:
+            counted = sorted(name for name in METRICS if MEASURES[name].sequential)
+            rule = f"must be mann_whitney, or the metric one of {', '.join(counted)}"
             raise FieldError("judge", self.judge, rule)
         if self.fails_beyond is not None:
             if self.judge is not None:

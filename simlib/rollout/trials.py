@@ -7,6 +7,7 @@ at it as monitoring would, and decides; what came of it is one row.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -121,6 +122,82 @@ def roll_out(
     return Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
 
 
+def variants(
+    plan: Plan,
+    scenario: Scenario,
+    *changes: Mapping[str, Changes],
+    seed: int = 1,
+    replication: int = 0,
+    engine: str = "compiled",
+    on: Any = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.Series:
+    """Carry named variants of a plan out on one simulated fleet, and return them by name.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+    *changes : mapping of str to mapping
+        Names of variants and their changes, as `Plan.replace` takes them; an empty change is the
+        plan as it is. Of several such sets every combination is carried out.
+    seed, replication : int, optional
+        As in `simulate`.
+    engine, on, workers, progress : optional
+        As in `sweep`.
+
+    Returns
+    -------
+    pandas.Series of Rollout
+        In the order given, with the index of `experiment.variants`; each plan bears its name.
+        After Ctrl-C, the complete ones; ``attrs["complete"]`` says whether they are all.
+
+    Raises
+    ------
+    ScenarioError
+        A change makes no plan or one that does not fit the scenario, or an argument is out of
+        range; before anything is run.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
+    >>> plan = Plan(flag={"reach": "session"}, stages=[{"percent": 100, "bake_s": 120}])
+    >>> flags = {"once": {}, "every 10 s": {"flag": {"reach": "polled", "every_s": 10}}}
+    >>> rollouts = variants(plan, board, flags, engine="simpy", on="serial")
+    >>> rollouts["every 10 s"].run.frame("clients")["cohort"].value_counts().to_dict()
+    {'treatment': 50}
+    """
+    check_plan(plan, scenario)
+    _check_engine(engine, "variants are simulated")
+    experiment.check_workers(workers)
+    place = experiment.place_of(on, engine)
+    plans = experiment.changed(plan, experiment.labelled_sets(changes), is_named=True)
+    for names, variant in plans.items():
+        _check_variant(f"changes[{', '.join(names)!r}]", variant, scenario)
+    tasks = {
+        (number, replication): Trial(variant, scenario, seed, replication, engine, None)
+        for number, variant in enumerate(plans.values())
+    }
+    done: dict[experiment.Key, Rollout] = {}
+    complete = experiment.collect(tasks, carry_out, place, workers, progress, done, name="variants")
+    return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
+
+
+def _check_engine(engine: Any, reason: str) -> None:
+    if engine not in ENGINES:
+        rule = f"must be one of {', '.join(ENGINES)}: {reason}"
+        raise ScenarioError("engine", engine, rule)
+
+
+def _check_variant(path: str, plan: Plan, scenario: Scenario) -> None:
+    """As `check_plan`, of a variant that errors call `path`."""
+    try:
+        check_plan(plan, scenario)
+    except ScenarioError as error:
+        raise ScenarioError(f"{path}.{error.path}", error.value, error.rule) from None
+
+
 def check_plan(plan: Any, scenario: Any) -> None:
     """Check that a plan can be carried out on a scenario.
 
@@ -170,16 +247,17 @@ class Rehearsal(NamedTuple):
     ----------
     table : pandas.DataFrame
         A row per regression, the scenario as it is (``healthy``) first; see `summarise`. Empty if
-        Ctrl-C came before anything had finished.
+        Ctrl-C came before anything had finished. With variants of the plan so many rows of each,
+        whose name stands in a first column ``variant``.
     fleets : pandas.DataFrame
-        A row per regression and replication: ``regression``, ``replication``, ``outcome`` (done,
-        back, killed, stopped, or late: the run ended before the plan did), ``back_s`` (from the
-        plan's start to the decision to go back; NaN without one), ``full_s`` (to the last stage),
-        ``users`` (who were pushed to at some time) and ``user_min`` (for how long in all, minutes),
-        ``lost`` and ``late`` (changes of theirs that never came, or came later than a poll would
-        have brought them), ``errors`` (of theirs), ``t50_s`` to ``t100_s`` (from the decision until
-        so many percent fewer tabs are pushed to), and from then on ``peak_polls_per_s`` and
-        ``peak_utilisation``.
+        A row per regression and replication (and variant, as above): ``regression``,
+        ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the
+        plan did), ``back_s`` (from the plan's start to the decision to go back; NaN without one),
+        ``full_s`` (to the last stage), ``users`` (who were pushed to at some time) and ``user_min``
+        (for how long in all, minutes), ``lost`` and ``late`` (changes of theirs that never came, or
+        came later than a poll would have brought them), ``errors`` (of theirs), ``t50_s`` to
+        ``t100_s`` (from the decision until so many percent fewer tabs are pushed to), and from then
+        on ``peak_polls_per_s`` and ``peak_utilisation``.
     is_complete : bool
         Whether all were run; after Ctrl-C, what had finished is there.
     """
@@ -194,6 +272,7 @@ def rehearse(
     scenario: Scenario,
     broken: Mapping[str, Changes] | None = None,
     *,
+    variants: Mapping[str, Changes] | None = None,
     replications: int = 200,
     seed: int = 1,
     engine: str = "compiled",
@@ -213,6 +292,9 @@ def rehearse(
     broken : mapping of str to mapping, optional
         Regressions: a name, and what is wrong, as changes to the scenario that `Scenario.replace`
         takes; `regressions` has five of them.
+    variants : mapping of str to mapping, optional
+        Named variants of the plan, as changes to it that `Plan.replace` takes: each is rehearsed on
+        the same fleets in place of the plan itself.
     replications : int, optional
         Fleets of each, >= 2; number r has the same users, sessions and changes in all.
     seed, engine, on, workers, store, progress : optional
@@ -246,22 +328,32 @@ def rehearse(
     cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
     experiment.check_workers(workers)
-    if engine not in ENGINES:
-        rule = f"must be one of {', '.join(ENGINES)}: a rehearsal is simulated"
-        raise ScenarioError("engine", engine, rule)
+    _check_engine(engine, "a rehearsal is simulated")
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     place = experiment.place_of(on, engine)
+    sets = [] if variants is None else [("variants", variants)]
+    plans = experiment.changed(plan, sets)
+    for names, variant in plans.items() if sets else ():
+        for changed in cases.values():
+            _check_variant(f"variants[{names[0]!r}]", variant, changed)
+    columns = ["regression"] if variants is None else ["variant", "regression"]
+    labels = [(*names, regression) for names in plans for regression in cases]
     where = None if store is None else Store(store).path
     tasks = {
-        (case, replication): Trial(plan, changed, seed, replication, engine, where)
-        for case, changed in enumerate(cases.values())
+        (number, replication): Trial(variant, changed, seed, replication, engine, where)
+        for number, (variant, changed) in enumerate(
+            itertools.product(plans.values(), cases.values())
+        )
         for replication in range(replications)
     }
     done: dict[experiment.Key, experiment.Rows] = {}
     complete = experiment.collect(tasks, perform, place, workers, progress, done, name="rehearse")
-    names = list(cases)
-    rows = [{"regression": names[key[0]], **row} for key in sorted(done) for row in done[key]]
-    fleets = pd.DataFrame(rows, columns=["regression", *_COLUMNS])
+    rows = [
+        dict(zip(columns, labels[key[0]], strict=True)) | row
+        for key in sorted(done)
+        for row in done[key]
+    ]
+    fleets = pd.DataFrame(rows, columns=[*columns, *_COLUMNS])
     table = summarise(fleets, confidence) if len(fleets) else pd.DataFrame()
     return Rehearsal(table, fleets, complete)
 
@@ -414,14 +506,15 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     Parameters
     ----------
     fleets : pandas.DataFrame
-        As `Rehearsal` has them.
+        As `Rehearsal` has them, of one plan or of several variants.
     confidence : float, optional
         In (0, 1).
 
     Returns
     -------
     pandas.DataFrame
-        A row per regression: ``fleets``, ``back_frac`` (those that went back: for the healthy, a
+        A row per regression (of variants: per ``variant`` and regression): ``fleets``,
+        ``back_frac`` (those that went back: for the healthy, a
         false alarm; for the others, one less the misses), ``back_low`` and ``back_high`` (Wilson's
         interval), ``done_frac``, and means with intervals (``_low`` and ``_high``, Student's t,
         over the fleets that have a value) of ``back_s``, ``full_s``, ``users``, ``user_min``,
@@ -440,12 +533,13 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     from scipy import stats
 
     check_table("fleets", fleets, texts=("regression", "outcome"))
+    keys = [name for name in ("variant", "regression") if name in fleets]
     rows = []
-    for name, group in fleets.groupby("regression", sort=False):
+    for names, group in fleets.groupby(keys, sort=False):
         back = int((group["outcome"] == "back").sum())
         interval = stats.binomtest(back, len(group)).proportion_ci(confidence, "wilson")
         row: dict[str, Any] = {
-            "regression": name,
+            **dict(zip(keys, names, strict=True)),
             "fleets": len(group),
             "back_frac": back / len(group),
             "back_low": interval.low,
@@ -481,6 +575,19 @@ def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
     return cases
 
 
+def carry_out(fleet: Trial) -> Rollout | None:
+    """Carry a plan out on one fleet; None if it was interrupted."""
+    rollout = roll_out(
+        fleet.plan,
+        fleet.scenario,
+        seed=fleet.seed,
+        replication=fleet.replication,
+        engine=fleet.engine,
+        progress=False,
+    )
+    return rollout if rollout.run.is_complete else None
+
+
 def perform(fleet: Trial) -> experiment.Rows | None:
     """Rehearse one fleet, or find it in the store; None if it was interrupted."""
     store = None if fleet.store is None else Store(fleet.store)
@@ -490,15 +597,8 @@ def perform(fleet: Trial) -> experiment.Rows | None:
     key = Store.key(what, fleet.seed, fleet.replication, fleet.engine)
     rows = None if store is None else store.find(key)
     if rows is None:
-        rollout = roll_out(
-            fleet.plan,
-            fleet.scenario,
-            seed=fleet.seed,
-            replication=fleet.replication,
-            engine=fleet.engine,
-            progress=False,
-        )
-        if not rollout.run.is_complete:
+        rollout = carry_out(fleet)
+        if rollout is None:
             return None
         rows = [{"replication": fleet.replication, **outcome_of(rollout)}]
         if store is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,14 +169,16 @@ def recovery_exponential(
     return attempts, t
 
 
-def drain_peak_per_s(clients: int, window_s: float, batches: int, spread_s: float) -> float:
+def drain_peak_per_s(
+    clients: int, window_s: ArrayLike, batches: int, spread_s: float
+) -> float | FloatArray:
     """Return the peak rate of reconnections of a drain in batches, per second.
 
     Parameters
     ----------
     clients : int
         Connections that are drained, >= 1.
-    window_s : float
+    window_s : float or array of float
         Time from the first batch to what would be the one after the last, seconds, > 0.
     batches : int
         >= 1.
@@ -184,8 +187,8 @@ def drain_peak_per_s(clients: int, window_s: float, batches: int, spread_s: floa
 
     Returns
     -------
-    float
-        The largest sum of the rates of the batches that overlap.
+    float or ndarray of float64
+        The largest sum of the rates of the batches that overlap, of the shape of `window_s`.
 
     Raises
     ------
@@ -198,10 +201,10 @@ def drain_peak_per_s(clients: int, window_s: float, batches: int, spread_s: floa
     (20.0, 10.0)
     """
     clients, batches = whole_count("clients", clients), whole_count("batches", batches)
-    window_s = real("window_s", window_s, "(0, inf)")
+    windows_s = reals("window_s", window_s, "(0, inf)")
     spread_s = real("spread_s", spread_s, "(0, inf)")
-    overlap = min(batches, int(np.ceil(spread_s / (window_s / batches) - 1e-9)))
-    return clients / batches / spread_s * overlap
+    overlap = np.minimum(batches, np.ceil(spread_s / (windows_s / batches) - 1e-9))
+    return plain(np.asarray(clients / batches / spread_s * overlap))
 
 
 def rolling_deploy_moves(nodes: int) -> FloatArray:
@@ -240,7 +243,7 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     return np.asarray(from_node.mean(axis=0))
 
 
-def leaked_connections(drops: int, *, closes_old: bool) -> int:
+def leaked_connections(drops: int | Sequence[int], *, closes_old: bool) -> int | list[int]:
     """Return how many connections a tab has that builds a new one at every drop, on its own.
 
     The library brings back the old one too, since nobody told it not to, and every connection's
@@ -249,10 +252,15 @@ def leaked_connections(drops: int, *, closes_old: bool) -> int:
 
     Parameters
     ----------
-    drops : int
-        How often the server cut all connections, >= 0.
+    drops : int or sequence of int
+        How often the server cut all connections, from 0 to 1000.
     closes_old : bool
         Whether the handler closes the old connection before it builds the new one.
+
+    Returns
+    -------
+    int or list of int
+        One for each of `drops`.
 
     Raises
     ------
@@ -266,14 +274,19 @@ def leaked_connections(drops: int, *, closes_old: bool) -> int:
 
     Examples
     --------
-    >>> [leaked_connections(drops, closes_old=False) for drops in range(5)]
+    >>> leaked_connections(range(5), closes_old=False)
     [1, 2, 4, 8, 16]
-    >>> [leaked_connections(drops, closes_old=True) for drops in range(5)]
+    >>> leaked_connections(range(5), closes_old=True)
     [1, 1, 2, 3, 5]
     """
-    drops = int(real("drops", drops, "[0, 1000]", whole=True))
+    if isinstance(drops, Sequence):
+        return [_leaked(one, closes_old) for one in drops]
+    return _leaked(drops, closes_old)
+
+
+def _leaked(drops: Any, closes_old: bool) -> int:
     before, now = 0, 1
-    for _ in range(drops):
+    for _ in range(int(real("drops", drops, "[0, 1000]", whole=True))):
         before, now = (now, before + now) if closes_old else (now, 2 * now)
     return now
 

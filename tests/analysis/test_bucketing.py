@@ -379,3 +379,17 @@ def test_bad_input_is_refused_by_name(call, says):
     with pytest.raises(ScenarioError) as caught:
         call()
     assert str(caught.value).startswith(says)
+
+
+def test_the_shares_of_several_rules_are_those_of_each_in_the_order_given():
+    ids = bucketing.user_ids("email", 500)
+    places = {rule: bucketing.buckets(rule, ids) for rule in ("unleash", "guide")}
+    together = bucketing.share(places, [0, 10])
+    assert together["rule"].tolist() == ["unleash", "unleash", "guide", "guide"]
+    for rule, of_it in together.groupby("rule"):
+        alone = bucketing.share(places[rule], [0, 10])
+        assert of_it.drop(columns="rule").reset_index(drop=True).equals(alone)
+    with pytest.raises(ScenarioError, match=r"^places: must be places of at least one rule"):
+        bucketing.share({}, [10])
+    with pytest.raises(ScenarioError, match=r"^places\['b'\]: must be an array"):
+        bucketing.share({"a": [1.0], "b": []}, [10])

@@ -8,6 +8,7 @@ import pytest
 import simlib as sl
 from simlib import theory
 from simlib.analysis import metrics
+from simlib.core.measures import MEASURES
 
 BOARD = sl.Scenario(
     updates={"rate_per_s": 0.5}, clients=30, horizon_s=200.0, warm_up_s=40.0, cool_down_s=40.0
@@ -20,13 +21,6 @@ def runs():
     return [*sl.replicate(BOARD, 3, progress=False), *sl.replicate(PUSH, 3, progress=False)]
 
 
-def standing_in(measured, predicted):
-    """A run that passes for a measurement of what `predicted` simulated."""
-    keys = ("scenario_hash", "seed", "replication")
-    same = {key: predicted.provenance[key] for key in keys}
-    return sl.Run(measured.scenario, {**measured.provenance, **same}, measured._tables)
-
-
 def test_the_six_metrics_are_their_definitions(runs):
     row = metrics.summary(runs[3]).iloc[0]
     timeline = runs[3].frame("timeline").query("t_s >= 40")
@@ -37,6 +31,15 @@ def test_the_six_metrics_are_their_definitions(runs):
     assert row["fallback_to_polling_frac"] == 0.0
     latencies = runs[3].frame("timeline")["latency_sum_s"].sum() / runs[3].ledger.delivered
     assert row["average_latency_s"] == pytest.approx(latencies)
+
+
+def test_each_metric_is_where_its_row_says(runs):
+    shown = {
+        table: [row.name for row in MEASURES.values() if table in row.tables]
+        for table in ("summary", "over_time")
+    }
+    assert list(metrics.over_time(runs[0]).columns[3:]) == shown["over_time"]
+    assert [name for name in metrics.summary(runs[0]) if name in MEASURES] == shown["summary"]
 
 
 def test_errors_and_reconnections_are_counted_per_client_hour():
@@ -79,54 +82,10 @@ def test_the_headline_has_a_column_per_transport_and_three_digits(runs):
     assert table.loc["changes lost", "websocket"] == "0"
 
 
-def test_compare_marks_what_is_outside_its_bar(runs):
-    same = metrics.compare(runs[0], runs[0])
-    assert (same["error"] == 0).all()
-    assert same["verdict"].tolist()[:3] == ["within"] * 3
-    slower = sl.simulate(BOARD.replace({"polling.interval_s": 45.0}), progress=False)
-    slower = standing_in(slower, runs[0])
-    assert metrics.compare(runs[0], slower)["verdict"].iloc[0] == "outside"
-    slower.provenance["quiet"] = False
-    assert metrics.compare(runs[0], slower)["verdict"].iloc[0] == "inconclusive"
-
-
-@pytest.mark.parametrize(
-    ("changes", "etag"),
-    [({}, False), ({"wire.http": "2"}, False), ({"wire.count": "ip"}, True), ({}, True)],
-)
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
-def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
-    scenario = BOARD.replace(
-        {
-            **changes,
-            "transport": transport,
-            "polling.etag": etag,
-            "clients": 100,
-            "horizon_s": 1240.0,
-            "updates.rate_per_s": 0.1,
-            "server.accept_s": 0.0,
-            "bin_s": 10.0,
-        }
-    )
-    table = metrics.bytes_by_rate(scenario, [0.1])
-    name = {"polling": "polling with ETag" if etag else "polling"}.get(transport, transport)
-    expected = table.set_index("transport").loc[name, "bytes_per_h"]
-    rows = metrics.summary(*sl.replicate(scenario, 4, engine="compiled", progress=False))
-    counted = (rows["up_bytes_per_h"] + rows["down_bytes_per_h"]).to_numpy()
-    error = theory.standard_error(counted)
-    assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)
-
-
 @pytest.mark.parametrize("width_s", [0.0, -5.0, 0.3, 2.5, float("nan"), float("inf"), "10", True])
 def test_a_width_that_is_no_multiple_of_the_bins_is_refused(runs, width_s):
     with pytest.raises(sl.ScenarioError, match="width_s: must be a multiple"):
         metrics.over_time(runs[0], width_s=width_s)
-
-
-@pytest.mark.parametrize(("other", "what"), [(1, "replication"), (3, "scenario_hash")])
-def test_only_runs_of_one_scenario_and_seed_are_compared(runs, other, what):
-    with pytest.raises(sl.ScenarioError, match=f"must have the same {what}"):
-        metrics.compare(runs[0], runs[other])
 
 
 def test_replications_must_be_independent_and_of_one_scenario(runs):

@@ -194,3 +194,29 @@ def test_switches_are_told_and_take_their_handshake():
     assert pair.set_index("figure").loc["push connections at 150 s", "predicted"] == len(to_push)
     with pytest.raises(ScenarioError, match="at_s: must be finite"):
         rollouts.compare(run, run, ["soon"])
+
+
+def test_who_remains_is_who_is_left_of_each_way_back():
+    few = board(horizon_s=600.0).replace(clients=50)
+    flags = {"60": POLLED, "200": POLLED._replace(every_s=200.0)}
+    runs = {
+        way: simulate(few, progress=False, controller=Script(flag, [(0.0, 100.0), (300.0, 0.0)]))
+        for way, flag in flags.items()
+    }
+    times = [1.0, 30.0]
+    table = rollouts.remaining(runs, 300.0, times, {"200": [0.9, 0.8]})
+    assert table["way"].tolist() == ["60", "60", "200", "200"]
+    assert table["t_s"].tolist() == 2 * times
+    for way, run in runs.items():
+        mine = table.loc[table["way"] == way, "left_frac"]
+        assert mine.tolist() == rollouts.left(run, 300.0, times).tolist()
+    assert table["exact_frac"].isna().tolist() == [True, True, False, False]
+    for arguments, says in (
+        (({}, 300.0, times), "runs: must be a mapping of names to at least one run"),
+        (([runs["60"]], 300.0, times), "runs: must be a mapping"),
+        ((runs, 300.0, times, {"5": [1.0, 1.0]}), "exact: must be one of 60, 200"),
+        ((runs, 300.0, times, {"60": [1.0]}), r"exact\['60'\]: must be 2 values"),
+        (({"60": 7}, 300.0, times), "runs: must be runs"),
+    ):
+        with pytest.raises(ScenarioError, match=f"^{says}"):
+            rollouts.remaining(*arguments)

@@ -372,9 +372,9 @@ def test_costs_are_drawn_per_workload_and_engine_and_the_title_says_how_far_each
 
 
 def test_how_far_an_engine_goes_is_said_beyond_what_was_measured_too():
-    reach = sl.metrics.reach(costs_of(), 1e6)["clients"]
+    reach = sl.metrics.capacity(costs_of(), 1e6)["clients"]
     assert (reach == float("inf")).all()
-    assert sl.metrics.reach(costs_of(), 1e-6)["clients"].isna().all()
+    assert sl.metrics.capacity(costs_of(), 1e-6)["clients"].isna().all()
     title = sl.figures.engine_costs(costs_of(cpu_s=1e9)).layout.title.text
     assert "fewer clients than were tried with SimPy" in title
 
@@ -438,4 +438,4 @@ def test_a_sweep_without_the_setting_or_the_quantity_is_refused(swept):
     with pytest.raises(sl.ScenarioError, match=r"table\.transport: must be among polling"):
         sl.figures.sensitivity(swept.assign(transport="sse"), "clients", "latency_p50_s")
     with pytest.raises(sl.ScenarioError, match="within_s: must be > 0"):
-        sl.metrics.reach(costs_of(), "a minute")
+        sl.metrics.capacity(costs_of(), "a minute")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import base64
+import io
 import json
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,29 @@ from simlib.publish.notebook import as_text, digest, normalise, steady_text
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 300_000
-MAX_STATEMENTS = 5
+MAX_LINES = 12
+MAX_WIDTH = 100
 TAGS = {
     "headline",  # what `make report` prints
     "nbval-ignore-output",  # measured live: the cell asserts a relation
     "raises-exception",  # shows an error on purpose
 }
-LOGIC = (
-    ast.FunctionDef,
-    ast.AsyncFunctionDef,
-    ast.ClassDef,
-    ast.Lambda,
-    ast.For,
-    ast.AsyncFor,
-    ast.While,
-)
+# A cell is calls. What is not listed here is not to be had, so that no list of tricks is needed.
+STATEMENTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr, ast.Assert, ast.With)
+IMPORTS = {
+    "import json",
+    "import numpy as np",
+    "import pandas as pd",
+    "import simlib as sl",
+    "import tempfile",
+    "from IPython.display import Markdown",
+    "from pathlib import Path",
+}
+BUILTINS = {
+    *("abs", "dict", "len", "list", "max", "min", "range", "round", "str", "sum", "tuple", "zip"),
+}
+LIBRARY = "sl"
+LOOPS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -64,8 +74,9 @@ def complaints(path: Path) -> list[str]:
         )
     if normalise(notebook) != notebook:
         found.append("not as the runner writes it: python -m simlib.publish.notebook")
+    known: set[str] = set()
     for number, cell in enumerate(code(notebook), start=1):
-        found.extend(f"code cell {number}: {text}" for text in _cell_complaints(cell))
+        found.extend(f"code cell {number}: {text}" for text in _cell_complaints(cell, known))
     for cell in notebook.cells:
         unknown = set(cell.metadata.get("tags", [])) - TAGS
         if unknown:
@@ -73,7 +84,7 @@ def complaints(path: Path) -> list[str]:
     return found
 
 
-def _cell_complaints(cell: nbformat.NotebookNode) -> list[str]:
+def _cell_complaints(cell: nbformat.NotebookNode, known: set[str]) -> list[str]:
     found = []
     for output in cell.outputs:
         if output.output_type == "error" and "raises-exception" not in cell.metadata.get(
@@ -82,17 +93,80 @@ def _cell_complaints(cell: nbformat.NotebookNode) -> list[str]:
             found.append(f"an error is stored: {output.ename}")
         if output.get("name") == "stderr":
             found.append("standard error is stored")
-    if cell.source.lstrip().startswith(("%", "!")) or "\n%" in cell.source or "\n!" in cell.source:
-        return [*found, "a magic or a shell command"]
-    tree = compile(cell.source, "cell", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    assert isinstance(tree, ast.Module)
-    if any(isinstance(node, LOGIC) for node in ast.walk(tree)):
-        found.append("a definition or a loop belongs in simlib")
-    # Imports are not logic: a first cell may need several.
-    work = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
-    if len(work) > MAX_STATEMENTS:
-        found.append(f"{len(work)} statements, must be <= {MAX_STATEMENTS}")
+    return [*found, *code_complaints(cell.source, known)]
+
+
+def code_complaints(source: str, known: set[str]) -> list[str]:
+    """Say what in a cell is not a call of the library, or a few words around one.
+
+    Parameters
+    ----------
+    source : str
+    known : set of str
+        Names that earlier cells have assigned or imported; those of this cell are added.
+    """
+    lines = source.splitlines()
+    found = []
+    if len(lines) > MAX_LINES:
+        found.append(f"{len(lines)} lines, must be <= {MAX_LINES}")
+    if any(len(line) > MAX_WIDTH for line in lines):
+        found.append(f"a line of more than {MAX_WIDTH} characters")
+    try:
+        tree = ast.parse(source)
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, tokenize.TokenError):
+        return [*found, "not plain Python: a magic or a shell command"]
+    if any(token.type == tokenize.OP and token.string == ";" for token in tokens):
+        found.append("a semicolon")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and not isinstance(node, STATEMENTS):
+            found.append(f"{type(node).__name__}: a definition or a loop belongs in simlib")
+        elif isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) not in IMPORTS:
+            found.append(f"{ast.unparse(node)!r} is none of the imports that a notebook needs")
+        elif isinstance(node, ast.Lambda):
+            found.append("lambda: a function belongs in simlib")
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            found.append(f"{node.attr} is private")
+        elif isinstance(node, ast.Constant) and "@" in str(node.value):
+            found.append("'@': a pandas query may compute on columns alone")
+        elif isinstance(node, LOOPS) and LIBRARY in _names(node):
+            found.append("a comprehension over the library: is there a call that takes them all?")
+    bound = {name for name, context in _contexts(tree) if not isinstance(context, ast.Load)}
+    if LIBRARY in bound:
+        found.append(f"{LIBRARY} is the library, and nothing else")
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    unknown = sorted(_names(tree) - known - bound - imported - BUILTINS)
+    if unknown:
+        found.append(f"{', '.join(unknown)}: neither assigned, nor imported, nor a plain builtin")
+    mentions = [name for name, _ in _contexts(tree)].count(LIBRARY)
+    if mentions > sum(_calls_library(node) for node in ast.walk(tree)):
+        found.append("the library may only be called: its functions are not values here")
+    known |= bound | imported
     return found
+
+
+def _contexts(tree: ast.AST) -> list[tuple[str, ast.expr_context]]:
+    """Every variable that is read or bound anywhere in a piece of code, as often as it is."""
+    return [(node.id, node.ctx) for node in ast.walk(tree) if isinstance(node, ast.Name)]
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {name for name, _ in _contexts(tree)}
+
+
+def _calls_library(node: ast.AST) -> bool:
+    """Whether it is a call such as ``sl.simulate(...)`` or ``sl.metrics.summary(...)``."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    inner = node.func.value
+    while isinstance(inner, ast.Attribute):
+        inner = inner.value
+    return isinstance(inner, ast.Name) and inner.id == LIBRARY
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -113,6 +187,98 @@ def test_the_complaints_are_made(tmp_path: Path) -> None:
     text = "\n".join(complaints(path))
     for word in ("question", "1..2", "runner", "standard error", "loop", "shell", "['who']"):
         assert word in text
+
+
+MOST = "runs = [\n" + "    1,\n" * 10 + "]"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        MOST,
+        "run = sl.simulate(board, seed=1)\nsl.figures.latency(run)",
+        "run = sl.Scenario.load('board.toml').replace(clients=5)",
+        "rows = [run.frame(name) for name in ('clients', 'timeline')]",
+        "waits = {f'{s:g} s': {'reconnect.base_s': s} for s in (1.0, 5.0)}",
+        "with tempfile.TemporaryDirectory() as store:\n    sl.sweep(board, [{}], store=store)",
+        "import numpy as np\nassert np.isclose(max(1, 2), 2)",
+    ],
+)
+def test_plain_calls_are_let_pass(source: str) -> None:
+    assert code_complaints(source, {"sl", "board", "run", "tempfile"}) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("for n in (1, 2):\n    sl.simulate(board)", "For"),
+        ("while True:\n    sl.simulate(board)", "While"),
+        ("if run:\n    sl.simulate(board)", "If"),
+        ("try:\n    sl.simulate(board)\nfinally:\n    run", "Try"),
+        ("match run:\n    case 1:\n        sl.simulate(board)", "Match"),
+        ("def run():\n    sl.simulate(board)", "FunctionDef"),
+        ("async def run():\n    sl.simulate(board)", "AsyncFunctionDef"),
+        ("class Runs:\n    one = 1", "ClassDef"),
+        ("run = lambda n: n", "lambda"),
+        ("frame.apply(lambda row: row)", "lambda"),
+        ("[sl.simulate(board, seed=n) for n in (1, 2)]", "comprehension"),
+        ("{sl.simulate(board, seed=n) for n in (1, 2)}", "comprehension"),
+        ("{n: sl.simulate(board, seed=n) for n in (1, 2)}", "comprehension"),
+        ("list(sl.simulate(board, seed=n) for n in (1, 2))", "comprehension"),
+        ("[n for n in (1, 2) if sl.simulate(board, seed=n)]", "comprehension"),
+        ("[f'{sl.simulate(board, seed=n)}' for n in (1, 2)]", "comprehension"),
+        ("[[n for n in sl.replicate(board, m)] for m in (1, 2)]", "comprehension"),
+        ("[sl.theory.drain_peak_per_s(5, s, 1, 1) for s in (1, 2)]", "comprehension"),
+        ("run = sl.simulate\n[run(board, seed=n) for n in (1, 2)]", "not values"),
+        ("[run(board) for run in (sl.simulate, sl.measure)]", "not values"),
+        ("(run := sl.simulate)(board)", "not values"),
+        ("lib = sl\n[lib.simulate(board, seed=n) for n in (1, 2)]", "not values"),
+        ("engines = sl.experiment\n[engines.replicate(board, n) for n in (1, 2)]", "not values"),
+        ("rows.map(sl.simulate)", "not values"),
+        ("rows['run'] = sl.simulate", "not values"),
+        ("(sl, rows)[0].simulate(board)", "not values"),
+        ("list(map(sl.simulate, [board, board]))", "map"),
+        ("list(filter(sl.simulate, [board, board]))", "filter"),
+        ("getattr(sl, 'simulate')(board)", "getattr"),
+        ("vars(sl)['simulate'](board)", "vars"),
+        ("globals()['sl'].simulate(board)", "globals"),
+        ("exec('for n in (1, 2): sl.simulate(board)')", "exec"),
+        ("[rows.query('@sl.simulate(@board)') for n in (1, 2)]", "query"),
+        ("eval('[sl.simulate(board) for n in (1, 2)]')", "eval"),
+        ("__import__('simlib').simulate(board)", "__import__"),
+        ("[b.replace.__globals__['simulate'](b) for b in rows]", "private"),
+        ("sl.experiment._spread({}, 1, 1, 1)", "private"),
+        ("from simlib import simulate\n[simulate(board, seed=n) for n in (1, 2)]", "imports"),
+        ("from simlib.engines import simulate as run", "imports"),
+        ("import simlib", "imports"),
+        ("import simlib as lib", "imports"),
+        ("from functools import partial", "imports"),
+        ("import importlib", "imports"),
+        ("sl = board", "nothing else"),
+        ("[sl for sl in (1, 2)]", "nothing else"),
+        ("[run(board) for run in unheard_of]", "unheard_of"),
+        ("get_ipython().run_cell('1')", "get_ipython"),
+        ("run = 1; sl.simulate(board)", "semicolon"),
+        ("run = !ls", "magic"),
+        ("%time sl.simulate(board)", "magic"),
+        ("%%capture\nsl.simulate(board)", "magic"),
+        ("\n  !ls", "magic"),
+        (MOST.replace("[", "[\n    0,", 1), "13 lines"),
+        ("text = '''" + "\n" * 12 + "'''", "13 lines"),
+        ("# comment\n" * 13, "13 lines"),
+        ("run = [" + "1, " * 40 + "]", "100 characters"),
+    ],
+)
+def test_each_way_around_the_rule_is_caught(source: str, word: str) -> None:
+    found = "\n".join(code_complaints(source, {"sl", "board", "run", "rows", "frame"}))
+    assert word in found
+
+
+def test_a_name_is_known_once_a_cell_has_bound_it() -> None:
+    known: set[str] = set()
+    assert code_complaints("import simlib as sl\nBOARD = sl.Scenario()", known) == []
+    assert code_complaints("sl.simulate(BOARD)", known) == []
+    assert "BOARD" in "".join(code_complaints("sl.simulate(BOARD)", {"sl"}))
 
 
 def binary(values: list[float]) -> dict[str, str]:

@@ -427,3 +427,48 @@ def test_a_sequential_judge_sees_the_whole_rollout():
         assert sample.n == rows["delivered"].sum()
         mean_s = rows["latency_sum_s"].sum() / rows["delivered"].sum()
         assert sample.mean == pytest.approx(mean_s, rel=0.01)
+
+
+FLAGS = {"every 30 s": {}, "once": {"flag": {"reach": "session"}}}
+QUICK = {"engine": "simpy", "on": "serial", "progress": False}
+
+
+def test_variants_of_a_plan_are_rollouts_by_name():
+    board = BOARD.replace(clients=20)
+    rollouts = trials.variants(PLAN, board, FLAGS, **QUICK)
+    assert rollouts.index.tolist() == list(FLAGS)
+    alone = sl.roll_out(PLAN.replace(FLAGS["once"]), board, engine="simpy", progress=False)
+    pd.testing.assert_frame_equal(rollouts["once"].history, alone.history)
+    assert rollouts["once"].plan.name == "once"
+
+
+def test_variants_of_a_plan_are_rehearsed_as_each_would_be():
+    board = BOARD.replace(clients=20)
+    both = sl.rehearse(PLAN, board, {"slow": SLOW}, variants=FLAGS, replications=2, **QUICK)
+    assert both.is_complete
+    for name, changes in FLAGS.items():
+        alone = sl.rehearse(PLAN.replace(changes), board, {"slow": SLOW}, replications=2, **QUICK)
+        for together, one in ((both.table, alone.table), (both.fleets, alone.fleets)):
+            mine = together[together["variant"] == name].drop(columns="variant")
+            pd.testing.assert_frame_equal(mine.reset_index(drop=True), one)
+    assert list(both.table)[:2] == ["variant", "regression"]
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({}, "must have at least one variant"),
+        (["once"], "must be a mapping of names to changes"),
+        ({1: {}}, "must have names that are texts"),
+        ({"a": 1}, "must be a mapping of paths to values"),
+        ({"a": {"kill_s": 1e6}}, "must be < the scenario's horizon_s"),
+        ({"a": {"stages.*.bake_s": "-1 s"}}, "must be"),
+    ],
+)
+def test_variants_that_make_no_plan_are_refused_by_name(variants, message):
+    with pytest.raises(ScenarioError, match=message) as caught:
+        sl.rehearse(PLAN, BOARD, variants=variants, replications=2, **QUICK)
+    assert caught.value.path.startswith("variants['a']" if "a" in variants else "variants")
+    with pytest.raises(ScenarioError, match=message) as caught:
+        trials.variants(PLAN, BOARD, variants, **QUICK)
+    assert caught.value.path.startswith("changes['a']" if "a" in variants else "changes")

@@ -95,3 +95,15 @@ def test_batches_that_overlap_add_up():
         rate = np.histogram(back_s, bins=np.arange(0.0, 70.0, 0.25))[0] / 0.25
         peak = theory.drain_peak_per_s(len(back_s), window_s, batches, spread_s)
         assert rate.max() == pytest.approx(peak, rel=0.01)
+
+
+def test_several_windows_and_several_drops_are_answered_one_by_one():
+    windows_s = [10.0, 30.0, 120.0]
+    peaks = theory.drain_peak_per_s(5000, windows_s, 10, 5.0)
+    assert list(peaks) == [theory.drain_peak_per_s(5000, one, 10, 5.0) for one in windows_s]
+    assert isinstance(theory.drain_peak_per_s(5000, 10.0, 10, 5.0), float)
+    assert theory.leaked_connections([4, 0], closes_old=True) == [5, 1]
+    with pytest.raises(ScenarioError, match=r"^window_s: must be a number in"):
+        theory.drain_peak_per_s(5000, [10.0, 0.0], 10, 5.0)
+    with pytest.raises(ScenarioError, match=r"^drops: must be a whole number in"):
+        theory.leaked_connections([1, 2.5], closes_old=True)

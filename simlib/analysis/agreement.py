@@ -1,0 +1,69 @@
+"""How far a prediction and a measurement of it are apart, and whether that is within the bar."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from simlib.core.measures import ratio
+from simlib.errors import ScenarioError
+from simlib.run import Run, check_runs
+
+_TOLERANCE_FRAC = {
+    "polling": {"latency_p50_s": 0.03, "latency_p95_s": 0.02, "latency_p99_s": 0.01},
+    "websocket": {"latency_p50_s": 0.3, "latency_p95_s": 0.3, "latency_p99_s": 0.3},
+}
+_TOLERANCE_S = {"polling": 0.0, "websocket": 0.5e-3}
+_COMPARED = (
+    "latency_p50_s",
+    "latency_p95_s",
+    "latency_p99_s",
+    "average_latency_s",
+    "delivered",
+    "up_bytes_per_h",
+    "down_bytes_per_h",
+    "message_rate_per_s",
+    "utilisation",
+)
+
+
+def compare(predicted: Run, measured: Run) -> pd.DataFrame:
+    """Return predicted beside measured, the error of the prediction and a verdict.
+
+    Parameters
+    ----------
+    predicted, measured : Run
+        Of the same scenario and seed; the measured one from `measure`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per quantity: ``quantity``, ``predicted``, ``measured``, ``error`` (predicted -
+        measured), ``error_frac`` (relative to measured), ``allowed`` (largest absolute error, for
+        the quantities that have a bar) and ``verdict``: ``within`` or ``outside`` the bar, or
+        ``inconclusive`` where it is outside but other programs kept the machine busy.
+    """
+    check_runs([predicted, measured])
+    for name in ("scenario_hash", "seed", "replication"):
+        both = [run.provenance[name] for run in (predicted, measured)]
+        if both[0] != both[1]:
+            rule = f"must have the same {name}: simulate(measured.scenario, seed=...)"
+            raise ScenarioError("predicted, measured", both, rule)
+    left, right = predicted.summary().iloc[0], measured.summary().iloc[0]
+    table = pd.DataFrame(
+        {
+            "quantity": list(_COMPARED),
+            "predicted": [float(left[name]) for name in _COMPARED],
+            "measured": [float(right[name]) for name in _COMPARED],
+        }
+    )
+    table["error"] = table["predicted"] - table["measured"]
+    table["error_frac"] = ratio(table["error"], table["measured"])
+    transport = measured.scenario.transport
+    scale = float(measured.provenance.get("time_scale", 1.0))
+    relative = table["quantity"].map(_TOLERANCE_FRAC[transport]) * table["measured"]
+    table["allowed"] = relative.clip(lower=_TOLERANCE_S[transport] * scale)
+    outside = "outside" if measured.provenance.get("quiet", True) else "inconclusive"
+    verdict = np.where(table["error"].abs() <= table["allowed"], "within", outside)
+    table["verdict"] = np.where(table["allowed"].isna(), "", verdict)
+    return table

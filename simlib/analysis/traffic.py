@@ -1,0 +1,101 @@
+"""What a client costs in bytes at any rate of change, by the closed forms of `theory.traffic`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from simlib import theory
+from simlib.core.wire import Message, message_sizes
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario
+
+
+def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFrame:
+    """Return what a client costs in bytes at different rates of change, by closed forms.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Its wire, poll interval, heartbeat and round-trip time; Poisson changes to everybody.
+    rates_per_s : sequence of float
+        Changes per second in the whole system, > 0.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``rate_per_s``, ``transport`` ("polling", "polling with ETag", "websocket"),
+        ``bytes_per_h`` (up and down, one client, a connection that stays). Its ``attrs`` have
+        ``crossover_per_s``: above that rate push costs more than polling without ETag, and
+        ``crossover_etag_per_s``: the same with ETag.
+    """
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, "must be a Scenario")
+    costs = _exchange_bytes(scenario)
+    period_s = scenario.polling.interval_s + scenario.network.rtt_s + scenario.server.poll_s
+    try:
+        rates = np.asarray(rates_per_s, dtype=float)
+    except (TypeError, ValueError):
+        raise ScenarioError("rates_per_s", rates_per_s, "must be numbers > 0") from None
+    if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
+        raise ScenarioError("rates_per_s", rates_per_s, "must be a list of numbers > 0")
+    lines = {
+        "polling": theory.polling_bytes_per_s(rates, period_s, costs["poll"]),
+        "polling with ETag": theory.polling_bytes_per_s(
+            rates, period_s, costs["changed"], costs["unchanged"]
+        ),
+        "websocket": theory.push_bytes_per_s(
+            rates, costs["push"], costs["heartbeat_period_s"], costs["heartbeat"]
+        ),
+    }
+    table = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "rate_per_s": rates,
+                    "transport": name,
+                    "bytes_per_h": np.broadcast_to(line, rates.shape) * 3600.0,
+                }
+            )
+            for name, line in lines.items()
+        ],
+        ignore_index=True,
+    )
+    beats = {
+        "heartbeat_period_s": costs["heartbeat_period_s"],
+        "heartbeat_bytes": costs["heartbeat"],
+    }
+    table.attrs["crossover_per_s"] = theory.crossover_rate_per_s(
+        period_s, costs["poll"], costs["push"], **beats
+    )
+    table.attrs["crossover_etag_per_s"] = theory.crossover_rate_per_s(
+        period_s, costs["changed"], costs["push"], costs["unchanged"], **beats
+    )
+    return table
+
+
+def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
+    """Bytes up and down of one exchange of each kind, on a connection that is already open."""
+
+    def both(sizes: NDArray[np.int64], *messages: Message) -> float:
+        return float(sum(sizes[message].sum() for message in messages))
+
+    plain = message_sizes(scenario.replace({"polling.etag": False}).wire_spec())
+    etag = message_sizes(scenario.replace({"polling.etag": True}).wire_spec())
+    beats = {
+        "server": (Message.PING_DOWN, Message.PONG_UP),
+        "client": (Message.PING_UP, Message.PONG_DOWN),
+        "none": (),
+    }[scenario.heartbeat.direction]
+    period_s = scenario.heartbeat.interval_s + scenario.network.rtt_s if beats else np.inf
+    return {
+        "poll": both(plain, Message.POLL_REQUEST, Message.POLL_RESPONSE),
+        "changed": both(etag, Message.POLL_CONDITIONAL, Message.POLL_RESPONSE),
+        "unchanged": both(etag, Message.POLL_CONDITIONAL, Message.NOT_MODIFIED),
+        "push": both(plain, Message.PUSH),
+        "heartbeat": both(plain, *beats),
+        "heartbeat_period_s": period_s,
+    }

@@ -1,0 +1,370 @@
+"""One run's result: its tables with their provenance, in memory and as files.
+
+Simulated and measured runs are the same kind of thing: both are made from a `core.record.Record`,
+so they have the same tables, columns and units.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from functools import cache
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simlib.core.record import Record, check
+from simlib.errors import RunFileError, ScenarioError
+from simlib.renamed import warn
+from simlib.run.summary import Rows, summary_of, totals
+from simlib.run.tables import (
+    ALWAYS,
+    COHORTS,
+    ON_REQUEST,
+    TABLES,
+    Columns,
+    Ledger,
+    latency_quantiles,
+    ledger_of,
+    needed_columns,
+    tables_of,
+)
+from simlib.scenario import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RENAMED = {"stays": "exposures"}
+_PROVENANCE = b"simlib.provenance"
+
+
+class Run:
+    """The result of one simulated or measured run.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What was run.
+    provenance : dict
+        Scenario hash, seed, replication, engine, versions and what else a reader needs to make
+        the run again.
+    tables : dict of str to dict of str to ndarray
+        Columns of each table, see `frame`.
+
+    Attributes
+    ----------
+    scenario, provenance
+        As given.
+    """
+
+    def __init__(
+        self, scenario: Scenario, provenance: dict[str, Any], tables: dict[str, Columns]
+    ) -> None:
+        self.scenario = scenario
+        self.provenance = provenance
+        self._tables = tables
+
+    def __repr__(self) -> str:
+        where = self.provenance["engine"]
+        return (
+            f"<Run {self.scenario.name} {self.scenario.transport} by {where}, "
+            f"seed {self.provenance['seed']}, replication {self.provenance['replication']}>"
+        )
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return one table.
+
+        Parameters
+        ----------
+        name : str
+            ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
+            what happened in the bin (polls, unchanged, messages pushed, attempts, connections,
+            reconnects, errors, fallbacks, delivered, lost, superseded, up_bytes, down_bytes, and
+            safety_polls and safety_errors, which are among polls and errors too), and
+            ``latency_sum_s`` (over the delivered), ``connection_count`` and ``present_count``
+            (means over the bin) and ``utilisation`` (busy fraction of the workers).
+
+            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
+            counts, and ``buffered_bytes``, the most that the server's memory held for it.
+
+            ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
+            ``high_s``, ``count``; publish to apply.
+
+            ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
+            ``cause``, ``transport``, and the ``cohort`` in which it was opened.
+
+            ``stays`` (of a rollout): a row for each time that a client belonged to a cohort:
+            ``client``, ``cohort``, ``from_s``, ``to_s``.
+
+            ``deliveries`` (on request): ``client``, ``version``, ``published_s``, ``applied_s``,
+            ``latency_s``.
+
+            ``events`` (on request): ``t_s``, ``client``, ``event``, ``state`` (after),
+            ``actions``.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ScenarioError
+            No such table, or one that was not asked for when the run was made.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.columns(name))
+
+    def columns(self, name: str) -> Columns:
+        """Return one table's columns as arrays, as they lie in memory: see `frame`.
+
+        Raises
+        ------
+        ScenarioError
+            As `frame`.
+        """
+        if isinstance(name, str) and name in _RENAMED:
+            warn(f"the table {name}", _RENAMED[name])
+            name = _RENAMED[name]
+        if not isinstance(name, str) or name not in self._tables:
+            known = ", ".join(self._tables)
+            rule = f"must be one of {known}"
+            if name in ON_REQUEST:
+                rule = f'must be asked for when the run is made: keep=("{name}",)'
+            raise ScenarioError("frame", name, rule)
+        return self._tables[name]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The whole run's ledger."""
+        return ledger_of(self._tables["clients"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run reached its horizon; an interrupted run keeps what it had."""
+        return bool(self.provenance["complete"])
+
+    @property
+    def has_cohorts(self) -> bool:
+        """Whether clients belonged to cohorts, of a rollout."""
+        return "exposures" in self._tables
+
+    def ledger_of(self, cohort: str) -> Ledger:
+        """The ledger of those who belonged to a cohort when they were last seen."""
+        return ledger_of(self._tables["clients"], cohort)
+
+    def latency_quantiles(self, q: ArrayLike, *, cohort: str | None = None) -> NDArray[np.float64]:
+        """Return quantiles of the publish-to-apply latency.
+
+        Parameters
+        ----------
+        q : float or array of float
+            Each in [0, 1].
+        cohort : str, optional
+            Of a rollout's run: ``"control"`` or ``"treatment"`` alone.
+
+        Returns
+        -------
+        ndarray of float64
+            Seconds, of the shape of `q`; linear within a bucket, so within 0.8 % of the exact
+            order statistic. NaN if nothing was delivered.
+
+        Raises
+        ------
+        ScenarioError
+            A quantile outside [0, 1], or no such cohort.
+        """
+        cohorts = COHORTS if self.has_cohorts else ("all",)
+        if cohort is not None and cohort not in cohorts:
+            raise ScenarioError("cohort", cohort, f"must be one of {', '.join(cohorts)}")
+        try:
+            levels = np.asarray(q, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ScenarioError("q", q, "must be numbers in [0, 1]") from None
+        if not ((levels >= 0) & (levels <= 1)).all():
+            raise ScenarioError("q", q, "must be in [0, 1]")
+        return latency_quantiles(self._tables["latency"], levels, cohort)
+
+    def summary(self) -> pd.DataFrame:
+        """Return the table to read first: a row per transport and cohort, see `metrics.summary`."""
+        return summary_of(self.totals())
+
+    def totals(self) -> Rows:
+        """Return what the summary is made of, in a millisecond: what a sweep keeps of a run.
+
+        Returns
+        -------
+        list of dict
+            A row per transport and cohort; `summary_of` makes a table of those of any number of
+            runs.
+
+        Examples
+        --------
+        >>> from simlib.engines import simulate
+        >>> run = simulate(Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=60))
+        >>> [row["clients"] for row in run.totals()]
+        [5]
+        """
+        source, warm_up_s = self.provenance["engine"], self.scenario.warm_up_s
+        return totals(self._tables, source=source, warm_up_s=warm_up_s)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the run as a folder of Parquet files, each with the provenance inside.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder; an older run there is replaced once the new one is complete.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        RunFileError
+            Something else is there already.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = _as_path(path)
+        if path.exists() and not (path / f"{ALWAYS[0]}.parquet").exists():
+            raise RunFileError(f"{path}: is there already and is not a saved run")
+        ours = {f"{name}.parquet" for name in TABLES}
+        if path.exists() and any(file.name not in ours for file in path.iterdir()):
+            raise RunFileError(f"{path}: holds more than a saved run, which would be lost")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFileError(f"{path}: cannot be made ({error})") from None
+        trace = self.scenario.read_trace() if self.scenario.updates.trace else None
+        head = json.dumps({"scenario": self.scenario.dump(), "trace": trace, **self.provenance})
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simlib-") as scratch:
+            fresh = Path(scratch) / "run"
+            fresh.mkdir()
+            for name, columns in self._tables.items():
+                table = pa.table(columns).replace_schema_metadata({_PROVENANCE: head.encode()})
+                parquet.write_table(table, fresh / f"{name}.parquet")
+            if path.exists():
+                path.rename(Path(scratch) / "old")
+            fresh.rename(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Read a run that `save` wrote.
+
+        Raises
+        ------
+        RunFileError
+            The folder is missing or incomplete, or was not written by simlib, or holds tables of
+            different runs.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        path = _as_path(path)
+        tables: dict[str, Columns] = {}
+        heads: set[str] = set()
+        for name in TABLES:
+            file = path / f"{name}.parquet"
+            if not file.exists():
+                if name in ALWAYS:
+                    raise RunFileError(f"{path}: no {file.name}: not a complete saved run")
+                continue
+            try:
+                table = parquet.read_table(file)
+                heads.add((table.schema.metadata or {})[_PROVENANCE].decode())
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                raise RunFileError(f"{file}: not written by simlib ({error})") from None
+            tables[name] = {column: table[column].to_numpy() for column in table.column_names}
+        if len(heads) > 1:
+            raise RunFileError(f"{path}: holds tables of different runs")
+        try:
+            head = json.loads(heads.pop())
+            scenario = Scenario.parse(head.pop("scenario"), trace=head.pop("trace"))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RunFileError(f"{path}: not written by simlib ({error})") from None
+        _check_loaded(path, scenario, head, tables)
+        return cls(scenario, head, tables)
+
+
+def make_run(
+    scenario: Scenario,
+    record: Record,
+    *,
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    rtt_s: NDArray[np.float64],
+    end_of_run_s: float,
+    provenance: dict[str, Any],
+) -> Run:
+    """Make a run of a filled record, after its ledger has been checked.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    record : Record
+    start_s, end_s, rtt_s : ndarray of float64, shape (clients,)
+    end_of_run_s : float
+        The horizon, or when the run was interrupted, seconds.
+    provenance : dict
+        What the driver adds: engine, seed, replication, complete, ...
+
+    Raises
+    ------
+    LedgerError
+        The ledger does not balance.
+    """
+    check(record)
+    tables = tables_of(
+        scenario,
+        record,
+        start_s=start_s,
+        end_s=end_s,
+        rtt_s=rtt_s,
+        end_of_run_s=end_of_run_s,
+    )
+    return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
+
+
+def _as_path(path: Any) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise RunFileError(f"{path!r}: must be a path") from None
+
+
+def _check_loaded(
+    path: Path, scenario: Scenario, head: dict[str, Any], tables: dict[str, Columns]
+) -> None:
+    """Raise `RunFileError` unless a loaded run has what every run has."""
+    for key in ("engine", "seed", "replication", "complete", "scenario_hash"):
+        if key not in head:
+            raise RunFileError(f"{path}: its provenance lacks {key}")
+    for name, columns in needed_columns(scenario).items():
+        missing = [column for column in columns if column not in tables[name]]
+        if missing:
+            raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")
+
+
+def _versions() -> dict[str, Any]:
+    packages = ("simlib", "simpy", "numba", "numpy", "websockets", "aiohttp")
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in packages},
+        },
+        "platform": sys.platform,
+    }
+
+
+@cache
+def _version(package: str) -> str:
+    return version_of(package)

@@ -1,0 +1,296 @@
+"""From a record to a run's tables: columns of arrays, by name."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.core.protocol import Action, Event, State, Transport, action_names
+from simlib.core.record import (
+    CONNECTION,
+    DELIVERY,
+    EVENT,
+    EXPOSURE,
+    TICK_S,
+    Cause,
+    Count,
+    Record,
+    bucket_edges_s,
+    occupancy_s,
+)
+from simlib.scenario import Scenario
+
+Columns = dict[str, NDArray[Any]]
+
+ALWAYS = ("timeline", "clients", "latency", "connections")
+COHORTS = ("control", "treatment")
+"""Whose flag says polling, and whose says push, where a rollout goes on; else ``"all"``."""
+ON_REQUEST = ("deliveries", "events")
+TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
+
+
+class Ledger(NamedTuple):
+    """What became of every change for every client that was present when it was published.
+
+    ``delivered + lost + pending == eligible`` in every run. `superseded` counts, among the
+    delivered, those that a later change in the same snapshot hid from the user's eyes.
+    """
+
+    eligible: int
+    delivered: int
+    lost: int
+    pending: int
+    superseded: int
+
+
+def quantiles_of(
+    low_s: NDArray[np.float64],
+    high_s: NDArray[np.float64],
+    count: NDArray[np.int64],
+    levels: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return quantiles of what lies in buckets, linear within each; NaN if they are empty.
+
+    Examples
+    --------
+    >>> edges_s = np.array([0.0, 1.0, 2.0])
+    >>> quantiles_of(edges_s[:-1], edges_s[1:], np.array([1, 3]), np.array([0.25, 1.0])).tolist()
+    [1.0, 2.0]
+    """
+    total = int(count.sum())
+    if total == 0:
+        return np.full(levels.shape, np.nan)
+    order = np.argsort(low_s, kind="stable")
+    low_s, high_s, count = low_s[order], high_s[order], count[order]
+    reached = np.cumsum(count)
+    bucket = np.minimum(np.searchsorted(reached, levels * total, "left"), len(reached) - 1)
+    inside = (levels * total - (reached - count)[bucket]) / count[bucket]
+    return np.asarray(low_s[bucket] + (high_s - low_s)[bucket] * inside)
+
+
+def rows_of(table: Columns, cohort: str | None) -> Any:
+    """Return what chooses a cohort's rows of a table; all where it knows none, or for None."""
+    return slice(None) if cohort is None or "cohort" not in table else table["cohort"] == cohort
+
+
+def latency_quantiles(
+    latency: Columns, levels: NDArray[np.float64], cohort: str | None = None
+) -> NDArray[np.float64]:
+    """Return quantiles of a table of latencies, of one cohort or of all; see `quantiles_of`."""
+    rows = rows_of(latency, cohort)
+    low_s, high_s, count = (latency[name][rows] for name in ("low_s", "high_s", "count"))
+    return quantiles_of(low_s, high_s, count, levels)
+
+
+def ledger_of(clients: Columns, cohort: str | None = None) -> Ledger:
+    """Return the ledger of a table of clients, of one cohort or of all."""
+    rows = rows_of(clients, cohort)
+    return Ledger(*(int(clients[name][rows].sum()) for name in Ledger._fields))
+
+
+def tables_of(
+    scenario: Scenario,
+    record: Record,
+    *,
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    rtt_s: NDArray[np.float64],
+    end_of_run_s: float,
+) -> dict[str, Columns]:
+    """Return the tables of a filled record; see `Run.frame` for what they hold.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    record : Record
+    start_s, end_s, rtt_s : ndarray of float64, shape (clients,)
+    end_of_run_s : float
+        The horizon, or when the run was interrupted, seconds.
+    """
+    connections = _log(record.connections, CONNECTION)
+    exposures = _log(record.exposures, EXPOSURE)
+    if len(record.bins) == 1:
+        exposures = {"from_s": start_s, "to_s": np.minimum(end_s, end_of_run_s)}
+    names = ["all"] if len(record.bins) == 1 else list(COHORTS)
+    tables: dict[str, Columns] = {
+        "timeline": _timeline(scenario, record, connections, exposures, end_of_run_s),
+        "clients": _clients(scenario, record, start_s, end_s, rtt_s),
+        "latency": _latency(record),
+        "connections": {
+            **connections,
+            "cause": _labels(connections["cause"], _names(Cause)),
+            "transport": _labels(connections["transport"], _names(Transport)),
+            "cohort": _labels(connections["cohort"], names),
+        },
+    }
+    if len(record.bins) > 1:
+        tables["exposures"] = {**exposures, "cohort": _labels(exposures["cohort"], names)}
+    if record.keep_deliveries:
+        table = _log(record.deliveries, DELIVERY)
+        table["latency_s"] = table["applied_s"] - table["published_s"]
+        tables["deliveries"] = table
+    if record.keep_events:
+        table = _log(record.events, EVENT)
+        names = [action_names(actions) for actions in range(2 * max(Action))]
+        table["event"] = _labels(table["event"], _names(Event))
+        table["state"] = _labels(table["state"], _names(State))
+        table["actions"] = _labels(table["actions"], names)
+        tables["events"] = table
+    return tables
+
+
+def needed_columns(scenario: Scenario) -> dict[str, list[str]]:
+    """Return the columns that every run's timeline, clients and latency have."""
+    none = np.zeros(0)
+    empty = Record(none, none, none, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
+    whole = np.zeros(0, np.int8)
+    log: Columns = {"opened_s": none, "closed_s": none, "cohort": whole}
+    exposures: Columns = {"from_s": none, "to_s": none, "cohort": whole}
+    return {
+        "timeline": list(_timeline(scenario, empty, log, exposures, 1.0)),
+        "clients": list(_clients(scenario, empty, none, none, none)),
+        "latency": list(_latency(empty)),
+    }
+
+
+def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns:
+    """The cohort and its transport in every row."""
+    if len(record.bins) == 1:
+        return {
+            "cohort": np.broadcast_to(np.array("all", dtype=object), len(codes)),
+            "transport": np.broadcast_to(np.array(scenario.transport, dtype=object), len(codes)),
+        }
+    return {
+        "cohort": _labels(codes, list(COHORTS)),
+        "transport": _labels(codes, ["polling", "websocket"]),
+    }
+
+
+def _timeline(
+    scenario: Scenario,
+    record: Record,
+    connections: Columns,
+    exposures: Columns,
+    end_of_run_s: float,
+) -> Columns:
+    cohorts, bins = record.bins.shape[:2]
+    parts = [
+        _timeline_of(scenario, record, cohort, connections, exposures, end_of_run_s)
+        for cohort in range(cohorts)
+    ]
+    codes = np.repeat(np.arange(cohorts), bins)
+    first = {name: parts[0][name] for name in ("t_s", "width_s")}
+    columns = {**first, **_cohorts(scenario, record, codes), **parts[0]}
+    if cohorts > 1:
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns.update(joined)
+    return columns
+
+
+def _timeline_of(
+    scenario: Scenario,
+    record: Record,
+    cohort: int,
+    connections: Columns,
+    exposures: Columns,
+    end_of_run_s: float,
+) -> Columns:
+    bins, bin_s = record.bins.shape[1], record.bin_s
+    t_s = np.arange(bins) * bin_s
+    width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
+    width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
+    opened_s, closed_s = _of(connections, cohort, record, "opened_s", "closed_s")
+    from_s, to_s = _of(exposures, cohort, record, "from_s", "to_s")
+    connected_s = occupancy_s(opened_s, closed_s, bin_s, bins)
+    present_s = occupancy_s(from_s, to_s, bin_s, bins)
+    busy_s = record.busy_s
+    if end_of_run_s < record.horizon_s:
+        # A worker that waited for its broadcast gave back more than it had been booked.
+        busy_s = np.clip(busy_s, 0.0, scenario.server.workers * width_s)
+    return {
+        "t_s": t_s,
+        "width_s": width_s,
+        **{what.name.lower(): record.bins[cohort, :, what] for what in Count},
+        "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
+        "connection_count": _mean(connected_s, width_s),
+        "present_count": _mean(present_s, width_s),
+        "utilisation": _mean(busy_s, width_s) / scenario.server.workers,
+    }
+
+
+def _of(log: Columns, cohort: int, record: Record, *names: str) -> list[NDArray[Any]]:
+    """A log's columns, of one cohort."""
+    if len(record.bins) == 1:
+        return [log[name] for name in names]
+    mine = log["cohort"] == cohort
+    return [log[name][mine] for name in names]
+
+
+def _mean(seconds: NDArray[np.float64], width_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(seconds, width_s, out=np.zeros(len(seconds)), where=width_s > 0)
+
+
+def _clients(
+    scenario: Scenario,
+    record: Record,
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    rtt_s: NDArray[np.float64],
+) -> Columns:
+    clients = len(start_s)
+    codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
+    return {
+        "client": np.arange(clients, dtype=np.int32),
+        **_cohorts(scenario, record, codes),
+        "start_s": start_s,
+        "end_s": end_s,
+        "rtt_s": rtt_s,
+        "eligible": record.eligible,
+        "pending": record.pending,
+        **{what.name.lower(): record.clients[:, what] for what in Count if what < Count.RECONNECTS},
+        "reconnects": _reconnects(record),
+        "up_bytes": record.traffic[:, 0],
+        "down_bytes": record.traffic[:, 1],
+        "buffered_bytes": _buffered(record, clients),
+    }
+
+
+def _reconnects(record: Record) -> NDArray[np.int32]:
+    if record.cohort is not None:
+        return record.again
+    return np.maximum(record.clients[:, Count.CONNECTIONS] - 1, 0)
+
+
+def _buffered(record: Record, clients: int) -> NDArray[np.int64]:
+    if len(record.buffered) == 0:
+        return np.broadcast_to(np.int64(0), clients)
+    return np.ceil(record.buffered.round(3)).astype(np.int64)
+
+
+def _latency(record: Record) -> Columns:
+    edges_s = bucket_edges_s()
+    cohort, held = np.nonzero(record.histogram)
+    high_s = edges_s[held + 1]
+    if len(held):
+        last = held == held.max()
+        high_s[last] = min(high_s[last][0], max(record.latency_max_s[0], edges_s[held.max()]))
+    columns = {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[cohort, held]}
+    if len(record.bins) > 1:
+        columns["cohort"] = _labels(cohort, list(COHORTS))
+    return columns
+
+
+def _log(rows: Any, columns: dict[str, str]) -> Columns:
+    """A log's columns: of a list of tuples, or of an array that has them as fields."""
+    table = rows if isinstance(rows, np.ndarray) else np.array(rows, dtype=list(columns.items()))
+    return {name: table[name] for name in columns}
+
+
+def _names(kind: Any) -> list[str]:
+    return [member.name.lower() for member in kind]
+
+
+def _labels(codes: NDArray[Any], names: list[str]) -> NDArray[Any]:
+    return np.array(names, dtype=object)[codes]
