@@ -804,7 +804,6 @@ def _run(
                     sending,
                     number,
                     now,
-                    half,
                     exchange,
                     data,
                     n,
@@ -1090,7 +1089,7 @@ def _set_percentage(
 
 @cache
 def _loops(polls: bool, pushes: bool) -> list[Any]:
-    names = {"POLLS": polls, "PUSHES": pushes, "FAULTS": polls and pushes}
+    names = {"POLLS": polls, "PUSHES": pushes, "GENERAL": polls and pushes}
     parts = (state_module, faults, assignment)
     return [loop(function, parts, **names) for function in (_run, _finish, _set_percentage)]
 
