@@ -21,6 +21,7 @@ from simlib.core.assignment import (
 )
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Client, Rules
+from simlib.core.connection import Connection
 from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
@@ -44,10 +45,8 @@ class Driver(ABC):
     clients : list of Client
     percents : list of Percent
         What has been announced so far.
-    opened_s : list of float
-        Since when each client's connection is open, seconds; `NEVER_S` without one.
-    opened_by : list of int
-        The transport of each client's latest connection.
+    connection_rows : list of Connection
+        What is known of each client's connections.
     """
 
     def __init__(
@@ -66,8 +65,7 @@ class Driver(ABC):
         self.clients = [Client(number) for number in range(clients)]
         for client, version in zip(self.clients, record.entered.tolist(), strict=True):
             client.seen = version
-        self.opened_s = [NEVER_S] * clients
-        self.opened_by = [0] * clients
+        self.connection_rows = [Connection(number) for number in range(clients)]
 
     @abstractmethod
     def now_s(self) -> float:
@@ -182,17 +180,19 @@ class Driver(ABC):
 
     def record_connection(self, number: int) -> None:
         """A connection has opened."""
+        link = self.connection_rows[number]
         recording.open_connection(self.record, number, self.now_s())
-        self.opened_s[number] = self.now_s()
-        self.opened_by[number] = self.clients[number].transport
+        link.opened_s = self.now_s()
+        link.opened_by = self.clients[number].transport
 
-    def record_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
+    def record_disconnect(self, number: int, closed_s: float, cause: int) -> None:
         """The client's connection, if it has one, has ended."""
-        opened_s = self.opened_s[number]
-        if opened_s < NEVER_S:
-            self.opened_s[number] = NEVER_S
-            transport = self.opened_by[number]
-            recording.close_connection(self.record, number, opened_s, closed_s, cause, transport)
+        link = self.connection_rows[number]
+        if link.opened_s < NEVER_S:
+            recording.close_connection(
+                self.record, number, link.opened_s, closed_s, cause, link.opened_by
+            )
+            link.opened_s = NEVER_S
 
 
 def advance(

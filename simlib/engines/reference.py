@@ -25,20 +25,30 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
+from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import SERVER_CLOSES
-from simlib.core.backpressure import Overflow, buffered_bytes, has_room, kept, most_held
+from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client
-from simlib.core.draws import Stream, uniform
+from simlib.core.connection import (
+    Connection,
+    FaultSchedule,
+    Nodes,
+    Paths,
+    Sent,
+    is_cut,
+    is_over,
+    is_unheard,
+)
+from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.faults import FaultEffect, FaultEvent, is_affected
-from simlib.core.path import added_s, carried_s, left_bytes
+from simlib.core.faults import FaultEffect
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Record
-from simlib.core.resync import Resume, resume_outcome
+from simlib.core.resync import Resume
 from simlib.core.server import (
     SYN_RETRIES,
     accept,
@@ -46,10 +56,8 @@ from simlib.core.server import (
     admit_fan_out,
     admits_upgrade,
     broadcast_s,
-    clear_server,
     free_from_s,
     new_server,
-    node_for,
     sent_s,
     service_time_s,
     syn_retry_s,
@@ -59,7 +67,6 @@ from simlib.core.wire import Message
 from simlib.scenario.model import Activity
 from simlib.scenario.workload import Workload
 
-_RESETS = (FaultEffect.SERVER_DOWN, FaultEffect.NODE_DOWN, FaultEffect.RESET)
 Process = Generator[simpy.Event, None, Any]
 
 
@@ -114,37 +121,20 @@ class Simulation(Driver):
         self.server = new_server(workload.server.workers)
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.sizes: list[list[int]] = workload.sizes.tolist()
-        self.half_rtt_s: list[float] = (workload.rtt_s / 2.0).tolist()
         self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
-        # The client's side: until when the server keeps an idle connection, and what is up.
-        self.kept_until_s = [-NEVER_S] * clients
-        self.has_upgraded = [False] * clients
-        self.beats = [0] * clients
-        self.active_s = [0.0] * clients
-        # The server's side: who listens (client -> exchange, in order), what has ended.
         self.published = 0
-        self.subscribers: dict[int, int] = {}
-        self.sockets: dict[int, int] = {}
-        self.closed_exchange = [0] * clients
-        # What is wrong: up to which exchange a client's sockets travel a dead path, whether its
-        # polls do, which nodes are down, what each keeps and whom its process has served.
-        self.lost_exchange = [-1] * clients
-        self.is_link_dead = [False] * clients
-        self.is_down = [False] * workload.nodes
-        self.kept_from = [0] * workload.nodes
-        self.process = list(range(workload.nodes))
-        self.node = [-1] * clients
-        self.served_by = [-1] * clients
-        self.active: list[FaultEvent] = []
-        # Paths that narrow or delay: what each had to carry when, when its last message arrives,
-        # and how many messages, up to which, wait in the server for a client.
-        self.has_path_limits = bool(workload.delays or workload.limits)
-        self.link_s = [0.0] * clients
-        self.link_bytes = [0.0] * clients
-        self.arrived_s = [0.0] * clients
-        self.waiting = [0] * clients
-        self.tail = [0] * clients
+        # Who listens, by number, in the order in which the server sends to them.
+        self.subscribers: dict[int, Connection] = {}
+        self.sockets = 0
+        # What is wrong, and how the paths are.
+        self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
+        nodes = workload.nodes
+        self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
+        half_s: list[float] = (workload.rtt_s / 2.0).tolist()
+        address = self.rules.seed, self.rules.replication
+        self.paths = Paths(*address, half_s, workload.delays, workload.limits)
+        self.has_path_limits = connection.has_path_limits(self.paths)
 
         self.clock.start(self.publisher())
         self.clock.start(self.faults())
@@ -176,10 +166,9 @@ class Simulation(Driver):
         clients, now = self.clients, float(self.clock.now)  # SimPy's zero is whole
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in clients]
         is_connected = [
-            opened_s < NEVER_S and not (client.transport == Transport.POLLING and kept_s < now)
-            for client, opened_s, kept_s in zip(
-                clients, self.opened_s, self.kept_until_s, strict=True
-            )
+            link.opened_s < NEVER_S
+            and not (client.transport == Transport.POLLING and link.kept_until_s < now)
+            for client, link in zip(clients, self.connection_rows, strict=True)
         ]
         return recording.snapshot(self.record, np.array(is_present), np.array(is_connected), now)
 
@@ -187,10 +176,10 @@ class Simulation(Driver):
         """Close the books, without what comes later: idle ends before now, work after now."""
         for free_s in self.server.free_s:
             recording.add_busy(self.record, self.clock.now, free_s, -1.0)
-        for number, kept_until_s in enumerate(self.kept_until_s):
-            is_polling = self.clients[number].transport == Transport.POLLING
-            if is_polling and 0.0 <= kept_until_s < self.clock.now:
-                self.record_disconnect(number, kept_until_s, Cause.IDLE)
+        for client, link in zip(self.clients, self.connection_rows, strict=True):
+            is_polling = client.transport == Transport.POLLING
+            if is_polling and 0.0 <= link.kept_until_s < self.clock.now:
+                self.record_disconnect(client.number, link.kept_until_s, Cause.IDLE)
         super().finish()
 
     def now_s(self) -> float:
@@ -225,7 +214,7 @@ class Simulation(Driver):
 
     def trip_s(self, client: Client) -> float:
         """Return how long what sets out now takes from the server to the client."""
-        return self.half_s(client.number)
+        return self.one_way_s(self.link_of(client))
 
     # -- one client ------------------------------------------------------------------------
 
@@ -290,93 +279,38 @@ class Simulation(Driver):
 
     def faults(self) -> Process:
         """What goes wrong, one moment after the other."""
-        for fault_event in self.workload.fault_events:
+        for index, fault_event in enumerate(self.schedule.events):
             yield self.clock.at(fault_event.t)
             effect = fault_event.effect
             if effect == FaultEffect.SERVER_DOWN:
-                for free_s in self.server.free_s:
-                    recording.add_busy(self.record, self.clock.now, free_s, -1.0)
-                clear_server(self.server, self.clock.now)
-            for node in range(self.workload.nodes):
-                if (
-                    effect in (FaultEffect.SERVER_DOWN, FaultEffect.SERVER_UP)
-                    or node == fault_event.node
-                ):
-                    self.set_node_state(node, effect)
-            if effect in (FaultEffect.PARTITION, FaultEffect.BLOCK):
-                self.active.append(fault_event)
-            elif effect in (FaultEffect.HEAL, FaultEffect.UNBLOCK):
-                self.active = [other for other in self.active if other.fault != fault_event.fault]
-            for client in self.clients:
-                if effect in _RESETS and self.affects(fault_event, client):
+                connection.stop_server(self.server, self.record, self.clock.now)
+            connection.set_nodes(self.nodes, fault_event, self.published)
+            connection.set_active(self.schedule, index)
+            is_reset = connection.is_reset(effect)
+            if not is_reset and effect != FaultEffect.PARTITION:
+                continue
+            seed, replication = self.rules.seed, self.rules.replication
+            for client, link in zip(self.clients, self.connection_rows, strict=True):
+                if not connection.affects(fault_event, link, seed, replication):
+                    continue
+                if is_reset:
                     self.reset_connection(client)
-                elif effect == FaultEffect.PARTITION and self.affects(fault_event, client):
-                    self.lose_path(client)
+                elif connection.lose_path(client, link):
+                    self.clock.start(self.go_unanswered(client, client.exchange))
 
-    def set_node_state(self, node: int, effect: int) -> None:
-        """A node's process ends, or its successor starts with empty hands."""
-        if effect in (FaultEffect.SERVER_DOWN, FaultEffect.NODE_DOWN):
-            self.is_down[node] = True
-            self.process[node] += self.workload.nodes
-        elif effect in (FaultEffect.SERVER_UP, FaultEffect.NODE_UP):
-            self.is_down[node] = False
-            self.kept_from[node] = self.published
-
-    def affects(self, fault_event: FaultEvent, client: Client) -> bool:
-        """Say whether a moment concerns a client."""
-        if fault_event.effect == FaultEffect.NODE_DOWN:
-            return self.node[client.number] == fault_event.node
-        seed, replication, number = self.rules.seed, self.rules.replication, client.number
-        return is_affected(
-            seed, replication, number, fault_event.fault, fault_event.low, fault_event.high
-        )
-
-    def is_under(self, effect: FaultEffect, client: Client) -> bool:
-        """Say whether a fault that goes on concerns a client."""
-        return any(other.effect == effect and self.affects(other, client) for other in self.active)
+    def is_under(self, effect: FaultEffect, link: Connection) -> bool:
+        """Say whether a fault that goes on affects a client."""
+        rules = self.rules
+        return connection.is_under(self.schedule, effect, link, rules.seed, rules.replication)
 
     def reset_connection(self, client: Client) -> None:
         """The server's side of a connection is gone; the client hears of it half a trip later."""
-        number, exchange, now = client.number, client.exchange, self.clock.now
-        self.unsubscribe(number, exchange)
-        if client.transport == Transport.POLLING:
-            if self.is_link_dead[number]:
-                return
+        link, exchange = self.link_of(client), client.exchange
+        self.unsubscribe(link, exchange)
+        if client.transport == Transport.POLLING and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
-            self.kept_until_s[number] = -NEVER_S
-            if client.state != State.FETCHING:
-                return
-        elif (
-            self.lost_exchange[number] >= exchange
-            or not State.CONNECTING <= client.state <= State.OPEN
-        ):
-            return
-        if self.closed_exchange[number] >= exchange:
-            return  # it is about to hear of it
-        self.closed_exchange[number] = exchange
-        self.clock.start(self.fail(client, exchange, now + self.half_s(number)))
-
-    def lose_path(self, client: Client) -> None:
-        """The path of a connection dies; neither end hears of it."""
-        number, exchange = client.number, client.exchange
-        if client.transport == Transport.POLLING:
-            if self.opened_s[number] == NEVER_S or self.is_link_dead[number]:
-                return
-            self.is_link_dead[number] = True
-            self.closed_exchange[number] = exchange
-            if client.state == State.FETCHING:
-                self.clock.start(self.go_unanswered(client, exchange))
-        elif State.SECURING <= client.state <= State.OPEN:
-            self.lost_exchange[number] = exchange
-
-    def is_over(self, client: Client, exchange: int) -> bool:
-        """Say whether what arrives at a client, or at the server for it, comes to nothing."""
-        number = client.number
-        return (
-            client.exchange != exchange
-            or self.closed_exchange[number] >= exchange
-            or self.lost_exchange[number] >= exchange
-        )
+        if connection.reset(client, link):
+            self.clock.start(self.fail(client, exchange, self.clock.now + self.one_way_s(link)))
 
     def fail(self, client: Client, exchange: int, t: float) -> Process:
         """A client hears at `t` that its connection is gone."""
@@ -390,71 +324,77 @@ class Simulation(Driver):
         """A request on a dead path: the kernel gives up on it at last."""
         yield self.clock.at(self.clock.now + self.workload.unanswered_s)
         if client.exchange == exchange:
+            link = self.link_of(client)
             self.record_disconnect(client.number, self.clock.now, Cause.TIMED_OUT)
-            self.kept_until_s[client.number] = -NEVER_S
-            self.is_link_dead[client.number] = False
+            link.kept_until_s = -NEVER_S
+            link.is_link_dead = False
             self.tally(Count.ERRORS, client.number)
             self.feed(client, Event.FAILED)
 
-    def unsubscribe(self, number: int, closed_exchange: int) -> None:
+    def unsubscribe(self, link: Connection, closed_exchange: int) -> None:
         """The server lets go of a client's connections up to one."""
-        if self.subscribers.get(number, closed_exchange + 1) <= closed_exchange:
-            del self.subscribers[number]
-        if self.sockets.get(number, closed_exchange + 1) <= closed_exchange:
-            del self.sockets[number]
+        if 0 <= link.subscribed <= closed_exchange:
+            link.subscribed = -1
+            del self.subscribers[link.number]
+        if 0 <= link.socket <= closed_exchange:
+            link.socket = -1
+            self.sockets -= 1
 
-    def peer_timeout(self, number: int, exchange: int, wait_s: float) -> Process:
+    def peer_timeout(self, link: Connection, exchange: int, wait_s: float) -> Process:
         """The server hears nothing from a client for so long, and lets it go."""
         yield self.clock.at(self.clock.now + wait_s)
-        self.unsubscribe(number, exchange)
+        self.unsubscribe(link, exchange)
 
     # -- polling ---------------------------------------------------------------------------
 
     def poll(self, client: Client, exchange: int) -> Process:
         """A poll: a connection if none is kept, the request, the worker, the response."""
-        clock, number = self.clock, client.number
-        first = not is_kept(self.opened_s[number], self.kept_until_s[number], clock.now)
+        clock, number, link = self.clock, client.number, self.link_of(client)
+        first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
-            self.record_disconnect(number, self.kept_until_s[number], Cause.IDLE)
-            self.is_link_dead[number] = False
+            self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
+            link.is_link_dead = False
             if not (yield from self.open_tcp(client, exchange)):
-                if not self.is_over(client, exchange):
+                if not is_over(client, link, exchange):
                     self.tally(Count.ERRORS, number)
                     self.feed(client, Event.FAILED)
                 return
             if self.rules.tls:
-                yield clock.at(clock.now + 2.0 * self.half_s(number))
-                if self.is_over(client, exchange):
+                yield clock.at(clock.now + 2.0 * self.one_way_s(link))
+                if is_over(client, link, exchange):
                     return
                 self.send(number, Message.TLS_OPEN)
             self.record_connection(number)
         etag = self.workload.etag
         self.tally(Count.POLLS, number)
-        self.kept_until_s[number] = NEVER_S
+        link.kept_until_s = NEVER_S
         self.send(number, request_of(etag, client.fetched_s, first))
-        if self.is_link_dead[number]:
+        if link.is_link_dead:
             clock.start(self.go_unanswered(client, exchange))
             return
 
-        yield clock.at(clock.now + self.half_s(number))
-        if self.closed_exchange[number] >= exchange:
+        yield clock.at(clock.now + self.one_way_s(link))
+        if link.closed_exchange >= exchange:
             return
         if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
-            self.kept_until_s[number] = clock.now + self.server_rules.keep_alive_s
-            yield clock.at(clock.now + self.half_s(number))
-            if not self.is_over(client, exchange):
+            link.kept_until_s = clock.now + self.server_rules.keep_alive_s
+            yield clock.at(clock.now + self.one_way_s(link))
+            if not is_over(client, link, exchange):
                 self.send(number, Message.POLL_REFUSED - first)
                 self.tally(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
             return
         done_s = self.serve(self.server_rules.poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
-        self.kept_until_s[number] = done_s + self.server_rules.keep_alive_s
+        link.kept_until_s = done_s + self.server_rules.keep_alive_s
         unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
         unchanged = unchanged and not recording.has_gaps(self.record, number)
         reply = reply_of(unchanged, first)
-        yield clock.at(self.carried_s(number, done_s, self.sizes[reply][1]) + self.half_s(number))
-        if self.is_over(client, exchange):
+        yield clock.at(
+            connection.carried_s(self.paths, link, done_s, self.sizes[reply][1])
+            + self.one_way_s(link)
+        )
+        if is_over(client, link, exchange):
             return
         self.send(number, reply)
         if unchanged:
@@ -465,18 +405,18 @@ class Simulation(Driver):
 
     def safety_poll(self, client: Client, exchange: int) -> Process:
         """A safety poll, on a connection of its own beside the one that is open."""
-        clock, number = self.clock, client.number
+        clock, number, link = self.clock, client.number, self.link_of(client)
         recording.count_safety_poll(self.record, number, clock.now)
         for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
             self.send(number, message)
         round_trips = 2.0 if self.rules.tls else 1.0
-        yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.half_s(number))
-        node = self.node_for(client, exchange)
-        if self.closed_exchange[number] >= exchange or self.is_under(FaultEffect.PARTITION, client):
+        yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.one_way_s(link))
+        node = self.node_of(link, exchange)
+        if link.closed_exchange >= exchange or self.is_under(FaultEffect.PARTITION, link):
             return
         is_shed = wait_s(self.server, clock.now) > self.server_rules.shed_wait_s
         if node < 0 or is_shed:
-            yield clock.at(clock.now + self.half_s(number))
+            yield clock.at(clock.now + self.one_way_s(link))
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
                 if node >= 0:
@@ -484,11 +424,11 @@ class Simulation(Driver):
                     self.send(number, Message.TCP_CLOSE)
             return
         service_s = self.server_rules.accept_s + self.server_rules.poll_s
-        self.beats[number] += 1
-        done_s = self.serve(service_s, client, Stream.SAFETY_SERVICE, self.beats[number])
+        link.beats += 1
+        done_s = self.serve(service_s, client, Stream.SAFETY_SERVICE, link.beats)
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
-        yield clock.at(self.carried_s(number, done_s, size) + self.half_s(number))
+        yield clock.at(connection.carried_s(self.paths, link, done_s, size) + self.one_way_s(link))
         if client.exchange == exchange:
             for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
                 self.send(number, message)
@@ -498,59 +438,61 @@ class Simulation(Driver):
 
     def open_tcp(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
         """SYN, listen backlog, SYN-ACK; the kernel repeats a SYN that was dropped."""
-        clock, number = self.clock, client.number
+        clock, number, link = self.clock, client.number, self.link_of(client)
         rules = self.server_rules
-        self.node[number] = -1
+        link.node = -1
         for k in range(SYN_RETRIES + 1):
-            yield clock.at(clock.now + self.half_s(number))
-            if self.closed_exchange[number] >= exchange:
+            yield clock.at(clock.now + self.one_way_s(link))
+            if link.closed_exchange >= exchange:
                 return False
             start_s = -1.0
-            if not self.is_under(FaultEffect.PARTITION, client):
-                self.node[number] = self.node_for(client, exchange)
-                if self.node[number] < 0:
-                    yield clock.at(clock.now + self.half_s(number))
+            if not self.is_under(FaultEffect.PARTITION, link):
+                link.node = self.node_of(link, exchange)
+                if link.node < 0:
+                    yield clock.at(clock.now + self.one_way_s(link))
                     return False
                 service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
                 start_s = accept(self.server, rules, clock.now, service_s)
             if start_s >= 0.0:
                 recording.add_busy(self.record, start_s, start_s + service_s)
-                yield clock.at(clock.now + self.half_s(number))
-                if self.is_over(client, exchange):
+                yield clock.at(clock.now + self.one_way_s(link))
+                if is_over(client, link, exchange):
                     return False
                 self.send(number, Message.TCP_OPEN)
                 return True
-            yield clock.at(clock.now + max(0.0, syn_retry_s(k) - self.half_s(number)))
-            if self.is_over(client, exchange):
+            yield clock.at(clock.now + max(0.0, syn_retry_s(k) - self.one_way_s(link)))
+            if is_over(client, link, exchange):
                 return False
         return False
 
     def connect(self, client: Client, exchange: int) -> Process:
         """TCP."""
+        link = self.link_of(client)
         self.tally(Count.ATTEMPTS, client.number)
         if (yield from self.open_tcp(client, exchange)):
             self.feed(client, Event.CONNECTED)
-        elif not self.is_over(client, exchange):
+        elif not is_over(client, link, exchange):
             self.tally(Count.ERRORS, client.number)
             self.feed(client, Event.CLOSED)
 
     def secure(self, client: Client, exchange: int) -> Process:
         """TLS 1.3: one round trip."""
-        yield self.clock.at(self.clock.now + 2.0 * self.half_s(client.number))
-        if not self.is_over(client, exchange):
+        link = self.link_of(client)
+        yield self.clock.at(self.clock.now + 2.0 * self.one_way_s(link))
+        if not is_over(client, link, exchange):
             self.send(client.number, Message.TLS_OPEN)
             self.feed(client, Event.SECURED)
 
     def upgrade(self, client: Client, exchange: int) -> Process:
         """The HTTP upgrade: 101, or 503 at the connection cap or under too long a queue."""
-        clock, number = self.clock, client.number
+        clock, number, link = self.clock, client.number, self.link_of(client)
         rules = self.server_rules
         self.send(number, Message.UPGRADE_REQUEST)
-        yield clock.at(clock.now + self.half_s(number))
-        if max(self.closed_exchange[number], self.lost_exchange[number]) >= exchange:
+        yield clock.at(clock.now + self.one_way_s(link))
+        if is_cut(link, exchange):
             return
         refused = (
-            self.is_under(FaultEffect.BLOCK, client)
+            self.is_under(FaultEffect.BLOCK, link)
             or wait_s(self.server, clock.now) > rules.shed_wait_s
             or not admits_upgrade(self.server, rules, clock.now)
         )
@@ -558,13 +500,14 @@ class Simulation(Driver):
             yield clock.at(
                 self.serve(rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange)
             )
-            if self.closed_exchange[number] >= exchange:
+            if link.closed_exchange >= exchange:
                 return
-            refused = len(self.sockets) >= rules.max_connections
+            refused = self.sockets >= rules.max_connections
         if not refused:
-            self.sockets[number] = exchange
-        yield clock.at(clock.now + self.half_s(number))
-        if self.is_over(client, exchange):
+            self.sockets += link.socket < 0
+            link.socket = exchange
+        yield clock.at(clock.now + self.one_way_s(link))
+        if is_over(client, link, exchange):
             return
         if refused:
             self.send(number, Message.UPGRADE_REFUSED)
@@ -573,53 +516,52 @@ class Simulation(Driver):
             return
         self.send(number, Message.UPGRADE_RESPONSE)
         self.send(number, Message.HELLO)
-        self.has_upgraded[number] = True
+        link.has_upgraded = True
         self.feed(client, Event.UPGRADED)
 
     def authenticate(self, client: Client, exchange: int) -> Process:
         """The token up, READY and what was missed down; from then on the client listens."""
-        clock, number = self.clock, client.number
+        clock, number, link = self.clock, client.number, self.link_of(client)
         self.send(number, Message.AUTH)
-        yield clock.at(clock.now + self.half_s(number))
-        if max(self.closed_exchange[number], self.lost_exchange[number]) >= exchange:
+        yield clock.at(clock.now + self.one_way_s(link))
+        if is_cut(link, exchange):
             return
         service_s = self.server_rules.authenticate_s
         if self.resume_outcome(client) == Resume.SNAPSHOT:
             service_s += self.server_rules.snapshot_s
         yield clock.at(self.serve(service_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1))
-        if self.closed_exchange[number] >= exchange:
+        if link.closed_exchange >= exchange:
             return
         if is_expired(self.rules, self.start_s[number], clock.now):
-            yield clock.at(clock.now + self.half_s(number))
-            if not self.is_over(client, exchange):
+            yield clock.at(clock.now + self.one_way_s(link))
+            if not is_over(client, link, exchange):
                 self.send(number, Message.AUTH_REFUSED)
                 self.tally(Count.ERRORS, number)
                 self.feed(client, Event.REJECTED)
             return
         version, outcome = self.published, self.resume_outcome(client)
-        self.subscribers[number] = exchange
+        self.subscribers[number] = link
+        link.subscribed = exchange
         if self.rules.heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
             clock.start(self.enter(client, exchange, version, Resume.NOTHING))
-            t = self.transmit(number, clock.now, self.sizes[Message.SNAPSHOT][1])
+            n_bytes = self.sizes[Message.SNAPSHOT][1]
+            t = connection.transmit(self.paths, link, clock.now, n_bytes)
             clock.start(self.push(client, exchange, version, t, Message.SNAPSHOT))
         else:
             clock.start(self.enter(client, exchange, version, outcome))
 
     def enter(self, client: Client, exchange: int, version: int, outcome: int) -> Process:
         """READY arrives, and with it what the client has missed up to `version`."""
-        number = client.number
+        number, link = client.number, self.link_of(client)
         replayed = (version - client.seen) * (outcome == Resume.REPLAY)
-        self.link_s[number] = self.arrived_s[number] = self.clock.now
-        self.link_bytes[number] = 0.0
-        self.waiting[number] = 0
         n_bytes = self.sizes[Message.READY][1] + replayed * self.sizes[Message.PUSH][1]
-        yield self.clock.at(self.transmit(number, self.clock.now, n_bytes))
-        if self.is_over(client, exchange):
+        yield self.clock.at(connection.open_path(self.paths, link, self.clock.now, n_bytes))
+        if is_over(client, link, exchange):
             return
         self.send(number, Message.READY)
-        self.served_by[number] = self.process[self.node[number]]
+        link.served_by = self.nodes.process[link.node]
         self.record_connection(number)
         if self.workload.idle_s < NEVER_S:
             self.clock.start(self.middlebox(client, exchange))
@@ -637,25 +579,24 @@ class Simulation(Driver):
 
     def middlebox(self, client: Client, exchange: int) -> Process:
         """Something in the middle closes the connection when it has carried nothing for long."""
-        t = self.clock.now + self.workload.idle_s
+        link, t = self.link_of(client), self.clock.now + self.workload.idle_s
         while self.clock.now < t:
             yield self.clock.at(t)
-            if self.is_over(client, exchange):
+            if is_over(client, link, exchange):
                 return
-            t = self.active_s[client.number] + self.workload.idle_s
+            t = link.active_s + self.workload.idle_s
         self.reset_connection(client)
 
     def resume_outcome(self, client: Client) -> int:
         """Return how a client that is let in now gets what it has missed."""
-        number = client.number
-        was_sent = self.record.clients[number, Count.MESSAGES] > 0
-        return resume_outcome(
-            self.rules.resync,
-            client.seen,
+        return connection.resume_outcome_of(
+            client,
+            self.link_of(client),
+            self.rules,
+            self.nodes,
+            self.record,
             self.published,
-            self.kept_from[self.node[number]],
-            was_sent and self.served_by[number] == self.process[self.node[number]],
-            self.clock.now - client.since_s,
+            self.clock.now,
         )
 
     # -- WebSocket: open -----------------------------------------------------------------------
@@ -683,193 +624,128 @@ class Simulation(Driver):
         busy_from_s = free_from_s(self.server, self.clock.now)
         start_s = admit_fan_out(self.server, self.clock.now, service_s)
         recording.add_busy(self.record, busy_from_s, start_s + service_s)
-        for position, (number, exchange) in enumerate(self.subscribers.items(), start=1):
+        for position, (number, link) in enumerate(self.subscribers.items(), start=1):
             t = sent_s(rules, start_s, position, subscribers, service_s)
-            client = self.clients[number]
-            if not self.has_path_limits:
-                self.clock.start(self.push(client, exchange, version, t + self.half_rtt_s[number]))
-            elif rules.sending.overflow == Overflow.BLOCK:
-                self.clock.start(
-                    self.push(client, exchange, version, self.blocking_send(number, t))
-                )
-            else:
+            client, exchange = self.clients[number], link.subscribed
+            if self.has_path_limits and rules.sending.overflow != Overflow.BLOCK:
                 self.clock.start(self.try_send(client, exchange, version, t))
+                continue
+            t = self.blocking_send(link, t) if self.has_path_limits else t + self.one_way_s(link)
+            self.clock.start(self.push(client, exchange, version, t))
 
     def push(
         self, client: Client, exchange: int, version: int, t: float, message: int = Message.PUSH
     ) -> Process:
         """One message of a broadcast arrives, or the board in place of several."""
+        link = self.link_of(client)
         yield self.clock.at(t)
-        if not self.is_over(client, exchange):
+        if not is_over(client, link, exchange):
             self.send(client.number, message)
             self.tally(Count.MESSAGES, client.number)
             is_push = message == Message.PUSH
             self.feed(client, Event.PUSH if is_push else Event.SNAPSHOT, version)
-        elif (
-            self.lost_exchange[client.number] >= exchange
-            and self.rules.heartbeat != Heartbeat.SERVER
-        ):
-            self.clock.start(self.peer_timeout(client.number, exchange, self.workload.unanswered_s))
+        elif link.lost_exchange >= exchange and self.rules.heartbeat != Heartbeat.SERVER:
+            self.clock.start(self.peer_timeout(link, exchange, self.workload.unanswered_s))
 
     # -- WebSocket: paths that delay and narrow what they carry ---------------------------------
 
-    def half_s(self, number: int, t: float | None = None) -> float:
-        """Return how long what sets out at `t`, now if not given, takes to the other end."""
-        half_s = self.half_rtt_s[number]
-        if self.workload.delays:
-            t = self.clock.now if t is None else t
-            seed, replication = self.rules.seed, self.rules.replication
-            half_s += added_s(self.workload.delays, seed, replication, number, t)
-        return half_s
+    def link_of(self, client: Client) -> Connection:
+        """Return the row of a client's connections."""
+        return self.connection_rows[client.number]
 
-    def carried_s(self, number: int, start_s: float, n_bytes: float) -> float:
-        """Return when a client's path, idle before, has carried something."""
-        if not self.workload.limits:
-            return start_s
-        seed, replication = self.rules.seed, self.rules.replication
-        return carried_s(self.workload.limits, seed, replication, number, start_s, n_bytes)
+    def one_way_s(self, link: Connection) -> float:
+        """Return how long what sets out now takes to the other end."""
+        return connection.one_way_s(self.paths, link, self.clock.now)
 
-    def held_bytes(self, number: int, t: float) -> float:
-        """Return what a client's path has still to carry at `t`."""
-        if not self.workload.limits:
-            return 0.0
-        rules, limits, since_s = self.rules, self.workload.limits, self.link_s[number]
-        held = self.link_bytes[number]
-        return left_bytes(limits, rules.seed, rules.replication, number, since_s, held, t)
-
-    def transmit(self, number: int, t: float, n_bytes: float) -> float:
-        """Give a connection's path something to carry from `t` on; return when it arrives.
-
-        It is behind what the path has, and nothing overtakes on a connection.
-        """
-        half_s = self.half_s(number, t)
-        if not self.has_path_limits:
-            return t + half_s
-        t = max(t, self.link_s[number])
-        held = self.held_bytes(number, t) + n_bytes
-        self.link_s[number], self.link_bytes[number] = t, held
-        arrives_s = self.carried_s(number, t, held) + half_s
-        self.arrived_s[number] = max(self.arrived_s[number], arrives_s)
-        return self.arrived_s[number]
-
-    def send_beat(self, number: int, t: float, n_bytes: float) -> float:
-        """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
-        if t < self.link_s[number]:
-            ahead = self.link_bytes[number] + n_bytes
-            return self.carried_s(number, t, ahead) + self.half_s(number, t)
-        return self.transmit(number, t, n_bytes)
-
-    def blocking_send(self, number: int, t: float) -> float:
+    def blocking_send(self, link: Connection, t: float) -> float:
         """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
-        sending, message = self.server_rules.sending, self.sizes[Message.PUSH][1]
-        t = max(t, self.server.state.blocked_until_s, self.link_s[number])
-        held = self.held_bytes(number, t)
-        over = held + message - (sending.socket_bytes + sending.buffer_bytes)
-        if over > 0.0:
-            t = self.carried_s(number, t, over)
-            held -= over
-        self.server.state.blocked_until_s = t
-        recording.buffer(self.record, number, buffered_bytes(sending, held + message))
-        return self.transmit(number, t, message)
+        sending, size = self.server_rules.sending, self.sizes[Message.PUSH][1]
+        return connection.blocking_send(
+            self.paths, link, self.server, self.record, sending, t, size
+        )
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
         """A message of a broadcast comes to a client whose path may be narrow."""
         yield self.clock.at(t)
-        number, sending, message = client.number, self.server_rules.sending, Message.PUSH
-        if self.subscribers.get(number) != exchange:
+        link, sending = self.link_of(client), self.server_rules.sending
+        if link.subscribed != exchange:
             return
-        size = self.sizes[message][1]
-        held = self.held_bytes(number, self.clock.now)
-        waits = sending.overflow in (Overflow.DROP_OLDEST, Overflow.COALESCE)
-        if waits and (self.waiting[number] > 0 or not has_room(sending, held, size)):
-            self.tail[number] = version
-            self.waiting[number] += 1
-            if self.waiting[number] == 1:
-                self.clock.start(self.catch_up(client, exchange))
-            self.waiting[number] = kept(sending, self.waiting[number], size)
-            recording.buffer(self.record, number, float(self.waiting[number] * size))
-            return
-        buffered = buffered_bytes(sending, held + size)
-        if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
-            self.close_behind(client, exchange, held)
-            return
-        recording.buffer(self.record, number, buffered)
-        t = self.transmit(number, self.clock.now, size)
-        self.clock.start(self.push(client, exchange, version, t))
+        waiting_message = connection.waiting_message(self.rules, sending)
+        outcome, t = connection.try_send(
+            self.paths,
+            link,
+            self.record,
+            sending,
+            version,
+            self.clock.now,
+            self.sizes[Message.PUSH][1],
+            self.sizes[waiting_message][1],
+        )
+        if outcome == Sent.SENT:
+            self.clock.start(self.push(client, exchange, version, t))
+        elif outcome == Sent.WAITS_FIRST:
+            self.clock.start(self.drain(client, exchange, waiting_message, t))
+        elif outcome == Sent.CLOSES:
+            self.unsubscribe(link, exchange)
+            self.clock.start(self.fail(client, exchange, t))
 
-    def close_behind(self, client: Client, exchange: int, held: float) -> None:
-        """The server closes a connection; its end is behind what the kernels hold."""
-        number, now = client.number, self.clock.now
-        self.unsubscribe(number, exchange)
-        in_kernels = min(held, self.server_rules.sending.socket_bytes)
-        t = self.carried_s(number, now, in_kernels) + self.half_s(number)
-        self.clock.start(self.fail(client, exchange, t))
-
-    def catch_up(self, client: Client, exchange: int) -> Process:
-        """What waits for a client goes out as its kernels take it."""
-        number, sending, message = client.number, self.server_rules.sending, Message.PUSH
-        if sending.overflow == Overflow.COALESCE and not self.rules.push_is_snapshot:
-            message = Message.SNAPSHOT
-        size = self.sizes[message][1]
+    def drain(self, client: Client, exchange: int, message: int, t: float) -> Process:
+        """What waits for a client goes out as its kernels take it, from `t` on."""
+        link, size = self.link_of(client), self.sizes[message][1]
         while True:
-            over = self.held_bytes(number, self.clock.now) - most_held(sending, size)
-            yield self.clock.at(self.carried_s(number, self.clock.now, over))
-            if self.subscribers.get(number) != exchange:
+            yield self.clock.at(t)
+            if link.subscribed != exchange:
                 return
-            version = self.tail[number] - self.waiting[number] + 1
-            self.waiting[number] -= 1
-            t = self.transmit(number, self.clock.now, size)
-            self.clock.start(self.push(client, exchange, version, t, message))
-            if self.waiting[number] == 0:
+            version, arrives_s = connection.drain(self.paths, link, self.clock.now, size)
+            self.clock.start(self.push(client, exchange, version, arrives_s, message))
+            if link.waiting == 0:
                 return
+            sending = self.server_rules.sending
+            t = connection.writable_s(self.paths, link, sending, self.clock.now, size)
 
     # -- WebSocket: heartbeats -------------------------------------------------------------------
 
     def heartbeats(self, client: Client, exchange: int) -> Process:
         """The server pings, one interval after the last pong, for as long as the client listens."""
-        clock, number = self.clock, client.number
+        clock, number, link = self.clock, client.number, self.link_of(client)
         heartbeat_s = self.server_rules.heartbeat_s
         free_s = clock.now
         while True:
             yield clock.at(free_s + self.rules.heartbeat_interval_s)
-            if self.subscribers.get(number) != exchange:
+            if link.subscribed != exchange:
                 return
-            self.beats[number] += 2
-            beat = self.beats[number]
+            link.beats += 2
+            beat = link.beats
             done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            yield clock.at(self.send_beat(number, done_s, self.sizes[Message.PING_DOWN][1]))
-            if self.lost_exchange[number] >= exchange:
-                clock.start(self.peer_timeout(number, exchange, self.rules.heartbeat_timeout_s))
-            if self.is_over(client, exchange):
+            size = self.sizes[Message.PING_DOWN][1]
+            yield clock.at(connection.send_beat(self.paths, link, done_s, size))
+            if link.lost_exchange >= exchange:
+                clock.start(self.peer_timeout(link, exchange, self.rules.heartbeat_timeout_s))
+            if is_over(client, link, exchange):
                 return
             self.send(number, Message.PING_DOWN)
             self.feed(client, Event.PING)
-            yield clock.at(clock.now + self.half_s(number))
-            if self.lost_exchange[number] >= exchange:
-                clock.start(self.peer_timeout(number, exchange, self.rules.heartbeat_timeout_s))
-            if self.is_unheard(client, exchange):
+            yield clock.at(clock.now + self.one_way_s(link))
+            if link.lost_exchange >= exchange:
+                clock.start(self.peer_timeout(link, exchange, self.rules.heartbeat_timeout_s))
+            if is_unheard(link, exchange):
                 return
             free_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
 
-    def is_unheard(self, client: Client, exchange: int) -> bool:
-        """Say whether a client's ping or pong comes to nothing: lost, or nobody listens to it."""
-        number = client.number
-        is_lost = max(self.closed_exchange[number], self.lost_exchange[number]) >= exchange
-        return is_lost or self.subscribers.get(number) != exchange
-
     def ping_server(self, client: Client, exchange: int) -> Process:
         """The client pings, the server answers."""
-        clock, number = self.clock, client.number
+        clock, number, link = self.clock, client.number, self.link_of(client)
         self.send(number, Message.PING_UP)
-        yield clock.at(clock.now + self.half_s(number))
-        if self.is_unheard(client, exchange):
+        yield clock.at(clock.now + self.one_way_s(link))
+        if is_unheard(link, exchange):
             return
         heartbeat_s = self.server_rules.heartbeat_s
-        self.beats[number] += 1
-        beat = self.beats[number]
+        link.beats += 1
+        beat = link.beats
         done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-        yield clock.at(self.send_beat(number, done_s, self.sizes[Message.PONG_DOWN][1]))
-        if not self.is_over(client, exchange):
+        size = self.sizes[Message.PONG_DOWN][1]
+        yield clock.at(connection.send_beat(self.paths, link, done_s, size))
+        if not is_over(client, link, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
 
@@ -877,41 +753,36 @@ class Simulation(Driver):
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:
         """The client's side of a connection ends; the server hears of it half a trip later."""
-        number, now = client.number, self.clock.now
+        number, now, link = client.number, self.clock.now, self.link_of(client)
+        cause = cause_of(event, was)
         if was == Transport.POLLING:
-            if self.kept_until_s[number] < now:
-                self.record_disconnect(number, self.kept_until_s[number], Cause.IDLE)
-            else:
-                self.record_disconnect(number, now, cause_of(event, was))
+            self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
             return
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
-        graceful = event in (Event.STOP, Event.ASSIGNED) and self.has_upgraded[number]
-        self.has_upgraded[number] = False
-        self.record_disconnect(number, now, cause_of(event, was))
-        self.clock.start(self.closing_handshake(number, client.exchange - 1, graceful))
+        graceful = event in (Event.STOP, Event.ASSIGNED) and link.has_upgraded
+        link.has_upgraded = False
+        self.record_disconnect(number, now, cause)
+        self.clock.start(self.closing_handshake(link, client.exchange - 1, graceful))
 
-    def closing_handshake(self, number: int, closed_exchange: int, graceful: bool) -> Process:
+    def closing_handshake(self, link: Connection, closed_exchange: int, graceful: bool) -> Process:
         """A close frame and its echo, or just the end of the connection."""
         clock = self.clock
         if graceful:
-            self.send(number, Message.CLOSE_UP)
-        yield clock.at(clock.now + self.half_s(number))
-        if self.lost_exchange[number] >= closed_exchange:
+            self.send(link.number, Message.CLOSE_UP)
+        yield clock.at(clock.now + self.one_way_s(link))
+        if link.lost_exchange >= closed_exchange:
             return
-        self.closed_exchange[number] = max(self.closed_exchange[number], closed_exchange)
-        self.unsubscribe(number, closed_exchange)
+        link.closed_exchange = max(link.closed_exchange, closed_exchange)
+        self.unsubscribe(link, closed_exchange)
         if graceful:
-            yield clock.at(clock.now + self.half_s(number))
-            self.send(number, Message.CLOSE_DOWN)
+            yield clock.at(clock.now + self.one_way_s(link))
+            self.send(link.number, Message.CLOSE_DOWN)
 
-    def node_for(self, client: Client, exchange: int) -> int:
+    def node_of(self, link: Connection, exchange: int) -> int:
         """Return the node that a new connection comes to, -1 if none is up."""
-        u = 0.0
-        if len(self.is_down) > 1:
-            rules = self.rules
-            u = uniform(rules.seed, rules.replication, client.number, Stream.NODE, exchange)
-        return node_for(self.is_down, u)
+        rules = self.rules
+        return connection.node_of(self.nodes, link, rules.seed, rules.replication, exchange)
 
     # -- bookings ------------------------------------------------------------------------------
 
@@ -920,7 +791,7 @@ class Simulation(Driver):
         up, down = self.sizes[message]
         recording.add_bytes(self.record, number, self.clock.now, n * up, n * down)
         if up or down:
-            self.active_s[number] = self.clock.now
+            self.connection_rows[number].active_s = self.clock.now
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Return the service time of a client's job number `k`."""
@@ -936,9 +807,9 @@ class Simulation(Driver):
         recording.add_busy(self.record, start_s, start_s + service_s)
         return start_s + service_s
 
-    def record_disconnect(self, number: int, closed_s: float, cause: Cause) -> None:
+    def record_disconnect(self, number: int, closed_s: float, cause: int) -> None:
         """Book the end of the client's connection, if it has one, and its last segments."""
-        if self.opened_s[number] < NEVER_S and cause != Cause.OPEN_AT_END:
+        if self.connection_rows[number].opened_s < NEVER_S and cause != Cause.OPEN_AT_END:
             up, down = self.sizes[Message.TCP_CLOSE]
             recording.add_bytes(self.record, number, closed_s, up, down)
         super().record_disconnect(number, closed_s, cause)

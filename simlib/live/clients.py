@@ -194,7 +194,7 @@ class LiveClients(ConnectionOwner):
         """Return what is known now."""
         self.burst.process()
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in self.clients]
-        is_connected = [opened_s < NEVER_S for opened_s in self.opened_s]
+        is_connected = [row.opened_s < NEVER_S for row in self.connection_rows]
         return recording.snapshot(
             self.record, np.array(is_present), np.array(is_connected), self.now_s()
         )

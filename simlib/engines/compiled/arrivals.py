@@ -206,7 +206,6 @@ def _send(world: World, turn: Turn) -> int:
         sending,
         turn.number,
         turn.now,
-        turn.half_s,
         turn.exchange,
         turn.data,
         0,

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from importlib import import_module
+from pkgutil import iter_modules
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -21,43 +23,15 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload, register_jitable
 
-from simlib.core import (
-    activity,
-    assignment,
-    backpressure,
-    client,
-    draws,
-    driver,
-    elementary,
-    fallback,
-    faults,
-    path,
-    polling,
-    reconnect,
-    record,
-    resync,
-    server,
-)
+from simlib import core
+from simlib.core import client_state, draws, elementary, record, server
 from simlib.engines.compiled import event_list
 
 RULES: tuple[ModuleType, ...] = (
-    client,
-    draws,
-    driver,
-    elementary,
-    fallback,
-    faults,
-    assignment,
-    activity,
-    path,
-    polling,
-    reconnect,
-    record,
-    resync,
-    backpressure,
-    server,
+    *(import_module(f"{core.__name__}.{found.name}") for found in iter_modules(core.__path__)),
     event_list,
 )
+"""The modules that hold rules: all of `core`, so that no new one can be forgotten."""
 
 _INLINED: Any = {
     "_nrt": False,

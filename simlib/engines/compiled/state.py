@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from simlib.core import record as recording
 from simlib.core.client import is_recoverable
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
+from simlib.core.connection import CONNECTION_ROW, Nodes
+from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
@@ -131,25 +133,8 @@ def _layout(
     )
 
 
-_KEPT = {"opened_s": "f8", "kept_until_s": "f8"}
-_LINK = {
-    "subscribed": "i4",
-    "socket": "i4",
-    "closed_exchange": "i4",
-    "beats": "i4",
-    "slot": "i4",
-    "has_upgraded": "?",
-    "lost_exchange": "i4",
-    "active_s": "f8",
-    "is_link_dead": "?",
-    "served_by": "i4",
-    "node": "i1",
-    "link_s": "f8",
-    "link_bytes": "f8",
-    "arrived_s": "f8",
-    "waiting": "i4",
-    "tail": "i4",
-}
+_OWN = {**CONNECTION_ROW, "slot": "i4"}
+_KEPT = ("opened_s", "kept_until_s")
 _SAFE = ("beat_s", "safety_poll_due_s", "hidden_s", "held_s")
 _PUSHED = (*_SAFE, "target", "since_s", "awaiting_pong", "has_opened", "fallbacks")
 _TROUBLED = (
@@ -165,14 +150,14 @@ _TROUBLED = (
     "tail",
 )
 LAYOUTS = {
-    (True, False): _layout({**_KEPT, **_LINK}, (*_PUSHED, *_LINK)),
+    (True, False): _layout(_OWN, (*_PUSHED, *(_OWN.keys() - _KEPT))),
     (False, True): _layout(
-        {**_KEPT, **_LINK},
+        _OWN,
         ("fetched_s", "kept_until_s", "target", *_SAFE, *_TROUBLED),
         ("since_s",),
         LINE,
     ),
-    (True, True): _layout({**_KEPT, **_LINK}, (), (), LINE),
+    (True, True): _layout(_OWN, (), (), LINE),
 }
 """By whether there are polls, and pushes. A client that only polls takes 112 bytes, one that is
 only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
@@ -249,19 +234,19 @@ class ClientArrays(NamedTuple):
     undisturbed_until_s: NDArray[np.float64]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
-    half_s: NDArray[np.float64]
+    half_s: Any
     sizes: NDArray[np.int64]
     out: NDArray[Any]
     state: NDArray[Any]
-    fault_events: NDArray[Any]
-    active: NDArray[np.bool_]
+    fault_events: Any
+    active: Any
     delays: Any
     limits: Any
     buckets: NDArray[np.float64]
     percents: Any
     is_down: Any
-    process: NDArray[np.int64]
-    kept_from: NDArray[np.int64]
+    process: Any
+    kept_from: Any
 
 
 class EngineOptions(NamedTuple):
@@ -356,14 +341,13 @@ def resume_outcome_of(
     arrays: ClientArrays, record: Record, rules: Rules, may_fail: bool, number: int, now: float
 ) -> int:
     """Return how a client that is let in now gets what it has missed."""
-    row, state = arrays.rows[number], arrays.state[0]
-    has_session = record.clients[number, Count.MESSAGES] > 0
-    kept_from = arrays.kept_from[0]
+    row, published = arrays.rows[number], arrays.state[0].published
     if may_fail:
-        has_session = has_session and row.served_by == arrays.process[row.node]
-        kept_from = arrays.kept_from[row.node]
-    away_s = now - row.since_s
-    return resume_outcome(rules.resync, row.seen, state.published, kept_from, has_session, away_s)
+        nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
+        return resume_outcome_on_node(row, row, rules, nodes, record, published, now)
+    has_session, away_s = record.clients[number, Count.MESSAGES] > 0, now - row.since_s
+    kept_from = arrays.kept_from[0]
+    return resume_outcome(rules.resync, row.seen, published, kept_from, has_session, away_s)
 
 
 @inlined

@@ -1,0 +1,578 @@
+"""One client's connection: what becomes of it, of its path, and of what is sent on it.
+
+`client.step` says what a client does; this module says what reaches it. Each client has one row
+for its connections, whatever their transport, as it has one for its own state. The rules here read
+and change these rows and return what a driver has to schedule. They never schedule anything.
+
+Connections are known by their *exchange*, the client's own number of a fetch or of a connection.
+An exchange has ended for the server up to `closed_exchange`, and has lost its path up to
+`lost_exchange`: both only ever grow, so one comparison tells whether a late message still counts.
+
+In every function `link` is a `Connection` or a row with the columns of `CONNECTION_ROW`, and
+`client` a `Client` or a row with the columns of `client.ROW`; the two may be one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from simlib.core import path
+from simlib.core import record as recording
+from simlib.core import server as servers
+from simlib.core.backpressure import Overflow, SendingRules, buffered_bytes, has_room, most_held
+from simlib.core.backpressure import kept as kept_messages
+from simlib.core.client_state import NEVER_S, Client, Rules
+from simlib.core.draws import Stream, uniform
+from simlib.core.faults import FaultEffect, FaultEvent, is_affected
+from simlib.core.path import Window
+from simlib.core.protocol import State, Transport
+from simlib.core.record import Cause, Count, Record
+from simlib.core.resync import resume_outcome
+from simlib.core.server import Server
+from simlib.core.wire import Message
+
+
+class Connection:
+    """One client's row of what is known about its connections.
+
+    Attributes
+    ----------
+    number : int
+        The client's number: the address of its draws, and its row in every table.
+    opened_s : float
+        Since when the connection is open, seconds; `NEVER_S` without one.
+    opened_by : Transport
+        The transport of the latest connection.
+    kept_until_s : float
+        Until when the server keeps a polling client's idle connection, seconds; `NEVER_S` during a
+        request, ``-NEVER_S`` without a connection.
+    has_upgraded : bool
+        Whether the WebSocket is up, so that it ends with a close frame.
+    subscribed, socket : int
+        The exchange for which the server lists the client as a subscriber, and for which it keeps
+        a socket; -1 for none.
+    closed_exchange : int
+        The exchange up to which connections have ended.
+    lost_exchange : int
+        The exchange up to which WebSockets travel a dead path, -1 for none. Neither end knows.
+    is_link_dead : bool
+        Whether the kept connection of a polling client travels a dead path.
+    beats : int
+        How many jobs of heartbeats and safety polls the server has had from this client.
+    active_s : float
+        When the connection last carried something, seconds.
+    node : int
+        The node that the connection is on; -1 for none.
+    served_by : int
+        The number of the process that has served the latest WebSocket; -1 for none.
+    link_s : float
+        When the path was last given something to carry, seconds.
+    link_bytes : float
+        What it had to carry then.
+    arrived_s : float
+        When the last message that it was given arrives, seconds.
+    waiting : int
+        How many messages wait for the client in the server's memory, because the kernels are full.
+    tail : int
+        The version of the latest message that waits.
+    """
+
+    __slots__ = (
+        "active_s",
+        "arrived_s",
+        "beats",
+        "closed_exchange",
+        "has_upgraded",
+        "is_link_dead",
+        "kept_until_s",
+        "link_bytes",
+        "link_s",
+        "lost_exchange",
+        "node",
+        "number",
+        "opened_by",
+        "opened_s",
+        "served_by",
+        "socket",
+        "subscribed",
+        "tail",
+        "waiting",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.opened_s = NEVER_S
+        self.opened_by: int = Transport.POLLING
+        self.kept_until_s = -NEVER_S
+        self.has_upgraded = False
+        self.subscribed = -1
+        self.socket = -1
+        self.closed_exchange = 0
+        self.lost_exchange = -1
+        self.is_link_dead = False
+        self.beats = 0
+        self.active_s = 0.0
+        self.node = -1
+        self.served_by = -1
+        self.link_s = 0.0
+        self.link_bytes = 0.0
+        self.arrived_s = 0.0
+        self.waiting = 0
+        self.tail = 0
+
+
+CONNECTION_ROW = {
+    "opened_s": "f8",
+    "kept_until_s": "f8",
+    "has_upgraded": "?",
+    "subscribed": "i4",
+    "socket": "i4",
+    "closed_exchange": "i4",
+    "lost_exchange": "i4",
+    "is_link_dead": "?",
+    "beats": "i4",
+    "active_s": "f8",
+    "node": "i1",
+    "served_by": "i4",
+    "link_s": "f8",
+    "link_bytes": "f8",
+    "arrived_s": "f8",
+    "waiting": "i4",
+    "tail": "i4",
+}
+"""A connection's columns, for an engine that keeps its clients in an array.
+
+`number` is a column of the client already, and that engine knows `opened_by` from its events."""
+
+
+class Paths(NamedTuple):
+    """The paths between the clients and the server.
+
+    `half_s` holds each client's one-way time in seconds, or a single one for all of them; `delays`
+    and `limits` are the windows in which some paths are slower or narrower. `seed` and
+    `replication` address the draws that say whose paths these are.
+    """
+
+    seed: int
+    replication: int
+    half_s: Sequence[float]
+    delays: Sequence[Window]
+    limits: Sequence[Window]
+
+
+class Nodes(NamedTuple):
+    """The server's nodes, by number.
+
+    Each has `is_down`, the number of its present or next `process`, and `kept_from`: how many
+    changes had been published when that process started.
+    """
+
+    is_down: MutableSequence[bool]
+    process: MutableSequence[int]
+    kept_from: MutableSequence[int]
+
+
+class FaultSchedule(NamedTuple):
+    """Everything that goes wrong, in order of time, and which of it goes on now.
+
+    `active` has a flag for each event: whether it began something that has not ended yet.
+    """
+
+    events: Sequence[FaultEvent]
+    active: MutableSequence[bool]
+
+
+class Sent(IntEnum):
+    """What becomes of a message that the server wants to send."""
+
+    SENT = 0
+    WAITS = 1
+    WAITS_FIRST = 2
+    CLOSES = 3
+
+
+# -- ends of connections -------------------------------------------------------------------------
+
+
+def is_cut(link: Connection, exchange: int) -> bool:
+    """Say whether an exchange has ended for the server, or has lost its path.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.closed_exchange, link.lost_exchange = 3, 5
+    >>> is_cut(link, 5), is_cut(link, 6)
+    (True, False)
+    """
+    return bool(link.closed_exchange >= exchange or link.lost_exchange >= exchange)
+
+
+def is_over(client: Client, link: Connection, exchange: int) -> bool:
+    """Say whether what arrives at a client for an exchange comes to nothing."""
+    return bool(client.exchange != exchange or is_cut(link, exchange))
+
+
+def is_unheard(link: Connection, exchange: int) -> bool:
+    """Say whether what a subscriber sends comes to nothing: it is lost, or nobody reads it."""
+    return bool(is_cut(link, exchange) or link.subscribed != exchange)
+
+
+def end_of_kept(link: Connection, now: float, cause: int) -> tuple[float, int]:
+    """Return when and why a polling client's connection has ended that ends `now` at the latest.
+
+    An idle connection may have ended before: the server keeps it until `kept_until_s` only.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.kept_until_s = 30.0
+    >>> [end_of_kept(link, now, Cause.SESSION_ENDED) for now in (20.0, 40.0)]
+    [(20.0, 1), (30.0, 2)]
+    """
+    if link.kept_until_s < now:
+        return link.kept_until_s, Cause.IDLE + 0
+    return now, cause + 0
+
+
+def reset(client: Client, link: Connection) -> bool:
+    """The server's side of a client's connection is gone.
+
+    A driver closes the books of a polling client's connection before it calls this.
+
+    Returns
+    -------
+    bool
+        Whether the client hears of it. It does so one way after now, as the failure of its present
+        exchange, and the driver schedules that.
+    """
+    exchange = int(client.exchange)
+    if client.transport == Transport.POLLING:
+        if link.is_link_dead:
+            return False
+        link.kept_until_s = -NEVER_S
+        if client.state != State.FETCHING:
+            return False
+    elif link.lost_exchange >= exchange or not State.CONNECTING <= client.state <= State.OPEN:
+        return False
+    if link.closed_exchange >= exchange:
+        return False  # it is about to hear of it
+    link.closed_exchange = exchange
+    return True
+
+
+def lose_path(client: Client, link: Connection) -> bool:
+    """The path of a client's connection dies; neither end hears of it.
+
+    Returns
+    -------
+    bool
+        Whether a poll is under way. Its client's kernel gives up on it after `unanswered_s`, and
+        the driver schedules that.
+    """
+    exchange = int(client.exchange)
+    if client.transport == Transport.POLLING:
+        if link.opened_s == NEVER_S or link.is_link_dead:
+            return False
+        link.is_link_dead = True
+        link.closed_exchange = exchange
+        return bool(client.state == State.FETCHING)
+    if State.SECURING <= client.state <= State.OPEN:
+        link.lost_exchange = exchange
+    return False
+
+
+# -- faults and nodes ----------------------------------------------------------------------------
+
+
+def is_reset(effect: int) -> bool:
+    """Say whether a fault event cuts the connections of those it affects."""
+    return bool(
+        effect == FaultEffect.SERVER_DOWN
+        or effect == FaultEffect.NODE_DOWN
+        or effect == FaultEffect.RESET
+    )
+
+
+def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: int) -> bool:
+    """Say whether a fault event affects a client: all on a node that goes, else a share of all."""
+    if fault_event.effect == FaultEffect.NODE_DOWN:
+        return bool(link.node == fault_event.node)
+    fault, low, high = int(fault_event.fault), fault_event.low, fault_event.high
+    return is_affected(seed, replication, int(link.number), fault, low, high)
+
+
+def is_under(
+    schedule: FaultSchedule, effect: int, link: Connection, seed: int, replication: int
+) -> bool:
+    """Say whether an effect that goes on now affects a client.
+
+    Examples
+    --------
+    >>> block = FaultEvent(5.0, FaultEffect.BLOCK, 0, 0.0, 1.0)
+    >>> [
+    ...     is_under(FaultSchedule([block], [is_on]), FaultEffect.BLOCK, Connection(7), 1, 0)
+    ...     for is_on in (False, True)
+    ... ]
+    [False, True]
+    """
+    for other in range(len(schedule.events)):
+        if schedule.active[other] and schedule.events[other].effect == effect:
+            if affects(schedule.events[other], link, seed, replication):
+                return True
+    return False
+
+
+def set_active(schedule: FaultSchedule, index: int) -> None:
+    """Fault event number `index` happens: note what it begins or ends."""
+    effect, fault = schedule.events[index].effect, schedule.events[index].fault
+    if effect == FaultEffect.PARTITION or effect == FaultEffect.BLOCK:
+        schedule.active[index] = True
+    elif effect == FaultEffect.HEAL or effect == FaultEffect.UNBLOCK:
+        for other in range(index):
+            if schedule.events[other].fault == fault:
+                schedule.active[other] = False
+
+
+def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
+    """Nodes' processes end, or their successors start and have nothing of what was published.
+
+    Examples
+    --------
+    >>> nodes = Nodes([False, False], [0, 1], [0, 0])
+    >>> set_nodes(nodes, FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1), 40)
+    >>> nodes
+    Nodes(is_down=[False, True], process=[0, 3], kept_from=[0, 0])
+    """
+    effect = fault_event.effect
+    is_everywhere = effect == FaultEffect.SERVER_DOWN or effect == FaultEffect.SERVER_UP
+    for node in range(len(nodes.is_down)):
+        if is_everywhere or node == fault_event.node:
+            if effect == FaultEffect.SERVER_DOWN or effect == FaultEffect.NODE_DOWN:
+                nodes.is_down[node] = True
+                nodes.process[node] += len(nodes.is_down)
+            elif effect == FaultEffect.SERVER_UP or effect == FaultEffect.NODE_UP:
+                nodes.is_down[node] = False
+                nodes.kept_from[node] = published
+
+
+def stop_server(server: Server, record: Record, now: float) -> None:
+    """The server's process ends: what its workers were at is taken back from `now` on."""
+    for worker in range(len(server.free_s)):
+        recording.add_busy(record, now, server.free_s[worker], -1.0)
+    servers.clear_server(server, now)
+
+
+def node_of(nodes: Nodes, link: Connection, seed: int, replication: int, exchange: int) -> int:
+    """Return the node that a balancer gives a client's new connection to; -1 if none is up."""
+    u = 0.0
+    if len(nodes.is_down) > 1:
+        u = uniform(seed, replication, int(link.number), Stream.NODE, exchange)
+    return servers.node_for(nodes.is_down, u)
+
+
+def resume_outcome_of(
+    client: Client,
+    link: Connection,
+    rules: Rules,
+    nodes: Nodes,
+    record: Record,
+    published: int,
+    now: float,
+) -> int:
+    """Return how a client that is let in `now` gets what it has missed, a `Resume`."""
+    has_session = (
+        record.clients[link.number, Count.MESSAGES] > 0
+        and link.served_by == nodes.process[link.node]
+    )
+    kept_from, away_s = nodes.kept_from[link.node], now - client.since_s
+    return resume_outcome(rules.resync, client.seen, published, kept_from, has_session, away_s)
+
+
+# -- paths ---------------------------------------------------------------------------------------
+
+
+def has_path_limits(paths: Paths) -> bool:
+    """Say whether any path is slower or narrower at any time of the run."""
+    return len(paths.delays) + len(paths.limits) > 0
+
+
+def one_way_s(paths: Paths, link: Connection, t: float) -> float:
+    """Return how long what sets out at `t` takes from one end to the other, seconds.
+
+    Examples
+    --------
+    >>> slow = Window(10.0, 20.0, 1.0, 0.5, 0.0, 0)
+    >>> paths = Paths(1, 0, [0.125], [slow], [])
+    >>> one_way_s(paths, Connection(7), 5.0), one_way_s(paths, Connection(7), 15.0)
+    (0.125, 0.375)
+    """
+    half_s: float = recording.value_of(paths.half_s, link.number) + 0.0
+    if len(paths.delays) > 0:
+        number = int(link.number)
+        half_s += path.added_s(paths.delays, paths.seed, paths.replication, number, t)
+    return half_s
+
+
+def carried_s(paths: Paths, link: Connection, start_s: float, n_bytes: float) -> float:
+    """Return when a client's path, idle before, has carried what it is given at `start_s`."""
+    if len(paths.limits) == 0:
+        return start_s
+    number = int(link.number)
+    return path.carried_s(paths.limits, paths.seed, paths.replication, number, start_s, n_bytes)
+
+
+def held_bytes(paths: Paths, link: Connection, t: float) -> float:
+    """Return what a client's path has still to carry at `t`."""
+    if len(paths.limits) == 0:
+        return 0.0
+    number, since_s, held = int(link.number), link.link_s, link.link_bytes
+    return path.left_bytes(paths.limits, paths.seed, paths.replication, number, since_s, held, t)
+
+
+def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
+    """Give a connection's path something to carry from `t` on; return when it arrives.
+
+    It is behind what the path has, and nothing overtakes on a connection.
+
+    Examples
+    --------
+    >>> thin = Window(0.0, 60.0, 1.0, 100.0, 0.0, 0)
+    >>> paths, link = Paths(1, 0, [0.5], [], [thin]), Connection(7)
+    >>> transmit(paths, link, 10.0, 200.0), transmit(paths, link, 11.0, 100.0)
+    (12.5, 13.5)
+    """
+    half_s = one_way_s(paths, link, t)
+    if not has_path_limits(paths):
+        return t + half_s
+    t = max(t, link.link_s)
+    held = held_bytes(paths, link, t) + n_bytes
+    link.link_s, link.link_bytes = t, held
+    arrives_s = carried_s(paths, link, t, held) + half_s
+    link.arrived_s = max(link.arrived_s, arrives_s)
+    return float(link.arrived_s)
+
+
+def open_path(paths: Paths, link: Connection, now: float, n_bytes: float) -> float:
+    """Send the first message on a new connection, whose path is empty; return when it arrives."""
+    if has_path_limits(paths):
+        link.link_s = now
+        link.arrived_s = now
+        link.link_bytes = 0.0
+        link.waiting = 0
+    return transmit(paths, link, now, n_bytes)
+
+
+def send_beat(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
+    """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
+    if t < link.link_s:
+        half_s = one_way_s(paths, link, t)
+        return carried_s(paths, link, t, link.link_bytes + n_bytes) + half_s
+    return transmit(paths, link, t, n_bytes)
+
+
+# -- slow consumers ------------------------------------------------------------------------------
+
+
+def blocking_send(
+    paths: Paths,
+    link: Connection,
+    server: Server,
+    record: Record,
+    sending: SendingRules,
+    t: float,
+    n_bytes: float,
+) -> float:
+    """Send a message whose turn is at `t`, and block the server until there is room for it.
+
+    Returns
+    -------
+    float
+        When the message arrives, seconds. The server goes on at its ``blocked_until_s``.
+    """
+    t = max(t, server.state.blocked_until_s, link.link_s)
+    held = held_bytes(paths, link, t)
+    over = held + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
+    if over > 0.0:
+        t = carried_s(paths, link, t, over)
+        held -= over
+    server.state.blocked_until_s = t
+    recording.buffer(record, link.number, buffered_bytes(sending, held + n_bytes))
+    return transmit(paths, link, t, n_bytes)
+
+
+def try_send(
+    paths: Paths,
+    link: Connection,
+    record: Record,
+    sending: SendingRules,
+    version: int,
+    now: float,
+    n_bytes: int,
+    waiting_bytes: int,
+) -> tuple[int, float]:
+    """Send a message of a broadcast to a client whose path may be narrow.
+
+    Parameters
+    ----------
+    paths : Paths
+    link : Connection
+    record : Record
+    sending : SendingRules
+    version : int
+        The change that the message carries.
+    now : float
+        Seconds.
+    n_bytes : int
+        Size of the message.
+    waiting_bytes : int
+        Size of a message that has waited; see `waiting_message`.
+
+    Returns
+    -------
+    outcome : Sent
+    t : float
+        SENT: when the message arrives. WAITS_FIRST: when the kernels take what waits, and the
+        driver is to `drain` it. CLOSES: when the client hears that the server has closed the
+        connection, which is behind what the kernels hold. WAITS: nothing is to be scheduled.
+    """
+    held = held_bytes(paths, link, now)
+    waits = sending.overflow == Overflow.DROP_OLDEST or sending.overflow == Overflow.COALESCE
+    if waits and (link.waiting > 0 or not has_room(sending, held, n_bytes)):
+        outcome, t = Sent.WAITS + 0, now
+        if link.waiting == 0:
+            outcome, t = Sent.WAITS_FIRST + 0, writable_s(paths, link, sending, now, waiting_bytes)
+        link.tail = version
+        link.waiting = kept_messages(sending, int(link.waiting) + 1, n_bytes)
+        recording.buffer(record, link.number, float(link.waiting * n_bytes))
+        return outcome, t
+    buffered = buffered_bytes(sending, held + n_bytes)
+    if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
+        in_kernels = min(held, float(sending.socket_bytes))
+        t = carried_s(paths, link, now, in_kernels) + one_way_s(paths, link, now)
+        return Sent.CLOSES + 0, t
+    recording.buffer(record, link.number, buffered)
+    return Sent.SENT + 0, transmit(paths, link, now, float(n_bytes))
+
+
+def drain(paths: Paths, link: Connection, now: float, n_bytes: int) -> tuple[int, float]:
+    """Send the oldest message that waits for a client; return its version and when it arrives."""
+    version = int(link.tail - link.waiting + 1)
+    link.waiting -= 1
+    return version, transmit(paths, link, now, float(n_bytes))
+
+
+def writable_s(
+    paths: Paths, link: Connection, sending: SendingRules, now: float, n_bytes: int
+) -> float:
+    """Return from when on the kernels take a message of a size."""
+    over = held_bytes(paths, link, now) - most_held(sending, n_bytes)
+    return carried_s(paths, link, now, over)
+
+
+def waiting_message(rules: Rules, sending: SendingRules) -> int:
+    """Return as which `Message` what waits for a client goes out."""
+    if sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot:
+        return Message.SNAPSHOT + 0
+    return Message.PUSH + 0
