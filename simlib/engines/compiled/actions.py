@@ -7,7 +7,7 @@ the event that was handled.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core.activity import episode_s
@@ -71,7 +71,7 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Sent:
             if resume == Resume.REPLAY:
                 event = Event.REPLAY + 0
                 message, messages = Message.PUSH + 0, value - row.seen
-            sent = _with_bytes(world, sent, message, messages)
+            sent = _with_bytes(world.arrays.sizes, sent, message, messages)
             recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
         else:
             event = -1
@@ -79,18 +79,15 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Sent:
 
 
 @inlined
-def _with_bytes(world: World, sent: Sent, message: int, messages: int) -> Sent:
-    sizes = world.arrays.sizes
+def _with_bytes(sizes: Any, sent: Sent, message: int, messages: int) -> Sent:
     up = sent.up + messages * sizes[message, 0]
     down = sent.down + messages * sizes[message, 1]
     return Sent(up, down, sent.n, sent.flags)
 
 
 @inlined
-def _put(
-    world: World, sent: Sent, lane: int, t: float, kind: int, exchange: int, data: int
-) -> Sent:
-    n = put(world.arrays.out, sent.n, lane, t, kind, exchange, data)
+def _put(out: Any, sent: Sent, lane: int, t: float, kind: int, exchange: int, data: int) -> Sent:
+    n = put(out, sent.n, lane, t, kind, exchange, data)
     return Sent(sent.up, sent.down, n, sent.flags)
 
 
@@ -107,23 +104,23 @@ def _carry_out(world: World, turn: Turn, event: int, actions: int, was: int, sen
         if GENERAL:
             row.node = -1
         world.arrays.state[0].under_way += 1
-        sent = _put(world, sent, TRIP, t, Kind.SYN, row.exchange, 0)
+        sent = _put(world.arrays.out, sent, TRIP, t, Kind.SYN, row.exchange, 0)
     if PUSHES and actions & Action.SECURE:
         tls_s = turn.now + 2.0 * turn.half_s
-        sent = _put(world, sent, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
+        sent = _put(world.arrays.out, sent, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
     if PUSHES and actions & Action.UPGRADE:
-        sent = _with_bytes(world, sent, Message.UPGRADE_REQUEST + 0, 1)
-        sent = _put(world, sent, TRIP, t, Kind.UPGRADE, row.exchange, 0)
+        sent = _with_bytes(world.arrays.sizes, sent, Message.UPGRADE_REQUEST + 0, 1)
+        sent = _put(world.arrays.out, sent, TRIP, t, Kind.UPGRADE, row.exchange, 0)
     if PUSHES and actions & Action.AUTHENTICATE:
-        sent = _with_bytes(world, sent, Message.AUTH + 0, 1)
-        sent = _put(world, sent, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
+        sent = _with_bytes(world.arrays.sizes, sent, Message.AUTH + 0, 1)
+        sent = _put(world.arrays.out, sent, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
     if GENERAL and PUSHES and actions & Action.SAFETY_POLL:
         sent = _safety_poll(world, turn, sent)
     if PUSHES and actions & Action.SEND_PING:
-        sent = _with_bytes(world, sent, Message.PING_UP + 0, 1)
-        sent = _put(world, sent, TRIP, t, Kind.PING_UP, row.exchange, 0)
+        sent = _with_bytes(world.arrays.sizes, sent, Message.PING_UP + 0, 1)
+        sent = _put(world.arrays.out, sent, TRIP, t, Kind.PING_UP, row.exchange, 0)
     if PUSHES and actions & Action.SEND_PONG:
-        sent = _with_bytes(world, sent, Message.PONG_UP + 0, 1)
+        sent = _with_bytes(world.arrays.sizes, sent, Message.PONG_UP + 0, 1)
     return sent
 
 
@@ -145,9 +142,9 @@ def _close(world: World, turn: Turn, event: int, was: int, sent: Sent) -> Sent:
     row.has_upgraded = False
     disconnect(arrays, record, number, now, cause_of(event, was), was)
     if graceful:
-        sent = _with_bytes(world, sent, Message.CLOSE_UP + 0, 1)
+        sent = _with_bytes(world.arrays.sizes, sent, Message.CLOSE_UP + 0, 1)
     t = now + turn.half_s
-    return _put(world, sent, TRIP, t, Kind.CLOSE, row.exchange - 1, int(graceful))
+    return _put(world.arrays.out, sent, TRIP, t, Kind.CLOSE, row.exchange - 1, int(graceful))
 
 
 @inlined
@@ -163,19 +160,19 @@ def _fetch(world: World, turn: Turn, sent: Sent) -> Sent:
         row.is_link_dead = False
         row.node = -1
     arrays.state[0].under_way += 1
-    return _put(world, sent, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
+    return _put(world.arrays.out, sent, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
 
 
 @inlined
 def _safety_poll(world: World, turn: Turn, sent: Sent) -> Sent:
     recording.count_safety_poll(world.record, turn.number, turn.now)
-    sent = _with_bytes(world, sent, Message.TCP_OPEN + 0, 1)
-    sent = _with_bytes(world, sent, Message.TLS_OPEN + 0, 1)
-    sent = _with_bytes(world, sent, Message.POLL_REQUEST_FIRST + 0, 1)
+    sent = _with_bytes(world.arrays.sizes, sent, Message.TCP_OPEN + 0, 1)
+    sent = _with_bytes(world.arrays.sizes, sent, Message.TLS_OPEN + 0, 1)
+    sent = _with_bytes(world.arrays.sizes, sent, Message.POLL_REQUEST_FIRST + 0, 1)
     round_trips = 2.0 if world.rules.tls else 1.0
     t = turn.now + (2.0 * round_trips + 1.0) * turn.half_s
     exchange = world.arrays.rows[turn.number].exchange
-    return _put(world, sent, WHEEL, t, Kind.SAFETY_POLL, exchange, 0)
+    return _put(world.arrays.out, sent, WHEEL, t, Kind.SAFETY_POLL, exchange, 0)
 
 
 # -- 4. requests, and what follows ---------------------------------------------------------------
@@ -188,7 +185,7 @@ def follow_up(world: World, turn: Turn, sent: Sent) -> Sent:
         sent = _request(world, turn, sent)
     if PUSHES and turn.kind == Kind.PING:
         t = turn.now + turn.half_s
-        return _put(world, sent, TRIP, t, Kind.PONG_UP, turn.exchange, turn.data)
+        return _put(world.arrays.out, sent, TRIP, t, Kind.PONG_UP, turn.exchange, turn.data)
     if turn.kind == Kind.ACTIVITY:
         return _next_activity(world, turn, sent)
     if turn.kind == Kind.START:
@@ -205,12 +202,14 @@ def _request(world: World, turn: Turn, sent: Sent) -> Sent:
         row.opened_s = now
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S
-    sent = _with_bytes(world, sent, request_of(world.options.etag, row.fetched_s, first), 1)
+    sent = _with_bytes(
+        world.arrays.sizes, sent, request_of(world.options.etag, row.fetched_s, first), 1
+    )
     if GENERAL and row.is_link_dead:
         t = now + world.options.unanswered_s
-        return _put(world, sent, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
+        return _put(world.arrays.out, sent, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
     arrays.state[0].under_way += 1
-    return _put(world, sent, TRIP, now + turn.half_s, Kind.POLL, row.exchange, first)
+    return _put(world.arrays.out, sent, TRIP, now + turn.half_s, Kind.POLL, row.exchange, first)
 
 
 @inlined
@@ -221,7 +220,7 @@ def _next_activity(world: World, turn: Turn, sent: Sent) -> Sent:
     if turn.data & 1:
         t = _episode(world, turn.number, activity, turn.now)
     if t < value_of(arrays.end_s, turn.number):
-        return _put(world, sent, WHEEL, t, Kind.ACTIVITY, 0, turn.data ^ 1)
+        return _put(world.arrays.out, sent, WHEEL, t, Kind.ACTIVITY, 0, turn.data ^ 1)
     return sent
 
 
@@ -234,9 +233,9 @@ def _started(world: World, turn: Turn, sent: Sent) -> Sent:
         if every_s > 0.0:
             t = _episode(world, turn.number, activity, turn.now)
             if t < end_s:
-                sent = _put(world, sent, WHEEL, t, Kind.ACTIVITY, 0, 2 * activity)
+                sent = _put(world.arrays.out, sent, WHEEL, t, Kind.ACTIVITY, 0, 2 * activity)
     if end_s < world.record.horizon_s:
-        sent = _put(world, sent, WHEEL, end_s, Kind.STOP, 0, 0)
+        sent = _put(world.arrays.out, sent, WHEEL, end_s, Kind.STOP, 0, 0)
     return sent
 
 
