@@ -26,6 +26,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from simlib import core
 from simlib.core import client_state, draws, elementary, record, server
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.inlining import RuleCompiler, StageCompiler
 
 RULES: tuple[ModuleType, ...] = (
     *(import_module(f"{core.__name__}.{found.name}") for found in iter_modules(core.__path__)),
@@ -34,12 +35,14 @@ RULES: tuple[ModuleType, ...] = (
 """The modules that hold rules: all of `core`, so that no new one can be forgotten."""
 
 _INLINED: Any = {
+    "pipeline_class": RuleCompiler,
     "_nrt": False,
     "forceinline": True,
     "error_model": "numpy",
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
+_STAGE: Any = {**_INLINED, "pipeline_class": StageCompiler}
 _LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 _WORD = ir.IntType(64)
 _PARTS: set[Any] = set()
@@ -88,7 +91,7 @@ def loops(
             if isinstance(value, FunctionType) and value in copies:
                 space[name] = copies[value]
     for function in _PARTS & copies.keys():
-        register_jitable(**_INLINED)(copies[function])
+        register_jitable(**_STAGE)(copies[function])
     for function in functions:
         copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
     return [njit(**_LOOP)(copies[function]) for function in functions]
