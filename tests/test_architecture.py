@@ -18,7 +18,7 @@ from tests.conftest import MARKED
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "simlib").rglob("*.py"))
 
-# From the ground up: a room may use its own layer and those below. CONTRIBUTING draws the same rooms.
+# From the ground up: a room may use its own layer and those below. CONTRIBUTING draws the same.
 LAYERS = [
     {"errors", "renamed"},
     {"core"},
