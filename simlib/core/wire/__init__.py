@@ -1,8 +1,8 @@
-"""What every message costs in bytes, and the message itself.
+"""Every message's text, and its size in bytes.
 
 The live lab sends the texts that are made here and the simulation counts their lengths, so that
 simulated and measured bytes are equal by construction. One scenario compiles to one `WireSpec`;
-`message_sizes` turns it into a table of two columns, bytes up (from the client) and bytes down.
+`message_sizes` returns a table of two columns for it, bytes up (from the client) and bytes down.
 
 Every number inside a text has a fixed width (versions have ten digits), so a size never depends
 on a value. Tokens must have the length that the spec states.

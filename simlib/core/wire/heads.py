@@ -1,7 +1,7 @@
-"""HTTP heads: what browsers, client libraries and servers put before a body.
+"""HTTP heads, as browsers, client libraries and servers send them.
 
-The fields are data, in the order in which they are sent. A field whose value is empty once it is
-filled in is not sent.
+The fields are data, in the order in which they are sent. A field whose value is empty after its
+placeholders are filled in is not sent.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _UPGRADE_FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("User-Agent", "Python/3.11 websockets/17.4"),
     ),
 }
-_ENDPOINT = {  # what the client libraries append to the path
+_ENDPOINT = {  # the path that the client libraries append
     "native": "",
     "socketio": "/?EIO=4&transport=websocket",
     "sockjs": "/000/abcdefgh/websocket",
@@ -150,7 +150,7 @@ def poll_response_headers(spec: WireSpec, version: int | None = None) -> dict[st
 
 
 def poll_reply(spec: WireSpec, status: int, version: int | None, date: str) -> tuple[str, Fields]:
-    """Return status line and fields in aiohttp's order: the handler's fields, then its own."""
+    """Return the status line and the fields in aiohttp's order: the handler's, then its own."""
     reason = {200: "OK", 304: "Not Modified", 503: "Service Unavailable"}[status]
     own = {"Date": date}
     if status == 200:

@@ -1,6 +1,6 @@
 """Payloads: the board's JSON, and the texts that a WebSocket carries, in their envelopes.
 
-Every text that has a version ends with it, so that it is found from the end.
+Every text that has a version ends with it, so that the version is found from the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def card(size_bytes: int, version: int, number: int = 42) -> str:
 def board(spec: WireSpec, version: int) -> str:
     """Return the whole board as JSON of exactly `spec.snapshot_bytes`.
 
-    As many cards of `spec.delta_bytes` as fit, the last one longer to fill the rest.
+    It has as many cards of `spec.delta_bytes` as fit; the last one is longer and fills the rest.
     """
     start, end = '{"matters":[', f'],"version":"{digits(version)}"}}'
     room = spec.snapshot_bytes - len(start) - len(end)
@@ -64,14 +64,14 @@ def _compact(value: object) -> str:
 
 
 def _down(spec: WireSpec, event: str, text: str) -> str:
-    """Wrap a JSON text of the server's."""
+    """Return a JSON text of the server in its envelope."""
     if spec.envelope == "socketio":
         return f"42[{json.dumps(event)},{text}]"
     return f"a{_compact([text])}" if spec.envelope == "sockjs" else text
 
 
 def hello_text(spec: WireSpec) -> str:
-    """Return what the server says right after the upgrade, ``""`` for nothing.
+    """Return the message that the server sends right after the upgrade, ``""`` for none.
 
     Examples
     --------
@@ -89,10 +89,10 @@ def hello_text(spec: WireSpec) -> str:
 
 
 def auth_text(spec: WireSpec, token: str, seen: int = 0) -> str:
-    """Return the client's first message; ``""``, nothing, when there is nothing to send.
+    """Return the client's first message; ``""`` if it sends none.
 
-    It has the token, and how many changes the client has seen if the server can resume from there.
-    Socket.IO always sends its CONNECT packet.
+    It has the token and, if the server can resume, the version that the client has seen. Socket.IO
+    always sends its CONNECT packet.
 
     Examples
     --------
@@ -110,10 +110,10 @@ def auth_text(spec: WireSpec, token: str, seen: int = 0) -> str:
 
 
 def ready_text(spec: WireSpec, version: int, *, lost: bool = False) -> str:
-    """Return the server's welcome, with the number of changes made so far.
+    """Return the server's ready message, with the number of changes so far.
 
-    If the client can resume, it also says whether what the client missed is `lost`. In a Socket.IO
-    CONNECT reply, which has nothing but a session id, the id's last ten characters are the version.
+    If the client can resume, it also says whether the missed changes are `lost`. A Socket.IO
+    CONNECT reply has only a session id, whose last ten characters are the version.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def ready_text(spec: WireSpec, version: int, *, lost: bool = False) -> str:
 
 
 def says_lost(text: str) -> bool:
-    """Say whether a ready text tells the client that what it missed is lost.
+    """Return whether a ready text says that the missed changes are lost.
 
     Examples
     --------
@@ -146,12 +146,12 @@ def auth_refused_text(spec: WireSpec) -> str:
 
 
 def snapshot_text(spec: WireSpec, version: int) -> str:
-    """Return the board as a message of the server's."""
+    """Return the board as a message of the server."""
     return _down(spec, "snapshot", board(spec, version))
 
 
 def push_text(spec: WireSpec, version: int) -> str:
-    """Return the message that change number `version` causes: a card, or the whole board.
+    """Return the push of change number `version`: a card, or the whole board.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def push_text(spec: WireSpec, version: int) -> str:
 
 
 def heartbeat_texts(spec: WireSpec) -> tuple[str, str]:
-    """Return the server's heartbeat and the client's reply; ``""``: a control frame, or nothing.
+    """Return the server's heartbeat and the client's reply; ``""``: a control frame, or none.
 
     Native connections use ping and pong frames with four bytes. SockJS clients do not reply.
     """
@@ -188,7 +188,7 @@ def version_of(text: str | bytes) -> int:
     return int(end[-VERSION_DIGITS:])
 
 
-_KINDS = (  # start, meaning; a Socket.IO event is told by its end
+_KINDS = (  # start, meaning; a Socket.IO event is recognised by its end
     ('{"id"', M.PUSH),
     ('{"m', M.SNAPSHOT),
     ('{"type":"ready"', M.READY),
@@ -205,14 +205,14 @@ _KINDS = (  # start, meaning; a Socket.IO event is told by its end
 
 
 def kind_of(text: str) -> Message:
-    """Return what a WebSocket text of the server's is, by its first and last characters.
+    """Return the kind of a WebSocket text, by its first and last characters.
 
-    A push of the whole board reads as SNAPSHOT, which it is.
+    A push of the whole board is a SNAPSHOT.
 
     Raises
     ------
     ValueError
-        When it is none of this module's texts.
+        The text is not one of this module's.
 
     Examples
     --------

@@ -75,7 +75,7 @@ _PRIORITY = 5  # Chromium's HEADERS frames carry priority fields
 
 
 def message_sizes(spec: WireSpec) -> npt.NDArray[np.int64]:
-    """Return what each message costs at the layer that the spec counts.
+    """Return the size of each message at the layer that the spec counts.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def message_sizes(spec: WireSpec) -> npt.NDArray[np.int64]:
     Raises
     ------
     ScenarioError
-        When the spec cannot be counted.
+        The spec cannot be counted.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def _http1_sizes(spec: WireSpec) -> dict[Message, int]:
 
 
 def _block_bytes(fields: Fields, literal: Iterable[str]) -> tuple[int, int]:
-    """Size of a header block on an empty HPACK table, and again on the one that it leaves."""
+    """Size of a header block with an empty HPACK table, and when it is sent again."""
     from hpack import Encoder, HeaderTuple, NeverIndexedHeaderTuple
 
     encoder, kept = Encoder(), set(literal)

@@ -1,4 +1,4 @@
-"""What byte counts depend on, and the list of messages that are counted."""
+"""The messages that are counted, and the settings that their sizes depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VERSION_DIGITS = 10
 
 
 class Message(IntEnum):
-    """One-way messages, and the exchanges that set a connection up; a row of `message_sizes`."""
+    """One-way messages and the exchanges that set a connection up: the rows of `message_sizes`."""
 
     TCP_OPEN = 0
     TCP_CLOSE = auto()
@@ -44,21 +44,21 @@ class Message(IntEnum):
 
 
 class WireSpec(NamedTuple):
-    """What byte counts depend on; `check_spec` names the values allowed."""
+    """The settings that byte counts depend on; `check_spec` says which values are allowed."""
 
     http_version: str = "1.1"
-    """``"1.1"`` or ``"2"``, of the poll; an upgrade is always HTTP/1.1."""
+    """HTTP version of the poll, ``"1.1"`` or ``"2"``; an upgrade is always HTTP/1.1."""
     http_client: str = "chromium"
-    """Whose poll heads: ``"chromium"`` or ``"aiohttp"``."""
+    """The client whose poll heads are sent: ``"chromium"`` or ``"aiohttp"``."""
     websocket_client: str = "chromium"
-    """Whose upgrade heads: ``"chromium"`` or ``"websockets"``."""
+    """The client whose upgrade heads are sent: ``"chromium"`` or ``"websockets"``."""
     server: str = "nginx"
     """Value of the Server field."""
     host: str = "app.example.com"
     """Host field; the page's origin is ``https://`` followed by it."""
     poll_path: str = "/api/matters"
     websocket_path: str = "/ws/matters"
-    """Path of the endpoint, to which an envelope may add its own."""
+    """Path of the endpoint, to which an envelope may append its own."""
     cookie: str = (
         "JSESSIONID=8C2F5E0B7A9D41436B1E0F2D9C8A7B65; "
         "XSRF-TOKEN=3f2b8c1e-9d47-4a6b-8e05-1c7d2a9f6b34; "
@@ -68,7 +68,7 @@ class WireSpec(NamedTuple):
     token_bytes: int = 201
     """Length of the bearer token, 0 for none."""
     envelope: str = "native"
-    """What wraps messages: ``"native"`` (nothing), ``"socketio"`` or ``"sockjs"``."""
+    """The format that wraps messages: ``"native"`` (none), ``"socketio"`` or ``"sockjs"``."""
     event: str = "matter_updated"
     """Socket.IO event name of a push."""
     delta_bytes: int = 105
@@ -76,11 +76,11 @@ class WireSpec(NamedTuple):
     snapshot_bytes: int = 5304
     """JSON payload of the whole board."""
     push: str = "delta"
-    """What a push carries: ``"delta"`` or ``"snapshot"``."""
+    """The content of a push: ``"delta"`` or ``"snapshot"``."""
     etag: bool = False
-    """Server sends ETag and ``Cache-Control: no-cache``, client If-None-Match."""
+    """Whether the server sends ETag and ``Cache-Control: no-cache``, the client If-None-Match."""
     resumes: bool = False
-    """The client says what it has seen, the server whether the rest is lost."""
+    """Whether the client names the version it has seen, and the server says if the rest is lost."""
     deflate_ratio: float = 1.0
     """Compressed over plain size of pushed payloads; 1 = off."""
     tls: bool = False
@@ -91,7 +91,7 @@ class WireSpec(NamedTuple):
     tls_down_bytes: int = 1354
     """Bytes of a full TLS handshake from the server, self-signed leaf and tickets included."""
     tls_chain_bytes: int = 2000
-    """What a real certificate chain adds to `tls_down_bytes`."""
+    """Bytes that a real certificate chain adds to `tls_down_bytes`."""
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -106,13 +106,13 @@ _LEAST = {"token_bytes": 0, "tls_up_bytes": 300, "tls_down_bytes": 700, "tls_cha
 
 
 def check_spec(spec: WireSpec) -> None:
-    """Raise where a spec cannot be counted.
+    """Raise an error if the bytes of a spec cannot be counted.
 
     Raises
     ------
     ScenarioError
-        A ValueError with the field, its value and the rule. The sizes of JSON payloads are
-        checked where they are made.
+        It names the field, its value and the rule. The sizes of JSON payloads are checked by the
+        functions that make them.
 
     Examples
     --------
