@@ -1,8 +1,8 @@
 """More than one run: replications, named variants, sweeps, comparisons, on common draws.
 
-A sweep is a set of runs that know nothing of each other. Where they are run (here one after the
-other, on threads, on processes, or on a dask cluster) changes nothing about what comes out.
-Finished runs are kept in a `Store` by whoever ran them, as soon as they finish.
+A sweep is a set of independent runs. They may run one after the other, on threads, on processes,
+or on a dask cluster; the results are the same. The process that finishes a run keeps it in a
+`Store` at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Changed = TypeVar("Changed", bound=Changeable)
 
 
 class Task(NamedTuple):
-    """One run of a sweep, and where it is kept."""
+    """One run of a sweep, and the folder in which it is kept."""
 
     scenario: Scenario
     seed: int
@@ -61,8 +61,8 @@ def replicate(
 ) -> list[Run]:
     """Simulate independent replications of a scenario.
 
-    Replication r of any two scenarios shares its publish times, sessions and habits, so their
-    difference can be taken pair by pair.
+    Replication r of any two scenarios has the same publish times, sessions and user activity, so
+    their difference can be taken pair by pair.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def variants(
 
 
 def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
-    """Return every combination of some settings' values, the last setting varying fastest.
+    """Return every combination of the values of some settings; the last setting varies fastest.
 
     Parameters
     ----------
@@ -241,36 +241,36 @@ def sweep(
     confidence: float = 0.95,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Simulate a scenario with each of some changes, and return what came out, with intervals.
+    """Simulate a scenario with each of some changes, and return its metrics with intervals.
 
     Parameters
     ----------
     scenario : Scenario
     over : mapping of str to sequence, or sequence of dict
-        Paths and their values, of which every combination is run (`grid`), or the combinations
-        themselves.
+        Paths and their values, every combination of which is run (`grid`), or a list of such
+        combinations.
     replications : int, optional
-        Of each, >= 2.
+        Number of each combination, >= 2.
     seed : int, optional
-        One for all: every point of the grid gets the same changes, sessions and habits.
+        One for all: every point of the grid gets the same changes, sessions and user activity.
     engine : str, optional
         As in `simulate`.
     on : str or dask.distributed.Client, optional
         ``"threads"`` (usual for the compiled engine), ``"processes"`` (usual for SimPy),
         ``"serial"``, or a client of a dask cluster.
     workers : int, optional
-        Threads or processes; all processors unless told.
+        Number of threads or processes; by default one for each processor.
     store : str or Path, optional
-        Folder where finished runs are kept, and looked for before they are run. A sweep that was
-        cut short, even killed, loses nothing that had finished.
+        Folder where finished runs are kept and found again. A sweep that is interrupted, or even
+        killed, loses no finished run.
     until : mapping of str to float, optional
-        Go on with further batches of `replications` until the interval of each of these
-        quantities, a column of `metrics.summary`, is at most this wide (high - low, in its unit).
-        Stopping when it looks good makes intervals a little too narrow; begin with 10 or more.
+        Widths (high - low) of intervals for some columns of `metrics.summary`, in their units. The
+        sweep runs further batches of `replications` until no interval is wider. Intervals that are
+        watched in this way come out a little too narrow: begin with 10 replications or more.
     at_most : int, optional
-        Replications after which `until` gives up.
+        The number of replications at which `until` gives up.
     confidence : float, optional
-        Of the intervals, in (0, 1).
+        Confidence of the intervals, in (0, 1).
     progress : bool, optional
         A progress bar on stderr if it takes longer than two seconds.
 
@@ -280,12 +280,13 @@ def sweep(
         A row per point of the grid, cohort and quantity: a column per path, ``transport``,
         ``cohort``, ``quantity``, ``mean``, ``low``, ``high`` (Student t) and ``replications``.
         Quantities that have no meaning for a transport, or not in every replication, are NaN.
-        After Ctrl-C, what the finished runs say; ``attrs["complete"]`` says whether they are all.
+        After Ctrl-C, the table is made of the finished runs; ``attrs["complete"]`` says whether
+        these are all.
 
     Raises
     ------
     ScenarioError
-        A change makes no scenario, or an argument is out of range; before anything is run.
+        A changed scenario is not valid, or an argument is out of range; raised before any run.
 
     Examples
     --------
@@ -347,10 +348,11 @@ def compare(
     confidence: float = 0.95,
     **options: Any,
 ) -> pd.DataFrame:
-    """Return by how much one scenario's figures differ from another's, pair by pair.
+    """Return by how much one scenario's metrics differ from another's, pair by pair.
 
-    Replication r of both has the same changes, sessions and habits, so what the two have in common
-    drops out of the difference (common random numbers; Law 2015, section 11.2).
+    Replication r of both has the same changes, sessions and user activity, so the variation that
+    the two have in common cancels in the difference (common random numbers; Law 2015, section
+    11.2).
 
     Parameters
     ----------
@@ -562,12 +564,12 @@ def collect(
     Parameters
     ----------
     tasks : dict
-        A key and what `work` takes.
+        Keys, and the arguments of `work`.
     work : callable
         Returns what came of a task, or None if it was interrupted; known by its name in a module,
         so that other processes find it.
     place : str or dask.distributed.Client
-        As `place_of` returned it.
+        As returned by `place_of`.
     workers : int or None
     progress : bool
     done : dict
@@ -609,7 +611,7 @@ def _on_joblib(
 
     todo = dict(tasks)
     key = next(iter(todo))
-    yield _numbered(key, work, todo.pop(key))  # compiles here, once, what the others then only load
+    yield _numbered(key, work, todo.pop(key))  # compiles once here; the others load it
     failures = 0
     while todo:
         pool = Parallel(
@@ -636,9 +638,9 @@ def _on_joblib(
 
 @contextmanager
 def _brisk_threads() -> Iterator[None]:
-    """Let a thread that comes back from compiled code have the interpreter soon.
+    """Let a thread that returns from compiled code get the interpreter's lock soon.
 
-    It needs it for a moment, and would wait 5 ms for another that builds its tables.
+    It needs the lock for a moment only, and would wait 5 ms for a thread that builds its tables.
     """
     before_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
@@ -663,7 +665,7 @@ def _on_dask(tasks: dict[Key, Any], work: Work[Result], client: Any) -> Results[
 
 
 def place_of(on: Any, engine: str) -> Any:
-    """Return where runs are run: as asked for, or where the engine is at home."""
+    """Return where tasks run: as given, or the default of the engine."""
     if on is None:
         return "threads" if engine == "compiled" else "processes"
     if isinstance(on, str) and on in PLACES:
@@ -680,13 +682,13 @@ def _check_scenarios(scenarios: Mapping[str, Any]) -> None:
 
 
 def check_workers(workers: Any) -> None:
-    """Raise `ScenarioError` unless it is a number of workers, or None."""
+    """Raise `ScenarioError` unless `workers` is a number of workers, or None."""
     if workers is not None:
         check_count("workers", workers, 1)
 
 
 def check_count(name: str, value: Any, least: int) -> None:
-    """Raise `ScenarioError` unless it is a whole number of at least so many."""
+    """Raise `ScenarioError` unless `value` is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ScenarioError(name, value, f"must be a whole number >= {least}")
 
@@ -697,7 +699,7 @@ def check_count(name: str, value: Any, least: int) -> None:
 def _intervals(
     points: list[Changes], done: dict[tuple[int, int], Rows], confidence: float
 ) -> pd.DataFrame:
-    """The tidy table of finished runs; the order in which they finished is gone."""
+    """Return the table of finished runs, which does not depend on their order."""
     import numpy as np
     import pandas as pd
 
@@ -724,7 +726,7 @@ def _intervals(
 
 
 def _too_wide(table: pd.DataFrame, open_points: list[int], until: Mapping[str, float]) -> list[int]:
-    """Which points have an interval that is wider than asked for."""
+    """Return the points that have an interval wider than `until` allows."""
     if not until:
         return []
     asked = table[table["quantity"].isin(list(until))]

@@ -1,9 +1,9 @@
-"""What is left of finished runs, kept on disk: a sweep that was cut short goes on from here.
+"""The totals of finished runs, kept on disk, so that an interrupted sweep can go on.
 
-A run is found by what it is made of: the scenario's content, seed, replication, engine, and the
-sources of the rules and engines. So a changed rule never meets an old result, and a result that is
-there is the one that would come out again. Each run is one small Parquet file that appears whole or
-not at all, whatever happens to the process that writes it.
+A run is found by its inputs: the scenario's content, seed, replication, engine, and the sources of
+the rules and engines. So an old result is not used after a rule has changed, and a stored result is
+the one that a new run would give. Each run is one small Parquet file, which appears whole or not at
+all, even if the process that writes it is killed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from simlib.errors import RunFileError
 _PACKAGE = Path(__file__).parent
 _MARK = b"simlib.run"
 _SHOWS = ("figures", "publish", "theory")
-"""Packages on which no figure of a run depends."""
+"""Packages on which no result of a run depends."""
 
 
 @cache
 def version() -> str:
-    """Return a digest of everything that a run's figures depend on beside the scenario."""
+    """Return a digest of the sources that a run's results depend on."""
     digest = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*.py")):
         if path.relative_to(_PACKAGE).parts[0] not in _SHOWS:
@@ -38,12 +38,12 @@ class Store:
     Parameters
     ----------
     path : str or Path
-        Made when the first run is kept.
+        The folder, made when the first run is kept.
 
     Raises
     ------
     RunFileError
-        The path cannot be a folder: it, or what it lies under, is something else.
+        The path cannot be a folder: it exists as something else, or lies under a file.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Store:
             raise RunFileError(f"{path!r}: must be a path")
         self.path = Path(path)
         try:
-            # What is there already: the folder itself, or the nearest one that it will be made in.
+            # The part of the path that exists already: the folder, or the nearest one above it.
             places = (self.path, *self.path.parents)
             there = next(place for place in places if place.exists() or place.is_symlink())
             is_folder = there.is_dir()
@@ -73,17 +73,17 @@ class Store:
 
     @staticmethod
     def key(scenario_hash: str, seed: int, replication: int, engine: str) -> str:
-        """Return under which name a run is kept: 32 hexadecimal digits."""
+        """Return the name under which a run is kept: 32 hexadecimal digits."""
         parts = (scenario_hash, seed, replication, engine, version())
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
     def find(self, key: str) -> list[dict[str, Any]] | None:
-        """Return what was kept under a key, or None.
+        """Return the rows that were kept under a key, or None.
 
         Raises
         ------
         RunFileError
-            The file is there and cannot be read.
+            The file exists and cannot be read.
         """
         import pyarrow as pa
         from pyarrow import parquet
@@ -106,7 +106,7 @@ class Store:
         Raises
         ------
         RunFileError
-            They cannot be written.
+            The file cannot be written.
         """
         import pyarrow as pa
         from pyarrow import parquet
@@ -131,5 +131,5 @@ class Store:
 
 
 def _mark(key: str, rows: list[dict[str, Any]]) -> bytes:
-    """What a file says of itself: whose it is, and what is in it."""
+    """A digest of a file's key and rows, kept in the file to recognise it."""
     return hashlib.sha256(repr((key, rows)).encode()).hexdigest().encode()

@@ -18,7 +18,7 @@ from tests.conftest import MARKED
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "simlib").rglob("*.py"))
 
-# From the ground up: a room may use its own layer and those below. README draws the same rooms.
+# From the ground up: a room may use its own layer and those below. CONTRIBUTING draws the same.
 LAYERS = [
     {"errors", "renamed"},
     {"core"},
@@ -154,16 +154,26 @@ def test_the_readme_lists_the_public_names() -> None:
     assert listed == set(simlib.__all__)
 
 
-def test_the_readme_draws_every_room() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    picture = text.partition("## The house")[2].partition("```")[2].partition("```")[0]
+def test_contributing_draws_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = text.partition("## The map")[2].partition("```")[2].partition("```")[0]
     for path in MODULES:
         if path.name != "__init__.py":
-            name = path.name
-            assert name in picture, f"{name_of(path)} is missing in the picture of the house"
+            assert path.name in picture, f"{name_of(path)} is missing in the picture of the house"
     drawn = re.findall(r"^  (\w+)(?:/|\.py)", picture, re.M)
     assert set(drawn) == set(LAYER)
     assert [LAYER[room] for room in drawn] == sorted(LAYER[room] for room in drawn)
+
+
+def test_what_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    prose = text.partition("## How to add")[2]
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]*)+|[\w-]+\.md)`", prose)
+    named = [path for path in named if "NAME" not in path]
+    assert len(named) > 40
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert set(re.findall(r"`make (\w+)`", text)) <= set(targets)
 
 
 def test_the_imports_for_type_checkers_are_the_public_names() -> None:

@@ -1,7 +1,8 @@
-"""What users do now and then: dragging a card, hiding the tab; and what a browser makes of that.
+"""User activity: dragging a card and hiding the tab, and how a browser throttles a hidden tab.
 
-An alternating renewal process with exponential gaps and lengths, addressed by client and number,
-so a driver walks it episode by episode and keeps nothing but the end of the last one.
+Each activity is an alternating renewal process: gaps and episodes have exponential lengths. Draws
+are addressed by client and by the episode's number, so a driver goes from episode to episode and
+keeps only the end of the last one.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from simlib.core.protocol import Event
 
 DRAG = (Stream.DRAG_GAP, Stream.DRAG_LENGTH, Event.DRAG_START, Event.DRAG_END)
 HIDE = (Stream.HIDDEN_GAP, Stream.HIDDEN_LENGTH, Event.HIDE, Event.SHOW)
-"""Each habit's streams (gap, length) and events (start, end)."""
+"""Each activity's streams (gap, length) and events (start, end)."""
 
 
 THROTTLED_S = 1.0
 INTENSIVELY_S = 60.0
 INTENSIVELY_AFTER_S = 300.0
-"""A hidden tab's timers ring once a second; after five minutes, once a minute."""
+"""A hidden tab's timers fire once a second; after five minutes, once a minute."""
 
 
 def throttled_s(now: float, hidden_s: float, phase: float) -> float:
-    """Return when a timer that is due `now` rings in a tab that is hidden.
+    """Return when a timer that is due `now` fires in a hidden tab.
 
-    Every timer counts as one that sets itself again, as those that reconnect and poll do, and no
-    open connection exempts a tab, as in Chrome.
+    Every timer is treated as a chained one, which sets itself again: timers that reconnect and poll
+    are. An open connection does not exempt a tab, as in Chrome.
 
     Parameters
     ----------
     now, hidden_s : float
-        When it is due, and since when the tab is hidden, seconds.
+        When the timer is due, and since when the tab is hidden, seconds.
     phase : float
-        Where the browser's grid of times lies, [0, 1).
+        Phase of the grid of times at which the browser lets timers fire, in [0, 1).
 
     References
     ----------
@@ -61,14 +62,14 @@ def episode_s(
     every_s: float,
     length_s: float,
 ) -> tuple[float, float]:
-    """Return start and end of a client's episode number `k`, given when the last one ended.
+    """Return start and end of a client's episode `k`, given the end of the one before.
 
     Parameters
     ----------
     seed, replication, client : int
         The address of the draws.
     gap, length : Stream
-        Which streams the episode uses.
+        The streams that the gap and the length are drawn from.
     k : int
         Number of the episode, from 0.
     after_s : float

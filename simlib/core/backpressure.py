@@ -1,22 +1,23 @@
-"""What a server does for a client that does not take its pushes as fast as they come.
+"""Slow consumers: what a server does with pushes that a client takes more slowly than they come.
 
 A message that is sent goes into the buffers of the kernels, `socket_bytes` in all, and from there
-down the path (`path`). When they are full it stays in the server's own memory:
+down the path (`path`). When these buffers are full it stays in the server's own memory, where each
+client has a buffer; some policies limit it to `buffer_bytes`. The policy says what happens then:
 
 ``unbounded``
-    for as long as it takes. So does ``broadcast`` of the Python websockets, whose documentation
-    trusts the ping time-out to bound it; but its pings wait behind the same full buffer.
+    The buffer grows without limit. ``broadcast`` of the Python websockets does so; its
+    documentation trusts the ping time-out to bound it, but its pings wait behind the same buffer.
 ``block``
-    and once a client's part is full, the broadcast waits for that client, and everybody after it
-    with it, this broadcast and the next ones: a loop that awaits each send. It is waited for even
-    if it leaves meanwhile.
+    Once the buffer is full, the broadcast waits for that client: the clients after it and the next
+    broadcasts wait too, as in a loop that awaits each send. The wait goes on even if the client
+    leaves meanwhile.
 ``close``
-    and once a client's part is full, its connection is closed (Spring's ``sendBufferSizeLimit``).
-    The client hears of it behind what the kernels hold: that still comes.
+    Once the buffer is full, the connection is closed (Spring's ``sendBufferSizeLimit``). The client
+    still receives what the kernels hold, and then the close.
 ``drop_oldest``
-    and once a client's part is full, the oldest message there gives way: it is lost.
+    Once the buffer is full, its oldest message is dropped and lost.
 ``coalesce``
-    but as one snapshot of the latest board instead of all that could not be sent.
+    The buffer holds one snapshot of the latest board, in place of all messages that wait.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import NamedTuple
 
 
 class Overflow(IntEnum):
-    """What becomes of messages that a client does not take in time."""
+    """The policy for messages that a client does not take in time."""
 
     UNBOUNDED = 0
     BLOCK = 1
@@ -36,7 +37,7 @@ class Overflow(IntEnum):
 
 
 class SendingRules(NamedTuple):
-    """The settings: an `Overflow`, a client's part of the server's memory and of the kernels'."""
+    """The settings: an `Overflow`, and bytes a client in the server's memory and in the kernels."""
 
     overflow: int
     buffer_bytes: int
@@ -44,13 +45,13 @@ class SendingRules(NamedTuple):
 
 
 def has_room(rules: SendingRules, held: float, message_bytes: int) -> bool:
-    """Say whether the kernels take a message; an empty one takes any.
+    """Return whether the kernels' buffers take a message; empty ones take a message of any size.
 
     Parameters
     ----------
     rules : SendingRules
     held : float
-        Bytes that the kernels have still to carry.
+        Bytes that the buffers hold already.
     message_bytes : int
 
     Examples
@@ -63,12 +64,12 @@ def has_room(rules: SendingRules, held: float, message_bytes: int) -> bool:
 
 
 def most_held(rules: SendingRules, message_bytes: int) -> float:
-    """Return how much the kernels may hold for them to take one more message, bytes."""
+    """Return how much the kernels' buffers may hold and still take one more message, bytes."""
     return max(0.0, float(rules.socket_bytes - message_bytes))
 
 
 def buffered_bytes(rules: SendingRules, held: float) -> float:
-    """Return how much of what was sent and not carried is in the server's own memory, bytes.
+    """Return how much of the bytes sent and not yet carried is in the server's memory, bytes.
 
     Examples
     --------
@@ -80,7 +81,7 @@ def buffered_bytes(rules: SendingRules, held: float) -> float:
 
 
 def kept(rules: SendingRules, waiting: int, message_bytes: int) -> int:
-    """Return how many of the latest `waiting` messages stay in the server's memory.
+    """Return how many of the `waiting` messages the server's memory keeps, the latest ones.
 
     Examples
     --------

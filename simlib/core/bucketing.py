@@ -1,17 +1,17 @@
-"""Who gets which transport at how many percent: the guide's hash, and those of real feature flags.
+"""Bucketing: which users are enrolled at which percentage, by the hashes of real feature flags.
 
-A rule gives each user one number, the *place*: at `percent` percent the user is enrolled exactly
-if ``place < percent``. So a ramp is one comparison of two floats, whatever hash is behind it; and
-nobody leaves while the percentage grows, as places do not move. A rule that enrols at ``<=`` has
-the next float below for a place. Whoever enrols at zero percent has a place below zero.
+A rule gives each user one number, the *bucket*: at `percent` percent the user is enrolled exactly
+if ``bucket < percent``. So a ramp is one comparison of two floats under any hash, and no user
+leaves while the percentage grows, as buckets do not change. For a rule that enrols at ``<=``, the
+bucket is the next float below. A user who is enrolled at zero percent has a bucket below zero.
 
 ``guide``
-    ``hashCode(id) % 100 < percent`` in JavaScript, where the remainder has the sign of the hash:
-    all whose hash is negative are enrolled at any percentage above zero, and 99 in 100 of them at
-    zero. Java's ``id.hashCode() % 100`` is the same number.
+    The migration guide's ``hashCode(id) % 100 < percent`` in JavaScript, where the remainder has
+    the sign of the hash: all users with a negative hash are enrolled at any percentage above zero,
+    and 99 in 100 of them at zero. Java's ``id.hashCode() % 100`` is the same number.
 ``guide_unwrapped``
-    The same without ``| 0``, as ``hash * 31 + c``: a double, which never is negative, but loses its
-    low digits. Past some 200 characters it is infinite, and its remainder not a number.
+    The same without ``| 0``, as ``hash * 31 + c``: a double, which is never negative but loses its
+    low digits. Beyond some 200 characters it is infinite, and its remainder is not a number.
 ``java_abs``
     ``Math.abs(id.hashCode()) % 100``: in Java the absolute value of the least integer is negative.
 ``floor_mod``
@@ -21,18 +21,18 @@ the next float below for a place. Whoever enrols at zero percent has a place bel
     of each UTF-16 code unit.
 ``growthbook``, ``growthbook_v1``
     Rollout by a coverage: n <= coverage, with n from FNV-1a twice in 10,000 buckets (version 2 of
-    its hash), or once in 1,000 (version 1, which the SDK takes for a rule that names none: flags
-    whose keys differ in the last letter alone may share no user at all).
+    its hash), or once in 1,000 (version 1, the SDK's default when a rule names none: two flags
+    whose keys differ only in the last letter may have no user in common).
 ``growthbook_experiment``
-    An experiment on version 2, the first variation of which has a weight of `percent`: n < weight.
+    An experiment on version 2 whose first variation has a weight of `percent`: n < weight.
 ``launchdarkly``
     Percentage rollout: the first 15 hexadecimal digits of ``SHA-1(key.salt.id)`` as a fraction.
 ``flipt``, ``flipt_variant``
     Threshold of a boolean flag, ``crc32(id + key) % 100 < percent``; the first distribution of a
     variant flag, ``crc32(key + id) % 1000 < percent * 10``, rounded down to tenths.
 
-Real systems keep percentages as floats of their own (Flipt 32-bit, GrowthBook and LaunchDarkly
-divided by 100 or 100,000); here one is the number that was typed, such as 0.1.
+Real systems store percentages as other floats (Flipt in 32 bits, GrowthBook and LaunchDarkly
+divided by 100 or 100,000); here a percentage is the number that was typed, such as 0.1.
 
 References
 ----------
@@ -56,19 +56,19 @@ from typing import Any, Final, NamedTuple
 import mmh3
 
 ALWAYS: Final = -math.inf
-"""The place of a user who is enrolled at any percentage."""
+"""The bucket of a user who is enrolled at any percentage."""
 NEVER: Final = math.inf
-"""The place of a user who is enrolled at none."""
+"""The bucket of a user who is enrolled at none."""
 
 _WORD = 0xFFFFFFFF
 _SIGN = 0x80000000
 
 
 class BucketingRule(NamedTuple):
-    """How a system comes from a user to a place.
+    """How a system computes a user's bucket.
 
-    `text` says what is hashed, of ``{user}``, ``{flag}`` and ``{salt}``; `digest` hashes it to a
-    number, which `place_of` turns into the place.
+    `text` says what is hashed, made of ``{user}``, ``{flag}`` and ``{salt}``; `digest` hashes it to
+    a number, from which `place_of` computes the bucket.
     """
 
     text: str
@@ -77,24 +77,24 @@ class BucketingRule(NamedTuple):
 
 
 def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
-    """Return the place of a user: enrolled at `percent` percent exactly if place < `percent`.
+    """Return the bucket of a user, who is enrolled exactly if it is below the percentage.
 
     Parameters
     ----------
     rule : str
         One of `RULES`.
     user : str
-        The id, as the flag's client gets it: valid Unicode.
+        The id, as the flag's client receives it: valid Unicode.
     flag : str, optional
-        The flag's key; Unleash's group, GrowthBook's seed. The guide's rules know none.
+        The flag's key; Unleash's group, GrowthBook's seed. The guide's rules do not use it.
     salt : str, optional
-        LaunchDarkly's salt of the flag.
+        The flag's salt, which only LaunchDarkly uses.
 
     Returns
     -------
     float
-        Percent; above -100, and below zero for the guide's rule and Java's absolute value alone.
-        `NEVER` where a remainder is not a number.
+        Percent, above -100. It is below zero only under ``guide`` and ``java_abs``. `NEVER` if a
+        remainder is not a number.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
 
 
 def fixed_assignment(place: float, percent: float) -> float:
-    """Return the place of a user whose decider stays at `percent`: `ALWAYS` or `NEVER` enrolled.
+    """Return the bucket under a flag that stays at `percent`: `ALWAYS` or `NEVER` enrolled.
 
     Examples
     --------
@@ -119,14 +119,15 @@ def fixed_assignment(place: float, percent: float) -> float:
 
 
 def combine(how: str, *places: float) -> float:
-    """Return the place of a user on whom several deciders must, or may, agree.
+    """Return the bucket of a user who is enrolled by several flags together.
 
     Parameters
     ----------
     how : {"and", "or"}
-        Enrolled if all deciders say so, or if any does.
+        Whether the user is enrolled if all flags say so, or if any does.
     *places : float
-        The user's place under each, at one percentage; `fixed_assignment` for one that has its own.
+        The user's bucket under each flag, all at one percentage; `fixed_assignment` for a flag that
+        has its own.
 
     Examples
     --------
@@ -147,7 +148,7 @@ def hash_code(text: str | Iterable[Any]) -> Any:
     Parameters
     ----------
     text : str, or iterable of int or uint64 arrays
-        The text, or its code units; those of many texts of one length as arrays.
+        The text, or its code units; for many texts of one length, the code units as arrays.
 
     Returns
     -------
@@ -166,7 +167,7 @@ def hash_code(text: str | Iterable[Any]) -> Any:
 
 
 def unwrapped_hash_code(text: str) -> float:
-    """Return what JavaScript makes of ``hash * 31 + c`` over UTF-16 code units: a double.
+    """Return ``hash * 31 + c`` over UTF-16 code units as JavaScript computes it: a double.
 
     Examples
     --------
@@ -180,7 +181,7 @@ def unwrapped_hash_code(text: str) -> float:
 
 
 def fnv1a(text: str | Iterable[Any]) -> Any:
-    """Return FNV-1a in 32 bits as GrowthBook has it: over UTF-16 code units, not bytes.
+    """Return FNV-1a in 32 bits as GrowthBook computes it: over UTF-16 code units, not bytes.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ def _units(text: str | Iterable[Any]) -> Iterable[Any]:
 
 
 def _remainder(value: float) -> float:
-    """JavaScript's and Java's ``%``, which keeps the sign; of infinity it is below nothing."""
+    """JavaScript's and Java's ``%``, which keeps the sign; `NEVER` for infinity."""
     return math.fmod(value, 100.0) if value < math.inf else NEVER
 
 
@@ -245,7 +246,7 @@ def _absolute_remainder(value: int) -> float:
 
 
 def _from(percent: float) -> float:
-    """The place of a user who is enrolled from `percent` on, itself included, but not at zero."""
+    """The bucket of a user who is enrolled from `percent` on, inclusive, but not at zero."""
     return math.nextafter(percent, 0.0)
 
 

@@ -1,8 +1,8 @@
 """Random draws that are addressed, not consumed.
 
-A draw is a pure function of where it is used: ``uniform(seed, replication, client, stream, k)``.
-So the order of events can never change who gets which number, every driver sees the same draws,
-and two transports compared on one seed share their luck (common random numbers).
+A draw is a pure function of its address: ``uniform(seed, replication, client, stream, k)``. So the
+order of events cannot change which client gets which number, every driver sees the same draws, and
+two transports compared on one seed use common random numbers.
 
 The generator is Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
 SC '11), keyed by (seed, replication), with (client, stream, k, 0) as the counter; the first of
@@ -10,9 +10,9 @@ its four output words is the draw. It equals ``numpy.random.Philox`` bit for bit
 checks. The arithmetic splits each 64-bit word into halves and masks after each shift, so the one
 source serves Python integers, uint64 arrays and compiled int64, whose bits are the same.
 
-Draws are transformed by the functions of `elementary`, one at a time: a C library's ``log``, and
-NumPy's vectorised one, differ from them in the last bit, and neither two drivers nor two machines
-must disagree by a bit.
+Draws are transformed by the functions of `elementary`, one at a time. The ``log`` of a C library
+and NumPy's vectorised one differ from them in the last bit, and two drivers, or two machines, must
+not disagree by a bit.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Elementary functions by arithmetic alone, so that every machine has the same bits.
 
-``math.log`` asks the C library, and C libraries differ in the last bit of a logarithm. What follows
-uses only operations whose results IEEE 754 settles: ``+ - * /``, comparisons, powers of two. So a
-run is the same under any C library, and compiled code, without one, gives what Python gives. The
-price is an error of less than one unit in the last place, where the best libraries have half a
-unit.
+``math.log`` calls the C library, and C libraries differ in the last bit of a logarithm. The
+functions here use only operations whose results IEEE 754 prescribes: ``+ - * /``, comparisons,
+powers of two. So a run is the same under any C library, and compiled code, which uses none, agrees
+with Python. The price is an error of less than one unit in the last place; the best libraries have
+half a unit.
 
 The methods and the coefficients are those of fdlibm 5.3 (Sun Microsystems 1993: ``e_log.c``,
 ``e_exp.c``, ``s_cos.c``, ``e_rem_pio2.c``). Logarithm and cosine are put together as in FreeBSD's
-``k_log.h`` and ``k_cos.c``, which need no tables of cases. The order of operations is a part of the
-result: a change of it changes runs.
+``k_log.h`` and ``k_cos.c``, which need no tables of cases. The order of operations is part of the
+result: changing it changes runs.
 """
 
 from __future__ import annotations

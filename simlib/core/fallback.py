@@ -1,9 +1,9 @@
-"""When a client that cannot get its pushes polls instead, and when it tries for them again.
+"""Fallback: when a client that cannot connect polls instead, and when it tries push again.
 
-Many clients look as if they did and do not: socket.io-client with ``transports: ["websocket",
+Many clients seem to do so and do not: socket.io-client with ``transports: ["websocket",
 "polling"]`` never tries the second. So this is the application's own rule, on top of its library.
-Coming back is held off by a wait that grows with every attempt in vain (hysteresis), and one such
-attempt is enough to poll on.
+A client tries push again after a wait, which grows with every failed attempt (hysteresis); after
+one failed attempt it goes on polling.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from simlib.core.reconnect import grown_s
 
 
 class FallbackRules(NamedTuple):
-    """The settings; without `is_on` a client never polls instead.
+    """The settings; without `is_on` a client never falls back.
 
-    It does after `after_failures` failures in a row, the lost connection among them, or
-    `after_s` seconds without a connection; also when its library gives up. After `return_s`
-    seconds of polling it tries to be pushed to again; that wait grows by `factor` up to `cap_s`.
+    A client falls back after `after_failures` failures in a row, the lost connection included, or
+    `after_s` seconds without a connection; also when its library gives up. After `return_s` seconds
+    of polling it tries push again; this wait grows by `factor` up to `cap_s`.
     """
 
     is_on: bool
@@ -30,15 +30,15 @@ class FallbackRules(NamedTuple):
 
 
 def falls_back(rule: FallbackRules, failures: int, fallbacks: int, away_s: float) -> bool:
-    """Say whether a client polls from now on.
+    """Return whether a client falls back to polling now.
 
     Parameters
     ----------
     rule : FallbackRules
     failures : int
-        In a row, this one among them.
-    falls : int
-        How often it has fallen back since it was last pushed to.
+        How many in a row, this one included.
+    fallbacks : int
+        How often it has fallen back since its connection was last open.
     away_s : float
         Seconds without a connection.
 
@@ -54,7 +54,7 @@ def falls_back(rule: FallbackRules, failures: int, fallbacks: int, away_s: float
 
 
 def returns(rule: FallbackRules, fallbacks: int, polling_s: float) -> bool:
-    """Say whether a client that has polled for so long, seconds, tries to be pushed to again.
+    """Return whether a client that has polled for `polling_s` seconds tries push again.
 
     Examples
     --------

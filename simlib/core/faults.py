@@ -1,11 +1,11 @@
-"""What goes wrong, when, and for whom.
+"""Faults: what fails, when, and for which clients.
 
-A fault is a value: a kind, a time, and what its kind needs beside, such as a length or a share of
-the clients. `FAULTS` has a row for each kind. Here a fault becomes events, at which the world
-changes; a driver carries them out. Faults that make paths slower or narrower need no events: see
-`path`.
+A fault is a value: a kind, a time, and further fields of its kind, such as a length or the share of
+the clients that it affects. `FAULTS` has a row for each kind. This module turns faults into the
+events of a fault schedule, which a driver carries out. Faults that make paths slower or narrower
+have no events: see `path`.
 
-Whether a fault affects a client is drawn once, so it does not depend on what else happens.
+Whether a fault affects a client is drawn once, so it does not depend on other events.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simlib.core.draws import Stream, uniform
 
 
 class FaultEffect(IntEnum):
-    """What happens at a moment."""
+    """What a fault event does."""
 
     RESET = 0
     SERVER_DOWN = 1
@@ -33,14 +33,14 @@ class FaultEffect(IntEnum):
 
 
 ENDS = (FaultEffect.SERVER_UP, FaultEffect.HEAL, FaultEffect.UNBLOCK, FaultEffect.NODE_UP)
-"""What ends a fault."""
+"""The effects that end a fault."""
 
 
 class FaultEvent(NamedTuple):
-    """A change of the world at `t`, seconds.
+    """One event of a fault schedule, at `t`, seconds.
 
-    It concerns the clients whose draw for fault number `fault` lies in [`low`, `high`), or those
-    whom node number `node` serves; a restart, all nodes.
+    It affects the clients whose draw for fault number `fault` lies in [`low`, `high`), or the
+    clients of node number `node`. A restart affects all nodes.
     """
 
     t: float
@@ -52,7 +52,7 @@ class FaultEvent(NamedTuple):
 
 
 FAULT_EVENT = {"t": "f8", "low": "f8", "high": "f8", "effect": "i8", "fault": "i8", "node": "i8"}
-"""A moment's columns, for an engine that keeps them in an array."""
+"""The columns of a fault event, for an engine that keeps them in an array."""
 
 
 def _reset(fault: int, _nodes: int, start_s: float, share: float) -> list[FaultEvent]:
@@ -95,7 +95,7 @@ def _node_after_node(
     fault_events = []
     for node in range(nodes):
         leaves_s = start_s + node * every_s
-        # Back by the next one's turn, which rounding may put a little earlier.
+        # The node is back when the next one leaves; rounding may put that a little earlier.
         joins_s = min(leaves_s + length_s, start_s + (node + 1) * every_s)
         fault_events.append(FaultEvent(leaves_s, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, node))
         fault_events.append(FaultEvent(joins_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, node))
@@ -103,22 +103,22 @@ def _node_after_node(
 
 
 class FaultRow(NamedTuple):
-    """What is known of a kind of fault.
+    """The facts about a kind of fault.
 
     Attributes
     ----------
     summary : str
         What it does.
     needs : tuple of str
-        The fields of a scenario's fault that it must be given, beside its kind and its start. No
-        kind that does not name a field may have it.
+        The fields that a scenario's fault of this kind must have, beside its kind and its start. A
+        field that a row names neither here nor in `may_have` is refused.
     may_have : tuple of str
         The fields that it may have. A kind without ``share`` affects all clients.
     events : callable or None
-        Makes its events from its number, the number of nodes and, by name, the fault's start and
-        the fields above. None: it has none.
+        Returns the events of a fault, given its number, the number of nodes and, by name, its start
+        and the fields above. None: it has no events.
     amount : str
-        The field that says how much slower or narrower it makes a path; ``""``: it does neither.
+        The field that says how much slower or narrower a path gets; ``""``: paths stay as they are.
     stops_servers : bool
         Whether it stops servers. No two such faults may overlap.
     lab_part : str or None
@@ -198,7 +198,7 @@ FAULTS = {
 
 
 def fault_events_of(kind: str, fault: int, nodes: int, **fields: Any) -> list[FaultEvent]:
-    """Return what a fault does, in order of time.
+    """Return the events of a fault, in order of time.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def fault_events_of(kind: str, fault: int, nodes: int, **fields: Any) -> list[Fa
     fault : int
         Its number in the scenario.
     nodes : int
-        How many the server has, >= 1.
+        How many nodes the server has, >= 1.
     **fields
         Its ``start_s`` and all that its row says it needs or may have.
 
@@ -233,7 +233,7 @@ def fault_events_of(kind: str, fault: int, nodes: int, **fields: Any) -> list[Fa
 def is_affected(
     seed: int, replication: int, client: int, fault: int, low: float, high: float
 ) -> bool:
-    """Say whether a moment concerns a client.
+    """Return whether a fault event affects a client.
 
     Examples
     --------

@@ -1,12 +1,13 @@
-"""What a path does to what it carries: added latency and narrow bandwidth, for a time and a share.
+"""Paths: added latency and limited bandwidth, for some time and for a share of the clients.
 
-Both are functions of the time alone, known beforehand, so a message's whole way can be told when
-it sets out. A thin line and a tab that reads slowly are one thing to a server: what it sends stays
-behind, first in the kernels at both ends, then in its own memory; see `sending` for what it does.
+Both depend on the time alone and are known beforehand, so the arrival of a message can be computed
+when it is sent. To a server, a narrow path and a tab that reads slowly look alike: its messages
+wait, first in the kernels' buffers at both ends, then in its own memory. `backpressure` says what
+the server does about it.
 
 A narrow path carries a connection's messages one after the other (Lindley 1952, "The theory of
-queues with a single server"): how much it had still to carry when it was last given something is
-all that need be remembered of it. It is narrow downwards only, which is where the bytes are.
+queues with a single server"). Its whole state is the bytes that it had still to carry at the last
+send. Only the way down to the client is limited, since most bytes go there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from simlib.core.faults import is_affected
 
 
 class Window(NamedTuple):
-    """Fault number `fault` from `start_s` to `end_s`, seconds, for a share of the clients.
+    """Fault number `fault` acts from `start_s` to `end_s`, seconds, on a share of the clients.
 
-    `amount` is what it adds to a round trip, seconds, with up to `jitter_s` more; or what it leaves
-    of the bandwidth, bytes per second.
+    `amount` is the time that it adds to a round trip, seconds, with up to `jitter_s` more; or the
+    bandwidth that it leaves, bytes per second.
     """
 
     start_s: float
@@ -48,9 +49,9 @@ WINDOW = {
 def added_s(
     delays: Sequence[Window], seed: int, replication: int, client: int, now: float
 ) -> float:
-    """Return what latency adds to one way of what sets out `now`, seconds.
+    """Return the latency added to one way of a message that is sent `now`, seconds.
 
-    Its jitter is drawn anew each second.
+    The jitter is drawn anew for each second.
 
     Examples
     --------
@@ -75,7 +76,7 @@ def added_s(
 def rate_at(
     limits: Sequence[Window], seed: int, replication: int, client: int, now: float
 ) -> tuple[float, float]:
-    """Return how many bytes per second a client's path carries, and until when it stays so.
+    """Return a client's bandwidth, bytes per second, and until when it stays the same, seconds.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def carried_s(
     start_s: float,
     n_bytes: float,
 ) -> float:
-    """Return when a path that begins with some bytes at `start_s` has carried them.
+    """Return when a path that has `n_bytes` to carry from `start_s` on has carried them, seconds.
 
     Examples
     --------
@@ -133,7 +134,7 @@ def left_bytes(
     n_bytes: float,
     now: float,
 ) -> float:
-    """Return how much of what a path began with at `start_s` it has still to carry `now`.
+    """Return how many of the `n_bytes` that a path had to carry at `start_s` are left `now`.
 
     Examples
     --------

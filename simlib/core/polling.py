@@ -59,7 +59,7 @@ def retry_delay_s(failures: int, base_s: float, cap_s: float) -> float:
 
 
 def is_stale(now: float, fetched_s: float, stale_s: float) -> bool:
-    """Say whether data fetched at `fetched_s` may be fetched again (``staleTime``).
+    """Return whether data fetched at `fetched_s` may be fetched again (``staleTime``).
 
     Examples
     --------
@@ -70,14 +70,14 @@ def is_stale(now: float, fetched_s: float, stale_s: float) -> bool:
 
 
 def is_kept(opened_s: float, kept_until_s: float, now: float) -> bool:
-    """Say whether the connection of the poll before takes another.
+    """Return whether a poll can use the connection of the poll before.
 
     Parameters
     ----------
     opened_s : float
-        When it opened, seconds; infinite without one.
+        When that connection was opened, seconds; infinite if there is none.
     kept_until_s : float
-        Until when the server keeps it, seconds.
+        Until when the server keeps it open, seconds.
     now : float
         Seconds.
 
@@ -90,7 +90,7 @@ def is_kept(opened_s: float, kept_until_s: float, now: float) -> bool:
 
 
 def is_unchanged(etag: bool, fetched_s: float, seen: int, version: int) -> bool:
-    """Say whether the server answers 304: the client names what it has seen, and that is all.
+    """Return whether the server answers 304: the client names a version, which is the latest.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def is_unchanged(etag: bool, fetched_s: float, seen: int, version: int) -> bool:
 
 
 def request_of(etag: bool, fetched_s: float, first: int) -> int:
-    """Return which request a client sends: its first on a connection carries whole headers.
+    """Return which request a client sends; the first on a connection has uncompressed headers.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def request_of(etag: bool, fetched_s: float, first: int) -> int:
 
 
 def reply_of(unchanged: bool, first: int) -> int:
-    """Return which response a client gets.
+    """Return which response the client receives.
 
     Examples
     --------

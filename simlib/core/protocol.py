@@ -2,33 +2,34 @@
 
 Theory of operation
 -------------------
-Rule 1: whatever moves a client from one state to another stands in `TRANSITIONS`, and nowhere
-else. `client.step` is the only caller. A pair that is missing there is illegal and raises.
+Rule 1: a client moves from one state to another by `TRANSITIONS` alone. `client.step` is the only
+caller. A pair of state and event that is missing there is illegal and raises.
 
 Three kinds of events:
 
 * **the user's**: a session starts and stops, a card is dragged, the tab is hidden and shown;
-* **the network's**: a response, a frame, a handshake stage done, a connection gone;
-* **decisions** of the client itself (the last block): what `step` concludes from a deadline or
-  from an event. Because a decision is an event like the others, the table stays deterministic: one
+* **the network's**: a response or a frame arrives, a stage of the handshake ends, a connection is
+  lost;
+* **decisions** of the client itself (the last block), which `step` takes after a deadline or
+  another event. A decision is an event like the others, so the table stays deterministic: one
   state and one event give one next state.
 
 The life of a polling client is IDLE -> FETCHING -> IDLE ..., with RETRYING between the tries of
-one fetch. Dragging and a hidden tab are not states: they are two bits beside the state (`Pause`),
-since either can begin and end in any state.
+one fetch. Dragging and hiding the tab are not states but two bits beside the state (`Pause`), since
+either can begin and end in any state.
 
 The life of a WebSocket client is CONNECTING (TCP) -> SECURING (TLS) -> UPGRADING (HTTP 101) ->
-AUTHENTICATING -> OPEN. Whatever breaks leads to WAITING, where the reconnect rule decides:
-CONNECT, or GIVE_UP into STRANDED, or FALL_BACK to a polling client's IDLE, from where CONNECT leads
-back one day. A rejected token is STRANDED at once: sending it again would not help.
+AUTHENTICATING -> OPEN. Every failure leads to WAITING, where the reconnect rule decides: CONNECT;
+GIVE_UP, which leads to STRANDED; or FALL_BACK, which leads to a polling client's IDLE, from where
+CONNECT leads back later. A rejected token leads to STRANDED at once: it would be rejected again.
 
-Where a rollout goes on, a client may be TOLD in any state which transport to use. If that is the
-other one it decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
+During a rollout, a client may be ASSIGNED a transport in any state. If it is the other one, the
+client decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
 
 Messages belong to an *exchange*: one fetch, or one connection from its first attempt to its end.
-The row's `exchange` number moves on when an exchange starts and when it is broken off; a driver
-drops what arrives for another number, as a closed socket would. So a message never meets a state
-that it was not meant for.
+The row's `exchange` number moves on when an exchange starts and when it is broken off. A driver
+drops messages that arrive for another number, as a closed socket would. So no message arrives in a
+state that it was not meant for.
 
 Times: `step` returns one deadline at most. It is the client's only timer; a new one replaces it.
 """
@@ -56,7 +57,7 @@ class State(IntEnum):
 
 
 class Event(IntEnum):
-    """What happens to a client; the last block is what it decides."""
+    """What happens to a client; the events of the last block are its own decisions."""
 
     START = 0
     STOP = 1
@@ -90,7 +91,7 @@ class Event(IntEnum):
 
 
 class Action(IntEnum):
-    """Bits of what a driver must carry out after a step; several may be set."""
+    """Bits of the actions that a driver must carry out after a step; several may be set."""
 
     NONE = 0
     FETCH = 1
@@ -105,7 +106,7 @@ class Action(IntEnum):
 
 
 class Pause(IntEnum):
-    """Bits of why a client holds back, in the row's `pauses`."""
+    """Bits of the reasons why a client does not fetch, in the row's `pauses`."""
 
     NONE = 0
     DRAGGING = 1
@@ -131,7 +132,7 @@ _STAYS = (Event.DRAG_START, Event.DRAG_END, Event.HIDE, Event.SHOW, Event.ASSIGN
 
 
 def _row(stays: tuple[Event, ...] = (), **moves: State) -> dict[Event, State | None]:
-    """One state's row: what users do, and are told, leaves it where it is (None), but `moves`."""
+    """One state's row: user activity and assignments leave it unchanged (None), except `moves`."""
     row: dict[Event, State | None] = dict.fromkeys(_STAYS + stays)
     row[Event.STOP] = State.GONE
     row[Event.SWITCH] = State.IDLE

@@ -1,8 +1,8 @@
-"""When a client that lost its connection tries again, and when it gives up.
+"""Reconnect policies: when a client that lost its connection tries again, and when it gives up.
 
-The textbook policies, and the arithmetic of real client libraries as their sources have it, bugs
-included; which library uses which is in `scenario.presets`. Attempt k (from 0) is the one that
-follows k failures since the count was last reset.
+There are the textbook policies, and the arithmetic of real client libraries as their sources have
+it, bugs included; `scenario.presets` says which library uses which. Attempt k (from 0) follows k
+failures since the count was last reset.
 
 Delays grow by repeated multiplication: a compiled float power differs from the interpreted one in
 the last bit, a product does not. Libraries in JavaScript count whole milliseconds.
@@ -42,7 +42,7 @@ class Policy(IntEnum):
 
 
 class Reset(IntEnum):
-    """When the count of failures starts anew: the transport is up, the session is, or never."""
+    """When the count of failures starts anew: at the upgrade, after authentication, or never."""
 
     TRANSPORT = 0
     READY = 1
@@ -50,7 +50,7 @@ class Reset(IntEnum):
 
 
 class PolicyRow(NamedTuple):
-    """What is known of a policy beside its formula, which is in `delay_s`.
+    """The facts about a policy; its formula is in `delay_s`.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class PolicyRow(NamedTuple):
     summary : str
         How it chooses the delay before attempt k.
     reads : tuple of str
-        The parameters that it reads, by their names in a scenario's ``[reconnect]``. Those that
-        have no default must be given, and no policy that does not read them may have them.
+        The parameters that it reads, by their names in a scenario's ``[reconnect]``. Parameters
+        without a default must be given to the policies that read them, and to no others.
     is_drawn : bool
         Whether its delays are random. Each attempt then takes one draw.
     grows : bool
-        Whether its delays are made from ``base_s``, which must then be above 0.
+        Whether its delays grow from ``base_s``, which must then be above 0.
     retries_at_once : bool
         Whether a lost connection is tried again without a delay, so that only failed attempts
         are followed by one.
@@ -165,7 +165,7 @@ _ROWS = (
 POLICIES = {row.policy.name.lower(): row for row in _ROWS}
 """A row for each policy, by its name in a scenario; in the order of their numbers."""
 
-# Compiled code cannot look into the rows; it can index bytes by a policy's number.
+# Compiled code cannot read the rows, but it can index bytes by a policy's number.
 _IS_DRAWN = bytes(row.is_drawn for row in _ROWS)
 _RETRIES_AT_ONCE = bytes(row.retries_at_once for row in _ROWS)
 
@@ -174,10 +174,10 @@ class ReconnectRules(NamedTuple):
     """What a client does after a lost connection; times in seconds.
 
     `policy` is a `Policy`; `base_s`, `cap_s`, `factor`, `jitter_frac`, `jitter_from_s`, `jitter_s`
-    and `delays_s` are its parameters, 0 where it has none; `delays_s` is filled up with its last.
-    After `attempts` failures or `give_up_s` without a connection, the client gives up; if not
-    `from_start`, it also does so when its first connection fails. `reset` is a `Reset`; with
-    `stable_s` > 0 the count starts anew only when a connection that stood so long is lost.
+    and `delays_s` are its parameters, 0 where it reads none. `delays_s` has `MOST_DELAYS` entries:
+    its last is repeated. The client gives up after `attempts` failures or `give_up_s` without a
+    connection; without `from_start`, also when its first connection fails. `reset` is a `Reset`;
+    with `stable_s` > 0 the count starts anew only when a connection is lost that was open so long.
     """
 
     policy: int
@@ -208,7 +208,7 @@ _GROWTH = (
     3.5178762919199196,
     4.045557735707907,
 )
-"""1.15**k as JavaScript's ``Math.pow`` has it; Python's differs in the last bit at k = 8."""
+"""1.15**k as JavaScript's ``Math.pow`` returns it; Python's differs in the last bit at k = 8."""
 
 
 def doubled_s(base_s: float, k: int, cap_s: float) -> float:
@@ -239,7 +239,7 @@ def grown_s(base_s: float, factor: float, k: int, cap_s: float) -> float:
 
 
 def delay_s(rule: ReconnectRules, k: int, u: float) -> float:
-    """Return the delay before attempt `k`, for every policy but decorrelated jitter.
+    """Return the delay before attempt `k`, for every policy except decorrelated jitter.
 
     Parameters
     ----------
@@ -306,9 +306,9 @@ def delay_s(rule: ReconnectRules, k: int, u: float) -> float:
 
 
 def decorrelated_s(rule: ReconnectRules, previous_s: float, u: float) -> float:
-    """Return the delay after one of `previous_s`: U(base, 3 * previous), capped.
+    """Return the delay that follows a delay of `previous_s`: U(base, 3 * previous), capped.
 
-    The first follows one of `base_s`.
+    Before the first delay, `previous_s` is `base_s`.
 
     References
     ----------
@@ -327,10 +327,10 @@ def decorrelated_s(rule: ReconnectRules, previous_s: float, u: float) -> float:
 def drawn_delay_s(
     rule: ReconnectRules, k: int, seed: int, replication: int, client: int, draws: int
 ) -> float:
-    """Return a client's delay before attempt `k`; `draws`: what it has drawn before.
+    """Return a client's delay before attempt `k`; `draws` counts its draws so far.
 
-    Every attempt takes one draw. Decorrelated jitter needs the delay before, which its draws
-    give again: nothing is kept for it.
+    Every attempt takes one draw. Decorrelated jitter depends on the delay before; it is computed
+    again from the same draws, so that nothing need be kept for it.
     """
     if rule.policy == Policy.DECORRELATED_JITTER:
         previous_s = rule.base_s
@@ -342,7 +342,7 @@ def drawn_delay_s(
 
 
 def is_drawn(policy: int) -> bool:
-    """Say whether a policy's delays are random.
+    """Return whether a policy's delays are random.
 
     Examples
     --------
@@ -353,7 +353,7 @@ def is_drawn(policy: int) -> bool:
 
 
 def retries_at_once(policy: int) -> bool:
-    """Say whether a policy tries a lost connection again without a delay.
+    """Return whether a policy tries a lost connection again without a delay.
 
     Examples
     --------
@@ -375,14 +375,14 @@ def longest_delay_s(rule: ReconnectRules) -> float:
     """
     if rule.policy == Policy.DECORRELATED_JITTER:
         return rule.cap_s
-    # All delays of a table, and where slow growth ends.
+    # All delays of a table, and the capped delay of a policy that grows slowly.
     return max(delay_s(rule, k, 1.0) for k in (*range(MOST_DELAYS), _LONG_AFTER))
 
 
 def _socketio_s(rule: ReconnectRules, k: int, u: float) -> float:
-    """socket.io-client's ``backo2``: one draw sets size and sign of the jitter, then the cap.
+    """socket.io-client's ``backo2``: one draw sets size and sign of the jitter; the cap is last.
 
-    Where the doubled delay overflows, one sign of the jitter gives not-a-number, which is 0 ms.
+    If the doubled delay overflows, one sign of the jitter gives not-a-number, which is 0 ms.
     """
     cap_ms = rule.cap_s * 1000.0
     delay_ms = grown_s(rule.base_s * 1000.0, rule.factor, k, math.inf)

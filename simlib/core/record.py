@@ -1,22 +1,22 @@
-"""What a run leaves behind: accumulators that every driver fills in the same way.
+"""The record of a run: accumulators that every driver fills in the same way.
 
-**The ledger.** For each client and each change published while it was present, exactly one
-outcome: delivered, lost (its policy will never show it) or pending (not yet shown when the client
-was last seen: at the end of its session or of the run). Delivered and lost are counted as they
-happen; pending is what the client's own view says at the end; eligible comes from the publish
-times alone. So delivered + lost + pending = eligible can fail, and `check` raises if it does.
+**The ledger.** Each change that is published while a client is present has exactly one outcome for
+it: delivered, lost (the client will never apply it) or pending (not yet applied at the end of the
+client's session or of the run). Delivered and lost changes are counted as they happen; pending ones
+are computed at the end from the client's version; eligible ones from the publish times alone. So
+delivered + lost + pending = eligible can fail, and `check` raises an error if it does.
 
-What a client misses while others are shown is lost unless safety polls are sure to bring it: then
-it is remembered as a gap. A board that comes by chance, as when a client falls back to polling,
-makes nothing of it good.
+A change that a client skips while it applies later ones is lost, unless safety polls are sure to
+bring it: then it is kept as a gap. Snapshots received for other reasons, such as a fall-back to
+polling, do not repair gaps.
 
-**Cohorts.** Where a rollout goes on, what happens is booked for the cohort that the client belongs
-to at that moment: those whose flag says polling, those whose flag says push. A delivered change
-counts for the cohort of the moment at which it was published. Else all are one.
+**Cohorts.** During a rollout there are two cohorts: clients whose flag says polling, and clients
+whose flag says push. An event is counted for the cohort to which the client belongs at that moment,
+a delivered change for the cohort at its publish time. Without a rollout there is one cohort.
 
-**Latency** goes into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
+**Latencies** go into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
 time bins and client rows. Memory grows with clients + bins + connections made, not with events;
-single deliveries and events are kept only when asked for.
+single deliveries and events are kept on request only.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ _BLOCK = 1 << 20
 
 
 class Count(IntEnum):
-    """Whole numbers, kept per time bin and, before RECONNECTS and of bytes, per client.
+    """What is counted, in whole numbers per time bin.
 
-    Safety polls and their failures are among polls and errors as well.
+    The counts before RECONNECTS, and those of bytes, are kept per client as well. POLLS and ERRORS
+    include safety polls and their failures.
     """
 
     POLLS = 0
@@ -63,7 +64,7 @@ class Count(IntEnum):
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
-"""Words of 8 bytes that the counts of one client take: two counts in a word, and the bytes."""
+"""Words of 8 bytes for the counts of one client: two counts a word, and two words of bytes."""
 
 
 class Cause(IntEnum):
@@ -78,7 +79,7 @@ class Cause(IntEnum):
 
 
 def bucket_of(latency_s: float) -> int:
-    """Return the latency bucket that holds `latency_s`; compiled code shifts its bits instead.
+    """Return the bucket of a latency, seconds; compiled code shifts its bits instead.
 
     Examples
     --------
@@ -139,8 +140,8 @@ EVENT = {"t_s": "f8", "client": "i4", "event": "i1", "state": "i1", "actions": "
 class Record:
     """The accumulators of one run.
 
-    Sums do not depend on the order of what is summed: whole numbers, latencies in ticks. Only busy
-    seconds do, and the server's jobs have one order.
+    Sums do not depend on the order of their terms, which are whole numbers; latencies are summed in
+    ticks. Only busy seconds are floats, and the server's jobs have one order.
 
     Parameters
     ----------
@@ -149,28 +150,29 @@ class Record:
     start_s, end_s : ndarray of float64, shape (clients,)
         When each client's session starts and ends (at the horizon at the latest).
     warm_up_s, cool_down_s, horizon_s, bin_s : float
-        Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are not in
-        the ledger.
+        Seconds. Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are
+        not in the ledger.
     keep_deliveries, keep_events, keep_buffered : bool
-        Whether single deliveries and events, and what waits in the server, are kept.
+        Whether single deliveries, single events, and bytes in the server's send buffers are kept.
     cohorts : int
-        1, or 2 where a flag tells clients which transport to use.
+        1, or 2 if a flag assigns a transport to each client.
     most_gaps : int
-        How many gaps of each client are remembered at a time; of more, the oldest counts as lost.
+        How many gaps of each client are kept at a time; when there are more, the oldest one counts
+        as lost.
 
     Attributes
     ----------
     publish_s : list of float
     first, until : int
-        Changes published before the ledger begins to count, and before it ends.
+        How many changes are published before the ledger begins to count, and before it ends.
     last : ndarray of int32, shape (clients,) or (1,)
-        Changes published by the end of each client's part of the ledger; one number if they are
-        all the same.
+        How many changes are published by the end of each client's part of the ledger; one number if
+        it is the same for all.
     bins : ndarray of int64, shape (cohorts, bins, len(Count))
     busy_s : ndarray of float64, shape (bins,)
-        What the workers worked, seconds.
+        Time that the workers were busy, seconds.
     latency_ticks : ndarray of int64, shape (cohorts, bins)
-        Sum of the latencies of what was delivered, in units of `TICK_S`.
+        Sum of the latencies of delivered changes, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
     clients : ndarray of int32, shape (clients, ...)
         The counts before `Count.RECONNECTS`.
@@ -178,22 +180,22 @@ class Record:
         Bytes up and down; in the same rows of memory as `clients`.
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
-        The most bytes that the server's memory held for each; empty where nothing is slow.
+        The most bytes that the server's memory held for each client; empty unless kept.
     gaps : ndarray of int32, shape (clients, 2 * most_gaps) or (0, 0)
-        From and up to which change each misses what the next whole board may bring, in pairs, the
-        oldest first, (0, 0) where there is none; empty where nothing may.
+        Each client's gaps, the oldest first, as pairs: the change from which on and the change up
+        to which it has missed them. (0, 0) stands for no gap. Empty if no gaps are kept.
     histogram : ndarray of int64, shape (cohorts, buckets)
     cohort : ndarray of int8, shape (clients,), or None
-        The cohort of each client; None where all are one.
+        The cohort of each client; None if there is only one.
     cohort_s : ndarray of float64, shape (clients,) or (1,)
-        Since when it belongs to that.
+        Since when each client belongs to its cohort, seconds.
     opened_in : ndarray of int8, shape (clients,) or (1,)
-        The cohort in which its connection was opened.
+        The cohort in which each client's latest connection was opened.
     last_s : ndarray of float64, shape (clients,) or (1,)
-        When that was; negative if there was none.
+        When that connection was opened, seconds; negative if there was none.
     again : ndarray of int32, shape (clients,) or (1,)
-        Its connections but the first of each stay in a cohort.
-    connections, stays, deliveries, events : list of tuple
+        Each client's reconnections: all connections except the first of each exposure.
+    connections, exposures, deliveries, events : list of tuple
         Rows of `CONNECTION`, `EXPOSURE`, `DELIVERY` and `EVENT`.
     """
 
@@ -245,14 +247,14 @@ class Record:
         self.events: Any = []
 
     def end_at(self, t: float) -> None:
-        """Let the books end at `t` instead of the horizon, seconds: an interrupted run."""
+        """End the record at `t`, seconds, before the horizon: for an interrupted run."""
         if t < self.horizon_s:
             published = np.searchsorted(self.publish_s, t, "right")
             self.last = np.minimum(self.last, np.int32(published))
 
     @property
     def entered(self) -> NDArray[np.int32]:
-        """Changes published before each client came, shape (clients,): its page starts there."""
+        """Changes published before each client's session, shape (clients,): its first version."""
         return _published(np.asarray(self.publish_s), self.start_s)
 
     @property
@@ -277,7 +279,7 @@ def counts_in(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.in
 
 
 def scalar_or_array(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the first value alone where an array repeats one value by having no strides.
+    """Return only the first value of an array that repeats one value by a stride of 0.
 
     Examples
     --------
@@ -299,7 +301,7 @@ def value_of(values: Sequence[Any] | NDArray[Any], client: int) -> Any:
 
 
 def cohort_of(cohort: Any, client: int) -> int:
-    """Return a client's cohort: 0 where there are none, which compiled code knows beforehand.
+    """Return a client's cohort: 0 if there is only one, which compiled code knows beforehand.
 
     Examples
     --------
@@ -312,7 +314,7 @@ def cohort_of(cohort: Any, client: int) -> int:
 
 
 def keep_row(log: Any, row: tuple[Any, ...]) -> None:
-    """Add a row to a log; compiled code has its own way to the same end."""
+    """Add a row to a log; compiled code writes it into an array instead."""
     log.append(row)
 
 
@@ -322,7 +324,7 @@ def rows_left(log: Any) -> int:
 
 
 def bin_of(record: Record, t: float) -> int:
-    """Return the time bin of `t`; what happens at the horizon belongs to the last."""
+    """Return the time bin of `t`, seconds; the horizon belongs to the last bin."""
     return min(int(t / record.bin_s), record.bins.shape[1] - 1)
 
 
@@ -333,19 +335,19 @@ def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
 
 
 def count_safety_poll(record: Record, client: int, t: float) -> None:
-    """Book a safety poll that sets out."""
+    """Count a safety poll that is sent."""
     count(record, Count.POLLS, client, t)
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_POLLS] += 1
 
 
 def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
-    """Book a safety poll that comes to nothing."""
+    """Count a safety poll that fails."""
     count(record, Count.ERRORS, client, t)
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_ERRORS] += 1
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
-    """Book the bytes of one message."""
+    """Count the bytes of one message."""
     cohort, index = cohort_of(record.cohort, client), bin_of(record, t)
     if up:
         record.bins[cohort, index, Count.UP_BYTES] += up
@@ -356,9 +358,9 @@ def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None
 
 
 def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
-    """Share a worker's seconds from `start_s` to `end_s` out over the bins, up to the horizon.
+    """Add a worker's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
 
-    With `sign` -1, take them back.
+    With `sign` -1, subtract it.
     """
     end_s = min(end_s, record.horizon_s)
     index = bin_of(record, start_s)
@@ -374,7 +376,7 @@ def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) ->
 def resolve(
     record: Record, client: int, before: int, applied_from: int, view: int, now: float
 ) -> None:
-    """Book the changes that a step resolved: lost up to `applied_from`, delivered up to `view`.
+    """Record the changes that a step resolved: lost up to `applied_from`, delivered up to `view`.
 
     Changes outside the client's eligible range (published before its session or the warm-up, or
     at the very end of its session) are seen but not counted.
@@ -392,7 +394,7 @@ def resolve(
         count(record, Count.SUPERSEDED, client, now, stop - start - 1)
     cohort, split = cohort_of(record.cohort, client), start
     if len(record.bins) > 1:
-        # How late a change is, is due to the cohort that the client belonged to at its publishing.
+        # A latency is due to the cohort that the client belonged to at the publish time.
         while split < stop and record.publish_s[split] < record.cohort_s[client]:
             split += 1
         if split > start:
@@ -408,7 +410,7 @@ def resolve(
 
 
 def _deliver(record: Record, client: int, cohort: int, start: int, stop: int, now: float) -> None:
-    """Book the changes from `start` up to `stop` as delivered, for a cohort."""
+    """Record the changes from `start` up to `stop` as delivered, for a cohort."""
     place, ticks = bin_of(record, now), 0
     record.bins[cohort, place, Count.DELIVERED] += stop - start
     record.clients[client, Count.DELIVERED] += stop - start
@@ -432,7 +434,7 @@ def _lose(record: Record, client: int, start: int, stop: int, now: float) -> Non
 
 
 def _keep_gap(record: Record, client: int, start: int, stop: int, now: float) -> None:
-    """Note what a client misses until it sees the whole board."""
+    """Keep the changes that a client misses until it receives a snapshot."""
     gaps, end = record.gaps, record.gaps.shape[1]
     place = 0
     while place < end and gaps[client, place + 1] > 0:
@@ -447,12 +449,12 @@ def _keep_gap(record: Record, client: int, start: int, stop: int, now: float) ->
 
 
 def has_gaps(record: Record, client: int) -> bool:
-    """Say whether a client misses something that the next whole board brings."""
+    """Return whether a client misses changes that the next snapshot brings."""
     return len(record.gaps) > 0 and record.gaps[client, 1] > 0
 
 
 def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
-    """Book what a client had missed and sees now, with the whole board up to `version`."""
+    """Record the missed changes that a client gets with a snapshot of the board at `version`."""
     if len(record.gaps) > 0:
         gaps, kept = record.gaps, 0
         for place in range(0, gaps.shape[1], 2):
@@ -469,12 +471,12 @@ def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
 
 
 def buffer(record: Record, client: int, n_bytes: float) -> None:
-    """Note what the server's memory holds for a client, bytes."""
+    """Record how much the server's memory holds for a client, bytes; the most is kept."""
     record.buffered[client] = max(record.buffered[client], n_bytes)
 
 
 def finalise(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:
-    """Book what a client has not resolved when it is last seen: pending, or lost for good."""
+    """Record the changes that a client has not resolved at its end: pending, or lost."""
     outstanding = value_of(record.last, client) - max(view, record.first)
     if outstanding > 0:
         if recoverable:
@@ -491,20 +493,20 @@ def finalise(record: Record, client: int, view: int, recoverable: bool, now: flo
 
 
 class MetricsSnapshot(NamedTuple):
-    """What is known at `t`, seconds, of a run that goes on; a row for each cohort.
+    """The figures of a run at `t`, seconds, while it goes on; a row for each cohort.
 
     Attributes
     ----------
     t : float
     counts : ndarray of int64, shape (cohorts, len(Count))
-        What has happened so far.
+        Counts so far.
     latency_ticks : ndarray of int64, shape (cohorts,)
     histogram : ndarray of int64, shape (cohorts, buckets)
         Latencies so far.
     present, connected : ndarray of int64, shape (cohorts,)
-        Clients that are there now, and connections that are open.
+        Clients that are present now, and connections that are open.
     busy_s : float
-        What the workers have worked, seconds, up to the bin of `t`.
+        Time that the workers were busy, seconds, up to the bin of `t`.
     buffered_bytes : float
         The most that the server's memory has held for slow clients.
     """
@@ -522,12 +524,12 @@ class MetricsSnapshot(NamedTuple):
 def snapshot(
     record: Any, is_present: NDArray[np.bool_], is_connected: NDArray[np.bool_], now: float
 ) -> MetricsSnapshot:
-    """Return what a record says `now`, and which clients are there and connected.
+    """Return the figures of a record `now`.
 
     Parameters
     ----------
     record : Record
-        Or what an engine keeps in its place.
+        Or an engine's arrays in its place.
     is_present, is_connected : ndarray of bool, shape (clients,)
     now : float
         Seconds.
@@ -546,30 +548,30 @@ def snapshot(
 
 
 def log_event(record: Record, t: float, client: int, event: int, state: int, actions: int) -> None:
-    """Keep one step of one client, if events were asked for."""
+    """Keep one step of one client, if events are kept."""
     if record.keep_events:
         keep_row(record.events, (t, client, event, state, actions))
 
 
 def start_exposure(record: Record, client: int, cohort: int, now: float) -> None:
-    """Note the cohort of a client whose session starts."""
+    """Start a client's exposure to a cohort."""
     if len(record.bins) > 1:
         record.cohort[client] = cohort
         record.cohort_s[client] = now
 
 
 def end_exposure(record: Record, client: int, now: float) -> None:
-    """Book a client's stay in its cohort, which ends."""
+    """End a client's exposure to its cohort, and keep it."""
     if len(record.bins) > 1:
         cohort = cohort_of(record.cohort, client)
         keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
 
 
 def open_connection(record: Record, client: int, now: float) -> None:
-    """Book a connection that opens."""
+    """Record that a client's connection opens."""
     is_again = record.clients[client, Count.CONNECTIONS] > 0
     if len(record.bins) > 1:
-        # Whoever changes the cohort opens the first connection of a new kind.
+        # A client's first connection after a change of cohort is not a reconnection.
         is_again = record.last_s[client] >= record.cohort_s[client]
         record.again[client] += is_again
         record.last_s[client] = now
@@ -583,7 +585,7 @@ def open_connection(record: Record, client: int, now: float) -> None:
 def close_connection(
     record: Record, client: int, opened_s: float, closed_s: float, cause: int, transport: int
 ) -> None:
-    """Book a connection of a transport, which ends."""
+    """Record that a client's connection ends."""
     cohort = value_of(record.opened_in, client)
     keep_row(record.connections, (client, opened_s, closed_s, cause + 0, transport + 0, cohort))
 
@@ -598,7 +600,7 @@ def occupancy_s(
     start_s, end_s : ndarray of float64, shape (n,)
         Seconds, >= 0; an interval that ends before it starts covers nothing.
     bin_s : float
-        Width of the bins, seconds; what lies beyond the last belongs to the last.
+        Width of the bins, seconds; times beyond the last bin belong to it.
     bins : int
 
     Returns
@@ -616,7 +618,7 @@ def occupancy_s(
         end = np.maximum(start, end)
         first = np.minimum((start / bin_s).astype(np.int64), bins - 1)
         last = np.minimum((end / bin_s).astype(np.int64), bins - 1)
-        # Whole bins from `first` up to `last`, less what lies before the start, and what is left.
+        # Whole bins from `first` up to `last`, minus the time before the start, plus the rest.
         whole = np.cumsum(np.bincount(first, minlength=bins) - np.bincount(last, minlength=bins))
         covered_s += whole * bin_s
         covered_s -= np.bincount(first, weights=start - first * bin_s, minlength=bins)

@@ -1,9 +1,9 @@
-"""What a client that comes back has missed, and whether it still gets it.
+"""Resynchronisation: which missed changes a client that reconnects gets, and how.
 
-A push comes once, to whoever listens at that moment. What happened while a client was away reaches
-it by a *snapshot* of the whole board after it is let in; by *replay*, where it names the last
-change that it has seen and the server still keeps those after it; by *recovery* of its session, as
-Socket.IO does it; or never.
+A change is pushed once, to the clients that are subscribed at that moment. Changes that a client
+missed reach it by a *snapshot* of the whole board after it is authenticated; by *replay*, if it
+names the last change that it has seen and the server still keeps the later ones; by *recovery* of
+its session, as in Socket.IO; or never.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Resync(IntEnum):
-    """What the server does for a client that it lets in."""
+    """How the server brings an authenticated client up to date."""
 
     NONE = 0
     SNAPSHOT = 1
@@ -22,7 +22,7 @@ class Resync(IntEnum):
 
 
 class Resume(IntEnum):
-    """How one client gets what it missed: there is nothing, it is lost, or by which message."""
+    """The outcome for one client: it missed nothing, has lost it, or gets it by a message."""
 
     NOTHING = 0
     LOST = 1
@@ -33,9 +33,9 @@ class Resume(IntEnum):
 class ResyncRules(NamedTuple):
     """The settings: `kind` is a `Resync`.
 
-    `replay_changes` is how many of the latest changes the server keeps, `recovery_s` for how long
-    it keeps a session, seconds. What can be neither replayed nor recovered comes as a snapshot if
-    `or_snapshot`, and is lost if not.
+    `replay_changes` is how many of the latest changes the server keeps, `recovery_s` how long it
+    keeps a session, seconds. Changes that can be neither replayed nor recovered come as a snapshot
+    if `or_snapshot` is set, and are lost otherwise.
     """
 
     kind: int
@@ -47,28 +47,28 @@ class ResyncRules(NamedTuple):
 def resume_outcome(
     rules: ResyncRules, seen: int, version: int, kept_from: int, has_session: bool, away_s: float
 ) -> int:
-    """Return how a client that is let in gets what it has missed.
+    """Return how a client that is authenticated gets the changes that it missed.
 
     Parameters
     ----------
     rules : ResyncRules
     seen, version : int
-        Changes that the client has seen, and that there are.
+        How many changes the client has seen, and how many there are.
     kept_from : int
-        Changes that the server's process was started after: it keeps none of them.
+        How many changes there were when the server's process started: it keeps none of these.
     has_session : bool
-        Whether this very process has served the client before, and sent it something: Socket.IO
-        recovers no session whose client holds no offset.
+        Whether the same process has served the client before, and sent it something: Socket.IO
+        does not recover a session whose client holds no offset.
     away_s : float
         How long the client had no connection, seconds.
 
     Returns
     -------
-    Way
+    Resume
 
     References
     ----------
-    socket.io-adapter 2.5.8, ``SessionAwareAdapter``: what recovery asks for.
+    socket.io-adapter 2.5.8, ``SessionAwareAdapter``: the conditions of a recovery.
 
     Examples
     --------

@@ -1,13 +1,13 @@
-"""The server: workers that serve jobs in the order of arrival, a listen backlog, a cap.
+"""The server: workers that serve jobs in the order of arrival, a listen backlog, admission.
 
 A worker is one event loop or one thread. With service times known on arrival, first-in first-out
 over c workers needs no queue object: a job starts when the earliest worker is free (Kiefer and
-Wolfowitz 1955, "On the theory of queues with many servers"). A broadcast to n connections holds
-one worker for all its n sends, so the last client waits for the others; broadcasts are serialised,
+Wolfowitz 1955, "On the theory of queues with many servers"). A broadcast to n connections occupies
+one worker for all its n sends, so the last client waits for the others. Broadcasts are serialised,
 as on any server that keeps the order of messages on a connection.
 
 A new TCP connection waits in the listen backlog until a worker accepts it; a full backlog drops
-the SYN without a word, and the client's kernel sends it again after 1, 3, 7 s (RFC 6298).
+the SYN silently, and the client's kernel sends it again after 1, 3, 7 s (RFC 6298).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _RING = 16
 class ServerRules(NamedTuple):
     """The server's settings; service times are means in seconds, per job.
 
-    Broadcast: `fan_out_s` once plus `send_s` for each connection. `shed_wait_s`: a poll or
-    upgrade that would wait longer than this is answered 503 at once; infinite = never. So is an
-    upgrade beyond `admit_per_s`, if `admit_burst` came before it.
+    A broadcast takes `fan_out_s` once and `send_s` for each connection. A poll or upgrade that
+    would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once. So is an upgrade
+    that exceeds the rate `admit_per_s` after a burst of `admit_burst`.
     """
 
     workers: int
@@ -62,13 +62,13 @@ class ServerState:
     Attributes
     ----------
     fan_out_free_s : float
-        When the broadcast before has left.
-    gate_s : float
-        When the broadcast before has been taken, where broadcasts wait for slow clients.
+        When the last send of the broadcast before ends, seconds.
+    blocked_until_s : float
+        Until when slow clients block the next broadcast, seconds, under the policy ``block``.
     upgrade_due_s : float
-        When the next upgrade is due at the rate at which they are let in.
+        When the next upgrade is due at the admission rate, seconds.
     oldest, waiting : int
-        The connections waiting to be accepted: where the oldest stands, and how many they are.
+        Connections that wait to be accepted: the oldest one's index in the ring, and their number.
     """
 
     __slots__ = ("blocked_until_s", "fan_out_free_s", "oldest", "upgrade_due_s", "waiting")
@@ -88,19 +88,19 @@ SERVER_STATE = {
     "oldest": "i8",
     "waiting": "i8",
 }
-"""The desk's columns, for an engine that keeps it in an array."""
+"""The columns of a server's state, for an engine that keeps it in an array."""
 
 
 class Server(NamedTuple):
-    """One server's state; lists or arrays, a `ServerState` or a row of `SERVER_STATE`.
+    """One server: two lists or arrays, and a `ServerState` or a row of `SERVER_STATE`.
 
     Attributes
     ----------
     free_s : sequence of float, length workers
         When each worker is free.
     accepts_s : sequence of float
-        A ring of the start times of accepted jobs: those in the future wait in the backlog.
-    desk : Desk
+        A ring of the start times of accepting jobs: those in the future wait in the backlog.
+    state : ServerState
     """
 
     free_s: MutableSequence[float]
@@ -144,10 +144,10 @@ def admit(server: Server, now: float, service_s: float) -> float:
 
 
 def admit_fan_out(server: Server, now: float, service_s: float) -> float:
-    """Give a broadcast to a worker; it starts when the broadcast before has left.
+    """Give a broadcast to a worker; it starts when the broadcast before has ended.
 
-    The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock: it
-    is busy from `free_from_s` on.
+    The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock,
+    and counts as busy from `free_from_s` on.
     """
     earliest = max(now, server.state.fan_out_free_s)
     start = admit(server, earliest, service_s)
@@ -158,7 +158,7 @@ def admit_fan_out(server: Server, now: float, service_s: float) -> float:
 def sent_s(
     rules: ServerRules, start_s: float, position: int, subscribers: int, service_s: float
 ) -> float:
-    """Return when a broadcast that starts at `start_s` is sent to the listener at `position`.
+    """Return when a broadcast that starts at `start_s` is sent to the subscriber at `position`.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def sent_s(
         As `admit_fan_out` returned it, seconds.
     position : int
         From 1 to `subscribers`.
-    listeners : int
+    subscribers : int
     service_s : float
-        What the whole broadcast takes, seconds; its parts stretch alike.
+        Service time of the whole broadcast, seconds; its parts are stretched in proportion.
 
     Examples
     --------
@@ -189,12 +189,12 @@ def broadcast_s(rules: ServerRules, subscribers: int) -> float:
 
 
 def wait_s(server: Server, now: float) -> float:
-    """Return how long a job that arrives `now` would wait for a worker."""
+    """Return how long a job that arrives `now` would wait for a worker, seconds."""
     return free_from_s(server, now) - now
 
 
 def free_from_s(server: Server, now: float) -> float:
-    """Return when, from `now` on, a worker is free."""
+    """Return when a worker is free, `now` or later, seconds."""
     free_s = server.free_s
     earliest = free_s[0]
     for other in range(1, len(free_s)):
@@ -225,7 +225,7 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
 
 
 def admits_upgrade(server: Server, rules: ServerRules, now: float) -> bool:
-    """Say whether an upgrade that comes `now` is within the rate, and count it if it is.
+    """Return whether an upgrade that arrives `now` is within the rate, and count it if it is.
 
     References
     ----------
@@ -248,7 +248,7 @@ def admits_upgrade(server: Server, rules: ServerRules, now: float) -> bool:
 
 
 def node_for(is_down: Sequence[bool], u: float) -> int:
-    """Return the node that a balancer gives a new connection to, by a uniform draw; -1: none is up.
+    """Return the node to which a balancer gives a new connection, by a uniform draw; -1: all down.
 
     Examples
     --------
@@ -269,7 +269,7 @@ def node_for(is_down: Sequence[bool], u: float) -> int:
 
 
 def clear_server(server: Server, now: float) -> None:
-    """Let a server have nothing to do from `now` on, seconds: its process has ended."""
+    """Reset a server whose process ends `now`, seconds: all its work is lost."""
     for worker in range(len(server.free_s)):
         server.free_s[worker] = now
     server.state.fan_out_free_s = now
@@ -279,14 +279,14 @@ def clear_server(server: Server, now: float) -> None:
 
 
 def grow_backlog(server: Server) -> None:
-    """Double the ring of waiting connections; compiled code asks its engine for it beforehand."""
+    """Double the ring of waiting connections; the compiled engine allocates enough beforehand."""
     ring, oldest = server.accepts_s, server.state.oldest
     ring[:] = [*ring[oldest:], *ring[:oldest], *([0.0] * len(ring))]
     server.state.oldest = 0
 
 
 def syn_retry_s(k: int) -> float:
-    """Return how long after a dropped SYN (number `k`, from 0) the kernel sends the next.
+    """Return how long after dropped SYN number `k`, from 0, the kernel sends the next, seconds.
 
     Examples
     --------
@@ -305,7 +305,7 @@ def service_time_s(
     stream: int,
     k: int,
 ) -> float:
-    """Return a job's service time: the mean, or an exponential draw addressed by its client."""
+    """Return a job's service time, seconds: the mean, or an exponential draw at an address."""
     if not rules.exponential:
         return mean_s
     return exponential(uniform(seed, replication, client, stream, k), mean_s)

@@ -1,4 +1,4 @@
-"""What is to be run: frozen, validated values, and their compilation to arrays."""
+"""Scenarios: frozen, validated values, and their compilation to arrays."""
 
 from simlib.scenario.model import Scenario
 from simlib.scenario.workload import (

@@ -1,7 +1,7 @@
-"""YAML and JSON documents that others wrote: read with care, and asked key by key.
+"""YAML and JSON documents of other tools: read with limits, and taken key by key.
 
-What a document says is either asked for, known to have no meaning here, or refused by name:
-`ForeignMapping.done` finds the keys that nobody asked for.
+Every key of a document is either read, known to have no meaning here, or refused by name:
+`ForeignMapping.done` finds the keys that were not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from simlib.errors import ScenarioError
 
 LANGUAGES = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
-"""What a file is written in, by the end of its name in small letters."""
+"""The language of a file, by the end of its name in small letters."""
 
 MOST_BYTES = 2**18
 MOST_ALIASES = 100
@@ -37,18 +37,18 @@ _GO_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)")
 
 
 def read_documents(path: Path) -> list[ForeignMapping]:
-    """Read the documents of a YAML or JSON file; those that are empty are left out.
+    """Read the documents of a YAML or JSON file; empty documents are left out.
 
     Parameters
     ----------
     path : Path
-        One that ends in ``.json`` is JSON, another YAML.
+        A file whose name ends in ``.json`` is JSON, any other YAML.
 
     Raises
     ------
     ScenarioError
-        The file is missing or too large, is no UTF-8 or not in its language, names a key twice,
-        refers to itself too often, or holds a document that is no mapping.
+        The file is missing or too large, is not UTF-8 or not valid in its language, has a key
+        twice, has too many aliases, or holds a document that is not a mapping.
     """
     name = path.name or str(path)
     try:
@@ -67,13 +67,13 @@ def read_documents(path: Path) -> list[ForeignMapping]:
 
 
 def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
-    """Return the documents of a text, and what is in a List of kubectl's; empty ones are left out.
+    """Return the documents of a text, and the items of kubectl's Lists; empty ones are left out.
 
     Parameters
     ----------
     text : str
     name : str
-        What to call it where something is wrong.
+        The name of the text in errors.
     language : {"YAML", "JSON"}
 
     Raises
@@ -91,7 +91,7 @@ def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
             found = [_from_json(text)]
         else:
             found = list(yaml.load_all(text, Loader=_Loader))
-    except Exception as error:  # besides its own, PyYAML lets many of Python's errors through
+    except Exception as error:  # PyYAML raises many of Python's errors beside its own
         what = " ".join(str(error).split()) or type(error).__name__
         raise ScenarioError(name, text, f"must be valid {language} ({what})") from None
     documents = [
@@ -106,7 +106,7 @@ def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
 
 
 def _opened(document: ForeignMapping) -> list[ForeignMapping]:
-    """The items of a List, which is what ``kubectl get -o yaml`` prints; others as they are."""
+    """The items of a List, as ``kubectl get -o yaml`` prints it; another document as it is."""
     if document.values.get("kind") != "List":
         return [document]
     document.ignore("apiVersion", "kind", "metadata")
@@ -131,7 +131,7 @@ def _from_json(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """PyYAML's safe loader, which also refuses keys that are there twice, and bombs."""
+    """PyYAML's safe loader, which also refuses duplicate keys and documents that explode."""
 
     aliases = 0
 
@@ -153,7 +153,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
 
 
 def of_kind(documents: list[ForeignMapping], kind: str) -> list[ForeignMapping]:
-    r"""Return the documents that say they are of one of Kubernetes' kinds.
+    r"""Return the documents of one of Kubernetes' kinds.
 
     Examples
     --------
@@ -165,12 +165,12 @@ def of_kind(documents: list[ForeignMapping], kind: str) -> list[ForeignMapping]:
 
 
 def only(documents: list[ForeignMapping]) -> ForeignMapping:
-    """Return the one document of a file, whose keys are then named without the file's name.
+    """Return the only document of a file; errors then name its keys without the file's name.
 
     Raises
     ------
     ScenarioError
-        There are more.
+        There are several documents.
     """
     [first, *more] = documents
     if more:
@@ -179,14 +179,14 @@ def only(documents: list[ForeignMapping]) -> ForeignMapping:
 
 
 class ForeignMapping:
-    """A mapping of a document, and where it stands.
+    """A mapping in a document, with its path.
 
     Parameters
     ----------
     value : object
-        What stands there.
+        The mapping; anything else is refused.
     path : str
-        Where: dotted names from the document's top.
+        Dotted names from the document's top.
 
     Raises
     ------
@@ -218,7 +218,7 @@ class ForeignMapping:
         return self.values.get(name) is not None
 
     def at(self, name: object) -> str:
-        """Return where a key stands."""
+        """Return the path of a key."""
         return f"{self.path}.{name}" if self.path else str(name)
 
     def renamed(self, path: str) -> ForeignMapping:
@@ -226,15 +226,15 @@ class ForeignMapping:
         return ForeignMapping(self.values, path)
 
     def wrong(self, name: str, rule: str) -> ScenarioError:
-        """Return what is wrong with a key."""
+        """Return the error for a key."""
         return ScenarioError(self.at(name), self.values.get(name), rule)
 
     def ignore(self, *names: str) -> None:
-        """Say that keys have no meaning here."""
+        """Accept keys that have no meaning here."""
         self.known.update(names)
 
     def refuse(self, rules: Mapping[str, str]) -> None:
-        """Raise if a key says anything: what is no, empty or false says nothing."""
+        """Raise if one of some keys has a value other than null, empty, false or 0."""
         for name, rule in rules.items():
             value = self.take(name)
             if value is None or value is False or value in ("", [], {}):
@@ -244,13 +244,13 @@ class ForeignMapping:
             raise self.wrong(name, rule)
 
     def done(self) -> None:
-        """Raise unless every key was asked for."""
+        """Raise unless every key was read."""
         left = [name for name in self.values if name not in self.known]
         if left:
             raise self.wrong(left[0], "is not a known field")
 
     def take(self, name: str, *, needed: bool = False) -> Any:
-        """Return a key's value as it is; None: it is not there."""
+        """Return a key's value as it is; None if it is absent."""
         self.known.add(name)
         value = self.values.get(name)
         if needed and value is None:
@@ -258,14 +258,14 @@ class ForeignMapping:
         return value
 
     def text(self, name: str, *, needed: bool = False) -> str | None:
-        """Return a text."""
+        """Return a key's text; None if it is absent."""
         value = self.take(name, needed=needed)
         if value is not None and not isinstance(value, str):
             raise self.wrong(name, "must be text")
         return value
 
     def flag(self, name: str) -> bool:
-        """Return whether a key says true."""
+        """Return whether a key is true."""
         value = self.take(name)
         if not isinstance(value, bool | None):
             raise self.wrong(name, "must be true or false")
@@ -274,7 +274,7 @@ class ForeignMapping:
     def number(
         self, name: str, low: float = -math.inf, high: float = math.inf, *, needed: bool = False
     ) -> float | None:
-        """Return a finite number within bounds; text is none, not even in digits."""
+        """Return a finite number within bounds; digits in quotes are refused."""
         value = self.take(name, needed=needed)
         if value is None:
             return None
@@ -292,7 +292,7 @@ class ForeignMapping:
     def whole(
         self, name: str, low: int, high: int, *, needed: bool = False, digits: bool = False
     ) -> int | None:
-        """Return a whole number within bounds; `digits`: text of digits is one too."""
+        """Return a whole number within bounds; with `digits`, also from digits in quotes."""
         value = self.take(name, needed=needed)
         if value is None:
             return None
@@ -305,7 +305,7 @@ class ForeignMapping:
         return value
 
     def duration_s(self, name: str, *, needed: bool = False) -> float | None:
-        """Return a duration as Go writes it, seconds."""
+        """Return a duration in Go's notation, seconds."""
         value = self.take(name, needed=needed)
         if value is None:
             return None
@@ -320,11 +320,11 @@ class ForeignMapping:
         return None if value is None else ForeignMapping(value, self.at(name))
 
     def sections(self, name: str, *, needed: bool = False) -> list[ForeignMapping]:
-        """Return a list of mappings; none where the key is not there."""
+        """Return a list of mappings; an empty one if the key is absent."""
         return [ForeignMapping(item, path) for item, path in self.items(name, needed=needed)]
 
     def items(self, name: str, *, needed: bool = False) -> Iterator[tuple[Any, str]]:
-        """Yield what is in a list, and where."""
+        """Yield the items of a list and their paths."""
         value = self.take(name, needed=needed)
         if value is not None and not isinstance(value, list):
             raise self.wrong(name, "must be a list")
@@ -333,7 +333,7 @@ class ForeignMapping:
 
 
 def go_seconds(text: str) -> float | None:
-    """Return the seconds of a duration as Go writes it, or None.
+    """Return the seconds of a duration in Go's notation, or None.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ def go_seconds(text: str) -> float | None:
 
 
 def go_text(seconds: float) -> str:
-    """Return a duration as Go writes it; to the nanosecond.
+    """Return a duration in Go's notation, to the nanosecond.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def go_text(seconds: float) -> str:
 
 
 def scaled(value: float, factor: float) -> float:
-    """Return a product as one would write it: 300 ms times 0.001 is 0.3 s.
+    """Return a product in decimal arithmetic: 300 ms times 0.001 is 0.3 s.
 
     Examples
     --------
@@ -403,7 +403,7 @@ def to_yaml(*documents: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML ships no types
-    """Writes what is there twice twice, for people to read."""
+    """Writes repeated values in full instead of aliases, for people to read."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  (PyYAML's signature)
         return True

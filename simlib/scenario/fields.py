@@ -1,6 +1,6 @@
-"""What the values of a scenario or a plan are made of, and what is said of a wrong one.
+"""The fields of scenarios and plans, and the errors for wrong values.
 
-Frozen pydantic models, strict: a wrong type, an unknown key or a contradiction is an error that
+The models are frozen and strict: a wrong type, an unknown key or a contradiction is an error that
 names path, value and rule.
 """
 
@@ -35,7 +35,7 @@ Delays = Annotated[
 
 
 class FieldError(ValueError):
-    """A cross-field rule that does not hold: which field, its value, the rule."""
+    """A rule about several fields that does not hold: a field, its value, the rule."""
 
     def __init__(self, path: str, value: Any, rule: str) -> None:
         self.path, self.value, self.rule = path, value, rule
@@ -43,7 +43,7 @@ class FieldError(ValueError):
 
 
 class Section(pydantic.BaseModel):
-    """A section: frozen, strict, and nothing beside its fields."""
+    """A section: frozen and strict, without unknown fields."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -65,17 +65,17 @@ def at_least(part: Section, upper: str, lower: str) -> None:
 def fits_its_kind(
     part: Section, switch: str, names: Collection[str], needs: Collection[str]
 ) -> None:
-    """Raise `FieldError` unless just those of some optional fields are given that a kind needs.
+    """Raise `FieldError` unless exactly the optional fields that a kind needs are given.
 
     Parameters
     ----------
     part : Section
     switch : str
-        The field that says of which kind the section is.
+        The field that holds the section's kind.
     names : collection of str
-        The fields in question, in the order in which they are checked.
+        The optional fields, in the order in which they are checked.
     needs : collection of str
-        Which of them the kind needs.
+        Those of them that the kind needs.
     """
     when = f'when {switch} is "{getattr(part, switch)}"'
     for name in names:
@@ -109,7 +109,7 @@ def scenario_error(
 ) -> ScenarioError:
     """Return the first problem of a validation as one `ScenarioError`.
 
-    `unknown` says what is wrong with a path that is not a field.
+    `unknown` returns the error for a path that is not a field.
     """
     problems = error.errors(include_url=False)
     first = problems[0]
@@ -138,7 +138,7 @@ def read_toml(path: Any) -> tuple[Path, dict[str, Any]]:
     Raises
     ------
     ScenarioError
-        It is missing, or is not TOML.
+        The file is missing, or is not TOML.
     """
     if not isinstance(path, str | Path):
         raise ScenarioError("path", path, "must be a path")
@@ -151,5 +151,5 @@ def read_toml(path: Any) -> tuple[Path, dict[str, Any]]:
         raise ScenarioError(
             path.name or str(path), str(path), f"must be a readable text file ({error})"
         ) from None
-    except (ValueError, RecursionError) as error:  # or a number, or a nesting, of thousands
+    except (ValueError, RecursionError) as error:  # also for numbers or nesting of great length
         raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None

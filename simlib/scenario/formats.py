@@ -1,7 +1,7 @@
 """The table of other tools' file formats, for rollout plans and for scenarios.
 
-The table stands below what it reads and writes, and knows no format: each has a file of its own,
-such as `rollout.formats.flagger`, with its row at the end, and its package enters the row.
+This module imports no format. Each format is a file of its own, such as `rollout.formats.flagger`,
+which ends with its row; its package registers the row here.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ class Format:
     """A format that another tool reads or writes: a row of `FORMATS`."""
 
     name: str
-    """What `dump` calls it."""
+    """Its name for `dump`."""
     kind: Kind
-    """What a file of it is."""
+    """Whether a file of it holds a plan or a scenario."""
     title: str
-    """What a file of it is, in prose, with its article."""
+    """What a file of it is called in prose, with an article."""
     language: Literal["YAML", "JSON"]
-    """What is written; both are read."""
+    """The language in which it is written; both are read."""
     detect: Callable[[list[ForeignMapping]], bool]
-    """Whether a file's documents are of this format."""
+    """Returns whether a file's documents are of this format."""
     read: Callable[[list[ForeignMapping], Any], dict[str, Any]]
-    """What a file's documents say, as values of its kind; the second argument is what the caller
-    says beside the file."""
+    """Returns the values of a plan or scenario from a file's documents; the second argument are the
+    caller's options."""
     write: Callable[[Any], str] | None = None
-    """A plan, or a scenario, as a file's text; None: this format is read only."""
+    """Returns a plan or scenario as a file's text; None: this format is only read."""
     is_a: str = ""
-    """By what documents are recognised, for an error's text: what one of them has to be..."""
+    """For an error's text: the kind by which one of the documents is recognised, if any."""
     has: str = ""
-    """...or what the first has to have."""
+    """For an error's text: the key by which the first document is recognised, if any."""
     implied: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Optional fields, by section, that a file says always, and what it says where the plan, or the
-    scenario, leaves them open."""
+    """Optional fields, by section, that a file always contains, and the values that it contains if
+    the plan or scenario does not give them."""
 
 
 FORMATS: dict[str, Format] = {}
-"""Every format by its name, in the order in which files are tried."""
+"""Every format by its name, in the order in which they are tried on a file."""
 
 
 def register(row: Format) -> None:
-    """Enter a format into the table.
+    """Add a format to the table.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def register(row: Format) -> None:
     Raises
     ------
     ValueError
-        There is another of this name.
+        There is another format of this name.
     """
     if row.name in FORMATS:
         raise ValueError(f"there are two formats of the name {row.name}")
@@ -71,14 +71,14 @@ def recognised(documents: list[ForeignMapping], kind: Kind) -> Format:
     Parameters
     ----------
     documents : list of ForeignMapping
-        Of one file.
+        The documents of one file.
     kind : {"plan", "scenario"}
-        What the file has to be.
+        What the file must hold.
 
     Raises
     ------
     ScenarioError
-        It is of none of the formats.
+        The file is of none of the formats.
     """
     rows = [row for row in FORMATS.values() if row.kind == kind]
     for row in rows:
@@ -93,13 +93,13 @@ def recognised(documents: list[ForeignMapping], kind: Kind) -> Format:
 
 
 def writer(name: str, kind: Kind) -> Callable[[Any], str]:
-    """Return what writes a format.
+    """Return the function that writes a format.
 
     Parameters
     ----------
     name : str
     kind : {"plan", "scenario"}
-        What is to be written.
+        What it has to write.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""A scenario: everything that a run depends on but its seed.
+"""The scenario: everything that a run depends on except its seed.
 
-Frozen pydantic models, strict: a wrong type, an unknown key or a contradiction is an error that
-names path, value and rule. TOML in, TOML out; `Scenario.replace` makes the next one.
+The models are frozen and strict: a wrong type, an unknown key or a contradiction is an error that
+names path, value and rule. Scenarios are read from and written as TOML; `Scenario.replace` returns
+a changed copy.
 """
 
 from __future__ import annotations
@@ -45,18 +46,18 @@ MAX_BINS = 1_000_000
 
 
 class Sessions(Section):
-    """Clients that come and go, beside those present from the start."""
+    """Sessions that begin during the run, beside those present from the start."""
 
     arrivals_per_s: Rate
     """Rate of the Poisson stream of new sessions, per second."""
     length_s: Positive
-    """Mean session length, seconds; for every session, those from the start too."""
+    """Mean session length, seconds, of every session, those from the start included."""
     length: Literal["exponential", "constant"] = "exponential"
     """Distribution of the session length."""
 
 
 class Updates(Section):
-    """The stream of changes to the server's state; every change concerns everybody."""
+    """The stream of changes to the server's state; every change is for every client."""
 
     kind: Literal["poisson", "bursts", "trace"] = "poisson"
     """Independent changes, bursts of changes, or times read from a file."""
@@ -92,7 +93,7 @@ class Polling(Section):
     jitter_frac: Fraction = 0.0
     """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
     pause_while_dragging: bool = True
-    """No fetch while a card is dragged, one at once at the drop."""
+    """No fetch while a card is dragged, and one at once when it is dropped."""
     pause_while_hidden: bool = True
     """Ticks are skipped while the tab is hidden (``refetchIntervalInBackground`` false)."""
     refetch_on_focus: bool = True
@@ -120,25 +121,25 @@ class WebSocket(Section):
     push: Literal["delta", "snapshot"] = "delta"
     """A push carries the one change, or the whole board."""
     resync: Literal["none", "snapshot", "replay", "recovery"] = "snapshot"
-    """What brings a client that is let in what it has missed: see `core.resync`."""
+    """How a client that reconnects gets the changes that it missed: see `core.resync`."""
     replay_changes: Counting | None = None
     """How many of the latest changes the server keeps for a replay."""
     recovery_s: Positive | None = None
-    """How long the server keeps the session of a client that is gone, seconds (Socket.IO: 120)."""
+    """How long the server keeps the session of a lost connection, seconds (Socket.IO: 120)."""
     or_snapshot: bool = False
-    """What can be neither replayed nor recovered comes as a snapshot; if not, it is lost."""
+    """Changes that can be neither replayed nor recovered come as a snapshot, or else are lost."""
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
 
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
-    """While its connection is open a client polls so often all the same, seconds; absent: never.
-    It does not wait for the answer to the poll before, nor try again before time. What it had
-    missed and a poll brings is late, not lost; how much it may miss in between: `core.record`."""
+    """Time between polls of a client whose connection is open, seconds; absent: no such polls.
+    A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
+    that it brings are late, not lost; `core.record` says how many gaps a client may have."""
     token_valid_s: Positive | None = None
-    """How long a token is good for from the start of a session, seconds; absent: for ever."""
+    """How long a token is valid from the start of a session, seconds; absent: for ever."""
     token_resent: bool = False
-    """A client that comes back sends the token of its start again (``auth`` as an object); if not,
-    it reads a fresh one (``auth`` as a function)."""
+    """A client that reconnects sends its first token again (``auth`` as an object); if not, it
+    reads a fresh one (``auth`` as a function)."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
@@ -179,25 +180,25 @@ class Reconnect(Section):
     cap_s: NotNegative = 30.0
     """Largest delay or ceiling, seconds."""
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
-    """By what delays grow from attempt to attempt."""
+    """The factor by which delays grow from attempt to attempt."""
     jitter_frac: Fraction | None = None
-    """Jitter as a part of the delay, where the policy reads it."""
+    """Jitter as a fraction of the delay, if the policy reads it."""
     jitter_from_s: NotNegative | None = None
-    """The least jitter in seconds, where the policy reads it; `jitter_s` is the most."""
+    """The least jitter in seconds, if the policy reads it; `jitter_s` is the most."""
     jitter_s: NotNegative | None = None
-    """Jitter in seconds, where the policy reads it."""
+    """Jitter in seconds, if the policy reads it."""
     delays_s: Delays | None = None
-    """The delays of a table, seconds, the last for all further attempts; at most 16."""
+    """The delays of a table, seconds, at most 16; the last one is repeated."""
     attempts: Counting | None = None
     """Failures after which the client gives up; absent: never."""
     give_up_s: Positive | None = None
     """Time without a connection after which it gives up, seconds; absent: never."""
     from_start: bool = True
-    """Whether it also tries again when its first connection fails."""
+    """Whether it also tries again if its first connection fails."""
     reset: Literal["transport", "ready", "never"] = "ready"
     """When the count of failures starts anew: at the upgrade, after authentication, or never."""
     stable_s: NotNegative = 0.0
-    """The count starts anew only once a connection has stood so long, seconds; 0: at once."""
+    """The count starts anew only after a connection was open so long, seconds; 0: at once."""
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -220,22 +221,22 @@ _PARAMETERS = [
     for name, field in Reconnect.model_fields.items()
     if field.default is None and any(name in row.reads for row in POLICIES.values())
 ]
-"""Those of a policy that have no default."""
+"""The parameters of policies that have no default."""
 
 
 class Fallback(Section):
     """Polling instead of push, by the application's own rule: see `core.fallback`."""
 
     after_failures: Counting | None = None
-    """Failures in a row, the lost connection among them, after which the client polls."""
+    """Failures in a row, the lost connection included, after which the client polls."""
     after_s: Positive | None = None
     """Time without a connection after which it polls, seconds."""
     return_s: Positive | None = None
-    """Time of polling after which it tries to be pushed to again, seconds; absent: never."""
+    """Time of polling after which it tries push again, seconds; absent: never."""
     return_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
-    """By what that time grows with every attempt in vain."""
+    """The factor by which that time grows with every failed attempt."""
     return_cap_s: Positive = 3600.0
-    """The longest it gets, seconds."""
+    """The limit of that time, seconds."""
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -246,12 +247,12 @@ class Fallback(Section):
 
 
 class Activity(Section):
-    """Something that users do now and then, such as dragging a card."""
+    """User activity, such as dragging a card."""
 
     every_s: Positive
-    """Mean time from the end of one to the start of the next, seconds; exponential."""
+    """Mean time from the end of one episode to the start of the next, seconds; exponential."""
     length_s: Positive
-    """Mean duration, seconds; exponential."""
+    """Mean length of an episode, seconds; exponential."""
 
 
 class Network(Section):
@@ -264,9 +265,9 @@ class Network(Section):
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
-    """A middlebox closes a WebSocket that carries nothing for so long, seconds; absent: none."""
+    """Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox."""
     unanswered_s: Positive = 924.6
-    """When a kernel gives up on data that nobody acknowledges, seconds (Linux: tcp_retries2)."""
+    """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2)."""
 
 
 class ServerSettings(Section):
@@ -285,7 +286,7 @@ class ServerSettings(Section):
     authenticate_s: NotNegative = 0.2e-3
     """Checking one token, and sending READY, seconds."""
     snapshot_s: NotNegative = 0.0
-    """Reading the board for the snapshot of a client that is let in, seconds."""
+    """Reading the board for the snapshot of a client that has authenticated, seconds."""
     fan_out_s: NotNegative = 50e-6
     """Starting one broadcast, seconds."""
     send_s: NotNegative = 10e-6
@@ -303,21 +304,21 @@ class ServerSettings(Section):
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
     admit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    """Upgrades that are let in per second; a further one is answered 503. Absent: any number."""
+    """Upgrades admitted per second; a further one is answered 503. Absent: no limit."""
     admit_burst: Counting = 1
-    """How many may come at once before that rate holds."""
+    """Upgrades admitted at once before that rate applies."""
     slow_consumers: Literal["unbounded", "block", "close", "drop_oldest", "coalesce"] = "unbounded"
-    """What becomes of pushes that a client does not take in time: see `core.sending`."""
+    """The policy for pushes that a client does not take in time: see `core.backpressure`."""
     buffer_bytes: Size | None = None
-    """What the server's process holds for one client before that happens, bytes."""
+    """Memory of the server's process for one client's unsent pushes, bytes."""
     socket_bytes: Size = 65_536
-    """What the kernels at both ends hold of one connection beside that, bytes."""
+    """Buffers of the kernels at both ends of one connection, bytes."""
     connection_bytes: Size = 65_536
-    """What an open WebSocket takes of the server's memory, bytes: a compressing one of the Python
-    websockets, whose documentation says so; 14 KiB without compression."""
+    """Memory of the server for one open WebSocket, bytes. The default is that of the Python
+    websockets with compression, by its documentation; without compression it needs 14 KiB."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Nodes behind a balancer, which gives each new connection to one that is up, at random. They
-    share the workers; what a process remembers of its clients, each has for itself."""
+    """Nodes behind a balancer, which gives each new connection to a random node that is up. They
+    share the workers; each keeps its own sessions and its own changes to replay."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
@@ -340,23 +341,23 @@ class Fault(Section):
     """Something that goes wrong: see `core.faults.FAULTS`."""
 
     kind: Literal[_KINDS]  # type: ignore[valid-type]
-    """What goes wrong."""
+    """The kind of fault."""
     start_s: NotNegative
-    """When, seconds."""
+    """When it starts, seconds."""
     length_s: Positive | None = None
-    """How long, seconds (of a rolling deploy: how long each node is out); a reset has no length."""
+    """How long it lasts, seconds (in a rolling deploy: how long each node is down)."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of the clients that it concerns; a restart or deploy concerns all."""
+    """Share of the clients that it affects; a restart or deploy affects all."""
     batches: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Into how many batches a drain is cut."""
+    """The number of batches of a drain."""
     every_s: Positive | None = None
-    """From one node's turn in a rolling deploy to the next one's, seconds."""
+    """Time from one node's turn in a rolling deploy to the next one's, seconds."""
     added_s: NotNegative | None = None
-    """What latency adds to the round trip, seconds."""
+    """Latency added to the round trip, seconds."""
     jitter_s: NotNegative | None = None
-    """What it adds beside, drawn anew each second for each client, from 0 to this, seconds."""
+    """Further latency, uniform from 0 to this, drawn anew each second for each client, seconds."""
     bytes_per_s: Annotated[float, Field(ge=1, le=1e12)] | None = None
-    """What bandwidth leaves each client, down the path, bytes per second."""
+    """Bandwidth that is left to each client, on the way down, bytes per second."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -373,11 +374,11 @@ class Fault(Section):
         return self
 
     def end_s(self, nodes: int) -> float:
-        """Return when it ends, seconds; with turns (`every_s`), for the last of some nodes."""
+        """Return when it ends, seconds; with turns (`every_s`), when the last node is back."""
         return self.start_s + (self.length_s or 0.0) + (nodes - 1) * (self.every_s or 0.0)
 
     def amount(self) -> float:
-        """Return how much slower or narrower it makes a path; 0 if it does neither."""
+        """Return the added latency or the bandwidth left; 0 if it changes neither."""
         name = FAULTS[self.kind].amount
         return float(getattr(self, name)) if name else 0.0
 
@@ -391,14 +392,14 @@ _OPTIONAL = [
 
 
 class Wire(Section):
-    """What the bytes look like."""
+    """The settings that byte counts depend on."""
 
     http: Literal["1.1", "2"] = "1.1"
     """HTTP version of the poll."""
     http_client: Literal["chromium", "aiohttp"] = "chromium"
-    """Whose request heads a poll has."""
+    """The client whose request heads a poll has."""
     websocket_client: Literal["chromium", "websockets"] = "chromium"
-    """Whose request heads an upgrade has."""
+    """The client whose request heads an upgrade has."""
     envelope: Literal["native", "socketio", "sockjs"] = "native"
     """Framing of messages inside the WebSocket."""
     host: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9._-]+(:\d{1,4})?$")] = (
@@ -435,7 +436,7 @@ class Scenario(Section):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "scenario"
-    """What this is, for tables and titles."""
+    """A name for tables and titles."""
     transport: Literal["polling", "websocket"] = "polling"
     """How changes reach the clients."""
     clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
@@ -447,8 +448,8 @@ class Scenario(Section):
     warm_up_s: NotNegative = 0.0
     """Changes published before this are not in the ledger, seconds."""
     cool_down_s: NotNegative = 0.0
-    """Changes published within this time of the horizon are not in the ledger, seconds; a poll
-    interval or more keeps late changes from counting only where they came through quickly."""
+    """Changes published within this time of the horizon are not in the ledger, seconds. It should
+    be a poll interval or more: or else the last changes are delivered only where a poll is near."""
     bin_s: Positive = 1.0
     """Width of the timeline's bins, seconds."""
     updates: Updates
@@ -458,18 +459,18 @@ class Scenario(Section):
     heartbeat: HeartbeatRules = HeartbeatRules()
     reconnect: Reconnect = Reconnect()
     fallback: Fallback | None = None
-    """Polling instead of push; absent: never. An empty section: when the library gives up."""
+    """When a client polls instead; absent: never. An empty section: when its library gives up."""
     drag: Activity | None = None
     """Dragging a card; absent: never."""
     hidden: Activity | None = None
     """Hiding the tab; absent: never."""
     throttles_timers: bool = False
-    """A hidden tab's timers are held back as Chrome does: see `core.habits`."""
+    """Whether a hidden tab's timers are throttled as Chrome does: see `core.activity`."""
     network: Network = Network()
     server: ServerSettings = ServerSettings()
     wire: Wire = Wire()
     faults: Faults = ()
-    """What goes wrong, in any order."""
+    """The faults, in any order."""
 
     _folder: Path = PrivateAttr(default=Path())
     _trace: str | None = PrivateAttr(default=None)
@@ -585,7 +586,7 @@ class Scenario(Section):
         Raises
         ------
         ScenarioError
-            The file is missing or is not TOML, or what it says cannot be run.
+            The file is missing or is not TOML, or its scenario is not valid.
         """
         path, values = read_toml(path)
         scenario = cls(**values)
@@ -594,7 +595,7 @@ class Scenario(Section):
 
     @classmethod
     def parse(cls, text: str, *, trace: str | None = None) -> Scenario:
-        """Return the scenario that `dump` wrote.
+        """Return the scenario of a text that `dump` wrote.
 
         Parameters
         ----------
@@ -606,14 +607,14 @@ class Scenario(Section):
         Raises
         ------
         ScenarioError, ValueError
-            What it says cannot be run, or is not TOML.
+            The scenario is not valid, or the text is not TOML.
         """
         scenario = cls(**tomllib.loads(text))
         scenario._trace = trace
         return scenario
 
     def dump(self) -> str:
-        """Return the scenario as TOML; `Scenario.load` of it gives an equal scenario."""
+        """Return the scenario as TOML, from which `Scenario.load` reads an equal one."""
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(exclude_none=True))
@@ -624,8 +625,8 @@ class Scenario(Section):
         Parameters
         ----------
         changes : mapping of str to object, optional
-            Dotted paths and their new values, such as ``{"reconnect.cap_s": 60}``; a value of
-            None takes an optional field or section away.
+            Dotted paths and their new values, such as ``{"reconnect.cap_s": 60}``; None removes an
+            optional field or section.
         **named
             The same for fields of the top level: ``clients=1000``.
 
@@ -637,7 +638,7 @@ class Scenario(Section):
         Raises
         ------
         ScenarioError
-            A path does not exist, or the new scenario does not hold together.
+            A path does not exist, or the new scenario is not valid.
         """
         if changes is not None and not isinstance(changes, Mapping):
             raise ScenarioError("changes", changes, "must be a mapping of paths to values")
@@ -666,7 +667,7 @@ class Scenario(Section):
         return scenario
 
     def __eq__(self, other: object) -> bool:
-        # By content: where a trace's folder lies is not part of what is to be run.
+        # Scenarios are compared by content: the folder of a trace is not part of it.
         return (
             isinstance(other, Scenario)
             and self.dump() == other.dump()
@@ -678,7 +679,7 @@ class Scenario(Section):
 
     @property
     def hash(self) -> str:
-        """The scenario's content as 16 hexadecimal digits; a trace counts by its content."""
+        """A digest of the scenario, 16 hexadecimal digits; a trace is part of it by its content."""
         digest = hashlib.sha256(self.dump().encode())
         if self.updates.trace is not None:
             digest.update(self.read_trace().encode())
@@ -690,7 +691,7 @@ class Scenario(Section):
         Raises
         ------
         ScenarioError
-            It cannot be read.
+            The file cannot be read.
         """
         trace = str(self.updates.trace)
         if self._trace is None:
@@ -701,7 +702,7 @@ class Scenario(Section):
         return self._trace
 
     def wire_spec(self) -> WireSpec:
-        """Return what the wire's byte counts depend on."""
+        """Return the settings that byte counts depend on."""
         return WireSpec(
             http_version=self.wire.http,
             http_client=self.wire.http_client,

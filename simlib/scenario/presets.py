@@ -1,8 +1,8 @@
-"""What real client libraries do by default, as changes to a scenario.
+"""The defaults of real client libraries, as changes to a scenario.
 
-Each preset says where its numbers and its arithmetic were read. It settles how a connection is
-tried, kept alive and tried again; what the application does about missed changes is not the
-library's, and stays as it is.
+Each preset names the source of its numbers and its arithmetic. It sets how a connection is
+attempted, kept alive and attempted again. How missed changes are brought back is up to the
+application, so a preset does not change it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Library(NamedTuple):
     source : str
         Package, version and file.
     note : str
-        What one would not expect.
+        A property that one may not expect.
     """
 
     changes: dict[str, Any]
@@ -38,7 +38,7 @@ class Library(NamedTuple):
 _CLEAN = {
     f"reconnect.{name}": field.default
     for name, field in Reconnect.model_fields.items()
-    if name not in ("policy", "base_s")  # which every preset gives
+    if name not in ("policy", "base_s")  # every preset gives these
 }
 _SOCKETIO = {
     **_CLEAN,
@@ -231,7 +231,7 @@ LIBRARIES: dict[str, Library] = {
 
 
 MIDDLEBOXES = {"nginx": 60.0, "AWS ALB": 60.0}
-"""When what stands between clients and servers closes a WebSocket that carries nothing, seconds.
+"""After how long proxies and load balancers close a WebSocket that carries nothing, seconds.
 
 For ``network.idle_s``. nginx: the default of ``proxy_read_timeout`` (1.22.1 closed after 60.03 s).
 AWS Application Load Balancer: the default idle timeout; TCP keep-alive does not count.
@@ -239,7 +239,7 @@ AWS Application Load Balancer: the default idle timeout; TCP keep-alive does not
 
 
 def library(name: str) -> dict[str, Any]:
-    """Return what a client library does by default, for `Scenario.replace`.
+    """Return the defaults of a client library, for `Scenario.replace`.
 
     Parameters
     ----------

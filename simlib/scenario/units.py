@@ -32,7 +32,7 @@ _QUANTITY = re.compile(r"\s*([+-]?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-
 
 
 def parse_duration_s(value: Any) -> Any:
-    """Return a duration in seconds; what is not a string passes through unchanged.
+    """Return a duration in seconds; a value that is not a string is returned unchanged.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def parse_duration_s(value: Any) -> Any:
 
 
 def parse_size_bytes(value: Any) -> Any:
-    """Return a size in bytes; what is not a string passes through unchanged.
+    """Return a size in bytes; a value that is not a string is returned unchanged.
 
     Parameters
     ----------

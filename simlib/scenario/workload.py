@@ -1,8 +1,8 @@
 """A scenario, a seed and a replication, compiled to arrays.
 
-Everything exogenous is decided here: when changes are published, when sessions begin and end, how
-far each client is from the server. No driver draws any of it, so every driver and both transports
-see the same workload on one seed.
+Everything exogenous is drawn here: when changes are published, when sessions begin and end, how far
+each client is from the server. No driver draws any of it, so every driver and both transports see
+the same workload on one seed.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ _BLOCK = 4096
 
 
 class Workload(NamedTuple):
-    """What one run gets.
+    """The inputs of one run.
 
     Attributes
     ----------
     rules : Rules
-        What every client obeys.
+        The settings of every client.
     server : ServerRules
     publish_s : ndarray of float64, shape (changes,)
         Intended publish times, ascending, seconds; change number v is ``publish_s[v - 1]``.
     start_s, end_s : ndarray of float64, shape (clients,)
-        Sessions, seconds, numbered in the order in which they start; a session still on at the
-        horizon ends there.
+        Sessions, seconds, numbered in the order in which they start; a session that is not over at
+        the horizon ends there.
     rtt_s : ndarray of float64, shape (clients,)
         Round-trip times without queueing, seconds.
     sizes : ndarray of int64, shape (len(Message), 2)
         Bytes up and down of every message.
     etag : bool
         Whether an unchanged board is answered 304.
-    drag, hidden : Habit or None
-        What users do now and then.
-    moments : tuple of Moment
-        What goes wrong, in order of time; what ends comes before what begins at the same time.
+    drag, hidden : Activity or None
+        User activity.
+    fault_events : tuple of FaultEvent
+        The fault schedule, in order of time; at one time, ends come before beginnings.
     delays, limits : tuple of Window
         When paths are slower, and when they are narrower.
     nodes : int
@@ -68,9 +68,9 @@ class Workload(NamedTuple):
     unanswered_s : float
         When a kernel gives up on data that nobody acknowledges, seconds.
     flag : FlagRules or None
-        How a rollout's percentage reaches the clients, if there is one.
-    places : ndarray of float64, shape (clients,) or (0,)
-        Theirs in the rollout.
+        How a rollout's percentage reaches the clients; None without a rollout.
+    buckets : ndarray of float64, shape (clients,) or (0,)
+        The clients' buckets in the rollout.
     """
 
     rules: Rules
@@ -94,18 +94,18 @@ class Workload(NamedTuple):
 
 
 class RolloutController(Protocol):
-    """Who decides, while a run goes on, how many of the users are enrolled."""
+    """A rollout controller: it sets the percentage of enrolled users while a run goes on."""
 
     flag: FlagRules
 
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
-        """Return the clients' places in the rollout, shape (clients,)."""
+        """Return the clients' buckets in the rollout, shape (clients,)."""
 
     def due_s(self) -> float:
-        """Return when it wants to look next, seconds; infinite: never again."""
+        """Return the time of its next check, seconds; infinite if there is none."""
 
     def observe(self, snapshot: MetricsSnapshot) -> float | None:
-        """Look at the run at the time that was due; return a new percentage, if there is one."""
+        """Check the run at that time; return a new percentage, or None to leave it."""
 
 
 def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workload:
@@ -151,7 +151,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
 
 
 def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
-    """Return the fields of a scenario's workload that are no arrays over clients or changes.
+    """Return the fields of a scenario's workload that are not arrays over clients or changes.
 
     Parameters
     ----------
@@ -176,22 +176,22 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
 
 
 def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) -> Workload:
-    """Return the workload of a run in which a rollout goes on.
+    """Return the workload of a run with a rollout.
 
     Parameters
     ----------
     workload : Workload
     flag : FlagRules
-        How its percentage reaches the clients.
-    places : ndarray of float64, shape (clients,)
-        Theirs in it.
+        How the rollout's percentage reaches the clients.
+    buckets : ndarray of float64, shape (clients,)
+        The clients' buckets in the rollout.
     """
     rules = workload.rules._replace(has_flag=True)
     return workload._replace(rules=rules, flag=flag, buckets=buckets)
 
 
 def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = ()) -> Record:
-    """Return empty books for a run.
+    """Return an empty record for a run.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
 
 
 def _most_gaps(workload: Workload) -> int:
-    """A return leaves one gap, an oldest message that is dropped one before each that is shown."""
+    """A reconnection leaves one gap; under ``drop_oldest`` there may be one before each message."""
     if workload.rules.safety_poll_s == math.inf:
         return 0
     return 64 if workload.server.sending.overflow == Overflow.DROP_OLDEST else 8
@@ -344,13 +344,13 @@ def _paths_changed(scenario: Scenario, amount: str) -> tuple[Window, ...]:
 
 
 def fault_windows(scenario: Scenario, kinds: Collection[str]) -> tuple[Window, ...]:
-    """Return when the faults of some kinds act, and for which share of the clients.
+    """Return when the faults of some kinds act, and on which share of the clients.
 
     Parameters
     ----------
     scenario : Scenario
     kinds : collection of str
-        Of `core.faults.FAULTS`.
+        Names of `core.faults.FAULTS`.
 
     Examples
     --------
@@ -425,7 +425,7 @@ def _fallback(settings: Fallback | None) -> FallbackRules:
 
 
 def reconnection(settings: Reconnect) -> ReconnectRules:
-    """Return what the rules know of a scenario's ``[reconnect]``."""
+    """Return a scenario's ``[reconnect]`` as the rules read it."""
     given = {name: getattr(settings, name) for name in ReconnectRules._fields}
     delays_s = settings.delays_s or (settings.base_s,)
     rules: dict[str, Any] = {

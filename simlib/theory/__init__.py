@@ -1,8 +1,8 @@
 """Closed forms that the simulation and the live lab must agree with, each with its limits.
 
-Nothing here draws a random number or knows an engine: parameters in, figures out. Tests hold
-runs against these formulas, and notebooks draw them beside what was simulated or measured.
-Times are seconds, sizes bytes, rates per second; "share" and ``_frac`` mean 0 to 1.
+These functions draw no random numbers and know no engine. Tests compare runs with them, and
+notebooks show them beside simulated or measured results. Times are seconds, sizes bytes, rates per
+second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed

@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 def reals(name: str, value: Any, within: str, *, whole: bool = False) -> FloatArray:
-    """Return numbers as a float array, or say which argument is outside which interval."""
+    """Return numbers as a float array; raise if one is outside the interval `within`."""
     given = np.asarray(value)
     low, high = (float(end) for end in within[1:-1].split(","))
     fits = given.dtype.kind in ("iu" if whole else "iuf") and bool(

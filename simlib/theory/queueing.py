@@ -21,7 +21,7 @@ _LEVELS = 100
 
 @dataclass(frozen=True)
 class Queue:
-    """What a queue does in the long run.
+    """The long-run behaviour of a queue.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def md1(arrival_rate_per_s: float, service_s: float) -> Queue:
 
 
 def machine_repairman(clients: int, think_s: float, service_s: float, workers: int) -> Queue:
-    """Return the closed queue of pollers: each thinks, asks, waits for its answer, and repeats.
+    """Return the closed queue of pollers, which wait, send a request, get the answer, and repeat.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def machine_repairman(clients: int, think_s: float, service_s: float, workers: i
     Returns
     -------
     Queue
-        With the distribution of the wait as a request meets it.
+        With the distribution of the wait that a request experiences.
 
     Raises
     ------
@@ -276,8 +276,8 @@ def machine_repairman(clients: int, think_s: float, service_s: float, workers: i
     distribution (the result depends on their mean only), but must be independent of each
     other. A closed loop has no unstable load: utilisation tends to 1 and the wait to
     ``clients * service_s / workers - think_s``. A request sees the long-run state of the same
-    system without its own client, whence `wait_probability` and the distribution. State
-    probabilities are built outwards from the likeliest state, on a log scale.
+    system without its own client; `wait_probability` and the distribution follow from that. State
+    probabilities are computed outwards from the likeliest state, on a log scale.
 
     References
     ----------
@@ -335,7 +335,7 @@ def _queue(
     wait_probability: float,
     wait_tail: Callable[[FloatArray], FloatArray],
 ) -> Queue:
-    """Return the queue with what Little's law adds."""
+    """Return the queue, completed by Little's law."""
     return Queue(
         throughput_per_s=throughput_per_s,
         utilisation=throughput_per_s * service_s / workers,
@@ -354,13 +354,13 @@ def _exponential_tail(x_s: FloatArray, probability: float, rate_per_s: float) ->
 def _phases_tail(
     x_s: FloatArray, probability: FloatArray, phases: NDArray[np.intp], rate_per_s: float
 ) -> FloatArray:
-    """P(wait > x) when the wait is, with `probability`, a sum of so many exponential phases."""
+    """P(wait > x) if the wait is, with `probability`, a sum of `phases` exponential phases."""
     beyond = special.gammaincc(phases, rate_per_s * x_s[..., np.newaxis])
     return np.asarray(beyond @ probability)
 
 
 def _closed_states(clients: int, ratio: float, workers: int) -> FloatArray:
-    """Return the share of time that 0, 1 ... `clients` of them are at the server."""
+    """Return the shares of time in which 0, 1 ... `clients` clients are at the server."""
     present = np.arange(1, clients + 1)
     step = np.log((clients + 1 - present) * ratio / np.minimum(present, workers))
     peak = int(np.count_nonzero(step > 0))  # steps fall with `present`: one peak
@@ -372,7 +372,7 @@ def _closed_states(clients: int, ratio: float, workers: int) -> FloatArray:
 def _fixed_service_levels(load: float) -> tuple[FloatArray, float]:
     """Return P(at least m wait), m = 0 ... _LEVELS, in M/D/1, and the ratio of further ones.
 
-    At departures the flow up across a level equals the flow down; every term is positive.
+    At departures the flows upwards and downwards across a level are equal; all terms are positive.
     """
     more = special.gammainc(np.arange(_LEVELS) + 1.0, load)  # P(more than k come in a service)
     present = np.zeros(_LEVELS + 1)
@@ -391,8 +391,8 @@ def _fixed_service_tail(
 ) -> FloatArray:
     """P(wait > x) in M/D/1.
 
-    Let x be u short of k whole services, 0 < u <= service. A request waits longer than x just
-    when those who waited u before it came, and those who came within u, are k or more.
+    Let x be k whole services minus u, 0 < u <= service. A request waits longer than x exactly if
+    k or more requests waited at time u before its arrival or have arrived since.
     """
     services = x_s[..., np.newaxis] / service_s
     whole = np.floor(services) + 1
@@ -412,11 +412,11 @@ class FanOut:
     Parameters
     ----------
     queue : Queue
-        The broadcasts waiting for the worker; its wait has a distribution too.
+        The queue of broadcasts that wait for the worker.
     clients : int
         Receivers of each broadcast.
     send_s, overhead_s, down_s : float
-        Time of one send, before the first send, and on the way to the client, s.
+        Time of one send, time before the first send, and time on the way to the client, s.
 
     Examples
     --------
@@ -438,7 +438,7 @@ class FanOut:
 
     @property
     def mean_wait_s(self) -> float:
-        """Mean time that a broadcast waits for those before it, s."""
+        """Mean time that a broadcast waits for earlier ones, s."""
         return self.queue.mean_wait_s
 
     @property
@@ -457,7 +457,7 @@ class FanOut:
         return self.mean_wait_s + self.unqueued_s(self.clients)
 
     def unqueued_s(self, place: float) -> float:
-        """Return the latency at a place in the order if the broadcast need not wait, s."""
+        """Return the latency at a place in the order of sends, without queueing, s."""
         return self.overhead_s + place * self.send_s + self.down_s
 
     def unqueued_quantile_s(self, q: ArrayLike) -> float | FloatArray:
@@ -500,7 +500,7 @@ def fan_out(
     rate_per_s : float
         Broadcasts per second, >= 0 and < 1 / (overhead_s + clients * send_s).
     down_s : float, optional
-        From the end of a send to the client's applying it, s, >= 0.
+        Time from the end of a send until the client applies it, s, >= 0.
 
     Returns
     -------

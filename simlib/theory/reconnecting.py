@@ -15,16 +15,16 @@ _STEPS = 40_000
 
 
 class Recovery(NamedTuple):
-    """What a client does that lost its server at time 0 and finds it again after the outage.
+    """How clients reconnect that lost their server at time 0, for an outage.
 
     Attributes
     ----------
     mean_attempts : float
-        Attempts, the one that succeeds among them.
+        Mean number of attempts, the successful one included.
     mean_s : float
-        Mean time from the loss to the attempt that succeeds, seconds.
+        Mean time from the loss to the successful attempt, seconds.
     t_s, back_frac : ndarray of float64, shape (n,)
-        Share of the clients that are back by `t_s`, seconds; ascending.
+        Times, seconds, and the share of the clients that are connected again by then; ascending.
     """
 
     mean_attempts: float
@@ -33,7 +33,7 @@ class Recovery(NamedTuple):
     back_frac: FloatArray
 
     def quantile_s(self, share: ArrayLike) -> float | FloatArray:
-        """Return by when a share of the clients is back, seconds.
+        """Return the time by which a share of the clients is connected again, seconds.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class Recovery(NamedTuple):
 def recovery_full_jitter(
     outage_s: float, base_s: float, cap_s: float, factor: float = 2.0
 ) -> Recovery:
-    """Return how clients with full jitter come back: waits of U(0, min(cap, base * factor**k)).
+    """Return how clients with full jitter reconnect: waits of U(0, min(cap, base * factor**k)).
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ def recovery_full_jitter(
     Notes
     -----
     An attempt takes no time and is refused until the outage is over. The density of the time of
-    attempt k is that of attempt k - 1 averaged over the window of its wait; it is followed on a
-    grid of 40,000 steps of the outage, until all but 1e-9 of the clients are past it. What is
-    past it adds up to the answer: its error is below one part in a thousand for ceilings of more
-    than a thousandth of the outage.
+    attempt k is that of attempt k - 1 averaged over the window of its wait. It is computed on a
+    grid of 40,000 steps of the outage, until all but 1e-9 of the clients are past the outage. The
+    parts past the outage add up to the answer, whose error is below one part in a thousand for
+    ceilings of more than a thousandth of the outage.
 
     References
     ----------
@@ -92,7 +92,7 @@ def recovery_full_jitter(
     beyond = int(np.ceil(cap_s / step_s)) + 1
     if beyond > 50 * _STEPS:
         raise ScenarioError("cap_s", cap_s, f"must be at most 50 times outage_s ({outage_s:g})")
-    back = np.zeros(beyond)  # by the time since the outage's end
+    back = np.zeros(beyond)  # probability per cell of the time since the outage's end
     failing = np.zeros(_STEPS)  # probability per cell of the outage: the last attempt failed there
     attempts, ceiling_s, share = 0.0, base_s, 1.0
     first = True
@@ -113,7 +113,7 @@ def recovery_full_jitter(
 
 
 def _spread(failing: FloatArray | None, window: float, beyond: int) -> FloatArray:
-    """Probability per cell after a wait of U(0, window) cells from each; None: from time 0."""
+    """Probability per cell after a wait of U(0, window) cells from `failing`, or from time 0."""
     edges = np.arange(_STEPS + beyond + 1, dtype=np.float64)
     if failing is None:
         return np.diff(np.minimum(edges / window, 1.0))
@@ -132,7 +132,7 @@ def _spread(failing: FloatArray | None, window: float, beyond: int) -> FloatArra
 def recovery_exponential(
     outage_s: float, base_s: float, cap_s: float, factor: float = 2.0
 ) -> tuple[int, float]:
-    """Return attempts and time back, seconds, of clients that wait min(cap, base * factor**k).
+    """Return attempts and time to reconnect of clients that wait min(cap, base * factor**k).
 
     Parameters
     ----------
@@ -146,9 +146,9 @@ def recovery_exponential(
     Returns
     -------
     attempts : int
-        The one that succeeds among them.
+        Number of attempts, the successful one included.
     back_s : float
-        Seconds since the loss: the same for everybody.
+        Time from the loss to the successful attempt, seconds; the same for all clients.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def drain_peak_per_s(
     batches : int
         >= 1.
     spread_s : float
-        A client comes back after a wait of U(0, spread), seconds, > 0.
+        A client reconnects after a wait of U(0, spread), seconds, > 0.
 
     Returns
     -------
@@ -213,8 +213,8 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     Parameters
     ----------
     nodes : int
-        From 2 to 64. A balancer gives each new connection to one of those that are up, at
-        random, and whoever is cut is back before the node that it left.
+        From 2 to 64. A balancer gives each new connection to a random node among those that are up,
+        and a tab that is cut reconnects before the node that it left is back.
 
     Returns
     -------
@@ -234,7 +234,7 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     [0.0, 0.5, 0.5]
     """
     nodes = int(real("nodes", nodes, "[2, 64]", whole=True))
-    # From the last node back: whoever leaves node k may come to one whose turn is yet to come.
+    # Backwards from the last node: a tab that leaves node k may move to one that restarts later.
     from_node = np.zeros((nodes, nodes + 1))
     for k in reversed(range(nodes)):
         further = from_node[k + 1 :].sum(axis=0)
@@ -246,16 +246,16 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
 def leaked_connections(drops: int | Sequence[int], *, closes_old: bool) -> int | list[int]:
     """Return how many connections a tab has that builds a new one at every drop, on its own.
 
-    The library brings back the old one too, since nobody told it not to, and every connection's
-    drop runs the handler: without closing, 1, 2, 4, 8 after so many drops. A handler that closes
-    the old one first is run again by its own closing: 1, 1, 2, 3, 5.
+    The library reconnects the old connection too, and every connection's drop runs the handler:
+    without closing, a tab has 1, 2, 4, 8 connections after 0, 1, 2, 3 drops. If the handler closes
+    the old connection first, the closing runs it again: 1, 1, 2, 3, 5.
 
     Parameters
     ----------
     drops : int or sequence of int
         How often the server cut all connections, from 0 to 1000.
     closes_old : bool
-        Whether the handler closes the old connection before it builds the new one.
+        Whether the handler closes the old connection before it opens the new one.
 
     Returns
     -------
@@ -294,7 +294,7 @@ def _leaked(drops: Any, closes_old: bool) -> int:
 def _checked(
     outage_s: Any, base_s: Any, cap_s: Any, factor: Any
 ) -> tuple[float, float, float, float]:
-    """An outage, and waits that grow by a factor up to a cap."""
+    """Return the parameters of an outage and of growing waits, checked."""
     outage_s = real("outage_s", outage_s, "(0, inf)")
     base_s = real("base_s", base_s, "(0, inf)")
     cap_s = real("cap_s", cap_s, "(0, inf)")

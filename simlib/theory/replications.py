@@ -1,4 +1,4 @@
-"""What independent replications say: a mean and its interval."""
+"""Means of independent replications, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def standard_error(values: ArrayLike) -> float:
     Parameters
     ----------
     values : array
-        One figure a replication, one dimension, at least 2, finite.
+        One value a replication, one dimension, at least 2, finite.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def standard_error(values: ArrayLike) -> float:
 
     Notes
     -----
-    For independent values. Values along one run are not; take one mean a replication.
+    The values must be independent. Values within one run are not: take one mean a replication.
 
     References
     ----------
@@ -55,7 +55,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, f
     Parameters
     ----------
     values : array
-        One figure a replication, one dimension, at least 2, finite.
+        One value a replication, one dimension, at least 2, finite.
     confidence : float, optional
         Share of such intervals that hold the true mean, in (0, 1).
 

@@ -1,4 +1,4 @@
-"""How long a rollback takes: from the change of a flag to the last tab that polls again."""
+"""Rollback time: from the change of a flag until the tabs poll again."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def rollback_time_s(
     every_s: float | None = None,
     delay_s: float = 0.0,
 ) -> float | FloatArray:
-    """Return how long after a rollback a share of the tabs that were pushed to are no longer.
+    """Return the time after a rollback until a share of the push tabs is no longer pushed to.
 
-    A tab goes back when its session ends, or when it reads the flag, whichever is first. Sessions
-    come and go in a steady state; what a change takes to be seen (`delay_s`) passes unused.
+    A tab goes back when its session ends or when it reads the flag, whichever comes first. Sessions
+    are in a steady state. No tab goes back during `delay_s`, until the change can be read.
 
     Parameters
     ----------
     share : float or array of float
         In [0, 1].
     session_s : float, optional
-        Mean session length, seconds, > 0; not given: nobody leaves.
+        Mean session length, seconds, > 0; not given: sessions do not end.
     length : {"exponential", "constant"}, optional
-        Distribution of the session length; the rest of one that is under way is exponential with
-        the same mean, or uniform up to the length.
+        Distribution of the session length; the rest of a running session is exponential with the
+        same mean, or uniform up to the length.
     every_s : float, optional
-        From one reading of the flag to the next, seconds, > 0; not given: tabs read it at the start
-        of a session alone. Together with constant lengths it has no closed form here.
+        Time between two readings of the flag, seconds, > 0; not given: tabs read it only at the
+        start of a session. Together with constant lengths it has no closed form here.
     delay_s : float, optional
-        Until a change can be read: a build and a deploy, say; seconds, >= 0.
+        Time until a change can be read, such as that of a build and a deploy, seconds, >= 0.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def rollback_time_s(
     Raises
     ------
     ScenarioError
-        An argument is out of range, or neither sessions end nor tabs read the flag.
+        An argument is out of range, or neither `session_s` nor `every_s` is given.
 
     References
     ----------
@@ -60,7 +60,7 @@ def rollback_time_s(
     ...     round(rollback_time_s(0.99, every_s=60.0), 1),
     ...     round(rollback_time_s(0.99, session_s=1800.0)),
     ... ]
-    (59.4, 8289)
+    [59.4, 8289]
     """
     shares = reals("share", share, "[0, 1]")
     delay_s = real("delay_s", delay_s, "[0, inf)")
@@ -82,7 +82,7 @@ def rollback_time_s(
     if every_s is None:
         with np.errstate(divide="ignore"):
             return plain(np.asarray(delay_s - session_s * np.log1p(-shares)))
-    # Who is left after t: (1 - t / every) exp(-t / session), which Lambert's W inverts.
+    # The share left after t is (1 - t / every) exp(-t / session), which Lambert's W inverts.
     from scipy.special import lambertw
 
     ratio = every_s / session_s

@@ -1,4 +1,4 @@
-"""Polling and heartbeats: how stale, how often, how much is never shown."""
+"""Polling and heartbeats: staleness, request rates, and changes that are never shown."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from simlib.theory.arguments import FloatArray, plain, real, reals, whole_count
 
 @dataclass(frozen=True)
 class Staleness:
-    """Time from an event to its being noticed at the end of the period that it falls into.
+    """Time from an event to its detection at the end of the period in which it happens.
 
-    Periods are independent and uniform on [`shortest_s`, `longest_s`]; the event comes at any
-    time of the cycle with equal chance; `after_s` passes between the end of the period and the
-    notice. A poll notices a change this way, and a missed heartbeat a lost path.
+    Periods are independent and uniform on [`shortest_s`, `longest_s`]. The event comes at any time
+    of the cycle with equal probability. It is detected `after_s` after the end of the period. A
+    poll detects a change this way, and a missed heartbeat a lost path.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Staleness:
         return (period_s + variance / period_s) / 2 + self.after_s
 
     def cdf(self, x_s: ArrayLike) -> float | FloatArray:
-        """Return the share of events noticed within `x_s` seconds.
+        """Return the share of events detected within `x_s` seconds.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Staleness:
         return plain(np.where(age_s < self.shortest_s, early, late))
 
     def quantile(self, q: ArrayLike) -> float | FloatArray:
-        """Return the time within which the share `q` of events is noticed.
+        """Return the time within which the share `q` of events is detected.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ def staleness_fixed_timer(interval_s: float, down_s: float = 0.0) -> Staleness:
     interval_s : float
         Time between two readings of the server's state, s, > 0.
     down_s : float, optional
-        From the server's reading of the state to the client's applying it, s, >= 0.
+        Time from when the server reads the state until the client applies it, s, >= 0.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def staleness_fixed_timer(interval_s: float, down_s: float = 0.0) -> Staleness:
 
 
 def staleness_rearmed_timer(interval_s: float, fetch_s: float, down_s: float) -> Staleness:
-    """Return the staleness of a change under a timer re-armed at the end of each fetch.
+    """Return the staleness of a change if the timer is set again at the end of each fetch.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def staleness_rearmed_timer(interval_s: float, fetch_s: float, down_s: float) ->
     fetch_s : float
         Start to end of a fetch, s, >= 0.
     down_s : float
-        From the server's reading of the state to the client's applying it, s, >= 0. It is the
+        Time from when the server reads the state until the client applies it, s, >= 0. It is the
         last part of the fetch, so at most `fetch_s` unless the client applies late.
 
     Returns
@@ -197,7 +197,7 @@ def staleness_rearmed_timer(interval_s: float, fetch_s: float, down_s: float) ->
 def staleness_jittered(
     interval_s: float, jitter_frac: float, fetch_s: float, down_s: float
 ) -> Staleness:
-    """Return the staleness of a change when each interval is jittered and then re-armed.
+    """Return the staleness of a change if each interval is jittered and starts at a fetch's end.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def staleness_jittered(
     fetch_s : float
         Start to end of a fetch, s, >= 0.
     down_s : float
-        From the server's reading of the state to the client's applying it, s, >= 0.
+        Time from when the server reads the state until the client applies it, s, >= 0.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def staleness_jittered(
 
 
 def heartbeat_detection(interval_s: float, timeout_s: float) -> Staleness:
-    """Return the time from the silent loss of a path to its being declared dead.
+    """Return the time from the silent loss of a path to its detection.
 
     Parameters
     ----------
@@ -265,8 +265,8 @@ def heartbeat_detection(interval_s: float, timeout_s: float) -> Staleness:
 
     Notes
     -----
-    The loss comes at any phase of the heartbeat with equal chance, nothing else is sent, and
-    the round trip is short beside the interval (Engine.IO counts from the last pong, so its
+    The loss comes at any phase of the heartbeat with equal probability, nothing else is sent, and
+    the round trip is short compared with the interval (Engine.IO counts from the last pong, so its
     period is `interval_s` + one round trip).
 
     References
@@ -284,7 +284,7 @@ def heartbeat_detection(interval_s: float, timeout_s: float) -> Staleness:
 
 
 def poll_request_rate_per_s(clients: int, interval_s: float, fetch_s: float) -> float:
-    """Return the requests per second of clients that re-arm their timer after each fetch.
+    """Return the requests per second of clients that set their timer again after each fetch.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def poll_request_rate_per_s(clients: int, interval_s: float, fetch_s: float) -> 
 
 
 def superseded_frac(rate_per_s: ArrayLike, period_s: float) -> float | FloatArray:
-    """Return the share of changes that a poller never shows, because a later one came first.
+    """Return the share of changes that a poller never shows because a later one replaces them.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from websockets.uri import parse_uri
 
 from simlib.core import wire
 from simlib.core.wire import Message, WireSpec, message_sizes
+from simlib.core.wire.sizes import _PREFACE_UP, _PRIORITY
 
 RECORD = json.loads((Path(__file__).parents[2] / "data/measured/heads.json").read_text("utf-8"))
 TOKEN = RECORD["values"]["token"]
@@ -132,9 +133,9 @@ def test_http2_header_lists_and_blocks_are_chromiums() -> None:
     decoded: list[Any] = [list(decoder.decode(block)) for block in blocks]
     assert decoded == [bare, bearer, bearer, conditional]
     for name in names:
-        assert recorded[name]["frame_bytes"] - recorded[name]["block_bytes"] == 9 + wire._PRIORITY
+        assert recorded[name]["frame_bytes"] - recorded[name]["block_bytes"] == 9 + _PRIORITY
     settings_frames = sum(frame["bytes"] for frame in recorded["setup_frames"])
-    assert 24 + settings_frames + 9 == wire._PREFACE_UP
+    assert 24 + settings_frames + 9 == _PREFACE_UP
 
 
 def test_default_tls_handshake_is_the_recorded_one_within_its_own_spread() -> None:

@@ -1,0 +1,90 @@
+"""Every message's text, and its size in bytes.
+
+The live lab sends the texts that are made here and the simulation counts their lengths, so that
+simulated and measured bytes are equal by construction. One scenario compiles to one `WireSpec`;
+`message_sizes` returns a table of two columns for it, bytes up (from the client) and bytes down.
+
+Every number inside a text has a fixed width (versions have ten digits), so a size never depends
+on a value. Tokens must have the length that the spec states.
+
+======================  ==========================================================================
+exact, tested           HTTP/1.1 heads: Chromium's, aiohttp's and websockets' own requests as
+against the real thing  recorded over TLS (``data/measured/heads.json``), replies as aiohttp and
+                        websockets emit them; WebSocket frames (RFC 6455); Socket.IO v5 and SockJS
+                        texts; TLS 1.3 record overhead (RFC 8446 section 5.2); request header
+                        blocks of Chromium over HTTP/2
+a model                 everything else: see `sizes`
+======================  ==========================================================================
+
+==============  ==================================================================================
+`spec`          the messages, and what their sizes depend on
+`heads`         HTTP requests, replies and upgrades
+`payloads`      JSON, and the texts of native, Socket.IO and SockJS connections
+`frames`        WebSocket frames
+`sizes`         the table of sizes, with HTTP/2, TLS and TCP/IP, and their models
+==============  ==================================================================================
+"""
+
+from simlib.core.wire.frames import frame_bytes, websocket_frame
+from simlib.core.wire.heads import (
+    REFUSED_TEXT,
+    http2_request,
+    not_modified,
+    poll_refused,
+    poll_request,
+    poll_response_head,
+    poll_response_headers,
+    upgrade_refused,
+    upgrade_request,
+    upgrade_response,
+)
+from simlib.core.wire.payloads import (
+    auth_refused_text,
+    auth_text,
+    board,
+    card,
+    heartbeat_texts,
+    hello_text,
+    kind_of,
+    poll_body,
+    push_text,
+    ready_text,
+    says_lost,
+    snapshot_text,
+    version_of,
+)
+from simlib.core.wire.sizes import message_sizes
+from simlib.core.wire.spec import VERSION_DIGITS, Message, WireSpec, check_spec
+
+__all__ = [
+    "REFUSED_TEXT",
+    "VERSION_DIGITS",
+    "Message",
+    "WireSpec",
+    "auth_refused_text",
+    "auth_text",
+    "board",
+    "card",
+    "check_spec",
+    "frame_bytes",
+    "heartbeat_texts",
+    "hello_text",
+    "http2_request",
+    "kind_of",
+    "message_sizes",
+    "not_modified",
+    "poll_body",
+    "poll_refused",
+    "poll_request",
+    "poll_response_head",
+    "poll_response_headers",
+    "push_text",
+    "ready_text",
+    "says_lost",
+    "snapshot_text",
+    "upgrade_refused",
+    "upgrade_request",
+    "upgrade_response",
+    "version_of",
+    "websocket_frame",
+]

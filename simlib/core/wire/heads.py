@@ -1,0 +1,233 @@
+"""HTTP heads, as browsers, client libraries and servers send them.
+
+The fields are data, in the order in which they are sent. A field whose value is empty after its
+placeholders are filled in is not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from simlib.core.wire.spec import WireSpec, checked_token, digits
+from simlib.errors import ScenarioError
+
+REFUSED_TEXT = "Service Unavailable\n"
+"""Body of a refused upgrade, for ``connection.respond(503, REFUSED_TEXT)`` of websockets."""
+
+Fields = list[tuple[str, str]]
+_ACCEPTS = (("Accept-Encoding", "gzip, deflate, br, zstd"), ("Accept-Language", "en-US,en;q=0.9"))
+_ENGINE = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+_CHROMIUM = ("User-Agent", f"{_ENGINE} Chrome/156.0.0.0 Safari/537.36")
+_DEFLATE = "permessage-deflate; client_max_window_bits"
+_POLL_FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "chromium": (
+        ("Host", "{host}"),
+        ("Connection", "keep-alive"),
+        ("sec-ch-ua-platform", '"Linux"'),
+        ("Authorization", "{authorization}"),
+        _CHROMIUM,
+        ("sec-ch-ua", '"Not:A-Brand";v="8", "Chromium";v="156"'),
+        ("sec-ch-ua-mobile", "?0"),
+        ("Accept", "*/*"),
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Sec-Fetch-Mode", "cors"),
+        ("Sec-Fetch-Dest", "empty"),
+        ("Referer", "https://{host}/"),
+        *_ACCEPTS,
+        ("Cookie", "{cookie}"),
+        ("If-None-Match", "{etag}"),
+    ),
+    "aiohttp": (
+        ("Host", "{host}"),
+        ("Cookie", "{cookie}"),
+        ("Authorization", "{authorization}"),
+        ("If-None-Match", "{etag}"),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "gzip, deflate"),
+        ("User-Agent", "Python/3.11 aiohttp/3.14.5"),
+    ),
+}
+_UPGRADE_FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "chromium": (
+        ("Host", "{host}"),
+        ("Connection", "Upgrade"),
+        ("Pragma", "no-cache"),
+        ("Cache-Control", "no-cache"),
+        _CHROMIUM,
+        ("Upgrade", "websocket"),
+        ("Origin", "https://{host}"),
+        ("Sec-WebSocket-Version", "13"),
+        *_ACCEPTS,
+        ("Cookie", "{cookie}"),
+        ("Sec-WebSocket-Key", "{key}"),
+        ("Sec-WebSocket-Extensions", _DEFLATE),
+    ),
+    "websockets": (
+        ("Host", "{host}"),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", "{key}"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Extensions", "{deflate}"),
+        ("Cookie", "{cookie}"),
+        ("User-Agent", "Python/3.11 websockets/17.4"),
+    ),
+}
+_ENDPOINT = {  # the path that the client libraries append
+    "native": "",
+    "socketio": "/?EIO=4&transport=websocket",
+    "sockjs": "/000/abcdefgh/websocket",
+}
+
+
+def _fill(fields: Iterable[tuple[str, str]], **values: str) -> Fields:
+    filled = ((name, template.format(**values)) for name, template in fields)
+    return [(name, value) for name, value in filled if value]
+
+
+def _head(line: str, fields: Fields) -> bytes:
+    return "\r\n".join([line, *(f"{k}: {v}" for k, v in fields), "", ""]).encode("ascii")
+
+
+def _poll_head(spec: WireSpec, line: str, fields: Fields) -> bytes:
+    if spec.http_version != "1.1":
+        raise ScenarioError("http_version", spec.http_version, "must be 1.1 to be sent")
+    return _head(line, fields)
+
+
+def _poll_fields(spec: WireSpec, token: str, version: int | None) -> Fields:
+    return _fill(
+        _POLL_FIELDS[spec.http_client],
+        host=spec.host,
+        cookie=spec.cookie,
+        authorization="Bearer " + token if checked_token(spec, token) else "",
+        etag=f'"{digits(version)}"' if spec.etag and version is not None else "",
+    )
+
+
+def poll_request(spec: WireSpec, token: str, version: int | None = None) -> bytes:
+    r"""Return the request of one poll, HTTP/1.1.
+
+    Parameters
+    ----------
+    spec : WireSpec
+    token : str
+        Bearer token of `spec.token_bytes` characters.
+    version : int, optional
+        The version that the client holds; sent as If-None-Match when `spec.etag`.
+
+    Examples
+    --------
+    >>> spec = WireSpec(http_client="aiohttp", token_bytes=3, cookie="", etag=True)
+    >>> print(poll_request(spec, "abc", 7).decode().replace("\r", ""), end="")
+    GET /api/matters HTTP/1.1
+    Host: app.example.com
+    Authorization: Bearer abc
+    If-None-Match: "0000000007"
+    Accept: */*
+    Accept-Encoding: gzip, deflate
+    User-Agent: Python/3.11 aiohttp/3.14.5
+    <BLANKLINE>
+    """
+    return _poll_head(spec, f"GET {spec.poll_path} HTTP/1.1", _poll_fields(spec, token, version))
+
+
+def poll_response_headers(spec: WireSpec, version: int | None = None) -> dict[str, str]:
+    """Return the fields that the server's handler passes to ``aiohttp.web.Response``.
+
+    For a 200 (with ``content_type="application/json"``) and a 304 give the version; for a 503,
+    which has no body, leave it out.
+
+    Examples
+    --------
+    >>> poll_response_headers(WireSpec(etag=True), 7)
+    {'Server': 'nginx', 'Cache-Control': 'no-cache', 'ETag': '"0000000007"'}
+    """
+    headers = {"Server": spec.server}
+    if spec.etag and version is not None:
+        headers |= {"Cache-Control": "no-cache", "ETag": f'"{digits(version)}"'}
+    return headers
+
+
+def poll_reply(spec: WireSpec, status: int, version: int | None, date: str) -> tuple[str, Fields]:
+    """Return the status line and the fields in aiohttp's order: the handler's, then its own."""
+    reason = {200: "OK", 304: "Not Modified", 503: "Service Unavailable"}[status]
+    own = {"Date": date}
+    if status == 200:
+        json_length = str(spec.snapshot_bytes)
+        own = {"Content-Type": "application/json", "Content-Length": json_length} | own
+    elif status == 503:
+        own = {"Content-Length": "0"} | own
+    fields = poll_response_headers(spec, version) | own
+    return f"HTTP/1.1 {status} {reason}", list(fields.items())
+
+
+def poll_response_head(spec: WireSpec, version: int, date: str) -> bytes:
+    """Return the head of a 200, before `poll_body`, as aiohttp emits it on a kept connection.
+
+    Examples
+    --------
+    >>> len(poll_response_head(WireSpec(), 7, "Thu, 01 Jan 2026 00:00:00 GMT"))
+    125
+    """
+    return _poll_head(spec, *poll_reply(spec, 200, version, date))
+
+
+def not_modified(spec: WireSpec, version: int, date: str) -> bytes:
+    """Return the whole 304 reply as aiohttp emits it."""
+    return _poll_head(spec, *poll_reply(spec, 304, version, date))
+
+
+def poll_refused(spec: WireSpec, date: str) -> bytes:
+    """Return the whole 503 reply, without a body, as aiohttp emits it."""
+    return _poll_head(spec, *poll_reply(spec, 503, None, date))
+
+
+def upgrade_request(spec: WireSpec, key: str) -> bytes:
+    """Return the opening handshake's request for a Sec-WebSocket-Key."""
+    deflate = _DEFLATE if spec.deflate_ratio < 1 else ""
+    template = _UPGRADE_FIELDS[spec.websocket_client]
+    fields = _fill(template, host=spec.host, cookie=spec.cookie, key=key, deflate=deflate)
+    return _head(f"GET {spec.websocket_path}{_ENDPOINT[spec.envelope]} HTTP/1.1", fields)
+
+
+def upgrade_response(spec: WireSpec, accept: str, date: str) -> bytes:
+    """Return the 101 reply as websockets' asyncio server emits it with `spec.server`."""
+    deflate = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"
+    fields = [
+        ("Date", date),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept),
+        *([("Sec-WebSocket-Extensions", deflate)] if spec.deflate_ratio < 1 else []),
+        ("Server", spec.server),
+    ]
+    return _head("HTTP/1.1 101 Switching Protocols", fields)
+
+
+def upgrade_refused(spec: WireSpec, date: str) -> bytes:
+    """Return the 503 reply to an upgrade, body included, as websockets emits it."""
+    fields = [
+        ("Date", date),
+        ("Connection", "close"),
+        ("Content-Length", str(len(REFUSED_TEXT))),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Server", spec.server),
+    ]
+    return _head("HTTP/1.1 503 Service Unavailable", fields) + REFUSED_TEXT.encode()
+
+
+def http2_request(spec: WireSpec, token: str, version: int | None = None) -> Fields:
+    """Return a poll's header list as Chromium sends it over HTTP/2, cookies split."""
+    fields: Fields = [
+        (":method", "GET"),
+        (":authority", spec.host),
+        (":scheme", "https"),
+        (":path", spec.poll_path),
+    ]
+    for name, value in _poll_fields(spec, token, version):
+        if name == "Cookie":
+            fields += [("cookie", crumb) for crumb in value.split("; ")]
+        elif name not in ("Host", "Connection"):
+            fields.append((name.lower(), value))
+    return [*fields, ("priority", "u=1, i")]

@@ -1,0 +1,228 @@
+"""Payloads: the board's JSON, and the texts that a WebSocket carries, in their envelopes.
+
+Every text that has a version ends with it, so that the version is found from the end.
+"""
+
+from __future__ import annotations
+
+import json
+
+from simlib.core.wire.spec import VERSION_DIGITS, Message, WireSpec, checked_token, digits
+from simlib.errors import ScenarioError
+
+M = Message
+_PADDING = " review of the supplier agreement before its renewal and sign-off by finance"
+# A value of the right length where only the length matters.
+_SID = "q3Xv7mT0bLwKe9RzAAAB"
+
+
+def card(size_bytes: int, version: int, number: int = 42) -> str:
+    """Return one matter as JSON of exactly `size_bytes`; the title is padded.
+
+    Raises
+    ------
+    ScenarioError
+        When the card does not fit.
+
+    Examples
+    --------
+    >>> card(105, 7)[:39]
+    '{"id":42,"title":"Matter 42 review of t'
+    """
+    start = f'{{"id":{number},"title":"Matter {number}'
+    end = f'","status":"IN_PROGRESS","assignee":"u-17","version":"{digits(version)}"}}'
+    room = size_bytes - len(start) - len(end)
+    if room < 0:
+        raise ScenarioError("delta_bytes", size_bytes, f"must be >= {size_bytes - room}")
+    return start + (_PADDING * (room // len(_PADDING) + 1))[:room] + end
+
+
+def board(spec: WireSpec, version: int) -> str:
+    """Return the whole board as JSON of exactly `spec.snapshot_bytes`.
+
+    It has as many cards of `spec.delta_bytes` as fit; the last one is longer and fills the rest.
+    """
+    start, end = '{"matters":[', f'],"version":"{digits(version)}"}}'
+    room = spec.snapshot_bytes - len(start) - len(end)
+    least = len(card(spec.delta_bytes, 0))
+    if room < least:
+        rule = f"must be >= {spec.snapshot_bytes - room + least} (one card of delta_bytes)"
+        raise ScenarioError("snapshot_bytes", spec.snapshot_bytes, rule)
+    count = (room + 1) // (least + 1)
+    sizes = [least] * (count - 1) + [room - (least + 1) * (count - 1)]
+    cards = (card(size, 0, 10 + k % 90) for k, size in enumerate(sizes))
+    return start + ",".join(cards) + end
+
+
+def poll_body(spec: WireSpec, version: int) -> bytes:
+    """Return the body of a 200 reply: the board."""
+    return board(spec, version).encode("ascii")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _down(spec: WireSpec, event: str, text: str) -> str:
+    """Return a JSON text of the server in its envelope."""
+    if spec.envelope == "socketio":
+        return f"42[{json.dumps(event)},{text}]"
+    return f"a{_compact([text])}" if spec.envelope == "sockjs" else text
+
+
+def hello_text(spec: WireSpec) -> str:
+    """Return the message that the server sends right after the upgrade, ``""`` for none.
+
+    Examples
+    --------
+    >>> [len(hello_text(WireSpec(envelope=name))) for name in ("native", "socketio", "sockjs")]
+    [0, 107, 1]
+    """
+    opening = {
+        "sid": _SID,
+        "upgrades": [],
+        "pingInterval": 25000,
+        "pingTimeout": 20000,
+        "maxPayload": 1000000,
+    }
+    return {"native": "", "socketio": "0" + _compact(opening), "sockjs": "o"}[spec.envelope]
+
+
+def auth_text(spec: WireSpec, token: str, seen: int = 0) -> str:
+    """Return the client's first message; ``""`` if it sends none.
+
+    It has the token and, if the server can resume, the version that the client has seen. Socket.IO
+    always sends its CONNECT packet.
+
+    Examples
+    --------
+    >>> auth_text(WireSpec(token_bytes=0, resumes=True), "", 7)
+    '{"type":"auth","seen":"0000000007"}'
+    """
+    checked_token(spec, token)
+    said = {"token": token} if token else {}
+    if spec.resumes:
+        said["seen"] = digits(seen)
+    if spec.envelope == "socketio":
+        return "40" + (_compact(said) if said else "")
+    text = _compact({"type": "auth", **said}) if said else ""
+    return _compact([text]) if text and spec.envelope == "sockjs" else text
+
+
+def ready_text(spec: WireSpec, version: int, *, lost: bool = False) -> str:
+    """Return the server's ready message, with the number of changes so far.
+
+    If the client can resume, it also says whether the missed changes are `lost`. A Socket.IO
+    CONNECT reply has only a session id, whose last ten characters are the version.
+
+    Examples
+    --------
+    >>> ready_text(WireSpec(), 7)
+    '{"type":"ready","version":"0000000007"}'
+    """
+    fate = f'"lost":{lost:d},' if spec.resumes else ""
+    if spec.envelope == "socketio":
+        return f'40{{{fate}"sid":"{_SID[:-VERSION_DIGITS]}{digits(version)}"}}'
+    return _down(spec, "", f'{{"type":"ready",{fate}"version":"{digits(version)}"}}')
+
+
+def says_lost(text: str) -> bool:
+    """Return whether a ready text says that the missed changes are lost.
+
+    Examples
+    --------
+    >>> spec = WireSpec(envelope="sockjs", resumes=True)
+    >>> [says_lost(ready_text(spec, 7, lost=lost)) for lost in (False, True)]
+    [False, True]
+    """
+    return 'lost":1' in text.replace("\\", "")
+
+
+def auth_refused_text(spec: WireSpec) -> str:
+    """Return the server's answer to a bad token."""
+    if spec.envelope == "socketio":
+        return '44{"message":"invalid token"}'
+    return _down(spec, "", '{"type":"refused","reason":"invalid token"}')
+
+
+def snapshot_text(spec: WireSpec, version: int) -> str:
+    """Return the board as a message of the server."""
+    return _down(spec, "snapshot", board(spec, version))
+
+
+def push_text(spec: WireSpec, version: int) -> str:
+    """Return the push of change number `version`: a card, or the whole board.
+
+    Examples
+    --------
+    >>> push_text(WireSpec(envelope="socketio", delta_bytes=93), 7)[:44]
+    '42["matter_updated",{"matters":[{"id":42,"ti'
+    """
+    if spec.push == "snapshot":
+        return _down(spec, spec.event, board(spec, version))
+    text = card(spec.delta_bytes, version)
+    if spec.envelope == "socketio":
+        text = f'{{"matters":[{text}]}}'
+    return _down(spec, spec.event, text)
+
+
+def heartbeat_texts(spec: WireSpec) -> tuple[str, str]:
+    """Return the server's heartbeat and the client's reply; ``""``: a control frame, or none.
+
+    Native connections use ping and pong frames with four bytes. SockJS clients do not reply.
+    """
+    return {"native": ("", ""), "socketio": ("2", "3"), "sockjs": ("h", "")}[spec.envelope]
+
+
+def version_of(text: str | bytes) -> int:
+    """Return the version that a ready, snapshot or push text or a poll's body carries.
+
+    Examples
+    --------
+    >>> spec = WireSpec(envelope="sockjs")
+    >>> version_of(push_text(spec, 7)), version_of(poll_body(spec, 8))
+    (7, 8)
+    """
+    tail = text[-24:]
+    end = tail.rstrip('"}]\\') if isinstance(tail, str) else tail.rstrip(b'"}]\\')
+    return int(end[-VERSION_DIGITS:])
+
+
+_KINDS = (  # start, meaning; a Socket.IO event is recognised by its end
+    ('{"id"', M.PUSH),
+    ('{"m', M.SNAPSHOT),
+    ('{"type":"ready"', M.READY),
+    ('{"type":"refused"', M.AUTH_REFUSED),
+    ('{"type":"auth"', M.AUTH),
+    ("40", M.READY),
+    ("44", M.AUTH_REFUSED),
+    ("0{", M.HELLO),
+    ("o", M.HELLO),
+    ("2", M.PING_DOWN),
+    ("h", M.PING_DOWN),
+    ("3", M.PONG_UP),
+)
+
+
+def kind_of(text: str) -> Message:
+    """Return the kind of a WebSocket text, by its first and last characters.
+
+    A push of the whole board is a SNAPSHOT.
+
+    Raises
+    ------
+    ValueError
+        The text is not one of this module's.
+
+    Examples
+    --------
+    >>> kind_of(push_text(WireSpec(envelope="sockjs"), 7)).name
+    'PUSH'
+    """
+    if text.startswith("42["):
+        return M.PUSH if text.endswith('"}]}]') else M.SNAPSHOT
+    start = text[3:24].replace("\\", "") if text.startswith('a["') else text
+    for prefix, kind in _KINDS:
+        if start.startswith(prefix):
+            return kind
+    raise ValueError(f"text: must be one of this module's, got {text[:40]!r}")
