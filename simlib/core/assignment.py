@@ -25,7 +25,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from simlib.core.draws import Stream, uniform
-from simlib.core.protocol import Transport
+
+CONTROL = 0
+TREATMENT = 1
+"""The cohorts: those who are not enrolled, and those who are."""
 
 FLAG_READ = 0
 SERVER_CLOSES = 1
@@ -81,17 +84,17 @@ class FlagRules(NamedTuple):
     jitter_s: float
 
 
-def wanted(bucket: float, percent: float) -> int:
-    """Return the transport of a user at a percentage.
+def cohort_at(bucket: float, percent: float) -> int:
+    """Return the cohort of a user at a percentage.
 
     Examples
     --------
-    >>> [Transport(wanted(9.0, percent)).name for percent in (9.0, 10.0)]
-    ['POLLING', 'WEBSOCKET']
+    >>> [cohort_at(9.0, percent) for percent in (9.0, 10.0)] == [CONTROL, TREATMENT]
+    True
     """
     if bucket < percent:
-        return Transport.WEBSOCKET + 0
-    return Transport.POLLING + 0
+        return TREATMENT + 0
+    return CONTROL + 0
 
 
 def percent_at(percents: Sequence[Percent], n: int, t: float, delay_s: float) -> float:
@@ -116,7 +119,7 @@ def percent_at(percents: Sequence[Percent], n: int, t: float, delay_s: float) ->
     return -math.inf
 
 
-def target_at_start(
+def cohort_at_start(
     rules: FlagRules,
     seed: int,
     replication: int,
@@ -126,22 +129,19 @@ def target_at_start(
     n: int,
     now: float,
 ) -> int:
-    """Return the transport that a tab begins its session with.
+    """Return the cohort in which a tab begins its session.
 
     Examples
     --------
     >>> cold = FlagRules(Reach.SESSION, 0.0, 0.0, 0.0, False, 0.0, 0.0)
     >>> polled, everybody = cold._replace(reach=Reach.POLLED), [Percent(0.0, 100.0)]
-    >>> [
-    ...     Transport(target_at_start(rules, 1, 0, 7, 30.0, everybody, 1, 9.0)).name
-    ...     for rules in (cold, polled)
-    ... ]
-    ['POLLING', 'WEBSOCKET']
+    >>> [cohort_at_start(rules, 1, 0, 7, 30.0, everybody, 1, 9.0) for rules in (cold, polled)]
+    [0, 1]
     """
     if rules.reach == Reach.SESSION and rules.cached_frac < 1.0:
         if uniform(seed, replication, client, Stream.FLAG, 0) >= rules.cached_frac:
-            return Transport.POLLING + 0
-    return wanted(bucket, percent_at(percents, n, now, rules.delay_s))
+            return CONTROL + 0
+    return cohort_at(bucket, percent_at(percents, n, now, rules.delay_s))
 
 
 def flag_applies_s(

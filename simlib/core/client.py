@@ -163,9 +163,10 @@ def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
     return connect(client, rules, now)
 
 
-def _assign(client: Client, rules: Rules, now: float, target: int) -> int:
-    """The flag names a transport; whoever uses it already goes on."""
-    client.target = target
+def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
+    """The flag puts the client into a cohort; a client that uses its transport already goes on."""
+    client.cohort = cohort
+    target = assigned_transport(client, rules)
     if client.transport == target:
         return Action.NONE
     move(client, Event.SWITCH)

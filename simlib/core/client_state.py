@@ -39,6 +39,7 @@ class Rules(NamedTuple):
     replication: int
     transport: int
     has_flag: bool
+    transports: tuple[int, int]
     interval_s: float
     jitter_frac: float
     pause_while_dragging: bool
@@ -77,8 +78,10 @@ class Client:
     ----------
     number : int
         The client's address for its draws, and its row in every table.
-    transport, target : Transport
-        Which it uses now, and which its flag says, if there is a flag.
+    transport : Transport
+        Which it uses now.
+    cohort : int
+        To which cohort of a rollout it belongs; 0 without one.
     state : State
     exchange : int
         The number of the fetch or connection under way.
@@ -113,6 +116,7 @@ class Client:
         "applied",
         "awaiting_pong",
         "beat_s",
+        "cohort",
         "deadline_s",
         "draws",
         "exchange",
@@ -128,7 +132,6 @@ class Client:
         "seen",
         "since_s",
         "state",
-        "target",
         "transport",
     )
 
@@ -148,7 +151,7 @@ class Client:
         self.awaiting_pong = False
         self.has_opened = False
         self.transport: int = Transport.POLLING
-        self.target: int = Transport.POLLING
+        self.cohort = 0
         self.fallbacks = 0
         self.draws = 0
         self.seen = 0
@@ -166,7 +169,7 @@ ROW = {
     "awaiting_pong": "?",
     "has_opened": "?",
     "transport": "i1",
-    "target": "i1",
+    "cohort": "i1",
     "fallbacks": "i1",
     "applied": "i1",
     "deadline_s": "f8",
@@ -198,9 +201,9 @@ def refuse(client: Client, event: int) -> NoReturn:
 
 
 def assigned_transport(client: Client, rules: Rules) -> int:
-    """Return the transport that a client is to use."""
+    """Return the transport that a client is to use: that of its cohort, in a rollout."""
     if rules.has_flag:
-        return client.target + 0
+        return rules.transports[client.cohort]
     return rules.transport + 0
 
 

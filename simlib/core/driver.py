@@ -11,18 +11,19 @@ from simlib.core import record as recording
 from simlib.core.assignment import (
     FLAG_READ,
     SERVER_CLOSES,
+    TREATMENT,
     FlagRules,
     Percent,
+    cohort_at,
+    cohort_at_start,
     flag_applies_s,
     percent_at,
     server_closes_s,
-    target_at_start,
-    wanted,
 )
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.connection import Connection
-from simlib.core.protocol import Event, State, Transport
+from simlib.core.protocol import FALLBACK_OF, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
 
@@ -103,7 +104,7 @@ class Driver(ABC):
         """The client's session starts; its page reads the flag, if there is one."""
         number, now, rules = client.number, self.now_s(), self.rules
         if self.flag is not None:
-            client.target = target_at_start(
+            client.cohort = cohort_at_start(
                 self.flag,
                 rules.seed,
                 rules.replication,
@@ -113,7 +114,7 @@ class Driver(ABC):
                 len(self.percents),
                 now,
             )
-            recording.start_exposure(self.record, number, client.target, now)
+            recording.start_exposure(self.record, number, client.cohort, now)
         self.feed(client, Event.START, client.seen)
 
     def set_percentage(self, percent: float) -> None:
@@ -131,8 +132,8 @@ class Driver(ABC):
             self._schedule_flag_update(
                 client, flag_applies_s(*whom, start_s, is_open, trip_s, now), FLAG_READ
             )
-            is_enrolled = wanted(self.buckets[client.number], percent) == Transport.WEBSOCKET
-            if client.target == Transport.WEBSOCKET and not is_enrolled:
+            is_enrolled = cohort_at(self.buckets[client.number], percent) == TREATMENT
+            if client.cohort == TREATMENT and not is_enrolled:
                 self._schedule_flag_update(client, server_closes_s(*whom, now), SERVER_CLOSES)
 
     def _schedule_flag_update(self, client: Client, t: float, why: int) -> None:
@@ -145,11 +146,11 @@ class Driver(ABC):
         assert self.flag is not None
         delay_s = self.flag.delay_s if why == FLAG_READ else 0.0
         percent = percent_at(self.percents, len(self.percents), now, delay_s)
-        target = wanted(self.buckets[number], percent)
-        if client.state != State.GONE and target != client.target:
+        cohort = cohort_at(self.buckets[number], percent)
+        if client.state != State.GONE and cohort != client.cohort:
             recording.end_exposure(self.record, number, now)
-            recording.start_exposure(self.record, number, target, now)
-            self.feed(client, Event.ASSIGNED, target)
+            recording.start_exposure(self.record, number, cohort, now)
+            self.feed(client, Event.ASSIGNED, cohort)
 
     def wake(self, client: Client) -> None:
         """The client's deadline has come."""
@@ -229,8 +230,9 @@ def advance(
         recording.fill_gaps(record, number, value, now)
     if record.keep_events:
         recording.log_event(record, now, number, event, client.state, actions)
-    if client.transport < was and event != Event.ASSIGNED:
-        recording.count(record, Count.FALLBACKS, number, now)
+    if client.transport != was and client.transport == FALLBACK_OF[was]:
+        if event != Event.ASSIGNED:
+            recording.count(record, Count.FALLBACKS, number, now)
     return actions, deadline_s != armed_s
 
 

@@ -120,6 +120,13 @@ class Transport(IntEnum):
     WEBSOCKET = 1
 
 
+FALLBACKS = {Transport.WEBSOCKET: Transport.POLLING}
+"""What a client of a transport falls back to; a transport that is not listed has nothing."""
+NO_TRANSPORT = 255
+FALLBACK_OF = bytes(FALLBACKS.get(transport, NO_TRANSPORT) for transport in Transport)
+"""The same, to be indexed by interpreted and compiled code alike."""
+
+
 class Heartbeat(IntEnum):
     """Who sends the pings."""
 

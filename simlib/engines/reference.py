@@ -28,7 +28,7 @@ from simpy.events import NORMAL, URGENT
 from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
-from simlib.core.assignment import SERVER_CLOSES
+from simlib.core.assignment import CONTROL, SERVER_CLOSES
 from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client
@@ -205,7 +205,7 @@ class Simulation(Driver):
         """What has been announced reaches a client."""
         yield self.clock.at(t)
         if why == SERVER_CLOSES:
-            if client.target == Transport.POLLING:
+            if client.cohort == CONTROL:
                 return  # it has heard of it by itself
             change, close_s = len(self.percents), self.server_rules.close_s
             done_s = self.serve(close_s, client, Stream.CLOSE_SERVICE, change)

@@ -175,7 +175,12 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     }
 
 
-def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) -> Workload:
+def enrolled(
+    workload: Workload,
+    flag: FlagRules,
+    buckets: NDArray[np.float64],
+    transports: tuple[Transport, Transport] = (Transport.POLLING, Transport.WEBSOCKET),
+) -> Workload:
     """Return the workload of a run with a rollout.
 
     Parameters
@@ -186,7 +191,8 @@ def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) 
     buckets : ndarray of float64, shape (clients,)
         The clients' buckets in the rollout.
     """
-    rules = workload.rules._replace(has_flag=True)
+    of_cohorts = int(transports[0]), int(transports[1])
+    rules = workload.rules._replace(has_flag=True, transports=of_cohorts)
     return workload._replace(rules=rules, flag=flag, buckets=buckets)
 
 
@@ -382,6 +388,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         replication=replication,
         transport=Transport[scenario.transport.upper()],
         has_flag=False,
+        transports=(0, 0),
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
         pause_while_dragging=polling.pause_while_dragging,

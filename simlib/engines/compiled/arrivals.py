@@ -18,7 +18,7 @@ from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.assignment import assigned_transport, close_for_rollback, enrol
+from simlib.engines.compiled.assignment import assigned_cohort, close_for_rollback, enrol
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
@@ -110,15 +110,13 @@ def _flag(world: World, turn: Turn) -> Outcome:
         if t == NEVER_S:
             return nothing(0)
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.FLAG, 0, SERVER_CLOSED))
-    row, target = (
-        arrays.rows[number],
-        assigned_transport(arrays, world.flag, number, turn.data, now),
-    )
-    if row.state == State.GONE or target == row.target:
+    row = arrays.rows[number]
+    cohort = assigned_cohort(arrays, world.flag, number, turn.data, now)
+    if row.state == State.GONE or cohort == row.cohort:
         return nothing(0)
     recording.end_exposure(record, number, now)
-    recording.start_exposure(record, number, target, now)
-    return Outcome(Event.ASSIGNED + 0, target, 0, 0, 0, 0)
+    recording.start_exposure(record, number, cohort, now)
+    return Outcome(Event.ASSIGNED + 0, cohort, 0, 0, 0, 0)
 
 
 # -- at the server, without a worker -------------------------------------------------------------

@@ -5,19 +5,21 @@ from __future__ import annotations
 from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.assignment import (
+    CONTROL,
     FLAG_READ,
     SERVER_CLOSES,
+    TREATMENT,
     FlagRules,
     Reach,
+    cohort_at,
+    cohort_at_start,
     flag_applies_s,
     percent_at,
     server_closes_s,
-    target_at_start,
-    wanted,
 )
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.draws import Stream
-from simlib.core.protocol import State, Transport
+from simlib.core.protocol import State
 from simlib.core.record import Record
 from simlib.core.server import Server, ServerRules
 from simlib.engines.compiled import event_list
@@ -35,7 +37,7 @@ def enrol(
 ) -> None:
     """A client's session starts; its page reads the flag."""
     row = arrays.rows[number]
-    row.target = target_at_start(
+    row.cohort = cohort_at_start(
         flag,
         rules.seed,
         rules.replication,
@@ -45,19 +47,19 @@ def enrol(
         int(arrays.state[0].percents),
         now,
     )
-    recording.start_exposure(record, number, row.target, now)
+    recording.start_exposure(record, number, row.cohort, now)
 
 
 @inlined
-def assigned_transport(
+def assigned_cohort(
     arrays: ClientArrays, flag: FlagRules, number: int, why: int, now: float
 ) -> int:
-    """Return the transport that a client learns it is to use, by itself or from the server."""
+    """Return the cohort that a client reads, by itself or as the server says."""
     delay_s = 0.0
     if why == FLAG_READ:
         delay_s += flag.delay_s
     percent = percent_at(arrays.percents, int(arrays.state[0].percents), now, delay_s)
-    return wanted(arrays.buckets[number], percent)
+    return cohort_at(arrays.buckets[number], percent)
 
 
 def set_percentage(
@@ -78,8 +80,8 @@ def set_percentage(
         t = flag_applies_s(flag, seed, replication, number, change, start_s, is_open, trip_s, now)
         if t < NEVER_S:
             event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, FLAG_READ))
-        is_enrolled = wanted(arrays.buckets[number], percent) == Transport.WEBSOCKET
-        if row.target == Transport.WEBSOCKET and not is_enrolled:
+        is_enrolled = cohort_at(arrays.buckets[number], percent) == TREATMENT
+        if row.cohort == TREATMENT and not is_enrolled:
             t = server_closes_s(flag, seed, replication, number, change, now)
             if t < NEVER_S:
                 event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, SERVER_CLOSES))
@@ -96,7 +98,7 @@ def close_for_rollback(
     now: float,
 ) -> float:
     """The server closes a client's connection; return when the client knows, if not already."""
-    if arrays.rows[number].target == Transport.POLLING:
+    if arrays.rows[number].cohort == CONTROL:
         return NEVER_S
     seed, replication, change = rules.seed, rules.replication, int(arrays.state[0].percents)
     service_s = servers.service_time_s(

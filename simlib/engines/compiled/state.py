@@ -136,7 +136,7 @@ def _layout(
 _OWN = {**CONNECTION_ROW, "slot": "i4"}
 _KEPT = ("opened_s", "kept_until_s")
 _SAFE = ("beat_s", "safety_poll_due_s", "hidden_s", "held_s")
-_PUSHED = (*_SAFE, "target", "since_s", "awaiting_pong", "has_opened", "fallbacks")
+_PUSHED = (*_SAFE, "cohort", "since_s", "awaiting_pong", "has_opened", "fallbacks")
 _TROUBLED = (
     "active_s",
     "lost_exchange",
@@ -153,7 +153,7 @@ LAYOUTS = {
     (True, False): _layout(_OWN, (*_PUSHED, *(_OWN.keys() - _KEPT))),
     (False, True): _layout(
         _OWN,
-        ("fetched_s", "kept_until_s", "target", *_SAFE, *_TROUBLED),
+        ("fetched_s", "kept_until_s", "cohort", *_SAFE, *_TROUBLED),
         ("since_s",),
         LINE,
     ),
