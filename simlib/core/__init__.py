@@ -13,11 +13,12 @@ needs of the rows is packed into bytes and indexed by a number (`reconnect._IS_D
 
 **What it may be made of.** Numbers and booleans; `NamedTuple` classes for settings that never
 change; for state, an object with attributes (`client.Client`), in whose place compiled code has a
-row of an array with the same names (`client_state.ROW`); sequences that are read by index and length,
-since a list in one world is an array in the other. Helpers in `engines.compiled.numba_support`
-reach every function of the modules in its `RULES`; a new module of rules is entered there. What
-only prepares a run or reads its end is ordinary Python, with NumPy if it likes: `wire`,
-`bucketing`, `draws.uniforms`, `faults.fault_events_of`, the class `record.Record`.
+row of an array with the same names (`client_state.ROW`); sequences that are read by index and
+length, since a list in one world is an array in the other. Helpers in
+`engines.compiled.numba_support` reach every function of the modules in its `RULES`; a new module
+of rules is entered there. What only prepares a run or reads its end is ordinary Python, with NumPy
+if it likes: `wire`, `bucketing`, `draws.uniforms`, `faults.fault_events_of`, the class
+`record.Record`.
 
 **What numba needs.** Each line below was tried with the version in the lock file.
 
