@@ -217,7 +217,7 @@ def switches(run: Run) -> pd.DataFrame:
     exposures = _stays(run).sort_values(["client", "from_s"], kind="stable")
     before_s = exposures.groupby("client")["to_s"].shift()
     told = exposures[exposures["from_s"] == before_s].sort_values("from_s", kind="stable")
-    told = told.assign(to=told["cohort"].map({"control": "polling", "treatment": "websocket"}))
+    told = told.assign(to=told["cohort"].map(run.transports))
     opened = run.frame("connections")[["client", "transport", "opened_s"]]
     table = pd.merge_asof(
         told.rename(columns={"from_s": "told_s"}),

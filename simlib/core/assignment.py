@@ -25,6 +25,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from simlib.core.draws import Stream, uniform
+from simlib.core.protocol import Transport
 
 CONTROL = 0
 TREATMENT = 1
@@ -73,6 +74,8 @@ class FlagRules(NamedTuple):
         Over how long it spreads that.
     jitter_s : float
         A tab that has read a new number acts up to so much later, drawn anew each time.
+    transports : tuple of int
+        The `Transport` of the control and of the treatment cohort.
     """
 
     reach: int
@@ -82,6 +85,7 @@ class FlagRules(NamedTuple):
     closes: bool
     window_s: float
     jitter_s: float
+    transports: tuple[int, int] = (Transport.POLLING + 0, Transport.WEBSOCKET + 0)
 
 
 def cohort_at(bucket: float, percent: float) -> int:

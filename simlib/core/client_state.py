@@ -32,7 +32,8 @@ _TABLE = transition_table()
 class Rules(NamedTuple):
     """The settings that every client of a run obeys; times in seconds.
 
-    With `has_flag`, a client's own `target` is the transport that it is to use, else `transport`.
+    With `has_flag`, `transports` are those of the control and of the treatment cohort, and a client
+    uses that of its own; else all use `transport`.
     """
 
     seed: int

@@ -154,8 +154,8 @@ class Record:
         not in the ledger.
     keep_deliveries, keep_events, keep_buffered : bool
         Whether single deliveries, single events, and bytes in the server's send buffers are kept.
-    cohorts : int
-        1, or 2 if a flag assigns a transport to each client.
+    transports : tuple of int
+        The transport of each cohort; one, or two in a rollout.
     most_gaps : int
         How many gaps of each client are kept at a time; when there are more, the oldest one counts
         as lost.
@@ -212,11 +212,12 @@ class Record:
         keep_deliveries: bool = False,
         keep_events: bool = False,
         keep_buffered: bool = False,
-        cohorts: int = 1,
+        transports: tuple[int, ...] = (0,),
         most_gaps: int = 0,
     ) -> None:
         clients = len(start_s)
-        bins = max(1, math.ceil(horizon_s / bin_s - 1e-9))
+        bins, cohorts = max(1, math.ceil(horizon_s / bin_s - 1e-9)), len(transports)
+        self.transports = transports
         self.publish_s: list[float] = publish_s.tolist()
         self.start_s = start_s
         self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
@@ -398,7 +399,7 @@ def resolve(
         while split < stop and record.publish_s[split] < record.cohort_s[client]:
             split += 1
         if split > start:
-            _deliver(record, client, 1 - cohort, start, split, now)
+            _deliver(record, client, _other(cohort), start, split, now)
     if stop > split:
         _deliver(record, client, cohort, split, stop, now)
     longest_s = now - record.publish_s[start]
@@ -407,6 +408,11 @@ def resolve(
     if record.keep_deliveries:
         for index in range(start, stop):
             keep_row(record.deliveries, (client, index + 1, record.publish_s[index], now))
+
+
+def _other(cohort: int) -> int:
+    """Return the cohort that a client belonged to before, of the two that there are."""
+    return 1 - cohort
 
 
 def _deliver(record: Record, client: int, cohort: int, start: int, stop: int, now: float) -> None:

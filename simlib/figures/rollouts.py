@@ -19,7 +19,6 @@ from simlib.run import Run, check_table
 
 _SPANS_DECADES = 30.0
 _PANELS = 3
-_COHORTS = (("control", "polling"), ("treatment", "websocket"))
 # Ways and settings have no colour of their own in the house: these four of Okabe and Ito's are
 # neither polling's nor push's, and each has a dash or a symbol beside.
 _OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D00")
@@ -195,7 +194,7 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
                 for cohort, table in over_time.groupby("cohort", sort=False)
             }
         values: list[float] = []
-        for cohort, transport in _COHORTS:
+        for cohort, transport in run.transports.items():
             if cohort not in shown:
                 continue
             t_s, of_it = shown[cohort]

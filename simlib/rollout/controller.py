@@ -2,7 +2,7 @@
 
 A `RolloutController` stands between a plan and an engine. It sees what a team's monitoring would:
 counts since its last check, clients and connections of that moment, latencies as a histogram; each
-for the control cohort (whose flag says polling) and the treatment (whose flag says push).
+for the control cohort (who are not enrolled) and the treatment (who are).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.analysis import bucketing
-from simlib.core.assignment import FlagRules
+from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
 from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
+from simlib.core.protocol import Transport
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -23,7 +24,6 @@ from simlib.rollout.plan import Guardrail, Plan
 from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload
 
-CONTROL, TREATMENT = 0, 1
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 
 
@@ -42,18 +42,26 @@ class Reading(NamedTuple):
     samples: dict[str, int]
 
 
-def read(before: MetricsSnapshot, now: MetricsSnapshot, cohort: int, scenario: Scenario) -> Reading:
-    """Return a cohort's metrics between two looks.
+def read(
+    before: MetricsSnapshot,
+    now: MetricsSnapshot,
+    cohort: int,
+    scenario: Scenario,
+    transports: tuple[int, int],
+) -> Reading:
+    """Return a cohort's metrics between two checks.
 
     Falls back are counted per client present: few sessions begin between two looks.
 
     Parameters
     ----------
-    before, now : Glance
+    before, now : MetricsSnapshot
     cohort : int
         `CONTROL` or `TREATMENT`.
     scenario : Scenario
         For the workers and the memory of a connection.
+    transports : tuple of int
+        The `Transport` of each cohort: sockets of push take memory.
     """
     length_s = now.t - before.t
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
@@ -64,7 +72,8 @@ def read(before: MetricsSnapshot, now: MetricsSnapshot, cohort: int, scenario: S
     edges_s = bucket_edges_s()
     levels = np.array(list(QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
-    sockets = int(now.connected[TREATMENT])
+    is_pushed = np.array(transports) == Transport.WEBSOCKET
+    sockets = int(now.connected[is_pushed].sum())
     sums = {
         **{what.name.lower(): float(n) for what, n in counts.items()},
         "width_s": length_s,
@@ -183,9 +192,7 @@ class RolloutController:
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
         """Check the guardrails, and do what comes of it."""
         assert self._before is not None
-        control, treatment = (
-            read(self._before, snapshot, cohort, self.scenario) for cohort in (CONTROL, TREATMENT)
-        )
+        control, treatment = (self._read(snapshot, cohort) for cohort in (CONTROL, TREATMENT))
         self._seen.append((control, treatment))
         checks = [
             self._said_of(guardrail, control, treatment, snapshot)
@@ -219,6 +226,10 @@ class RolloutController:
         self._waits = True
         self._due_s = snapshot.t + self.plan.stages[self._stage].gate_s
         return None
+
+    def _read(self, snapshot: MetricsSnapshot, cohort: int) -> Reading:
+        assert self._before is not None
+        return read(self._before, snapshot, cohort, self.scenario, self.flag.transports)
 
     def _said_of(
         self, guardrail: Guardrail, control: Reading, treatment: Reading, snapshot: MetricsSnapshot
@@ -283,7 +294,7 @@ class RolloutController:
     def _note(self, snapshot: MetricsSnapshot, what: str, seen: Reading | None = None) -> None:
         """Write a row of the history, and remember what was seen."""
         if seen is None and self._before is not None and snapshot.t > self._before.t:
-            seen = read(self._before, snapshot, TREATMENT, self.scenario)
+            seen = self._read(snapshot, TREATMENT)
         self.history.append(
             {
                 "t_s": snapshot.t,

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from simlib.core.assignment import FlagRules, Reach
 from simlib.core.measures import MEASURES, METRICS
+from simlib.core.protocol import Transport
 from simlib.errors import ScenarioError
 from simlib.rollout import exchange
 from simlib.rollout.decision import Limits
@@ -284,6 +285,17 @@ class Guardrail(Section):
         return self.times_control is not None or self.judge is not None
 
 
+class Variant(Section):
+    """What a cohort gets."""
+
+    transport: Literal["polling", "websocket"]
+    """How changes reach its clients."""
+
+
+def _transport(variant: Variant) -> int:
+    return int(Transport[variant.transport.upper()])
+
+
 class Plan(Section):
     """A rollout: stages, and everything that decides about them.
 
@@ -310,6 +322,10 @@ class Plan(Section):
         pydantic.BeforeValidator(_stages),
     ] = _DEFAULT_STAGES
     """One after the other; the percentage never falls."""
+    control: Variant = Variant(transport="polling")
+    """What those get who are not enrolled."""
+    treatment: Variant = Variant(transport="websocket")
+    """What those get who are enrolled."""
     bucketing: Bucketing = Bucketing()
     flag: Flag
     rollback: Rollback = Rollback()
@@ -339,6 +355,9 @@ class Plan(Section):
                 rule = f"must be >= check_every_s ({self.check_every_s:g})"
                 raise FieldError(f"{path}.bake_s", stage.bake_s, rule)
             before = stage.percent
+        if self.rollback.sockets != "kept" and self.control == self.treatment:
+            rule = "must be kept: both cohorts get the same, so nobody's socket is to be closed"
+            raise FieldError("rollback.sockets", self.rollback.sockets, rule)
         for number, guardrail in enumerate(self.guardrails):
             if guardrail.compares and self.stages[0].percent >= 100.0:
                 rule = "must be one that needs no control cohort: the first stage enrols everybody"
@@ -376,6 +395,7 @@ class Plan(Section):
             closes=self.rollback.sockets != "kept",
             window_s=self.rollback.window_s or 0.0,
             jitter_s=self.flag.jitter_s,
+            transports=(_transport(self.control), _transport(self.treatment)),
         )
 
     @classmethod

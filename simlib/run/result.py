@@ -154,6 +154,12 @@ class Run:
         """Whether clients belonged to cohorts, of a rollout."""
         return "exposures" in self._tables
 
+    @property
+    def transports(self) -> dict[str, str]:
+        """The transport of each cohort: of ``"all"``, or of the two cohorts of a rollout."""
+        timeline = self._tables["timeline"]
+        return dict(zip(timeline["cohort"], timeline["transport"], strict=True))
+
     def ledger_of(self, cohort: str) -> Ledger:
         """The ledger of those who belonged to a cohort when they were last seen."""
         return ledger_of(self._tables["clients"], cohort)

@@ -164,7 +164,7 @@ def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns
         }
     return {
         "cohort": _labels(codes, list(COHORTS)),
-        "transport": _labels(codes, ["polling", "websocket"]),
+        "transport": _labels(codes, [Transport(one).name.lower() for one in record.transports]),
     }
 
 

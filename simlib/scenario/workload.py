@@ -175,12 +175,7 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     }
 
 
-def enrolled(
-    workload: Workload,
-    flag: FlagRules,
-    buckets: NDArray[np.float64],
-    transports: tuple[Transport, Transport] = (Transport.POLLING, Transport.WEBSOCKET),
-) -> Workload:
+def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) -> Workload:
     """Return the workload of a run with a rollout.
 
     Parameters
@@ -191,8 +186,7 @@ def enrolled(
     buckets : ndarray of float64, shape (clients,)
         The clients' buckets in the rollout.
     """
-    of_cohorts = int(transports[0]), int(transports[1])
-    rules = workload.rules._replace(has_flag=True, transports=of_cohorts)
+    rules = workload.rules._replace(has_flag=True, transports=flag.transports)
     return workload._replace(rules=rules, flag=flag, buckets=buckets)
 
 
@@ -217,10 +211,16 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         bin_s=scenario.bin_s,
         keep_deliveries="deliveries" in keep,
         keep_events="events" in keep,
-        cohorts=1 if workload.flag is None else 2,
+        transports=_transports(workload),
         keep_buffered=bool(workload.limits or workload.delays),
         most_gaps=_most_gaps(workload),
     )
+
+
+def _transports(workload: Workload) -> tuple[int, ...]:
+    """The transport of each cohort; without a rollout all are one."""
+    rules = workload.rules
+    return rules.transports if rules.has_flag else (rules.transport,)
 
 
 def _most_gaps(workload: Workload) -> int:

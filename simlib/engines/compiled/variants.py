@@ -28,16 +28,8 @@ _NEUTRAL: dict[str, Any] = {
     "flag": None,
 }
 _HONOURED_RULES = {
-    *(
-        "seed",
-        "replication",
-        "transport",
-        "transports",
-        "tls",
-        "interval_s",
-        "jitter_frac",
-        "stale_s",
-    ),
+    *("seed", "replication", "transport", "transports", "tls"),
+    *("interval_s", "jitter_frac", "stale_s"),
     *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
     *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
     *("token_valid_s", "heartbeat", "heartbeat_interval_s", "heartbeat_timeout_s", "reconnect"),

@@ -1,0 +1,59 @@
+"""A cohort is not a transport: a rollout compares any two."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import simlib as sl
+from simlib.core.protocol import FALLBACK_OF, NO_TRANSPORT, Transport
+
+BOARD = sl.Scenario(clients=40, ramp_s=20.0, horizon_s=600.0, updates={"rate_per_s": 0.1})
+PLAN = sl.Plan(
+    start_s=60.0,
+    flag={"reach": "polled", "every_s": 30.0},
+    stages=[{"percent": percent, "bake_s": 120.0} for percent in (50, 100)],
+)
+
+
+def transports(plan, engine="simpy"):
+    """The connections of each transport, and the cohorts that opened them."""
+    run = sl.roll_out(plan, BOARD, engine=engine, progress=False).run
+    connections = run.frame("connections")
+    return run, set(zip(connections["transport"], connections["cohort"], strict=True))
+
+
+def test_a_rollout_back_to_polling_enrols_clients_into_polling():
+    back = PLAN.replace({"control.transport": "websocket", "treatment.transport": "polling"})
+    run, opened = transports(back)
+    assert opened == {("websocket", "control"), ("polling", "treatment")}
+    assert run.transports == {"control": "websocket", "treatment": "polling"}
+    assert run.summary().set_index("cohort")["transport"].to_dict() == run.transports
+
+
+def test_who_changes_the_cohort_but_not_the_transport_keeps_the_connection():
+    same = PLAN.replace({"control.transport": "websocket"})
+    run, opened = transports(same)
+    assert opened == {("websocket", "control")}
+    assert (run.frame("connections").groupby("client").size() == 1).all()
+    assert (run.frame("clients")["cohort"] == "treatment").all()
+
+
+@pytest.mark.parametrize("control", ["polling", "websocket"])
+@pytest.mark.parametrize("treatment", ["polling", "websocket"])
+def test_both_engines_agree_on_any_two_transports(control, treatment):
+    plan = PLAN.replace({"control.transport": control, "treatment.transport": treatment})
+    one, other = (transports(plan, engine)[0] for engine in ("simpy", "compiled"))
+    for name in ("timeline", "clients", "latency", "connections", "exposures"):
+        pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
+
+
+def test_sockets_of_cohorts_that_get_the_same_cannot_be_closed():
+    same = {"control.transport": "websocket", "rollback.sockets": "closed"}
+    with pytest.raises(sl.ScenarioError, match=r"rollback\.sockets: must be kept"):
+        PLAN.replace(same)
+
+
+def test_what_a_transport_falls_back_to_stands_in_one_table():
+    assert FALLBACK_OF[Transport.WEBSOCKET] == Transport.POLLING
+    assert FALLBACK_OF[Transport.POLLING] == NO_TRANSPORT
