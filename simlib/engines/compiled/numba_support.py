@@ -260,7 +260,7 @@ def _fetch_ahead_body(array: Any, row: Any) -> Any:
 
 _OWN = {
     "refuse",
-    "widen",
+    "grow_backlog",
     "_multiply",
     "take_apart",
     "power_of_two",
