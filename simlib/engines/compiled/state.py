@@ -264,7 +264,7 @@ class EngineOptions(NamedTuple):
 @inlined
 def load_of(exchange: int, kind: int, data: int) -> int:
     """Return an event's word."""
-    return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | data
+    return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | int(data)
 
 
 @inlined
