@@ -85,7 +85,7 @@ def _began(run: Run, timeline: pd.DataFrame) -> pd.Series:
 
 
 def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
-    """Return the six metrics, bandwidth and utilisation over time.
+    """Return the six metrics and others, such as bandwidth and utilisation, over time.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``t_s``, ``transport``, ``cohort``, the six metrics, ``up_bytes_per_s`` and
-        ``down_bytes_per_s`` per present client, ``utilisation``.
+        ``t_s``, ``transport``, ``cohort``, the six metrics, and the others that
+        `core.measures.MEASURES` shows over time.
     """
     check_runs([run])
     bin_s = run.scenario.bin_s
@@ -139,9 +139,10 @@ def summary(*runs: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per run, transport and cohort: ``source`` (engine or live), ``clients``, the six
-        metrics, latency quantiles and maximum in seconds, the ledger, ``up_bytes_per_h`` and
-        ``down_bytes_per_h`` per client-hour of presence, ``utilisation``. Rates are taken after
-        the warm-up. Of a rollout, ``clients`` and the ledger are of those who ended in the cohort.
+        metrics, latency quantiles and maximum in seconds, the ledger, and the others that
+        `core.measures.MEASURES` shows in the summary, such as ``up_bytes_per_h``. Rates are taken
+        after the warm-up. Of a rollout, ``clients`` and the ledger are of those who ended in the
+        cohort.
     """
     check_runs(runs)
     return summary_of([row for run in runs for row in run.totals()])

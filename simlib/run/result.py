@@ -83,11 +83,10 @@ class Run:
         ----------
         name : str
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
-            what happened in the bin (polls, unchanged, messages pushed, attempts, connections,
-            reconnects, errors, fallbacks, delivered, lost, superseded, up_bytes, down_bytes, and
-            safety_polls and safety_errors, which are among polls and errors too), and
-            ``latency_sum_s`` (over the delivered), ``connection_count`` and ``present_count``
-            (means over the bin) and ``utilisation`` (busy fraction of the workers).
+            what happened in the bin (polls, messages, up_bytes and so on: the members of
+            `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
+            ``connection_count`` and ``present_count`` (means over the bin) and ``utilisation``
+            (busy fraction of the workers).
 
             ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
             counts, and ``buffered_bytes``, the most that the server's memory held for it.
