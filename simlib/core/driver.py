@@ -22,7 +22,7 @@ from simlib.core.assignment import (
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.connection import Connection
-from simlib.core.protocol import Event, State, Transport
+from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
 
@@ -231,6 +231,8 @@ def advance(
         recording.log_event(record, now, number, event, client.state, actions)
     if client.transport < was and event != Event.ASSIGNED:
         recording.count(record, Count.FALLBACKS, number, now)
+    if event == Event.PING or actions & Action.SEND_PING:
+        recording.count_heartbeat(record, number, now)
     return actions, deadline_s != armed_s
 
 

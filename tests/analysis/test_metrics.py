@@ -52,6 +52,23 @@ def test_errors_and_reconnections_are_counted_per_client_hour():
     assert row["error_rate_per_h"] == pytest.approx(errors / hours)
 
 
+@pytest.mark.parametrize("side", ["server", "client", "none"])
+def test_heartbeats_are_the_pings_of_either_side(side):
+    every_15_s = {"heartbeat": {"direction": side, "interval_s": 15.0, "timeout_s": 5.0}}
+    run = sl.simulate(PUSH.replace({"warm_up_s": 0.0, **every_15_s}), progress=False)
+    open_s = 200.0 - run.frame("connections")["opened_s"]
+    pings = 0 if side == "none" else (open_s // (15.0 + run.frame("clients")["rtt_s"].max())).sum()
+    assert run.frame("timeline")["heartbeats"].sum() == pytest.approx(pings, abs=1)
+    row = run.summary().iloc[0]
+    assert row["heartbeat_rate_per_s"] == run.frame("timeline")["heartbeats"].sum() / 200.0
+    over_time = metrics.over_time(run, width_s=200.0)
+    assert over_time["heartbeat_rate_per_s"].item() == row["heartbeat_rate_per_s"]
+
+
+def test_polls_have_no_heartbeats(runs):
+    assert runs[0].frame("timeline")["heartbeats"].sum() == 0
+
+
 @pytest.mark.parametrize("width_s", [1.0, 10.0, 77.0])
 def test_metrics_over_time_add_up_to_the_whole(runs, width_s):
     run = runs[0]
