@@ -148,6 +148,50 @@ def summary(*runs: Run) -> pd.DataFrame:
     return summary_of([row for run in runs for row in run.totals()])
 
 
+def by_node(run: Run) -> pd.DataFrame:
+    """Return how connections lie on the server's nodes: on average, and when the run ends.
+
+    Utilisation has no meaning by node, since all nodes share one pool of workers.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per node: ``node``, ``connection_count`` and ``memory_bytes`` (means after the
+        warm-up), ``share`` (of all connections then, in [0, 1]), ``end_connection_count`` (open
+        when the run ends), ``end_memory_bytes`` and ``end_share``; shares are NaN where there are
+        no connections. ``run.frame("nodes")`` has the same over time, and says what memory is.
+
+    Examples
+    --------
+    >>> import simlib as sl
+    >>> board = sl.Scenario(transport="websocket", updates={"rate_per_s": 0.1}, clients=30)
+    >>> table = by_node(sl.simulate(board.replace({"server.nodes": 3, "horizon_s": 60})))
+    >>> table["node"].tolist(), int(table["end_connection_count"].sum())
+    ([0, 1, 2], 30)
+    """
+    check_runs([run])
+    table, log = run.frame("nodes"), run.frame("connections")
+    counted = table[table["t_s"] >= min(run.scenario.warm_up_s, table["t_s"].iloc[-1])]
+    connected_s = (counted["connection_count"] * counted["width_s"]).groupby(counted["node"]).sum()
+    mean = connected_s / counted.groupby("node")["width_s"].sum()
+    open_at_end = log.loc[log["cause"] == "open_at_end", "node"].value_counts()
+    end = open_at_end.reindex(mean.index, fill_value=0)
+    connection_bytes = run.scenario.server.connection_bytes
+    columns = {
+        "connection_count": mean,
+        "memory_bytes": mean * connection_bytes,
+        "share": mean / mean.sum(),
+        "end_connection_count": end,
+        "end_memory_bytes": end * connection_bytes,
+        "end_share": end / end.sum(),
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
 def ecdf(run: Run) -> pd.DataFrame:
     """Return the distribution of latency: ``latency_s`` ascending and ``share`` delivered by then.
 

@@ -190,7 +190,7 @@ class Driver(ABC):
         link = self.connection_rows[number]
         if link.opened_s < NEVER_S:
             recording.close_connection(
-                self.record, number, link.opened_s, closed_s, cause, link.opened_by
+                self.record, number, link.opened_s, closed_s, cause, link.opened_by, link.node
             )
             link.opened_s = NEVER_S
 

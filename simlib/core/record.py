@@ -132,6 +132,7 @@ CONNECTION = {
     "cause": "i1",
     "transport": "i1",
     "cohort": "i1",
+    "node": "i1",
 }
 EXPOSURE = {"client": "i4", "cohort": "i1", "from_s": "f8", "to_s": "f8"}
 DELIVERY = {"client": "i4", "version": "i4", "published_s": "f8", "applied_s": "f8"}
@@ -590,11 +591,18 @@ def open_connection(record: Record, client: int, now: float) -> None:
 
 
 def close_connection(
-    record: Record, client: int, opened_s: float, closed_s: float, cause: int, transport: int
+    record: Record,
+    client: int,
+    opened_s: float,
+    closed_s: float,
+    cause: int,
+    transport: int,
+    node: int,
 ) -> None:
-    """Record that a client's connection ends."""
+    """Record that a client's connection ends; `node` is read only where there are several."""
     cohort = value_of(record.opened_in, client)
-    keep_row(record.connections, (client, opened_s, closed_s, cause + 0, transport + 0, cohort))
+    row = (client, opened_s, closed_s, cause + 0, transport + 0, cohort, node)
+    keep_row(record.connections, row)
 
 
 def occupancy_s(
