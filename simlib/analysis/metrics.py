@@ -85,7 +85,7 @@ def _began(run: Run, timeline: pd.DataFrame) -> pd.Series:
 
 
 def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
-    """Return the six metrics, bandwidth and utilisation over time.
+    """Return the six metrics and others, such as bandwidth and utilisation, over time.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``t_s``, ``transport``, ``cohort``, the six metrics, ``up_bytes_per_s`` and
-        ``down_bytes_per_s`` per present client, ``utilisation``.
+        ``t_s``, ``transport``, ``cohort``, the six metrics, and the others that
+        `core.measures.MEASURES` shows over time.
     """
     check_runs([run])
     bin_s = run.scenario.bin_s
@@ -139,12 +139,57 @@ def summary(*runs: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per run, transport and cohort: ``source`` (engine or live), ``clients``, the six
-        metrics, latency quantiles and maximum in seconds, the ledger, ``up_bytes_per_h`` and
-        ``down_bytes_per_h`` per client-hour of presence, ``utilisation``. Rates are taken after
-        the warm-up. Of a rollout, ``clients`` and the ledger are of those who ended in the cohort.
+        metrics, latency quantiles and maximum in seconds, the ledger, and the others that
+        `core.measures.MEASURES` shows in the summary, such as ``up_bytes_per_h``. Rates are taken
+        after the warm-up. Of a rollout, ``clients`` and the ledger are of those who ended in the
+        cohort.
     """
     check_runs(runs)
     return summary_of([row for run in runs for row in run.totals()])
+
+
+def by_node(run: Run) -> pd.DataFrame:
+    """Return how connections lie on the server's nodes: on average, and when the run ends.
+
+    Utilisation has no meaning by node, since all nodes share one pool of workers.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per node: ``node``, ``connection_count`` and ``memory_bytes`` (means after the
+        warm-up), ``share`` (of all connections then, in [0, 1]), ``end_connection_count`` (open
+        when the run ends), ``end_memory_bytes`` and ``end_share``; shares are NaN where there are
+        no connections. ``run.frame("nodes")`` has the same over time, and says what memory is.
+
+    Examples
+    --------
+    >>> import simlib as sl
+    >>> board = sl.Scenario(transport="websocket", updates={"rate_per_s": 0.1}, clients=30)
+    >>> table = by_node(sl.simulate(board.replace({"server.nodes": 3, "horizon_s": 60})))
+    >>> table["node"].tolist(), int(table["end_connection_count"].sum())
+    ([0, 1, 2], 30)
+    """
+    check_runs([run])
+    table, log = run.frame("nodes"), run.frame("connections")
+    counted = table[table["t_s"] >= min(run.scenario.warm_up_s, table["t_s"].iloc[-1])]
+    connected_s = (counted["connection_count"] * counted["width_s"]).groupby(counted["node"]).sum()
+    mean = connected_s / counted.groupby("node")["width_s"].sum()
+    open_at_end = log.loc[log["cause"] == "open_at_end", "node"].value_counts()
+    end = open_at_end.reindex(mean.index, fill_value=0)
+    connection_bytes = run.scenario.server.connection_bytes
+    columns = {
+        "connection_count": mean,
+        "memory_bytes": mean * connection_bytes,
+        "share": mean / mean.sum(),
+        "end_connection_count": end,
+        "end_memory_bytes": end * connection_bytes,
+        "end_share": end / end.sum(),
+    }
+    return pd.DataFrame(columns).reset_index()
 
 
 def ecdf(run: Run) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from simlib.core.assignment import (
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.connection import Connection
-from simlib.core.protocol import FALLBACK_OF, Event, State, Transport
+from simlib.core.protocol import FALLBACK_OF, Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 
 
@@ -191,7 +191,7 @@ class Driver(ABC):
         link = self.connection_rows[number]
         if link.opened_s < NEVER_S:
             recording.close_connection(
-                self.record, number, link.opened_s, closed_s, cause, link.opened_by
+                self.record, number, link.opened_s, closed_s, cause, link.opened_by, link.node
             )
             link.opened_s = NEVER_S
 
@@ -233,6 +233,8 @@ def advance(
     if client.transport != was and client.transport == FALLBACK_OF[was]:
         if event != Event.ASSIGNED:
             recording.count(record, Count.FALLBACKS, number, now)
+    if event == Event.PING or actions & Action.SEND_PING:
+        recording.count_heartbeat(record, number, now)
     return actions, deadline_s != armed_s
 
 

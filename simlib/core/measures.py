@@ -208,6 +208,15 @@ _ROWS = (
         tables=("over_time",),
     ),
     Measure(
+        name="heartbeat_rate_per_s",
+        label="heartbeats",
+        unit="pings/s",
+        numerator=("heartbeats",),
+        denominator="width_s",
+        worse="neither",
+        tables=("summary", "over_time"),
+    ),
+    Measure(
         name="utilisation",
         label="utilisation",
         unit="part of the workers' time",

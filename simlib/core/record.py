@@ -43,7 +43,8 @@ class Count(IntEnum):
     """What is counted, in whole numbers per time bin.
 
     The counts before RECONNECTS, and those of bytes, are kept per client as well. POLLS and ERRORS
-    include safety polls and their failures.
+    include safety polls and their failures. HEARTBEATS are pings, whichever side sends them: a
+    client's when it sends one, the server's when one reaches its client. Pongs are not counted.
     """
 
     POLLS = 0
@@ -61,6 +62,7 @@ class Count(IntEnum):
     DOWN_BYTES = 12
     SAFETY_POLLS = 13
     SAFETY_ERRORS = 14
+    HEARTBEATS = 15
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -130,6 +132,7 @@ CONNECTION = {
     "cause": "i1",
     "transport": "i1",
     "cohort": "i1",
+    "node": "i1",
 }
 EXPOSURE = {"client": "i4", "cohort": "i1", "from_s": "f8", "to_s": "f8"}
 DELIVERY = {"client": "i4", "version": "i4", "published_s": "f8", "applied_s": "f8"}
@@ -345,6 +348,11 @@ def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
     """Count a safety poll that fails."""
     count(record, Count.ERRORS, client, t)
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_ERRORS] += 1
+
+
+def count_heartbeat(record: Record, client: int, t: float) -> None:
+    """Count a ping; see `Count`."""
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.HEARTBEATS] += 1
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
@@ -589,11 +597,18 @@ def open_connection(record: Record, client: int, now: float) -> None:
 
 
 def close_connection(
-    record: Record, client: int, opened_s: float, closed_s: float, cause: int, transport: int
+    record: Record,
+    client: int,
+    opened_s: float,
+    closed_s: float,
+    cause: int,
+    transport: int,
+    node: int,
 ) -> None:
-    """Record that a client's connection ends."""
+    """Record that a client's connection ends; `node` is read only where there are several."""
     cohort = value_of(record.opened_in, client)
-    keep_row(record.connections, (client, opened_s, closed_s, cause + 0, transport + 0, cohort))
+    row = (client, opened_s, closed_s, cause + 0, transport + 0, cohort, node)
+    keep_row(record.connections, row)
 
 
 def occupancy_s(

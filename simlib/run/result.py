@@ -25,6 +25,7 @@ from simlib.run.summary import Rows, summary_of, totals
 from simlib.run.tables import (
     ALWAYS,
     COHORTS,
+    NODES,
     ON_REQUEST,
     TABLES,
     Columns,
@@ -32,6 +33,7 @@ from simlib.run.tables import (
     latency_quantiles,
     ledger_of,
     needed_columns,
+    nodes_of,
     tables_of,
 )
 from simlib.scenario import Scenario
@@ -83,11 +85,10 @@ class Run:
         ----------
         name : str
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
-            what happened in the bin (polls, unchanged, messages pushed, attempts, connections,
-            reconnects, errors, fallbacks, delivered, lost, superseded, up_bytes, down_bytes, and
-            safety_polls and safety_errors, which are among polls and errors too), and
-            ``latency_sum_s`` (over the delivered), ``connection_count`` and ``present_count``
-            (means over the bin) and ``utilisation`` (busy fraction of the workers).
+            what happened in the bin (polls, messages, up_bytes and so on: the members of
+            `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
+            ``connection_count`` and ``present_count`` (means over the bin) and ``utilisation``
+            (busy fraction of the workers).
 
             ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
             counts, and ``buffered_bytes``, the most that the server's memory held for it.
@@ -96,7 +97,13 @@ class Run:
             ``high_s``, ``count``; publish to apply.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
-            ``cause``, ``transport``, and the ``cohort`` in which it was opened.
+            ``cause``, ``transport``, the ``cohort`` in which it was opened, and its ``node``, a
+            number from 0 on.
+
+            ``nodes``: a row per time bin and node: ``t_s``, ``width_s``, ``node``,
+            ``connection_count`` (mean over the bin) and ``memory_bytes``, which is as many times
+            ``server.connection_bytes``. What waits in the server's memory for slow consumers is not
+            in it. Utilisation has no meaning by node: all nodes share one pool of workers.
 
             ``stays`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.
@@ -131,8 +138,10 @@ class Run:
         if isinstance(name, str) and name in _RENAMED:
             warn(f"the table {name}", _RENAMED[name])
             name = _RENAMED[name]
+        if isinstance(name, str) and name == NODES:
+            return nodes_of(self.scenario, self._tables)
         if not isinstance(name, str) or name not in self._tables:
-            known = ", ".join(self._tables)
+            known = ", ".join([*self._tables, NODES])
             rule = f"must be one of {known}"
             if name in ON_REQUEST:
                 rule = f'must be asked for when the run is made: keep=("{name}",)'

@@ -29,6 +29,8 @@ COHORTS = ("control", "treatment")
 """Whose flag says polling, and whose says push, where a rollout goes on; else ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
 TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
+NODES = "nodes"
+"""A table that is made of others whenever it is asked for."""
 
 
 class Ledger(NamedTuple):
@@ -123,6 +125,7 @@ def tables_of(
             "cause": _labels(connections["cause"], _names(Cause)),
             "transport": _labels(connections["transport"], _names(Transport)),
             "cohort": _labels(connections["cohort"], names),
+            "node": _nodes(scenario, connections["node"]),
         },
     }
     if len(record.bins) > 1:
@@ -139,6 +142,38 @@ def tables_of(
         table["actions"] = _labels(table["actions"], names)
         tables["events"] = table
     return tables
+
+
+def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
+    """Return the connections of each node over time: see `Run.frame`.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    tables : dict of str to dict of str to ndarray
+        Of its run.
+    """
+    timeline, log = tables["timeline"], tables["connections"]
+    once = timeline["cohort"] == timeline["cohort"][0]
+    t_s, width_s, nodes = timeline["t_s"][once], timeline["width_s"][once], scenario.server.nodes
+    counts = []
+    for node in range(nodes):
+        opened_s, closed_s = (log[name][log["node"] == node] for name in ("opened_s", "closed_s"))
+        connected_s = occupancy_s(opened_s, closed_s, scenario.bin_s, len(t_s))
+        counts.append(_mean(connected_s, width_s))
+    connection_count = np.stack(counts, axis=1).ravel()
+    return {
+        "t_s": np.repeat(t_s, nodes),
+        "width_s": np.repeat(width_s, nodes),
+        "node": np.tile(np.arange(nodes, dtype=np.int8), len(t_s)),
+        "connection_count": connection_count,
+        "memory_bytes": connection_count * scenario.server.connection_bytes,
+    }
+
+
+def _nodes(scenario: Scenario, codes: NDArray[Any]) -> NDArray[np.int8]:
+    """The node in every row; drivers need not say it where there is only one."""
+    return np.zeros(len(codes), np.int8) if scenario.server.nodes == 1 else codes
 
 
 def needed_columns(scenario: Scenario) -> dict[str, list[str]]:

@@ -52,6 +52,65 @@ def test_errors_and_reconnections_are_counted_per_client_hour():
     assert row["error_rate_per_h"] == pytest.approx(errors / hours)
 
 
+@pytest.mark.parametrize("side", ["server", "client", "none"])
+def test_heartbeats_are_the_pings_of_either_side(side):
+    every_15_s = {"heartbeat": {"direction": side, "interval_s": 15.0, "timeout_s": 5.0}}
+    run = sl.simulate(PUSH.replace({"warm_up_s": 0.0, **every_15_s}), progress=False)
+    open_s = 200.0 - run.frame("connections")["opened_s"]
+    pings = 0 if side == "none" else (open_s // (15.0 + run.frame("clients")["rtt_s"].max())).sum()
+    assert run.frame("timeline")["heartbeats"].sum() == pytest.approx(pings, abs=1)
+    row = run.summary().iloc[0]
+    assert row["heartbeat_rate_per_s"] == run.frame("timeline")["heartbeats"].sum() / 200.0
+    over_time = metrics.over_time(run, width_s=200.0)
+    assert over_time["heartbeat_rate_per_s"].item() == row["heartbeat_rate_per_s"]
+
+
+def test_polls_have_no_heartbeats(runs):
+    assert runs[0].frame("timeline")["heartbeats"].sum() == 0
+
+
+DEPLOYED = PUSH.replace(
+    {
+        "clients": 60,
+        "horizon_s": 300.0,
+        "server.nodes": 3,
+        "faults": [{"kind": "rolling_deploy", "start_s": 60.0, "length_s": 20.0, "every_s": 40.0}],
+        "reconnect": {"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def deployed():
+    return sl.simulate(DEPLOYED, engine="simpy", progress=False)
+
+
+def test_the_node_that_a_rolling_deploy_restarts_last_stays_empty(deployed):
+    table = metrics.by_node(deployed).set_index("node")
+    assert table["end_connection_count"].tolist()[2] == 0
+    assert table["end_connection_count"].sum() == 60
+    assert table["end_share"].sum() == table["share"].sum() == pytest.approx(1.0)
+    # The node before it came back for the last third alone.
+    assert table["end_connection_count"].idxmax() == 0
+    over_time = deployed.frame("nodes").pivot(index="t_s", columns="node")
+    counts, memory = over_time["connection_count"], over_time["memory_bytes"]
+    assert (counts.loc[50.0] > 0).all()
+    for node, start_s in enumerate((60.0, 100.0, 140.0)):
+        assert counts.loc[start_s + 5.0, node] == 0.0
+    assert (counts.loc[200.0:, 2] == 0.0).all()
+    assert (memory == counts * DEPLOYED.server.connection_bytes).all(axis=None)
+
+
+@pytest.mark.parametrize("name", ["deployed", "one node"])
+def test_the_nodes_have_all_connections(name, deployed, runs):
+    for run in [deployed] if name == "deployed" else runs:
+        by_bin = run.frame("nodes").groupby("t_s")["connection_count"].sum()
+        timeline = run.frame("timeline")
+        assert by_bin.to_numpy() == pytest.approx(timeline["connection_count"].to_numpy())
+        mean = metrics.by_node(run)["connection_count"].sum()
+        assert mean == pytest.approx(run.summary()["connection_count"].item())
+
+
 @pytest.mark.parametrize("width_s", [1.0, 10.0, 77.0])
 def test_metrics_over_time_add_up_to_the_whole(runs, width_s):
     run = runs[0]

@@ -275,8 +275,8 @@ def test_events_are_kept_only_when_asked_for(keep):
 
 def test_a_closed_connection_is_listed():
     recording = record()
-    close_connection(recording, 0, 0.5, 2.0, Cause.TIMED_OUT, 1)
-    assert recording.connections == [(0, 0.5, 2.0, 4, 1, 0)]
+    close_connection(recording, 0, 0.5, 2.0, Cause.TIMED_OUT, 1, 2)
+    assert recording.connections == [(0, 0.5, 2.0, 4, 1, 0, 2)]
     assert not recording.bins[0, :, Count.CONNECTIONS].any()
 
 

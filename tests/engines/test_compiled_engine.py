@@ -145,6 +145,27 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     assert run.ledger.delivered > 0
 
 
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_engines_agree_on_the_node_of_each_connection(transport):
+    board = sl.Scenario(
+        transport=transport,
+        updates={"rate_per_s": 0.1},
+        clients=20 if INTERPRETED else 500,
+        horizon_s=200.0,
+        server={"nodes": 3},
+        reconnect={"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
+        faults=[{"kind": "rolling_deploy", "start_s": 40.0, "length_s": 20.0, "every_s": 40.0}],
+    )
+    run = assert_equal_runs(board)
+    assert set(run.frame("connections")["node"]) == {0, 1, 2}
+    by_bin = run.frame("nodes").groupby("t_s")["connection_count"].sum()
+    assert by_bin.to_numpy() == pytest.approx(run.frame("timeline")["connection_count"].to_numpy())
+    if transport == "websocket":
+        table = sl.metrics.by_node(run)
+        assert table["end_connection_count"].sum() == board.clients
+        assert table["end_connection_count"].iloc[-1] == 0  # restarted last, and nobody came back
+
+
 @pytest.mark.parametrize("shed_wait_s", [None, 0.05, 0.5])
 @pytest.mark.parametrize("etag", [False, True])
 def test_engines_agree_on_a_crowd_whose_polls_go_round_by_themselves(shed_wait_s, etag):

@@ -214,7 +214,7 @@ def _keep_row_body(log: Any, row: Any) -> Any:
         place = log[0][log[1][0]]
         log[1][0] += 1
         place.client, place.opened_s, place.closed_s = row[0], row[1], row[2]
-        place.cause, place.transport, place.cohort = row[3], row[4], row[5]
+        place.cause, place.transport, place.cohort, place.node = row[3], row[4], row[5], row[6]
 
     def exposure(log: Any, row: Any) -> Any:
         place = log[0][log[1][0]]

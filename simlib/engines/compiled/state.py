@@ -288,7 +288,10 @@ def disconnect(
             up = arrays.sizes[Message.TCP_CLOSE, 0]
             down = arrays.sizes[Message.TCP_CLOSE, 1]
             recording.add_bytes(record, number, closed_s, up, down)
-        recording.close_connection(record, number, row.opened_s, closed_s, cause, transport)
+        # Where there is one node, clients may have no room for theirs, and nobody reads it.
+        recording.close_connection(
+            record, number, row.opened_s, closed_s, cause, transport, row.node
+        )
         row.opened_s = NEVER_S
 
 
