@@ -352,6 +352,8 @@ class Fault(Section):
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
+    age_s: Positive | None = None
+    """The age at which a `lifetime` ends a WebSocket, counted from READY, seconds."""
     added_s: NotNegative | None = None
     """Latency added to the round trip, seconds."""
     jitter_s: NotNegative | None = None

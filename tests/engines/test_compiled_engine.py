@@ -93,6 +93,7 @@ FAULTS = {
     "restart": {"length_s": 5.0},
     "reset": {"share": 0.7},
     "drain": {"length_s": 10.0, "batches": 4},
+    "lifetime": {"length_s": 25.0, "share": 0.7, "age_s": 4.0},
     "rolling_deploy": {"length_s": 5.0, "every_s": 5.0},
     "path_loss": {"length_s": 10.0, "share": 0.7},
     "block_upgrades": {"length_s": 10.0, "share": 0.7},
