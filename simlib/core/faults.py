@@ -118,6 +118,15 @@ def _node_after_node(
     return fault_events
 
 
+def _last_node_joins(fault: int, nodes: int, start_s: float) -> list[FaultEvent]:
+    if start_s == 0.0:
+        return []
+    return [
+        FaultEvent(0.0, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, nodes - 1),
+        FaultEvent(start_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, nodes - 1),
+    ]
+
+
 class FaultRow(NamedTuple):
     """The facts about a kind of fault.
 
@@ -137,6 +146,8 @@ class FaultRow(NamedTuple):
         The field that says how much slower or narrower a path gets; ``""``: paths stay as they are.
     stops_servers : bool
         Whether it stops servers. No two such faults may overlap.
+    adds_node : bool
+        Whether it adds a node, which is down from time 0 until the fault starts.
     lab_part : str or None
         The module of `live` that carries it out on real sockets; None: it is simulated only.
     """
@@ -147,6 +158,7 @@ class FaultRow(NamedTuple):
     events: Callable[..., list[FaultEvent]] | None = None
     amount: str = ""
     stops_servers: bool = False
+    adds_node: bool = False
     lab_part: str | None = None
 
 
@@ -187,6 +199,12 @@ FAULTS = {
         needs=("length_s", "every_s"),
         events=_node_after_node,
         stops_servers=True,
+    ),
+    "scale_out": FaultRow(
+        "The last node joins: until then it is down, and the balancer gives it nothing. It starts "
+        "empty, and open connections stay where they are.",
+        events=_last_node_joins,
+        adds_node=True,
     ),
     "path_loss": FaultRow(
         "Paths die without a word, as when a NAT forgets them or a laptop moves to another "

@@ -320,6 +320,7 @@ def test_the_server_ends_a_socket_of_a_certain_age_on_a_dead_path_too():
     assert {client.state for client in simulation.clients} == {State.OPEN}  # they know nothing
 
 
+JOIN = {"kind": "scale_out", "start_s": 50.0}
 DEPLOY = {"kind": "rolling_deploy", "start_s": 50.0, "length_s": 20.0, "every_s": 40.0}
 
 
@@ -349,6 +350,40 @@ def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
     assert moves.mean() == pytest.approx(
         (nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1), rel=0.02
     )
+
+
+def test_a_node_that_is_added_is_empty_until_clients_come_anew():
+    resets = [{"kind": "reset", "start_s": t} for t in (20.0, 100.0)]
+    board = BOARD.replace({"faults": [JOIN, *resets], "server.nodes": 2})
+    workload = compile_workload(board, 1, 0)
+    simulation = Simulation(workload, new_record(board, workload))
+    on_last = []
+    for t in (49.0, 99.0, 150.0):
+        simulation.run_until(t)
+        on_last.append(np.mean([link.node == 1 for link in simulation.connection_rows]))
+    # Nobody comes by itself; after a cut half of the clients are there.
+    assert on_last[:2] == [0.0, 0.0]
+    assert on_last[2] == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 400))
+
+
+def test_a_node_that_is_added_has_none_of_the_changes_before():
+    joins = {"kind": "scale_out", "start_s": 100.0}
+    cut = {"kind": "reset", "start_s": 100.0}
+    changes = {
+        "clients": 2000,
+        "websocket.resync": "replay",
+        "websocket.replay_changes": 100,
+        "reconnect": {"policy": "fixed", "base_s": 20.0, "cap_s": 20.0},
+        "updates.rate_per_s": 1.0,
+        "warm_up_s": 50.0,
+    }
+    run = run_with(joins, cut, **changes, **{"server.nodes": 2})
+    clients = run.frame("clients")
+    # Half come back to the new node, which had started before they missed anything.
+    assert (clients["lost"] == 0).all()
+    late = run_with({**joins, "start_s": 115.0}, cut, **changes, **{"server.nodes": 2})
+    lost = late.frame("clients")["lost"] > 0
+    assert lost.mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 2000))
 
 
 def test_no_two_nodes_are_out_at_a_time_however_times_are_rounded():
@@ -402,6 +437,12 @@ def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process(
         (
             {"faults": [{"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 0.0}]},
             "added_s: must be > 0 when there is no jitter_s",
+        ),
+        ({"faults": [JOIN]}, "scale_out when server.nodes is 1"),
+        ({"server.nodes": 2, "faults": [JOIN, JOIN]}, "faults.1.kind: must not be scale_out twice"),
+        (
+            {"server.nodes": 2, "faults": [JOIN, {**DEPLOY, "start_s": 40.0, "every_s": 40.0}]},
+            "faults.0.start_s: must be <= 40, the start of a restart or deploy",
         ),
         ({"server.admit_burst": 3}, "admit_burst: has no meaning without admit_per_s"),
     ],
