@@ -20,7 +20,6 @@ import json
 import sys
 import tomllib
 from collections import Counter
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def draw() -> None:
 
 
 def _draw_pairs() -> list[dict[str, Any]]:
-    from tests.engines.test_compiled_engine import FAULTS, board_of
+    from tests.engines.test_compiled_engine import PAIRS, board_of
 
     return [
         {
@@ -115,7 +114,7 @@ def _draw_pairs() -> list[dict[str, Any]]:
             "replication": 0,
             "scenario": board_of(pair, transport),
         }
-        for pair in combinations_with_replacement(FAULTS, 2)
+        for pair in PAIRS
         for transport in ("polling", "websocket")
     ]
 

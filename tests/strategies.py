@@ -50,6 +50,7 @@ FAULT = {
     "share": st.sampled_from([0.5, 1.0]),
     "batches": st.integers(1, 3),
     "every_s": st.sampled_from([10.0, 11.0]),
+    "age_s": st.sampled_from([0.5, 2.0, 5.0]),
     "added_s": st.sampled_from([0.001, 0.5, 5.0]),
     "jitter_s": st.sampled_from([None, 2.0]),
     "bytes_per_s": st.sampled_from([1.0, 500.0, 20_000.0]),
@@ -70,11 +71,22 @@ def faults(draw, horizon_s, nodes) -> list[dict[str, object]]:
         if row.stops_servers:
             start_s = max(start_s, down_until_s)
         end_s = start_s + fields.get("length_s", 0.0) + turns_s
-        if end_s <= horizon_s and not ("every_s" in row.needs and nodes == 1):
+        of_nodes = "every_s" in row.needs or row.adds_node
+        if end_s <= horizon_s and not (of_nodes and nodes == 1) and _in_order(found, row, start_s):
             found.append({"kind": kind, "start_s": start_s, **fields})
             if row.stops_servers:
                 down_until_s = end_s
     return found
+
+
+def _in_order(found, row, start_s) -> bool:
+    """Say whether a node that is added is there before any server stops, and only one is added."""
+    others = [(FAULTS[fault["kind"]], fault["start_s"]) for fault in found]
+    if row.adds_node:
+        return not any(
+            other.adds_node or (other.stops_servers and t < start_s) for other, t in others
+        )
+    return not any(row.stops_servers and other.adds_node and start_s < t for other, t in others)
 
 
 def senders() -> st.SearchStrategy[dict[str, object]]:

@@ -10,7 +10,8 @@ Whether a fault affects a client is drawn once, so it does not depend on other e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ class FaultEffect(IntEnum):
     UNBLOCK = 6
     NODE_DOWN = 7
     NODE_UP = 8
+    AGE_LIMIT = 9
 
 
 ENDS = (FaultEffect.SERVER_UP, FaultEffect.HEAL, FaultEffect.UNBLOCK, FaultEffect.NODE_UP)
@@ -40,7 +42,8 @@ class FaultEvent(NamedTuple):
     """One event of a fault schedule, at `t`, seconds.
 
     It affects the clients whose draw for fault number `fault` lies in [`low`, `high`), or the
-    clients of node number `node`. A restart affects all nodes.
+    clients of node number `node`. A restart affects all nodes. A limit on the age of connections
+    allows `age_s` and is over at `until_s`, seconds.
     """
 
     t: float
@@ -49,9 +52,14 @@ class FaultEvent(NamedTuple):
     low: float
     high: float
     node: int = 0
+    age_s: float = 0.0
+    until_s: float = 0.0
 
 
-FAULT_EVENT = {"t": "f8", "low": "f8", "high": "f8", "effect": "i8", "fault": "i8", "node": "i8"}
+FAULT_EVENT = {
+    **dict.fromkeys(("t", "low", "high", "age_s", "until_s"), "f8"),
+    **dict.fromkeys(("effect", "fault", "node"), "i8"),
+}
 """The columns of a fault event, for an engine that keeps them in an array."""
 
 
@@ -72,6 +80,14 @@ def _drain(
         )
         for batch in range(batches)
     ]
+
+
+def _lifetime(
+    fault: int, _nodes: int, start_s: float, length_s: float, age_s: float, share: float
+) -> list[FaultEvent]:
+    until_s = start_s + length_s
+    limit = FaultEffect.AGE_LIMIT
+    return [FaultEvent(start_s, limit, fault, 0.0, share, age_s=age_s, until_s=until_s)]
 
 
 def _from_to(
@@ -102,6 +118,15 @@ def _node_after_node(
     return fault_events
 
 
+def _last_node_joins(fault: int, nodes: int, start_s: float) -> list[FaultEvent]:
+    if start_s == 0.0:
+        return []
+    return [
+        FaultEvent(0.0, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, nodes - 1),
+        FaultEvent(start_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, nodes - 1),
+    ]
+
+
 class FaultRow(NamedTuple):
     """The facts about a kind of fault.
 
@@ -121,6 +146,8 @@ class FaultRow(NamedTuple):
         The field that says how much slower or narrower a path gets; ``""``: paths stay as they are.
     stops_servers : bool
         Whether it stops servers. No two such faults may overlap.
+    adds_node : bool
+        Whether it adds a node, which is down from time 0 until the fault starts.
     lab_part : str or None
         The module of `live` that carries it out on real sockets; None: it is simulated only.
     """
@@ -131,6 +158,7 @@ class FaultRow(NamedTuple):
     events: Callable[..., list[FaultEvent]] | None = None
     amount: str = ""
     stops_servers: bool = False
+    adds_node: bool = False
     lab_part: str | None = None
 
 
@@ -156,12 +184,27 @@ FAULTS = {
         events=_drain,
         lab_part="app_server",
     ),
+    "lifetime": FaultRow(
+        "The server or its platform ends every WebSocket that reaches an age, without a close "
+        "frame. The age counts from READY. What is older when the fault begins ends at that "
+        "moment. Polling connections stay.",
+        needs=("length_s", "age_s"),
+        may_have=("share",),
+        events=_lifetime,
+        lab_part="app_server",
+    ),
     "rolling_deploy": FaultRow(
         "One node after the other stops for a while: its connections are cut, and the balancer "
         "gives new ones to the other nodes.",
         needs=("length_s", "every_s"),
         events=_node_after_node,
         stops_servers=True,
+    ),
+    "scale_out": FaultRow(
+        "The last node joins: until then it is down, and the balancer gives it nothing. It starts "
+        "empty, and open connections stay where they are.",
+        events=_last_node_joins,
+        adds_node=True,
     ),
     "path_loss": FaultRow(
         "Paths die without a word, as when a NAT forgets them or a laptop moves to another "
@@ -243,3 +286,35 @@ def is_affected(
     if low <= 0.0 and high >= 1.0:
         return True
     return low <= uniform(seed, replication, client, Stream.FAULT, fault) < high
+
+
+def end_of_life_s(
+    fault_events: Sequence[FaultEvent], seed: int, replication: int, client: int, opened_s: float
+) -> float:
+    """Return when a limit on their age ends a client's connection; infinity if none does.
+
+    Parameters
+    ----------
+    fault_events : sequence of FaultEvent
+        All of a run, or an array with the columns of `FAULT_EVENT`.
+    seed, replication, client : int
+        The address of the draw that says whom a fault affects.
+    opened_s : float
+        Since when the connection is open, seconds.
+
+    Examples
+    --------
+    >>> limit = fault_events_of("lifetime", 0, 1, start_s=100, length_s=50, age_s=30, share=1.0)
+    >>> [end_of_life_s(limit, 1, 0, 7, opened_s) for opened_s in (0.0, 90.0, 120.0)]
+    [100.0, 120.0, inf]
+    """
+    end_s = math.inf
+    for index in range(len(fault_events)):
+        limit = fault_events[index]
+        if limit.effect == FaultEffect.AGE_LIMIT:
+            t = max(float(limit.t), opened_s + limit.age_s)
+            if t < min(end_s, limit.until_s) and is_affected(
+                seed, replication, client, int(limit.fault), limit.low, limit.high
+            ):
+                end_s = t
+    return end_s

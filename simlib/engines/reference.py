@@ -44,7 +44,7 @@ from simlib.core.connection import (
 )
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.faults import FaultEffect
+from simlib.core.faults import FaultEffect, end_of_life_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Record
@@ -565,6 +565,10 @@ class Simulation(Driver):
         self.record_connection(number)
         if self.workload.idle_s < NEVER_S:
             self.clock.start(self.middlebox(client, exchange))
+        seed, replication = self.rules.seed, self.rules.replication
+        end_s = end_of_life_s(self.schedule.events, seed, replication, number, self.clock.now)
+        if end_s < NEVER_S:
+            self.clock.start(self.end_of_life(client, exchange, end_s))
         missed = version - client.seen
         self.feed(client, Event.READY, version if outcome == Resume.LOST else 0)
         if outcome == Resume.SNAPSHOT:
@@ -586,6 +590,14 @@ class Simulation(Driver):
                 return
             t = link.active_s + self.workload.idle_s
         self.reset_connection(client)
+
+    def end_of_life(self, client: Client, exchange: int, t: float) -> Process:
+        """A connection reaches at `t` the age at which the server ends it."""
+        yield self.clock.at(t)
+        if client.exchange == exchange:
+            self.reset_connection(client)
+        else:
+            self.unsubscribe(self.link_of(client), exchange)
 
     def resume_outcome(self, client: Client) -> int:
         """Return how a client that is let in now gets what it has missed."""

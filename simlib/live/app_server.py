@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import resource
 import socket
 import time
@@ -24,7 +25,7 @@ from websockets.typing import Origin
 
 from simlib.core import wire
 from simlib.core.client import is_expired
-from simlib.core.faults import FaultEffect, is_affected
+from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import admits_upgrade, new_server
 from simlib.live.clock import ScenarioClock
@@ -67,9 +68,10 @@ class AppServer:
         self.server_rules = workload.server
         self.admission = new_server(1)  # only its count of upgrades is used
         self.send_buffers = SendBuffers(workload.server.sending, self.spec)
+        self.fault_events = workload.fault_events
         self.resets = [
             fault_event
-            for fault_event in workload.fault_events
+            for fault_event in self.fault_events
             if fault_event.effect == FaultEffect.RESET
         ]
         self.publish_s: list[float] = workload.publish_s.tolist()
@@ -178,6 +180,11 @@ class AppServer:
         self.numbers[connection] = number
         self.connections[number] = connection
         self.send_buffers.add(connection, number)
+        seed, replication = self.rules.seed, self.rules.replication
+        end_s = end_of_life_s(self.fault_events, seed, replication, number, self.clock.now_s())
+        if end_s < math.inf:
+            loop = asyncio.get_running_loop()
+            loop.call_at(self.clock.to_clock(end_s), connection.transport.abort)
 
     def _resume_outcome(self, number: int, seen: int) -> int:
         """Return how a client that is let in now gets what it has missed."""

@@ -352,6 +352,8 @@ class Fault(Section):
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
+    age_s: Positive | None = None
+    """The age at which a `lifetime` ends a WebSocket, counted from READY, seconds."""
     added_s: NotNegative | None = None
     """Latency added to the round trip, seconds."""
     jitter_s: NotNegative | None = None
@@ -510,6 +512,7 @@ class Scenario(Section):
         return self
 
     def _check_faults(self) -> None:
+        self._check_added_nodes()
         down_until_s = 0.0
         for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
             path, row = f"faults.{number}", FAULTS[fault.kind]
@@ -530,6 +533,25 @@ class Scenario(Section):
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
                     raise FieldError(f"{path}.start_s", fault.start_s, rule)
                 down_until_s = end_s
+
+    def _check_added_nodes(self) -> None:
+        stops_s = [fault.start_s for fault in self.faults if FAULTS[fault.kind].stops_servers]
+        has_added = False
+        for number, fault in enumerate(self.faults):
+            if not FAULTS[fault.kind].adds_node:
+                continue
+            path, kind = f"faults.{number}", fault.kind
+            if self.server.nodes == 1:
+                rule = f"must not be {kind} when server.nodes is 1: no node is left to add"
+                raise FieldError(f"{path}.kind", kind, rule)
+            if has_added:
+                raise FieldError(
+                    f"{path}.kind", kind, f"must not be {kind} twice: it adds one node"
+                )
+            if stops_s and fault.start_s > min(stops_s):
+                rule = f"must be <= {min(stops_s):g}, the start of a restart or deploy"
+                raise FieldError(f"{path}.start_s", fault.start_s, rule)
+            has_added = True
 
     def _check_waits(self) -> None:
         rule, row = self.reconnect, POLICIES[self.reconnect.policy]

@@ -11,6 +11,7 @@ import pytest
 
 import simlib as sl
 from simlib.core.faults import FAULTS, FaultEffect, fault_events_of, is_affected
+from simlib.core.protocol import State
 from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import MIDDLEBOXES
@@ -168,9 +169,9 @@ def test_the_server_lets_go_of_whom_it_no_longer_hears(direction, forgotten_s):
     workload = compile_workload(scenario, 1, 0)
     simulation = Simulation(workload, new_record(scenario, workload))
     simulation.run_until(119.0)
-    assert len(simulation.subscribers) == len(simulation.sockets) == 40
+    assert len(simulation.subscribers) == simulation.sockets == 40
     simulation.run_until(forgotten_s)
-    assert len(simulation.subscribers) == len(simulation.sockets) == 0
+    assert len(simulation.subscribers) == simulation.sockets == 0
 
 
 def test_polls_on_a_dead_path_fail_when_the_kernel_gives_up():
@@ -243,6 +244,83 @@ def test_traffic_of_any_kind_keeps_a_middlebox_from_closing():
     assert (connections["cause"] == "open_at_end").all()
 
 
+# No service times: a connection is READY 3 round trips after its attempt, a loss is heard of half
+# a trip later, and the next attempt is 2 s after that.
+SHORT_LIVED = BOARD.replace(
+    {
+        "clients": 20,
+        "horizon_s": 60.0,
+        "network": {"rtt_s": 0.25, "tls": False},
+        "server": dict.fromkeys(("accept_s", "handshake_s", "authenticate_s"), 0.0),
+        "updates.rate_per_s": 4.0,
+    }
+)
+LIFETIME = {"kind": "lifetime", "start_s": 0.0, "length_s": 60.0, "age_s": 10.0}
+FULL_S = 0.75 + 10.0 + 0.125 + 2.0  # from one attempt to the next
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("fault", "opened_s", "closed_s"),
+    [
+        # Everybody at once, again and again: the storm that a synchronised start makes of it.
+        (
+            LIFETIME,
+            [0.75 + FULL_S * n for n in range(5)],
+            [10.875 + FULL_S * n for n in range(4)] + [60.0],
+        ),
+        # Who is older when it begins goes then; who would reach the age after its end stays.
+        (
+            {**LIFETIME, "start_s": 25.0, "length_s": 15.0},
+            [0.75, 27.875, 40.75],
+            [25.125, 38.0, 60.0],
+        ),
+        # An age that is reached as it ends is not reached in time.
+        (
+            {**LIFETIME, "start_s": 5.0, "length_s": 5.75},
+            [0.75],
+            [60.0],
+        ),
+    ],
+)
+def test_a_lifetime_ends_sockets_at_an_age_that_counts_from_ready(
+    engine, fault, opened_s, closed_s
+):
+    scenario = SHORT_LIVED.replace({"faults": [fault]})
+    run = sl.simulate(scenario, engine=engine, progress=False)
+    for _, connections in run.frame("connections").groupby("client"):
+        assert connections["opened_s"].tolist() == opened_s
+        assert connections["closed_s"].tolist() == closed_s
+        assert (connections["cause"].iloc[:-1] == "closed_by_server").all()
+    assert run.ledger.lost == 0
+    assert len(opened_s) == 1 or run.frame("clients")["errors"].eq(len(opened_s) - 1).all()
+
+
+def test_a_lifetime_ends_the_sockets_of_a_share_and_no_polling_connection():
+    half = {**LIFETIME, "share": 0.5}
+    many = SHORT_LIVED.replace({"clients": 400, "faults": [half]})
+    run = sl.simulate(many, engine="compiled", seed=1, progress=False)
+    connections = run.frame("clients")["connections"].to_numpy()
+    is_hit = [is_affected(1, 0, number, 0, 0.0, 0.5) for number in range(400)]
+    assert connections.tolist() == [5 if hit else 1 for hit in is_hit]
+    polled = sl.simulate(many.replace({"transport": "polling"}), engine="compiled", progress=False)
+    assert (polled.frame("connections")["cause"] == "open_at_end").all()
+
+
+def test_the_server_ends_a_socket_of_a_certain_age_on_a_dead_path_too():
+    lost = {"kind": "path_loss", "start_s": 5.0, "length_s": 1.0}
+    scenario = SHORT_LIVED.replace({"faults": [LIFETIME, lost], "heartbeat.direction": "none"})
+    workload = compile_workload(scenario, 1, 0)
+    simulation = Simulation(workload, new_record(scenario, workload))
+    simulation.run_until(10.7)
+    assert len(simulation.subscribers) == simulation.sockets == 20
+    simulation.run_until(10.8)
+    assert len(simulation.subscribers) == simulation.sockets == 0
+    simulation.run_until(60.0)
+    assert {client.state for client in simulation.clients} == {State.OPEN}  # they know nothing
+
+
+JOIN = {"kind": "scale_out", "start_s": 50.0}
 DEPLOY = {"kind": "rolling_deploy", "start_s": 50.0, "length_s": 20.0, "every_s": 40.0}
 
 
@@ -272,6 +350,40 @@ def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
     assert moves.mean() == pytest.approx(
         (nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1), rel=0.02
     )
+
+
+def test_a_node_that_is_added_is_empty_until_clients_come_anew():
+    resets = [{"kind": "reset", "start_s": t} for t in (20.0, 100.0)]
+    board = BOARD.replace({"faults": [JOIN, *resets], "server.nodes": 2})
+    workload = compile_workload(board, 1, 0)
+    simulation = Simulation(workload, new_record(board, workload))
+    on_last = []
+    for t in (49.0, 99.0, 150.0):
+        simulation.run_until(t)
+        on_last.append(np.mean([link.node == 1 for link in simulation.connection_rows]))
+    # Nobody comes by itself; after a cut half of the clients are there.
+    assert on_last[:2] == [0.0, 0.0]
+    assert on_last[2] == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 400))
+
+
+def test_a_node_that_is_added_has_none_of_the_changes_before():
+    joins = {"kind": "scale_out", "start_s": 100.0}
+    cut = {"kind": "reset", "start_s": 100.0}
+    changes = {
+        "clients": 2000,
+        "websocket.resync": "replay",
+        "websocket.replay_changes": 100,
+        "reconnect": {"policy": "fixed", "base_s": 20.0, "cap_s": 20.0},
+        "updates.rate_per_s": 1.0,
+        "warm_up_s": 50.0,
+    }
+    run = run_with(joins, cut, **changes, **{"server.nodes": 2})
+    clients = run.frame("clients")
+    # Half come back to the new node, which had started before they missed anything.
+    assert (clients["lost"] == 0).all()
+    late = run_with({**joins, "start_s": 115.0}, cut, **changes, **{"server.nodes": 2})
+    lost = late.frame("clients")["lost"] > 0
+    assert lost.mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 2000))
 
 
 def test_no_two_nodes_are_out_at_a_time_however_times_are_rounded():
@@ -325,6 +437,12 @@ def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process(
         (
             {"faults": [{"kind": "latency", "start_s": 1.0, "length_s": 1.0, "added_s": 0.0}]},
             "added_s: must be > 0 when there is no jitter_s",
+        ),
+        ({"faults": [JOIN]}, "scale_out when server.nodes is 1"),
+        ({"server.nodes": 2, "faults": [JOIN, JOIN]}, "faults.1.kind: must not be scale_out twice"),
+        (
+            {"server.nodes": 2, "faults": [JOIN, {**DEPLOY, "start_s": 40.0, "every_s": 40.0}]},
+            "faults.0.start_s: must be <= 40, the start of a restart or deploy",
         ),
         ({"server.admit_burst": 3}, "admit_burst: has no meaning without admit_per_s"),
     ],

@@ -609,9 +609,15 @@ def test_the_death_of_the_proxy_ends_the_run(monkeypatch):
         sl.measure(RUN.replace(faults=[LOST]), time_scale=SCALE, progress=False)
 
 
-def test_a_rolling_deploy_is_refused_by_name():
-    deploy = {"kind": "rolling_deploy", "start_s": 1.0, "length_s": 1.0, "every_s": 2.0}
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "rolling_deploy", "start_s": 1.0, "length_s": 1.0, "every_s": 2.0},
+        {"kind": "scale_out", "start_s": 1.0},
+    ],
+)
+def test_faults_of_nodes_are_refused_by_name(fault):
     with pytest.raises(sl.ScenarioError) as error:
-        sl.measure(RUN.replace({"faults": [LOST, deploy], "server.nodes": 2}), progress=False)
+        sl.measure(RUN.replace({"faults": [LOST, fault], "server.nodes": 2}), progress=False)
     assert error.value.path == "faults.1.kind"
     assert "nothing else goes wrong in the lab" in str(error.value)

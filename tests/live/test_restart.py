@@ -96,6 +96,23 @@ def test_a_client_that_falls_back_polls_the_real_server():
     assert (ours["connections"] >= 3).mean() > 0.5  # a socket, polls, and a socket again
 
 
+def test_the_real_server_ends_sockets_of_a_certain_age():
+    limit = {"kind": "lifetime", "start_s": 8.0, "length_s": 10.0, "age_s": 5.0, "share": 0.7}
+    live, simulated = both(
+        BOARD.replace({"faults": [limit], "horizon_s": 20.0, "websocket.resync": "snapshot"})
+    )
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    assert 20 < (ours["connections"] > 1).sum() < 60
+    assert ours["connections"].eq(1).equals(theirs["connections"].eq(1))
+    assert ours["connections"].sum() == pytest.approx(theirs["connections"].sum(), abs=3)
+    measured, predicted = (
+        run.frame("connections").query("cause == 'closed_by_server'") for run in (live, simulated)
+    )
+    firsts = [table.groupby("client")["closed_s"].first() for table in (measured, predicted)]
+    assert firsts[0].to_numpy() == pytest.approx(firsts[1].to_numpy(), abs=0.1 * SCALE)
+    assert live.ledger.lost == 0
+
+
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize(
     "fault",

@@ -11,6 +11,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
+from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count
@@ -59,6 +60,8 @@ from simlib.engines.compiled.turn import (
     ignored,
     nothing,
 )
+
+_TOO_OLD = 1  # what an IDLE event carries whose connection reaches the end of its life
 
 
 @inlined
@@ -212,9 +215,15 @@ def _send(world: World, turn: Turn) -> int:
 
 @inlined
 def _idle(world: World, turn: Turn) -> Outcome:
-    """A middlebox closes a connection that has carried nothing for long."""
+    """A middlebox closes what has carried nothing for long, or the server what is too old."""
     row = world.arrays.rows[turn.number]
-    if row.exchange == turn.exchange and turn.exchange > max(
+    if turn.data == _TOO_OLD:
+        if row.exchange == turn.exchange:
+            arrays, record, number = world.arrays, world.record, turn.number
+            reset_connection(arrays, record, world.q, world.rules, number, turn.now)
+        else:
+            release_up_to(world.arrays, row, turn.exchange)
+    elif row.exchange == turn.exchange and turn.exchange > max(
         row.closed_exchange, row.lost_exchange
     ):
         t = row.active_s + world.options.idle_s
@@ -386,6 +395,10 @@ def _ready(world: World, turn: Turn) -> Outcome:
         row.served_by = arrays.process[row.node]
         if idle_s < NEVER_S:
             n = put(arrays.out, n, WHEEL, turn.now + idle_s, Kind.IDLE, turn.exchange, 0)
+        rules, number = world.rules, turn.number
+        t = end_of_life_s(arrays.fault_events, rules.seed, rules.replication, number, turn.now)
+        if t < NEVER_S:
+            n = put(arrays.out, n, WHEEL, t, Kind.IDLE, turn.exchange, _TOO_OLD)
     if turn.data & ((1 << RESUME_BITS) - 1) == Resume.LOST:
         value += turn.data >> RESUME_BITS
     up, down = arrays.sizes[Message.READY, 0], arrays.sizes[Message.READY, 1]
