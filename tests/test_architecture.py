@@ -138,6 +138,30 @@ def test_core_has_no_clock_no_io_and_no_tables(path: Path) -> None:
     assert not {name.partition(".")[0] for name in imports(path)} & NOT_IN_CORE
 
 
+# Functions that are longer, or take more, than they should: none may be added.
+MOST_LINES, MOST_ARGUMENTS = 80, 10
+LONGER = {"sweep", "execute", "guardrail_panels", "rehearse", "recovery", "tune"}
+TAKE_MORE = {"sweep", "rehearse", "__init__"}
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_no_function_is_longer_or_takes_more_than_it_should() -> None:
+    longer, take_more = set(), set()
+    for node in (node for path in MODULES for node in functions(path)):
+        assert node.end_lineno is not None
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        if node.end_lineno - node.lineno >= MOST_LINES:
+            longer.add(node.name)
+        if len([one for one in arguments if one.arg not in ("self", "cls")]) > MOST_ARGUMENTS:
+            take_more.add(node.name)
+    assert (longer, take_more) == (LONGER, TAKE_MORE)
+
+
 def test_importing_simlib_is_light() -> None:
     program = f"import sys, simlib; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run(
