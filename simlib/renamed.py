@@ -40,6 +40,7 @@ def renamed(module: dict[str, Any], names: dict[str, str]) -> Callable[[str], An
     ...     {"__name__": "simlib.metrics", "guide_metrics": 6}, {"six": "guide_metrics"}
     ... )
     >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
     ...     lookup("six"), str(caught[0].message)
     (6, 'simlib.metrics.six was renamed to simlib.metrics.guide_metrics')
     """
