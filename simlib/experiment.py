@@ -130,7 +130,7 @@ def variants(
     replications : int, optional
         Of each variant, >= 1: numbers 0 to replications - 1. Absent: number 0 alone.
     seed : int, optional
-        One for all: every variant gets the same changes, sessions and habits.
+        One for all: every variant gets the same changes, sessions and activity.
     engine, on, workers : optional
         As in `sweep`.
     progress : bool, optional

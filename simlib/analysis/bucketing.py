@@ -203,11 +203,11 @@ def _digests(digest: Callable[[Any], Any], texts: Sequence[str]) -> list[Any]:
 
 
 def fixed_assignment(buckets: ArrayLike, percent: float) -> NDArray[np.float64]:
-    """Return places under a decider that stays at `percent`: always enrolled, or never.
+    """Return buckets under a decider that stays at `percent`: always enrolled, or never.
 
     Parameters
     ----------
-    places : array_like of float, shape (n,)
+    buckets : array_like of float, shape (n,)
     percent : float
         [0, 100].
 
@@ -423,7 +423,7 @@ def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
 
     Parameters
     ----------
-    places : array_like of float, shape (n,)
+    buckets : array_like of float, shape (n,)
     percents : sequence of float
         The plan, such as 1, 10, 50, 0, each in [0, 100]; before the first there is no flag, and
         nobody is enrolled.

@@ -6,16 +6,16 @@ or touches a socket: SimPy and asyncio drive the very same function.
 
 How a driver uses it:
 
-1. feed an event: ``actions, deadline_s = step(row, rules, event, now, value)``;
-2. if ``row.seen`` moved, book the changes: those up to `applied_from` are lost, those from there
-   up to ``row.seen`` are delivered now (`record.resolve`);
-3. arm the deadline in place of the one before; when it comes, feed ``DEADLINE``;
-4. carry out the actions, and feed back what comes of them with the exchange number that the row
+1. feed an event through `driver.advance`: it calls `step`, and records what comes of it: changes
+   up to `applied_from` are lost, those from there up to ``row.seen`` are delivered now;
+2. if the timer is rearmed, arm ``row.deadline_s`` in place of the one before; when it comes, feed
+   ``DEADLINE``;
+3. carry out the actions, and feed back what comes of them with the exchange number that the row
    had when the action was asked for; drop what belongs to another exchange.
 
 Versions count changes: version v means "the first v changes of the run". `value` is the version
 that an event carries: what a response, a snapshot or a replay brings the client up to, the number
-of one pushed change, or (READY) what the client will never be sent. TOLD carries a transport.
+of one pushed change, or (READY) what the client will never be sent. ASSIGNED carries a cohort.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     value : int, optional
         The version that the event carries (FETCHED, SNAPSHOT, REPLAY, PUSH), that the client's
         page starts from (START), or up to which nothing brings back what it missed (READY); or the
-        transport that the client is to use (TOLD).
+        cohort that the client belongs to from now on (ASSIGNED).
 
     Returns
     -------

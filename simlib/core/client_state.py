@@ -96,9 +96,9 @@ class Client:
     since_s : float
         Since when the connection is open, since when there is none, or, if the client has fallen
         back, since when it polls.
-    falls : int
+    fallbacks : int
         How often it has fallen back to polling since it was last pushed to.
-    beat_s, asks_s : float
+    beat_s, safety_poll_due_s : float
         When a heartbeat is due on an open connection, and a safety poll, if there are any.
     hidden_s, held_s : float
         Since when the tab is hidden, and until when the browser holds a timer back that is due.
@@ -109,7 +109,7 @@ class Client:
         Draws taken so far, of the jitter or of the back-off stream.
     seen : int
         Changes resolved so far: delivered to, or lost for, this client.
-    shown : Shown
+    applied : Applied
         How many of the changes that the last step resolved were delivered.
     """
 

@@ -9,7 +9,7 @@ An exchange has ended for the server up to `closed_exchange`, and has lost its p
 `lost_exchange`: both only ever grow, so one comparison tells whether a late message still counts.
 
 In every function `link` is a `Connection` or a row with the columns of `CONNECTION_ROW`, and
-`client` a `Client` or a row with the columns of `client.ROW`; the two may be one row.
+`client` a `Client` or a row with the columns of `client_state.ROW`; the two may be one row.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def end_of_kept(link: Connection, now: float, cause: int) -> tuple[float, int]:
 def reset(client: Client, link: Connection) -> bool:
     """The server's side of a client's connection is gone.
 
-    A driver closes the books of a polling client's connection before it calls this.
+    A driver records the end of a polling client's connection before it calls this.
 
     Returns
     -------

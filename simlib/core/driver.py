@@ -1,4 +1,4 @@
-"""What every driver does alike: feed an event, book what came of it, arm the deadline.
+"""What every driver does alike: feed an event, record what came of it, arm the deadline.
 
 A driver adds what moves time and what carries actions out; see `client` for the contract.
 """
@@ -38,14 +38,14 @@ class Driver(ABC):
         Number of clients.
     flag : FlagRules or None
         How a rollout's percentage reaches them, if there is one.
-    places : list of float
-        Theirs in the rollout.
+    buckets : list of float
+        The clients' buckets in the rollout.
 
     Attributes
     ----------
     clients : list of Client
     percents : list of Percent
-        What has been announced so far.
+        The percentages set so far.
     connection_rows : list of Connection
         What is known of each client's connections.
     """
@@ -94,7 +94,7 @@ class Driver(ABC):
 
     @abstractmethod
     def schedule_flag_update(self, client: Client, t: float, why: int) -> None:
-        """At `t`, let the client `apply_flag` why, or (CLOSES) the server close its connection."""
+        """At `t`, let the client `apply_flag` why, or (SERVER_CLOSES) the server close its connection."""
 
     @abstractmethod
     def trip_s(self, client: Client) -> float:
@@ -157,13 +157,13 @@ class Driver(ABC):
         self.feed(client, Event.DEADLINE)
 
     def stop(self, client: Client) -> None:
-        """The client's session ends: its books are closed, then it leaves."""
+        """The client's session ends: what it has not seen is recorded, then it leaves."""
         self._finalise(client)
         recording.end_exposure(self.record, client.number, self.now_s())
         self.feed(client, Event.STOP)
 
     def finish(self) -> None:
-        """The run ends: close the books of everybody who is still there."""
+        """The run ends: record what those who are still there have not seen."""
         for client in self.clients:
             if client.state != State.GONE:
                 self._finalise(client)

@@ -10,8 +10,8 @@ A change that a client skips while it applies later ones is lost, unless safety 
 bring it: then it is kept as a gap. Snapshots received for other reasons, such as a fall-back to
 polling, do not repair gaps.
 
-**Cohorts.** During a rollout there are two cohorts: clients whose flag says polling, and clients
-whose flag says push. An event is counted for the cohort to which the client belongs at that moment,
+**Cohorts.** During a rollout there are two cohorts: clients that are not enrolled, and clients
+that are. An event is counted for the cohort to which the client belongs at that moment,
 a delivered change for the cohort at its publish time. Without a rollout there is one cohort.
 
 **Latencies** go into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into

@@ -50,13 +50,13 @@ class Simulation(Protocol):
         """From now on so many percent of the users are enrolled."""
 
     def interrupt(self) -> None:
-        """End `run_until` soon, at a moment that leaves the books in order."""
+        """End `run_until` soon, when all that has happened is recorded."""
 
     def now_s(self) -> float:
         """Return how far the run has come, seconds."""
 
     def finish(self) -> None:
-        """Close the books."""
+        """Record what is still open when the run ends."""
 
 
 def simulate(
@@ -76,7 +76,7 @@ def simulate(
     scenario : Scenario
     seed, replication : int, optional
         In [0, 2**64); the same pair gives the same run, and every scenario on the same pair
-        shares its publish times, sessions and users' habits.
+        shares its publish times, sessions and users' activity.
     engine : str, optional
         ``"simpy"``, the readable reference, or ``"compiled"``, hundreds of times faster from some
         thousand clients on. Both give the same tables.
@@ -84,8 +84,8 @@ def simulate(
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional
         A progress bar on stderr for runs longer than two seconds.
-    conductor : Conductor, optional
-        Who conducts a rollout meanwhile: see `trials.roll_out`. Each client's flag says which
+    controller : RolloutController, optional
+        It carries out a rollout meanwhile: see `trials.roll_out`. Each client's flag says which
         transport it uses then, whatever ``scenario.transport`` says.
 
     Returns

@@ -173,7 +173,7 @@ class Simulation(Driver):
         return recording.snapshot(self.record, np.array(is_present), np.array(is_connected), now)
 
     def finish(self) -> None:
-        """Close the books, without what comes later: idle ends before now, work after now."""
+        """Record what is still open, without what comes later: work after now is taken back."""
         for free_s in self.server.free_s:
             recording.add_busy(self.record, self.clock.now, free_s, -1.0)
         for client, link in zip(self.clients, self.connection_rows, strict=True):
@@ -278,7 +278,7 @@ class Simulation(Driver):
     # -- faults ----------------------------------------------------------------------------
 
     def faults(self) -> Process:
-        """What goes wrong, one moment after the other."""
+        """The fault schedule, one event after the other."""
         for index, fault_event in enumerate(self.schedule.events):
             yield self.clock.at(fault_event.t)
             effect = fault_event.effect
@@ -614,7 +614,7 @@ class Simulation(Driver):
     # -- WebSocket: open -----------------------------------------------------------------------
 
     def publisher(self) -> Process:
-        """The state changes at the publish times; whoever listens at that moment is told."""
+        """The state changes at the publish times; those who are subscribed at that moment are told."""
         for version, t in enumerate(self.publish_s, start=1):
             yield self.clock.at(t)
             self.published = version
@@ -622,7 +622,7 @@ class Simulation(Driver):
                 self.broadcast(version)
 
     def broadcast(self, version: int) -> None:
-        """One worker sends to one listener after the other; each message then travels."""
+        """One worker sends to one subscriber after the other; each message then travels."""
         rules, subscribers = self.server_rules, len(self.subscribers)
         service_s = service_time_s(
             rules,

@@ -476,7 +476,7 @@ def _checked(given: Any) -> Rollout:
     if not isinstance(given, Rollout):
         raise ScenarioError("carried_out", given, "must be a Rollout")
     if len(given.history) == 0:
-        raise ScenarioError("carried_out", given, "must have a look in its diary")
+        raise ScenarioError("carried_out", given, "must have a check in its history")
     return given
 
 

@@ -1,7 +1,7 @@
 """A plan rehearsed: carried out on many simulated fleets, as it is and with something broken.
 
-Each fleet is one replication: its own users, sessions, changes and luck. The plan's conductor looks
-at it as monitoring would, and decides; what came of it is one row.
+Each fleet is one replication: its own users, sessions, changes and random draws. The plan's
+controller observes it as monitoring would, and decides. The outcome of each fleet is one row.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Run:
             ``server.connection_bytes``. What waits in the server's memory for slow consumers is not
             in it. Utilisation has no meaning by node: all nodes share one pool of workers.
 
-            ``stays`` (of a rollout): a row for each time that a client belonged to a cohort:
+            ``exposures`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.
 
             ``deliveries`` (on request): ``client``, ``version``, ``published_s``, ``applied_s``,

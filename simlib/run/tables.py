@@ -26,7 +26,7 @@ Columns = dict[str, NDArray[Any]]
 
 ALWAYS = ("timeline", "clients", "latency", "connections")
 COHORTS = ("control", "treatment")
-"""Whose flag says polling, and whose says push, where a rollout goes on; else ``"all"``."""
+"""Who is not enrolled, and who is, in a rollout; without one all are ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
 TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
 NODES = "nodes"

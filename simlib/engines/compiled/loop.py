@@ -258,7 +258,7 @@ def _handle(world: World, taken: Turn) -> None:
 def finish(
     arrays: ClientArrays, record: Record, rules: Rules, free_s: NDArray[np.float64], now: float
 ) -> None:
-    """Close the books, without what comes later: idle ends before now, work after now."""
+    """Record what is still open, without what comes later: work after now is taken back."""
     for worker in range(len(free_s)):
         recording.add_busy(record, now, free_s[worker], -1.0)
     for number in range(len(arrays.rows)):

@@ -186,7 +186,7 @@ class Simulation:
         return self._now_s
 
     def finish(self) -> None:
-        """Close the books."""
+        """Record what is still open when the run ends."""
         record = self._record
         empty = event_list.new_event_list(0, 1.0, 1.0)  # the other's memory is needed no more
         self._world = self._world._replace(q=empty)

@@ -250,7 +250,7 @@ class ClientArrays(NamedTuple):
 
 
 class EngineOptions(NamedTuple):
-    """What a scenario settles beside the rules; no habit: `every_s` negative."""
+    """What a scenario settles beside the rules; no activity: `every_s` negative."""
 
     etag: bool
     drag_every_s: float
@@ -297,14 +297,14 @@ def disconnect(
 
 @inlined
 def finalise(arrays: ClientArrays, record: Record, rules: Rules, number: int, now: float) -> None:
-    """Close a client's books."""
+    """Record what a client has not seen when it is last there."""
     row = arrays.rows[number]
     recording.finalise(record, number, row.seen, is_recoverable(row, rules), now)
 
 
 @inlined
 def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) -> None:
-    """Bring a listener's row up to date with the broadcasts that reached it, up to `version`."""
+    """Bring a subscriber's row up to date with the broadcasts that reached it, up to `version`."""
     row = arrays.rows[number]
     if row.subscribed >= 0 and arrays.undisturbed_until_s[row.slot] > -NEVER_S:
         missing = version - row.seen
@@ -321,7 +321,7 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
 
 @inlined
 def is_up_to_date(arrays: ClientArrays, number: int) -> bool:
-    """Say whether a listener has been shown all that was pushed, and hears what comes next."""
+    """Say whether a subscriber has been shown all that was pushed, and hears what comes next."""
     row = arrays.rows[number]
     return (
         row.state == State.OPEN
@@ -332,7 +332,7 @@ def is_up_to_date(arrays: ClientArrays, number: int) -> bool:
 
 @inlined
 def unsubscribe(arrays: ClientArrays, row: Any) -> None:
-    """Take a listener off the list."""
+    """Take a subscriber off the list."""
     arrays.order[row.slot] = -1
     arrays.undisturbed_until_s[row.slot] = -NEVER_S
     row.subscribed = -1
