@@ -14,6 +14,7 @@ from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
+_TO_PUSH = {"control": "polling", "treatment": "websocket"}
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
 
 
@@ -37,7 +38,7 @@ def shares(run: Run) -> pd.DataFrame:
     ScenarioError
         Not a run, or one without a rollout.
     """
-    exposures = _stays(run)
+    exposures = _exposures(run)
     pushed = run.frame("connections").query("transport == 'websocket'")
     in_treatment = (exposures["cohort"] == "treatment").astype(int)
     steps = pd.DataFrame(
@@ -83,7 +84,7 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
     ScenarioError
         Not a run, one without a rollout, a time outside it, or nobody was pushed to then.
     """
-    exposures = _stays(run)
+    exposures = _exposures(run)
     end_s = run.provenance["end_of_run_s"]
     is_number = isinstance(since_s, int | float) and not isinstance(since_s, bool)
     if not is_number or not 0.0 <= since_s < end_s:
@@ -214,7 +215,7 @@ def switches(run: Run) -> pd.DataFrame:
     ScenarioError
         Not a run, or one without a rollout.
     """
-    exposures = _stays(run).sort_values(["client", "from_s"], kind="stable")
+    exposures = _exposures(run).sort_values(["client", "from_s"], kind="stable")
     before_s = exposures.groupby("client")["to_s"].shift()
     told = exposures[exposures["from_s"] == before_s].sort_values("from_s", kind="stable")
     told = told.assign(to=told["cohort"].map(run.transports))
@@ -291,10 +292,13 @@ def _count(sorted_s: NDArray[np.float64], t: Any) -> Any:
     return np.searchsorted(sorted_s, t, "right")
 
 
-def _stays(run: Run) -> pd.DataFrame:
+def _exposures(run: Run) -> pd.DataFrame:
     check_runs([run])
     if not run.has_cohorts:
         raise ScenarioError("run", run, "must be of a rollout")
+    if run.transports != _TO_PUSH:
+        rule = "must be of a rollout from polling to push: what is counted here is who is pushed to"
+        raise ScenarioError("run", run.transports, rule)
     return run.frame("exposures")
 
 

@@ -614,7 +614,7 @@ class Simulation(Driver):
     # -- WebSocket: open -----------------------------------------------------------------------
 
     def publisher(self) -> Process:
-        """The state changes at the publish times; those who are subscribed at that moment are told."""
+        """The state changes at the publish times; those who are subscribed then are told."""
         for version, t in enumerate(self.publish_s, start=1):
             yield self.clock.at(t)
             self.published = version

@@ -48,6 +48,15 @@ def test_both_engines_agree_on_any_two_transports(control, treatment):
         pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
 
 
+def test_tables_of_who_is_pushed_to_refuse_a_rollout_that_leads_elsewhere():
+    run, _ = transports(PLAN.replace({"control.transport": "websocket"}))
+    for table in (sl.rollouts.shares, sl.rollouts.switches):
+        with pytest.raises(
+            sl.ScenarioError, match="run: must be of a rollout from polling to push"
+        ):
+            table(run)
+
+
 def test_sockets_of_cohorts_that_get_the_same_cannot_be_closed():
     same = {"control.transport": "websocket", "rollback.sockets": "closed"}
     with pytest.raises(sl.ScenarioError, match=r"rollback\.sockets: must be kept"):
