@@ -94,7 +94,7 @@ class Driver(ABC):
 
     @abstractmethod
     def schedule_flag_update(self, client: Client, t: float, why: int) -> None:
-        """At `t`, let the client `apply_flag`, or (SERVER_CLOSES) the server close its connection."""
+        """At `t`, let the client `apply_flag`, or (SERVER_CLOSES) the server close its socket."""
 
     @abstractmethod
     def trip_s(self, client: Client) -> float:
