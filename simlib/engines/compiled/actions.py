@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from simlib.core import record as recording
 from simlib.core.activity import episode_s
 from simlib.core.client_state import NEVER_S
+from simlib.core.connection import end_of_kept
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
@@ -130,11 +131,8 @@ def _close(world: World, turn: Turn, event: int, was: int, sent: Sent) -> Sent:
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
     row = arrays.rows[number]
     if POLLS and was == Transport.POLLING:
-        if row.kept_until_s < now:
-            cause = Cause.IDLE + 0
-            disconnect(arrays, record, number, row.kept_until_s, cause, Transport.POLLING + 0)
-        else:
-            disconnect(arrays, record, number, now, cause_of(event, was), was)
+        closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
+        disconnect(arrays, record, number, closed_s, cause, was)
         return sent
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
