@@ -1,6 +1,6 @@
 """Who is in which cohort: user ids, their places under a bucketing rule, and what a ramp does.
 
-Ids in, tables out. The rules are those of `core.cohorts`: a user with a place is enrolled at
+Ids in, tables out. The rules are those of `core.bucketing`: a user with a place is enrolled at
 `percent` percent exactly if ``place < percent``.
 """
 

@@ -12,13 +12,12 @@ the rule (`reconnect.POLICIES`, `faults.FAULTS`). Compiled code cannot look into
 needs of the rows is packed into bytes and indexed by a number (`reconnect._IS_DRAWN`).
 
 **What it may be made of.** Numbers and booleans; `NamedTuple` classes for settings that never
-change; for state, an object with attributes (`client.Client`), in whose place compiled code has a
-row of an array with the same names (`client_state.ROW`); sequences that are read by index and
-length, since a list in one world is an array in the other. Helpers in
-`engines.compiled.numba_support` reach every function of the modules in its `RULES`; a new module
-of rules is entered there. What only prepares a run or reads its end is ordinary Python, with NumPy
-if it likes: `wire`, `bucketing`, `draws.uniforms`, `faults.fault_events_of`, the class
-`record.Record`.
+change; for state, an object with attributes (`client_state.Client`), in whose place compiled code
+has a row of an array with the same names (`client_state.ROW`); sequences that are read by index and
+length, since a list in one world is an array in the other. `engines.compiled.numba_support` finds
+every module of this package and compiles each function that a loop calls. What only prepares a run
+or reads its end is ordinary Python, with NumPy if it likes: `wire`, `bucketing`, `draws.uniforms`,
+`faults.fault_events_of`, the class `record.Record`.
 
 **What numba needs.** Each line below was tried with the version in the lock file.
 
@@ -49,13 +48,14 @@ by repeated multiplication. ``log``, ``exp`` and ``cos`` of `math` ask the C lib
 differ from machine to machine; those of `elementary` use arithmetic alone. ``math.sqrt``,
 ``math.floor`` and ``math.ceil`` are exact everywhere and may be used.
 
-**A second body.** A few functions cannot be compiled as they stand, or take one machine instruction
-where Python takes many steps: `draws._multiply`, `elementary.take_apart` and `power_of_two`,
-`record.bucket_of`, `keep_row` and `rows_left`, `client.refuse`, `server.grow_backlog`. Each has an
-``@overload`` in `engines.compiled.numba_support`, and its name stands in ``_OWN`` there. Give a new
-one a test that compares the two: `tests/engines/test_numba_support.py` holds draws and buckets,
-`tests/core/test_elementary.py` the elementary functions. The others are held by the tests that
-compare whole runs of both engines (`tests/engines/test_compiled_engine.py`).
+**A second body.** A few functions cannot be compiled as they stand, or take one machine
+instruction where Python takes many steps: `draws._multiply`, `elementary.take_apart` and
+`power_of_two`, `record.bucket_of`, `keep_row` and `rows_left`, `client_state.refuse`,
+`server.grow_backlog`. Each has an ``@overload`` in `engines.compiled.numba_support`, and its name
+stands in ``_OWN`` there. Give a new one a test that compares the two:
+`tests/engines/test_numba_support.py` holds draws and buckets, `tests/core/test_elementary.py` the
+elementary functions. The others are held by the tests that compare whole runs of both engines
+(`tests/engines/test_compiled_engine.py`).
 
 To try a rule without waiting for the compiler, set ``NUMBA_DISABLE_JIT=1``. The compiled engine
 then calls the functions as they are written here. That does not show what numba refuses.

@@ -1,20 +1,23 @@
-"""How a rollout's flag reaches a tab, and what becomes of sockets when it is taken away.
+"""How a rollout's percentage assigns a tab to a cohort, and when.
 
-A rollout is one number that changes: the percentage of users who are enrolled. Whose *place* lies
-below it is (`cohorts`). The number is not what a tab obeys, though; a tab obeys what it last read.
+A rollout has one number that changes: the percentage of users who are enrolled. A user is enrolled
+if its *bucket* (`bucketing`) lies below that number, and belongs to the treatment cohort then, else
+to the control cohort. A tab acts on the number that it last read:
 
 ``session``
-    It reads the number once, when its session starts, and keeps to that: a component that makes
-    its service in React's ``useState``, or a constant that a build has put into the page, which
-    takes the build and the deploy (`delay_s`) besides. Where the flag is not at hand when the page
-    is mounted, the tab polls for the whole session (all but `cached_frac` of them).
+    It reads the number once, when its session starts, and keeps to it. A component does that which
+    makes its service in React's ``useState``; so does a constant that a build puts into the page,
+    where a change takes a build and a deploy (`delay_s`). In all but `cached_frac` of the sessions
+    the flag is not loaded when the page is mounted: these tabs belong to the control cohort.
 ``polled``
-    It reads the number every so often, counted from the start of its session.
+    It reads the number at a fixed interval, counted from the start of its session.
 ``pushed``
-    Whoever has an open socket is told at once; the others read the number at their next start.
+    A tab with an open socket gets the number at once. Others read it when their next session
+    starts.
 
-The server may act by itself: when the number falls it closes the sockets of those who are no
-longer enrolled, all at once or spread over a window, and says so; such a tab polls from then on.
+The server may act by itself: when the number falls it closes the sockets of users who are no longer
+enrolled, all at once or spread over a window, and says why. Such a tab belongs to the control
+cohort from then on.
 """
 
 from __future__ import annotations
@@ -34,11 +37,11 @@ TREATMENT = 1
 FLAG_READ = 0
 SERVER_CLOSES = 1
 SERVER_CLOSED = 2
-"""A tab has read the number; the server gets to closing its socket; that has come to the tab."""
+"""Why a tab is assigned anew: it reads the number; the server closes its socket; the tab hears."""
 
 
 class Percent(NamedTuple):
-    """From `t` on, seconds, so many percent of the users are enrolled."""
+    """From `t` on, seconds, `percent` of the users are enrolled."""
 
     t: float
     percent: float
@@ -63,17 +66,17 @@ class FlagRules(NamedTuple):
     ----------
     reach : Reach
     every_s : float
-        From one reading to the next, where it is polled.
+        Time from one reading to the next, where the number is polled.
     delay_s : float
-        From a change of the number to what a tab can read.
+        Time from a change of the number until a tab can read it.
     cached_frac : float
-        Sessions that have the flag at hand when their page is mounted.
+        Fraction of sessions whose flag is loaded when their page is mounted.
     closes : bool
         Whether the server closes sockets when the number falls.
     window_s : float
-        Over how long it spreads that.
+        The time over which the server spreads that.
     jitter_s : float
-        A tab that has read a new number acts up to so much later, drawn anew each time.
+        The most that a tab waits before it acts on a new number, drawn anew each time.
     transports : tuple of int
         The `Transport` of the control and of the treatment cohort.
     """
@@ -107,7 +110,7 @@ def percent_at(percents: Sequence[Percent], n: int, t: float, delay_s: float) ->
     Parameters
     ----------
     percents : sequence of Percent
-        The first `n` in order of time; before them nobody is enrolled, whatever his place.
+        The first `n` in order of time; before them no user is enrolled, whatever the bucket.
     n : int
     t, delay_s : float
 
@@ -117,9 +120,9 @@ def percent_at(percents: Sequence[Percent], n: int, t: float, delay_s: float) ->
     >>> [percent_at(steps, 2, t, 5.0) for t in (4.0, 5.0, 65.0)]
     [-inf, 10.0, 25.0]
     """
-    for bucket in range(n - 1, -1, -1):
-        if percents[bucket].t + delay_s <= t:
-            return percents[bucket].percent
+    for index in range(n - 1, -1, -1):
+        if percents[index].t + delay_s <= t:
+            return percents[index].percent
     return -math.inf
 
 

@@ -23,8 +23,8 @@ AUTHENTICATING -> OPEN. Every failure leads to WAITING, where the reconnect rule
 GIVE_UP, which leads to STRANDED; or FALL_BACK, which leads to a polling client's IDLE, from where
 CONNECT leads back later. A rejected token leads to STRANDED at once: it would be rejected again.
 
-During a rollout, a client may be ASSIGNED a transport in any state. If it is the other one, the
-client decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
+During a rollout, a client may be ASSIGNED to a cohort in any state. If that has another transport,
+the client decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
 
 Messages belong to an *exchange*: one fetch, or one connection from its first attempt to its end.
 The row's `exchange` number moves on when an exchange starts and when it is broken off. A driver

@@ -163,6 +163,6 @@ def test_what_is_no_rollout_is_refused(healthy):
     for wrong in (None, healthy.run, (1, 2, 3), healthy._replace(history=healthy.history.head(0))):
         for figure in (figures.rollout, figures.guardrail_panels):
             with pytest.raises(
-                ScenarioError, match=r"carried_out: must (be a Rollout|have a look)"
+                ScenarioError, match=r"carried_out: must (be a Rollout|have a check)"
             ):
                 figure(wrong)

@@ -36,7 +36,7 @@ from simlib.engines.compiled.turn import (
 )
 
 
-class Sent(NamedTuple):
+class Outgoing(NamedTuple):
     """Bytes that are counted now, how many events are to be scheduled; `flags` as in `Outcome`."""
 
     up: int
@@ -46,11 +46,11 @@ class Sent(NamedTuple):
 
 
 @inlined
-def feed(world: World, turn: Turn, outcome: Outcome) -> Sent:
+def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
     """Feed the client what has come, and what it missed before; carry out what it asks for."""
     row, number = world.arrays.rows[turn.number], turn.number
     event, value = outcome.event, outcome.value
-    sent = Sent(outcome.up, outcome.down, outcome.n, outcome.flags)
+    outgoing = Outgoing(outcome.up, outcome.down, outcome.n, outcome.flags)
     if outcome.flags & FAILS:
         recording.count(world.record, Count.ERRORS, number, turn.now)
         event = Event.FAILED + 0
@@ -59,12 +59,12 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Sent:
     while event >= 0:
         was = row.transport + 0
         actions, is_rearmed = advance(row, world.rules, world.record, event, turn.now, value)
-        n = sent.n
+        n = outgoing.n
         if is_rearmed and row.deadline_s < NEVER_S:
             n = put(world.arrays.out, n, ALARM, row.deadline_s, Kind.DEADLINE, 0, 0)
-        sent = Sent(sent.up, sent.down, n, sent.flags)
+        outgoing = Outgoing(outgoing.up, outgoing.down, n, outgoing.flags)
         if actions != Action.NONE:
-            sent = _carry_out(world, turn, event, actions, was, sent)
+            outgoing = _carry_out(world, turn, event, actions, was, outgoing)
         resume = turn.data & ((1 << RESUME_BITS) - 1)
         if PUSHES and event == Event.READY and resume >= Resume.SNAPSHOT:
             event, value = Event.SNAPSHOT + 0, turn.data >> RESUME_BITS
@@ -72,158 +72,162 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Sent:
             if resume == Resume.REPLAY:
                 event = Event.REPLAY + 0
                 message, messages = Message.PUSH + 0, value - row.seen
-            sent = _with_bytes(world.arrays.sizes, sent, message, messages)
+            outgoing = _with_bytes(world.arrays.sizes, outgoing, message, messages)
             recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
         else:
             event = -1
-    return sent
+    return outgoing
 
 
 @inlined
-def _with_bytes(sizes: Any, sent: Sent, message: int, messages: int) -> Sent:
-    up = sent.up + messages * sizes[message, 0]
-    down = sent.down + messages * sizes[message, 1]
-    return Sent(up, down, sent.n, sent.flags)
+def _with_bytes(sizes: Any, outgoing: Outgoing, message: int, messages: int) -> Outgoing:
+    up = outgoing.up + messages * sizes[message, 0]
+    down = outgoing.down + messages * sizes[message, 1]
+    return Outgoing(up, down, outgoing.n, outgoing.flags)
 
 
 @inlined
-def _put(out: Any, sent: Sent, lane: int, t: float, kind: int, exchange: int, data: int) -> Sent:
-    n = put(out, sent.n, lane, t, kind, exchange, data)
-    return Sent(sent.up, sent.down, n, sent.flags)
+def _put(
+    out: Any, outgoing: Outgoing, lane: int, t: float, kind: int, exchange: int, data: int
+) -> Outgoing:
+    n = put(out, outgoing.n, lane, t, kind, exchange, data)
+    return Outgoing(outgoing.up, outgoing.down, n, outgoing.flags)
 
 
 @inlined
-def _carry_out(world: World, turn: Turn, event: int, actions: int, was: int, sent: Sent) -> Sent:
+def _carry_out(
+    world: World, turn: Turn, event: int, actions: int, was: int, outgoing: Outgoing
+) -> Outgoing:
     """Do what the client asks for after `event`; `was` is the transport that it used before."""
     row, t = world.arrays.rows[turn.number], turn.now + turn.half_s
     if actions & Action.CLOSE:
-        sent = _close(world, turn, event, was, sent)
+        outgoing = _close(world, turn, event, was, outgoing)
     if POLLS and actions & Action.FETCH:
-        sent = _fetch(world, turn, sent)
+        outgoing = _fetch(world, turn, outgoing)
     if PUSHES and actions & Action.CONNECT:
         recording.count(world.record, Count.ATTEMPTS, turn.number, turn.now)
         if GENERAL:
             row.node = -1
         world.arrays.state[0].under_way += 1
-        sent = _put(world.arrays.out, sent, TRIP, t, Kind.SYN, row.exchange, 0)
+        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.SYN, row.exchange, 0)
     if PUSHES and actions & Action.SECURE:
         tls_s = turn.now + 2.0 * turn.half_s
-        sent = _put(world.arrays.out, sent, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
+        outgoing = _put(world.arrays.out, outgoing, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
     if PUSHES and actions & Action.UPGRADE:
-        sent = _with_bytes(world.arrays.sizes, sent, Message.UPGRADE_REQUEST + 0, 1)
-        sent = _put(world.arrays.out, sent, TRIP, t, Kind.UPGRADE, row.exchange, 0)
+        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.UPGRADE_REQUEST + 0, 1)
+        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.UPGRADE, row.exchange, 0)
     if PUSHES and actions & Action.AUTHENTICATE:
-        sent = _with_bytes(world.arrays.sizes, sent, Message.AUTH + 0, 1)
-        sent = _put(world.arrays.out, sent, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
+        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.AUTH + 0, 1)
+        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
     if GENERAL and PUSHES and actions & Action.SAFETY_POLL:
-        sent = _safety_poll(world, turn, sent)
+        outgoing = _safety_poll(world, turn, outgoing)
     if PUSHES and actions & Action.SEND_PING:
-        sent = _with_bytes(world.arrays.sizes, sent, Message.PING_UP + 0, 1)
-        sent = _put(world.arrays.out, sent, TRIP, t, Kind.PING_UP, row.exchange, 0)
+        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.PING_UP + 0, 1)
+        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.PING_UP, row.exchange, 0)
     if PUSHES and actions & Action.SEND_PONG:
-        sent = _with_bytes(world.arrays.sizes, sent, Message.PONG_UP + 0, 1)
-    return sent
+        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.PONG_UP + 0, 1)
+    return outgoing
 
 
 @inlined
-def _close(world: World, turn: Turn, event: int, was: int, sent: Sent) -> Sent:
+def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -> Outgoing:
     """The client's side of a connection ends; the server hears of it half a trip later."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
     row = arrays.rows[number]
     if POLLS and was == Transport.POLLING:
         closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
         disconnect(arrays, record, number, closed_s, cause, was)
-        return sent
+        return outgoing
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
     graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
     row.has_upgraded = False
     disconnect(arrays, record, number, now, cause_of(event, was), was)
     if graceful:
-        sent = _with_bytes(world.arrays.sizes, sent, Message.CLOSE_UP + 0, 1)
+        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.CLOSE_UP + 0, 1)
     t = now + turn.half_s
-    return _put(world.arrays.out, sent, TRIP, t, Kind.CLOSE, row.exchange - 1, int(graceful))
+    return _put(world.arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, int(graceful))
 
 
 @inlined
-def _fetch(world: World, turn: Turn, sent: Sent) -> Sent:
+def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A poll is due: on the connection that is kept, or on a new one."""
     arrays, number = world.arrays, turn.number
     row = arrays.rows[number]
     if is_kept(row.opened_s, row.kept_until_s, turn.now):
-        return Sent(sent.up, sent.down, sent.n, sent.flags | REQUESTS)
+        return Outgoing(outgoing.up, outgoing.down, outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
     disconnect(arrays, world.record, number, row.kept_until_s, cause, Transport.POLLING + 0)
     if GENERAL:
         row.is_link_dead = False
         row.node = -1
     arrays.state[0].under_way += 1
-    return _put(world.arrays.out, sent, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
+    return _put(world.arrays.out, outgoing, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
 
 
 @inlined
-def _safety_poll(world: World, turn: Turn, sent: Sent) -> Sent:
+def _safety_poll(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     recording.count_safety_poll(world.record, turn.number, turn.now)
-    sent = _with_bytes(world.arrays.sizes, sent, Message.TCP_OPEN + 0, 1)
-    sent = _with_bytes(world.arrays.sizes, sent, Message.TLS_OPEN + 0, 1)
-    sent = _with_bytes(world.arrays.sizes, sent, Message.POLL_REQUEST_FIRST + 0, 1)
+    outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.TCP_OPEN + 0, 1)
+    outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.TLS_OPEN + 0, 1)
+    outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.POLL_REQUEST_FIRST + 0, 1)
     round_trips = 2.0 if world.rules.tls else 1.0
     t = turn.now + (2.0 * round_trips + 1.0) * turn.half_s
     exchange = world.arrays.rows[turn.number].exchange
-    return _put(world.arrays.out, sent, WHEEL, t, Kind.SAFETY_POLL, exchange, 0)
+    return _put(world.arrays.out, outgoing, WHEEL, t, Kind.SAFETY_POLL, exchange, 0)
 
 
 # -- 4. requests, and what follows ---------------------------------------------------------------
 
 
 @inlined
-def follow_up(world: World, turn: Turn, sent: Sent) -> Sent:
+def follow_up(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """Send the poll that is due, and schedule what belongs to the event that was handled."""
-    if POLLS and sent.flags & REQUESTS:
-        sent = _request(world, turn, sent)
+    if POLLS and outgoing.flags & REQUESTS:
+        outgoing = _request(world, turn, outgoing)
     if PUSHES and turn.kind == Kind.PING:
         t = turn.now + turn.half_s
-        return _put(world.arrays.out, sent, TRIP, t, Kind.PONG_UP, turn.exchange, turn.data)
+        return _put(world.arrays.out, outgoing, TRIP, t, Kind.PONG_UP, turn.exchange, turn.data)
     if turn.kind == Kind.ACTIVITY:
-        return _next_activity(world, turn, sent)
+        return _next_activity(world, turn, outgoing)
     if turn.kind == Kind.START:
-        return _started(world, turn, sent)
-    return sent
+        return _started(world, turn, outgoing)
+    return outgoing
 
 
 @inlined
-def _request(world: World, turn: Turn, sent: Sent) -> Sent:
+def _request(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
-    row, first = arrays.rows[number], int(sent.flags & FIRST > 0)
+    row, first = arrays.rows[number], int(outgoing.flags & FIRST > 0)
     if first:
         recording.open_connection(record, number, now)
         row.opened_s = now
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S
-    sent = _with_bytes(
-        world.arrays.sizes, sent, request_of(world.options.etag, row.fetched_s, first), 1
+    outgoing = _with_bytes(
+        world.arrays.sizes, outgoing, request_of(world.options.etag, row.fetched_s, first), 1
     )
     if GENERAL and row.is_link_dead:
         t = now + world.options.unanswered_s
-        return _put(world.arrays.out, sent, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
+        return _put(world.arrays.out, outgoing, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
     arrays.state[0].under_way += 1
-    return _put(world.arrays.out, sent, TRIP, now + turn.half_s, Kind.POLL, row.exchange, first)
+    return _put(world.arrays.out, outgoing, TRIP, now + turn.half_s, Kind.POLL, row.exchange, first)
 
 
 @inlined
-def _next_activity(world: World, turn: Turn, sent: Sent) -> Sent:
+def _next_activity(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """An episode of the user's activity ends, or the next one begins."""
     arrays, activity = world.arrays, turn.data >> 1
     t = arrays.activity_end_s[activity, turn.number]
     if turn.data & 1:
         t = _episode(world, turn.number, activity, turn.now)
     if t < value_of(arrays.end_s, turn.number):
-        return _put(world.arrays.out, sent, WHEEL, t, Kind.ACTIVITY, 0, turn.data ^ 1)
-    return sent
+        return _put(world.arrays.out, outgoing, WHEEL, t, Kind.ACTIVITY, 0, turn.data ^ 1)
+    return outgoing
 
 
 @inlined
-def _started(world: World, turn: Turn, sent: Sent) -> Sent:
+def _started(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A session has started: when its user first does something, and when it ends."""
     options, end_s = world.options, value_of(world.arrays.end_s, turn.number)
     for activity in range(2):
@@ -231,10 +235,12 @@ def _started(world: World, turn: Turn, sent: Sent) -> Sent:
         if every_s > 0.0:
             t = _episode(world, turn.number, activity, turn.now)
             if t < end_s:
-                sent = _put(world.arrays.out, sent, WHEEL, t, Kind.ACTIVITY, 0, 2 * activity)
+                outgoing = _put(
+                    world.arrays.out, outgoing, WHEEL, t, Kind.ACTIVITY, 0, 2 * activity
+                )
     if end_s < world.record.horizon_s:
-        sent = _put(world.arrays.out, sent, WHEEL, end_s, Kind.STOP, 0, 0)
-    return sent
+        outgoing = _put(world.arrays.out, outgoing, WHEEL, end_s, Kind.STOP, 0, 0)
+    return outgoing
 
 
 @inlined

@@ -240,11 +240,11 @@ def _handle(world: World, taken: Turn) -> None:
         outcome = arrive(world, turn)
         if outcome.flags & IGNORED:
             return
-    sent = follow_up(world, turn, feed(world, turn, outcome))
-    recording.add_bytes(record, number, now, sent.up, sent.down)
-    if GENERAL and (sent.up > 0 or sent.down > 0):
+    outgoing = follow_up(world, turn, feed(world, turn, outcome))
+    recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
+    if GENERAL and (outgoing.up > 0 or outgoing.down > 0):
         row.active_s = now
-    for place in range(sent.n):
+    for place in range(outgoing.n):
         item = arrays.out[place]
         event_list.schedule(world.q, item.lane, item.t, number, item.load)
     if PUSHES and row.subscribed >= 0:

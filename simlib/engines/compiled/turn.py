@@ -16,8 +16,8 @@ from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import ClientArrays, EngineOptions
 
 POLLS = PUSHES = GENERAL = True
-"""Whether a loop serves polls, serves pushes, and knows every rule; see `simulation.variant_of`.
-`numba_support.loop` compiles copies in which these names are settled."""
+"""Whether a loop serves polls, serves pushes, and knows every rule; see `variants.variant_of`.
+`numba_support.loops` compiles copies in which these names are settled."""
 
 REQUESTS = 1
 FIRST = 2
