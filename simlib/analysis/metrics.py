@@ -26,6 +26,7 @@ from simlib.analysis.agreement import compare as compare
 from simlib.analysis.engine_costs import capacity as capacity
 from simlib.analysis.traffic import bytes_by_rate as bytes_by_rate
 from simlib.core.measures import GUIDE_METRICS, MEASURES, Measure, evaluate
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import QUANTITIES as QUANTITIES
@@ -66,8 +67,9 @@ def guide_metrics(table: pd.DataFrame) -> pd.DataFrame:
 def _evaluated(measures: Sequence[Measure], sums: pd.DataFrame) -> pd.DataFrame:
     """A column per metric; NaN in the rows of a transport for which it has no meaning."""
     columns = {}
+    has_socket = sums["transport"].isin(SOCKET_TRANSPORTS)
     for measure in measures:
-        is_meant = sums["transport"] == measure.transport if measure.transport else True
+        is_meant = has_socket if measure.needs_socket else True
         columns[measure.name] = np.where(is_meant, evaluate(measure, sums), np.nan)
     return pd.DataFrame(columns, index=sums.index)
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from simlib.core.faults import FAULTS, is_affected
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.reconnect import (
     POLICIES,
     ReconnectRules,
@@ -302,7 +303,7 @@ def reconnected_over_time(run: Run) -> pd.DataFrame:
     check_runs([run])
     refuse_rollout(run)
     timeline = run.frame("timeline")
-    sockets = _pushing(run)
+    sockets = _sockets(run)
     opened_s, closed_s = (sockets[name].to_numpy() for name in ("opened_s", "closed_s"))
     connected_s = occupancy_s(opened_s, closed_s, run.scenario.bin_s, len(timeline))
     present_s = timeline["present_count"] * timeline["width_s"]
@@ -319,7 +320,7 @@ def reconnected_over_time(run: Run) -> pd.DataFrame:
 
 def _outlook(run: Run) -> dict[str, Any]:
     """The verdict on a run, and the evidence; the thresholds are those of `recovery`."""
-    if run.scenario.transport != "websocket":
+    if run.scenario.transport not in SOCKET_TRANSPORTS:
         raise ScenarioError("runs", run, "must be of WebSocket clients: polls hold no connection")
     table, start_s, end_s = reconnected_over_time(run), _start_s(run), _end_s(run)
     # An attempt that fails early in a bin has waited in the one before.
@@ -417,7 +418,7 @@ def _cut(run: Run) -> pd.DataFrame:
     """A row per client whose connection stood at the fault and ended: when it had the next."""
     start_s = _start_s(run)
     connections = (
-        _pushing(run) if run.scenario.transport == "websocket" else run.frame("connections")
+        _sockets(run) if run.scenario.transport in SOCKET_TRANSPORTS else run.frame("connections")
     )
     stood = connections[connections["opened_s"].le(start_s) & connections["closed_s"].ge(start_s)]
     stood = stood[stood["cause"] != "open_at_end"]
@@ -429,10 +430,10 @@ def _cut(run: Run) -> pd.DataFrame:
     )
 
 
-def _pushing(run: Run) -> pd.DataFrame:
+def _sockets(run: Run) -> pd.DataFrame:
     """The connections that are WebSockets."""
     connections = run.frame("connections")
-    return connections[connections["transport"] == "websocket"]
+    return connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
 
 
 def _since_fault(run: Run) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
@@ -39,7 +40,8 @@ def shares(run: Run) -> pd.DataFrame:
         Not a run, or one without a rollout.
     """
     exposures = _exposures(run)
-    pushed = run.frame("connections").query("transport == 'websocket'")
+    connections = run.frame("connections")
+    pushed = connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
     in_treatment = (exposures["cohort"] == "treatment").astype(int)
     steps = pd.DataFrame(
         {

@@ -60,8 +60,8 @@ class Measure(NamedTuple):
     sequential : {"observations", "events"}, optional
         How a sequential test can judge it: as the mean of single observations, or as the rate of
         events in time. None: it cannot.
-    transport : str
-        The only transport for which it has a meaning; empty: all.
+    needs_socket : bool
+        Whether it has a meaning only for transports whose clients keep a WebSocket open.
     is_guide : bool
         Whether it is one of the six metrics that the migration guide watches.
     tables : tuple of str
@@ -79,7 +79,7 @@ class Measure(NamedTuple):
     sample: Literal["deliveries", "seconds"] = "seconds"
     worse: Literal["higher", "lower", "neither"] = "higher"
     sequential: Literal["observations", "events"] | None = None
-    transport: str = ""
+    needs_socket: bool = False
     is_guide: bool = False
     tables: tuple[Table, ...] = ("summary", "over_time", "check")
 
@@ -139,7 +139,7 @@ _ROWS = (
         unit="per session, of push",
         numerator=("fallbacks",),
         denominator="sessions",
-        transport="websocket",
+        needs_socket=True,
         is_guide=True,
     ),
     Measure(

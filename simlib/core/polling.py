@@ -151,11 +151,11 @@ def on_poll(client: Client, rules: Rules, event: int, now: float, value: int) ->
             return Action.NONE
         if (
             rules.fallback.is_on
-            and assigned_transport(client, rules) == Transport.WEBSOCKET
+            and assigned_transport(client, rules) != Transport.POLLING
             and client.state == State.IDLE
             and returns(rules.fallback, client.fallbacks, now - client.since_s)
         ):
-            client.transport = Transport.WEBSOCKET + 0
+            client.transport = assigned_transport(client, rules)
             client.since_s = now
             return Action.CLOSE | connect(client, rules, now)
         return fetch(client)

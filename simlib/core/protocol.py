@@ -37,6 +37,7 @@ Times: `step` returns one deadline at most. It is the client's only timer; a new
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class State(IntEnum):
@@ -120,11 +121,34 @@ class Transport(IntEnum):
     WEBSOCKET = 1
 
 
-FALLBACKS = {Transport.WEBSOCKET: Transport.POLLING}
-"""What a client of a transport falls back to; a transport that is not listed has nothing."""
+class TransportRow(NamedTuple):
+    """What a transport is.
+
+    `has_socket` says whether a client keeps a WebSocket open, `fallback` which transport it falls
+    back to, if any.
+    """
+
+    has_socket: bool
+    fallback: Transport | None
+
+
+TRANSPORTS = {
+    Transport.POLLING: TransportRow(has_socket=False, fallback=None),
+    Transport.WEBSOCKET: TransportRow(has_socket=True, fallback=Transport.POLLING),
+}
+TRANSPORT_NAMES = tuple(transport.name.lower() for transport in TRANSPORTS)
+"""The names in scenarios and tables."""
+SOCKET_TRANSPORTS = tuple(
+    transport.name.lower() for transport, row in TRANSPORTS.items() if row.has_socket
+)
+"""The names of those whose clients keep a WebSocket open."""
+
 NO_TRANSPORT = 255
-FALLBACK_OF = bytes(FALLBACKS.get(transport, NO_TRANSPORT) for transport in Transport)
-"""The same, to be indexed by interpreted and compiled code alike."""
+HAS_SOCKET = bytes(row.has_socket for row in TRANSPORTS.values())
+FALLBACK_OF = bytes(
+    NO_TRANSPORT if row.fallback is None else row.fallback for row in TRANSPORTS.values()
+)
+"""Columns of `TRANSPORTS`, to be indexed by interpreted and compiled code alike."""
 
 
 class Heartbeat(IntEnum):

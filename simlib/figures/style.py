@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from simlib.core.measures import MEASURES
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.run import Run, refuse_rollout
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ def labelled(runs: tuple[Run, ...]) -> Iterator[tuple[Run, dict[str, Any]]]:
 
 def push_on_top(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     """Return the runs with the pushed ones last, so that they are drawn over the others."""
-    return tuple(sorted(runs, key=lambda run: run.scenario.transport == "websocket"))
+    return tuple(sorted(runs, key=lambda run: run.scenario.transport in SOCKET_TRANSPORTS))
 
 
 def line(run: Run, *, under: float = 0.0, thin: float = 0.0) -> dict[str, Any]:
     """Return a run's colour, dash and width; `under` widens polling where push may lie on it."""
-    if run.scenario.transport == "websocket":
+    if run.scenario.transport in SOCKET_TRANSPORTS:
         under = 0.0
     # The dotted line is the wider: where it lies on a solid one, its dots still show.
     dash, width = ("dot", 3.5) if is_measured(run) else ("solid", 2.0)

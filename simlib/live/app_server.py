@@ -26,6 +26,7 @@ from websockets.typing import Origin
 from simlib.core import wire
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import admits_upgrade, new_server
 from simlib.live.clock import ScenarioClock
@@ -76,7 +77,8 @@ class AppServer:
         ]
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.session_s: list[float] = workload.start_s.tolist()
-        self.has_pushes = self.scenario.transport == "websocket" or settings.rollout is not None
+        has_sockets = self.scenario.transport in SOCKET_TRANSPORTS
+        self.has_pushes = has_sockets or settings.rollout is not None
         self.version = 0
         self.kept_from = 0
         self.subscribers: set[ServerConnection] = set()

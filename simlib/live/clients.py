@@ -23,7 +23,7 @@ from simlib.core.assignment import SERVER_CLOSES
 from simlib.core.client_state import NEVER_S, Client
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
-from simlib.core.protocol import Action, Event, State, Transport
+from simlib.core.protocol import HAS_SOCKET, Action, Event, State
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
 from simlib.live.connections import (
@@ -292,7 +292,7 @@ class LiveClients(ConnectionOwner):
         connection: ClientConnection | None
         connection = self.connections[number] or self.opening.pop(number, None)
         self.connections[number] = None
-        if event == Event.DEADLINE and was == Transport.WEBSOCKET:
+        if event == Event.DEADLINE and HAS_SOCKET[was]:
             self.tally(Count.ERRORS, number)
         self.record_disconnect(number, self.now_s(), cause_of(event, was))
         if connection is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
 from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
-from simlib.core.protocol import Transport
+from simlib.core.protocol import HAS_SOCKET
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -72,8 +72,8 @@ def read(
     edges_s = bucket_edges_s()
     levels = np.array(list(QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
-    is_pushed = np.array(transports) == Transport.WEBSOCKET
-    sockets = int(now.connected[is_pushed].sum())
+    has_socket = np.array([bool(HAS_SOCKET[transport]) for transport in transports])
+    sockets = int(now.connected[has_socket].sum())
     sums = {
         **{what.name.lower(): float(n) for what, n in counts.items()},
         "width_s": length_s,

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from simlib.core.assignment import FlagRules, Reach
 from simlib.core.measures import MEASURES, METRICS
-from simlib.core.protocol import Transport
+from simlib.core.protocol import TRANSPORT_NAMES, Transport
 from simlib.errors import ScenarioError
 from simlib.rollout import exchange
 from simlib.rollout.decision import Limits
@@ -288,7 +288,7 @@ class Guardrail(Section):
 class Variant(Section):
     """What a cohort gets."""
 
-    transport: Literal["polling", "websocket"]
+    transport: Literal[TRANSPORT_NAMES]  # type: ignore[valid-type]
     """How changes reach its clients."""
 
 

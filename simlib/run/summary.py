@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simlib.core.measures import MEASURES, QUANTILES, Measure, evaluate
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
 from simlib.run.tables import Columns, Ledger, latency_quantiles, ledger_of, rows_of
 
@@ -102,7 +103,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
                 "clients": int((tables["clients"]["cohort"] == cohort).sum()),
                 **{
                     measure.name: float(evaluate(measure, added[measure.sample]))
-                    if measure.transport in ("", transport)
+                    if transport in SOCKET_TRANSPORTS or not measure.needs_socket
                     else np.nan
                     for measure in _SHOWN
                 },

@@ -19,6 +19,7 @@ import pydantic
 from pydantic import Field, PrivateAttr
 
 from simlib.core.faults import FAULTS
+from simlib.core.protocol import TRANSPORT_NAMES
 from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
@@ -439,7 +440,7 @@ class Scenario(Section):
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "scenario"
     """A name for tables and titles."""
-    transport: Literal["polling", "websocket"] = "polling"
+    transport: Literal[TRANSPORT_NAMES] = "polling"  # type: ignore[valid-type]
     """How changes reach the clients."""
     clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
     """Clients present from the start."""

@@ -54,7 +54,7 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
     if outcome.flags & FAILS:
         recording.count(world.record, Count.ERRORS, number, turn.now)
         event = Event.FAILED + 0
-        if PUSHES and (not POLLS or row.transport == Transport.WEBSOCKET):
+        if PUSHES and (not POLLS or row.transport != Transport.POLLING):
             event = Event.CLOSED + 0
     while event >= 0:
         was = row.transport + 0

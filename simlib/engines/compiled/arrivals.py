@@ -331,7 +331,7 @@ def _on_transport(world: World, turn: Turn) -> Outcome:
         arrays.state[0].under_way += 1
         t = turn.now + turn.half_s
         return nothing(put(out, 0, TRIP, t, Kind.SYN, exchange, turn.data + 1))
-    is_pushed = PUSHES and (not POLLS or row.transport == Transport.WEBSOCKET)
+    is_pushed = PUSHES and (not POLLS or row.transport != Transport.POLLING)
     if kind == Kind.TCP_OPEN:
         up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
         if is_pushed:
