@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.faults import FAULTS
+from simlib.core.protocol import TRANSPORT_NAMES
 from simlib.core.reconnect import POLICIES
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
@@ -154,7 +155,7 @@ def scenarios(draw) -> sl.Scenario:
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return sl.Scenario(
-        transport=draw(st.sampled_from(["polling", "websocket"])),
+        transport=draw(st.sampled_from(TRANSPORT_NAMES)),
         clients=draw(st.integers(1, 8)),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
         horizon_s=horizon_s,
@@ -180,6 +181,7 @@ def scenarios(draw) -> sl.Scenario:
             "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
         },
+        notify={"spread_s": draw(st.sampled_from([0.0, 0.0, 2.0]))},
         heartbeat={
             "direction": draw(st.sampled_from(["server", "client", "none"])),
             "interval_s": draw(TIMES_S),

@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 
 from simlib.core.measures import ratio
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_runs
 
 _TOLERANCE_FRAC = {
-    "polling": {"latency_p50_s": 0.03, "latency_p95_s": 0.02, "latency_p99_s": 0.01},
-    "websocket": {"latency_p50_s": 0.3, "latency_p95_s": 0.3, "latency_p99_s": 0.3},
+    False: {"latency_p50_s": 0.03, "latency_p95_s": 0.02, "latency_p99_s": 0.01},
+    True: {"latency_p50_s": 0.3, "latency_p95_s": 0.3, "latency_p99_s": 0.3},
 }
-_TOLERANCE_S = {"polling": 0.0, "websocket": 0.5e-3}
+_TOLERANCE_S = {False: 0.0, True: 0.5e-3}
+"""By whether the clients keep a socket open: latencies of milliseconds are harder to predict."""
 _COMPARED = (
     "latency_p50_s",
     "latency_p95_s",
@@ -59,10 +61,10 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
     )
     table["error"] = table["predicted"] - table["measured"]
     table["error_frac"] = ratio(table["error"], table["measured"])
-    transport = measured.scenario.transport
+    has_socket = measured.scenario.transport in SOCKET_TRANSPORTS
     scale = float(measured.provenance.get("time_scale", 1.0))
-    relative = table["quantity"].map(_TOLERANCE_FRAC[transport]) * table["measured"]
-    table["allowed"] = relative.clip(lower=_TOLERANCE_S[transport] * scale)
+    relative = table["quantity"].map(_TOLERANCE_FRAC[has_socket]) * table["measured"]
+    table["allowed"] = relative.clip(lower=_TOLERANCE_S[has_socket] * scale)
     outside = "outside" if measured.provenance.get("quiet", True) else "inconclusive"
     verdict = np.where(table["error"].abs() <= table["allowed"], "within", outside)
     table["verdict"] = np.where(table["allowed"].isna(), "", verdict)

@@ -33,6 +33,7 @@ from simlib.core.client_state import (
     refuse,
 )
 from simlib.core.draws import Stream, uniform
+from simlib.core.notify import concerns_data, on_data, on_pause
 from simlib.core.polling import is_disabled, is_stale, on_poll, rearm
 from simlib.core.protocol import Action, Event, Pause, State, Transport
 from simlib.core.resync import Resync
@@ -87,7 +88,10 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     elif client.transport == Transport.POLLING:
         actions = on_poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
-        actions = on_socket(client, rules, event, now, value)
+        if client.transport == Transport.NOTIFY and concerns_data(client, event, now):
+            actions = on_data(client, rules, event, now, value)
+        else:
+            actions = on_socket(client, rules, event, now, value)
     else:
         actions = on_handshake(client, rules, state, event, now)
     return actions, client.deadline_s
@@ -127,6 +131,7 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
         return False
     comes_back = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
     comes_back = comes_back or rules.safety_poll_s < NEVER_S
+    comes_back = comes_back or client.transport == Transport.NOTIFY
     return client.state == State.OPEN or comes_back or rules.fallback.is_on
 
 
@@ -211,6 +216,8 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
         client.pauses &= ~Pause.HIDDEN
         if rules.throttles_timers and client.deadline_s == client.held_s:
             client.deadline_s = now  # what was held back rings at once
+    if client.transport == Transport.NOTIFY and client.state == State.OPEN:
+        return on_pause(client, rules, event, now)
     if client.transport != Transport.POLLING:
         return Action.NONE
 

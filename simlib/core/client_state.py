@@ -56,6 +56,7 @@ class Rules(NamedTuple):
     open_timeout_s: float
     token_valid_s: float
     safety_poll_s: float
+    spread_s: float
     throttles_timers: bool
     heartbeat: int
     heartbeat_interval_s: float
@@ -98,8 +99,14 @@ class Client:
         back, since when it polls.
     fallbacks : int
         How often it has fallen back to polling since it was last pushed to.
-    beat_s, safety_poll_due_s : float
-        When a heartbeat is due on an open connection, and a safety poll, if there are any.
+    beat_s, fetch_due_s : float
+        When a heartbeat is due on an open connection, and a fetch beside it, if there are any.
+    told : int
+        The latest change that a client was told of that fetches what it is told of.
+    is_fetching : bool
+        Whether such a client fetches now.
+    fetch_failures : int
+        How many tries of this fetch have failed.
     hidden_s, held_s : float
         Since when the tab is hidden, and until when the browser holds a timer back that is due.
     awaiting_pong : bool
@@ -123,16 +130,19 @@ class Client:
         "exchange",
         "failures",
         "fallbacks",
+        "fetch_due_s",
+        "fetch_failures",
         "fetched_s",
         "has_opened",
         "held_s",
         "hidden_s",
+        "is_fetching",
         "number",
         "pauses",
-        "safety_poll_due_s",
         "seen",
         "since_s",
         "state",
+        "told",
         "transport",
     )
 
@@ -146,7 +156,10 @@ class Client:
         self.fetched_s = -NEVER_S
         self.since_s = 0.0
         self.beat_s = NEVER_S
-        self.safety_poll_due_s = NEVER_S
+        self.fetch_due_s = NEVER_S
+        self.told = 0
+        self.is_fetching = False
+        self.fetch_failures = 0
         self.hidden_s = 0.0
         self.held_s = -NEVER_S
         self.awaiting_pong = False
@@ -165,19 +178,22 @@ ROW = {
     "failures": "i4",
     "draws": "i4",
     "seen": "i4",
+    "told": "i4",
     "state": "i1",
     "pauses": "i1",
     "awaiting_pong": "?",
     "has_opened": "?",
+    "is_fetching": "?",
     "transport": "i1",
     "cohort": "i1",
     "fallbacks": "i1",
+    "fetch_failures": "i1",
     "applied": "i1",
     "deadline_s": "f8",
     "fetched_s": "f8",
     "since_s": "f8",
     "beat_s": "f8",
-    "safety_poll_due_s": "f8",
+    "fetch_due_s": "f8",
     "hidden_s": "f8",
     "held_s": "f8",
 }

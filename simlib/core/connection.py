@@ -29,7 +29,7 @@ from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import Window
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Cause, Count, Record
-from simlib.core.resync import resume_outcome
+from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import Server
 from simlib.core.wire import Message
 
@@ -46,8 +46,9 @@ class Connection:
     opened_by : Transport
         The transport of the latest connection.
     kept_until_s : float
-        Until when the server keeps a polling client's idle connection, seconds; `NEVER_S` during a
-        request, ``-NEVER_S`` without a connection.
+        Until when the server keeps an idle connection of HTTP, seconds; `NEVER_S` during a request,
+        ``-NEVER_S`` without one. A polling client has no other connection; a client that fetches
+        what it is told of has this one beside its socket.
     has_upgraded : bool
         Whether the WebSocket is up, so that it ends with a close frame.
     subscribed, socket : int
@@ -58,7 +59,7 @@ class Connection:
     lost_exchange : int
         The exchange up to which WebSockets travel a dead path, -1 for none. Neither end knows.
     is_link_dead : bool
-        Whether the kept connection of a polling client travels a dead path.
+        Whether that connection travels a dead path.
     beats : int
         How many jobs of heartbeats and safety polls the server has had from this client.
     active_s : float
@@ -236,6 +237,33 @@ def end_of_kept(link: Connection, now: float, cause: int) -> tuple[float, int]:
     return now, cause + 0
 
 
+def end_fetches(link: Connection, now: float) -> float:
+    """The connection has ended on which a client fetches what it is told of; it forgets it.
+
+    Returns
+    -------
+    float
+        When it has ended, seconds: `now` at the latest, ``-NEVER_S`` if there was none.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.kept_until_s = 30.0
+    >>> end_fetches(link, 40.0), end_fetches(link, 40.0)
+    (30.0, -inf)
+    """
+    t = min(float(link.kept_until_s), now)
+    link.kept_until_s = -NEVER_S
+    link.is_link_dead = False
+    return t
+
+
+def has_idle_fetches(client: Client, link: Connection, now: float) -> bool:
+    """Say whether the connection beside a client's socket has ended, idle for too long."""
+    is_told = client.transport == Transport.NOTIFY and link.opened_s < NEVER_S
+    return bool(is_told and link.kept_until_s < now)
+
+
 def reset(client: Client, link: Connection) -> bool:
     """The server's side of a client's connection is gone.
 
@@ -280,6 +308,8 @@ def lose_path(client: Client, link: Connection) -> bool:
         return bool(client.state == State.FETCHING)
     if State.SECURING <= client.state <= State.OPEN:
         link.lost_exchange = exchange
+        if client.transport == Transport.NOTIFY:
+            link.is_link_dead = link.kept_until_s > -NEVER_S
     return False
 
 
@@ -381,13 +411,25 @@ def resume_outcome_of(
     published: int,
     now: float,
 ) -> int:
-    """Return how a client that is let in `now` gets what it has missed, a `Resume`."""
+    """Return how a client that is let in `now` gets what it has missed, a `Resume`.
+
+    A client that fetches what it is told of gets nothing more than READY.
+    """
+    if client.transport == Transport.NOTIFY:
+        return Resume.NOTHING + 0
     has_session = (
         record.clients[link.number, Count.MESSAGES] > 0
         and link.served_by == nodes.process[link.node]
     )
     kept_from, away_s = nodes.kept_from[link.node], now - client.since_s
     return resume_outcome(rules.resync, client.seen, published, kept_from, has_session, away_s)
+
+
+def ready_value(client: Client, outcome: int, version: int) -> int:
+    """Return what READY is fed with: up to where changes are lost, or the latest for a fetch."""
+    if outcome == Resume.LOST or client.transport == Transport.NOTIFY:
+        return version + 0
+    return 0
 
 
 # -- paths ---------------------------------------------------------------------------------------
@@ -571,8 +613,17 @@ def writable_s(
     return carried_s(paths, link, now, over)
 
 
-def waiting_message(rules: Rules, sending: SendingRules) -> int:
+def change_message(client: Client) -> int:
+    """Return as which `Message` a client hears of a change."""
+    if client.transport == Transport.NOTIFY:
+        return Message.NOTICE + 0
+    return Message.PUSH + 0
+
+
+def waiting_message(client: Client, rules: Rules, sending: SendingRules) -> int:
     """Return as which `Message` what waits for a client goes out."""
+    if client.transport == Transport.NOTIFY:
+        return Message.NOTICE + 0
     if sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot:
         return Message.SNAPSHOT + 0
     return Message.PUSH + 0

@@ -63,6 +63,7 @@ class Stream(IntEnum):
     USER = 21
     FLAG = 22
     CLOSE_SERVICE = 23
+    SPREAD = 24
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

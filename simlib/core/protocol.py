@@ -23,6 +23,9 @@ AUTHENTICATING -> OPEN. Every failure leads to WAITING, where the reconnect rule
 GIVE_UP, which leads to STRANDED; or FALL_BACK, which leads to a polling client's IDLE, from where
 CONNECT leads back later. A rejected token leads to STRANDED at once: it would be rejected again.
 
+A client that is told of changes (NOTIFY) has the same life. What it is told of it fetches while it
+is OPEN: responses arrive beside the socket and leave the state unchanged.
+
 During a rollout, a client may be ASSIGNED to a cohort in any state. If that has another transport,
 the client decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
 
@@ -119,6 +122,7 @@ class Transport(IntEnum):
 
     POLLING = 0
     WEBSOCKET = 1
+    NOTIFY = 2
 
 
 class TransportRow(NamedTuple):
@@ -135,6 +139,7 @@ class TransportRow(NamedTuple):
 TRANSPORTS = {
     Transport.POLLING: TransportRow(has_socket=False, fallback=None),
     Transport.WEBSOCKET: TransportRow(has_socket=True, fallback=Transport.POLLING),
+    Transport.NOTIFY: TransportRow(has_socket=True, fallback=Transport.POLLING),
 }
 TRANSPORT_NAMES = tuple(transport.name.lower() for transport in TRANSPORTS)
 """The names in scenarios and tables."""
@@ -188,7 +193,10 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
         **_SETTING_UP,
     ),
     State.OPEN: _row(
-        (Event.DEADLINE, Event.SNAPSHOT, Event.REPLAY, Event.PUSH, Event.PING, Event.PONG),
+        (
+            *(Event.DEADLINE, Event.SNAPSHOT, Event.REPLAY, Event.PUSH, Event.PING, Event.PONG),
+            *(Event.FETCHED, Event.UNCHANGED, Event.FAILED),
+        ),
         CLOSED=State.WAITING,
         TIME_OUT=State.WAITING,
     ),

@@ -57,17 +57,11 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         else:
             see_all(client, value)
     elif event == Event.READY:
-        client.since_s = now
-        client.has_opened = True
-        client.fallbacks = 0
-        if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
-            client.failures = 0
-        client.awaiting_pong = False
         if rules.safety_poll_s < NEVER_S:
-            client.safety_poll_due_s = now + rules.safety_poll_s
+            client.fetch_due_s = now + rules.safety_poll_s
         if not rules.push_is_snapshot:
             miss_up_to(client, value)
-        _expect_heartbeat(client, rules, now)
+        opened(client, rules, now)
     elif event == Event.PING:
         if rules.heartbeat == Heartbeat.SERVER:
             _expect_heartbeat(client, rules, now)
@@ -75,18 +69,14 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
     elif event == Event.PONG:
         client.awaiting_pong = False
         _expect_heartbeat(client, rules, now)
-    elif (
-        event == Event.DEADLINE
-        and rules.safety_poll_s < NEVER_S
-        and client.safety_poll_due_s <= now
-    ):
-        client.safety_poll_due_s = now + rules.safety_poll_s
-        _watch(client, rules, client.beat_s, now)
+    elif event == Event.DEADLINE and rules.safety_poll_s < NEVER_S and client.fetch_due_s <= now:
+        client.fetch_due_s = now + rules.safety_poll_s
+        watch(client, rules, client.beat_s, now)
         return Action.SAFETY_POLL
     elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
-            _watch(client, rules, now + rules.heartbeat_timeout_s, now)
+            watch(client, rules, now + rules.heartbeat_timeout_s, now)
             return Action.SEND_PING
         move(client, Event.TIME_OUT)
         return _lose(client, rules, now)
@@ -98,26 +88,37 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
     return Action.NONE
 
 
+def opened(client: Client, rules: Rules, now: float) -> None:
+    """A socket is open, and its heartbeats begin."""
+    client.since_s = now
+    client.has_opened = True
+    client.fallbacks = 0
+    if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
+        client.failures = 0
+    client.awaiting_pong = False
+    _expect_heartbeat(client, rules, now)
+
+
 def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
     """Engine.IO's and websockets' rule: the period counts from the last pong (or ping) heard."""
     if rules.heartbeat == Heartbeat.CLIENT:
-        _watch(client, rules, now + rules.heartbeat_interval_s, now)
+        watch(client, rules, now + rules.heartbeat_interval_s, now)
     elif rules.heartbeat == Heartbeat.SERVER:
         beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
-        _watch(client, rules, beat_s, now)
+        watch(client, rules, beat_s, now)
     else:
-        _watch(client, rules, NEVER_S, now)
+        watch(client, rules, NEVER_S, now)
 
 
-def _watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
-    """Wait for the heartbeat that is due at `beat_s`, or for the safety poll before it.
+def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
+    """Wait for the heartbeat that is due at `beat_s`, or for the fetch before it.
 
     Either may be overdue where a browser has held the timer back: then it rings now.
     """
     client.deadline_s = beat_s
-    if rules.safety_poll_s < NEVER_S:
+    if rules.safety_poll_s < NEVER_S or client.transport == Transport.NOTIFY:
         client.beat_s = beat_s
-        client.deadline_s = max(now, min(beat_s, client.safety_poll_due_s))
+        client.deadline_s = max(now, min(beat_s, client.fetch_due_s))
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.compiled.variants import needs_general_loop
 from simlib.errors import ScenarioError
@@ -19,12 +20,13 @@ from simlib.scenario.workload import settings_of
 
 ENGINES = ("simpy", "compiled")
 BYTES_PER_CLIENT = {
-    ("simpy", "polling"): 3000,
-    ("simpy", "websocket"): 5000,
-    ("compiled", "polling"): 200,
-    ("compiled", "websocket"): 450,
+    ("simpy", False): 3000,
+    ("simpy", True): 5000,
+    ("compiled", False): 200,
+    ("compiled", True): 450,
 }
-"""What a client takes at the peak of a run, as measured by ``tests/benchmarks``."""
+"""What a client takes at the peak of a run, by engine and by whether it keeps a socket open, as
+measured by ``tests/benchmarks``."""
 
 _BYTES_OF_GENERAL_LOOP = 500
 """What a client takes beside in the general loop: all may be cut off at once, or change their
@@ -148,7 +150,7 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
     if sessions is not None:
         clients += math.ceil(sessions.arrivals_per_s * scenario.horizon_s)
     changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
-    of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport]
+    of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in SOCKET_TRANSPORTS]
     if engine == "compiled" and (has_flag or needs_general_loop(settings_of(scenario, 0, 0))):
         of_clients += clients * _BYTES_OF_GENERAL_LOOP
     of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN

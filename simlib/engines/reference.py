@@ -180,6 +180,8 @@ class Simulation(Driver):
             is_polling = client.transport == Transport.POLLING
             if is_polling and 0.0 <= link.kept_until_s < self.clock.now:
                 self.record_disconnect(client.number, link.kept_until_s, Cause.IDLE)
+            if connection.has_idle_fetches(client, link, self.clock.now):
+                self.end_fetches(link)
         super().finish()
 
     def now_s(self) -> float:
@@ -224,7 +226,8 @@ class Simulation(Driver):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
         if actions & Action.FETCH:
-            self.clock.start(self.poll(client, exchange))
+            is_told = client.transport == Transport.NOTIFY
+            self.clock.start((self.refetch if is_told else self.poll)(client, exchange))
         if actions & Action.CONNECT:
             self.clock.start(self.connect(client, exchange))
         if actions & Action.SECURE:
@@ -434,6 +437,67 @@ class Simulation(Driver):
                 self.send(number, message)
             self.feed(client, Event.SNAPSHOT, version)
 
+    # -- what a client fetches that is told of changes -----------------------------------------
+
+    def refetch(self, client: Client, exchange: int) -> Process:
+        """A fetch beside the open socket: on the connection of the one before, or on a new one."""
+        clock, number, link = self.clock, client.number, self.link_of(client)
+        etag, trips = self.workload.etag, 1.0
+        first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
+        if first:
+            self.end_fetches(link)
+            for message in (Message.TCP_OPEN, Message.TLS_OPEN):
+                self.send_beside(number, message)
+            trips += 4.0 if self.rules.tls else 2.0
+        self.tally(Count.POLLS, number)
+        link.kept_until_s = NEVER_S
+        self.send_beside(number, request_of(etag, client.fetched_s, first))
+        yield clock.at(clock.now + trips * self.one_way_s(link))
+        if link.closed_exchange >= exchange:
+            return
+        if link.is_link_dead or self.is_under(FaultEffect.PARTITION, link):
+            clock.start(self.refetch_unanswered(client, exchange))
+            return
+        if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
+            link.kept_until_s = clock.now + self.server_rules.keep_alive_s
+            reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
+        else:
+            service_s = self.server_rules.poll_s + first * self.server_rules.accept_s
+            link.beats += 1
+            t = self.serve(service_s, client, Stream.SAFETY_SERVICE, link.beats)
+            link.kept_until_s = t + self.server_rules.keep_alive_s
+            version = bisect_right(self.publish_s, t)
+            unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
+            unchanged = unchanged and not recording.has_gaps(self.record, number)
+            reply, event = reply_of(unchanged, first), Event.FETCHED
+            if unchanged:
+                event = Event.UNCHANGED
+            t = connection.carried_s(self.paths, link, t, self.sizes[reply][1])
+        yield clock.at(t + self.one_way_s(link))
+        if client.exchange != exchange or link.closed_exchange >= exchange:
+            return
+        if self.link_of(client).is_link_dead:
+            clock.start(self.refetch_unanswered(client, exchange))
+            return
+        self.send_beside(number, reply)
+        if event != Event.FETCHED:
+            self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
+        self.feed(client, event, version)
+
+    def refetch_unanswered(self, client: Client, exchange: int) -> Process:
+        """A fetch beside the socket on a dead path: the kernel gives up on it at last."""
+        yield self.clock.at(self.clock.now + self.workload.unanswered_s)
+        if client.exchange == exchange:
+            self.end_fetches(self.link_of(client))
+            self.tally(Count.ERRORS, client.number)
+            self.feed(client, Event.FAILED)
+
+    def end_fetches(self, link: Connection) -> None:
+        """The connection beside the socket has ended, if there is one: book its last segments."""
+        t = connection.end_fetches(link, self.clock.now)
+        if t > -NEVER_S:
+            recording.add_bytes(self.record, link.number, t, *self.sizes[Message.TCP_CLOSE])
+
     # -- WebSocket: the stages before READY --------------------------------------------------
 
     def open_tcp(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
@@ -563,6 +627,7 @@ class Simulation(Driver):
         self.send(number, Message.READY)
         link.served_by = self.nodes.process[link.node]
         self.record_connection(number)
+        link.kept_until_s = -NEVER_S
         if self.workload.idle_s < NEVER_S:
             self.clock.start(self.middlebox(client, exchange))
         seed, replication = self.rules.seed, self.rules.replication
@@ -570,7 +635,7 @@ class Simulation(Driver):
         if end_s < NEVER_S:
             self.clock.start(self.end_of_life(client, exchange, end_s))
         missed = version - client.seen
-        self.feed(client, Event.READY, version if outcome == Resume.LOST else 0)
+        self.feed(client, Event.READY, connection.ready_value(client, outcome, version))
         if outcome == Resume.SNAPSHOT:
             self.send(number, Message.SNAPSHOT)
             self.tally(Count.MESSAGES, number)
@@ -642,8 +707,12 @@ class Simulation(Driver):
             if self.has_path_limits and rules.sending.overflow != Overflow.BLOCK:
                 self.clock.start(self.try_send(client, exchange, version, t))
                 continue
-            t = self.blocking_send(link, t) if self.has_path_limits else t + self.one_way_s(link)
-            self.clock.start(self.push(client, exchange, version, t))
+            message = connection.change_message(client)
+            if self.has_path_limits:
+                t = self.blocking_send(link, t, message)
+            else:
+                t += self.one_way_s(link)
+            self.clock.start(self.push(client, exchange, version, t, message))
 
     def push(
         self, client: Client, exchange: int, version: int, t: float, message: int = Message.PUSH
@@ -654,8 +723,8 @@ class Simulation(Driver):
         if not is_over(client, link, exchange):
             self.send(client.number, message)
             self.tally(Count.MESSAGES, client.number)
-            is_push = message == Message.PUSH
-            self.feed(client, Event.PUSH if is_push else Event.SNAPSHOT, version)
+            is_board = message == Message.SNAPSHOT
+            self.feed(client, Event.SNAPSHOT if is_board else Event.PUSH, version)
         elif link.lost_exchange >= exchange and self.rules.heartbeat != Heartbeat.SERVER:
             self.clock.start(self.peer_timeout(link, exchange, self.workload.unanswered_s))
 
@@ -669,9 +738,9 @@ class Simulation(Driver):
         """Return how long what sets out now takes to the other end."""
         return connection.one_way_s(self.paths, link, self.clock.now)
 
-    def blocking_send(self, link: Connection, t: float) -> float:
+    def blocking_send(self, link: Connection, t: float, message: int) -> float:
         """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
-        sending, size = self.server_rules.sending, self.sizes[Message.PUSH][1]
+        sending, size = self.server_rules.sending, self.sizes[message][1]
         return connection.blocking_send(
             self.paths, link, self.server, self.record, sending, t, size
         )
@@ -682,7 +751,8 @@ class Simulation(Driver):
         link, sending = self.link_of(client), self.server_rules.sending
         if link.subscribed != exchange:
             return
-        waiting_message = connection.waiting_message(self.rules, sending)
+        message = connection.change_message(client)
+        waiting_message = connection.waiting_message(client, self.rules, sending)
         outcome, t = connection.try_send(
             self.paths,
             link,
@@ -690,11 +760,11 @@ class Simulation(Driver):
             sending,
             version,
             self.clock.now,
-            self.sizes[Message.PUSH][1],
+            self.sizes[message][1],
             self.sizes[waiting_message][1],
         )
         if outcome == Sent.SENT:
-            self.clock.start(self.push(client, exchange, version, t))
+            self.clock.start(self.push(client, exchange, version, t, message))
         elif outcome == Sent.WAITS_FIRST:
             self.clock.start(self.drain(client, exchange, waiting_message, t))
         elif outcome == Sent.CLOSES:
@@ -772,6 +842,8 @@ class Simulation(Driver):
             return
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
+        if was == Transport.NOTIFY and link.opened_s < NEVER_S:
+            self.end_fetches(link)
         graceful = event in (Event.STOP, Event.ASSIGNED) and link.has_upgraded
         link.has_upgraded = False
         self.record_disconnect(number, now, cause)
@@ -804,6 +876,11 @@ class Simulation(Driver):
         recording.add_bytes(self.record, number, self.clock.now, n * up, n * down)
         if up or down:
             self.connection_rows[number].active_s = self.clock.now
+
+    def send_beside(self, number: int, message: int) -> None:
+        """Book a message on another connection than the client's socket."""
+        up, down = self.sizes[message]
+        recording.add_bytes(self.record, number, self.clock.now, up, down)
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Return the service time of a client's job number `k`."""

@@ -24,17 +24,20 @@ COLOURS = {
     "polling": "#D55E00",
     "polling with ETag": "#E69F00",
     "websocket": "#0072B2",
+    "notify": "#009E73",
 }
 THEORY = "#666666"
 NAMES = {
     "polling": "polling",
     "polling with ETag": "polling with ETag",
     "websocket": "WebSocket push",
+    "notify": "notify, then fetch",
 }
 DONE = {
     "polling": "polled",
     "polling with ETag": "polled with ETag",
     "websocket": "pushed",
+    "notify": "told, then fetched",
 }
 MOST_POINTS = 300
 TIME_DIGITS = 8  # days of steps of a tenth of a second stay apart

@@ -26,9 +26,10 @@ from websockets.typing import Origin
 from simlib.core import wire
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import SOCKET_TRANSPORTS, Transport
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import admits_upgrade, new_server
+from simlib.core.wire import Message
 from simlib.live.clock import ScenarioClock
 from simlib.live.ipc import Parent
 from simlib.live.messages import (
@@ -68,7 +69,8 @@ class AppServer:
         self.rules = workload.rules
         self.server_rules = workload.server
         self.admission = new_server(1)  # only its count of upgrades is used
-        self.send_buffers = SendBuffers(workload.server.sending, self.spec)
+        self.message = _change_message(settings)
+        self.send_buffers = SendBuffers(workload.server.sending, self.spec, self.message)
         self.fault_events = workload.fault_events
         self.resets = [
             fault_event
@@ -190,6 +192,8 @@ class AppServer:
 
     def _resume_outcome(self, number: int, seen: int) -> int:
         """Return how a client that is let in now gets what it has missed."""
+        if self.message == Message.NOTICE:
+            return Resume.NOTHING + 0  # it fetches that
         now = self.clock.now_s()
         away_s = now - self.disconnected_s.get(number, now)
         has_session = number in self.known
@@ -331,6 +335,14 @@ async def run(parent: Parent) -> None:
             app.begin(start.start_s)
         await app.run(parent, inbox)
     await runner.cleanup()
+
+
+def _change_message(settings: Settings) -> Message:
+    """Return as which message the subscribers of a run hear of a change: all as the same."""
+    transports = {int(Transport[settings.scenario.transport.upper()])}
+    if settings.rollout is not None:
+        transports = set(settings.rollout.flag.transports)
+    return Message.NOTICE if Transport.NOTIFY in transports else Message.PUSH
 
 
 async def _poll_runner(app: AppServer) -> web.AppRunner:

@@ -32,6 +32,7 @@ from simlib.live.connections import (
     ConnectionOwner,
     PollConnection,
     PushConnection,
+    RefetchConnection,
     SafetyPollConnection,
 )
 from simlib.live.ipc import Parent
@@ -112,6 +113,7 @@ class LiveClients(ConnectionOwner):
         self.connections: list[PollConnection | PushConnection | None] = [None] * clients
         self.opening: dict[int, ClientConnection] = {}
         self.safety_polls: set[SafetyPollConnection] = set()
+        self.refetches: dict[int, RefetchConnection] = {}
         self.tasks = BackgroundTasks()
         self.to_close: list[tuple[int, float]] = []
         self.is_over = False
@@ -167,7 +169,8 @@ class LiveClients(ConnectionOwner):
         self.record.end_at(t)
         self.finish()
         self.tasks.cancel()
-        for connection in (*self.connections, *self.opening.values(), *self.safety_polls):
+        beside = (*self.safety_polls, *self.refetches.values())
+        for connection in (*self.connections, *self.opening.values(), *beside):
             if connection is not None:
                 connection.transport.abort()
 
@@ -208,7 +211,9 @@ class LiveClients(ConnectionOwner):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
             connection = None
-        if actions & Action.FETCH:
+        if actions & Action.FETCH and isinstance(connection, PushConnection):
+            self.refetch(client)
+        elif actions & Action.FETCH:
             if isinstance(connection, PollConnection) and connection.is_usable:
                 self.tally(Count.POLLS, number)
                 connection.fetch(client.exchange)
@@ -246,6 +251,28 @@ class LiveClients(ConnectionOwner):
         self.tally(Count.POLLS, client.number)
         connection.fetch(exchange)
 
+    def refetch(self, client: Client) -> None:
+        """Fetch beside the open WebSocket, on the connection of the fetch before if it is kept."""
+        connection = self.refetches.get(client.number)
+        self.tally(Count.POLLS, client.number)
+        if connection is not None and connection.is_usable:
+            connection.fetch(client.exchange)
+        else:
+            self.tasks.spawn(self.open_refetch(client, client.exchange))
+
+    async def open_refetch(self, client: Client, exchange: int) -> None:
+        """Open a connection beside the WebSocket, and send the first fetch."""
+        connection = await self._open(RefetchConnection(self, client), Port.POLL)
+        if client.exchange != exchange or self.has_ended:
+            if connection is not None:
+                connection.transport.abort()
+        elif connection is None:
+            self.tally(Count.ERRORS, client.number)
+            self.feed(client, Event.FAILED)
+        else:
+            self.refetches[client.number] = connection
+            connection.fetch(exchange)
+
     async def safety_poll(self, client: Client, exchange: int) -> None:
         """Poll once beside an open WebSocket, on a connection of its own."""
         connection = await self._open(SafetyPollConnection(self, client), Port.POLL)
@@ -279,7 +306,7 @@ class LiveClients(ConnectionOwner):
         if not self.is_proxied:
             return connection
         number = connection.client.number
-        if not isinstance(connection, SafetyPollConnection):
+        if not isinstance(connection, SafetyPollConnection | RefetchConnection):
             self.opening[number] = connection
         is_accepted = await connection.is_accepted
         if self.opening.get(number) is connection:
@@ -297,11 +324,18 @@ class LiveClients(ConnectionOwner):
         self.record_disconnect(number, self.now_s(), cause_of(event, was))
         if connection is not None:
             connection.close(graceful=event == Event.STOP)
+        beside = self.refetches.pop(number, None)
+        if beside is not None:
+            beside.transport.abort()
 
     def connection_ended(self, connection: ClientConnection) -> None:
         """A connection has ended; if the client did not close it, tell the rules."""
         self.burst.process()
         client = connection.client
+        if self.refetches.get(client.number) is connection:
+            del self.refetches[client.number]
+            self.poll_ended(connection)
+            return
         if self.has_ended or self.connections[client.number] is not connection:
             return
         self.connections[client.number] = None
@@ -310,7 +344,12 @@ class LiveClients(ConnectionOwner):
             self.feed(client, Event.CLOSED)
             return
         self.record_disconnect(client.number, self.now_s(), Cause.IDLE)
-        if connection.exchange == client.exchange:
+        self.poll_ended(connection)
+
+    def poll_ended(self, connection: ClientConnection) -> None:
+        """A connection for polls has ended: a poll that was under way on it has failed."""
+        client = connection.client
+        if connection.exchange == client.exchange and not self.has_ended:
             self.tally(Count.ERRORS, client.number)
             self.feed(client, Event.FAILED)
 

@@ -25,10 +25,11 @@ from simlib.core import record as recording
 from simlib.core import wire
 from simlib.core.assignment import SERVER_CLOSED
 from simlib.core.client_state import NEVER_S, Client
+from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
 from simlib.core.protocol import Event
 from simlib.core.record import Count
-from simlib.core.resync import Resync
+from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
 from simlib.live.clock import ScenarioClock
 from simlib.live.messages import CLOSE_FOR_ROLLBACK, READY_BYTE, preamble
@@ -180,6 +181,10 @@ class PollConnection(ClientConnection):
             owner.feed(client, Event.FAILED)
 
 
+class RefetchConnection(PollConnection):
+    """The HTTP connection beside a WebSocket, on which a client fetches what it is told of."""
+
+
 class SafetyPollConnection(PollConnection):
     """The HTTP connection of one safety poll, beside the WebSocket that is open."""
 
@@ -322,7 +327,9 @@ class PushConnection(ClientConnection):
             self.is_open = True
             owner.record_connection(self.client.number)
             is_lost = owner.rules.resync.kind == Resync.NONE or wire.says_lost(text)
-            self.feed(Event.READY, wire.version_of(text) if is_lost else 0)
+            outcome = Resume.LOST if is_lost else Resume.NOTHING
+            version = wire.version_of(text)
+            self.feed(Event.READY, ready_value(self.client, outcome, version))
         elif kind == wire.Message.AUTH_REFUSED:
             owner.tally(Count.ERRORS, self.client.number)
             self.feed(Event.REJECTED)

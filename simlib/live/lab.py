@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from simlib.core.protocol import Transport
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import ScenarioError
 from simlib.live.ipc import START_S, Child
@@ -228,7 +229,13 @@ def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int
 
 
 def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
-    """Refuse a deny list that a server which has just started could not know."""
+    """Refuse a rollout that the lab's server cannot carry out.
+
+    A server that has just started does not know a deny list, and all subscribers get one message.
+    """
+    if {Transport.WEBSOCKET, Transport.NOTIFY} <= set(controller.flag.transports):
+        rule = "must not be websocket and notify: the lab's server sends all subscribers the same"
+        raise ScenarioError("treatment.transport", "notify", rule)
     restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
     if controller.flag.closes and restarts:
         rule = "must not be restart: the lab's next server would not know whom to keep out"

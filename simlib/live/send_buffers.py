@@ -28,6 +28,8 @@ class SendBuffers:
     ----------
     rules : SendingRules
     spec : WireSpec
+    message : Message, optional
+        As which the clients hear of a change: PUSH, or NOTICE.
 
     Attributes
     ----------
@@ -35,10 +37,16 @@ class SendBuffers:
         The most that was held for each client, bytes; only clients for which something was held.
     """
 
-    def __init__(self, rules: SendingRules, spec: WireSpec) -> None:
+    def __init__(
+        self, rules: SendingRules, spec: WireSpec, message: Message = Message.PUSH
+    ) -> None:
         self.rules = rules
         self.spec = spec
-        self.push_bytes = int(wire.message_sizes(spec)[Message.PUSH, 1])
+        self.push_bytes = int(wire.message_sizes(spec)[message, 1])
+        self.text_of = wire.notice_text if message == Message.NOTICE else wire.push_text
+        self.waiting_text_of = self.text_of
+        if rules.overflow == Overflow.COALESCE and message == Message.PUSH:
+            self.waiting_text_of = wire.snapshot_text
         self.numbers: dict[ServerConnection, int] = {}
         self.waiting: dict[ServerConnection, deque[int]] = {}
         self.most_bytes: dict[int, int] = {}
@@ -79,7 +87,7 @@ class SendBuffers:
             for connection in lagging:
                 self._enqueue(connection, version)
             subscribers = set(subscribers).difference(lagging)
-        broadcast(subscribers, wire.push_text(self.spec, version))
+        broadcast(subscribers, self.text_of(self.spec, version))
         for connection in subscribers:
             self._record_held_bytes(connection)
 
@@ -87,7 +95,7 @@ class SendBuffers:
         """Under ``block``, send each broadcast to one client after the other, awaiting each."""
         while True:
             version, subscribers = await self._broadcasts.get()
-            text = wire.push_text(self.spec, version)
+            text = self.text_of(self.spec, version)
             for connection in subscribers:
                 with contextlib.suppress(websockets.ConnectionClosed):
                     await connection.send(text)
@@ -113,13 +121,10 @@ class SendBuffers:
 
     async def _drain(self, connection: ServerConnection, waiting: deque[int]) -> None:
         """Send the changes that wait for a connection as fast as its kernel takes them."""
-        text_of = wire.push_text
-        if self.rules.overflow == Overflow.COALESCE:
-            text_of = wire.snapshot_text
         with contextlib.suppress(websockets.ConnectionClosed, OSError):
             await connection.drain()
             while waiting:
-                await connection.send(text_of(self.spec, waiting.popleft()))
+                await connection.send(self.waiting_text_of(self.spec, waiting.popleft()))
         if self.waiting.get(connection) is waiting:
             del self.waiting[connection]
 

@@ -157,6 +157,14 @@ class WebSocket(Section):
         return self
 
 
+class Notify(Section):
+    """What a client does that is told of changes and fetches them: see `core.notify`."""
+
+    spread_s: NotNegative = 0.0
+    """A client that is told of a change waits a random time up to this before it fetches, seconds;
+    0: it fetches at once."""
+
+
 class HeartbeatRules(Section):
     """Pings on an idle WebSocket."""
 
@@ -459,6 +467,7 @@ class Scenario(Section):
     sessions: Sessions | None = None
     polling: Polling = Polling()
     websocket: WebSocket = WebSocket()
+    notify: Notify = Notify()
     heartbeat: HeartbeatRules = HeartbeatRules()
     reconnect: Reconnect = Reconnect()
     fallback: Fallback | None = None

@@ -442,6 +442,8 @@ def test_the_kernels_take_a_message_once_the_rest_leaves_room_for_it():
 @pytest.mark.parametrize("overflow", Overflow)
 @pytest.mark.parametrize("push_is_snapshot", [False, True])
 def test_only_coalescing_replaces_pushes_by_a_snapshot(overflow, push_is_snapshot):
-    message = waiting_message(rules_with(push_is_snapshot=push_is_snapshot), sending(overflow))
+    message = waiting_message(
+        Client(0), rules_with(push_is_snapshot=push_is_snapshot), sending(overflow)
+    )
     is_snapshot = overflow == Overflow.COALESCE and not push_is_snapshot
     assert message == (Message.SNAPSHOT if is_snapshot else Message.PUSH)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
+from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORT_NAMES
 from simlib.core.record import Count
 from simlib.engines import reference
 from simlib.engines.compiled import simulation as compiled
@@ -139,7 +140,7 @@ def board_of(pair, transport):
     )
 
 
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_engines_agree_on_every_pair_of_faults(pair, transport):
     board = board_of(pair, transport)
@@ -148,7 +149,7 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     assert run.ledger.delivered > 0
 
 
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_engines_agree_on_the_node_of_each_connection(transport):
     board = sl.Scenario(
         transport=transport,
@@ -163,7 +164,7 @@ def test_engines_agree_on_the_node_of_each_connection(transport):
     assert set(run.frame("connections")["node"]) == {0, 1, 2}
     by_bin = run.frame("nodes").groupby("t_s")["connection_count"].sum()
     assert by_bin.to_numpy() == pytest.approx(run.frame("timeline")["connection_count"].to_numpy())
-    if transport == "websocket":
+    if transport in SOCKET_TRANSPORTS:
         table = sl.metrics.by_node(run)
         assert table["end_connection_count"].sum() == board.clients
         assert table["end_connection_count"].iloc[-1] == 0  # restarted last, and nobody came back
@@ -213,7 +214,7 @@ def test_a_polling_run_that_is_stopped_has_worked_as_much_as_the_reference(stop_
     np.testing.assert_array_equal(*busy)
 
 
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_engines_agree_on_a_crowd(transport, pytestconfig):
     board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
     clients = 100 if INTERPRETED else 1500
@@ -225,7 +226,7 @@ def test_engines_agree_on_a_crowd(transport, pytestconfig):
         assert run.ledger.delivered > 0
 
 
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_where_a_run_is_cut_into_slices_changes_nothing(transport, pytestconfig):
     board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
     board = board.replace(transport=transport, clients=50)

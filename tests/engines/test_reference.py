@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 import simlib as sl
 from simlib import theory
+from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORT_NAMES
 from simlib.core.record import Count
 from simlib.core.wire import Message
 from simlib.engines import reference
@@ -51,12 +52,12 @@ def test_every_run_balances_and_its_tables_agree(scenario):
     assert timeline["utilisation"].between(0, 1 + 1e-9).all()
     assert run.frame("events")["t_s"].is_monotonic_increasing
 
-    pushes, rule = scenario.websocket, scenario.reconnect
+    pushes, rule, is_told = scenario.websocket, scenario.reconnect, scenario.transport == "notify"
     gives_up = rule.attempts or rule.give_up_s or pushes.token_resent
     resume_outcome = rule.policy != "none" and rule.from_start and not gives_up
     whole = pushes.resync == "snapshot" or pushes.or_snapshot or pushes.push == "snapshot"
     whole = whole and scenario.server.slow_consumers != "drop_oldest"
-    if scenario.transport == "polling" or (whole and resume_outcome):
+    if scenario.transport == "polling" or ((whole or is_told) and resume_outcome):
         assert ledger.lost == 0
     for _, mine in deliveries.groupby("client"):
         # A safety poll brings what is older than what came before.
@@ -69,7 +70,7 @@ def test_every_run_balances_and_its_tables_agree(scenario):
     assert (clients["reconnects"] == (clients["connections"] - 1).clip(lower=0)).all()
     assert len(connections) == clients["connections"].sum()
     # Whoever is cut counts until it hears of it, and polls are no part of the server's limit.
-    if scenario.transport == "websocket" and not scenario.faults and not scenario.fallback:
+    if scenario.transport in SOCKET_TRANSPORTS and not scenario.faults and not scenario.fallback:
         assert (timeline["connection_count"] <= scenario.server.max_connections + 1e-9).all()
 
 
@@ -87,7 +88,7 @@ for name in sys.argv[3:]:
 """
 
 
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_the_same_seed_gives_identical_tables_in_two_processes(transport, pytestconfig):
     path = pytestconfig.rootpath / "data/scenarios/matters.toml"
     command = [sys.executable, "-c", FINGERPRINT, str(path), transport, *TABLES]
@@ -109,7 +110,7 @@ def test_both_transports_share_changes_sessions_and_drags(board):
     )
     habits = ["drag_start", "drag_end", "hide", "show", "start", "stop"]
     both = []
-    for transport in ("polling", "websocket"):
+    for transport in TRANSPORT_NAMES:
         run = sl.simulate(scenario.replace(transport=transport), keep=("events",), progress=False)
         events = run.frame("events")
         events = events[events["event"].isin(habits)]
@@ -444,7 +445,7 @@ def test_an_upgrade_is_shed_too_and_tried_again_until_all_are_in():
 
 
 @pytest.mark.parametrize("direction", ["server", "client"])
-@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_no_draw_of_a_service_time_is_used_twice(monkeypatch, transport, direction):
     addresses = []
     real = reference.service_time_s

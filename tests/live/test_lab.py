@@ -32,6 +32,7 @@ POLLING = sl.Scenario(
 )
 """Four polls, three heartbeats: none of them near the horizon, so none is cut off."""
 PUSH = POLLING.replace(transport="websocket")
+TOLD = POLLING.replace({"transport": "notify", "notify.spread_s": 1.0})
 
 VARIANTS = {
     "polling": POLLING,
@@ -46,6 +47,12 @@ VARIANTS = {
     "push without heartbeat": PUSH.replace({"heartbeat.direction": "none"}),
     "push in socket.io's envelope": PUSH.replace({"wire.envelope": "socketio"}),
     "push in sockjs' envelope": PUSH.replace({"wire.envelope": "sockjs"}),
+    "told of changes": TOLD,
+    "told of changes, with etag and safety polls": TOLD.replace(
+        {"polling.etag": True, "websocket.safety_poll_s": 1.2, "updates.rate_per_s": 0.2}
+    ),
+    "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
+    "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),
     # With this seed no session ends within 25 ms of a ping or a push: which comes first is no race.
     "sessions that end": PUSH.replace(sessions={"arrivals_per_s": 0.5, "length_s": 5.5}),
 }

@@ -13,6 +13,7 @@ from simlib.errors import ScenarioError
 M = Message
 _PADDING = " review of the supplier agreement before its renewal and sign-off by finance"
 # A value of the right length where only the length matters.
+_CHANGED = "changed"
 _SID = "q3Xv7mT0bLwKe9RzAAAB"
 
 
@@ -166,6 +167,21 @@ def push_text(spec: WireSpec, version: int) -> str:
     return _down(spec, spec.event, text)
 
 
+def notice_text(spec: WireSpec, version: int) -> str:
+    """Return the message that tells of change number `version`, and has none of its data.
+
+    Examples
+    --------
+    >>> notice_text(WireSpec(), 7)
+    '{"type":"changed","version":"0000000007"}'
+    >>> notice_text(WireSpec(envelope="socketio"), 7)
+    '42["changed",{"version":"0000000007"}]'
+    """
+    if spec.envelope == "socketio":
+        return f'42["{_CHANGED}",{{"version":"{digits(version)}"}}]'
+    return _down(spec, "", f'{{"type":"{_CHANGED}","version":"{digits(version)}"}}')
+
+
 def heartbeat_texts(spec: WireSpec) -> tuple[str, str]:
     """Return the server's heartbeat and the client's reply; ``""``: a control frame, or none.
 
@@ -175,7 +191,7 @@ def heartbeat_texts(spec: WireSpec) -> tuple[str, str]:
 
 
 def version_of(text: str | bytes) -> int:
-    """Return the version that a ready, snapshot or push text or a poll's body carries.
+    """Return the version that a ready, snapshot, push or notice text or a poll's body carries.
 
     Examples
     --------
@@ -193,6 +209,7 @@ _KINDS = (  # start, meaning; a Socket.IO event is recognised by its end
     ('{"m', M.SNAPSHOT),
     ('{"type":"ready"', M.READY),
     ('{"type":"refused"', M.AUTH_REFUSED),
+    (f'{{"type":"{_CHANGED}"', M.NOTICE),
     ('{"type":"auth"', M.AUTH),
     ("40", M.READY),
     ("44", M.AUTH_REFUSED),
@@ -219,6 +236,8 @@ def kind_of(text: str) -> Message:
     >>> kind_of(push_text(WireSpec(envelope="sockjs"), 7)).name
     'PUSH'
     """
+    if text.startswith(f'42["{_CHANGED}",'):
+        return M.NOTICE
     if text.startswith("42["):
         return M.PUSH if text.endswith('"}]}]') else M.SNAPSHOT
     start = text[3:24].replace("\\", "") if text.startswith('a["') else text

@@ -9,8 +9,8 @@ repeats its ETag; a changed one costs about 11 bytes more, once. In replies, Dat
 literals that stay out of the table. Huffman lengths of a date vary by a byte or two; the sizes
 are those of one fixed date.
 
-**permessage-deflate** (RFC 7692): PUSH and SNAPSHOT payloads times `deflate_ratio`, rounded up.
-Chromium always offers the extension, websockets only when the ratio is below 1; the server
+**permessage-deflate** (RFC 7692): PUSH, NOTICE and SNAPSHOT payloads times `deflate_ratio`, rounded
+up. Chromium always offers the extension, websockets only when the ratio is below 1; the server
 accepts it only then.
 
 **TLS**: 22 bytes per started 16 KiB record, one write a message. TLS_OPEN is a full TLS 1.3
@@ -52,6 +52,7 @@ from simlib.core.wire.payloads import (
     auth_text,
     heartbeat_texts,
     hello_text,
+    notice_text,
     poll_body,
     push_text,
     ready_text,
@@ -202,6 +203,7 @@ def _websocket_sizes(spec: WireSpec) -> dict[Message, int]:
         M.AUTH_REFUSED: frame(auth_refused_text(spec)),
         M.SNAPSHOT: frame(snapshot_text(spec, 0), ratio=ratio),
         M.PUSH: frame(push_text(spec, 0), ratio=ratio),
+        M.NOTICE: frame(notice_text(spec, 0), ratio=ratio),
         M.PING_DOWN: control_down if native else frame(ping),
         M.PONG_UP: control_up if native else frame(pong, up=True),
         M.PING_UP: control_up,

@@ -35,6 +35,7 @@ class Message(IntEnum):
     AUTH_REFUSED = auto()
     SNAPSHOT = auto()
     PUSH = auto()
+    NOTICE = auto()
     PING_DOWN = auto()
     PONG_UP = auto()
     PING_UP = auto()

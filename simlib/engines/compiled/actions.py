@@ -22,8 +22,17 @@ from simlib.core.resync import Resume
 from simlib.core.wire import Message
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
-from simlib.engines.compiled.state import ALARM, RESUME_BITS, TRIP, Kind, disconnect, put
+from simlib.engines.compiled.state import (
+    ALARM,
+    RESUME_BITS,
+    TRIP,
+    Kind,
+    disconnect,
+    end_fetches,
+    put,
+)
 from simlib.engines.compiled.turn import (
+    BESIDE,
     FAILS,
     FIRST,
     GENERAL,
@@ -103,7 +112,10 @@ def _carry_out(
     if actions & Action.CLOSE:
         outgoing = _close(world, turn, event, was, outgoing)
     if POLLS and actions & Action.FETCH:
-        outgoing = _fetch(world, turn, outgoing)
+        if GENERAL and row.transport == Transport.NOTIFY:
+            outgoing = _refetch(world, turn, outgoing)
+        else:
+            outgoing = _fetch(world, turn, outgoing)
     if PUSHES and actions & Action.CONNECT:
         recording.count(world.record, Count.ATTEMPTS, turn.number, turn.now)
         if GENERAL:
@@ -140,6 +152,8 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
         return outgoing
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
+    if GENERAL and was == Transport.NOTIFY and row.opened_s < NEVER_S:
+        end_fetches(arrays, record, number, now)
     graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
     row.has_upgraded = False
     disconnect(arrays, record, number, now, cause_of(event, was), was)
@@ -163,6 +177,28 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
         row.node = -1
     arrays.state[0].under_way += 1
     return _put(world.arrays.out, outgoing, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
+
+
+@inlined
+def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
+    """A fetch beside the open socket: on the connection of the one before, or on a new one."""
+    arrays, sizes, row = world.arrays, world.arrays.sizes, world.arrays.rows[turn.number]
+    if outgoing.up == 0 and outgoing.down == 0:
+        flags = outgoing.flags | BESIDE
+        outgoing = Outgoing(outgoing.up, outgoing.down, outgoing.n, flags)
+    trips, first = 1.0, 0
+    if not is_kept(row.opened_s, row.kept_until_s, turn.now):
+        first += 1
+        end_fetches(arrays, world.record, turn.number, turn.now)
+        outgoing = _with_bytes(sizes, outgoing, Message.TCP_OPEN + 0, 1)
+        outgoing = _with_bytes(sizes, outgoing, Message.TLS_OPEN + 0, 1)
+        trips += 4.0 if world.rules.tls else 2.0
+    recording.count(world.record, Count.POLLS, turn.number, turn.now)
+    row.kept_until_s = NEVER_S
+    request = request_of(world.options.etag, row.fetched_s, first)
+    outgoing = _with_bytes(sizes, outgoing, request, 1)
+    t = turn.now + trips * turn.half_s
+    return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, first)
 
 
 @inlined

@@ -11,6 +11,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
+from simlib.core.connection import change_message, ready_value
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import Event, Heartbeat, State, Transport
@@ -41,6 +42,7 @@ from simlib.engines.compiled.state import (
     UNREACHED,
     Kind,
     disconnect,
+    end_fetches,
     finalise,
     load_of,
     put,
@@ -48,6 +50,7 @@ from simlib.engines.compiled.state import (
     resume_outcome_of,
 )
 from simlib.engines.compiled.turn import (
+    BESIDE,
     FAILS,
     FIRST,
     GENERAL,
@@ -247,6 +250,8 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         return Outcome(-1, 0, sizes[message, 0], sizes[message, 1], 0, 0)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL_REPLY:
         return _safety_poll_reply(world, turn)
+    if GENERAL and PUSHES and kind == Kind.REFETCH_REPLY:
+        return _refetch_reply(world, turn)
     if GENERAL and kind == Kind.FAIL:
         if row.exchange == exchange and (turn.data == 0 or exchange > row.closed_exchange):
             return Outcome(-1, 0, 0, 0, 0, FAILS)
@@ -306,6 +311,36 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
 
 
 @inlined
+def _refetch_reply(world: World, turn: Turn) -> Outcome:
+    """What a client was told of and has fetched, or the failure to fetch it."""
+    arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
+    row, reply, data = arrays.rows[number], turn.data & 3, turn.data >> REPLY_BITS
+    if row.exchange != turn.exchange:
+        return nothing(0)
+    if reply == UNREACHED:
+        end_fetches(arrays, record, number, now)
+        recording.count(record, Count.ERRORS, number, now)
+        return Outcome(Event.FAILED + 0, 0, 0, 0, 0, BESIDE)
+    if turn.exchange <= row.closed_exchange:
+        return nothing(0)
+    if row.is_link_dead:
+        t = now + world.options.unanswered_s
+        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
+    first, version = data & 1, data >> 1
+    if reply == REFUSED:
+        recording.count(record, Count.ERRORS, number, now)
+        event, message = Event.FAILED + 0, Message.POLL_REFUSED - first
+    else:
+        unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
+        unchanged = unchanged and not recording.has_gaps(record, number)
+        event, message = Event.FETCHED + 0, reply_of(unchanged, first)
+        if unchanged:
+            recording.count(record, Count.UNCHANGED, number, now)
+            event = Event.UNCHANGED + 0
+    return Outcome(event, version, arrays.sizes[message, 0], arrays.sizes[message, 1], 0, BESIDE)
+
+
+@inlined
 def _on_dead_path(world: World, turn: Turn) -> Outcome:
     """What was sent on a dead path is lost; the server finds out when nobody acknowledges it."""
     kind, rules = turn.kind, world.rules
@@ -357,8 +392,10 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
     row, sizes, number, now = arrays.rows[turn.number], arrays.sizes, turn.number, turn.now
     if kind == Kind.PUSH:
         recording.count(record, Count.MESSAGES, number, now)
-        up, down = sizes[Message.PUSH, 0], sizes[Message.PUSH, 1]
-        return Outcome(Event.PUSH + 0, turn.data, up, down, 0, 0)
+        message = Message.PUSH + 0
+        if GENERAL:
+            message = change_message(row)
+        return Outcome(Event.PUSH + 0, turn.data, sizes[message, 0], sizes[message, 1], 0, 0)
     if kind == Kind.PING:
         up, down = sizes[Message.PING_DOWN, 0], sizes[Message.PING_DOWN, 1]
         return Outcome(Event.PING + 0, 0, up, down, 0, 0)
@@ -387,19 +424,20 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
 @inlined
 def _ready(world: World, turn: Turn) -> Outcome:
     """The client is let in; what it has missed is fed after READY: see `actions`."""
-    arrays, idle_s, n, value = world.arrays, world.options.idle_s, 0, 0
+    arrays, idle_s, n = world.arrays, world.options.idle_s, 0
     row = arrays.rows[turn.number]
     recording.open_connection(world.record, turn.number, turn.now)
     row.opened_s = turn.now
     if GENERAL:
         row.served_by = arrays.process[row.node]
+        row.kept_until_s = -NEVER_S
         if idle_s < NEVER_S:
             n = put(arrays.out, n, WHEEL, turn.now + idle_s, Kind.IDLE, turn.exchange, 0)
         rules, number = world.rules, turn.number
         t = end_of_life_s(arrays.fault_events, rules.seed, rules.replication, number, turn.now)
         if t < NEVER_S:
             n = put(arrays.out, n, WHEEL, t, Kind.IDLE, turn.exchange, _TOO_OLD)
-    if turn.data & ((1 << RESUME_BITS) - 1) == Resume.LOST:
-        value += turn.data >> RESUME_BITS
+    outcome, version = turn.data & ((1 << RESUME_BITS) - 1), turn.data >> RESUME_BITS
+    value = ready_value(row, outcome, version)
     up, down = arrays.sizes[Message.READY, 0], arrays.sizes[Message.READY, 1]
     return Outcome(Event.READY + 0, value, up, down, n, 0)

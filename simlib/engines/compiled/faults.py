@@ -182,8 +182,9 @@ def blocking_send(
     t: float,
 ) -> float:
     """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
-    paths, row, size = _paths(arrays, rules), arrays.rows[number], arrays.sizes[Message.PUSH, 1]
-    return connection.blocking_send(paths, row, server, record, sending, t, float(size))
+    paths, row = _paths(arrays, rules), arrays.rows[number]
+    size = float(arrays.sizes[connection.change_message(row), 1])
+    return connection.blocking_send(paths, row, server, record, sending, t, size)
 
 
 @inlined
@@ -199,8 +200,9 @@ def try_send(
     n: int,
 ) -> int:
     """A message of a broadcast comes to a client whose path may be narrow."""
-    row, size = arrays.rows[number], int(arrays.sizes[Message.PUSH, 1])
-    waiting_size = int(arrays.sizes[connection.waiting_message(rules, sending), 1])
+    row = arrays.rows[number]
+    size = int(arrays.sizes[connection.change_message(row), 1])
+    waiting_size = int(arrays.sizes[connection.waiting_message(row, rules, sending), 1])
     outcome, t = connection.try_send(
         _paths(arrays, rules), row, record, sending, version, now, size, waiting_size
     )
@@ -226,7 +228,7 @@ def drain(
 ) -> int:
     """What waits for a client goes out as its kernels take it."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
-    message = connection.waiting_message(rules, sending)
+    message = connection.waiting_message(row, rules, sending)
     size, kind = int(arrays.sizes[message, 1]), Kind.PUSH + 0
     if message == Message.SNAPSHOT:
         kind = Kind.SNAPSHOT + 0

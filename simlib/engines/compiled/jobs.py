@@ -83,7 +83,7 @@ def _is_lost(world: World, turn: Turn) -> bool:
         t = turn.now + world.rules.heartbeat_timeout_s
         load = load_of(exchange, Kind.PEER_TIMEOUT, 0)
         event_list.schedule(world.q, WHEEL, t, turn.number, load)
-    if kind == Kind.SAFETY_POLL:
+    if kind == Kind.SAFETY_POLL or kind == Kind.REFETCH:
         is_dead = False  # it comes on a connection of its own
     if kind != Kind.BEAT and (exchange <= row.closed_exchange or is_dead):
         return True
@@ -118,6 +118,8 @@ def _job_of(world: World, turn: Turn) -> Job:
         return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, turn.data + 1, turn.data, 0)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
         return _safety_poll_job(world, turn)
+    if GENERAL and PUSHES and kind == Kind.REFETCH:
+        return _refetch_job(world, turn)
     if PUSHES and kind == Kind.PING_UP:
         row.beats += 1
         return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, row.beats + 0, turn.data, 0)
@@ -171,6 +173,23 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
 
 
 @inlined
+def _refetch_job(world: World, turn: Turn) -> Job:
+    arrays, server_rules, first = world.arrays, world.server_rules, turn.data & 1
+    row, exchange = arrays.rows[turn.number], turn.exchange
+    if row.is_link_dead or is_under(arrays, world.rules, FaultEffect.PARTITION + 0, turn.number):
+        t = turn.now + world.options.unanswered_s
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
+        return _no_job(turn.data, n)
+    if servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s:
+        row.kept_until_s = turn.now + server_rules.keep_alive_s
+        reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
+        return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
+    row.beats += 1
+    mean_s = server_rules.poll_s + first * server_rules.accept_s
+    return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, turn.data, 0)
+
+
+@inlined
 def _accept_job(world: World, turn: Turn) -> Job:
     arrays, rules = world.arrays, world.rules
     if GENERAL:
@@ -214,6 +233,8 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
         t = carried_by(world.arrays, world.rules, turn.number, done_s, size) + half_s
         reply = (version << REPLY_BITS) | ANSWERED
         return put(out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, exchange, reply)
+    if GENERAL and PUSHES and kind == Kind.REFETCH:
+        return _refetched(world, turn, done_s)
     if PUSHES and kind == Kind.PING_UP:
         t = _beat_arrives_s(world, turn, Message.PONG_DOWN + 0, done_s)
         return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
@@ -236,6 +257,19 @@ def _poll_done(world: World, turn: Turn, done_s: float) -> int:
         t = carried_by(arrays, world.rules, turn.number, done_s, size)
     data = (version << 1) | first
     return put(arrays.out, 0, DONE_TRIP, t + turn.half_s, Kind.POLL_DONE, turn.exchange, data)
+
+
+@inlined
+def _refetched(world: World, turn: Turn, done_s: float) -> int:
+    arrays, record, first = world.arrays, world.record, turn.data & 1
+    row, version = arrays.rows[turn.number], readable(world.arrays, world.record, done_s)
+    row.kept_until_s = done_s + world.server_rules.keep_alive_s
+    unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
+    unchanged = unchanged and not recording.has_gaps(record, turn.number)
+    size = float(arrays.sizes[reply_of(unchanged, first), 1])
+    t = carried_by(arrays, world.rules, turn.number, done_s, size) + turn.half_s
+    reply = (((version << 1) | first) << REPLY_BITS) | ANSWERED
+    return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply)
 
 
 @inlined

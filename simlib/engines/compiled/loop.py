@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from simlib.core import record as recording
 from simlib.core.client_state import NEVER_S, Rules
+from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Cause, Record, value_of
@@ -45,11 +46,13 @@ from simlib.engines.compiled.state import (
     Kind,
     catch_up,
     disconnect,
+    end_fetches,
     finalise,
     is_up_to_date,
     load_of,
 )
 from simlib.engines.compiled.turn import (
+    BESIDE,
     GENERAL,
     IGNORED,
     POLLS,
@@ -131,6 +134,7 @@ def _serves_at_once(world: World) -> bool:
     if GENERAL:
         at_once = at_once and not has_path_limits(world.arrays) and not rules.throttles_timers
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
+        at_once = at_once and rules.transport != Transport.NOTIFY
         for index in range(len(world.arrays.fault_events)):
             effect = world.arrays.fault_events[index].effect
             at_once = at_once and effect != FaultEffect.AGE_LIMIT
@@ -242,7 +246,7 @@ def _handle(world: World, taken: Turn) -> None:
             return
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
-    if GENERAL and (outgoing.up > 0 or outgoing.down > 0):
+    if GENERAL and (outgoing.up > 0 or outgoing.down > 0) and not outgoing.flags & BESIDE:
         row.active_s = now
     for place in range(outgoing.n):
         item = arrays.out[place]
@@ -266,6 +270,10 @@ def finish(
         is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING
         if is_polling and 0.0 <= kept_until_s < now:
             disconnect(arrays, record, number, kept_until_s, Cause.IDLE, Transport.POLLING)
+        if GENERAL:
+            row = arrays.rows[number]
+            if has_idle_fetches(row, row, now):
+                end_fetches(arrays, record, number, now)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]
         if PUSHES:

@@ -17,6 +17,7 @@ from simlib.core import record as recording
 from simlib.core.client import is_recoverable
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.connection import CONNECTION_ROW, Nodes
+from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
@@ -40,44 +41,46 @@ class Kind(IntEnum):
     PONG_UP = 4
     PING_UP = 5
     SAFETY_POLL = 6
-    SYN = 7
+    REFETCH = 7
+    SYN = 8
 
-    START = 8
-    STOP = 9
-    ACTIVITY = 10
-    DEADLINE = 11
-    FLAG = 12
+    START = 9
+    STOP = 10
+    ACTIVITY = 11
+    DEADLINE = 12
+    FLAG = 13
 
-    UPGRADE_SERVED = 13
-    AUTHENTICATED = 14
-    CLOSE = 15
-    PEER_TIMEOUT = 16
-    WRITABLE = 17
-    SEND = 18
+    UPGRADE_SERVED = 14
+    AUTHENTICATED = 15
+    CLOSE = 16
+    PEER_TIMEOUT = 17
+    WRITABLE = 18
+    SEND = 19
 
-    IDLE = 19
-    POLL_DONE = 20
-    CLOSE_REPLY = 21
-    SAFETY_POLL_REPLY = 22
-    FAIL = 23
-    UNANSWERED = 24
+    IDLE = 20
+    POLL_DONE = 21
+    CLOSE_REPLY = 22
+    SAFETY_POLL_REPLY = 23
+    REFETCH_REPLY = 24
+    FAIL = 25
+    UNANSWERED = 26
 
-    SYN_AGAIN = 25
-    TCP_OPEN = 26
-    TLS_OPEN = 27
-    POLL_REFUSED = 28
+    SYN_AGAIN = 27
+    TCP_OPEN = 28
+    TLS_OPEN = 29
+    POLL_REFUSED = 30
 
-    UPGRADE_REFUSED = 29
-    UPGRADE_DONE = 30
-    AUTH_REFUSED = 31
-    READY = 32
-    PUSH = 33
-    SNAPSHOT = 34
-    PING = 35
-    PONG = 36
+    UPGRADE_REFUSED = 31
+    UPGRADE_DONE = 32
+    AUTH_REFUSED = 33
+    READY = 34
+    PUSH = 35
+    SNAPSHOT = 36
+    PING = 37
+    PONG = 38
 
-    PUBLISH = 37
-    FAULT = 38
+    PUBLISH = 39
+    FAULT = 40
 
 
 KIND_BITS = 6
@@ -135,7 +138,10 @@ def _layout(
 
 _OWN = {**CONNECTION_ROW, "slot": "i4"}
 _KEPT = ("opened_s", "kept_until_s")
-_SAFE = ("beat_s", "safety_poll_due_s", "hidden_s", "held_s")
+_SAFE = (
+    *("beat_s", "fetch_due_s", "hidden_s", "held_s"),
+    *("told", "is_fetching", "fetch_failures"),
+)
 _PUSHED = (*_SAFE, "cohort", "since_s", "awaiting_pong", "has_opened", "fallbacks")
 _TROUBLED = (
     "active_s",
@@ -293,6 +299,15 @@ def disconnect(
             record, number, row.opened_s, closed_s, cause, transport, row.node
         )
         row.opened_s = NEVER_S
+
+
+@inlined
+def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -> None:
+    """The connection beside the socket has ended, if there is one: book its last segments."""
+    t = end_of_fetches_s(arrays.rows[number], now)
+    if t > -NEVER_S:
+        up, down = arrays.sizes[Message.TCP_CLOSE, 0], arrays.sizes[Message.TCP_CLOSE, 1]
+        recording.add_bytes(record, number, t, up, down)
 
 
 @inlined

@@ -23,8 +23,9 @@ REQUESTS = 1
 FIRST = 2
 FAILS = 4
 IGNORED = 8
+BESIDE = 16
 """Bits of `Outcome.flags`: a poll sets out, on a new connection; the attempt has failed; what
-arrived belongs to an exchange that is over."""
+arrived belongs to an exchange that is over; all bytes are of another connection than the socket."""
 
 
 class World(NamedTuple):

@@ -32,6 +32,7 @@ _HONOURED_RULES = {
     *("interval_s", "jitter_frac", "stale_s"),
     *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
     *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
+    "spread_s",
     *("token_valid_s", "heartbeat", "heartbeat_interval_s", "heartbeat_timeout_s", "reconnect"),
 }
 _NEUTRAL_RULES: dict[str, Any] = {
@@ -90,6 +91,8 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
     rules = settings["rules"]._asdict()
     skipped = _OF_PUSH if rules["transport"] == Transport.POLLING else set()
     if "fallback" not in skipped and rules["fallback"].is_on:
+        return True
+    if rules["transport"] not in (Transport.POLLING, Transport.WEBSOCKET):
         return True
     server = settings["server"]._asdict()
     others = rules.keys() - _HONOURED_RULES - skipped - {"fallback"}

@@ -1,0 +1,139 @@
+"""A client that is told of changes and fetches them: its socket says that something has changed.
+
+The connection is that of `websocket`: handshake, heartbeats, waits. A message on it has no data
+but the number of the latest change. The client then fetches by HTTP, beside its socket, what a poll
+fetches: TanStack Query does so when a message handler calls ``invalidateQueries``. With a window
+(`Rules.spread_s`) each client waits a random part of it first, so that not all of them fetch at
+once.
+
+What a client is told while it waits or fetches is *coalesced*: one fetch brings all of it. Another
+follows only if the reply was read before the latest change that the client knows of. The same holds
+when a socket opens: READY names the latest change, and a client that has not seen it fetches.
+
+A fetch that fails is tried again as a poll is, and after its last try the client waits for the next
+change. With a safety poll (`Rules.safety_poll_s`), it also fetches so long after its last fetch. A
+query is disabled while a card is dragged, and a retry is held back while the tab is hidden, as in
+`polling`.
+"""
+
+from __future__ import annotations
+
+from simlib.core.client_state import NEVER_S, Client, Rules, see_all
+from simlib.core.draws import Stream, uniform
+from simlib.core.polling import is_disabled, is_stale, retry_delay_s
+from simlib.core.protocol import Action, Event, Pause
+from simlib.core.websocket import opened, watch
+
+
+def concerns_data(client: Client, event: int, now: float) -> bool:
+    """Say whether an event of an open socket is about what the client fetches.
+
+    The others, its heartbeats and its end, are those of every socket: see `websocket`.
+    """
+    if event == Event.DEADLINE:
+        return bool(client.fetch_due_s <= now)
+    is_reply = Event.FETCHED <= event <= Event.FAILED
+    return bool(event == Event.READY or event == Event.PUSH or is_reply)
+
+
+def on_data(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
+    """Handle an event that `concerns_data`; `value` is the number of the latest change."""
+    if event == Event.READY:
+        client.is_fetching = False
+        client.fetch_failures = 0
+        client.fetch_due_s = now + rules.safety_poll_s
+        client.told = client.seen
+        opened(client, rules, now)
+        return _hear_of(client, rules, now, value)
+    if event == Event.PUSH:
+        return _hear_of(client, rules, now, value)
+    if event == Event.DEADLINE:
+        return _on_due(client, rules, now)
+    client.is_fetching = False
+    if event == Event.FAILED:
+        return _on_failure(client, rules, now)
+    client.fetch_failures = 0
+    client.fetched_s = now
+    if event == Event.FETCHED:
+        see_all(client, value)
+    return _go_on(client, rules, now)
+
+
+def on_pause(client: Client, rules: Rules, event: int, now: float) -> int:
+    """A drag ends, or the tab is shown: fetch what was put off, or what is stale."""
+    if client.is_fetching or is_disabled(client, rules):
+        return Action.NONE
+    is_old = is_stale(now, client.fetched_s, rules.stale_s)
+    if event == Event.SHOW:
+        is_held = client.fetch_failures > 0 and client.fetch_due_s == NEVER_S
+        is_due = is_held or (rules.refetch_on_focus and is_old)
+    else:
+        is_due = event == Event.DRAG_END and rules.pause_while_dragging
+        is_due = is_due and (is_old or client.told > client.seen)
+    if is_due:
+        return _fetch(client, rules, now)
+    return Action.NONE
+
+
+def _hear_of(client: Client, rules: Rules, now: float, version: int) -> int:
+    """The client is told of change number `version`."""
+    is_known = client.told > client.seen
+    client.told = max(client.told, version)
+    if is_known or client.is_fetching or client.told <= client.seen:
+        return Action.NONE  # a fetch is due or under way, or has brought it
+    return _fetch_soon(client, rules, now)
+
+
+def _fetch_soon(client: Client, rules: Rules, now: float) -> int:
+    """Fetch now, or after a random part of the window."""
+    if is_disabled(client, rules):
+        return Action.NONE  # when the drag ends: see `on_pause`
+    if rules.spread_s == 0.0:
+        return _fetch(client, rules, now)
+    u = uniform(rules.seed, rules.replication, client.number, Stream.SPREAD, client.told)
+    client.fetch_due_s = now + rules.spread_s * u
+    watch(client, rules, client.beat_s, now)
+    return Action.NONE
+
+
+def _fetch(client: Client, rules: Rules, now: float) -> int:
+    client.is_fetching = True
+    client.fetch_due_s = NEVER_S
+    watch(client, rules, client.beat_s, now)
+    return Action.FETCH
+
+
+def _on_due(client: Client, rules: Rules, now: float) -> int:
+    """The wait, the retry or the safety poll is due."""
+    is_hidden = client.pauses & Pause.HIDDEN
+    is_new = client.told > client.seen
+    if is_disabled(client, rules) or (is_hidden and client.fetch_failures > 0):
+        client.fetch_due_s = NEVER_S  # `on_pause` fetches
+    elif is_hidden and rules.pause_while_hidden and not is_new:
+        client.fetch_due_s = now + rules.safety_poll_s  # the tick is skipped, the grid goes on
+    else:
+        return _fetch(client, rules, now)
+    watch(client, rules, client.beat_s, now)
+    return Action.NONE
+
+
+def _on_failure(client: Client, rules: Rules, now: float) -> int:
+    client.fetch_failures += 1
+    if client.fetch_failures <= rules.retries:
+        client.fetch_due_s = now + retry_delay_s(
+            client.fetch_failures, rules.retry_base_s, rules.retry_cap_s
+        )
+        watch(client, rules, client.beat_s, now)
+        return Action.NONE
+    client.fetch_failures = 0
+    client.told = client.seen + 0
+    return _go_on(client, rules, now)
+
+
+def _go_on(client: Client, rules: Rules, now: float) -> int:
+    """A fetch is over: another one follows if the client has been told of more."""
+    client.fetch_due_s = now + rules.safety_poll_s
+    watch(client, rules, client.beat_s, now)
+    if client.told > client.seen:
+        return _fetch_soon(client, rules, now)
+    return Action.NONE

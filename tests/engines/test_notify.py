@@ -1,0 +1,125 @@
+"""Clients that are told of changes and fetch them: what the herd costs, in both engines."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+from simlib.core.wire import Message
+from simlib.scenario import compile_workload
+
+TABS, POLL_S, EVERY_S = 1000, 0.002, 10.0
+BOARD = sl.Scenario(
+    transport="notify",
+    clients=TABS,
+    ramp_s=5.0,
+    horizon_s=605.0,
+    warm_up_s=5.0,
+    updates={"rate_per_s": 1.0 / EVERY_S},
+    heartbeat={"direction": "none"},
+    server={"poll_s": POLL_S, "send_s": 0.0, "fan_out_s": 0.0},
+)
+
+
+def one_summary(scenario, **options):
+    return sl.simulate(scenario, progress=False, **options).summary().iloc[0]
+
+
+@pytest.fixture(scope="module")
+def regular():
+    """The board with a change every ten seconds."""
+    updates = {"updates": {"kind": "trace", "trace": "changes.csv"}}
+    times = "\n".join(str(10 * k) for k in range(1, 61))
+    return sl.Scenario.parse(BOARD.replace(updates).dump(), trace=f"publish_s\n{times}\n")
+
+
+def test_every_change_is_followed_by_a_herd_that_keeps_the_server_busy(regular):
+    """A change every 10 s and 2 ms a fetch: 20 % busy, and a queue of 2 s after each change."""
+    told = one_summary(regular)
+    assert told["utilisation"] == pytest.approx(TABS * POLL_S / EVERY_S, rel=0.02)
+    assert told["latency_max_s"] == pytest.approx(TABS * POLL_S, rel=0.1)
+    assert told["average_latency_s"] == pytest.approx(TABS * POLL_S / 2.0, rel=0.1)
+    polled = one_summary(regular.replace({"transport": "polling", "polling.interval_s": 30.0}))
+    assert polled["utilisation"] == pytest.approx(TABS * POLL_S / 30.0, rel=0.03)
+
+
+def test_a_window_spreads_the_herd(regular):
+    spread_s = 5.0
+    told = one_summary(regular.replace({"notify.spread_s": spread_s}))
+    assert told["utilisation"] == pytest.approx(TABS * POLL_S / EVERY_S, rel=0.02)
+    # The queue of a spread herd is short beside the wait itself.
+    assert told["average_latency_s"] == pytest.approx(spread_s / 2.0, rel=0.05)
+    assert told["latency_max_s"] < spread_s + 0.5
+
+
+def test_coalescing_saves_as_many_fetches_as_renewal_theory_says():
+    """A change starts a fetch unless one is awaited: of changes at a rate r, r / (1 + r w) do.
+
+    w is the mean time from being told to the server's answer; changes come as a Poisson stream, so
+    that they see time averages.
+    """
+    tabs = 200
+    board = BOARD.replace(
+        {
+            "clients": tabs,
+            "horizon_s": 3605.0,
+            "updates.rate_per_s": 0.2,
+            "server.poll_s": TABS * POLL_S / tabs,
+        }
+    )
+    fetches, changes, waits_s = 0, 0, []
+    for replication in range(5):
+        run = sl.simulate(board, replication=replication, keep=("deliveries",), progress=False)
+        fetches += run.frame("clients")["polls"].sum()
+        deliveries = run.frame("deliveries")
+        changes += len(deliveries)
+        # What a fetch brings is applied at once; the client has waited since the oldest of it.
+        waits_s.append(deliveries.groupby(["client", "applied_s"])["latency_s"].max().mean())
+    rate_per_s = changes / tabs / (5 * 3600.0)
+    expected = changes / (1.0 + rate_per_s * sum(waits_s) / len(waits_s))
+    assert fetches == pytest.approx(expected, rel=0.03)
+    assert fetches < 0.9 * changes
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_bytes_are_counts_times_the_sizes_of_the_wire(engine):
+    board = BOARD.replace({"clients": 5, "horizon_s": 60.0, "ramp_s": 0.0})
+    clients = sl.simulate(board, engine=engine, progress=False).frame("clients")
+    sizes = compile_workload(board, 1, 0).sizes
+    opening = [
+        *(Message.TCP_OPEN, Message.TLS_OPEN, Message.UPGRADE_REQUEST, Message.UPGRADE_RESPONSE),
+        *(Message.AUTH, Message.READY),
+    ]
+    for _, row in clients.iterrows():
+        fetches = row["polls"]
+        beside = sizes[Message.TCP_OPEN] + sizes[Message.TLS_OPEN]
+        beside = beside + sizes[Message.POLL_REQUEST_FIRST] + sizes[Message.POLL_RESPONSE_FIRST]
+        expected = sum(sizes[message] for message in opening) + beside
+        expected = expected + row["messages"] * sizes[Message.NOTICE]
+        later = sizes[Message.POLL_REQUEST] + sizes[Message.POLL_RESPONSE]
+        expected = expected + (fetches - 1) * later
+        assert [row["up_bytes"], row["down_bytes"]] == expected.tolist()
+        assert 1 < fetches <= row["messages"]
+
+
+def test_clients_that_are_told_lose_nothing_through_a_restart():
+    board = BOARD.replace(
+        {"clients": 50, "faults": [{"kind": "restart", "start_s": 100.0, "length_s": 30.0}]}
+    )
+    run = sl.simulate(board, progress=False)
+    assert run.ledger.lost == 0
+    assert run.frame("clients")["reconnects"].min() >= 1
+
+
+def test_clients_that_are_told_fall_back_to_polls_and_return():
+    board = BOARD.replace(
+        {
+            "clients": 20,
+            "fallback": {"after_failures": 1, "return_s": 60.0},
+            "faults": [{"kind": "block_upgrades", "start_s": 0.0, "length_s": 200.0}],
+        }
+    )
+    connections = sl.simulate(board, progress=False).frame("connections")
+    assert (connections["transport"] == "polling").sum() >= 20
+    last = connections.groupby("client")["transport"].last()
+    assert (last == "notify").all()
