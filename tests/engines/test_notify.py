@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 import simlib as sl
@@ -123,3 +124,38 @@ def test_clients_that_are_told_fall_back_to_polls_and_return():
     assert (connections["transport"] == "polling").sum() >= 20
     last = connections.groupby("client")["transport"].last()
     assert (last == "notify").all()
+
+
+@pytest.mark.parametrize(
+    "cohorts",
+    [("polling", "notify"), ("notify", "websocket"), ("websocket", "notify")],
+    ids=" to ".join,
+)
+def test_engines_agree_on_a_rollout_that_goes_back(cohorts):
+    control, treatment = cohorts
+    fleet = sl.Scenario(
+        clients=30,
+        horizon_s=600.0,
+        updates={"rate_per_s": 0.1},
+        sessions={"arrivals_per_s": 0.05, "length_s": 300.0},
+        notify={"spread_s": 1.0},
+        fallback={"after_failures": 2, "return_s": 30.0},
+        faults=[{"kind": "restart", "start_s": 200.0, "length_s": 8.0}],
+    )
+    plan = sl.Plan(
+        flag={"reach": "polled", "every_s": 20.0},
+        check_every_s=30.0,
+        stages=[{"percent": 30, "bake_s": 120}, {"percent": 80, "bake_s": 120}],
+        control={"transport": control},
+        treatment={"transport": treatment},
+        guardrails=[{"metric": "latency_p95_s", "below": 1e-4}],
+        rollback={"sockets": "drained", "window_s": 20.0},
+    )
+    one, other = (
+        sl.roll_out(plan, fleet, engine=engine, keep=("deliveries", "events"), progress=False)
+        for engine in ("simpy", "compiled")
+    )
+    assert one.history["percent"].iloc[-1] == 0.0
+    assert (one.run.frame("connections")["transport"] == treatment).any()
+    for name in ("timeline", "clients", "connections", "latency", "deliveries", "events"):
+        pd.testing.assert_frame_equal(one.run.frame(name), other.run.frame(name), check_exact=True)
