@@ -10,6 +10,7 @@ from __future__ import annotations
 from simlib.core.client_state import (
     NEVER_S,
     Client,
+    Differs,
     Rules,
     connect,
     fetch,
@@ -63,7 +64,7 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
             client.failures = 0
         client.awaiting_pong = False
-        if rules.safety_poll_s < NEVER_S:
+        if rules.safety_poll_s < NEVER_S or rules.differs & Differs.SAFETY_POLL:
             client.safety_poll_due_s = now + rules.safety_poll_s
         if not rules.push_is_snapshot:
             miss_up_to(client, value)
@@ -96,6 +97,25 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
     else:
         return _lose(client, rules, now)
     return Action.NONE
+
+
+def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
+    """A client that is pushed to obeys other rules from now on, which the flag gave to its tab.
+
+    An open connection stays. Its heartbeat changes at the next beat: a ping of the server's that is
+    under way may still come after the old interval, so the client waits for the later of the two.
+    """
+    if client.state != State.OPEN:
+        return
+    beat_s = client.deadline_s
+    if client.safety_poll_due_s < NEVER_S:
+        beat_s = client.beat_s
+    if rules.differs & Differs.SAFETY_POLL:
+        client.safety_poll_due_s = now + rules.safety_poll_s
+    if rules.differs & Differs.HEARTBEAT and rules.heartbeat == Heartbeat.SERVER:
+        beat_s = max(beat_s, now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s)
+    if rules.differs & (Differs.SAFETY_POLL | Differs.HEARTBEAT):
+        _watch(client, rules, beat_s, now)
 
 
 def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:

@@ -22,6 +22,7 @@ from simlib.core.measures import METRICS
 from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed, warn
+from simlib.rollout.cohorts import COHORTS, cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
 from simlib.run import Run, check_table
@@ -74,7 +75,8 @@ def roll_out(
     ----------
     plan : Plan
     scenario : Scenario
-        The board and its users; who uses which transport is for the plan to say.
+        The board and its users; who uses which transport, and which settings are a cohort's own,
+        is for the plan to say.
     seed, replication, keep, progress : optional
         As in `simulate`.
     engine : {"compiled", "simpy", "live"}, optional
@@ -110,6 +112,7 @@ def roll_out(
     options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
     options |= {"progress": progress, "controller": controller}
     if engine == "live":
+        _check_live(plan)
         from simlib.live.lab import measure
 
         run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
@@ -184,6 +187,15 @@ def variants(
     return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
 
 
+def _check_live(plan: Plan) -> None:
+    """Refuse what the lab's server does not know: the cohort of a client that it talks to."""
+    for cohort in COHORTS:
+        changes = getattr(plan, cohort).changes
+        if changes:
+            rule = "must be empty: in the live lab, cohorts differ in their transport alone"
+            raise ScenarioError(f"plan.{cohort}.changes", changes, rule)
+
+
 def _check_engine(engine: Any, reason: str) -> None:
     if engine not in ENGINES:
         rule = f"must be one of {', '.join(ENGINES)}: {reason}"
@@ -204,8 +216,8 @@ def check_plan(plan: Any, scenario: Any) -> None:
     Raises
     ------
     ScenarioError
-        It does not end before the run does, a guardrail can have no data there, or one of the two
-        is something else.
+        It does not end before the run does, a guardrail can have no data there, a cohort is to
+        have what it cannot have for itself, or one of the two is something else.
     """
     if not isinstance(plan, Plan):
         raise ScenarioError("plan", plan, "must be a Plan")
@@ -222,9 +234,14 @@ def check_plan(plan: Any, scenario: Any) -> None:
         raise ScenarioError("plan.kill_s", plan.kill_s, rule)
     if plan.bucketing.ids_file is not None:
         bucketing.read_user_ids(plan.bucketing.ids_file)  # says what is wrong with it
+    try:
+        _, treatment = cohort_scenarios(plan, scenario)
+    except ScenarioError as error:
+        path = f"plan.{error.path}"
+        raise ScenarioError(path, error.value, error.rule, others=error.others) from None
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
-        if guardrail.metric == "fallback_to_polling_frac" and scenario.fallback is None:
+        if guardrail.metric == "fallback_to_polling_frac" and treatment.fallback is None:
             rule = "must be a metric that has data: the scenario's clients never fall back"
             raise ScenarioError(f"{path}.metric", guardrail.metric, rule)
 
@@ -614,8 +631,9 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
     )
     exposures = exposures[exposures["cohort"] == "treatment"]
     pushed = timeline[timeline["cohort"] == "treatment"]
+    control, _ = cohort_scenarios(plan, run.scenario)
     is_late = (latency["cohort"] == "treatment") & (
-        latency["low_s"] >= run.scenario.polling.interval_s
+        latency["low_s"] >= control.polling.interval_s
     )
     back_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
     begun_s = history.loc[

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from simlib.core import record as recording
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.faults import FaultEffect
-from simlib.core.protocol import State, Transport
+from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Record, value_of
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
@@ -54,9 +54,12 @@ from simlib.engines.compiled.turn import (
     IGNORED,
     POLLS,
     PUSHES,
+    VARIED,
     Turn,
     World,
     nothing,
+    of_cohort,
+    rules_of,
 )
 
 FINISHED = 0
@@ -229,6 +232,9 @@ def _handle(world: World, taken: Turn) -> None:
     row = arrays.rows[number]
     half_s = _half_s(world, number, now)
     turn = Turn(number, taken.kind, taken.exchange, taken.data, now, half_s)
+    control = world.rules
+    if VARIED:
+        world = of_cohort(world, rules_of(control, world.treatment_rules, int(row.cohort)))
     if PUSHES:
         catch_up(arrays, record, number, arrays.state[0].published)
     if turn.kind <= Kind.SYN:
@@ -240,6 +246,9 @@ def _handle(world: World, taken: Turn) -> None:
         outcome = arrive(world, turn)
         if outcome.flags & IGNORED:
             return
+    if VARIED:  # the flag may have put the client into a cohort
+        cohort = outcome.value if outcome.event == Event.ASSIGNED else int(row.cohort)
+        world = of_cohort(world, rules_of(control, world.treatment_rules, cohort))
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
     if GENERAL and (outgoing.up > 0 or outgoing.down > 0):
@@ -256,7 +265,12 @@ def _handle(world: World, taken: Turn) -> None:
 
 
 def finish(
-    arrays: ClientArrays, record: Record, rules: Rules, free_s: NDArray[np.float64], now: float
+    arrays: ClientArrays,
+    record: Record,
+    rules: Rules,
+    treatment_rules: Rules,
+    free_s: NDArray[np.float64],
+    now: float,
 ) -> None:
     """Record what is still open, without what comes later: work after now is taken back."""
     for worker in range(len(free_s)):
@@ -271,7 +285,10 @@ def finish(
         if PUSHES:
             catch_up(arrays, record, number, arrays.state[0].published)
         if row.state != State.GONE:
-            finalise(arrays, record, rules, number, now)
+            its_rules = rules
+            if VARIED:
+                its_rules = rules_of(rules, treatment_rules, int(row.cohort))
+            finalise(arrays, record, its_rules, number, now)
             if GENERAL and row.state != State.ABSENT:
                 recording.end_exposure(record, number, now)
         disconnect(arrays, record, number, now, Cause.OPEN_AT_END, row.transport)
