@@ -15,7 +15,33 @@ from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
 _TO_PUSH = {"control": "polling", "treatment": "websocket"}
+_OPENED = {"from_s": "opened_s", "to_s": "closed_s"}
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
+
+
+def enrolment(run: Run) -> pd.DataFrame:
+    """Return how many tabs belong to the treatment cohort over time.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per moment at which it changed: ``t_s``, ``present`` (tabs that are open),
+        ``treatment`` (those whose flag says so), and ``share``, their part of the open tabs.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or one without a rollout.
+    """
+    exposures = _exposures(run)
+    return _steps(exposures, exposures[:0].rename(columns=_OPENED)).drop(
+        columns=["sockets", "pushed"]
+    )
 
 
 def shares(run: Run) -> pd.DataFrame:
@@ -24,7 +50,7 @@ def shares(run: Run) -> pd.DataFrame:
     Parameters
     ----------
     run : Run
-        Of a rollout.
+        Of a rollout from polling to push.
 
     Returns
     -------
@@ -36,10 +62,14 @@ def shares(run: Run) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        Not a run, or one without a rollout.
+        Not a run, one without a rollout, or of a rollout between other transports.
     """
-    exposures = _exposures(run)
-    pushed = run.frame("connections").query("transport == 'websocket'")
+    _check_leads_to_push(run)
+    return _steps(_exposures(run), run.frame("connections").query("transport == 'websocket'"))
+
+
+def _steps(exposures: pd.DataFrame, pushed: pd.DataFrame) -> pd.DataFrame:
+    """What changes when: of tabs, and of connections."""
     in_treatment = (exposures["cohort"] == "treatment").astype(int)
     steps = pd.DataFrame(
         {
@@ -63,7 +93,9 @@ def shares(run: Run) -> pd.DataFrame:
 
 
 def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
-    """Return how long it takes after `since_s` until no tab is pushed to any more.
+    """Return how long it takes after `since_s` until no tab has the treatment's variant any more.
+
+    In a rollout from polling to push, until no tab is pushed to any more.
 
     Parameters
     ----------
@@ -75,14 +107,14 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``tabs`` (that were pushed to then), and ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``:
-        seconds from then until so many percent fewer are, for good; NaN if that is not so before
-        the run ends.
+        ``tabs`` (that had it then), and ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``: seconds from
+        then until so many percent fewer have it, for good; NaN if that is not so before the run
+        ends.
 
     Raises
     ------
     ScenarioError
-        Not a run, one without a rollout, a time outside it, or nobody was pushed to then.
+        Not a run, one without a rollout, a time outside it, or nobody had it then.
     """
     exposures = _exposures(run)
     end_s = run.provenance["end_of_run_s"]
@@ -96,7 +128,8 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
     )
     tabs = _count(from_s, since_s) - _count(to_s, since_s)
     if tabs == 0:
-        raise ScenarioError("since_s", since_s, "must be a time at which somebody is pushed to")
+        had = "is pushed to" if run.transports == _TO_PUSH else "is enrolled"
+        raise ScenarioError("since_s", since_s, f"must be a time at which somebody {had}")
     times = np.unique(np.concatenate([[since_s], from_s, to_s]))
     times = times[times >= since_s]
     left = _count(from_s, times) - _count(to_s, times)
@@ -109,7 +142,7 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
 
 
 def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
-    """Return the part of the tabs pushed to at `since_s` that are, after some time, still or again.
+    """Return the part of the tabs enrolled at `since_s` that are, after some time, still or again.
 
     Parameters
     ----------
@@ -123,7 +156,7 @@ def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape of `times_s`
-        How many are pushed to then, whoever they are, over how many were: what `rollback_time`
+        How many are enrolled then, whoever they are, over how many were: what `rollback_time`
         counts.
 
     Raises
@@ -148,7 +181,7 @@ def remaining(
     times_s: ArrayLike,
     exact: Mapping[str, ArrayLike] | None = None,
 ) -> pd.DataFrame:
-    """Return how many tabs are still pushed to after a rollback, for each of several ways back.
+    """Return how many tabs are still enrolled after a rollback, for each of several ways back.
 
     Parameters
     ----------
@@ -213,8 +246,9 @@ def switches(run: Run) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        Not a run, or one without a rollout.
+        Not a run, one without a rollout, or of a rollout between other transports.
     """
+    _check_leads_to_push(run)
     exposures = _exposures(run).sort_values(["client", "from_s"], kind="stable")
     before_s = exposures.groupby("client")["to_s"].shift()
     told = exposures[exposures["from_s"] == before_s].sort_values("from_s", kind="stable")
@@ -296,10 +330,14 @@ def _exposures(run: Run) -> pd.DataFrame:
     check_runs([run])
     if not run.has_cohorts:
         raise ScenarioError("run", run, "must be of a rollout")
+    return run.frame("exposures")
+
+
+def _check_leads_to_push(run: Run) -> None:
+    _exposures(run)
     if run.transports != _TO_PUSH:
         rule = "must be of a rollout from polling to push: what is counted here is who is pushed to"
         raise ScenarioError("run", run.transports, rule)
-    return run.frame("exposures")
 
 
 __getattr__ = renamed(globals(), {"way_back": "rollback_time"})

@@ -657,10 +657,7 @@ class Simulation(Driver):
             self.tally(Count.MESSAGES, client.number)
             is_push = message == Message.PUSH
             self.feed(client, Event.PUSH if is_push else Event.SNAPSHOT, version)
-        elif (
-            link.lost_exchange >= exchange
-            and self.rules_of(client).heartbeat != Heartbeat.SERVER
-        ):
+        elif link.lost_exchange >= exchange and self.rules_of(client).heartbeat != Heartbeat.SERVER:
             self.clock.start(self.peer_timeout(link, exchange, self.workload.unanswered_s))
 
     # -- WebSocket: paths that delay and narrow what they carry ---------------------------------

@@ -86,5 +86,3 @@ def _shared(scenario: Scenario) -> dict[str, Any]:
     settings = settings_of(scenario, 0, 0)
     is_snapshot = settings["rules"].push_is_snapshot
     return {**settings, "rules": is_snapshot, "sizes": settings["sizes"].tolist()}
-
-

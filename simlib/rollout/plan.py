@@ -291,9 +291,10 @@ class Variant(Section):
 
     Examples
     --------
-    >>> faster = Variant(transport="polling", changes={"polling.interval_s": 10})
-    >>> faster.label
-    'polling, polling.interval_s 10'
+    >>> faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
+    >>> plan = Plan(flag={"reach": "session"}, treatment=faster)
+    >>> plan.replace({"treatment.changes.polling.interval_s": "5 s"}).treatment.changes
+    {'polling.interval_s': '5 s'}
     """
 
     transport: Literal["polling", "websocket"]
@@ -321,11 +322,6 @@ class Variant(Section):
 
     def __hash__(self) -> int:
         return hash((self.transport, *sorted(self.changes)))
-
-    @property
-    def label(self) -> str:
-        """What it is, in a few words."""
-        return ", ".join([self.transport, *(f"{k} {v}" for k, v in self.changes.items())])
 
 
 def _transport(variant: Variant) -> int:

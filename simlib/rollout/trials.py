@@ -270,11 +270,11 @@ class Rehearsal(NamedTuple):
         A row per regression and replication (and variant, as above): ``regression``,
         ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the
         plan did), ``back_s`` (from the plan's start to the decision to go back; NaN without one),
-        ``full_s`` (to the last stage), ``users`` (who were pushed to at some time) and ``user_min``
+        ``full_s`` (to the last stage), ``users`` (who were enrolled at some time) and ``user_min``
         (for how long in all, minutes), ``lost`` and ``late`` (changes of theirs that never came, or
-        came later than a poll would have brought them), ``errors`` (of theirs), ``t50_s`` to
-        ``t100_s`` (from the decision until so many percent fewer tabs are pushed to), and from then
-        on ``peak_polls_per_s`` and ``peak_utilisation``.
+        came later than a poll of the control cohort's interval would have brought them), ``errors``
+        (of theirs), ``t50_s`` to ``t100_s`` (from the decision until so many percent fewer tabs are
+        enrolled), and from then on ``peak_polls_per_s`` and ``peak_utilisation``.
     is_complete : bool
         Whether all were run; after Ctrl-C, what had finished is there.
     """
@@ -632,9 +632,7 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
     exposures = exposures[exposures["cohort"] == "treatment"]
     pushed = timeline[timeline["cohort"] == "treatment"]
     control, _ = cohort_scenarios(plan, run.scenario)
-    is_late = (latency["cohort"] == "treatment") & (
-        latency["low_s"] >= control.polling.interval_s
-    )
+    is_late = (latency["cohort"] == "treatment") & (latency["low_s"] >= control.polling.interval_s)
     back_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
     begun_s = history.loc[
         (history["what"] == "begun") & (history["stage"] == len(plan.stages) - 1), "t_s"

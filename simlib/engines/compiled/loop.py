@@ -58,7 +58,6 @@ from simlib.engines.compiled.turn import (
     Turn,
     World,
     nothing,
-    of_cohort,
     rules_of,
 )
 
@@ -227,14 +226,20 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
 
 @inlined
 def _handle(world: World, taken: Turn) -> None:
-    """Handle one client's event in stages."""
+    """Handle one client's event in stages.
+
+    Where cohorts have rules of their own, the stages get a world with those of the client's cohort.
+    It is made in place, since numba returns no tuple that has a row of an array in it.
+    """
     arrays, record, number, now = world.arrays, world.record, taken.number, taken.now
+    control, treatment, q = world.rules, world.treatment_rules, world.q
+    shared = world.server_rules, world.options, world.flag
     row = arrays.rows[number]
     half_s = _half_s(world, number, now)
     turn = Turn(number, taken.kind, taken.exchange, taken.data, now, half_s)
-    control = world.rules
     if VARIED:
-        world = of_cohort(world, rules_of(control, world.treatment_rules, int(row.cohort)))
+        rules = rules_of(control, treatment, int(row.cohort))
+        world = World(arrays, record, q, rules, treatment, *shared, world.server)
     if PUSHES:
         catch_up(arrays, record, number, arrays.state[0].published)
     if turn.kind <= Kind.SYN:
@@ -248,7 +253,8 @@ def _handle(world: World, taken: Turn) -> None:
             return
     if VARIED:  # the flag may have put the client into a cohort
         cohort = outcome.value if outcome.event == Event.ASSIGNED else int(row.cohort)
-        world = of_cohort(world, rules_of(control, world.treatment_rules, cohort))
+        rules = rules_of(control, treatment, cohort)
+        world = World(arrays, record, q, rules, treatment, *shared, world.server)
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
     if GENERAL and (outgoing.up > 0 or outgoing.down > 0):

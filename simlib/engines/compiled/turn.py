@@ -73,22 +73,6 @@ class Outcome(NamedTuple):
 
 
 @inlined
-def of_cohort(world: World, rules: Rules) -> World:
-    """Return the world to a client whose cohort has these rules."""
-    return World(
-        world.arrays,
-        world.record,
-        world.q,
-        rules,
-        world.treatment_rules,
-        world.server_rules,
-        world.options,
-        world.flag,
-        world.server,
-    )
-
-
-@inlined
 def rules_of(control: Rules, treatment: Rules, cohort: int) -> Rules:
     """Return the rules of a cohort."""
     if cohort == TREATMENT:
