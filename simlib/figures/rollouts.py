@@ -123,7 +123,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
         hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
     )
     dash = "dot" if style.is_measured(run) else "solid"
-    wide = {"color": style.COLOURS["websocket"], "dash": dash, "width": 5.0}
+    wide = {"color": _colour(run, "treatment"), "dash": dash, "width": 5.0}
     thin = {"color": _OTHERS[2], "dash": dash, "width": 2.0}
     said = "push" if leads_to_push else "treatment"
     for column, name, look in (

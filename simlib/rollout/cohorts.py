@@ -1,7 +1,7 @@
 """What each cohort of a plan gets: the scenario with the transport and changes of its variant.
 
-All clients of a run share the server, the board, the users and the paths, so two variants may differ
-in what a client obeys, and in nothing else.
+All clients of a run share the server, the board, the users and the paths, so two variants may
+differ in what a client obeys, and in nothing else.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def cohort_scenarios(plan: Plan, scenario: Scenario) -> tuple[Scenario, Scenario
     >>> plan = Plan(flag={"reach": "session"}, treatment=faster)
     >>> [variant.polling.interval_s for variant in cohort_scenarios(plan, board)]
     [30.0, 10.0]
-    >>> cohort_scenarios(plan.replace({"treatment.changes": {"server.workers": 2}}), board)
+    >>> cohort_scenarios(plan.replace({"treatment.changes.clients": 2}), board)
     Traceback (most recent call last):
         ...
-    simlib.errors.ScenarioError: treatment.changes."server.workers": must be a client's own setting: \
-cohorts share the server, the board, the users and the paths, got 2
+    simlib.errors.ScenarioError: treatment.changes."clients": must be a client's own setting: all \
+share the server, the board, the users and the paths, got 2
     """
     control, treatment = (_variant_of(getattr(plan, name), name, scenario) for name in COHORTS)
     return control, treatment
@@ -58,7 +58,7 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
         if section not in _OF_A_CLIENT or not _is_a_clients(scenario, changed, path):
-            shared = "cohorts share the server, the board, the users and the paths"
+            shared = "all share the server, the board, the users and the paths"
             rule = f"must be a client's own setting: {shared}"
             raise ScenarioError(_place(cohort, variant, path), value, rule)
     return changed

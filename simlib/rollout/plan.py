@@ -299,7 +299,9 @@ class Variant(Section):
 
     transport: Literal["polling", "websocket"]
     """How changes reach its clients."""
-    changes: Annotated[dict[str, Any], pydantic.AfterValidator(deepcopy)] = {}
+    changes: Annotated[dict[str, Any], pydantic.AfterValidator(deepcopy)] = Field(
+        default_factory=dict
+    )
     """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
     `Scenario.replace` takes them. They are checked when the plan meets a scenario, and may be of
     ``polling``, ``websocket``, ``heartbeat``, ``reconnect`` and ``fallback`` alone."""
@@ -551,8 +553,8 @@ class Plan(Section):
         values = self.model_dump(mode="json", exclude_none=True)
         for path, value in {**(changes or {}), **named}.items():
             # The keys of a variant's changes are dotted paths themselves.
-            before, changes, key = path.partition(".changes.")
-            *sections, name = [before, "changes", key] if changes else path.split(".")
+            cohort, is_inside, key = path.partition(".changes.")
+            *sections, name = [cohort, "changes", key] if is_inside else path.split(".")
             places: list[Any] = [values]
             for section in sections:
                 places = [into for place in places for into in _inside(place, section, path)]
