@@ -112,8 +112,8 @@ def simulate(
         _refuse_too_large(scenario, engine, has_flag=controller is not None)
     workload = compile_workload(scenario, seed, replication)
     if controller is not None:
-        buckets, rules = controller.buckets(workload), controller.cohort_rules(workload)
-        workload = enrolled(workload, controller.flag, buckets, rules)
+        rules = controller.cohort_rules(scenario, workload)
+        workload = enrolled(workload, controller.flag, controller.buckets(workload), rules)
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)

@@ -164,9 +164,9 @@ class RolloutController:
         """Return the clients' places in the rollout, shape (clients,)."""
         return buckets_of(self.plan, len(workload.start_s), *self._address)
 
-    def cohort_rules(self, workload: Workload) -> tuple[Rules, Rules]:
+    def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
         """Return what the clients of the control and of the treatment cohort obey."""
-        control, treatment = cohort_scenarios(self.plan, self.scenario)
+        control, treatment = cohort_scenarios(self.plan, scenario)
         return rules_of(control, workload), rules_of(treatment, workload)
 
     def due_s(self) -> float:

@@ -22,7 +22,7 @@ from simlib.core.measures import METRICS
 from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed, warn
-from simlib.rollout.cohorts import COHORTS, cohort_scenarios
+from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
 from simlib.run import Run, check_table
@@ -81,7 +81,8 @@ def roll_out(
         As in `simulate`.
     engine : {"compiled", "simpy", "live"}, optional
         ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
-        Its controller knows the server's utilisation up to the last bin that has ended.
+        Its controller knows the server's utilisation up to the last bin that has ended, and its
+        server gives both cohorts the same resync, tokens and pings.
     time_scale : float, optional
         How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
 
@@ -112,7 +113,6 @@ def roll_out(
     options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
     options |= {"progress": progress, "controller": controller}
     if engine == "live":
-        _check_live(plan)
         from simlib.live.lab import measure
 
         run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
@@ -185,15 +185,6 @@ def variants(
     done: dict[experiment.Key, Rollout] = {}
     complete = experiment.collect(tasks, carry_out, place, workers, progress, done, name="variants")
     return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
-
-
-def _check_live(plan: Plan) -> None:
-    """Refuse what the lab's server does not know: the cohort of a client that it talks to."""
-    for cohort in COHORTS:
-        changes = getattr(plan, cohort).changes
-        if changes:
-            rule = "must be empty: in the live lab, cohorts differ in their transport alone"
-            raise ScenarioError(f"plan.{cohort}.changes", changes, rule)
 
 
 def _check_engine(engine: Any, reason: str) -> None:

@@ -104,8 +104,8 @@ class RolloutController(Protocol):
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
         """Return the clients' buckets in the rollout, shape (clients,)."""
 
-    def cohort_rules(self, workload: Workload) -> tuple[Rules, Rules]:
-        """Return the settings of the control and of the treatment cohort's clients."""
+    def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
+        """Return the settings of both cohorts' clients: control, treatment."""
 
     def due_s(self) -> float:
         """Return the time of its next check, seconds; infinite if there is none."""

@@ -41,7 +41,7 @@ class Script:
         clients = len(workload.start_s)
         return self.spread * (np.arange(clients) * 0.6180339887 % 1.0)
 
-    def cohort_rules(self, workload):
+    def cohort_rules(self, _scenario, workload):
         if self.treatment is None:
             return workload.rules, workload.rules
         shared = {name: getattr(workload.rules, name) for name in SHARED}

@@ -162,9 +162,18 @@ def test_a_change_that_changes_nothing_is_borne():
     assert treatment == control.replace(transport="websocket")
 
 
-def test_the_live_lab_knows_transports_alone():
-    plan = PLAN.replace({"treatment": polling(polling__interval_s=10)})
-    with pytest.raises(sl.ScenarioError, match=r"plan\.treatment\.changes: must be empty"):
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"websocket.resync": "none"}, "resync"),
+        ({"websocket.token_valid_s": 60.0, "websocket.token_resent": True}, "token_valid_s"),
+        ({"heartbeat.direction": "client"}, "heartbeat"),
+        ({"heartbeat.interval_s": 9.0}, "heartbeat_interval_s"),
+    ],
+)
+def test_the_labs_server_does_not_know_the_cohort_of_a_client(changes, name):
+    plan = PLAN.replace({"treatment.changes": changes})
+    with pytest.raises(sl.ScenarioError, match=rf"treatment\.changes \({name}\): must be the scen"):
         sl.roll_out(plan, BOARD, engine="live")
 
 
