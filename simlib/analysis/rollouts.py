@@ -15,11 +15,10 @@ from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
 _TO_PUSH = {"control": "polling", "treatment": "websocket"}
-_OPENED = {"from_s": "opened_s", "to_s": "closed_s"}
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
 
 
-def enrolment(run: Run) -> pd.DataFrame:
+def enrolled(run: Run) -> pd.DataFrame:
     """Return how many tabs belong to the treatment cohort over time.
 
     Parameters
@@ -38,10 +37,7 @@ def enrolment(run: Run) -> pd.DataFrame:
     ScenarioError
         Not a run, or one without a rollout.
     """
-    exposures = _exposures(run)
-    return _steps(exposures, exposures[:0].rename(columns=_OPENED)).drop(
-        columns=["sockets", "pushed"]
-    )
+    return _steps(_exposures(run), [], []).drop(columns=["sockets", "pushed"])
 
 
 def shares(run: Run) -> pd.DataFrame:
@@ -65,23 +61,20 @@ def shares(run: Run) -> pd.DataFrame:
         Not a run, one without a rollout, or of a rollout between other transports.
     """
     _check_leads_to_push(run)
-    return _steps(_exposures(run), run.frame("connections").query("transport == 'websocket'"))
+    pushed = run.frame("connections").query("transport == 'websocket'")
+    return _steps(_exposures(run), pushed["opened_s"], pushed["closed_s"])
 
 
-def _steps(exposures: pd.DataFrame, pushed: pd.DataFrame) -> pd.DataFrame:
-    """What changes when: of tabs, and of connections."""
+def _steps(exposures: pd.DataFrame, opened_s: Any, closed_s: Any) -> pd.DataFrame:
+    """The table of `shares`: what exposures and sockets change, and when."""
+    tabs, sockets = len(exposures), len(opened_s)
     in_treatment = (exposures["cohort"] == "treatment").astype(int)
     steps = pd.DataFrame(
         {
-            "t_s": [
-                *exposures["from_s"],
-                *exposures["to_s"],
-                *pushed["opened_s"],
-                *pushed["closed_s"],
-            ],
-            "present": np.repeat([1, -1, 0], [len(exposures), len(exposures), 2 * len(pushed)]),
-            "treatment": [*in_treatment, *-in_treatment, *[0] * (2 * len(pushed))],
-            "sockets": np.repeat([0, 1, -1], [2 * len(exposures), len(pushed), len(pushed)]),
+            "t_s": [*exposures["from_s"], *exposures["to_s"], *opened_s, *closed_s],
+            "present": np.repeat([1, -1, 0], [tabs, tabs, 2 * sockets]),
+            "treatment": [*in_treatment, *-in_treatment, *[0] * (2 * sockets)],
+            "sockets": np.repeat([0, 1, -1], [2 * tabs, sockets, sockets]),
         }
     )
     table = steps.groupby("t_s").sum().cumsum().reset_index()

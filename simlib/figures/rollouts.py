@@ -111,7 +111,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
     run, history, _ = _checked(carried_out)
     end_s = run.provenance["end_of_run_s"]
     leads_to_push = list(run.transports.values()) == ["polling", "websocket"]
-    table = rollouts.shares(run) if leads_to_push else rollouts.enrolment(run)
+    table = rollouts.shares(run) if leads_to_push else rollouts.enrolled(run)
     steps = style.thin(table.query("t_s < @end_s"))
     figure = go.Figure()
     figure.add_scatter(

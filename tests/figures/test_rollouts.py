@@ -68,7 +68,7 @@ def test_two_variants_of_one_transport_are_told_apart():
     carried_out = sl.roll_out(plan, BOARD.replace(clients=30), engine="simpy", progress=False)
     share = figures.rollout(carried_out).data[1]
     assert share.name == "flag says treatment, of the open tabs"
-    table = rollouts.enrolment(carried_out.run)
+    table = rollouts.enrolled(carried_out.run)
     assert set(share.y) <= {float(f"{value * 100:.4g}") for value in table["share"]}
     shown = [trace for trace in figures.guardrail_panels(carried_out).data if trace.showlegend]
     names = [trace.name for trace in shown]
