@@ -35,6 +35,8 @@ MARKED = {
         "tests/analysis/test_outages.py",
         "tests/theory/test_reconnecting.py::test_a_full_jitter_storm_",
         "tests/theory/test_reconnecting.py::test_an_exponential_storm_",
+        "tests/rollout/test_cohorts.py::test_both_engines_agree_",
+        "tests/rollout/test_cohorts.py::test_a_rehearsal_",
         "tests/rollout/test_trials.py",
         "tests/analysis/test_rollouts.py",
     ),

@@ -15,8 +15,29 @@ from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
-_TO_PUSH = {"control": "polling", "treatment": "websocket"}
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
+
+
+def enrolled(run: Run) -> pd.DataFrame:
+    """Return how many tabs belong to the treatment cohort over time.
+
+    Parameters
+    ----------
+    run : Run
+        Of a rollout.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per moment at which it changed: ``t_s``, ``present`` (tabs that are open),
+        ``treatment`` (those whose flag says so), and ``share``, their part of the open tabs.
+
+    Raises
+    ------
+    ScenarioError
+        Not a run, or one without a rollout.
+    """
+    return _steps(_exposures(run), [], []).drop(columns=["sockets", "pushed"])
 
 
 def shares(run: Run) -> pd.DataFrame:
@@ -25,7 +46,7 @@ def shares(run: Run) -> pd.DataFrame:
     Parameters
     ----------
     run : Run
-        Of a rollout.
+        Of a rollout from polling to push.
 
     Returns
     -------
@@ -37,23 +58,23 @@ def shares(run: Run) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        Not a run, or one without a rollout.
+        Not a run, one without a rollout, or of a rollout between other transports.
     """
-    exposures = _exposures(run)
-    connections = run.frame("connections")
-    pushed = connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
+    _check_leads_to_push(run)
+    sockets = _sockets(run)
+    return _steps(_exposures(run), sockets["opened_s"], sockets["closed_s"])
+
+
+def _steps(exposures: pd.DataFrame, opened_s: Any, closed_s: Any) -> pd.DataFrame:
+    """The table of `shares`: what exposures and sockets change, and when."""
+    tabs, sockets = len(exposures), len(opened_s)
     in_treatment = (exposures["cohort"] == "treatment").astype(int)
     steps = pd.DataFrame(
         {
-            "t_s": [
-                *exposures["from_s"],
-                *exposures["to_s"],
-                *pushed["opened_s"],
-                *pushed["closed_s"],
-            ],
-            "present": np.repeat([1, -1, 0], [len(exposures), len(exposures), 2 * len(pushed)]),
-            "treatment": [*in_treatment, *-in_treatment, *[0] * (2 * len(pushed))],
-            "sockets": np.repeat([0, 1, -1], [2 * len(exposures), len(pushed), len(pushed)]),
+            "t_s": [*exposures["from_s"], *exposures["to_s"], *opened_s, *closed_s],
+            "present": np.repeat([1, -1, 0], [tabs, tabs, 2 * sockets]),
+            "treatment": [*in_treatment, *-in_treatment, *[0] * (2 * sockets)],
+            "sockets": np.repeat([0, 1, -1], [2 * tabs, sockets, sockets]),
         }
     )
     table = steps.groupby("t_s").sum().cumsum().reset_index()
@@ -65,7 +86,9 @@ def shares(run: Run) -> pd.DataFrame:
 
 
 def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
-    """Return how long it takes after `since_s` until no tab is pushed to any more.
+    """Return how long it takes after `since_s` until no tab has the treatment's variant any more.
+
+    In a rollout from polling to push, until no tab is pushed to any more.
 
     Parameters
     ----------
@@ -77,14 +100,14 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``tabs`` (that were pushed to then), and ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``:
-        seconds from then until so many percent fewer are, for good; NaN if that is not so before
-        the run ends.
+        ``tabs`` (that had it then), and ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``: seconds from
+        then until so many percent fewer have it, for good; NaN if that is not so before the run
+        ends.
 
     Raises
     ------
     ScenarioError
-        Not a run, one without a rollout, a time outside it, or nobody was pushed to then.
+        Not a run, one without a rollout, a time outside it, or nobody had it then.
     """
     exposures = _exposures(run)
     end_s = run.provenance["end_of_run_s"]
@@ -98,7 +121,8 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
     )
     tabs = _count(from_s, since_s) - _count(to_s, since_s)
     if tabs == 0:
-        raise ScenarioError("since_s", since_s, "must be a time at which somebody is pushed to")
+        had = "is pushed to" if leads_to_push(run) else "is enrolled"
+        raise ScenarioError("since_s", since_s, f"must be a time at which somebody {had}")
     times = np.unique(np.concatenate([[since_s], from_s, to_s]))
     times = times[times >= since_s]
     left = _count(from_s, times) - _count(to_s, times)
@@ -111,7 +135,7 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
 
 
 def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
-    """Return the part of the tabs pushed to at `since_s` that are, after some time, still or again.
+    """Return the part of the tabs enrolled at `since_s` that are, after some time, still or again.
 
     Parameters
     ----------
@@ -125,7 +149,7 @@ def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape of `times_s`
-        How many are pushed to then, whoever they are, over how many were: what `rollback_time`
+        How many are enrolled then, whoever they are, over how many were: what `rollback_time`
         counts.
 
     Raises
@@ -150,7 +174,7 @@ def remaining(
     times_s: ArrayLike,
     exact: Mapping[str, ArrayLike] | None = None,
 ) -> pd.DataFrame:
-    """Return how many tabs are still pushed to after a rollback, for each of several ways back.
+    """Return how many tabs are still enrolled after a rollback, for each of several ways back.
 
     Parameters
     ----------
@@ -215,8 +239,9 @@ def switches(run: Run) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        Not a run, or one without a rollout.
+        Not a run, one without a rollout, or of a rollout between other transports.
     """
+    _check_leads_to_push(run)
     exposures = _exposures(run).sort_values(["client", "from_s"], kind="stable")
     before_s = exposures.groupby("client")["to_s"].shift()
     told = exposures[exposures["from_s"] == before_s].sort_values("from_s", kind="stable")
@@ -269,7 +294,7 @@ def compare(
 
 def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str, float]:
     took = switches(run)
-    open_s = run.frame("connections").query("transport == 'websocket'")
+    open_s = _sockets(run)
     found: dict[str, float] = {}
     for t in at_s:
         if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
@@ -279,7 +304,7 @@ def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str,
     summary = run.summary().set_index("cohort")
     falls = summary.loc["treatment", "fallback_to_polling_frac"]
     found["falls back to polling per session"] = float(str(falls))
-    for to in ("websocket", "polling"):
+    for to in (run.transports["treatment"], "polling"):
         of_it = took.loc[took["to"] == to, "took_s"].dropna()
         for share in (0.5, 0.95):
             name = f"switch to {to}, {share:.0%} within (s)"
@@ -298,10 +323,25 @@ def _exposures(run: Run) -> pd.DataFrame:
     check_runs([run])
     if not run.has_cohorts:
         raise ScenarioError("run", run, "must be of a rollout")
-    if run.transports != _TO_PUSH:
+    return run.frame("exposures")
+
+
+def leads_to_push(run: Run) -> bool:
+    """Say whether a rollout leads from polling to a transport whose clients keep a socket open."""
+    transports = run.transports
+    return transports["control"] == "polling" and transports["treatment"] in SOCKET_TRANSPORTS
+
+
+def _sockets(run: Run) -> pd.DataFrame:
+    connections = run.frame("connections")
+    return connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
+
+
+def _check_leads_to_push(run: Run) -> None:
+    _exposures(run)
+    if not leads_to_push(run):
         rule = "must be of a rollout from polling to push: what is counted here is who is pushed to"
         raise ScenarioError("run", run.transports, rule)
-    return run.frame("exposures")
 
 
 __getattr__ = renamed(globals(), {"way_back": "rollback_time"})

@@ -37,6 +37,7 @@ or reads its end is ordinary Python, with NumPy if it likes: `wire`, `bucketing`
   ``row.transport + 0``: the sum is a plain number. ``n_bytes + 0.0`` makes a float of what may be a
   whole number. This also saves time, as numba compiles a function once for each combination of
   types that it is called with.
+- A tuple that holds a row of an array can be made and passed on, but not returned.
 - A row of an array wraps around: one byte holds -128 to 127. Bound what it counts, as
   `client` bounds its fall-backs. Whole numbers of 64 bits wrap too, where Python's grow.
 - Dividing by zero raises in Python and yields infinity, or 0, in compiled code. Test first.

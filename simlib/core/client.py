@@ -25,6 +25,7 @@ from simlib.core.client_state import (
     NEVER_S,
     Applied,
     Client,
+    Differs,
     Rules,
     assigned_transport,
     connect,
@@ -34,10 +35,10 @@ from simlib.core.client_state import (
 )
 from simlib.core.draws import Stream, uniform
 from simlib.core.notify import concerns_data, on_data, on_pause
-from simlib.core.polling import is_disabled, is_stale, on_poll, rearm
+from simlib.core.polling import change_poll_rules, is_disabled, is_stale, on_poll, rearm
 from simlib.core.protocol import Action, Event, Pause, State, Transport
 from simlib.core.resync import Resync
-from simlib.core.websocket import on_handshake, on_socket
+from simlib.core.websocket import change_socket_rules, on_handshake, on_socket
 
 
 def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -> tuple[int, float]:
@@ -48,6 +49,7 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     client : Client
         The row; changed in place.
     rules : Rules
+        Those of its cohort; of the cohort that it belongs to from now on, if it is assigned.
     event : Event
         What happened.
     now : float
@@ -172,7 +174,10 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
     """The flag puts the client into a cohort; a client that uses its transport already goes on."""
     client.cohort = cohort
     target = assigned_transport(client, rules)
-    if client.transport == target:
+    if client.transport == target and not _connects_anew(client, rules):
+        if target == Transport.POLLING:
+            return change_poll_rules(client, rules, now)
+        change_socket_rules(client, rules, now)
         return Action.NONE
     move(client, Event.SWITCH)
     client.transport = target
@@ -182,6 +187,15 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
     if target == Transport.POLLING:
         return Action.CLOSE | fetch(client)
     return Action.CLOSE | connect(client, rules, now)
+
+
+def _connects_anew(client: Client, rules: Rules) -> bool:
+    """Say whether the other side is to ping from now on, which a connection settles at its start.
+
+    Who waited for pings on a connection whose server sends none would take it for dead.
+    """
+    is_connected = State.CONNECTING <= client.state <= State.OPEN
+    return is_connected and rules.differs & Differs.WHO_PINGS > 0
 
 
 def _is_held(client: Client, rules: Rules, now: float) -> bool:

@@ -29,11 +29,22 @@ NEVER_S = math.inf
 _TABLE = transition_table()
 
 
+class Differs(IntEnum):
+    """Bits of what the rules of two cohorts differ in, where a client has to act on it at once."""
+
+    NOTHING = 0
+    POLL_TIMER = 1
+    WHO_PINGS = 2
+    HEARTBEAT = 4
+    SAFETY_POLL = 8
+
+
 class Rules(NamedTuple):
-    """The settings that every client of a run obeys; times in seconds.
+    """The settings that a client obeys; times in seconds.
 
     With `has_flag`, `transports` are those of the control and of the treatment cohort, and a client
-    uses that of its own; else all use `transport`.
+    uses that of its own; else all use `transport`. Each cohort may have rules of its own, and
+    `differs` are bits of `Differs` then, the same in both.
     """
 
     seed: int
@@ -41,6 +52,7 @@ class Rules(NamedTuple):
     transport: int
     has_flag: bool
     transports: tuple[int, int]
+    differs: int
     interval_s: float
     jitter_frac: float
     pause_while_dragging: bool

@@ -33,6 +33,7 @@ class Driver(ABC):
     Parameters
     ----------
     rules : Rules
+        Those of all clients; in a rollout, of the control cohort.
     record : Record
     clients : int
         Number of clients.
@@ -40,6 +41,8 @@ class Driver(ABC):
         How a rollout's percentage reaches them, if there is one.
     buckets : list of float
         The clients' buckets in the rollout.
+    treatment_rules : Rules or None
+        Those of the rollout's treatment cohort, if it has its own.
 
     Attributes
     ----------
@@ -57,8 +60,10 @@ class Driver(ABC):
         clients: int,
         flag: FlagRules | None = None,
         buckets: list[float] | None = None,
+        treatment_rules: Rules | None = None,
     ) -> None:
         self.rules = rules
+        self._cohort_rules = (rules, treatment_rules or rules)
         self.flag = flag
         self.buckets = buckets or []
         self.percents: list[Percent] = []
@@ -83,10 +88,15 @@ class Driver(ABC):
         `actions` are bits of `Action`, `was` the transport that it used before: CLOSE is for that.
         """
 
+    def rules_of(self, client: Client) -> Rules:
+        """Return the rules that a client obeys: those of its cohort."""
+        return self._cohort_rules[client.cohort]
+
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
-        """Put one event through the rules."""
+        """Put one event through the rules; who is assigned obeys those of its new cohort."""
         now, was = self.now_s(), client.transport
-        actions, is_rearmed = advance(client, self.rules, self.record, event, now, value)
+        rules = self._cohort_rules[value if event == Event.ASSIGNED else client.cohort]
+        actions, is_rearmed = advance(client, rules, self.record, event, now, value)
         if is_rearmed:
             self.arm(client, client.deadline_s)
         if actions:
@@ -172,7 +182,7 @@ class Driver(ABC):
             self.record_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
 
     def _finalise(self, client: Client) -> None:
-        recoverable = is_recoverable(client, self.rules)
+        recoverable = is_recoverable(client, self.rules_of(client))
         recording.finalise(self.record, client.number, client.seen, recoverable, self.now_s())
 
     def tally(self, what: Count, number: int, n: int = 1) -> None:

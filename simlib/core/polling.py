@@ -13,6 +13,7 @@ import math
 from simlib.core.client_state import (
     NEVER_S,
     Client,
+    Differs,
     Rules,
     assigned_transport,
     connect,
@@ -159,6 +160,23 @@ def on_poll(client: Client, rules: Rules, event: int, now: float, value: int) ->
             client.since_s = now
             return Action.CLOSE | connect(client, rules, now)
         return fetch(client)
+    return Action.NONE
+
+
+def change_poll_rules(client: Client, rules: Rules, now: float) -> int:
+    """A polling client obeys other rules from now on, which the flag has given to its tab.
+
+    As TanStack Query's ``setOptions`` does it, another interval sets the timer anew, and a query
+    that is no longer disabled fetches if its data is stale. What is under way goes on.
+    """
+    if client.state != State.IDLE:
+        return Action.NONE
+    was_disabled = client.deadline_s == NEVER_S
+    disabled = is_disabled(client, rules)
+    if was_disabled and not disabled and is_stale(now, client.fetched_s, rules.stale_s):
+        return fetch(client)
+    if was_disabled != disabled or rules.differs & Differs.POLL_TIMER:
+        rearm(client, rules, now)
     return Action.NONE
 
 

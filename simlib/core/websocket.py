@@ -10,6 +10,7 @@ from __future__ import annotations
 from simlib.core.client_state import (
     NEVER_S,
     Client,
+    Differs,
     Rules,
     connect,
     fetch,
@@ -57,7 +58,7 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         else:
             see_all(client, value)
     elif event == Event.READY:
-        if rules.safety_poll_s < NEVER_S:
+        if rules.safety_poll_s < NEVER_S or rules.differs & Differs.SAFETY_POLL:
             client.fetch_due_s = now + rules.safety_poll_s
         if not rules.push_is_snapshot:
             miss_up_to(client, value)
@@ -97,6 +98,27 @@ def opened(client: Client, rules: Rules, now: float) -> None:
         client.failures = 0
     client.awaiting_pong = False
     _expect_heartbeat(client, rules, now)
+
+
+def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
+    """A client with a socket obeys other rules from now on, which the flag gave to its tab.
+
+    An open connection stays. Its heartbeat changes at the next beat: a ping of the server's that is
+    under way may still come after the old interval, so the client waits for the later of the two.
+    A fetch of what the client was told of stays due when it was.
+    """
+    if client.state != State.OPEN:
+        return
+    beat_s, is_told = client.deadline_s, client.transport == Transport.NOTIFY
+    if client.fetch_due_s < NEVER_S or is_told:
+        beat_s = client.beat_s
+    is_told = is_told and (client.is_fetching or client.told > client.seen)
+    if rules.differs & Differs.SAFETY_POLL and not is_told:
+        client.fetch_due_s = now + rules.safety_poll_s
+    if rules.differs & Differs.HEARTBEAT and rules.heartbeat == Heartbeat.SERVER:
+        beat_s = max(beat_s, now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s)
+    if rules.differs & (Differs.SAFETY_POLL | Differs.HEARTBEAT):
+        watch(client, rules, beat_s, now)
 
 
 def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:

@@ -88,7 +88,7 @@ def simulate(
         A progress bar on stderr for runs longer than two seconds.
     controller : RolloutController, optional
         It carries out a rollout meanwhile: see `trials.roll_out`. Each client's flag says which
-        transport it uses then, whatever ``scenario.transport`` says.
+        transport it uses then, whatever ``scenario.transport`` says, and which settings it obeys.
 
     Returns
     -------
@@ -114,7 +114,8 @@ def simulate(
         _refuse_too_large(scenario, engine, has_flag=controller is not None)
     workload = compile_workload(scenario, seed, replication)
     if controller is not None:
-        workload = enrolled(workload, controller.flag, controller.buckets(workload))
+        rules = controller.cohort_rules(scenario, workload)
+        workload = enrolled(workload, controller.flag, controller.buckets(workload), rules)
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)

@@ -113,7 +113,8 @@ class Simulation(Driver):
     def __init__(self, workload: Workload, record: Record) -> None:
         clients = len(workload.start_s)
         buckets = workload.buckets.tolist()
-        super().__init__(workload.rules, record, clients, workload.flag, buckets)
+        treatment_rules = workload.treatment_rules
+        super().__init__(workload.rules, record, clients, workload.flag, buckets, treatment_rules)
         self.clock = Clock()
         self.is_interrupted = False
         self.workload = workload
@@ -596,7 +597,7 @@ class Simulation(Driver):
         yield clock.at(self.serve(service_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1))
         if link.closed_exchange >= exchange:
             return
-        if is_expired(self.rules, self.start_s[number], clock.now):
+        if is_expired(self.rules_of(client), self.start_s[number], clock.now):
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
                 self.send(number, Message.AUTH_REFUSED)
@@ -606,7 +607,7 @@ class Simulation(Driver):
         version, outcome = self.published, self.resume_outcome(client)
         self.subscribers[number] = link
         link.subscribed = exchange
-        if self.rules.heartbeat == Heartbeat.SERVER:
+        if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
             clock.start(self.enter(client, exchange, version, Resume.NOTHING))
@@ -669,7 +670,7 @@ class Simulation(Driver):
         return connection.resume_outcome_of(
             client,
             self.link_of(client),
-            self.rules,
+            self.rules_of(client),
             self.nodes,
             self.record,
             self.published,
@@ -725,7 +726,7 @@ class Simulation(Driver):
             self.tally(Count.MESSAGES, client.number)
             is_board = message == Message.SNAPSHOT
             self.feed(client, Event.SNAPSHOT if is_board else Event.PUSH, version)
-        elif link.lost_exchange >= exchange and self.rules.heartbeat != Heartbeat.SERVER:
+        elif link.lost_exchange >= exchange and self.rules_of(client).heartbeat != Heartbeat.SERVER:
             self.clock.start(self.peer_timeout(link, exchange, self.workload.unanswered_s))
 
     # -- WebSocket: paths that delay and narrow what they carry ---------------------------------
@@ -793,7 +794,7 @@ class Simulation(Driver):
         heartbeat_s = self.server_rules.heartbeat_s
         free_s = clock.now
         while True:
-            yield clock.at(free_s + self.rules.heartbeat_interval_s)
+            yield clock.at(free_s + self.rules_of(client).heartbeat_interval_s)
             if link.subscribed != exchange:
                 return
             link.beats += 2
@@ -802,14 +803,16 @@ class Simulation(Driver):
             size = self.sizes[Message.PING_DOWN][1]
             yield clock.at(connection.send_beat(self.paths, link, done_s, size))
             if link.lost_exchange >= exchange:
-                clock.start(self.peer_timeout(link, exchange, self.rules.heartbeat_timeout_s))
+                timeout_s = self.rules_of(client).heartbeat_timeout_s
+                clock.start(self.peer_timeout(link, exchange, timeout_s))
             if is_over(client, link, exchange):
                 return
             self.send(number, Message.PING_DOWN)
             self.feed(client, Event.PING)
             yield clock.at(clock.now + self.one_way_s(link))
             if link.lost_exchange >= exchange:
-                clock.start(self.peer_timeout(link, exchange, self.rules.heartbeat_timeout_s))
+                timeout_s = self.rules_of(client).heartbeat_timeout_s
+                clock.start(self.peer_timeout(link, exchange, timeout_s))
             if is_unheard(link, exchange):
                 return
             free_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)

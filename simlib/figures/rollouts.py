@@ -13,7 +13,7 @@ from simlib.analysis import metrics, rollouts
 from simlib.core.measures import GUIDE_METRICS, MEASURES, METRICS
 from simlib.errors import ScenarioError
 from simlib.figures import style
-from simlib.rollout.plan import Guardrail
+from simlib.rollout.plan import Guardrail, Plan
 from simlib.rollout.trials import Rollout
 from simlib.run import Run, check_table
 
@@ -89,7 +89,9 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
 
 
 def rollout(carried_out: Rollout) -> go.Figure:
-    """Draw the share of the tabs that are to be pushed to, and are, beside what was asked for.
+    """Draw the share of the tabs that are enrolled, beside what was asked for.
+
+    In a rollout from polling to push, also the share of those whose socket is open.
 
     Parameters
     ----------
@@ -108,7 +110,9 @@ def rollout(carried_out: Rollout) -> go.Figure:
     """
     run, history, _ = _checked(carried_out)
     end_s = run.provenance["end_of_run_s"]
-    steps = style.thin(rollouts.shares(run).query("t_s < @end_s"))
+    leads_to_push = rollouts.leads_to_push(run)
+    table = rollouts.shares(run) if leads_to_push else rollouts.enrolled(run)
+    steps = style.thin(table.query("t_s < @end_s"))
     figure = go.Figure()
     figure.add_scatter(
         x=style.rounded([0.0, *history["t_s"], end_s], digits=style.TIME_DIGITS),
@@ -119,12 +123,15 @@ def rollout(carried_out: Rollout) -> go.Figure:
         hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
     )
     dash = "dot" if style.is_measured(run) else "solid"
-    wide = {"color": style.COLOURS["websocket"], "dash": dash, "width": 5.0}
+    wide = {"color": _colour(run, "treatment"), "dash": dash, "width": 5.0}
     thin = {"color": _OTHERS[2], "dash": dash, "width": 2.0}
+    said = "push" if leads_to_push else "treatment"
     for column, name, look in (
-        ("share", "flag says push, of the open tabs", wide),
+        ("share", f"flag says {said}, of the open tabs", wide),
         ("pushed", "socket open, of the open tabs", thin),
     ):
+        if column not in steps:
+            continue
         figure.add_scatter(
             x=style.rounded(steps["t_s"], digits=style.TIME_DIGITS),
             y=style.rounded(steps[column] * 100.0),
@@ -203,9 +210,9 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
                 x=style.rounded(t_s, digits=style.TIME_DIGITS),
                 y=style.rounded(of_it),
                 mode="lines+markers",
-                line={"color": style.COLOURS[transport], "width": 1.5},
+                line={"color": _colour(run, cohort), "width": 1.5},
                 marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
-                name=f"{cohort}: {style.NAMES[transport]}",
+                name=_variant(cohort, transport, plan),
                 legendgroup=cohort,
                 showlegend=index == 0,
                 hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
@@ -458,6 +465,21 @@ def rollback_time(table: pd.DataFrame) -> go.Figure:
     style.layout(figure, title, "time since the rollback", "still pushed to (%)")
     figure.update_xaxes(**style.duration_axis(seconds))
     return figure.update_yaxes(rangemode="tozero")
+
+
+def _colour(run: Run, cohort: str) -> str:
+    """The colour of a cohort: its transport's, or where both have one, another for treatment."""
+    transports = run.transports
+    if cohort == "treatment" and transports["control"] == transports["treatment"]:
+        return _OTHERS[0]
+    return style.COLOURS[transports[cohort]]
+
+
+def _variant(cohort: str, transport: str, plan: Plan) -> str:
+    """A cohort, its transport, and what else its clients have otherwise."""
+    changes = getattr(plan, cohort).changes
+    words = [style.NAMES[transport], *(f"{path} {value}" for path, value in changes.items())]
+    return f"{cohort}: {', '.join(words)}"
 
 
 def _whence(run: Run) -> str:

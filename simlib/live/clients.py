@@ -97,8 +97,9 @@ class LiveClients(ConnectionOwner):
     """
 
     def __init__(self, workload: Workload, record: Record, settings: Settings) -> None:
-        clients = len(workload.start_s)
-        super().__init__(workload.rules, record, clients, workload.flag, workload.buckets.tolist())
+        clients, buckets = len(workload.start_s), workload.buckets.tolist()
+        treatment_rules = workload.treatment_rules
+        super().__init__(workload.rules, record, clients, workload.flag, buckets, treatment_rules)
         self.loop = asyncio.get_running_loop()
         self.spec = settings.scenario.wire_spec()
         self.is_proxied = settings.is_proxied
@@ -460,10 +461,10 @@ async def run(parent: Parent) -> None:
     """Run the clients of one scenario, and send the record to the lab."""
     settings: Settings = parent.receive()
     workload = compile_workload(settings.scenario, settings.seed, settings.replication)
-    check_s = None
+    check_s: float | None = None
     if settings.rollout is not None:
-        workload = enrolled(workload, settings.rollout.flag, settings.rollout.buckets)
-        check_s = settings.rollout.due_s
+        flag, buckets, cohort_rules, check_s = settings.rollout
+        workload = enrolled(workload, flag, buckets, cohort_rules)
     record = new_record(settings.scenario, workload, settings.keep)
     clients = LiveClients(workload, record, settings)
     inbox: asyncio.Queue[Any] = asyncio.Queue()

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
-from simlib.core.protocol import Transport
+from simlib.core.client_state import Rules
+from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import ScenarioError
 from simlib.live.ipc import START_S, Child
@@ -102,7 +103,9 @@ def measure(
     if controller is not None:
         _check_rollout(scenario, controller)
         buckets, due_s = controller.buckets(workload), controller.due_s()
-        rollout = RolloutSettings(controller.flag, buckets, due_s)
+        cohort_rules = controller.cohort_rules(scenario, workload)
+        _check_cohorts(workload.rules, cohort_rules)
+        rollout = RolloutSettings(controller.flag, buckets, cohort_rules, due_s)
     is_proxied = needs_proxy(scenario)
     _check_bounds(scenario, clients, time_scale, 2 if is_proxied else 1)
     secret = secrets.token_hex(32)
@@ -240,6 +243,18 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
     if controller.flag.closes and restarts:
         rule = "must not be restart: the lab's next server would not know whom to keep out"
         raise ScenarioError(f"faults.{restarts[0]}.kind", "restart", rule)
+
+
+def _check_cohorts(rules: Rules, cohort_rules: tuple[Rules, Rules]) -> None:
+    """Refuse settings of a cohort that the server would have to know of."""
+    names = ["resync", "token_valid_s", "heartbeat"]
+    if rules.heartbeat == Heartbeat.SERVER:
+        names += ["heartbeat_interval_s", "heartbeat_timeout_s"]
+    for cohort, of_it in zip(("control", "treatment"), cohort_rules, strict=True):
+        for name in names:
+            if getattr(of_it, name) != getattr(rules, name):
+                rule = "must be the scenario's: the lab's server does not know who is in a cohort"
+                raise ScenarioError(f"{cohort}.changes ({name})", getattr(of_it, name), rule)
 
 
 class _LabSession(NamedTuple):

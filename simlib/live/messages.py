@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core.assignment import FlagRules
+from simlib.core.client_state import Rules
 from simlib.core.record import Record
 from simlib.scenario import Scenario
 
@@ -46,12 +47,14 @@ class Command(Enum):
 class RolloutSettings(NamedTuple):
     """A rollout as the processes need it.
 
-    `flag` says how the percentage reaches the tabs, `buckets` has each client's, and the first
-    check is due at `due_s`, in the scenario's seconds.
+    `flag` says how the percentage reaches the tabs, `buckets` has each client's, `cohort_rules` are
+    what the clients of the control and of the treatment cohort obey, and the first check is due at
+    `due_s`, in the scenario's seconds.
     """
 
     flag: FlagRules
     buckets: NDArray[np.float64]
+    cohort_rules: tuple[Rules, Rules]
     due_s: float
 
 

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
+from simlib.core.client_state import Rules
 from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
 from simlib.core.protocol import HAS_SOCKET
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
+from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
 from simlib.rollout.plan import Guardrail, Plan
 from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload
+from simlib.scenario.workload import rules_of
 
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 
@@ -160,6 +163,11 @@ class RolloutController:
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
         """Return the clients' places in the rollout, shape (clients,)."""
         return buckets_of(self.plan, len(workload.start_s), *self._address)
+
+    def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
+        """Return what the clients of the control and of the treatment cohort obey."""
+        control, treatment = cohort_scenarios(self.plan, scenario)
+        return rules_of(control, workload), rules_of(treatment, workload)
 
     def due_s(self) -> float:
         """Return when it looks next, seconds; infinite: never again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -286,10 +287,43 @@ class Guardrail(Section):
 
 
 class Variant(Section):
-    """What a cohort gets."""
+    """What a cohort gets: the scenario with a transport and changes of its own.
+
+    Examples
+    --------
+    >>> faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
+    >>> plan = Plan(flag={"reach": "session"}, treatment=faster)
+    >>> plan.replace({"treatment.changes.polling.interval_s": "5 s"}).treatment.changes
+    {'polling.interval_s': '5 s'}
+    """
 
     transport: Literal[TRANSPORT_NAMES]  # type: ignore[valid-type]
     """How changes reach its clients."""
+    changes: Annotated[dict[str, Any], pydantic.AfterValidator(deepcopy)] = Field(
+        default_factory=dict
+    )
+    """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
+    `Scenario.replace` takes them. They are checked when the plan meets a scenario, and may be of
+    ``polling``, ``websocket``, ``notify``, ``heartbeat``, ``reconnect`` and ``fallback`` alone."""
+
+    @pydantic.model_validator(mode="after")
+    def _says_all(self) -> Self:
+        for path, value in self.changes.items():
+            if path == "transport":
+                rule = "must be given as the transport of the variant"
+                raise FieldError(f'changes."{path}"', value, rule)
+            if value is None:
+                rule = "must be a value: a file cannot say that a setting is absent"
+                raise FieldError(f'changes."{path}"', None, rule)
+        return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_empty_changes(self, handler: Any) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "changes" or value}
+
+    def __hash__(self) -> int:
+        return hash((self.transport, *sorted(self.changes)))
 
 
 def _transport(variant: Variant) -> int:
@@ -355,8 +389,9 @@ class Plan(Section):
                 rule = f"must be >= check_every_s ({self.check_every_s:g})"
                 raise FieldError(f"{path}.bake_s", stage.bake_s, rule)
             before = stage.percent
-        if self.rollback.sockets != "kept" and self.control == self.treatment:
-            rule = "must be kept: both cohorts get the same, so nobody's socket is to be closed"
+        if self.rollback.sockets != "kept" and self.control.transport == self.treatment.transport:
+            same = "the same" if self.control == self.treatment else "one transport"
+            rule = f"must be kept: both cohorts get {same}, so nobody's socket is to be closed"
             raise FieldError("rollback.sockets", self.rollback.sockets, rule)
         for number, guardrail in enumerate(self.guardrails):
             if guardrail.compares and self.stages[0].percent >= 100.0:
@@ -500,7 +535,7 @@ class Plan(Section):
         changes : mapping of str to object, optional
             Dotted paths and their new values, such as ``{"rollback.sockets": "closed"}``; a place
             in a list is its number, from 0, or ``*`` for all of them. None takes an optional field
-            away.
+            away. What follows ``treatment.changes.`` is one path of the scenario.
         **named
             The same for fields of the top level.
 
@@ -517,7 +552,9 @@ class Plan(Section):
         """
         values = self.model_dump(mode="json", exclude_none=True)
         for path, value in {**(changes or {}), **named}.items():
-            *sections, name = path.split(".")
+            # The keys of a variant's changes are dotted paths themselves.
+            cohort, is_inside, key = path.partition(".changes.")
+            *sections, name = [cohort, "changes", key] if is_inside else path.split(".")
             places: list[Any] = [values]
             for section in sections:
                 places = [into for place in places for into in _inside(place, section, path)]

@@ -22,6 +22,7 @@ from simlib.core.measures import METRICS
 from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed, warn
+from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
 from simlib.run import Run, check_table
@@ -74,12 +75,14 @@ def roll_out(
     ----------
     plan : Plan
     scenario : Scenario
-        The board and its users; who uses which transport is for the plan to say.
+        The board and its users; who uses which transport, and which settings are a cohort's own,
+        is for the plan to say.
     seed, replication, keep, progress : optional
         As in `simulate`.
     engine : {"compiled", "simpy", "live"}, optional
         ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
-        Its controller knows the server's utilisation up to the last bin that has ended.
+        Its controller knows the server's utilisation up to the last bin that has ended, and its
+        server gives both cohorts the same resync, tokens and pings.
     time_scale : float, optional
         How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
 
@@ -204,8 +207,8 @@ def check_plan(plan: Any, scenario: Any) -> None:
     Raises
     ------
     ScenarioError
-        It does not end before the run does, a guardrail can have no data there, or one of the two
-        is something else.
+        It does not end before the run does, a guardrail can have no data there, a cohort is to
+        have what it cannot have for itself, or one of the two is something else.
     """
     if not isinstance(plan, Plan):
         raise ScenarioError("plan", plan, "must be a Plan")
@@ -222,9 +225,14 @@ def check_plan(plan: Any, scenario: Any) -> None:
         raise ScenarioError("plan.kill_s", plan.kill_s, rule)
     if plan.bucketing.ids_file is not None:
         bucketing.read_user_ids(plan.bucketing.ids_file)  # says what is wrong with it
+    try:
+        _, treatment = cohort_scenarios(plan, scenario)
+    except ScenarioError as error:
+        path = f"plan.{error.path}"
+        raise ScenarioError(path, error.value, error.rule, others=error.others) from None
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
-        if guardrail.metric == "fallback_to_polling_frac" and scenario.fallback is None:
+        if guardrail.metric == "fallback_to_polling_frac" and treatment.fallback is None:
             rule = "must be a metric that has data: the scenario's clients never fall back"
             raise ScenarioError(f"{path}.metric", guardrail.metric, rule)
 
@@ -253,11 +261,11 @@ class Rehearsal(NamedTuple):
         A row per regression and replication (and variant, as above): ``regression``,
         ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the
         plan did), ``back_s`` (from the plan's start to the decision to go back; NaN without one),
-        ``full_s`` (to the last stage), ``users`` (who were pushed to at some time) and ``user_min``
+        ``full_s`` (to the last stage), ``users`` (who were enrolled at some time) and ``user_min``
         (for how long in all, minutes), ``lost`` and ``late`` (changes of theirs that never came, or
-        came later than a poll would have brought them), ``errors`` (of theirs), ``t50_s`` to
-        ``t100_s`` (from the decision until so many percent fewer tabs are pushed to), and from then
-        on ``peak_polls_per_s`` and ``peak_utilisation``.
+        came later than a poll of the control cohort's interval would have brought them), ``errors``
+        (of theirs), ``t50_s`` to ``t100_s`` (from the decision until so many percent fewer tabs are
+        enrolled), and from then on ``peak_polls_per_s`` and ``peak_utilisation``.
     is_complete : bool
         Whether all were run; after Ctrl-C, what had finished is there.
     """
@@ -614,9 +622,8 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
     )
     exposures = exposures[exposures["cohort"] == "treatment"]
     pushed = timeline[timeline["cohort"] == "treatment"]
-    is_late = (latency["cohort"] == "treatment") & (
-        latency["low_s"] >= run.scenario.polling.interval_s
-    )
+    control, _ = cohort_scenarios(plan, run.scenario)
+    is_late = (latency["cohort"] == "treatment") & (latency["low_s"] >= control.polling.interval_s)
     back_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
     begun_s = history.loc[
         (history["what"] == "begun") & (history["stage"] == len(plan.stages) - 1), "t_s"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
-from simlib.core.client_state import Rules
+from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
@@ -43,7 +43,9 @@ class Workload(NamedTuple):
     Attributes
     ----------
     rules : Rules
-        The settings of every client.
+        The settings of every client; in a rollout, of the control cohort.
+    treatment_rules : Rules or None
+        The settings of a rollout's treatment cohort; None if they are those of the control cohort.
     server : ServerRules
     publish_s : ndarray of float64, shape (changes,)
         Intended publish times, ascending, seconds; change number v is ``publish_s[v - 1]``.
@@ -74,6 +76,7 @@ class Workload(NamedTuple):
     """
 
     rules: Rules
+    treatment_rules: Rules | None
     server: ServerRules
     publish_s: NDArray[np.float64]
     start_s: NDArray[np.float64]
@@ -100,6 +103,9 @@ class RolloutController(Protocol):
 
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
         """Return the clients' buckets in the rollout, shape (clients,)."""
+
+    def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
+        """Return the settings of both cohorts' clients: control, treatment."""
 
     def due_s(self) -> float:
         """Return the time of its next check, seconds; infinite if there is none."""
@@ -160,6 +166,7 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     """
     return {
         "rules": _rules(scenario, seed, replication),
+        "treatment_rules": None,
         "server": _server_rules(scenario),
         "sizes": message_sizes(scenario.wire_spec()),
         "etag": scenario.polling.etag,
@@ -175,7 +182,12 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     }
 
 
-def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) -> Workload:
+def enrolled(
+    workload: Workload,
+    flag: FlagRules,
+    buckets: NDArray[np.float64],
+    cohort_rules: tuple[Rules, Rules] | None = None,
+) -> Workload:
     """Return the workload of a run with a rollout.
 
     Parameters
@@ -185,9 +197,44 @@ def enrolled(workload: Workload, flag: FlagRules, buckets: NDArray[np.float64]) 
         How the rollout's percentage reaches the clients.
     buckets : ndarray of float64, shape (clients,)
         The clients' buckets in the rollout.
+    cohort_rules : tuple of Rules, optional
+        The settings of the control and of the treatment cohort's clients, on the workload's seed
+        and replication; absent: both have the workload's.
     """
-    rules = workload.rules._replace(has_flag=True, transports=flag.transports)
-    return workload._replace(rules=rules, flag=flag, buckets=buckets)
+    one, other = cohort_rules or (workload.rules, workload.rules)
+    of_the_rollout: dict[str, Any] = {
+        "has_flag": True,
+        "transport": workload.rules.transport,
+        "transports": flag.transports,
+        "differs": _differs(one, other),
+    }
+    control, treatment = (rules._replace(**of_the_rollout) for rules in (one, other))
+    return workload._replace(
+        rules=control,
+        treatment_rules=None if treatment == control else treatment,
+        flag=flag,
+        buckets=buckets,
+    )
+
+
+def _differs(one: Rules, other: Rules) -> int:
+    """In what two cohorts' rules differ: bits of `Differs`."""
+    fields = {
+        Differs.POLL_TIMER: ("interval_s", "jitter_frac"),
+        Differs.WHO_PINGS: ("heartbeat",),
+        Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
+        Differs.SAFETY_POLL: ("safety_poll_s",),
+    }
+    return sum(
+        int(bit)
+        for bit, names in fields.items()
+        if any(getattr(one, name) != getattr(other, name) for name in names)
+    )
+
+
+def rules_of(scenario: Scenario, workload: Workload) -> Rules:
+    """Return the settings of a scenario's clients, on the seed and replication of a workload."""
+    return _rules(scenario, workload.rules.seed, workload.rules.replication)
 
 
 def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = ()) -> Record:
@@ -225,7 +272,8 @@ def _transports(workload: Workload) -> tuple[int, ...]:
 
 def _most_gaps(workload: Workload) -> int:
     """A reconnection leaves one gap; under ``drop_oldest`` there may be one before each message."""
-    if workload.rules.safety_poll_s == math.inf:
+    every_rules = (workload.rules, workload.treatment_rules or workload.rules)
+    if all(rules.safety_poll_s == math.inf for rules in every_rules):
         return 0
     return 64 if workload.server.sending.overflow == Overflow.DROP_OLDEST else 8
 
@@ -389,6 +437,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         transport=Transport[scenario.transport.upper()],
         has_flag=False,
         transports=(0, 0),
+        differs=Differs.NOTHING + 0,
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
         pause_while_dragging=polling.pause_while_dragging,

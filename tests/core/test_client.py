@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from simlib.core.client import applied_from, is_recoverable, step
-from simlib.core.client_state import NEVER_S, Applied, Client
+from simlib.core.client_state import NEVER_S, Applied, Client, Differs
 from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import Policy, Reset
@@ -157,6 +157,54 @@ def test_a_client_that_pings_notices_silence_after_its_timeout():
 
 def test_without_heartbeat_an_open_client_has_no_deadline():
     assert opened(PUSH._replace(heartbeat=0)).deadline_s == NEVER_S
+
+
+def assigned(client, rules, now, cohort=1):
+    """Assign a client to a cohort that has its transport, and return its deadline."""
+    rules = rules._replace(has_flag=True, transports=(client.transport, client.transport))
+    actions, deadline_s = step(client, rules, Event.ASSIGNED, now, cohort)
+    assert actions == Action.NONE
+    return deadline_s
+
+
+def test_another_cohorts_interval_counts_from_when_the_tab_is_assigned():
+    client = Client(0)
+    step(client, POLLING, Event.START, 0.0, 0)
+    step(client, POLLING, Event.FETCHED, 1.0, 0)
+    assert assigned(client, POLLING, 1.5) == 2.0  # the same interval: the timer goes on
+    faster = POLLING._replace(interval_s=0.1, differs=Differs.POLL_TIMER + 0)
+    assert assigned(client, faster, 1.6) == pytest.approx(1.7)
+
+
+def test_a_query_that_another_cohort_does_not_disable_fetches_at_once():
+    client = Client(0)
+    step(client, POLLING, Event.START, 0.0, 0)
+    step(client, POLLING, Event.DRAG_START, 0.5, 0)
+    step(client, POLLING, Event.FETCHED, 1.0, 0)
+    assert client.deadline_s == NEVER_S
+    goes_on = POLLING._replace(pause_while_dragging=False, has_flag=True)
+    actions, _ = step(client, goes_on, Event.ASSIGNED, 3.0, 1)
+    assert actions == Action.FETCH
+
+
+def test_an_open_socket_waits_for_the_later_of_two_heartbeats():
+    rules = PUSH._replace(heartbeat_interval_s=30.0, heartbeat_timeout_s=20.0)
+    for interval_s, expected in ((5.0, 50.0), (100.0, 130.0)):
+        client = opened(rules)
+        other = rules._replace(heartbeat_interval_s=interval_s, differs=Differs.HEARTBEAT + 0)
+        assert assigned(client, rules, 5.0) == 50.0
+        assert assigned(client, other, 10.0) == expected
+        _, deadline_s = step(client, other, Event.PING, 12.0, 0)
+        assert deadline_s == 12.0 + interval_s + 20.0
+
+
+def test_an_open_socket_takes_up_safety_polls_and_gives_them_up():
+    client = opened(PUSH)
+    polls = PUSH._replace(safety_poll_s=8.0, differs=Differs.SAFETY_POLL + 0)
+    assert assigned(client, polls, 10.0) == 18.0
+    assert step(client, polls, Event.DEADLINE, 18.0, 0)[0] == Action.SAFETY_POLL
+    without = PUSH._replace(differs=Differs.SAFETY_POLL + 0)
+    assert assigned(client, without, 20.0, 0) == 50.0
 
 
 def delays(rules, attempts):

@@ -13,23 +13,39 @@ from hypothesis import strategies as st
 import simlib as sl
 from simlib.core.assignment import FlagRules, Reach
 from simlib.engines import simulate
+from simlib.scenario.workload import rules_of
 from tests.engines.test_compiled_engine import KEPT, LATTICE, assert_equal_tables
 from tests.strategies import scenarios
 
 EXAMPLES = 30 if numba.config.DISABLE_JIT else 150
 
 
-class Script:
-    """Announces percentages at times that are known beforehand."""
+SHARED = ("tls", "push_is_snapshot", "throttles_timers")
+"""What is in the rules, and yet not a cohort's own: see `rollout.cohorts`."""
 
-    def __init__(self, flag, percents, spread=100.0):
+
+class Script:
+    """Announces percentages at times that are known beforehand.
+
+    Clients of the treatment cohort obey what the scenario `treatment` says of clients, if there is
+    one.
+    """
+
+    def __init__(self, flag, percents, spread=100.0, treatment=None):
         self.flag = flag
         self.percents = list(percents)
         self.spread = spread
+        self.treatment = treatment
 
     def buckets(self, workload):
         clients = len(workload.start_s)
         return self.spread * (np.arange(clients) * 0.6180339887 % 1.0)
+
+    def cohort_rules(self, _scenario, workload):
+        if self.treatment is None:
+            return workload.rules, workload.rules
+        shared = {name: getattr(workload.rules, name) for name in SHARED}
+        return workload.rules, rules_of(self.treatment, workload)._replace(**shared)
 
     def due_s(self):
         return self.percents[0][0] if self.percents else math.inf
@@ -60,7 +76,7 @@ PERCENTS = st.lists(
 ).map(lambda steps: sorted(steps, key=lambda step: step[0]))
 
 
-def assert_equal_rollouts(scenario, flag, percents, seed=3, keep=()):
+def assert_equal_rollouts(scenario, flag, percents, seed=3, keep=(), treatment=None):
     runs = [
         simulate(
             scenario,
@@ -68,7 +84,7 @@ def assert_equal_rollouts(scenario, flag, percents, seed=3, keep=()):
             keep=keep,
             engine=engine,
             progress=False,
-            controller=Script(flag, percents),
+            controller=Script(flag, percents, treatment=treatment),
         )
         for engine in ("simpy", "compiled")
     ]
@@ -89,6 +105,27 @@ def test_engines_agree_on_each_event_of_a_rollout_where_all_happens_at_once(
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
     ties = {**LATTICE, **{f"server.{name}": 0.5 for name in services}}
     assert_equal_rollouts(scenario.replace(ties), flag, percents, keep=KEPT)
+
+
+TRANSPORTS = st.tuples(st.integers(0, 1), st.integers(0, 1))
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    scenario=scenarios(),
+    treatment=scenarios(),
+    transports=TRANSPORTS,
+    flag=flags(),
+    percents=PERCENTS,
+    is_lattice=st.booleans(),
+)
+def test_engines_agree_on_cohorts_with_rules_of_their_own(
+    scenario, treatment, transports, flag, percents, is_lattice
+):
+    if is_lattice:
+        scenario, treatment = (each.replace(LATTICE) for each in (scenario, treatment))
+    flag = flag._replace(transports=transports)
+    assert_equal_rollouts(scenario, flag, percents, keep=KEPT, treatment=treatment)
 
 
 BOARD = sl.Scenario(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import simlib as sl
@@ -11,7 +12,7 @@ from simlib.core.client_state import Rules
 from simlib.core.server import ServerRules
 from simlib.engines.compiled import variants
 from simlib.engines.compiled.variants import Variant, needs_general_loop, variant_of
-from simlib.scenario import Workload, compile_workload
+from simlib.scenario import Workload, compile_workload, enrolled
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.1}, clients=3)
 
@@ -27,6 +28,18 @@ def test_a_plain_run_goes_to_the_copy_of_its_transport(transport):
     polls = transport == "polling"
     workload = compile_workload(BOARD.replace(transport=transport), 1, 0)
     assert variant_of(workload) == Variant(polls=polls, pushes=not polls)
+
+
+def test_cohorts_with_rules_of_their_own_go_to_a_copy_of_their_own():
+    workload = compile_workload(BOARD, 1, 0)
+    other = workload.rules._replace(interval_s=10.0)
+    flag, buckets = sl.Plan(flag={"reach": "session"}).flag_rules, np.zeros(3)
+    one, two = (
+        enrolled(workload, flag, buckets, (workload.rules, rules))
+        for rules in (workload.rules, other)
+    )
+    assert variant_of(one) == Variant(polls=True, pushes=True)
+    assert variant_of(two) == Variant(polls=True, pushes=True, varied=True)
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])

@@ -62,6 +62,20 @@ def test_the_share_is_drawn_beside_what_was_asked_for(healthy, broken):
     assert len(figure.to_json()) < 60_000
 
 
+def test_two_variants_of_one_transport_are_told_apart():
+    faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
+    plan = PLAN.replace(treatment=faster, guardrails=[])
+    carried_out = sl.roll_out(plan, BOARD.replace(clients=30), engine="simpy", progress=False)
+    share = figures.rollout(carried_out).data[1]
+    assert share.name == "flag says treatment, of the open tabs"
+    table = rollouts.enrolled(carried_out.run)
+    assert set(share.y) <= {float(f"{value * 100:.4g}") for value in table["share"]}
+    shown = [trace for trace in figures.guardrail_panels(carried_out).data if trace.showlegend]
+    names = [trace.name for trace in shown]
+    assert names == ["control: polling", "treatment: polling, polling.interval_s 10"]
+    assert shown[0].line.color != shown[1].line.color
+
+
 def test_what_is_watched_is_drawn_by_cohort_beside_its_guardrails(broken):
     figure = figures.guardrail_panels(broken)
     assert len(figure.layout.annotations) == 7  # six metrics, and the latency that is guarded

@@ -67,6 +67,19 @@ def test_the_kill_switch_brings_300_real_clients_back_and_loses_nothing():
     assert after["polls"].sum() >= 300  # everybody polls again
 
 
+def test_real_clients_of_each_cohort_poll_at_their_own_interval():
+    faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
+    stages = [{"percent": 50, "bake_s": 200.0}]
+    plan = PLAN.replace(treatment=faster, stages=stages, kill_s=None)
+    live, simulated = both(plan, BOARD.replace(clients=100))
+    measured, predicted = (each.run.summary().set_index("cohort") for each in (live, simulated))
+    for cohort in ("control", "treatment"):
+        for name in ("average_latency_s", "message_rate_per_s"):
+            expected = pytest.approx(predicted.loc[cohort, name], rel=0.05)
+            assert measured.loc[cohort, name] == expected
+    assert live.run.ledger.lost == 0
+
+
 def test_a_gradual_rollback_drains_the_real_servers_sockets():
     plan = PLAN.replace(
         rollback={"sockets": "drained", "window_s": 10.0, "percents": [50, 0], "every_s": 40},

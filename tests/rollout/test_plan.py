@@ -38,6 +38,11 @@ FULL = sl.Plan(
         {"metric": "memory_bytes", "below": 1e9},
     ],
     kill_s=500.0,
+    control={"transport": "polling", "changes": {"polling.interval_s": "1 min"}},
+    treatment={
+        "transport": "websocket",
+        "changes": {"heartbeat.interval_s": 10, "reconnect": {"policy": "fixed"}},
+    },
 )
 
 
@@ -73,6 +78,19 @@ def test_a_field_is_replaced_by_its_path():
         assert words in str(error.value)
     with pytest.raises(ScenarioError, match=r"rollback\.window_s: must be given"):
         FULL.replace({"rollback.window_s": None})
+
+
+def test_a_cohorts_change_is_replaced_by_its_path_in_the_scenario():
+    plan = FULL.replace({"treatment.changes.heartbeat.interval_s": 5})
+    assert plan.treatment.changes["heartbeat.interval_s"] == 5
+    assert FULL.treatment.changes["heartbeat.interval_s"] == 10
+    fewer = FULL.replace({"treatment.changes.heartbeat.interval_s": None})
+    assert list(fewer.treatment.changes) == ["reconnect"]
+    assert len({plan, FULL, FULL.replace({})}) == 2
+
+
+def test_a_plan_without_changes_is_written_without_them():
+    assert "changes" not in PLAN.dump()
 
 
 @pytest.mark.parametrize(
@@ -150,6 +168,21 @@ def test_a_field_is_replaced_by_its_path():
                 "guardrails": [{"metric": "latency_p99_s", "times_control": 2.0}],
             },
             "guardrails.0.metric: must be one that needs no control",
+        ),
+        (
+            {"treatment": {"transport": "polling", "changes": {"transport": "websocket"}}},
+            'treatment.changes."transport": must be given as the transport of the variant',
+        ),
+        (
+            {"control": {"transport": "polling", "changes": {"fallback": None}}},
+            'control.changes."fallback": must be a value',
+        ),
+        (
+            {
+                "treatment": {"transport": "polling", "changes": {"polling.interval_s": 10}},
+                "rollback": {"sockets": "closed"},
+            },
+            "rollback.sockets: must be kept: both cohorts get one transport",
         ),
         ({"check_every_s": "soon"}, "check_every_s: must be a duration"),
     ],

@@ -21,7 +21,7 @@ from simlib.core import record as recording
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
-from simlib.core.protocol import State, Transport
+from simlib.core.protocol import Event, State, Transport
 from simlib.core.record import Cause, Record, value_of
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
@@ -57,9 +57,11 @@ from simlib.engines.compiled.turn import (
     IGNORED,
     POLLS,
     PUSHES,
+    VARIED,
     Turn,
     World,
     nothing,
+    rules_of,
 )
 
 FINISHED = 0
@@ -228,11 +230,20 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
 
 @inlined
 def _handle(world: World, taken: Turn) -> None:
-    """Handle one client's event in stages."""
+    """Handle one client's event in stages.
+
+    Where cohorts have rules of their own, the stages get a world with those of the client's cohort.
+    It is made in place, since numba returns no tuple that has a row of an array in it.
+    """
     arrays, record, number, now = world.arrays, world.record, taken.number, taken.now
+    control, treatment, q = world.rules, world.treatment_rules, world.q
+    shared = world.server_rules, world.options, world.flag
     row = arrays.rows[number]
     half_s = _half_s(world, number, now)
     turn = Turn(number, taken.kind, taken.exchange, taken.data, now, half_s)
+    if VARIED:
+        rules = rules_of(control, treatment, int(row.cohort))
+        world = World(arrays, record, q, rules, treatment, *shared, world.server)
     if PUSHES:
         catch_up(arrays, record, number, arrays.state[0].published)
     if turn.kind <= Kind.SYN:
@@ -244,6 +255,10 @@ def _handle(world: World, taken: Turn) -> None:
         outcome = arrive(world, turn)
         if outcome.flags & IGNORED:
             return
+    if VARIED:  # the flag may have put the client into a cohort
+        cohort = outcome.value if outcome.event == Event.ASSIGNED else int(row.cohort)
+        rules = rules_of(control, treatment, cohort)
+        world = World(arrays, record, q, rules, treatment, *shared, world.server)
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
     if GENERAL and (outgoing.up > 0 or outgoing.down > 0) and not outgoing.flags & BESIDE:
@@ -260,7 +275,12 @@ def _handle(world: World, taken: Turn) -> None:
 
 
 def finish(
-    arrays: ClientArrays, record: Record, rules: Rules, free_s: NDArray[np.float64], now: float
+    arrays: ClientArrays,
+    record: Record,
+    rules: Rules,
+    treatment_rules: Rules,
+    free_s: NDArray[np.float64],
+    now: float,
 ) -> None:
     """Record what is still open, without what comes later: work after now is taken back."""
     for worker in range(len(free_s)):
@@ -279,7 +299,10 @@ def finish(
         if PUSHES:
             catch_up(arrays, record, number, arrays.state[0].published)
         if row.state != State.GONE:
-            finalise(arrays, record, rules, number, now)
+            its_rules = rules
+            if VARIED:
+                its_rules = rules_of(rules, treatment_rules, int(row.cohort))
+            finalise(arrays, record, its_rules, number, now)
             if GENERAL and row.state != State.ABSENT:
                 recording.end_exposure(record, number, now)
         disconnect(arrays, record, number, now, Cause.OPEN_AT_END, row.transport)

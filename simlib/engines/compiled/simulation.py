@@ -79,7 +79,8 @@ _MODULES = (
 @cache
 def _loops(variant: Variant) -> list[Any]:
     functions = (loop.run, loop.finish, assignment.set_percentage)
-    names = {"POLLS": variant.polls, "PUSHES": variant.pushes, "GENERAL": variant.is_general}
+    names = {"POLLS": variant.polls, "PUSHES": variant.pushes}
+    names |= {"GENERAL": variant.is_general, "VARIED": variant.varied}
     return loops(functions, _MODULES, **names)
 
 
@@ -98,15 +99,21 @@ class Simulation:
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
-        rules = workload.rules
-        rules = rules._replace(seed=_signed(rules.seed), replication=_signed(rules.replication))
-        longest_s = max(rules.interval_s, rules.reconnect.cap_s, rules.heartbeat_interval_s)
+        rules, treatment_rules = (
+            each._replace(seed=_signed(each.seed), replication=_signed(each.replication))
+            for each in (workload.rules, workload.treatment_rules or workload.rules)
+        )
+        longest_s = max(
+            max(each.interval_s, each.reconnect.cap_s, each.heartbeat_interval_s)
+            for each in (rules, treatment_rules)
+        )
         turn_s = min(2.0 * longest_s, record.horizon_s)
         self._world = World(
             arrays=_client_arrays(workload, record),
             record=_record_arrays(workload, record),
             q=event_list.new_event_list(len(workload.start_s), turn_s, record.horizon_s),
             rules=rules,
+            treatment_rules=treatment_rules,
             server_rules=workload.server,
             options=_options(workload),
             flag=workload.flag or NO_FLAG,
@@ -194,7 +201,8 @@ class Simulation:
             self._room_for(log, len(self._world.arrays.rows))
         world = self._world
         ended = world.record._replace(last=record.last)
-        self._finish(world.arrays, ended, world.rules, world.server.free_s, self._now_s)
+        rules = world.rules, world.treatment_rules
+        self._finish(world.arrays, ended, *rules, world.server.free_s, self._now_s)
         for name in LOGS:
             log = getattr(ended, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]
@@ -241,6 +249,7 @@ def _rows(variant: Variant, clients_n: int, record: Record) -> Any:
         rows["subscribed"] = rows["socket"] = rows["slot"] = -1
     if variant.is_general:
         rows["lost_exchange"] = rows["served_by"] = rows["node"] = -1
+        rows["beat_s"] = rows["fetch_due_s"] = NEVER_S
     return rows
 
 

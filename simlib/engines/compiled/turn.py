@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from simlib.core.assignment import FlagRules
+from simlib.core.assignment import TREATMENT, FlagRules
 from simlib.core.client_state import Rules
 from simlib.core.server import ServerRules
 from simlib.engines.compiled.event_list import EventList
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import ClientArrays, EngineOptions
 
-POLLS = PUSHES = GENERAL = True
-"""Whether a loop serves polls, serves pushes, and knows every rule; see `variants.variant_of`.
-`numba_support.loops` compiles copies in which these names are settled."""
+POLLS = PUSHES = GENERAL = VARIED = True
+"""Whether a loop serves polls, serves pushes, knows every rule, and gives each cohort its own; see
+`variants.variant_of`. `numba_support.loops` compiles copies in which these names are settled."""
 
 REQUESTS = 1
 FIRST = 2
@@ -32,13 +32,15 @@ class World(NamedTuple):
     """Everything that a loop reads and changes; what grows is replaced between two calls.
 
     `record` are `state.RecordArrays`, which the rules take for a `core.record.Record`, and `server`
-    is a `core.server.Server` of arrays.
+    is a `core.server.Server` of arrays. `rules` are those of the client in hand; between two turns,
+    of the control cohort.
     """
 
     arrays: ClientArrays
     record: Any
     q: EventList
     rules: Rules
+    treatment_rules: Rules
     server_rules: ServerRules
     options: EngineOptions
     flag: FlagRules
@@ -69,6 +71,14 @@ class Outcome(NamedTuple):
     down: int
     n: int
     flags: int
+
+
+@inlined
+def rules_of(control: Rules, treatment: Rules, cohort: int) -> Rules:
+    """Return the rules of a cohort."""
+    if cohort == TREATMENT:
+        return treatment
+    return control
 
 
 @inlined

@@ -1,9 +1,10 @@
 """Which copy of the loop a run needs.
 
-Three copies are compiled: one that polls, one that pushes, and the general one, which knows every
-rule. A feature that the first two lack is never left out in silence: every setting of a workload is
-listed here as one that they honour, or with the value under which it does nothing. A run goes to
-the general loop if a setting is anything else, or is not listed at all.
+There are four copies: one that polls, one that pushes, the general one, which knows every rule, and
+the general one in which the two cohorts of a rollout have rules of their own. A feature that the
+first two lack is never left out in silence: every setting of a workload is listed here as one that
+they honour, or with the value under which it does nothing. A run goes to a general loop if a
+setting is anything else, or is not listed at all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from simlib.core.client_state import Differs
 from simlib.core.protocol import Transport
 from simlib.scenario.workload import Workload
 
@@ -26,6 +28,7 @@ _NEUTRAL: dict[str, Any] = {
     "nodes": 1,
     "idle_s": math.inf,
     "flag": None,
+    "treatment_rules": None,
 }
 _HONOURED_RULES = {
     *("seed", "replication", "transport", "transports", "tls"),
@@ -37,6 +40,7 @@ _HONOURED_RULES = {
 }
 _NEUTRAL_RULES: dict[str, Any] = {
     "has_flag": False,
+    "differs": Differs.NOTHING,
     "safety_poll_s": math.inf,
     "throttles_timers": False,
 }
@@ -50,10 +54,14 @@ _OF_PUSH = {"idle_s", "safety_poll_s", "fallback"}
 
 
 class Variant(NamedTuple):
-    """A copy of the loop: whether it polls, whether it pushes; the general one does both."""
+    """A copy of the loop: whether it polls, whether it pushes; the general ones do both.
+
+    It is `varied` if each cohort has rules of its own.
+    """
 
     polls: bool
     pushes: bool
+    varied: bool = False
 
     @property
     def is_general(self) -> bool:
@@ -69,13 +77,14 @@ def variant_of(workload: Workload) -> Variant:
     >>> from simlib.scenario import Scenario, compile_workload
     >>> board = Scenario(updates={"rate_per_s": 0.1})
     >>> variant_of(compile_workload(board, 1, 0))
-    Variant(polls=True, pushes=False)
+    Variant(polls=True, pushes=False, varied=False)
     >>> variant_of(compile_workload(board.replace({"server.nodes": 2}), 1, 0)).is_general
     True
     """
     settings = workload._asdict()
     if needs_general_loop(settings):
-        return Variant(polls=True, pushes=True)
+        varied = workload.treatment_rules is not None
+        return Variant(polls=True, pushes=True, varied=varied)
     polls = workload.rules.transport == Transport.POLLING
     return Variant(polls=polls, pushes=not polls)
 

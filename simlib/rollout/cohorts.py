@@ -1,0 +1,88 @@
+"""What each cohort of a plan gets: the scenario with the transport and changes of its variant.
+
+All clients of a run share the server, the board, the users and the paths, so two variants may
+differ in what a client obeys, and in nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan, Variant
+from simlib.scenario import Scenario
+from simlib.scenario.workload import settings_of
+
+COHORTS = ("control", "treatment")
+
+_OF_A_CLIENT = ("polling", "websocket", "notify", "heartbeat", "reconnect", "fallback")
+"""The sections of a scenario that say how clients behave."""
+
+
+def cohort_scenarios(plan: Plan, scenario: Scenario) -> tuple[Scenario, Scenario]:
+    """Return the scenario as the control and as the treatment cohort has it.
+
+    Parameters
+    ----------
+    plan : Plan
+    scenario : Scenario
+
+    Raises
+    ------
+    ScenarioError
+        A change makes no valid scenario, or changes what a cohort cannot have for itself.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1})
+    >>> faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
+    >>> plan = Plan(flag={"reach": "session"}, treatment=faster)
+    >>> [variant.polling.interval_s for variant in cohort_scenarios(plan, board)]
+    [30.0, 10.0]
+    >>> cohort_scenarios(plan.replace({"treatment.changes.clients": 2}), board)
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: treatment.changes."clients": must be a client's own setting: all \
+share the server, the board, the users and the paths, got 2
+    """
+    control, treatment = (_variant_of(getattr(plan, name), name, scenario) for name in COHORTS)
+    return control, treatment
+
+
+def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
+    try:
+        changed = scenario.replace({**variant.changes, "transport": variant.transport})
+    except ScenarioError as error:
+        path = _place(cohort, variant, error.path)
+        raise ScenarioError(path, error.value, error.rule, others=error.others) from None
+    for path, value in variant.changes.items():
+        section = path.partition(".")[0]
+        if section not in _OF_A_CLIENT or not _is_a_clients(scenario, changed, path):
+            shared = "all share the server, the board, the users and the paths"
+            rule = f"must be a client's own setting: {shared}"
+            raise ScenarioError(_place(cohort, variant, path), value, rule)
+    return changed
+
+
+def _place(cohort: str, variant: Variant, path: str) -> str:
+    """Where an error is: the change that it comes from, if there is one of that path."""
+    for given in variant.changes:
+        if path == given or path.startswith(f"{given}."):
+            return f'{cohort}.changes."{given}"{path.removeprefix(given)}'
+    return f'{cohort}.changes."{path}"'
+
+
+def _is_a_clients(scenario: Scenario, changed: Scenario, path: str) -> bool:
+    """Say whether a change is one of the clients' rules alone, the message that is pushed too."""
+    section, _, name = path.partition(".")
+    of_it = getattr(changed, section)
+    if name and getattr(scenario, section) is not None:
+        of_it = getattr(scenario, section).model_copy(update={name: getattr(of_it, name)})
+    return _shared(scenario) == _shared(scenario.model_copy(update={section: of_it}))
+
+
+def _shared(scenario: Scenario) -> dict[str, Any]:
+    """What a run has one of."""
+    settings = settings_of(scenario, 0, 0)
+    is_snapshot = settings["rules"].push_is_snapshot
+    return {**settings, "rules": is_snapshot, "sizes": settings["sizes"].tolist()}

@@ -1,0 +1,192 @@
+"""What each cohort gets: any two variants of a scenario that differ in what clients obey."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import simlib as sl
+from simlib.rollout.cohorts import cohort_scenarios
+
+BOARD = sl.Scenario(clients=40, ramp_s=20.0, horizon_s=600.0, updates={"rate_per_s": 0.2})
+PLAN = sl.Plan(
+    start_s=60.0,
+    flag={"reach": "polled", "every_s": 7.0},
+    stages=[{"percent": percent, "bake_s": 120.0} for percent in (40, 80)],
+    kill_s=400.0,
+)
+RESTART = {"kind": "restart", "start_s": 200.0, "length_s": 10.0}
+LOST = {"kind": "path_loss", "start_s": 250.0, "length_s": 60.0, "share": 0.5}
+
+
+def polling(**changes):
+    return {"transport": "polling", "changes": dotted(changes)}
+
+
+def push(**changes):
+    return {"transport": "websocket", "changes": dotted(changes)}
+
+
+def dotted(changes):
+    return {path.replace("__", "."): value for path, value in changes.items()}
+
+
+def carried_out(control, treatment, engine="simpy", board=BOARD, keep=(), **changes):
+    plan = PLAN.replace({"control": control, "treatment": treatment, **changes})
+    return sl.roll_out(plan, board, engine=engine, keep=keep, progress=False).run
+
+
+@pytest.mark.parametrize(
+    ("control", "treatment", "changes"),
+    [
+        (polling(), polling(polling__interval_s=10), {"drag": {"every_s": 60, "length_s": 9}}),
+        (polling(), polling(polling__pause_while_dragging=False), {}),
+        (push(), push(heartbeat__interval_s=5, heartbeat__timeout_s=3), {}),
+        (push(heartbeat__interval_s=5, heartbeat__timeout_s=3), push(), {}),
+        (push(), push(heartbeat__direction="client", heartbeat__interval_s=9), {}),
+        (push(), push(reconnect={"policy": "fixed", "base_s": 2}), {}),
+        (push(), push(websocket__safety_poll_s=20), {"websocket.resync": "none"}),
+        (
+            polling(polling__interval_s=20),
+            push(fallback={"after_failures": 2, "return_s": 20}, reconnect__cap_s=5),
+            {},
+        ),
+    ],
+)
+def test_both_engines_agree_on_any_two_variants(control, treatment, changes):
+    board = BOARD.replace({"faults": [RESTART, LOST], **changes})
+    keep = ("deliveries", "events")
+    one, other = (
+        carried_out(control, treatment, engine, board, keep) for engine in ("simpy", "compiled")
+    )
+    for name in ("timeline", "clients", "latency", "connections", "exposures", *keep):
+        pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
+
+
+VARIANTS = [polling(polling__interval_s=10), push(heartbeat__interval_s=5, reconnect__base_s=3)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("cohort", ["control", "treatment"])
+def test_a_cohort_that_all_belong_to_is_a_run_of_its_variant(cohort, variant):
+    """Nobody is enrolled, or everybody before the first session."""
+    board = BOARD.replace(faults=[RESTART])
+    other = polling(polling__interval_s=3.0)
+    variants = (variant, other) if cohort == "control" else (other, variant)
+    percent = 0.0 if cohort == "control" else 100.0
+    stages = [{"percent": percent, "bake_s": 120.0}]
+    run = carried_out(*variants, board=board, stages=stages, kill_s=None, start_s=0.0)
+    plain = sl.simulate(
+        board.replace({"transport": variant["transport"], **variant["changes"]}), progress=False
+    )
+    assert (run.frame("clients")["cohort"] == cohort).all()
+    rows = run.frame("timeline").query(f"cohort == '{cohort}'").reset_index(drop=True)
+    for table, expected in (
+        (rows, plain.frame("timeline")),
+        (run.frame("clients"), plain.frame("clients")),
+        (run.frame("connections"), plain.frame("connections")),
+    ):
+        same = expected.columns.drop("cohort")
+        pd.testing.assert_frame_equal(table[same], expected[same], check_exact=True)
+
+
+def test_each_cohort_waits_half_of_its_own_interval():
+    board = BOARD.replace({"clients": 400, "horizon_s": 1200.0, "ramp_s": 60.0})
+    plan = {"start_s": 0.0, "kill_s": None, "stages": [{"percent": 50, "bake_s": 900.0}]}
+    run = carried_out(polling(), polling(polling__interval_s=10), board=board, **plan)
+    summary = run.summary().set_index("cohort")
+    assert run.transports == {"control": "polling", "treatment": "polling"}
+    for cohort, interval_s in (("control", 30.0), ("treatment", 10.0)):
+        row = summary.loc[cohort]
+        assert row["average_latency_s"] == pytest.approx(interval_s / 2.0, rel=0.08)
+        polls_per_s = row["clients"] / (interval_s + BOARD.network.rtt_s)
+        assert row["message_rate_per_s"] == pytest.approx(polls_per_s, rel=0.06)
+
+
+def test_another_interval_sets_the_timer_anew_and_an_open_socket_stays():
+    run = carried_out(polling(), polling(polling__interval_s=10), keep=("events",))
+    events, told = run.frame("events"), run.frame("exposures").query("cohort == 'treatment'")
+    assert len(told)
+    rings = events[events["event"] == "deadline"]
+    for client, t in told[["client", "from_s"]].itertuples(index=False):
+        later = rings[(rings["client"] == client) & (rings["t_s"] > t)]
+        assert later["t_s"].iloc[0] <= t + 10.0 + 0.1
+    kept = carried_out(push(), push(heartbeat__interval_s=5, heartbeat__timeout_s=3))
+    assert (kept.frame("connections").groupby("client").size() == 1).all()
+    assert kept.frame("clients")["errors"].sum() == 0
+
+
+def test_who_pings_is_settled_anew_by_a_connection_of_its_own():
+    run = carried_out(push(), push(heartbeat__direction="client"))
+    assert run.frame("clients")["errors"].sum() == 0
+    enrolled = run.frame("exposures").groupby("client").size() - 1
+    opened = run.frame("connections").groupby("client").size() - 1
+    assert enrolled.sum() > 0
+    assert (opened == enrolled).all()
+    assert (run.frame("clients")["reconnects"] == 0).all()
+
+
+SHARED = "must be a client's own setting: all share the server, the board, the users and the"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server.workers": 2}, f'plan.treatment.changes."server.workers": {SHARED} paths, got 2'),
+        ({"polling.etag": True}, f'changes."polling.etag": {SHARED} paths, got True'),
+        ({"websocket.push": "snapshot"}, f'changes."websocket.push": {SHARED}'),
+        (
+            {"websocket": {"resync": "replay", "replay_changes": 9}},
+            f'changes."websocket": {SHARED} paths, got {{',
+        ),
+        ({"network.tls": False}, f'changes."network.tls": {SHARED} paths'),
+        ({"clients": 9}, f'changes."clients": {SHARED} paths, got 9'),
+        (
+            {"polling.interval_s": -1},
+            'plan.treatment.changes."polling.interval_s": must be > 0, got -1',
+        ),
+        ({"reconnect": {"cap": 9}}, 'plan.treatment.changes."reconnect".cap: is not a known field'),
+        ({"poling.interval_s": 9}, 'changes."poling.interval_s": is not a known field; did you m'),
+    ],
+)
+def test_what_a_cohort_cannot_have_for_itself_is_refused_by_name(changes, words):
+    plan = PLAN.replace({"treatment": {"transport": "polling", "changes": changes}})
+    with pytest.raises(sl.ScenarioError) as error:
+        sl.roll_out(plan, BOARD, engine="simpy", progress=False)
+    assert words in str(error.value)
+
+
+def test_a_change_that_changes_nothing_is_borne():
+    plan = PLAN.replace({"treatment.changes": {"polling.etag": False}})
+    control, treatment = cohort_scenarios(plan, BOARD)
+    assert treatment == control.replace(transport="websocket")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"websocket.resync": "none"}, "resync"),
+        ({"websocket.token_valid_s": 60.0, "websocket.token_resent": True}, "token_valid_s"),
+        ({"heartbeat.direction": "client"}, "heartbeat"),
+        ({"heartbeat.interval_s": 9.0}, "heartbeat_interval_s"),
+    ],
+)
+def test_the_labs_server_does_not_know_the_cohort_of_a_client(changes, name):
+    plan = PLAN.replace({"treatment.changes": changes})
+    with pytest.raises(sl.ScenarioError, match=rf"treatment\.changes \({name}\): must be the scen"):
+        sl.roll_out(plan, BOARD, engine="live")
+
+
+def test_a_rehearsal_compares_two_intervals():
+    """Who polls more often than before gets nothing late; who does and is slow goes back."""
+    plan = PLAN.replace({"treatment": polling(polling__interval_s=10), "kill_s": None})
+    rail = {"metric": "average_latency_s", "below": 12.0}
+    plan = plan.replace(guardrails=[rail], decision={"failures": 1})
+    slow = {"kind": "latency", "start_s": 60.0, "length_s": 300.0, "added_s": 20.0}
+    broken = {"slow": {"faults": [slow]}}
+    found = sl.rehearse(plan, BOARD, broken, replications=2, on="serial", progress=False)
+    fleets = found.fleets.set_index("regression")
+    assert (fleets.loc["healthy", "outcome"] == "done").all()
+    assert (fleets.loc["slow", "outcome"] == "back").all()
+    assert (fleets.loc["healthy", "late"] <= 3).all()
+    assert fleets.loc["slow", "t100_s"].between(0.0, 8.0).all()
