@@ -170,8 +170,7 @@ def variants(
     """
     check_plan(plan, scenario)
     _check_engine(engine, "variants are simulated")
-    experiment.check_workers(workers)
-    place = experiment.place_of(on, engine)
+    execution = experiment.execution_of(on, engine, workers, progress)
     plans = experiment.changed(plan, experiment.labelled_sets(changes), is_named=True)
     for names, variant in plans.items():
         _check_variant(f"changes[{', '.join(names)!r}]", variant, scenario)
@@ -180,7 +179,7 @@ def variants(
         for number, variant in enumerate(plans.values())
     }
     done: dict[experiment.Key, Rollout] = {}
-    complete = experiment.collect(tasks, carry_out, place, workers, progress, done, name="variants")
+    complete = experiment.collect(tasks, carry_out, execution, done, name="variants")
     return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
 
 
@@ -327,35 +326,39 @@ def rehearse(
     """
     cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
-    experiment.check_workers(workers)
+    execution = experiment.execution_of(on, engine, workers, progress)
     _check_engine(engine, "a rehearsal is simulated")
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
-    place = experiment.place_of(on, engine)
-    sets = [] if variants is None else [("variants", variants)]
-    plans = experiment.changed(plan, sets)
-    for names, variant in plans.items() if sets else ():
-        for changed in cases.values():
-            _check_variant(f"variants[{names[0]!r}]", variant, changed)
-    columns = ["regression"] if variants is None else ["variant", "regression"]
-    labels = [(*names, regression) for names in plans for regression in cases]
+    plans = {(): plan} if variants is None else _variants(plan, variants, cases)
+    pairs = list(itertools.product(plans.items(), cases.items()))
     where = None if store is None else Store(store).path
     tasks = {
         (number, replication): Trial(variant, changed, seed, replication, engine, where)
-        for number, (variant, changed) in enumerate(
-            itertools.product(plans.values(), cases.values())
-        )
+        for number, ((_, variant), (_, changed)) in enumerate(pairs)
         for replication in range(replications)
     }
     done: dict[experiment.Key, experiment.Rows] = {}
-    complete = experiment.collect(tasks, perform, place, workers, progress, done, name="rehearse")
-    rows = [
-        dict(zip(columns, labels[key[0]], strict=True)) | row
-        for key in sorted(done)
-        for row in done[key]
+    complete = experiment.collect(tasks, perform, execution, done, name="rehearse")
+    names = ["regression"] if variants is None else ["variant", "regression"]
+    labels = [
+        dict(zip(names, (*variant, regression), strict=True))
+        for (variant, _), (regression, _) in pairs
     ]
-    fleets = pd.DataFrame(rows, columns=[*columns, *_COLUMNS])
+    rows = [labels[key[0]] | row for key in sorted(done) for row in done[key]]
+    fleets = pd.DataFrame(rows, columns=[*names, *_COLUMNS])
     table = summarise(fleets, confidence) if len(fleets) else pd.DataFrame()
     return Rehearsal(table, fleets, complete)
+
+
+def _variants(
+    plan: Plan, variants: Mapping[str, Changes], cases: Mapping[str, Scenario]
+) -> dict[tuple[str, ...], Plan]:
+    """Return the variants of a plan by name, each checked against every scenario."""
+    plans = experiment.changed(plan, [("variants", variants)])
+    for names, variant in plans.items():
+        for scenario in cases.values():
+            _check_variant(f"variants[{names[0]!r}]", variant, scenario)
+    return plans
 
 
 def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
@@ -462,31 +465,35 @@ def tune(
         found = rehearse(changed, scenario, broken, confidence=confidence, **options)
         if not found.is_complete:
             break
-        table = found.table.set_index("regression")
-        healthy, others = table.loc[BASELINE], table.drop(index=BASELINE)
-        worst = others.sort_values("back_frac", kind="stable").iloc[0]
-        rows.append(
-            {
-                **point,
-                "false_frac": healthy["back_frac"],
-                "false_low": healthy["back_low"],
-                "false_high": healthy["back_high"],
-                "missed": worst.name,
-                "miss_frac": 1.0 - worst["back_frac"],
-                "miss_low": 1.0 - worst["back_high"],
-                "miss_high": 1.0 - worst["back_low"],
-                "full_s": healthy["full_s"],
-                "user_min": worst["user_min"],
-            }
-        )
-    false, miss = (
-        [f"{which}_{part}" for part in ("frac", "low", "high")] for which in ("false", "miss")
-    )
-    columns = [*over, *false, "missed", *miss, "full_s", "user_min"]
-    result = pd.DataFrame(rows, columns=columns)
+        rows.append({**point, **_error_rates(found.table)})
+    result = pd.DataFrame(rows, columns=[*over, *_ERROR_RATES])
     keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
     result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
     return result.reset_index(drop=True)
+
+
+_ERROR_RATES = (
+    *("false_frac", "false_low", "false_high", "missed", "miss_frac", "miss_low", "miss_high"),
+    *("full_s", "user_min"),
+)
+
+
+def _error_rates(table: pd.DataFrame) -> dict[str, Any]:
+    """Return how often a rehearsed plan errs, and what it takes: a row of `tune`."""
+    table = table.set_index("regression")
+    healthy, others = table.loc[BASELINE], table.drop(index=BASELINE)
+    worst = others.sort_values("back_frac", kind="stable").iloc[0]
+    return {
+        "false_frac": healthy["back_frac"],
+        "false_low": healthy["back_low"],
+        "false_high": healthy["back_high"],
+        "missed": worst.name,
+        "miss_frac": 1.0 - worst["back_frac"],
+        "miss_low": 1.0 - worst["back_high"],
+        "miss_high": 1.0 - worst["back_low"],
+        "full_s": healthy["full_s"],
+        "user_min": worst["user_min"],
+    }
 
 
 _COLUMNS = (
