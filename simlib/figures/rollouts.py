@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from simlib.analysis import metrics, rollouts
 from simlib.core.measures import GUIDE_METRICS, MEASURES, METRICS
 from simlib.errors import ScenarioError
 from simlib.figures import style
-from simlib.rollout.plan import Guardrail
+from simlib.rollout.plan import Guardrail, Plan
 from simlib.rollout.trials import Rollout
 from simlib.run import Run, check_table
+
+Series = Mapping[str, tuple[pd.Series, pd.Series]]
+"""A metric by cohort: times, seconds, and values."""
 
 _SPANS_DECADES = 30.0
 _PANELS = 3
@@ -169,11 +173,7 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
         Not a rollout, or one that was interrupted before its first look.
     """
     run, history, plan = _checked(carried_out)
-    guarded = dict.fromkeys(rail.metric for rail in plan.guardrails)
-    names = [
-        *GUIDE_METRICS,
-        *(name for name in METRICS if name in guarded and name not in GUIDE_METRICS),
-    ]
+    names = _watched(plan)
     rows = -(-len(names) // _PANELS)
     figure = make_subplots(
         rows=rows,
@@ -185,66 +185,95 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
     over_time = metrics.over_time(run, width_s=_width_s(run, plan.check_every_s))
     for index, name in enumerate(names):
         where = {"row": index // _PANELS + 1, "col": index % _PANELS + 1}
-        shown: dict[str, tuple[pd.Series, pd.Series]] = {
-            "treatment": (history["t_s"], history[name])
-        }
-        if name in GUIDE_METRICS:
-            shown = {
-                str(cohort): (table["t_s"], table[name])
-                for cohort, table in over_time.groupby("cohort", sort=False)
-            }
-        values: list[float] = []
-        for cohort, transport in run.transports.items():
-            if cohort not in shown:
-                continue
-            t_s, of_it = shown[cohort]
-            values += of_it[of_it > 0.0].tolist()
-            figure.add_scatter(
-                x=style.rounded(t_s, digits=style.TIME_DIGITS),
-                y=style.rounded(of_it),
-                mode="lines+markers",
-                line={"color": style.COLOURS[transport], "width": 1.5},
-                marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
-                name=f"{cohort}: {style.NAMES[transport]}",
-                legendgroup=cohort,
-                showlegend=index == 0,
-                hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
-                **where,
-            )
-        for rail in plan.guardrails:
-            if rail.metric == name and rail.times_control is not None and "control" in shown:
-                t_s, of_it = shown["control"]
-                figure.add_scatter(
-                    x=style.rounded(t_s, digits=style.TIME_DIGITS),
-                    y=style.rounded(of_it * rail.times_control),
-                    mode="lines",
-                    line={"color": _FORBIDDEN, "width": 1.5, "dash": "dot"},
-                    name="limit from control",
-                    legendgroup="limit",
-                    showlegend=not any(trace.legendgroup == "limit" for trace in figure.data),
-                    hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
-                    **where,
-                )
-        is_log = bool(values) and max(values) > _SPANS_DECADES * min(values)
+        series = _series(carried_out, over_time, name)
         rails = [rail for rail in plan.guardrails if rail.metric == name]
-        limits = [rail.limit for rail in rails if rail.times_control is None and not rail.judge]
-        _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, **where)
-        for limit, is_upper in limits:
-            _shade(figure, limit, is_upper, values, is_log=is_log, **where)
+        _draw_cohorts(figure, run, series, is_first=index == 0, **where)
+        _draw_limits_of_control(figure, series, rails, **where)
+        _draw_limits(figure, series, rails, **where)
         for row in _turns(history).itertuples():
             grey = {"color": style.THEORY, "width": 1.5 if row.what in _ENDS else 0.7}
             figure.add_vline(x=row.t_s, line={**grey, "dash": "dot"}, **where)
-    failed = int((history["what"] == "failed").sum())
-    last = history.iloc[-1]
-    ends = _ENDS.get(str(last["what"]), "under way").split(":")[0]
+    style.layout(figure, _how_it_ended(history), "", "", height=150 + 215 * rows, panels=True)
     words = ", ".join(dict.fromkeys(_said_of(rail) for rail in plan.guardrails)) or "none"
-    title = f"{failed} of {_looks(history)} looks failed: {ends}"
-    style.layout(figure, title, "", "", height=150 + 215 * rows, panels=True)
     _subtitle(figure, f"{_whence(run)}<br>Guardrails: {words}")
     figure.update_annotations(font={"size": 13})
     end_s = run.provenance["end_of_run_s"]
     figure.update_xaxes(range=style.rounded([-0.02 * end_s, 1.02 * end_s]))
     return figure.update_xaxes(title_text="time (s)", row=rows)
+
+
+def _watched(plan: Plan) -> list[str]:
+    """Return the six metrics, and every other one that has a guardrail."""
+    guarded = {rail.metric for rail in plan.guardrails}
+    others = (name for name in METRICS if name in guarded and name not in GUIDE_METRICS)
+    return [*GUIDE_METRICS, *others]
+
+
+def _series(carried_out: Rollout, over_time: pd.DataFrame, name: str) -> Series:
+    """Return a metric over time, by cohort: of the treatment alone where only checks have it."""
+    run, history, _ = carried_out
+    if name not in GUIDE_METRICS:
+        return {"treatment": (history["t_s"], history[name])}
+    cohorts = {str(cohort): table for cohort, table in over_time.groupby("cohort", sort=False)}
+    return {
+        cohort: (cohorts[cohort]["t_s"], cohorts[cohort][name])
+        for cohort in run.transports
+        if cohort in cohorts
+    }
+
+
+def _draw_cohorts(
+    figure: go.Figure, run: Run, series: Series, *, is_first: bool, row: int, col: int
+) -> None:
+    """Draw a panel's metric, a line for each cohort; the first panel has the legend."""
+    for cohort, (t_s, values) in series.items():
+        transport = run.transports[cohort]
+        figure.add_scatter(
+            x=style.rounded(t_s, digits=style.TIME_DIGITS),
+            y=style.rounded(values),
+            mode="lines+markers",
+            line={"color": style.COLOURS[transport], "width": 1.5},
+            marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
+            name=f"{cohort}: {style.NAMES[transport]}",
+            legendgroup=cohort,
+            showlegend=is_first,
+            hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+            row=row,
+            col=col,
+        )
+
+
+def _draw_limits_of_control(
+    figure: go.Figure, series: Series, rails: list[Guardrail], *, row: int, col: int
+) -> None:
+    """Draw the limits that follow the control cohort."""
+    factors = [rail.times_control for rail in rails if rail.times_control is not None]
+    for factor in factors if "control" in series else ():
+        t_s, values = series["control"]
+        figure.add_scatter(
+            x=style.rounded(t_s, digits=style.TIME_DIGITS),
+            y=style.rounded(values * factor),
+            mode="lines",
+            line={"color": _FORBIDDEN, "width": 1.5, "dash": "dot"},
+            name="limit from control",
+            legendgroup="limit",
+            showlegend=not any(trace.legendgroup == "limit" for trace in figure.data),
+            hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+            row=row,
+            col=col,
+        )
+
+
+def _draw_limits(
+    figure: go.Figure, series: Series, rails: list[Guardrail], *, row: int, col: int
+) -> None:
+    """Shade where a check fails whose limit is a number, on an axis that shows limit and values."""
+    values = [value for _, of_it in series.values() for value in of_it[of_it > 0.0].tolist()]
+    is_log = bool(values) and max(values) > _SPANS_DECADES * min(values)
+    limits = [rail.limit for rail in rails if rail.times_control is None and not rail.judge]
+    _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, row=row, col=col)
+    for limit, is_upper in limits:
+        _shade(figure, limit, is_upper, values, is_log=is_log, row=row, col=col)
 
 
 def outcomes(table: pd.DataFrame) -> go.Figure:
@@ -500,6 +529,13 @@ def _found(history: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
     asked_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
     at_s = last["t_s"] if np.isnan(asked_s) else asked_s
     return f"{title}; {ended} after {style.number((at_s - first['t_s']) / 60.0)} min"
+
+
+def _how_it_ended(history: pd.DataFrame) -> str:
+    """Say how many looks failed, and how the rollout ended."""
+    failed = int((history["what"] == "failed").sum())
+    ended = _ENDS.get(str(history["what"].iloc[-1]), "under way").split(":")[0]
+    return f"{failed} of {_looks(history)} looks failed: {ended}"
 
 
 def _looks(history: pd.DataFrame) -> int:
