@@ -26,7 +26,7 @@ from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
-from simlib.core.record import MetricsSnapshot, Record
+from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
@@ -209,11 +209,13 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         cool_down_s=scenario.cool_down_s,
         horizon_s=scenario.horizon_s,
         bin_s=scenario.bin_s,
-        keep_deliveries="deliveries" in keep,
-        keep_events="events" in keep,
         transports=_transports(workload),
-        keep_buffered=bool(workload.limits or workload.delays),
-        most_gaps=_most_gaps(workload),
+        kept=Kept(
+            deliveries="deliveries" in keep,
+            events="events" in keep,
+            buffered=bool(workload.limits or workload.delays),
+            gaps=_most_gaps(workload),
+        ),
     )
 
 
