@@ -1,7 +1,8 @@
-"""A plan rehearsed: carried out on many simulated fleets, as it is and with something broken.
+"""Rehearsals: a plan is carried out on many simulated fleets, healthy ones and broken ones.
 
-Each fleet is one replication: its own users, sessions, changes and random draws. The plan's
-controller observes it as monitoring would, and decides. The outcome of each fleet is one row.
+Each fleet is one replication, with its own users, sessions, changes and random draws. The plan's
+controller observes the fleet as monitoring would, and decides. The outcome of each fleet is one
+row of a table.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Rollout(NamedTuple):
     run : Run
     history : pandas.DataFrame
         A row for each check of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
-        ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (checks so
-        far), and the metrics of those who are enrolled since the check before.
+        ``event`` (one of `controller.EVENTS`), ``failed`` (checks so far), and the metrics of those
+        who are enrolled since the check before.
     plan : Plan
     """
 
@@ -74,14 +75,14 @@ def roll_out(
     ----------
     plan : Plan
     scenario : Scenario
-        The board and its users; who uses which transport is for the plan to say.
+        The board and its users. The plan decides which transport each user gets.
     seed, replication, keep, progress : optional
         As in `simulate`.
     engine : {"compiled", "simpy", "live"}, optional
-        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
-        Its controller knows the server's utilisation up to the last bin that has ended.
+        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict it. In
+        the live lab the controller knows the server's utilisation up to the last complete bin.
     time_scale : float, optional
-        How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
+        How many times faster than real time the live lab runs, as for `measure`; absent: 1.
 
     Returns
     -------
@@ -96,12 +97,12 @@ def roll_out(
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
     >>> plan = Plan(
-    ...     flag={"reach": "polled", "every_s": 10},
+    ...     flag={"propagation": "polled", "every_s": 10},
     ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
     ... )
     >>> rollout = roll_out(plan, board)
-    >>> rollout.history["what"].tolist()
-    ['begun', 'good', 'good', 'begun', 'good', 'done']
+    >>> rollout.history["event"].tolist()
+    ['started', 'passed', 'passed', 'started', 'passed', 'done']
     >>> rollout.run.frame("clients")["cohort"].value_counts().to_dict()
     {'treatment': 50}
     """
@@ -118,7 +119,7 @@ def roll_out(
         raise ScenarioError("time_scale", time_scale, rule)
     else:
         run = simulate(scenario, engine=engine, **options)
-    columns = ["t_s", "stage", "percent", "what", "failed", *METRICS]
+    columns = ["t_s", "stage", "percent", "event", "failed", *METRICS]
     return Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
 
 
@@ -162,8 +163,8 @@ def variants(
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
-    >>> plan = Plan(flag={"reach": "session"}, stages=[{"percent": 100, "bake_s": 120}])
-    >>> flags = {"once": {}, "every 10 s": {"flag": {"reach": "polled", "every_s": 10}}}
+    >>> plan = Plan(flag={"propagation": "session"}, stages=[{"percent": 100, "bake_s": 120}])
+    >>> flags = {"once": {}, "every 10 s": {"flag": {"propagation": "polled", "every_s": 10}}}
     >>> rollouts = variants(plan, board, flags, engine="simpy", on="serial")
     >>> rollouts["every 10 s"].run.frame("clients")["cohort"].value_counts().to_dict()
     {'treatment': 50}
@@ -190,7 +191,7 @@ def _check_engine(engine: Any, reason: str) -> None:
 
 
 def _check_variant(path: str, plan: Plan, scenario: Scenario) -> None:
-    """As `check_plan`, of a variant that errors call `path`."""
+    """Check a variant as `check_plan` does; errors name it by `path`."""
     try:
         check_plan(plan, scenario)
     except ScenarioError as error:
@@ -203,8 +204,8 @@ def check_plan(plan: Any, scenario: Any) -> None:
     Raises
     ------
     ScenarioError
-        It does not end before the run does, a guardrail can have no data there, or one of the two
-        is something else.
+        An argument has the wrong type, the plan ends after the run, or a guardrail can have no
+        data in this scenario.
     """
     if not isinstance(plan, Plan):
         raise ScenarioError("plan", plan, "must be a Plan")
@@ -229,7 +230,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
 
 
 class Trial(NamedTuple):
-    """One rehearsal of a plan, and where it is kept."""
+    """One fleet on which a plan is carried out, and the store in which the outcome is kept."""
 
     plan: Plan
     scenario: Scenario
@@ -240,7 +241,7 @@ class Trial(NamedTuple):
 
 
 class Rehearsal(NamedTuple):
-    """What came of many fleets.
+    """The outcomes of many fleets.
 
     Attributes
     ----------
@@ -250,15 +251,15 @@ class Rehearsal(NamedTuple):
         whose name stands in a first column ``variant``.
     fleets : pandas.DataFrame
         A row per regression and replication (and variant, as above): ``regression``,
-        ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the
-        plan did), ``back_s`` (from the plan's start to the decision to go back; NaN without one),
-        ``full_s`` (to the last stage), ``users`` (who were pushed to at some time) and ``user_min``
-        (for how long in all, minutes), ``lost`` and ``late`` (changes of theirs that never came, or
-        came later than a poll would have brought them), ``errors`` (of theirs), ``t50_s`` to
-        ``t100_s`` (from the decision until so many percent fewer tabs are pushed to), and from then
-        on ``peak_polls_per_s`` and ``peak_utilisation``.
+        ``replication``, ``outcome`` (done, rolled_back, killed, paused, or late: the run ended
+        before the plan did), ``back_s`` (time from the plan's start to the decision to roll back;
+        NaN without one), ``full_s`` (time to the last stage), ``users`` (who were pushed to at some
+        time) and ``user_min`` (for how long in all, minutes), ``lost`` and ``late`` (changes that
+        never reached them, or came later than a poll would have brought them), ``errors`` (of these
+        users), ``t50_s`` to ``t100_s`` (time from the decision until 50 to 100 % fewer tabs are
+        pushed to), and after the decision ``peak_polls_per_s`` and ``peak_utilisation``.
     is_complete : bool
-        Whether all were run; after Ctrl-C, what had finished is there.
+        Whether all fleets were run; after Ctrl-C, only the finished ones are there.
     """
 
     table: pd.DataFrame
@@ -281,25 +282,26 @@ def rehearse(
     confidence: float = 0.95,
     progress: bool = True,
 ) -> Rehearsal:
-    """Carry a plan out on many simulated fleets, as they are and with something broken.
+    """Carry a plan out on many simulated fleets: on healthy ones, and on broken ones.
 
     Parameters
     ----------
     plan : Plan
     scenario : Scenario
-        The board as it should be.
+        The healthy board.
     broken : mapping of str to mapping, optional
-        Regressions: a name, and what is wrong, as changes to the scenario that `Scenario.replace`
-        takes; `regressions` has five of them.
+        Regressions by name: the changes to the scenario that break it, as `Scenario.replace` takes
+        them. `regressions` returns five of them.
     variants : mapping of str to mapping, optional
-        Named variants of the plan, as changes to it that `Plan.replace` takes: each is rehearsed on
-        the same fleets in place of the plan itself.
+        Variants of the plan by name: changes that `Plan.replace` takes. Each variant is rehearsed
+        on the same fleets, in place of the plan itself.
     replications : int, optional
-        Fleets of each, >= 2; number r has the same users, sessions and changes in all.
+        Number of fleets for each plan and regression, >= 2. Fleet r always has the same users,
+        sessions and changes.
     seed, engine, on, workers, store, progress : optional
-        As in `sweep`; with a store, a rehearsal that was cut short goes on where it was.
+        As in `sweep`. With a store, a rehearsal that was interrupted continues where it stopped.
     confidence : float, optional
-        Of the intervals, in (0, 1).
+        Confidence of the intervals, in (0, 1).
 
     Returns
     -------
@@ -314,7 +316,7 @@ def rehearse(
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=900)
     >>> plan = Plan(
-    ...     flag={"reach": "polled", "every_s": 10},
+    ...     flag={"propagation": "polled", "every_s": 10},
     ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
     ...     guardrails=[{"metric": "latency_p95_s", "below": 2.0}],
     ...     decision={"failures": 1},
@@ -362,27 +364,28 @@ def _variants(
 
 
 def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
-    """Return five things that go wrong in such a migration, to be rehearsed.
+    """Return five regressions of such a migration, as changes to a scenario.
 
     Parameters
     ----------
     scenario : Scenario
-        To which they are changes.
+        The healthy board.
     plan : Plan
-        Whose middle stage a deploy falls into.
+        The deploy happens in this plan's middle stage.
 
     Returns
     -------
     dict of str to dict
         ``memory``: a connection takes ten times the memory. ``proxy``: 60 % of the upgrades are
-        answered with 403. ``slow broadcast``: each send takes as long as a hundred. ``deploy``: the
-        server restarts, and clients come back every second, all at once. ``expired token``: a token
-        that is good for five minutes is sent again as it was, after everybody has been cut off.
+        answered with 403. ``slow broadcast``: each send takes a hundred times as long. ``deploy``:
+        the server restarts, and all clients try again every second, without jitter. ``expired
+        token``: all connections are reset, and the clients send a token again that is valid for
+        five minutes only.
 
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, horizon_s=2500)
-    >>> list(regressions(board, Plan(flag={"reach": "session"})))
+    >>> list(regressions(board, Plan(flag={"propagation": "session"})))
     ['memory', 'proxy', 'slow broadcast', 'deploy', 'expired token']
     """
     check_plan(plan, scenario)
@@ -417,7 +420,7 @@ def tune(
     confidence: float = 0.95,
     **options: Any,
 ) -> pd.DataFrame:
-    """Rehearse a plan with every combination of some settings, and say which keep a promise.
+    """Rehearse a plan with every combination of some settings, and find those that are safe enough.
 
     Parameters
     ----------
@@ -426,13 +429,14 @@ def tune(
     over : mapping of str to sequence
         Paths of the plan and their values, such as ``{"check_every_s": [30, 60]}``.
     broken : mapping of str to mapping
-        Regressions that are to be found, as for `rehearse`.
+        Regressions that the plan should detect, as for `rehearse`.
     false_frac, miss_frac : float, optional
-        What is promised: at most so many of the healthy go back, and of each regression at most so
-        many do not. Kept if the upper ends of Wilson's intervals say so; none of n is no proof
-        below about 4 / n.
+        The promise: the largest fraction of healthy fleets that are rolled back (false alarms), and
+        the largest fraction of fleets with a regression that are not (misses). A combination keeps
+        the promise if the upper bounds of Wilson's intervals are within it. With 0 of n fleets, the
+        upper bound is about 4 / n.
     confidence : float, optional
-        Of those intervals, in (0, 1).
+        Confidence of those intervals, in (0, 1).
     **options
         ``replications``, ``seed``, ``engine``, ``on``, ``workers``, ``store``, ``progress``, as in
         `rehearse`.
@@ -440,11 +444,12 @@ def tune(
     Returns
     -------
     pandas.DataFrame
-        A row per combination: a column per path, ``false_frac``, ``false_low`` and ``false_high``,
-        ``missed`` (the regression that is missed most), ``miss_frac`` and so on of it, ``full_s``
-        (mean time to the last stage, healthy), ``user_min`` (mean minutes under that regression),
-        and ``keeps``. Those that keep the promise come first, the fastest of them on top.
-        After Ctrl-C, of the combinations that were finished.
+        A row per combination: a column per path; ``false_frac`` with ``false_low`` and
+        ``false_high``; ``missed`` (the regression that is missed most often), and its ``miss_frac``
+        with ``miss_low`` and ``miss_high``; ``full_s`` (mean time to the last stage, of healthy
+        fleets); ``user_min`` (mean minutes that users spent under that regression); and ``keeps``.
+        Combinations that keep the promise come first, the fastest on top. After Ctrl-C, the table
+        has the finished combinations.
 
     Raises
     ------
@@ -479,7 +484,7 @@ _ERROR_RATES = (
 
 
 def _error_rates(table: pd.DataFrame) -> dict[str, Any]:
-    """Return how often a rehearsed plan errs, and what it takes: a row of `tune`."""
+    """Return the false alarms, misses and times of a rehearsed plan: a row of `tune`."""
     table = table.set_index("regression")
     healthy, others = table.loc[BASELINE], table.drop(index=BASELINE)
     worst = others.sort_values("back_frac", kind="stable").iloc[0]
@@ -508,23 +513,23 @@ _AFTER_S = 120.0
 
 
 def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Return what became of each regression's fleets, with intervals.
+    """Return the outcomes of each regression's fleets, with intervals.
 
     Parameters
     ----------
     fleets : pandas.DataFrame
-        As `Rehearsal` has them, of one plan or of several variants.
+        As in `Rehearsal.fleets`, of one plan or of several variants.
     confidence : float, optional
-        In (0, 1).
+        Confidence of the intervals, in (0, 1).
 
     Returns
     -------
     pandas.DataFrame
-        A row per regression (of variants: per ``variant`` and regression): ``fleets``,
-        ``back_frac`` (those that went back: for the healthy, a
-        false alarm; for the others, one less the misses), ``back_low`` and ``back_high`` (Wilson's
-        interval), ``done_frac``, and means with intervals (``_low`` and ``_high``, Student's t,
-        over the fleets that have a value) of ``back_s``, ``full_s``, ``users``, ``user_min``,
+        A row per regression (with variants, per ``variant`` and regression): ``fleets``,
+        ``back_frac`` (the fraction that was rolled back: false alarms if healthy, or else 1 minus
+        the misses), ``back_low`` and ``back_high`` (Wilson's interval), ``done_frac``, and means
+        with intervals (``_low`` and ``_high``, Student's t, over the fleets that have a value) of
+        ``back_s``, ``full_s``, ``users``, ``user_min``,
         ``lost``, ``late``, ``errors``, ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``,
         ``peak_polls_per_s`` and ``peak_utilisation``.
 
@@ -543,7 +548,7 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     keys = [name for name in ("variant", "regression") if name in fleets]
     rows = []
     for names, group in fleets.groupby(keys, sort=False):
-        back = int((group["outcome"] == "back").sum())
+        back = int((group["outcome"] == "rolled_back").sum())
         interval = stats.binomtest(back, len(group)).proportion_ci(confidence, "wilson")
         row: dict[str, Any] = {
             **dict(zip(keys, names, strict=True)),
@@ -564,7 +569,7 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
-    """Every scenario that is rehearsed, checked."""
+    """Return the scenarios that are rehearsed by name, each checked against the plan."""
     check_plan(plan, scenario)
     if broken is not None and not isinstance(broken, Mapping):
         rule = "must be a mapping of names to changes of the scenario"
@@ -614,7 +619,7 @@ def perform(fleet: Trial) -> experiment.Rows | None:
 
 
 def outcome_of(rollout: Rollout) -> dict[str, Any]:
-    """Return what came of a rollout: the columns of `Rehearsal.fleets` but the first two."""
+    """Return the outcome of a rollout: the columns of `Rehearsal.fleets` from ``outcome`` on."""
     run, history, plan = rollout
     exposures, latency, timeline = (
         run.frame(name) for name in ("exposures", "latency", "timeline")
@@ -624,13 +629,13 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
     is_late = (latency["cohort"] == "treatment") & (
         latency["low_s"] >= run.scenario.polling.interval_s
     )
-    back_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
+    back_s = history.loc[history["event"].isin(["rolled_back", "killed"]), "t_s"].min()
     begun_s = history.loc[
-        (history["what"] == "begun") & (history["stage"] == len(plan.stages) - 1), "t_s"
+        (history["event"] == "started") & (history["stage"] == len(plan.stages) - 1), "t_s"
     ].min()
-    said = history["what"].iloc[-1] if len(history) else "late"
+    last = history["event"].iloc[-1] if len(history) else "late"
     row: dict[str, Any] = {
-        "outcome": said if said in ("done", "back", "stopped", "killed") else "late",
+        "outcome": last if last in ("done", "rolled_back", "paused", "killed") else "late",
         "back_s": back_s - plan.start_s,
         "full_s": begun_s - plan.start_s,
         "users": int(exposures["client"].nunique()),

@@ -411,7 +411,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         open_timeout_s=push.open_timeout_s,
         token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
         safety_poll_s=push.safety_poll_s or math.inf,
-        throttles_timers=scenario.throttles_timers,
+        throttles_timers=scenario.timer_throttling,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,

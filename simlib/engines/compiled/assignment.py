@@ -10,7 +10,7 @@ from simlib.core.assignment import (
     SERVER_CLOSES,
     TREATMENT,
     FlagRules,
-    Reach,
+    Propagation,
     cohort_at,
     cohort_at_start,
     flag_applies_s,
@@ -28,7 +28,7 @@ from simlib.engines.compiled.faults import one_way_s
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import ClientArrays, Kind, load_of
 
-NO_FLAG = FlagRules(Reach.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
+NO_FLAG = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
 
 
 @inlined
