@@ -52,7 +52,7 @@ PERCENT = {"t": "f8", "percent": "f8"}
 
 
 class Propagation(IntEnum):
-    """How the number reaches a tab."""
+    """How a new percentage reaches a tab."""
 
     SESSION = 0
     POLLED = 1
@@ -60,7 +60,7 @@ class Propagation(IntEnum):
 
 
 class FlagRules(NamedTuple):
-    """The settings; times in seconds.
+    """How a rollout reaches tabs and sockets; times are in seconds.
 
     Attributes
     ----------
@@ -208,7 +208,7 @@ def server_closes_s(
     change: int,
     now: float,
 ) -> float:
-    """Return when the server gets to a user who is no longer enrolled, seconds.
+    """Return when the server closes the socket of a user who is no longer enrolled, seconds.
 
     Examples
     --------
