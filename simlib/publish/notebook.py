@@ -92,7 +92,7 @@ def setup() -> None:
     import pandas as pd
     import plotly.io as pio
 
-    # Set one by one: `display.width` would otherwise be that of whoever's terminal.
+    # A fixed width, as the default is that of the terminal.
     pd.set_option("display.precision", 4)
     pd.set_option("display.width", 110)
     pd.set_option("display.max_columns", 30)

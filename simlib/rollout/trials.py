@@ -41,9 +41,9 @@ class Rollout(NamedTuple):
     ----------
     run : Run
     history : pandas.DataFrame
-        A row for each check of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
-        ``event`` (one of `controller.EVENTS`), ``failed`` (checks so far), and the metrics of those
-        who are enrolled since the check before.
+        A row for each look of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
+        ``event`` (one of `controller.EVENTS`), ``failed`` (failed looks so far), and the metrics of
+        the enrolled users since the previous look.
     plan : Plan
     """
 
@@ -246,9 +246,9 @@ class Rehearsal(NamedTuple):
     Attributes
     ----------
     table : pandas.DataFrame
-        A row per regression, the scenario as it is (``healthy``) first; see `summarise`. Empty if
-        Ctrl-C came before anything had finished. With variants of the plan so many rows of each,
-        whose name stands in a first column ``variant``.
+        A row per regression, with the unchanged scenario (``healthy``) first; see `summarise`. With
+        variants of the plan, each variant has these rows, and the first column is ``variant``. The
+        table is empty if Ctrl-C came before any fleet had finished.
     fleets : pandas.DataFrame
         A row per regression and replication (and variant, as above): ``regression``,
         ``replication``, ``outcome`` (done, rolled_back, killed, paused, or late: the run ended

@@ -577,9 +577,9 @@ def _metric(plan: Plan, number: int, counts: list[list[int]] | None) -> dict[str
     if rail.fails_beyond is not None:
         found["failureCondition"] = f"result[0] {'>' if is_upper else '<'} {rail.fails_beyond!r}"
     for name, field in _LIMITS.items():
-        borne = getattr(decision, field)
-        if borne is not None:
-            found[name] = borne
+        tolerated = getattr(decision, field)
+        if tolerated is not None:
+            found[name] = tolerated
     query = {"address": "http://prometheus:9090", "query": rail.metric}
     return {**found, "provider": {"prometheus": query}}
 
