@@ -46,6 +46,14 @@ class Changeable(Protocol):
 Changed = TypeVar("Changed", bound=Changeable)
 
 
+class Execution(NamedTuple):
+    """How tasks are carried out: where, by how many workers, and whether a bar shows progress."""
+
+    place: Any
+    workers: int | None
+    progress: bool
+
+
 class Task(NamedTuple):
     """One run of a sweep, and the folder in which it is kept."""
 
@@ -173,10 +181,9 @@ def variants(
     _check_scenarios({"scenario": scenario})
     if engine not in ENGINES:
         raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
-    check_workers(workers)
     if replications is not None:
         check_count("replications", replications, 1)
-    place = place_of(on, engine)
+    execution = execution_of(on, engine, workers, progress)
     sets = [_of_libraries(label, given) for label, given in labelled_sets(changes)]
     cases = changed(scenario, sets, is_named=True)
     tasks = {
@@ -185,7 +192,7 @@ def variants(
         for replication in range(replications or 1)
     }
     done: dict[Key, Run] = {}
-    complete = collect(tasks, run_of, place, workers, progress, done, name="variants")
+    complete = collect(tasks, run_of, execution, done, name="variants")
     return by_name(list(cases), done, is_replicated=replications is not None, is_complete=complete)
 
 
@@ -303,27 +310,14 @@ def sweep(
     _check_scenarios({"scenario": scenario})
     check_count("replications", replications, 2)
     check_count("at_most", at_most, replications)
-    check_workers(workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
-    points = grid(over) if isinstance(over, Mapping) else over
-    if not isinstance(points, list | tuple) or not points:
-        raise ScenarioError("over", over, "must be a mapping, or a list of at least one point")
-    for number, changes in enumerate(points):
-        if not isinstance(changes, Mapping):
-            raise ScenarioError(f"over[{number}]", changes, "must be a mapping of paths to values")
-    points = [dict(changes) for changes in points]
+    points = _points(over)
     scenarios = [scenario.replace(changes) for changes in points]
-    place = place_of(on, engine)
+    execution = execution_of(on, engine, workers, progress)
     where = None if store is None else Store(store).path
-    if until is not None and not isinstance(until, Mapping):
-        raise ScenarioError("until", until, "must be a mapping of quantities to widths")
-    for name, width in (until or {}).items():
-        if name not in QUANTITIES:
-            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
-        if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
-            raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
+    _check_widths(until)
 
-    done: dict[tuple[int, int], Rows] = {}
+    done: dict[Key, Rows] = {}
     open_points, number, complete = list(range(len(points))), 0, True
     while open_points and complete:
         batch = range(number, min(number + replications, at_most))
@@ -332,12 +326,34 @@ def sweep(
             for point in open_points
             for replication in batch
         }
-        complete = collect(tasks, perform, place, workers, progress, done)
+        complete = collect(tasks, perform, execution, done)
         number = batch.stop
         table = _intervals(points, done, confidence)
         open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
     table.attrs["complete"] = complete
     return table.drop(columns="point")
+
+
+def _points(over: Any) -> list[Changes]:
+    """Return the points of a sweep: a grid of settings, or a list of changes as it is given."""
+    points = grid(over) if isinstance(over, Mapping) else over
+    if not isinstance(points, list | tuple) or not points:
+        raise ScenarioError("over", over, "must be a mapping, or a list of at least one point")
+    for number, changes in enumerate(points):
+        if not isinstance(changes, Mapping):
+            raise ScenarioError(f"over[{number}]", changes, "must be a mapping of paths to values")
+    return [dict(changes) for changes in points]
+
+
+def _check_widths(until: Any) -> None:
+    """Raise `ScenarioError` unless `until` maps quantities to widths of intervals, or is None."""
+    if until is not None and not isinstance(until, Mapping):
+        raise ScenarioError("until", until, "must be a mapping of quantities to widths")
+    for name, width in (until or {}).items():
+        if name not in QUANTITIES:
+            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
+        if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
+            raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
 
 
 def compare(
@@ -389,9 +405,9 @@ def compare(
     check_count("replications", replications, 2)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
-    place, workers = place_of(options.pop("on", None), engine), options.pop("workers", None)
-    store, progress = options.pop("store", None), options.pop("progress", True)
-    check_workers(workers)
+    on, workers = options.pop("on", None), options.pop("workers", None)
+    execution = execution_of(on, engine, workers, options.pop("progress", True))
+    store = options.pop("store", None)
     if options:
         raise ScenarioError("options", sorted(options), "must be among those of sweep")
     where = None if store is None else Store(store).path
@@ -400,8 +416,8 @@ def compare(
         for side, scenario in enumerate((one, other))
         for replication in range(replications)
     }
-    done: dict[tuple[int, int], Rows] = {}
-    collect(tasks, perform, place, workers, progress, done)
+    done: dict[Key, Rows] = {}
+    collect(tasks, perform, execution, done)
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
     if len(pairs) < 2:
         raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
@@ -552,9 +568,7 @@ def _numbered(key: Key, work: Work[Result], task: Any) -> tuple[Key, Result | No
 def collect(
     tasks: dict[Key, Any],
     work: Work[Result],
-    place: Any,
-    workers: int | None,
-    progress: bool,
+    execution: Execution,
     done: dict[Key, Result],
     *,
     name: str = "sweep",
@@ -568,10 +582,7 @@ def collect(
     work : callable
         Returns what came of a task, or None if it was interrupted; known by its name in a module,
         so that other processes find it.
-    place : str or dask.distributed.Client
-        As returned by `place_of`.
-    workers : int or None
-    progress : bool
+    execution : Execution
     done : dict
         Filled as tasks finish.
     name : str, optional
@@ -579,9 +590,10 @@ def collect(
     """
     from tqdm import tqdm
 
-    results = _spread(tasks, work, place, workers)
+    results = _spread(tasks, work, execution)
+    is_quiet = not execution.progress
     try:
-        with tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=not progress) as bar:
+        with tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=is_quiet) as bar:
             for key, result in results:
                 if result is None:
                     return False
@@ -594,17 +606,18 @@ def collect(
     return True
 
 
-def _spread(tasks: dict[Key, Any], work: Work[Result], place: Any, workers: int | None) -> Any:
+def _spread(tasks: dict[Key, Any], work: Work[Result], execution: Execution) -> Any:
     """Yield what each task returns, in the order in which they finish."""
+    place = execution.place
     if place == "serial":
         return (_numbered(key, work, task) for key, task in tasks.items())
     if place in PLACES:
-        return _on_joblib(tasks, work, place, workers)
+        return _on_joblib(tasks, work, place, execution.workers or os.cpu_count() or 1)
     return _on_dask(tasks, work, place)
 
 
 def _on_joblib(
-    tasks: dict[Key, Any], work: Work[Result], place: str, workers: int | None
+    tasks: dict[Key, Any], work: Work[Result], place: str, workers: int
 ) -> Results[Result]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -615,10 +628,10 @@ def _on_joblib(
     failures = 0
     while todo:
         pool = Parallel(
-            n_jobs=workers or os.cpu_count() or 1,
+            n_jobs=workers,
             backend="threading" if place == "threads" else "loky",
             return_as="generator_unordered",
-            pre_dispatch=2 * (workers or os.cpu_count() or 1),
+            pre_dispatch=2 * workers,
             batch_size=1,
         )
         try:
@@ -664,27 +677,31 @@ def _on_dask(tasks: dict[Key, Any], work: Work[Result], client: Any) -> Results[
         client.cancel(futures)
 
 
-def place_of(on: Any, engine: str) -> Any:
-    """Return where tasks run: as given, or the default of the engine."""
+def execution_of(on: Any, engine: str, workers: Any, progress: bool) -> Execution:
+    """Return how tasks are carried out; where nothing is said, it is the engine's usual place.
+
+    Raises
+    ------
+    ScenarioError
+        `on` is no place, or `workers` is no number of workers.
+    """
+    if workers is not None:
+        check_count("workers", workers, 1)
     if on is None:
-        return "threads" if engine == "compiled" else "processes"
-    if isinstance(on, str) and on in PLACES:
-        return on
-    if hasattr(on, "map") and hasattr(on, "scheduler"):
-        return on
-    raise ScenarioError("on", on, f"must be one of {', '.join(PLACES)} or a dask client")
+        place: Any = "threads" if engine == "compiled" else "processes"
+    elif (isinstance(on, str) and on in PLACES) or (
+        hasattr(on, "map") and hasattr(on, "scheduler")
+    ):
+        place = on
+    else:
+        raise ScenarioError("on", on, f"must be one of {', '.join(PLACES)} or a dask client")
+    return Execution(place, workers, progress)
 
 
 def _check_scenarios(scenarios: Mapping[str, Any]) -> None:
     for name, scenario in scenarios.items():
         if not isinstance(scenario, Scenario):
             raise ScenarioError(name, scenario, "must be a Scenario")
-
-
-def check_workers(workers: Any) -> None:
-    """Raise `ScenarioError` unless `workers` is a number of workers, or None."""
-    if workers is not None:
-        check_count("workers", workers, 1)
 
 
 def check_count(name: str, value: Any, least: int) -> None:
@@ -696,9 +713,7 @@ def check_count(name: str, value: Any, least: int) -> None:
 # -- what came out ---------------------------------------------------------------------------------
 
 
-def _intervals(
-    points: list[Changes], done: dict[tuple[int, int], Rows], confidence: float
-) -> pd.DataFrame:
+def _intervals(points: list[Changes], done: dict[Key, Rows], confidence: float) -> pd.DataFrame:
     """Return the table of finished runs, which does not depend on their order."""
     import numpy as np
     import pandas as pd

@@ -38,10 +38,19 @@ RENAMED: dict[str, str] = {
     "stays": "exposures",
     "events.event=told": "assigned",
     "events.actions=ask": "safety_poll",
+    "diary.what": "event",
+    "diary.what=begun": "started",
+    "diary.what=good": "passed",
+    "diary.what=held": "inconclusive",
+    "diary.what=back": "rolled_back",
+    "diary.what=stopped": "paused",
 }
 """Recorded names and what has become of them: ``{"diary": "log"}`` for a table,
 ``{"diary.what": "event"}`` for a column, ``{"diary.what=begun": "started"}`` for a text in it. Keys
 are made of recorded names alone."""
+
+RENAMED_KEYS = {"throttles_timers": "timer_throttling", "reach": "propagation"}
+"""Recorded keys of scenarios and plans, and what they are called now."""
 
 KEPT = ("deliveries", "events")
 TABLES = ("timeline", "clients", "latency", "connections", "stays", *KEPT)
@@ -58,12 +67,18 @@ Digests = dict[str, dict[str, bytes]]
 def read_cases(group: str) -> list[dict[str, Any]]:
     """Return a group's cases: their name, scenario, seed, replication, and plan of a rollout."""
     text = (GOLDEN / f"{group}.jsonl").read_text(encoding="utf-8")
-    base, *cases = (json.loads(line) for line in text.splitlines())
+    base, *cases = (
+        json.loads(line, object_pairs_hook=_by_present_names) for line in text.splitlines()
+    )
     for case in cases:
         case["scenario"] = sl.Scenario(**_with(base["scenario"], case["scenario"]))
         if "plan" in case:
             case["plan"] = sl.Plan(**case["plan"])
     return cases
+
+
+def _by_present_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {RENAMED_KEYS.get(key, key): value for key, value in pairs}
 
 
 def _with(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -176,14 +191,14 @@ def _plans() -> Any:
     FLAGS = st.one_of(
         st.fixed_dictionaries(
             {
-                "reach": st.sampled_from(["session", "build"]),
+                "propagation": st.sampled_from(["session", "build"]),
                 "delay_s": st.sampled_from([0.5, 3.0]),
                 "cached_frac": st.sampled_from([0.0, 0.5, 1.0]),
             }
         ),
         st.fixed_dictionaries(
             {
-                "reach": st.just("polled"),
+                "propagation": st.just("polled"),
                 "every_s": st.sampled_from([0.5, 7.0, 30.0]),
                 "delay_s": st.sampled_from([0.0, 3.0]),
                 "jitter_s": st.sampled_from([0.0, 4.0]),
@@ -191,7 +206,7 @@ def _plans() -> Any:
         ),
         st.fixed_dictionaries(
             {
-                "reach": st.just("pushed"),
+                "propagation": st.just("pushed"),
                 "delay_s": st.sampled_from([0.0, 3.0]),
                 "jitter_s": st.sampled_from([0.0, 4.0]),
             }
@@ -289,7 +304,7 @@ def _kind_of(case: dict[str, Any]) -> str:
     run, history, _ = sl.roll_out(case["plan"], case["scenario"], **options)
     if not run.ledger.delivered or run.frame("exposures")["cohort"].nunique() < 2:
         return "quiet"
-    return "back" if "back" in set(history["what"]) else "eventful"
+    return "back" if "rolled_back" in set(history["event"]) else "eventful"
 
 
 # -- digests ----------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def scenarios(draw) -> sl.Scenario:
         fallback=draw(fallbacks()),
         drag=draw(activity),
         hidden=hidden,
-        throttles_timers=hidden is not None and draw(st.booleans()),
+        timer_throttling=hidden is not None and draw(st.booleans()),
         network={
             "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
             "rtt_spread": draw(st.sampled_from([0.0, 0.5])),

@@ -138,17 +138,14 @@ def test_core_has_no_clock_no_io_and_no_tables(path: Path) -> None:
     assert not {name.partition(".")[0] for name in imports(path)} & NOT_IN_CORE
 
 
-# Functions that are longer, or take more, than they should: none may be added.
-MOST_LINES, MOST_ARGUMENTS = 80, 10
-LONGER = {
-    "analysis.outages.recovery",
-    "experiment.sweep",
-    "figures.rollouts.guardrail_panels",
-    "publish.notebook.execute",
-    "rollout.trials.rehearse",
-    "rollout.trials.tune",
-}
-TAKE_MORE = {"core.record.__init__", "experiment.sweep", "rollout.trials.rehearse"}
+# Lines of a function, its signature among them. Its docstring is not counted: what a reader has to
+# follow is code, and a public function's docstring may well be longer than its body.
+MOST_LINES = 60
+MOST_ARGUMENTS = 10
+# Two public calls take more, all but the first three by keyword and with a default: what is varied,
+# how often, where it runs, where it is kept. A value that bundles some of them would be one more
+# name to import, and `workers=4` would become `execution=Execution(workers=4)`.
+TAKE_MORE = {"experiment.sweep", "rollout.trials.rehearse"}
 
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -157,17 +154,34 @@ def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunc
             yield f"{name_of(path)}.{node.name}".removeprefix("simlib."), node
 
 
-def test_no_function_is_longer_or_takes_more_than_it_should() -> None:
-    longer, take_more = [], []
-    for name, node in (function for path in MODULES for function in functions(path)):
-        assert node.end_lineno is not None
-        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        if node.end_lineno - node.lineno >= MOST_LINES:
-            longer.append(name)
-        if len([one for one in arguments if one.arg not in ("self", "cls")]) > MOST_ARGUMENTS:
-            take_more.append(name)
-    assert sorted(longer) == sorted(LONGER)
-    assert sorted(take_more) == sorted(TAKE_MORE)
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines a function has without its docstring."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    assert docstring.end_lineno is not None
+    return lines - (docstring.end_lineno - docstring.lineno + 1)
+
+
+def test_no_function_is_longer_than_it_should_be() -> None:
+    every = chain.from_iterable(map(functions, MODULES))
+    longer = [name for name, function in every if lines_of_code(function) > MOST_LINES]
+    assert longer == []
+
+
+def test_no_function_takes_more_than_it_should() -> None:
+    take_more = {}
+    for name, function in chain.from_iterable(map(functions, MODULES)):
+        given = function.args
+        every = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+        if len([one for one in every if one.arg not in ("self", "cls")]) > MOST_ARGUMENTS:
+            take_more[name] = given
+    assert take_more.keys() == TAKE_MORE
+    for name, given in take_more.items():
+        assert len(given.args) <= 3, f"{name}: more than three that have a place"
+        assert None not in given.kw_defaults, f"{name}: a keyword without a default"
 
 
 def test_importing_simlib_is_light() -> None:

@@ -1,1 +1,1 @@
-"""Tables of runs to tables that a person reads; nothing here knows an engine."""
+"""Functions from the tables of runs to tables for readers; no module here knows an engine."""

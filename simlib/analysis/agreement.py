@@ -1,4 +1,4 @@
-"""How far a prediction and a measurement of it are apart, and whether that is within the bar."""
+"""How far a prediction lies from its measurement, and whether that is within the allowed error."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
     Parameters
     ----------
     predicted, measured : Run
-        Of the same scenario and seed; the measured one from `measure`.
+        Two runs of the same scenario and seed; `measured` comes from `measure`.
 
     Returns
     -------
     pandas.DataFrame
         A row per quantity: ``quantity``, ``predicted``, ``measured``, ``error`` (predicted -
-        measured), ``error_frac`` (relative to measured), ``allowed`` (largest absolute error, for
-        the quantities that have a bar) and ``verdict``: ``within`` or ``outside`` the bar, or
-        ``inconclusive`` where it is outside but other programs kept the machine busy.
+        measured), ``error_frac`` (relative to measured), ``allowed`` (the largest absolute error,
+        for quantities that have a limit) and ``verdict``: ``within`` or ``outside`` the limit, or
+        ``inconclusive`` if it is outside but other programs kept the machine busy.
     """
     check_runs([predicted, measured])
     for name in ("scenario_hash", "seed", "replication"):

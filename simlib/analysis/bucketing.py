@@ -1,7 +1,7 @@
-"""Who is in which cohort: user ids, their places under a bucketing rule, and what a ramp does.
+"""Which cohort each user belongs to: ids, their buckets under a rule, and the effect of a ramp.
 
-Ids in, tables out. The rules are those of `core.bucketing`: a user with a place is enrolled at
-`percent` percent exactly if ``place < percent``.
+The functions take ids or buckets and return tables. The rules are those of `core.bucketing`: a
+user is enrolled at `percent` percent exactly if ``bucket < percent``.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _DOMAINS = ("example.com", "mail.example.net", "office.example.org")
 
 
 def user_ids(kind: str, count: int, *, seed: int = 1, replication: int = 0) -> list[str]:
-    """Return ids as applications have them, the same for the same seed.
+    """Return user ids of a kind that applications use; the same seed gives the same ids.
 
     Parameters
     ----------
     kind : {"uuid4", "email", "number"}
-        Random UUIDs; addresses of eight letters twice at one of three domains; numbers that grow
-        from 1,000,000 on with gaps of 100 on average, as those of users who are still there.
+        Random UUIDs; addresses of two words of eight letters, at one of three domains; numbers that
+        ascend from 1,000,000 with gaps of 100 on average, as where other users have left.
     count : int
-        How many, >= 1. The first ids of many are those of few.
+        The number of ids, >= 1. A longer list starts with the ids of a shorter one.
     seed, replication : int, optional
         As in a run.
 
     Returns
     -------
     list of str
-        Numbers are distinct; of the others a million holds a pair of equals with a probability
-        of less than 0.001.
+        Numbers are distinct. Among a million ids of another kind, two are equal with a probability
+        below 0.001.
 
     Raises
     ------
     ScenarioError
-        An unknown kind, or a number out of range.
+        The kind is unknown, or a number is out of range.
 
     Examples
     --------
@@ -110,8 +110,8 @@ def read_user_ids(path: str | Path) -> list[str]:
     Raises
     ------
     ScenarioError
-        A file that cannot be read or is not UTF-8, or has no ids; a line that is empty, that
-        begins or ends with a space (every character counts in a hash), or repeats another.
+        The file cannot be read, is not UTF-8 or has no ids; or a line is empty, begins or ends with
+        a space (a hash depends on every character), or repeats another line.
 
     Examples
     --------
@@ -145,18 +145,18 @@ def read_user_ids(path: str | Path) -> list[str]:
 def buckets(
     rule: str, ids: Sequence[str], *, flag: str = "", salt: str = ""
 ) -> NDArray[np.float64]:
-    """Return the place of each user under a rule: enrolled at `percent` if place < `percent`.
+    """Return the bucket of each user under a rule: enrolled at `percent` if bucket < `percent`.
 
     Parameters
     ----------
     rule : str
         One of `core.bucketing.RULES`: ``guide``, ``floor_mod``, ``unleash``, ``launchdarkly``, ...
     ids : sequence of str
-        Not empty, nor any of them.
+        At least one id, none of them empty.
     flag : str, optional
-        The flag's key; Unleash's group, GrowthBook's seed. The guide's rules know none.
+        The flag's key: Unleash's group, GrowthBook's seed. The guide's rules do not use it.
     salt : str, optional
-        LaunchDarkly's salt of the flag.
+        The flag's salt, which only LaunchDarkly uses.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def buckets(
     Raises
     ------
     ScenarioError
-        An unknown rule, or an id that is not a text of valid Unicode.
+        The rule is unknown, or an id is not a text of valid Unicode.
 
     Examples
     --------
@@ -178,16 +178,19 @@ def buckets(
     for name, text in (("flag", flag), ("salt", salt)):
         _check_text(name, text)
     _check_ids(ids)
-    text, digest, place_of = RULES[rule]
+    text, digest, to_bucket = RULES[rule]
     if text == "{user}":
         texts = ids
     else:
         texts = [text.format(user=user, flag=flag, salt=salt) for user in ids]
-    return np.fromiter(map(place_of, _digests(digest, texts)), np.float64, len(ids))
+    return np.fromiter(map(to_bucket, _digests(digest, texts)), np.float64, len(ids))
 
 
 def _digests(digest: Callable[[Any], Any], texts: Sequence[str]) -> list[Any]:
-    """The digest of each text; where it goes unit by unit, of all texts of one length at once."""
+    """Return the digest of each text.
+
+    Digests that go through a text unit by unit are computed for all texts of one length at once.
+    """
     if digest is fnv1a_twice:
         return _digests(fnv1a, list(map(str, _digests(fnv1a, texts))))
     if digest not in (hash_code, fnv1a):
@@ -214,12 +217,12 @@ def fixed_assignment(buckets: ArrayLike, percent: float) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (n,)
-        -inf for who is enrolled, inf for who is not.
+        -inf for users who are enrolled, inf for the others.
 
     Raises
     ------
     ScenarioError
-        No places, or a percentage out of range.
+        There are no buckets, or a percentage is out of range.
 
     Examples
     --------
@@ -228,20 +231,20 @@ def fixed_assignment(buckets: ArrayLike, percent: float) -> NDArray[np.float64]:
     """
     if not _are_percents(percent, 0):
         raise ScenarioError("percent", percent, "must be a percentage in [0, 100]")
-    return np.where(_checked_places("places", buckets) < percent, ALWAYS, NEVER)
+    return np.where(_checked_buckets("buckets", buckets) < percent, ALWAYS, NEVER)
 
 
 def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
-    """Return places under several deciders at once.
+    """Return the buckets of users who are enrolled by several deciders together.
 
     Parameters
     ----------
     how : {"and", "or"}
-        Enrolled if all deciders say so, or if any does.
+        Whether a user is enrolled if all deciders enrol the user, or if any does.
     *deciders : array_like of float, shape (n,), or float
-        Each user's bucket under each decider, of the same users. All ramps move together;
-        a decider with a percentage of its own goes through `fixed_assignment` before. A number
-        stands for everybody: -inf for a flag that is on, inf for one that is off.
+        The users' buckets under each decider, in the same order of users. All deciders are at the
+        same percentage; for one that has its own, use `fixed_assignment`. A number is the bucket of
+        all users: -inf for a flag that is on, inf for one that is off.
 
     Returns
     -------
@@ -250,7 +253,7 @@ def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     ScenarioError
-        Another word, no deciders, or places of different users.
+        `how` is another word, there are no deciders, or they have different numbers of users.
 
     Examples
     --------
@@ -270,48 +273,48 @@ def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
     if how not in ("and", "or"):
         raise ScenarioError("how", how, "must be 'and' or 'or'")
     if not deciders:
-        raise ScenarioError("deciders", deciders, "must be places of at least one decider")
+        raise ScenarioError("deciders", deciders, "must be buckets of at least one decider")
     arrays = [
-        _checked_places(f"deciders[{number}]", np.atleast_1d(np.asarray(decider)))
+        _checked_buckets(f"deciders[{number}]", np.atleast_1d(np.asarray(decider)))
         for number, decider in enumerate(deciders)
     ]
     try:
         table = np.stack(np.broadcast_arrays(*arrays))
     except ValueError:
         sizes = [len(array) for array in arrays]
-        raise ScenarioError("deciders", sizes, "must be places of the same users") from None
+        raise ScenarioError("deciders", sizes, "must be buckets of the same users") from None
     return np.asarray(table.max(axis=0) if how == "and" else table.min(axis=0))
 
 
 def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float]) -> pd.DataFrame:
-    """Return how many are enrolled at each percentage, and whether that is what it says.
+    """Return the share of users who are enrolled at each percentage, with a test for mismatch.
 
     Parameters
     ----------
     buckets : array_like of float, shape (n,), or mapping of str to those
-        Of one rule, or of several by name.
+        Buckets under one rule, or under several rules by name.
     percents : sequence of float
-        Each in [0, 100].
+        Percentages in [0, 100].
 
     Returns
     -------
     pandas.DataFrame
-        A row per percentage (of several rules: per ``rule``, in the order given, and percentage):
-        ``percent``, ``users``, ``enrolled``, ``share_frac`` with its exact
-        95 % interval ``low_frac`` and ``high_frac`` (Clopper and Pearson), ``p_value`` of the
-        chi-square test that the ratio is the nominal one (of the exact binomial test where fewer
-        than five are expected on a side), and ``mismatch``: it is below 0.001. So at 0 and 100 % a
-        single user on the wrong side is a mismatch.
+        A row per percentage (with several rules, per ``rule`` and percentage): ``percent``,
+        ``users``, ``enrolled``, ``share_frac`` with its exact 95 % interval ``low_frac`` and
+        ``high_frac`` (Clopper and Pearson), ``p_value`` of the chi-square test for the nominal
+        ratio (of the exact binomial test if fewer than five users are expected on a side), and
+        ``mismatch``: whether the p-value is below 0.001. At 0 and 100 % a single user on the wrong
+        side is a mismatch.
 
     Raises
     ------
     ScenarioError
-        No places, or a percentage out of range.
+        There are no buckets, or a percentage is out of range.
 
     Notes
     -----
-    A hash is not random: interval and test say how far the share may be off by the luck of which
-    users there are.
+    A hash is not random. The interval and the test treat the users as a random sample, so they
+    describe how far the share may differ from the nominal one by chance.
 
     References
     ----------
@@ -334,13 +337,13 @@ def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float
     """
     if isinstance(buckets, Mapping):
         if not buckets:
-            raise ScenarioError("places", buckets, "must be places of at least one rule")
+            raise ScenarioError("buckets", buckets, "must be buckets of at least one rule")
         tables = {
-            rule: share(_checked_places(f"places[{rule!r}]", places), percents)
-            for rule, places in buckets.items()
+            rule: share(_checked_buckets(f"buckets[{rule!r}]", given), percents)
+            for rule, given in buckets.items()
         }
         return pd.concat(tables, names=["rule"]).reset_index("rule").reset_index(drop=True)
-    at = _checked_places("places", buckets)
+    at = _checked_buckets("buckets", buckets)
     rows = []
     for percent in _checked_percents("percents", percents):
         enrolled = int((at < percent).sum())
@@ -362,14 +365,15 @@ def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float
 
 
 def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
-    """Return how many are enrolled in both of two flags, and how many would be by chance.
+    """Return the share of users who are enrolled in two flags, and that of independent flags.
 
     Parameters
     ----------
     first, second : array_like of float, shape (n,)
-        Places of the same users under each.
+        Buckets of the same users under each flag.
     percents : sequence of float
-        Of both flags, each in [0, 100]; one flag's own stays if its places are `fixed_assignment`.
+        Percentages of both flags, in [0, 100]. A flag whose buckets come from `fixed_assignment`
+        keeps its own percentage.
 
     Returns
     -------
@@ -381,7 +385,7 @@ def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> p
     Raises
     ------
     ScenarioError
-        Places of different users or none, or a percentage out of range.
+        The flags have different numbers of users, or none, or a percentage is out of range.
 
     Examples
     --------
@@ -396,7 +400,7 @@ def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> p
     >>> overlap(*apart, [10])[columns].round(2).to_numpy().tolist()
     [[0.01, 0.01]]
     """
-    one, other = _checked_places("first", first), _checked_places("second", second)
+    one, other = _checked_buckets("first", first), _checked_buckets("second", second)
     if len(one) != len(other):
         raise ScenarioError("second", len(other), f"must be of the same users ({len(one)})")
     rows = []
@@ -419,14 +423,14 @@ def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> p
 
 
 def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
-    """Return who joins and who leaves at each step of a plan.
+    """Return how many users join and leave at each step of a plan.
 
     Parameters
     ----------
     buckets : array_like of float, shape (n,)
     percents : sequence of float
-        The plan, such as 1, 10, 50, 0, each in [0, 100]; before the first there is no flag, and
-        nobody is enrolled.
+        The percentages of the plan in order, such as 1, 10, 50, 0, in [0, 100]. Before the first,
+        no user is enrolled.
 
     Returns
     -------
@@ -437,7 +441,7 @@ def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        No places, or a percentage out of range.
+        There are no buckets, or a percentage is out of range.
 
     Examples
     --------
@@ -449,7 +453,7 @@ def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
     0        10.0    537       0       537
     1         0.0      0      60       477
     """
-    at = _checked_places("places", buckets)
+    at = _checked_buckets("buckets", buckets)
     before, last, rows = np.zeros(len(at), dtype=bool), np.nan, []
     for percent in _checked_percents("percents", percents):
         now = at < percent
@@ -496,13 +500,13 @@ def _check_ids(ids: Any) -> None:
         raise ScenarioError(f"ids[{ids.index('')}]", "", "must not be empty")
 
 
-def _checked_places(path: str, buckets: ArrayLike) -> NDArray[np.float64]:
+def _checked_buckets(path: str, buckets: ArrayLike) -> NDArray[np.float64]:
     try:
         at = np.asarray(buckets, dtype=np.float64)
     except (TypeError, ValueError):
         at = np.empty(0)
     if at.ndim != 1 or at.size == 0 or np.isnan(at).any():
-        raise ScenarioError(path, buckets, "must be an array of at least one place, none NaN")
+        raise ScenarioError(path, buckets, "must be an array of at least one bucket, none NaN")
     return at
 
 

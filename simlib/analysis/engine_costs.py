@@ -12,8 +12,8 @@ from simlib.run import check_table
 def capacity(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     """Return how many clients each engine simulates for an hour within some processor time.
 
-    Between the sizes that were measured, the cost is taken to grow as a power of their number, and
-    never to fall.
+    Between two measured sizes, the cost is interpolated as a power of the number of clients; it
+    never falls.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def capacity(costs: pd.DataFrame, within_s: float) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``workload``, ``engine`` and ``clients``; infinite where the largest size that was measured
-        takes less, NaN where the smallest takes more.
+        ``workload``, ``engine`` and ``clients``: infinite if the largest measured size takes less
+        time, NaN if the smallest takes more.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tables of runs to tables of figures that a person reads; nothing here knows an engine.
+"""Metrics: functions from the tables of runs to tables for readers. No function knows an engine.
 
 The six metrics that a migration watches, each with its unit and denominator:
 
@@ -46,14 +46,14 @@ def guide_metrics(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        Rows of ``run.frame("timeline")``, with their columns summed or as they are:
-        the counts, ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``sessions``
-        (that began).
+        Rows of ``run.frame("timeline")``, or sums of such rows, with the counts,
+        ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``sessions`` (sessions
+        that began).
 
     Returns
     -------
     pandas.DataFrame
-        The six columns, rows as given.
+        The six metrics as columns, a row for each row given.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def guide_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _evaluated(measures: Sequence[Measure], sums: pd.DataFrame) -> pd.DataFrame:
-    """A column per metric; NaN in the rows of a transport for which it has no meaning."""
+    """Return a column per metric, with NaN for transports for which the metric has no meaning."""
     columns = {}
     has_socket = sums["transport"].isin(SOCKET_TRANSPORTS)
     for measure in measures:
@@ -75,7 +75,7 @@ def _evaluated(measures: Sequence[Measure], sums: pd.DataFrame) -> pd.DataFrame:
 
 
 def _began(run: Run, timeline: pd.DataFrame) -> pd.Series:
-    """How many sessions, or stays in a cohort, began in each row."""
+    """Return how many sessions, or exposures to a cohort, began in each row."""
     bin_s, place = run.scenario.bin_s, timeline.groupby("cohort").cumcount()
     began, began_s = run.frame("clients"), "start_s"
     if run.has_cohorts:
@@ -130,7 +130,7 @@ def _per_row(width_s: Any, bin_s: float) -> int:
 
 
 def summary(*runs: Run) -> pd.DataFrame:
-    """Return the table to read first.
+    """Return a summary of each run: the table to read first.
 
     Parameters
     ----------
@@ -142,16 +142,16 @@ def summary(*runs: Run) -> pd.DataFrame:
     pandas.DataFrame
         A row per run, transport and cohort: ``source`` (engine or live), ``clients``, the six
         metrics, latency quantiles and maximum in seconds, the ledger, and the others that
-        `core.measures.MEASURES` shows in the summary, such as ``up_bytes_per_h``. Rates are taken
-        after the warm-up. Of a rollout, ``clients`` and the ledger are of those who ended in the
-        cohort.
+        `core.measures.MEASURES` shows in the summary, such as ``up_bytes_per_h``. Rates are those
+        after the warm-up. In a rollout, ``clients`` and the ledger count the clients that were in
+        the cohort at the end.
     """
     check_runs(runs)
     return summary_of([row for run in runs for row in run.totals()])
 
 
 def by_node(run: Run) -> pd.DataFrame:
-    """Return how connections lie on the server's nodes: on average, and when the run ends.
+    """Return how connections are distributed over the server's nodes, on average and at the end.
 
     Utilisation has no meaning by node, since all nodes share one pool of workers.
 
@@ -163,9 +163,10 @@ def by_node(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per node: ``node``, ``connection_count`` and ``memory_bytes`` (means after the
-        warm-up), ``share`` (of all connections then, in [0, 1]), ``end_connection_count`` (open
-        when the run ends), ``end_memory_bytes`` and ``end_share``; shares are NaN where there are
-        no connections. ``run.frame("nodes")`` has the same over time, and says what memory is.
+        warm-up), ``share`` (fraction of all connections after the warm-up),
+        ``end_connection_count`` (open at the end of the run), ``end_memory_bytes`` and
+        ``end_share``; shares are NaN if there are no connections. ``run.frame("nodes")`` has the
+        same over time, and defines the memory.
 
     Examples
     --------
@@ -204,7 +205,7 @@ def ecdf(run: Run) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per latency bucket that holds something.
+        A row per latency bucket that is not empty.
     """
     check_runs([run])
     counts = run.frame("latency").groupby("high_s")["count"].sum()
@@ -216,7 +217,7 @@ _TAIL = (0.5, 0.99, 0.9999, 0.999999)
 
 
 def tail(*runs: Run) -> pd.DataFrame:
-    """Return how long the slowest changes took: latency quantiles down to one in a million.
+    """Return the upper quantiles of latency, up to the slowest change in a million.
 
     Parameters
     ----------
@@ -225,8 +226,8 @@ def tail(*runs: Run) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per run: ``clients``, ``delivered``, and a column per quantile, seconds; NaN where
-        fewer than ten deliveries lie beyond it, too few to say.
+        A row per run: ``clients``, ``delivered``, and a column per quantile, seconds; NaN if fewer
+        than ten deliveries lie beyond the quantile, which is too few for an estimate.
 
     Examples
     --------
@@ -255,7 +256,7 @@ def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
     runs : sequence of Run
         Independent replications, of one or more transports.
     confidence : float, optional
-        In (0, 1).
+        Confidence of the intervals, in (0, 1).
 
     Returns
     -------
@@ -280,7 +281,7 @@ def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def _check_replications(runs: Sequence[Run]) -> None:
-    """Independent replications: one scenario and source for each transport, no run twice."""
+    """Raise unless each transport has replications of one scenario and source, none twice."""
     kinds: dict[str, tuple[str, str]] = {}
     seen = set()
     for run in runs:
@@ -306,7 +307,7 @@ _HEADLINE = {
 
 
 def headline(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the few figures that decide, rounded, one column per transport, with intervals.
+    """Return the most important metrics, rounded, with intervals, one column per transport.
 
     Parameters
     ----------
@@ -316,7 +317,7 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows named in words with their unit; cells such as ``"14.1 [13.9, 14.3]"``.
+        A row per metric, named in words with its unit; cells such as ``"14.1 [13.9, 14.3]"``.
     """
     table = intervals(runs)
     transports = list(dict.fromkeys(run.scenario.transport for run in runs))

@@ -1,6 +1,6 @@
-"""What an outage does to a fleet: who comes back when, how hard, and what is lost meanwhile.
+"""The effect of an outage on a fleet: when clients reconnect, at what rate, and what they lose.
 
-Tables in, tables out, like `metrics`, of runs with faults.
+As in `metrics`, the functions take runs, here runs with faults, and return tables.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ def delays(
     Parameters
     ----------
     names : sequence of str, optional
-        Presets of `scenario.presets`; default: all that try again.
+        Presets of `scenario.presets`; default: all that retry.
     attempts : int, optional
-        How many to show, >= 1.
+        Number of attempts to show, >= 1.
     clients : int, optional
-        Draws, one for each client, >= 1.
+        Number of clients, each of which draws its own delays, >= 1.
 
     Returns
     -------
     pandas.DataFrame
         A row per library and attempt: ``library``, ``attempt`` (from 1), ``mean_s``, ``p5_s`` and
         ``p95_s`` of the wait before it, and ``since_loss_s``, the mean time since the connection
-        was lost if attempts take no time. No rows for attempts that are never made.
+        was lost if attempts take no time. Attempts that are never made have no row.
 
     Raises
     ------
     ScenarioError
-        An unknown preset, or a count out of range.
+        A preset is unknown, or a count is out of range.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def delays(
         since_s = 0.0
         for k in range(min(attempts, rule.attempts)):
             waits_s = _waits_s(rule, k, clients)
-            # Of equal waits the mean may be off in its last bit.
+            # The mean of equal waits may differ from them in its last bit.
             mean_s = float(np.clip(waits_s.mean(), waits_s.min(), waits_s.max()))
             since_s += mean_s
             rows.append((name, k + 1, mean_s, *np.quantile(waits_s, [0.05, 0.95]), since_s))
@@ -98,7 +98,7 @@ def _waits_s(rule: ReconnectRules, k: int, clients: int) -> NDArray[np.float64]:
 
 
 def reconnections(*runs: Run) -> pd.DataFrame:
-    """Return how the fleets of some runs came back after their first fault.
+    """Return how fleets reconnected after their first fault.
 
     Parameters
     ----------
@@ -108,24 +108,25 @@ def reconnections(*runs: Run) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per run: ``name``, ``source``, ``replication``, ``cut`` (connections that stood at
-        the fault's start and ended later; of clients that are pushed to, WebSockets alone count,
-        and a poll brings nobody back), ``back_frac`` of them with a new one by the end of the
-        run, ``t50_s``, ``t95_s``, ``t100_s`` (time since the fault's start until so many of the
-        cut have one; NaN if they never have), ``peak_per_s`` (new connections in the busiest
-        window of a second), ``attempts`` and ``lost`` changes per cut client from the fault's start
-        on, ``stranded``: how many of the cut have no new connection by the end of the run.
+        A row per run: ``name``, ``source``, ``replication``; ``cut``, the number of clients whose
+        connection was open at the fault's start and ended later (if clients are pushed to, only
+        WebSockets count); ``back_frac``, the fraction of the cut clients that have a new connection
+        by the end of the run; ``t50_s``, ``t95_s``, ``t100_s``, the time from the fault's start
+        until 50, 95 and 100 % of them have one (NaN if they never do); ``peak_per_s``, the most new
+        connections within a second; ``attempts`` and ``lost`` (changes) per cut client from the
+        fault's start on; and ``stranded``, the number of cut clients without a new connection at
+        the end of the run.
 
     Notes
     -----
-    Attempts and losses are those of all clients, as the timeline has them: whole bins (``bin_s``)
-    from the one on in which the fault begins. A change counts as lost when that is settled, which
-    is when the client is let in again, or never will be.
+    Attempts and lost changes are those of all clients in the timeline, from the bin on in which the
+    fault starts. A change counts as lost at the time when this becomes certain: when the client is
+    connected again, or gives up.
 
     Raises
     ------
     ScenarioError
-        No run, something that is not a run, or a run without a fault.
+        There is no run, or an argument is not a run or has no fault.
 
     Examples
     --------
@@ -161,8 +162,8 @@ def reconnections(*runs: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def back(run: Run) -> pd.DataFrame:
-    """Return the share of the cut that are back, against the time since the first fault.
+def reconnection_curve(run: Run) -> pd.DataFrame:
+    """Return which fraction of the cut clients have reconnected, by time since the first fault.
 
     Parameters
     ----------
@@ -171,12 +172,13 @@ def back(run: Run) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``t_s`` (seconds since the fault's start, ascending) and ``back_frac``; a step at each.
+        ``t_s`` (seconds since the fault's start, ascending) and ``back_frac``, the fraction from
+        then on.
 
     Raises
     ------
     ScenarioError
-        Not a run, or without a fault.
+        The argument is not a run, or has no fault.
     """
     (run,) = _with_faults((run,))
     table = _cut(run)
@@ -191,63 +193,67 @@ def recovery(*runs: Run) -> pd.DataFrame:
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, of WebSocket clients, each with a fault, and at least four time bins
-        after the last one.
+        Simulated or measured runs of WebSocket clients, each with a fault and with at least four
+        time bins after the end of the last fault.
 
     Returns
     -------
     pandas.DataFrame
         A row per run: ``name``, ``source``, ``replication``, ``verdict``, ``recovered_s`` (seconds
-        from the end of the last fault to the time bin in which the fleet is back for good; NaN if
-        it is not), and the evidence: ``start_s`` and ``end_s`` (when the first fault began and the
-        last one ended), ``watched_s`` (from then to the end of the run),
-        ``before_frac`` and ``connected_frac`` (connected, of those present: before the first
-        fault, and in the last quarter of the time watched), ``rise_frac`` (by how much more than
-        in the quarter before), and of the last half of the time watched ``utilisation``,
-        ``attempts_per_s``, ``success_frac`` (attempts, and polls of those who fell back, less
-        errors, over attempts and polls; an error is an attempt or such a poll that failed, or a
-        connection that was lost again; safety polls are left out) and ``busy_frac`` (errors that
-        met a busy server, over errors).
+        from the end of the last fault to the time bin from which on the fleet stays connected; NaN
+        if it does not), and the evidence. ``start_s`` and ``end_s``: the start of the first fault
+        and the end of the last. ``watched_s``: the time from then to the end of the run.
+        ``before_frac`` and ``connected_frac``: connected clients as a fraction of those present,
+        before the first fault and in the last quarter of the time watched. ``rise_frac``: the
+        increase of that fraction over the quarter before. Over the last half of the time watched:
+        ``utilisation``; ``attempts_per_s``; ``success_frac``, the fraction of attempts, and of
+        polls by clients that fell back, that are not errors (an error is a failed attempt, a failed
+        poll, or a connection that was lost again; safety polls do not count); ``busy_frac``, the
+        fraction of errors that happened while the server was busy.
 
     Raises
     ------
     ScenarioError
-        No run, something that is not a run, or a run without a fault, of polling clients, or that
-        ends before anything can be seen.
+        There is no run, or an argument is not a run, has no fault or polling clients, or ends too
+        early after its last fault.
 
     Notes
     -----
     The verdict is the first of these that holds:
 
     ``down before``
-        Before the first fault less than half of those present were connected (the mean over the
-        later half of that time; if that holds no whole time bin, all were): the end of a fault
-        mends nothing that was no better before.
+        Before the first fault, fewer than half of the present clients were connected (mean over the
+        later half of that time; if it has no whole bin, all are taken to be connected). The end of
+        a fault does not repair what was broken before.
     ``recovered``
-        In the last quarter at least 95 % of what was connected before is connected again: as
-        `reconnections` counts its ``t95_s``, and blind to the few who are between two connections
-        at any time.
+        In the last quarter, at least 95 % of the fraction connected before the fault is connected
+        again, as for ``t95_s`` of `reconnections`. The limit leaves room for clients that are
+        between two connections.
     ``recovering``
-        From the last quarter but one to the last, more than 5 % of what was missing has come back:
-        at that pace the rest takes at most five times the time watched.
+        From the third quarter to the last, more than 5 % of the missing clients have reconnected.
+        At that rate the others need at most five times the time watched.
     ``on polling``
-        Those who are away have fallen back: polls that are answered serve at least half of them.
+        The clients without a connection have fallen back: answered polls serve at least half of
+        them.
     ``too early``
-        Half of the time watched is shorter than a client may be silent: its longest attempt
-        (``websocket.open_timeout_s``) and the longest wait of its reconnect policy. Run longer.
+        Half of the time watched is shorter than the time for which a client may be silent: its
+        longest attempt (``websocket.open_timeout_s``) plus the longest wait of its reconnect
+        policy. Make the run longer.
     ``stranded``
-        Those who are away do not try: they meet fewer errors than half of them would who try at
-        least once in that time. They gave up.
+        The clients without a connection no longer try: there are fewer errors than if half of them
+        tried once in that time. They gave up.
     ``metastable``
-        They try in vain, and at least half of their errors meet a server that is busy (90 % of the
-        time bin, or of the one before, in which the attempt waited): attempts that came to nothing
-        keep it from those that would not, though what began it is over. Errors are asked, not the
-        mean utilisation, as a fleet that storms in step leaves the server idle between two waves.
+        They try and fail, and at least half of their errors happen while the server is busy (for
+        90 % of the time bin, or of the bin before, in which the attempt waited). The server works
+        on attempts that time out, so others time out too, although the fault is over. The criterion
+        uses errors and not the mean utilisation, because a fleet that retries in synchrony leaves
+        the server idle between two waves.
     ``shut out``
-        They try in vain, and the server has time: it refuses them, as when it is full.
+        They try and fail, and the server is not busy: it refuses them, for example because it is
+        full.
 
-    A verdict is on what was seen. Near the edge luck decides: of two replications one may recover
-    after minutes and the other never, so ask several, and a longer run.
+    The verdict describes this run only. Near the boundary, one replication may recover after
+    minutes and another one never, so simulate several replications, and longer runs.
 
     References
     ----------
@@ -274,7 +280,7 @@ def recovery(*runs: Run) -> pd.DataFrame:
 
 
 def reconnected_over_time(run: Run) -> pd.DataFrame:
-    """Return how a fleet and its server fare over time.
+    """Return a fleet's connections and its server's load over time.
 
     Parameters
     ----------
@@ -284,14 +290,14 @@ def reconnected_over_time(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per time bin: ``t_s`` and ``width_s``, ``present_count`` (mean clients present),
-        ``connected_frac`` of them by WebSocket (1 where nobody is present), ``utilisation``, and
-        the counts ``attempts``, ``polls`` and ``errors``, without those of safety polls. Bins that
-        an interrupted run did not reach are left out.
+        ``connected_frac`` (fraction of them connected by WebSocket; 1 if no client is present),
+        ``utilisation``, and the counts ``attempts``, ``polls`` and ``errors``, without those of
+        safety polls. Bins that an interrupted run did not reach are left out.
 
     Raises
     ------
     ScenarioError
-        Not a run.
+        The argument is not a run.
 
     Examples
     --------
@@ -319,11 +325,11 @@ def reconnected_over_time(run: Run) -> pd.DataFrame:
 
 
 def _outlook(run: Run) -> dict[str, Any]:
-    """The verdict on a run, and the evidence; the thresholds are those of `recovery`."""
+    """Return the verdict on a run and the evidence; `recovery` explains the thresholds."""
     if run.scenario.transport not in SOCKET_TRANSPORTS:
         raise ScenarioError("runs", run, "must be of WebSocket clients: polls hold no connection")
     table, start_s, end_s = reconnected_over_time(run), _start_s(run), _end_s(run)
-    # An attempt that fails early in a bin has waited in the one before.
+    # An attempt that fails early in a bin waited in the bin before.
     is_busy = table["utilisation"].rolling(2, min_periods=1).max() >= _BUSY_FRAC
     table = table.assign(busy_errors=table["errors"].where(is_busy, 0))
     ahead = table[table["t_s"].between(start_s / 2.0, start_s - table["width_s"])]
@@ -355,7 +361,7 @@ def _outlook(run: Run) -> dict[str, Any]:
         "busy_frac": sums["busy_errors"] / sums["errors"] if sums["errors"] else np.nan,
     }
 
-    enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # a mean is off in its last bits
+    enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # means have rounding errors
     silent_s = run.scenario.websocket.open_timeout_s + longest_delay_s(
         reconnection(run.scenario.reconnect)
     )
@@ -384,7 +390,7 @@ def peak_per_s(t_s: NDArray[np.float64]) -> float:
     Parameters
     ----------
     t_s : ndarray of float64, shape (n,)
-        Ascending, seconds.
+        Times of the events, ascending, seconds.
 
     Examples
     --------
@@ -415,7 +421,7 @@ def _end_s(run: Run) -> float:
 
 
 def _cut(run: Run) -> pd.DataFrame:
-    """A row per client whose connection stood at the fault and ended: when it had the next."""
+    """Return when the clients reconnected whose connection was open at the fault and ended."""
     start_s = _start_s(run)
     connections = (
         _sockets(run) if run.scenario.transport in SOCKET_TRANSPORTS else run.frame("connections")
@@ -431,7 +437,7 @@ def _cut(run: Run) -> pd.DataFrame:
 
 
 def _sockets(run: Run) -> pd.DataFrame:
-    """The connections that are WebSockets."""
+    """Return the connections that are WebSockets."""
     connections = run.frame("connections")
     return connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
 
@@ -455,26 +461,27 @@ def _nth(back_s: NDArray[np.float64], cut: int, percent: int) -> float:
 
 
 def slow_consumers(*runs: Run) -> pd.DataFrame:
-    """Return what clients with a narrow path cost themselves, the others and the server's memory.
+    """Return the effect of slow clients on themselves, on other clients and on the server's memory.
 
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, each with a fault of ``bandwidth`` and its deliveries
+        Simulated or measured runs, each with a ``bandwidth`` fault and its deliveries
         (``keep=("deliveries",)``).
 
     Returns
     -------
     pandas.DataFrame
         A row per run: ``policy`` (``server.slow_consumers``), ``source``, ``replication``,
-        ``slow`` (clients that a ``bandwidth`` fault concerned), ``buffered_bytes`` (the most that
-        the server's memory held for one of them), ``slow_p99_s`` and ``others_p99_s`` (latency of
-        changes published while such a fault lasted), ``reconnects`` and ``lost`` per slow client.
+        ``slow`` (clients that a ``bandwidth`` fault affected), ``buffered_bytes`` (the most bytes
+        in the server's send buffer of one of them), ``slow_p99_s`` and ``others_p99_s`` (latency of
+        changes that were published during such a fault), ``reconnects`` and ``lost`` per slow
+        client.
 
     Raises
     ------
     ScenarioError
-        No run, something that is not a run, or a run without such a fault or without deliveries.
+        There is no run, or an argument is not a run, has no such fault or no deliveries.
 
     Examples
     --------
@@ -517,7 +524,7 @@ def slow_consumers(*runs: Run) -> pd.DataFrame:
 
 
 def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
-    """Which clients a narrow path concerns at some time, and from when to when there are any."""
+    """Return which clients a bandwidth fault affects at some time, and when these faults last."""
     faults = [
         (number, fault)
         for number, fault in enumerate(run.scenario.faults)
@@ -534,4 +541,11 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     return np.array(is_slow, dtype=bool), spans
 
 
-__getattr__ = renamed(globals(), {"comeback": "reconnections", "course": "reconnected_over_time"})
+__getattr__ = renamed(
+    globals(),
+    {
+        "comeback": "reconnections",
+        "course": "reconnected_over_time",
+        "back": "reconnection_curve",
+    },
+)

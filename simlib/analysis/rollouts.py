@@ -1,4 +1,4 @@
-"""Runs in which a rollout goes on, as tables: who is where, and how long the way back takes."""
+"""Tables of runs with a rollout: how many tabs each cohort has, and how long a rollback takes."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def shares(run: Run) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per moment at which it changed: ``t_s``, ``present`` (tabs that are open),
-        ``treatment`` (those whose flag says push), ``sockets`` (open push connections), and
-        ``share`` and ``pushed``, their parts of the open tabs.
+        A row per time at which a number changes: ``t_s``, ``present`` (open tabs), ``treatment``
+        (open tabs in the treatment cohort), ``sockets`` (open push connections), and ``share`` and
+        ``pushed``: the latter two as fractions of the open tabs.
 
     Raises
     ------
     ScenarioError
-        Not a run, one without a rollout, or of a rollout between other transports.
+        The argument is not a run with a rollout, or the rollout is between other transports.
     """
     _check_leads_to_push(run)
     sockets = _sockets(run)
@@ -100,14 +100,15 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``tabs`` (that had it then), and ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``: seconds from
-        then until so many percent fewer have it, for good; NaN if that is not so before the run
-        ends.
+        ``tabs``, the number of tabs that had it at `since_s`, and ``t50_s``, ``t90_s``,
+        ``t99_s``, ``t100_s``: seconds from then until this number has fallen by that many percent
+        and stays there; NaN if that does not happen before the run ends.
 
     Raises
     ------
     ScenarioError
-        Not a run, one without a rollout, a time outside it, or nobody had it then.
+        The argument is not a run with a rollout, the time is outside the run, or no tab had it at
+        that time.
     """
     exposures = _exposures(run)
     end_s = run.provenance["end_of_run_s"]
@@ -135,7 +136,7 @@ def rollback_time(run: Run, since_s: float) -> dict[str, Any]:
 
 
 def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
-    """Return the part of the tabs enrolled at `since_s` that are, after some time, still or again.
+    """Return the number of tabs that are enrolled some time after `since_s`, relative to then.
 
     Parameters
     ----------
@@ -149,8 +150,8 @@ def left(run: Run, since_s: float, times_s: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape of `times_s`
-        How many are enrolled then, whoever they are, over how many were: what `rollback_time`
-        counts.
+        Tabs that are enrolled after these times, divided by those at `since_s`. They need not be
+        the same tabs. `rollback_time` uses the same numbers.
 
     Raises
     ------
@@ -174,18 +175,18 @@ def remaining(
     times_s: ArrayLike,
     exact: Mapping[str, ArrayLike] | None = None,
 ) -> pd.DataFrame:
-    """Return how many tabs are still enrolled after a rollback, for each of several ways back.
+    """Return the fraction of tabs that are still enrolled after a rollback, for several plans.
 
     Parameters
     ----------
     runs : mapping of str to Run
-        Each way back by its name, and a run of a rollout that goes back at `since_s`.
+        Runs of rollouts that are rolled back at `since_s`, by the name of the way back.
     since_s : float
         Seconds from the start of the runs.
     times_s : array_like of float, shape (n,)
         Seconds from then on, >= 0.
     exact : mapping of str to array_like of float, shape (n,), optional
-        What a closed form says, for some of the ways; see `theory.left_frac`.
+        Fractions by a closed form such as `theory.left_frac`, for some of the names.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def remaining(
     Raises
     ------
     ScenarioError
-        As `left`, there are no runs, or a closed form is of no way or of another length.
+        As `left`; or there are no runs, or a closed form has an unknown name or another length.
     """
     if not isinstance(runs, Mapping) or not runs:
         raise ScenarioError("runs", runs, "must be a mapping of names to at least one run")
@@ -222,7 +223,7 @@ def remaining(
 
 
 def switches(run: Run) -> pd.DataFrame:
-    """Return who was told to change the transport, and how long that took.
+    """Return which tabs had to change their transport, and how long that took.
 
     Parameters
     ----------
@@ -232,14 +233,14 @@ def switches(run: Run) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per change of a tab's flag while it was open: ``client``, ``to`` (the transport),
-        ``told_s``, and ``took_s``, from then until a connection of that transport was open; NaN if
-        there was none before the tab was told otherwise, or left.
+        A row per change of an open tab's flag: ``client``, ``to`` (the new transport), ``told_s``
+        (when the tab learnt of it), and ``took_s``, the time from then until a connection of that
+        transport was open; NaN if there was none before the next change or the end of the session.
 
     Raises
     ------
     ScenarioError
-        Not a run, one without a rollout, or of a rollout between other transports.
+        The argument is not a run with a rollout, or the rollout is between other transports.
     """
     _check_leads_to_push(run)
     exposures = _exposures(run).sort_values(["client", "from_s"], kind="stable")
@@ -268,24 +269,24 @@ def compare(
     Parameters
     ----------
     predicted, measured : Run
-        Of one rollout, such as one simulated and one of the live lab.
+        Runs of one rollout, such as a simulated one and one of the live lab.
     at_s : sequence of float
-        When open connections are counted, seconds from the start of the run.
+        Times at which open connections are counted, seconds from the start of the run.
     back_s : float, optional
-        When it is rolled back, seconds from the start of the run.
+        Time of the rollback, seconds from the start of the run.
 
     Returns
     -------
     pandas.DataFrame
-        A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured less
-        predicted). The figures: push connections at each of the times, falls back to polling per
-        session, seconds (median and 95 %) that a switch takes to either transport, seconds until
-        so many percent are back, changes lost.
+        A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured minus
+        predicted). The figures are: push connections at each of the times; fallbacks to polling per
+        session; seconds that a change to either transport takes (median and 95th percentile);
+        seconds until 50 to 100 % fewer tabs are pushed to; changes lost.
 
     Raises
     ------
     ScenarioError
-        Not runs of rollouts, or a time is none.
+        The arguments are not runs of rollouts, or a time is not a number.
     """
     pairs = [_figures(run, at_s, back_s) for run in (predicted, measured)]
     table = pd.DataFrame(pairs, index=["predicted", "measured"]).T.rename_axis("figure")

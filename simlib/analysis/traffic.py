@@ -1,4 +1,4 @@
-"""What a client costs in bytes at any rate of change, by the closed forms of `theory.traffic`."""
+"""The bytes of one client at any rate of change, by the closed forms of `theory.traffic`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from simlib.scenario import Scenario
 
 
 def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFrame:
-    """Return what a client costs in bytes at different rates of change, by closed forms.
+    """Return the bytes per hour of one client at different rates of change, by closed forms.
 
     Parameters
     ----------
     scenario : Scenario
-        Its wire, poll interval, heartbeat and round-trip time; Poisson changes to everybody.
+        The settings of wire, polling, heartbeat and network; changes are Poisson, for all clients.
     rates_per_s : sequence of float
         Changes per second in the whole system, > 0.
 
@@ -28,9 +28,9 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
     -------
     pandas.DataFrame
         ``rate_per_s``, ``transport`` ("polling", "polling with ETag", "websocket"),
-        ``bytes_per_h`` (up and down, one client, a connection that stays). Its ``attrs`` have
-        ``crossover_per_s``: above that rate push costs more than polling without ETag, and
-        ``crossover_etag_per_s``: the same with ETag.
+        ``bytes_per_h`` (up and down, of one client whose connection stays open). Its ``attrs`` have
+        ``crossover_per_s``, the rate above which push costs more than polling without ETag, and
+        ``crossover_etag_per_s``, the same with ETag.
     """
     if not isinstance(scenario, Scenario):
         raise ScenarioError("scenario", scenario, "must be a Scenario")
@@ -78,7 +78,7 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
 
 
 def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
-    """Bytes up and down of one exchange of each kind, on a connection that is already open."""
+    """Return the bytes up and down of each kind of exchange, on a connection that is open."""
 
     def both(sizes: NDArray[np.int64], *messages: Message) -> float:
         return float(sum(sizes[message].sum() for message in messages))

@@ -51,8 +51,8 @@ PERCENT = {"t": "f8", "percent": "f8"}
 """Its columns, for an engine that keeps them in an array."""
 
 
-class Reach(IntEnum):
-    """How the number reaches a tab."""
+class Propagation(IntEnum):
+    """How a new percentage reaches a tab."""
 
     SESSION = 0
     POLLED = 1
@@ -60,11 +60,11 @@ class Reach(IntEnum):
 
 
 class FlagRules(NamedTuple):
-    """The settings; times in seconds.
+    """How a rollout reaches tabs and sockets; times are in seconds.
 
     Attributes
     ----------
-    reach : Reach
+    propagation : Propagation
     every_s : float
         Time from one reading to the next, where the number is polled.
     delay_s : float
@@ -81,7 +81,7 @@ class FlagRules(NamedTuple):
         The `Transport` of the control and of the treatment cohort.
     """
 
-    reach: int
+    propagation: int
     every_s: float
     delay_s: float
     cached_frac: float
@@ -140,12 +140,12 @@ def cohort_at_start(
 
     Examples
     --------
-    >>> cold = FlagRules(Reach.SESSION, 0.0, 0.0, 0.0, False, 0.0, 0.0)
-    >>> polled, everybody = cold._replace(reach=Reach.POLLED), [Percent(0.0, 100.0)]
+    >>> cold = FlagRules(Propagation.SESSION, 0.0, 0.0, 0.0, False, 0.0, 0.0)
+    >>> polled, everybody = cold._replace(propagation=Propagation.POLLED), [Percent(0.0, 100.0)]
     >>> [cohort_at_start(rules, 1, 0, 7, 30.0, everybody, 1, 9.0) for rules in (cold, polled)]
     [0, 1]
     """
-    if rules.reach == Reach.SESSION and rules.cached_frac < 1.0:
+    if rules.propagation == Propagation.SESSION and rules.cached_frac < 1.0:
         if uniform(seed, replication, client, Stream.FLAG, 0) >= rules.cached_frac:
             return CONTROL + 0
     return cohort_at(bucket, percent_at(percents, n, now, rules.delay_s))
@@ -181,14 +181,16 @@ def flag_applies_s(
 
     Examples
     --------
-    >>> polled = FlagRules(Reach.POLLED, 60.0, 0.0, 1.0, False, 0.0, 0.0)
+    >>> polled = FlagRules(Propagation.POLLED, 60.0, 0.0, 1.0, False, 0.0, 0.0)
     >>> flag_applies_s(polled, 1, 0, 7, 0, 30.0, True, 0.02, 100.0)
     150.0
     """
-    if rules.reach == Reach.SESSION or (rules.reach == Reach.PUSHED and not is_open):
+    if rules.propagation == Propagation.SESSION or (
+        rules.propagation == Propagation.PUSHED and not is_open
+    ):
         return math.inf
     t = now + rules.delay_s
-    if rules.reach == Reach.POLLED:
+    if rules.propagation == Propagation.POLLED:
         t = max(t, start_s + math.ceil((t - start_s) / rules.every_s) * rules.every_s)
     else:
         t += trip_s
@@ -206,11 +208,11 @@ def server_closes_s(
     change: int,
     now: float,
 ) -> float:
-    """Return when the server gets to a user who is no longer enrolled, seconds.
+    """Return when the server closes the socket of a user who is no longer enrolled, seconds.
 
     Examples
     --------
-    >>> kept = FlagRules(Reach.SESSION, 0.0, 0.0, 1.0, False, 0.0, 0.0)
+    >>> kept = FlagRules(Propagation.SESSION, 0.0, 0.0, 1.0, False, 0.0, 0.0)
     >>> closed = kept._replace(closes=True)
     >>> [server_closes_s(rules, 1, 0, 7, 0, 100.0) for rules in (kept, closed)]
     [inf, 100.0]

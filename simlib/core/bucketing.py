@@ -68,15 +68,15 @@ class BucketingRule(NamedTuple):
     """How a system computes a user's bucket.
 
     `text` says what is hashed, made of ``{user}``, ``{flag}`` and ``{salt}``; `digest` hashes it to
-    a number, from which `place_of` computes the bucket.
+    a number, from which `to_bucket` computes the bucket.
     """
 
     text: str
     digest: Callable[[str], float]
-    place_of: Callable[[Any], float]
+    to_bucket: Callable[[Any], float]
 
 
-def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
+def bucket_of(rule: str, user: str, flag: str = "", salt: str = "") -> float:
     """Return the bucket of a user, who is enrolled exactly if it is below the percentage.
 
     Parameters
@@ -98,16 +98,16 @@ def place(rule: str, user: str, flag: str = "", salt: str = "") -> float:
 
     Examples
     --------
-    >>> place("guide", "user-7"), place("floor_mod", "user-7")
+    >>> bucket_of("guide", "user-7"), bucket_of("floor_mod", "user-7")
     (-19.0, 81.0)
-    >>> place("unleash", "user-7", "push") < 51.0
+    >>> bucket_of("unleash", "user-7", "push") < 51.0
     True
     """
-    text, digest, place_of = RULES[rule]
-    return place_of(digest(text.format(user=user, flag=flag, salt=salt)))
+    text, digest, to_bucket = RULES[rule]
+    return to_bucket(digest(text.format(user=user, flag=flag, salt=salt)))
 
 
-def fixed_assignment(place: float, percent: float) -> float:
+def fixed_assignment(bucket: float, percent: float) -> float:
     """Return the bucket under a flag that stays at `percent`: `ALWAYS` or `NEVER` enrolled.
 
     Examples
@@ -115,17 +115,17 @@ def fixed_assignment(place: float, percent: float) -> float:
     >>> fixed_assignment(12.0, 50.0), fixed_assignment(50.0, 50.0)
     (-inf, inf)
     """
-    return ALWAYS if place < percent else NEVER
+    return ALWAYS if bucket < percent else NEVER
 
 
-def combine(how: str, *places: float) -> float:
+def combine(how: str, *buckets: float) -> float:
     """Return the bucket of a user who is enrolled by several flags together.
 
     Parameters
     ----------
     how : {"and", "or"}
         Whether the user is enrolled if all flags say so, or if any does.
-    *places : float
+    *buckets : float
         The user's bucket under each flag, all at one percentage; `fixed_assignment` for a flag that
         has its own.
 
@@ -137,7 +137,7 @@ def combine(how: str, *places: float) -> float:
     >>> combine("and", experiment, ramp, flag), combine("or", experiment, ramp)
     (inf, 12.0)
     """
-    return {"and": max, "or": min}[how](places)
+    return {"and": max, "or": min}[how](buckets)
 
 
 def hash_code(text: str | Iterable[Any]) -> Any:

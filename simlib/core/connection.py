@@ -1,4 +1,4 @@
-"""One client's connection: what becomes of it, of its path, and of what is sent on it.
+"""One client's connection: its ends, its path, and the messages that are sent on it.
 
 `client.step` says what a client does; this module says what reaches it. Each client has one row
 for its connections, whatever their transport, as it has one for its own state. The rules here read
@@ -176,7 +176,7 @@ class Nodes(NamedTuple):
 
 
 class FaultSchedule(NamedTuple):
-    """Everything that goes wrong, in order of time, and which of it goes on now.
+    """The fault events in order of time, and which of the faults are active.
 
     `active` has a flag for each event: whether it began something that has not ended yet.
     """
@@ -186,7 +186,7 @@ class FaultSchedule(NamedTuple):
 
 
 class Sent(IntEnum):
-    """What becomes of a message that the server wants to send."""
+    """What happens to a message that the server wants to send."""
 
     SENT = 0
     WAITS = 1
@@ -211,12 +211,12 @@ def is_cut(link: Connection, exchange: int) -> bool:
 
 
 def is_over(client: Client, link: Connection, exchange: int) -> bool:
-    """Say whether what arrives at a client for an exchange comes to nothing."""
+    """Return whether a client ignores a message for an exchange, which is over."""
     return bool(client.exchange != exchange or is_cut(link, exchange))
 
 
 def is_unheard(link: Connection, exchange: int) -> bool:
-    """Say whether what a subscriber sends comes to nothing: it is lost, or nobody reads it."""
+    """Return whether a message from a subscriber is lost, or nobody reads it."""
     return bool(is_cut(link, exchange) or link.subscribed != exchange)
 
 
@@ -265,14 +265,14 @@ def has_idle_fetches(client: Client, link: Connection, now: float) -> bool:
 
 
 def reset(client: Client, link: Connection) -> bool:
-    """The server's side of a client's connection is gone.
+    """Reset a client's connection at the server.
 
     A driver records the end of a polling client's connection before it calls this.
 
     Returns
     -------
     bool
-        Whether the client hears of it. It does so one way after now, as the failure of its present
+        Whether the client learns of it. It does so one way after now, as the failure of its present
         exchange, and the driver schedules that.
     """
     exchange = int(client.exchange)
@@ -291,7 +291,7 @@ def reset(client: Client, link: Connection) -> bool:
 
 
 def lose_path(client: Client, link: Connection) -> bool:
-    """The path of a client's connection dies; neither end hears of it.
+    """Let the path of a client's connection die, which neither end notices.
 
     Returns
     -------
@@ -336,7 +336,7 @@ def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: i
 def is_under(
     schedule: FaultSchedule, effect: int, link: Connection, seed: int, replication: int
 ) -> bool:
-    """Say whether an effect that goes on now affects a client.
+    """Return whether an active fault with this effect affects a client.
 
     Examples
     --------
@@ -441,7 +441,7 @@ def has_path_limits(paths: Paths) -> bool:
 
 
 def one_way_s(paths: Paths, link: Connection, t: float) -> float:
-    """Return how long what sets out at `t` takes from one end to the other, seconds.
+    """Return how long a message sent at `t` takes from one end to the other, seconds.
 
     Examples
     --------

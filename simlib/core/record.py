@@ -140,6 +140,26 @@ EVENT = {"t_s": "f8", "client": "i4", "event": "i1", "state": "i1", "actions": "
 """Columns of the logs."""
 
 
+class Kept(NamedTuple):
+    """What a record keeps beside its counts.
+
+    Attributes
+    ----------
+    deliveries, events : bool
+        Single deliveries, and single events.
+    buffered : bool
+        The most bytes that the server's send buffers held for each client.
+    gaps : int
+        How many gaps of each client are kept at a time; when there are more, the oldest one counts
+        as lost.
+    """
+
+    deliveries: bool = False
+    events: bool = False
+    buffered: bool = False
+    gaps: int = 0
+
+
 class Record:
     """The accumulators of one run.
 
@@ -155,13 +175,9 @@ class Record:
     warm_up_s, cool_down_s, horizon_s, bin_s : float
         Seconds. Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are
         not in the ledger.
-    keep_deliveries, keep_events, keep_buffered : bool
-        Whether single deliveries, single events, and bytes in the server's send buffers are kept.
     transports : tuple of int
         The transport of each cohort; one, or two in a rollout.
-    most_gaps : int
-        How many gaps of each client are kept at a time; when there are more, the oldest one counts
-        as lost.
+    kept : Kept
 
     Attributes
     ----------
@@ -184,7 +200,7 @@ class Record:
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each client; empty unless kept.
-    gaps : ndarray of int32, shape (clients, 2 * most_gaps) or (0, 0)
+    gaps : ndarray of int32, shape (clients, 2 * kept.gaps) or (0, 0)
         Each client's gaps, the oldest first, as pairs: the change from which on and the change up
         to which it has missed them. (0, 0) stands for no gap. Empty if no gaps are kept.
     histogram : ndarray of int64, shape (cohorts, buckets)
@@ -212,11 +228,8 @@ class Record:
         cool_down_s: float,
         horizon_s: float,
         bin_s: float,
-        keep_deliveries: bool = False,
-        keep_events: bool = False,
-        keep_buffered: bool = False,
         transports: tuple[int, ...] = (0,),
-        most_gaps: int = 0,
+        kept: Kept = Kept(),  # noqa: B008 - a tuple, which nobody can change
     ) -> None:
         clients = len(start_s)
         bins, cohorts = max(1, math.ceil(horizon_s / bin_s - 1e-9)), len(transports)
@@ -235,16 +248,16 @@ class Record:
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
-        self.buffered = np.zeros(clients if keep_buffered else 0)
-        self.gaps = np.zeros((clients, 2 * most_gaps) if most_gaps else (0, 0), dtype=np.int32)
+        self.buffered = np.zeros(clients if kept.buffered else 0)
+        self.gaps = np.zeros((clients, 2 * kept.gaps) if kept.gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros((cohorts, 1 + OCTAVES * BUCKETS_PER_OCTAVE), dtype=np.int64)
         self.cohort: Any = np.zeros(clients, dtype=np.int8) if cohorts > 1 else None
         self.cohort_s = np.zeros(clients if cohorts > 1 else 1)
         self.opened_in = np.zeros(len(self.cohort_s), dtype=np.int8)
         self.last_s = np.full(len(self.cohort_s), -1.0)
         self.again = np.zeros(len(self.cohort_s), dtype=np.int32)
-        self.keep_deliveries = keep_deliveries
-        self.keep_events = keep_events
+        self.keep_deliveries = kept.deliveries
+        self.keep_events = kept.events
         self.connections: Any = []
         self.exposures: Any = []
         self.deliveries: Any = []

@@ -1,4 +1,4 @@
-"""Who moves time: the engines, behind one call."""
+"""The engines, which advance the simulated time, behind one call."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BYTES_PER_CLIENT = {
     ("compiled", False): 200,
     ("compiled", True): 450,
 }
-"""What a client takes at the peak of a run, by engine and by whether it keeps a socket open, as
+"""Memory per client at the peak of a run, by engine and by whether clients keep a socket open, as
 measured by ``tests/benchmarks``."""
 
 _BYTES_OF_GENERAL_LOOP = 500
-"""What a client takes beside in the general loop: all may be cut off at once, or change their
-transport."""
+"""Further memory per client in the general loop, where all clients may be cut off at once, or
+change their transport."""
 _BYTES_PER_CHANGE = 64
 _BYTES_PER_BIN = 1000
 _FIRST_SLICE = 1.0 / 256.0
@@ -38,21 +38,21 @@ _SLICE_TAKES_S = 0.1
 
 
 class Simulation(Protocol):
-    """What an engine offers."""
+    """The methods of an engine's simulation."""
 
     is_interrupted: bool
 
     def run_until(self, t: float) -> None:
-        """Let everything before `t` happen, seconds."""
+        """Handle every event before `t`, seconds."""
 
     def snapshot(self) -> MetricsSnapshot:
-        """Return what is known now."""
+        """Return the figures of the run so far."""
 
     def set_percentage(self, percent: float) -> None:
-        """From now on so many percent of the users are enrolled."""
+        """Set the percentage of users who are enrolled from now on."""
 
     def interrupt(self) -> None:
-        """End `run_until` soon, when all that has happened is recorded."""
+        """End `run_until` soon, after an event that is completely recorded."""
 
     def now_s(self) -> float:
         """Return how far the run has come, seconds."""
@@ -143,7 +143,7 @@ def simulate(
 
 
 def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> None:
-    """Raise before anything is allocated that this machine has no memory for."""
+    """Raise, before anything is allocated, if this machine has too little memory for the run."""
     import psutil
 
     sessions, updates = scenario.sessions, scenario.updates
@@ -184,7 +184,7 @@ def _run(
     progress: bool,
     controller: RolloutController | None,
 ) -> float:
-    """Let time pass to the horizon, slice by slice; return how far it came.
+    """Advance the time to the horizon, slice by slice, and return the time that was reached.
 
     A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
     moves, and a short run is one slice.
@@ -215,7 +215,7 @@ def _run(
 
 @contextmanager
 def _interruptible(simulation: Simulation) -> Iterator[None]:
-    """Let Ctrl-C end the run after the event in hand, not in the middle of its bookings."""
+    """Let Ctrl-C end the run after the present event, not while it is being recorded."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -223,5 +223,5 @@ def _interruptible(simulation: Simulation) -> Iterator[None]:
     try:
         yield
     finally:
-        # None: somebody outside Python had installed it, and Python cannot put it back.
+        # None: the handler was not installed from Python, so Python cannot restore it.
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

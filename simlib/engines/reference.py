@@ -125,10 +125,10 @@ class Simulation(Driver):
         self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
         self.published = 0
-        # Who listens, by number, in the order in which the server sends to them.
+        # The subscribers by number, in the order in which the server sends to them.
         self.subscribers: dict[int, Connection] = {}
         self.sockets = 0
-        # What is wrong, and how the paths are.
+        # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
         self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
@@ -145,7 +145,7 @@ class Simulation(Driver):
     # -- time ------------------------------------------------------------------------------
 
     def run_until(self, t: float) -> None:
-        """Let everything before `t` happen, seconds."""
+        """Handle every event before `t`, seconds."""
         was_enabled = gc.isenabled()
         gc.disable()  # nothing here is cyclic, and full collections cost a third of the time
         try:
@@ -163,8 +163,8 @@ class Simulation(Driver):
         self.clock.schedule(stop, priority=URGENT)
 
     def snapshot(self) -> recording.MetricsSnapshot:
-        """Return what is known now."""
-        clients, now = self.clients, float(self.clock.now)  # SimPy's zero is whole
+        """Return the figures of the run so far."""
+        clients, now = self.clients, float(self.clock.now)  # SimPy starts at the integer 0
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in clients]
         is_connected = [
             link.opened_s < NEVER_S
@@ -190,33 +190,33 @@ class Simulation(Driver):
         return self.clock.now
 
     def arm(self, client: Client, deadline_s: float) -> None:
-        """Set the client's alarm clock."""
+        """Set the client's timer."""
         if deadline_s < NEVER_S:
             self.clock.start(self.deadline(client, deadline_s))
 
     def deadline(self, client: Client, t: float) -> Process:
-        """The client's alarm clock: it means nothing any more if the deadline has moved."""
+        """Wait for the client's deadline, and feed it unless the deadline has moved."""
         yield self.clock.at(t)
         if client.deadline_s == t:
             self.wake(client)
 
     def schedule_flag_update(self, client: Client, t: float, why: int) -> None:
-        """Let the client hear of the rollout at `t`."""
+        """Schedule an update of the client's flag at `t`."""
         self.clock.start(self.flag_update(client, t, why))
 
     def flag_update(self, client: Client, t: float, why: int) -> Process:
-        """What has been announced reaches a client."""
+        """Apply an update of the flag to the client when it arrives."""
         yield self.clock.at(t)
         if why == SERVER_CLOSES:
             if client.cohort == CONTROL:
-                return  # it has heard of it by itself
+                return  # the client has read the flag by itself meanwhile
             change, close_s = len(self.percents), self.server_rules.close_s
             done_s = self.serve(close_s, client, Stream.CLOSE_SERVICE, change)
             yield self.clock.at(done_s + self.trip_s(client))
         self.apply_flag(client, why)
 
     def trip_s(self, client: Client) -> float:
-        """Return how long what sets out now takes from the server to the client."""
+        """Return how long a message sent now takes from the server to the client, seconds."""
         return self.one_way_s(self.link_of(client))
 
     # -- one client ------------------------------------------------------------------------
@@ -303,12 +303,12 @@ class Simulation(Driver):
                     self.clock.start(self.go_unanswered(client, client.exchange))
 
     def is_under(self, effect: FaultEffect, link: Connection) -> bool:
-        """Say whether a fault that goes on affects a client."""
+        """Return whether an active fault affects a client."""
         rules = self.rules
         return connection.is_under(self.schedule, effect, link, rules.seed, rules.replication)
 
     def reset_connection(self, client: Client) -> None:
-        """The server's side of a connection is gone; the client hears of it half a trip later."""
+        """Reset a connection at the server; the client learns of it half a round trip later."""
         link, exchange = self.link_of(client), client.exchange
         self.unsubscribe(link, exchange)
         if client.transport == Transport.POLLING and not link.is_link_dead:
@@ -317,7 +317,7 @@ class Simulation(Driver):
             self.clock.start(self.fail(client, exchange, self.clock.now + self.one_way_s(link)))
 
     def fail(self, client: Client, exchange: int, t: float) -> Process:
-        """A client hears at `t` that its connection is gone."""
+        """Tell a client at `t` that its connection is gone."""
         yield self.clock.at(t)
         if client.exchange == exchange:
             self.tally(Count.ERRORS, client.number)
@@ -648,7 +648,7 @@ class Simulation(Driver):
         self.feed(client, Event.SNAPSHOT if outcome == Resume.SNAPSHOT else Event.REPLAY, version)
 
     def middlebox(self, client: Client, exchange: int) -> Process:
-        """Something in the middle closes the connection when it has carried nothing for long."""
+        """Let a middlebox close the connection after it has carried nothing for `idle_s`."""
         link, t = self.link_of(client), self.clock.now + self.workload.idle_s
         while self.clock.now < t:
             yield self.clock.at(t)
@@ -666,7 +666,7 @@ class Simulation(Driver):
             self.unsubscribe(self.link_of(client), exchange)
 
     def resume_outcome(self, client: Client) -> int:
-        """Return how a client that is let in now gets what it has missed."""
+        """Return how a client that is authenticated now gets the changes that it missed."""
         return connection.resume_outcome_of(
             client,
             self.link_of(client),
@@ -736,18 +736,18 @@ class Simulation(Driver):
         return self.connection_rows[client.number]
 
     def one_way_s(self, link: Connection) -> float:
-        """Return how long what sets out now takes to the other end."""
+        """Return how long a message sent now takes to the other end, seconds."""
         return connection.one_way_s(self.paths, link, self.clock.now)
 
     def blocking_send(self, link: Connection, t: float, message: int) -> float:
-        """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
+        """Send a message at `t`, block the server until there is room, and return its arrival."""
         sending, size = self.server_rules.sending, self.sizes[message][1]
         return connection.blocking_send(
             self.paths, link, self.server, self.record, sending, t, size
         )
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
-        """A message of a broadcast comes to a client whose path may be narrow."""
+        """Send a message of a broadcast to a client whose path may be narrow."""
         yield self.clock.at(t)
         link, sending = self.link_of(client), self.server_rules.sending
         if link.subscribed != exchange:
@@ -773,7 +773,7 @@ class Simulation(Driver):
             self.clock.start(self.fail(client, exchange, t))
 
     def drain(self, client: Client, exchange: int, message: int, t: float) -> Process:
-        """What waits for a client goes out as its kernels take it, from `t` on."""
+        """Send the messages that wait for a client as its kernels take them, from `t` on."""
         link, size = self.link_of(client), self.sizes[message][1]
         while True:
             yield self.clock.at(t)
@@ -837,7 +837,7 @@ class Simulation(Driver):
     # -- ends of connections -------------------------------------------------------------------
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:
-        """The client's side of a connection ends; the server hears of it half a trip later."""
+        """End a connection at the client; the server learns of it half a round trip later."""
         number, now, link = client.number, self.clock.now, self.link_of(client)
         cause = cause_of(event, was)
         if was == Transport.POLLING:
@@ -871,10 +871,10 @@ class Simulation(Driver):
         rules = self.rules
         return connection.node_of(self.nodes, link, rules.seed, rules.replication, exchange)
 
-    # -- bookings ------------------------------------------------------------------------------
+    # -- records -------------------------------------------------------------------------------
 
     def send(self, number: int, message: int, n: int = 1) -> None:
-        """Book the bytes of `n` messages, up or down, at the client's end."""
+        """Count the bytes of `n` messages, up or down, at the client's end."""
         up, down = self.sizes[message]
         recording.add_bytes(self.record, number, self.clock.now, n * up, n * down)
         if up or down:
@@ -900,7 +900,7 @@ class Simulation(Driver):
         return start_s + service_s
 
     def record_disconnect(self, number: int, closed_s: float, cause: int) -> None:
-        """Book the end of the client's connection, if it has one, and its last segments."""
+        """Record the end of the client's connection, if it has one, and its last segments."""
         if self.connection_rows[number].opened_s < NEVER_S and cause != Cause.OPEN_AT_END:
             up, down = self.sizes[Message.TCP_CLOSE]
             recording.add_bytes(self.record, number, closed_s, up, down)

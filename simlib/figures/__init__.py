@@ -1,6 +1,6 @@
-"""Tables to plotly figures; nothing is computed here, numbers come from tables and runs.
+"""Functions that draw tables and runs as plotly figures; they show numbers and compute none.
 
-One look everywhere: see `style`.
+All figures have one look, which `style` defines.
 """
 
 from simlib.figures.outages import delays, reconnections, recovery, restarts, slow_consumers

@@ -1,4 +1,4 @@
-"""Figures of outages: waits before attempts, fleets that come back, predictions beside kills."""
+"""Figures of outages: waits before attempts, reconnections, recoveries, slow consumers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SERIES = ("#0072B2", "#CC79A7", "#009E73", "#000000", "#56B4E9", "#999999")
-"""Okabe and Ito's palette without polling's colours: all these clients are pushed to."""
+"""Okabe and Ito's palette without the colours of polling, as these clients use WebSocket."""
 _DASHES = ("solid", "dash", "dashdot", "longdash")
 _COURSE = {
     "connected_frac": ("connected, of the clients present", SERIES[0]),
@@ -32,12 +32,12 @@ _SHOWN = {
 
 
 def delays(table: pd.DataFrame) -> go.Figure:
-    """Draw the wait before each attempt, a line per client library with its range of 90 %.
+    """Draw the wait before each attempt, a line per client library with its central 90 %.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        What `outages.delays` returned.
+        A table from `outages.delays`.
 
     Returns
     -------
@@ -93,12 +93,13 @@ def delays(table: pd.DataFrame) -> go.Figure:
 
 
 def reconnections(*runs: Run) -> go.Figure:
-    """Draw the share of the clients that were cut and are back, over the time since the fault.
+    """Draw the fraction of cut clients that have reconnected, over the time since the fault.
 
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, each with a fault; a colour for each name, dotted if measured.
+        Simulated or measured runs, each with a fault. Each name has a colour; measured runs are
+        dotted.
 
     Returns
     -------
@@ -113,7 +114,7 @@ def reconnections(*runs: Run) -> go.Figure:
     figure = go.Figure()
     names = list(dict.fromkeys(run.scenario.name for run in runs))
     for run in runs:
-        steps = style.thin(outages.back(run))
+        steps = style.thin(outages.reconnection_curve(run))
         name = run.scenario.name
         line: dict[str, Any] = {**_series(names.index(name)), "shape": "hv"}
         if style.is_measured(run):
@@ -141,13 +142,13 @@ def reconnections(*runs: Run) -> go.Figure:
 
 
 def recovery(*runs: Run) -> go.Figure:
-    """Draw how fleets fare beside how busy their server is, a panel per run, and the verdicts.
+    """Draw connected clients and the server's utilisation, a panel per run, with the verdict.
 
     Parameters
     ----------
     *runs : Run
-        As `outages.recovery` takes them; dotted if measured. Shaded: from the first fault's start
-        to the last one's end.
+        Runs as `outages.recovery` takes them; measured runs are dotted. The time from the start of
+        the first fault to the end of the last is shaded.
 
     Returns
     -------
@@ -222,17 +223,17 @@ def recovery(*runs: Run) -> go.Figure:
 
 
 def restarts(table: pd.DataFrame) -> go.Figure:
-    """Draw what was predicted of kills of the real server beside what was measured.
+    """Draw predictions beside measurements, for kills of the real server.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As ``data/measured/restarts.csv`` has it.
+        The columns of ``data/measured/restarts.csv``.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        A panel per quantity: measured median and range, and the prediction as a cross.
+        A panel per quantity, with the measured median and range, and the prediction as a cross.
 
     Raises
     ------
@@ -300,18 +301,18 @@ _SLOW = {
 
 
 def slow_consumers(table: pd.DataFrame) -> go.Figure:
-    """Draw what each policy for slow consumers costs the others, themselves, and memory.
+    """Draw the effect of each slow-consumer policy on slow clients, other clients and memory.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        What `outages.slow_consumers` returned.
+        A table from `outages.slow_consumers`.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        A panel per quantity, a row per policy: median and range over the runs, hollow where they
-        were measured, a cross where they were simulated.
+        A panel per quantity and a row per policy, with the median and range over the runs: hollow
+        dots for measured runs, crosses for simulated ones.
 
     Raises
     ------
@@ -372,7 +373,7 @@ def slow_consumers(table: pd.DataFrame) -> go.Figure:
 
 
 def _series(place: int) -> dict[str, Any]:
-    """The look of setting number `place`."""
+    """Return the line and marker of the setting with this number."""
     rounds = place // len(SERIES)
     return {
         "color": SERIES[place % len(SERIES)],

@@ -1,7 +1,8 @@
-"""Figures of rollouts: who is enrolled, what is watched, what comes of it, and the way back."""
+"""Figures of rollouts: enrolment, progress, guardrails, outcomes of many fleets, and rollbacks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,21 @@ from simlib.rollout.plan import Guardrail, Plan
 from simlib.rollout.trials import Rollout
 from simlib.run import Run, check_table
 
+Series = Mapping[str, tuple[pd.Series, pd.Series]]
+"""A metric by cohort: times, seconds, and values."""
+
 _SPANS_DECADES = 30.0
 _PANELS = 3
-# Ways and settings have no colour of their own in the house: these four of Okabe and Ito's are
-# neither polling's nor push's, and each has a dash or a symbol beside.
+# Lines that stand for no transport have colours of Okabe and Ito's palette that no
+# transport has, and each of them has its own dash or symbol.
 _OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D00")
 _FORBIDDEN = "#B22222"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 _ENDS = {
     "done": "done",
-    "back": "rolled back",
+    "rolled_back": "rolled back",
     "killed": "killed",
-    "stopped": "stopped: somebody has to look",
+    "paused": "paused: somebody has to look",
 }
 
 
@@ -38,7 +42,7 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        Rows of `bucketing.share` (``percent`` and ``share_frac``) with a column ``rule`` beside.
+        Rows of `bucketing.share` (``percent`` and ``share_frac``) with a column ``rule``.
 
     Returns
     -------
@@ -47,7 +51,7 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
     Raises
     ------
     ScenarioError
-        No rows, a column is missing, or it does not hold what it should.
+        There are no rows, or a column is missing or has wrong values.
 
     Examples
     --------
@@ -89,24 +93,25 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
 
 
 def rollout(carried_out: Rollout) -> go.Figure:
-    """Draw the share of the tabs that are enrolled, beside what was asked for.
+    """Draw a rollout: the percentage, and the fraction of tabs in the treatment cohort.
 
-    In a rollout from polling to push, also the share of those whose socket is open.
+    In a rollout from polling to push, also the fraction of those whose socket is open.
 
     Parameters
     ----------
     carried_out : Rollout
-        Simulated or measured; dotted if measured.
+        A simulated or measured rollout; lines are dotted if it was measured.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Grey: what the plan asks for; marks: looks that failed or held, and how it ended.
+        The plan's percentage is grey. Marks show the looks that failed or were inconclusive, and
+        the end of the rollout.
 
     Raises
     ------
     ScenarioError
-        Not a rollout, or one that was interrupted before its first look.
+        The argument is not a rollout, or it was interrupted before its first look.
     """
     run, history, _ = _checked(carried_out)
     end_s = run.provenance["end_of_run_s"]
@@ -143,8 +148,8 @@ def rollout(carried_out: Rollout) -> go.Figure:
     _mark_looks(figure, history)
     for row in _turns(history).itertuples():
         figure.add_vline(x=row.t_s, line={"color": style.THEORY, "width": 1, "dash": "dot"})
-        if row.what in _ENDS:
-            end = _ENDS[str(row.what)]
+        if row.event in _ENDS:
+            end = _ENDS[str(row.event)]
             figure.add_annotation(
                 x=row.t_s, y=104, text=end, showarrow=False, xanchor="left", xshift=3
             )
@@ -156,31 +161,27 @@ def rollout(carried_out: Rollout) -> go.Figure:
 
 
 def guardrail_panels(carried_out: Rollout) -> go.Figure:
-    """Draw what is watched in a rollout, by cohort, beside its guardrails and decisions.
+    """Draw the metrics of a rollout by cohort, with its guardrails and events.
 
     Parameters
     ----------
     carried_out : Rollout
-        Simulated or measured.
+        A simulated or measured rollout.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        A panel for each of the six metrics, and for each other one that has a guardrail. Red: where
-        a guardrail fails, dotted where its limit follows the control cohort; lines across: where
-        the rollout takes a step, and where it ends.
+        A panel for each of the six metrics, and for each other metric that has a guardrail. The
+        range in which a guardrail fails is red; a limit that follows the control cohort is a dotted
+        red line. Vertical lines show the starts of stages and the end of the rollout.
 
     Raises
     ------
     ScenarioError
-        Not a rollout, or one that was interrupted before its first look.
+        The argument is not a rollout, or it was interrupted before its first look.
     """
     run, history, plan = _checked(carried_out)
-    guarded = dict.fromkeys(rail.metric for rail in plan.guardrails)
-    names = [
-        *GUIDE_METRICS,
-        *(name for name in METRICS if name in guarded and name not in GUIDE_METRICS),
-    ]
+    names = _watched(plan)
     rows = -(-len(names) // _PANELS)
     figure = make_subplots(
         rows=rows,
@@ -192,61 +193,16 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
     over_time = metrics.over_time(run, width_s=_width_s(run, plan.check_every_s))
     for index, name in enumerate(names):
         where = {"row": index // _PANELS + 1, "col": index % _PANELS + 1}
-        shown: dict[str, tuple[pd.Series, pd.Series]] = {
-            "treatment": (history["t_s"], history[name])
-        }
-        if name in GUIDE_METRICS:
-            shown = {
-                str(cohort): (table["t_s"], table[name])
-                for cohort, table in over_time.groupby("cohort", sort=False)
-            }
-        values: list[float] = []
-        for cohort, transport in run.transports.items():
-            if cohort not in shown:
-                continue
-            t_s, of_it = shown[cohort]
-            values += of_it[of_it > 0.0].tolist()
-            figure.add_scatter(
-                x=style.rounded(t_s, digits=style.TIME_DIGITS),
-                y=style.rounded(of_it),
-                mode="lines+markers",
-                line={"color": _colour(run, cohort), "width": 1.5},
-                marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
-                name=_variant(cohort, transport, plan),
-                legendgroup=cohort,
-                showlegend=index == 0,
-                hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
-                **where,
-            )
-        for rail in plan.guardrails:
-            if rail.metric == name and rail.times_control is not None and "control" in shown:
-                t_s, of_it = shown["control"]
-                figure.add_scatter(
-                    x=style.rounded(t_s, digits=style.TIME_DIGITS),
-                    y=style.rounded(of_it * rail.times_control),
-                    mode="lines",
-                    line={"color": _FORBIDDEN, "width": 1.5, "dash": "dot"},
-                    name="limit from control",
-                    legendgroup="limit",
-                    showlegend=not any(trace.legendgroup == "limit" for trace in figure.data),
-                    hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
-                    **where,
-                )
-        is_log = bool(values) and max(values) > _SPANS_DECADES * min(values)
+        series = _series(carried_out, over_time, name)
         rails = [rail for rail in plan.guardrails if rail.metric == name]
-        limits = [rail.limit for rail in rails if rail.times_control is None and not rail.judge]
-        _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, **where)
-        for limit, is_upper in limits:
-            _shade(figure, limit, is_upper, values, is_log=is_log, **where)
+        _draw_cohorts(figure, carried_out, series, is_first=index == 0, **where)
+        _draw_limits_of_control(figure, series, rails, **where)
+        _draw_limits(figure, series, rails, **where)
         for row in _turns(history).itertuples():
-            grey = {"color": style.THEORY, "width": 1.5 if row.what in _ENDS else 0.7}
+            grey = {"color": style.THEORY, "width": 1.5 if row.event in _ENDS else 0.7}
             figure.add_vline(x=row.t_s, line={**grey, "dash": "dot"}, **where)
-    failed = int((history["what"] == "failed").sum())
-    last = history.iloc[-1]
-    ends = _ENDS.get(str(last["what"]), "under way").split(":")[0]
+    style.layout(figure, _how_it_ended(history), "", "", height=150 + 215 * rows, panels=True)
     words = ", ".join(dict.fromkeys(_said_of(rail) for rail in plan.guardrails)) or "none"
-    title = f"{failed} of {_looks(history)} looks failed: {ends}"
-    style.layout(figure, title, "", "", height=150 + 215 * rows, panels=True)
     _subtitle(figure, f"{_whence(run)}<br>Guardrails: {words}")
     figure.update_annotations(font={"size": 13})
     end_s = run.provenance["end_of_run_s"]
@@ -254,24 +210,100 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
     return figure.update_xaxes(title_text="time (s)", row=rows)
 
 
+def _watched(plan: Plan) -> list[str]:
+    """Return the names of the six metrics, and of every other metric that has a guardrail."""
+    guarded = {rail.metric for rail in plan.guardrails}
+    others = (name for name in METRICS if name in guarded and name not in GUIDE_METRICS)
+    return [*GUIDE_METRICS, *others]
+
+
+def _series(carried_out: Rollout, over_time: pd.DataFrame, name: str) -> Series:
+    """Return a metric over time by cohort; metrics known from checks alone have no control."""
+    run, history, _ = carried_out
+    if name not in GUIDE_METRICS:
+        return {"treatment": (history["t_s"], history[name])}
+    cohorts = {str(cohort): table for cohort, table in over_time.groupby("cohort", sort=False)}
+    return {
+        cohort: (cohorts[cohort]["t_s"], cohorts[cohort][name])
+        for cohort in run.transports
+        if cohort in cohorts
+    }
+
+
+def _draw_cohorts(
+    figure: go.Figure, carried_out: Rollout, series: Series, *, is_first: bool, row: int, col: int
+) -> None:
+    """Draw a panel's metric, a line for each cohort; the first panel has the legend."""
+    run, _, plan = carried_out
+    for cohort, (t_s, values) in series.items():
+        transport = run.transports[cohort]
+        figure.add_scatter(
+            x=style.rounded(t_s, digits=style.TIME_DIGITS),
+            y=style.rounded(values),
+            mode="lines+markers",
+            line={"color": _colour(run, cohort), "width": 1.5},
+            marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
+            name=_variant(cohort, transport, plan),
+            legendgroup=cohort,
+            showlegend=is_first,
+            hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+            row=row,
+            col=col,
+        )
+
+
+def _draw_limits_of_control(
+    figure: go.Figure, series: Series, rails: list[Guardrail], *, row: int, col: int
+) -> None:
+    """Draw the limits that follow the control cohort."""
+    factors = [rail.times_control for rail in rails if rail.times_control is not None]
+    for factor in factors if "control" in series else ():
+        t_s, values = series["control"]
+        figure.add_scatter(
+            x=style.rounded(t_s, digits=style.TIME_DIGITS),
+            y=style.rounded(values * factor),
+            mode="lines",
+            line={"color": _FORBIDDEN, "width": 1.5, "dash": "dot"},
+            name="limit from control",
+            legendgroup="limit",
+            showlegend=not any(trace.legendgroup == "limit" for trace in figure.data),
+            hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
+            row=row,
+            col=col,
+        )
+
+
+def _draw_limits(
+    figure: go.Figure, series: Series, rails: list[Guardrail], *, row: int, col: int
+) -> None:
+    """Draw fixed limits, shade the values beyond them, and scale the axis to show both."""
+    values = [value for _, of_it in series.values() for value in of_it[of_it > 0.0].tolist()]
+    is_log = bool(values) and max(values) > _SPANS_DECADES * min(values)
+    limits = [rail.limit for rail in rails if rail.times_control is None and not rail.judge]
+    _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, row=row, col=col)
+    for limit, is_upper in limits:
+        _shade(figure, limit, is_upper, values, is_log=is_log, row=row, col=col)
+
+
 def outcomes(table: pd.DataFrame) -> go.Figure:
-    """Draw how often fleets go back, when, and whom it harms, by what is wrong with them.
+    """Draw how often fleets are rolled back, when, and how many users were affected.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `Rehearsal.table` has it.
+        A `Rehearsal.table`.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Dots with their intervals: of the healthy those that go back for nothing (hollow), of the
-        others those that are found out; minutes to the decision; user-hours that were pushed to.
+        Dots with intervals, a row per regression, in three panels: the fraction of fleets that are
+        rolled back (a false alarm for healthy fleets, whose dots are hollow), minutes to that
+        decision, and user-hours with push.
 
     Raises
     ------
     ScenarioError
-        No rows, or a column is missing or holds something else.
+        There are no rows, or a column is missing or has wrong values.
     """
     back = ("back_frac", "back_low", "back_high")
     check_table("table", table, texts=("regression",), numbers=("fleets", *back))
@@ -335,25 +367,26 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
 
 
 def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
-    """Draw false alarms and misses along a setting, and what each costs.
+    """Draw the rates of false alarms and misses against a setting, and what it costs.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `tune` returns it.
+        A table from `tune`.
     path : str
-        The setting: one of its columns.
+        The setting, which is a column of the table.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Above, the fractions with their intervals; below, hours to the last stage of the healthy,
-        and user-hours under the regression that is missed most.
+        The upper panel has the fractions with their intervals. The lower panel has the hours that
+        healthy fleets take to the last stage, and the user-hours under the regression that is
+        missed most often.
 
     Raises
     ------
     ScenarioError
-        No rows, no such column, or one that does not hold what it should.
+        There are no rows, or a column is missing or has wrong values.
     """
     fractions = ("false_frac", "false_low", "false_high", "miss_frac", "miss_low", "miss_high")
     check_table("table", table, numbers=fractions)
@@ -417,23 +450,23 @@ def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
 
 
 def rollback_time(table: pd.DataFrame) -> go.Figure:
-    """Draw who is still pushed to after a rollback, one line for each way back.
+    """Draw the fraction of tabs that are still pushed to after a rollback, a line per way back.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        ``way`` (text), ``t_s`` (since the rollback, > 0), ``left_frac`` (see `rollouts.left`) and,
-        if there is one, ``exact_frac`` from a closed form; NaN where there is none.
+        ``way`` (text), ``t_s`` (seconds since the rollback, > 0), ``left_frac`` (see
+        `rollouts.left`) and, optionally, ``exact_frac`` from a closed form (NaN if there is none).
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Closed forms are dashed in the same colour.
+        Closed forms are dashed lines of the same colour.
 
     Raises
     ------
     ScenarioError
-        No rows, or a column is missing or holds something else.
+        There are no rows, or a column is missing or has wrong values.
     """
     check_table("table", table, texts=("way",), numbers=("left_frac",), positive=("t_s",))
     figure = go.Figure()
@@ -483,13 +516,13 @@ def _variant(cohort: str, transport: str, plan: Plan) -> str:
 
 
 def _whence(run: Run) -> str:
-    """Where a rollout comes from."""
+    """Return the source of a rollout: simulated or measured, seed and replication."""
     words = f"One rollout ({style.source(run)}, seed {run.provenance['seed']}"
     return f"{words}, replication {run.provenance['replication']}); no interval"
 
 
 def _subtitle(figure: go.Figure, text: str) -> None:
-    """Say below the title what it rests on."""
+    """Set the subtitle."""
     small = {"size": 12, "color": style.THEORY}
     figure.update_layout(title_subtitle={"text": text, "font": small})
 
@@ -503,63 +536,70 @@ def _checked(given: Any) -> Rollout:
 
 
 def _turns(history: pd.DataFrame) -> pd.DataFrame:
-    """The looks at which something changes."""
-    return history[history["what"].isin(["begun", *_ENDS])]
+    """Return the rows of a history at which a stage starts or the rollout ends."""
+    return history[history["event"].isin(["started", *_ENDS])]
 
 
 def _found(history: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
-    """What the first stage reached, and how the rollout ended."""
-    begun, last = history[history["what"] == "begun"], history.iloc[-1]
-    ended = _ENDS.get(str(last["what"]), "under way").split(":")[0]
+    """Say which share of the tabs the first stage reached, and how the rollout ended."""
+    begun, last = history[history["event"] == "started"], history.iloc[-1]
+    ended = _ENDS.get(str(last["event"]), "under way").split(":")[0]
     if len(begun) == 0:
         return f"{ended[0].upper()}{ended[1:]} before the first stage"
     first = begun.iloc[0]
     during = steps[steps["t_s"].between(first["t_s"], _ends_s(history, first, end_s))]
     got = float(during["share"].iloc[-1]) * 100.0 if len(during) else 0.0
     title = f"{first['percent']:g} % asked for is {style.number(got)} % of the open tabs"
-    if last["what"] not in _ENDS:
+    if last["event"] not in _ENDS:
         return title
-    asked_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
+    asked_s = history.loc[history["event"].isin(["rolled_back", "killed"]), "t_s"].min()
     at_s = last["t_s"] if np.isnan(asked_s) else asked_s
     return f"{title}; {ended} after {style.number((at_s - first['t_s']) / 60.0)} min"
 
 
+def _how_it_ended(history: pd.DataFrame) -> str:
+    """Say how many looks failed, and how the rollout ended."""
+    failed = int((history["event"] == "failed").sum())
+    ended = _ENDS.get(str(history["event"].iloc[-1]), "under way").split(":")[0]
+    return f"{failed} of {_looks(history)} looks failed: {ended}"
+
+
 def _looks(history: pd.DataFrame) -> int:
-    """How many looks checked something."""
-    checked = history["what"].isin(["good", "failed", "held", "done", "stopped"])
+    """Return the number of looks at which guardrails were checked."""
+    checked = history["event"].isin(["passed", "failed", "inconclusive", "done", "paused"])
     return int(checked.sum())
 
 
 def _ends_s(history: pd.DataFrame, first: pd.Series, end_s: float) -> float:
-    """When the first stage ends."""
+    """Return when the first stage ends, seconds."""
     later = _turns(history)["t_s"]
     later = later[later > first["t_s"]]
     return float(later.min()) if len(later) else end_s
 
 
 def _mark_looks(figure: go.Figure, history: pd.DataFrame) -> None:
-    """Marks for looks that failed or held."""
-    for what, symbol in (("failed", "x"), ("held", "line-ns-open")):
-        looks = history[history["what"] == what]
+    """Mark the looks that failed or were inconclusive."""
+    for event, symbol in (("failed", "x"), ("inconclusive", "line-ns-open")):
+        looks = history[history["event"] == event]
         if len(looks):
             figure.add_scatter(
                 x=style.rounded(looks["t_s"], digits=style.TIME_DIGITS),
                 y=style.rounded(looks["percent"]),
                 mode="markers",
                 marker={"symbol": symbol, "color": "#000000", "size": 9},
-                name=f"look {what}",
+                name=f"look {event}",
                 hovertemplate="%{x:g} s<extra>%{fullData.name}</extra>",
             )
 
 
 def _width_s(run: Run, check_every_s: float) -> float:
-    """Whole bins, about as long as from look to look."""
+    """Return a width in whole bins that is close to the time between two looks, seconds."""
     bin_s = run.scenario.bin_s
     return float(max(1, round(check_every_s / bin_s)) * bin_s)
 
 
 def _scale(figure: go.Figure, values: list[float], *, is_log: bool, row: int, col: int) -> None:
-    """A log axis where values span decades, else one from zero on."""
+    """Set a logarithmic axis, or a linear one from zero on."""
     positive = [value for value in values if value > 0.0]
     if is_log:
         low, high = np.log10(min(positive)), np.log10(max(positive))
@@ -594,7 +634,7 @@ def _shade(
 
 
 def _said_of(rail: Guardrail) -> str:
-    """A guardrail in words."""
+    """Return a guardrail in words."""
     name, unit = MEASURES[rail.metric].label, MEASURES[rail.metric].unit
     if rail.judge is not None:
         return f"{name} judged against control ({rail.judge.replace('_', ' ')})"
@@ -606,14 +646,14 @@ def _said_of(rail: Guardrail) -> str:
 
 
 def _look(place: int) -> dict[str, Any]:
-    """The look of a line that is neither polling nor push."""
+    """Return the line and marker of a series that stands for no transport."""
     colour = _OTHERS[place % len(_OTHERS)]
     return {
         "mode": "lines+markers",
         "line": {"color": colour, "width": 2},
         "marker": {
             "symbol": f"{_SYMBOLS[place % len(_SYMBOLS)]}{'' if place % 2 else '-open'}",
-            "size": 8 if place % 2 else 14,  # where two lie on each other, both show
+            "size": 8 if place % 2 else 14,  # so that both show if they coincide
             "color": colour,
         },
     }

@@ -1,4 +1,4 @@
-"""Figures of runs, of sweeps, and of what the engines cost."""
+"""Figures of runs, of sweeps, and of the engines' costs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def latency(*runs: Run) -> go.Figure:
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, of either transport.
+        Simulated or measured runs, of either transport.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def latency(*runs: Run) -> go.Figure:
     Raises
     ------
     ScenarioError
-        No run, something that is not a run, or a run that delivered nothing.
+        There is no run, or an argument is not a run or delivered nothing.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, of either transport.
+        Simulated or measured runs, of either transport.
     width_s : float, optional
         Width of the steps, seconds, a whole number of the runs' bins.
 
@@ -105,7 +105,7 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
     Raises
     ------
     ScenarioError
-        No run, or something that is not a run.
+        There is no run, or an argument is not a run.
     """
     return _over_time(
         runs,
@@ -117,12 +117,12 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
 
 
 def bytes_per_client(*runs: Run) -> go.Figure:
-    """Draw what a client sends and receives in an hour, one pair of bars per run.
+    """Draw the bytes that a client sends and receives per hour, a pair of bars per run.
 
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, of either transport.
+        Simulated or measured runs, of either transport.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     Raises
     ------
     ScenarioError
-        No run, or something that is not a run.
+        There is no run, or an argument is not a run.
     """
     check_runs(runs)
     figure = go.Figure()
@@ -154,7 +154,7 @@ def bytes_per_client(*runs: Run) -> go.Figure:
 
 
 def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
-    """Draw how busy the server is over time; parameters, result and errors as for `bandwidth`."""
+    """Draw the server's utilisation over time, with the parameters and errors of `bandwidth`."""
     return _over_time(
         runs,
         width_s,
@@ -176,7 +176,7 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
     )
 
 
-# What goes wrong, counted: flat zeros where nothing does.
+# Counts of errors: they are often all zero.
 _OFTEN_ZERO = tuple(
     name
     for name in GUIDE_METRICS
@@ -191,20 +191,20 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     Parameters
     ----------
     *runs : Run
-        Simulated or measured, of either transport.
+        Simulated or measured runs, of either transport.
     width_s : float, optional
         Width of the steps, seconds, a whole number of the runs' bins.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        Two rows of three panels. Latency has a gap where nothing was delivered, fallbacks where
-        no session began; polling has no fallbacks.
+        Two rows of three panels. Latency has a gap when nothing was delivered, fallbacks when no
+        session began; polling has no fallbacks.
 
     Raises
     ------
     ScenarioError
-        No run, or something that is not a run.
+        There is no run, or an argument is not a run.
     """
     check_runs(runs)
     figure = make_subplots(
@@ -244,7 +244,9 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     for name in _OFTEN_ZERO:
         index = GUIDE_METRICS.index(name)
         panel = [trace.y for trace in figure.data[index :: len(GUIDE_METRICS)]]
-        if not any(value for values in panel for value in values):  # a flat zero has no scale
+        if not any(
+            value for values in panel for value in values
+        ):  # a series of zeros does not scale its axis
             figure.update_yaxes(range=[-0.05, 1], row=index // 3 + 1, col=index % 3 + 1)
     figure.update_xaxes(title_text="time (s)", row=2)
     return figure
@@ -263,7 +265,7 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     Parameters
     ----------
     predicted, measured : Run
-        Of the same scenario and seed.
+        Two runs of the same scenario and seed.
 
     Returns
     -------
@@ -272,7 +274,7 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     Raises
     ------
     ScenarioError
-        Something that is not a run, a run that delivered nothing, or two transports.
+        An argument is not a run or delivered nothing, or the two have different transports.
     """
     check_runs((predicted, measured), delivered=True)
     if predicted.scenario.transport != measured.scenario.transport:
@@ -315,8 +317,8 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     table : pandas.DataFrame
         ``rate_per_s``, ``transport`` and ``bytes_per_h``, as `metrics.bytes_by_rate` returns it.
     crossover_per_s : float, optional
-        Rate above which push costs more than polling, changes per second; marked, and named in
-        the title. 0 says that push costs more at every rate.
+        Rate above which push costs more than polling, changes per second. It is marked, and given
+        in the title. 0 means that push costs more at every rate.
 
     Returns
     -------
@@ -336,7 +338,7 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
             x=style.rounded(rows["rate_per_s"]),
             y=style.rounded(rows["bytes_per_h"] / 1e3),
             mode="lines",
-            # Lines that run together stay visible: the earlier is the wider.
+            # The earlier line is wider, so that lines that coincide stay visible.
             line={"color": style.COLOURS[str(name)], "width": max(2.0, 5.0 - 1.5 * index)},
             name=style.NAMES[str(name)],
             hovertemplate="%{y:.4g} kB/h at %{x:.3g} changes/s<extra>%{fullData.name}</extra>",
@@ -411,7 +413,7 @@ _PATIENCE_S = 60.0
 
 
 def engine_costs(costs: pd.DataFrame) -> go.Figure:
-    """Draw what the engines take against the number of clients: time, events per second, memory.
+    """Draw the engines' time, events per second and memory against the number of clients.
 
     Parameters
     ----------
@@ -423,7 +425,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     Returns
     -------
     plotly.graph_objects.Figure
-        Three panels, all axes logarithmic; dashed is SimPy, solid is compiled.
+        Three panels with logarithmic axes. SimPy's lines are dashed, the compiled engine's solid.
 
     Raises
     ------
@@ -447,7 +449,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
         source, dash = _ENGINES[str(engine)]
         for column, name in enumerate(_COSTS, start=1):
             if workload == "storm" and name == "hour_s":
-                continue  # a storm passes within minutes
+                continue  # a storm lasts for minutes only
             figure.add_scatter(
                 x=rows["clients"].tolist(),
                 y=style.rounded(rows[name]),
@@ -487,16 +489,17 @@ def _clients(number: float) -> str:
 
 
 def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
-    """Draw one quantity of a sweep against one setting, a line with its interval per transport.
+    """Draw a quantity of a sweep against a setting, a line with intervals for each transport.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        What `sweep` returned.
+        A table from `sweep`.
     path : str
-        The setting, a column of numbers; logarithmic if it spans more than a factor of 30.
+        The setting, which is a column of numbers. Its axis is logarithmic if the values span more
+        than a factor of 30.
     quantity : str
-        One of `metrics.QUANTITIES`; logarithmic likewise.
+        One of `metrics.QUANTITIES`; its axis is logarithmic by the same rule.
 
     Returns
     -------
@@ -505,7 +508,7 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     Raises
     ------
     ScenarioError
-        The table has no such column or quantity, or not a number in it where one is to be drawn.
+        The table has no such column or quantity, or a value to be drawn is not a number.
     """
     if not isinstance(path, str) or not isinstance(quantity, str):
         raise ScenarioError("path, quantity", (path, quantity), "must be names")

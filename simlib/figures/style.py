@@ -1,8 +1,8 @@
-"""What all figures share: colours and marks, words for numbers, axes, the look of a page.
+"""What all figures share: colours, marks, texts for numbers, axes, and the layout.
 
-Colour says the transport (from the palette of Okabe and Ito 2008, which colour-blind readers can
-tell apart), line and pattern say the source: solid and filled is simulated, dotted and hatched is
-measured. Grey is what no run says: guides and theory's marks.
+Colour stands for the transport (the palette is that of Okabe and Ito 2008, which colour-blind
+readers can tell apart). Line and pattern stand for the source: solid and filled for simulated
+runs, dotted and hatched for measured ones. Guide lines and theoretical values are grey.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ DONE = {
     "notify": "told, then fetched",
 }
 MOST_POINTS = 300
-TIME_DIGITS = 8  # days of steps of a tenth of a second stay apart
-LEAST_S = 1e-6  # a log axis has no place for "at once"
+TIME_DIGITS = 8  # enough for days in steps of a tenth of a second
+LEAST_S = 1e-6  # stands for 0 on a log axis
 
 
 def metric_title(name: str, *, scale: str = "") -> str:
@@ -56,27 +56,27 @@ def metric_title(name: str, *, scale: str = "") -> str:
 
 
 def is_measured(run: Run) -> bool:
-    """Say whether a run comes from the live lab."""
+    """Return whether a run comes from the live lab."""
     return bool(run.provenance["engine"] == "live")
 
 
 def source(run: Run) -> str:
-    """Return where a run comes from, in a word."""
+    """Return "measured" or "simulated"."""
     return "measured" if is_measured(run) else "simulated"
 
 
 def kind(run: Run) -> str:
-    """The transport, as `COLOURS` and the closed forms' tables name it."""
+    """Return the transport, by its name in `COLOURS` and in the tables of closed forms."""
     scenario = run.scenario
     is_conditional = scenario.transport == "polling" and scenario.polling.etag
     return "polling with ETag" if is_conditional else scenario.transport
 
 
 def labelled(runs: tuple[Run, ...]) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Each run with what its trace needs for the legend.
+    """Yield each run with the legend settings of its trace.
 
-    Scenarios that differ are told apart by name or number of clients, or else numbered;
-    replications of one share an entry.
+    Different scenarios are distinguished by their names or numbers of clients, or else by a number.
+    Replications of one scenario share an entry.
     """
     for run in runs:
         refuse_rollout(run)
@@ -109,19 +109,19 @@ def line(run: Run, *, under: float = 0.0, thin: float = 0.0) -> dict[str, Any]:
     """Return a run's colour, dash and width; `under` widens polling where push may lie on it."""
     if run.scenario.transport in SOCKET_TRANSPORTS:
         under = 0.0
-    # The dotted line is the wider: where it lies on a solid one, its dots still show.
+    # The dotted line is wider, so that its dots show where it coincides with a solid one.
     dash, width = ("dot", 3.5) if is_measured(run) else ("solid", 2.0)
     return {"color": COLOURS[kind(run)], "dash": dash, "width": width + under - thin}
 
 
 def marker(run: Run) -> dict[str, Any]:
-    """Return the look of a run's bars."""
+    """Return the colour and pattern of a run's bars."""
     pattern = {"shape": "/" if is_measured(run) else ""}
     return {"color": COLOURS[kind(run)], "pattern": pattern}
 
 
 def one_each(runs: tuple[Run, ...]) -> list[Run]:
-    """The first run of each kind, for the title."""
+    """Return the first run of each kind, for the title."""
     first: dict[str, Run] = {}
     for run in runs:
         first.setdefault(kind(run), run)
@@ -129,12 +129,12 @@ def one_each(runs: tuple[Run, ...]) -> list[Run]:
 
 
 def said(runs: tuple[Run, ...], say: Callable[[pd.Series], str]) -> str:
-    """``"766 kB/h polled, 40 kB/h pushed"``, of the first run of each kind."""
+    """Return a text such as ``"766 kB/h polled, 40 kB/h pushed"``, from the first of each kind."""
     return ", ".join(f"{say(run.summary().iloc[0])} {DONE[kind(run)]}" for run in one_each(runs))
 
 
 def origin(runs: Sequence[Run]) -> str:
-    """Say which runs a title speaks of, and from when on they count."""
+    """Return a text that says which runs a title describes, and after which warm-up."""
     sources = dict.fromkeys(f"{source(run)}, seed {run.provenance['seed']}" for run in runs)
     warm_ups = dict.fromkeys(f"{run.scenario.warm_up_s:g} s" for run in runs)
     each = "one run" if len(runs) == 1 else "one run each"
@@ -145,24 +145,24 @@ def origin(runs: Sequence[Run]) -> str:
 
 
 def bytes_per_h(row: pd.Series) -> float:
-    """Return the bytes of a row of the summary, both ways."""
+    """Return the bytes per hour of a row of the summary, up and down together."""
     return float(row["up_bytes_per_h"] + row["down_bytes_per_h"])
 
 
 def number(value: float, *, digits: int = 3) -> str:
-    """So many significant digits without an exponent: ``38,900`` and ``1.2``."""
+    """Return a number with a few significant digits and no exponent: ``38,900`` or ``1.2``."""
     return f"{float(f'{value:.{digits}g}'):,.10g}"
 
 
 def percent(error_frac: float) -> str:
-    """Return an error as people read it."""
+    """Return a relative error in percent, such as ``+1.5 %``."""
     if abs(error_frac) < 0.0005:
         return "under 0.1 %"
     return f"{error_frac * 100.0:+.1f} %"
 
 
 def duration(seconds: float, *, digits: int = 3) -> str:
-    """Return seconds as people read them, in the unit that suits."""
+    """Return a duration in a suitable unit, such as ``1.5 ms``."""
     if not np.isfinite(seconds):
         return "n/a"
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
@@ -172,11 +172,11 @@ def duration(seconds: float, *, digits: int = 3) -> str:
 
 
 def duration_axis(seconds: list[float]) -> dict[str, Any]:
-    """Return a log axis over these seconds, with ticks such as ``10 ms``; 1-2-5 if it is short."""
+    """Return a log axis over these seconds, with ticks such as ``10 ms``; short ones have 1-2-5."""
     if not seconds:
         return {}
     low, high = np.log10(min(seconds)), np.log10(max(seconds))
-    margin = max(0.1, (0.8 - (high - low)) / 2.0)  # 0.8 of a decade holds two ticks of 1-2-5
+    margin = max(0.1, (0.8 - (high - low)) / 2.0)  # 0.8 of a decade has at least two ticks of 1-2-5
     low, high = low - margin, high + margin
     steps = (1, 2, 5) if high - low < 2.0 else (1,)
     ticks = [
@@ -194,7 +194,7 @@ def duration_axis(seconds: list[float]) -> dict[str, Any]:
 
 
 def thin(table: pd.DataFrame) -> pd.DataFrame:
-    """At most `MOST_POINTS` rows, the first and the last among them."""
+    """Return at most `MOST_POINTS` rows, always with the first and the last."""
     if len(table) <= MOST_POINTS:
         return table
     rows = np.unique(np.linspace(0, len(table) - 1, MOST_POINTS).round().astype(int))
@@ -202,7 +202,7 @@ def thin(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rounded(values: Any, *, digits: int = 4) -> list[float | None]:
-    """Significant digits: four are what a reader can see, and all that a stored figure needs."""
+    """Round to significant digits: four are as many as a reader can see in a figure."""
     return [
         float(f"{value:.{digits}g}") if np.isfinite(value) else None
         for value in np.asarray(values, float)
@@ -219,10 +219,10 @@ def layout(
     height: int = 470,
     panels: bool = False,
 ) -> go.Figure:
-    """Give a figure the look of all: a finding above, from which runs, units, a legend below.
+    """Give a figure the common layout: the finding as title, its source, axis titles, a legend.
 
-    The title stands under the tool bar and the legend under the axis, so that neither meets
-    anything where the page is narrow and the legend takes two lines.
+    The title stands below the tool bar and the legend below the axis, so that they overlap nothing
+    on a narrow page, where the legend takes two lines.
     """
     head: dict[str, Any] = {"text": title, "font": {"size": 17}, "x": 0.02, "xanchor": "left"}
     head |= {"y": rounded([1.0 - 32 / height])[0], "yanchor": "top", "yref": "container"}

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from simlib.errors import SimlibError
 
 if TYPE_CHECKING:
+    from nbclient import NotebookClient
     from nbformat import NotebookNode
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -91,7 +92,7 @@ def setup() -> None:
     import pandas as pd
     import plotly.io as pio
 
-    # Set one by one: `display.width` would otherwise be that of whoever's terminal.
+    # A fixed width, as the default is that of the terminal.
     pd.set_option("display.precision", 4)
     pd.set_option("display.width", 110)
     pd.set_option("display.max_columns", 30)
@@ -131,12 +132,83 @@ def execute(
     KeyboardInterrupt
         If the user stopped it. The kernel is gone by then.
     """
-    import ipykernel.kernelspec
     import nbformat
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    path = Path(path)
+    notebook = nbformat.read(path, as_version=4)
+    hooks = _Hooks(on_cell)
+    client = _client(notebook, path.resolve().parent, timeout_s, hooks)
+    # What the kernel's process itself says is noise, until it dies.
+    with tempfile.TemporaryFile() as said:
+        try:
+            asyncio.run(client.async_execute(stderr=said))
+        except CellTimeoutError:
+            raise NotebookError(path, hooks.cell, f"took longer than {timeout_s:g} s") from None
+        except CellExecutionError as error:
+            raise NotebookError(path, hooks.cell, _tail(error.traceback)) from None
+        except (DeadKernelError, RuntimeError, asyncio.CancelledError) as error:
+            if hooks.is_interrupted:
+                raise KeyboardInterrupt from None
+            said.seek(0)
+            last_words = _tail(said.read().decode(errors="replace"))
+            raise NotebookError(
+                path, hooks.cell, f"the kernel stopped: {error}\n{last_words}".rstrip()
+            ) from None
+    return normalise(notebook)
+
+
+class _Hooks:
+    """What nbclient calls while it runs a notebook.
+
+    Attributes
+    ----------
+    cell : int or None
+        The code cell that runs or ran last, counted from 1.
+    is_interrupted : bool
+        Whether the user has asked to stop.
+    """
+
+    def __init__(self, on_cell: Callable[[], None] | None) -> None:
+        self.cell: int | None = None
+        self.is_interrupted = False
+        self._on_cell = on_cell
+
+    def start(self, **_: Any) -> None:
+        """Let Ctrl-C cancel the run, before each cell.
+
+        nbclient answers Ctrl-C by ending the kernel and then reports that it died. Cancelling the
+        run ends the kernel too, and lets an interrupt be an interrupt. Only a program's main thread
+        can ask for signals; elsewhere there are none to answer.
+        """
+        task = asyncio.current_task()
+
+        def interrupt() -> None:
+            self.is_interrupted = True
+            if task is not None:
+                task.cancel()
+
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+
+    def execute(self, **_: Any) -> None:
+        """Count a code cell that begins."""
+        self.cell = (self.cell or 0) + 1
+
+    def executed(self, **_: Any) -> None:
+        """Tell the caller that a code cell ran well."""
+        if self._on_cell is not None:
+            self._on_cell()
+
+
+def _client(
+    notebook: NotebookNode, folder: Path, timeout_s: float, hooks: _Hooks
+) -> NotebookClient:
+    """Return a client that runs a notebook in a folder, in a fresh kernel of this Python."""
+    import ipykernel.kernelspec
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     class ThisPython(KernelSpecManager):
         """The kernel of the Python that runs this, whatever a user has called ``python3``."""
@@ -145,68 +217,21 @@ def execute(
             quiet = ["--log-level=ERROR"]
             return KernelSpec(**ipykernel.kernelspec.get_kernel_dict(extra_arguments=quiet))
 
-    path = Path(path)
-    notebook = nbformat.read(path, as_version=4)
-    code_cells = 0
-    current: int | None = None
-
-    interrupted = False
-
-    def started(**_: Any) -> None:
-        # nbclient answers Ctrl-C by ending the kernel and then reports that it died. Cancelling
-        # the run ends the kernel too, and lets an interrupt be an interrupt. Only a program's main
-        # thread can ask for signals; elsewhere there are none to answer.
-        task = asyncio.current_task()
-
-        def interrupt() -> None:
-            nonlocal interrupted
-            interrupted = True
-            if task is not None:
-                task.cancel()
-
-        with contextlib.suppress(RuntimeError, NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
-
-    def running(**_: Any) -> None:
-        nonlocal code_cells, current
-        code_cells += 1
-        current = code_cells
-
-    def done(**_: Any) -> None:
-        if on_cell is not None:
-            on_cell()
-
     client = NotebookClient(
         notebook,
         timeout=timeout_s,
         startup_timeout=120,
         kernel_name="python3",
-        resources={"metadata": {"path": str(path.resolve().parent)}},
+        resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=False,
-        on_cell_start=started,
-        on_cell_execute=running,
-        on_cell_executed=done,
+        on_cell_start=hooks.start,
+        on_cell_execute=hooks.execute,
+        on_cell_executed=hooks.executed,
     )
     # Set afterwards: a manager given to the constructor would be ours to shut down.
     client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
-    # What the kernel's process itself says is noise, until it dies.
-    with tempfile.TemporaryFile() as said:
-        try:
-            asyncio.run(client.async_execute(stderr=said))
-        except CellTimeoutError:
-            raise NotebookError(path, current, f"took longer than {timeout_s:g} s") from None
-        except CellExecutionError as error:
-            raise NotebookError(path, current, _tail(error.traceback)) from None
-        except (DeadKernelError, RuntimeError, asyncio.CancelledError) as error:
-            if interrupted:
-                raise KeyboardInterrupt from None
-            said.seek(0)
-            last_words = _tail(said.read().decode(errors="replace"))
-            raise NotebookError(
-                path, current, f"the kernel stopped: {error}\n{last_words}".rstrip()
-            ) from None
-    return normalise(notebook)
+    return client
 
 
 def _tail(traceback: str, lines: int = 15) -> str:

@@ -36,7 +36,7 @@ def cohort_scenarios(plan: Plan, scenario: Scenario) -> tuple[Scenario, Scenario
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1})
     >>> faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
-    >>> plan = Plan(flag={"reach": "session"}, treatment=faster)
+    >>> plan = Plan(flag={"propagation": "session"}, treatment=faster)
     >>> [variant.polling.interval_s for variant in cohort_scenarios(plan, board)]
     [30.0, 10.0]
     >>> cohort_scenarios(plan.replace({"treatment.changes.clients": 2}), board)

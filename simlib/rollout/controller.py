@@ -1,8 +1,9 @@
 """The rollout controller: it observes a run, checks the guardrails and sets the next percentage.
 
-A `RolloutController` stands between a plan and an engine. It sees what a team's monitoring would:
-counts since its last check, clients and connections of that moment, latencies as a histogram; each
-for the control cohort (who are not enrolled) and the treatment (who are).
+A `RolloutController` stands between a plan and an engine. It sees what a team's monitoring would
+see, for the control cohort (users who are not enrolled) and for the treatment cohort (users who
+are): counts since the last look, present clients and open connections at that time, and a histogram
+of latencies.
 """
 
 from __future__ import annotations
@@ -30,15 +31,29 @@ from simlib.scenario.workload import rules_of
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 
 
+EVENTS = (
+    "started",
+    "passed",
+    "failed",
+    "inconclusive",
+    "rolled_back",
+    "killed",
+    "paused",
+    "done",
+)
+"""The events of a rollout: a stage starts; a check passes, fails or has no verdict; the percentage
+falls by a rollback or by the kill switch; the rollout waits for a person; its last stage ends."""
+
+
 class Reading(NamedTuple):
-    """What one cohort's metrics were between two looks, and on how much they rest.
+    """One cohort's metrics between two looks, and the sample size of each.
 
     Attributes
     ----------
     values : dict of str to float
-        By the names of `measures.METRICS`; NaN where there is nothing to divide by.
+        By the names of `measures.METRICS`; NaN where the denominator is 0.
     samples : dict of str to int
-        Deliveries for latencies, whole seconds of presence else.
+        Deliveries for latencies, whole seconds of presence for all others.
     """
 
     values: dict[str, float]
@@ -52,9 +67,9 @@ def read(
     scenario: Scenario,
     transports: tuple[int, int],
 ) -> Reading:
-    """Return a cohort's metrics between two checks.
+    """Return a cohort's metrics between two looks.
 
-    Falls back are counted per client present: few sessions begin between two looks.
+    Fallbacks are divided by the clients present, as few sessions begin between two looks.
 
     Parameters
     ----------
@@ -62,13 +77,13 @@ def read(
     cohort : int
         `CONTROL` or `TREATMENT`.
     scenario : Scenario
-        For the workers and the memory of a connection.
+        Gives the number of workers and the memory of a connection.
     transports : tuple of int
-        The `Transport` of each cohort: sockets of push take memory.
+        The `Transport` of each cohort: only WebSockets take memory.
     """
     length_s = now.t - before.t
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
-    # Presence moves little between two looks, but for those who join: the mean of both ends.
+    # The trapezoidal rule: the number of present clients changes little between two looks.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
     ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
     histogram = now.histogram[cohort] - before.histogram[cohort]
@@ -98,7 +113,7 @@ def read(
 
 
 def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[np.float64]:
-    """Return the places of a run's clients under a plan's deciders, shape (clients,).
+    """Return the buckets of a run's clients under a plan's deciders, shape (clients,).
 
     Parameters
     ----------
@@ -137,9 +152,9 @@ class RolloutController:
     ----------
     flag : FlagRules
     history : list of dict
-        A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``what`` happened
-        (begun, good, failed, held, back, killed, stopped, done), ``failed`` looks so far, and the
-        treatment's metrics since the look before.
+        A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``event`` (one of
+        `EVENTS`), ``failed`` (failed looks so far), and the treatment cohort's metrics since the
+        previous look.
     """
 
     def __init__(self, plan: Plan, scenario: Scenario, seed: int, replication: int) -> None:
@@ -161,7 +176,7 @@ class RolloutController:
         self._kill_s = math.inf if plan.kill_s is None else plan.kill_s
 
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
-        """Return the clients' places in the rollout, shape (clients,)."""
+        """Return the clients' buckets, shape (clients,)."""
         return buckets_of(self.plan, len(workload.start_s), *self._address)
 
     def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
@@ -170,23 +185,23 @@ class RolloutController:
         return rules_of(control, workload), rules_of(treatment, workload)
 
     def due_s(self) -> float:
-        """Return when it looks next, seconds; infinite: never again."""
+        """Return the time of the next look, seconds; infinite if there is none."""
         return min(self._due_s, self._kill_s)
 
     def observe(self, snapshot: MetricsSnapshot) -> float | None:
-        """Look at the run; return a new percentage, if there is one."""
+        """Look at the run, and return the new percentage, or None if it stays."""
         if snapshot.t >= self._kill_s:
-            # Whatever the hash says of 0 percent: nobody is pushed to any more.
+            # At -inf percent no user is enrolled; at 0 %, some hashes still enrol users.
             self._kill_s, self._rollback_steps = math.inf, [-math.inf]
             return self._roll_back_a_step(snapshot, "killed")
         if self._rollback_steps:
-            return self._roll_back_a_step(snapshot, "back")
+            return self._roll_back_a_step(snapshot, "rolled_back")
         if self._waits:
             return self._begin(snapshot)
         return self._check(snapshot)
 
     def _begin(self, snapshot: MetricsSnapshot) -> float:
-        """A stage begins."""
+        """Start a stage, and return its percentage."""
         stage = self.plan.stages[self._stage]
         self._percent, self._began_s, self._waits = stage.percent, snapshot.t, False
         if self._first is None or self.plan.decision.analysis != "background":
@@ -194,11 +209,11 @@ class RolloutController:
             self._counted_from_s = snapshot.t
         self._due_s = snapshot.t + self.plan.check_every_s
         self._first = self._first or snapshot
-        self._note(snapshot, "begun")
+        self._note(snapshot, "started")
         return stage.percent
 
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
-        """Check the guardrails, and do what comes of it."""
+        """Check the guardrails, and act on the verdict."""
         assert self._before is not None
         control, treatment = (self._read(snapshot, cohort) for cohort in (CONTROL, TREATMENT))
         self._seen.append((control, treatment))
@@ -213,23 +228,23 @@ class RolloutController:
             percents = self.plan.rollback.percents
             self._rollback_steps = [percent for percent in percents if percent < self._percent]
             self._rollback_steps = self._rollback_steps or [min(self._percent, percents[-1])]
-            return self._roll_back_a_step(snapshot, "back")
+            return self._roll_back_a_step(snapshot, "rolled_back")
         if verdict == Verdict.STOP:
             self._due_s = math.inf
-            self._note(snapshot, "stopped", treatment)
+            self._note(snapshot, "paused", treatment)
             return None
         if verdict == Verdict.HOLD:
-            self._note(snapshot, "failed" if Check.FAIL in checks else "held", treatment)
+            self._note(snapshot, "failed" if Check.FAIL in checks else "inconclusive", treatment)
             return None
         stage = self.plan.stages[self._stage]
         if snapshot.t < self._began_s + stage.bake_s:
-            self._note(snapshot, "good", treatment)
+            self._note(snapshot, "passed", treatment)
             return None
         if self._stage + 1 == len(self.plan.stages):
             self._due_s = math.inf
             self._note(snapshot, "done", treatment)
             return None
-        self._note(snapshot, "good", treatment)
+        self._note(snapshot, "passed", treatment)
         self._stage += 1
         self._waits = True
         self._due_s = snapshot.t + self.plan.stages[self._stage].gate_s
@@ -242,9 +257,9 @@ class RolloutController:
     def _said_of(
         self, guardrail: Guardrail, control: Reading, treatment: Reading, snapshot: MetricsSnapshot
     ) -> Check:
-        """What a guardrail says at this look."""
+        """Return the result of checking one guardrail now."""
         if guardrail.compares and self._percent >= 100.0 and snapshot.present[CONTROL] == 0:
-            return Check.PASS  # nobody is left to compare with
+            return Check.PASS  # the control cohort is empty
         if snapshot.t < self._counted_from_s + guardrail.delay_s:
             return Check.PASS
         if guardrail.judge is None:
@@ -252,28 +267,28 @@ class RolloutController:
         return self._judge(guardrail, snapshot)
 
     def _judge(self, guardrail: Guardrail, snapshot: MetricsSnapshot) -> Check:
-        """What a test says of all that has been seen since the rollout began."""
+        """Return the result of a significance test over all that was observed since the start."""
         name, is_worse = guardrail.metric, {"higher": "high", "lower": "low"}[guardrail.worse]
-        borne = guardrail.margin if guardrail.worse == "higher" else -guardrail.margin
+        margin = guardrail.margin if guardrail.worse == "higher" else -guardrail.margin
         if guardrail.judge == "mann_whitney":
             pairs = np.array([[one.values[name] for one in pair] for pair in self._seen])
             pairs = pairs[np.isfinite(pairs).all(axis=1)]
             if len(pairs) < max(2, guardrail.min_sample):
                 return _NO_DATA[guardrail.no_data]
-            said = significance.mann_whitney(pairs[:, CONTROL] + borne, pairs[:, TREATMENT])
+            said = significance.mann_whitney(pairs[:, CONTROL] + margin, pairs[:, TREATMENT])
         else:
             samples = [self._sample(name, cohort, snapshot) for cohort in (CONTROL, TREATMENT)]
             if min(sample.n for sample in samples) < guardrail.min_sample:
                 return _NO_DATA[guardrail.no_data]
             difference = significance.sequential_test(*samples)
             if MEASURES[name].sequential == "events":
-                borne /= MEASURES[name].per  # samples of rates count by the second
-            low, high = difference.low - borne, difference.high - borne
+                margin /= MEASURES[name].per  # samples of rates are per second
+            low, high = difference.low - margin, difference.high - margin
             said = "high" if low > 0.0 else "low" if high < 0.0 else "pass"
         return Check.FAIL if said == is_worse else Check.PASS
 
     def _sample(self, name: str, cohort: int, snapshot: MetricsSnapshot) -> significance.Sample:
-        """All observations of a cohort since the rollout began."""
+        """Return all observations of a cohort since the rollout began."""
         assert self._first is not None
         measure = MEASURES[name]
         if measure.sequential == "observations":
@@ -287,20 +302,20 @@ class RolloutController:
         events = sum(int(counted[Count[term.upper()]]) for term in measure.numerator)
         seconds = float(sum(pair[cohort].samples[name] for pair in self._seen))
         rate = events / seconds if seconds else 0.0
-        return significance.Sample(seconds, rate, rate)  # Poisson's: a rate is its own variance
+        return significance.Sample(seconds, rate, rate)  # Poisson: the variance equals the rate
 
-    def _roll_back_a_step(self, snapshot: MetricsSnapshot, what: str) -> float:
-        """The next percentage of the way back."""
+    def _roll_back_a_step(self, snapshot: MetricsSnapshot, event: str) -> float:
+        """Set the next percentage of the rollback, and return it."""
         self._percent = self._rollback_steps.pop(0)
         self._due_s = math.inf
         if self._rollback_steps:
             assert self.plan.rollback.every_s is not None
             self._due_s = snapshot.t + self.plan.rollback.every_s
-        self._note(snapshot, what)
+        self._note(snapshot, event)
         return self._percent
 
-    def _note(self, snapshot: MetricsSnapshot, what: str, seen: Reading | None = None) -> None:
-        """Write a row of the history, and remember what was seen."""
+    def _note(self, snapshot: MetricsSnapshot, event: str, seen: Reading | None = None) -> None:
+        """Add a row to the history, and keep the snapshot for the next look."""
         if seen is None and self._before is not None and snapshot.t > self._before.t:
             seen = self._read(snapshot, TREATMENT)
         self.history.append(
@@ -308,7 +323,7 @@ class RolloutController:
                 "t_s": snapshot.t,
                 "stage": self._stage,
                 "percent": max(self._percent, 0.0),
-                "what": what,
+                "event": event,
                 "failed": self._tally.failed,
                 **(seen.values if seen is not None else {}),
             }
@@ -317,7 +332,7 @@ class RolloutController:
 
 
 def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
-    """Return what a guardrail says of two cohorts' metrics.
+    """Return the result of checking a guardrail against two cohorts' metrics.
 
     Parameters
     ----------

@@ -1,20 +1,20 @@
-"""What a rollout makes of its checks: go on, wait, or go back.
+"""How the checks of a rollout decide whether it goes on, waits, pauses or rolls back.
 
-Each look at the guardrails gives every one of them a `Check`. A rule turns what they say into a
-`Verdict`, and remembers no more than a `Tally`.
+A *look* checks all guardrails at one time. It yields a `Check` for each of them. A rule turns these
+into a `Verdict`, and keeps its counts from look to look in a `Tally`.
 
 ``flagger``
-    One failed check of any guardrail makes the look a failed one. Failed looks are counted over
-    the whole rollout, and a good one takes none of them back; the rollout goes back at the look
-    *after* there are so many. So a long rollout is more likely to go back for nothing than a short
-    one, at the same rate of false alarms.
+    A look fails if any guardrail fails. Failed looks are counted over the whole rollout, and a look
+    that passes does not reduce the count. When the limit is reached, the *next* look rolls back. So
+    at the same rate of false alarms a long rollout is more often rolled back without cause than a
+    short one.
 ``argo``
-    Each guardrail is judged by itself, anew in each stage (unless one analysis runs in the
-    background of them all: then `next_stage` is left out): it fails when more of its checks have
-    failed than it bears, errs when more in a row than it bears found no data. The first that does
-    takes the rollout back at once. Checks that say neither yes nor no, more of them than are borne,
-    stop it where it is until somebody looks: here, for good. What is borne holds nothing up, as an
-    analysis runs in the background.
+    Each guardrail has its own counts, which start anew in each stage (or only once, if one analysis
+    runs in the background of all stages: then `next_stage` is not called). A guardrail fails after
+    more than ``failureLimit`` failed checks, and errs after more than ``consecutiveErrorLimit``
+    checks in a row without data. The first one that fails or errs rolls back at once. More than
+    ``inconclusiveLimit`` inconclusive checks pause the rollout until a person decides; here it
+    stays paused. Checks within the limits delay nothing, as an analysis runs beside the stages.
 
 References
 ----------
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 
 class Check(IntEnum):
-    """What one look at one guardrail says."""
+    """The result of checking one guardrail once."""
 
     PASS = 0
     FAIL = 1
@@ -39,7 +39,7 @@ class Check(IntEnum):
 
 
 class Verdict(IntEnum):
-    """What the rollout does."""
+    """What the rollout does after a look."""
 
     GO_ON = 0
     HOLD = 1
@@ -48,7 +48,7 @@ class Verdict(IntEnum):
 
 
 class Limits(NamedTuple):
-    """How much is borne: failed checks, those without a verdict, and in a row without data."""
+    """How many checks are tolerated: failed, inconclusive, and consecutive ones without data."""
 
     failures: float
     inconclusive: int
@@ -56,7 +56,7 @@ class Limits(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What a rule remembers: looks that failed, and of each guardrail its checks in this stage."""
+    """The counts that a rule keeps: failed looks in all, and each guardrail's in this stage."""
 
     failed: int
     failures: tuple[int, ...]
@@ -65,7 +65,7 @@ class Tally(NamedTuple):
 
 
 def new_tally(guardrails: int) -> Tally:
-    """Return the tally of a rollout that begins.
+    """Return the tally at the start of a rollout.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def new_tally(guardrails: int) -> Tally:
 
 
 def next_stage(tally: Tally) -> Tally:
-    """Return the tally at the start of a stage: what is counted by stage begins anew.
+    """Return the tally at the start of a stage: the counts of a stage are reset to 0.
 
     Examples
     --------
@@ -88,16 +88,16 @@ def next_stage(tally: Tally) -> Tally:
 
 
 def flagger(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tally, Verdict]:
-    """Return what Flagger's rule makes of a look.
+    """Return the tally and the verdict after a look, by Flagger's rule.
 
     Parameters
     ----------
     tally : Tally
     limits : Limits
-        `failures` looks that fail take the rollout back, at the next look.
+        After `failures` failed looks the next look rolls back.
     checks : sequence of Check
-        One of each guardrail; what has no verdict or no data holds the stage and counts nothing
-        (Flagger itself takes no data for a failure: let such a check say FAIL).
+        One for each guardrail. Checks that are inconclusive or without data hold the stage and are
+        not counted. (Flagger itself treats missing data as a failure: pass FAIL for that.)
 
     Examples
     --------
@@ -120,15 +120,15 @@ def flagger(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tall
 
 
 def argo(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tally, Verdict]:
-    """Return what the rule of an Argo Rollouts analysis makes of a look.
+    """Return the tally and the verdict after a look, by the rule of Argo Rollouts' analyses.
 
     Parameters
     ----------
     tally : Tally
     limits : Limits
-        Each of one guardrail in one stage; so many are borne, and one more is not.
+        The largest tolerated numbers, for each guardrail in each stage.
     checks : sequence of Check
-        One of each guardrail.
+        One for each guardrail.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""What a plan takes from other tools' files: `Plan.load` beyond TOML.
+"""Reading plans from other tools' files: `Plan.load` for all formats but TOML.
 
-A reader returns what its file says, as values of a `Plan`; the caller says the rest. Nothing is
-dropped silently: what a plan cannot say is refused by name, and the head of each format's module
-lists what has no meaning there.
+A format's reader returns the values of a `Plan` that its file contains; the caller gives the rest.
+Nothing is dropped silently: a key that a plan cannot express is refused by name, and the docstring
+of each format's module lists the keys that are ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from simlib.scenario.formats import recognised
 from simlib.scenario.units import parse_duration_s
 
 ONE_CHECK_S = 60.0
-"""How long a last stage is watched of which neither the file nor the caller says it, seconds."""
+"""The length of the last stage if neither the file nor the caller gives it, seconds."""
 
 
 class ImportOptions:
-    """What the caller says beside a file.
+    """What the caller of `Plan.load` gives beside a file.
 
     Parameters
     ----------
@@ -31,16 +31,16 @@ class ImportOptions:
         From a foreign metric's name to one of `core.measures.METRICS`, or to a pair of that and the
         factor from the foreign unit to ours.
     gate_s : float or str, optional
-        How long somebody takes to approve, seconds.
+        How long an approval takes, seconds.
     last_s : float or str, optional
-        How long the last stage is watched, where the file does not say, seconds.
+        Length of the last stage, if the file does not give it, seconds.
     name : str, optional
-        Which plan is meant, where the file holds several.
+        The plan to read, if the file holds several.
 
     Raises
     ------
     ScenarioError
-        One of them is not that.
+        An argument has a wrong type or is out of range.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ImportOptions:
         return self.metrics[foreign]
 
     def one_of(self, found: list[ForeignMapping], what: str) -> ForeignMapping:
-        """Return the plan among those that a file holds: the only one, or that of our name."""
+        """Return the only plan of a file, or the one that has the name given by the caller."""
         names = [_name_of(one) for one in found]
         known = ", ".join(str(name) for name in names if name is not None)
         if len(found) == 1 and (self.name is None or not known):
@@ -95,7 +95,7 @@ class ImportOptions:
 
 
 def _name_of(document: ForeignMapping) -> Any:
-    """What a document is called: by Kubernetes in its metadata, elsewhere at its top."""
+    """Return a document's name, which Kubernetes keeps in its metadata and others at the top."""
     metadata = document.values.get("metadata")
     return (metadata if isinstance(metadata, Mapping) else document.values).get("name")
 
@@ -112,7 +112,7 @@ def _seconds(name: str, given: Any) -> float | None:
 
 
 def read(path: Path, given: ImportOptions, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file and its caller say of a plan, as the plan's values.
+    """Return the values of a plan from a file and from the caller's settings.
 
     Parameters
     ----------
@@ -124,14 +124,14 @@ def read(path: Path, given: ImportOptions, settings: Mapping[str, Any]) -> dict[
     Raises
     ------
     ScenarioError
-        The file cannot be read or is of none of the formats, says what a plan cannot, or says what
-        the caller says too.
+        The file cannot be read, has none of the formats, contains something that a plan cannot
+        express, or contains a field that the caller gives too.
     """
     return merged(said_by(read_documents(path), given), settings)
 
 
 def said_by(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
-    """Return what the documents of one file say of a plan: some of its fields.
+    """Return the fields of a plan that the documents of one file contain.
 
     Parameters
     ----------
@@ -141,35 +141,37 @@ def said_by(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, 
     Raises
     ------
     ScenarioError
-        They are of none of the formats, or say what a plan cannot.
+        They have none of the formats, or contain something that a plan cannot express.
     """
     return recognised(documents, "plan").read(documents, given)
 
 
 def merged(said: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file and its caller say, together.
+    """Return the fields that a file contains, and those that its caller gives, as one mapping.
 
     Parameters
     ----------
     said : dict
-        Of the file.
+        The file's fields.
     settings : mapping
-        Of the caller.
+        The caller's fields.
 
     Raises
     ------
     ScenarioError
-        Both say the same field, or neither says how the flag reaches a tab.
+        Both contain the same field, or neither contains ``flag``.
 
     Examples
     --------
     >>> said = {"bucketing": {"rule": "unleash", "flag": "push"}}
-    >>> merged(said, {"flag": {"reach": "pushed"}, "bucketing": {"ids": "email"}})
-    {'bucketing': {'rule': 'unleash', 'flag': 'push', 'ids': 'email'}, 'flag': {'reach': 'pushed'}}
+    >>> merged(said, {"flag": {"propagation": "pushed"}, "bucketing": {"ids": "email"}})[
+    ...     "bucketing"
+    ... ]
+    {'rule': 'unleash', 'flag': 'push', 'ids': 'email'}
     >>> merged(said, {})
     Traceback (most recent call last):
         ...
-    simlib.errors.ScenarioError: flag: must be given, such as {"reach": "polled", ...
+    simlib.errors.ScenarioError: flag: must be given, such as {"propagation": "polled", ...
     """
     values = dict(said)
     for name, value in settings.items():
@@ -189,6 +191,7 @@ def merged(said: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         rule = "must be given, growthbook or growthbook_v1: the file does not say its hashVersion"
         raise ScenarioError("bucketing.rule", None, rule)
     if "flag" not in values:
-        rule = 'must be given, such as {"reach": "polled", "every_s": 60}: the file cannot say it'
+        example = '{"propagation": "polled", "every_s": 60}'
+        rule = f"must be given, such as {example}: the file cannot say it"
         raise ScenarioError("flag", None, rule)
     return values

@@ -1,7 +1,7 @@
-"""A rollout plan: who is enrolled when, how tabs hear of it, what is watched, and the way back.
+"""A rollout plan: who is enrolled when, how tabs learn of it, what is checked, and the rollback.
 
-Frozen and strict as a scenario is; TOML in, TOML out. `rollout.formats` reads and writes what other
-tools have.
+A plan is frozen and strict, as a scenario is. It is read from TOML and written to TOML;
+`rollout.formats` reads and writes the formats of other tools.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import math
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic import Field
 
-from simlib.core.assignment import FlagRules, Reach
+from simlib.core.assignment import FlagRules, Propagation
 from simlib.core.measures import MEASURES, METRICS
 from simlib.core.protocol import TRANSPORT_NAMES, Transport
 from simlib.errors import ScenarioError
+from simlib.renamed import warn
 from simlib.rollout import exchange
 from simlib.rollout.decision import Limits
 from simlib.scenario.documents import LANGUAGES
@@ -29,6 +30,7 @@ from simlib.scenario.fields import (
     NotNegative,
     Positive,
     Section,
+    present_path,
     read_toml,
     scenario_error,
 )
@@ -38,7 +40,7 @@ Percentage = Annotated[float, Field(ge=0, le=100)]
 
 
 class Stage(Section):
-    """A percentage, and how long it is watched."""
+    """A stage of a rollout: a percentage, and how long the guardrails are checked at it."""
 
     percent: Percentage
     """Users who are enrolled, %."""
@@ -64,21 +66,23 @@ class Bucketing(Section):
         "flipt",
         "flipt_variant",
     ] = "floor_mod"
-    """From a user's id to the percentage from which on the user is enrolled."""
+    """The rule that computes a user's bucket from the user's id."""
     flag: Annotated[str, Field(min_length=1, max_length=100)] = "realtime-websocket"
-    """The flag's name, which salts the rules that have a salt."""
+    """The flag's name, which is a part of what most rules hash."""
     ids: Literal["uuid4", "email", "number", "file"] = "uuid4"
     """What the users' ids look like, or that they are in a file."""
     ids_file: Annotated[str, Field(min_length=1)] | None = None
-    """A text file with an id on each line, which clients have in that order; when there are more
-    clients than lines, users come again."""
+    """A text file with one id per line. Clients take the ids in that order; if there are more
+    clients than lines, the list starts again, so that a user has several clients."""
     experiment_percent: Percentage | None = None
-    """Users in the treatment of an A/B experiment that decides as well; absent: there is none."""
+    """Users in the treatment group of an A/B experiment, %, which is one of the deciders; absent:
+    there is no experiment."""
     server_percent: Percentage | None = None
-    """Users for whom a flag of the server's says push, which decides as well: 100 is on for all,
-    0 off; absent: there is none."""
+    """Users for whom a flag on the server is on, %, which is one of the deciders; absent: there is
+    no such flag."""
     deciders: Literal["ramp", "and", "or"] = "ramp"
-    """What enrols a user: the ramp alone, all deciders there are, or any of them."""
+    """Who is enrolled: users whom the ramp enrols (ramp), whom all deciders enrol (and), or whom at
+    least one decider enrols (or)."""
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -100,54 +104,67 @@ class Bucketing(Section):
 class Flag(Section):
     """How the percentage reaches a tab: see `core.assignment`."""
 
-    reach: Literal["session", "build", "polled", "pushed"] = "polled"
-    """At the start of a session; the same from a page that has to be built and deployed; by
-    reading it every so often; over the open socket."""
+    propagation: Literal["session", "build", "polled", "pushed"] = "polled"
+    """When a tab learns of a new percentage: at the start of its next session (session, and build,
+    where the page has to be built and deployed first), when it next polls the flag (polled), or at
+    once over its open socket (pushed)."""
     every_s: Positive | None = None
-    """From one reading to the next, where it is polled, seconds."""
+    """Time between two polls of the flag, seconds."""
     delay_s: NotNegative = 0.0
-    """From a change to what a tab can read, seconds; of a build, how long build and deploy take."""
+    """Time from a change of the percentage until a tab can read it, seconds; for a build, the time
+    that build and deployment take."""
     cached_frac: Fraction = 1.0
-    """Sessions that have the flag at hand when their page is mounted, where that alone counts."""
+    """Fraction of sessions that have loaded the flag when their page is mounted. The others stay in
+    the control cohort, if tabs read the flag only at the start of a session."""
     jitter_s: NotNegative = 0.0
-    """A tab that has read a new percentage acts up to so much later, seconds."""
+    """The longest time that a tab waits before it acts on a new percentage, seconds; uniform."""
+
+    renamed_fields: ClassVar[Mapping[str, str]] = {"reach": "propagation"}
+
+    @property
+    def reach(self) -> str:
+        """Was renamed to `propagation`."""
+        warn("Flag.reach", "Flag.propagation")
+        return self.propagation
 
     @pydantic.model_validator(mode="after")
-    def _fits_its_reach(self) -> Self:
-        if (self.reach == "polled") != (self.every_s is not None):
+    def _fits_its_propagation(self) -> Self:
+        if (self.propagation == "polled") != (self.every_s is not None):
             if self.every_s is None:
-                raise FieldError("every_s", None, 'must be given when reach is "polled"')
+                raise FieldError("every_s", None, 'must be given when propagation is "polled"')
             raise FieldError(
-                "every_s", self.every_s, f'has no meaning when reach is "{self.reach}"'
+                "every_s", self.every_s, f'has no meaning when propagation is "{self.propagation}"'
             )
-        if self.reach == "build" and self.delay_s == 0.0:
-            raise FieldError("delay_s", 0.0, 'must be > 0 when reach is "build"')
-        at_start = self.reach in ("session", "build")
+        if self.propagation == "build" and self.delay_s == 0.0:
+            raise FieldError("delay_s", 0.0, 'must be > 0 when propagation is "build"')
+        at_start = self.propagation in ("session", "build")
         if not at_start and self.cached_frac != 1.0:
-            rule = f'has no meaning when reach is "{self.reach}"'
+            rule = f'has no meaning when propagation is "{self.propagation}"'
             raise FieldError("cached_frac", self.cached_frac, rule)
         if at_start and self.jitter_s != 0.0:
-            rule = f'has no meaning when reach is "{self.reach}": no open tab hears of a change'
+            rule = f'has no meaning when propagation is "{self.propagation}": '
+            rule += "no open tab hears of a change"
             raise FieldError("jitter_s", self.jitter_s, rule)
         return self
 
 
 class Rollback(Section):
-    """The way back when a guardrail, or somebody, says so."""
+    """How the percentage falls when a guardrail or a person demands it."""
 
     percents: Annotated[
         tuple[Percentage, ...],
         Field(min_length=1, max_length=100),
         pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
     ] = (0.0,)
-    """The percentages of the way back; the last is where it ends."""
+    """The percentages of the rollback, in descending order."""
     every_s: Positive | None = None
-    """From one of them to the next, seconds; where there is more than one."""
+    """Time between two of these percentages, seconds."""
     sockets: Literal["kept", "closed", "drained"] = "kept"
-    """What the server does with the sockets of those who are no longer enrolled: nothing, so that
-    it is for the tab to act; close them at once; or close them one by one over the window."""
+    """What the server does with the sockets of users who are no longer enrolled: it leaves them to
+    the tabs (kept), closes them at once (closed), or closes them one by one over the window
+    (drained)."""
     window_s: Positive | None = None
-    """How long a drain takes, seconds."""
+    """Length of the window of a drain, seconds."""
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -176,22 +193,21 @@ _DEFAULT_STAGES = tuple(Stage(percent=percent, bake_s=600.0) for percent in (10,
 
 
 class Decision(Section):
-    """What is made of failed checks: see `rollout.decision`."""
+    """How checks decide about the rollout: see `rollout.decision`."""
 
     rule: Literal["flagger", "argo"] = "flagger"
-    """Flagger's, which counts every failed check of the whole rollout; or that of an Argo Rollouts
-    analysis, which counts those of each guardrail in each stage."""
+    """``flagger`` counts the failed checks of the whole rollout; ``argo``, as an analysis of Argo
+    Rollouts does, those of each guardrail in each stage."""
     failures: Annotated[int, Field(ge=-1, le=100_000)] = 5
-    """Failed checks that roll back (flagger: the tick after there are so many); argo's
-    ``failureLimit``: so many are borne, with -1 any number."""
+    """flagger: the number of failed checks after which the next check rolls back. argo: the
+    ``failureLimit``, the number of failed checks that are tolerated; -1: unlimited."""
     inconclusive: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Checks without a verdict that are borne before somebody has to look; absent: none (argo
-    alone)."""
+    """Inconclusive checks that are tolerated before the rollout pauses; absent: 0 (argo only)."""
     errors: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Checks in a row that found no data and are borne; absent: 4 (argo alone)."""
+    """Consecutive checks without data that are tolerated; absent: 4 (argo only)."""
     analysis: Literal["step", "background"] | None = None
-    """Whether each stage is counted for itself, or all together as an analysis in the background
-    does; absent: step (argo alone)."""
+    """Whether checks are counted anew in each stage (step), or over the whole rollout, as by an
+    analysis in the background; absent: step (argo only)."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_rule(self) -> Self:
@@ -205,37 +221,38 @@ class Decision(Section):
 
 
 class Guardrail(Section):
-    """A metric that is checked, and what it has to be."""
+    """A metric that is checked, and the condition that it must meet."""
 
     metric: Literal[METRICS]  # type: ignore[valid-type]
-    """Of those who are enrolled; of the server, utilisation and memory."""
+    """The metric, measured for the enrolled users; utilisation and memory for the server."""
     below: float | None = None
     """The check fails when the value is more than this."""
     above: float | None = None
     """The check fails when the value is less than this."""
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """The check fails when the value is more than so many times the control cohort's, or less if
-    that is below 1. What compares with the control cohort passes at 100 % once nobody is left
-    there."""
+    """A factor: the check fails when the value is more than the control cohort's times this (less,
+    if the factor is below 1). At 100 %, once the control cohort is empty, the check passes."""
     fails_beyond: float | None = None
-    """Between the limit and this a check has no verdict, and it fails beyond this alone; in the
-    limit's unit. Absent: it fails beyond the limit."""
+    """A second limit, in the unit of the first: the check is inconclusive between the two, and
+    fails beyond this one. Absent: it fails beyond the first."""
     delay_s: NotNegative = 0.0
-    """From the start of a stage, or of an analysis in the background, until it is first checked,
+    """Time from the start of a stage, or of an analysis in the background, to the first check,
     seconds."""
     judge: Literal["mann_whitney", "sequential"] | None = None
-    """The check fails when this test finds the enrolled worse than the control cohort: Kayenta's
-    rank test of the looks so far, or one of all observations that stays valid at every look."""
+    """The significance test that compares the enrolled users with the control cohort: Kayenta's
+    rank test over the checks so far, or a sequential test over all observations, which stays valid
+    however often it is repeated. The check fails when the enrolled users are worse."""
     worse: Literal["higher", "lower"] = "higher"
-    """Which way is worse, for a judge."""
+    """Whether higher or lower values are worse, for a judge."""
     margin: Annotated[float, Field(ge=0)] = 0.0
-    """By how much worse than control is borne by a judge, in the metric's unit: the test is then
-    one of inferiority by more than that."""
+    """A judge's margin, in the metric's unit: the check fails only if the enrolled users are worse
+    by more than this (a non-inferiority test)."""
     min_sample: Annotated[int, Field(ge=1, le=10**9)] = 1
-    """Observations that a check needs: deliveries for latencies, seconds of presence else; looks
-    for a rank test."""
+    """The least number of observations for a verdict: deliveries for latencies, checks for a rank
+    test, and seconds of presence for everything else."""
     no_data: Literal["pass", "fail", "hold"] = "hold"
-    """What a check with fewer says: Flagger's fails; hold: the stage lasts longer."""
+    """The result of a check with fewer observations: it passes, it fails (as Flagger has it), or it
+    holds the rollout, so that the stage lasts longer."""
 
     @pydantic.model_validator(mode="after")
     def _asks_one_thing(self) -> Self:
@@ -267,7 +284,7 @@ class Guardrail(Section):
 
     @property
     def limit(self) -> tuple[float, bool]:
-        """Its threshold, or factor, and whether more than that is bad."""
+        """The threshold or factor, and whether values above it fail."""
         if self.below is not None:
             return self.below, True
         if self.above is not None:
@@ -277,22 +294,22 @@ class Guardrail(Section):
 
     @property
     def beyond(self) -> float:
-        """Past what a check fails: `fails_beyond`, or its threshold or factor itself."""
+        """The limit beyond which a check fails: `fails_beyond` if given, or else `limit`."""
         return self.limit[0] if self.fails_beyond is None else self.fails_beyond
 
     @property
     def compares(self) -> bool:
-        """Whether it takes a control cohort."""
+        """Whether it compares with the control cohort."""
         return self.times_control is not None or self.judge is not None
 
 
 class Variant(Section):
-    """What a cohort gets: the scenario with a transport and changes of its own.
+    """The settings that one cohort gets: the scenario with a transport and changes of its own.
 
     Examples
     --------
     >>> faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
-    >>> plan = Plan(flag={"reach": "session"}, treatment=faster)
+    >>> plan = Plan(flag={"propagation": "session"}, treatment=faster)
     >>> plan.replace({"treatment.changes.polling.interval_s": "5 s"}).treatment.changes
     {'polling.interval_s': '5 s'}
     """
@@ -331,35 +348,35 @@ def _transport(variant: Variant) -> int:
 
 
 class Plan(Section):
-    """A rollout: stages, and everything that decides about them.
+    """A rollout plan: its stages, and everything that decides about them.
 
     Examples
     --------
-    >>> plan = Plan(flag={"reach": "polled", "every_s": "1 min"})
+    >>> plan = Plan(flag={"propagation": "polled", "every_s": "1 min"})
     >>> [stage.percent for stage in plan.stages], plan.length_s
     ([10.0, 25.0, 50.0, 100.0], 2400.0)
-    >>> Plan(flag={"reach": "session"}, stages=[{"percent": 50, "bake_s": 30}])
+    >>> Plan(flag={"propagation": "session"}, stages=[{"percent": 50, "bake_s": 30}])
     Traceback (most recent call last):
         ...
     simlib.errors.ScenarioError: stages.0.bake_s: must be >= check_every_s (60), got 30.0
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "plan"
-    """What this is, for tables and titles."""
+    """A name for tables and titles."""
     start_s: NotNegative = 0.0
-    """When the first stage begins, or its gate, seconds from the start of the run."""
+    """When the first stage begins, or the gate before it, seconds from the start of the run."""
     check_every_s: Positive = 60.0
-    """From one check of the guardrails to the next, seconds."""
+    """Time between two checks of the guardrails, seconds."""
     stages: Annotated[
         tuple[Stage, ...],
         Field(min_length=1, max_length=100),
         pydantic.BeforeValidator(_stages),
     ] = _DEFAULT_STAGES
-    """One after the other; the percentage never falls."""
+    """The stages in order; the percentage never falls from one to the next."""
     control: Variant = Variant(transport="polling")
-    """What those get who are not enrolled."""
+    """What users get who are not enrolled."""
     treatment: Variant = Variant(transport="websocket")
-    """What those get who are enrolled."""
+    """What users get who are enrolled."""
     bucketing: Bucketing = Bucketing()
     flag: Flag
     rollback: Rollback = Rollback()
@@ -367,9 +384,9 @@ class Plan(Section):
     guardrails: Annotated[
         tuple[Guardrail, ...], Field(max_length=32), pydantic.BeforeValidator(_stages)
     ] = ()
-    """What is checked; none: the stages follow each other whatever happens."""
+    """The guardrails. Without any, each stage ends after its `bake_s`, whatever happens."""
     kill_s: NotNegative | None = None
-    """When somebody pulls the kill switch, seconds from the start of the run; absent: never."""
+    """When the kill switch is used, seconds from the start of the run; absent: never."""
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -407,12 +424,12 @@ class Plan(Section):
 
     @property
     def length_s(self) -> float:
-        """How long it takes when all is well, seconds."""
+        """How long the stages and their gates take if no check holds them up, seconds."""
         return sum(stage.gate_s + stage.bake_s for stage in self.stages)
 
     @property
     def limits(self) -> Limits:
-        """What its decision bears."""
+        """The failed, inconclusive and empty checks that are tolerated."""
         decision = self.decision
         failures = math.inf if decision.failures < 0 else decision.failures
         errors = 4 if decision.errors is None else decision.errors
@@ -420,10 +437,10 @@ class Plan(Section):
 
     @property
     def flag_rules(self) -> FlagRules:
-        """What the engines know of it."""
-        reach = {"polled": Reach.POLLED, "pushed": Reach.PUSHED}.get(self.flag.reach, Reach.SESSION)
+        """The part of the plan that the engines need."""
+        by_name = {"polled": Propagation.POLLED, "pushed": Propagation.PUSHED}
         return FlagRules(
-            reach=int(reach),
+            propagation=int(by_name.get(self.flag.propagation, Propagation.SESSION)),
             every_s=self.flag.every_s or 0.0,
             delay_s=self.flag.delay_s,
             cached_frac=self.flag.cached_frac,
@@ -444,42 +461,41 @@ class Plan(Section):
         name: str | None = None,
         **settings: Any,
     ) -> Plan:
-        """Read a plan from a file: TOML, or what another tool has.
+        """Read a plan from a file: TOML, or a format of another tool.
 
         A file that ends in ``.yaml``, ``.yml`` or ``.json`` is in one of the formats of
-        `rollout.formats.FORMATS`, and is recognised by what it holds; what has no meaning here, and
-        what is refused, is at the head of that format's module, such as `rollout.formats.flagger`.
-        Any other is TOML, and says everything.
+        `rollout.formats.FORMATS`, and is recognised by its content. The docstring of that format's
+        module, such as `rollout.formats.flagger`, lists what is ignored and what is refused. Any
+        other file is TOML and describes the whole plan.
 
         Parameters
         ----------
         path : str or Path
         metrics : mapping, optional
-            What a foreign metric is: one of `METRICS`, or a pair of that and the factor to its
-            unit, such as ``{"request-duration": ("latency_p99_s", 0.001)}`` for milliseconds. Our
-            own names are known.
+            The meaning of the file's metrics: one of `METRICS` for each name, or a pair of that and
+            the factor to its unit, such as ``{"request-duration": ("latency_p99_s", 0.001)}`` for
+            milliseconds. The names in `METRICS` stand for themselves.
         gate_s : float or str, optional
-            How long somebody takes to approve, seconds, where the file has them asked.
+            How long an approval takes that the file demands, seconds.
         last_s : float or str, optional
-            How long the last stage is watched, seconds, where the file does not say; absent: for
-            one check.
+            Length of the last stage, seconds, if the file does not say it; absent: one interval
+            between checks.
         name : str, optional
-            Which plan is meant, where the file holds several; the plan's name, where the file says
-            none.
+            The plan to read, if the file holds several; the plan's name, if the file has none.
         **settings
-            Fields that the file cannot say: ``flag`` in any case; ``bucketing``, ``rollback``,
-            ``start_s``, ``kill_s`` as for a plan. Where nothing is checked also ``check_every_s``
-            and ``decision``.
+            Fields that the file cannot express. ``flag`` is always needed; ``bucketing``,
+            ``rollback``, ``start_s`` and ``kill_s`` have the defaults of a plan. If the file has no
+            guardrails, ``check_every_s`` and ``decision`` may be given too.
 
         Raises
         ------
         ScenarioError
-            The file is missing or cannot be read, says what a plan cannot, or lacks what the
-            caller has to say.
+            The file is missing or cannot be read, contains something that a plan cannot express, or
+            lacks something that the caller has to give.
 
         Examples
         --------
-        >>> flag = {"reach": "polled", "every_s": 60}
+        >>> flag = {"propagation": "polled", "every_s": 60}
         >>> plan = Plan.load("data/plans/flagger_canary.yaml", flag=flag)
         >>> [stage.percent for stage in plan.stages], plan.decision.failures
         ([10.0, 25.0, 50.0, 100.0], 5)
@@ -503,19 +519,19 @@ class Plan(Section):
         Parameters
         ----------
         format : str
-            ``toml``, or a name in `rollout.formats.FORMATS`. TOML says everything: `Plan.load` of
-            it gives an equal plan. The others leave out what they cannot say and the caller of
-            `Plan.load` says again (``flag`` and what else is named at `rollout.formats.flagger`'s
-            ``write`` and its like): with the same settings, `Plan.load` gives an equal plan.
+            ``toml``, or a name in `rollout.formats.FORMATS`. TOML describes the whole plan. The
+            other formats leave out the fields that the caller of `Plan.load` gives (``flag`` and
+            those that the format's ``write`` lists). Either way `Plan.load`, with these fields,
+            returns an equal plan.
 
         Raises
         ------
         ScenarioError
-            The format is not known, or cannot say what the plan says: names the field.
+            The format is unknown, or cannot express a field of the plan, which the error names.
 
         Examples
         --------
-        >>> plan = Plan(flag={"reach": "pushed"}, kill_s=60.0)
+        >>> plan = Plan(flag={"propagation": "pushed"}, kill_s=60.0)
         >>> plan.dump("flagger")
         Traceback (most recent call last):
             ...
@@ -533,20 +549,20 @@ class Plan(Section):
         Parameters
         ----------
         changes : mapping of str to object, optional
-            Dotted paths and their new values, such as ``{"rollback.sockets": "closed"}``; a place
-            in a list is its number, from 0, or ``*`` for all of them. None takes an optional field
-            away. What follows ``treatment.changes.`` is one path of the scenario.
+            Dotted paths and their new values, such as ``{"rollback.sockets": "closed"}``. Items of
+            a list are numbered from 0; ``*`` means all of them. None removes an optional field.
+            What follows ``treatment.changes.`` is one path of the scenario.
         **named
             The same for fields of the top level.
 
         Raises
         ------
         ScenarioError
-            A path does not exist, or the new plan does not hold together.
+            A path does not exist, or the new plan is not valid.
 
         Examples
         --------
-        >>> plan = Plan(flag={"reach": "session"}).replace({"stages.*.bake_s": "1 h"})
+        >>> plan = Plan(flag={"propagation": "session"}).replace({"stages.*.bake_s": "1 h"})
         >>> plan.replace({"stages.3.bake_s": "1 min"}).length_s
         10860.0
         """
@@ -554,7 +570,10 @@ class Plan(Section):
         for path, value in {**(changes or {}), **named}.items():
             # The keys of a variant's changes are dotted paths themselves.
             cohort, is_inside, key = path.partition(".changes.")
-            *sections, name = [cohort, "changes", key] if is_inside else path.split(".")
+            if is_inside:
+                *sections, name = cohort, "changes", key
+            else:
+                *sections, name = present_path(Plan, path).split(".")
             places: list[Any] = [values]
             for section in sections:
                 places = [into for place in places for into in _inside(place, section, path)]
@@ -569,7 +588,7 @@ class Plan(Section):
 
 
 def _inside(place: Any, section: str, path: str) -> list[Any]:
-    """What a part of a dotted path leads to."""
+    """Return the mappings to which one part of a dotted path leads."""
     if isinstance(place, dict):
         return [place.setdefault(section, {})]
     if not isinstance(place, list):

@@ -1,7 +1,8 @@
-"""Two cohorts' samples in, a verdict out: whether one is worse, or only looks so.
+"""Significance tests: whether two cohorts differ by more than chance explains.
 
-A threshold asks how large a figure is; a judge asks whether it differs from the control cohort's by
-more than chance. Judges that are asked again at every look must bear it: see `sequential_test`.
+A threshold compares a metric with a number; a judge compares it with the control cohort's. A test
+that is repeated at every look finds a difference by chance sooner or later, unless it allows for
+that: see `sequential_test`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class Shift(NamedTuple):
     Attributes
     ----------
     estimate : float
-        Hodges and Lehmann's: the shift under which the ranks would be as chance has them.
+        Hodges and Lehmann's estimate: the shift after which the ranks show no difference.
     low, high : float
         Confidence interval of the shift.
     p_value : float
-        Of no shift, two-sided.
+        Two-sided, of the hypothesis that there is no shift.
     """
 
     estimate: float
@@ -35,7 +36,7 @@ class Shift(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """How many observations, their mean and their variance."""
+    """A sample: its number of observations, their mean and their variance."""
 
     n: float
     mean: float
@@ -43,7 +44,7 @@ class Sample(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Treatment less control, with an interval."""
+    """Treatment minus control, with an interval."""
 
     estimate: float
     low: float
@@ -69,7 +70,7 @@ def shift_estimate(control: ArrayLike, treatment: ArrayLike, confidence: float =
     Raises
     ------
     ScenarioError
-        Too few values, one that is not finite, or all are equal.
+        There are too few values, one is not finite, or all are equal.
 
     References
     ----------
@@ -108,7 +109,7 @@ def shift_estimate(control: ArrayLike, treatment: ArrayLike, confidence: float =
 
 
 def _surplus(y: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-    """By how much the ranks of `x` are too high for chance, in standard deviations."""
+    """Return by how many standard deviations the rank sum of `x` exceeds its expected value."""
     from scipy import stats
 
     both = np.concatenate([x, y])
@@ -128,14 +129,15 @@ def mann_whitney(
     tolerance: float = 0.25,
     confidence: float = 0.98,
 ) -> str:
-    """Return how the treatment's values lie, as Kayenta judges: ``high``, ``low`` or ``pass``.
+    """Return Kayenta's verdict on the treatment's values: ``high``, ``low`` or ``pass``.
 
     Parameters
     ----------
     control, treatment : array of float
-        As for `shift_estimate`; one value for each interval of time, say.
+        As for `shift_estimate`, such as one value for each interval of time.
     tolerance : float, optional
-        The interval of the shift must lie beyond this part of its estimate, >= 0.
+        The verdict is ``high`` or ``low`` only if the interval of the shift lies beyond this
+        fraction of its estimate, >= 0.
     confidence : float, optional
         Of the interval, in (0, 1).
 
@@ -164,7 +166,7 @@ def mann_whitney(
     if np.ptp(np.concatenate([x, y])) == 0.0:
         return "pass"
     if abs(_surplus(y, x)) <= stats.norm.ppf(0.5 + confidence / 2.0):
-        return "pass"  # no shift is within the interval: there is no need to find its ends
+        return "pass"  # the interval contains 0, so its ends need not be computed
     found = shift_estimate(y, x, confidence)
     bound = tolerance * abs(found.estimate)
     if found.low > bound:
@@ -180,13 +182,13 @@ def sequential_test(
     Parameters
     ----------
     control, treatment : Sample
-        What has been seen so far; of a proportion p the variance is p (1 - p), of a rate that is
-        counted over time its own value.
+        All observations so far. The variance of a proportion p is p (1 - p); that of a rate of
+        events is the rate itself.
     alpha : float, optional
-        With at least 1 - alpha the interval holds the true difference at all looks at once, in the
-        limit of many observations.
+        With a probability of at least 1 - alpha the intervals of all looks contain the true
+        difference, in the limit of many observations.
     tuning : float, optional
-        At how many observations the interval is to be narrowest for its kind.
+        The number of observations for which the interval is optimised.
 
     Returns
     -------
@@ -224,7 +226,7 @@ def sequential_test(
 
 
 def fixed_horizon_test(control: Sample, treatment: Sample, *, alpha: float = 0.05) -> Difference:
-    """Return the difference of two means with the usual interval, which bears a single look.
+    """Return the difference of two means with the usual interval, which is valid for one look only.
 
     Parameters
     ----------
@@ -246,7 +248,7 @@ def fixed_horizon_test(control: Sample, treatment: Sample, *, alpha: float = 0.0
 
 
 def _checked(control: Any, treatment: Any, alpha: float) -> tuple[float, float]:
-    """How many observations there are, and the variance of the difference."""
+    """Return the number of observations, and the variance of the difference."""
     if not 0.0 < alpha < 1.0:
         raise ScenarioError("alpha", alpha, "must be in (0, 1)")
     for name, sample in (("control", control), ("treatment", treatment)):

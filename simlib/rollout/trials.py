@@ -1,7 +1,8 @@
-"""A plan rehearsed: carried out on many simulated fleets, as it is and with something broken.
+"""Rehearsals: a plan is carried out on many simulated fleets, healthy ones and broken ones.
 
-Each fleet is one replication: its own users, sessions, changes and random draws. The plan's
-controller observes it as monitoring would, and decides. The outcome of each fleet is one row.
+Each fleet is one replication, with its own users, sessions, changes and random draws. The plan's
+controller observes the fleet as monitoring would, and decides. The outcome of each fleet is one
+row of a table.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Rollout(NamedTuple):
     ----------
     run : Run
     history : pandas.DataFrame
-        A row for each check of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
-        ``what`` (begun, good, failed, held, back, killed, stopped, done), ``failed`` (checks so
-        far), and the metrics of those who are enrolled since the check before.
+        A row for each look of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
+        ``event`` (one of `controller.EVENTS`), ``failed`` (failed looks so far), and the metrics of
+        the enrolled users since the previous look.
     plan : Plan
     """
 
@@ -75,16 +76,16 @@ def roll_out(
     ----------
     plan : Plan
     scenario : Scenario
-        The board and its users; who uses which transport, and which settings are a cohort's own,
-        is for the plan to say.
+        The board and its users. The plan decides which transport each user gets, and which settings
+        each cohort has for itself.
     seed, replication, keep, progress : optional
         As in `simulate`.
     engine : {"compiled", "simpy", "live"}, optional
-        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict that.
-        Its controller knows the server's utilisation up to the last bin that has ended, and its
-        server gives both cohorts the same resync, tokens and pings.
+        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict it. In
+        the live lab the controller knows the server's utilisation up to the last complete bin, and
+        the server gives both cohorts the same resync, tokens and pings.
     time_scale : float, optional
-        How many times faster than the clock the live lab runs, as for `measure`; absent: 1.
+        How many times faster than real time the live lab runs, as for `measure`; absent: 1.
 
     Returns
     -------
@@ -99,12 +100,12 @@ def roll_out(
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
     >>> plan = Plan(
-    ...     flag={"reach": "polled", "every_s": 10},
+    ...     flag={"propagation": "polled", "every_s": 10},
     ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
     ... )
     >>> rollout = roll_out(plan, board)
-    >>> rollout.history["what"].tolist()
-    ['begun', 'good', 'good', 'begun', 'good', 'done']
+    >>> rollout.history["event"].tolist()
+    ['started', 'passed', 'passed', 'started', 'passed', 'done']
     >>> rollout.run.frame("clients")["cohort"].value_counts().to_dict()
     {'treatment': 50}
     """
@@ -121,7 +122,7 @@ def roll_out(
         raise ScenarioError("time_scale", time_scale, rule)
     else:
         run = simulate(scenario, engine=engine, **options)
-    columns = ["t_s", "stage", "percent", "what", "failed", *METRICS]
+    columns = ["t_s", "stage", "percent", "event", "failed", *METRICS]
     return Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
 
 
@@ -165,16 +166,15 @@ def variants(
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=700)
-    >>> plan = Plan(flag={"reach": "session"}, stages=[{"percent": 100, "bake_s": 120}])
-    >>> flags = {"once": {}, "every 10 s": {"flag": {"reach": "polled", "every_s": 10}}}
+    >>> plan = Plan(flag={"propagation": "session"}, stages=[{"percent": 100, "bake_s": 120}])
+    >>> flags = {"once": {}, "every 10 s": {"flag": {"propagation": "polled", "every_s": 10}}}
     >>> rollouts = variants(plan, board, flags, engine="simpy", on="serial")
     >>> rollouts["every 10 s"].run.frame("clients")["cohort"].value_counts().to_dict()
     {'treatment': 50}
     """
     check_plan(plan, scenario)
     _check_engine(engine, "variants are simulated")
-    experiment.check_workers(workers)
-    place = experiment.place_of(on, engine)
+    execution = experiment.execution_of(on, engine, workers, progress)
     plans = experiment.changed(plan, experiment.labelled_sets(changes), is_named=True)
     for names, variant in plans.items():
         _check_variant(f"changes[{', '.join(names)!r}]", variant, scenario)
@@ -183,7 +183,7 @@ def variants(
         for number, variant in enumerate(plans.values())
     }
     done: dict[experiment.Key, Rollout] = {}
-    complete = experiment.collect(tasks, carry_out, place, workers, progress, done, name="variants")
+    complete = experiment.collect(tasks, carry_out, execution, done, name="variants")
     return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
 
 
@@ -194,7 +194,7 @@ def _check_engine(engine: Any, reason: str) -> None:
 
 
 def _check_variant(path: str, plan: Plan, scenario: Scenario) -> None:
-    """As `check_plan`, of a variant that errors call `path`."""
+    """Check a variant as `check_plan` does; errors name it by `path`."""
     try:
         check_plan(plan, scenario)
     except ScenarioError as error:
@@ -207,8 +207,8 @@ def check_plan(plan: Any, scenario: Any) -> None:
     Raises
     ------
     ScenarioError
-        It does not end before the run does, a guardrail can have no data there, a cohort is to
-        have what it cannot have for itself, or one of the two is something else.
+        An argument has the wrong type, the plan ends after the run, a guardrail can have no data in
+        this scenario, or a cohort is given what it cannot have for itself.
     """
     if not isinstance(plan, Plan):
         raise ScenarioError("plan", plan, "must be a Plan")
@@ -238,7 +238,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
 
 
 class Trial(NamedTuple):
-    """One rehearsal of a plan, and where it is kept."""
+    """One fleet on which a plan is carried out, and the store in which the outcome is kept."""
 
     plan: Plan
     scenario: Scenario
@@ -249,25 +249,26 @@ class Trial(NamedTuple):
 
 
 class Rehearsal(NamedTuple):
-    """What came of many fleets.
+    """The outcomes of many fleets.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        A row per regression, the scenario as it is (``healthy``) first; see `summarise`. Empty if
-        Ctrl-C came before anything had finished. With variants of the plan so many rows of each,
-        whose name stands in a first column ``variant``.
+        A row per regression, with the unchanged scenario (``healthy``) first; see `summarise`. With
+        variants of the plan, each variant has these rows, and the first column is ``variant``. The
+        table is empty if Ctrl-C came before any fleet had finished.
     fleets : pandas.DataFrame
         A row per regression and replication (and variant, as above): ``regression``,
-        ``replication``, ``outcome`` (done, back, killed, stopped, or late: the run ended before the
-        plan did), ``back_s`` (from the plan's start to the decision to go back; NaN without one),
-        ``full_s`` (to the last stage), ``users`` (who were enrolled at some time) and ``user_min``
-        (for how long in all, minutes), ``lost`` and ``late`` (changes of theirs that never came, or
-        came later than a poll of the control cohort's interval would have brought them), ``errors``
-        (of theirs), ``t50_s`` to ``t100_s`` (from the decision until so many percent fewer tabs are
-        enrolled), and from then on ``peak_polls_per_s`` and ``peak_utilisation``.
+        ``replication``, ``outcome`` (done, rolled_back, killed, paused, or late: the run ended
+        before the plan did), ``back_s`` (time from the plan's start to the decision to roll back;
+        NaN without one), ``full_s`` (time to the last stage), ``users`` (who were enrolled at some
+        time) and ``user_min`` (for how long in all, minutes), ``lost`` and ``late`` (changes that
+        never reached them, or came later than a poll of the control cohort would
+        have brought them), ``errors`` (of these
+        users), ``t50_s`` to ``t100_s`` (time from the decision until 50 to 100 % fewer tabs are
+        enrolled), and after the decision ``peak_polls_per_s`` and ``peak_utilisation``.
     is_complete : bool
-        Whether all were run; after Ctrl-C, what had finished is there.
+        Whether all fleets were run; after Ctrl-C, only the finished ones are there.
     """
 
     table: pd.DataFrame
@@ -290,25 +291,26 @@ def rehearse(
     confidence: float = 0.95,
     progress: bool = True,
 ) -> Rehearsal:
-    """Carry a plan out on many simulated fleets, as they are and with something broken.
+    """Carry a plan out on many simulated fleets: on healthy ones, and on broken ones.
 
     Parameters
     ----------
     plan : Plan
     scenario : Scenario
-        The board as it should be.
+        The healthy board.
     broken : mapping of str to mapping, optional
-        Regressions: a name, and what is wrong, as changes to the scenario that `Scenario.replace`
-        takes; `regressions` has five of them.
+        Regressions by name: the changes to the scenario that break it, as `Scenario.replace` takes
+        them. `regressions` returns five of them.
     variants : mapping of str to mapping, optional
-        Named variants of the plan, as changes to it that `Plan.replace` takes: each is rehearsed on
-        the same fleets in place of the plan itself.
+        Variants of the plan by name: changes that `Plan.replace` takes. Each variant is rehearsed
+        on the same fleets, in place of the plan itself.
     replications : int, optional
-        Fleets of each, >= 2; number r has the same users, sessions and changes in all.
+        Number of fleets for each plan and regression, >= 2. Fleet r always has the same users,
+        sessions and changes.
     seed, engine, on, workers, store, progress : optional
-        As in `sweep`; with a store, a rehearsal that was cut short goes on where it was.
+        As in `sweep`. With a store, a rehearsal that was interrupted continues where it stopped.
     confidence : float, optional
-        Of the intervals, in (0, 1).
+        Confidence of the intervals, in (0, 1).
 
     Returns
     -------
@@ -323,7 +325,7 @@ def rehearse(
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50, horizon_s=900)
     >>> plan = Plan(
-    ...     flag={"reach": "polled", "every_s": 10},
+    ...     flag={"propagation": "polled", "every_s": 10},
     ...     stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
     ...     guardrails=[{"metric": "latency_p95_s", "below": 2.0}],
     ...     decision={"failures": 1},
@@ -335,59 +337,64 @@ def rehearse(
     """
     cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
-    experiment.check_workers(workers)
+    execution = experiment.execution_of(on, engine, workers, progress)
     _check_engine(engine, "a rehearsal is simulated")
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
-    place = experiment.place_of(on, engine)
-    sets = [] if variants is None else [("variants", variants)]
-    plans = experiment.changed(plan, sets)
-    for names, variant in plans.items() if sets else ():
-        for changed in cases.values():
-            _check_variant(f"variants[{names[0]!r}]", variant, changed)
-    columns = ["regression"] if variants is None else ["variant", "regression"]
-    labels = [(*names, regression) for names in plans for regression in cases]
+    plans = {(): plan} if variants is None else _variants(plan, variants, cases)
+    pairs = list(itertools.product(plans.items(), cases.items()))
     where = None if store is None else Store(store).path
     tasks = {
         (number, replication): Trial(variant, changed, seed, replication, engine, where)
-        for number, (variant, changed) in enumerate(
-            itertools.product(plans.values(), cases.values())
-        )
+        for number, ((_, variant), (_, changed)) in enumerate(pairs)
         for replication in range(replications)
     }
     done: dict[experiment.Key, experiment.Rows] = {}
-    complete = experiment.collect(tasks, perform, place, workers, progress, done, name="rehearse")
-    rows = [
-        dict(zip(columns, labels[key[0]], strict=True)) | row
-        for key in sorted(done)
-        for row in done[key]
+    complete = experiment.collect(tasks, perform, execution, done, name="rehearse")
+    names = ["regression"] if variants is None else ["variant", "regression"]
+    labels = [
+        dict(zip(names, (*variant, regression), strict=True))
+        for (variant, _), (regression, _) in pairs
     ]
-    fleets = pd.DataFrame(rows, columns=[*columns, *_COLUMNS])
+    rows = [labels[key[0]] | row for key in sorted(done) for row in done[key]]
+    fleets = pd.DataFrame(rows, columns=[*names, *_COLUMNS])
     table = summarise(fleets, confidence) if len(fleets) else pd.DataFrame()
     return Rehearsal(table, fleets, complete)
 
 
+def _variants(
+    plan: Plan, variants: Mapping[str, Changes], cases: Mapping[str, Scenario]
+) -> dict[tuple[str, ...], Plan]:
+    """Return the variants of a plan by name, each checked against every scenario."""
+    plans = experiment.changed(plan, [("variants", variants)])
+    for names, variant in plans.items():
+        for scenario in cases.values():
+            _check_variant(f"variants[{names[0]!r}]", variant, scenario)
+    return plans
+
+
 def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
-    """Return five things that go wrong in such a migration, to be rehearsed.
+    """Return five regressions of such a migration, as changes to a scenario.
 
     Parameters
     ----------
     scenario : Scenario
-        To which they are changes.
+        The healthy board.
     plan : Plan
-        Whose middle stage a deploy falls into.
+        The deploy happens in this plan's middle stage.
 
     Returns
     -------
     dict of str to dict
         ``memory``: a connection takes ten times the memory. ``proxy``: 60 % of the upgrades are
-        answered with 403. ``slow broadcast``: each send takes as long as a hundred. ``deploy``: the
-        server restarts, and clients come back every second, all at once. ``expired token``: a token
-        that is good for five minutes is sent again as it was, after everybody has been cut off.
+        answered with 403. ``slow broadcast``: each send takes a hundred times as long. ``deploy``:
+        the server restarts, and all clients try again every second, without jitter. ``expired
+        token``: all connections are reset, and the clients send a token again that is valid for
+        five minutes only.
 
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, horizon_s=2500)
-    >>> list(regressions(board, Plan(flag={"reach": "session"})))
+    >>> list(regressions(board, Plan(flag={"propagation": "session"})))
     ['memory', 'proxy', 'slow broadcast', 'deploy', 'expired token']
     """
     check_plan(plan, scenario)
@@ -422,7 +429,7 @@ def tune(
     confidence: float = 0.95,
     **options: Any,
 ) -> pd.DataFrame:
-    """Rehearse a plan with every combination of some settings, and say which keep a promise.
+    """Rehearse a plan with every combination of some settings, and find those that are safe enough.
 
     Parameters
     ----------
@@ -431,13 +438,14 @@ def tune(
     over : mapping of str to sequence
         Paths of the plan and their values, such as ``{"check_every_s": [30, 60]}``.
     broken : mapping of str to mapping
-        Regressions that are to be found, as for `rehearse`.
+        Regressions that the plan should detect, as for `rehearse`.
     false_frac, miss_frac : float, optional
-        What is promised: at most so many of the healthy go back, and of each regression at most so
-        many do not. Kept if the upper ends of Wilson's intervals say so; none of n is no proof
-        below about 4 / n.
+        The promise: the largest fraction of healthy fleets that are rolled back (false alarms), and
+        the largest fraction of fleets with a regression that are not (misses). A combination keeps
+        the promise if the upper bounds of Wilson's intervals are within it. With 0 of n fleets, the
+        upper bound is about 4 / n.
     confidence : float, optional
-        Of those intervals, in (0, 1).
+        Confidence of those intervals, in (0, 1).
     **options
         ``replications``, ``seed``, ``engine``, ``on``, ``workers``, ``store``, ``progress``, as in
         `rehearse`.
@@ -445,11 +453,12 @@ def tune(
     Returns
     -------
     pandas.DataFrame
-        A row per combination: a column per path, ``false_frac``, ``false_low`` and ``false_high``,
-        ``missed`` (the regression that is missed most), ``miss_frac`` and so on of it, ``full_s``
-        (mean time to the last stage, healthy), ``user_min`` (mean minutes under that regression),
-        and ``keeps``. Those that keep the promise come first, the fastest of them on top.
-        After Ctrl-C, of the combinations that were finished.
+        A row per combination: a column per path; ``false_frac`` with ``false_low`` and
+        ``false_high``; ``missed`` (the regression that is missed most often), and its ``miss_frac``
+        with ``miss_low`` and ``miss_high``; ``full_s`` (mean time to the last stage, of healthy
+        fleets); ``user_min`` (mean minutes that users spent under that regression); and ``keeps``.
+        Combinations that keep the promise come first, the fastest on top. After Ctrl-C, the table
+        has the finished combinations.
 
     Raises
     ------
@@ -470,31 +479,35 @@ def tune(
         found = rehearse(changed, scenario, broken, confidence=confidence, **options)
         if not found.is_complete:
             break
-        table = found.table.set_index("regression")
-        healthy, others = table.loc[BASELINE], table.drop(index=BASELINE)
-        worst = others.sort_values("back_frac", kind="stable").iloc[0]
-        rows.append(
-            {
-                **point,
-                "false_frac": healthy["back_frac"],
-                "false_low": healthy["back_low"],
-                "false_high": healthy["back_high"],
-                "missed": worst.name,
-                "miss_frac": 1.0 - worst["back_frac"],
-                "miss_low": 1.0 - worst["back_high"],
-                "miss_high": 1.0 - worst["back_low"],
-                "full_s": healthy["full_s"],
-                "user_min": worst["user_min"],
-            }
-        )
-    false, miss = (
-        [f"{which}_{part}" for part in ("frac", "low", "high")] for which in ("false", "miss")
-    )
-    columns = [*over, *false, "missed", *miss, "full_s", "user_min"]
-    result = pd.DataFrame(rows, columns=columns)
+        rows.append({**point, **_error_rates(found.table)})
+    result = pd.DataFrame(rows, columns=[*over, *_ERROR_RATES])
     keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
     result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
     return result.reset_index(drop=True)
+
+
+_ERROR_RATES = (
+    *("false_frac", "false_low", "false_high", "missed", "miss_frac", "miss_low", "miss_high"),
+    *("full_s", "user_min"),
+)
+
+
+def _error_rates(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the false alarms, misses and times of a rehearsed plan: a row of `tune`."""
+    table = table.set_index("regression")
+    healthy, others = table.loc[BASELINE], table.drop(index=BASELINE)
+    worst = others.sort_values("back_frac", kind="stable").iloc[0]
+    return {
+        "false_frac": healthy["back_frac"],
+        "false_low": healthy["back_low"],
+        "false_high": healthy["back_high"],
+        "missed": worst.name,
+        "miss_frac": 1.0 - worst["back_frac"],
+        "miss_low": 1.0 - worst["back_high"],
+        "miss_high": 1.0 - worst["back_low"],
+        "full_s": healthy["full_s"],
+        "user_min": worst["user_min"],
+    }
 
 
 _COLUMNS = (
@@ -509,23 +522,23 @@ _AFTER_S = 120.0
 
 
 def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Return what became of each regression's fleets, with intervals.
+    """Return the outcomes of each regression's fleets, with intervals.
 
     Parameters
     ----------
     fleets : pandas.DataFrame
-        As `Rehearsal` has them, of one plan or of several variants.
+        As in `Rehearsal.fleets`, of one plan or of several variants.
     confidence : float, optional
-        In (0, 1).
+        Confidence of the intervals, in (0, 1).
 
     Returns
     -------
     pandas.DataFrame
-        A row per regression (of variants: per ``variant`` and regression): ``fleets``,
-        ``back_frac`` (those that went back: for the healthy, a
-        false alarm; for the others, one less the misses), ``back_low`` and ``back_high`` (Wilson's
-        interval), ``done_frac``, and means with intervals (``_low`` and ``_high``, Student's t,
-        over the fleets that have a value) of ``back_s``, ``full_s``, ``users``, ``user_min``,
+        A row per regression (with variants, per ``variant`` and regression): ``fleets``,
+        ``back_frac`` (the fraction that was rolled back: false alarms if healthy, or else 1 minus
+        the misses), ``back_low`` and ``back_high`` (Wilson's interval), ``done_frac``, and means
+        with intervals (``_low`` and ``_high``, Student's t, over the fleets that have a value) of
+        ``back_s``, ``full_s``, ``users``, ``user_min``,
         ``lost``, ``late``, ``errors``, ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``,
         ``peak_polls_per_s`` and ``peak_utilisation``.
 
@@ -544,7 +557,7 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     keys = [name for name in ("variant", "regression") if name in fleets]
     rows = []
     for names, group in fleets.groupby(keys, sort=False):
-        back = int((group["outcome"] == "back").sum())
+        back = int((group["outcome"] == "rolled_back").sum())
         interval = stats.binomtest(back, len(group)).proportion_ci(confidence, "wilson")
         row: dict[str, Any] = {
             **dict(zip(keys, names, strict=True)),
@@ -565,7 +578,7 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
-    """Every scenario that is rehearsed, checked."""
+    """Return the scenarios that are rehearsed by name, each checked against the plan."""
     check_plan(plan, scenario)
     if broken is not None and not isinstance(broken, Mapping):
         rule = "must be a mapping of names to changes of the scenario"
@@ -615,7 +628,7 @@ def perform(fleet: Trial) -> experiment.Rows | None:
 
 
 def outcome_of(rollout: Rollout) -> dict[str, Any]:
-    """Return what came of a rollout: the columns of `Rehearsal.fleets` but the first two."""
+    """Return the outcome of a rollout: the columns of `Rehearsal.fleets` from ``outcome`` on."""
     run, history, plan = rollout
     exposures, latency, timeline = (
         run.frame(name) for name in ("exposures", "latency", "timeline")
@@ -624,13 +637,13 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
     pushed = timeline[timeline["cohort"] == "treatment"]
     control, _ = cohort_scenarios(plan, run.scenario)
     is_late = (latency["cohort"] == "treatment") & (latency["low_s"] >= control.polling.interval_s)
-    back_s = history.loc[history["what"].isin(["back", "killed"]), "t_s"].min()
+    back_s = history.loc[history["event"].isin(["rolled_back", "killed"]), "t_s"].min()
     begun_s = history.loc[
-        (history["what"] == "begun") & (history["stage"] == len(plan.stages) - 1), "t_s"
+        (history["event"] == "started") & (history["stage"] == len(plan.stages) - 1), "t_s"
     ].min()
-    said = history["what"].iloc[-1] if len(history) else "late"
+    last = history["event"].iloc[-1] if len(history) else "late"
     row: dict[str, Any] = {
-        "outcome": said if said in ("done", "back", "stopped", "killed") else "late",
+        "outcome": last if last in ("done", "rolled_back", "paused", "killed") else "late",
         "back_s": back_s - plan.start_s,
         "full_s": begun_s - plan.start_s,
         "users": int(exposures["client"].nunique()),

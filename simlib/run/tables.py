@@ -242,7 +242,7 @@ def _timeline_of(
     present_s = occupancy_s(from_s, to_s, bin_s, bins)
     busy_s = record.busy_s
     if end_of_run_s < record.horizon_s:
-        # A worker that waited for its broadcast gave back more than it had been booked.
+        # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
         busy_s = np.clip(busy_s, 0.0, scenario.server.workers * width_s)
     return {
         "t_s": t_s,

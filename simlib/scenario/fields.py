@@ -7,15 +7,16 @@ names path, value and rule.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
+from simlib.renamed import warn
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -45,6 +46,9 @@ class FieldError(ValueError):
 class Section(pydantic.BaseModel):
     """A section: frozen and strict, without unknown fields."""
 
+    renamed_fields: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields and the names that they have now; an old one is read, with a warning."""
+
     model_config = ConfigDict(
         frozen=True,
         strict=True,
@@ -53,6 +57,43 @@ class Section(pydantic.BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        old = cls.renamed_fields.keys() & values.keys() if isinstance(values, dict) else ()
+        for name in old:
+            new = cls.renamed_fields[name]
+            if new not in values:
+                warn(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
+                values = {new if key == name else key: value for key, value in values.items()}
+        return values
+
+
+def present_path(model: type[Section], path: str) -> str:
+    """Return a dotted path by the present name of its field; warn if it was renamed.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from simlib.scenario import Scenario
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     present_path(Scenario, "throttles_timers"), str(caught[0].message)
+    ('timer_throttling', 'throttles_timers was renamed to timer_throttling')
+    """
+    *sections, name = path.split(".")
+    for section in sections:
+        field = model.model_fields.get(section)
+        inner = None if field is None else field.annotation
+        if not isinstance(inner, type) or not issubclass(inner, Section):
+            return path
+        model = inner
+    if name not in model.renamed_fields:
+        return path
+    present = ".".join([*sections, model.renamed_fields[name]])
+    warn(path, present)
+    return present
 
 
 def at_least(part: Section, upper: str, lower: str) -> None:

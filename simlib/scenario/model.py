@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import pydantic
 from pydantic import Field, PrivateAttr
@@ -23,6 +23,7 @@ from simlib.core.protocol import TRANSPORT_NAMES
 from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
+from simlib.renamed import warn
 from simlib.scenario.fields import (
     LONGEST_S,
     MAX_CLIENTS,
@@ -37,6 +38,7 @@ from simlib.scenario.fields import (
     Size,
     at_least,
     fits_its_kind,
+    present_path,
     read_toml,
     scenario_error,
 )
@@ -476,13 +478,15 @@ class Scenario(Section):
     """Dragging a card; absent: never."""
     hidden: Activity | None = None
     """Hiding the tab; absent: never."""
-    throttles_timers: bool = False
+    timer_throttling: bool = False
     """Whether a hidden tab's timers are throttled as Chrome does: see `core.activity`."""
     network: Network = Network()
     server: ServerSettings = ServerSettings()
     wire: Wire = Wire()
     faults: Faults = ()
     """The faults, in any order."""
+
+    renamed_fields: ClassVar[Mapping[str, str]] = {"throttles_timers": "timer_throttling"}
 
     _folder: Path = PrivateAttr(default=Path())
     _trace: str | None = PrivateAttr(default=None)
@@ -513,8 +517,8 @@ class Scenario(Section):
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
         if self.wire.count == "tls" and not self.network.tls:
             raise FieldError("wire.count", "tls", "must not be tls when network.tls is false")
-        if self.throttles_timers and self.hidden is None:
-            raise FieldError("throttles_timers", True, "has no meaning without [hidden]")
+        if self.timer_throttling and self.hidden is None:
+            raise FieldError("timer_throttling", True, "has no meaning without [hidden]")
         self._check_waits()
         self._check_sizes()
         self._check_amounts()
@@ -676,7 +680,8 @@ class Scenario(Section):
             raise ScenarioError("changes", changes, "must be a mapping of paths to values")
         values = self.model_dump(exclude_none=True)
         optional = dict(_paths())
-        for path, value in {**(changes or {}), **named}.items():
+        for given, value in {**(changes or {}), **named}.items():
+            path = present_path(Scenario, given) if isinstance(given, str) else given
             if not isinstance(path, str) or path not in optional:
                 raise _unknown(path, value)
             if value is None and not optional[path]:
@@ -697,6 +702,12 @@ class Scenario(Section):
         if scenario.updates.trace == self.updates.trace:
             scenario._trace = self._trace
         return scenario
+
+    @property
+    def throttles_timers(self) -> bool:
+        """Was renamed to `timer_throttling`."""
+        warn("Scenario.throttles_timers", "Scenario.timer_throttling")
+        return self.timer_throttling
 
     def __eq__(self, other: object) -> bool:
         # Scenarios are compared by content: the folder of a trace is not part of it.

@@ -26,7 +26,7 @@ from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
-from simlib.core.record import MetricsSnapshot, Record
+from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
 from simlib.core.wire import message_sizes
@@ -256,11 +256,13 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         cool_down_s=scenario.cool_down_s,
         horizon_s=scenario.horizon_s,
         bin_s=scenario.bin_s,
-        keep_deliveries="deliveries" in keep,
-        keep_events="events" in keep,
         transports=_transports(workload),
-        keep_buffered=bool(workload.limits or workload.delays),
-        most_gaps=_most_gaps(workload),
+        kept=Kept(
+            deliveries="deliveries" in keep,
+            events="events" in keep,
+            buffered=bool(workload.limits or workload.delays),
+            gaps=_most_gaps(workload),
+        ),
     )
 
 
@@ -459,7 +461,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
         safety_poll_s=push.safety_poll_s or math.inf,
         spread_s=scenario.notify.spread_s,
-        throttles_timers=scenario.throttles_timers,
+        throttles_timers=scenario.timer_throttling,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,

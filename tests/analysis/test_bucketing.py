@@ -90,7 +90,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         bucketing.read_user_ids(tmp_path / "nobody.txt")
 
 
-# -- places ---------------------------------------------------------------------------------------
+# -- buckets --------------------------------------------------------------------------------------
 
 
 @given(
@@ -98,10 +98,10 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     ids=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1),
     flag=st.text(st.characters(exclude_categories=["Cs"])),
 )
-def test_places_of_many_are_the_places_of_each(rule, ids, flag):
+def test_buckets_of_many_are_the_buckets_of_each(rule, ids, flag):
     at = bucketing.buckets(rule, ids, flag=flag, salt="s")
     assert at.dtype == np.float64
-    assert at.tolist() == [rules.place(rule, user, flag, "s") for user in ids]
+    assert at.tolist() == [rules.bucket_of(rule, user, flag, "s") for user in ids]
 
 
 @given(
@@ -336,19 +336,19 @@ GOOD = [1.0, 2.0]
         (lambda: bucketing.combine("xor", GOOD), "how: must be 'and' or 'or', got 'xor'"),
         (
             lambda: bucketing.combine("and"),
-            "deciders: must be places of at least one decider, got ()",
+            "deciders: must be buckets of at least one decider, got ()",
         ),
         (
             lambda: bucketing.combine("and", GOOD, [1.0, 2.0, 3.0]),
-            "deciders: must be places of the same users, got [2, 3]",
+            "deciders: must be buckets of the same users, got [2, 3]",
         ),
         (
             lambda: bucketing.combine("or", GOOD, [math.nan] * 2),
             "deciders[1]: must be an array of at",
         ),
-        (lambda: bucketing.share([], [10]), "places: must be an array of at least one place"),
-        (lambda: bucketing.share(["x"], [10]), "places: must be an array of at least one place"),
-        (lambda: bucketing.share([GOOD], [10]), "places: must be an array of at least one place"),
+        (lambda: bucketing.share([], [10]), "buckets: must be an array of at least one bucket"),
+        (lambda: bucketing.share(["x"], [10]), "buckets: must be an array of at least one bucket"),
+        (lambda: bucketing.share([GOOD], [10]), "buckets: must be an array of at least one bucket"),
         (
             lambda: bucketing.share(GOOD, 10),
             "percents: must be a list of percentages in [0, 100], got 10",
@@ -389,7 +389,7 @@ def test_the_shares_of_several_rules_are_those_of_each_in_the_order_given():
     for rule, of_it in together.groupby("rule"):
         alone = bucketing.share(places[rule], [0, 10])
         assert of_it.drop(columns="rule").reset_index(drop=True).equals(alone)
-    with pytest.raises(ScenarioError, match=r"^places: must be places of at least one rule"):
+    with pytest.raises(ScenarioError, match=r"^buckets: must be buckets of at least one rule"):
         bucketing.share({}, [10])
-    with pytest.raises(ScenarioError, match=r"^places\['b'\]: must be an array"):
+    with pytest.raises(ScenarioError, match=r"^buckets\['b'\]: must be an array"):
         bucketing.share({"a": [1.0], "b": []}, [10])

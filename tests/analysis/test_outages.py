@@ -65,11 +65,11 @@ def test_who_is_cut_comes_back_at_the_first_attempt_after_the_outage(runs):
 
 
 def test_the_curve_of_those_who_are_back_has_a_step_for_each(runs):
-    curve = outages.back(runs[0])
+    curve = outages.reconnection_curve(runs[0])
     assert len(curve) == 41
     assert curve["back_frac"].iloc[[0, -1]].tolist() == [0.0, 1.0]
     assert curve["t_s"].is_monotonic_increasing
-    assert outages.back(runs[1])["back_frac"].tolist() == [0.0]
+    assert outages.reconnection_curve(runs[1])["back_frac"].tolist() == [0.0]
 
 
 def test_the_busiest_second_is_the_busiest_of_all_windows():
@@ -282,7 +282,7 @@ def test_a_recovery_that_nobody_could_see_is_refused():
         outages.reconnected_over_time("storm")
 
 
-CALLS = [outages.reconnections, outages.back, outages.recovery]
+CALLS = [outages.reconnections, outages.reconnection_curve, outages.recovery]
 CALLS += [sl.figures.reconnections, sl.figures.recovery]
 
 

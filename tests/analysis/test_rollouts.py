@@ -8,13 +8,13 @@ import pytest
 import simlib as sl
 from simlib import theory
 from simlib.analysis import rollouts
-from simlib.core.assignment import FlagRules, Reach
+from simlib.core.assignment import FlagRules, Propagation
 from simlib.engines import simulate
 from simlib.errors import ScenarioError
 from tests.engines.test_rollouts import Script
 
-SESSION = FlagRules(Reach.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
-POLLED = SESSION._replace(reach=Reach.POLLED + 0, every_s=60.0)
+SESSION = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
+POLLED = SESSION._replace(propagation=Propagation.POLLED + 0, every_s=60.0)
 TABS = 4000
 BACK_S = 2400.0
 

@@ -33,7 +33,7 @@ PLAN = sl.Plan(
     start_s=21.501,  # never at the very moment at which some tab reads the flag
     check_every_s=10.0,
     stages=[{"percent": percent, "bake_s": 30.0} for percent in (10, 50, 100)],
-    flag={"reach": "polled", "every_s": 30.0},
+    flag={"propagation": "polled", "every_s": 30.0},
     kill_s=KILL_S,
 )
 GRADUAL = {"percents": [50, 25, 0], "every_s": 20.0}
@@ -72,7 +72,7 @@ def main(repeats: int) -> pd.DataFrame:
             live = sl.roll_out(plan, board, engine="live", time_scale=SCALE, **options)
             predicted = sl.roll_out(plan, live.run.scenario, **options)
             back_s = float(
-                live.history.loc[live.history["what"].isin(["back", "killed"]), "t_s"].min()
+                live.history.loc[live.history["event"].isin(["rolled_back", "killed"]), "t_s"].min()
             )
             table = sl.rollouts.compare(predicted.run, live.run, AT_S, back_s=back_s)
             ledger = live.run.ledger

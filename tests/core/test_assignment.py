@@ -11,7 +11,7 @@ from simlib.core.protocol import FALLBACK_OF, NO_TRANSPORT, Transport
 BOARD = sl.Scenario(clients=40, ramp_s=20.0, horizon_s=600.0, updates={"rate_per_s": 0.1})
 PLAN = sl.Plan(
     start_s=60.0,
-    flag={"reach": "polled", "every_s": 30.0},
+    flag={"propagation": "polled", "every_s": 30.0},
     stages=[{"percent": percent, "bake_s": 120.0} for percent in (50, 100)],
 )
 

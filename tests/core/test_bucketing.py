@@ -20,11 +20,11 @@ from simlib.core.bucketing import (
     ALWAYS,
     NEVER,
     RULES,
+    bucket_of,
     combine,
     fixed_assignment,
     fnv1a,
     hash_code,
-    place,
 )
 
 RECORDED = json.loads(
@@ -50,11 +50,11 @@ PERCENTS = st.one_of(
 
 
 def buckets_of(rule):
-    return [place(rule, user, FLAG, SALT) for user in IDS]
+    return [bucket_of(rule, user, FLAG, SALT) for user in IDS]
 
 
 def at_or_below(percent):
-    """The place of who is enrolled from a percentage on, itself included."""
+    """The bucket of who is enrolled from a percentage on, itself included."""
     return math.nextafter(percent, -math.inf)
 
 
@@ -88,7 +88,7 @@ def test_without_the_wrap_a_double_gives_what_it_gives_in_javascript():
 
 
 @pytest.mark.parametrize(
-    ("rule", "column", "place_of"),
+    ("rule", "column", "to_bucket"),
     [
         ("unleash", "unleash", at_or_below),
         ("growthbook", "growthbook_v2", lambda n: at_or_below(100 * n / 10_000) if n else 0.0),
@@ -99,8 +99,8 @@ def test_without_the_wrap_a_double_gives_what_it_gives_in_javascript():
         ("flipt_variant", "crc32_of_key_and_id_mod_1000", lambda n: at_or_below((n + 1) / 10)),
     ],
 )
-def test_places_are_the_buckets_of_the_real_package(rule, column, place_of):
-    assert buckets_of(rule) == [place_of(bucket) for bucket in COLUMNS[column]]
+def test_buckets_are_the_buckets_of_the_real_package(rule, column, to_bucket):
+    assert buckets_of(rule) == [to_bucket(bucket) for bucket in COLUMNS[column]]
 
 
 @pytest.mark.parametrize("rule", RECORDED["enrolled"])
@@ -139,7 +139,7 @@ def test_the_hash_by_shifts_is_the_hash_by_products_is_the_polynomial(text):
 
 @given(text=TEXTS)
 def test_the_guide_is_the_floored_remainder_but_for_the_sign(text):
-    signed, floored = place("guide", text), place("floor_mod", text)
+    signed, floored = bucket_of("guide", text), bucket_of("floor_mod", text)
     assert floored == signed % 100.0
     assert -100.0 < signed < 100.0
     assert (signed < 0.0) <= (hash_code(text) < 0)
@@ -147,8 +147,8 @@ def test_the_guide_is_the_floored_remainder_but_for_the_sign(text):
 
 def test_the_absolute_value_of_the_least_integer_is_negative_in_java_alone():
     assert hash_code("polygenelubricants") == -(2**31)
-    assert place("java_abs", "polygenelubricants") == -48.0
-    assert all(0.0 <= place("java_abs", user) < 100.0 for user in MADE)
+    assert bucket_of("java_abs", "polygenelubricants") == -48.0
+    assert all(0.0 <= bucket_of("java_abs", user) < 100.0 for user in MADE)
 
 
 @given(user=TEXTS, flag=TEXTS)
@@ -162,17 +162,17 @@ def test_fnv1a_is_that_of_its_definition_over_units(user, flag):
 @given(user=st.text(st.characters(max_codepoint=127)))
 def test_in_ascii_unleash_hashes_plain_bytes(user):
     bucket = mmh3.hash(f"push:{user}", signed=False) % 100 + 1
-    assert place("unleash", user, "push") == at_or_below(bucket)
+    assert bucket_of("unleash", user, "push") == at_or_below(bucket)
 
 
 @given(user=TEXTS, flag=TEXTS)
 def test_flipt_hashes_utf_8(user, flag):
-    assert place("flipt", user, flag) == zlib.crc32(user.encode() + flag.encode()) % 100
+    assert bucket_of("flipt", user, flag) == zlib.crc32(user.encode() + flag.encode()) % 100
 
 
 @given(rule=st.sampled_from(sorted(RULES)), user=TEXTS, flag=TEXTS, salt=TEXTS)
-def test_every_place_is_one_number_of_percent(rule, user, flag, salt):
-    at = place(rule, user, flag, salt)
+def test_every_bucket_is_one_number_of_percent(rule, user, flag, salt):
+    at = bucket_of(rule, user, flag, salt)
     assert at == NEVER or -100.0 < at < 100.0 or (rule == "launchdarkly" and at == 100.0)
     assert at >= 0.0 or rule in ("guide", "java_abs")
 
@@ -180,7 +180,7 @@ def test_every_place_is_one_number_of_percent(rule, user, flag, salt):
 @given(rule=st.sampled_from(SHAREABLE), user=TEXTS, one=PERCENTS, other=PERCENTS)
 def test_nobody_leaves_while_the_percentage_grows(rule, user, one, other):
     low, high = sorted((one, other))
-    at = place(rule, user, FLAG, SALT)
+    at = bucket_of(rule, user, FLAG, SALT)
     assert (at < low) <= (at < high)
     assert at < 100.0
 
@@ -205,8 +205,8 @@ DECISIONS = {
     user=st.sampled_from(IDS[::97]),
     percent=st.integers(0, 1000).map(lambda tenths: tenths / 10),
 )
-def test_places_decide_as_the_formula_does_at_every_tenth_of_a_percent(rule, user, percent):
-    assert (place(rule, user, FLAG, SALT) < percent) == DECISIONS[rule](user, percent)
+def test_buckets_decide_as_the_formula_does_at_every_tenth_of_a_percent(rule, user, percent):
+    assert (bucket_of(rule, user, FLAG, SALT) < percent) == DECISIONS[rule](user, percent)
 
 
 # -- several deciders -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from simlib.core.record import (
     TICK_S,
     Cause,
     Count,
+    Kept,
     Record,
     add_busy,
     bin_of,
@@ -268,7 +269,7 @@ def test_latencies_are_summed_and_the_longest_is_kept():
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_events_are_kept_only_when_asked_for(keep):
-    recording = record(keep_events=keep)
+    recording = record(kept=Kept(events=keep))
     log_event(recording, 1.5, 0, Event.PUSH, State.OPEN, Action.NONE)
     assert recording.events == ([(1.5, 0, Event.PUSH, State.OPEN, Action.NONE)] if keep else [])
 

@@ -31,7 +31,7 @@ exec(path.read_text(encoding="utf-8").replace("MEASURES = ", row, 1), module.__d
 import simlib as sl
 board = sl.Scenario(updates={"rate_per_s": 0.5}, clients=20, horizon_s=200.0)
 plan = sl.Plan(
-    flag={"reach": "polled", "every_s": 5.0}, check_every_s=20.0,
+    flag={"propagation": "polled", "every_s": 5.0}, check_every_s=20.0,
     stages=[{"percent": 50, "bake_s": 100.0}],
     guardrails=[
         {"metric": "hidden_frac", "below": 0.5},

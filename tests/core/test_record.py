@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from simlib.core.record import (
     Count,
+    Kept,
     Record,
     add_busy,
     bucket_edges_s,
@@ -67,7 +68,7 @@ def test_the_books_of_an_interrupted_run_end_where_it_ended():
 
 
 def test_a_snapshot_of_three_delivers_three_and_hides_two():
-    recording = record(keep_deliveries=True)
+    recording = record(kept=Kept(deliveries=True))
     resolve(recording, 0, 0, 0, 3, 3.5)
     finalise(recording, 0, 3, True, 10.0)
     finalise(recording, 1, 2, False, 9.0)

@@ -42,7 +42,7 @@ def test_a_throttled_timer_rings_on_its_grid_and_never_early(hidden_s, after_s, 
 def test_hidden_tabs_come_back_on_the_grid_each_on_its_own(start_s, step_s):
     board = BOARD.replace({"faults": [{"kind": "reset", "start_s": start_s}]})
     prompt, throttled = (
-        sl.simulate(board.replace(throttles_timers=throttles), progress=False)
+        sl.simulate(board.replace(timer_throttling=throttles), progress=False)
         .frame("connections")
         .groupby("client")["opened_s"]
         .nth(1)
@@ -56,7 +56,7 @@ def test_hidden_tabs_come_back_on_the_grid_each_on_its_own(start_s, step_s):
 
 
 def test_a_tab_that_is_shown_lets_its_timers_ring_at_once():
-    rules = compile_workload(BOARD.replace(throttles_timers=True), 1, 0).rules
+    rules = compile_workload(BOARD.replace(timer_throttling=True), 1, 0).rules
     client = Client(0)
     step(client, rules, Event.START, 0.0)
     step(client, rules, Event.HIDE, 1.0)
@@ -73,7 +73,7 @@ def test_a_tab_that_is_shown_lets_its_timers_ring_at_once():
 
 
 def test_a_timer_that_was_held_back_rings_even_if_its_clock_is_a_little_late():
-    rules = compile_workload(BOARD.replace(throttles_timers=True), 1, 0).rules
+    rules = compile_workload(BOARD.replace(timer_throttling=True), 1, 0).rules
     client = Client(0)
     step(client, rules, Event.START, 0.0)
     step(client, rules, Event.HIDE, 1.0)
@@ -84,8 +84,20 @@ def test_a_timer_that_was_held_back_rings_even_if_its_clock_is_a_little_late():
 
 
 def test_throttled_timers_need_tabs_that_are_hidden():
-    with pytest.raises(sl.ScenarioError, match="throttles_timers: has no meaning without"):
-        BOARD.replace({"hidden": None, "throttles_timers": True})
+    with pytest.raises(sl.ScenarioError, match="timer_throttling: has no meaning without"):
+        BOARD.replace({"hidden": None, "timer_throttling": True})
+
+
+def test_the_old_name_of_the_setting_is_read_with_a_warning():
+    new = BOARD.replace(timer_throttling=True)
+    was = "throttles_timers was renamed to .*timer_throttling"
+    with pytest.warns(FutureWarning, match=was):
+        assert BOARD.replace(throttles_timers=True) == new
+    old = new.dump().replace("timer_throttling", "throttles_timers")
+    with pytest.warns(FutureWarning, match=was):
+        assert sl.Scenario.parse(old) == new
+    with pytest.warns(FutureWarning, match=was):
+        assert new.throttles_timers
 
 
 def test_time_never_runs_backwards_for_a_timer_that_was_held_back():
@@ -94,7 +106,7 @@ def test_time_never_runs_backwards_for_a_timer_that_was_held_back():
             "clients": 20,
             "horizon_s": 3000.0,
             "hidden": {"every_s": 20.0, "length_s": 400.0},
-            "throttles_timers": True,
+            "timer_throttling": True,
             "websocket.safety_poll_s": 30.0,
             "heartbeat": {"direction": "client", "interval_s": 25.0, "timeout_s": 20.0},
         }

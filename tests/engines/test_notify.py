@@ -143,7 +143,7 @@ def test_engines_agree_on_a_rollout_that_goes_back(cohorts):
         faults=[{"kind": "restart", "start_s": 200.0, "length_s": 8.0}],
     )
     plan = sl.Plan(
-        flag={"reach": "polled", "every_s": 20.0},
+        flag={"propagation": "polled", "every_s": 20.0},
         check_every_s=30.0,
         stages=[{"percent": 30, "bake_s": 120}, {"percent": 80, "bake_s": 120}],
         control={"transport": control},

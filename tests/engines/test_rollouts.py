@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.core.assignment import FlagRules, Reach
+from simlib.core.assignment import FlagRules, Propagation
 from simlib.engines import simulate
 from simlib.scenario.workload import rules_of
 from tests.engines.test_compiled_engine import KEPT, LATTICE, assert_equal_tables
@@ -58,7 +58,7 @@ class Script:
 def flags(draw):
     """How a percentage reaches tabs, of every kind."""
     return FlagRules(
-        reach=int(draw(st.sampled_from(list(Reach)))),
+        propagation=int(draw(st.sampled_from(list(Propagation)))),
         every_s=draw(st.sampled_from([0.5, 7.0, 30.0])),
         delay_s=draw(st.sampled_from([0.0, 0.0, 3.0])),
         cached_frac=draw(st.sampled_from([0.0, 0.5, 1.0])),
@@ -135,7 +135,7 @@ BOARD = sl.Scenario(
     updates={"rate_per_s": 0.05},
     reconnect={"policy": "full_jitter"},
 )
-POLLED = FlagRules(Reach.POLLED + 0, 60.0, 0.0, 1.0, False, 0.0, 0.0)
+POLLED = FlagRules(Propagation.POLLED + 0, 60.0, 0.0, 1.0, False, 0.0, 0.0)
 
 
 def rolled(percents, flag=POLLED, **changes):
@@ -169,7 +169,7 @@ def test_a_polled_flag_reaches_all_open_tabs_within_its_interval():
 
 
 def test_a_flag_read_at_the_start_reaches_no_open_tab():
-    session = POLLED._replace(reach=Reach.SESSION + 0)
+    session = POLLED._replace(propagation=Propagation.SESSION + 0)
     run = rolled([(0.0, 0.0), (200.0, 100.0), (400.0, 0.0)], session)
     assert (run.frame("clients")["cohort"] == "control").all()
     held = rolled([(0.0, 100.0), (200.0, 0.0)], session)
@@ -177,7 +177,7 @@ def test_a_flag_read_at_the_start_reaches_no_open_tab():
 
 
 def test_a_server_that_closes_sockets_brings_everybody_back_to_polling_over_its_window():
-    session = POLLED._replace(reach=Reach.SESSION + 0, closes=True, window_s=30.0)
+    session = POLLED._replace(propagation=Propagation.SESSION + 0, closes=True, window_s=30.0)
     run = rolled([(0.0, 100.0), (200.0, 0.0)], session)
     back = run.frame("exposures").query("cohort == 'control'")["from_s"]
     assert len(back) == 1000

@@ -33,7 +33,7 @@ def test_a_plain_run_goes_to_the_copy_of_its_transport(transport):
 def test_cohorts_with_rules_of_their_own_go_to_a_copy_of_their_own():
     workload = compile_workload(BOARD, 1, 0)
     other = workload.rules._replace(interval_s=10.0)
-    flag, buckets = sl.Plan(flag={"reach": "session"}).flag_rules, np.zeros(3)
+    flag, buckets = sl.Plan(flag={"propagation": "session"}).flag_rules, np.zeros(3)
     one, two = (
         enrolled(workload, flag, buckets, (workload.rules, rules))
         for rules in (workload.rules, other)
@@ -66,7 +66,7 @@ def test_every_setting_that_is_listed_exists():
     "change",
     [
         {"server.nodes": 2},
-        {"throttles_timers": True, "hidden": {"every_s": 60.0, "length_s": 9.0}},
+        {"timer_throttling": True, "hidden": {"every_s": 60.0, "length_s": 9.0}},
         {"faults": [{"kind": "restart", "start_s": 10.0, "length_s": 5.0}]},
         {"faults": [{"kind": "latency", "start_s": 10.0, "length_s": 5.0, "added_s": 1.0}]},
         {"transport": "websocket", "websocket.safety_poll_s": 30.0},

@@ -20,7 +20,7 @@ BOARD = sl.Scenario(
 )
 PLAN = sl.Plan(
     start_s=60.0,
-    flag={"reach": "polled", "every_s": 30.0},
+    flag={"propagation": "polled", "every_s": 30.0},
     stages=[{"percent": percent, "bake_s": 240.0} for percent in (10, 50)],
     guardrails=[
         {"metric": "latency_p95_s", "below": 2.0},
@@ -57,7 +57,7 @@ def test_the_share_is_drawn_beside_what_was_asked_for(healthy, broken):
     assert "rolled back after" in back.layout.title.text
     assert max(back.data[2].y) < max(back.data[1].y)  # most are not let in
     failed = next(trace for trace in back.data if trace.name == "look failed")
-    looks = broken.history.query("what == 'failed'")
+    looks = broken.history.query("event == 'failed'")
     assert list(failed.x) == looks["t_s"].tolist()
     assert len(figure.to_json()) < 60_000
 
@@ -168,7 +168,7 @@ def test_enrolment_names_the_rule_that_is_furthest_off():
 
 def test_a_rollout_that_is_killed_before_it_begins_is_drawn():
     killed = sl.roll_out(PLAN.replace(kill_s=0.0), BOARD, progress=False)
-    assert killed.history["what"].tolist() == ["killed"]
+    assert killed.history["event"].tolist() == ["killed"]
     assert figures.rollout(killed).layout.title.text == "Killed before the first stage"
     assert figures.guardrail_panels(killed).layout.title.text == "0 of 0 looks failed: killed"
 

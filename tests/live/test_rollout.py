@@ -23,7 +23,7 @@ PLAN = sl.Plan(
     start_s=20.0,
     check_every_s=10.0,
     stages=[{"percent": percent, "bake_s": 30.0} for percent in (10, 50, 100)],
-    flag={"reach": "polled", "every_s": 20.0},
+    flag={"propagation": "polled", "every_s": 20.0},
     kill_s=163.0,
 )
 
@@ -43,8 +43,10 @@ def both(plan, board=BOARD):
 def test_the_kill_switch_brings_300_real_clients_back_and_loses_nothing():
     live, simulated = both(PLAN)
     history = live.history
-    assert history.loc[history["what"] == "begun", "percent"].tolist() == [10.0, 50.0, 100.0]
-    assert history[["t_s", "percent", "what"]].equals(simulated.history[["t_s", "percent", "what"]])
+    assert history.loc[history["event"] == "started", "percent"].tolist() == [10.0, 50.0, 100.0]
+    assert history[["t_s", "percent", "event"]].equals(
+        simulated.history[["t_s", "percent", "event"]]
+    )
     at_s = [49.0, 79.0, 159.0, 239.0]
     table = sl.rollouts.compare(simulated.run, live.run, at_s, back_s=163.0).set_index("figure")
     measured, predicted = table["measured"], table["predicted"]
@@ -88,9 +90,9 @@ def test_a_gradual_rollback_drains_the_real_servers_sockets():
         kill_s=None,
     )
     live, simulated = both(plan)
-    assert live.history["what"].tolist()[-2:] == ["back", "back"]
-    assert live.history[["t_s", "what"]].equals(simulated.history[["t_s", "what"]])
-    back_s = float(live.history.loc[live.history["what"] == "back", "t_s"].min())
+    assert live.history["event"].tolist()[-2:] == ["rolled_back", "rolled_back"]
+    assert live.history[["t_s", "event"]].equals(simulated.history[["t_s", "event"]])
+    back_s = float(live.history.loc[live.history["event"] == "rolled_back", "t_s"].min())
     at_s = [back_s + 30.0, back_s + 70.0]
     table = sl.rollouts.compare(simulated.run, live.run, at_s).set_index("figure")
     assert table["measured"].tolist()[:2] == table["predicted"].tolist()[:2] == [153.0, 0.0]
@@ -104,7 +106,7 @@ def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it():
         ramp_s=0.0,
         sessions={"arrivals_per_s": 1.0, "length_s": 300.0, "length": "constant"},
     )
-    kill = PLAN.replace({"flag": {"reach": "session"}, "rollback": {"sockets": "closed"}})
+    kill = PLAN.replace({"flag": {"propagation": "session"}, "rollback": {"sockets": "closed"}})
     live, simulated = both(kill, visits)
     measured, predicted = (sl.rollouts.rollback_time(one.run, 163.0) for one in (live, simulated))
     assert measured["tabs"] == predicted["tabs"] > 20
@@ -123,7 +125,7 @@ def test_a_guardrail_rolls_a_real_broken_rollout_back_and_falls_back_are_counted
         kill_s=None,
     )
     live, simulated = both(plan, board)
-    assert live.history["what"].iloc[-1] == simulated.history["what"].iloc[-1] == "back"
+    assert live.history["event"].iloc[-1] == simulated.history["event"].iloc[-1] == "rolled_back"
     assert live.history["t_s"].iloc[-1] == simulated.history["t_s"].iloc[-1]
     bold = plan.replace(guardrails=[])
     live, simulated = both(bold, board)

@@ -11,7 +11,7 @@ from simlib.rollout.cohorts import cohort_scenarios
 BOARD = sl.Scenario(clients=40, ramp_s=20.0, horizon_s=600.0, updates={"rate_per_s": 0.2})
 PLAN = sl.Plan(
     start_s=60.0,
-    flag={"reach": "polled", "every_s": 7.0},
+    flag={"propagation": "polled", "every_s": 7.0},
     stages=[{"percent": percent, "bake_s": 120.0} for percent in (40, 80)],
     kill_s=400.0,
 )

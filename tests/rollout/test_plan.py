@@ -7,7 +7,7 @@ import pytest
 import simlib as sl
 from simlib.errors import ScenarioError
 
-POLLED = {"reach": "polled", "every_s": 60.0}
+POLLED = {"propagation": "polled", "every_s": 60.0}
 PLAN = sl.Plan(flag=POLLED)
 FULL = sl.Plan(
     name="matters",
@@ -22,7 +22,7 @@ FULL = sl.Plan(
         "ids": "file",
         "ids_file": "users.txt",
     },
-    flag={"reach": "build", "delay_s": "10 min", "cached_frac": 0.3},
+    flag={"propagation": "build", "delay_s": "10 min", "cached_frac": 0.3},
     rollback={"percents": [50, 0], "every_s": 60, "sockets": "drained", "window_s": 30},
     decision={
         "rule": "argo",
@@ -93,6 +93,23 @@ def test_a_plan_without_changes_is_written_without_them():
     assert "changes" not in PLAN.dump()
 
 
+def test_a_field_that_was_renamed_is_read_with_a_warning(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text('[flag]\nreach = "pushed"\n', encoding="utf-8")
+    for make in (
+        lambda: sl.Plan.load(path),
+        lambda: sl.Plan(flag={"reach": "pushed"}),
+        lambda: sl.Plan(flag=POLLED).replace({"flag.reach": "pushed", "flag.every_s": None}),
+    ):
+        with pytest.warns(FutureWarning, match=r"lag\.reach was renamed to .lag\.propagation"):
+            plan = make()
+        assert plan == sl.Plan(flag={"propagation": "pushed"})
+    with pytest.warns(FutureWarning, match=r"Flag\.reach was renamed to Flag\.propagation"):
+        assert plan.flag.reach == "pushed"
+    with pytest.raises(ScenarioError, match=r"flag\.reach: is not a known field"):
+        sl.Plan(flag={"reach": "pushed", "propagation": "pushed"})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -108,11 +125,11 @@ def test_a_plan_without_changes_is_written_without_them():
         ({"bucketing": {"server_percent": 5.0}}, "server_percent: has no meaning"),
         ({"bucketing": {"ids": "file"}}, "bucketing.ids_file: must be given"),
         ({"bucketing": {"ids_file": "users.txt"}}, "bucketing.ids_file: has no meaning"),
-        ({"flag": {"reach": "polled"}}, "flag.every_s: must be given"),
-        ({"flag": {"reach": "session", "every_s": 5.0}}, "flag.every_s: has no meaning"),
-        ({"flag": {"reach": "build"}}, "flag.delay_s: must be > 0"),
+        ({"flag": {"propagation": "polled"}}, "flag.every_s: must be given"),
+        ({"flag": {"propagation": "session", "every_s": 5.0}}, "flag.every_s: has no meaning"),
+        ({"flag": {"propagation": "build"}}, "flag.delay_s: must be > 0"),
         ({"flag": {**POLLED, "cached_frac": 0.5}}, "flag.cached_frac: has no meaning"),
-        ({"flag": {"reach": "session", "jitter_s": 5.0}}, "flag.jitter_s: has no meaning"),
+        ({"flag": {"propagation": "session", "jitter_s": 5.0}}, "flag.jitter_s: has no meaning"),
         ({"flag": {**POLLED, "jitters_s": 5.0}}, "did you mean flag.jitter_s"),
         ({"rollback": {"percents": [0, 50]}}, "rollback.percents: must fall"),
         ({"rollback": {"percents": [50, 0]}}, "rollback.every_s: must be given"),

@@ -21,7 +21,7 @@ BOARD = sl.Scenario(
 )
 PLAN = sl.Plan(
     start_s=60.0,
-    flag={"reach": "polled", "every_s": 30.0},
+    flag={"propagation": "polled", "every_s": 30.0},
     stages=[{"percent": percent, "bake_s": 240.0} for percent in (10, 50, 100)],
     guardrails=[{"metric": "latency_p95_s", "below": 2.0}],
     decision={"failures": 2},
@@ -32,10 +32,10 @@ SLOW = {"server.send_s": 0.2}
 def test_a_healthy_rollout_goes_through_its_stages_in_time():
     rollout = sl.roll_out(PLAN, BOARD, progress=False)
     history = rollout.history
-    begun = history[history["what"] == "begun"]
+    begun = history[history["event"] == "started"]
     assert begun["t_s"].tolist() == [60.0, 300.0, 540.0]
     assert begun["percent"].tolist() == [10.0, 50.0, 100.0]
-    assert history["what"].iloc[-1] == "done"
+    assert history["event"].iloc[-1] == "done"
     assert history["t_s"].iloc[-1] == 780.0
     assert (rollout.run.frame("clients")["cohort"] == "treatment").all()
 
@@ -77,7 +77,7 @@ def test_a_rehearsal_is_simulated():
 
 def test_a_failed_look_holds_the_stage_and_the_look_after_the_last_rolls_back():
     history = sl.roll_out(PLAN, BOARD.replace(SLOW), progress=False).history
-    assert history["what"].tolist()[-3:] == ["failed", "failed", "back"]
+    assert history["event"].tolist()[-3:] == ["failed", "failed", "rolled_back"]
     assert history["percent"].tolist()[-1] == 0.0
     assert np.diff(history["t_s"].tolist()[-3:]).tolist() == [60.0, 60.0]
 
@@ -93,12 +93,12 @@ def test_an_analysis_in_the_background_counts_the_stages_together():
     step = sl.roll_out(plan, board, progress=False).history
     whole = sl.roll_out(plan.replace({"decision.analysis": "background"}), board, progress=False)
     assert step["failed"].max() == 2
-    assert step["what"].iloc[-1] == "done"
-    assert whole.history["what"].iloc[-1] == "back"
+    assert step["event"].iloc[-1] == "done"
+    assert whole.history["event"].iloc[-1] == "rolled_back"
     assert whole.history["t_s"].iloc[-1] == 420.0
     late = plan.replace({"guardrails": [{**rail, "delay_s": 150.0}], "decision.failures": 0})
     history = sl.roll_out(late, board, progress=False).history
-    assert history["what"].iloc[-1] == "done"  # the slow looks come before its first check
+    assert history["event"].iloc[-1] == "done"  # the slow looks come before its first check
 
 
 def test_what_compares_with_control_holds_nothing_up_when_nobody_is_left_there():
@@ -107,7 +107,7 @@ def test_what_compares_with_control_holds_nothing_up_when_nobody_is_left_there()
         {"metric": "latency_p95_s", "judge": "mann_whitney"},
     ]
     history = sl.roll_out(PLAN.replace(guardrails=rails), BOARD, progress=False).history
-    assert history["what"].iloc[-1] == "done"
+    assert history["event"].iloc[-1] == "done"
     assert history["t_s"].iloc[-1] == 780.0
 
 
@@ -121,10 +121,10 @@ def test_what_compares_goes_on_at_100_percent_while_an_experiment_keeps_a_contro
     )
     halves = {"bucketing.deciders": "and", "bucketing.experiment_percent": 50.0}
     ends = [
-        sl.roll_out(each, BOARD, progress=False).history["what"].iloc[-1]
+        sl.roll_out(each, BOARD, progress=False).history["event"].iloc[-1]
         for each in (plan, plan.replace(halves))
     ]
-    assert ends == ["done", "back"]
+    assert ends == ["done", "rolled_back"]
 
 
 def test_a_check_between_two_limits_has_no_verdict_and_somebody_has_to_look():
@@ -132,11 +132,11 @@ def test_a_check_between_two_limits_has_no_verdict_and_somebody_has_to_look():
     slow = {"kind": "latency", "start_s": 60.0, "length_s": 900.0, "added_s": 2.0}
     board, decision = BOARD.replace(faults=[slow]), {"rule": "argo", "failures": 0}
     plan = PLAN.replace(guardrails=[rail], decision=decision)
-    assert sl.roll_out(plan, board, progress=False).history["what"].iloc[-1] == "stopped"
+    assert sl.roll_out(plan, board, progress=False).history["event"].iloc[-1] == "paused"
     bears = plan.replace({"decision.inconclusive": 9})
-    assert sl.roll_out(bears, board, progress=False).history["what"].iloc[-1] == "done"
+    assert sl.roll_out(bears, board, progress=False).history["event"].iloc[-1] == "done"
     strict = plan.replace({"guardrails": [{**rail, "fails_beyond": 1.001}]})
-    assert sl.roll_out(strict, board, progress=False).history["what"].iloc[-1] == "back"
+    assert sl.roll_out(strict, board, progress=False).history["event"].iloc[-1] == "rolled_back"
 
 
 def test_the_guides_three_deciders_agree_or_one_of_them_does():
@@ -179,7 +179,7 @@ def test_a_gradual_rollback_falls_step_by_step():
     plan = PLAN.replace({"rollback": {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}})
     plan = plan.replace(stages=[{"percent": 100, "bake_s": 600}])
     history = sl.roll_out(plan, BOARD.replace(SLOW), progress=False).history
-    back = history[history["what"] == "back"]
+    back = history[history["event"] == "rolled_back"]
     assert back["percent"].tolist() == [40.0, 20.0, 0.0]
     assert back["t_s"].diff().tolist()[1:] == [45.0, 45.0]
 
@@ -188,12 +188,12 @@ def test_a_gate_delays_its_stage():
     stages = [{"percent": 10, "bake_s": 60}, {"percent": 100, "bake_s": 60, "gate_s": 600.0}]
     plan = PLAN.replace(stages=stages)
     history = sl.roll_out(plan, BOARD, progress=False).history
-    assert history.loc[history["what"] == "begun", "t_s"].tolist() == [60.0, 720.0]
+    assert history.loc[history["event"] == "started", "t_s"].tolist() == [60.0, 720.0]
 
 
 def test_a_kill_switch_ends_it_whenever_it_is_pulled():
     rollout = sl.roll_out(PLAN.replace(kill_s=400.0), BOARD, progress=False)
-    assert rollout.history[["t_s", "what", "percent"]].iloc[-1].tolist() == [400.0, "killed", 0.0]
+    assert rollout.history[["t_s", "event", "percent"]].iloc[-1].tolist() == [400.0, "killed", 0.0]
     assert (rollout.run.frame("clients")["cohort"] == "control").all()
     back = sl.rollouts.rollback_time(rollout.run, 400.0)
     assert 0.0 < back["t100_s"] <= 30.0
@@ -203,7 +203,7 @@ def test_a_way_back_never_leads_up():
     rollback = {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}
     plan = PLAN.replace({"rollback": rollback, "stages": [{"percent": 30, "bake_s": 600}]})
     history = sl.roll_out(plan, BOARD.replace(SLOW), progress=False).history
-    assert history.loc[history["what"] == "back", "percent"].tolist() == [20.0, 0.0]
+    assert history.loc[history["event"] == "rolled_back", "percent"].tolist() == [20.0, 0.0]
 
 
 def test_the_guides_hash_does_not_switch_off_at_0_percent_and_its_kill_switch_does():
@@ -219,8 +219,8 @@ def test_the_guides_hash_does_not_switch_off_at_0_percent_and_its_kill_switch_do
 def test_argo_bears_its_limit_in_each_stage():
     argo = PLAN.replace({"decision": {"rule": "argo", "failures": 0}})
     history = sl.roll_out(argo, BOARD.replace(SLOW), progress=False).history
-    assert history["what"].tolist()[-1] == "back"
-    assert "failed" not in history["what"].tolist()
+    assert history["event"].tolist()[-1] == "rolled_back"
+    assert "failed" not in history["event"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -292,9 +292,9 @@ def test_each_of_the_five_regressions_is_found_by_the_guardrail_that_is_for_it()
     for name, changes in sl.trials.regressions(board, PLAN).items():
         rail = {**rails[name], "no_data": "pass"}
         plan = PLAN.replace({"guardrails": [rail], "decision": {"failures": 1}})
-        healthy = sl.roll_out(plan, board, progress=False).history["what"].iloc[-1]
-        broken = sl.roll_out(plan, board.replace(changes), progress=False).history["what"].iloc[-1]
-        assert (name, healthy, broken) == (name, "done", "back")
+        healthy = sl.roll_out(plan, board, progress=False).history["event"].iloc[-1]
+        broken = sl.roll_out(plan, board.replace(changes), progress=False).history["event"].iloc[-1]
+        assert (name, healthy, broken) == (name, "done", "rolled_back")
 
 
 def test_tuning_puts_the_fastest_plan_that_keeps_its_promise_first():
@@ -385,9 +385,9 @@ def test_a_judge_tells_a_proxy_that_eats_upgrades_from_none(judge, min_sample):
     asks = {"below": 20.0} if judge is None else {"judge": judge}
     rail = {"metric": "error_rate_per_h", "min_sample": min_sample, "no_data": "pass", **asks}
     plan = PLAN.replace(guardrails=[rail])
-    assert sl.roll_out(plan, BOARD, progress=False).history["what"].iloc[-1] == "done"
+    assert sl.roll_out(plan, BOARD, progress=False).history["event"].iloc[-1] == "done"
     history = sl.roll_out(plan, BOARD.replace(BLOCKED), progress=False).history
-    assert history["what"].iloc[-1] == "back"
+    assert history["event"].iloc[-1] == "rolled_back"
     # A rank test of looks needs some of them; a test of all observations needs fewer.
     assert (history["stage"].iloc[-1] == 0) == (judge != "mann_whitney")
 
@@ -399,16 +399,16 @@ def test_a_judge_bears_what_its_margin_says(judge, min_sample):
     outcomes = []
     for margin in (5.0, 10_000.0):
         plan = PLAN.replace(guardrails=[{**rail, "no_data": "pass", "margin": margin}])
-        outcomes.append(sl.roll_out(plan, board, progress=False).history["what"].iloc[-1])
-    assert outcomes == ["back", "done"]
+        outcomes.append(sl.roll_out(plan, board, progress=False).history["event"].iloc[-1])
+    assert outcomes == ["rolled_back", "done"]
     # Latency falls by far: "lower is worse" finds that, unless that much is borne.
     lower = {"metric": "average_latency_s", "judge": judge, "min_sample": min_sample}
     outcomes = []
     for margin in (1.0, 1e4):
         rail = {**lower, "no_data": "pass", "worse": "lower", "margin": margin}
         history = sl.roll_out(PLAN.replace(guardrails=[rail]), BOARD, progress=False).history
-        outcomes.append(history["what"].iloc[-1])
-    assert outcomes == ["back", "done"]
+        outcomes.append(history["event"].iloc[-1])
+    assert outcomes == ["rolled_back", "done"]
 
 
 def test_a_sequential_judge_sees_the_whole_rollout():
@@ -419,7 +419,7 @@ def test_a_sequential_judge_sees_the_whole_rollout():
     plan = PLAN.replace(guardrails=[rail])
     controller = RolloutController(plan, BOARD, 1, 0)
     run = simulate(BOARD, engine="compiled", progress=False, controller=controller)
-    assert controller.history[-1]["what"] == "done"
+    assert controller.history[-1]["event"] == "done"
     last = controller._before
     for cohort, name in enumerate(("control", "treatment")):
         sample = controller._sample("average_latency_s", cohort, last)
@@ -429,7 +429,7 @@ def test_a_sequential_judge_sees_the_whole_rollout():
         assert sample.mean == pytest.approx(mean_s, rel=0.01)
 
 
-FLAGS = {"every 30 s": {}, "once": {"flag": {"reach": "session"}}}
+FLAGS = {"every 30 s": {}, "once": {"flag": {"propagation": "session"}}}
 QUICK = {"engine": "simpy", "on": "serial", "progress": False}
 
 

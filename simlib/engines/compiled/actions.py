@@ -56,7 +56,7 @@ class Outgoing(NamedTuple):
 
 @inlined
 def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
-    """Feed the client what has come, and what it missed before; carry out what it asks for."""
+    """Feed the client an event, and the changes that it missed before; carry out its actions."""
     row, number = world.arrays.rows[turn.number], turn.number
     event, value = outcome.event, outcome.value
     outgoing = Outgoing(outcome.up, outcome.down, outcome.n, outcome.flags)
@@ -143,7 +143,7 @@ def _carry_out(
 
 @inlined
 def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -> Outgoing:
-    """The client's side of a connection ends; the server hears of it half a trip later."""
+    """End a connection at the client; the server learns of it half a round trip later."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
     row = arrays.rows[number]
     if POLLS and was == Transport.POLLING:
@@ -264,7 +264,7 @@ def _next_activity(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
 
 @inlined
 def _started(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
-    """A session has started: when its user first does something, and when it ends."""
+    """Schedule the first activity of a session's user, and the session's end."""
     options, end_s = world.options, value_of(world.arrays.end_s, turn.number)
     for activity in range(2):
         every_s = options.drag_every_s if activity == 0 else options.hidden_every_s
@@ -281,7 +281,7 @@ def _started(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
 
 @inlined
 def _episode(world: World, number: int, activity: int, after_s: float) -> float:
-    """Return when the client's next episode of an activity starts, and note when it ends."""
+    """Return when the client's next episode of an activity starts, and store when it ends."""
     arrays, rules, options = world.arrays, world.rules, world.options
     k = arrays.activity_k[activity, number]
     if activity == 0:

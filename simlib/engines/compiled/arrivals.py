@@ -169,7 +169,7 @@ def _upgraded(world: World, turn: Turn) -> int:
 
 @inlined
 def _authenticated(world: World, turn: Turn) -> int:
-    """The server lets a client in, which listens from now on; READY sets out."""
+    """Authenticate a client, which subscribes now, and send it READY."""
     arrays, rules, number, now = world.arrays, world.rules, turn.number, turn.now
     exchange, out = turn.exchange, world.arrays.out
     if arrays.rows[number].closed_exchange >= exchange:
@@ -199,7 +199,7 @@ def _authenticated(world: World, turn: Turn) -> int:
 
 @inlined
 def _send(world: World, turn: Turn) -> int:
-    """A message of a broadcast comes to a client's buffers, or they have room again."""
+    """Handle a message of a broadcast for a client's buffers, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
     if turn.kind == Kind.WRITABLE:
         return drain(arrays, rules, sending, turn.number, turn.now, turn.exchange, 0)
@@ -218,7 +218,7 @@ def _send(world: World, turn: Turn) -> int:
 
 @inlined
 def _idle(world: World, turn: Turn) -> Outcome:
-    """A middlebox closes what has carried nothing for long, or the server what is too old."""
+    """End a connection that was idle for too long (a middlebox) or is too old (the server)."""
     row = world.arrays.rows[turn.number]
     if turn.data == _TOO_OLD:
         if row.exchange == turn.exchange:
@@ -342,7 +342,7 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
 
 @inlined
 def _on_dead_path(world: World, turn: Turn) -> Outcome:
-    """What was sent on a dead path is lost; the server finds out when nobody acknowledges it."""
+    """Lose what was sent on a dead path; the server notices when no acknowledgement comes."""
     kind, rules = turn.kind, world.rules
     is_message = kind == Kind.PUSH or kind == Kind.SNAPSHOT
     load = load_of(turn.exchange, Kind.PEER_TIMEOUT, 0)

@@ -1,4 +1,4 @@
-"""How a rollout reaches the clients of a compiled run: the twin of what every driver does."""
+"""The cohorts of clients in a compiled run; `core.driver` has the same steps for other drivers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simlib.core.assignment import (
     SERVER_CLOSES,
     TREATMENT,
     FlagRules,
-    Reach,
+    Propagation,
     cohort_at,
     cohort_at_start,
     flag_applies_s,
@@ -28,14 +28,14 @@ from simlib.engines.compiled.faults import one_way_s
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import ClientArrays, Kind, load_of
 
-NO_FLAG = FlagRules(Reach.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
+NO_FLAG = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
 
 
 @inlined
 def enrol(
     arrays: ClientArrays, record: Record, rules: Rules, flag: FlagRules, number: int, now: float
 ) -> None:
-    """A client's session starts; its page reads the flag."""
+    """Start a client's session, in which its page reads the flag."""
     row = arrays.rows[number]
     row.cohort = cohort_at_start(
         flag,
@@ -65,7 +65,7 @@ def assigned_cohort(
 def set_percentage(
     arrays: ClientArrays, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
 ) -> None:
-    """Note the percentage from now on, and when each client that is present hears of it."""
+    """Set the percentage from now on, and schedule when each present client learns of it."""
     state, seed, replication = arrays.state[0], rules.seed, rules.replication
     change = int(state.percents)
     arrays.percents[change].t = now

@@ -1,7 +1,7 @@
-"""What goes wrong, as the compiled loop schedules it.
+"""Faults, as the compiled loop schedules them.
 
-The rules are those of `core.connection`, on the same rows. Here is what a rule needs from the
-arrays, and what its answer puts into the event list. A run without faults is compiled without it.
+The rules are those of `core.connection`, on the same rows. These functions pass a rule its arrays,
+and schedule the events that its answer demands. The loop for a run without faults has none of them.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def _paths(arrays: ClientArrays, rules: Rules) -> Paths:
 
 @inlined
 def has_path_limits(arrays: ClientArrays) -> bool:
-    """Say whether paths delay or narrow what they carry at any time of the run."""
+    """Return whether any path is slower or narrower at some time of the run."""
     return len(arrays.delays) + len(arrays.limits) > 0
 
 
 @inlined
 def one_way_s(arrays: ClientArrays, rules: Rules, number: int, now: float) -> float:
-    """Return how long what sets out now takes from one end to the other, seconds."""
+    """Return how long a message sent now takes from one end to the other, seconds."""
     return connection.one_way_s(_paths(arrays, rules), arrays.rows[number], now)
 
 
@@ -60,7 +60,7 @@ def node_of(arrays: ClientArrays, rules: Rules, number: int, exchange: int) -> i
 
 @inlined
 def is_under(arrays: ClientArrays, rules: Rules, effect: int, number: int) -> bool:
-    """Say whether a fault that goes on concerns a client."""
+    """Return whether an active fault affects a client."""
     schedule = FaultSchedule(arrays.fault_events, arrays.active)
     row = arrays.rows[number]
     return connection.is_under(schedule, effect, row, rules.seed, rules.replication)
@@ -70,7 +70,7 @@ def is_under(arrays: ClientArrays, rules: Rules, effect: int, number: int) -> bo
 def reset_connection(
     arrays: ClientArrays, record: Record, q: EventList, rules: Rules, number: int, now: float
 ) -> None:
-    """The server's side of a connection is gone; the client hears of it half a trip later."""
+    """Reset a connection at the server; the client learns of it half a round trip later."""
     row = arrays.rows[number]
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
@@ -92,7 +92,7 @@ def _lose_path(
     number: int,
     now: float,
 ) -> None:
-    """The path of a connection dies; neither end hears of it."""
+    """Let the path of a connection die, which neither end notices."""
     row = arrays.rows[number]
     catch_up(arrays, record, number, arrays.state[0].published)
     if row.subscribed >= 0:
@@ -112,7 +112,7 @@ def apply_fault(
     server: Any,
     now: float,
 ) -> None:
-    """Something goes wrong, or is put right."""
+    """Start or end a fault."""
     state, schedule = arrays.state[0], FaultSchedule(arrays.fault_events, arrays.active)
     index = int(state.fault_event)
     state.fault_event += 1
@@ -181,7 +181,7 @@ def blocking_send(
     number: int,
     t: float,
 ) -> float:
-    """Send to a client what comes to it at `t`, wait until that is done; return its arrival."""
+    """Send a message at `t`, block the server until there is room, and return its arrival."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
     size = float(arrays.sizes[connection.change_message(row), 1])
     return connection.blocking_send(paths, row, server, record, sending, t, size)
@@ -199,7 +199,7 @@ def try_send(
     version: int,
     n: int,
 ) -> int:
-    """A message of a broadcast comes to a client whose path may be narrow."""
+    """Send a message of a broadcast to a client whose path may be narrow."""
     row = arrays.rows[number]
     size = int(arrays.sizes[connection.change_message(row), 1])
     waiting_size = int(arrays.sizes[connection.waiting_message(row, rules, sending), 1])
@@ -226,7 +226,7 @@ def drain(
     exchange: int,
     n: int,
 ) -> int:
-    """What waits for a client goes out as its kernels take it."""
+    """Send the messages that wait for a client as its kernels take them."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
     message = connection.waiting_message(row, rules, sending)
     size, kind = int(arrays.sizes[message, 1]), Kind.PUSH + 0

@@ -1,10 +1,10 @@
-"""How numba compiles what is only ever inlined: up to LLVM's code, and no further.
+"""How numba compiles functions that are only inlined: it stops at LLVM's code.
 
-Numba makes machine code of every function that it meets, which nothing here ever calls: a third of
-the time of a first compilation. Rules are optimised by themselves, once for all loops; the stages
-of the loop in the loop, since each is called from one place.
+By default numba makes machine code of every function that it compiles. Here nothing ever calls that
+code, and making it takes a third of the time of a first compilation. Rules are optimised on their
+own, once for all loops; stages are optimised within the loop, as each is called from one place.
 
-Everything here but `CompilerBase` is numba's own business, and may change with its next version.
+Everything used here except `CompilerBase` is internal to numba, and may change with a new version.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def serve(world: World, turn: Turn) -> int:
 
 @inlined
 def _is_lost(world: World, turn: Turn) -> bool:
-    """Say whether what was sent to the server comes to nothing: its connection is over or dead."""
+    """Return whether a message to the server is lost, as its connection is over or dead."""
     row, exchange, kind = world.arrays.rows[turn.number], turn.exchange, turn.kind
     is_dead = PUSHES and exchange <= row.lost_exchange
     if kind == Kind.PONG_UP and is_dead:
@@ -93,7 +93,7 @@ def _is_lost(world: World, turn: Turn) -> bool:
 
 @inlined
 def _job_of(world: World, turn: Turn) -> Job:
-    """Return what a worker has to do for what has arrived."""
+    """Return the job that an arrival gives a worker."""
     kind, server_rules = turn.kind, world.server_rules
     row, heartbeat_s = world.arrays.rows[turn.number], server_rules.heartbeat_s
     if kind == Kind.POLL:
@@ -206,7 +206,7 @@ def _accept_job(world: World, turn: Turn) -> Job:
 
 @inlined
 def _syn_again(world: World, turn: Turn) -> int:
-    """The kernel hears nothing of its SYN, and sends it again."""
+    """Repeat a SYN to which no answer came."""
     t = turn.now + max(0.0, servers.syn_retry_s(turn.data) - turn.half_s)
     return put(world.arrays.out, 0, WHEEL, t, Kind.SYN_AGAIN, turn.exchange, turn.data)
 

@@ -1,9 +1,9 @@
 """How the rules of `core` become machine code: the one place that knows numba.
 
-The rules are plain Python, and stay it: numba is told to compile the same functions where compiled
-code calls them (`numba.extending.register_jitable`). A handful that compiled code cannot carry out
-as Python does, or can do in a step where Python needs many, get a second body here; tests hold
-each against the first.
+The rules are plain Python: numba compiles the same functions where compiled code calls them
+(`numba.extending.register_jitable`). A few functions have a second body here (an `@overload`),
+because compiled code cannot execute the first one, or does in one step what takes Python many.
+Tests compare each second body with the first.
 
 Nothing that is compiled here allocates, so reference counting is switched off: it would cost more
 than the rules. Every function is inlined into the loop that calls it.

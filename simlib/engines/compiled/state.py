@@ -287,7 +287,7 @@ def put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: i
 def disconnect(
     arrays: ClientArrays, record: Record, number: int, closed_s: float, cause: int, transport: int
 ) -> None:
-    """Book the end of the client's connection, if it has one, and its last segments."""
+    """Record the end of the client's connection, if it has one, and its last segments."""
     row = arrays.rows[number]
     if row.opened_s < NEVER_S:
         if cause != Cause.OPEN_AT_END:
@@ -312,7 +312,7 @@ def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -
 
 @inlined
 def finalise(arrays: ClientArrays, record: Record, rules: Rules, number: int, now: float) -> None:
-    """Record what a client has not seen when it is last there."""
+    """Record the changes that a client has not seen at the end of its session or of the run."""
     row = arrays.rows[number]
     recording.finalise(record, number, row.seen, is_recoverable(row, rules), now)
 
@@ -336,7 +336,7 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
 
 @inlined
 def is_up_to_date(arrays: ClientArrays, number: int) -> bool:
-    """Say whether a subscriber has been shown all that was pushed, and hears what comes next."""
+    """Return whether a subscriber has applied all pushed changes, and receives the next one."""
     row = arrays.rows[number]
     return (
         row.state == State.OPEN
@@ -358,7 +358,7 @@ def unsubscribe(arrays: ClientArrays, row: Any) -> None:
 def resume_outcome_of(
     arrays: ClientArrays, record: Record, rules: Rules, may_fail: bool, number: int, now: float
 ) -> int:
-    """Return how a client that is let in now gets what it has missed."""
+    """Return how a client that is authenticated now gets the changes that it missed."""
     row, published = arrays.rows[number], arrays.state[0].published
     if may_fail:
         nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)

@@ -1,8 +1,8 @@
 """Rollout plans as other tools write them: `Plan.load` and `Plan.dump` beyond TOML.
 
-One file a format. It says in its head what has no meaning in a plan and what is refused, and ends
-with the format's row. A new format is such a file and its name here; what is recognised first
-stands first.
+Each format has a file. Its docstring lists the keys that are ignored and those that are refused,
+and the file ends with the format's row. To add a format, write such a file and add its name here;
+formats are tried on a file in this order.
 """
 
 from simlib.rollout.formats import argo, flagger, growthbook, unleash

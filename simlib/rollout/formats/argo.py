@@ -1,21 +1,22 @@
 """Rollout plans as Argo Rollouts' Rollout and AnalysisTemplates, in one file.
 
-A ``setWeight`` begins a stage, which lasts as long as the pauses or the analysis step that follow
-it. ``pause: {}`` is approval: after a timed pause or an analysis, or before the first weight, it is
-the gate of the stage that comes next; by itself it is how long its stage lasts, as an analysis in
-the background goes on in it. How long it takes, the caller says (``gate_s``). After its last step
-Argo gives the new version to everybody and ends its analyses; where the steps do not say 100
-and how long it is watched, that is a last stage here, of one check unless told, in which the
-guardrails are still looked at.
+Each ``setWeight`` starts a stage, which lasts as long as the pauses or the analysis step after it.
+``pause: {}`` waits for approval, which takes ``gate_s``, as the caller says. After a timed pause or
+an analysis, or before the first weight, it is the gate of the next stage. If it is all that follows
+a weight, the approval is the length of that stage, as an analysis in the background continues
+during it. After the last step Argo gives the new version to all users and ends its analyses. If the
+steps do not end with a weight of 100 and its length, this becomes a last stage here, of one check
+(or ``last_s``), in which the guardrails are still checked.
 
-A metric is measured at once when an analysis begins, and then every interval; here the first check
-is one interval later, when there is something to look at. So an analysis step of n measurements
-lasts n intervals here, n - 1 there. A metric that has data but no verdict is inconclusive, one
+Argo measures a metric when an analysis starts, and then at every interval. Here the first check is
+one interval later, when there are data. So an analysis step of n measurements lasts n intervals
+here, and n - 1 in Argo. A metric with data that meets no condition is inconclusive, and a metric
 without data is an error, as in `rollout.decision`. Without a traffic router Argo's weights are
-shares of pods, rounded; here they are exact, and a user stays where the bucketing rule says.
+rounded to shares of pods; here they are exact, and each user has the cohort that the bucketing rule
+gives.
 
-Has no meaning here, and is ignored: other kinds of documents in the file; ``metadata`` but the
-name, ``status``; in the Rollout's spec ``replicas``, ``selector``, ``template``, ``workloadRef``,
+Ignored: documents of other kinds in the file; ``metadata`` except for the name, ``status``; in the
+Rollout's spec ``replicas``, ``selector``, ``template``, ``workloadRef``,
 ``minReadySeconds``, ``revisionHistoryLimit``, ``progressDeadlineSeconds``,
 ``progressDeadlineAbort``, ``restartAt``, ``rollbackWindow``, ``analysis``; in the canary strategy
 ``canaryService``, ``stableService``, ``canaryMetadata``, ``stableMetadata``, ``trafficRouting``
@@ -23,7 +24,7 @@ name, ``status``; in the Rollout's spec ``replicas``, ``selector``, ``template``
 ``dynamicStableScale``, ``minPodsPerReplicaSet``, ``scaleDownDelaySeconds``,
 ``scaleDownDelayRevisionLimit``, ``abortScaleDownDelaySeconds``, ``replicaProgressThreshold``,
 ``pingPong``; steps of ``setCanaryScale``; of an analysis ``measurementRetention``,
-``analysisRunMetadata``; of a metric ``provider``, its query included (its name says what it is).
+``analysisRunMetadata``; of a metric ``provider``, with its query (its name identifies it).
 
 Refused: ``blueGreen``, ``paused``; steps of ``experiment``, ``setHeaderRoute``, ``setMirrorRoute``,
 ``plugin``; analyses in steps *and* in the background, or different ones in different steps;
@@ -74,18 +75,18 @@ _ARG = re.compile(r"\{\{\s*args\.([-\w]+)\s*\}\}")
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
-    """Return what a Rollout and its AnalysisTemplates say, as values of a plan.
+    """Return the values of a plan that a Rollout and its AnalysisTemplates contain.
 
     Parameters
     ----------
     documents : list of ForeignMapping
-        One of them is a Rollout.
+        Documents, one of which is a Rollout.
     given : ImportOptions
 
     Raises
     ------
     ScenarioError
-        There are more, or they say what a plan cannot.
+        There are several Rollouts, or they contain something that a plan cannot express.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
 
 
 def _templates(documents: list[ForeignMapping]) -> dict[tuple[str, str], ForeignMapping]:
-    """The file's templates by kind and name."""
+    """Return the file's templates by kind and name."""
     found: dict[tuple[str, str], ForeignMapping] = {}
     for document in documents:
         kind = document.values.get("kind")
@@ -138,7 +139,7 @@ def _templates(documents: list[ForeignMapping]) -> dict[tuple[str, str], Foreign
 
 
 class _Stage:
-    """A weight, and what follows it."""
+    """A weight, and the steps that follow it."""
 
     def __init__(self, percent: int, path: str) -> None:
         self.percent, self.path = percent, path
@@ -187,7 +188,7 @@ def _read_canary(
 
 
 def _read_steps(canary: ForeignMapping) -> tuple[list[_Stage], str | None]:
-    """The stages, and where there is a gate before the first of them."""
+    """Return the stages, and the path of a gate before the first of them, if there is one."""
     stages: list[_Stage] = []
     first_gate = None
     for step in canary.sections("steps", needed=True):
@@ -230,7 +231,7 @@ def _read_steps(canary: ForeignMapping) -> tuple[list[_Stage], str | None]:
 
 
 def _pause_s(pause: ForeignMapping) -> float | None:
-    """How long a pause is; None: until somebody says so."""
+    """Return the length of a pause, seconds; None if it waits for approval."""
     given = pause.take("duration")
     pause.done()
     if given is None:
@@ -248,7 +249,7 @@ def _pause_s(pause: ForeignMapping) -> float | None:
 def _lengths(
     stages: list[_Stage], first_gate: str | None, given: ImportOptions, interval_s: float | None
 ) -> list[dict[str, float]]:
-    """The stages as values of a plan."""
+    """Return the stages as values of a plan."""
     found: list[dict[str, float]] = []
     gate = first_gate
     last = len(stages) - 1
@@ -276,7 +277,7 @@ def _lengths(
 def _read_inline(
     stages: list[_Stage], templates: dict[tuple[str, str], ForeignMapping], given: ImportOptions
 ) -> tuple[float, dict[str, Any], list[dict[str, Any]]]:
-    """Read analyses in steps; how long they take is how long their stages are."""
+    """Read analyses in steps, each of which determines the length of its stage."""
     interval_s, decision, rails = 0.0, None, []
     for number, stage in enumerate(stages):
         if stage.analysis is None:
@@ -310,7 +311,7 @@ class _Metric:
         self.rail, self.count = rail, count
 
     def end_s(self, interval_s: float) -> float:
-        """When its last check is, seconds from the start of its analysis."""
+        """Time of its last check, seconds from the start of its analysis."""
         if self.count is None:
             return math.inf
         return float(self.rail["delay_s"]) + self.count * interval_s
@@ -319,7 +320,7 @@ class _Metric:
 def _read_analysis(
     analysis: ForeignMapping, templates: dict[tuple[str, str], ForeignMapping], given: ImportOptions
 ) -> tuple[list[_Metric], float, dict[str, Any]]:
-    """The metrics of an analysis, their interval, and what is borne."""
+    """Return the metrics of an analysis, their interval and their limits."""
     analysis.ignore("measurementRetention", "analysisRunMetadata")
     analysis.refuse(
         {
@@ -358,7 +359,7 @@ def _read_analysis(
 
 
 def _filled(template: ForeignMapping, given: dict[str, ForeignMapping]) -> ForeignMapping:
-    """The spec of a template, arguments in their places."""
+    """Return the spec of a template with its arguments filled in."""
     template.ignore("apiVersion", "kind", "metadata", "status")
     spec = template.section("spec", needed=True)
     template.done()
@@ -398,7 +399,7 @@ def _with(section: ForeignMapping, values: dict[str, Any]) -> ForeignMapping:
 def _read_metric(
     metric: ForeignMapping, given: ImportOptions
 ) -> tuple[float, dict[str, Any], _Metric]:
-    """A metric's interval, its limits, and the guardrail that it is."""
+    """Return a metric's interval, its limits, and the guardrail that it becomes."""
     ours, factor = given.metric(metric, "name")
     provider = metric.section("provider")
     if provider is not None:
@@ -423,14 +424,14 @@ def _read_metric(
 
 
 def _read_limits(metric: ForeignMapping, factor: float) -> dict[str, float]:
-    """What a check passes, and what it fails beyond."""
+    """Return the limit up to which a check passes, and the limit beyond which it fails."""
     passes, fails = (_condition(metric, f"{name}Condition") for name in ("success", "failure"))
     if passes is None and fails is None:
         raise metric.wrong("successCondition", "must be given, or failureCondition")
     found: dict[str, float] = {}
     if passes is not None:
         is_upper = passes[0] in ("<", "<=")
-        # At its limit a strict condition does not hold, and a guardrail passes: so the next float.
+        # At the limit a strict condition is false but a guardrail passes, so take the next float.
         limit = scaled(passes[1], factor)
         if passes[0] in ("<", ">"):
             limit = math.nextafter(limit, -math.inf if is_upper else math.inf)
@@ -452,7 +453,7 @@ def _read_limits(metric: ForeignMapping, factor: float) -> dict[str, float]:
 
 
 def _condition(metric: ForeignMapping, name: str) -> tuple[str, float] | None:
-    """A condition's operator and number."""
+    """Return a condition's operator and number."""
     text = metric.text(name)
     if text is None or not text.strip():
         return None
@@ -465,19 +466,19 @@ def _condition(metric: ForeignMapping, name: str) -> tuple[str, float] | None:
 def write(plan: Plan) -> str:
     """Return a plan as a Rollout and its AnalysisTemplate.
 
-    Left out, and to be said again on reading: ``flag``, ``bucketing``, ``start_s``, what becomes of
-    sockets (``rollback.sockets``, ``window_s``), how long a gate takes (``gate_s``); without
-    guardrails also ``check_every_s`` and ``decision``. A decision whose analysis is not said is
-    read back as ``step``. To be put right in the file: ``workloadRef`` and the providers.
+    These fields are left out, and the caller of `Plan.load` gives them: ``flag``, ``bucketing``,
+    ``start_s``, ``rollback.sockets`` and ``window_s``, the length of gates (``gate_s``), and
+    without guardrails ``check_every_s`` and ``decision``. An absent ``decision.analysis`` is read
+    back as ``step``. The ``workloadRef`` and the providers are placeholders that have to be edited.
 
     Raises
     ------
     ScenarioError
-        The plan says what they cannot.
+        The plan contains something that they cannot express.
 
     Examples
     --------
-    >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
+    >>> plan = Plan(flag={"propagation": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
     >>> print(write(plan).partition("steps:")[2].strip())
     - setWeight: 100
           - pause:
@@ -549,7 +550,7 @@ def _steps(plan: Plan, inline: tuple[dict[str, Any], list[list[int]]] | None) ->
 
 
 def _counts(plan: Plan, number: int) -> list[int]:
-    """How often each guardrail is checked in a stage."""
+    """Return how often each guardrail is checked in a stage."""
     bake_s, found = plan.stages[number].bake_s, []
     for i, rail in enumerate(plan.guardrails):
         count = round((bake_s - rail.delay_s) / plan.check_every_s)
@@ -576,9 +577,9 @@ def _metric(plan: Plan, number: int, counts: list[list[int]] | None) -> dict[str
     if rail.fails_beyond is not None:
         found["failureCondition"] = f"result[0] {'>' if is_upper else '<'} {rail.fails_beyond!r}"
     for name, field in _LIMITS.items():
-        borne = getattr(decision, field)
-        if borne is not None:
-            found[name] = borne
+        tolerated = getattr(decision, field)
+        if tolerated is not None:
+            found[name] = tolerated
     query = {"address": "http://prometheus:9090", "query": rail.metric}
     return {**found, "provider": {"prometheus": query}}
 

@@ -1,16 +1,17 @@
 """Rollout plans as Flagger's Canary.
 
-The weights are the stages, each as long as the interval: Flagger goes on at the first look at which
-all checks pass. A weight grows by `stepWeight` until it is `maxWeight` or more, so it may end above
-it. After the last weight Flagger promotes the new version to everybody and checks nothing more;
-here that is a last stage at 100 %, as long as the interval unless told, in which the guardrails are
-still looked at. A failed check counts as in `rollout.decision`; no data is a failed check.
+Each weight is a stage, as long as the interval between checks: Flagger moves on at the first look
+at which all checks pass. The weight grows by ``stepWeight`` until it is ``maxWeight`` or more, so
+the last one may be larger. After the last weight Flagger promotes the new version to all users and
+checks nothing more. Here this is a last stage at 100 %, as long as one interval (or ``last_s``), in
+which the guardrails are still checked. Failed checks count as in `rollout.decision`; a check
+without data fails.
 
-Flagger draws anew for each request, or by a cookie; here a user stays where the bucketing rule
-says.
+Flagger chooses a version for each request, or by a cookie; here each user has the cohort that the
+bucketing rule gives.
 
-Has no meaning here, and is ignored: other kinds of documents in the file, ``metadata`` but the
-name, ``status``; in the spec ``targetRef``, ``autoscalerRef``, ``ingressRef``, ``routeRef``,
+Ignored: documents of other kinds in the file, ``metadata`` except for the name, ``status``; in the
+spec ``targetRef``, ``autoscalerRef``, ``ingressRef``, ``routeRef``,
 ``upstreamRef``, ``gatewayRef``, ``service``, ``provider``, ``metricsServer``,
 ``progressDeadlineSeconds`` (of pods), ``revertOnDeletion``; in the analysis ``alerts``,
 ``stepWeightPromotion`` (by then both sides run the new version), ``primaryReadyThreshold``,
@@ -21,10 +22,10 @@ and ``query`` (its name says what it is); webhooks that notify: ``event``, ``pos
 
 Refused: ``iterations``, ``match``, ``mirror``, ``skipAnalysis``, ``suspend``; webhooks whose answer
 is a check or a command (``pre-rollout``, ``rollout``, which is the default, ``rollback``,
-``skip``...); a metric that looks at another span than the interval (1m where it does not say).
-The built-in metrics have no equal: ``request-success-rate`` is a share, not a rate of errors, and
-``request-duration`` is the 99th percentile of an answer in ms, not of a delivery; who wants the
-second to stand for ours says ``metrics={"request-duration": ("latency_p99_s", 0.001)}``.
+``skip``...); a metric over a span other than the interval (1m if the file does not give it).
+The built-in metrics have no counterpart: ``request-success-rate`` is a share, not a rate of errors,
+and ``request-duration`` is the 99th percentile of response times in ms, not of delivery latencies.
+To use the latter for ours, pass ``metrics={"request-duration": ("latency_p99_s", 0.001)}``.
 
 References
 ----------
@@ -57,18 +58,18 @@ _NOTIFY = ("event", "post-rollout")
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
-    """Return what a Canary says, as values of a plan.
+    """Return the values of a plan that a Canary contains.
 
     Parameters
     ----------
     documents : list of ForeignMapping
-        One of them is a Canary.
+        Documents, one of which is a Canary.
     given : ImportOptions
 
     Raises
     ------
     ScenarioError
-        There are more, or it says what a plan cannot.
+        There are several Canaries, or the Canary contains something that a plan cannot express.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def _read_analysis(analysis: ForeignMapping, given: ImportOptions) -> dict[str, 
 
 
 def _weights(analysis: ForeignMapping) -> list[int]:
-    """The weights one after the other."""
+    """Return the weights in order."""
     step, most = analysis.whole("stepWeight", 0, 100), analysis.whole("maxWeight", 0, 100)
     steps = list(analysis.items("stepWeights"))
     if not steps:
@@ -202,7 +203,7 @@ def _read_metric(
 
 
 def _limits(low: float | None, high: float | None, factor: float) -> list[dict[str, float]]:
-    """A guardrail's limit for each bound that there is, in our unit."""
+    """Return a guardrail's limits, one for each bound that the file gives, in our unit."""
     found = []
     if low is not None:
         found.append({"above": scaled(low, factor)})
@@ -214,19 +215,19 @@ def _limits(low: float | None, high: float | None, factor: float) -> list[dict[s
 def write(plan: Plan) -> str:
     """Return a plan as a Canary.
 
-    Left out, and to be said again on reading: ``flag``, ``bucketing``, ``start_s``, what becomes of
-    sockets (``rollback.sockets``, ``window_s``), how long a gate takes (``gate_s``). To be put
-    right in the file: ``targetRef``, ``service``, each metric's ``templateRef``, and the webhooks'
-    addresses.
+    These fields are left out, and the caller of `Plan.load` gives them: ``flag``, ``bucketing``,
+    ``start_s``, ``rollback.sockets`` and ``window_s``, and the length of gates (``gate_s``). These
+    are placeholders that have to be edited in the file: ``targetRef``, ``service``, each metric's
+    ``templateRef``, and the addresses of webhooks.
 
     Raises
     ------
     ScenarioError
-        The plan says what a Canary cannot.
+        The plan contains something that a Canary cannot express.
 
     Examples
     --------
-    >>> plan = Plan(flag={"reach": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
+    >>> plan = Plan(flag={"propagation": "pushed"}, stages=[{"percent": 100, "bake_s": 60}])
     >>> print(write(plan).partition("analysis:")[2].strip())
     interval: 1m
         threshold: 5

@@ -1,23 +1,23 @@
 """Rollout plans as GrowthBook's ramp schedules, in JSON or YAML.
 
-A ramp schedule is what GrowthBook's API takes (``POST /ramp-schedules``) or answers: alone, as
-``rampSchedule`` (``GET /ramp-schedules/{id}``), or among ``rampSchedules`` (``GET
-/ramp-schedules``), of which ``Plan.load(..., name=...)`` says which. A step is a stage,
-``coverage`` the percentage and its ``interval`` the length in seconds; null waits for somebody, and
-so does ``requiresApproval``, then as the next stage's gate. ``endActions`` are the last stage,
-unless they leave the coverage as it is. The seed is ``featureId``, in answers ``entityId``, which
-the SDK takes where the feature's rule names none; whether ``growthbook`` or ``growthbook_v1``
-hashes it (the rule's ``hashVersion``) is not said here, so that the caller has to.
+A ramp schedule is the body of a request to GrowthBook's API (``POST /ramp-schedules``) or of an
+answer: alone, as ``rampSchedule`` (``GET /ramp-schedules/{id}``), or in a list ``rampSchedules``
+(``GET /ramp-schedules``), from which ``Plan.load(..., name=...)`` chooses one. Each step is a
+stage: ``coverage`` gives the percentage, ``interval`` the length in seconds. A step whose interval
+is null waits for approval; ``requiresApproval`` becomes the gate of the next stage. ``endActions``
+are the last stage, unless they leave the coverage unchanged. The bucketing rule's seed is
+``featureId`` (in answers ``entityId``), which the SDK uses if the feature's rule has no seed. The
+file does not contain the rule's ``hashVersion``, so the caller has to choose between the bucketing
+rules ``growthbook`` and ``growthbook_v1``.
 
-Has no meaning here, and is ignored: ``id``, ``name`` where it is no name, ``ruleId``,
-``environment``, ``startDate``, ``approvalNotes``, targets' names, status and dates; who may edit
-the feature meanwhile (``lockdownConfig``), ``experimentHealthAction``, which acts on steps that are
-watched; where the ramp is in an answer (``status``, ``currentStepIndex``, ``nextStepAt``, ...), and
-an answer's pages.
+Ignored: ``id``, an empty ``name``, ``ruleId``, ``environment``, ``startDate``, ``approvalNotes``,
+targets' names, status and dates; ``lockdownConfig`` (who may edit the feature meanwhile);
+``experimentHealthAction`` (it acts on monitored steps); the progress of the ramp in an answer
+(``status``, ``currentStepIndex``, ``nextStepAt``, ...), and an answer's pages.
 
-Refused: steps that GrowthBook's statistics watch (``monitored``, ``monitoringConfig``,
-``minSampleSize``), as no threshold is written there, a ``cutoffDate``, patches of anything but
-coverage, a way back to a coverage other than 0; an ``entityType`` that is no feature.
+Refused: steps that GrowthBook's statistics monitor (``monitored``, ``monitoringConfig``,
+``minSampleSize``), as they have no threshold; a ``cutoffDate``; patches of anything but coverage; a
+rollback to a coverage other than 0; an ``entityType`` that is not a feature.
 
 References
 ----------
@@ -37,7 +37,7 @@ from simlib.rollout.plan import Plan
 from simlib.scenario.documents import ForeignMapping, only, scaled
 from simlib.scenario.formats import Format
 
-# Where a ramp is at the moment, and what was done to it: a plan begins at its beginning.
+# The progress of a ramp is ignored: a plan starts at its first stage.
 _PROGRESS = (
     "currentStepIndex",
     "currentStepEnteredAt",
@@ -57,18 +57,18 @@ _PAGES = ("limit", "offset", "count", "total", "hasMore", "nextOffset")
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
-    """Return what a ramp schedule of GrowthBook's says, as values of a plan.
+    """Return the values of a plan that a GrowthBook ramp schedule contains.
 
     Parameters
     ----------
     documents : list of ForeignMapping
-        The ramp schedule alone.
+        One document, which holds the ramp schedule.
     given : ImportOptions
 
     Raises
     ------
     ScenarioError
-        There are more, or it says what a plan cannot.
+        There are more documents, or the schedule contains something that a plan cannot express.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
             holds.done()
         step.done()
         if bake_s is None:
-            # To be approved is all that it waits for.
+            # A step without a timer lasts until it is approved.
             bake_s, gate_s = given.gate_s(step.at("interval")), 0.0
         stages.append({**stage, "bake_s": bake_s})
     if not stages:
@@ -176,20 +176,23 @@ def _coverage(section: ForeignMapping, name: str) -> float | None:
 
 
 def write(plan: Plan) -> str:
-    """Return a plan as a ramp schedule of GrowthBook's, in JSON.
+    """Return a plan as a GrowthBook ramp schedule, in JSON.
 
-    Left out, and to be said again on reading: ``flag``, ``bucketing`` but its flag, which is
-    ``featureId``, ``start_s``, ``check_every_s``, ``decision``, what becomes of sockets, how long a
-    gate takes (``gate_s``). Guardrails cannot be said.
+    These fields are left out, and the caller of `Plan.load` gives them: ``flag``, ``bucketing``
+    except for its flag (the ``featureId``), ``start_s``, ``check_every_s``, ``decision``,
+    ``rollback.sockets`` and ``window_s``, and the length of gates (``gate_s``). Guardrails are
+    refused.
 
     Raises
     ------
     ScenarioError
-        The plan says what a ramp schedule cannot.
+        The plan contains something that a ramp schedule cannot express.
 
     Examples
     --------
-    >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "growthbook", "flag": "push"})
+    >>> plan = Plan(
+    ...     flag={"propagation": "pushed"}, bucketing={"rule": "growthbook", "flag": "push"}
+    ... )
     >>> [one["interval"] for one in json.loads(write(plan))["steps"]]
     [600.0, 600.0, 600.0, 600.0]
     """

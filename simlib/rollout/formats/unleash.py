@@ -1,28 +1,29 @@
 """Rollout plans as Unleash's release plans, in JSON or YAML.
 
-A release plan (or its template) is what Unleash's API returns. A milestone is a stage: its one
-``flexibleRollout`` strategy says the percentage and, with ``groupId`` (a flag's name where it is
-absent), the bucketing rule. ``transitionCondition`` says how long it lasts; a milestone without one
-waits for somebody, ``gate_s`` long, and the last lasts for ever: here ``last_s``, or one check. A
-safeguard stops the plan where it is until somebody looks: a guardrail without a verdict beyond its
-limit, which never fails. It looks at the last hour, day or week; a check here sees what came since
-the one before, so checks are as far apart as that span is long. The file does not say how often
-Unleash looks: where that matters, ``plan.replace(check_every_s=...)``. A series without data trips
-nothing.
+A release plan (or its template) has the form in which Unleash's API returns it. A milestone is a
+stage. Its only strategy, ``flexibleRollout``, gives the percentage and, with ``groupId`` (or else
+the flag's name), the bucketing. ``transitionCondition`` gives the length of the stage. A milestone
+without it waits for approval, which takes ``gate_s``; the last milestone has no end in Unleash, and
+lasts ``last_s`` here, or one interval between checks. A safeguard pauses the plan until a person
+decides: it becomes a guardrail that is inconclusive beyond its limit and never fails. Unleash
+evaluates it over the last hour, day or week, whereas a check here covers the time since the
+previous one; so the interval between checks is that span. The file does not say how often Unleash
+evaluates it: if that matters, use ``plan.replace(check_every_s=...)``. A safeguard without data
+passes.
 
-Has no meaning here, and is ignored: ``id``, ``discriminator``, ``description``, ``environment``,
+Ignored: ``id``, ``discriminator``, ``description``, ``environment``,
 ``createdByUserId``, ``createdAt``, ``archivedAt``, ``activeMilestoneId``,
-``releasePlanTemplateId``; of milestones and strategies their ids, names, titles, ``sortOrder`` of
-strategies, and what was done when (``startedAt``, ``progressionExecutedAt``, ``pausedAt``).
+``releasePlanTemplateId``; the ids, names and titles of milestones and strategies, ``sortOrder`` of
+strategies, and the progress of the plan (``startedAt``, ``progressionExecutedAt``, ``pausedAt``).
 
-Refused: a strategy that is not ``flexibleRollout``, more than one, constraints, segments, variants,
-stickiness by session or at random; a safeguard that does anything but pause, safeguards over
-different spans, or over a month. A metric is known by its name and ``aggregationMode``: ours as
-p50, p95 or p99 if they are that, else as avg, without labels; another as
-``metrics={"<name> <mode>": ...}``.
+Refused: a strategy other than ``flexibleRollout``, several strategies, constraints, segments,
+variants, stickiness by session or at random; a safeguard that does anything but pause, safeguards
+over different spans, or over a month. A metric is identified by its name and ``aggregationMode``.
+For the names in `METRICS` the mode must be p50, p95 or p99 if the metric is such a percentile, or
+else avg, without labels; for other metrics the caller gives ``metrics={"<name> <mode>": ...}``.
 
-This is nearest to what Unleash exchanges, not the same: exports of whole projects are not read, and
-a release plan of the enterprise edition may hold fields that the open schema does not name.
+Exports of whole projects are not read. A release plan of the enterprise edition may contain fields
+that the open schema does not have; these are refused.
 
 References
 ----------
@@ -52,24 +53,24 @@ _PAUSE = "pauseReleasePlanProgressions"
 
 
 def _mode(metric: str) -> str:
-    """How Unleash would aggregate one of our metrics."""
+    """Return the mode in which Unleash aggregates one of our metrics."""
     match = re.search(r"_(p\d\d)_", metric)
     return match[1] if match else "avg"
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
-    """Return what a release plan of Unleash's says, as values of a plan.
+    """Return the values of a plan that an Unleash release plan contains.
 
     Parameters
     ----------
     documents : list of ForeignMapping
-        The release plan alone.
+        One document, which holds the release plan.
     given : ImportOptions
 
     Raises
     ------
     ScenarioError
-        There are more, or it says what a plan cannot.
+        There are more documents, or the plan contains something that ours cannot express.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
 
 
 def _strategy(milestone: ForeignMapping, feature: str | None) -> tuple[float, str]:
-    """A milestone's percentage and group."""
+    """Return a milestone's percentage and group."""
     strategies = milestone.sections("strategies", needed=True)
     if len(strategies) != 1:
         raise milestone.wrong("strategies", "must be one: a plan has one percentage at a time")
@@ -162,7 +163,7 @@ def _strategy(milestone: ForeignMapping, feature: str | None) -> tuple[float, st
 def _safeguards(
     document: ForeignMapping, given: ImportOptions
 ) -> tuple[list[dict[str, Any]], float | None]:
-    """The guardrails, and the span that they look at."""
+    """Return the guardrails, and the span over which they are evaluated."""
     rails: list[dict[str, Any]] = []
     spans_s: set[float] = set()
     for safeguard in document.sections("safeguards"):
@@ -198,7 +199,7 @@ def _safeguards(
 
 
 def _series(query: ForeignMapping, given: ImportOptions) -> tuple[str, float]:
-    """Our name for a series, and the factor to our unit."""
+    """Return our name for a series, and the factor to our unit."""
     name, mode = query.text("metricName", needed=True), query.text("aggregationMode", needed=True)
     labels = query.section("labelSelectors")
     key = f"{name} {mode}"
@@ -215,20 +216,21 @@ def _series(query: ForeignMapping, given: ImportOptions) -> tuple[str, float]:
 
 
 def write(plan: Plan) -> str:
-    """Return a plan as a release plan of Unleash's, in JSON.
+    """Return a plan as an Unleash release plan, in JSON.
 
-    Left out, and to be said again on reading: ``flag``, the users' ids (``bucketing.ids``,
-    ``ids_file``), ``start_s``, what becomes of sockets, the length of the last stage (``last_s``);
-    without guardrails also ``check_every_s`` and ``decision``. Ids and dates are the server's.
+    These fields are left out, and the caller of `Plan.load` gives them: ``flag``, the users' ids
+    (``bucketing.ids``, ``ids_file``), ``start_s``, ``rollback.sockets`` and ``window_s``, the
+    length of the last stage (``last_s``), and without guardrails ``check_every_s`` and
+    ``decision``. The server adds ids and dates.
 
     Raises
     ------
     ScenarioError
-        The plan says what a release plan cannot.
+        The plan contains something that a release plan cannot express.
 
     Examples
     --------
-    >>> plan = Plan(flag={"reach": "pushed"}, bucketing={"rule": "unleash", "flag": "push"})
+    >>> plan = Plan(flag={"propagation": "pushed"}, bucketing={"rule": "unleash", "flag": "push"})
     >>> [one["name"] for one in json.loads(write(plan))["milestones"]]
     ['10 %', '25 %', '50 %', '100 %']
     """

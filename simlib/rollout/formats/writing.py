@@ -1,7 +1,7 @@
-"""What the writers of rollout plans share: what no format can say, and how to refuse the rest.
+"""What the writers of rollout plans share: fields that no format has, and refusals of the others.
 
-A writer says all of a plan, or refuses by name the field that it cannot say; what it leaves out,
-because the caller of `Plan.load` says it again, stands in its own text.
+A writer writes the whole plan, or refuses by name the field that its format does not have. Its
+docstring lists the fields that it leaves out because the caller of `Plan.load` gives them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def checked(row: Format) -> Format:
-    """Return a plan's format whose writer refuses what no format can say, and reads back its text.
+    """Return a format whose writer refuses what no format has, and checks its text by reading it.
 
     Parameters
     ----------
     row : Format
-        With a writer for what this format can say.
+        With a writer for the fields that this format has.
     """
 
     def write(plan: Plan) -> str:
@@ -49,7 +49,7 @@ def checked(row: Format) -> Format:
 
 
 def _read_back(plan: Plan, text: str, row: Format) -> None:
-    """Raise unless a file says what the plan says, but for what its caller says."""
+    """Raise unless a file contains the plan, except for the fields that its caller gives."""
     given = ImportOptions(gate_s=one_gate_s(plan), last_s=plan.stages[-1].bake_s)
     said = said_by(parsed(text, row.name, row.language), given)
     wanted = plan.model_dump()
@@ -68,7 +68,7 @@ def _read_back(plan: Plan, text: str, row: Format) -> None:
 
 
 def require(plan: Plan, path: str, *right: Any) -> None:
-    """Raise unless a field of a plan is one of the values that a format can say."""
+    """Raise unless a field of a plan has one of the values that a format can express."""
     value: Any = plan
     for name in path.split("."):
         value = value[int(name)] if name.isdigit() else getattr(value, name)
@@ -78,19 +78,19 @@ def require(plan: Plan, path: str, *right: Any) -> None:
 
 
 def require_guardrails(plan: Plan, **right: Any) -> None:
-    """Raise unless a field of every guardrail is what a format can say."""
+    """Raise unless a field of every guardrail has the value that a format implies."""
     for number in range(len(plan.guardrails)):
         for name, value in right.items():
             require(plan, f"guardrails.{number}.{name}", value)
 
 
 def require_end_at_100(plan: Plan) -> None:
-    """Raise unless everybody is enrolled in the end."""
+    """Raise unless the last stage enrols everybody."""
     require(plan, f"stages.{len(plan.stages) - 1}.percent", 100.0)
 
 
 def kubernetes_name(plan: Plan) -> str:
-    """Return a plan's name, which has to be one that Kubernetes takes."""
+    """Return a plan's name, which must be a valid name in Kubernetes."""
     if not NAME.fullmatch(plan.name):
         rule = "must be small letters, digits and hyphens, at most 63, to be a name in Kubernetes"
         raise ScenarioError("name", plan.name, rule)
@@ -98,7 +98,7 @@ def kubernetes_name(plan: Plan) -> str:
 
 
 def whole_percent(plan: Plan, number: int) -> int:
-    """Return a stage's percentage, which has to be a whole number."""
+    """Return a stage's percentage, which must be a whole number."""
     percent = plan.stages[number].percent
     if percent != int(percent):
         rule = "must be a whole number: the format knows no fractions of a percent"
@@ -107,9 +107,9 @@ def whole_percent(plan: Plan, number: int) -> int:
 
 
 def duration(seconds: float, path: str, smallest_s: float = 1e-9) -> str:
-    """Return a duration in Go's manner; it has to be a multiple of the smallest."""
+    """Return a duration in Go's notation; it must be a multiple of the smallest unit allowed."""
     text = go_text(seconds)
-    # To be read back as it is: Go counts nanoseconds, a float may hold less.
+    # Go counts whole nanoseconds, so a float with finer digits would not be read back equal.
     if go_seconds(text) != seconds or (smallest_s == 1.0 and seconds != int(seconds)):
         rule = f"must be a multiple of {smallest_s:g} s: the format knows nothing finer"
         raise ScenarioError(path, seconds, rule)
@@ -117,7 +117,7 @@ def duration(seconds: float, path: str, smallest_s: float = 1e-9) -> str:
 
 
 def one_gate_s(plan: Plan) -> float:
-    """Return how long every gate of a plan takes, which has to be the same; 0: there is none."""
+    """Return the length of a plan's gates, which must all be equal; 0 if there are none."""
     gates = {stage.gate_s for stage in plan.stages if stage.gate_s}
     if len(gates) > 1:
         number = next(i for i, stage in enumerate(plan.stages) if stage.gate_s == max(gates))

@@ -9,7 +9,7 @@ import yaml
 
 import simlib as sl
 
-POLLED = {"reach": "polled", "every_s": 60.0}
+POLLED = {"propagation": "polled", "every_s": 60.0}
 PLANS = Path(__file__).parents[3] / "data/plans"
 SAID = {
     "flagger_canary.yaml": {},

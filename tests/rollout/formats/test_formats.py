@@ -107,9 +107,9 @@ def test_every_plan_of_the_data_is_carried_out(path):
         heartbeat={"direction": "none"},
     )
     history = sl.roll_out(plan, board, engine="compiled", progress=False).history
-    begun = history[history["what"] == "begun"]
+    begun = history[history["event"] == "started"]
     assert list(begun["percent"]) == [stage.percent for stage in plan.stages][: len(begun)]
-    assert history["what"].iloc[-1] in ("done", "back", "stopped")
+    assert history["event"].iloc[-1] in ("done", "rolled_back", "paused")
 
 
 @st.composite
@@ -159,7 +159,7 @@ def plans(draw) -> sl.Plan:
     rule = {"unleash": "unleash", "growthbook": "growthbook"}.get(like, "floor_mod")
     values = {
         "name": draw(st.sampled_from(["plan", "push-1"] if like else ["plan", "A plan: é\n"])),
-        "flag": draw(st.sampled_from([POLLED, {"reach": "build", "delay_s": 60.0}])),
+        "flag": draw(st.sampled_from([POLLED, {"propagation": "build", "delay_s": 60.0}])),
         "start_s": draw(st.sampled_from([0.0, 30.0])),
         "check_every_s": check_s,
         "stages": stages,
