@@ -102,10 +102,16 @@ class Simulation:
         rules = rules._replace(seed=_signed(rules.seed), replication=_signed(rules.replication))
         longest_s = max(rules.interval_s, rules.reconnect.cap_s, rules.heartbeat_interval_s)
         turn_s = min(2.0 * longest_s, record.horizon_s)
+        variant, clients_n = variant_of(workload), len(workload.start_s)
+        # Numba takes one row for a contiguous array, and would compile a second loop for it.
+        rows = _on_lines(max(clients_n, 2), LAYOUTS[variant.polls, variant.pushes])
+        clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
+        record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
+        kept = _record_arrays(workload, record)
         self._world = World(
-            arrays=_client_arrays(workload, record),
-            record=_record_arrays(workload, record),
-            q=event_list.new_event_list(len(workload.start_s), turn_s, record.horizon_s),
+            arrays=_client_arrays(workload, record, rows[:clients_n]),
+            record=kept._replace(clients=clients, traffic=traffic),
+            q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
             rules=rules,
             server_rules=workload.server,
             options=_options(workload),
@@ -201,13 +207,14 @@ class Simulation:
             setattr(record, name, rows)
 
 
-def _client_arrays(workload: Workload, record: Record) -> ClientArrays:
-    """The clients' rows, and what a run has one of; the record's counts lie in the rows."""
-    variant, clients_n = variant_of(workload), len(workload.start_s)
+def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:
+    """The clients' rows, filled in, and what a run has one of."""
+    variant, clients_n = variant_of(workload), len(rows)
+    _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
     slots_n = 2 * clients_n if variant.pushes else 0
     return ClientArrays(
-        rows=_rows(variant, clients_n, record),
+        rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
         activity_k=np.zeros((2, activities_n), np.int32),
         order=np.zeros(slots_n, np.int32),
@@ -230,10 +237,8 @@ def _client_arrays(workload: Workload, record: Record) -> ClientArrays:
     )
 
 
-def _rows(variant: Variant, clients_n: int, record: Record) -> Any:
-    rows = _on_lines(clients_n, LAYOUTS[variant.polls, variant.pushes])
-    record.clients, record.traffic = recording.counts_in(np.asarray(rows["counts"]))
-    rows["number"] = np.arange(clients_n, dtype=np.int32)
+def _fill(rows: Any, variant: Variant, record: Record) -> None:
+    rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["seen"] = record.entered
     rows["fetched_s"] = rows["kept_until_s"] = -NEVER_S
     rows["deadline_s"] = rows["opened_s"] = NEVER_S
@@ -241,7 +246,6 @@ def _rows(variant: Variant, clients_n: int, record: Record) -> Any:
         rows["subscribed"] = rows["socket"] = rows["slot"] = -1
     if variant.is_general:
         rows["lost_exchange"] = rows["served_by"] = rows["node"] = -1
-    return rows
 
 
 def _record_arrays(workload: Workload, record: Record) -> RecordArrays:
