@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as searching
 from hypothesis import strategies as st
+from numba._dispatcher import compute_fingerprint
 
 import simlib as sl
 from simlib.core.client_state import Rules
@@ -94,6 +95,8 @@ def test_no_copy_of_the_loop_is_compiled_twice(monkeypatch):
         world = compiled.Simulation(workload, record)._world
         assert len(record.clients) == len(record.traffic) == len(workload.start_s)
         types[variant_of(workload)].add(numba.typeof(world))
+        # Raises an error if numba cannot tell the type without working it out, call for call.
+        assert compute_fingerprint(world)
 
     for clients in (1, 2, 3):
         for change in ({}, {"transport": "websocket"}, {"server.nodes": 2}):

@@ -15,6 +15,7 @@ round by themselves: see `poll_round`.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import cache
 from typing import Any
 
@@ -112,10 +113,10 @@ class Simulation:
             arrays=_client_arrays(workload, record, rows[:clients_n]),
             record=kept._replace(clients=clients, traffic=traffic),
             q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
-            rules=rules,
-            server_rules=workload.server,
+            rules=_plain(rules),
+            server_rules=_plain(workload.server),
             options=_options(workload),
-            flag=workload.flag or NO_FLAG,
+            flag=_plain(workload.flag or NO_FLAG),
             server=_idle_server(workload.server.workers),
         )
 
@@ -301,3 +302,17 @@ def _new_log(columns: dict[str, str]) -> Any:
 def _signed(word: int) -> int:
     """The same 64 bits as a signed number."""
     return word - (1 << 64) if word >= 1 << 63 else word
+
+
+def _plain(value: Any) -> Any:
+    """The same, with whole numbers for members of enumerations.
+
+    Numba tells the type of numbers and arrays at once; with one member among them it works out the
+    type of the whole world anew in each call, which takes milliseconds.
+    """
+    if isinstance(value, IntEnum):
+        return int(value)
+    if isinstance(value, tuple):
+        plain = map(_plain, value)
+        return value._make(plain) if hasattr(value, "_make") else tuple(plain)
+    return value
