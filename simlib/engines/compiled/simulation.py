@@ -44,7 +44,7 @@ from simlib.engines.compiled import (
 )
 from simlib.engines.compiled import state as state_module
 from simlib.engines.compiled.assignment import NO_FLAG
-from simlib.engines.compiled.event_list import rows_of
+from simlib.engines.compiled.event_list import Row, rows_of
 from simlib.engines.compiled.numba_support import loops
 from simlib.engines.compiled.state import (
     LAYOUTS,
@@ -280,7 +280,7 @@ def _on_lines(n: int, layout: np.dtype[Any]) -> Any:
     """Return rows of zeros that begin where a line of memory begins."""
     space = np.zeros(n * layout.itemsize + LINE, np.uint8)
     start = -space.ctypes.data % LINE
-    return space[start : start + n * layout.itemsize].view(layout).view(np.recarray)
+    return space[start : start + n * layout.itemsize].view(np.dtype((Row, layout)))
 
 
 def _table_of(values: tuple[Any, ...], columns: dict[str, str]) -> Any:
