@@ -73,9 +73,24 @@ def run(page: Path, folder: Path, *what: str) -> str:
     return done.stdout.decode()
 
 
-def drawings(page: Path, folder: Path) -> list[Drawing]:
-    """Return what was drawn of each figure of a page, in the order of the page."""
-    soup = BeautifulSoup(run(page, folder, "--dump-dom"), "html.parser")
+def look(page: Path, folder: Path) -> tuple[list[Drawing], np.ndarray]:
+    """Return what a page shows.
+
+    Returns
+    -------
+    list of Drawing
+        What was drawn of each figure, in the order of the page.
+    ndarray of uint8, shape (rows, columns, 3)
+        A picture of the page: red, green, blue.
+    """
+    target = folder / f"{page.stem}.png"
+    content = run(page, folder, "--dump-dom", f"--screenshot={target}")
+    with Image.open(target) as picture:
+        return _drawings(content), np.asarray(picture.convert("RGB"))
+
+
+def _drawings(content: str) -> list[Drawing]:
+    soup = BeautifulSoup(content, "html.parser")
     found = []
     for box in soup.select("div.figure"):
         # plotly.js keeps the marks of each kind of trace in a layer of its own; heat maps and
@@ -101,35 +116,36 @@ def _colours(mark: Tag) -> Iterator[Colour]:
                 yield red, green, blue
 
 
-def screenshot(page: Path, folder: Path) -> np.ndarray:
-    """Return a picture of the page, rows x columns x (red, green, blue)."""
-    target = folder / f"{page.stem}.png"
-    run(page, folder, f"--screenshot={target}")
-    with Image.open(target) as picture:
-        return np.asarray(picture.convert("RGB"), dtype=np.int16)
+def pixels_by_colour(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colours of a picture, shape (colours, 3), and how many pixels have each."""
+    places = (256**2, 256, 1)
+    counts = np.bincount((picture @ np.array(places)).ravel())
+    found = np.flatnonzero(counts)
+    return np.stack([found // place % 256 for place in places], axis=1), counts[found]
 
 
-def pixels_like(picture: np.ndarray, colour: Colour, *, tolerance: int = 12) -> int:
+def pixels_like(
+    pixels: tuple[np.ndarray, np.ndarray], colour: Colour, *, tolerance: int = 12
+) -> int:
     """Count the pixels that have about this colour."""
-    near = np.abs(picture - np.array(colour, dtype=np.int16)) <= tolerance
-    return int(near.all(axis=2).sum())
+    colours, counts = pixels
+    near = np.abs(colours - np.array(colour)) <= tolerance
+    return int(counts[near.all(axis=1)].sum())
 
 
 def problems(page: Path, folder: Path, *, figures: int | None = None) -> list[str]:
     """Say what is wrong with a page in a browser; an empty list means that all is drawn."""
-    drawn = drawings(page, folder)
+    drawn, picture = look(page, folder)
     found = []
     if figures is not None and len(drawn) != figures:
         found.append(f"{page.name}: {figures} figures stored, {len(drawn)} in the page")
-    if not drawn:
-        return found
-    picture = screenshot(page, folder)
+    pixels = pixels_by_colour(picture)
     for figure in drawn:
         where = f"{page.name}: {figure.name}"
         if not figure.marks:
             found.append(f"{where}: no trace drawn")
         elif figure.colours:
-            most = max(pixels_like(picture, colour) for colour in figure.colours)
+            most = max(pixels_like(pixels, colour) for colour in figure.colours)
             if most < 20:
                 found.append(f"{where}: {figure.marks} marks, but only {most} coloured pixels")
     return found

@@ -140,12 +140,14 @@ def _run_processes(
     """Start the processes, wait for the end of the run, and end them."""
     server_processor, client_processor = _processors()
     with ExitStack() as stack:
-        server = stack.enter_context(ServerWithStandbys(server_processor, settings))
+        # All load their modules at the same time; the server is ready when it has been entered.
         clients = stack.enter_context(Child("simlib.live.clients", client_processor))
-        settings = replace(settings, ports=server.ports)
         proxy = None
         if settings.is_proxied:
             proxy = stack.enter_context(Child("simlib.live.proxy", client_processor))
+        server = stack.enter_context(ServerWithStandbys(server_processor, settings))
+        settings = replace(settings, ports=server.ports)
+        if proxy is not None:
             proxy.send(settings)
             settings = replace(settings, ports=proxy.receive(START_S).ports)
         clients.send(settings)

@@ -217,7 +217,7 @@ def test_a_polling_run_that_is_stopped_has_worked_as_much_as_the_reference(stop_
 @pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_engines_agree_on_a_crowd(transport, pytestconfig):
     board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
-    clients = 100 if INTERPRETED else 1500
+    clients = 40 if INTERPRETED else 1500
     changes = {"sessions": {"arrivals_per_s": 0.5, "length_s": 100.0}, "reconnect.cap_s": 5.0}
     crowd = board.replace({"transport": transport, "clients": clients, **changes})
     full = crowd.replace({"server.max_connections": clients // 2, "server.backlog": 20})
@@ -229,7 +229,7 @@ def test_engines_agree_on_a_crowd(transport, pytestconfig):
 @pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_where_a_run_is_cut_into_slices_changes_nothing(transport, pytestconfig):
     board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
-    board = board.replace(transport=transport, clients=50)
+    board = board.replace(transport=transport, clients=10 if INTERPRETED else 50)
     recording = []
     for slices in (1, 700):
         workload = compile_workload(board, 1, 0)
@@ -250,7 +250,7 @@ def test_where_a_run_is_cut_into_slices_changes_nothing(transport, pytestconfig)
 
 def test_an_interrupted_run_is_whole_up_to_where_it_came(pytestconfig):
     board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
-    board = board.replace(transport="websocket")
+    board = board.replace(transport="websocket", clients=20 if INTERPRETED else 200)
     short = board.replace(horizon_s=300.0)
     workload = compile_workload(board, 1, 0)
     record = new_record(board, workload)

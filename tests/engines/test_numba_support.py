@@ -63,4 +63,4 @@ def test_a_change_of_any_rule_changes_the_name_under_which_the_loop_is_kept(monk
 def test_fetching_ahead_changes_nothing():
     rows = event_list.rows_of(3, [("x", "f8")])
     assert numba_support.fetch_ahead(rows, 1) is None
-    assert not rows.x.any()
+    assert not rows["x"].any()

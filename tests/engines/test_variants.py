@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as searching
+from hypothesis import strategies as st
+from numba._dispatcher import compute_fingerprint
 
 import simlib as sl
 from simlib.core.client_state import Rules
 from simlib.core.server import ServerRules
+from simlib.engines import enrolled
+from simlib.engines.compiled import simulation as compiled
 from simlib.engines.compiled import variants
 from simlib.engines.compiled.variants import Variant, needs_general_loop, variant_of
-from simlib.scenario import Workload, compile_workload, enrolled
+from simlib.scenario import Workload, compile_workload, new_record
+from tests.engines.test_compiled_engine import KEPT
+from tests.engines.test_rollouts import Script, flags
+from tests.strategies import scenarios
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.1}, clients=3)
 
@@ -71,8 +82,38 @@ def test_every_setting_that_is_listed_exists():
         {"faults": [{"kind": "latency", "start_s": 10.0, "length_s": 5.0, "added_s": 1.0}]},
         {"transport": "websocket", "websocket.safety_poll_s": 30.0},
         {"transport": "websocket", "network.idle_s": 60.0},
+        {"transport": "notify"},
         {"transport": "websocket", "fallback": {"after_failures": 3}},
     ],
 )
 def test_what_the_narrow_copies_lack_goes_to_the_general_loop(change):
     assert variant_of(compile_workload(BOARD.replace(change), 1, 0)).is_general
+
+
+def test_no_copy_of_the_loop_is_compiled_twice(monkeypatch):
+    # Numba compiles a function anew for each type of its arguments; nothing is compiled here.
+    monkeypatch.setattr(compiled, "_loops", lambda _variant: (None, None, None))
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
+    types = defaultdict(set)
+
+    @searching(max_examples=50)
+    @given(scenario=scenarios(), flag=st.none() | flags(), keep=st.sampled_from([(), KEPT]))
+    def run_any(scenario, flag, keep):
+        add(scenario, flag, keep)
+
+    def add(scenario, flag=None, keep=()):
+        workload = compile_workload(scenario, 1, 0)
+        if flag is not None:
+            workload = enrolled(workload, flag, Script(flag, []).buckets(workload))
+        record = new_record(scenario, workload, keep)
+        world = compiled.Simulation(workload, record)._world
+        assert len(record.clients) == len(record.traffic) == len(workload.start_s)
+        types[variant_of(workload)].add(numba.typeof(world))
+        # Raises an error if numba cannot tell the type without working it out, call for call.
+        assert compute_fingerprint(world)
+
+    for clients in (1, 2, 3):
+        for change in ({}, {"transport": "websocket"}, {"server.nodes": 2}):
+            add(BOARD.replace({"clients": clients, **change}))
+    run_any()
+    assert [len(kinds) for kinds in types.values()] == [1, 1, 1]

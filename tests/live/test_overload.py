@@ -77,13 +77,13 @@ def test_blocking_makes_everybody_wait_on_the_real_server_too():
 def test_a_safety_poll_brings_back_on_real_sockets_what_a_reset_cost():
     board = BOARD.replace(
         {
-            "horizon_s": 30.0,
+            "horizon_s": 24.5,
             "updates": {"rate_per_s": 2.0},
             "websocket.resync": "none",
             "websocket.safety_poll_s": 6.0,
             "cool_down_s": 8.0,
             "reconnect": {"policy": "fixed", "base_s": 2.0, "cap_s": 2.0},
-            "faults": [{"kind": "reset", "start_s": 10.0}],
+            "faults": [{"kind": "reset", "start_s": 8.0}],
         }
     )
     live = sl.measure(board, time_scale=SCALE, progress=False)

@@ -89,7 +89,7 @@ def test_a_gradual_rollback_drains_the_real_servers_sockets():
         decision={"failures": 1},
         kill_s=None,
     )
-    live, simulated = both(plan)
+    live, simulated = both(plan, BOARD.replace(horizon_s=200.0))
     assert live.history["event"].tolist()[-2:] == ["rolled_back", "rolled_back"]
     assert live.history[["t_s", "event"]].equals(simulated.history[["t_s", "event"]])
     back_s = float(live.history.loc[live.history["event"] == "rolled_back", "t_s"].min())
@@ -104,6 +104,7 @@ def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it():
     visits = BOARD.replace(
         clients=0,
         ramp_s=0.0,
+        horizon_s=190.0,
         sessions={"arrivals_per_s": 1.0, "length_s": 300.0, "length": "constant"},
     )
     kill = PLAN.replace({"flag": {"propagation": "session"}, "rollback": {"sockets": "closed"}})
@@ -117,8 +118,15 @@ def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it():
 
 
 def test_a_guardrail_rolls_a_real_broken_rollout_back_and_falls_back_are_counted():
-    blocked = {"kind": "block_upgrades", "share": 0.3, "start_s": 0.0, "length_s": 240.0}
-    board = BOARD.replace({"clients": 100, "faults": [blocked], "fallback": {"after_failures": 2}})
+    blocked = {"kind": "block_upgrades", "share": 0.3, "start_s": 0.0, "length_s": 120.0}
+    board = BOARD.replace(
+        {
+            "clients": 100,
+            "horizon_s": 120.0,
+            "faults": [blocked],
+            "fallback": {"after_failures": 2},
+        }
+    )
     plan = PLAN.replace(
         guardrails=[{"metric": "error_rate_per_h", "below": 30.0}],
         decision={"failures": 2},

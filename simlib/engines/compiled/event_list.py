@@ -123,7 +123,7 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
     hand = rows_of(1, _HAND)
     hand[0].free, hand[0].spare = -1, chunks
     bags = rows_of(buckets + 1, _BAG)
-    bags.last = -1
+    bags["last"] = -1
     return EventList(
         pool=rows_of(chunks * _CHUNK, _ENTRY),
         link=np.zeros(chunks, np.int32),
@@ -150,9 +150,19 @@ def grow(q: EventList, entries: int) -> EventList:
     )
 
 
+class Row(np.void):  # type: ignore[misc]  # numpy takes subclasses, its stubs do not
+    """A row whose fields are attributes in interpreted code, as they are in compiled code.
+
+    What `numpy.record` does too, but in Python: it takes most of the time of interpreted rules.
+    """
+
+    __getattr__: Any = np.void.__getitem__
+    __setattr__: Any = np.void.__setitem__
+
+
 def rows_of(n: int, columns: Any) -> Any:
-    """Return rows of zeros whose fields are attributes, in interpreted code too."""
-    return np.zeros(n, columns).view(np.recarray)
+    """Return zeros: each row is a `Row`, each column an item of the whole."""
+    return np.zeros(n, np.dtype((Row, columns)))
 
 
 def longer(array: NDArray[Any], more: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ round by themselves: see `poll_round`.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import cache
 from typing import Any
 
@@ -43,7 +44,7 @@ from simlib.engines.compiled import (
 )
 from simlib.engines.compiled import state as state_module
 from simlib.engines.compiled.assignment import NO_FLAG
-from simlib.engines.compiled.event_list import rows_of
+from simlib.engines.compiled.event_list import Row, rows_of
 from simlib.engines.compiled.numba_support import loops
 from simlib.engines.compiled.state import (
     LAYOUTS,
@@ -108,15 +109,21 @@ class Simulation:
             for each in (rules, treatment_rules)
         )
         turn_s = min(2.0 * longest_s, record.horizon_s)
+        variant, clients_n = variant_of(workload), len(workload.start_s)
+        # Numba takes one row for a contiguous array, and would compile a second loop for it.
+        rows = _on_lines(max(clients_n, 2), LAYOUTS[variant.polls, variant.pushes])
+        clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
+        record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
+        kept = _record_arrays(workload, record)
         self._world = World(
-            arrays=_client_arrays(workload, record),
-            record=_record_arrays(workload, record),
-            q=event_list.new_event_list(len(workload.start_s), turn_s, record.horizon_s),
-            rules=rules,
-            treatment_rules=treatment_rules,
-            server_rules=workload.server,
+            arrays=_client_arrays(workload, record, rows[:clients_n]),
+            record=kept._replace(clients=clients, traffic=traffic),
+            q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
+            rules=_plain(rules),
+            treatment_rules=_plain(treatment_rules),
+            server_rules=_plain(workload.server),
             options=_options(workload),
-            flag=workload.flag or NO_FLAG,
+            flag=_plain(workload.flag or NO_FLAG),
             server=_idle_server(workload.server.workers),
         )
 
@@ -209,13 +216,14 @@ class Simulation:
             setattr(record, name, rows)
 
 
-def _client_arrays(workload: Workload, record: Record) -> ClientArrays:
-    """The clients' rows, and what a run has one of; the record's counts lie in the rows."""
-    variant, clients_n = variant_of(workload), len(workload.start_s)
+def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:
+    """The clients' rows, filled in, and what a run has one of."""
+    variant, clients_n = variant_of(workload), len(rows)
+    _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
     slots_n = 2 * clients_n if variant.pushes else 0
     return ClientArrays(
-        rows=_rows(variant, clients_n, record),
+        rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
         activity_k=np.zeros((2, activities_n), np.int32),
         order=np.zeros(slots_n, np.int32),
@@ -238,10 +246,8 @@ def _client_arrays(workload: Workload, record: Record) -> ClientArrays:
     )
 
 
-def _rows(variant: Variant, clients_n: int, record: Record) -> Any:
-    rows = _on_lines(clients_n, LAYOUTS[variant.polls, variant.pushes])
-    record.clients, record.traffic = recording.counts_in(np.asarray(rows["counts"]))
-    rows["number"] = np.arange(clients_n, dtype=np.int32)
+def _fill(rows: Any, variant: Variant, record: Record) -> None:
+    rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["seen"] = record.entered
     rows["fetched_s"] = rows["kept_until_s"] = -NEVER_S
     rows["deadline_s"] = rows["opened_s"] = NEVER_S
@@ -250,7 +256,6 @@ def _rows(variant: Variant, clients_n: int, record: Record) -> Any:
     if variant.is_general:
         rows["lost_exchange"] = rows["served_by"] = rows["node"] = -1
         rows["beat_s"] = rows["fetch_due_s"] = NEVER_S
-    return rows
 
 
 def _record_arrays(workload: Workload, record: Record) -> RecordArrays:
@@ -284,7 +289,7 @@ def _on_lines(n: int, layout: np.dtype[Any]) -> Any:
     """Return rows of zeros that begin where a line of memory begins."""
     space = np.zeros(n * layout.itemsize + LINE, np.uint8)
     start = -space.ctypes.data % LINE
-    return space[start : start + n * layout.itemsize].view(layout).view(np.recarray)
+    return space[start : start + n * layout.itemsize].view(np.dtype((Row, layout)))
 
 
 def _table_of(values: tuple[Any, ...], columns: dict[str, str]) -> Any:
@@ -306,3 +311,17 @@ def _new_log(columns: dict[str, str]) -> Any:
 def _signed(word: int) -> int:
     """The same 64 bits as a signed number."""
     return word - (1 << 64) if word >= 1 << 63 else word
+
+
+def _plain(value: Any) -> Any:
+    """The same, with whole numbers for members of enumerations.
+
+    Numba tells the type of numbers and arrays at once; with one member among them it works out the
+    type of the whole world anew in each call, which takes milliseconds.
+    """
+    if isinstance(value, IntEnum):
+        return int(value)
+    if isinstance(value, tuple):
+        plain = map(_plain, value)
+        return value._make(plain) if hasattr(value, "_make") else tuple(plain)
+    return value
