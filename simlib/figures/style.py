@@ -37,7 +37,7 @@ DONE = {
     "polling": "polled",
     "polling with ETag": "polled with ETag",
     "websocket": "pushed",
-    "notify": "told, then fetched",
+    "notify": "notified",
 }
 MOST_POINTS = 300
 TIME_DIGITS = 8  # enough for days in steps of a tenth of a second
