@@ -15,7 +15,6 @@ from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
-_TO_PUSH = {"control": "polling", "treatment": "websocket"}
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
 
 
@@ -269,7 +268,8 @@ def compare(
 
 def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str, float]:
     took = switches(run)
-    open_s = run.frame("connections").query("transport == 'websocket'")
+    connections, treatment = run.frame("connections"), run.transports["treatment"]
+    open_s = connections[connections["transport"] == treatment]
     found: dict[str, float] = {}
     for t in at_s:
         if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
@@ -279,7 +279,7 @@ def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str,
     summary = run.summary().set_index("cohort")
     falls = summary.loc["treatment", "fallback_to_polling_frac"]
     found["falls back to polling per session"] = float(str(falls))
-    for to in ("websocket", "polling"):
+    for to in (treatment, run.transports["control"]):
         of_it = took.loc[took["to"] == to, "took_s"].dropna()
         for share in (0.5, 0.95):
             name = f"switch to {to}, {share:.0%} within (s)"
@@ -298,7 +298,8 @@ def _exposures(run: Run) -> pd.DataFrame:
     check_runs([run])
     if not run.has_cohorts:
         raise ScenarioError("run", run, "must be of a rollout")
-    if run.transports != _TO_PUSH:
+    has_sockets = {cohort: name in SOCKET_TRANSPORTS for cohort, name in run.transports.items()}
+    if has_sockets["control"] or not has_sockets["treatment"]:
         rule = "must be of a rollout from polling to push: what is counted here is who is pushed to"
         raise ScenarioError("run", run.transports, rule)
     return run.frame("exposures")

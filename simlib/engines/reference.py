@@ -480,7 +480,7 @@ class Simulation(Driver):
         yield clock.at(t + self.one_way_s(link))
         if client.exchange != exchange or link.closed_exchange >= exchange:
             return
-        if link.is_link_dead:
+        if self.link_of(client).is_link_dead:  # meanwhile
             t = clock.now + self.workload.unanswered_s
             clock.start(self.refetch_fails(client, exchange, t))
             return

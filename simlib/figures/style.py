@@ -31,13 +31,13 @@ NAMES = {
     "polling": "polling",
     "polling with ETag": "polling with ETag",
     "websocket": "WebSocket push",
-    "notify": "notify, then fetch",
+    "notify": "notify and fetch",
 }
 DONE = {
     "polling": "polled",
     "polling with ETag": "polled with ETag",
     "websocket": "pushed",
-    "notify": "told, then fetched",
+    "notify": "notified",
 }
 MOST_POINTS = 300
 TIME_DIGITS = 8  # days of steps of a tenth of a second stay apart
