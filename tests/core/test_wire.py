@@ -322,12 +322,14 @@ def test_sockjs_texts_are_json_strings_in_its_frames() -> None:
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
 @pytest.mark.parametrize("push", ["delta", "snapshot"])
-def test_kinds_are_told_from_the_text(envelope: str, push: str) -> None:
-    spec = WireSpec(envelope=envelope, push=push)
+@pytest.mark.parametrize("event", ["matter_updated", "changed"])
+def test_kinds_are_told_from_the_text(envelope: str, push: str, event: str) -> None:
+    spec = WireSpec(envelope=envelope, push=push, event=event)
     expected = {
         wire.ready_text(spec, 7): Message.READY,
         wire.auth_refused_text(spec): Message.AUTH_REFUSED,
         wire.snapshot_text(spec, 7): Message.SNAPSHOT,
+        wire.notice_text(spec, 7): Message.NOTICE,
         wire.push_text(spec, 7): Message.PUSH if push == "delta" else Message.SNAPSHOT,
         wire.hello_text(spec): Message.HELLO,
         wire.heartbeat_texts(spec)[0]: Message.PING_DOWN,
