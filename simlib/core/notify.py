@@ -2,18 +2,23 @@
 
 The connection is that of `websocket`: handshake, heartbeats, waits. A message on it has no data
 but the number of the latest change. The client then fetches by HTTP, beside its socket, what a poll
-fetches: TanStack Query does so when a message handler calls ``invalidateQueries``. With a window
+fetches, as a message handler does that calls TanStack Query's ``invalidateQueries``. With a window
 (`Rules.spread_s`) each client waits a random part of it first, so that not all of them fetch at
 once.
 
 What a client is told while it waits or fetches is *coalesced*: one fetch brings all of it. Another
-follows only if the reply was read before the latest change that the client knows of. The same holds
-when a socket opens: READY names the latest change, and a client that has not seen it fetches.
+follows only if the reply was read before the latest change that the client knows of. RTK Query does
+so by itself. ``invalidateQueries`` has to be held back until the fetch is over: its default cancels
+the fetch under way and begins anew, so that changes which come faster than a fetch are not shown
+until they stop, and with ``cancelRefetch: false`` the last change may never be shown. When a socket
+opens, READY names the latest change, and a client that has not seen it fetches.
 
 A fetch that fails is tried again as a poll is, and after its last try the client waits for the next
-change. With a safety poll (`Rules.safety_poll_s`), it also fetches so long after its last fetch. A
-query is disabled while a card is dragged, and a retry is held back while the tab is hidden, as in
-`polling`.
+change. With a safety poll (`Rules.safety_poll_s`), it also fetches so long after its last fetch.
+
+While a card is dragged the query is disabled: nothing begins to be fetched, but a fetch that has
+begun is tried again. A hidden tab fetches what it is told of. Its safety polls are skipped, as in
+`polling`, and a retry is held back until the tab is shown or the client is told of more.
 """
 
 from __future__ import annotations
@@ -61,33 +66,43 @@ def on_data(client: Client, rules: Rules, event: int, now: float, value: int) ->
 
 def on_pause(client: Client, rules: Rules, event: int, now: float) -> int:
     """A drag ends, or the tab is shown: fetch what was put off, or what is stale."""
+    if client.fetch_failures > 0 and not client.is_fetching:
+        if event == Event.SHOW and _is_held(client):
+            return _fetch(client, rules, now)
+        return Action.NONE  # a retry is due, and whatever comes up now joins it
     if client.is_fetching or is_disabled(client, rules):
         return Action.NONE
     is_old = is_stale(now, client.fetched_s, rules.stale_s)
-    if event == Event.SHOW:
-        is_held = client.fetch_failures > 0 and client.fetch_due_s == NEVER_S
-        is_due = is_held or (rules.refetch_on_focus and is_old)
-    else:
-        is_due = event == Event.DRAG_END and rules.pause_while_dragging
-        is_due = is_due and (is_old or client.told > client.seen)
-    if is_due:
+    if event == Event.SHOW and rules.refetch_on_focus and is_old:
         return _fetch(client, rules, now)
+    if event == Event.DRAG_END and rules.pause_while_dragging:
+        if is_old or client.told > client.seen:
+            return _fetch(client, rules, now)
+        client.fetch_due_s = now + rules.safety_poll_s
+        watch(client, rules, client.beat_s, now)
     return Action.NONE
 
 
 def _hear_of(client: Client, rules: Rules, now: float, version: int) -> int:
     """The client is told of change number `version`."""
-    is_known = client.told > client.seen
+    is_awaited = client.told > client.seen and not _is_held(client)
     client.told = max(client.told, version)
-    if is_known or client.is_fetching or client.told <= client.seen:
+    if is_awaited or client.is_fetching or client.told <= client.seen:
         return Action.NONE  # a fetch is due or under way, or has brought it
     return _fetch_soon(client, rules, now)
 
 
+def _is_held(client: Client) -> bool:
+    """Say whether a retry is held back because the tab is hidden."""
+    is_waiting = client.fetch_failures > 0 and not client.is_fetching
+    return bool(is_waiting and client.fetch_due_s == NEVER_S)
+
+
 def _fetch_soon(client: Client, rules: Rules, now: float) -> int:
-    """Fetch now, or after a random part of the window."""
+    """Begin a fetch now, or after a random part of the window."""
     if is_disabled(client, rules):
         return Action.NONE  # when the drag ends: see `on_pause`
+    client.fetch_failures = 0
     if rules.spread_s == 0.0:
         return _fetch(client, rules, now)
     u = uniform(rules.seed, rules.replication, client.number, Stream.SPREAD, client.told)
@@ -105,11 +120,11 @@ def _fetch(client: Client, rules: Rules, now: float) -> int:
 
 def _on_due(client: Client, rules: Rules, now: float) -> int:
     """The wait, the retry or the safety poll is due."""
-    is_hidden = client.pauses & Pause.HIDDEN
-    is_new = client.told > client.seen
-    if is_disabled(client, rules) or (is_hidden and client.fetch_failures > 0):
-        client.fetch_due_s = NEVER_S  # `on_pause` fetches
-    elif is_hidden and rules.pause_while_hidden and not is_new:
+    is_hidden = bool(client.pauses & Pause.HIDDEN)
+    is_put_off = is_hidden if client.fetch_failures > 0 else is_disabled(client, rules)
+    if is_put_off:
+        client.fetch_due_s = NEVER_S  # see `on_pause`
+    elif is_hidden and rules.pause_while_hidden and client.told <= client.seen:
         client.fetch_due_s = now + rules.safety_poll_s  # the tick is skipped, the grid goes on
     else:
         return _fetch(client, rules, now)

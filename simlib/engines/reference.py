@@ -457,7 +457,11 @@ class Simulation(Driver):
         if link.closed_exchange >= exchange:
             return
         if link.is_link_dead or self.is_under(FaultEffect.PARTITION, link):
-            clock.start(self.refetch_unanswered(client, exchange))
+            t = clock.now + self.workload.unanswered_s
+            clock.start(self.refetch_fails(client, exchange, t))
+            return
+        if self.node_of(link, exchange) < 0:
+            clock.start(self.refetch_fails(client, exchange, clock.now + self.one_way_s(link)))
             return
         if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
             link.kept_until_s = clock.now + self.server_rules.keep_alive_s
@@ -477,17 +481,18 @@ class Simulation(Driver):
         yield clock.at(t + self.one_way_s(link))
         if client.exchange != exchange or link.closed_exchange >= exchange:
             return
-        if self.link_of(client).is_link_dead:
-            clock.start(self.refetch_unanswered(client, exchange))
+        if self.link_of(client).is_link_dead:  # meanwhile
+            t = clock.now + self.workload.unanswered_s
+            clock.start(self.refetch_fails(client, exchange, t))
             return
         self.send_beside(number, reply)
         if event != Event.FETCHED:
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
 
-    def refetch_unanswered(self, client: Client, exchange: int) -> Process:
-        """A fetch beside the socket on a dead path: the kernel gives up on it at last."""
-        yield self.clock.at(self.clock.now + self.workload.unanswered_s)
+    def refetch_fails(self, client: Client, exchange: int, t: float) -> Process:
+        """A fetch beside the socket fails at `t`: no server is up, or the path is dead."""
+        yield self.clock.at(t)
         if client.exchange == exchange:
             self.end_fetches(self.link_of(client))
             self.tally(Count.ERRORS, client.number)
@@ -767,23 +772,24 @@ class Simulation(Driver):
         if outcome == Sent.SENT:
             self.clock.start(self.push(client, exchange, version, t, message))
         elif outcome == Sent.WAITS_FIRST:
-            self.clock.start(self.drain(client, exchange, waiting_message, t))
+            self.clock.start(self.drain(client, exchange, t))
         elif outcome == Sent.CLOSES:
             self.unsubscribe(link, exchange)
             self.clock.start(self.fail(client, exchange, t))
 
-    def drain(self, client: Client, exchange: int, message: int, t: float) -> Process:
+    def drain(self, client: Client, exchange: int, t: float) -> Process:
         """Send the messages that wait for a client as its kernels take them, from `t` on."""
-        link, size = self.link_of(client), self.sizes[message][1]
+        link, sending = self.link_of(client), self.server_rules.sending
         while True:
             yield self.clock.at(t)
             if link.subscribed != exchange:
                 return
+            message = connection.waiting_message(client, self.rules, sending)
+            size = self.sizes[message][1]
             version, arrives_s = connection.drain(self.paths, link, self.clock.now, size)
             self.clock.start(self.push(client, exchange, version, arrives_s, message))
             if link.waiting == 0:
                 return
-            sending = self.server_rules.sending
             t = connection.writable_s(self.paths, link, sending, self.clock.now, size)
 
     # -- WebSocket: heartbeats -------------------------------------------------------------------

@@ -31,7 +31,7 @@ NAMES = {
     "polling": "polling",
     "polling with ETag": "polling with ETag",
     "websocket": "WebSocket push",
-    "notify": "notify, then fetch",
+    "notify": "notify and fetch",
 }
 DONE = {
     "polling": "polled",

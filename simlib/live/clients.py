@@ -27,6 +27,7 @@ from simlib.core.protocol import HAS_SOCKET, Action, Event, State
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
 from simlib.live.connections import (
+    BesideConnection,
     Burst,
     ClientConnection,
     ConnectionOwner,
@@ -113,7 +114,7 @@ class LiveClients(ConnectionOwner):
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self.connections: list[PollConnection | PushConnection | None] = [None] * clients
         self.opening: dict[int, ClientConnection] = {}
-        self.safety_polls: set[SafetyPollConnection] = set()
+        self.beside: set[BesideConnection] = set()
         self.refetches: dict[int, RefetchConnection] = {}
         self.tasks = BackgroundTasks()
         self.to_close: list[tuple[int, float]] = []
@@ -170,8 +171,7 @@ class LiveClients(ConnectionOwner):
         self.record.end_at(t)
         self.finish()
         self.tasks.cancel()
-        beside = (*self.safety_polls, *self.refetches.values())
-        for connection in (*self.connections, *self.opening.values(), *beside):
+        for connection in (*self.connections, *self.opening.values(), *self.beside):
             if connection is not None:
                 connection.transport.abort()
 
@@ -267,7 +267,7 @@ class LiveClients(ConnectionOwner):
         if client.exchange != exchange or self.has_ended:
             if connection is not None:
                 connection.transport.abort()
-        elif connection is None:
+        elif connection is None or not connection.is_usable:
             self.tally(Count.ERRORS, client.number)
             self.feed(client, Event.FAILED)
         else:
@@ -307,7 +307,7 @@ class LiveClients(ConnectionOwner):
         if not self.is_proxied:
             return connection
         number = connection.client.number
-        if not isinstance(connection, SafetyPollConnection | RefetchConnection):
+        if not isinstance(connection, BesideConnection):
             self.opening[number] = connection
         is_accepted = await connection.is_accepted
         if self.opening.get(number) is connection:

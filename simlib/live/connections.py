@@ -53,7 +53,7 @@ class ConnectionOwner(Driver):
         All connections read into it: they share a thread, and asyncio's other way makes a new
         buffer of 256 KiB for each frame.
     burst : Burst
-    safety_polls : set of SafetyPollConnection
+    beside : set of BesideConnection
         Those that are open.
     """
 
@@ -63,7 +63,7 @@ class ConnectionOwner(Driver):
     is_proxied: bool
     buffer: memoryview
     burst: Burst
-    safety_polls: set[SafetyPollConnection]
+    beside: set[BesideConnection]
 
     @property
     @abstractmethod
@@ -181,22 +181,26 @@ class PollConnection(ClientConnection):
             owner.feed(client, Event.FAILED)
 
 
-class RefetchConnection(PollConnection):
-    """The HTTP connection beside a WebSocket, on which a client fetches what it is told of."""
-
-
-class SafetyPollConnection(PollConnection):
-    """The HTTP connection of one safety poll, beside the WebSocket that is open."""
+class BesideConnection(PollConnection):
+    """An HTTP connection beside a WebSocket; its owner knows it as long as it is open."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the connection is up."""
         super().connection_made(transport)
-        self.owner.safety_polls.add(self)
+        self.owner.beside.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection has ended."""
         super().connection_lost(exc)
-        self.owner.safety_polls.discard(self)
+        self.owner.beside.discard(self)
+
+
+class RefetchConnection(BesideConnection):
+    """The one on which a client fetches what it is told of."""
+
+
+class SafetyPollConnection(BesideConnection):
+    """The one of a single safety poll."""
 
     def on_message_complete(self) -> None:
         """httptools: the response is complete; if it is a failure, there is no retry."""

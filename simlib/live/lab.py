@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from simlib.core.client_state import Rules
-from simlib.core.protocol import Heartbeat, Transport
+from simlib.core.protocol import TRANSPORT_NAMES, Heartbeat, Transport
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import ScenarioError
 from simlib.live.ipc import START_S, Child
@@ -240,7 +240,8 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
     """
     if {Transport.WEBSOCKET, Transport.NOTIFY} <= set(controller.flag.transports):
         rule = "must not be websocket and notify: the lab's server sends all subscribers the same"
-        raise ScenarioError("treatment.transport", "notify", rule)
+        treatment = TRANSPORT_NAMES[controller.flag.transports[1]]
+        raise ScenarioError("treatment.transport", treatment, rule)
     restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
     if controller.flag.closes and restarts:
         rule = "must not be restart: the lab's next server would not know whom to keep out"

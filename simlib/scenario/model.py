@@ -137,7 +137,8 @@ class WebSocket(Section):
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
-    that it brings are late, not lost; `core.record` says how many gaps a client may have."""
+    that it brings are late, not lost; `core.record` says how many gaps a client may have. With
+    `notify` it is a fetch like the others, and its time counts from the end of the last one."""
     token_valid_s: Positive | None = None
     """How long a token is valid from the start of a session, seconds; absent: for ever."""
     token_resent: bool = False

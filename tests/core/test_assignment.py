@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import simlib as sl
-from simlib.core.protocol import FALLBACK_OF, NO_TRANSPORT, Transport
+from simlib.core.protocol import FALLBACK_OF, NO_TRANSPORT, TRANSPORT_NAMES, Transport
 
 BOARD = sl.Scenario(clients=40, ramp_s=20.0, horizon_s=600.0, updates={"rate_per_s": 0.1})
 PLAN = sl.Plan(
@@ -39,13 +39,25 @@ def test_who_changes_the_cohort_but_not_the_transport_keeps_the_connection():
     assert (run.frame("clients")["cohort"] == "treatment").all()
 
 
-@pytest.mark.parametrize("control", ["polling", "websocket"])
-@pytest.mark.parametrize("treatment", ["polling", "websocket"])
+@pytest.mark.parametrize("control", TRANSPORT_NAMES)
+@pytest.mark.parametrize("treatment", TRANSPORT_NAMES)
 def test_both_engines_agree_on_any_two_transports(control, treatment):
     plan = PLAN.replace({"control.transport": control, "treatment.transport": treatment})
     one, other = (transports(plan, engine)[0] for engine in ("simpy", "compiled"))
     for name in ("timeline", "clients", "latency", "connections", "exposures"):
         pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
+
+
+def test_tables_of_who_is_pushed_to_count_every_kind_of_socket():
+    run, _ = transports(PLAN.replace({"treatment.transport": "notify"}))
+    told = run.frame("connections").query("transport == 'notify'")
+    assert sl.rollouts.shares(run)["sockets"].max() == len(told)
+    to_notify = sl.rollouts.switches(run).query("to == 'notify'")
+    assert len(to_notify) > 0
+    table = sl.rollouts.compare(run, run, [float(told["opened_s"].max())])
+    figures = table.set_index("figure")["predicted"]
+    assert figures.filter(like="push connections").iloc[0] == len(told)
+    assert figures["switch to notify, 95% within (s)"] > 0.0
 
 
 def test_tables_of_who_is_pushed_to_refuse_a_rollout_that_leads_elsewhere():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simlib.core.client import is_recoverable, step
 from simlib.core.client_state import NEVER_S, Client
-from simlib.core.protocol import Action, Event, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport
 from simlib.scenario import Scenario, compile_workload
 
 RULES = compile_workload(Scenario(updates={"rate_per_s": 1.0}, network={"tls": False}), 1, 0).rules
@@ -123,6 +125,45 @@ def test_a_hidden_tab_fetches_but_holds_its_retry_back():
     assert step(client, rules, Event.SHOW, 9.0)[0] == Action.FETCH
 
 
+def test_a_hidden_tab_whose_retry_is_held_back_fetches_the_next_change():
+    client, _ = open_client(TOLD)
+    step(client, TOLD, Event.HIDE, 1.0)
+    step(client, TOLD, Event.PUSH, 2.0, 1)
+    _, due_s = step(client, TOLD, Event.FAILED, 3.0)
+    step(client, TOLD, Event.DEADLINE, due_s)
+    assert step(client, TOLD, Event.PUSH, 9.0, 2)[0] == Action.FETCH
+
+
+def test_a_fetch_that_has_begun_is_tried_again_while_a_card_is_dragged():
+    client, _ = open_client(TOLD)
+    step(client, TOLD, Event.PUSH, 1.0, 1)
+    step(client, TOLD, Event.DRAG_START, 2.0)
+    _, due_s = step(client, TOLD, Event.FAILED, 3.0)
+    assert step(client, TOLD, Event.DEADLINE, due_s)[0] == Action.FETCH
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"), [(Event.DRAG_START, Event.DRAG_END), (Event.HIDE, Event.SHOW)]
+)
+def test_what_comes_up_while_a_retry_is_due_joins_it(begin, end):
+    client, _ = open_client(TOLD)
+    step(client, TOLD, Event.PUSH, 1.0, 1)
+    _, due_s = step(client, TOLD, Event.FAILED, 2.0)
+    step(client, TOLD, begin, 2.1)
+    assert step(client, TOLD, end, 2.2) == (Action.NONE, due_s)
+
+
+def test_safety_polls_go_on_after_a_drag():
+    """A poll that falls due during the drag is skipped, and its time counts anew."""
+    rules = SAFE._replace(stale_s=100.0)
+    client, _ = open_client(rules)
+    step(client, rules, Event.PUSH, 1.0, 1)
+    step(client, rules, Event.FETCHED, 2.0, 1)
+    step(client, rules, Event.DRAG_START, 30.0)
+    assert step(client, rules, Event.DEADLINE, 32.0) == (Action.NONE, NEVER_S)
+    assert step(client, rules, Event.DRAG_END, 40.0) == (Action.NONE, 70.0)
+
+
 def test_a_tab_that_is_shown_fetches_what_is_stale():
     client, _ = open_client(TOLD)
     step(client, TOLD, Event.PUSH, 1.0, 1)
@@ -145,3 +186,101 @@ def test_a_socket_that_is_lost_takes_its_fetch_with_it():
     for event in (Event.CONNECTED, Event.UPGRADED):
         step(client, TOLD, event, 10.0)
     assert step(client, TOLD, Event.READY, 10.0, 1)[0] == Action.FETCH
+
+
+RULE_SETS = st.builds(
+    TOLD._replace,
+    spread_s=st.sampled_from([0.0, 3.0]),
+    safety_poll_s=st.sampled_from([NEVER_S, 1.0]),
+    stale_s=st.sampled_from([0.0, 1000.0]),
+    retries=st.sampled_from([0, 1, 3]),
+    heartbeat=st.sampled_from([Heartbeat.NONE, Heartbeat.CLIENT]),
+    throttles_timers=st.booleans(),
+    pause_while_dragging=st.booleans(),
+    pause_while_hidden=st.booleans(),
+    refetch_on_focus=st.booleans(),
+)
+GAPS_S = st.sampled_from([0.0, 0.3, 1.0, 5.0, 40.0])
+HAPPENINGS = st.sampled_from(["change", "change", "answer", "answer", "failure", "drag", "tab"])
+
+
+class Board:
+    """A client with an open socket, its server, and its user."""
+
+    def __init__(self, rules):
+        self.rules, self.now, self.latest, self.fetches = rules, 0.0, 0, 0
+        self.read = None  # what the answer to the fetch under way would bring
+        self.given_up = 0  # the latest change whose fetch had its last try
+        self.client, _ = open_client(rules)
+
+    def feed(self, event, value=0):
+        actions, _ = step(self.client, self.rules, event, self.now, value)
+        if actions & Action.FETCH:
+            assert self.read is None, "one fetch at a time"
+            self.read, self.fetches = self.latest, self.fetches + 1
+        if actions & Action.SEND_PING:
+            self.feed(Event.PONG)
+
+    def wait(self, length_s):
+        end_s = self.now + length_s
+        while self.client.deadline_s <= end_s:
+            assert self.client.deadline_s >= self.now
+            self.now = self.client.deadline_s
+            self.feed(Event.DEADLINE)
+        self.now = end_s
+
+    def change(self):
+        self.latest += 1
+        self.feed(Event.PUSH, self.latest)
+
+    def answer(self):
+        if self.read is not None:
+            version, self.read = self.read, None
+            is_new = version > self.client.seen
+            self.feed(Event.FETCHED if is_new else Event.UNCHANGED, version)
+
+    def failure(self):
+        if self.read is not None:
+            self.read = None
+            if self.client.fetch_failures == self.rules.retries:
+                self.given_up = self.latest
+            self.feed(Event.FAILED)
+
+    def drag(self):
+        is_dragged = self.client.pauses & Pause.DRAGGING
+        self.feed(Event.DRAG_END if is_dragged else Event.DRAG_START)
+
+    def tab(self):
+        is_hidden = self.client.pauses & Pause.HIDDEN
+        self.feed(Event.SHOW if is_hidden else Event.HIDE)
+
+    def calm(self, length_s):
+        """Let each fetch be answered after a tenth of a second for so long."""
+        for _ in range(int(length_s / 0.1)):
+            self.wait(0.1)
+            self.answer()
+
+
+@settings(max_examples=300)
+@given(rules=RULE_SETS, happenings=st.lists(st.tuples(GAPS_S, HAPPENINGS), min_size=8, max_size=25))
+def test_a_client_whose_socket_stays_open_fetches_what_it_was_told_of(rules, happenings):
+    """Unless the last try has failed; its safety polls go on, whatever has happened."""
+    board = Board(rules)
+    for gap_s, what in happenings:
+        board.wait(gap_s)
+        getattr(board, what)()
+    board.calm(5.0)
+    if board.client.pauses & Pause.DRAGGING:
+        board.drag()
+    if board.client.pauses & Pause.HIDDEN:
+        board.tab()
+    board.calm(15.0)
+    assert board.client.seen == board.latest or board.given_up == board.latest
+    if rules.safety_poll_s < NEVER_S:
+        before = board.fetches
+        board.calm(5.0)
+        assert board.fetches - before >= 4
+        assert board.client.seen == board.latest
+    board.change()
+    board.calm(5.0)
+    assert board.client.seen == board.latest

@@ -322,12 +322,14 @@ def test_sockjs_texts_are_json_strings_in_its_frames() -> None:
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
 @pytest.mark.parametrize("push", ["delta", "snapshot"])
-def test_kinds_are_told_from_the_text(envelope: str, push: str) -> None:
-    spec = WireSpec(envelope=envelope, push=push)
+@pytest.mark.parametrize("event", ["matter_updated", "changed"])
+def test_kinds_are_told_from_the_text(envelope: str, push: str, event: str) -> None:
+    spec = WireSpec(envelope=envelope, push=push, event=event)
     expected = {
         wire.ready_text(spec, 7): Message.READY,
         wire.auth_refused_text(spec): Message.AUTH_REFUSED,
         wire.snapshot_text(spec, 7): Message.SNAPSHOT,
+        wire.notice_text(spec, 7): Message.NOTICE,
         wire.push_text(spec, 7): Message.PUSH if push == "delta" else Message.SNAPSHOT,
         wire.hello_text(spec): Message.HELLO,
         wire.heartbeat_texts(spec)[0]: Message.PING_DOWN,
@@ -374,6 +376,7 @@ def test_every_size_is_the_length_of_its_text(spec: WireSpec, version: int) -> N
         for message, make in (
             (Message.PUSH, wire.push_text),
             (Message.SNAPSHOT, wire.snapshot_text),
+            (Message.NOTICE, wire.notice_text),
         ):
             texts[message] = wire.websocket_frame(make(spec, version).encode())
     assert {m: int(sizes[m].sum()) for m in texts} == {m: len(text) for m, text in texts.items()}
@@ -435,7 +438,7 @@ def test_http2_warm_exchanges_are_hpack_of_the_same_list_again() -> None:
 def test_deflate_ratio_scales_pushed_payloads_only() -> None:
     plain, small = (message_sizes(WireSpec(deflate_ratio=ratio)) for ratio in (1.0, 0.16))
     changed = {m.name for m in Message if (plain[m] != small[m]).any()}
-    assert changed == {"UPGRADE_RESPONSE", "SNAPSHOT", "PUSH"}
+    assert changed == {"UPGRADE_RESPONSE", "SNAPSHOT", "PUSH", "NOTICE"}
     assert small[Message.PUSH].tolist() == [0, 2 + 17]
 
 

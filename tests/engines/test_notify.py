@@ -112,6 +112,28 @@ def test_clients_that_are_told_lose_nothing_through_a_restart():
     assert run.frame("clients")["reconnects"].min() >= 1
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_no_fetch_is_answered_while_no_server_is_up(engine):
+    """Clients whose sockets have died unheard poll on, and the server stops after that."""
+    board = BOARD.replace(
+        {
+            "clients": 5,
+            "horizon_s": 60.0,
+            "updates.rate_per_s": 0.5,
+            "websocket.safety_poll_s": 3.0,
+            "network.unanswered_s": 3.0,
+            "faults": [
+                {"kind": "path_loss", "start_s": 5.0, "length_s": 5.0},
+                {"kind": "restart", "start_s": 20.0, "length_s": 20.0},
+            ],
+        }
+    )
+    run = sl.simulate(board, engine=engine, keep=("deliveries",), progress=False)
+    applied_s = run.frame("deliveries")["applied_s"]
+    assert applied_s.between(15.0, 20.0).any()
+    assert not applied_s.between(20.1, 40.0).any()
+
+
 def test_clients_that_are_told_fall_back_to_polls_and_return():
     board = BOARD.replace(
         {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.assignment import FlagRules, Propagation
+from simlib.core.protocol import Transport
 from simlib.engines import simulate
 from simlib.scenario.workload import rules_of
 from tests.engines.test_compiled_engine import KEPT, LATTICE, assert_equal_tables
@@ -56,7 +57,8 @@ class Script:
 
 @st.composite
 def flags(draw):
-    """How a percentage reaches tabs, of every kind."""
+    """How a percentage reaches tabs, of every kind, between any two transports."""
+    control, treatment = draw(st.permutations([int(each) for each in Transport]))[:2]
     return FlagRules(
         propagation=int(draw(st.sampled_from(list(Propagation)))),
         every_s=draw(st.sampled_from([0.5, 7.0, 30.0])),
@@ -65,6 +67,7 @@ def flags(draw):
         closes=draw(st.booleans()),
         window_s=draw(st.sampled_from([0.0, 5.0])),
         jitter_s=draw(st.sampled_from([0.0, 4.0])),
+        transports=(control, treatment),
     )
 
 

@@ -236,7 +236,7 @@ def kind_of(text: str) -> Message:
     >>> kind_of(push_text(WireSpec(envelope="sockjs"), 7)).name
     'PUSH'
     """
-    if text.startswith(f'42["{_CHANGED}",'):
+    if text.startswith(f'42["{_CHANGED}",{{"version"'):
         return M.NOTICE
     if text.startswith("42["):
         return M.PUSH if text.endswith('"}]}]') else M.SNAPSHOT

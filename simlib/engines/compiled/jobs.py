@@ -180,6 +180,10 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         t = turn.now + world.options.unanswered_s
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
         return _no_job(turn.data, n)
+    if node_of(arrays, world.rules, turn.number, exchange) < 0:
+        t = turn.now + turn.half_s
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
+        return _no_job(turn.data, n)
     if servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s:
         row.kept_until_s = turn.now + server_rules.keep_alive_s
         reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
