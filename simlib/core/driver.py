@@ -243,6 +243,8 @@ def advance(
     if client.transport != was and client.transport == FALLBACK_OF[was]:
         if event != Event.ASSIGNED:
             recording.count(record, Count.FALLBACKS, number, now)
+    if event == Event.ASSIGNED and not actions & Action.CLOSE:
+        recording.keep_connection(record, number, now)
     if event == Event.PING or actions & Action.SEND_PING:
         recording.count_heartbeat(record, number, now)
     return actions, deadline_s != armed_s

@@ -126,6 +126,17 @@ def test_who_pings_is_settled_anew_by_a_connection_of_its_own():
     assert (run.frame("clients")["reconnects"] == 0).all()
 
 
+def test_a_socket_that_outlives_the_change_of_cohort_is_reconnected_later():
+    """A reset cuts every socket once, in both cohorts: each client reconnects once."""
+    board = BOARD.replace({"ramp_s": 0.0, "faults": [{"kind": "reset", "start_s": 200.0}]})
+    fixed = push(reconnect={"policy": "fixed", "base_s": 2})
+    run = carried_out(push(), fixed, board=board, kill_s=None)
+    assert run.frame("exposures").groupby("client").size().max() == 2
+    assert (run.frame("clients")["reconnects"] == 1).all()
+    rates = run.summary().set_index("cohort")["reconnection_rate_per_h"]
+    assert (rates > 0.0).all()
+
+
 SHARED = "must be a client's own setting: all share the server, the board, the users and the"
 
 
