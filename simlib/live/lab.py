@@ -36,6 +36,7 @@ from simlib.live.messages import (
 )
 from simlib.live.standby import ServerWithStandbys
 from simlib.live.tokens import make_token
+from simlib.renamed import renamed_arguments
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
 
@@ -46,6 +47,7 @@ _LEAD_S = 0.3
 _SPARE_DESCRIPTORS = 100
 
 
+@renamed_arguments(conductor="controller")
 def measure(
     scenario: Scenario,
     *,
