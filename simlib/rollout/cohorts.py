@@ -57,7 +57,9 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
         raise ScenarioError(path, error.value, error.rule, others=error.others) from None
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
-        if section not in _OF_A_CLIENT or not _is_a_clients(scenario, changed, path):
+        is_as_before = getattr(changed, section) == getattr(scenario, section)
+        is_of_a_client = section in _OF_A_CLIENT and _is_a_clients(scenario, changed, path)
+        if not (is_as_before or is_of_a_client):
             shared = "all share the server, the board, the users and the paths"
             rule = f"must be a client's own setting: {shared}"
             raise ScenarioError(_place(cohort, variant, path), value, rule)

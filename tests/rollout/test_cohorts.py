@@ -167,8 +167,23 @@ def test_what_a_cohort_cannot_have_for_itself_is_refused_by_name(changes, words)
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["graphql-ws", "phoenix"])
+def test_a_cohort_may_have_a_client_librarys_defaults(name, tmp_path):
+    variant = {"transport": "websocket", "changes": sl.library(name)}
+    plan = PLAN.replace({"control.transport": "websocket", "treatment": variant})
+    board = BOARD.replace({"reconnect.attempts": 9})
+    assert cohort_scenarios(plan, board)[1] == board.replace(
+        {**sl.library(name), "transport": "websocket"}
+    )
+    (tmp_path / "plan.toml").write_text(plan.dump())
+    assert sl.Plan.load(tmp_path / "plan.toml") == plan
+    enveloped = plan.replace({"treatment.changes": sl.library("socket.io-client")})
+    with pytest.raises(sl.ScenarioError, match=r'"wire\.envelope": must be a cl'):
+        cohort_scenarios(enveloped, board)
+
+
 def test_a_change_that_changes_nothing_is_borne():
-    plan = PLAN.replace({"treatment.changes": {"polling.etag": False}})
+    plan = PLAN.replace({"treatment.changes": {"polling.etag": False, "wire.http": "1.1"}})
     control, treatment = cohort_scenarios(plan, BOARD)
     assert treatment == control.replace(transport="websocket")
 
