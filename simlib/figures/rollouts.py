@@ -450,7 +450,7 @@ def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
 
 
 def rollback_time(table: pd.DataFrame) -> go.Figure:
-    """Draw the fraction of tabs that are still pushed to after a rollback, a line per way back.
+    """Draw the fraction of tabs that are still pushed to after a rollback, a line per rollback.
 
     Parameters
     ----------
