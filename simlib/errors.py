@@ -5,7 +5,7 @@
     SimlibError
     ├── ScenarioError   the caller's scenario is wrong: says path, value and rule
     ├── ProtocolError   a driver fed an event that the state does not know: a bug in a driver
-    ├── LedgerError     a run's books do not balance: a bug in a rule or a driver
+    ├── LedgerError     a run's ledger does not balance: a bug in a rule or a driver
     ├── RunFileError    a saved run cannot be read back
     └── LiveError       the live lab could not do its work: a process died, a port was taken
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def warn(old: str, new: str) -> None:
@@ -53,3 +57,36 @@ def renamed(module: dict[str, Any], names: dict[str, str]) -> Callable[[str], An
         return module[names[name]]
 
     return lookup
+
+
+def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator under which a function still takes arguments by their old names.
+
+    Parameters
+    ----------
+    **names : str
+        Old name and new name.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> @renamed_arguments(places="buckets")
+    ... def count(buckets):
+    ...     return len(buckets)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     count(places=[1.0, 2.0]), str(caught[0].message)
+    (2, 'the argument places was renamed to buckets')
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                warn(f"the argument {old}", names[old])
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

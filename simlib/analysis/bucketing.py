@@ -18,7 +18,7 @@ from scipy import stats
 from simlib.core.bucketing import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash_code
 from simlib.core.draws import Stream, uniforms
 from simlib.errors import ScenarioError
-from simlib.renamed import renamed
+from simlib.renamed import renamed, renamed_arguments
 
 KINDS = ("uuid4", "email", "number")
 """The kinds of id that `user_ids` makes."""
@@ -205,6 +205,7 @@ def _digests(digest: Callable[[Any], Any], texts: Sequence[str]) -> list[Any]:
     return digests.tolist()
 
 
+@renamed_arguments(places="buckets")
 def fixed_assignment(buckets: ArrayLike, percent: float) -> NDArray[np.float64]:
     """Return buckets under a decider that stays at `percent`: always enrolled, or never.
 
@@ -286,6 +287,7 @@ def combine(how: str, *deciders: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(table.max(axis=0) if how == "and" else table.min(axis=0))
 
 
+@renamed_arguments(places="buckets")
 def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float]) -> pd.DataFrame:
     """Return the share of users who are enrolled at each percentage, with a test for mismatch.
 
@@ -422,6 +424,7 @@ def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> p
     return pd.DataFrame(rows)
 
 
+@renamed_arguments(places="buckets")
 def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
     """Return how many users join and leave at each step of a plan.
 

@@ -346,4 +346,6 @@ def _three_digits(value: float) -> str:
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
-__getattr__ = renamed(globals(), {"six": "guide_metrics", "reach": "capacity"})
+__getattr__ = renamed(
+    globals(), {"six": "guide_metrics", "SIX": "GUIDE_METRICS", "reach": "capacity"}
+)

@@ -190,16 +190,17 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
 
 
 def _connects_anew(client: Client, rules: Rules) -> bool:
-    """Say whether the other side is to ping from now on, which a connection settles at its start.
+    """Say whether the client needs a new connection, as the other side sends the pings from now on.
 
-    Who waited for pings on a connection whose server sends none would take it for dead.
+    The side that pings is settled when a connection opens. On the old one, a client would wait for
+    pings that its server does not send, and would take the connection for dead.
     """
     is_connected = State.CONNECTING <= client.state <= State.OPEN
     return is_connected and rules.differs & Differs.WHO_PINGS > 0
 
 
 def _is_held(client: Client, rules: Rules, now: float) -> bool:
-    """Say whether the browser holds a timer back that is due; until when, is noted."""
+    """Say whether the browser delays a timer that is due; if so, set the deadline to its end."""
     if not client.pauses & Pause.HIDDEN or client.deadline_s == client.held_s:
         return False
     phase = uniform(rules.seed, rules.replication, client.number, Stream.TIMERS, 0)
@@ -229,7 +230,7 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
     else:
         client.pauses &= ~Pause.HIDDEN
         if rules.throttles_timers and client.deadline_s == client.held_s:
-            client.deadline_s = now  # what was held back rings at once
+            client.deadline_s = now  # a delayed timer fires at once
     if client.transport == Transport.NOTIFY and client.state == State.OPEN:
         return on_pause(client, rules, event, now)
     if client.transport != Transport.POLLING:
@@ -238,7 +239,7 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
     if client.state == State.RETRYING and event == Event.SHOW and client.deadline_s == NEVER_S:
         return fetch(client)  # the retry fell due while the tab was hidden
     if client.state != State.IDLE:
-        return Action.NONE  # a fetch is under way, and whatever comes up now joins it
+        return Action.NONE  # a fetch is under way, which serves this cause too
     if event == Event.DRAG_START and rules.pause_while_dragging:
         client.deadline_s = NEVER_S
     elif event == Event.DRAG_END and rules.pause_while_dragging:

@@ -238,7 +238,7 @@ def end_of_kept(link: Connection, now: float, cause: int) -> tuple[float, int]:
 
 
 def end_fetches(link: Connection, now: float) -> float:
-    """The connection has ended on which a client fetches what it is told of; it forgets it.
+    """Forget the connection on which a client fetches what it is told of, since it has ended.
 
     Returns
     -------
@@ -259,7 +259,7 @@ def end_fetches(link: Connection, now: float) -> float:
 
 
 def has_idle_fetches(client: Client, link: Connection, now: float) -> bool:
-    """Say whether the connection beside a client's socket has ended, idle for too long."""
+    """Say whether the connection beside a client's socket has been idle for too long and ended."""
     is_told = client.transport == Transport.NOTIFY and link.opened_s < NEVER_S
     return bool(is_told and link.kept_until_s < now)
 
@@ -326,7 +326,10 @@ def is_reset(effect: int) -> bool:
 
 
 def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: int) -> bool:
-    """Say whether a fault event affects a client: all on a node that goes, else a share of all."""
+    """Say whether a fault event affects a client.
+
+    A node that goes down affects all clients on it, any other event a share of all clients.
+    """
     if fault_event.effect == FaultEffect.NODE_DOWN:
         return bool(link.node == fault_event.node)
     fault, low, high = int(fault_event.fault), fault_event.low, fault_event.high
@@ -355,7 +358,7 @@ def is_under(
 
 
 def set_active(schedule: FaultSchedule, index: int) -> None:
-    """Fault event number `index` happens: note what it begins or ends."""
+    """Note which faults are active after fault event number `index`."""
     effect, fault = schedule.events[index].effect, schedule.events[index].fault
     if effect == FaultEffect.PARTITION or effect == FaultEffect.BLOCK:
         schedule.active[index] = True
@@ -366,7 +369,7 @@ def set_active(schedule: FaultSchedule, index: int) -> None:
 
 
 def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
-    """Nodes' processes end, or their successors start and have nothing of what was published.
+    """Stop the processes of nodes, or start new ones, which lack the changes published so far.
 
     Examples
     --------
@@ -388,7 +391,7 @@ def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
 
 
 def stop_server(server: Server, record: Record, now: float) -> None:
-    """The server's process ends: what its workers were at is taken back from `now` on."""
+    """Stop the server: its workers' busy time after `now` is taken back, and all work is lost."""
     for worker in range(len(server.free_s)):
         recording.add_busy(record, now, server.free_s[worker], -1.0)
     servers.clear_server(server, now)

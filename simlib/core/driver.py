@@ -93,7 +93,7 @@ class Driver(ABC):
         return self._cohort_rules[client.cohort]
 
     def feed(self, client: Client, event: Event, value: int = 0) -> None:
-        """Put one event through the rules; who is assigned obeys those of its new cohort."""
+        """Put one event through the rules; ASSIGNED, through those of the client's new cohort."""
         now, was = self.now_s(), client.transport
         rules = self._cohort_rules[value if event == Event.ASSIGNED else client.cohort]
         actions, is_rearmed = advance(client, rules, self.record, event, now, value)
@@ -128,7 +128,7 @@ class Driver(ABC):
         self.feed(client, Event.START, client.seen)
 
     def set_percentage(self, percent: float) -> None:
-        """From now on so many percent of the users are enrolled."""
+        """Set the percentage of users who are enrolled from now on."""
         flag, rules, now = self.flag, self.rules, self.now_s()
         assert flag is not None
         change = len(self.percents)
@@ -173,7 +173,7 @@ class Driver(ABC):
         self.feed(client, Event.STOP)
 
     def finish(self) -> None:
-        """The run ends: record what those who are still there have not seen."""
+        """The run ends: record what the clients that are still present have not seen."""
         for client in self.clients:
             if client.state != State.GONE:
                 self._finalise(client)
@@ -243,6 +243,8 @@ def advance(
     if client.transport != was and client.transport == FALLBACK_OF[was]:
         if event != Event.ASSIGNED:
             recording.count(record, Count.FALLBACKS, number, now)
+    if event == Event.ASSIGNED and not actions & Action.CLOSE:
+        recording.keep_connection(record, number, now)
     if event == Event.PING or actions & Action.SEND_PING:
         recording.count_heartbeat(record, number, now)
     return actions, deadline_s != armed_s

@@ -211,9 +211,11 @@ class Record:
     opened_in : ndarray of int8, shape (clients,) or (1,)
         The cohort in which each client's latest connection was opened.
     last_s : ndarray of float64, shape (clients,) or (1,)
-        When that connection was opened, seconds; negative if there was none.
+        When that connection was opened, or taken over into the present exposure, seconds; negative
+        if there was none.
     again : ndarray of int32, shape (clients,) or (1,)
-        Each client's reconnections: all connections except the first of each exposure.
+        Each client's reconnections: all connections except the first of its session, and the first
+        after it switched to its cohort's transport.
     connections, exposures, deliveries, events : list of tuple
         Rows of `CONNECTION`, `EXPOSURE`, `DELIVERY` and `EVENT`.
     """
@@ -594,11 +596,17 @@ def end_exposure(record: Record, client: int, now: float) -> None:
         keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
 
 
+def keep_connection(record: Record, client: int, now: float) -> None:
+    """A client stays with its transport in a new cohort: its next connection is a reconnection."""
+    if len(record.bins) > 1 and record.last_s[client] >= 0.0:
+        record.last_s[client] = now
+
+
 def open_connection(record: Record, client: int, now: float) -> None:
     """Record that a client's connection opens."""
     is_again = record.clients[client, Count.CONNECTIONS] > 0
     if len(record.bins) > 1:
-        # A client's first connection after a change of cohort is not a reconnection.
+        # The first connection after a switch to the cohort's transport is not a reconnection.
         is_again = record.last_s[client] >= record.cohort_s[client]
         record.again[client] += is_again
         record.last_s[client] = now

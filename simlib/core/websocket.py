@@ -135,7 +135,7 @@ def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
 def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
     """Wait for the heartbeat that is due at `beat_s`, or for the fetch before it.
 
-    Either may be overdue where a browser has held the timer back: then it rings now.
+    Either may be overdue if a browser has delayed the timer: then it fires now.
     """
     client.deadline_s = beat_s
     if rules.safety_poll_s < NEVER_S or client.transport == Transport.NOTIFY:
@@ -144,13 +144,13 @@ def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:
-    """An open connection is gone: start counting, and perhaps anew."""
+    """An open connection is lost: start to retry, with a count of failures that may start anew."""
     rule = rules.reconnect
     if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
         client.failures = 0
     client.since_s = now
     if retries_at_once(rule.policy):
-        return _wait(client, now)  # only failures count, and the loss is none
+        return _wait(client, now)  # only failed attempts delay the next one, and a loss is none
     return _back_off(client, rules, now)
 
 

@@ -14,6 +14,7 @@ from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.compiled.variants import needs_general_loop
 from simlib.errors import ScenarioError
+from simlib.renamed import renamed_arguments
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
 from simlib.scenario.workload import settings_of
@@ -61,6 +62,7 @@ class Simulation(Protocol):
         """Record what is still open when the run ends."""
 
 
+@renamed_arguments(conductor="controller")
 def simulate(
     scenario: Scenario,
     *,

@@ -499,7 +499,7 @@ class Simulation(Driver):
             self.feed(client, Event.FAILED)
 
     def end_fetches(self, link: Connection) -> None:
-        """The connection beside the socket has ended, if there is one: book its last segments."""
+        """The connection beside the socket has ended, if there is one: count its last segments."""
         t = connection.end_fetches(link, self.clock.now)
         if t > -NEVER_S:
             recording.add_bytes(self.record, link.number, t, *self.sizes[Message.TCP_CLOSE])
@@ -887,7 +887,7 @@ class Simulation(Driver):
             self.connection_rows[number].active_s = self.clock.now
 
     def send_beside(self, number: int, message: int) -> None:
-        """Book a message on another connection than the client's socket."""
+        """Count the bytes of a message on another connection than the client's socket."""
         up, down = self.sizes[message]
         recording.add_bytes(self.record, number, self.clock.now, up, down)
 

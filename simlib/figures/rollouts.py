@@ -450,7 +450,7 @@ def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
 
 
 def rollback_time(table: pd.DataFrame) -> go.Figure:
-    """Draw the fraction of tabs that are still pushed to after a rollback, a line per way back.
+    """Draw the fraction of tabs that are still pushed to after a rollback, a line per rollback.
 
     Parameters
     ----------
@@ -510,8 +510,12 @@ def _colour(run: Run, cohort: str) -> str:
 
 def _variant(cohort: str, transport: str, plan: Plan) -> str:
     """A cohort, its transport, and what else its clients have otherwise."""
-    changes = getattr(plan, cohort).changes
-    words = [style.NAMES[transport], *(f"{path} {value}" for path, value in changes.items())]
+    words = [style.NAMES[transport]]
+    for path, value in getattr(plan, cohort).changes.items():
+        if isinstance(value, dict):
+            words += [f"{path}.{name} {of_it}" for name, of_it in value.items()]
+        else:
+            words.append(f"{path} {value}")
     return f"{cohort}: {', '.join(words)}"
 
 

@@ -36,7 +36,8 @@ from simlib.live.messages import (
 )
 from simlib.live.standby import ServerWithStandbys
 from simlib.live.tokens import make_token
-from simlib.run import Run, make_run, rows_to_keep
+from simlib.renamed import renamed_arguments
+from simlib.run import COHORTS, Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
 
 MAX_WALL_S = 3600.0
@@ -46,6 +47,7 @@ _LEAD_S = 0.3
 _SPARE_DESCRIPTORS = 100
 
 
+@renamed_arguments(conductor="controller")
 def measure(
     scenario: Scenario,
     *,
@@ -253,7 +255,7 @@ def _check_cohorts(rules: Rules, cohort_rules: tuple[Rules, Rules]) -> None:
     names = ["resync", "token_valid_s", "heartbeat"]
     if rules.heartbeat == Heartbeat.SERVER:
         names += ["heartbeat_interval_s", "heartbeat_timeout_s"]
-    for cohort, of_it in zip(("control", "treatment"), cohort_rules, strict=True):
+    for cohort, of_it in zip(COHORTS, cohort_rules, strict=True):
         for name in names:
             if getattr(of_it, name) != getattr(rules, name):
                 rule = "must be the scenario's: the lab's server does not know who is in a cohort"

@@ -10,10 +10,9 @@ from typing import Any
 
 from simlib.errors import ScenarioError
 from simlib.rollout.plan import Plan, Variant
+from simlib.run import COHORTS
 from simlib.scenario import Scenario
 from simlib.scenario.workload import settings_of
-
-COHORTS = ("control", "treatment")
 
 _OF_A_CLIENT = ("polling", "websocket", "notify", "heartbeat", "reconnect", "fallback")
 """The sections of a scenario that say how clients behave."""
@@ -57,7 +56,9 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
         raise ScenarioError(path, error.value, error.rule, others=error.others) from None
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
-        if section not in _OF_A_CLIENT or not _is_a_clients(scenario, changed, path):
+        is_as_before = getattr(changed, section) == getattr(scenario, section)
+        is_of_a_client = section in _OF_A_CLIENT and _is_a_clients(scenario, changed, path)
+        if not (is_as_before or is_of_a_client):
             shared = "all share the server, the board, the users and the paths"
             rule = f"must be a client's own setting: {shared}"
             raise ScenarioError(_place(cohort, variant, path), value, rule)
@@ -65,7 +66,7 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
 
 
 def _place(cohort: str, variant: Variant, path: str) -> str:
-    """Where an error is: the change that it comes from, if there is one of that path."""
+    """Return the path of an error: that of the change that caused it, if there is one."""
     for given in variant.changes:
         if path == given or path.startswith(f"{given}."):
             return f'{cohort}.changes."{given}"{path.removeprefix(given)}'
@@ -73,7 +74,7 @@ def _place(cohort: str, variant: Variant, path: str) -> str:
 
 
 def _is_a_clients(scenario: Scenario, changed: Scenario, path: str) -> bool:
-    """Say whether a change is one of the clients' rules alone, the message that is pushed too."""
+    """Say whether a change leaves all that the clients share as it is: see `_shared`."""
     section, _, name = path.partition(".")
     of_it = getattr(changed, section)
     if name and getattr(scenario, section) is not None:
@@ -82,7 +83,7 @@ def _is_a_clients(scenario: Scenario, changed: Scenario, path: str) -> bool:
 
 
 def _shared(scenario: Scenario) -> dict[str, Any]:
-    """What a run has one of."""
+    """Return the settings of which a run has one set; what is pushed is among them."""
     settings = settings_of(scenario, 0, 0)
     is_snapshot = settings["rules"].push_is_snapshot
     return {**settings, "rules": is_snapshot, "sizes": settings["sizes"].tolist()}

@@ -35,6 +35,7 @@ from simlib.scenario.fields import (
     scenario_error,
 )
 from simlib.scenario.formats import writer
+from simlib.scenario.model import Reconnect
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
 
@@ -303,8 +304,29 @@ class Guardrail(Section):
         return self.times_control is not None or self.judge is not None
 
 
+_OF_RECONNECT = {f"reconnect.{name}": name for name in Reconnect.model_fields}
+
+
+def _whole_section(given: Any) -> Any:
+    """Give ``reconnect`` as one section if all its settings are given, as `library` gives them.
+
+    A section leaves out what is absent, as a file has to.
+    """
+    if not isinstance(given, dict) or not _OF_RECONNECT.keys() <= given.keys():
+        return given
+    section = {
+        name: list(given[path]) if isinstance(given[path], tuple) else given[path]
+        for path, name in _OF_RECONNECT.items()
+        if given[path] is not None
+    }
+    others = {path: value for path, value in given.items() if path not in _OF_RECONNECT}
+    return {**others, "reconnect": section}
+
+
 class Variant(Section):
     """The settings that one cohort gets: the scenario with a transport and changes of its own.
+
+    The changes may be a client library's defaults, as `library` returns them.
 
     Examples
     --------
@@ -316,12 +338,15 @@ class Variant(Section):
 
     transport: Literal[TRANSPORT_NAMES]  # type: ignore[valid-type]
     """How changes reach its clients."""
-    changes: Annotated[dict[str, Any], pydantic.AfterValidator(deepcopy)] = Field(
-        default_factory=dict
-    )
+    changes: Annotated[
+        dict[str, Any],
+        pydantic.BeforeValidator(_whole_section),
+        pydantic.AfterValidator(deepcopy),
+    ] = Field(default_factory=dict)
     """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
-    `Scenario.replace` takes them. They are checked when the plan meets a scenario, and may be of
-    ``polling``, ``websocket``, ``notify``, ``heartbeat``, ``reconnect`` and ``fallback`` alone."""
+    `Scenario.replace` takes them. They are checked when the plan meets a scenario. Only what is in
+    ``polling``, ``websocket``, ``notify``, ``heartbeat``, ``reconnect`` and ``fallback`` may differ
+    from it."""
 
     @pydantic.model_validator(mode="after")
     def _says_all(self) -> Self:

@@ -669,4 +669,4 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
     return row
 
 
-__getattr__ = renamed(globals(), {"judge": "summarise"})
+__getattr__ = renamed(globals(), {"judge": "summarise", "HEALTHY": "BASELINE"})

@@ -61,6 +61,19 @@ def test_what_the_lab_carries_out_has_a_module_there():
     assert all(find_spec(f"simlib.live.{part}") for part in parts)
 
 
+def test_the_lab_knows_every_fault_that_a_row_says_it_carries_out():
+    live = Path(__file__).parents[2] / "simlib" / "live"
+    by_name = {"proxy": ("proxy.py", "conditions.py"), "standby": ("standby.py",)}
+    for kind, row in FAULTS.items():
+        if row.lab_part == "app_server":
+            fields = {"start_s": 1.0, **dict.fromkeys(row.needs, 2), "share": 1.0}
+            effects = {event.effect for event in fault_events_of(kind, 0, 1, **fields)}
+            assert effects <= {FaultEffect.RESET, FaultEffect.AGE_LIMIT}
+        elif row.lab_part is not None:
+            texts = [(live / name).read_text(encoding="utf-8") for name in by_name[row.lab_part]]
+            assert any(f'"{kind}"' in text for text in texts), f"{kind} would not happen there"
+
+
 def test_readme_lists_the_faults():
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     listed = text.partition("Faults: ")[2].partition(".")[0]

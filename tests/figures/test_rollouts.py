@@ -62,8 +62,9 @@ def test_the_share_is_drawn_beside_what_was_asked_for(healthy, broken):
     assert len(figure.to_json()) < 60_000
 
 
-def test_two_variants_of_one_transport_are_told_apart():
-    faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
+@pytest.mark.parametrize("changes", [{"polling.interval_s": 10}, {"polling": {"interval_s": 10}}])
+def test_two_variants_of_one_transport_are_told_apart(changes):
+    faster = {"transport": "polling", "changes": changes}
     plan = PLAN.replace(treatment=faster, guardrails=[])
     carried_out = sl.roll_out(plan, BOARD.replace(clients=30), engine="simpy", progress=False)
     share = figures.rollout(carried_out).data[1]

@@ -126,6 +126,17 @@ def test_who_pings_is_settled_anew_by_a_connection_of_its_own():
     assert (run.frame("clients")["reconnects"] == 0).all()
 
 
+def test_a_socket_that_outlives_the_change_of_cohort_is_reconnected_later():
+    """A reset cuts every socket once, in both cohorts: each client reconnects once."""
+    board = BOARD.replace({"ramp_s": 0.0, "faults": [{"kind": "reset", "start_s": 200.0}]})
+    fixed = push(reconnect={"policy": "fixed", "base_s": 2})
+    run = carried_out(push(), fixed, board=board, kill_s=None)
+    assert run.frame("exposures").groupby("client").size().max() == 2
+    assert (run.frame("clients")["reconnects"] == 1).all()
+    rates = run.summary().set_index("cohort")["reconnection_rate_per_h"]
+    assert (rates > 0.0).all()
+
+
 SHARED = "must be a client's own setting: all share the server, the board, the users and the"
 
 
@@ -156,8 +167,23 @@ def test_what_a_cohort_cannot_have_for_itself_is_refused_by_name(changes, words)
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["graphql-ws", "phoenix"])
+def test_a_cohort_may_have_a_client_librarys_defaults(name, tmp_path):
+    variant = {"transport": "websocket", "changes": sl.library(name)}
+    plan = PLAN.replace({"control.transport": "websocket", "treatment": variant})
+    board = BOARD.replace({"reconnect.attempts": 9})
+    assert cohort_scenarios(plan, board)[1] == board.replace(
+        {**sl.library(name), "transport": "websocket"}
+    )
+    (tmp_path / "plan.toml").write_text(plan.dump())
+    assert sl.Plan.load(tmp_path / "plan.toml") == plan
+    enveloped = plan.replace({"treatment.changes": sl.library("socket.io-client")})
+    with pytest.raises(sl.ScenarioError, match=r'"wire\.envelope": must be a cl'):
+        cohort_scenarios(enveloped, board)
+
+
 def test_a_change_that_changes_nothing_is_borne():
-    plan = PLAN.replace({"treatment.changes": {"polling.etag": False}})
+    plan = PLAN.replace({"treatment.changes": {"polling.etag": False, "wire.http": "1.1"}})
     control, treatment = cohort_scenarios(plan, BOARD)
     assert treatment == control.replace(transport="websocket")
 

@@ -1,4 +1,4 @@
-"""Plans carried out: the conductor's diary, false alarms, misses, and what a rollback costs."""
+"""Plans carried out: the history, false alarms, misses, and what a rollback costs."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_a_guardrail_says_what_it_is_asked(guardrail, seen, expected):
     assert check(rail, *readings).name == expected
 
 
-def test_what_a_conductor_reads_is_what_the_timeline_says():
+def test_what_a_controller_reads_is_what_the_timeline_says():
     rollout = sl.roll_out(PLAN, BOARD, progress=False)
     looks, timeline = rollout.history, sl.metrics.over_time(rollout.run, width_s=60.0)
     treatment = timeline[timeline["cohort"] == "treatment"].set_index("t_s")

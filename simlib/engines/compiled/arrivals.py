@@ -64,7 +64,7 @@ from simlib.engines.compiled.turn import (
     nothing,
 )
 
-_TOO_OLD = 1  # what an IDLE event carries whose connection reaches the end of its life
+_TOO_OLD = 1  # the data of an IDLE event for a connection that reaches its age limit
 
 
 @inlined

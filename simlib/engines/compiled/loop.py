@@ -102,7 +102,9 @@ def run(world: World, until_s: float) -> int:
                 return NEEDS_ROOM
             if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
                 return TOO_LONG
-        fast_until_s = min(record.horizon_s, until_s)  # what comes later may never: see `finish`
+        fast_until_s = min(
+            record.horizon_s, until_s
+        )  # what is later than the run's end is not recorded
         if GENERAL:
             if state.fault_event < len(arrays.fault_events):
                 fast_until_s = min(fast_until_s, arrays.fault_events[state.fault_event].t)
@@ -170,7 +172,7 @@ def _begin(world: World) -> None:
 
 @inlined
 def _room(world: World) -> int:
-    """Return for how many events there surely is room for what they schedule and record."""
+    """Return how many events can be handled before the event list or a log may be full."""
     record, server = world.record, world.server
     room = min(event_list.room(world.q) // MOST_OUT, len(server.accepts_s) - server.state.waiting)
     room = min(room, recording.rows_left(record.connections) // 2)
@@ -190,7 +192,7 @@ def _room_of_a_fault(world: World) -> int:
 
 @inlined
 def _next_turn(world: World, source: int, now: float) -> Turn:
-    """Take the next event of a source; how far its client is, is for `_handle` to ask."""
+    """Take the next event of a source; `_handle` adds how far the client is from the server."""
     arrays, record, q = world.arrays, world.record, world.q
     state = arrays.state[0]
     if source == STARTS:

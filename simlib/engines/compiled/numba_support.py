@@ -46,7 +46,7 @@ _STAGE: Any = {**_INLINED, "pipeline_class": StageCompiler}
 _LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 _WORD = ir.IntType(64)
 _PARTS: set[Any] = set()
-_intrinsic: Any = intrinsic  # its types describe calls from Python, which there are none of
+_intrinsic: Any = intrinsic  # its type hints describe calls from Python, which nobody makes
 
 
 def inlined(function: Any) -> Any:

@@ -172,7 +172,7 @@ class Simulation:
             self._world = self._world._replace(record=record._replace(**room))
 
     def set_percentage(self, percent: float) -> None:
-        """From now on so many percent of the users are enrolled."""
+        """Set the percentage of users who are enrolled from now on."""
         arrays = self._world.arrays
         self._room_for_events(2 * len(arrays.rows) + MOST_OUT)
         if int(arrays.state[0].percents) == len(arrays.percents):
@@ -309,15 +309,15 @@ def _new_log(columns: dict[str, str]) -> Any:
 
 
 def _signed(word: int) -> int:
-    """The same 64 bits as a signed number."""
+    """Return the 64 bits of a word as a signed number."""
     return word - (1 << 64) if word >= 1 << 63 else word
 
 
 def _plain(value: Any) -> Any:
-    """The same, with whole numbers for members of enumerations.
+    """Return a value, or a tuple of values, with plain numbers for members of enumerations.
 
-    Numba tells the type of numbers and arrays at once; with one member among them it works out the
-    type of the whole world anew in each call, which takes milliseconds.
+    Numba knows the types of numbers and arrays at once. If a `World` has a single enumeration
+    member, numba works out the type of all of it anew in each call, which takes milliseconds.
     """
     if isinstance(value, IntEnum):
         return int(value)

@@ -221,7 +221,7 @@ class RecordArrays(NamedTuple):
 
 
 class ClientArrays(NamedTuple):
-    """All clients, and what each run has one of.
+    """The state of a run: arrays with an item for each client, and others that all clients share.
 
     `rows` and `activity_end_s`, `activity_k` (end and number of the present episode of each kind
     of activity) have a row or column for each client. `order` lists the subscribers in the order in
@@ -303,7 +303,7 @@ def disconnect(
 
 @inlined
 def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -> None:
-    """The connection beside the socket has ended, if there is one: book its last segments."""
+    """The connection beside the socket has ended, if there is one: count its last segments."""
     t = end_of_fetches_s(arrays.rows[number], now)
     if t > -NEVER_S:
         up, down = arrays.sizes[Message.TCP_CLOSE, 0], arrays.sizes[Message.TCP_CLOSE, 1]

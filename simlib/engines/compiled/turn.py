@@ -48,7 +48,10 @@ class World(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The event in hand: which kind, whose, when; `half_s` is the way to the other end."""
+    """The event that is handled: client, kind, exchange, data and time.
+
+    `half_s` is the time that a message takes from here to the other end, seconds.
+    """
 
     number: int
     kind: int
