@@ -13,11 +13,12 @@ STAMP := $(VENV)/.installed
 MINIMUM := 3.11
 
 # None of the notebooks may hang for ever: nbval notices a dead kernel by this limit only.
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test check lint types unit-rules unit-rest lab bench golden lock clean
+.PHONY: help env report test test-code test-pages check lint types unit-rules unit-rest lab bench \
+  golden lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,16 +28,26 @@ env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
 report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
 	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
-# One pytest run over tests, doctests and notebooks: one closing line for all of them.
+# What only computes runs in two halves, a processor each. What is measured on real sockets, which
+# any notebook is unless it is listed here, has the machine to itself afterwards.
+PYTEST := $(BIN)/python -m pytest
+COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb
+MEASURED := tests/live $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
+
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy simlib
-	$(BIN)/python -m pytest $(NBVAL) $(PYTEST_ARGS)
+	@echo "computing in two halves: minutes without a word"
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 test-code test-pages
+	$(PYTEST) $(NBVAL) $(PYTEST_ARGS) $(MEASURED)
+
+test-code:
+	$(PYTEST) $(PYTEST_ARGS) --ignore tests/live tests simlib
+
+test-pages: lint types
+	$(PYTEST) $(NBVAL) $(PYTEST_ARGS) $(COMPUTED)
 
 # The tests run in two halves, a processor each. Nothing is compiled: what few small runs on the
 # compiled engine are left are interpreted.
-UNIT := NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not compiled and not live and not slow"
+UNIT := NUMBA_DISABLE_JIT=1 $(PYTEST) -q -m "not compiled and not live and not slow"
 
 check: $(STAMP)  ## in a minute: lint, types, and the tests that need no compiler and no socket
 	@$(MAKE) --no-print-directory --output-sync=target -j 4 lint types unit-rules unit-rest

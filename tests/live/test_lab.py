@@ -18,6 +18,7 @@ from simlib.live import lab, standby
 from simlib.live.ipc import Child
 from simlib.live.messages import Progress
 from simlib.scenario import compile_workload
+from tests.live.together import measured_together
 
 pytestmark = pytest.mark.live
 
@@ -69,9 +70,13 @@ def leaves_no_process():
 
 
 @cache
+def measured():
+    """All variants; they are measured once."""
+    return measured_together(VARIANTS, seed=3, time_scale=SCALE, keep=KEEP)
+
+
 def both(name):
-    """A variant measured, which takes seconds and so is done once, and simulated."""
-    live = sl.measure(VARIANTS[name], seed=3, time_scale=SCALE, keep=KEEP, progress=False)
+    live = measured()[name]
     return live, sl.simulate(live.scenario, seed=3, keep=KEEP, progress=False)
 
 
@@ -134,7 +139,7 @@ def test_push_is_faster_than_polling_and_nothing_is_lost():
 
 
 def test_the_load_generator_and_its_neighbours_are_reported():
-    run, _ = both("push")
+    run = sl.measure(PUSH, time_scale=SCALE, progress=False)
     cpu = run.provenance["cpu"]
     assert 0 < cpu["client_cores"] < 2
     assert 0 < cpu["server_cores"] < 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import psutil
 import pytest
 
 import simlib as sl
 from simlib.analysis import outages
+from tests.live.together import measured_together
 
 pytestmark = pytest.mark.live
 
@@ -113,18 +116,17 @@ def test_the_real_server_ends_sockets_of_a_certain_age():
     assert live.ledger.lost == 0
 
 
-@pytest.mark.parametrize("transport", ["websocket", "polling"])
-@pytest.mark.parametrize(
-    ("fault", "horizon_s"),
-    [
-        ({"kind": "reset", "start_s": 6.0, "share": 0.5}, 11.0),
-        ({"kind": "drain", "start_s": 6.0, "length_s": 6.0, "batches": 3}, 15.0),
-    ],
-    ids=["reset", "drain"],
-)
-def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, horizon_s, transport):
-    live, simulated = both(
-        BOARD.replace(
+CUTS = {
+    "reset": ({"kind": "reset", "start_s": 6.0, "share": 0.5}, 11.0),
+    "drain": ({"kind": "drain", "start_s": 6.0, "length_s": 6.0, "batches": 3}, 15.0),
+}
+
+
+@cache
+def cut():
+    """Each fault that cuts connections, with each transport; all are measured once."""
+    scenarios = {
+        (name, transport): BOARD.replace(
             {
                 "faults": [fault],
                 "transport": transport,
@@ -133,7 +135,17 @@ def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, horizon_s,
                 "websocket.resync": "snapshot",
             }
         )
-    )
+        for name, (fault, horizon_s) in CUTS.items()
+        for transport in ("websocket", "polling")
+    }
+    return measured_together(scenarios, seed=2, time_scale=SCALE)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("fault", CUTS)
+def test_whom_the_real_server_cuts_is_whom_the_simulation_cuts(fault, transport):
+    live = cut()[fault, transport]
+    simulated = sl.simulate(live.scenario, seed=2, progress=False)
     ours, theirs = live.frame("clients"), simulated.frame("clients")
     assert ours["connections"].equals(theirs["connections"])
     assert (ours["connections"] == 2).sum() > 15
