@@ -35,8 +35,7 @@ COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb
 MEASURED := tests/live $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
 
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
-	@echo "computing in two halves: minutes without a word"
-	@$(MAKE) --no-print-directory --output-sync=target -j 2 test-code test-pages
+	@$(MAKE) --no-print-directory -j 2 test-code test-pages
 	$(PYTEST) $(NBVAL) $(PYTEST_ARGS) $(MEASURED)
 
 test-code:
