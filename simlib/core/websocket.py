@@ -16,6 +16,7 @@ from simlib.core.client_state import (
     fetch,
     miss_up_to,
     move,
+    refuse,
     see_all,
     see_one,
 )
@@ -84,8 +85,10 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
     elif event == Event.DEADLINE:
         move(client, Event.TIME_OUT)
         return _lose(client, rules, now)
-    else:
+    elif event == Event.CLOSED:
         return _lose(client, rules, now)
+    else:
+        refuse(client, event)  # a reply to a fetch, which a client that is pushed to never makes
     return Action.NONE
 
 

@@ -83,4 +83,5 @@ def test_stream_numbers_never_change():
         "USER": 21,
         "FLAG": 22,
         "CLOSE_SERVICE": 23,
+        "SPREAD": 24,
     }

@@ -9,7 +9,7 @@ import pytest
 from simlib.core import protocol
 from simlib.core.client import step
 from simlib.core.client_state import Client
-from simlib.core.protocol import EVENTS, TRANSITIONS, Event, State, transition_table
+from simlib.core.protocol import EVENTS, TRANSITIONS, Event, State, Transport, transition_table
 from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload
 
@@ -28,7 +28,13 @@ LISTING = {
         "READY": "OPEN",
         "REJECTED": "STRANDED",
     },
-    "OPEN": dict.fromkeys(["DEADLINE", "SNAPSHOT", "REPLAY", "PUSH", "PING", "PONG"], "OPEN"),
+    "OPEN": dict.fromkeys(
+        (
+            *("DEADLINE", "SNAPSHOT", "REPLAY", "PUSH", "PING", "PONG"),
+            *("FETCHED", "UNCHANGED", "FAILED"),
+        ),
+        "OPEN",
+    ),
     "WAITING": {
         "DEADLINE": "WAITING",
         "CONNECT": "CONNECTING",
@@ -65,6 +71,15 @@ def test_an_illegal_event_raises_and_names_client_event_and_state(state, event):
     assert event.name in str(error.value)
     assert state.name in str(error.value)
     assert client.state == state
+
+
+@pytest.mark.parametrize("event", [Event.FETCHED, Event.UNCHANGED, Event.FAILED])
+def test_replies_beside_an_open_socket_are_for_clients_that_fetch_what_they_are_told_of(event):
+    rules = RULES._replace(transport=Transport.WEBSOCKET)
+    client = Client(41)
+    client.state, client.transport = State.OPEN, Transport.WEBSOCKET
+    with pytest.raises(ProtocolError, match=f"client 41: event {event.name} is illegal"):
+        step(client, rules, event, 1.0)
 
 
 def test_every_state_can_be_reached_and_only_gone_is_final():
