@@ -103,6 +103,20 @@ def test_each_cohort_waits_half_of_its_own_interval():
         assert row["message_rate_per_s"] == pytest.approx(polls_per_s, rel=0.06)
 
 
+def test_intervals_are_of_each_cohort_where_both_have_one_transport():
+    plan = PLAN.replace(treatment=polling(polling__interval_s=10))
+    runs = [
+        sl.roll_out(plan, BOARD, engine="simpy", replication=k, progress=False).run for k in (0, 1)
+    ]
+    table = sl.metrics.intervals(runs).query("quantity == 'average_latency_s'")
+    assert table["cohort"].tolist() == ["control", "treatment"]
+    assert (table["replications"] == 2).all()
+    summary = sl.metrics.summary(*runs).groupby("cohort")["average_latency_s"].mean()
+    assert table["mean"].tolist() == summary.tolist()
+    with pytest.raises(sl.ScenarioError, match="this one is of a rollout"):
+        sl.metrics.headline(runs)
+
+
 def test_another_interval_sets_the_timer_anew_and_an_open_socket_stays():
     run = carried_out(polling(), polling(polling__interval_s=10), keep=("events",))
     events, told = run.frame("events"), run.frame("exposures").query("cohort == 'treatment'")
