@@ -227,6 +227,6 @@ def test_a_rehearsal_compares_two_intervals():
     found = sl.rehearse(plan, BOARD, broken, replications=2, on="serial", progress=False)
     fleets = found.fleets.set_index("regression")
     assert (fleets.loc["healthy", "outcome"] == "done").all()
-    assert (fleets.loc["slow", "outcome"] == "back").all()
+    assert (fleets.loc["slow", "outcome"] == "rolled_back").all()
     assert (fleets.loc["healthy", "late"] <= 3).all()
     assert fleets.loc["slow", "t100_s"].between(0.0, 8.0).all()
