@@ -196,6 +196,21 @@ def test_a_cohort_may_have_a_client_librarys_defaults(name, tmp_path):
         cohort_scenarios(enveloped, board)
 
 
+def test_a_section_does_not_reset_what_it_leaves_out(tmp_path):
+    """As TOML has it where the quotation marks around a path were forgotten."""
+    file = tmp_path / "plan.toml"
+    plan = '[flag]\npropagation = "session"\n[treatment]\ntransport = "polling"\n'
+    file.write_text(f"{plan}[treatment.changes]\npolling.interval_s = 10\n")
+    board = BOARD.replace({"polling.jitter_frac": 0.25})
+    with pytest.raises(sl.ScenarioError) as error:
+        cohort_scenarios(sl.Plan.load(file), board)
+    rule = "must be given, as a section replaces the scenario's, which has 0.25"
+    assert f'treatment.changes."polling".jitter_frac: {rule}' in str(error.value)
+    assert cohort_scenarios(sl.Plan.load(file), BOARD)[1].polling.interval_s == 10.0
+    file.write_text(f'{plan}[treatment.changes]\n"polling.interval_s" = 10\n')
+    assert cohort_scenarios(sl.Plan.load(file), board)[1].polling.jitter_frac == 0.25
+
+
 def test_a_change_that_changes_nothing_is_borne():
     plan = PLAN.replace({"treatment.changes": {"polling.etag": False, "wire.http": "1.1"}})
     control, treatment = cohort_scenarios(plan, BOARD)
