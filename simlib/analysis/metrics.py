@@ -30,7 +30,7 @@ from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import QUANTITIES as QUANTITIES
-from simlib.run import Run, check_runs, check_table, summary_of
+from simlib.run import Run, check_runs, check_table, refuse_rollout, summary_of
 from simlib.run.summary import sums_of
 
 _KEYS = ["transport", "cohort"]
@@ -262,21 +262,23 @@ def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per transport and quantity: ``transport``, ``quantity``, ``mean``, ``low``,
-        ``high`` (Student t over the replications) and ``replications``.
+        ``high`` (Student t over the replications) and ``replications``. Of rollouts, a row per
+        cohort and quantity, with a column ``cohort``.
     """
     check_runs(runs)
     _check_replications(runs)
     table = summary(*runs)
+    keys = _KEYS if any(run.has_cohorts for run in runs) else ["transport"]
     rows = []
-    for transport, group in table.groupby("transport", sort=False):
+    for names, group in table.groupby(keys, sort=False):
         for name in group.select_dtypes("number").columns.drop("clients"):
             values = group[name].to_numpy(dtype=float)
             if np.isfinite(values).all():
                 interval = theory.mean_interval(values, confidence)
             else:
                 interval = (np.nan, np.nan, np.nan)  # has no meaning for this transport
-            rows.append((transport, name, *interval, len(values)))
-    columns = ["transport", "quantity", "mean", "low", "high", "replications"]
+            rows.append((*names, name, *interval, len(values)))
+    columns = [*keys, "quantity", "mean", "low", "high", "replications"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -312,7 +314,7 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     Parameters
     ----------
     runs : sequence of Run
-        Replications of both transports.
+        Replications of one or more transports; of rollouts, see `intervals`.
 
     Returns
     -------
@@ -320,6 +322,8 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
         A row per metric, named in words with its unit; cells such as ``"14.1 [13.9, 14.3]"``.
     """
     table = intervals(runs)
+    for run in runs:
+        refuse_rollout(run)
     transports = list(dict.fromkeys(run.scenario.transport for run in runs))
     cells = {
         transport: [

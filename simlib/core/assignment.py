@@ -126,6 +126,26 @@ def percent_at(percents: Sequence[Percent], n: int, t: float, delay_s: float) ->
     return -math.inf
 
 
+def cohort_now(
+    rules: FlagRules, bucket: float, percents: Sequence[Percent], n: int, why: int, now: float
+) -> int:
+    """Return the cohort that a tab learns `now`: it reads the number, or the server tells it.
+
+    What the server tells needs no `delay_s` to be seen.
+
+    Examples
+    --------
+    >>> polled = FlagRules(Propagation.POLLED, 60.0, 5.0, 1.0, True, 0.0, 0.0)
+    >>> everybody = [Percent(0.0, 100.0)]
+    >>> [cohort_now(polled, 30.0, everybody, 1, why, 4.0) for why in (FLAG_READ, SERVER_CLOSED)]
+    [0, 1]
+    """
+    delay_s = 0.0
+    if why == FLAG_READ:
+        delay_s += rules.delay_s
+    return cohort_at(bucket, percent_at(percents, n, now, delay_s))
+
+
 def cohort_at_start(
     rules: FlagRules,
     seed: int,

@@ -16,8 +16,8 @@ from simlib.core.assignment import (
     Percent,
     cohort_at,
     cohort_at_start,
+    cohort_now,
     flag_applies_s,
-    percent_at,
     server_closes_s,
 )
 from simlib.core.client import applied_from, is_recoverable, step
@@ -129,34 +129,27 @@ class Driver(ABC):
 
     def set_percentage(self, percent: float) -> None:
         """Set the percentage of users who are enrolled from now on."""
-        flag, rules, now = self.flag, self.rules, self.now_s()
-        assert flag is not None
-        change = len(self.percents)
-        self.percents.append(Percent(now, percent))
+        assert self.flag is not None
+        change, latest = len(self.percents), Percent(self.now_s(), percent)
+        self.percents.append(latest)
         for client in self.clients:
             if client.state in (State.ABSENT, State.GONE):
                 continue
-            whom = (flag, rules.seed, rules.replication, client.number, change)
-            trip_s, is_open = self.trip_s(client), client.state == State.OPEN
             start_s = float(self.record.start_s[client.number])
-            self._schedule_flag_update(
-                client, flag_applies_s(*whom, start_s, is_open, trip_s, now), FLAG_READ
+            bucket, trip_s = self.buckets[client.number], self.trip_s(client)
+            reads_s, closes_s = flag_update_times_s(
+                client, self.rules, self.flag, bucket, change, latest, start_s, trip_s
             )
-            is_enrolled = cohort_at(self.buckets[client.number], percent) == TREATMENT
-            if client.cohort == TREATMENT and not is_enrolled:
-                self._schedule_flag_update(client, server_closes_s(*whom, now), SERVER_CLOSES)
-
-    def _schedule_flag_update(self, client: Client, t: float, why: int) -> None:
-        if t < NEVER_S:
-            self.schedule_flag_update(client, t, why)
+            for t, why in ((reads_s, FLAG_READ), (closes_s, SERVER_CLOSES)):
+                if t < NEVER_S:
+                    self.schedule_flag_update(client, t, why)
 
     def apply_flag(self, client: Client, why: int) -> None:
         """The client learns the present percentage, by itself or from the server."""
         number, now = client.number, self.now_s()
         assert self.flag is not None
-        delay_s = self.flag.delay_s if why == FLAG_READ else 0.0
-        percent = percent_at(self.percents, len(self.percents), now, delay_s)
-        cohort = cohort_at(self.buckets[number], percent)
+        bucket, changes = self.buckets[number], len(self.percents)
+        cohort = cohort_now(self.flag, bucket, self.percents, changes, why, now)
         if client.state != State.GONE and cohort != client.cohort:
             recording.end_exposure(self.record, number, now)
             recording.start_exposure(self.record, number, cohort, now)
@@ -248,6 +241,52 @@ def advance(
     if event == Event.PING or actions & Action.SEND_PING:
         recording.count_heartbeat(record, number, now)
     return actions, deadline_s != armed_s
+
+
+def flag_update_times_s(
+    client: Client,
+    rules: Rules,
+    flag: FlagRules,
+    bucket: float,
+    change: int,
+    latest: Percent,
+    start_s: float,
+    trip_s: float,
+) -> tuple[float, float]:
+    """Return when a new percentage reaches a client that is present; infinity: never.
+
+    Parameters
+    ----------
+    client : Client
+    rules : Rules
+    flag : FlagRules
+    bucket : float
+        The client's bucket.
+    change : int
+        The number of the change, from 0.
+    latest : Percent
+        The new percentage, and now.
+    start_s : float
+        When the client's session started, seconds.
+    trip_s : float
+        From the server to the client, seconds.
+
+    Returns
+    -------
+    reads_s : float
+        When the client applies it by itself, seconds.
+    closes_s : float
+        When the server closes the client's socket for it, seconds.
+    """
+    seed, replication, number = rules.seed, rules.replication, client.number + 0
+    is_open = client.state == State.OPEN
+    reads_s = flag_applies_s(
+        flag, seed, replication, number, change, start_s, is_open, trip_s, latest.t
+    )
+    closes_s = NEVER_S
+    if client.cohort == TREATMENT and cohort_at(bucket, latest.percent) != TREATMENT:
+        closes_s = server_closes_s(flag, seed, replication, number, change, latest.t)
+    return reads_s, closes_s
 
 
 def cause_of(event: int, transport: int) -> Cause:

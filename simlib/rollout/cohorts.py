@@ -62,7 +62,25 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
             shared = "all share the server, the board, the users and the paths"
             rule = f"must be a client's own setting: {shared}"
             raise ScenarioError(_place(cohort, variant, path), value, rule)
+        for name in _left_out(scenario, changed, path, value):
+            present = getattr(getattr(scenario, section), name)
+            rule = f"must be given, as a section replaces the scenario's, which has {present}: "
+            rule += f'or change one setting of it, as "{section}.{next(iter(value), name)}"'
+            raise ScenarioError(f"{_place(cohort, variant, path)}.{name}", None, rule)
     return changed
+
+
+def _left_out(scenario: Scenario, changed: Scenario, path: str, value: Any) -> list[str]:
+    """Return the settings that change because a section does not name them.
+
+    In TOML ``polling.interval_s = 10`` without quotation marks is a section with one setting. Only
+    ``reconnect`` may leave settings out, as those of another policy have to be absent.
+    """
+    before, after = getattr(scenario, path, None), getattr(changed, path, None)
+    if path == "reconnect" or not isinstance(value, dict) or before is None:
+        return []
+    names = type(before).model_fields
+    return [n for n in names if n not in value and getattr(before, n) != getattr(after, n)]
 
 
 def _place(cohort: str, variant: Variant, path: str) -> str:

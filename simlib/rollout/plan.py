@@ -344,7 +344,8 @@ class Variant(Section):
         pydantic.AfterValidator(deepcopy),
     ] = Field(default_factory=dict)
     """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
-    `Scenario.replace` takes them. They are checked when the plan meets a scenario. Only what is in
+    `Scenario.replace` takes them. In TOML a path is one key, in quotation marks:
+    ``"polling.interval_s" = 10``. They are checked when the plan meets a scenario. Only what is in
     ``polling``, ``websocket``, ``notify``, ``heartbeat``, ``reconnect`` and ``fallback`` may differ
     from it."""
 

@@ -94,9 +94,9 @@ def check_runs(runs: Any, *, delivered: bool = False) -> None:
 
 
 def refuse_rollout(run: Run) -> None:
-    """Raise `ScenarioError` if a run is of a rollout, whose clients change their transport."""
+    """Raise `ScenarioError` if a run is of a rollout, which has two cohorts of clients."""
     if run.has_cohorts:
-        rule = "must be of clients that use one transport: this one is of a rollout"
+        rule = "must be of clients that all obey the same settings: this one is of a rollout"
         raise ScenarioError("runs", run, rule)
 
 

@@ -103,6 +103,20 @@ def test_each_cohort_waits_half_of_its_own_interval():
         assert row["message_rate_per_s"] == pytest.approx(polls_per_s, rel=0.06)
 
 
+def test_intervals_are_of_each_cohort_where_both_have_one_transport():
+    plan = PLAN.replace(treatment=polling(polling__interval_s=10))
+    runs = [
+        sl.roll_out(plan, BOARD, engine="simpy", replication=k, progress=False).run for k in (0, 1)
+    ]
+    table = sl.metrics.intervals(runs).query("quantity == 'average_latency_s'")
+    assert table["cohort"].tolist() == ["control", "treatment"]
+    assert (table["replications"] == 2).all()
+    summary = sl.metrics.summary(*runs).groupby("cohort")["average_latency_s"].mean()
+    assert table["mean"].tolist() == summary.tolist()
+    with pytest.raises(sl.ScenarioError, match="this one is of a rollout"):
+        sl.metrics.headline(runs)
+
+
 def test_another_interval_sets_the_timer_anew_and_an_open_socket_stays():
     run = carried_out(polling(), polling(polling__interval_s=10), keep=("events",))
     events, told = run.frame("events"), run.frame("exposures").query("cohort == 'treatment'")
@@ -180,6 +194,21 @@ def test_a_cohort_may_have_a_client_librarys_defaults(name, tmp_path):
     enveloped = plan.replace({"treatment.changes": sl.library("socket.io-client")})
     with pytest.raises(sl.ScenarioError, match=r'"wire\.envelope": must be a cl'):
         cohort_scenarios(enveloped, board)
+
+
+def test_a_section_does_not_reset_what_it_leaves_out(tmp_path):
+    """As TOML has it where the quotation marks around a path were forgotten."""
+    file = tmp_path / "plan.toml"
+    plan = '[flag]\npropagation = "session"\n[treatment]\ntransport = "polling"\n'
+    file.write_text(f"{plan}[treatment.changes]\npolling.interval_s = 10\n")
+    board = BOARD.replace({"polling.jitter_frac": 0.25})
+    with pytest.raises(sl.ScenarioError) as error:
+        cohort_scenarios(sl.Plan.load(file), board)
+    rule = "must be given, as a section replaces the scenario's, which has 0.25"
+    assert f'treatment.changes."polling".jitter_frac: {rule}' in str(error.value)
+    assert cohort_scenarios(sl.Plan.load(file), BOARD)[1].polling.interval_s == 10.0
+    file.write_text(f'{plan}[treatment.changes]\n"polling.interval_s" = 10\n')
+    assert cohort_scenarios(sl.Plan.load(file), board)[1].polling.jitter_frac == 0.25
 
 
 def test_a_change_that_changes_nothing_is_borne():

@@ -8,17 +8,15 @@ from simlib.core.assignment import (
     CONTROL,
     FLAG_READ,
     SERVER_CLOSES,
-    TREATMENT,
     FlagRules,
+    Percent,
     Propagation,
-    cohort_at,
     cohort_at_start,
-    flag_applies_s,
-    percent_at,
-    server_closes_s,
+    cohort_now,
 )
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.draws import Stream
+from simlib.core.driver import flag_update_times_s
 from simlib.core.protocol import State
 from simlib.core.record import Record
 from simlib.core.server import Server, ServerRules
@@ -55,18 +53,15 @@ def assigned_cohort(
     arrays: ClientArrays, flag: FlagRules, number: int, why: int, now: float
 ) -> int:
     """Return the cohort that a client reads, by itself or as the server says."""
-    delay_s = 0.0
-    if why == FLAG_READ:
-        delay_s += flag.delay_s
-    percent = percent_at(arrays.percents, int(arrays.state[0].percents), now, delay_s)
-    return cohort_at(arrays.buckets[number], percent)
+    changes = int(arrays.state[0].percents)
+    return cohort_now(flag, arrays.buckets[number], arrays.percents, changes, why, now)
 
 
 def set_percentage(
     arrays: ClientArrays, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
 ) -> None:
     """Set the percentage from now on, and schedule when each present client learns of it."""
-    state, seed, replication = arrays.state[0], rules.seed, rules.replication
+    state, latest = arrays.state[0], Percent(now, percent)
     change = int(state.percents)
     arrays.percents[change].t = now
     arrays.percents[change].percent = percent
@@ -75,16 +70,15 @@ def set_percentage(
         row = arrays.rows[number]
         if row.state == State.ABSENT or row.state == State.GONE:
             continue
-        start_s, is_open = arrays.start_s[number], row.state == State.OPEN
-        trip_s = one_way_s(arrays, rules, number, now)
-        t = flag_applies_s(flag, seed, replication, number, change, start_s, is_open, trip_s, now)
-        if t < NEVER_S:
-            event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, FLAG_READ))
-        is_enrolled = cohort_at(arrays.buckets[number], percent) == TREATMENT
-        if row.cohort == TREATMENT and not is_enrolled:
-            t = server_closes_s(flag, seed, replication, number, change, now)
-            if t < NEVER_S:
-                event_list.schedule(q, WHEEL, t, number, load_of(0, Kind.FLAG, SERVER_CLOSES))
+        start_s, trip_s = arrays.start_s[number], one_way_s(arrays, rules, number, now)
+        bucket = arrays.buckets[number]
+        reads_s, closes_s = flag_update_times_s(
+            row, rules, flag, bucket, change, latest, start_s, trip_s
+        )
+        if reads_s < NEVER_S:
+            event_list.schedule(q, WHEEL, reads_s, number, load_of(0, Kind.FLAG, FLAG_READ))
+        if closes_s < NEVER_S:
+            event_list.schedule(q, WHEEL, closes_s, number, load_of(0, Kind.FLAG, SERVER_CLOSES))
 
 
 @inlined
