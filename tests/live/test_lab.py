@@ -36,7 +36,7 @@ POLLING = sl.Scenario(
 """Four polls, three heartbeats: none of them near the horizon, so none is cut off."""
 PUSH = POLLING.replace(transport="websocket")
 TOLD = POLLING.replace({"transport": "notify", "updates.rate_per_s": 0.3})
-"""With this seed no change comes within 50 ms of the answer to an earlier one: nothing is a race."""
+"""With this seed no change comes within 50 ms of the answer to an earlier one: there is no race."""
 
 VARIANTS = {
     "polling": POLLING,
