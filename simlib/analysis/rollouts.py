@@ -271,7 +271,7 @@ def compare(
     predicted, measured : Run
         Runs of one rollout, such as a simulated one and one of the live lab.
     at_s : sequence of float
-        Times at which open connections are counted, seconds from the start of the run.
+        Times at which connections or tabs are counted, seconds from the start of the run.
     back_s : float, optional
         Time of the rollback, seconds from the start of the run.
 
@@ -281,7 +281,9 @@ def compare(
         A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured minus
         predicted). The figures are: push connections at each of the times; fallbacks to polling per
         session; seconds that a change to either transport takes (median and 95th percentile);
-        seconds until 50 to 100 % fewer tabs are pushed to; changes lost.
+        seconds until 50 to 100 % fewer tabs are enrolled; changes lost. A rollout that does not
+        lead from polling to push has tabs that are enrolled in place of push connections, and no
+        changes of transport.
 
     Raises
     ------
@@ -294,26 +296,36 @@ def compare(
 
 
 def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str, float]:
-    took = switches(run)
-    open_s = _sockets(run)
+    exposures, is_to_push = _exposures(run), leads_to_push(run)
+    word, spans = "tabs enrolled", exposures.query("cohort == 'treatment'")[["from_s", "to_s"]]
+    if is_to_push:
+        word, spans = "push connections", _sockets(run)[["opened_s", "closed_s"]]
+    from_s, to_s = spans.to_numpy().T
     found: dict[str, float] = {}
     for t in at_s:
         if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
             raise ScenarioError("at_s", t, "must be finite numbers")
-        is_open = (open_s["opened_s"] <= t) & (open_s["closed_s"] > t)
-        found[f"push connections at {t:g} s"] = float(is_open.sum())
+        found[f"{word} at {t:g} s"] = float(((from_s <= t) & (to_s > t)).sum())
     summary = run.summary().set_index("cohort")
     falls = summary.loc["treatment", "fallback_to_polling_frac"]
     found["falls back to polling per session"] = float(str(falls))
+    if is_to_push:
+        found |= _switching_times(run)
+    if back_s is not None:
+        back = rollback_time(run, back_s)
+        found |= {f"{share:.0%} back within (s)": back[name] for name, share in _SHARES.items()}
+    return found | {"changes lost": float(run.ledger.lost)}
+
+
+def _switching_times(run: Run) -> dict[str, float]:
+    took = switches(run)
+    found = {}
     for to in (run.transports["treatment"], "polling"):
         of_it = took.loc[took["to"] == to, "took_s"].dropna()
         for share in (0.5, 0.95):
             name = f"switch to {to}, {share:.0%} within (s)"
             found[name] = float(of_it.quantile(share)) if len(of_it) else math.nan
-    if back_s is not None:
-        back = rollback_time(run, back_s)
-        found |= {f"{share:.0%} back within (s)": back[name] for name, share in _SHARES.items()}
-    return found | {"changes lost": float(run.ledger.lost)}
+    return found
 
 
 def _count(sorted_s: NDArray[np.float64], t: Any) -> Any:

@@ -140,6 +140,16 @@ def test_who_pings_is_settled_anew_by_a_connection_of_its_own():
     assert (run.frame("clients")["reconnects"] == 0).all()
 
 
+def test_a_prediction_of_any_two_variants_stands_beside_its_measurement():
+    run = carried_out(polling(), polling(polling__interval_s=10))
+    table = sl.rollouts.compare(run, run, [50.0, 300.0], back_s=400.0).set_index("figure")
+    enrolled = sl.rollouts.enrolled(run).query("t_s <= 300.0")["treatment"].iloc[-1]
+    assert table.loc["tabs enrolled at 50 s", "predicted"] == 0
+    assert table.loc["tabs enrolled at 300 s", "predicted"] == enrolled > 0
+    assert 0.0 < table.loc["100% back within (s)", "predicted"] <= 7.1
+    assert not table.index.str.startswith("switch").any()
+
+
 def test_a_socket_that_outlives_the_change_of_cohort_is_reconnected_later():
     """A reset cuts every socket once, in both cohorts: each client reconnects once."""
     board = BOARD.replace({"ramp_s": 0.0, "faults": [{"kind": "reset", "start_s": 200.0}]})
