@@ -36,7 +36,7 @@ from simlib.core.client_state import (
 from simlib.core.draws import Stream, uniform
 from simlib.core.notify import concerns_data, on_data, on_pause
 from simlib.core.polling import change_poll_rules, is_disabled, is_stale, on_poll, rearm
-from simlib.core.protocol import Action, Event, Pause, State, Transport
+from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
 from simlib.core.resync import Resync
 from simlib.core.websocket import change_socket_rules, on_handshake, on_socket
 
@@ -90,7 +90,7 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     elif client.transport == Transport.POLLING:
         actions = on_poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
-        if client.transport == Transport.NOTIFY and concerns_data(client, event, now):
+        if fetches(client.transport) and concerns_data(client, event, now):
             actions = on_data(client, rules, event, now, value)
         else:
             actions = on_socket(client, rules, event, now, value)
@@ -133,7 +133,7 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
         return False
     comes_back = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
     comes_back = comes_back or rules.safety_poll_s < NEVER_S
-    comes_back = comes_back or client.transport == Transport.NOTIFY
+    comes_back = comes_back or fetches(client.transport)
     return client.state == State.OPEN or comes_back or rules.fallback.is_on
 
 
@@ -231,7 +231,7 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
         client.pauses &= ~Pause.HIDDEN
         if rules.throttles_timers and client.deadline_s == client.held_s:
             client.deadline_s = now  # a delayed timer fires at once
-    if client.transport == Transport.NOTIFY and client.state == State.OPEN:
+    if fetches(client.transport) and client.state == State.OPEN:
         return on_pause(client, rules, event, now)
     if client.transport != Transport.POLLING:
         return Action.NONE

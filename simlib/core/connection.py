@@ -27,7 +27,7 @@ from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import Window
-from simlib.core.protocol import State, Transport
+from simlib.core.protocol import State, Transport, fetches
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import Server
@@ -260,7 +260,7 @@ def end_fetches(link: Connection, now: float) -> float:
 
 def has_idle_fetches(client: Client, link: Connection, now: float) -> bool:
     """Say whether the connection beside a client's socket has been idle for too long and ended."""
-    is_told = client.transport == Transport.NOTIFY and link.opened_s < NEVER_S
+    is_told = fetches(client.transport) and link.opened_s < NEVER_S
     return bool(is_told and link.kept_until_s < now)
 
 
@@ -308,7 +308,7 @@ def lose_path(client: Client, link: Connection) -> bool:
         return bool(client.state == State.FETCHING)
     if State.SECURING <= client.state <= State.OPEN:
         link.lost_exchange = exchange
-        if client.transport == Transport.NOTIFY:
+        if fetches(client.transport):
             link.is_link_dead = link.kept_until_s > -NEVER_S
     return False
 
@@ -418,7 +418,7 @@ def resume_outcome_of(
 
     A client that fetches what it is told of gets nothing more than READY.
     """
-    if client.transport == Transport.NOTIFY:
+    if fetches(client.transport):
         return Resume.NOTHING + 0
     has_session = (
         record.clients[link.number, Count.MESSAGES] > 0
@@ -430,7 +430,7 @@ def resume_outcome_of(
 
 def ready_value(client: Client, outcome: int, version: int) -> int:
     """Return what READY is fed with: up to where changes are lost, or the latest for a fetch."""
-    if outcome == Resume.LOST or client.transport == Transport.NOTIFY:
+    if outcome == Resume.LOST or fetches(client.transport):
         return version + 0
     return 0
 
@@ -618,14 +618,14 @@ def writable_s(
 
 def change_message(client: Client) -> int:
     """Return as which `Message` a client hears of a change."""
-    if client.transport == Transport.NOTIFY:
+    if fetches(client.transport):
         return Message.NOTICE + 0
     return Message.PUSH + 0
 
 
 def waiting_message(client: Client, rules: Rules, sending: SendingRules) -> int:
     """Return as which `Message` what waits for a client goes out."""
-    if client.transport == Transport.NOTIFY:
+    if fetches(client.transport):
         return Message.NOTICE + 0
     if sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot:
         return Message.SNAPSHOT + 0

@@ -128,18 +128,19 @@ class Transport(IntEnum):
 class TransportRow(NamedTuple):
     """What a transport is.
 
-    `has_socket` says whether a client keeps a WebSocket open, `fallback` which transport it falls
-    back to, if any.
+    `has_socket` says whether a client keeps a WebSocket open, `fetches` whether it fetches by HTTP
+    what it is told of there, `fallback` which transport it falls back to, if any.
     """
 
     has_socket: bool
+    fetches: bool
     fallback: Transport | None
 
 
 TRANSPORTS = {
-    Transport.POLLING: TransportRow(has_socket=False, fallback=None),
-    Transport.WEBSOCKET: TransportRow(has_socket=True, fallback=Transport.POLLING),
-    Transport.NOTIFY: TransportRow(has_socket=True, fallback=Transport.POLLING),
+    Transport.POLLING: TransportRow(has_socket=False, fetches=False, fallback=None),
+    Transport.WEBSOCKET: TransportRow(has_socket=True, fetches=False, fallback=Transport.POLLING),
+    Transport.NOTIFY: TransportRow(has_socket=True, fetches=True, fallback=Transport.POLLING),
 }
 TRANSPORT_NAMES = tuple(transport.name.lower() for transport in TRANSPORTS)
 """The names in scenarios and tables."""
@@ -150,10 +151,22 @@ SOCKET_TRANSPORTS = tuple(
 
 NO_TRANSPORT = 255
 HAS_SOCKET = bytes(row.has_socket for row in TRANSPORTS.values())
+FETCHES = bytes(row.fetches for row in TRANSPORTS.values())
 FALLBACK_OF = bytes(
     NO_TRANSPORT if row.fallback is None else row.fallback for row in TRANSPORTS.values()
 )
 """Columns of `TRANSPORTS`, to be indexed by interpreted and compiled code alike."""
+
+
+def fetches(transport: int) -> bool:
+    """Say whether a client of a transport fetches what its socket tells it of.
+
+    Examples
+    --------
+    >>> fetches(Transport.NOTIFY), fetches(Transport.WEBSOCKET)
+    (True, False)
+    """
+    return FETCHES[int(transport)] > 0
 
 
 class Heartbeat(IntEnum):

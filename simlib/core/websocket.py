@@ -21,7 +21,7 @@ from simlib.core.client_state import (
     see_one,
 )
 from simlib.core.fallback import falls_back
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, fetches
 from simlib.core.reconnect import Policy, Reset, delay_s, drawn_delay_s, is_drawn, retries_at_once
 
 
@@ -112,7 +112,7 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
     """
     if client.state != State.OPEN:
         return
-    beat_s, is_told = client.deadline_s, client.transport == Transport.NOTIFY
+    beat_s, is_told = client.deadline_s, fetches(client.transport)
     if client.fetch_due_s < NEVER_S or is_told:
         beat_s = client.beat_s
     is_told = is_told and (client.is_fetching or client.told > client.seen)
@@ -141,7 +141,7 @@ def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
     Either may be overdue if a browser has delayed the timer: then it fires now.
     """
     client.deadline_s = beat_s
-    if rules.safety_poll_s < NEVER_S or client.transport == Transport.NOTIFY:
+    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
         client.beat_s = beat_s
         client.deadline_s = max(now, min(beat_s, client.fetch_due_s))
 

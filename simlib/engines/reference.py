@@ -46,7 +46,7 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, end_of_life_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, fetches
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume
 from simlib.core.server import (
@@ -227,7 +227,7 @@ class Simulation(Driver):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
         if actions & Action.FETCH:
-            is_told = client.transport == Transport.NOTIFY
+            is_told = fetches(client.transport)
             self.clock.start((self.refetch if is_told else self.poll)(client, exchange))
         if actions & Action.CONNECT:
             self.clock.start(self.connect(client, exchange))
@@ -851,7 +851,7 @@ class Simulation(Driver):
             return
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
-        if was == Transport.NOTIFY and link.opened_s < NEVER_S:
+        if fetches(was) and link.opened_s < NEVER_S:
             self.end_fetches(link)
         graceful = event in (Event.STOP, Event.ASSIGNED) and link.has_upgraded
         link.has_upgraded = False

@@ -26,7 +26,7 @@ from websockets.typing import Origin
 from simlib.core import wire
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
-from simlib.core.protocol import SOCKET_TRANSPORTS, Transport
+from simlib.core.protocol import SOCKET_TRANSPORTS, Transport, fetches
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import admits_upgrade, new_server
 from simlib.core.wire import Message
@@ -342,7 +342,7 @@ def _change_message(settings: Settings) -> Message:
     transports = {int(Transport[settings.scenario.transport.upper()])}
     if settings.rollout is not None:
         transports = set(settings.rollout.flag.transports)
-    return Message.NOTICE if Transport.NOTIFY in transports else Message.PUSH
+    return Message.NOTICE if any(map(fetches, transports)) else Message.PUSH
 
 
 async def _poll_runner(app: AppServer) -> web.AppRunner:

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from simlib.core.client_state import Rules
-from simlib.core.protocol import TRANSPORT_NAMES, Heartbeat, Transport
+from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import ScenarioError
 from simlib.live.ipc import START_S, Child
@@ -240,10 +240,13 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
 
     A server that has just started does not know a deny list, and all subscribers get one message.
     """
-    if {Transport.WEBSOCKET, Transport.NOTIFY} <= set(controller.flag.transports):
-        rule = "must not be websocket and notify: the lab's server sends all subscribers the same"
-        treatment = TRANSPORT_NAMES[controller.flag.transports[1]]
-        raise ScenarioError("treatment.transport", treatment, rule)
+    control, treatment = controller.flag.transports
+    both_have_sockets = HAS_SOCKET[control] and HAS_SOCKET[treatment]
+    if both_have_sockets and fetches(control) != fetches(treatment):
+        rule = (
+            "must hear of changes as control does: the lab's server sends all subscribers the same"
+        )
+        raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
     restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
     if controller.flag.closes and restarts:
         rule = "must not be restart: the lab's next server would not know whom to keep out"

@@ -16,7 +16,7 @@ from simlib.core.connection import end_of_kept
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
-from simlib.core.protocol import Action, Event, Transport
+from simlib.core.protocol import Action, Event, Transport, fetches
 from simlib.core.record import Cause, Count, value_of
 from simlib.core.resync import Resume
 from simlib.core.wire import Message
@@ -112,7 +112,7 @@ def _carry_out(
     if actions & Action.CLOSE:
         outgoing = _close(world, turn, event, was, outgoing)
     if POLLS and actions & Action.FETCH:
-        if GENERAL and row.transport == Transport.NOTIFY:
+        if GENERAL and fetches(row.transport):
             outgoing = _refetch(world, turn, outgoing)
         else:
             outgoing = _fetch(world, turn, outgoing)
@@ -152,7 +152,7 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
         return outgoing
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
-    if GENERAL and was == Transport.NOTIFY and row.opened_s < NEVER_S:
+    if GENERAL and fetches(was) and row.opened_s < NEVER_S:
         end_fetches(arrays, record, number, now)
     graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
     row.has_upgraded = False
