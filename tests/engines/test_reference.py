@@ -289,10 +289,10 @@ def test_shed_polls_are_tried_again_after_one_two_and_four_seconds():
 def test_ctrl_c_keeps_a_balanced_run_that_says_it_is_incomplete(monkeypatch):
     real = Simulation.push
 
-    def interrupted(self, client, exchange, version, sent_s):
+    def interrupted(self, client, exchange, version, *sent):
         if version == 50 and not self.is_interrupted:
             signal.raise_signal(signal.SIGINT)
-        return real(self, client, exchange, version, sent_s)
+        return real(self, client, exchange, version, *sent)
 
     monkeypatch.setattr(Simulation, "push", interrupted)
     before = signal.getsignal(signal.SIGINT)
