@@ -140,7 +140,7 @@ def uniform(seed: int, replication: int, client: int, stream: int, k: int) -> fl
     >>> uniform(1, 0, 5, Stream.START, 0) == uniform(1, 0, 5, Stream.START, 0)
     True
     """
-    word = philox((int(client), stream + 0, int(k), 0), (seed, replication))[0]
+    word = philox((int(client) + 0, stream + 0, int(k) + 0, 0), (seed, replication))[0]
     return float((word >> 11) & _FRACTION) * _UNIT
 
 

@@ -223,12 +223,13 @@ def advance(
     is_rearmed : bool
         Whether ``client.deadline_s`` replaces the timer that is armed.
     """
-    number, before, was = client.number, client.seen, client.transport + 0
+    # One type of whole numbers for what follows: compiled code would be made for each.
+    number, before, was = client.number + 0, client.seen + 0, client.transport + 0
     armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
     actions, deadline_s = step(client, rules, event, now, value)
     if client.seen != before:
         shown_from = applied_from(client, before)
-        recording.resolve(record, number, before, shown_from, client.seen, now)
+        recording.resolve(record, number, before, shown_from, client.seen + 0, now)
     if event == Event.SNAPSHOT or event == Event.FETCHED:
         recording.fill_gaps(record, number, value, now)
     if record.keep_events:

@@ -469,7 +469,7 @@ def _keep_gap(record: Record, client: int, start: int, stop: int, now: float) ->
     while place < end and gaps[client, place + 1] > 0:
         place += 2
     if place == end:
-        _lose(record, client, gaps[client, 0], gaps[client, 1], now)
+        _lose(record, client, gaps[client, 0] + 0, gaps[client, 1] + 0, now)
         for moved in range(end - 2):
             gaps[client, moved] = gaps[client, moved + 2]
         place -= 2
@@ -491,7 +491,7 @@ def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
             gaps[client, place] = gaps[client, place + 1] = 0
             shown = min(stop, version)
             if shown > start:
-                resolve(record, client, start, start, shown, now)
+                resolve(record, client, start + 0, start + 0, shown, now)
                 start = shown
             if stop > start:
                 gaps[client, kept] = start

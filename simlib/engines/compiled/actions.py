@@ -156,7 +156,7 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
         end_fetches(arrays, record, number, now)
     graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
     row.has_upgraded = False
-    disconnect(arrays, record, number, now, cause_of(event, was), was)
+    disconnect(arrays, record, number, now, cause_of(event, was) + 0, was)
     if graceful:
         outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.CLOSE_UP + 0, 1)
     t = now + turn.half_s

@@ -77,7 +77,7 @@ def reset_connection(
     release_up_to(arrays, row, exchange)
     if row.transport == Transport.POLLING and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
-        disconnect(arrays, record, number, closed_s, cause, Transport.POLLING)
+        disconnect(arrays, record, number, closed_s, cause, Transport.POLLING + 0)
     if connection.reset(row, row):
         t = now + one_way_s(arrays, rules, number, now)
         event_list.schedule(q, TRIP, t, number, load_of(exchange, Kind.FAIL, 0))

@@ -73,7 +73,8 @@ def run(world: World, until_s: float) -> int:
     """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
     arrays, record, q = world.arrays, world.record, world.q
     state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
-    at_once, goes_round = _serves_at_once(world), _goes_round(world)
+    at_once = _serves_at_once(world)
+    goes_round = at_once and _goes_round(world)
     budget = 0
     if hand.sequence == 0:
         _begin(world)
@@ -148,7 +149,7 @@ def _serves_at_once(world: World) -> bool:
 @inlined
 def _goes_round(world: World) -> bool:
     """Say whether polls may go round by themselves: only the order of their jobs matters."""
-    goes_round = POLLS and _serves_at_once(world) and len(world.arrays.half_s) == 1
+    goes_round = POLLS and len(world.arrays.half_s) == 1
     if PUSHES:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
     return goes_round and not world.server_rules.exponential
@@ -291,7 +292,8 @@ def finish(
         kept_until_s = arrays.rows[number].kept_until_s
         is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING
         if is_polling and 0.0 <= kept_until_s < now:
-            disconnect(arrays, record, number, kept_until_s, Cause.IDLE, Transport.POLLING)
+            cause, transport = Cause.IDLE + 0, Transport.POLLING + 0
+            disconnect(arrays, record, number, kept_until_s, cause, transport)
         if GENERAL:
             row = arrays.rows[number]
             if has_idle_fetches(row, row, now):
@@ -307,4 +309,4 @@ def finish(
             finalise(arrays, record, its_rules, number, now)
             if GENERAL and row.state != State.ABSENT:
                 recording.end_exposure(record, number, now)
-        disconnect(arrays, record, number, now, Cause.OPEN_AT_END, row.transport)
+        disconnect(arrays, record, number, now, Cause.OPEN_AT_END + 0, row.transport + 0)

@@ -142,11 +142,11 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
             if unchanged:
                 recording.count(record, Count.UNCHANGED, number, now)
                 event = Event.UNCHANGED + 0
-            before = row.seen
+            before = row.seen + 0
             deadline_s = step(row, world.rules, event, now, version)[1]
             if row.seen != before:
                 shown_from = applied_from(row, before)
-                recording.resolve(record, number, before, shown_from, row.seen, now)
+                recording.resolve(record, number, before, shown_from, row.seen + 0, now)
             message = reply_of(unchanged, load & 1)
             recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
             if deadline_s < NEVER_S:
