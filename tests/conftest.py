@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("desk", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# A shell that starts make in the background has it ignore Ctrl-C, which some tests raise.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What the marks mean is said in pyproject.toml; each name stands for all tests that begin so.
 MARKED = {
@@ -27,6 +32,7 @@ MARKED = {
         "tests/core/test_assignment.py::test_both_engines_agree_",
         "tests/engines/test_compiled_engine.py",
         "tests/engines/test_golden.py",
+        "tests/engines/test_notify.py",
         "tests/engines/test_rollouts.py",
         "tests/rollout/formats/test_formats.py::test_every_plan_of_the_data_",
         "tests/test_experiment.py",
