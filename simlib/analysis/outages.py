@@ -309,7 +309,7 @@ def reconnected_over_time(run: Run) -> pd.DataFrame:
     check_runs([run])
     refuse_rollout(run)
     timeline = run.frame("timeline")
-    sockets = _sockets(run)
+    sockets = run.sockets()
     opened_s, closed_s = (sockets[name].to_numpy() for name in ("opened_s", "closed_s"))
     connected_s = occupancy_s(opened_s, closed_s, run.scenario.bin_s, len(timeline))
     present_s = timeline["present_count"] * timeline["width_s"]
@@ -424,7 +424,7 @@ def _cut(run: Run) -> pd.DataFrame:
     """Return when the clients reconnected whose connection was open at the fault and ended."""
     start_s = _start_s(run)
     connections = (
-        _sockets(run) if run.scenario.transport in SOCKET_TRANSPORTS else run.frame("connections")
+        run.sockets() if run.scenario.transport in SOCKET_TRANSPORTS else run.frame("connections")
     )
     stood = connections[connections["opened_s"].le(start_s) & connections["closed_s"].ge(start_s)]
     stood = stood[stood["cause"] != "open_at_end"]
@@ -434,12 +434,6 @@ def _cut(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {"client": stood["client"].to_numpy(), "back_s": stood["client"].map(back_s).to_numpy()}
     )
-
-
-def _sockets(run: Run) -> pd.DataFrame:
-    """Return the connections that are WebSockets."""
-    connections = run.frame("connections")
-    return connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
 
 
 def _since_fault(run: Run) -> pd.DataFrame:

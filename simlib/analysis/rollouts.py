@@ -61,7 +61,7 @@ def shares(run: Run) -> pd.DataFrame:
         The argument is not a run with a rollout, or the rollout is between other transports.
     """
     _check_leads_to_push(run)
-    sockets = _sockets(run)
+    sockets = run.sockets()
     return _steps(_exposures(run), sockets["opened_s"], sockets["closed_s"])
 
 
@@ -299,7 +299,7 @@ def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str,
     exposures, is_to_push = _exposures(run), leads_to_push(run)
     word, spans = "tabs enrolled", exposures.query("cohort == 'treatment'")[["from_s", "to_s"]]
     if is_to_push:
-        word, spans = "push connections", _sockets(run)[["opened_s", "closed_s"]]
+        word, spans = "push connections", run.sockets()[["opened_s", "closed_s"]]
     from_s, to_s = spans.to_numpy().T
     found: dict[str, float] = {}
     for t in at_s:
@@ -343,11 +343,6 @@ def leads_to_push(run: Run) -> bool:
     """Say whether a rollout leads from polling to a transport whose clients keep a socket open."""
     transports = run.transports
     return transports["control"] == "polling" and transports["treatment"] in SOCKET_TRANSPORTS
-
-
-def _sockets(run: Run) -> pd.DataFrame:
-    connections = run.frame("connections")
-    return connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
 
 
 def _check_leads_to_push(run: Run) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Record, check
 from simlib.errors import RunFileError, ScenarioError
 from simlib.renamed import warn
@@ -157,6 +158,19 @@ class Run:
     def is_complete(self) -> bool:
         """Whether the run reached its horizon; an interrupted run keeps what it had."""
         return bool(self.provenance["complete"])
+
+    def sockets(self) -> pd.DataFrame:
+        """Return the rows of ``frame("connections")`` that are WebSockets.
+
+        Examples
+        --------
+        >>> from simlib.engines import simulate
+        >>> board = Scenario(transport="notify", updates={"rate_per_s": 0.1}, clients=3)
+        >>> len(simulate(board).sockets())
+        3
+        """
+        connections = self.frame("connections")
+        return connections[connections["transport"].isin(SOCKET_TRANSPORTS)]
 
     @property
     def has_cohorts(self) -> bool:
