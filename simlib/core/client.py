@@ -15,7 +15,8 @@ How a driver uses it:
 
 Versions count changes: version v means "the first v changes of the run". `value` is the version
 that an event carries: what a response, a snapshot or a replay brings the client up to, the number
-of one pushed change, or (READY) what the client will never be sent. ASSIGNED carries a cohort.
+of one pushed change, or (READY) what the client will never be sent; for a client that fetches what
+it is told of, PUSH and READY carry the number of the latest change. ASSIGNED carries a cohort.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         When, seconds.
     value : int, optional
         The version that the event carries (FETCHED, SNAPSHOT, REPLAY, PUSH), that the client's
-        page starts from (START), or up to which nothing brings back what it missed (READY); or the
-        cohort that the client belongs to from now on (ASSIGNED).
+        page starts from (START), or up to which nothing brings back what it missed (READY; for a
+        client that fetches what it is told of, the latest change); or the cohort that the client
+        belongs to from now on (ASSIGNED).
 
     Returns
     -------

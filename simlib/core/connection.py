@@ -625,8 +625,8 @@ def change_message(client: Client) -> int:
 
 def waiting_message(client: Client, rules: Rules, sending: SendingRules) -> int:
     """Return as which `Message` what waits for a client goes out."""
-    if fetches(client.transport):
-        return Message.NOTICE + 0
-    if sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot:
+    message = change_message(client)
+    is_coalesced = sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot
+    if message == Message.PUSH and is_coalesced:
         return Message.SNAPSHOT + 0
-    return Message.PUSH + 0
+    return message

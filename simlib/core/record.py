@@ -487,11 +487,11 @@ def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
     if len(record.gaps) > 0:
         gaps, kept = record.gaps, 0
         for place in range(0, gaps.shape[1], 2):
-            start, stop = int(gaps[client, place]), int(gaps[client, place + 1])
+            start, stop = int(gaps[client, place]) + 0, int(gaps[client, place + 1]) + 0
             gaps[client, place] = gaps[client, place + 1] = 0
             shown = min(stop, version)
             if shown > start:
-                resolve(record, client, start + 0, start + 0, shown, now)
+                resolve(record, client, start, start, shown, now)
                 start = shown
             if stop > start:
                 gaps[client, kept] = start

@@ -112,11 +112,11 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
     """
     if client.state != State.OPEN:
         return
-    beat_s, is_told = client.deadline_s, fetches(client.transport)
-    if client.fetch_due_s < NEVER_S or is_told:
+    beat_s = client.deadline_s
+    if client.fetch_due_s < NEVER_S or fetches(client.transport):
         beat_s = client.beat_s
-    is_told = is_told and (client.is_fetching or client.told > client.seen)
-    if rules.differs & Differs.SAFETY_POLL and not is_told:
+    awaits_data = client.is_fetching or client.told > client.seen
+    if rules.differs & Differs.SAFETY_POLL and not (fetches(client.transport) and awaits_data):
         client.fetch_due_s = now + rules.safety_poll_s
     if rules.differs & Differs.HEARTBEAT and rules.heartbeat == Heartbeat.SERVER:
         beat_s = max(beat_s, now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s)

@@ -12,8 +12,8 @@ from simlib.errors import ScenarioError
 
 M = Message
 _PADDING = " review of the supplier agreement before its renewal and sign-off by finance"
-# A value of the right length where only the length matters.
 _CHANGED = "changed"
+# A value of the right length where only the length matters.
 _SID = "q3Xv7mT0bLwKe9RzAAAB"
 
 

@@ -314,7 +314,8 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
 def _refetch_reply(world: World, turn: Turn) -> Outcome:
     """What a client was told of and has fetched, or the failure to fetch it."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
-    row, reply, data = arrays.rows[number], turn.data & 3, turn.data >> REPLY_BITS
+    row, data = arrays.rows[number], turn.data >> REPLY_BITS
+    reply = turn.data & ((1 << REPLY_BITS) - 1)
     if row.exchange != turn.exchange:
         return nothing(0)
     if reply == UNREACHED:

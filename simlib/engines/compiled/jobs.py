@@ -176,12 +176,10 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
 def _refetch_job(world: World, turn: Turn) -> Job:
     arrays, server_rules, first = world.arrays, world.server_rules, turn.data & 1
     row, exchange = arrays.rows[turn.number], turn.exchange
-    if row.is_link_dead or is_under(arrays, world.rules, FaultEffect.PARTITION + 0, turn.number):
-        t = turn.now + world.options.unanswered_s
-        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
-        return _no_job(turn.data, n)
-    if node_of(arrays, world.rules, turn.number, exchange) < 0:
-        t = turn.now + turn.half_s
+    is_cut = row.is_link_dead
+    is_cut = is_cut or is_under(arrays, world.rules, FaultEffect.PARTITION + 0, turn.number)
+    if is_cut or node_of(arrays, world.rules, turn.number, exchange) < 0:
+        t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
         return _no_job(turn.data, n)
     if servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s:

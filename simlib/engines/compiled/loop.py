@@ -103,9 +103,8 @@ def run(world: World, until_s: float) -> int:
                 return NEEDS_ROOM
             if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
                 return TOO_LONG
-        fast_until_s = min(
-            record.horizon_s, until_s
-        )  # what is later than the run's end is not recorded
+        # What comes after the end of the run is not recorded: it is not served ahead either.
+        fast_until_s = min(record.horizon_s, until_s)
         if GENERAL:
             if state.fault_event < len(arrays.fault_events):
                 fast_until_s = min(fast_until_s, arrays.fault_events[state.fault_event].t)
