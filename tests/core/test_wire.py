@@ -23,7 +23,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from simlib.core import wire
-from simlib.core.wire import Message, WireSpec, message_sizes
+from simlib.core.wire import Message, WireSpec, message_sizes, payloads
 from simlib.core.wire.sizes import _PREFACE_UP, _PRIORITY
 
 RECORD = json.loads((Path(__file__).parents[2] / "data/measured/heads.json").read_text("utf-8"))
@@ -380,6 +380,24 @@ def test_every_size_is_the_length_of_its_text(spec: WireSpec, version: int) -> N
         ):
             texts[message] = wire.websocket_frame(make(spec, version).encode())
     assert {m: int(sizes[m].sum()) for m in texts} == {m: len(text) for m, text in texts.items()}
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("push", ["delta", "snapshot"])
+@pytest.mark.parametrize("delta_bytes", [93, 2**29])
+def test_no_payload_is_made_to_be_counted(
+    envelope: str, push: str, delta_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*_: object) -> str:
+        raise AssertionError("a payload was made")
+
+    for name in ("card", "board"):
+        monkeypatch.setattr(payloads, name, made)
+    spec = WireSpec(envelope=envelope, push=push, delta_bytes=delta_bytes, snapshot_bytes=2**30)
+    sizes = message_sizes(spec)
+    assert sizes[Message.SNAPSHOT].sum() > 2**30
+    assert sizes[Message.POLL_RESPONSE].sum() > 2**30
+    assert sizes[Message.PUSH].sum() > (2**30 if push == "snapshot" else delta_bytes)
 
 
 @given(specs())

@@ -30,12 +30,19 @@ def card(size_bytes: int, version: int, number: int = 42) -> str:
     >>> card(105, 7)[:39]
     '{"id":42,"title":"Matter 42 review of t'
     """
-    start = f'{{"id":{number},"title":"Matter {number}'
-    end = f'","status":"IN_PROGRESS","assignee":"u-17","version":"{digits(version)}"}}'
+    start, end = _around_title(version, number)
     room = size_bytes - len(start) - len(end)
     if room < 0:
         raise ScenarioError("delta_bytes", size_bytes, f"must be >= {size_bytes - room}")
     return start + (_PADDING * (room // len(_PADDING) + 1))[:room] + end
+
+
+def _around_title(version: int, number: int) -> tuple[str, str]:
+    """What stands in a card before and after the padding of its title."""
+    return (
+        f'{{"id":{number},"title":"Matter {number}',
+        f'","status":"IN_PROGRESS","assignee":"u-17","version":"{digits(version)}"}}',
+    )
 
 
 def board(spec: WireSpec, version: int) -> str:
@@ -43,16 +50,31 @@ def board(spec: WireSpec, version: int) -> str:
 
     It has as many cards of `spec.delta_bytes` as fit; the last one is longer and fills the rest.
     """
-    start, end = '{"matters":[', f'],"version":"{digits(version)}"}}'
-    room = spec.snapshot_bytes - len(start) - len(end)
-    least = len(card(spec.delta_bytes, 0))
-    if room < least:
-        rule = f"must be >= {spec.snapshot_bytes - room + least} (one card of delta_bytes)"
-        raise ScenarioError("snapshot_bytes", spec.snapshot_bytes, rule)
-    count = (room + 1) // (least + 1)
-    sizes = [least] * (count - 1) + [room - (least + 1) * (count - 1)]
+    start, end = _around_cards(version)
+    count, last = _layout(spec)
+    sizes = [spec.delta_bytes] * (count - 1) + [last]
     cards = (card(size, 0, 10 + k % 90) for k, size in enumerate(sizes))
     return start + ",".join(cards) + end
+
+
+def _around_cards(version: int) -> tuple[str, str]:
+    """What stands in a board before and after its cards."""
+    return '{"matters":[', f'],"version":"{digits(version)}"}}'
+
+
+def _layout(spec: WireSpec) -> tuple[int, int]:
+    """Return the number of a board's cards, and the size of the last one."""
+    least = spec.delta_bytes
+    smallest = sum(map(len, _around_title(0, 42)))
+    if least < smallest:
+        raise ScenarioError("delta_bytes", least, f"must be >= {smallest}")
+    around = sum(map(len, _around_cards(0)))
+    room = spec.snapshot_bytes - around
+    if room < least:
+        rule = f"must be >= {around + least} (one card of delta_bytes)"
+        raise ScenarioError("snapshot_bytes", spec.snapshot_bytes, rule)
+    count = (room + 1) // (least + 1)
+    return count, room - (least + 1) * (count - 1)
 
 
 def poll_body(spec: WireSpec, version: int) -> bytes:
@@ -165,6 +187,62 @@ def push_text(spec: WireSpec, version: int) -> str:
     if spec.envelope == "socketio":
         text = f'{{"matters":[{text}]}}'
     return _down(spec, spec.event, text)
+
+
+def poll_body_bytes(spec: WireSpec) -> int:
+    """Return the length of `poll_body`, which is not made for it.
+
+    Examples
+    --------
+    >>> spec = WireSpec(snapshot_bytes=1000)
+    >>> poll_body_bytes(spec), len(poll_body(spec, 7))
+    (1000, 1000)
+    """
+    _layout(spec)  # says what is wrong with the sizes
+    return spec.snapshot_bytes
+
+
+def snapshot_bytes(spec: WireSpec) -> int:
+    """Return the length of `snapshot_text`, which is not made for it.
+
+    Examples
+    --------
+    >>> spec = WireSpec(envelope="sockjs")
+    >>> snapshot_bytes(spec), len(snapshot_text(spec, 7))
+    (6313, 6313)
+    """
+    return _down_bytes(spec, "snapshot", *_size_of_board(spec))
+
+
+def push_bytes(spec: WireSpec) -> int:
+    """Return the length of `push_text`, which is not made for it.
+
+    Examples
+    --------
+    >>> spec = WireSpec(envelope="sockjs")
+    >>> push_bytes(spec), len(push_text(spec, 7))
+    (128, 128)
+    """
+    if spec.push == "snapshot":
+        return _down_bytes(spec, spec.event, *_size_of_board(spec))
+    _layout(spec)
+    wrapped = len('{"matters":[]}') if spec.envelope == "socketio" else 0
+    return _down_bytes(spec, spec.event, spec.delta_bytes + wrapped, _quotes(_around_title(0, 42)))
+
+
+def _size_of_board(spec: WireSpec) -> tuple[int, int]:
+    """Return the length of a board and the number of its quotation marks."""
+    count, _ = _layout(spec)
+    return spec.snapshot_bytes, _quotes(_around_cards(0)) + count * _quotes(_around_title(0, 42))
+
+
+def _quotes(texts: tuple[str, str]) -> int:
+    return sum(text.count('"') for text in texts)
+
+
+def _down_bytes(spec: WireSpec, event: str, size: int, quotes: int) -> int:
+    """Return the length that a JSON text has in its envelope: SockJS escapes its quotes."""
+    return len(_down(spec, event, "")) + size + (quotes if spec.envelope == "sockjs" else 0)
 
 
 def notice_text(spec: WireSpec, version: int) -> str:

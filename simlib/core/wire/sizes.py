@@ -53,10 +53,10 @@ from simlib.core.wire.payloads import (
     heartbeat_texts,
     hello_text,
     notice_text,
-    poll_body,
-    push_text,
+    poll_body_bytes,
+    push_bytes,
     ready_text,
-    snapshot_text,
+    snapshot_bytes,
 )
 from simlib.core.wire.spec import Message, WireSpec, check_spec
 
@@ -145,7 +145,7 @@ def _add_segments(row: npt.NDArray[np.int64], n: int, way: int, answered: bool) 
 def _http1_sizes(spec: WireSpec) -> dict[Message, int]:
     token = "x" * spec.token_bytes
     poll, conditional = len(poll_request(spec, token)), len(poll_request(spec, token, 0))
-    response = len(poll_response_head(spec, 0, _DATE)) + len(poll_body(spec, 0))
+    response = len(poll_response_head(spec, 0, _DATE)) + poll_body_bytes(spec)
     unmodified, refused = len(not_modified(spec, 0, _DATE)), len(poll_refused(spec, _DATE))
     return {
         **dict.fromkeys((M.POLL_REQUEST_FIRST, M.POLL_REQUEST), poll),
@@ -171,7 +171,7 @@ def _http2_sizes(spec: WireSpec) -> dict[Message, int]:
         cold, warm = _block_bytes(http2_request(spec, token, version), (":path",))
         sizes[first] = _PREFACE_UP + 9 + _PRIORITY + cold
         sizes[Message(first + 1)] = 9 + _PRIORITY + warm
-    body = len(poll_body(spec, 0))
+    body = poll_body_bytes(spec)
     data = body + 9 * ceil(body / 16384)
     for first, status, extra in (
         (M.POLL_RESPONSE_FIRST, 200, data),
@@ -187,8 +187,11 @@ def _http2_sizes(spec: WireSpec) -> dict[Message, int]:
 
 
 def _websocket_sizes(spec: WireSpec) -> dict[Message, int]:
-    def frame(text: str, *, up: bool = False, ratio: float = 1.0) -> int:
-        return frame_bytes(ceil(len(text.encode()) * ratio), masked=up) if text else 0
+    def frame(text: str, *, up: bool = False) -> int:
+        return frame_bytes(len(text.encode()), masked=up) if text else 0
+
+    def pushed(payload_bytes: int) -> int:
+        return frame_bytes(ceil(payload_bytes * ratio), masked=False)
 
     ping, pong = heartbeat_texts(spec)
     native, ratio = spec.envelope == "native", spec.deflate_ratio
@@ -201,9 +204,9 @@ def _websocket_sizes(spec: WireSpec) -> dict[Message, int]:
         M.AUTH: frame(auth_text(spec, "x" * spec.token_bytes), up=True),
         M.READY: frame(ready_text(spec, 0)),
         M.AUTH_REFUSED: frame(auth_refused_text(spec)),
-        M.SNAPSHOT: frame(snapshot_text(spec, 0), ratio=ratio),
-        M.PUSH: frame(push_text(spec, 0), ratio=ratio),
-        M.NOTICE: frame(notice_text(spec, 0), ratio=ratio),
+        M.SNAPSHOT: pushed(snapshot_bytes(spec)),
+        M.PUSH: pushed(push_bytes(spec)),
+        M.NOTICE: pushed(len(notice_text(spec, 0))),
         M.PING_DOWN: control_down if native else frame(ping),
         M.PONG_UP: control_up if native else frame(pong, up=True),
         M.PING_UP: control_up,
