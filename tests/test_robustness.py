@@ -458,3 +458,27 @@ def test_a_table_without_rows_or_with_a_column_twice_or_none_is_refused(name):
 def test_names_of_presets_are_a_list(names):
     with pytest.raises(sl.ScenarioError, match="names: must be a list"):
         sl.outages.delays(names)
+
+
+# -- nobody comes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ids", ["uuid4", "email", "number"])
+@pytest.mark.parametrize("deciders", ["ramp", "and", "or"])
+def test_a_rollout_to_nobody_runs_to_its_horizon(ids, deciders):
+    nobody = sl.Scenario(
+        **B, clients=0, sessions={"arrivals_per_s": 1e-6, "length_s": 10.0}, horizon_s=400.0
+    )
+    bucketing = {"ids": ids, "deciders": deciders}
+    if deciders != "ramp":
+        bucketing |= {"experiment_percent": 50, "server_percent": 50}
+    plan = sl.Plan(
+        flag={"propagation": "pushed"},
+        bucketing=bucketing,
+        stages=[{"percent": 50, "bake_s": 120}, {"percent": 100, "bake_s": 120}],
+        guardrails=[{"metric": "latency_p95_s", "below": 2.0, "no_data": "pass"}],
+    )
+    rollout = sl.roll_out(plan, nobody, engine="simpy", progress=False)
+    assert len(rollout.run.frame("clients")) == 0
+    assert rollout.run.ledger.eligible == 0
+    assert rollout.history["event"].iloc[-1] == "done"

@@ -171,7 +171,9 @@ class Simulation(Driver):
             and not (client.transport == Transport.POLLING and link.kept_until_s < now)
             for client, link in zip(clients, self.connection_rows, strict=True)
         ]
-        return recording.snapshot(self.record, np.array(is_present), np.array(is_connected), now)
+        return recording.snapshot(
+            self.record, np.array(is_present, bool), np.array(is_connected, bool), now
+        )
 
     def finish(self) -> None:
         """Record what is still open, without what comes later: work after now is taken back."""

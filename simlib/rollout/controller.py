@@ -122,6 +122,8 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
     seed, replication : int
     """
     settings = plan.bucketing
+    if clients == 0:
+        return np.zeros(0)
     if settings.ids_file is None:
         ids = bucketing.user_ids(settings.ids, clients, seed=seed, replication=replication)
     else:

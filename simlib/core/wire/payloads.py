@@ -209,7 +209,7 @@ def snapshot_bytes(spec: WireSpec) -> int:
     --------
     >>> spec = WireSpec(envelope="sockjs")
     >>> snapshot_bytes(spec), len(snapshot_text(spec, 7))
-    (6313, 6313)
+    (6197, 6197)
     """
     return _down_bytes(spec, "snapshot", *_size_of_board(spec))
 
