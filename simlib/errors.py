@@ -17,6 +17,31 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+_LONGEST_VALUE, _LONGEST_PATH, _LONGEST_RULE = 80, 200, 2000
+
+
+def shown(value: Any) -> str:
+    """Return a value as errors show it: its `repr`, cut off after 80 characters.
+
+    It never raises, though `repr` may: for whole numbers of thousands of digits, for lists that are
+    nested very deep, and for objects that somebody else has written.
+
+    Examples
+    --------
+    >>> shown(0.5), len(shown("x" * 1000)), shown(10**5000)
+    ('0.5', 80, 'a number of thousands of digits')
+    """
+    try:
+        return _cut(repr(value), _LONGEST_VALUE)
+    except Exception:  # whatever a repr raises
+        if isinstance(value, int):
+            return "a number of thousands of digits"
+        return f"a value of type {_cut(type(value).__name__, _LONGEST_VALUE)}"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
 
 class SimlibError(Exception):
     """The root of every error that simlib raises on purpose."""
@@ -47,14 +72,9 @@ class ScenarioError(SimlibError, ValueError):
         self.value = value
         self.rule = rule
         self.others = others
-        try:
-            shown = repr(value)
-        except ValueError:  # a whole number with more digits than Python cares to print
-            shown = "a number of thousands of digits"
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
         tail = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-        super().__init__(f"{path}: {rule}, got {shown}{tail}")
+        where, right = _cut(str(path), _LONGEST_PATH), _cut(str(rule), _LONGEST_RULE)
+        super().__init__(f"{where}: {right}, got {shown(value)}{tail}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries; the default would call us with the message alone.

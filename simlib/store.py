@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from simlib.errors import RunFileError
+from simlib.run import files
 
 _PACKAGE = Path(__file__).parent
-_MARK = b"simlib.run"
 _SHOWS = ("figures", "publish", "theory")
 """Packages on which no result of a run depends."""
 
@@ -85,19 +85,16 @@ class Store:
         RunFileError
             The file exists and cannot be read.
         """
-        import pyarrow as pa
-        from pyarrow import parquet
-
         file = self._file(key)
         if not file.exists():
             return None
         try:
-            table = parquet.read_table(file)
-            rows: list[dict[str, Any]] = table.to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise RunFileError(f"{file}: not written by simlib, remove it ({error})") from None
-        if (table.schema.metadata or {}).get(_MARK) != _mark(key, rows):
+            table, about = files.read(file)
+        except RunFileError as error:
+            raise RunFileError(f"{error}; remove it") from None
+        if about != _about(key, table):
             raise RunFileError(f"{file}: not as simlib wrote it for this run, remove it")
+        rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
     def keep(self, key: str, rows: list[dict[str, Any]]) -> None:
@@ -109,16 +106,14 @@ class Store:
             The file cannot be written.
         """
         import pyarrow as pa
-        from pyarrow import parquet
 
         file = self._file(key)
         table = pa.Table.from_pylist(rows)
-        mark = {_MARK: _mark(key, table.to_pylist())}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as part:
                 try:
-                    parquet.write_table(table.replace_schema_metadata(mark), part)
+                    files.write(table, part, _about(key, table))
                 except BaseException:
                     Path(part.name).unlink()
                     raise
@@ -130,6 +125,6 @@ class Store:
         return self.path / key[:2] / f"{key}.parquet"
 
 
-def _mark(key: str, rows: list[dict[str, Any]]) -> bytes:
-    """A digest of a file's key and rows, kept in the file to recognise it."""
-    return hashlib.sha256(repr((key, rows)).encode()).hexdigest().encode()
+def _about(key: str, table: Any) -> dict[str, Any]:
+    """What a file says about itself, by which it is recognised."""
+    return {"key": key, "digest": files.digest(table)}

@@ -6,7 +6,6 @@ so they have the same tables, columns and units.
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import tempfile
@@ -20,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Record, check
-from simlib.errors import RunFileError, ScenarioError
+from simlib.errors import RunFileError, ScenarioError, shown
 from simlib.renamed import warn
+from simlib.run import files
 from simlib.run.summary import Rows, summary_of, totals
 from simlib.run.tables import (
     ALWAYS,
@@ -31,9 +31,9 @@ from simlib.run.tables import (
     TABLES,
     Columns,
     Ledger,
+    empty_tables,
     latency_quantiles,
     ledger_of,
-    needed_columns,
     nodes_of,
     tables_of,
 )
@@ -41,9 +41,9 @@ from simlib.scenario import Scenario
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _RENAMED = {"stays": "exposures"}
-_PROVENANCE = b"simlib.provenance"
 
 
 class Run:
@@ -243,12 +243,13 @@ class Run:
         return totals(self._tables, source=source, warm_up_s=warm_up_s)
 
     def save(self, path: str | Path) -> Path:
-        """Write the run as a folder of Parquet files, each with the provenance inside.
+        """Write the run as a folder of Parquet files, each with the provenance and digests inside.
 
         Parameters
         ----------
         path : str or Path
-            The folder; an older run there is replaced once the new one is complete.
+            The folder. Missing folders above it are made. An older saved run there is replaced
+            without a question, once the new one is complete; anything else there is an error.
 
         Returns
         -------
@@ -257,71 +258,125 @@ class Run:
         Raises
         ------
         RunFileError
-            Something else is there already.
+            Something else than a saved run is there, or the files cannot be written: then an older
+            run is still there, and nothing is left of the new one.
         """
         import pyarrow as pa
-        from pyarrow import parquet
 
         path = _as_path(path)
-        if path.exists() and not (path / f"{ALWAYS[0]}.parquet").exists():
-            raise RunFileError(f"{path}: is there already and is not a saved run")
-        ours = {f"{name}.parquet" for name in TABLES}
-        if path.exists() and any(file.name not in ours for file in path.iterdir()):
-            raise RunFileError(f"{path}: holds more than a saved run, which would be lost")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFileError(f"{path}: cannot be made ({error})") from None
         trace = self.scenario.read_trace() if self.scenario.updates.trace else None
-        head = json.dumps({"scenario": self.scenario.dump(), "trace": trace, **self.provenance})
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simlib-") as scratch:
-            fresh = Path(scratch) / "run"
-            fresh.mkdir()
-            for name, columns in self._tables.items():
-                table = pa.table(columns).replace_schema_metadata({_PROVENANCE: head.encode()})
-                parquet.write_table(table, fresh / f"{name}.parquet")
-            if path.exists():
-                path.rename(Path(scratch) / "old")
-            fresh.rename(path)
+        tables = {name: _arrow(columns) for name, columns in self._tables.items()}
+        about = {
+            "scenario": self.scenario.dump(),
+            "trace": trace,
+            "provenance": self.provenance,
+            "digests": {name: files.digest(table) for name, table in tables.items()},
+        }
+        try:
+            _refuse_to_replace(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".simlib-") as scratch:
+                fresh, old = Path(scratch) / "run", Path(scratch) / "old"
+                fresh.mkdir()
+                for name, table in tables.items():
+                    files.write(table, fresh / f"{name}.parquet", about)
+                if path.exists():
+                    path.rename(old)
+                try:
+                    fresh.rename(path)
+                except OSError:
+                    if old.exists():
+                        old.rename(path)
+                    raise
+        except (OSError, pa.ArrowException) as error:
+            raise RunFileError(f"{path}: cannot be written ({error})") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RunFileError(f"{path}: its provenance cannot be written ({error})") from None
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
         """Read a run that `save` wrote.
 
+        Returns
+        -------
+        Run
+            Equal to the one that was saved: every table is compared with its digest.
+
         Raises
         ------
         RunFileError
-            The folder is missing or incomplete, or was not written by simlib, or holds tables of
-            different runs.
+            The folder is missing or incomplete; or a file of it was not written by simlib, was
+            damaged or altered, or belongs to another run. Runs that a simlib without digests has
+            saved are refused too.
         """
-        import pyarrow as pa
-        from pyarrow import parquet
-
         path = _as_path(path)
-        tables: dict[str, Columns] = {}
-        heads: set[str] = set()
-        for name in TABLES:
-            file = path / f"{name}.parquet"
-            if not file.exists():
-                if name in ALWAYS:
-                    raise RunFileError(f"{path}: no {file.name}: not a complete saved run")
-                continue
-            try:
-                table = parquet.read_table(file)
-                heads.add((table.schema.metadata or {})[_PROVENANCE].decode())
-            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-                raise RunFileError(f"{file}: not written by simlib ({error})") from None
-            tables[name] = {column: table[column].to_numpy() for column in table.column_names}
-        if len(heads) > 1:
-            raise RunFileError(f"{path}: holds tables of different runs")
         try:
-            head = json.loads(heads.pop())
-            scenario = Scenario.parse(head.pop("scenario"), trace=head.pop("trace"))
+            arrow, about = _read_tables(path)
+        except OSError as error:
+            raise RunFileError(f"{path}: cannot be read ({error})") from None
+        try:
+            scenario = Scenario.parse(about["scenario"], trace=about["trace"])
+            tables = {name: _columns(table) for name, table in arrow.items()}
+            run = cls(scenario, dict(about["provenance"]), tables)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunFileError(f"{path}: not written by simlib ({error})") from None
-        _check_loaded(path, scenario, head, tables)
-        return cls(scenario, head, tables)
+        _check_loaded(path, run, tables)
+        return run
+
+
+def _read_tables(path: Path) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+    """Return a saved run's tables as they were written, and what its files say about it."""
+    if not path.exists():
+        raise RunFileError(f"{path}: nothing is there")
+    if not path.is_dir():
+        raise RunFileError(f"{path}: must be the folder that save wrote, but is a file")
+    tables: dict[str, pa.Table] = {}
+    about: dict[str, Any] = {}
+    for name in TABLES:
+        file = path / f"{name}.parquet"
+        if not file.exists():
+            if name in ALWAYS:
+                raise RunFileError(f"{path}: no {file.name}: not a complete saved run")
+            continue
+        tables[name], said = files.read(file)
+        about = about or said
+        if said != about:
+            raise RunFileError(f"{path}: holds tables of different runs")
+    digests = about.get("digests")
+    if not isinstance(digests, dict) or digests.keys() != tables.keys():
+        raise RunFileError(f"{path}: not a complete saved run: its tables are not those saved")
+    for name, table in tables.items():
+        if files.digest(table) != digests[name]:
+            raise RunFileError(f"{path}: {name}.parquet is not as simlib wrote it: damaged")
+    return tables, about
+
+
+def _arrow(columns: Columns) -> pa.Table:
+    """A table's columns for a file; text is text, though there be no row to tell."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            name: pa.array(values, pa.string() if values.dtype.kind == "O" else None)
+            for name, values in columns.items()
+        }
+    )
+
+
+def _columns(table: pa.Table) -> Columns:
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Raise `RunFileError` if something is there that is not a saved run, and nothing else."""
+    if not path.exists():
+        return
+    if not (path / f"{ALWAYS[0]}.parquet").exists():
+        raise RunFileError(f"{path}: is there already and is not a saved run")
+    ours = {f"{name}.parquet" for name in TABLES}
+    if any(file.name not in ours for file in path.iterdir()):
+        raise RunFileError(f"{path}: holds more than a saved run, which would be lost")
 
 
 def make_run(
@@ -364,23 +419,30 @@ def make_run(
 
 
 def _as_path(path: Any) -> Path:
-    try:
-        return Path(path)
-    except TypeError:
-        raise RunFileError(f"{path!r}: must be a path") from None
+    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
+        raise RunFileError(f"{shown(path)}: must be a path")
+    return Path(path)
 
 
-def _check_loaded(
-    path: Path, scenario: Scenario, head: dict[str, Any], tables: dict[str, Columns]
-) -> None:
-    """Raise `RunFileError` unless a loaded run has what every run has."""
+def _check_loaded(path: Path, run: Run, tables: dict[str, Columns]) -> None:
+    """Raise `RunFileError` unless a loaded run has what every run has.
+
+    A file with the right digests may still be of another version, with other columns.
+    """
     for key in ("engine", "seed", "replication", "complete", "scenario_hash"):
-        if key not in head:
+        if key not in run.provenance:
             raise RunFileError(f"{path}: its provenance lacks {key}")
-    for name, columns in needed_columns(scenario).items():
-        missing = [column for column in columns if column not in tables[name]]
+    for name, expected in empty_tables(run.scenario, tables).items():
+        missing = [column for column in expected if column not in tables[name]]
         if missing:
             raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")
+        for column, values in expected.items():
+            if tables[name][column].dtype.kind != values.dtype.kind:
+                raise RunFileError(f"{path}: {name}.parquet has another type of {column}")
+    clients = tables["clients"]
+    outcomes = clients["delivered"] + clients["lost"] + clients["pending"]
+    if (outcomes != clients["eligible"]).any():
+        raise RunFileError(f"{path}: its ledger does not balance")
 
 
 def _versions() -> dict[str, Any]:

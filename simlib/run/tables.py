@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from simlib.core.record import (
     TICK_S,
     Cause,
     Count,
+    Kept,
     Record,
     bucket_edges_s,
     occupancy_s,
@@ -176,18 +178,28 @@ def _nodes(scenario: Scenario, codes: NDArray[Any]) -> NDArray[np.int8]:
     return np.zeros(len(codes), np.int8) if scenario.server.nodes == 1 else codes
 
 
-def needed_columns(scenario: Scenario) -> dict[str, list[str]]:
-    """Return the columns that every run's timeline, clients and latency have."""
+def empty_tables(scenario: Scenario, names: Collection[str]) -> dict[str, Columns]:
+    """Return the tables of a run to which nobody came, with the columns that every run's have.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    names : collection of str
+        The tables that the run has: it is of a rollout if it has exposures.
+    """
     none = np.zeros(0)
-    empty = Record(none, none, none, warm_up_s=0.0, cool_down_s=0.0, horizon_s=1.0, bin_s=1.0)
-    whole = np.zeros(0, np.int8)
-    log: Columns = {"opened_s": none, "closed_s": none, "cohort": whole}
-    exposures: Columns = {"from_s": none, "to_s": none, "cohort": whole}
-    return {
-        "timeline": list(_timeline(scenario, empty, log, exposures, 1.0)),
-        "clients": list(_clients(scenario, empty, none, none, none)),
-        "latency": list(_latency(empty)),
-    }
+    record = Record(
+        none,
+        none,
+        none,
+        warm_up_s=0.0,
+        cool_down_s=0.0,
+        horizon_s=1.0,
+        bin_s=1.0,
+        transports=(0, 1) if "exposures" in names else (0,),
+        kept=Kept(deliveries="deliveries" in names, events="events" in names),
+    )
+    return tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
 
 
 def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns:

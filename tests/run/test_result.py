@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import simlib as sl
+from simlib.run import files
+from tests import mutations
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.5}, clients=30, horizon_s=200.0, cool_down_s=40.0)
 KEEP = ("deliveries", "events")
@@ -35,8 +44,11 @@ def test_saving_again_replaces_and_leaves_nothing_else(run, tmp_path):
 
 
 def test_a_missing_incomplete_or_foreign_folder_is_refused(run, tmp_path):
-    with pytest.raises(sl.RunFileError, match="not a complete saved run"):
+    with pytest.raises(sl.RunFileError, match=r"nowhere: nothing is there$"):
         sl.Run.load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(sl.RunFileError, match="must be the folder that save wrote"):
+        sl.Run.load(tmp_path / "file")
     folder = run.save(tmp_path / "run")
     (folder / "latency.parquet").unlink()
     with pytest.raises(sl.RunFileError, match=r"no latency\.parquet"):
@@ -45,8 +57,184 @@ def test_a_missing_incomplete_or_foreign_folder_is_refused(run, tmp_path):
     with pytest.raises(sl.RunFileError, match="not written by simlib"):
         sl.Run.load(folder)
     pd.DataFrame({"a": [1]}).to_parquet(folder / "latency.parquet")
-    with pytest.raises(sl.RunFileError, match="not written by simlib"):
+    with pytest.raises(sl.RunFileError, match="not as simlib wrote it"):
         sl.Run.load(folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return mutations.saved_runs(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.mark.parametrize("kind", mutations.OF_RUNS)
+def test_a_mutated_run_is_refused_or_comes_back_equal(kind, saved, tmp_path):
+    for number in range(6):
+        outcome, detail = mutations.load_mutated(saved, kind, number, tmp_path / str(number))
+        assert outcome in ("equal", "RunFileError"), (kind, number, outcome, detail)
+
+
+def forged(folder, change):
+    """Change a saved run as somebody does who knows the digests, or another version of simlib."""
+    tables = {file.stem: parquet.read_table(file) for file in folder.glob("*.parquet")}
+    about = json.loads(tables["timeline"].schema.metadata[b"simlib.about"])
+    tables, about = change(tables, about)
+    about["digests"] = {name: files.digest(table) for name, table in tables.items()}
+    for name, table in tables.items():
+        files.write(table, folder / f"{name}.parquet", about)
+
+
+def with_column(table, name, values):
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+@pytest.mark.parametrize("name", [*TABLES, "exposures"])
+def test_columns_that_are_missing_or_of_another_type_are_named(name, saved, tmp_path):
+    source = saved["rollout" if name == "exposures" else "kept"]
+    for number, column in enumerate(parquet.read_table(source / f"{name}.parquet").column_names):
+        folder = mutations.copy_of(source, tmp_path / f"{number}-missing")
+        forged(
+            folder,
+            lambda tables, about: (
+                {**tables, name: tables[name].drop_columns([column])},  # noqa: B023
+                about,
+            ),
+        )
+        with pytest.raises(sl.RunFileError, match=rf"{name}\.parquet lacks {column}$"):
+            sl.Run.load(folder)
+        folder = mutations.copy_of(source, tmp_path / f"{number}-type")
+        forged(
+            folder,
+            lambda tables, about: (
+                {**tables, name: with_column(tables[name], column, [True] * len(tables[name]))},  # noqa: B023
+                about,
+            ),
+        )
+        with pytest.raises(
+            sl.RunFileError, match=rf"{name}\.parquet has another type of {column}$"
+        ):
+            sl.Run.load(folder)
+
+
+def test_a_run_whose_ledger_or_provenance_is_not_whole_is_refused(saved, tmp_path):
+    def off(tables, about):
+        clients = tables["clients"]
+        pending = clients["pending"].to_numpy() + 1
+        return {**tables, "clients": with_column(clients, "pending", pending)}, about
+
+    folder = mutations.copy_of(saved["polling"], tmp_path / "off")
+    forged(folder, off)
+    with pytest.raises(sl.RunFileError, match="its ledger does not balance"):
+        sl.Run.load(folder)
+    for key in ("engine", "seed", "replication", "complete", "scenario_hash"):
+        folder = mutations.copy_of(saved["polling"], tmp_path / key)
+        forged(folder, lambda tables, about: (tables, about | {"provenance": without(about, key)}))  # noqa: B023
+        with pytest.raises(sl.RunFileError, match=f"its provenance lacks {key}$"):
+            sl.Run.load(folder)
+    for key in ("scenario", "trace", "provenance"):
+        folder = mutations.copy_of(saved["polling"], tmp_path / f"no-{key}")
+        forged(folder, lambda tables, about: (tables, {k: v for k, v in about.items() if k != key}))  # noqa: B023
+        with pytest.raises(sl.RunFileError, match="not written by simlib"):
+            sl.Run.load(folder)
+
+
+def without(about, key):
+    return {name: value for name, value in about["provenance"].items() if name != key}
+
+
+def test_a_digest_depends_on_names_types_order_and_values_but_not_on_chunks():
+    table = pa.table({"a": [1, 2, 3], "b": ["x", "y", "x"], "c": [[1], [2, 3], None]})
+    others = [
+        table.rename_columns(["a", "b", "d"]),
+        table.select(["b", "a", "c"]),
+        table.slice(0, 2),
+        table.take([1, 0, 2]),
+        with_column(table, "a", [1.0, 2.0, 3.0]),
+        with_column(table, "a", pa.array([1, 2, 3], pa.int32())),
+        with_column(table, "a", [1, 2, None]),
+        with_column(table, "b", ["x", "y", "y"]),
+        with_column(table, "b", ["y", "x", "y"]),
+        with_column(table, "c", [[1, 2], [3], None]),
+    ]
+    digests = {files.digest(one) for one in (table, *others)}
+    assert len(digests) == 1 + len(others)
+    halves = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert files.digest(halves) == files.digest(table)
+
+
+# -- where nothing can be written -----------------------------------------------------------------
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def at_the_end(real):
+    """Let the first of the tables be written, then the disk is full."""
+    calls = []
+
+    def write(*args):
+        calls.append(1)
+        return real(*args) if len(calls) == 1 else full()
+
+    return write
+
+
+def last_rename(real):
+    """Let the older run be moved away, then nothing can be moved in its place."""
+
+    def rename(self, target):
+        return full() if self.name == "run" and target.name != "old" else real(self, target)
+
+    return rename
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "older run there"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (files, "write", lambda _: full),
+        (files, "write", at_the_end),
+        (Path, "mkdir", lambda _: full),
+        (Path, "rename", lambda _: full),
+        (Path, "rename", last_rename),
+        ("tempfile", "mkdtemp", lambda _: full),
+    ],
+    ids=["write", "second write", "mkdir", "first rename", "last rename", "scratch"],
+)
+def test_a_disk_that_is_full_is_an_error_and_leaves_what_was_there(
+    run, broken, is_there, tmp_path, monkeypatch
+):
+    import tempfile
+
+    home, name, make = broken
+    home = tempfile if home == "tempfile" else home
+    if is_there:
+        run.save(tmp_path / "run" / "x")
+    with monkeypatch.context() as patched:
+        patched.setattr(home, name, make(getattr(home, name)))
+        with pytest.raises(sl.RunFileError, match=r"x: cannot be written \(.*No space left"):
+            run.save(tmp_path / "run" / "x")
+    assert [path.name for path in tmp_path.rglob("*") if path.suffix != ".parquet"] == (
+        ["run", "x"] if is_there else ["run"] if name != "mkdir" else []
+    )
+    if is_there:
+        assert sl.Run.load(tmp_path / "run" / "x").ledger == run.ledger
+
+
+@pytest.mark.parametrize("place", ["file/run", "/proc/run", "x" * 300, "a\0b", "", None, 5, b"a"])
+def test_a_place_where_no_run_can_be_is_named(run, place, tmp_path):
+    (tmp_path / "file").write_text("x")
+    path = tmp_path / place if isinstance(place, str) and place else place
+    for call in (run.save, sl.Run.load):
+        with pytest.raises(sl.RunFileError):
+            call(path)
+
+
+def test_a_provenance_that_no_file_can_hold_is_refused(run, tmp_path):
+    odd = sl.Run(run.scenario, {**run.provenance, "note": object()}, run._tables)
+    with pytest.raises(sl.RunFileError, match="its provenance cannot be written"):
+        odd.save(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_quantiles_are_within_one_percent_of_the_exact_ones(run):
