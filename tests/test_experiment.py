@@ -157,7 +157,7 @@ def test_a_file_of_another_run_or_of_another_program_is_named(tmp_path):
     with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for this run"):
         swept(store=tmp_path, on="serial")
     pd.DataFrame({"clients": [5]}).to_parquet(other)
-    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for this run"):
+    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it: .*remove it"):
         swept(store=tmp_path, on="serial")
 
 
