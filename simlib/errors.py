@@ -14,29 +14,52 @@ The first is the user's to mend, the next two are ours, the last two are the wor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 _LONGEST_VALUE, _LONGEST_PATH, _LONGEST_RULE = 80, 200, 2000
+_BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}")}
 
 
 def shown(value: Any) -> str:
     """Return a value as errors show it: its `repr`, cut off after 80 characters.
 
-    It never raises, though `repr` may: for whole numbers of thousands of digits, for lists that are
-    nested very deep, and for objects that somebody else has written.
+    It never raises, though `repr` may: for whole numbers of thousands of digits, and for objects
+    that somebody else has written. Of lists and tables no more is looked at than is shown.
 
     Examples
     --------
     >>> shown(0.5), len(shown("x" * 1000)), shown(10**5000)
     ('0.5', 80, 'a number of thousands of digits')
     """
+    text = ""
     try:
-        return _cut(repr(value), _LONGEST_VALUE)
+        for piece in _pieces(value):
+            text += piece
+            if len(text) > _LONGEST_VALUE:
+                break
     except Exception:  # whatever a repr raises
         if isinstance(value, int):
             return "a number of thousands of digits"
         return f"a value of type {_cut(type(value).__name__, _LONGEST_VALUE)}"
+    return _cut(text, _LONGEST_VALUE)
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield the `repr` of a value piece by piece."""
+    if type(value) not in _BRACKETS:
+        yield repr(value)
+        return
+    start, end = _BRACKETS[type(value)]
+    yield start
+    for number, item in enumerate(value):
+        yield ", " if number else ""
+        yield from _pieces(item)
+        if type(value) is dict:
+            yield ": "
+            yield from _pieces(value[item])
+    yield f",{end}" if type(value) is tuple and len(value) == 1 else end
 
 
 def _cut(text: str, longest: int) -> str:

@@ -19,6 +19,7 @@ from simlib.core.bucketing import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash
 from simlib.core.draws import Stream, uniforms
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed, renamed_arguments
+from simlib.scenario.reading import MOST_DATA_BYTES, read_text
 
 KINDS = ("uuid4", "email", "number")
 """The kinds of id that `user_ids` makes."""
@@ -124,11 +125,7 @@ def read_user_ids(path: str | Path) -> list[str]:
     """
     if not isinstance(path, str | Path):
         raise ScenarioError("path", path, "must be the path of a text file")
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        what = "UTF-8 text" if isinstance(error, UnicodeError) else "a file that can be read"
-        raise ScenarioError("path", str(path), f"must be {what} ({error})") from None
+    text = read_text(Path(path), "text file", MOST_DATA_BYTES, label="path")
     lines = text.removesuffix("\n").split("\n")
     if lines == [""]:
         raise ScenarioError(str(path), text, "must have an id on every line")

@@ -276,7 +276,7 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     ScenarioError
         An argument is not a run or delivered nothing, or the two have different transports.
     """
-    check_runs((predicted, measured), delivered=True)
+    check_runs([predicted, measured], delivered=True)
     if predicted.scenario.transport != measured.scenario.transport:
         rule = f"must be of the measured run's transport ({measured.scenario.transport})"
         raise ScenarioError("predicted", predicted.scenario.transport, rule)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -23,6 +22,7 @@ from simlib.errors import ScenarioError
 from simlib.renamed import warn
 from simlib.rollout import exchange
 from simlib.rollout.decision import Limits
+from simlib.scenario.changes import copied, read_changes
 from simlib.scenario.documents import LANGUAGES
 from simlib.scenario.fields import (
     FieldError,
@@ -323,6 +323,17 @@ def _whole_section(given: Any) -> Any:
     return {**others, "reconnect": section}
 
 
+def _plain(changes: dict[str, Any]) -> dict[str, Any]:
+    """Copy the changes, or refuse what a file could not say."""
+    plain = {}
+    for path, value in changes.items():
+        try:
+            plain[path] = copied(path, value, only_plain=True)
+        except ScenarioError as error:
+            raise FieldError(f'"{path}"', error.value, error.rule) from None
+    return plain
+
+
 class Variant(Section):
     """The settings that one cohort gets: the scenario with a transport and changes of its own.
 
@@ -341,7 +352,7 @@ class Variant(Section):
     changes: Annotated[
         dict[str, Any],
         pydantic.BeforeValidator(_whole_section),
-        pydantic.AfterValidator(deepcopy),
+        pydantic.AfterValidator(_plain),
     ] = Field(default_factory=dict)
     """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
     `Scenario.replace` takes them. In TOML a path is one key, in quotation marks:
@@ -593,7 +604,7 @@ class Plan(Section):
         10860.0
         """
         values = self.model_dump(mode="json", exclude_none=True)
-        for path, value in {**(changes or {}), **named}.items():
+        for path, value in read_changes(changes, named).items():
             # The keys of a variant's changes are dotted paths themselves.
             cohort, is_inside, key = path.partition(".changes.")
             if is_inside:
@@ -621,7 +632,7 @@ def _inside(place: Any, section: str, path: str) -> list[Any]:
         raise ScenarioError(path, section, "must be a field of a section")
     if section == "*":
         return list(place)
-    if not section.isdecimal() or int(section) >= len(place):
+    if not section.isdecimal() or len(section) > 9 or int(section) >= len(place):
         raise ScenarioError(path, section, f"must be a number below {len(place)}, or *")
     return [place[int(section)]]
 

@@ -614,7 +614,8 @@ def perform(fleet: Trial) -> experiment.Rows | None:
     store = None if fleet.store is None else Store(fleet.store)
     what = f"{fleet.scenario.hash} {fleet.plan.dump()}"
     if fleet.plan.bucketing.ids_file is not None:
-        what += hashlib.sha256(Path(fleet.plan.bucketing.ids_file).read_bytes()).hexdigest()
+        ids = bucketing.read_user_ids(fleet.plan.bucketing.ids_file)
+        what += hashlib.sha256("\n".join(ids).encode()).hexdigest()
     key = Store.key(what, fleet.seed, fleet.replication, fleet.engine)
     rows = None if store is None else store.find(key)
     if rows is None:

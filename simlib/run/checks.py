@@ -79,6 +79,12 @@ def check_table(
 def check_runs(runs: Any, *, delivered: bool = False) -> None:
     """Check what a table or a figure is asked to show.
 
+    Parameters
+    ----------
+    runs : tuple or list of Run
+        A tuple if each is an argument of its own.
+    delivered : bool, optional
+
     Raises
     ------
     ScenarioError
@@ -88,9 +94,18 @@ def check_runs(runs: Any, *, delivered: bool = False) -> None:
         raise ScenarioError("runs", runs, "must be at least one run")
     for run in runs:
         if not isinstance(run, Run):
-            raise ScenarioError("runs", run, "must be runs, as simulate and measure return them")
+            rule = "must be runs, as simulate and measure return them"
+            if isinstance(runs, tuple) and _are_runs(run):
+                rule = "must be given one by one, with a star: (*runs), not (runs)"
+            raise ScenarioError("runs", run, rule)
         if delivered and run.ledger.delivered == 0:
             raise ScenarioError("runs", run, "must have delivered something")
+
+
+def _are_runs(value: Any) -> bool:
+    """Whether something holds runs, as a list or a series does."""
+    is_iterable = isinstance(value, Iterable) and not isinstance(value, str)
+    return is_iterable and any(isinstance(one, Run) for one in value)
 
 
 def refuse_rollout(run: Run) -> None:

@@ -17,13 +17,15 @@ from typing import Any
 import yaml
 
 from simlib.errors import ScenarioError
+from simlib.scenario.reading import MOST_BYTES, read_text
 
 LANGUAGES = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 """The language of a file, by the end of its name in small letters."""
 
-MOST_BYTES = 2**18
 MOST_ALIASES = 100
-_MOST_KEYS = 10_000
+_MOST_KEYS = 1000
+_MOST_NODES = 20_000
+_MOST_DIGITS = 1000
 _GO_S = {
     "ns": Decimal("1e-9"),
     "us": Decimal("1e-6"),
@@ -47,22 +49,11 @@ def read_documents(path: Path) -> list[ForeignMapping]:
     Raises
     ------
     ScenarioError
-        The file is missing or too large, is not UTF-8 or not valid in its language, has a key
-        twice, has too many aliases, or holds a document that is not a mapping.
+        The file is missing or too large, is not a regular file, is not UTF-8 or not valid in its
+        language, has a key twice, has too many aliases, or holds a document that is not a mapping.
     """
+    text = read_text(path, "file", MOST_BYTES)
     name = path.name or str(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ScenarioError(name, str(path), "must be an existing file") from None
-    except (OSError, ValueError) as error:
-        raise ScenarioError(name, str(path), f"must be a readable text file ({error})") from None
-    if len(data) > MOST_BYTES:
-        raise ScenarioError(name, len(data), f"must have at most {MOST_BYTES} bytes")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ScenarioError(name, str(path), f"must be UTF-8 ({error})") from None
     return parsed(text, name, "JSON" if path.suffix.lower() == ".json" else "YAML")
 
 
@@ -133,9 +124,12 @@ def _from_json(text: str) -> Any:
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
     """PyYAML's safe loader, which also refuses duplicate keys and documents that explode."""
 
-    aliases = 0
+    aliases = nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        self.nodes += 1
+        if self.nodes > _MOST_NODES:
+            raise yaml.YAMLError(f"more than {_MOST_NODES} values")
         if self.check_event(yaml.AliasEvent):
             self.aliases += 1
             if self.aliases > MOST_ALIASES:
@@ -150,6 +144,17 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
         super().flatten_mapping(node)
         if len(node.value) > _MOST_KEYS:
             raise yaml.YAMLError(f"more than {_MOST_KEYS} keys in one mapping")
+
+
+def _number(loader: Any, node: Any) -> Any:
+    """A number; PyYAML's time for one in base 60 grows by the square of its length."""
+    if len(node.value) > _MOST_DIGITS:
+        raise yaml.YAMLError(f"a number of more than {_MOST_DIGITS} digits")
+    return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Loader.add_constructor(_tag, _number)
 
 
 def of_kind(documents: list[ForeignMapping], kind: str) -> list[ForeignMapping]:

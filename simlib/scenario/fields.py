@@ -6,6 +6,7 @@ names path, value and rule.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.reading import MOST_BYTES, read_text
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -57,6 +59,20 @@ class Section(pydantic.BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):  # what is kept beside the settings
+            super().__setattr__(name, value)
+            return
+        raise self._is_frozen(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise self._is_frozen(name, getattr(self, name, None))
+
+    def _is_frozen(self, name: str, value: Any) -> ScenarioError:
+        whose = "" if hasattr(self, "replace") else " of the scenario or plan"
+        rule = f"must be changed by replace{whose}, which returns a changed copy"
+        return ScenarioError(name, value, rule)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -140,6 +156,13 @@ _PHRASES = {
     "finite_number": "must be a finite number",
     "string_pattern_mismatch": "must match {pattern}",
     "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_unicode": "must be valid Unicode",
+    "tuple_type": "must be a list",
+    "too_long": "must have at most {max_length} items",
+    "too_short": "must have at least {min_length} items",
+    "dict_type": "must be a table of settings",
+    "invalid_key": "must have text for keys",
     "model_type": "must be a table of settings",
     "model_attributes_type": "must be a table of settings",
 }
@@ -179,18 +202,40 @@ def read_toml(path: Any) -> tuple[Path, dict[str, Any]]:
     Raises
     ------
     ScenarioError
-        The file is missing, or is not TOML.
+        The file is missing or too large, is not a regular file, or is not TOML.
     """
     if not isinstance(path, str | Path):
         raise ScenarioError("path", path, "must be a path")
     path = Path(path)
+    text = read_text(path, "TOML file", MOST_BYTES)
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ScenarioError(path.name, str(path), "must be an existing TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(
-            path.name or str(path), str(path), f"must be a readable text file ({error})"
-        ) from None
+        _refuse_long_keys(text)
+        return path, tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also for numbers or nesting of great length
         raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
+
+
+# Each part takes all that it can at once (``*+``), and an end that is missing is the file's end or
+# the line's, so that the time grows with the length alone.
+_TEXT_OR_COMMENT = re.compile(
+    r"""
+    "{3} (?: [^"\\] | \\. | "(?!"") )*+ (?: "{3,5} | \Z )
+    | '{3} (?: [^'] | '(?!'') )*+ (?: '{3,5} | \Z )
+    | " (?: [^"\\\n] | \\[^\n] )*+ "?
+    | ' [^'\n]*+ '?
+    | \# [^\n]*+
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_NOT_IN_KEYS = re.compile(r"[^\w.\- \t]+")
+_MOST_PARTS = 8
+
+
+def _refuse_long_keys(text: str) -> None:
+    """Raise `ValueError` for a key of very many dotted parts: tomllib's time grows by its square.
+
+    Texts in quotation marks, which may hold any number of dots, count as one letter.
+    """
+    bare = _TEXT_OR_COMMENT.sub("x", text)
+    if any(piece.count(".") >= _MOST_PARTS for piece in _NOT_IN_KEYS.split(bare)):
+        raise ValueError(f"a key has more than {_MOST_PARTS} parts")

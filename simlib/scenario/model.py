@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -24,6 +23,7 @@ from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.changes import read_changes
 from simlib.scenario.fields import (
     LONGEST_S,
     MAX_CLIENTS,
@@ -42,6 +42,7 @@ from simlib.scenario.fields import (
     read_toml,
     scenario_error,
 )
+from simlib.scenario.reading import MOST_DATA_BYTES, read_text
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CHANGES = 20_000_000
@@ -677,13 +678,11 @@ class Scenario(Section):
         ScenarioError
             A path does not exist, or the new scenario is not valid.
         """
-        if changes is not None and not isinstance(changes, Mapping):
-            raise ScenarioError("changes", changes, "must be a mapping of paths to values")
         values = self.model_dump(exclude_none=True)
         optional = dict(_paths())
-        for given, value in {**(changes or {}), **named}.items():
-            path = present_path(Scenario, given) if isinstance(given, str) else given
-            if not isinstance(path, str) or path not in optional:
+        for given, value in read_changes(changes, named).items():
+            path = present_path(Scenario, given)
+            if path not in optional:
                 raise _unknown(path, value)
             if value is None and not optional[path]:
                 raise ScenarioError(path, value, "must be given: it cannot be taken away")
@@ -696,8 +695,7 @@ class Scenario(Section):
             if value is None:
                 place.pop(name, None)
             else:
-                is_part = isinstance(value, pydantic.BaseModel)
-                place[name] = value.model_dump(exclude_none=True) if is_part else deepcopy(value)
+                place[name] = value
         scenario = type(self)(**values)
         scenario._folder = self._folder
         if scenario.updates.trace == self.updates.trace:
@@ -739,10 +737,8 @@ class Scenario(Section):
         """
         trace = str(self.updates.trace)
         if self._trace is None:
-            try:
-                self._trace = (self._folder / trace).read_text(encoding="utf-8-sig")
-            except (OSError, ValueError):
-                raise ScenarioError("updates.trace", trace, "must be a readable CSV file") from None
+            path = self._folder / trace
+            self._trace = read_text(path, "CSV file", MOST_DATA_BYTES, label="updates.trace")
         return self._trace
 
     def wire_spec(self) -> WireSpec:

@@ -86,7 +86,7 @@ def test_a_bad_file_of_ids_is_refused_by_its_line(tmp_path, data, says):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ScenarioError, match=r"path: must be a file that can be read"):
+    with pytest.raises(ScenarioError, match=r"path: must be an existing text file"):
         bucketing.read_user_ids(tmp_path / "nobody.txt")
 
 

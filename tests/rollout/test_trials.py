@@ -171,7 +171,7 @@ def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
     other = trials.perform(trials.Trial(plan, BOARD, 1, 0, "compiled", tmp_path / "store"))
     assert other[0]["users"] != one[0]["users"]
     missing = plan.replace({"bucketing.ids_file": str(tmp_path / "none.txt")})
-    with pytest.raises(ScenarioError, match="must be a file that can be read"):
+    with pytest.raises(ScenarioError, match="must be an existing text file"):
         sl.roll_out(missing, BOARD)
 
 

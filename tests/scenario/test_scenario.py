@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-import pydantic
 import pytest
 from hypothesis import given, settings
 
 import simlib as sl
 from simlib.scenario import compile_workload
+from simlib.scenario.fields import Section
 from tests.strategies import scenarios
 
 BASE = {"updates": {"rate_per_s": 0.1}}
@@ -50,8 +52,20 @@ def test_replace_changes_what_it_names_and_nothing_else():
 
 
 def test_a_scenario_cannot_be_changed_in_place():
-    with pytest.raises(pydantic.ValidationError, match="frozen"):
-        sl.Scenario(**BASE).clients = 5
+    for whole in (sl.Scenario(**BASE), sl.Plan(flag={"propagation": "pushed"})):
+        parts = [whole, *(part for _, part in whole if isinstance(part, Section))]
+        for part in [*parts, *(whole.stages if isinstance(whole, sl.Plan) else ())]:
+            for name in [*type(part).model_fields, "unheard_of"]:
+                for change in (lambda: setattr(part, name, 5), lambda: delattr(part, name)):  # noqa: B023
+                    error = refused(change, name)
+                    assert "must be changed by replace" in error.rule
+            assert getattr(part, name, None) is None
+
+
+def test_what_is_kept_beside_the_settings_can_be_set():
+    scenario = sl.Scenario(**BASE)
+    scenario._folder = Path("x")
+    assert (scenario._folder, scenario) == (Path("x"), sl.Scenario(**BASE))
 
 
 def test_the_hash_is_of_the_content():
