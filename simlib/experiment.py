@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from simlib.engines import ENGINES, simulate
 from simlib.errors import ScenarioError, SimlibError
+from simlib.processes import end_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, summary_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
@@ -104,12 +105,13 @@ def replicate(
     runs: list[Run] = []
     bar = tqdm(range(replications), desc="replicate", delay=2, disable=not progress)
     try:
-        for number in bar:
-            run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
-            if run.is_complete:
-                runs.append(run)
-            if run.provenance["interrupted"]:
-                break
+        with terminable():
+            for number in bar:
+                run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
+                if run.is_complete:
+                    runs.append(run)
+                if run.provenance["interrupted"]:
+                    break
     except KeyboardInterrupt:  # between two runs
         pass
     return runs
@@ -287,8 +289,8 @@ def sweep(
         A row per point of the grid, cohort and quantity: a column per path, ``transport``,
         ``cohort``, ``quantity``, ``mean``, ``low``, ``high`` (Student t) and ``replications``.
         Quantities that have no meaning for a transport, or not in every replication, are NaN.
-        After Ctrl-C, the table is made of the finished runs; ``attrs["complete"]`` says whether
-        these are all.
+        After Ctrl-C or SIGTERM, the table is made of the finished runs; ``attrs["complete"]`` says
+        whether these are all.
 
     Raises
     ------
@@ -575,6 +577,8 @@ def collect(
 ) -> bool:
     """Run tasks and add what they return to `done`; False if Ctrl-C came before the last.
 
+    SIGTERM counts as Ctrl-C, unless the program has an answer to it.
+
     Parameters
     ----------
     tasks : dict
@@ -593,7 +597,10 @@ def collect(
     results = _spread(tasks, work, execution)
     is_quiet = not execution.progress
     try:
-        with tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=is_quiet) as bar:
+        with (
+            terminable(),
+            tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=is_quiet) as bar,
+        ):
             for key, result in results:
                 if result is None:
                     return False
@@ -627,12 +634,14 @@ def _on_joblib(
     yield _numbered(key, work, todo.pop(key))  # compiles once here; the others load it
     failures = 0
     while todo:
+        ends: dict[str, Any] = {"initializer": end_with, "initargs": (os.getpid(),)}
         pool = Parallel(
             n_jobs=workers,
             backend="threading" if place == "threads" else "loky",
             return_as="generator_unordered",
             pre_dispatch=2 * workers,
             batch_size=1,
+            **(ends if place == "processes" else {}),
         )
         try:
             with _brisk_threads() if place == "threads" else nullcontext():

@@ -14,6 +14,7 @@ from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.compiled.variants import needs_general_loop
 from simlib.errors import ScenarioError
+from simlib.processes import terminable
 from simlib.renamed import renamed_arguments
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
@@ -95,7 +96,7 @@ def simulate(
     Returns
     -------
     Run
-        Interrupted by Ctrl-C, the run so far, with ``is_complete`` false.
+        Interrupted by Ctrl-C or SIGTERM, the run so far, with ``is_complete`` false.
 
     Raises
     ------
@@ -217,13 +218,14 @@ def _run(
 
 @contextmanager
 def _interruptible(simulation: Simulation) -> Iterator[None]:
-    """Let Ctrl-C end the run after the present event, not while it is being recorded."""
+    """Let Ctrl-C or SIGTERM end the run after the present event, not while it is being recorded."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGINT, lambda _number, _frame: simulation.interrupt())
     try:
-        yield
+        with terminable():
+            yield
     finally:
         # None: the handler was not installed from Python, so Python cannot restore it.
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

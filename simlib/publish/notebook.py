@@ -29,6 +29,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,7 @@ def execute(
     NotebookError
         If a cell raised, took too long or killed its kernel.
     KeyboardInterrupt
-        If the user stopped it. The kernel is gone by then.
+        If the user stopped it, or SIGTERM did. The kernel is gone by then.
     """
     import nbformat
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -140,7 +141,7 @@ def execute(
     hooks = _Hooks(on_cell)
     client = _client(notebook, path.resolve().parent, timeout_s, hooks)
     # What the kernel's process itself says is noise, until it dies.
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, _signals_kept():
         try:
             asyncio.run(client.async_execute(stderr=said))
         except CellTimeoutError:
@@ -156,6 +157,17 @@ def execute(
                 path, hooks.cell, f"the kernel stopped: {error}\n{last_words}".rstrip()
             ) from None
     return normalise(notebook)
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Leave the answer to SIGTERM as it was: a loop that has asked for it resets it at its end."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Hooks:
@@ -174,10 +186,10 @@ class _Hooks:
         self.is_interrupted = False
         self._on_cell = on_cell
 
-    def start(self, **_: Any) -> None:
-        """Let Ctrl-C cancel the run, before each cell.
+    def listen(self) -> None:
+        """Let Ctrl-C and SIGTERM cancel the run from now on.
 
-        nbclient answers Ctrl-C by ending the kernel and then reports that it died. Cancelling the
+        nbclient answers them by ending the kernel and then reports that it died. Cancelling the
         run ends the kernel too, and lets an interrupt be an interrupt. Only a program's main thread
         can ask for signals; elsewhere there are none to answer.
         """
@@ -189,7 +201,8 @@ class _Hooks:
                 task.cancel()
 
         with contextlib.suppress(RuntimeError, NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, interrupt)
 
     def execute(self, **_: Any) -> None:
         """Count a code cell that begins."""
@@ -217,7 +230,14 @@ def _client(
             quiet = ["--log-level=ERROR"]
             return KernelSpec(**ipykernel.kernelspec.get_kernel_dict(extra_arguments=quiet))
 
-    client = NotebookClient(
+    class Client(NotebookClient):
+        """A client that is stopped in our way from the start of its kernel on."""
+
+        async def async_start_new_kernel(self, **options: Any) -> None:
+            hooks.listen()  # nbclient has just asked for the signals itself
+            await super().async_start_new_kernel(**options)
+
+    client = Client(
         notebook,
         timeout=timeout_s,
         startup_timeout=120,
@@ -225,7 +245,6 @@ def _client(
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=False,
-        on_cell_start=hooks.start,
         on_cell_execute=hooks.execute,
         on_cell_executed=hooks.executed,
     )

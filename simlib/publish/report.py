@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simlib.processes import terminable
 from simlib.publish.notebook import NotebookError, execute, write
 from simlib.publish.render import STYLE, render, title_of
 
@@ -157,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a notebook failed or there is none; 130 after Ctrl-C. Pages made so far are kept.
+        0; 1 if a notebook failed or there is none; 130 after Ctrl-C or SIGTERM. Pages made so far
+        are kept.
     """
     parser = argparse.ArgumentParser(
         prog="python -m simlib.publish.report", description=(main.__doc__ or "").splitlines()[0]
@@ -175,7 +177,8 @@ def main(arguments: list[str] | None = None) -> int:
     stopped = False
     for notebook in notebooks:
         try:
-            entries.append(report(notebook, options.out, timeout_s=options.timeout_s))
+            with terminable():
+                entries.append(report(notebook, options.out, timeout_s=options.timeout_s))
         except NotebookError as error:
             failed.append(error)
         except KeyboardInterrupt:

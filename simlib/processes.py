@@ -1,0 +1,70 @@
+"""How processes end: SIGTERM stops work as Ctrl-C does, and workers end with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_WATCH = "simlib watches its parent"
+_LOOK_S = 0.5
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Answer SIGTERM as Ctrl-C, unless the program has an answer of its own.
+
+    Only a program's main thread can ask for signals; elsewhere nothing changes.
+
+    Examples
+    --------
+    >>> with terminable():
+    ...     try:
+    ...         signal.raise_signal(signal.SIGTERM)
+    ...     except KeyboardInterrupt:
+    ...         "stopped"
+    'stopped'
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:
+    answer = signal.getsignal(signal.SIGINT)
+    if not callable(answer):  # a shell that starts a program in the background has it ignore Ctrl-C
+        raise KeyboardInterrupt
+    answer(signal.SIGINT, frame)
+
+
+def end_with(parent: int) -> None:
+    """Let this process, a worker, end within a second of its parent, however that ends.
+
+    Parameters
+    ----------
+    parent : int
+        The parent's process id.
+    """
+    if any(thread.name == _WATCH for thread in threading.enumerate()):
+        return
+
+    def watch() -> None:
+        # A process whose parent has ended gets another one, on every Unix.
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name=_WATCH, daemon=True).start()
+    if threading.current_thread() is threading.main_thread():
+        # A worker has nothing to tidy up; its parent sees that it is gone, and runs its task again.
+        signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
