@@ -1,9 +1,9 @@
 """Mutated inputs, by the thousand: nothing may be wrong in silence, nothing may fail rawly.
 
 ``python -m tests.mutations`` mutates saved runs, scenarios, plans and the arguments of `replace`,
-from seeds, and prints how each kind ended, the most processor time and the most memory. It is run by hand;
-the tests take a few of each kind. Whatever is mutated, the outcome is the same result as before, a
-valid other one, or an error of simlib's.
+from seeds, and prints how each kind ended, the most processor time and the most memory. It is run
+by hand; the tests take a few of each kind. Whatever is mutated, the outcome is the same result as
+before, a valid other one, or an error of simlib's.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import simlib as sl
@@ -166,3 +167,20 @@ def test_the_default_width_fits_any_bins(bin_s):
 def test_replications_must_be_a_whole_number(replications):
     with pytest.raises(sl.ScenarioError, match="replications: must be a whole number"):
         sl.replicate(BOARD, replications)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [sl.figures.latency, sl.figures.connections, sl.metrics.summary],
+    ids=lambda show: show.__name__,
+)
+@pytest.mark.parametrize("kind", [list, tuple, pd.Series, iter], ids=lambda kind: kind.__name__)
+def test_runs_in_a_list_are_refused_with_the_way_to_give_them(show, kind):
+    runs = [sl.simulate(BOARD, progress=False)] * 2
+    with pytest.raises(
+        sl.ScenarioError, match=r"must be given one by one, with a star: \(\*runs\)"
+    ):
+        show(kind(runs))
+    for wrong in (runs[0].scenario, "x", [], 5):
+        with pytest.raises(sl.ScenarioError, match="must be runs, as simulate and measure"):
+            show(wrong)
