@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from simlib.engines import ENGINES, simulate
-from simlib.errors import ScenarioError, SimlibError
+from simlib.errors import ScenarioError, SimlibError, shown
 from simlib.processes import end_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, summary_of
 from simlib.scenario import Scenario
@@ -226,12 +226,12 @@ def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
     every: dict[str, list[Any]] = {}
     for path, values in over.items():
         if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-            raise ScenarioError(f"over[{path!r}]", values, "must be a list of values")
+            raise ScenarioError(f"over[{shown(path)}]", values, "must be a list of values")
         every[path] = list(values)
         if not every[path]:
-            raise ScenarioError(f"over[{path!r}]", values, "must have at least one value")
+            raise ScenarioError(f"over[{shown(path)}]", values, "must have at least one value")
         if any(value in every[path][:place] for place, value in enumerate(every[path])):
-            raise ScenarioError(f"over[{path!r}]", values, "must have no value twice")
+            raise ScenarioError(f"over[{shown(path)}]", values, "must have no value twice")
     return [dict(zip(every, values, strict=True)) for values in itertools.product(*every.values())]
 
 
@@ -355,7 +355,7 @@ def _check_widths(until: Any) -> None:
         if name not in QUANTITIES:
             raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
-            raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
+            raise ScenarioError(f"until[{shown(name)}]", width, "must be a width > 0")
 
 
 def compare(
@@ -487,10 +487,10 @@ def changed(
                 raise ScenarioError(label, name, "must have names that are texts, and not empty")
             if not isinstance(changes, Mapping):
                 rule = "must be a mapping of paths to values"
-                raise ScenarioError(f"{label}[{name!r}]", changes, rule)
+                raise ScenarioError(f"{label}[{shown(name)}]", changes, rule)
             if is_named and "name" in changes:
                 rule = "must be left out: a variant bears the name that it is given here"
-                raise ScenarioError(f"{label}[{name!r}].name", changes["name"], rule)
+                raise ScenarioError(f"{label}[{shown(name)}].name", changes["name"], rule)
     cases = {}
     for combination in itertools.product(*(given.items() for _, given in sets)):
         names = tuple(name for name, _ in combination)
@@ -501,7 +501,7 @@ def changed(
                 case = case.replace(changes)
             except ScenarioError as error:
                 label = sets[min(number, len(sets) - 1)][0]
-                path = f"{label}[{name!r}].{error.path}"
+                path = f"{label}[{shown(name)}].{error.path}"
                 raise ScenarioError(path, error.value, error.rule) from None
         cases[names] = case
     return cases

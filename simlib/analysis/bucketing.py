@@ -17,7 +17,7 @@ from scipy import stats
 
 from simlib.core.bucketing import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash_code
 from simlib.core.draws import Stream, uniforms
-from simlib.errors import ScenarioError
+from simlib.errors import ScenarioError, shown
 from simlib.renamed import renamed, renamed_arguments
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
 
@@ -338,7 +338,7 @@ def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float
         if not buckets:
             raise ScenarioError("buckets", buckets, "must be buckets of at least one rule")
         tables = {
-            rule: share(_checked_buckets(f"buckets[{rule!r}]", given), percents)
+            rule: share(_checked_buckets(f"buckets[{shown(rule)}]", given), percents)
             for rule, given in buckets.items()
         }
         return pd.concat(tables, names=["rule"]).reset_index("rule").reset_index(drop=True)

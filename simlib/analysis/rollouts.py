@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from simlib.core.protocol import SOCKET_TRANSPORTS
-from simlib.errors import ScenarioError
+from simlib.errors import ScenarioError, shown
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
@@ -207,7 +207,7 @@ def remaining(
             raise ScenarioError("exact", way, f"must be one of {', '.join(runs)}")
         if np.shape(values) != times.shape:
             rule = f"must be {len(times)} values, one for each time"
-            raise ScenarioError(f"exact[{way!r}]", values, rule)
+            raise ScenarioError(f"exact[{shown(way)}]", values, rule)
     tables = [
         pd.DataFrame(
             {

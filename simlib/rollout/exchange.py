@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simlib.core.measures import METRICS
-from simlib.errors import ScenarioError
+from simlib.errors import ScenarioError, shown
 from simlib.scenario.documents import ForeignMapping, read_documents
 from simlib.scenario.formats import recognised
 from simlib.scenario.units import parse_duration_s
@@ -54,7 +54,8 @@ class ImportOptions:
             pair = ours if isinstance(ours, tuple | list) else (ours, 1.0)
             if not isinstance(name, str) or len(pair) != 2 or pair[0] not in METRICS:
                 rule = f"must be one of {', '.join(METRICS)}, or a pair of that and a factor"
-                raise ScenarioError(f"metrics.{name}", ours, rule)
+                label = name if isinstance(name, str) else shown(name)
+                raise ScenarioError(f"metrics.{label}", ours, rule)
             factor = pair[1]
             is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
             if not is_number or not 0 < factor <= 1e12:

@@ -624,7 +624,7 @@ class Scenario(Section):
         Raises
         ------
         ScenarioError
-            The file is missing or is not TOML, or its scenario is not valid.
+            The file is missing, is not TOML or has more than 256 KiB, or its scenario is not valid.
         """
         path, values = read_toml(path)
         scenario = cls(**values)
