@@ -6,6 +6,7 @@ so they have the same tables, columns and units.
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 import tempfile
@@ -319,7 +320,7 @@ class Run:
             scenario = Scenario.parse(about["scenario"], trace=about["trace"])
             tables = {name: _columns(table) for name, table in arrow.items()}
             run = cls(scenario, dict(about["provenance"]), tables)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise RunFileError(f"{path}: not written by simlib ({error})") from None
         _check_loaded(path, run, tables)
         return run
@@ -341,7 +342,7 @@ def _read_tables(path: Path) -> tuple[dict[str, pa.Table], dict[str, Any]]:
             continue
         tables[name], said = files.read(file)
         about = about or said
-        if said != about:
+        if json.dumps(said) != json.dumps(about):  # as texts: NaN differs from itself
             raise RunFileError(f"{path}: holds tables of different runs")
     digests = about.get("digests")
     if not isinstance(digests, dict) or digests.keys() != tables.keys():

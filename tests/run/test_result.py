@@ -237,6 +237,18 @@ def test_a_provenance_that_no_file_can_hold_is_refused(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_provenance_with_any_number_in_it_comes_back(run, tmp_path):
+    numbers = [float("nan"), float("inf"), -0.0, 5e-324, 2**70]
+    noted = sl.Run(run.scenario, {**run.provenance, "note": numbers}, run._tables)
+    back = sl.Run.load(noted.save(tmp_path / "run"))
+    assert repr(back.provenance["note"]) == repr(numbers)
+
+
+def test_a_folder_whose_name_looks_like_a_partition_adds_no_column(run, tmp_path):
+    back = sl.Run.load(run.save(tmp_path / "clients=5" / "cohort=x"))
+    assert list(back.frame("latency")) == list(run.frame("latency"))
+
+
 def test_quantiles_are_within_one_percent_of_the_exact_ones(run):
     levels = np.array([0.01, 0.25, 0.5, 0.9, 0.99, 1.0])
     exact = np.quantile(run.frame("deliveries")["latency_s"], levels, method="inverted_cdf")
