@@ -100,7 +100,7 @@ def read(
         "sessions": float(now.present[cohort]),
         "latency_sum_s": ticks * TICK_S,
         "busy_s": now.busy_s - before.busy_s,
-        "worker_s": length_s * scenario.server.workers,
+        "worker_s": length_s * scenario.server.nodes * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }

@@ -241,9 +241,10 @@ def _timeline_of(
     connected_s = occupancy_s(opened_s, closed_s, bin_s, bins)
     present_s = occupancy_s(from_s, to_s, bin_s, bins)
     busy_s = record.busy_s
+    workers = scenario.server.nodes * scenario.server.workers
     if end_of_run_s < record.horizon_s:
         # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
-        busy_s = np.clip(busy_s, 0.0, scenario.server.workers * width_s)
+        busy_s = np.clip(busy_s, 0.0, workers * width_s)
     return {
         "t_s": t_s,
         "width_s": width_s,
@@ -251,7 +252,7 @@ def _timeline_of(
         "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
         "connection_count": _mean(connected_s, width_s),
         "present_count": _mean(present_s, width_s),
-        "utilisation": _mean(busy_s, width_s) / scenario.server.workers,
+        "utilisation": _mean(busy_s, width_s) / workers,
     }
 
 

@@ -286,9 +286,12 @@ class ServerSettings(Section):
     """One node: its workers and what each job costs them."""
 
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Workers that serve jobs in order; an event loop is one."""
-    service: Literal["constant", "exponential"] = "constant"
-    """Distribution of the service times below, which are means."""
+    """Workers of a node that serve jobs in order: event loops, or processes. Polls go to the worker
+    that is free first; a WebSocket belongs to the worker that has accepted it."""
+    service: Literal["constant", "exponential", "lognormal", "gamma"] = "constant"
+    """Distribution of the service times below, which are means; each job draws its own."""
+    service_cv: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    """Coefficient of variation (standard deviation over mean) of lognormal and gamma times."""
     accept_s: NotNegative = 20e-6
     """Accepting one TCP connection, seconds."""
     poll_s: NotNegative = 1e-3
@@ -329,11 +332,21 @@ class ServerSettings(Section):
     """Memory of the server for one open WebSocket, bytes. The default is that of the Python
     websockets with compression, by its documentation; without compression it needs 14 KiB."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Nodes behind a balancer, which gives each new connection to a random node that is up. They
-    share the workers; each keeps its own sessions and its own changes to replay."""
+    """Nodes behind a balancer, which gives each new connection to a random node that is up. Each
+    has its own workers, backlog and limits, its own sessions and its own changes to replay, and
+    sends to its own clients."""
+    hop_s: NotNegative = 0.4e-3
+    """Time for a change to reach the nodes through a broker, seconds; with one node there is none.
+    The default is what Redis and NATS take on one machine, as Python clients see it."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
+        has_cv = self.service in ("lognormal", "gamma")
+        if has_cv and self.service_cv is None:
+            raise FieldError("service_cv", None, f'must be given when service is "{self.service}"')
+        if not has_cv and self.service_cv is not None:
+            rule = f'has no meaning when service is "{self.service}"'
+            raise FieldError("service_cv", self.service_cv, rule)
         if self.admit_per_s is None and self.admit_burst != 1:
             raise FieldError("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
         bounded = self.slow_consumers in ("block", "close", "drop_oldest")

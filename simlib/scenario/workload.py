@@ -28,7 +28,7 @@ from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
-from simlib.core.server import ServerRules
+from simlib.core.server import Law, ServerRules, law_parameter
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.model import MAX_CHANGES, Activity, Fallback, Fault, Reconnect, Scenario
@@ -501,9 +501,12 @@ def reconnection(settings: Reconnect) -> ReconnectRules:
 
 def _server_rules(scenario: Scenario) -> ServerRules:
     server = scenario.server
+    law = Law[server.service.upper()]
     return ServerRules(
         workers=server.workers,
-        exponential=server.service == "exponential",
+        law=law,
+        law_parameter=law_parameter(law, server.service_cv or 1.0),
+        hop_s=server.hop_s if server.nodes > 1 else 0.0,
         accept_s=server.accept_s,
         poll_s=server.poll_s,
         handshake_s=server.handshake_s,

@@ -45,7 +45,16 @@ _NEUTRAL_RULES: dict[str, Any] = {
     "throttles_timers": False,
 }
 _HONOURED_SERVER = {
-    *("workers", "exponential", "accept_s", "poll_s", "handshake_s", "authenticate_s"),
+    *(
+        "workers",
+        "law",
+        "law_parameter",
+        "hop_s",
+        "accept_s",
+        "poll_s",
+        "handshake_s",
+        "authenticate_s",
+    ),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
 }
@@ -104,6 +113,8 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
     if rules["transport"] not in (Transport.POLLING, Transport.WEBSOCKET):
         return True
     server = settings["server"]._asdict()
+    if rules["transport"] != Transport.POLLING and server["workers"] > 1:
+        return True  # a socket belongs to one of them
     others = rules.keys() - _HONOURED_RULES - skipped - {"fallback"}
     return any(
         name not in neutral or values[name] != neutral[name]
