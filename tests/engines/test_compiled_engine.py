@@ -62,6 +62,7 @@ LATTICE = {
     "network.rtt_s": 1.0,
     "network.rtt_spread": 0.0,
     "server.service": "constant",
+    "server.service_cv": None,
     "polling.jitter_frac": 0.0,
 }
 

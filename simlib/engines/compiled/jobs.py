@@ -243,7 +243,7 @@ def _accept_job(world: World, turn: Turn) -> Job:
             return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, 1))
         row.worker = _first_free(world, int(row.node))
     mean_s = world.server_rules.accept_s
-    worker = int(arrays.rows[turn.number].worker) if GENERAL else 0
+    worker = arrays.rows[turn.number].worker + 0 if GENERAL else 0
     return Job(mean_s, Stream.ACCEPT_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 
