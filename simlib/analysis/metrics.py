@@ -9,7 +9,7 @@ The six metrics that a migration watches, each with its unit and denominator:
 ``message_rate_per_s``          polls and pushed messages, per second
 ``error_rate_per_h``            failed polls and lost or refused connections, per
                                 client-hour of presence
-``fallback_to_polling_frac``    clients that fell back to polling, per WebSocket session
+``fallback_to_polling_frac``    share of clients that poll although they are to be pushed to
 =============================== ====================================================
 """
 
@@ -47,8 +47,8 @@ def guide_metrics(table: pd.DataFrame) -> pd.DataFrame:
     ----------
     table : pandas.DataFrame
         Rows of ``run.frame("timeline")``, or sums of such rows, with the counts,
-        ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``sessions`` (sessions
-        that began).
+        ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``fallback_s``
+        (client-seconds of polling instead of push).
 
     Returns
     -------
@@ -72,18 +72,6 @@ def _evaluated(measures: Sequence[Measure], sums: pd.DataFrame) -> pd.DataFrame:
         is_meant = has_socket if measure.needs_socket else True
         columns[measure.name] = np.where(is_meant, evaluate(measure, sums), np.nan)
     return pd.DataFrame(columns, index=sums.index)
-
-
-def _began(run: Run, timeline: pd.DataFrame) -> pd.Series:
-    """Return how many sessions, or exposures to a cohort, began in each row."""
-    bin_s, place = run.scenario.bin_s, timeline.groupby("cohort").cumcount()
-    began, began_s = run.frame("clients"), "start_s"
-    if run.has_cohorts:
-        began, began_s = run.frame("exposures"), "from_s"
-    starts = (began[began_s] / bin_s).astype(int).clip(upper=place.max())
-    counts = began.groupby([starts, "cohort"]).size()
-    keys = pd.MultiIndex.from_arrays([place, timeline["cohort"]])
-    return pd.Series(counts.reindex(keys, fill_value=0).to_numpy(), timeline.index)
 
 
 def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
@@ -110,7 +98,7 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     bin_s = run.scenario.bin_s
     per_row = max(1, round(_ROW_S / bin_s)) if width_s is None else _per_row(width_s, bin_s)
     table = run.frame("timeline")
-    table = table.assign(**sums_of(table), sessions=_began(run, table))
+    table = table.assign(**sums_of(table))
     row = table.groupby("cohort").cumcount() // per_row
     rows = table.groupby([row, *_KEYS], sort=False)
     sums = rows.sum(numeric_only=True).reset_index(_KEYS).reset_index(drop=True)
@@ -152,8 +140,6 @@ def summary(*runs: Run) -> pd.DataFrame:
 
 def by_node(run: Run) -> pd.DataFrame:
     """Return how connections are distributed over the server's nodes, on average and at the end.
-
-    Utilisation has no meaning by node, since all nodes share one pool of workers.
 
     Parameters
     ----------

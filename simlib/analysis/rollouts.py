@@ -279,11 +279,11 @@ def compare(
     -------
     pandas.DataFrame
         A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured minus
-        predicted). The figures are: push connections at each of the times; fallbacks to polling per
-        session; seconds that a change to either transport takes (median and 95th percentile);
-        seconds until 50 to 100 % fewer tabs are enrolled; changes lost. A rollout that does not
-        lead from polling to push has tabs that are enrolled in place of push connections, and no
-        changes of transport.
+        predicted). The figures are: push connections at each of the times; the share of
+        the treatment's clients that poll instead of push; seconds that a change to either transport
+        takes (median and 95th percentile); seconds until 50 to 100 % fewer tabs are enrolled;
+        changes lost. A rollout that does not lead from polling to push has tabs that are enrolled
+        in place of push connections, and no changes of transport.
 
     Raises
     ------
@@ -308,7 +308,7 @@ def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str,
         found[f"{word} at {t:g} s"] = float(((from_s <= t) & (to_s > t)).sum())
     summary = run.summary().set_index("cohort")
     falls = summary.loc["treatment", "fallback_to_polling_frac"]
-    found["falls back to polling per session"] = float(str(falls))
+    found["share on polling instead of push"] = float(str(falls))
     if is_to_push:
         found |= _switching_times(run)
     if back_s is not None:

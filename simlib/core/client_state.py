@@ -236,6 +236,15 @@ def assigned_transport(client: Client, rules: Rules) -> int:
     return rules.transport + 0
 
 
+def is_fallen(client: Client, rules: Rules) -> bool:
+    """Say whether a client polls although its cohort is to be pushed to: it has fallen back.
+
+    It has done so since its ``since_s``.
+    """
+    is_polling = State.IDLE <= client.state <= State.RETRYING
+    return bool(is_polling and assigned_transport(client, rules) != Transport.POLLING)
+
+
 def fetch(client: Client) -> int:
     """Begin an exchange of polling: a fetch."""
     move(client, Event.FETCH)

@@ -31,7 +31,7 @@ from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import CONTROL, SERVER_CLOSES
 from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
-from simlib.core.client_state import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
     Connection,
     FaultSchedule,
@@ -175,7 +175,10 @@ class Simulation(Driver):
             and not (client.transport == Transport.POLLING and link.kept_until_s < now)
             for client, link in zip(clients, self.connection_rows, strict=True)
         ]
-        return recording.snapshot(self.record, np.array(is_present), np.array(is_connected), now)
+        fallen = [is_fallen(client, self.rules_of(client)) for client in clients]
+        return recording.snapshot(
+            self.record, np.array(is_present), np.array(fallen), np.array(is_connected), now
+        )
 
     def finish(self) -> None:
         """Record what is still open, without what comes later: work after now is taken back."""

@@ -198,8 +198,8 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     Returns
     -------
     plotly.graph_objects.Figure
-        Two rows of three panels. Latency has a gap when nothing was delivered, fallbacks when no
-        session began; polling has no fallbacks.
+        Two rows of three panels. Latency has a gap when nothing was delivered; a polling run
+        has no fallback to polling.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from simlib.core import record as recording
 from simlib.core import wire
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import SERVER_CLOSES
-from simlib.core.client_state import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.protocol import HAS_SOCKET, Action, Event, State
@@ -199,8 +199,13 @@ class LiveClients(ConnectionOwner):
         self.burst.process()
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in self.clients]
         is_connected = [row.opened_s < NEVER_S for row in self.connection_rows]
+        fallen = [is_fallen(client, self.rules_of(client)) for client in self.clients]
         return recording.snapshot(
-            self.record, np.array(is_present), np.array(is_connected), self.now_s()
+            self.record,
+            np.array(is_present),
+            np.array(fallen),
+            np.array(is_connected),
+            self.now_s(),
         )
 
     # -- actions ---------------------------------------------------------------------------

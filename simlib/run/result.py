@@ -88,8 +88,9 @@ class Run:
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
             what happened in the bin (polls, messages, up_bytes and so on: the members of
             `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
-            ``connection_count`` and ``present_count`` (means over the bin) and ``utilisation``
-            (busy fraction of the workers).
+            ``connection_count``, ``present_count``, ``fallback_count`` (clients that poll although
+            they are to be pushed to; all three are means over the bin) and ``utilisation`` (busy
+            fraction of the workers of all nodes).
 
             ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
             counts, and ``buffered_bytes``, the most that the server's memory held for it.
@@ -104,7 +105,7 @@ class Run:
             ``nodes``: a row per time bin and node: ``t_s``, ``width_s``, ``node``,
             ``connection_count`` (mean over the bin) and ``memory_bytes``, which is as many times
             ``server.connection_bytes``. What waits in the server's memory for slow consumers is not
-            in it. Utilisation has no meaning by node: all nodes share one pool of workers.
+            in it.
 
             ``exposures`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.

@@ -42,7 +42,7 @@ QUANTITIES = (
 
 
 def sums_of(timeline: Any) -> dict[str, Any]:
-    """Return what metrics add up, in each row of a timeline: counts and seconds, but no sessions.
+    """Return what metrics add up, in each row of a timeline: counts and seconds.
 
     Parameters
     ----------
@@ -56,6 +56,7 @@ def sums_of(timeline: Any) -> dict[str, Any]:
         "width_s": width_s,
         "connected_s": timeline["connection_count"] * width_s,
         "present_s": timeline["present_count"] * width_s,
+        "fallback_s": timeline["fallback_count"] * width_s,
         # A timeline knows the part of the workers that is busy: seconds of one worker on average.
         "busy_s": timeline["utilisation"] * width_s,
         "worker_s": width_s,
@@ -89,7 +90,6 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
         levels = {
             **dict(zip(QUANTILES, quantiles, strict=True)),
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
-            "sessions": (tables.get("exposures", tables["clients"])["cohort"] == cohort).sum(),
         }
         added = {
             sample: {name: sums[name][mine].sum() for name in _TERMS[sample] & sums.keys()} | levels

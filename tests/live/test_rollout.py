@@ -137,7 +137,7 @@ def test_a_guardrail_rolls_a_real_broken_rollout_back_and_falls_back_are_counted
     assert live.history["t_s"].iloc[-1] == simulated.history["t_s"].iloc[-1]
     bold = plan.replace(guardrails=[])
     live, simulated = both(bold, board)
-    falls = "falls back to polling per session"
+    falls = "share on polling instead of push"
     table = sl.rollouts.compare(simulated.run, live.run, [110.0]).set_index("figure")
     assert 0.1 < table.loc[falls, "measured"] < 0.5
     assert table.loc[falls, "measured"] == pytest.approx(table.loc[falls, "predicted"], abs=0.05)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
-from simlib.core.client_state import NEVER_S, Rules
+from simlib.core.client_state import NEVER_S, Rules, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, State, Transport, fetches
@@ -184,6 +184,8 @@ def _room(world: World) -> int:
     room = min(room, recording.rows_left(record.connections) // 2)
     if len(record.bins) > 1:
         room = min(room, recording.rows_left(record.exposures) // 2)
+    if GENERAL:
+        room = min(room, recording.rows_left(record.fallbacks) // 2)
     if record.keep_deliveries:
         room = min(room, recording.rows_left(record.deliveries) // (len(record.publish_s) + 1))
     if record.keep_events:
@@ -314,6 +316,8 @@ def finish(
             if VARIED:
                 its_rules = rules_of(rules, treatment_rules, int(row.cohort))
             finalise(arrays, record, its_rules, number, now)
+            if GENERAL and is_fallen(row, its_rules):
+                recording.end_fallback(record, number, row.cohort + 0, row.since_s, now)
             if GENERAL and row.state != State.ABSENT:
                 recording.end_exposure(record, number, now)
         disconnect(arrays, record, number, now, Cause.OPEN_AT_END + 0, row.transport + 0)

@@ -162,6 +162,7 @@ class Simulation:
             self._world = self._world._replace(arrays=_with_longer_backlogs(arrays))
         self._room_for("connections", affected_n + MOST_OUT)
         self._room_for("exposures", MOST_OUT)
+        self._room_for("fallbacks", MOST_OUT)
         if self._world.record.keep_deliveries:
             self._room_for("deliveries", len(self._world.record.publish_s) + 1)
         self._room_for("events", MOST_OUT)
@@ -195,7 +196,12 @@ class Simulation:
         is_present = (rows["state"] != State.ABSENT) & (rows["state"] != State.GONE)
         is_idle = (rows["transport"] == Transport.POLLING) & (rows["kept_until_s"] < now)
         is_connected = (rows["opened_s"] < NEVER_S) & ~is_idle
-        return recording.snapshot(self._world.record, is_present, is_connected, now)
+        rules = self._world.rules
+        meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
+        is_polling = (rows["state"] >= State.IDLE) & (rows["state"] <= State.RETRYING)
+        is_fallen = is_polling & (meant != Transport.POLLING)
+        record = self._world.record
+        return recording.snapshot(record, is_present, is_fallen, is_connected, now)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
@@ -210,7 +216,7 @@ class Simulation:
         record = self._record
         empty = event_list.new_event_list(0, 1.0, 1.0)  # the other's memory is needed no more
         self._world = self._world._replace(q=empty)
-        for log in ("connections", "exposures"):
+        for log in ("connections", "exposures", "fallbacks"):
             self._room_for(log, len(self._world.arrays.rows))
         world = self._world
         ended = world.record._replace(last=record.last)

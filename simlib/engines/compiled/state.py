@@ -190,7 +190,13 @@ STATE = np.dtype(
 SEND = np.dtype([("start_s", "f8"), ("sent_s", "f8"), ("sends", "i8")])
 """A worker's part of a broadcast: its start, its latest send, and how many it has sent."""
 
-LOGS = {"connections": CONNECTION, "exposures": EXPOSURE, "deliveries": DELIVERY, "events": EVENT}
+LOGS = {
+    "connections": CONNECTION,
+    "exposures": EXPOSURE,
+    "fallbacks": EXPOSURE,
+    "deliveries": DELIVERY,
+    "events": EVENT,
+}
 LOG_ROWS = 1024
 
 
@@ -222,6 +228,7 @@ class RecordArrays(NamedTuple):
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
     exposures: tuple[NDArray[Any], NDArray[np.int64]]
+    fallbacks: tuple[NDArray[Any], NDArray[np.int64]]
     deliveries: tuple[NDArray[Any], NDArray[np.int64]]
     events: tuple[NDArray[Any], NDArray[np.int64]]
 
