@@ -32,6 +32,7 @@ MARKED = {
         "tests/core/test_assignment.py::test_both_engines_agree_",
         "tests/engines/test_compiled_engine.py",
         "tests/engines/test_golden.py",
+        "tests/engines/test_nodes.py::test_the_last_client_",
         "tests/engines/test_notify.py",
         "tests/engines/test_rollouts.py",
         "tests/rollout/formats/test_formats.py::test_every_plan_of_the_data_",

@@ -266,6 +266,23 @@ def test_an_interrupted_run_is_whole_up_to_where_it_came(pytestconfig):
     assert np.array_equal(delivered + lost + record.pending, record.eligible)
 
 
+@pytest.mark.skipif(INTERPRETED, reason="30 million polls are for a compiler")
+def test_a_client_that_polls_too_often_for_the_engine_is_refused_by_name():
+    """Its events would not hold the number of its polls; it used to fall silent."""
+    board = sl.Scenario(
+        updates={"rate_per_s": 1e-3},
+        clients=1,
+        ramp_s=0.0,
+        horizon_s=40_000.0,
+        bin_s=1_000.0,
+        polling={"interval_s": 1e-3},
+        network={"rtt_s": 0.0, "tls": False},
+        server={"poll_s": 0.0, "accept_s": 0.0},
+    )
+    with pytest.raises(ScenarioError, match=r"horizon_s: must be shorter: no client of the comp"):
+        sl.simulate(board, engine="compiled", progress=False)
+
+
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
 def test_a_crowd_too_large_for_memory_is_refused_before_it_is_made(engine, monkeypatch):
     def never(*_arguments):

@@ -1,4 +1,4 @@
-"""Nodes and workers: each sends to its own clients, all at once, a broker's hop after the change."""
+"""Nodes and workers: each sends to its own clients, all at once, a hop after the change."""
 
 from __future__ import annotations
 
