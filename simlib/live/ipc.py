@@ -1,14 +1,15 @@
 """How the lab and its processes exchange `messages`: pickled, over stdin and stdout.
 
-A child lives as long as its stdin is open: when the parent ends, for whatever reason, the child
-reads the end of the file and ends too. Ctrl-C reaches a whole process group, so children ignore it
-and let the parent decide.
+A child lives as long as its stdin is open: when the parent ends, for whatever reason, a thread of
+the child reads the end of the file and ends it at once, whatever it is doing. Ctrl-C reaches a
+whole process group, so children ignore it and let the parent decide.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import resource
@@ -25,6 +26,8 @@ from simlib.errors import LiveError
 START_S = 30.0
 """How long a process may take to start, or to answer, seconds."""
 _END_S = 5.0
+_MOST_LOGGED = 100
+_LONGEST_LINE = 300
 
 
 class Child:
@@ -162,6 +165,7 @@ class Parent:
         self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)
+        logging.basicConfig(handlers=[BriefHandler()])
 
     def send(self, message: Any) -> None:
         """Send a message."""
@@ -179,19 +183,45 @@ class Parent:
         return pickle.load(self._in)
 
     def watch(self, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Any]) -> None:
-        """Put later messages into a queue, and None when the parent is gone."""
+        """Put later messages into a queue; end this process when the parent is gone."""
 
         def read() -> None:
             while True:
                 try:
                     message = self.receive()
                 except (EOFError, OSError, pickle.UnpicklingError):
-                    message = None
+                    # Whatever the loop waits for, there is nobody left to do it for.
+                    os._exit(0)
                 try:
                     loop.call_soon_threadsafe(inbox.put_nowait, message)
                 except RuntimeError:
                     return  # the loop is closed, and nobody reads the queue
-                if message is None:
-                    return
 
         threading.Thread(target=read, daemon=True).start()
+
+
+class BriefHandler(logging.StreamHandler[Any]):
+    """Writes what libraries log to stderr, a short line for each record, and only the first ones.
+
+    A server logs what strangers send it, a traceback each time. They must not be able to fill a
+    disk with that, nor to write lines of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = _MOST_LOGGED
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, if there have not been too many."""
+        if self.left > 0:
+            self.left -= 1
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line: the logger, the message and the error, cut to some length."""
+        said = record.getMessage()
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            said = f"{said}: {type(error).__name__}: {error}"
+        line = f"{record.name}: {ascii(said)[1:-1][:_LONGEST_LINE]}"
+        return line if self.left else f"{line} (no more is logged)"
