@@ -29,7 +29,7 @@ _LEAST_PER_S = 2.0
 _BURST = 20
 _AT_ONCE = 4  # connections of one client: polls, fetches and a safety poll beside a socket, a retry
 _LEAST_FRAMES_PER_S = 5.0
-_FRAMES_BURST = 64
+_FRAMES_BURST = 32
 _MOST_NAMES = 65_536  # buckets kept: an idle one is dropped then
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import resource
 import socket
@@ -144,7 +145,7 @@ class AppServer:
 
     async def handle_other(self, request: web.Request) -> web.Response:
         """Answer a request that is none for the board: 405 on its path, else 404."""
-        is_poll_path = request.path == self.spec.poll_path
+        is_poll_path = request.rel_url.raw_path == self.spec.poll_path
         status = HTTPStatus.METHOD_NOT_ALLOWED if is_poll_path else HTTPStatus.NOT_FOUND
         return self._failure(request, status)
 
@@ -173,6 +174,21 @@ class AppServer:
         if is_full or not admits_upgrade(self.upgrades, self.server_rules, self.clock.now_s()):
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, wire.REFUSED_TEXT)
         return None
+
+    def limit_failures(
+        self, connection: ServerConnection, _request: Request, response: Response
+    ) -> Response | None:
+        """Tell an address whose upgrades fail too often when to come again."""
+        is_admitted = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
+        if is_admitted or response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return None
+        address, now = address_of(connection.transport), asyncio.get_running_loop().time()
+        if self.admission.bears_failure(address, now):
+            return None
+        refusal = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests\n")
+        wait_s = self.admission.failures.wait_s(address, now)
+        refusal.headers["Retry-After"] = str(math.ceil(wait_s))
+        return refusal
 
     async def handle_push(self, connection: ServerConnection) -> None:
         """Serve one WebSocket from its upgrade to its end."""
@@ -398,6 +414,7 @@ async def run(parent: Parent) -> None:
         app.begin(order.start_s)
     async with AsyncExitStack() as stack:
         ports = await _serve(app, settings.ports, stack)
+        gc.freeze()  # what is there to stay is not looked through again and again
         parent.send(Ready(ports))
         if not settings.is_standby:
             start: Start = await inbox.get()
@@ -491,6 +508,7 @@ def _push_server(app: AppServer, listener: socket.socket) -> Server:
         app.handle_push,
         sock=listener,
         process_request=app.admit,
+        process_response=app.limit_failures,
         origins=[Origin(f"https://{app.spec.host}"), None],
         backlog=ACCEPTS_AT_ONCE,
         compression=None,

@@ -29,11 +29,11 @@ MOST_HEAD_BYTES = 16_384
 """The longest head of a request to upgrade."""
 MOST_REPLY_BYTES = 65_536
 """The most that waits for a peer of what it has made the server say."""
-ACCEPTS_AT_ONCE = 32
+ACCEPTS_AT_ONCE = 4
 """So many connections are accepted before the event loop turns to others."""
 CLOSE_S = 1.0
 """How long a peer has to close its side."""
-_PIECE_BYTES = 1024  # of what has arrived is handled before the limits are looked at
+_PIECE_BYTES = 512  # of what has arrived is handled before the limits are looked at
 _STALL_S = 60.0
 _MOST_UNREAD_BYTES = 65_536
 
