@@ -17,8 +17,10 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -559,16 +561,16 @@ def time_attacks() -> Iterator[Attack]:
     def drip(at: Served, port: Port, data: bytes, wait_s: float) -> str:
         end_s = time.monotonic() + wait_s
         with dial(at, port) as raw:
-            for k in itertools.count():
+            letters = itertools.cycle(data)
+            while time.monotonic() < end_s:
                 try:
-                    raw.sendall(data[k % len(data) :][:1])
+                    raw.sendall(bytes([next(letters)]))
                 except OSError:
                     return "closed"
                 got, is_closed = read_to_end(raw, 0.25)
                 if is_closed:
                     return http_answer(got, is_closed)
-                if time.monotonic() > end_s:
-                    return "open"
+            return "open"
 
     def half_open(at: Served) -> str:
         """A broken frame, and then the peer neither reads nor closes."""
@@ -709,11 +711,12 @@ def rate_attacks() -> Iterator[Attack]:
 # -- floods, while honest clients go on ----------------------------------------------------------
 
 FLOOD_S = 6.0
-"""How long each flood lasts."""
+"""How long the honest are measured; a flood begins before, and ends after."""
+_SETTLE_S = 0.5
 
 
 class Flood:
-    """What a stranger with one address does as fast as it can, for `FLOOD_S`.
+    """What a stranger with one address does as fast as it can.
 
     It runs in a process of its own that gives way to the honest clients, which share its processor:
     the question is what the flood does to the server, not what it does to them.
@@ -722,7 +725,7 @@ class Flood:
     def __init__(self, ports: dict[Port, int], address: str) -> None:
         self.at = Served(None, ports, 0.0)  # type: ignore[arg-type]
         self.address = address
-        self.end_s = time.monotonic() + FLOOD_S
+        self.end_s = time.monotonic() + FLOOD_S + 2.0 * _SETTLE_S
         self.count = 0
 
     def dial(self, port: Port) -> socket.socket:
@@ -845,7 +848,8 @@ async def honest_latencies(server: Served, length_s: float) -> tuple[list[float]
     published_s = compile_workload(SCENARIO, 1, 0).publish_s + server.start_s
     polls_s: list[float] = []
     pushes_s: list[float] = []
-    end_s = time.monotonic() + length_s
+    begin_s = time.monotonic() + _SETTLE_S  # opening connections keeps the honest busy themselves
+    end_s = begin_s + length_s
 
     async def poller(number: int) -> None:
         token = make_token(SECRET, number, LENGTH)
@@ -856,7 +860,8 @@ async def honest_latencies(server: Served, length_s: float) -> tuple[list[float]
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200"), head
             await reader.readexactly(SPEC.snapshot_bytes)
-            polls_s.append(time.monotonic() - sent_s)
+            if sent_s > begin_s:
+                polls_s.append(time.monotonic() - sent_s)
             await asyncio.sleep(0.2)
         writer.close()
 
@@ -871,7 +876,8 @@ async def honest_latencies(server: Served, length_s: float) -> tuple[list[float]
                         text = str(await connection.recv())
                         if wire.kind_of(text) == wire.Message.PUSH:
                             version = wire.version_of(text)
-                            pushes_s.append(time.monotonic() - published_s[version - 1])
+                            if published_s[version - 1] > begin_s:
+                                pushes_s.append(time.monotonic() - published_s[version - 1])
 
     await asyncio.gather(*map(poller, range(10)), *map(subscriber, range(10)))
     return polls_s, pushes_s
@@ -904,14 +910,13 @@ def flood_all(names: list[str]) -> None:
             before_mb = process.memory_info().rss / 1e6
             quiet = honest(server)
             doing = pool.submit(flood, name, server.ports, next(ADDRESSES))
-            time.sleep(0.3)
             before_s = sum(process.cpu_times()[:2])
-            under = honest(server, FLOOD_S - 0.6)
+            under = honest(server)
             used_s = sum(process.cpu_times()[:2]) - before_s
             count = doing.result()
             ratios = [now / before for now, before in zip(under, quiet, strict=True)]
             print(
-                f"{name:18} {count:7} tries, {used_s / (FLOOD_S - 0.6):4.2f} cores; p99 of polls"
+                f"{name:18} {count:7} tries, {used_s / FLOOD_S:4.2f} cores; p99 of polls"
                 f" {quiet[0]:5.1f} -> {under[0]:5.1f}, of pushes {quiet[1]:5.1f} -> {under[1]:5.1f}"
                 f" ms; memory {before_mb:5.1f} -> {process.memory_info().rss / 1e6:5.1f} MB"
                 f" {'held' if max(ratios) <= 2.0 else 'FAILED'}",
@@ -930,5 +935,158 @@ def stop(server: Served) -> dict[str, int]:
     return message.refused
 
 
+# -- kills ---------------------------------------------------------------------------------------
+
+RESTART = {"kind": "restart", "start_s": 300.0, "length_s": 4.0}
+LATENCY = {"kind": "latency", "start_s": 1.0, "length_s": 400.0, "added_s": 0.05}
+RUNS = {
+    "plain": ([], ("app_server", "clients")),
+    "with a standby": ([RESTART], ("app_server", "standby", "clients")),
+    "with a standby and a proxy": (
+        [RESTART, LATENCY],
+        ("app_server", "standby", "clients", "proxy"),
+    ),
+}
+SIGNALS = {
+    "SIGINT": [signal.SIGINT],
+    "SIGINT twice": [signal.SIGINT] * 2,
+    "SIGTERM": [signal.SIGTERM],
+    "SIGKILL": [signal.SIGKILL],
+}
+GONE_S = 3.0
+"""Within which time all processes of a run have to be gone when the parent gets a signal."""
+NOTICED_S = 15.0
+"""The same when a child is killed: the parent may be waiting for another one to load."""
+_MEASURE = """
+import json, signal, sys
+import simlib as sl
+signal.signal(signal.SIGINT, signal.default_int_handler)
+changes = json.loads(sys.argv[1])
+board = sl.Scenario(transport="websocket", clients=20, horizon_s=600.0, updates={"rate_per_s": 5.0})
+sl.measure(board.replace(changes), progress=False)
+"""
+
+
+class Kill(NamedTuple):
+    """A run, who of it gets which signals, and how long after its processes are there."""
+
+    run: str
+    who: str
+    signals: str
+    after_s: float
+
+
+KILLS = [
+    Kill(run, who, signals, after_s)
+    for run, (_, children) in RUNS.items()
+    for after_s in (0.1, 4.0)
+    for who, signals in [
+        *(("parent", signals) for signals in SIGNALS),
+        *((child, "SIGKILL") for child in children),
+    ]
+]
+
+
+def of_session(sid: int) -> list[psutil.Process]:
+    """The processes of a session, but for those that only wait to be buried."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == sid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def gone_after_s(kill: Kill) -> float:
+    """Start a run, send the signals, and return how long it takes until no process is left."""
+    faults, names = RUNS[kill.run]
+    command = [sys.executable, "-c", _MEASURE, json.dumps({"faults": faults})]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as parent:
+        children: list[psutil.Process] = []
+        while len(children) < len(names):
+            assert parent.poll() is None, "the run has ended before it was killed"
+            time.sleep(0.02)
+            children = psutil.Process(parent.pid).children()
+        time.sleep(kill.after_s)
+        roles = {"parent": parent.pid}
+        for child in sorted(children, key=lambda child: child.pid):
+            role = child.cmdline()[-1].rpartition(".")[2]
+            roles["standby" if role in roles else role] = child.pid
+        start_s = time.monotonic()
+        for number in SIGNALS[kill.signals]:
+            with contextlib.suppress(ProcessLookupError):
+                if number == signal.SIGINT:
+                    os.killpg(parent.pid, number)  # as Ctrl-C does
+                else:
+                    os.kill(roles[kill.who], number)
+            time.sleep(0.05)
+        while left := of_session(parent.pid):
+            if time.monotonic() > start_s + 20.0:
+                for process in left:
+                    process.kill()
+                return float("inf")
+            parent.poll()
+            time.sleep(0.02)
+        return time.monotonic() - start_s
+
+
+def most_s(kill: Kill) -> float:
+    return GONE_S if kill.who == "parent" else NOTICED_S
+
+
+def kill_all(kills: list[Kill]) -> None:
+    """Carry out the kills, and print how long it took until nothing was left."""
+    held = 0
+    with ThreadPoolExecutor(3) as pool:
+        for kill, took_s in zip(kills, pool.map(gone_after_s, kills), strict=True):
+            held += took_s <= most_s(kill)
+            print(
+                f"{kill.run:27} {kill.who:11} {kill.signals:13} {kill.after_s:3} s {took_s:6.2f} s"
+            )
+    print(f"kills: {len(kills)} tried, {held} gone in time")
+
+
+# -- all of it -----------------------------------------------------------------------------------
+
+GROUPS = (token_attacks, origin_attacks, head_attacks, frame_attacks, time_attacks, rate_attacks)
+
+
+def failures(server: Served, attacks: list[Attack]) -> list[str]:
+    """Carry out attacks beside each other, and return those that got another answer."""
+
+    def answer(attack: Attack) -> str:
+        try:
+            return attack.run(server)
+        except (OSError, AssertionError) as error:
+            return repr(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(answer, attacks))
+    return [
+        f"{attack.group}, {attack.name}: wanted {attack.answer!r}, got {got!r}"
+        for attack, got in zip(attacks, answers, strict=True)
+        if got != attack.answer
+    ]
+
+
+def attack_all() -> None:
+    """Carry out all single attacks, and print a row for each group."""
+    for group in GROUPS:
+        with served() as server:
+            attacks = list(group())
+            failed = failures(server, attacks)
+            print(
+                f"{attacks[0].group:8} {len(attacks):4} tried {len(attacks) - len(failed):4} held"
+            )
+            for line in failed:
+                print("   ", line)
+            assert sum(stop(server).values()) >= 0  # it has served to the end
+
+
 if __name__ == "__main__":
-    flood_all(sys.argv[1:] or FLOODS)
+    if sys.argv[1:]:
+        flood_all(sys.argv[1:])
+    else:
+        attack_all()
+        kill_all(KILLS)
+        flood_all(FLOODS)
