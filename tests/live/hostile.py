@@ -1060,7 +1060,7 @@ def failures(server: Served, attacks: list[Attack]) -> list[str]:
         except (OSError, AssertionError) as error:
             return repr(error)
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(answer, attacks))
     return [
         f"{attack.group}, {attack.name}: wanted {attack.answer!r}, got {got!r}"
