@@ -113,8 +113,11 @@ def reconnect_wait_s(rule: ReconnectRules) -> float:
     (0.5, inf)
     """
     policy = Policy(rule.policy)
-    if not POLICIES[policy.name.lower()].retries:
+    row = POLICIES[policy.name.lower()]
+    if not row.retries:
         return math.inf
+    if row.retries_at_once:
+        return 0.0
     if policy == Policy.DECORRELATED_JITTER:
         return rule.base_s
     return min(delay_s(rule, k, 0.5) for k in range(MOST_DELAYS))

@@ -120,3 +120,16 @@ def test_an_oversized_message_is_refused(ports):
 def test_an_upgrade_beyond_the_cap_is_answered_503(ports):
     with connect(push_url(ports)), connect(push_url(ports)):
         assert refusal(push_url(ports)) == 503
+
+
+def test_the_longest_token_is_taken_on_both_ports():
+    scenario = SCENARIO.replace({"wire.token_bytes": 8192})
+    settings = Settings(scenario=scenario, seed=1, replication=0, time_scale=1.0, secret=SECRET)
+    token = make_token(SECRET, 1, 8192)
+    with Child("simlib.live.app_server") as server:
+        server.send(settings)
+        ports = server.receive(30.0).ports
+        assert poll(ports, f"Bearer {token}")[0] == 200
+        with connect(push_url(ports)) as socket:
+            socket.send(wire.auth_text(scenario.wire_spec(), token))
+            assert wire.kind_of(socket.recv(10)) == wire.Message.READY
