@@ -302,8 +302,9 @@ def bad_tokens() -> dict[str, str]:
     return tokens
 
 
-def poll_with(*fields: str) -> bytes:
-    head = [f"GET {SPEC.poll_path} HTTP/1.1", f"Host: {SPEC.host}", "Connection: close", *fields]
+def poll_with(*fields: str, connection: str = "close") -> bytes:
+    line, host = f"GET {SPEC.poll_path} HTTP/1.1", f"Host: {SPEC.host}"
+    head = [line, host, f"Connection: {connection}", *fields]
     return "\r\n".join([*head, "", ""]).encode()
 
 
@@ -627,7 +628,7 @@ def time_attacks() -> Iterator[Attack]:
 def statuses(server: Served, n: int, value: str, address: str) -> list[str]:
     """The answers to so many polls, one after the other, on as few connections as it takes."""
     answers: list[str] = []
-    request = poll_with(f"Authorization: {value}").replace(b"Connection: close\r\n", b"")
+    request = poll_with(f"Authorization: {value}", connection="keep-alive")
     while len(answers) < n:
         with dial(server, Port.POLL, address) as raw:
             raw.settimeout(5.0)
@@ -731,6 +732,10 @@ class Flood:
     def dial(self, port: Port) -> socket.socket:
         return dial(self.at, port, self.address)
 
+    def poll(self, secret: str) -> bytes:
+        token = make_token(secret, OF_A_STRANGER, LENGTH)
+        return poll_with(f"Authorization: Bearer {token}", connection="keep-alive")
+
     def again(self) -> bool:
         self.count += 1
         return time.monotonic() < self.end_s
@@ -765,20 +770,14 @@ class Flood:
                         break
 
     def polls(self) -> None:
-        token = make_token(SECRET, OF_A_STRANGER, LENGTH)
-        data = poll_with(f"Authorization: Bearer {token}").replace(b"close", b"keep-alive")
-        self.send_again(Port.POLL, data)
+        self.send_again(Port.POLL, self.poll(SECRET))
 
     def wrong_polls(self) -> None:
-        token = make_token("x" * 32, OF_A_STRANGER, LENGTH)
-        data = poll_with(f"Authorization: Bearer {token}").replace(b"close", b"keep-alive")
-        self.send_again(Port.POLL, data)
+        self.send_again(Port.POLL, self.poll("x" * 32))
 
     def pipelined_polls(self) -> None:
         """Polls that are never read."""
-        token = make_token(SECRET, OF_A_STRANGER, LENGTH)
-        data = poll_with(f"Authorization: Bearer {token}").replace(b"close", b"keep-alive")
-        self.send_again(Port.POLL, data * 100, reads=False)
+        self.send_again(Port.POLL, self.poll(SECRET) * 100, reads=False)
 
     def bad_heads(self) -> None:
         self.send_again(Port.POLL, b"hello\r\n\r\n")
@@ -830,7 +829,7 @@ class Flood:
 FLOODS = [
     name
     for name, what in vars(Flood).items()
-    if callable(what) and name not in ("__init__", "dial", "again", "send_again")
+    if callable(what) and name not in ("__init__", "dial", "poll", "again", "send_again")
 ]
 
 
@@ -1080,7 +1079,7 @@ def attack_all() -> None:
             )
             for line in failed:
                 print("   ", line)
-            assert sum(stop(server).values()) >= 0  # it has served to the end
+            stop(server)  # which says that it has served to the end
 
 
 if __name__ == "__main__":
