@@ -370,7 +370,7 @@ class ClientRun:
     parent : Parent
         The lab.
     inbox : asyncio.Queue
-        The lab's messages; None when the lab is gone.
+        The lab's messages.
     """
 
     def __init__(
@@ -475,9 +475,7 @@ async def run(parent: Parent) -> None:
     inbox: asyncio.Queue[Any] = asyncio.Queue()
     parent.send(Ready({}))
     parent.watch(clients.loop, inbox)
-    start: Start | None = await inbox.get()
-    if start is None:
-        return
+    start: Start = await inbox.get()
     gc.disable()  # a full collection would stop every client for milliseconds
     before_s = time.process_time()
     end_of_run_s = await ClientRun(clients, workload, parent, inbox).run(start.start_s, check_s)

@@ -84,9 +84,12 @@ def measure(
     Run
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
         clients and all other programs used, ``provenance["quiet"]`` whether the machine was left
-        alone, ``provenance["publish_late_s"]`` how late changes were published, and
-        ``provenance["server_peak_bytes"]`` the most memory that the server took. If there was a
-        proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers were.
+        alone, ``provenance["publish_late_s"]`` how late changes were published,
+        ``provenance["server_peak_bytes"]`` the most memory that the server took, and
+        ``provenance["server_refused"]`` how often its limits (requests, connections, frames) were
+        met: a scenario's own clients never meet one, so it is empty unless others came. If there
+        was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers
+        were.
         After Ctrl-C, the run so far with ``is_complete`` false.
 
     Raises
@@ -200,6 +203,7 @@ def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports
             "asked_for_hash": asked_for.hash,
             "cpu": reports.cores,
             "server_peak_bytes": reports.server.peak_bytes,
+            "server_refused": reports.server.refused,
             "quiet": reports.cores["other_cores"] < QUIET_CORES,
             "publish_late_s": {
                 "median": float(np.median(late_s)),
