@@ -31,6 +31,19 @@ from simlib.run import Run, check_table
 from simlib.scenario import Scenario
 from simlib.store import Store
 
+__all__ = [
+    "BASELINE",
+    "Rehearsal",
+    "Rollout",
+    "check_plan",
+    "regressions",
+    "rehearse",
+    "roll_out",
+    "summarise",
+    "tune",
+    "variants",
+]
+
 Changes = Mapping[str, Any]
 BASELINE = "healthy"
 """The name of the scenario as it is, among the regressions."""
@@ -674,6 +687,10 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         row["peak_polls_per_s"] = float(polls.max())
         row["peak_utilisation"] = float(after["utilisation"].max())
     return row
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(globals(), {"judge": "summarise", "HEALTHY": "BASELINE"})

@@ -6,10 +6,11 @@ names path, value and rule.
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import ConfigDict, Field
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.settings import settings_of, text_of
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -43,7 +45,60 @@ class FieldError(ValueError):
         super().__init__(rule)
 
 
-class Section(pydantic.BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(pydantic.BaseModel)  # it has no public name
+
+_OF_PYDANTIC = set(dir(pydantic.BaseModel)) - set(dir(object))
+_NOT_SHOWN = {"model_config", "renamed_fields", "__class_vars__", "__private_attributes__"}
+_NOT_SHOWN |= {"__signature__", "__weakref__", "__abstractmethods__", "_abc_impl", "__dir__"}
+
+
+class _Documented:
+    """The docstring of a section: what it says of itself, and then each of its settings."""
+
+    def __init__(self, own: str) -> None:
+        self.own = inspect.cleandoc(own)
+
+    def __get__(self, _instance: object, section: type[pydantic.BaseModel]) -> str:
+        settings = text_of(list(settings_of(section)))
+        return f"{self.own}\n\nSettings\n--------\n{settings}\n" if settings else self.own
+
+
+class _Default:
+    """Stands in a signature for a default that is a section."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+class _Shown(ModelMetaclass):
+    """Lets `help` and tab completion of a section show its settings, and not pydantic's methods.
+
+    Those can be called all the same.
+    """
+
+    def __new__(cls, name: str, bases: Any, names: dict[str, Any], **options: Any) -> Any:
+        return super().__new__(
+            cls, name, bases, {**names, "__doc__": _Documented(names.get("__doc__", ""))}, **options
+        )
+
+    @property
+    def __doc__(cls) -> str:  # type: ignore[override]
+        """What a section says of itself; `help` looks here, and not where instances look."""
+        said: str = cls.__dict__["__doc__"].__get__(None, cls)
+        return said
+
+    def __dir__(cls) -> list[str]:
+        ours = cls.__mro__[: cls.__mro__.index(pydantic.BaseModel)]
+        names = {name for each in ours for name in vars(each) if not name.startswith("__pydantic")}
+        fields: Any = getattr(cls, "model_fields", {})
+        renamed: Any = getattr(cls, "renamed_fields", {})
+        return sorted((names | fields.keys()) - _OF_PYDANTIC - _NOT_SHOWN - renamed.keys())
+
+
+class Section(pydantic.BaseModel, metaclass=_Shown):
     """A section: frozen and strict, without unknown fields."""
 
     renamed_fields: ClassVar[Mapping[str, str]] = {}
@@ -57,6 +112,24 @@ class Section(pydantic.BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    def __dir__(self) -> list[str]:
+        names = set(super().__dir__()) - self.renamed_fields.keys()
+        return sorted(names - _OF_PYDANTIC - _NOT_SHOWN)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_options: Any) -> None:
+        """Give it a signature that fits on some lines: no types, which are said in `help`."""
+        parameters = []
+        for name, field in cls.model_fields.items():
+            default: Any = inspect.Parameter.empty
+            if not field.is_required():
+                is_plain = isinstance(field.default, str | float | int | None)
+                default = field.default if is_plain else _Default()
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            )
+        cls.__signature__ = inspect.Signature(parameters)
 
     @pydantic.model_validator(mode="before")
     @classmethod

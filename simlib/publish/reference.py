@@ -1,0 +1,177 @@
+"""Every setting of a scenario and of a plan: as a table to search in, and as a page.
+
+The page is ``data/settings.md``. After a setting has changed,
+``python -m simlib.publish.reference data/settings.md`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan
+from simlib.scenario import Scenario
+from simlib.scenario.settings import Setting, settings_of, text_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HEAD = """\
+# Settings
+
+Every setting of a scenario and of a rollout plan. In Python, `sl.settings()` shows the same, and
+`sl.settings("refetchInterval")` searches it. After a setting has changed,
+`python -m simlib.publish.reference data/settings.md` writes this page anew.
+
+A duration is a number of seconds, or a text such as `"1.5 min"`; a size is a number of bytes, or a
+text such as `"48 kB"`. What is *needed* must be given; what is *absent* has no value unless it is
+given. Names elsewhere stand with their tool, and with its unit if that is another."""
+_COLUMNS = ("setting", "unit", "default", "range", "meaning", "elsewhere")
+
+
+class Settings(Sequence[Setting]):
+    """Settings, shown as text by a terminal and as a table by a notebook.
+
+    Parameters
+    ----------
+    found : list of Setting
+    """
+
+    def __init__(self, found: list[Setting]) -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._found[place]
+
+    def __iter__(self) -> Iterator[Setting]:
+        return iter(self._found)
+
+    def __repr__(self) -> str:
+        return text_of(self._found)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        rows = [
+            "".join(f'<td style="text-align: left">{html.escape(text)}</td>' for text in _row(one))
+            for one in self._found
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each setting; ``elsewhere`` has its names in other tools."""
+        import pandas as pd
+
+        return pd.DataFrame(map(_row, self._found), columns=list(_COLUMNS))
+
+
+def settings(search: str = "") -> Settings:
+    """Return the settings of a scenario and of a plan, or those that a text leads to.
+
+    Parameters
+    ----------
+    search : str, optional
+        A part of a path, of what is said of a setting, or of its name in another tool; capitals and
+        punctuation do not matter. ``"scenario"`` and ``"plan"`` return all settings of the one or
+        of the other. Settings whose own name or whose name elsewhere it is come alone.
+
+    Returns
+    -------
+    Settings
+        Those of a plan with ``Plan.`` before their path. A terminal shows them as text, a notebook
+        as a table; ``settings(...).table`` is a `pandas.DataFrame`.
+
+    Raises
+    ------
+    ScenarioError
+        Nothing is found.
+
+    Examples
+    --------
+    >>> settings("refetchInterval")[0].path
+    'polling.interval_s'
+    >>> [found.path for found in settings("pingTimeout")]
+    ['heartbeat.timeout_s']
+    >>> print(settings("proxy_read_timeout"))
+    network.idle_s = absent    > 0, in s
+        Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox.
+        Elsewhere: proxy_read_timeout (nginx), timeout tunnel (HAProxy), ...
+    """
+    if not isinstance(search, str):
+        raise ScenarioError("search", search, "must be text")
+    of_scenario = list(settings_of(Scenario))
+    of_plan = [one._replace(path=f"Plan.{one.path}") for one in settings_of(Plan)]
+    asked = _plain(search)
+    if asked in ("scenario", "plan"):
+        return Settings(of_scenario if asked == "scenario" else of_plan)
+    every = of_scenario + of_plan
+    named = [one for one in every if asked in _names(one)] if asked else []
+    found = named or [one for one in every if _says(one, search)]
+    if not found:
+        near = difflib.get_close_matches(asked, {n for one in every for n in _names(one)}, n=1)
+        hint = f"; did you mean {_written(near[0], every)}?" if near else ""
+        rule = f"must be in a setting's path, meaning, or name in other tools{hint}"
+        raise ScenarioError("search", search, rule)
+    return Settings(found)
+
+
+def _row(one: Setting) -> tuple[str, ...]:
+    return (*one[:5], ", ".join(one.elsewhere))
+
+
+def _says(one: Setting, search: str) -> bool:
+    """Say whether each word of a text is a part of a word that is said of a setting."""
+    words = [_plain(word) for word in " ".join(_row(one)).split()]
+    return all(any(_plain(asked) in word for word in words) for asked in search.split())
+
+
+def _plain(text: str) -> str:
+    """Return the letters and digits of a text alone, in small letters."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _names(one: Setting) -> dict[str, str]:
+    """Return the names of a setting, here and elsewhere, by their letters and digits."""
+    path = one.path.removeprefix("Plan.")
+    elsewhere = (name.partition(" (")[0] for name in one.elsewhere)
+    names = [path, path.rpartition(".")[2], *(n for each in elsewhere for n in each.split(", "))]
+    return {_plain(name): name for name in names if _plain(name)}
+
+
+def _written(plain: str, every: list[Setting]) -> str:
+    """Return a name as it is written."""
+    return next(_names(one)[plain] for one in every if plain in _names(one))
+
+
+def page() -> str:
+    """Return the page of all settings, in Markdown."""
+    lines = [_HEAD]
+    for title, model in (("A scenario", Scenario), ("A rollout plan", Plan)):
+        lines += ["", f"## {title}", "", f"| {' | '.join(_COLUMNS)} |", "|---" * 6 + "|"]
+        for one in settings_of(model):
+            setting, *others = (text.replace("|", "\\|") for text in _row(one))
+            lines.append(f"| `{setting}` | {' | '.join(others)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page to a file, or to the standard output."""
+    if len(arguments) > 1:
+        sys.exit("usage: python -m simlib.publish.reference [FILE]")
+    if arguments:
+        Path(arguments[0]).write_text(page(), encoding="utf-8")
+    else:
+        sys.stdout.write(page())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
