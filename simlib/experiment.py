@@ -22,6 +22,7 @@ from simlib.errors import ScenarioError, SimlibError
 from simlib.run import QUANTITIES, Rows, Run, summary_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
+from simlib.scenario.suggestions import METRICS, hint
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -374,7 +375,8 @@ def _check_widths(until: Any) -> None:
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
         if name not in QUANTITIES:
-            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
+            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRICS)}"
+            raise ScenarioError("until", name, rule)
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from simlib.errors import ScenarioError
 from simlib.rollout.plan import Plan
 from simlib.scenario import Scenario
-from simlib.scenario.settings import Setting, settings_of, text_of
+from simlib.scenario.settings import Setting, names_in, settings_of, text_of
+from simlib.scenario.suggestions import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ def settings(search: str = "") -> Settings:
         raise ScenarioError("search", search, "must be text")
     of_scenario = list(settings_of(Scenario))
     of_plan = [one._replace(path=f"Plan.{one.path}") for one in settings_of(Plan)]
-    asked = _plain(search)
+    asked = plain(search)
     if asked in ("scenario", "plan"):
         return Settings(of_scenario if asked == "scenario" else of_plan)
     every = of_scenario + of_plan
@@ -130,26 +131,20 @@ def _row(one: Setting) -> tuple[str, ...]:
 
 def _says(one: Setting, search: str) -> bool:
     """Say whether each word of a text is a part of a word that is said of a setting."""
-    words = [_plain(word) for word in " ".join(_row(one)).split()]
-    return all(any(_plain(asked) in word for word in words) for asked in search.split())
-
-
-def _plain(text: str) -> str:
-    """Return the letters and digits of a text alone, in small letters."""
-    return "".join(letter for letter in text.lower() if letter.isalnum())
+    words = [plain(word) for word in " ".join(_row(one)).split()]
+    return all(any(plain(asked) in word for word in words) for asked in search.split())
 
 
 def _names(one: Setting) -> dict[str, str]:
     """Return the names of a setting, here and elsewhere, by their letters and digits."""
     path = one.path.removeprefix("Plan.")
-    elsewhere = (name.partition(" (")[0] for name in one.elsewhere)
-    names = [path, path.rpartition(".")[2], *(n for each in elsewhere for n in each.split(", "))]
-    return {_plain(name): name for name in names if _plain(name)}
+    names = [path, path.rpartition(".")[2], *(n for each in one.elsewhere for n in names_in(each))]
+    return {plain(name): name for name in names if plain(name)}
 
 
-def _written(plain: str, every: list[Setting]) -> str:
+def _written(name: str, every: list[Setting]) -> str:
     """Return a name as it is written."""
-    return next(_names(one)[plain] for one in every if plain in _names(one))
+    return next(_names(one)[name] for one in every if name in _names(one))
 
 
 def page() -> str:

@@ -36,6 +36,7 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect
+from simlib.scenario.settings import elsewhere
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
 
@@ -645,5 +646,6 @@ def _unknown(path: object, value: Any) -> ScenarioError:
         if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
             known = list(annotation.model_fields)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {'.'.join(filter(None, (section, near[0])))}?" if near else ""
+    meant = [".".join(filter(None, (section, near[0])))] if near else elsewhere(Plan, path)
+    hint = f"; did you mean {meant[0]}?" if meant else ""
     return ScenarioError(path, value, f"is not a known field{hint}")

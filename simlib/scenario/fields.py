@@ -7,6 +7,7 @@ names path, value and rule.
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
 from simlib.scenario.settings import settings_of, text_of
+from simlib.scenario.suggestions import METRICS, hint
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -241,6 +243,9 @@ def scenario_error(
         rule = str(cause)
     elif kind in _PHRASES:
         rule = _PHRASES[kind].format(**context)
+        if kind == "literal_error" and isinstance(value, str):
+            options = re.findall(r"'([^']*)'", context["expected"])
+            rule += hint(value, options, METRICS if path.endswith("metric") else None)
     else:
         rule = first["msg"][:1].lower() + first["msg"][1:]
     return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)

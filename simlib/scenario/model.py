@@ -42,6 +42,7 @@ from simlib.scenario.fields import (
     read_toml,
     scenario_error,
 )
+from simlib.scenario.settings import elsewhere
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CHANGES = 20_000_000
@@ -838,5 +839,9 @@ def _unknown(path: object, value: Any) -> ScenarioError:
     if not near:
         siblings = [known for known in paths if known.rpartition(".")[0] == section]
         near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
+    near = near or elsewhere(Scenario, path)
+    if not near:
+        last = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in paths], n=1)
+        near = [known for known in paths if known.rpartition(".")[2] in last]
     hint = f"; did you mean {near[0]}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")

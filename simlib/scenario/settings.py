@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from simlib.core.faults import FAULTS
 from simlib.core.reconnect import POLICIES
+from simlib.scenario.suggestions import plain
 
 _UNITS = (
     ("bytes_per_s", "bytes/s"),
@@ -204,6 +205,41 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return "none" if not value else str(value)
     return str(value)
+
+
+def elsewhere(model: type[pydantic.BaseModel], name: str) -> list[str]:
+    """Return the paths of the settings that have a name in another tool.
+
+    Parameters
+    ----------
+    model : type
+        `Scenario` or `Plan`.
+    name : str
+        The name, or a path that ends with it.
+
+    Examples
+    --------
+    >>> from simlib.scenario.model import Scenario
+    >>> elsewhere(Scenario, "polling.refetchInterval")
+    ['polling.interval_s']
+    """
+    asked = plain(name.rpartition(".")[2])
+    return [
+        one.path
+        for one in settings_of(model)
+        if asked in {plain(part) for each in one.elsewhere for part in names_in(each)}
+    ]
+
+
+def names_in(said: str) -> list[str]:
+    """Return the names before the tool that has them.
+
+    Examples
+    --------
+    >>> names_in("SO_SNDBUF, SO_RCVBUF (sockets)"), names_in("backlog (listen(2), nginx)")
+    (['SO_SNDBUF', 'SO_RCVBUF'], ['backlog'])
+    """
+    return said.partition(" (")[0].split(", ")
 
 
 def text_of(settings: list[Setting]) -> str:
