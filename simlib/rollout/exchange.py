@@ -17,6 +17,7 @@ from simlib.errors import ScenarioError
 from simlib.scenario import suggestions
 from simlib.scenario.documents import ForeignMapping, read_documents
 from simlib.scenario.formats import recognised
+from simlib.scenario.places import in_file, refuse_foreign
 from simlib.scenario.suggestions import hint
 from simlib.scenario.units import parse_duration_s
 
@@ -130,7 +131,13 @@ def read(path: Path, given: ImportOptions, settings: Mapping[str, Any]) -> dict[
         The file cannot be read, has none of the formats, contains something that a plan cannot
         express, or contains a field that the caller gives too.
     """
-    return merged(said_by(read_documents(path), given), settings)
+    documents = read_documents(path)
+    refuse_foreign(path, "plan")
+    try:
+        said = said_by(documents, given)
+    except ScenarioError as error:
+        raise in_file(error, path) from None
+    return merged(said, settings)
 
 
 def said_by(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect
+from simlib.scenario.places import in_file
 from simlib.scenario.settings import elsewhere
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
@@ -547,8 +548,14 @@ class Plan(Section):
                 if value is not None:
                     rule = "has no meaning for a TOML file, which says everything: use replace"
                     raise ScenarioError(name, value, rule)
-            return cls(**read_toml(path)[1])
-        return cls(**exchange.read(Path(path), given, settings))
+            path, values = read_toml(path, "plan")
+        else:
+            path = Path(path)
+            values = exchange.read(path, given, settings)
+        try:
+            return cls(**values)
+        except ScenarioError as error:
+            raise in_file(error, path) from None
 
     def dump(self, format: str = "toml") -> str:  # noqa: A002  (what it is)
         """Return the plan as a file's text.

@@ -247,7 +247,8 @@ class ForeignMapping:
         """Raise unless every key was read."""
         left = [name for name in self.values if name not in self.known]
         if left:
-            raise self.wrong(left[0], "is not a known field")
+            first, *others = (self.wrong(name, "is not a known field") for name in left)
+            raise ScenarioError(first.path, first.value, first.rule, others=others)
 
     def take(self, name: str, *, needed: bool = False) -> Any:
         """Return a key's value as it is; None if it is absent."""

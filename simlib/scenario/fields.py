@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.settings import settings_of, text_of
 from simlib.scenario.suggestions import METRICS, hint
 from simlib.scenario.units import Bytes, Seconds
@@ -215,25 +216,38 @@ _PHRASES = {
     "finite_number": "must be a finite number",
     "string_pattern_mismatch": "must match {pattern}",
     "string_too_long": "must have at most {max_length} characters",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table of settings",
     "model_type": "must be a table of settings",
     "model_attributes_type": "must be a table of settings",
 }
 
 
+_MOST_HINTS = 50
+"""Unknown fields for which another name is looked for, which takes a while."""
+
+
 def scenario_error(
     error: pydantic.ValidationError, unknown: Callable[[object, Any], ScenarioError]
 ) -> ScenarioError:
-    """Return the first problem of a validation as one `ScenarioError`.
+    """Return the problems of a validation as one `ScenarioError`: the first one, with the others.
 
     `unknown` returns the error for a path that is not a field.
     """
-    problems = error.errors(include_url=False)
+    problems = [
+        _problem(each, unknown if number < _MOST_HINTS else None)
+        for number, each in enumerate(error.errors(include_url=False))
+    ]
     first = problems[0]
-    path = ".".join(str(name) for name in first["loc"])
-    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    return ScenarioError(first.path, first.value, first.rule, others=problems[1:])
+
+
+def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) -> ScenarioError:
+    path = ".".join(str(name) for name in each["loc"])
+    value, kind, context = each["input"], each["type"], each.get("ctx", {})
     cause = context.get("error")
     if kind == "extra_forbidden":
-        rule = unknown(path, value).rule
+        rule = unknown(path, value).rule if unknown else "is not a known field"
     elif isinstance(cause, FieldError):
         path = f"{path}.{cause.path}" if path else cause.path
         value, rule = cause.value, cause.rule
@@ -247,28 +261,37 @@ def scenario_error(
             options = re.findall(r"'([^']*)'", context["expected"])
             rule += hint(value, options, METRICS if path.endswith("metric") else None)
     else:
-        rule = first["msg"][:1].lower() + first["msg"][1:]
-    return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)
+        rule = each["msg"][:1].lower() + each["msg"][1:]
+    return ScenarioError(path or "scenario", value, rule)
 
 
-def read_toml(path: Any) -> tuple[Path, dict[str, Any]]:
-    """Read a TOML file.
+def read_toml(path: Any, wanted: str) -> tuple[Path, dict[str, Any]]:
+    """Read a TOML file that holds a scenario or a plan.
+
+    Parameters
+    ----------
+    path : str or Path
+    wanted : {"scenario", "plan"}
 
     Raises
     ------
     ScenarioError
-        The file is missing, or is not TOML.
+        The file is missing, is not TOML, or holds something else.
     """
     if not isinstance(path, str | Path):
         raise ScenarioError("path", path, "must be a path")
     path = Path(path)
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ScenarioError(path.name, str(path), "must be an existing TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
+        refuse_foreign(path, wanted)
         raise ScenarioError(
             path.name or str(path), str(path), f"must be a readable text file ({error})"
         ) from None
     except (ValueError, RecursionError) as error:  # also for numbers or nesting of great length
+        refuse_foreign(path, wanted)
         raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
+    refuse_other_kind(path, values, wanted)
+    return path, values

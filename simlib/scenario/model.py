@@ -42,6 +42,7 @@ from simlib.scenario.fields import (
     read_toml,
     scenario_error,
 )
+from simlib.scenario.places import in_file
 from simlib.scenario.settings import elsewhere
 from simlib.scenario.units import Bytes, Seconds
 
@@ -680,8 +681,11 @@ class Scenario(Section):
         ScenarioError
             The file is missing or is not TOML, or its scenario is not valid.
         """
-        path, values = read_toml(path)
-        scenario = cls(**values)
+        path, values = read_toml(path, "scenario")
+        try:
+            scenario = cls(**values)
+        except ScenarioError as error:
+            raise in_file(error, path) from None
         scenario._folder = path.parent
         return scenario
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -223,12 +224,16 @@ def elsewhere(model: type[pydantic.BaseModel], name: str) -> list[str]:
     >>> elsewhere(Scenario, "polling.refetchInterval")
     ['polling.interval_s']
     """
-    asked = plain(name.rpartition(".")[2])
-    return [
-        one.path
-        for one in settings_of(model)
-        if asked in {plain(part) for each in one.elsewhere for part in names_in(each)}
-    ]
+    return _by_name_elsewhere(model).get(plain(name.rpartition(".")[2]), [])
+
+
+@cache
+def _by_name_elsewhere(model: type[pydantic.BaseModel]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in settings_of(model):
+        for name in {plain(part) for each in one.elsewhere for part in names_in(each)}:
+            found.setdefault(name, []).append(one.path)
+    return found
 
 
 def names_in(said: str) -> list[str]:
