@@ -66,7 +66,7 @@ def lines_of_toml(text: str) -> dict[str, int]:
 
     Examples
     --------
-    >>> lines_of_toml('clients = 5\n[polling]\ninterval_s = 3\n')
+    >>> lines_of_toml("clients = 5\n[polling]\ninterval_s = 3\n")
     {'clients': 1, 'polling': 2, 'polling.interval_s': 3}
     >>> lines_of_toml('[[faults]]\nkind = "reset"\n[[faults]]\nkind = "drain"\n')["faults.1.kind"]
     4
