@@ -1,6 +1,6 @@
-"""Every setting of a scenario and of a plan: as a table to search in, and as a page.
+"""Every setting of a scenario and of a plan: as a table to search in, and as pages.
 
-The page is ``data/settings.md``. After a setting has changed,
+The page to read in a repository is ``data/settings.md``. After a setting has changed,
 ``python -m simlib.publish.reference data/settings.md`` writes it anew.
 """
 
@@ -32,6 +32,7 @@ Every setting of a scenario and of a rollout plan. In Python, `sl.settings()` sh
 A duration is a number of seconds, or a text such as `"1.5 min"`; a size is a number of bytes, or a
 text such as `"48 kB"`. What is *needed* must be given; what is *absent* has no value unless it is
 given. Names elsewhere stand with their tool, and with its unit if that is another."""
+_PARTS = (("A scenario", Scenario), ("A rollout plan", Plan))
 _COLUMNS = ("setting", "unit", "default", "range", "meaning", "elsewhere")
 
 
@@ -150,12 +151,38 @@ def _written(name: str, every: list[Setting]) -> str:
 def page() -> str:
     """Return the page of all settings, in Markdown."""
     lines = [_HEAD]
-    for title, model in (("A scenario", Scenario), ("A rollout plan", Plan)):
+    for title, model in _PARTS:
         lines += ["", f"## {title}", "", f"| {' | '.join(_COLUMNS)} |", "|---" * 6 + "|"]
         for one in settings_of(model):
             setting, *others = (text.replace("|", "\\|") for text in _row(one))
             lines.append(f"| `{setting}` | {' | '.join(others)} |")
     return "\n".join(lines) + "\n"
+
+
+def write_page(out_dir: str | Path) -> Path:
+    """Write the settings as a page of a report, and return where it is.
+
+    Parameters
+    ----------
+    out_dir : str or Path
+        The folder of the pages.
+    """
+    from simlib.publish.render import STYLE
+
+    parts = [
+        f"<h2>{html.escape(title)}</h2>\n"
+        f'<div class="output">{Settings(list(settings_of(model)))._repr_html_()}</div>\n'
+        for title, model in _PARTS
+    ]
+    target = Path(out_dir) / "settings.html"
+    target.write_text(
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>simlib: settings</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>Settings</h1>\n{''.join(parts)}</main>\n</body>\n</html>\n",
+        encoding="utf-8",
+    )
+    return target
 
 
 def main(arguments: list[str]) -> None:

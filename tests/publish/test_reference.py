@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import simlib as sl
-from simlib.publish import reference
+from simlib.publish import reference, report
 
 PAGE = Path(__file__).parents[2] / "data" / "settings.md"
 
@@ -82,6 +82,14 @@ def test_settings_are_shown_as_text_as_html_and_as_a_table():
     assert "&gt;= 0" in found._repr_html_()
     assert found.table["setting"].tolist() == [one.path for one in found]
     assert found[0] == next(iter(found))
+
+
+def test_a_report_has_the_settings_as_a_page(tmp_path):
+    text = reference.write_page(tmp_path).read_text(encoding="utf-8")
+    for one in sl.settings():
+        assert f">{one.path.removeprefix('Plan.')}</td>" in text
+    index = report.write_index([], tmp_path).read_text(encoding="utf-8")
+    assert '<a href="settings.html">' in index
 
 
 def test_the_page_can_be_written_by_a_command(tmp_path, capsys):
