@@ -18,8 +18,9 @@ ENGINES = ("simpy", "compiled")
 CHOICES = ("auto", *ENGINES)
 """What callers may ask for."""
 
-WORTH_EVENTS = 100_000
-"""From so many events on the compiled engine is chosen: SimPy takes about a second for them."""
+WORTH_EVENTS = 50_000
+"""From so many events on the compiled engine is chosen: SimPy takes about half a second
+for them, which is what the compiled engine takes to load."""
 
 # Events of a client, as counted in both engines with the board of data/scenarios: a session with
 # its connection, a poll with its way there and back, a ping with its pong, a fault.
