@@ -73,17 +73,31 @@ class ScenarioError(SimlibError, ValueError):
             lines.append(f"(and {len(self.others) - _MOST_SHOWN} more problems)")
         super().__init__("\n".join(lines))
 
-    def placed(self, place_of: Callable[[str], str]) -> ScenarioError:
-        """Return the same problems, each with the place of its path."""
-        others = [other.placed(place_of) for other in self.others]
-        place = place_of(self.path)
-        return type(self)(self.path, self.value, self.rule, others=others, place=place)
+    @property
+    def problems(self) -> list[ScenarioError]:
+        """Each of the problems alone."""
+        first = type(self)(self.path, self.value, self.rule, place=self.place)
+        return [first, *self.others]
 
-    def within(self, section: str) -> ScenarioError:
-        """Return the same problems, with a section before their paths."""
-        others = [other.within(section) for other in self.others]
-        path = f"{section}.{self.path}"
-        return type(self)(path, self.value, self.rule, others=others, place=self.place)
+    @classmethod
+    def of(cls, problems: Sequence[ScenarioError]) -> ScenarioError:
+        """Return problems as one error, which is about the first of them.
+
+        Parameters
+        ----------
+        problems : sequence of ScenarioError
+            At least one, each alone.
+        """
+        first, *others = problems
+        return cls(first.path, first.value, first.rule, others=others, place=first.place)
+
+    def moved(self, path_of: Callable[[str], str]) -> ScenarioError:
+        """Return the same problems at other paths."""
+        problems = [
+            type(self)(path_of(one.path), one.value, one.rule, place=one.place)
+            for one in self.problems
+        ]
+        return self.of(problems)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries; the default would call us with the message alone.

@@ -52,12 +52,7 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
     try:
         changed = scenario.replace({**variant.changes, "transport": variant.transport})
     except ScenarioError as error:
-        problems = [
-            ScenarioError(_place(cohort, variant, one.path), one.value, one.rule)
-            for one in (error, *error.others)
-        ]
-        first = problems[0]
-        raise ScenarioError(first.path, first.value, first.rule, others=problems[1:]) from None
+        raise error.moved(lambda path: _place(cohort, variant, path)) from None
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
         is_as_before = getattr(changed, section) == getattr(scenario, section)

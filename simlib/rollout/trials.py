@@ -245,7 +245,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
     try:
         _, treatment = cohort_scenarios(plan, scenario)
     except ScenarioError as error:
-        raise error.within("plan") from None
+        raise error.moved(lambda path: f"plan.{path}") from None
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
         if guardrail.metric == "fallback_to_polling_frac" and treatment.fallback is None:

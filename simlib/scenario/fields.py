@@ -215,6 +215,8 @@ _PHRASES = {
     "string_type": "must be text",
     "finite_number": "must be a finite number",
     "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}",
     "string_too_long": "must have at most {max_length} characters",
     "tuple_type": "must be a list",
     "dict_type": "must be a table of settings",
@@ -234,12 +236,15 @@ def scenario_error(
 
     `unknown` returns the error for a path that is not a field.
     """
+    found = error.errors(include_url=False)
+    within = {each["loc"][:depth] for each in found for depth in range(len(each["loc"]))}
+    # A list is too short for pydantic once its items are wrong: that is said of the items already.
+    found = [one for one in found if not (one["type"] == "too_short" and one["loc"] in within)]
     problems = [
         _problem(each, unknown if number < _MOST_HINTS else None)
-        for number, each in enumerate(error.errors(include_url=False))
+        for number, each in enumerate(found)
     ]
-    first = problems[0]
-    return ScenarioError(first.path, first.value, first.rule, others=problems[1:])
+    return ScenarioError.of(problems)
 
 
 def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) -> ScenarioError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -43,7 +44,17 @@ def in_file(error: ScenarioError, path: Path) -> ScenarioError:
         lines = lines_of_toml(text) if is_toml else lines_of_yaml(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return error
-    return error.placed(lambda problem: _place(problem, path.name, lines))
+    placed = [
+        ScenarioError(one.path, one.value, one.rule, place=_place(one.path, path.name, lines))
+        for one in error.problems
+    ]
+    return ScenarioError.of(sorted(placed, key=_line))
+
+
+def _line(problem: ScenarioError) -> float:
+    """Return the line of a problem; what has none comes last."""
+    line = problem.place.rpartition(", line ")[2]
+    return int(line) if line.isdecimal() else math.inf
 
 
 def _place(problem: str, name: str, lines: Mapping[str, int]) -> str:

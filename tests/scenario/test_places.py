@@ -130,11 +130,29 @@ def test_wrong_values_and_what_is_missing_come_with_the_unknown(tmp_path):
         "client = 5\nramp_s = -1\n\n[updates]\nrate_per_s = 'fast'\n\n[sessions]\nlength_s = 5\n"
     )
     assert refused(sl.Scenario.load, path).splitlines() == [
+        "client: is not a known field; did you mean clients?, got 5 (board.toml, line 1)",
         "ramp_s: must be >= 0, got -1 (board.toml, line 2)",
         "updates.rate_per_s: must be a number, got 'fast' (board.toml, line 5)",
         "sessions.arrivals_per_s: must be given, got None (board.toml, line 7)",
-        "client: is not a known field; did you mean clients?, got 5 (board.toml, line 1)",
     ]
+
+
+def test_what_is_missing_at_the_top_comes_last_and_has_the_file_alone(tmp_path):
+    path = tmp_path / "board.toml"
+    path.write_text("clients = 5\nramp = 3\n")
+    first, last = refused(sl.Scenario.load, path).splitlines()
+    assert "ramp: is not a known field" in first
+    assert first.endswith("got 3 (board.toml, line 2)")
+    assert last == "updates: must be given, got None (board.toml)"
+
+
+def test_a_list_is_not_too_short_because_its_items_are_wrong():
+    flag = {"propagation": "session"}
+    with pytest.raises(sl.ScenarioError) as caught:
+        sl.Plan(flag=flag, stages=[{"percent": 200, "bake_s": 60}])
+    assert str(caught.value) == "stages.0.percent: must be <= 100, got 200"
+    with pytest.raises(sl.ScenarioError, match=r"stages: must have at least 1, got \(\)"):
+        sl.Plan(flag=flag, stages=[])
 
 
 def test_a_contradiction_has_its_line_too(tmp_path):
