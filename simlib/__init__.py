@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from simlib.live import measure as measure
     from simlib.live import on_loopback as on_loopback
     from simlib.publish import notebook as notebook
+    from simlib.publish.reference import settings as settings
     from simlib.rollout import trials as trials
     from simlib.rollout.plan import Plan as Plan
     from simlib.rollout.trials import rehearse as rehearse
@@ -69,6 +70,7 @@ _HOMES = {
     "replicate": "experiment",
     "roll_out": "rollout.trials",
     "rollouts": "analysis.rollouts",
+    "settings": "publish.reference",
     "simulate": "engines",
     "sweep": "experiment",
     "theory": "theory",

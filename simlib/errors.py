@@ -14,8 +14,11 @@ The first is the user's to mend, the next two are ours, the last two are the wor
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+
+_MOST_SHOWN = 30
 
 
 class SimlibError(Exception):
@@ -33,8 +36,10 @@ class ScenarioError(SimlibError, ValueError):
         What was given.
     rule : str
         What would be right, such as ``must be >= base_s (0.5)``.
-    others : int, optional
-        How many further problems the same scenario has.
+    others : sequence of ScenarioError, optional
+        The further problems of the same scenario.
+    place : str, optional
+        The file and the line where it was given.
 
     Examples
     --------
@@ -42,23 +47,62 @@ class ScenarioError(SimlibError, ValueError):
     reconnect.cap_s: must be >= base_s (0.5), got 0.1
     """
 
-    def __init__(self, path: str, value: Any, rule: str, *, others: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        value: Any,
+        rule: str,
+        *,
+        others: Sequence[ScenarioError] = (),
+        place: str = "",
+    ) -> None:
         self.path = path
         self.value = value
         self.rule = rule
-        self.others = others
+        self.others = tuple(others)
+        self.place = place
         try:
             shown = repr(value)
         except ValueError:  # a whole number with more digits than Python cares to print
             shown = "a number of thousands of digits"
         if len(shown) > 80:
             shown = shown[:77] + "..."
-        tail = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-        super().__init__(f"{path}: {rule}, got {shown}{tail}")
+        lines = [f"{path}: {rule}, got {shown}{f' ({place})' if place else ''}"]
+        lines += map(str, self.others[:_MOST_SHOWN])
+        if len(self.others) > _MOST_SHOWN:
+            lines.append(f"(and {len(self.others) - _MOST_SHOWN} more problems)")
+        super().__init__("\n".join(lines))
+
+    @property
+    def problems(self) -> list[ScenarioError]:
+        """Each of the problems alone."""
+        first = type(self)(self.path, self.value, self.rule, place=self.place)
+        return [first, *self.others]
+
+    @classmethod
+    def of(cls, problems: Sequence[ScenarioError]) -> ScenarioError:
+        """Return problems as one error, which is about the first of them.
+
+        Parameters
+        ----------
+        problems : sequence of ScenarioError
+            At least one, each alone.
+        """
+        first, *others = problems
+        return cls(first.path, first.value, first.rule, others=others, place=first.place)
+
+    def moved(self, path_of: Callable[[str], str]) -> ScenarioError:
+        """Return the same problems at other paths."""
+        problems = [
+            type(self)(path_of(one.path), one.value, one.rule, place=one.place)
+            for one in self.problems
+        ]
+        return self.of(problems)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries; the default would call us with the message alone.
-        return partial(type(self), others=self.others), (self.path, self.value, self.rule)
+        options: dict[str, Any] = {"others": self.others, "place": self.place}
+        return partial(type(self), **options), (self.path, self.value, self.rule)
 
 
 class ProtocolError(SimlibError):

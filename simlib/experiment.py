@@ -15,11 +15,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
-from simlib.engines import ENGINES, simulate
+from simlib import progress as bars
+from simlib.engines import compiling, simulate
+from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import ScenarioError, SimlibError
 from simlib.run import QUANTITIES, Rows, Run, summary_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
+from simlib.scenario.suggestions import METRICS, hint
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -47,10 +50,11 @@ Changed = TypeVar("Changed", bound=Changeable)
 
 
 class Execution(NamedTuple):
-    """How tasks are carried out: where, by how many workers, and whether a bar shows progress."""
+    """How tasks are carried out: where, by how many workers and which engine, with bars or not."""
 
     place: Any
     workers: int | None
+    engine: str
     progress: bool
 
 
@@ -65,7 +69,13 @@ class Task(NamedTuple):
 
 
 def replicate(
-    scenario: Scenario, replications: int, *, seed: int = 1, progress: bool = True, **options: Any
+    scenario: Scenario,
+    replications: int,
+    *,
+    seed: int = 1,
+    engine: str = "auto",
+    progress: bool = True,
+    **options: Any,
 ) -> list[Run]:
     """Simulate independent replications of a scenario.
 
@@ -78,6 +88,8 @@ def replicate(
     replications : int
         How many, >= 1: numbers 0 to replications - 1.
     seed : int, optional
+    engine : str, optional
+        As in `simulate`; ``"auto"`` takes one engine for all replications together.
     progress : bool, optional
         A progress bar on stderr if it takes longer than two seconds.
     **options
@@ -98,18 +110,28 @@ def replicate(
     >>> [run.provenance["replication"] for run in runs]
     [0, 1, 2]
     """
-    from tqdm import tqdm
-
     check_count("replications", replications, 1)
+    check_engine(engine)
+    if isinstance(scenario, Scenario):  # or else `simulate` refuses it
+        engine = chosen_engine(engine, itertools.repeat(scenario, replications))
+    options |= {"seed": seed, "engine": engine, "progress": False}
     runs: list[Run] = []
-    bar = tqdm(range(replications), desc="replicate", delay=2, disable=not progress)
+
+    def run_next(number: int) -> bool:
+        """Run one; return whether there may be another."""
+        run = simulate(scenario, replication=number, **options)
+        if run.is_complete:
+            runs.append(run)
+        return not run.provenance["interrupted"]
+
     try:
-        for number in bar:
-            run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
-            if run.is_complete:
-                runs.append(run)
-            if run.provenance["interrupted"]:
-                break
+        with compiling(engine, is_shown=progress):
+            goes_on = run_next(0)
+        with bars.bar(replications, "replicate", "run", done=1, is_on=progress) as bar:
+            for number in range(1, replications if goes_on else 1):
+                if not run_next(number):
+                    break
+                bar.update()
     except KeyboardInterrupt:  # between two runs
         pass
     return runs
@@ -120,7 +142,7 @@ def variants(
     *changes: Mapping[str, Changes] | Sequence[str],
     replications: int | None = None,
     seed: int = 1,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     progress: bool = True,
@@ -179,17 +201,17 @@ def variants(
     np.int64(0)
     """
     _check_scenarios({"scenario": scenario})
-    if engine not in ENGINES:
-        raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
     if replications is not None:
         check_count("replications", replications, 1)
-    execution = execution_of(on, engine, workers, progress)
+    check_execution(on, engine, workers)
     sets = [_of_libraries(label, given) for label, given in labelled_sets(changes)]
     cases = changed(scenario, sets, is_named=True)
+    numbers = range(replications or 1)
+    execution = execution_of(on, engine, workers, progress, repeated(cases.values(), len(numbers)))
     tasks = {
-        (case, replication): Task(one, seed, replication, engine, None)
+        (case, replication): Task(one, seed, replication, execution.engine, None)
         for case, one in enumerate(cases.values())
-        for replication in range(replications or 1)
+        for replication in numbers
     }
     done: dict[Key, Run] = {}
     complete = collect(tasks, run_of, execution, done, name="variants")
@@ -239,7 +261,7 @@ def sweep(
     *,
     replications: int = 10,
     seed: int = 1,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     store: str | Path | None = None,
@@ -261,10 +283,11 @@ def sweep(
     seed : int, optional
         One for all: every point of the grid gets the same changes, sessions and user activity.
     engine : str, optional
-        As in `simulate`.
+        As in `simulate`; ``"auto"`` takes one engine for all runs together.
     on : str or dask.distributed.Client, optional
         ``"threads"`` (usual for the compiled engine), ``"processes"`` (usual for SimPy),
-        ``"serial"``, or a client of a dask cluster.
+        ``"serial"`` (usual for runs so short that ``"auto"`` takes SimPy), or a client of a dask
+        cluster.
     workers : int, optional
         Number of threads or processes; by default one for each processor.
     store : str or Path, optional
@@ -312,8 +335,9 @@ def sweep(
     check_count("at_most", at_most, replications)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     points = _points(over)
+    check_execution(on, engine, workers)
     scenarios = [scenario.replace(changes) for changes in points]
-    execution = execution_of(on, engine, workers, progress)
+    execution = execution_of(on, engine, workers, progress, repeated(scenarios, replications))
     where = None if store is None else Store(store).path
     _check_widths(until)
 
@@ -322,7 +346,7 @@ def sweep(
     while open_points and complete:
         batch = range(number, min(number + replications, at_most))
         tasks = {
-            (point, replication): Task(scenarios[point], seed, replication, engine, where)
+            (point, replication): Task(scenarios[point], seed, replication, execution.engine, where)
             for point in open_points
             for replication in batch
         }
@@ -351,7 +375,8 @@ def _check_widths(until: Any) -> None:
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
         if name not in QUANTITIES:
-            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
+            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRICS)}"
+            raise ScenarioError("until", name, rule)
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{name!r}]", width, "must be a width > 0")
 
@@ -404,15 +429,17 @@ def compare(
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
-    engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
+    engine, seed = options.pop("engine", "auto"), options.pop("seed", 1)
     on, workers = options.pop("on", None), options.pop("workers", None)
-    execution = execution_of(on, engine, workers, options.pop("progress", True))
+    check_execution(on, engine, workers)
+    both = repeated([one, other], replications)
+    execution = execution_of(on, engine, workers, options.pop("progress", True), both)
     store = options.pop("store", None)
     if options:
         raise ScenarioError("options", sorted(options), "must be among those of sweep")
     where = None if store is None else Store(store).path
     tasks = {
-        (side, replication): Task(scenario, seed, replication, engine, where)
+        (side, replication): Task(scenario, seed, replication, execution.engine, where)
         for side, scenario in enumerate((one, other))
         for replication in range(replications)
     }
@@ -588,17 +615,18 @@ def collect(
     name : str, optional
         For the progress bar.
     """
-    from tqdm import tqdm
-
     results = _spread(tasks, work, execution)
-    is_quiet = not execution.progress
     try:
-        with tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=is_quiet) as bar:
-            for key, result in results:
+        with compiling(execution.engine, is_shown=execution.progress):
+            first = next(results)
+        # The first one may have waited for the compiler: it is no measure of how long the rest will
+        # take.
+        with bars.bar(len(tasks), name, "run", done=1, is_on=execution.progress) as bar:
+            for number, (key, result) in enumerate(itertools.chain([first], results)):
                 if result is None:
                     return False
                 done[key] = result
-                bar.update()
+                bar.update(min(number, 1))
     except KeyboardInterrupt:
         return False
     finally:
@@ -677,25 +705,46 @@ def _on_dask(tasks: dict[Key, Any], work: Work[Result], client: Any) -> Results[
         client.cancel(futures)
 
 
-def execution_of(on: Any, engine: str, workers: Any, progress: bool) -> Execution:
-    """Return how tasks are carried out; where nothing is said, it is the engine's usual place.
+def check_execution(on: Any, engine: Any, workers: Any) -> None:
+    """Check what callers say about how tasks are carried out.
 
     Raises
     ------
     ScenarioError
-        `on` is no place, or `workers` is no number of workers.
+        `on` is no place, `engine` no engine, or `workers` no number of workers.
     """
+    check_engine(engine)
     if workers is not None:
         check_count("workers", workers, 1)
-    if on is None:
-        place: Any = "threads" if engine == "compiled" else "processes"
-    elif (isinstance(on, str) and on in PLACES) or (
-        hasattr(on, "map") and hasattr(on, "scheduler")
-    ):
-        place = on
-    else:
+    is_place = isinstance(on, str) and on in PLACES
+    is_cluster = hasattr(on, "map") and hasattr(on, "scheduler")
+    if not (on is None or is_place or is_cluster):
         raise ScenarioError("on", on, f"must be one of {', '.join(PLACES)} or a dask client")
-    return Execution(place, workers, progress)
+
+
+def execution_of(
+    on: Any, engine: str, workers: int | None, progress: bool, scenarios: Iterable[Scenario]
+) -> Execution:
+    """Return how tasks are carried out; where nothing is said, it is the engine's usual place.
+
+    Parameters
+    ----------
+    on, engine, workers, progress
+        As in `sweep`, and checked.
+    scenarios : iterable of Scenario
+        One for each run.
+    """
+    chosen = chosen_engine(engine, scenarios)
+    if on is None:
+        # Where SimPy is chosen for its quick start, processes would start too slowly.
+        usual = "serial" if engine == "auto" else "processes"
+        on = "threads" if chosen == "compiled" else usual
+    return Execution(on, workers, chosen, progress)
+
+
+def repeated(scenarios: Iterable[Scenario], times: int) -> Iterator[Scenario]:
+    """Return each scenario as often as it is run, for `execution_of`."""
+    return itertools.chain.from_iterable(itertools.repeat(one, times) for one in scenarios)
 
 
 def _check_scenarios(scenarios: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ MARKED = {
         "tests/engines/test_rollouts.py",
         "tests/rollout/formats/test_formats.py::test_every_plan_of_the_data_",
         "tests/test_experiment.py",
+        "tests/test_progress.py::test_compiling_",
         "tests/figures/test_rollouts.py",
         "tests/analysis/test_traffic.py::test_bytes_by_rate_",
         "tests/analysis/test_outages.py",

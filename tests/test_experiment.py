@@ -26,7 +26,8 @@ OVER = {"transport": ["polling", "websocket"], "polling.interval_s": [10, 30]}
 
 
 def swept(**options):
-    return sl.sweep(BOARD, OVER, replications=3, progress=False, **options)
+    options = {"engine": "compiled", "progress": False} | options
+    return sl.sweep(BOARD, OVER, replications=3, **options)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_finished_runs_are_found_and_not_run_again(serial, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 2}, {"engine": "simpy"}, {"scenario": BOARD.replace(clients=21)}]
+    "change", [{"seed": 2}, {"engine": "compiled"}, {"scenario": BOARD.replace(clients=21)}]
 )
 def test_another_run_is_not_mistaken_for_one_in_the_store(tmp_path, change):
     scenario = change.pop("scenario", BOARD)

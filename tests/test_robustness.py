@@ -162,13 +162,11 @@ def test_a_trace_that_is_no_csv_is_refused(tmp_path):
 
 
 def test_errors_survive_a_process_boundary():
-    e = pickle.loads(pickle.dumps(ScenarioError("a", 1, "b", others=2)))
-    assert (e.path, e.value, e.rule, str(e)) == (
-        "a",
-        1,
-        "b",
-        str(ScenarioError("a", 1, "b", others=2)),
-    )
+    others = [ScenarioError("c", 2, "d", place="f, line 2")]
+    sent = ScenarioError("a", 1, "b", others=others, place="f, line 1")
+    e = pickle.loads(pickle.dumps(sent))
+    assert (e.path, e.value, e.rule, str(e)) == ("a", 1, "b", str(sent))
+    assert str(e) == "a: b, got 1 (f, line 1)\nc: d, got 2 (f, line 2)"
 
 
 def test_a_loaded_run_with_a_trace_can_be_made_again(tmp_path):

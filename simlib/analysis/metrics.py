@@ -33,6 +33,23 @@ from simlib.run import QUANTITIES as QUANTITIES
 from simlib.run import Run, check_runs, check_table, refuse_rollout, summary_of
 from simlib.run.summary import sums_of
 
+__all__ = [
+    "GUIDE_METRICS",
+    "MEASURES",
+    "QUANTITIES",
+    "by_node",
+    "bytes_by_rate",
+    "capacity",
+    "compare",
+    "ecdf",
+    "guide_metrics",
+    "headline",
+    "intervals",
+    "over_time",
+    "summary",
+    "tail",
+]
+
 _KEYS = ["transport", "cohort"]
 _ROW_S = 10.0
 _GUIDE = [MEASURES[name] for name in GUIDE_METRICS]
@@ -334,6 +351,10 @@ def _three_digits(value: float) -> str:
         return f"{value:g}"
     digits = 2 - int(np.floor(np.log10(abs(value))))
     return f"{round(value, digits):,.{max(0, digits)}f}"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(

@@ -29,6 +29,16 @@ from simlib.scenario import Scenario
 from simlib.scenario.presets import LIBRARIES, library
 from simlib.scenario.workload import reconnection
 
+__all__ = [
+    "delays",
+    "peak_per_s",
+    "reconnected_over_time",
+    "reconnection_curve",
+    "reconnections",
+    "recovery",
+    "slow_consumers",
+]
+
 _WINDOW_S = 1.0
 _DRAWS = 1000
 _BACK_FRAC = 0.95
@@ -533,6 +543,10 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     ]
     spans = [(fault.start_s, fault.start_s + (fault.length_s or 0.0)) for _, fault in faults]
     return np.array(is_slow, dtype=bool), spans
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(

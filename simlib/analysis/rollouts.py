@@ -15,6 +15,17 @@ from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
+__all__ = [
+    "compare",
+    "enrolled",
+    "leads_to_push",
+    "left",
+    "remaining",
+    "rollback_time",
+    "shares",
+    "switches",
+]
+
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
 
 
@@ -350,6 +361,10 @@ def _check_leads_to_push(run: Run) -> None:
     if not leads_to_push(run):
         rule = "must be of a rollout from polling to push: what is counted here is who is pushed to"
         raise ScenarioError("run", run.transports, rule)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(globals(), {"way_back": "rollback_time"})

@@ -36,6 +36,7 @@ from simlib.live.messages import (
 )
 from simlib.live.standby import ServerWithStandbys
 from simlib.live.tokens import make_token
+from simlib.progress import time_bar
 from simlib.renamed import renamed_arguments
 from simlib.run import COHORTS, Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
@@ -280,12 +281,8 @@ class _LabSession(NamedTuple):
 
     def await_end(self, horizon_s: float, progress: bool) -> ClientsReport:
         """Wait for the clients' report; on Ctrl-C, ask for it at once."""
-        from tqdm import tqdm
-
         is_stopping = False
-        with tqdm(
-            total=round(horizon_s, 3), desc="measure", unit="s", delay=2, disable=not progress
-        ) as progress_bar:
+        with time_bar(horizon_s, "measure", is_on=progress) as progress_bar:
             while True:
                 try:
                     message = self.clients.receive(START_S)

@@ -20,7 +20,8 @@ import pandas as pd
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
 from simlib.core.measures import METRICS
-from simlib.engines import ENGINES, simulate
+from simlib.engines import simulate
+from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed, warn
 from simlib.rollout.cohorts import cohort_scenarios
@@ -29,6 +30,19 @@ from simlib.rollout.plan import Plan
 from simlib.run import Run, check_table
 from simlib.scenario import Scenario
 from simlib.store import Store
+
+__all__ = [
+    "BASELINE",
+    "Rehearsal",
+    "Rollout",
+    "check_plan",
+    "regressions",
+    "rehearse",
+    "roll_out",
+    "summarise",
+    "tune",
+    "variants",
+]
 
 Changes = Mapping[str, Any]
 BASELINE = "healthy"
@@ -65,7 +79,7 @@ def roll_out(
     *,
     seed: int = 1,
     replication: int = 0,
-    engine: str = "compiled",
+    engine: str = "auto",
     time_scale: float | None = None,
     keep: tuple[str, ...] = (),
     progress: bool = True,
@@ -80,10 +94,11 @@ def roll_out(
         each cohort has for itself.
     seed, replication, keep, progress : optional
         As in `simulate`.
-    engine : {"compiled", "simpy", "live"}, optional
-        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict it. In
-        the live lab the controller knows the server's utilisation up to the last complete bin, and
-        the server gives both cohorts the same resync, tokens and pings.
+    engine : {"auto", "simpy", "compiled", "live"}, optional
+        The first three are those of `simulate`. ``"live"`` measures, as `measure` does; simulate
+        ``on_loopback(scenario)`` to predict it. In the live lab the controller knows the server's
+        utilisation up to the last complete bin, and the server gives both cohorts the same resync,
+        tokens and pings.
     time_scale : float, optional
         How many times faster than real time the live lab runs, as for `measure`; absent: 1.
 
@@ -121,6 +136,7 @@ def roll_out(
         rule = f'has no meaning when engine is "{engine}"'
         raise ScenarioError("time_scale", time_scale, rule)
     else:
+        engine = chosen_engine(engine, [_treated(plan, scenario)])
         run = simulate(scenario, engine=engine, **options)
     columns = ["t_s", "stage", "percent", "event", "failed", *METRICS]
     return Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
@@ -132,7 +148,7 @@ def variants(
     *changes: Mapping[str, Changes],
     seed: int = 1,
     replication: int = 0,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     progress: bool = True,
@@ -173,13 +189,15 @@ def variants(
     {'treatment': 50}
     """
     check_plan(plan, scenario)
-    _check_engine(engine, "variants are simulated")
-    execution = experiment.execution_of(on, engine, workers, progress)
+    check_engine(engine, "variants are simulated")
+    experiment.check_execution(on, engine, workers)
     plans = experiment.changed(plan, experiment.labelled_sets(changes), is_named=True)
     for names, variant in plans.items():
         _check_variant(f"changes[{', '.join(names)!r}]", variant, scenario)
+    fleets_run = (_treated(variant, scenario) for variant in plans.values())
+    execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     tasks = {
-        (number, replication): Trial(variant, scenario, seed, replication, engine, None)
+        (number, replication): Trial(variant, scenario, seed, replication, execution.engine, None)
         for number, variant in enumerate(plans.values())
     }
     done: dict[experiment.Key, Rollout] = {}
@@ -187,10 +205,9 @@ def variants(
     return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
 
 
-def _check_engine(engine: Any, reason: str) -> None:
-    if engine not in ENGINES:
-        rule = f"must be one of {', '.join(ENGINES)}: {reason}"
-        raise ScenarioError("engine", engine, rule)
+def _treated(plan: Plan, scenario: Scenario) -> Scenario:
+    """Return a fleet that is wholly enrolled, as which a rollout is counted to choose an engine."""
+    return cohort_scenarios(plan, scenario)[1]
 
 
 def _check_variant(path: str, plan: Plan, scenario: Scenario) -> None:
@@ -228,8 +245,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
     try:
         _, treatment = cohort_scenarios(plan, scenario)
     except ScenarioError as error:
-        path = f"plan.{error.path}"
-        raise ScenarioError(path, error.value, error.rule, others=error.others) from None
+        raise error.moved(lambda path: f"plan.{path}") from None
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
         if guardrail.metric == "fallback_to_polling_frac" and treatment.fallback is None:
@@ -284,7 +300,7 @@ def rehearse(
     variants: Mapping[str, Changes] | None = None,
     replications: int = 200,
     seed: int = 1,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     store: str | Path | None = None,
@@ -337,14 +353,17 @@ def rehearse(
     """
     cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
-    execution = experiment.execution_of(on, engine, workers, progress)
-    _check_engine(engine, "a rehearsal is simulated")
+    check_engine(engine, "a rehearsal is simulated")
+    experiment.check_execution(on, engine, workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     plans = {(): plan} if variants is None else _variants(plan, variants, cases)
     pairs = list(itertools.product(plans.items(), cases.items()))
+    each_once = (_treated(variant, changed) for (_, variant), (_, changed) in pairs)
+    fleets_run = experiment.repeated(each_once, replications)
+    execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     where = None if store is None else Store(store).path
     tasks = {
-        (number, replication): Trial(variant, changed, seed, replication, engine, where)
+        (number, replication): Trial(variant, changed, seed, replication, execution.engine, where)
         for number, ((_, variant), (_, changed)) in enumerate(pairs)
         for replication in range(replications)
     }
@@ -667,6 +686,10 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         row["peak_polls_per_s"] = float(polls.max())
         row["peak_utilisation"] = float(after["utilisation"].max())
     return row
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(globals(), {"judge": "summarise", "HEALTHY": "BASELINE"})

@@ -88,7 +88,9 @@ def check_runs(runs: Any, *, delivered: bool = False) -> None:
         raise ScenarioError("runs", runs, "must be at least one run")
     for run in runs:
         if not isinstance(run, Run):
-            raise ScenarioError("runs", run, "must be runs, as simulate and measure return them")
+            rule = "must be runs, as simulate and measure return them"
+            rule += "; runs in a list are given as *runs" if isinstance(run, list | tuple) else ""
+            raise ScenarioError("runs", run, rule)
         if delivered and run.ledger.delivered == 0:
             raise ScenarioError("runs", run, "must have delivered something")
 

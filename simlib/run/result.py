@@ -300,6 +300,8 @@ class Run:
         from pyarrow import parquet
 
         path = _as_path(path)
+        if not path.exists():
+            raise RunFileError(f"{path}: there is no saved run of that name")
         tables: dict[str, Columns] = {}
         heads: set[str] = set()
         for name in TABLES:

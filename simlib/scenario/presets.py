@@ -7,11 +7,11 @@ application, so a preset does not change it.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
 from simlib.scenario.model import Reconnect
+from simlib.scenario.suggestions import library_rule
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
@@ -263,8 +263,6 @@ def library(name: str) -> dict[str, Any]:
     >>> board.replace(library("phoenix")).reconnect.delays_s[-1]
     5.0
     """
-    if name not in LIBRARIES:
-        near = difflib.get_close_matches(str(name), LIBRARIES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ScenarioError("library", name, f"must be one of {', '.join(LIBRARIES)}{hint}")
+    if not isinstance(name, str) or name not in LIBRARIES:
+        raise ScenarioError("library", name, library_rule(name, LIBRARIES))
     return dict(LIBRARIES[name].changes)

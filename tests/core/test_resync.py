@@ -149,8 +149,9 @@ def test_a_safety_poll_brings_late_what_nothing_else_would_have_brought():
         reconnect={"policy": "fixed", "base_s": 5.0, "cap_s": 5.0},
         faults=[{"kind": "reset", "start_s": t} for t in (100.0, 103.0, 110.0, 200.0)],
     )
-    without = sl.simulate(board, progress=False)
-    polled = sl.simulate(board.replace({"websocket.safety_poll_s": 50.0}), progress=False)
+    options = {"engine": "simpy", "progress": False}
+    without = sl.simulate(board, **options)
+    polled = sl.simulate(board.replace({"websocket.safety_poll_s": 50.0}), **options)
     assert without.ledger.lost > 100 * 10
     assert polled.ledger.lost == 0
     assert polled.ledger.pending == 0

@@ -71,7 +71,7 @@ def test_a_diary_has_the_same_columns_whatever_happens():
 
 def test_a_rehearsal_is_simulated():
     for engine in ("live", "real"):
-        with pytest.raises(ScenarioError, match="engine: must be one of simpy, compiled"):
+        with pytest.raises(ScenarioError, match="engine: must be one of auto, simpy, compiled"):
             sl.rehearse(PLAN, BOARD, replications=2, engine=engine)
 
 

@@ -35,8 +35,11 @@ def test_saving_again_replaces_and_leaves_nothing_else(run, tmp_path):
 
 
 def test_a_missing_incomplete_or_foreign_folder_is_refused(run, tmp_path):
+    with pytest.raises(sl.RunFileError, match=r"missing\.run: there is no saved run of that name"):
+        sl.Run.load(tmp_path / "missing.run")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(sl.RunFileError, match="not a complete saved run"):
-        sl.Run.load(tmp_path / "nowhere")
+        sl.Run.load(tmp_path / "empty")
     folder = run.save(tmp_path / "run")
     (folder / "latency.parquet").unlink()
     with pytest.raises(sl.RunFileError, match=r"no latency\.parquet"):
@@ -78,3 +81,11 @@ def test_provenance_says_how_to_make_the_run_again(run):
     assert again.ledger == run.ledger
     assert provenance["scenario_hash"] == run.scenario.hash
     assert provenance["versions"]["simlib"] == sl.__version__
+
+
+@pytest.mark.parametrize(
+    "show", [sl.figures.latency, sl.figures.utilisation, sl.metrics.summary, sl.metrics.tail]
+)
+def test_a_list_of_runs_is_refused_with_how_to_give_it(run, show):
+    with pytest.raises(sl.ScenarioError, match=r"runs in a list are given as \*runs"):
+        show([run, run])

@@ -142,6 +142,22 @@ class Simulation:
         """How many events have been handled."""
         return int(self._world.arrays.state["events"][0])
 
+    def prepare(self) -> None:
+        """Compile what the run needs, or load it from disk; no time passes."""
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return
+        world, t = self._world, 0.0
+        rules = world.rules, world.treatment_rules
+        calls = [
+            (self._run, (world, t)),
+            (self._finish, (world.arrays, world.record, *rules, world.server.free_s, t)),
+        ]
+        if world.rules.has_flag:
+            given = (world.arrays, world.q, world.rules, world.flag, t, t)
+            calls.append((self._set_percentage, given))
+        for function, arguments in calls:
+            function.compile(tuple(map(function.typeof_pyval, arguments)))
+
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
         while True:
