@@ -42,7 +42,7 @@ def test_a_sweep_is_one_tidy_table_with_intervals(serial):
     assert (serial["replications"] == 3).all()
     point = serial.query("transport == 'polling' and `polling.interval_s` == 10")
     runs = sl.replicate(BOARD.replace({"polling.interval_s": 10}), 3, progress=False)
-    expected = theory.mean_interval(metrics.summary(*runs)["latency_p95_s"])
+    expected = theory.mean_interval(metrics.table(*runs)["latency_p95_s"])
     row = point.set_index("quantity").loc["latency_p95_s"]
     assert (row["mean"], row["low"], row["high"]) == expected
     assert serial.attrs["complete"]
@@ -263,7 +263,7 @@ def test_pairs_on_common_draws_have_narrower_differences():
     assert row["difference"] == pytest.approx(row["other"] - row["one"])
     assert row["high"] < 0  # fewer pings, fewer bytes
     ones, others = (
-        metrics.summary(*sl.replicate(scenario, 8, progress=False))["down_bytes_per_h"]
+        metrics.table(*sl.replicate(scenario, 8, progress=False))["down_bytes_per_h"]
         for scenario in (one, other)
     )
     assert row["difference"] == pytest.approx((others - ones).mean())

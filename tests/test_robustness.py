@@ -71,7 +71,7 @@ def test_ctrl_c_during_the_last_bookings_of_a_run_stops_a_replication(monkeypatc
 
 def test_summary_has_a_row_though_one_bin_holds_the_warm_up_and_the_rest():
     s = POLLED.replace(bin_s=50.0, warm_up_s=7.0)
-    assert len(sl.simulate(s, progress=False).summary()) == 1
+    assert len(sl.simulate(s, progress=False).metrics()) == 1
 
 
 def test_nothing_is_scheduled_in_the_past(monkeypatch):
@@ -277,7 +277,7 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: sl.metrics.summary(),
+        lambda: sl.metrics.table(),
         lambda: sl.metrics.intervals([]),
         lambda: sl.simulate(POLLED, keep=None),
         lambda: sl.simulate(POLLED, progress=False).latency_quantiles("x"),
@@ -285,7 +285,7 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
         lambda: sl.simulate(None),
         lambda: sl.measure("matters.toml"),
         lambda: sl.on_loopback(None),
-        lambda: sl.metrics.summary("x"),
+        lambda: sl.metrics.table("x"),
         lambda: sl.metrics.ecdf(3),
         lambda: sl.metrics.bytes_by_rate(POLLED, 5),
         lambda: sl.metrics.bytes_by_rate(POLLED, ["a"]),

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.compiled.variants import needs_general_loop
-from simlib.errors import ScenarioError
+from simlib.errors import Interrupted, ScenarioError
 from simlib.renamed import renamed_arguments
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
@@ -95,12 +95,14 @@ def simulate(
     Returns
     -------
     Run
-        Interrupted by Ctrl-C, the run so far, with ``is_complete`` false.
+        Its ``warnings`` say what its figures do not.
 
     Raises
     ------
     ScenarioError
         An argument is out of range, or the engine cannot run the scenario.
+    Interrupted
+        After Ctrl-C; its ``result`` is the run so far, with ``is_complete`` false.
 
     Examples
     --------
@@ -141,6 +143,9 @@ def simulate(
             },
         )
     run.provenance["interrupted"] = simulation.is_interrupted
+    if simulation.is_interrupted:
+        words = f"the run came to {end_of_run_s:,.4g} of {scenario.horizon_s:,.10g} s"
+        raise Interrupted(words, run)
     return run
 
 

@@ -136,7 +136,7 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     check_runs(runs)
     figure = go.Figure()
     for run, label in style.labelled(runs):
-        row = run.summary().iloc[0]
+        row = run.metrics().iloc[0]
         values = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
         figure.add_bar(
             x=["up", "down"],

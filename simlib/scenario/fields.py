@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.display import page, settings_html
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -57,6 +58,11 @@ class Section(pydantic.BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    def _repr_html_(self) -> str:
+        values = self.model_dump(exclude_none=True, exclude_defaults=True)
+        name = f"{type(self).__name__} {values.pop('name', '')}".strip()
+        return page(f"{name}: what differs from the defaults", settings_html(values))
 
     @pydantic.model_validator(mode="before")
     @classmethod

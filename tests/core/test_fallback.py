@@ -128,9 +128,9 @@ def test_behind_a_proxy_that_blocks_upgrades_only_those_who_fall_back_see_change
     assert (blocked.frame("clients").loc[cut_off, "delivered"] == 0).all()
     assert (saved.frame("clients").loc[cut_off, "delivered"] > 0).all()
     assert (saved.frame("clients").loc[cut_off, "fallbacks"] == 1).all()
-    frac = saved.summary()["fallback_to_polling_frac"].iloc[0]
+    frac = saved.metrics()["fallback_to_polling_frac"].iloc[0]
     assert frac == pytest.approx(cut_off.mean())
-    assert blocked.summary()["fallback_to_polling_frac"].iloc[0] == 0.0
+    assert blocked.metrics()["fallback_to_polling_frac"].iloc[0] == 0.0
 
 
 def test_those_who_return_too_often_pay_with_attempts_and_lose_nothing():

@@ -85,7 +85,7 @@ def in_words(seconds):
 def test_the_title_has_the_number_of_the_summary_for_each_transport(runs, name):
     title = getattr(sl.figures, name)(*runs).layout.title
     for result, how in zip(runs[:2], ("polled", "pushed"), strict=True):
-        number = FINDINGS[name](result.summary().iloc[0])
+        number = FINDINGS[name](result.metrics().iloc[0])
         said = title.text.split(how)[0]
         assert number in said
     assert "simulated, seed 1" in title.subtitle.text
@@ -198,7 +198,7 @@ def test_the_six_panels_are_the_six_metrics(runs):
 
 def test_bars_are_the_bytes_of_the_summary(runs):
     for trace, result in zip(sl.figures.bytes_per_client(*runs).data, runs, strict=True):
-        row = result.summary().iloc[0]
+        row = result.metrics().iloc[0]
         expected = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
         assert list(trace.y) == shown(expected)
         assert [float(text.replace(",", "")) for text in trace.text] == pytest.approx(

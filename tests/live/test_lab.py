@@ -109,7 +109,7 @@ def test_a_measured_run_has_the_tables_of_a_simulated_one():
         ours, theirs = live.frame(name), simulated.frame(name)
         assert list(ours.columns) == list(theirs.columns)
         assert list(ours.dtypes) == list(theirs.dtypes)
-    assert list(live.summary().columns) == list(simulated.summary().columns)
+    assert list(live.metrics().columns) == list(simulated.metrics().columns)
 
 
 def test_activity_and_publish_times_are_those_of_the_simulation():
