@@ -109,7 +109,9 @@ def replicate(
         for number in bar:
             run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
             runs.append(run)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted) and stop.result.is_complete:  # it came at the very end
+            runs.append(stop.result)
         raise Interrupted(_finished(len(runs), replications), runs) from None
     finally:
         bar.close()
@@ -454,7 +456,7 @@ def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> 
     warned = "; ".join(
         f"{name}: {kinds}"
         for name, rows in zip(("one", "other"), sides, strict=True)
-        if (kinds := _kinds(rows))
+        if (kinds := _kinds(row["warnings"] for row in rows))
     )
     rows = []
     for name in left.select_dtypes("number").columns.drop("clients"):
@@ -467,9 +469,9 @@ def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _kinds(rows: Rows) -> str:
+def _kinds(warned: Iterable[str]) -> str:
     """Return the kinds of warnings of runs, each once."""
-    every = (kind for row in rows for kind in row["warnings"].split(", ") if kind)
+    every = (kind for kinds in warned for kind in kinds.split(", ") if kind)
     return ", ".join(dict.fromkeys(every))
 
 
@@ -775,7 +777,7 @@ def _intervals(points: list[Changes], done: dict[Key, Rows], confidence: float) 
         for labels, group in table.groupby(["point", "transport", "cohort"]):
             point = int(group["point"].iloc[0])
             settings = [points[point].get(path) for path in paths]
-            warned = _kinds(group[["warnings"]].to_dict("records"))
+            warned = _kinds(group["warnings"])
             for name in quantities:
                 values = group[name].to_numpy(dtype=float)
                 interval = (np.nan,) * 3

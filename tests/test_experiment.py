@@ -209,7 +209,9 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
         return finished(task)
 
     monkeypatch.setattr(experiment, "perform", interrupted)
-    table = sl.sweep(BOARD, [{"clients": 5}], replications=5, on="serial", progress=False)
+    with pytest.raises(sl.Interrupted, match="2 of 5 runs were finished") as stopped:
+        sl.sweep(BOARD, [{"clients": 5}], replications=5, on="serial", progress=False)
+    table = stopped.value.result
     assert not table.attrs["complete"]
     assert table["replications"].tolist() == [2] * len(metrics.QUANTITIES)
 
@@ -389,10 +391,14 @@ def test_after_ctrl_c_the_complete_variants_are_returned(monkeypatch):
         return plain(scenario, **options)
 
     monkeypatch.setattr(experiment, "simulate", simulate)
-    runs = varied(WAITS)
+    with pytest.raises(sl.Interrupted, match="1 of 2 runs were finished") as stopped:
+        varied(WAITS)
+    runs = stopped.value.result
     assert runs.index.tolist() == ["as it is"]
     assert not runs.attrs["complete"]
-    assert len(varied({"5 s": {}})) == 0
+    with pytest.raises(sl.Interrupted) as stopped:
+        varied({"5 s": {}})
+    assert len(stopped.value.result) == 0
 
 
 @pytest.mark.parametrize(

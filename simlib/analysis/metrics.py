@@ -150,9 +150,9 @@ def summary(*runs: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Of texts. A row per figure, named with its unit; figures that no run has are left out, and
-        one that a run does not have is a dash. Columns are labelled by the transport and by whatever
-        else tells the runs apart (scenario, cohort, source, clients, replication). If a run has
-        warnings, the last row has their kinds; ``attrs["warnings"]`` has all their sentences.
+        one that a run does not have is a dash. Columns are labelled by the transport and by
+        whatever else tells the runs apart (scenario, cohort, source, clients, replication). If a
+        run has warnings, the last row has their kinds; ``attrs["warnings"]`` has their sentences.
         `table` has the numbers for programs.
 
     Raises
@@ -411,11 +411,11 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         refuse_rollout(run)
     _check_replications(runs)
-    measured = _intervals(runs)
+    measured = _intervals(runs).set_index(["transport", "quantity"])
     transports = list(dict.fromkeys(run.scenario.transport for run in runs))
     cells = {
         transport: [
-            _cell(measured[(measured["transport"] == transport) & (measured["quantity"] == name)], factor)
+            _cell(measured.loc[[(transport, name)]], factor)
             for name, (_, _, factor) in _HEADLINE.items()
         ]
         for transport in transports
@@ -425,7 +425,7 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     warned = measured.groupby("transport")["warnings"].first()
     if warned.any():
         found.loc["warnings"] = [warned[transport] for transport in transports]
-    found.attrs["warnings"] = measured.attrs["warnings"]
+    found.attrs["warnings"] = _warnings(runs)
     return found
 
 

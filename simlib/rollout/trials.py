@@ -405,9 +405,7 @@ def rehearse(
     rows = [labels[key[0]] | row for key in sorted(done) for row in done[key]]
     fleets = pd.DataFrame(rows, columns=[*names, *_COLUMNS])
     table = summarise(fleets, confidence) if len(fleets) else pd.DataFrame()
-    return experiment.whole(
-        Rehearsal(table, fleets, complete), done, tasks, is_complete=complete
-    )
+    return experiment.whole(Rehearsal(table, fleets, complete), done, tasks, is_complete=complete)
 
 
 def _variants(

@@ -209,9 +209,7 @@ def summary_of(
     import pandas as pd
 
     lines = figure_names()
-    values: list[dict[str, Any]] = [
-        {**row, **Ledger(*row["ledger"])._asdict()} for row in rows
-    ]
+    values: list[dict[str, Any]] = [{**row, **Ledger(*row["ledger"])._asdict()} for row in rows]
     cells = {}
     for name, line in lines.items():
         numbers = [float(row.get(name, np.nan)) * line.factor for row in values]

@@ -24,6 +24,9 @@ _UNSEEN_FRAC = 0.01
 _LATE_FRAC = 0.1
 _FULL_FRAC = 0.99
 _MILLISECONDS = 1000.0
+_BUSY_FRAC = 0.85
+_ASKED_FRAC = 0.7
+_PROCESSES = ("server", "clients", "proxy")
 _WAITS = {
     "polling": ("polling.interval_s",),
     "socket": (
@@ -55,6 +58,11 @@ class RunWarning(NamedTuple):
 
     kind: str
     sentence: str
+
+    @property
+    def brief(self) -> str:
+        """What is wrong, without what follows from it and what would be right."""
+        return self.sentence.partition(": ")[0].removesuffix(".")
 
     def __str__(self) -> str:
         return self.sentence
@@ -168,9 +176,9 @@ def _full(facts: Facts) -> str:
     clients = facts.tables["clients"]
     without = int((clients["connections"] == 0).sum())
     return (
-        f"The server was full: it takes {most:,} connections (server.max_connections). {failed:,} "
-        f"attempts failed, and {without:,} of {len(clients['connections']):,} clients never had a "
-        "connection. Raise server.max_connections, or use fewer clients."
+        f"The server was full with {most:,} connections (server.max_connections), and {without:,} "
+        f"of {len(clients['connections']):,} clients never had one: {failed:,} attempts failed. "
+        "Raise server.max_connections, or use fewer clients."
     )
 
 
@@ -283,9 +291,10 @@ def _late(facts: Facts) -> str:
 def _not_quiet(facts: Facts) -> str:
     if facts.provenance.get("quiet", True):
         return ""
-    cores = facts.provenance["cpu"]["other_cores"]
+    cores = facts.provenance.get("cpu", {}).get("other_cores")
+    took = "part" if cores is None else f"{cores:.2g}"
     return (
-        f"Other programs took {cores:.2g} of the machine's processors: latencies are inconclusive. "
+        f"Other programs took {took} of the machine's processors: latencies are inconclusive. "
         "Measure again while nothing else runs."
     )
 
@@ -294,7 +303,13 @@ def _overloaded(facts: Facts) -> str:
     cores = facts.provenance.get("cpu", {})
     busy = {name: cores.get(f"{name}_cores", 0.0) for name in ("client", "proxy")}
     name = max(busy, key=lambda one: busy[one])
-    if busy[name] <= SATURATED_FRAC - 0.1:
+    asked = max((facts.provenance.get("load", {}).get(one, 0.0) for one in _PROCESSES), default=0.0)
+    if asked > _ASKED_FRAC and busy[name] <= _BUSY_FRAC:
+        return (
+            f"The lab was asked for {asked * 100:.2g} % of what this machine bore when it began: "
+            "it may have fallen behind at times. Slow it down (time_scale), or use fewer clients."
+        )
+    if busy[name] <= _BUSY_FRAC:
         return ""
     words = {"client": "process of all clients", "proxy": "proxy"}[name]
     return (

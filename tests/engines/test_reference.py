@@ -296,9 +296,12 @@ def test_ctrl_c_keeps_a_balanced_run_that_says_it_is_incomplete(monkeypatch):
 
     monkeypatch.setattr(Simulation, "push", interrupted)
     before = signal.getsignal(signal.SIGINT)
-    run = sl.simulate(PUSHED, progress=False)
+    with pytest.raises(sl.Interrupted, match=r"the run came to .* of 200 s") as stopped:
+        sl.simulate(PUSHED, progress=False)
     assert signal.getsignal(signal.SIGINT) is before
+    run = stopped.value.result
     assert not run.is_complete
+    assert [warning.kind for warning in run.warnings] == ["incomplete"]
     fiftieth_s = compile_workload(PUSHED, 1, 0).publish_s[49]
     assert run.provenance["end_of_run_s"] == fiftieth_s
     assert run.ledger == (300, 294, 0, 6, 0)

@@ -219,7 +219,10 @@ scenario = sl.Scenario(
     transport="websocket", clients=20, horizon_s=600.0, ramp_s=1.0, updates={"rate_per_s": 5.0}
 )
 print("go", flush=True)
-run = sl.measure(scenario, progress=False)
+try:
+    sl.measure(scenario, progress=False)
+except sl.Interrupted as interrupted:
+    run = interrupted.result
 print(run.is_complete, run.ledger.delivered > 0, sum(run.ledger[1:4]) == run.ledger.eligible)
 """
 
