@@ -433,8 +433,8 @@ def compare(
     where = None if store is None else Store(store).path
     tasks = {
         (side, replication): Task(scenario, seed, replication, engine, where)
+        for replication in range(replications)  # pairs, so that an interrupt leaves whole ones
         for side, scenario in enumerate((one, other))
-        for replication in range(replications)
     }
     done: dict[Key, Rows] = {}
     complete = collect(tasks, perform, execution, done)

@@ -453,9 +453,10 @@ def _best(rows: pd.DataFrame, path: str, *, is_number: bool) -> str:
     best = rows.iloc[int((rows["false_frac"] + rows["miss_frac"]).to_numpy().argmin())]
     words, unit = style.setting_words(path)
     at = f"{best[path]:g}" if is_number else str(best[path])
+    chosen = f"{words[:1].upper()}{words[1:]} {at} {unit}".rstrip()
     return (
-        f"{f'With {words} {at} {unit}'.rstrip()}: {style.number(best['false_frac'] * 100)} % "
-        f"false alarms, {style.number(best['miss_frac'] * 100)} % missed"
+        f"{chosen}: {style.number(best['false_frac'] * 100)} % false alarms, "
+        f"{style.number(best['miss_frac'] * 100)} % missed"
     )
 
 

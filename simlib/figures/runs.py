@@ -358,7 +358,7 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     style.layout(
         figure,
         title,
-        "changes per second, in the whole system (1/s, log scale)",
+        "changes in all (1/s, log scale)",
         "per client-hour (kB, log scale)",
     )
     figure.update_xaxes(type="log", dtick=1)
@@ -563,7 +563,8 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
         said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {style.DONE[name]}")
     ends, (words, unit) = rows[path].iloc[[0, -1]], style.setting_words(path)
     span = f"{ends.iloc[0]:,} to {ends.iloc[1]:,} {unit}".rstrip()
-    title = f"With {words} from {span}, {style.setting_words(quantity)[0]}: {', '.join(said)}"
+    words = f"{words[:1].upper()}{words[1:]}"
+    title = f"{words} from {span}: {style.setting_words(quantity)[0]} {', '.join(said)}"
     x_title = style.axis_title(path, scale="log scale" if _is_wide(rows[path]) else "")
     style.layout(figure, title, x_title, style.axis_title(quantity), about=_swept(rows))
     if _is_wide(rows[path]):

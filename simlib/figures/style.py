@@ -11,6 +11,7 @@ them.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,11 +50,14 @@ MOST_POINTS = 300
 TIME_DIGITS = 8  # enough for days in steps of a tenth of a second
 LEAST_S = 1e-6  # stands for 0 on a log axis
 WARNING = "#B22222"
-_TITLE_CHARACTERS, _TITLE_PX, _LINE_PX = 43, 16, 21
+_NUMBER_AND_UNIT = re.compile(r"(\d) (?=(?:%|(?:s|ms|µs|min|h|B|kB)\b))")
+_JOINT = "\N{NO-BREAK SPACE}"
+_TITLE_CHARACTERS, _TITLE_PX, _LINE_PX = 41, 16, 21
 _SMALL_CHARACTERS, _SMALL_PX, _SMALL_LINE_PX = 56, 12, 16
 _PANEL_CHARACTERS = 18
 _AXIS_CHARACTERS = 34
 _LEGEND_PX = 20
+_TOOL_BAR_PX = 10
 _MOST_NAMED = 4
 _MOST_WARNINGS = 4
 _MOST_DIFFERENCES = 2
@@ -66,13 +70,18 @@ _UNITS = {"_per_s": "1/s", "_per_h": "1/h", "_bytes": "B", "_frac": "part", "_s"
 def wrap(text: str, characters: int) -> str:
     """Return a text in lines of at most so many characters, as plotly takes it.
 
+    A number and its unit stay together.
+
     Examples
     --------
-    >>> wrap("Half of the changes are seen within 14 s", 24)
-    'Half of the changes are<br>seen within 14 s'
+    >>> wrap("Half of the changes are seen within 14 s", 39)
+    'Half of the changes are seen within<br>14 s'
     """
-    lines = (textwrap.wrap(line, characters, break_long_words=False) for line in text.split("<br>"))
-    return "<br>".join("<br>".join(line) for line in lines)
+    together = _NUMBER_AND_UNIT.sub(f"\\1{_JOINT}", text)
+    lines = (
+        textwrap.wrap(line, characters, break_long_words=False) for line in together.split("<br>")
+    )
+    return "<br>".join("<br>".join(line) for line in lines).replace(_JOINT, " ")
 
 
 def metric_title(name: str, *, scale: str = "") -> str:
@@ -498,12 +507,13 @@ def layout(
     more_px += max(0, "<br>".join(lines).count("<br>")) * _SMALL_LINE_PX
     entries = sum(bool(trace.name) and trace.showlegend is not False for trace in figure.data)
     legend_px = _LEGEND_PX * min(max(entries - 1, 0), 6)
-    top, bottom = (135 if panels else 95) + more_px, 110 + legend_px
-    plot_px = height - (135 if panels else 95) - 110
-    height += more_px + legend_px
+    above_px, below_px = (135 if panels else 95), 110
+    plot_px = height - above_px - below_px
+    top, bottom = above_px + more_px + _TOOL_BAR_PX, below_px + legend_px
+    height = plot_px + top + bottom
     head: dict[str, Any] = {"text": title, "font": {"size": _TITLE_PX}}
     head |= {"x": 0.02, "xanchor": "left", "yanchor": "top", "yref": "container"}
-    head["y"] = rounded([1.0 - 32 / height])[0]
+    head["y"] = rounded([1.0 - (32 + _TOOL_BAR_PX) / height])[0]
     if lines:
         head["subtitle"] = {
             "text": "<br>".join(marked),

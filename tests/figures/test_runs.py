@@ -421,7 +421,7 @@ def test_a_sweep_is_drawn_with_its_intervals_along_one_setting(swept):
         assert line.line.color == band.fillcolor == sl.figures.COLOURS[transport]
         assert np.allclose(line.y, rows["mean"], rtol=1e-3)
         assert np.allclose(band.y, [*rows["high"], *rows["low"][::-1]], rtol=1e-3)
-    assert title_of(figure).startswith("With clients from 5 to 400, latency, median: ")
+    assert title_of(figure).startswith("Clients from 5 to 400: latency, median ")
     assert "polled" in title_of(figure)
     assert "pushed" in title_of(figure)
     rate = sl.figures.sensitivity(swept, "clients", "error_rate_per_h")
