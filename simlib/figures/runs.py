@@ -562,7 +562,7 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
         first, last = line["mean"].iloc[0], line["mean"].iloc[-1]
         said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {style.DONE[name]}")
     ends, (words, unit) = rows[path].iloc[[0, -1]], style.setting_words(path)
-    span = f"{ends.iloc[0]:,} to {ends.iloc[1]:,} {unit}".rstrip()
+    span = f"{ends.iloc[0]:,.10g} to {ends.iloc[1]:,.10g} {unit}".rstrip()
     words = f"{words[:1].upper()}{words[1:]}"
     title = f"{words} from {span}: {style.setting_words(quantity)[0]} {', '.join(said)}"
     x_title = style.axis_title(path, scale="log scale" if _is_wide(rows[path]) else "")

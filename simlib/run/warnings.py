@@ -111,8 +111,13 @@ def words_s(seconds: float) -> str:
     """
     for least, factor, unit in ((172_800, 86400, "days"), (3600, 3600, "h"), (90, 60, "min")):
         if seconds >= least:
-            return f"{float(f'{seconds / factor:.2g}'):,.10g} {unit}"
+            return f"{_two(seconds / factor)} {unit}"
     return f"{float(f'{seconds:.3g}'):,.10g} s"
+
+
+def _two(value: float) -> str:
+    """Return a number with two digits and no exponent."""
+    return f"{float(f'{value:.2g}'):,.10g}"
 
 
 # -- the run itself --------------------------------------------------------------------------------
@@ -196,7 +201,7 @@ def _unseen(facts: Facts) -> str:
         return ""
     counted = int((clients["eligible"] > 0).sum())
     return (
-        f"{round(frac * counted):,} of {counted:,} clients ({frac * 100:.2g} %) saw no change at "
+        f"{round(frac * counted):,} of {counted:,} clients ({_two(frac * 100)} %) saw no change at "
         "all: latencies leave them out, so they look better the more such clients there are. "
         "Read latencies beside the share of changes that were seen."
     )
@@ -208,8 +213,8 @@ def _pending(facts: Facts) -> str:
         return ""
     frac = ledger.pending / ledger.eligible
     return (
-        f"{ledger.pending:,} of {ledger.eligible:,} changes for a client ({frac * 100:.2g} %) were "
-        "not seen by the end: latencies are of the others alone. Use a longer horizon_s, or a "
+        f"{ledger.pending:,} of {ledger.eligible:,} changes for a client ({_two(frac * 100)} %) "
+        "were not seen by the end: latencies are of the others alone. Use a longer horizon_s, or a "
         "cool_down_s as long as a change takes."
     )
 
@@ -282,8 +287,8 @@ def _late(facts: Facts) -> str:
     if not (late["median"] * scale > _LATE_FRAC * p50_s or late["max"] * scale > p95_s):
         return ""
     return (
-        f"Changes were published up to {late['max'] * scale:.2g} s late (median "
-        f"{late['median'] * scale:.2g} s, in the scenario's time): latencies include that. Slow "
+        f"Changes were published up to {_two(late['max'] * scale)} s late (median "
+        f"{_two(late['median'] * scale)} s, in the scenario's time): latencies include that. Slow "
         "the lab down (time_scale), use fewer clients, or stop other programs."
     )
 
@@ -292,7 +297,7 @@ def _not_quiet(facts: Facts) -> str:
     if facts.provenance.get("quiet", True):
         return ""
     cores = facts.provenance.get("cpu", {}).get("other_cores")
-    took = "part" if cores is None else f"{cores:.2g}"
+    took = "part" if cores is None else f"{_two(cores)}"
     return (
         f"Other programs took {took} of the machine's processors: latencies are inconclusive. "
         "Measure again while nothing else runs."
@@ -306,14 +311,14 @@ def _overloaded(facts: Facts) -> str:
     asked = max((facts.provenance.get("load", {}).get(one, 0.0) for one in _PROCESSES), default=0.0)
     if asked > _ASKED_FRAC and busy[name] <= _BUSY_FRAC:
         return (
-            f"The lab was asked for {asked * 100:.2g} % of what this machine bore when it began: "
+            f"The lab was asked for {_two(asked * 100)} % of what this machine bore when it began: "
             "it may have fallen behind at times. Slow it down (time_scale), or use fewer clients."
         )
     if busy[name] <= _BUSY_FRAC:
         return ""
     words = {"client": "process of all clients", "proxy": "proxy"}[name]
     return (
-        f"The lab's {words} was busy {busy[name] * 100:.2g} % of the time: it measured itself. "
+        f"The lab's {words} was busy {_two(busy[name] * 100)} % of the time: it measured itself. "
         "Slow the lab down (time_scale), or use fewer clients."
     )
 
