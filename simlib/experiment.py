@@ -456,7 +456,7 @@ def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> 
     warned = "; ".join(
         f"{name}: {kinds}"
         for name, rows in zip(("one", "other"), sides, strict=True)
-        if (kinds := _kinds(row["warnings"] for row in rows))
+        if (kinds := kinds_of(row["warnings"] for row in rows))
     )
     rows = []
     for name in left.select_dtypes("number").columns.drop("clients"):
@@ -469,8 +469,14 @@ def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _kinds(warned: Iterable[str]) -> str:
-    """Return the kinds of warnings of runs, each once."""
+def kinds_of(warned: Iterable[str]) -> str:
+    """Return the kinds of warnings of runs, each once.
+
+    Examples
+    --------
+    >>> kinds_of(["full, unseen", "", "unseen"])
+    'full, unseen'
+    """
     every = (kind for kinds in warned for kind in kinds.split(", ") if kind)
     return ", ".join(dict.fromkeys(every))
 
@@ -777,7 +783,7 @@ def _intervals(points: list[Changes], done: dict[Key, Rows], confidence: float) 
         for labels, group in table.groupby(["point", "transport", "cohort"]):
             point = int(group["point"].iloc[0])
             settings = [points[point].get(path) for path in paths]
-            warned = _kinds(group["warnings"])
+            warned = kinds_of(group["warnings"])
             for name in quantities:
                 values = group[name].to_numpy(dtype=float)
                 interval = (np.nan,) * 3

@@ -363,7 +363,7 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
         worst = broken.iloc[int(broken["back_frac"].to_numpy().argmin())]
         missed = style.number((1.0 - worst["back_frac"]) * 100.0)
         said.append(f"{worst['regression']} is missed most ({missed} %)")
-    about = f"{fleets} fleets each, with intervals. Hollow: a false alarm"
+    about = f"{fleets} fleets each, with intervals. Hollow: a false alarm{style.warned_of(table)}"
     height = 205 + len(panels) * (80 + 26 * len(table))
     style.layout(figure, "; ".join(said), "", "", about=about, height=height)
     figure.update_xaxes(rangemode="tozero").update_xaxes(range=[-4, 104], row=1)

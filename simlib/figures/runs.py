@@ -565,8 +565,9 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
     span = f"{ends.iloc[0]:,.10g} to {ends.iloc[1]:,.10g} {unit}".rstrip()
     words = f"{words[:1].upper()}{words[1:]}"
     title = f"{words} from {span}: {style.setting_words(quantity)[0]} {', '.join(said)}"
+    about = f"Means of replications, with intervals{style.warned_of(rows)}"
     x_title = style.axis_title(path, scale="log scale" if _is_wide(rows[path]) else "")
-    style.layout(figure, title, x_title, style.axis_title(quantity), about=_swept(rows))
+    style.layout(figure, title, x_title, style.axis_title(quantity), about=about)
     if _is_wide(rows[path]):
         figure.update_xaxes(type="log", dtick=1, tickformat=",~r")
     if _is_wide(rows["mean"]):
@@ -576,14 +577,6 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
         )
         figure.update_yaxes(title_text=style.axis_title(quantity, scale="log scale"))
     return figure
-
-
-def _swept(rows: pd.DataFrame) -> str:
-    """Say what the lines and bands are, and which warnings the runs have."""
-    about = "Means of replications, with intervals"
-    warned = sorted({kind for kinds in rows.get("warnings", ()) for kind in kinds.split(", ")})
-    kinds = ", ".join(filter(None, warned))
-    return f"{about}<br>⚠ some runs have warnings: {kinds}" if kinds else about
 
 
 def _is_wide(values: pd.Series) -> bool:

@@ -313,9 +313,12 @@ def warned(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         for warning in run.warnings:
             found.setdefault(warning.brief, []).append(run)
+    if not found:
+        return []
+    called = _called(runs)
     lines = []
     for brief, of_them in found.items():
-        names = dict.fromkeys(_called(run, runs) for run in of_them)
+        names = dict.fromkeys(called[id(run)] for run in of_them)
         whose = "" if len(of_them) == len(runs) else f"{', '.join(names)}: "
         lines.append(f"{whose}{brief}")
     if len(lines) > _MOST_WARNINGS:
@@ -324,11 +327,18 @@ def warned(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _called(run: Run, runs: Sequence[Run]) -> str:
-    """Return what a warning calls a run among others."""
-    if any(one.has_cohorts for one in runs):
-        return run.scenario.name
-    return next(named.name for named in labelled(runs) if named.run is run)
+def warned_of(table: pd.DataFrame) -> str:
+    """Return a line on the warnings of the runs of which a table was made; empty if it has none."""
+    found = dict.fromkeys(kind for kinds in table.get("warnings", ()) for kind in kinds.split(", "))
+    kinds = ", ".join(filter(None, found))
+    return f"<br>⚠ some runs have warnings: {kinds}" if kinds else ""
+
+
+def _called(runs: Sequence[Run]) -> dict[int, str]:
+    """Return what warnings call each run, by its identity."""
+    if any(run.has_cohorts for run in runs):
+        return {id(run): run.scenario.name for run in runs}
+    return {id(named.run): named.name for named in labelled(runs)}
 
 
 def bytes_per_h(row: pd.Series) -> float:

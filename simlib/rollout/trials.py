@@ -593,7 +593,8 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         with intervals (``_low`` and ``_high``, Student's t, over the fleets that have a value) of
         ``back_s``, ``full_s``, ``users``, ``user_min``,
         ``lost``, ``late``, ``errors``, ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``,
-        ``peak_polls_per_s`` and ``peak_utilisation``.
+        ``peak_polls_per_s`` and ``peak_utilisation``; and ``warnings``, the kinds that any of the
+        fleets has.
 
     Raises
     ------
@@ -626,6 +627,8 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             if len(values) > 1:
                 mean, low, high = theory.mean_interval(values, confidence)
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
+        if "warnings" in group:
+            row["warnings"] = experiment.kinds_of(group["warnings"])
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -265,7 +265,7 @@ class Run:
         table = summary_of(
             rows,
             [self.labels(row) for row in rows],
-            [kinds(self.warnings)] * len(rows),
+            [row["warnings"] for row in rows],
         )
         table.attrs["warnings"] = [str(warning) for warning in self.warnings]
         return table
@@ -304,7 +304,8 @@ class Run:
         """
         source, warm_up_s = self.provenance["engine"], self.scenario.warm_up_s
         rows = totals(self._tables, source=source, warm_up_s=warm_up_s)
-        return [{**row, "warnings": kinds(self.warnings)} for row in rows]
+        warned = kinds(self.warnings)
+        return [{**row, "warnings": warned} for row in rows]
 
     def save(self, path: str | Path) -> Path:
         """Write the run as a folder of Parquet files, each with the provenance inside.

@@ -165,24 +165,23 @@ def _saturated(facts: Facts) -> str:
 def _full(facts: Facts) -> str:
     """Attempts that fail while as many sockets are open as the server takes."""
     connections, most = facts.tables["connections"], facts.scenario.server.max_connections
+    if len(connections["client"]) < _FULL_FRAC * most:
+        return ""
     is_socket = np.isin(connections["transport"], list(SOCKET_TRANSPORTS))
     if is_socket.sum() < _FULL_FRAC * most:
         return ""
-    # Polls' connections are in the counts too: theirs never meet this limit.
-    failed = sum(
-        int(facts.tables["timeline"][name].sum()) * sign
-        for name, sign in (("attempts", 1), ("connections", -1))
-    )
+    # Attempts are counted of sockets alone; each socket has its row.
+    failed = int(facts.tables["timeline"]["attempts"].sum()) - int(is_socket.sum())
     opened_s = np.sort(connections["opened_s"][is_socket])
     closed_s = np.sort(connections["closed_s"][is_socket])
     still_open = np.arange(1, len(opened_s) + 1) - np.searchsorted(closed_s, opened_s, "right")
     if failed <= 0 or still_open.max() < _FULL_FRAC * most:
         return ""
-    clients = facts.tables["clients"]
-    without = int((clients["connections"] == 0).sum())
+    clients = len(facts.tables["clients"]["client"])
+    without = clients - len(np.unique(connections["client"][is_socket]))
     return (
         f"The server was full with {most:,} connections (server.max_connections), and {without:,} "
-        f"of {len(clients['connections']):,} clients never had one: {failed:,} attempts failed. "
+        f"of {clients:,} clients never had one: {failed:,} attempts failed. "
         "Raise server.max_connections, or use fewer clients."
     )
 

@@ -204,3 +204,12 @@ def test_no_number_has_an_exponent():
     assert "(100 %) saw no change" in said
     assert "up to 12,000 s late" in said
     assert "e+" not in said
+
+
+def test_who_polls_instead_of_a_refused_socket_never_had_one():
+    both = {"server.max_connections": 12, "fallback": {"after_failures": 2}}
+    run = simulated(both, PUSHED)
+    attempts = int(run.frame("timeline")["attempts"].sum())
+    said = sentence(run, "full")
+    assert "8 of 20 clients never had one" in said
+    assert f"{attempts - len(run.sockets())} attempts failed" in said
