@@ -166,7 +166,7 @@ def summary(*runs: Run) -> pd.DataFrame:
     >>> board = sl.Scenario(updates={"rate_per_s": 0.5}, clients=20, cool_down_s=60)
     >>> pushed = sl.simulate(board.replace(transport="websocket"))
     >>> summary(sl.simulate(board), pushed).loc["half of the changes seen within (s)"].to_dict()
-    {'polling': '15.0', 'websocket': '0.0423'}
+    {'polling': '15.3', 'websocket': '0.0202'}
     """
     check_runs(runs)
     rows = [(run, row) for run in runs for row in run.totals()]

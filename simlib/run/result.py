@@ -92,10 +92,10 @@ class Run:
 
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
-        """What a reader has to know before any figure of this run: see `run.warnings`.
+        """What a reader has to know before any figure of this run.
 
-        Each has a ``kind`` and a ``sentence``, and prints as its sentence. None: the figures mean
-        what they say.
+        Each has a ``kind`` and a ``sentence``, and prints as its sentence: see `RunWarning`, and
+        `run.warnings.CHECKS` for the kinds. Without any, the figures mean what they say.
 
         Examples
         --------
@@ -103,10 +103,9 @@ class Run:
         >>> board = Scenario(updates={"rate_per_s": 1}, clients=5, polling={"interval_s": 30000})
         >>> run = simulate(board, progress=False)
         >>> [warning.kind for warning in run.warnings]
-        ['pending', 'interval']
-        >>> print(run.warnings[1])
-        polling.interval_s is 30,000 s (8.3 h); if milliseconds were meant, 30 s: that is longer \
-        than the run (600 s), in which it never passes.
+        ['unseen', 'pending', 'interval']
+        >>> print(run.warnings[2].brief)
+        polling.interval_s is 30,000 s (8.3 h); if milliseconds were meant, 30 s
         """
         return warnings_of(Facts(self.scenario, self.provenance, self._tables))
 

@@ -239,12 +239,12 @@ def _columns(labels: Sequence[Mapping[str, Any]]) -> pd.Index:
 
 
 def three_digits(value: float) -> str:
-    """Return a number for a reader: whole from 100 on, three digits below.
+    """Return a number for a reader: three digits, or all of a whole number.
 
     Examples
     --------
-    >>> [three_digits(value) for value in (714637.4, 14.237, 0.02345, 0.0, 3e-9)]
-    ['714,637', '14.2', '0.0235', '0', '3.00e-09']
+    >>> [three_digits(value) for value in (714637, 714637.4, 14.237, 0.02345, 0.0, 3e-9)]
+    ['714,637', '715,000', '14.2', '0.0234', '0', '3.00e-09']
     """
     if not np.isfinite(value):
         return _NO_VALUE
