@@ -36,7 +36,7 @@ def serial():
 
 def test_a_sweep_is_one_tidy_table_with_intervals(serial):
     columns = ["polling.interval_s", "transport", "cohort", "quantity"]
-    assert list(serial) == [*columns, "mean", "low", "high", "replications"]
+    assert list(serial) == [*columns, "mean", "low", "high", "replications", "warnings"]
     assert len(serial) == 4 * len(metrics.QUANTITIES)
     assert serial["quantity"].drop_duplicates().tolist() == list(metrics.QUANTITIES)
     assert (serial["replications"] == 3).all()

@@ -124,7 +124,7 @@ def _two(value: float) -> str:
 
 
 def _incomplete(facts: Facts) -> str:
-    if facts.provenance["complete"]:
+    if facts.provenance.get("complete", True):
         return ""
     horizon_s = facts.scenario.horizon_s
     return (
@@ -156,7 +156,7 @@ def _saturated(facts: Facts) -> str:
         f"long the run was ({words_s(facts.end_s)}). "
         + (
             "Slow the lab down (time_scale) or use fewer clients."
-            if facts.provenance["engine"] == "live"
+            if facts.provenance.get("engine") == "live"
             else "Give it more server.workers, cheaper requests or fewer clients."
         )
     )

@@ -348,7 +348,7 @@ def test_fleets_and_their_servers_have_a_panel_each_and_the_title_says_who_recov
     assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(60.0, 62.0)}
     four = sl.figures.recovery(*[patient] * 4)
     assert title_of(four) == "4 of 4 recover by themselves"
-    assert four.layout.yaxis4.title.text == "clients, or time (%)"
+    assert four.layout.yaxis3.title.text == "clients, or time (%)"
 
 
 def table_of_kills(**changes):
