@@ -157,7 +157,7 @@ _LINES = {
     "latency_max_s": _Line("slowest change (s)"),
     "average_latency_s": _Line("publish to apply, mean (s)"),
     "unseen_frac": _Line("clients that saw no change (%)", 100.0),
-    "eligible": _Line("changes for a client"),
+    "eligible": _Line("changes due, all clients together"),
     "delivered": _Line("... seen"),
     "pending": _Line("... not yet seen at the end"),
     "lost": _Line("... lost"),
