@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from simlib.analysis import metrics as metrics
     from simlib.analysis import outages as outages
     from simlib.analysis import rollouts as rollouts
+    from simlib.analysis.metrics import summary as summary
     from simlib.engines import simulate as simulate
+    from simlib.errors import Interrupted as Interrupted
     from simlib.errors import LedgerError as LedgerError
     from simlib.errors import LiveError as LiveError
     from simlib.errors import ProtocolError as ProtocolError
     from simlib.errors import RunFileError as RunFileError
     from simlib.errors import ScenarioError as ScenarioError
     from simlib.errors import SimlibError as SimlibError
+    from simlib.errors import interrupted as interrupted
     from simlib.experiment import compare as compare
     from simlib.experiment import grid as grid
     from simlib.experiment import replicate as replicate
@@ -46,6 +49,7 @@ __version__ = "0.1.0"
 
 # Where each public name lives: a module of that name, or an attribute of one.
 _HOMES = {
+    "Interrupted": "errors",
     "Ledger": "run",
     "LedgerError": "errors",
     "LiveError": "errors",
@@ -60,6 +64,7 @@ _HOMES = {
     "compare": "experiment",
     "figures": "figures",
     "grid": "experiment",
+    "interrupted": "errors",
     "library": "scenario.presets",
     "measure": "live",
     "metrics": "analysis.metrics",
@@ -72,6 +77,7 @@ _HOMES = {
     "rollouts": "analysis.rollouts",
     "settings": "publish.reference",
     "simulate": "engines",
+    "summary": "analysis.metrics",
     "sweep": "experiment",
     "theory": "theory",
     "trials": "rollout.trials",

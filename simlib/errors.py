@@ -8,12 +8,16 @@
     ├── LedgerError     a run's ledger does not balance: a bug in a rule or a driver
     ├── RunFileError    a saved run cannot be read back
     └── LiveError       the live lab could not do its work: a process died, a port was taken
+    KeyboardInterrupt
+    └── Interrupted     Ctrl-C came; it has what was finished by then
 
-The first is the user's to mend, the next two are ours, the last two are the world's.
+The first is the user's to mend, the next two are ours, the last two are the world's. `Interrupted`
+is not a `SimlibError`: what catches errors should not go on after a Ctrl-C.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -119,3 +123,61 @@ class RunFileError(SimlibError):
 
 class LiveError(SimlibError):
     """The live lab could not do its work; nothing of it is left running."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or an interrupt of a notebook's kernel, ended a call before it had finished.
+
+    It is raised after what was finished has been kept, so that the cells that follow in a notebook
+    do not go on with half a result.
+
+    Parameters
+    ----------
+    what : str
+        What was finished, in words.
+    result : object
+        What the call would have returned, made of what was finished.
+
+    Attributes
+    ----------
+    result : object
+        As given. `interrupted` returns it as well.
+
+    Examples
+    --------
+    >>> print(Interrupted("3 of 10 runs were finished", [1, 2, 3]))
+    3 of 10 runs were finished; simlib.interrupted() returns what there is
+    """
+
+    def __init__(self, what: str, result: Any = None) -> None:
+        super().__init__(f"{what}; simlib.interrupted() returns what there is")
+        self.what = what
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.result)
+
+
+def interrupted() -> Any:
+    """Return what was finished by the Ctrl-C, or the kernel's interrupt, that came last.
+
+    Python keeps the last exception that nobody caught, in the interactive interpreter and in
+    notebooks, and this is where it is taken from: another error in between takes its place. A
+    program catches `Interrupted` and reads its ``result``.
+
+    Returns
+    -------
+    object
+        What the interrupted call would have returned, made of what was finished: the run up to
+        then (`simulate`, `measure`), the finished runs (`replicate`, `variants`), the table of the
+        finished runs (`sweep`, `compare`), the rollout or rehearsal so far.
+
+    Raises
+    ------
+    SimlibError
+        The last error was no such interrupt.
+    """
+    last = getattr(sys, "last_value", None)
+    if not isinstance(last, Interrupted):
+        raise SimlibError("nothing was interrupted, or another error came after it")
+    return last.result

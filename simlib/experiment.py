@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 from simlib import progress as bars
 from simlib.engines import compiling, simulate
 from simlib.engines.choice import check_engine, chosen_engine
-from simlib.errors import ScenarioError, SimlibError
-from simlib.run import QUANTITIES, Rows, Run, summary_of
+from simlib.errors import Interrupted, ScenarioError, SimlibError
+from simlib.run import QUANTITIES, Rows, Run, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
 from simlib.scenario.suggestions import METRICS, hint
@@ -98,11 +98,13 @@ def replicate(
     Returns
     -------
     list of Run
-        In order; after Ctrl-C, the complete ones.
+        In order.
 
     Raises
     ------
     ScenarioError
+    Interrupted
+        After Ctrl-C; its ``result`` has the complete runs.
 
     Examples
     --------
@@ -116,25 +118,22 @@ def replicate(
         engine = chosen_engine(engine, itertools.repeat(scenario, replications))
     options |= {"seed": seed, "engine": engine, "progress": False}
     runs: list[Run] = []
-
-    def run_next(number: int) -> bool:
-        """Run one; return whether there may be another."""
-        run = simulate(scenario, replication=number, **options)
-        if run.is_complete:
-            runs.append(run)
-        return not run.provenance["interrupted"]
-
     try:
         with compiling(engine, is_shown=progress):
-            goes_on = run_next(0)
+            runs.append(simulate(scenario, replication=0, **options))
         with bars.bar(replications, "replicate", "run", done=1, is_on=progress) as bar:
-            for number in range(1, replications if goes_on else 1):
-                if not run_next(number):
-                    break
+            for number in range(1, replications):
+                runs.append(simulate(scenario, replication=number, **options))
                 bar.update()
-    except KeyboardInterrupt:  # between two runs
-        pass
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted) and stop.result.is_complete:  # it came at the very end
+            runs.append(stop.result)
+        raise Interrupted(_finished(len(runs), replications), runs) from None
     return runs
+
+
+def _finished(done: int, of: int) -> str:
+    return f"{done} of {of} runs were finished"
 
 
 def variants(
@@ -172,12 +171,14 @@ def variants(
         In the order given. Its index is the variant's name (``variant``; of several sets
         ``variant_1``, ``variant_2`` and so on), and ``replication`` if there are replications. Each
         run's scenario bears that name, so that tables and figures of ``*runs`` show it.
-        After Ctrl-C, the complete runs; ``attrs["complete"]`` says whether they are all.
+        ``attrs["complete"]`` says whether they are all.
 
     Raises
     ------
     ScenarioError
         A change makes no scenario, or an argument is out of range; before anything is run.
+    Interrupted
+        After Ctrl-C; its ``result`` has the complete runs.
 
     Examples
     --------
@@ -215,7 +216,8 @@ def variants(
     }
     done: dict[Key, Run] = {}
     complete = collect(tasks, run_of, execution, done, name="variants")
-    return by_name(list(cases), done, is_replicated=replications is not None, is_complete=complete)
+    named = by_name(list(cases), done, is_replicated=replications is not None, is_complete=complete)
+    return whole(named, done, tasks, is_complete=complete)
 
 
 def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
@@ -294,7 +296,7 @@ def sweep(
         Folder where finished runs are kept and found again. A sweep that is interrupted, or even
         killed, loses no finished run.
     until : mapping of str to float, optional
-        Widths (high - low) of intervals for some columns of `metrics.summary`, in their units. The
+        Widths (high - low) of intervals for some columns of `metrics.table`, in their units. The
         sweep runs further batches of `replications` until no interval is wider. Intervals that are
         watched in this way come out a little too narrow: begin with 10 replications or more.
     at_most : int, optional
@@ -310,13 +312,15 @@ def sweep(
         A row per point of the grid, cohort and quantity: a column per path, ``transport``,
         ``cohort``, ``quantity``, ``mean``, ``low``, ``high`` (Student t) and ``replications``.
         Quantities that have no meaning for a transport, or not in every replication, are NaN.
-        After Ctrl-C, the table is made of the finished runs; ``attrs["complete"]`` says whether
-        these are all.
+        ``warnings`` has the kinds of the runs' warnings (see `Run.warnings`), and
+        ``attrs["complete"]`` says whether all runs were finished.
 
     Raises
     ------
     ScenarioError
         A changed scenario is not valid, or an argument is out of range; raised before any run.
+    Interrupted
+        After Ctrl-C; its ``result`` is the table of the finished runs, which a store has kept.
 
     Examples
     --------
@@ -355,7 +359,14 @@ def sweep(
         table = _intervals(points, done, confidence)
         open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
     table.attrs["complete"] = complete
-    return table.drop(columns="point")
+    return whole(table.drop(columns="point"), done, tasks, is_complete=complete)
+
+
+def whole(result: Result, done: Mapping[Key, Any], tasks: Any, *, is_complete: bool) -> Result:
+    """Return a result that is complete; raise `Interrupted`, which has it, if it is not."""
+    if is_complete:
+        return result
+    raise Interrupted(_finished(len(done), len(done.keys() | tasks)), result)
 
 
 def _points(over: Any) -> list[Changes]:
@@ -408,11 +419,14 @@ def compare(
     -------
     pandas.DataFrame
         A row per quantity that both have: ``quantity``, ``one``, ``other`` (means), ``difference``
-        (other - one), ``low``, ``high`` of the difference, ``pairs``.
+        (other - one), ``low``, ``high`` of the difference, ``pairs``, and ``warnings``: the kinds
+        of the runs' warnings (see `Run.warnings`), with the side that has them.
 
     Raises
     ------
     ScenarioError
+    Interrupted
+        After Ctrl-C; its ``result`` is the table of the finished pairs, None if they are too few.
 
     Examples
     --------
@@ -422,8 +436,6 @@ def compare(
     >>> bool(table.set_index("quantity").loc["latency_p50_s", "high"] < 0)
     True
     """
-    import pandas as pd
-
     from simlib import theory
 
     _check_scenarios({"one": one, "other": other})
@@ -440,23 +452,52 @@ def compare(
     where = None if store is None else Store(store).path
     tasks = {
         (side, replication): Task(scenario, seed, replication, execution.engine, where)
+        for replication in range(replications)  # pairs, so that an interrupt leaves whole ones
         for side, scenario in enumerate((one, other))
-        for replication in range(replications)
     }
     done: dict[Key, Rows] = {}
-    collect(tasks, perform, execution, done)
+    complete = collect(tasks, perform, execution, done)
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
-    if len(pairs) < 2:
-        raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
-    left, right = (summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1))
+    table = _differences(done, pairs, confidence) if len(pairs) > 1 else None
+    whole(table, done, tasks, is_complete=complete)
+    assert table is not None
+    return table
+
+
+def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> pd.DataFrame:
+    """Return the table of `compare`, of at least two finished pairs."""
+    import pandas as pd
+
+    from simlib import theory
+
+    sides = [[row for r in pairs for row in done[side, r]] for side in (0, 1)]
+    left, right = (metrics_of(rows) for rows in sides)
+    warned = "; ".join(
+        f"{name}: {kinds}"
+        for name, rows in zip(("one", "other"), sides, strict=True)
+        if (kinds := kinds_of(row["warnings"] for row in rows))
+    )
     rows = []
     for name in left.select_dtypes("number").columns.drop("clients"):
         difference = (right[name] - left[name]).to_numpy(dtype=float)
         if (difference == difference).all():
             interval = theory.mean_interval(difference, confidence)
-            rows.append((name, left[name].mean(), right[name].mean(), *interval, len(pairs)))
-    columns = ["quantity", "one", "other", "difference", "low", "high", "pairs"]
+            means = (left[name].mean(), right[name].mean())
+            rows.append((name, *means, *interval, len(pairs), warned))
+    columns = ["quantity", "one", "other", "difference", "low", "high", "pairs", "warnings"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def kinds_of(warned: Iterable[str]) -> str:
+    """Return the kinds of warnings of runs, each once.
+
+    Examples
+    --------
+    >>> kinds_of(["full, unseen", "", "unseen"])
+    'full, unseen'
+    """
+    every = (kind for kinds in warned for kind in kinds.split(", ") if kind)
+    return ", ".join(dict.fromkeys(every))
 
 
 # -- what is changed -------------------------------------------------------------------------------
@@ -578,14 +619,16 @@ def perform(task: Task) -> Rows | None:
 
 def run_of(task: Task) -> Run | None:
     """Run a task; None if it was interrupted."""
-    run = simulate(
-        task.scenario,
-        seed=task.seed,
-        replication=task.replication,
-        engine=task.engine,
-        progress=False,
-    )
-    return run if run.is_complete else None
+    try:
+        return simulate(
+            task.scenario,
+            seed=task.seed,
+            replication=task.replication,
+            engine=task.engine,
+            progress=False,
+        )
+    except Interrupted:
+        return None
 
 
 def _numbered(key: Key, work: Work[Result], task: Any) -> tuple[Key, Result | None]:
@@ -769,23 +812,25 @@ def _intervals(points: list[Changes], done: dict[Key, Rows], confidence: float) 
 
     from simlib import theory
 
-    fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications"]
+    fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications", "warnings"]
     paths = dict.fromkeys(path for point in points for path in point if path not in fixed)
     keys = [(key, row) for key in sorted(done) for row in done[key]]
     rows = []
     if keys:
-        table = summary_of([row for _, row in keys])
+        table = metrics_of([row for _, row in keys])
         table.insert(0, "point", [key[0] for key, _ in keys])
+        table["warnings"] = [row["warnings"] for _, row in keys]
         quantities = table.select_dtypes("number").columns.drop(["point", "clients"])
         for labels, group in table.groupby(["point", "transport", "cohort"]):
             point = int(group["point"].iloc[0])
             settings = [points[point].get(path) for path in paths]
+            warned = kinds_of(group["warnings"])
             for name in quantities:
                 values = group[name].to_numpy(dtype=float)
                 interval = (np.nan,) * 3
                 if len(values) > 1 and np.isfinite(values).all():
                     interval = theory.mean_interval(values, confidence)
-                rows.append((point, *settings, *labels[1:], name, *interval, len(values)))
+                rows.append((point, *settings, *labels[1:], name, *interval, len(values), warned))
     return pd.DataFrame(rows, columns=["point", *paths, *fixed])
 
 

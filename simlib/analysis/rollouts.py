@@ -317,7 +317,7 @@ def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str,
         if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
             raise ScenarioError("at_s", t, "must be finite numbers")
         found[f"{word} at {t:g} s"] = float(((from_s <= t) & (to_s > t)).sum())
-    summary = run.summary().set_index("cohort")
+    summary = run.metrics().set_index("cohort")
     falls = summary.loc["treatment", "fallback_to_polling_frac"]
     found["share on polling instead of push"] = float(str(falls))
     if is_to_push:

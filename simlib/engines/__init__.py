@@ -16,7 +16,7 @@ from simlib.core.record import MetricsSnapshot
 from simlib.engines.choice import ENGINES as ENGINES
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.engines.compiled.variants import needs_general_loop
-from simlib.errors import ScenarioError
+from simlib.errors import Interrupted, ScenarioError
 from simlib.renamed import renamed_arguments
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
@@ -99,12 +99,14 @@ def simulate(
     Returns
     -------
     Run
-        Interrupted by Ctrl-C, the run so far, with ``is_complete`` false.
+        Its ``warnings`` say what its figures do not.
 
     Raises
     ------
     ScenarioError
         An argument is out of range, or the engine cannot run the scenario.
+    Interrupted
+        After Ctrl-C; its ``result`` is the run so far, with ``is_complete`` false.
 
     Examples
     --------
@@ -148,6 +150,9 @@ def simulate(
             },
         )
     run.provenance["interrupted"] = simulation.is_interrupted
+    if simulation.is_interrupted:
+        words = f"the run came to {end_of_run_s:,.4g} of {scenario.horizon_s:,.10g} s"
+        raise Interrupted(words, run)
     return run
 
 

@@ -19,8 +19,9 @@ import psutil
 from simlib.core.client_state import Rules
 from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches
 from simlib.core.record import MetricsSnapshot
-from simlib.errors import ScenarioError
+from simlib.errors import Interrupted, ScenarioError
 from simlib.live.ipc import START_S, Child
+from simlib.live.load import check_load
 from simlib.live.loopback import needs_proxy, on_loopback
 from simlib.live.messages import (
     ClientsReport,
@@ -90,15 +91,17 @@ def measure(
         ``provenance["server_refused"]`` how often its limits (requests, connections, frames) were
         met: a scenario's own clients never meet one, so it is empty unless others came. If there
         was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers
-        were.
-        After Ctrl-C, the run so far with ``is_complete`` false.
+        were. Its ``warnings`` say whether it was late, the machine was busy, or the lab itself was.
 
     Raises
     ------
     ScenarioError
-        The scenario asks for what the lab does not have, or for more than this machine can carry.
+        The scenario asks for what the lab does not have, or for more files than this machine opens.
     LiveError
-        A process died; no other process is left behind.
+        The scenario asks for more at this time scale than this machine bears, see `live.load`; it
+        says how much, and what would fit. Or a process died; no other process is left behind.
+    Interrupted
+        After Ctrl-C; its ``result`` is the run so far, with ``is_complete`` false.
     """
     asked_for = scenario
     scenario = on_loopback(scenario, time_scale=time_scale)
@@ -126,8 +129,14 @@ def measure(
         rollout=rollout,
         is_proxied=is_proxied,
     )
+    load = check_load(scenario, workload, time_scale=float(time_scale), rollout=rollout)
     reports = _run_processes(settings, controller, progress)
-    return _run_of(asked_for, settings, workload, reports)
+    run = _run_of(asked_for, settings, workload, reports)
+    run.provenance["load"] = load
+    if run.provenance["interrupted"]:
+        came_s = run.provenance["end_of_run_s"]
+        raise Interrupted(f"the run came to {came_s:,.4g} of {scenario.horizon_s:,.10g} s", run)
+    return run
 
 
 class _Reports(NamedTuple):

@@ -22,7 +22,7 @@ from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Record, check
 from simlib.errors import RunFileError, ScenarioError
 from simlib.renamed import warn
-from simlib.run.summary import Rows, summary_of, totals
+from simlib.run.summary import Rows, metrics_of, summary_of, totals
 from simlib.run.tables import (
     ALWAYS,
     COHORTS,
@@ -37,7 +37,9 @@ from simlib.run.tables import (
     nodes_of,
     tables_of,
 )
+from simlib.run.warnings import Facts, RunWarning, kinds, warnings_of
 from simlib.scenario import Scenario
+from simlib.scenario.display import page, table_html, warnings_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,11 +75,39 @@ class Run:
         self._tables = tables
 
     def __repr__(self) -> str:
-        where = self.provenance["engine"]
+        warned = f"; warnings: {kinds(self.warnings)}" if self.warnings else ""
+        return f"<Run {self.title}{warned}>"
+
+    def _repr_html_(self) -> str:
+        table = table_html(self.summary().drop(index="warnings", errors="ignore"))
+        return page(self.title, warnings_html(self.warnings), table)
+
+    @property
+    def title(self) -> str:
+        """The run in a line: scenario, transport, who made it, seed and replication."""
         return (
-            f"<Run {self.scenario.name} {self.scenario.transport} by {where}, "
-            f"seed {self.provenance['seed']}, replication {self.provenance['replication']}>"
+            f"{self.scenario.name} {self.scenario.transport} by {self.provenance['engine']}, "
+            f"seed {self.provenance['seed']}, replication {self.provenance['replication']}"
         )
+
+    @property
+    def warnings(self) -> tuple[RunWarning, ...]:
+        """What a reader has to know before any figure of this run.
+
+        Each has a ``kind`` and a ``sentence``, and prints as its sentence: see `RunWarning`, and
+        `run.warnings.CHECKS` for the kinds. Without any, the figures mean what they say.
+
+        Examples
+        --------
+        >>> from simlib.engines import simulate
+        >>> board = Scenario(updates={"rate_per_s": 1}, clients=5, polling={"interval_s": 30000})
+        >>> run = simulate(board, progress=False)
+        >>> [warning.kind for warning in run.warnings]
+        ['unseen', 'pending', 'interval']
+        >>> print(run.warnings[2].brief)
+        polling.interval_s is 30,000 s (8.3 h); if milliseconds were meant, 30 s
+        """
+        return warnings_of(Facts(self.scenario, self.provenance, self._tables))
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return one table.
@@ -221,8 +251,40 @@ class Run:
         return latency_quantiles(self._tables["latency"], levels, cohort)
 
     def summary(self) -> pd.DataFrame:
-        """Return the table to read first: a row per transport and cohort, see `metrics.summary`."""
-        return summary_of(self.totals())
+        """Return the table to read first: figures in rows, with units, numbers as texts.
+
+        `metrics.summary` sets several runs side by side; `metrics` has the numbers for programs.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per cohort. If the run has warnings, their kinds are the last row, and their
+            sentences are in ``attrs["warnings"]``.
+        """
+        rows = self.totals()
+        table = summary_of(
+            rows,
+            [self.labels(row) for row in rows],
+            [row["warnings"] for row in rows],
+        )
+        table.attrs["warnings"] = [str(warning) for warning in self.warnings]
+        return table
+
+    def labels(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what a row of `totals` could be called beside those of other runs."""
+        is_live = self.provenance["engine"] == "live"
+        return {
+            "scenario": self.scenario.name,
+            "transport": row["transport"],
+            "cohort": row["cohort"],
+            "source": "measured" if is_live else "simulated",
+            "clients": f"{self.scenario.clients:,}",
+            "replication": f"seed {self.provenance['seed']}, {self.provenance['replication']}",
+        }
+
+    def metrics(self) -> pd.DataFrame:
+        """Return the figures for programs: a row per transport and cohort, see `metrics.table`."""
+        return metrics_of(self.totals())
 
     def totals(self) -> Rows:
         """Return what the summary is made of, in a millisecond: what a sweep keeps of a run.
@@ -230,7 +292,7 @@ class Run:
         Returns
         -------
         list of dict
-            A row per transport and cohort; `summary_of` makes a table of those of any number of
+            A row per transport and cohort; `metrics_of` makes a table of those of any number of
             runs.
 
         Examples
@@ -241,7 +303,9 @@ class Run:
         [5]
         """
         source, warm_up_s = self.provenance["engine"], self.scenario.warm_up_s
-        return totals(self._tables, source=source, warm_up_s=warm_up_s)
+        rows = totals(self._tables, source=source, warm_up_s=warm_up_s)
+        warned = kinds(self.warnings)
+        return [{**row, "warnings": warned} for row in rows]
 
     def save(self, path: str | Path) -> Path:
         """Write the run as a folder of Parquet files, each with the provenance inside.

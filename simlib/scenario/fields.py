@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.display import page, settings_html
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.settings import settings_of, text_of
 from simlib.scenario.suggestions import METRICS, hint
@@ -115,6 +116,11 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+    def _repr_html_(self) -> str:
+        values = self.model_dump(exclude_none=True, exclude_defaults=True)
+        name = f"{type(self).__name__} {values.pop('name', '')}".strip()
+        return page(f"{name}: what differs from the defaults", settings_html(values))
 
     def __dir__(self) -> list[str]:
         names = set(super().__dir__()) - self.renamed_fields.keys()

@@ -130,7 +130,7 @@ def test_behind_a_proxy_that_blocks_upgrades_only_those_who_fall_back_see_change
     assert (saved.frame("clients").loc[cut_off, "fallbacks"] == 1).all()
     on_polling = saved.frame("timeline")["fallback_count"].iloc[-1]
     assert on_polling == cut_off.sum()
-    assert blocked.summary()["fallback_to_polling_frac"].iloc[0] == 0.0
+    assert blocked.metrics()["fallback_to_polling_frac"].iloc[0] == 0.0
 
 
 def fallen_frac(**changes):

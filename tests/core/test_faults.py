@@ -247,7 +247,7 @@ def test_a_middlebox_closes_what_no_heartbeat_keeps_busy(heartbeat, is_cut):
     assert (len(ended) > 0) == is_cut
     if is_cut:
         assert (ended["closed_s"] - ended["opened_s"]).min() >= 60.0
-        per_hour = run.summary()["reconnection_rate_per_h"].iloc[0]
+        per_hour = run.metrics()["reconnection_rate_per_h"].iloc[0]
         assert 30.0 < per_hour < 60.0  # every 62 s at most, later where a change came
 
 

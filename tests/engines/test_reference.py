@@ -154,7 +154,7 @@ def test_polling_staleness_is_within_one_percent_of_theory(jitter_frac):
         expected = theory.staleness_jittered(30.0, jitter_frac, 1.0, 0.5)
     else:
         expected = theory.staleness_rearmed_timer(30.0, 1.0, 0.5)
-    table = sl.metrics.summary(*runs)
+    table = sl.metrics.table(*runs)
     for name, exact in {
         "average_latency_s": expected.mean,
         "latency_p50_s": expected.quantile(0.5),
@@ -180,7 +180,7 @@ def test_pollers_that_queue_are_a_machine_repairman_within_four_standard_errors(
         server={"workers": workers, "service": "exponential", "poll_s": 0.3, "accept_s": 0.0},
     )
     expected = theory.machine_repairman(40, 10.0, 0.3, workers)
-    table = sl.metrics.summary(*sl.replicate(scenario, 12, seed=2, engine="simpy", progress=False))
+    table = sl.metrics.table(*sl.replicate(scenario, 12, seed=2, engine="simpy", progress=False))
     for name, exact in {
         "message_rate_per_s": expected.throughput_per_s,
         "utilisation": expected.utilisation,
@@ -207,7 +207,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
         server={"fan_out_s": 0.01, "send_s": 0.002},
     )
     expected = theory.fan_out(50, 0.002, 0.01, 5.0, down_s=0.01)
-    table = sl.metrics.summary(*sl.replicate(scenario, 8, seed=4, engine="simpy", progress=False))
+    table = sl.metrics.table(*sl.replicate(scenario, 8, seed=4, engine="simpy", progress=False))
     error = theory.standard_error(table["average_latency_s"])
     off = (table["average_latency_s"].mean() - expected.mean_latency_s) / error
     assert abs(off) < 4, f"{off:.1f} SE"
@@ -216,7 +216,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
 
 
 def test_request_rate_and_superseded_share_are_as_theory_says():
-    table = sl.metrics.summary(*sl.replicate(STALE, 6, seed=9, engine="simpy", progress=False))
+    table = sl.metrics.table(*sl.replicate(STALE, 6, seed=9, engine="simpy", progress=False))
     rate = theory.poll_request_rate_per_s(100, 30.0, 1.0)
     assert table["message_rate_per_s"].mean() == pytest.approx(rate, rel=0.005)
     share = table["superseded"] / table["delivered"]
@@ -302,9 +302,12 @@ def test_ctrl_c_keeps_a_balanced_run_that_says_it_is_incomplete(monkeypatch):
 
     monkeypatch.setattr(Simulation, "push", interrupted)
     before = signal.getsignal(signal.SIGINT)
-    run = sl.simulate(PUSHED, engine="simpy", progress=False)
+    with pytest.raises(sl.Interrupted, match=r"the run came to .* of 200 s") as stopped:
+        sl.simulate(PUSHED, engine="simpy", progress=False)
     assert signal.getsignal(signal.SIGINT) is before
+    run = stopped.value.result
     assert not run.is_complete
+    assert [warning.kind for warning in run.warnings] == ["incomplete"]
     fiftieth_s = compile_workload(PUSHED, 1, 0).publish_s[49]
     assert run.provenance["end_of_run_s"] == fiftieth_s
     assert run.ledger == (300, 294, 0, 6, 0)

@@ -74,7 +74,7 @@ def test_real_clients_of_each_cohort_poll_at_their_own_interval():
     stages = [{"percent": 50, "bake_s": 200.0}]
     plan = PLAN.replace(treatment=faster, stages=stages, kill_s=None)
     live, simulated = both(plan, BOARD.replace(clients=100))
-    measured, predicted = (each.run.summary().set_index("cohort") for each in (live, simulated))
+    measured, predicted = (each.run.metrics().set_index("cohort") for each in (live, simulated))
     for cohort in ("control", "treatment"):
         for name in ("average_latency_s", "message_rate_per_s"):
             expected = pytest.approx(predicted.loc[cohort, name], rel=0.05)

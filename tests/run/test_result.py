@@ -25,7 +25,7 @@ def test_a_saved_run_comes_back_equal(run, tmp_path):
     assert back.ledger == run.ledger
     for name in TABLES:
         pd.testing.assert_frame_equal(back.frame(name), run.frame(name), check_dtype=False)
-    pd.testing.assert_frame_equal(back.summary(), run.summary())
+    pd.testing.assert_frame_equal(back.metrics(), run.metrics())
 
 
 def test_saving_again_replaces_and_leaves_nothing_else(run, tmp_path):

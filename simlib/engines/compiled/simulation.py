@@ -150,7 +150,7 @@ class Simulation:
         rules = world.rules, world.treatment_rules
         calls = [
             (self._run, (world, t)),
-            (self._finish, (world.arrays, world.record, *rules, world.server.free_s, t)),
+            (self._finish, (world.arrays, world.record, *rules, world.arrays.servers.free_s, t)),
         ]
         if world.rules.has_flag:
             given = (world.arrays, world.q, world.rules, world.flag, t, t)
