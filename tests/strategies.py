@@ -51,6 +51,7 @@ FAULT = {
     "share": st.sampled_from([0.5, 1.0]),
     "batches": st.integers(1, 3),
     "every_s": st.sampled_from([10.0, 11.0]),
+    "answered": st.sampled_from([None, True, False]),
     "age_s": st.sampled_from([0.5, 2.0, 5.0]),
     "added_s": st.sampled_from([0.001, 0.5, 5.0]),
     "jitter_s": st.sampled_from([None, 2.0]),

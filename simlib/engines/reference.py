@@ -559,7 +559,7 @@ class Simulation(Driver):
         rules = self.server_rules
         self.send(number, Message.UPGRADE_REQUEST)
         yield clock.at(clock.now + self.one_way_s(link))
-        if is_cut(link, exchange):
+        if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
             return
         refused = (
             self.is_under(FaultEffect.BLOCK, link)

@@ -242,7 +242,8 @@ class Fallback(Section):
     after_failures: Counting | None = None
     """Failures in a row, the lost connection included, after which the client polls."""
     after_s: Positive | None = None
-    """Time without a connection after which it polls, seconds."""
+    """Time without a connection after which it polls, seconds. Like the failures, it is looked at
+    when an attempt ends: behind a proxy that swallows upgrades, after `open_timeout_s` each."""
     return_s: Positive | None = None
     """Time of polling after which it tries push again, seconds; absent: never."""
     return_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
@@ -364,6 +365,9 @@ class Fault(Section):
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
+    answered: bool | None = None
+    """Whether a proxy that blocks upgrades answers them: true, with 403 at once; false, never, so
+    that an attempt lasts until ``websocket.open_timeout_s``. Absent: true."""
     age_s: Positive | None = None
     """The age at which a `lifetime` ends a WebSocket, counted from READY, seconds."""
     added_s: NotNegative | None = None

@@ -106,9 +106,9 @@ PAIRS = [pair for pair in combinations_with_replacement(FAULTS, 2) if pair != ("
 BOUNDED = ("block", "close", "drop_oldest")
 
 
-def board_of(pair, transport):
+def board_of(pair, transport, **more):
     """A pair of faults on a lattice of half seconds, so that everything ties with everything."""
-    one, other = ({"kind": kind, **FAULTS[kind]} for kind in pair)
+    one, other = ({"kind": kind, **FAULTS[kind], **more.get(kind, {})} for kind in pair)
     apart = set(pair) <= {"restart", "rolling_deploy"}
     place = sorted(FAULTS).index(pair[0]) + sorted(FAULTS).index(pair[1])
     policy = ("unbounded", "coalesce", *BOUNDED)[place % 5]
@@ -147,6 +147,13 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     for seed in range(1 if INTERPRETED else 3):
         run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
     assert run.ledger.delivered > 0
+
+
+@pytest.mark.parametrize("other", FAULTS)
+def test_engines_agree_on_upgrades_that_are_never_answered(other):
+    silent = {"block_upgrades": {"answered": False}}
+    board = board_of(("block_upgrades", other), "websocket", **silent)
+    assert_equal_runs(board.replace({"websocket.open_timeout_s": 3.5}), keep=KEPT)
 
 
 @pytest.mark.parametrize("transport", TRANSPORT_NAMES)

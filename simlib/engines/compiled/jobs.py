@@ -146,6 +146,8 @@ def _upgrade_job(world: World, turn: Turn) -> Job:
     server_rules, server = world.server_rules, world.server
     blocked = False
     if GENERAL:
+        if is_under(world.arrays, world.rules, FaultEffect.SWALLOW + 0, turn.number):
+            return _no_job(turn.data, 0)
         blocked = is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number)
     is_late = servers.wait_s(server, turn.now) > server_rules.shed_wait_s
     if blocked or is_late or not servers.admits_upgrade(server, server_rules, turn.now):
