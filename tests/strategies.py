@@ -180,6 +180,7 @@ def scenarios(draw) -> sl.Scenario:
             **draw(resyncs()),
             **draw(tokens),
             "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
+            "safety_poll_restart": draw(st.booleans()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
         },
         notify={"spread_s": draw(st.sampled_from([0.0, 0.0, 2.0]))},

@@ -68,6 +68,7 @@ class Rules(NamedTuple):
     open_timeout_s: float
     token_valid_s: float
     safety_poll_s: float
+    safety_poll_restart: bool
     spread_s: float
     throttles_timers: bool
     heartbeat: int
@@ -113,6 +114,8 @@ class Client:
         How often it has fallen back to polling since it was last pushed to.
     beat_s, fetch_due_s : float
         When a heartbeat is due on an open connection, and a fetch beside it, if there are any.
+        Messages may put them off without setting the timer anew: it then fires too early, and the
+        client goes on waiting.
     told : int
         The latest change that a client was told of that fetches what it is told of.
     is_fetching : bool

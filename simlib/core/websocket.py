@@ -54,6 +54,8 @@ def on_handshake(client: Client, rules: Rules, state: int, event: int, now: floa
 def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
     """Handle an event of an open connection: a message, a heartbeat, its timer, its end."""
     if Event.SNAPSHOT <= event <= Event.PUSH:
+        if rules.safety_poll_restart:
+            client.fetch_due_s = now + rules.safety_poll_s
         if event == Event.PUSH and not rules.push_is_snapshot:
             see_one(client, value)
         else:
@@ -75,6 +77,8 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         client.fetch_due_s = now + rules.safety_poll_s
         watch(client, rules, client.beat_s, now)
         return Action.SAFETY_POLL
+    elif event == Event.DEADLINE and _keeps_beat(client, rules) and now < client.beat_s:
+        watch(client, rules, client.beat_s, now)  # what was due has been put off meanwhile
     elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
@@ -141,9 +145,14 @@ def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
     Either may be overdue if a browser has delayed the timer: then it fires now.
     """
     client.deadline_s = beat_s
-    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
+    if _keeps_beat(client, rules):
         client.beat_s = beat_s
         client.deadline_s = max(now, min(beat_s, client.fetch_due_s))
+
+
+def _keeps_beat(client: Client, rules: Rules) -> bool:
+    """Say whether the timer may be due for something else than the heartbeat."""
+    return rules.safety_poll_s < NEVER_S or fetches(client.transport)
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:

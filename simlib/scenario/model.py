@@ -139,6 +139,11 @@ class WebSocket(Section):
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
     that it brings are late, not lost; `core.record` says how many gaps a client may have. With
     `notify` it is a fetch like the others, and its time counts from the end of the last one."""
+    safety_poll_restart: bool = False
+    """Whether a message that arrives starts the time to the next safety poll anew. So it is where a
+    push is written into TanStack Query's cache: its interval begins again at each
+    ``setQueryData``. SWR's ``mutate(data, false)``, Apollo's ``writeQuery`` and RTK Query's
+    ``updateQueryData`` leave the timer alone. `notify` counts from the last fetch in any case."""
     token_valid_s: Positive | None = None
     """How long a token is valid from the start of a session, seconds; absent: for ever."""
     token_resent: bool = False

@@ -2,7 +2,8 @@
 
 Each preset names the source of its numbers and its arithmetic. It sets how a connection is
 attempted, kept alive and attempted again. How missed changes are brought back is up to the
-application, so a preset does not change it.
+application, so a preset does not change it; those of the guide, which is such an application, say
+that a push starts the timer of a safety poll anew, if there is one.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ _BARE = {
     "reconnect.policy": "none",
     "reconnect.base_s": 1.0,
 }
+_REACT_QUERY = {"websocket.safety_poll_restart": True}
+"""The guide writes a push into TanStack Query's cache, which starts its interval anew."""
 _GRAPHQL_WS = {
     **_BARE,
     "reconnect.policy": "additive_jitter",
@@ -88,6 +91,7 @@ LIBRARIES: dict[str, Library] = {
     "guide: connect() in 'disconnect'": Library(
         {
             **_SOCKETIO,
+            **_REACT_QUERY,
             "reconnect.policy": "fixed",
             "reconnect.base_s": 0.0,
             "reconnect.cap_s": 0.0,
@@ -102,6 +106,7 @@ LIBRARIES: dict[str, Library] = {
     "guide: reconnection off, retry in 'disconnect'": Library(
         {
             **_SOCKETIO,
+            **_REACT_QUERY,
             "reconnect.policy": "fixed",
             "reconnect.base_s": 1.0,
             "reconnect.cap_s": 1.0,
@@ -115,6 +120,7 @@ LIBRARIES: dict[str, Library] = {
     "guide: native WebSocket, 1 s, 5 attempts": Library(
         {
             **_BARE,
+            **_REACT_QUERY,
             "reconnect.policy": "fixed",
             "reconnect.cap_s": 1.0,
             "reconnect.attempts": 5,

@@ -460,6 +460,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         open_timeout_s=push.open_timeout_s,
         token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
         safety_poll_s=push.safety_poll_s or math.inf,
+        safety_poll_restart=push.safety_poll_restart and push.safety_poll_s is not None,
         spread_s=scenario.notify.spread_s,
         throttles_timers=scenario.timer_throttling,
         heartbeat=Heartbeat[heartbeat.direction.upper()],

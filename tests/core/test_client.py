@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Applied, Client, Differs
 from simlib.core.fallback import FallbackRules
-from simlib.core.protocol import Action, Event, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.reconnect import Policy, Reset
 from simlib.core.resync import Resync
 from simlib.scenario import Scenario, compile_workload
@@ -157,6 +157,52 @@ def test_a_client_that_pings_notices_silence_after_its_timeout():
 
 def test_without_heartbeat_an_open_client_has_no_deadline():
     assert opened(PUSH._replace(heartbeat=0)).deadline_s == NEVER_S
+
+
+def safety_polls_s(rules, pushes_s, until_s):
+    """When a client whose socket opens at 0 s makes safety polls, each answered 0.1 s later."""
+    client, polls = opened(rules), []
+    arrives = [(t, Event.PUSH) for t in pushes_s]
+    while True:
+        t, event = min([*arrives, (client.deadline_s, Event.DEADLINE)])
+        if t > until_s:
+            return polls
+        arrives = [entry for entry in arrives if entry != (t, event)]
+        if step(client, rules, event, t, int(t))[0] & Action.SAFETY_POLL:
+            polls.append(round(t, 6))
+            arrives.append((t + 0.1, Event.SNAPSHOT))
+
+
+@pytest.mark.parametrize(
+    ("restart", "pushes_s", "expected"),
+    [
+        (False, [], [30.0, 60.0, 90.0, 120.0, 150.0]),
+        (False, range(10, 101, 10), [30.0, 60.0, 90.0, 120.0, 150.0]),
+        # query-core 5.108.4: no poll until an interval after the last setQueryData, then one
+        # interval after each answer.
+        (True, range(10, 101, 10), [130.0, 160.1]),
+        (True, [20.0, 35.0], [65.0, 95.1, 125.2, 155.3]),
+        (True, [], [30.0, 60.1, 90.2, 120.3, 150.4]),
+    ],
+)
+@pytest.mark.parametrize("heartbeat", [Heartbeat.NONE, Heartbeat.CLIENT])
+def test_each_push_starts_the_safety_poll_anew_or_none_does(restart, pushes_s, expected, heartbeat):
+    rules = PUSH._replace(safety_poll_s=30.0, safety_poll_restart=restart)
+    rules = rules._replace(heartbeat=heartbeat + 0, heartbeat_interval_s=1e6)
+    assert safety_polls_s(rules, list(pushes_s), 165.0) == expected
+
+
+def test_pushes_that_put_a_safety_poll_off_do_not_put_off_the_heartbeat():
+    rules = PUSH._replace(safety_poll_s=30.0, safety_poll_restart=True)
+    client = opened(rules)
+    for t in range(5, 60, 5):
+        while client.deadline_s <= t:
+            actions, _ = step(client, rules, Event.DEADLINE, client.deadline_s)
+            if actions & Action.CLOSE:
+                assert client.since_s == rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+                return
+        step(client, rules, Event.PUSH, float(t), t)
+    raise AssertionError("the heartbeat that never came was not missed")
 
 
 def assigned(client, rules, now, cohort=1):

@@ -42,6 +42,7 @@ _NEUTRAL_RULES: dict[str, Any] = {
     "has_flag": False,
     "differs": Differs.NOTHING,
     "safety_poll_s": math.inf,
+    "safety_poll_restart": False,
     "throttles_timers": False,
 }
 _HONOURED_SERVER = {
@@ -49,7 +50,7 @@ _HONOURED_SERVER = {
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
 }
-_OF_PUSH = {"idle_s", "safety_poll_s", "fallback"}
+_OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "fallback"}
 """Settings that mean nothing to clients that poll all the time."""
 
 
