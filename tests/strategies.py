@@ -188,6 +188,7 @@ def scenarios(draw) -> sl.Scenario:
             "direction": draw(st.sampled_from(["server", "client", "none"])),
             "interval_s": draw(TIMES_S),
             "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
+            "any_message": draw(st.booleans()),
         },
         reconnect=draw(reconnects()),
         fallback=draw(fallbacks()),

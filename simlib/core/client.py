@@ -39,7 +39,7 @@ from simlib.core.notify import concerns_data, on_data, on_pause
 from simlib.core.polling import change_poll_rules, is_disabled, is_stale, on_poll, rearm
 from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
 from simlib.core.resync import Resync
-from simlib.core.websocket import change_socket_rules, on_handshake, on_socket
+from simlib.core.websocket import change_socket_rules, hear, on_handshake, on_socket
 
 
 def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -> tuple[int, float]:
@@ -92,6 +92,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     elif client.transport == Transport.POLLING:
         actions = on_poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
+        if rules.any_message and _is_on_socket(rules, event):
+            hear(client, rules, now)
         if fetches(client.transport) and concerns_data(client, event, now):
             actions = on_data(client, rules, event, now, value)
         else:
@@ -199,6 +201,16 @@ def _connects_anew(client: Client, rules: Rules) -> bool:
     """
     is_connected = State.CONNECTING <= client.state <= State.OPEN
     return is_connected and rules.differs & Differs.WHO_PINGS > 0
+
+
+def _is_on_socket(rules: Rules, event: int) -> bool:
+    """Say whether an event is a message on the socket; a board may be the answer to a safety poll.
+
+    Heartbeats are signs of life by themselves, and so is READY.
+    """
+    is_board = bool(event == Event.SNAPSHOT)
+    is_message = bool(event == Event.PUSH or event == Event.REPLAY)
+    return is_message or (is_board and rules.safety_poll_s == NEVER_S)
 
 
 def _is_held(client: Client, rules: Rules, now: float) -> bool:

@@ -37,6 +37,7 @@ class Differs(IntEnum):
     WHO_PINGS = 2
     HEARTBEAT = 4
     SAFETY_POLL = 8
+    SIGN_OF_LIFE = 16
 
 
 class Rules(NamedTuple):
@@ -74,6 +75,7 @@ class Rules(NamedTuple):
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
+    any_message: bool
     reconnect: ReconnectRules
     fallback: FallbackRules
 

@@ -1,6 +1,8 @@
 """A client that is pushed to: its handshake, its open socket, the wait between two attempts.
 
-Heartbeats follow Engine.IO and websockets: the period counts from the last ping or pong heard.
+Heartbeats follow Engine.IO and websockets: the period counts from the last ping or pong heard. With
+`Rules.any_message` it counts from the last message of any kind, as in SignalR and others. Such
+messages come often, so the timer is not set anew for each: it fires, and the client waits on.
 When the next attempt comes is for `reconnect` to say, and when the client polls instead, for
 `fallback`.
 """
@@ -104,7 +106,21 @@ def opened(client: Client, rules: Rules, now: float) -> None:
     if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
         client.failures = 0
     client.awaiting_pong = False
+    if rules.any_message:
+        client.beat_s = now + 0.0
     _expect_heartbeat(client, rules, now)
+
+
+def hear(client: Client, rules: Rules, now: float) -> None:
+    """A message has arrived, and any message is a sign of life."""
+    if rules.heartbeat == Heartbeat.SERVER:
+        beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        client.beat_s = max(client.beat_s, beat_s)
+    elif rules.heartbeat == Heartbeat.CLIENT and client.awaiting_pong:
+        client.awaiting_pong = False  # it need not be answered any more
+        _expect_heartbeat(client, rules, now)
+    elif rules.heartbeat == Heartbeat.CLIENT:
+        client.beat_s = now + rules.heartbeat_interval_s
 
 
 def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
@@ -117,7 +133,7 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
     if client.state != State.OPEN:
         return
     beat_s = client.deadline_s
-    if client.fetch_due_s < NEVER_S or fetches(client.transport):
+    if client.fetch_due_s < NEVER_S or fetches(client.transport) or _may_put_off(rules):
         beat_s = client.beat_s
     awaits_data = client.is_fetching or client.told > client.seen
     if rules.differs & Differs.SAFETY_POLL and not (fetches(client.transport) and awaits_data):
@@ -134,7 +150,10 @@ def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
         watch(client, rules, now + rules.heartbeat_interval_s, now)
     elif rules.heartbeat == Heartbeat.SERVER:
         beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        put_off_s = client.beat_s  # by a message that an engine took a little ahead of its time
         watch(client, rules, beat_s, now)
+        if rules.any_message:
+            client.beat_s = max(put_off_s, beat_s)
     else:
         watch(client, rules, NEVER_S, now)
 
@@ -147,12 +166,19 @@ def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
     client.deadline_s = beat_s
     if _keeps_beat(client, rules):
         client.beat_s = beat_s
+    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
         client.deadline_s = max(now, min(beat_s, client.fetch_due_s))
 
 
 def _keeps_beat(client: Client, rules: Rules) -> bool:
-    """Say whether the timer may be due for something else than the heartbeat."""
-    return rules.safety_poll_s < NEVER_S or fetches(client.transport)
+    """Say whether the timer may be due when the heartbeat is not."""
+    fetches_too = rules.safety_poll_s < NEVER_S or fetches(client.transport)
+    return bool(fetches_too or _may_put_off(rules))
+
+
+def _may_put_off(rules: Rules) -> bool:
+    """Say whether a message may have put a heartbeat off, under the rules of either cohort."""
+    return bool(rules.any_message or rules.differs & Differs.SIGN_OF_LIFE)
 
 
 def _lose(client: Client, rules: Rules, now: float) -> int:

@@ -182,6 +182,10 @@ class HeartbeatRules(Section):
     """From the last pong to the next ping, seconds."""
     timeout_s: Positive = 20.0
     """Silence after which the path counts as dead, seconds."""
+    any_message: bool = False
+    """Whether any message that arrives is a sign of life, as it is to SignalR, ActionCable,
+    centrifuge and python-socketio; if not, only a ping or pong is, as to socket.io-client, Phoenix
+    and websockets. A board counts where there are no safety polls, which bring boards too."""
 
 
 _POLICIES = tuple(POLICIES)

@@ -224,6 +224,7 @@ def _differs(one: Rules, other: Rules) -> int:
         Differs.WHO_PINGS: ("heartbeat",),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
+        Differs.SIGN_OF_LIFE: ("any_message",),
     }
     return sum(
         int(bit)
@@ -466,6 +467,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,
+        any_message=heartbeat.any_message,
         reconnect=reconnection(scenario.reconnect),
         fallback=_fallback(scenario.fallback),
     )

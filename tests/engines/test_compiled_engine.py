@@ -149,6 +149,57 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     assert run.ledger.delivered > 0
 
 
+BUSY = sl.Scenario(
+    transport="websocket",
+    clients=20,
+    ramp_s=7.3,
+    horizon_s=200.0,
+    updates={"kind": "bursts", "rate_per_s": 0.011, "burst_size": 6, "burst_gap_s": 0.0},
+    network={"rtt_spread": 0.4},
+    server={"send_s": 0.5},  # a broadcast takes 10 s, and a ping waits for all six
+)
+
+
+@pytest.mark.parametrize("name", ["signalr", "centrifuge", "python-socketio", "socket.io-client"])
+def test_no_time_out_behind_a_long_broadcast_is_false_where_any_message_counts(name):
+    board = BUSY.replace(library(name)).replace({"heartbeat.interval_s": 15.0})
+    board = board.replace({"heartbeat.timeout_s": 15.0})
+    counts = board.heartbeat.any_message
+    for any_message in (False, True):
+        varied = board.replace({"heartbeat.any_message": any_message})
+        assert_equal_runs(varied, keep=KEPT)
+        run = assert_equal_runs(varied)
+        time_outs = (run.frame("connections")["cause"] == "timed_out").sum()
+        assert (time_outs == 0) == any_message
+    assert counts == (name != "socket.io-client")
+
+
+@pytest.mark.parametrize("direction", ["server", "client"])
+@pytest.mark.parametrize("transport", ["websocket", "notify"])
+def test_engines_agree_where_any_message_is_a_sign_of_life(transport, direction):
+    cuts = [
+        {"kind": "reset", "start_s": 60.0, "share": 0.5},
+        {"kind": "path_loss", "start_s": 90.0, "length_s": 40.0, "share": 0.5},
+        {"kind": "restart", "start_s": 150.0, "length_s": 5.0},
+    ]
+    heartbeat = {"direction": direction, "interval_s": 4.7, "timeout_s": 3.3, "any_message": True}
+    board = BUSY.replace(
+        {
+            "transport": transport,
+            "heartbeat": heartbeat,
+            "faults": cuts,
+            "updates.rate_per_s": 0.1,
+            "updates.burst_size": 3,
+            "updates.burst_gap_s": 1.3,
+            "server.send_s": 0.02,
+        }
+    )
+    for change in ({}, {"websocket.safety_poll_s": 6.1}, {"network.idle_s": 9.0}):
+        for seed in (1, 2):
+            assert_equal_runs(board.replace(change), seed=seed)
+            assert_equal_runs(board.replace(change), seed=seed, keep=KEPT)
+
+
 @pytest.mark.parametrize("other", FAULTS)
 def test_engines_agree_on_upgrades_that_are_never_answered(other):
     silent = {"block_upgrades": {"answered": False}}

@@ -8,6 +8,7 @@ from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
 from simlib.core.draws import Stream
 from simlib.core.record import Count, Record, value_of
+from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.faults import blocking_send, has_path_limits
@@ -85,6 +86,8 @@ def broadcast(
                 index, served, ticks = place, 0, 0
             served += 1
             all_served += 1
+            if GENERAL and world.rules.any_message:
+                hear(arrays.rows[number], world.rules, t)
             if counted:
                 latency_s = t - now
                 ticks += recording.ticks_of(latency_s)

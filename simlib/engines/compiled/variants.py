@@ -43,6 +43,7 @@ _NEUTRAL_RULES: dict[str, Any] = {
     "differs": Differs.NOTHING,
     "safety_poll_s": math.inf,
     "safety_poll_restart": False,
+    "any_message": False,
     "throttles_timers": False,
 }
 _HONOURED_SERVER = {
@@ -50,7 +51,7 @@ _HONOURED_SERVER = {
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
 }
-_OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "fallback"}
+_OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
 """Settings that mean nothing to clients that poll all the time."""
 
 
