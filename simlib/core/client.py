@@ -16,7 +16,8 @@ How a driver uses it:
 Versions count changes: version v means "the first v changes of the run". `value` is the version
 that an event carries: what a response, a snapshot or a replay brings the client up to, the number
 of one pushed change, or (READY) what the client will never be sent; for a client that fetches what
-it is told of, PUSH and READY carry the number of the latest change. ASSIGNED carries a cohort.
+it is told of, PUSH and READY carry the number of the latest change. ASSIGNED carries a cohort, and
+CLOSED the HTTP status if an upgrade was refused, else 0.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         The version that the event carries (FETCHED, SNAPSHOT, REPLAY, PUSH), that the client's
         page starts from (START), or up to which nothing brings back what it missed (READY; for a
         client that fetches what it is told of, the latest change); or the cohort that the client
-        belongs to from now on (ASSIGNED).
+        belongs to from now on (ASSIGNED); or the HTTP status of an upgrade that was refused
+        (CLOSED).
 
     Returns
     -------
@@ -99,7 +101,7 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         else:
             actions = on_socket(client, rules, event, now, value)
     else:
-        actions = on_handshake(client, rules, state, event, now)
+        actions = on_handshake(client, rules, state, event, now, value)
     return actions, client.deadline_s
 
 
@@ -245,6 +247,9 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
         client.pauses &= ~Pause.HIDDEN
         if rules.throttles_timers and client.deadline_s == client.held_s:
             client.deadline_s = now  # a delayed timer fires at once
+    if event == Event.SHOW and client.state == State.WAITING and not rules.reconnect.while_hidden:
+        client.failures = 0
+        client.deadline_s = now
     if fetches(client.transport) and client.state == State.OPEN:
         return on_pause(client, rules, event, now)
     if client.transport != Transport.POLLING:

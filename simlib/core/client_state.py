@@ -67,6 +67,8 @@ class Rules(NamedTuple):
     push_is_snapshot: bool
     resync: ResyncRules
     open_timeout_s: float
+    upgrade_timeout_s: float
+    ready_timeout_s: float
     token_valid_s: float
     safety_poll_s: float
     safety_poll_restart: bool
@@ -76,6 +78,7 @@ class Rules(NamedTuple):
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
     any_message: bool
+    closing_s: float
     reconnect: ReconnectRules
     fallback: FallbackRules
 

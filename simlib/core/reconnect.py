@@ -176,8 +176,10 @@ class ReconnectRules(NamedTuple):
     `policy` is a `Policy`; `base_s`, `cap_s`, `factor`, `jitter_frac`, `jitter_from_s`, `jitter_s`
     and `delays_s` are its parameters, 0 where it reads none. `delays_s` has `MOST_DELAYS` entries:
     its last is repeated. The client gives up after `attempts` failures or `give_up_s` without a
-    connection; without `from_start`, also when its first connection fails. `reset` is a `Reset`;
-    with `stable_s` > 0 the count starts anew only when a connection is lost that was open so long.
+    connection; without `from_start`, also when its first connection fails; without `retries_4xx`,
+    also when an upgrade is answered 4xx. Without `while_hidden` a hidden tab makes no attempt until
+    it is shown. `reset` is a `Reset`; with `stable_s` > 0 the count starts anew only when a
+    connection is lost that was open so long.
     """
 
     policy: int
@@ -193,6 +195,8 @@ class ReconnectRules(NamedTuple):
     from_start: bool
     reset: int
     stable_s: float
+    while_hidden: bool = True
+    retries_4xx: bool = True
 
 
 _GROWTH = (

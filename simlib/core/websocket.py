@@ -23,20 +23,28 @@ from simlib.core.client_state import (
     see_one,
 )
 from simlib.core.fallback import falls_back
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, fetches
+from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport, fetches
 from simlib.core.reconnect import Policy, Reset, delay_s, drawn_delay_s, is_drawn, retries_at_once
 
 
-def on_handshake(client: Client, rules: Rules, state: int, event: int, now: float) -> int:
-    """The stages before OPEN, and the wait between attempts. `state`: before the event."""
+def on_handshake(
+    client: Client, rules: Rules, state: int, event: int, now: float, value: int
+) -> int:
+    """The stages before OPEN, and the wait between attempts.
+
+    `state` is that before the event; `value`, with CLOSED, the HTTP status of a refused upgrade.
+    """
+    if event == Event.CONNECTED and rules.tls:
+        return Action.SECURE
     if event == Event.CONNECTED:
-        if rules.tls:
-            return Action.SECURE
         move(client, Event.SECURED)
-        return Action.UPGRADE
-    if event == Event.SECURED:
+    if event == Event.CONNECTED or event == Event.SECURED:
+        if rules.upgrade_timeout_s < NEVER_S:
+            client.deadline_s = now + rules.upgrade_timeout_s
         return Action.UPGRADE
     if event == Event.UPGRADED:
+        if rules.ready_timeout_s < NEVER_S:
+            client.deadline_s = now + rules.ready_timeout_s
         if rules.reconnect.reset == Reset.TRANSPORT:
             client.failures = 0
         return Action.AUTHENTICATE
@@ -47,10 +55,16 @@ def on_handshake(client: Client, rules: Rules, state: int, event: int, now: floa
         client.exchange += 1
         return Action.CLOSE
     if event == Event.DEADLINE and state == State.WAITING:
+        if client.pauses & Pause.HIDDEN and not rules.reconnect.while_hidden:
+            return Action.NONE  # until the tab is shown
         return connect(client, rules, now)
     if event == Event.DEADLINE:
         move(client, Event.TIME_OUT)
-    return _back_off(client, rules, now)
+    if 400 <= value < 500 and not rules.reconnect.retries_4xx:
+        return _give_up(client, rules, now)
+    # Where the count starts anew with the transport, what fails after it is a lost connection.
+    is_loss = state == State.AUTHENTICATING and rules.reconnect.reset == Reset.TRANSPORT
+    return _back_off(client, rules, now, is_loss, 0.0)
 
 
 def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
@@ -87,12 +101,12 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
             watch(client, rules, now + rules.heartbeat_timeout_s, now)
             return Action.SEND_PING
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now)
+        return _lose(client, rules, now, rules.closing_s)
     elif event == Event.DEADLINE:
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now)
+        return _lose(client, rules, now, rules.closing_s)
     elif event == Event.CLOSED:
-        return _lose(client, rules, now)
+        return _lose(client, rules, now, 0.0)
     else:
         refuse(client, event)  # a reply to a fetch, which a client that is pushed to never makes
     return Action.NONE
@@ -181,19 +195,26 @@ def _may_put_off(rules: Rules) -> bool:
     return bool(rules.any_message or rules.differs & Differs.SIGN_OF_LIFE)
 
 
-def _lose(client: Client, rules: Rules, now: float) -> int:
-    """An open connection is lost: start to retry, with a count of failures that may start anew."""
+def _lose(client: Client, rules: Rules, now: float, closing_s: float) -> int:
+    """An open connection is lost: start to retry, with a count of failures that may start anew.
+
+    The client first waits for `closing_s` until the connection has closed.
+    """
     rule = rules.reconnect
     if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
         client.failures = 0
     client.since_s = now
     if retries_at_once(rule.policy):
-        return _wait(client, now)  # only failed attempts delay the next one, and a loss is none
-    return _back_off(client, rules, now)
+        # Only failed attempts delay the next one, and a loss is none.
+        return _wait(client, now + closing_s)
+    return _back_off(client, rules, now, False, closing_s)
 
 
-def _back_off(client: Client, rules: Rules, now: float) -> int:
-    """In WAITING: there is no connection; wait for the next attempt, or give up."""
+def _back_off(client: Client, rules: Rules, now: float, is_loss: bool, closing_s: float) -> int:
+    """In WAITING: there is no connection; wait for the next attempt, or give up.
+
+    `is_loss` says that an attempt was good and what it had opened was lost at once.
+    """
     rule = rules.reconnect
     away_s = now - client.since_s
     if falls_back(rules.fallback, client.failures + 1, client.fallbacks, away_s):
@@ -204,13 +225,10 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
         or away_s >= rule.give_up_s
         or not (rule.from_start or client.has_opened)
     ):
-        if rules.fallback.is_on:
-            return _fall_back(client, now)
-        client.exchange += 1
-        move(client, Event.GIVE_UP)
-        client.deadline_s = NEVER_S
-        return Action.CLOSE
-    wait_s = 0.0
+        return _give_up(client, rules, now)
+    if is_loss and retries_at_once(rule.policy):
+        return _wait(client, now)
+    wait_s = closing_s + 0.0
     if is_drawn(rule.policy):
         wait_s += drawn_delay_s(
             rule, client.failures, rules.seed, rules.replication, client.number, client.draws
@@ -220,6 +238,16 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
         wait_s += delay_s(rule, client.failures, 0.0)
     client.failures += 1
     return _wait(client, now + wait_s)
+
+
+def _give_up(client: Client, rules: Rules, now: float) -> int:
+    """The library gives up; the application may poll instead."""
+    if rules.fallback.is_on:
+        return _fall_back(client, now)
+    client.exchange += 1
+    move(client, Event.GIVE_UP)
+    client.deadline_s = NEVER_S
+    return Action.CLOSE
 
 
 def _fall_back(client: Client, now: float) -> int:

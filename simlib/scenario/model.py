@@ -133,7 +133,12 @@ class WebSocket(Section):
     """Changes that can be neither replayed nor recovered come as a snapshot, or else are lost."""
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
-
+    upgrade_timeout_s: Positive | None = None
+    """Longest time from the upgrade request to its answer, seconds, in place of what is left of
+    `open_timeout_s`. Absent: that goes on."""
+    ready_timeout_s: Positive | None = None
+    """Longest time from the upgrade to READY, seconds, in place of what is left of the time-outs
+    above. Absent: they go on."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
@@ -186,6 +191,9 @@ class HeartbeatRules(Section):
     """Whether any message that arrives is a sign of life, as it is to SignalR, ActionCable,
     centrifuge and python-socketio; if not, only a ping or pong is, as to socket.io-client, Phoenix
     and websockets. A board counts where there are no safety polls, which bring boards too."""
+    closing_s: NotNegative = 0.0
+    """How long a client then waits for its dead connection to close, seconds, before the wait for
+    its next attempt begins."""
 
 
 _POLICIES = tuple(POLICIES)
@@ -216,6 +224,12 @@ class Reconnect(Section):
     """Time without a connection after which it gives up, seconds; absent: never."""
     from_start: bool = True
     """Whether it also tries again if its first connection fails."""
+    while_hidden: bool = True
+    """Whether a hidden tab tries again. If not, it does at once when it is shown, and its count of
+    failures starts anew, as Phoenix's."""
+    retries_4xx: bool = True
+    """Whether the client tries again after its upgrade was answered 4xx, as a proxy's 403 is. If
+    not, it gives up then. Busy servers answer 503, which is tried again in any case."""
     reset: Literal["transport", "ready", "never"] = "ready"
     """When the count of failures starts anew: at the upgrade, after authentication, or never."""
     stable_s: NotNegative = 0.0

@@ -459,6 +459,8 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
             push.or_snapshot,
         ),
         open_timeout_s=push.open_timeout_s,
+        upgrade_timeout_s=push.upgrade_timeout_s or math.inf,
+        ready_timeout_s=push.ready_timeout_s or math.inf,
         token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
         safety_poll_s=push.safety_poll_s or math.inf,
         safety_poll_restart=push.safety_poll_restart and push.safety_poll_s is not None,
@@ -468,6 +470,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,
         any_message=heartbeat.any_message,
+        closing_s=heartbeat.closing_s,
         reconnect=reconnection(scenario.reconnect),
         fallback=_fallback(scenario.fallback),
     )

@@ -149,6 +149,78 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     assert run.ledger.delivered > 0
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_engines_agree_on_every_client_library_under_faults(name):
+    faults = [
+        {"kind": "block_upgrades", "start_s": 5.0, "length_s": 8.3, "share": 0.3},
+        {"kind": "path_loss", "start_s": 40.0, "length_s": 21.7, "share": 0.4},
+        {"kind": "restart", "start_s": 110.0, "length_s": 6.1},
+        {
+            "kind": "block_upgrades",
+            "start_s": 112.0,
+            "length_s": 31.0,
+            "share": 0.4,
+            "answered": False,
+        },
+        {"kind": "reset", "start_s": 160.0, "share": 0.5},
+    ]
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.2},
+        clients=16 if INTERPRETED else 160,
+        ramp_s=11.3,
+        horizon_s=300.0,
+        network={"rtt_spread": 0.4},
+        hidden={"every_s": 17.0, "length_s": 23.0},
+        timer_throttling=True,
+        server={"authenticate_s": 0.013, "nodes": 2},
+        faults=faults,
+    )
+    assert_equal_runs(board.replace(library(name)), keep=KEPT)
+    assert_equal_runs(board.replace({**library(name), "timer_throttling": False}))
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(("authenticate_s", "gets_in"), [(0.9, True), (1.5, False)])
+def test_a_session_that_takes_longer_than_a_second_never_begins_for_python_socketio(
+    authenticate_s, gets_in, engine
+):
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.2},
+        clients=10,
+        horizon_s=200.0,
+        server={"authenticate_s": authenticate_s, "workers": 10},
+    )
+    changes = {**library("python-socketio"), "reconnect.from_start": True}
+    run = sl.simulate(board.replace(changes), engine=engine, progress=False)
+    assert (len(run.frame("connections")) == 10) == gets_in
+    attempts = run.frame("clients")["attempts"].sum()
+    assert attempts == 10 if gets_in else attempts > 200
+    assert len(run.frame("connections")) in (0, 10)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("name", ["websockets", "socket.io-client"])
+def test_a_proxys_403_strands_the_clients_of_websockets_and_a_servers_503_does_not(name, engine):
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.2},
+        clients=10,
+        horizon_s=100.0,
+        faults=[{"kind": "block_upgrades", "start_s": 0.0, "length_s": 50.0}],
+    )
+    full = board.replace({"faults": [], "server.max_connections": 4})
+    blocked, shed = (
+        sl.simulate(each.replace(library(name)), engine=engine, progress=False)
+        for each in (board, full)
+    )
+    attempts = blocked.frame("clients")["attempts"]
+    assert (attempts == 1).all() if name == "websockets" else (attempts > 5).all()
+    assert len(blocked.frame("connections")) == (0 if name == "websockets" else 10)
+    assert (shed.frame("clients")["attempts"] > 3).sum() == 6
+
+
 BUSY = sl.Scenario(
     transport="websocket",
     clients=20,

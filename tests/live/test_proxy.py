@@ -10,6 +10,7 @@ import struct
 import time
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -522,6 +523,16 @@ def test_clients_whose_upgrades_were_swallowed_give_up_when_predicted():
         assert first_s[0].quantile(q) == pytest.approx(first_s[1].quantile(q), rel=0.03, abs=0.05)
     ours, theirs = live.frame("clients"), simulated.frame("clients")
     assert ours["errors"].sum() == theirs["errors"].sum() > 20
+
+
+def test_clients_that_take_a_403_for_final_are_those_that_were_predicted():
+    fault = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 6.0, "share": 0.5}
+    changes = {"reconnect.retries_4xx": False, "horizon_s": 12.0, "faults": [fault]}
+    live, simulated = both(RUN.replace(changes))
+    columns = ["attempts", "errors", "connections"]
+    ours, theirs = live.frame("clients")[columns], simulated.frame("clients")[columns]
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert 10 < (ours["connections"] == 0).sum() < len(ours) - 10
 
 
 def test_clients_whose_upgrades_were_blocked_get_in_when_predicted():
