@@ -39,6 +39,7 @@ from simlib.core.draws import Stream, uniform
 from simlib.core.notify import concerns_data, on_data, on_pause
 from simlib.core.polling import change_poll_rules, is_disabled, is_stale, on_poll, rearm
 from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
+from simlib.core.reconnect import runs_on
 from simlib.core.resync import Resync
 from simlib.core.websocket import change_socket_rules, hear, on_handshake, on_socket
 
@@ -186,6 +187,8 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
         change_socket_rules(client, rules, now)
         return Action.NONE
     move(client, Event.SWITCH)
+    if runs_on(rules.reconnect.policy):
+        client.check_s = NEVER_S
     client.transport = target
     client.failures = 0
     client.fallbacks = 0

@@ -121,6 +121,9 @@ class Client:
         When a heartbeat is due on an open connection, and a fetch beside it, if there are any.
         Messages may put them off without setting the timer anew: it then fires too early, and the
         client goes on waiting.
+    check_s : float
+        When a client next looks whether its connection is stale, if its reconnect policy has a
+        timer for that; `NEVER_S` before it starts.
     told : int
         The latest change that a client was told of that fetches what it is told of.
     is_fetching : bool
@@ -144,6 +147,7 @@ class Client:
         "applied",
         "awaiting_pong",
         "beat_s",
+        "check_s",
         "cohort",
         "deadline_s",
         "draws",
@@ -177,6 +181,7 @@ class Client:
         self.since_s = 0.0
         self.beat_s = NEVER_S
         self.fetch_due_s = NEVER_S
+        self.check_s = NEVER_S
         self.told = 0
         self.is_fetching = False
         self.fetch_failures = 0
@@ -214,6 +219,7 @@ ROW = {
     "since_s": "f8",
     "beat_s": "f8",
     "fetch_due_s": "f8",
+    "check_s": "f8",
     "hidden_s": "f8",
     "held_s": "f8",
 }

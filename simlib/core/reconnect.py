@@ -67,6 +67,9 @@ class PolicyRow(NamedTuple):
     retries_at_once : bool
         Whether a lost connection is tried again without a delay, so that only failed attempts
         are followed by one.
+    runs_on : bool
+        Whether its delays follow one another all the time, with a connection or without: they are
+        those of a timer that looks for a stale connection, and a loss falls within one of them.
     retries : bool
         Whether a lost connection is tried again at all.
     """
@@ -77,6 +80,7 @@ class PolicyRow(NamedTuple):
     is_drawn: bool = False
     grows: bool = False
     retries_at_once: bool = False
+    runs_on: bool = False
     retries: bool = True
 
 
@@ -127,10 +131,12 @@ _ROWS = (
     ),
     PolicyRow(
         Policy.ACTIONCABLE,
-        "base_s * 1.15**k, longer by up to jitter_frac of it (the first by up to all of it).",
+        "base_s * 1.15**k, longer by up to jitter_frac of it (the first by up to all of it), from "
+        "one look at the connection to the next; k counts those that found it stale.",
         ("base_s", "jitter_frac"),
         is_drawn=True,
         grows=True,
+        runs_on=True,
     ),
     PolicyRow(
         Policy.CENTRIFUGE,
@@ -168,6 +174,7 @@ POLICIES = {row.policy.name.lower(): row for row in _ROWS}
 # Compiled code cannot read the rows, but it can index bytes by a policy's number.
 _IS_DRAWN = bytes(row.is_drawn for row in _ROWS)
 _RETRIES_AT_ONCE = bytes(row.retries_at_once for row in _ROWS)
+_RUNS_ON = bytes(row.runs_on for row in _ROWS)
 
 
 class ReconnectRules(NamedTuple):
@@ -365,6 +372,17 @@ def retries_at_once(policy: int) -> bool:
     (False, True)
     """
     return _RETRIES_AT_ONCE[policy] != 0
+
+
+def runs_on(policy: int) -> bool:
+    """Return whether a policy's delays go on while there is a connection.
+
+    Examples
+    --------
+    >>> runs_on(Policy.FIXED), runs_on(Policy.ACTIONCABLE)
+    (False, True)
+    """
+    return _RUNS_ON[policy] != 0
 
 
 def longest_delay_s(rule: ReconnectRules) -> float:

@@ -3,6 +3,10 @@
 Heartbeats follow Engine.IO and websockets: the period counts from the last ping or pong heard. With
 `Rules.any_message` it counts from the last message of any kind, as in SignalR and others. Such
 messages come often, so the timer is not set anew for each: it fires, and the client waits on.
+
+ActionCable has one timer for all: it looks, now and then, whether the connection is stale, and then
+opens another one. So a stale connection goes unnoticed until the next look, and a lost one is tried
+again at a look too. Between looks nothing depends on them, so they are counted only when needed.
 When the next attempt comes is for `reconnect` to say, and when the client polls instead, for
 `fallback`.
 """
@@ -24,7 +28,18 @@ from simlib.core.client_state import (
 )
 from simlib.core.fallback import falls_back
 from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport, fetches
-from simlib.core.reconnect import Policy, Reset, delay_s, drawn_delay_s, is_drawn, retries_at_once
+from simlib.core.reconnect import (
+    Policy,
+    Reset,
+    delay_s,
+    drawn_delay_s,
+    is_drawn,
+    retries_at_once,
+    runs_on,
+)
+
+_LOOKS_BACK = 64.0
+"""From how many of the shortest delays ago looks are counted, at most: older ones are forgotten."""
 
 
 def on_handshake(
@@ -63,8 +78,9 @@ def on_handshake(
     if 400 <= value < 500 and not rules.reconnect.retries_4xx:
         return _give_up(client, rules, now)
     # Where the count starts anew with the transport, what fails after it is a lost connection.
-    is_loss = state == State.AUTHENTICATING and rules.reconnect.reset == Reset.TRANSPORT
-    return _back_off(client, rules, now, is_loss, 0.0)
+    rule = rules.reconnect
+    is_loss = state == State.AUTHENTICATING and rule.reset == Reset.TRANSPORT
+    return _back_off(client, rules, now, is_loss and retries_at_once(rule.policy), 0.0)
 
 
 def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
@@ -101,12 +117,15 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
             watch(client, rules, now + rules.heartbeat_timeout_s, now)
             return Action.SEND_PING
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now, rules.closing_s)
+        return _lose(client, rules, now, False, rules.closing_s)
     elif event == Event.DEADLINE:
+        is_looking = runs_on(rules.reconnect.policy) and rules.heartbeat == Heartbeat.SERVER
+        if is_looking and _awaits_look(client, rules, now):
+            return Action.NONE
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now, rules.closing_s)
+        return _lose(client, rules, now, is_looking, rules.closing_s)
     elif event == Event.CLOSED:
-        return _lose(client, rules, now, 0.0)
+        return _lose(client, rules, now, False, 0.0)
     else:
         refuse(client, event)  # a reply to a fetch, which a client that is pushed to never makes
     return Action.NONE
@@ -114,6 +133,8 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
 
 def opened(client: Client, rules: Rules, now: float) -> None:
     """A socket is open, and its heartbeats begin."""
+    if runs_on(rules.reconnect.policy):
+        _look_on(client, rules, now)
     client.since_s = now
     client.has_opened = True
     client.fallbacks = 0
@@ -191,14 +212,16 @@ def _keeps_beat(client: Client, rules: Rules) -> bool:
 
 
 def _may_put_off(rules: Rules) -> bool:
-    """Say whether a message may have put a heartbeat off, under the rules of either cohort."""
-    return bool(rules.any_message or rules.differs & Differs.SIGN_OF_LIFE)
+    """Say whether the timer may not be that of the heartbeat, under the rules of either cohort."""
+    is_told = rules.any_message or runs_on(rules.reconnect.policy)
+    return bool(is_told or rules.differs & Differs.SIGN_OF_LIFE)
 
 
-def _lose(client: Client, rules: Rules, now: float, closing_s: float) -> int:
+def _lose(client: Client, rules: Rules, now: float, at_once: bool, closing_s: float) -> int:
     """An open connection is lost: start to retry, with a count of failures that may start anew.
 
-    The client first waits for `closing_s` until the connection has closed.
+    The client first waits for `closing_s` until the connection has closed. With `at_once` nothing
+    follows but the next attempt.
     """
     rule = rules.reconnect
     if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
@@ -207,13 +230,13 @@ def _lose(client: Client, rules: Rules, now: float, closing_s: float) -> int:
     if retries_at_once(rule.policy):
         # Only failed attempts delay the next one, and a loss is none.
         return _wait(client, now + closing_s)
-    return _back_off(client, rules, now, False, closing_s)
+    return _back_off(client, rules, now, at_once, closing_s)
 
 
-def _back_off(client: Client, rules: Rules, now: float, is_loss: bool, closing_s: float) -> int:
+def _back_off(client: Client, rules: Rules, now: float, at_once: bool, closing_s: float) -> int:
     """In WAITING: there is no connection; wait for the next attempt, or give up.
 
-    `is_loss` says that an attempt was good and what it had opened was lost at once.
+    With `at_once`, there is no wait but `closing_s`.
     """
     rule = rules.reconnect
     away_s = now - client.since_s
@@ -226,8 +249,12 @@ def _back_off(client: Client, rules: Rules, now: float, is_loss: bool, closing_s
         or not (rule.from_start or client.has_opened)
     ):
         return _give_up(client, rules, now)
-    if is_loss and retries_at_once(rule.policy):
-        return _wait(client, now)
+    if at_once:
+        if runs_on(rule.policy):
+            _count_look(client, rules, now)
+        return _wait(client, now + closing_s)
+    if runs_on(rule.policy):
+        return _wait(client, _next_attempt_s(client, rules, now) + closing_s)
     wait_s = closing_s + 0.0
     if is_drawn(rule.policy):
         wait_s += drawn_delay_s(
@@ -252,6 +279,7 @@ def _give_up(client: Client, rules: Rules, now: float) -> int:
 
 def _fall_back(client: Client, now: float) -> int:
     move(client, Event.FALL_BACK)
+    client.check_s = NEVER_S
     client.transport = Transport.POLLING + 0
     client.fallbacks = min(client.fallbacks + 1, 100)
     client.failures = 0
@@ -263,3 +291,63 @@ def _wait(client: Client, until_s: float) -> int:
     client.exchange += 1
     client.deadline_s = until_s
     return Action.CLOSE
+
+
+# -- looks at the connection, by a timer that runs on ----------------------------------------------
+
+
+def _stale_from_s(client: Client, rules: Rules) -> float:
+    """Return from when on a connection counts as stale, or the lack of one, seconds."""
+    if rules.heartbeat == Heartbeat.SERVER and client.beat_s < NEVER_S:
+        return client.beat_s + 0.0
+    return client.since_s + rules.reconnect.base_s
+
+
+def _look_on(client: Client, rules: Rules, until_s: float) -> None:
+    """Count the looks up to `until_s`, which have changed nothing but the count of failures."""
+    rule, stale_s = rules.reconnect, _stale_from_s(client, rules)
+    if client.check_s == NEVER_S:
+        client.check_s = client.since_s + _interval_s(client, rules)
+    client.check_s = max(client.check_s, until_s - _LOOKS_BACK * rule.base_s)
+    while client.check_s <= until_s:
+        if client.check_s > stale_s:
+            client.failures += 1
+        client.check_s += _interval_s(client, rules)
+
+
+def _awaits_look(client: Client, rules: Rules, now: float) -> bool:
+    """Say whether a connection that is stale will be looked at later; the timer is set for that."""
+    _look_on(client, rules, client.beat_s)
+    client.deadline_s = client.check_s + 0.0
+    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
+        client.deadline_s = min(client.deadline_s, client.fetch_due_s)
+    return bool(client.check_s > now)
+
+
+def _count_look(client: Client, rules: Rules, t: float) -> None:
+    """A look at `t` has found the connection stale; the next one follows."""
+    client.failures += 1
+    client.check_s = t + _interval_s(client, rules)
+
+
+def _next_attempt_s(client: Client, rules: Rules, now: float) -> float:
+    """Return the time of the look that opens another connection.
+
+    It finds the old one stale, and lost for at least the shortest delay.
+    """
+    _look_on(client, rules, max(now, _stale_from_s(client, rules)))
+    while True:
+        t = client.check_s + 0.0
+        _count_look(client, rules, t)
+        if t - client.since_s >= rules.reconnect.base_s:
+            return t
+
+
+def _interval_s(client: Client, rules: Rules) -> float:
+    """Draw the time from one look to the next; it is never below the shortest delay."""
+    rule = rules.reconnect
+    wait_s = drawn_delay_s(
+        rule, client.failures, rules.seed, rules.replication, client.number, client.draws
+    )
+    client.draws += 1
+    return max(rule.base_s, wait_s)

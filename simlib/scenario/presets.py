@@ -230,13 +230,14 @@ LIBRARIES: dict[str, Library] = {
             "heartbeat.interval_s": 3.0,
             "heartbeat.timeout_s": 3.0,
             "heartbeat.any_message": True,
+            "heartbeat.closing_s": 0.5,
             "reconnect.policy": "actioncable",
             "reconnect.base_s": 6.0,
             "reconnect.jitter_frac": 0.15,
         },
-        "@rails/actioncable 8.1.400: src/connection_monitor.js",
-        "It has one timer that looks for a stale connection; here each wait is a whole turn of it, "
-        "while a real loss falls somewhere within one.",
+        "@rails/actioncable 8.1.400: src/connection_monitor.js; src/connection.js, reopenDelay",
+        "One timer looks for a stale connection, and a loss falls somewhere between two looks: the "
+        "first attempt comes 6 to 18 s after it.",
     ),
     "centrifuge": Library(
         {

@@ -25,7 +25,7 @@ from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
-from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
+from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import ServerRules
@@ -226,11 +226,14 @@ def _differs(one: Rules, other: Rules) -> int:
         Differs.SAFETY_POLL: ("safety_poll_s",),
         Differs.SIGN_OF_LIFE: ("any_message",),
     }
-    return sum(
+    differs = sum(
         int(bit)
         for bit, names in fields.items()
         if any(getattr(one, name) != getattr(other, name) for name in names)
     )
+    if runs_on(one.reconnect.policy) != runs_on(other.reconnect.policy):
+        differs |= Differs.SIGN_OF_LIFE
+    return differs
 
 
 def rules_of(scenario: Scenario, workload: Workload) -> Rules:

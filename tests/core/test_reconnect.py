@@ -405,6 +405,62 @@ def test_phoenix_on_a_silent_path_tries_again_after_61_5_s_and_a_wait():
     assert client.deadline_s == pytest.approx(61.51)
 
 
+def actioncable_tries_s(number, is_closed, failing_s=0.0, rules=None):
+    """When a client of ActionCable, pinged every 3 s, tries again after its connection is lost."""
+    client, (_, rules_of_all) = Client(number), client_of("actioncable")
+    rules, chance = rules or rules_of_all, np.random.default_rng(number)
+    lost_s = 60.0 + 60.0 * chance.random()
+    for event in (Event.START, *OPEN):
+        step(client, rules, event, 0.1 if event == Event.READY else 0.0)
+    happens = [(0.1 + 3.0 * k, Event.PING) for k in range(1, 40) if 0.1 + 3.0 * k < lost_s]
+    if is_closed:
+        happens.append((lost_s, Event.CLOSED))
+    tries_s = []
+    while not tries_s or tries_s[-1] < failing_s:
+        t, event = min([*happens, (client.deadline_s, Event.DEADLINE)])
+        happens = [entry for entry in happens if entry != (t, event)]
+        if step(client, rules, event, t)[0] & Action.CONNECT:
+            tries_s.append(t - lost_s)
+            step(client, rules, Event.CLOSED, t)
+    return tries_s
+
+
+@pytest.mark.parametrize("how", ["closed", "silent"])
+def test_attempts_come_when_those_of_a_real_actioncable_client_do(how):
+    real = np.array(RECORDED["actioncable_first_attempt_s"][how])
+    ours = np.array([actioncable_tries_s(number, how == "closed")[0] for number in range(1000)])
+    grid = np.sort(np.concatenate((real, ours)))
+    shares = [np.searchsorted(np.sort(x), grid, "right") / len(x) for x in (real, ours)]
+    # Kolmogorov and Smirnov's distance at a level of 0.1 %.
+    most = 1.95 * math.sqrt(1.0 / len(real) + 1.0 / len(ours))
+    assert np.abs(shares[0] - shares[1]).max() < most
+    assert min(ours) > (6.0 if how == "closed" else 3.5)
+    assert max(ours) < (18.0 if how == "closed" else 18.5)
+
+
+def test_later_looks_of_actioncable_follow_its_recorded_intervals():
+    tries_s = np.array([actioncable_tries_s(number, True, 200.0)[:9] for number in range(60)])
+    waits_s = np.diff(tries_s, axis=1)
+    for k in range(waits_s.shape[1]):
+        # One or two looks have found it stale before the first attempt.
+        shortest_s = [6.0 * RECORDED_GROWTH[min(k + n, 10)] for n in (1, 2)]
+        assert (waits_s[:, k] > shortest_s[0] - 0.0011).all()
+        assert (waits_s[:, k] < 1.15 * shortest_s[1]).all()
+
+
+def test_looks_cost_no_more_however_long_a_connection_was_open_or_short_they_are():
+    rules = client_of("actioncable")[1]
+    for base_s in (6.0, 1e-4):
+        quick = rules._replace(reconnect=rules.reconnect._replace(base_s=base_s))
+        client = Client(0)
+        for event in (Event.START, *OPEN):
+            step(client, quick, event, 0.0)
+        step(client, quick, Event.PING, 1e7)
+        step(client, quick, Event.CLOSED, 1e7)
+        assert client.draws < 200
+        assert 1e7 + base_s <= client.deadline_s < 1e7 + 6.0 + 12.0
+
+
 @pytest.mark.parametrize("name", ["phoenix", "socket.io-client"])
 def test_a_hidden_tab_of_phoenix_does_not_reconnect_until_it_is_shown(name):
     client, rules = client_of(name, *OPEN)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from simlib.core.client_state import Differs
 from simlib.core.protocol import Transport
+from simlib.core.reconnect import runs_on
 from simlib.scenario.workload import Workload
 
 _HONOURED = {
@@ -105,6 +106,8 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
     if "fallback" not in skipped and rules["fallback"].is_on:
         return True
     if rules["transport"] not in (Transport.POLLING, Transport.WEBSOCKET):
+        return True
+    if rules["transport"] != Transport.POLLING and runs_on(rules["reconnect"].policy):
         return True
     server = settings["server"]._asdict()
     others = rules.keys() - _HONOURED_RULES - skipped - {"fallback"}
