@@ -66,6 +66,12 @@ def delays(
         ``p95_s`` of the wait before it, and ``since_loss_s``, the mean time since the connection
         was lost if attempts take no time. Attempts that are never made have no row.
 
+    Notes
+    -----
+    The delays of ActionCable's one timer go on while there is a connection, and a loss falls within
+    one of them: of the first, a row has the whole. Its first attempt comes later, 10.4 s after the
+    loss on average, since the timer must find the connection lost for 6 s.
+
     Raises
     ------
     ScenarioError

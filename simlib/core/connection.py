@@ -407,7 +407,8 @@ def is_under(
 def set_active(schedule: FaultSchedule, index: int) -> None:
     """Note which faults are active after fault event number `index`."""
     effect, fault = schedule.events[index].effect, schedule.events[index].fault
-    if effect == FaultEffect.PARTITION or effect == FaultEffect.BLOCK:
+    blocks = effect == FaultEffect.BLOCK or effect == FaultEffect.SWALLOW
+    if effect == FaultEffect.PARTITION or blocks:
         schedule.active[index] = True
     elif effect == FaultEffect.HEAL or effect == FaultEffect.UNBLOCK:
         for other in range(index):

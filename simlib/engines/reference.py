@@ -46,7 +46,16 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, end_of_life_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, fetches
+from simlib.core.protocol import (
+    FORBIDDEN,
+    UNAVAILABLE,
+    Action,
+    Event,
+    Heartbeat,
+    State,
+    Transport,
+    fetches,
+)
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume
 from simlib.core.server import (
@@ -576,11 +585,12 @@ class Simulation(Driver):
         rules = self.server_rules
         self.send(number, Message.UPGRADE_REQUEST)
         yield clock.at(clock.now + self.one_way_s(link))
-        if is_cut(link, exchange):
+        if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
             return
         server, worker = self.place_of(link.worker)
+        is_blocked = self.is_under(FaultEffect.BLOCK, link)
         refused = (
-            self.is_under(FaultEffect.BLOCK, link)
+            is_blocked
             or wait_for_s(server.free_s, worker, clock.now) > rules.shed_wait_s
             or not admits_upgrade(server, rules, clock.now)
         )
@@ -603,7 +613,7 @@ class Simulation(Driver):
         if refused:
             self.send(number, Message.UPGRADE_REFUSED)
             self.tally(Count.ERRORS, number)
-            self.feed(client, Event.CLOSED)
+            self.feed(client, Event.CLOSED, FORBIDDEN if is_blocked else UNAVAILABLE)
             return
         self.send(number, Message.UPGRADE_RESPONSE)
         self.send(number, Message.HELLO)

@@ -347,7 +347,7 @@ class LiveClients(ConnectionOwner):
         self.connections[client.number] = None
         if isinstance(connection, PushConnection):
             self.tally(Count.ERRORS, client.number)
-            self.feed(client, Event.CLOSED)
+            self.feed(client, Event.CLOSED, connection.refused_with)
             return
         self.record_disconnect(client.number, self.now_s(), Cause.IDLE)
         self.poll_ended(connection)

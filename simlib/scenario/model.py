@@ -151,12 +151,22 @@ class WebSocket(Section):
     """Longest time from the start of an attempt to READY, seconds.
     Elsewhere: timeout (socket.io-client, ms); open_timeout (Python websockets); handshakeTimeout
     (ws, ms)."""
-
+    upgrade_timeout_s: Positive | None = None
+    """Longest time from the upgrade request to its answer, seconds, in place of what is left of
+    `open_timeout_s`. Absent: that goes on."""
+    ready_timeout_s: Positive | None = None
+    """Longest time from the upgrade to READY, seconds, in place of what is left of the time-outs
+    above. Absent: they go on."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
     that it brings are late, not lost; `core.record` says how many gaps a client may have. With
     `notify` it is a fetch like the others, and its time counts from the end of the last one."""
+    safety_poll_restart: bool = False
+    """Whether a message that arrives starts the time to the next safety poll anew. So it is where a
+    push is written into TanStack Query's cache: its interval begins again at each
+    ``setQueryData``. SWR's ``mutate(data, false)``, Apollo's ``writeQuery`` and RTK Query's
+    ``updateQueryData`` leave the timer alone. `notify` counts from the last fetch in any case."""
     token_valid_s: Positive | None = None
     """How long a token is valid from the start of a session, seconds; absent: for ever.
     Elsewhere: exp (a claim of a JSON Web Token, a point in time)."""
@@ -203,6 +213,13 @@ class HeartbeatRules(Section):
     Elsewhere: pingTimeout (Socket.IO, ms); ping_timeout (Python websockets, python-socketio);
     serverTimeoutInMilliseconds (SignalR: the interval is a part of it); maxServerPingDelay
     (centrifuge-js, ms)."""
+    any_message: bool = False
+    """Whether any message that arrives is a sign of life, as it is to SignalR, ActionCable,
+    centrifuge and python-socketio; if not, only a ping or pong is, as to socket.io-client, Phoenix
+    and websockets. A board counts where there are no safety polls, which bring boards too."""
+    closing_s: NotNegative = 0.0
+    """How long a client then waits for its dead connection to close, seconds, before the wait for
+    its next attempt begins."""
 
 
 _POLICIES = tuple(POLICIES)
@@ -241,6 +258,12 @@ class Reconnect(Section):
     """Time without a connection after which it gives up, seconds; absent: never."""
     from_start: bool = True
     """Whether it also tries again if its first connection fails."""
+    while_hidden: bool = True
+    """Whether a hidden tab tries again. If not, it does at once when it is shown, and its count of
+    failures starts anew, as Phoenix's."""
+    retries_4xx: bool = True
+    """Whether the client tries again after its upgrade was answered 4xx, as a proxy's 403 is. If
+    not, it gives up then. Busy servers answer 503, which is tried again in any case."""
     reset: Literal["transport", "ready", "never"] = "ready"
     """When the count of failures starts anew: at the upgrade, after authentication, or never."""
     stable_s: NotNegative = 0.0
@@ -276,7 +299,8 @@ class Fallback(Section):
     after_failures: Counting | None = None
     """Failures in a row, the lost connection included, after which the client polls."""
     after_s: Positive | None = None
-    """Time without a connection after which it polls, seconds."""
+    """Time without a connection after which it polls, seconds. Like the failures, it is looked at
+    when an attempt ends: behind a proxy that swallows upgrades, after `open_timeout_s` each."""
     return_s: Positive | None = None
     """Time of polling after which it tries push again, seconds; absent: never."""
     return_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
@@ -426,6 +450,9 @@ class Fault(Section):
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
+    answered: bool | None = None
+    """Whether a proxy that blocks upgrades answers them: true, with 403 at once; false, never, so
+    that an attempt lasts until ``websocket.open_timeout_s``. Absent: true."""
     age_s: Positive | None = None
     """The age at which a `lifetime` ends a WebSocket, counted from READY, seconds."""
     added_s: NotNegative | None = None

@@ -36,6 +36,9 @@ def carried_out(control, treatment, engine="simpy", board=BOARD, keep=(), **chan
     return sl.roll_out(plan, board, engine=engine, keep=keep, progress=False).run
 
 
+RESTARTED = {"websocket__safety_poll_s": 9, "websocket__safety_poll_restart": True}
+
+
 @pytest.mark.parametrize(
     ("control", "treatment", "changes"),
     [
@@ -46,6 +49,9 @@ def carried_out(control, treatment, engine="simpy", board=BOARD, keep=(), **chan
         (push(), push(heartbeat__direction="client", heartbeat__interval_s=9), {}),
         (push(), push(reconnect={"policy": "fixed", "base_s": 2}), {}),
         (push(), push(websocket__safety_poll_s=20), {"websocket.resync": "none"}),
+        (push(), push(heartbeat__any_message=True), {"heartbeat.interval_s": 4}),
+        (push(heartbeat__any_message=True), push(websocket__safety_poll_s=20), {}),
+        (push(**RESTARTED), push(websocket__safety_poll_s=20), {"websocket.resync": "none"}),
         (
             polling(polling__interval_s=20),
             push(fallback={"after_failures": 2, "return_s": 20}, reconnect__cap_s=5),

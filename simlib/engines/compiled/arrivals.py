@@ -14,7 +14,7 @@ from simlib.core.client_state import NEVER_S
 from simlib.core.connection import change_message, is_over, ready_value
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
-from simlib.core.protocol import Event, Heartbeat, State, Transport
+from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count
 from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
@@ -164,7 +164,7 @@ def _upgraded(world: World, turn: Turn) -> int:
         return 0
     node = row.worker // workers if GENERAL else 0
     if states[node].sockets >= world.server_rules.max_connections:
-        return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, 0)
+        return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
     if row.socket >= 0:
         states[row.socket_worker // workers if GENERAL else 0].sockets -= 1
     states[node].sockets += 1
@@ -427,7 +427,7 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
         return Outcome(Event.UPGRADED + 0, 0, up, down, 0, 0)
     if kind == Kind.UPGRADE_REFUSED:
         up, down = sizes[Message.UPGRADE_REFUSED, 0], sizes[Message.UPGRADE_REFUSED, 1]
-        return Outcome(-1, 0, up, down, 0, FAILS)
+        return Outcome(-1, turn.data, up, down, 0, FAILS)
     if GENERAL and kind == Kind.SNAPSHOT:
         recording.count(record, Count.MESSAGES, number, now)
         up, down = sizes[Message.SNAPSHOT, 0], sizes[Message.SNAPSHOT, 1]

@@ -7,6 +7,7 @@ from simlib.core import server as servers
 from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
 from simlib.core.record import Count, Record, value_of
+from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.faults import blocking_send, has_path_limits
@@ -96,6 +97,8 @@ def broadcast(
                 index, served, ticks = place, 0, 0
             served += 1
             all_served += 1
+            if GENERAL and world.rules.any_message:
+                hear(arrays.rows[number], world.rules, t)
             if counted:
                 latency_s = t - published_s
                 ticks += recording.ticks_of(latency_s)

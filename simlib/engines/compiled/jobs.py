@@ -9,6 +9,7 @@ from simlib.core import server as servers
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.polling import is_unchanged, reply_of
+from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
 from simlib.core.resync import Resume
 from simlib.core.server import Server
 from simlib.core.wire import Message
@@ -181,11 +182,15 @@ def _upgrade_job(world: World, turn: Turn, worker: int) -> Job:
     )
     blocked = False
     if GENERAL:
+        if is_under(world.arrays, world.rules, FaultEffect.SWALLOW + 0, turn.number):
+            return _no_job(turn.data, 0)
         blocked = is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number)
     is_late = servers.wait_for_s(server.free_s, place, turn.now) > server_rules.shed_wait_s
     if blocked or is_late or not servers.admits_upgrade(server, server_rules, turn.now):
         out, t = world.arrays.out, turn.now + turn.half_s
-        return _no_job(turn.data, put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, 0))
+        status = FORBIDDEN if blocked else UNAVAILABLE
+        n = put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, status)
+        return _no_job(turn.data, n)
     mean_s = server_rules.handshake_s
     k = 2 * turn.exchange
     return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)

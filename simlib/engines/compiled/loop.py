@@ -21,7 +21,7 @@ from simlib.core import record as recording
 from simlib.core.client_state import NEVER_S, Rules, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
-from simlib.core.protocol import Event, State, Transport, fetches
+from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches
 from simlib.core.record import Cause, Record, value_of
 from simlib.core.server import Law
 from simlib.engines.compiled import event_list
@@ -142,6 +142,9 @@ def _serves_at_once(world: World) -> bool:
         at_once = at_once and not has_path_limits(world.arrays) and not rules.throttles_timers
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
         at_once = at_once and not fetches(rules.transport)
+        # A message may answer for the pong that a client waits for, and so sets its timer anew.
+        may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
+        at_once = at_once and not may_answer
         for index in range(len(world.arrays.fault_events)):
             effect = world.arrays.fault_events[index].effect
             at_once = at_once and effect != FaultEffect.AGE_LIMIT

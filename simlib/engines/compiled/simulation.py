@@ -285,7 +285,7 @@ def _fill(rows: Any, variant: Variant, record: Record) -> None:
         rows["subscribed"] = rows["socket"] = rows["slot"] = -1
     if variant.is_general:
         rows["lost_exchange"] = rows["served_by"] = rows["node"] = -1
-        rows["beat_s"] = rows["fetch_due_s"] = NEVER_S
+        rows["beat_s"] = rows["fetch_due_s"] = rows["check_s"] = NEVER_S
 
 
 def _record_arrays(workload: Workload, record: Record) -> RecordArrays:

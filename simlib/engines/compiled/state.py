@@ -140,7 +140,7 @@ def _layout(
 _OWN = {**CONNECTION_ROW, "slot": "i4"}
 _KEPT = ("opened_s", "kept_until_s")
 _SAFE = (
-    *("beat_s", "fetch_due_s", "hidden_s", "held_s"),
+    *("beat_s", "fetch_due_s", "check_s", "hidden_s", "held_s"),
     *("told", "is_fetching", "fetch_failures"),
 )
 _PUSHED = (*_SAFE, "cohort", "since_s", "awaiting_pong", "has_opened", "fallbacks")
