@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from simlib.analysis import metrics as metrics
     from simlib.analysis import outages as outages
     from simlib.analysis import rollouts as rollouts
+    from simlib.analysis.metrics import summary as summary
     from simlib.engines import simulate as simulate
+    from simlib.errors import Interrupted as Interrupted
     from simlib.errors import LedgerError as LedgerError
     from simlib.errors import LiveError as LiveError
     from simlib.errors import ProtocolError as ProtocolError
     from simlib.errors import RunFileError as RunFileError
     from simlib.errors import ScenarioError as ScenarioError
     from simlib.errors import SimlibError as SimlibError
+    from simlib.errors import interrupted as interrupted
     from simlib.experiment import compare as compare
     from simlib.experiment import grid as grid
     from simlib.experiment import replicate as replicate
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from simlib.live import measure as measure
     from simlib.live import on_loopback as on_loopback
     from simlib.publish import notebook as notebook
+    from simlib.publish.reference import settings as settings
     from simlib.rollout import trials as trials
     from simlib.rollout.plan import Plan as Plan
     from simlib.rollout.trials import rehearse as rehearse
@@ -45,6 +49,7 @@ __version__ = "0.1.0"
 
 # Where each public name lives: a module of that name, or an attribute of one.
 _HOMES = {
+    "Interrupted": "errors",
     "Ledger": "run",
     "LedgerError": "errors",
     "LiveError": "errors",
@@ -59,6 +64,7 @@ _HOMES = {
     "compare": "experiment",
     "figures": "figures",
     "grid": "experiment",
+    "interrupted": "errors",
     "library": "scenario.presets",
     "measure": "live",
     "metrics": "analysis.metrics",
@@ -69,7 +75,9 @@ _HOMES = {
     "replicate": "experiment",
     "roll_out": "rollout.trials",
     "rollouts": "analysis.rollouts",
+    "settings": "publish.reference",
     "simulate": "engines",
+    "summary": "analysis.metrics",
     "sweep": "experiment",
     "theory": "theory",
     "trials": "rollout.trials",

@@ -15,12 +15,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
-from simlib.engines import ENGINES, simulate
-from simlib.errors import ScenarioError, SimlibError, shown
+from simlib import progress as bars
+from simlib.engines import compiling, simulate
+from simlib.engines.choice import check_engine, chosen_engine
+from simlib.errors import Interrupted, ScenarioError, SimlibError, shown
 from simlib.processes import end_with, terminable
-from simlib.run import QUANTITIES, Rows, Run, summary_of
+from simlib.run import QUANTITIES, Rows, Run, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
+from simlib.scenario.suggestions import METRICS, hint
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -48,10 +51,11 @@ Changed = TypeVar("Changed", bound=Changeable)
 
 
 class Execution(NamedTuple):
-    """How tasks are carried out: where, by how many workers, and whether a bar shows progress."""
+    """How tasks are carried out: where, by how many workers and which engine, with bars or not."""
 
     place: Any
     workers: int | None
+    engine: str
     progress: bool
 
 
@@ -66,7 +70,13 @@ class Task(NamedTuple):
 
 
 def replicate(
-    scenario: Scenario, replications: int, *, seed: int = 1, progress: bool = True, **options: Any
+    scenario: Scenario,
+    replications: int,
+    *,
+    seed: int = 1,
+    engine: str = "auto",
+    progress: bool = True,
+    **options: Any,
 ) -> list[Run]:
     """Simulate independent replications of a scenario.
 
@@ -79,6 +89,8 @@ def replicate(
     replications : int
         How many, >= 1: numbers 0 to replications - 1.
     seed : int, optional
+    engine : str, optional
+        As in `simulate`; ``"auto"`` takes one engine for all replications together.
     progress : bool, optional
         A progress bar on stderr if it takes longer than two seconds.
     **options
@@ -87,11 +99,13 @@ def replicate(
     Returns
     -------
     list of Run
-        In order; after Ctrl-C, the complete ones.
+        In order.
 
     Raises
     ------
     ScenarioError
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` has the complete runs.
 
     Examples
     --------
@@ -99,22 +113,29 @@ def replicate(
     >>> [run.provenance["replication"] for run in runs]
     [0, 1, 2]
     """
-    from tqdm import tqdm
-
     check_count("replications", replications, 1)
+    check_engine(engine)
+    if isinstance(scenario, Scenario):  # or else `simulate` refuses it
+        engine = chosen_engine(engine, itertools.repeat(scenario, replications))
+    options |= {"seed": seed, "engine": engine, "progress": False}
     runs: list[Run] = []
-    bar = tqdm(range(replications), desc="replicate", delay=2, disable=not progress)
     try:
         with terminable():
-            for number in bar:
-                run = simulate(scenario, seed=seed, replication=number, progress=False, **options)
-                if run.is_complete:
-                    runs.append(run)
-                if run.provenance["interrupted"]:
-                    break
-    except KeyboardInterrupt:  # between two runs
-        pass
+            with compiling(engine, is_shown=progress):
+                runs.append(simulate(scenario, replication=0, **options))
+            with bars.bar(replications, "replicate", "run", done=1, is_on=progress) as bar:
+                for number in range(1, replications):
+                    runs.append(simulate(scenario, replication=number, **options))
+                    bar.update()
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted) and stop.result.is_complete:  # it came at the very end
+            runs.append(stop.result)
+        raise Interrupted(_finished(len(runs), replications), runs) from None
     return runs
+
+
+def _finished(done: int, of: int) -> str:
+    return f"{done} of {of} runs were finished"
 
 
 def variants(
@@ -122,7 +143,7 @@ def variants(
     *changes: Mapping[str, Changes] | Sequence[str],
     replications: int | None = None,
     seed: int = 1,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     progress: bool = True,
@@ -152,12 +173,14 @@ def variants(
         In the order given. Its index is the variant's name (``variant``; of several sets
         ``variant_1``, ``variant_2`` and so on), and ``replication`` if there are replications. Each
         run's scenario bears that name, so that tables and figures of ``*runs`` show it.
-        After Ctrl-C, the complete runs; ``attrs["complete"]`` says whether they are all.
+        ``attrs["complete"]`` says whether they are all.
 
     Raises
     ------
     ScenarioError
         A change makes no scenario, or an argument is out of range; before anything is run.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` has the complete runs.
 
     Examples
     --------
@@ -181,21 +204,22 @@ def variants(
     np.int64(0)
     """
     _check_scenarios({"scenario": scenario})
-    if engine not in ENGINES:
-        raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
     if replications is not None:
         check_count("replications", replications, 1)
-    execution = execution_of(on, engine, workers, progress)
+    check_execution(on, engine, workers)
     sets = [_of_libraries(label, given) for label, given in labelled_sets(changes)]
     cases = changed(scenario, sets, is_named=True)
+    numbers = range(replications or 1)
+    execution = execution_of(on, engine, workers, progress, repeated(cases.values(), len(numbers)))
     tasks = {
-        (case, replication): Task(one, seed, replication, engine, None)
+        (case, replication): Task(one, seed, replication, execution.engine, None)
         for case, one in enumerate(cases.values())
-        for replication in range(replications or 1)
+        for replication in numbers
     }
     done: dict[Key, Run] = {}
     complete = collect(tasks, run_of, execution, done, name="variants")
-    return by_name(list(cases), done, is_replicated=replications is not None, is_complete=complete)
+    named = by_name(list(cases), done, is_replicated=replications is not None, is_complete=complete)
+    return whole(named, done, tasks, is_complete=complete)
 
 
 def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
@@ -241,7 +265,7 @@ def sweep(
     *,
     replications: int = 10,
     seed: int = 1,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     store: str | Path | None = None,
@@ -263,17 +287,18 @@ def sweep(
     seed : int, optional
         One for all: every point of the grid gets the same changes, sessions and user activity.
     engine : str, optional
-        As in `simulate`.
+        As in `simulate`; ``"auto"`` takes one engine for all runs together.
     on : str or dask.distributed.Client, optional
         ``"threads"`` (usual for the compiled engine), ``"processes"`` (usual for SimPy),
-        ``"serial"``, or a client of a dask cluster.
+        ``"serial"`` (usual for runs so short that ``"auto"`` takes SimPy), or a client of a dask
+        cluster.
     workers : int, optional
         Number of threads or processes; by default one for each processor.
     store : str or Path, optional
         Folder where finished runs are kept and found again. A sweep that is interrupted, or even
         killed, loses no finished run.
     until : mapping of str to float, optional
-        Widths (high - low) of intervals for some columns of `metrics.summary`, in their units. The
+        Widths (high - low) of intervals for some columns of `metrics.table`, in their units. The
         sweep runs further batches of `replications` until no interval is wider. Intervals that are
         watched in this way come out a little too narrow: begin with 10 replications or more.
     at_most : int, optional
@@ -289,13 +314,16 @@ def sweep(
         A row per point of the grid, cohort and quantity: a column per path, ``transport``,
         ``cohort``, ``quantity``, ``mean``, ``low``, ``high`` (Student t) and ``replications``.
         Quantities that have no meaning for a transport, or not in every replication, are NaN.
-        After Ctrl-C or SIGTERM, the table is made of the finished runs; ``attrs["complete"]`` says
-        whether these are all.
+        ``warnings`` has the kinds of the runs' warnings (see `Run.warnings`), and
+        ``attrs["complete"]`` says whether all runs were finished.
 
     Raises
     ------
     ScenarioError
         A changed scenario is not valid, or an argument is out of range; raised before any run.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the table of the finished runs, which a store has
+        kept.
 
     Examples
     --------
@@ -314,8 +342,9 @@ def sweep(
     check_count("at_most", at_most, replications)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     points = _points(over)
+    check_execution(on, engine, workers)
     scenarios = [scenario.replace(changes) for changes in points]
-    execution = execution_of(on, engine, workers, progress)
+    execution = execution_of(on, engine, workers, progress, repeated(scenarios, replications))
     where = None if store is None else Store(store).path
     _check_widths(until)
 
@@ -324,7 +353,7 @@ def sweep(
     while open_points and complete:
         batch = range(number, min(number + replications, at_most))
         tasks = {
-            (point, replication): Task(scenarios[point], seed, replication, engine, where)
+            (point, replication): Task(scenarios[point], seed, replication, execution.engine, where)
             for point in open_points
             for replication in batch
         }
@@ -333,7 +362,14 @@ def sweep(
         table = _intervals(points, done, confidence)
         open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
     table.attrs["complete"] = complete
-    return table.drop(columns="point")
+    return whole(table.drop(columns="point"), done, tasks, is_complete=complete)
+
+
+def whole(result: Result, done: Mapping[Key, Any], tasks: Any, *, is_complete: bool) -> Result:
+    """Return a result that is complete; raise `Interrupted`, which has it, if it is not."""
+    if is_complete:
+        return result
+    raise Interrupted(_finished(len(done), len(done.keys() | tasks)), result)
 
 
 def _points(over: Any) -> list[Changes]:
@@ -353,7 +389,8 @@ def _check_widths(until: Any) -> None:
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
         if name not in QUANTITIES:
-            raise ScenarioError("until", name, f"must be among {', '.join(QUANTITIES)}")
+            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRICS)}"
+            raise ScenarioError("until", name, rule)
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{shown(name)}]", width, "must be a width > 0")
 
@@ -385,11 +422,15 @@ def compare(
     -------
     pandas.DataFrame
         A row per quantity that both have: ``quantity``, ``one``, ``other`` (means), ``difference``
-        (other - one), ``low``, ``high`` of the difference, ``pairs``.
+        (other - one), ``low``, ``high`` of the difference, ``pairs``, and ``warnings``: the kinds
+        of the runs' warnings (see `Run.warnings`), with the side that has them.
 
     Raises
     ------
     ScenarioError
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the table of the finished pairs, None if they are
+        too few.
 
     Examples
     --------
@@ -399,39 +440,68 @@ def compare(
     >>> bool(table.set_index("quantity").loc["latency_p50_s", "high"] < 0)
     True
     """
-    import pandas as pd
-
     from simlib import theory
 
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
-    engine, seed = options.pop("engine", "compiled"), options.pop("seed", 1)
+    engine, seed = options.pop("engine", "auto"), options.pop("seed", 1)
     on, workers = options.pop("on", None), options.pop("workers", None)
-    execution = execution_of(on, engine, workers, options.pop("progress", True))
+    check_execution(on, engine, workers)
+    both = repeated([one, other], replications)
+    execution = execution_of(on, engine, workers, options.pop("progress", True), both)
     store = options.pop("store", None)
     if options:
         raise ScenarioError("options", sorted(options), "must be among those of sweep")
     where = None if store is None else Store(store).path
     tasks = {
-        (side, replication): Task(scenario, seed, replication, engine, where)
+        (side, replication): Task(scenario, seed, replication, execution.engine, where)
+        for replication in range(replications)  # pairs, so that an interrupt leaves whole ones
         for side, scenario in enumerate((one, other))
-        for replication in range(replications)
     }
     done: dict[Key, Rows] = {}
-    collect(tasks, perform, execution, done)
+    complete = collect(tasks, perform, execution, done)
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
-    if len(pairs) < 2:
-        raise ScenarioError("replications", len(pairs), "must be at least 2 finished pairs")
-    left, right = (summary_of([row for r in pairs for row in done[side, r]]) for side in (0, 1))
+    table = _differences(done, pairs, confidence) if len(pairs) > 1 else None
+    whole(table, done, tasks, is_complete=complete)
+    assert table is not None
+    return table
+
+
+def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> pd.DataFrame:
+    """Return the table of `compare`, of at least two finished pairs."""
+    import pandas as pd
+
+    from simlib import theory
+
+    sides = [[row for r in pairs for row in done[side, r]] for side in (0, 1)]
+    left, right = (metrics_of(rows) for rows in sides)
+    warned = "; ".join(
+        f"{name}: {kinds}"
+        for name, rows in zip(("one", "other"), sides, strict=True)
+        if (kinds := kinds_of(row["warnings"] for row in rows))
+    )
     rows = []
     for name in left.select_dtypes("number").columns.drop("clients"):
         difference = (right[name] - left[name]).to_numpy(dtype=float)
         if (difference == difference).all():
             interval = theory.mean_interval(difference, confidence)
-            rows.append((name, left[name].mean(), right[name].mean(), *interval, len(pairs)))
-    columns = ["quantity", "one", "other", "difference", "low", "high", "pairs"]
+            means = (left[name].mean(), right[name].mean())
+            rows.append((name, *means, *interval, len(pairs), warned))
+    columns = ["quantity", "one", "other", "difference", "low", "high", "pairs", "warnings"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def kinds_of(warned: Iterable[str]) -> str:
+    """Return the kinds of warnings of runs, each once.
+
+    Examples
+    --------
+    >>> kinds_of(["full, unseen", "", "unseen"])
+    'full, unseen'
+    """
+    every = (kind for kinds in warned for kind in kinds.split(", ") if kind)
+    return ", ".join(dict.fromkeys(every))
 
 
 # -- what is changed -------------------------------------------------------------------------------
@@ -553,14 +623,16 @@ def perform(task: Task) -> Rows | None:
 
 def run_of(task: Task) -> Run | None:
     """Run a task; None if it was interrupted."""
-    run = simulate(
-        task.scenario,
-        seed=task.seed,
-        replication=task.replication,
-        engine=task.engine,
-        progress=False,
-    )
-    return run if run.is_complete else None
+    try:
+        return simulate(
+            task.scenario,
+            seed=task.seed,
+            replication=task.replication,
+            engine=task.engine,
+            progress=False,
+        )
+    except Interrupted:
+        return None
 
 
 def _numbered(key: Key, work: Work[Result], task: Any) -> tuple[Key, Result | None]:
@@ -592,20 +664,19 @@ def collect(
     name : str, optional
         For the progress bar.
     """
-    from tqdm import tqdm
-
     results = _spread(tasks, work, execution)
-    is_quiet = not execution.progress
     try:
-        with (
-            terminable(),
-            tqdm(total=len(tasks), desc=name, unit="run", delay=2, disable=is_quiet) as bar,
-        ):
-            for key, result in results:
-                if result is None:
-                    return False
-                done[key] = result
-                bar.update()
+        with terminable():
+            with compiling(execution.engine, is_shown=execution.progress):
+                first = next(results)
+            # The first one may have waited for the compiler: it is no measure of how long the rest
+            # will take.
+            with bars.bar(len(tasks), name, "run", done=1, is_on=execution.progress) as bar:
+                for number, (key, result) in enumerate(itertools.chain([first], results)):
+                    if result is None:
+                        return False
+                    done[key] = result
+                    bar.update(min(number, 1))
     except KeyboardInterrupt:
         return False
     finally:
@@ -686,25 +757,46 @@ def _on_dask(tasks: dict[Key, Any], work: Work[Result], client: Any) -> Results[
         client.cancel(futures)
 
 
-def execution_of(on: Any, engine: str, workers: Any, progress: bool) -> Execution:
-    """Return how tasks are carried out; where nothing is said, it is the engine's usual place.
+def check_execution(on: Any, engine: Any, workers: Any) -> None:
+    """Check what callers say about how tasks are carried out.
 
     Raises
     ------
     ScenarioError
-        `on` is no place, or `workers` is no number of workers.
+        `on` is no place, `engine` no engine, or `workers` no number of workers.
     """
+    check_engine(engine)
     if workers is not None:
         check_count("workers", workers, 1)
-    if on is None:
-        place: Any = "threads" if engine == "compiled" else "processes"
-    elif (isinstance(on, str) and on in PLACES) or (
-        hasattr(on, "map") and hasattr(on, "scheduler")
-    ):
-        place = on
-    else:
+    is_place = isinstance(on, str) and on in PLACES
+    is_cluster = hasattr(on, "map") and hasattr(on, "scheduler")
+    if not (on is None or is_place or is_cluster):
         raise ScenarioError("on", on, f"must be one of {', '.join(PLACES)} or a dask client")
-    return Execution(place, workers, progress)
+
+
+def execution_of(
+    on: Any, engine: str, workers: int | None, progress: bool, scenarios: Iterable[Scenario]
+) -> Execution:
+    """Return how tasks are carried out; where nothing is said, it is the engine's usual place.
+
+    Parameters
+    ----------
+    on, engine, workers, progress
+        As in `sweep`, and checked.
+    scenarios : iterable of Scenario
+        One for each run.
+    """
+    chosen = chosen_engine(engine, scenarios)
+    if on is None:
+        # Where SimPy is chosen for its quick start, processes would start too slowly.
+        usual = "serial" if engine == "auto" else "processes"
+        on = "threads" if chosen == "compiled" else usual
+    return Execution(on, workers, chosen, progress)
+
+
+def repeated(scenarios: Iterable[Scenario], times: int) -> Iterator[Scenario]:
+    """Return each scenario as often as it is run, for `execution_of`."""
+    return itertools.chain.from_iterable(itertools.repeat(one, times) for one in scenarios)
 
 
 def _check_scenarios(scenarios: Mapping[str, Any]) -> None:
@@ -729,23 +821,25 @@ def _intervals(points: list[Changes], done: dict[Key, Rows], confidence: float) 
 
     from simlib import theory
 
-    fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications"]
+    fixed = ["transport", "cohort", "quantity", "mean", "low", "high", "replications", "warnings"]
     paths = dict.fromkeys(path for point in points for path in point if path not in fixed)
     keys = [(key, row) for key in sorted(done) for row in done[key]]
     rows = []
     if keys:
-        table = summary_of([row for _, row in keys])
+        table = metrics_of([row for _, row in keys])
         table.insert(0, "point", [key[0] for key, _ in keys])
+        table["warnings"] = [row["warnings"] for _, row in keys]
         quantities = table.select_dtypes("number").columns.drop(["point", "clients"])
         for labels, group in table.groupby(["point", "transport", "cohort"]):
             point = int(group["point"].iloc[0])
             settings = [points[point].get(path) for path in paths]
+            warned = kinds_of(group["warnings"])
             for name in quantities:
                 values = group[name].to_numpy(dtype=float)
                 interval = (np.nan,) * 3
                 if len(values) > 1 and np.isfinite(values).all():
                     interval = theory.mean_interval(values, confidence)
-                rows.append((point, *settings, *labels[1:], name, *interval, len(values)))
+                rows.append((point, *settings, *labels[1:], name, *interval, len(values), warned))
     return pd.DataFrame(rows, columns=["point", *paths, *fixed])
 
 

@@ -326,7 +326,7 @@ def digests_of(case: dict[str, Any], engine: str) -> Digests:
             tables[name] = run.frame(RENAMED.get(name, name))
         except sl.ScenarioError:
             continue  # not every run has every table; one that was recorded is missed later
-    tables["summary"] = run.summary()
+    tables["summary"] = run.metrics()
     tables["ledger"] = pd.DataFrame([run.ledger._asdict()])
     return {name: _digests_of_table(name, table) for name, table in tables.items()}
 

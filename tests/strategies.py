@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
 import simlib as sl
@@ -39,6 +40,8 @@ def reconnects(draw) -> dict[str, object]:
         "cap_s": base_s * draw(st.sampled_from([1.0, 8.0])),
         "factor": draw(st.sampled_from([1.0, 1.5, 2.0])),
         "from_start": draw(st.booleans()),
+        "while_hidden": draw(st.booleans()),
+        "retries_4xx": draw(st.booleans()),
         "reset": reset,
         "stable_s": draw(st.sampled_from([0.0, 3.0])) if reset == "ready" else 0.0,
         **{name: draw(JITTER[name]) for name in row.reads if name in JITTER},
@@ -51,6 +54,7 @@ FAULT = {
     "share": st.sampled_from([0.5, 1.0]),
     "batches": st.integers(1, 3),
     "every_s": st.sampled_from([10.0, 11.0]),
+    "answered": st.sampled_from([None, True, False]),
     "age_s": st.sampled_from([0.5, 2.0, 5.0]),
     "added_s": st.sampled_from([0.001, 0.5, 5.0]),
     "jitter_s": st.sampled_from([None, 2.0]),
@@ -100,6 +104,17 @@ def senders() -> st.SearchStrategy[dict[str, object]]:
     )
 
 
+def laws() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[server]`` says of service times."""
+    cv = st.sampled_from([0.3, 1.0, 2.5])
+    return st.one_of(
+        st.fixed_dictionaries({"service": st.sampled_from(["constant", "exponential"])}),
+        st.fixed_dictionaries(
+            {"service": st.sampled_from(["lognormal", "gamma"]), "service_cv": cv}
+        ),
+    )
+
+
 def resyncs() -> st.SearchStrategy[dict[str, object]]:
     """What a ``[websocket]`` says of missed changes."""
     plain = st.fixed_dictionaries({"resync": st.sampled_from(["none", "snapshot"])})
@@ -127,7 +142,32 @@ def fallbacks() -> st.SearchStrategy[dict[str, object] | None]:
 
 @st.composite
 def scenarios(draw) -> sl.Scenario:
-    """A scenario with ties, queues, refusals and early ends among its kind."""
+    """A scenario with ties, queues, refusals and early ends among its kind.
+
+    In some, no time is round: sums of such times are rounded, which no sum of halves ever is.
+    """
+    values = draw(_values())
+    unit_s = draw(st.sampled_from([1.0, 1.0, 0.628709007359844, 1.0 / 3.0]))
+    if unit_s == 1.0:
+        return sl.Scenario(**values)
+    try:
+        return sl.Scenario(**_in_units_of(unit_s, values))
+    except sl.ScenarioError:  # rounded, a fault ends after the horizon
+        reject()
+
+
+def _in_units_of(unit_s, value, name=""):
+    """Multiply every time in a scenario's values."""
+    if isinstance(value, dict):
+        return {key: _in_units_of(unit_s, each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_in_units_of(unit_s, each, name) for each in value]
+    is_time = name.endswith("_s") and not name.endswith("per_s") and value is not None
+    return value * unit_s if is_time else value
+
+
+@st.composite
+def _values(draw) -> dict[str, object]:
     horizon_s = draw(st.sampled_from([20.0, 60.0, 150.0]))
     nodes = draw(st.sampled_from([1, 1, 2, 3]))
     updates = draw(
@@ -154,7 +194,7 @@ def scenarios(draw) -> sl.Scenario:
     hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
-    return sl.Scenario(
+    return dict(  # noqa: C408 (the names of settings)
         transport=draw(st.sampled_from(TRANSPORT_NAMES)),
         clients=draw(st.integers(1, 8)),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
@@ -179,13 +219,18 @@ def scenarios(draw) -> sl.Scenario:
             **draw(resyncs()),
             **draw(tokens),
             "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
+            "safety_poll_restart": draw(st.booleans()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
+            "upgrade_timeout_s": draw(st.sampled_from([None, None, 1.0, 5.0])),
+            "ready_timeout_s": draw(st.sampled_from([None, None, 0.5, 30.0])),
         },
         notify={"spread_s": draw(st.sampled_from([0.0, 0.0, 2.0]))},
         heartbeat={
             "direction": draw(st.sampled_from(["server", "client", "none"])),
             "interval_s": draw(TIMES_S),
             "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
+            "any_message": draw(st.booleans()),
+            "closing_s": draw(st.sampled_from([0.0, 0.0, 1.5])),
         },
         reconnect=draw(reconnects()),
         fallback=draw(fallbacks()),
@@ -201,7 +246,8 @@ def scenarios(draw) -> sl.Scenario:
         },
         server={
             "workers": draw(st.integers(1, 3)),
-            "service": draw(st.sampled_from(["constant", "exponential"])),
+            **draw(laws()),
+            "hop_s": draw(st.sampled_from([0.0, 0.4e-3, 0.5])),
             **{name: draw(SERVICE_S) for name in services},
             "max_connections": draw(st.sampled_from([1, 4, 1000])),
             "backlog": draw(st.sampled_from([1, 3, 1000])),

@@ -20,7 +20,7 @@ MODULES = sorted((ROOT / "simlib").rglob("*.py"))
 
 # From the ground up: a room may use its own layer and those below. CONTRIBUTING draws the same.
 LAYERS = [
-    {"errors", "processes", "renamed"},
+    {"errors", "processes", "progress", "renamed"},
     {"core"},
     {"theory", "scenario"},
     {"run", "store"},

@@ -26,7 +26,8 @@ OVER = {"transport": ["polling", "websocket"], "polling.interval_s": [10, 30]}
 
 
 def swept(**options):
-    return sl.sweep(BOARD, OVER, replications=3, progress=False, **options)
+    options = {"engine": "compiled", "progress": False} | options
+    return sl.sweep(BOARD, OVER, replications=3, **options)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,13 @@ def serial():
 
 def test_a_sweep_is_one_tidy_table_with_intervals(serial):
     columns = ["polling.interval_s", "transport", "cohort", "quantity"]
-    assert list(serial) == [*columns, "mean", "low", "high", "replications"]
+    assert list(serial) == [*columns, "mean", "low", "high", "replications", "warnings"]
     assert len(serial) == 4 * len(metrics.QUANTITIES)
     assert serial["quantity"].drop_duplicates().tolist() == list(metrics.QUANTITIES)
     assert (serial["replications"] == 3).all()
     point = serial.query("transport == 'polling' and `polling.interval_s` == 10")
     runs = sl.replicate(BOARD.replace({"polling.interval_s": 10}), 3, progress=False)
-    expected = theory.mean_interval(metrics.summary(*runs)["latency_p95_s"])
+    expected = theory.mean_interval(metrics.table(*runs)["latency_p95_s"])
     row = point.set_index("quantity").loc["latency_p95_s"]
     assert (row["mean"], row["low"], row["high"]) == expected
     assert serial.attrs["complete"]
@@ -75,7 +76,7 @@ def test_finished_runs_are_found_and_not_run_again(serial, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 2}, {"engine": "simpy"}, {"scenario": BOARD.replace(clients=21)}]
+    "change", [{"seed": 2}, {"engine": "compiled"}, {"scenario": BOARD.replace(clients=21)}]
 )
 def test_another_run_is_not_mistaken_for_one_in_the_store(tmp_path, change):
     scenario = change.pop("scenario", BOARD)
@@ -209,7 +210,9 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
         return finished(task)
 
     monkeypatch.setattr(experiment, "perform", interrupted)
-    table = sl.sweep(BOARD, [{"clients": 5}], replications=5, on="serial", progress=False)
+    with pytest.raises(sl.Interrupted, match="2 of 5 runs were finished") as stopped:
+        sl.sweep(BOARD, [{"clients": 5}], replications=5, on="serial", progress=False)
+    table = stopped.value.result
     assert not table.attrs["complete"]
     assert table["replications"].tolist() == [2] * len(metrics.QUANTITIES)
 
@@ -263,7 +266,7 @@ def test_pairs_on_common_draws_have_narrower_differences():
     assert row["difference"] == pytest.approx(row["other"] - row["one"])
     assert row["high"] < 0  # fewer pings, fewer bytes
     ones, others = (
-        metrics.summary(*sl.replicate(scenario, 8, progress=False))["down_bytes_per_h"]
+        metrics.table(*sl.replicate(scenario, 8, progress=False))["down_bytes_per_h"]
         for scenario in (one, other)
     )
     assert row["difference"] == pytest.approx((others - ones).mean())
@@ -389,10 +392,14 @@ def test_after_ctrl_c_the_complete_variants_are_returned(monkeypatch):
         return plain(scenario, **options)
 
     monkeypatch.setattr(experiment, "simulate", simulate)
-    runs = varied(WAITS)
+    with pytest.raises(sl.Interrupted, match="1 of 2 runs were finished") as stopped:
+        varied(WAITS)
+    runs = stopped.value.result
     assert runs.index.tolist() == ["as it is"]
     assert not runs.attrs["complete"]
-    assert len(varied({"5 s": {}})) == 0
+    with pytest.raises(sl.Interrupted) as stopped:
+        varied({"5 s": {}})
+    assert len(stopped.value.result) == 0
 
 
 @pytest.mark.parametrize(

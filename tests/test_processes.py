@@ -21,10 +21,13 @@ SWEEP = """
 import os, sys, simlib as sl
 board = sl.Scenario(updates={"rate_per_s": 0.5}, clients=200, horizon_s=600.0)
 print("ready", flush=True)
-table = sl.sweep(
-    board, {"clients": [200, 201]}, replications=60, engine="simpy", on="processes", workers=2,
-    progress=False,
-)
+try:
+    table = sl.sweep(
+        board, {"clients": [200, 201]}, replications=60, engine="simpy", on="processes", workers=2,
+        progress=False,
+    )
+except sl.Interrupted as stop:
+    table = stop.result
 print("complete", table.attrs["complete"], flush=True)
 """
 PATIENCE_S = 60.0  # loky's workers would wait for 300 s
@@ -93,10 +96,14 @@ def test_a_run_is_interrupted_by_sigterm_as_by_ctrl_c(number, monkeypatch):
 
     monkeypatch.setattr(Simulation, "run_until", run_until)
     board = sl.Scenario(updates={"rate_per_s": 0.5}, clients=50, horizon_s=600.0)
-    run = sl.simulate(board, progress=False)
+    with pytest.raises(sl.Interrupted) as stopped:
+        sl.simulate(board, engine="simpy", progress=False)
+    run = stopped.value.result
     assert not run.is_complete
     assert run.provenance["interrupted"]
-    assert sl.replicate(board, 3, progress=False) == []
+    with pytest.raises(sl.Interrupted, match="0 of 3 runs were finished") as stopped:
+        sl.replicate(board, 3, engine="simpy", progress=False)
+    assert stopped.value.result == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

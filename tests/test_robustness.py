@@ -51,7 +51,9 @@ def test_replicate_keeps_the_complete_runs_when_ctrl_c_comes_between_them(monkey
         return real(*a)
 
     monkeypatch.setattr(engines, "compile_workload", compiled)
-    assert len(sl.replicate(POLLED, 10, progress=False)) == 3
+    with pytest.raises(sl.Interrupted, match="3 of 10 runs were finished") as stopped:
+        sl.replicate(POLLED, 10, progress=False)
+    assert [run.provenance["replication"] for run in stopped.value.result] == [0, 1, 2]
 
 
 def test_ctrl_c_during_the_last_bookings_of_a_run_stops_a_replication(monkeypatch):
@@ -66,12 +68,14 @@ def test_ctrl_c_during_the_last_bookings_of_a_run_stops_a_replication(monkeypatc
         return real(*a, **k)
 
     monkeypatch.setattr(engines, "make_run", made)
-    assert len(sl.replicate(POLLED, 10, progress=False)) <= 4
+    with pytest.raises(sl.Interrupted, match="4 of 10 runs were finished") as stopped:
+        sl.replicate(POLLED, 10, progress=False)
+    assert all(run.is_complete for run in stopped.value.result)
 
 
 def test_summary_has_a_row_though_one_bin_holds_the_warm_up_and_the_rest():
     s = POLLED.replace(bin_s=50.0, warm_up_s=7.0)
-    assert len(sl.simulate(s, progress=False).summary()) == 1
+    assert len(sl.simulate(s, progress=False).metrics()) == 1
 
 
 def test_nothing_is_scheduled_in_the_past(monkeypatch):
@@ -113,7 +117,9 @@ def test_utilisation_of_an_interrupted_run_is_at_most_one(monkeypatch):
         polling={"interval_s": 1.0},
         server={"poll_s": 0.5},
     )
-    assert sl.simulate(s, progress=False).frame("timeline")["utilisation"].max() <= 1 + 1e-9
+    with pytest.raises(sl.Interrupted) as stopped:
+        sl.simulate(s, progress=False)
+    assert stopped.value.result.frame("timeline")["utilisation"].max() <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("path", ["clients", "polling.interval_s", "transport"])
@@ -162,13 +168,11 @@ def test_a_trace_that_is_no_csv_is_refused(tmp_path):
 
 
 def test_errors_survive_a_process_boundary():
-    e = pickle.loads(pickle.dumps(ScenarioError("a", 1, "b", others=2)))
-    assert (e.path, e.value, e.rule, str(e)) == (
-        "a",
-        1,
-        "b",
-        str(ScenarioError("a", 1, "b", others=2)),
-    )
+    others = [ScenarioError("c", 2, "d", place="f, line 2")]
+    sent = ScenarioError("a", 1, "b", others=others, place="f, line 1")
+    e = pickle.loads(pickle.dumps(sent))
+    assert (e.path, e.value, e.rule, str(e)) == ("a", 1, "b", str(sent))
+    assert str(e) == "a: b, got 1 (f, line 1)\nc: d, got 2 (f, line 2)"
 
 
 def test_a_loaded_run_with_a_trace_can_be_made_again(tmp_path):
@@ -253,7 +257,9 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
         updates={"rate_per_s": 0.1},
         server={"poll_s": 0.5},
     )
-    run = sl.simulate(board, progress=False)
+    with pytest.raises(sl.Interrupted) as stopped:
+        sl.simulate(board, progress=False)
+    run = stopped.value.result
     end_s = run.provenance["end_of_run_s"]
     busy_s = (run.frame("timeline")["utilisation"] * run.frame("timeline")["width_s"]).sum()
     assert end_s - 1.0 < busy_s <= end_s
@@ -262,7 +268,7 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: sl.metrics.summary(),
+        lambda: sl.metrics.table(),
         lambda: sl.metrics.intervals([]),
         lambda: sl.simulate(POLLED, keep=None),
         lambda: sl.simulate(POLLED, progress=False).latency_quantiles("x"),
@@ -270,7 +276,7 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
         lambda: sl.simulate(None),
         lambda: sl.measure("matters.toml"),
         lambda: sl.on_loopback(None),
-        lambda: sl.metrics.summary("x"),
+        lambda: sl.metrics.table("x"),
         lambda: sl.metrics.ecdf(3),
         lambda: sl.metrics.bytes_by_rate(POLLED, 5),
         lambda: sl.metrics.bytes_by_rate(POLLED, ["a"]),

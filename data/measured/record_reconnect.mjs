@@ -1,5 +1,6 @@
 // Records what the reconnect arithmetic of real client libraries gives for known random numbers,
-// and when a real socket.io-client tries a closed port.
+// when a real socket.io-client tries a closed port, and when a real ActionCable client, in time that
+// is made up, tries again after its connection was closed or fell silent.
 //
 //   npm install socket.io-client@4.8.4 centrifuge@5.8.0 phoenix@1.8.16 \
 //     @microsoft/signalr@10.0.11 @rails/actioncable@8.1.400 graphql-ws@6.4.2 graphql@16
@@ -19,7 +20,7 @@ const { Socket } = require("phoenix");
 const { DefaultReconnectPolicy } = require(
   `${process.cwd()}/node_modules/@microsoft/signalr/dist/cjs/DefaultReconnectPolicy.js`,
 );
-const { ConnectionMonitor } = require(
+const { adapters, ConnectionMonitor, createConsumer } = require(
   `${process.cwd()}/node_modules/@rails/actioncable/app/assets/javascripts/actioncable.js`,
 );
 
@@ -99,6 +100,81 @@ async function ofGraphqlWs() {
   return rows;
 }
 
+// Its one timer runs all the time, so what counts is when it is next due. Sockets and time are made up.
+function firstAttemptAfter(isClosed) {
+  let now = 0;
+  let timers = [];
+  let last = 0;
+  const sockets = [];
+  const real = [globalThis.Date, globalThis.setTimeout, globalThis.clearTimeout];
+  globalThis.Date = class {
+    getTime() {
+      return now;
+    }
+  };
+  globalThis.setTimeout = (wake, ms) => {
+    last += 1;
+    timers.push({ t: now + Math.trunc(ms), number: last, wake });
+    return last;
+  };
+  globalThis.clearTimeout = (number) => {
+    timers = timers.filter((timer) => timer.number !== number);
+  };
+  const next = () => timers.reduce((a, b) => (b.t < a.t || (b.t === a.t && b.number < a.number) ? b : a));
+  const goOn = () => {
+    const timer = next();
+    timers = timers.filter((other) => other !== timer);
+    now = timer.t;
+    timer.wake();
+  };
+  adapters.WebSocket = class {
+    static CONNECTING = 0;
+    static OPEN = 1;
+    static CLOSING = 2;
+    static CLOSED = 3;
+    constructor() {
+      this.readyState = 0;
+      this.protocol = "actioncable-v1-json";
+      sockets.push(now);
+      this.first = sockets.length === 1;
+    }
+    close() {
+      this.readyState = 2;
+    }
+    say(type) {
+      this.onmessage({ data: JSON.stringify({ type }) });
+    }
+  };
+  const consumer = createConsumer("ws://127.0.0.1:9/");
+  consumer.connection.open();
+  const socket = consumer.connection.webSocket;
+  const lostAt = 60_000 + Math.trunc(60_000 * nextDraw());
+  Math.random = nextDraw;
+  setTimeout(() => {
+    socket.readyState = 1;
+    socket.onopen({});
+    socket.say("welcome");
+  }, 100);
+  for (let t = 3100; t < lostAt; t += 3000) {
+    setTimeout(() => socket.say("ping"), t);
+  }
+  while (next().t <= lostAt) {
+    goOn();
+  }
+  now = lostAt;
+  if (isClosed) {
+    socket.readyState = 3;
+    socket.onclose({});
+  }
+  while (sockets.length < 2) {
+    goOn();
+  }
+  consumer.connection.monitor.stop();
+  [globalThis.Date, globalThis.setTimeout, globalThis.clearTimeout] = real;
+  Math.random = realRandom;
+  return (sockets[1] - lostAt) / 1000;
+}
+
 const phoenix = new Socket("ws://127.0.0.1:9/", { transport: class {} });
 const signalr = new DefaultReconnectPolicy();
 
@@ -124,6 +200,13 @@ const delays = {
   "graphql-ws": await ofGraphqlWs(),
 };
 
+globalThis.addEventListener ??= () => {};
+globalThis.removeEventListener ??= () => {};
+globalThis.document = { visibilityState: "visible" };
+adapters.logger = { log() {} };
+const times = (isClosed) => Array.from({ length: 600 }, () => firstAttemptAfter(isClosed)).sort((a, b) => a - b);
+const actioncable = { closed: times(true), silent: times(false) };
+
 const sockets = [];
 for (let n = 0; n < 200; n += 1) {
   sockets.push(attemptTimes({ transports: ["websocket", "polling"] }, 60));
@@ -144,6 +227,7 @@ const recorded = {
   ),
   columns: ["failures before", "random number", "delay, ms"],
   delays,
+  actioncable_first_attempt_s: actioncable,
   attempts_s: await Promise.all(sockets),
   limited_attempts_s: await limited,
 };

@@ -44,6 +44,7 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
         measured), ``error_frac`` (relative to measured), ``allowed`` (the largest absolute error,
         for quantities that have a limit) and ``verdict``: ``within`` or ``outside`` the limit, or
         ``inconclusive`` if it is outside but other programs kept the machine busy.
+        ``attrs["warnings"]`` has those of both runs.
     """
     check_runs([predicted, measured])
     for name in ("scenario_hash", "seed", "replication"):
@@ -51,7 +52,7 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
         if both[0] != both[1]:
             rule = f"must have the same {name}: simulate(measured.scenario, seed=...)"
             raise ScenarioError("predicted, measured", both, rule)
-    left, right = predicted.summary().iloc[0], measured.summary().iloc[0]
+    left, right = predicted.metrics().iloc[0], measured.metrics().iloc[0]
     table = pd.DataFrame(
         {
             "quantity": list(_COMPARED),
@@ -68,4 +69,8 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
     outside = "outside" if measured.provenance.get("quiet", True) else "inconclusive"
     verdict = np.where(table["error"].abs() <= table["allowed"], "within", outside)
     table["verdict"] = np.where(table["allowed"].isna(), "", verdict)
+    runs = {"predicted": predicted, "measured": measured}
+    table.attrs["warnings"] = [
+        f"{name}: {warning}" for name, run in runs.items() for warning in run.warnings
+    ]
     return table

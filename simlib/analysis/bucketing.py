@@ -21,6 +21,19 @@ from simlib.errors import ScenarioError, shown
 from simlib.renamed import renamed, renamed_arguments
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
 
+__all__ = [
+    "KINDS",
+    "RULES",
+    "buckets",
+    "combine",
+    "fixed_assignment",
+    "moves",
+    "overlap",
+    "read_user_ids",
+    "share",
+    "user_ids",
+]
+
 KINDS = ("uuid4", "email", "number")
 """The kinds of id that `user_ids` makes."""
 
@@ -523,6 +536,10 @@ def _are_percents(values: Any, ndim: int) -> bool:
         return False
     is_real = given.dtype.kind in "iuf" and given.ndim == ndim and given.size > 0
     return is_real and bool(np.all((given >= 0.0) & (given <= 100.0)))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(globals(), {"places": "buckets", "settled": "fixed_assignment"})

@@ -9,7 +9,7 @@ The six metrics that a migration watches, each with its unit and denominator:
 ``message_rate_per_s``          polls and pushed messages, per second
 ``error_rate_per_h``            failed polls and lost or refused connections, per
                                 client-hour of presence
-``fallback_to_polling_frac``    clients that fell back to polling, per WebSocket session
+``fallback_to_polling_frac``    share of clients that poll although they are to be pushed to
 =============================== ====================================================
 """
 
@@ -30,8 +30,34 @@ from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import QUANTITIES as QUANTITIES
-from simlib.run import Run, check_runs, check_table, refuse_rollout, summary_of
+from simlib.run import (
+    Run,
+    check_runs,
+    check_table,
+    kinds,
+    metrics_of,
+    refuse_rollout,
+    summary_of,
+    three_digits,
+)
 from simlib.run.summary import sums_of
+
+__all__ = [
+    "GUIDE_METRICS",
+    "MEASURES",
+    "QUANTITIES",
+    "by_node",
+    "bytes_by_rate",
+    "capacity",
+    "compare",
+    "ecdf",
+    "guide_metrics",
+    "headline",
+    "intervals",
+    "over_time",
+    "summary",
+    "tail",
+]
 
 _KEYS = ["transport", "cohort"]
 _ROW_S = 10.0
@@ -47,8 +73,8 @@ def guide_metrics(table: pd.DataFrame) -> pd.DataFrame:
     ----------
     table : pandas.DataFrame
         Rows of ``run.frame("timeline")``, or sums of such rows, with the counts,
-        ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``sessions`` (sessions
-        that began).
+        ``latency_sum_s``, ``width_s``, ``present_s``, ``connected_s`` and ``fallback_s``
+        (client-seconds of polling instead of push).
 
     Returns
     -------
@@ -72,18 +98,6 @@ def _evaluated(measures: Sequence[Measure], sums: pd.DataFrame) -> pd.DataFrame:
         is_meant = has_socket if measure.needs_socket else True
         columns[measure.name] = np.where(is_meant, evaluate(measure, sums), np.nan)
     return pd.DataFrame(columns, index=sums.index)
-
-
-def _began(run: Run, timeline: pd.DataFrame) -> pd.Series:
-    """Return how many sessions, or exposures to a cohort, began in each row."""
-    bin_s, place = run.scenario.bin_s, timeline.groupby("cohort").cumcount()
-    began, began_s = run.frame("clients"), "start_s"
-    if run.has_cohorts:
-        began, began_s = run.frame("exposures"), "from_s"
-    starts = (began[began_s] / bin_s).astype(int).clip(upper=place.max())
-    counts = began.groupby([starts, "cohort"]).size()
-    keys = pd.MultiIndex.from_arrays([place, timeline["cohort"]])
-    return pd.Series(counts.reindex(keys, fill_value=0).to_numpy(), timeline.index)
 
 
 def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
@@ -110,7 +124,7 @@ def over_time(run: Run, *, width_s: float | None = None) -> pd.DataFrame:
     bin_s = run.scenario.bin_s
     per_row = max(1, round(_ROW_S / bin_s)) if width_s is None else _per_row(width_s, bin_s)
     table = run.frame("timeline")
-    table = table.assign(**sums_of(table), sessions=_began(run, table))
+    table = table.assign(**sums_of(table))
     row = table.groupby("cohort").cumcount() // per_row
     rows = table.groupby([row, *_KEYS], sort=False)
     sums = rows.sum(numeric_only=True).reset_index(_KEYS).reset_index(drop=True)
@@ -130,7 +144,53 @@ def _per_row(width_s: Any, bin_s: float) -> int:
 
 
 def summary(*runs: Run) -> pd.DataFrame:
-    """Return a summary of each run: the table to read first.
+    """Return the table to read first: figures in rows, runs in columns, for people.
+
+    Parameters
+    ----------
+    *runs : Run
+        Simulated or measured; of rollouts, each cohort has a column.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Of texts. A row per figure, named with its unit; figures that no run has are left out, and
+        one that a run does not have is a dash. Columns are labelled by the transport and by
+        whatever else tells the runs apart (scenario, cohort, source, clients, replication). If a
+        run has warnings, the last row has their kinds; ``attrs["warnings"]`` has their sentences.
+        `table` has the numbers for programs.
+
+    Raises
+    ------
+    ScenarioError
+        There is no run, or an argument is not a run.
+
+    Examples
+    --------
+    >>> import simlib as sl
+    >>> board = sl.Scenario(updates={"rate_per_s": 0.5}, clients=20, cool_down_s=60)
+    >>> pushed = sl.simulate(board.replace(transport="websocket"))
+    >>> summary(sl.simulate(board), pushed).loc["half of the changes seen within (s)"].to_dict()
+    {'polling': '15.3', 'websocket': '0.0202'}
+    """
+    check_runs(runs)
+    rows = [(run, row) for run in runs for row in run.totals()]
+    found = summary_of(
+        [row for _, row in rows],
+        [run.labels(row) for run, row in rows],
+        [row["warnings"] for _, row in rows],
+    )
+    found.attrs["warnings"] = _warnings(runs)
+    return found
+
+
+def _warnings(runs: Sequence[Run]) -> list[str]:
+    """Return the sentences of the runs' warnings, each once."""
+    return list(dict.fromkeys(str(warning) for run in runs for warning in run.warnings))
+
+
+def table(*runs: Run) -> pd.DataFrame:
+    """Return the figures of each run for programs: one number a cell, in base units.
 
     Parameters
     ----------
@@ -144,16 +204,16 @@ def summary(*runs: Run) -> pd.DataFrame:
         metrics, latency quantiles and maximum in seconds, the ledger, and the others that
         `core.measures.MEASURES` shows in the summary, such as ``up_bytes_per_h``. Rates are those
         after the warm-up. In a rollout, ``clients`` and the ledger count the clients that were in
-        the cohort at the end.
+        the cohort at the end. ``attrs["warnings"]`` has the sentences of the runs' warnings.
     """
     check_runs(runs)
-    return summary_of([row for run in runs for row in run.totals()])
+    found = metrics_of([row for run in runs for row in run.totals()])
+    found.attrs["warnings"] = _warnings(runs)
+    return found
 
 
 def by_node(run: Run) -> pd.DataFrame:
     """Return how connections are distributed over the server's nodes, on average and at the end.
-
-    Utilisation has no meaning by node, since all nodes share one pool of workers.
 
     Parameters
     ----------
@@ -249,7 +309,7 @@ def tail(*runs: Run) -> pd.DataFrame:
 
 
 def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
-    """Return the summary of replications: means with confidence intervals.
+    """Return the figures of replications: means with confidence intervals.
 
     Parameters
     ----------
@@ -262,24 +322,44 @@ def intervals(runs: Sequence[Run], *, confidence: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per transport and quantity: ``transport``, ``quantity``, ``mean``, ``low``,
-        ``high`` (Student t over the replications) and ``replications``. Of rollouts, a row per
-        cohort and quantity, with a column ``cohort``.
+        ``high`` (Student t over the replications), ``replications``, and ``warnings``: their kinds,
+        as in `Run.warnings`. Of rollouts, a row per cohort and quantity, with a column ``cohort``.
+
+    Raises
+    ------
+    ScenarioError
+        There are fewer than two replications of a transport, they are of different scenarios or
+        sources, or one is given twice.
     """
     check_runs(runs)
     _check_replications(runs)
-    table = summary(*runs)
+    for transport in dict.fromkeys(run.scenario.transport for run in runs):
+        given = sum(run.scenario.transport == transport for run in runs)
+        if given < 2:
+            rule = f"must be at least 2 replications of {transport}, as replicate returns them"
+            raise ScenarioError("runs", given, rule)
+    return _intervals(runs, confidence)
+
+
+def _intervals(runs: Sequence[Run], confidence: float = 0.95) -> pd.DataFrame:
+    """Return the table of `intervals`; one replication has a mean and no interval."""
+    found = table(*runs)
+    found["warned"] = [kinds(run.warnings) for run in runs for _ in run.totals()]
     keys = _KEYS if any(run.has_cohorts for run in runs) else ["transport"]
     rows = []
-    for names, group in table.groupby(keys, sort=False):
+    for names, group in found.groupby(keys, sort=False):
+        warned = ", ".join(dict.fromkeys(", ".join(filter(None, group["warned"])).split(", ")))
         for name in group.select_dtypes("number").columns.drop("clients"):
             values = group[name].to_numpy(dtype=float)
+            interval: tuple[float, ...] = (np.nan, np.nan, np.nan)  # no meaning for this transport
             if np.isfinite(values).all():
-                interval = theory.mean_interval(values, confidence)
-            else:
-                interval = (np.nan, np.nan, np.nan)  # has no meaning for this transport
-            rows.append((*names, name, *interval, len(values)))
-    columns = [*keys, "quantity", "mean", "low", "high", "replications"]
-    return pd.DataFrame(rows, columns=columns)
+                one = (values[0], np.nan, np.nan)
+                interval = theory.mean_interval(values, confidence) if len(values) > 1 else one
+            rows.append((*names, name, *interval, len(values), warned))
+    columns = [*keys, "quantity", "mean", "low", "high", "replications", "warnings"]
+    result = pd.DataFrame(rows, columns=columns)
+    result.attrs["warnings"] = found.attrs["warnings"]
+    return result
 
 
 def _check_replications(runs: Sequence[Run]) -> None:
@@ -314,40 +394,53 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     Parameters
     ----------
     runs : sequence of Run
-        Replications of one or more transports; of rollouts, see `intervals`.
+        Replications of one or more transports, or one run of each, which has no interval; of
+        rollouts, see `intervals`.
 
     Returns
     -------
     pandas.DataFrame
-        A row per metric, named in words with its unit; cells such as ``"14.1 [13.9, 14.3]"``.
+        A row per metric, named in words with its unit; cells such as ``"14.1 [13.9, 14.3]"``, or
+        ``"14.1"`` of one run. If there are warnings, the last row has their kinds, and
+        ``attrs["warnings"]`` their sentences.
+
+    Raises
+    ------
+    ScenarioError
+        There is no run, or a run is of a rollout; or the runs of a transport are of different
+        scenarios or sources, or one is given twice.
     """
-    table = intervals(runs)
+    check_runs(runs)
     for run in runs:
         refuse_rollout(run)
+    _check_replications(runs)
+    measured = _intervals(runs).set_index(["transport", "quantity"])
     transports = list(dict.fromkeys(run.scenario.transport for run in runs))
     cells = {
         transport: [
-            _cell(table[(table["transport"] == transport) & (table["quantity"] == name)], factor)
+            _cell(measured.loc[[(transport, name)]], factor)
             for name, (_, _, factor) in _HEADLINE.items()
         ]
         for transport in transports
     }
     names = [f"{words} ({unit})" if unit else words for words, unit, _ in _HEADLINE.values()]
-    return pd.DataFrame(cells, index=pd.Index(names, name="figure"))
+    found = pd.DataFrame(cells, index=pd.Index(names, name="figure"))
+    warned = measured.groupby("transport")["warnings"].first()
+    if warned.any():
+        found.loc["warnings"] = [warned[transport] for transport in transports]
+    found.attrs["warnings"] = _warnings(runs)
+    return found
 
 
 def _cell(row: pd.DataFrame, factor: float) -> str:
     mean, low, high = (
-        _three_digits(float(row[name].iloc[0]) * factor) for name in ("mean", "low", "high")
+        three_digits(float(row[name].iloc[0]) * factor) for name in ("mean", "low", "high")
     )
     return mean if low == high else f"{mean} [{low}, {high}]"
 
 
-def _three_digits(value: float) -> str:
-    if value == 0.0 or not np.isfinite(value):
-        return f"{value:g}"
-    digits = 2 - int(np.floor(np.log10(abs(value))))
-    return f"{round(value, digits):,.{max(0, digits)}f}"
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(

@@ -29,6 +29,16 @@ from simlib.scenario import Scenario
 from simlib.scenario.presets import LIBRARIES, library
 from simlib.scenario.workload import reconnection
 
+__all__ = [
+    "delays",
+    "peak_per_s",
+    "reconnected_over_time",
+    "reconnection_curve",
+    "reconnections",
+    "recovery",
+    "slow_consumers",
+]
+
 _WINDOW_S = 1.0
 _DRAWS = 1000
 _BACK_FRAC = 0.95
@@ -55,6 +65,12 @@ def delays(
         A row per library and attempt: ``library``, ``attempt`` (from 1), ``mean_s``, ``p5_s`` and
         ``p95_s`` of the wait before it, and ``since_loss_s``, the mean time since the connection
         was lost if attempts take no time. Attempts that are never made have no row.
+
+    Notes
+    -----
+    The delays of ActionCable's one timer go on while there is a connection, and a loss falls within
+    one of them: of the first, a row has the whole. Its first attempt comes later, 10.4 s after the
+    loss on average, since the timer must find the connection lost for 6 s.
 
     Raises
     ------
@@ -533,6 +549,10 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     ]
     spans = [(fault.start_s, fault.start_s + (fault.length_s or 0.0)) for _, fault in faults]
     return np.array(is_slow, dtype=bool), spans
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(

@@ -15,6 +15,17 @@ from simlib.errors import ScenarioError, shown
 from simlib.renamed import renamed
 from simlib.run import Run, check_runs
 
+__all__ = [
+    "compare",
+    "enrolled",
+    "leads_to_push",
+    "left",
+    "remaining",
+    "rollback_time",
+    "shares",
+    "switches",
+]
+
 _SHARES = {"t50_s": 0.5, "t90_s": 0.9, "t99_s": 0.99, "t100_s": 1.0}
 
 
@@ -279,11 +290,11 @@ def compare(
     -------
     pandas.DataFrame
         A row per figure: ``figure``, ``predicted``, ``measured`` and ``difference`` (measured minus
-        predicted). The figures are: push connections at each of the times; fallbacks to polling per
-        session; seconds that a change to either transport takes (median and 95th percentile);
-        seconds until 50 to 100 % fewer tabs are enrolled; changes lost. A rollout that does not
-        lead from polling to push has tabs that are enrolled in place of push connections, and no
-        changes of transport.
+        predicted). The figures are: push connections at each of the times; the share of
+        the treatment's clients that poll instead of push; seconds that a change to either transport
+        takes (median and 95th percentile); seconds until 50 to 100 % fewer tabs are enrolled;
+        changes lost. A rollout that does not lead from polling to push has tabs that are enrolled
+        in place of push connections, and no changes of transport.
 
     Raises
     ------
@@ -306,9 +317,9 @@ def _figures(run: Run, at_s: Sequence[float], back_s: float | None) -> dict[str,
         if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
             raise ScenarioError("at_s", t, "must be finite numbers")
         found[f"{word} at {t:g} s"] = float(((from_s <= t) & (to_s > t)).sum())
-    summary = run.summary().set_index("cohort")
+    summary = run.metrics().set_index("cohort")
     falls = summary.loc["treatment", "fallback_to_polling_frac"]
-    found["falls back to polling per session"] = float(str(falls))
+    found["share on polling instead of push"] = float(str(falls))
     if is_to_push:
         found |= _switching_times(run)
     if back_s is not None:
@@ -350,6 +361,10 @@ def _check_leads_to_push(run: Run) -> None:
     if not leads_to_push(run):
         rule = "must be of a rollout from polling to push: what is counted here is who is pushed to"
         raise ScenarioError("run", run.transports, rule)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(globals(), {"way_back": "rollback_time"})

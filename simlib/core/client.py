@@ -16,7 +16,8 @@ How a driver uses it:
 Versions count changes: version v means "the first v changes of the run". `value` is the version
 that an event carries: what a response, a snapshot or a replay brings the client up to, the number
 of one pushed change, or (READY) what the client will never be sent; for a client that fetches what
-it is told of, PUSH and READY carry the number of the latest change. ASSIGNED carries a cohort.
+it is told of, PUSH and READY carry the number of the latest change. ASSIGNED carries a cohort, and
+CLOSED the HTTP status if an upgrade was refused, else 0.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from simlib.core.draws import Stream, uniform
 from simlib.core.notify import concerns_data, on_data, on_pause
 from simlib.core.polling import change_poll_rules, is_disabled, is_stale, on_poll, rearm
 from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
+from simlib.core.reconnect import runs_on
 from simlib.core.resync import Resync
-from simlib.core.websocket import change_socket_rules, on_handshake, on_socket
+from simlib.core.websocket import change_socket_rules, hear, on_handshake, on_socket
 
 
 def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -> tuple[int, float]:
@@ -59,7 +61,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         The version that the event carries (FETCHED, SNAPSHOT, REPLAY, PUSH), that the client's
         page starts from (START), or up to which nothing brings back what it missed (READY; for a
         client that fetches what it is told of, the latest change); or the cohort that the client
-        belongs to from now on (ASSIGNED).
+        belongs to from now on (ASSIGNED); or the HTTP status of an upgrade that was refused
+        (CLOSED).
 
     Returns
     -------
@@ -92,12 +95,14 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     elif client.transport == Transport.POLLING:
         actions = on_poll(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
+        if rules.any_message and _is_on_socket(rules, event):
+            hear(client, rules, now)
         if fetches(client.transport) and concerns_data(client, event, now):
             actions = on_data(client, rules, event, now, value)
         else:
             actions = on_socket(client, rules, event, now, value)
     else:
-        actions = on_handshake(client, rules, state, event, now)
+        actions = on_handshake(client, rules, state, event, now, value)
     return actions, client.deadline_s
 
 
@@ -182,6 +187,8 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
         change_socket_rules(client, rules, now)
         return Action.NONE
     move(client, Event.SWITCH)
+    if runs_on(rules.reconnect.policy):
+        client.check_s = NEVER_S
     client.transport = target
     client.failures = 0
     client.fallbacks = 0
@@ -199,6 +206,16 @@ def _connects_anew(client: Client, rules: Rules) -> bool:
     """
     is_connected = State.CONNECTING <= client.state <= State.OPEN
     return is_connected and rules.differs & Differs.WHO_PINGS > 0
+
+
+def _is_on_socket(rules: Rules, event: int) -> bool:
+    """Say whether an event is a message on the socket; a board may be the answer to a safety poll.
+
+    Heartbeats are signs of life by themselves, and so is READY.
+    """
+    is_board = bool(event == Event.SNAPSHOT)
+    is_message = bool(event == Event.PUSH or event == Event.REPLAY)
+    return is_message or (is_board and rules.safety_poll_s == NEVER_S)
 
 
 def _is_held(client: Client, rules: Rules, now: float) -> bool:
@@ -233,6 +250,9 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
         client.pauses &= ~Pause.HIDDEN
         if rules.throttles_timers and client.deadline_s == client.held_s:
             client.deadline_s = now  # a delayed timer fires at once
+    if event == Event.SHOW and client.state == State.WAITING and not rules.reconnect.while_hidden:
+        client.failures = 0
+        client.deadline_s = now
     if fetches(client.transport) and client.state == State.OPEN:
         return on_pause(client, rules, event, now)
     if client.transport != Transport.POLLING:

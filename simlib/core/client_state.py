@@ -37,6 +37,7 @@ class Differs(IntEnum):
     WHO_PINGS = 2
     HEARTBEAT = 4
     SAFETY_POLL = 8
+    SIGN_OF_LIFE = 16
 
 
 class Rules(NamedTuple):
@@ -66,13 +67,18 @@ class Rules(NamedTuple):
     push_is_snapshot: bool
     resync: ResyncRules
     open_timeout_s: float
+    upgrade_timeout_s: float
+    ready_timeout_s: float
     token_valid_s: float
     safety_poll_s: float
+    safety_poll_restart: bool
     spread_s: float
     throttles_timers: bool
     heartbeat: int
     heartbeat_interval_s: float
     heartbeat_timeout_s: float
+    any_message: bool
+    closing_s: float
     reconnect: ReconnectRules
     fallback: FallbackRules
 
@@ -113,6 +119,11 @@ class Client:
         How often it has fallen back to polling since it was last pushed to.
     beat_s, fetch_due_s : float
         When a heartbeat is due on an open connection, and a fetch beside it, if there are any.
+        Messages may put them off without setting the timer anew: it then fires too early, and the
+        client goes on waiting.
+    check_s : float
+        When a client next looks whether its connection is stale, if its reconnect policy has a
+        timer for that; `NEVER_S` before it starts.
     told : int
         The latest change that a client was told of that fetches what it is told of.
     is_fetching : bool
@@ -136,6 +147,7 @@ class Client:
         "applied",
         "awaiting_pong",
         "beat_s",
+        "check_s",
         "cohort",
         "deadline_s",
         "draws",
@@ -169,6 +181,7 @@ class Client:
         self.since_s = 0.0
         self.beat_s = NEVER_S
         self.fetch_due_s = NEVER_S
+        self.check_s = NEVER_S
         self.told = 0
         self.is_fetching = False
         self.fetch_failures = 0
@@ -206,6 +219,7 @@ ROW = {
     "since_s": "f8",
     "beat_s": "f8",
     "fetch_due_s": "f8",
+    "check_s": "f8",
     "hidden_s": "f8",
     "held_s": "f8",
 }
@@ -234,6 +248,15 @@ def assigned_transport(client: Client, rules: Rules) -> int:
     if rules.has_flag:
         return rules.transports[client.cohort]
     return rules.transport + 0
+
+
+def is_fallen(client: Client, rules: Rules) -> bool:
+    """Say whether a client polls although its cohort is to be pushed to: it has fallen back.
+
+    It has done so since its ``since_s``.
+    """
+    is_polling = State.IDLE <= client.state <= State.RETRYING
+    return bool(is_polling and assigned_transport(client, rules) != Transport.POLLING)
 
 
 def fetch(client: Client) -> int:

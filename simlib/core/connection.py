@@ -7,6 +7,7 @@ and change these rows and return what a driver has to schedule. They never sched
 Connections are known by their *exchange*, the client's own number of a fetch or of a connection.
 An exchange has ended for the server up to `closed_exchange`, and has lost its path up to
 `lost_exchange`: both only ever grow, so one comparison tells whether a late message still counts.
+What the server has sent before an end arrives, and the client hears of the end behind it.
 
 In every function `link` is a `Connection` or a row with the columns of `CONNECTION_ROW`, and
 `client` a `Client` or a row with the columns of `client_state.ROW`; the two may be one row.
@@ -66,8 +67,12 @@ class Connection:
         When the connection last carried something, seconds.
     node : int
         The node that the connection is on; -1 for none.
-    served_by : int
-        The number of the process that has served the latest WebSocket; -1 for none.
+    worker, socket_worker : int
+        The worker that has accepted the latest connection, and the one that the socket belongs to,
+        counted over all nodes.
+    let_in_by, served_by : int
+        The number of the process that has let in the latest WebSocket, and of the one whose READY
+        has arrived; -1 for none.
     link_s : float
         When the path was last given something to carry, seconds.
     link_bytes : float
@@ -88,6 +93,7 @@ class Connection:
         "has_upgraded",
         "is_link_dead",
         "kept_until_s",
+        "let_in_by",
         "link_bytes",
         "link_s",
         "lost_exchange",
@@ -97,9 +103,11 @@ class Connection:
         "opened_s",
         "served_by",
         "socket",
+        "socket_worker",
         "subscribed",
         "tail",
         "waiting",
+        "worker",
     )
 
     def __init__(self, number: int) -> None:
@@ -116,6 +124,9 @@ class Connection:
         self.beats = 0
         self.active_s = 0.0
         self.node = -1
+        self.worker = 0
+        self.socket_worker = 0
+        self.let_in_by = -1
         self.served_by = -1
         self.link_s = 0.0
         self.link_bytes = 0.0
@@ -136,6 +147,9 @@ CONNECTION_ROW = {
     "beats": "i4",
     "active_s": "f8",
     "node": "i1",
+    "worker": "i4",
+    "socket_worker": "i4",
+    "let_in_by": "i4",
     "served_by": "i4",
     "link_s": "f8",
     "link_bytes": "f8",
@@ -211,8 +225,15 @@ def is_cut(link: Connection, exchange: int) -> bool:
 
 
 def is_over(client: Client, link: Connection, exchange: int) -> bool:
-    """Return whether a client ignores a message for an exchange, which is over."""
-    return bool(client.exchange != exchange or is_cut(link, exchange))
+    """Return whether a client ignores what comes to it for an exchange, which is over.
+
+    TCP delivers what was sent before an end (RFC 9293, section 3.6), so on a WebSocket an exchange
+    that has ended at the server goes on for the client until it hears of that. A poll ends where
+    the server ends it, unless it `is_answered`.
+    """
+    if client.exchange != exchange or link.lost_exchange >= exchange:
+        return True
+    return bool(client.transport == Transport.POLLING and link.closed_exchange >= exchange)
 
 
 def is_unheard(link: Connection, exchange: int) -> bool:
@@ -264,28 +285,54 @@ def has_idle_fetches(client: Client, link: Connection, now: float) -> bool:
     return bool(is_told and link.kept_until_s < now)
 
 
-def reset(client: Client, link: Connection) -> bool:
+def is_answered(link: Connection, keep_alive_s: float, now: float) -> bool:
+    """Say whether the server has sent the answer to the latest request on a kept connection.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.kept_until_s = 80.0  # it keeps the connection for 75 s after it has answered at 5 s
+    >>> is_answered(link, 75.0, 4.0), is_answered(link, 75.0, 5.0)
+    (False, True)
+    """
+    return bool(link.kept_until_s <= now + keep_alive_s)
+
+
+def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> bool:
     """Reset a client's connection at the server.
 
-    A driver records the end of a polling client's connection before it calls this.
+    A driver records the end of a polling client's connection before it calls this, and asks
+    `end_arrives_s` when a client with a socket hears of it.
+
+    Parameters
+    ----------
+    client : Client
+    link : Connection
+    keep_alive_s : float
+        How long the server keeps a connection of HTTP after an answer, seconds.
+    now : float
+        Seconds.
 
     Returns
     -------
     bool
-        Whether the client learns of it. It does so one way after now, as the failure of its present
-        exchange, and the driver schedules that.
+        Whether the client learns of it as the failure of its present exchange, which the driver
+        schedules. A poll that has been answered does not fail: its answer arrives.
     """
     exchange = int(client.exchange)
     if client.transport == Transport.POLLING:
         if link.is_link_dead:
             return False
+        was_answered = is_answered(link, keep_alive_s, now)
         link.kept_until_s = -NEVER_S
-        if client.state != State.FETCHING:
+        if client.state != State.FETCHING or was_answered:
             return False
     elif link.lost_exchange >= exchange or not State.CONNECTING <= client.state <= State.OPEN:
         return False
     if link.closed_exchange >= exchange:
         return False  # it is about to hear of it
+    if fetches(client.transport) and not is_answered(link, keep_alive_s, now):
+        link.kept_until_s = NEVER_S  # what it fetches beside its socket is never answered
     link.closed_exchange = exchange
     return True
 
@@ -360,12 +407,27 @@ def is_under(
 def set_active(schedule: FaultSchedule, index: int) -> None:
     """Note which faults are active after fault event number `index`."""
     effect, fault = schedule.events[index].effect, schedule.events[index].fault
-    if effect == FaultEffect.PARTITION or effect == FaultEffect.BLOCK:
+    blocks = effect == FaultEffect.BLOCK or effect == FaultEffect.SWALLOW
+    if effect == FaultEffect.PARTITION or blocks:
         schedule.active[index] = True
     elif effect == FaultEffect.HEAL or effect == FaultEffect.UNBLOCK:
         for other in range(index):
             if schedule.events[other].fault == fault:
                 schedule.active[other] = False
+
+
+def stops(fault_event: FaultEvent, node: int) -> bool:
+    """Say whether a fault event ends a node's process.
+
+    Examples
+    --------
+    >>> leaves = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1)
+    >>> stops(leaves, 0), stops(leaves, 1)
+    (False, True)
+    """
+    effect = fault_event.effect
+    is_its_turn = effect == FaultEffect.NODE_DOWN and node == fault_event.node
+    return bool(effect == FaultEffect.SERVER_DOWN or is_its_turn)
 
 
 def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
@@ -379,19 +441,18 @@ def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
     Nodes(is_down=[False, True], process=[0, 3], kept_from=[0, 0])
     """
     effect = fault_event.effect
-    is_everywhere = effect == FaultEffect.SERVER_DOWN or effect == FaultEffect.SERVER_UP
     for node in range(len(nodes.is_down)):
-        if is_everywhere or node == fault_event.node:
-            if effect == FaultEffect.SERVER_DOWN or effect == FaultEffect.NODE_DOWN:
-                nodes.is_down[node] = True
-                nodes.process[node] += len(nodes.is_down)
-            elif effect == FaultEffect.SERVER_UP or effect == FaultEffect.NODE_UP:
-                nodes.is_down[node] = False
-                nodes.kept_from[node] = published
+        is_its_turn = effect == FaultEffect.NODE_UP and node == fault_event.node
+        if stops(fault_event, node):
+            nodes.is_down[node] = True
+            nodes.process[node] += len(nodes.is_down)
+        elif effect == FaultEffect.SERVER_UP or is_its_turn:
+            nodes.is_down[node] = False
+            nodes.kept_from[node] = published
 
 
 def stop_server(server: Server, record: Record, now: float) -> None:
-    """Stop the server: its workers' busy time after `now` is taken back, and all work is lost."""
+    """Stop a node: its workers' busy time after `now` is taken back, and all work is lost."""
     for worker in range(len(server.free_s)):
         recording.add_busy(record, now, server.free_s[worker], -1.0)
     servers.clear_server(server, now)
@@ -509,6 +570,54 @@ def open_path(paths: Paths, link: Connection, now: float, n_bytes: float) -> flo
     return transmit(paths, link, now, n_bytes)
 
 
+def end_arrives_s(
+    paths: Paths, link: Connection, exchange: int, socket_bytes: int, now: float
+) -> float:
+    """Return when a client hears that the server has ended its connection, seconds.
+
+    The end is behind all that the kernels hold, since they go on sending. What waits in the
+    server's memory is lost.
+
+    Parameters
+    ----------
+    paths : Paths
+    link : Connection
+        Still subscribed, if it was.
+    exchange : int
+        The exchange that ends.
+    socket_bytes : int
+        What the kernels on both sides hold of a connection.
+    now : float
+        Seconds.
+
+    Examples
+    --------
+    >>> thin = Window(0.0, 60.0, 1.0, 100.0, 0.0, 0)
+    >>> paths, link = Paths(1, 0, [0.5], [], [thin]), Connection(7)
+    >>> link.subscribed = 3
+    >>> arrives_s = transmit(paths, link, 10.0, 200.0)
+    >>> [end_arrives_s(paths, link, 3, most, 10.0) for most in (1000, 100)], arrives_s
+    ([12.5, 11.5], 12.5)
+    """
+    t = now + one_way_s(paths, link, now)
+    # Under the policy that blocks, `link_s` may be that of a message whose turn is yet to come.
+    if not has_path_limits(paths) or link.subscribed != exchange or link.link_s > now:
+        return t
+    held = held_bytes(paths, link, now)
+    t = max(t, kernels_empty_s(paths, link, held, socket_bytes, now))
+    if held <= socket_bytes:
+        t = max(t, float(link.arrived_s))
+    return t
+
+
+def kernels_empty_s(
+    paths: Paths, link: Connection, held: float, socket_bytes: int, now: float
+) -> float:
+    """Return when what the kernels hold of `held` bytes has arrived at the other end, seconds."""
+    in_kernels = min(held, float(socket_bytes))
+    return carried_s(paths, link, now, in_kernels) + one_way_s(paths, link, now)
+
+
 def send_beat(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
     """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
     if t < link.link_s:
@@ -523,26 +632,27 @@ def send_beat(paths: Paths, link: Connection, t: float, n_bytes: float) -> float
 def blocking_send(
     paths: Paths,
     link: Connection,
-    server: Server,
+    blocked_s: MutableSequence[float],
+    worker: int,
     record: Record,
     sending: SendingRules,
     t: float,
     n_bytes: float,
 ) -> float:
-    """Send a message whose turn is at `t`, and block the server until there is room for it.
+    """Send a message whose turn is at `t`, and block the worker until there is room for it.
 
     Returns
     -------
     float
-        When the message arrives, seconds. The server goes on at its ``blocked_until_s``.
+        When the message arrives, seconds. The worker goes on at its ``blocked_s``.
     """
-    t = max(t, server.state.blocked_until_s, link.link_s)
+    t = max(t, blocked_s[worker], link.link_s)
     held = held_bytes(paths, link, t)
     over = held + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
     if over > 0.0:
         t = carried_s(paths, link, t, over)
         held -= over
-    server.state.blocked_until_s = t
+    blocked_s[worker] = t
     recording.buffer(record, link.number, buffered_bytes(sending, held + n_bytes))
     return transmit(paths, link, t, n_bytes)
 
@@ -594,9 +704,7 @@ def try_send(
         return outcome, t
     buffered = buffered_bytes(sending, held + n_bytes)
     if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
-        in_kernels = min(held, float(sending.socket_bytes))
-        t = carried_s(paths, link, now, in_kernels) + one_way_s(paths, link, now)
-        return Sent.CLOSES + 0, t
+        return Sent.CLOSES + 0, kernels_empty_s(paths, link, held, sending.socket_bytes, now)
     recording.buffer(record, link.number, buffered)
     return Sent.SENT + 0, transmit(paths, link, now, float(n_bytes))
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib.core.elementary import cos, log
+from simlib.core.elementary import cos, exp, log
 
 _HALF = 0xFFFFFFFF
 _MULTIPLIER_0 = (0xD2E7470E, 0xE14C6C93)
@@ -64,6 +64,7 @@ class Stream(IntEnum):
     FLAG = 22
     CLOSE_SERVICE = 23
     SPREAD = 24
+    SEND_SERVICE = 25
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:
@@ -144,6 +145,33 @@ def uniform(seed: int, replication: int, client: int, stream: int, k: int) -> fl
     return float((word >> 11) & _FRACTION) * _UNIT
 
 
+def uniform_block(
+    seed: int, replication: int, client: int, stream: int, k: int, attempt: int
+) -> tuple[float, float, float, float]:
+    """Return four uniform draws at one address, for a variate that needs more than one.
+
+    Parameters
+    ----------
+    seed, replication, client, stream, k : int
+        As in `uniform`, which is the first of the four of attempt 0.
+    attempt : int
+        How often a draw at this address was rejected so far.
+
+    Examples
+    --------
+    >>> uniform_block(1, 0, 5, Stream.START, 0, 0)[0] == uniform(1, 0, 5, Stream.START, 0)
+    True
+    """
+    counter = int(client) + 0, stream + 0, int(k) + 0, int(attempt) + 0
+    a, b, c, d = philox(counter, (seed, replication))
+    return (
+        float((a >> 11) & _FRACTION) * _UNIT,
+        float((b >> 11) & _FRACTION) * _UNIT,
+        float((c >> 11) & _FRACTION) * _UNIT,
+        float((d >> 11) & _FRACTION) * _UNIT,
+    )
+
+
 def uniforms(
     seed: int,
     replication: int,
@@ -188,3 +216,50 @@ def normal(u: float, v: float) -> float:
     1.177
     """
     return math.sqrt(-2.0 * log(1.0 - u)) * cos(2.0 * math.pi * v)
+
+
+def lognormal(u: float, v: float, mean: float, sigma: float) -> float:
+    """Return the lognormal variate of a mean that belongs to two uniform draws.
+
+    `sigma` is the standard deviation of its logarithm: with a coefficient of variation c it is
+    ``sqrt(log(1 + c**2))`` (Johnson, Kotz and Balakrishnan 1994, chapter 14).
+
+    Examples
+    --------
+    >>> lognormal(0.3, 0.25, 30.0, 0.0)
+    30.0
+    """
+    return mean * exp(sigma * normal(u, v) - 0.5 * sigma * sigma)
+
+
+def gamma(
+    seed: int, replication: int, client: int, stream: int, k: int, mean: float, shape: float
+) -> float:
+    """Return the gamma variate of a mean and a shape at an address; its CV is ``shape**-0.5``.
+
+    References
+    ----------
+    Marsaglia, Tsang (2000), A simple method for generating gamma variables, ACM Transactions on
+    Mathematical Software 26(3), with their remedy for shapes below 1.
+
+    Examples
+    --------
+    >>> drawn = [gamma(1, 0, 0, Stream.POLL_SERVICE, k, 30.0, 4.0) for k in range(2000)]
+    >>> bool(abs(np.mean(drawn) - 30.0) < 1.0), bool(abs(np.std(drawn) - 15.0) < 1.0)
+    (True, True)
+    """
+    d = (shape + 1.0 if shape < 1.0 else shape) - 1.0 / 3.0
+    c = 1.0 / math.sqrt(9.0 * d)
+    attempt = 0
+    while True:
+        u, v, w, boost = uniform_block(seed, replication, client, stream, k, attempt)
+        z = normal(u, v)
+        root = 1.0 + c * z
+        cube = root * root * root
+        if cube > 0.0 and log(1.0 - w) < 0.5 * z * z + d * (1.0 - cube + log(cube)):
+            break
+        attempt += 1
+    scale = d * cube / shape
+    if shape < 1.0:
+        scale *= exp(log(1.0 - boost) / shape)
+    return mean * scale

@@ -21,7 +21,7 @@ from simlib.core.assignment import (
     server_closes_s,
 )
 from simlib.core.client import applied_from, is_recoverable, step
-from simlib.core.client_state import NEVER_S, Client, Rules
+from simlib.core.client_state import NEVER_S, Client, Rules, is_fallen
 from simlib.core.connection import Connection
 from simlib.core.protocol import FALLBACK_OF, Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
@@ -170,6 +170,11 @@ class Driver(ABC):
         for client in self.clients:
             if client.state != State.GONE:
                 self._finalise(client)
+            if is_fallen(client, self.rules_of(client)):
+                since_s = client.since_s
+                recording.end_fallback(
+                    self.record, client.number, client.cohort, since_s, self.now_s()
+                )
             if client.state not in (State.ABSENT, State.GONE):
                 recording.end_exposure(self.record, client.number, self.now_s())
             self.record_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
@@ -225,6 +230,8 @@ def advance(
     """
     # One type of whole numbers for what follows: compiled code would be made for each.
     number, before, was = client.number + 0, client.seen + 0, client.transport + 0
+    was_fallen, since_s = is_fallen(client, rules), client.since_s + 0.0
+    cohort = client.cohort + 0
     armed_s = NEVER_S if event == Event.DEADLINE else client.deadline_s
     actions, deadline_s = step(client, rules, event, now, value)
     if client.seen != before:
@@ -237,6 +244,8 @@ def advance(
     if client.transport != was and client.transport == FALLBACK_OF[was]:
         if event != Event.ASSIGNED:
             recording.count(record, Count.FALLBACKS, number, now)
+    if was_fallen and not is_fallen(client, rules):
+        recording.end_fallback(record, number, cohort, since_s, now)
     if event == Event.ASSIGNED and not actions & Action.CLOSE:
         recording.keep_connection(record, number, now)
     if event == Event.PING or actions & Action.SEND_PING:

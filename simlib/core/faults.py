@@ -32,6 +32,7 @@ class FaultEffect(IntEnum):
     NODE_DOWN = 7
     NODE_UP = 8
     AGE_LIMIT = 9
+    SWALLOW = 10
 
 
 ENDS = (FaultEffect.SERVER_UP, FaultEffect.HEAL, FaultEffect.UNBLOCK, FaultEffect.NODE_UP)
@@ -103,6 +104,18 @@ def _from_to(
         FaultEvent(start_s, begins, fault, 0.0, share),
         FaultEvent(start_s + length_s, ends, fault, 0.0, share),
     ]
+
+
+def _blocked(
+    fault: int,
+    nodes: int,
+    start_s: float,
+    length_s: float,
+    share: float,
+    answered: bool | None = None,
+) -> list[FaultEvent]:
+    begins = FaultEffect.SWALLOW if answered is False else FaultEffect.BLOCK
+    return _from_to(begins, FaultEffect.UNBLOCK, fault, nodes, start_s, length_s, share)
 
 
 def _node_after_node(
@@ -216,10 +229,11 @@ FAULTS = {
         lab_part="proxy",
     ),
     "block_upgrades": FaultRow(
-        "A proxy answers upgrades with 403 as long as the fault lasts.",
+        "A proxy blocks upgrades as long as the fault lasts: it answers them with 403 or, if "
+        "answered is false, never. The client then waits for as long as it waits for any attempt.",
         needs=("length_s",),
-        may_have=("share",),
-        events=partial(_from_to, FaultEffect.BLOCK, FaultEffect.UNBLOCK),
+        may_have=("share", "answered"),
+        events=_blocked,
         lab_part="proxy",
     ),
     "latency": FaultRow(

@@ -22,15 +22,15 @@ Table = Literal["summary", "over_time", "check"]
 SUMS = (
     "width_s",
     "present_s",
+    "fallback_s",
     "connected_s",
-    "sessions",
     "latency_sum_s",
     "busy_s",
     "worker_s",
 )
-"""Sums beside the counts: the time itself, client-seconds of presence, seconds of open connections,
-sessions (or exposures to a cohort) that began, seconds from publish to apply over the delivered,
-seconds that workers were busy, and seconds that they were there."""
+"""Sums beside the counts: the time itself, client-seconds of presence, those of clients that polled
+although they were to be pushed to, seconds of open connections, seconds from publish to apply over
+the delivered, seconds that workers were busy, and seconds that they were there."""
 
 
 class Measure(NamedTuple):
@@ -136,9 +136,9 @@ _ROWS = (
     Measure(
         name="fallback_to_polling_frac",
         label="fallbackToPollingRate",
-        unit="per session, of push",
-        numerator=("fallbacks",),
-        denominator="sessions",
+        unit="share of clients",
+        numerator=("fallback_s",),
+        denominator="present_s",
         needs_socket=True,
         is_guide=True,
     ),

@@ -225,6 +225,10 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
 """State -> event -> next state; None = stays; a missing pair is illegal."""
 
 
+FORBIDDEN = 403
+UNAVAILABLE = 503
+"""The HTTP statuses of upgrades that are refused, by a proxy that blocks them and by the server."""
+
 EVENTS = len(Event)
 ILLEGAL = 255
 

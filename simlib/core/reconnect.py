@@ -67,6 +67,9 @@ class PolicyRow(NamedTuple):
     retries_at_once : bool
         Whether a lost connection is tried again without a delay, so that only failed attempts
         are followed by one.
+    runs_on : bool
+        Whether its delays follow one another all the time, with a connection or without: they are
+        those of a timer that looks for a stale connection, and a loss falls within one of them.
     retries : bool
         Whether a lost connection is tried again at all.
     """
@@ -77,6 +80,7 @@ class PolicyRow(NamedTuple):
     is_drawn: bool = False
     grows: bool = False
     retries_at_once: bool = False
+    runs_on: bool = False
     retries: bool = True
 
 
@@ -127,10 +131,12 @@ _ROWS = (
     ),
     PolicyRow(
         Policy.ACTIONCABLE,
-        "base_s * 1.15**k, longer by up to jitter_frac of it (the first by up to all of it).",
+        "base_s * 1.15**k, longer by up to jitter_frac of it (the first by up to all of it), from "
+        "one look at the connection to the next; k counts those that found it stale.",
         ("base_s", "jitter_frac"),
         is_drawn=True,
         grows=True,
+        runs_on=True,
     ),
     PolicyRow(
         Policy.CENTRIFUGE,
@@ -168,6 +174,7 @@ POLICIES = {row.policy.name.lower(): row for row in _ROWS}
 # Compiled code cannot read the rows, but it can index bytes by a policy's number.
 _IS_DRAWN = bytes(row.is_drawn for row in _ROWS)
 _RETRIES_AT_ONCE = bytes(row.retries_at_once for row in _ROWS)
+_RUNS_ON = bytes(row.runs_on for row in _ROWS)
 
 
 class ReconnectRules(NamedTuple):
@@ -176,8 +183,10 @@ class ReconnectRules(NamedTuple):
     `policy` is a `Policy`; `base_s`, `cap_s`, `factor`, `jitter_frac`, `jitter_from_s`, `jitter_s`
     and `delays_s` are its parameters, 0 where it reads none. `delays_s` has `MOST_DELAYS` entries:
     its last is repeated. The client gives up after `attempts` failures or `give_up_s` without a
-    connection; without `from_start`, also when its first connection fails. `reset` is a `Reset`;
-    with `stable_s` > 0 the count starts anew only when a connection is lost that was open so long.
+    connection; without `from_start`, also when its first connection fails; without `retries_4xx`,
+    also when an upgrade is answered 4xx. Without `while_hidden` a hidden tab makes no attempt until
+    it is shown. `reset` is a `Reset`; with `stable_s` > 0 the count starts anew only when a
+    connection is lost that was open so long.
     """
 
     policy: int
@@ -193,6 +202,8 @@ class ReconnectRules(NamedTuple):
     from_start: bool
     reset: int
     stable_s: float
+    while_hidden: bool = True
+    retries_4xx: bool = True
 
 
 _GROWTH = (
@@ -361,6 +372,17 @@ def retries_at_once(policy: int) -> bool:
     (False, True)
     """
     return _RETRIES_AT_ONCE[policy] != 0
+
+
+def runs_on(policy: int) -> bool:
+    """Return whether a policy's delays go on while there is a connection.
+
+    Examples
+    --------
+    >>> runs_on(Policy.FIXED), runs_on(Policy.ACTIONCABLE)
+    (False, True)
+    """
+    return _RUNS_ON[policy] != 0
 
 
 def longest_delay_s(rule: ReconnectRules) -> float:

@@ -216,8 +216,9 @@ class Record:
     again : ndarray of int32, shape (clients,) or (1,)
         Each client's reconnections: all connections except the first of its session, and the first
         after it switched to its cohort's transport.
-    connections, exposures, deliveries, events : list of tuple
-        Rows of `CONNECTION`, `EXPOSURE`, `DELIVERY` and `EVENT`.
+    connections, exposures, fallbacks, deliveries, events : list of tuple
+        Rows of `CONNECTION`, `EXPOSURE` (twice), `DELIVERY` and `EVENT`. A fallback is a time in
+        which a client polled although its cohort is pushed to.
     """
 
     def __init__(
@@ -262,6 +263,7 @@ class Record:
         self.keep_events = kept.events
         self.connections: Any = []
         self.exposures: Any = []
+        self.fallbacks: Any = []
         self.deliveries: Any = []
         self.events: Any = []
 
@@ -532,8 +534,9 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks : ndarray of int64, shape (cohorts,)
     histogram : ndarray of int64, shape (cohorts, buckets)
         Latencies so far.
-    present, connected : ndarray of int64, shape (cohorts,)
-        Clients that are present now, and connections that are open.
+    present, fallen, connected : ndarray of int64, shape (cohorts,)
+        Clients that are present now, those of them that poll although they are to be pushed to, and
+        connections that are open.
     busy_s : float
         Time that the workers were busy, seconds, up to the bin of `t`.
     buffered_bytes : float
@@ -545,13 +548,18 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks: NDArray[np.int64]
     histogram: NDArray[np.int64]
     present: NDArray[np.int64]
+    fallen: NDArray[np.int64]
     connected: NDArray[np.int64]
     busy_s: float
     buffered_bytes: float
 
 
 def snapshot(
-    record: Any, is_present: NDArray[np.bool_], is_connected: NDArray[np.bool_], now: float
+    record: Any,
+    is_present: NDArray[np.bool_],
+    is_fallen: NDArray[np.bool_],
+    is_connected: NDArray[np.bool_],
+    now: float,
 ) -> MetricsSnapshot:
     """Return the figures of a record `now`.
 
@@ -559,7 +567,7 @@ def snapshot(
     ----------
     record : Record
         Or an engine's arrays in its place.
-    is_present, is_connected : ndarray of bool, shape (clients,)
+    is_present, is_fallen, is_connected : ndarray of bool, shape (clients,)
     now : float
         Seconds.
     """
@@ -570,6 +578,7 @@ def snapshot(
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
         present=np.bincount(record.cohort[is_present], minlength=cohorts),
+        fallen=np.bincount(record.cohort[is_present & is_fallen], minlength=cohorts),
         connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
         busy_s=float(record.busy_s[: bin_of(record, now)].sum()),
         buffered_bytes=float(record.buffered.sum()),
@@ -594,6 +603,11 @@ def end_exposure(record: Record, client: int, now: float) -> None:
     if len(record.bins) > 1:
         cohort = cohort_of(record.cohort, client)
         keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
+
+
+def end_fallback(record: Record, client: int, cohort: int, since_s: float, now: float) -> None:
+    """Keep that a client has polled since `since_s` although its cohort was to be pushed to."""
+    keep_row(record.fallbacks, (client, cohort, since_s, now))
 
 
 def keep_connection(record: Record, client: int, now: float) -> None:

@@ -1,10 +1,11 @@
-"""The server: workers that serve jobs in the order of arrival, a listen backlog, admission.
+"""A node: workers that serve jobs in the order of arrival, a listen backlog, admission.
 
-A worker is one event loop or one thread. With service times known on arrival, first-in first-out
-over c workers needs no queue object: a job starts when the earliest worker is free (Kiefer and
-Wolfowitz 1955, "On the theory of queues with many servers"). A broadcast to n connections occupies
-one worker for all its n sends, so the last client waits for the others. Broadcasts are serialised,
-as on any server that keeps the order of messages on a connection.
+A worker is one event loop or one process. Requests of HTTP go to the worker of their node that is
+free first: with service times known on arrival, first-in first-out over c workers needs no queue
+object, since a job starts when the earliest worker is free (Kiefer and Wolfowitz 1955, "On the
+theory of queues with many servers"). A WebSocket belongs to the worker that has accepted it, and so
+do all its jobs. A broadcast runs on all workers at once, and each sends to its own connections, one
+after the other: the last client of a worker waits for the others.
 
 A new TCP connection waits in the listen backlog until a worker accepts it; a full backlog drops
 the SYN silently, and the client's kernel sends it again after 1, 3, 7 s (RFC 6298).
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import MutableSequence, Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 from simlib.core.backpressure import SendingRules
-from simlib.core.draws import exponential, uniform
+from simlib.core.draws import Stream, exponential, gamma, lognormal, uniform, uniform_block
+from simlib.core.elementary import log
 from simlib.core.reconnect import doubled_s
 
 SYN_RETRY_S = 1.0
@@ -28,16 +31,53 @@ SYN_RETRIES = 6
 _RING = 16
 
 
-class ServerRules(NamedTuple):
-    """The server's settings; service times are means in seconds, per job.
+class Law(IntEnum):
+    """The distribution of service times about their means."""
 
-    A broadcast takes `fan_out_s` once and `send_s` for each connection. A poll or upgrade that
-    would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once. So is an upgrade
-    that exceeds the rate `admit_per_s` after a burst of `admit_burst`.
+    CONSTANT = 0
+    EXPONENTIAL = 1
+    LOGNORMAL = 2
+    GAMMA = 3
+
+
+def law_parameter(law: Law, cv: float) -> float:
+    """Return the parameter by which a law has a coefficient of variation.
+
+    Parameters
+    ----------
+    law : Law
+    cv : float
+        Standard deviation over mean, > 0.
+
+    Returns
+    -------
+    float
+        The standard deviation of the logarithm (LOGNORMAL) or the shape (GAMMA); 0 for the others,
+        whose CV is 0 and 1.
+
+    Examples
+    --------
+    >>> law_parameter(Law.GAMMA, 0.5)
+    4.0
+    """
+    if law == Law.LOGNORMAL:
+        return math.sqrt(log(1.0 + cv * cv))
+    return 1.0 / (cv * cv) if law == Law.GAMMA else 0.0
+
+
+class ServerRules(NamedTuple):
+    """A node's settings; service times are means in seconds, per job, with a `law` about them.
+
+    A broadcast takes each worker `fan_out_s` once and `send_s` for each of its connections. A poll
+    or upgrade that would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once.
+    So is an upgrade that exceeds the rate `admit_per_s` after a burst of `admit_burst`. A change
+    reaches the nodes `hop_s` after it was published.
     """
 
     workers: int
-    exponential: bool
+    law: int
+    law_parameter: float
+    hop_s: float
     accept_s: float
     poll_s: float
     handshake_s: float
@@ -57,68 +97,77 @@ class ServerRules(NamedTuple):
 
 
 class ServerState:
-    """The numbers of one server's state.
+    """The numbers of one node's state.
 
     Attributes
     ----------
-    fan_out_free_s : float
-        When the last send of the broadcast before ends, seconds.
-    blocked_until_s : float
-        Until when slow clients block the next broadcast, seconds, under the policy ``block``.
     upgrade_due_s : float
         When the next upgrade is due at the admission rate, seconds.
     oldest, waiting : int
         Connections that wait to be accepted: the oldest one's index in the ring, and their number.
+    sockets : int
+        Open WebSockets.
     """
 
-    __slots__ = ("blocked_until_s", "fan_out_free_s", "oldest", "upgrade_due_s", "waiting")
+    __slots__ = ("oldest", "sockets", "upgrade_due_s", "waiting")
 
     def __init__(self) -> None:
-        self.fan_out_free_s = 0.0
-        self.blocked_until_s = 0.0
         self.upgrade_due_s = 0.0
         self.oldest = 0
         self.waiting = 0
+        self.sockets = 0
 
 
-SERVER_STATE = {
-    "fan_out_free_s": "f8",
-    "blocked_until_s": "f8",
-    "upgrade_due_s": "f8",
-    "oldest": "i8",
-    "waiting": "i8",
-}
-"""The columns of a server's state, for an engine that keeps it in an array."""
+SERVER_STATE = {"upgrade_due_s": "f8", "oldest": "i8", "waiting": "i8", "sockets": "i8"}
+"""The columns of a node's state, for an engine that keeps it in an array."""
 
 
 class Server(NamedTuple):
-    """One server: two lists or arrays, and a `ServerState` or a row of `SERVER_STATE`.
+    """One node: three lists or arrays, and a `ServerState` or a row of `SERVER_STATE`.
 
     Attributes
     ----------
-    free_s : sequence of float, length workers
-        When each worker is free.
+    free_s, blocked_s : sequence of float, length workers
+        When each worker is free, and until when slow clients block its next send, under the policy
+        ``block``.
     accepts_s : sequence of float
         A ring of the start times of accepting jobs: those in the future wait in the backlog.
     state : ServerState
     """
 
     free_s: MutableSequence[float]
+    blocked_s: MutableSequence[float]
     accepts_s: MutableSequence[float]
     state: ServerState
 
 
 def new_server(workers: int) -> Server:
-    """Return an idle server."""
-    return Server([0.0] * workers, [0.0] * _RING, ServerState())
+    """Return an idle node."""
+    return Server([0.0] * workers, [0.0] * workers, [0.0] * _RING, ServerState())
 
 
-def admit(server: Server, now: float, service_s: float) -> float:
+def first_free(free_s: Sequence[float]) -> int:
+    """Return which of a node's workers is free first.
+
+    Examples
+    --------
+    >>> first_free([4.0, 2.0, 2.0])
+    1
+    """
+    worker = 0
+    for other in range(1, len(free_s)):
+        if free_s[other] < free_s[worker]:
+            worker = other
+    return worker
+
+
+def admit(free_s: MutableSequence[float], now: float, service_s: float) -> float:
     """Give a job that arrives `now` to the worker that is free first.
 
     Parameters
     ----------
-    server : Server
+    free_s : sequence of float, length workers
+        When each worker of the node is free, seconds.
     now, service_s : float
         Seconds.
 
@@ -129,81 +178,90 @@ def admit(server: Server, now: float, service_s: float) -> float:
 
     Examples
     --------
-    >>> server = new_server(workers=1)
-    >>> admit(server, 0.0, 2.0), admit(server, 0.5, 2.0)
+    >>> free_s = [0.0]
+    >>> admit(free_s, 0.0, 2.0), admit(free_s, 0.5, 2.0)
     (0.0, 2.0)
     """
-    free_s = server.free_s
-    worker = 0
-    for other in range(1, len(free_s)):
-        if free_s[other] < free_s[worker]:
-            worker = other
+    return admit_to(free_s, first_free(free_s), now, service_s)
+
+
+def admit_to(free_s: MutableSequence[float], worker: int, now: float, service_s: float) -> float:
+    """Give a job that arrives `now` to a worker; return when it starts, seconds.
+
+    Examples
+    --------
+    >>> free_s = [0.0, 0.0]
+    >>> admit_to(free_s, 1, 0.0, 2.0), admit_to(free_s, 1, 0.5, 2.0), admit(free_s, 0.5, 2.0)
+    (0.0, 2.0, 0.5)
+    """
     start = max(now, free_s[worker])
     free_s[worker] = start + service_s
     return start
 
 
-def admit_fan_out(server: Server, now: float, service_s: float) -> float:
-    """Give a broadcast to a worker; it starts when the broadcast before has ended.
+def begun_s(
+    rules: ServerRules, start_s: float, seed: int, replication: int, worker: int, version: int
+) -> float:
+    """Return when a worker that starts a broadcast at `start_s` sends the first message, seconds.
 
-    The worker that waits for the broadcast before is blocked meanwhile, like a thread at a lock,
-    and counts as busy from `free_from_s` on.
+    `worker` is counted over all nodes, `version` is the change that is sent.
     """
-    earliest = max(now, server.state.fan_out_free_s)
-    start = admit(server, earliest, service_s)
-    server.state.fan_out_free_s = start + service_s
-    return start
+    stream = Stream.FAN_OUT_SERVICE
+    return start_s + service_time_s(
+        rules, rules.fan_out_s, seed, replication, worker, stream, version
+    )
 
 
 def sent_s(
-    rules: ServerRules, start_s: float, position: int, subscribers: int, service_s: float
+    rules: ServerRules,
+    start_s: float,
+    before_s: float,
+    position: int,
+    seed: int,
+    replication: int,
+    client: int,
+    version: int,
 ) -> float:
-    """Return when a broadcast that starts at `start_s` is sent to the subscriber at `position`.
+    """Return when a worker has sent a broadcast to its next subscriber, seconds.
 
     Parameters
     ----------
     rules : ServerRules
-    start_s : float
-        As `admit_fan_out` returned it, seconds.
+    start_s, before_s : float
+        When the worker has started, and when it has sent to the subscriber before: `begun_s` for
+        the first. Seconds.
     position : int
-        From 1 to `subscribers`.
-    subscribers : int
-    service_s : float
-        Service time of the whole broadcast, seconds; its parts are stretched in proportion.
+        The subscriber's place among those of that worker, from 1.
+    seed, replication, client, version : int
+        The address of the draw of this send.
 
     Examples
     --------
     >>> costs = {name: 0.0 for name in ServerRules._fields}
     >>> rules = ServerRules(**{**costs, "fan_out_s": 0.5, "send_s": 0.25})
-    >>> [sent_s(rules, 10.0, position, 2, 2.0) for position in (1, 2)]
-    [11.5, 12.0]
+    >>> [sent_s(rules, 10.0, 0.0, position, 1, 0, 7, 3) for position in (1, 2)]
+    [10.75, 11.0]
     """
-    mean_s = broadcast_s(rules, subscribers)
-    stretch = service_s / mean_s if mean_s > 0.0 else 1.0
-    return start_s + (rules.fan_out_s + position * rules.send_s) * stretch
+    if rules.law == Law.CONSTANT:
+        return start_s + (rules.fan_out_s + position * rules.send_s)
+    stream = Stream.SEND_SERVICE
+    return before_s + service_time_s(
+        rules, rules.send_s, seed, replication, client, stream, version
+    )
 
 
-def broadcast_s(rules: ServerRules, subscribers: int) -> float:
-    """Return the mean service time of a broadcast, seconds."""
-    return rules.fan_out_s + subscribers * rules.send_s
+def wait_s(free_s: Sequence[float], now: float) -> float:
+    """Return how long a job that arrives `now` would wait for the first free worker, seconds."""
+    return wait_for_s(free_s, first_free(free_s), now)
 
 
-def wait_s(server: Server, now: float) -> float:
+def wait_for_s(free_s: Sequence[float], worker: int, now: float) -> float:
     """Return how long a job that arrives `now` would wait for a worker, seconds."""
-    return free_from_s(server, now) - now
-
-
-def free_from_s(server: Server, now: float) -> float:
-    """Return when a worker is free, `now` or later, seconds."""
-    free_s = server.free_s
-    earliest = free_s[0]
-    for other in range(1, len(free_s)):
-        earliest = min(earliest, free_s[other])
-    return max(now, earliest)
+    return max(now, free_s[worker]) - now
 
 
 def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> float:
-    """Queue a new TCP connection for acceptance.
+    """Queue a new TCP connection for acceptance by the worker that is `first_free`.
 
     Returns
     -------
@@ -218,7 +276,7 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
         return -1.0
     if state.waiting == len(ring):
         grow_backlog(server)
-    start = admit(server, now, service_s)
+    start = admit(server.free_s, now, service_s)
     ring[(state.oldest + state.waiting) % len(ring)] = start
     state.waiting += 1
     return start
@@ -269,11 +327,10 @@ def node_for(is_down: Sequence[bool], u: float) -> int:
 
 
 def clear_server(server: Server, now: float) -> None:
-    """Reset a server whose process ends `now`, seconds: all its work is lost."""
+    """Reset a node whose process ends `now`, seconds: all its work is lost."""
     for worker in range(len(server.free_s)):
         server.free_s[worker] = now
-    server.state.fan_out_free_s = now
-    server.state.blocked_until_s = now
+        server.blocked_s[worker] = now
     server.state.upgrade_due_s = now
     server.state.waiting = 0
 
@@ -305,7 +362,12 @@ def service_time_s(
     stream: int,
     k: int,
 ) -> float:
-    """Return a job's service time, seconds: the mean, or an exponential draw at an address."""
-    if not rules.exponential:
+    """Return a job's service time, seconds: the mean, or a draw at an address by the law."""
+    if rules.law == Law.CONSTANT:
         return mean_s
+    if rules.law == Law.GAMMA:
+        return gamma(seed, replication, client, stream, k, mean_s, rules.law_parameter)
+    if rules.law == Law.LOGNORMAL:
+        u, v, _, _ = uniform_block(seed, replication, client, stream, k, 0)
+        return lognormal(u, v, mean_s, rules.law_parameter)
     return exponential(uniform(seed, replication, client, stream, k), mean_s)

@@ -1,6 +1,12 @@
 """A client that is pushed to: its handshake, its open socket, the wait between two attempts.
 
-Heartbeats follow Engine.IO and websockets: the period counts from the last ping or pong heard.
+Heartbeats follow Engine.IO and websockets: the period counts from the last ping or pong heard. With
+`Rules.any_message` it counts from the last message of any kind, as in SignalR and others. Such
+messages come often, so the timer is not set anew for each: it fires, and the client waits on.
+
+ActionCable has one timer for all: it looks, now and then, whether the connection is stale, and then
+opens another one. So a stale connection goes unnoticed until the next look, and a lost one is tried
+again at a look too. Between looks nothing depends on them, so they are counted only when needed.
 When the next attempt comes is for `reconnect` to say, and when the client polls instead, for
 `fallback`.
 """
@@ -21,20 +27,39 @@ from simlib.core.client_state import (
     see_one,
 )
 from simlib.core.fallback import falls_back
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, fetches
-from simlib.core.reconnect import Policy, Reset, delay_s, drawn_delay_s, is_drawn, retries_at_once
+from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport, fetches
+from simlib.core.reconnect import (
+    Policy,
+    Reset,
+    delay_s,
+    drawn_delay_s,
+    is_drawn,
+    retries_at_once,
+    runs_on,
+)
+
+_LOOKS_BACK = 64.0
+"""From how many of the shortest delays ago looks are counted, at most: older ones are forgotten."""
 
 
-def on_handshake(client: Client, rules: Rules, state: int, event: int, now: float) -> int:
-    """The stages before OPEN, and the wait between attempts. `state`: before the event."""
+def on_handshake(
+    client: Client, rules: Rules, state: int, event: int, now: float, value: int
+) -> int:
+    """The stages before OPEN, and the wait between attempts.
+
+    `state` is that before the event; `value`, with CLOSED, the HTTP status of a refused upgrade.
+    """
+    if event == Event.CONNECTED and rules.tls:
+        return Action.SECURE
     if event == Event.CONNECTED:
-        if rules.tls:
-            return Action.SECURE
         move(client, Event.SECURED)
-        return Action.UPGRADE
-    if event == Event.SECURED:
+    if event == Event.CONNECTED or event == Event.SECURED:
+        if rules.upgrade_timeout_s < NEVER_S:
+            client.deadline_s = now + rules.upgrade_timeout_s
         return Action.UPGRADE
     if event == Event.UPGRADED:
+        if rules.ready_timeout_s < NEVER_S:
+            client.deadline_s = now + rules.ready_timeout_s
         if rules.reconnect.reset == Reset.TRANSPORT:
             client.failures = 0
         return Action.AUTHENTICATE
@@ -45,15 +70,24 @@ def on_handshake(client: Client, rules: Rules, state: int, event: int, now: floa
         client.exchange += 1
         return Action.CLOSE
     if event == Event.DEADLINE and state == State.WAITING:
+        if client.pauses & Pause.HIDDEN and not rules.reconnect.while_hidden:
+            return Action.NONE  # until the tab is shown
         return connect(client, rules, now)
     if event == Event.DEADLINE:
         move(client, Event.TIME_OUT)
-    return _back_off(client, rules, now)
+    if 400 <= value < 500 and not rules.reconnect.retries_4xx:
+        return _give_up(client, rules, now)
+    # Where the count starts anew with the transport, what fails after it is a lost connection.
+    rule = rules.reconnect
+    is_loss = state == State.AUTHENTICATING and rule.reset == Reset.TRANSPORT
+    return _back_off(client, rules, now, is_loss and retries_at_once(rule.policy), 0.0)
 
 
 def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
     """Handle an event of an open connection: a message, a heartbeat, its timer, its end."""
     if Event.SNAPSHOT <= event <= Event.PUSH:
+        if rules.safety_poll_restart:
+            client.fetch_due_s = now + rules.safety_poll_s
         if event == Event.PUSH and not rules.push_is_snapshot:
             see_one(client, value)
         else:
@@ -75,18 +109,23 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         client.fetch_due_s = now + rules.safety_poll_s
         watch(client, rules, client.beat_s, now)
         return Action.SAFETY_POLL
+    elif event == Event.DEADLINE and _keeps_beat(client, rules) and now < client.beat_s:
+        watch(client, rules, client.beat_s, now)  # what was due has been put off meanwhile
     elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
             watch(client, rules, now + rules.heartbeat_timeout_s, now)
             return Action.SEND_PING
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now)
+        return _lose(client, rules, now, False, rules.closing_s)
     elif event == Event.DEADLINE:
+        is_looking = runs_on(rules.reconnect.policy) and rules.heartbeat == Heartbeat.SERVER
+        if is_looking and _awaits_look(client, rules, now):
+            return Action.NONE
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now)
+        return _lose(client, rules, now, is_looking, rules.closing_s)
     elif event == Event.CLOSED:
-        return _lose(client, rules, now)
+        return _lose(client, rules, now, False, 0.0)
     else:
         refuse(client, event)  # a reply to a fetch, which a client that is pushed to never makes
     return Action.NONE
@@ -94,13 +133,29 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
 
 def opened(client: Client, rules: Rules, now: float) -> None:
     """A socket is open, and its heartbeats begin."""
+    if runs_on(rules.reconnect.policy):
+        _look_on(client, rules, now)
     client.since_s = now
     client.has_opened = True
     client.fallbacks = 0
     if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
         client.failures = 0
     client.awaiting_pong = False
+    if rules.any_message:
+        client.beat_s = now + 0.0
     _expect_heartbeat(client, rules, now)
+
+
+def hear(client: Client, rules: Rules, now: float) -> None:
+    """A message has arrived, and any message is a sign of life."""
+    if rules.heartbeat == Heartbeat.SERVER:
+        beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        client.beat_s = max(client.beat_s, beat_s)
+    elif rules.heartbeat == Heartbeat.CLIENT and client.awaiting_pong:
+        client.awaiting_pong = False  # it need not be answered any more
+        _expect_heartbeat(client, rules, now)
+    elif rules.heartbeat == Heartbeat.CLIENT:
+        client.beat_s = now + rules.heartbeat_interval_s
 
 
 def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
@@ -113,7 +168,7 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
     if client.state != State.OPEN:
         return
     beat_s = client.deadline_s
-    if client.fetch_due_s < NEVER_S or fetches(client.transport):
+    if client.fetch_due_s < NEVER_S or fetches(client.transport) or _may_put_off(rules):
         beat_s = client.beat_s
     awaits_data = client.is_fetching or client.told > client.seen
     if rules.differs & Differs.SAFETY_POLL and not (fetches(client.transport) and awaits_data):
@@ -130,7 +185,10 @@ def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
         watch(client, rules, now + rules.heartbeat_interval_s, now)
     elif rules.heartbeat == Heartbeat.SERVER:
         beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        put_off_s = client.beat_s  # by a message that an engine took a little ahead of its time
         watch(client, rules, beat_s, now)
+        if rules.any_message:
+            client.beat_s = max(put_off_s, beat_s)
     else:
         watch(client, rules, NEVER_S, now)
 
@@ -141,24 +199,45 @@ def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
     Either may be overdue if a browser has delayed the timer: then it fires now.
     """
     client.deadline_s = beat_s
-    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
+    if _keeps_beat(client, rules):
         client.beat_s = beat_s
+    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
         client.deadline_s = max(now, min(beat_s, client.fetch_due_s))
 
 
-def _lose(client: Client, rules: Rules, now: float) -> int:
-    """An open connection is lost: start to retry, with a count of failures that may start anew."""
+def _keeps_beat(client: Client, rules: Rules) -> bool:
+    """Say whether the timer may be due when the heartbeat is not."""
+    fetches_too = rules.safety_poll_s < NEVER_S or fetches(client.transport)
+    return bool(fetches_too or _may_put_off(rules))
+
+
+def _may_put_off(rules: Rules) -> bool:
+    """Say whether the timer may not be that of the heartbeat, under the rules of either cohort."""
+    is_told = rules.any_message or runs_on(rules.reconnect.policy)
+    return bool(is_told or rules.differs & Differs.SIGN_OF_LIFE)
+
+
+def _lose(client: Client, rules: Rules, now: float, at_once: bool, closing_s: float) -> int:
+    """An open connection is lost: start to retry, with a count of failures that may start anew.
+
+    The client first waits for `closing_s` until the connection has closed. With `at_once` nothing
+    follows but the next attempt.
+    """
     rule = rules.reconnect
     if rule.reset == Reset.READY and now - client.since_s >= rule.stable_s:
         client.failures = 0
     client.since_s = now
     if retries_at_once(rule.policy):
-        return _wait(client, now)  # only failed attempts delay the next one, and a loss is none
-    return _back_off(client, rules, now)
+        # Only failed attempts delay the next one, and a loss is none.
+        return _wait(client, now + closing_s)
+    return _back_off(client, rules, now, at_once, closing_s)
 
 
-def _back_off(client: Client, rules: Rules, now: float) -> int:
-    """In WAITING: there is no connection; wait for the next attempt, or give up."""
+def _back_off(client: Client, rules: Rules, now: float, at_once: bool, closing_s: float) -> int:
+    """In WAITING: there is no connection; wait for the next attempt, or give up.
+
+    With `at_once`, there is no wait but `closing_s`.
+    """
     rule = rules.reconnect
     away_s = now - client.since_s
     if falls_back(rules.fallback, client.failures + 1, client.fallbacks, away_s):
@@ -169,13 +248,14 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
         or away_s >= rule.give_up_s
         or not (rule.from_start or client.has_opened)
     ):
-        if rules.fallback.is_on:
-            return _fall_back(client, now)
-        client.exchange += 1
-        move(client, Event.GIVE_UP)
-        client.deadline_s = NEVER_S
-        return Action.CLOSE
-    wait_s = 0.0
+        return _give_up(client, rules, now)
+    if at_once:
+        if runs_on(rule.policy):
+            _count_look(client, rules, now)
+        return _wait(client, now + closing_s)
+    if runs_on(rule.policy):
+        return _wait(client, _next_attempt_s(client, rules, now) + closing_s)
+    wait_s = closing_s + 0.0
     if is_drawn(rule.policy):
         wait_s += drawn_delay_s(
             rule, client.failures, rules.seed, rules.replication, client.number, client.draws
@@ -187,8 +267,19 @@ def _back_off(client: Client, rules: Rules, now: float) -> int:
     return _wait(client, now + wait_s)
 
 
+def _give_up(client: Client, rules: Rules, now: float) -> int:
+    """The library gives up; the application may poll instead."""
+    if rules.fallback.is_on:
+        return _fall_back(client, now)
+    client.exchange += 1
+    move(client, Event.GIVE_UP)
+    client.deadline_s = NEVER_S
+    return Action.CLOSE
+
+
 def _fall_back(client: Client, now: float) -> int:
     move(client, Event.FALL_BACK)
+    client.check_s = NEVER_S
     client.transport = Transport.POLLING + 0
     client.fallbacks = min(client.fallbacks + 1, 100)
     client.failures = 0
@@ -200,3 +291,63 @@ def _wait(client: Client, until_s: float) -> int:
     client.exchange += 1
     client.deadline_s = until_s
     return Action.CLOSE
+
+
+# -- looks at the connection, by a timer that runs on ----------------------------------------------
+
+
+def _stale_from_s(client: Client, rules: Rules) -> float:
+    """Return from when on a connection counts as stale, or the lack of one, seconds."""
+    if rules.heartbeat == Heartbeat.SERVER and client.beat_s < NEVER_S:
+        return client.beat_s + 0.0
+    return client.since_s + rules.reconnect.base_s
+
+
+def _look_on(client: Client, rules: Rules, until_s: float) -> None:
+    """Count the looks up to `until_s`, which have changed nothing but the count of failures."""
+    rule, stale_s = rules.reconnect, _stale_from_s(client, rules)
+    if client.check_s == NEVER_S:
+        client.check_s = client.since_s + _interval_s(client, rules)
+    client.check_s = max(client.check_s, until_s - _LOOKS_BACK * rule.base_s)
+    while client.check_s <= until_s:
+        if client.check_s > stale_s:
+            client.failures += 1
+        client.check_s += _interval_s(client, rules)
+
+
+def _awaits_look(client: Client, rules: Rules, now: float) -> bool:
+    """Say whether a connection that is stale will be looked at later; the timer is set for that."""
+    _look_on(client, rules, client.beat_s)
+    client.deadline_s = client.check_s + 0.0
+    if rules.safety_poll_s < NEVER_S or fetches(client.transport):
+        client.deadline_s = min(client.deadline_s, client.fetch_due_s)
+    return bool(client.check_s > now)
+
+
+def _count_look(client: Client, rules: Rules, t: float) -> None:
+    """A look at `t` has found the connection stale; the next one follows."""
+    client.failures += 1
+    client.check_s = t + _interval_s(client, rules)
+
+
+def _next_attempt_s(client: Client, rules: Rules, now: float) -> float:
+    """Return the time of the look that opens another connection.
+
+    It finds the old one stale, and lost for at least the shortest delay.
+    """
+    _look_on(client, rules, max(now, _stale_from_s(client, rules)))
+    while True:
+        t = client.check_s + 0.0
+        _count_look(client, rules, t)
+        if t - client.since_s >= rules.reconnect.base_s:
+            return t
+
+
+def _interval_s(client: Client, rules: Rules) -> float:
+    """Draw the time from one look to the next; it is never below the shortest delay."""
+    rule = rules.reconnect
+    wait_s = drawn_delay_s(
+        rule, client.failures, rules.seed, rules.replication, client.number, client.draws
+    )
+    client.draws += 1
+    return max(rule.base_s, wait_s)

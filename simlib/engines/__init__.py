@@ -7,20 +7,22 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+from simlib import progress as bars
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
+from simlib.engines.choice import ENGINES as ENGINES
+from simlib.engines.choice import check_engine, chosen_engine
 from simlib.engines.compiled.variants import needs_general_loop
-from simlib.errors import ScenarioError
+from simlib.errors import Interrupted, ScenarioError
 from simlib.processes import terminable
 from simlib.renamed import renamed_arguments
 from simlib.run import Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
 from simlib.scenario.workload import settings_of
 
-ENGINES = ("simpy", "compiled")
 BYTES_PER_CLIENT = {
     ("simpy", False): 3000,
     ("simpy", True): 5000,
@@ -69,7 +71,7 @@ def simulate(
     *,
     seed: int = 1,
     replication: int = 0,
-    engine: str = "simpy",
+    engine: str = "auto",
     keep: tuple[str, ...] = (),
     progress: bool = True,
     controller: RolloutController | None = None,
@@ -82,13 +84,15 @@ def simulate(
     seed, replication : int, optional
         In [0, 2**64); the same pair gives the same run, and every scenario on the same pair
         shares its publish times, sessions and users' activity.
-    engine : str, optional
-        ``"simpy"``, the readable reference, or ``"compiled"``, hundreds of times faster from some
-        thousand clients on. Both give the same tables.
+    engine : {"auto", "simpy", "compiled"}, optional
+        ``"simpy"`` is the readable reference. ``"compiled"`` is hundreds of times faster, once it
+        is compiled: the first run on a machine waits for that, up to a minute. Both give the same
+        tables. ``"auto"`` takes the compiled engine for runs that SimPy needs more than half a
+        second for: some hundred clients over ten minutes. ``run.provenance`` says which it was.
     keep : tuple of str, optional
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional
-        A progress bar on stderr for runs longer than two seconds.
+        A progress bar on stderr for runs longer than two seconds, and one for compiling.
     controller : RolloutController, optional
         It carries out a rollout meanwhile: see `trials.roll_out`. Each client's flag says which
         transport it uses then, whatever ``scenario.transport`` says, and which settings it obeys.
@@ -96,12 +100,14 @@ def simulate(
     Returns
     -------
     Run
-        Interrupted by Ctrl-C or SIGTERM, the run so far, with ``is_complete`` false.
+        Its ``warnings`` say what its figures do not.
 
     Raises
     ------
     ScenarioError
         An argument is out of range, or the engine cannot run the scenario.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the run so far, with ``is_complete`` false.
 
     Examples
     --------
@@ -111,9 +117,9 @@ def simulate(
     >>> ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
     True
     """
-    if engine not in ENGINES:
-        raise ScenarioError("engine", engine, f"must be one of {', '.join(ENGINES)}")
+    check_engine(engine)
     if isinstance(scenario, Scenario):
+        engine = chosen_engine(engine, [scenario])
         _refuse_too_large(scenario, engine, has_flag=controller is not None)
     workload = compile_workload(scenario, seed, replication)
     if controller is not None:
@@ -122,6 +128,9 @@ def simulate(
     rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)
+    if engine == "compiled":
+        with terminable(), compiling(engine, is_shown=progress):
+            simulation.prepare()
     with _interruptible(simulation):
         end_of_run_s = _run(simulation, scenario.horizon_s, progress, controller)
         record.end_at(end_of_run_s)
@@ -142,6 +151,9 @@ def simulate(
             },
         )
     run.provenance["interrupted"] = simulation.is_interrupted
+    if simulation.is_interrupted:
+        words = f"the run came to {end_of_run_s:,.4g} of {scenario.horizon_s:,.10g} s"
+        raise Interrupted(words, run)
     return run
 
 
@@ -170,6 +182,22 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
         raise ScenarioError("bin_s", scenario.bin_s, rule)
 
 
+def compiling(engine: str, *, is_shown: bool) -> AbstractContextManager[None]:
+    """Return a context that shows how far numba has come, if the engine has to be compiled.
+
+    Parameters
+    ----------
+    engine : str
+    is_shown : bool
+        Whether it shows anything.
+    """
+    if engine != "compiled" or not is_shown:
+        return nullcontext()
+    from simlib.engines.compiled.compiling import shown_compiling
+
+    return shown_compiling()
+
+
 def _engine(name: str) -> Any:
     """Return the engine's simulation; the compiled one takes a moment to load."""
     if name == "compiled":
@@ -192,13 +220,8 @@ def _run(
     A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
     moves, and a short run is one slice.
     """
-    from tqdm import tqdm
-
     t, slice_s = 0.0, horizon_s * _FIRST_SLICE
-    bar = tqdm(
-        total=horizon_s, desc="simulate", unit="s", unit_scale=True, delay=2, disable=not progress
-    )
-    with bar:
+    with bars.time_bar(horizon_s, "simulate", is_on=progress) as bar:
         while t < horizon_s and not simulation.is_interrupted:
             while controller is not None and controller.due_s() <= t:
                 percent = controller.observe(simulation.snapshot())

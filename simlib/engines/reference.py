@@ -31,7 +31,7 @@ from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import CONTROL, SERVER_CLOSES
 from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
-from simlib.core.client_state import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
     Connection,
     FaultSchedule,
@@ -46,21 +46,31 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, end_of_life_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, fetches
+from simlib.core.protocol import (
+    FORBIDDEN,
+    UNAVAILABLE,
+    Action,
+    Event,
+    Heartbeat,
+    State,
+    Transport,
+    fetches,
+)
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume
 from simlib.core.server import (
     SYN_RETRIES,
+    Server,
     accept,
-    admit,
-    admit_fan_out,
+    admit_to,
     admits_upgrade,
-    broadcast_s,
-    free_from_s,
+    begun_s,
+    first_free,
     new_server,
     sent_s,
     service_time_s,
     syn_retry_s,
+    wait_for_s,
     wait_s,
 )
 from simlib.core.wire import Message
@@ -99,6 +109,12 @@ class Clock(simpy.Environment):
         """Set a journey going."""
         _ProcessRunner(generator)()
 
+    def stop_at(self, t: float) -> None:
+        """Let `run` return at `t`, seconds, before everything else that happens then."""
+        stop = simpy.Event(self)
+        stop._ok, stop._value, stop.callbacks = True, None, [StopSimulation.callback]
+        heappush(self._queue, (t, URGENT, next(self._eid), stop))
+
 
 class Simulation(Driver):
     """One run in SimPy's time.
@@ -119,7 +135,7 @@ class Simulation(Driver):
         self.is_interrupted = False
         self.workload = workload
         self.server_rules = workload.server
-        self.server = new_server(workload.server.workers)
+        self.servers = [new_server(workload.server.workers) for _ in range(workload.nodes)]
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.sizes: list[list[int]] = workload.sizes.tolist()
         self.start_s: list[float] = workload.start_s.tolist()
@@ -127,7 +143,6 @@ class Simulation(Driver):
         self.published = 0
         # The subscribers by number, in the order in which the server sends to them.
         self.subscribers: dict[int, Connection] = {}
-        self.sockets = 0
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
@@ -149,7 +164,8 @@ class Simulation(Driver):
         was_enabled = gc.isenabled()
         gc.disable()  # nothing here is cyclic, and full collections cost a third of the time
         try:
-            self.clock.run(until=t)
+            self.clock.stop_at(t)  # not ``run(until=t)``, which stops at ``now + (t - now)``
+            self.clock.run()
         finally:
             if was_enabled:
                 gc.enable()
@@ -157,10 +173,7 @@ class Simulation(Driver):
     def interrupt(self) -> None:
         """End `run_until` after the event in hand."""
         self.is_interrupted = True
-        stop = simpy.Event(self.clock)
-        stop._ok, stop._value = True, None
-        stop.callbacks = [StopSimulation.callback]
-        self.clock.schedule(stop, priority=URGENT)
+        self.clock.stop_at(self.clock.now)
 
     def snapshot(self) -> recording.MetricsSnapshot:
         """Return the figures of the run so far."""
@@ -171,14 +184,20 @@ class Simulation(Driver):
             and not (client.transport == Transport.POLLING and link.kept_until_s < now)
             for client, link in zip(clients, self.connection_rows, strict=True)
         ]
+        fallen = [is_fallen(client, self.rules_of(client)) for client in clients]
         return recording.snapshot(
-            self.record, np.array(is_present, bool), np.array(is_connected, bool), now
+            self.record,
+            np.array(is_present, bool),
+            np.array(fallen, bool),
+            np.array(is_connected, bool),
+            now,
         )
 
     def finish(self) -> None:
         """Record what is still open, without what comes later: work after now is taken back."""
-        for free_s in self.server.free_s:
-            recording.add_busy(self.record, self.clock.now, free_s, -1.0)
+        for server in self.servers:
+            for free_s in server.free_s:
+                recording.add_busy(self.record, self.clock.now, free_s, -1.0)
         for client, link in zip(self.clients, self.connection_rows, strict=True):
             is_polling = client.transport == Transport.POLLING
             if is_polling and 0.0 <= link.kept_until_s < self.clock.now:
@@ -213,7 +232,8 @@ class Simulation(Driver):
             if client.cohort == CONTROL:
                 return  # the client has read the flag by itself meanwhile
             change, close_s = len(self.percents), self.server_rules.close_s
-            done_s = self.serve(close_s, client, Stream.CLOSE_SERVICE, change)
+            worker = self.link_of(client).socket_worker
+            done_s = self.serve(worker, close_s, client, Stream.CLOSE_SERVICE, change)
             yield self.clock.at(done_s + self.trip_s(client))
         self.apply_flag(client, why)
 
@@ -288,8 +308,9 @@ class Simulation(Driver):
         for index, fault_event in enumerate(self.schedule.events):
             yield self.clock.at(fault_event.t)
             effect = fault_event.effect
-            if effect == FaultEffect.SERVER_DOWN:
-                connection.stop_server(self.server, self.record, self.clock.now)
+            for node, server in enumerate(self.servers):
+                if connection.stops(fault_event, node):
+                    connection.stop_server(server, self.record, self.clock.now)
             connection.set_nodes(self.nodes, fault_event, self.published)
             connection.set_active(self.schedule, index)
             is_reset = connection.is_reset(effect)
@@ -310,13 +331,15 @@ class Simulation(Driver):
         return connection.is_under(self.schedule, effect, link, rules.seed, rules.replication)
 
     def reset_connection(self, client: Client) -> None:
-        """Reset a connection at the server; the client learns of it half a round trip later."""
-        link, exchange = self.link_of(client), client.exchange
+        """Reset a connection at the server; the client hears of it behind all that was sent."""
+        link, exchange, now = self.link_of(client), client.exchange, self.clock.now
+        socket_bytes = self.server_rules.sending.socket_bytes
+        heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
         self.unsubscribe(link, exchange)
         if client.transport == Transport.POLLING and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
-        if connection.reset(client, link):
-            self.clock.start(self.fail(client, exchange, self.clock.now + self.one_way_s(link)))
+        if connection.reset(client, link, self.server_rules.keep_alive_s, now):
+            self.clock.start(self.fail(client, exchange, heard_s))
 
     def fail(self, client: Client, exchange: int, t: float) -> Process:
         """Tell a client at `t` that its connection is gone."""
@@ -344,7 +367,7 @@ class Simulation(Driver):
             del self.subscribers[link.number]
         if 0 <= link.socket <= closed_exchange:
             link.socket = -1
-            self.sockets -= 1
+            self.place_of(link.socket_worker)[0].state.sockets -= 1
 
     def peer_timeout(self, link: Connection, exchange: int, wait_s: float) -> Process:
         """The server hears nothing from a client for so long, and lets it go."""
@@ -359,6 +382,7 @@ class Simulation(Driver):
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
+            link.kept_until_s = NEVER_S
             link.is_link_dead = False
             if not (yield from self.open_tcp(client, exchange)):
                 if not is_over(client, link, exchange):
@@ -382,7 +406,8 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if link.closed_exchange >= exchange:
             return
-        if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
+        server = self.servers[link.node]
+        if wait_s(server.free_s, clock.now) > self.server_rules.shed_wait_s:
             link.kept_until_s = clock.now + self.server_rules.keep_alive_s
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
@@ -390,7 +415,8 @@ class Simulation(Driver):
                 self.tally(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
             return
-        done_s = self.serve(self.server_rules.poll_s, client, Stream.POLL_SERVICE, exchange)
+        poll_s = self.server_rules.poll_s
+        done_s = self.answer(link.node, poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
         link.kept_until_s = done_s + self.server_rules.keep_alive_s
         unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
@@ -420,8 +446,7 @@ class Simulation(Driver):
         node = self.node_of(link, exchange)
         if link.closed_exchange >= exchange or self.is_under(FaultEffect.PARTITION, link):
             return
-        is_shed = wait_s(self.server, clock.now) > self.server_rules.shed_wait_s
-        if node < 0 or is_shed:
+        if node < 0 or wait_s(self.servers[node].free_s, clock.now) > self.server_rules.shed_wait_s:
             yield clock.at(clock.now + self.one_way_s(link))
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
@@ -431,7 +456,7 @@ class Simulation(Driver):
             return
         service_s = self.server_rules.accept_s + self.server_rules.poll_s
         link.beats += 1
-        done_s = self.serve(service_s, client, Stream.SAFETY_SERVICE, link.beats)
+        done_s = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
         yield clock.at(connection.carried_s(self.paths, link, done_s, size) + self.one_way_s(link))
@@ -462,16 +487,17 @@ class Simulation(Driver):
             t = clock.now + self.workload.unanswered_s
             clock.start(self.refetch_fails(client, exchange, t))
             return
-        if self.node_of(link, exchange) < 0:
+        node = self.node_of(link, exchange)
+        if node < 0:
             clock.start(self.refetch_fails(client, exchange, clock.now + self.one_way_s(link)))
             return
-        if wait_s(self.server, clock.now) > self.server_rules.shed_wait_s:
+        if wait_s(self.servers[node].free_s, clock.now) > self.server_rules.shed_wait_s:
             link.kept_until_s = clock.now + self.server_rules.keep_alive_s
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
             service_s = self.server_rules.poll_s + first * self.server_rules.accept_s
             link.beats += 1
-            t = self.serve(service_s, client, Stream.SAFETY_SERVICE, link.beats)
+            t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
             link.kept_until_s = t + self.server_rules.keep_alive_s
             version = bisect_right(self.publish_s, t)
             unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
@@ -481,7 +507,7 @@ class Simulation(Driver):
                 event = Event.UNCHANGED
             t = connection.carried_s(self.paths, link, t, self.sizes[reply][1])
         yield clock.at(t + self.one_way_s(link))
-        if client.exchange != exchange or link.closed_exchange >= exchange:
+        if client.exchange != exchange or link.kept_until_s == NEVER_S:
             return
         if self.link_of(client).is_link_dead:  # meanwhile
             t = clock.now + self.workload.unanswered_s
@@ -524,7 +550,9 @@ class Simulation(Driver):
                     yield clock.at(clock.now + self.one_way_s(link))
                     return False
                 service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
-                start_s = accept(self.server, rules, clock.now, service_s)
+                server = self.servers[link.node]
+                link.worker = link.node * rules.workers + first_free(server.free_s)
+                start_s = accept(server, rules, clock.now, service_s)
             if start_s >= 0.0:
                 recording.add_busy(self.record, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
@@ -543,7 +571,7 @@ class Simulation(Driver):
         self.tally(Count.ATTEMPTS, client.number)
         if (yield from self.open_tcp(client, exchange)):
             self.feed(client, Event.CONNECTED)
-        elif not is_over(client, link, exchange):
+        elif client.exchange == exchange and not is_cut(link, exchange):
             self.tally(Count.ERRORS, client.number)
             self.feed(client, Event.CLOSED)
 
@@ -561,30 +589,35 @@ class Simulation(Driver):
         rules = self.server_rules
         self.send(number, Message.UPGRADE_REQUEST)
         yield clock.at(clock.now + self.one_way_s(link))
-        if is_cut(link, exchange):
+        if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
             return
+        server, worker = self.place_of(link.worker)
+        is_blocked = self.is_under(FaultEffect.BLOCK, link)
         refused = (
-            self.is_under(FaultEffect.BLOCK, link)
-            or wait_s(self.server, clock.now) > rules.shed_wait_s
-            or not admits_upgrade(self.server, rules, clock.now)
+            is_blocked
+            or wait_for_s(server.free_s, worker, clock.now) > rules.shed_wait_s
+            or not admits_upgrade(server, rules, clock.now)
         )
         if not refused:
+            k = 2 * exchange
             yield clock.at(
-                self.serve(rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange)
+                self.serve(link.worker, rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, k)
             )
             if link.closed_exchange >= exchange:
                 return
-            refused = self.sockets >= rules.max_connections
+            refused = server.state.sockets >= rules.max_connections
         if not refused:
-            self.sockets += link.socket < 0
-            link.socket = exchange
+            if link.socket >= 0:
+                self.place_of(link.socket_worker)[0].state.sockets -= 1
+            server.state.sockets += 1
+            link.socket, link.socket_worker = exchange, link.worker
         yield clock.at(clock.now + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
         if refused:
             self.send(number, Message.UPGRADE_REFUSED)
             self.tally(Count.ERRORS, number)
-            self.feed(client, Event.CLOSED)
+            self.feed(client, Event.CLOSED, FORBIDDEN if is_blocked else UNAVAILABLE)
             return
         self.send(number, Message.UPGRADE_RESPONSE)
         self.send(number, Message.HELLO)
@@ -601,7 +634,8 @@ class Simulation(Driver):
         service_s = self.server_rules.authenticate_s
         if self.resume_outcome(client) == Resume.SNAPSHOT:
             service_s += self.server_rules.snapshot_s
-        yield clock.at(self.serve(service_s, client, Stream.HANDSHAKE_SERVICE, 2 * exchange + 1))
+        k = 2 * exchange + 1
+        yield clock.at(self.serve(link.worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
         if link.closed_exchange >= exchange:
             return
         if is_expired(self.rules_of(client), self.start_s[number], clock.now):
@@ -614,6 +648,7 @@ class Simulation(Driver):
         version, outcome = self.published, self.resume_outcome(client)
         self.subscribers[number] = link
         link.subscribed = exchange
+        link.let_in_by = self.nodes.process[link.node]
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
@@ -633,7 +668,7 @@ class Simulation(Driver):
         if is_over(client, link, exchange):
             return
         self.send(number, Message.READY)
-        link.served_by = self.nodes.process[link.node]
+        link.served_by = link.let_in_by
         self.record_connection(number)
         link.kept_until_s = -NEVER_S
         if self.workload.idle_s < NEVER_S:
@@ -689,29 +724,19 @@ class Simulation(Driver):
     def publisher(self) -> Process:
         """The state changes at the publish times; those who are subscribed then are told."""
         for version, t in enumerate(self.publish_s, start=1):
-            yield self.clock.at(t)
+            yield self.clock.at(t + self.server_rules.hop_s)
             self.published = version
             if self.subscribers:
                 self.broadcast(version)
 
     def broadcast(self, version: int) -> None:
-        """One worker sends to one subscriber after the other; each message then travels."""
-        rules, subscribers = self.server_rules, len(self.subscribers)
-        service_s = service_time_s(
-            rules,
-            broadcast_s(rules, subscribers),
-            self.rules.seed,
-            self.rules.replication,
-            0,
-            Stream.FAN_OUT_SERVICE,
-            version,
-        )
-        busy_from_s = free_from_s(self.server, self.clock.now)
-        start_s = admit_fan_out(self.server, self.clock.now, service_s)
-        recording.add_busy(self.record, busy_from_s, start_s + service_s)
-        for position, (number, link) in enumerate(self.subscribers.items(), start=1):
-            t = sent_s(rules, start_s, position, subscribers, service_s)
-            client, exchange = self.clients[number], link.subscribed
+        """Each worker sends to its subscribers one after the other; each message then travels."""
+        rules, sends = self.server_rules, {}
+        for number, link in self.subscribers.items():
+            worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
+            if worker not in sends:
+                sends[worker] = FanOut(self, worker, version)
+            t = sends[worker].send(number)
             if self.has_path_limits and rules.sending.overflow != Overflow.BLOCK:
                 self.clock.start(self.try_send(client, exchange, version, t))
                 continue
@@ -721,6 +746,8 @@ class Simulation(Driver):
             else:
                 t += self.one_way_s(link)
             self.clock.start(self.push(client, exchange, version, t, message))
+        for _, fan_out in sorted(sends.items()):
+            fan_out.finish()
 
     def push(
         self, client: Client, exchange: int, version: int, t: float, message: int = Message.PUSH
@@ -749,8 +776,9 @@ class Simulation(Driver):
     def blocking_send(self, link: Connection, t: float, message: int) -> float:
         """Send a message at `t`, block the server until there is room, and return its arrival."""
         sending, size = self.server_rules.sending, self.sizes[message][1]
+        server, worker = self.place_of(link.socket_worker)
         return connection.blocking_send(
-            self.paths, link, self.server, self.record, sending, t, size
+            self.paths, link, server.blocked_s, worker, self.record, sending, t, size
         )
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
@@ -807,7 +835,8 @@ class Simulation(Driver):
                 return
             link.beats += 2
             beat = link.beats
-            done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
+            worker = link.socket_worker
+            done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
             size = self.sizes[Message.PING_DOWN][1]
             yield clock.at(connection.send_beat(self.paths, link, done_s, size))
             if link.lost_exchange >= exchange:
@@ -823,7 +852,8 @@ class Simulation(Driver):
                 clock.start(self.peer_timeout(link, exchange, timeout_s))
             if is_unheard(link, exchange):
                 return
-            free_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat + 1)
+            worker, k = link.socket_worker, beat + 1
+            free_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
 
     def ping_server(self, client: Client, exchange: int) -> Process:
         """The client pings, the server answers."""
@@ -835,7 +865,8 @@ class Simulation(Driver):
         heartbeat_s = self.server_rules.heartbeat_s
         link.beats += 1
         beat = link.beats
-        done_s = self.serve(heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
+        worker = link.socket_worker
+        done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
         size = self.sizes[Message.PONG_DOWN][1]
         yield clock.at(connection.send_beat(self.paths, link, done_s, size))
         if not is_over(client, link, exchange):
@@ -900,10 +931,21 @@ class Simulation(Driver):
             self.server_rules, mean_s, rules.seed, rules.replication, client.number, stream, k
         )
 
-    def serve(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
-        """Queue a job that has just arrived; return when it is done."""
+    def place_of(self, worker: int) -> tuple[Server, int]:
+        """Return the node of a worker, and the worker's number there."""
+        node, worker = divmod(worker, self.server_rules.workers)
+        return self.servers[node], worker
+
+    def answer(self, node: int, mean_s: float, client: Client, stream: Stream, k: int) -> float:
+        """Queue a request at the worker of a node that is free first; return when it is done."""
+        worker = node * self.server_rules.workers + first_free(self.servers[node].free_s)
+        return self.serve(worker, mean_s, client, stream, k)
+
+    def serve(self, worker: int, mean_s: float, client: Client, stream: Stream, k: int) -> float:
+        """Queue a job that has just arrived at a worker; return when it is done."""
         service_s = self.draw_s(mean_s, client, stream, k)
-        start_s = admit(self.server, self.clock.now, service_s)
+        server, place = self.place_of(worker)
+        start_s = admit_to(server.free_s, place, self.clock.now, service_s)
         recording.add_busy(self.record, start_s, start_s + service_s)
         return start_s + service_s
 
@@ -913,3 +955,44 @@ class Simulation(Driver):
             up, down = self.sizes[Message.TCP_CLOSE]
             recording.add_bytes(self.record, number, closed_s, up, down)
         super().record_disconnect(number, closed_s, cause)
+
+
+class FanOut:
+    """One worker's part of a broadcast.
+
+    Parameters
+    ----------
+    simulation : Simulation
+    worker : int
+        Counted over all nodes.
+    version : int
+        The change that is sent.
+    """
+
+    def __init__(self, simulation: Simulation, worker: int, version: int) -> None:
+        self.rules, self.record = simulation.server_rules, simulation.record
+        self.address = simulation.rules.seed, simulation.rules.replication
+        self.server, self.worker = simulation.place_of(worker)
+        self.version = version
+        self.sends = 0
+        self.start_s = max(simulation.clock.now, self.server.free_s[self.worker])
+        self.sent_s = begun_s(self.rules, self.start_s, *self.address, worker, version)
+
+    def send(self, number: int) -> float:
+        """Send to the next subscriber; return when that is done, seconds."""
+        self.sends += 1
+        self.sent_s = sent_s(
+            self.rules,
+            self.start_s,
+            self.sent_s,
+            self.sends,
+            *self.address,
+            number,
+            self.version,
+        )
+        return self.sent_s
+
+    def finish(self) -> None:
+        """The worker is busy until it has sent to the last subscriber."""
+        recording.add_busy(self.record, self.start_s, self.sent_s)
+        self.server.free_s[self.worker] = self.sent_s

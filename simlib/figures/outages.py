@@ -22,7 +22,8 @@ _COURSE = {
     "connected_frac": ("connected, of the clients present", SERIES[0]),
     "utilisation": ("server busy, of the time", SERIES[1]),
 }
-_PANELS = 3
+_PANELS = 2
+_PANEL_CHARACTERS = 22
 _SHOWN = {
     "t50_s": "half are back (s)",
     "t95_s": "95 % are back (s)",
@@ -88,7 +89,8 @@ def delays(table: pd.DataFrame) -> go.Figure:
     title = f"By their last attempt here, {len(in_step)} of {len(names)} settings wait in step"
     if width_s > 0.0:
         title += f"; {widest} spreads most ({style.number(width_s)} s)"
-    style.layout(figure, title, "attempt", "wait before it, mean and 90 % of clients (s)")
+    about = "Bars: the central 90 % of clients"
+    style.layout(figure, title, "attempt", "mean wait before it (s)", about=about)
     return figure.update_xaxes(dtick=1)
 
 
@@ -137,7 +139,9 @@ def reconnections(*runs: Run) -> go.Figure:
             if last["t95_s"] != last["t95_s"]
             else f" to {style.duration(last['t95_s'])} ({last['name']})"
         )
-    style.layout(figure, title, "time since the fault began (s)", "of those cut, back (%)", runs)
+    style.layout(figure, title, "", "of those cut, back (%)", runs)
+    last_s = max(trace.x[-1] for trace in figure.data if len(trace.x))
+    figure.update_xaxes(**style.time_axis(last_s, "time since the fault began"))
     return figure.update_yaxes(range=[0, 101])
 
 
@@ -181,9 +185,9 @@ def recovery(*runs: Run) -> go.Figure:
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=_verdicts(table),
+        subplot_titles=[style.wrap(verdict, _PANEL_CHARACTERS) for verdict in _verdicts(table)],
         shared_yaxes=True,
-        horizontal_spacing=0.04,
+        horizontal_spacing=0.06,
     )
     for place, (run, (start_s, end_s)) in enumerate(
         zip(runs, table[["start_s", "end_s"]].to_numpy().tolist(), strict=True)
@@ -217,7 +221,8 @@ def recovery(*runs: Run) -> go.Figure:
         title += f"; {_verdicts(failed)[0]}"
     style.layout(figure, title, "", "", runs, height=220 + 250 * rows, panels=True)
     figure.update_annotations(font={"size": 13})
-    figure.update_xaxes(title_text="time (s)", row=rows)
+    last_s = max(run.scenario.horizon_s for run in runs)
+    figure.update_xaxes(**style.time_axis(last_s, ticks=4), title_font_size=12)
     figure.update_yaxes(title_text="clients, or time (%)", col=1)
     return figure.update_yaxes(range=[0, 102])
 
@@ -247,10 +252,9 @@ def restarts(table: pd.DataFrame) -> go.Figure:
         raise ScenarioError("table", table, f"must have rows of {', '.join(_SHOWN)}")
     measured = ("measured_median", "measured_low", "measured_high")
     check_table("table", shown, numbers=("predicted", "error_frac", *measured))
-    figure = make_subplots(
-        rows=1, cols=len(_SHOWN), subplot_titles=list(_SHOWN.values()), shared_yaxes=True
-    )
-    for column, name in enumerate(_SHOWN, start=1):
+    figure = make_subplots(rows=len(_SHOWN), cols=1, shared_yaxes=True)
+    for panel, (name, words) in enumerate(_SHOWN.items(), start=1):
+        figure.update_xaxes(title_text=words, title_font_size=12, row=panel)
         rows = shown[shown["quantity"] == name]
         labels = [f"{row.policy}: {row.clients:,}" for row in rows.itertuples()]
         median = rows["measured_median"]
@@ -276,15 +280,18 @@ def restarts(table: pd.DataFrame) -> go.Figure:
                 mode="markers",
                 name=kind + words,
                 legendgroup=kind,
-                showlegend=column == 1,
+                showlegend=panel == 1,
                 hovertemplate=f"%{{x:.4g}}<extra>{kind}</extra>",
-                row=1,
-                col=column,
+                row=panel,
+                col=1,
             )
     worst = shown["error_frac"].abs().max()
-    title = f"Kills of the real server are predicted within {style.number(worst * 100.0)} %"
-    style.layout(figure, title, "", "", height=460, panels=True)
-    figure.update_annotations(font={"size": 13})
+    title = (
+        "When the real server is killed, predictions are off by at most "
+        f"{style.number(worst * 100.0)} %"
+    )
+    rows_px = 24 * shown[["policy", "clients"]].drop_duplicates().shape[0]
+    style.layout(figure, title, "", "", height=205 + len(_SHOWN) * (75 + rows_px))
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure.update_xaxes(rangemode="tozero")
 
@@ -322,9 +329,9 @@ def slow_consumers(table: pd.DataFrame) -> go.Figure:
     check_table("table", table, ("policy", "source", *_SLOW))
     if len(table) == 0:
         raise ScenarioError("table", table, "must have at least one row")
-    figure = make_subplots(rows=1, cols=len(_SLOW), shared_yaxes=True)
+    figure = make_subplots(rows=len(_SLOW), cols=1, vertical_spacing=0.17)
     is_live = table["source"] == "live"
-    for column, name in enumerate(_SLOW, start=1):
+    for panel, name in enumerate(_SLOW, start=1):
         scale = 1e-3 if name == "buffered_bytes" else 1.0
         for word, rows, symbol in (
             ("measured", table[is_live], "circle-open"),
@@ -350,14 +357,16 @@ def slow_consumers(table: pd.DataFrame) -> go.Figure:
                 },
                 name=f"{word}, median and range",
                 legendgroup=word,
-                showlegend=column == 1 and len(rows) > 0,
+                showlegend=panel == 1 and len(rows) > 0,
                 visible=len(rows) > 0,
                 hovertemplate="%{x:.4g}<extra>" + word + "</extra>",
-                row=1,
-                col=column,
+                row=panel,
+                col=1,
             )
         unit = "kB" if name == "buffered_bytes" else "s"
-        figure.update_xaxes(title_text=f"{_SLOW[name]} ({unit})", type="log", col=column)
+        figure.update_xaxes(
+            title_text=f"{_SLOW[name]} ({unit}, log scale)", type="log", dtick=1, row=panel
+        )
     told = table[is_live] if is_live.any() else table
     others_s = told.groupby("policy", sort=False)["others_p99_s"].median()
     others_s.index = others_s.index.str.replace("_", " ")
@@ -368,7 +377,7 @@ def slow_consumers(table: pd.DataFrame) -> go.Figure:
             f"The other clients' p99 is {style.duration(others_s.max())} with {others_s.idxmax()}, "
             f"{style.duration(others_s.min())} with {others_s.idxmin()}"
         )
-    style.layout(figure, title, "", "", height=400)
+    style.layout(figure, title, "", "", height=760)
     return figure.update_yaxes(autorange="reversed", automargin=True)
 
 

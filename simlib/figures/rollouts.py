@@ -22,10 +22,10 @@ Series = Mapping[str, tuple[pd.Series, pd.Series]]
 """A metric by cohort: times, seconds, and values."""
 
 _SPANS_DECADES = 30.0
-_PANELS = 3
-# Lines that stand for no transport have colours of Okabe and Ito's palette that no
-# transport has, and each of them has its own dash or symbol.
-_OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D00")
+_PANELS = 2
+# Lines that stand for no transport have colours that no transport has: of Okabe and Ito's palette,
+# and of Tol's muted one. Each of them has its own dash or symbol.
+_OTHERS = ("#882255", "#CC79A7", "#56B4E9", "#000000", "#8C6D00", "#44AA99")
 _FORBIDDEN = "#B22222"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 _ENDS = {
@@ -85,8 +85,8 @@ def enrolment(table: pd.DataFrame) -> go.Figure:
     off = (table["share_frac"] * 100.0 - table["percent"]).abs().to_numpy()
     worst = table.iloc[int(off.argmax())]
     title = (
-        f"{worst['rule']} enrols {style.number(worst['share_frac'] * 100.0)} % "
-        f"of the users at {worst['percent']:g} %"
+        f"At {worst['percent']:g} %, {worst['rule']} enrols "
+        f"{style.number(worst['share_frac'] * 100.0)} % of the users"
     )
     style.layout(figure, title, "asked for (%)", "users enrolled (%)")
     return figure.update_yaxes(range=[-2, 102])
@@ -154,9 +154,10 @@ def rollout(carried_out: Rollout) -> go.Figure:
                 x=row.t_s, y=104, text=end, showarrow=False, xanchor="left", xshift=3
             )
     title = _found(history, steps, end_s)
-    style.layout(figure, title, "time (s)", "share (%)")
-    _subtitle(figure, _whence(run))
-    figure.update_xaxes(range=style.rounded([-0.01 * end_s, 1.01 * end_s]))
+    style.layout(figure, title, "", "share (%)", [run], about=_whence(run))
+    figure.update_xaxes(
+        range=style.rounded([-0.01 * end_s, 1.01 * end_s]), **style.time_axis(end_s)
+    )
     return figure.update_yaxes(range=[-3, 110])
 
 
@@ -187,8 +188,8 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
         rows=rows,
         cols=_PANELS,
         subplot_titles=[style.metric_title(name) for name in names],
-        horizontal_spacing=0.09,
-        vertical_spacing=0.32 / rows,
+        horizontal_spacing=0.2,
+        vertical_spacing=0.5 / rows,
     )
     over_time = metrics.over_time(run, width_s=_width_s(run, plan.check_every_s))
     for index, name in enumerate(names):
@@ -201,13 +202,17 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
         for row in _turns(history).itertuples():
             grey = {"color": style.THEORY, "width": 1.5 if row.event in _ENDS else 0.7}
             figure.add_vline(x=row.t_s, line={**grey, "dash": "dot"}, **where)
-    style.layout(figure, _how_it_ended(history), "", "", height=150 + 215 * rows, panels=True)
     words = ", ".join(dict.fromkeys(_said_of(rail) for rail in plan.guardrails)) or "none"
-    _subtitle(figure, f"{_whence(run)}<br>Guardrails: {words}")
+    about = f"{_whence(run)}<br>Guardrails: {words}"
+    height, title = 150 + 235 * rows, _how_it_ended(history)
+    style.layout(figure, title, "", "", [run], about=about, height=height, panels=True)
     figure.update_annotations(font={"size": 13})
     end_s = run.provenance["end_of_run_s"]
-    figure.update_xaxes(range=style.rounded([-0.02 * end_s, 1.02 * end_s]))
-    return figure.update_xaxes(title_text="time (s)", row=rows)
+    return figure.update_xaxes(
+        range=style.rounded([-0.02 * end_s, 1.02 * end_s]),
+        **style.time_axis(end_s, ticks=4),
+        title_font_size=12,
+    )
 
 
 def _watched(plan: Plan) -> list[str]:
@@ -308,9 +313,9 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
     back = ("back_frac", "back_low", "back_high")
     check_table("table", table, texts=("regression",), numbers=("fleets", *back))
     panels = {
-        "fleets that go back<br>(%)": (*back, 100.0),
-        "until then<br>(min)": ("back_s", "back_s_low", "back_s_high", 1.0 / 60.0),
-        "users pushed to<br>(user-hours)": (
+        "fleets that go back (%)": (*back, 100.0),
+        "time until then (min)": ("back_s", "back_s_low", "back_s_high", 1.0 / 60.0),
+        "users pushed to until then (user-hours)": (
             *("user_min", "user_min_low", "user_min_high"),
             1.0 / 60.0,
         ),
@@ -318,9 +323,9 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
     missing = [name for names in panels.values() for name in names[:3] if name not in table]
     if missing:
         raise ScenarioError("table", list(table.columns), f"must have a column {missing[0]}")
-    figure = make_subplots(cols=3, subplot_titles=list(panels), shared_yaxes=True)
+    figure = make_subplots(rows=len(panels))
     hollow = [name == "healthy" for name in table["regression"]]
-    for column, (mean, low, high, factor) in enumerate(panels.values(), start=1):
+    for panel, (words, (mean, low, high, factor)) in enumerate(panels.items(), start=1):
         value = table[mean].to_numpy(float) * factor
         up = (table[high].to_numpy(float) * factor - value).clip(min=0.0)
         down = (value - table[low].to_numpy(float) * factor).clip(min=0.0)
@@ -343,9 +348,10 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
             },
             showlegend=False,
             hovertemplate="%{x:.4g}<extra>%{y}</extra>",
-            row=1,
-            col=column,
+            row=panel,
+            col=1,
         )
+        figure.update_xaxes(title_text=words, title_font_size=12, row=panel)
     fleets = int(table["fleets"].max())
     healthy = table[np.array(hollow)]
     said = [
@@ -357,12 +363,10 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
         worst = broken.iloc[int(broken["back_frac"].to_numpy().argmin())]
         missed = style.number((1.0 - worst["back_frac"]) * 100.0)
         said.append(f"{worst['regression']} is missed most ({missed} %)")
-    height = 230 + 42 * len(table)
-    style.layout(figure, "; ".join(said), "", "", height=height, panels=True)
-    _subtitle(figure, f"{fleets} fleets each, with intervals. Hollow: a false alarm")
-    figure.update_annotations(font={"size": 13})
-    figure.update_xaxes(range=[-4, 104], col=1)
-    figure.update_xaxes(rangemode="tozero", col=2).update_xaxes(rangemode="tozero", col=3)
+    about = f"{fleets} fleets each, with intervals. Hollow: a false alarm{style.warned_of(table)}"
+    height = 205 + len(panels) * (80 + 26 * len(table))
+    style.layout(figure, "; ".join(said), "", "", about=about, height=height)
+    figure.update_xaxes(rangemode="tozero").update_xaxes(range=[-4, 104], row=1)
     return figure.update_yaxes(autorange="reversed", automargin=True)
 
 
@@ -435,18 +439,25 @@ def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
             row=2,
             col=1,
         )
-    best = rows.iloc[int((rows["false_frac"] + rows["miss_frac"]).to_numpy().argmin())]
-    at = f"{best[path]:g}" if is_number else str(best[path])
-    title = (
-        f"At {at}: {style.number(best['false_frac'] * 100)} % false alarms, "
-        f"{style.number(best['miss_frac'] * 100)} % missed"
-    )
-    style.layout(figure, title, "", "", height=560, panels=True)
-    _subtitle(figure, "Bars: intervals of the fractions")
+    title = _best(rows, path, is_number=is_number)
+    about = "Bars: intervals of the fractions"
+    style.layout(figure, title, "", "", about=about, height=560, panels=True)
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(range=[-6, 106], row=1)
     figure.update_yaxes(type="log", dtick=1, row=2)
-    return figure.update_xaxes(title_text=path, row=2)
+    return figure.update_xaxes(title_text=style.axis_title(path), row=2)
+
+
+def _best(rows: pd.DataFrame, path: str, *, is_number: bool) -> str:
+    """Say how often the setting that errs least errs."""
+    best = rows.iloc[int((rows["false_frac"] + rows["miss_frac"]).to_numpy().argmin())]
+    words, unit = style.setting_words(path)
+    at = f"{best[path]:g}" if is_number else str(best[path])
+    chosen = f"{words[:1].upper()}{words[1:]} {at} {unit}".rstrip()
+    return (
+        f"{chosen}: {style.number(best['false_frac'] * 100)} % false alarms, "
+        f"{style.number(best['miss_frac'] * 100)} % missed"
+    )
 
 
 def rollback_time(table: pd.DataFrame) -> go.Figure:
@@ -483,21 +494,37 @@ def rollback_time(table: pd.DataFrame) -> go.Figure:
                 line={
                     "color": _OTHERS[place % len(_OTHERS)],
                     "dash": dash,
-                    "width": 2.5 if dash == "solid" else 1.5,
+                    # Earlier lines are wider, so that lines that coincide stay visible.
+                    "width": max(2.0, 5.0 - 0.75 * place) if dash == "solid" else 1.5,
                 },
                 name=f"{way}{words}",
                 hovertemplate="%{y:.3g} % after %{x:.3g} s<extra>%{fullData.name}</extra>",
             )
-        t50_s = float(rows.loc[rows["left_frac"] <= 0.5, "t_s"].min())
-        t50_s = np.inf if np.isnan(t50_s) else t50_s
+        t50_s = _half_s(rows)
         if t50_s > slowest_s:
             slowest, slowest_s = str(way), t50_s
     took = f"takes {style.duration(slowest_s)}" if np.isfinite(slowest_s) else "does not do it"
     title = f"To bring half of the tabs back, {slowest} {took}"
     seconds = table["t_s"].tolist()
-    style.layout(figure, title, "time since the rollback", "still pushed to (%)")
+    about = "Of the tabs that were pushed to when it began; more than 100 %: more have come since"
+    style.layout(
+        figure, title, "time since the rollback (log scale)", "still pushed to (%)", about=about
+    )
     figure.update_xaxes(**style.duration_axis(seconds))
     return figure.update_yaxes(rangemode="tozero")
+
+
+def _half_s(rows: pd.DataFrame) -> float:
+    """Return when the line of a rollback falls to a half, seconds; infinity if it never does."""
+    t_s, left_frac = rows["t_s"].to_numpy(float), rows["left_frac"].to_numpy(float)
+    below = np.flatnonzero(left_frac <= 0.5)
+    if len(below) == 0:
+        return float(np.inf)
+    last = int(below[0])
+    if last == 0:
+        return float(t_s[0])
+    (before, after), (start_s, end_s) = left_frac[last - 1 : last + 1], t_s[last - 1 : last + 1]
+    return float(start_s + (end_s - start_s) * (before - 0.5) / (before - after))
 
 
 def _colour(run: Run, cohort: str) -> str:
@@ -523,12 +550,6 @@ def _whence(run: Run) -> str:
     """Return the source of a rollout: simulated or measured, seed and replication."""
     words = f"One rollout ({style.source(run)}, seed {run.provenance['seed']}"
     return f"{words}, replication {run.provenance['replication']}); no interval"
-
-
-def _subtitle(figure: go.Figure, text: str) -> None:
-    """Set the subtitle."""
-    small = {"size": 12, "color": style.THEORY}
-    figure.update_layout(title_subtitle={"text": text, "font": small})
 
 
 def _checked(given: Any) -> Rollout:

@@ -51,16 +51,16 @@ def latency(*runs: Run) -> go.Figure:
     check_runs(runs, delivered=True)
     figure = go.Figure()
     spans: list[float] = []
-    for run, label in style.labelled(runs):
-        table = style.thin(metrics.ecdf(run))
+    for named in style.labelled(runs):
+        table = style.thin(metrics.ecdf(named.run))
         latency_s = table["latency_s"].clip(lower=style.LEAST_S)
         spans += [latency_s.min(), latency_s.max()]
         figure.add_scatter(
             x=style.rounded(latency_s),
             y=style.rounded(table["share"] * 100.0),
-            mode="lines",
-            line={**style.line(run), "shape": "hv"},
-            **label,
+            line={**named.line(), "shape": "hv"},
+            **named.curve(),
+            **named.label,
             hovertemplate="%{y:.1f} % within %{x:.3g} s<extra>%{fullData.name}</extra>",
         )
     for name, percent, side in (("p50", 50, "middle"), ("p95", 95, "top"), ("p99", 99, "bottom")):
@@ -75,14 +75,14 @@ def latency(*runs: Run) -> go.Figure:
             showarrow=False,
             font={"size": 11, "color": style.THEORY},
         )
-    said = style.said(runs, lambda row: style.duration(row["latency_p50_s"]))
+    said = style.said(runs, lambda row: float(row["latency_p50_s"]), style.duration)
     title = f"Half of the changes are seen within {said}"
     style.layout(
         figure,
         title,
-        "publish to apply (seconds, log scale)",
+        "publish to apply (log scale)",
         "changes seen (%)",
-        style.one_each(runs),
+        runs,
     )
     figure.update_xaxes(**style.duration_axis(spans))
     return figure.update_yaxes(range=[0, 101])
@@ -112,7 +112,9 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
         width_s,
         lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"],
         ("per client, up and down (B/s)", "B/s"),
-        ("A client costs", lambda row: f"{style.bytes_per_h(row) / 3600.0:.3g} B/s"),
+        "A client costs",
+        lambda row: style.bytes_per_h(row) / 3600.0,
+        lambda value: f"{value:.3g} B/s",
     )
 
 
@@ -135,8 +137,8 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     """
     check_runs(runs)
     figure = go.Figure()
-    for run, label in style.labelled(runs):
-        row = run.summary().iloc[0]
+    for named in style.labelled(runs):
+        row = named.run.metrics().iloc[0]
         values = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
         figure.add_bar(
             x=["up", "down"],
@@ -144,13 +146,15 @@ def bytes_per_client(*runs: Run) -> go.Figure:
             text=[style.number(value) for value in values],
             textposition="outside",
             cliponaxis=False,
-            marker=style.marker(run),
-            **label,
+            marker=named.bar(),
+            **named.label,
             hovertemplate="%{y:.4g} kB/h %{x}<extra>%{fullData.name}</extra>",
         )
-    said = style.said(runs, lambda row: f"{style.number(style.bytes_per_h(row) / 1e3)} kB/h")
+    said = style.said(
+        runs, lambda row: style.bytes_per_h(row) / 1e3, lambda value: f"{style.number(value)} kB/h"
+    )
     title = f"Bytes per client, up and down: {said}"
-    return style.layout(figure, title, "direction", "per client-hour (kB)", style.one_each(runs))
+    return style.layout(figure, title, "direction", "per client-hour (kB)", runs)
 
 
 def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
@@ -160,7 +164,9 @@ def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
         width_s,
         lambda table: table["utilisation"] * 100.0,
         ("server utilisation (%)", "%"),
-        ("The server is busy", lambda row: f"{row['utilisation'] * 100.0:.2g} % of the time"),
+        "The server is busy",
+        lambda row: float(row["utilisation"]) * 100.0,
+        lambda value: f"{value:.2g} % of the time",
     )
 
 
@@ -171,7 +177,9 @@ def connections(*runs: Run, width_s: float | None = None) -> go.Figure:
         width_s,
         lambda table: table["connection_count"],
         ("open connections (mean number)", "open"),
-        ("Open connections:", lambda row: style.number(row["connection_count"], digits=4)),
+        "Open connections, mean over time:",
+        lambda row: float(row["connection_count"]),
+        lambda value: style.number(value, digits=4),
         under=4.0,
     )
 
@@ -198,8 +206,8 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     Returns
     -------
     plotly.graph_objects.Figure
-        Two rows of three panels. Latency has a gap when nothing was delivered, fallbacks when no
-        session began; polling has no fallbacks.
+        Three rows of two panels. Latency has a gap when nothing was delivered; a polling run
+        has no fallback to polling.
 
     Raises
     ------
@@ -208,18 +216,19 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
     """
     check_runs(runs)
     figure = make_subplots(
-        rows=2,
-        cols=3,
+        rows=len(GUIDE_METRICS) // _COLUMNS,
+        cols=_COLUMNS,
         subplot_titles=[
             style.metric_title(name, scale=", log scale" if name == "average_latency_s" else "")
             for name in GUIDE_METRICS
         ],
-        horizontal_spacing=0.08,
-        vertical_spacing=0.2,
+        horizontal_spacing=0.2,
+        vertical_spacing=0.17,
     )
     latencies: list[float] = []
-    for run, label in style.labelled(style.push_on_top(runs)):
-        table = metrics.over_time(run, width_s=width_s)
+    for named in style.labelled(style.push_on_top(runs)):
+        table = metrics.over_time(named.run, width_s=width_s)
+        symbol = style.SYMBOLS[named.place % len(style.SYMBOLS)]
         drawn = table["average_latency_s"]
         latencies += drawn[drawn > 0.0].tolist()
         for index, name in enumerate(GUIDE_METRICS):
@@ -227,29 +236,31 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
                 x=style.rounded(table["t_s"], digits=style.TIME_DIGITS),
                 y=style.rounded(table[name]),
                 mode="lines+markers",  # a marker shows a value between two gaps
-                line=style.line(run, under=2.0 if name in _OFTEN_EQUAL else 0.0, thin=0.5),
-                marker={"size": 3},
-                **{**label, "showlegend": label["showlegend"] and index == 0},
+                line=named.line(under=2.0 if name in _OFTEN_EQUAL else 0.0, thin=0.5),
+                marker={"size": 3 if named.place == 0 else 5, "symbol": symbol},
+                **{**named.label, "showlegend": named.is_new and index == 0},
                 hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
-                row=index // 3 + 1,
-                col=index % 3 + 1,
+                row=index // _COLUMNS + 1,
+                col=index % _COLUMNS + 1,
             )
-    said = style.said(runs, lambda row: style.duration(row["average_latency_s"]))
-    failed = style.said(runs, lambda row: f"{row['error_rate_per_h']:.2g}")
+    said = style.said(runs, lambda row: float(row["average_latency_s"]), style.duration)
+    failed = style.said(runs, lambda row: float(row["error_rate_per_h"]), "{:.2g}".format)
     title = f"Mean latency {said}; errors per client-hour {failed}"
-    style.layout(figure, title, "", "", style.one_each(runs), height=640, panels=True)
+    style.layout(figure, title, "", "", runs, height=820, panels=True)
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(rangemode="tozero", nticks=5)
-    figure.update_yaxes(**style.duration_axis(latencies), row=1, col=2)
+    latency = GUIDE_METRICS.index("average_latency_s")
+    where = {"row": latency // _COLUMNS + 1, "col": latency % _COLUMNS + 1}
+    figure.update_yaxes(**style.duration_axis(latencies), **where)
     for name in _OFTEN_ZERO:
         index = GUIDE_METRICS.index(name)
         panel = [trace.y for trace in figure.data[index :: len(GUIDE_METRICS)]]
         if not any(
             value for values in panel for value in values
         ):  # a series of zeros does not scale its axis
-            figure.update_yaxes(range=[-0.05, 1], row=index // 3 + 1, col=index % 3 + 1)
-    figure.update_xaxes(title_text="time (s)", row=2)
-    return figure
+            where = {"row": index // _COLUMNS + 1, "col": index % _COLUMNS + 1}
+            figure.update_yaxes(range=[-0.05, 1], **where)
+    return figure.update_xaxes(**style.time_axis(_last_s(runs), ticks=4), title_font_size=12)
 
 
 _VERDICTS = {
@@ -284,7 +295,7 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
     errors = [style.percent(error) for error in rows["error_frac"]]
     unit, factor = ("ms", 1e3) if rows["measured"].max() < 1.0 else ("s", 1.0)
     figure = go.Figure()
-    for column, (run, label) in zip(
+    for column, named in zip(
         ("predicted", "measured"), style.labelled((predicted, measured)), strict=True
     ):
         texts = [style.duration(value) for value in rows[column]]
@@ -293,8 +304,8 @@ def agreement(predicted: Run, measured: Run) -> go.Figure:
         figure.add_bar(
             x=list(_QUANTILES.values()),
             y=style.rounded(rows[column] * factor),
-            marker=style.marker(run),
-            **{**label, "showlegend": True},
+            marker=named.bar(),
+            **{**named.label, "showlegend": True},
             text=texts,
             textposition="outside",
             cliponaxis=False,
@@ -347,7 +358,7 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     style.layout(
         figure,
         title,
-        "changes per second, in the whole system (1/s, log scale)",
+        "changes in all (1/s, log scale)",
         "per client-hour (kB, log scale)",
     )
     figure.update_xaxes(type="log", dtick=1)
@@ -399,9 +410,9 @@ def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
 
 
 _COSTS = {
-    "hour_s": "processor time for one<br>simulated hour",
-    "events_per_s": "events per second<br>of processor time (1/s)",
-    "bytes_per_client": "memory per client<br>(bytes)",
+    "hour_s": "processor time for one simulated hour",
+    "events_per_s": "events per second of processor time (1/s)",
+    "bytes_per_client": "memory per client (bytes)",
 }
 _WORKLOADS = {
     "pollers": ("polling", style.COLOURS["polling"], "circle"),
@@ -410,6 +421,7 @@ _WORKLOADS = {
 }
 _ENGINES = {"simpy": ("SimPy", "dash"), "compiled": ("the compiled engine", "solid")}
 _PATIENCE_S = 60.0
+_COLUMNS = 2
 
 
 def engine_costs(costs: pd.DataFrame) -> go.Figure:
@@ -437,9 +449,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     reach = capacity(costs, _PATIENCE_S)
     _check_known("costs.workload", costs["workload"], _WORKLOADS)
     _check_known("costs.engine", costs["engine"], _ENGINES)
-    figure = make_subplots(
-        rows=1, cols=3, subplot_titles=list(_COSTS.values()), horizontal_spacing=0.09
-    )
+    figure = make_subplots(rows=len(_COSTS), cols=1, subplot_titles=list(_COSTS.values()))
     costs = costs.assign(
         hour_s=costs["cpu_s"] / costs["horizon_s"] * 3600.0,
         events_per_s=costs["events"] / costs["cpu_s"],
@@ -447,7 +457,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     for (workload, engine), rows in costs.groupby(["workload", "engine"], sort=False):
         what, colour, symbol = _WORKLOADS[str(workload)]
         source, dash = _ENGINES[str(engine)]
-        for column, name in enumerate(_COSTS, start=1):
+        for panel, name in enumerate(_COSTS, start=1):
             if workload == "storm" and name == "hour_s":
                 continue  # a storm lasts for minutes only
             figure.add_scatter(
@@ -458,10 +468,10 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
                 marker={"symbol": symbol, "size": 7},
                 name=f"{what}, {source}",
                 legendgroup=f"{workload} {engine}",
-                showlegend=column == 2,
+                showlegend=panel == 2,
                 hovertemplate="%{y:.3g} at %{x:,} clients<extra>%{fullData.name}</extra>",
-                row=1,
-                col=column,
+                row=panel,
+                col=1,
             )
     figure.add_hline(
         y=_PATIENCE_S, line={"color": style.THEORY, "dash": "dot", "width": 1.5}, row=1, col=1
@@ -472,7 +482,7 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
         for engine, (name, _) in _ENGINES.items()
         if engine in polls
     )
-    style.layout(figure, title, "clients", "", height=520, panels=True)
+    style.layout(figure, title, "clients (log scale)", "", height=960, panels=True)
     figure.update_annotations(font={"size": 13})
     figure.update_xaxes(type="log", dtick=1, tickformat=".0s")
     figure.update_yaxes(type="log", dtick=1, tickformat=".0s")
@@ -551,9 +561,13 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
         )
         first, last = line["mean"].iloc[0], line["mean"].iloc[-1]
         said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {style.DONE[name]}")
-    ends = rows[path].iloc[[0, -1]]
-    title = f"{path} from {ends.iloc[0]:,} to {ends.iloc[1]:,}: {', '.join(said)}"
-    style.layout(figure, title, f"{path} (log scale)" if _is_wide(rows[path]) else path, quantity)
+    ends, (words, unit) = rows[path].iloc[[0, -1]], style.setting_words(path)
+    span = f"{ends.iloc[0]:,.10g} to {ends.iloc[1]:,.10g} {unit}".rstrip()
+    words = f"{words[:1].upper()}{words[1:]}"
+    title = f"{words} from {span}: {style.setting_words(quantity)[0]} {', '.join(said)}"
+    about = f"Means of replications, with intervals{style.warned_of(rows)}"
+    x_title = style.axis_title(path, scale="log scale" if _is_wide(rows[path]) else "")
+    style.layout(figure, title, x_title, style.axis_title(quantity), about=about)
     if _is_wide(rows[path]):
         figure.update_xaxes(type="log", dtick=1, tickformat=",~r")
     if _is_wide(rows["mean"]):
@@ -561,7 +575,7 @@ def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
         figure.update_yaxes(
             **style.duration_axis(bounds) if quantity.endswith("_s") else {"type": "log"}
         )
-        figure.update_yaxes(title_text=f"{quantity} (log scale)")
+        figure.update_yaxes(title_text=style.axis_title(quantity, scale="log scale"))
     return figure
 
 
@@ -580,28 +594,36 @@ def _over_time(
     width_s: float | None,
     of: Callable[[pd.DataFrame], pd.Series],
     axis: tuple[str, str],
-    finding: tuple[str, Callable[[pd.Series], str]],
+    words: str,
+    value: Callable[[pd.Series], float],
+    show: Callable[[float], str],
     *,
     under: float = 0.0,
 ) -> go.Figure:
-    """One quantity over time; `axis`: its title and unit, `finding`: words and what they say.
+    """One quantity over time; `axis`: its title and unit; words, number and its text: the finding.
 
     `under` widens polling where push may lie on it, and then push is drawn last.
     """
     check_runs(runs)
     figure = go.Figure()
-    for run, label in style.labelled(style.push_on_top(runs) if under else runs):
-        table = metrics.over_time(run, width_s=width_s)
-        values = style.rounded(of(table))
+    for named in style.labelled(style.push_on_top(runs) if under else runs):
+        table = metrics.over_time(named.run, width_s=width_s)
+        values, end_s = style.rounded(of(table)), named.run.scenario.horizon_s
         figure.add_scatter(
             # The last step is as wide as the others: it ends where the run does.
-            x=style.rounded([*table["t_s"], run.scenario.horizon_s], digits=style.TIME_DIGITS),
+            x=style.rounded([*table["t_s"], end_s], digits=style.TIME_DIGITS),
             y=[*values, values[-1]],
-            mode="lines",
-            line={**style.line(run, under=under), "shape": "hv"},
-            **label,
+            line={**named.line(under=under), "shape": "hv"},
+            **named.curve(),
+            **named.label,
             hovertemplate=f"%{{y:.4g}} {axis[1]} at %{{x:g}} s<extra>%{{fullData.name}}</extra>",
         )
-    title = f"{finding[0]} {style.said(runs, finding[1])}"
-    style.layout(figure, title, "time (s)", axis[0], style.one_each(runs))
+    title = f"{words} {style.said(runs, value, show)}"
+    style.layout(figure, title, "", axis[0], runs)
+    figure.update_xaxes(**style.time_axis(_last_s(runs)))
     return figure.update_yaxes(rangemode="tozero")
+
+
+def _last_s(runs: Iterable[Run]) -> float:
+    """Return when the longest of the runs ends, seconds."""
+    return max(run.scenario.horizon_s for run in runs)

@@ -1,25 +1,31 @@
 """The lab's server process: one board, polled over HTTP and pushed over WebSocket.
 
 aiohttp answers polls on one port and websockets pushes on another, in one event loop over one
-state, as their documentation advises. Tokens, origins and message sizes are checked as a production
-server should check them. `lab` runs this module as ``python -m simlib.live.app_server``.
+state, as their documentation advises. Tokens, origins, paths and sizes are checked as a production
+server should check them; `admission` limits rates, and `guards` what one connection may cost. `lab`
+runs this module as ``python -m simlib.live.app_server``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import resource
 import socket
 import time
 from bisect import bisect_right
+from contextlib import AsyncExitStack
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 import websockets
 from aiohttp import web
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
@@ -30,13 +36,22 @@ from simlib.core.protocol import SOCKET_TRANSPORTS, Transport, fetches
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import admits_upgrade, new_server
 from simlib.core.wire import Message
+from simlib.live.admission import Admission, limits_of
 from simlib.live.clock import ScenarioClock
+from simlib.live.guards import (
+    ACCEPTS_AT_ONCE,
+    CLOSE_S,
+    GuardedConnection,
+    PollGuard,
+    address_of,
+    give_up_stalled,
+    listening_socket,
+)
 from simlib.live.ipc import Parent
 from simlib.live.messages import (
     CLOSE_FOR_ROLLBACK,
     BusyTime,
     CloseConnections,
-    Command,
     Port,
     Ready,
     ServerReport,
@@ -45,10 +60,13 @@ from simlib.live.messages import (
     TakeOver,
 )
 from simlib.live.send_buffers import SendBuffers
-from simlib.live.tokens import client_of
-from simlib.scenario import compile_workload
+from simlib.live.tokens import TokenCheck
+from simlib.scenario import Workload, compile_workload, fault_windows
 
 _LARGEST_MESSAGE = 16_384
+_LONGEST_FIELD = 4096  # of a poll's head, beside a token
+_MOST_FIELDS = 64
+_OTHER_FILES = 100  # descriptors for what are no connections
 _SPIN_S = 1.5e-3  # epoll counts in milliseconds: sleep to just before, then watch the clock
 
 
@@ -63,13 +81,15 @@ class AppServer:
     def __init__(self, settings: Settings) -> None:
         self.scenario = settings.scenario
         self.spec = self.scenario.wire_spec()
-        self.secret = settings.secret
         self.clock = ScenarioClock(settings.time_scale)
         workload = compile_workload(self.scenario, settings.seed, settings.replication)
         self.rules = workload.rules
         self.server_rules = workload.server
-        self.admission = new_server(1)  # only its count of upgrades is used
+        self.upgrades = new_server(1)  # only its count of upgrades is used
+        self.check = TokenCheck(settings.secret, self.spec, len(workload.start_s))
         self.message = _change_message(settings)
+        self.admission = _admission(settings, workload, self.message)
+        self.push_path = wire.upgrade_request(self.spec, "").split(b" ")[1].decode()
         self.send_buffers = SendBuffers(workload.server.sending, self.spec, self.message)
         self.fault_events = workload.fault_events
         self.resets = [
@@ -91,6 +111,7 @@ class AppServer:
         self.disconnected_s: dict[int, float] = {}
         self.denied: set[int] = set()  # the clients that are no longer enrolled in a rollout
         self.closing: set[asyncio.Task[None]] = set()
+        self.used_s = time.process_time()  # before the run
         self.spun_s = 0.0
         self.late_s: list[float] = []
         self._body = (-1, b"")
@@ -104,10 +125,16 @@ class AppServer:
     # -- polls -----------------------------------------------------------------------------
 
     async def handle_poll(self, request: web.Request) -> web.Response:
-        """Answer one poll: 200 with the board, 304 if the client has it, 401 without token."""
-        number = client_of(self.secret, request.headers.get("Authorization", ""))
+        """Answer one poll: 200 with the board, 304 if the client has it, 401 without token.
+
+        Who asks too often is told when to come again (429), and has to open another connection.
+        """
+        number = self._client_of(request)
         if number is None:
-            return web.Response(status=401)
+            return self._failure(request, HTTPStatus.UNAUTHORIZED)
+        now = asyncio.get_running_loop().time()
+        if not self.admission.admits(number, now):
+            return _too_many(self.admission.users.wait_s(number, now))
         if request.transport is not None:
             self.transports[number, Port.POLL] = request.transport
         headers = wire.poll_response_headers(self.spec, self.version)
@@ -116,14 +143,52 @@ class AppServer:
         body = self.snapshot_body()
         return web.Response(body=body, content_type="application/json", headers=headers)
 
+    async def handle_other(self, request: web.Request) -> web.Response:
+        """Answer a request that is none for the board: 405 on its path, else 404."""
+        is_poll_path = request.rel_url.raw_path == self.spec.poll_path
+        status = HTTPStatus.METHOD_NOT_ALLOWED if is_poll_path else HTTPStatus.NOT_FOUND
+        return self._failure(request, status)
+
+    def _client_of(self, request: web.Request) -> int | None:
+        """Return the client whose valid token a request carries, in its one Authorization field."""
+        values = request.headers.getall("Authorization", [])
+        return self.check.of_header(values[0]) if len(values) == 1 else None
+
+    def _failure(self, request: web.Request, status: HTTPStatus) -> web.Response:
+        """Answer a request that cannot be put down to a user."""
+        address, now = address_of(request.transport), asyncio.get_running_loop().time()
+        if not self.admission.bears_failure(address, now):
+            return _too_many(self.admission.failures.wait_s(address, now))
+        return web.Response(status=status)
+
     # -- pushes ----------------------------------------------------------------------------
 
-    def admit(self, connection: ServerConnection, _request: Request) -> Response | None:
-        """Refuse an upgrade beyond the connection cap, or the rate."""
-        is_full = len(connection.server.connections) >= self.server_rules.max_connections
-        if is_full or not admits_upgrade(self.admission, self.server_rules, self.clock.now_s()):
+    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse an upgrade elsewhere, without one Host, beyond the connection cap, or the rate."""
+        if request.path != self.push_path:
+            return connection.respond(HTTPStatus.NOT_FOUND, "Not Found\n")
+        if len(request.headers.get_all("Host")) != 1:
+            return connection.respond(HTTPStatus.BAD_REQUEST, "Bad Request\n")
+        server, most = connection.server, self.server_rules.max_connections
+        is_full = len(server.all_connections) >= most and len(server.connections) >= most
+        if is_full or not admits_upgrade(self.upgrades, self.server_rules, self.clock.now_s()):
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, wire.REFUSED_TEXT)
         return None
+
+    def limit_failures(
+        self, connection: ServerConnection, _request: Request, response: Response
+    ) -> Response | None:
+        """Tell an address whose upgrades fail too often when to come again."""
+        is_admitted = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
+        if is_admitted or response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return None
+        address, now = address_of(connection.transport), asyncio.get_running_loop().time()
+        if self.admission.bears_failure(address, now):
+            return None
+        refusal = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests\n")
+        wait_s = self.admission.failures.wait_s(address, now)
+        refusal.headers["Retry-After"] = str(math.ceil(wait_s))
+        return refusal
 
     async def handle_push(self, connection: ServerConnection) -> None:
         """Serve one WebSocket from its upgrade to its end."""
@@ -135,6 +200,7 @@ class AppServer:
             self.subscribers.discard(connection)
             number = self.numbers.pop(connection, None)
             if number is not None:
+                self.admission.gives_back_socket(number)
                 self.disconnected_s[number] = self.clock.now_s()
                 if self.connections.get(number) is connection:
                     del self.connections[number]
@@ -146,23 +212,43 @@ class AppServer:
         if hello:
             await connection.send(hello)
         timeout_s = self.scenario.websocket.open_timeout_s / self.clock.time_scale
-        token = str(await asyncio.wait_for(connection.recv(), timeout_s))
-        number = client_of(self.secret, token)
+        message = await asyncio.wait_for(connection.recv(), timeout_s)
+        identity = self.check.of_message(message)
+        now = asyncio.get_running_loop().time()
+        if identity is None:
+            address = address_of(connection.transport)
+            if self.admission.bears_failure(address, now):
+                await connection.send(wire.auth_refused_text(spec))
+            else:
+                await connection.close(CloseCode.POLICY_VIOLATION)
+            return
+        number, seen = identity
+        if not self.admission.admits(number, now):
+            await connection.close(CloseCode.POLICY_VIOLATION)
+            return
         # A JWT's own expiry has whole seconds, too few for a run in scaled time.
-        if number is None or is_expired(self.rules, self.session_s[number], self.clock.now_s()):
+        if is_expired(self.rules, self.session_s[number], self.clock.now_s()):
             await connection.send(wire.auth_refused_text(spec))
             return
         if number in self.denied:
             await connection.close(CLOSE_FOR_ROLLBACK)
             return
-        self._subscribe(connection, number, wire.version_of(token) if spec.resumes else 0)
+        if not self.admission.takes_socket(number):
+            await connection.close(CloseCode.POLICY_VIOLATION)
+            return
+        self._subscribe(connection, number, seen)
+        await self._await_end(connection)
+
+    async def _await_end(self, connection: ServerConnection) -> None:
+        """Send heartbeats, if they are texts; close if the client sends what is not expected."""
+        spec = self.spec
         ping, pong = wire.heartbeat_texts(spec)
         if ping and self.scenario.heartbeat.direction == "server":
             await self._send_heartbeats(connection, ping, pong)
         else:
             async for _ in connection:
                 break  # nothing else is expected of a client
-        await connection.close(1008)
+        await connection.close(CloseCode.POLICY_VIOLATION)
 
     def _subscribe(self, connection: ServerConnection, number: int, seen: int) -> None:
         """Send a client what it missed, and every change from now on.
@@ -170,6 +256,7 @@ class AppServer:
         Nothing is awaited here: a change that came in between would reach nobody.
         """
         spec = self.spec
+        self.numbers[connection] = number  # with it, what the client has taken is given back
         self.transports[number, Port.PUSH] = connection.transport
         outcome = self._resume_outcome(number, seen)
         broadcast([connection], wire.ready_text(spec, self.version, lost=outcome == Resume.LOST))
@@ -181,7 +268,6 @@ class AppServer:
         if outcome >= Resume.SNAPSHOT:
             self.known.add(number)
         self.subscribers.add(connection)
-        self.numbers[connection] = number
         self.connections[number] = connection
         self.send_buffers.add(connection, number)
         seed, replication = self.rules.seed, self.rules.replication
@@ -281,7 +367,7 @@ class AppServer:
 
     async def run(self, parent: Parent, inbox: asyncio.Queue[Any]) -> None:
         """Carry out the run until the lab stops it, and report."""
-        before_s = time.process_time()
+        self.used_s = time.process_time()
         jobs = [
             self.publish_changes(),
             self.reset_connections(),
@@ -293,16 +379,18 @@ class AppServer:
             tasks.append(asyncio.create_task(self.close_for_rollback(message.closes)))
         for task in tasks:
             task.cancel()
-        if message is Command.STOP:
-            parent.send(
-                ServerReport(
-                    late_s=self.late_s,
-                    cpu_s=time.process_time() - before_s,
-                    spun_s=self.spun_s,
-                    buffered_bytes=self.send_buffers.most_bytes,
-                    peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                )
-            )
+        parent.send(self.report())
+
+    def report(self) -> ServerReport:
+        """Return what this server has measured."""
+        return ServerReport(
+            late_s=self.late_s,
+            cpu_s=time.process_time() - self.used_s,
+            spun_s=self.spun_s,
+            buffered_bytes=self.send_buffers.most_bytes,
+            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            refused=dict(self.admission.refused),
+        )
 
 
 async def run(parent: Parent) -> None:
@@ -312,29 +400,55 @@ async def run(parent: Parent) -> None:
     starts and when to open them.
     """
     settings: Settings = parent.receive()
+    inbox: asyncio.Queue[Any] = asyncio.Queue()
+    parent.watch(asyncio.get_running_loop(), inbox)
     app = AppServer(settings)
-    runner = await _poll_runner(app)
     if settings.is_standby:
         parent.send(Ready({}))
-        order: TakeOver = parent.receive()
-        await asyncio.sleep(max(0.0, order.opens_s - asyncio.get_running_loop().time()))
+        order: TakeOver = await inbox.get()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(order.opens_s):
+                await inbox.get()
+            parent.send(app.report())  # the run is over before this server's turn
+            return
         app.begin(order.start_s)
-    poll_port, backlog = settings.ports.get(Port.POLL, 0), settings.scenario.server.backlog
-    await web.TCPSite(runner, "127.0.0.1", poll_port, backlog=backlog).start()
-    inbox: asyncio.Queue[Any] = asyncio.Queue()
-    async with _push_server(app, settings.ports.get(Port.PUSH, 0)) as server:
-        listener = server.sockets[0]
-        _limit_socket_buffer(app, listener)
-        ports = {Port.POLL: runner.addresses[0][1], Port.PUSH: listener.getsockname()[1]}
+    async with AsyncExitStack() as stack:
+        ports = await _serve(app, settings.ports, stack)
+        gc.freeze()  # what is there to stay is not looked through again and again
         parent.send(Ready(ports))
-        parent.watch(asyncio.get_running_loop(), inbox)
         if not settings.is_standby:
-            start: Start | None = await inbox.get()
-            if start is None:
-                return
+            start: Start = await inbox.get()
             app.begin(start.start_s)
         await app.run(parent, inbox)
-    await runner.cleanup()
+
+
+def _admission(settings: Settings, workload: Workload, message: Message) -> Admission:
+    """Return the limits of a scenario's users and addresses, not yet used."""
+    scenario, scale = settings.scenario, settings.time_scale
+    rollout = settings.rollout
+    waits_s = [activity.every_s / 2.0 for activity in (scenario.drag, scenario.hidden) if activity]
+    if message == Message.NOTICE and len(workload.publish_s):
+        # The most changes that clients are told of in one second of the clock, and fetch.
+        ends = np.searchsorted(workload.publish_s, workload.publish_s + scale, side="right")
+        waits_s.append(scale / int((ends - np.arange(len(ends))).max()))
+    limits = limits_of(
+        [workload.rules, *(rollout.cohort_rules if rollout is not None else ())],
+        clients=len(workload.start_s),
+        other_waits_s=waits_s,
+        path_losses=len(fault_windows(scenario, ["path_loss"])),
+        time_scale=scale,
+    )
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = math.inf if descriptors == resource.RLIM_INFINITY else descriptors - _OTHER_FILES
+    return Admission(limits, workload.server, most)
+
+
+def _too_many(wait_s: float) -> web.Response:
+    """Return the answer to who asks too often."""
+    headers = {"Retry-After": str(math.ceil(wait_s))}
+    response = web.Response(status=HTTPStatus.TOO_MANY_REQUESTS, headers=headers)
+    response.force_close()
+    return response
 
 
 def _change_message(settings: Settings) -> Message:
@@ -345,34 +459,66 @@ def _change_message(settings: Settings) -> Message:
     return Message.NOTICE if any(map(fetches, transports)) else Message.PUSH
 
 
+async def _serve(app: AppServer, ports: dict[Port, int], stack: AsyncExitStack) -> dict[Port, int]:
+    """Open the ports of both endpoints until the stack is closed, and return them."""
+    scenario = app.scenario
+    sockets = {port: stack.enter_context(listening_socket(ports.get(port, 0))) for port in Port}
+    _limit_socket_buffer(app, sockets[Port.PUSH])
+    rates = [fault.bytes_per_s for fault in scenario.faults if fault.bytes_per_s is not None]
+    slowest = min(rates, default=math.inf) * app.clock.time_scale
+    give_up_stalled(sockets[Port.POLL], slowest)
+    runner = await _poll_runner(app)
+    stack.push_async_callback(runner.cleanup)
+    new_protocol = runner.server
+    assert new_protocol is not None
+    polls = await asyncio.get_running_loop().create_server(
+        lambda: PollGuard(app.admission, new_protocol),
+        sock=sockets[Port.POLL],
+        backlog=ACCEPTS_AT_ONCE,
+    )
+    stack.callback(polls.close)
+    await stack.enter_async_context(_push_server(app, sockets[Port.PUSH]))
+    for listener in sockets.values():
+        listener.listen(scenario.server.backlog)  # asyncio accepts as many at once as it was told
+    return {port: listener.getsockname()[1] for port, listener in sockets.items()}
+
+
 async def _poll_runner(app: AppServer) -> web.AppRunner:
     """Return the HTTP server of the poll endpoint, which listens to no port yet."""
     routes = web.Application(client_max_size=_LARGEST_MESSAGE)
     routes.router.add_get(app.spec.poll_path, app.handle_poll)
-    keep_alive_s = app.scenario.server.keep_alive_s / app.clock.time_scale
-    runner = web.AppRunner(routes, access_log=None, keepalive_timeout=keep_alive_s)
+    routes.router.add_route("*", "/{path:.*}", app.handle_other)
+    runner = web.AppRunner(
+        routes,
+        access_log=None,
+        keepalive_timeout=app.scenario.server.keep_alive_s / app.clock.time_scale,
+        max_headers=_MOST_FIELDS,
+        max_field_size=_LONGEST_FIELD + app.spec.token_bytes,
+        shutdown_timeout=CLOSE_S,
+    )
     await runner.setup()
     return runner
 
 
-def _push_server(app: AppServer, port: int) -> Server:
+def _push_server(app: AppServer, listener: socket.socket) -> Server:
     """Return the WebSocket server of the push endpoint, which listens once it is entered."""
     scenario, heartbeat = app.scenario, app.scenario.heartbeat
     has_pings = scenario.wire.envelope == "native" and heartbeat.direction == "server"
     return serve(
         app.handle_push,
-        "127.0.0.1",
-        port,
+        sock=listener,
         process_request=app.admit,
+        process_response=app.limit_failures,
         origins=[Origin(f"https://{app.spec.host}"), None],
-        backlog=scenario.server.backlog,
+        backlog=ACCEPTS_AT_ONCE,
         compression=None,
         max_size=_LARGEST_MESSAGE,
         write_limit=app.send_buffers.write_limit,
         ping_interval=heartbeat.interval_s / app.clock.time_scale if has_pings else None,
         ping_timeout=heartbeat.timeout_s / app.clock.time_scale if has_pings else None,
-        close_timeout=1.0,
+        close_timeout=CLOSE_S,
         server_header=app.spec.server,
+        create_connection=partial(GuardedConnection, admission=app.admission),  # type: ignore[arg-type]
     )
 
 

@@ -20,7 +20,7 @@ from simlib.core import record as recording
 from simlib.core import wire
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import SERVER_CLOSES
-from simlib.core.client_state import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.protocol import HAS_SOCKET, Action, Event, State
@@ -199,8 +199,13 @@ class LiveClients(ConnectionOwner):
         self.burst.process()
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in self.clients]
         is_connected = [row.opened_s < NEVER_S for row in self.connection_rows]
+        fallen = [is_fallen(client, self.rules_of(client)) for client in self.clients]
         return recording.snapshot(
-            self.record, np.array(is_present), np.array(is_connected), self.now_s()
+            self.record,
+            np.array(is_present),
+            np.array(fallen),
+            np.array(is_connected),
+            self.now_s(),
         )
 
     # -- actions ---------------------------------------------------------------------------
@@ -342,7 +347,7 @@ class LiveClients(ConnectionOwner):
         self.connections[client.number] = None
         if isinstance(connection, PushConnection):
             self.tally(Count.ERRORS, client.number)
-            self.feed(client, Event.CLOSED)
+            self.feed(client, Event.CLOSED, connection.refused_with)
             return
         self.record_disconnect(client.number, self.now_s(), Cause.IDLE)
         self.poll_ended(connection)
@@ -365,7 +370,7 @@ class ClientRun:
     parent : Parent
         The lab.
     inbox : asyncio.Queue
-        The lab's messages; None when the lab is gone.
+        The lab's messages.
     """
 
     def __init__(
@@ -470,9 +475,7 @@ async def run(parent: Parent) -> None:
     inbox: asyncio.Queue[Any] = asyncio.Queue()
     parent.send(Ready({}))
     parent.watch(clients.loop, inbox)
-    start: Start | None = await inbox.get()
-    if start is None:
-        return
+    start: Start = await inbox.get()
     gc.disable()  # a full collection would stop every client for milliseconds
     before_s = time.process_time()
     end_of_run_s = await ClientRun(clients, workload, parent, inbox).run(start.start_s, check_s)

@@ -44,6 +44,9 @@ class Conditions:
         self.seed, self.replication = workload.rules.seed, workload.rules.replication
         self.clock = ScenarioClock(time_scale, start_s=math.inf)
         self.windows = {kind: fault_windows(scenario, [kind]) for kind in PROXIED}
+        self.unanswered = {
+            number for number, fault in enumerate(scenario.faults) if fault.answered is False
+        }
         self._by_client: dict[tuple[str, int], list[Window]] = {}
 
     def windows_of(self, kind: str, client: int) -> list[Window]:
@@ -64,6 +67,14 @@ class Conditions:
         """Say whether a fault of a kind affects a client now."""
         now = self.clock.now_s()
         return any(window.start_s <= now < window.end_s for window in self.windows_of(kind, client))
+
+    def swallows_upgrades(self, client: int) -> bool:
+        """Say whether a proxy keeps the client's upgrades and never answers them."""
+        now = self.clock.now_s()
+        return any(
+            window.start_s <= now < window.end_s and window.fault in self.unanswered
+            for window in self.windows_of("block_upgrades", client)
+        )
 
     def one_way_s(self, client: int) -> float:
         """Return the latency added to one direction of the client's path, seconds by the clock."""

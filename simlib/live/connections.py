@@ -222,6 +222,7 @@ class PushConnection(ClientConnection):
         self.exchange = exchange
         self.protocol = ClientProtocol(parse_uri(f"ws://{spec.host}{spec.websocket_path}"))
         self.is_open = False
+        self.refused_with = 0
         self.awaits_hello = bool(wire.hello_text(spec))
 
     @property
@@ -296,7 +297,9 @@ class PushConnection(ClientConnection):
 
     def process_response(self) -> None:
         """Process the response to the upgrade."""
-        if isinstance(self.protocol.handshake_exc, InvalidStatus):
+        refusal = self.protocol.handshake_exc
+        if isinstance(refusal, InvalidStatus):
+            self.refused_with = refusal.response.status_code
             self.transport.abort()
         elif not self.awaits_hello:
             self.feed(Event.UPGRADED)

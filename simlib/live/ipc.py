@@ -1,14 +1,16 @@
 """How the lab and its processes exchange `messages`: pickled, over stdin and stdout.
 
-A child lives as long as its stdin is open: when the parent ends, for whatever reason, the child
-reads the end of the file and ends too. Ctrl-C reaches a whole process group, so children ignore it
-and let the parent decide.
+A child has a *lifeline*: a pipe on which nothing is ever written, and whose other end the parent
+alone has. When the parent ends, for whatever reason, a thread of the child reads the end of that
+file and ends the child at once, whatever it is doing; the thread is there before the child loads
+its modules. Ctrl-C reaches a whole process group, so children ignore it and let the parent decide.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import resource
@@ -25,6 +27,19 @@ from simlib.errors import LiveError
 START_S = 30.0
 """How long a process may take to start, or to answer, seconds."""
 _END_S = 5.0
+_BOOT = """
+import os, runpy, sys, threading
+
+def end_with_parent():
+    os.read(int(sys.argv[1]), 1)
+    os._exit(0)
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
+"""
+"""What a child runs first; it loads nothing of ours, so that it takes no time."""
+_MOST_LOGGED = 100
+_LONGEST_LINE = 300
 
 
 class Child:
@@ -33,7 +48,7 @@ class Child:
     Parameters
     ----------
     module : str
-        The module to run, as by ``python -m``.
+        The module to run, as ``python -m`` does.
     processor : int, optional
         The processor to run on; by default the system chooses.
     """
@@ -42,12 +57,15 @@ class Child:
         self.module = module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._messages: Queue[Any] = Queue()
+        childs, self._lifeline = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-c", _BOOT, str(childs), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            pass_fds=(childs,),
         )
+        os.close(childs)
         if processor is not None:
             os.sched_setaffinity(self._process.pid, {processor})
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -59,6 +77,7 @@ class Child:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        os.close(self._lifeline)
         with contextlib.suppress(OSError):  # the process has ended already
             self._process.stdin.close()
         try:
@@ -162,6 +181,7 @@ class Parent:
         self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)
+        logging.basicConfig(handlers=[BriefHandler()])
 
     def send(self, message: Any) -> None:
         """Send a message."""
@@ -179,19 +199,44 @@ class Parent:
         return pickle.load(self._in)
 
     def watch(self, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Any]) -> None:
-        """Put later messages into a queue, and None when the parent is gone."""
+        """Put later messages into a queue."""
 
         def read() -> None:
             while True:
                 try:
                     message = self.receive()
                 except (EOFError, OSError, pickle.UnpicklingError):
-                    message = None
+                    return  # the parent is gone: see `_BOOT`
                 try:
                     loop.call_soon_threadsafe(inbox.put_nowait, message)
                 except RuntimeError:
                     return  # the loop is closed, and nobody reads the queue
-                if message is None:
-                    return
 
         threading.Thread(target=read, daemon=True).start()
+
+
+class BriefHandler(logging.StreamHandler[Any]):
+    """Writes what libraries log to stderr, a short line for each record, and only the first ones.
+
+    A server logs what strangers send it, a traceback each time. They must not be able to fill a
+    disk with that, nor to write lines of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = _MOST_LOGGED
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, if there have not been too many."""
+        if self.left > 0:
+            self.left -= 1
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line: the logger, the message and the error, cut to some length."""
+        said = record.getMessage()
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            said = f"{said}: {type(error).__name__}: {error}"
+        line = f"{record.name}: {ascii(said)[1:-1][:_LONGEST_LINE]}"
+        return line if self.left else f"{line} (no more is logged)"

@@ -19,8 +19,9 @@ import psutil
 from simlib.core.client_state import Rules
 from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches
 from simlib.core.record import MetricsSnapshot
-from simlib.errors import ScenarioError
+from simlib.errors import Interrupted, ScenarioError
 from simlib.live.ipc import START_S, Child
+from simlib.live.load import check_load
 from simlib.live.loopback import needs_proxy, on_loopback
 from simlib.live.messages import (
     ClientsReport,
@@ -36,6 +37,8 @@ from simlib.live.messages import (
 )
 from simlib.live.standby import ServerWithStandbys
 from simlib.live.tokens import make_token
+from simlib.processes import terminable
+from simlib.progress import time_bar
 from simlib.renamed import renamed_arguments
 from simlib.run import COHORTS, Run, make_run, rows_to_keep
 from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
@@ -84,17 +87,22 @@ def measure(
     Run
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
         clients and all other programs used, ``provenance["quiet"]`` whether the machine was left
-        alone, ``provenance["publish_late_s"]`` how late changes were published, and
-        ``provenance["server_peak_bytes"]`` the most memory that the server took. If there was a
-        proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers were.
-        After Ctrl-C, the run so far with ``is_complete`` false.
+        alone, ``provenance["publish_late_s"]`` how late changes were published,
+        ``provenance["server_peak_bytes"]`` the most memory that the server took, and
+        ``provenance["server_refused"]`` how often its limits (requests, connections, frames) were
+        met: a scenario's own clients never meet one, so it is empty unless others came. If there
+        was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers
+        were. Its ``warnings`` say whether it was late, the machine was busy, or the lab itself was.
 
     Raises
     ------
     ScenarioError
-        The scenario asks for what the lab does not have, or for more than this machine can carry.
+        The scenario asks for what the lab does not have, or for more files than this machine opens.
     LiveError
-        A process died; no other process is left behind.
+        The scenario asks for more at this time scale than this machine bears, see `live.load`; it
+        says how much, and what would fit. Or a process died; no other process is left behind.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the run so far, with ``is_complete`` false.
     """
     asked_for = scenario
     scenario = on_loopback(scenario, time_scale=time_scale)
@@ -122,8 +130,15 @@ def measure(
         rollout=rollout,
         is_proxied=is_proxied,
     )
-    reports = _run_processes(settings, controller, progress)
-    return _run_of(asked_for, settings, workload, reports)
+    load = check_load(scenario, workload, time_scale=float(time_scale), rollout=rollout)
+    with terminable():
+        reports = _run_processes(settings, controller, progress)
+    run = _run_of(asked_for, settings, workload, reports)
+    run.provenance["load"] = load
+    if run.provenance["interrupted"]:
+        came_s = run.provenance["end_of_run_s"]
+        raise Interrupted(f"the run came to {came_s:,.4g} of {scenario.horizon_s:,.10g} s", run)
+    return run
 
 
 class _Reports(NamedTuple):
@@ -200,6 +215,7 @@ def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports
             "asked_for_hash": asked_for.hash,
             "cpu": reports.cores,
             "server_peak_bytes": reports.server.peak_bytes,
+            "server_refused": reports.server.refused,
             "quiet": reports.cores["other_cores"] < QUIET_CORES,
             "publish_late_s": {
                 "median": float(np.median(late_s)),
@@ -276,12 +292,8 @@ class _LabSession(NamedTuple):
 
     def await_end(self, horizon_s: float, progress: bool) -> ClientsReport:
         """Wait for the clients' report; on Ctrl-C, ask for it at once."""
-        from tqdm import tqdm
-
         is_stopping = False
-        with tqdm(
-            total=round(horizon_s, 3), desc="measure", unit="s", delay=2, disable=not progress
-        ) as progress_bar:
+        with time_bar(horizon_s, "measure", is_on=progress) as progress_bar:
             while True:
                 try:
                     message = self.clients.receive(START_S)

@@ -130,7 +130,8 @@ class ServerReport(NamedTuple):
     """What a server has measured.
 
     How late it published each change, its processor time and the part of it that it spent waiting
-    actively, seconds; the most that it held for each client, and the most memory it took, bytes.
+    actively, seconds; the most that it held for each client, and the most memory it took, bytes;
+    how often each limit of `admission` and `guards` was met.
     """
 
     late_s: list[float]
@@ -138,6 +139,7 @@ class ServerReport(NamedTuple):
     spun_s: float
     buffered_bytes: dict[int, int]
     peak_bytes: int
+    refused: dict[str, int]
 
 
 class ClientsReport(NamedTuple):

@@ -342,9 +342,11 @@ class ProxiedConnection:
     # -- open ------------------------------------------------------------------------------
 
     def deliver_up(self, item: bytes | Signal) -> None:
-        """Deliver to the server what has crossed, but answer a blocked upgrade here."""
+        """Deliver to the server what has crossed, but answer or keep a blocked upgrade here."""
         if isinstance(item, bytes):
             is_first, self.is_upgrading = self.is_upgrading, False
+            if is_first and self.proxy.conditions.swallows_upgrades(self.number):
+                return
             if is_first and self.proxy.conditions.is_under("block_upgrades", self.number):
                 self.refuse_upgrade()
                 return

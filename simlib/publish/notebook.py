@@ -40,6 +40,16 @@ if TYPE_CHECKING:
     from nbclient import NotebookClient
     from nbformat import NotebookNode
 
+__all__ = [
+    "FIGURE_CONFIG",
+    "NotebookError",
+    "digest",
+    "execute",
+    "normalise",
+    "setup",
+    "write",
+]
+
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
@@ -551,6 +561,10 @@ def main(arguments: list[str] | None = None) -> int:
             failed = 1
             print(error, file=sys.stderr)
     return failed
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from simlib.processes import terminable
 from simlib.publish.notebook import NotebookError, execute, write
+from simlib.publish.reference import write_page
 from simlib.publish.render import STYLE, render, title_of
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def write_index(entries: list[Entry], out_dir: str | Path) -> Path:
         "<h1>simlib: report</h1>\n"
         "<p>Each page answers one question, and opens without a network.</p>\n"
         + "\n".join(items)
+        + f'\n<p><a href="{write_page(out_dir).name}">Every setting</a></p>'
         + "\n</main>\n</body>\n</html>\n",
         encoding="utf-8",
     )

@@ -52,8 +52,7 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
     try:
         changed = scenario.replace({**variant.changes, "transport": variant.transport})
     except ScenarioError as error:
-        path = _place(cohort, variant, error.path)
-        raise ScenarioError(path, error.value, error.rule, others=error.others) from None
+        raise error.moved(lambda path: _place(cohort, variant, path)) from None
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
         is_as_before = getattr(changed, section) == getattr(scenario, section)

@@ -69,8 +69,6 @@ def read(
 ) -> Reading:
     """Return a cohort's metrics between two looks.
 
-    Fallbacks are divided by the clients present, as few sessions begin between two looks.
-
     Parameters
     ----------
     before, now : MetricsSnapshot
@@ -83,8 +81,9 @@ def read(
     """
     length_s = now.t - before.t
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
-    # The trapezoidal rule: the number of present clients changes little between two looks.
+    # The trapezoidal rule: these numbers of clients change little between two checks.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
+    fallback_s = (before.fallen[cohort] + now.fallen[cohort]) / 2.0 * length_s
     ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
     histogram = now.histogram[cohort] - before.histogram[cohort]
     edges_s = bucket_edges_s()
@@ -97,10 +96,10 @@ def read(
         "width_s": length_s,
         "present_s": present_s,
         "connected_s": now.connected[cohort] * length_s,
-        "sessions": float(now.present[cohort]),
+        "fallback_s": fallback_s,
         "latency_sum_s": ticks * TICK_S,
         "busy_s": now.busy_s - before.busy_s,
-        "worker_s": length_s * scenario.server.workers,
+        "worker_s": length_s * scenario.server.nodes * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }

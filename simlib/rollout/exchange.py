@@ -14,8 +14,11 @@ from typing import Any
 
 from simlib.core.measures import METRICS
 from simlib.errors import ScenarioError, shown
+from simlib.scenario import suggestions
 from simlib.scenario.documents import ForeignMapping, read_documents
 from simlib.scenario.formats import recognised
+from simlib.scenario.places import in_file, refuse_foreign
+from simlib.scenario.suggestions import hint
 from simlib.scenario.units import parse_duration_s
 
 ONE_CHECK_S = 60.0
@@ -54,6 +57,7 @@ class ImportOptions:
             pair = ours if isinstance(ours, tuple | list) else (ours, 1.0)
             if not isinstance(name, str) or len(pair) != 2 or pair[0] not in METRICS:
                 rule = f"must be one of {', '.join(METRICS)}, or a pair of that and a factor"
+                rule += hint(pair[0], METRICS, suggestions.METRICS) if pair else ""
                 label = name if isinstance(name, str) else shown(name)
                 raise ScenarioError(f"metrics.{label}", ours, rule)
             factor = pair[1]
@@ -128,7 +132,13 @@ def read(path: Path, given: ImportOptions, settings: Mapping[str, Any]) -> dict[
         The file cannot be read, has none of the formats, contains something that a plan cannot
         express, or contains a field that the caller gives too.
     """
-    return merged(said_by(read_documents(path), given), settings)
+    documents = read_documents(path)
+    refuse_foreign(path, "plan")
+    try:
+        said = said_by(documents, given)
+    except ScenarioError as error:
+        raise in_file(error, path) from None
+    return merged(said, settings)
 
 
 def said_by(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:

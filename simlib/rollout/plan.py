@@ -36,6 +36,8 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect
+from simlib.scenario.places import in_file
+from simlib.scenario.settings import elsewhere
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
 
@@ -44,9 +46,11 @@ class Stage(Section):
     """A stage of a rollout: a percentage, and how long the guardrails are checked at it."""
 
     percent: Percentage
-    """Users who are enrolled, %."""
+    """Users who are enrolled, %.
+    Elsewhere: setWeight (Argo Rollouts); stepWeights (Flagger)."""
     bake_s: Positive
-    """How long the stage lasts when all is well, seconds."""
+    """How long the stage lasts when all is well, seconds.
+    Elsewhere: pause.duration (Argo Rollouts)."""
     gate_s: NotNegative = 0.0
     """How long somebody takes to approve it before it begins, seconds."""
 
@@ -110,7 +114,9 @@ class Flag(Section):
     where the page has to be built and deployed first), when it next polls the flag (polled), or at
     once over its open socket (pushed)."""
     every_s: Positive | None = None
-    """Time between two polls of the flag, seconds."""
+    """Time between two polls of the flag, seconds.
+    Elsewhere: refreshInterval (unleash-proxy-client); pollInterval (LaunchDarkly, Node.js
+    server)."""
     delay_s: NotNegative = 0.0
     """Time from a change of the percentage until a tab can read it, seconds; for a build, the time
     that build and deployment take."""
@@ -201,11 +207,14 @@ class Decision(Section):
     Rollouts does, those of each guardrail in each stage."""
     failures: Annotated[int, Field(ge=-1, le=100_000)] = 5
     """flagger: the number of failed checks after which the next check rolls back. argo: the
-    ``failureLimit``, the number of failed checks that are tolerated; -1: unlimited."""
+    ``failureLimit``, the number of failed checks that are tolerated; -1: unlimited.
+    Elsewhere: threshold (Flagger); failureLimit (Argo Rollouts)."""
     inconclusive: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Inconclusive checks that are tolerated before the rollout pauses; absent: 0 (argo only)."""
+    """Inconclusive checks that are tolerated before the rollout pauses; absent: 0 (argo only).
+    Elsewhere: inconclusiveLimit (Argo Rollouts)."""
     errors: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Consecutive checks without data that are tolerated; absent: 4 (argo only)."""
+    """Consecutive checks without data that are tolerated; absent: 4 (argo only).
+    Elsewhere: consecutiveErrorLimit (Argo Rollouts)."""
     analysis: Literal["step", "background"] | None = None
     """Whether checks are counted anew in each stage (step), or over the whole rollout, as by an
     analysis in the background; absent: step (argo only)."""
@@ -227,9 +236,11 @@ class Guardrail(Section):
     metric: Literal[METRICS]  # type: ignore[valid-type]
     """The metric, measured for the enrolled users; utilisation and memory for the server."""
     below: float | None = None
-    """The check fails when the value is more than this."""
+    """The check fails when the value is more than this.
+    Elsewhere: thresholdRange.max (Flagger)."""
     above: float | None = None
-    """The check fails when the value is less than this."""
+    """The check fails when the value is less than this.
+    Elsewhere: thresholdRange.min (Flagger)."""
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """A factor: the check fails when the value is more than the control cohort's times this (less,
     if the factor is below 1). At 100 %, once the control cohort is empty, the check passes."""
@@ -403,7 +414,8 @@ class Plan(Section):
     start_s: NotNegative = 0.0
     """When the first stage begins, or the gate before it, seconds from the start of the run."""
     check_every_s: Positive = 60.0
-    """Time between two checks of the guardrails, seconds."""
+    """Time between two checks of the guardrails, seconds.
+    Elsewhere: interval (Flagger, Argo Rollouts)."""
     stages: Annotated[
         tuple[Stage, ...],
         Field(min_length=1, max_length=100),
@@ -547,8 +559,14 @@ class Plan(Section):
                 if value is not None:
                     rule = "has no meaning for a TOML file, which says everything: use replace"
                     raise ScenarioError(name, value, rule)
-            return cls(**read_toml(path)[1])
-        return cls(**exchange.read(Path(path), given, settings))
+            path, values = read_toml(path, "plan")
+        else:
+            path = Path(path)
+            values = exchange.read(path, given, settings)
+        try:
+            return cls(**values)
+        except ScenarioError as error:
+            raise in_file(error, path) from None
 
     def dump(self, format: str = "toml") -> str:  # noqa: A002  (what it is)
         """Return the plan as a file's text.
@@ -646,5 +664,6 @@ def _unknown(path: object, value: Any) -> ScenarioError:
         if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
             known = list(annotation.model_fields)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {'.'.join(filter(None, (section, near[0])))}?" if near else ""
+    meant = [".".join(filter(None, (section, near[0])))] if near else elsewhere(Plan, path)
+    hint = f"; did you mean {meant[0]}?" if meant else ""
     return ScenarioError(path, value, f"is not a known field{hint}")

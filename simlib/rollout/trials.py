@@ -20,15 +20,30 @@ import pandas as pd
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
 from simlib.core.measures import METRICS
-from simlib.engines import ENGINES, simulate
-from simlib.errors import ScenarioError
+from simlib.engines import simulate
+from simlib.engines.choice import check_engine, chosen_engine
+from simlib.errors import Interrupted, ScenarioError
 from simlib.renamed import renamed, warn
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
-from simlib.run import Run, check_table
+from simlib.run import Run, RunWarning, check_table, kinds
 from simlib.scenario import Scenario
+from simlib.scenario.display import page, table_html, warnings_html
 from simlib.store import Store
+
+__all__ = [
+    "BASELINE",
+    "Rehearsal",
+    "Rollout",
+    "check_plan",
+    "regressions",
+    "rehearse",
+    "roll_out",
+    "summarise",
+    "tune",
+    "variants",
+]
 
 Changes = Mapping[str, Any]
 BASELINE = "healthy"
@@ -53,6 +68,34 @@ class Rollout(NamedTuple):
     plan: Plan
 
     @property
+    def warnings(self) -> tuple[RunWarning, ...]:
+        """Those of its run: see `Run.warnings`."""
+        return self.run.warnings
+
+    @property
+    def title(self) -> str:
+        """The rollout in a line: its plan's name, its run and how it ended."""
+        last = self.history["event"].iloc[-1] if len(self.history) else "not begun"
+        percent = self.history["percent"].iloc[-1] if len(self.history) else 0
+        ended = str(last).replace("_", " ")
+        return f"{self.plan.name} on {self.run.title}: {ended} at {percent:g} %"
+
+    def __repr__(self) -> str:
+        warned = f"; warnings: {kinds(self.warnings)}" if self.warnings else ""
+        return f"<Rollout {self.title}, {len(self.history)} rows of history{warned}>"
+
+    def _repr_html_(self) -> str:
+        summary = self.run.summary().drop(index="warnings", errors="ignore")
+        turns = self.history[self.history["event"] != "passed"]
+        shown = turns[["t_s", "stage", "percent", "event"]]
+        return page(
+            self.title,
+            warnings_html(self.warnings),
+            table_html(shown),
+            table_html(summary),
+        )
+
+    @property
     def diary(self) -> pd.DataFrame:
         """Was renamed to `history`."""
         warn("Rollout.diary", "Rollout.history")
@@ -65,7 +108,7 @@ def roll_out(
     *,
     seed: int = 1,
     replication: int = 0,
-    engine: str = "compiled",
+    engine: str = "auto",
     time_scale: float | None = None,
     keep: tuple[str, ...] = (),
     progress: bool = True,
@@ -80,10 +123,11 @@ def roll_out(
         each cohort has for itself.
     seed, replication, keep, progress : optional
         As in `simulate`.
-    engine : {"compiled", "simpy", "live"}, optional
-        ``"live"`` measures, as `measure` does; simulate ``on_loopback(scenario)`` to predict it. In
-        the live lab the controller knows the server's utilisation up to the last complete bin, and
-        the server gives both cohorts the same resync, tokens and pings.
+    engine : {"auto", "simpy", "compiled", "live"}, optional
+        The first three are those of `simulate`. ``"live"`` measures, as `measure` does; simulate
+        ``on_loopback(scenario)`` to predict it. In the live lab the controller knows the server's
+        utilisation up to the last complete bin, and the server gives both cohorts the same resync,
+        tokens and pings.
     time_scale : float, optional
         How many times faster than real time the live lab runs, as for `measure`; absent: 1.
 
@@ -95,6 +139,10 @@ def roll_out(
     ------
     ScenarioError
         The plan does not fit the scenario, or an argument is out of range.
+    LiveError
+        In the live lab, as `measure`.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the rollout so far.
 
     Examples
     --------
@@ -113,17 +161,25 @@ def roll_out(
     controller = RolloutController(plan, scenario, seed, replication)
     options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
     options |= {"progress": progress, "controller": controller}
-    if engine == "live":
-        from simlib.live.lab import measure
-
-        run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
-    elif time_scale is not None:
+    if engine != "live" and time_scale is not None:
         rule = f'has no meaning when engine is "{engine}"'
         raise ScenarioError("time_scale", time_scale, rule)
-    else:
-        run = simulate(scenario, engine=engine, **options)
+    stopped = None
+    try:
+        if engine == "live":
+            from simlib.live.lab import measure
+
+            run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
+        else:
+            engine = chosen_engine(engine, [_treated(plan, scenario)])
+            run = simulate(scenario, engine=engine, **options)
+    except Interrupted as error:
+        stopped, run = error, error.result
     columns = ["t_s", "stage", "percent", "event", "failed", *METRICS]
-    return Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
+    rollout = Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
+    if stopped is not None:
+        raise Interrupted(stopped.what, rollout) from None
+    return rollout
 
 
 def variants(
@@ -132,7 +188,7 @@ def variants(
     *changes: Mapping[str, Changes],
     seed: int = 1,
     replication: int = 0,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     progress: bool = True,
@@ -155,13 +211,15 @@ def variants(
     -------
     pandas.Series of Rollout
         In the order given, with the index of `experiment.variants`; each plan bears its name.
-        After Ctrl-C, the complete ones; ``attrs["complete"]`` says whether they are all.
+        ``attrs["complete"]`` says whether they are all.
 
     Raises
     ------
     ScenarioError
         A change makes no plan or one that does not fit the scenario, or an argument is out of
         range; before anything is run.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` has the complete ones.
 
     Examples
     --------
@@ -173,24 +231,26 @@ def variants(
     {'treatment': 50}
     """
     check_plan(plan, scenario)
-    _check_engine(engine, "variants are simulated")
-    execution = experiment.execution_of(on, engine, workers, progress)
+    check_engine(engine, "variants are simulated")
+    experiment.check_execution(on, engine, workers)
     plans = experiment.changed(plan, experiment.labelled_sets(changes), is_named=True)
     for names, variant in plans.items():
         _check_variant(f"changes[{', '.join(names)!r}]", variant, scenario)
+    fleets_run = (_treated(variant, scenario) for variant in plans.values())
+    execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     tasks = {
-        (number, replication): Trial(variant, scenario, seed, replication, engine, None)
+        (number, replication): Trial(variant, scenario, seed, replication, execution.engine, None)
         for number, variant in enumerate(plans.values())
     }
     done: dict[experiment.Key, Rollout] = {}
     complete = experiment.collect(tasks, carry_out, execution, done, name="variants")
-    return experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
+    named = experiment.by_name(list(plans), done, is_replicated=False, is_complete=complete)
+    return experiment.whole(named, done, tasks, is_complete=complete)
 
 
-def _check_engine(engine: Any, reason: str) -> None:
-    if engine not in ENGINES:
-        rule = f"must be one of {', '.join(ENGINES)}: {reason}"
-        raise ScenarioError("engine", engine, rule)
+def _treated(plan: Plan, scenario: Scenario) -> Scenario:
+    """Return a fleet that is wholly enrolled, as which a rollout is counted to choose an engine."""
+    return cohort_scenarios(plan, scenario)[1]
 
 
 def _check_variant(path: str, plan: Plan, scenario: Scenario) -> None:
@@ -228,8 +288,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
     try:
         _, treatment = cohort_scenarios(plan, scenario)
     except ScenarioError as error:
-        path = f"plan.{error.path}"
-        raise ScenarioError(path, error.value, error.rule, others=error.others) from None
+        raise error.moved(lambda path: f"plan.{path}") from None
     for number, guardrail in enumerate(plan.guardrails):
         path = f"plan.guardrails.{number}"
         if guardrail.metric == "fallback_to_polling_frac" and treatment.fallback is None:
@@ -266,9 +325,11 @@ class Rehearsal(NamedTuple):
         never reached them, or came later than a poll of the control cohort would
         have brought them), ``errors`` (of these
         users), ``t50_s`` to ``t100_s`` (time from the decision until 50 to 100 % fewer tabs are
-        enrolled), and after the decision ``peak_polls_per_s`` and ``peak_utilisation``.
+        enrolled), after the decision ``peak_polls_per_s`` and ``peak_utilisation``, and
+        ``warnings``: the kinds of the run's, see `Run.warnings`.
     is_complete : bool
-        Whether all fleets were run; after Ctrl-C, only the finished ones are there.
+        Whether all fleets were run; after Ctrl-C (see `Interrupted`), only the finished ones are
+        there.
     """
 
     table: pd.DataFrame
@@ -284,7 +345,7 @@ def rehearse(
     variants: Mapping[str, Changes] | None = None,
     replications: int = 200,
     seed: int = 1,
-    engine: str = "compiled",
+    engine: str = "auto",
     on: Any = None,
     workers: int | None = None,
     store: str | Path | None = None,
@@ -320,6 +381,8 @@ def rehearse(
     ------
     ScenarioError
         The plan does not fit a scenario, or an argument is out of range; before anything is run.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the rehearsal of the finished fleets.
 
     Examples
     --------
@@ -337,14 +400,17 @@ def rehearse(
     """
     cases = _cases(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
-    execution = experiment.execution_of(on, engine, workers, progress)
-    _check_engine(engine, "a rehearsal is simulated")
+    check_engine(engine, "a rehearsal is simulated")
+    experiment.check_execution(on, engine, workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     plans = {(): plan} if variants is None else _variants(plan, variants, cases)
     pairs = list(itertools.product(plans.items(), cases.items()))
+    each_once = (_treated(variant, changed) for (_, variant), (_, changed) in pairs)
+    fleets_run = experiment.repeated(each_once, replications)
+    execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     where = None if store is None else Store(store).path
     tasks = {
-        (number, replication): Trial(variant, changed, seed, replication, engine, where)
+        (number, replication): Trial(variant, changed, seed, replication, execution.engine, where)
         for number, ((_, variant), (_, changed)) in enumerate(pairs)
         for replication in range(replications)
     }
@@ -358,7 +424,7 @@ def rehearse(
     rows = [labels[key[0]] | row for key in sorted(done) for row in done[key]]
     fleets = pd.DataFrame(rows, columns=[*names, *_COLUMNS])
     table = summarise(fleets, confidence) if len(fleets) else pd.DataFrame()
-    return Rehearsal(table, fleets, complete)
+    return experiment.whole(Rehearsal(table, fleets, complete), done, tasks, is_complete=complete)
 
 
 def _variants(
@@ -457,13 +523,14 @@ def tune(
         ``false_high``; ``missed`` (the regression that is missed most often), and its ``miss_frac``
         with ``miss_low`` and ``miss_high``; ``full_s`` (mean time to the last stage, of healthy
         fleets); ``user_min`` (mean minutes that users spent under that regression); and ``keeps``.
-        Combinations that keep the promise come first, the fastest on top. After Ctrl-C, the table
-        has the finished combinations.
+        Combinations that keep the promise come first, the fastest on top.
 
     Raises
     ------
     ScenarioError
         A combination makes no plan, or an argument is out of range; before anything is run.
+    Interrupted
+        After Ctrl-C or SIGTERM; its ``result`` is the table of the finished combinations.
     """
     if not isinstance(broken, Mapping) or not broken:
         raise ScenarioError("broken", broken, "must be at least one regression")
@@ -476,14 +543,19 @@ def tune(
         _cases(changed, scenario, broken)
     rows = []
     for point, changed in zip(points, plans, strict=True):
-        found = rehearse(changed, scenario, broken, confidence=confidence, **options)
-        if not found.is_complete:
+        try:
+            found = rehearse(changed, scenario, broken, confidence=confidence, **options)
+        except Interrupted:
             break
         rows.append({**point, **_error_rates(found.table)})
     result = pd.DataFrame(rows, columns=[*over, *_ERROR_RATES])
     keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
     result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
-    return result.reset_index(drop=True)
+    result = result.reset_index(drop=True)
+    if len(rows) < len(points):
+        words = f"{len(rows)} of {len(points)} combinations were finished"
+        raise Interrupted(words, result)
+    return result
 
 
 _ERROR_RATES = (
@@ -512,7 +584,7 @@ def _error_rates(table: pd.DataFrame) -> dict[str, Any]:
 
 _COLUMNS = (
     *("replication", "outcome", "back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
-    *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation"),
+    *("t50_s", "t90_s", "t99_s", "t100_s", "peak_polls_per_s", "peak_utilisation", "warnings"),
 )
 _MEANS = (
     *("back_s", "full_s", "users", "user_min", "lost", "late", "errors"),
@@ -540,7 +612,8 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         with intervals (``_low`` and ``_high``, Student's t, over the fleets that have a value) of
         ``back_s``, ``full_s``, ``users``, ``user_min``,
         ``lost``, ``late``, ``errors``, ``t50_s``, ``t90_s``, ``t99_s``, ``t100_s``,
-        ``peak_polls_per_s`` and ``peak_utilisation``.
+        ``peak_polls_per_s`` and ``peak_utilisation``; and ``warnings``, the kinds that any of the
+        fleets has.
 
     Raises
     ------
@@ -573,6 +646,8 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             if len(values) > 1:
                 mean, low, high = theory.mean_interval(values, confidence)
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
+        if "warnings" in group:
+            row["warnings"] = experiment.kinds_of(group["warnings"])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -598,15 +673,17 @@ def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
 
 def carry_out(fleet: Trial) -> Rollout | None:
     """Carry a plan out on one fleet; None if it was interrupted."""
-    rollout = roll_out(
-        fleet.plan,
-        fleet.scenario,
-        seed=fleet.seed,
-        replication=fleet.replication,
-        engine=fleet.engine,
-        progress=False,
-    )
-    return rollout if rollout.run.is_complete else None
+    try:
+        return roll_out(
+            fleet.plan,
+            fleet.scenario,
+            seed=fleet.seed,
+            replication=fleet.replication,
+            engine=fleet.engine,
+            progress=False,
+        )
+    except Interrupted:
+        return None
 
 
 def perform(fleet: Trial) -> experiment.Rows | None:
@@ -655,6 +732,7 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         **dict.fromkeys(("t50_s", "t90_s", "t99_s", "t100_s"), math.nan),
         "peak_polls_per_s": math.nan,
         "peak_utilisation": math.nan,
+        "warnings": kinds(rollout.warnings),
     }
     if not math.isnan(back_s) and len(
         exposures[(exposures["from_s"] <= back_s) & (exposures["to_s"] > back_s)]
@@ -668,6 +746,10 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         row["peak_polls_per_s"] = float(polls.max())
         row["peak_utilisation"] = float(after["utilisation"].max())
     return row
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __getattr__ = renamed(globals(), {"judge": "summarise", "HEALTHY": "BASELINE"})

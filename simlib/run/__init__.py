@@ -2,8 +2,9 @@
 
 from simlib.run.checks import MAX_ROWS, check_runs, check_table, refuse_rollout, rows_to_keep
 from simlib.run.result import Run, make_run
-from simlib.run.summary import QUANTITIES, Rows, summary_of
+from simlib.run.summary import QUANTITIES, Rows, metrics_of, summary_of, three_digits
 from simlib.run.tables import ALWAYS, COHORTS, ON_REQUEST, Columns, Ledger, quantiles_of
+from simlib.run.warnings import RunWarning, kinds
 
 __all__ = [
     "ALWAYS",
@@ -15,11 +16,15 @@ __all__ = [
     "Ledger",
     "Rows",
     "Run",
+    "RunWarning",
     "check_runs",
     "check_table",
+    "kinds",
     "make_run",
+    "metrics_of",
     "quantiles_of",
     "refuse_rollout",
     "rows_to_keep",
     "summary_of",
+    "three_digits",
 ]

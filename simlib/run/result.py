@@ -23,7 +23,7 @@ from simlib.core.record import Record, check
 from simlib.errors import RunFileError, ScenarioError, shown
 from simlib.renamed import warn
 from simlib.run import files
-from simlib.run.summary import Rows, summary_of, totals
+from simlib.run.summary import Rows, metrics_of, summary_of, totals
 from simlib.run.tables import (
     ALWAYS,
     COHORTS,
@@ -38,7 +38,9 @@ from simlib.run.tables import (
     nodes_of,
     tables_of,
 )
+from simlib.run.warnings import Facts, RunWarning, kinds, warnings_of
 from simlib.scenario import Scenario
+from simlib.scenario.display import page, table_html, warnings_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,11 +76,39 @@ class Run:
         self._tables = tables
 
     def __repr__(self) -> str:
-        where = self.provenance["engine"]
+        warned = f"; warnings: {kinds(self.warnings)}" if self.warnings else ""
+        return f"<Run {self.title}{warned}>"
+
+    def _repr_html_(self) -> str:
+        table = table_html(self.summary().drop(index="warnings", errors="ignore"))
+        return page(self.title, warnings_html(self.warnings), table)
+
+    @property
+    def title(self) -> str:
+        """The run in a line: scenario, transport, who made it, seed and replication."""
         return (
-            f"<Run {self.scenario.name} {self.scenario.transport} by {where}, "
-            f"seed {self.provenance['seed']}, replication {self.provenance['replication']}>"
+            f"{self.scenario.name} {self.scenario.transport} by {self.provenance['engine']}, "
+            f"seed {self.provenance['seed']}, replication {self.provenance['replication']}"
         )
+
+    @property
+    def warnings(self) -> tuple[RunWarning, ...]:
+        """What a reader has to know before any figure of this run.
+
+        Each has a ``kind`` and a ``sentence``, and prints as its sentence: see `RunWarning`, and
+        `run.warnings.CHECKS` for the kinds. Without any, the figures mean what they say.
+
+        Examples
+        --------
+        >>> from simlib.engines import simulate
+        >>> board = Scenario(updates={"rate_per_s": 1}, clients=5, polling={"interval_s": 30000})
+        >>> run = simulate(board, progress=False)
+        >>> [warning.kind for warning in run.warnings]
+        ['unseen', 'pending', 'interval']
+        >>> print(run.warnings[2].brief)
+        polling.interval_s is 30,000 s (8.3 h); if milliseconds were meant, 30 s
+        """
+        return warnings_of(Facts(self.scenario, self.provenance, self._tables))
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return one table.
@@ -89,8 +119,9 @@ class Run:
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
             what happened in the bin (polls, messages, up_bytes and so on: the members of
             `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
-            ``connection_count`` and ``present_count`` (means over the bin) and ``utilisation``
-            (busy fraction of the workers).
+            ``connection_count``, ``present_count``, ``fallback_count`` (clients that poll although
+            they are to be pushed to; all three are means over the bin) and ``utilisation`` (busy
+            fraction of the workers of all nodes).
 
             ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
             counts, and ``buffered_bytes``, the most that the server's memory held for it.
@@ -105,7 +136,7 @@ class Run:
             ``nodes``: a row per time bin and node: ``t_s``, ``width_s``, ``node``,
             ``connection_count`` (mean over the bin) and ``memory_bytes``, which is as many times
             ``server.connection_bytes``. What waits in the server's memory for slow consumers is not
-            in it. Utilisation has no meaning by node: all nodes share one pool of workers.
+            in it.
 
             ``exposures`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.
@@ -221,8 +252,40 @@ class Run:
         return latency_quantiles(self._tables["latency"], levels, cohort)
 
     def summary(self) -> pd.DataFrame:
-        """Return the table to read first: a row per transport and cohort, see `metrics.summary`."""
-        return summary_of(self.totals())
+        """Return the table to read first: figures in rows, with units, numbers as texts.
+
+        `metrics.summary` sets several runs side by side; `metrics` has the numbers for programs.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per cohort. If the run has warnings, their kinds are the last row, and their
+            sentences are in ``attrs["warnings"]``.
+        """
+        rows = self.totals()
+        table = summary_of(
+            rows,
+            [self.labels(row) for row in rows],
+            [row["warnings"] for row in rows],
+        )
+        table.attrs["warnings"] = [str(warning) for warning in self.warnings]
+        return table
+
+    def labels(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what a row of `totals` could be called beside those of other runs."""
+        is_live = self.provenance["engine"] == "live"
+        return {
+            "scenario": self.scenario.name,
+            "transport": row["transport"],
+            "cohort": row["cohort"],
+            "source": "measured" if is_live else "simulated",
+            "clients": f"{self.scenario.clients:,}",
+            "replication": f"seed {self.provenance['seed']}, {self.provenance['replication']}",
+        }
+
+    def metrics(self) -> pd.DataFrame:
+        """Return the figures for programs: a row per transport and cohort, see `metrics.table`."""
+        return metrics_of(self.totals())
 
     def totals(self) -> Rows:
         """Return what the summary is made of, in a millisecond: what a sweep keeps of a run.
@@ -230,7 +293,7 @@ class Run:
         Returns
         -------
         list of dict
-            A row per transport and cohort; `summary_of` makes a table of those of any number of
+            A row per transport and cohort; `metrics_of` makes a table of those of any number of
             runs.
 
         Examples
@@ -241,7 +304,9 @@ class Run:
         [5]
         """
         source, warm_up_s = self.provenance["engine"], self.scenario.warm_up_s
-        return totals(self._tables, source=source, warm_up_s=warm_up_s)
+        rows = totals(self._tables, source=source, warm_up_s=warm_up_s)
+        warned = kinds(self.warnings)
+        return [{**row, "warnings": warned} for row in rows]
 
     def save(self, path: str | Path) -> Path:
         """Write the run as a folder of Parquet files, each with the provenance and digests inside.
@@ -329,7 +394,7 @@ class Run:
 def _read_tables(path: Path) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     """Return a saved run's tables as they were written, and what its files say about it."""
     if not path.exists():
-        raise RunFileError(f"{path}: nothing is there")
+        raise RunFileError(f"{path}: there is no saved run of that name")
     if not path.is_dir():
         raise RunFileError(f"{path}: must be the folder that save wrote, but is a file")
     tables: dict[str, pa.Table] = {}

@@ -1,9 +1,14 @@
-"""From a run's tables to its summary: the figures of each cohort, from the rows of `MEASURES`."""
+"""From a run's tables to its figures, from the rows of `MEASURES`: for programs and for readers.
+
+`totals` are the rows for programs, of which `metrics_of` makes a table: a row per cohort, a column
+per metric, in base units. `summary_of` makes the table for readers: a row per figure, a column per
+run, with the units in the rows' names and numbers of three digits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +16,7 @@ from simlib.core.measures import MEASURES, QUANTILES, Measure, evaluate
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
 from simlib.run.tables import Columns, Ledger, latency_quantiles, ledger_of, rows_of
+from simlib.run.warnings import unseen_frac
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +48,7 @@ QUANTITIES = (
 
 
 def sums_of(timeline: Any) -> dict[str, Any]:
-    """Return what metrics add up, in each row of a timeline: counts and seconds, but no sessions.
+    """Return what metrics add up, in each row of a timeline: counts and seconds.
 
     Parameters
     ----------
@@ -56,6 +62,7 @@ def sums_of(timeline: Any) -> dict[str, Any]:
         "width_s": width_s,
         "connected_s": timeline["connection_count"] * width_s,
         "present_s": timeline["present_count"] * width_s,
+        "fallback_s": timeline["fallback_count"] * width_s,
         # A timeline knows the part of the workers that is busy: seconds of one worker on average.
         "busy_s": timeline["utilisation"] * width_s,
         "worker_s": width_s,
@@ -89,7 +96,6 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
         levels = {
             **dict(zip(QUANTILES, quantiles, strict=True)),
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
-            "sessions": (tables.get("exposures", tables["clients"])["cohort"] == cohort).sum(),
         }
         added = {
             sample: {name: sums[name][mine].sum() for name in _TERMS[sample] & sums.keys()} | levels
@@ -108,13 +114,14 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
                     for measure in _SHOWN
                 },
                 "ledger": ledger_of(tables["clients"], cohort),
+                "unseen_frac": unseen_frac(tables["clients"], rows_of(tables["clients"], cohort)),
             }
         )
     return rows
 
 
-def summary_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return the summary of what `Run.totals` returned of any number of runs.
+def metrics_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return the metrics of what `Run.totals` returned of any number of runs.
 
     Parameters
     ----------
@@ -123,10 +130,125 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        See `metrics.summary`.
+        See `metrics.table`.
     """
     import pandas as pd
 
     ledgers = pd.DataFrame([Ledger(*row["ledger"]) for row in rows])
     table = pd.concat([pd.DataFrame(list(rows)), ledgers], axis=1)
     return table[["source", "transport", "cohort", "clients", *QUANTITIES]]
+
+
+# -- for readers -----------------------------------------------------------------------------------
+
+
+class _Line(NamedTuple):
+    """A line of the summary: its name with the unit, and what its numbers are multiplied by."""
+
+    name: str
+    factor: float = 1.0
+
+
+_LINES = {
+    "clients": _Line("clients"),
+    "latency_p50_s": _Line("half of the changes seen within (s)"),
+    "latency_p95_s": _Line("95 % seen within (s)"),
+    "latency_p99_s": _Line("99 % seen within (s)"),
+    "latency_max_s": _Line("slowest change (s)"),
+    "average_latency_s": _Line("publish to apply, mean (s)"),
+    "unseen_frac": _Line("clients that saw no change (%)", 100.0),
+    "eligible": _Line("changes due, all clients together"),
+    "delivered": _Line("... seen"),
+    "pending": _Line("... not yet seen at the end"),
+    "lost": _Line("... lost"),
+    "superseded": _Line("... seen, though hidden by a later one"),
+    "down_bytes_per_h": _Line("down, a client (kB/h)", 1e-3),
+    "up_bytes_per_h": _Line("up, a client (kB/h)", 1e-3),
+    "message_rate_per_s": _Line("polls and pushed messages (1/s)"),
+    "heartbeat_rate_per_s": _Line("pings (1/s)"),
+    "connection_count": _Line("open connections, mean"),
+    "reconnection_rate_per_h": _Line("reconnections, a client (1/h)"),
+    "error_rate_per_h": _Line("errors, a client (1/h)"),
+    "utilisation": _Line("server busy (%)", 100.0),
+}
+"""The lines of a summary. Metrics that are not named here follow, with their labels and units."""
+_NO_VALUE = "–"
+
+
+def figure_names() -> dict[str, _Line]:
+    """Return the lines of a summary: those of `_LINES`, then every other metric that is shown."""
+    others = {
+        measure.name: _Line(f"{measure.label} ({measure.unit})")
+        for measure in _SHOWN
+        if measure.name not in _LINES
+    }
+    return {**_LINES, **others}
+
+
+def summary_of(
+    rows: Sequence[dict[str, Any]],
+    labels: Sequence[Mapping[str, Any]],
+    warnings: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return the table for readers, of what `Run.totals` returned of any number of runs.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+    labels : sequence of mapping of str to object
+        What each row could be called, most telling first: those levels in which the rows differ
+        become the columns' labels, and the transport always does.
+    warnings : sequence of str, optional
+        The kinds of warnings of each row's run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `metrics.summary`.
+    """
+    import pandas as pd
+
+    lines = figure_names()
+    values: list[dict[str, Any]] = [{**row, **Ledger(*row["ledger"])._asdict()} for row in rows]
+    cells = {}
+    for name, line in lines.items():
+        numbers = [float(row.get(name, np.nan)) * line.factor for row in values]
+        if np.isfinite(numbers).any():
+            cells[line.name] = [three_digits(number) for number in numbers]
+    if any(warnings):
+        cells["warnings"] = [words or _NO_VALUE for words in warnings]
+    table = pd.DataFrame.from_dict(cells, orient="index", columns=_columns(labels))
+    return table.rename_axis(index=None)
+
+
+def _columns(labels: Sequence[Mapping[str, Any]]) -> pd.Index:
+    """Return labels of columns: the transport, and whatever else tells the columns apart."""
+    import pandas as pd
+
+    def differs(level: str) -> bool:
+        return len({str(label[level]) for label in labels}) > 1
+
+    levels = [level for level in labels[0] if level == "transport" or differs(level)]
+    rows = [tuple(str(label[level]) for level in levels) for label in labels]
+    if len(set(rows)) < len(rows):
+        levels.append("run")
+        rows = [(*row, str(number)) for number, row in enumerate(rows, start=1)]
+    if len(levels) == 1:
+        return pd.Index([row[0] for row in rows], name=levels[0])
+    return pd.MultiIndex.from_tuples(rows, names=levels)
+
+
+def three_digits(value: float) -> str:
+    """Return a number for a reader: three digits, or all of a whole number.
+
+    Examples
+    --------
+    >>> [three_digits(value) for value in (714637, 714637.4, 14.237, 0.02345, 0.0, 3e-9)]
+    ['714,637', '715,000', '14.2', '0.0234', '0', '3.00e-09']
+    """
+    if not np.isfinite(value):
+        return _NO_VALUE
+    if value == 0.0 or value == round(value):
+        return f"{value:,.0f}"
+    digits = 2 - int(np.floor(np.log10(abs(value))))
+    return f"{value:.2e}" if digits > 6 else f"{round(value, digits):,.{max(0, digits)}f}"

@@ -114,12 +114,13 @@ def tables_of(
         The horizon, or when the run was interrupted, seconds.
     """
     connections = _log(record.connections, CONNECTION)
-    exposures = _log(record.exposures, EXPOSURE)
+    exposures, fallbacks = _log(record.exposures, EXPOSURE), _log(record.fallbacks, EXPOSURE)
     if len(record.bins) == 1:
         exposures = {"from_s": start_s, "to_s": np.minimum(end_s, end_of_run_s)}
+    logs = {"connections": connections, "exposures": exposures, "fallbacks": fallbacks}
     names = ["all"] if len(record.bins) == 1 else list(COHORTS)
     tables: dict[str, Columns] = {
-        "timeline": _timeline(scenario, record, connections, exposures, end_of_run_s),
+        "timeline": _timeline(scenario, record, logs, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
         "connections": {
@@ -218,14 +219,12 @@ def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns
 def _timeline(
     scenario: Scenario,
     record: Record,
-    connections: Columns,
-    exposures: Columns,
+    logs: dict[str, Columns],
     end_of_run_s: float,
 ) -> Columns:
     cohorts, bins = record.bins.shape[:2]
     parts = [
-        _timeline_of(scenario, record, cohort, connections, exposures, end_of_run_s)
-        for cohort in range(cohorts)
+        _timeline_of(scenario, record, cohort, logs, end_of_run_s) for cohort in range(cohorts)
     ]
     codes = np.repeat(np.arange(cohorts), bins)
     first = {name: parts[0][name] for name in ("t_s", "width_s")}
@@ -240,30 +239,33 @@ def _timeline_of(
     scenario: Scenario,
     record: Record,
     cohort: int,
-    connections: Columns,
-    exposures: Columns,
+    logs: dict[str, Columns],
     end_of_run_s: float,
 ) -> Columns:
     bins, bin_s = record.bins.shape[1], record.bin_s
     t_s = np.arange(bins) * bin_s
     width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
-    opened_s, closed_s = _of(connections, cohort, record, "opened_s", "closed_s")
-    from_s, to_s = _of(exposures, cohort, record, "from_s", "to_s")
-    connected_s = occupancy_s(opened_s, closed_s, bin_s, bins)
-    present_s = occupancy_s(from_s, to_s, bin_s, bins)
+    spans = {
+        "connection_count": _of(logs["connections"], cohort, record, "opened_s", "closed_s"),
+        "present_count": _of(logs["exposures"], cohort, record, "from_s", "to_s"),
+        "fallback_count": _of(logs["fallbacks"], cohort, record, "from_s", "to_s"),
+    }
     busy_s = record.busy_s
+    workers = scenario.server.nodes * scenario.server.workers
     if end_of_run_s < record.horizon_s:
         # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
-        busy_s = np.clip(busy_s, 0.0, scenario.server.workers * width_s)
+        busy_s = np.clip(busy_s, 0.0, workers * width_s)
     return {
         "t_s": t_s,
         "width_s": width_s,
         **{what.name.lower(): record.bins[cohort, :, what] for what in Count},
         "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
-        "connection_count": _mean(connected_s, width_s),
-        "present_count": _mean(present_s, width_s),
-        "utilisation": _mean(busy_s, width_s) / scenario.server.workers,
+        **{
+            name: _mean(occupancy_s(from_s, to_s, bin_s, bins), width_s)
+            for name, (from_s, to_s) in spans.items()
+        },
+        "utilisation": _mean(busy_s, width_s) / workers,
     }
 
 

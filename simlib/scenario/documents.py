@@ -252,7 +252,7 @@ class ForeignMapping:
         """Raise unless every key was read."""
         left = [name for name in self.values if name not in self.known]
         if left:
-            raise self.wrong(left[0], "is not a known field")
+            raise ScenarioError.of([self.wrong(name, "is not a known field") for name in left])
 
     def take(self, name: str, *, needed: bool = False) -> Any:
         """Return a key's value as it is; None if it is absent."""

@@ -6,11 +6,12 @@ names path, value and rule.
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import ConfigDict, Field
@@ -18,7 +19,11 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.display import page, settings_html
+from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
+from simlib.scenario.settings import settings_of, text_of
+from simlib.scenario.suggestions import METRICS, hint
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -45,7 +50,60 @@ class FieldError(ValueError):
         super().__init__(rule)
 
 
-class Section(pydantic.BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(pydantic.BaseModel)  # it has no public name
+
+_OF_PYDANTIC = set(dir(pydantic.BaseModel)) - set(dir(object))
+_NOT_SHOWN = {"model_config", "renamed_fields", "__class_vars__", "__private_attributes__"}
+_NOT_SHOWN |= {"__signature__", "__weakref__", "__abstractmethods__", "_abc_impl", "__dir__"}
+
+
+class _Documented:
+    """The docstring of a section: what it says of itself, and then each of its settings."""
+
+    def __init__(self, own: str) -> None:
+        self.own = inspect.cleandoc(own)
+
+    def __get__(self, _instance: object, section: type[pydantic.BaseModel]) -> str:
+        settings = text_of(list(settings_of(section)))
+        return f"{self.own}\n\nSettings\n--------\n{settings}\n" if settings else self.own
+
+
+class _Default:
+    """Stands in a signature for a default that is a section."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+class _Shown(ModelMetaclass):
+    """Lets `help` and tab completion of a section show its settings, and not pydantic's methods.
+
+    Those can be called all the same.
+    """
+
+    def __new__(cls, name: str, bases: Any, names: dict[str, Any], **options: Any) -> Any:
+        return super().__new__(
+            cls, name, bases, {**names, "__doc__": _Documented(names.get("__doc__", ""))}, **options
+        )
+
+    @property
+    def __doc__(cls) -> str:  # type: ignore[override]
+        """What a section says of itself; `help` looks here, and not where instances look."""
+        said: str = cls.__dict__["__doc__"].__get__(None, cls)
+        return said
+
+    def __dir__(cls) -> list[str]:
+        ours = cls.__mro__[: cls.__mro__.index(pydantic.BaseModel)]
+        names = {name for each in ours for name in vars(each) if not name.startswith("__pydantic")}
+        fields: Any = getattr(cls, "model_fields", {})
+        renamed: Any = getattr(cls, "renamed_fields", {})
+        return sorted((names | fields.keys()) - _OF_PYDANTIC - _NOT_SHOWN - renamed.keys())
+
+
+class Section(pydantic.BaseModel, metaclass=_Shown):
     """A section: frozen and strict, without unknown fields."""
 
     renamed_fields: ClassVar[Mapping[str, str]] = {}
@@ -73,6 +131,29 @@ class Section(pydantic.BaseModel):
         whose = "" if hasattr(self, "replace") else " of the scenario or plan"
         rule = f"must be changed by replace{whose}, which returns a changed copy"
         return ScenarioError(name, value, rule)
+
+    def _repr_html_(self) -> str:
+        values = self.model_dump(exclude_none=True, exclude_defaults=True)
+        name = f"{type(self).__name__} {values.pop('name', '')}".strip()
+        return page(f"{name}: what differs from the defaults", settings_html(values))
+
+    def __dir__(self) -> list[str]:
+        names = set(super().__dir__()) - self.renamed_fields.keys()
+        return sorted(names - _OF_PYDANTIC - _NOT_SHOWN)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_options: Any) -> None:
+        """Give it a signature that fits on some lines: no types, which are said in `help`."""
+        parameters = []
+        for name, field in cls.model_fields.items():
+            default: Any = inspect.Parameter.empty
+            if not field.is_required():
+                is_plain = isinstance(field.default, str | float | int | None)
+                default = field.default if is_plain else _Default()
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            )
+        cls.__signature__ = inspect.Signature(parameters)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -155,12 +236,12 @@ _PHRASES = {
     "string_type": "must be text",
     "finite_number": "must be a finite number",
     "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length} items",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must have at least {min_length} characters",
     "string_unicode": "must be valid Unicode",
     "tuple_type": "must be a list",
-    "too_long": "must have at most {max_length} items",
-    "too_short": "must have at least {min_length} items",
     "dict_type": "must be a table of settings",
     "invalid_key": "must have text for keys",
     "model_type": "must be a table of settings",
@@ -168,20 +249,34 @@ _PHRASES = {
 }
 
 
+_MOST_HINTS = 50
+"""Unknown fields for which another name is looked for, which takes a while."""
+
+
 def scenario_error(
     error: pydantic.ValidationError, unknown: Callable[[object, Any], ScenarioError]
 ) -> ScenarioError:
-    """Return the first problem of a validation as one `ScenarioError`.
+    """Return the problems of a validation as one `ScenarioError`: the first one, with the others.
 
     `unknown` returns the error for a path that is not a field.
     """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    path = ".".join(str(name) for name in first["loc"])
-    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    found = error.errors(include_url=False)
+    within = {each["loc"][:depth] for each in found for depth in range(len(each["loc"]))}
+    # A list is too short for pydantic once its items are wrong: that is said of the items already.
+    found = [one for one in found if not (one["type"] == "too_short" and one["loc"] in within)]
+    problems = [
+        _problem(each, unknown if number < _MOST_HINTS else None)
+        for number, each in enumerate(found)
+    ]
+    return ScenarioError.of(problems)
+
+
+def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) -> ScenarioError:
+    path = ".".join(str(name) for name in each["loc"])
+    value, kind, context = each["input"], each["type"], each.get("ctx", {})
     cause = context.get("error")
     if kind == "extra_forbidden":
-        rule = unknown(path, value).rule
+        rule = unknown(path, value).rule if unknown else "is not a known field"
     elif isinstance(cause, FieldError):
         path = f"{path}.{cause.path}" if path else cause.path
         value, rule = cause.value, cause.rule
@@ -191,28 +286,44 @@ def scenario_error(
         rule = str(cause)
     elif kind in _PHRASES:
         rule = _PHRASES[kind].format(**context)
+        if kind == "literal_error" and isinstance(value, str):
+            options = re.findall(r"'([^']*)'", context["expected"])
+            rule += hint(value, options, METRICS if path.endswith("metric") else None)
     else:
-        rule = first["msg"][:1].lower() + first["msg"][1:]
-    return ScenarioError(path or "scenario", value, rule, others=len(problems) - 1)
+        rule = each["msg"][:1].lower() + each["msg"][1:]
+    return ScenarioError(path or "scenario", value, rule)
 
 
-def read_toml(path: Any) -> tuple[Path, dict[str, Any]]:
-    """Read a TOML file.
+def read_toml(path: Any, wanted: str) -> tuple[Path, dict[str, Any]]:
+    """Read a TOML file that holds a scenario or a plan.
+
+    Parameters
+    ----------
+    path : str or Path
+    wanted : {"scenario", "plan"}
 
     Raises
     ------
     ScenarioError
-        The file is missing or too large, is not a regular file, or is not TOML.
+        The file is missing or too large, is not a regular file, is not TOML, or holds something
+        else.
     """
     if not isinstance(path, str | Path):
         raise ScenarioError("path", path, "must be a path")
     path = Path(path)
-    text = read_text(path, "TOML file", MOST_BYTES)
+    try:
+        text = read_text(path, "TOML file", MOST_BYTES)
+    except ScenarioError:
+        refuse_foreign(path, wanted)
+        raise
     try:
         _refuse_long_keys(text)
-        return path, tomllib.loads(text)
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also for numbers or nesting of great length
+        refuse_foreign(path, wanted)
         raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
+    refuse_other_kind(path, values, wanted)
+    return path, values
 
 
 # Each part takes all that it can at once (``*+``), and an end that is missing is the file's end or

@@ -42,7 +42,9 @@ from simlib.scenario.fields import (
     read_toml,
     scenario_error,
 )
+from simlib.scenario.places import in_file
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
+from simlib.scenario.settings import elsewhere
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CHANGES = 20_000_000
@@ -53,7 +55,8 @@ class Sessions(Section):
     """Sessions that begin during the run, beside those present from the start."""
 
     arrivals_per_s: Rate
-    """Rate of the Poisson stream of new sessions, per second."""
+    """Rate of the Poisson stream of new sessions, per second.
+    Elsewhere: arrivalRate (Artillery)."""
     length_s: Positive
     """Mean session length, seconds, of every session, those from the start included."""
     length: Literal["exponential", "constant"] = "exponential"
@@ -93,25 +96,36 @@ class Polling(Section):
     """The polling client, by TanStack Query's rule."""
 
     interval_s: Positive = 30.0
-    """``refetchInterval``, seconds, counted from the end of the last fetch."""
+    """``refetchInterval``, seconds, counted from the end of the last fetch.
+    Elsewhere: refetchInterval (TanStack Query, ms); refreshInterval (SWR, ms); pollInterval (Apollo
+    Client, ms); pollingInterval (RTK Query, ms)."""
     jitter_frac: Fraction = 0.0
     """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
     pause_while_dragging: bool = True
     """No fetch while a card is dragged, and one at once when it is dropped."""
     pause_while_hidden: bool = True
-    """Ticks are skipped while the tab is hidden (``refetchIntervalInBackground`` false)."""
+    """Ticks are skipped while the tab is hidden (``refetchIntervalInBackground`` false).
+    Elsewhere: refetchIntervalInBackground (TanStack Query: the opposite); refreshWhenHidden (SWR:
+    the opposite); skipPollingIfUnfocused (RTK Query)."""
     refetch_on_focus: bool = True
-    """One fetch at once when the tab is shown (``refetchOnWindowFocus``)."""
+    """One fetch at once when the tab is shown (``refetchOnWindowFocus``).
+    Elsewhere: refetchOnWindowFocus (TanStack Query); revalidateOnFocus (SWR); refetchOnFocus (RTK
+    Query)."""
     stale_s: NotNegative = 0.0
-    """``staleTime``, seconds: younger data is not fetched again at a drop or on focus."""
+    """``staleTime``, seconds: younger data is not fetched again at a drop or on focus.
+    Elsewhere: staleTime (TanStack Query, ms)."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
-    """Further tries of a failed fetch."""
+    """Further tries of a failed fetch.
+    Elsewhere: retry (TanStack Query); errorRetryCount (SWR)."""
     retry_base_s: Positive = 1.0
-    """Wait before the first retry, seconds; doubles each time."""
+    """Wait before the first retry, seconds; doubles each time.
+    Elsewhere: retryDelay (TanStack Query, a function of the attempt, ms)."""
     retry_cap_s: Positive = 30.0
-    """Longest wait before a retry, seconds."""
+    """Longest wait before a retry, seconds.
+    Elsewhere: retryDelay (TanStack Query, a function of the attempt, ms)."""
     etag: bool = False
-    """Conditional requests: an unchanged board is answered 304 without a body."""
+    """Conditional requests: an unchanged board is answered 304 without a body.
+    Elsewhere: ETag, If-None-Match (HTTP headers)."""
 
     @pydantic.model_validator(mode="after")
     def _cap_above_base(self) -> Self:
@@ -127,24 +141,40 @@ class WebSocket(Section):
     resync: Literal["none", "snapshot", "replay", "recovery"] = "snapshot"
     """How a client that reconnects gets the changes that it missed: see `core.resync`."""
     replay_changes: Counting | None = None
-    """How many of the latest changes the server keeps for a replay."""
+    """How many of the latest changes the server keeps for a replay.
+    Elsewhere: history_size (Centrifugo)."""
     recovery_s: Positive | None = None
-    """How long the server keeps the session of a lost connection, seconds (Socket.IO: 120)."""
+    """How long the server keeps the session of a lost connection, seconds (Socket.IO: 120).
+    Elsewhere: connectionStateRecovery.maxDisconnectionDuration (Socket.IO, ms)."""
     or_snapshot: bool = False
     """Changes that can be neither replayed nor recovered come as a snapshot, or else are lost."""
     open_timeout_s: Positive = 20.0
-    """Longest time from the start of an attempt to READY, seconds."""
-
+    """Longest time from the start of an attempt to READY, seconds.
+    Elsewhere: timeout (socket.io-client, ms); open_timeout (Python websockets); handshakeTimeout
+    (ws, ms)."""
+    upgrade_timeout_s: Positive | None = None
+    """Longest time from the upgrade request to its answer, seconds, in place of what is left of
+    `open_timeout_s`. Absent: that goes on."""
+    ready_timeout_s: Positive | None = None
+    """Longest time from the upgrade to READY, seconds, in place of what is left of the time-outs
+    above. Absent: they go on."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
     that it brings are late, not lost; `core.record` says how many gaps a client may have. With
     `notify` it is a fetch like the others, and its time counts from the end of the last one."""
+    safety_poll_restart: bool = False
+    """Whether a message that arrives starts the time to the next safety poll anew. So it is where a
+    push is written into TanStack Query's cache: its interval begins again at each
+    ``setQueryData``. SWR's ``mutate(data, false)``, Apollo's ``writeQuery`` and RTK Query's
+    ``updateQueryData`` leave the timer alone. `notify` counts from the last fetch in any case."""
     token_valid_s: Positive | None = None
-    """How long a token is valid from the start of a session, seconds; absent: for ever."""
+    """How long a token is valid from the start of a session, seconds; absent: for ever.
+    Elsewhere: exp (a claim of a JSON Web Token, a point in time)."""
     token_resent: bool = False
     """A client that reconnects sends its first token again (``auth`` as an object); if not, it
-    reads a fresh one (``auth`` as a function)."""
+    reads a fresh one (``auth`` as a function).
+    Elsewhere: auth (socket.io-client)."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
@@ -175,9 +205,22 @@ class HeartbeatRules(Section):
     direction: Literal["server", "client", "none"] = "server"
     """Who pings."""
     interval_s: Positive = 30.0
-    """From the last pong to the next ping, seconds."""
+    """From the last pong to the next ping, seconds.
+    Elsewhere: pingInterval (Socket.IO, ms); ping_interval (Python websockets, python-socketio);
+    heartbeatIntervalMs (Phoenix, ms); KeepAliveInterval (SignalR); keepAlive (graphql-ws, ms);
+    heartbeatOutgoing (stompjs, ms)."""
     timeout_s: Positive = 20.0
-    """Silence after which the path counts as dead, seconds."""
+    """Silence after which the path counts as dead, seconds.
+    Elsewhere: pingTimeout (Socket.IO, ms); ping_timeout (Python websockets, python-socketio);
+    serverTimeoutInMilliseconds (SignalR: the interval is a part of it); maxServerPingDelay
+    (centrifuge-js, ms)."""
+    any_message: bool = False
+    """Whether any message that arrives is a sign of life, as it is to SignalR, ActionCable,
+    centrifuge and python-socketio; if not, only a ping or pong is, as to socket.io-client, Phoenix
+    and websockets. A board counts where there are no safety polls, which bring boards too."""
+    closing_s: NotNegative = 0.0
+    """How long a client then waits for its dead connection to close, seconds, before the wait for
+    its next attempt begins."""
 
 
 _POLICIES = tuple(POLICIES)
@@ -189,25 +232,39 @@ class Reconnect(Section):
     policy: Literal[_POLICIES] = "full_jitter"  # type: ignore[valid-type]
     """How long it waits before an attempt: see `core.reconnect.POLICIES`."""
     base_s: NotNegative = 1.0
-    """First delay or its ceiling, seconds."""
+    """First delay or its ceiling, seconds.
+    Elsewhere: reconnectionDelay (socket.io-client, ms); minReconnectDelay (centrifuge-js, ms);
+    reconnectDelay (stompjs, ms)."""
     cap_s: NotNegative = 30.0
-    """Largest delay or ceiling, seconds."""
+    """Largest delay or ceiling, seconds.
+    Elsewhere: reconnectionDelayMax (socket.io-client, ms); maxReconnectDelay (centrifuge-js,
+    stompjs, ms)."""
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     """The factor by which delays grow from attempt to attempt."""
     jitter_frac: Fraction | None = None
-    """Jitter as a fraction of the delay, if the policy reads it."""
+    """Jitter as a fraction of the delay, if the policy reads it.
+    Elsewhere: randomizationFactor (socket.io-client)."""
     jitter_from_s: NotNegative | None = None
     """The least jitter in seconds, if the policy reads it; `jitter_s` is the most."""
     jitter_s: NotNegative | None = None
     """Jitter in seconds, if the policy reads it."""
     delays_s: Delays | None = None
-    """The delays of a table, seconds, at most 16; the last one is repeated."""
+    """The delays of a table, seconds, at most 16; the last one is repeated.
+    Elsewhere: withAutomaticReconnect (SignalR, ms); reconnectAfterMs (Phoenix, a
+    function of the attempt, ms)."""
     attempts: Counting | None = None
-    """Failures after which the client gives up; absent: never."""
+    """Failures after which the client gives up; absent: never.
+    Elsewhere: reconnectionAttempts (socket.io-client); retryAttempts (graphql-ws)."""
     give_up_s: Positive | None = None
     """Time without a connection after which it gives up, seconds; absent: never."""
     from_start: bool = True
     """Whether it also tries again if its first connection fails."""
+    while_hidden: bool = True
+    """Whether a hidden tab tries again. If not, it does at once when it is shown, and its count of
+    failures starts anew, as Phoenix's."""
+    retries_4xx: bool = True
+    """Whether the client tries again after its upgrade was answered 4xx, as a proxy's 403 is. If
+    not, it gives up then. Busy servers answer 503, which is tried again in any case."""
     reset: Literal["transport", "ready", "never"] = "ready"
     """When the count of failures starts anew: at the upgrade, after authentication, or never."""
     stable_s: NotNegative = 0.0
@@ -243,7 +300,8 @@ class Fallback(Section):
     after_failures: Counting | None = None
     """Failures in a row, the lost connection included, after which the client polls."""
     after_s: Positive | None = None
-    """Time without a connection after which it polls, seconds."""
+    """Time without a connection after which it polls, seconds. Like the failures, it is looked at
+    when an attempt ends: behind a proxy that swallows upgrades, after `open_timeout_s` each."""
     return_s: Positive | None = None
     """Time of polling after which it tries push again, seconds; absent: never."""
     return_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
@@ -278,18 +336,25 @@ class Network(Section):
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
-    """Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox."""
+    """Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox.
+    Elsewhere: proxy_read_timeout (nginx); timeout tunnel (HAProxy); idle_timeout.timeout_seconds
+    (AWS ALB); stream_idle_timeout (Envoy)."""
     unanswered_s: Positive = 924.6
-    """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2)."""
+    """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
+    Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""
 
 
 class ServerSettings(Section):
     """One node: its workers and what each job costs them."""
 
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Workers that serve jobs in order; an event loop is one."""
-    service: Literal["constant", "exponential"] = "constant"
-    """Distribution of the service times below, which are means."""
+    """Workers of a node that serve jobs in order: event loops, or processes. Polls go to the worker
+    that is free first; a WebSocket belongs to the worker that has accepted it.
+    Elsewhere: --workers (gunicorn, uvicorn); instances (pm2)."""
+    service: Literal["constant", "exponential", "lognormal", "gamma"] = "constant"
+    """Distribution of the service times below, which are means; each job draws its own."""
+    service_cv: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    """Coefficient of variation (standard deviation over mean) of lognormal and gamma times."""
     accept_s: NotNegative = 20e-6
     """Accepting one TCP connection, seconds."""
     poll_s: NotNegative = 1e-3
@@ -309,32 +374,53 @@ class ServerSettings(Section):
     close_s: NotNegative = 0.1e-3
     """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
-    """Open WebSocket connections; a further upgrade is answered 503."""
+    """Open WebSocket connections; a further upgrade is answered 503.
+    Elsewhere: worker_connections (nginx, for each worker); maxconn (HAProxy); ulimit -n (Linux,
+    with all other files)."""
     backlog: Counting = 4096
-    """TCP connections waiting to be accepted; a further SYN is dropped."""
+    """TCP connections waiting to be accepted; a further SYN is dropped.
+    Elsewhere: backlog (listen(2), nginx, Node.js, gunicorn); net.core.somaxconn (Linux, its
+    limit)."""
     keep_alive_s: NotNegative = 75.0
-    """Idle HTTP connections are closed after this, seconds."""
+    """Idle HTTP connections are closed after this, seconds.
+    Elsewhere: keepalive_timeout (nginx, aiohttp); server.keepAliveTimeout (Node.js, ms);
+    --timeout-keep-alive (uvicorn); --keep-alive (gunicorn)."""
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
     admit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    """Upgrades admitted per second; a further one is answered 503. Absent: no limit."""
+    """Upgrades admitted per second; a further one is answered 503. Absent: no limit.
+    Elsewhere: rate (nginx limit_req_zone)."""
     admit_burst: Counting = 1
-    """Upgrades admitted at once before that rate applies."""
+    """Upgrades admitted at once before that rate applies.
+    Elsewhere: burst (nginx limit_req)."""
     slow_consumers: Literal["unbounded", "block", "close", "drop_oldest", "coalesce"] = "unbounded"
     """The policy for pushes that a client does not take in time: see `core.backpressure`."""
     buffer_bytes: Size | None = None
-    """Memory of the server's process for one client's unsent pushes, bytes."""
+    """Memory of the server's process for one client's unsent pushes, bytes.
+    Elsewhere: maxBackpressure (uWebSockets.js); client.queue_max_size (Centrifugo)."""
     socket_bytes: Size = 65_536
-    """Buffers of the kernels at both ends of one connection, bytes."""
+    """Buffers of the kernels at both ends of one connection, bytes.
+    Elsewhere: SO_SNDBUF, SO_RCVBUF (sockets); net.ipv4.tcp_wmem, net.ipv4.tcp_rmem (Linux)."""
     connection_bytes: Size = 65_536
     """Memory of the server for one open WebSocket, bytes. The default is that of the Python
     websockets with compression, by its documentation; without compression it needs 14 KiB."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Nodes behind a balancer, which gives each new connection to a random node that is up. They
-    share the workers; each keeps its own sessions and its own changes to replay."""
+    """Nodes behind a balancer, which gives each new connection to a random node that is up. Each
+    has its own workers, backlog and limits, its own sessions and its own changes to replay, and
+    sends to its own clients.
+    Elsewhere: replicas (Kubernetes)."""
+    hop_s: NotNegative = 0.4e-3
+    """Time for a change to reach the nodes through a broker, seconds; with one node there is none.
+    The default is what Redis and NATS take on one machine, as Python clients see it."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
+        has_cv = self.service in ("lognormal", "gamma")
+        if has_cv and self.service_cv is None:
+            raise FieldError("service_cv", None, f'must be given when service is "{self.service}"')
+        if not has_cv and self.service_cv is not None:
+            rule = f'has no meaning when service is "{self.service}"'
+            raise FieldError("service_cv", self.service_cv, rule)
         if self.admit_per_s is None and self.admit_burst != 1:
             raise FieldError("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
         bounded = self.slow_consumers in ("block", "close", "drop_oldest")
@@ -365,14 +451,20 @@ class Fault(Section):
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
+    answered: bool | None = None
+    """Whether a proxy that blocks upgrades answers them: true, with 403 at once; false, never, so
+    that an attempt lasts until ``websocket.open_timeout_s``. Absent: true."""
     age_s: Positive | None = None
     """The age at which a `lifetime` ends a WebSocket, counted from READY, seconds."""
     added_s: NotNegative | None = None
-    """Latency added to the round trip, seconds."""
+    """Latency added to the round trip, seconds.
+    Elsewhere: latency (Toxiproxy, ms); delay (tc netem)."""
     jitter_s: NotNegative | None = None
-    """Further latency, uniform from 0 to this, drawn anew each second for each client, seconds."""
+    """Further latency, uniform from 0 to this, drawn anew each second for each client, seconds.
+    Elsewhere: jitter (Toxiproxy, ms)."""
     bytes_per_s: Annotated[float, Field(ge=1, le=1e12)] | None = None
-    """Bandwidth that is left to each client, on the way down, bytes per second."""
+    """Bandwidth that is left to each client, on the way down, bytes per second.
+    Elsewhere: rate (Toxiproxy, KB/s); rate (tc netem, bits/s)."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -410,7 +502,8 @@ class Wire(Section):
     """The settings that byte counts depend on."""
 
     http: Literal["1.1", "2"] = "1.1"
-    """HTTP version of the poll."""
+    """HTTP version of the poll.
+    Elsewhere: http2 (nginx)."""
     http_client: Literal["chromium", "aiohttp"] = "chromium"
     """The client whose request heads a poll has."""
     websocket_client: Literal["chromium", "websockets"] = "chromium"
@@ -424,7 +517,8 @@ class Wire(Section):
     token_bytes: Annotated[Bytes, Field(ge=120, le=8192)] = 201
     """Length of the JSON Web Token, bytes."""
     deflate_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """permessage-deflate: compressed over plain size; 1 = off."""
+    """permessage-deflate: compressed over plain size; 1 = off.
+    Elsewhere: perMessageDeflate (ws, Socket.IO); compression (Python websockets)."""
     count: Literal["payload", "tls", "ip"] = "payload"
     """Layer at which bytes are counted: TCP payload, with TLS records, with TCP/IP headers."""
 
@@ -455,11 +549,13 @@ class Scenario(Section):
     transport: Literal[TRANSPORT_NAMES] = "polling"  # type: ignore[valid-type]
     """How changes reach the clients."""
     clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
-    """Clients present from the start."""
+    """Clients present from the start.
+    Elsewhere: --users (Locust); vus (k6)."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0
-    """Length of the run, seconds."""
+    """Length of the run, seconds.
+    Elsewhere: duration (Artillery, k6); --run-time (Locust)."""
     warm_up_s: NotNegative = 0.0
     """Changes published before this are not in the ledger, seconds."""
     cool_down_s: NotNegative = 0.0
@@ -626,8 +722,11 @@ class Scenario(Section):
         ScenarioError
             The file is missing, is not TOML or has more than 256 KiB, or its scenario is not valid.
         """
-        path, values = read_toml(path)
-        scenario = cls(**values)
+        path, values = read_toml(path, "scenario")
+        try:
+            scenario = cls(**values)
+        except ScenarioError as error:
+            raise in_file(error, path) from None
         scenario._folder = path.parent
         return scenario
 
@@ -780,5 +879,9 @@ def _unknown(path: object, value: Any) -> ScenarioError:
     if not near:
         siblings = [known for known in paths if known.rpartition(".")[0] == section]
         near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
+    near = near or elsewhere(Scenario, path)
+    if not near:
+        last = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in paths], n=1)
+        near = [known for known in paths if known.rpartition(".")[2] in last]
     hint = f"; did you mean {near[0]}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")

@@ -2,19 +2,52 @@
 
 Each preset names the source of its numbers and its arithmetic. It sets how a connection is
 attempted, kept alive and attempted again. How missed changes are brought back is up to the
-application, so a preset does not change it.
+application, so a preset does not change it; those of the guide, which is such an application, say
+that a push starts the timer of a safety poll anew, if there is one.
 """
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
 from simlib.scenario.model import Reconnect
+from simlib.scenario.suggestions import library_rule
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
+
+
+def sockjs_timeout_s(info_s: float) -> float:
+    """Return how long sockjs-client lets a WebSocket take to open, seconds.
+
+    It counts two round trips, and estimates one from its request for ``/info``.
+
+    Parameters
+    ----------
+    info_s : float
+        How long that request took, seconds, >= 0.
+
+    Raises
+    ------
+    ScenarioError
+        `info_s` is negative or no number.
+
+    References
+    ----------
+    sockjs-client 1.6.1: lib/main.js, countRTO and _connect; lib/transport/websocket.js, roundTrips.
+
+    Examples
+    --------
+    >>> [sockjs_timeout_s(info_s) for info_s in (0.04, 0.1, 0.2)]
+    [0.68, 0.8, 1.6]
+    """
+    is_number = isinstance(info_s, int | float) and not isinstance(info_s, bool)
+    if not is_number or not 0.0 <= info_s < float("inf"):
+        raise ScenarioError("info_s", info_s, "must be seconds >= 0")
+    info_ms = 1000.0 * info_s
+    round_trip_ms = 4.0 * info_ms if info_ms > 100.0 else 300.0 + info_ms
+    return 2.0 * round_trip_ms / 1000.0
 
 
 class Library(NamedTuple):
@@ -35,10 +68,16 @@ class Library(NamedTuple):
     note: str
 
 
-_CLEAN = {
-    f"reconnect.{name}": field.default
-    for name, field in Reconnect.model_fields.items()
-    if name not in ("policy", "base_s")  # every preset gives these
+_CLEAN: dict[str, Any] = {
+    "websocket.upgrade_timeout_s": None,
+    "websocket.ready_timeout_s": None,
+    "heartbeat.any_message": False,
+    "heartbeat.closing_s": 0.0,
+    **{
+        f"reconnect.{name}": field.default
+        for name, field in Reconnect.model_fields.items()
+        if name not in ("policy", "base_s")  # every preset gives these
+    },
 }
 _SOCKETIO = {
     **_CLEAN,
@@ -61,6 +100,8 @@ _BARE = {
     "reconnect.policy": "none",
     "reconnect.base_s": 1.0,
 }
+_REACT_QUERY = {"websocket.safety_poll_restart": True}
+"""The guide writes a push into TanStack Query's cache, which starts its interval anew."""
 _GRAPHQL_WS = {
     **_BARE,
     "reconnect.policy": "additive_jitter",
@@ -78,7 +119,9 @@ LIBRARIES: dict[str, Library] = {
         _SOCKETIO,
         _SOCKETIO_SOURCE,
         "The cap comes after the jitter: from the fifth attempt on all clients wait exactly 5 s. "
-        "The count starts anew at the upgrade, before the token is checked.",
+        "The count starts anew at the upgrade, before the token is checked. A server that accepts "
+        "the upgrade and closes before Engine.IO's first packet is not noticed for 20 s: here that "
+        "packet comes with the upgrade.",
     ),
     "socket.io-client, 5 attempts": Library(
         {**_SOCKETIO, "reconnect.attempts": 5},
@@ -88,6 +131,7 @@ LIBRARIES: dict[str, Library] = {
     "guide: connect() in 'disconnect'": Library(
         {
             **_SOCKETIO,
+            **_REACT_QUERY,
             "reconnect.policy": "fixed",
             "reconnect.base_s": 0.0,
             "reconnect.cap_s": 0.0,
@@ -102,6 +146,7 @@ LIBRARIES: dict[str, Library] = {
     "guide: reconnection off, retry in 'disconnect'": Library(
         {
             **_SOCKETIO,
+            **_REACT_QUERY,
             "reconnect.policy": "fixed",
             "reconnect.base_s": 1.0,
             "reconnect.cap_s": 1.0,
@@ -115,6 +160,7 @@ LIBRARIES: dict[str, Library] = {
     "guide: native WebSocket, 1 s, 5 attempts": Library(
         {
             **_BARE,
+            **_REACT_QUERY,
             "reconnect.policy": "fixed",
             "reconnect.cap_s": 1.0,
             "reconnect.attempts": 5,
@@ -128,9 +174,16 @@ LIBRARIES: dict[str, Library] = {
         "A browser neither pings nor reconnects.",
     ),
     "sockjs-client": Library(
-        {**_BARE, "wire.envelope": "sockjs", "websocket.open_timeout_s": 5.0},
+        {
+            **_BARE,
+            "wire.envelope": "sockjs",
+            "websocket.open_timeout_s": sockjs_timeout_s(0.04),
+        },
         "sockjs-client 1.6.1: lib/main.js, lib/transport-list.js",
-        "It changes transport while it connects, and never reconnects.",
+        "It changes transport while it connects, for good, and never reconnects. How long it waits "
+        "for a WebSocket depends on how long its /info took: the preset takes 40 ms, "
+        "sockjs_timeout_s says it for other times. A server that needs longer for an upgrade gets "
+        "no WebSocket at all.",
     ),
     "phoenix": Library(
         {
@@ -138,27 +191,37 @@ LIBRARIES: dict[str, Library] = {
             "heartbeat.direction": "client",
             "heartbeat.interval_s": 30.0,
             "heartbeat.timeout_s": 30.0,
+            "heartbeat.closing_s": 1.5,
             "reconnect.policy": "table",
             "reconnect.delays_s": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0],
+            "reconnect.reset": "transport",
+            "reconnect.while_hidden": False,
         },
         "phoenix 1.8.16: assets/js/phoenix/socket.js, timer.js",
-        "No jitter: clients that were cut at one moment come back at one moment.",
+        "No jitter: clients that were cut at one moment come back at one moment, those in hidden "
+        "tabs when they are shown. The count starts anew at the upgrade: a server that accepts and "
+        "closes at once is asked again after 10 ms each time.",
     ),
     "signalr": Library(
         {
             **_BARE,
-            "websocket.open_timeout_s": 15.0,
+            "websocket.open_timeout_s": 100.0,
+            "websocket.upgrade_timeout_s": HANDSHAKE_TIMEOUT_S,
+            "websocket.ready_timeout_s": 30.0,
             "heartbeat.direction": "server",
             "heartbeat.interval_s": 15.0,
             "heartbeat.timeout_s": 15.0,
+            "heartbeat.any_message": True,
             "reconnect.policy": "table",
             "reconnect.delays_s": [0.0, 2.0, 10.0, 30.0],
             "reconnect.attempts": 4,
             "reconnect.from_start": False,
         },
-        "@microsoft/signalr 10.0.11: src/DefaultReconnectPolicy.ts, src/HubConnection.ts, with "
-        "withAutomaticReconnect()",
-        "Gives up after about 42 s without a server, and at once if its first connection fails.",
+        "@microsoft/signalr 10.0.11: src/DefaultReconnectPolicy.ts, src/HubConnection.ts, "
+        "src/HttpConnection.ts, with withAutomaticReconnect()",
+        "Gives up after about 42 s without a server, and at once if its first connection fails. An "
+        "attempt that nobody answers lasts 100 s, its time-out for the request before the upgrade, "
+        "and one whose upgrade nobody answers the browser's 240 s.",
     ),
     "actioncable": Library(
         {
@@ -166,13 +229,15 @@ LIBRARIES: dict[str, Library] = {
             "heartbeat.direction": "server",
             "heartbeat.interval_s": 3.0,
             "heartbeat.timeout_s": 3.0,
+            "heartbeat.any_message": True,
+            "heartbeat.closing_s": 0.5,
             "reconnect.policy": "actioncable",
             "reconnect.base_s": 6.0,
             "reconnect.jitter_frac": 0.15,
         },
-        "@rails/actioncable 8.1.400: src/connection_monitor.js",
-        "It has one timer that looks for a stale connection; here each wait is a whole turn of it, "
-        "while a real loss falls somewhere within one.",
+        "@rails/actioncable 8.1.400: src/connection_monitor.js; src/connection.js, reopenDelay",
+        "One timer looks for a stale connection, and a loss falls somewhere between two looks: the "
+        "first attempt comes 6 to 18 s after it.",
     ),
     "centrifuge": Library(
         {
@@ -181,12 +246,14 @@ LIBRARIES: dict[str, Library] = {
             "heartbeat.direction": "server",
             "heartbeat.interval_s": 25.0,
             "heartbeat.timeout_s": 10.0,
+            "heartbeat.any_message": True,
             "reconnect.policy": "centrifuge",
             "reconnect.base_s": 0.5,
             "reconnect.cap_s": 20.0,
         },
         "centrifuge 5.8.0: build/index.js, backoff",
-        "Full jitter above a floor of 0.5 s; late attempts gather at the cap of 20 s.",
+        "Full jitter above a floor of 0.5 s. The cap comes last: from the seventh attempt on one "
+        "wait in 40 is 20 s.",
     ),
     "websockets": Library(
         {
@@ -200,21 +267,32 @@ LIBRARIES: dict[str, Library] = {
             "reconnect.cap_s": 90.0,
             "reconnect.factor": 1.618,
             "reconnect.jitter_s": 5.0,
+            "reconnect.reset": "transport",
+            "reconnect.retries_4xx": False,
         },
-        "websockets 17.4: src/websockets/client.py, backoff; asyncio/client.py, __aiter__",
-        "A lost connection is tried again at once; only the first failure's delay is random.",
+        "websockets 17.4: src/websockets/client.py, backoff; asyncio/client.py, __aiter__, "
+        "process_exception",
+        "A lost connection is tried again at once, also one that was closed as soon as it was "
+        "accepted; only the first failure's delay is random. An answer 4xx ends the loop.",
     ),
     "python-socketio": Library(
         {
             **_SOCKETIO,
             "websocket.open_timeout_s": 5.0,
+            "websocket.ready_timeout_s": 1.0,
+            "heartbeat.any_message": True,
+            "reconnect.from_start": False,
             "reconnect.policy": "python_socketio",
             "reconnect.jitter_frac": None,
             "reconnect.jitter_s": 0.5,
             "reconnect.reset": "ready",
         },
-        "python-socketio 5.18.1: socketio/async_client.py, _handle_reconnect",
-        "Half a second up or down at every attempt, also at the cap.",
+        "python-socketio 5.18.1: socketio/async_client.py, connect, _handle_reconnect; "
+        "python-engineio 4.15.1: engineio/async_client.py, _read_loop_websocket",
+        "Half a second up or down at every attempt, also at the cap. A first connection that fails "
+        "is not tried again. A session that takes longer than 1 s is given up, however often: a "
+        "server that is so slow works for nothing. Its AsyncClient with websocket alone has no "
+        "time-out for the upgrade; 5 s are those of the others.",
     ),
     "graphql-ws": Library(
         {**_GRAPHQL_WS, "reconnect.attempts": 1, "reconnect.from_start": False},
@@ -263,8 +341,6 @@ def library(name: str) -> dict[str, Any]:
     >>> board.replace(library("phoenix")).reconnect.delays_s[-1]
     5.0
     """
-    if name not in LIBRARIES:
-        near = difflib.get_close_matches(str(name), LIBRARIES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ScenarioError("library", name, f"must be one of {', '.join(LIBRARIES)}{hint}")
+    if not isinstance(name, str) or name not in LIBRARIES:
+        raise ScenarioError("library", name, library_rule(name, LIBRARIES))
     return dict(LIBRARIES[name].changes)

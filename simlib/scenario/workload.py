@@ -25,10 +25,10 @@ from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
-from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset
+from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
-from simlib.core.server import ServerRules
+from simlib.core.server import Law, ServerRules, law_parameter
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.model import MAX_CHANGES, Activity, Fallback, Fault, Reconnect, Scenario
@@ -224,12 +224,16 @@ def _differs(one: Rules, other: Rules) -> int:
         Differs.WHO_PINGS: ("heartbeat",),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
+        Differs.SIGN_OF_LIFE: ("any_message",),
     }
-    return sum(
+    differs = sum(
         int(bit)
         for bit, names in fields.items()
         if any(getattr(one, name) != getattr(other, name) for name in names)
     )
+    if runs_on(one.reconnect.policy) != runs_on(other.reconnect.policy):
+        differs |= Differs.SIGN_OF_LIFE
+    return differs
 
 
 def rules_of(scenario: Scenario, workload: Workload) -> Rules:
@@ -458,13 +462,18 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
             push.or_snapshot,
         ),
         open_timeout_s=push.open_timeout_s,
+        upgrade_timeout_s=push.upgrade_timeout_s or math.inf,
+        ready_timeout_s=push.ready_timeout_s or math.inf,
         token_valid_s=(push.token_valid_s or math.inf) if push.token_resent else math.inf,
         safety_poll_s=push.safety_poll_s or math.inf,
+        safety_poll_restart=push.safety_poll_restart and push.safety_poll_s is not None,
         spread_s=scenario.notify.spread_s,
         throttles_timers=scenario.timer_throttling,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,
         heartbeat_timeout_s=heartbeat.timeout_s,
+        any_message=heartbeat.any_message,
+        closing_s=heartbeat.closing_s,
         reconnect=reconnection(scenario.reconnect),
         fallback=_fallback(scenario.fallback),
     )
@@ -501,9 +510,12 @@ def reconnection(settings: Reconnect) -> ReconnectRules:
 
 def _server_rules(scenario: Scenario) -> ServerRules:
     server = scenario.server
+    law = Law[server.service.upper()]
     return ServerRules(
         workers=server.workers,
-        exponential=server.service == "exponential",
+        law=law,
+        law_parameter=law_parameter(law, server.service_cv or 1.0),
+        hop_s=server.hop_s if server.nodes > 1 else 0.0,
         accept_s=server.accept_s,
         poll_s=server.poll_s,
         handshake_s=server.handshake_s,

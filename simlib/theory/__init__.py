@@ -74,4 +74,9 @@ __all__ = [
     "superseded_frac",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 __getattr__ = renamed(globals(), {"way_back_s": "rollback_time_s"})

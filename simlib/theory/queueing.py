@@ -407,16 +407,20 @@ def _fixed_service_tail(
 
 @dataclass(frozen=True)
 class FanOut:
-    """Latency of a broadcast that one worker sends client by client.
+    """Latency of a broadcast that workers send client by client, each to its own.
 
     Parameters
     ----------
     queue : Queue
-        The queue of broadcasts that wait for the worker.
+        The queue of broadcasts that wait for a worker.
     clients : int
         Receivers of each broadcast.
+    workers : int
+        Of all nodes; each client is at one of them, by chance.
     send_s, overhead_s, down_s : float
         Time of one send, time before the first send, and time on the way to the client, s.
+    hop_s : float
+        Time for a change to reach the workers, s.
 
     Examples
     --------
@@ -427,13 +431,26 @@ class FanOut:
 
     queue: Queue
     clients: int
+    workers: int
     send_s: float
     overhead_s: float
     down_s: float
+    hop_s: float
+
+    @property
+    def clients_of_largest(self) -> float:
+        """Mean number of clients of the worker that has the most.
+
+        The numbers are multinomial. For many clients a worker they are normal, and their largest is
+        the mean plus ``sqrt(clients / workers)`` times the mean largest of so many standard normal
+        variates (David and Nagaraja 2003, Order Statistics, chapter 4).
+        """
+        share = self.clients / self.workers
+        return min(float(self.clients), share + math.sqrt(share) * _largest_normal(self.workers))
 
     @property
     def utilisation(self) -> float:
-        """Share of time that the worker is busy."""
+        """Share of time that a worker is busy."""
         return self.queue.utilisation
 
     @property
@@ -449,19 +466,23 @@ class FanOut:
     @property
     def mean_latency_s(self) -> float:
         """Mean latency over clients and broadcasts, s."""
-        return self.mean_wait_s + self.unqueued_s((1 + self.clients) / 2)
+        # Clients are rather at a worker that has many.
+        company = self.clients / self.workers + 1.0 - 1.0 / self.workers
+        return self.mean_wait_s + self.unqueued_s((1.0 + company) / 2.0)
 
     @property
     def last_mean_s(self) -> float:
         """Mean latency of the client that is served last, s."""
-        return self.mean_wait_s + self.unqueued_s(self.clients)
+        return self.mean_wait_s + self.unqueued_s(self.clients_of_largest)
 
     def unqueued_s(self, place: float) -> float:
         """Return the latency at a place in the order of sends, without queueing, s."""
-        return self.overhead_s + place * self.send_s + self.down_s
+        return self.hop_s + self.overhead_s + place * self.send_s + self.down_s
 
     def unqueued_quantile_s(self, q: ArrayLike) -> float | FloatArray:
         """Return the latency that the share `q` of clients has at most, without queueing.
+
+        Every worker is taken to have the same number of clients.
 
         Parameters
         ----------
@@ -479,15 +500,36 @@ class FanOut:
             If `q` is outside [0, 1].
         """
         # 0.07 * 100 is a little above 7 in binary: round before the ceiling.
-        place = np.ceil(np.round(reals("q", q, "[0, 1]") * self.clients, 6))
-        latency_s = self.overhead_s + np.maximum(place, 1.0) * self.send_s + self.down_s
-        return plain(np.asarray(latency_s))
+        share = self.clients / self.workers
+        place = np.ceil(np.round(reals("q", q, "[0, 1]") * share, 6))
+        before_s = self.hop_s + self.overhead_s
+        return plain(np.asarray(before_s + np.maximum(place, 1.0) * self.send_s + self.down_s))
+
+
+def _largest_normal(n: int) -> float:
+    """Return the mean of the largest of `n` standard normal variates."""
+    from scipy import integrate, stats
+
+    def above(x: float) -> float:
+        return float(1.0 - stats.norm.cdf(x) ** n)
+
+    def below(x: float) -> float:
+        return float(stats.norm.cdf(x) ** n)
+
+    return float(integrate.quad(above, 0.0, 12.0)[0] - integrate.quad(below, -12.0, 0.0)[0])
 
 
 def fan_out(
-    clients: int, send_s: float, overhead_s: float, rate_per_s: float, down_s: float = 0.0
+    clients: int,
+    send_s: float,
+    overhead_s: float,
+    rate_per_s: float,
+    down_s: float = 0.0,
+    *,
+    workers: int = 1,
+    hop_s: float = 0.0,
 ) -> FanOut:
-    """Return the latency of broadcasts that one worker sends in order, client after client.
+    """Return the latency of broadcasts that workers send in order, each to its own clients.
 
     Parameters
     ----------
@@ -498,9 +540,13 @@ def fan_out(
     overhead_s : float
         Worker's time before the first send of a broadcast, s, >= 0.
     rate_per_s : float
-        Broadcasts per second, >= 0 and < 1 / (overhead_s + clients * send_s).
+        Broadcasts per second, >= 0 and < 1 / (overhead_s + clients / workers * send_s).
     down_s : float, optional
         Time from the end of a send until the client applies it, s, >= 0.
+    workers : int, optional
+        Of all nodes, >= 1; each client is at one of them, by chance.
+    hop_s : float, optional
+        Time for a change to reach the workers, such as through a broker, s, >= 0.
 
     Returns
     -------
@@ -514,8 +560,8 @@ def fan_out(
 
     Notes
     -----
-    Poisson publishes, constant times, one worker that does nothing else: M/D/1 with a service
-    time of ``overhead_s + clients * send_s``. The message of the client at place i leaves
+    Poisson publishes, constant times, workers that do nothing else: M/D/1 with a service time of
+    ``overhead_s + clients / workers * send_s``. The message of the client at place i leaves
     ``overhead_s + i * send_s`` after the broadcast's turn comes. No send blocks.
 
     References
@@ -527,14 +573,19 @@ def fan_out(
     >>> broadcast = fan_out(clients=1000, send_s=50e-6, overhead_s=0.0, rate_per_s=10.0)
     >>> round(broadcast.mean_wait_s, 6), round(broadcast.last_mean_s, 6)
     (0.025, 0.075)
+    >>> sharded = fan_out(1000, 50e-6, overhead_s=0.0, rate_per_s=0.0, workers=4, hop_s=0.4e-3)
+    >>> round(sharded.last_mean_s, 4)
+    0.0137
     """
     clients = whole_count("clients", clients)
     send_s = real("send_s", send_s, "(0, inf)")
     overhead_s = real("overhead_s", overhead_s, "[0, inf)")
-    batch_s = overhead_s + clients * send_s
+    workers = whole_count("workers", workers)
+    hop_s = real("hop_s", hop_s, "[0, inf)")
+    batch_s = overhead_s + clients / workers * send_s
     rate_per_s = real("rate_per_s", rate_per_s, "[0, inf)")
     if rate_per_s * batch_s >= 1:
-        rule = f"must be < 1 / (overhead_s + clients * send_s) ({1 / batch_s:g})"
+        rule = f"must be < 1 / (overhead_s + clients / workers * send_s) ({1 / batch_s:g})"
         raise ScenarioError("rate_per_s", rate_per_s, rule)
     down_s = real("down_s", down_s, "[0, inf)")
-    return FanOut(md1(rate_per_s, batch_s), clients, send_s, overhead_s, down_s)
+    return FanOut(md1(rate_per_s, batch_s), clients, workers, send_s, overhead_s, down_s, hop_s)

@@ -23,7 +23,7 @@ def runs():
 
 
 def test_the_six_metrics_are_their_definitions(runs):
-    row = metrics.summary(runs[3]).iloc[0]
+    row = metrics.table(runs[3]).iloc[0]
     timeline = runs[3].frame("timeline").query("t_s >= 40")
     seconds = timeline["width_s"].sum()
     assert row["connection_count"] == pytest.approx(30.0)
@@ -40,12 +40,12 @@ def test_each_metric_is_where_its_row_says(runs):
         for table in ("summary", "over_time")
     }
     assert list(metrics.over_time(runs[0]).columns[3:]) == shown["over_time"]
-    assert [name for name in metrics.summary(runs[0]) if name in MEASURES] == shown["summary"]
+    assert [name for name in metrics.table(runs[0]) if name in MEASURES] == shown["summary"]
 
 
 def test_errors_and_reconnections_are_counted_per_client_hour():
     capped = PUSH.replace({"server.max_connections": 10})
-    row = sl.simulate(capped, progress=False).summary().iloc[0]
+    row = sl.simulate(capped, progress=False).metrics().iloc[0]
     run = sl.simulate(capped, progress=False)
     errors = run.frame("timeline").query("t_s >= 40")["errors"].sum()
     hours = 30 * 160 / 3600
@@ -60,7 +60,7 @@ def test_heartbeats_are_the_pings_of_either_side(side):
     open_s = 200.0 - run.frame("connections")["opened_s"]
     pings = 0 if side == "none" else (open_s // (15.0 + run.frame("clients")["rtt_s"].max())).sum()
     assert run.frame("timeline")["heartbeats"].sum() == pytest.approx(pings, abs=1)
-    row = run.summary().iloc[0]
+    row = run.metrics().iloc[0]
     assert row["heartbeat_rate_per_s"] == run.frame("timeline")["heartbeats"].sum() / 200.0
     over_time = metrics.over_time(run, width_s=200.0)
     assert over_time["heartbeat_rate_per_s"].item() == row["heartbeat_rate_per_s"]
@@ -109,7 +109,7 @@ def test_the_nodes_have_all_connections(name, deployed, runs):
         timeline = run.frame("timeline")
         assert by_bin.to_numpy() == pytest.approx(timeline["connection_count"].to_numpy())
         mean = metrics.by_node(run)["connection_count"].sum()
-        assert mean == pytest.approx(run.summary()["connection_count"].item())
+        assert mean == pytest.approx(run.metrics()["connection_count"].item())
 
 
 @pytest.mark.parametrize("width_s", [1.0, 10.0, 77.0])

@@ -12,6 +12,7 @@ from simlib.core.reconnect import longest_delay_s
 from simlib.errors import ScenarioError
 from simlib.scenario.presets import LIBRARIES
 from simlib.scenario.workload import reconnection
+from tests.figures.titles import title_of
 
 RESTART = {"kind": "restart", "start_s": 50.0, "length_s": 4.5}
 BOARD = sl.Scenario(
@@ -317,7 +318,7 @@ def test_waits_are_drawn_with_the_range_of_the_fleet():
     phoenix, centrifuge = figure.data
     assert not any(phoenix.error_y.array)
     assert all(centrifuge.error_y.array)
-    assert "1 of 2 settings wait in step; centrifuge spreads most" in figure.layout.title.text
+    assert "1 of 2 settings wait in step; centrifuge spreads most" in title_of(figure)
     with pytest.raises(ScenarioError, match="must have at least one row"):
         sl.figures.delays(table.iloc[:0])
 
@@ -326,8 +327,8 @@ def test_fleets_that_come_back_have_a_colour_each_and_the_title_says_who_does_no
     figure = sl.figures.reconnections(*runs)
     assert len({trace.line.color for trace in figure.data}) == 2
     assert figure.data[0].y[-1] == 100.0
-    assert "with gives up only 0 % at all" in figure.layout.title.text
-    alone = sl.figures.reconnections(runs[0]).layout.title.text
+    assert "with gives up only 0 % at all" in title_of(figure)
+    alone = title_of(sl.figures.reconnections(runs[0]))
     assert alone.startswith("95 % are back within 5.")
 
 
@@ -335,7 +336,7 @@ def test_fleets_and_their_servers_have_a_panel_each_and_the_title_says_who_recov
     storm, patient = outlooks["metastable"], outlooks["patient"]
     measured = sl.Run(storm.scenario, {**storm.provenance, "engine": "live"}, storm._tables)
     figure = sl.figures.recovery(measured, patient)
-    assert figure.layout.title.text == "1 of 2 recover by themselves; metastable: metastable"
+    assert title_of(figure) == "1 of 2 recover by themselves; metastable: metastable"
     panels = [note.text for note in figure.layout.annotations]
     assert panels == ["metastable: metastable", "patient: recovered"]
     assert [trace.line.dash for trace in figure.data] == ["dot", "dot", "solid", "solid"]
@@ -346,8 +347,8 @@ def test_fleets_and_their_servers_have_a_panel_each_and_the_title_says_who_recov
             assert np.allclose(trace.y, reconnected_over_time[what] * 100.0, rtol=1e-3)
     assert {(shape.x0, shape.x1) for shape in figure.layout.shapes} == {(60.0, 62.0)}
     four = sl.figures.recovery(*[patient] * 4)
-    assert four.layout.title.text == "4 of 4 recover by themselves"
-    assert four.layout.yaxis4.title.text == "clients, or time (%)"
+    assert title_of(four) == "4 of 4 recover by themselves"
+    assert four.layout.yaxis3.title.text == "clients, or time (%)"
 
 
 def table_of_kills(**changes):
@@ -366,7 +367,9 @@ def table_of_kills(**changes):
 
 def test_kills_are_drawn_beside_their_prediction():
     figure = sl.figures.restarts(table_of_kills())
-    assert figure.layout.title.text == "Kills of the real server are predicted within 9 %"
+    assert title_of(figure) == (
+        "When the real server is killed, predictions are off by at most 9 %"
+    )
     measured, predicted = figure.data[:2]
     assert (measured.x[0], predicted.x[0]) == (5.5, 5.0)
     assert (measured.error_x.array[0], measured.error_x.arrayminus[0]) == (0.5, 0.5)

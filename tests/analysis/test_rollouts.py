@@ -124,7 +124,7 @@ def test_a_rollouts_run_is_saved_and_read_as_it_is(tmp_path):
     again = sl.Run.load(run.save(tmp_path / "run"))
     assert again.has_cohorts
     assert again.frame("exposures").equals(run.frame("exposures"))
-    assert again.summary().equals(run.summary())
+    assert again.metrics().equals(run.metrics())
 
 
 def test_an_outage_is_not_told_from_a_rollout():

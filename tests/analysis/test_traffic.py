@@ -34,7 +34,7 @@ def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
     table = bytes_by_rate(scenario, [0.1])
     name = {"polling": "polling with ETag" if etag else "polling"}.get(transport, transport)
     expected = table.set_index("transport").loc[name, "bytes_per_h"]
-    rows = sl.metrics.summary(*sl.replicate(scenario, 4, engine="compiled", progress=False))
+    rows = sl.metrics.table(*sl.replicate(scenario, 4, engine="compiled", progress=False))
     counted = (rows["up_bytes_per_h"] + rows["down_bytes_per_h"]).to_numpy()
     error = theory.standard_error(counted)
     assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)

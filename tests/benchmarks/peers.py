@@ -284,10 +284,10 @@ def turns(q: Any, server: Any, counts: Any, tries: Any, horizon_s: float) -> Non
             tries[client] += 1
             if POLLS:
                 service_s = draws.exponential(draws.uniform(1, 0, client, 0, k), POLL_S)
-                done_s = servers.admit(server, now, service_s) + service_s
+                done_s = servers.admit(server.free_s, now, service_s) + service_s
                 events.schedule(q, events.WHEEL, done_s, client, 1)
-            elif servers.wait_s(server, now) <= SHED_WAIT_S:
-                done_s = servers.admit(server, now, HANDSHAKE_S) + HANDSHAKE_S
+            elif servers.wait_s(server.free_s, now) <= SHED_WAIT_S:
+                done_s = servers.admit(server.free_s, now, HANDSHAKE_S) + HANDSHAKE_S
                 events.schedule(q, 0, done_s, client, 1)
             else:
                 u = draws.uniform(1, 0, client, 0, k)

@@ -28,7 +28,7 @@ def test_a_rollout_back_to_polling_enrols_clients_into_polling():
     run, opened = transports(back)
     assert opened == {("websocket", "control"), ("polling", "treatment")}
     assert run.transports == {"control": "websocket", "treatment": "polling"}
-    assert run.summary().set_index("cohort")["transport"].to_dict() == run.transports
+    assert run.metrics().set_index("cohort")["transport"].to_dict() == run.transports
 
 
 def test_who_changes_the_cohort_but_not_the_transport_keeps_the_connection():

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Applied, Client, Differs
 from simlib.core.fallback import FallbackRules
-from simlib.core.protocol import Action, Event, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
 from simlib.core.reconnect import Policy, Reset
 from simlib.core.resync import Resync
 from simlib.scenario import Scenario, compile_workload
@@ -159,6 +159,134 @@ def test_without_heartbeat_an_open_client_has_no_deadline():
     assert opened(PUSH._replace(heartbeat=0)).deadline_s == NEVER_S
 
 
+def gives_up_s(rules, messages, silent_from_s):
+    """When a client takes its connection for dead that hears `messages`, then nothing."""
+    client = opened(rules)
+    arrives = [entry for entry in messages if entry[0] < silent_from_s]
+    while client.state == State.OPEN:
+        t, event = min([*arrives, (client.deadline_s, Event.DEADLINE)])
+        arrives = [entry for entry in arrives if entry != (t, event)]
+        actions, _ = step(client, rules, event, t, int(t))
+        if actions & Action.SEND_PING and t + 0.1 < silent_from_s:
+            arrives.append((t + 0.1, Event.PONG))
+    return t
+
+
+EVERY_S = [(0.7 * k, Event.PUSH) for k in range(1, 300)]
+PINGS = [(30.0 * k, Event.PING) for k in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("any_message", "messages", "silent_from_s", "expected"),
+    [
+        (False, PINGS, 100.0, 90.0 + 50.0),
+        (False, EVERY_S, 200.0, 0.0 + 50.0),  # a server that is too busy to ping
+        (True, EVERY_S, 200.0, 285 * 0.7 + 50.0),
+        (True, PINGS, 100.0, 90.0 + 50.0),
+        (True, [(10.0, Event.PUSH), *PINGS], 100.0, 90.0 + 50.0),
+        (True, [(10.0, Event.PUSH)], 100.0, 10.0 + 50.0),
+        (True, [(10.0, Event.REPLAY)], 100.0, 10.0 + 50.0),
+        (True, [(10.0, Event.SNAPSHOT)], 100.0, 10.0 + 50.0),
+    ],
+)
+def test_only_pings_or_any_message_are_signs_of_life(
+    any_message, messages, silent_from_s, expected
+):
+    rules = PUSH._replace(any_message=any_message)
+    assert gives_up_s(rules, messages, silent_from_s) == pytest.approx(expected, abs=0.0)
+
+
+@pytest.mark.parametrize(
+    ("any_message", "messages", "silent_from_s", "expected"),
+    [
+        (False, [], 100.0, 90.3 + 50.0),  # it pings at 30, 60.1 and 90.2, and again at 120.3
+        (False, [(119.0, Event.PUSH), (121.0, Event.PUSH)], 122.0, 120.4 + 50.0),
+        (True, [(10.0, Event.PUSH)], 11.0, 10.0 + 50.0),
+        (True, [(29.0, Event.PUSH), (31.0, Event.PUSH)], 29.5, 29.0 + 50.0),
+        (True, [(40.0, Event.PUSH), (71.0, Event.PUSH)], 71.1, 71.0 + 50.0),
+    ],
+)
+def test_a_client_that_pings_is_content_with_any_message_too(
+    any_message, messages, silent_from_s, expected
+):
+    rules = PUSH._replace(any_message=any_message, heartbeat=Heartbeat.CLIENT + 0)
+    assert gives_up_s(rules, messages, silent_from_s) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("any_message", "gives_up_at_s"), [(False, 50.0), (True, 45.0 + 50.0)])
+def test_any_message_answers_for_the_pong_that_a_client_waits_for(any_message, gives_up_at_s):
+    rules = PUSH._replace(any_message=any_message, heartbeat=Heartbeat.CLIENT + 0)
+    client = opened(rules)
+    assert step(client, rules, Event.DEADLINE, 30.0) == (Action.SEND_PING, 50.0)
+    step(client, rules, Event.PUSH, 45.0, 1)
+    while client.state == State.OPEN:
+        t = client.deadline_s
+        step(client, rules, Event.DEADLINE, t)
+    assert t == gives_up_at_s
+
+
+def test_the_answer_to_a_safety_poll_is_no_sign_of_life():
+    rules = PUSH._replace(any_message=True, safety_poll_s=20.0)
+    answers = [(20.0 * k + 0.1, Event.SNAPSHOT) for k in range(1, 9)]
+    assert gives_up_s(rules, answers, 200.0) == 50.0
+    assert gives_up_s(rules, [*answers, (45.0, Event.PUSH)], 200.0) == 95.0
+
+
+def test_a_message_that_is_taken_ahead_of_its_time_still_counts_when_it_arrives():
+    rules = PUSH._replace(any_message=True)
+    one, other = opened(rules), opened(rules)
+    for client, order in ((one, (12.0, 10.0)), (other, (10.0, 12.0))):
+        for t in order:
+            step(client, rules, Event.PING if t == 10.0 else Event.PUSH, t, 1)
+    assert (one.beat_s, one.deadline_s) == (other.beat_s, other.deadline_s) == (62.0, 60.0)
+
+
+def safety_polls_s(rules, pushes_s, until_s):
+    """When a client whose socket opens at 0 s makes safety polls, each answered 0.1 s later."""
+    client, polls = opened(rules), []
+    arrives = [(t, Event.PUSH) for t in pushes_s]
+    while True:
+        t, event = min([*arrives, (client.deadline_s, Event.DEADLINE)])
+        if t > until_s:
+            return polls
+        arrives = [entry for entry in arrives if entry != (t, event)]
+        if step(client, rules, event, t, int(t))[0] & Action.SAFETY_POLL:
+            polls.append(round(t, 6))
+            arrives.append((t + 0.1, Event.SNAPSHOT))
+
+
+@pytest.mark.parametrize(
+    ("restart", "pushes_s", "expected"),
+    [
+        (False, [], [30.0, 60.0, 90.0, 120.0, 150.0]),
+        (False, range(10, 101, 10), [30.0, 60.0, 90.0, 120.0, 150.0]),
+        # query-core 5.108.4: no poll until an interval after the last setQueryData, then one
+        # interval after each answer.
+        (True, range(10, 101, 10), [130.0, 160.1]),
+        (True, [20.0, 35.0], [65.0, 95.1, 125.2, 155.3]),
+        (True, [], [30.0, 60.1, 90.2, 120.3, 150.4]),
+    ],
+)
+@pytest.mark.parametrize("heartbeat", [Heartbeat.NONE, Heartbeat.CLIENT])
+def test_each_push_starts_the_safety_poll_anew_or_none_does(restart, pushes_s, expected, heartbeat):
+    rules = PUSH._replace(safety_poll_s=30.0, safety_poll_restart=restart)
+    rules = rules._replace(heartbeat=heartbeat + 0, heartbeat_interval_s=1e6)
+    assert safety_polls_s(rules, list(pushes_s), 165.0) == expected
+
+
+def test_pushes_that_put_a_safety_poll_off_do_not_put_off_the_heartbeat():
+    rules = PUSH._replace(safety_poll_s=30.0, safety_poll_restart=True)
+    client = opened(rules)
+    for t in range(5, 60, 5):
+        while client.deadline_s <= t:
+            actions, _ = step(client, rules, Event.DEADLINE, client.deadline_s)
+            if actions & Action.CLOSE:
+                assert client.since_s == rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+                return
+        step(client, rules, Event.PUSH, float(t), t)
+    raise AssertionError("the heartbeat that never came was not missed")
+
+
 def assigned(client, rules, now, cohort=1):
     """Assign a client to a cohort that has its transport, and return its deadline."""
     rules = rules._replace(has_flag=True, transports=(client.transport, client.transport))
@@ -196,6 +324,21 @@ def test_an_open_socket_waits_for_the_later_of_two_heartbeats():
         assert assigned(client, other, 10.0) == expected
         _, deadline_s = step(client, other, Event.PING, 12.0, 0)
         assert deadline_s == 12.0 + interval_s + 20.0
+
+
+def test_what_counts_as_a_sign_of_life_may_differ_between_cohorts():
+    differs = Differs.SIGN_OF_LIFE + 0
+    pings = PUSH._replace(differs=differs)
+    all_count = pings._replace(any_message=True)
+    client = opened(all_count)
+    step(client, all_count, Event.PUSH, 20.0, 1)
+    assert assigned(client, pings, 25.0, 0) == 50.0
+    step(client, pings, Event.PUSH, 30.0, 2)
+    assert step(client, pings, Event.DEADLINE, 50.0, 0) == (Action.NONE, 70.0)
+    assert assigned(client, all_count, 55.0) == 70.0
+    step(client, all_count, Event.PUSH, 60.0, 3)
+    assert step(client, all_count, Event.DEADLINE, 70.0, 0) == (Action.NONE, 110.0)
+    assert step(client, all_count, Event.DEADLINE, 110.0, 0)[0] == Action.CLOSE
 
 
 def test_an_open_socket_takes_up_safety_polls_and_gives_them_up():

@@ -38,6 +38,7 @@ from simlib.core.connection import (
     set_active,
     set_nodes,
     stop_server,
+    stops,
     transmit,
     try_send,
     waiting_message,
@@ -120,7 +121,13 @@ def test_a_column_holds_the_value_that_an_attribute_begins_with(name):
 def test_an_exchange_is_cut_once_it_is_closed_or_its_path_is_lost(closed, lost, expected):
     link = link_with(closed_exchange=closed, lost_exchange=lost)
     assert is_cut(link, 3) is expected
-    assert is_over(client_in(State.OPEN), link, 3) is expected
+    assert is_over(client_in(State.FETCHING, Transport.POLLING), link, 3) is expected
+
+
+def test_what_was_sent_on_a_socket_before_the_server_ended_it_arrives():
+    ended, dead = link_with(closed_exchange=3), link_with(lost_exchange=3)
+    assert not is_over(client_in(State.OPEN), ended, 3)
+    assert is_over(client_in(State.OPEN), dead, 3)
 
 
 def test_what_arrives_for_another_exchange_is_over():
@@ -143,28 +150,45 @@ def test_a_kept_connection_ends_when_the_server_lets_go_of_it():
 @pytest.mark.parametrize("state", State)
 def test_a_reset_is_heard_by_whoever_has_a_websocket_or_is_about_to(state):
     link = Connection(0)
-    assert reset(client_in(state), link) == (state in WEBSOCKET_STATES)
+    assert reset(client_in(state), link, 75.0, 0.0) == (state in WEBSOCKET_STATES)
     assert link.closed_exchange == (3 if state in WEBSOCKET_STATES else 0)
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.FETCHING, State.RETRYING])
 def test_a_reset_is_heard_by_a_polling_client_if_a_poll_is_under_way(state):
-    link = link_with(kept_until_s=30.0)
-    assert reset(client_in(state, Transport.POLLING), link) == (state == State.FETCHING)
+    link = link_with(kept_until_s=NEVER_S)
+    expected = state == State.FETCHING
+    assert reset(client_in(state, Transport.POLLING), link, 75.0, 5.0) == expected
     assert link.kept_until_s == -NEVER_S
+
+
+@pytest.mark.parametrize(("now", "fails"), [(4.9, True), (5.0, False), (99.0, False)])
+def test_a_poll_that_the_server_has_answered_does_not_fail(now, fails):
+    link = link_with(kept_until_s=80.0)  # answered at 5 s, or to be answered then
+    client = client_in(State.FETCHING, Transport.POLLING)
+    assert reset(client, link, 75.0, now) == fails
+    assert (link.closed_exchange == 3) == fails
+    assert link.kept_until_s == -NEVER_S
+
+
+@pytest.mark.parametrize(("now", "kept_until_s"), [(4.9, NEVER_S), (5.0, 80.0)])
+def test_what_is_fetched_beside_a_socket_is_answered_before_a_reset_or_never(now, kept_until_s):
+    link = link_with(kept_until_s=80.0)
+    assert reset(client_in(State.OPEN, Transport.NOTIFY), link, 75.0, now)
+    assert link.kept_until_s == kept_until_s
 
 
 def test_a_second_reset_of_the_same_connection_changes_nothing():
     client, link = client_in(State.OPEN), Connection(0)
-    assert [reset(client, link), reset(client, link)] == [True, False]
+    assert [reset(client, link, 75.0, t) for t in (1.0, 1.0)] == [True, False]
 
 
 def test_a_reset_does_not_come_through_on_a_dead_path():
     polling = link_with(is_link_dead=True, kept_until_s=30.0)
-    assert not reset(client_in(State.FETCHING, Transport.POLLING), polling)
+    assert not reset(client_in(State.FETCHING, Transport.POLLING), polling, 75.0, 1.0)
     assert polling.kept_until_s == 30.0
-    assert not reset(client_in(State.OPEN), link_with(lost_exchange=3))
-    assert reset(client_in(State.OPEN), link_with(lost_exchange=2))
+    assert not reset(client_in(State.OPEN), link_with(lost_exchange=3), 75.0, 1.0)
+    assert reset(client_in(State.OPEN), link_with(lost_exchange=2), 75.0, 1.0)
 
 
 @pytest.mark.parametrize("state", State)
@@ -244,9 +268,16 @@ def test_an_effect_on_paths_leaves_the_nodes_alone():
     assert nodes == ([False, False], [0, 1], [0, 0])
 
 
-def test_the_work_of_a_server_that_stops_is_taken_back():
+def test_a_node_that_leaves_is_the_only_one_that_stops():
+    leaves = FaultEvent(1.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1)
+    assert [stops(leaves, node) for node in range(3)] == [False, True, False]
+    restart = FaultEvent(1.0, FaultEffect.SERVER_DOWN, 0, 0.0, 1.0)
+    assert all(stops(restart, node) for node in range(3))
+
+
+def test_the_work_of_a_node_that_stops_is_taken_back():
     server = new_server(workers=2)
-    admit(server, 1.0, 4.0)
+    admit(server.free_s, 1.0, 4.0)
     record = SimpleNamespace(
         horizon_s=10.0, bin_s=10.0, bins=np.zeros((1, 1, len(Count))), busy_s=[4.0]
     )
@@ -369,20 +400,18 @@ def test_a_heartbeat_does_not_wait_for_a_push_whose_turn_is_later():
 
 
 def test_a_blocking_send_waits_until_the_message_has_room():
-    link, server, record = link_with(link_s=10.0, link_bytes=500.0), new_server(1), memory()
+    link, blocked_s, record = link_with(link_s=10.0, link_bytes=500.0), [0.0, 0.0], memory()
     # 500 bytes fill kernels and buffer: 100 of them go first, in a second.
     rules = sending(Overflow.BLOCK)
-    arrives_s = blocking_send(THIN_PATHS, link, server, record, rules, 10.0, 100.0)
-    assert server.state.blocked_until_s == 11.0
+    arrives_s = blocking_send(THIN_PATHS, link, blocked_s, 1, record, rules, 10.0, 100.0)
+    assert blocked_s == [0.0, 11.0]
     assert arrives_s == 16.5
     assert record.buffered == [300.0]
 
 
 def test_a_blocking_send_comes_after_the_ones_before_it():
-    server = new_server(1)
-    server.state.blocked_until_s = 15.0
     rules = sending(Overflow.BLOCK)
-    t = blocking_send(THIN_PATHS, Connection(0), server, memory(), rules, 10.0, 100.0)
+    t = blocking_send(THIN_PATHS, Connection(0), [15.0], 0, memory(), rules, 10.0, 100.0)
     assert t == 16.5
 
 

@@ -33,8 +33,8 @@ from simlib.core.record import (
 from simlib.core.resync import Resync
 from simlib.core.server import (
     SYN_RETRIES,
+    Law,
     admit,
-    new_server,
     service_time_s,
     syn_retry_s,
 )
@@ -212,8 +212,8 @@ HALVES = st.integers(0, 8).map(lambda n: n / 2)  # many ties
 def test_workers_that_take_known_jobs_equal_a_queue_told_event_by_event(jobs, workers):
     arrivals = itertools.accumulate(gap for gap, _ in jobs)
     timed = [(t, service_s) for t, (_, service_s) in zip(arrivals, jobs, strict=True)]
-    server = new_server(workers)
-    assert [admit(server, *job) for job in timed] == fifo_starts(timed, workers)
+    free_s = [0.0] * workers
+    assert [admit(free_s, *job) for job in timed] == fifo_starts(timed, workers)
 
 
 def test_a_connection_fails_127_seconds_after_its_first_syn():
@@ -225,7 +225,7 @@ def test_constant_service_takes_the_mean_and_random_service_its_draw():
     rules = compile_workload(sl.Scenario(updates={"rate_per_s": 1.0}), 1, 0).server
     address = (7, 2, 5, Stream.POLL_SERVICE, 4)
     assert service_time_s(rules, 0.25, *address) == 0.25
-    drawn = service_time_s(rules._replace(exponential=True), 0.25, *address)
+    drawn = service_time_s(rules._replace(law=Law.EXPONENTIAL), 0.25, *address)
     assert drawn == -math.log(1.0 - uniform(*address)) * 0.25
 
 

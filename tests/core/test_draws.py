@@ -84,4 +84,5 @@ def test_stream_numbers_never_change():
         "FLAG": 22,
         "CLOSE_SERVICE": 23,
         "SPREAD": 24,
+        "SEND_SERVICE": 25,
     }

@@ -128,9 +128,78 @@ def test_behind_a_proxy_that_blocks_upgrades_only_those_who_fall_back_see_change
     assert (blocked.frame("clients").loc[cut_off, "delivered"] == 0).all()
     assert (saved.frame("clients").loc[cut_off, "delivered"] > 0).all()
     assert (saved.frame("clients").loc[cut_off, "fallbacks"] == 1).all()
-    frac = saved.summary()["fallback_to_polling_frac"].iloc[0]
-    assert frac == pytest.approx(cut_off.mean())
-    assert blocked.summary()["fallback_to_polling_frac"].iloc[0] == 0.0
+    on_polling = saved.frame("timeline")["fallback_count"].iloc[-1]
+    assert on_polling == cut_off.sum()
+    assert blocked.metrics()["fallback_to_polling_frac"].iloc[0] == 0.0
+
+
+def fallen_frac(**changes):
+    """The share of push's clients that poll, on a board where some upgrades are blocked."""
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.1},
+        clients=40,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        fallback={"after_failures": 2},
+        faults=[{"kind": "block_upgrades", "start_s": 0.0, "length_s": 200.0, "share": 0.25}],
+    ).replace(changes)
+    run = sl.simulate(board, engine="simpy", progress=False)
+    share = (run.frame("clients")["fallbacks"] > 0).mean()
+    return run.summary()["fallback_to_polling_frac"].iloc[0], share
+
+
+def test_who_fell_back_in_the_warm_up_still_polls_after_it():
+    frac, share = fallen_frac(warm_up_s=100.0)
+    assert frac == share > 0.1
+
+
+def test_who_returns_to_push_polls_no_more():
+    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 60.0, "share": 0.25}
+    frac, share = fallen_frac(
+        warm_up_s=100.0, faults=[blocked], **{"fallback.return_s": 20.0, "polling.interval_s": 5.0}
+    )
+    assert frac == 0.0 < share
+
+
+def test_a_session_that_ends_on_polling_counts_until_its_end():
+    """Sessions of 50 s, in which the wait before falling back is the same for all."""
+    sessions = {"arrivals_per_s": 0.2, "length_s": 50.0, "length": "constant"}
+    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 200.0, "share": 1.0}
+    board = {"sessions": sessions, "clients": 0, "faults": [blocked], "warm_up_s": 100.0}
+    at_once, _ = fallen_frac(**board, reconnect={"policy": "fixed", "base_s": 0.0})
+    later, _ = fallen_frac(**board, reconnect={"policy": "fixed", "base_s": 10.0})
+    assert at_once == pytest.approx(1.0, abs=0.01)
+    assert later == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_rollback_ends_the_fallback_of_those_who_are_to_poll_anyway(engine):
+    plan = sl.Plan(
+        control={"transport": "polling"},
+        treatment={"transport": "websocket"},
+        start_s=20.0,
+        stages=[{"percent": 100, "bake_s": 80}],
+        check_every_s=10.0,
+        flag={"propagation": "polled", "every_s": 5.0},
+        kill_s=100.0,
+    )
+    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 200.0, "share": 0.5}
+    board = sl.Scenario(
+        updates={"rate_per_s": 0.1},
+        clients=40,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        fallback={"after_failures": 2},
+        faults=[blocked],
+    )
+    rollout = sl.roll_out(plan, board, engine=engine, progress=False)
+    timeline = rollout.run.frame("timeline").query("cohort == 'treatment'").set_index("t_s")
+    falls = rollout.run.frame("clients")["fallbacks"].gt(0).sum()
+    assert timeline.loc[90.0, "fallback_count"] == falls > 10
+    assert timeline.loc[110.0, "fallback_count"] == 0.0
+    shown = rollout.history.set_index("t_s")["fallback_to_polling_frac"]
+    assert shown[90.0] == pytest.approx(falls / 40)
 
 
 def test_those_who_return_too_often_pay_with_attempts_and_lose_nothing():

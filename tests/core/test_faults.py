@@ -212,6 +212,40 @@ def test_blocked_upgrades_leave_open_connections_alone():
     assert 0.4 < len(late) / 400 < 0.6
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(("answered", "attempt_s"), [(None, 0.12), (True, 0.12), (False, 7.0)])
+def test_a_blocked_upgrade_fails_at_once_or_lasts_as_long_as_the_client_waits(
+    answered, attempt_s, engine
+):
+    block = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 300.0, "answered": answered}
+    changes = {"clients": 5, "websocket.open_timeout_s": 7.0, "faults": [block]}
+    changes |= {"fallback": {"after_failures": 3}, "keep": ("events",)}
+    keep = changes.pop("keep")
+    run = sl.simulate(BOARD.replace(changes), engine=engine, keep=keep, progress=False)
+    events = run.frame("events")
+    for _, of_client in events.groupby("client"):
+        fell_s = of_client.loc[of_client["actions"] == "fetch|close", "t_s"].iloc[0]
+        # Three attempts with a wait of 2 s after the first and the second; TCP, TLS and the answer
+        # take a round trip each, and the server a millisecond.
+        assert fell_s == pytest.approx(3 * attempt_s + 2 * 2.0, abs=0.01)
+    assert (run.frame("clients")["attempts"] == 3).all()
+    assert (run.frame("clients")["errors"] == 3).all()
+
+
+def test_what_is_swallowed_while_the_fault_lasts_is_never_answered_later():
+    block = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 3.0, "answered": False}
+    changes = {"clients": 5, "horizon_s": 60.0, "websocket.open_timeout_s": 20.0}
+    run = run_with(block, **changes)
+    opened_s = run.frame("connections")["opened_s"]
+    assert len(opened_s) == 5
+    assert opened_s.between(22.0, 22.3).all()  # the time-out, a wait of 2 s, an attempt
+
+
+def test_only_blocked_upgrades_are_answered_or_not():
+    with pytest.raises(sl.ScenarioError, match=r"answered: has no meaning when kind is \"reset\""):
+        BOARD.replace(faults=[{"kind": "reset", "start_s": 1.0, "answered": True}])
+
+
 @pytest.mark.parametrize(
     ("websocket", "stranded"),
     [
@@ -247,7 +281,7 @@ def test_a_middlebox_closes_what_no_heartbeat_keeps_busy(heartbeat, is_cut):
     assert (len(ended) > 0) == is_cut
     if is_cut:
         assert (ended["closed_s"] - ended["opened_s"]).min() >= 60.0
-        per_hour = run.summary()["reconnection_rate_per_h"].iloc[0]
+        per_hour = run.metrics()["reconnection_rate_per_h"].iloc[0]
         assert 30.0 < per_hour < 60.0  # every 62 s at most, later where a change came
 
 

@@ -39,7 +39,7 @@ plan = sl.Plan(
     ],
 )
 run = sl.simulate(board, engine="simpy", progress=False)
-ledger, hidden_frac = run.ledger, run.summary()["hidden_frac"].item()
+ledger, hidden_frac = run.ledger, run.metrics()["hidden_frac"].item()
 assert ledger.superseded > 0 and hidden_frac == ledger.superseded / ledger.delivered
 assert "hidden_frac" in sl.metrics.over_time(run)
 swept = sl.sweep(board, {"clients": [5]}, replications=2, engine="simpy", on="serial")

@@ -19,7 +19,7 @@ from simlib import theory
 from simlib.core.client import step
 from simlib.core.client_state import Client
 from simlib.core.draws import Stream, uniforms
-from simlib.core.protocol import Event, State, Transport
+from simlib.core.protocol import Action, Event, State, Transport
 from simlib.core.reconnect import (
     MOST_DELAYS,
     POLICIES,
@@ -292,6 +292,210 @@ def test_readme_lists_the_policies():
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     listed = text.partition("Reconnect policies: ")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", listed) == list(POLICIES)
+
+
+# -- what else a library's client does ------------------------------------------------------------
+
+
+def client_of(name, *events, **changes):
+    """A client of a library after events at 0 s; and its rules, without TLS."""
+    board = BOARD.replace({**library(name), "network.tls": False, **changes})
+    rules, client = compile_workload(board, 3, 0).rules, Client(0)
+    for event in (Event.START, *events):
+        step(client, rules, event, 0.0)
+    return client, rules
+
+
+CONNECTED = (Event.CONNECTED,)
+UPGRADED = (*CONNECTED, Event.UPGRADED)
+OPEN = (*UPGRADED, Event.READY)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_tcp_s", "in_upgrade_s", "before_ready_s"),
+    [
+        ("socket.io-client", 20.0, 20.0, 20.0),
+        ("native WebSocket", 240.0, 240.0, 240.0),
+        ("sockjs-client", 0.68, 0.68, 0.68),
+        ("phoenix", 240.0, 240.0, 240.0),
+        ("signalr", 100.0, 240.0, 30.0),
+        ("centrifuge", 5.0, 5.0, 5.0),
+        ("websockets", 10.0, 10.0, 10.0),
+        ("python-socketio", 5.0, 5.0, 1.0),
+    ],
+)
+def test_an_attempt_lasts_as_long_as_each_of_its_stages_may(
+    name, in_tcp_s, in_upgrade_s, before_ready_s
+):
+    for events, expected in (((), in_tcp_s), (CONNECTED, in_upgrade_s), (UPGRADED, before_ready_s)):
+        client, rules = client_of(name, *events)
+        assert client.deadline_s == expected
+        step(client, rules, Event.DEADLINE, expected)
+        assert client.state in (State.WAITING, State.STRANDED)
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [("python-socketio", False), ("signalr", False), ("graphql-ws", False), ("websockets", True)],
+)
+def test_a_first_connection_that_fails_is_tried_again_or_not(name, again):
+    client, _ = client_of(name, Event.CLOSED)
+    assert (client.state == State.WAITING) == again
+
+
+@pytest.mark.parametrize(("status", "stays"), [(403, False), (429, False), (503, True), (0, True)])
+def test_an_answer_4xx_ends_the_loop_of_websockets_and_no_other(status, stays):
+    for name in FORMULAS:
+        if name in TEXTBOOK:
+            continue
+        client, rules = client_of(name, *OPEN)
+        step(client, rules, Event.CLOSED, 10.0)
+        step(client, rules, Event.DEADLINE, client.deadline_s)
+        step(client, rules, Event.CONNECTED, 50.0)
+        attempts = rules.reconnect.attempts
+        step(client, rules, Event.CLOSED, 50.0, status)
+        is_kept = client.state == State.WAITING
+        assert is_kept == (attempts > 1 and (stays or name != "websockets")), name
+
+
+def test_a_library_that_gives_up_for_an_answer_falls_back_where_the_application_does():
+    client, rules = client_of("websockets", *CONNECTED, fallback={"after_failures": 99})
+    step(client, rules, Event.CLOSED, 1.0, 403)
+    assert (client.state, client.transport) == (State.FETCHING, Transport.POLLING)
+
+
+@pytest.mark.parametrize(
+    ("name", "wait_s"), [("websockets", 0.0), ("phoenix", 0.01), ("python-socketio", None)]
+)
+def test_who_accepts_and_closes_at_once_is_asked_again_at_once(name, wait_s):
+    """Measured on websockets 17.4: 3503 connections in 2 s; on phoenix 1.8.16: 83 in a second."""
+    client, rules = client_of(name, *OPEN)
+    step(client, rules, Event.CLOSED, 1.0)
+    now, waits_s = 1.0, []
+    for _ in range(20):
+        waits_s.append(client.deadline_s - now)
+        now = client.deadline_s
+        for event in (Event.DEADLINE, *UPGRADED):
+            step(client, rules, event, now)
+        now += 0.001
+        step(client, rules, Event.CLOSED, now)
+    if wait_s is None:  # the count goes on until a session is there
+        assert min(waits_s[3:]) >= 4.5
+    else:
+        assert waits_s == pytest.approx([wait_s] * 20)
+    assert client.state == State.WAITING
+
+
+def test_websockets_waits_after_an_attempt_that_was_not_accepted():
+    client, rules = client_of("websockets", *OPEN)
+    step(client, rules, Event.CLOSED, 1.0)
+    assert client.deadline_s == 1.0
+    step(client, rules, Event.DEADLINE, 1.0)
+    step(client, rules, Event.CLOSED, 1.0)
+    assert 1.0 < client.deadline_s < 6.0
+    step(client, rules, Event.DEADLINE, client.deadline_s)
+    step(client, rules, Event.CLOSED, 7.0)
+    assert client.deadline_s == pytest.approx(10.1)
+
+
+def test_phoenix_on_a_silent_path_tries_again_after_61_5_s_and_a_wait():
+    client, rules = client_of("phoenix", *OPEN)
+    assert step(client, rules, Event.DEADLINE, 30.0)[0] == Action.SEND_PING
+    assert step(client, rules, Event.DEADLINE, 60.0)[0] == Action.CLOSE
+    assert client.deadline_s == pytest.approx(61.51)
+
+
+def actioncable_tries_s(number, is_closed, failing_s=0.0, rules=None):
+    """When a client of ActionCable, pinged every 3 s, tries again after its connection is lost."""
+    client, (_, rules_of_all) = Client(number), client_of("actioncable")
+    rules, chance = rules or rules_of_all, np.random.default_rng(number)
+    lost_s = 60.0 + 60.0 * chance.random()
+    for event in (Event.START, *OPEN):
+        step(client, rules, event, 0.1 if event == Event.READY else 0.0)
+    happens = [(0.1 + 3.0 * k, Event.PING) for k in range(1, 40) if 0.1 + 3.0 * k < lost_s]
+    if is_closed:
+        happens.append((lost_s, Event.CLOSED))
+    tries_s = []
+    while not tries_s or tries_s[-1] < failing_s:
+        t, event = min([*happens, (client.deadline_s, Event.DEADLINE)])
+        happens = [entry for entry in happens if entry != (t, event)]
+        if step(client, rules, event, t)[0] & Action.CONNECT:
+            tries_s.append(t - lost_s)
+            step(client, rules, Event.CLOSED, t)
+    return tries_s
+
+
+@pytest.mark.parametrize("how", ["closed", "silent"])
+def test_attempts_come_when_those_of_a_real_actioncable_client_do(how):
+    real = np.array(RECORDED["actioncable_first_attempt_s"][how])
+    ours = np.array([actioncable_tries_s(number, how == "closed")[0] for number in range(1000)])
+    grid = np.sort(np.concatenate((real, ours)))
+    shares = [np.searchsorted(np.sort(x), grid, "right") / len(x) for x in (real, ours)]
+    # Kolmogorov and Smirnov's distance at a level of 0.1 %.
+    most = 1.95 * math.sqrt(1.0 / len(real) + 1.0 / len(ours))
+    assert np.abs(shares[0] - shares[1]).max() < most
+    assert min(ours) > (6.0 if how == "closed" else 3.5)
+    assert max(ours) < (18.0 if how == "closed" else 18.5)
+
+
+def test_later_looks_of_actioncable_follow_its_recorded_intervals():
+    tries_s = np.array([actioncable_tries_s(number, True, 200.0)[:9] for number in range(60)])
+    waits_s = np.diff(tries_s, axis=1)
+    for k in range(waits_s.shape[1]):
+        # One or two looks have found it stale before the first attempt.
+        shortest_s = [6.0 * RECORDED_GROWTH[min(k + n, 10)] for n in (1, 2)]
+        assert (waits_s[:, k] > shortest_s[0] - 0.0011).all()
+        assert (waits_s[:, k] < 1.15 * shortest_s[1]).all()
+
+
+def test_looks_cost_no_more_however_long_a_connection_was_open_or_short_they_are():
+    rules = client_of("actioncable")[1]
+    for base_s in (6.0, 1e-4):
+        quick = rules._replace(reconnect=rules.reconnect._replace(base_s=base_s))
+        client = Client(0)
+        for event in (Event.START, *OPEN):
+            step(client, quick, event, 0.0)
+        step(client, quick, Event.PING, 1e7)
+        step(client, quick, Event.CLOSED, 1e7)
+        assert client.draws < 200
+        assert 1e7 + base_s <= client.deadline_s < 1e7 + 6.0 + 12.0
+
+
+@pytest.mark.parametrize("name", ["phoenix", "socket.io-client"])
+def test_a_hidden_tab_of_phoenix_does_not_reconnect_until_it_is_shown(name):
+    client, rules = client_of(name, *OPEN)
+    waits = name == "phoenix"
+    step(client, rules, Event.HIDE, 5.0)
+    assert client.state == State.OPEN
+    step(client, rules, Event.CLOSED, 10.0)
+    assert client.deadline_s < 12.0
+    actions, deadline_s = step(client, rules, Event.DEADLINE, client.deadline_s)
+    assert (actions == Action.NONE) == waits
+    if not waits:
+        return
+    assert deadline_s == math.inf
+    assert step(client, rules, Event.SHOW, 400.0) == (Action.NONE, 400.0)
+    actions, deadline_s = step(client, rules, Event.DEADLINE, 400.0)
+    assert (actions, deadline_s) == (Action.CONNECT, 640.0)
+    for number in range(3):  # the count has started anew
+        step(client, rules, Event.CLOSED, 401.0 + number)
+        wait_s = client.deadline_s - (401.0 + number)
+        assert wait_s == pytest.approx((0.01, 0.05, 0.1)[number])
+        step(client, rules, Event.DEADLINE, client.deadline_s)
+
+
+def test_a_tab_of_phoenix_that_is_shown_while_it_waits_tries_at_once():
+    client, rules = client_of("phoenix", Event.HIDE)
+    for t in range(1, 9):
+        step(client, rules, Event.CLOSED, float(t))
+        if t < 8:
+            step(client, rules, Event.SHOW, float(t))
+            step(client, rules, Event.HIDE, float(t))
+            step(client, rules, Event.DEADLINE, float(t))
+            assert client.state == State.WAITING
+            step(client, rules, Event.SHOW, float(t))
+            step(client, rules, Event.DEADLINE, float(t))
+            assert client.state == State.CONNECTING
 
 
 # -- giving up, and starting anew -----------------------------------------------------------------

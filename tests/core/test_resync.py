@@ -149,8 +149,9 @@ def test_a_safety_poll_brings_late_what_nothing_else_would_have_brought():
         reconnect={"policy": "fixed", "base_s": 5.0, "cap_s": 5.0},
         faults=[{"kind": "reset", "start_s": t} for t in (100.0, 103.0, 110.0, 200.0)],
     )
-    without = sl.simulate(board, progress=False)
-    polled = sl.simulate(board.replace({"websocket.safety_poll_s": 50.0}), progress=False)
+    options = {"engine": "simpy", "progress": False}
+    without = sl.simulate(board, **options)
+    polled = sl.simulate(board.replace({"websocket.safety_poll_s": 50.0}), **options)
     assert without.ledger.lost > 100 * 10
     assert polled.ledger.lost == 0
     assert polled.ledger.pending == 0
@@ -230,6 +231,31 @@ def test_a_replay_brings_what_came_after_and_not_what_was_dropped_before(engine)
     assert (too_late.lost, too_late.pending) == (0, dropped.lost + dropped.pending)
     assert polled.lost == 0
     assert polled.delivered >= dropped.delivered + dropped.lost
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_busy_board_is_never_polled_where_each_push_starts_the_safety_poll_anew(engine):
+    board = sl.Scenario(
+        transport="websocket",
+        clients=20,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        updates={"kind": "bursts", "rate_per_s": 0.2, "burst_size": 2, "burst_gap_s": 3.0},
+        websocket={"safety_poll_s": 30.0, "resync": "none"},
+        faults=[{"kind": "reset", "start_s": 60.0}],
+        reconnect={"policy": "fixed", "base_s": 20.0},
+    )
+    healed, missed = (
+        sl.simulate(
+            board.replace({"websocket.safety_poll_restart": restart}), engine=engine, progress=False
+        )
+        for restart in (False, True)
+    )
+    assert healed.frame("clients")["polls"].sum() == 20 * 4  # at 30 s, and thrice from 80 s on
+    assert healed.ledger.lost == 0
+    # With this seed the longest silence is shorter than 30 s.
+    assert missed.frame("clients")["polls"].sum() == 0
+    assert missed.ledger.delivered < healed.ledger.delivered
 
 
 def test_a_safety_poll_is_shed_like_any_other_and_one_that_fails_is_an_error():

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simlib import theory
 from simlib.core.draws import Stream, exponential, uniforms
 from simlib.core.server import (
+    Law,
     ServerRules,
     accept,
     admit,
-    admit_fan_out,
+    admit_to,
+    begun_s,
+    law_parameter,
     new_server,
+    sent_s,
+    service_time_s,
     syn_retry_s,
     wait_s,
 )
@@ -28,12 +34,12 @@ def rules_with(**settings):
 
 @given(jobs=st.lists(st.tuples(TIMES, TIMES), max_size=30), workers=st.integers(1, 4))
 def test_jobs_start_in_order_as_a_brute_force_queue_has_them(jobs, workers):
-    server, busy_until, now = new_server(workers), [0.0] * workers, 0.0
+    free_s, busy_until, now = [0.0] * workers, [0.0] * workers, 0.0
     for gap_s, service_s in jobs:
         now += gap_s
         expected = max(now, min(busy_until))
-        assert wait_s(server, now) == pytest.approx(expected - now)
-        assert admit(server, now, service_s) == expected
+        assert wait_s(free_s, now) == pytest.approx(expected - now)
+        assert admit(free_s, now, service_s) == expected
         busy_until.remove(min(busy_until))
         busy_until.append(expected + service_s)
 
@@ -43,10 +49,10 @@ def mean_wait_s(rate_per_s, service_of, workers, replication, jobs=20_000):
     ks = np.arange(jobs, dtype=np.uint64)
     gaps = uniforms(5, replication, 0, Stream.PUBLISH, ks).tolist()
     services = uniforms(5, replication, 0, Stream.POLL_SERVICE, ks).tolist()
-    server, now, waits = new_server(workers), 0.0, []
+    free_s, now, waits = [0.0] * workers, 0.0, []
     for gap, u in zip(gaps, services, strict=True):
         now += exponential(gap, 1.0 / rate_per_s)
-        waits.append(admit(server, now, service_of(u)) - now)
+        waits.append(admit(free_s, now, service_of(u)) - now)
     return float(np.mean(waits[jobs // 10 :]))
 
 
@@ -69,10 +75,55 @@ def test_mean_waits_are_within_four_standard_errors_of_theory(rate_per_s, worker
     assert abs(off) < 4, f"{np.mean(waits):.4f} against {queue.mean_wait_s:.4f}: {off:.1f} SE"
 
 
-def test_broadcasts_do_not_overtake_each_other_even_on_many_workers():
-    server = new_server(workers=3)
-    starts = [admit_fan_out(server, t, 2.0) for t in (0.0, 0.1, 0.2)]
-    assert starts == [0.0, 2.0, 4.0]
+def test_a_job_of_a_socket_waits_for_its_own_worker_though_another_is_free():
+    free_s = [0.0, 0.0]
+    assert [admit_to(free_s, 1, t, 2.0) for t in (0.0, 0.5)] == [0.0, 2.0]
+    assert admit(free_s, 0.5, 2.0) == 0.5
+
+
+LAWS = [
+    ("constant", None, 0.0),
+    ("exponential", None, 1.0),
+    *((law, cv, cv) for law in ("lognormal", "gamma") for cv in (0.2, 1.0, 2.0)),
+]
+
+
+@pytest.mark.parametrize(("law", "given_cv", "cv"), LAWS)
+def test_service_times_have_the_mean_and_the_variation_that_were_asked_for(law, given_cv, cv):
+    law = Law[law.upper()]
+    rules = rules_with(law=law, law_parameter=law_parameter(law, given_cv or 1.0))
+    n = 20_000
+    times = [service_time_s(rules, 3.0, 1, 0, 7, Stream.POLL_SERVICE, k) for k in range(n)]
+    # The standard error of a CV grows with the fourth moment: this is five of them at CV 2.
+    assert np.mean(times) == pytest.approx(3.0, rel=5.0 * cv / n**0.5 + 1e-12)
+    assert np.std(times) / np.mean(times) == pytest.approx(cv, rel=0.15 if cv > 1.0 else 0.04)
+
+
+@pytest.mark.parametrize("law", [Law.LOGNORMAL, Law.GAMMA])
+@pytest.mark.parametrize("cv", [0.3, 1.5])
+def test_service_times_have_the_distribution_that_was_asked_for(law, cv):
+    parameter = law_parameter(law, cv)
+    rules = rules_with(law=law, law_parameter=parameter)
+    times = [service_time_s(rules, 1.0, 3, 0, 7, Stream.SEND_SERVICE, k) for k in range(5000)]
+    expected = (
+        scipy.stats.lognorm(parameter, scale=np.exp(-(parameter**2) / 2.0))
+        if law == Law.LOGNORMAL
+        else scipy.stats.gamma(parameter, scale=1.0 / parameter)
+    )
+    assert scipy.stats.kstest(times, expected.cdf).pvalue > 1e-3
+
+
+def test_each_send_of_a_broadcast_draws_its_own_time():
+    """The last of n sends is the sum of n times: its deviation grows as the root of n."""
+    rules = rules_with(law=Law.EXPONENTIAL, send_s=1e-3, fan_out_s=0.0)
+    lasts = []
+    for version in range(400):
+        t = begun_s(rules, 0.0, 1, 0, 0, version)
+        for client in range(100):
+            t = sent_s(rules, 0.0, t, client + 1, 1, 0, client, version)
+        lasts.append(t)
+    assert np.mean(lasts) == pytest.approx(0.1, rel=0.02)
+    assert np.std(lasts) == pytest.approx(0.01, rel=0.15)
 
 
 def test_a_full_backlog_drops_and_an_emptied_one_accepts():

@@ -62,6 +62,7 @@ LATTICE = {
     "network.rtt_s": 1.0,
     "network.rtt_spread": 0.0,
     "server.service": "constant",
+    "server.service_cv": None,
     "polling.jitter_frac": 0.0,
 }
 
@@ -106,9 +107,9 @@ PAIRS = [pair for pair in combinations_with_replacement(FAULTS, 2) if pair != ("
 BOUNDED = ("block", "close", "drop_oldest")
 
 
-def board_of(pair, transport):
+def board_of(pair, transport, **more):
     """A pair of faults on a lattice of half seconds, so that everything ties with everything."""
-    one, other = ({"kind": kind, **FAULTS[kind]} for kind in pair)
+    one, other = ({"kind": kind, **FAULTS[kind], **more.get(kind, {})} for kind in pair)
     apart = set(pair) <= {"restart", "rolling_deploy"}
     place = sorted(FAULTS).index(pair[0]) + sorted(FAULTS).index(pair[1])
     policy = ("unbounded", "coalesce", *BOUNDED)[place % 5]
@@ -147,6 +148,136 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     for seed in range(1 if INTERPRETED else 3):
         run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
     assert run.ledger.delivered > 0
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_engines_agree_on_every_client_library_under_faults(name):
+    faults = [
+        {"kind": "block_upgrades", "start_s": 5.0, "length_s": 8.3, "share": 0.3},
+        {"kind": "path_loss", "start_s": 40.0, "length_s": 21.7, "share": 0.4},
+        {"kind": "restart", "start_s": 110.0, "length_s": 6.1},
+        {
+            "kind": "block_upgrades",
+            "start_s": 112.0,
+            "length_s": 31.0,
+            "share": 0.4,
+            "answered": False,
+        },
+        {"kind": "reset", "start_s": 160.0, "share": 0.5},
+    ]
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.2},
+        clients=16 if INTERPRETED else 160,
+        ramp_s=11.3,
+        horizon_s=300.0,
+        network={"rtt_spread": 0.4},
+        hidden={"every_s": 17.0, "length_s": 23.0},
+        timer_throttling=True,
+        server={"authenticate_s": 0.013, "nodes": 2},
+        faults=faults,
+    )
+    assert_equal_runs(board.replace(library(name)), keep=KEPT)
+    assert_equal_runs(board.replace({**library(name), "timer_throttling": False}))
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(("authenticate_s", "gets_in"), [(0.9, True), (1.5, False)])
+def test_a_session_that_takes_longer_than_a_second_never_begins_for_python_socketio(
+    authenticate_s, gets_in, engine
+):
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.2},
+        clients=10,
+        horizon_s=200.0,
+        server={"authenticate_s": authenticate_s, "workers": 10},
+    )
+    changes = {**library("python-socketio"), "reconnect.from_start": True}
+    run = sl.simulate(board.replace(changes), engine=engine, progress=False)
+    assert (len(run.frame("connections")) == 10) == gets_in
+    attempts = run.frame("clients")["attempts"].sum()
+    assert attempts == 10 if gets_in else attempts > 200
+    assert len(run.frame("connections")) in (0, 10)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("name", ["websockets", "socket.io-client"])
+def test_a_proxys_403_strands_the_clients_of_websockets_and_a_servers_503_does_not(name, engine):
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.2},
+        clients=10,
+        horizon_s=100.0,
+        faults=[{"kind": "block_upgrades", "start_s": 0.0, "length_s": 50.0}],
+    )
+    full = board.replace({"faults": [], "server.max_connections": 4})
+    blocked, shed = (
+        sl.simulate(each.replace(library(name)), engine=engine, progress=False)
+        for each in (board, full)
+    )
+    attempts = blocked.frame("clients")["attempts"]
+    assert (attempts == 1).all() if name == "websockets" else (attempts > 5).all()
+    assert len(blocked.frame("connections")) == (0 if name == "websockets" else 10)
+    assert (shed.frame("clients")["attempts"] > 3).sum() == 6
+
+
+BUSY = sl.Scenario(
+    transport="websocket",
+    clients=20,
+    ramp_s=7.3,
+    horizon_s=200.0,
+    updates={"kind": "bursts", "rate_per_s": 0.011, "burst_size": 6, "burst_gap_s": 0.0},
+    network={"rtt_spread": 0.4},
+    server={"send_s": 0.5},  # a broadcast takes 10 s, and a ping waits for all six
+)
+
+
+@pytest.mark.parametrize("name", ["signalr", "centrifuge", "python-socketio", "socket.io-client"])
+def test_no_time_out_behind_a_long_broadcast_is_false_where_any_message_counts(name):
+    board = BUSY.replace(library(name)).replace({"heartbeat.interval_s": 15.0})
+    board = board.replace({"heartbeat.timeout_s": 15.0})
+    counts = board.heartbeat.any_message
+    for any_message in (False, True):
+        varied = board.replace({"heartbeat.any_message": any_message})
+        assert_equal_runs(varied, keep=KEPT)
+        run = assert_equal_runs(varied)
+        time_outs = (run.frame("connections")["cause"] == "timed_out").sum()
+        assert (time_outs == 0) == any_message
+    assert counts == (name != "socket.io-client")
+
+
+@pytest.mark.parametrize("direction", ["server", "client"])
+@pytest.mark.parametrize("transport", ["websocket", "notify"])
+def test_engines_agree_where_any_message_is_a_sign_of_life(transport, direction):
+    cuts = [
+        {"kind": "reset", "start_s": 60.0, "share": 0.5},
+        {"kind": "path_loss", "start_s": 90.0, "length_s": 40.0, "share": 0.5},
+        {"kind": "restart", "start_s": 150.0, "length_s": 5.0},
+    ]
+    heartbeat = {"direction": direction, "interval_s": 4.7, "timeout_s": 3.3, "any_message": True}
+    board = BUSY.replace(
+        {
+            "transport": transport,
+            "heartbeat": heartbeat,
+            "faults": cuts,
+            "updates.rate_per_s": 0.1,
+            "updates.burst_size": 3,
+            "updates.burst_gap_s": 1.3,
+            "server.send_s": 0.02,
+        }
+    )
+    for change in ({}, {"websocket.safety_poll_s": 6.1}, {"network.idle_s": 9.0}):
+        for seed in (1, 2):
+            assert_equal_runs(board.replace(change), seed=seed)
+            assert_equal_runs(board.replace(change), seed=seed, keep=KEPT)
+
+
+@pytest.mark.parametrize("other", FAULTS)
+def test_engines_agree_on_upgrades_that_are_never_answered(other):
+    silent = {"block_upgrades": {"answered": False}}
+    board = board_of(("block_upgrades", other), "websocket", **silent)
+    assert_equal_runs(board.replace({"websocket.open_timeout_s": 3.5}), keep=KEPT)
 
 
 @pytest.mark.parametrize("transport", TRANSPORT_NAMES)
@@ -263,6 +394,23 @@ def test_an_interrupted_run_is_whole_up_to_where_it_came(pytestconfig):
     assert not record.bins[0, 301:].any()
     delivered, lost = record.clients[:, Count.DELIVERED], record.clients[:, Count.LOST]
     assert np.array_equal(delivered + lost + record.pending, record.eligible)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="30 million polls are for a compiler")
+def test_a_client_that_polls_too_often_for_the_engine_is_refused_by_name():
+    """Its events would not hold the number of its polls; it used to fall silent."""
+    board = sl.Scenario(
+        updates={"rate_per_s": 1e-3},
+        clients=1,
+        ramp_s=0.0,
+        horizon_s=40_000.0,
+        bin_s=1_000.0,
+        polling={"interval_s": 1e-3},
+        network={"rtt_s": 0.0, "tls": False},
+        server={"poll_s": 0.0, "accept_s": 0.0},
+    )
+    with pytest.raises(ScenarioError, match=r"horizon_s: must be shorter: no client of the comp"):
+        sl.simulate(board, engine="compiled", progress=False)
 
 
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])

@@ -23,7 +23,7 @@ BOARD = sl.Scenario(
 
 
 def one_summary(scenario, **options):
-    return sl.simulate(scenario, progress=False, **options).summary().iloc[0]
+    return sl.simulate(scenario, progress=False, **options).metrics().iloc[0]
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,9 @@ def test_polled_changes_are_seen_when_the_oracle_says(seed, drags, **case):
     scenario = base("polling", **case)
     if drags:
         scenario = scenario.replace(drag={"every_s": 40.0, "length_s": 4.0})
-    run = sl.simulate(scenario, seed=seed, keep=("deliveries", "events"), progress=False)
+    run = sl.simulate(
+        scenario, seed=seed, keep=("deliveries", "events"), engine="simpy", progress=False
+    )
     workload = compile_workload(scenario, seed, 0)
     events = run.frame("events")
     for client in range(len(workload.start_s)):
@@ -79,7 +81,7 @@ def test_pushed_changes_are_seen_when_the_oracle_says(seed, snapshot, **case):
     scenario = base("websocket", **case).replace(
         {"websocket.resync": "snapshot" if snapshot else "none"}
     )
-    run = sl.simulate(scenario, seed=seed, keep=("deliveries",), progress=False)
+    run = sl.simulate(scenario, seed=seed, keep=("deliveries",), engine="simpy", progress=False)
     workload = compile_workload(scenario, seed, 0)
     for client in range(len(workload.start_s)):
         same(seen(run, client), oracle.pushed(workload, scenario, client))

@@ -27,7 +27,9 @@ TABLES = ("timeline", "clients", "latency", "connections", "deliveries", "events
 @settings(max_examples=250)
 @given(scenario=scenarios())
 def test_every_run_balances_and_its_tables_agree(scenario):
-    run = sl.simulate(scenario, seed=3, keep=("deliveries", "events"), progress=False)
+    run = sl.simulate(
+        scenario, seed=3, keep=("deliveries", "events"), engine="simpy", progress=False
+    )
     ledger = run.ledger
     assert ledger.delivered + ledger.lost + ledger.pending == ledger.eligible
 
@@ -82,7 +84,7 @@ import simlib as sl
 scenario = sl.Scenario.load(sys.argv[1]).replace(
     transport=sys.argv[2], clients=20, sessions={"arrivals_per_s": 0.1, "length_s": 120.0}
 )
-run = sl.simulate(scenario, seed=11, keep=("deliveries", "events"), progress=False)
+run = sl.simulate(scenario, seed=11, keep=("deliveries", "events"), engine="simpy", progress=False)
 for name in sys.argv[3:]:
     print(name, pd.util.hash_pandas_object(run.frame(name)).sum())
 """
@@ -111,7 +113,9 @@ def test_all_transports_share_changes_sessions_and_drags(board):
     habits = ["drag_start", "drag_end", "hide", "show", "start", "stop"]
     runs = []
     for transport in TRANSPORT_NAMES:
-        run = sl.simulate(scenario.replace(transport=transport), keep=("events",), progress=False)
+        run = sl.simulate(
+            scenario.replace(transport=transport), keep=("events",), engine="simpy", progress=False
+        )
         events = run.frame("events")
         events = events[events["event"].isin(habits)]
         table = events.sort_values(["client", "t_s", "event"])[["client", "t_s", "event"]]
@@ -145,12 +149,12 @@ STALE = sl.Scenario(
 @pytest.mark.parametrize("jitter_frac", [0.0, 0.5])
 def test_polling_staleness_is_within_one_percent_of_theory(jitter_frac):
     scenario = STALE.replace({"polling.jitter_frac": jitter_frac})
-    runs = sl.replicate(scenario, 10, seed=5, progress=False)
+    runs = sl.replicate(scenario, 10, seed=5, engine="simpy", progress=False)
     if jitter_frac:
         expected = theory.staleness_jittered(30.0, jitter_frac, 1.0, 0.5)
     else:
         expected = theory.staleness_rearmed_timer(30.0, 1.0, 0.5)
-    table = sl.metrics.summary(*runs)
+    table = sl.metrics.table(*runs)
     for name, exact in {
         "average_latency_s": expected.mean,
         "latency_p50_s": expected.quantile(0.5),
@@ -176,7 +180,7 @@ def test_pollers_that_queue_are_a_machine_repairman_within_four_standard_errors(
         server={"workers": workers, "service": "exponential", "poll_s": 0.3, "accept_s": 0.0},
     )
     expected = theory.machine_repairman(40, 10.0, 0.3, workers)
-    table = sl.metrics.summary(*sl.replicate(scenario, 12, seed=2, progress=False))
+    table = sl.metrics.table(*sl.replicate(scenario, 12, seed=2, engine="simpy", progress=False))
     for name, exact in {
         "message_rate_per_s": expected.throughput_per_s,
         "utilisation": expected.utilisation,
@@ -203,7 +207,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
         server={"fan_out_s": 0.01, "send_s": 0.002},
     )
     expected = theory.fan_out(50, 0.002, 0.01, 5.0, down_s=0.01)
-    table = sl.metrics.summary(*sl.replicate(scenario, 8, seed=4, progress=False))
+    table = sl.metrics.table(*sl.replicate(scenario, 8, seed=4, engine="simpy", progress=False))
     error = theory.standard_error(table["average_latency_s"])
     off = (table["average_latency_s"].mean() - expected.mean_latency_s) / error
     assert abs(off) < 4, f"{off:.1f} SE"
@@ -212,7 +216,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
 
 
 def test_request_rate_and_superseded_share_are_as_theory_says():
-    table = sl.metrics.summary(*sl.replicate(STALE, 6, seed=9, progress=False))
+    table = sl.metrics.table(*sl.replicate(STALE, 6, seed=9, engine="simpy", progress=False))
     rate = theory.poll_request_rate_per_s(100, 30.0, 1.0)
     assert table["message_rate_per_s"].mean() == pytest.approx(rate, rel=0.005)
     share = table["superseded"] / table["delivered"]
@@ -226,13 +230,13 @@ PUSHED = sl.Scenario(
 
 
 def test_the_server_pings_once_per_interval_and_round_trip():
-    run = sl.simulate(PUSHED, keep=("events",), progress=False)
+    run = sl.simulate(PUSHED, keep=("events",), engine="simpy", progress=False)
     pings = run.frame("events").query("event == 'ping'").groupby("client").size()
     assert pings.tolist() == [6] * 6
 
 
 def test_nothing_published_means_nothing_eligible():
-    run = sl.simulate(PUSHED.replace({"updates.rate_per_s": 1e-9}), progress=False)
+    run = sl.simulate(PUSHED.replace({"updates.rate_per_s": 1e-9}), engine="simpy", progress=False)
     assert run.ledger == (0, 0, 0, 0, 0)
     assert np.isnan(run.latency_quantiles(0.5))
 
@@ -241,13 +245,15 @@ def test_when_everything_costs_nothing_a_push_arrives_when_it_is_published():
     free = dict.fromkeys(
         [f"server.{n}_s" for n in ("accept", "handshake", "authenticate", "fan_out", "send")], 0.0
     )
-    run = sl.simulate(PUSHED.replace({"network.rtt_s": 0.0, **free}), progress=False)
+    run = sl.simulate(
+        PUSHED.replace({"network.rtt_s": 0.0, **free}), engine="simpy", progress=False
+    )
     assert run.ledger.delivered == run.ledger.eligible > 0
     assert run.frame("latency")["high_s"].max() == 0.0
 
 
 def test_only_as_many_connections_open_as_the_cap_allows():
-    run = sl.simulate(PUSHED.replace({"server.max_connections": 2}), progress=False)
+    run = sl.simulate(PUSHED.replace({"server.max_connections": 2}), engine="simpy", progress=False)
     clients = run.frame("clients")
     assert (clients["connections"] > 0).sum() == 2
     assert (clients["errors"] > 5).sum() == 4
@@ -257,13 +263,13 @@ def test_only_as_many_connections_open_as_the_cap_allows():
 def test_a_client_that_may_not_reconnect_loses_what_it_misses():
     capped = {"server.max_connections": 2, "reconnect.policy": "none"}
     lost = {"websocket.resync": "none"}
-    run = sl.simulate(PUSHED.replace(capped | lost), progress=False)
+    run = sl.simulate(PUSHED.replace(capped | lost), engine="simpy", progress=False)
     assert run.ledger.lost >= 4 * len(compile_workload(PUSHED, 1, 0).publish_s)
 
 
 def test_a_full_backlog_delays_by_the_kernels_retries():
     slow = {"server.backlog": 1, "server.accept_s": 0.4, "network.tls": False}
-    run = sl.simulate(PUSHED.replace(slow), progress=False)
+    run = sl.simulate(PUSHED.replace(slow), engine="simpy", progress=False)
     # one is being accepted and one waits; the others' SYNs go out again 1 s and 3 s later
     opened_s = run.frame("connections")["opened_s"].sort_values()
     assert np.floor(opened_s).tolist() == [0, 0, 1, 1, 3, 3]
@@ -278,7 +284,7 @@ def test_shed_polls_are_tried_again_after_one_two_and_four_seconds():
         server={"poll_s": 0.5, "shed_wait_s": 0.4, "accept_s": 0.0},
         network={"tls": False},
     )
-    run = sl.simulate(scenario, keep=("events",), progress=False)
+    run = sl.simulate(scenario, keep=("events",), engine="simpy", progress=False)
     events = run.frame("events")
     failed = events[events["event"] == "failed"].groupby("client")["t_s"].apply(list)
     times = failed[failed.map(len) >= 3].iloc[0]
@@ -296,9 +302,12 @@ def test_ctrl_c_keeps_a_balanced_run_that_says_it_is_incomplete(monkeypatch):
 
     monkeypatch.setattr(Simulation, "push", interrupted)
     before = signal.getsignal(signal.SIGINT)
-    run = sl.simulate(PUSHED, progress=False)
+    with pytest.raises(sl.Interrupted, match=r"the run came to .* of 200 s") as stopped:
+        sl.simulate(PUSHED, engine="simpy", progress=False)
     assert signal.getsignal(signal.SIGINT) is before
+    run = stopped.value.result
     assert not run.is_complete
+    assert [warning.kind for warning in run.warnings] == ["incomplete"]
     fiftieth_s = compile_workload(PUSHED, 1, 0).publish_s[49]
     assert run.provenance["end_of_run_s"] == fiftieth_s
     assert run.ledger == (300, 294, 0, 6, 0)
@@ -306,9 +315,9 @@ def test_ctrl_c_keeps_a_balanced_run_that_says_it_is_incomplete(monkeypatch):
 
 def test_memory_and_unknown_tables_are_refused_before_the_run():
     with pytest.raises(sl.ScenarioError, match="must be empty for"):
-        sl.simulate(PUSHED.replace(clients=1_000_000), keep=("deliveries",))
+        sl.simulate(PUSHED.replace(clients=1_000_000), keep=("deliveries",), engine="simpy")
     with pytest.raises(sl.ScenarioError, match=r'keep=\("deliveries",\)'):
-        sl.simulate(PUSHED, progress=False).frame("deliveries")
+        sl.simulate(PUSHED, engine="simpy", progress=False).frame("deliveries")
 
 
 # --- who is still there, and who is not ----------------------------------------------------------
@@ -331,8 +340,8 @@ def test_the_server_forgets_whoever_has_left():
     scenario = PUSHED.replace(STILL | {"sessions": SHORT | {"arrivals_per_s": 1e-9}})
     simulation = finished(scenario)
     assert not simulation.subscribers
-    assert not simulation.sockets
-    timeline = sl.simulate(scenario, progress=False).frame("timeline")
+    assert not sum(server.state.sockets for server in simulation.servers)
+    timeline = sl.simulate(scenario, engine="simpy", progress=False).frame("timeline")
     assert (timeline["utilisation"][timeline["t_s"] > 9] == 0).all()
 
 
@@ -340,7 +349,7 @@ def test_a_socket_that_has_closed_leaves_its_place_under_the_cap():
     scenario = PUSHED.replace(
         {**STILL, "sessions": SHORT, "clients": 1, "server.max_connections": 4, "horizon_s": 400.0}
     )
-    run = sl.simulate(scenario, progress=False)
+    run = sl.simulate(scenario, engine="simpy", progress=False)
     clients = run.frame("clients")
     assert len(clients) > 10
     assert (clients["errors"] == 0).all()
@@ -361,9 +370,9 @@ def test_an_attempt_broken_off_while_the_server_works_leaves_nothing_behind(slow
         }
     )
     simulation = finished(scenario)
-    assert not simulation.sockets
+    assert not sum(server.state.sockets for server in simulation.servers)
     assert not simulation.subscribers
-    run = sl.simulate(scenario, progress=False)
+    run = sl.simulate(scenario, engine="simpy", progress=False)
     assert run.frame("clients")["errors"].tolist() == [1] * 6
     assert run.ledger.lost == run.ledger.eligible > 0
 
@@ -380,7 +389,9 @@ def test_who_leaves_before_the_connection_stands_sends_nothing_and_is_no_error()
 
 
 def test_every_refused_attempt_is_one_error():
-    run = sl.simulate(PUSHED.replace(STILL | {"server.max_connections": 2}), progress=False)
+    run = sl.simulate(
+        PUSHED.replace(STILL | {"server.max_connections": 2}), engine="simpy", progress=False
+    )
     clients = run.frame("clients")
     under_way = clients["attempts"] - clients["connections"] - clients["errors"]
     assert under_way.between(0, 1).all()
@@ -401,13 +412,13 @@ POLLED = sl.Scenario(
 
 
 def test_a_keep_alive_longer_than_the_interval_keeps_one_connection():
-    run = sl.simulate(POLLED.replace({"server.keep_alive_s": 12.0}), progress=False)
+    run = sl.simulate(POLLED.replace({"server.keep_alive_s": 12.0}), engine="simpy", progress=False)
     assert run.frame("clients")["connections"].tolist() == [1] * 3
     assert run.frame("connections")["cause"].tolist() == ["open_at_end"] * 3
 
 
 def test_a_shorter_keep_alive_closes_after_each_poll_and_costs_a_round_trip():
-    run = sl.simulate(POLLED.replace({"server.keep_alive_s": 4.0}), progress=False)
+    run = sl.simulate(POLLED.replace({"server.keep_alive_s": 4.0}), engine="simpy", progress=False)
     table = run.frame("connections").query("client == 0 and cause == 'idle'")
     # TCP for 0.5 s, half a trip, 0.25 s of work: then the server waits for 4 s in vain
     assert (table["closed_s"] - table["opened_s"]).tolist() == pytest.approx([4.5] * len(table))
@@ -424,7 +435,9 @@ def test_a_change_in_the_very_moment_of_the_answer_is_in_the_answer(tmp_path):
             "server.poll_s": 0.5,
         }
     )
-    table = sl.simulate(scenario, keep=("deliveries",), progress=False).frame("deliveries")
+    table = sl.simulate(scenario, keep=("deliveries",), engine="simpy", progress=False).frame(
+        "deliveries"
+    )
     assert table["applied_s"].tolist() == [0.5] * 3 + [11.0] * 3
 
 
@@ -432,13 +445,15 @@ def test_a_change_in_the_very_moment_of_the_answer_is_in_the_answer(tmp_path):
 def test_a_poll_is_shed_when_it_would_wait_longer_than_allowed(shed_wait_s, served):
     shed = {"clients": 5, "server.workers": 1, "server.poll_s": 0.5, "polling.retries": 0}
     scenario = POLLED.replace({**shed, "server.shed_wait_s": shed_wait_s, "horizon_s": 9.0})
-    run = sl.simulate(scenario, progress=False)
+    run = sl.simulate(scenario, engine="simpy", progress=False)
     assert run.frame("clients")["errors"].sum() == 5 - served
 
 
 def test_an_upgrade_is_shed_too_and_tried_again_until_all_are_in():
     shed = {"server.handshake_s": 0.5, "server.shed_wait_s": 0.7, "reconnect.policy": "fixed"}
-    run = sl.simulate(PUSHED.replace(STILL | shed), keep=("events",), progress=False)
+    run = sl.simulate(
+        PUSHED.replace(STILL | shed), keep=("events",), engine="simpy", progress=False
+    )
     clients = run.frame("clients")
     assert (clients["connections"] == 1).all()
     first = run.frame("events").query("event in ['upgraded', 'closed']").groupby("client").first()
@@ -468,7 +483,7 @@ def test_no_draw_of_a_service_time_is_used_twice(monkeypatch, transport, directi
         "server.heartbeat_s": 0.1,
         "server.poll_s": 0.2,
     }
-    run = sl.simulate(PUSHED.replace(busy), progress=False)
+    run = sl.simulate(PUSHED.replace(busy), engine="simpy", progress=False)
     if transport == "websocket":
         assert run.frame("clients")["reconnects"].sum() > 5
     assert len(addresses) > 300
@@ -476,7 +491,9 @@ def test_no_draw_of_a_service_time_is_used_twice(monkeypatch, transport, directi
 
 
 def test_the_last_bin_of_a_timeline_is_as_wide_as_what_is_left_of_the_run():
-    widths = sl.simulate(POLLED.replace(bin_s=30.0), progress=False).frame("timeline")["width_s"]
+    widths = sl.simulate(POLLED.replace(bin_s=30.0), engine="simpy", progress=False).frame(
+        "timeline"
+    )["width_s"]
     assert widths.tolist() == [30.0, 30.0, 30.0, 10.0]
 
 
@@ -489,8 +506,12 @@ def test_the_last_bin_of_a_timeline_is_as_wide_as_what_is_left_of_the_run():
 )
 def test_each_heartbeat_costs_the_bytes_of_a_ping_and_a_pong(direction, ping, pong):
     quiet = PUSHED.replace({"updates.rate_per_s": 1e-9})
-    beating = sl.simulate(quiet.replace({"heartbeat.direction": direction}), progress=False)
-    silent = sl.simulate(quiet.replace({"heartbeat.direction": "none"}), progress=False)
+    beating = sl.simulate(
+        quiet.replace({"heartbeat.direction": direction}), engine="simpy", progress=False
+    )
+    silent = sl.simulate(
+        quiet.replace({"heartbeat.direction": "none"}), engine="simpy", progress=False
+    )
     names = ["up_bytes", "down_bytes"]
     more = beating.frame("clients")[names] - silent.frame("clients")[names]
     sizes = compile_workload(quiet, 1, 0).sizes

@@ -209,7 +209,7 @@ def test_a_rollouts_timeline_and_stays_say_the_same_of_who_is_where():
         rows = timeline[timeline["cohort"] == cohort]
         assert (rows["present_count"] * rows["width_s"]).sum() == pytest.approx(seconds)
     assert run.ledger.eligible == run.ledger.delivered + run.ledger.lost + run.ledger.pending
-    summary = run.summary()
+    summary = run.metrics()
     assert summary["cohort"].tolist() == ["control", "treatment"]
     assert summary["delivered"].sum() == run.ledger.delivered
     assert run.latency_quantiles(0.5, cohort="treatment") < run.latency_quantiles(0.5)

@@ -81,6 +81,13 @@ def test_every_setting_that_is_listed_exists():
         {"faults": [{"kind": "restart", "start_s": 10.0, "length_s": 5.0}]},
         {"faults": [{"kind": "latency", "start_s": 10.0, "length_s": 5.0, "added_s": 1.0}]},
         {"transport": "websocket", "websocket.safety_poll_s": 30.0},
+        {
+            "transport": "websocket",
+            "websocket.safety_poll_s": 30.0,
+            "websocket.safety_poll_restart": True,
+        },
+        {"transport": "websocket", "heartbeat.any_message": True},
+        {"transport": "websocket", "reconnect": {"policy": "actioncable", "jitter_frac": 0.15}},
         {"transport": "websocket", "network.idle_s": 60.0},
         {"transport": "notify"},
         {"transport": "websocket", "fallback": {"after_failures": 3}},

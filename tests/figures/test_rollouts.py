@@ -10,6 +10,7 @@ import simlib as sl
 from simlib import figures, theory
 from simlib.analysis import rollouts
 from simlib.errors import ScenarioError
+from tests.figures.titles import title_of
 
 BOARD = sl.Scenario(
     clients=200,
@@ -50,11 +51,11 @@ def test_the_share_is_drawn_beside_what_was_asked_for(healthy, broken):
     table = rollouts.shares(healthy.run)
     assert set(share.y) <= {float(f"{value * 100:.4g}") for value in table["share"]}
     assert max(pushed.y) == max(share.y)  # nobody is shut out
-    assert "done after 8 min" in figure.layout.title.text
+    assert "done after 8 min" in title_of(figure)
     got = table[table["t_s"] <= 300.0]["share"].iloc[-1] * 100.0
-    assert f"10 % asked for is {got:.3g} %" in figure.layout.title.text
+    assert f"10 % asked for is {got:.3g} %" in title_of(figure)
     back = figures.rollout(broken)
-    assert "rolled back after" in back.layout.title.text
+    assert "rolled back after" in title_of(back)
     assert max(back.data[2].y) < max(back.data[1].y)  # most are not let in
     failed = next(trace for trace in back.data if trace.name == "look failed")
     looks = broken.history.query("event == 'failed'")
@@ -88,8 +89,8 @@ def test_what_is_watched_is_drawn_by_cohort_beside_its_guardrails(broken):
     ]
     shaded = [shape for shape in figure.layout.shapes if shape.fillcolor == RED]
     assert [(shape.yref.split()[0], shape.y0) for shape in shaded] == [("y5", 30.0), ("y7", 2.0)]
-    assert "2 of 2 looks failed: rolled back" in figure.layout.title.text
-    assert "latency, 95 % at most 2 (s)" in figure.layout.title.subtitle.text
+    assert "2 of 2 looks failed: rolled back" in title_of(figure)
+    assert "latency, 95 % at most 2 (s)" in figure.layout.title.subtitle.text.replace("<br>", " ")
     latency = next(trace for trace in figure.data if trace.yaxis == "y7")
     assert list(latency.x) == broken.history["t_s"].tolist()
     assert len(figure.to_json()) < 60_000
@@ -99,9 +100,7 @@ def test_outcomes_say_false_alarms_and_misses():
     broken = {"proxy": BROKEN["proxy"], "memory": BROKEN["memory"]}
     found = sl.rehearse(PLAN, BOARD, broken, replications=3, on="serial", progress=False)
     figure = figures.outcomes(found.table)
-    assert (
-        figure.layout.title.text == "0 of 3 healthy fleets go back; memory is missed most (100 %)"
-    )
+    assert title_of(figure) == "0 of 3 healthy fleets go back; memory is missed most (100 %)"
     assert list(figure.data[0].x) == [0.0, 100.0, 0.0]
     assert figure.data[0].marker.symbol == ("circle-open", "circle", "circle")
     user_h = found.table["user_min"] / 60.0
@@ -148,7 +147,7 @@ def test_ways_back_are_drawn_beside_their_closed_forms():
     assert [trace.name for trace in figure.data] == ["polled", "polled, closed form", "kept"]
     assert figure.data[0].line.color == figure.data[1].line.color
     assert figure.data[1].line.dash == "dash"
-    assert figure.layout.title.text == "To bring half of the tabs back, kept does not do it"
+    assert title_of(figure) == "To bring half of the tabs back, kept does not do it"
     with pytest.raises(ScenarioError, match="must have the column left_frac"):
         figures.rollback_time(table.drop(columns="left_frac"))
 
@@ -164,14 +163,14 @@ def test_enrolment_names_the_rule_that_is_furthest_off():
     figure = figures.enrolment(table)
     assert [trace.name for trace in figure.data] == ["as asked for", "guide", "floor_mod"]
     at_0 = table.iloc[0]["share_frac"] * 100.0
-    assert figure.layout.title.text == f"guide enrols {at_0:.3g} % of the users at 0 %"
+    assert title_of(figure) == f"At 0 %, guide enrols {at_0:.3g} % of the users"
 
 
 def test_a_rollout_that_is_killed_before_it_begins_is_drawn():
     killed = sl.roll_out(PLAN.replace(kill_s=0.0), BOARD, progress=False)
     assert killed.history["event"].tolist() == ["killed"]
-    assert figures.rollout(killed).layout.title.text == "Killed before the first stage"
-    assert figures.guardrail_panels(killed).layout.title.text == "0 of 0 looks failed: killed"
+    assert title_of(figures.rollout(killed)) == "Killed before the first stage"
+    assert title_of(figures.guardrail_panels(killed)) == "0 of 0 looks failed: killed"
 
 
 def test_what_is_no_rollout_is_refused(healthy):

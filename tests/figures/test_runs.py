@@ -9,6 +9,7 @@ import pytest
 import simlib as sl
 from simlib.figures import COLOURS
 from simlib.publish.notebook import digest
+from tests.figures.titles import title_of
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.5}, clients=20, horizon_s=120.0)
 COLOUR_OF = {"polling": "#D55E00", "websocket": "#0072B2"}
@@ -64,7 +65,7 @@ def shown(values):
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
 
 
-UNITS = ("(seconds", "(s)", "(%)", "(B/s)", "(kB", "(ms)", "(1/s", "(mean number)")
+UNITS = ("(log scale)", "(s)", "(min)", "(%)", "(B/s)", "(kB", "(ms)", "(1/s", "(mean number)")
 FINDINGS = {
     "latency": lambda row: in_words(row["latency_p50_s"]),
     "bandwidth": lambda row: f"{(row['up_bytes_per_h'] + row['down_bytes_per_h']) / 3600:.3g} B/s",
@@ -85,11 +86,11 @@ def in_words(seconds):
 def test_the_title_has_the_number_of_the_summary_for_each_transport(runs, name):
     title = getattr(sl.figures, name)(*runs).layout.title
     for result, how in zip(runs[:2], ("polled", "pushed"), strict=True):
-        number = FINDINGS[name](result.summary().iloc[0])
-        said = title.text.split(how)[0]
+        number = FINDINGS[name](result.metrics().iloc[0])
+        said = title.text.replace("<br>", " ").split(how)[0]
         assert number in said
-    assert "simulated, seed 1" in title.subtitle.text
-    assert "no interval" in title.subtitle.text
+    assert "simulated, seed 1" in title.subtitle.text.replace("<br>", " ")
+    assert "no interval" in title.subtitle.text.replace("<br>", " ")
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
@@ -99,7 +100,8 @@ def test_the_y_axis_has_a_unit_and_the_stored_figure_is_small(runs, name):
         titles = [note.text for note in figure.layout.annotations]
         assert len(titles) == 6
         assert all("<br>(" in title for title in titles)
-        assert figure.layout.xaxis4.title.text == "time (s)"
+        titles = [axis.title.text for axis in figure.select_xaxes()]
+        assert titles == ["time (s)"] * 6
     else:
         assert any(unit in figure.layout.yaxis.title.text for unit in UNITS)
         assert name == "bytes_per_client" or any(
@@ -198,7 +200,7 @@ def test_the_six_panels_are_the_six_metrics(runs):
 
 def test_bars_are_the_bytes_of_the_summary(runs):
     for trace, result in zip(sl.figures.bytes_per_client(*runs).data, runs, strict=True):
-        row = result.summary().iloc[0]
+        row = result.metrics().iloc[0]
         expected = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
         assert list(trace.y) == shown(expected)
         assert [float(text.replace(",", "")) for text in trace.text] == pytest.approx(
@@ -214,7 +216,7 @@ def test_replications_share_a_legend_entry_and_different_scenarios_do_not(runs):
     assert [trace.name for trace in traces if trace.showlegend] == [
         "polling, simulated",
         "polling with ETag, simulated",
-        "polling, simulated, scenario 2",
+        "polling, simulated, polling interval 10 s",
     ]
     assert traces[0].name == traces[1].name
     assert traces[2].line.color == COLOURS["polling with ETag"]
@@ -239,18 +241,18 @@ def test_agreement_shows_both_runs_the_errors_and_the_verdict(runs, index):
     assert list(figure.data[1].y) == shown(table["measured"] * factor)
     for text, error in zip(figure.data[0].text, table["error_frac"], strict=True):
         assert (f"{error * 100:+.1f} %" if abs(error) >= 5e-4 else "under 0.1 %") in text
-    assert all(verdict in figure.layout.title.text for verdict in table["verdict"])
+    assert all(verdict in title_of(figure) for verdict in table["verdict"])
     assert not any("e+" in text for trace in figure.data for text in trace.text)
-    assert "e+" not in figure.layout.title.text
+    assert "e+" not in title_of(figure)
 
 
 def test_agreement_says_when_the_machine_was_busy_or_the_bar_was_missed(runs):
     late = sl.simulate(BOARD.replace({"transport": "websocket", "network.rtt_s": 1.0}), seed=1)
     late.provenance["engine"] = "live"
     late = standing_in(late, runs[1])
-    assert "outside the bar" in sl.figures.agreement(runs[1], late).layout.title.text
+    assert "outside the bar" in title_of(sl.figures.agreement(runs[1], late))
     late.provenance["quiet"] = False
-    assert "inconclusive" in sl.figures.agreement(runs[1], late).layout.title.text
+    assert "inconclusive" in title_of(sl.figures.agreement(runs[1], late))
 
 
 def test_agreement_of_two_transports_is_refused(runs):
@@ -269,7 +271,7 @@ def test_crossover_draws_every_line_and_marks_the_rate():
         rows = table[table["transport"] == kind]
         assert list(trace.x) == shown(rows["rate_per_s"])
         assert list(trace.y) == shown(rows["bytes_per_h"] / 1e3)
-    assert f"{rate:.3g}" in figure.layout.title.text
+    assert f"{rate:.3g}" in title_of(figure)
     assert figure.layout.shapes[0].x0 == pytest.approx(rate, rel=1e-3)
     assert 10 ** figure.layout.annotations[0].x == pytest.approx(rate, rel=1e-3)
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
@@ -281,10 +283,10 @@ def test_crossover_has_a_finding_without_a_rate_and_at_rate_zero():
     table = sl.metrics.bytes_by_rate(BOARD, [0.01, 10.0])
     pushed = table[table["transport"] == "websocket"]["bytes_per_h"].iloc[-1] / 1e3
     plain = sl.figures.crossover(table)
-    assert f"{float(f'{pushed:.3g}'):,.10g} kB/h pushed" in plain.layout.title.text
+    assert f"{float(f'{pushed:.3g}'):,.10g} kB/h pushed" in title_of(plain)
     assert not plain.layout.shapes
     always = sl.figures.crossover(table, crossover_per_s=0.0)
-    assert "at every rate" in always.layout.title.text
+    assert "at every rate" in title_of(always)
     assert not always.layout.shapes
 
 
@@ -328,7 +330,7 @@ def test_a_run_that_delivered_nothing_has_no_latency_to_draw(runs):
 @pytest.mark.parametrize("name", [name for name in OF_RUNS if name != "latency"])
 def test_what_a_silent_board_costs_can_be_drawn(name):
     silent = sl.simulate(BOARD.replace({"updates.rate_per_s": 1e-9}), progress=False)
-    title = getattr(sl.figures, name)(silent).layout.title.text
+    title = title_of(getattr(sl.figures, name)(silent))
     assert "nan" not in title
 
 
@@ -362,7 +364,7 @@ def test_costs_are_drawn_per_workload_and_engine_and_the_title_says_how_far_each
     ]
     assert {trace.line.dash for trace in figure.data if "SimPy" in trace.name} == {"dash"}
     # An hour of n clients takes n / 10 s with SimPy and n / 1000 s compiled; a minute is 60 s.
-    assert figure.layout.title.text == (
+    assert title_of(figure) == (
         "An hour of polling in a minute: 600 clients with SimPy, "
         "60,000 clients with the compiled engine"
     )
@@ -376,7 +378,7 @@ def test_how_far_an_engine_goes_is_said_beyond_what_was_measured_too():
     reach = sl.metrics.capacity(costs_of(), 1e6)["clients"]
     assert (reach == float("inf")).all()
     assert sl.metrics.capacity(costs_of(), 1e-6)["clients"].isna().all()
-    title = sl.figures.engine_costs(costs_of(cpu_s=1e9)).layout.title.text
+    title = title_of(sl.figures.engine_costs(costs_of(cpu_s=1e9)))
     assert "fewer clients than were tried with SimPy" in title
 
 
@@ -419,9 +421,9 @@ def test_a_sweep_is_drawn_with_its_intervals_along_one_setting(swept):
         assert line.line.color == band.fillcolor == sl.figures.COLOURS[transport]
         assert np.allclose(line.y, rows["mean"], rtol=1e-3)
         assert np.allclose(band.y, [*rows["high"], *rows["low"][::-1]], rtol=1e-3)
-    assert figure.layout.title.text.startswith("clients from 5 to 400: ")
-    assert "polled" in figure.layout.title.text
-    assert "pushed" in figure.layout.title.text
+    assert title_of(figure).startswith("Clients from 5 to 400: latency, median ")
+    assert "polled" in title_of(figure)
+    assert "pushed" in title_of(figure)
     rate = sl.figures.sensitivity(swept, "clients", "error_rate_per_h")
     assert rate.layout.yaxis.type != "log"
 

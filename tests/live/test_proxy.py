@@ -10,6 +10,7 @@ import struct
 import time
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -486,6 +487,52 @@ def test_clients_whose_paths_died_come_back_when_predicted():
     assert more.abs().max() <= 1
     for column in ("up_bytes", "down_bytes"):
         assert ours[column].sum() == pytest.approx(theirs[column].sum(), rel=0.005)
+
+
+def test_a_swallowed_upgrade_is_not_answered_even_when_the_fault_is_over():
+    heard = []
+
+    async def serve(reader, writer):
+        heard.append(await reader.read())
+
+    async def test():
+        request = wire.upgrade_request(BOARD.wire_spec(), "x" * 24)
+        blocked = fault("block_upgrades", 0.0, 0.2, answered=False)
+        async with proxied(blocked, serve=serve) as proxy:
+            async with connected(proxy) as (reader, writer):
+                writer.write(request)
+                assert await is_silent(reader, 0.4)
+            await asyncio.sleep(0.05)
+            async with connected(proxy) as (_, writer):
+                writer.write(request)
+            await asyncio.sleep(0.05)
+        assert heard == [b"", request]
+
+    during(test)
+
+
+def test_clients_whose_upgrades_were_swallowed_give_up_when_predicted():
+    fault = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 6.6, "share": 0.5}
+    changes = {"websocket.open_timeout_s": 3.0, "horizon_s": 12.0}
+    changes["faults"] = [{**fault, "answered": False}]
+    live, simulated = both(RUN.replace(changes))
+    first_s = [
+        run.frame("connections").groupby("client")["opened_s"].min() for run in (live, simulated)
+    ]
+    for q in (0.5, 0.75, 0.95, 1.0):
+        assert first_s[0].quantile(q) == pytest.approx(first_s[1].quantile(q), rel=0.03, abs=0.05)
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    assert ours["errors"].sum() == theirs["errors"].sum() > 20
+
+
+def test_clients_that_take_a_403_for_final_are_those_that_were_predicted():
+    fault = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 6.0, "share": 0.5}
+    changes = {"reconnect.retries_4xx": False, "horizon_s": 12.0, "faults": [fault]}
+    live, simulated = both(RUN.replace(changes))
+    columns = ["attempts", "errors", "connections"]
+    ours, theirs = live.frame("clients")[columns], simulated.frame("clients")[columns]
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert 10 < (ours["connections"] == 0).sum() < len(ours) - 10
 
 
 def test_clients_whose_upgrades_were_blocked_get_in_when_predicted():

@@ -9,6 +9,9 @@ import pytest
 
 import simlib as sl
 from simlib.analysis import outages
+from simlib.live import lab
+from simlib.live.ipc import Child
+from simlib.live.messages import Progress
 from tests.live.together import measured_together
 
 pytestmark = pytest.mark.live
@@ -71,6 +74,26 @@ def test_with_a_snapshot_on_return_three_kills_lose_nothing():
     assert ledger.lost == 0
     assert ledger.eligible == simulated.ledger.eligible
     assert (live.frame("clients")["connections"] == 4).all()
+
+
+def test_an_interrupt_during_the_outage_does_not_wait_for_its_end(monkeypatch):
+    left = [KeyboardInterrupt]
+
+    class Interrupted(Child):
+        def receive(self, timeout_s):
+            message = super().receive(timeout_s)
+            if left and isinstance(message, Progress) and message.t > 8.0:
+                raise left.pop()
+            return message
+
+    monkeypatch.setattr(lab, "Child", Interrupted)
+    outage = RESTART | {"length_s": 100.0}  # longer than a process may be silent
+    live = sl.measure(
+        BOARD.replace({"faults": [outage], "horizon_s": 120.0}), time_scale=SCALE, progress=False
+    )
+    assert not left
+    assert not live.is_complete
+    assert 8.0 < live.provenance["end_of_run_s"] < 100.0
 
 
 def test_a_polling_board_outlives_a_restart():

@@ -74,7 +74,7 @@ def test_real_clients_of_each_cohort_poll_at_their_own_interval():
     stages = [{"percent": 50, "bake_s": 200.0}]
     plan = PLAN.replace(treatment=faster, stages=stages, kill_s=None)
     live, simulated = both(plan, BOARD.replace(clients=100))
-    measured, predicted = (each.run.summary().set_index("cohort") for each in (live, simulated))
+    measured, predicted = (each.run.metrics().set_index("cohort") for each in (live, simulated))
     for cohort in ("control", "treatment"):
         for name in ("average_latency_s", "message_rate_per_s"):
             expected = pytest.approx(predicted.loc[cohort, name], rel=0.05)
@@ -137,7 +137,7 @@ def test_a_guardrail_rolls_a_real_broken_rollout_back_and_falls_back_are_counted
     assert live.history["t_s"].iloc[-1] == simulated.history["t_s"].iloc[-1]
     bold = plan.replace(guardrails=[])
     live, simulated = both(bold, board)
-    falls = "falls back to polling per session"
+    falls = "share on polling instead of push"
     table = sl.rollouts.compare(simulated.run, live.run, [110.0]).set_index("figure")
     assert 0.1 < table.loc[falls, "measured"] < 0.5
     assert table.loc[falls, "measured"] == pytest.approx(table.loc[falls, "predicted"], abs=0.05)

@@ -160,7 +160,7 @@ def _names(tree: ast.AST) -> set[str]:
 
 
 def _calls_library(node: ast.AST) -> bool:
-    """Whether it is a call such as ``sl.simulate(...)`` or ``sl.metrics.summary(...)``."""
+    """Whether it is a call such as ``sl.simulate(...)`` or ``sl.metrics.table(...)``."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return False
     inner = node.func.value

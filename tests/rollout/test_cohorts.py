@@ -36,6 +36,9 @@ def carried_out(control, treatment, engine="simpy", board=BOARD, keep=(), **chan
     return sl.roll_out(plan, board, engine=engine, keep=keep, progress=False).run
 
 
+RESTARTED = {"websocket__safety_poll_s": 9, "websocket__safety_poll_restart": True}
+
+
 @pytest.mark.parametrize(
     ("control", "treatment", "changes"),
     [
@@ -46,6 +49,9 @@ def carried_out(control, treatment, engine="simpy", board=BOARD, keep=(), **chan
         (push(), push(heartbeat__direction="client", heartbeat__interval_s=9), {}),
         (push(), push(reconnect={"policy": "fixed", "base_s": 2}), {}),
         (push(), push(websocket__safety_poll_s=20), {"websocket.resync": "none"}),
+        (push(), push(heartbeat__any_message=True), {"heartbeat.interval_s": 4}),
+        (push(heartbeat__any_message=True), push(websocket__safety_poll_s=20), {}),
+        (push(**RESTARTED), push(websocket__safety_poll_s=20), {"websocket.resync": "none"}),
         (
             polling(polling__interval_s=20),
             push(fallback={"after_failures": 2, "return_s": 20}, reconnect__cap_s=5),
@@ -94,7 +100,7 @@ def test_each_cohort_waits_half_of_its_own_interval():
     board = BOARD.replace({"clients": 400, "horizon_s": 1200.0, "ramp_s": 60.0})
     plan = {"start_s": 0.0, "kill_s": None, "stages": [{"percent": 50, "bake_s": 900.0}]}
     run = carried_out(polling(), polling(polling__interval_s=10), board=board, **plan)
-    summary = run.summary().set_index("cohort")
+    summary = run.metrics().set_index("cohort")
     assert run.transports == {"control": "polling", "treatment": "polling"}
     for cohort, interval_s in (("control", 30.0), ("treatment", 10.0)):
         row = summary.loc[cohort]
@@ -111,7 +117,7 @@ def test_intervals_are_of_each_cohort_where_both_have_one_transport():
     table = sl.metrics.intervals(runs).query("quantity == 'average_latency_s'")
     assert table["cohort"].tolist() == ["control", "treatment"]
     assert (table["replications"] == 2).all()
-    summary = sl.metrics.summary(*runs).groupby("cohort")["average_latency_s"].mean()
+    summary = sl.metrics.table(*runs).groupby("cohort")["average_latency_s"].mean()
     assert table["mean"].tolist() == summary.tolist()
     with pytest.raises(sl.ScenarioError, match="this one is of a rollout"):
         sl.metrics.headline(runs)
@@ -157,7 +163,7 @@ def test_a_socket_that_outlives_the_change_of_cohort_is_reconnected_later():
     run = carried_out(push(), fixed, board=board, kill_s=None)
     assert run.frame("exposures").groupby("client").size().max() == 2
     assert (run.frame("clients")["reconnects"] == 1).all()
-    rates = run.summary().set_index("cohort")["reconnection_rate_per_h"]
+    rates = run.metrics().set_index("cohort")["reconnection_rate_per_h"]
     assert (rates > 0.0).all()
 
 

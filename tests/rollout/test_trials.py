@@ -71,7 +71,7 @@ def test_a_diary_has_the_same_columns_whatever_happens():
 
 def test_a_rehearsal_is_simulated():
     for engine in ("live", "real"):
-        with pytest.raises(ScenarioError, match="engine: must be one of simpy, compiled"):
+        with pytest.raises(ScenarioError, match="engine: must be one of auto, simpy, compiled"):
             sl.rehearse(PLAN, BOARD, replications=2, engine=engine)
 
 
@@ -331,7 +331,9 @@ def test_ctrl_c_keeps_the_fleets_that_are_done(monkeypatch):
         return finished(fleet)
 
     monkeypatch.setattr(trials, "perform", interrupted)
-    found = sl.rehearse(PLAN, BOARD, replications=5, on="serial", progress=False)
+    with pytest.raises(sl.Interrupted, match="2 of 5 runs were finished") as stopped:
+        sl.rehearse(PLAN, BOARD, replications=5, on="serial", progress=False)
+    found = stopped.value.result
     assert not found.is_complete
     assert found.table["fleets"].tolist() == [2]
 
@@ -341,7 +343,9 @@ def test_ctrl_c_before_anything_is_done_leaves_empty_tables(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trials, "perform", interrupted)
-    found = sl.rehearse(PLAN, BOARD, replications=2, on="serial", progress=False)
+    with pytest.raises(sl.Interrupted) as stopped:
+        sl.rehearse(PLAN, BOARD, replications=2, on="serial", progress=False)
+    found = stopped.value.result
     assert (found.is_complete, len(found.table), len(found.fleets)) == (False, 0, 0)
 
 

@@ -34,7 +34,7 @@ def test_a_saved_run_comes_back_equal(run, tmp_path):
     assert back.ledger == run.ledger
     for name in TABLES:
         pd.testing.assert_frame_equal(back.frame(name), run.frame(name), check_dtype=False)
-    pd.testing.assert_frame_equal(back.summary(), run.summary())
+    pd.testing.assert_frame_equal(back.metrics(), run.metrics())
 
 
 def test_saving_again_replaces_and_leaves_nothing_else(run, tmp_path):
@@ -44,8 +44,11 @@ def test_saving_again_replaces_and_leaves_nothing_else(run, tmp_path):
 
 
 def test_a_missing_incomplete_or_foreign_folder_is_refused(run, tmp_path):
-    with pytest.raises(sl.RunFileError, match=r"nowhere: nothing is there$"):
-        sl.Run.load(tmp_path / "nowhere")
+    with pytest.raises(sl.RunFileError, match=r"missing\.run: there is no saved run of that name"):
+        sl.Run.load(tmp_path / "missing.run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(sl.RunFileError, match="not a complete saved run"):
+        sl.Run.load(tmp_path / "empty")
     (tmp_path / "file").write_text("x")
     with pytest.raises(sl.RunFileError, match="must be the folder that save wrote"):
         sl.Run.load(tmp_path / "file")
@@ -278,3 +281,11 @@ def test_provenance_says_how_to_make_the_run_again(run):
     assert again.ledger == run.ledger
     assert provenance["scenario_hash"] == run.scenario.hash
     assert provenance["versions"]["simlib"] == sl.__version__
+
+
+@pytest.mark.parametrize(
+    "show", [sl.figures.latency, sl.figures.utilisation, sl.metrics.summary, sl.metrics.tail]
+)
+def test_a_list_of_runs_is_refused_with_how_to_give_it(run, show):
+    with pytest.raises(sl.ScenarioError, match=r"given one by one, with a star: \(\*runs\)"):
+        show([run, run])

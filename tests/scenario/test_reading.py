@@ -33,7 +33,7 @@ READERS = {
     "YAML": (lambda path: sl.Plan.load(path, flag=FLAG), ".yaml"),
     "JSON": (lambda path: sl.Plan.load(path, flag=FLAG), ".json"),
     "documents": (read_documents, ".yml"),
-    "TOML": (read_toml, ".toml"),
+    "TOML": (lambda path: read_toml(path, "scenario"), ".toml"),
     "trace": (read_trace, ".csv"),
     "ids": (sl.bucketing.read_user_ids, ".txt"),
     "users of a rollout": (roll_out_to_users_of, ".txt"),
@@ -56,7 +56,8 @@ def test_what_is_no_regular_file_is_refused_before_it_is_read(reader, tmp_path):
     (tmp_path / f"folder{ending}").mkdir()
     os.mkfifo(tmp_path / f"pipe{ending}")
     (tmp_path / f"zero{ending}").symlink_to("/dev/zero")
-    for name in ("folder", "pipe", "zero"):
+    refused(read, tmp_path / f"folder{ending}", "must be a regular file|but this is a folder")
+    for name in ("pipe", "zero"):
         refused(read, tmp_path / f"{name}{ending}", "must be a regular file")
 
 

@@ -336,9 +336,12 @@ def test_an_unknown_key_is_met_with_did_you_mean(wrong, path, meant):
     assert f"did you mean {meant}?" in refused(make(**wrong), path).rule
 
 
-def test_several_problems_are_counted():
+def test_several_problems_are_all_said():
     error = refused(make(clients=-1, horizon_s=-1), "clients")
-    assert "1 more problem" in str(error)
+    assert str(error).splitlines() == [
+        "clients: must be >= 0, got -1",
+        "horizon_s: must be >= 0.001, got -1",
+    ]
 
 
 # --- what is compiled ----------------------------------------------------------------------------

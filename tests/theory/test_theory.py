@@ -622,7 +622,7 @@ def test_a_time_that_is_no_finite_number_is_refused(cdf, wrong):
         (lambda: theory.mmc(20.0, 0.1, 2), r"must be < workers \(2\) / service_s \(20\)"),
         (
             lambda: theory.fan_out(100, 0.001, 0.1, 5.0),
-            r"rate_per_s: must be < 1 / \(overhead_s \+ clients \* send_s\) \(5\)",
+            r"rate_per_s: must be < 1 / \(overhead_s \+ clients / workers \* send_s\) \(5\)",
         ),
     ],
 )

@@ -11,10 +11,10 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import change_message, ready_value
+from simlib.core.connection import change_message, is_over, ready_value
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
-from simlib.core.protocol import Event, Heartbeat, State, Transport
+from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count
 from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
@@ -111,8 +111,7 @@ def _flag(world: World, turn: Turn) -> Outcome:
     """The client reads the percentage, or the server closes its connection for a rollback."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
     if turn.data == SERVER_CLOSES:
-        server = world.server
-        t = close_for_rollback(arrays, record, server, world.rules, world.server_rules, number, now)
+        t = close_for_rollback(arrays, record, world.rules, world.server_rules, number, now)
         if t == NEVER_S:
             return nothing(0)
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.FLAG, 0, SERVER_CLOSED))
@@ -156,14 +155,22 @@ def _at_server(world: World, turn: Turn) -> Outcome:
 @inlined
 def _upgraded(world: World, turn: Turn) -> int:
     arrays, exchange, t = world.arrays, turn.exchange, turn.now + turn.half_s
-    row, state = arrays.rows[turn.number], arrays.state[0]
+    row, states, workers = (
+        arrays.rows[turn.number],
+        arrays.servers.state,
+        world.server_rules.workers,
+    )
     if row.closed_exchange >= exchange:
         return 0
-    if state.sockets >= world.server_rules.max_connections:
-        return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, 0)
-    if row.socket < 0:
-        state.sockets += 1
+    node = row.worker // workers if GENERAL else 0
+    if states[node].sockets >= world.server_rules.max_connections:
+        return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
+    if row.socket >= 0:
+        states[row.socket_worker // workers if GENERAL else 0].sockets -= 1
+    states[node].sockets += 1
     row.socket = exchange
+    if GENERAL:
+        row.socket_worker = row.worker
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
 
 
@@ -177,6 +184,8 @@ def _authenticated(world: World, turn: Turn) -> int:
     if is_expired(rules, arrays.start_s[number], now):
         return put(out, 0, TRIP, now + turn.half_s, Kind.AUTH_REFUSED, exchange, 0)
     subscribe(arrays, number, exchange)
+    if GENERAL:
+        arrays.rows[number].let_in_by = arrays.process[arrays.rows[number].node]
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
@@ -222,8 +231,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
     row = world.arrays.rows[turn.number]
     if turn.data == _TOO_OLD:
         if row.exchange == turn.exchange:
-            arrays, record, number = world.arrays, world.record, turn.number
-            reset_connection(arrays, record, world.q, world.rules, number, turn.now)
+            _reset(world, turn)
         else:
             release_up_to(world.arrays, row, turn.exchange)
     elif row.exchange == turn.exchange and turn.exchange > max(
@@ -232,8 +240,14 @@ def _idle(world: World, turn: Turn) -> Outcome:
         t = row.active_s + world.options.idle_s
         if turn.now < t:
             return nothing(put(world.arrays.out, 0, WHEEL, t, Kind.IDLE, turn.exchange, 0))
-        reset_connection(world.arrays, world.record, world.q, world.rules, turn.number, turn.now)
+        _reset(world, turn)
     return nothing(0)
+
+
+@inlined
+def _reset(world: World, turn: Turn) -> None:
+    record, rules, server_rules = world.record, world.rules, world.server_rules
+    reset_connection(world.arrays, record, world.q, rules, server_rules, turn.number, turn.now)
 
 
 # -- at the client -------------------------------------------------------------------------------
@@ -266,7 +280,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         return Outcome(-1, 0, 0, 0, 0, FAILS)
     if GENERAL and PUSHES and exchange <= row.lost_exchange:
         return _on_dead_path(world, turn)
-    if row.exchange != exchange or (GENERAL and exchange <= row.closed_exchange):
+    if row.exchange != exchange or (GENERAL and is_over(row, row, exchange)):
         return ignored()
     if kind <= Kind.POLL_REFUSED:
         return _on_transport(world, turn)
@@ -279,7 +293,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
 def _polled(world: World, turn: Turn) -> Outcome:
     arrays, record = world.arrays, world.record
     row, version = arrays.rows[turn.number], turn.data >> 1
-    if row.exchange != turn.exchange or (GENERAL and turn.exchange <= row.closed_exchange):
+    if row.exchange != turn.exchange or (GENERAL and is_over(row, row, turn.exchange)):
         return nothing(0)
     event = Event.FETCHED + 0
     unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
@@ -322,8 +336,8 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)
         return Outcome(Event.FAILED + 0, 0, 0, 0, 0, BESIDE)
-    if turn.exchange <= row.closed_exchange:
-        return nothing(0)
+    if row.kept_until_s == NEVER_S:
+        return nothing(0)  # the server has ended the connection before it was answered
     if row.is_link_dead:
         t = now + world.options.unanswered_s
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
@@ -363,7 +377,8 @@ def _on_transport(world: World, turn: Turn) -> Outcome:
     row, sizes, out = arrays.rows[turn.number], arrays.sizes, arrays.out
     if kind == Kind.SYN_AGAIN:
         if turn.data >= SYN_RETRIES:
-            return Outcome(-1, 0, 0, 0, 0, FAILS)
+            is_closed = GENERAL and exchange <= row.closed_exchange  # of which it is about to hear
+            return nothing(0) if is_closed else Outcome(-1, 0, 0, 0, 0, FAILS)
         arrays.state[0].under_way += 1
         t = turn.now + turn.half_s
         return nothing(put(out, 0, TRIP, t, Kind.SYN, exchange, turn.data + 1))
@@ -412,7 +427,7 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
         return Outcome(Event.UPGRADED + 0, 0, up, down, 0, 0)
     if kind == Kind.UPGRADE_REFUSED:
         up, down = sizes[Message.UPGRADE_REFUSED, 0], sizes[Message.UPGRADE_REFUSED, 1]
-        return Outcome(-1, 0, up, down, 0, FAILS)
+        return Outcome(-1, turn.data, up, down, 0, FAILS)
     if GENERAL and kind == Kind.SNAPSHOT:
         recording.count(record, Count.MESSAGES, number, now)
         up, down = sizes[Message.SNAPSHOT, 0], sizes[Message.SNAPSHOT, 1]
@@ -430,7 +445,7 @@ def _ready(world: World, turn: Turn) -> Outcome:
     recording.open_connection(world.record, turn.number, turn.now)
     row.opened_s = turn.now
     if GENERAL:
-        row.served_by = arrays.process[row.node]
+        row.served_by = row.let_in_by
         row.kept_until_s = -NEVER_S
         if idle_s < NEVER_S:
             n = put(arrays.out, n, WHEEL, turn.now + idle_s, Kind.IDLE, turn.exchange, 0)

@@ -19,7 +19,7 @@ from simlib.core.draws import Stream
 from simlib.core.driver import flag_update_times_s
 from simlib.core.protocol import State
 from simlib.core.record import Record
-from simlib.core.server import Server, ServerRules
+from simlib.core.server import ServerRules
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
 from simlib.engines.compiled.faults import one_way_s
@@ -85,7 +85,6 @@ def set_percentage(
 def close_for_rollback(
     arrays: ClientArrays,
     record: Record,
-    server: Server,
     rules: Rules,
     server_rules: ServerRules,
     number: int,
@@ -98,6 +97,7 @@ def close_for_rollback(
     service_s = servers.service_time_s(
         server_rules, server_rules.close_s, seed, replication, number, Stream.CLOSE_SERVICE, change
     )
-    begun_s = servers.admit(server, now, service_s)
+    node, worker = divmod(int(arrays.rows[number].socket_worker), server_rules.workers)
+    begun_s = servers.admit_to(arrays.servers.free_s[node], worker, now, service_s)
     recording.add_busy(record, begun_s, begun_s + service_s)
     return begun_s + service_s + one_way_s(arrays, rules, number, now)

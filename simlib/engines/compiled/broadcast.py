@@ -6,8 +6,8 @@ from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
-from simlib.core.draws import Stream
 from simlib.core.record import Count, Record, value_of
+from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.faults import blocking_send, has_path_limits
@@ -49,16 +49,18 @@ def _close_ranks(arrays: ClientArrays) -> None:
 def broadcast(
     world: World, now: float, version: int, until_s: float, may_serve_at_once: bool
 ) -> int:
-    """One worker sends to one subscriber after the other; each message then travels.
+    """Each worker sends to one of its subscribers after the other; each message then travels.
 
     Return how many were served at once: nothing can disturb them before their message arrives, nor
     does it arrive after `until_s`. Their rows are brought up to date when they are next looked at.
     """
     arrays, record, server_rules = world.arrays, world.record, world.server_rules
-    subscribers = arrays.state[0].subscribers
-    start_s, service_s = _begin(world, now, version, subscribers)
+    seed, replication, sends = world.rules.seed, world.rules.replication, arrays.sends
+    has_workers = GENERAL and len(sends) > 1
+    published_s = record.publish_s[version - 1]
     counted = record.first < version <= record.until
-    position = 0
+    _begin(world, now, version)
+    worker, start_s, t_sent, position = 0, sends[0].start_s, sends[0].sent_s, 0
     served = 0  # of the bin in hand
     ticks = 0
     index = 0
@@ -68,14 +70,24 @@ def broadcast(
         number = arrays.order[slot] + 0
         if number < 0:
             continue
+        if has_workers:
+            worker = int(arrays.rows[number].socket_worker)
+            start_s, t_sent = sends[worker].start_s, sends[worker].sent_s
+            position = int(sends[worker].sends)
         position += 1
-        t = servers.sent_s(server_rules, start_s, position, subscribers, service_s)
+        t_sent = servers.sent_s(
+            server_rules, start_s, t_sent, position, seed, replication, number, version
+        )
+        if has_workers:
+            sends[worker].sent_s = t_sent
+            sends[worker].sends = position
+        t = t_sent + 0.0
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
             t += value_of(arrays.half_s, number)
         elif server_rules.sending.overflow == Overflow.BLOCK:
-            server, sending = world.server, server_rules.sending
-            t = blocking_send(arrays, record, world.rules, sending, server, number, t)
+            sending = server_rules.sending
+            t = blocking_send(arrays, record, world.rules, sending, worker, number, t)
         else:
             kind = Kind.SEND + 0
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
@@ -85,8 +97,10 @@ def broadcast(
                 index, served, ticks = place, 0, 0
             served += 1
             all_served += 1
+            if GENERAL and world.rules.any_message:
+                hear(arrays.rows[number], world.rules, t)
             if counted:
-                latency_s = t - now
+                latency_s = t - published_s
                 ticks += recording.ticks_of(latency_s)
                 record.histogram[0, recording.bucket_of(latency_s)] += 1
                 longest_s = max(longest_s, latency_s)
@@ -96,28 +110,38 @@ def broadcast(
                 arrays.undisturbed_until_s[slot] = -NEVER_S
             load = load_of(arrays.rows[number].subscribed, kind, version)
             event_list.schedule(world.q, BROADCASTS, t, number, load)
+    if not has_workers:
+        sends[0].sent_s = t_sent
+        sends[0].sends = position
+    _end(world)
     _fill_bin(arrays, record, index, served, ticks, counted)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
 
 
 @inlined
-def _begin(world: World, now: float, version: int, subscribers: int) -> tuple[float, float]:
-    """Return when the broadcast starts, and what it takes the worker."""
-    rules, server_rules, server = world.rules, world.server_rules, world.server
-    service_s = servers.service_time_s(
-        server_rules,
-        servers.broadcast_s(server_rules, subscribers),
-        rules.seed,
-        rules.replication,
-        0,
-        Stream.FAN_OUT_SERVICE,
-        version,
-    )
-    busy_from_s = servers.free_from_s(server, now)
-    start_s = servers.admit_fan_out(server, now, service_s)
-    recording.add_busy(world.record, busy_from_s, start_s + service_s)
-    return start_s, service_s
+def _begin(world: World, now: float, version: int) -> None:
+    """Every worker is about to start its part of a broadcast."""
+    rules, sends, free_s = world.rules, world.arrays.sends, world.arrays.servers.free_s
+    for worker in range(len(sends)):
+        node, place = divmod(worker, free_s.shape[1])
+        start_s = max(now, free_s[node, place])
+        sends[worker].sends = 0
+        sends[worker].start_s = start_s
+        sends[worker].sent_s = servers.begun_s(
+            world.server_rules, start_s, rules.seed, rules.replication, worker, version
+        )
+
+
+@inlined
+def _end(world: World) -> None:
+    """The workers that had somebody to send to were busy until the last of their sends."""
+    sends, free_s = world.arrays.sends, world.arrays.servers.free_s
+    for worker in range(len(sends)):
+        if sends[worker].sends > 0:
+            node, place = divmod(worker, free_s.shape[1])
+            recording.add_busy(world.record, sends[worker].start_s, sends[worker].sent_s)
+            free_s[node, place] = sends[worker].sent_s
 
 
 @inlined

@@ -6,8 +6,6 @@ and schedule the events that its answer demands. The loop for a run without faul
 
 from __future__ import annotations
 
-from typing import Any
-
 from simlib.core import connection
 from simlib.core.backpressure import SendingRules
 from simlib.core.client_state import NEVER_S, Rules
@@ -16,6 +14,7 @@ from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Transport
 from simlib.core.record import Cause, Record
 from simlib.core.resync import Resume
+from simlib.core.server import Server, ServerRules
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
@@ -68,19 +67,25 @@ def is_under(arrays: ClientArrays, rules: Rules, effect: int, number: int) -> bo
 
 @inlined
 def reset_connection(
-    arrays: ClientArrays, record: Record, q: EventList, rules: Rules, number: int, now: float
+    arrays: ClientArrays,
+    record: Record,
+    q: EventList,
+    rules: Rules,
+    server_rules: ServerRules,
+    number: int,
+    now: float,
 ) -> None:
-    """Reset a connection at the server; the client learns of it half a round trip later."""
-    row = arrays.rows[number]
+    """Reset a connection at the server; the client hears of it behind all that was sent."""
+    row, socket_bytes = arrays.rows[number], server_rules.sending.socket_bytes
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
+    heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
     release_up_to(arrays, row, exchange)
     if row.transport == Transport.POLLING and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, Transport.POLLING + 0)
-    if connection.reset(row, row):
-        t = now + one_way_s(arrays, rules, number, now)
-        event_list.schedule(q, TRIP, t, number, load_of(exchange, Kind.FAIL, 0))
+    if connection.reset(row, row, server_rules.keep_alive_s, now):
+        event_list.schedule(q, TRIP, heard_s, number, load_of(exchange, Kind.FAIL, 0))
 
 
 @inlined
@@ -108,8 +113,8 @@ def apply_fault(
     record: Record,
     q: EventList,
     rules: Rules,
+    server_rules: ServerRules,
     options: EngineOptions,
-    server: Any,
     now: float,
 ) -> None:
     """Start or end a fault."""
@@ -118,8 +123,12 @@ def apply_fault(
     state.fault_event += 1
     fault_event = schedule.events[index]
     effect = int(fault_event.effect)
-    if effect == FaultEffect.SERVER_DOWN:
-        connection.stop_server(server, record, now)
+    servers = arrays.servers
+    for node in range(len(servers.state)):
+        if connection.stops(fault_event, node):
+            free_s, blocked_s = servers.free_s[node], servers.blocked_s[node]
+            server = Server(free_s, blocked_s, servers.accepts_s[node], servers.state[node])
+            connection.stop_server(server, record, now)
     nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
     connection.set_nodes(nodes, fault_event, state.published)
     connection.set_active(schedule, index)
@@ -129,7 +138,7 @@ def apply_fault(
             row = arrays.rows[number]
             if connection.affects(fault_event, row, rules.seed, rules.replication):
                 if is_reset:
-                    reset_connection(arrays, record, q, rules, number, now)
+                    reset_connection(arrays, record, q, rules, server_rules, number, now)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
     if index + 1 < len(schedule.events):
@@ -177,14 +186,16 @@ def blocking_send(
     record: Record,
     rules: Rules,
     sending: SendingRules,
-    server: Any,
+    worker: int,
     number: int,
     t: float,
 ) -> float:
     """Send a message at `t`, block the server until there is room, and return its arrival."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
     size = float(arrays.sizes[connection.change_message(row), 1])
-    return connection.blocking_send(paths, row, server, record, sending, t, size)
+    node, place = divmod(worker, arrays.servers.free_s.shape[1])
+    blocked_s = arrays.servers.blocked_s[node]
+    return connection.blocking_send(paths, row, blocked_s, place, record, sending, t, size)
 
 
 @inlined

@@ -9,7 +9,9 @@ from simlib.core import server as servers
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.polling import is_unchanged, reply_of
+from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
 from simlib.core.resync import Resume
+from simlib.core.server import Server
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL
@@ -35,12 +37,14 @@ from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
 class Job(NamedTuple):
     """Work for a worker: its mean service time, negative for none, and the address of its draw.
 
-    `data` is what the event that follows carries; `n` events are to be scheduled so far.
+    `worker` is counted over all nodes; `data` is what the event that follows carries; `n` events
+    are to be scheduled so far.
     """
 
     mean_s: float
     stream: int
     k: int
+    worker: int
     data: int
     n: int
 
@@ -54,7 +58,8 @@ def serve(world: World, turn: Turn) -> int:
     job = _job_of(world, turn)
     if job.mean_s < 0.0:
         return job.n
-    rules, server = world.rules, world.server
+    rules, nodes, workers = world.rules, world.arrays.servers, world.server_rules.workers
+    node, worker = divmod(job.worker, workers)
     service_s = servers.service_time_s(
         world.server_rules,
         job.mean_s,
@@ -65,9 +70,19 @@ def serve(world: World, turn: Turn) -> int:
         job.k,
     )
     if turn.kind == Kind.SYN:
-        begun_s = servers.accept(server, world.server_rules, turn.now, service_s)
+        begun_s = servers.accept(
+            Server(
+                nodes.free_s[node],
+                nodes.blocked_s[node],
+                nodes.accepts_s[node],
+                nodes.state[node],
+            ),
+            world.server_rules,
+            turn.now,
+            service_s,
+        )
     else:
-        begun_s = servers.admit(server, turn.now, service_s)
+        begun_s = servers.admit_to(nodes.free_s[node], worker, turn.now, service_s)
     done_s = begun_s + service_s
     if begun_s >= 0.0:
         recording.add_busy(world.record, begun_s, done_s)
@@ -96,10 +111,15 @@ def _job_of(world: World, turn: Turn) -> Job:
     """Return the job that an arrival gives a worker."""
     kind, server_rules = turn.kind, world.server_rules
     row, heartbeat_s = world.arrays.rows[turn.number], server_rules.heartbeat_s
+    # The worker that the socket belongs to, or (until it is one) that has accepted it.
+    worker = 0
+    if GENERAL:
+        is_handshake = kind == Kind.UPGRADE or kind == Kind.AUTHENTICATE
+        worker += row.worker if is_handshake else row.socket_worker
     if kind == Kind.POLL:
         return _poll_job(world, turn)
     if PUSHES and kind == Kind.UPGRADE:
-        return _upgrade_job(world, turn)
+        return _upgrade_job(world, turn, worker)
     if PUSHES and kind == Kind.AUTHENTICATE:
         mean_s = server_rules.authenticate_s + 0.0
         outcome = resume_outcome_of(
@@ -107,59 +127,81 @@ def _job_of(world: World, turn: Turn) -> Job:
         )
         if outcome == Resume.SNAPSHOT:
             mean_s += server_rules.snapshot_s
-        return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, 2 * turn.exchange + 1, turn.data, 0)
+        k = 2 * turn.exchange + 1
+        return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)
     if PUSHES and kind == Kind.BEAT:
         if row.subscribed != turn.exchange:
             return _no_job(turn.data, 0)
         row.beats += 2
         beat = row.beats + 0
-        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, beat, beat, 0)
+        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, beat, worker, beat, 0)
     if PUSHES and kind == Kind.PONG_UP:
-        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, turn.data + 1, turn.data, 0)
+        k = turn.data + 1
+        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, k, worker, turn.data, 0)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
         return _safety_poll_job(world, turn)
     if GENERAL and PUSHES and kind == Kind.REFETCH:
         return _refetch_job(world, turn)
     if PUSHES and kind == Kind.PING_UP:
         row.beats += 1
-        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, row.beats + 0, turn.data, 0)
+        k = row.beats + 0
+        return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, k, worker, turn.data, 0)
     return _accept_job(world, turn)
 
 
 @inlined
 def _no_job(data: int, n: int) -> Job:
-    return Job(-1.0, 0, 0, data, n)
+    return Job(-1.0, 0, 0, 0, data, n)
+
+
+@inlined
+def _first_free(world: World, node: int) -> int:
+    """Return the worker of a node that is free first, counted over all nodes."""
+    free_s = world.arrays.servers.free_s[node]
+    return int(node * len(free_s) + servers.first_free(free_s))
 
 
 @inlined
 def _poll_job(world: World, turn: Turn) -> Job:
     server_rules, out = world.server_rules, world.arrays.out
-    if servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s:
+    node = max(0, world.arrays.rows[turn.number].node) if GENERAL else 0
+    if servers.wait_s(world.arrays.servers.free_s[node], turn.now) > server_rules.shed_wait_s:
         world.arrays.rows[turn.number].kept_until_s = turn.now + server_rules.keep_alive_s
         t = turn.now + turn.half_s
         return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
-    return Job(server_rules.poll_s, Stream.POLL_SERVICE + 0, turn.exchange, turn.data, 0)
+    worker = _first_free(world, node)
+    return Job(server_rules.poll_s, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 
 @inlined
-def _upgrade_job(world: World, turn: Turn) -> Job:
-    server_rules, server = world.server_rules, world.server
+def _upgrade_job(world: World, turn: Turn, worker: int) -> Job:
+    server_rules, nodes = world.server_rules, world.arrays.servers
+    node, place = divmod(worker, server_rules.workers)
+    server = Server(
+        nodes.free_s[node], nodes.blocked_s[node], nodes.accepts_s[node], nodes.state[node]
+    )
     blocked = False
     if GENERAL:
+        if is_under(world.arrays, world.rules, FaultEffect.SWALLOW + 0, turn.number):
+            return _no_job(turn.data, 0)
         blocked = is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number)
-    is_late = servers.wait_s(server, turn.now) > server_rules.shed_wait_s
+    is_late = servers.wait_for_s(server.free_s, place, turn.now) > server_rules.shed_wait_s
     if blocked or is_late or not servers.admits_upgrade(server, server_rules, turn.now):
         out, t = world.arrays.out, turn.now + turn.half_s
-        return _no_job(turn.data, put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, 0))
+        status = FORBIDDEN if blocked else UNAVAILABLE
+        n = put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, status)
+        return _no_job(turn.data, n)
     mean_s = server_rules.handshake_s
-    return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, 2 * turn.exchange, turn.data, 0)
+    k = 2 * turn.exchange
+    return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)
 
 
 @inlined
 def _safety_poll_job(world: World, turn: Turn) -> Job:
     arrays, rules, server_rules = world.arrays, world.rules, world.server_rules
     node = node_of(arrays, rules, turn.number, turn.exchange)
-    is_shed = servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s
+    free_s = arrays.servers.free_s
+    is_shed = node >= 0 and servers.wait_s(free_s[node], turn.now) > server_rules.shed_wait_s
     if is_under(arrays, rules, FaultEffect.PARTITION + 0, turn.number):
         return _no_job(turn.data, 0)
     if node < 0 or is_shed:
@@ -168,8 +210,8 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
         return _no_job(turn.data, n)
     row = arrays.rows[turn.number]
     row.beats += 1
-    mean_s = server_rules.accept_s + server_rules.poll_s
-    return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, turn.data, 0)
+    mean_s, worker = server_rules.accept_s + server_rules.poll_s, _first_free(world, node)
+    return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
 
 @inlined
@@ -178,17 +220,19 @@ def _refetch_job(world: World, turn: Turn) -> Job:
     row, exchange = arrays.rows[turn.number], turn.exchange
     is_cut = row.is_link_dead
     is_cut = is_cut or is_under(arrays, world.rules, FaultEffect.PARTITION + 0, turn.number)
-    if is_cut or node_of(arrays, world.rules, turn.number, exchange) < 0:
+    node = node_of(arrays, world.rules, turn.number, exchange)
+    if is_cut or node < 0:
         t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
         return _no_job(turn.data, n)
-    if servers.wait_s(world.server, turn.now) > server_rules.shed_wait_s:
+    if servers.wait_s(arrays.servers.free_s[node], turn.now) > server_rules.shed_wait_s:
         row.kept_until_s = turn.now + server_rules.keep_alive_s
         reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
         return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
     row.beats += 1
     mean_s = server_rules.poll_s + first * server_rules.accept_s
-    return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, turn.data, 0)
+    worker = _first_free(world, node)
+    return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
 
 @inlined
@@ -202,8 +246,10 @@ def _accept_job(world: World, turn: Turn) -> Job:
         if row.node < 0:
             t = turn.now + turn.half_s
             return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, 1))
+        row.worker = _first_free(world, int(row.node))
     mean_s = world.server_rules.accept_s
-    return Job(mean_s, Stream.ACCEPT_SERVICE + 0, turn.exchange, turn.data, 0)
+    worker = arrays.rows[turn.number].worker + 0 if GENERAL else 0
+    return Job(mean_s, Stream.ACCEPT_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 
 @inlined

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
-from simlib.core.client_state import NEVER_S, Rules
+from simlib.core.client_state import NEVER_S, Rules, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
-from simlib.core.protocol import Event, State, Transport, fetches
+from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches
 from simlib.core.record import Cause, Record, value_of
+from simlib.core.server import Law
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
@@ -66,7 +67,8 @@ from simlib.engines.compiled.turn import (
 
 FINISHED = 0
 NEEDS_ROOM = 1
-TOO_LONG = 2
+TOO_MANY_EVENTS = 2
+TOO_MANY_EXCHANGES = 3
 
 
 def run(world: World, until_s: float) -> int:
@@ -102,7 +104,7 @@ def run(world: World, until_s: float) -> int:
             if budget <= 0:
                 return NEEDS_ROOM
             if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
-                return TOO_LONG
+                return TOO_MANY_EVENTS
         # What comes after the end of the run is not recorded: it is not served ahead either.
         fast_until_s = min(record.horizon_s, until_s)
         if GENERAL:
@@ -122,10 +124,11 @@ def run(world: World, until_s: float) -> int:
             continue
         if GENERAL:
             if turn.kind == Kind.FAULT:
-                apply_fault(arrays, record, q, world.rules, world.options, world.server, now)
+                settings = world.rules, world.server_rules, world.options
+                apply_fault(arrays, record, q, *settings, now)
                 continue
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
-            return TOO_LONG
+            return TOO_MANY_EXCHANGES
         _handle(world, turn)
 
 
@@ -139,6 +142,9 @@ def _serves_at_once(world: World) -> bool:
         at_once = at_once and not has_path_limits(world.arrays) and not rules.throttles_timers
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
         at_once = at_once and not fetches(rules.transport)
+        # A message may answer for the pong that a client waits for, and so sets its timer anew.
+        may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
+        at_once = at_once and not may_answer
         for index in range(len(world.arrays.fault_events)):
             effect = world.arrays.fault_events[index].effect
             at_once = at_once and effect != FaultEffect.AGE_LIMIT
@@ -151,7 +157,7 @@ def _goes_round(world: World) -> bool:
     goes_round = POLLS and len(world.arrays.half_s) == 1
     if PUSHES:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
-    return goes_round and not world.server_rules.exponential
+    return goes_round and world.server_rules.law == Law.CONSTANT
 
 
 @inlined
@@ -160,7 +166,8 @@ def _begin(world: World) -> None:
     arrays, q, publish_s = world.arrays, world.q, world.record.publish_s
     hand = q.hand[0]
     if PUSHES and len(publish_s) > 0:
-        event_list.schedule(q, WHEEL, publish_s[0], 0, load_of(0, Kind.PUBLISH, 1))
+        t = publish_s[0] + world.server_rules.hop_s
+        event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.PUBLISH, 1))
     if GENERAL and len(arrays.fault_events) > 0:
         hand.sequence = 0
         event_list.schedule(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
@@ -173,11 +180,15 @@ def _begin(world: World) -> None:
 @inlined
 def _room(world: World) -> int:
     """Return how many events can be handled before the event list or a log may be full."""
-    record, server = world.record, world.server
-    room = min(event_list.room(world.q) // MOST_OUT, len(server.accepts_s) - server.state.waiting)
+    record, servers = world.record, world.arrays.servers
+    room = event_list.room(world.q) // MOST_OUT
+    for node in range(len(servers.state) if GENERAL else 1):
+        room = min(room, servers.accepts_s.shape[1] - servers.state[node].waiting)
     room = min(room, recording.rows_left(record.connections) // 2)
     if len(record.bins) > 1:
         room = min(room, recording.rows_left(record.exposures) // 2)
+    if GENERAL:
+        room = min(room, recording.rows_left(record.fallbacks) // 2)
     if record.keep_deliveries:
         room = min(room, recording.rows_left(record.deliveries) // (len(record.publish_s) + 1))
     if record.keep_events:
@@ -227,7 +238,8 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
         state.events += broadcast(world, turn.now, version, fast_until_s, at_once)
     if version < len(publish_s):
         load = load_of(0, Kind.PUBLISH, version + 1)
-        event_list.schedule(world.q, WHEEL, publish_s[version], 0, load)
+        t = publish_s[version] + world.server_rules.hop_s
+        event_list.schedule(world.q, WHEEL, t, 0, load)
 
 
 @inlined
@@ -245,7 +257,7 @@ def _handle(world: World, taken: Turn) -> None:
     turn = Turn(number, taken.kind, taken.exchange, taken.data, now, half_s)
     if VARIED:
         rules = rules_of(control, treatment, int(row.cohort))
-        world = World(arrays, record, q, rules, treatment, *shared, world.server)
+        world = World(arrays, record, q, rules, treatment, *shared)
     if PUSHES:
         catch_up(arrays, record, number, arrays.state[0].published)
     if turn.kind <= Kind.SYN:
@@ -260,7 +272,7 @@ def _handle(world: World, taken: Turn) -> None:
     if VARIED:  # the flag may have put the client into a cohort
         cohort = outcome.value if outcome.event == Event.ASSIGNED else int(row.cohort)
         rules = rules_of(control, treatment, cohort)
-        world = World(arrays, record, q, rules, treatment, *shared, world.server)
+        world = World(arrays, record, q, rules, treatment, *shared)
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
     if GENERAL and (outgoing.up > 0 or outgoing.down > 0) and not outgoing.flags & BESIDE:
@@ -285,8 +297,9 @@ def finish(
     now: float,
 ) -> None:
     """Record what is still open, without what comes later: work after now is taken back."""
-    for worker in range(len(free_s)):
-        recording.add_busy(record, now, free_s[worker], -1.0)
+    for node in range(len(free_s)):
+        for worker in range(len(free_s[node])):
+            recording.add_busy(record, now, free_s[node, worker], -1.0)
     for number in range(len(arrays.rows)):
         kept_until_s = arrays.rows[number].kept_until_s
         is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING
@@ -306,6 +319,8 @@ def finish(
             if VARIED:
                 its_rules = rules_of(rules, treatment_rules, int(row.cohort))
             finalise(arrays, record, its_rules, number, now)
+            if GENERAL and is_fallen(row, its_rules):
+                recording.end_fallback(record, number, row.cohort + 0, row.since_s, now)
             if GENERAL and row.state != State.ABSENT:
                 recording.end_exposure(record, number, now)
         disconnect(arrays, record, number, now, Cause.OPEN_AT_END + 0, row.transport + 0)

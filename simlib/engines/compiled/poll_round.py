@@ -82,7 +82,7 @@ def _send_polls(
     arrays, record, q = world.arrays, world.record, world.q
     rules, server_rules, etag = world.rules, world.server_rules, world.options.etag
     rows, sizes, head_t, head_word = arrays.rows, arrays.sizes, q.head_t, q.head_word
-    server, half = world.server, arrays.half_s[0]
+    nodes, half = arrays.servers, arrays.half_s[0]
     handled = 0
     while head_t[timers] < end_s and handled < most:
         if timers == WHEEL and (
@@ -94,7 +94,8 @@ def _send_polls(
         number = head_word[timers] & CLIENT_MASK
         row = rows[number]
         arrives_s = now + half
-        wait_s = servers.wait_s(server, arrives_s)
+        free_s = nodes.free_s[max(0, row.node) if GENERAL else 0]
+        wait_s = servers.wait_s(free_s, arrives_s)
         is_undisturbed = (
             row.state == State.IDLE
             and row.deadline_s == now
@@ -113,7 +114,7 @@ def _send_polls(
         recording.count(record, Count.POLLS, number, now)
         message = request_of(etag, row.fetched_s, 0)
         recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
-        begun_s = servers.admit(server, arrives_s, server_rules.poll_s)
+        begun_s = servers.admit(free_s, arrives_s, server_rules.poll_s)
         done_s = begun_s + server_rules.poll_s
         recording.add_busy(record, begun_s, done_s)
         row.kept_until_s = done_s + server_rules.keep_alive_s

@@ -23,13 +23,13 @@ import numba
 import numpy as np
 
 from simlib.core import record as recording
-from simlib.core import server as servers
 from simlib.core.assignment import PERCENT
 from simlib.core.client_state import NEVER_S
 from simlib.core.faults import FAULT_EVENT
 from simlib.core.path import WINDOW
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Record, scalar_or_array
+from simlib.core.server import SERVER_STATE
 from simlib.engines.compiled import (
     actions,
     arrivals,
@@ -47,16 +47,19 @@ from simlib.engines.compiled.assignment import NO_FLAG
 from simlib.engines.compiled.event_list import Row, rows_of
 from simlib.engines.compiled.numba_support import loops
 from simlib.engines.compiled.state import (
+    LAST_EXCHANGE,
     LAYOUTS,
     LINE,
     LOG_ROWS,
     LOGS,
     MOST_OUT,
     OUT,
+    SEND,
     STATE,
     ClientArrays,
     EngineOptions,
     RecordArrays,
+    ServerArrays,
 )
 from simlib.engines.compiled.turn import World
 from simlib.engines.compiled.variants import Variant, variant_of
@@ -83,6 +86,14 @@ def _loops(variant: Variant) -> list[Any]:
     names = {"POLLS": variant.polls, "PUSHES": variant.pushes}
     names |= {"GENERAL": variant.is_general, "VARIED": variant.varied}
     return loops(functions, _MODULES, **names)
+
+
+_TOO_LONG = {
+    loop.TOO_MANY_EXCHANGES: f"must be shorter: no client of the compiled engine makes more than "
+    f"{LAST_EXCHANGE:,} polls and connections",
+    loop.TOO_MANY_EVENTS: f"must be shorter: no run of the compiled engine has more than "
+    f"{event_list.LAST_SEQUENCE:,} events",
+}
 
 
 class Simulation:
@@ -124,13 +135,28 @@ class Simulation:
             server_rules=_plain(workload.server),
             options=_options(workload),
             flag=_plain(workload.flag or NO_FLAG),
-            server=_idle_server(workload.server.workers),
         )
 
     @property
     def events(self) -> int:
         """How many events have been handled."""
         return int(self._world.arrays.state["events"][0])
+
+    def prepare(self) -> None:
+        """Compile what the run needs, or load it from disk; no time passes."""
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return
+        world, t = self._world, 0.0
+        rules = world.rules, world.treatment_rules
+        calls = [
+            (self._run, (world, t)),
+            (self._finish, (world.arrays, world.record, *rules, world.arrays.servers.free_s, t)),
+        ]
+        if world.rules.has_flag:
+            given = (world.arrays, world.q, world.rules, world.flag, t, t)
+            calls.append((self._set_percentage, given))
+        for function, arguments in calls:
+            function.compile(tuple(map(function.typeof_pyval, arguments)))
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
@@ -139,23 +165,20 @@ class Simulation:
             if done == loop.FINISHED:
                 self._now_s = t
                 return
-            if done == loop.TOO_LONG:
-                raise ScenarioError("horizon_s", self._record.horizon_s, "must be shorter")
+            if done != loop.NEEDS_ROOM:
+                raise ScenarioError("horizon_s", self._record.horizon_s, _TOO_LONG[done])
             self._make_room()
 
     def _make_room(self) -> None:
         """Lengthen what the loop has found too short."""
-        arrays, server = self._world.arrays, self._world.server
+        arrays = self._world.arrays
         affected_n = len(arrays.rows) if len(arrays.fault_events) else 0
         self._room_for_events(max(int(arrays.state[0].subscribers), affected_n) + MOST_OUT)
-        if server.state.waiting == len(server.accepts_s):
-            ring, oldest = server.accepts_s, int(server.state.oldest)
-            ring = np.concatenate((ring[oldest:], ring[:oldest]))
-            server = server._replace(accepts_s=event_list.longer(ring, len(ring)))
-            self._world = self._world._replace(server=server)
-            server.state.oldest = 0
+        if arrays.servers.state["waiting"].max() == arrays.servers.accepts_s.shape[1]:
+            self._world = self._world._replace(arrays=_with_longer_backlogs(arrays))
         self._room_for("connections", affected_n + MOST_OUT)
         self._room_for("exposures", MOST_OUT)
+        self._room_for("fallbacks", MOST_OUT)
         if self._world.record.keep_deliveries:
             self._room_for("deliveries", len(self._world.record.publish_s) + 1)
         self._room_for("events", MOST_OUT)
@@ -189,7 +212,12 @@ class Simulation:
         is_present = (rows["state"] != State.ABSENT) & (rows["state"] != State.GONE)
         is_idle = (rows["transport"] == Transport.POLLING) & (rows["kept_until_s"] < now)
         is_connected = (rows["opened_s"] < NEVER_S) & ~is_idle
-        return recording.snapshot(self._world.record, is_present, is_connected, now)
+        rules = self._world.rules
+        meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
+        is_polling = (rows["state"] >= State.IDLE) & (rows["state"] <= State.RETRYING)
+        is_fallen = is_polling & (meant != Transport.POLLING)
+        record = self._world.record
+        return recording.snapshot(record, is_present, is_fallen, is_connected, now)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
@@ -204,12 +232,12 @@ class Simulation:
         record = self._record
         empty = event_list.new_event_list(0, 1.0, 1.0)  # the other's memory is needed no more
         self._world = self._world._replace(q=empty)
-        for log in ("connections", "exposures"):
+        for log in ("connections", "exposures", "fallbacks"):
             self._room_for(log, len(self._world.arrays.rows))
         world = self._world
         ended = world.record._replace(last=record.last)
         rules = world.rules, world.treatment_rules
-        self._finish(world.arrays, ended, *rules, world.server.free_s, self._now_s)
+        self._finish(world.arrays, ended, *rules, world.arrays.servers.free_s, self._now_s)
         for name in LOGS:
             log = getattr(ended, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]
@@ -243,6 +271,8 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         is_down=np.zeros(workload.nodes, np.bool_),
         process=np.arange(workload.nodes),
         kept_from=np.zeros(workload.nodes, np.int64),
+        sends=rows_of(workload.nodes * workload.server.workers, SEND),
+        servers=_idle_servers(workload.nodes, workload.server.workers),
     )
 
 
@@ -255,7 +285,7 @@ def _fill(rows: Any, variant: Variant, record: Record) -> None:
         rows["subscribed"] = rows["socket"] = rows["slot"] = -1
     if variant.is_general:
         rows["lost_exchange"] = rows["served_by"] = rows["node"] = -1
-        rows["beat_s"] = rows["fetch_due_s"] = NEVER_S
+        rows["beat_s"] = rows["fetch_due_s"] = rows["check_s"] = NEVER_S
 
 
 def _record_arrays(workload: Workload, record: Record) -> RecordArrays:
@@ -268,10 +298,22 @@ def _record_arrays(workload: Workload, record: Record) -> RecordArrays:
     return RecordArrays(**kept)
 
 
-def _idle_server(workers: int) -> servers.Server:
-    free_s: Any = np.zeros(workers)
-    accepts_s: Any = np.zeros(1024)
-    return servers.Server(free_s, accepts_s, rows_of(1, list(servers.SERVER_STATE.items()))[0])
+def _idle_servers(nodes: int, workers: int) -> ServerArrays:
+    return ServerArrays(
+        free_s=np.zeros((nodes, workers)),
+        blocked_s=np.zeros((nodes, workers)),
+        accepts_s=np.zeros((nodes, 1024)),
+        state=rows_of(nodes, list(SERVER_STATE.items())),
+    )
+
+
+def _with_longer_backlogs(arrays: ClientArrays) -> ClientArrays:
+    servers = arrays.servers
+    rings = np.zeros((len(servers.state), 2 * servers.accepts_s.shape[1]))
+    for ring, longer, state in zip(servers.accepts_s, rings, servers.state, strict=True):
+        longer[: len(ring)] = np.roll(ring, -int(state.oldest))
+        state.oldest = 0
+    return arrays._replace(servers=servers._replace(accepts_s=rings))
 
 
 def _options(workload: Workload) -> EngineOptions:

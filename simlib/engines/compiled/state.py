@@ -88,7 +88,8 @@ DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
 UNREACHED, REFUSED, ANSWERED = range(3)
-LAST_EXCHANGE = 1 << (63 - KIND_BITS - DATA_BITS)
+LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
+"""The exchange from which on a client cannot go on: the few after it leave room for one event."""
 
 # Which delays are expected to come due in the order in which they are scheduled.
 TRIP = 0
@@ -139,7 +140,7 @@ def _layout(
 _OWN = {**CONNECTION_ROW, "slot": "i4"}
 _KEPT = ("opened_s", "kept_until_s")
 _SAFE = (
-    *("beat_s", "fetch_due_s", "hidden_s", "held_s"),
+    *("beat_s", "fetch_due_s", "check_s", "hidden_s", "held_s"),
     *("told", "is_fetching", "fetch_failures"),
 )
 _PUSHED = (*_SAFE, "cohort", "since_s", "awaiting_pong", "has_opened", "fallbacks")
@@ -147,8 +148,11 @@ _TROUBLED = (
     "active_s",
     "lost_exchange",
     "is_link_dead",
+    "let_in_by",
     "served_by",
     "node",
+    "worker",
+    "socket_worker",
     "link_s",
     "link_bytes",
     "arrived_s",
@@ -177,14 +181,22 @@ STATE = np.dtype(
         ("under_way", "i8"),
         ("subscribers", "i8"),
         ("slots", "i8"),
-        ("sockets", "i8"),
         ("events", "i8"),
         ("fault_event", "i8"),
         ("percents", "i8"),
     ]
 )
 
-LOGS = {"connections": CONNECTION, "exposures": EXPOSURE, "deliveries": DELIVERY, "events": EVENT}
+SEND = np.dtype([("start_s", "f8"), ("sent_s", "f8"), ("sends", "i8")])
+"""A worker's part of a broadcast: its start, its latest send, and how many it has sent."""
+
+LOGS = {
+    "connections": CONNECTION,
+    "exposures": EXPOSURE,
+    "fallbacks": EXPOSURE,
+    "deliveries": DELIVERY,
+    "events": EVENT,
+}
 LOG_ROWS = 1024
 
 
@@ -216,8 +228,18 @@ class RecordArrays(NamedTuple):
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
     exposures: tuple[NDArray[Any], NDArray[np.int64]]
+    fallbacks: tuple[NDArray[Any], NDArray[np.int64]]
     deliveries: tuple[NDArray[Any], NDArray[np.int64]]
     events: tuple[NDArray[Any], NDArray[np.int64]]
+
+
+class ServerArrays(NamedTuple):
+    """All nodes: a row for each with what a `core.server.Server` has."""
+
+    free_s: NDArray[np.float64]
+    blocked_s: NDArray[np.float64]
+    accepts_s: NDArray[np.float64]
+    state: NDArray[Any]
 
 
 class ClientArrays(NamedTuple):
@@ -230,7 +252,8 @@ class ClientArrays(NamedTuple):
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower. In a rollout, `buckets` are the clients', and `percents` the
     percentages set so far. Each node has `is_down`, the number of its `process`, and `kept_from`:
-    how many changes had been published when that process started.
+    how many changes had been published when that process started. `sends` has a row for each worker
+    of all nodes, and `servers` are the nodes.
     """
 
     rows: NDArray[Any]
@@ -253,6 +276,8 @@ class ClientArrays(NamedTuple):
     is_down: Any
     process: Any
     kept_from: Any
+    sends: NDArray[Any]
+    servers: ServerArrays
 
 
 class EngineOptions(NamedTuple):
@@ -375,4 +400,7 @@ def release_up_to(arrays: ClientArrays, row: Any, exchange: int) -> None:
         unsubscribe(arrays, row)
     if 0 <= row.socket <= exchange:
         row.socket = -1
-        arrays.state[0].sockets -= 1
+        node = 0  # where there is one worker, clients may have no room for theirs
+        if arrays.servers.free_s.size > 1:
+            node += row.socket_worker // arrays.servers.free_s.shape[1]
+        arrays.servers.state[node].sockets -= 1

@@ -31,9 +31,8 @@ arrived belongs to an exchange that is over; all bytes are of another connection
 class World(NamedTuple):
     """Everything that a loop reads and changes; what grows is replaced between two calls.
 
-    `record` are `state.RecordArrays`, which the rules take for a `core.record.Record`, and `server`
-    is a `core.server.Server` of arrays. `rules` are those of the client in hand; between two turns,
-    of the control cohort.
+    `record` are `state.RecordArrays`, which the rules take for a `core.record.Record`. `rules` are
+    those of the client in hand; between two turns, of the control cohort.
     """
 
     arrays: ClientArrays
@@ -44,7 +43,6 @@ class World(NamedTuple):
     server_rules: ServerRules
     options: EngineOptions
     flag: FlagRules
-    server: Any
 
 
 class Turn(NamedTuple):

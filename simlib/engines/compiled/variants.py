@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from simlib.core.client_state import Differs
 from simlib.core.protocol import Transport
+from simlib.core.reconnect import runs_on
 from simlib.scenario.workload import Workload
 
 _HONOURED = {
@@ -35,6 +36,7 @@ _HONOURED_RULES = {
     *("interval_s", "jitter_frac", "stale_s"),
     *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
     *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
+    *("upgrade_timeout_s", "ready_timeout_s", "closing_s"),
     "spread_s",
     *("token_valid_s", "heartbeat", "heartbeat_interval_s", "heartbeat_timeout_s", "reconnect"),
 }
@@ -42,14 +44,25 @@ _NEUTRAL_RULES: dict[str, Any] = {
     "has_flag": False,
     "differs": Differs.NOTHING,
     "safety_poll_s": math.inf,
+    "safety_poll_restart": False,
+    "any_message": False,
     "throttles_timers": False,
 }
 _HONOURED_SERVER = {
-    *("workers", "exponential", "accept_s", "poll_s", "handshake_s", "authenticate_s"),
+    *(
+        "workers",
+        "law",
+        "law_parameter",
+        "hop_s",
+        "accept_s",
+        "poll_s",
+        "handshake_s",
+        "authenticate_s",
+    ),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
 }
-_OF_PUSH = {"idle_s", "safety_poll_s", "fallback"}
+_OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
 """Settings that mean nothing to clients that poll all the time."""
 
 
@@ -103,7 +116,11 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
         return True
     if rules["transport"] not in (Transport.POLLING, Transport.WEBSOCKET):
         return True
+    if rules["transport"] != Transport.POLLING and runs_on(rules["reconnect"].policy):
+        return True
     server = settings["server"]._asdict()
+    if rules["transport"] != Transport.POLLING and server["workers"] > 1:
+        return True  # a socket belongs to one of them
     others = rules.keys() - _HONOURED_RULES - skipped - {"fallback"}
     return any(
         name not in neutral or values[name] != neutral[name]

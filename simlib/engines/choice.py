@@ -1,0 +1,97 @@
+"""Which engine runs what: SimPy starts at once, the compiled engine is fast once it has started.
+
+Both give the same tables, so only time is at stake. SimPy handles some 100,000 events a second.
+The compiled engine handles millions, but needs 0.6 s to load its code, and up to a minute to
+compile it when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORTS, Transport
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario
+
+ENGINES = ("simpy", "compiled")
+CHOICES = ("auto", *ENGINES)
+"""What callers may ask for."""
+
+WORTH_EVENTS = 50_000
+"""From so many events on the compiled engine is chosen: SimPy takes about half a second
+for them, which is what the compiled engine takes to load."""
+
+# Events of a client, as counted in both engines with the board of data/scenarios: a session with
+# its connection, a poll with its way there and back, a ping with its pong, a fault.
+_SESSION, _POLL, _PING, _FAULT = 10, 4, 4, 20
+
+
+def check_engine(engine: Any, reason: str = "") -> None:
+    """Raise `ScenarioError` unless an engine is one of `CHOICES`."""
+    if not isinstance(engine, str) or engine not in CHOICES:
+        rule = f"must be one of {', '.join(CHOICES)}" + (f": {reason}" if reason else "")
+        raise ScenarioError("engine", engine, rule)
+
+
+def chosen_engine(engine: str, scenarios: Iterable[Scenario]) -> str:
+    """Return the engine for all runs of one call.
+
+    Parameters
+    ----------
+    engine : str
+        One of `CHOICES`; anything but ``"auto"`` is returned as it is.
+    scenarios : iterable of Scenario
+        One for each run.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200, horizon_s=600)
+    >>> chosen_engine("auto", [board]), chosen_engine("auto", [board] * 10)
+    ('simpy', 'compiled')
+    """
+    if engine != "auto":
+        return engine
+    events = 0.0
+    for scenario in scenarios:
+        events += expected_events(scenario)
+        if events >= WORTH_EVENTS:
+            return "compiled"
+    return "simpy"
+
+
+def expected_events(scenario: Scenario) -> float:
+    """Return about how many events a run has, if all goes well.
+
+    Parameters
+    ----------
+    scenario : Scenario
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200, horizon_s=600)
+    >>> expected_events(board), expected_events(board.replace(transport="websocket"))
+    (18000.0, 30000.0)
+    """
+    clients, stay_s = float(scenario.clients), scenario.horizon_s
+    if scenario.sessions is not None:
+        clients += scenario.sessions.arrivals_per_s * scenario.horizon_s
+        stay_s = min(stay_s, scenario.sessions.length_s)
+    each = 1.0 * _SESSION + _FAULT * len(scenario.faults)
+    for activity in (scenario.drag, scenario.hidden):
+        if activity is not None:
+            each += 2.0 * stay_s / (activity.every_s + activity.length_s)
+    if scenario.transport not in SOCKET_TRANSPORTS:
+        return clients * (each + _POLL * stay_s / scenario.polling.interval_s)
+    if scenario.heartbeat.direction != "none":
+        each += _PING * stay_s / scenario.heartbeat.interval_s
+    fetches = TRANSPORTS[Transport[scenario.transport.upper()]].fetches
+    of_change = 1 + _POLL // 2 if fetches else 1
+    return clients * (each + of_change * _changes(scenario) * stay_s / scenario.horizon_s)
+
+
+def _changes(scenario: Scenario) -> float:
+    updates = scenario.updates
+    if updates.kind == "trace":
+        return float(scenario.read_trace().count("\n"))
+    return (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s

@@ -1,0 +1,249 @@
+"""Who may ask the lab's server for how much: limits for each user and for each address.
+
+A *user* is a client whose token is valid; an *address* is where a connection comes from. What can
+be put down to a user counts for the user alone. All else counts for the address: its connections,
+and its requests without a valid token. So a stranger cannot use up what others at the same address
+may ask for, except for new connections.
+
+The limits follow from the scenario, since its own clients must never meet them: one that does would
+change what is measured. A user may ask `MARGIN` times as often as the shortest waits of the
+scenario's clients allow, and an address for as much as all of them together, because in the lab
+they share one. Waits of zero (a reconnect at once) give no limit. `ServerReport` counts what was
+refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+from simlib.core.client_state import Rules
+from simlib.core.reconnect import MOST_DELAYS, POLICIES, Policy, ReconnectRules, delay_s
+from simlib.core.server import Server, ServerRules, admits_upgrade, new_server
+
+MARGIN = 4.0
+"""How many times as often as a client of the scenario would, on average, a user may ask."""
+_LEAST_PER_S = 2.0
+_BURST = 20
+_AT_ONCE = 4  # connections of one client: polls, fetches and a safety poll beside a socket, a retry
+_LEAST_FRAMES_PER_S = 5.0
+_FRAMES_BURST = 32
+_MOST_NAMES = 65_536  # buckets kept: an idle one is dropped then
+
+
+class Limits(NamedTuple):
+    """The limits of one scenario; rates are per second of the clock.
+
+    A user may send `user_per_s` requests (polls and tokens) after a burst of `burst`, and have
+    `user_sockets` WebSockets. An address may open `address_per_s` connections after
+    `address_burst`, and have `address_connections`; `failures_per_s` of its requests may lack a
+    valid token or path after a burst of `burst`. A WebSocket may carry `frames_per_s` frames to the
+    server, pings and pongs among them, after `frames_burst`.
+    """
+
+    user_per_s: float
+    user_sockets: int
+    address_per_s: float
+    address_burst: int
+    address_connections: int
+    frames_per_s: float
+    burst: int = _BURST
+    failures_per_s: float = _LEAST_PER_S
+    frames_burst: int = _FRAMES_BURST
+
+
+def limits_of(
+    cohort_rules: Sequence[Rules],
+    *,
+    clients: int,
+    other_waits_s: Iterable[float],
+    path_losses: int,
+    time_scale: float,
+) -> Limits:
+    """Return limits that no client of a scenario meets.
+
+    Parameters
+    ----------
+    cohort_rules : sequence of Rules
+        What the clients obey: of each cohort, in a rollout.
+    clients : int
+        How many there are.
+    other_waits_s : iterable of float
+        What else makes a client send a request, by its mean wait: user activity, the changes that
+        it fetches; seconds.
+    path_losses : int
+        How often paths die; each may leave a client's old socket with the server.
+    time_scale : float
+        How many times faster than the clock the scenario runs.
+    """
+    waits_s = [*other_waits_s]
+    for rules in cohort_rules:
+        waits_s += [rules.interval_s, rules.retry_base_s, rules.safety_poll_s]
+        waits_s += [reconnect_wait_s(rules.reconnect), rules.fallback.return_s]
+    user_per_s = _LEAST_PER_S + _rate(waits_s, time_scale)
+    at_once = _AT_ONCE + 2 * path_losses
+    beats_s = [rules.heartbeat_interval_s for rules in cohort_rules]
+    return Limits(
+        user_per_s=user_per_s,
+        user_sockets=at_once,
+        address_per_s=user_per_s * max(1, clients),
+        address_burst=_BURST + _AT_ONCE * clients,
+        address_connections=_BURST + at_once * clients,
+        frames_per_s=_LEAST_FRAMES_PER_S + _rate(beats_s, time_scale),
+    )
+
+
+def _rate(waits_s: Iterable[float], time_scale: float) -> float:
+    """Return `MARGIN` times the rate of all that happens after such waits, per second."""
+    return (
+        MARGIN * time_scale * sum(1.0 / wait_s if wait_s > 0.0 else math.inf for wait_s in waits_s)
+    )
+
+
+def reconnect_wait_s(rule: ReconnectRules) -> float:
+    """Return the shortest mean wait before an attempt to connect, seconds.
+
+    Examples
+    --------
+    >>> limits = (9, 600.0, True, 1, 0.0)
+    >>> rule = ReconnectRules(Policy.FULL_JITTER, 1.0, 60.0, 2.0, *[0.0] * 3, (0.0,) * 16, *limits)
+    >>> reconnect_wait_s(rule), reconnect_wait_s(rule._replace(policy=Policy.NONE))
+    (0.5, inf)
+    """
+    policy = Policy(rule.policy)
+    row = POLICIES[policy.name.lower()]
+    if not row.retries:
+        return math.inf
+    if row.retries_at_once:
+        return 0.0
+    if policy == Policy.DECORRELATED_JITTER:
+        return rule.base_s
+    return min(delay_s(rule, k, 0.5) for k in range(MOST_DELAYS))
+
+
+class RateLimit:
+    """A token bucket for each of many names, by the rule that admits upgrades.
+
+    Parameters
+    ----------
+    rules : ServerRules
+        All but the rate and the burst is ignored.
+    per_s : float
+        Infinite for no limit.
+    burst : int
+
+    Examples
+    --------
+    >>> costs = ServerRules(**{name: 0.0 for name in ServerRules._fields})
+    >>> limit = RateLimit(costs, per_s=2.0, burst=1)
+    >>> [limit.admits(name, t) for name, t in (("a", 5.0), ("a", 5.1), ("b", 5.1), ("a", 5.5))]
+    [True, False, True, True]
+    >>> limit.wait_s("a", 5.75)
+    0.25
+    """
+
+    def __init__(self, rules: ServerRules, *, per_s: float, burst: int) -> None:
+        self.rules = rules._replace(admit_per_s=per_s, admit_burst=burst)
+        self.buckets: dict[Hashable, Server] = {}
+
+    def admits(self, name: Hashable, now: float) -> bool:
+        """Return whether a name may have one more `now`, and count it if so."""
+        bucket = self.buckets.get(name)
+        if bucket is None:
+            if len(self.buckets) >= _MOST_NAMES:
+                self._drop_idle(now)
+            if len(self.buckets) >= _MOST_NAMES:
+                return False
+            bucket = self.buckets[name] = new_server(1)
+        return admits_upgrade(bucket, self.rules, now)
+
+    def wait_s(self, name: Hashable, now: float) -> float:
+        """Return after which wait a name may have one more, seconds."""
+        bucket = self.buckets.get(name)
+        if bucket is None or self.rules.admit_per_s == math.inf:
+            return 0.0
+        tolerance_s = (self.rules.admit_burst - 1) / self.rules.admit_per_s
+        return max(0.0, bucket.state.upgrade_due_s - tolerance_s - now)
+
+    def forget(self, name: Hashable) -> None:
+        """Drop a name that will not come again."""
+        self.buckets.pop(name, None)
+
+    def _drop_idle(self, now: float) -> None:
+        kept = {name: one for name, one in self.buckets.items() if one.state.upgrade_due_s > now}
+        self.buckets = kept
+
+
+class Admission:
+    """What users and addresses have used of their limits.
+
+    Parameters
+    ----------
+    limits : Limits
+    rules : ServerRules
+    most_connections : float, optional
+        How many connections the process can hold.
+
+    Attributes
+    ----------
+    frames : RateLimit
+        Of each WebSocket.
+    refused : Counter of str
+        How often each limit was met.
+    """
+
+    def __init__(
+        self, limits: Limits, rules: ServerRules, most_connections: float = math.inf
+    ) -> None:
+        self.limits = limits
+        self.most_connections = most_connections
+        self.users = RateLimit(rules, per_s=limits.user_per_s, burst=limits.burst)
+        self.failures = RateLimit(rules, per_s=limits.failures_per_s, burst=limits.burst)
+        self.arrivals = RateLimit(rules, per_s=limits.address_per_s, burst=limits.address_burst)
+        self.frames = RateLimit(rules, per_s=limits.frames_per_s, burst=limits.frames_burst)
+        self.connections: Counter[str] = Counter()
+        self.sockets: Counter[int] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def lets_in(self, address: str, now: float) -> bool:
+        """Return whether an address may have one more connection `now`, and count it if so."""
+        is_within = (
+            self.connections[address] < self.limits.address_connections
+            and self.connections.total() < self.most_connections
+            and self.arrivals.admits(address, now)
+        )
+        if is_within:
+            self.connections[address] += 1
+        return self._noted("connections", is_within)
+
+    def goes(self, address: str) -> None:
+        """A connection that was let in has ended."""
+        self.connections[address] -= 1
+        if self.connections[address] == 0:
+            del self.connections[address]
+
+    def admits(self, number: int, now: float) -> bool:
+        """Return whether a user may send one more request, and count it if so."""
+        return self._noted("requests", self.users.admits(number, now))
+
+    def bears_failure(self, address: str, now: float) -> bool:
+        """Return whether an address may fail once more without being told to wait."""
+        return self._noted("failures", self.failures.admits(address, now))
+
+    def takes_socket(self, number: int) -> bool:
+        """Return whether a user may have one more WebSocket, and count it if so."""
+        is_within = self.sockets[number] < self.limits.user_sockets
+        if is_within:
+            self.sockets[number] += 1
+        return self._noted("sockets", is_within)
+
+    def gives_back_socket(self, number: int) -> None:
+        """A user's WebSocket has ended."""
+        self.sockets[number] -= 1
+
+    def _noted(self, name: str, is_within: bool) -> bool:
+        if not is_within:
+            self.refused[name] += 1
+        return is_within

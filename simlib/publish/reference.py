@@ -1,0 +1,199 @@
+"""Every setting of a scenario and of a plan: as a table to search in, and as pages.
+
+The page to read in a repository is ``data/settings.md``. After a setting has changed,
+``python -m simlib.publish.reference data/settings.md`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan
+from simlib.scenario import Scenario
+from simlib.scenario.settings import Setting, names_in, settings_of, text_of
+from simlib.scenario.suggestions import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HEAD = """\
+# Settings
+
+Every setting of a scenario and of a rollout plan. In Python, `sl.settings()` shows the same, and
+`sl.settings("refetchInterval")` searches it. After a setting has changed,
+`python -m simlib.publish.reference data/settings.md` writes this page anew.
+
+A duration is a number of seconds, or a text such as `"1.5 min"`; a size is a number of bytes, or a
+text such as `"48 kB"`. What is *needed* must be given; what is *absent* has no value unless it is
+given. Names elsewhere stand with their tool, and with its unit if that is another."""
+_PARTS = (("A scenario", Scenario), ("A rollout plan", Plan))
+_COLUMNS = ("setting", "unit", "default", "range", "meaning", "elsewhere")
+
+
+class Settings(Sequence[Setting]):
+    """Settings, shown as text by a terminal and as a table by a notebook.
+
+    Parameters
+    ----------
+    found : list of Setting
+    """
+
+    def __init__(self, found: list[Setting]) -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._found[place]
+
+    def __iter__(self) -> Iterator[Setting]:
+        return iter(self._found)
+
+    def __repr__(self) -> str:
+        return text_of(self._found)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        rows = [
+            "".join(f'<td style="text-align: left">{html.escape(text)}</td>' for text in _row(one))
+            for one in self._found
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each setting; ``elsewhere`` has its names in other tools."""
+        import pandas as pd
+
+        return pd.DataFrame(map(_row, self._found), columns=list(_COLUMNS))
+
+
+def settings(search: str = "") -> Settings:
+    """Return the settings of a scenario and of a plan, or those that a text leads to.
+
+    Parameters
+    ----------
+    search : str, optional
+        A part of a path, of what is said of a setting, or of its name in another tool; capitals and
+        punctuation do not matter. ``"scenario"`` and ``"plan"`` return all settings of the one or
+        of the other. Settings whose own name or whose name elsewhere it is come alone.
+
+    Returns
+    -------
+    Settings
+        Those of a plan with ``Plan.`` before their path. A terminal shows them as text, a notebook
+        as a table; ``settings(...).table`` is a `pandas.DataFrame`.
+
+    Raises
+    ------
+    ScenarioError
+        Nothing is found.
+
+    Examples
+    --------
+    >>> settings("refetchInterval")[0].path
+    'polling.interval_s'
+    >>> [found.path for found in settings("pingTimeout")]
+    ['heartbeat.timeout_s']
+    >>> print(settings("proxy_read_timeout"))
+    network.idle_s = absent    > 0, in s
+        Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox.
+        Elsewhere: proxy_read_timeout (nginx), timeout tunnel (HAProxy), ...
+    """
+    if not isinstance(search, str):
+        raise ScenarioError("search", search, "must be text")
+    of_scenario = list(settings_of(Scenario))
+    of_plan = [one._replace(path=f"Plan.{one.path}") for one in settings_of(Plan)]
+    asked = plain(search)
+    if asked in ("scenario", "plan"):
+        return Settings(of_scenario if asked == "scenario" else of_plan)
+    every = of_scenario + of_plan
+    named = [one for one in every if asked in _names(one)] if asked else []
+    found = named or [one for one in every if _says(one, search)]
+    if not found:
+        near = difflib.get_close_matches(asked, {n for one in every for n in _names(one)}, n=1)
+        hint = f"; did you mean {_written(near[0], every)}?" if near else ""
+        rule = f"must be in a setting's path, meaning, or name in other tools{hint}"
+        raise ScenarioError("search", search, rule)
+    return Settings(found)
+
+
+def _row(one: Setting) -> tuple[str, ...]:
+    return (*one[:5], ", ".join(one.elsewhere))
+
+
+def _says(one: Setting, search: str) -> bool:
+    """Say whether each word of a text is a part of a word that is said of a setting."""
+    words = [plain(word) for word in " ".join(_row(one)).split()]
+    return all(any(plain(asked) in word for word in words) for asked in search.split())
+
+
+def _names(one: Setting) -> dict[str, str]:
+    """Return the names of a setting, here and elsewhere, by their letters and digits."""
+    path = one.path.removeprefix("Plan.")
+    names = [path, path.rpartition(".")[2], *(n for each in one.elsewhere for n in names_in(each))]
+    return {plain(name): name for name in names if plain(name)}
+
+
+def _written(name: str, every: list[Setting]) -> str:
+    """Return a name as it is written."""
+    return next(_names(one)[name] for one in every if name in _names(one))
+
+
+def page() -> str:
+    """Return the page of all settings, in Markdown."""
+    lines = [_HEAD]
+    for title, model in _PARTS:
+        lines += ["", f"## {title}", "", f"| {' | '.join(_COLUMNS)} |", "|---" * 6 + "|"]
+        for one in settings_of(model):
+            setting, *others = (text.replace("|", "\\|") for text in _row(one))
+            lines.append(f"| `{setting}` | {' | '.join(others)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_page(out_dir: str | Path) -> Path:
+    """Write the settings as a page of a report, and return where it is.
+
+    Parameters
+    ----------
+    out_dir : str or Path
+        The folder of the pages.
+    """
+    from simlib.publish.render import STYLE
+
+    parts = [
+        f"<h2>{html.escape(title)}</h2>\n"
+        f'<div class="output">{Settings(list(settings_of(model)))._repr_html_()}</div>\n'
+        for title, model in _PARTS
+    ]
+    target = Path(out_dir) / "settings.html"
+    target.write_text(
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>simlib: settings</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>Settings</h1>\n{''.join(parts)}</main>\n</body>\n</html>\n",
+        encoding="utf-8",
+    )
+    return target
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page to a file, or to the standard output."""
+    if len(arguments) > 1:
+        sys.exit("usage: python -m simlib.publish.reference [FILE]")
+    if arguments:
+        Path(arguments[0]).write_text(page(), encoding="utf-8")
+    else:
+        sys.stdout.write(page())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

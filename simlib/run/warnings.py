@@ -1,0 +1,337 @@
+"""What a reader of a run has to know before any of its figures: one check a row of `CHECKS`.
+
+A check reads what the run has recorded and returns one sentence, with its number and what would be
+right, or nothing. A new check is a function and its row in `CHECKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.run.tables import Columns, latency_quantiles, ledger_of
+from simlib.scenario import Scenario
+
+SATURATED_FRAC = 0.95
+"""Beyond this utilisation a queue is as good as without end."""
+_LAST_PART = 0.75
+"""The utilisation of what comes after this part of the run says how it ends."""
+_PENDING_FRAC = 0.05
+_UNSEEN_FRAC = 0.01
+_LATE_FRAC = 0.1
+_FULL_FRAC = 0.99
+_MILLISECONDS = 1000.0
+_BUSY_FRAC = 0.85
+_ASKED_FRAC = 0.7
+_PROCESSES = ("server", "clients", "proxy")
+_WAITS = {
+    "polling": ("polling.interval_s",),
+    "socket": (
+        "heartbeat.interval_s",
+        "heartbeat.timeout_s",
+        "reconnect.base_s",
+        "websocket.open_timeout_s",
+        "websocket.safety_poll_s",
+    ),
+}
+"""The waits that a client repeats, by what it does."""
+
+
+class RunWarning(NamedTuple):
+    """Something that makes figures of a run mean less than they seem to.
+
+    Attributes
+    ----------
+    kind : str
+        One or two words: a key of `CHECKS`.
+    sentence : str
+        What is wrong, with its number, and what would be right.
+
+    Examples
+    --------
+    >>> print(RunWarning("late", "Changes were published up to 2 s late."))
+    Changes were published up to 2 s late.
+    """
+
+    kind: str
+    sentence: str
+
+    @property
+    def brief(self) -> str:
+        """What is wrong, without what follows from it and what would be right."""
+        return self.sentence.partition(": ")[0].removesuffix(".")
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def __repr__(self) -> str:
+        return f"{self.kind}: {self.sentence}"
+
+
+class Facts(NamedTuple):
+    """What the checks read: a run's scenario, provenance and tables."""
+
+    scenario: Scenario
+    provenance: dict[str, Any]
+    tables: dict[str, Columns]
+
+    @property
+    def end_s(self) -> float:
+        """How far the run came, seconds."""
+        return float(self.provenance.get("end_of_run_s", self.scenario.horizon_s))
+
+
+def warnings_of(facts: Facts) -> tuple[RunWarning, ...]:
+    """Return the warnings of a run, the worst kinds first."""
+    found = ((kind, check(facts)) for kind, check in CHECKS.items())
+    return tuple(RunWarning(kind, sentence) for kind, sentence in found if sentence)
+
+
+def kinds(warnings: Iterable[RunWarning]) -> str:
+    """Return the kinds of warnings as one text, each kind once.
+
+    Examples
+    --------
+    >>> kinds([RunWarning("late", "By 2 s."), RunWarning("late", "By 3 s.")])
+    'late'
+    """
+    return ", ".join(dict.fromkeys(warning.kind for warning in warnings))
+
+
+def words_s(seconds: float) -> str:
+    """Return a duration in the unit in which people say it.
+
+    Examples
+    --------
+    >>> words_s(30000), words_s(90), words_s(30), words_s(0.25), words_s(200_000)
+    ('8.3 h', '1.5 min', '30 s', '0.25 s', '2.3 days')
+    """
+    for least, factor, unit in ((172_800, 86400, "days"), (3600, 3600, "h"), (90, 60, "min")):
+        if seconds >= least:
+            return f"{_two(seconds / factor)} {unit}"
+    return f"{float(f'{seconds:.3g}'):,.10g} s"
+
+
+def _two(value: float) -> str:
+    """Return a number with two digits and no exponent."""
+    return f"{float(f'{value:.2g}'):,.10g}"
+
+
+# -- the run itself --------------------------------------------------------------------------------
+
+
+def _incomplete(facts: Facts) -> str:
+    if facts.provenance.get("complete", True):
+        return ""
+    horizon_s = facts.scenario.horizon_s
+    return (
+        f"The run ended after {facts.end_s:,.4g} of {horizon_s:,.10g} s: its figures are of that "
+        "part alone. Run it to its end."
+    )
+
+
+def _saturated(facts: Facts) -> str:
+    scenario, timeline = facts.scenario, facts.tables["timeline"]
+    once = timeline["cohort"] == timeline["cohort"][0]
+    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
+    utilisation = timeline["utilisation"][once]
+
+    def mean(from_s: float) -> float:
+        counted = t_s >= min(from_s, t_s[-1])
+        total_s = width_s[counted].sum()
+        return float((utilisation * width_s)[counted].sum() / total_s) if total_s > 0 else 0.0
+
+    last_s = _LAST_PART * facts.end_s
+    whole, last = mean(scenario.warm_up_s), mean(max(last_s, scenario.warm_up_s))
+    if max(whole, last) <= SATURATED_FRAC:
+        return ""
+    when = "" if whole > SATURATED_FRAC else " of the last quarter of the run"
+    busy = max(whole, last) if when else whole
+    return (
+        f"The server was busy {busy * 100:.3g} % of the time{when}: above "
+        f"{SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend on how "
+        f"long the run was ({words_s(facts.end_s)}). "
+        + (
+            "Slow the lab down (time_scale) or use fewer clients."
+            if facts.provenance.get("engine") == "live"
+            else "Give it more server.workers, cheaper requests or fewer clients."
+        )
+    )
+
+
+def _full(facts: Facts) -> str:
+    """Attempts that fail while as many sockets are open as the server takes."""
+    connections, most = facts.tables["connections"], facts.scenario.server.max_connections
+    if len(connections["client"]) < _FULL_FRAC * most:
+        return ""
+    is_socket = np.isin(connections["transport"], list(SOCKET_TRANSPORTS))
+    if is_socket.sum() < _FULL_FRAC * most:
+        return ""
+    # Attempts are counted of sockets alone; each socket has its row.
+    failed = int(facts.tables["timeline"]["attempts"].sum()) - int(is_socket.sum())
+    opened_s = np.sort(connections["opened_s"][is_socket])
+    closed_s = np.sort(connections["closed_s"][is_socket])
+    still_open = np.arange(1, len(opened_s) + 1) - np.searchsorted(closed_s, opened_s, "right")
+    if failed <= 0 or still_open.max() < _FULL_FRAC * most:
+        return ""
+    clients = len(facts.tables["clients"]["client"])
+    without = clients - len(np.unique(connections["client"][is_socket]))
+    return (
+        f"The server was full with {most:,} connections (server.max_connections), and {without:,} "
+        f"of {clients:,} clients never had one: {failed:,} attempts failed. "
+        "Raise server.max_connections, or use fewer clients."
+    )
+
+
+def unseen_frac(clients: Columns, rows: Any = slice(None)) -> float:
+    """Return which part of the clients saw none of the changes that were eligible for them."""
+    eligible, delivered = clients["eligible"][rows], clients["delivered"][rows]
+    counted = int((eligible > 0).sum())
+    return float(((eligible > 0) & (delivered == 0)).sum() / counted) if counted else 0.0
+
+
+def _unseen(facts: Facts) -> str:
+    clients = facts.tables["clients"]
+    frac = unseen_frac(clients)
+    if frac < _UNSEEN_FRAC:
+        return ""
+    counted = int((clients["eligible"] > 0).sum())
+    return (
+        f"{round(frac * counted):,} of {counted:,} clients ({_two(frac * 100)} %) saw no change at "
+        "all: latencies leave them out, so they look better the more such clients there are. "
+        "Read latencies beside the share of changes that were seen."
+    )
+
+
+def _pending(facts: Facts) -> str:
+    ledger = ledger_of(facts.tables["clients"])
+    if ledger.pending <= _PENDING_FRAC * ledger.eligible:
+        return ""
+    frac = ledger.pending / ledger.eligible
+    return (
+        f"{ledger.pending:,} of {ledger.eligible:,} changes for a client ({_two(frac * 100)} %) "
+        "were not seen by the end: latencies are of the others alone. Use a longer horizon_s, or a "
+        "cool_down_s as long as a change takes."
+    )
+
+
+def _interval(facts: Facts) -> str:
+    scenario = facts.scenario
+    transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
+    paths = [*_WAITS["polling"]] if transports - set(SOCKET_TRANSPORTS) else []
+    paths += _WAITS["socket"] if transports & set(SOCKET_TRANSPORTS) else []
+    said = []
+    for path in paths:
+        section, name = path.split(".")
+        part = getattr(scenario, section)
+        value_s = getattr(part, name)
+        if value_s is None or value_s <= scenario.horizon_s:
+            continue
+        if value_s == type(part).model_fields[name].default:
+            continue
+        hint = (
+            f"; if milliseconds were meant, {words_s(value_s / _MILLISECONDS)}"
+            if value_s >= _MILLISECONDS
+            else ""
+        )
+        said.append(f"{path} is {value_s:,.10g} s ({words_s(value_s)}){hint}")
+    if not said:
+        return ""
+    return (
+        f"{'; '.join(said)}: that is longer than the run ({scenario.horizon_s:,.10g} s), in which "
+        "it never passes."
+    )
+
+
+def _warm_up(facts: Facts) -> str:
+    scenario = facts.scenario
+    warm_up_s, horizon_s = scenario.warm_up_s, scenario.horizon_s
+    left_out_s = warm_up_s + scenario.cool_down_s
+    said = []
+    if left_out_s > 0.5 * horizon_s:
+        said.append(f"{left_out_s:,.10g} of {horizon_s:,.10g} s count for nothing")
+    hidden = [
+        fault
+        for fault in scenario.faults
+        if 0.0 < fault.start_s < warm_up_s or fault.end_s(scenario.server.nodes) <= warm_up_s > 0
+    ]
+    if hidden:
+        said.append(f"the {hidden[0].kind} at {hidden[0].start_s:,.10g} s begins within it")
+    exposures = facts.tables.get("exposures")
+    if exposures is not None and warm_up_s > 0.0:
+        enrolled_s = exposures["from_s"][exposures["cohort"] == "treatment"]
+        if len(enrolled_s) and enrolled_s.min() < warm_up_s:
+            said.append(f"the rollout begins at {enrolled_s.min():,.4g} s, within it")
+    if not said:
+        return ""
+    return (
+        f"The warm-up ({warm_up_s:,.10g} s) hides some of what is asked: {'; '.join(said)}. "
+        "Shorten warm_up_s, or let it happen later."
+    )
+
+
+# -- the live lab ----------------------------------------------------------------------------------
+
+
+def _late(facts: Facts) -> str:
+    late = facts.provenance.get("publish_late_s")
+    if late is None:
+        return ""
+    scale = facts.provenance.get("time_scale", 1.0)
+    p50_s, p95_s = latency_quantiles(facts.tables["latency"], np.array([0.5, 0.95]))
+    # Latencies count from the intended time, so that lateness is in them.
+    if not (late["median"] * scale > _LATE_FRAC * p50_s or late["max"] * scale > p95_s):
+        return ""
+    return (
+        f"Changes were published up to {_two(late['max'] * scale)} s late (median "
+        f"{_two(late['median'] * scale)} s, in the scenario's time): latencies include that. Slow "
+        "the lab down (time_scale), use fewer clients, or stop other programs."
+    )
+
+
+def _not_quiet(facts: Facts) -> str:
+    if facts.provenance.get("quiet", True):
+        return ""
+    cores = facts.provenance.get("cpu", {}).get("other_cores")
+    took = "part" if cores is None else f"{_two(cores)}"
+    return (
+        f"Other programs took {took} of the machine's processors: latencies are inconclusive. "
+        "Measure again while nothing else runs."
+    )
+
+
+def _overloaded(facts: Facts) -> str:
+    cores = facts.provenance.get("cpu", {})
+    busy = {name: cores.get(f"{name}_cores", 0.0) for name in ("client", "proxy")}
+    name = max(busy, key=lambda one: busy[one])
+    asked = max((facts.provenance.get("load", {}).get(one, 0.0) for one in _PROCESSES), default=0.0)
+    if asked > _ASKED_FRAC and busy[name] <= _BUSY_FRAC:
+        return (
+            f"The lab was asked for {_two(asked * 100)} % of what this machine bore when it began: "
+            "it may have fallen behind at times. Slow it down (time_scale), or use fewer clients."
+        )
+    if busy[name] <= _BUSY_FRAC:
+        return ""
+    words = {"client": "process of all clients", "proxy": "proxy"}[name]
+    return (
+        f"The lab's {words} was busy {_two(busy[name] * 100)} % of the time: it measured itself. "
+        "Slow the lab down (time_scale), or use fewer clients."
+    )
+
+
+CHECKS: dict[str, Callable[[Facts], str]] = {
+    "incomplete": _incomplete,
+    "saturated": _saturated,
+    "full": _full,
+    "unseen": _unseen,
+    "pending": _pending,
+    "interval": _interval,
+    "warm-up": _warm_up,
+    "overloaded": _overloaded,
+    "late": _late,
+    "not quiet": _not_quiet,
+}
+"""The kinds of warnings, in the order in which they are given, and what finds them."""

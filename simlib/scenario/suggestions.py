@@ -1,0 +1,204 @@
+"""What somebody may have meant: the names that people know, and ours beside them.
+
+Nothing is guessed in silence: a suggestion is only ever a part of an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+LIBRARIES = {
+    "socketio": "socket.io-client",
+    "io": "socket.io-client",
+    "engineio": "socket.io-client",
+    "engineioclient": "socket.io-client",
+    "flasksocketio": "socket.io-client",
+    "nestjs": "socket.io-client",
+    "pythonsocketioclient": "python-socketio",
+    "pythonengineio": "python-socketio",
+    "rails": "actioncable",
+    "rubyonrails": "actioncable",
+    "railsactioncable": "actioncable",
+    "hotwire": "actioncable",
+    "turbo": "actioncable",
+    "centrifugo": "centrifuge",
+    "centrifugejs": "centrifuge",
+    "microsoftsignalr": "signalr",
+    "aspnetcoresignalr": "signalr",
+    "aspnet": "signalr",
+    "blazor": "signalr",
+    "dotnet": "signalr",
+    "phoenixjs": "phoenix",
+    "phoenixchannels": "phoenix",
+    "phoenixliveview": "phoenix",
+    "liveview": "phoenix",
+    "elixir": "phoenix",
+    "sockjs": "sockjs-client",
+    "graphql": "graphql-ws",
+    "graphqlsubscriptions": "graphql-ws",
+    "apollo": "graphql-ws",
+    "apolloclient": "graphql-ws",
+    "urql": "graphql-ws",
+    "websocket": "native WebSocket",
+    "native": "native WebSocket",
+    "browser": "native WebSocket",
+    "chrome": "native WebSocket",
+    "ws": "native WebSocket",
+    "websocketclient": "native WebSocket",
+    "pythonwebsockets": "websockets",
+}
+"""Other names of client libraries, by their letters and digits, and the presets meant."""
+
+_OWN_TIMES = "set reconnect.policy and its times, and [heartbeat], as it documents them"
+NO_PRESET = {
+    "stompjs": 'set reconnect.policy = "fixed", reconnect.base_s to its reconnectDelay (5 s) and '
+    "heartbeat.interval_s to its heartbeatOutgoing (10 s)",
+    "reconnectingwebsocket": 'set reconnect.policy = "exponential", reconnect.base_s to its '
+    "minReconnectionDelay, cap_s to its maxReconnectionDelay and factor to its "
+    "reconnectionDelayGrowFactor, over library('native WebSocket')",
+    "mqttjs": 'set reconnect.policy = "fixed", reconnect.base_s to its reconnectPeriod (1 s), '
+    'heartbeat.direction = "client" and heartbeat.interval_s to its keepalive (60 s)',
+    "pusher": _OWN_TIMES,
+    "ably": _OWN_TIMES,
+    "faye": _OWN_TIMES,
+    "primus": _OWN_TIMES,
+    "supabase": _OWN_TIMES,
+    "firebase": _OWN_TIMES,
+    "mercure": "it pushes over server-sent events, which are not simulated",
+}
+"""Libraries without a preset, by their letters and digits, and what to do instead."""
+_NO_PRESET_TOO = {
+    "stomp": "stompjs",
+    "stompstompjs": "stompjs",
+    "springstomp": "stompjs",
+    "partysocket": "reconnectingwebsocket",
+    "mqtt": "mqttjs",
+    "pusherjs": "pusher",
+    "laravelecho": "pusher",
+    "supabasejs": "supabase",
+}
+
+METRICS = {
+    "p50": "latency_p50_s",
+    "median": "latency_p50_s",
+    "medianlatency": "latency_p50_s",
+    "p90": "latency_p95_s",
+    "p95": "latency_p95_s",
+    "p99": "latency_p99_s",
+    "max": "latency_max_s",
+    "latency": "latency_p95_s",
+    "staleness": "latency_p95_s",
+    "average": "average_latency_s",
+    "avg": "average_latency_s",
+    "mean": "average_latency_s",
+    "meanlatency": "average_latency_s",
+    "errors": "error_rate_per_h",
+    "errorrate": "error_rate_per_h",
+    "failures": "error_rate_per_h",
+    "connections": "connection_count",
+    "sockets": "connection_count",
+    "reconnects": "reconnection_rate_per_h",
+    "reconnections": "reconnection_rate_per_h",
+    "reconnectionrate": "reconnection_rate_per_h",
+    "messages": "message_rate_per_s",
+    "throughput": "message_rate_per_s",
+    "fallback": "fallback_to_polling_frac",
+    "fallbacktopollingrate": "fallback_to_polling_frac",
+    "cpu": "utilisation",
+    "load": "utilisation",
+    "utilization": "utilisation",
+    "ram": "memory_bytes",
+    "memory": "memory_bytes",
+    "bytes": "down_bytes_per_h",
+    "bandwidth": "down_bytes_per_h",
+    "traffic": "down_bytes_per_h",
+    "download": "down_bytes_per_h",
+    "upload": "up_bytes_per_h",
+    "heartbeats": "heartbeat_rate_per_s",
+}
+"""Other names of metrics, by their letters and digits, and the metrics meant."""
+
+
+def plain(name: object) -> str:
+    """Return the letters and digits of a name alone, in small letters.
+
+    Examples
+    --------
+    >>> plain("Socket.IO"), plain("latency_P95")
+    ('socketio', 'latencyp95')
+    """
+    return "".join(letter for letter in str(name).lower() if letter.isalnum())
+
+
+def nearest(
+    name: object, known: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> str | None:
+    """Return which of some known names was meant, or None.
+
+    Parameters
+    ----------
+    name : object
+        What was given.
+    known : iterable of str
+        The names that are right.
+    aliases : mapping of str to str, optional
+        Other names, by their letters and digits, and the right ones.
+
+    Examples
+    --------
+    >>> nearest("Socket.IO", ["websockets", "socket.io-client"], LIBRARIES)
+    'socket.io-client'
+    >>> nearest("WebSockets", ["polling", "websocket"])
+    'websocket'
+    >>> nearest("xyzzy", ["polling", "websocket"]) is None
+    True
+    """
+    asked, by_plain = plain(name), {plain(one): one for one in known}
+    if not isinstance(name, str) or not asked:
+        return None
+    if asked in by_plain:
+        return by_plain[asked]
+    of_aliases = aliases or {}
+    if of_aliases.get(asked) in by_plain.values():
+        return of_aliases[asked]
+    others = {alias: one for alias, one in of_aliases.items() if one in by_plain.values()}
+    spellings = {**others, **by_plain}
+    near = difflib.get_close_matches(asked, spellings, n=1, cutoff=0.7)
+    # What is a part of one name alone, such as "jitter from" of "jitter_from_s".
+    parts = [one for one in by_plain if len(asked) > 3 and (asked in one or one in asked)]
+    if not near and len(parts) != 1:
+        near = difflib.get_close_matches(asked, spellings, n=1, cutoff=0.5)
+    return spellings[near[0]] if near else by_plain[parts[0]] if parts else None
+
+
+def hint(name: object, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """Return the end of an error: what may have been meant, or nothing.
+
+    Examples
+    --------
+    >>> hint("p95", ["latency_p95_s", "utilisation"], METRICS)
+    '; did you mean latency_p95_s?'
+    """
+    near = nearest(name, known, aliases)
+    if near is None:
+        return ""
+    return f"; did you mean {near}?"
+
+
+def library_rule(name: object, presets: Iterable[str]) -> str:
+    """Return the rule that a name of a client library breaks.
+
+    Examples
+    --------
+    >>> library_rule("stomp", ["phoenix"])[:55]
+    'has no preset; set reconnect.policy = "fixed", reconnec'
+    """
+    known = list(presets)
+    asked = plain(name)
+    asked = _NO_PRESET_TOO.get(asked, asked)
+    if asked in NO_PRESET:
+        return f"has no preset; {NO_PRESET[asked]}. There are presets of {', '.join(known)}"
+    near = nearest(name, known, LIBRARIES)
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"must be one of {', '.join(known)}{meant}"

@@ -1,0 +1,161 @@
+"""engine="auto": SimPy where it is done before the compiled engine has begun, else that one."""
+
+from __future__ import annotations
+
+import inspect
+
+import pandas as pd
+import pytest
+
+import simlib as sl
+from simlib import experiment
+from simlib.engines import choice
+from simlib.engines.choice import WORTH_EVENTS, chosen_engine, expected_events
+from simlib.rollout import trials
+
+BOARD = sl.Scenario(updates={"rate_per_s": 0.1}, clients=20, horizon_s=300.0)
+PUSH = BOARD.replace(transport="websocket")
+PLAN = sl.Plan(
+    flag={"propagation": "polled", "every_s": 10},
+    stages=[{"percent": 50, "bake_s": 60}, {"percent": 100, "bake_s": 60}],
+)
+CHOOSE = [sl.simulate, sl.replicate, sl.variants, sl.sweep, sl.roll_out, sl.rehearse]
+CHOOSE += [trials.variants]
+
+
+@pytest.mark.parametrize("call", CHOOSE, ids=lambda call: f"{call.__module__}.{call.__name__}")
+def test_every_call_that_simulates_leaves_the_choice_open(call):
+    assert inspect.signature(call).parameters["engine"].default == "auto"
+
+
+@pytest.mark.parametrize("clients", [0, 1, 100, 10_000, 1_000_000])
+@pytest.mark.parametrize("transport", ["polling", "websocket", "notify"])
+def test_the_choice_depends_on_what_is_simulated_alone(transport, clients):
+    sessions = {"arrivals_per_s": 1e-3, "length_s": 60.0}
+    board = BOARD.replace({"transport": transport, "clients": clients, "sessions": sessions})
+    is_large = expected_events(board) >= WORTH_EVENTS
+    assert chosen_engine("auto", [board]) == ("compiled" if is_large else "simpy")
+    assert chosen_engine("simpy", [board]) == "simpy"
+    assert chosen_engine("compiled", [board]) == "compiled"
+    assert is_large == (clients >= 10_000)
+
+
+def test_many_small_runs_are_a_large_one_and_none_is_small():
+    assert chosen_engine("auto", [BOARD] * 2) == "simpy"
+    assert chosen_engine("auto", [BOARD] * 2000) == "compiled"
+    assert chosen_engine("auto", []) == "simpy"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clients": 40},
+        {"horizon_s": 600.0},
+        {"polling.interval_s": 5.0},
+        {"transport": "websocket", "updates.rate_per_s": 5.0},
+        {"transport": "notify"},
+        {"sessions": {"arrivals_per_s": 1.0, "length_s": 300.0}},
+        {"hidden": {"every_s": 10.0, "length_s": 10.0}},
+        {"faults": [{"kind": "reset", "start_s": 60}]},
+    ],
+)
+def test_more_work_is_expected_where_there_is_more(change):
+    assert expected_events(BOARD.replace(change)) > expected_events(BOARD)
+
+
+def test_changes_of_a_trace_are_counted(tmp_path):
+    times = "".join(f"{n}\n" for n in range(100))
+    (tmp_path / "t.csv").write_text("publish_s\n" + times)
+    (tmp_path / "t.toml").write_text('[updates]\nkind = "trace"\ntrace = "t.csv"\n')
+    traced = sl.Scenario.load(tmp_path / "t.toml").replace(transport="websocket")
+    few = traced.replace({"updates": {"rate_per_s": 0.01}})
+    assert expected_events(traced) > expected_events(few) + 90 * traced.clients
+
+
+@pytest.mark.parametrize("scenario", [BOARD, PUSH, BOARD.replace(transport="notify")])
+def test_expected_events_are_about_as_many_as_the_reference_handles(scenario):
+    from simlib.engines.reference import Simulation
+    from simlib.scenario import compile_workload, new_record
+
+    workload = compile_workload(scenario, 1, 0)
+    simulation = Simulation(workload, new_record(scenario, workload))
+    handled = 0
+    step = simulation.clock.step
+
+    def counted():
+        nonlocal handled
+        handled += 1
+        step()
+
+    simulation.clock.step = counted
+    simulation.run_until(scenario.horizon_s)
+    assert 0.2 < handled / expected_events(scenario) < 5.0
+
+
+@pytest.mark.parametrize("engine", ["numba", "Auto", "", None, 1, ["auto"]])
+def test_an_unknown_engine_is_refused_everywhere(engine):
+    calls = [
+        lambda: sl.simulate(BOARD, engine=engine),
+        lambda: sl.replicate(BOARD, 2, engine=engine),
+        lambda: sl.variants(BOARD, {"a": {}}, engine=engine),
+        lambda: sl.sweep(BOARD, {"clients": [1]}, engine=engine),
+        lambda: sl.compare(BOARD, PUSH, engine=engine),
+        lambda: sl.roll_out(PLAN, BOARD, engine=engine),
+        lambda: sl.rehearse(PLAN, BOARD, engine=engine),
+    ]
+    for call in calls:
+        with pytest.raises(sl.ScenarioError, match="engine: must be one of auto, simpy, compiled"):
+            call()
+
+
+def test_the_run_says_which_engine_it_was():
+    run = sl.simulate(BOARD, progress=False)
+    assert run.provenance["engine"] == "simpy"
+    runs = sl.replicate(BOARD, 2, progress=False)
+    assert [one.provenance["engine"] for one in runs] == ["simpy"] * 2
+    assert sl.roll_out(PLAN, BOARD, progress=False).run.provenance["engine"] == "simpy"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Which engines the runs of a call are carried out by; SimPy does the work in any case."""
+    engines = []
+    simulate = experiment.simulate
+
+    def noted(scenario, *, engine, **options):
+        engines.append(engine)
+        return simulate(scenario, engine="simpy", **options)
+
+    monkeypatch.setattr(experiment, "simulate", noted)
+    monkeypatch.setattr(trials, "simulate", noted)
+    return engines
+
+
+@pytest.mark.parametrize("worth", [1.0, 1e12])
+def test_all_runs_of_a_call_are_carried_out_by_one_engine(monkeypatch, asked, worth):
+    monkeypatch.setattr(choice, "WORTH_EVENTS", worth)
+    options = {"progress": False, "on": "serial"}
+    over = {"clients": [1, 20]}
+    table = sl.sweep(BOARD, over, replications=2, **options)
+    sl.replicate(BOARD, 2, progress=False)
+    sl.compare(BOARD, PUSH, replications=2, **options)
+    sl.variants(BOARD, {"a": {}, "b": {"clients": 1}}, **options)
+    sl.rehearse(PLAN, BOARD, replications=2, **options)
+    trials.variants(PLAN, BOARD, {"a": {}}, **options)
+    assert asked == ["compiled" if worth == 1.0 else "simpy"] * (4 + 2 + 4 + 2 + 2 + 1)
+    again = sl.sweep(BOARD, over, replications=2, engine="simpy", **options)
+    pd.testing.assert_frame_equal(table, again)
+
+
+@pytest.mark.parametrize(
+    ("engine", "scenarios", "on"),
+    [
+        ("auto", [BOARD], "serial"),
+        ("auto", [BOARD] * 2000, "threads"),
+        ("simpy", [BOARD], "processes"),
+        ("compiled", [BOARD], "threads"),
+    ],
+)
+def test_runs_go_to_the_usual_place_of_their_engine(engine, scenarios, on):
+    assert experiment.execution_of(None, engine, None, False, scenarios).place == on
+    assert experiment.execution_of("threads", engine, None, False, scenarios).place == "threads"

@@ -1,0 +1,119 @@
+"""What a cut loses: nothing that the server has sent before, and all that it sends after."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import simlib as sl
+
+CUT_S = 30.0
+CUTS = {
+    "restart": {"length_s": 3.0},
+    "reset": {},
+    "drain": {"length_s": 10.0, "batches": 5},
+    "rolling_deploy": {"length_s": 2.0, "every_s": 4.0},
+}
+ENGINES = ("simpy", "compiled")
+
+
+@pytest.fixture
+def board(tmp_path):
+    """Twenty clients, and ten changes in the last 0.4 s before the cut, which nothing repeats."""
+
+    def make(kind, latency_s, publish_s=None, **changes):
+        if publish_s is None:
+            publish_s = CUT_S - 0.4 + 0.04 * np.arange(10)
+        trace = tmp_path / "trace.csv"
+        trace.write_text("publish_s\n" + "".join(f"{t:.6f}\n" for t in publish_s))
+        scenario = sl.Scenario(
+            transport="websocket",
+            clients=20,
+            ramp_s=5.0,
+            horizon_s=60.0,
+            updates={"kind": "trace", "trace": str(trace)},
+            websocket={"resync": "none"},
+            network={"rtt_s": 2.0 * latency_s},
+            server={"nodes": 4 if kind == "rolling_deploy" else 1},
+            faults=[{"kind": kind, "start_s": CUT_S, **CUTS[kind]}],
+        )
+        return scenario.replace(changes)
+
+    return make
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("latency_s", [0.0, 0.05, 0.2, 0.4])
+@pytest.mark.parametrize("kind", CUTS)
+def test_what_was_sent_before_a_cut_arrives(board, kind, latency_s, engine):
+    run = sl.simulate(board(kind, latency_s), engine=engine, progress=False)
+    ledger = run.ledger
+    assert (ledger.eligible, ledger.delivered, ledger.lost) == (200, 200, 0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_cut_leaves_unsent_is_lost(board, engine):
+    """A broadcast takes 1 s to twenty clients, and the server dies in the middle of it."""
+    board = board("restart", 0.2, [CUT_S - 0.5], **{"server.send_s": 0.05, "server.fan_out_s": 0})
+    run = sl.simulate(board, engine=engine, progress=False, keep=["deliveries"])
+    latencies_s = run.frame("deliveries")["latency_s"].to_numpy()
+    np.testing.assert_allclose(np.sort(latencies_s), 0.2 + 0.05 * np.arange(1, 11))
+    assert run.ledger.lost == 10
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_clients_hear_of_the_end_behind_what_was_sent(board, engine):
+    """A snapshot takes 2 s on a narrow path: the kernels go on sending after the process's end."""
+    size = 5304
+    narrow = {"kind": "bandwidth", "start_s": 0.0, "length_s": 60.0, "bytes_per_s": size / 2.0}
+    cut = {"kind": "restart", "start_s": CUT_S, "length_s": 3.0}
+    changes = {"websocket.push": "snapshot", "faults": [narrow, cut]}
+    wide = board("restart", 0.1, [CUT_S - 0.01], **changes)
+    run = sl.simulate(wide, engine=engine, progress=False)
+    assert run.ledger.delivered == 20
+    closed_s = run.frame("connections").query("cause == 'closed_by_server'")["closed_s"]
+    assert closed_s.between(CUT_S + 2.0, CUT_S + 2.2).all()
+    # What the process holds in its own memory ends with it.
+    tight = sl.simulate(wide.replace({"server.socket_bytes": 1000}), engine=engine, progress=False)
+    assert tight.ledger.delivered == 0
+    closed_s = tight.frame("connections").query("cause == 'closed_by_server'")["closed_s"]
+    assert closed_s.between(CUT_S + 0.4, CUT_S + 0.6).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_poll_that_was_answered_before_the_cut_does_not_fail(board, engine):
+    """Every client polls at the same moment, 0.2 s before the server dies, or 0.2 s later."""
+    changes = {
+        "transport": "polling",
+        "ramp_s": 0.0,
+        "polling.interval_s": 29.0,
+        "polling.retries": 0,
+        "network.tls": False,
+        "server.poll_s": 0.0,
+        "server.accept_s": 0.0,
+    }
+    answered = board("restart", 0.15, **changes)  # the request sets out at 29.6 s
+    run = sl.simulate(answered, engine=engine, progress=False, keep=["events"])
+    events = run.frame("events").query("29 < t_s < 31")
+    assert set(events["event"]) == {"deadline", "fetched"}
+    on_its_way = answered.replace({"polling.interval_s": 29.3})
+    run = sl.simulate(on_its_way, engine=engine, progress=False, keep=["events"])
+    events = run.frame("events").query("29 < t_s < 31")
+    assert set(events["event"]) == {"deadline", "failed"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_time_is_rounded_on_the_way_to_the_end_of_a_run(board, engine):
+    """``now + (t - now)`` is not t: the run that ends at such a time has it in its tables."""
+    horizon_s = 12.574180145196847
+    changes = {
+        "horizon_s": horizon_s,
+        "faults": [{"kind": "reset", "start_s": 12.28, "share": 0.5}],
+    }
+    run = sl.simulate(
+        board("reset", 0.02, [3.0], **changes), seed=10, engine=engine, progress=False
+    )
+    connections = run.frame("connections")
+    still_open = connections.query("cause == 'open_at_end'")
+    assert len(still_open) > 0
+    assert (still_open["closed_s"] == horizon_s).all()

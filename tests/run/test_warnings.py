@@ -1,0 +1,215 @@
+"""A run says what makes its figures mean less than they seem to; a healthy one says nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+from simlib.run.warnings import CHECKS, RunWarning, words_s
+
+BOARD = sl.Scenario(
+    name="board",
+    updates={"rate_per_s": 0.2},
+    clients=20,
+    ramp_s=0.0,
+    horizon_s=300.0,
+    warm_up_s=30.0,
+    cool_down_s=60.0,
+)
+PUSHED = BOARD.replace(transport="websocket")
+ALL_DAY = {"start_s": 0.0, "length_s": 300.0}
+BLOCKED = {"kind": "block_upgrades", "share": 0.3, **ALL_DAY}
+LIVE = {
+    "engine": "live",
+    "time_scale": 10.0,
+    "quiet": True,
+    "cpu": {"server_cores": 0.1, "client_cores": 0.2, "other_cores": 0.01},
+    "publish_late_s": {"median": 1e-4, "max": 1e-3},
+}
+
+
+def simulated(changes=None, board=BOARD, **provenance):
+    run = sl.simulate(board.replace(changes or {}), progress=False)
+    run.provenance.update(provenance)
+    return run
+
+
+def kinds_of(run):
+    return [warning.kind for warning in run.warnings]
+
+
+def sentence(run, kind):
+    return next(str(warning) for warning in run.warnings if warning.kind == kind)
+
+
+@pytest.mark.parametrize("board", [BOARD, PUSHED, BOARD.replace(transport="notify")])
+def test_a_healthy_run_has_no_warning_and_shows_none(board):
+    run = simulated(board=board)
+    assert run.warnings == ()
+    assert "warning" not in repr(run)
+    assert "⚠" not in run._repr_html_()
+    assert "warnings" not in run.summary().index
+    assert run.summary().attrs["warnings"] == []
+    assert "⚠" not in sl.figures.latency(run).layout.title.subtitle.text
+    assert simulated(board=board, **LIVE).warnings == ()
+
+
+CASES = [
+    ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
+    ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
+    ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had one"),
+    ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
+    ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
+    ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
+    ("warm-up", BOARD, {"warm_up_s": 200.0}, {}, "260 of 300 s count for nothing"),
+    ("late", BOARD, {}, {**LIVE, "publish_late_s": {"median": 1.0, "max": 38.0}}, "up to 380 s"),
+    ("not quiet", BOARD, {}, {**LIVE, "quiet": False, "cpu": {"other_cores": 1.46}}, "1.5 of"),
+    ("overloaded", BOARD, {}, {**LIVE, "cpu": {"client_cores": 0.97}}, "busy 97 % of the time"),
+    ("overloaded", BOARD, {}, {**LIVE, "load": {"server": 0.9, "clients": 0.2}}, "asked for 90 %"),
+]
+
+
+@pytest.mark.parametrize(("kind", "board", "changes", "provenance", "words"), CASES)
+def test_each_kind_is_found_and_shown_wherever_the_run_is(kind, board, changes, provenance, words):
+    run = simulated(changes, board, **provenance)
+    assert kind in kinds_of(run)
+    assert words in sentence(run, kind)
+    assert sentence(run, kind).endswith(".")
+    assert kind in repr(run).partition("; warnings: ")[2]
+    table = run.summary()
+    assert kind in table.loc["warnings"].iloc[0]
+    assert sentence(run, kind) in table.attrs["warnings"]
+    page = run._repr_html_()
+    assert page.count("⚠") == len(run.warnings)
+    assert "background" in page
+    subtitle = sl.figures.utilisation(run).layout.title.subtitle.text.replace("<br>", " ")
+    brief = next(warning.brief for warning in run.warnings if warning.kind == kind)
+    assert subtitle.count(brief) == 1
+
+
+def test_every_check_has_a_case():
+    assert {case[0] for case in CASES} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "board"),
+    [
+        ({"server.poll_s": 0.5}, BOARD),  # busy a third of the time
+        ({"server.max_connections": 20}, PUSHED),  # all have their place
+        ({"polling.interval_s": 60.0}, BOARD),
+        ({"polling.interval_s": 30000}, PUSHED),  # nobody polls
+        ({"heartbeat.timeout_s": 20.0, "horizon_s": 250.0}, PUSHED),
+        ({"faults": [{"kind": "restart", "start_s": 100, "length_s": 5}]}, PUSHED),
+        ({"faults": [{"kind": "latency", "added_s": 0.01, **ALL_DAY}]}, PUSHED),  # all the time
+    ],
+)
+def test_what_is_as_it_should_be_is_not_warned_about(changes, board):
+    assert kinds_of(simulated(changes, board)) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["heartbeat.interval_s", "heartbeat.timeout_s", "reconnect.base_s", "polling.interval_s"],
+)
+def test_milliseconds_taken_for_seconds_are_met_wherever_a_client_waits(path):
+    board = BOARD if path.startswith("polling") else PUSHED
+    others = {"reconnect.cap_s": 30000.0} if path == "reconnect.base_s" else {}
+    said = sentence(simulated({path: 25000.0, **others}, board), "interval")
+    assert said.startswith(f"{path} is 25,000 s (6.9 h); if milliseconds were meant, 25 s")
+
+
+def test_an_interval_beyond_the_run_is_no_slip_of_the_unit_if_it_is_short():
+    said = sentence(simulated({"polling.interval_s": 400.0}), "interval")
+    assert "400 s (6.7 min)" in said
+    assert "millisecond" not in said
+
+
+@pytest.mark.parametrize("start_s", [0.0, 10.0])
+def test_a_fault_that_the_warm_up_hides_is_named(start_s):
+    restart = {"kind": "restart", "start_s": start_s, "length_s": 5.0}
+    said = sentence(simulated({"faults": [restart]}, PUSHED), "warm-up")
+    assert f"the restart at {start_s:g} s" in said
+
+
+def test_a_rollout_that_begins_within_the_warm_up_says_so_and_carries_all_warnings():
+    plan = sl.Plan(
+        flag={"propagation": "polled", "every_s": 10},
+        stages=[{"percent": 100, "bake_s": 120}],
+    )
+    rollout = sl.roll_out(plan, BOARD, engine="simpy", progress=False)
+    assert "the rollout begins at" in str(rollout.warnings[0])
+    assert rollout.warnings == rollout.run.warnings
+    assert repr(rollout).count("\n") == 0
+    assert repr(rollout).startswith("<Rollout plan on board polling by simpy")
+    assert "warnings: warm-up" in repr(rollout)
+    assert "⚠ The rollout" not in rollout._repr_html_()
+    assert rollout._repr_html_().count("⚠") == 1
+    later = plan.replace({"start_s": 40.0})
+    assert sl.roll_out(later, BOARD, engine="simpy", progress=False).warnings == ()
+
+
+def test_tables_of_many_runs_have_the_kinds_of_warnings():
+    options = {"replications": 2, "engine": "simpy", "on": "serial", "progress": False}
+    table = sl.sweep(BOARD, {"server.poll_s": [0.002, 2.0]}, **options)
+    assert table.groupby("server.poll_s")["warnings"].unique().map(list).to_dict() == {
+        0.002: [""],
+        2.0: ["saturated"],
+    }
+    differences = sl.compare(BOARD, BOARD.replace({"server.poll_s": 2.0}), **options)
+    assert set(differences["warnings"]) == {"other: saturated"}
+    runs = [
+        sl.simulate(BOARD.replace({"server.poll_s": 2.0}), replication=r, progress=False)
+        for r in range(2)
+    ]
+    assert set(sl.metrics.intervals(runs)["warnings"]) == {"saturated"}
+    headline = sl.metrics.headline(runs)
+    assert headline.loc["warnings", "polling"] == "saturated"
+    assert len(headline.attrs["warnings"]) == len(
+        set(map(str, runs[0].warnings + runs[1].warnings))
+    )
+
+
+def test_a_figure_says_whose_a_warning_is_and_each_once():
+    full = simulated({"server.max_connections": 15}, PUSHED)
+    both = sl.figures.bandwidth(simulated(), full).layout.title.subtitle.text
+    assert both.count("⚠") == len(full.warnings)
+    assert "⚠ WebSocket push, simulated: " in both
+    alone = sl.figures.bandwidth(full, full).layout.title.subtitle.text
+    assert alone.count("⚠") == len(full.warnings)
+    assert "simulated: The" not in alone
+
+
+def test_a_warning_prints_as_its_sentence():
+    warning = RunWarning("late", "It was 2 s late: it is slow. Be quick.")
+    assert str(warning) == "It was 2 s late: it is slow. Be quick."
+    assert warning.brief == "It was 2 s late"
+    assert repr((warning,)) == "(late: It was 2 s late: it is slow. Be quick.,)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.002, "0.002 s"), (89.0, "89 s"), (120.0, "2 min"), (7200.0, "2 h"), (259_200.0, "3 days")],
+)
+def test_durations_are_said_in_their_unit(seconds, words):
+    assert words_s(seconds) == words
+
+
+def test_no_number_has_an_exponent():
+    nobody = {"faults": [{**BLOCKED, "share": 1.0}]}
+    runs = [
+        simulated(nobody, PUSHED),
+        simulated(**{**LIVE, "publish_late_s": {"median": 50.0, "max": 1234.0}}),
+    ]
+    said = " ".join(str(warning) for run in runs for warning in run.warnings)
+    assert "(100 %) saw no change" in said
+    assert "up to 12,000 s late" in said
+    assert "e+" not in said
+
+
+def test_who_polls_instead_of_a_refused_socket_never_had_one():
+    both = {"server.max_connections": 12, "fallback": {"after_failures": 2}}
+    run = simulated(both, PUSHED)
+    attempts = int(run.frame("timeline")["attempts"].sum())
+    said = sentence(run, "full")
+    assert "8 of 20 clients never had one" in said
+    assert f"{attempts - len(run.sockets())} attempts failed" in said

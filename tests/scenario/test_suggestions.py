@@ -1,0 +1,130 @@
+"""An error leads from the name that people know to the one that is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import simlib as sl
+from simlib.core.measures import MEASURES, METRICS
+from simlib.scenario import presets, suggestions
+
+CANARY = Path(__file__).parents[2] / "data" / "plans" / "flagger_canary.yaml"
+BOARD = sl.Scenario(updates={"rate_per_s": 0.1})
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(sl.ScenarioError) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("socketio", "socket.io-client"),
+        ("Socket.IO", "socket.io-client"),
+        ("socket.io", "socket.io-client"),
+        ("socket.io-client v4", "socket.io-client"),
+        ("rails", "actioncable"),
+        ("@rails/actioncable", "actioncable"),
+        ("SignalR", "signalr"),
+        ("@microsoft/signalr", "signalr"),
+        ("centrifugo", "centrifuge"),
+        ("sockjs", "sockjs-client"),
+        ("Phoenix LiveView", "phoenix"),
+        ("graphql", "graphql-ws"),
+        ("WebSocket", "native WebSocket"),
+        ("ws", "native WebSocket"),
+        ("websocket-client", "native WebSocket"),
+        ("python_socketio", "python-socketio"),
+    ],
+)
+def test_a_library_by_another_name_leads_to_its_preset(name, preset):
+    assert f"did you mean {preset!r}?" in refused(sl.library, name)
+
+
+@pytest.mark.parametrize("name", presets.LIBRARIES)
+def test_a_preset_in_other_letters_leads_to_itself(name):
+    for given in (name.upper() + " ", name.replace("-", "_").replace(".", "") + "?"):
+        assert f"did you mean {name!r}?" in refused(sl.library, given)
+
+
+@pytest.mark.parametrize("name", [*suggestions.NO_PRESET, *suggestions._NO_PRESET_TOO])
+def test_a_library_without_a_preset_says_what_to_do(name):
+    message = refused(sl.library, name)
+    assert "has no preset" in message
+    assert "reconnect.policy" in message or "not simulated" in message
+
+
+def test_every_alias_leads_to_something_that_is_there():
+    assert set(suggestions.LIBRARIES.values()) <= presets.LIBRARIES.keys()
+    assert set(suggestions.METRICS.values()) <= MEASURES.keys()
+    assert set(suggestions._NO_PRESET_TOO.values()) <= suggestions.NO_PRESET.keys()
+    for aliases in (suggestions.LIBRARIES, suggestions.METRICS, suggestions.NO_PRESET):
+        assert all(alias == suggestions.plain(alias) for alias in aliases)
+    own = {suggestions.plain(name) for name in presets.LIBRARIES}
+    assert not own & suggestions.LIBRARIES.keys()
+
+
+@pytest.mark.parametrize("name", ["xyzzy", "", "?", 5, None, ["signalr"]])
+def test_a_name_that_is_like_nothing_gets_no_suggestion(name):
+    message = refused(sl.library, name)
+    assert "must be one of socket.io-client" in message
+    assert "did you mean" not in message
+
+
+def guarded(metric):
+    rail = {"metric": metric, "below": 1.0}
+    return sl.Plan(flag={"propagation": "session"}, guardrails=[rail])
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [pair for pair in suggestions.METRICS.items() if pair[1] in METRICS]
+)
+def test_a_metric_by_another_name_leads_to_ours(name, metric):
+    assert f"; did you mean {metric}?" in refused(guarded, name)
+
+
+@pytest.mark.parametrize("name", ["P95", "Latency p95", "latencyP95", "p 95"])
+def test_a_metric_in_other_letters_leads_to_ours(name):
+    assert "did you mean latency_p95_s?" in refused(guarded, name)
+
+
+def test_a_width_of_a_sweep_and_a_foreign_metric_lead_to_ours_too():
+    options = {"replications": 2, "on": "serial", "progress": False}
+    over = {"clients": [1, 2]}
+    assert "did you mean latency_p95_s?" in refused(
+        sl.sweep, BOARD, over, until={"p95": 1}, **options
+    )
+    given = {"metrics": {"duration": "p99"}, "flag": {"propagation": "session"}}
+    message = refused(sl.Plan.load, CANARY, **given)
+    assert "did you mean latency_p99_s?" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ({"transport": "WebSocket"}, "websocket"),
+        ({"transport": "poll"}, "polling"),
+        ({"reconnect.policy": "fullJitter"}, "full_jitter"),
+        ({"reconnect.policy": "expo"}, "exponential"),
+        ({"websocket.resync": "snapshots"}, "snapshot"),
+        ({"refetchInterval": 30000}, "polling.interval_s"),
+        ({"polling.refetchInterval": 30000}, "polling.interval_s"),
+        ({"pingTimeout": 20000}, "heartbeat.timeout_s"),
+        ({"proxy_read_timeout": 60}, "network.idle_s"),
+        ({"interval": 30}, "polling.interval_s"),
+        ({"polling.intervall_s": 30}, "polling.interval_s"),
+        ({"interval_s": 30}, "polling.interval_s"),
+    ],
+)
+def test_a_setting_or_a_word_by_another_name_leads_to_ours(change, meant):
+    assert f"did you mean {meant}?" in refused(BOARD.replace, change)
+
+
+def test_a_setting_of_a_plan_by_another_name_leads_to_ours():
+    plan = sl.Plan(flag={"propagation": "session"})
+    assert "did you mean decision.failures?" in refused(plan.replace, {"failureLimit": 3})
+    assert "did you mean flag?" in refused(plan.replace, {"flags": {}})
