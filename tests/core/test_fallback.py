@@ -146,7 +146,7 @@ def fallen_frac(**changes):
     ).replace(changes)
     run = sl.simulate(board, engine="simpy", progress=False)
     share = (run.frame("clients")["fallbacks"] > 0).mean()
-    return run.summary()["fallback_to_polling_frac"].iloc[0], share
+    return run.metrics()["fallback_to_polling_frac"].iloc[0], share
 
 
 def test_who_fell_back_in_the_warm_up_still_polls_after_it():

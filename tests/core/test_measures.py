@@ -46,8 +46,9 @@ swept = sl.sweep(board, {"clients": [5]}, replications=2, engine="simpy", on="se
 assert (swept["quantity"] == "hidden_frac").any()
 rollout = sl.roll_out(plan, board, engine="simpy", progress=False)
 assert rollout.history["hidden_frac"].notna().any()
-titles = [note.text for note in sl.figures.guardrail_panels(rollout).layout.annotations]
-assert "hidden<br>(of what is delivered)" in titles, titles
+notes = sl.figures.guardrail_panels(rollout).layout.annotations
+titles = [note.text.replace("<br>", " ") for note in notes]
+assert "hidden (of what is delivered)" in titles, titles
 """
 
 

@@ -54,13 +54,10 @@ def broadcast(
     Return how many were served at once: nothing can disturb them before their message arrives, nor
     does it arrive after `until_s`. Their rows are brought up to date when they are next looked at.
     """
-    arrays, record, server_rules = world.arrays, world.record, world.server_rules
-    seed, replication, sends = world.rules.seed, world.rules.replication, arrays.sends
-    has_workers = GENERAL and len(sends) > 1
+    arrays, record, sending = world.arrays, world.record, world.server_rules.sending
     published_s = record.publish_s[version - 1]
     counted = record.first < version <= record.until
     _begin(world, now, version)
-    worker, start_s, t_sent, position = 0, sends[0].start_s, sends[0].sent_s, 0
     served = 0  # of the bin in hand
     ticks = 0
     index = 0
@@ -70,24 +67,12 @@ def broadcast(
         number = arrays.order[slot] + 0
         if number < 0:
             continue
-        if has_workers:
-            worker = int(arrays.rows[number].socket_worker)
-            start_s, t_sent = sends[worker].start_s, sends[worker].sent_s
-            position = int(sends[worker].sends)
-        position += 1
-        t_sent = servers.sent_s(
-            server_rules, start_s, t_sent, position, seed, replication, number, version
-        )
-        if has_workers:
-            sends[worker].sent_s = t_sent
-            sends[worker].sends = position
-        t = t_sent + 0.0
+        t = _sent_s(world, number, version)
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
             t += value_of(arrays.half_s, number)
-        elif server_rules.sending.overflow == Overflow.BLOCK:
-            sending = server_rules.sending
-            t = blocking_send(arrays, record, world.rules, sending, worker, number, t)
+        elif sending.overflow == Overflow.BLOCK:
+            t = blocking_send(arrays, record, world.rules, sending, number, t)
         else:
             kind = Kind.SEND + 0
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
@@ -110,9 +95,6 @@ def broadcast(
                 arrays.undisturbed_until_s[slot] = -NEVER_S
             load = load_of(arrays.rows[number].subscribed, kind, version)
             event_list.schedule(world.q, BROADCASTS, t, number, load)
-    if not has_workers:
-        sends[0].sent_s = t_sent
-        sends[0].sends = position
     _end(world)
     _fill_bin(arrays, record, index, served, ticks, counted)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
@@ -131,6 +113,28 @@ def _begin(world: World, now: float, version: int) -> None:
         sends[worker].sent_s = servers.begun_s(
             world.server_rules, start_s, rules.seed, rules.replication, worker, version
         )
+
+
+@inlined
+def _sent_s(world: World, number: int, version: int) -> float:
+    """Return when the next subscriber of a worker has been sent to, and count it."""
+    arrays, rules = world.arrays, world.rules
+    worker = 0
+    if GENERAL and len(arrays.sends) > 1:
+        worker += arrays.rows[number].socket_worker
+    part = arrays.sends[worker]
+    part.sends += 1
+    part.sent_s = servers.sent_s(
+        world.server_rules,
+        part.start_s,
+        part.sent_s,
+        part.sends,
+        rules.seed,
+        rules.replication,
+        number,
+        version,
+    )
+    return part.sent_s + 0.0
 
 
 @inlined

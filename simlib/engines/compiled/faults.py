@@ -186,14 +186,13 @@ def blocking_send(
     record: Record,
     rules: Rules,
     sending: SendingRules,
-    worker: int,
     number: int,
     t: float,
 ) -> float:
     """Send a message at `t`, block the server until there is room, and return its arrival."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
     size = float(arrays.sizes[connection.change_message(row), 1])
-    node, place = divmod(worker, arrays.servers.free_s.shape[1])
+    node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
     blocked_s = arrays.servers.blocked_s[node]
     return connection.blocking_send(paths, row, blocked_s, place, record, sending, t, size)
 
