@@ -133,12 +133,12 @@ class WebSocket(Section):
     """Changes that can be neither replayed nor recovered come as a snapshot, or else are lost."""
     open_timeout_s: Positive = 20.0
     """Longest time from the start of an attempt to READY, seconds."""
-    upgrade_timeout_s: Positive | None = None
+    upgrade_timeout_s: NotNegative = 0.0
     """Longest time from the upgrade request to its answer, seconds, in place of what is left of
-    `open_timeout_s`. Absent: that goes on."""
-    ready_timeout_s: Positive | None = None
+    `open_timeout_s`; 0: that goes on."""
+    ready_timeout_s: NotNegative = 0.0
     """Longest time from the upgrade to READY, seconds, in place of what is left of the time-outs
-    above. Absent: they go on."""
+    above; 0: they go on."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
