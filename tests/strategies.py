@@ -221,8 +221,8 @@ def _values(draw) -> dict[str, object]:
             "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
             "safety_poll_restart": draw(st.booleans()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
-            "upgrade_timeout_s": draw(st.sampled_from([None, None, 1.0, 5.0])),
-            "ready_timeout_s": draw(st.sampled_from([None, None, 0.5, 30.0])),
+            "upgrade_timeout_s": draw(st.sampled_from([0.0, 0.0, 1.0, 5.0])),
+            "ready_timeout_s": draw(st.sampled_from([0.0, 0.0, 0.5, 30.0])),
         },
         notify={"spread_s": draw(st.sampled_from([0.0, 0.0, 2.0]))},
         heartbeat={

@@ -67,9 +67,10 @@ class Connection:
         When the connection last carried something, seconds.
     node : int
         The node that the connection is on; -1 for none.
-    worker, socket_worker : int
-        The worker that has accepted the latest connection, and the one that the socket belongs to,
-        counted over all nodes.
+    worker : int
+        The worker of that node that has accepted the connection.
+    socket_worker : int
+        The worker that the socket belongs to, counted over all nodes.
     let_in_by, served_by : int
         The number of the process that has let in the latest WebSocket, and of the one whose READY
         has arrived; -1 for none.
@@ -147,10 +148,10 @@ CONNECTION_ROW = {
     "beats": "i4",
     "active_s": "f8",
     "node": "i1",
-    "worker": "i4",
+    "worker": "i2",
     "socket_worker": "i4",
-    "let_in_by": "i4",
-    "served_by": "i4",
+    "let_in_by": "i2",
+    "served_by": "i2",
     "link_s": "f8",
     "link_bytes": "f8",
     "arrived_s": "f8",

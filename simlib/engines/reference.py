@@ -551,7 +551,7 @@ class Simulation(Driver):
                     return False
                 service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
                 server = self.servers[link.node]
-                link.worker = link.node * rules.workers + first_free(server.free_s)
+                link.worker = first_free(server.free_s)
                 start_s = accept(server, rules, clock.now, service_s)
             if start_s >= 0.0:
                 recording.add_busy(self.record, start_s, start_s + service_s)
@@ -591,17 +591,17 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
             return
-        server, worker = self.place_of(link.worker)
+        server, worker = self.servers[link.node], link.node * rules.workers + link.worker
         is_blocked = self.is_under(FaultEffect.BLOCK, link)
         refused = (
             is_blocked
-            or wait_for_s(server.free_s, worker, clock.now) > rules.shed_wait_s
+            or wait_for_s(server.free_s, link.worker, clock.now) > rules.shed_wait_s
             or not admits_upgrade(server, rules, clock.now)
         )
         if not refused:
             k = 2 * exchange
             yield clock.at(
-                self.serve(link.worker, rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, k)
+                self.serve(worker, rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, k)
             )
             if link.closed_exchange >= exchange:
                 return
@@ -610,7 +610,7 @@ class Simulation(Driver):
             if link.socket >= 0:
                 self.place_of(link.socket_worker)[0].state.sockets -= 1
             server.state.sockets += 1
-            link.socket, link.socket_worker = exchange, link.worker
+            link.socket, link.socket_worker = exchange, worker
         yield clock.at(clock.now + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
@@ -635,7 +635,8 @@ class Simulation(Driver):
         if self.resume_outcome(client) == Resume.SNAPSHOT:
             service_s += self.server_rules.snapshot_s
         k = 2 * exchange + 1
-        yield clock.at(self.serve(link.worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
+        worker = link.node * self.server_rules.workers + link.worker
+        yield clock.at(self.serve(worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
         if link.closed_exchange >= exchange:
             return
         if is_expired(self.rules_of(client), self.start_s[number], clock.now):

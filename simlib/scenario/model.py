@@ -152,12 +152,12 @@ class WebSocket(Section):
     """Longest time from the start of an attempt to READY, seconds.
     Elsewhere: timeout (socket.io-client, ms); open_timeout (Python websockets); handshakeTimeout
     (ws, ms)."""
-    upgrade_timeout_s: Positive | None = None
+    upgrade_timeout_s: NotNegative = 0.0
     """Longest time from the upgrade request to its answer, seconds, in place of what is left of
-    `open_timeout_s`. Absent: that goes on."""
-    ready_timeout_s: Positive | None = None
+    `open_timeout_s`; 0: that goes on."""
+    ready_timeout_s: NotNegative = 0.0
     """Longest time from the upgrade to READY, seconds, in place of what is left of the time-outs
-    above. Absent: they go on."""
+    above; 0: they go on."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes

@@ -69,8 +69,8 @@ class Library(NamedTuple):
 
 
 _CLEAN: dict[str, Any] = {
-    "websocket.upgrade_timeout_s": None,
-    "websocket.ready_timeout_s": None,
+    "websocket.upgrade_timeout_s": 0.0,
+    "websocket.ready_timeout_s": 0.0,
     "heartbeat.any_message": False,
     "heartbeat.closing_s": 0.0,
     **{

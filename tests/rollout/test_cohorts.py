@@ -197,7 +197,7 @@ def test_what_a_cohort_cannot_have_for_itself_is_refused_by_name(changes, words)
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["graphql-ws", "phoenix"])
+@pytest.mark.parametrize("name", ["graphql-ws", "phoenix", "signalr", "actioncable", "websockets"])
 def test_a_cohort_may_have_a_client_librarys_defaults(name, tmp_path):
     variant = {"transport": "websocket", "changes": sl.library(name)}
     plan = PLAN.replace({"control.transport": "websocket", "treatment": variant})

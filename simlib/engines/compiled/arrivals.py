@@ -162,7 +162,7 @@ def _upgraded(world: World, turn: Turn) -> int:
     )
     if row.closed_exchange >= exchange:
         return 0
-    node = row.worker // workers if GENERAL else 0
+    node = row.node + 0 if GENERAL else 0
     if states[node].sockets >= world.server_rules.max_connections:
         return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
     if row.socket >= 0:
@@ -170,7 +170,7 @@ def _upgraded(world: World, turn: Turn) -> int:
     states[node].sockets += 1
     row.socket = exchange
     if GENERAL:
-        row.socket_worker = row.worker
+        row.socket_worker = row.node * workers + row.worker
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
 
 

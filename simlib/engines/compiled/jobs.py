@@ -115,7 +115,7 @@ def _job_of(world: World, turn: Turn) -> Job:
     worker = 0
     if GENERAL:
         is_handshake = kind == Kind.UPGRADE or kind == Kind.AUTHENTICATE
-        worker += row.worker if is_handshake else row.socket_worker
+        worker += _accepted_by(world, turn.number) if is_handshake else row.socket_worker
     if kind == Kind.POLL:
         return _poll_job(world, turn)
     if PUSHES and kind == Kind.UPGRADE:
@@ -152,6 +152,13 @@ def _job_of(world: World, turn: Turn) -> Job:
 @inlined
 def _no_job(data: int, n: int) -> Job:
     return Job(-1.0, 0, 0, 0, data, n)
+
+
+@inlined
+def _accepted_by(world: World, number: int) -> int:
+    """Return the worker that has accepted a connection, counted over all nodes."""
+    row = world.arrays.rows[number]
+    return row.node * world.server_rules.workers + row.worker
 
 
 @inlined
@@ -246,9 +253,9 @@ def _accept_job(world: World, turn: Turn) -> Job:
         if row.node < 0:
             t = turn.now + turn.half_s
             return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, 1))
-        row.worker = _first_free(world, int(row.node))
+        row.worker = servers.first_free(arrays.servers.free_s[row.node])
     mean_s = world.server_rules.accept_s
-    worker = arrays.rows[turn.number].worker + 0 if GENERAL else 0
+    worker = _accepted_by(world, turn.number) if GENERAL else 0
     return Job(mean_s, Stream.ACCEPT_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 
