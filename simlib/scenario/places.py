@@ -17,6 +17,9 @@ from simlib.scenario.reading import MOST_BYTES, read_text
 
 _MOST_LINES = 200
 """Lines of one TOML statement, at most: what comes after a longer one has no line number."""
+_MOST_PARSED = 2**20
+"""Characters given to `tomllib` for one file, at most, a second's work: a statement of many long
+lines is parsed once for each of them. What comes after has no line number."""
 _MOST_SNIFFED = 2**16
 _HEADER = re.compile(r"\s*\[")
 
@@ -87,12 +90,13 @@ def lines_of_toml(text: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     section: list[str] = []
     lines = text.splitlines(keepends=True)
-    number = 0
+    number, left = 0, _MOST_PARSED
     while number < len(lines):
         if not lines[number].strip() or lines[number].lstrip().startswith("#"):
             number += 1
             continue
-        length, said = _statement(lines, number)
+        length, said, parsed_chars = _statement(lines, number, left)
+        left -= parsed_chars
         if said is None:
             break
         if _HEADER.match(lines[number]):
@@ -109,14 +113,21 @@ def lines_of_toml(text: str) -> dict[str, int]:
     return found
 
 
-def _statement(lines: list[str], start: int) -> tuple[int, dict[str, Any] | None]:
-    """Return how many lines the statement has that begins on a line, and what it says."""
-    for length in range(1, min(_MOST_LINES, len(lines) - start) + 1):
+def _statement(
+    lines: list[str], start: int, most_parsed: int
+) -> tuple[int, dict[str, Any] | None, int]:
+    """Return how many lines a statement has, what it says, and the characters that were parsed."""
+    text, so_far = "", 0
+    for length, line in enumerate(lines[start : start + _MOST_LINES], start=1):
+        text += line
+        so_far += len(text)
+        if so_far > most_parsed:
+            break
         try:
-            return length, tomllib.loads("".join(lines[start : start + length]))
+            return length, tomllib.loads(text), so_far
         except tomllib.TOMLDecodeError:
             continue
-    return 1, None
+    return 1, None, so_far
 
 
 def _numbered(header: Any, counts: dict[str, int]) -> list[str]:

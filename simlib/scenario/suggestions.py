@@ -119,16 +119,22 @@ METRICS = {
 }
 """Other names of metrics, by their letters and digits, and the metrics meant."""
 
+_LONGEST = 200
+
 
 def plain(name: object) -> str:
-    """Return the letters and digits of a name alone, in small letters.
+    """Return the letters and digits of a name alone, in small letters; of no text, none.
+
+    Of a long one only the start counts: nobody meant a name that long.
 
     Examples
     --------
     >>> plain("Socket.IO"), plain("latency_P95")
     ('socketio', 'latencyp95')
     """
-    return "".join(letter for letter in str(name).lower() if letter.isalnum())
+    if not isinstance(name, str):
+        return ""
+    return "".join(letter for letter in name[:_LONGEST].lower() if letter.isalnum())
 
 
 def nearest(

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 
 import simlib as sl
+from simlib.scenario import places
 from simlib.scenario.places import lines_of_toml, lines_of_yaml
 from tests import strategies
 
@@ -55,6 +56,17 @@ def holds_each_key_on_its_line(text, document):
 def test_every_key_of_a_toml_file_is_found_on_its_line(path):
     text = path.read_text(encoding="utf-8")
     holds_each_key_on_its_line(text, tomllib.loads(text))
+
+
+@pytest.mark.parametrize("statements", [1, 400])
+def test_statements_of_many_long_lines_are_not_parsed_for_each_of_them(statements, monkeypatch):
+    lines = "1," * (100_000 // (198 * statements)) + "\n"
+    text = "a = 1\n" + "".join(f"b{n} = [\n{lines * 198}]\n" for n in range(statements))
+    real, parsed = tomllib.loads, []
+    monkeypatch.setattr(tomllib, "loads", lambda text: parsed.append(len(text)) or real(text))
+    found = lines_of_toml(text)
+    assert sum(parsed) <= places._MOST_PARSED
+    assert (found["a"], f"b{statements - 1}" in found) == (1, False)
 
 
 @settings(max_examples=30)

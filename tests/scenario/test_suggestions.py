@@ -128,3 +128,36 @@ def test_a_setting_of_a_plan_by_another_name_leads_to_ours():
     plan = sl.Plan(flag={"propagation": "session"})
     assert "did you mean decision.failures?" in refused(plan.replace, {"failureLimit": 3})
     assert "did you mean flag?" in refused(plan.replace, {"flags": {}})
+
+
+def read_with(metrics):
+    return sl.Plan.load(CANARY, flag={"propagation": "session"}, metrics=metrics)
+
+
+class Hostile:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "name", [None, 5, 10**5000, b"x", Hostile(), "x" * 10**6], ids=lambda name: type(name).__name__
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        sl.library,
+        lambda name: BOARD.replace({"transport": name}),
+        lambda name: read_with({"a": name}),
+        lambda name: read_with({"a": (name, 1)}),
+        lambda name: sl.sweep(BOARD, [{"clients": 5}], until={name: 1.0}),
+    ],
+    ids=["library", "transport", "metric", "metric in a pair", "until"],
+)
+def test_what_nobody_would_call_anything_is_refused_in_words_that_are_short(call, name):
+    message = refused(call, name)
+    assert "must be" in message
+    assert len(message) < 1000
+
+
+def test_of_a_long_name_only_the_start_is_looked_at():
+    assert len(suggestions.plain("x" * 10**6)) == 200
