@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from simlib.run import Run as Run
     from simlib.scenario import Scenario as Scenario
     from simlib.scenario.presets import library as library
+    from simlib.sizing import fewest as fewest
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ _HOMES = {
     "SimlibError": "errors",
     "bucketing": "analysis.bucketing",
     "compare": "experiment",
+    "fewest": "sizing",
     "figures": "figures",
     "grid": "experiment",
     "interrupted": "errors",

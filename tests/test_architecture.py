@@ -27,7 +27,7 @@ LAYERS = [
     {"engines", "live"},
     {"analysis"},
     {"experiment"},
-    {"rollout"},
+    {"sizing", "rollout"},
     {"figures"},
     {"publish"},
 ]

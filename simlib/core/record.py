@@ -45,6 +45,7 @@ class Count(IntEnum):
     The counts before RECONNECTS, and those of bytes, are kept per client as well. POLLS and ERRORS
     include safety polls and their failures. HEARTBEATS are pings, whichever side sends them: a
     client's when it sends one, the server's when one reaches its client. Pongs are not counted.
+    REFUSED are upgrades beyond a node's most connections, DROPPED_SYNS those beyond its backlog.
     """
 
     POLLS = 0
@@ -63,6 +64,8 @@ class Count(IntEnum):
     SAFETY_POLLS = 13
     SAFETY_ERRORS = 14
     HEARTBEATS = 15
+    REFUSED = 16
+    DROPPED_SYNS = 17
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -370,6 +373,16 @@ def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
 def count_heartbeat(record: Record, client: int, t: float) -> None:
     """Count a ping; see `Count`."""
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.HEARTBEATS] += 1
+
+
+def count_refused(record: Record, client: int, t: float) -> None:
+    """Count an upgrade that is refused since a node has its most connections."""
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.REFUSED] += 1
+
+
+def count_dropped_syn(record: Record, client: int, t: float) -> None:
+    """Count a SYN that is dropped since a node's backlog is full."""
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.DROPPED_SYNS] += 1
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:

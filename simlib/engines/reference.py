@@ -553,6 +553,8 @@ class Simulation(Driver):
                 server = self.servers[link.node]
                 link.worker = first_free(server.free_s)
                 start_s = accept(server, rules, clock.now, service_s)
+                if start_s < 0.0:
+                    recording.count_dropped_syn(self.record, number, clock.now)
             if start_s >= 0.0:
                 recording.add_busy(self.record, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
@@ -606,6 +608,8 @@ class Simulation(Driver):
             if link.closed_exchange >= exchange:
                 return
             refused = server.state.sockets >= rules.max_connections
+            if refused:
+                recording.count_refused(self.record, number, clock.now)
         if not refused:
             if link.socket >= 0:
                 self.place_of(link.socket_worker)[0].state.sockets -= 1

@@ -23,7 +23,7 @@ from simlib.core.assignment import SERVER_CLOSES
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
-from simlib.core.protocol import HAS_SOCKET, Action, Event, State
+from simlib.core.protocol import HAS_SOCKET, UNAVAILABLE, Action, Event, State
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
 from simlib.live.connections import (
@@ -104,6 +104,7 @@ class LiveClients(ConnectionOwner):
         self.loop = asyncio.get_running_loop()
         self.spec = settings.scenario.wire_spec()
         self.is_proxied = settings.is_proxied
+        self.has_admission_rate = settings.scenario.server.admit_per_s is not None
         self.ports = settings.ports
         self.tokens = [
             make_token(settings.secret, number, self.spec.token_bytes) for number in range(clients)
@@ -347,6 +348,9 @@ class LiveClients(ConnectionOwner):
         self.connections[client.number] = None
         if isinstance(connection, PushConnection):
             self.tally(Count.ERRORS, client.number)
+            # Where no rate is limited, the lab's server refuses beyond its cap alone.
+            if connection.refused_with == UNAVAILABLE and not self.has_admission_rate:
+                recording.count_refused(self.record, client.number, self.now_s())
             self.feed(client, Event.CLOSED, connection.refused_with)
             return
         self.record_disconnect(client.number, self.now_s(), Cause.IDLE)

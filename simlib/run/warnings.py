@@ -22,7 +22,6 @@ _LAST_PART = 0.75
 _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
 _LATE_FRAC = 0.1
-_FULL_FRAC = 0.99
 _MILLISECONDS = 1000.0
 _BUSY_FRAC = 0.85
 _ASKED_FRAC = 0.7
@@ -163,27 +162,34 @@ def _saturated(facts: Facts) -> str:
 
 
 def _full(facts: Facts) -> str:
-    """Attempts that fail while as many sockets are open as the server takes."""
-    connections, most = facts.tables["connections"], facts.scenario.server.max_connections
-    if len(connections["client"]) < _FULL_FRAC * most:
+    """Connections that the server refused, by what it had no room for."""
+    timeline = facts.tables["timeline"]
+    refused, dropped = int(timeline["refused"].sum()), int(timeline["dropped_syns"].sum())
+    if not refused and not dropped:
         return ""
-    is_socket = np.isin(connections["transport"], list(SOCKET_TRANSPORTS))
-    if is_socket.sum() < _FULL_FRAC * most:
-        return ""
-    # Attempts are counted of sockets alone; each socket has its row.
-    failed = int(facts.tables["timeline"]["attempts"].sum()) - int(is_socket.sum())
-    opened_s = np.sort(connections["opened_s"][is_socket])
-    closed_s = np.sort(connections["closed_s"][is_socket])
-    still_open = np.arange(1, len(opened_s) + 1) - np.searchsorted(closed_s, opened_s, "right")
-    if failed <= 0 or still_open.max() < _FULL_FRAC * most:
-        return ""
-    clients = len(facts.tables["clients"]["client"])
-    without = clients - len(np.unique(connections["client"][is_socket]))
-    return (
-        f"The server was full with {most:,} connections (server.max_connections), and {without:,} "
-        f"of {clients:,} clients never had one: {failed:,} attempts failed. "
-        "Raise server.max_connections, or use fewer clients."
+    server, found = facts.scenario.server, []
+    if refused:
+        node = "a node has" if server.nodes > 1 else "the server has"
+        connections, clients = facts.tables["connections"], facts.tables["clients"]
+        is_socket = np.isin(connections["transport"], list(SOCKET_TRANSPORTS))
+        tried = clients["client"][clients["attempts"] > 0]
+        without = len(np.setdiff1d(tried, connections["client"][is_socket]))
+        found.append(
+            f"{refused:,} upgrades were answered 503, as {node} server.max_connections = "
+            f"{server.max_connections:,}, and {without:,} of {len(tried):,} clients never had a "
+            "WebSocket"
+        )
+    if dropped:
+        found.append(
+            f"{dropped:,} SYNs were dropped, as server.backlog = {server.backlog:,} was full; they "
+            "are sent again after 1, 3, 7 s and so on"
+        )
+    names = " or ".join(
+        name
+        for name, count in (("server.max_connections", refused), ("server.backlog", dropped))
+        if count
     )
+    return f"{'; '.join(found)}. Raise {names}, or use fewer clients."
 
 
 def unseen_frac(clients: Columns, rows: Any = slice(None)) -> float:

@@ -28,8 +28,8 @@ LIVE = {
 }
 
 
-def simulated(changes=None, board=BOARD, **provenance):
-    run = sl.simulate(board.replace(changes or {}), progress=False)
+def simulated(changes=None, board=BOARD, *, by="auto", **provenance):
+    run = sl.simulate(board.replace(changes or {}), engine=by, progress=False)
     run.provenance.update(provenance)
     return run
 
@@ -57,7 +57,7 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
-    ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had one"),
+    ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
@@ -209,7 +209,19 @@ def test_no_number_has_an_exponent():
 def test_who_polls_instead_of_a_refused_socket_never_had_one():
     both = {"server.max_connections": 12, "fallback": {"after_failures": 2}}
     run = simulated(both, PUSHED)
-    attempts = int(run.frame("timeline")["attempts"].sum())
+    refused = int(run.frame("timeline")["refused"].sum())
     said = sentence(run, "full")
-    assert "8 of 20 clients never had one" in said
-    assert f"{attempts - len(run.sockets())} attempts failed" in said
+    assert "8 of 20 clients never had a WebSocket" in said
+    assert said.startswith(f"{refused} upgrades were answered 503, as the server has ")
+    assert refused == int(run.frame("clients")["errors"].sum()) > 0
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_connections_that_find_a_full_backlog_are_counted(engine):
+    herd = {"ramp_s": 0.0, "server.backlog": 5, "server.accept_s": 0.1}
+    run = simulated(herd, PUSHED, by=engine)
+    # The first is being accepted at once, five wait, and fourteen are dropped for the first time.
+    timeline = run.frame("timeline")
+    assert timeline["dropped_syns"].iloc[0] == 14
+    assert "SYNs were dropped, as server.backlog = 5 was full" in sentence(run, "full")
+    assert timeline["refused"].sum() == 0

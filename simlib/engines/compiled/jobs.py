@@ -295,6 +295,7 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
         return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
     if begun_s >= 0.0:
         return put(out, 0, TRIP, turn.now + half_s, Kind.TCP_OPEN, exchange, 0)
+    recording.count_dropped_syn(world.record, turn.number, turn.now)
     return _syn_again(world, turn)
 
 

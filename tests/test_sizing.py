@@ -1,0 +1,60 @@
+"""How many nodes are enough, against the closed form, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+import simlib as sl
+
+BOARD = sl.Scenario(
+    updates={"rate_per_s": 0.1},
+    transport="websocket",
+    clients=200,
+    ramp_s=5.0,
+    horizon_s=200.0,
+    heartbeat={"direction": "none"},
+    server={"send_s": 2e-3, "fan_out_s": 0.0, "hop_s": 0.0},
+)
+
+
+def needed(below, over="server.nodes", **options):
+    options = {"replications": 5, "engine": "simpy", "progress": False, **options}
+    return sl.fewest(BOARD, over, "latency_p95_s", below=below, **options)
+
+
+def test_as_many_nodes_are_enough_as_the_closed_form_says():
+    """With n nodes the share of 200 / n clients waits 0.95 of its 2 ms each, plus half a trip."""
+    table = needed(below=0.135)
+    expected = {nodes: 0.02 + 0.95 * 200 / nodes * 2e-3 < 0.135 for nodes in table["server.nodes"]}
+    assert table.attrs["fewest"] == 4
+    assert dict(zip(table["server.nodes"], table["is_below"], strict=True)) == expected
+    assert table["server.nodes"].tolist() == [1, 2, 3, 4]
+    assert needed(below=0.135, over="server.workers").attrs["fewest"] == 4
+
+
+def test_one_may_be_enough_and_all_too_few():
+    assert needed(below=1.0)["server.nodes"].tolist() == [1]
+    few = needed(below=0.001, most=3)
+    assert few.attrs["fewest"] is None
+    assert few["server.nodes"].tolist() == [1, 2, 3]
+    assert not few["is_below"].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"metric": "p95"},
+            r"metric: must be a column of metrics.table; did you mean latency_p95_s",
+        ),
+        ({"over": "server.node"}, r"server.node: is not a known field; did you mean server.nodes"),
+        ({"below": "0.1 s"}, r"below: must be a number"),
+        ({"below": float("nan")}, r"below: must be a number"),
+        ({"most": 0}, r"most: must be a whole number >= 1"),
+        ({"replications": 1}, r"replications: must be a whole number >= 2"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_runs(changes, words):
+    given = {"over": "server.nodes", "metric": "latency_p95_s", "below": 0.1, **changes}
+    with pytest.raises(sl.ScenarioError, match=words):
+        sl.fewest(BOARD, given.pop("over"), given.pop("metric"), **given)
