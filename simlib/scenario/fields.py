@@ -306,3 +306,24 @@ def read_toml(path: Any, wanted: str) -> tuple[Path, dict[str, Any]]:
         raise ScenarioError(path.name, str(path), f"must be valid TOML ({error})") from None
     refuse_other_kind(path, values, wanted)
     return path, values
+
+
+def example_path(folder: Path, name: object) -> Path:
+    """Return where an example is that comes with the package.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its kind of examples are, each a TOML file.
+    name : str
+        The file's name without its ending.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such example.
+    """
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    if name not in names:
+        raise ScenarioError("example", name, f"must be one of {', '.join(names)}{hint(name, names)}")
+    return folder / f"{name}.toml"
