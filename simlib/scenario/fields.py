@@ -325,5 +325,6 @@ def example_path(folder: Path, name: object) -> Path:
     """
     names = sorted(path.stem for path in folder.glob("*.toml"))
     if name not in names:
-        raise ScenarioError("example", name, f"must be one of {', '.join(names)}{hint(name, names)}")
+        rule = f"must be one of {', '.join(names)}{hint(name, names)}"
+        raise ScenarioError("example", name, rule)
     return folder / f"{name}.toml"
