@@ -66,7 +66,7 @@ unit-rest:
 	$(UNIT) --ignore tests/core --ignore tests/engines tests
 
 lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
-	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None $(LAB_ARGS)
 
 bench: $(STAMP)  ## measure how fast the engines are here
 	$(BIN)/python tests/benchmarks/run.py
