@@ -1,6 +1,7 @@
 # Every target that needs Python packages makes its own environment first, in .venv, from the
 # hash-locked requirements.lock; as long as neither that file nor pyproject.toml changes, it is
-# made once. Another Python: `make test PYTHON=python3.13`.
+# made once. Another Python: `make test PYTHON=python3.13`, which makes .venv anew if it is of
+# another one.
 
 PYTHON ?= python3
 NOTEBOOKS ?=
@@ -18,7 +19,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env report test test-code test-pages check lint types unit-rules unit-rest lab bench \
-  golden lock clean
+  golden lock clean another-python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,7 +66,7 @@ unit-rest:
 	$(UNIT) --ignore tests/core --ignore tests/engines tests
 
 lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
-	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None $(LAB_ARGS)
 
 bench: $(STAMP)  ## measure how fast the engines are here
 	$(BIN)/python tests/benchmarks/run.py
@@ -86,8 +87,21 @@ clean:  ## remove the environment and everything that was made
 	find simlib tests notebooks -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 	  -prune -exec rm -rf {} +
 
+# Where PYTHON is given, .venv has to be of that Python, or is not up to date.
+ifneq "$(origin PYTHON)" "file"
+ifneq "$(wildcard $(STAMP))" ""
+VERSION = $(shell $(1) -c 'import sys; print(sys.version)' 2>/dev/null || echo none at $(1))
+ifneq "$(call VERSION,$(PYTHON))" "$(call VERSION,$(BIN)/python)"
+ANOTHER := another-python
+endif
+endif
+endif
+
+another-python:
+	@echo "$(VENV) is of Python $(firstword $(call VERSION,$(BIN)/python)), and PYTHON is $(PYTHON)"
+
 # A half-made environment is thrown away: the stamp is the last thing to be written.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml $(ANOTHER)
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
 	  echo "simlib needs Python >= $(MINIMUM), and '$(PYTHON)' was not found: try make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))' || { \

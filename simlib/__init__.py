@@ -2,6 +2,9 @@
 
 The names below are the whole public interface. Each is imported when it is first used, so
 ``import simlib`` costs next to nothing.
+
+*The guide*, in names and texts, is a migration guide: it proposes to move React Query's polling
+every 30 s to WebSocket, behind a percentage rollout with rollback.
 """
 
 from __future__ import annotations

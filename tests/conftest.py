@@ -38,6 +38,7 @@ MARKED = {
         "tests/engines/test_rollouts.py",
         "tests/rollout/formats/test_formats.py::test_every_plan_of_the_data_",
         "tests/test_experiment.py",
+        "tests/test_readme.py::test_the_examples_",
         "tests/test_progress.py::test_compiling_",
         "tests/figures/test_rollouts.py",
         "tests/analysis/test_traffic.py::test_bytes_by_rate_",
@@ -50,10 +51,12 @@ MARKED = {
         "tests/analysis/test_rollouts.py",
     ),
     "live": (
+        "tests/test_readme.py::test_what_the_reference_measures_",
         "tests/test_experiment.py::test_on_a_cluster_",
         "tests/publish/test_render.py",
     ),
     "slow": (
+        "tests/test_readme.py::test_a_wheel_",
         "tests/engines/test_reference.py::test_every_run_balances_",
         "tests/engines/test_reference.py::test_polling_staleness_",
         "tests/engines/test_reference.py::test_pollers_that_queue_",

@@ -192,8 +192,8 @@ def test_importing_simlib_is_light() -> None:
     assert done.stdout.split() == []
 
 
-def test_the_readme_lists_the_public_names() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_reference_lists_the_public_names() -> None:
+    text = (ROOT / "data" / "reference.md").read_text(encoding="utf-8")
     table = text.partition("## Public names")[2].partition("## ")[0]
     listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*\|)", table, re.M))))
     listed |= set(re.findall(r"`(\w+Error)`", table))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -113,3 +116,41 @@ def test_every_package_that_is_imported_is_declared() -> None:
                 for name in (name.partition(".")[0] for name in names):
                     if name not in {"simlib", "tests", *sys.stdlib_module_names}:
                         assert name in known, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_remade"),
+    [
+        ([], False),
+        (["PYTHON=./same"], False),
+        (["PYTHON=./other"], True),
+        (["PYTHON=./missing"], True),
+    ],
+)
+def test_an_environment_of_another_python_is_made_anew(tmp_path, given, is_remade) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name, version in ((".venv/bin/python", 1), ("same", 1), ("other", 2)):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '3.{version}.0 (main, May 1) [C]'\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).touch()
+    # What it would do; only the Pythons are asked for their versions.
+    done = subprocess.run(
+        ["make", "-n", "env", *given], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ("rm -rf .venv" in done.stdout) == is_remade
+    assert (".venv is of Python 3.1.0, and PYTHON is" in done.stdout) == is_remade
+
+
+def test_a_python_that_is_missing_leaves_the_environment_alone(tmp_path) -> None:
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(
+        ["make", "env", "PYTHON=./missing"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "'./missing' was not found" in done.stderr
+    assert (tmp_path / ".venv/.installed").exists()

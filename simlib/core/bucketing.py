@@ -6,9 +6,10 @@ leaves while the percentage grows, as buckets do not change. For a rule that enr
 bucket is the next float below. A user who is enrolled at zero percent has a bucket below zero.
 
 ``guide``
-    The migration guide's ``hashCode(id) % 100 < percent`` in JavaScript, where the remainder has
-    the sign of the hash: all users with a negative hash are enrolled at any percentage above zero,
-    and 99 in 100 of them at zero. Java's ``id.hashCode() % 100`` is the same number.
+    Of the migration guide, which proposes to move React Query's polling to WebSocket behind such a
+    percentage: ``hashCode(id) % 100 < percent`` in JavaScript, where the remainder has the sign of
+    the hash. All users with a negative hash are enrolled at any percentage above zero, and 99 in
+    100 of them at zero. Java's ``id.hashCode() % 100`` is the same number.
 ``guide_unwrapped``
     The same without ``| 0``, as ``hash * 31 + c``: a double, which is never negative but loses its
     low digits. Beyond some 200 characters it is infinite, and its remainder is not a number.

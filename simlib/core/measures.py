@@ -63,7 +63,7 @@ class Measure(NamedTuple):
     needs_socket : bool
         Whether it has a meaning only for transports whose clients keep a WebSocket open.
     is_guide : bool
-        Whether it is one of the six metrics that the migration guide watches.
+        Whether it is one of the six metrics that the migration guide watches during its rollout.
     tables : tuple of str
         Where it is shown: in the summary, over time, and at the checks of a rollout.
     """

@@ -30,6 +30,7 @@ from simlib.scenario.fields import (
     NotNegative,
     Positive,
     Section,
+    example_path,
     present_path,
     read_toml,
     scenario_error,
@@ -38,6 +39,9 @@ from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect
 from simlib.scenario.places import in_file
 from simlib.scenario.settings import elsewhere
+
+# In the repository a link to data/plans, in a wheel the files themselves.
+_EXAMPLES = Path(__file__).parent / "examples"
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
 
@@ -567,6 +571,30 @@ class Plan(Section):
             return cls(**values)
         except ScenarioError as error:
             raise in_file(error, path) from None
+
+    @classmethod
+    def example(cls, name: str) -> Plan:
+        """Return a plan that comes with the package, to start from.
+
+        Parameters
+        ----------
+        name : str
+            ``"guide_as_written"``: the migration guide's rollout, by a percentage in a constant of
+            the build, which nothing measured stops. ``"guide_as_it_should_be"``: the same stages,
+            with a flag that open tabs read again, and guardrails that act.
+
+        Raises
+        ------
+        ScenarioError
+            There is no such example; the error lists those that there are.
+
+        Examples
+        --------
+        >>> plan = Plan.example("guide_as_it_should_be")
+        >>> [stage.percent for stage in plan.stages], plan.length_s
+        ([10.0, 25.0, 50.0, 100.0], 7200.0)
+        """
+        return cls.load(example_path(_EXAMPLES, name))
 
     def dump(self, format: str = "toml") -> str:  # noqa: A002  (what it is)
         """Return the plan as a file's text.

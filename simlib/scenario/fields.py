@@ -350,3 +350,25 @@ def _refuse_long_keys(text: str) -> None:
     bare = _TEXT_OR_COMMENT.sub("x", text)
     if any(piece.count(".") >= _MOST_PARTS for piece in _NOT_IN_KEYS.split(bare)):
         raise ValueError(f"a key has more than {_MOST_PARTS} parts")
+
+
+def example_path(folder: Path, name: object) -> Path:
+    """Return where an example is that comes with the package.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its kind of examples are, each a TOML file.
+    name : str
+        The file's name without its ending.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such example.
+    """
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    if name not in names:
+        rule = f"must be one of {', '.join(names)}{hint(name, names)}"
+        raise ScenarioError("example", name, rule)
+    return folder / f"{name}.toml"

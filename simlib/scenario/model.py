@@ -37,6 +37,7 @@ from simlib.scenario.fields import (
     Section,
     Size,
     at_least,
+    example_path,
     fits_its_kind,
     present_path,
     read_toml,
@@ -49,6 +50,8 @@ from simlib.scenario.units import Bytes, Seconds
 
 MAX_CHANGES = 20_000_000
 MAX_BINS = 1_000_000
+# In the repository a link to data/scenarios, in a wheel the files themselves.
+_EXAMPLES = Path(__file__).parent / "examples"
 
 
 class Sessions(Section):
@@ -729,6 +732,30 @@ class Scenario(Section):
             raise in_file(error, path) from None
         scenario._folder = path.parent
         return scenario
+
+    @classmethod
+    def example(cls, name: str) -> Scenario:
+        """Return a scenario that comes with the package, to start from.
+
+        Parameters
+        ----------
+        name : str
+            ``"matters"``: a board that 200 lawyers look at all day, polled every 30 s, and what
+            its server takes for each job. ``data/scenarios`` of the repository has its file, which
+            says where each value is from.
+
+        Raises
+        ------
+        ScenarioError
+            There is no such example; the error lists those that there are.
+
+        Examples
+        --------
+        >>> board = Scenario.example("matters")
+        >>> board.clients, board.polling.interval_s
+        (200, 30.0)
+        """
+        return cls.load(example_path(_EXAMPLES, name))
 
     @classmethod
     def parse(cls, text: str, *, trace: str | None = None) -> Scenario:

@@ -2,8 +2,9 @@
 
 Each preset names the source of its numbers and its arithmetic. It sets how a connection is
 attempted, kept alive and attempted again. How missed changes are brought back is up to the
-application, so a preset does not change it; those of the guide, which is such an application, say
-that a push starts the timer of a safety poll anew, if there is one.
+application, so a preset does not change it. The presets of the guide, which proposes to move React
+Query's polling every 30 s to WebSocket and shows such an application, say that a push starts the
+timer of a safety poll anew, if there is one.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ LIBRARIES: dict[str, Library] = {
             "reconnect.cap_s": 1.0,
             "reconnect.attempts": 5,
         },
-        "the migration guide's RECONNECT_INTERVAL and MAX_RECONNECT_ATTEMPTS on a bare WebSocket",
+        "the migration guide's reconnectDelay and maxReconnectAttempts on a bare WebSocket",
         "Everybody comes back in step, and gives up after 5 s.",
     ),
     "native WebSocket": Library(

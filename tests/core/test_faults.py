@@ -74,8 +74,8 @@ def test_the_lab_knows_every_fault_that_a_row_says_it_carries_out():
             assert any(f'"{kind}"' in text for text in texts), f"{kind} would not happen there"
 
 
-def test_readme_lists_the_faults():
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_reference_lists_the_faults():
+    text = (Path(__file__).parents[2] / "data" / "reference.md").read_text(encoding="utf-8")
     listed = text.partition("Faults: ")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", listed) == list(FAULTS)
 

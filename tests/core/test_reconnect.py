@@ -288,8 +288,8 @@ def test_jitter_after_the_cap_keeps_late_attempts_apart():
     assert late["additive_jitter"] == pytest.approx(20.3 + 2.7 * u)
 
 
-def test_readme_lists_the_policies():
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_reference_lists_the_policies():
+    text = (Path(__file__).parents[2] / "data" / "reference.md").read_text(encoding="utf-8")
     listed = text.partition("Reconnect policies: ")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", listed) == list(POLICIES)
 

@@ -77,8 +77,8 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path, value, words):
     assert words in str(error.value)
 
 
-def test_the_readme_lists_the_formats() -> None:
-    text = (PLANS.parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_reference_lists_the_formats() -> None:
+    text = (PLANS.parent / "reference.md").read_text(encoding="utf-8")
     *titles, last = [row.title for row in FORMATS.values() if row.kind == "plan"]
     assert f"reads {', '.join(titles)} or {last}, `plan.dump" in " ".join(text.split())
 
