@@ -172,7 +172,7 @@ def _values(draw) -> dict[str, object]:
     nodes = draw(st.sampled_from([1, 1, 2, 3]))
     updates = draw(
         st.one_of(
-            st.fixed_dictionaries({"rate_per_s": st.sampled_from([1e-6, 0.05, 0.5, 1.5])}),
+            st.fixed_dictionaries({"rate_per_s": st.sampled_from([0.0, 1e-6, 0.05, 0.5, 1.5])}),
             st.fixed_dictionaries(
                 {
                     "kind": st.just("bursts"),

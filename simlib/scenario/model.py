@@ -67,8 +67,8 @@ class Updates(Section):
 
     kind: Literal["poisson", "bursts", "trace"] = "poisson"
     """Independent changes, bursts of changes, or times read from a file."""
-    rate_per_s: Rate | None = None
-    """Changes (poisson) or bursts (bursts) per second."""
+    rate_per_s: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Changes (poisson) or bursts (bursts) per second; 0: nothing changes in the whole run."""
     burst_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Changes in a burst."""
     burst_gap_s: NotNegative | None = None

@@ -287,7 +287,9 @@ def _most_gaps(workload: Workload) -> int:
 def _poisson_s(
     rate_per_s: float, horizon_s: float, seed: int, replication: int, stream: Stream
 ) -> list[float]:
-    """Times of a Poisson stream before the horizon."""
+    """Times of a Poisson stream before the horizon; a rate of 0 has none."""
+    if rate_per_s == 0.0:
+        return []
     times: list[float] = []
     t, k = 0.0, 0
     while True:

@@ -58,6 +58,8 @@ VARIANTS = {
     ),
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
     "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),
+    "polling, and nothing changes": POLLING.replace({"updates.rate_per_s": 0.0}),
+    "push, and nothing changes": PUSH.replace({"updates.rate_per_s": 0.0}),
     # With this seed no session ends within 25 ms of a ping or a push: which comes first is no race.
     "sessions that end": PUSH.replace(sessions={"arrivals_per_s": 0.5, "length_s": 5.5}),
 }
@@ -80,6 +82,15 @@ def measured():
 def both(name):
     live = measured()[name]
     return live, sl.simulate(live.scenario, seed=3, keep=KEEP, progress=False)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if "nothing" in name])
+def test_a_measured_run_without_changes_has_an_empty_ledger(name):
+    live, _ = both(name)
+    assert set(live.ledger) == {0}
+    assert np.isnan(live.latency_quantiles(0.5)).all()
+    assert live.provenance["publish_late_s"]["max"] == 0.0
+    assert "late" not in {warning.kind for warning in live.warnings}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
