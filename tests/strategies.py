@@ -14,6 +14,13 @@ TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
 SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
 
 
+ARRIVALS = [
+    {},
+    {"arrivals": "even"},
+    {"arrivals": "curve", "curve": [[0.0, 0.0], [9.0, 3.0], [30.0, 0.5]]},
+]
+"""What a ``[sessions]`` says of how they come, beside their rate and length."""
+
 JITTER = {
     "jitter_frac": st.sampled_from([0.15, 0.5]),
     "jitter_from_s": st.sampled_from([0.0, 0.3]),
@@ -184,13 +191,12 @@ def _values(draw) -> dict[str, object]:
         )
     )
     activity = st.none() | st.fixed_dictionaries({"every_s": TIMES_S, "length_s": TIMES_S})
-    sessions = st.none() | st.fixed_dictionaries(
-        {
-            "arrivals_per_s": st.sampled_from([0.01, 0.1]),
-            "length_s": TIMES_S,
-            "length": st.sampled_from(["exponential", "constant"]),
-        }
-    )
+    sessions = {
+        "arrivals_per_s": st.sampled_from([0.01, 0.1]),
+        "length_s": TIMES_S,
+        "length": st.sampled_from(["exponential", "constant"]),
+    }
+    arrivals = draw(st.none() | st.sampled_from(ARRIVALS))
     hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
@@ -203,7 +209,7 @@ def _values(draw) -> dict[str, object]:
         cool_down_s=draw(st.sampled_from([0.0, 5.0])),
         bin_s=draw(st.sampled_from([0.3, 1.0, 50.0])),
         updates=updates,
-        sessions=draw(sessions),
+        sessions=None if arrivals is None else draw(st.fixed_dictionaries(sessions)) | arrivals,
         polling={
             "interval_s": draw(TIMES_S),
             "jitter_frac": draw(st.sampled_from([0.0, 0.5, 1.0])),

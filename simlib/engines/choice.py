@@ -75,7 +75,7 @@ def expected_events(scenario: Scenario) -> float:
     """
     clients, stay_s = float(scenario.clients), scenario.horizon_s
     if scenario.sessions is not None:
-        clients += scenario.sessions.arrivals_per_s * scenario.horizon_s
+        clients += scenario.sessions.expected(scenario.horizon_s)
         stay_s = min(stay_s, scenario.sessions.length_s)
     each = 1.0 * _SESSION + _FAULT * len(scenario.faults)
     for activity in (scenario.drag, scenario.hidden):

@@ -12,6 +12,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -24,6 +25,7 @@ from simlib.core.reconnect import POLICIES
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
+from simlib.scenario.curve import Curve
 from simlib.scenario.fields import (
     LONGEST_S,
     MAX_CLIENTS,
@@ -48,18 +50,65 @@ from simlib.scenario.units import Bytes, Seconds
 
 MAX_CHANGES = 20_000_000
 MAX_BINS = 1_000_000
+SHORTEST_S = 1e-3
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+Point = Annotated[
+    tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], pydantic.BeforeValidator(_as_tuple)
+]
+"""A point of a curve: a time, seconds, and a rate relative to the others."""
+Points = Annotated[
+    tuple[Point, ...],
+    Field(min_length=2, max_length=1000),
+    pydantic.BeforeValidator(_as_tuple),
+]
 
 
 class Sessions(Section):
     """Sessions that begin during the run, beside those present from the start."""
 
     arrivals_per_s: Rate
-    """Rate of the Poisson stream of new sessions, per second.
+    """New sessions per second; with a curve, its mean from its first point to its last.
     Elsewhere: arrivalRate (Artillery)."""
+    arrivals: Literal["poisson", "even", "curve"] = "poisson"
+    """How they arrive: independently (poisson); evenly spaced, the first one gap after the start
+    (even); or independently at a rate that changes over the day (curve).
+    Elsewhere: constant-arrival-rate (k6: even)."""
+    curve: Points | None = None
+    """Points of the rate over time: pairs of a time, seconds, and a rate, of which only the ratios
+    count, since the mean is `arrivals_per_s`. The first time is 0, the start of the run. The rate
+    is linear between two points, and after the last one the curve begins again.
+    Elsewhere: ramping-arrival-rate (k6); rampTo (Artillery)."""
     length_s: Positive
     """Mean session length, seconds, of every session, those from the start included."""
     length: Literal["exponential", "constant"] = "exponential"
     """Distribution of the session length."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        needed = {"curve"} if self.arrivals == "curve" else set()
+        fits_its_kind(self, "arrivals", ("curve",), needed)
+        if self.curve is None:
+            return self
+        if self.curve[0][0] != 0.0:
+            raise FieldError("curve.0.0", self.curve[0][0], "must be 0, the start of the run")
+        for number, ((before_s, _), (t_s, _)) in enumerate(pairwise(self.curve), start=1):
+            if t_s - before_s < SHORTEST_S:
+                rule = f"must be >= {before_s + SHORTEST_S:.12g}: times ascend by 1 ms or more"
+                raise FieldError(f"curve.{number}.0", t_s, rule)
+        if not any(rate for _, rate in self.curve):
+            raise FieldError("curve", self.curve, "must have a rate above 0")
+        return self
+
+    def expected(self, until_s: float) -> float:
+        """Return how many new sessions are expected until a time, seconds."""
+        if self.curve is None:
+            return self.arrivals_per_s * until_s
+        return self.arrivals_per_s * float(Curve(self.curve).passed_s(until_s))
 
 
 class Updates(Section):
@@ -525,7 +574,7 @@ class Wire(Section):
 Faults = Annotated[
     tuple[Fault, ...],
     Field(max_length=32),
-    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+    pydantic.BeforeValidator(_as_tuple),
 ]
 
 
@@ -696,7 +745,7 @@ class Scenario(Section):
                 f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
             )
         if self.sessions is not None:
-            arrivals = self.sessions.arrivals_per_s * self.horizon_s
+            arrivals = self.sessions.expected(self.horizon_s)
             if arrivals > MAX_CLIENTS:
                 raise FieldError(
                     "sessions.arrivals_per_s",

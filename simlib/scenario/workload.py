@@ -31,7 +31,16 @@ from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import Law, ServerRules, law_parameter
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.model import MAX_CHANGES, Activity, Fallback, Fault, Reconnect, Scenario
+from simlib.scenario.curve import Curve
+from simlib.scenario.model import (
+    MAX_CHANGES,
+    Activity,
+    Fallback,
+    Fault,
+    Reconnect,
+    Scenario,
+    Sessions,
+)
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
@@ -349,6 +358,24 @@ def _rows(reader: csv.DictReader[str], trace: str | None) -> Iterator[dict[str, 
         raise ScenarioError(where, trace, f"must be CSV ({error})") from None
 
 
+def _arrivals_s(
+    sessions: Sessions, horizon_s: float, seed: int, replication: int
+) -> NDArray[np.float64]:
+    """When new sessions begin, seconds, ascending and before the horizon."""
+    rate_per_s = sessions.arrivals_per_s
+    if sessions.arrivals == "even":
+        with np.errstate(over="ignore"):
+            times = np.arange(1.0, math.ceil(rate_per_s * horizon_s) + 1.0) / rate_per_s
+        return times[times < horizon_s]
+    curve = None if sessions.curve is None else Curve(sessions.curve)
+    until_s = horizon_s if curve is None else float(curve.passed_s(horizon_s))
+    poisson_s = _poisson_s(rate_per_s, until_s, seed, replication, Stream.SESSION_GAP)
+    if curve is None:
+        return np.array(poisson_s, dtype=np.float64)
+    times = curve.time_s(poisson_s)
+    return times[times < horizon_s]  # rounding may put one there
+
+
 def _sessions(
     scenario: Scenario, seed: int, replication: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -358,10 +385,8 @@ def _sessions(
     if sessions is None:
         start_s.sort()
         return start_s, np.broadcast_to(scenario.horizon_s, len(start_s))
-    arrivals = _poisson_s(
-        sessions.arrivals_per_s, scenario.horizon_s, seed, replication, Stream.SESSION_GAP
-    )
-    start_s = np.sort(np.concatenate((start_s, arrivals)))
+    arrivals_s = _arrivals_s(sessions, scenario.horizon_s, seed, replication)
+    start_s = np.sort(np.concatenate((start_s, arrivals_s)))
     length_s = np.full(len(start_s), sessions.length_s)
     if sessions.length == "exponential":
         clients = np.arange(len(start_s), dtype=np.uint64)

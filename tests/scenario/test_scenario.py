@@ -91,6 +91,13 @@ def changed(path, value):
     return lambda: sl.Scenario(**BASE).replace({path: value})
 
 
+SESSIONS = {"arrivals_per_s": 1.0, "length_s": 60.0}
+
+
+def by_curve(*points):
+    return {**SESSIONS, "arrivals": "curve", "curve": list(points)}
+
+
 RESET = {"kind": "reset", "start_s": 1.0}
 MALFORMED = {
     "negative count": (make(clients=-1), "clients"),
@@ -224,6 +231,34 @@ MALFORMED = {
         make(sessions={"arrivals_per_s": 1e6, "length_s": 1}),
         "sessions.arrivals_per_s",
     ),
+    "too many sessions by their curve": (
+        make(sessions=by_curve([0, 1], [600, 1], [601, 0], ["10 d", 0]) | {"arrivals_per_s": 5e3}),
+        "sessions.arrivals_per_s",
+    ),
+    "arrivals of no kind": (make(sessions=SESSIONS | {"arrivals": "daily"}), "sessions.arrivals"),
+    "curve of nothing": (make(sessions=SESSIONS | {"arrivals": "curve"}), "sessions.curve"),
+    "curve without arrivals by it": (
+        make(sessions=SESSIONS | {"curve": [[0, 1], [60, 2]]}),
+        "sessions.curve",
+    ),
+    "curve of one point": (make(sessions=by_curve([0, 1])), "sessions.curve"),
+    "curve of too many points": (
+        make(sessions=by_curve(*([t, 1] for t in range(1001)))),
+        "sessions.curve",
+    ),
+    "curve that begins late": (make(sessions=by_curve([5, 1], [9, 1])), "sessions.curve.0.0"),
+    "curve that goes back": (
+        make(sessions=by_curve([0, 1], [9, 1], [8, 1])),
+        "sessions.curve.2.0",
+    ),
+    "curve that jumps": (make(sessions=by_curve([0, 1], [9, 1], [9, 2])), "sessions.curve.2.0"),
+    "curve of no rate": (make(sessions=by_curve([0, 0], [9, 0])), "sessions.curve"),
+    "curve below zero": (make(sessions=by_curve([0, 1], [9, -1])), "sessions.curve.1.1"),
+    "curve of nan": (make(sessions=by_curve([0, 1], [9, float("nan")])), "sessions.curve.1.1"),
+    "half a point": (make(sessions=by_curve([0, 1], [9])), "sessions.curve.1.1"),
+    "a point and a half": (make(sessions=by_curve([0, 1], [9, 1, 1])), "sessions.curve.1"),
+    "times alone": (make(sessions=by_curve(0, 9)), "sessions.curve.0"),
+    "text for a rate": (make(sessions=by_curve([0, "1"], [9, 1])), "sessions.curve.0.1"),
     "an age": (make(horizon_s=1e300), "horizon_s"),
     "share above one": (make(polling={"jitter_frac": 1.5}), "polling.jitter_frac"),
     "board smaller than a card": (
