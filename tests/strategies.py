@@ -21,6 +21,11 @@ ARRIVALS = [
 ]
 """What a ``[sessions]`` says of how they come, beside their rate and length."""
 
+PUBLISH_S = st.lists(st.sampled_from([0.0, 2.0, 5.5, 19.9, 30.0, 149.0]), max_size=12).map(
+    lambda times: sorted([*times, 7.5]) if times else []
+)
+"""When changes are published, some of them at once, and some after the end."""
+
 JITTER = {
     "jitter_frac": st.sampled_from([0.15, 0.5]),
     "jitter_from_s": st.sampled_from([0.0, 0.3]),
@@ -188,6 +193,7 @@ def _values(draw) -> dict[str, object]:
                     "burst_gap_s": st.sampled_from([0.0, 0.01, 1.0]),
                 }
             ),
+            st.fixed_dictionaries({"kind": st.just("times"), "publish_s": PUBLISH_S}),
         )
     )
     activity = st.none() | st.fixed_dictionaries({"every_s": TIMES_S, "length_s": TIMES_S})

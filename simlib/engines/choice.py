@@ -94,4 +94,4 @@ def _changes(scenario: Scenario) -> float:
     updates = scenario.updates
     if updates.kind == "trace":
         return float(scenario.read_trace().count("\n"))
-    return (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
+    return updates.expected(scenario.horizon_s)

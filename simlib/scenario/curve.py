@@ -57,7 +57,8 @@ class Curve:
         area = (rest_s - self._passed_s[part]) / self._width_s[part]
         root = np.sqrt(np.maximum(first * first + 2.0 * (last - first) * area, 0.0))
         # The solution of the quadratic equation that loses no digits where the curve is flat.
-        share = np.divide(2.0 * area, first + root, out=np.zeros_like(area), where=area > 0.0)
+        divisor = first + root
+        share = np.divide(2.0 * area, divisor, out=np.zeros_like(area), where=divisor > 0.0)
         t_s = self._t_s[part] + self._width_s[part] * np.minimum(share, 1.0)
         return np.asarray(rounds * self._t_s[-1] + t_s)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from itertools import pairwise
@@ -46,9 +47,10 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.places import in_file
 from simlib.scenario.settings import elsewhere
-from simlib.scenario.units import Bytes, Seconds
+from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
 MAX_CHANGES = 20_000_000
+MAX_TIMES = 100_000
 MAX_BINS = 1_000_000
 SHORTEST_S = 1e-3
 
@@ -111,11 +113,34 @@ class Sessions(Section):
         return self.arrivals_per_s * float(Curve(self.curve).passed_s(until_s))
 
 
+def _ascending(given: Any) -> Any:
+    """Return ascending times as a tuple; the first that is wrong is the only one reported."""
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(given, list | tuple):
+        raise ValueError("must be a list of times")
+    if len(given) > MAX_TIMES:
+        raise ValueError(f"must have at most {MAX_TIMES}; a file (kind trace) may have more")
+    times: list[float] = []
+    for number, value in enumerate(given):
+        try:
+            t_s = parse_duration_s(value)
+        except ValueError as error:
+            raise FieldError(str(number), value, str(error)) from None
+        if isinstance(t_s, bool) or not isinstance(t_s, int | float):
+            raise FieldError(str(number), value, "must be a number")
+        before_s = times[-1] if times else 0.0
+        if not before_s <= t_s <= LONGEST_S:  # nan is not either
+            rule = f"must be >= {before_s:.12g}: times ascend, and are at most {LONGEST_S:g}"
+            raise FieldError(str(number), value, rule)
+        times.append(float(t_s))
+    return tuple(times)
+
+
 class Updates(Section):
     """The stream of changes to the server's state; every change is for every client."""
 
-    kind: Literal["poisson", "bursts", "trace"] = "poisson"
-    """Independent changes, bursts of changes, or times read from a file."""
+    kind: Literal["poisson", "bursts", "trace", "times"] = "poisson"
+    """Independent changes, bursts of changes, or times, read from a file (trace) or given here."""
     rate_per_s: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Changes (poisson) or bursts (bursts) per second; 0: nothing changes in the whole run."""
     burst_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -124,6 +149,9 @@ class Updates(Section):
     """Time between the changes of a burst, seconds."""
     trace: str | None = None
     """CSV file with a column ``publish_s``, ascending; relative to the scenario's file."""
+    publish_s: Annotated[tuple[float, ...], pydantic.BeforeValidator(_ascending)] | None = None
+    """The times of the changes, seconds, ascending, at most 100,000; in Python a NumPy array will
+    do. Those from the horizon on are left out."""
     delta_bytes: Size = 105
     """JSON of one change, bytes."""
     snapshot_bytes: Size = 5304
@@ -135,9 +163,17 @@ class Updates(Section):
             "poisson": {"rate_per_s"},
             "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
             "trace": {"trace"},
+            "times": {"publish_s"},
         }[self.kind]
-        fits_its_kind(self, "kind", ("rate_per_s", "burst_size", "burst_gap_s", "trace"), needed)
+        names = ("rate_per_s", "burst_size", "burst_gap_s", "trace", "publish_s")
+        fits_its_kind(self, "kind", names, needed)
         return self
+
+    def expected(self, until_s: float) -> float:
+        """Return how many changes are expected until a time, seconds; those of a trace count 0."""
+        if self.publish_s is not None:
+            return float(bisect_left(self.publish_s, until_s))
+        return (self.rate_per_s or 0.0) * (self.burst_size or 1) * until_s
 
 
 class Polling(Section):
@@ -736,8 +772,10 @@ class Scenario(Section):
             raise FieldError("server.buffer_bytes", given, rule)
 
     def _check_amounts(self) -> None:
-        per_event = self.updates.burst_size or 1
-        changes = (self.updates.rate_per_s or 0.0) * per_event * self.horizon_s
+        publish_s, changes = self.updates.publish_s, self.updates.expected(self.horizon_s)
+        if publish_s and not changes:
+            rule = f"must be < horizon_s ({self.horizon_s:g}), or nothing is published"
+            raise FieldError("updates.publish_s.0", publish_s[0], rule)
         if changes > MAX_CHANGES:
             raise FieldError(
                 "updates.rate_per_s",

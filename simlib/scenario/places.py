@@ -14,6 +14,8 @@ import yaml
 from simlib.errors import ScenarioError
 from simlib.scenario.documents import LANGUAGES, MOST_BYTES, parsed
 
+_MOST_TEXT = 2**20
+"""Characters of a file, at most: in a longer one lines are not looked for, which takes a while."""
 _MOST_LINES = 200
 """Lines of one TOML statement, at most: what comes after a longer one has no line number."""
 _MOST_SNIFFED = 2**16
@@ -40,6 +42,8 @@ def in_file(error: ScenarioError, path: Path) -> ScenarioError:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+        if len(text) > _MOST_TEXT:
+            return error
         is_toml = path.suffix.lower() not in LANGUAGES
         lines = lines_of_toml(text) if is_toml else lines_of_yaml(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):

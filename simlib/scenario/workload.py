@@ -315,15 +315,18 @@ def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.fl
     updates = scenario.updates
     if updates.kind == "trace":
         return _trace_s(scenario)
+    if updates.publish_s is not None:
+        times = np.array(updates.publish_s, dtype=np.float64)
+        return times[times < scenario.horizon_s]
     assert updates.rate_per_s is not None
-    times = _poisson_s(updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH)
+    drawn = _poisson_s(updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH)
     if updates.kind == "bursts":
         assert updates.burst_size is not None
         assert updates.burst_gap_s is not None
         offsets = [i * updates.burst_gap_s for i in range(updates.burst_size)]
-        times = sorted(t + offset for t in times for offset in offsets)
-        times = [t for t in times if t < scenario.horizon_s]
-    return np.array(times, dtype=np.float64)
+        drawn = sorted(t + offset for t in drawn for offset in offsets)
+        drawn = [t for t in drawn if t < scenario.horizon_s]
+    return np.array(drawn, dtype=np.float64)
 
 
 def _trace_s(scenario: Scenario) -> NDArray[np.float64]:

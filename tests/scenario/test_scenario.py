@@ -98,6 +98,10 @@ def by_curve(*points):
     return {**SESSIONS, "arrivals": "curve", "curve": list(points)}
 
 
+def at(times):
+    return make(updates={"kind": "times", "publish_s": times})
+
+
 RESET = {"kind": "reset", "start_s": 1.0}
 MALFORMED = {
     "negative count": (make(clients=-1), "clients"),
@@ -225,6 +229,25 @@ MALFORMED = {
         lambda: sl.Scenario(updates={"kind": "bursts", "rate_per_s": 1.0, "burst_size": 3}),
         "updates.burst_gap_s",
     ),
+    "times of no kind": (make(updates={"rate_per_s": 1.0, "publish_s": [1]}), "updates.publish_s"),
+    "times that are missing": (make(updates={"kind": "times"}), "updates.publish_s"),
+    "times and a rate": (
+        make(updates={"kind": "times", "publish_s": [1], "rate_per_s": 1.0}),
+        "updates.rate_per_s",
+    ),
+    "one time": (at(5.0), "updates.publish_s"),
+    "times in a text": (at("1, 2"), "updates.publish_s"),
+    "times in a mapping": (at({1: 2}), "updates.publish_s"),
+    "times in a table": (at(np.zeros((2, 2))), "updates.publish_s.0"),
+    "times of texts": (at(np.array(["soon"])), "updates.publish_s.0"),
+    "times that go back": (at([3, 2, 1]), "updates.publish_s.1"),
+    "times before the start": (at([-1]), "updates.publish_s.0"),
+    "time that is none": (at([1, True]), "updates.publish_s.1"),
+    "time of nan": (at([1, float("nan")]), "updates.publish_s.1"),
+    "time of a size": (at([1, "2 kB"]), "updates.publish_s.1"),
+    "time of an age": (at([1, 10**400]), "updates.publish_s.1"),
+    "too many times": (at([1.0] * 100_001), "updates.publish_s"),
+    "milliseconds for times": (at([600, 60_000]), "updates.publish_s.0"),
     "too many clients": (make(clients=10**12), "clients"),
     "too many changes": (make(updates={"rate_per_s": 1e6}), "updates.rate_per_s"),
     "too many sessions": (

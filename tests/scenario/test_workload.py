@@ -1,8 +1,9 @@
-"""What a scenario becomes: when sessions arrive, and how many."""
+"""What a scenario becomes: when sessions arrive, how many, and when changes are published."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import simlib as sl
@@ -81,3 +82,62 @@ def test_arrivals_are_kept_by_a_round_trip_and_count_in_the_hash(more):
     assert sl.Scenario.parse(scenario.dump()) == scenario
     assert scenario.hash != board(0.5).hash
     assert scenario.replace({"sessions.arrivals": "poisson", "sessions.curve": None}) == board(0.5)
+
+
+GIVEN = [1.5, 1.5, 2.25, 599.0, 600.0, 9999.0]
+
+
+def published_at(times, horizon_s=HORIZON_S):
+    updates = {"kind": "times", "publish_s": times}
+    return sl.Scenario(updates=updates, horizon_s=horizon_s, clients=3, ramp_s=0)
+
+
+@pytest.mark.parametrize(
+    "times", [GIVEN, tuple(GIVEN), np.array(GIVEN), pd.Series(GIVEN), ["1.5 s", *GIVEN[1:]]]
+)
+def test_changes_are_published_at_the_times_given_until_the_horizon(times):
+    scenario = published_at(times)
+    assert scenario == published_at(GIVEN)
+    assert scenario.updates.publish_s == tuple(GIVEN)
+    for replication in (0, 1):
+        assert compile_workload(scenario, 1, replication).publish_s.tolist() == GIVEN[:4]
+    assert published_at(np.array([1, 600])).updates.publish_s == (1.0, 600.0)
+
+
+def test_times_given_are_those_of_the_same_trace(tmp_path):
+    times = np.sort(np.random.default_rng(1).uniform(0.0, 900.0, 300))
+    (tmp_path / "changes.csv").write_text("publish_s\n" + "\n".join(map(repr, times.tolist())))
+    trace = {"kind": "trace", "trace": str(tmp_path / "changes.csv")}
+    given, read = (
+        sl.simulate(published_at([1]).replace(updates=updates), engine="simpy", progress=False)
+        for updates in (trace, {"kind": "times", "publish_s": times})
+    )
+    assert given.ledger == read.ledger
+    assert given.ledger.eligible > 0
+    pd.testing.assert_frame_equal(given.frame("clients"), read.frame("clients"))
+
+
+def test_times_are_kept_by_a_file_and_count_in_the_hash(tmp_path):
+    times = np.sort(np.random.default_rng(1).uniform(0.0, 600.0, 100_000))
+    scenario = published_at(times)
+    (tmp_path / "board.toml").write_text(scenario.dump())
+    back = sl.Scenario.load(tmp_path / "board.toml")
+    assert back == scenario
+    assert back.hash == scenario.hash
+    assert back.updates.publish_s == tuple(times.tolist())
+    times[7] = np.nextafter(times[7], 600.0)
+    assert published_at(times).hash != scenario.hash
+    assert published_at(times) != scenario
+    for text in (repr(scenario), scenario._repr_html_()):
+        assert "100,000 of them" in text
+        assert len(text) < 5000
+
+
+def test_no_times_are_no_changes():
+    assert len(compile_workload(published_at([]), 1, 0).publish_s) == 0
+
+
+def test_a_run_of_given_times_is_saved_and_read(tmp_path):
+    run = sl.simulate(published_at(GIVEN), engine="simpy", progress=False)
+    run.save(tmp_path / "run")
+    assert sl.Run.load(tmp_path / "run").scenario == run.scenario
