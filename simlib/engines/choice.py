@@ -77,7 +77,7 @@ def expected_events(scenario: Scenario) -> float:
     if scenario.sessions is not None:
         clients += scenario.sessions.expected(scenario.horizon_s)
         stay_s = min(stay_s, scenario.sessions.length_s)
-    each = 1.0 * _SESSION + _FAULT * len(scenario.faults)
+    each = 1.0 * _SESSION + _FAULT * len(scenario.faults_by_number())
     for activity in (scenario.drag, scenario.hidden):
         if activity is not None:
             each += 2.0 * stay_s / (activity.every_s + activity.length_s)

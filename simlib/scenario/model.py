@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import tomllib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,7 @@ from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
 MAX_CHANGES = 20_000_000
 MAX_TIMES = 100_000
+MAX_BATCHES = 10_000
 MAX_BINS = 1_000_000
 SHORTEST_S = 1e-3
 
@@ -518,6 +520,8 @@ class ServerSettings(Section):
 
 
 _KINDS = tuple(FAULTS)
+_MOST_FAULTS = 32
+_MOST_TIMES = 1000
 
 
 class Fault(Section):
@@ -527,11 +531,16 @@ class Fault(Section):
     """The kind of fault."""
     start_s: NotNegative
     """When it starts, seconds."""
+    repeat_s: Positive | None = None
+    """Time from one start to the next, seconds; absent: it happens once. Each time it is a fault
+    of its own, and its share of the clients is drawn anew. `scale_out` happens once."""
+    repeats: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many more times it happens; absent: as often as it can be over by the horizon."""
     length_s: Positive | None = None
     """How long it lasts, seconds (in a rolling deploy: how long each node is down)."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the clients that it affects; a restart or deploy affects all."""
-    batches: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    batches: Annotated[int, Field(ge=1, le=MAX_BATCHES)] | None = None
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
@@ -562,7 +571,34 @@ class Fault(Section):
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
             rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
             raise FieldError("every_s", self.every_s, rule)
+        if self.repeats is not None and self.repeat_s is None:
+            raise FieldError("repeats", self.repeats, "has no meaning without repeat_s")
+        if row.adds_node:
+            fits_its_kind(self, "kind", ("repeat_s",), ())
         return self
+
+    def fits(self, horizon_s: float, nodes: int) -> bool:
+        """Say whether it happens within a run, and is over by its end."""
+        return self.start_s < horizon_s and self.end_s(nodes) <= horizon_s
+
+    def times(self, horizon_s: float, nodes: int) -> int:
+        """Return how many times it happens in a run, at least once."""
+        if self.repeat_s is None:
+            return 1
+        if self.repeats is not None:
+            return 1 + self.repeats
+        left_s = horizon_s - self.end_s(nodes)
+        times = 1 + max(0, math.floor(min(left_s / self.repeat_s, _MOST_TIMES)))
+        while times > 1 and not self.occurrence(times - 1).fits(horizon_s, nodes):
+            times -= 1  # the last would begin at the horizon or, rounded up, end after it
+        return times
+
+    def occurrence(self, number: int) -> Fault:
+        """Return what happens after `number` times, as a fault that happens once."""
+        if self.repeat_s is None:
+            return self
+        start_s = self.start_s + number * self.repeat_s
+        return self.model_copy(update={"start_s": start_s, "repeat_s": None, "repeats": None})
 
     def end_s(self, nodes: int) -> float:
         """Return when it ends, seconds; with turns (`every_s`), when the last node is back."""
@@ -609,7 +645,7 @@ class Wire(Section):
 
 Faults = Annotated[
     tuple[Fault, ...],
-    Field(max_length=32),
+    Field(max_length=_MOST_FAULTS),
     pydantic.BeforeValidator(_as_tuple),
 ]
 
@@ -709,26 +745,70 @@ class Scenario(Section):
 
     def _check_faults(self) -> None:
         self._check_added_nodes()
-        down_until_s = 0.0
-        for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
-            path, row = f"faults.{number}", FAULTS[fault.kind]
-            has_turns = "every_s" in row.needs
-            if has_turns and self.server.nodes == 1:
+        nodes = self.server.nodes
+        for number, fault in enumerate(self.faults):
+            path, has_turns = f"faults.{number}", "every_s" in FAULTS[fault.kind].needs
+            if has_turns and nodes == 1:
                 rule = f"must not be {fault.kind} when server.nodes is 1: it is a restart"
                 raise FieldError(f"{path}.kind", fault.kind, rule)
-            end_s = fault.end_s(self.server.nodes)
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise FieldError(f"{path}.start_s", fault.start_s, rule)
-            if end_s > self.horizon_s:
-                rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
+            if not fault.fits(self.horizon_s, nodes):
                 name = "every_s" if has_turns else "length_s"
+                end_s = fault.end_s(nodes)
+                rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
                 raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
-            if row.stops_servers:
-                if fault.start_s < down_until_s:
+            if fault.repeat_s is not None:
+                self._check_repeats(path, fault, fault.repeat_s)
+        self._check_amount_of_faults()
+        self._check_restarts()
+
+    def _check_repeats(self, path: str, fault: Fault, repeat_s: float) -> None:
+        nodes = self.server.nodes
+        lasts_s = fault.end_s(nodes) - fault.start_s
+        if repeat_s <= lasts_s:
+            rule = f"must be > {lasts_s:g}, as long as it lasts"
+            raise FieldError(f"{path}.repeat_s", repeat_s, rule)
+        last = fault.occurrence(fault.repeats or 1)
+        if not last.fits(self.horizon_s, nodes):
+            name = "repeat_s" if fault.repeats is None else "repeats"
+            rule = (
+                f"must leave time for it within horizon_s ({self.horizon_s:g}), here from "
+                f"{last.start_s:g} to {last.end_s(nodes):g}"
+            )
+            raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
+
+    def _check_amount_of_faults(self) -> None:
+        total = 0
+        for number, fault in enumerate(self.faults):
+            times = fault.times(self.horizon_s, self.server.nodes)
+            total += times
+            path = f"faults.{number}"
+            if times > 1 and total > _MOST_TIMES:
+                rule = f"must keep the faults of a run at {_MOST_TIMES} or fewer"
+                raise FieldError(f"{path}.repeat_s", fault.repeat_s, rule)
+            if times * (fault.batches or 0) > MAX_BATCHES:
+                rule = f"must keep the batches of all its {times} times at {MAX_BATCHES} or fewer"
+                raise FieldError(f"{path}.batches", fault.batches, rule)
+
+    def _check_restarts(self) -> None:
+        down_until_s = 0.0
+        in_time = sorted(self.faults_by_number().items(), key=lambda item: item[1].start_s)
+        for number, fault in in_time:
+            if not FAULTS[fault.kind].stops_servers:
+                continue
+            if fault.start_s < down_until_s:
+                place = number % _MOST_FAULTS
+                if number < _MOST_FAULTS:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
-                    raise FieldError(f"{path}.start_s", fault.start_s, rule)
-                down_until_s = end_s
+                    raise FieldError(f"faults.{place}.start_s", fault.start_s, rule)
+                rule = (
+                    f"must not let it start at {fault.start_s:g}, within a restart or deploy that "
+                    f"ends at {down_until_s:g}"
+                )
+                raise FieldError(f"faults.{place}.repeat_s", self.faults[place].repeat_s, rule)
+            down_until_s = fault.end_s(self.server.nodes)
 
     def _check_added_nodes(self) -> None:
         stops_s = [fault.start_s for fault in self.faults if FAULTS[fault.kind].stops_servers]
@@ -930,6 +1010,26 @@ class Scenario(Section):
             except (OSError, ValueError):
                 raise ScenarioError("updates.trace", trace, "must be a readable CSV file") from None
         return self._trace
+
+    def faults_by_number(self) -> dict[int, Fault]:
+        """Return every fault of a run by its number, with those that repeat as often as they do.
+
+        Each is a fault that happens once. Its number is the address of the draws that say whom it
+        affects: for the first time that of its place in `faults`, and for each further time 32
+        more, so that no other fault's draws depend on how often one repeats.
+
+        Examples
+        --------
+        >>> reset = {"kind": "reset", "start_s": 60, "repeat_s": 240, "share": 0.5}
+        >>> scenario = Scenario(updates={"rate_per_s": 0.1}, horizon_s=600, faults=[reset])
+        >>> {number: fault.start_s for number, fault in scenario.faults_by_number().items()}
+        {0: 60.0, 32: 300.0, 64: 540.0}
+        """
+        return {
+            place + _MOST_FAULTS * time: fault.occurrence(time)
+            for place, fault in enumerate(self.faults)
+            for time in range(fault.times(self.horizon_s, self.server.nodes))
+        }
 
     def wire_spec(self) -> WireSpec:
         """Return the settings that byte counts depend on."""

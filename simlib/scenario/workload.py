@@ -413,7 +413,7 @@ def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDA
 def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
     fault_events = [
         fault_event
-        for number, fault in enumerate(scenario.faults)
+        for number, fault in scenario.faults_by_number().items()
         for fault_event in _fault_events_of(number, fault, scenario.server.nodes)
         if fault_event.t < scenario.horizon_s
     ]
@@ -460,7 +460,7 @@ def fault_windows(scenario: Scenario, kinds: Collection[str]) -> tuple[Window, .
             jitter_s=fault.jitter_s or 0.0,
             fault=number,
         )
-        for number, fault in enumerate(scenario.faults)
+        for number, fault in scenario.faults_by_number().items()
         if fault.kind in kinds
     )
 

@@ -103,6 +103,15 @@ def at(times):
 
 
 RESET = {"kind": "reset", "start_s": 1.0}
+
+
+def again(repeat_s, kind="path_loss", nodes=1, **fields):
+    """A fault from 50 to 60 s (of no length if it has none) that repeats."""
+    lasts = {} if kind in ("reset", "scale_out") else {"length_s": 10.0}
+    fault = {"kind": kind, "start_s": 50.0, "repeat_s": repeat_s, **lasts, **fields}
+    return make(faults=[fault], server={"nodes": nodes})
+
+
 MALFORMED = {
     "negative count": (make(clients=-1), "clients"),
     "float for a count": (make(clients=2.5), "clients"),
@@ -211,6 +220,46 @@ MALFORMED = {
             ]
         ),
         "faults.1.start_s",
+    ),
+    "restart of what is down again": (
+        make(
+            faults=[
+                {"kind": "restart", "start_s": 5.0, "length_s": 10.0, "repeat_s": 100.0},
+                {"kind": "restart", "start_s": 210.0, "length_s": 1.0},
+            ]
+        ),
+        "faults.1.start_s",
+    ),
+    "restart that comes again while another lasts": (
+        make(
+            faults=[
+                {"kind": "restart", "start_s": 5.0, "length_s": 10.0, "repeat_s": 100.0},
+                {"kind": "restart", "start_s": 20.0, "length_s": 10.0, "repeat_s": 97.0},
+            ]
+        ),
+        "faults.1.repeat_s",
+    ),
+    "fault that repeats before its end": (again(10.0, kind="restart"), "faults.0.repeat_s"),
+    "deploy that repeats before its end": (
+        again(29.0, kind="rolling_deploy", every_s=10.0, nodes=3),
+        "faults.0.repeat_s",
+    ),
+    "fault that repeats after the end": (again(541.0), "faults.0.repeat_s"),
+    "milliseconds between faults": (again(30_000), "faults.0.repeat_s"),
+    "fault that repeats beyond the end": (again(100.0, repeats=6), "faults.0.repeats"),
+    "fault that repeats all the time": (again(0.5, length_s=0.1), "faults.0.repeat_s"),
+    "fault that repeats too often": (again(1e-300, kind="reset"), "faults.0.repeat_s"),
+    "fault that repeats at once": (again(0.0), "faults.0.repeat_s"),
+    "faults that repeat too often": (
+        make(faults=[{**RESET, "repeat_s": 1.0}] * 2),
+        "faults.1.repeat_s",
+    ),
+    "repeats of nothing": (make(faults=[{**RESET, "repeats": 2}]), "faults.0.repeats"),
+    "no repeats": (again(100.0, repeats=0), "faults.0.repeats"),
+    "node that is added again": (again(100.0, kind="scale_out", nodes=2), "faults.0.repeat_s"),
+    "batches without number": (
+        again(100.0, kind="drain", batches=5000),
+        "faults.0.batches",
     ),
     "share of nobody": (make(faults=[{**RESET, "share": 0.0}]), "faults.0.share"),
     "faults that are none": (make(faults="all"), "faults"),

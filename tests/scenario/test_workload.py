@@ -1,13 +1,16 @@
-"""What a scenario becomes: when sessions arrive, how many, and when changes are published."""
+"""What a scenario becomes: when sessions arrive, when changes are published, what goes wrong."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import simlib as sl
-from simlib.scenario import compile_workload
+from simlib.core.faults import FAULTS, FaultEffect, is_affected
+from simlib.scenario import compile_workload, fault_windows
 
 HORIZON_S = 600.0
 DAY = [["0 h", 1.0], ["8 h", 0.2], ["12 h", 3.0], ["13 h", 0.0], ["14 h", 0.0], ["24 h", 1.0]]
@@ -141,3 +144,88 @@ def test_a_run_of_given_times_is_saved_and_read(tmp_path):
     run = sl.simulate(published_at(GIVEN), engine="simpy", progress=False)
     run.save(tmp_path / "run")
     assert sl.Run.load(tmp_path / "run").scenario == run.scenario
+
+
+FIELDS = {
+    "length_s": 7.0,
+    "batches": 3,
+    "every_s": 8.0,
+    "age_s": 5.0,
+    "added_s": 0.5,
+    "bytes_per_s": 900.0,
+}
+REPEATED = [kind for kind, row in FAULTS.items() if not row.adds_node]
+
+
+def failing(*faults, **more):
+    return sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.5},
+        clients=20,
+        horizon_s=200.0,
+        server={"nodes": 2},
+        faults=faults,
+        **more,
+    )
+
+
+def once(kind, start_s):
+    return {"kind": kind, "start_s": start_s, **{name: FIELDS[name] for name in FAULTS[kind].needs}}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_a_fault_that_repeats_is_that_many_faults(kind):
+    starts_s = [30.0 + 50.0 / 3.0 * number for number in range(10)]
+    listed = failing(*(once(kind, start_s) for start_s in starts_s))
+    repeated = failing({**once(kind, 30.0), "repeat_s": 50.0 / 3.0, "repeats": 9})
+    left, right = (compile_workload(scenario, 1, 0) for scenario in (listed, repeated))
+    assert len(repeated.faults_by_number()) == 10
+    for name in ("fault_events", "delays", "limits"):
+        strip = [[one._replace(fault=0) for one in getattr(w, name)] for w in (left, right)]
+        assert strip[0] == strip[1]
+    if kind == "drain":
+        return  # its batches are drawn anew each time
+    runs = [sl.simulate(each, engine="simpy", progress=False) for each in (listed, repeated)]
+    for table in ("connections", "clients", "timeline"):
+        pd.testing.assert_frame_equal(runs[0].frame(table), runs[1].frame(table))
+    assert sl.outages.recovery(runs[0]).equals(sl.outages.recovery(runs[1]))
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+@pytest.mark.parametrize("repeat_s", [15.1, 17.0, 50.0 / 3.0, 30.0, 62.0])
+def test_a_fault_repeats_as_often_as_it_can_be_over_by_the_horizon(kind, repeat_s):
+    found = list(failing({**once(kind, 30.0), "repeat_s": repeat_s}).faults_by_number().values())
+    lasts_s = found[0].end_s(2) - 30.0
+    assert [fault.start_s for fault in found] == [30.0 + n * repeat_s for n in range(len(found))]
+    assert found[-1].end_s(2) <= 200.0
+    assert found[-1].start_s < 200.0
+    assert 30.0 + len(found) * repeat_s + max(lasts_s, 1e-9) > 200.0
+    assert all(fault.repeat_s is None for fault in found)
+
+
+def hit(fault):
+    return {n for n in range(200) if is_affected(1, 0, n, fault, 0.0, 0.5)}
+
+
+def test_each_time_a_fault_affects_other_clients_whatever_else_goes_wrong():
+    reset = {"kind": "reset", "start_s": 30.0, "share": 0.5, "repeat_s": 40.0}
+    slow = {"kind": "latency", "start_s": 5.0, "length_s": 9.0, "added_s": 1.0, "repeat_s": 20.0}
+    alone, among = failing(reset), failing(reset, {**slow, "share": 0.5})
+    events = compile_workload(alone, 1, 0).fault_events
+    assert [event.t for event in events] == [30.0, 70.0, 110.0, 150.0, 190.0]
+    assert {event.effect for event in events} == {FaultEffect.RESET}
+    assert compile_workload(among, 1, 0).fault_events == events
+    groups = [hit(event.fault) for event in events]
+    for one, other in pairwise(groups):
+        assert 60 < len(one) < 140
+        assert 60 < len(one ^ other) < 140  # as many as independent draws leave
+    numbers = [window.fault for window in fault_windows(among, ["latency"])]
+    assert len(set(numbers)) == len(numbers) == 10
+    assert not set(numbers) & {event.fault for event in events}
+
+
+def test_faults_that_repeat_are_kept_by_a_round_trip_and_count_in_the_hash():
+    every = {**once("reset", 30.0), "repeat_s": "1 min", "repeats": 2}
+    scenario = failing(every)
+    assert sl.Scenario.parse(scenario.dump()) == scenario
+    assert scenario.hash != failing(once("reset", 30.0)).hash
