@@ -93,6 +93,20 @@ def test_a_measured_run_without_changes_has_an_empty_ledger(name):
     assert "late" not in {warning.kind for warning in live.warnings}
 
 
+def test_resets_that_repeat_cut_the_same_clients_as_in_the_simulation():
+    resets = [{"kind": "reset", "start_s": 5.3, "repeat_s": 4.1, "share": 0.5}]
+    scenario = PUSH.replace(faults=resets, reconnect={"policy": "fixed", "base_s": 0.7})
+    live = sl.measure(scenario, seed=3, time_scale=2.0, progress=False)
+
+    def cut(run):
+        table = run.frame("connections")
+        ended = table[table["cause"] != "open_at_end"]
+        return sorted(zip(ended["closed_s"].round().astype(int), ended["client"], strict=True))
+
+    assert len({t_s for t_s, _ in cut(live)}) == 4
+    assert cut(live) == cut(sl.simulate(live.scenario, seed=3, progress=False))
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_bytes_measured_equal_bytes_simulated(name):
     live, simulated = both(name)
