@@ -14,6 +14,18 @@ TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
 SERVICE_S = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
 
 
+ARRIVALS = [
+    {},
+    {"arrivals": "even"},
+    {"arrivals": "curve", "curve": [[0.0, 0.0], [9.0, 3.0], [30.0, 0.5]]},
+]
+"""What a ``[sessions]`` says of how they come, beside their rate and length."""
+
+PUBLISH_S = st.lists(st.sampled_from([0.0, 2.0, 5.5, 19.9, 30.0, 149.0]), max_size=12).map(
+    lambda times: sorted([*times, 7.5]) if times else []
+)
+"""When changes are published, some of them at once, and some after the end."""
+
 JITTER = {
     "jitter_frac": st.sampled_from([0.15, 0.5]),
     "jitter_from_s": st.sampled_from([0.0, 0.3]),
@@ -77,6 +89,11 @@ def faults(draw, horizon_s, nodes) -> list[dict[str, object]]:
             start_s = max(start_s, down_until_s)
         end_s = start_s + fields.get("length_s", 0.0) + turns_s
         of_nodes = "every_s" in row.needs or row.adds_node
+        lasts_s = end_s - start_s
+        repeat_s = draw(st.sampled_from([None, None, 12.5]))
+        if repeat_s and not row.adds_node and lasts_s < repeat_s <= horizon_s - end_s:
+            fields |= {"repeat_s": repeat_s, "repeats": 1}
+            end_s += repeat_s
         if end_s <= horizon_s and not (of_nodes and nodes == 1) and _in_order(found, row, start_s):
             found.append({"kind": kind, "start_s": start_s, **fields})
             if row.stops_servers:
@@ -172,7 +189,7 @@ def _values(draw) -> dict[str, object]:
     nodes = draw(st.sampled_from([1, 1, 2, 3]))
     updates = draw(
         st.one_of(
-            st.fixed_dictionaries({"rate_per_s": st.sampled_from([1e-6, 0.05, 0.5, 1.5])}),
+            st.fixed_dictionaries({"rate_per_s": st.sampled_from([0.0, 1e-6, 0.05, 0.5, 1.5])}),
             st.fixed_dictionaries(
                 {
                     "kind": st.just("bursts"),
@@ -181,16 +198,16 @@ def _values(draw) -> dict[str, object]:
                     "burst_gap_s": st.sampled_from([0.0, 0.01, 1.0]),
                 }
             ),
+            st.fixed_dictionaries({"kind": st.just("times"), "publish_s": PUBLISH_S}),
         )
     )
     activity = st.none() | st.fixed_dictionaries({"every_s": TIMES_S, "length_s": TIMES_S})
-    sessions = st.none() | st.fixed_dictionaries(
-        {
-            "arrivals_per_s": st.sampled_from([0.01, 0.1]),
-            "length_s": TIMES_S,
-            "length": st.sampled_from(["exponential", "constant"]),
-        }
-    )
+    sessions = {
+        "arrivals_per_s": st.sampled_from([0.01, 0.1]),
+        "length_s": TIMES_S,
+        "length": st.sampled_from(["exponential", "constant"]),
+    }
+    arrivals = draw(st.none() | st.sampled_from(ARRIVALS))
     hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
@@ -203,7 +220,7 @@ def _values(draw) -> dict[str, object]:
         cool_down_s=draw(st.sampled_from([0.0, 5.0])),
         bin_s=draw(st.sampled_from([0.3, 1.0, 50.0])),
         updates=updates,
-        sessions=draw(sessions),
+        sessions=None if arrivals is None else draw(st.fixed_dictionaries(sessions)) | arrivals,
         polling={
             "interval_s": draw(TIMES_S),
             "jitter_frac": draw(st.sampled_from([0.0, 0.5, 1.0])),

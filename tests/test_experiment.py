@@ -419,7 +419,7 @@ def test_after_ctrl_c_the_complete_variants_are_returned(monkeypatch):
         ([{"a": {"name": "b"}}], r"changes\['a'\].name: must be left out"),
         ([{"a": {"clients": 0}}], r"changes\['a'\].clients: must be"),
         ([WAITS, {"a": {"clents": 1}}], r"changes\[1\]\['a'\].clents"),
-        ([{"n" * 101: {}}], r"changes\['n+'\].name"),
+        ([{"n" * 101: {}}], r"changes\['n+\.\.\.\].name"),
     ],
 )
 def test_variants_that_cannot_be_are_refused_before_anything_is_run(monkeypatch, changes, message):

@@ -433,7 +433,8 @@ def _start_s(run: Run) -> float:
 
 
 def _end_s(run: Run) -> float:
-    return max(fault.end_s(run.scenario.server.nodes) for fault in run.scenario.faults)
+    nodes = run.scenario.server.nodes
+    return max(fault.end_s(nodes) for fault in run.scenario.faults_by_number().values())
 
 
 def _cut(run: Run) -> pd.DataFrame:
@@ -537,7 +538,7 @@ def _narrow(run: Run) -> tuple[NDArray[np.bool_], list[tuple[float, float]]]:
     """Return which clients a bandwidth fault affects at some time, and when these faults last."""
     faults = [
         (number, fault)
-        for number, fault in enumerate(run.scenario.faults)
+        for number, fault in run.scenario.faults_by_number().items()
         if FAULTS[fault.kind].amount == "bytes_per_s"
     ]
     if not faults:

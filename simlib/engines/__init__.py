@@ -164,8 +164,8 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
     sessions, updates = scenario.sessions, scenario.updates
     clients = scenario.clients
     if sessions is not None:
-        clients += math.ceil(sessions.arrivals_per_s * scenario.horizon_s)
-    changes = (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
+        clients += math.ceil(sessions.expected(scenario.horizon_s))
+    changes = updates.expected(scenario.horizon_s)
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in SOCKET_TRANSPORTS]
     if engine == "compiled" and (has_flag or needs_general_loop(settings_of(scenario, 0, 0))):
         of_clients += clients * _BYTES_OF_GENERAL_LOOP

@@ -75,9 +75,9 @@ def expected_events(scenario: Scenario) -> float:
     """
     clients, stay_s = float(scenario.clients), scenario.horizon_s
     if scenario.sessions is not None:
-        clients += scenario.sessions.arrivals_per_s * scenario.horizon_s
+        clients += scenario.sessions.expected(scenario.horizon_s)
         stay_s = min(stay_s, scenario.sessions.length_s)
-    each = 1.0 * _SESSION + _FAULT * len(scenario.faults)
+    each = 1.0 * _SESSION + _FAULT * len(scenario.faults_by_number())
     for activity in (scenario.drag, scenario.hidden):
         if activity is not None:
             each += 2.0 * stay_s / (activity.every_s + activity.length_s)
@@ -94,4 +94,4 @@ def _changes(scenario: Scenario) -> float:
     updates = scenario.updates
     if updates.kind == "trace":
         return float(scenario.read_trace().count("\n"))
-    return (updates.rate_per_s or 0.0) * (updates.burst_size or 1) * scenario.horizon_s
+    return updates.expected(scenario.horizon_s)

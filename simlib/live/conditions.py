@@ -45,7 +45,9 @@ class Conditions:
         self.clock = ScenarioClock(time_scale, start_s=math.inf)
         self.windows = {kind: fault_windows(scenario, [kind]) for kind in PROXIED}
         self.unanswered = {
-            number for number, fault in enumerate(scenario.faults) if fault.answered is False
+            number
+            for number, fault in scenario.faults_by_number().items()
+            if fault.answered is False
         }
         self._by_client: dict[tuple[str, int], list[Window]] = {}
 

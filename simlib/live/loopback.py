@@ -35,6 +35,7 @@ The costs of opening a connection are those in a herd of 500, where each waits f
 lone connection costs twice as much, since the server has to be woken for each of its stages.
 """
 _CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
+_MOST_RESTARTS = 32
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
     "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
@@ -81,6 +82,11 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         if fault.kind not in _CARRIED_OUT:
             rule = f"must be {' or '.join(_CARRIED_OUT)}: nothing else goes wrong in the lab"
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
+    restarts = [n for n, f in scenario.faults_by_number().items() if f.kind == "restart"]
+    if len(restarts) > _MOST_RESTARTS:
+        rule = f"must keep restarts at {_MOST_RESTARTS} or fewer: a server stands by for each"
+        place = next(n for n in restarts if scenario.faults[n].repeat_s is not None)
+        raise ScenarioError(f"faults.{place}.repeat_s", scenario.faults[place].repeat_s, rule)
     for path, (wanted, rule) in _CANNOT.items():
         section, name = path.split(".")
         given = getattr(getattr(scenario, section), name)

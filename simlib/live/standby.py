@@ -52,7 +52,8 @@ class ServerWithStandbys:
 
     def __init__(self, processor: int | None, settings: Settings) -> None:
         self._scale = settings.time_scale
-        restarts = [fault for fault in settings.scenario.faults if fault.kind == "restart"]
+        faults = settings.scenario.faults_by_number().values()
+        restarts = [fault for fault in faults if fault.kind == "restart"]
         self._restarts = sorted(restarts, key=lambda fault: fault.start_s)
         self._stack = ExitStack()
         self._active = 0

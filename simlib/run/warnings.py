@@ -259,10 +259,13 @@ def _warm_up(facts: Facts) -> str:
     said = []
     if left_out_s > 0.5 * horizon_s:
         said.append(f"{left_out_s:,.10g} of {horizon_s:,.10g} s count for nothing")
+    # Of a fault that repeats, the last time counts: so often it was to be seen after the warm-up.
+    nodes = scenario.server.nodes
+    lasts = [each.occurrence(each.times(horizon_s, nodes) - 1) for each in scenario.faults]
     hidden = [
         fault
-        for fault in scenario.faults
-        if 0.0 < fault.start_s < warm_up_s or fault.end_s(scenario.server.nodes) <= warm_up_s > 0
+        for fault in lasts
+        if 0.0 < fault.start_s < warm_up_s or fault.end_s(nodes) <= warm_up_s > 0
     ]
     if hidden:
         said.append(f"the {hidden[0].kind} at {hidden[0].start_s:,.10g} s begins within it")

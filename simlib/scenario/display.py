@@ -18,6 +18,7 @@ _BOX = (
     "color:#222;max-width:60em"
 )
 _NO_VALUE = "absent"
+_MOST_ITEMS = 40
 
 
 def page(title: str, *parts: str) -> str:
@@ -41,6 +42,29 @@ def table_html(table: pd.DataFrame) -> str:
     return str(table.to_html(border=0, notebook=True))
 
 
+class _Long:
+    """Stands for a long list where it is shown."""
+
+    def __init__(self, items: list[Any] | tuple[Any, ...]) -> None:
+        self.items = items
+
+    def __repr__(self) -> str:
+        first, second, *_, last = self.items
+        return f"({first!r}, {second!r}, ..., {last!r}: {len(self.items):,} of them)"
+
+
+def shown(value: Any) -> Any:
+    """Return a value, or what stands for it if it is a long list.
+
+    Examples
+    --------
+    >>> shown((1.5, 2.0)), shown(tuple(range(1000)))
+    ((1.5, 2.0), (0, 1, ..., 999: 1,000 of them))
+    """
+    is_long = isinstance(value, list | tuple) and len(value) > _MOST_ITEMS
+    return _Long(value) if is_long else value
+
+
 def settings_html(values: Mapping[str, Any]) -> str:
     """Return a table of settings by their paths.
 
@@ -51,7 +75,7 @@ def settings_html(values: Mapping[str, Any]) -> str:
     """
     rows = "".join(
         f'<tr><td style="text-align:left"><code>{html.escape(path)}</code></td>'
-        f'<td style="text-align:left">{html.escape(str(value))}</td></tr>'
+        f'<td style="text-align:left">{html.escape(str(shown(value)))}</td></tr>'
         for path, value in _flat(values)
     )
     return f"<table><tbody>{rows}</tbody></table>"

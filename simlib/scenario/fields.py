@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
-from simlib.scenario.display import page, settings_html
+from simlib.scenario.display import page, settings_html, shown
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
 from simlib.scenario.settings import settings_of, text_of
@@ -131,6 +131,10 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
         whose = "" if hasattr(self, "replace") else " of the scenario or plan"
         rule = f"must be changed by replace{whose}, which returns a changed copy"
         return ScenarioError(name, value, rule)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, shown(value)
 
     def _repr_html_(self) -> str:
         values = self.model_dump(exclude_none=True, exclude_defaults=True)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -24,6 +27,7 @@ from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
 from simlib.scenario.changes import read_changes
+from simlib.scenario.curve import Curve
 from simlib.scenario.fields import (
     LONGEST_S,
     MAX_CLIENTS,
@@ -46,39 +50,114 @@ from simlib.scenario.fields import (
 from simlib.scenario.places import in_file
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
 from simlib.scenario.settings import elsewhere
-from simlib.scenario.units import Bytes, Seconds
+from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
 MAX_CHANGES = 20_000_000
+MAX_TIMES = 5_000
+MAX_BATCHES = 10_000
 MAX_BINS = 1_000_000
 # In the repository a link to data/scenarios, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
+SHORTEST_S = 1e-3
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+Point = Annotated[
+    tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], pydantic.BeforeValidator(_as_tuple)
+]
+"""A point of a curve: a time, seconds, and a rate relative to the others."""
+Points = Annotated[
+    tuple[Point, ...],
+    Field(min_length=2, max_length=1000),
+    pydantic.BeforeValidator(_as_tuple),
+]
 
 
 class Sessions(Section):
     """Sessions that begin during the run, beside those present from the start."""
 
     arrivals_per_s: Rate
-    """Rate of the Poisson stream of new sessions, per second.
+    """New sessions per second; with a curve, its mean from its first point to its last.
     Elsewhere: arrivalRate (Artillery)."""
+    arrivals: Literal["poisson", "even", "curve"] = "poisson"
+    """How they arrive: independently (poisson); evenly spaced, the first one gap after the start
+    (even); or independently at a rate that changes over the day (curve).
+    Elsewhere: constant-arrival-rate (k6: even)."""
+    curve: Points | None = None
+    """Points of the rate over time: pairs of a time, seconds, and a rate, of which only the ratios
+    count, since the mean is `arrivals_per_s`. The first time is 0, the start of the run. The rate
+    is linear between two points, and after the last one the curve begins again.
+    Elsewhere: ramping-arrival-rate (k6); rampTo (Artillery)."""
     length_s: Positive
     """Mean session length, seconds, of every session, those from the start included."""
     length: Literal["exponential", "constant"] = "exponential"
     """Distribution of the session length."""
 
+    @pydantic.model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        needed = {"curve"} if self.arrivals == "curve" else set()
+        fits_its_kind(self, "arrivals", ("curve",), needed)
+        if self.curve is None:
+            return self
+        if self.curve[0][0] != 0.0:
+            raise FieldError("curve.0.0", self.curve[0][0], "must be 0, the start of the run")
+        for number, ((before_s, _), (t_s, _)) in enumerate(pairwise(self.curve), start=1):
+            if t_s - before_s < SHORTEST_S:
+                rule = f"must be >= {before_s + SHORTEST_S:.12g}: times ascend by 1 ms or more"
+                raise FieldError(f"curve.{number}.0", t_s, rule)
+        if not any(rate for _, rate in self.curve):
+            raise FieldError("curve", self.curve, "must have a rate above 0")
+        return self
+
+    def expected(self, until_s: float) -> float:
+        """Return how many new sessions are expected until a time, seconds."""
+        if self.curve is None:
+            return self.arrivals_per_s * until_s
+        return self.arrivals_per_s * float(Curve(self.curve).passed_s(until_s))
+
+
+def _ascending(given: Any) -> Any:
+    """Return ascending times as a tuple; the first that is wrong is the only one reported."""
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(given, list | tuple):
+        raise ValueError("must be a list of times")
+    if len(given) > MAX_TIMES:
+        raise ValueError(f"must have at most {MAX_TIMES}; a file (kind trace) may have more")
+    times: list[float] = []
+    for number, value in enumerate(given):
+        try:
+            t_s = parse_duration_s(value)
+        except ValueError as error:
+            raise FieldError(str(number), value, str(error)) from None
+        if isinstance(t_s, bool) or not isinstance(t_s, int | float):
+            raise FieldError(str(number), value, "must be a number")
+        before_s = times[-1] if times else 0.0
+        if not before_s <= t_s <= LONGEST_S:  # nan is not either
+            rule = f"must be >= {before_s:.12g}: times ascend, and are at most {LONGEST_S:g}"
+            raise FieldError(str(number), value, rule)
+        times.append(float(t_s))
+    return tuple(times)
+
 
 class Updates(Section):
     """The stream of changes to the server's state; every change is for every client."""
 
-    kind: Literal["poisson", "bursts", "trace"] = "poisson"
-    """Independent changes, bursts of changes, or times read from a file."""
-    rate_per_s: Rate | None = None
-    """Changes (poisson) or bursts (bursts) per second."""
+    kind: Literal["poisson", "bursts", "trace", "times"] = "poisson"
+    """Independent changes, bursts of changes, or times, read from a file (trace) or given here."""
+    rate_per_s: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Changes (poisson) or bursts (bursts) per second; 0: nothing changes in the whole run."""
     burst_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Changes in a burst."""
     burst_gap_s: NotNegative | None = None
     """Time between the changes of a burst, seconds."""
     trace: str | None = None
     """CSV file with a column ``publish_s``, ascending; relative to the scenario's file."""
+    publish_s: Annotated[tuple[float, ...], pydantic.BeforeValidator(_ascending)] | None = None
+    """The times of the changes, seconds, ascending, at most 5,000; in Python a NumPy array will
+    do. Those from the horizon on are left out."""
     delta_bytes: Size = 105
     """JSON of one change, bytes."""
     snapshot_bytes: Size = 5304
@@ -90,9 +169,17 @@ class Updates(Section):
             "poisson": {"rate_per_s"},
             "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
             "trace": {"trace"},
+            "times": {"publish_s"},
         }[self.kind]
-        fits_its_kind(self, "kind", ("rate_per_s", "burst_size", "burst_gap_s", "trace"), needed)
+        names = ("rate_per_s", "burst_size", "burst_gap_s", "trace", "publish_s")
+        fits_its_kind(self, "kind", names, needed)
         return self
+
+    def expected(self, until_s: float) -> float:
+        """Return how many changes are expected until a time, seconds; those of a trace count 0."""
+        if self.publish_s is not None:
+            return float(bisect_left(self.publish_s, until_s))
+        return (self.rate_per_s or 0.0) * (self.burst_size or 1) * until_s
 
 
 class Polling(Section):
@@ -437,6 +524,8 @@ class ServerSettings(Section):
 
 
 _KINDS = tuple(FAULTS)
+_MOST_FAULTS = 32
+_MOST_TIMES = 1000
 
 
 class Fault(Section):
@@ -446,11 +535,16 @@ class Fault(Section):
     """The kind of fault."""
     start_s: NotNegative
     """When it starts, seconds."""
+    repeat_s: Positive | None = None
+    """Time from one start to the next, seconds; absent: it happens once. Each time it is a fault
+    of its own, and its share of the clients is drawn anew. `scale_out` happens once."""
+    repeats: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many more times it happens; absent: as often as it can be over by the horizon."""
     length_s: Positive | None = None
     """How long it lasts, seconds (in a rolling deploy: how long each node is down)."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the clients that it affects; a restart or deploy affects all."""
-    batches: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    batches: Annotated[int, Field(ge=1, le=MAX_BATCHES)] | None = None
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
@@ -481,7 +575,34 @@ class Fault(Section):
         if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
             rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
             raise FieldError("every_s", self.every_s, rule)
+        if self.repeats is not None and self.repeat_s is None:
+            raise FieldError("repeats", self.repeats, "has no meaning without repeat_s")
+        if row.adds_node:
+            fits_its_kind(self, "kind", ("repeat_s",), ())
         return self
+
+    def fits(self, horizon_s: float, nodes: int) -> bool:
+        """Say whether it happens within a run, and is over by its end."""
+        return self.start_s < horizon_s and self.end_s(nodes) <= horizon_s
+
+    def times(self, horizon_s: float, nodes: int) -> int:
+        """Return how many times it happens in a run, at least once."""
+        if self.repeat_s is None:
+            return 1
+        if self.repeats is not None:
+            return 1 + self.repeats
+        left_s = horizon_s - self.end_s(nodes)
+        times = 1 + max(0, math.floor(min(left_s / self.repeat_s, _MOST_TIMES)))
+        while times > 1 and not self.occurrence(times - 1).fits(horizon_s, nodes):
+            times -= 1  # the last would begin at the horizon or, rounded up, end after it
+        return times
+
+    def occurrence(self, number: int) -> Fault:
+        """Return what happens after `number` times, as a fault that happens once."""
+        if self.repeat_s is None:
+            return self
+        start_s = self.start_s + number * self.repeat_s
+        return self.model_copy(update={"start_s": start_s, "repeat_s": None, "repeats": None})
 
     def end_s(self, nodes: int) -> float:
         """Return when it ends, seconds; with turns (`every_s`), when the last node is back."""
@@ -528,8 +649,8 @@ class Wire(Section):
 
 Faults = Annotated[
     tuple[Fault, ...],
-    Field(max_length=32),
-    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+    Field(max_length=_MOST_FAULTS),
+    pydantic.BeforeValidator(_as_tuple),
 ]
 
 
@@ -628,26 +749,70 @@ class Scenario(Section):
 
     def _check_faults(self) -> None:
         self._check_added_nodes()
-        down_until_s = 0.0
-        for number, fault in sorted(enumerate(self.faults), key=lambda item: item[1].start_s):
-            path, row = f"faults.{number}", FAULTS[fault.kind]
-            has_turns = "every_s" in row.needs
-            if has_turns and self.server.nodes == 1:
+        nodes = self.server.nodes
+        for number, fault in enumerate(self.faults):
+            path, has_turns = f"faults.{number}", "every_s" in FAULTS[fault.kind].needs
+            if has_turns and nodes == 1:
                 rule = f"must not be {fault.kind} when server.nodes is 1: it is a restart"
                 raise FieldError(f"{path}.kind", fault.kind, rule)
-            end_s = fault.end_s(self.server.nodes)
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise FieldError(f"{path}.start_s", fault.start_s, rule)
-            if end_s > self.horizon_s:
-                rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
+            if not fault.fits(self.horizon_s, nodes):
                 name = "every_s" if has_turns else "length_s"
+                end_s = fault.end_s(nodes)
+                rule = f"must let it end by horizon_s ({self.horizon_s:g}), here at {end_s:g}"
                 raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
-            if row.stops_servers:
-                if fault.start_s < down_until_s:
+            if fault.repeat_s is not None:
+                self._check_repeats(path, fault, fault.repeat_s)
+        self._check_amount_of_faults()
+        self._check_restarts()
+
+    def _check_repeats(self, path: str, fault: Fault, repeat_s: float) -> None:
+        nodes = self.server.nodes
+        lasts_s = fault.end_s(nodes) - fault.start_s
+        if repeat_s <= lasts_s:
+            rule = f"must be > {lasts_s:g}, as long as it lasts"
+            raise FieldError(f"{path}.repeat_s", repeat_s, rule)
+        last = fault.occurrence(fault.repeats or 1)
+        if not last.fits(self.horizon_s, nodes):
+            name = "repeat_s" if fault.repeats is None else "repeats"
+            rule = (
+                f"must leave time for it within horizon_s ({self.horizon_s:g}), here from "
+                f"{last.start_s:g} to {last.end_s(nodes):g}"
+            )
+            raise FieldError(f"{path}.{name}", getattr(fault, name), rule)
+
+    def _check_amount_of_faults(self) -> None:
+        total = 0
+        for number, fault in enumerate(self.faults):
+            times = fault.times(self.horizon_s, self.server.nodes)
+            total += times
+            path = f"faults.{number}"
+            if times > 1 and total > _MOST_TIMES:
+                rule = f"must keep the faults of a run at {_MOST_TIMES} or fewer"
+                raise FieldError(f"{path}.repeat_s", fault.repeat_s, rule)
+            if times * (fault.batches or 0) > MAX_BATCHES:
+                rule = f"must keep the batches of all its {times} times at {MAX_BATCHES} or fewer"
+                raise FieldError(f"{path}.batches", fault.batches, rule)
+
+    def _check_restarts(self) -> None:
+        down_until_s = 0.0
+        in_time = sorted(self.faults_by_number().items(), key=lambda item: item[1].start_s)
+        for number, fault in in_time:
+            if not FAULTS[fault.kind].stops_servers:
+                continue
+            if fault.start_s < down_until_s:
+                place = number % _MOST_FAULTS
+                if number < _MOST_FAULTS:
                     rule = f"must be >= {down_until_s:g}, the end of the restart or deploy before"
-                    raise FieldError(f"{path}.start_s", fault.start_s, rule)
-                down_until_s = end_s
+                    raise FieldError(f"faults.{place}.start_s", fault.start_s, rule)
+                rule = (
+                    f"must not let it start at {fault.start_s:g}, within a restart or deploy that "
+                    f"ends at {down_until_s:g}"
+                )
+                raise FieldError(f"faults.{place}.repeat_s", self.faults[place].repeat_s, rule)
+            down_until_s = fault.end_s(self.server.nodes)
 
     def _check_added_nodes(self) -> None:
         stops_s = [fault.start_s for fault in self.faults if FAULTS[fault.kind].stops_servers]
@@ -691,8 +856,10 @@ class Scenario(Section):
             raise FieldError("server.buffer_bytes", given, rule)
 
     def _check_amounts(self) -> None:
-        per_event = self.updates.burst_size or 1
-        changes = (self.updates.rate_per_s or 0.0) * per_event * self.horizon_s
+        publish_s, changes = self.updates.publish_s, self.updates.expected(self.horizon_s)
+        if publish_s and not changes:
+            rule = f"must be < horizon_s ({self.horizon_s:g}), or nothing is published"
+            raise FieldError("updates.publish_s.0", publish_s[0], rule)
         if changes > MAX_CHANGES:
             raise FieldError(
                 "updates.rate_per_s",
@@ -700,7 +867,7 @@ class Scenario(Section):
                 f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
             )
         if self.sessions is not None:
-            arrivals = self.sessions.arrivals_per_s * self.horizon_s
+            arrivals = self.sessions.expected(self.horizon_s)
             if arrivals > MAX_CLIENTS:
                 raise FieldError(
                     "sessions.arrivals_per_s",
@@ -866,6 +1033,26 @@ class Scenario(Section):
             path = self._folder / trace
             self._trace = read_text(path, "CSV file", MOST_DATA_BYTES, label="updates.trace")
         return self._trace
+
+    def faults_by_number(self) -> dict[int, Fault]:
+        """Return every fault of a run by its number, with those that repeat as often as they do.
+
+        Each is a fault that happens once. Its number is the address of the draws that say whom it
+        affects: for the first time that of its place in `faults`, and for each further time 32
+        more, so that no other fault's draws depend on how often one repeats.
+
+        Examples
+        --------
+        >>> reset = {"kind": "reset", "start_s": 60, "repeat_s": 240, "share": 0.5}
+        >>> scenario = Scenario(updates={"rate_per_s": 0.1}, horizon_s=600, faults=[reset])
+        >>> {number: fault.start_s for number, fault in scenario.faults_by_number().items()}
+        {0: 60.0, 32: 300.0, 64: 540.0}
+        """
+        return {
+            place + _MOST_FAULTS * time: fault.occurrence(time)
+            for place, fault in enumerate(self.faults)
+            for time in range(fault.times(self.horizon_s, self.server.nodes))
+        }
 
     def wire_spec(self) -> WireSpec:
         """Return the settings that byte counts depend on."""

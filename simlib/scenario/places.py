@@ -316,5 +316,5 @@ def _of_phases(given: Any) -> str:
     if len(phases) > 1:
         text += "; each further phase is a scenario of its own"
     if any("rampTo" in one for one in phases):
-        text += "; a rate that rises (rampTo) cannot be said"
+        text += '; a rate that rises (rampTo) is its arrivals = "curve", with a curve of two points'
     return text

@@ -31,7 +31,16 @@ from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import Law, ServerRules, law_parameter
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.model import MAX_CHANGES, Activity, Fallback, Fault, Reconnect, Scenario
+from simlib.scenario.curve import Curve
+from simlib.scenario.model import (
+    MAX_CHANGES,
+    Activity,
+    Fallback,
+    Fault,
+    Reconnect,
+    Scenario,
+    Sessions,
+)
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
@@ -287,7 +296,9 @@ def _most_gaps(workload: Workload) -> int:
 def _poisson_s(
     rate_per_s: float, horizon_s: float, seed: int, replication: int, stream: Stream
 ) -> list[float]:
-    """Times of a Poisson stream before the horizon."""
+    """Times of a Poisson stream before the horizon; a rate of 0 has none."""
+    if rate_per_s == 0.0:
+        return []
     times: list[float] = []
     t, k = 0.0, 0
     while True:
@@ -304,15 +315,18 @@ def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.fl
     updates = scenario.updates
     if updates.kind == "trace":
         return _trace_s(scenario)
+    if updates.publish_s is not None:
+        times = np.array(updates.publish_s, dtype=np.float64)
+        return times[times < scenario.horizon_s]
     assert updates.rate_per_s is not None
-    times = _poisson_s(updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH)
+    drawn = _poisson_s(updates.rate_per_s, scenario.horizon_s, seed, replication, Stream.PUBLISH)
     if updates.kind == "bursts":
         assert updates.burst_size is not None
         assert updates.burst_gap_s is not None
         offsets = [i * updates.burst_gap_s for i in range(updates.burst_size)]
-        times = sorted(t + offset for t in times for offset in offsets)
-        times = [t for t in times if t < scenario.horizon_s]
-    return np.array(times, dtype=np.float64)
+        drawn = sorted(t + offset for t in drawn for offset in offsets)
+        drawn = [t for t in drawn if t < scenario.horizon_s]
+    return np.array(drawn, dtype=np.float64)
 
 
 def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
@@ -347,6 +361,24 @@ def _rows(reader: csv.DictReader[str], trace: str | None) -> Iterator[dict[str, 
         raise ScenarioError(where, trace, f"must be CSV ({error})") from None
 
 
+def _arrivals_s(
+    sessions: Sessions, horizon_s: float, seed: int, replication: int
+) -> NDArray[np.float64]:
+    """When new sessions begin, seconds, ascending and before the horizon."""
+    rate_per_s = sessions.arrivals_per_s
+    if sessions.arrivals == "even":
+        with np.errstate(over="ignore"):
+            times = np.arange(1.0, math.ceil(rate_per_s * horizon_s) + 1.0) / rate_per_s
+        return times[times < horizon_s]
+    curve = None if sessions.curve is None else Curve(sessions.curve)
+    until_s = horizon_s if curve is None else float(curve.passed_s(horizon_s))
+    poisson_s = _poisson_s(rate_per_s, until_s, seed, replication, Stream.SESSION_GAP)
+    if curve is None:
+        return np.array(poisson_s, dtype=np.float64)
+    times = curve.time_s(poisson_s)
+    return times[times < horizon_s]  # rounding may put one there
+
+
 def _sessions(
     scenario: Scenario, seed: int, replication: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -356,10 +388,8 @@ def _sessions(
     if sessions is None:
         start_s.sort()
         return start_s, np.broadcast_to(scenario.horizon_s, len(start_s))
-    arrivals = _poisson_s(
-        sessions.arrivals_per_s, scenario.horizon_s, seed, replication, Stream.SESSION_GAP
-    )
-    start_s = np.sort(np.concatenate((start_s, arrivals)))
+    arrivals_s = _arrivals_s(sessions, scenario.horizon_s, seed, replication)
+    start_s = np.sort(np.concatenate((start_s, arrivals_s)))
     length_s = np.full(len(start_s), sessions.length_s)
     if sessions.length == "exponential":
         clients = np.arange(len(start_s), dtype=np.uint64)
@@ -383,7 +413,7 @@ def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDA
 def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
     fault_events = [
         fault_event
-        for number, fault in enumerate(scenario.faults)
+        for number, fault in scenario.faults_by_number().items()
         for fault_event in _fault_events_of(number, fault, scenario.server.nodes)
         if fault_event.t < scenario.horizon_s
     ]
@@ -430,7 +460,7 @@ def fault_windows(scenario: Scenario, kinds: Collection[str]) -> tuple[Window, .
             jitter_s=fault.jitter_s or 0.0,
             fault=number,
         )
-        for number, fault in enumerate(scenario.faults)
+        for number, fault in scenario.faults_by_number().items()
         if fault.kind in kinds
     )
 

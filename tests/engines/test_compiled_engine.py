@@ -150,6 +150,14 @@ def test_engines_agree_on_every_pair_of_faults(pair, transport):
     assert run.ledger.delivered > 0
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FAULTS if kind != "scale_out"])
+def test_engines_agree_on_every_fault_that_repeats(kind):
+    for number, transport in enumerate(TRANSPORT_NAMES):
+        board = board_of((kind,) * 2, transport)
+        fault = board.faults[0].model_copy(update={"start_s": 3.0, "repeat_s": 25.0 + 4.0 / 3.0})
+        assert_equal_runs(board.replace(faults=[fault.model_dump(exclude_none=True)]), seed=number)
+
+
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_engines_agree_on_every_client_library_under_faults(name):
     faults = [

@@ -58,6 +58,8 @@ VARIANTS = {
     ),
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
     "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),
+    "polling, and nothing changes": POLLING.replace({"updates.rate_per_s": 0.0}),
+    "push, and nothing changes": PUSH.replace({"updates.rate_per_s": 0.0}),
     # With this seed no session ends within 25 ms of a ping or a push: which comes first is no race.
     "sessions that end": PUSH.replace(sessions={"arrivals_per_s": 0.5, "length_s": 5.5}),
 }
@@ -80,6 +82,29 @@ def measured():
 def both(name):
     live = measured()[name]
     return live, sl.simulate(live.scenario, seed=3, keep=KEEP, progress=False)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if "nothing" in name])
+def test_a_measured_run_without_changes_has_an_empty_ledger(name):
+    live, _ = both(name)
+    assert set(live.ledger) == {0}
+    assert np.isnan(live.latency_quantiles(0.5)).all()
+    assert live.provenance["publish_late_s"]["max"] == 0.0
+    assert "late" not in {warning.kind for warning in live.warnings}
+
+
+def test_resets_that_repeat_cut_the_same_clients_as_in_the_simulation():
+    resets = [{"kind": "reset", "start_s": 5.3, "repeat_s": 4.1, "share": 0.5}]
+    scenario = PUSH.replace(faults=resets, reconnect={"policy": "fixed", "base_s": 0.7})
+    live = sl.measure(scenario, seed=3, time_scale=2.0, progress=False)
+
+    def cut(run):
+        table = run.frame("connections")
+        ended = table[table["cause"] != "open_at_end"]
+        return sorted(zip(ended["closed_s"].round().astype(int), ended["client"], strict=True))
+
+    assert len({t_s for t_s, _ in cut(live)}) == 4
+    assert cut(live) == cut(sl.simulate(live.scenario, seed=3, progress=False))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -58,7 +58,7 @@ def test_a_killed_servers_clients_come_back_when_predicted():
 
 
 def test_with_a_snapshot_on_return_three_kills_lose_nothing():
-    kills = [{"kind": "restart", "start_s": t, "length_s": 1.0} for t in (5.0, 12.0, 19.0)]
+    kills = [{"kind": "restart", "start_s": 5.0, "length_s": 1.0, "repeat_s": 7.0}]
     live, simulated = both(
         BOARD.replace(
             {
@@ -74,6 +74,12 @@ def test_with_a_snapshot_on_return_three_kills_lose_nothing():
     assert ledger.lost == 0
     assert ledger.eligible == simulated.ledger.eligible
     assert (live.frame("clients")["connections"] == 4).all()
+
+
+def test_more_restarts_than_servers_can_stand_by_are_refused():
+    kills = [RESTART, {**RESTART, "start_s": 11.0, "length_s": 0.01, "repeat_s": 0.1}]
+    with pytest.raises(sl.ScenarioError, match=r"^faults\.1\.repeat_s: must keep restarts at 32"):
+        sl.measure(BOARD.replace(faults=kills), progress=False)
 
 
 def test_an_interrupt_during_the_outage_does_not_wait_for_its_end(monkeypatch):

@@ -131,6 +131,16 @@ def test_a_fault_that_the_warm_up_hides_is_named(start_s):
     assert f"the restart at {start_s:g} s" in said
 
 
+@pytest.mark.parametrize(("repeats", "is_hidden"), [(1, True), (2, False)])
+def test_a_fault_that_repeats_is_hidden_if_it_never_happens_after_the_warm_up(repeats, is_hidden):
+    restart = {"kind": "restart", "start_s": 5.0, "length_s": 1.0, "repeat_s": 13.0}
+    run = simulated({"faults": [{**restart, "repeats": repeats}]}, PUSHED)
+    assert run.scenario.warm_up_s == 30.0
+    said = [str(one) for one in run.warnings if one.kind == "warm-up"]
+    assert bool(said) == is_hidden
+    assert not is_hidden or "the restart at 18 s" in said[0]
+
+
 def test_a_rollout_that_begins_within_the_warm_up_says_so_and_carries_all_warnings():
     plan = sl.Plan(
         flag={"propagation": "polled", "every_s": 10},

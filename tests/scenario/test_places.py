@@ -264,7 +264,7 @@ def test_of_an_artillery_script_it_is_said_what_a_scenario_can_say(tmp_path):
     message = refused(sl.Scenario.load, tmp_path / "load.yml")
     assert "[sessions] with arrivals_per_s = 10" in message
     assert "horizon_s = 60" in message
-    assert "rampTo" in message
+    assert "(rampTo) is its arrivals" in message
     board = sl.Scenario(
         updates={"rate_per_s": 0.1},
         clients=0,

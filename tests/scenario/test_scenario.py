@@ -105,7 +105,27 @@ def changed(path, value):
     return lambda: sl.Scenario(**BASE).replace({path: value})
 
 
+SESSIONS = {"arrivals_per_s": 1.0, "length_s": 60.0}
+
+
+def by_curve(*points):
+    return {**SESSIONS, "arrivals": "curve", "curve": list(points)}
+
+
+def at(times):
+    return make(updates={"kind": "times", "publish_s": times})
+
+
 RESET = {"kind": "reset", "start_s": 1.0}
+
+
+def again(repeat_s, kind="path_loss", nodes=1, **fields):
+    """A fault from 50 to 60 s (of no length if it has none) that repeats."""
+    lasts = {} if kind in ("reset", "scale_out") else {"length_s": 10.0}
+    fault = {"kind": kind, "start_s": 50.0, "repeat_s": repeat_s, **lasts, **fields}
+    return make(faults=[fault], server={"nodes": nodes})
+
+
 MALFORMED = {
     "negative count": (make(clients=-1), "clients"),
     "float for a count": (make(clients=2.5), "clients"),
@@ -215,6 +235,46 @@ MALFORMED = {
         ),
         "faults.1.start_s",
     ),
+    "restart of what is down again": (
+        make(
+            faults=[
+                {"kind": "restart", "start_s": 5.0, "length_s": 10.0, "repeat_s": 100.0},
+                {"kind": "restart", "start_s": 210.0, "length_s": 1.0},
+            ]
+        ),
+        "faults.1.start_s",
+    ),
+    "restart that comes again while another lasts": (
+        make(
+            faults=[
+                {"kind": "restart", "start_s": 5.0, "length_s": 10.0, "repeat_s": 100.0},
+                {"kind": "restart", "start_s": 20.0, "length_s": 10.0, "repeat_s": 97.0},
+            ]
+        ),
+        "faults.1.repeat_s",
+    ),
+    "fault that repeats before its end": (again(10.0, kind="restart"), "faults.0.repeat_s"),
+    "deploy that repeats before its end": (
+        again(29.0, kind="rolling_deploy", every_s=10.0, nodes=3),
+        "faults.0.repeat_s",
+    ),
+    "fault that repeats after the end": (again(541.0), "faults.0.repeat_s"),
+    "milliseconds between faults": (again(30_000), "faults.0.repeat_s"),
+    "fault that repeats beyond the end": (again(100.0, repeats=6), "faults.0.repeats"),
+    "fault that repeats all the time": (again(0.5, length_s=0.1), "faults.0.repeat_s"),
+    "fault that repeats too often": (again(1e-300, kind="reset"), "faults.0.repeat_s"),
+    "fault that repeats at once": (again(0.0), "faults.0.repeat_s"),
+    "faults that repeat too often": (
+        make(faults=[{**RESET, "repeat_s": 1.0}] * 2),
+        "faults.1.repeat_s",
+    ),
+    "repeats of nothing": (make(faults=[{**RESET, "repeats": 2}]), "faults.0.repeats"),
+    "no repeats": (again(100.0, repeats=0), "faults.0.repeats"),
+    "node that is added again": (again(100.0, kind="scale_out", nodes=2), "faults.0.repeat_s"),
+    "batches without number": (
+        again(100.0, kind="drain", batches=5000),
+        "faults.0.batches",
+    ),
     "share of nobody": (make(faults=[{**RESET, "share": 0.0}]), "faults.0.share"),
     "faults that are none": (make(faults="all"), "faults"),
     "retry cap below base": (make(polling={"retry_base_s": 40}), "polling.retry_cap_s"),
@@ -232,12 +292,59 @@ MALFORMED = {
         lambda: sl.Scenario(updates={"kind": "bursts", "rate_per_s": 1.0, "burst_size": 3}),
         "updates.burst_gap_s",
     ),
+    "times of no kind": (make(updates={"rate_per_s": 1.0, "publish_s": [1]}), "updates.publish_s"),
+    "times that are missing": (make(updates={"kind": "times"}), "updates.publish_s"),
+    "times and a rate": (
+        make(updates={"kind": "times", "publish_s": [1], "rate_per_s": 1.0}),
+        "updates.rate_per_s",
+    ),
+    "one time": (at(5.0), "updates.publish_s"),
+    "times in a text": (at("1, 2"), "updates.publish_s"),
+    "times in a mapping": (at({1: 2}), "updates.publish_s"),
+    "times in a table": (at(np.zeros((2, 2))), "updates.publish_s.0"),
+    "times of texts": (at(np.array(["soon"])), "updates.publish_s.0"),
+    "times that go back": (at([3, 2, 1]), "updates.publish_s.1"),
+    "times before the start": (at([-1]), "updates.publish_s.0"),
+    "time that is none": (at([1, True]), "updates.publish_s.1"),
+    "time of nan": (at([1, float("nan")]), "updates.publish_s.1"),
+    "time of a size": (at([1, "2 kB"]), "updates.publish_s.1"),
+    "time of an age": (at([1, 10**400]), "updates.publish_s.1"),
+    "too many times": (at([1.0] * 100_001), "updates.publish_s"),
+    "milliseconds for times": (at([600, 60_000]), "updates.publish_s.0"),
     "too many clients": (make(clients=10**12), "clients"),
     "too many changes": (make(updates={"rate_per_s": 1e6}), "updates.rate_per_s"),
     "too many sessions": (
         make(sessions={"arrivals_per_s": 1e6, "length_s": 1}),
         "sessions.arrivals_per_s",
     ),
+    "too many sessions by their curve": (
+        make(sessions=by_curve([0, 1], [600, 1], [601, 0], ["10 d", 0]) | {"arrivals_per_s": 5e3}),
+        "sessions.arrivals_per_s",
+    ),
+    "arrivals of no kind": (make(sessions=SESSIONS | {"arrivals": "daily"}), "sessions.arrivals"),
+    "curve of nothing": (make(sessions=SESSIONS | {"arrivals": "curve"}), "sessions.curve"),
+    "curve without arrivals by it": (
+        make(sessions=SESSIONS | {"curve": [[0, 1], [60, 2]]}),
+        "sessions.curve",
+    ),
+    "curve of one point": (make(sessions=by_curve([0, 1])), "sessions.curve"),
+    "curve of too many points": (
+        make(sessions=by_curve(*([t, 1] for t in range(1001)))),
+        "sessions.curve",
+    ),
+    "curve that begins late": (make(sessions=by_curve([5, 1], [9, 1])), "sessions.curve.0.0"),
+    "curve that goes back": (
+        make(sessions=by_curve([0, 1], [9, 1], [8, 1])),
+        "sessions.curve.2.0",
+    ),
+    "curve that jumps": (make(sessions=by_curve([0, 1], [9, 1], [9, 2])), "sessions.curve.2.0"),
+    "curve of no rate": (make(sessions=by_curve([0, 0], [9, 0])), "sessions.curve"),
+    "curve below zero": (make(sessions=by_curve([0, 1], [9, -1])), "sessions.curve.1.1"),
+    "curve of nan": (make(sessions=by_curve([0, 1], [9, float("nan")])), "sessions.curve.1.1"),
+    "half a point": (make(sessions=by_curve([0, 1], [9])), "sessions.curve.1.1"),
+    "a point and a half": (make(sessions=by_curve([0, 1], [9, 1, 1])), "sessions.curve.1"),
+    "times alone": (make(sessions=by_curve(0, 9)), "sessions.curve.0"),
+    "text for a rate": (make(sessions=by_curve([0, "1"], [9, 1])), "sessions.curve.0.1"),
     "an age": (make(horizon_s=1e300), "horizon_s"),
     "share above one": (make(polling={"jitter_frac": 1.5}), "polling.jitter_frac"),
     "board smaller than a card": (
