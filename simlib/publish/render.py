@@ -90,7 +90,8 @@ footer { max-width: 62rem; margin: 0 auto 2rem; text-align: center; color: var(-
 @page { margin: 15mm; }
 @media print { body { background: none; font-size: 11pt; }
   main { border: 0; margin: 0; padding: 0; max-width: none; }
-  details.code, nav, .modebar, .wide::before { display: none !important; } .output { overflow: visible; }
+  details.code, nav, .modebar, .wide::before { display: none !important; }
+  .output { overflow: visible; }
   .wide { background: none; } h1, h2, h3 { break-after: avoid; }
   .figure, .output, tr, li, blockquote { break-inside: avoid; } }
 """
