@@ -165,7 +165,7 @@ LIBRARIES: dict[str, Library] = {
             "reconnect.cap_s": 1.0,
             "reconnect.attempts": 5,
         },
-        "the migration guide's RECONNECT_INTERVAL and MAX_RECONNECT_ATTEMPTS on a bare WebSocket",
+        "the migration guide's reconnectDelay and maxReconnectAttempts on a bare WebSocket",
         "Everybody comes back in step, and gives up after 5 s.",
     ),
     "native WebSocket": Library(
