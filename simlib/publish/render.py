@@ -207,6 +207,7 @@ def render(
     notebook = nbformat.read(notebook_path, as_version=4)
     _refuse_mathematics(notebook, notebook_path)
     title = title_of(notebook) or notebook_path.stem
+    _join_code(notebook)
     figures = _draw_figures(notebook)
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"page.html.j2": _TEMPLATE})], template_file="page.html.j2"
@@ -362,6 +363,19 @@ def _refuse_mathematics(notebook: NotebookNode, path: Path) -> None:
                     raise RenderError(
                         f"{path}: cell {position}: must hold no TeX mathematics, got {mark!r}"
                     )
+
+
+def _join_code(notebook: NotebookNode) -> None:
+    """Join each code cell that shows nothing with the code cell after it: one line to unfold."""
+    joined: list[NotebookNode] = []
+    for cell in notebook.cells:
+        before = joined[-1] if joined else None
+        if before is not None and before.cell_type == cell.cell_type == "code":
+            if not before.outputs:
+                cell.source = f"{before.source}\n\n{cell.source}"
+                joined.pop()
+        joined.append(cell)
+    notebook.cells = joined
 
 
 def _draw_figures(notebook: NotebookNode) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def write_pages(entries: list[Entry], out_dir: str | Path) -> list[Path]:
     names = [entry.copy.stem for entry in entries]
     titles = [(entry.copy.stem, entry.title) for entry in entries]
     pages, items = [], []
-    for entry, following in zip(entries, [*titles[1:], None], strict=True):
+    for entry, following in itertools.zip_longest(entries, titles[1:]):
         folder = entry.notebook.parent
         page = render(entry.copy, out_dir, folder=folder, pages=names, following=following)
         pages.append(page)

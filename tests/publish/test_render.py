@@ -100,6 +100,18 @@ def test_a_figure_that_is_not_drawn_is_its_title_and_says_so(page: Path) -> None
     assert figure.text.startswith("Figure: latency")
 
 
+def test_code_that_shows_nothing_is_unfolded_with_the_code_after_it(tmp_path: Path) -> None:
+    cells = [new_code_cell(f"x = {n}", id=f"a{n}", execution_count=n) for n in range(1, 5)]
+    cells[1].outputs = [new_output("stream", text="two\n")]
+    path = tmp_path / "a.ipynb"
+    write(new_notebook(cells=[*cells, new_markdown_cell("text", id="b")]), path)
+    soup = BeautifulSoup(render(path, tmp_path).read_text(encoding="utf-8"), "html.parser")
+    assert [code.text.split("code")[1].split() for code in soup.find_all("details")] == [
+        ["x", "=", "1", "x", "=", "2"],
+        ["x", "=", "3", "x", "=", "4"],
+    ]
+
+
 LINKS = (
     "[next](b.ipynb) [elsewhere](c.ipynb) [data](../data/a.toml) "
     "[site](https://example.org/a.ipynb) [part](#part)"
