@@ -91,7 +91,7 @@ footer { max-width: 62rem; margin: 0 auto 2rem; text-align: center; color: var(-
 @media print { body { background: none; font-size: 11pt; }
   main { border: 0; margin: 0; padding: 0; max-width: none; }
   details.code, nav, .modebar, .wide::before { display: none !important; }
-  .output { overflow: visible; }
+  .output { overflow: visible; } .figure { min-height: 0 !important; }
   .wide { background: none; } h1, h2, h3 { break-after: avoid; }
   .figure, .output, tr, li, blockquote { break-inside: avoid; } }
 """
@@ -421,9 +421,9 @@ def _figure_title(layout: dict[str, Any]) -> str:
 
 
 # Tables and figures are fitted to the paper before they are printed, as a browser lays a page out
-# anew for the paper, but does not draw its figures anew. 640 px fit A4 and US Letter.
+# anew for the paper, but does not draw its figures anew. 640 by 900 px fit A4 and US Letter.
 _SCRIPT = """
-const PAPER_PX = 640;
+const PAPER_PX = 640, PAPER_HEIGHT_PX = 900;
 const figures = () => document.querySelectorAll(".figure.drawn");
 function markWide() {
   for (const box of document.querySelectorAll(".output"))
@@ -431,12 +431,18 @@ function markWide() {
 }
 addEventListener("resize", markWide);
 addEventListener("beforeprint", () => {
-  for (const box of figures()) Plotly.relayout(box, {autosize: false, width: PAPER_PX});
+  for (const box of figures()) {
+    Plotly.relayout(box, {autosize: false, width: PAPER_PX});
+    box.style.zoom = Math.min(1, PAPER_HEIGHT_PX / (box.layout.height ?? 450));
+  }
   for (const table of document.querySelectorAll(".output table"))
     if (table.scrollWidth > PAPER_PX) table.style.zoom = PAPER_PX / table.scrollWidth;
 });
 addEventListener("afterprint", () => {
-  for (const box of figures()) Plotly.relayout(box, {autosize: true, width: null});
+  for (const box of figures()) {
+    box.style.zoom = "";
+    Plotly.relayout(box, {autosize: true, width: null});
+  }
   for (const table of document.querySelectorAll(".output table")) table.style.zoom = "";
 });
 markWide();
