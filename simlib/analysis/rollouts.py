@@ -191,7 +191,7 @@ def remaining(
     Parameters
     ----------
     runs : mapping of str to Run
-        Runs of rollouts that are rolled back at `since_s`, by the name of the way back.
+        Runs of rollouts that are rolled back at `since_s`, by the name of the kind of rollback.
     since_s : float
         Seconds from the start of the runs.
     times_s : array_like of float, shape (n,)

@@ -32,7 +32,7 @@ _ENDS = {
     "done": "done",
     "rolled_back": "rolled back",
     "killed": "killed",
-    "paused": "paused: somebody has to look",
+    "paused": "paused: somebody has to decide",
 }
 
 
@@ -105,13 +105,13 @@ def rollout(carried_out: Rollout) -> go.Figure:
     Returns
     -------
     plotly.graph_objects.Figure
-        The plan's percentage is grey. Marks show the looks that failed or were inconclusive, and
+        The plan's percentage is grey. Marks show the checks that failed or were inconclusive, and
         the end of the rollout.
 
     Raises
     ------
     ScenarioError
-        The argument is not a rollout, or it was interrupted before its first look.
+        The argument is not a rollout, or it was interrupted before its first check.
     """
     run, history, _ = _checked(carried_out)
     end_s = run.provenance["end_of_run_s"]
@@ -145,7 +145,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
             name=name,
             hovertemplate="%{y:.3g} % at %{x:g} s<extra>%{fullData.name}</extra>",
         )
-    _mark_looks(figure, history)
+    _mark_checks(figure, history)
     for row in _turns(history).itertuples():
         figure.add_vline(x=row.t_s, line={"color": style.THEORY, "width": 1, "dash": "dot"})
         if row.event in _ENDS:
@@ -179,7 +179,7 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
     Raises
     ------
     ScenarioError
-        The argument is not a rollout, or it was interrupted before its first look.
+        The argument is not a rollout, or it was interrupted before its first check.
     """
     run, history, plan = _checked(carried_out)
     names = _watched(plan)
@@ -313,7 +313,7 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
     back = ("back_frac", "back_low", "back_high")
     check_table("table", table, texts=("regression",), numbers=("fleets", *back))
     panels = {
-        "fleets that go back (%)": (*back, 100.0),
+        "fleets rolled back (%)": (*back, 100.0),
         "time until then (min)": ("back_s", "back_s_low", "back_s_high", 1.0 / 60.0),
         "users pushed to until then (user-hours)": (
             *("user_min", "user_min_low", "user_min_high"),
@@ -355,7 +355,7 @@ def outcomes(table: pd.DataFrame) -> go.Figure:
     fleets = int(table["fleets"].max())
     healthy = table[np.array(hollow)]
     said = [
-        f"{back_frac * of:.0f} of {of:.0f} healthy fleets go back"
+        f"{back_frac * of:.0f} of {of:.0f} healthy fleets are rolled back"
         for back_frac, of in healthy[["back_frac", "fleets"]].to_numpy(float).tolist()
     ]
     broken = table[~np.array(hollow)]
@@ -402,10 +402,10 @@ def operating_characteristic(table: pd.DataFrame, path: str) -> go.Figure:
     rows = table.sort_values(path) if is_number else table
     x = rows[path].tolist() if is_number else [str(value) for value in rows[path]]
     figure = make_subplots(
-        rows=2, subplot_titles=["how often it errs (%)", "what it takes (h)"], shared_xaxes=True
+        rows=2, subplot_titles=["wrong decisions (%)", "what it takes (h)"], shared_xaxes=True
     )
     for place, (which, name) in enumerate(
-        (("false", "healthy, and goes back"), ("miss", "broken, and does not"))
+        (("false", "healthy, but rolled back"), ("miss", "broken, but not rolled back"))
     ):
         value = rows[f"{which}_frac"]
         figure.add_scatter(
@@ -583,14 +583,14 @@ def _found(history: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
 
 
 def _how_it_ended(history: pd.DataFrame) -> str:
-    """Say how many looks failed, and how the rollout ended."""
+    """Say how many checks failed, and how the rollout ended."""
     failed = int((history["event"] == "failed").sum())
     ended = _ENDS.get(str(history["event"].iloc[-1]), "under way").split(":")[0]
-    return f"{failed} of {_looks(history)} looks failed: {ended}"
+    return f"{failed} of {_checks(history)} checks failed: {ended}"
 
 
-def _looks(history: pd.DataFrame) -> int:
-    """Return the number of looks at which guardrails were checked."""
+def _checks(history: pd.DataFrame) -> int:
+    """Return how often guardrails were checked."""
     checked = history["event"].isin(["passed", "failed", "inconclusive", "done", "paused"])
     return int(checked.sum())
 
@@ -602,23 +602,23 @@ def _ends_s(history: pd.DataFrame, first: pd.Series, end_s: float) -> float:
     return float(later.min()) if len(later) else end_s
 
 
-def _mark_looks(figure: go.Figure, history: pd.DataFrame) -> None:
-    """Mark the looks that failed or were inconclusive."""
+def _mark_checks(figure: go.Figure, history: pd.DataFrame) -> None:
+    """Mark the checks that failed or were inconclusive."""
     for event, symbol in (("failed", "x"), ("inconclusive", "line-ns-open")):
-        looks = history[history["event"] == event]
-        if len(looks):
+        checks = history[history["event"] == event]
+        if len(checks):
             figure.add_scatter(
-                x=style.rounded(looks["t_s"], digits=style.TIME_DIGITS),
-                y=style.rounded(looks["percent"]),
+                x=style.rounded(checks["t_s"], digits=style.TIME_DIGITS),
+                y=style.rounded(checks["percent"]),
                 mode="markers",
                 marker={"symbol": symbol, "color": "#000000", "size": 9},
-                name=f"look {event}",
+                name=f"check {event}",
                 hovertemplate="%{x:g} s<extra>%{fullData.name}</extra>",
             )
 
 
 def _width_s(run: Run, check_every_s: float) -> float:
-    """Return a width in whole bins that is close to the time between two looks, seconds."""
+    """Return a width in whole bins that is close to the time between two checks, seconds."""
     bin_s = run.scenario.bin_s
     return float(max(1, round(check_every_s / bin_s)) * bin_s)
 

@@ -264,8 +264,8 @@ def six_metrics(*runs: Run, width_s: float | None = None) -> go.Figure:
 
 
 _VERDICTS = {
-    "within": "within the bar",
-    "outside": "outside the bar",
+    "within": "within the allowed error",
+    "outside": "outside the allowed error",
     "inconclusive": "inconclusive, the machine was busy",
 }
 

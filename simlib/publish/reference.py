@@ -167,7 +167,7 @@ def write_page(out_dir: str | Path) -> Path:
     out_dir : str or Path
         The folder of the pages.
     """
-    from simlib.publish.render import STYLE
+    from simlib.publish.render import INDEX_NAME, STYLE
 
     parts = [
         f"<h2>{html.escape(title)}</h2>\n"
@@ -179,6 +179,7 @@ def write_page(out_dir: str | Path) -> Path:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>simlib: settings</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<nav><a href="{INDEX_NAME}">← All pages</a></nav>\n'
         f"<h1>Settings</h1>\n{''.join(parts)}</main>\n</body>\n</html>\n",
         encoding="utf-8",
     )

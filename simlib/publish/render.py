@@ -1,9 +1,10 @@
 """Pages: a notebook with its stored outputs, as one HTML file that opens anywhere.
 
 The last step of the data flow, and a leaf: it reads a notebook file and runs nothing. A reader of
-a page has neither Python nor a network, so a page asks no address for anything but
-``plotly.min.js`` beside it, which is the copy that the installed plotly package brings. It is
-written once for all pages of a folder: 5 MB that would otherwise stand in every page.
+a page has neither Python nor a network, and often one page alone, which came by mail. So a page is
+one file: it carries the plotly.js that the installed plotly package brings, compressed (2 MB), and
+the data files to which its text links. Where a browser cannot draw, each figure is its title, and
+says so. Before printing, figures and wide tables are fitted to the paper.
 
 nbconvert walks the cells and turns Markdown and code into HTML. Its stock templates are not used:
 they load scripts from outside for mathematics, diagrams and widgets, and they know no plotly
@@ -12,8 +13,14 @@ figure that is stored as JSON.
 
 from __future__ import annotations
 
+import base64
+import functools
+import gzip
+import html
 import json
+import mimetypes
 import re
+from collections.abc import Collection
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +31,8 @@ from simlib.publish.notebook import FIGURE_CONFIG, PLOTLY_MIME
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-SCRIPT_NAME = "plotly.min.js"
+INDEX_NAME = "index.html"
+MOST_LINKED_BYTES = 200_000
 
 STYLE = """
 :root { --ink: #1c2733; --soft: #5b6b7b; --line: #dfe5eb; --paper: #ffffff; --tint: #f5f7f9;
@@ -51,7 +59,20 @@ details.code > summary { cursor: pointer; color: var(--soft); font-size: .82rem;
 details.code .highlight { background: var(--tint); border: 1px solid var(--line);
   border-radius: 6px; padding: .7rem 1rem; margin-top: .3rem; }
 .output { margin: .8rem 0 1.4rem; overflow-x: auto; }
+/* What is wider than the screen has a shadow at the side to which it goes on. */
+.wide { background:
+  linear-gradient(to right, var(--paper) 40%, transparent) left / 2.5rem 100% local no-repeat,
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 2.5rem 100% local no-repeat,
+  linear-gradient(to right, rgba(28, 39, 51, .25), transparent) left / .8rem 100% scroll no-repeat,
+  linear-gradient(to left, rgba(28, 39, 51, .25), transparent) right / .8rem 100% scroll no-repeat;
+}
+.wide::before { content: "scroll sideways for more →"; position: sticky; left: 0;
+  color: var(--soft); font-size: .8rem; }
+.answer { border-left: 4px solid var(--accent); padding-left: 1.1rem; font-size: 1.1rem; }
 .figure { width: 100%; }
+.missing { color: var(--soft); border: 1px dashed var(--line); padding: 1rem; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 2rem; font-size: .9rem; margin: 0 0 1.5rem; }
+main > nav:last-child { margin: 3rem 0 0; border-top: 1px solid var(--line); padding-top: 1rem; }
 .error pre { color: #a3162a; }
 table { border-collapse: collapse; border: 0; font-size: .9rem; font-variant-numeric: tabular-nums;
   margin: .5rem 0; }
@@ -63,8 +84,16 @@ tbody th { font-weight: 500; text-align: left; }
 img, svg { max-width: 100%; }
 footer { max-width: 62rem; margin: 0 auto 2rem; text-align: center; color: var(--soft);
   font-size: .85rem; }
-@media print { body { background: none; } main { border: 0; margin: 0; max-width: none; }
-  details.code { display: none; } }
+@media (max-width: 600px) { body { font-size: 16px; } main { margin: 0; border: 0;
+  border-radius: 0; } h1 { font-size: 1.5rem; } th, td { padding: .3rem .5rem; }
+  tbody th { min-width: 7rem; } }
+@page { margin: 15mm; }
+@media print { body { background: none; font-size: 11pt; }
+  main { border: 0; margin: 0; padding: 0; max-width: none; }
+  details.code, nav, .modebar, .wide::before { display: none !important; }
+  .output { overflow: visible; } .figure { min-height: 0 !important; }
+  .wide { background: none; } h1, h2, h3 { break-after: avoid; }
+  .figure, .output, tr, li, blockquote { break-inside: avoid; } }
 """
 
 # Only the kinds of output that our notebooks have. Standard error is dropped, and so is whatever
@@ -78,17 +107,17 @@ _TEMPLATE = """{%- extends 'display_priority.j2' -%}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ resources.title | escape_html }}</title>
 <style>{{ resources.style }}</style>
-{%- if resources.script %}
-<script src="{{ resources.script }}" charset="utf-8"></script>
-{%- endif %}
 </head>
 {%- endblock header -%}
 {%- block body_header %}
 <body>
 <main>
+{{ resources.links }}
 {%- endblock body_header -%}
 {%- block body_footer %}
+{{ resources.links }}
 </main>
+{{ resources.script }}
 <footer>{{ resources.metadata.name | escape_html }}.ipynb, rendered by simlib</footer>
 </body>
 {%- endblock body_footer -%}
@@ -106,7 +135,7 @@ _TEMPLATE = """{%- extends 'display_priority.j2' -%}
 </details>
 {%- endblock input -%}
 {%- block output %}
-<div class="output">{{ super() }}</div>
+<div class="output{{ ' answer' if 'headline' in cell.metadata.tags }}">{{ super() }}</div>
 {%- endblock output -%}
 {%- block execute_result -%}
 {%- block data_priority scoped -%}{{ super() }}{%- endblock -%}
@@ -133,7 +162,14 @@ class RenderError(SimlibError):
     """A notebook holds something that a page without a network cannot show."""
 
 
-def render(notebook_path: str | Path, out_dir: str | Path) -> Path:
+def render(
+    notebook_path: str | Path,
+    out_dir: str | Path,
+    *,
+    folder: str | Path | None = None,
+    pages: Collection[str] = (),
+    following: tuple[str, str] | None = None,
+) -> Path:
     """Write a notebook with its stored outputs as a page, and run nothing.
 
     Parameters
@@ -141,18 +177,25 @@ def render(notebook_path: str | Path, out_dir: str | Path) -> Path:
     notebook_path : str or Path
         The notebook, executed.
     out_dir : str or Path
-        The folder for the page and, if it has a figure, for ``plotly.min.js``; made if missing.
+        The folder for the page; made if missing.
+    folder : str or Path, optional
+        Where the notebook's links to files lead from; by default its own folder.
+    pages : collection of str, optional
+        Names, without an ending, of the notebooks whose pages are in `out_dir`, where the list of
+        pages is too. Links to these notebooks lead to their pages; links to others become text.
+    following : (str, str), optional
+        Name and title of the notebook whose page is the next to read.
 
     Returns
     -------
     Path
-        The page, ``<out_dir>/<name of the notebook>.html``.
+        The page, ``<out_dir>/<name of the notebook>.html``: one file, which needs no other.
 
     Raises
     ------
     RenderError
-        If a text cell holds TeX mathematics, or something in the notebook would be loaded from
-        an outside address.
+        If a text cell holds TeX mathematics, something in the notebook would be loaded from
+        an outside address, or a link leads to no file.
     """
     import nbformat
     from jinja2 import DictLoader
@@ -160,9 +203,11 @@ def render(notebook_path: str | Path, out_dir: str | Path) -> Path:
     from pygments.formatters import HtmlFormatter
 
     notebook_path, out_dir = Path(notebook_path), Path(out_dir)
+    folder = notebook_path.parent if folder is None else Path(folder)
     notebook = nbformat.read(notebook_path, as_version=4)
     _refuse_mathematics(notebook, notebook_path)
     title = title_of(notebook) or notebook_path.stem
+    _join_code(notebook)
     figures = _draw_figures(notebook)
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"page.html.j2": _TEMPLATE})], template_file="page.html.j2"
@@ -173,20 +218,56 @@ def render(notebook_path: str | Path, out_dir: str | Path) -> Path:
             "metadata": {"name": notebook_path.stem, "path": str(notebook_path.parent)},
             "title": title,
             "style": STYLE + HtmlFormatter(style="default").get_style_defs(".highlight"),
-            "script": SCRIPT_NAME if figures else "",
+            "links": _links(following) if pages else "",
+            "script": _script(has_figures=figures > 0),
         },
     )
+    page = _SPLIT_HEAD.sub(r"<th>\2</th>\1</thead>", page).replace("<td>NaN</td>", "<td>–</td>")
+    page = _LINK.sub(lambda link: _local_link(link, notebook_path, folder, pages), page)
     outside = outside_addresses(page)
     if outside:
         raise RenderError(
             f"{notebook_path}: must load nothing from outside, got {', '.join(outside)}"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    if figures:
-        _write_script(out_dir)
     target = out_dir / f"{notebook_path.stem}.html"
     _write(target, page)
     return target
+
+
+def _links(following: tuple[str, str] | None) -> str:
+    """Return the links from a page to the list of pages and to the next one."""
+    links = [f'<a href="{INDEX_NAME}">← All pages</a>']
+    if following is not None:
+        name, title = map(html.escape, following)
+        links.append(f'<a href="{name}.html">Next: {title} →</a>')
+    return f"<nav>{' '.join(links)}</nav>"
+
+
+# pandas gives the name of a table's index a row of its own under the heads of its columns.
+_SPLIT_HEAD = re.compile(
+    r"<th></th>((?:\s*<th>[^<]*</th>)*\s*</tr>)"
+    r"\s*<tr>\s*<th>([^<]*)</th>(?:\s*<th></th>)*\s*</tr>\s*</thead>"
+)
+# Addresses on this machine alone: no scheme, and no place within the page itself.
+_LINK = re.compile(r'<a href="(?![a-z][a-z0-9+.-]*:|//|#)([^"]+)"([^>]*)>(.*?)</a>', re.DOTALL)
+
+
+def _local_link(link: re.Match[str], notebook: Path, folder: Path, pages: Collection[str]) -> str:
+    """Return a link to another notebook's page, or one that holds the file to which it led."""
+    address, rest, words = link.groups()
+    if address == INDEX_NAME or (address.endswith(".html") and address[:-5] in pages):
+        return link[0]
+    path = folder / html.unescape(address)
+    if path.suffix == ".ipynb":
+        return f'<a href="{path.stem}.html"{rest}>{words}</a>' if path.stem in pages else words
+    if not path.is_file() or path.stat().st_size > MOST_LINKED_BYTES:
+        rule = f"must be links to files of at most {MOST_LINKED_BYTES:,} bytes"
+        raise RenderError(f"{notebook}: {rule}, got {address!r}")
+    kind = mimetypes.guess_type(path.name)[0] or "text/plain"
+    data = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(path.name)
+    return f'<a download="{name}" href="data:{kind};base64,{data}"{rest}>{words}</a>'
 
 
 def title_of(notebook: NotebookNode) -> str:
@@ -284,6 +365,19 @@ def _refuse_mathematics(notebook: NotebookNode, path: Path) -> None:
                     )
 
 
+def _join_code(notebook: NotebookNode) -> None:
+    """Join each code cell that shows nothing with the code cell after it: one line to unfold."""
+    joined: list[NotebookNode] = []
+    for cell in notebook.cells:
+        before = joined[-1] if joined else None
+        if before is not None and before.cell_type == cell.cell_type == "code":
+            if not before.outputs:
+                cell.source = f"{before.source}\n\n{cell.source}"
+                joined.pop()
+        joined.append(cell)
+    notebook.cells = joined
+
+
 def _draw_figures(notebook: NotebookNode) -> int:
     """Replace each stored figure by the HTML that draws it; return how many there were."""
     count = 0
@@ -307,19 +401,89 @@ def _figure_html(name: str, figure: dict[str, Any]) -> str:
     # No "<" may stand in a script's text: "</script>" and "<!--" would end or hide the rest.
     text = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
     height = drawn["layout"].get("height", 450)
+    title = html.escape(_figure_title(drawn["layout"]) or "A figure without a title")
     return (
-        f'<div class="figure" id="{name}" style="min-height:{height}px"></div>'
-        f'<script>Plotly.newPlot("{name}", {text});</script>'
+        f'<div class="figure" id="{name}" role="img" aria-label="{title}" '
+        f'style="min-height:{height}px"><p class="missing"><b>Figure: {title}</b><br>'
+        "It is drawn by JavaScript, which did not run here: open this page in a browser.</p></div>"
+        f'<script type="application/json" data-figure="{name}">{text}</script>'
     )
 
 
-def _write_script(out_dir: Path) -> None:
+def _figure_title(layout: dict[str, Any]) -> str:
+    """Return the title and the subtitle of a figure as plain text."""
+    title = layout.get("title") or {}
+    if isinstance(title, str):
+        title = {"text": title}
+    parts = (title.get("text"), (title.get("subtitle") or {}).get("text"))
+    words = (re.sub(r"<[^>]*>", " ", part or "") for part in parts)
+    return ". ".join(" ".join(part.split()) for part in words if part.strip())
+
+
+# Tables and figures are fitted to the paper before they are printed, as a browser lays a page out
+# anew for the paper, but does not draw its figures anew. 640 by 900 px fit A4 and US Letter.
+_SCRIPT = """
+const PAPER_PX = 640, PAPER_HEIGHT_PX = 900;
+const figures = () => document.querySelectorAll(".figure.drawn");
+function markWide() {
+  for (const box of document.querySelectorAll(".output"))
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+}
+addEventListener("resize", markWide);
+addEventListener("beforeprint", () => {
+  for (const box of figures()) {
+    Plotly.relayout(box, {autosize: false, width: PAPER_PX});
+    box.style.zoom = Math.min(1, PAPER_HEIGHT_PX / (box.layout.height ?? 450));
+  }
+  for (const table of document.querySelectorAll(".output table"))
+    if (table.scrollWidth > PAPER_PX) table.style.zoom = PAPER_PX / table.scrollWidth;
+});
+addEventListener("afterprint", () => {
+  for (const box of figures()) {
+    box.style.zoom = "";
+    Plotly.relayout(box, {autosize: true, width: null});
+  }
+  for (const table of document.querySelectorAll(".output table")) table.style.zoom = "";
+});
+markWide();
+"""
+
+_DRAW = """
+async function drawAll() {
+  const packed = document.getElementById("plotly").textContent;
+  const bytes = Uint8Array.from(atob(packed), letter => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const library = document.createElement("script");
+  library.textContent = await new Response(stream).text();
+  document.head.append(library);
+  for (const stored of document.querySelectorAll("script[data-figure]")) {
+    const box = document.getElementById(stored.dataset.figure);
+    box.replaceChildren();
+    await Plotly.newPlot(box, JSON.parse(stored.textContent));
+    box.classList.add("drawn");
+  }
+  markWide();
+}
+drawAll().catch(error => {
+  for (const box of document.querySelectorAll(".figure:not(.drawn)"))
+    box.textContent = `Figure: ${box.ariaLabel}. This browser could not draw it: ${error}`;
+});
+"""
+
+
+def _script(*, has_figures: bool) -> str:
+    """Return the script of a page and, if it has figures, plotly.js."""
+    if not has_figures:
+        return f"<script>{_SCRIPT}</script>"
+    packed = f'<script type="text/plain" id="plotly">{_packed_plotly()}</script>'
+    return f"{packed}\n<script>{_SCRIPT}{_DRAW}</script>"
+
+
+@functools.cache
+def _packed_plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    script = get_plotlyjs()
-    target = out_dir / SCRIPT_NAME
-    if not target.exists() or target.stat().st_size != len(script.encode()):
-        _write(target, script)
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
 def _write(target: Path, text: str) -> None:

@@ -1,15 +1,16 @@
 """The report: every notebook run for real, and a folder of pages to pass on.
 
 ``python -m simlib.publish.report`` (``make report``) runs each notebook in a fresh kernel, writes
-the executed copy and its page to ``build/report`` with a list of all pages, and prints where they
-are and the headline table: what the last cell tagged ``headline`` of each notebook shows. The
-committed notebooks are not touched. It sits at the very end of the data flow and computes nothing.
+the executed copy and its page to ``build/report`` with a list of all pages and their answers, and
+prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. The committed
+notebooks are not touched. It sits at the very end of the data flow and computes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import html
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from simlib.processes import terminable
 from simlib.publish.notebook import NotebookError, execute, write
 from simlib.publish.reference import write_page
-from simlib.publish.render import STYLE, render, title_of
+from simlib.publish.render import INDEX_NAME, STYLE, render, title_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -26,28 +27,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One page of a report.
+    """One notebook of a report.
 
     Parameters
     ----------
-    name : str
-        The notebook's name without its ending.
+    notebook : Path
+        The notebook.
+    copy : Path
+        Its executed copy.
     title : str
         Its first heading.
-    page : Path
-        Where the page is.
     headline : str
-        The text of its headline table, or an empty text.
+        Its answer, in Markdown, or an empty text.
     """
 
-    name: str
+    notebook: Path
+    copy: Path
     title: str
-    page: Path
     headline: str
 
 
 def headline(notebook: NotebookNode) -> str:
-    """Return what the last cell tagged ``headline`` shows, as plain text.
+    """Return what the last cell tagged ``headline`` shows, as text or Markdown.
 
     Parameters
     ----------
@@ -71,15 +72,15 @@ def headline(notebook: NotebookNode) -> str:
     return ""
 
 
-def report(notebook: str | Path, out_dir: str | Path, *, timeout_s: float = 600) -> Entry:
-    """Run one notebook and write its executed copy and its page.
+def run(notebook: str | Path, out_dir: str | Path, *, timeout_s: float = 600) -> Entry:
+    """Run one notebook and write its executed copy.
 
     Parameters
     ----------
     notebook : str or Path
         The notebook; it is not changed.
     out_dir : str or Path
-        Where copy and page go.
+        Where the copy goes.
     timeout_s : float
         Limit for one cell, in seconds.
 
@@ -104,49 +105,51 @@ def report(notebook: str | Path, out_dir: str | Path, *, timeout_s: float = 600)
         executed = execute(notebook, timeout_s=timeout_s, on_cell=bar.update)
     copy = out_dir / notebook.name
     write(executed, copy)
-    return Entry(
-        name=notebook.stem,
-        title=title_of(executed) or notebook.stem,
-        page=render(copy, out_dir),
-        headline=headline(executed),
-    )
+    title = title_of(executed) or notebook.stem
+    return Entry(notebook, copy, title, headline(executed))
 
 
-def write_index(entries: list[Entry], out_dir: str | Path) -> Path:
-    """Write the list of pages.
+def write_pages(entries: list[Entry], out_dir: str | Path) -> list[Path]:
+    """Write the pages, each with links to the list of pages and to the next one, and the list.
 
     Parameters
     ----------
     entries : list of Entry
-        The pages, in the order in which they are listed.
+        The notebooks, in the order in which they are listed.
     out_dir : str or Path
         The folder of the pages.
 
     Returns
     -------
-    Path
-        ``<out_dir>/index.html``.
+    list of Path
+        The list of pages, ``<out_dir>/index.html``, and the pages.
     """
-    items = []
-    for entry in entries:
-        table = f"<pre>{html.escape(entry.headline)}</pre>" if entry.headline else ""
+    from nbconvert.filters import markdown2html
+
+    names = [entry.copy.stem for entry in entries]
+    titles = [(entry.copy.stem, entry.title) for entry in entries]
+    pages, items = [], []
+    for entry, following in itertools.zip_longest(entries, titles[1:]):
+        folder = entry.notebook.parent
+        page = render(entry.copy, out_dir, folder=folder, pages=names, following=following)
+        pages.append(page)
         items.append(
-            f'<h2><a href="{html.escape(entry.page.name)}">{html.escape(entry.title)}</a></h2>'
-            f'<div class="output">{table}</div>'
+            f'<h2><a href="{html.escape(page.name)}">{html.escape(entry.title)}</a></h2>'
+            f'<div class="output answer">{markdown2html(html.escape(entry.headline))}</div>'
         )
-    target = Path(out_dir) / "index.html"
+    target = Path(out_dir) / INDEX_NAME
     target.write_text(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>simlib: report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         "<h1>simlib: report</h1>\n"
-        "<p>Each page answers one question, and opens without a network.</p>\n"
+        "<p>Each page answers one question, is one file, and opens without a network.</p>\n"
         + "\n".join(items)
         + f'\n<p><a href="{write_page(out_dir).name}">Every setting</a></p>'
         + "\n</main>\n</body>\n</html>\n",
         encoding="utf-8",
     )
-    return target
+    return [target, *pages]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -180,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     for notebook in notebooks:
         try:
             with terminable():
-                entries.append(report(notebook, options.out, timeout_s=options.timeout_s))
+                entries.append(run(notebook, options.out, timeout_s=options.timeout_s))
         except NotebookError as error:
             failed.append(error)
         except KeyboardInterrupt:
@@ -189,10 +192,11 @@ def main(arguments: list[str] | None = None) -> int:
     if entries:
         for entry in entries:
             if entry.headline:
-                print(f"\n{entry.title}\n{entry.headline}")
-        print(f"\nopen {write_index(entries, options.out)}")
-        for entry in entries:
-            print(f"     {entry.page}")
+                print(f"\n{entry.title}\n{entry.headline.replace('**', '')}")
+        index, *pages = write_pages(entries, options.out)
+        print(f"\nopen {index}")
+        for page in pages:
+            print(f"     {page}")
     for failure in failed:
         print(f"\nfailed: {failure}", file=sys.stderr)
     if stopped:

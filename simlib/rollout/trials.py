@@ -57,9 +57,9 @@ class Rollout(NamedTuple):
     ----------
     run : Run
     history : pandas.DataFrame
-        A row for each look of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
-        ``event`` (one of `controller.EVENTS`), ``failed`` (failed looks so far), and the metrics of
-        the enrolled users since the previous look.
+        A row for each check of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
+        ``event`` (one of `controller.EVENTS`), ``failed`` (failed checks so far), and the metrics
+        of the enrolled users since the previous check.
     plan : Plan
     """
 
@@ -361,7 +361,7 @@ def rehearse(
         The healthy board.
     broken : mapping of str to mapping, optional
         Regressions by name: the changes to the scenario that break it, as `Scenario.replace` takes
-        them. `regressions` returns five of them.
+        them. `regressions` returns four of them.
     variants : mapping of str to mapping, optional
         Variants of the plan by name: changes that `Plan.replace` takes. Each variant is rehearsed
         on the same fleets, in place of the plan itself.
@@ -439,29 +439,29 @@ def _variants(
 
 
 def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
-    """Return five regressions of such a migration, as changes to a scenario.
+    """Return four regressions of such a migration, each of which harms users or the server.
 
     Parameters
     ----------
     scenario : Scenario
         The healthy board.
     plan : Plan
-        The deploy happens in this plan's middle stage.
+        The connections with the expired token are reset in this plan's middle stage.
 
     Returns
     -------
     dict of str to dict
         ``memory``: a connection takes ten times the memory. ``proxy``: 60 % of the upgrades are
-        answered with 403. ``slow broadcast``: each send takes a hundred times as long. ``deploy``:
-        the server restarts, and all clients try again every second, without jitter. ``expired
+        answered with 403. ``slow broadcast``: each send takes a hundred times as long. ``expired
         token``: all connections are reset, and the clients send a token again that is valid for
-        five minutes only.
+        five minutes only. The values are changes, as `Scenario.replace` takes them. A restart of
+        the server is no regression, as its clients lose nothing but seconds.
 
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, horizon_s=2500)
     >>> list(regressions(board, Plan(flag={"propagation": "session"})))
-    ['memory', 'proxy', 'slow broadcast', 'deploy', 'expired token']
+    ['memory', 'proxy', 'slow broadcast', 'expired token']
     """
     check_plan(plan, scenario)
     server, faults = scenario.server, scenario.model_dump(exclude_none=True)["faults"]
@@ -469,13 +469,11 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
         stage.gate_s + stage.bake_s for stage in plan.stages[: len(plan.stages) // 2]
     )
     during = {"start_s": 0.0, "length_s": scenario.horizon_s}
-    restart = {"kind": "restart", "start_s": middle_s + plan.check_every_s / 2.0, "length_s": 2.0}
     cut = {"kind": "reset", "start_s": middle_s + plan.check_every_s / 2.0}
     return {
         "memory": {"server.connection_bytes": 10 * server.connection_bytes},
         "proxy": {"faults": [*faults, {"kind": "block_upgrades", "share": 0.6, **during}]},
         "slow broadcast": {"server.send_s": 100.0 * server.send_s},
-        "deploy": {"faults": [*faults, restart], "reconnect": {"policy": "fixed"}},
         "expired token": {
             "faults": [*faults, cut],
             "websocket.token_valid_s": 300.0,
@@ -507,9 +505,10 @@ def tune(
         Regressions that the plan should detect, as for `rehearse`.
     false_frac, miss_frac : float, optional
         The promise: the largest fraction of healthy fleets that are rolled back (false alarms), and
-        the largest fraction of fleets with a regression that are not (misses). A combination keeps
-        the promise if the upper bounds of Wilson's intervals are within it. With 0 of n fleets, the
-        upper bound is about 4 / n.
+        the largest fraction of fleets with a regression that are not (misses). It is proved if the
+        upper bounds of Wilson's intervals are within it, and broken if a lower bound is beyond it.
+        In between, so many fleets prove neither: with 0 of n fleets, the upper bound is about
+        4 / n.
     confidence : float, optional
         Confidence of those intervals, in (0, 1).
     **options
@@ -522,8 +521,9 @@ def tune(
         A row per combination: a column per path; ``false_frac`` with ``false_low`` and
         ``false_high``; ``missed`` (the regression that is missed most often), and its ``miss_frac``
         with ``miss_low`` and ``miss_high``; ``full_s`` (mean time to the last stage, of healthy
-        fleets); ``user_min`` (mean minutes that users spent under that regression); and ``keeps``.
-        Combinations that keep the promise come first, the fastest on top.
+        fleets); ``user_min`` (mean minutes that users spent under that regression); ``keeps``
+        (whether the promise is proved); and ``promise``: proved, not proved or broken. They are
+        sorted in this order, the fastest on top.
 
     Raises
     ------
@@ -549,13 +549,24 @@ def tune(
             break
         rows.append({**point, **_error_rates(found.table)})
     result = pd.DataFrame(rows, columns=[*over, *_ERROR_RATES])
-    keeps = (result["false_high"] <= false_frac) & (result["miss_high"] <= miss_frac)
-    result = result.assign(keeps=keeps).sort_values(["keeps", "full_s"], ascending=[False, True])
-    result = result.reset_index(drop=True)
+    result = _judged(result, false_frac, miss_frac)
     if len(rows) < len(points):
         words = f"{len(rows)} of {len(points)} combinations were finished"
         raise Interrupted(words, result)
     return result
+
+
+_PROMISE = ("proved", "not proved", "broken")
+
+
+def _judged(rates: pd.DataFrame, false_frac: float, miss_frac: float) -> pd.DataFrame:
+    """Return the rows of `tune` with their verdicts, sorted by them and then by the time taken."""
+    keeps = (rates["false_high"] <= false_frac) & (rates["miss_high"] <= miss_frac)
+    broken = (rates["false_low"] > false_frac) | (rates["miss_low"] > miss_frac)
+    order = np.where(keeps, 0, np.where(broken, 2, 1))
+    rates = rates.assign(keeps=keeps, promise=[_PROMISE[number] for number in order], order=order)
+    rates = rates.sort_values(["order", "full_s"], kind="stable").drop(columns="order")
+    return rates.reset_index(drop=True)
 
 
 _ERROR_RATES = (

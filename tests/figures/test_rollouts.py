@@ -57,7 +57,7 @@ def test_the_share_is_drawn_beside_what_was_asked_for(healthy, broken):
     back = figures.rollout(broken)
     assert "rolled back after" in title_of(back)
     assert max(back.data[2].y) < max(back.data[1].y)  # most are not let in
-    failed = next(trace for trace in back.data if trace.name == "look failed")
+    failed = next(trace for trace in back.data if trace.name == "check failed")
     looks = broken.history.query("event == 'failed'")
     assert list(failed.x) == looks["t_s"].tolist()
     assert len(figure.to_json()) < 60_000
@@ -89,7 +89,7 @@ def test_what_is_watched_is_drawn_by_cohort_beside_its_guardrails(broken):
     ]
     shaded = [shape for shape in figure.layout.shapes if shape.fillcolor == RED]
     assert [(shape.yref.split()[0], shape.y0) for shape in shaded] == [("y5", 30.0), ("y7", 2.0)]
-    assert "2 of 2 looks failed: rolled back" in title_of(figure)
+    assert "2 of 2 checks failed: rolled back" in title_of(figure)
     assert "latency, 95 % at most 2 (s)" in figure.layout.title.subtitle.text.replace("<br>", " ")
     latency = next(trace for trace in figure.data if trace.yaxis == "y7")
     assert list(latency.x) == broken.history["t_s"].tolist()
@@ -100,7 +100,9 @@ def test_outcomes_say_false_alarms_and_misses():
     broken = {"proxy": BROKEN["proxy"], "memory": BROKEN["memory"]}
     found = sl.rehearse(PLAN, BOARD, broken, replications=3, on="serial", progress=False)
     figure = figures.outcomes(found.table)
-    assert title_of(figure) == "0 of 3 healthy fleets go back; memory is missed most (100 %)"
+    assert (
+        title_of(figure) == "0 of 3 healthy fleets are rolled back; memory is missed most (100 %)"
+    )
     assert list(figure.data[0].x) == [0.0, 100.0, 0.0]
     assert figure.data[0].marker.symbol == ("circle-open", "circle", "circle")
     user_h = found.table["user_min"] / 60.0
@@ -170,7 +172,7 @@ def test_a_rollout_that_is_killed_before_it_begins_is_drawn():
     killed = sl.roll_out(PLAN.replace(kill_s=0.0), BOARD, progress=False)
     assert killed.history["event"].tolist() == ["killed"]
     assert title_of(figures.rollout(killed)) == "Killed before the first stage"
-    assert title_of(figures.guardrail_panels(killed)) == "0 of 0 looks failed: killed"
+    assert title_of(figures.guardrail_panels(killed)) == "0 of 0 checks failed: killed"
 
 
 def test_what_is_no_rollout_is_refused(healthy):

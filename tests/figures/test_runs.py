@@ -250,7 +250,7 @@ def test_agreement_says_when_the_machine_was_busy_or_the_bar_was_missed(runs):
     late = sl.simulate(BOARD.replace({"transport": "websocket", "network.rtt_s": 1.0}), seed=1)
     late.provenance["engine"] = "live"
     late = standing_in(late, runs[1])
-    assert "outside the bar" in title_of(sl.figures.agreement(runs[1], late))
+    assert "outside the allowed error" in title_of(sl.figures.agreement(runs[1], late))
     late.provenance["quiet"] = False
     assert "inconclusive" in title_of(sl.figures.agreement(runs[1], late))
 

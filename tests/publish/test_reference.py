@@ -88,8 +88,8 @@ def test_a_report_has_the_settings_as_a_page(tmp_path):
     text = reference.write_page(tmp_path).read_text(encoding="utf-8")
     for one in sl.settings():
         assert f">{one.path.removeprefix('Plan.')}</td>" in text
-    index = report.write_index([], tmp_path).read_text(encoding="utf-8")
-    assert '<a href="settings.html">' in index
+    [index] = report.write_pages([], tmp_path)
+    assert '<a href="settings.html">' in index.read_text(encoding="utf-8")
 
 
 def test_the_page_can_be_written_by_a_command(tmp_path, capsys):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from simlib.publish.notebook import PLOTLY_MIME, NotebookError, execute, write
-from simlib.publish.render import SCRIPT_NAME, RenderError, outside_addresses, render
+from simlib.publish.render import RenderError, outside_addresses, render
 from simlib.publish.report import main as report
 from tests import browser
 
@@ -74,10 +78,9 @@ def test_outside_addresses_sees_every_way_of_loading() -> None:
     assert [address.split("/")[2][0] for address in outside_addresses(html)] == list("abcde")
 
 
-def test_plotly_is_written_once_beside_the_pages(page: Path) -> None:
-    assert (page.parent / SCRIPT_NAME).stat().st_size > 1_000_000
-    assert page.stat().st_size < 100_000
-    assert f'src="{SCRIPT_NAME}"' in page.read_text(encoding="utf-8")
+def test_a_page_is_one_file_of_two_megabytes(page: Path) -> None:
+    assert [path.name for path in page.parent.iterdir()] == [page.name]
+    assert page.stat().st_size < 2_500_000
 
 
 def test_a_page_shows_text_table_and_folded_code(page: Path) -> None:
@@ -86,7 +89,73 @@ def test_a_page_shows_text_table_and_folded_code(page: Path) -> None:
     assert "<strong>weight</strong>" in html
     assert "<th>latency_s</th>" in html
     assert html.count("<details") == 2
-    assert html.count("</script>") == 2  # one loads plotly, one draws; the title's own is escaped
+    # The figure, plotly, and what draws the one with the other; the title's own is escaped.
+    assert html.count("</script>") == 3
+
+
+def test_a_figure_that_is_not_drawn_is_its_title_and_says_so(page: Path) -> None:
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    [figure] = soup.select("div.figure[role=img]")
+    assert figure["aria-label"] == "latency"
+    assert figure.text.startswith("Figure: latency")
+
+
+def test_code_that_shows_nothing_is_unfolded_with_the_code_after_it(tmp_path: Path) -> None:
+    cells = [new_code_cell(f"x = {n}", id=f"a{n}", execution_count=n) for n in range(1, 5)]
+    cells[1].outputs = [new_output("stream", text="two\n")]
+    path = tmp_path / "a.ipynb"
+    write(new_notebook(cells=[*cells, new_markdown_cell("text", id="b")]), path)
+    soup = BeautifulSoup(render(path, tmp_path).read_text(encoding="utf-8"), "html.parser")
+    assert [code.text.split("code")[1].split() for code in soup.find_all("details")] == [
+        ["x", "=", "1", "x", "=", "2"],
+        ["x", "=", "3", "x", "=", "4"],
+    ]
+
+
+LINKS = (
+    "[next](b.ipynb) [elsewhere](c.ipynb) [data](../data/a.toml) "
+    "[site](https://example.org/a.ipynb) [part](#part)"
+)
+
+
+def test_links_lead_to_pages_and_hold_files(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "a.toml"
+    data.parent.mkdir()
+    data.write_text("clients = 5\n")
+    source = tmp_path / "notebooks" / "a.ipynb"
+    source.parent.mkdir()
+    write(new_notebook(cells=[new_markdown_cell(LINKS, id="a")]), source)
+    target = render(source, tmp_path / "out", pages=["a", "b"], following=("b", "Is <b> next?"))
+    soup = BeautifulSoup(target.read_text(encoding="utf-8"), "html.parser")
+    links = {link.text: link["href"] for link in soup.find_all("a")}
+    assert links.pop("data") == f"data:text/plain;base64,{b64encode(data.read_bytes()).decode()}"
+    assert links == {
+        "← All pages": "index.html",
+        "Next: Is <b> next? →": "b.html",
+        "next": "b.html",
+        "site": "https://example.org/a.ipynb",
+        "part": "#part",
+    }
+
+
+@pytest.mark.parametrize("address", ["gone.toml", "../a.csv", "large.bin"])
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "a.ipynb"
+    (tmp_path / "large.bin").write_bytes(bytes(1_000_000))
+    write(new_notebook(cells=[new_markdown_cell(f"[a]({address})", id="a")]), path)
+    with pytest.raises(RenderError, match=r"must be links to files .* got"):
+        render(path, tmp_path)
+
+
+def test_a_table_has_one_row_of_heads_and_no_nan(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [1.0, None]}, index=pd.Index(["a", "b"], name="name"))
+    cell = new_code_cell("table", id="a", execution_count=1)
+    cell.outputs = [new_output("execute_result", {"text/html": table.to_html()}, execution_count=1)]
+    path = tmp_path / "a.ipynb"
+    write(new_notebook(cells=[cell]), path)
+    soup = BeautifulSoup(render(path, tmp_path).read_text(encoding="utf-8"), "html.parser")
+    assert [head.text for head in soup.select("thead tr th")] == ["name", "x"]
+    assert [value.text for value in soup.select("td")] == ["1.0", "–"]
 
 
 def test_rendering_twice_gives_the_same_bytes(executed: Path, tmp_path: Path, page: Path) -> None:
@@ -134,8 +203,12 @@ def test_a_browser_without_network_draws_the_traces(page: Path, tmp_path: Path) 
 @needs_browser
 def test_the_browser_check_notices_a_figure_that_is_not_drawn(page: Path, tmp_path: Path) -> None:
     alone = tmp_path / page.name
-    alone.write_bytes(page.read_bytes())  # without plotly.min.js beside it
+    broken = re.sub('(id="plotly"[^>]*>).', r"\1?", page.read_text(encoding="utf-8"))
+    alone.write_text(broken, encoding="utf-8")
     assert browser.problems(alone, tmp_path) == ["tiny.html: fig-1: no trace drawn"]
+    assert "Figure: latency. This browser could not draw it" in browser.run(
+        alone, tmp_path, "--dump-dom"
+    )
 
 
 @needs_browser
@@ -217,6 +290,10 @@ def test_a_report_keeps_the_good_pages_and_says_which_notebook_failed(
     assert "pushed in 12 ms" in printed.out
     assert "bad.ipynb: code cell 1" in printed.err
     assert "no such preset" in printed.err
-    assert {path.name for path in out.iterdir()} == {"good.html", "good.ipynb", "index.html"}
-    assert "pushed in 12 ms" in (out / "index.html").read_text(encoding="utf-8")
+    assert {path.name for path in out.iterdir()} == {
+        *("good.html", "good.ipynb", "index.html", "settings.html")
+    }
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert '<a href="good.html">' in index
+    assert "pushed in 12 ms" in index
     assert good.read_bytes() == before

@@ -280,16 +280,17 @@ def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):
     pd.testing.assert_frame_equal(again.fleets, found.fleets)
 
 
-def test_each_of_the_five_regressions_is_found_by_the_guardrail_that_is_for_it():
+def test_each_of_the_regressions_is_found_by_the_guardrail_that_is_for_it():
     rails = {
         "memory": {"metric": "memory_bytes", "below": 300 * 2.0 * 65_536},
         "proxy": {"metric": "error_rate_per_h", "below": 20.0},
         "slow broadcast": {"metric": "latency_p95_s", "below": 0.2},
-        "deploy": {"metric": "reconnection_rate_per_h", "below": 20.0},
         "expired token": {"metric": "connection_count", "above": 1.0},
     }
     board = BOARD.replace({"server.send_s": 1e-4})
-    for name, changes in sl.trials.regressions(board, PLAN).items():
+    broken = sl.trials.regressions(board, PLAN)
+    assert list(broken) == list(rails)
+    for name, changes in broken.items():
         rail = {**rails[name], "no_data": "pass"}
         plan = PLAN.replace({"guardrails": [rail], "decision": {"failures": 1}})
         healthy = sl.roll_out(plan, board, progress=False).history["event"].iloc[-1]
@@ -311,6 +312,7 @@ def test_tuning_puts_the_fastest_plan_that_keeps_its_promise_first():
         progress=False,
     )
     assert table["keeps"].tolist() == [True, True, False, False]
+    assert table["promise"].tolist() == ["proved"] * 2 + ["not proved"] * 2
     assert table.loc[:1, "decision.failures"].tolist() == [1, 1]
     assert (table.loc[2:, "miss_frac"] == 1.0).all()
     assert table["full_s"].iloc[0] <= table["full_s"].iloc[1]
@@ -320,6 +322,23 @@ def test_tuning_puts_the_fastest_plan_that_keeps_its_promise_first():
         assert error.value.path == path
     with pytest.raises(ScenarioError, match="check_every_s"):
         sl.tune(PLAN, BOARD, {"check_every_s": [1000.0]}, {"x": SLOW})
+
+
+def test_a_promise_is_proved_broken_or_neither_by_the_bounds_of_its_intervals():
+    bounds = ("false_low", "false_high", "miss_low", "miss_high", "full_s")
+    rows = {
+        (0.06, 0.10, 0.00, 0.04, 1.0): "broken",  # false alarms alone
+        (0.00, 0.04, 0.51, 0.70, 2.0): "broken",  # misses alone
+        (0.00, 0.06, 0.00, 0.04, 3.0): "not proved",  # one false alarm of eighty
+        (0.00, 0.04, 0.05, 0.06, 4.0): "not proved",
+        (0.05, 0.05, 0.05, 0.05, 6.0): "proved",
+        (0.00, 0.04, 0.00, 0.04, 5.0): "proved",
+    }
+    found = trials._judged(pd.DataFrame(list(rows), columns=bounds), 0.05, 0.05)
+    assert found["promise"].tolist() == ["proved"] * 2 + ["not proved"] * 2 + ["broken"] * 2
+    assert found["full_s"].tolist() == [5.0, 6.0, 3.0, 4.0, 1.0, 2.0]
+    assert found["keeps"].tolist() == [True, True, False, False, False, False]
+    assert {tuple(row): promise for *row, promise in found[[*bounds, "promise"]].to_numpy()} == rows
 
 
 def test_ctrl_c_keeps_the_fleets_that_are_done(monkeypatch):

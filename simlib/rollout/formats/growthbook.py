@@ -94,7 +94,7 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     )
     before = _coverage(document, "startActions")
     if before not in (None, 0.0):
-        raise document.wrong("startActions", "must leave a coverage of 0: a way back ends there")
+        raise document.wrong("startActions", "must leave a coverage of 0: a rollback ends there")
     stages: list[dict[str, float]] = []
     gate_s = 0.0
     for step in document.sections("steps", needed=True):
