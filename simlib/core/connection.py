@@ -384,6 +384,22 @@ def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: i
     return is_affected(seed, replication, int(link.number), fault, low, high)
 
 
+def keeps_socket(fault_event: FaultEvent, link: Connection, workers: int) -> bool:
+    """Say whether a node that goes down still keeps a client's socket.
+
+    A client whose path had died may be on another node by now, and its old node not know of it.
+
+    Examples
+    --------
+    >>> leaves, link = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1), Connection(7)
+    >>> link.socket, link.socket_worker = 3, 5
+    >>> keeps_socket(leaves, link, 4), keeps_socket(leaves, link, 2)
+    (True, False)
+    """
+    is_leaving = fault_event.effect == FaultEffect.NODE_DOWN and link.socket >= 0
+    return bool(is_leaving and link.socket_worker // workers == fault_event.node)
+
+
 def is_under(
     schedule: FaultSchedule, effect: int, link: Connection, seed: int, replication: int
 ) -> bool:

@@ -319,6 +319,8 @@ class Simulation(Driver):
             seed, replication = self.rules.seed, self.rules.replication
             for client, link in zip(self.clients, self.connection_rows, strict=True):
                 if not connection.affects(fault_event, link, seed, replication):
+                    if connection.keeps_socket(fault_event, link, self.server_rules.workers):
+                        self.unsubscribe(link, link.socket)
                     continue
                 if is_reset:
                     self.reset_connection(client)
