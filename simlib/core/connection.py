@@ -707,7 +707,8 @@ def try_send(
     t : float
         SENT: when the message arrives. WAITS_FIRST: when the kernels take what waits, and the
         driver is to `drain` it. CLOSES: when the client hears that the server has closed the
-        connection, which is behind what the kernels hold. WAITS: nothing is to be scheduled.
+        connection, which is behind what the kernels hold; it has ended there. WAITS: nothing is to
+        be scheduled.
     """
     held = held_bytes(paths, link, now)
     waits = sending.overflow == Overflow.DROP_OLDEST or sending.overflow == Overflow.COALESCE
@@ -721,6 +722,7 @@ def try_send(
         return outcome, t
     buffered = buffered_bytes(sending, held + n_bytes)
     if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
+        link.closed_exchange = max(link.closed_exchange, link.subscribed)
         return Sent.CLOSES + 0, kernels_empty_s(paths, link, held, sending.socket_bytes, now)
     recording.buffer(record, link.number, buffered)
     return Sent.SENT + 0, transmit(paths, link, now, float(n_bytes))
