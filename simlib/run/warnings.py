@@ -227,11 +227,14 @@ def _pending(facts: Facts) -> str:
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
-    paths = [*_WAITS["polling"]] if transports - set(SOCKET_TRANSPORTS) else []
+    may_poll = transports - set(SOCKET_TRANSPORTS) or scenario.fallback is not None
+    paths = [*_WAITS["polling"]] if may_poll else []
     paths += _WAITS["socket"] if transports & set(SOCKET_TRANSPORTS) else []
     said = []
     for path in paths:
         section, name = path.split(".")
+        if section == "heartbeat" and scenario.heartbeat.direction == "none":
+            continue
         part = getattr(scenario, section)
         value_s = getattr(part, name)
         if value_s is None or value_s <= scenario.horizon_s:
