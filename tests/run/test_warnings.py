@@ -145,6 +145,8 @@ def test_a_rollout_that_begins_within_the_warm_up_says_so_and_carries_all_warnin
     )
     rollout = sl.roll_out(plan, BOARD, engine="simpy", progress=False)
     assert "the rollout begins at" in str(rollout.warnings[0])
+    long = BOARD.replace(horizon_s=3000.0)  # of which the warm-up hides little
+    assert sl.roll_out(plan, long, engine="simpy", progress=False).warnings == ()
     assert rollout.warnings == rollout.run.warnings
     assert repr(rollout).count("\n") == 0
     assert repr(rollout).startswith("<Rollout plan on board polling by simpy")
