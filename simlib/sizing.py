@@ -24,6 +24,7 @@ def fewest(
     metric: str,
     *,
     below: float,
+    least: int = 1,
     most: int = 64,
     replications: int = 5,
     **options: Any,
@@ -40,8 +41,9 @@ def fewest(
         A column of `metrics.table`, such as ``"latency_p95_s"`` or ``"utilisation"``.
     below : float
         The limit, in the metric's unit. The whole interval of the mean has to be below it.
-    most : int, optional
-        The largest number that is tried, >= 1.
+    least, most : int, optional
+        The smallest and the largest number that are tried, >= 1. A rolling deploy, for instance,
+        needs two nodes at least.
     replications : int, optional
         Of each number, >= 2.
     **options
@@ -79,7 +81,10 @@ def fewest(
     >>> table.attrs["fewest"], table["server.nodes"].tolist()
     (3, [1, 2, 3, 4])
     """
-    check_count("most", most, 1)
+    check_count("least", least, 1)
+    check_count("most", most, least)
+    if not isinstance(over, str):
+        raise ScenarioError("over", over, "must be the path of one setting")
     if metric not in QUANTITIES:
         rule = f"must be a column of metrics.table{hint(metric, QUANTITIES, METRICS)}"
         raise ScenarioError("metric", metric, rule)
@@ -94,13 +99,13 @@ def fewest(
             tried[number] = row.assign(is_below=row["high"] < below)
         return bool(tried[number]["is_below"].all())
 
-    answer = _first(is_enough, most)
+    answer = _first(is_enough, least, most)
     return _table(tried, over, answer)
 
 
-def _first(is_enough: Any, most: int) -> int | None:
+def _first(is_enough: Any, least: int, most: int) -> int | None:
     """Return the first number that is enough, by doubling and bisection."""
-    short, number = 0, 1
+    short, number = least - 1, least
     while not is_enough(number):
         if number == most:
             return None

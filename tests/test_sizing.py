@@ -40,6 +40,18 @@ def test_one_may_be_enough_and_all_too_few():
     assert not few["is_below"].any()
 
 
+def test_the_search_begins_where_it_is_told_to():
+    """A rolling deploy is refused on one node, and so would be a search that begins there."""
+    deploy = {"kind": "rolling_deploy", "start_s": 50.0, "length_s": 5.0, "every_s": 10.0}
+    options = {"replications": 2, "engine": "simpy", "progress": False}
+    ask = {"over": "server.nodes", "metric": "latency_p50_s", "below": 0.13, **options}
+    deployed = BOARD.replace({"clients": 50, "server.nodes": 2, "faults": [deploy]})
+    assert sl.fewest(deployed, least=2, **ask)["server.nodes"].min() == 2
+    with pytest.raises(sl.ScenarioError, match=r"faults.0.kind: must not be rolling_deploy"):
+        sl.fewest(deployed, **ask)
+    assert needed(below=0.135, least=3)["server.nodes"].tolist() == [3, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -51,10 +63,15 @@ def test_one_may_be_enough_and_all_too_few():
         ({"below": "0.1 s"}, r"below: must be a number"),
         ({"below": float("nan")}, r"below: must be a number"),
         ({"most": 0}, r"most: must be a whole number >= 1"),
+        ({"least": 0}, r"least: must be a whole number >= 1"),
+        ({"least": 3, "most": 2}, r"most: must be a whole number >= 3"),
+        ({"over": ["server.nodes"]}, r"over: must be the path of one setting"),
+        ({"over": None}, r"over: must be the path of one setting"),
         ({"replications": 1}, r"replications: must be a whole number >= 2"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_runs(changes, words):
+def test_what_cannot_be_asked_is_refused_before_anything_runs(changes, words, monkeypatch):
+    monkeypatch.setattr("simlib.experiment.collect", None)
     given = {"over": "server.nodes", "metric": "latency_p95_s", "below": 0.1, **changes}
     with pytest.raises(sl.ScenarioError, match=words):
         sl.fewest(BOARD, given.pop("over"), given.pop("metric"), **given)

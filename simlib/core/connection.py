@@ -384,6 +384,22 @@ def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: i
     return is_affected(seed, replication, int(link.number), fault, low, high)
 
 
+def keeps_socket(fault_event: FaultEvent, link: Connection, workers: int) -> bool:
+    """Say whether a node that goes down still keeps a client's socket.
+
+    A client whose path had died may be on another node by now, and its old node not know of it.
+
+    Examples
+    --------
+    >>> leaves, link = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1), Connection(7)
+    >>> link.socket, link.socket_worker = 3, 5
+    >>> keeps_socket(leaves, link, 4), keeps_socket(leaves, link, 2)
+    (True, False)
+    """
+    is_leaving = fault_event.effect == FaultEffect.NODE_DOWN and link.socket >= 0
+    return bool(is_leaving and link.socket_worker // workers == fault_event.node)
+
+
 def is_under(
     schedule: FaultSchedule, effect: int, link: Connection, seed: int, replication: int
 ) -> bool:
@@ -691,7 +707,8 @@ def try_send(
     t : float
         SENT: when the message arrives. WAITS_FIRST: when the kernels take what waits, and the
         driver is to `drain` it. CLOSES: when the client hears that the server has closed the
-        connection, which is behind what the kernels hold. WAITS: nothing is to be scheduled.
+        connection, which is behind what the kernels hold; it has ended there. WAITS: nothing is to
+        be scheduled.
     """
     held = held_bytes(paths, link, now)
     waits = sending.overflow == Overflow.DROP_OLDEST or sending.overflow == Overflow.COALESCE
@@ -705,6 +722,7 @@ def try_send(
         return outcome, t
     buffered = buffered_bytes(sending, held + n_bytes)
     if sending.overflow == Overflow.CLOSE and buffered > sending.buffer_bytes:
+        link.closed_exchange = max(link.closed_exchange, link.subscribed)
         return Sent.CLOSES + 0, kernels_empty_s(paths, link, held, sending.socket_bytes, now)
     recording.buffer(record, link.number, buffered)
     return Sent.SENT + 0, transmit(paths, link, now, float(n_bytes))

@@ -319,6 +319,8 @@ class Simulation(Driver):
             seed, replication = self.rules.seed, self.rules.replication
             for client, link in zip(self.clients, self.connection_rows, strict=True):
                 if not connection.affects(fault_event, link, seed, replication):
+                    if connection.keeps_socket(fault_event, link, self.server_rules.workers):
+                        self.unsubscribe(link, link.socket)
                     continue
                 if is_reset:
                     self.reset_connection(client)
@@ -444,7 +446,8 @@ class Simulation(Driver):
         round_trips = 2.0 if self.rules.tls else 1.0
         yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.one_way_s(link))
         node = self.node_of(link, exchange)
-        if link.closed_exchange >= exchange or self.is_under(FaultEffect.PARTITION, link):
+        has_left = link.closed_exchange >= exchange and client.exchange != exchange
+        if has_left or self.is_under(FaultEffect.PARTITION, link):
             return
         if node < 0 or wait_s(self.servers[node].free_s, clock.now) > self.server_rules.shed_wait_s:
             yield clock.at(clock.now + self.one_way_s(link))

@@ -22,6 +22,8 @@ _LAST_PART = 0.75
 _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
 _LATE_FRAC = 0.1
+_HIDDEN_FRAC = 0.05
+"""The part of a treatment's time that a warm-up may hide."""
 _MILLISECONDS = 1000.0
 _BUSY_FRAC = 0.85
 _ASKED_FRAC = 0.7
@@ -227,11 +229,14 @@ def _pending(facts: Facts) -> str:
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
-    paths = [*_WAITS["polling"]] if transports - set(SOCKET_TRANSPORTS) else []
+    may_poll = transports - set(SOCKET_TRANSPORTS) or scenario.fallback is not None
+    paths = [*_WAITS["polling"]] if may_poll else []
     paths += _WAITS["socket"] if transports & set(SOCKET_TRANSPORTS) else []
     said = []
     for path in paths:
         section, name = path.split(".")
+        if section == "heartbeat" and scenario.heartbeat.direction == "none":
+            continue
         part = getattr(scenario, section)
         value_s = getattr(part, name)
         if value_s is None or value_s <= scenario.horizon_s:
@@ -271,9 +276,11 @@ def _warm_up(facts: Facts) -> str:
         said.append(f"the {hidden[0].kind} at {hidden[0].start_s:,.10g} s begins within it")
     exposures = facts.tables.get("exposures")
     if exposures is not None and warm_up_s > 0.0:
-        enrolled_s = exposures["from_s"][exposures["cohort"] == "treatment"]
-        if len(enrolled_s) and enrolled_s.min() < warm_up_s:
-            said.append(f"the rollout begins at {enrolled_s.min():,.4g} s, within it")
+        mine = exposures["cohort"] == "treatment"
+        from_s, to_s = exposures["from_s"][mine], exposures["to_s"][mine]
+        hidden_s = np.clip(np.minimum(to_s, warm_up_s) - from_s, 0.0, None).sum()
+        if hidden_s > _HIDDEN_FRAC * (to_s - from_s).sum():
+            said.append(f"the rollout begins at {from_s.min():,.4g} s, within it")
     if not said:
         return ""
     return (

@@ -117,3 +117,44 @@ def test_no_time_is_rounded_on_the_way_to_the_end_of_a_run(board, engine):
     still_open = connections.query("cause == 'open_at_end'")
     assert len(still_open) > 0
     assert (still_open["closed_s"] == horizon_s).all()
+
+
+SNAPSHOT_S = 4.0
+"""How long a snapshot takes on the path of `narrowed`."""
+
+
+def narrowed(board, publish_s, cut, **changes):
+    """One client, whose path carries a snapshot in four seconds."""
+    narrow = {"kind": "bandwidth", "start_s": 0.0, "length_s": 60.0}
+    faults = [{**narrow, "bytes_per_s": 5304 / SNAPSHOT_S}, cut]
+    same = {"clients": 1, "websocket.push": "snapshot", "heartbeat.direction": "none"}
+    return board("reset", 0.1, publish_s, faults=faults, **same, **changes)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_closed_for_slowness_loses_no_more_by_a_cut(board, engine):
+    """The kernels have a snapshot when the server closes; a restart comes before it has arrived."""
+    cut = {"kind": "restart", "start_s": CUT_S, "length_s": 3.0}
+    limits = {"slow_consumers": "close", "buffer_bytes": 6000, "socket_bytes": 8000}
+    changes = {f"server.{name}": value for name, value in limits.items()}
+    scenario = narrowed(board, CUT_S - 1.0 + 0.1 * np.arange(4), cut, **changes)
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["deliveries"])
+    assert run.frame("deliveries")["latency_s"].to_list() == pytest.approx([4.1], abs=0.02)
+    closed_s = run.frame("connections").query("cause == 'closed_by_server'")["closed_s"]
+    assert len(closed_s) == 1
+    assert closed_s.iloc[0] > CUT_S - 1.0 + SNAPSHOT_S
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cut", [{"kind": "reset"}, {"kind": "restart", "length_s": 10.0}])
+def test_a_safety_poll_after_a_cut_that_is_not_heard_yet_is_answered_or_fails(board, cut, engine):
+    """It has a connection of its own, and three snapshots are ahead of the end of the socket."""
+    cut = {**cut, "start_s": CUT_S}
+    scenario = narrowed(board, [29.0, 29.1, 29.2], cut, **{"websocket.safety_poll_s": 30.0})
+    scenario = scenario.replace({"ramp_s": 0.0, "network.tls": False})
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["events"])
+    events, timeline = run.frame("events").query("30 < t_s < 42"), run.frame("timeline")
+    is_down = cut["kind"] == "restart"
+    assert timeline["safety_polls"].iloc[:41].sum() == 1
+    assert timeline["safety_errors"].sum() == is_down
+    assert ("snapshot" in set(events["event"])) != is_down

@@ -110,3 +110,30 @@ def test_the_work_of_a_node_that_goes_is_lost_and_the_others_goes_on(engine, tmp
     reached = was_open[delivered].groupby(was_open[delivered]).size()
     assert reached[1] == by_node[1]
     assert reached[0] == 9 < by_node[0]  # the tenth send ends after 0.01 + 0.5 s
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_node_that_is_down_has_no_sockets_and_sends_nothing(engine, tmp_path):
+    """All paths die, and upgrades are blocked: clients poll, and the nodes think them open."""
+    faults = [
+        {"kind": "path_loss", "start_s": 10.0, "length_s": 1.0},
+        {"kind": "block_upgrades", "start_s": 10.0, "length_s": 30.0},
+        {"kind": "rolling_deploy", "start_s": 20.0, "length_s": 8.0, "every_s": 10.0},
+    ]
+    changes = {
+        "heartbeat": {"direction": "client", "interval_s": 2.0, "timeout_s": 2.0},
+        "fallback": {"after_failures": 1},
+        "polling.interval_s": 100.0,
+        "server.nodes": 2,
+        "server.send_s": 0.01,
+    }
+    busy_s = {}
+    for publish_s in (15.0, 25.0):  # while both nodes are up, and while the first is down
+        scenario = board([publish_s], tmp_path, clients=100, faults=faults, **changes)
+        run = sl.simulate(scenario, engine=engine, progress=False)
+        timeline = run.frame("timeline")
+        at_once = timeline["t_s"].between(publish_s, publish_s + 2.0)
+        busy_s[publish_s] = 2.0 * (timeline["utilisation"] * timeline["width_s"])[at_once].sum()
+    assert busy_s[15.0] == pytest.approx(1.0, rel=0.1)
+    # Half of the sockets are on the other node, and half of their clients poll there.
+    assert 0.15 < busy_s[25.0] < 0.35

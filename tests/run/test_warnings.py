@@ -98,6 +98,7 @@ def test_every_check_has_a_case():
         ({"server.max_connections": 20}, PUSHED),  # all have their place
         ({"polling.interval_s": 60.0}, BOARD),
         ({"polling.interval_s": 30000}, PUSHED),  # nobody polls
+        ({"heartbeat": {"direction": "none", "interval_s": 30000}}, PUSHED),  # nobody pings
         ({"heartbeat.timeout_s": 20.0, "horizon_s": 250.0}, PUSHED),
         ({"faults": [{"kind": "restart", "start_s": 100, "length_s": 5}]}, PUSHED),
         ({"faults": [{"kind": "latency", "added_s": 0.01, **ALL_DAY}]}, PUSHED),  # all the time
@@ -116,6 +117,12 @@ def test_milliseconds_taken_for_seconds_are_met_wherever_a_client_waits(path):
     others = {"reconnect.cap_s": 30000.0} if path == "reconnect.base_s" else {}
     said = sentence(simulated({path: 25000.0, **others}, board), "interval")
     assert said.startswith(f"{path} is 25,000 s (6.9 h); if milliseconds were meant, 25 s")
+
+
+def test_the_interval_of_those_who_fall_back_to_polling_counts_too():
+    changes = {"polling.interval_s": 30000, "fallback": {"after_failures": 1}}
+    said = sentence(simulated({**changes, "faults": [BLOCKED]}, PUSHED), "interval")
+    assert said.startswith("polling.interval_s is 30,000 s")
 
 
 def test_an_interval_beyond_the_run_is_no_slip_of_the_unit_if_it_is_short():
@@ -148,6 +155,8 @@ def test_a_rollout_that_begins_within_the_warm_up_says_so_and_carries_all_warnin
     )
     rollout = sl.roll_out(plan, BOARD, engine="simpy", progress=False)
     assert "the rollout begins at" in str(rollout.warnings[0])
+    long = BOARD.replace(horizon_s=3000.0)  # of which the warm-up hides little
+    assert sl.roll_out(plan, long, engine="simpy", progress=False).warnings == ()
     assert rollout.warnings == rollout.run.warnings
     assert repr(rollout).count("\n") == 0
     assert repr(rollout).startswith("<Rollout plan on board polling by simpy")

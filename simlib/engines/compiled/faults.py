@@ -141,6 +141,9 @@ def apply_fault(
                     reset_connection(arrays, record, q, rules, server_rules, number, now)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
+            elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):
+                catch_up(arrays, record, number, state.published)
+                release_up_to(arrays, row, row.socket)
     if index + 1 < len(schedule.events):
         t = schedule.events[index + 1].t
         event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.FAULT, 0))

@@ -100,6 +100,8 @@ def _is_lost(world: World, turn: Turn) -> bool:
         event_list.schedule(world.q, WHEEL, t, turn.number, load)
     if kind == Kind.SAFETY_POLL or kind == Kind.REFETCH:
         is_dead = False  # it comes on a connection of its own
+    if kind == Kind.SAFETY_POLL and exchange == row.exchange:
+        return False  # the client has not heard of the socket's end
     if kind != Kind.BEAT and (exchange <= row.closed_exchange or is_dead):
         return True
     is_beat = kind == Kind.PONG_UP or kind == Kind.PING_UP
