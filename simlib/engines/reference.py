@@ -344,9 +344,9 @@ class Simulation(Driver):
             self.clock.start(self.fail(client, exchange, heard_s))
 
     def fail(self, client: Client, exchange: int, t: float) -> Process:
-        """Tell a client at `t` that its connection is gone."""
+        """Tell a client at `t` that its connection is gone, unless its path dies before."""
         yield self.clock.at(t)
-        if client.exchange == exchange:
+        if client.exchange == exchange and self.link_of(client).lost_exchange < exchange:
             self.tally(Count.ERRORS, client.number)
             is_poll = client.transport == Transport.POLLING
             self.feed(client, Event.FAILED if is_poll else Event.CLOSED)

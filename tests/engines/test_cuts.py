@@ -158,3 +158,19 @@ def test_a_safety_poll_after_a_cut_that_is_not_heard_yet_is_answered_or_fails(bo
     assert timeline["safety_polls"].iloc[:41].sum() == 1
     assert timeline["safety_errors"].sum() == is_down
     assert ("snapshot" in set(events["event"])) != is_down
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_end_that_is_on_its_way_is_lost_if_its_path_dies_before(board, engine):
+    """A reset is heard after 2 s, and the path dies after one: the heartbeat notices at last."""
+    faults = [
+        {"kind": "reset", "start_s": CUT_S},
+        {"kind": "path_loss", "start_s": CUT_S + 1.0, "length_s": 5.0},
+    ]
+    beats = {"heartbeat.interval_s": 5.0, "heartbeat.timeout_s": 10.0}
+    run = sl.simulate(
+        board("reset", 2.0, [10.0], faults=faults, **beats), engine=engine, progress=False
+    )
+    ends = run.frame("connections").query("opened_s < 20")
+    assert set(ends["cause"]) == {"timed_out"}
+    assert (ends["closed_s"] > CUT_S + 2.0).all()

@@ -268,7 +268,8 @@ def _at_client(world: World, turn: Turn) -> Outcome:
     if GENERAL and PUSHES and kind == Kind.REFETCH_REPLY:
         return _refetch_reply(world, turn)
     if GENERAL and kind == Kind.FAIL:
-        if row.exchange == exchange and (turn.data == 0 or exchange > row.closed_exchange):
+        is_refusal_of_one_that_is_cut = turn.data > 0 and exchange <= row.closed_exchange
+        if row.exchange == exchange > row.lost_exchange and not is_refusal_of_one_that_is_cut:
             return Outcome(-1, 0, 0, 0, 0, FAILS)
         return nothing(0)
     if GENERAL and kind == Kind.UNANSWERED:
