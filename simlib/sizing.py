@@ -60,8 +60,8 @@ def fewest(
     Raises
     ------
     ScenarioError
-        There is no such setting or metric, the scenario has cohorts, or an argument is out of
-        range.
+        There is no such setting or metric, `most` is none of its values, an argument is
+        out of range, or the metric has no value in some run, such as a latency if nothing arrives.
 
     Notes
     -----
@@ -90,17 +90,31 @@ def fewest(
         raise ScenarioError("metric", metric, rule)
     if isinstance(below, bool) or not isinstance(below, int | float) or below != below:
         raise ScenarioError("below", below, "must be a number")
+    _check_most(scenario, over, most)
     tried: dict[int, pd.DataFrame] = {}
 
     def is_enough(number: int) -> bool:
         if number not in tried:
             table = sweep(scenario, {over: [number]}, replications=replications, **options)
             row = table[table["quantity"] == metric]
+            if row["mean"].isna().any():
+                rule = f"must have a value in every run: with {over} = {number} it has none in some"
+                raise ScenarioError("metric", metric, rule)
             tried[number] = row.assign(is_below=row["high"] < below)
         return bool(tried[number]["is_below"].all())
 
     answer = _first(is_enough, least, most)
     return _table(tried, over, answer)
+
+
+def _check_most(scenario: Any, over: str, most: int) -> None:
+    """Refuse a largest number that is none of the setting's values, before anything is run."""
+    if isinstance(scenario, Scenario):  # or else `sweep` refuses it
+        try:
+            scenario.replace({over: most})
+        except ScenarioError as error:
+            if error.path == over:  # what else is wrong with so many may not matter to the answer
+                raise
 
 
 def _first(is_enough: Any, least: int, most: int) -> int | None:

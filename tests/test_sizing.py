@@ -67,6 +67,7 @@ def test_the_search_begins_where_it_is_told_to():
         ({"least": 3, "most": 2}, r"most: must be a whole number >= 3"),
         ({"over": ["server.nodes"]}, r"over: must be the path of one setting"),
         ({"over": None}, r"over: must be the path of one setting"),
+        ({"most": 200}, r"server.nodes: must be <= 64, got 200"),
         ({"replications": 1}, r"replications: must be a whole number >= 2"),
     ],
 )
@@ -75,3 +76,16 @@ def test_what_cannot_be_asked_is_refused_before_anything_runs(changes, words, mo
     given = {"over": "server.nodes", "metric": "latency_p95_s", "below": 0.1, **changes}
     with pytest.raises(sl.ScenarioError, match=words):
         sl.fewest(BOARD, given.pop("over"), given.pop("metric"), **given)
+
+
+def test_a_metric_without_a_value_is_no_answer():
+    with pytest.raises(sl.ScenarioError, match=r"metric: must have a value .* server.nodes = 1"):
+        sl.fewest(
+            BOARD.replace({"updates.rate_per_s": 0, "clients": 5}),
+            "server.nodes",
+            "latency_p95_s",
+            below=0.1,
+            replications=2,
+            engine="simpy",
+            progress=False,
+        )
