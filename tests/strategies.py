@@ -91,7 +91,8 @@ def faults(draw, horizon_s, nodes) -> list[dict[str, object]]:
         of_nodes = "every_s" in row.needs or row.adds_node
         lasts_s = end_s - start_s
         repeat_s = draw(st.sampled_from([None, None, 12.5]))
-        if repeat_s and not row.adds_node and lasts_s < repeat_s <= horizon_s - end_s:
+        is_in_time = repeat_s and start_s + repeat_s < horizon_s
+        if is_in_time and not row.adds_node and lasts_s < repeat_s <= horizon_s - end_s:
             fields |= {"repeat_s": repeat_s, "repeats": 1}
             end_s += repeat_s
         if end_s <= horizon_s and not (of_nodes and nodes == 1) and _in_order(found, row, start_s):
