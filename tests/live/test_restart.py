@@ -94,9 +94,10 @@ def test_an_interrupt_during_the_outage_does_not_wait_for_its_end(monkeypatch):
 
     monkeypatch.setattr(lab, "Child", Interrupted)
     outage = RESTART | {"length_s": 100.0}  # longer than a process may be silent
-    live = sl.measure(
-        BOARD.replace({"faults": [outage], "horizon_s": 120.0}), time_scale=SCALE, progress=False
-    )
+    board = BOARD.replace({"faults": [outage], "horizon_s": 120.0})
+    with pytest.raises(sl.Interrupted, match=r"the run came to .* of 120 s") as stopped:
+        sl.measure(board, time_scale=SCALE, progress=False)
+    live = stopped.value.result
     assert not left
     assert not live.is_complete
     assert 8.0 < live.provenance["end_of_run_s"] < 100.0
