@@ -619,8 +619,14 @@ def test_bytes_passed_are_bytes_counted_and_a_restart_goes_through():
     clients, passed = live.frame("clients"), live.provenance["proxy"]
     assert clients["connections"].equals(simulated.frame("clients")["connections"])
     assert (clients["connections"] == 2).all()
-    assert passed["up_bytes"] == clients["up_bytes"].sum()
-    assert passed["down_bytes"] == clients["down_bytes"].sum()
+    # A ping that comes as the run ends is answered, and its pong counted by the proxy alone.
+    up_bytes, down_bytes = (
+        passed[name] - clients[name].sum() for name in ("up_bytes", "down_bytes")
+    )
+    sizes = wire.message_sizes(live.scenario.wire_spec())
+    pongs = up_bytes / sizes[wire.Message.PONG_UP, 0]
+    assert pongs in range(len(clients) // 10)
+    assert 0 <= down_bytes <= pongs * sizes[wire.Message.PING_DOWN, 1]
     assert live.provenance["cpu"]["proxy_cores"] > 0.0
 
 
