@@ -66,12 +66,12 @@ def law_parameter(law: Law, cv: float) -> float:
 
 
 class ServerRules(NamedTuple):
-    """A node's settings; service times are means in seconds, per job, with a `law` about them.
+    """A node's settings; service times are means in seconds, per job, about which a `law` spreads.
 
     A broadcast takes each worker `fan_out_s` once and `send_s` for each of its connections. A poll
     or upgrade that would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once.
     So is an upgrade that exceeds the rate `admit_per_s` after a burst of `admit_burst`. A change
-    reaches the nodes `hop_s` after it was published.
+    reaches the nodes `hop_s` after it was published. `law` is a `Law`, with its `law_parameter`.
     """
 
     workers: int
@@ -282,8 +282,17 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
     return start
 
 
-def admits_upgrade(server: Server, rules: ServerRules, now: float) -> bool:
-    """Return whether an upgrade that arrives `now` is within the rate, and count it if it is.
+def admitted_from_s(due_s: float, per_s: float, burst: int) -> float:
+    """Return from when on a rate limit admits the next one, seconds.
+
+    Parameters
+    ----------
+    due_s : float
+        When the next one is due at the rate, seconds: see `next_due_s`.
+    per_s : float
+        The rate, per second, > 0.
+    burst : int
+        How many may come at once, >= 1.
 
     References
     ----------
@@ -291,17 +300,33 @@ def admits_upgrade(server: Server, rules: ServerRules, now: float) -> bool:
 
     Examples
     --------
+    >>> admitted_from_s(6.0, per_s=2.0, burst=1), admitted_from_s(6.0, per_s=2.0, burst=2)
+    (6.0, 5.5)
+    """
+    return due_s - (burst - 1) / per_s
+
+
+def next_due_s(due_s: float, per_s: float, now: float) -> float:
+    """Return when the next one is due at a rate after one that was admitted `now`, seconds."""
+    return max(now, due_s) + 1.0 / per_s
+
+
+def admits_upgrade(state: ServerState, rules: ServerRules, now: float) -> bool:
+    """Return whether an upgrade that arrives `now` is within the rate, and count it if it is.
+
+    Examples
+    --------
     >>> rates = {name: 0.0 for name in ServerRules._fields} | {"admit_per_s": 2.0, "admit_burst": 2}
-    >>> server, rules = new_server(1), ServerRules(**rates)
-    >>> [admits_upgrade(server, rules, t) for t in (5.0, 5.0, 5.0, 5.5, 5.75)]
+    >>> state, rules = ServerState(), ServerRules(**rates)
+    >>> [admits_upgrade(state, rules, t) for t in (5.0, 5.0, 5.0, 5.5, 5.75)]
     [True, True, False, True, False]
     """
-    state = server.state
-    if rules.admit_per_s == math.inf:
+    per_s = rules.admit_per_s
+    if per_s == math.inf:
         return True
-    if now < state.upgrade_due_s - (rules.admit_burst - 1) / rules.admit_per_s:
+    if now < admitted_from_s(state.upgrade_due_s, per_s, rules.admit_burst):
         return False
-    state.upgrade_due_s = max(now, state.upgrade_due_s) + 1.0 / rules.admit_per_s
+    state.upgrade_due_s = next_due_s(state.upgrade_due_s, per_s, now)
     return True
 
 

@@ -601,7 +601,7 @@ class Simulation(Driver):
         refused = (
             is_blocked
             or wait_for_s(server.free_s, link.worker, clock.now) > rules.shed_wait_s
-            or not admits_upgrade(server, rules, clock.now)
+            or not admits_upgrade(server.state, rules, clock.now)
         )
         if not refused:
             k = 2 * exchange

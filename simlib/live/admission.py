@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from simlib.core.client_state import Rules
 from simlib.core.reconnect import MOST_DELAYS, POLICIES, Policy, ReconnectRules, delay_s
-from simlib.core.server import Server, ServerRules, admits_upgrade, new_server
+from simlib.core.server import admitted_from_s, next_due_s
 
 MARGIN = 4.0
 """How many times as often as a client of the scenario would, on average, a user may ask."""
@@ -128,52 +128,48 @@ class RateLimit:
 
     Parameters
     ----------
-    rules : ServerRules
-        All but the rate and the burst is ignored.
     per_s : float
         Infinite for no limit.
     burst : int
 
     Examples
     --------
-    >>> costs = ServerRules(**{name: 0.0 for name in ServerRules._fields})
-    >>> limit = RateLimit(costs, per_s=2.0, burst=1)
+    >>> limit = RateLimit(per_s=2.0, burst=1)
     >>> [limit.admits(name, t) for name, t in (("a", 5.0), ("a", 5.1), ("b", 5.1), ("a", 5.5))]
     [True, False, True, True]
     >>> limit.wait_s("a", 5.75)
     0.25
     """
 
-    def __init__(self, rules: ServerRules, *, per_s: float, burst: int) -> None:
-        self.rules = rules._replace(admit_per_s=per_s, admit_burst=burst)
-        self.buckets: dict[Hashable, Server] = {}
+    def __init__(self, *, per_s: float, burst: int) -> None:
+        self.per_s = per_s
+        self.burst = burst
+        self.due_s: dict[Hashable, float] = {}
 
     def admits(self, name: Hashable, now: float) -> bool:
         """Return whether a name may have one more `now`, and count it if so."""
-        bucket = self.buckets.get(name)
-        if bucket is None:
-            if len(self.buckets) >= _MOST_NAMES:
+        if name not in self.due_s:
+            if len(self.due_s) >= _MOST_NAMES:
                 self._drop_idle(now)
-            if len(self.buckets) >= _MOST_NAMES:
+            if len(self.due_s) >= _MOST_NAMES:
                 return False
-            bucket = self.buckets[name] = new_server(1)
-        return admits_upgrade(bucket, self.rules, now)
+        if self.wait_s(name, now) > 0.0:
+            return False
+        self.due_s[name] = next_due_s(self.due_s.get(name, 0.0), self.per_s, now)
+        return True
 
     def wait_s(self, name: Hashable, now: float) -> float:
         """Return after which wait a name may have one more, seconds."""
-        bucket = self.buckets.get(name)
-        if bucket is None or self.rules.admit_per_s == math.inf:
+        if name not in self.due_s:
             return 0.0
-        tolerance_s = (self.rules.admit_burst - 1) / self.rules.admit_per_s
-        return max(0.0, bucket.state.upgrade_due_s - tolerance_s - now)
+        return max(0.0, admitted_from_s(self.due_s[name], self.per_s, self.burst) - now)
 
     def forget(self, name: Hashable) -> None:
         """Drop a name that will not come again."""
-        self.buckets.pop(name, None)
+        self.due_s.pop(name, None)
 
     def _drop_idle(self, now: float) -> None:
-        kept = {name: one for name, one in self.buckets.items() if one.state.upgrade_due_s > now}
-        self.buckets = kept
+        self.due_s = {name: due_s for name, due_s in self.due_s.items() if due_s > now}
 
 
 class Admission:
@@ -182,7 +178,6 @@ class Admission:
     Parameters
     ----------
     limits : Limits
-    rules : ServerRules
     most_connections : float, optional
         How many connections the process can hold.
 
@@ -194,15 +189,13 @@ class Admission:
         How often each limit was met.
     """
 
-    def __init__(
-        self, limits: Limits, rules: ServerRules, most_connections: float = math.inf
-    ) -> None:
+    def __init__(self, limits: Limits, most_connections: float = math.inf) -> None:
         self.limits = limits
         self.most_connections = most_connections
-        self.users = RateLimit(rules, per_s=limits.user_per_s, burst=limits.burst)
-        self.failures = RateLimit(rules, per_s=limits.failures_per_s, burst=limits.burst)
-        self.arrivals = RateLimit(rules, per_s=limits.address_per_s, burst=limits.address_burst)
-        self.frames = RateLimit(rules, per_s=limits.frames_per_s, burst=limits.frames_burst)
+        self.users = RateLimit(per_s=limits.user_per_s, burst=limits.burst)
+        self.failures = RateLimit(per_s=limits.failures_per_s, burst=limits.burst)
+        self.arrivals = RateLimit(per_s=limits.address_per_s, burst=limits.address_burst)
+        self.frames = RateLimit(per_s=limits.frames_per_s, burst=limits.frames_burst)
         self.connections: Counter[str] = Counter()
         self.sockets: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()

@@ -34,7 +34,7 @@ from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
 from simlib.core.protocol import SOCKET_TRANSPORTS, Transport, fetches
 from simlib.core.resync import Resume, resume_outcome
-from simlib.core.server import admits_upgrade, new_server
+from simlib.core.server import ServerState, admits_upgrade
 from simlib.core.wire import Message
 from simlib.live.admission import Admission, limits_of
 from simlib.live.clock import ScenarioClock
@@ -85,7 +85,7 @@ class AppServer:
         workload = compile_workload(self.scenario, settings.seed, settings.replication)
         self.rules = workload.rules
         self.server_rules = workload.server
-        self.upgrades = new_server(1)  # only its count of upgrades is used
+        self.upgrades = ServerState()  # only its count of upgrades is used
         self.check = TokenCheck(settings.secret, self.spec, len(workload.start_s))
         self.message = _change_message(settings)
         self.admission = _admission(settings, workload, self.message)
@@ -440,7 +440,7 @@ def _admission(settings: Settings, workload: Workload, message: Message) -> Admi
     )
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = math.inf if descriptors == resource.RLIM_INFINITY else descriptors - _OTHER_FILES
-    return Admission(limits, workload.server, most)
+    return Admission(limits, most)
 
 
 def _too_many(wait_s: float) -> web.Response:

@@ -20,7 +20,6 @@ from simlib.scenario import compile_workload
 
 SECRET = "s" * 32
 BOARD = sl.Scenario(transport="websocket", clients=30, updates={"rate_per_s": 1.0})
-RULES = compile_workload(BOARD, 1, 0).server
 
 
 def limits(board=BOARD, time_scale=1.0, clients=30, path_losses=0, other_waits_s=()):
@@ -45,7 +44,7 @@ def test_a_client_that_reconnects_as_its_policy_says_never_meets_its_limit(polic
         | {"reconnect.policy": policy}
     )
     rule = compile_workload(board, 1, 0).rules.reconnect
-    user = RateLimit(RULES, per_s=limits(board, time_scale).user_per_s, burst=admission._BURST)
+    user = RateLimit(per_s=limits(board, time_scale).user_per_s, burst=admission._BURST)
     draw, now = random.Random(3), 100.0
     wait_s = admission.reconnect_wait_s(rule)
     for _ in range(5000):
@@ -61,7 +60,7 @@ def test_waits_of_zero_give_no_limit_and_no_wait_at_all_gives_none_of_its_own():
     assert limits(at_once).user_per_s == math.inf
     never = BOARD.replace({"reconnect": {"policy": "none"}})
     assert limits(never).user_per_s < limits().user_per_s
-    unlimited = RateLimit(RULES, per_s=math.inf, burst=1)
+    unlimited = RateLimit(per_s=math.inf, burst=1)
     assert all(unlimited.admits("a", 5.0) for _ in range(10_000))
     assert unlimited.wait_s("a", 5.0) == 0.0
 
@@ -77,7 +76,7 @@ def test_limits_grow_with_the_fleet_the_time_scale_and_what_else_users_do():
 
 
 def test_what_a_user_asks_for_counts_for_the_user_and_the_rest_for_the_address():
-    gate = Admission(limits(), RULES)
+    gate = Admission(limits())
     tries = 500
     assert sum(gate.admits(3, 9.0) for _ in range(tries)) == gate.limits.burst
     assert gate.admits(4, 9.0)
@@ -102,7 +101,7 @@ def test_what_a_user_asks_for_counts_for_the_user_and_the_rest_for_the_address()
 
 
 def test_connections_that_stay_open_are_capped_and_those_that_end_make_room():
-    gate = Admission(limits(), RULES, most_connections=200)
+    gate = Admission(limits(), most_connections=200)
     most = gate.limits.address_connections
     for k in range(most):
         assert gate.lets_in("10.0.0.1", 100.0 + k)
@@ -119,11 +118,11 @@ def test_connections_that_stay_open_are_capped_and_those_that_end_make_room():
 
 def test_many_names_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(admission, "_MOST_NAMES", 10)
-    limit = RateLimit(RULES, per_s=1.0, burst=1)
+    limit = RateLimit(per_s=1.0, burst=1)
     assert all(limit.admits(name, 5.0) for name in range(10))
     assert not limit.admits(10, 5.5)
     assert limit.admits(10, 6.5)
-    assert len(limit.buckets) == 1
+    assert len(limit.due_s) == 1
 
 
 @pytest.mark.parametrize("envelope", ["native", "socketio", "sockjs"])

@@ -186,16 +186,13 @@ def _poll_job(world: World, turn: Turn) -> Job:
 def _upgrade_job(world: World, turn: Turn, worker: int) -> Job:
     server_rules, nodes = world.server_rules, world.arrays.servers
     node, place = divmod(worker, server_rules.workers)
-    server = Server(
-        nodes.free_s[node], nodes.blocked_s[node], nodes.accepts_s[node], nodes.state[node]
-    )
     blocked = False
     if GENERAL:
         if is_under(world.arrays, world.rules, FaultEffect.SWALLOW + 0, turn.number):
             return _no_job(turn.data, 0)
         blocked = is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number)
-    is_late = servers.wait_for_s(server.free_s, place, turn.now) > server_rules.shed_wait_s
-    if blocked or is_late or not servers.admits_upgrade(server, server_rules, turn.now):
+    is_late = servers.wait_for_s(nodes.free_s[node], place, turn.now) > server_rules.shed_wait_s
+    if blocked or is_late or not servers.admits_upgrade(nodes.state[node], server_rules, turn.now):
         out, t = world.arrays.out, turn.now + turn.half_s
         status = FORBIDDEN if blocked else UNAVAILABLE
         n = put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, status)
