@@ -249,7 +249,7 @@ def advance(
     if event == Event.ASSIGNED and not actions & Action.CLOSE:
         recording.keep_connection(record, number, now)
     if event == Event.PING or actions & Action.SEND_PING:
-        recording.count_heartbeat(record, number, now)
+        recording.count_in_bin(record, Count.HEARTBEATS, number, now)
     return actions, deadline_s != armed_s
 
 

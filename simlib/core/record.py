@@ -361,28 +361,18 @@ def count(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
 def count_safety_poll(record: Record, client: int, t: float) -> None:
     """Count a safety poll that is sent."""
     count(record, Count.POLLS, client, t)
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_POLLS] += 1
+    count_in_bin(record, Count.SAFETY_POLLS, client, t)
 
 
 def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
     """Count a safety poll that fails."""
     count(record, Count.ERRORS, client, t)
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.SAFETY_ERRORS] += 1
+    count_in_bin(record, Count.SAFETY_ERRORS, client, t)
 
 
-def count_heartbeat(record: Record, client: int, t: float) -> None:
-    """Count a ping; see `Count`."""
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.HEARTBEATS] += 1
-
-
-def count_refused(record: Record, client: int, t: float) -> None:
-    """Count an upgrade that is refused since a node has its most connections."""
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.REFUSED] += 1
-
-
-def count_dropped_syn(record: Record, client: int, t: float) -> None:
-    """Count a SYN that is dropped since a node's backlog is full."""
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), Count.DROPPED_SYNS] += 1
+def count_in_bin(record: Record, what: int, client: int, t: float) -> None:
+    """Count something that is not kept per client."""
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += 1
 
 
 def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:

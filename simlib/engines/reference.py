@@ -557,7 +557,7 @@ class Simulation(Driver):
                 link.worker = first_free(server.free_s)
                 start_s = accept(server, rules, clock.now, service_s)
                 if start_s < 0.0:
-                    recording.count_dropped_syn(self.record, number, clock.now)
+                    recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, clock.now)
             if start_s >= 0.0:
                 recording.add_busy(self.record, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
@@ -612,7 +612,7 @@ class Simulation(Driver):
                 return
             refused = server.state.sockets >= rules.max_connections
             if refused:
-                recording.count_refused(self.record, number, clock.now)
+                recording.count_in_bin(self.record, Count.REFUSED, number, clock.now)
         if not refused:
             if link.socket >= 0:
                 self.place_of(link.socket_worker)[0].state.sockets -= 1

@@ -350,7 +350,7 @@ class LiveClients(ConnectionOwner):
             self.tally(Count.ERRORS, client.number)
             # Where no rate is limited, the lab's server refuses beyond its cap alone.
             if connection.refused_with == UNAVAILABLE and not self.has_admission_rate:
-                recording.count_refused(self.record, client.number, self.now_s())
+                recording.count_in_bin(self.record, Count.REFUSED, client.number, self.now_s())
             self.feed(client, Event.CLOSED, connection.refused_with)
             return
         self.record_disconnect(client.number, self.now_s(), Cause.IDLE)

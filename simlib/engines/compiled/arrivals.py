@@ -164,7 +164,7 @@ def _upgraded(world: World, turn: Turn) -> int:
         return 0
     node = row.node + 0 if GENERAL else 0
     if states[node].sockets >= world.server_rules.max_connections:
-        recording.count_refused(world.record, turn.number, turn.now)
+        recording.count_in_bin(world.record, Count.REFUSED, turn.number, turn.now)
         return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
     if row.socket >= 0:
         states[row.socket_worker // workers if GENERAL else 0].sockets -= 1

@@ -10,6 +10,7 @@ from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
+from simlib.core.record import Count
 from simlib.core.resync import Resume
 from simlib.core.server import Server
 from simlib.core.wire import Message
@@ -294,7 +295,7 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
         return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
     if begun_s >= 0.0:
         return put(out, 0, TRIP, turn.now + half_s, Kind.TCP_OPEN, exchange, 0)
-    recording.count_dropped_syn(world.record, turn.number, turn.now)
+    recording.count_in_bin(world.record, Count.DROPPED_SYNS, turn.number, turn.now)
     return _syn_again(world, turn)
 
 
