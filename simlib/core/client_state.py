@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import (
@@ -255,8 +255,18 @@ def is_fallen(client: Client, rules: Rules) -> bool:
 
     It has done so since its ``since_s``.
     """
-    is_polling = State.IDLE <= client.state <= State.RETRYING
-    return bool(is_polling and assigned_transport(client, rules) != Transport.POLLING)
+    return bool(polls_instead(client.state, assigned_transport(client, rules)))
+
+
+def polls_instead(state: Any, meant: Any) -> Any:
+    """Say whether a client in a state polls although another transport is meant for it.
+
+    Examples
+    --------
+    >>> bool(polls_instead(State.IDLE, Transport.WEBSOCKET))
+    True
+    """
+    return (state >= State.IDLE) & (state <= State.RETRYING) & (meant != Transport.POLLING)
 
 
 def fetch(client: Client) -> int:

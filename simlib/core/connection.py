@@ -237,6 +237,19 @@ def is_over(client: Client, link: Connection, exchange: int) -> bool:
     return bool(client.transport == Transport.POLLING and link.closed_exchange >= exchange)
 
 
+def accepted_by(link: Connection, workers: int) -> int:
+    """Return the worker that has accepted the latest connection, counted over all nodes.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.node, link.worker = 2, 1
+    >>> accepted_by(link, workers=4)
+    9
+    """
+    return int(link.node) * workers + int(link.worker)
+
+
 def is_unheard(link: Connection, exchange: int) -> bool:
     """Return whether a message from a subscriber is lost, or nobody reads it."""
     return bool(is_cut(link, exchange) or link.subscribed != exchange)

@@ -384,7 +384,7 @@ class Simulation(Driver):
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
-            link.kept_until_s = NEVER_S
+            link.kept_until_s = NEVER_S  # nothing is answered before there is a request
             link.is_link_dead = False
             if not (yield from self.open_tcp(client, exchange)):
                 if not is_over(client, link, exchange):
@@ -596,7 +596,7 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
             return
-        server, worker = self.servers[link.node], link.node * rules.workers + link.worker
+        server, worker = self.servers[link.node], connection.accepted_by(link, rules.workers)
         is_blocked = self.is_under(FaultEffect.BLOCK, link)
         refused = (
             is_blocked
@@ -642,7 +642,7 @@ class Simulation(Driver):
         if self.resume_outcome(client) == Resume.SNAPSHOT:
             service_s += self.server_rules.snapshot_s
         k = 2 * exchange + 1
-        worker = link.node * self.server_rules.workers + link.worker
+        worker = connection.accepted_by(link, self.server_rules.workers)
         yield clock.at(self.serve(worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
         if link.closed_exchange >= exchange:
             return

@@ -172,7 +172,7 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
         return Outgoing(outgoing.up, outgoing.down, outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
     disconnect(arrays, world.record, number, row.kept_until_s, cause, Transport.POLLING + 0)
-    row.kept_until_s = NEVER_S
+    row.kept_until_s = NEVER_S  # nothing is answered before there is a request
     if GENERAL:
         row.is_link_dead = False
         row.node = -1

@@ -11,7 +11,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import change_message, is_over, ready_value
+from simlib.core.connection import accepted_by, change_message, is_over, ready_value
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
@@ -155,11 +155,8 @@ def _at_server(world: World, turn: Turn) -> Outcome:
 @inlined
 def _upgraded(world: World, turn: Turn) -> int:
     arrays, exchange, t = world.arrays, turn.exchange, turn.now + turn.half_s
-    row, states, workers = (
-        arrays.rows[turn.number],
-        arrays.servers.state,
-        world.server_rules.workers,
-    )
+    row, states = arrays.rows[turn.number], arrays.servers.state
+    workers = world.server_rules.workers
     if row.closed_exchange >= exchange:
         return 0
     node = row.node + 0 if GENERAL else 0
@@ -171,7 +168,7 @@ def _upgraded(world: World, turn: Turn) -> int:
     states[node].sockets += 1
     row.socket = exchange
     if GENERAL:
-        row.socket_worker = row.node * workers + row.worker
+        row.socket_worker = accepted_by(row, workers)
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
 
 
@@ -268,8 +265,9 @@ def _at_client(world: World, turn: Turn) -> Outcome:
     if GENERAL and PUSHES and kind == Kind.REFETCH_REPLY:
         return _refetch_reply(world, turn)
     if GENERAL and kind == Kind.FAIL:
-        is_refusal_of_one_that_is_cut = turn.data > 0 and exchange <= row.closed_exchange
-        if row.exchange == exchange > row.lost_exchange and not is_refusal_of_one_that_is_cut:
+        # A refused SYN says nothing new to a client that is about to hear of a cut.
+        is_old_news = turn.data > 0 and exchange <= row.closed_exchange
+        if row.exchange == exchange > row.lost_exchange and not is_old_news:
             return Outcome(-1, 0, 0, 0, 0, FAILS)
         return nothing(0)
     if GENERAL and kind == Kind.UNANSWERED:

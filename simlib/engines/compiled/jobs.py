@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core import server as servers
+from simlib.core.connection import accepted_by
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.polling import is_unchanged, reply_of
@@ -118,7 +119,8 @@ def _job_of(world: World, turn: Turn) -> Job:
     worker = 0
     if GENERAL:
         is_handshake = kind == Kind.UPGRADE or kind == Kind.AUTHENTICATE
-        worker += _accepted_by(world, turn.number) if is_handshake else row.socket_worker
+        accepted = accepted_by(row, server_rules.workers)
+        worker += accepted if is_handshake else row.socket_worker
     if kind == Kind.POLL:
         return _poll_job(world, turn)
     if PUSHES and kind == Kind.UPGRADE:
@@ -155,13 +157,6 @@ def _job_of(world: World, turn: Turn) -> Job:
 @inlined
 def _no_job(data: int, n: int) -> Job:
     return Job(-1.0, 0, 0, 0, data, n)
-
-
-@inlined
-def _accepted_by(world: World, number: int) -> int:
-    """Return the worker that has accepted a connection, counted over all nodes."""
-    row = world.arrays.rows[number]
-    return row.node * world.server_rules.workers + row.worker
 
 
 @inlined
@@ -255,7 +250,9 @@ def _accept_job(world: World, turn: Turn) -> Job:
             return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, 1))
         row.worker = servers.first_free(arrays.servers.free_s[row.node])
     mean_s = world.server_rules.accept_s
-    worker = _accepted_by(world, turn.number) if GENERAL else 0
+    worker = 0
+    if GENERAL:
+        worker += accepted_by(arrays.rows[turn.number], world.server_rules.workers)
     return Job(mean_s, Stream.ACCEPT_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 

@@ -14,9 +14,6 @@ out alike, and runs are equal to the last bit.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simlib.core import record as recording
 from simlib.core.client_state import NEVER_S, Rules, is_fallen
 from simlib.core.connection import has_idle_fetches
@@ -293,10 +290,10 @@ def finish(
     record: Record,
     rules: Rules,
     treatment_rules: Rules,
-    free_s: NDArray[np.float64],
     now: float,
 ) -> None:
     """Record what is still open, without what comes later: work after now is taken back."""
+    free_s = arrays.servers.free_s
     for node in range(len(free_s)):
         for worker in range(len(free_s[node])):
             recording.add_busy(record, now, free_s[node, worker], -1.0)

@@ -24,7 +24,7 @@ import numpy as np
 
 from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
-from simlib.core.client_state import NEVER_S
+from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.faults import FAULT_EVENT
 from simlib.core.path import WINDOW
 from simlib.core.protocol import State, Transport
@@ -150,7 +150,7 @@ class Simulation:
         rules = world.rules, world.treatment_rules
         calls = [
             (self._run, (world, t)),
-            (self._finish, (world.arrays, world.record, *rules, world.arrays.servers.free_s, t)),
+            (self._finish, (world.arrays, world.record, *rules, t)),
         ]
         if world.rules.has_flag:
             given = (world.arrays, world.q, world.rules, world.flag, t, t)
@@ -214,8 +214,7 @@ class Simulation:
         is_connected = (rows["opened_s"] < NEVER_S) & ~is_idle
         rules = self._world.rules
         meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
-        is_polling = (rows["state"] >= State.IDLE) & (rows["state"] <= State.RETRYING)
-        is_fallen = is_polling & (meant != Transport.POLLING)
+        is_fallen = polls_instead(rows["state"], meant)
         record = self._world.record
         return recording.snapshot(record, is_present, is_fallen, is_connected, now)
 
@@ -237,7 +236,7 @@ class Simulation:
         world = self._world
         ended = world.record._replace(last=record.last)
         rules = world.rules, world.treatment_rules
-        self._finish(world.arrays, ended, *rules, world.arrays.servers.free_s, self._now_s)
+        self._finish(world.arrays, ended, *rules, self._now_s)
         for name in LOGS:
             log = getattr(ended, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]

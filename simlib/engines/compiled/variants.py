@@ -49,16 +49,8 @@ _NEUTRAL_RULES: dict[str, Any] = {
     "throttles_timers": False,
 }
 _HONOURED_SERVER = {
-    *(
-        "workers",
-        "law",
-        "law_parameter",
-        "hop_s",
-        "accept_s",
-        "poll_s",
-        "handshake_s",
-        "authenticate_s",
-    ),
+    *("workers", "law", "law_parameter", "hop_s"),
+    *("accept_s", "poll_s", "handshake_s", "authenticate_s"),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
 }
