@@ -122,7 +122,7 @@ class Client:
         Messages may put them off without setting the timer anew: it then fires too early, and the
         client goes on waiting.
     check_s : float
-        When a client next looks whether its connection is stale, if its reconnect policy has a
+        When a client next checks whether its connection is stale, if its reconnect policy has a
         timer for that; `NEVER_S` before it starts.
     told : int
         The latest change that a client was told of that fetches what it is told of.

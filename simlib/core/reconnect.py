@@ -69,7 +69,7 @@ class PolicyRow(NamedTuple):
         are followed by one.
     runs_on : bool
         Whether its delays follow one another all the time, with a connection or without: they are
-        those of a timer that looks for a stale connection, and a loss falls within one of them.
+        those of a timer that checks for a stale connection, and a loss falls within one of them.
     retries : bool
         Whether a lost connection is tried again at all.
     """
@@ -132,7 +132,7 @@ _ROWS = (
     PolicyRow(
         Policy.ACTIONCABLE,
         "base_s * 1.15**k, longer by up to jitter_frac of it (the first by up to all of it), from "
-        "one look at the connection to the next; k counts those that found it stale.",
+        "one check of the connection to the next; k counts those that found it stale.",
         ("base_s", "jitter_frac"),
         is_drawn=True,
         grows=True,

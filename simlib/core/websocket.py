@@ -4,11 +4,11 @@ Heartbeats follow Engine.IO and websockets: the period counts from the last ping
 `Rules.any_message` it counts from the last message of any kind, as in SignalR and others. Such
 messages come often, so the timer is not set anew for each: it fires, and the client waits on.
 
-ActionCable has one timer for all: it looks, now and then, whether the connection is stale, and then
-opens another one. So a stale connection goes unnoticed until the next look, and a lost one is tried
-again at a look too. Between looks nothing depends on them, so they are counted only when needed.
-When the next attempt comes is for `reconnect` to say, and when the client polls instead, for
-`fallback`.
+ActionCable has one timer for all: it checks, now and then, whether the connection is stale, and
+then opens another one. So a stale connection goes unnoticed until the next check, and a lost one is
+tried again at a check too. Between checks nothing depends on them, so they are counted only when
+needed. When the next attempt comes is for `reconnect` to say, and when the client polls instead,
+for `fallback`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from simlib.core.reconnect import (
     runs_on,
 )
 
-_LOOKS_BACK = 64.0
-"""From how many of the shortest delays ago looks are counted, at most: older ones are forgotten."""
+_CHECKS_BACK = 64.0
+"""How many of the shortest delays back checks are counted, at most: older ones are forgotten."""
 
 
 def on_handshake(
@@ -119,11 +119,11 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         move(client, Event.TIME_OUT)
         return _lose(client, rules, now, False, rules.closing_s)
     elif event == Event.DEADLINE:
-        is_looking = runs_on(rules.reconnect.policy) and rules.heartbeat == Heartbeat.SERVER
-        if is_looking and _awaits_look(client, rules, now):
+        is_checking = runs_on(rules.reconnect.policy) and rules.heartbeat == Heartbeat.SERVER
+        if is_checking and _awaits_check(client, rules, now):
             return Action.NONE
         move(client, Event.TIME_OUT)
-        return _lose(client, rules, now, is_looking, rules.closing_s)
+        return _lose(client, rules, now, is_checking, rules.closing_s)
     elif event == Event.CLOSED:
         return _lose(client, rules, now, False, 0.0)
     else:
@@ -134,7 +134,7 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
 def opened(client: Client, rules: Rules, now: float) -> None:
     """A socket is open, and its heartbeats begin."""
     if runs_on(rules.reconnect.policy):
-        _look_on(client, rules, now)
+        _count_checks(client, rules, now)
     client.since_s = now
     client.has_opened = True
     client.fallbacks = 0
@@ -251,7 +251,7 @@ def _back_off(client: Client, rules: Rules, now: float, at_once: bool, closing_s
         return _give_up(client, rules, now)
     if at_once:
         if runs_on(rule.policy):
-            _count_look(client, rules, now)
+            _count_stale_check(client, rules, now)
         return _wait(client, now + closing_s)
     if runs_on(rule.policy):
         return _wait(client, _next_attempt_s(client, rules, now) + closing_s)
@@ -293,7 +293,7 @@ def _wait(client: Client, until_s: float) -> int:
     return Action.CLOSE
 
 
-# -- looks at the connection, by a timer that runs on ----------------------------------------------
+# -- checks of the connection, by a timer that runs on ---------------------------------------------
 
 
 def _stale_from_s(client: Client, rules: Rules) -> float:
@@ -303,48 +303,48 @@ def _stale_from_s(client: Client, rules: Rules) -> float:
     return client.since_s + rules.reconnect.base_s
 
 
-def _look_on(client: Client, rules: Rules, until_s: float) -> None:
-    """Count the looks up to `until_s`, which have changed nothing but the count of failures."""
+def _count_checks(client: Client, rules: Rules, until_s: float) -> None:
+    """Count the checks up to `until_s`, which have changed nothing but the count of failures."""
     rule, stale_s = rules.reconnect, _stale_from_s(client, rules)
     if client.check_s == NEVER_S:
         client.check_s = client.since_s + _interval_s(client, rules)
-    client.check_s = max(client.check_s, until_s - _LOOKS_BACK * rule.base_s)
+    client.check_s = max(client.check_s, until_s - _CHECKS_BACK * rule.base_s)
     while client.check_s <= until_s:
         if client.check_s > stale_s:
             client.failures += 1
         client.check_s += _interval_s(client, rules)
 
 
-def _awaits_look(client: Client, rules: Rules, now: float) -> bool:
-    """Say whether a connection that is stale will be looked at later; the timer is set for that."""
-    _look_on(client, rules, client.beat_s)
+def _awaits_check(client: Client, rules: Rules, now: float) -> bool:
+    """Say whether a connection that is stale will be checked later; the timer is set for that."""
+    _count_checks(client, rules, client.beat_s)
     client.deadline_s = client.check_s + 0.0
     if rules.safety_poll_s < NEVER_S or fetches(client.transport):
         client.deadline_s = min(client.deadline_s, client.fetch_due_s)
     return bool(client.check_s > now)
 
 
-def _count_look(client: Client, rules: Rules, t: float) -> None:
-    """A look at `t` has found the connection stale; the next one follows."""
+def _count_stale_check(client: Client, rules: Rules, t: float) -> None:
+    """A check at `t` has found the connection stale; the next one follows."""
     client.failures += 1
     client.check_s = t + _interval_s(client, rules)
 
 
 def _next_attempt_s(client: Client, rules: Rules, now: float) -> float:
-    """Return the time of the look that opens another connection.
+    """Return the time of the check that opens another connection.
 
     It finds the old one stale, and lost for at least the shortest delay.
     """
-    _look_on(client, rules, max(now, _stale_from_s(client, rules)))
+    _count_checks(client, rules, max(now, _stale_from_s(client, rules)))
     while True:
         t = client.check_s + 0.0
-        _count_look(client, rules, t)
+        _count_stale_check(client, rules, t)
         if t - client.since_s >= rules.reconnect.base_s:
             return t
 
 
 def _interval_s(client: Client, rules: Rules) -> float:
-    """Draw the time from one look to the next; it is never below the shortest delay."""
+    """Draw the time from one check to the next; it is never below the shortest delay."""
     rule = rules.reconnect
     wait_s = drawn_delay_s(
         rule, client.failures, rules.seed, rules.replication, client.number, client.draws
