@@ -17,52 +17,45 @@ CUTS = {
 ENGINES = ("simpy", "compiled")
 
 
-@pytest.fixture
-def board(tmp_path):
+LAST_CHANGES_S = CUT_S - 0.4 + 0.04 * np.arange(10)
+
+
+def board(kind, latency_s, publish_s=LAST_CHANGES_S, **changes):
     """Twenty clients, and ten changes in the last 0.4 s before the cut, which nothing repeats."""
-
-    def make(kind, latency_s, publish_s=None, **changes):
-        if publish_s is None:
-            publish_s = CUT_S - 0.4 + 0.04 * np.arange(10)
-        trace = tmp_path / "trace.csv"
-        trace.write_text("publish_s\n" + "".join(f"{t:.6f}\n" for t in publish_s))
-        scenario = sl.Scenario(
-            transport="websocket",
-            clients=20,
-            ramp_s=5.0,
-            horizon_s=60.0,
-            updates={"kind": "trace", "trace": str(trace)},
-            websocket={"resync": "none"},
-            network={"rtt_s": 2.0 * latency_s},
-            server={"nodes": 4 if kind == "rolling_deploy" else 1},
-            faults=[{"kind": kind, "start_s": CUT_S, **CUTS[kind]}],
-        )
-        return scenario.replace(changes)
-
-    return make
+    return sl.Scenario(
+        transport="websocket",
+        clients=20,
+        ramp_s=5.0,
+        horizon_s=60.0,
+        updates={"kind": "times", "publish_s": publish_s},
+        websocket={"resync": "none"},
+        network={"rtt_s": 2.0 * latency_s},
+        server={"nodes": 4 if kind == "rolling_deploy" else 1},
+        faults=[{"kind": kind, "start_s": CUT_S, **CUTS[kind]}],
+    ).replace(changes)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("latency_s", [0.0, 0.05, 0.2, 0.4])
 @pytest.mark.parametrize("kind", CUTS)
-def test_what_was_sent_before_a_cut_arrives(board, kind, latency_s, engine):
+def test_what_was_sent_before_a_cut_arrives(kind, latency_s, engine):
     run = sl.simulate(board(kind, latency_s), engine=engine, progress=False)
     ledger = run.ledger
     assert (ledger.eligible, ledger.delivered, ledger.lost) == (200, 200, 0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_what_a_cut_leaves_unsent_is_lost(board, engine):
+def test_what_a_cut_leaves_unsent_is_lost(engine):
     """A broadcast takes 1 s to twenty clients, and the server dies in the middle of it."""
-    board = board("restart", 0.2, [CUT_S - 0.5], **{"server.send_s": 0.05, "server.fan_out_s": 0})
-    run = sl.simulate(board, engine=engine, progress=False, keep=["deliveries"])
+    slow = board("restart", 0.2, [CUT_S - 0.5], **{"server.send_s": 0.05, "server.fan_out_s": 0})
+    run = sl.simulate(slow, engine=engine, progress=False, keep=["deliveries"])
     latencies_s = run.frame("deliveries")["latency_s"].to_numpy()
     np.testing.assert_allclose(np.sort(latencies_s), 0.2 + 0.05 * np.arange(1, 11))
     assert run.ledger.lost == 10
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_clients_hear_of_the_end_behind_what_was_sent(board, engine):
+def test_clients_hear_of_the_end_behind_what_was_sent(engine):
     """A snapshot takes 2 s on a narrow path: the kernels go on sending after the process's end."""
     size = 5304
     narrow = {"kind": "bandwidth", "start_s": 0.0, "length_s": 60.0, "bytes_per_s": size / 2.0}
@@ -81,7 +74,7 @@ def test_clients_hear_of_the_end_behind_what_was_sent(board, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_poll_that_was_answered_before_the_cut_does_not_fail(board, engine):
+def test_a_poll_that_was_answered_before_the_cut_does_not_fail(engine):
     """Every client polls at the same moment, 0.2 s before the server dies, or 0.2 s later."""
     changes = {
         "transport": "polling",
@@ -103,7 +96,7 @@ def test_a_poll_that_was_answered_before_the_cut_does_not_fail(board, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_no_time_is_rounded_on_the_way_to_the_end_of_a_run(board, engine):
+def test_no_time_is_rounded_on_the_way_to_the_end_of_a_run(engine):
     """``now + (t - now)`` is not t: the run that ends at such a time has it in its tables."""
     horizon_s = 12.574180145196847
     changes = {
@@ -123,7 +116,7 @@ SNAPSHOT_S = 4.0
 """How long a snapshot takes on the path of `narrowed`."""
 
 
-def narrowed(board, publish_s, cut, **changes):
+def narrowed(publish_s, cut, **changes):
     """One client, whose path carries a snapshot in four seconds."""
     narrow = {"kind": "bandwidth", "start_s": 0.0, "length_s": 60.0}
     faults = [{**narrow, "bytes_per_s": 5304 / SNAPSHOT_S}, cut]
@@ -132,12 +125,12 @@ def narrowed(board, publish_s, cut, **changes):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_client_closed_for_slowness_loses_no_more_by_a_cut(board, engine):
+def test_a_client_closed_for_slowness_loses_no_more_by_a_cut(engine):
     """The kernels have a snapshot when the server closes; a restart comes before it has arrived."""
     cut = {"kind": "restart", "start_s": CUT_S, "length_s": 3.0}
     limits = {"slow_consumers": "close", "buffer_bytes": 6000, "socket_bytes": 8000}
     changes = {f"server.{name}": value for name, value in limits.items()}
-    scenario = narrowed(board, CUT_S - 1.0 + 0.1 * np.arange(4), cut, **changes)
+    scenario = narrowed(CUT_S - 1.0 + 0.1 * np.arange(4), cut, **changes)
     run = sl.simulate(scenario, engine=engine, progress=False, keep=["deliveries"])
     assert run.frame("deliveries")["latency_s"].to_list() == pytest.approx([4.1], abs=0.02)
     closed_s = run.frame("connections").query("cause == 'closed_by_server'")["closed_s"]
@@ -147,10 +140,10 @@ def test_a_client_closed_for_slowness_loses_no_more_by_a_cut(board, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("cut", [{"kind": "reset"}, {"kind": "restart", "length_s": 10.0}])
-def test_a_safety_poll_after_a_cut_that_is_not_heard_yet_is_answered_or_fails(board, cut, engine):
+def test_a_safety_poll_after_a_cut_that_is_not_heard_yet_is_answered_or_fails(cut, engine):
     """It has a connection of its own, and three snapshots are ahead of the end of the socket."""
     cut = {**cut, "start_s": CUT_S}
-    scenario = narrowed(board, [29.0, 29.1, 29.2], cut, **{"websocket.safety_poll_s": 30.0})
+    scenario = narrowed([29.0, 29.1, 29.2], cut, **{"websocket.safety_poll_s": 30.0})
     scenario = scenario.replace({"ramp_s": 0.0, "network.tls": False})
     run = sl.simulate(scenario, engine=engine, progress=False, keep=["events"])
     events, timeline = run.frame("events").query("30 < t_s < 42"), run.frame("timeline")
@@ -161,7 +154,7 @@ def test_a_safety_poll_after_a_cut_that_is_not_heard_yet_is_answered_or_fails(bo
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_end_that_is_on_its_way_is_lost_if_its_path_dies_before(board, engine):
+def test_an_end_that_is_on_its_way_is_lost_if_its_path_dies_before(engine):
     """A reset is heard after 2 s, and the path dies after one: the heartbeat notices at last."""
     faults = [
         {"kind": "reset", "start_s": CUT_S},

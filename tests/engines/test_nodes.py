@@ -18,16 +18,14 @@ COSTS = {
 }
 
 
-def board(publish_s, folder, **changes):
+def board(publish_s, **changes):
     """A board whose changes come at given times, when nothing else goes on."""
-    trace = folder / "trace.csv"
-    trace.write_text("publish_s\n" + "".join(f"{t:.6f}\n" for t in publish_s))
     return sl.Scenario(
         transport="websocket",
         clients=CLIENTS,
         ramp_s=5.0,
         horizon_s=40.0,
-        updates={"kind": "trace", "trace": str(trace)},
+        updates={"kind": "times", "publish_s": publish_s},
         heartbeat={"direction": "none"},
         network={"rtt_s": 0.04},
         server={**COSTS, "hop_s": HOP_S, "backlog": CLIENTS, "max_connections": CLIENTS},
@@ -40,11 +38,9 @@ def last_s(run):
 
 
 @pytest.mark.parametrize(("nodes", "workers"), [(1, 1), (2, 1), (4, 1), (8, 1), (2, 4)])
-def test_the_last_client_of_a_sharded_broadcast_is_served_when_theory_says(
-    nodes, workers, tmp_path
-):
+def test_the_last_client_of_a_sharded_broadcast_is_served_when_theory_says(nodes, workers):
     publish_s = 10.0 + np.arange(CHANGES)
-    scenario = board(publish_s, tmp_path, **{"server.nodes": nodes, "server.workers": workers})
+    scenario = board(publish_s, **{"server.nodes": nodes, "server.workers": workers})
     # Which client is at which node is drawn anew in each replication: the last one's latency is
     # known to 0.3 % after eight.
     lasts = [
@@ -68,9 +64,9 @@ def test_the_last_client_of_a_sharded_broadcast_is_served_when_theory_says(
 
 
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
-def test_a_worker_sends_its_part_of_each_broadcast_in_turn(engine, tmp_path):
+def test_a_worker_sends_its_part_of_each_broadcast_in_turn(engine):
     """Four broadcasts at once to eight clients, each of which an idle worker has accepted."""
-    scenario = board([20.0] * 4, tmp_path, clients=8, **{"server.workers": 8})
+    scenario = board([20.0] * 4, clients=8, **{"server.workers": 8})
     scenario = scenario.replace({"server.send_s": 0.5})
     run = sl.simulate(scenario, engine=engine, keep=["deliveries"], progress=False)
     latency_s = np.sort(run.frame("deliveries")["latency_s"].to_numpy())
@@ -79,21 +75,20 @@ def test_a_worker_sends_its_part_of_each_broadcast_in_turn(engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
-def test_each_node_has_its_own_limit_of_connections_and_its_own_backlog(engine, tmp_path):
+def test_each_node_has_its_own_limit_of_connections_and_its_own_backlog(engine):
     limits = {"server.max_connections": 10, "server.nodes": 3, "reconnect.base_s": 1.0}
-    scenario = board([20.0], tmp_path, clients=100, **limits)
+    scenario = board([20.0], clients=100, **limits)
     run = sl.simulate(scenario, engine=engine, progress=False)
     per_node = run.frame("connections").query("cause == 'open_at_end'").groupby("node").size()
     assert per_node.tolist() == [10, 10, 10]
 
 
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
-def test_the_work_of_a_node_that_goes_is_lost_and_the_others_goes_on(engine, tmp_path):
+def test_the_work_of_a_node_that_goes_is_lost_and_that_of_the_others_goes_on(engine):
     """One of two nodes goes in the middle of a broadcast that takes a second."""
     deploy = {"kind": "rolling_deploy", "start_s": 20.5, "length_s": 1.0, "every_s": 5.0}
     scenario = board(
         [20.0],
-        tmp_path,
         clients=40,
         faults=[deploy],
         **{
@@ -113,7 +108,7 @@ def test_the_work_of_a_node_that_goes_is_lost_and_the_others_goes_on(engine, tmp
 
 
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
-def test_a_node_that_is_down_has_no_sockets_and_sends_nothing(engine, tmp_path):
+def test_a_node_that_is_down_has_no_sockets_and_sends_nothing(engine):
     """All paths die, and upgrades are blocked: clients poll, and the nodes think them open."""
     faults = [
         {"kind": "path_loss", "start_s": 10.0, "length_s": 1.0},
@@ -129,7 +124,7 @@ def test_a_node_that_is_down_has_no_sockets_and_sends_nothing(engine, tmp_path):
     }
     busy_s = {}
     for publish_s in (15.0, 25.0):  # while both nodes are up, and while the first is down
-        scenario = board([publish_s], tmp_path, clients=100, faults=faults, **changes)
+        scenario = board([publish_s], clients=100, faults=faults, **changes)
         run = sl.simulate(scenario, engine=engine, progress=False)
         timeline = run.frame("timeline")
         at_once = timeline["t_s"].between(publish_s, publish_s + 2.0)
