@@ -95,7 +95,8 @@ def _send_polls(
         row = rows[number]
         arrives_s = now + half
         free_s = nodes.free_s[max(0, row.node) if GENERAL else 0]
-        wait_s = servers.wait_s(free_s, arrives_s)
+        worker = servers.first_free(free_s)
+        wait_s = servers.wait_for_s(free_s, worker, arrives_s)
         is_undisturbed = (
             row.state == State.IDLE
             and row.deadline_s == now
@@ -114,7 +115,7 @@ def _send_polls(
         recording.count(record, Count.POLLS, number, now)
         message = request_of(etag, row.fetched_s, 0)
         recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
-        begun_s = servers.admit(free_s, arrives_s, server_rules.poll_s)
+        begun_s = servers.admit_to(free_s, worker, arrives_s, server_rules.poll_s)
         done_s = begun_s + server_rules.poll_s
         recording.add_busy(record, begun_s, done_s)
         row.kept_until_s = done_s + server_rules.keep_alive_s
