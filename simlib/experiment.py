@@ -20,7 +20,7 @@ from simlib.engines import compiling, simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError, SimlibError, shown
 from simlib.processes import end_with, terminable
-from simlib.run import QUANTITIES, Rows, Run, metrics_of
+from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
 from simlib.scenario.suggestions import METRICS, hint
@@ -490,18 +490,6 @@ def _differences(done: dict[Key, Rows], pairs: list[int], confidence: float) -> 
             rows.append((name, *means, *interval, len(pairs), warned))
     columns = ["quantity", "one", "other", "difference", "low", "high", "pairs", "warnings"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def kinds_of(warned: Iterable[str]) -> str:
-    """Return the kinds of warnings of runs, each once.
-
-    Examples
-    --------
-    >>> kinds_of(["full, unseen", "", "unseen"])
-    'full, unseen'
-    """
-    every = (kind for kinds in warned for kind in kinds.split(", ") if kind)
-    return ", ".join(dict.fromkeys(every))
 
 
 # -- what is changed -------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from simlib.run import (
     check_runs,
     check_table,
     kinds,
+    kinds_of,
     metrics_of,
     refuse_rollout,
     summary_of,
@@ -348,7 +349,7 @@ def _intervals(runs: Sequence[Run], confidence: float = 0.95) -> pd.DataFrame:
     keys = _KEYS if any(run.has_cohorts for run in runs) else ["transport"]
     rows = []
     for names, group in found.groupby(keys, sort=False):
-        warned = ", ".join(dict.fromkeys(", ".join(filter(None, group["warned"])).split(", ")))
+        warned = kinds_of(group["warned"])
         for name in group.select_dtypes("number").columns.drop("clients"):
             values = group[name].to_numpy(dtype=float)
             interval: tuple[float, ...] = (np.nan, np.nan, np.nan)  # no meaning for this transport

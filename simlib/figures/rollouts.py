@@ -520,10 +520,10 @@ def _half_s(rows: pd.DataFrame) -> float:
     below = np.flatnonzero(left_frac <= 0.5)
     if len(below) == 0:
         return float(np.inf)
-    last = int(below[0])
-    if last == 0:
+    first = int(below[0])
+    if first == 0:
         return float(t_s[0])
-    (before, after), (start_s, end_s) = left_frac[last - 1 : last + 1], t_s[last - 1 : last + 1]
+    (before, after), (start_s, end_s) = left_frac[first - 1 : first + 1], t_s[first - 1 : first + 1]
     return float(start_s + (end_s - start_s) * (before - 0.5) / (before - after))
 
 

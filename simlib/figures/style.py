@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 
 from simlib.core.measures import MEASURES
 from simlib.core.protocol import SOCKET_TRANSPORTS
-from simlib.run import Run, refuse_rollout
+from simlib.run import Run, kinds_of, refuse_rollout
 from simlib.scenario.display import differences
 
 if TYPE_CHECKING:
@@ -329,9 +329,8 @@ def warned(runs: Sequence[Run]) -> list[str]:
 
 def warned_of(table: pd.DataFrame) -> str:
     """Return a line on the warnings of the runs of which a table was made; empty if it has none."""
-    found = dict.fromkeys(kind for kinds in table.get("warnings", ()) for kind in kinds.split(", "))
-    kinds = ", ".join(filter(None, found))
-    return f"<br>⚠ some runs have warnings: {kinds}" if kinds else ""
+    found = kinds_of(table.get("warnings", ()))
+    return f"<br>⚠ some runs have warnings: {found}" if found else ""
 
 
 def _called(runs: Sequence[Run]) -> dict[int, str]:

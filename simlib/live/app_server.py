@@ -170,6 +170,7 @@ class AppServer:
         if len(request.headers.get_all("Host")) != 1:
             return connection.respond(HTTPStatus.BAD_REQUEST, "Bad Request\n")
         server, most = connection.server, self.server_rules.max_connections
+        # `connections` is made anew at each call: it is asked for only where it can be too many.
         is_full = len(server.all_connections) >= most and len(server.connections) >= most
         if is_full or not admits_upgrade(self.upgrades, self.server_rules, self.clock.now_s()):
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, wire.REFUSED_TEXT)

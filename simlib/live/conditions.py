@@ -65,18 +65,20 @@ class Conditions:
             ]
         return found
 
+    def windows_now(self, kind: str, client: int) -> list[Window]:
+        """Return the faults of a kind that affect a client now."""
+        now = self.clock.now_s()
+        windows = self.windows_of(kind, client)
+        return [window for window in windows if window.start_s <= now < window.end_s]
+
     def is_under(self, kind: str, client: int) -> bool:
         """Say whether a fault of a kind affects a client now."""
-        now = self.clock.now_s()
-        return any(window.start_s <= now < window.end_s for window in self.windows_of(kind, client))
+        return bool(self.windows_now(kind, client))
 
     def swallows_upgrades(self, client: int) -> bool:
         """Say whether a proxy keeps the client's upgrades and never answers them."""
-        now = self.clock.now_s()
-        return any(
-            window.start_s <= now < window.end_s and window.fault in self.unanswered
-            for window in self.windows_of("block_upgrades", client)
-        )
+        windows = self.windows_now("block_upgrades", client)
+        return any(window.fault in self.unanswered for window in windows)
 
     def one_way_s(self, client: int) -> float:
         """Return the latency added to one direction of the client's path, seconds by the clock."""

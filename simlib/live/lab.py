@@ -90,9 +90,11 @@ def measure(
         alone, ``provenance["publish_late_s"]`` how late changes were published,
         ``provenance["server_peak_bytes"]`` the most memory that the server took, and
         ``provenance["server_refused"]`` how often its limits (requests, connections, frames) were
-        met: a scenario's own clients never meet one, so it is empty unless others came. If there
-        was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its timers
-        were. Its ``warnings`` say whether it was late, the machine was busy, or the lab itself was.
+        met: a scenario's own clients never meet one, so it is empty unless others came. A server
+        that is killed takes these three with it: after a restart they are the last server's. If
+        there was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its
+        timers were. Its ``warnings`` say whether it was late, the machine was busy, or the lab
+        itself was.
 
     Raises
     ------

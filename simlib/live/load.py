@@ -88,10 +88,10 @@ def check_load(
         A part is above `MOST`; with the largest time scale, or number of clients, that fits.
     """
     machine = machine_now() if machine is None else machine
-    names = [Transport[scenario.transport.upper()]]
+    transports = [int(Transport[scenario.transport.upper()])]
     if rollout is not None:
-        names = [Transport(one) for one in rollout.flag.transports]
-    rates = [rates_of(scenario, workload, int(transport)) for transport in names]
+        transports = list(rollout.flag.transports)
+    rates = [rates_of(scenario, workload, transport) for transport in transports]
     each = [loads_of(scenario, rate, time_scale, machine) for rate in rates]
     worst = max(range(len(each)), key=lambda one: max(each[one].values()))
     loads, rate = each[worst], rates[worst]
@@ -148,9 +148,9 @@ def _refusal(
         if rate
     )
     clients = len(workload.start_s)
-    right = f"or at most {int(clients / fits):,} clients"
     if time_scale / fits >= 1.0:
-        right = f"time_scale must be <= {_down(time_scale / fits)}, {right}"
+        right = f"time_scale must be <= {_down(time_scale / fits)}, "
+        right += f"or at most {int(clients / fits):,} clients"
     elif time_scale > 1.0:
         right = f"clients must be <= {int(clients / fits * time_scale):,}, at time_scale 1"
     else:

@@ -27,7 +27,7 @@ from simlib.renamed import renamed, warn
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
-from simlib.run import Run, RunWarning, check_table, kinds
+from simlib.run import Run, RunWarning, check_table, kinds, kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
 from simlib.store import Store
@@ -658,7 +658,7 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
                 mean, low, high = theory.mean_interval(values, confidence)
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
         if "warnings" in group:
-            row["warnings"] = experiment.kinds_of(group["warnings"])
+            row["warnings"] = kinds_of(group["warnings"])
         rows.append(row)
     return pd.DataFrame(rows)
 

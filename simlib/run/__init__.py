@@ -4,7 +4,7 @@ from simlib.run.checks import MAX_ROWS, check_runs, check_table, refuse_rollout,
 from simlib.run.result import Run, make_run
 from simlib.run.summary import QUANTITIES, Rows, metrics_of, summary_of, three_digits
 from simlib.run.tables import ALWAYS, COHORTS, ON_REQUEST, Columns, Ledger, quantiles_of
-from simlib.run.warnings import RunWarning, kinds
+from simlib.run.warnings import RunWarning, kinds, kinds_of
 
 __all__ = [
     "ALWAYS",
@@ -20,6 +20,7 @@ __all__ = [
     "check_runs",
     "check_table",
     "kinds",
+    "kinds_of",
     "make_run",
     "metrics_of",
     "quantiles_of",

@@ -102,6 +102,18 @@ def kinds(warnings: Iterable[RunWarning]) -> str:
     return ", ".join(dict.fromkeys(warning.kind for warning in warnings))
 
 
+def kinds_of(texts: Iterable[str]) -> str:
+    """Return the kinds of warnings of many runs, of texts that `kinds` returned, each once.
+
+    Examples
+    --------
+    >>> kinds_of(["full, unseen", "", "unseen"])
+    'full, unseen'
+    """
+    every = (kind for text in texts for kind in text.split(", ") if kind)
+    return ", ".join(dict.fromkeys(every))
+
+
 def words_s(seconds: float) -> str:
     """Return a duration in the unit in which people say it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,7 +82,10 @@ def test_measure_refuses_before_any_process_starts(monkeypatch):
         sl.measure(BOARD, time_scale=100.0, progress=False)
 
 
-def test_the_machine_is_measured_in_the_same_sitting():
+def test_a_machine_is_as_slow_as_its_round_trips_and_gives_what_is_not_waited_for(monkeypatch):
+    walls_s, cpus_s = iter([5.0, 5.1, 5.2, 5.4, 5.4]), iter([1.0, 1.1])
+    clocks = SimpleNamespace(perf_counter=walls_s.__next__, process_time=cpus_s.__next__)
+    monkeypatch.setattr(load, "time", clocks)
     machine = load.machine_now()
-    assert machine.slowness >= 0.1
-    assert 0.05 <= machine.share <= 1.0
+    assert machine.share == pytest.approx(0.1 / 0.4)
+    assert machine.slowness == pytest.approx(0.1 / (2 * load._BURST) / load.ROUND_TRIP_S, rel=1e-3)
