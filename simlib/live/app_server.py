@@ -5,9 +5,9 @@ state, as their documentation advises. Tokens, origins, paths and sizes are chec
 server should check them; `admission` limits rates, and `guards` what one connection may cost. `lab`
 runs this module as ``python -m simlib.live.app_server``.
 
-A server alone changes its board by itself. Of several nodes, each hears of a change from the broker
-(`nodes`), and pushes it `hop_s` after it was made. SIGTERM ends the process at once: its connections
-are cut without a closing handshake, and what it has measured is told before.
+A server alone changes its board by itself. Of several nodes, each hears of a change from the
+broker (`nodes`), and pushes it `hop_s` after it was made. SIGTERM ends the process at once: its
+connections are cut without a closing handshake, and what it has measured is told before.
 """
 
 from __future__ import annotations
@@ -350,7 +350,7 @@ class AppServer:
                 self.known.update(self.numbers.values())
 
     async def _next_changes(self) -> AsyncIterator[int]:
-        """Yield the coming changes in order: all at once, or as soon as the broker tells of each."""
+        """Yield the coming changes in order; where there is a broker, each when it tells of it."""
         heard = self.version
         for version in range(self.version + 1, len(self.publish_s) + 1):
             while self.has_broker and heard < version:

@@ -100,9 +100,9 @@ def measure(
         met: a scenario's own clients never meet one, so it is empty unless others came. A server
         that is killed takes these three with it: after a restart they are the last server's. With
         several nodes they are of all of them, and ``provenance["node_processors"]`` says on how
-        many processors these ran. If there was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its
-        timers were. Its ``warnings`` say whether it was late, the machine was busy, or the lab
-        itself was.
+        many processors these ran. If there was a proxy, ``provenance["proxy"]`` has the bytes that
+        it passed and how late its timers were. Its ``warnings`` say whether it was late, the
+        machine was busy, or the lab itself was.
 
     Raises
     ------

@@ -130,8 +130,8 @@ def _check_standbys(scenario: Scenario) -> None:
     if sum(times.values()) <= _MOST_STANDBYS:
         return
     rule = (
-        f"must keep restarts, of all nodes, at {_MOST_STANDBYS} or fewer: a server stands by for "
-        f"each, here {sum(times.values())}"
+        f"must keep restarts at {_MOST_STANDBYS} or fewer, those of each node counted: a server "
+        f"stands by for each, here {sum(times.values())}"
     )
     for number in times:
         if number < len(scenario.faults) and scenario.faults[number].repeat_s is not None:

@@ -7,14 +7,14 @@ simulation does:
 
 * A connection through it opens with a handshake of its own, which plays the part of TCP's: the
   client sends its number (`messages.preamble`), and the proxy answers with `ready_byte` when a node
-  of the server has accepted. So a SYN can get lost, is repeated as a kernel would (`syn_retry_s`), and is subject
-  to the path's latency. A client cannot see through the proxy that a port refuses, because the
-  proxy has accepted by then: the proxy hangs up before that byte, which the client takes for a
-  refusal.
+  of the server has accepted. So a SYN can get lost, is repeated as a kernel would (`syn_retry_s`),
+  and is subject to the path's latency. A client cannot see through the proxy that a port refuses,
+  because the proxy has accepted by then: the proxy hangs up before that byte, which the client
+  takes for a refusal.
+* It is the balancer of a server with several nodes: each new connection goes to the node that the
+  simulation would give it to, by the same draw, among those that the lab says are up.
 * On a dead path nothing crosses, not even the end of a connection. What is sent there is dropped,
   and a poll fails after ``network.unanswered_s``, when the client's kernel would give it up.
-* It is the balancer of a server with several nodes: it gives each new connection to the node that the
-  simulation would give it to, by the same draw, among those that the lab says are up.
 * Latency delays every piece by half of what it adds, each way, in order. Bandwidth releases pieces
   as a line of that rate would carry them, and reads no faster than that.
 
