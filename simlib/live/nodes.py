@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Self
 
-from simlib.live.ipc import Child
+from simlib.live.ipc import START_S, Child
 from simlib.live.messages import (
     Change,
     CloseConnections,
@@ -64,8 +64,10 @@ class ServerNodes:
                 )
                 for node, processor in enumerate(processors)
             ]
-            for node in self._nodes:  # they load at the same time
-                node.await_ready()
+            # All load at the same time, some on the same processor.
+            timeout_s = START_S * sum(node.processes for node in self._nodes)
+            for node in self._nodes:
+                node.await_ready(timeout_s)
             self._stack = stack.pop_all()
         self.node_ports: tuple[dict[Port, int], ...] = tuple(node.ports for node in self._nodes)
 

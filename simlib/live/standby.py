@@ -138,11 +138,22 @@ class ServerWithStandbys:
             self._restarter.join()
         self._stack.close()
 
-    def await_ready(self) -> None:
-        """Wait until all processes have loaded, and the first has opened its ports."""
+    def await_ready(self, timeout_s: float) -> None:
+        """Wait until all processes have loaded, and the first has opened its ports.
+
+        Raises
+        ------
+        LiveError
+            A process has died, or has said nothing for `timeout_s` seconds.
+        """
         for child in self._children:
-            ready: Ready = child.receive(START_S)
+            ready: Ready = child.receive(timeout_s)
             self.ports = self.ports or ready.ports
+
+    @property
+    def processes(self) -> int:
+        """How many processes there are, standbys among them."""
+        return len(self._children)
 
     def start(self, start_s: float, say_is_up: Callable[[bool], None] = lambda _: None) -> None:
         """Start the run at a time of the clock, seconds.
