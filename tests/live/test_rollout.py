@@ -99,13 +99,15 @@ def test_a_gradual_rollback_drains_the_real_servers_sockets():
     assert live.run.ledger.lost == 0
 
 
-def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it():
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it(nodes):
     """They read the flag at the start of their session alone."""
     visits = BOARD.replace(
         clients=0,
         ramp_s=0.0,
         horizon_s=190.0,
         sessions={"arrivals_per_s": 1.0, "length_s": 300.0, "length": "constant"},
+        server={"nodes": nodes},
     )
     kill = PLAN.replace({"flag": {"propagation": "session"}, "rollback": {"sockets": "closed"}})
     live, simulated = both(kill, visits)
