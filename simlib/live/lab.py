@@ -86,8 +86,9 @@ def measure(
         that a rollback closes.
     emulate_sends : bool, optional
         Let each node wait in a broadcast, so that it takes the scenario's ``server.fan_out_s`` and
-        ``server.send_s``, instead of sending as fast as this machine does: what servers on machines
-        of their own do, where all nodes share this one's few processors.
+        ``server.send_s``, instead of sending as fast as this machine does: so nodes that share its
+        few processors send side by side, as on machines of their own. Only broadcasts wait: other
+        jobs take what they take here, and the utilisation is that of real processors.
 
     Returns
     -------
