@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -24,7 +25,7 @@ from simlib.live.messages import (
     ServerReport,
     Settings,
 )
-from simlib.live.standby import ServerWithStandbys, merged, outages_of
+from simlib.live.standby import ServerWithStandbys, free_ports, merged, outages_of
 from simlib.scenario import Workload
 
 _BROKER_END_S = 1.0
@@ -54,16 +55,14 @@ class ServerNodes:
         self._start_s = 0.0
         self._is_over = threading.Event()
         self._broker = threading.Thread(target=self._tell_of_changes, daemon=True)
-        horizon_s = settings.scenario.horizon_s
+        horizon_s, ports = settings.scenario.horizon_s, free_ports(len(processors) * len(Port))
         with ExitStack() as stack:
-            self._nodes = [
-                stack.enter_context(
-                    ServerWithStandbys(
-                        processor, settings, outages_of(workload.fault_events, node, horizon_s)
-                    )
-                )
-                for node, processor in enumerate(processors)
-            ]
+            self._nodes = []
+            for number, processor in enumerate(processors):
+                outages = outages_of(workload.fault_events, number, horizon_s)
+                own = {port: ports.pop() for port in Port} if outages else {}
+                server = ServerWithStandbys(processor, replace(settings, ports=own), outages)
+                self._nodes.append(stack.enter_context(server))
             # All load at the same time, some on the same processor.
             timeout_s = START_S * sum(node.processes for node in self._nodes)
             for node in self._nodes:

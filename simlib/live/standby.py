@@ -33,7 +33,6 @@ from simlib.live.messages import (
     Change,
     CloseConnections,
     Command,
-    Port,
     Ready,
     ServerReport,
     Settings,
@@ -92,11 +91,15 @@ class ServerWithStandbys:
     processor : int or None
         The processor to run on.
     settings : Settings
+        Its ports are those that each process is to open. They have to be given, see `free_ports`,
+        where there are outages.
     outages : list of Outage
         When the node is down; one from time 0 on leaves it without a first process.
 
     Attributes
     ----------
+    is_up_first : bool
+        Whether it is up when the run begins.
     ports : dict of Port to int
         The node's, once it is ready.
     bin_busy_s : dict of int to float
@@ -118,7 +121,7 @@ class ServerWithStandbys:
         self._reports: list[ServerReport] = []
         self._is_over = threading.Event()
         self._restarter: threading.Thread | None = None
-        self.ports = dict(zip(Port, _free_ports(len(Port)), strict=True)) if outages else {}
+        self.ports = settings.ports
         with ExitStack() as stack:
             self._children = [
                 stack.enter_context(Child("simlib.live.app_server", processor))
@@ -126,7 +129,7 @@ class ServerWithStandbys:
             ]
             for place, child in enumerate(self._children):
                 is_standby = place > 0 or not self.is_up_first
-                child.send(replace(settings, ports=self.ports, is_standby=is_standby))
+                child.send(replace(settings, is_standby=is_standby))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -305,7 +308,8 @@ def _cpu_s(child: Child) -> float:
     return float(times.user + times.system)
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Return ports that nothing listens to now, and that no client is given by the system."""
     ports: list[int] = []
     with ExitStack() as stack:
         for port in random.sample(_PORTS, len(_PORTS)):

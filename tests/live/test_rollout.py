@@ -151,6 +151,10 @@ def test_what_the_lab_cannot_do_is_refused_and_nothing_is_started():
     closes = PLAN.replace({"rollback.sockets": "closed"})
     with pytest.raises(ScenarioError, match=r"faults\.0\.kind: must not be restart"):
         sl.roll_out(closes, restart, engine="live", time_scale=SCALE)
+    deploy = {"kind": "rolling_deploy", "start_s": 30.0, "length_s": 2.0, "every_s": 5.0}
+    deployed = BOARD.replace({"faults": [deploy], "server.nodes": 2})
+    with pytest.raises(ScenarioError, match=r"faults\.0\.kind: must not be rolling_deploy"):
+        sl.roll_out(closes, deployed, engine="live", time_scale=SCALE)
     with pytest.raises(ScenarioError, match="time_scale: has no meaning"):
         sl.roll_out(PLAN, BOARD, time_scale=SCALE)
     with pytest.raises(ScenarioError, match="engine: must be one of"):
