@@ -353,7 +353,6 @@ MALFORMED = {
     ),
     "card too small": (make(updates={"rate_per_s": 1.0, "delta_bytes": 5}), "updates.delta_bytes"),
     "token too small": (make(wire={"token_bytes": 3}), "wire.token_bytes"),
-    "tls counted but off": (make(wire={"count": "tls"}, network={"tls": False}), "wire.count"),
     "http 2 with aiohttp's heads": (
         make(wire={"http": "2", "http_client": "aiohttp"}),
         "wire.http_client",
