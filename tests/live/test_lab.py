@@ -118,7 +118,7 @@ def test_bytes_measured_equal_bytes_simulated(name):
     for name in ("payload_up_bytes", "payload_down_bytes"):
         assert measured[name] == predicted[name] > 0
     for name in ("up_bytes", "down_bytes"):  # as the kernel counts packets, and by a model of them
-        assert measured[name] == pytest.approx(predicted[name], rel=0.1)
+        assert measured[name] == pytest.approx(predicted[name], rel=0.2)
         assert ours[name].sum() == measured[name]
 
 
