@@ -494,5 +494,5 @@ def test_a_setting_that_is_gone_is_read_with_a_warning_and_cannot_be_set():
     with pytest.warns(FutureWarning, match="Wire.count is not read any more: bytes are counted as"):
         read = sl.Scenario(updates={"rate_per_s": 0.1}, wire={"count": "ip"})
     assert read == sl.Scenario(updates={"rate_per_s": 0.1})
-    with pytest.raises(sl.ScenarioError, match="^wire.count: is not read any more: bytes are"):
+    with pytest.raises(sl.ScenarioError, match=r"^wire\.count: is not read any more: bytes are"):
         read.replace({"wire.count": "payload"})
