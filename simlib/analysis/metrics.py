@@ -382,8 +382,10 @@ _HEADLINE = {
     "latency_p95_s": ("95 % seen within", "s", 1.0),
     "latency_p99_s": ("99 % seen within", "s", 1.0),
     "latency_max_s": ("slowest", "s", 1.0),
-    "down_bytes_per_h": ("down, per client", "kB/h", 1e-3),
-    "up_bytes_per_h": ("up, per client", "kB/h", 1e-3),
+    "down_bytes_per_h": ("IP packets down, per client", "kB/h", 1e-3),
+    "payload_down_bytes_per_h": ("payload down, per client", "kB/h", 1e-3),
+    "up_bytes_per_h": ("IP packets up, per client", "kB/h", 1e-3),
+    "payload_up_bytes_per_h": ("payload up, per client", "kB/h", 1e-3),
     "utilisation": ("server busy", "%", 100.0),
     "lost": ("changes lost", "", 1.0),
 }

@@ -38,8 +38,8 @@ _CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
 _MOST_RESTARTS = 32
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
-    "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
+    "wire.gzip_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain answers"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
     "server.nodes": ((1,), "must be 1: the lab has one server"),
 }

@@ -51,6 +51,7 @@ from simlib.live.messages import (
     Settings,
     Start,
 )
+from simlib.live.packets import limit_segments
 from simlib.scenario import compile_workload
 
 RECEIVE_BYTES = 4096
@@ -456,6 +457,7 @@ class Proxy:
             listener = await self.loop.create_server(
                 partial(self.accept, port), "127.0.0.1", 0, backlog=_BACKLOG
             )
+            limit_segments(listener.sockets[0])
             self.listeners.append(listener)
             self.ports[port] = listener.sockets[0].getsockname()[1]
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -56,7 +57,13 @@ else:
     ModelMetaclass = type(pydantic.BaseModel)  # it has no public name
 
 _OF_PYDANTIC = set(dir(pydantic.BaseModel)) - set(dir(object))
-_NOT_SHOWN = {"model_config", "renamed_fields", "__class_vars__", "__private_attributes__"}
+_NOT_SHOWN = {
+    "model_config",
+    "renamed_fields",
+    "removed_fields",
+    "__class_vars__",
+    "__private_attributes__",
+}
 _NOT_SHOWN |= {"__signature__", "__weakref__", "__abstractmethods__", "_abc_impl", "__dir__"}
 
 
@@ -108,6 +115,8 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
 
     renamed_fields: ClassVar[Mapping[str, str]] = {}
     """Old names of fields and the names that they have now; an old one is read, with a warning."""
+    removed_fields: ClassVar[Mapping[str, str]] = {}
+    """Fields that are gone, and what there is instead; files may have them, with a warning."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -168,6 +177,11 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
             if new not in values:
                 warn(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
                 values = {new if key == name else key: value for key, value in values.items()}
+        gone = cls.removed_fields.keys() & values.keys() if isinstance(values, dict) else ()
+        for name in gone:
+            message = f"{cls.__name__}.{name} is not read any more: {cls.removed_fields[name]}"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            values = {key: value for key, value in values.items() if key != name}
         return values
 
 

@@ -625,6 +625,11 @@ _OPTIONAL = [
 class Wire(Section):
     """The settings that byte counts depend on."""
 
+    removed_fields: ClassVar[Mapping[str, str]] = {
+        "count": "bytes are counted as IP packets, and as payload beside them "
+        "(payload_up_bytes, payload_down_bytes)"
+    }
+
     http: Literal["1.1", "2"] = "1.1"
     """HTTP version of the poll.
     Elsewhere: http2 (nginx)."""
@@ -643,8 +648,10 @@ class Wire(Section):
     deflate_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """permessage-deflate: compressed over plain size; 1 = off.
     Elsewhere: perMessageDeflate (ws, Socket.IO); compression (Python websockets)."""
-    count: Literal["payload", "tls", "ip"] = "payload"
-    """Layer at which bytes are counted: TCP payload, with TLS records, with TCP/IP headers."""
+    gzip_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """gzip of a poll's answer, by the server or a proxy: compressed over plain size; 1 = off. Both
+    sizes are in DevTools, Network. A compressed answer has a weak ETag, which does no harm.
+    Elsewhere: gzip, brotli (nginx); compression (Express)."""
 
 
 Faults = Annotated[
@@ -737,8 +744,6 @@ class Scenario(Section):
             )
         if self.clients == 0 and self.sessions is None:
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
-        if self.wire.count == "tls" and not self.network.tls:
-            raise FieldError("wire.count", "tls", "must not be tls when network.tls is false")
         if self.timer_throttling and self.hidden is None:
             raise FieldError("timer_throttling", True, "has no meaning without [hidden]")
         self._check_waits()
@@ -845,7 +850,7 @@ class Scenario(Section):
 
     def _check_sizes(self) -> None:
         try:
-            sizes = message_sizes(self.wire_spec())
+            sizes = message_sizes(self.wire_spec(), "payload")
         except ScenarioError as error:
             name = error.path.rpartition(".")[2]
             path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
@@ -1069,8 +1074,8 @@ class Scenario(Section):
             resumes=self.websocket.resync in ("replay", "recovery"),
             etag=self.polling.etag,
             deflate_ratio=self.wire.deflate_ratio,
+            gzip_ratio=self.wire.gzip_ratio,
             tls=self.network.tls,
-            count=self.wire.count,
         )
 
 
@@ -1093,6 +1098,8 @@ def _unknown(path: object, value: Any) -> ScenarioError:
     if not near:
         siblings = [known for known in paths if known.rpartition(".")[0] == section]
         near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
+    if path == "wire.count":
+        return ScenarioError(path, value, f"is not read any more: {Wire.removed_fields['count']}")
     near = near or elsewhere(Scenario, path)
     if not near:
         last = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in paths], n=1)

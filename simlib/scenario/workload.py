@@ -63,8 +63,8 @@ class Workload(NamedTuple):
         the horizon ends there.
     rtt_s : ndarray of float64, shape (clients,)
         Round-trip times without queueing, seconds.
-    sizes : ndarray of int64, shape (len(Message), 2)
-        Bytes up and down of every message.
+    sizes : ndarray of int64, shape (len(Message), 4)
+        Of every message: bytes of payload up and down, and of IP packets up and down.
     etag : bool
         Whether an unchanged board is answered 304.
     drag, hidden : Activity or None
@@ -173,11 +173,12 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     scenario : Scenario
     seed, replication : int
     """
+    spec = scenario.wire_spec()
     return {
         "rules": _rules(scenario, seed, replication),
         "treatment_rules": None,
         "server": _server_rules(scenario),
-        "sizes": message_sizes(scenario.wire_spec()),
+        "sizes": np.hstack([message_sizes(spec, "payload"), message_sizes(spec, "ip")]),
         "etag": scenario.polling.etag,
         "drag": scenario.drag,
         "hidden": scenario.hidden,
@@ -270,6 +271,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         horizon_s=scenario.horizon_s,
         bin_s=scenario.bin_s,
         transports=_transports(workload),
+        sizes=workload.sizes,
         kept=Kept(
             deliveries="deliveries" in keep,
             events="events" in keep,

@@ -295,6 +295,15 @@ def test_traffic_of_any_kind_keeps_a_middlebox_from_closing():
     assert (connections["cause"] == "open_at_end").all()
 
 
+def test_safety_polls_do_not_keep_a_middlebox_from_closing_the_socket_beside():
+    quiet = {"updates.rate_per_s": 0.0, "network.idle_s": 30.0, "heartbeat.direction": "none"}
+    run = run_with(**quiet, **{"websocket.safety_poll_s": 10.0, "horizon_s": 100.0})
+    connections = run.frame("connections")
+    ended = connections[connections["cause"] == "closed_by_server"]
+    assert len(ended) >= run.scenario.clients
+    assert run.frame("clients")["polls"].sum() > 0
+
+
 # No service times: a connection is READY 3 round trips after its attempt, a loss is heard of half
 # a trip later, and the next attempt is 2 s after that.
 SHORT_LIVED = BOARD.replace(

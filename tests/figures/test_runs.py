@@ -201,7 +201,8 @@ def test_the_six_panels_are_the_six_metrics(runs):
 def test_bars_are_the_bytes_of_the_summary(runs):
     for trace, result in zip(sl.figures.bytes_per_client(*runs).data, runs, strict=True):
         row = result.metrics().iloc[0]
-        expected = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
+        ways = [f"{layer}{way}_bytes_per_h" for way in ("up", "down") for layer in ("", "payload_")]
+        expected = [row[name] / 1e3 for name in ways]
         assert list(trace.y) == shown(expected)
         assert [float(text.replace(",", "")) for text in trace.text] == pytest.approx(
             expected, rel=5e-3

@@ -32,7 +32,7 @@ def test_rows_are_figures_with_units_and_columns_are_runs(both):
         f"{row['latency_p50_s']:.1f}"
     )
     kilobytes = row["down_bytes_per_h"] / 1e3
-    assert table.loc["down, a client (kB/h)", "polling"] == f"{kilobytes:.0f}"
+    assert table.loc["IP packets down, a client (kB/h)", "polling"] == f"{kilobytes:.0f}"
     assert table.loc["clients"].tolist() == ["20", "20"]
 
 

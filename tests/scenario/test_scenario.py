@@ -353,7 +353,6 @@ MALFORMED = {
     ),
     "card too small": (make(updates={"rate_per_s": 1.0, "delta_bytes": 5}), "updates.delta_bytes"),
     "token too small": (make(wire={"token_bytes": 3}), "wire.token_bytes"),
-    "tls counted but off": (make(wire={"count": "tls"}, network={"tls": False}), "wire.count"),
     "http 2 with aiohttp's heads": (
         make(wire={"http": "2", "http_client": "aiohttp"}),
         "wire.http_client",
@@ -489,3 +488,11 @@ def test_clients_start_evenly_over_the_ramp():
     start_s = compile_workload(sl.Scenario(**BASE, clients=5000), 1, 0).start_s
     assert ((start_s >= 0.0) & (start_s < 30.0)).all()
     assert abs(start_s.mean() - 15.0) < 4 * 30.0 / 60_000**0.5
+
+
+def test_a_setting_that_is_gone_is_read_with_a_warning_and_cannot_be_set():
+    with pytest.warns(FutureWarning, match="Wire.count is not read any more: bytes are counted as"):
+        read = sl.Scenario(updates={"rate_per_s": 0.1}, wire={"count": "ip"})
+    assert read == sl.Scenario(updates={"rate_per_s": 0.1})
+    with pytest.raises(sl.ScenarioError, match=r"^wire\.count: is not read any more: bytes are"):
+        read.replace({"wire.count": "payload"})
