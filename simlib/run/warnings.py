@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simlib.core.measures import ratio
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.run.tables import Columns, latency_quantiles, ledger_of
 from simlib.scenario import Scenario
@@ -207,16 +208,18 @@ def _full(facts: Facts) -> str:
 
 
 def unseen_frac(clients: Columns, rows: Any = slice(None)) -> float:
-    """Return which part of the clients saw none of the changes that were eligible for them."""
+    """Return the share of clients that saw none of the changes that were eligible for them.
+
+    Clients without an eligible change do not count; NaN if that is all of them.
+    """
     eligible, delivered = clients["eligible"][rows], clients["delivered"][rows]
-    counted = int((eligible > 0).sum())
-    return float(((eligible > 0) & (delivered == 0)).sum() / counted) if counted else 0.0
+    return float(ratio(((eligible > 0) & (delivered == 0)).sum(), (eligible > 0).sum()))
 
 
 def _unseen(facts: Facts) -> str:
     clients = facts.tables["clients"]
     frac = unseen_frac(clients)
-    if frac < _UNSEEN_FRAC:
+    if not frac >= _UNSEEN_FRAC:  # also where there was nothing to see
         return ""
     counted = int((clients["eligible"] > 0).sum())
     return (
