@@ -282,10 +282,11 @@ def _warm_up(facts: Facts) -> str:
     # Of a fault that repeats, the last time counts: so often it was to be seen after the warm-up.
     nodes = scenario.server.nodes
     lasts = [each.occurrence(each.times(horizon_s, nodes) - 1) for each in scenario.faults]
+    # What is there from the start and outlives the warm-up belongs to the world of the run.
     hidden = [
         fault
         for fault in lasts
-        if 0.0 < fault.start_s < warm_up_s or fault.end_s(nodes) <= warm_up_s > 0
+        if fault.start_s < warm_up_s and (fault.start_s > 0.0 or fault.end_s(nodes) <= warm_up_s)
     ]
     if hidden:
         said.append(f"the {hidden[0].kind} at {hidden[0].start_s:,.10g} s begins within it")

@@ -102,6 +102,7 @@ def test_every_check_has_a_case():
         ({"heartbeat.timeout_s": 20.0, "horizon_s": 250.0}, PUSHED),
         ({"faults": [{"kind": "restart", "start_s": 100, "length_s": 5}]}, PUSHED),
         ({"faults": [{"kind": "latency", "added_s": 0.01, **ALL_DAY}]}, PUSHED),  # all the time
+        ({"faults": [{"kind": "reset", "start_s": 30.0}]}, PUSHED),  # as the warm-up ends
     ],
 )
 def test_what_is_as_it_should_be_is_not_warned_about(changes, board):
