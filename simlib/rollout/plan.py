@@ -25,6 +25,7 @@ from simlib.rollout.decision import Limits
 from simlib.scenario.changes import copied, read_changes
 from simlib.scenario.documents import LANGUAGES
 from simlib.scenario.fields import (
+    FROM_LIST,
     FieldError,
     Fraction,
     NotNegative,
@@ -162,11 +163,9 @@ class Flag(Section):
 class Rollback(Section):
     """How the percentage falls when a guardrail or a person demands it."""
 
-    percents: Annotated[
-        tuple[Percentage, ...],
-        Field(min_length=1, max_length=100),
-        pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
-    ] = (0.0,)
+    percents: Annotated[tuple[Percentage, ...], Field(min_length=1, max_length=100), FROM_LIST] = (
+        0.0,
+    )
     """The percentages of the rollback, in descending order."""
     every_s: Positive | None = None
     """Time between two of these percentages, seconds."""
@@ -194,10 +193,6 @@ class Rollback(Section):
             rule = f'has no meaning when sockets is "{self.sockets}"'
             raise FieldError("window_s", self.window_s, rule)
         return self
-
-
-def _stages(given: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
 
 
 _DEFAULT_STAGES = tuple(Stage(percent=percent, bake_s=600.0) for percent in (10, 25, 50, 100))
@@ -329,11 +324,7 @@ def _whole_section(given: Any) -> Any:
     """
     if not isinstance(given, dict) or not _OF_RECONNECT.keys() <= given.keys():
         return given
-    section = {
-        name: list(given[path]) if isinstance(given[path], tuple) else given[path]
-        for path, name in _OF_RECONNECT.items()
-        if given[path] is not None
-    }
+    section = {name: given[path] for path, name in _OF_RECONNECT.items() if given[path] is not None}
     others = {path: value for path, value in given.items() if path not in _OF_RECONNECT}
     return {**others, "reconnect": section}
 
@@ -420,11 +411,9 @@ class Plan(Section):
     check_every_s: Positive = 60.0
     """Time between two checks of the guardrails, seconds.
     Elsewhere: interval (Flagger, Argo Rollouts)."""
-    stages: Annotated[
-        tuple[Stage, ...],
-        Field(min_length=1, max_length=100),
-        pydantic.BeforeValidator(_stages),
-    ] = _DEFAULT_STAGES
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100), FROM_LIST] = (
+        _DEFAULT_STAGES
+    )
     """The stages in order; the percentage never falls from one to the next."""
     control: Variant = Variant(transport="polling")
     """What users get who are not enrolled."""
@@ -434,9 +423,7 @@ class Plan(Section):
     flag: Flag
     rollback: Rollback = Rollback()
     decision: Decision = Decision()
-    guardrails: Annotated[
-        tuple[Guardrail, ...], Field(max_length=32), pydantic.BeforeValidator(_stages)
-    ] = ()
+    guardrails: Annotated[tuple[Guardrail, ...], Field(max_length=32), FROM_LIST] = ()
     """The guardrails. Without any, each stage ends after its `bake_s`, whatever happens."""
     kill_s: NotNegative | None = None
     """When the kill switch is used, seconds from the start of the run; absent: never."""

@@ -35,11 +35,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Size = Annotated[Bytes, Field(gt=0, le=2**30)]
 Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
-Delays = Annotated[
-    tuple[NotNegative, ...],
-    Field(min_length=1, max_length=MOST_DELAYS),
-    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
-]
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+FROM_LIST = pydantic.BeforeValidator(_as_tuple)
+"""Lets a field that is a tuple, as frozen values have to be, take a list, as files have it."""
+Delays = Annotated[tuple[NotNegative, ...], Field(min_length=1, max_length=MOST_DELAYS), FROM_LIST]
 
 
 class FieldError(ValueError):

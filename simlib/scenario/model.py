@@ -29,6 +29,7 @@ from simlib.renamed import warn
 from simlib.scenario.changes import read_changes
 from simlib.scenario.curve import Curve
 from simlib.scenario.fields import (
+    FROM_LIST,
     LONGEST_S,
     MAX_CLIENTS,
     Counting,
@@ -61,19 +62,9 @@ _EXAMPLES = Path(__file__).parent / "examples"
 SHORTEST_S = 1e-3
 
 
-def _as_tuple(given: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
-
-
-Point = Annotated[
-    tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], pydantic.BeforeValidator(_as_tuple)
-]
+Point = Annotated[tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], FROM_LIST]
 """A point of a curve: a time, seconds, and a rate relative to the others."""
-Points = Annotated[
-    tuple[Point, ...],
-    Field(min_length=2, max_length=1000),
-    pydantic.BeforeValidator(_as_tuple),
-]
+Points = Annotated[tuple[Point, ...], Field(min_length=2, max_length=1000), FROM_LIST]
 
 
 class Sessions(Section):
@@ -647,11 +638,7 @@ class Wire(Section):
     """Layer at which bytes are counted: TCP payload, with TLS records, with TCP/IP headers."""
 
 
-Faults = Annotated[
-    tuple[Fault, ...],
-    Field(max_length=_MOST_FAULTS),
-    pydantic.BeforeValidator(_as_tuple),
-]
+Faults = Annotated[tuple[Fault, ...], Field(max_length=_MOST_FAULTS), FROM_LIST]
 
 
 class Scenario(Section):
