@@ -101,6 +101,9 @@ def _check_plain(path: str, value: Any, *, is_key: bool = False) -> None:
     elif isinstance(value, int):
         if abs(value) > _LARGEST:
             raise ScenarioError(path, value, f"must be at most {_LARGEST}")
-    elif value is not None:
+    elif value is None:
+        rule = "must be a value: a file cannot say that a setting is absent"
+        raise ScenarioError(path, value, rule)
+    else:
         rule = "must be text, a number, true or false, or a list or table of these"
         raise ScenarioError(path, value, rule)

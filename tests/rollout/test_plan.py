@@ -215,6 +215,14 @@ def test_a_field_that_was_renamed_is_read_with_a_warning(tmp_path):
             'control.changes."fallback": must be a value',
         ),
         (
+            {"control": {"transport": "polling", "changes": {"reconnect": {"attempts": None}}}},
+            'control.changes."reconnect": must be a value',
+        ),
+        (
+            {"control": {"transport": "polling", "changes": {"faults": [None]}}},
+            'control.changes."faults": must be a value',
+        ),
+        (
             {
                 "treatment": {"transport": "polling", "changes": {"polling.interval_s": 10}},
                 "rollback": {"sockets": "closed"},
