@@ -31,7 +31,9 @@ from simlib.scenario.fields import (
     NotNegative,
     Positive,
     Section,
+    belongs_to,
     example_path,
+    fits_its_kind,
     present_path,
     read_toml,
     scenario_error,
@@ -96,18 +98,12 @@ class Bucketing(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if (self.ids == "file") != (self.ids_file is not None):
-            if self.ids_file is None:
-                raise FieldError("ids_file", None, 'must be given when ids is "file"')
-            raise FieldError("ids_file", self.ids_file, f'has no meaning when ids is "{self.ids}"')
-        others = ("experiment_percent", "server_percent")
-        given = [name for name in others if getattr(self, name) is not None]
-        if self.deciders == "ramp" and given:
-            rule = "has no meaning when the ramp alone decides"
-            raise FieldError(given[0], getattr(self, given[0]), rule)
-        if self.deciders != "ramp" and not given:
-            rule = f'must be given, or {others[1]}, when deciders is "{self.deciders}"'
-            raise FieldError(others[0], None, rule)
+        fits_its_kind(self, "ids", {"file": ("ids_file",)})
+        one, other = others = ("experiment_percent", "server_percent")
+        fits_its_kind(self, "deciders", {}, {"and": others, "or": others})
+        if self.deciders != "ramp" and getattr(self, one) is None and getattr(self, other) is None:
+            rule = f'must be given, or {other}, when deciders is "{self.deciders}"'
+            raise FieldError(one, None, rule)
         return self
 
 
@@ -141,22 +137,12 @@ class Flag(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_propagation(self) -> Self:
-        if (self.propagation == "polled") != (self.every_s is not None):
-            if self.every_s is None:
-                raise FieldError("every_s", None, 'must be given when propagation is "polled"')
-            raise FieldError(
-                "every_s", self.every_s, f'has no meaning when propagation is "{self.propagation}"'
-            )
+        of_open_tabs, at_start = ("jitter_s",), ("cached_frac",)
+        may_have = {"polled": of_open_tabs, "pushed": of_open_tabs}
+        may_have |= {"session": at_start, "build": at_start}
+        fits_its_kind(self, "propagation", {"polled": ("every_s",)}, may_have)
         if self.propagation == "build" and self.delay_s == 0.0:
             raise FieldError("delay_s", 0.0, 'must be > 0 when propagation is "build"')
-        at_start = self.propagation in ("session", "build")
-        if not at_start and self.cached_frac != 1.0:
-            rule = f'has no meaning when propagation is "{self.propagation}"'
-            raise FieldError("cached_frac", self.cached_frac, rule)
-        if at_start and self.jitter_s != 0.0:
-            rule = f'has no meaning when propagation is "{self.propagation}": '
-            rule += "no open tab hears of a change"
-            raise FieldError("jitter_s", self.jitter_s, rule)
         return self
 
 
@@ -187,11 +173,7 @@ class Rollback(Section):
                     "every_s", None, "must be given when there is more than one percentage"
                 )
             raise FieldError("every_s", self.every_s, "has no meaning with one percentage")
-        if (self.sockets == "drained") != (self.window_s is not None):
-            if self.window_s is None:
-                raise FieldError("window_s", None, 'must be given when sockets is "drained"')
-            rule = f'has no meaning when sockets is "{self.sockets}"'
-            raise FieldError("window_s", self.window_s, rule)
+        fits_its_kind(self, "sockets", {"drained": ("window_s",)})
         return self
 
 
@@ -220,10 +202,7 @@ class Decision(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_rule(self) -> Self:
-        for name in ("inconclusive", "errors", "analysis"):
-            given = getattr(self, name)
-            if self.rule == "flagger" and given is not None:
-                raise FieldError(name, given, f'has no meaning when rule is "{self.rule}"')
+        fits_its_kind(self, "rule", {}, {"argo": ("inconclusive", "errors", "analysis")})
         if self.rule == "flagger" and self.failures < 1:
             raise FieldError("failures", self.failures, 'must be >= 1 when rule is "flagger"')
         return self
@@ -278,8 +257,7 @@ class Guardrail(Section):
         if MEASURES[self.metric].scope == "server" and asked[0] in ("times_control", "judge"):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise FieldError(asked[0], getattr(self, asked[0]), rule)
-        if self.judge is None and self.margin > 0.0:
-            raise FieldError("margin", self.margin, "has no meaning without a judge")
+        belongs_to(self, "margin", "judge")
         if self.judge == "sequential" and MEASURES[self.metric].sequential is None:
             counted = sorted(name for name in METRICS if MEASURES[name].sequential)
             rule = f"must be mann_whitney, or the metric one of {', '.join(counted)}"

@@ -10,7 +10,9 @@ import inspect
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
@@ -201,35 +203,52 @@ def present_path(model: type[Section], path: str) -> str:
     return present
 
 
-def at_least(part: Section, upper: str, lower: str) -> None:
-    """Raise `FieldError` unless one field is at least another."""
+def at_least(part: Section, upper: str, lower: str, why: str = "") -> None:
+    """Raise `FieldError` unless one field is at least another, if both are given."""
     high, low = getattr(part, upper), getattr(part, lower)
-    if high < low:
-        raise FieldError(upper, high, f"must be >= {lower} ({low:g})")
+    if high is not None and low is not None and high < low:
+        raise FieldError(upper, high, f"must be >= {lower} ({low:g}){why}")
 
 
 def fits_its_kind(
-    part: Section, switch: str, names: Collection[str], needs: Collection[str]
+    part: Section,
+    switch: str,
+    needs: Mapping[str, Collection[str]],
+    may_have: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> None:
-    """Raise `FieldError` unless exactly the optional fields that a kind needs are given.
+    """Raise `FieldError` unless the fields that only some kinds have are given where they belong.
 
     Parameters
     ----------
     part : Section
     switch : str
         The field that holds the section's kind.
-    names : collection of str
-        The optional fields, in the order in which they are checked.
-    needs : collection of str
-        Those of them that the kind needs.
+    needs : mapping of str to collection of str
+        The fields that a kind must have; a kind that is left out needs none.
+    may_have : mapping of str to collection of str, optional
+        Further fields that a kind may have. A field that a kind neither needs nor may have must be
+        as it is by default.
     """
-    when = f'when {switch} is "{getattr(part, switch)}"'
-    for name in names:
+    kind = getattr(part, switch)
+    needed, allowed = needs.get(kind, ()), may_have.get(kind, ())
+    for name in dict.fromkeys(chain(*needs.values(), *may_have.values())):
         given = getattr(part, name)
-        if name in needs and given is None:
-            raise FieldError(name, None, f"must be given {when}")
-        if name not in needs and given is not None:
-            raise FieldError(name, given, f"has no meaning {when}")
+        if name in needed:
+            if given is None:
+                raise FieldError(name, None, f'must be given when {switch} is "{kind}"')
+        elif name not in allowed and _is_given(part, name):
+            raise FieldError(name, given, f'has no meaning when {switch} is "{kind}"')
+
+
+def belongs_to(part: Section, name: str, other: str) -> None:
+    """Raise `FieldError` if a field is given and the other one, of which it says more, is not."""
+    if _is_given(part, name) and getattr(part, other) is None:
+        raise FieldError(name, getattr(part, name), f"has no meaning without {other}")
+
+
+def _is_given(part: Section, name: str) -> bool:
+    """Whether a field is not as it is by default."""
+    return bool(getattr(part, name) != type(part).model_fields[name].default)
 
 
 _PHRASES = {

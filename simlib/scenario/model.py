@@ -42,6 +42,7 @@ from simlib.scenario.fields import (
     Section,
     Size,
     at_least,
+    belongs_to,
     example_path,
     fits_its_kind,
     present_path,
@@ -89,8 +90,7 @@ class Sessions(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needed = {"curve"} if self.arrivals == "curve" else set()
-        fits_its_kind(self, "arrivals", ("curve",), needed)
+        fits_its_kind(self, "arrivals", {"curve": ("curve",)})
         if self.curve is None:
             return self
         if self.curve[0][0] != 0.0:
@@ -156,14 +156,13 @@ class Updates(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needed = {
-            "poisson": {"rate_per_s"},
-            "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
-            "trace": {"trace"},
-            "times": {"publish_s"},
-        }[self.kind]
-        names = ("rate_per_s", "burst_size", "burst_gap_s", "trace", "publish_s")
-        fits_its_kind(self, "kind", names, needed)
+        needs = {
+            "poisson": ("rate_per_s",),
+            "bursts": ("rate_per_s", "burst_size", "burst_gap_s"),
+            "trace": ("trace",),
+            "times": ("publish_s",),
+        }
+        fits_its_kind(self, "kind", needs)
         return self
 
     def expected(self, until_s: float) -> float:
@@ -259,16 +258,10 @@ class WebSocket(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
-        if self.token_resent and self.token_valid_s is None:
-            raise FieldError("token_resent", True, "has no meaning without token_valid_s")
-        for name, kind in (("replay_changes", "replay"), ("recovery_s", "recovery")):
-            given = getattr(self, name)
-            if self.resync == kind and given is None:
-                raise FieldError(name, None, f'must be given when resync is "{kind}"')
-            if self.resync != kind and given is not None:
-                raise FieldError(name, given, f'has no meaning when resync is "{self.resync}"')
-        if self.or_snapshot and self.resync in ("none", "snapshot"):
-            raise FieldError("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
+        belongs_to(self, "token_resent", "token_valid_s")
+        needs = {"replay": ("replay_changes",), "recovery": ("recovery_s",)}
+        may_have = {"replay": ("or_snapshot",), "recovery": ("or_snapshot",)}
+        fits_its_kind(self, "resync", needs, may_have)
         return self
 
 
@@ -357,22 +350,19 @@ class Reconnect(Section):
         row = POLICIES[self.policy]
         if row.grows and self.base_s == 0.0:
             raise FieldError("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
-        fits_its_kind(self, "policy", _PARAMETERS, row.reads)
-        if self.jitter_from_s is not None:
-            at_least(self, "jitter_s", "jitter_from_s")
-        if not row.retries:
-            fits_its_kind(self, "policy", ("attempts", "give_up_s"), ())
-        if self.stable_s and self.reset != "ready":
-            raise FieldError("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
+        fits_its_kind(self, "policy", _PARAMETERS, _LIMITS)
+        at_least(self, "jitter_s", "jitter_from_s")
+        fits_its_kind(self, "reset", {}, {"ready": ("stable_s",)})
         return self
 
 
-_PARAMETERS = [
-    name
-    for name, field in Reconnect.model_fields.items()
-    if field.default is None and any(name in row.reads for row in POLICIES.values())
-]
-"""The parameters of policies that have no default."""
+_PARAMETERS = {
+    policy: [name for name in row.reads if Reconnect.model_fields[name].default is None]
+    for policy, row in POLICIES.items()
+}
+"""The parameters of each policy that have no default."""
+_LIMITS = {policy: ("attempts", "give_up_s") for policy, row in POLICIES.items() if row.retries}
+"""What ends the attempts of the policies that make any."""
 
 
 class Fallback(Section):
@@ -392,9 +382,7 @@ class Fallback(Section):
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
-        if self.return_s is not None and self.return_cap_s < self.return_s:
-            rule = f"must be >= return_s ({self.return_s:g})"
-            raise FieldError("return_cap_s", self.return_cap_s, rule)
+        at_least(self, "return_cap_s", "return_s")
         return self
 
 
@@ -496,21 +484,10 @@ class ServerSettings(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
-        has_cv = self.service in ("lognormal", "gamma")
-        if has_cv and self.service_cv is None:
-            raise FieldError("service_cv", None, f'must be given when service is "{self.service}"')
-        if not has_cv and self.service_cv is not None:
-            rule = f'has no meaning when service is "{self.service}"'
-            raise FieldError("service_cv", self.service_cv, rule)
-        if self.admit_per_s is None and self.admit_burst != 1:
-            raise FieldError("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
-        bounded = self.slow_consumers in ("block", "close", "drop_oldest")
-        if bounded and self.buffer_bytes is None:
-            rule = f'must be given when slow_consumers is "{self.slow_consumers}"'
-            raise FieldError("buffer_bytes", None, rule)
-        if not bounded and self.buffer_bytes is not None:
-            rule = f'has no meaning when slow_consumers is "{self.slow_consumers}"'
-            raise FieldError("buffer_bytes", self.buffer_bytes, rule)
+        fits_its_kind(self, "service", {"lognormal": ("service_cv",), "gamma": ("service_cv",)})
+        belongs_to(self, "admit_burst", "admit_per_s")
+        bounded = ("block", "close", "drop_oldest")
+        fits_its_kind(self, "slow_consumers", dict.fromkeys(bounded, ("buffer_bytes",)))
         return self
 
 
@@ -556,20 +533,11 @@ class Fault(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        row = FAULTS[self.kind]
-        fits_its_kind(self, "kind", _NEEDED, row.needs)
-        fits_its_kind(self, "kind", [name for name in _OPTIONAL if name not in row.may_have], ())
+        fits_its_kind(self, "kind", _NEEDED, _OPTIONAL)
         if self.added_s == 0.0 and not self.jitter_s:
             raise FieldError("added_s", 0.0, "must be > 0 when there is no jitter_s")
-        if "share" not in row.may_have and self.share != 1.0:
-            raise FieldError("share", self.share, f'must be 1 when kind is "{self.kind}"')
-        if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
-            rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
-            raise FieldError("every_s", self.every_s, rule)
-        if self.repeats is not None and self.repeat_s is None:
-            raise FieldError("repeats", self.repeats, "has no meaning without repeat_s")
-        if row.adds_node:
-            fits_its_kind(self, "kind", ("repeat_s",), ())
+        at_least(self, "every_s", "length_s", ": one node is out at a time")
+        belongs_to(self, "repeats", "repeat_s")
         return self
 
     def fits(self, horizon_s: float, nodes: int) -> bool:
@@ -605,12 +573,11 @@ class Fault(Section):
         return float(getattr(self, name)) if name else 0.0
 
 
-_NEEDED = [name for name in Fault.model_fields if any(name in row.needs for row in FAULTS.values())]
-_OPTIONAL = [
-    name
-    for name, field in Fault.model_fields.items()
-    if field.default is None and any(name in row.may_have for row in FAULTS.values())
-]
+_NEEDED = {kind: row.needs for kind, row in FAULTS.items()}
+_OPTIONAL = {
+    kind: row.may_have if row.adds_node else (*row.may_have, "repeat_s")
+    for kind, row in FAULTS.items()
+}
 
 
 class Wire(Section):
@@ -726,8 +693,7 @@ class Scenario(Section):
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
         if self.wire.count == "tls" and not self.network.tls:
             raise FieldError("wire.count", "tls", "must not be tls when network.tls is false")
-        if self.timer_throttling and self.hidden is None:
-            raise FieldError("timer_throttling", True, "has no meaning without [hidden]")
+        belongs_to(self, "timer_throttling", "hidden")
         self._check_waits()
         self._check_sizes()
         self._check_amounts()

@@ -179,7 +179,7 @@ def test_a_field_that_was_renamed_is_read_with_a_warning(tmp_path):
         ),
         (
             {"guardrails": [{"metric": "utilisation", "below": 0.5, "margin": 1.0}]},
-            "guardrails.0.margin: has no meaning without a judge",
+            "guardrails.0.margin: has no meaning without judge",
         ),
         (
             {"guardrails": [{"metric": "utilisation", "below": 0.5, "delay_s": 600.0}]},

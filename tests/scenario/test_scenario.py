@@ -199,6 +199,8 @@ MALFORMED = {
         make(websocket={"resync": "none", "or_snapshot": True}),
         "websocket.or_snapshot",
     ),
+    "spread of constant times": (make(server={"service_cv": 1.0}), "server.service_cv"),
+    "spread that is missing": (make(server={"service": "gamma"}), "server.service_cv"),
     "return cap below return": (
         make(fallback={"return_s": 60.0, "return_cap_s": 30.0}),
         "fallback.return_cap_s",
@@ -274,6 +276,13 @@ MALFORMED = {
     "batches without number": (
         again(100.0, kind="drain", batches=5000),
         "faults.0.batches",
+    ),
+    "deploy in which two nodes are down": (
+        make(
+            server={"nodes": 2},
+            faults=[{"kind": "rolling_deploy", "start_s": 1, "length_s": 9, "every_s": 5}],
+        ),
+        "faults.0.every_s",
     ),
     "share of nobody": (make(faults=[{**RESET, "share": 0.0}]), "faults.0.share"),
     "faults that are none": (make(faults="all"), "faults"),
