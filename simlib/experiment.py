@@ -23,7 +23,7 @@ from simlib.processes import end_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
-from simlib.scenario.suggestions import METRICS, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _RETRIES = 3
 _SWITCH_S = 2e-4
 
 Key = tuple[int, int]
-Changes = dict[str, Any]
+Changes = Mapping[str, Any]
 Result = TypeVar("Result")
 Work = Callable[[Any], Result | None]
 Results = Iterator[tuple[Key, Result | None]]
@@ -389,7 +389,7 @@ def _check_widths(until: Any) -> None:
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
         if name not in QUANTITIES:
-            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRICS)}"
+            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRIC_ALIASES)}"
             raise ScenarioError("until", name, rule)
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{shown(name)}]", width, "must be a width > 0")

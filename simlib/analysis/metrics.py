@@ -365,12 +365,12 @@ def _intervals(runs: Sequence[Run], confidence: float = 0.95) -> pd.DataFrame:
 
 def _check_replications(runs: Sequence[Run]) -> None:
     """Raise unless each transport has replications of one scenario and source, none twice."""
-    kinds: dict[str, tuple[str, str]] = {}
+    origins: dict[str, tuple[str, str]] = {}
     seen = set()
     for run in runs:
         transport, about = run.scenario.transport, run.provenance
-        kind = (about["scenario_hash"], about["engine"])
-        if kinds.setdefault(transport, kind) != kind:
+        origin = (about["scenario_hash"], about["engine"])
+        if origins.setdefault(transport, origin) != origin:
             raise ScenarioError("runs", run, "must be of one scenario and source per transport")
         if (transport, about["seed"], about["replication"]) in seen:
             raise ScenarioError("runs", run, "must be independent: this replication came before")

@@ -21,11 +21,11 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
-from simlib.scenario.display import page, settings_html, shown
+from simlib.scenario.display import abridged, page, settings_html
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
 from simlib.scenario.settings import settings_of, text_of
-from simlib.scenario.suggestions import METRICS, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -140,7 +140,7 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, shown(value)
+            yield name, abridged(value)
 
     def _repr_html_(self) -> str:
         values = self.model_dump(exclude_none=True, exclude_defaults=True)
@@ -315,7 +315,7 @@ def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) 
         rule = _PHRASES[kind].format(**context)
         if kind == "literal_error" and isinstance(value, str):
             options = re.findall(r"'([^']*)'", context["expected"])
-            rule += hint(value, options, METRICS if path.endswith("metric") else None)
+            rule += hint(value, options, METRIC_ALIASES if path.endswith("metric") else None)
     else:
         rule = each["msg"][:1].lower() + each["msg"][1:]
     return ScenarioError(path or "scenario", value, rule)

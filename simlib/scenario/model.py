@@ -55,7 +55,7 @@ from simlib.scenario.settings import elsewhere
 from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
 MAX_CHANGES = 20_000_000
-MAX_TIMES = 5_000
+MAX_GIVEN_TIMES = 5_000
 MAX_BATCHES = 10_000
 MAX_BINS = 1_000_000
 # In the repository a link to data/scenarios, in a wheel the files themselves.
@@ -115,8 +115,8 @@ def _ascending(given: Any) -> Any:
     given = given.tolist() if hasattr(given, "tolist") else given
     if not isinstance(given, list | tuple):
         raise ValueError("must be a list of times")
-    if len(given) > MAX_TIMES:
-        raise ValueError(f"must have at most {MAX_TIMES}; a file (kind trace) may have more")
+    if len(given) > MAX_GIVEN_TIMES:
+        raise ValueError(f"must have at most {MAX_GIVEN_TIMES}; a file (kind trace) may have more")
     times: list[float] = []
     for number, value in enumerate(given):
         try:
@@ -493,7 +493,7 @@ class ServerSettings(Section):
 
 _KINDS = tuple(FAULTS)
 _MOST_FAULTS = 32
-_MOST_TIMES = 1000
+_MOST_OCCURRENCES = 1000
 
 
 class Fault(Section):
@@ -551,7 +551,7 @@ class Fault(Section):
         if self.repeats is not None:
             return 1 + self.repeats
         left_s = horizon_s - self.end_s(nodes)
-        times = 1 + max(0, math.floor(min(left_s / self.repeat_s, _MOST_TIMES)))
+        times = 1 + max(0, math.floor(min(left_s / self.repeat_s, _MOST_OCCURRENCES)))
         while times > 1 and not self.occurrence(times - 1).fits(horizon_s, nodes):
             times -= 1  # the last would begin at the horizon or, rounded up, end after it
         return times
@@ -742,8 +742,8 @@ class Scenario(Section):
             times = fault.times(self.horizon_s, self.server.nodes)
             total += times
             path = f"faults.{number}"
-            if times > 1 and total > _MOST_TIMES:
-                rule = f"must keep the faults of a run at {_MOST_TIMES} or fewer"
+            if times > 1 and total > _MOST_OCCURRENCES:
+                rule = f"must keep the faults of a run at {_MOST_OCCURRENCES} or fewer"
                 raise FieldError(f"{path}.repeat_s", fault.repeat_s, rule)
             if times * (fault.batches or 0) > MAX_BATCHES:
                 rule = f"must keep the batches of all its {times} times at {MAX_BATCHES} or fewer"
