@@ -933,6 +933,8 @@ class Scenario(Section):
             if value is None and not optional[path]:
                 raise ScenarioError(path, value, "must be given: it cannot be taken away")
             *sections, name = path.split(".")
+            if value is None and sections and sections[0] not in values:
+                continue  # nothing is there to be taken away, and an empty section says something
             place = values
             for section in sections:
                 place = place.setdefault(section, {})

@@ -51,6 +51,18 @@ def test_replace_changes_what_it_names_and_nothing_else():
     assert one.drag is not None
 
 
+def test_what_is_absent_stays_absent_when_a_part_of_it_is_taken_away():
+    one = sl.Scenario(**BASE)
+    assert one.replace({"fallback.after_s": None, "sessions.curve": None}) == one
+    assert one.replace({"fallback.after_s": None}).fallback is None
+    given = one.replace({"fallback.after_s": 5.0})
+    assert (
+        given.replace({"fallback.after_s": None}).fallback
+        == sl.Scenario(**BASE, fallback={}).fallback
+    )
+    refused(lambda: one.replace({"drag.every_s": None}), "drag.every_s")
+
+
 def test_a_scenario_cannot_be_changed_in_place():
     for whole in (sl.Scenario(**BASE), sl.Plan(flag={"propagation": "pushed"})):
         parts = [whole, *(part for _, part in whole if isinstance(part, Section))]
