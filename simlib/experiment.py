@@ -254,9 +254,21 @@ def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
         every[path] = list(values)
         if not every[path]:
             raise ScenarioError(f"over[{shown(path)}]", values, "must have at least one value")
-        if any(value in every[path][:place] for place, value in enumerate(every[path])):
+        plain = [_without_arrays(value) for value in every[path]]
+        if any(value in plain[:place] for place, value in enumerate(plain)):
             raise ScenarioError(f"over[{shown(path)}]", values, "must have no value twice")
     return [dict(zip(every, values, strict=True)) for values in itertools.product(*every.values())]
+
+
+def _without_arrays(value: Any) -> Any:
+    """Return a value with lists for arrays and tuples, so that it can be compared."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _without_arrays(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_arrays(inner) for inner in value]
+    return value
 
 
 def sweep(

@@ -330,7 +330,7 @@ MALFORMED = {
     "time of nan": (at([1, float("nan")]), "updates.publish_s.1"),
     "time of a size": (at([1, "2 kB"]), "updates.publish_s.1"),
     "time of an age": (at([1, 10**400]), "updates.publish_s.1"),
-    "too many times": (at([1.0] * 100_001), "updates.publish_s"),
+    "too many times": (at([1.0] * 5_001), "updates.publish_s"),
     "milliseconds for times": (at([600, 60_000]), "updates.publish_s.0"),
     "too many clients": (make(clients=10**12), "clients"),
     "too many changes": (make(updates={"rate_per_s": 1e6}), "updates.rate_per_s"),
