@@ -352,7 +352,7 @@ def sweep(
     _check_scenarios({"scenario": scenario})
     check_count("replications", replications, 2)
     check_count("at_most", at_most, replications)
-    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
     points = _points(over)
     check_execution(on, engine, workers)
     scenarios = [scenario.replace(changes) for changes in points]
@@ -456,7 +456,7 @@ def compare(
 
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
-    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
     engine, seed = options.pop("engine", "auto"), options.pop("seed", 1)
     on, workers = options.pop("on", None), options.pop("workers", None)
     check_execution(on, engine, workers)

@@ -1,8 +1,4 @@
-"""The fields of scenarios and plans, and the errors for wrong values.
-
-The models are frozen and strict: a wrong type, an unknown key or a contradiction is an error that
-names path, value and rule.
-"""
+"""What the models of scenarios and plans are made of: types of fields, sections, rules, errors."""
 
 from __future__ import annotations
 
