@@ -406,7 +406,7 @@ def _check_known(name: str, values: pd.Series, known: Iterable[str]) -> None:
 
 def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
     if crossover_per_s:
-        return f"Above {crossover_per_s:.2f} changes/s push costs more bytes than polling"
+        return f"Above {crossover_per_s:.3g} changes/s push costs more bytes than polling"
     if crossover_per_s == 0.0:
         return "Push costs more bytes than polling at every rate of change"
     busiest = table[table["rate_per_s"] == table["rate_per_s"].max()]

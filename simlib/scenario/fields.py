@@ -1,8 +1,4 @@
-"""The fields of scenarios and plans, and the errors for wrong values.
-
-The models are frozen and strict: a wrong type, an unknown key or a contradiction is an error that
-names path, value and rule.
-"""
+"""What the models of scenarios and plans are made of: types of fields, sections, rules, errors."""
 
 from __future__ import annotations
 
@@ -11,7 +7,9 @@ import re
 import tomllib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
@@ -20,11 +18,11 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
-from simlib.scenario.display import page, settings_html, shown
+from simlib.scenario.display import abridged, page, settings_html
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
 from simlib.scenario.settings import settings_of, text_of
-from simlib.scenario.suggestions import METRICS, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.scenario.units import Bytes, Seconds
 
 MAX_CLIENTS = 100_000_000
@@ -36,11 +34,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Size = Annotated[Bytes, Field(gt=0, le=2**30)]
 Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
-Delays = Annotated[
-    tuple[NotNegative, ...],
-    Field(min_length=1, max_length=MOST_DELAYS),
-    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
-]
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+FROM_LIST = pydantic.BeforeValidator(_as_tuple)
+"""Lets a field that is a tuple, as frozen values have to be, take a list, as files have it."""
+Delays = Annotated[tuple[NotNegative, ...], Field(min_length=1, max_length=MOST_DELAYS), FROM_LIST]
 
 
 class FieldError(ValueError):
@@ -143,7 +145,7 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, shown(value)
+            yield name, abridged(value)
 
     def _repr_html_(self) -> str:
         values = self.model_dump(exclude_none=True, exclude_defaults=True)
@@ -211,35 +213,52 @@ def present_path(model: type[Section], path: str) -> str:
     return present
 
 
-def at_least(part: Section, upper: str, lower: str) -> None:
-    """Raise `FieldError` unless one field is at least another."""
+def at_least(part: Section, upper: str, lower: str, why: str = "") -> None:
+    """Raise `FieldError` unless one field is at least another, if both are given."""
     high, low = getattr(part, upper), getattr(part, lower)
-    if high < low:
-        raise FieldError(upper, high, f"must be >= {lower} ({low:g})")
+    if high is not None and low is not None and high < low:
+        raise FieldError(upper, high, f"must be >= {lower} ({low:g}){why}")
 
 
 def fits_its_kind(
-    part: Section, switch: str, names: Collection[str], needs: Collection[str]
+    part: Section,
+    switch: str,
+    needs: Mapping[str, Collection[str]],
+    may_have: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> None:
-    """Raise `FieldError` unless exactly the optional fields that a kind needs are given.
+    """Raise `FieldError` unless the fields that only some kinds have are given where they belong.
 
     Parameters
     ----------
     part : Section
     switch : str
         The field that holds the section's kind.
-    names : collection of str
-        The optional fields, in the order in which they are checked.
-    needs : collection of str
-        Those of them that the kind needs.
+    needs : mapping of str to collection of str
+        The fields that a kind must have; a kind that is left out needs none.
+    may_have : mapping of str to collection of str, optional
+        Further fields that a kind may have. A field that a kind neither needs nor may have must be
+        as it is by default.
     """
-    when = f'when {switch} is "{getattr(part, switch)}"'
-    for name in names:
+    kind = getattr(part, switch)
+    needed, allowed = needs.get(kind, ()), may_have.get(kind, ())
+    for name in dict.fromkeys(chain(*needs.values(), *may_have.values())):
         given = getattr(part, name)
-        if name in needs and given is None:
-            raise FieldError(name, None, f"must be given {when}")
-        if name not in needs and given is not None:
-            raise FieldError(name, given, f"has no meaning {when}")
+        if name in needed:
+            if given is None:
+                raise FieldError(name, None, f'must be given when {switch} is "{kind}"')
+        elif name not in allowed and _is_given(part, name):
+            raise FieldError(name, given, f'has no meaning when {switch} is "{kind}"')
+
+
+def belongs_to(part: Section, name: str, other: str) -> None:
+    """Raise `FieldError` if a field is given and the other one, of which it says more, is not."""
+    if _is_given(part, name) and getattr(part, other) is None:
+        raise FieldError(name, getattr(part, name), f"has no meaning without {other}")
+
+
+def _is_given(part: Section, name: str) -> bool:
+    """Whether a field is not as it is by default."""
+    return bool(getattr(part, name) != type(part).model_fields[name].default)
 
 
 _PHRASES = {
@@ -306,7 +325,7 @@ def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) 
         rule = _PHRASES[kind].format(**context)
         if kind == "literal_error" and isinstance(value, str):
             options = re.findall(r"'([^']*)'", context["expected"])
-            rule += hint(value, options, METRICS if path.endswith("metric") else None)
+            rule += hint(value, options, METRIC_ALIASES if path.endswith("metric") else None)
     else:
         rule = each["msg"][:1].lower() + each["msg"][1:]
     return ScenarioError(path or "scenario", value, rule)

@@ -21,16 +21,8 @@ from pydantic.fields import FieldInfo
 from simlib.core.faults import FAULTS
 from simlib.core.reconnect import POLICIES
 from simlib.scenario.suggestions import plain
+from simlib.scenario.units import without_unit
 
-_UNITS = (
-    ("bytes_per_s", "bytes/s"),
-    ("_per_s", "1/s"),
-    ("_s", "s"),
-    ("_bytes", "bytes"),
-    ("_frac", "fraction"),
-    ("percent", "%"),
-    ("percents", "%"),
-)
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -106,7 +98,7 @@ def _setting(
     model: type[pydantic.BaseModel], path: str, field: FieldInfo, types: list[Any], limits: Any
 ) -> Setting:
     name = path.rpartition(".")[2]
-    unit = next((unit for end, unit in _UNITS if name.endswith(end)), "")
+    _, unit = without_unit(name)
     said, names = _split(field.description or "")
     meaning = " ".join(filter(None, (said, _read_by(model, name))))
     if field.is_required():

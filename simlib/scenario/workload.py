@@ -156,7 +156,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
             raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")
     start_s, end_s = _sessions(scenario, seed, replication)
     return Workload(
-        **settings_of(scenario, seed, replication),
+        **common_fields(scenario, seed, replication),
         publish_s=_publish_s(scenario, seed, replication),
         start_s=start_s,
         end_s=end_s,
@@ -165,7 +165,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     )
 
 
-def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
+def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
     """Return the fields of a scenario's workload that are not arrays over clients or changes.
 
     Parameters

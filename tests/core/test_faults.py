@@ -14,7 +14,6 @@ from simlib.core.faults import FAULTS, FaultEffect, fault_events_of, is_affected
 from simlib.core.protocol import State
 from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
-from simlib.scenario.presets import MIDDLEBOXES
 
 BOARD = sl.Scenario(
     transport="websocket",
@@ -278,7 +277,7 @@ def test_who_resends_an_expired_token_is_stranded_by_the_first_loss(websocket, s
 )
 def test_a_middlebox_closes_what_no_heartbeat_keeps_busy(heartbeat, is_cut):
     # A change every five minutes or so: now and then one comes in time.
-    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": MIDDLEBOXES["nginx"]}
+    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": 60.0}
     run = run_with(**{**quiet, "heartbeat": heartbeat, "horizon_s": 1200.0, "clients": 30})
     connections = run.frame("connections")
     ended = connections[connections["cause"] == "closed_by_server"]

@@ -70,7 +70,7 @@ FINDINGS = {
     "latency": lambda row: in_words(row["latency_p50_s"]),
     "bandwidth": lambda row: f"{(row['up_bytes_per_h'] + row['down_bytes_per_h']) / 3600:.3g} B/s",
     "bytes_per_client": lambda row: (
-        f"{(row['up_bytes_per_h'] + row['down_bytes_per_h']) / 1e3:.3g} kB/h"
+        f"{round((row['up_bytes_per_h'] + row['down_bytes_per_h']) / 1e3, -1):,.0f} kB/h"
     ),
     "utilisation": lambda row: f"{row['utilisation'] * 100:.2g} %",
     "connections": lambda row: f"{row['connection_count']:.4g}",

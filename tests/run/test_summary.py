@@ -51,6 +51,15 @@ def test_a_figure_that_has_no_meaning_for_a_run_is_a_dash_and_for_all_is_left_ou
     assert name not in both[0].summary().index
 
 
+def test_where_there_was_nothing_to_see_it_is_not_said_that_every_client_saw_something(both):
+    name = figure_names()["unseen_frac"].name
+    nothing = simulated(updates={"rate_per_s": 0.0})
+    assert nothing.ledger.eligible == 0
+    assert sl.summary(nothing, both[0]).loc[name].tolist() == ["–", "0"]
+    assert name not in nothing.summary().index
+    assert nothing.warnings == ()
+
+
 def test_columns_are_told_apart_by_what_differs(both):
     again = simulated(seed=2)
     renamed = simulated(name="other")

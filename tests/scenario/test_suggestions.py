@@ -59,13 +59,13 @@ def test_a_library_without_a_preset_says_what_to_do(name):
 
 
 def test_every_alias_leads_to_something_that_is_there():
-    assert set(suggestions.LIBRARIES.values()) <= presets.LIBRARIES.keys()
-    assert set(suggestions.METRICS.values()) <= MEASURES.keys()
+    assert set(suggestions.LIBRARY_ALIASES.values()) <= presets.LIBRARIES.keys()
+    assert set(suggestions.METRIC_ALIASES.values()) <= MEASURES.keys()
     assert set(suggestions._NO_PRESET_TOO.values()) <= suggestions.NO_PRESET.keys()
-    for aliases in (suggestions.LIBRARIES, suggestions.METRICS, suggestions.NO_PRESET):
+    for aliases in (suggestions.LIBRARY_ALIASES, suggestions.METRIC_ALIASES, suggestions.NO_PRESET):
         assert all(alias == suggestions.plain(alias) for alias in aliases)
     own = {suggestions.plain(name) for name in presets.LIBRARIES}
-    assert not own & suggestions.LIBRARIES.keys()
+    assert not own & suggestions.LIBRARY_ALIASES.keys()
 
 
 @pytest.mark.parametrize("name", ["xyzzy", "", "?", 5, None, ["signalr"]])
@@ -81,7 +81,7 @@ def guarded(metric):
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [pair for pair in suggestions.METRICS.items() if pair[1] in METRICS]
+    ("name", "metric"), [pair for pair in suggestions.METRIC_ALIASES.items() if pair[1] in METRICS]
 )
 def test_a_metric_by_another_name_leads_to_ours(name, metric):
     assert f"; did you mean {metric}?" in refused(guarded, name)
