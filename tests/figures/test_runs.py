@@ -69,13 +69,15 @@ UNITS = ("(log scale)", "(s)", "(min)", "(%)", "(B/s)", "(kB", "(ms)", "(1/s", "
 FINDINGS = {
     "latency": lambda row: in_words(row["latency_p50_s"]),
     "bandwidth": lambda row: f"{(row['up_bytes_per_h'] + row['down_bytes_per_h']) / 3600:.3g} B/s",
-    "bytes_per_client": lambda row: (
-        f"{round((row['up_bytes_per_h'] + row['down_bytes_per_h']) / 1e3, -1):,.0f} kB/h"
-    ),
+    "bytes_per_client": lambda row: in_kilobytes(row["up_bytes_per_h"] + row["down_bytes_per_h"]),
     "utilisation": lambda row: f"{row['utilisation'] * 100:.2g} %",
     "connections": lambda row: f"{row['connection_count']:.4g}",
     "six_metrics": lambda row: in_words(row["average_latency_s"]),
 }
+
+
+def in_kilobytes(n_bytes):
+    return f"{float(f'{n_bytes / 1e3:.3g}'):,g} kB/h"
 
 
 def in_words(seconds):
