@@ -7,7 +7,6 @@ a changed copy.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import tomllib
@@ -51,7 +50,7 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.places import in_file
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
-from simlib.scenario.settings import elsewhere
+from simlib.scenario.settings import unknown_field
 from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
 MAX_CHANGES = 20_000_000
@@ -673,7 +672,7 @@ class Scenario(Section):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise scenario_error(error, _unknown) from None
+            raise scenario_error(error, type(self)) from None
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -931,7 +930,7 @@ class Scenario(Section):
         for given, value in read_changes(changes, named).items():
             path = present_path(Scenario, given)
             if path not in optional:
-                raise _unknown(path, value)
+                raise unknown_field(Scenario, path, value)
             if value is None and not optional[path]:
                 raise ScenarioError(path, value, "must be given: it cannot be taken away")
             *sections, name = path.split(".")
@@ -1040,19 +1039,3 @@ def _paths() -> Iterator[tuple[str, bool]]:
             if isinstance(option, type) and issubclass(option, pydantic.BaseModel):
                 for inner, inner_field in option.model_fields.items():
                     yield f"{name}.{inner}", type(None) in get_args(inner_field.annotation)
-
-
-def _unknown(path: object, value: Any) -> ScenarioError:
-    path = str(path)
-    paths = [known for known, _ in _paths()]
-    section, _, name = path.rpartition(".")
-    near = [known for known in paths if known.rpartition(".")[2] == name]
-    if not near:
-        siblings = [known for known in paths if known.rpartition(".")[0] == section]
-        near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
-    near = near or elsewhere(Scenario, path)
-    if not near:
-        last = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in paths], n=1)
-        near = [known for known in paths if known.rpartition(".")[2] in last]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return ScenarioError(path, value, f"is not a known field{hint}")
