@@ -207,6 +207,8 @@ def _shown(value: Any) -> str:
 def unknown_field(model: type[pydantic.BaseModel], path: str, value: Any) -> ScenarioError:
     """Return the error for a path that is no field, with the field that may have been meant.
 
+    A field of a list's item is none either, where only whole lists can be replaced.
+
     Parameters
     ----------
     model : type
@@ -222,6 +224,10 @@ def unknown_field(model: type[pydantic.BaseModel], path: str, value: Any) -> Sce
     >>> print(unknown_field(Scenario, "faults.0.start", 60))
     faults.0.start: is not a known field; did you mean faults.0.start_s?, got 60
     """
+    given_in, is_item, _ = _pattern(path).partition(".*.")
+    if is_item and _pattern(path) in _field_paths(model):
+        rule = f"must be given with the whole of {given_in}: no item is replaced alone"
+        return ScenarioError(path, value, rule)
     near = _nearest_field(model, path)
     hint = f"; did you mean {near}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")
@@ -230,7 +236,7 @@ def unknown_field(model: type[pydantic.BaseModel], path: str, value: Any) -> Sce
 def _nearest_field(model: type[pydantic.BaseModel], path: str) -> str | None:
     """Return the field whose path, name without unit, name elsewhere or spelling is that given."""
     section, _, name = path.rpartition(".")
-    within = ".".join("*" if step.isdecimal() else step for step in section.split("."))
+    within = _pattern(section)
     every: dict[str, list[str]] = {}
     for known in _field_paths(model):
         every.setdefault(known.rpartition(".")[2], []).append(known)
@@ -250,6 +256,11 @@ def _nearest_field(model: type[pydantic.BaseModel], path: str) -> str | None:
         return None
     last = near[0].rpartition(".")[2]
     return f"{section}.{last}" if section and _is_in(near[0], within) else near[0]
+
+
+def _pattern(path: str) -> str:
+    """Return a path with ``*`` for the numbers of items."""
+    return ".".join("*" if step.isdecimal() else step for step in path.split("."))
 
 
 def _is_in(path: str, section: str) -> bool:

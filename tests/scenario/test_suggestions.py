@@ -130,6 +130,12 @@ def test_a_setting_or_a_word_by_another_name_leads_to_ours(change, meant):
     assert f"did you mean {meant}?" in refused(BOARD.replace, change)
 
 
+@pytest.mark.parametrize("path", ["faults.0.length_s", "faults.*.kind", "faults.7.share"])
+def test_a_part_of_a_list_is_not_taken_for_a_setting_of_another_section(path):
+    message = refused(BOARD.replace, {path: 5})
+    assert message.startswith(f"{path}: must be given with the whole of faults")
+
+
 def test_a_setting_of_a_plan_by_another_name_leads_to_ours():
     plan = sl.Plan(flag={"propagation": "session"})
     assert "did you mean decision.failures?" in refused(plan.replace, {"failureLimit": 3})
