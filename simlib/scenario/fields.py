@@ -24,7 +24,7 @@ from simlib.scenario.settings import settings_of, text_of, unknown_field
 from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.scenario.units import Bytes, Seconds
 
-MAX_CLIENTS = 100_000_000
+MOST_CLIENTS = 100_000_000
 
 LONGEST_S = 10 * 365 * 86400.0
 Positive = Annotated[Seconds, Field(gt=0, le=LONGEST_S)]
@@ -32,7 +32,7 @@ NotNegative = Annotated[Seconds, Field(ge=0, le=LONGEST_S)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Size = Annotated[Bytes, Field(gt=0, le=2**30)]
-Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
+Counting = Annotated[int, Field(ge=1, le=MOST_CLIENTS)]
 
 
 def _as_tuple(given: Any) -> Any:
