@@ -6,7 +6,6 @@ A plan is frozen and strict, as a scenario is. It is read from TOML and written 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +40,6 @@ from simlib.scenario.fields import (
 from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect
 from simlib.scenario.places import in_file
-from simlib.scenario.settings import elsewhere
 
 # In the repository a link to data/plans, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
@@ -406,7 +404,7 @@ class Plan(Section):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise scenario_error(error, _unknown) from None
+            raise scenario_error(error, type(self)) from None
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -642,17 +640,3 @@ def _inside(place: Any, section: str, path: str) -> list[Any]:
     if not section.isdecimal() or len(section) > 9 or int(section) >= len(place):
         raise ScenarioError(path, section, f"must be a number below {len(place)}, or *")
     return [place[int(section)]]
-
-
-def _unknown(path: object, value: Any) -> ScenarioError:
-    path = str(path)
-    section, _, name = path.rpartition(".")
-    known = list(Plan.model_fields)
-    if section in Plan.model_fields:
-        annotation = Plan.model_fields[section].annotation
-        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-            known = list(annotation.model_fields)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    meant = [".".join(filter(None, (section, near[0])))] if near else elsewhere(Plan, path)
-    hint = f"; did you mean {meant[0]}?" if meant else ""
-    return ScenarioError(path, value, f"is not a known field{hint}")

@@ -6,7 +6,7 @@ import inspect
 import re
 import tomllib
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -21,11 +21,11 @@ from simlib.renamed import warn
 from simlib.scenario.display import abridged, page, settings_html
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
-from simlib.scenario.settings import settings_of, text_of
+from simlib.scenario.settings import settings_of, text_of, unknown_field
 from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.scenario.units import Bytes, Seconds
 
-MAX_CLIENTS = 100_000_000
+MOST_CLIENTS = 100_000_000
 
 LONGEST_S = 10 * 365 * 86400.0
 Positive = Annotated[Seconds, Field(gt=0, le=LONGEST_S)]
@@ -33,7 +33,7 @@ NotNegative = Annotated[Seconds, Field(ge=0, le=LONGEST_S)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Size = Annotated[Bytes, Field(gt=0, le=2**30)]
-Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
+Counting = Annotated[int, Field(ge=1, le=MOST_CLIENTS)]
 
 
 def _as_tuple(given: Any) -> Any:
@@ -290,30 +290,31 @@ _MOST_HINTS = 50
 """Unknown fields for which another name is looked for, which takes a while."""
 
 
-def scenario_error(
-    error: pydantic.ValidationError, unknown: Callable[[object, Any], ScenarioError]
-) -> ScenarioError:
+def scenario_error(error: pydantic.ValidationError, model: type[Section]) -> ScenarioError:
     """Return the problems of a validation as one `ScenarioError`: the first one, with the others.
 
-    `unknown` returns the error for a path that is not a field.
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+    model : type
+        `Scenario` or `Plan`, whose fields are suggested for those that it does not have.
     """
     found = error.errors(include_url=False)
     within = {each["loc"][:depth] for each in found for depth in range(len(each["loc"]))}
     # A list is too short for pydantic once its items are wrong: that is said of the items already.
     found = [one for one in found if not (one["type"] == "too_short" and one["loc"] in within)]
     problems = [
-        _problem(each, unknown if number < _MOST_HINTS else None)
-        for number, each in enumerate(found)
+        _problem(each, model if number < _MOST_HINTS else None) for number, each in enumerate(found)
     ]
     return ScenarioError.of(problems)
 
 
-def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) -> ScenarioError:
+def _problem(each: Any, model: type[Section] | None) -> ScenarioError:
     path = ".".join(str(name) for name in each["loc"])
     value, kind, context = each["input"], each["type"], each.get("ctx", {})
     cause = context.get("error")
     if kind == "extra_forbidden":
-        rule = unknown(path, value).rule if unknown else "is not a known field"
+        rule = unknown_field(model, path, value).rule if model else "is not a known field"
     elif isinstance(cause, FieldError):
         path = f"{path}.{cause.path}" if path else cause.path
         value, rule = cause.value, cause.rule

@@ -7,7 +7,6 @@ a changed copy.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import tomllib
@@ -31,7 +30,7 @@ from simlib.scenario.curve import Curve
 from simlib.scenario.fields import (
     FROM_LIST,
     LONGEST_S,
-    MAX_CLIENTS,
+    MOST_CLIENTS,
     Counting,
     Delays,
     FieldError,
@@ -51,13 +50,13 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.places import in_file
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
-from simlib.scenario.settings import elsewhere
+from simlib.scenario.settings import unknown_field
 from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
-MAX_CHANGES = 20_000_000
-MAX_GIVEN_TIMES = 5_000
-MAX_BATCHES = 10_000
-MAX_BINS = 1_000_000
+MOST_CHANGES = 20_000_000
+MOST_GIVEN_TIMES = 5_000
+MOST_BATCHES = 10_000
+MOST_BINS = 1_000_000
 # In the repository a link to data/scenarios, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
 SHORTEST_S = 1e-3
@@ -115,8 +114,8 @@ def _ascending(given: Any) -> Any:
     given = given.tolist() if hasattr(given, "tolist") else given
     if not isinstance(given, list | tuple):
         raise ValueError("must be a list of times")
-    if len(given) > MAX_GIVEN_TIMES:
-        raise ValueError(f"must have at most {MAX_GIVEN_TIMES}; a file (kind trace) may have more")
+    if len(given) > MOST_GIVEN_TIMES:
+        raise ValueError(f"must have at most {MOST_GIVEN_TIMES}; a file (kind trace) may have more")
     times: list[float] = []
     for number, value in enumerate(given):
         try:
@@ -514,7 +513,7 @@ class Fault(Section):
     """How long it lasts, seconds (in a rolling deploy: how long each node is down)."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the clients that it affects; a restart or deploy affects all."""
-    batches: Annotated[int, Field(ge=1, le=MAX_BATCHES)] | None = None
+    batches: Annotated[int, Field(ge=1, le=MOST_BATCHES)] | None = None
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
@@ -635,7 +634,7 @@ class Scenario(Section):
     """A name for tables and titles."""
     transport: Literal[TRANSPORT_NAMES] = "polling"  # type: ignore[valid-type]
     """How changes reach the clients."""
-    clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
+    clients: Annotated[int, Field(ge=0, le=MOST_CLIENTS)] = 200
     """Clients present from the start.
     Elsewhere: --users (Locust); vus (k6)."""
     ramp_s: NotNegative = 30.0
@@ -680,7 +679,7 @@ class Scenario(Section):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise scenario_error(error, _unknown) from None
+            raise scenario_error(error, type(self)) from None
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -694,9 +693,11 @@ class Scenario(Section):
             )
         if self.ramp_s > self.horizon_s:
             raise FieldError("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
-        if self.horizon_s / self.bin_s > MAX_BINS:
+        if self.horizon_s / self.bin_s > MOST_BINS:
             raise FieldError(
-                "bin_s", self.bin_s, f"must be >= horizon_s / {MAX_BINS} to keep the timeline small"
+                "bin_s",
+                self.bin_s,
+                f"must be >= horizon_s / {MOST_BINS} to keep the timeline small",
             )
         if self.clients == 0 and self.sessions is None:
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
@@ -752,8 +753,8 @@ class Scenario(Section):
             if times > 1 and total > _MOST_OCCURRENCES:
                 rule = f"must keep the faults of a run at {_MOST_OCCURRENCES} or fewer"
                 raise FieldError(f"{path}.repeat_s", fault.repeat_s, rule)
-            if times * (fault.batches or 0) > MAX_BATCHES:
-                rule = f"must keep the batches of all its {times} times at {MAX_BATCHES} or fewer"
+            if times * (fault.batches or 0) > MOST_BATCHES:
+                rule = f"must keep the batches of all its {times} times at {MOST_BATCHES} or fewer"
                 raise FieldError(f"{path}.batches", fault.batches, rule)
 
     def _check_restarts(self) -> None:
@@ -820,19 +821,19 @@ class Scenario(Section):
         if publish_s and not changes:
             rule = f"must be < horizon_s ({self.horizon_s:g}), or nothing is published"
             raise FieldError("updates.publish_s.0", publish_s[0], rule)
-        if changes > MAX_CHANGES:
+        if changes > MOST_CHANGES:
             raise FieldError(
                 "updates.rate_per_s",
                 self.updates.rate_per_s,
-                f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
+                f"must keep the changes of a run below {MOST_CHANGES} (here {changes:.3g})",
             )
         if self.sessions is not None:
             arrivals = self.sessions.expected(self.horizon_s)
-            if arrivals > MAX_CLIENTS:
+            if arrivals > MOST_CLIENTS:
                 raise FieldError(
                     "sessions.arrivals_per_s",
                     self.sessions.arrivals_per_s,
-                    f"must keep the sessions of a run below {MAX_CLIENTS} (here {arrivals:.3g})",
+                    f"must keep the sessions of a run below {MOST_CLIENTS} (here {arrivals:.3g})",
                 )
 
     @classmethod
@@ -936,7 +937,7 @@ class Scenario(Section):
         for given, value in read_changes(changes, named).items():
             path = present_path(Scenario, given)
             if path not in optional:
-                raise _unknown(path, value)
+                raise unknown_field(Scenario, path, value)
             if value is None and not optional[path]:
                 raise ScenarioError(path, value, "must be given: it cannot be taken away")
             *sections, name = path.split(".")
@@ -1045,21 +1046,3 @@ def _paths() -> Iterator[tuple[str, bool]]:
             if isinstance(option, type) and issubclass(option, pydantic.BaseModel):
                 for inner, inner_field in option.model_fields.items():
                     yield f"{name}.{inner}", type(None) in get_args(inner_field.annotation)
-
-
-def _unknown(path: object, value: Any) -> ScenarioError:
-    path = str(path)
-    paths = [known for known, _ in _paths()]
-    section, _, name = path.rpartition(".")
-    near = [known for known in paths if known.rpartition(".")[2] == name]
-    if not near:
-        siblings = [known for known in paths if known.rpartition(".")[0] == section]
-        near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
-    if path == "wire.count":
-        return ScenarioError(path, value, f"is not read any more: {Wire.removed_fields['count']}")
-    near = near or elsewhere(Scenario, path)
-    if not near:
-        last = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in paths], n=1)
-        near = [known for known in paths if known.rpartition(".")[2] in last]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return ScenarioError(path, value, f"is not a known field{hint}")

@@ -33,7 +33,7 @@ from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.curve import Curve
 from simlib.scenario.model import (
-    MAX_CHANGES,
+    MOST_CHANGES,
     Activity,
     Fallback,
     Fault,
@@ -350,8 +350,8 @@ def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
                 "must be seconds >= 0 in ascending order",
             )
         times.append(t)
-        if len(times) > MAX_CHANGES:
-            raise ScenarioError("updates.trace", trace, f"must have at most {MAX_CHANGES} rows")
+        if len(times) > MOST_CHANGES:
+            raise ScenarioError("updates.trace", trace, f"must have at most {MOST_CHANGES} rows")
     return np.array([t for t in times if t < scenario.horizon_s], dtype=np.float64)
 
 
