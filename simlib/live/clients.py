@@ -103,6 +103,10 @@ class LiveClients(ConnectionOwner):
         super().__init__(workload.rules, record, clients, workload.flag, buckets, treatment_rules)
         self.loop = asyncio.get_running_loop()
         self.spec = settings.scenario.wire_spec()
+        self.packets_to_open, self.packets_to_close = (
+            tuple(workload.sizes[message, 2:].tolist())
+            for message in (wire.Message.TCP_OPEN, wire.Message.TCP_CLOSE)
+        )
         self.is_proxied = settings.is_proxied
         self.has_admission_rate = settings.scenario.server.admit_per_s is not None
         self.ports = settings.ports

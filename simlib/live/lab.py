@@ -42,7 +42,7 @@ from simlib.live.tokens import make_token
 from simlib.processes import terminable
 from simlib.progress import time_bar
 from simlib.renamed import renamed_arguments
-from simlib.run import COHORTS, Run, make_run, rows_to_keep
+from simlib.run import COHORTS, Run, check_keep, make_run
 from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
 
 MAX_WALL_S = 3600.0
@@ -119,7 +119,7 @@ def measure(
     scenario = on_loopback(scenario, time_scale=time_scale, emulate_sends=emulate_sends)
     workload = compile_workload(scenario, seed, replication)
     clients = len(workload.start_s)
-    rows_to_keep(keep, len(workload.publish_s), clients)
+    check_keep(keep, len(workload.publish_s), clients)
     rollout = None
     if controller is not None:
         _check_rollout(scenario, controller)

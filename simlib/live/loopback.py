@@ -39,8 +39,8 @@ _MOST_NODES = 4
 _MOST_STANDBYS = 32
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
-    "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
+    "wire.gzip_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain answers"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
     "server.nodes": (
         range(1, _MOST_NODES + 1),

@@ -55,6 +55,7 @@ from simlib.live.messages import (
     Start,
     ready_byte,
 )
+from simlib.live.packets import limit_segments
 from simlib.scenario import compile_workload
 
 RECEIVE_BYTES = 4096
@@ -464,6 +465,7 @@ class Proxy:
             listener = await self.loop.create_server(
                 partial(self.accept, port), "127.0.0.1", 0, backlog=_BACKLOG
             )
+            limit_segments(listener.sockets[0])
             self.listeners.append(listener)
             self.ports[port] = listener.sockets[0].getsockname()[1]
         return self

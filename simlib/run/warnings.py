@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simlib.core.measures import ratio
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.run.tables import Columns, latency_quantiles, ledger_of
 from simlib.scenario import Scenario
 
-SATURATED_FRAC = 0.95
-"""Beyond this utilisation a queue is as good as without end."""
+_SATURATED_FRAC = 0.95
+"""Above this utilisation the queue goes on growing for most of a run."""
 _LAST_PART = 0.75
-"""The utilisation of what comes after this part of the run says how it ends."""
+"""After this part of a run comes its last quarter, whose utilisation is looked at by itself."""
 _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
 _LATE_FRAC = 0.1
@@ -158,15 +159,15 @@ def _saturated(facts: Facts) -> str:
         return float((utilisation * width_s)[counted].sum() / total_s) if total_s > 0 else 0.0
 
     last_s = _LAST_PART * facts.end_s
-    whole, last = mean(scenario.warm_up_s), mean(max(last_s, scenario.warm_up_s))
-    if max(whole, last) <= SATURATED_FRAC:
+    busy, when = mean(scenario.warm_up_s), ""
+    if busy <= _SATURATED_FRAC:
+        busy, when = mean(max(last_s, scenario.warm_up_s)), " of the last quarter of the run"
+    if busy <= _SATURATED_FRAC:
         return ""
-    when = "" if whole > SATURATED_FRAC else " of the last quarter of the run"
-    busy = max(whole, last) if when else whole
     return (
         f"The server was busy {busy * 100:.3g} % of the time{when}: above "
-        f"{SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend on how "
-        f"long the run was ({words_s(facts.end_s)}). "
+        f"{_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend on "
+        f"how long the run was ({words_s(facts.end_s)}). "
         + (
             "Slow the lab down (time_scale) or use fewer clients."
             if facts.provenance.get("engine") == "live"
@@ -207,16 +208,18 @@ def _full(facts: Facts) -> str:
 
 
 def unseen_frac(clients: Columns, rows: Any = slice(None)) -> float:
-    """Return which part of the clients saw none of the changes that were eligible for them."""
+    """Return the share of clients that saw none of the changes that were eligible for them.
+
+    Clients without an eligible change do not count; NaN if that is all of them.
+    """
     eligible, delivered = clients["eligible"][rows], clients["delivered"][rows]
-    counted = int((eligible > 0).sum())
-    return float(((eligible > 0) & (delivered == 0)).sum() / counted) if counted else 0.0
+    return float(ratio(((eligible > 0) & (delivered == 0)).sum(), (eligible > 0).sum()))
 
 
 def _unseen(facts: Facts) -> str:
     clients = facts.tables["clients"]
     frac = unseen_frac(clients)
-    if frac < _UNSEEN_FRAC:
+    if not frac >= _UNSEEN_FRAC:  # also where there was nothing to see
         return ""
     counted = int((clients["eligible"] > 0).sum())
     return (
@@ -276,13 +279,14 @@ def _warm_up(facts: Facts) -> str:
     said = []
     if left_out_s > 0.5 * horizon_s:
         said.append(f"{left_out_s:,.10g} of {horizon_s:,.10g} s count for nothing")
-    # Of a fault that repeats, the last time counts: so often it was to be seen after the warm-up.
+    # A fault that repeats is hidden if its last time is.
     nodes = scenario.server.nodes
     lasts = [each.occurrence(each.times(horizon_s, nodes) - 1) for each in scenario.faults]
+    # One that acts from the start until after the warm-up is a condition of the whole run.
     hidden = [
         fault
         for fault in lasts
-        if 0.0 < fault.start_s < warm_up_s or fault.end_s(nodes) <= warm_up_s > 0
+        if fault.start_s < warm_up_s and (fault.start_s > 0.0 or fault.end_s(nodes) <= warm_up_s)
     ]
     if hidden:
         said.append(f"the {hidden[0].kind} at {hidden[0].start_s:,.10g} s begins within it")

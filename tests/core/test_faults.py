@@ -14,7 +14,6 @@ from simlib.core.faults import FAULTS, FaultEffect, fault_events_of, is_affected
 from simlib.core.protocol import State
 from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
-from simlib.scenario.presets import MIDDLEBOXES
 
 BOARD = sl.Scenario(
     transport="websocket",
@@ -288,7 +287,7 @@ def test_who_resends_an_expired_token_is_stranded_by_the_first_loss(websocket, s
 )
 def test_a_middlebox_closes_what_no_heartbeat_keeps_busy(heartbeat, is_cut):
     # A change every five minutes or so: now and then one comes in time.
-    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": MIDDLEBOXES["nginx"]}
+    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": 60.0}
     run = run_with(**{**quiet, "heartbeat": heartbeat, "horizon_s": 1200.0, "clients": 30})
     connections = run.frame("connections")
     ended = connections[connections["cause"] == "closed_by_server"]
@@ -303,6 +302,15 @@ def test_traffic_of_any_kind_keeps_a_middlebox_from_closing():
     busy = {"updates.rate_per_s": 0.5, "network.idle_s": 30.0, "heartbeat.direction": "none"}
     connections = run_with(**busy).frame("connections")
     assert (connections["cause"] == "open_at_end").all()
+
+
+def test_safety_polls_do_not_keep_a_middlebox_from_closing_the_socket_beside():
+    quiet = {"updates.rate_per_s": 0.0, "network.idle_s": 30.0, "heartbeat.direction": "none"}
+    run = run_with(**quiet, **{"websocket.safety_poll_s": 10.0, "horizon_s": 100.0})
+    connections = run.frame("connections")
+    ended = connections[connections["cause"] == "closed_by_server"]
+    assert len(ended) >= run.scenario.clients
+    assert run.frame("clients")["polls"].sum() > 0
 
 
 # No service times: a connection is READY 3 round trips after its attempt, a loss is heard of half

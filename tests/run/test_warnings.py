@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import simlib as sl
@@ -119,6 +120,7 @@ def test_every_check_has_a_case():
         ({"heartbeat.timeout_s": 20.0, "horizon_s": 250.0}, PUSHED),
         ({"faults": [{"kind": "restart", "start_s": 100, "length_s": 5}]}, PUSHED),
         ({"faults": [{"kind": "latency", "added_s": 0.01, **ALL_DAY}]}, PUSHED),  # all the time
+        ({"faults": [{"kind": "reset", "start_s": 30.0}]}, PUSHED),  # as the warm-up ends
     ],
 )
 def test_what_is_as_it_should_be_is_not_warned_about(changes, board):
@@ -163,6 +165,18 @@ def test_a_fault_that_repeats_is_hidden_if_it_never_happens_after_the_warm_up(re
     said = [str(one) for one in run.warnings if one.kind == "warm-up"]
     assert bool(said) == is_hidden
     assert not is_hidden or "the restart at 18 s" in said[0]
+
+
+def test_a_server_that_is_saturated_at_the_end_alone_is_warned_about():
+    run = simulated()
+    timeline = run.columns("timeline")
+    for busy_from_s, words in (
+        (225.0, "100 % of the time of the last quarter of the run"),
+        (297, ""),
+    ):
+        timeline["utilisation"] = np.where(timeline["t_s"] >= busy_from_s, 1.0, 0.1)
+        assert ("saturated" in kinds_of(run)) == bool(words)
+        assert words in " ".join(map(str, run.warnings))
 
 
 def test_a_rollout_that_begins_within_the_warm_up_says_so_and_carries_all_warnings():
