@@ -322,6 +322,8 @@ class LiveClients(ConnectionOwner):
         is_accepted = await connection.is_accepted
         if self.opening.get(number) is connection:
             del self.opening[number]
+            if is_accepted:
+                self.connection_rows[number].node = connection.node
         return connection if is_accepted else None
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:

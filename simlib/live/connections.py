@@ -33,7 +33,7 @@ from simlib.core.record import Count
 from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
 from simlib.live.clock import ScenarioClock
-from simlib.live.messages import CLOSE_FOR_ROLLBACK, READY_BYTE, preamble
+from simlib.live.messages import CLOSE_FOR_ROLLBACK, preamble
 from simlib.live.packets import HEADER_BYTES, SegmentCounter
 
 _BURST_GAP_S = 2e-3
@@ -82,12 +82,13 @@ class ConnectionOwner(Driver):
 
 
 class ClientConnection(asyncio.BufferedProtocol):
-    """One TCP connection of one client; it counts its bytes."""
+    """One TCP connection of one client, to one node of the server; it counts its bytes."""
 
     def __init__(self, owner: ConnectionOwner, client: Client) -> None:
         self.owner = owner
         self.client = client
         self.exchange = -1
+        self.node = 0
         self.transport: asyncio.Transport
         self.segments: SegmentCounter
         self.is_accepted: asyncio.Future[bool] = owner.loop.create_future()
@@ -98,7 +99,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.transport = transport
         self.segments = SegmentCounter(transport.get_extra_info("socket"))
         if self.owner.is_proxied:
-            transport.write(preamble(self.client.number))  # not counted: no real client sends it
+            # It is not counted: no real client sends it.
+            transport.write(preamble(self.client.number, self.client.exchange))
         else:
             self.accepted()
 
@@ -116,8 +118,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         """asyncio: bytes have arrived."""
         data = bytes(self.owner.buffer[:nbytes])
         if not self.is_accepted.done():
+            self.node, data = data[0], data[1:]
             self.accepted()
-            data = data.removeprefix(READY_BYTE)
         if data:
             self.receive(data)
 

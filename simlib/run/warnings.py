@@ -354,6 +354,25 @@ def _overloaded(facts: Facts) -> str:
     )
 
 
+def _shared(facts: Facts) -> str:
+    server, processors = facts.scenario.server, facts.provenance.get("node_processors")
+    if processors is None or processors >= server.nodes or facts.provenance["emulates_sends"]:
+        return ""
+    messages = int(facts.tables["timeline"]["messages"].sum())
+    # A processor sends for all of its nodes; the simulation has each node send for itself.
+    rounds = server.nodes / processors - 1.0
+    waits_s = len(facts.tables["clients"]["client"]) / server.nodes * rounds * server.send_s
+    p50_s = float(latency_quantiles(facts.tables["latency"], np.array([0.5]))[0])
+    if messages == 0 or not waits_s > _LATE_FRAC * p50_s:
+        return ""
+    return (
+        f"The {server.nodes} nodes shared {processors} of the machine's processors: their "
+        f"broadcasts took turns, some {_two(waits_s)} s longer than where each has its own. Let "
+        "the lab emulate their sends (emulate_sends), or use a machine of "
+        f"{server.nodes + 1} processors."
+    )
+
+
 CHECKS: dict[str, Callable[[Facts], str]] = {
     "incomplete": _incomplete,
     "saturated": _saturated,
@@ -363,6 +382,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "interval": _interval,
     "warm-up": _warm_up,
     "overloaded": _overloaded,
+    "shared": _shared,
     "late": _late,
     "not quiet": _not_quiet,
 }

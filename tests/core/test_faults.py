@@ -62,14 +62,24 @@ def test_what_the_lab_carries_out_has_a_module_there():
 
 def test_the_lab_knows_every_fault_that_a_row_says_it_carries_out():
     live = Path(__file__).parents[2] / "simlib" / "live"
-    by_name = {"proxy": ("proxy.py", "conditions.py"), "standby": ("standby.py",)}
+    by_effect = {
+        "app_server": {FaultEffect.RESET, FaultEffect.AGE_LIMIT},
+        "standby": {
+            FaultEffect.SERVER_DOWN,
+            FaultEffect.SERVER_UP,
+            FaultEffect.NODE_DOWN,
+            FaultEffect.NODE_UP,
+        },
+    }
+    texts = [(live / name).read_text(encoding="utf-8") for name in ("proxy.py", "conditions.py")]
     for kind, row in FAULTS.items():
-        if row.lab_part == "app_server":
-            fields = {"start_s": 1.0, **dict.fromkeys(row.needs, 2), "share": 1.0}
-            effects = {event.effect for event in fault_events_of(kind, 0, 1, **fields)}
-            assert effects <= {FaultEffect.RESET, FaultEffect.AGE_LIMIT}
+        if row.lab_part in by_effect:
+            fields = {"start_s": 1.0, **dict.fromkeys(row.needs, 2)}
+            if "share" in row.may_have:
+                fields["share"] = 1.0
+            effects = {event.effect for event in fault_events_of(kind, 0, 2, **fields)}
+            assert effects <= by_effect[row.lab_part]
         elif row.lab_part is not None:
-            texts = [(live / name).read_text(encoding="utf-8") for name in by_name[row.lab_part]]
             assert any(f'"{kind}"' in text for text in texts), f"{kind} would not happen there"
 
 

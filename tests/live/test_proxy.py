@@ -18,9 +18,9 @@ import simlib as sl
 from simlib.analysis import outages
 from simlib.core import wire
 from simlib.core.faults import is_affected
-from simlib.live import lab
+from simlib.live import lab, loopback
 from simlib.live.ipc import Child
-from simlib.live.messages import READY_BYTE, Port, Progress, Settings, preamble
+from simlib.live.messages import Port, Progress, Settings, preamble, ready_byte
 from simlib.live.proxy import Proxy
 from simlib.scenario import compile_workload
 
@@ -68,7 +68,7 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
         seed=1,
         replication=0,
         time_scale=time_scale,
-        ports={Port.POLL: port, Port.PUSH: port},
+        node_ports=({Port.POLL: port, Port.PUSH: port},),
     )
     async with Proxy(settings) as proxy:
         proxy.begin(time.monotonic())
@@ -86,7 +86,7 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
 async def dialled(proxy, port=Port.PUSH, client=CLIENT):
     """A connection on which the client has sent its number."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports[port])
-    writer.write(preamble(client))
+    writer.write(preamble(client, 1))
     yield reader, writer
     writer.close()
 
@@ -95,7 +95,7 @@ async def dialled(proxy, port=Port.PUSH, client=CLIENT):
 async def connected(proxy, port=Port.PUSH, client=CLIENT):
     """A connection through to the server."""
     async with dialled(proxy, port, client) as (reader, writer):
-        assert await reader.readexactly(1) == READY_BYTE
+        assert await reader.readexactly(1) == ready_byte(0)
         yield reader, writer
 
 
@@ -667,15 +667,10 @@ def test_the_death_of_the_proxy_ends_the_run(monkeypatch):
         sl.measure(RUN.replace(faults=[LOST]), time_scale=SCALE, progress=False)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"kind": "rolling_deploy", "start_s": 1.0, "length_s": 1.0, "every_s": 2.0},
-        {"kind": "scale_out", "start_s": 1.0},
-    ],
-)
-def test_faults_of_nodes_are_refused_by_name(fault):
+def test_a_fault_that_no_part_of_the_lab_carries_out_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(loopback, "_CARRIED_OUT", ("path_loss",))
+    fault = {"kind": "reset", "start_s": 1.0}
     with pytest.raises(sl.ScenarioError) as error:
-        sl.measure(RUN.replace({"faults": [LOST, fault], "server.nodes": 2}), progress=False)
+        sl.measure(RUN.replace({"faults": [LOST, fault]}), progress=False)
     assert error.value.path == "faults.1.kind"
     assert "nothing else goes wrong in the lab" in str(error.value)

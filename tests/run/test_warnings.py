@@ -55,6 +55,8 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
     assert simulated(board=board, **LIVE).warnings == ()
 
 
+TWO_NODES = {"server.nodes": 2, "server.send_s": 0.01}
+SHARED = {"node_processors": 1}
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
@@ -67,6 +69,7 @@ CASES = [
     ("not quiet", BOARD, {}, {**LIVE, "quiet": False, "cpu": {"other_cores": 1.46}}, "1.5 of"),
     ("overloaded", BOARD, {}, {**LIVE, "cpu": {"client_cores": 0.97}}, "busy 97 % of the time"),
     ("overloaded", BOARD, {}, {**LIVE, "load": {"server": 0.9, "clients": 0.2}}, "asked for 90 %"),
+    ("shared", PUSHED, TWO_NODES, {**LIVE, "emulates_sends": False, **SHARED}, "2 nodes shared 1"),
 ]
 
 
@@ -86,6 +89,20 @@ def test_each_kind_is_found_and_shown_wherever_the_run_is(kind, board, changes, 
     subtitle = sl.figures.utilisation(run).layout.title.subtitle.text.replace("<br>", " ")
     brief = next(warning.brief for warning in run.warnings if warning.kind == kind)
     assert subtitle.count(brief) == 1
+
+
+@pytest.mark.parametrize(
+    ("board", "changes", "provenance"),
+    [
+        (PUSHED, TWO_NODES, {"emulates_sends": True, **SHARED}),  # no send takes a processor
+        (PUSHED, TWO_NODES, {"emulates_sends": False, "node_processors": 2}),
+        (PUSHED, {"server.nodes": 2}, {"emulates_sends": False, **SHARED}),  # a send takes 10 us
+        (BOARD, TWO_NODES, {"emulates_sends": False, **SHARED}),  # nothing is broadcast
+        (PUSHED, {"server.send_s": 0.01}, {"emulates_sends": False, **SHARED}),
+    ],
+)
+def test_nodes_that_do_not_wait_for_each_other_are_not_warned_about(board, changes, provenance):
+    assert "shared" not in kinds_of(simulated(changes, board, **LIVE, **provenance))
 
 
 def test_every_check_has_a_case():
