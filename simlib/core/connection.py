@@ -434,6 +434,52 @@ def is_under(
     return False
 
 
+def cut_in_service_s(
+    schedule: FaultSchedule,
+    link: Connection,
+    node: int,
+    seed: int,
+    replication: int,
+    now: float,
+    done_s: float,
+) -> float:
+    """Return when a request of its own connection is cut in service, seconds; `NEVER_S` if not.
+
+    A poll beside a socket has a connection that no row knows of. It fails like any other poll if
+    the process that serves it ends before it has answered, or if its client's connections are cut.
+
+    Parameters
+    ----------
+    schedule : FaultSchedule
+    link : Connection
+        Of the client.
+    node : int
+        The node that serves the request.
+    seed, replication : int
+    now, done_s : float
+        When the request has arrived at the node, and when it is to be answered, seconds.
+
+    Examples
+    --------
+    >>> leaves = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1)
+    >>> schedule = FaultSchedule([leaves], [False])
+    >>> [
+    ...     cut_in_service_s(schedule, Connection(7), node, 1, 0, 4.0, done_s)
+    ...     for node, done_s in ((1, 6.0), (0, 6.0), (1, 5.0))
+    ... ]
+    [5.0, inf, inf]
+    """
+    for index in range(len(schedule.events)):
+        fault_event = schedule.events[index]
+        if now <= fault_event.t < done_s:
+            is_cut_off = fault_event.effect == FaultEffect.RESET and affects(
+                fault_event, link, seed, replication
+            )
+            if is_cut_off or stops(fault_event, node):
+                return float(fault_event.t)
+    return NEVER_S
+
+
 def set_active(schedule: FaultSchedule, index: int) -> None:
     """Note which faults are active after fault event number `index`."""
     effect, fault = schedule.events[index].effect, schedule.events[index].fault

@@ -460,6 +460,13 @@ class Simulation(Driver):
         service_s = self.server_rules.accept_s + self.server_rules.poll_s
         link.beats += 1
         done_s = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
+        cut_s = self.cut_in_service_s(link, node, done_s)
+        if cut_s < NEVER_S:
+            yield clock.at(cut_s + connection.one_way_s(self.paths, link, cut_s))
+            if client.exchange == exchange:
+                recording.count_failed_safety_poll(self.record, number, clock.now)
+                self.send(number, Message.TCP_CLOSE)
+            return
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
         yield clock.at(connection.carried_s(self.paths, link, done_s, size) + self.one_way_s(link))
@@ -502,6 +509,11 @@ class Simulation(Driver):
             link.beats += 1
             t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
             link.kept_until_s = t + self.server_rules.keep_alive_s
+            cut_s = self.cut_in_service_s(link, node, t)
+            if cut_s < NEVER_S:
+                t = cut_s + connection.one_way_s(self.paths, link, cut_s)
+                clock.start(self.refetch_is_cut(client, exchange, t))
+                return
             version = bisect_right(self.publish_s, t)
             unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
             unchanged = unchanged and not recording.has_gaps(self.record, number)
@@ -521,13 +533,36 @@ class Simulation(Driver):
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
 
+    def cut_in_service_s(self, link: Connection, node: int, done_s: float) -> float:
+        """Return when a request that a node serves until `done_s` is cut, infinity if it is not."""
+        address = self.rules.seed, self.rules.replication
+        return connection.cut_in_service_s(
+            self.schedule, link, node, *address, self.clock.now, done_s
+        )
+
+    def refetch_is_cut(self, client: Client, exchange: int, t: float) -> Process:
+        """The end of a fetch beside the socket arrives at `t`: it was cut in service."""
+        yield self.clock.at(t)
+        link = self.link_of(client)
+        if client.exchange != exchange or link.kept_until_s == NEVER_S:
+            return  # the client is about to hear that its socket has ended too
+        if link.is_link_dead:
+            t = self.clock.now + self.workload.unanswered_s
+            self.clock.start(self.refetch_fails(client, exchange, t))
+        else:
+            self.fail_refetch(client)
+
     def refetch_fails(self, client: Client, exchange: int, t: float) -> Process:
         """A fetch beside the socket fails at `t`: no server is up, or the path is dead."""
         yield self.clock.at(t)
         if client.exchange == exchange:
-            self.end_fetches(self.link_of(client))
-            self.tally(Count.ERRORS, client.number)
-            self.feed(client, Event.FAILED)
+            self.fail_refetch(client)
+
+    def fail_refetch(self, client: Client) -> None:
+        """A fetch beside the socket fails, and its connection has ended."""
+        self.end_fetches(self.link_of(client))
+        self.tally(Count.ERRORS, client.number)
+        self.feed(client, Event.FAILED)
 
     def end_fetches(self, link: Connection) -> None:
         """The connection beside the socket has ended, if there is one: count its last segments."""

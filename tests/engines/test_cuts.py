@@ -167,3 +167,64 @@ def test_an_end_that_is_on_its_way_is_lost_if_its_path_dies_before(engine):
     ends = run.frame("connections").query("opened_s < 20")
     assert set(ends["cause"]) == {"timed_out"}
     assert (ends["closed_s"] > CUT_S + 2.0).all()
+
+
+DEATH_S = 31.0
+DEATHS = [
+    {"kind": "restart", "start_s": DEATH_S, "length_s": 5.0},
+    {"kind": "rolling_deploy", "start_s": DEATH_S, "length_s": 0.1, "every_s": 0.1},
+    {"kind": "reset", "start_s": DEATH_S},
+]
+
+
+def beside_a_dead_socket(death, lost_s=5.0, **changes):
+    """A client whose socket has lost its path; it asks beside it at about 30 s, and waits for 2 s.
+
+    So a death of the server does not reach it by its socket, as it would without the loss.
+    """
+    lost = {"kind": "path_loss", "start_s": lost_s, "length_s": 3.0}
+    same = {"clients": 1, "ramp_s": 0.0, "heartbeat.direction": "none", "network.tls": False}
+    nodes = 2 if death["kind"] == "rolling_deploy" else 1
+    costs = {"server.nodes": nodes, "server.poll_s": 2.0, "websocket.safety_poll_s": 15.0}
+    changes = {**same, **costs, "faults": [lost, death], **changes}
+    return board("reset", 0.05, [25.0], **changes)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("death", DEATHS, ids=lambda death: death["kind"])
+def test_a_safety_poll_in_service_at_the_death_of_its_server_fails(death, engine):
+    scenario = beside_a_dead_socket(death)
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["events"])
+    events, timeline = run.frame("events"), run.frame("timeline").set_index("t_s")
+    assert timeline["safety_polls"].loc[30.0] == 1
+    assert timeline["safety_errors"].loc[:40.0].to_dict() == {
+        t_s: int(t_s == DEATH_S) for t_s in timeline.loc[:40.0].index
+    }
+    assert "snapshot" not in set(events.query("30 < t_s < 40")["event"])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("death", DEATHS, ids=lambda death: death["kind"])
+def test_a_safety_poll_answered_before_the_death_of_its_server_arrives(death, engine):
+    """The answer sets out at 29.5 s, and is on its way for 2 s."""
+    changes = {"server.poll_s": 0.0, "network.rtt_s": 4.0, "websocket.safety_poll_s": 11.5}
+    scenario = beside_a_dead_socket(death, lost_s=14.0, **changes)
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["events"])
+    events, timeline = run.frame("events"), run.frame("timeline").set_index("t_s")
+    shown_s = events.query("event == 'snapshot' and t_s > 25")["t_s"]
+    assert shown_s.between(DEATH_S, DEATH_S + 2.0).any()
+    assert timeline["safety_errors"].loc[:33.0].sum() == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("death", DEATHS, ids=lambda death: death["kind"])
+def test_a_fetch_in_service_at_the_death_of_its_server_fails_and_is_tried_again(death, engine):
+    """The socket is dead, so only the connection of the fetch can say so."""
+    scenario = beside_a_dead_socket(
+        death, **{"transport": "notify", "websocket.safety_poll_s": 13.7}
+    )
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["events"])
+    events = run.frame("events").query("t_s > 28")
+    told = events[events["event"].isin(["fetched", "unchanged", "failed"])].iloc[0]
+    assert told["event"] == "failed"
+    assert DEATH_S < told["t_s"] < DEATH_S + 0.2

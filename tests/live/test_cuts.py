@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
 
 import simlib as sl
+from simlib.core.client_state import Client
+from simlib.core.record import Count
+from simlib.live.connections import SafetyPollConnection
+from simlib.scenario import compile_workload, new_record
 from tests.live.together import measured_together
 
 pytestmark = pytest.mark.live
@@ -50,3 +57,18 @@ def test_what_was_sent_before_a_cut_arrives_in_the_lab_as_in_the_simulation(adde
     for run in (live, sl.simulate(live.scenario, progress=False)):
         assert run.ledger.eligible == CLIENTS * CHANGES * len(CUTS_S)
         assert run.ledger.lost == 0
+
+
+@pytest.mark.parametrize(("moved_on", "failures"), [(0, 1), (1, 1), (2, 0)])
+def test_a_safety_poll_fails_with_its_connection_unless_its_socket_is_long_gone(moved_on, failures):
+    owner = MagicMock(has_ended=False, is_proxied=False)
+    owner.now_s.return_value = 1.0
+    owner.record = new_record(board(0.0), compile_workload(board(0.0), 1, 0), ())
+    client = Client(0)
+    client.exchange = 3
+    connection = SafetyPollConnection(owner, client)
+    connection.connection_made(MagicMock(spec=asyncio.Transport))
+    connection.exchange = 3  # it has sent its request
+    client.exchange += moved_on
+    connection.connection_lost(None)
+    assert owner.record.bins[0, :, Count.SAFETY_ERRORS].sum() == failures

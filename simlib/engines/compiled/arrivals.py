@@ -35,6 +35,7 @@ from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    CUT,
     REFUSED,
     REPLY_BITS,
     RESUME_BITS,
@@ -312,7 +313,9 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
     if world.arrays.rows[turn.number].exchange != turn.exchange:
         return nothing(0)
     up, down = 0, 0
-    if reply != UNREACHED:
+    if reply == CUT:
+        up, down = sizes[Message.TCP_CLOSE, 0] + 0, sizes[Message.TCP_CLOSE, 1] + 0
+    elif reply != UNREACHED:
         message = Message.POLL_RESPONSE_FIRST + 0
         if reply == REFUSED:
             message = Message.POLL_REFUSED_FIRST + 0
@@ -332,15 +335,15 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     reply = turn.data & ((1 << REPLY_BITS) - 1)
     if row.exchange != turn.exchange:
         return nothing(0)
-    if reply == UNREACHED:
+    if reply != UNREACHED and row.kept_until_s == NEVER_S:
+        return nothing(0)  # the server has ended the connection before it was answered
+    if reply != UNREACHED and row.is_link_dead:
+        t = now + world.options.unanswered_s
+        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
+    if reply == UNREACHED or reply == CUT:
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)
         return Outcome(Event.FAILED + 0, 0, 0, 0, 0, BESIDE)
-    if row.kept_until_s == NEVER_S:
-        return nothing(0)  # the server has ended the connection before it was answered
-    if row.is_link_dead:
-        t = now + world.options.unanswered_s
-        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
     first, version = data & 1, data >> 1
     if reply == REFUSED:
         recording.count(record, Count.ERRORS, number, now)

@@ -66,6 +66,17 @@ def is_under(arrays: ClientArrays, rules: Rules, effect: int, number: int) -> bo
 
 
 @inlined
+def cut_in_service_s(
+    arrays: ClientArrays, rules: Rules, number: int, worker: int, now: float, done_s: float
+) -> float:
+    """Return when a request that a worker serves until `done_s` is cut; `NEVER_S` if it is not."""
+    schedule = FaultSchedule(arrays.fault_events, arrays.active)
+    node, row = worker // arrays.servers.free_s.shape[1], arrays.rows[number]
+    address = rules.seed, rules.replication
+    return connection.cut_in_service_s(schedule, row, node, *address, now, done_s)
+
+
+@inlined
 def reset_connection(
     arrays: ClientArrays,
     record: Record,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core import server as servers
+from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
@@ -17,11 +18,19 @@ from simlib.core.server import Server
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL
-from simlib.engines.compiled.faults import carried_by, is_under, node_of, send_beat
+from simlib.engines.compiled.faults import (
+    carried_by,
+    cut_in_service_s,
+    is_under,
+    node_of,
+    one_way_s,
+    send_beat,
+)
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    CUT,
     DONE,
     DONE_TRIP,
     REFUSED,
@@ -279,6 +288,12 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if PUSHES and kind == Kind.PONG_UP:
         t = done_s + world.rules.heartbeat_interval_s
         return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and PUSHES and (kind == Kind.SAFETY_POLL or kind == Kind.REFETCH):
+        cut_s = cut_in_service_s(
+            world.arrays, world.rules, turn.number, job.worker, turn.now, done_s
+        )
+        if cut_s < NEVER_S:
+            return _cut(world, turn, cut_s, done_s)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
         version = readable(world.arrays, world.record, done_s)
         size = float(world.arrays.sizes[Message.POLL_RESPONSE_FIRST, 1])
@@ -310,6 +325,17 @@ def _poll_done(world: World, turn: Turn, done_s: float) -> int:
         t = carried_by(arrays, world.rules, turn.number, done_s, size)
     data = (version << 1) | first
     return put(arrays.out, 0, DONE_TRIP, t + turn.half_s, Kind.POLL_DONE, turn.exchange, data)
+
+
+@inlined
+def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
+    """Tell a client of the end of the connection on which it asks beside its socket."""
+    row, reply = world.arrays.rows[turn.number], Kind.SAFETY_POLL_REPLY + 0
+    if turn.kind == Kind.REFETCH:
+        row.kept_until_s = done_s + world.server_rules.keep_alive_s
+        reply = Kind.REFETCH_REPLY + 0
+    t = cut_s + one_way_s(world.arrays, world.rules, turn.number, cut_s)
+    return put(world.arrays.out, 0, WHEEL, t, reply, turn.exchange, CUT)
 
 
 @inlined

@@ -87,7 +87,7 @@ KIND_BITS = 6
 DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
-UNREACHED, REFUSED, ANSWERED = range(3)
+UNREACHED, REFUSED, ANSWERED, CUT = range(4)
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
 """The exchange from which on a client cannot go on: the few after it leave room for one event."""
 
