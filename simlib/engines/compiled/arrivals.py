@@ -340,7 +340,7 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     if reply != UNREACHED and row.is_link_dead:
         t = now + world.options.unanswered_s
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
-    if reply == UNREACHED or reply == CUT:
+    if reply in (UNREACHED, CUT):
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)
         return Outcome(Event.FAILED + 0, 0, 0, 0, 0, BESIDE)
