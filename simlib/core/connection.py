@@ -434,6 +434,25 @@ def is_under(
     return False
 
 
+def stops_s(schedule: FaultSchedule, node: int, now: float, done_s: float) -> float:
+    """Return when a node's process ends that works from `now` to `done_s`, seconds; or `NEVER_S`.
+
+    What is done at the very moment of its end is done.
+
+    Examples
+    --------
+    >>> leaves = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1)
+    >>> schedule = FaultSchedule([leaves], [False])
+    >>> [stops_s(schedule, node, 4.0, t) for node, t in ((1, 6.0), (0, 6.0), (1, 5.0))]
+    [5.0, inf, inf]
+    """
+    for index in range(len(schedule.events)):
+        fault_event = schedule.events[index]
+        if now <= fault_event.t < done_s and stops(fault_event, node):
+            return float(fault_event.t)
+    return NEVER_S
+
+
 def cut_in_service_s(
     schedule: FaultSchedule,
     link: Connection,
@@ -461,23 +480,18 @@ def cut_in_service_s(
 
     Examples
     --------
-    >>> leaves = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1)
-    >>> schedule = FaultSchedule([leaves], [False])
-    >>> [
-    ...     cut_in_service_s(schedule, Connection(7), node, 1, 0, 4.0, done_s)
-    ...     for node, done_s in ((1, 6.0), (0, 6.0), (1, 5.0))
-    ... ]
-    [5.0, inf, inf]
+    >>> cut = FaultEvent(5.0, FaultEffect.RESET, 0, 0.0, 1.0)
+    >>> schedule = FaultSchedule([cut], [False])
+    >>> [cut_in_service_s(schedule, Connection(7), 0, 1, 0, 4.0, t) for t in (6.0, 5.0)]
+    [5.0, inf]
     """
+    cut_s = stops_s(schedule, node, now, done_s)
     for index in range(len(schedule.events)):
         fault_event = schedule.events[index]
-        if now <= fault_event.t < done_s:
-            is_cut_off = fault_event.effect == FaultEffect.RESET and affects(
-                fault_event, link, seed, replication
-            )
-            if is_cut_off or stops(fault_event, node):
-                return float(fault_event.t)
-    return NEVER_S
+        if fault_event.effect == FaultEffect.RESET and now <= fault_event.t < min(done_s, cut_s):
+            if affects(fault_event, link, seed, replication):
+                cut_s = float(fault_event.t)
+    return cut_s
 
 
 def set_active(schedule: FaultSchedule, index: int) -> None:

@@ -28,7 +28,7 @@ from simpy.events import NORMAL, URGENT
 from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
-from simlib.core.assignment import CONTROL, SERVER_CLOSES
+from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
 from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
@@ -143,6 +143,8 @@ class Simulation(Driver):
         self.published = 0
         # The subscribers by number, in the order in which the server sends to them.
         self.subscribers: dict[int, Connection] = {}
+        # The clients whose sockets nobody has closed for a rollback, as their node was down.
+        self.unclosed: set[int] = set()
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
@@ -233,7 +235,14 @@ class Simulation(Driver):
                 return  # the client has read the flag by itself meanwhile
             change, close_s = len(self.percents), self.server_rules.close_s
             worker = self.link_of(client).socket_worker
+            node = worker // self.server_rules.workers
+            if self.nodes.is_down[node]:
+                self.unclosed.add(client.number)
+                return
             done_s = self.serve(worker, close_s, client, Stream.CLOSE_SERVICE, change)
+            if connection.stops_s(self.schedule, node, self.clock.now, done_s) < NEVER_S:
+                self.unclosed.add(client.number)
+                return
             yield self.clock.at(done_s + self.trip_s(client))
         self.apply_flag(client, why)
 
@@ -694,6 +703,10 @@ class Simulation(Driver):
         link.let_in_by = self.nodes.process[link.node]
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
+        if number in self.unclosed:
+            self.unclosed.remove(number)
+            if is_denied(client.cohort, self.buckets[number], self.percents, len(self.percents)):
+                self.schedule_flag_update(client, clock.now, SERVER_CLOSES)
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
             clock.start(self.enter(client, exchange, version, Resume.NOTHING))
             n_bytes = self.sizes[Message.SNAPSHOT][1]

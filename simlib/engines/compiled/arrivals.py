@@ -20,7 +20,12 @@ from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.assignment import assigned_cohort, close_for_rollback, enrol
+from simlib.engines.compiled.assignment import (
+    assigned_cohort,
+    close_for_rollback,
+    enrol,
+    is_still_to_close,
+)
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
@@ -189,6 +194,8 @@ def _authenticated(world: World, turn: Turn) -> int:
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
         n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and is_still_to_close(arrays, rules, number):
+        n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
     outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
     version = int(arrays.state[0].published)
     t = now + turn.half_s

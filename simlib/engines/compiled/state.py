@@ -251,7 +251,8 @@ class ClientArrays(NamedTuple):
     nothing disturbs it, -inf if it has missed a message that is still under way. `fault_events` are
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower. In a rollout, `buckets` are the clients', and `percents` the
-    percentages set so far. Each node has `is_down`, the number of its `process`, and `kept_from`:
+    percentages set so far; `unclosed` says whose sockets nobody has closed for a rollback, as their
+    node was down. Each node has `is_down`, the number of its `process`, and `kept_from`:
     how many changes had been published when that process started. `sends` has a row for each worker
     of all nodes, and `servers` are the nodes.
     """
@@ -273,6 +274,7 @@ class ClientArrays(NamedTuple):
     limits: Any
     buckets: NDArray[np.float64]
     percents: Any
+    unclosed: NDArray[np.bool_]
     is_down: Any
     process: Any
     kept_from: Any
