@@ -413,6 +413,37 @@ def keeps_socket(fault_event: FaultEvent, link: Connection, workers: int) -> boo
     return bool(is_leaving and link.socket_worker // workers == fault_event.node)
 
 
+def goes_on_elsewhere(fault_event: FaultEvent, link: Connection, workers: int) -> bool:
+    """Say whether a client's socket is on another node than the one that goes down.
+
+    Its path had died before, and the client has connected anew, to this one. The other node does
+    not know, and keeps the socket.
+
+    Examples
+    --------
+    >>> leaves, link = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1), Connection(7)
+    >>> link.socket, link.socket_worker = 3, 5
+    >>> goes_on_elsewhere(leaves, link, 4), goes_on_elsewhere(leaves, link, 2)
+    (False, True)
+    """
+    is_leaving = fault_event.effect == FaultEffect.NODE_DOWN and link.socket >= 0
+    return bool(is_leaving and link.socket_worker // workers != fault_event.node)
+
+
+def ends_idle_fetches(
+    fault_event: FaultEvent, client: Client, link: Connection, keep_alive_s: float, now: float
+) -> bool:
+    """Say whether a cut ends the idle connection beside a socket whose client does not hear of it.
+
+    The path of the socket has died. Other clients end this connection when they hear of the cut.
+    """
+    is_deaf = link.opened_s < NEVER_S and link.lost_exchange >= client.exchange
+    if not fetches(client.transport) or not is_deaf or link.is_link_dead:
+        return False
+    cuts_all = fault_event.effect != FaultEffect.NODE_DOWN  # a balancer's goes on without the node
+    return bool(cuts_all and is_answered(link, keep_alive_s, now))
+
+
 def is_under(
     schedule: FaultSchedule, effect: int, link: Connection, seed: int, replication: int
 ) -> bool:

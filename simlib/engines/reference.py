@@ -44,7 +44,7 @@ from simlib.core.connection import (
 )
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.faults import FaultEffect, end_of_life_s
+from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
     FORBIDDEN,
@@ -332,21 +332,33 @@ class Simulation(Driver):
                         self.unsubscribe(link, link.socket)
                     continue
                 if is_reset:
-                    self.reset_connection(client)
+                    self.cut(client, fault_event)
                 elif connection.lose_path(client, link):
                     self.clock.start(self.go_unanswered(client, client.exchange))
+
+    def cut(self, client: Client, fault_event: FaultEvent) -> None:
+        """Cut the connections of a client that a fault event affects."""
+        link, rules, now = self.link_of(client), self.server_rules, self.clock.now
+        if connection.ends_idle_fetches(fault_event, client, link, rules.keep_alive_s, now):
+            self.end_fetches(link)
+        lets_go = not connection.goes_on_elsewhere(fault_event, link, rules.workers)
+        self.reset_connection(client, lets_go=lets_go)
 
     def is_under(self, effect: FaultEffect, link: Connection) -> bool:
         """Return whether an active fault affects a client."""
         rules = self.rules
         return connection.is_under(self.schedule, effect, link, rules.seed, rules.replication)
 
-    def reset_connection(self, client: Client) -> None:
-        """Reset a connection at the server; the client hears of it behind all that was sent."""
+    def reset_connection(self, client: Client, *, lets_go: bool = True) -> None:
+        """Reset a connection at the server; the client hears of it behind all that was sent.
+
+        The server lets go of the client's socket, unless that is on another node, which does not.
+        """
         link, exchange, now = self.link_of(client), client.exchange, self.clock.now
         socket_bytes = self.server_rules.sending.socket_bytes
         heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
-        self.unsubscribe(link, exchange)
+        if lets_go:
+            self.unsubscribe(link, exchange)
         if client.transport == Transport.POLLING and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
         if connection.reset(client, link, self.server_rules.keep_alive_s, now):
@@ -419,7 +431,7 @@ class Simulation(Driver):
             return
         server = self.servers[link.node]
         if wait_s(server.free_s, clock.now) > self.server_rules.shed_wait_s:
-            link.kept_until_s = clock.now + self.server_rules.keep_alive_s
+            self.keep_alive(client, exchange, clock.now)
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
                 self.send(number, Message.POLL_REFUSED - first)
@@ -429,7 +441,7 @@ class Simulation(Driver):
         poll_s = self.server_rules.poll_s
         done_s = self.answer(link.node, poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
-        link.kept_until_s = done_s + self.server_rules.keep_alive_s
+        self.keep_alive(client, exchange, done_s)
         unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
         unchanged = unchanged and not recording.has_gaps(self.record, number)
         reply = reply_of(unchanged, first)
@@ -445,6 +457,14 @@ class Simulation(Driver):
             self.feed(client, Event.UNCHANGED)
         else:
             self.feed(client, Event.FETCHED, version)
+
+    def keep_alive(self, client: Client, exchange: int, done_s: float) -> None:
+        """The server keeps the connection of a request that it has answered at `done_s`.
+
+        A client that has gone on meanwhile has closed it, and may have another.
+        """
+        if client.exchange == exchange:
+            self.link_of(client).kept_until_s = done_s + self.server_rules.keep_alive_s
 
     def safety_poll(self, client: Client, exchange: int) -> Process:
         """A safety poll, on a connection of its own beside the one that is open."""
@@ -511,13 +531,13 @@ class Simulation(Driver):
             clock.start(self.refetch_fails(client, exchange, clock.now + self.one_way_s(link)))
             return
         if wait_s(self.servers[node].free_s, clock.now) > self.server_rules.shed_wait_s:
-            link.kept_until_s = clock.now + self.server_rules.keep_alive_s
+            self.keep_alive(client, exchange, clock.now)
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
             service_s = self.server_rules.poll_s + first * self.server_rules.accept_s
             link.beats += 1
             t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
-            link.kept_until_s = t + self.server_rules.keep_alive_s
+            self.keep_alive(client, exchange, t)
             cut_s = self.cut_in_service_s(link, node, t)
             if cut_s < NEVER_S:
                 t = cut_s + connection.one_way_s(self.paths, link, cut_s)

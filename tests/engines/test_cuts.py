@@ -228,3 +228,21 @@ def test_a_fetch_in_service_at_the_death_of_its_server_fails_and_is_tried_again(
     told = events[events["event"].isin(["fetched", "unchanged", "failed"])].iloc[0]
     assert told["event"] == "failed"
     assert DEATH_S < told["t_s"] < DEATH_S + 0.2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cut", [DEATHS[0], DEATHS[2]], ids=lambda cut: cut["kind"])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_fetch_after_a_cut_opens_a_connection_though_its_dead_socket_has_not_heard(
+    is_cut, cut, engine
+):
+    """The connection of the first fetch would be kept for 75 s; its client opens another."""
+    changes = {"transport": "notify", "websocket.safety_poll_s": 13.7, "server.poll_s": 0.0}
+    cut = {**cut, "start_s": 20.0 if is_cut else 50.0}
+    scenario = beside_a_dead_socket(cut, **changes)
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["events"])
+    events = run.frame("events").query("27 < t_s < 30")
+    assert events["event"].isin(["deadline", "fetched", "unchanged"]).all()
+    asked_s, answered_s = events["t_s"]
+    round_trips = 2 if is_cut else 1
+    assert answered_s - asked_s == pytest.approx(0.1 * round_trips, abs=1e-3)

@@ -130,5 +130,5 @@ def test_a_node_that_is_down_has_no_sockets_and_sends_nothing(engine):
         at_once = timeline["t_s"].between(publish_s, publish_s + 2.0)
         busy_s[publish_s] = 2.0 * (timeline["utilisation"] * timeline["width_s"])[at_once].sum()
     assert busy_s[15.0] == pytest.approx(1.0, rel=0.1)
-    # Half of the sockets are on the other node, and half of their clients poll there.
-    assert 0.15 < busy_s[25.0] < 0.35
+    # Half of the sockets are on the other node, wherever their clients poll.
+    assert 0.4 < busy_s[25.0] < 0.6

@@ -250,3 +250,32 @@ def test_who_is_enrolled_again_by_the_time_the_server_is_back_keeps_its_socket(e
     run = simulate(board, engine=engine, progress=False, controller=script)
     assert (run.frame("exposures")["cohort"] == "treatment").all()
     assert len(run.frame("exposures")) == 20
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_fetch_that_is_given_up_leaves_nothing_to_the_poll_after_it(engine):
+    """A rollback makes a tab poll while its fetch is on the way, and a cut ends the first poll.
+
+    The tab reads the flag at 101 s, its fetch reaches the server at 101.9 s, and the connection for
+    its polls is under way until 105 s.
+    """
+    pushed = POLLED._replace(
+        propagation=Propagation.PUSHED + 0,
+        transports=(Transport.POLLING + 0, Transport.NOTIFY + 0),
+    )
+    board = BOARD.replace(
+        {
+            "clients": 1,
+            "ramp_s": 0.0,
+            "horizon_s": 120.0,
+            "updates": {"kind": "times", "publish_s": [60.0, 99.9]},
+            "network.rtt_s": 2.0,
+            "server.hop_s": 0.0,
+            "faults": [{"kind": "reset", "start_s": 104.0}],
+        }
+    )
+    script = Script(pushed, [(0.0, 100.0), (100.0, 0.0)])
+    run = simulate(board, engine=engine, keep=["events"], progress=False, controller=script)
+    events = run.frame("events").query("100.5 < t_s < 107")
+    assert events["event"].tolist() == ["push", "assigned", "failed", "deadline"]
+    assert events["t_s"].iloc[2] == pytest.approx(105.0)

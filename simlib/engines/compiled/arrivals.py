@@ -253,7 +253,10 @@ def _idle(world: World, turn: Turn) -> Outcome:
 @inlined
 def _reset(world: World, turn: Turn) -> None:
     record, rules, server_rules = world.record, world.rules, world.server_rules
-    reset_connection(world.arrays, record, world.q, rules, server_rules, turn.number, turn.now)
+    lets_go = True
+    reset_connection(
+        world.arrays, record, world.q, rules, server_rules, turn.number, turn.now, lets_go
+    )
 
 
 # -- at the client -------------------------------------------------------------------------------

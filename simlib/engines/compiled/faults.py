@@ -26,6 +26,7 @@ from simlib.engines.compiled.state import (
     Kind,
     catch_up,
     disconnect,
+    end_fetches,
     load_of,
     put,
     release_up_to,
@@ -85,13 +86,18 @@ def reset_connection(
     server_rules: ServerRules,
     number: int,
     now: float,
+    lets_go: bool,
 ) -> None:
-    """Reset a connection at the server; the client hears of it behind all that was sent."""
+    """Reset a connection at the server; the client hears of it behind all that was sent.
+
+    The server lets go of the client's socket, unless that is on another node, which does not.
+    """
     row, socket_bytes = arrays.rows[number], server_rules.sending.socket_bytes
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
     heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
-    release_up_to(arrays, row, exchange)
+    if lets_go:
+        release_up_to(arrays, row, exchange)
     if row.transport == Transport.POLLING and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, Transport.POLLING + 0)
@@ -149,7 +155,11 @@ def apply_fault(
             row = arrays.rows[number]
             if connection.affects(fault_event, row, rules.seed, rules.replication):
                 if is_reset:
-                    reset_connection(arrays, record, q, rules, server_rules, number, now)
+                    keep_alive_s, workers = server_rules.keep_alive_s, servers.free_s.shape[1]
+                    if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
+                        end_fetches(arrays, record, number, now)
+                    lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
+                    reset_connection(arrays, record, q, rules, server_rules, number, now, lets_go)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
             elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):

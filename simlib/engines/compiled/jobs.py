@@ -180,11 +180,22 @@ def _poll_job(world: World, turn: Turn) -> Job:
     server_rules, out = world.server_rules, world.arrays.out
     node = max(0, world.arrays.rows[turn.number].node) if GENERAL else 0
     if servers.wait_s(world.arrays.servers.free_s[node], turn.now) > server_rules.shed_wait_s:
-        world.arrays.rows[turn.number].kept_until_s = turn.now + server_rules.keep_alive_s
+        _keep_alive(world, turn, turn.now)
         t = turn.now + turn.half_s
         return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
     worker = _first_free(world, node)
     return Job(server_rules.poll_s, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
+
+
+@inlined
+def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
+    """The server keeps the connection of a request that it has answered at `done_s`.
+
+    A client that has gone on meanwhile has closed it, and may have another.
+    """
+    row = world.arrays.rows[turn.number]
+    if row.exchange == turn.exchange:
+        row.kept_until_s = done_s + world.server_rules.keep_alive_s
 
 
 @inlined
@@ -237,7 +248,7 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
         return _no_job(turn.data, n)
     if servers.wait_s(arrays.servers.free_s[node], turn.now) > server_rules.shed_wait_s:
-        row.kept_until_s = turn.now + server_rules.keep_alive_s
+        _keep_alive(world, turn, turn.now)
         reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
         return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
     row.beats += 1
@@ -316,7 +327,7 @@ def _poll_done(world: World, turn: Turn, done_s: float) -> int:
     arrays, record, options = world.arrays, world.record, world.options
     row, first = arrays.rows[turn.number], turn.data & 1
     version = readable(arrays, record, done_s)
-    row.kept_until_s = done_s + world.server_rules.keep_alive_s
+    _keep_alive(world, turn, done_s)
     t = done_s + 0.0
     if GENERAL:
         unchanged = is_unchanged(options.etag, row.fetched_s, row.seen, version)
@@ -330,9 +341,9 @@ def _poll_done(world: World, turn: Turn, done_s: float) -> int:
 @inlined
 def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
     """Tell a client of the end of the connection on which it asks beside its socket."""
-    row, reply = world.arrays.rows[turn.number], Kind.SAFETY_POLL_REPLY + 0
+    reply = Kind.SAFETY_POLL_REPLY + 0
     if turn.kind == Kind.REFETCH:
-        row.kept_until_s = done_s + world.server_rules.keep_alive_s
+        _keep_alive(world, turn, done_s)
         reply = Kind.REFETCH_REPLY + 0
     t = cut_s + one_way_s(world.arrays, world.rules, turn.number, cut_s)
     return put(world.arrays.out, 0, WHEEL, t, reply, turn.exchange, CUT)
@@ -342,7 +353,7 @@ def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
 def _refetched(world: World, turn: Turn, done_s: float) -> int:
     arrays, record, first = world.arrays, world.record, turn.data & 1
     row, version = arrays.rows[turn.number], readable(world.arrays, world.record, done_s)
-    row.kept_until_s = done_s + world.server_rules.keep_alive_s
+    _keep_alive(world, turn, done_s)
     unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
     unchanged = unchanged and not recording.has_gaps(record, turn.number)
     size = float(arrays.sizes[reply_of(unchanged, first), 1])
