@@ -163,6 +163,33 @@ CONNECTION_ROW = {
 `number` is a column of the client already, and that engine knows `opened_by` from its events."""
 
 
+class Planned:
+    """A client's path as a worker plans to use it that waits for slow clients: see `blocking_send`.
+
+    Attributes
+    ----------
+    number : int
+        The client's number.
+    exchange : int
+        The exchange of the connection, -1 if nothing was ever planned.
+    link_s, link_bytes : float
+        When the latest of the planned messages is written, seconds, and what the path has to carry
+        then.
+    """
+
+    __slots__ = ("exchange", "link_bytes", "link_s", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.exchange = -1
+        self.link_s = 0.0
+        self.link_bytes = 0.0
+
+
+PLANNED_ROW = {"number": "i4", "exchange": "i4", "link_s": "f8", "link_bytes": "f8"}
+"""Its columns, for an engine that keeps it in an array."""
+
+
 class Paths(NamedTuple):
     """The paths between the clients and the server.
 
@@ -650,7 +677,7 @@ def carried_s(paths: Paths, link: Connection, start_s: float, n_bytes: float) ->
     return path.carried_s(paths.limits, paths.seed, paths.replication, number, start_s, n_bytes)
 
 
-def held_bytes(paths: Paths, link: Connection, t: float) -> float:
+def held_bytes(paths: Paths, link: Connection | Planned, t: float) -> float:
     """Return what a client's path has still to carry at `t`."""
     if len(paths.limits) == 0:
         return 0.0
@@ -721,8 +748,7 @@ def end_arrives_s(
     ([12.5, 11.5], 12.5)
     """
     t = now + one_way_s(paths, link, now)
-    # Under the policy that blocks, `link_s` may be that of a message whose turn is yet to come.
-    if not has_path_limits(paths) or link.subscribed != exchange or link.link_s > now:
+    if not has_path_limits(paths) or link.subscribed != exchange:
         return t
     held = held_bytes(paths, link, now)
     t = max(t, kernels_empty_s(paths, link, held, socket_bytes, now))
@@ -739,43 +765,48 @@ def kernels_empty_s(
     return carried_s(paths, link, now, in_kernels) + one_way_s(paths, link, now)
 
 
-def send_beat(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
-    """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
-    if t < link.link_s:
-        half_s = one_way_s(paths, link, t)
-        return carried_s(paths, link, t, link.link_bytes + n_bytes) + half_s
-    return transmit(paths, link, t, n_bytes)
-
-
 # -- slow consumers ------------------------------------------------------------------------------
 
 
 def blocking_send(
     paths: Paths,
     link: Connection,
+    planned: Planned,
     blocked_s: MutableSequence[float],
     worker: int,
-    record: Record,
     sending: SendingRules,
     t: float,
     n_bytes: float,
 ) -> float:
-    """Send a message whose turn is at `t`, and block the worker until there is room for it.
+    """Plan a message whose turn is at `t`, and block the worker until there is room for it.
+
+    The path is given the message when it is written, by `try_send`: a cut may come before.
 
     Returns
     -------
     float
-        When the message arrives, seconds. The worker goes on at its ``blocked_s``.
+        When it is written, seconds, from when on the worker goes on.
+
+    Examples
+    --------
+    >>> thin = Window(0.0, 60.0, 1.0, 100.0, 0.0, 0)
+    >>> paths, sending = Paths(1, 0, [0.5], [], [thin]), SendingRules(Overflow.BLOCK, 100, 200)
+    >>> link, planned, blocked_s = Connection(7), Planned(7), [0.0]
+    >>> [blocking_send(paths, link, planned, blocked_s, 0, sending, 10.0, 200.0) for _ in range(3)]
+    [10.0, 11.0, 13.0]
     """
-    t = max(t, blocked_s[worker], link.link_s)
-    held = held_bytes(paths, link, t)
-    over = held + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
+    if planned.exchange != link.subscribed or planned.link_s <= link.link_s:
+        planned.exchange = link.subscribed  # nothing is planned that is not written
+        planned.link_s = link.link_s
+        planned.link_bytes = link.link_bytes
+    t = max(t, blocked_s[worker], planned.link_s)
+    over = held_bytes(paths, planned, t) + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
     if over > 0.0:
         t = carried_s(paths, link, t, over)
-        held -= over
     blocked_s[worker] = t
-    recording.buffer(record, link.number, buffered_bytes(sending, held + n_bytes))
-    return transmit(paths, link, t, n_bytes)
+    planned.link_bytes = held_bytes(paths, planned, t) + n_bytes
+    planned.link_s = t
+    return t
 
 
 def try_send(

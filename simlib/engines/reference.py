@@ -37,6 +37,7 @@ from simlib.core.connection import (
     FaultSchedule,
     Nodes,
     Paths,
+    Planned,
     Sent,
     is_cut,
     is_over,
@@ -153,6 +154,7 @@ class Simulation(Driver):
         address = self.rules.seed, self.rules.replication
         self.paths = Paths(*address, half_s, workload.delays, workload.limits)
         self.has_path_limits = connection.has_path_limits(self.paths)
+        self.planned = [Planned(number) for number in range(clients)]
 
         self.clock.start(self.publisher())
         self.clock.start(self.faults())
@@ -813,15 +815,14 @@ class Simulation(Driver):
             if worker not in sends:
                 sends[worker] = FanOut(self, worker, version)
             t = sends[worker].send(number)
-            if self.has_path_limits and rules.sending.overflow != Overflow.BLOCK:
-                self.clock.start(self.try_send(client, exchange, version, t))
-                continue
             message = connection.change_message(client)
-            if self.has_path_limits:
-                t = self.blocking_send(link, t, message)
-            else:
+            if not self.has_path_limits:
                 t += self.one_way_s(link)
-            self.clock.start(self.push(client, exchange, version, t, message))
+                self.clock.start(self.push(client, exchange, version, t, message))
+                continue
+            if rules.sending.overflow == Overflow.BLOCK:
+                t = self.blocking_send(link, t, message)
+            self.clock.start(self.try_send(client, exchange, version, t))
         for _, fan_out in sorted(sends.items()):
             fan_out.finish()
 
@@ -850,11 +851,12 @@ class Simulation(Driver):
         return connection.one_way_s(self.paths, link, self.clock.now)
 
     def blocking_send(self, link: Connection, t: float, message: int) -> float:
-        """Send a message at `t`, block the server until there is room, and return its arrival."""
+        """Block the server from `t` on until there is room for a message; return until when."""
         sending, size = self.server_rules.sending, self.sizes[message][1]
         server, worker = self.place_of(link.socket_worker)
+        planned = self.planned[link.number]
         return connection.blocking_send(
-            self.paths, link, server.blocked_s, worker, self.record, sending, t, size
+            self.paths, link, planned, server.blocked_s, worker, sending, t, size
         )
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
@@ -913,8 +915,11 @@ class Simulation(Driver):
             beat = link.beats
             worker = link.socket_worker
             done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            size = self.sizes[Message.PING_DOWN][1]
-            yield clock.at(connection.send_beat(self.paths, link, done_s, size))
+            if self.has_path_limits:
+                yield clock.at(done_s)  # what it is behind on the path is known only then
+                if link.subscribed != exchange:
+                    return
+            yield clock.at(self.beat_arrives_s(link, done_s, Message.PING_DOWN))
             if link.lost_exchange >= exchange:
                 timeout_s = self.rules_of(client).heartbeat_timeout_s
                 clock.start(self.peer_timeout(link, exchange, timeout_s))
@@ -931,6 +936,10 @@ class Simulation(Driver):
             worker, k = link.socket_worker, beat + 1
             free_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
 
+    def beat_arrives_s(self, link: Connection, done_s: float, message: int) -> float:
+        """Send a heartbeat that a worker is done with at `done_s`; return when it arrives."""
+        return connection.transmit(self.paths, link, done_s, self.sizes[message][1])
+
     def ping_server(self, client: Client, exchange: int) -> Process:
         """The client pings, the server answers."""
         clock, number, link = self.clock, client.number, self.link_of(client)
@@ -943,8 +952,11 @@ class Simulation(Driver):
         beat = link.beats
         worker = link.socket_worker
         done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-        size = self.sizes[Message.PONG_DOWN][1]
-        yield clock.at(connection.send_beat(self.paths, link, done_s, size))
+        if self.has_path_limits:
+            yield clock.at(done_s)
+            if link.subscribed != exchange:
+                return
+        yield clock.at(self.beat_arrives_s(link, done_s, Message.PONG_DOWN))
         if not is_over(client, link, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)

@@ -246,3 +246,54 @@ def test_a_fetch_after_a_cut_opens_a_connection_though_its_dead_socket_has_not_h
     asked_s, answered_s = events["t_s"]
     round_trips = 2 if is_cut else 1
     assert answered_s - asked_s == pytest.approx(0.1 * round_trips, abs=1e-3)
+
+
+RESTART = {"kind": "restart", "start_s": CUT_S, "length_s": 30.0}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("direction", "interval_s"), [("client", 29.0), ("server", 29.2)])
+def test_a_heartbeat_in_service_at_a_cut_is_not_sent_and_keeps_nothing_from_arriving(
+    direction, interval_s, engine
+):
+    """The kernels have a snapshot, whose four seconds begin before the cut; then comes the end."""
+    beats = {"direction": direction, "interval_s": interval_s, "timeout_s": 20.0}
+    scenario = narrowed([29.2], RESTART, **{"server.heartbeat_s": 1.0, "ramp_s": 0.0})
+    scenario = scenario.replace({"heartbeat": beats})
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["deliveries", "events"])
+    assert run.frame("deliveries")["latency_s"].to_list() == pytest.approx([4.1], abs=0.02)
+    events = run.frame("events").query("29 < t_s < 34")
+    asks = ["deadline"] if direction == "client" else []
+    assert events["event"].to_list() == [*asks, "push", "closed"]
+    assert events["t_s"].iloc[-1] == pytest.approx(29.2 + 4.1, abs=0.02)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_heartbeat_that_waits_its_turn_holds_up_nothing_on_its_way(engine):
+    """The server takes two seconds for a ping; a push that it has sent before arrives at once."""
+    slow = {"kind": "latency", "start_s": 0.0, "length_s": 60.0, "added_s": 0.1}
+    beats = {"direction": "client", "interval_s": 27.4, "timeout_s": 20.0}
+    # The fan-out begins at 28.4 s and takes half a second; the ping sets out in the middle of it.
+    costs = {"server.heartbeat_s": 2.0, "server.send_s": 0.5, "ramp_s": 0.0, "clients": 1}
+    scenario = board("reset", 0.1, [28.4], faults=[slow], heartbeat=beats, **costs)
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["deliveries", "events"])
+    assert run.frame("deliveries")["latency_s"].to_list() == pytest.approx([0.65], abs=0.01)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("socket_bytes", "arrive"), [(6000, 1), (11_000, 2)])
+@pytest.mark.parametrize("cut", [RESTART, {"kind": "reset", "start_s": CUT_S}])
+def test_what_the_kernels_hold_at_a_cut_arrives_while_a_send_is_blocked(
+    cut, socket_bytes, arrive, engine
+):
+    """Of four snapshots at once the last waits for room, or the last two: it comes too late."""
+    limits = {"slow_consumers": "block", "buffer_bytes": 5400, "socket_bytes": socket_bytes}
+    changes = {f"server.{name}": value for name, value in limits.items()}
+    changes["reconnect"] = {"policy": "fixed", "base_s": 40.0, "cap_s": 40.0}
+    scenario = narrowed(CUT_S - 1.0 + 0.1 * np.arange(4), cut, **changes)
+    run = sl.simulate(scenario, engine=engine, progress=False, keep=["deliveries"])
+    latencies_s = [SNAPSHOT_S + 0.1, 2 * SNAPSHOT_S][:arrive]
+    assert run.frame("deliveries")["latency_s"].to_list() == pytest.approx(latencies_s, abs=0.02)
+    closed_s = run.frame("connections").query("cause == 'closed_by_server'")["closed_s"]
+    emptied_s = CUT_S + socket_bytes / 5304 * SNAPSHOT_S
+    assert closed_s.to_list() == pytest.approx([emptied_s + 0.1], abs=0.02)

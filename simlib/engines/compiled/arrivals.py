@@ -41,6 +41,8 @@ from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
     CUT,
+    DONE_TRIP,
+    IS_PING,
     REFUSED,
     REPLY_BITS,
     RESUME_BITS,
@@ -214,8 +216,15 @@ def _authenticated(world: World, turn: Turn) -> int:
 
 @inlined
 def _send(world: World, turn: Turn) -> int:
-    """Handle a message of a broadcast for a client's buffers, or buffers that have room again."""
+    """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
+    if turn.kind == Kind.BEAT_SERVED:
+        message, kind = Message.PONG_DOWN + 0, Kind.PONG + 0
+        if turn.data & IS_PING:
+            message, kind = Message.PING_DOWN + 0, Kind.PING + 0
+        size = float(arrays.sizes[message, 1])
+        t = transmit(arrays, rules, turn.number, turn.now, size)
+        return put(arrays.out, 0, DONE_TRIP, t, kind, turn.exchange, turn.data >> 1)
     if turn.kind == Kind.WRITABLE:
         return drain(arrays, rules, sending, turn.number, turn.now, turn.exchange, 0)
     return try_send(

@@ -71,10 +71,10 @@ def broadcast(
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
             t += value_of(arrays.half_s, number)
-        elif sending.overflow == Overflow.BLOCK:
-            t = blocking_send(arrays, record, world.rules, sending, number, t)
         else:
             kind = Kind.SEND + 0
+            if sending.overflow == Overflow.BLOCK:
+                t = blocking_send(arrays, world.rules, sending, number, t)
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)
             if place != index:

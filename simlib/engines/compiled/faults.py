@@ -188,12 +188,6 @@ def transmit(arrays: ClientArrays, rules: Rules, number: int, t: float, n_bytes:
 
 
 @inlined
-def send_beat(arrays: ClientArrays, rules: Rules, number: int, t: float, n_bytes: float) -> float:
-    """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
-    return connection.send_beat(_paths(arrays, rules), arrays.rows[number], t, n_bytes)
-
-
-@inlined
 def ready_s(
     arrays: ClientArrays, rules: Rules, number: int, now: float, outcome: int, missed: int
 ) -> float:
@@ -206,19 +200,14 @@ def ready_s(
 
 @inlined
 def blocking_send(
-    arrays: ClientArrays,
-    record: Record,
-    rules: Rules,
-    sending: SendingRules,
-    number: int,
-    t: float,
+    arrays: ClientArrays, rules: Rules, sending: SendingRules, number: int, t: float
 ) -> float:
-    """Send a message at `t`, block the server until there is room, and return its arrival."""
+    """Block the server from `t` on until there is room for a message; return until when."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
     size = float(arrays.sizes[connection.change_message(row), 1])
     node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
-    blocked_s = arrays.servers.blocked_s[node]
-    return connection.blocking_send(paths, row, blocked_s, place, record, sending, t, size)
+    blocked_s, planned = arrays.servers.blocked_s[node], arrays.planned[number]
+    return connection.blocking_send(paths, row, planned, blocked_s, place, sending, t, size)
 
 
 @inlined

@@ -21,10 +21,10 @@ from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
     carried_by,
     cut_in_service_s,
+    has_path_limits,
     is_under,
     node_of,
     one_way_s,
-    send_beat,
 )
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
@@ -33,6 +33,7 @@ from simlib.engines.compiled.state import (
     CUT,
     DONE,
     DONE_TRIP,
+    IS_PING,
     REFUSED,
     REPLY_BITS,
     TRIP,
@@ -294,8 +295,10 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if PUSHES and kind == Kind.AUTHENTICATE:
         return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
     if PUSHES and kind == Kind.BEAT:
-        t = _beat_arrives_s(world, turn, Message.PING_DOWN + 0, done_s)
-        return put(out, 0, DONE_TRIP, t, Kind.PING, exchange, job.data)
+        if GENERAL and has_path_limits(world.arrays):
+            data = (job.data << 1) | IS_PING
+            return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, data)
+        return put(out, 0, DONE_TRIP, done_s + half_s, Kind.PING, exchange, job.data)
     if PUSHES and kind == Kind.PONG_UP:
         t = done_s + world.rules.heartbeat_interval_s
         return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)
@@ -314,8 +317,9 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if GENERAL and PUSHES and kind == Kind.REFETCH:
         return _refetched(world, turn, done_s)
     if PUSHES and kind == Kind.PING_UP:
-        t = _beat_arrives_s(world, turn, Message.PONG_DOWN + 0, done_s)
-        return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
+        if GENERAL and has_path_limits(world.arrays):
+            return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, 0)
+        return put(out, 0, DONE_TRIP, done_s + half_s, Kind.PONG, exchange, 0)
     if begun_s >= 0.0:
         return put(out, 0, TRIP, turn.now + half_s, Kind.TCP_OPEN, exchange, 0)
     recording.count_in_bin(world.record, Count.DROPPED_SYNS, turn.number, turn.now)
@@ -360,15 +364,6 @@ def _refetched(world: World, turn: Turn, done_s: float) -> int:
     t = carried_by(arrays, world.rules, turn.number, done_s, size) + turn.half_s
     reply = (((version << 1) | first) << REPLY_BITS) | ANSWERED
     return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply)
-
-
-@inlined
-def _beat_arrives_s(world: World, turn: Turn, message: int, done_s: float) -> float:
-    t = done_s + turn.half_s
-    if GENERAL:
-        size = float(world.arrays.sizes[message, 1])
-        t = send_beat(world.arrays, world.rules, turn.number, done_s, size)
-    return t
 
 
 @inlined
