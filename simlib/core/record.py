@@ -219,6 +219,8 @@ class Record:
     again : ndarray of int32, shape (clients,) or (1,)
         Each client's reconnections: all connections except the first of its session, and the first
         after it switched to its cohort's transport.
+    exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
+        Client-seconds of the exposures and of the fallbacks that have ended, as the logs have them.
     connections, exposures, fallbacks, deliveries, events : list of tuple
         Rows of `CONNECTION`, `EXPOSURE` (twice), `DELIVERY` and `EVENT`. A fallback is a time in
         which a client polled although its cohort is pushed to.
@@ -264,6 +266,7 @@ class Record:
         self.again = np.zeros(len(self.cohort_s), dtype=np.int32)
         self.keep_deliveries = kept.deliveries
         self.keep_events = kept.events
+        self.exposed_s, self.fallen_s = np.zeros(cohorts), np.zeros(cohorts)
         self.connections: Any = []
         self.exposures: Any = []
         self.fallbacks: Any = []
@@ -537,9 +540,10 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks : ndarray of int64, shape (cohorts,)
     histogram : ndarray of int64, shape (cohorts, buckets)
         Latencies so far.
-    present, fallen, connected : ndarray of int64, shape (cohorts,)
-        Clients that are present now, those of them that poll although they are to be pushed to, and
-        connections that are open.
+    present, connected : ndarray of int64, shape (cohorts,)
+        Clients that are present now, and connections that are open.
+    exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
+        Client-seconds so far of presence, and of polling although they are to be pushed to.
     busy_s : float
         Time that the workers were busy, seconds, up to the bin of `t`.
     buffered_bytes : float
@@ -551,8 +555,9 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks: NDArray[np.int64]
     histogram: NDArray[np.int64]
     present: NDArray[np.int64]
-    fallen: NDArray[np.int64]
     connected: NDArray[np.int64]
+    exposed_s: NDArray[np.float64]
+    fallen_s: NDArray[np.float64]
     busy_s: float
     buffered_bytes: float
 
@@ -562,6 +567,7 @@ def snapshot(
     is_present: NDArray[np.bool_],
     is_fallen: NDArray[np.bool_],
     is_connected: NDArray[np.bool_],
+    since_s: NDArray[np.float64],
     now: float,
 ) -> MetricsSnapshot:
     """Return the figures of a record `now`.
@@ -571,18 +577,28 @@ def snapshot(
     record : Record
         Or an engine's arrays in its place.
     is_present, is_fallen, is_connected : ndarray of bool, shape (clients,)
+    since_s : ndarray of float64, shape (clients,)
+        Since when those poll that have fallen back, seconds.
     now : float
         Seconds.
     """
     cohorts = len(record.bins)
+    has_fallen = is_present & is_fallen
+
+    def client_s(ended_s: Any, goes_on: Any, from_s: Any) -> NDArray[np.float64]:
+        """Add the seconds of those for whom it goes on to those for whom it has ended."""
+        of_cohort, weights = record.cohort[goes_on], now - from_s[goes_on]
+        return np.asarray(ended_s + np.bincount(of_cohort, weights, minlength=cohorts))
+
     return MetricsSnapshot(
         t=now,
         counts=record.bins.sum(axis=1),
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
         present=np.bincount(record.cohort[is_present], minlength=cohorts),
-        fallen=np.bincount(record.cohort[is_present & is_fallen], minlength=cohorts),
         connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
+        exposed_s=client_s(record.exposed_s, is_present, record.cohort_s),
+        fallen_s=client_s(record.fallen_s, has_fallen, since_s),
         busy_s=float(record.busy_s[: bin_of(record, now)].sum()),
         buffered_bytes=float(record.buffered.sum()),
     )
@@ -606,11 +622,13 @@ def end_exposure(record: Record, client: int, now: float) -> None:
     if len(record.bins) > 1:
         cohort = cohort_of(record.cohort, client)
         keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
+        record.exposed_s[cohort] += now - record.cohort_s[client]
 
 
 def end_fallback(record: Record, client: int, cohort: int, since_s: float, now: float) -> None:
     """Keep that a client has polled since `since_s` although its cohort was to be pushed to."""
     keep_row(record.fallbacks, (client, cohort, since_s, now))
+    record.fallen_s[cohort] += now - since_s
 
 
 def keep_connection(record: Record, client: int, now: float) -> None:

@@ -194,6 +194,7 @@ class Simulation(Driver):
             np.array(is_present, bool),
             np.array(fallen, bool),
             np.array(is_connected, bool),
+            np.array([client.since_s for client in clients], float),
             now,
         )
 

@@ -83,7 +83,10 @@ def read(
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
     # The trapezoidal rule: these numbers of clients change little between two checks.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
-    fallback_s = (before.fallen[cohort] + now.fallen[cohort]) / 2.0 * length_s
+    # Clients may fall back and return between two checks, so this is what a monitor's gauge is on
+    # average that is scraped often: a share of client-seconds, weighted by time.
+    exposed_s = now.exposed_s[cohort] - before.exposed_s[cohort]
+    fallback_s = min(now.fallen_s[cohort] - before.fallen_s[cohort], exposed_s)
     ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
     histogram = now.histogram[cohort] - before.histogram[cohort]
     edges_s = bucket_edges_s()
@@ -104,6 +107,8 @@ def read(
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }
     values = {name: float(evaluate(MEASURES[name], sums)) for name in METRICS}
+    share = MEASURES["fallback_to_polling_frac"]
+    values[share.name] = float(evaluate(share, {**sums, "present_s": exposed_s}))
     deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)
     samples = {
         name: deliveries if MEASURES[name].sample == "deliveries" else seconds for name in METRICS

@@ -218,7 +218,8 @@ class Simulation:
         meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
         is_fallen = polls_instead(rows["state"], meant)
         record = self._world.record
-        return recording.snapshot(record, is_present, is_fallen, is_connected, now)
+        since_s = rows["since_s"]
+        return recording.snapshot(record, is_present, is_fallen, is_connected, since_s, now)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""

@@ -227,6 +227,8 @@ class RecordArrays(NamedTuple):
     opened_in: NDArray[np.int8]
     last_s: NDArray[np.float64]
     again: NDArray[np.int32]
+    exposed_s: NDArray[np.float64]
+    fallen_s: NDArray[np.float64]
     keep_deliveries: bool
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
