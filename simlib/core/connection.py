@@ -599,10 +599,10 @@ def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
             nodes.kept_from[node] = published
 
 
-def stop_server(server: Server, record: Record, now: float) -> None:
+def stop_server(server: Server, node: int, record: Record, now: float) -> None:
     """Stop a node: its workers' busy time after `now` is taken back, and all work is lost."""
     for worker in range(len(server.free_s)):
-        recording.add_busy(record, now, server.free_s[worker], -1.0)
+        recording.add_busy(record, node, now, server.free_s[worker], -1.0)
     servers.clear_server(server, now)
 
 

@@ -180,6 +180,8 @@ class Record:
         not in the ledger.
     transports : tuple of int
         The transport of each cohort; one, or two in a rollout.
+    nodes : int
+        How many nodes the server has.
     kept : Kept
 
     Attributes
@@ -191,8 +193,8 @@ class Record:
         How many changes are published by the end of each client's part of the ledger; one number if
         it is the same for all.
     bins : ndarray of int64, shape (cohorts, bins, len(Count))
-    busy_s : ndarray of float64, shape (bins,)
-        Time that the workers were busy, seconds.
+    busy_s : ndarray of float64, shape (nodes, bins)
+        Time that the workers of each node were busy, seconds.
     latency_ticks : ndarray of int64, shape (cohorts, bins)
         Sum of the latencies of delivered changes, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
@@ -237,6 +239,7 @@ class Record:
         horizon_s: float,
         bin_s: float,
         transports: tuple[int, ...] = (0,),
+        nodes: int = 1,
         kept: Kept = Kept(),  # noqa: B008 - a tuple, which nobody can change
     ) -> None:
         clients = len(start_s)
@@ -250,7 +253,7 @@ class Record:
         self.bin_s = bin_s
         self.horizon_s = horizon_s
         self.bins = np.zeros((cohorts, bins, len(Count)), dtype=np.int64)
-        self.busy_s = np.zeros(bins)
+        self.busy_s = np.zeros((nodes, bins))
         self.latency_ticks = np.zeros((cohorts, bins), dtype=np.int64)
         self.latency_max_s = np.zeros(1)
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
@@ -389,8 +392,8 @@ def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None
         record.traffic[client, 1] += down
 
 
-def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
-    """Add a worker's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
+def add_busy(record: Record, node: int, start_s: float, end_s: float, sign: float = 1.0) -> None:
+    """Add a node's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
 
     With `sign` -1, subtract it.
     """
@@ -400,7 +403,7 @@ def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) ->
     while start_s < end_s:
         stop_s = end_s if index == last else min((index + 1) * record.bin_s, end_s)
         if stop_s > start_s:
-            record.busy_s[index] += sign * (stop_s - start_s)
+            record.busy_s[node, index] += sign * (stop_s - start_s)
             start_s = stop_s
         index += 1
 
@@ -544,8 +547,8 @@ class MetricsSnapshot(NamedTuple):
         Clients that are present now, and connections that are open.
     exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
         Client-seconds so far of presence, and of polling although they are to be pushed to.
-    busy_s : float
-        Time that the workers were busy, seconds, up to the bin of `t`.
+    busy_s : ndarray of float64, shape (nodes,)
+        Time that the workers of each node were busy, seconds, up to the bin of `t`.
     buffered_bytes : float
         The most that the server's memory has held for slow clients.
     """
@@ -558,7 +561,7 @@ class MetricsSnapshot(NamedTuple):
     connected: NDArray[np.int64]
     exposed_s: NDArray[np.float64]
     fallen_s: NDArray[np.float64]
-    busy_s: float
+    busy_s: NDArray[np.float64]
     buffered_bytes: float
 
 
@@ -599,7 +602,7 @@ def snapshot(
         connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
         exposed_s=client_s(record.exposed_s, is_present, record.cohort_s),
         fallen_s=client_s(record.fallen_s, has_fallen, since_s),
-        busy_s=float(record.busy_s[: bin_of(record, now)].sum()),
+        busy_s=record.busy_s[:, : bin_of(record, now)].sum(axis=1),
         buffered_bytes=float(record.buffered.sum()),
     )
 

@@ -200,9 +200,9 @@ class Simulation(Driver):
 
     def finish(self) -> None:
         """Record what is still open, without what comes later: work after now is taken back."""
-        for server in self.servers:
+        for node, server in enumerate(self.servers):
             for free_s in server.free_s:
-                recording.add_busy(self.record, self.clock.now, free_s, -1.0)
+                recording.add_busy(self.record, node, self.clock.now, free_s, -1.0)
         for client, link in zip(self.clients, self.connection_rows, strict=True):
             is_polling = client.transport == Transport.POLLING
             if is_polling and 0.0 <= link.kept_until_s < self.clock.now:
@@ -322,7 +322,7 @@ class Simulation(Driver):
             effect = fault_event.effect
             for node, server in enumerate(self.servers):
                 if connection.stops(fault_event, node):
-                    connection.stop_server(server, self.record, self.clock.now)
+                    connection.stop_server(server, node, self.record, self.clock.now)
             connection.set_nodes(self.nodes, fault_event, self.published)
             connection.set_active(self.schedule, index)
             is_reset = connection.is_reset(effect)
@@ -626,7 +626,7 @@ class Simulation(Driver):
                 if start_s < 0.0:
                     recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, clock.now)
             if start_s >= 0.0:
-                recording.add_busy(self.record, start_s, start_s + service_s)
+                recording.add_busy(self.record, link.node, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
                 if is_over(client, link, exchange):
                     return False
@@ -1033,9 +1033,9 @@ class Simulation(Driver):
     def serve(self, worker: int, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Queue a job that has just arrived at a worker; return when it is done."""
         service_s = self.draw_s(mean_s, client, stream, k)
-        server, place = self.place_of(worker)
-        start_s = admit_to(server.free_s, place, self.clock.now, service_s)
-        recording.add_busy(self.record, start_s, start_s + service_s)
+        node, place = divmod(worker, self.server_rules.workers)
+        start_s = admit_to(self.servers[node].free_s, place, self.clock.now, service_s)
+        recording.add_busy(self.record, node, start_s, start_s + service_s)
         return start_s + service_s
 
     def record_disconnect(self, number: int, closed_s: float, cause: int) -> None:
@@ -1062,6 +1062,7 @@ class FanOut:
         self.rules, self.record = simulation.server_rules, simulation.record
         self.address = simulation.rules.seed, simulation.rules.replication
         self.server, self.worker = simulation.place_of(worker)
+        self.node = worker // self.rules.workers
         self.version = version
         self.sends = 0
         self.start_s = max(simulation.clock.now, self.server.free_s[self.worker])
@@ -1083,5 +1084,5 @@ class FanOut:
 
     def finish(self) -> None:
         """The worker is busy until it has sent to the last subscriber."""
-        recording.add_busy(self.record, self.start_s, self.sent_s)
+        recording.add_busy(self.record, self.node, self.start_s, self.sent_s)
         self.server.free_s[self.worker] = self.sent_s

@@ -192,8 +192,8 @@ def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports
     """Return the clients' record with what the server knows, as a run with its provenance."""
     scenario, record = settings.scenario, reports.clients.record
     for index, busy_s in reports.bin_busy_s.items():
-        if index < len(record.busy_s):
-            record.busy_s[index] = busy_s * settings.time_scale
+        if index < record.busy_s.shape[1]:
+            record.busy_s[0, index] = busy_s * settings.time_scale  # the lab's server has one node
     if len(record.buffered):
         for number, n_bytes in reports.server.buffered_bytes.items():
             record.buffered[number] = n_bytes
@@ -320,7 +320,7 @@ class _LabSession(NamedTuple):
     def reply_to(self, snapshot: MetricsSnapshot) -> ControllerReply:
         """Let the controller check the run, with the processor time that only the server knows."""
         assert self.controller is not None
-        snapshot = snapshot._replace(busy_s=self.server.busy_s() * self.time_scale)
+        snapshot = snapshot._replace(busy_s=np.array([self.server.busy_s() * self.time_scale]))
         percent = self.controller.observe(snapshot)
         while percent is None and self.controller.due_s() <= snapshot.t:
             percent = self.controller.observe(snapshot)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
 from simlib.core.client_state import Rules
-from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
+from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate, ratio
 from simlib.core.protocol import HAS_SOCKET
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
@@ -93,6 +93,7 @@ def read(
     levels = np.array(list(QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
     has_socket = np.array([bool(HAS_SOCKET[transport]) for transport in transports])
+    busy_s = now.busy_s - before.busy_s
     sockets = int(now.connected[has_socket].sum())
     sums = {
         **{what.name.lower(): float(n) for what, n in counts.items()},
@@ -101,9 +102,10 @@ def read(
         "connected_s": now.connected[cohort] * length_s,
         "fallback_s": fallback_s,
         "latency_sum_s": ticks * TICK_S,
-        "busy_s": now.busy_s - before.busy_s,
+        "busy_s": float(busy_s.sum()),
         "worker_s": length_s * scenario.server.nodes * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
+        "busiest_utilisation": ratio(busy_s.max(), length_s * scenario.server.workers),
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }
     values = {name: float(evaluate(MEASURES[name], sums)) for name in METRICS}

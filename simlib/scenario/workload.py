@@ -270,6 +270,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         horizon_s=scenario.horizon_s,
         bin_s=scenario.bin_s,
         transports=_transports(workload),
+        nodes=workload.nodes,
         kept=Kept(
             deliveries="deliveries" in keep,
             events="events" in keep,

@@ -287,10 +287,13 @@ def test_the_work_of_a_node_that_stops_is_taken_back():
     server = new_server(workers=2)
     admit(server.free_s, 1.0, 4.0)
     record = SimpleNamespace(
-        horizon_s=10.0, bin_s=10.0, bins=np.zeros((1, 1, len(Count))), busy_s=[4.0]
+        horizon_s=10.0,
+        bin_s=10.0,
+        bins=np.zeros((1, 1, len(Count))),
+        busy_s=np.array([[4.0], [4.0]]),
     )
-    stop_server(server, record, 3.0)
-    assert record.busy_s == [2.0]
+    stop_server(server, 1, record, 3.0)
+    assert record.busy_s.tolist() == [[4.0], [2.0]]
     assert server.free_s == [3.0, 3.0]
 
 

@@ -47,8 +47,8 @@ def test_latencies_beyond_the_scale_go_to_its_ends(latency_s, place):
 def test_spread_seconds_are_conserved_and_stay_in_their_bins(start_s, length_s, bin_s):
     recording = record(bin_s=bin_s)
     end_s = start_s + length_s
-    add_busy(recording, start_s, end_s)
-    column = recording.busy_s
+    add_busy(recording, 0, start_s, end_s)
+    column = recording.busy_s[0]
     inside = max(0.0, min(end_s, 10.0) - start_s)
     assert column.sum() == pytest.approx(inside, abs=1e-9)
     assert (column >= 0).all()

@@ -114,7 +114,7 @@ def close_for_rollback(
         server_rules, server_rules.close_s, seed, replication, number, Stream.CLOSE_SERVICE, change
     )
     begun_s = servers.admit_to(arrays.servers.free_s[node], worker, now, service_s)
-    recording.add_busy(record, begun_s, begun_s + service_s)
+    recording.add_busy(record, node, begun_s, begun_s + service_s)
     schedule = FaultSchedule(arrays.fault_events, arrays.active)
     if stops_s(schedule, node, now, begun_s + service_s) < NEVER_S:
         arrays.unclosed[number] = True

@@ -144,7 +144,7 @@ def _end(world: World) -> None:
     for worker in range(len(sends)):
         if sends[worker].sends > 0:
             node, place = divmod(worker, free_s.shape[1])
-            recording.add_busy(world.record, sends[worker].start_s, sends[worker].sent_s)
+            recording.add_busy(world.record, node, sends[worker].start_s, sends[worker].sent_s)
             free_s[node, place] = sends[worker].sent_s
 
 

@@ -145,7 +145,7 @@ def apply_fault(
         if connection.stops(fault_event, node):
             free_s, blocked_s = servers.free_s[node], servers.blocked_s[node]
             server = Server(free_s, blocked_s, servers.accepts_s[node], servers.state[node])
-            connection.stop_server(server, record, now)
+            connection.stop_server(server, node, record, now)
     nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
     connection.set_nodes(nodes, fault_event, state.published)
     connection.set_active(schedule, index)

@@ -97,7 +97,7 @@ def serve(world: World, turn: Turn) -> int:
         begun_s = servers.admit_to(nodes.free_s[node], worker, turn.now, service_s)
     done_s = begun_s + service_s
     if begun_s >= 0.0:
-        recording.add_busy(world.record, begun_s, done_s)
+        recording.add_busy(world.record, node, begun_s, done_s)
     return _answer(world, turn, job, begun_s, done_s)
 
 
