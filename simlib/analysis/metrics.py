@@ -224,7 +224,9 @@ def by_node(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per node: ``node``, ``connection_count`` and ``memory_bytes`` (means after the
-        warm-up), ``share`` (fraction of all connections after the warm-up),
+        warm-up), ``utilisation`` (busy part of its workers' time after the warm-up; NaN if unknown,
+        in a run of several nodes that an older simlib has saved),
+        ``share`` (fraction of all connections after the warm-up),
         ``end_connection_count`` (open at the end of the run), ``end_memory_bytes`` and
         ``end_share``; shares are NaN if there are no connections. ``run.frame("nodes")`` has the
         same over time, and defines the memory.
@@ -240,14 +242,17 @@ def by_node(run: Run) -> pd.DataFrame:
     check_runs([run])
     table, log = run.frame("nodes"), run.frame("connections")
     counted = table[table["t_s"] >= min(run.scenario.warm_up_s, table["t_s"].iloc[-1])]
-    connected_s = (counted["connection_count"] * counted["width_s"]).groupby(counted["node"]).sum()
-    mean = connected_s / counted.groupby("node")["width_s"].sum()
+    width_s, node = counted["width_s"], counted["node"]
+    total_s = width_s.groupby(node).sum()
+    mean = (counted["connection_count"] * width_s).groupby(node).sum() / total_s
+    busy_s = (counted["utilisation"] * width_s).groupby(node).sum(min_count=1)
     open_at_end = log.loc[log["cause"] == "open_at_end", "node"].value_counts()
     end = open_at_end.reindex(mean.index, fill_value=0)
     connection_bytes = run.scenario.server.connection_bytes
     columns = {
         "connection_count": mean,
         "memory_bytes": mean * connection_bytes,
+        "utilisation": busy_s / total_s,
         "share": mean / mean.sum(),
         "end_connection_count": end,
         "end_memory_bytes": end * connection_bytes,

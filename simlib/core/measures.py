@@ -243,6 +243,13 @@ _ROWS = (
         scope="server",
     ),
     Measure(
+        name="busiest_utilisation",
+        label="utilisation of the busiest node",
+        unit="part of its workers' time",
+        scope="server",
+        tables=("summary", "check"),
+    ),
+    Measure(
         name="memory_bytes",
         label="memory of connections",
         unit="B",

@@ -182,14 +182,17 @@ class Record:
         Intended publish times, ascending, seconds.
     start_s, end_s : ndarray of float64, shape (clients,)
         When each client's session starts and ends (at the horizon at the latest).
-    warm_up_s, cool_down_s, horizon_s, bin_s : float
-        Seconds. Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are
-        not in the ledger.
+    counted_s : tuple of float
+        Changes published from the one to before the other are in the ledger, seconds.
+    horizon_s, bin_s : float
+        Seconds.
     transports : tuple of int
         The transport of each cohort; one, or two in a rollout.
     sizes : ndarray of int64, shape (len(Message), 4), optional
         Of each kind of message: bytes of payload up and down, and of IP packets up and down. The
         live lab, which counts bytes, has none.
+    nodes : int
+        How many nodes the server has.
     kept : Kept
 
     Attributes
@@ -204,8 +207,8 @@ class Record:
         Without the bytes of `messages`: see `bins_with_bytes`.
     messages : ndarray of int64, shape (cohorts, bins, len(Message))
         How many messages of each kind passed the client's end.
-    busy_s : ndarray of float64, shape (bins,)
-        Time that the workers were busy, seconds.
+    busy_s : ndarray of float64, shape (nodes, bins)
+        Time that the workers of each node were busy, seconds.
     latency_ticks : ndarray of int64, shape (cohorts, bins)
         Sum of the latencies of delivered changes, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
@@ -232,6 +235,8 @@ class Record:
     again : ndarray of int32, shape (clients,) or (1,)
         Each client's reconnections: all connections except the first of its session, and the first
         after it switched to its cohort's transport.
+    exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
+        Client-seconds of the exposures and of the fallbacks that have ended, as the logs have them.
     connections, exposures, fallbacks, deliveries, events : list of tuple
         Rows of `CONNECTION`, `EXPOSURE` (twice), `DELIVERY` and `EVENT`. A fallback is a time in
         which a client polled although its cohort is pushed to.
@@ -243,12 +248,12 @@ class Record:
         start_s: NDArray[np.float64],
         end_s: NDArray[np.float64],
         *,
-        warm_up_s: float,
-        cool_down_s: float,
+        counted_s: tuple[float, float],
         horizon_s: float,
         bin_s: float,
         transports: tuple[int, ...] = (0,),
         sizes: NDArray[np.int64] | None = None,
+        nodes: int = 1,
         kept: Kept = Kept(),  # noqa: B008 - a tuple, which nobody can change
     ) -> None:
         clients = len(start_s)
@@ -256,15 +261,14 @@ class Record:
         self.transports = transports
         self.publish_s: list[float] = publish_s.tolist()
         self.start_s = start_s
-        self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
-        self.until = int(np.searchsorted(publish_s, horizon_s - cool_down_s, "left"))
+        self.first, self.until = np.searchsorted(publish_s, counted_s, "left").tolist()
         self.last = np.minimum(_published(publish_s, scalar_or_array(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
         self.bins = np.zeros((cohorts, bins, len(Count)), dtype=np.int64)
         self.sizes = np.zeros((len(Message), 4), dtype=np.int64) if sizes is None else sizes
         self.messages = np.zeros((cohorts, bins, len(Message)), dtype=np.int64)
-        self.busy_s = np.zeros(bins)
+        self.busy_s = np.zeros((nodes, bins))
         self.latency_ticks = np.zeros((cohorts, bins), dtype=np.int64)
         self.latency_max_s = np.zeros(1)
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
@@ -280,6 +284,7 @@ class Record:
         self.again = np.zeros(len(self.cohort_s), dtype=np.int32)
         self.keep_deliveries = kept.deliveries
         self.keep_events = kept.events
+        self.exposed_s, self.fallen_s = np.zeros(cohorts), np.zeros(cohorts)
         self.connections: Any = []
         self.exposures: Any = []
         self.fallbacks: Any = []
@@ -427,8 +432,8 @@ def bins_with_bytes(record: Record) -> NDArray[np.int64]:
     return bins
 
 
-def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
-    """Add a worker's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
+def add_busy(record: Record, node: int, start_s: float, end_s: float, sign: float = 1.0) -> None:
+    """Add a node's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
 
     With `sign` -1, subtract it.
     """
@@ -438,7 +443,7 @@ def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) ->
     while start_s < end_s:
         stop_s = end_s if index == last else min((index + 1) * record.bin_s, end_s)
         if stop_s > start_s:
-            record.busy_s[index] += sign * (stop_s - start_s)
+            record.busy_s[node, index] += sign * (stop_s - start_s)
             start_s = stop_s
         index += 1
 
@@ -578,11 +583,12 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks : ndarray of int64, shape (cohorts,)
     histogram : ndarray of int64, shape (cohorts, buckets)
         Latencies so far.
-    present, fallen, connected : ndarray of int64, shape (cohorts,)
-        Clients that are present now, those of them that poll although they are to be pushed to, and
-        connections that are open.
-    busy_s : float
-        Time that the workers were busy, seconds, up to the bin of `t`.
+    present, connected : ndarray of int64, shape (cohorts,)
+        Clients that are present now, and connections that are open.
+    exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
+        Client-seconds so far of presence, and of polling although they are to be pushed to.
+    busy_s : ndarray of float64, shape (nodes,)
+        Time that the workers of each node were busy, seconds, up to the bin of `t`.
     buffered_bytes : float
         The most that the server's memory has held for slow clients.
     """
@@ -592,9 +598,10 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks: NDArray[np.int64]
     histogram: NDArray[np.int64]
     present: NDArray[np.int64]
-    fallen: NDArray[np.int64]
     connected: NDArray[np.int64]
-    busy_s: float
+    exposed_s: NDArray[np.float64]
+    fallen_s: NDArray[np.float64]
+    busy_s: NDArray[np.float64]
     buffered_bytes: float
 
 
@@ -603,6 +610,7 @@ def snapshot(
     is_present: NDArray[np.bool_],
     is_fallen: NDArray[np.bool_],
     is_connected: NDArray[np.bool_],
+    since_s: NDArray[np.float64],
     now: float,
 ) -> MetricsSnapshot:
     """Return the figures of a record `now`.
@@ -612,19 +620,29 @@ def snapshot(
     record : Record
         Or an engine's arrays in its place.
     is_present, is_fallen, is_connected : ndarray of bool, shape (clients,)
+    since_s : ndarray of float64, shape (clients,)
+        Since when those poll that have fallen back, seconds.
     now : float
         Seconds.
     """
     cohorts = len(record.bins)
+    has_fallen = is_present & is_fallen
+
+    def client_s(ended_s: Any, goes_on: Any, from_s: Any) -> NDArray[np.float64]:
+        """Add the seconds of those for whom it goes on to those for whom it has ended."""
+        of_cohort, weights = record.cohort[goes_on], now - from_s[goes_on]
+        return np.asarray(ended_s + np.bincount(of_cohort, weights, minlength=cohorts))
+
     return MetricsSnapshot(
         t=now,
         counts=bins_with_bytes(record).sum(axis=1),
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
         present=np.bincount(record.cohort[is_present], minlength=cohorts),
-        fallen=np.bincount(record.cohort[is_present & is_fallen], minlength=cohorts),
         connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
-        busy_s=float(record.busy_s[: bin_of(record, now)].sum()),
+        exposed_s=client_s(record.exposed_s, is_present, record.cohort_s),
+        fallen_s=client_s(record.fallen_s, has_fallen, since_s),
+        busy_s=record.busy_s[:, : bin_of(record, now)].sum(axis=1),
         buffered_bytes=float(record.buffered.sum()),
     )
 
@@ -647,11 +665,13 @@ def end_exposure(record: Record, client: int, now: float) -> None:
     if len(record.bins) > 1:
         cohort = cohort_of(record.cohort, client)
         keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
+        record.exposed_s[cohort] += now - record.cohort_s[client]
 
 
 def end_fallback(record: Record, client: int, cohort: int, since_s: float, now: float) -> None:
     """Keep that a client has polled since `since_s` although its cohort was to be pushed to."""
     keep_row(record.fallbacks, (client, cohort, since_s, now))
+    record.fallen_s[cohort] += now - since_s
 
 
 def keep_connection(record: Record, client: int, now: float) -> None:

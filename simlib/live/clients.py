@@ -210,6 +210,7 @@ class LiveClients(ConnectionOwner):
             np.array(is_present),
             np.array(fallen),
             np.array(is_connected),
+            np.array([client.since_s for client in self.clients]),
             self.now_s(),
         )
 

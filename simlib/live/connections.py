@@ -232,12 +232,23 @@ class SafetyPollConnection(BesideConnection):
     def on_message_complete(self) -> None:
         """httptools: the response is complete; if it is a failure, there is no retry."""
         owner, client = self.owner, self.client
-        if client.exchange == self.exchange:
+        is_awaited, self.exchange = client.exchange == self.exchange, -1
+        if is_awaited:
             if self.parser.get_status_code() == 200:
                 owner.feed(client, Event.SNAPSHOT, wire.version_of(self.body))
             else:
                 recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
         self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection has ended; a safety poll that was under way on it has failed.
+
+        What ended it may have ended the client's socket too, of which it may have heard first.
+        """
+        owner, client = self.owner, self.client
+        if self.exchange >= 0 and client.exchange <= self.exchange + 1 and not owner.has_ended:
+            recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
+        super().connection_lost(exc)
 
 
 class PushConnection(ClientConnection):

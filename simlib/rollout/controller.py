@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
 from simlib.core.client_state import Rules
-from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
+from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate, ratio
 from simlib.core.protocol import HAS_SOCKET
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
 from simlib.rollout import significance
@@ -83,13 +83,17 @@ def read(
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
     # The trapezoidal rule: these numbers of clients change little between two checks.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
-    fallback_s = (before.fallen[cohort] + now.fallen[cohort]) / 2.0 * length_s
+    # Clients may fall back and return between two checks, so this is what a monitor's gauge is on
+    # average that is scraped often: a share of client-seconds, weighted by time.
+    exposed_s = now.exposed_s[cohort] - before.exposed_s[cohort]
+    fallback_s = min(now.fallen_s[cohort] - before.fallen_s[cohort], exposed_s)
     ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
     histogram = now.histogram[cohort] - before.histogram[cohort]
     edges_s = bucket_edges_s()
     levels = np.array(list(QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
     has_socket = np.array([bool(HAS_SOCKET[transport]) for transport in transports])
+    busy_s = now.busy_s - before.busy_s
     sockets = int(now.connected[has_socket].sum())
     sums = {
         **{what.name.lower(): float(n) for what, n in counts.items()},
@@ -98,12 +102,15 @@ def read(
         "connected_s": now.connected[cohort] * length_s,
         "fallback_s": fallback_s,
         "latency_sum_s": ticks * TICK_S,
-        "busy_s": now.busy_s - before.busy_s,
+        "busy_s": float(busy_s.sum()),
         "worker_s": length_s * scenario.server.nodes * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
+        "busiest_utilisation": ratio(busy_s.max(), length_s * scenario.server.workers),
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }
     values = {name: float(evaluate(MEASURES[name], sums)) for name in METRICS}
+    share = MEASURES["fallback_to_polling_frac"]
+    values[share.name] = float(evaluate(share, {**sums, "present_s": exposed_s}))
     deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)
     samples = {
         name: deliveries if MEASURES[name].sample == "deliveries" else seconds for name in METRICS

@@ -134,9 +134,10 @@ class Run:
             number from 0 on.
 
             ``nodes``: a row per time bin and node: ``t_s``, ``width_s``, ``node``,
-            ``connection_count`` (mean over the bin) and ``memory_bytes``, which is as many times
-            ``server.connection_bytes``. What waits in the server's memory for slow consumers is not
-            in it.
+            ``connection_count`` (mean over the bin), ``memory_bytes``, which is as many times
+            ``server.connection_bytes``, and ``utilisation`` (busy fraction of the node's workers;
+            NaN if a run of several nodes was saved before that was kept, which is kept as a table
+            ``busy``). What waits in the server's memory for slow consumers is not in it.
 
             ``exposures`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.

@@ -15,7 +15,14 @@ import numpy as np
 from simlib.core.measures import MEASURES, QUANTILES, Measure, evaluate
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
-from simlib.run.tables import Columns, Ledger, latency_quantiles, ledger_of, rows_of
+from simlib.run.tables import (
+    Columns,
+    Ledger,
+    latency_quantiles,
+    ledger_of,
+    node_utilisations,
+    rows_of,
+)
 from simlib.run.warnings import unseen_frac
 
 if TYPE_CHECKING:
@@ -96,6 +103,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
         levels = {
             **dict(zip(QUANTILES, quantiles, strict=True)),
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
+            "busiest_utilisation": node_utilisations(tables, warm_up_s).max(),
         }
         added = {
             sample: {name: sums[name][mine].sum() for name in _TERMS[sample] & sums.keys()} | levels
@@ -187,8 +195,11 @@ _LINES = {
     "reconnection_rate_per_h": Line("reconnections, a client (1/h)"),
     "error_rate_per_h": Line("errors, a client (1/h)"),
     "utilisation": Line("server busy (%)", 100.0),
+    "busiest_utilisation": Line("its busiest node (%)", 100.0),
 }
 """The lines of a summary. Metrics that are not named here follow, with their labels and units."""
+_SAYS_NO_MORE = {"busiest_utilisation": "utilisation"}
+"""Lines that are left out where they are the same as another, as where there is one node."""
 _NO_VALUE = "–"
 
 
@@ -230,6 +241,9 @@ def summary_of(
     cells = {}
     for name, line in lines.items():
         numbers = [float(row.get(name, np.nan)) * line.factor for row in values]
+        same = _SAYS_NO_MORE.get(name)
+        if same is not None and all(row.get(name, row[same]) == row[same] for row in values):
+            continue
         if np.isfinite(numbers).any():
             cells[line.name] = [three_digits(number) for number in numbers]
     if any(warnings):

@@ -31,7 +31,9 @@ ALWAYS = ("timeline", "clients", "latency", "connections")
 COHORTS = ("control", "treatment")
 """Who is not enrolled, and who is, in a rollout; without one all are ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
-TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
+BUSY = "busy"
+"""How busy each node was, where there are several."""
+TABLES = (*ALWAYS, "exposures", BUSY, *ON_REQUEST)
 NODES = "nodes"
 """A table that is made of others whenever it is asked for."""
 
@@ -132,6 +134,8 @@ def tables_of(
             "node": _nodes(scenario, connections["node"]),
         },
     }
+    if scenario.server.nodes > 1:
+        tables[BUSY] = _busy(scenario, record, tables["timeline"], end_of_run_s)
     if len(record.bins) > 1:
         tables["exposures"] = {**exposures, "cohort": _labels(exposures["cohort"], names)}
     if record.keep_deliveries:
@@ -166,13 +170,40 @@ def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
         connected_s = occupancy_s(opened_s, closed_s, scenario.bin_s, len(t_s))
         counts.append(_mean(connected_s, width_s))
     connection_count = np.stack(counts, axis=1).ravel()
+    if BUSY in tables:
+        utilisation = tables[BUSY]["utilisation"]
+    else:  # one node, or a saved run of the time when nobody kept this
+        utilisation = timeline["utilisation"][once]
+        utilisation = utilisation if nodes == 1 else np.full(len(connection_count), np.nan)
     return {
         "t_s": np.repeat(t_s, nodes),
         "width_s": np.repeat(width_s, nodes),
         "node": np.tile(np.arange(nodes, dtype=np.int8), len(t_s)),
         "connection_count": connection_count,
         "memory_bytes": connection_count * scenario.server.connection_bytes,
+        "utilisation": utilisation,
     }
+
+
+def node_utilisations(tables: dict[str, Columns], from_s: float) -> NDArray[np.float64]:
+    """Return which part of its workers' time each node was busy from a time on, shape (nodes,).
+
+    Parameters
+    ----------
+    tables : dict of str to dict of str to ndarray
+        Of a run. One that knows nothing of its nodes counts as one node.
+    from_s : float
+        Seconds; the last bin counts in any case.
+    """
+    timeline = tables["timeline"]
+    once = timeline["cohort"] == timeline["cohort"][0]
+    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
+    counted = t_s >= min(from_s, t_s[-1])
+    total_s = width_s[counted].sum()
+    utilisation = tables[BUSY]["utilisation"] if BUSY in tables else timeline["utilisation"][once]
+    busy_s = utilisation.reshape(len(t_s), -1) * width_s[:, np.newaxis]
+    sums = [of_node[counted].sum() for of_node in busy_s.T]
+    return np.array(sums) / total_s if total_s > 0 else np.zeros(len(sums))
 
 
 def _nodes(scenario: Scenario, codes: NDArray[Any]) -> NDArray[np.int8]:
@@ -194,14 +225,17 @@ def empty_tables(scenario: Scenario, names: Collection[str]) -> dict[str, Column
         none,
         none,
         none,
-        warm_up_s=0.0,
-        cool_down_s=0.0,
+        counted_s=(0.0, 1.0),
         horizon_s=1.0,
         bin_s=1.0,
         transports=(0, 1) if "exposures" in names else (0,),
+        nodes=scenario.server.nodes,
         kept=Kept(deliveries="deliveries" in names, events="events" in names),
     )
-    return tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
+    tables = tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
+    if BUSY not in names:  # as in runs that were saved when nobody kept it
+        tables.pop(BUSY, None)
+    return tables
 
 
 def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns:
@@ -253,11 +287,8 @@ def _timeline_of(
         "present_count": _of(logs["exposures"], cohort, record, "from_s", "to_s"),
         "fallback_count": _of(logs["fallbacks"], cohort, record, "from_s", "to_s"),
     }
-    busy_s = record.busy_s
+    busy_s = _busy_s(scenario, record, width_s, end_of_run_s).sum(axis=0)
     workers = scenario.server.nodes * scenario.server.workers
-    if end_of_run_s < record.horizon_s:
-        # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
-        busy_s = np.clip(busy_s, 0.0, workers * width_s)
     return {
         "t_s": t_s,
         "width_s": width_s,
@@ -268,6 +299,30 @@ def _timeline_of(
             for name, (from_s, to_s) in spans.items()
         },
         "utilisation": _mean(busy_s, width_s) / workers,
+    }
+
+
+def _busy_s(
+    scenario: Scenario, record: Record, width_s: NDArray[np.float64], end_of_run_s: float
+) -> NDArray[np.float64]:
+    """How long the workers of each node were busy in each bin, seconds, shape (nodes, bins)."""
+    if end_of_run_s < record.horizon_s:
+        # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
+        return np.clip(record.busy_s, 0.0, scenario.server.workers * width_s)
+    return record.busy_s
+
+
+def _busy(scenario: Scenario, record: Record, timeline: Columns, end_of_run_s: float) -> Columns:
+    """A row per time bin and node."""
+    bins, nodes = record.bins.shape[1], scenario.server.nodes
+    t_s, width_s = timeline["t_s"][:bins], timeline["width_s"][:bins]
+    busy_s = _busy_s(scenario, record, width_s, end_of_run_s)
+    shares = [_mean(of_node, width_s) / scenario.server.workers for of_node in busy_s]
+    return {
+        "t_s": np.repeat(t_s, nodes),
+        "width_s": np.repeat(width_s, nodes),
+        "node": np.tile(np.arange(nodes, dtype=np.int8), bins),
+        "utilisation": np.stack(shares, axis=1).ravel(),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from simlib.core.measures import ratio
 from simlib.core.protocol import SOCKET_TRANSPORTS
-from simlib.run.tables import Columns, latency_quantiles, ledger_of
+from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
 
 _SATURATED_FRAC = 0.95
@@ -148,32 +148,34 @@ def _incomplete(facts: Facts) -> str:
 
 
 def _saturated(facts: Facts) -> str:
-    scenario, timeline = facts.scenario, facts.tables["timeline"]
-    once = timeline["cohort"] == timeline["cohort"][0]
-    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
-    utilisation = timeline["utilisation"][once]
+    """Utilisation beyond the limit: of all nodes together, or else of the busiest one.
 
-    def mean(from_s: float) -> float:
-        counted = t_s >= min(from_s, t_s[-1])
-        total_s = width_s[counted].sum()
-        return float((utilisation * width_s)[counted].sum() / total_s) if total_s > 0 else 0.0
-
-    last_s = _LAST_PART * facts.end_s
-    busy, when = mean(scenario.warm_up_s), ""
-    if busy <= _SATURATED_FRAC:
-        busy, when = mean(max(last_s, scenario.warm_up_s)), " of the last quarter of the run"
-    if busy <= _SATURATED_FRAC:
-        return ""
-    return (
-        f"The server was busy {busy * 100:.3g} % of the time{when}: above "
-        f"{_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend on "
-        f"how long the run was ({words_s(facts.end_s)}). "
-        + (
-            "Slow the lab down (time_scale) or use fewer clients."
-            if facts.provenance.get("engine") == "live"
-            else "Give it more server.workers, cheaper requests or fewer clients."
+    It is the mean after the warm-up, or over the last quarter of the run.
+    """
+    warm_up_s = facts.scenario.warm_up_s
+    for when, from_s in (
+        ("", warm_up_s),
+        (" of the last quarter of the run", max(_LAST_PART * facts.end_s, warm_up_s)),
+    ):
+        of_nodes = node_utilisations(facts.tables, from_s)
+        of_all, busiest = float(of_nodes.mean()), int(of_nodes.argmax())
+        if of_nodes[busiest] <= _SATURATED_FRAC:
+            continue
+        who, busy, others, remedy = "The server", of_all, "", "more server.workers"
+        if of_all <= _SATURATED_FRAC:
+            who, busy = f"Node {busiest}", float(of_nodes[busiest])
+            others = f" (all {len(of_nodes)} nodes together {of_all * 100:.3g} %)"
+            remedy = f"a smaller share of the clients, {remedy}"
+        if facts.provenance.get("engine") == "live":
+            advice = "Slow the lab down (time_scale) or use fewer clients."
+        else:
+            advice = f"Give it {remedy}, cheaper requests or fewer clients."
+        return (
+            f"{who} was busy {busy * 100:.3g} % of the time{when}{others}: above "
+            f"{_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend "
+            f"on how long the run was ({words_s(facts.end_s)}). {advice}"
         )
-    )
+    return ""
 
 
 def _full(facts: Facts) -> str:

@@ -5,10 +5,17 @@ One server is reset, drained and restarted. Two nodes are reset, and deployed on
 
 from __future__ import annotations
 
+import asyncio
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
 
 import simlib as sl
+from simlib.core.client_state import Client
+from simlib.core.record import Count
+from simlib.live.connections import SafetyPollConnection
+from simlib.scenario import compile_workload, new_record
 from tests.live.together import measured_together
 
 pytestmark = pytest.mark.live
@@ -86,3 +93,18 @@ def test_what_was_sent_before_a_cut_arrives_in_the_lab_as_in_the_simulation(
         cut.append(table[table["cause"] == "closed_by_server"].groupby("node").size().tolist())
     assert cut[0] == cut[1]
     assert len(cut[0]) == nodes
+
+
+@pytest.mark.parametrize(("moved_on", "failures"), [(0, 1), (1, 1), (2, 0)])
+def test_a_safety_poll_fails_with_its_connection_unless_its_socket_is_long_gone(moved_on, failures):
+    owner = MagicMock(has_ended=False, is_proxied=False)
+    owner.now_s.return_value = 1.0
+    owner.record = new_record(board(0.0), compile_workload(board(0.0), 1, 0), ())
+    client = Client(0)
+    client.exchange = 3
+    connection = SafetyPollConnection(owner, client)
+    connection.connection_made(MagicMock(spec=asyncio.Transport))
+    connection.exchange = 3  # it has sent its request
+    client.exchange += moved_on
+    connection.connection_lost(None)
+    assert owner.record.bins[0, :, Count.SAFETY_ERRORS].sum() == failures

@@ -262,6 +262,44 @@ def test_what_a_controller_reads_is_what_the_timeline_says():
         assert look.utilisation == pytest.approx(row["utilisation"])
 
 
+BRIEF_FALL = BOARD.replace(
+    {
+        "clients": 60,
+        "polling.interval_s": 5.0,
+        "fallback": {"after_failures": 1, "return_s": 15.0},
+        "faults": [{"kind": "reset", "start_s": 430.0, "share": 0.7}],
+    }
+)
+"""Clients fall back at 430 s and are pushed to again within 25 s: between two checks."""
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_guardrail_sees_falls_that_begin_and_end_between_two_checks(engine):
+    rail = {"metric": "fallback_to_polling_frac", "below": 0.1}
+    plan = PLAN.replace(guardrails=[rail], decision={"failures": 1})
+    rollout = sl.roll_out(plan, BRIEF_FALL, engine=engine, progress=False)
+    failed = rollout.history[rollout.history["event"] == "failed"]
+    assert failed["t_s"].tolist() == [480.0]
+    assert "rolled_back" in set(rollout.history["event"])
+    assert (rollout.run.frame("timeline").query("t_s == 479")["fallback_count"] == 0.0).all()
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_the_share_of_fallen_clients_is_weighted_by_time_as_in_the_timeline(engine):
+    """Also in the windows in which clients join the cohort, of which all present have fallen."""
+    faults = [{"kind": "block_upgrades", "start_s": 0.0, "length_s": 400.0}]
+    for board in (BRIEF_FALL, BRIEF_FALL.replace(faults=faults)):
+        plan = PLAN.replace(decision={"failures": 99})
+        rollout = sl.roll_out(plan, board, engine=engine, progress=False)
+        over_time = sl.metrics.over_time(rollout.run, width_s=60.0)
+        of_treatment = over_time.query("cohort == 'treatment'").set_index("t_s")
+        looks = rollout.history.query("t_s % 60 == 0").drop_duplicates("t_s").iloc[1:]
+        expected = of_treatment.loc[looks["t_s"] - 60.0, "fallback_to_polling_frac"].to_numpy()
+        seen = looks["fallback_to_polling_frac"].to_numpy()
+        np.testing.assert_allclose(seen, expected, rtol=1e-9, atol=1e-12)
+        assert (seen <= 1.0).all()
+
+
 def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):
     options = {"replications": 6, "store": tmp_path, "progress": False}
     found = sl.rehearse(PLAN, BOARD, {"slow broadcast": SLOW}, **options)

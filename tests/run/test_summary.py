@@ -40,7 +40,8 @@ def test_every_figure_is_there_and_none_is_nan(both):
     table = sl.summary(*both)
     assert not table.isna().any().any()
     assert not (table == "nan").any().any()
-    assert set(table.index) == {line.name for line in figure_names().values()}
+    every = {line.name for line in figure_names().values()}
+    assert every - set(table.index) == {figure_names()["busiest_utilisation"].name}  # of one node
     shown = {name for name, measure in MEASURES.items() if "summary" in measure.tables}
     assert shown <= figure_names().keys()
 

@@ -18,6 +18,15 @@ BOARD = sl.Scenario(
     cool_down_s=60.0,
 )
 PUSHED = BOARD.replace(transport="websocket")
+LATE_NODE = PUSHED.replace(
+    {
+        "server.nodes": 2,
+        "server.send_s": 0.3,
+        "heartbeat.direction": "none",
+        "faults": [{"kind": "scale_out", "start_s": 31.0}],
+    }
+)
+"""All sockets are on the first of two nodes, as the second one joins too late for them."""
 ALL_DAY = {"start_s": 0.0, "length_s": 300.0}
 BLOCKED = {"kind": "block_upgrades", "share": 0.3, **ALL_DAY}
 LIVE = {
@@ -60,6 +69,7 @@ SHARED = {"node_processors": 1}
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
+    ("saturated", LATE_NODE, {}, {}, "Node 0 was busy 10"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
@@ -275,3 +285,29 @@ def test_connections_that_find_a_full_backlog_are_counted(engine):
     assert timeline["dropped_syns"].iloc[0] == 14
     assert "SYNs were dropped, as server.backlog = 5 was full" in sentence(run, "full")
     assert timeline["refused"].sum() == 0
+
+
+def test_a_saturated_node_is_found_behind_the_mean_of_all_and_named():
+    run = simulated(board=LATE_NODE)
+    mean = run.metrics()["utilisation"].iloc[0]
+    assert 0.4 < mean < 0.6
+    said = sentence(run, "saturated")
+    assert f"(all 2 nodes together {mean * 100:.3g} %)" in said
+    assert "a smaller share of the clients" in said
+    table = sl.metrics.by_node(run)["utilisation"]
+    assert table.tolist() == pytest.approx([2.0 * mean, 0.0], abs=0.02)
+    assert run.metrics()["busiest_utilisation"].iloc[0] == pytest.approx(table[0])
+    assert run.summary().loc["its busiest node (%)"].iloc[0] == f"{table[0] * 100:.3g}"
+
+
+def test_a_node_that_is_saturated_at_the_end_alone_is_found():
+    """Of two nodes one stops after the other: then all clients are on the first one."""
+    deploy = {"kind": "rolling_deploy", "start_s": 200.0, "length_s": 5.0, "every_s": 10.0}
+    run = simulated({"faults": [deploy], "horizon_s": 400.0}, LATE_NODE)
+    said = sentence(run, "saturated")
+    assert said.startswith("Node 0 was busy")
+    assert "% of the time of the last quarter of the run" in said
+
+
+def test_a_node_with_all_sockets_that_bears_them_is_not_warned_about():
+    assert kinds_of(simulated({"server.send_s": 0.1}, LATE_NODE)) == []

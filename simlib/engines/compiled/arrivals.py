@@ -20,7 +20,12 @@ from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.assignment import assigned_cohort, close_for_rollback, enrol
+from simlib.engines.compiled.assignment import (
+    assigned_cohort,
+    close_for_rollback,
+    enrol,
+    is_still_to_close,
+)
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
@@ -35,6 +40,9 @@ from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    CUT,
+    DONE_TRIP,
+    IS_PING,
     REFUSED,
     REPLY_BITS,
     RESUME_BITS,
@@ -187,6 +195,8 @@ def _authenticated(world: World, turn: Turn) -> int:
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
         n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and is_still_to_close(arrays, rules, number):
+        n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
     outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
     version = int(arrays.state[0].published)
     t = now + turn.half_s
@@ -205,8 +215,15 @@ def _authenticated(world: World, turn: Turn) -> int:
 
 @inlined
 def _send(world: World, turn: Turn) -> int:
-    """Handle a message of a broadcast for a client's buffers, or buffers that have room again."""
+    """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
+    if turn.kind == Kind.BEAT_SERVED:
+        message, kind = Message.PONG_DOWN + 0, Kind.PONG + 0
+        if turn.data & IS_PING:
+            message, kind = Message.PING_DOWN + 0, Kind.PING + 0
+        size = float(arrays.sizes[message, 1])
+        t = transmit(arrays, rules, turn.number, turn.now, size)
+        return put(arrays.out, 0, DONE_TRIP, t, kind, turn.exchange, turn.data >> 1)
     if turn.kind == Kind.WRITABLE:
         return drain(arrays, rules, sending, turn.number, turn.now, turn.exchange, 0)
     return try_send(
@@ -244,7 +261,10 @@ def _idle(world: World, turn: Turn) -> Outcome:
 @inlined
 def _reset(world: World, turn: Turn) -> None:
     record, rules, server_rules = world.record, world.rules, world.server_rules
-    reset_connection(world.arrays, record, world.q, rules, server_rules, turn.number, turn.now)
+    lets_go = True
+    reset_connection(
+        world.arrays, record, world.q, rules, server_rules, turn.number, turn.now, lets_go
+    )
 
 
 # -- at the client -------------------------------------------------------------------------------
@@ -308,11 +328,12 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
     record, reply = world.record, turn.data & ((1 << REPLY_BITS) - 1)
     if world.arrays.rows[turn.number].exchange != turn.exchange:
         return nothing(0)
-    if reply != UNREACHED:
+    if reply in (ANSWERED, REFUSED):
         message = Message.POLL_RESPONSE_FIRST + 0
         if reply == REFUSED:
             message = Message.POLL_REFUSED_FIRST + 0
         recording.count_messages(record, turn.number, turn.now, message)
+    if reply != UNREACHED:
         recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
     if reply == ANSWERED:
         return Outcome(Event.SNAPSHOT + 0, turn.data >> REPLY_BITS, -1, 0, 0)
@@ -328,15 +349,15 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     reply = turn.data & ((1 << REPLY_BITS) - 1)
     if row.exchange != turn.exchange:
         return nothing(0)
-    if reply == UNREACHED:
+    if reply != UNREACHED and row.kept_until_s == NEVER_S:
+        return nothing(0)  # the server has ended the connection before it was answered
+    if reply != UNREACHED and row.is_link_dead:
+        t = now + world.options.unanswered_s
+        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
+    if reply in (UNREACHED, CUT):
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)
         return Outcome(Event.FAILED + 0, 0, -1, 0, 0)
-    if row.kept_until_s == NEVER_S:
-        return nothing(0)  # the server has ended the connection before it was answered
-    if row.is_link_dead:
-        t = now + world.options.unanswered_s
-        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
     first, version = data & 1, data >> 1
     if reply == REFUSED:
         recording.count(record, Count.ERRORS, number, now)

@@ -71,10 +71,10 @@ def broadcast(
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
             t += value_of(arrays.half_s, number)
-        elif sending.overflow == Overflow.BLOCK:
-            t = blocking_send(arrays, record, world.rules, sending, number, t)
         else:
             kind = Kind.SEND + 0
+            if sending.overflow == Overflow.BLOCK:
+                t = blocking_send(arrays, world.rules, sending, number, t)
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)
             if place != index:
@@ -144,7 +144,7 @@ def _end(world: World) -> None:
     for worker in range(len(sends)):
         if sends[worker].sends > 0:
             node, place = divmod(worker, free_s.shape[1])
-            recording.add_busy(world.record, sends[worker].start_s, sends[worker].sent_s)
+            recording.add_busy(world.record, node, sends[worker].start_s, sends[worker].sent_s)
             free_s[node, place] = sends[worker].sent_s
 
 

@@ -295,7 +295,7 @@ def finish(
     free_s = arrays.servers.free_s
     for node in range(len(free_s)):
         for worker in range(len(free_s[node])):
-            recording.add_busy(record, now, free_s[node, worker], -1.0)
+            recording.add_busy(record, node, now, free_s[node, worker], -1.0)
     for number in range(len(arrays.rows)):
         kept_until_s = arrays.rows[number].kept_until_s
         is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING

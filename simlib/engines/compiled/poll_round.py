@@ -94,7 +94,8 @@ def _send_polls(
         number = head_word[timers] & CLIENT_MASK
         row = rows[number]
         arrives_s = now + half
-        free_s = nodes.free_s[max(0, row.node) if GENERAL else 0]
+        node = max(0, row.node) if GENERAL else 0
+        free_s = nodes.free_s[node]
         worker = servers.first_free(free_s)
         wait_s = servers.wait_for_s(free_s, worker, arrives_s)
         is_undisturbed = (
@@ -117,7 +118,7 @@ def _send_polls(
         recording.count_messages(record, number, now, message)
         begun_s = servers.admit_to(free_s, worker, arrives_s, server_rules.poll_s)
         done_s = begun_s + server_rules.poll_s
-        recording.add_busy(record, begun_s, done_s)
+        recording.add_busy(record, node, begun_s, done_s)
         row.kept_until_s = done_s + server_rules.keep_alive_s
         load = load_of(row.exchange, Kind.POLL_DONE, readable(arrays, record, done_s) << 1)
         event_list.schedule(q, DONE_TRIP, done_s + half, number, load)

@@ -54,40 +54,43 @@ class Kind(IntEnum):
     AUTHENTICATED = 15
     CLOSE = 16
     PEER_TIMEOUT = 17
-    WRITABLE = 18
-    SEND = 19
+    BEAT_SERVED = 18
+    WRITABLE = 19
+    SEND = 20
 
-    IDLE = 20
-    POLL_DONE = 21
-    CLOSE_REPLY = 22
-    SAFETY_POLL_REPLY = 23
-    REFETCH_REPLY = 24
-    FAIL = 25
-    UNANSWERED = 26
+    IDLE = 21
+    POLL_DONE = 22
+    CLOSE_REPLY = 23
+    SAFETY_POLL_REPLY = 24
+    REFETCH_REPLY = 25
+    FAIL = 26
+    UNANSWERED = 27
 
-    SYN_AGAIN = 27
-    TCP_OPEN = 28
-    TLS_OPEN = 29
-    POLL_REFUSED = 30
+    SYN_AGAIN = 28
+    TCP_OPEN = 29
+    TLS_OPEN = 30
+    POLL_REFUSED = 31
 
-    UPGRADE_REFUSED = 31
-    UPGRADE_DONE = 32
-    AUTH_REFUSED = 33
-    READY = 34
-    PUSH = 35
-    SNAPSHOT = 36
-    PING = 37
-    PONG = 38
+    UPGRADE_REFUSED = 32
+    UPGRADE_DONE = 33
+    AUTH_REFUSED = 34
+    READY = 35
+    PUSH = 36
+    SNAPSHOT = 37
+    PING = 38
+    PONG = 39
 
-    PUBLISH = 39
-    FAULT = 40
+    PUBLISH = 40
+    FAULT = 41
 
 
 KIND_BITS = 6
 DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
-UNREACHED, REFUSED, ANSWERED = range(3)
+UNREACHED, REFUSED, ANSWERED, CUT = range(4)
+IS_PING = 1
+"""The bit in the data of BEAT_SERVED that tells a ping from a pong."""
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
 """The exchange from which on a client cannot go on: the few after it leave room for one event."""
 
@@ -226,6 +229,8 @@ class RecordArrays(NamedTuple):
     opened_in: NDArray[np.int8]
     last_s: NDArray[np.float64]
     again: NDArray[np.int32]
+    exposed_s: NDArray[np.float64]
+    fallen_s: NDArray[np.float64]
     keep_deliveries: bool
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
@@ -253,9 +258,11 @@ class ClientArrays(NamedTuple):
     nothing disturbs it, -inf if it has missed a message that is still under way. `fault_events` are
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower. In a rollout, `buckets` are the clients', and `percents` the
-    percentages set so far. Each node has `is_down`, the number of its `process`, and `kept_from`:
+    percentages set so far; `unclosed` says whose sockets nobody has closed for a rollback, as their
+    node was down. Each node has `is_down`, the number of its `process`, and `kept_from`:
     how many changes had been published when that process started. `sends` has a row for each worker
-    of all nodes, and `servers` are the nodes.
+    of all nodes, and `servers` are the nodes. `planned` has a row for each client, or none if no
+    slow client blocks its worker.
     """
 
     rows: NDArray[Any]
@@ -275,10 +282,12 @@ class ClientArrays(NamedTuple):
     limits: Any
     buckets: NDArray[np.float64]
     percents: Any
+    unclosed: NDArray[np.bool_]
     is_down: Any
     process: Any
     kept_from: Any
     sends: NDArray[Any]
+    planned: NDArray[Any]
     servers: ServerArrays
 
 
