@@ -261,7 +261,7 @@ class Record:
         self.transports = transports
         self.publish_s: list[float] = publish_s.tolist()
         self.start_s = start_s
-        self.first, self.until = np.searchsorted(publish_s, counted_s, "left").tolist()
+        self.first, self.until = (int(n) for n in np.searchsorted(publish_s, counted_s, "left"))
         self.last = np.minimum(_published(publish_s, scalar_or_array(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
