@@ -279,7 +279,7 @@ def _values(draw) -> dict[str, object]:
         faults=draw(faults(horizon_s, nodes)),
         wire={
             "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),
-            "count": draw(st.sampled_from(["payload", "ip"])),
+            "gzip_ratio": draw(st.sampled_from([1.0, 0.126])),
             "http": draw(st.sampled_from(["1.1", "2"])),
         },
     )

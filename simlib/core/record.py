@@ -14,6 +14,9 @@ polling, do not repair gaps.
 that are. An event is counted for the cohort to which the client belongs at that moment,
 a delivered change for the cohort at its publish time. Without a rollout there is one cohort.
 
+**Messages** are counted by kind, and bytes follow from the size of each kind: as IP packets, which
+is what a provider bills, and as payload of TCP. The live lab counts the bytes of its sockets.
+
 **Latencies** go into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
 time bins and client rows. Memory grows with clients + bins + connections made, not with events;
 single deliveries and events are kept on request only.
@@ -29,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core.wire.spec import Message
 from simlib.errors import LedgerError
 
 BUCKETS_PER_OCTAVE = 128
@@ -42,8 +46,9 @@ _BLOCK = 1 << 20
 class Count(IntEnum):
     """What is counted, in whole numbers per time bin.
 
-    The counts before RECONNECTS, and those of bytes, are kept per client as well. POLLS and ERRORS
-    include safety polls and their failures. HEARTBEATS are pings, whichever side sends them: a
+    The counts before RECONNECTS, and the bytes of IP packets, are kept per client as well. POLLS
+    and ERRORS include safety polls and their failures. UP_BYTES and DOWN_BYTES are those of IP
+    packets, the others those that TCP carries. HEARTBEATS are pings, whichever side sends them: a
     client's when it sends one, the server's when one reaches its client. Pongs are not counted.
     REFUSED are upgrades beyond a node's most connections, DROPPED_SYNS those beyond its backlog.
     """
@@ -66,6 +71,8 @@ class Count(IntEnum):
     HEARTBEATS = 15
     REFUSED = 16
     DROPPED_SYNS = 17
+    PAYLOAD_UP_BYTES = 18
+    PAYLOAD_DOWN_BYTES = 19
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -182,6 +189,9 @@ class Record:
         The transport of each cohort; one, or two in a rollout.
     nodes : int
         How many nodes the server has.
+    sizes : ndarray of int64, shape (len(Message), 4), optional
+        Of each kind of message: bytes of payload up and down, and of IP packets up and down. The
+        live lab, which counts bytes, has none.
     kept : Kept
 
     Attributes
@@ -193,6 +203,9 @@ class Record:
         How many changes are published by the end of each client's part of the ledger; one number if
         it is the same for all.
     bins : ndarray of int64, shape (cohorts, bins, len(Count))
+        Without the bytes of `messages`: see `bins_with_bytes`.
+    messages : ndarray of int64, shape (cohorts, bins, len(Message))
+        How many messages of each kind passed the client's end.
     busy_s : ndarray of float64, shape (nodes, bins)
         Time that the workers of each node were busy, seconds.
     latency_ticks : ndarray of int64, shape (cohorts, bins)
@@ -201,7 +214,7 @@ class Record:
     clients : ndarray of int32, shape (clients, ...)
         The counts before `Count.RECONNECTS`.
     traffic : ndarray of int64, shape (clients, 2)
-        Bytes up and down; in the same rows of memory as `clients`.
+        Bytes of IP packets up and down; in the same rows of memory as `clients`.
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each client; empty unless kept.
@@ -240,6 +253,7 @@ class Record:
         bin_s: float,
         transports: tuple[int, ...] = (0,),
         nodes: int = 1,
+        sizes: NDArray[np.int64] | None = None,
         kept: Kept = Kept(),  # noqa: B008 - a tuple, which nobody can change
     ) -> None:
         clients = len(start_s)
@@ -253,6 +267,8 @@ class Record:
         self.bin_s = bin_s
         self.horizon_s = horizon_s
         self.bins = np.zeros((cohorts, bins, len(Count)), dtype=np.int64)
+        self.sizes = np.zeros((len(Message), 4), dtype=np.int64) if sizes is None else sizes
+        self.messages = np.zeros((cohorts, bins, len(Message)), dtype=np.int64)
         self.busy_s = np.zeros((nodes, bins))
         self.latency_ticks = np.zeros((cohorts, bins), dtype=np.int64)
         self.latency_max_s = np.zeros(1)
@@ -381,15 +397,40 @@ def count_in_bin(record: Record, what: int, client: int, t: float) -> None:
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += 1
 
 
-def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
-    """Count the bytes of one message."""
-    cohort, index = cohort_of(record.cohort, client), bin_of(record, t)
-    if up:
-        record.bins[cohort, index, Count.UP_BYTES] += up
-        record.traffic[client, 0] += up
-    if down:
-        record.bins[cohort, index, Count.DOWN_BYTES] += down
-        record.traffic[client, 1] += down
+def count_messages(record: Record, client: int, t: float, message: int, n: int = 1) -> None:
+    """Count `n` messages of a kind, and their bytes."""
+    record.messages[cohort_of(record.cohort, client), bin_of(record, t), message] += n
+    record.traffic[client, 0] += n * record.sizes[message, 2]
+    record.traffic[client, 1] += n * record.sizes[message, 3]
+
+
+def add_payload(record: Record, client: int, t: float, up: int, down: int) -> None:
+    """Count what a socket carried, bytes."""
+    place = record.bins[cohort_of(record.cohort, client), bin_of(record, t)]
+    place[Count.PAYLOAD_UP_BYTES] += up
+    place[Count.PAYLOAD_DOWN_BYTES] += down
+
+
+def add_packets(record: Record, client: int, t: float, up: int, down: int) -> None:
+    """Count IP packets, bytes."""
+    place = record.bins[cohort_of(record.cohort, client), bin_of(record, t)]
+    place[Count.UP_BYTES] += up
+    place[Count.DOWN_BYTES] += down
+    record.traffic[client, 0] += up
+    record.traffic[client, 1] += down
+
+
+def bins_with_bytes(record: Record) -> NDArray[np.int64]:
+    """Return all counts, with the bytes of the messages that are counted by kind.
+
+    Returns
+    -------
+    ndarray of int64, shape (cohorts, bins, len(Count))
+    """
+    layers = [Count.PAYLOAD_UP_BYTES, Count.PAYLOAD_DOWN_BYTES, Count.UP_BYTES, Count.DOWN_BYTES]
+    bins = record.bins.copy()
+    bins[:, :, layers] += record.messages @ record.sizes
+    return bins
 
 
 def add_busy(record: Record, node: int, start_s: float, end_s: float, sign: float = 1.0) -> None:
@@ -595,7 +636,7 @@ def snapshot(
 
     return MetricsSnapshot(
         t=now,
-        counts=record.bins.sum(axis=1),
+        counts=bins_with_bytes(record).sum(axis=1),
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
         present=np.bincount(record.cohort[is_present], minlength=cohorts),

@@ -138,7 +138,7 @@ class Simulation(Driver):
         self.server_rules = workload.server
         self.servers = [new_server(workload.server.workers) for _ in range(workload.nodes)]
         self.publish_s: list[float] = workload.publish_s.tolist()
-        self.sizes: list[list[int]] = workload.sizes.tolist()
+        self.sizes: list[list[int]] = workload.sizes[:, :2].tolist()
         self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
         self.published = 0
@@ -474,7 +474,7 @@ class Simulation(Driver):
         clock, number, link = self.clock, client.number, self.link_of(client)
         recording.count_safety_poll(self.record, number, clock.now)
         for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
-            self.send(number, message)
+            self.send_beside(number, message)
         round_trips = 2.0 if self.rules.tls else 1.0
         yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.one_way_s(link))
         node = self.node_of(link, exchange)
@@ -486,8 +486,8 @@ class Simulation(Driver):
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
                 if node >= 0:
-                    self.send(number, Message.POLL_REFUSED_FIRST)
-                    self.send(number, Message.TCP_CLOSE)
+                    self.send_beside(number, Message.POLL_REFUSED_FIRST)
+                    self.send_beside(number, Message.TCP_CLOSE)
             return
         service_s = self.server_rules.accept_s + self.server_rules.poll_s
         link.beats += 1
@@ -504,7 +504,7 @@ class Simulation(Driver):
         yield clock.at(connection.carried_s(self.paths, link, done_s, size) + self.one_way_s(link))
         if client.exchange == exchange:
             for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
-                self.send(number, message)
+                self.send_beside(number, message)
             self.feed(client, Event.SNAPSHOT, version)
 
     # -- what a client fetches that is told of changes -----------------------------------------
@@ -600,7 +600,7 @@ class Simulation(Driver):
         """The connection beside the socket has ended, if there is one: count its last segments."""
         t = connection.end_fetches(link, self.clock.now)
         if t > -NEVER_S:
-            recording.add_bytes(self.record, link.number, t, *self.sizes[Message.TCP_CLOSE])
+            recording.count_messages(self.record, link.number, t, Message.TCP_CLOSE)
 
     # -- WebSocket: the stages before READY --------------------------------------------------
 
@@ -1002,16 +1002,14 @@ class Simulation(Driver):
     # -- records -------------------------------------------------------------------------------
 
     def send(self, number: int, message: int, n: int = 1) -> None:
-        """Count the bytes of `n` messages, up or down, at the client's end."""
-        up, down = self.sizes[message]
-        recording.add_bytes(self.record, number, self.clock.now, n * up, n * down)
-        if up or down:
+        """Count `n` messages, up or down, at the client's end."""
+        recording.count_messages(self.record, number, self.clock.now, message, n)
+        if any(self.sizes[message]):
             self.connection_rows[number].active_s = self.clock.now
 
     def send_beside(self, number: int, message: int) -> None:
-        """Count the bytes of a message on another connection than the client's socket."""
-        up, down = self.sizes[message]
-        recording.add_bytes(self.record, number, self.clock.now, up, down)
+        """Count a message on another connection than the client's socket."""
+        recording.count_messages(self.record, number, self.clock.now, message)
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Return the service time of a client's job number `k`."""
@@ -1041,8 +1039,7 @@ class Simulation(Driver):
     def record_disconnect(self, number: int, closed_s: float, cause: int) -> None:
         """Record the end of the client's connection, if it has one, and its last segments."""
         if self.connection_rows[number].opened_s < NEVER_S and cause != Cause.OPEN_AT_END:
-            up, down = self.sizes[Message.TCP_CLOSE]
-            recording.add_bytes(self.record, number, closed_s, up, down)
+            recording.count_messages(self.record, number, closed_s, Message.TCP_CLOSE)
         super().record_disconnect(number, closed_s, cause)
 
 

@@ -103,6 +103,10 @@ class LiveClients(ConnectionOwner):
         super().__init__(workload.rules, record, clients, workload.flag, buckets, treatment_rules)
         self.loop = asyncio.get_running_loop()
         self.spec = settings.scenario.wire_spec()
+        self.packets_to_open, self.packets_to_close = (
+            tuple(workload.sizes[message, 2:].tolist())
+            for message in (wire.Message.TCP_OPEN, wire.Message.TCP_CLOSE)
+        )
         self.is_proxied = settings.is_proxied
         self.has_admission_rate = settings.scenario.server.admit_per_s is not None
         self.ports = settings.ports
@@ -319,6 +323,8 @@ class LiveClients(ConnectionOwner):
         is_accepted = await connection.is_accepted
         if self.opening.get(number) is connection:
             del self.opening[number]
+            if is_accepted:
+                self.connection_rows[number].node = connection.node
         return connection if is_accepted else None
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:

@@ -23,6 +23,7 @@ from simlib.core.measures import METRICS
 from simlib.engines import simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError
+from simlib.experiment import Changes
 from simlib.renamed import renamed, warn
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
@@ -45,7 +46,6 @@ __all__ = [
     "variants",
 ]
 
-Changes = Mapping[str, Any]
 BASELINE = "healthy"
 """The name of the scenario as it is, among the regressions."""
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Record, check
-from simlib.errors import RunFileError, ScenarioError, shown
+from simlib.errors import RunFileError, ScenarioError
 from simlib.renamed import warn
 from simlib.run import files
 from simlib.run.summary import Rows, metrics_of, summary_of, totals
@@ -330,7 +330,7 @@ class Run:
         """
         import pyarrow as pa
 
-        path = _as_path(path)
+        path = files.as_path(path)
         trace = self.scenario.read_trace() if self.scenario.updates.trace else None
         tables = {name: _arrow(columns) for name, columns in self._tables.items()}
         about = {
@@ -377,7 +377,7 @@ class Run:
             damaged or altered, or belongs to another run. Runs that a simlib without digests has
             saved are refused too.
         """
-        path = _as_path(path)
+        path = files.as_path(path)
         try:
             arrow, about = _read_tables(path)
         except OSError as error:
@@ -483,12 +483,6 @@ def make_run(
         end_of_run_s=end_of_run_s,
     )
     return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
-
-
-def _as_path(path: Any) -> Path:
-    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
-        raise RunFileError(f"{shown(path)}: must be a path")
-    return Path(path)
 
 
 def _check_loaded(path: Path, run: Run, tables: dict[str, Columns]) -> None:

@@ -150,35 +150,52 @@ def metrics_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 # -- for readers -----------------------------------------------------------------------------------
 
 
-class _Line(NamedTuple):
-    """A line of the summary: its name with the unit, and what its numbers are multiplied by."""
+class Line(NamedTuple):
+    """How readers see a figure.
+
+    Attributes
+    ----------
+    name : str
+        What a line of the summary is called, with the unit.
+    factor : float
+        What the figure's numbers are multiplied by.
+    alone : str
+        What it is called where the lines around it are missing; empty: as in the summary.
+    """
 
     name: str
     factor: float = 1.0
+    alone: str = ""
 
 
 _LINES = {
-    "clients": _Line("clients"),
-    "latency_p50_s": _Line("half of the changes seen within (s)"),
-    "latency_p95_s": _Line("95 % seen within (s)"),
-    "latency_p99_s": _Line("99 % seen within (s)"),
-    "latency_max_s": _Line("slowest change (s)"),
-    "average_latency_s": _Line("publish to apply, mean (s)"),
-    "unseen_frac": _Line("clients that saw no change (%)", 100.0),
-    "eligible": _Line("changes due, all clients together"),
-    "delivered": _Line("... seen"),
-    "pending": _Line("... not yet seen at the end"),
-    "lost": _Line("... lost"),
-    "superseded": _Line("... seen, though hidden by a later one"),
-    "down_bytes_per_h": _Line("down, a client (kB/h)", 1e-3),
-    "up_bytes_per_h": _Line("up, a client (kB/h)", 1e-3),
-    "message_rate_per_s": _Line("polls and pushed messages (1/s)"),
-    "heartbeat_rate_per_s": _Line("pings (1/s)"),
-    "connection_count": _Line("open connections, mean"),
-    "reconnection_rate_per_h": _Line("reconnections, a client (1/h)"),
-    "error_rate_per_h": _Line("errors, a client (1/h)"),
-    "utilisation": _Line("server busy (%)", 100.0),
-    "busiest_utilisation": _Line("its busiest node (%)", 100.0),
+    "clients": Line("clients"),
+    "latency_p50_s": Line("half of the changes seen within (s)"),
+    "latency_p95_s": Line("95 % seen within (s)"),
+    "latency_p99_s": Line("99 % seen within (s)"),
+    "latency_max_s": Line("slowest change (s)", alone="slowest (s)"),
+    "average_latency_s": Line("publish to apply, mean (s)"),
+    "unseen_frac": Line("clients that saw no change (%)", 100.0),
+    "eligible": Line("changes due, all clients together"),
+    "delivered": Line("... seen"),
+    "pending": Line("... not yet seen at the end"),
+    "lost": Line("... lost", alone="changes lost"),
+    "superseded": Line("... seen, though hidden by a later one"),
+    "down_bytes_per_h": Line("IP packets down, a client (kB/h)", 1e-3),
+    "payload_down_bytes_per_h": Line(
+        "... payload in them (kB/h)", 1e-3, "payload down, a client (kB/h)"
+    ),
+    "up_bytes_per_h": Line("IP packets up, a client (kB/h)", 1e-3),
+    "payload_up_bytes_per_h": Line(
+        "... payload in those (kB/h)", 1e-3, "payload up, a client (kB/h)"
+    ),
+    "message_rate_per_s": Line("polls and pushed messages (1/s)"),
+    "heartbeat_rate_per_s": Line("pings (1/s)"),
+    "connection_count": Line("open connections, mean"),
+    "reconnection_rate_per_h": Line("reconnections, a client (1/h)"),
+    "error_rate_per_h": Line("errors, a client (1/h)"),
+    "utilisation": Line("server busy (%)", 100.0),
+    "busiest_utilisation": Line("its busiest node (%)", 100.0),
 }
 """The lines of a summary. Metrics that are not named here follow, with their labels and units."""
 _SAYS_NO_MORE = {"busiest_utilisation": "utilisation"}
@@ -186,10 +203,10 @@ _SAYS_NO_MORE = {"busiest_utilisation": "utilisation"}
 _NO_VALUE = "–"
 
 
-def figure_names() -> dict[str, _Line]:
+def figure_names() -> dict[str, Line]:
     """Return the lines of a summary: those of `_LINES`, then every other metric that is shown."""
     others = {
-        measure.name: _Line(f"{measure.label} ({measure.unit})")
+        measure.name: Line(f"{measure.label} ({measure.unit})")
         for measure in _SHOWN
         if measure.name not in _LINES
     }

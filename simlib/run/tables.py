@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core import record as recording
 from simlib.core.protocol import Action, Event, State, Transport, action_names
 from simlib.core.record import (
     CONNECTION,
@@ -277,7 +278,8 @@ def _timeline_of(
     logs: dict[str, Columns],
     end_of_run_s: float,
 ) -> Columns:
-    bins, bin_s = record.bins.shape[1], record.bin_s
+    counts, bin_s = recording.bins_with_bytes(record)[cohort], record.bin_s
+    bins = len(counts)
     t_s = np.arange(bins) * bin_s
     width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
@@ -291,7 +293,7 @@ def _timeline_of(
     return {
         "t_s": t_s,
         "width_s": width_s,
-        **{what.name.lower(): record.bins[cohort, :, what] for what in Count},
+        **{what.name.lower(): counts[:, what] for what in Count},
         "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
         **{
             name: _mean(occupancy_s(from_s, to_s, bin_s, bins), width_s)

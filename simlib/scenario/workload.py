@@ -33,7 +33,7 @@ from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.curve import Curve
 from simlib.scenario.model import (
-    MAX_CHANGES,
+    MOST_CHANGES,
     Activity,
     Fallback,
     Fault,
@@ -63,8 +63,8 @@ class Workload(NamedTuple):
         the horizon ends there.
     rtt_s : ndarray of float64, shape (clients,)
         Round-trip times without queueing, seconds.
-    sizes : ndarray of int64, shape (len(Message), 2)
-        Bytes up and down of every message.
+    sizes : ndarray of int64, shape (len(Message), 4)
+        Of every message: bytes of payload up and down, and of IP packets up and down.
     etag : bool
         Whether an unchanged board is answered 304.
     drag, hidden : Activity or None
@@ -156,7 +156,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
             raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")
     start_s, end_s = _sessions(scenario, seed, replication)
     return Workload(
-        **settings_of(scenario, seed, replication),
+        **common_fields(scenario, seed, replication),
         publish_s=_publish_s(scenario, seed, replication),
         start_s=start_s,
         end_s=end_s,
@@ -165,7 +165,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     )
 
 
-def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
+def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
     """Return the fields of a scenario's workload that are not arrays over clients or changes.
 
     Parameters
@@ -173,11 +173,12 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     scenario : Scenario
     seed, replication : int
     """
+    spec = scenario.wire_spec()
     return {
         "rules": _rules(scenario, seed, replication),
         "treatment_rules": None,
         "server": _server_rules(scenario),
-        "sizes": message_sizes(scenario.wire_spec()),
+        "sizes": np.hstack([message_sizes(spec, "payload"), message_sizes(spec, "ip")]),
         "etag": scenario.polling.etag,
         "drag": scenario.drag,
         "hidden": scenario.hidden,
@@ -271,6 +272,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         bin_s=scenario.bin_s,
         transports=_transports(workload),
         nodes=workload.nodes,
+        sizes=workload.sizes,
         kept=Kept(
             deliveries="deliveries" in keep,
             events="events" in keep,
@@ -349,8 +351,8 @@ def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
                 "must be seconds >= 0 in ascending order",
             )
         times.append(t)
-        if len(times) > MAX_CHANGES:
-            raise ScenarioError("updates.trace", trace, f"must have at most {MAX_CHANGES} rows")
+        if len(times) > MOST_CHANGES:
+            raise ScenarioError("updates.trace", trace, f"must have at most {MOST_CHANGES} rows")
     return np.array([t for t in times if t < scenario.horizon_s], dtype=np.float64)
 
 

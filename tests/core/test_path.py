@@ -106,5 +106,6 @@ def test_a_thin_line_delays_a_poll_by_the_size_of_its_answer():
     thin, wide = run_with(fault, **changes), run_with(**changes)
     sizes = [run.frame("clients").iloc[0] for run in (thin, wide)]
     per_poll_s = [300.0 / row["polls"] for row in sizes]
-    body_s = sizes[1]["down_bytes"] / sizes[1]["polls"] / 1000.0
+    carried_bytes = wide.frame("timeline")["payload_down_bytes"].sum()
+    body_s = carried_bytes / sizes[1]["polls"] / 1000.0
     assert per_poll_s[0] - per_poll_s[1] == pytest.approx(body_s, rel=0.05)

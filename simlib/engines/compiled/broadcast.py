@@ -78,7 +78,7 @@ def broadcast(
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)
             if place != index:
-                _fill_bin(arrays, record, index, served, ticks, counted)
+                _fill_bin(record, index, served, ticks, counted)
                 index, served, ticks = place, 0, 0
             served += 1
             all_served += 1
@@ -96,7 +96,7 @@ def broadcast(
             load = load_of(arrays.rows[number].subscribed, kind, version)
             event_list.schedule(world.q, BROADCASTS, t, number, load)
     _end(world)
-    _fill_bin(arrays, record, index, served, ticks, counted)
+    _fill_bin(record, index, served, ticks, counted)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
 
@@ -149,12 +149,9 @@ def _end(world: World) -> None:
 
 
 @inlined
-def _fill_bin(
-    arrays: ClientArrays, record: Record, index: int, served: int, ticks: int, counted: bool
-) -> None:
+def _fill_bin(record: Record, index: int, served: int, ticks: int, counted: bool) -> None:
     record.bins[0, index, Count.MESSAGES] += served
-    record.bins[0, index, Count.UP_BYTES] += served * arrays.sizes[Message.PUSH, 0]
-    record.bins[0, index, Count.DOWN_BYTES] += served * arrays.sizes[Message.PUSH, 1]
+    record.messages[0, index, Message.PUSH] += served
     if counted:
         record.bins[0, index, Count.DELIVERED] += served
         record.latency_ticks[0, index] += ticks

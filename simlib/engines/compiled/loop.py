@@ -50,7 +50,7 @@ from simlib.engines.compiled.state import (
     load_of,
 )
 from simlib.engines.compiled.turn import (
-    BESIDE,
+    CARRIES,
     GENERAL,
     IGNORED,
     POLLS,
@@ -271,8 +271,7 @@ def _handle(world: World, taken: Turn) -> None:
         rules = rules_of(control, treatment, cohort)
         world = World(arrays, record, q, rules, treatment, *shared)
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
-    recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
-    if GENERAL and (outgoing.up > 0 or outgoing.down > 0) and not outgoing.flags & BESIDE:
+    if GENERAL and outgoing.flags & CARRIES:
         row.active_s = now
     for place in range(outgoing.n):
         item = arrays.out[place]

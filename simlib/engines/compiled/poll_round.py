@@ -81,7 +81,7 @@ def _send_polls(
 ) -> int:
     arrays, record, q = world.arrays, world.record, world.q
     rules, server_rules, etag = world.rules, world.server_rules, world.options.etag
-    rows, sizes, head_t, head_word = arrays.rows, arrays.sizes, q.head_t, q.head_word
+    rows, head_t, head_word = arrays.rows, q.head_t, q.head_word
     nodes, half = arrays.servers, arrays.half_s[0]
     handled = 0
     while head_t[timers] < end_s and handled < most:
@@ -115,7 +115,7 @@ def _send_polls(
         step(row, rules, Event.DEADLINE + 0, now, 0)
         recording.count(record, Count.POLLS, number, now)
         message = request_of(etag, row.fetched_s, 0)
-        recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+        recording.count_messages(record, number, now, message)
         begun_s = servers.admit_to(free_s, worker, arrives_s, server_rules.poll_s)
         done_s = begun_s + server_rules.poll_s
         recording.add_busy(record, node, begun_s, done_s)
@@ -130,7 +130,7 @@ def _send_polls(
 @inlined
 def _take_responses(world: World, end_s: float, most: int) -> int:
     arrays, record, q, etag = world.arrays, world.record, world.q, world.options.etag
-    sizes, head_t, head_word = arrays.sizes, q.head_t, q.head_word
+    head_t, head_word = q.head_t, q.head_word
     handled = 0
     while head_t[DONE_TRIP] < end_s and handled < most:
         now = head_t[DONE_TRIP]
@@ -151,7 +151,7 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
                 shown_from = applied_from(row, before)
                 recording.resolve(record, number, before, shown_from, row.seen + 0, now)
             message = reply_of(unchanged, load & 1)
-            recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+            recording.count_messages(record, number, now, message)
             if deadline_s < NEVER_S:
                 event_list.schedule(q, ALARM, deadline_s, number, load_of(0, Kind.DEADLINE, 0))
         arrays.state[0].events += 1

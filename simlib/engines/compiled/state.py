@@ -213,6 +213,8 @@ class RecordArrays(NamedTuple):
     bin_s: float
     horizon_s: float
     bins: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    messages: NDArray[np.int64]
     busy_s: NDArray[np.float64]
     latency_ticks: NDArray[np.int64]
     latency_max_s: NDArray[np.float64]
@@ -325,9 +327,7 @@ def disconnect(
     row = arrays.rows[number]
     if row.opened_s < NEVER_S:
         if cause != Cause.OPEN_AT_END:
-            up = arrays.sizes[Message.TCP_CLOSE, 0]
-            down = arrays.sizes[Message.TCP_CLOSE, 1]
-            recording.add_bytes(record, number, closed_s, up, down)
+            recording.count_messages(record, number, closed_s, Message.TCP_CLOSE + 0)
         # Where there is one node, clients may have no room for theirs, and nobody reads it.
         recording.close_connection(
             record, number, row.opened_s, closed_s, cause, transport, row.node
@@ -340,8 +340,7 @@ def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -
     """The connection beside the socket has ended, if there is one: count its last segments."""
     t = end_of_fetches_s(arrays.rows[number], now)
     if t > -NEVER_S:
-        up, down = arrays.sizes[Message.TCP_CLOSE, 0], arrays.sizes[Message.TCP_CLOSE, 1]
-        recording.add_bytes(record, number, t, up, down)
+        recording.count_messages(record, number, t, Message.TCP_CLOSE + 0)
 
 
 @inlined
@@ -362,8 +361,8 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
             record.clients[number, Count.MESSAGES] += missing
             if counted > 0:
                 record.clients[number, Count.DELIVERED] += counted
-            record.traffic[number, 0] += missing * arrays.sizes[Message.PUSH, 0]
-            record.traffic[number, 1] += missing * arrays.sizes[Message.PUSH, 1]
+            record.traffic[number, 0] += missing * record.sizes[Message.PUSH, 2]
+            record.traffic[number, 1] += missing * record.sizes[Message.PUSH, 3]
             row.seen = version
             row.applied = Applied.LAST + 0
 

@@ -100,7 +100,7 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
     Parameters
     ----------
     settings : mapping of str to object
-        As `scenario.workload.settings_of` returns them, or all of a workload.
+        As `scenario.workload.common_fields` returns them, or all of a workload.
     """
     rules = settings["rules"]._asdict()
     skipped = _OF_PUSH if rules["transport"] == Transport.POLLING else set()
