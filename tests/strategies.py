@@ -211,6 +211,8 @@ def _values(draw) -> dict[str, object]:
     arrivals = draw(st.none() | st.sampled_from(ARRIVALS))
     hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
+    jitter_frac = draw(st.sampled_from([0.0, 0.5, 1.0]))
+    timer = draw(st.sampled_from(["after_answer", "after_answer", "fixed_rate"]))
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return dict(  # noqa: C408 (the names of settings)
         transport=draw(st.sampled_from(TRANSPORT_NAMES)),
@@ -224,7 +226,8 @@ def _values(draw) -> dict[str, object]:
         sessions=None if arrivals is None else draw(st.fixed_dictionaries(sessions)) | arrivals,
         polling={
             "interval_s": draw(TIMES_S),
-            "jitter_frac": draw(st.sampled_from([0.0, 0.5, 1.0])),
+            "jitter_frac": jitter_frac,
+            "timer": "after_answer" if jitter_frac else timer,
             "pause_while_dragging": draw(st.booleans()),
             "pause_while_hidden": draw(st.booleans()),
             "refetch_on_focus": draw(st.booleans()),

@@ -183,14 +183,21 @@ class Updates(Section):
 
 
 class Polling(Section):
-    """The polling client, by TanStack Query's rule."""
+    """The polling client, by TanStack Query's rule or at a fixed rate."""
 
     interval_s: Positive = 30.0
-    """``refetchInterval``, seconds, counted from the end of the last fetch.
+    """``refetchInterval``, seconds, counted from the end of the last fetch, or from one tick to the
+    next: see `timer`.
     Elsewhere: refetchInterval (TanStack Query, ms); refreshInterval (SWR, ms); pollInterval (Apollo
     Client, ms); pollingInterval (RTK Query, ms)."""
     jitter_frac: Fraction = 0.0
     """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
+    timer: Literal["after_answer", "fixed_rate"] = "after_answer"
+    """When the next poll is due: one interval after the last fetch ended, retries included
+    (after_answer), or at start + k * interval whatever the answers take (fixed_rate). One request
+    is under way at a time: at a fixed rate, a tick that comes before the answer is skipped, as by
+    ``if (inFlight) return``; pauses and fetches between two ticks do not move the ticks.
+    Elsewhere: setInterval (browsers: fixed_rate); exhaustMap (RxJS: fixed_rate)."""
     pause_while_dragging: bool = True
     """No fetch while a card is dragged, and one at once when it is dropped."""
     pause_while_hidden: bool = True
@@ -220,6 +227,16 @@ class Polling(Section):
     @pydantic.model_validator(mode="after")
     def _cap_above_base(self) -> Self:
         at_least(self, "retry_cap_s", "retry_base_s")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_timer(self) -> Self:
+        if self.timer == "fixed_rate" and self.jitter_frac > 0.0:
+            rule = 'has no meaning when timer is "fixed_rate": must be 0'
+            raise FieldError("jitter_frac", self.jitter_frac, rule)
+        if self.timer == "fixed_rate" and self.interval_s < SHORTEST_S:
+            rule = f'must be >= {SHORTEST_S:g} when timer is "fixed_rate"'
+            raise FieldError("interval_s", self.interval_s, rule)
         return self
 
 

@@ -43,6 +43,7 @@ VARIANTS = {
     "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
     "polling with etag": POLLING.replace({"polling.etag": True, "updates.rate_per_s": 0.1}),
     "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
+    "polling at a fixed rate": POLLING.replace({"polling.timer": "fixed_rate"}),
     "push": PUSH,
     "push with websockets' heads": PUSH.replace({"wire.websocket_client": "websockets"}),
     "push of snapshots": PUSH.replace({"websocket.push": "snapshot"}),
