@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
 from simlib.core.client_state import Rules
-from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
+from simlib.core.measures import MEASURES, METRICS, QUANTILES, WAIT_QUANTILES, evaluate
 from simlib.core.protocol import HAS_SOCKET
-from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
+from simlib.core.record import TICK_S, Count, MetricsSnapshot, Wait, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -89,6 +89,8 @@ def read(
     edges_s = bucket_edges_s()
     levels = np.array(list(QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
+    wait_ticks = now.wait_ticks[:, cohort] - before.wait_ticks[:, cohort]
+    waits = now.wait_histogram[:, cohort] - before.wait_histogram[:, cohort]
     has_socket = np.array([bool(HAS_SOCKET[transport]) for transport in transports])
     sockets = int(now.connected[has_socket].sum())
     sums = {
@@ -98,10 +100,16 @@ def read(
         "connected_s": now.connected[cohort] * length_s,
         "fallback_s": fallback_s,
         "latency_sum_s": ticks * TICK_S,
+        "poll_response_sum_s": wait_ticks[Wait.POLL] * TICK_S,
+        "connection_wait_sum_s": wait_ticks[Wait.CONNECTION] * TICK_S,
         "busy_s": now.busy_s - before.busy_s,
         "worker_s": length_s * scenario.server.nodes * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
         **dict(zip(QUANTILES, quantiles, strict=True)),
+        **{
+            name: quantiles_of(edges_s[:-1], edges_s[1:], waits[what], np.array([level]))[0]
+            for name, (what, level) in WAIT_QUANTILES.items()
+        },
     }
     values = {name: float(evaluate(MEASURES[name], sums)) for name in METRICS}
     deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)

@@ -119,6 +119,8 @@ class Run:
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
             what happened in the bin (polls, messages, up_bytes and so on: the members of
             `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
+            ``poll_response_sum_s`` (over the ``answers``), ``connection_wait_sum_s`` (over the
+            ``opened``),
             ``connection_count``, ``present_count``, ``fallback_count`` (clients that poll although
             they are to be pushed to; all three are means over the bin) and ``utilisation`` (busy
             fraction of the workers of all nodes).
@@ -128,6 +130,11 @@ class Run:
 
             ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
             ``high_s``, ``count``; publish to apply.
+
+            ``waits``: the same of what clients wait for (``waits_for``, see `core.record.Wait`):
+            ``poll``, from the wish to fetch until the whole answer is there, and ``connection``,
+            from the start of a session or the loss of a WebSocket until the next one is open.
+            Those that ended in time bins after the warm-up.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
             ``cause``, ``transport``, the ``cohort`` in which it was opened, and its ``node``, a

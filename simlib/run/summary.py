@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from simlib.core.measures import MEASURES, QUANTILES, Measure, evaluate
+from simlib.core.measures import MEASURES, QUANTILES, WAIT_QUANTILES, Measure, evaluate
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
-from simlib.run.tables import Columns, Ledger, latency_quantiles, ledger_of, rows_of
+from simlib.run.tables import (
+    Columns,
+    Ledger,
+    latency_quantiles,
+    ledger_of,
+    rows_of,
+    wait_quantile,
+)
 from simlib.run.warnings import unseen_frac
 
 if TYPE_CHECKING:
@@ -59,6 +66,8 @@ def sums_of(timeline: Any) -> dict[str, Any]:
     return {
         **{what.name.lower(): timeline[what.name.lower()] for what in Count},
         "latency_sum_s": timeline["latency_sum_s"],
+        "poll_response_sum_s": timeline["poll_response_sum_s"],
+        "connection_wait_sum_s": timeline["connection_wait_sum_s"],
         "width_s": width_s,
         "connected_s": timeline["connection_count"] * width_s,
         "present_s": timeline["present_count"] * width_s,
@@ -95,6 +104,10 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
         quantiles = latency_quantiles(latency, np.array(list(QUANTILES.values())), cohort)
         levels = {
             **dict(zip(QUANTILES, quantiles, strict=True)),
+            **{
+                name: wait_quantile(tables["waits"], what, level, cohort)
+                for name, (what, level) in WAIT_QUANTILES.items()
+            },
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
         }
         added = {
@@ -156,6 +169,10 @@ _LINES = {
     "latency_p99_s": _Line("99 % seen within (s)"),
     "latency_max_s": _Line("slowest change (s)"),
     "average_latency_s": _Line("publish to apply, mean (s)"),
+    "poll_response_s": _Line("answer to a poll, mean (s)"),
+    "poll_response_p95_s": _Line("95 % of polls answered within (s)"),
+    "connection_wait_s": _Line("wait for an open WebSocket, mean (s)"),
+    "connection_wait_p95_s": _Line("95 % open within (s)"),
     "unseen_frac": _Line("clients that saw no change (%)", 100.0),
     "eligible": _Line("changes due, all clients together"),
     "delivered": _Line("... seen"),

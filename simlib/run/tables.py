@@ -19,6 +19,7 @@ from simlib.core.record import (
     Count,
     Kept,
     Record,
+    Wait,
     bucket_edges_s,
     occupancy_s,
 )
@@ -26,11 +27,12 @@ from simlib.scenario import Scenario
 
 Columns = dict[str, NDArray[Any]]
 
-ALWAYS = ("timeline", "clients", "latency", "connections")
+ALWAYS = ("timeline", "clients", "latency", "waits", "connections")
 COHORTS = ("control", "treatment")
 """Who is not enrolled, and who is, in a rollout; without one all are ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
 TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
+_WAITS = tuple(what.name.lower() for what in Wait)
 NODES = "nodes"
 """A table that is made of others whenever it is asked for."""
 
@@ -88,6 +90,15 @@ def latency_quantiles(
     return quantiles_of(low_s, high_s, count, levels)
 
 
+def wait_quantile(waits: Columns, what: Wait, level: float, cohort: str | None = None) -> float:
+    """Return a quantile of a table of waits, of one cohort or of all; see `quantiles_of`."""
+    rows = waits["waits_for"] == _WAITS[what]
+    if cohort is not None and "cohort" in waits:
+        rows &= waits["cohort"] == cohort
+    low_s, high_s, count = (waits[name][rows] for name in ("low_s", "high_s", "count"))
+    return float(quantiles_of(low_s, high_s, count, np.array([level]))[0])
+
+
 def ledger_of(clients: Columns, cohort: str | None = None) -> Ledger:
     """Return the ledger of a table of clients, of one cohort or of all."""
     rows = rows_of(clients, cohort)
@@ -123,6 +134,7 @@ def tables_of(
         "timeline": _timeline(scenario, record, logs, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
+        "waits": _waits(record),
         "connections": {
             **connections,
             "cause": _labels(connections["cause"], _names(Cause)),
@@ -261,6 +273,8 @@ def _timeline_of(
         "width_s": width_s,
         **{what.name.lower(): record.bins[cohort, :, what] for what in Count},
         "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
+        "poll_response_sum_s": record.wait_ticks[Wait.POLL, cohort] * TICK_S,
+        "connection_wait_sum_s": record.wait_ticks[Wait.CONNECTION, cohort] * TICK_S,
         **{
             name: _mean(occupancy_s(from_s, to_s, bin_s, bins), width_s)
             for name, (from_s, to_s) in spans.items()
@@ -326,6 +340,20 @@ def _latency(record: Record) -> Columns:
         last = held == held.max()
         high_s[last] = min(high_s[last][0], max(record.latency_max_s[0], edges_s[held.max()]))
     columns = {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[cohort, held]}
+    if len(record.bins) > 1:
+        columns["cohort"] = _labels(cohort, list(COHORTS))
+    return columns
+
+
+def _waits(record: Record) -> Columns:
+    edges_s = bucket_edges_s()
+    what, cohort, held = np.nonzero(record.wait_histogram)
+    columns = {
+        "waits_for": _labels(what, list(_WAITS)),
+        "low_s": edges_s[held],
+        "high_s": edges_s[held + 1],
+        "count": record.wait_histogram[what, cohort, held],
+    }
     if len(record.bins) > 1:
         columns["cohort"] = _labels(cohort, list(COHORTS))
     return columns

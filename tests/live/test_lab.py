@@ -109,6 +109,15 @@ def test_resets_that_repeat_cut_the_same_clients_as_in_the_simulation():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_measured_waits_are_as_many_as_simulated(name):
+    counts = [run.frame("timeline")[["answers", "opened"]].sum() for run in both(name)]
+    assert counts[0].equals(counts[1])
+    row = both(name)[0].metrics().iloc[0]
+    for count, metric in (("answers", "poll_response_s"), ("opened", "connection_wait_s")):
+        assert np.isnan(row[metric]) if counts[0][count] == 0 else row[metric] > 0.0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_bytes_measured_equal_bytes_simulated(name):
     live, simulated = both(name)
 

@@ -262,6 +262,20 @@ def test_what_a_controller_reads_is_what_the_timeline_says():
         assert look.utilisation == pytest.approx(row["utilisation"])
 
 
+def test_guardrails_watch_what_users_wait_for():
+    waits = [
+        {"metric": "connection_wait_s", "below": 1.0, "no_data": "pass"},
+        {"metric": "connection_wait_p95_s", "below": 1.0, "no_data": "pass"},
+    ]
+    calm = sl.roll_out(PLAN.replace(guardrails=waits), BOARD, progress=False)
+    assert calm.history["event"].iloc[-1] == "done"
+    slow = BOARD.replace({"server.handshake_s": 2.0})
+    for rail in waits:
+        history = sl.roll_out(PLAN.replace(guardrails=[rail]), slow, progress=False).history
+        assert history["event"].iloc[-1] == "rolled_back"
+        assert history[rail["metric"]].max() > 2.0
+
+
 def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):
     options = {"replications": 6, "store": tmp_path, "progress": False}
     found = sl.rehearse(PLAN, BOARD, {"slow broadcast": SLOW}, **options)

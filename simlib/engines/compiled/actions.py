@@ -168,6 +168,7 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A poll is due: on the connection that is kept, or on a new one."""
     arrays, number = world.arrays, turn.number
     row = arrays.rows[number]
+    row.asked_s = turn.now
     if is_kept(row.opened_s, row.kept_until_s, turn.now):
         return Outgoing(outgoing.up, outgoing.down, outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
@@ -188,6 +189,7 @@ def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
         flags = outgoing.flags | BESIDE
         outgoing = Outgoing(outgoing.up, outgoing.down, outgoing.n, flags)
     trips, first = 1.0, 0
+    row.asked_s = turn.now
     if not is_kept(row.opened_s, row.kept_until_s, turn.now):
         first += 1
         end_fetches(arrays, world.record, turn.number, turn.now)
