@@ -217,6 +217,7 @@ def _values(draw) -> dict[str, object]:
     return dict(  # noqa: C408 (the names of settings)
         transport=draw(st.sampled_from(TRANSPORT_NAMES)),
         clients=draw(st.integers(1, 8)),
+        tabs_per_user=draw(st.sampled_from([1, 1, 2])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
         horizon_s=horizon_s,
         warm_up_s=draw(st.sampled_from([0.0, 7.0])),

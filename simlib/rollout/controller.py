@@ -119,7 +119,9 @@ def read(
     return Reading(values, samples)
 
 
-def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[np.float64]:
+def buckets_of(
+    plan: Plan, clients: int, seed: int, replication: int, tabs_per_user: int = 1
+) -> NDArray[np.float64]:
     """Return the buckets of a run's clients under a plan's deciders, shape (clients,).
 
     Parameters
@@ -127,14 +129,17 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
     plan : Plan
     clients : int
     seed, replication : int
+    tabs_per_user : int, optional
+        How many clients in a row belong to one user, and so have one bucket.
     """
     settings = plan.bucketing
     if clients == 0:
         return np.zeros(0)
+    users = -(-clients // tabs_per_user)
     if settings.ids_file is None:
-        ids = bucketing.user_ids(settings.ids, clients, seed=seed, replication=replication)
+        ids = bucketing.user_ids(settings.ids, users, seed=seed, replication=replication)
     else:
-        ids = bucketing.read_user_ids(settings.ids_file)[:clients]
+        ids = bucketing.read_user_ids(settings.ids_file)[:users]
     deciders = [bucketing.buckets(settings.rule, ids, flag=settings.flag)]
     for name, rule, percent in (
         ("experiment", "growthbook_experiment", settings.experiment_percent),
@@ -144,7 +149,8 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
             others = bucketing.buckets(rule, ids, flag=f"{settings.flag}-{name}")
             deciders.append(bucketing.fixed_assignment(others, percent))
     how = "and" if settings.deciders == "ramp" else settings.deciders
-    return np.resize(bucketing.combine(how, *deciders), clients)
+    of_users = np.resize(bucketing.combine(how, *deciders), users)
+    return np.repeat(of_users, tabs_per_user)[:clients]
 
 
 class RolloutController:
@@ -186,7 +192,8 @@ class RolloutController:
 
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
         """Return the clients' buckets, shape (clients,)."""
-        return buckets_of(self.plan, len(workload.start_s), *self._address)
+        clients, tabs = len(workload.start_s), self.scenario.tabs_per_user
+        return buckets_of(self.plan, clients, *self._address, tabs_per_user=tabs)
 
     def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
         """Return what the clients of the control and of the treatment cohort obey."""

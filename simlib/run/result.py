@@ -125,8 +125,9 @@ class Run:
             they are to be pushed to; all three are means over the bin) and ``utilisation`` (busy
             fraction of the workers of all nodes).
 
-            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
-            counts, and ``buffered_bytes``, the most that the server's memory held for it.
+            ``clients``: a row per client: its ``user``, ``start_s``, ``end_s``, ``rtt_s``, its
+            ledger, the same counts, and ``buffered_bytes``, the most that the server's memory held
+            for it.
 
             ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
             ``high_s``, ``count``; publish to apply.

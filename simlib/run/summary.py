@@ -120,6 +120,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
                 "transport": transport,
                 "cohort": cohort,
                 "clients": int((tables["clients"]["cohort"] == cohort).sum()),
+                "users": _users_of(tables["clients"], cohort),
                 **{
                     measure.name: float(evaluate(measure, added[measure.sample]))
                     if transport in SOCKET_TRANSPORTS or not measure.needs_socket
@@ -131,6 +132,13 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
             }
         )
     return rows
+
+
+def _users_of(clients: Columns, cohort: str) -> float:
+    """Return how many users the clients of a cohort are; NaN if each client is a user."""
+    users = clients["user"]
+    has_tabs = len(users) > 0 and users[-1] + 1 < len(users)
+    return float(len(np.unique(users[rows_of(clients, cohort)]))) if has_tabs else np.nan
 
 
 def metrics_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -164,6 +172,7 @@ class _Line(NamedTuple):
 
 _LINES = {
     "clients": _Line("clients"),
+    "users": _Line("users, each with several of the clients"),
     "latency_p50_s": _Line("half of the changes seen within (s)"),
     "latency_p95_s": _Line("95 % seen within (s)"),
     "latency_p99_s": _Line("99 % seen within (s)"),

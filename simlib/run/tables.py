@@ -306,6 +306,7 @@ def _clients(
     codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
     return {
         "client": np.arange(clients, dtype=np.int32),
+        "user": np.arange(clients, dtype=np.int32) // np.int32(scenario.tabs_per_user),
         **_cohorts(scenario, record, codes),
         "start_s": start_s,
         "end_s": end_s,

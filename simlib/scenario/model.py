@@ -692,6 +692,12 @@ class Scenario(Section):
     clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
     """Clients present from the start.
     Elsewhere: --users (Locust); vus (k6)."""
+    tabs_per_user: Annotated[int, Field(ge=1, le=100)] = 1
+    """Clients that belong to one user, as two tabs of a browser do: clients 0 to n - 1 to the first
+    user, the next n to the second, in the order in which they come. Each tab has its own session,
+    polls and connections. A rollout enrols users, so that all tabs of one are in one cohort, and
+    the live lab's limits of a user are for all of the user's tabs together. The simulated server
+    has no limits of users."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0

@@ -175,6 +175,22 @@ def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
         sl.roll_out(missing, BOARD)
 
 
+def test_all_tabs_of_a_user_are_in_one_cohort_and_the_user_counts_once():
+    one = buckets_of(PLAN, 3, 1, 0)
+    assert buckets_of(PLAN, 5, 1, 0, tabs_per_user=2).tolist() == np.repeat(one, 2)[:5].tolist()
+    board = BOARD.replace({"tabs_per_user": 2, "clients": 31})
+    rollout = sl.roll_out(PLAN.replace(stages=[{"percent": 50, "bake_s": 240.0}]), board)
+    clients = rollout.run.frame("clients")
+    assert clients["user"].tolist() == [number // 2 for number in range(31)]
+    cohorts = clients.groupby("user")["cohort"].nunique()
+    assert set(cohorts) == {1}
+    assert set(clients["cohort"]) == {"control", "treatment"}
+    users = clients.loc[clients["cohort"] == "treatment", "user"].nunique()
+    assert trials.outcome_of(rollout)["users"] == users
+    line = rollout.run.summary().loc["users, each with several of the clients"]
+    assert sorted(line.astype(int)) == sorted([users, 16 - users])
+
+
 def test_a_gradual_rollback_falls_step_by_step():
     plan = PLAN.replace({"rollback": {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}})
     plan = plan.replace(stages=[{"percent": 100, "bake_s": 600}])
@@ -267,11 +283,12 @@ def test_guardrails_watch_what_users_wait_for():
         {"metric": "connection_wait_s", "below": 1.0, "no_data": "pass"},
         {"metric": "connection_wait_p95_s", "below": 1.0, "no_data": "pass"},
     ]
-    calm = sl.roll_out(PLAN.replace(guardrails=waits), BOARD, progress=False)
+    strict = PLAN.replace(decision={"failures": 1})
+    calm = sl.roll_out(strict.replace(guardrails=waits), BOARD, progress=False)
     assert calm.history["event"].iloc[-1] == "done"
     slow = BOARD.replace({"server.handshake_s": 2.0})
     for rail in waits:
-        history = sl.roll_out(PLAN.replace(guardrails=[rail]), slow, progress=False).history
+        history = sl.roll_out(strict.replace(guardrails=[rail]), slow, progress=False).history
         assert history["event"].iloc[-1] == "rolled_back"
         assert history[rail["metric"]].max() > 2.0
 
