@@ -45,6 +45,7 @@ VARIANTS = {
     "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
     "polling at a fixed rate": POLLING.replace({"polling.timer": "fixed_rate"}),
     "push": PUSH,
+    "push to two tabs of each user": PUSH.replace({"tabs_per_user": 2}),
     "push with websockets' heads": PUSH.replace({"wire.websocket_client": "websockets"}),
     "push of snapshots": PUSH.replace({"websocket.push": "snapshot"}),
     "push after a snapshot": PUSH.replace({"websocket.resync": "snapshot"}),
