@@ -57,7 +57,7 @@ from simlib.core.protocol import (
     Transport,
     fetches,
 )
-from simlib.core.record import Cause, Count, Record
+from simlib.core.record import Cause, Count, Record, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import (
     SYN_RETRIES,
@@ -405,6 +405,7 @@ class Simulation(Driver):
     def poll(self, client: Client, exchange: int) -> Process:
         """A poll: a connection if none is kept, the request, the worker, the response."""
         clock, number, link = self.clock, client.number, self.link_of(client)
+        asked_s = clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
@@ -455,6 +456,7 @@ class Simulation(Driver):
         if is_over(client, link, exchange):
             return
         self.send(number, reply)
+        self.end_wait(Wait.POLL, number, asked_s)
         if unchanged:
             self.tally(Count.UNCHANGED, number)
             self.feed(client, Event.UNCHANGED)
@@ -512,7 +514,7 @@ class Simulation(Driver):
     def refetch(self, client: Client, exchange: int) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        etag, trips = self.workload.etag, 1.0
+        etag, trips, asked_s = self.workload.etag, 1.0, clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.end_fetches(link)
@@ -561,6 +563,8 @@ class Simulation(Driver):
             clock.start(self.refetch_fails(client, exchange, t))
             return
         self.send_beside(number, reply)
+        if event != Event.FAILED:
+            self.end_wait(Wait.POLL, number, asked_s)
         if event != Event.FETCHED:
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)

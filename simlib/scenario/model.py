@@ -172,14 +172,21 @@ class Updates(Section):
 
 
 class Polling(Section):
-    """The polling client, by TanStack Query's rule."""
+    """The polling client, by TanStack Query's rule or at a fixed rate."""
 
     interval_s: Positive = 30.0
-    """``refetchInterval``, seconds, counted from the end of the last fetch.
+    """``refetchInterval``, seconds, counted from the end of the last fetch, or from one tick to the
+    next: see `timer`.
     Elsewhere: refetchInterval (TanStack Query, ms); refreshInterval (SWR, ms); pollInterval (Apollo
     Client, ms); pollingInterval (RTK Query, ms)."""
     jitter_frac: Fraction = 0.0
     """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
+    timer: Literal["after_answer", "fixed_rate"] = "after_answer"
+    """When the next poll is due: one interval after the last fetch ended, retries included
+    (after_answer), or at start + k * interval whatever the answers take (fixed_rate). One request
+    is under way at a time: at a fixed rate, a tick that comes before the answer is skipped, as by
+    ``if (inFlight) return``; pauses and fetches between two ticks do not move the ticks.
+    Elsewhere: setInterval (browsers: fixed_rate); exhaustMap (RxJS: fixed_rate)."""
     pause_while_dragging: bool = True
     """No fetch while a card is dragged, and one at once when it is dropped."""
     pause_while_hidden: bool = True
@@ -209,6 +216,16 @@ class Polling(Section):
     @pydantic.model_validator(mode="after")
     def _cap_above_base(self) -> Self:
         at_least(self, "retry_cap_s", "retry_base_s")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_timer(self) -> Self:
+        if self.timer == "fixed_rate" and self.jitter_frac > 0.0:
+            rule = 'has no meaning when timer is "fixed_rate": must be 0'
+            raise FieldError("jitter_frac", self.jitter_frac, rule)
+        if self.timer == "fixed_rate" and self.interval_s < SHORTEST_S:
+            rule = f'must be >= {SHORTEST_S:g} when timer is "fixed_rate"'
+            raise FieldError("interval_s", self.interval_s, rule)
         return self
 
 
@@ -637,6 +654,12 @@ class Scenario(Section):
     clients: Annotated[int, Field(ge=0, le=MOST_CLIENTS)] = 200
     """Clients present from the start.
     Elsewhere: --users (Locust); vus (k6)."""
+    tabs_per_user: Annotated[int, Field(ge=1, le=100)] = 1
+    """Clients that belong to one user, as two tabs of a browser do: clients 0 to n - 1 to the first
+    user, the next n to the second, in the order in which they come. Each tab has its own session,
+    polls and connections. A rollout enrols users, so that all tabs of one are in one cohort, and
+    the live lab's limits of a user are for all of the user's tabs together. The simulated server
+    has no limits of users."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0

@@ -230,7 +230,7 @@ def enrolled(
 def _differs(one: Rules, other: Rules) -> int:
     """In what two cohorts' rules differ: bits of `Differs`."""
     fields = {
-        Differs.POLL_TIMER: ("interval_s", "jitter_frac"),
+        Differs.POLL_TIMER: ("interval_s", "jitter_frac", "fixed_rate"),
         Differs.WHO_PINGS: ("heartbeat",),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
@@ -478,6 +478,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         differs=Differs.NOTHING + 0,
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
+        fixed_rate=polling.timer == "fixed_rate",
         pause_while_dragging=polling.pause_while_dragging,
         pause_while_hidden=polling.pause_while_hidden,
         refetch_on_focus=polling.refetch_on_focus,

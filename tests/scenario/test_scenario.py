@@ -367,6 +367,14 @@ MALFORMED = {
     "times alone": (make(sessions=by_curve(0, 9)), "sessions.curve.0"),
     "text for a rate": (make(sessions=by_curve([0, "1"], [9, 1])), "sessions.curve.0.1"),
     "an age": (make(horizon_s=1e300), "horizon_s"),
+    "jitter of a fixed rate": (
+        make(polling={"timer": "fixed_rate", "jitter_frac": 0.5}),
+        "polling.jitter_frac",
+    ),
+    "fixed rate without end": (
+        make(polling={"timer": "fixed_rate", "interval_s": 1e-300}),
+        "polling.interval_s",
+    ),
     "share above one": (make(polling={"jitter_frac": 1.5}), "polling.jitter_frac"),
     "board smaller than a card": (
         make(updates={"rate_per_s": 1.0, "snapshot_bytes": 5}),

@@ -43,6 +43,7 @@ _HONOURED_RULES = {
 _NEUTRAL_RULES: dict[str, Any] = {
     "has_flag": False,
     "differs": Differs.NOTHING,
+    "fixed_rate": False,
     "safety_poll_s": math.inf,
     "safety_poll_restart": False,
     "any_message": False,
