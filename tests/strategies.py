@@ -122,6 +122,20 @@ def senders() -> st.SearchStrategy[dict[str, object]]:
     )
 
 
+def round_trips() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[network]`` says of round-trip times."""
+    measured = [[0.5, 0.04], [0.9, 0.1234567], [0.99, 1.7]]
+    return st.one_of(
+        st.fixed_dictionaries(
+            {
+                "rtt_s": st.sampled_from([0.0, 0.04, 1.0]),
+                "rtt_spread": st.sampled_from([0.0, 0.5]),
+            }
+        ),
+        st.just({"rtt_quantiles": measured}),
+    )
+
+
 def laws() -> st.SearchStrategy[dict[str, object]]:
     """What a ``[server]`` says of service times."""
     cv = st.sampled_from([0.3, 1.0, 2.5])
@@ -256,8 +270,7 @@ def _values(draw) -> dict[str, object]:
         hidden=hidden,
         timer_throttling=hidden is not None and draw(st.booleans()),
         network={
-            "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
-            "rtt_spread": draw(st.sampled_from([0.0, 0.5])),
+            **draw(round_trips()),
             "tls": draw(st.booleans()),
             "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),

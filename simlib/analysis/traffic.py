@@ -35,7 +35,8 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
     if not isinstance(scenario, Scenario):
         raise ScenarioError("scenario", scenario, "must be a Scenario")
     costs = _exchange_bytes(scenario)
-    period_s = scenario.polling.interval_s + scenario.network.rtt_s + scenario.server.poll_s
+    period_s = scenario.polling.interval_s + scenario.network.median_rtt_s()
+    period_s += scenario.server.poll_s
     try:
         rates = np.asarray(rates_per_s, dtype=float)
     except (TypeError, ValueError):
@@ -90,7 +91,9 @@ def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
         "client": (Message.PING_UP, Message.PONG_DOWN),
         "none": (),
     }[scenario.heartbeat.direction]
-    period_s = scenario.heartbeat.interval_s + scenario.network.rtt_s if beats else np.inf
+    period_s = np.inf
+    if beats:
+        period_s = scenario.heartbeat.interval_s + scenario.network.median_rtt_s()
     return {
         "poll": both(plain, Message.POLL_REQUEST, Message.POLL_RESPONSE),
         "changed": both(etag, Message.POLL_CONDITIONAL, Message.POLL_RESPONSE),

@@ -6,6 +6,8 @@ The numbers are what one request of each kind costs the lab's server on a quiet 
 
 from __future__ import annotations
 
+from typing import Any
+
 from simlib.core.faults import FAULTS
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
@@ -48,7 +50,8 @@ _CANNOT = {
 def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     """Return the scenario that `measure` runs: same board, clients and rules, loopback path.
 
-    Simulate it to predict a measurement.
+    Simulate it to predict a measurement. Measured round-trip times (``network.rtt_quantiles``) are
+    kept, with what loopback adds to them: the lab's proxy delays each client's messages by its own.
 
     Parameters
     ----------
@@ -92,11 +95,16 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         given = getattr(getattr(scenario, section), name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
-    rtt_s = RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)
+    rtt_s = (RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)) * time_scale
+    measured = scenario.network.rtt_quantiles
+    # The proxy adds what was measured to what loopback takes.
+    path_s: dict[str, Any] = {"network.rtt_s": rtt_s}
+    if measured is not None:
+        path_s = {"network.rtt_quantiles": [(share, rtt_s + each_s) for share, each_s in measured]}
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
     return scenario.replace(
         {
-            "network.rtt_s": rtt_s * time_scale,
+            **path_s,
             "network.rtt_spread": 0.0,
             "network.tls": False,
             "server.workers": 1,
@@ -107,11 +115,14 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
 
 
 def needs_proxy(scenario: Scenario) -> bool:
-    """Say whether a fault acts on the path between clients and server, which takes a proxy.
+    """Say whether the path between clients and server takes a proxy.
+
+    It does if a fault acts on it, or if each client's has a round-trip time that was measured.
 
     Examples
     --------
     >>> needs_proxy(Scenario(updates={"rate_per_s": 0.1}))
     False
     """
-    return any(fault.kind in PROXIED for fault in scenario.faults)
+    is_measured = scenario.network.rtt_quantiles is not None
+    return is_measured or any(fault.kind in PROXIED for fault in scenario.faults)

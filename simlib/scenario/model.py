@@ -27,7 +27,7 @@ from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
 from simlib.scenario.changes import read_changes
-from simlib.scenario.curve import Curve
+from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.fields import (
     LONGEST_S,
     MAX_CLIENTS,
@@ -416,6 +416,15 @@ class Activity(Section):
     """Mean length of an episode, seconds; exponential."""
 
 
+Quantile = Annotated[tuple[Fraction, NotNegative], pydantic.BeforeValidator(_as_tuple)]
+"""A share of the clients, and the time that theirs does not exceed, seconds."""
+Quantiles = Annotated[
+    tuple[Quantile, ...],
+    Field(min_length=2, max_length=1000),
+    pydantic.BeforeValidator(_as_tuple),
+]
+
+
 class Network(Section):
     """The path between a client and the server."""
 
@@ -423,6 +432,13 @@ class Network(Section):
     """Round-trip time without queueing, seconds: the median over clients."""
     rtt_spread: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Standard deviation of log(RTT) over clients."""
+    rtt_quantiles: Quantiles | None = None
+    """Measured round-trip times, in place of the two above: pairs of a share of the clients and the
+    time that theirs does not exceed, seconds, both ascending, such as a dashboard's median, p95 and
+    p99: ``[[0.5, 0.04], [0.95, 0.18], [0.99, 0.4]]``. Each client draws its own, linear between two
+    pairs. Below the first share and above the last it is their time: where the least and the
+    greatest are known, give them as shares 0 and 1.
+    Elsewhere: histogram_quantile (Prometheus)."""
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
@@ -432,6 +448,30 @@ class Network(Section):
     unanswered_s: Positive = 924.6
     """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
     Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_distribution(self) -> Self:
+        if self.rtt_quantiles is None:
+            return self
+        for name in ("rtt_s", "rtt_spread"):
+            given, default = getattr(self, name), type(self).model_fields[name].default
+            if given != default:
+                rule = f"must be left out, or at {default:g}, when rtt_quantiles are given"
+                raise FieldError(name, given, rule)
+        for number, (before, (share, rtt_s)) in enumerate(pairwise(self.rtt_quantiles), start=1):
+            if share <= before[0]:
+                rule = f"must be > {before[0]:.12g}: shares ascend"
+                raise FieldError(f"rtt_quantiles.{number}.0", share, rule)
+            if rtt_s < before[1]:
+                rule = f"must be >= {before[1]:.12g}: quantiles ascend with their shares"
+                raise FieldError(f"rtt_quantiles.{number}.1", rtt_s, rule)
+        return self
+
+    def median_rtt_s(self) -> float:
+        """Return the median round-trip time of the clients, seconds."""
+        if self.rtt_quantiles is None:
+            return self.rtt_s
+        return float(interpolated(self.rtt_quantiles, 0.5))
 
 
 class ServerSettings(Section):
@@ -837,10 +877,11 @@ class Scenario(Section):
         rule, row = self.reconnect, POLICIES[self.reconnect.policy]
         last_s = (rule.delays_s or (rule.base_s,))[-1]
         is_constant = row.retries and not row.grows
-        if is_constant and last_s == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
-            words = (
-                "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
-            )
+        measured = self.network.rtt_quantiles
+        is_near = self.network.rtt_s == 0.0 if measured is None else measured[0][1] == 0.0
+        if is_constant and last_s == 0.0 and rule.attempts is None and is_near:
+            name = "rtt_s is 0" if measured is None else "rtt_quantiles begin at 0 s"
+            words = f"must end above 0 when network.{name}, or time would stand still in an outage"
             raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
 
     def _check_sizes(self) -> None:

@@ -31,7 +31,7 @@ from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import Law, ServerRules, law_parameter
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.curve import Curve
+from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.model import (
     MAX_CHANGES,
     Activity,
@@ -400,9 +400,12 @@ def _sessions(
 
 def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDArray[np.float64]:
     network = scenario.network
+    numbers = np.arange(clients, dtype=np.uint64)
+    if network.rtt_quantiles is not None:
+        draws = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0)
+        return interpolated(network.rtt_quantiles, draws)
     if network.rtt_spread == 0.0:
         return np.broadcast_to(network.rtt_s, clients)
-    numbers = np.arange(clients, dtype=np.uint64)
     u = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0).tolist()
     v = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 1).tolist()
     return np.array(
