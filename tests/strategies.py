@@ -112,6 +112,19 @@ def _in_order(found, row, start_s) -> bool:
     return not any(row.stops_servers and other.adds_node and start_s < t for other, t in others)
 
 
+def rate_limits() -> st.SearchStrategy[dict[str, object] | None]:
+    """A ``[rate_limit]``, or none."""
+    return st.none() | st.fixed_dictionaries(
+        {
+            "kind": st.sampled_from(["refuse", "delay"]),
+            "rate_per_s": st.sampled_from([0.2, 0.7, 2.0]),
+            "burst": st.sampled_from([1, 3, 20]),
+            "applies_to": st.sampled_from(["all", "upgrades", "polls"]),
+            "status": st.sampled_from([503, 429]),
+        }
+    )
+
+
 def senders() -> st.SearchStrategy[dict[str, object]]:
     """What a ``[server]`` says of slow consumers."""
     policy = st.sampled_from(["block", "close", "drop_oldest"])
@@ -289,6 +302,7 @@ def _values(draw) -> dict[str, object]:
             **draw(senders()),
             **draw(st.sampled_from([{}, {"admit_per_s": 0.7, "admit_burst": 3}])),
         },
+        rate_limit=draw(rate_limits()),
         faults=draw(faults(horizon_s, nodes)),
         wire={
             "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),

@@ -44,6 +44,7 @@ _CANNOT = {
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
     "server.nodes": ((1,), "must be 1: the lab has one server"),
+    "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 
 
@@ -91,8 +92,9 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         place = next(n for n in restarts if scenario.faults[n].repeat_s is not None)
         raise ScenarioError(f"faults.{place}.repeat_s", scenario.faults[place].repeat_s, rule)
     for path, (wanted, rule) in _CANNOT.items():
-        section, name = path.split(".")
-        given = getattr(getattr(scenario, section), name)
+        given: Any = scenario
+        for name in path.split("."):
+            given = getattr(given, name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
     rtt_s = (RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)) * time_scale

@@ -518,7 +518,8 @@ class ServerSettings(Section):
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
     admit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    """Upgrades admitted per second; a further one is answered 503. Absent: no limit.
+    """Upgrades that a node admits per second; a further one is answered 503. Absent: no limit. One
+    for all nodes together, for polls too, or one that delays, is a `rate_limit`.
     Elsewhere: rate (nginx limit_req_zone)."""
     admit_burst: Counting = 1
     """Upgrades admitted at once before that rate applies.
@@ -561,6 +562,30 @@ class ServerSettings(Section):
             rule = f'has no meaning when slow_consumers is "{self.slow_consumers}"'
             raise FieldError("buffer_bytes", self.buffer_bytes, rule)
         return self
+
+
+class RateLimit(Section):
+    """A rate limit in front of all nodes, which all clients share: see `core.limiter`."""
+
+    kind: Literal["refuse", "delay"] = "refuse"
+    """What becomes of a request beyond the rate: it passes at once while there is burst left, and
+    is refused when there is none (refuse: a token bucket); or it waits for its turn at the rate,
+    and is refused if that is `burst` turns away or more (delay: a leaky bucket).
+    Elsewhere: nodelay (nginx limit_req: refuse)."""
+    rate_per_s: Annotated[float, Field(ge=1e-6, le=1e6)]
+    """Requests per second.
+    Elsewhere: rate (nginx limit_req_zone)."""
+    burst: Counting = 1
+    """Requests that may come at once without one being refused. nginx does not count the first:
+    its burst is one fewer.
+    Elsewhere: burst (nginx limit_req, one fewer); max_tokens (Envoy)."""
+    applies_to: Literal["all", "upgrades", "polls"] = "all"
+    """Which requests it counts: upgrades, polls (safety polls, and what `notify` fetches, too), or
+    all of them together."""
+    status: Literal[503, 429] = 503
+    """How a request is refused. Polls are retried in any case, upgrades after 429 as
+    `reconnect.retries_4xx` says. Bytes are those of a 503.
+    Elsewhere: limit_req_status (nginx)."""
 
 
 _KINDS = tuple(FAULTS)
@@ -744,6 +769,8 @@ class Scenario(Section):
     """Whether a hidden tab's timers are throttled as Chrome does: see `core.activity`."""
     network: Network = Network()
     server: ServerSettings = ServerSettings()
+    rate_limit: RateLimit | None = None
+    """A rate limit in front of the nodes; absent: none."""
     wire: Wire = Wire()
     faults: Faults = ()
     """The faults, in any order."""

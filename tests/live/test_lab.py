@@ -193,6 +193,7 @@ def test_connections_beyond_the_cap_are_refused_and_tried_again():
         ({"wire.deflate_ratio": 0.2}, 1.0, "wire.deflate_ratio"),
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
         ({"server.nodes": 2}, 1.0, "server.nodes"),
+        ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),
         ({"wire.token_bytes": 202}, 1.0, "wire.token_bytes"),
         ({"wire.token_bytes": 121}, 1.0, "wire.token_bytes"),
         ({"clients": 2_000_000}, 1.0, "clients"),
