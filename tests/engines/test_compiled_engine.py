@@ -61,6 +61,7 @@ LATTICE = {
     "ramp_s": 0.0,
     "network.rtt_s": 1.0,
     "network.rtt_spread": 0.0,
+    "network.rtt_quantiles": None,
     "server.service": "constant",
     "server.service_cv": None,
     "polling.jitter_frac": 0.0,

@@ -213,6 +213,7 @@ RECOVERY = {"websocket.resync": "recovery", "websocket.recovery_s": 60.0}
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
         ({"server.nodes": 5}, 1.0, "server.nodes"),
         (RECOVERY | {"server.nodes": 2}, 1.0, "websocket.resync"),
+        ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),
         ({"wire.token_bytes": 202}, 1.0, "wire.token_bytes"),
         ({"wire.token_bytes": 121}, 1.0, "wire.token_bytes"),
         ({"clients": 2_000_000}, 1.0, "clients"),

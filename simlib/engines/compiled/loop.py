@@ -158,6 +158,8 @@ def _goes_round(world: World) -> bool:
     goes_round = POLLS and len(world.arrays.half_s) == 1 and not world.rules.fixed_rate
     if PUSHES:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
+    if GENERAL:
+        goes_round = goes_round and not world.options.limit.polls
     return goes_round and world.server_rules.law == Law.CONSTANT
 
 

@@ -19,6 +19,7 @@ from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.connection import CONNECTION_ROW, Nodes
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
+from simlib.core.limiter import LimiterRules
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
@@ -187,6 +188,7 @@ STATE = np.dtype(
         ("events", "i8"),
         ("fault_event", "i8"),
         ("percents", "i8"),
+        ("limit_due_s", "f8"),
     ]
 )
 
@@ -304,6 +306,7 @@ class EngineOptions(NamedTuple):
     hidden_length_s: float
     idle_s: float
     unanswered_s: float
+    limit: LimiterRules
 
 
 @inlined
