@@ -410,21 +410,8 @@ class Simulation(Driver):
         clock, number, link = self.clock, client.number, self.link_of(client)
         asked_s = clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
-        if first:
-            self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
-            link.kept_until_s = NEVER_S  # nothing is answered before there is a request
-            link.is_link_dead = False
-            if not (yield from self.open_tcp(client, exchange)):
-                if not is_over(client, link, exchange):
-                    self.tally(Count.ERRORS, number)
-                    self.feed(client, Event.FAILED)
-                return
-            if self.rules.tls:
-                yield clock.at(clock.now + 2.0 * self.one_way_s(link))
-                if is_over(client, link, exchange):
-                    return
-                self.send(number, Message.TLS_OPEN)
-            self.record_connection(number)
+        if first and not (yield from self.open_for_polls(client, exchange)):
+            return
         etag = self.workload.etag
         self.tally(Count.POLLS, number)
         link.kept_until_s = NEVER_S
@@ -467,6 +454,25 @@ class Simulation(Driver):
             self.feed(client, Event.UNCHANGED)
         else:
             self.feed(client, Event.FETCHED, version)
+
+    def open_for_polls(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
+        """Open the connection of a poll; say whether the poll can set out."""
+        clock, number, link = self.clock, client.number, self.link_of(client)
+        self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
+        link.kept_until_s = NEVER_S  # nothing is answered before there is a request
+        link.is_link_dead = False
+        if not (yield from self.open_tcp(client, exchange)):
+            if not is_over(client, link, exchange):
+                self.tally(Count.ERRORS, number)
+                self.feed(client, Event.FAILED)
+            return False
+        if self.rules.tls:
+            yield clock.at(clock.now + 2.0 * self.one_way_s(link))
+            if is_over(client, link, exchange):
+                return False
+            self.send(number, Message.TLS_OPEN)
+        self.record_connection(number)
+        return True
 
     def keep_alive(self, client: Client, exchange: int, done_s: float) -> None:
         """The server keeps the connection of a request that it has answered at `done_s`.
