@@ -447,6 +447,7 @@ def count_messages(record: Record, client: int, t: float, message: int, n: int =
 def end_wait(record: Record, what: int, client: int, wait_s: float, t: float) -> None:
     """Record that a client has waited for something until `t`, seconds; `what` is a `Wait`."""
     cohort, place = cohort_of(record.cohort, client), bin_of(record, t)
+    # The counts ANSWERS and OPENED stand in the order of `Wait`.
     record.bins[cohort, place, Count.ANSWERS + what] += 1
     record.wait_ticks[what, cohort, place] += ticks_of(wait_s)
     if place >= record.first_bin:

@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simlib.core.record import (
+    TICK_S,
     Count,
     Kept,
     Record,
+    Wait,
     add_busy,
     bucket_edges_s,
     bucket_of,
     check,
     count,
+    end_wait,
     finalise,
     resolve,
 )
@@ -91,6 +94,18 @@ def test_what_was_published_outside_the_session_is_seen_but_not_counted():
     recording = record()
     resolve(recording, 1, 2, 2, 5, 9.6)
     assert recording.clients[1, Count.DELIVERED] == 2
+
+
+@pytest.mark.parametrize("what", Wait)
+def test_a_wait_counts_in_the_bin_where_it_ends_and_after_the_warm_up_by_its_length(what):
+    recording = record(warm_up_s=2.0)
+    for t in (1.3, 2.05, 3.0):  # bins begin at 1.4, 2.1 and 2.8 s
+        end_wait(recording, what, 0, 0.25, t)
+    counted = Count[{"POLL": "ANSWERS", "CONNECTION": "OPENED"}[what.name]]
+    assert np.flatnonzero(recording.bins[0, :, counted]).tolist() == [1, 2, 4]
+    assert recording.bins.sum() == 3
+    assert recording.wait_ticks[what].sum() * TICK_S == 0.75
+    assert recording.wait_histogram[what, 0, bucket_of(0.25)] == recording.wait_histogram.sum() == 1
 
 
 @pytest.mark.parametrize("what", [Count.DELIVERED, Count.LOST])
