@@ -112,6 +112,19 @@ def _in_order(found, row, start_s) -> bool:
     return not any(row.stops_servers and other.adds_node and start_s < t for other, t in others)
 
 
+def rate_limits() -> st.SearchStrategy[dict[str, object] | None]:
+    """A ``[rate_limit]``, or none."""
+    return st.none() | st.fixed_dictionaries(
+        {
+            "kind": st.sampled_from(["refuse", "delay"]),
+            "rate_per_s": st.sampled_from([0.2, 0.7, 2.0]),
+            "burst": st.sampled_from([1, 3, 20]),
+            "applies_to": st.sampled_from(["all", "upgrades", "polls"]),
+            "status": st.sampled_from([503, 429]),
+        }
+    )
+
+
 def senders() -> st.SearchStrategy[dict[str, object]]:
     """What a ``[server]`` says of slow consumers."""
     policy = st.sampled_from(["block", "close", "drop_oldest"])
@@ -119,6 +132,20 @@ def senders() -> st.SearchStrategy[dict[str, object]]:
     return st.one_of(
         st.fixed_dictionaries({"slow_consumers": st.sampled_from(["unbounded", "coalesce"])}),
         st.fixed_dictionaries(bounded),
+    )
+
+
+def round_trips() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[network]`` says of round-trip times."""
+    measured = [[0.5, 0.04], [0.9, 0.1234567], [0.99, 1.7]]
+    return st.one_of(
+        st.fixed_dictionaries(
+            {
+                "rtt_s": st.sampled_from([0.0, 0.04, 1.0]),
+                "rtt_spread": st.sampled_from([0.0, 0.5]),
+            }
+        ),
+        st.just({"rtt_quantiles": measured}),
     )
 
 
@@ -211,10 +238,13 @@ def _values(draw) -> dict[str, object]:
     arrivals = draw(st.none() | st.sampled_from(ARRIVALS))
     hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
+    jitter_frac = draw(st.sampled_from([0.0, 0.5, 1.0]))
+    timer = draw(st.sampled_from(["after_answer", "after_answer", "fixed_rate"]))
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return dict(  # noqa: C408 (the names of settings)
         transport=draw(st.sampled_from(TRANSPORT_NAMES)),
         clients=draw(st.integers(1, 8)),
+        tabs_per_user=draw(st.sampled_from([1, 1, 2])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
         horizon_s=horizon_s,
         warm_up_s=draw(st.sampled_from([0.0, 7.0])),
@@ -224,7 +254,8 @@ def _values(draw) -> dict[str, object]:
         sessions=None if arrivals is None else draw(st.fixed_dictionaries(sessions)) | arrivals,
         polling={
             "interval_s": draw(TIMES_S),
-            "jitter_frac": draw(st.sampled_from([0.0, 0.5, 1.0])),
+            "jitter_frac": jitter_frac,
+            "timer": "after_answer" if jitter_frac else timer,
             "pause_while_dragging": draw(st.booleans()),
             "pause_while_hidden": draw(st.booleans()),
             "refetch_on_focus": draw(st.booleans()),
@@ -256,8 +287,7 @@ def _values(draw) -> dict[str, object]:
         hidden=hidden,
         timer_throttling=hidden is not None and draw(st.booleans()),
         network={
-            "rtt_s": draw(st.sampled_from([0.0, 0.04, 1.0])),
-            "rtt_spread": draw(st.sampled_from([0.0, 0.5])),
+            **draw(round_trips()),
             "tls": draw(st.booleans()),
             "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
@@ -276,6 +306,7 @@ def _values(draw) -> dict[str, object]:
             **draw(senders()),
             **draw(st.sampled_from([{}, {"admit_per_s": 0.7, "admit_burst": 3}])),
         },
+        rate_limit=draw(rate_limits()),
         faults=draw(faults(horizon_s, nodes)),
         wire={
             "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),

@@ -224,8 +224,7 @@ def by_node(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per node: ``node``, ``connection_count`` and ``memory_bytes`` (means after the
-        warm-up), ``utilisation`` (busy part of its workers' time after the warm-up; NaN if unknown,
-        in a run of several nodes that an older simlib has saved),
+        warm-up), ``utilisation`` (busy part of its workers' time after the warm-up),
         ``share`` (fraction of all connections after the warm-up),
         ``end_connection_count`` (open at the end of the run), ``end_memory_bytes`` and
         ``end_share``; shares are NaN if there are no connections. ``run.frame("nodes")`` has the

@@ -42,7 +42,8 @@ def bytes_by_rate(
     if layer not in get_args(Layer):
         raise ScenarioError("layer", layer, f"must be one of {', '.join(get_args(Layer))}")
     costs = _exchange_bytes(scenario, layer)
-    period_s = scenario.polling.interval_s + scenario.network.rtt_s + scenario.server.poll_s
+    period_s = scenario.polling.interval_s + scenario.network.median_rtt_s()
+    period_s += scenario.server.poll_s
     try:
         rates = np.asarray(rates_per_s, dtype=float)
     except (TypeError, ValueError):
@@ -97,7 +98,9 @@ def _exchange_bytes(scenario: Scenario, layer: Layer) -> dict[str, float]:
         "client": (Message.PING_UP, Message.PONG_DOWN),
         "none": (),
     }[scenario.heartbeat.direction]
-    period_s = scenario.heartbeat.interval_s + scenario.network.rtt_s if beats else np.inf
+    period_s = np.inf
+    if beats:
+        period_s = scenario.heartbeat.interval_s + scenario.network.median_rtt_s()
     return {
         "poll": both(plain, Message.POLL_REQUEST, Message.POLL_RESPONSE),
         "changed": both(etag, Message.POLL_CONDITIONAL, Message.POLL_RESPONSE),

@@ -51,6 +51,8 @@ class Count(IntEnum):
     packets, the others those that TCP carries. HEARTBEATS are pings, whichever side sends them: a
     client's when it sends one, the server's when one reaches its client. Pongs are not counted.
     REFUSED are upgrades beyond a node's most connections, DROPPED_SYNS those beyond its backlog.
+    ANSWERS are polls whose whole answer has come, fetches beside a socket among them, safety polls
+    and refusals not; OPENED are WebSockets that have opened.
     """
 
     POLLS = 0
@@ -73,10 +75,26 @@ class Count(IntEnum):
     DROPPED_SYNS = 17
     PAYLOAD_UP_BYTES = 18
     PAYLOAD_DOWN_BYTES = 19
+    ANSWERS = 20
+    OPENED = 21
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
 """Words of 8 bytes for the counts of one client: two counts a word, and two words of bytes."""
+
+
+class Wait(IntEnum):
+    """What a client waits for.
+
+    POLL: from the moment it wants to fetch until the whole answer is there; connecting included,
+    if it has to, but not the tries before this one. CONNECTION: from the start of the session (or
+    the return to push), or from when it notices that its WebSocket is lost, until the next one is
+    open (READY); failed attempts and the delays between them included. What ends otherwise, as
+    by giving up or at the end of the run, is not counted.
+    """
+
+    POLL = 0
+    CONNECTION = 1
 
 
 class Cause(IntEnum):
@@ -182,16 +200,17 @@ class Record:
         Intended publish times, ascending, seconds.
     start_s, end_s : ndarray of float64, shape (clients,)
         When each client's session starts and ends (at the horizon at the latest).
-    warm_up_s, cool_down_s, horizon_s, bin_s : float
-        Seconds. Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are
-        not in the ledger.
+    counted_s : tuple of float
+        Changes published from the one to before the other are in the ledger, seconds.
+    horizon_s, bin_s : float
+        Seconds.
     transports : tuple of int
         The transport of each cohort; one, or two in a rollout.
-    nodes : int
-        How many nodes the server has.
     sizes : ndarray of int64, shape (len(Message), 4), optional
         Of each kind of message: bytes of payload up and down, and of IP packets up and down. The
         live lab, which counts bytes, has none.
+    nodes : int
+        How many nodes the server has.
     kept : Kept
 
     Attributes
@@ -211,6 +230,13 @@ class Record:
     latency_ticks : ndarray of int64, shape (cohorts, bins)
         Sum of the latencies of delivered changes, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
+    wait_ticks : ndarray of int64, shape (len(Wait), cohorts, bins)
+        Sum of the waits that ended in each bin, in units of `TICK_S`.
+    wait_histogram : ndarray of int64, shape (len(Wait), cohorts, buckets)
+        The same buckets as those of latencies; of the waits that ended in a bin that starts after
+        the warm-up.
+    first_bin : int
+        The first of these bins.
     clients : ndarray of int32, shape (clients, ...)
         The counts before `Count.RECONNECTS`.
     traffic : ndarray of int64, shape (clients, 2)
@@ -247,13 +273,12 @@ class Record:
         start_s: NDArray[np.float64],
         end_s: NDArray[np.float64],
         *,
-        warm_up_s: float,
-        cool_down_s: float,
+        counted_s: tuple[float, float],
         horizon_s: float,
         bin_s: float,
         transports: tuple[int, ...] = (0,),
-        nodes: int = 1,
         sizes: NDArray[np.int64] | None = None,
+        nodes: int = 1,
         kept: Kept = Kept(),  # noqa: B008 - a tuple, which nobody can change
     ) -> None:
         clients = len(start_s)
@@ -261,8 +286,7 @@ class Record:
         self.transports = transports
         self.publish_s: list[float] = publish_s.tolist()
         self.start_s = start_s
-        self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
-        self.until = int(np.searchsorted(publish_s, horizon_s - cool_down_s, "left"))
+        self.first, self.until = (int(n) for n in np.searchsorted(publish_s, counted_s, "left"))
         self.last = np.minimum(_published(publish_s, scalar_or_array(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
@@ -272,12 +296,16 @@ class Record:
         self.busy_s = np.zeros((nodes, bins))
         self.latency_ticks = np.zeros((cohorts, bins), dtype=np.int64)
         self.latency_max_s = np.zeros(1)
+        buckets = 1 + OCTAVES * BUCKETS_PER_OCTAVE
+        self.wait_ticks = np.zeros((len(Wait), cohorts, bins), dtype=np.int64)
+        self.wait_histogram = np.zeros((len(Wait), cohorts, buckets), dtype=np.int64)
+        self.first_bin = first_bin_of(counted_s[0], bin_s, bins)
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if kept.buffered else 0)
         self.gaps = np.zeros((clients, 2 * kept.gaps) if kept.gaps else (0, 0), dtype=np.int32)
-        self.histogram = np.zeros((cohorts, 1 + OCTAVES * BUCKETS_PER_OCTAVE), dtype=np.int64)
+        self.histogram = np.zeros((cohorts, buckets), dtype=np.int64)
         self.cohort: Any = np.zeros(clients, dtype=np.int8) if cohorts > 1 else None
         self.cohort_s = np.zeros(clients if cohorts > 1 else 1)
         self.opened_in = np.zeros(len(self.cohort_s), dtype=np.int8)
@@ -308,6 +336,18 @@ class Record:
         """Changes published while each client was present, shape (clients,)."""
         entered = np.maximum(self.entered, np.int32(self.first))
         return np.asarray(np.maximum(self.last - entered, 0), dtype=np.int32)
+
+
+def first_bin_of(warm_up_s: float, bin_s: float, bins: int) -> int:
+    """Return the first time bin that counts: it starts after the warm-up, or is the last.
+
+    Examples
+    --------
+    >>> first_bin_of(0.0, 1.0, 60), first_bin_of(7.5, 1.0, 60), first_bin_of(90.0, 100.0, 1)
+    (0, 8, 0)
+    """
+    starts_s = np.arange(bins) * bin_s
+    return min(int(np.searchsorted(starts_s, warm_up_s, "left")), bins - 1)
 
 
 def _published(publish_s: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -402,6 +442,15 @@ def count_messages(record: Record, client: int, t: float, message: int, n: int =
     record.messages[cohort_of(record.cohort, client), bin_of(record, t), message] += n
     record.traffic[client, 0] += n * record.sizes[message, 2]
     record.traffic[client, 1] += n * record.sizes[message, 3]
+
+
+def end_wait(record: Record, what: int, client: int, wait_s: float, t: float) -> None:
+    """Record that a client has waited for something until `t`, seconds; `what` is a `Wait`."""
+    cohort, place = cohort_of(record.cohort, client), bin_of(record, t)
+    record.bins[cohort, place, Count.ANSWERS + what] += 1
+    record.wait_ticks[what, cohort, place] += ticks_of(wait_s)
+    if place >= record.first_bin:
+        record.wait_histogram[what, cohort, bucket_of(wait_s)] += 1
 
 
 def add_payload(record: Record, client: int, t: float, up: int, down: int) -> None:
@@ -584,6 +633,9 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks : ndarray of int64, shape (cohorts,)
     histogram : ndarray of int64, shape (cohorts, buckets)
         Latencies so far.
+    wait_ticks : ndarray of int64, shape (len(Wait), cohorts)
+    wait_histogram : ndarray of int64, shape (len(Wait), cohorts, buckets)
+        Waits so far.
     present, connected : ndarray of int64, shape (cohorts,)
         Clients that are present now, and connections that are open.
     exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
@@ -598,6 +650,8 @@ class MetricsSnapshot(NamedTuple):
     counts: NDArray[np.int64]
     latency_ticks: NDArray[np.int64]
     histogram: NDArray[np.int64]
+    wait_ticks: NDArray[np.int64]
+    wait_histogram: NDArray[np.int64]
     present: NDArray[np.int64]
     connected: NDArray[np.int64]
     exposed_s: NDArray[np.float64]
@@ -639,6 +693,8 @@ def snapshot(
         counts=bins_with_bytes(record).sum(axis=1),
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
+        wait_ticks=record.wait_ticks.sum(axis=2),
+        wait_histogram=record.wait_histogram.copy(),
         present=np.bincount(record.cohort[is_present], minlength=cohorts),
         connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
         exposed_s=client_s(record.exposed_s, is_present, record.cohort_s),

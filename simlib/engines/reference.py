@@ -46,6 +46,7 @@ from simlib.core.connection import (
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s
+from simlib.core.limiter import LimiterState, passes_s
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
     FORBIDDEN,
@@ -57,7 +58,7 @@ from simlib.core.protocol import (
     Transport,
     fetches,
 )
-from simlib.core.record import Cause, Count, Record
+from simlib.core.record import Cause, Count, Record, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import (
     SYN_RETRIES,
@@ -136,6 +137,8 @@ class Simulation(Driver):
         self.is_interrupted = False
         self.workload = workload
         self.server_rules = workload.server
+        self.limit = workload.rate_limit
+        self.limiter = LimiterState()
         self.servers = [new_server(workload.server.workers) for _ in range(workload.nodes)]
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.sizes: list[list[int]] = workload.sizes[:, :2].tolist()
@@ -405,6 +408,7 @@ class Simulation(Driver):
     def poll(self, client: Client, exchange: int) -> Process:
         """A poll: a connection if none is kept, the request, the worker, the response."""
         clock, number, link = self.clock, client.number, self.link_of(client)
+        asked_s = clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
@@ -432,8 +436,10 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if link.closed_exchange >= exchange:
             return
-        server = self.servers[link.node]
-        if wait_s(server.free_s, clock.now) > self.server_rules.shed_wait_s:
+        is_admitted = not self.limit.polls or (yield from self.pass_limit())
+        if link.closed_exchange >= exchange:
+            return
+        if not is_admitted or self.is_shed(link.node):
             self.keep_alive(client, exchange, clock.now)
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
@@ -455,6 +461,7 @@ class Simulation(Driver):
         if is_over(client, link, exchange):
             return
         self.send(number, reply)
+        self.end_wait(Wait.POLL, number, asked_s)
         if unchanged:
             self.tally(Count.UNCHANGED, number)
             self.feed(client, Event.UNCHANGED)
@@ -469,6 +476,17 @@ class Simulation(Driver):
         if client.exchange == exchange:
             self.link_of(client).kept_until_s = done_s + self.server_rules.keep_alive_s
 
+    def pass_limit(self) -> Generator[simpy.Event, None, bool]:
+        """Wait at the rate limit in front of the nodes; say whether the request has passed it."""
+        t = passes_s(self.limiter, self.limit, self.clock.now)
+        if t > self.clock.now:
+            yield self.clock.at(t)
+        return t >= 0.0
+
+    def is_shed(self, node: int) -> bool:
+        """Say whether a poll that comes to a node now would wait for too long."""
+        return wait_s(self.servers[node].free_s, self.clock.now) > self.server_rules.shed_wait_s
+
     def safety_poll(self, client: Client, exchange: int) -> Process:
         """A safety poll, on a connection of its own beside the one that is open."""
         clock, number, link = self.clock, client.number, self.link_of(client)
@@ -477,11 +495,15 @@ class Simulation(Driver):
             self.send_beside(number, message)
         round_trips = 2.0 if self.rules.tls else 1.0
         yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.one_way_s(link))
-        node = self.node_of(link, exchange)
-        has_left = link.closed_exchange >= exchange and client.exchange != exchange
-        if has_left or self.is_under(FaultEffect.PARTITION, link):
+        if self.is_safety_poll_lost(client, exchange):
             return
-        if node < 0 or wait_s(self.servers[node].free_s, clock.now) > self.server_rules.shed_wait_s:
+        node, is_admitted = self.node_of(link, exchange), True
+        if node >= 0 and self.limit.polls:
+            is_admitted = yield from self.pass_limit()
+            if self.is_safety_poll_lost(client, exchange):
+                return
+            node = self.node_of(link, exchange)
+        if node < 0 or not is_admitted or self.is_shed(node):
             yield clock.at(clock.now + self.one_way_s(link))
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
@@ -497,7 +519,7 @@ class Simulation(Driver):
             yield clock.at(cut_s + connection.one_way_s(self.paths, link, cut_s))
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
-                self.send(number, Message.TCP_CLOSE)
+                self.send_beside(number, Message.TCP_CLOSE)
             return
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
@@ -507,12 +529,18 @@ class Simulation(Driver):
                 self.send_beside(number, message)
             self.feed(client, Event.SNAPSHOT, version)
 
+    def is_safety_poll_lost(self, client: Client, exchange: int) -> bool:
+        """Say whether a safety poll that comes to the server now is not answered."""
+        link = self.link_of(client)
+        has_left = link.closed_exchange >= exchange and client.exchange != exchange
+        return has_left or self.is_under(FaultEffect.PARTITION, link)
+
     # -- what a client fetches that is told of changes -----------------------------------------
 
     def refetch(self, client: Client, exchange: int) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        etag, trips = self.workload.etag, 1.0
+        etag, trips, asked_s = self.workload.etag, 1.0, clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.end_fetches(link)
@@ -523,17 +551,14 @@ class Simulation(Driver):
         link.kept_until_s = NEVER_S
         self.send_beside(number, request_of(etag, client.fetched_s, first))
         yield clock.at(clock.now + trips * self.one_way_s(link))
-        if link.closed_exchange >= exchange:
-            return
-        if link.is_link_dead or self.is_under(FaultEffect.PARTITION, link):
-            t = clock.now + self.workload.unanswered_s
-            clock.start(self.refetch_fails(client, exchange, t))
-            return
-        node = self.node_of(link, exchange)
+        node, is_admitted = self.node_reached(client, exchange), True
+        if node >= 0 and self.limit.polls:
+            is_admitted = yield from self.pass_limit()
+            if is_admitted:
+                node = self.node_reached(client, exchange)  # as it may have waited
         if node < 0:
-            clock.start(self.refetch_fails(client, exchange, clock.now + self.one_way_s(link)))
             return
-        if wait_s(self.servers[node].free_s, clock.now) > self.server_rules.shed_wait_s:
+        if not is_admitted or self.is_shed(node):
             self.keep_alive(client, exchange, clock.now)
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
@@ -561,6 +586,8 @@ class Simulation(Driver):
             clock.start(self.refetch_fails(client, exchange, t))
             return
         self.send_beside(number, reply)
+        if event != Event.FAILED:
+            self.end_wait(Wait.POLL, number, asked_s)
         if event != Event.FETCHED:
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
@@ -583,6 +610,20 @@ class Simulation(Driver):
             self.clock.start(self.refetch_fails(client, exchange, t))
         else:
             self.fail_refetch(client)
+
+    def node_reached(self, client: Client, exchange: int) -> int:
+        """Return the node that a fetch beside the socket comes to; -1: none, of which it hears."""
+        now, link = self.clock.now, self.link_of(client)
+        if link.closed_exchange >= exchange:
+            return -1
+        if link.is_link_dead or self.is_under(FaultEffect.PARTITION, link):
+            t = now + self.workload.unanswered_s
+            self.clock.start(self.refetch_fails(client, exchange, t))
+            return -1
+        node = self.node_of(link, exchange)
+        if node < 0:
+            self.clock.start(self.refetch_fails(client, exchange, now + self.one_way_s(link)))
+        return node
 
     def refetch_fails(self, client: Client, exchange: int, t: float) -> Process:
         """A fetch beside the socket fails at `t`: no server is up, or the path is dead."""
@@ -663,10 +704,17 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
             return
-        server, worker = self.servers[link.node], connection.accepted_by(link, rules.workers)
         is_blocked = self.is_under(FaultEffect.BLOCK, link)
+        is_admitted, status = not is_blocked, FORBIDDEN if is_blocked else UNAVAILABLE
+        if is_admitted and self.limit.upgrades:
+            is_admitted = yield from self.pass_limit()
+            if is_cut(link, exchange):
+                return
+            if not is_admitted:
+                status = self.limit.status
+        server, worker = self.servers[link.node], connection.accepted_by(link, rules.workers)
         refused = (
-            is_blocked
+            not is_admitted
             or wait_for_s(server.free_s, link.worker, clock.now) > rules.shed_wait_s
             or not admits_upgrade(server.state, rules, clock.now)
         )
@@ -691,7 +739,7 @@ class Simulation(Driver):
         if refused:
             self.send(number, Message.UPGRADE_REFUSED)
             self.tally(Count.ERRORS, number)
-            self.feed(client, Event.CLOSED, FORBIDDEN if is_blocked else UNAVAILABLE)
+            self.feed(client, Event.CLOSED, status)
             return
         self.send(number, Message.UPGRADE_RESPONSE)
         self.send(number, Message.HELLO)

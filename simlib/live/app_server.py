@@ -153,7 +153,7 @@ class AppServer:
             return self._failure(request, HTTPStatus.UNAUTHORIZED)
         now = asyncio.get_running_loop().time()
         if not self.admission.admits(number, now):
-            return _too_many(self.admission.users.wait_s(number, now))
+            return _too_many(self.admission.wait_s(number, now))
         if request.transport is not None:
             self.transports[number, Port.POLL] = request.transport
         version = self.board_version
@@ -501,6 +501,7 @@ def _admission(settings: Settings, workload: Workload, message: Message) -> Admi
         other_waits_s=waits_s,
         path_losses=len(fault_windows(scenario, ["path_loss"])),
         time_scale=scale,
+        tabs_per_user=scenario.tabs_per_user,
     )
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = math.inf if descriptors == resource.RLIM_INFINITY else descriptors - _OTHER_FILES

@@ -121,6 +121,7 @@ class LiveClients(ConnectionOwner):
         self.opening: dict[int, ClientConnection] = {}
         self.beside: set[BesideConnection] = set()
         self.refetches: dict[int, RefetchConnection] = {}
+        self.asked_s = [0.0] * clients
         self.tasks = BackgroundTasks()
         self.to_close: list[tuple[int, float]] = []
         self.is_over = False
@@ -223,6 +224,8 @@ class LiveClients(ConnectionOwner):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
             connection = None
+        if actions & Action.FETCH:
+            self.asked_s[number] = self.now_s()
         if actions & Action.FETCH and isinstance(connection, PushConnection):
             self.refetch(client)
         elif actions & Action.FETCH:

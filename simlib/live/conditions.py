@@ -1,13 +1,15 @@
-"""Which fault affects which client's path now: the scenario's faults as the proxy needs them."""
+"""How each client's path is now: its own round-trip time, and the faults that affect it."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from simlib.core.faults import is_affected
 from simlib.core.path import Window, added_s, rate_at
 from simlib.live.clock import ScenarioClock
-from simlib.live.loopback import PROXIED
+from simlib.live.loopback import PROXIED, PROXY_RTT_S, RTT_S
 from simlib.scenario import Scenario, Workload, fault_windows
 
 
@@ -23,6 +25,9 @@ class Conditions:
 
     Attributes
     ----------
+    rtt_s : list of float
+        The clients' own round-trip times beyond what loopback takes, seconds of the scenario's
+        time; empty where none were measured.
     clock : ScenarioClock
         Its ``start_s`` is infinite, so that no fault acts, until the start of the run is known.
 
@@ -49,6 +54,10 @@ class Conditions:
             for number, fault in scenario.faults_by_number().items()
             if fault.answered is False
         }
+        self.rtt_s: list[float] = []
+        if scenario.network.rtt_quantiles is not None:
+            by_itself_s = (RTT_S + PROXY_RTT_S) * time_scale
+            self.rtt_s = np.maximum(workload.rtt_s - by_itself_s, 0.0).tolist()
         self._by_client: dict[tuple[str, int], list[Window]] = {}
 
     def windows_of(self, kind: str, client: int) -> list[Window]:
@@ -81,9 +90,12 @@ class Conditions:
         return any(window.fault in self.unanswered for window in windows)
 
     def one_way_s(self, client: int) -> float:
-        """Return the latency added to one direction of the client's path, seconds by the clock."""
+        """Return what the proxy adds to one way of a client's path, seconds by the clock."""
         delays, now = self.windows_of("latency", client), self.clock.now_s()
-        return added_s(delays, self.seed, self.replication, client, now) / self.clock.time_scale
+        t_s = added_s(delays, self.seed, self.replication, client, now)
+        if self.rtt_s:
+            t_s += self.rtt_s[client] / 2.0
+        return t_s / self.clock.time_scale
 
     def bytes_per_s(self, client: int) -> float:
         """Return the rate of the client's path downwards, bytes per second by the clock."""

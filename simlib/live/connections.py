@@ -29,7 +29,7 @@ from simlib.core.client_state import NEVER_S, Client
 from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
 from simlib.core.protocol import Event
-from simlib.core.record import Count
+from simlib.core.record import Count, Wait
 from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
 from simlib.live.clock import ScenarioClock
@@ -59,6 +59,8 @@ class ConnectionOwner(Driver):
     burst : Burst
     beside : set of BesideConnection
         Those that are open.
+    asked_s : list of float
+        When each client last wanted to fetch, seconds.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -70,6 +72,7 @@ class ConnectionOwner(Driver):
     buffer: memoryview
     burst: Burst
     beside: set[BesideConnection]
+    asked_s: list[float]
 
     @property
     @abstractmethod
@@ -198,6 +201,8 @@ class PollConnection(ClientConnection):
         if client.exchange != self.exchange:
             return
         self.exchange = -1
+        if status in (200, 304) and not owner.has_ended:
+            owner.end_wait(Wait.POLL, client.number, owner.asked_s[client.number])
         if status == 200:
             owner.feed(client, Event.FETCHED, wire.version_of(body))
         elif status == 304:

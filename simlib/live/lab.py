@@ -208,10 +208,10 @@ def _run_processes(
 def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports: _Reports) -> Run:
     """Return the clients' record with what the server knows, as a run with its provenance."""
     scenario, record = settings.scenario, reports.clients.record
-    for node, of_node in enumerate(reports.bin_busy_s):
-        for index, busy_s in of_node.items():
-            if index < record.busy_s.shape[1]:
-                record.busy_s[node, index] = busy_s * settings.time_scale
+    for of_node, busy in zip(record.busy_s, reports.bin_busy_s, strict=True):
+        for index, busy_s in busy.items():
+            if index < len(of_node):
+                of_node[index] += busy_s * settings.time_scale
     if len(record.buffered):
         for number, n_bytes in reports.server.buffered_bytes.items():
             record.buffered[number] = n_bytes
@@ -344,7 +344,8 @@ class _LabSession(NamedTuple):
     def reply_to(self, snapshot: MetricsSnapshot) -> ControllerReply:
         """Let the controller check the run, with the processor time that only the server knows."""
         assert self.controller is not None
-        snapshot = snapshot._replace(busy_s=np.array(self.server.busy_s()) * self.time_scale)
+        busy_s = np.array(self.server.busy_s()) * self.time_scale
+        snapshot = snapshot._replace(busy_s=busy_s)
         percent = self.controller.observe(snapshot)
         while percent is None and self.controller.due_s() <= snapshot.t:
             percent = self.controller.observe(snapshot)

@@ -116,7 +116,7 @@ def rates_of(scenario: Scenario, workload: Workload, transport: int) -> dict[str
     fetches_per_s = 0.0
     if fetches(transport):
         # A client that waits before it fetches gets all that came meanwhile at once.
-        wait_s = scenario.notify.spread_s + scenario.network.rtt_s
+        wait_s = scenario.notify.spread_s + scenario.network.median_rtt_s()
         fetches_per_s = min(changes_per_s, 1.0 / wait_s if wait_s > 0.0 else np.inf)
     has_pings = scenario.heartbeat.direction != "none"
     return {

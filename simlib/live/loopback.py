@@ -6,6 +6,8 @@ The numbers are what one request of each kind costs the lab's server on a quiet 
 
 from __future__ import annotations
 
+from typing import Any
+
 from simlib.core.faults import FAULTS
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
@@ -46,6 +48,7 @@ _CANNOT = {
         range(1, _MOST_NODES + 1),
         f"must be {_MOST_NODES} or fewer: each is a process, and they share this machine",
     ),
+    "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 
 
@@ -54,7 +57,8 @@ def on_loopback(
 ) -> Scenario:
     """Return the scenario that `measure` runs: same board, clients and rules, loopback path.
 
-    Simulate it to predict a measurement.
+    Simulate it to predict a measurement. Measured round-trip times (``network.rtt_quantiles``) are
+    kept, with what loopback adds to them: the lab's proxy delays each client's messages by its own.
 
     Parameters
     ----------
@@ -92,8 +96,9 @@ def on_loopback(
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
     _check_standbys(scenario)
     for path, (wanted, rule) in _CANNOT.items():
-        section, name = path.split(".")
-        given = getattr(getattr(scenario, section), name)
+        given: Any = scenario
+        for name in path.split("."):
+            given = getattr(given, name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
     if scenario.server.nodes > 1 and scenario.websocket.resync == "recovery":
@@ -102,14 +107,19 @@ def on_loopback(
             "that another one serves its client now"
         )
         raise ScenarioError("websocket.resync", "recovery", rule)
-    rtt_s = RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)
+    rtt_s = (RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)) * time_scale
+    measured = scenario.network.rtt_quantiles
+    # The proxy adds what was measured to what loopback takes.
+    path_s: dict[str, Any] = {"network.rtt_s": rtt_s}
+    if measured is not None:
+        path_s = {"network.rtt_quantiles": [(share, rtt_s + each_s) for share, each_s in measured]}
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
     if emulate_sends:
         path_and_jobs["server.fan_out_s"] = scenario.server.fan_out_s
         path_and_jobs["server.send_s"] = scenario.server.send_s
     return scenario.replace(
         {
-            "network.rtt_s": rtt_s * time_scale,
+            **path_s,
             "network.rtt_spread": 0.0,
             "network.tls": False,
             "server.workers": 1,
@@ -141,12 +151,16 @@ def _check_standbys(scenario: Scenario) -> None:
 
 
 def needs_proxy(scenario: Scenario) -> bool:
-    """Say whether there is a proxy: for faults on the path to the server, or to balance nodes.
+    """Say whether the path between clients and server takes a proxy.
+
+    It does if a fault acts on it, if each client's has a round-trip time that was measured, or if
+    connections are balanced over nodes.
 
     Examples
     --------
     >>> needs_proxy(Scenario(updates={"rate_per_s": 0.1}))
     False
     """
-    has_nodes = scenario.server.nodes > 1
-    return has_nodes or any(fault.kind in PROXIED for fault in scenario.faults)
+    if scenario.server.nodes > 1 or scenario.network.rtt_quantiles is not None:
+        return True
+    return any(fault.kind in PROXIED for fault in scenario.faults)

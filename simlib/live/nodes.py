@@ -94,9 +94,9 @@ class ServerNodes:
         for node in self._nodes:
             node.close_connections(message)
 
-    def busy_s(self) -> list[float]:
-        """Return each node's processor time of the bins that have ended, seconds by the clock."""
-        return [node.busy_s() for node in self._nodes]
+    def busy_s(self) -> tuple[float, ...]:
+        """Return the processor time of the bins that have ended, of each node, by the clock."""
+        return tuple(node.busy_s() for node in self._nodes)
 
     @property
     def bin_busy_s(self) -> tuple[dict[int, float], ...]:

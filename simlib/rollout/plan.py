@@ -82,8 +82,8 @@ class Bucketing(Section):
     ids: Literal["uuid4", "email", "number", "file"] = "uuid4"
     """What the users' ids look like, or that they are in a file."""
     ids_file: Annotated[str, Field(min_length=1)] | None = None
-    """A text file with one id per line. Clients take the ids in that order; if there are more
-    clients than lines, the list starts again, so that a user has several clients."""
+    """A text file with one id per line. Clients take the ids in that order, each one as many times
+    as a user has tabs; at the end the list starts again, so that a user has further clients."""
     experiment_percent: Percentage | None = None
     """Users in the treatment group of an A/B experiment, %, which is one of the deciders; absent:
     there is no experiment."""

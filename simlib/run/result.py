@@ -119,15 +119,23 @@ class Run:
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
             what happened in the bin (polls, messages, up_bytes and so on: the members of
             `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
+            ``poll_response_sum_s`` (over the ``answers``), ``connection_wait_sum_s`` (over the
+            ``opened``),
             ``connection_count``, ``present_count``, ``fallback_count`` (clients that poll although
             they are to be pushed to; all three are means over the bin) and ``utilisation`` (busy
             fraction of the workers of all nodes).
 
-            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
-            counts, and ``buffered_bytes``, the most that the server's memory held for it.
+            ``clients``: a row per client: its ``user``, ``start_s``, ``end_s``, ``rtt_s``, its
+            ledger, the same counts, and ``buffered_bytes``, the most that the server's memory held
+            for it.
 
             ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
             ``high_s``, ``count``; publish to apply.
+
+            ``waits``: the same of what clients wait for (``waits_for``, see `core.record.Wait`):
+            ``poll``, from the wish to fetch until the whole answer is there, and ``connection``,
+            from the start of a session or the loss of a WebSocket until the next one is open.
+            Those that ended in time bins after the warm-up.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
             ``cause``, ``transport``, the ``cohort`` in which it was opened, and its ``node``, a
@@ -135,9 +143,8 @@ class Run:
 
             ``nodes``: a row per time bin and node: ``t_s``, ``width_s``, ``node``,
             ``connection_count`` (mean over the bin), ``memory_bytes``, which is as many times
-            ``server.connection_bytes``, and ``utilisation`` (busy fraction of the node's workers;
-            NaN if a run of several nodes was saved before that was kept, which is kept as a table
-            ``busy``). What waits in the server's memory for slow consumers is not in it.
+            ``server.connection_bytes``, and ``utilisation`` (busy fraction of the node's workers).
+            What waits in the server's memory for slow consumers is not in it.
 
             ``exposures`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.
@@ -494,6 +501,8 @@ def _check_loaded(path: Path, run: Run, tables: dict[str, Columns]) -> None:
         if key not in run.provenance:
             raise RunFileError(f"{path}: its provenance lacks {key}")
     for name, expected in empty_tables(run.scenario, tables).items():
+        if name not in tables:
+            raise RunFileError(f"{path}: no {name}.parquet: not a complete saved run")
         missing = [column for column in expected if column not in tables[name]]
         if missing:
             raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")

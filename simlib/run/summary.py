@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from simlib.core.measures import MEASURES, QUANTILES, Measure, evaluate
+from simlib.core.measures import MEASURES, QUANTILES, WAIT_QUANTILES, Measure, evaluate
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
 from simlib.run.tables import (
@@ -22,6 +22,7 @@ from simlib.run.tables import (
     ledger_of,
     node_utilisations,
     rows_of,
+    wait_quantile,
 )
 from simlib.run.warnings import unseen_frac
 
@@ -66,6 +67,8 @@ def sums_of(timeline: Any) -> dict[str, Any]:
     return {
         **{what.name.lower(): timeline[what.name.lower()] for what in Count},
         "latency_sum_s": timeline["latency_sum_s"],
+        "poll_response_sum_s": timeline["poll_response_sum_s"],
+        "connection_wait_sum_s": timeline["connection_wait_sum_s"],
         "width_s": width_s,
         "connected_s": timeline["connection_count"] * width_s,
         "present_s": timeline["present_count"] * width_s,
@@ -102,6 +105,10 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
         quantiles = latency_quantiles(latency, np.array(list(QUANTILES.values())), cohort)
         levels = {
             **dict(zip(QUANTILES, quantiles, strict=True)),
+            **{
+                name: wait_quantile(tables["waits"], what, level, cohort)
+                for name, (what, level) in WAIT_QUANTILES.items()
+            },
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
             "busiest_utilisation": node_utilisations(tables, warm_up_s).max(),
         }
@@ -115,6 +122,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
                 "transport": transport,
                 "cohort": cohort,
                 "clients": int((tables["clients"]["cohort"] == cohort).sum()),
+                "users": _users_of(tables["clients"], cohort),
                 **{
                     measure.name: float(evaluate(measure, added[measure.sample]))
                     if transport in SOCKET_TRANSPORTS or not measure.needs_socket
@@ -126,6 +134,13 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
             }
         )
     return rows
+
+
+def _users_of(clients: Columns, cohort: str) -> float:
+    """Return how many users the clients of a cohort are; NaN if each client is a user."""
+    users = clients["user"]
+    has_tabs = len(users) > 0 and users[-1] + 1 < len(users)
+    return float(len(np.unique(users[rows_of(clients, cohort)]))) if has_tabs else np.nan
 
 
 def metrics_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -170,11 +185,16 @@ class Line(NamedTuple):
 
 _LINES = {
     "clients": Line("clients"),
+    "users": Line("users, each with several of the clients"),
     "latency_p50_s": Line("half of the changes seen within (s)"),
     "latency_p95_s": Line("95 % seen within (s)"),
     "latency_p99_s": Line("99 % seen within (s)"),
     "latency_max_s": Line("slowest change (s)", alone="slowest (s)"),
     "average_latency_s": Line("publish to apply, mean (s)"),
+    "poll_response_s": Line("answer to a poll, mean (s)"),
+    "poll_response_p95_s": Line("95 % of polls answered within (s)"),
+    "connection_wait_s": Line("wait for an open WebSocket, mean (s)"),
+    "connection_wait_p95_s": Line("95 % open within (s)"),
     "unseen_frac": Line("clients that saw no change (%)", 100.0),
     "eligible": Line("changes due, all clients together"),
     "delivered": Line("... seen"),

@@ -20,6 +20,7 @@ from simlib.core.record import (
     Count,
     Kept,
     Record,
+    Wait,
     bucket_edges_s,
     occupancy_s,
 )
@@ -27,13 +28,14 @@ from simlib.scenario import Scenario
 
 Columns = dict[str, NDArray[Any]]
 
-ALWAYS = ("timeline", "clients", "latency", "connections")
+ALWAYS = ("timeline", "clients", "latency", "waits", "connections")
 COHORTS = ("control", "treatment")
 """Who is not enrolled, and who is, in a rollout; without one all are ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
 BUSY = "busy"
 """How busy each node was, where there are several."""
 TABLES = (*ALWAYS, "exposures", BUSY, *ON_REQUEST)
+_WAITS = tuple(what.name.lower() for what in Wait)
 NODES = "nodes"
 """A table that is made of others whenever it is asked for."""
 
@@ -91,6 +93,15 @@ def latency_quantiles(
     return quantiles_of(low_s, high_s, count, levels)
 
 
+def wait_quantile(waits: Columns, what: Wait, level: float, cohort: str | None = None) -> float:
+    """Return a quantile of a table of waits, of one cohort or of all; see `quantiles_of`."""
+    rows = waits["waits_for"] == _WAITS[what]
+    if cohort is not None and "cohort" in waits:
+        rows &= waits["cohort"] == cohort
+    low_s, high_s, count = (waits[name][rows] for name in ("low_s", "high_s", "count"))
+    return float(quantiles_of(low_s, high_s, count, np.array([level]))[0])
+
+
 def ledger_of(clients: Columns, cohort: str | None = None) -> Ledger:
     """Return the ledger of a table of clients, of one cohort or of all."""
     rows = rows_of(clients, cohort)
@@ -126,6 +137,7 @@ def tables_of(
         "timeline": _timeline(scenario, record, logs, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
+        "waits": _waits(record),
         "connections": {
             **connections,
             "cause": _labels(connections["cause"], _names(Cause)),
@@ -172,9 +184,8 @@ def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
     connection_count = np.stack(counts, axis=1).ravel()
     if BUSY in tables:
         utilisation = tables[BUSY]["utilisation"]
-    else:  # one node, or a saved run of the time when nobody kept this
+    else:
         utilisation = timeline["utilisation"][once]
-        utilisation = utilisation if nodes == 1 else np.full(len(connection_count), np.nan)
     return {
         "t_s": np.repeat(t_s, nodes),
         "width_s": np.repeat(width_s, nodes),
@@ -191,7 +202,7 @@ def node_utilisations(tables: dict[str, Columns], from_s: float) -> NDArray[np.f
     Parameters
     ----------
     tables : dict of str to dict of str to ndarray
-        Of a run. One that knows nothing of its nodes counts as one node.
+        Of a run.
     from_s : float
         Seconds; the last bin counts in any case.
     """
@@ -225,18 +236,14 @@ def empty_tables(scenario: Scenario, names: Collection[str]) -> dict[str, Column
         none,
         none,
         none,
-        warm_up_s=0.0,
-        cool_down_s=0.0,
+        counted_s=(0.0, 1.0),
         horizon_s=1.0,
         bin_s=1.0,
         transports=(0, 1) if "exposures" in names else (0,),
         nodes=scenario.server.nodes,
         kept=Kept(deliveries="deliveries" in names, events="events" in names),
     )
-    tables = tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
-    if BUSY not in names:  # as in runs that were saved when nobody kept it
-        tables.pop(BUSY, None)
-    return tables
+    return tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
 
 
 def _cohorts(scenario: Scenario, record: Record, codes: NDArray[Any]) -> Columns:
@@ -295,6 +302,8 @@ def _timeline_of(
         "width_s": width_s,
         **{what.name.lower(): counts[:, what] for what in Count},
         "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
+        "poll_response_sum_s": record.wait_ticks[Wait.POLL, cohort] * TICK_S,
+        "connection_wait_sum_s": record.wait_ticks[Wait.CONNECTION, cohort] * TICK_S,
         **{
             name: _mean(occupancy_s(from_s, to_s, bin_s, bins), width_s)
             for name, (from_s, to_s) in spans.items()
@@ -350,6 +359,7 @@ def _clients(
     codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
     return {
         "client": np.arange(clients, dtype=np.int32),
+        "user": np.arange(clients, dtype=np.int32) // np.int32(scenario.tabs_per_user),
         **_cohorts(scenario, record, codes),
         "start_s": start_s,
         "end_s": end_s,
@@ -384,6 +394,20 @@ def _latency(record: Record) -> Columns:
         last = held == held.max()
         high_s[last] = min(high_s[last][0], max(record.latency_max_s[0], edges_s[held.max()]))
     columns = {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[cohort, held]}
+    if len(record.bins) > 1:
+        columns["cohort"] = _labels(cohort, list(COHORTS))
+    return columns
+
+
+def _waits(record: Record) -> Columns:
+    edges_s = bucket_edges_s()
+    what, cohort, held = np.nonzero(record.wait_histogram)
+    columns = {
+        "waits_for": _labels(what, list(_WAITS)),
+        "low_s": edges_s[held],
+        "high_s": edges_s[held + 1],
+        "count": record.wait_histogram[what, cohort, held],
+    }
     if len(record.bins) > 1:
         columns["cohort"] = _labels(cohort, list(COHORTS))
     return columns

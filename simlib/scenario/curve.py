@@ -1,4 +1,4 @@
-"""A rate that follows a curve, such as a day's: how much has passed by a time, and the inverse.
+"""Curves of points: a rate over a day, and how much has passed by a time; measured quantiles.
 
 Sessions that arrive by a curve are a Poisson stream whose time runs faster where the rate is
 higher (the inversion of the cumulative rate; Cinlar 1975, "Introduction to stochastic processes").
@@ -10,6 +10,30 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+def interpolated(points: Sequence[tuple[float, float]], at: ArrayLike) -> NDArray[np.float64]:
+    """Return a value that is linear between points, and outside of them that of the nearest one.
+
+    Each step is an operation of its own, so that no machine contracts two into one (as `np.interp`
+    may be compiled) and differs in the last bit.
+
+    Parameters
+    ----------
+    points : sequence of pair of float
+        Places, ascending, and the values there; two or more.
+    at : array_like of float
+
+    Examples
+    --------
+    >>> interpolated([(0.5, 40.0), (0.9, 80.0)], [0.1, 0.5, 0.75, 0.99]).tolist()
+    [40.0, 40.0, 65.0, 80.0]
+    """
+    table, places = np.array(points, dtype=np.float64), np.asarray(at, dtype=np.float64)
+    given, values = table[:, 0], table[:, 1]
+    part = np.clip(np.searchsorted(given, places, side="right") - 1, 0, len(table) - 2)
+    share = np.clip((places - given[part]) / (given[part + 1] - given[part]), 0.0, 1.0)
+    return np.asarray(values[part] + share * (values[part + 1] - values[part]))
 
 
 class Curve:

@@ -26,7 +26,7 @@ from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
 from simlib.scenario.changes import read_changes
-from simlib.scenario.curve import Curve
+from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.fields import (
     FROM_LIST,
     LONGEST_S,
@@ -172,14 +172,21 @@ class Updates(Section):
 
 
 class Polling(Section):
-    """The polling client, by TanStack Query's rule."""
+    """The polling client, by TanStack Query's rule or at a fixed rate."""
 
     interval_s: Positive = 30.0
-    """``refetchInterval``, seconds, counted from the end of the last fetch.
+    """``refetchInterval``, seconds, counted from the end of the last fetch, or from one tick to the
+    next: see `timer`.
     Elsewhere: refetchInterval (TanStack Query, ms); refreshInterval (SWR, ms); pollInterval (Apollo
     Client, ms); pollingInterval (RTK Query, ms)."""
     jitter_frac: Fraction = 0.0
     """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
+    timer: Literal["after_answer", "fixed_rate"] = "after_answer"
+    """When the next poll is due: one interval after the last fetch ended, retries included
+    (after_answer), or at start + k * interval whatever the answers take (fixed_rate). One request
+    is under way at a time: at a fixed rate, a tick that comes before the answer is skipped, as by
+    ``if (inFlight) return``; pauses and fetches between two ticks do not move the ticks.
+    Elsewhere: setInterval (browsers: fixed_rate); exhaustMap (RxJS: fixed_rate)."""
     pause_while_dragging: bool = True
     """No fetch while a card is dragged, and one at once when it is dropped."""
     pause_while_hidden: bool = True
@@ -209,6 +216,16 @@ class Polling(Section):
     @pydantic.model_validator(mode="after")
     def _cap_above_base(self) -> Self:
         at_least(self, "retry_cap_s", "retry_base_s")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_timer(self) -> Self:
+        if self.timer == "fixed_rate" and self.jitter_frac > 0.0:
+            rule = 'has no meaning when timer is "fixed_rate": must be 0'
+            raise FieldError("jitter_frac", self.jitter_frac, rule)
+        if self.timer == "fixed_rate" and self.interval_s < SHORTEST_S:
+            rule = f'must be >= {SHORTEST_S:g} when timer is "fixed_rate"'
+            raise FieldError("interval_s", self.interval_s, rule)
         return self
 
 
@@ -394,6 +411,15 @@ class Activity(Section):
     """Mean length of an episode, seconds; exponential."""
 
 
+Quantile = Annotated[tuple[Fraction, NotNegative], FROM_LIST]
+"""A share of the clients, and the time that theirs does not exceed, seconds."""
+Quantiles = Annotated[
+    tuple[Quantile, ...],
+    Field(min_length=2, max_length=1000),
+    FROM_LIST,
+]
+
+
 class Network(Section):
     """The path between a client and the server."""
 
@@ -401,6 +427,13 @@ class Network(Section):
     """Round-trip time without queueing, seconds: the median over clients."""
     rtt_spread: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Standard deviation of log(RTT) over clients."""
+    rtt_quantiles: Quantiles | None = None
+    """Measured round-trip times, in place of the two above: pairs of a share of the clients and the
+    time that theirs does not exceed, seconds, both ascending, such as a dashboard's median, p95 and
+    p99: ``[[0.5, 0.04], [0.95, 0.18], [0.99, 0.4]]``. Each client draws its own, linear between two
+    pairs. Below the first share and above the last it is their time: where the least and the
+    greatest are known, give them as shares 0 and 1.
+    Elsewhere: histogram_quantile (Prometheus)."""
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
@@ -412,6 +445,30 @@ class Network(Section):
     unanswered_s: Positive = 924.6
     """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
     Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_distribution(self) -> Self:
+        if self.rtt_quantiles is None:
+            return self
+        for name in ("rtt_s", "rtt_spread"):
+            given, default = getattr(self, name), type(self).model_fields[name].default
+            if given != default:
+                rule = f"must be left out, or at {default:g}, when rtt_quantiles are given"
+                raise FieldError(name, given, rule)
+        for number, (before, (share, rtt_s)) in enumerate(pairwise(self.rtt_quantiles), start=1):
+            if share <= before[0]:
+                rule = f"must be > {before[0]:.12g}: shares ascend"
+                raise FieldError(f"rtt_quantiles.{number}.0", share, rule)
+            if rtt_s < before[1]:
+                rule = f"must be >= {before[1]:.12g}: quantiles ascend with their shares"
+                raise FieldError(f"rtt_quantiles.{number}.1", rtt_s, rule)
+        return self
+
+    def median_rtt_s(self) -> float:
+        """Return the median round-trip time of the clients, seconds."""
+        if self.rtt_quantiles is None:
+            return self.rtt_s
+        return float(interpolated(self.rtt_quantiles, 0.5))
 
 
 class ServerSettings(Section):
@@ -458,7 +515,8 @@ class ServerSettings(Section):
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
     admit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    """Upgrades admitted per second; a further one is answered 503. Absent: no limit.
+    """Upgrades that a node admits per second; a further one is answered 503. Absent: no limit. One
+    for all nodes together, for polls too, or one that delays, is a `rate_limit`.
     Elsewhere: rate (nginx limit_req_zone)."""
     admit_burst: Counting = 1
     """Upgrades admitted at once before that rate applies.
@@ -490,6 +548,30 @@ class ServerSettings(Section):
         bounded = ("block", "close", "drop_oldest")
         fits_its_kind(self, "slow_consumers", dict.fromkeys(bounded, ("buffer_bytes",)))
         return self
+
+
+class RateLimit(Section):
+    """A rate limit in front of all nodes, which all clients share: see `core.limiter`."""
+
+    kind: Literal["refuse", "delay"] = "refuse"
+    """What becomes of a request beyond the rate: it passes at once while there is burst left, and
+    is refused when there is none (refuse: a token bucket); or it waits for its turn at the rate,
+    and is refused if that is `burst` turns away or more (delay: a leaky bucket).
+    Elsewhere: nodelay (nginx limit_req: refuse)."""
+    rate_per_s: Annotated[float, Field(ge=1e-6, le=1e6)]
+    """Requests per second.
+    Elsewhere: rate (nginx limit_req_zone)."""
+    burst: Counting = 1
+    """Requests that may come at once without one being refused. nginx does not count the first:
+    its burst is one fewer.
+    Elsewhere: burst (nginx limit_req, one fewer); max_tokens (Envoy)."""
+    applies_to: Literal["all", "upgrades", "polls"] = "all"
+    """Which requests it counts: upgrades, polls (safety polls, and what `notify` fetches, too), or
+    all of them together."""
+    status: Literal[503, 429] = 503
+    """How a request is refused. Polls are retried in any case, upgrades after 429 as
+    `reconnect.retries_4xx` says. Bytes are those of a 503.
+    Elsewhere: limit_req_status (nginx)."""
 
 
 _KINDS = tuple(FAULTS)
@@ -637,6 +719,12 @@ class Scenario(Section):
     clients: Annotated[int, Field(ge=0, le=MOST_CLIENTS)] = 200
     """Clients present from the start.
     Elsewhere: --users (Locust); vus (k6)."""
+    tabs_per_user: Annotated[int, Field(ge=1, le=100)] = 1
+    """Clients that belong to one user, as two tabs of a browser do: clients 0 to n - 1 to the first
+    user, the next n to the second, in the order in which they come. Each tab has its own session,
+    polls and connections. A rollout enrols users, so that all tabs of one are in one cohort, and
+    the live lab's limits of a user are for all of the user's tabs together. The simulated server
+    has no limits of users."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0
@@ -666,6 +754,8 @@ class Scenario(Section):
     """Whether a hidden tab's timers are throttled as Chrome does: see `core.activity`."""
     network: Network = Network()
     server: ServerSettings = ServerSettings()
+    rate_limit: RateLimit | None = None
+    """A rate limit in front of the nodes; absent: none."""
     wire: Wire = Wire()
     faults: Faults = ()
     """The faults, in any order."""
@@ -798,10 +888,11 @@ class Scenario(Section):
         rule, row = self.reconnect, POLICIES[self.reconnect.policy]
         last_s = (rule.delays_s or (rule.base_s,))[-1]
         is_constant = row.retries and not row.grows
-        if is_constant and last_s == 0.0 and rule.attempts is None and self.network.rtt_s == 0.0:
-            words = (
-                "must end above 0 when network.rtt_s is 0, or time would stand still in an outage"
-            )
+        measured = self.network.rtt_quantiles
+        is_near = self.network.rtt_s == 0.0 if measured is None else measured[0][1] == 0.0
+        if is_constant and last_s == 0.0 and rule.attempts is None and is_near:
+            name = "rtt_s is 0" if measured is None else "rtt_quantiles begin at 0 s"
+            words = f"must end above 0 when network.{name}, or time would stand still in an outage"
             raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
 
     def _check_sizes(self) -> None:

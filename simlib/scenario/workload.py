@@ -23,6 +23,8 @@ from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
+from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
+from simlib.core.limiter import LimiterRules
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
@@ -31,12 +33,13 @@ from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import Law, ServerRules, law_parameter
 from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
-from simlib.scenario.curve import Curve
+from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.model import (
     MOST_CHANGES,
     Activity,
     Fallback,
     Fault,
+    RateLimit,
     Reconnect,
     Scenario,
     Sessions,
@@ -56,6 +59,8 @@ class Workload(NamedTuple):
     treatment_rules : Rules or None
         The settings of a rollout's treatment cohort; None if they are those of the control cohort.
     server : ServerRules
+    rate_limit : LimiterRules
+        The rate limit in front of all nodes.
     publish_s : ndarray of float64, shape (changes,)
         Intended publish times, ascending, seconds; change number v is ``publish_s[v - 1]``.
     start_s, end_s : ndarray of float64, shape (clients,)
@@ -87,6 +92,7 @@ class Workload(NamedTuple):
     rules: Rules
     treatment_rules: Rules | None
     server: ServerRules
+    rate_limit: LimiterRules
     publish_s: NDArray[np.float64]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
@@ -179,6 +185,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "treatment_rules": None,
         "server": _server_rules(scenario),
         "sizes": np.hstack([message_sizes(spec, "payload"), message_sizes(spec, "ip")]),
+        "rate_limit": _rate_limit(scenario.rate_limit),
         "etag": scenario.polling.etag,
         "drag": scenario.drag,
         "hidden": scenario.hidden,
@@ -230,7 +237,7 @@ def enrolled(
 def _differs(one: Rules, other: Rules) -> int:
     """In what two cohorts' rules differ: bits of `Differs`."""
     fields = {
-        Differs.POLL_TIMER: ("interval_s", "jitter_frac"),
+        Differs.POLL_TIMER: ("interval_s", "jitter_frac", "fixed_rate"),
         Differs.WHO_PINGS: ("heartbeat",),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
@@ -266,13 +273,12 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         workload.publish_s,
         workload.start_s,
         workload.end_s,
-        warm_up_s=scenario.warm_up_s,
-        cool_down_s=scenario.cool_down_s,
+        counted_s=(scenario.warm_up_s, scenario.horizon_s - scenario.cool_down_s),
         horizon_s=scenario.horizon_s,
         bin_s=scenario.bin_s,
         transports=_transports(workload),
-        nodes=workload.nodes,
         sizes=workload.sizes,
+        nodes=workload.nodes,
         kept=Kept(
             deliveries="deliveries" in keep,
             events="events" in keep,
@@ -403,9 +409,12 @@ def _sessions(
 
 def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDArray[np.float64]:
     network = scenario.network
+    numbers = np.arange(clients, dtype=np.uint64)
+    if network.rtt_quantiles is not None:
+        draws = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0)
+        return interpolated(network.rtt_quantiles, draws)
     if network.rtt_spread == 0.0:
         return np.broadcast_to(network.rtt_s, clients)
-    numbers = np.arange(clients, dtype=np.uint64)
     u = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0).tolist()
     v = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 1).tolist()
     return np.array(
@@ -479,6 +488,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         differs=Differs.NOTHING + 0,
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
+        fixed_rate=polling.timer == "fixed_rate",
         pause_while_dragging=polling.pause_while_dragging,
         pause_while_hidden=polling.pause_while_hidden,
         refetch_on_focus=polling.refetch_on_focus,
@@ -567,4 +577,17 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         sending=SendingRules(
             Overflow[server.slow_consumers.upper()], server.buffer_bytes or 0, server.socket_bytes
         ),
+    )
+
+
+def _rate_limit(settings: RateLimit | None) -> LimiterRules:
+    if settings is None:
+        return NO_RATE_LIMIT
+    return LimiterRules(
+        per_s=settings.rate_per_s,
+        burst=settings.burst,
+        delays=settings.kind == "delay",
+        upgrades=settings.applies_to != "polls",
+        polls=settings.applies_to != "upgrades",
+        status=settings.status,
     )

@@ -233,7 +233,7 @@ def test_constant_service_takes_the_mean_and_random_service_its_draw():
 
 
 def record(horizon_s=10.0, bin_s=0.7, **changes):
-    settings = {"warm_up_s": 0.0, "cool_down_s": 0.0} | changes
+    settings = {"counted_s": (0.0, horizon_s)} | changes
     times = np.array([1.0, 2.0, 3.0]), np.array([0.0]), np.array([horizon_s])
     return Record(*times, horizon_s=horizon_s, bin_s=bin_s, **settings)
 

@@ -25,7 +25,7 @@ from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import LIBRARIES, library
 from tests.strategies import scenarios
 
-ALWAYS = ("timeline", "clients", "latency", "connections")
+ALWAYS = ("timeline", "clients", "latency", "waits", "connections")
 KEPT = ("deliveries", "events")
 INTERPRETED = bool(numba.config.DISABLE_JIT)
 EXAMPLES = 50 if INTERPRETED else 250
@@ -61,6 +61,7 @@ LATTICE = {
     "ramp_s": 0.0,
     "network.rtt_s": 1.0,
     "network.rtt_spread": 0.0,
+    "network.rtt_quantiles": None,
     "server.service": "constant",
     "server.service_cv": None,
     "polling.jitter_frac": 0.0,

@@ -77,6 +77,7 @@ def test_every_setting_that_is_listed_exists():
     "change",
     [
         {"server.nodes": 2},
+        {"polling.timer": "fixed_rate"},
         {"timer_throttling": True, "hidden": {"every_s": 60.0, "length_s": 9.0}},
         {"faults": [{"kind": "restart", "start_s": 10.0, "length_s": 5.0}]},
         {"faults": [{"kind": "latency", "start_s": 10.0, "length_s": 5.0, "added_s": 1.0}]},
@@ -90,6 +91,8 @@ def test_every_setting_that_is_listed_exists():
         {"transport": "websocket", "reconnect": {"policy": "actioncable", "jitter_frac": 0.15}},
         {"transport": "websocket", "network.idle_s": 60.0},
         {"transport": "notify"},
+        {"rate_limit": {"rate_per_s": 5.0}},
+        {"transport": "websocket", "rate_limit": {"rate_per_s": 5.0, "kind": "delay"}},
         {"transport": "websocket", "fallback": {"after_failures": 3}},
     ],
 )

@@ -43,7 +43,9 @@ VARIANTS = {
     "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
     "polling with etag": POLLING.replace({"polling.etag": True, "updates.rate_per_s": 0.1}),
     "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
+    "polling at a fixed rate": POLLING.replace({"polling.timer": "fixed_rate"}),
     "push": PUSH,
+    "push to two tabs of each user": PUSH.replace({"tabs_per_user": 2}),
     "push with websockets' heads": PUSH.replace({"wire.websocket_client": "websockets"}),
     "push of snapshots": PUSH.replace({"websocket.push": "snapshot"}),
     "push after a snapshot": PUSH.replace({"websocket.resync": "snapshot"}),
@@ -105,6 +107,15 @@ def test_resets_that_repeat_cut_the_same_clients_as_in_the_simulation():
 
     assert len({t_s for t_s, _ in cut(live)}) == 4
     assert cut(live) == cut(sl.simulate(live.scenario, seed=3, progress=False))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_measured_waits_are_as_many_as_simulated(name):
+    counts = [run.frame("timeline")[["answers", "opened"]].sum() for run in both(name)]
+    assert counts[0].equals(counts[1])
+    row = both(name)[0].metrics().iloc[0]
+    for count, metric in (("answers", "poll_response_s"), ("opened", "connection_wait_s")):
+        assert np.isnan(row[metric]) if counts[0][count] == 0 else row[metric] > 0.0
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -202,6 +213,7 @@ RECOVERY = {"websocket.resync": "recovery", "websocket.recovery_s": 60.0}
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
         ({"server.nodes": 5}, 1.0, "server.nodes"),
         (RECOVERY | {"server.nodes": 2}, 1.0, "websocket.resync"),
+        ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),
         ({"wire.token_bytes": 202}, 1.0, "wire.token_bytes"),
         ({"wire.token_bytes": 121}, 1.0, "wire.token_bytes"),
         ({"clients": 2_000_000}, 1.0, "clients"),

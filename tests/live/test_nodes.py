@@ -42,6 +42,10 @@ CASES = {
     "a limit of each node": BOARD.replace({"server.max_connections": 5, "server.nodes": 3}),
     "a deploy under polls": BOARD.replace({**POLLING, "faults": [DEPLOY]}),
     "a deploy, and a snapshot": BOARD.replace({"websocket.resync": "snapshot", "faults": [DEPLOY]}),
+    "a deploy, and a replay": BOARD.replace(
+        {"websocket.resync": "replay", "websocket.replay_changes": 100, "faults": [DEPLOY]}
+    ),
+    "a deploy of who is told": BOARD.replace({"transport": "notify", "faults": [DEPLOY]}),
     "a hop": BOARD.replace({"server.hop_s": 0.2}),
 }
 
@@ -115,8 +119,10 @@ def test_a_node_that_joins_gets_connections_only_from_then_on(measured):
     assert 0 < (table["node"] == 1).sum() < 20
 
 
-def test_with_a_snapshot_on_return_a_deploy_loses_nothing(measured):
-    assert measured["a deploy, and a snapshot"].ledger.lost == 0
+@pytest.mark.parametrize("name", ["a deploy, and a snapshot", "a deploy, and a replay"])
+def test_a_deploy_whose_clients_get_what_they_missed_loses_nothing(name, measured):
+    assert measured["a deploy"].ledger.lost > 0
+    assert measured[name].ledger.lost == 0
 
 
 def test_each_node_has_its_own_limit_of_connections(measured):

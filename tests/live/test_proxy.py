@@ -155,6 +155,28 @@ def test_latency_adds_half_of_itself_to_each_way_and_to_the_handshake():
     during(test)
 
 
+def test_each_client_has_the_measured_round_trip_that_is_drawn_for_it():
+    scenario = BOARD.replace({"network.rtt_quantiles": [[0.0, 0.1], [1.0, 0.9]], "clients": 8})
+    loopback = sl.on_loopback(scenario, time_scale=2.0)
+    alone_s = sl.on_loopback(BOARD.replace(faults=[fault("latency", added_s=1.0)])).network.rtt_s
+    drawn_s = compile_workload(scenario, 1, 0).rtt_s
+    predicted_s = compile_workload(loopback, 1, 0).rtt_s
+    assert predicted_s - drawn_s == pytest.approx(2.0 * alone_s)
+
+    async def test():
+        changes = {"network": loopback.network, "clients": 8}
+        async with proxied(time_scale=2.0, **changes) as proxy:
+            for client in (CLIENT, 1 - CLIENT % 2):
+                start_s = time.monotonic()
+                async with connected(proxy, client=client) as ends:
+                    opened_s = time.monotonic() - start_s
+                    assert 0.0 <= opened_s - drawn_s[client] / 2.0 < LATE_S
+                    took_s = await round_trip_s(*ends)
+                    assert 0.0 <= took_s - drawn_s[client] / 2.0 < LATE_S
+
+    during(test)
+
+
 def test_jitter_is_the_simulations_and_stays_for_a_second():
     async def test():
         shaky = fault("latency", added_s=0.1, jitter_s=1.0)

@@ -53,7 +53,7 @@ def test_a_word_leads_to_all_that_it_is_said_of():
     assert {"heartbeat.direction", "server.heartbeat_s"} <= set(paths("heartbeat"))
     assert "network.idle_s" in paths("nginx")
     assert "heartbeat.interval_s" in paths("socketio")
-    assert paths("rtt") == ["network.rtt_s", "network.rtt_spread"]
+    assert paths("rtt") == ["network.rtt_s", "network.rtt_spread", "network.rtt_quantiles"]
     assert "reconnect.base_s" in paths("first delay")
     assert all(path.startswith("Plan.") for path in paths("plan"))
     assert not any(path.startswith("Plan.") for path in paths("scenario"))

@@ -175,6 +175,22 @@ def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
         sl.roll_out(missing, BOARD)
 
 
+def test_all_tabs_of_a_user_are_in_one_cohort_and_the_user_counts_once():
+    one = buckets_of(PLAN, 3, 1, 0)
+    assert buckets_of(PLAN, 5, 1, 0, tabs_per_user=2).tolist() == np.repeat(one, 2)[:5].tolist()
+    board = BOARD.replace({"tabs_per_user": 2, "clients": 31})
+    rollout = sl.roll_out(PLAN.replace(stages=[{"percent": 50, "bake_s": 240.0}]), board)
+    clients = rollout.run.frame("clients")
+    assert clients["user"].tolist() == [number // 2 for number in range(31)]
+    cohorts = clients.groupby("user")["cohort"].nunique()
+    assert set(cohorts) == {1}
+    assert set(clients["cohort"]) == {"control", "treatment"}
+    users = clients.loc[clients["cohort"] == "treatment", "user"].nunique()
+    assert trials.outcome_of(rollout)["users"] == users
+    line = rollout.run.summary().loc["users, each with several of the clients"]
+    assert sorted(line.astype(int)) == sorted([users, 16 - users])
+
+
 def test_a_gradual_rollback_falls_step_by_step():
     plan = PLAN.replace({"rollback": {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}})
     plan = plan.replace(stages=[{"percent": 100, "bake_s": 600}])
@@ -298,6 +314,21 @@ def test_the_share_of_fallen_clients_is_weighted_by_time_as_in_the_timeline(engi
         seen = looks["fallback_to_polling_frac"].to_numpy()
         np.testing.assert_allclose(seen, expected, rtol=1e-9, atol=1e-12)
         assert (seen <= 1.0).all()
+
+
+def test_guardrails_watch_what_users_wait_for():
+    waits = [
+        {"metric": "connection_wait_s", "below": 1.0, "no_data": "pass"},
+        {"metric": "connection_wait_p95_s", "below": 1.0, "no_data": "pass"},
+    ]
+    strict = PLAN.replace(decision={"failures": 1})
+    calm = sl.roll_out(strict.replace(guardrails=waits), BOARD, progress=False)
+    assert calm.history["event"].iloc[-1] == "done"
+    slow = BOARD.replace({"server.handshake_s": 2.0})
+    for rail in waits:
+        history = sl.roll_out(strict.replace(guardrails=[rail]), slow, progress=False).history
+        assert history["event"].iloc[-1] == "rolled_back"
+        assert history[rail["metric"]].max() > 2.0
 
 
 def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):

@@ -305,13 +305,8 @@ def test_a_loaded_run_of_several_nodes_knows_how_busy_each_was(of_nodes, tmp_pat
     pd.testing.assert_frame_equal(back.metrics(), of_nodes.metrics())
 
 
-def test_a_run_that_was_saved_before_each_node_was_counted_still_loads(of_nodes, tmp_path):
+def test_a_run_whose_nodes_nobody_counted_is_refused(of_nodes, tmp_path):
     tables = {name: columns for name, columns in of_nodes._tables.items() if name != "busy"}
     old = sl.Run(of_nodes.scenario, of_nodes.provenance, tables)
-    back = sl.Run.load(old.save(tmp_path / "run"))
-    assert back.frame("nodes")["utilisation"].isna().all()
-    assert sl.metrics.by_node(back)["utilisation"].isna().all()
-    table = back.metrics()
-    assert table["utilisation"].equals(of_nodes.metrics()["utilisation"])
-    assert table["busiest_utilisation"].equals(table["utilisation"])
-    assert back.warnings == ()
+    with pytest.raises(sl.RunFileError, match=r"no busy\.parquet: not a complete saved run"):
+        sl.Run.load(old.save(tmp_path / "run"))

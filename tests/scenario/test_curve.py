@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simlib.scenario.curve import Curve
+from simlib.scenario.curve import Curve, interpolated
 
 RATES = st.sampled_from([0.0, 0.0, 1e-6, 0.3, 1.0, 7.0, 1e6])
 WIDTHS_S = st.sampled_from([1e-3, 0.7, 1.0 / 3.0, 3600.0, 86400.0])
@@ -58,3 +58,9 @@ def test_nothing_happens_while_the_rate_is_zero():
     night = Curve([(0.0, 0.0), (6.0, 0.0), (12.0, 1.0), (18.0, 0.0), (24.0, 0.0)])
     t_s = night.time_s(np.linspace(0.01, 95.99, 5000))
     assert ((t_s % 24.0 > 6.0) & (t_s % 24.0 < 18.0)).all()
+
+
+@given(points=points(), at=st.lists(st.floats(-10.0, 1e5), max_size=9))
+def test_between_points_a_value_is_linear_and_outside_that_of_the_nearest(points, at):
+    t_s, values = np.array(points).T
+    assert interpolated(points, at) == pytest.approx(np.interp(at, t_s, values), rel=1e-9, abs=1e-9)

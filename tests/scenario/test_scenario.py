@@ -367,6 +367,14 @@ MALFORMED = {
     "times alone": (make(sessions=by_curve(0, 9)), "sessions.curve.0"),
     "text for a rate": (make(sessions=by_curve([0, "1"], [9, 1])), "sessions.curve.0.1"),
     "an age": (make(horizon_s=1e300), "horizon_s"),
+    "jitter of a fixed rate": (
+        make(polling={"timer": "fixed_rate", "jitter_frac": 0.5}),
+        "polling.jitter_frac",
+    ),
+    "fixed rate without end": (
+        make(polling={"timer": "fixed_rate", "interval_s": 1e-300}),
+        "polling.interval_s",
+    ),
     "share above one": (make(polling={"jitter_frac": 1.5}), "polling.jitter_frac"),
     "board smaller than a card": (
         make(updates={"rate_per_s": 1.0, "snapshot_bytes": 5}),
@@ -495,6 +503,80 @@ def test_round_trips_are_lognormal_about_their_median():
     logs = np.log(compile_workload(sl.Scenario(**BASE, clients=5000, network=network), 1, 0).rtt_s)
     assert abs(logs.mean() - np.log(0.04)) < 4 * 0.5 / 5000**0.5
     assert abs(logs.std() - 0.5) < 4 * 0.5 / 10_000**0.5
+
+
+MEASURED = [[0.0, 0.012], [0.5, 0.04], [0.75, 0.04], [0.95, 0.18], [0.99, 0.4], [1.0, 1.5]]
+"""Round-trip times as a dashboard shows them, with the least and the greatest."""
+
+
+def drawn_rtt_s(quantiles, clients=20_000):
+    network = {"rtt_quantiles": quantiles}
+    return compile_workload(sl.Scenario(**BASE, clients=clients, network=network), 1, 0).rtt_s
+
+
+def test_round_trips_have_the_quantiles_that_were_measured():
+    # Kolmogorov-Smirnov, one-sided at each time, since many clients may have the very same one.
+    shares, times_s = np.array(MEASURED).T
+    drawn_s = np.sort(drawn_rtt_s(MEASURED))
+    at_s = np.concatenate((np.linspace(0.0, 1.6, 5000), times_s[times_s != 0.04]))
+    expected = np.interp(at_s, times_s, shares)  # of equal times, the last
+    found = np.searchsorted(drawn_s, at_s, side="right") / len(drawn_s)
+    assert np.abs(found - expected).max() < 1.63 / len(drawn_s) ** 0.5  # 1 % under the hypothesis
+    share = (drawn_s == 0.04).mean()
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / len(drawn_s)) ** 0.5
+
+
+def test_beyond_the_measured_quantiles_round_trips_are_those_of_the_nearest():
+    drawn_s = drawn_rtt_s([[0.5, "40ms"], [0.95, 0.18], [0.99, 0.4]])
+    assert (drawn_s.min(), drawn_s.max()) == (0.04, 0.4)
+    for time_s, share in ((0.04, 0.5), (0.4, 0.01)):
+        assert abs((drawn_s == time_s).mean() - share) < 4 * (share / len(drawn_s)) ** 0.5
+
+
+def test_a_client_keeps_its_measured_round_trip_however_many_others_there_are():
+    assert (drawn_rtt_s(MEASURED, 50) == drawn_rtt_s(MEASURED, 100)[:50]).all()
+
+
+def test_measured_round_trips_come_back_from_toml_and_from_saved_runs(tmp_path):
+    scenario = sl.Scenario(**BASE, network={"rtt_quantiles": MEASURED}).replace(clients=2)
+    assert sl.Scenario.parse(scenario.dump()) == scenario
+    run = sl.simulate(scenario, engine="simpy", progress=False)
+    back = sl.Run.load(run.save(tmp_path / "run")).scenario
+    assert back == scenario
+    assert back.network.rtt_quantiles == tuple(map(tuple, MEASURED))
+    assert back.replace({"network.rtt_quantiles": None}).network.median_rtt_s() == 0.04
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"rtt_quantiles": [[0.5, 0.04]]}, "rtt_quantiles: must have at least 2"),
+        ({"rtt_quantiles": 0.04}, "rtt_quantiles: must be a list"),
+        ({"rtt_quantiles": [0.5, 0.04]}, "rtt_quantiles.0: must be a list"),
+        ({"rtt_quantiles": [[50, 0.04], [95, 0.2]]}, "rtt_quantiles.0.0: must be <= 1, got 50"),
+        ({"rtt_quantiles": [[0.5, -1], [0.9, 0.2]]}, "rtt_quantiles.0.1: must be >= 0, got -1"),
+        (
+            {"rtt_quantiles": [[0.9, 0.04], [0.5, 0.2]]},
+            "rtt_quantiles.1.0: must be > 0.9: shares ascend, got 0.5",
+        ),
+        (
+            {"rtt_quantiles": [[0.5, 0.2], [0.9, "40 ms"]]},
+            "rtt_quantiles.1.1: must be >= 0.2: quantiles ascend with their shares, got 0.04",
+        ),
+        (
+            {"rtt_s": 0.1, "rtt_quantiles": MEASURED},
+            "rtt_s: must be left out, or at 0.04, when rtt_quantiles are given, got 0.1",
+        ),
+        (
+            {"rtt_spread": 0.3, "rtt_quantiles": MEASURED},
+            "rtt_spread: must be left out, or at 0, when rtt_quantiles are given, got 0.3",
+        ),
+    ],
+)
+def test_quantiles_that_are_none_are_refused_with_what_would_be_right(network, said):
+    with pytest.raises(sl.ScenarioError) as caught:
+        sl.Scenario(**BASE, network=network)
+    assert str(caught.value).startswith(f"network.{said}")
 
 
 def test_a_burst_that_the_horizon_cuts_publishes_only_its_beginning():

@@ -31,6 +31,7 @@ SECTIONS = list(sections())
 PRESENT = {  # what has to be there beside a setting of a section that is absent by default
     "sessions": {"sessions": {"arrivals_per_s": 1.0, "length_s": 60.0}},
     "fallback": {"fallback": {}},
+    "rate_limit": {"rate_limit": {"rate_per_s": 5.0}},
     "drag": {"drag": {"every_s": 60.0, "length_s": 5.0}},
     "hidden": {"hidden": {"every_s": 60.0, "length_s": 5.0}},
 }

@@ -171,6 +171,7 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A poll is due: on the connection that is kept, or on a new one."""
     arrays, number = world.arrays, turn.number
     row = arrays.rows[number]
+    row.asked_s = turn.now
     if is_kept(row.opened_s, row.kept_until_s, turn.now):
         return Outgoing(outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
@@ -188,6 +189,7 @@ def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A fetch beside the open socket: on the connection of the one before, or on a new one."""
     arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
     trips, first = 1.0, 0
+    row.asked_s = turn.now
     if not is_kept(row.opened_s, row.kept_until_s, turn.now):
         first += 1
         end_fetches(arrays, record, turn.number, turn.now)

@@ -15,7 +15,7 @@ from simlib.core.connection import accepted_by, change_message, is_over, ready_v
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
-from simlib.core.record import Cause, Count
+from simlib.core.record import Cause, Count, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.wire import Message
@@ -317,6 +317,8 @@ def _polled(world: World, turn: Turn) -> Outcome:
     unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
     if GENERAL:
         unchanged = unchanged and not recording.has_gaps(record, turn.number)
+    wait_s = turn.now - row.asked_s
+    recording.end_wait(record, Wait.POLL + 0, turn.number, wait_s, turn.now)
     if unchanged:
         recording.count(record, Count.UNCHANGED, turn.number, turn.now)
         event = Event.UNCHANGED + 0
@@ -328,13 +330,12 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
     record, reply = world.record, turn.data & ((1 << REPLY_BITS) - 1)
     if world.arrays.rows[turn.number].exchange != turn.exchange:
         return nothing(0)
-    if reply == CUT:
-        recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
-    elif reply != UNREACHED:
+    if reply in (ANSWERED, REFUSED):
         message = Message.POLL_RESPONSE_FIRST + 0
         if reply == REFUSED:
             message = Message.POLL_REFUSED_FIRST + 0
         recording.count_messages(record, turn.number, turn.now, message)
+    if reply != UNREACHED:
         recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
     if reply == ANSWERED:
         return Outcome(Event.SNAPSHOT + 0, turn.data >> REPLY_BITS, -1, 0, 0)
@@ -367,6 +368,7 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
         unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
         unchanged = unchanged and not recording.has_gaps(record, number)
         event, message = Event.FETCHED + 0, reply_of(unchanged, first)
+        recording.end_wait(record, Wait.POLL + 0, number, now - row.asked_s, now)
         if unchanged:
             recording.count(record, Count.UNCHANGED, number, now)
             event = Event.UNCHANGED + 0

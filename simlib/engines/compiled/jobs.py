@@ -10,6 +10,7 @@ from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
+from simlib.core.limiter import passes_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
 from simlib.core.record import Count
@@ -44,6 +45,9 @@ from simlib.engines.compiled.state import (
     resume_outcome_of,
 )
 from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
+
+_ADMITTED = 2
+"""A bit of the data of a poll or upgrade that has waited at the rate limit: it has passed it."""
 
 
 class Job(NamedTuple):
@@ -177,10 +181,33 @@ def _first_free(world: World, node: int) -> int:
 
 
 @inlined
+def _passes_s(world: World, turn: Turn) -> float:
+    """Return when a request passes the rate limit, -1 if it is refused; once it has waited, now."""
+    if turn.data & _ADMITTED:
+        return turn.now
+    return passes_s(world.arrays.state[0], world.options.limit, turn.now)
+
+
+@inlined
+def _waits(world: World, turn: Turn, t: float) -> Job:
+    """Let a request wait at the rate limit until `t`."""
+    if turn.kind == Kind.POLL:
+        world.arrays.state[0].under_way += 1
+    data, exchange = turn.data | _ADMITTED, turn.exchange
+    return _no_job(turn.data, put(world.arrays.out, 0, WHEEL, t, turn.kind, exchange, data))
+
+
+@inlined
 def _poll_job(world: World, turn: Turn) -> Job:
     server_rules, out = world.server_rules, world.arrays.out
-    node = max(0, world.arrays.rows[turn.number].node) if GENERAL else 0
-    if servers.wait_s(world.arrays.servers.free_s[node], turn.now) > server_rules.shed_wait_s:
+    node, is_refused = max(0, world.arrays.rows[turn.number].node) if GENERAL else 0, False
+    if GENERAL and world.options.limit.polls:
+        passed_s = _passes_s(world, turn)
+        if passed_s > turn.now:
+            return _waits(world, turn, passed_s)
+        is_refused = passed_s < 0.0
+    free_s = world.arrays.servers.free_s[node]
+    if is_refused or servers.wait_s(free_s, turn.now) > server_rules.shed_wait_s:
         _keep_alive(world, turn, turn.now)
         t = turn.now + turn.half_s
         return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
@@ -203,15 +230,22 @@ def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
 def _upgrade_job(world: World, turn: Turn, worker: int) -> Job:
     server_rules, nodes = world.server_rules, world.arrays.servers
     node, place = divmod(worker, server_rules.workers)
-    blocked = False
-    if GENERAL:
+    is_refused, status = False, UNAVAILABLE
+    if GENERAL and not turn.data & _ADMITTED:
         if is_under(world.arrays, world.rules, FaultEffect.SWALLOW + 0, turn.number):
             return _no_job(turn.data, 0)
-        blocked = is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number)
+        if is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number):
+            is_refused, status = True, FORBIDDEN
+        elif world.options.limit.upgrades:
+            passed_s = _passes_s(world, turn)
+            if passed_s > turn.now:
+                return _waits(world, turn, passed_s)
+            if passed_s < 0.0:
+                is_refused, status = True, world.options.limit.status
     is_late = servers.wait_for_s(nodes.free_s[node], place, turn.now) > server_rules.shed_wait_s
-    if blocked or is_late or not servers.admits_upgrade(nodes.state[node], server_rules, turn.now):
+    is_refused = is_refused or is_late
+    if is_refused or not servers.admits_upgrade(nodes.state[node], server_rules, turn.now):
         out, t = world.arrays.out, turn.now + turn.half_s
-        status = FORBIDDEN if blocked else UNAVAILABLE
         n = put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, status)
         return _no_job(turn.data, n)
     mean_s = server_rules.handshake_s
@@ -227,6 +261,11 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
     is_shed = node >= 0 and servers.wait_s(free_s[node], turn.now) > server_rules.shed_wait_s
     if is_under(arrays, rules, FaultEffect.PARTITION + 0, turn.number):
         return _no_job(turn.data, 0)
+    if node >= 0 and world.options.limit.polls:
+        passed_s = _passes_s(world, turn)
+        if passed_s > turn.now:
+            return _waits(world, turn, passed_s)
+        is_shed = is_shed or passed_s < 0.0
     if node < 0 or is_shed:
         reply, t = REFUSED if node >= 0 else UNREACHED, turn.now + turn.half_s
         n = put(arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
@@ -248,7 +287,14 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
         return _no_job(turn.data, n)
-    if servers.wait_s(arrays.servers.free_s[node], turn.now) > server_rules.shed_wait_s:
+    is_refused = False
+    if world.options.limit.polls:
+        passed_s = _passes_s(world, turn)
+        if passed_s > turn.now:
+            return _waits(world, turn, passed_s)
+        is_refused = passed_s < 0.0
+    free_s = arrays.servers.free_s[node]
+    if is_refused or servers.wait_s(free_s, turn.now) > server_rules.shed_wait_s:
         _keep_alive(world, turn, turn.now)
         reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
         return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))

@@ -150,10 +150,16 @@ def _serves_at_once(world: World) -> bool:
 
 @inlined
 def _goes_round(world: World) -> bool:
-    """Say whether polls may go round by themselves: only the order of their jobs matters."""
-    goes_round = POLLS and len(world.arrays.half_s) == 1
+    """Say whether polls may go round by themselves: only the order of their jobs matters.
+
+    A timer that a response sets must not fire before others that are set later, see `poll_round`;
+    at a fixed rate it may.
+    """
+    goes_round = POLLS and len(world.arrays.half_s) == 1 and not world.rules.fixed_rate
     if PUSHES:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
+    if GENERAL:
+        goes_round = goes_round and not world.options.limit.polls
     return goes_round and world.server_rules.law == Law.CONSTANT
 
 

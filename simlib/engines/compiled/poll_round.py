@@ -17,7 +17,7 @@ from simlib.core.client import applied_from, step
 from simlib.core.client_state import NEVER_S
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Event, Pause, State
-from simlib.core.record import Count
+from simlib.core.record import Count, Wait
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import CLIENT_MASK, LANES, WHEEL, EventList
 from simlib.engines.compiled.jobs import readable
@@ -113,6 +113,7 @@ def _send_polls(
             break
         take(arrays, record.clients, q, timers)
         step(row, rules, Event.DEADLINE + 0, now, 0)
+        row.asked_s = now
         recording.count(record, Count.POLLS, number, now)
         message = request_of(etag, row.fetched_s, 0)
         recording.count_messages(record, number, now, message)
@@ -142,6 +143,7 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
             version = (load & ((1 << DATA_BITS) - 1)) >> 1
             event = Event.FETCHED + 0
             unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+            recording.end_wait(record, Wait.POLL + 0, number, now - row.asked_s, now)
             if unchanged:
                 recording.count(record, Count.UNCHANGED, number, now)
                 event = Event.UNCHANGED + 0

@@ -337,6 +337,7 @@ def _options(workload: Workload) -> EngineOptions:
         *((hidden.every_s, hidden.length_s) if hidden else (-1.0, 0.0)),
         workload.idle_s,
         workload.unanswered_s,
+        workload.rate_limit,
     )
 
 

@@ -19,6 +19,7 @@ from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.connection import CONNECTION_ROW, Nodes
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
+from simlib.core.limiter import LimiterRules
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
@@ -140,8 +141,8 @@ def _layout(
     )
 
 
-_OWN = {**CONNECTION_ROW, "slot": "i4"}
-_KEPT = ("opened_s", "kept_until_s")
+_OWN = {**CONNECTION_ROW, "slot": "i4", "asked_s": "f8"}
+_KEPT = ("opened_s", "kept_until_s", "asked_s")
 _SAFE = (
     *("beat_s", "fetch_due_s", "check_s", "hidden_s", "held_s"),
     *("told", "is_fetching", "fetch_failures"),
@@ -166,13 +167,13 @@ LAYOUTS = {
     (True, False): _layout(_OWN, (*_PUSHED, *(_OWN.keys() - _KEPT))),
     (False, True): _layout(
         _OWN,
-        ("fetched_s", "kept_until_s", "cohort", *_SAFE, *_TROUBLED),
+        ("fetched_s", "kept_until_s", "asked_s", "cohort", *_SAFE, *_TROUBLED),
         ("since_s",),
         LINE,
     ),
-    (True, True): _layout(_OWN, (), (), LINE),
+    (True, True): _layout(_OWN, (), ("asked_s",), LINE),
 }
-"""By whether there are polls, and pushes. A client that only polls takes 112 bytes, one that is
+"""By whether there are polls, and pushes. A client that only polls takes 120 bytes, one that is
 only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
 anything goes wrong, or clients change their transport, each takes four lines."""
 
@@ -187,6 +188,7 @@ STATE = np.dtype(
         ("events", "i8"),
         ("fault_event", "i8"),
         ("percents", "i8"),
+        ("limit_due_s", "f8"),
     ]
 )
 
@@ -218,6 +220,9 @@ class RecordArrays(NamedTuple):
     busy_s: NDArray[np.float64]
     latency_ticks: NDArray[np.int64]
     latency_max_s: NDArray[np.float64]
+    wait_ticks: NDArray[np.int64]
+    wait_histogram: NDArray[np.int64]
+    first_bin: int
     clients: NDArray[np.int32]
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
@@ -301,6 +306,7 @@ class EngineOptions(NamedTuple):
     hidden_length_s: float
     idle_s: float
     unanswered_s: float
+    limit: LimiterRules
 
 
 @inlined

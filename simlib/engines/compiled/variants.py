@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from simlib.core.client_state import Differs
+from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
 from simlib.core.reconnect import runs_on
 from simlib.scenario.workload import Workload
@@ -27,6 +28,7 @@ _NEUTRAL: dict[str, Any] = {
     "delays": (),
     "limits": (),
     "nodes": 1,
+    "rate_limit": NO_LIMIT,
     "idle_s": math.inf,
     "flag": None,
     "treatment_rules": None,
@@ -43,6 +45,7 @@ _HONOURED_RULES = {
 _NEUTRAL_RULES: dict[str, Any] = {
     "has_flag": False,
     "differs": Differs.NOTHING,
+    "fixed_rate": False,
     "safety_poll_s": math.inf,
     "safety_poll_restart": False,
     "any_message": False,
