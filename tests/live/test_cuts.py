@@ -5,7 +5,6 @@ One server is reset, drained and restarted. Two nodes are reset, and deployed on
 
 from __future__ import annotations
 
-import asyncio
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -97,13 +96,13 @@ def test_what_was_sent_before_a_cut_arrives_in_the_lab_as_in_the_simulation(
 
 @pytest.mark.parametrize(("moved_on", "failures"), [(0, 1), (1, 1), (2, 0)])
 def test_a_safety_poll_fails_with_its_connection_unless_its_socket_is_long_gone(moved_on, failures):
-    owner = MagicMock(has_ended=False, is_proxied=False)
+    owner = MagicMock(has_ended=False)
     owner.now_s.return_value = 1.0
     owner.record = new_record(board(0.0), compile_workload(board(0.0), 1, 0), ())
     client = Client(0)
     client.exchange = 3
     connection = SafetyPollConnection(owner, client)
-    connection.connection_made(MagicMock(spec=asyncio.Transport))
+    connection.is_accepted = MagicMock(**{"done.return_value": False})  # no socket to be counted
     connection.exchange = 3  # it has sent its request
     client.exchange += moved_on
     connection.connection_lost(None)

@@ -102,6 +102,16 @@ def test_what_a_node_has_measured_outlives_a_deploy_of_it(measured):
     assert (busy.loc[0.0:10.0] > 0.0).all()
 
 
+def test_each_node_is_busy_by_itself_and_the_servers_utilisation_is_their_mean(measured):
+    live = measured["a deploy of four"]
+    nodes = live.frame("nodes").pivot(index="t_s", columns="node", values="utilisation")
+    timeline = live.frame("timeline").set_index("t_s")["utilisation"]
+    np.testing.assert_allclose(nodes.mean(axis=1), timeline, rtol=1e-9)
+    assert (nodes.sum() > 0.0).all()
+    busiest = live.metrics()["busiest_utilisation"].iloc[0]
+    assert busiest == pytest.approx(sl.metrics.by_node(live)["utilisation"].max())
+
+
 def test_a_node_that_joins_gets_connections_only_from_then_on(measured):
     live = measured["a node joins"]
     table = live.frame("connections")
