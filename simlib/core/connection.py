@@ -27,7 +27,7 @@ from simlib.core.backpressure import kept as kept_messages
 from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
-from simlib.core.path import Window
+from simlib.core.path import SharedLink, Window
 from simlib.core.protocol import State, Transport, fetches
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume, resume_outcome
@@ -168,7 +168,8 @@ class Paths(NamedTuple):
 
     `half_s` holds each client's one-way time in seconds, or a single one for all of them; `delays`
     and `limits` are the windows in which some paths are slower or narrower. `seed` and
-    `replication` address the draws that say whose paths these are.
+    `replication` address the draws that say whose paths these are. `shared` has the link that all
+    clients share, or nothing.
     """
 
     seed: int
@@ -176,6 +177,7 @@ class Paths(NamedTuple):
     half_s: Sequence[float]
     delays: Sequence[Window]
     limits: Sequence[Window]
+    shared: Sequence[SharedLink] = ()
 
 
 class Nodes(NamedTuple):
@@ -530,8 +532,20 @@ def ready_value(client: Client, outcome: int, version: int) -> int:
 
 
 def has_path_limits(paths: Paths) -> bool:
-    """Say whether any path is slower or narrower at any time of the run."""
-    return len(paths.delays) + len(paths.limits) > 0
+    """Say whether any path is slower or narrower at any time of the run, or all share a link."""
+    return len(paths.delays) + len(paths.limits) + len(paths.shared) > 0
+
+
+def is_sent_in_turn(paths: Paths, sending: SendingRules) -> bool:
+    """Say whether each message of a broadcast is given to its path when its turn to be sent comes.
+
+    If not, that is settled when the broadcast begins: nothing else can come between, and under the
+    policy that blocks one message's turn depends on the one before. On a link that all share, other
+    messages come between; it blocks nobody.
+    """
+    if sending.overflow == Overflow.BLOCK and len(paths.shared) == 0:
+        return False
+    return has_path_limits(paths)
 
 
 def one_way_s(paths: Paths, link: Connection, t: float) -> float:
@@ -559,6 +573,17 @@ def carried_s(paths: Paths, link: Connection, start_s: float, n_bytes: float) ->
     return path.carried_s(paths.limits, paths.seed, paths.replication, number, start_s, n_bytes)
 
 
+def reply_s(paths: Paths, link: Connection, exchange: int, t: float, n_bytes: float) -> float:
+    """Return when a reply to a poll, sent at `t`, has been carried by the links on its path.
+
+    Where all share a link, `t` is now; what was to be sent on a connection that has ended since is
+    not given to it.
+    """
+    if len(paths.shared) > 0 and link.closed_exchange < exchange:
+        t = path.shared_s(paths.shared[0], t, n_bytes)
+    return carried_s(paths, link, t, n_bytes)
+
+
 def held_bytes(paths: Paths, link: Connection, t: float) -> float:
     """Return what a client's path has still to carry at `t`."""
     if len(paths.limits) == 0:
@@ -570,7 +595,8 @@ def held_bytes(paths: Paths, link: Connection, t: float) -> float:
 def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
     """Give a connection's path something to carry from `t` on; return when it arrives.
 
-    It is behind what the path has, and nothing overtakes on a connection.
+    It is behind what the path has, and nothing overtakes on a connection. Where all share a link,
+    which carries it first, `t` is now.
 
     Examples
     --------
@@ -582,6 +608,8 @@ def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
     half_s = one_way_s(paths, link, t)
     if not has_path_limits(paths):
         return t + half_s
+    if len(paths.shared) > 0:
+        t = path.shared_s(paths.shared[0], t, n_bytes)
     t = max(t, link.link_s)
     held = held_bytes(paths, link, t) + n_bytes
     link.link_s, link.link_bytes = t, held
@@ -630,9 +658,12 @@ def end_arrives_s(
     ([12.5, 11.5], 12.5)
     """
     t = now + one_way_s(paths, link, now)
-    # Under the policy that blocks, `link_s` may be that of a message whose turn is yet to come.
-    if not has_path_limits(paths) or link.subscribed != exchange or link.link_s > now:
+    if not has_path_limits(paths) or link.subscribed != exchange:
         return t
+    if link.link_s > now:
+        # Under the policy that blocks it is that of a message whose turn is yet to come; on a link
+        # that all share, of one that was sent.
+        return t if len(paths.shared) == 0 else max(t, float(link.arrived_s))
     held = held_bytes(paths, link, now)
     t = max(t, kernels_empty_s(paths, link, held, socket_bytes, now))
     if held <= socket_bytes:
@@ -650,7 +681,7 @@ def kernels_empty_s(
 
 def send_beat(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
     """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
-    if t < link.link_s:
+    if t < link.link_s and len(paths.shared) == 0:
         half_s = one_way_s(paths, link, t)
         return carried_s(paths, link, t, link.link_bytes + n_bytes) + half_s
     return transmit(paths, link, t, n_bytes)

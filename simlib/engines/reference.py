@@ -15,6 +15,7 @@ which would let bookkeeping decide ties.
 from __future__ import annotations
 
 import gc
+import math
 from bisect import bisect_right
 from collections.abc import Generator
 from heapq import heappush
@@ -29,7 +30,6 @@ from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import CONTROL, SERVER_CLOSES
-from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
@@ -46,6 +46,7 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, end_of_life_s
 from simlib.core.limiter import LimiterState, passes_s
+from simlib.core.path import SharedLink
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
     FORBIDDEN,
@@ -152,7 +153,9 @@ class Simulation(Driver):
         self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
         half_s: list[float] = (workload.rtt_s / 2.0).tolist()
         address = self.rules.seed, self.rules.replication
-        self.paths = Paths(*address, half_s, workload.delays, workload.limits)
+        rate = workload.shared_bytes_per_s
+        shared = [SharedLink(rate)] if rate < math.inf else []
+        self.paths = Paths(*address, half_s, workload.delays, workload.limits, shared)
         self.has_path_limits = connection.has_path_limits(self.paths)
 
         self.clock.start(self.publisher())
@@ -426,13 +429,13 @@ class Simulation(Driver):
         done_s = self.answer(link.node, poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
         link.kept_until_s = done_s + self.server_rules.keep_alive_s
+        if self.paths.shared:
+            yield clock.at(done_s)
         unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
         unchanged = unchanged and not recording.has_gaps(self.record, number)
         reply = reply_of(unchanged, first)
-        yield clock.at(
-            connection.carried_s(self.paths, link, done_s, self.sizes[reply][1])
-            + self.one_way_s(link)
-        )
+        t = connection.reply_s(self.paths, link, exchange, done_s, self.sizes[reply][1])
+        yield clock.at(t + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
         self.send(number, reply)
@@ -482,7 +485,10 @@ class Simulation(Driver):
         done_s = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
-        yield clock.at(connection.carried_s(self.paths, link, done_s, size) + self.one_way_s(link))
+        if self.paths.shared:
+            yield clock.at(done_s)
+        t = connection.reply_s(self.paths, link, exchange, done_s, size)
+        yield clock.at(t + self.one_way_s(link))
         if client.exchange == exchange:
             for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
                 self.send(number, message)
@@ -526,12 +532,14 @@ class Simulation(Driver):
             t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
             link.kept_until_s = t + self.server_rules.keep_alive_s
             version = bisect_right(self.publish_s, t)
+            if self.paths.shared:
+                yield clock.at(t)
             unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
             unchanged = unchanged and not recording.has_gaps(self.record, number)
             reply, event = reply_of(unchanged, first), Event.FETCHED
             if unchanged:
                 event = Event.UNCHANGED
-            t = connection.carried_s(self.paths, link, t, self.sizes[reply][1])
+            t = connection.reply_s(self.paths, link, exchange, t, self.sizes[reply][1])
         yield clock.at(t + self.one_way_s(link))
         if client.exchange != exchange or link.kept_until_s == NEVER_S:
             return
@@ -784,12 +792,13 @@ class Simulation(Driver):
     def broadcast(self, version: int) -> None:
         """Each worker sends to its subscribers one after the other; each message then travels."""
         rules, sends = self.server_rules, {}
+        in_turn = connection.is_sent_in_turn(self.paths, rules.sending)
         for number, link in self.subscribers.items():
             worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
             if worker not in sends:
                 sends[worker] = FanOut(self, worker, version)
             t = sends[worker].send(number)
-            if self.has_path_limits and rules.sending.overflow != Overflow.BLOCK:
+            if in_turn:
                 self.clock.start(self.try_send(client, exchange, version, t))
                 continue
             message = connection.change_message(client)
@@ -890,6 +899,8 @@ class Simulation(Driver):
             worker = link.socket_worker
             done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
             size = self.sizes[Message.PING_DOWN][1]
+            if self.paths.shared:
+                yield clock.at(done_s)
             yield clock.at(connection.send_beat(self.paths, link, done_s, size))
             if link.lost_exchange >= exchange:
                 timeout_s = self.rules_of(client).heartbeat_timeout_s
@@ -920,6 +931,8 @@ class Simulation(Driver):
         worker = link.socket_worker
         done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
         size = self.sizes[Message.PONG_DOWN][1]
+        if self.paths.shared:
+            yield clock.at(done_s)
         yield clock.at(connection.send_beat(self.paths, link, done_s, size))
         if not is_over(client, link, exchange):
             self.send(number, Message.PONG_DOWN)

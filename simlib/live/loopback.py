@@ -44,6 +44,10 @@ _CANNOT = {
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
     "server.nodes": ((1,), "must be 1: the lab has one server"),
+    "network.shared_down_bytes_per_s": (
+        (None,),
+        "must be absent: the lab's clients share no link (a bandwidth fault narrows each one's)",
+    ),
     "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 

@@ -146,32 +146,55 @@ def _incomplete(facts: Facts) -> str:
     )
 
 
-def _saturated(facts: Facts) -> str:
-    scenario, timeline = facts.scenario, facts.tables["timeline"]
+def _busy(facts: Facts, what: str, busy_s: Any) -> str:
+    """Say how busy something was that was busy for so long in each bin; nothing if not too busy."""
+    timeline, warm_up_s = facts.tables["timeline"], facts.scenario.warm_up_s
     once = timeline["cohort"] == timeline["cohort"][0]
     t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
-    utilisation = timeline["utilisation"][once]
 
     def mean(from_s: float) -> float:
         counted = t_s >= min(from_s, t_s[-1])
         total_s = width_s[counted].sum()
-        return float((utilisation * width_s)[counted].sum() / total_s) if total_s > 0 else 0.0
+        return float(busy_s[counted].sum() / total_s) if total_s > 0 else 0.0
 
     last_s = _LAST_PART * facts.end_s
-    whole, last = mean(scenario.warm_up_s), mean(max(last_s, scenario.warm_up_s))
+    whole, last = mean(warm_up_s), mean(max(last_s, warm_up_s))
     if max(whole, last) <= SATURATED_FRAC:
         return ""
     when = "" if whole > SATURATED_FRAC else " of the last quarter of the run"
     busy = max(whole, last) if when else whole
     return (
-        f"The server was busy {busy * 100:.3g} % of the time{when}: above "
+        f"{what} was busy {busy * 100:.3g} % of the time{when}: above "
         f"{SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend on how "
         f"long the run was ({words_s(facts.end_s)}). "
+    )
+
+
+def _saturated(facts: Facts) -> str:
+    timeline = facts.tables["timeline"]
+    once = timeline["cohort"] == timeline["cohort"][0]
+    said = _busy(facts, "The server", timeline["utilisation"][once] * timeline["width_s"][once])
+    return said and (
+        said
         + (
             "Slow the lab down (time_scale) or use fewer clients."
             if facts.provenance.get("engine") == "live"
             else "Give it more server.workers, cheaper requests or fewer clients."
         )
+    )
+
+
+def _shared_link(facts: Facts) -> str:
+    """A link that all clients share, by the bytes that came to them: all but a few pass it."""
+    rate, timeline = facts.scenario.network.shared_down_bytes_per_s, facts.tables["timeline"]
+    if rate is None:
+        return ""
+    bins = int((timeline["cohort"] == timeline["cohort"][0]).sum())
+    n_bytes = timeline["down_bytes"].reshape(-1, bins).sum(axis=0)
+    said = _busy(facts, "The link that all clients share", n_bytes / rate)
+    return said and (
+        f"{said}Raise network.shared_down_bytes_per_s, send fewer or smaller messages (deltas, "
+        "polling.etag), or use fewer clients."
     )
 
 
@@ -353,6 +376,7 @@ def _overloaded(facts: Facts) -> str:
 CHECKS: dict[str, Callable[[Facts], str]] = {
     "incomplete": _incomplete,
     "saturated": _saturated,
+    "shared link": _shared_link,
     "full": _full,
     "unseen": _unseen,
     "pending": _pending,

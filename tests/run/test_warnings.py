@@ -57,6 +57,7 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
+    ("shared link", BOARD, {"network.shared_down_bytes_per_s": 1000}, {}, "all clients share was"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
@@ -95,6 +96,7 @@ def test_every_check_has_a_case():
     ("changes", "board"),
     [
         ({"server.poll_s": 0.5}, BOARD),  # busy a third of the time
+        ({"network.shared_down_bytes_per_s": 10_000}, BOARD),  # busy a third of the time
         ({"server.max_connections": 20}, PUSHED),  # all have their place
         ({"polling.interval_s": 60.0}, BOARD),
         ({"polling.interval_s": 30000}, PUSHED),  # nobody polls

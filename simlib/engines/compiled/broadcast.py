@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core import server as servers
-from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
 from simlib.core.record import Count, Record, value_of
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.faults import blocking_send, has_path_limits
+from simlib.engines.compiled.faults import blocking_send, has_path_limits, is_sent_in_turn
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import BROADCASTS, ClientArrays, Kind, catch_up, load_of
 from simlib.engines.compiled.turn import GENERAL, World
@@ -71,7 +70,7 @@ def broadcast(
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
             t += value_of(arrays.half_s, number)
-        elif sending.overflow == Overflow.BLOCK:
+        elif not is_sent_in_turn(arrays, world.rules, sending):
             t = blocking_send(arrays, record, world.rules, sending, number, t)
         else:
             kind = Kind.SEND + 0

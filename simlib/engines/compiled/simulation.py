@@ -15,6 +15,7 @@ round by themselves: see `poll_round`.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from functools import cache
 from typing import Any
@@ -26,7 +27,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
 from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.faults import FAULT_EVENT
-from simlib.core.path import WINDOW
+from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
@@ -265,6 +266,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         active=np.zeros(len(workload.fault_events), np.bool_),
         delays=_table_of(workload.delays, WINDOW),
         limits=_table_of(workload.limits, WINDOW),
+        shared=_table_of(_shared_links(workload), SHARED_LINK),
         buckets=workload.buckets,
         percents=_table_of((), PERCENT),
         is_down=np.zeros(workload.nodes, np.bool_),
@@ -273,6 +275,11 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
         servers=_idle_servers(workload.nodes, workload.server.workers),
     )
+
+
+def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:
+    rate = workload.shared_bytes_per_s
+    return (SharedLink(rate),) if rate < math.inf else ()
 
 
 def _fill(rows: Any, variant: Variant, record: Record) -> None:
