@@ -44,10 +44,6 @@ _CANNOT = {
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
     "server.nodes": ((1,), "must be 1: the lab has one server"),
-    "network.shared_down_bytes_per_s": (
-        (None,),
-        "must be absent: the lab's clients share no link (a bandwidth fault narrows each one's)",
-    ),
     "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 
@@ -57,6 +53,7 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
 
     Simulate it to predict a measurement. Measured round-trip times (``network.rtt_quantiles``) are
     kept, with what loopback adds to them: the lab's proxy delays each client's messages by its own.
+    So is a link that all clients share (``network.shared_down_bytes_per_s``).
 
     Parameters
     ----------
@@ -123,12 +120,15 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
 def needs_proxy(scenario: Scenario) -> bool:
     """Say whether the path between clients and server takes a proxy.
 
-    It does if a fault acts on it, or if each client's has a round-trip time that was measured.
+    It does if a fault acts on it, if each client's has a round-trip time that was measured, or if
+    all share a link.
 
     Examples
     --------
     >>> needs_proxy(Scenario(updates={"rate_per_s": 0.1}))
     False
     """
-    is_measured = scenario.network.rtt_quantiles is not None
-    return is_measured or any(fault.kind in PROXIED for fault in scenario.faults)
+    network = scenario.network
+    if network.rtt_quantiles is not None or network.shared_down_bytes_per_s is not None:
+        return True
+    return any(fault.kind in PROXIED for fault in scenario.faults)

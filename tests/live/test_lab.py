@@ -194,11 +194,6 @@ def test_connections_beyond_the_cap_are_refused_and_tried_again():
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
         ({"server.nodes": 2}, 1.0, "server.nodes"),
         ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),
-        (
-            {"network.shared_down_bytes_per_s": 1e6},
-            1.0,
-            "network.shared_down_bytes_per_s",
-        ),
         ({"wire.token_bytes": 202}, 1.0, "wire.token_bytes"),
         ({"wire.token_bytes": 121}, 1.0, "wire.token_bytes"),
         ({"clients": 2_000_000}, 1.0, "clients"),

@@ -374,19 +374,19 @@ def _reply_s(world: World, turn: Turn, t: float, data: int) -> float:
 def sent(world: World, turn: Turn) -> int:
     """Give what the server sends now to the link that all clients share."""
     out, kind, exchange, now = world.arrays.out, turn.kind, turn.exchange, turn.now
-    if kind == Kind.POLL_SENT:
-        t = _reply_s(world, turn, now, turn.data) + turn.half_s
-        return put(out, 0, DONE_TRIP, t, Kind.POLL_DONE, exchange, turn.data)
     if kind == Kind.SAFETY_POLL_SENT:
         return _send_safety_poll(world, turn, now, turn.data)
+    if kind >= Kind.PING_SENT:
+        message, arrival = Message.PING_DOWN + 0, Kind.PING + 0
+        if kind == Kind.PONG_SENT:
+            message, arrival = Message.PONG_DOWN + 0, Kind.PONG + 0
+        t = _beat_arrives_s(world, turn, message, now)
+        return put(out, 0, DONE_TRIP, t, arrival, exchange, turn.data)
+    data, arrival, lane = turn.data + 0, Kind.POLL_DONE + 0, DONE_TRIP
     if kind == Kind.REFETCH_SENT:
-        t = _reply_s(world, turn, now, turn.data >> REPLY_BITS) + turn.half_s
-        return put(out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, turn.data)
-    if kind == Kind.PING_SENT:
-        t = _beat_arrives_s(world, turn, Message.PING_DOWN + 0, now)
-        return put(out, 0, DONE_TRIP, t, Kind.PING, exchange, turn.data)
-    t = _beat_arrives_s(world, turn, Message.PONG_DOWN + 0, now)
-    return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
+        data, arrival, lane = turn.data >> REPLY_BITS, Kind.REFETCH_REPLY + 0, WHEEL
+    t = _reply_s(world, turn, now, data) + turn.half_s
+    return put(out, 0, lane, t, arrival, exchange, turn.data)
 
 
 @inlined
