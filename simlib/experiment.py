@@ -23,7 +23,7 @@ from simlib.processes import end_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
-from simlib.scenario.suggestions import METRICS, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _RETRIES = 3
 _SWITCH_S = 2e-4
 
 Key = tuple[int, int]
-Changes = dict[str, Any]
+Changes = Mapping[str, Any]
 Result = TypeVar("Result")
 Work = Callable[[Any], Result | None]
 Results = Iterator[tuple[Key, Result | None]]
@@ -254,9 +254,21 @@ def grid(over: Mapping[str, Sequence[Any]]) -> list[Changes]:
         every[path] = list(values)
         if not every[path]:
             raise ScenarioError(f"over[{shown(path)}]", values, "must have at least one value")
-        if any(value in every[path][:place] for place, value in enumerate(every[path])):
+        plain = [_without_arrays(value) for value in every[path]]
+        if any(value in plain[:place] for place, value in enumerate(plain)):
             raise ScenarioError(f"over[{shown(path)}]", values, "must have no value twice")
     return [dict(zip(every, values, strict=True)) for values in itertools.product(*every.values())]
+
+
+def _without_arrays(value: Any) -> Any:
+    """Return a value with lists for arrays and tuples, so that it can be compared."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _without_arrays(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_arrays(inner) for inner in value]
+    return value
 
 
 def sweep(
@@ -340,7 +352,7 @@ def sweep(
     _check_scenarios({"scenario": scenario})
     check_count("replications", replications, 2)
     check_count("at_most", at_most, replications)
-    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
     points = _points(over)
     check_execution(on, engine, workers)
     scenarios = [scenario.replace(changes) for changes in points]
@@ -389,7 +401,7 @@ def _check_widths(until: Any) -> None:
         raise ScenarioError("until", until, "must be a mapping of quantities to widths")
     for name, width in (until or {}).items():
         if name not in QUANTITIES:
-            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRICS)}"
+            rule = f"must be among {', '.join(QUANTITIES)}{hint(name, QUANTITIES, METRIC_ALIASES)}"
             raise ScenarioError("until", name, rule)
         if not isinstance(width, int | float) or isinstance(width, bool) or not width > 0:
             raise ScenarioError(f"until[{shown(name)}]", width, "must be a width > 0")
@@ -444,7 +456,7 @@ def compare(
 
     _check_scenarios({"one": one, "other": other})
     check_count("replications", replications, 2)
-    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
     engine, seed = options.pop("engine", "auto"), options.pop("seed", 1)
     on, workers = options.pop("on", None), options.pop("workers", None)
     check_execution(on, engine, workers)

@@ -12,7 +12,7 @@ from simlib.errors import ScenarioError
 from simlib.experiment import check_count, sweep
 from simlib.run import QUANTITIES
 from simlib.scenario import Scenario
-from simlib.scenario.suggestions import METRICS, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ def fewest(
     if not isinstance(over, str):
         raise ScenarioError("over", over, "must be the path of one setting")
     if metric not in QUANTITIES:
-        rule = f"must be a column of metrics.table{hint(metric, QUANTITIES, METRICS)}"
+        rule = f"must be a column of metrics.table{hint(metric, QUANTITIES, METRIC_ALIASES)}"
         raise ScenarioError("metric", metric, rule)
     if isinstance(below, bool) or not isinstance(below, int | float) or below != below:
         raise ScenarioError("below", below, "must be a number")

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from simlib.errors import RunFileError, shown
+from simlib.errors import RunFileError
 from simlib.run import files
 
 _PACKAGE = Path(__file__).parent
@@ -55,9 +55,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
-        if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
-            raise RunFileError(f"{shown(path)}: must be a path")
-        self.path = Path(path)
+        self.path = files.as_path(path)
         try:
             # The part of the path that exists already: the folder, or the nearest one above it.
             places = (self.path, *self.path.parents)

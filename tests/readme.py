@@ -19,7 +19,15 @@ README = ROOT / "README.md"
 FIGURE = ROOT / "data" / "first_result.svg"
 MARKS = ("<!-- made by python -m tests.readme -->", "<!-- up to here -->")
 
-ROWS = ("half of the changes", "95 % seen", "slowest", "down,", "up,", "server busy", "... lost")
+ROWS = (
+    "half of the changes",
+    "95 % seen",
+    "slowest",
+    "IP packets down",
+    "IP packets up",
+    "server busy",
+    "... lost",
+)
 """What the rows of a summary begin with that the table shows."""
 NAMES = {"polling": "polled every 30 s", "websocket": "pushed"}
 

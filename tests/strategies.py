@@ -245,10 +245,13 @@ def _values(draw) -> dict[str, object]:
     arrivals = draw(st.none() | st.sampled_from(ARRIVALS))
     hidden = draw(activity)
     tokens = st.sampled_from([{}, {}, {"token_valid_s": 5.0, "token_resent": True}])
+    jitter_frac = draw(st.sampled_from([0.0, 0.5, 1.0]))
+    timer = draw(st.sampled_from(["after_answer", "after_answer", "fixed_rate"]))
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     return dict(  # noqa: C408 (the names of settings)
         transport=draw(st.sampled_from(TRANSPORT_NAMES)),
         clients=draw(st.integers(1, 8)),
+        tabs_per_user=draw(st.sampled_from([1, 1, 2])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
         horizon_s=horizon_s,
         warm_up_s=draw(st.sampled_from([0.0, 7.0])),
@@ -258,7 +261,8 @@ def _values(draw) -> dict[str, object]:
         sessions=None if arrivals is None else draw(st.fixed_dictionaries(sessions)) | arrivals,
         polling={
             "interval_s": draw(TIMES_S),
-            "jitter_frac": draw(st.sampled_from([0.0, 0.5, 1.0])),
+            "jitter_frac": jitter_frac,
+            "timer": "after_answer" if jitter_frac else timer,
             "pause_while_dragging": draw(st.booleans()),
             "pause_while_hidden": draw(st.booleans()),
             "refetch_on_focus": draw(st.booleans()),
@@ -314,7 +318,7 @@ def _values(draw) -> dict[str, object]:
         faults=draw(faults(horizon_s, nodes)),
         wire={
             "envelope": draw(st.sampled_from(["native", "socketio", "sockjs"])),
-            "count": draw(st.sampled_from(["payload", "ip"])),
+            "gzip_ratio": draw(st.sampled_from([1.0, 0.126])),
             "http": draw(st.sampled_from(["1.1", "2"])),
         },
     )

@@ -151,6 +151,21 @@ def test_values_may_come_from_an_iterator():
     assert sl.grid({"clients": (n for n in (5, 6))}) == [{"clients": 5}, {"clients": 6}]
 
 
+def test_a_grid_takes_arrays_and_refuses_equal_ones():
+    times = [np.array([1.0, 2.0]), np.array([1.0, 2.0, 3.0]), [4.0]]
+    assert len(sl.grid({"updates.publish_s": times})) == 3
+    board = BOARD.replace(updates={"kind": "times", "publish_s": [0.0]})
+    options = {"replications": 2, "engine": "simpy", "on": "serial", "progress": False}
+    table = sl.sweep(board, {"updates.publish_s": times}, **options)
+    eligible = table.query("quantity == 'eligible'")["mean"]
+    assert eligible.iloc[0] < eligible.iloc[1]  # a change more
+    for same in (np.array([4.0]), [4], (4.0,)):
+        with pytest.raises(ScenarioError, match=r"over\['updates.publish_s'\]: must have no value"):
+            sl.grid({"updates.publish_s": [*times, same]})
+    sections = [{"kind": "times", "publish_s": one} for one in times]
+    assert len(sl.grid({"updates": sections})) == 3
+
+
 def test_a_file_of_another_run_or_of_another_program_is_named(tmp_path):
     swept(store=tmp_path, on="serial")
     one, other, *_ = sorted(tmp_path.glob("??/*.parquet"))

@@ -24,6 +24,8 @@ _COMPARED = (
     "delivered",
     "up_bytes_per_h",
     "down_bytes_per_h",
+    "payload_up_bytes_per_h",
+    "payload_down_bytes_per_h",
     "message_rate_per_s",
     "utilisation",
 )

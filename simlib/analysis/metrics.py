@@ -41,7 +41,7 @@ from simlib.run import (
     summary_of,
     three_digits,
 )
-from simlib.run.summary import sums_of
+from simlib.run.summary import figure_names, sums_of
 
 __all__ = [
     "GUIDE_METRICS",
@@ -224,7 +224,8 @@ def by_node(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per node: ``node``, ``connection_count`` and ``memory_bytes`` (means after the
-        warm-up), ``share`` (fraction of all connections after the warm-up),
+        warm-up), ``utilisation`` (busy part of its workers' time after the warm-up),
+        ``share`` (fraction of all connections after the warm-up),
         ``end_connection_count`` (open at the end of the run), ``end_memory_bytes`` and
         ``end_share``; shares are NaN if there are no connections. ``run.frame("nodes")`` has the
         same over time, and defines the memory.
@@ -240,14 +241,17 @@ def by_node(run: Run) -> pd.DataFrame:
     check_runs([run])
     table, log = run.frame("nodes"), run.frame("connections")
     counted = table[table["t_s"] >= min(run.scenario.warm_up_s, table["t_s"].iloc[-1])]
-    connected_s = (counted["connection_count"] * counted["width_s"]).groupby(counted["node"]).sum()
-    mean = connected_s / counted.groupby("node")["width_s"].sum()
+    width_s, node = counted["width_s"], counted["node"]
+    total_s = width_s.groupby(node).sum()
+    mean = (counted["connection_count"] * width_s).groupby(node).sum() / total_s
+    busy_s = (counted["utilisation"] * width_s).groupby(node).sum(min_count=1)
     open_at_end = log.loc[log["cause"] == "open_at_end", "node"].value_counts()
     end = open_at_end.reindex(mean.index, fill_value=0)
     connection_bytes = run.scenario.server.connection_bytes
     columns = {
         "connection_count": mean,
         "memory_bytes": mean * connection_bytes,
+        "utilisation": busy_s / total_s,
         "share": mean / mean.sum(),
         "end_connection_count": end,
         "end_memory_bytes": end * connection_bytes,
@@ -365,28 +369,30 @@ def _intervals(runs: Sequence[Run], confidence: float = 0.95) -> pd.DataFrame:
 
 def _check_replications(runs: Sequence[Run]) -> None:
     """Raise unless each transport has replications of one scenario and source, none twice."""
-    kinds: dict[str, tuple[str, str]] = {}
+    origins: dict[str, tuple[str, str]] = {}
     seen = set()
     for run in runs:
         transport, about = run.scenario.transport, run.provenance
-        kind = (about["scenario_hash"], about["engine"])
-        if kinds.setdefault(transport, kind) != kind:
+        origin = (about["scenario_hash"], about["engine"])
+        if origins.setdefault(transport, origin) != origin:
             raise ScenarioError("runs", run, "must be of one scenario and source per transport")
         if (transport, about["seed"], about["replication"]) in seen:
             raise ScenarioError("runs", run, "must be independent: this replication came before")
         seen.add((transport, about["seed"], about["replication"]))
 
 
-_HEADLINE = {
-    "latency_p50_s": ("half of the changes seen within", "s", 1.0),
-    "latency_p95_s": ("95 % seen within", "s", 1.0),
-    "latency_p99_s": ("99 % seen within", "s", 1.0),
-    "latency_max_s": ("slowest", "s", 1.0),
-    "down_bytes_per_h": ("down, per client", "kB/h", 1e-3),
-    "up_bytes_per_h": ("up, per client", "kB/h", 1e-3),
-    "utilisation": ("server busy", "%", 100.0),
-    "lost": ("changes lost", "", 1.0),
-}
+_HEADLINE = (
+    "latency_p50_s",
+    "latency_p95_s",
+    "latency_p99_s",
+    "latency_max_s",
+    "down_bytes_per_h",
+    "payload_down_bytes_per_h",
+    "up_bytes_per_h",
+    "payload_up_bytes_per_h",
+    "utilisation",
+    "lost",
+)
 
 
 def headline(runs: Sequence[Run]) -> pd.DataFrame:
@@ -417,14 +423,14 @@ def headline(runs: Sequence[Run]) -> pd.DataFrame:
     _check_replications(runs)
     measured = _intervals(runs).set_index(["transport", "quantity"])
     transports = list(dict.fromkeys(run.scenario.transport for run in runs))
+    lines = {name: figure_names()[name] for name in _HEADLINE}
     cells = {
         transport: [
-            _cell(measured.loc[[(transport, name)]], factor)
-            for name, (_, _, factor) in _HEADLINE.items()
+            _cell(measured.loc[[(transport, name)]], line.factor) for name, line in lines.items()
         ]
         for transport in transports
     }
-    names = [f"{words} ({unit})" if unit else words for words, unit, _ in _HEADLINE.values()]
+    names = [line.alone or line.name for line in lines.values()]
     found = pd.DataFrame(cells, index=pd.Index(names, name="figure"))
     warned = measured.groupby("transport")["warnings"].first()
     if warned.any():

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from simlib import theory
-from simlib.core.wire import Message, message_sizes
+from simlib.core.wire import Layer, Message, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 
 
-def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFrame:
+def bytes_by_rate(
+    scenario: Scenario, rates_per_s: Sequence[float], *, layer: Layer = "ip"
+) -> pd.DataFrame:
     """Return the bytes per hour of one client at different rates of change, by closed forms.
 
     Parameters
@@ -23,6 +26,8 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
         The settings of wire, polling, heartbeat and network; changes are Poisson, for all clients.
     rates_per_s : sequence of float
         Changes per second in the whole system, > 0.
+    layer : {"ip", "tls", "payload"}, optional
+        What is counted: IP packets, or what TCP carries, with and without the records of TLS.
 
     Returns
     -------
@@ -34,7 +39,9 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
     """
     if not isinstance(scenario, Scenario):
         raise ScenarioError("scenario", scenario, "must be a Scenario")
-    costs = _exchange_bytes(scenario)
+    if layer not in get_args(Layer):
+        raise ScenarioError("layer", layer, f"must be one of {', '.join(get_args(Layer))}")
+    costs = _exchange_bytes(scenario, layer)
     period_s = scenario.polling.interval_s + scenario.network.median_rtt_s()
     period_s += scenario.server.poll_s
     try:
@@ -78,14 +85,14 @@ def bytes_by_rate(scenario: Scenario, rates_per_s: Sequence[float]) -> pd.DataFr
     return table
 
 
-def _exchange_bytes(scenario: Scenario) -> dict[str, float]:
+def _exchange_bytes(scenario: Scenario, layer: Layer) -> dict[str, float]:
     """Return the bytes up and down of each kind of exchange, on a connection that is open."""
 
     def both(sizes: NDArray[np.int64], *messages: Message) -> float:
         return float(sum(sizes[message].sum() for message in messages))
 
-    plain = message_sizes(scenario.replace({"polling.etag": False}).wire_spec())
-    etag = message_sizes(scenario.replace({"polling.etag": True}).wire_spec())
+    plain = message_sizes(scenario.replace({"polling.etag": False}).wire_spec(), layer)
+    etag = message_sizes(scenario.replace({"polling.etag": True}).wire_spec(), layer)
     beats = {
         "server": (Message.PING_DOWN, Message.PONG_UP),
         "client": (Message.PING_UP, Message.PONG_DOWN),

@@ -17,7 +17,8 @@ to the control cohort. A tab acts on the number that it last read:
 
 The server may act by itself: when the number falls it closes the sockets of users who are no longer
 enrolled, all at once or spread over a window, and says why. Such a tab belongs to the control
-cohort from then on.
+cohort from then on. A node that is down then, or that stops before it comes to it, closes nothing:
+the tab is told as soon as a node lets it in, unless it is enrolled again by then.
 """
 
 from __future__ import annotations
@@ -144,6 +145,18 @@ def cohort_now(
     if why == FLAG_READ:
         delay_s += rules.delay_s
     return cohort_at(bucket, percent_at(percents, n, now, delay_s))
+
+
+def is_denied(cohort: int, bucket: float, percents: Sequence[Percent], n: int) -> bool:
+    """Say whether the user of a tab is enrolled no longer, of which the tab has not heard.
+
+    Examples
+    --------
+    >>> steps = [Percent(0.0, 50.0), Percent(60.0, 10.0)]
+    >>> [is_denied(TREATMENT, bucket, steps, 2) for bucket in (30.0, 5.0)]
+    [True, False]
+    """
+    return cohort == TREATMENT and cohort_at(bucket, percents[n - 1].percent) != TREATMENT
 
 
 def cohort_at_start(

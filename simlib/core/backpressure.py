@@ -10,7 +10,7 @@ client has a buffer; some policies limit it to `buffer_bytes`. The policy says w
 ``block``
     Once the buffer is full, the broadcast waits for that client: the clients after it and the next
     broadcasts wait too, as in a loop that awaits each send. The wait goes on even if the client
-    leaves meanwhile.
+    leaves meanwhile; what is not written by then is never sent.
 ``close``
     Once the buffer is full, the connection is closed (Spring's ``sendBufferSizeLimit``). The client
     still receives what the kernels hold, and then the close.

@@ -37,7 +37,14 @@ from simlib.core.client_state import (
 )
 from simlib.core.draws import Stream, uniform
 from simlib.core.notify import concerns_data, on_data, on_pause
-from simlib.core.polling import change_poll_rules, is_disabled, is_stale, on_poll, rearm
+from simlib.core.polling import (
+    change_poll_rules,
+    is_disabled,
+    is_stale,
+    on_poll,
+    rearm,
+    start_ticks,
+)
 from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
 from simlib.core.reconnect import runs_on
 from simlib.core.resync import Resync
@@ -172,6 +179,7 @@ def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
     client.seen = version
     client.transport = assigned_transport(client, rules)
     if client.transport == Transport.POLLING:
+        start_ticks(client, rules, now)
         return fetch(client)
     client.since_s = now
     return connect(client, rules, now)

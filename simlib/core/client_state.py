@@ -56,6 +56,7 @@ class Rules(NamedTuple):
     differs: int
     interval_s: float
     jitter_frac: float
+    fixed_rate: bool
     pause_while_dragging: bool
     pause_while_hidden: bool
     refetch_on_focus: bool
@@ -114,7 +115,7 @@ class Client:
         When data last arrived.
     since_s : float
         Since when the connection is open, since when there is none, or, if the client has fallen
-        back, since when it polls.
+        back or polls at a fixed rate, since when it polls.
     fallbacks : int
         How often it has fallen back to polling since it was last pushed to.
     beat_s, fetch_due_s : float

@@ -163,6 +163,33 @@ CONNECTION_ROW = {
 `number` is a column of the client already, and that engine knows `opened_by` from its events."""
 
 
+class Planned:
+    """A client's path as a worker plans to use it that waits for slow clients: see `blocking_send`.
+
+    Attributes
+    ----------
+    number : int
+        The client's number.
+    exchange : int
+        The exchange of the connection, -1 if nothing was ever planned.
+    link_s, link_bytes : float
+        When the latest of the planned messages is written, seconds, and what the path has to carry
+        then.
+    """
+
+    __slots__ = ("exchange", "link_bytes", "link_s", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.exchange = -1
+        self.link_s = 0.0
+        self.link_bytes = 0.0
+
+
+PLANNED_ROW = {"number": "i4", "exchange": "i4", "link_s": "f8", "link_bytes": "f8"}
+"""Its columns, for an engine that keeps it in an array."""
+
+
 class Paths(NamedTuple):
     """The paths between the clients and the server.
 
@@ -415,6 +442,37 @@ def keeps_socket(fault_event: FaultEvent, link: Connection, workers: int) -> boo
     return bool(is_leaving and link.socket_worker // workers == fault_event.node)
 
 
+def goes_on_elsewhere(fault_event: FaultEvent, link: Connection, workers: int) -> bool:
+    """Say whether a client's socket is on another node than the one that goes down.
+
+    Its path had died before, and the client has connected anew, to this one. The other node does
+    not know, and keeps the socket.
+
+    Examples
+    --------
+    >>> leaves, link = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1), Connection(7)
+    >>> link.socket, link.socket_worker = 3, 5
+    >>> goes_on_elsewhere(leaves, link, 4), goes_on_elsewhere(leaves, link, 2)
+    (False, True)
+    """
+    is_leaving = fault_event.effect == FaultEffect.NODE_DOWN and link.socket >= 0
+    return bool(is_leaving and link.socket_worker // workers != fault_event.node)
+
+
+def ends_idle_fetches(
+    fault_event: FaultEvent, client: Client, link: Connection, keep_alive_s: float, now: float
+) -> bool:
+    """Say whether a cut ends the idle connection beside a socket whose client does not hear of it.
+
+    The path of the socket has died. Other clients end this connection when they hear of the cut.
+    """
+    is_deaf = link.opened_s < NEVER_S and link.lost_exchange >= client.exchange
+    if not fetches(client.transport) or not is_deaf or link.is_link_dead:
+        return False
+    cuts_all = fault_event.effect != FaultEffect.NODE_DOWN  # a balancer's goes on without the node
+    return bool(cuts_all and is_answered(link, keep_alive_s, now))
+
+
 def is_under(
     schedule: FaultSchedule, effect: int, link: Connection, seed: int, replication: int
 ) -> bool:
@@ -434,6 +492,66 @@ def is_under(
             if affects(schedule.events[other], link, seed, replication):
                 return True
     return False
+
+
+def stops_s(schedule: FaultSchedule, node: int, now: float, done_s: float) -> float:
+    """Return when a node's process ends that works from `now` to `done_s`, seconds; or `NEVER_S`.
+
+    What is done at the very moment of its end is done.
+
+    Examples
+    --------
+    >>> leaves = FaultEvent(5.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1)
+    >>> schedule = FaultSchedule([leaves], [False])
+    >>> [stops_s(schedule, node, 4.0, t) for node, t in ((1, 6.0), (0, 6.0), (1, 5.0))]
+    [5.0, inf, inf]
+    """
+    for index in range(len(schedule.events)):
+        fault_event = schedule.events[index]
+        if now <= fault_event.t < done_s and stops(fault_event, node):
+            return float(fault_event.t)
+    return NEVER_S
+
+
+def cut_in_service_s(
+    schedule: FaultSchedule,
+    link: Connection,
+    node: int,
+    seed: int,
+    replication: int,
+    now: float,
+    done_s: float,
+) -> float:
+    """Return when a request of its own connection is cut in service, seconds; `NEVER_S` if not.
+
+    A poll beside a socket has a connection that no row knows of. It fails like any other poll if
+    the process that serves it ends before it has answered, or if its client's connections are cut.
+
+    Parameters
+    ----------
+    schedule : FaultSchedule
+    link : Connection
+        Of the client.
+    node : int
+        The node that serves the request.
+    seed, replication : int
+    now, done_s : float
+        When the request has arrived at the node, and when it is to be answered, seconds.
+
+    Examples
+    --------
+    >>> cut = FaultEvent(5.0, FaultEffect.RESET, 0, 0.0, 1.0)
+    >>> schedule = FaultSchedule([cut], [False])
+    >>> [cut_in_service_s(schedule, Connection(7), 0, 1, 0, 4.0, t) for t in (6.0, 5.0)]
+    [5.0, inf]
+    """
+    cut_s = stops_s(schedule, node, now, done_s)
+    for index in range(len(schedule.events)):
+        fault_event = schedule.events[index]
+        if fault_event.effect == FaultEffect.RESET and now <= fault_event.t < min(done_s, cut_s):
+            if affects(fault_event, link, seed, replication):
+                cut_s = float(fault_event.t)
+    return cut_s
 
 
 def set_active(schedule: FaultSchedule, index: int) -> None:
@@ -483,10 +601,10 @@ def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
             nodes.kept_from[node] = published
 
 
-def stop_server(server: Server, record: Record, now: float) -> None:
+def stop_server(server: Server, node: int, record: Record, now: float) -> None:
     """Stop a node: its workers' busy time after `now` is taken back, and all work is lost."""
     for worker in range(len(server.free_s)):
-        recording.add_busy(record, now, server.free_s[worker], -1.0)
+        recording.add_busy(record, node, now, server.free_s[worker], -1.0)
     servers.clear_server(server, now)
 
 
@@ -536,16 +654,9 @@ def has_path_limits(paths: Paths) -> bool:
     return len(paths.delays) + len(paths.limits) + len(paths.shared) > 0
 
 
-def is_sent_in_turn(paths: Paths, sending: SendingRules) -> bool:
-    """Say whether each message of a broadcast is given to its path when its turn to be sent comes.
-
-    If not, that is settled when the broadcast begins: nothing else can come between, and under the
-    policy that blocks one message's turn depends on the one before. On a link that all share, other
-    messages come between; it blocks nobody.
-    """
-    if sending.overflow == Overflow.BLOCK and len(paths.shared) == 0:
-        return False
-    return has_path_limits(paths)
+def blocks(paths: Paths, sending: SendingRules) -> bool:
+    """Say whether slow clients block their worker, which a link that all share never does."""
+    return sending.overflow == Overflow.BLOCK and len(paths.shared) == 0
 
 
 def one_way_s(paths: Paths, link: Connection, t: float) -> float:
@@ -584,7 +695,7 @@ def reply_s(paths: Paths, link: Connection, exchange: int, t: float, n_bytes: fl
     return carried_s(paths, link, t, n_bytes)
 
 
-def held_bytes(paths: Paths, link: Connection, t: float) -> float:
+def held_bytes(paths: Paths, link: Connection | Planned, t: float) -> float:
     """Return what a client's path has still to carry at `t`."""
     if len(paths.limits) == 0:
         return 0.0
@@ -661,9 +772,7 @@ def end_arrives_s(
     if not has_path_limits(paths) or link.subscribed != exchange:
         return t
     if link.link_s > now:
-        # Under the policy that blocks it is that of a message whose turn is yet to come; on a link
-        # that all share, of one that was sent.
-        return t if len(paths.shared) == 0 else max(t, float(link.arrived_s))
+        return max(t, float(link.arrived_s))  # it is behind what the shared link has
     held = held_bytes(paths, link, now)
     t = max(t, kernels_empty_s(paths, link, held, socket_bytes, now))
     if held <= socket_bytes:
@@ -679,43 +788,48 @@ def kernels_empty_s(
     return carried_s(paths, link, now, in_kernels) + one_way_s(paths, link, now)
 
 
-def send_beat(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
-    """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
-    if t < link.link_s and len(paths.shared) == 0:
-        half_s = one_way_s(paths, link, t)
-        return carried_s(paths, link, t, link.link_bytes + n_bytes) + half_s
-    return transmit(paths, link, t, n_bytes)
-
-
 # -- slow consumers ------------------------------------------------------------------------------
 
 
 def blocking_send(
     paths: Paths,
     link: Connection,
+    planned: Planned,
     blocked_s: MutableSequence[float],
     worker: int,
-    record: Record,
     sending: SendingRules,
     t: float,
     n_bytes: float,
 ) -> float:
-    """Send a message whose turn is at `t`, and block the worker until there is room for it.
+    """Plan a message whose turn is at `t`, and block the worker until there is room for it.
+
+    The path is given the message when it is written, by `try_send`: a cut may come before.
 
     Returns
     -------
     float
-        When the message arrives, seconds. The worker goes on at its ``blocked_s``.
+        When it is written, seconds, from when on the worker goes on.
+
+    Examples
+    --------
+    >>> thin = Window(0.0, 60.0, 1.0, 100.0, 0.0, 0)
+    >>> paths, sending = Paths(1, 0, [0.5], [], [thin]), SendingRules(Overflow.BLOCK, 100, 200)
+    >>> link, planned, blocked_s = Connection(7), Planned(7), [0.0]
+    >>> [blocking_send(paths, link, planned, blocked_s, 0, sending, 10.0, 200.0) for _ in range(3)]
+    [10.0, 11.0, 13.0]
     """
-    t = max(t, blocked_s[worker], link.link_s)
-    held = held_bytes(paths, link, t)
-    over = held + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
+    if planned.exchange != link.subscribed or planned.link_s <= link.link_s:
+        planned.exchange = link.subscribed  # nothing is planned that is not written
+        planned.link_s = link.link_s
+        planned.link_bytes = link.link_bytes
+    t = max(t, blocked_s[worker], planned.link_s)
+    over = held_bytes(paths, planned, t) + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
     if over > 0.0:
         t = carried_s(paths, link, t, over)
-        held -= over
     blocked_s[worker] = t
-    recording.buffer(record, link.number, buffered_bytes(sending, held + n_bytes))
-    return transmit(paths, link, t, n_bytes)
+    planned.link_bytes = held_bytes(paths, planned, t) + n_bytes
+    planned.link_s = t
+    return t
 
 
 def try_send(

@@ -24,7 +24,7 @@ from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Client, Rules, is_fallen
 from simlib.core.connection import Connection
 from simlib.core.protocol import FALLBACK_OF, Action, Event, State, Transport
-from simlib.core.record import Cause, Count, Record
+from simlib.core.record import Cause, Count, Record, Wait
 
 
 class Driver(ABC):
@@ -187,6 +187,11 @@ class Driver(ABC):
         """Count something that happens now."""
         recording.count(self.record, what, number, self.now_s(), n)
 
+    def end_wait(self, what: Wait, number: int, since_s: float) -> None:
+        """What a client has waited for since `since_s` is there."""
+        now = self.now_s()
+        recording.end_wait(self.record, what, number, now - since_s, now)
+
     def record_connection(self, number: int) -> None:
         """A connection has opened."""
         link = self.connection_rows[number]
@@ -248,6 +253,8 @@ def advance(
         recording.end_fallback(record, number, cohort, since_s, now)
     if event == Event.ASSIGNED and not actions & Action.CLOSE:
         recording.keep_connection(record, number, now)
+    if event == Event.READY:
+        recording.end_wait(record, Wait.CONNECTION + 0, number, now - since_s, now)
     if event == Event.PING or actions & Action.SEND_PING:
         recording.count_in_bin(record, Count.HEARTBEATS, number, now)
     return actions, deadline_s != armed_s

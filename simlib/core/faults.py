@@ -212,12 +212,14 @@ FAULTS = {
         needs=("length_s", "every_s"),
         events=_node_after_node,
         stops_servers=True,
+        lab_part="standby",
     ),
     "scale_out": FaultRow(
         "The last node joins: until then it is down, and the balancer gives it nothing. It starts "
         "empty, and open connections stay where they are.",
         events=_last_node_joins,
         adds_node=True,
+        lab_part="standby",
     ),
     "path_loss": FaultRow(
         "Paths die without a word, as when a NAT forgets them or a laptop moves to another "

@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core.record import Wait
+
 Table = Literal["summary", "over_time", "check"]
 
 SUMS = (
@@ -25,12 +27,15 @@ SUMS = (
     "fallback_s",
     "connected_s",
     "latency_sum_s",
+    "poll_response_sum_s",
+    "connection_wait_sum_s",
     "busy_s",
     "worker_s",
 )
 """Sums beside the counts: the time itself, client-seconds of presence, those of clients that polled
 although they were to be pushed to, seconds of open connections, seconds from publish to apply over
-the delivered, seconds that workers were busy, and seconds that they were there."""
+the delivered, seconds that clients waited for answers to polls and for their WebSockets to open,
+seconds that workers were busy, and seconds that they were there."""
 
 
 class Measure(NamedTuple):
@@ -49,7 +54,9 @@ class Measure(NamedTuple):
     per : float
         How many of the denominator's units the metric counts by: 3600 of a rate per hour.
     quantile : float, optional
-        Of a quantile of the latency: which one, in (0, 1).
+        Of a quantile: which one, in (0, 1).
+    wait : Wait, optional
+        Of a quantile: of which waits; None: of the latency.
     scope : {"cohort", "server"}
         Whether each cohort of a rollout has its own, or the server has one for all.
     sample : {"deliveries", "seconds"}
@@ -75,6 +82,7 @@ class Measure(NamedTuple):
     denominator: str = ""
     per: float = 1.0
     quantile: float | None = None
+    wait: Wait | None = None
     scope: Literal["cohort", "server"] = "cohort"
     sample: Literal["deliveries", "seconds"] = "seconds"
     worse: Literal["higher", "lower", "neither"] = "higher"
@@ -174,8 +182,40 @@ _ROWS = (
         tables=("summary",),
     ),
     Measure(
+        name="poll_response_s",
+        label="response time of polls",
+        unit="s",
+        numerator=("poll_response_sum_s",),
+        denominator="answers",
+    ),
+    Measure(
+        name="poll_response_p95_s",
+        label="response time of polls, 95 %",
+        unit="s",
+        quantile=0.95,
+        wait=Wait.POLL,
+        tables=("summary", "check"),
+    ),
+    Measure(
+        name="connection_wait_s",
+        label="wait for a WebSocket",
+        unit="s",
+        numerator=("connection_wait_sum_s",),
+        denominator="opened",
+        needs_socket=True,
+    ),
+    Measure(
+        name="connection_wait_p95_s",
+        label="wait for a WebSocket, 95 %",
+        unit="s",
+        quantile=0.95,
+        wait=Wait.CONNECTION,
+        needs_socket=True,
+        tables=("summary", "check"),
+    ),
+    Measure(
         name="up_bytes_per_h",
-        label="bytes up",
+        label="IP bytes up",
         unit="B per client-hour",
         numerator=("up_bytes",),
         denominator="present_s",
@@ -184,7 +224,7 @@ _ROWS = (
     ),
     Measure(
         name="down_bytes_per_h",
-        label="bytes down",
+        label="IP bytes down",
         unit="B per client-hour",
         numerator=("down_bytes",),
         denominator="present_s",
@@ -192,8 +232,26 @@ _ROWS = (
         tables=("summary", "check"),
     ),
     Measure(
+        name="payload_up_bytes_per_h",
+        label="payload bytes up",
+        unit="B per client-hour",
+        numerator=("payload_up_bytes",),
+        denominator="present_s",
+        per=3600.0,
+        tables=("summary",),
+    ),
+    Measure(
+        name="payload_down_bytes_per_h",
+        label="payload bytes down",
+        unit="B per client-hour",
+        numerator=("payload_down_bytes",),
+        denominator="present_s",
+        per=3600.0,
+        tables=("summary",),
+    ),
+    Measure(
         name="up_bytes_per_s",
-        label="bytes up",
+        label="IP bytes up",
         unit="B/s per client",
         numerator=("up_bytes",),
         denominator="present_s",
@@ -201,7 +259,7 @@ _ROWS = (
     ),
     Measure(
         name="down_bytes_per_s",
-        label="bytes down",
+        label="IP bytes down",
         unit="B/s per client",
         numerator=("down_bytes",),
         denominator="present_s",
@@ -225,6 +283,13 @@ _ROWS = (
         scope="server",
     ),
     Measure(
+        name="busiest_utilisation",
+        label="utilisation of the busiest node",
+        unit="part of its workers' time",
+        scope="server",
+        tables=("summary", "check"),
+    ),
+    Measure(
         name="memory_bytes",
         label="memory of connections",
         unit="B",
@@ -237,7 +302,13 @@ MEASURES = {row.name: row for row in _ROWS}
 GUIDE_METRICS = tuple(row.name for row in _ROWS if row.is_guide)
 METRICS = tuple(row.name for row in _ROWS if "check" in row.tables)
 """What a guardrail can watch."""
-QUANTILES = {row.name: row.quantile for row in _ROWS if row.quantile is not None}
+_WITH_QUANTILE = [(row, row.quantile) for row in _ROWS if row.quantile is not None]
+QUANTILES = {row.name: level for row, level in _WITH_QUANTILE if row.wait is None}
+"""The quantiles of the latency."""
+WAIT_QUANTILES = {
+    row.name: (row.wait, level) for row, level in _WITH_QUANTILE if row.wait is not None
+}
+"""The quantiles of waits: of which, and which one."""
 
 
 def evaluate(measure: Measure, sums: Any) -> NDArray[np.float64]:

@@ -1,9 +1,16 @@
-"""The cadence of a polling client: TanStack Query's arithmetic.
+"""The cadence of a polling client: TanStack Query's arithmetic, or ``setInterval``'s.
 
 The interval timer is cleared and set again whenever the query's state changes, so the next fetch
 starts one interval after the last one *ended*: the period is interval + fetch time and requests
 never pile up (TanStack Query v5, ``queryObserver.ts``). Retries wait 1, 2, 4 s without jitter
 (``retryer.ts``). A tick while the tab is hidden is skipped, and the grid of ticks goes on.
+
+At a *fixed rate* (`Rules.fixed_rate`) ticks come at start + k * interval whatever the answers
+take, as those of ``setInterval``. One request is under way at a time: a tick that comes before the
+answer, or before the last retry, is skipped, as by ``if (inFlight) return`` or by RxJS's
+``exhaustMap``. Nothing moves the ticks: neither a pause, nor a fetch on focus or at a drop. All
+else is as above. (A ``setInterval`` without such a guard lets requests overlap when answers take
+longer than the interval, which is not modelled.)
 """
 
 from __future__ import annotations
@@ -46,6 +53,25 @@ def next_tick_s(now: float, interval_s: float, jitter_frac: float, u: float) -> 
     130.0
     """
     return now + interval_s * (1.0 + jitter_frac * (2.0 * u - 1.0))
+
+
+def next_on_grid_s(now: float, start_s: float, interval_s: float) -> float:
+    """Return the first of the ticks at start + k * interval that comes after `now`.
+
+    Parameters
+    ----------
+    now, start_s, interval_s : float
+        Seconds; ``now >= start_s``.
+
+    Examples
+    --------
+    >>> [next_on_grid_s(now, 4.0, 10.0) for now in (4.0, 13.5, 14.0, 36.0)]
+    [14.0, 14.0, 24.0, 44.0]
+    """
+    k = math.floor((now - start_s) / interval_s)
+    while start_s + k * interval_s <= now:
+        k += 1
+    return start_s + k * interval_s
 
 
 def retry_delay_s(failures: int, base_s: float, cap_s: float) -> float:
@@ -169,6 +195,8 @@ def change_poll_rules(client: Client, rules: Rules, now: float) -> int:
     As TanStack Query's ``setOptions`` does it, another interval sets the timer anew, and a query
     that is no longer disabled fetches if its data is stale. What is under way goes on.
     """
+    if rules.differs & Differs.POLL_TIMER:
+        start_ticks(client, rules, now)
     if client.state != State.IDLE:
         return Action.NONE
     was_disabled = client.deadline_s == NEVER_S
@@ -185,10 +213,19 @@ def is_disabled(client: Client, rules: Rules) -> bool:
     return bool(client.pauses & Pause.DRAGGING) and rules.pause_while_dragging
 
 
+def start_ticks(client: Client, rules: Rules, now: float) -> None:
+    """From `now` on the client polls by these rules: at a fixed rate, its ticks count from here."""
+    if rules.fixed_rate:
+        client.since_s = now
+
+
 def rearm(client: Client, rules: Rules, now: float) -> None:
-    """Set the interval timer anew, `now`."""
+    """Set the interval timer anew, `now`; at a fixed rate, for the tick that comes next."""
     if is_disabled(client, rules):
         client.deadline_s = NEVER_S
+        return
+    if rules.fixed_rate:
+        client.deadline_s = next_on_grid_s(now, client.since_s, rules.interval_s)
         return
     u = 0.5
     if rules.jitter_frac > 0.0:

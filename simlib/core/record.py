@@ -14,6 +14,9 @@ polling, do not repair gaps.
 that are. An event is counted for the cohort to which the client belongs at that moment,
 a delivered change for the cohort at its publish time. Without a rollout there is one cohort.
 
+**Messages** are counted by kind, and bytes follow from the size of each kind: as IP packets, which
+is what a provider bills, and as payload of TCP. The live lab counts the bytes of its sockets.
+
 **Latencies** go into log-linear buckets (128 to the octave, at most 0.8 % wide), **counts** into
 time bins and client rows. Memory grows with clients + bins + connections made, not with events;
 single deliveries and events are kept on request only.
@@ -29,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core.wire.spec import Message
 from simlib.errors import LedgerError
 
 BUCKETS_PER_OCTAVE = 128
@@ -42,10 +46,13 @@ _BLOCK = 1 << 20
 class Count(IntEnum):
     """What is counted, in whole numbers per time bin.
 
-    The counts before RECONNECTS, and those of bytes, are kept per client as well. POLLS and ERRORS
-    include safety polls and their failures. HEARTBEATS are pings, whichever side sends them: a
+    The counts before RECONNECTS, and the bytes of IP packets, are kept per client as well. POLLS
+    and ERRORS include safety polls and their failures. UP_BYTES and DOWN_BYTES are those of IP
+    packets, the others those that TCP carries. HEARTBEATS are pings, whichever side sends them: a
     client's when it sends one, the server's when one reaches its client. Pongs are not counted.
     REFUSED are upgrades beyond a node's most connections, DROPPED_SYNS those beyond its backlog.
+    ANSWERS are polls whose whole answer has come, fetches beside a socket among them, safety polls
+    and refusals not; OPENED are WebSockets that have opened.
     """
 
     POLLS = 0
@@ -66,10 +73,28 @@ class Count(IntEnum):
     HEARTBEATS = 15
     REFUSED = 16
     DROPPED_SYNS = 17
+    PAYLOAD_UP_BYTES = 18
+    PAYLOAD_DOWN_BYTES = 19
+    ANSWERS = 20
+    OPENED = 21
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
 """Words of 8 bytes for the counts of one client: two counts a word, and two words of bytes."""
+
+
+class Wait(IntEnum):
+    """What a client waits for.
+
+    POLL: from the moment it wants to fetch until the whole answer is there; connecting included,
+    if it has to, but not the tries before this one. CONNECTION: from the start of the session (or
+    the return to push), or from when it notices that its WebSocket is lost, until the next one is
+    open (READY); failed attempts and the delays between them included. What ends otherwise, as
+    by giving up or at the end of the run, is not counted.
+    """
+
+    POLL = 0
+    CONNECTION = 1
 
 
 class Cause(IntEnum):
@@ -175,11 +200,17 @@ class Record:
         Intended publish times, ascending, seconds.
     start_s, end_s : ndarray of float64, shape (clients,)
         When each client's session starts and ends (at the horizon at the latest).
-    warm_up_s, cool_down_s, horizon_s, bin_s : float
-        Seconds. Changes published before `warm_up_s`, or within `cool_down_s` of the horizon, are
-        not in the ledger.
+    counted_s : tuple of float
+        Changes published from the one to before the other are in the ledger, seconds.
+    horizon_s, bin_s : float
+        Seconds.
     transports : tuple of int
         The transport of each cohort; one, or two in a rollout.
+    sizes : ndarray of int64, shape (len(Message), 4), optional
+        Of each kind of message: bytes of payload up and down, and of IP packets up and down. The
+        live lab, which counts bytes, has none.
+    nodes : int
+        How many nodes the server has.
     kept : Kept
 
     Attributes
@@ -191,15 +222,25 @@ class Record:
         How many changes are published by the end of each client's part of the ledger; one number if
         it is the same for all.
     bins : ndarray of int64, shape (cohorts, bins, len(Count))
-    busy_s : ndarray of float64, shape (bins,)
-        Time that the workers were busy, seconds.
+        Without the bytes of `messages`: see `bins_with_bytes`.
+    messages : ndarray of int64, shape (cohorts, bins, len(Message))
+        How many messages of each kind passed the client's end.
+    busy_s : ndarray of float64, shape (nodes, bins)
+        Time that the workers of each node were busy, seconds.
     latency_ticks : ndarray of int64, shape (cohorts, bins)
         Sum of the latencies of delivered changes, in units of `TICK_S`.
     latency_max_s : ndarray of float64, shape (1,)
+    wait_ticks : ndarray of int64, shape (len(Wait), cohorts, bins)
+        Sum of the waits that ended in each bin, in units of `TICK_S`.
+    wait_histogram : ndarray of int64, shape (len(Wait), cohorts, buckets)
+        The same buckets as those of latencies; of the waits that ended in a bin that starts after
+        the warm-up.
+    first_bin : int
+        The first of these bins.
     clients : ndarray of int32, shape (clients, ...)
         The counts before `Count.RECONNECTS`.
     traffic : ndarray of int64, shape (clients, 2)
-        Bytes up and down; in the same rows of memory as `clients`.
+        Bytes of IP packets up and down; in the same rows of memory as `clients`.
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each client; empty unless kept.
@@ -219,6 +260,8 @@ class Record:
     again : ndarray of int32, shape (clients,) or (1,)
         Each client's reconnections: all connections except the first of its session, and the first
         after it switched to its cohort's transport.
+    exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
+        Client-seconds of the exposures and of the fallbacks that have ended, as the logs have them.
     connections, exposures, fallbacks, deliveries, events : list of tuple
         Rows of `CONNECTION`, `EXPOSURE` (twice), `DELIVERY` and `EVENT`. A fallback is a time in
         which a client polled although its cohort is pushed to.
@@ -230,11 +273,12 @@ class Record:
         start_s: NDArray[np.float64],
         end_s: NDArray[np.float64],
         *,
-        warm_up_s: float,
-        cool_down_s: float,
+        counted_s: tuple[float, float],
         horizon_s: float,
         bin_s: float,
         transports: tuple[int, ...] = (0,),
+        sizes: NDArray[np.int64] | None = None,
+        nodes: int = 1,
         kept: Kept = Kept(),  # noqa: B008 - a tuple, which nobody can change
     ) -> None:
         clients = len(start_s)
@@ -242,21 +286,26 @@ class Record:
         self.transports = transports
         self.publish_s: list[float] = publish_s.tolist()
         self.start_s = start_s
-        self.first = int(np.searchsorted(publish_s, warm_up_s, "left"))
-        self.until = int(np.searchsorted(publish_s, horizon_s - cool_down_s, "left"))
+        self.first, self.until = (int(n) for n in np.searchsorted(publish_s, counted_s, "left"))
         self.last = np.minimum(_published(publish_s, scalar_or_array(end_s)), np.int32(self.until))
         self.bin_s = bin_s
         self.horizon_s = horizon_s
         self.bins = np.zeros((cohorts, bins, len(Count)), dtype=np.int64)
-        self.busy_s = np.zeros(bins)
+        self.sizes = np.zeros((len(Message), 4), dtype=np.int64) if sizes is None else sizes
+        self.messages = np.zeros((cohorts, bins, len(Message)), dtype=np.int64)
+        self.busy_s = np.zeros((nodes, bins))
         self.latency_ticks = np.zeros((cohorts, bins), dtype=np.int64)
         self.latency_max_s = np.zeros(1)
+        buckets = 1 + OCTAVES * BUCKETS_PER_OCTAVE
+        self.wait_ticks = np.zeros((len(Wait), cohorts, bins), dtype=np.int64)
+        self.wait_histogram = np.zeros((len(Wait), cohorts, buckets), dtype=np.int64)
+        self.first_bin = first_bin_of(counted_s[0], bin_s, bins)
         rows = np.zeros((clients, CLIENT_WORDS), dtype=np.int64)
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if kept.buffered else 0)
         self.gaps = np.zeros((clients, 2 * kept.gaps) if kept.gaps else (0, 0), dtype=np.int32)
-        self.histogram = np.zeros((cohorts, 1 + OCTAVES * BUCKETS_PER_OCTAVE), dtype=np.int64)
+        self.histogram = np.zeros((cohorts, buckets), dtype=np.int64)
         self.cohort: Any = np.zeros(clients, dtype=np.int8) if cohorts > 1 else None
         self.cohort_s = np.zeros(clients if cohorts > 1 else 1)
         self.opened_in = np.zeros(len(self.cohort_s), dtype=np.int8)
@@ -264,6 +313,7 @@ class Record:
         self.again = np.zeros(len(self.cohort_s), dtype=np.int32)
         self.keep_deliveries = kept.deliveries
         self.keep_events = kept.events
+        self.exposed_s, self.fallen_s = np.zeros(cohorts), np.zeros(cohorts)
         self.connections: Any = []
         self.exposures: Any = []
         self.fallbacks: Any = []
@@ -286,6 +336,18 @@ class Record:
         """Changes published while each client was present, shape (clients,)."""
         entered = np.maximum(self.entered, np.int32(self.first))
         return np.asarray(np.maximum(self.last - entered, 0), dtype=np.int32)
+
+
+def first_bin_of(warm_up_s: float, bin_s: float, bins: int) -> int:
+    """Return the first time bin that counts: it starts after the warm-up, or is the last.
+
+    Examples
+    --------
+    >>> first_bin_of(0.0, 1.0, 60), first_bin_of(7.5, 1.0, 60), first_bin_of(90.0, 100.0, 1)
+    (0, 8, 0)
+    """
+    starts_s = np.arange(bins) * bin_s
+    return min(int(np.searchsorted(starts_s, warm_up_s, "left")), bins - 1)
 
 
 def _published(publish_s: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -375,19 +437,53 @@ def count_in_bin(record: Record, what: int, client: int, t: float) -> None:
     record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += 1
 
 
-def add_bytes(record: Record, client: int, t: float, up: int, down: int) -> None:
-    """Count the bytes of one message."""
-    cohort, index = cohort_of(record.cohort, client), bin_of(record, t)
-    if up:
-        record.bins[cohort, index, Count.UP_BYTES] += up
-        record.traffic[client, 0] += up
-    if down:
-        record.bins[cohort, index, Count.DOWN_BYTES] += down
-        record.traffic[client, 1] += down
+def count_messages(record: Record, client: int, t: float, message: int, n: int = 1) -> None:
+    """Count `n` messages of a kind, and their bytes."""
+    record.messages[cohort_of(record.cohort, client), bin_of(record, t), message] += n
+    record.traffic[client, 0] += n * record.sizes[message, 2]
+    record.traffic[client, 1] += n * record.sizes[message, 3]
 
 
-def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) -> None:
-    """Add a worker's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
+def end_wait(record: Record, what: int, client: int, wait_s: float, t: float) -> None:
+    """Record that a client has waited for something until `t`, seconds; `what` is a `Wait`."""
+    cohort, place = cohort_of(record.cohort, client), bin_of(record, t)
+    record.bins[cohort, place, Count.ANSWERS + what] += 1
+    record.wait_ticks[what, cohort, place] += ticks_of(wait_s)
+    if place >= record.first_bin:
+        record.wait_histogram[what, cohort, bucket_of(wait_s)] += 1
+
+
+def add_payload(record: Record, client: int, t: float, up: int, down: int) -> None:
+    """Count what a socket carried, bytes."""
+    place = record.bins[cohort_of(record.cohort, client), bin_of(record, t)]
+    place[Count.PAYLOAD_UP_BYTES] += up
+    place[Count.PAYLOAD_DOWN_BYTES] += down
+
+
+def add_packets(record: Record, client: int, t: float, up: int, down: int) -> None:
+    """Count IP packets, bytes."""
+    place = record.bins[cohort_of(record.cohort, client), bin_of(record, t)]
+    place[Count.UP_BYTES] += up
+    place[Count.DOWN_BYTES] += down
+    record.traffic[client, 0] += up
+    record.traffic[client, 1] += down
+
+
+def bins_with_bytes(record: Record) -> NDArray[np.int64]:
+    """Return all counts, with the bytes of the messages that are counted by kind.
+
+    Returns
+    -------
+    ndarray of int64, shape (cohorts, bins, len(Count))
+    """
+    layers = [Count.PAYLOAD_UP_BYTES, Count.PAYLOAD_DOWN_BYTES, Count.UP_BYTES, Count.DOWN_BYTES]
+    bins = record.bins.copy()
+    bins[:, :, layers] += record.messages @ record.sizes
+    return bins
+
+
+def add_busy(record: Record, node: int, start_s: float, end_s: float, sign: float = 1.0) -> None:
+    """Add a node's busy time from `start_s` to `end_s`, seconds, to the bins up to the horizon.
 
     With `sign` -1, subtract it.
     """
@@ -397,7 +493,7 @@ def add_busy(record: Record, start_s: float, end_s: float, sign: float = 1.0) ->
     while start_s < end_s:
         stop_s = end_s if index == last else min((index + 1) * record.bin_s, end_s)
         if stop_s > start_s:
-            record.busy_s[index] += sign * (stop_s - start_s)
+            record.busy_s[node, index] += sign * (stop_s - start_s)
             start_s = stop_s
         index += 1
 
@@ -537,11 +633,15 @@ class MetricsSnapshot(NamedTuple):
     latency_ticks : ndarray of int64, shape (cohorts,)
     histogram : ndarray of int64, shape (cohorts, buckets)
         Latencies so far.
-    present, fallen, connected : ndarray of int64, shape (cohorts,)
-        Clients that are present now, those of them that poll although they are to be pushed to, and
-        connections that are open.
-    busy_s : float
-        Time that the workers were busy, seconds, up to the bin of `t`.
+    wait_ticks : ndarray of int64, shape (len(Wait), cohorts)
+    wait_histogram : ndarray of int64, shape (len(Wait), cohorts, buckets)
+        Waits so far.
+    present, connected : ndarray of int64, shape (cohorts,)
+        Clients that are present now, and connections that are open.
+    exposed_s, fallen_s : ndarray of float64, shape (cohorts,)
+        Client-seconds so far of presence, and of polling although they are to be pushed to.
+    busy_s : ndarray of float64, shape (nodes,)
+        Time that the workers of each node were busy, seconds, up to the bin of `t`.
     buffered_bytes : float
         The most that the server's memory has held for slow clients.
     """
@@ -550,10 +650,13 @@ class MetricsSnapshot(NamedTuple):
     counts: NDArray[np.int64]
     latency_ticks: NDArray[np.int64]
     histogram: NDArray[np.int64]
+    wait_ticks: NDArray[np.int64]
+    wait_histogram: NDArray[np.int64]
     present: NDArray[np.int64]
-    fallen: NDArray[np.int64]
     connected: NDArray[np.int64]
-    busy_s: float
+    exposed_s: NDArray[np.float64]
+    fallen_s: NDArray[np.float64]
+    busy_s: NDArray[np.float64]
     buffered_bytes: float
 
 
@@ -562,6 +665,7 @@ def snapshot(
     is_present: NDArray[np.bool_],
     is_fallen: NDArray[np.bool_],
     is_connected: NDArray[np.bool_],
+    since_s: NDArray[np.float64],
     now: float,
 ) -> MetricsSnapshot:
     """Return the figures of a record `now`.
@@ -571,19 +675,31 @@ def snapshot(
     record : Record
         Or an engine's arrays in its place.
     is_present, is_fallen, is_connected : ndarray of bool, shape (clients,)
+    since_s : ndarray of float64, shape (clients,)
+        Since when those poll that have fallen back, seconds.
     now : float
         Seconds.
     """
     cohorts = len(record.bins)
+    has_fallen = is_present & is_fallen
+
+    def client_s(ended_s: Any, goes_on: Any, from_s: Any) -> NDArray[np.float64]:
+        """Add the seconds of those for whom it goes on to those for whom it has ended."""
+        of_cohort, weights = record.cohort[goes_on], now - from_s[goes_on]
+        return np.asarray(ended_s + np.bincount(of_cohort, weights, minlength=cohorts))
+
     return MetricsSnapshot(
         t=now,
-        counts=record.bins.sum(axis=1),
+        counts=bins_with_bytes(record).sum(axis=1),
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
+        wait_ticks=record.wait_ticks.sum(axis=2),
+        wait_histogram=record.wait_histogram.copy(),
         present=np.bincount(record.cohort[is_present], minlength=cohorts),
-        fallen=np.bincount(record.cohort[is_present & is_fallen], minlength=cohorts),
         connected=np.bincount(record.opened_in[is_connected], minlength=cohorts),
-        busy_s=float(record.busy_s[: bin_of(record, now)].sum()),
+        exposed_s=client_s(record.exposed_s, is_present, record.cohort_s),
+        fallen_s=client_s(record.fallen_s, has_fallen, since_s),
+        busy_s=record.busy_s[:, : bin_of(record, now)].sum(axis=1),
         buffered_bytes=float(record.buffered.sum()),
     )
 
@@ -606,11 +722,13 @@ def end_exposure(record: Record, client: int, now: float) -> None:
     if len(record.bins) > 1:
         cohort = cohort_of(record.cohort, client)
         keep_row(record.exposures, (client, cohort, record.cohort_s[client], now))
+        record.exposed_s[cohort] += now - record.cohort_s[client]
 
 
 def end_fallback(record: Record, client: int, cohort: int, since_s: float, now: float) -> None:
     """Keep that a client has polled since `since_s` although its cohort was to be pushed to."""
     keep_row(record.fallbacks, (client, cohort, since_s, now))
+    record.fallen_s[cohort] += now - since_s
 
 
 def keep_connection(record: Record, client: int, now: float) -> None:

@@ -19,9 +19,9 @@ from simlib.engines.compiled.variants import needs_general_loop
 from simlib.errors import Interrupted, ScenarioError
 from simlib.processes import terminable
 from simlib.renamed import renamed_arguments
-from simlib.run import Run, make_run, rows_to_keep
+from simlib.run import Run, check_keep, make_run
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
-from simlib.scenario.workload import settings_of
+from simlib.scenario.workload import common_fields
 
 BYTES_PER_CLIENT = {
     ("simpy", False): 3000,
@@ -125,7 +125,7 @@ def simulate(
     if controller is not None:
         rules = controller.cohort_rules(scenario, workload)
         workload = enrolled(workload, controller.flag, controller.buckets(workload), rules)
-    rows_to_keep(keep, len(workload.publish_s), len(workload.start_s))
+    check_keep(keep, len(workload.publish_s), len(workload.start_s))
     record = new_record(scenario, workload, keep)
     simulation = _engine(engine)(workload, record)
     if engine == "compiled":
@@ -167,7 +167,7 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
         clients += math.ceil(sessions.expected(scenario.horizon_s))
     changes = updates.expected(scenario.horizon_s)
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in SOCKET_TRANSPORTS]
-    if engine == "compiled" and (has_flag or needs_general_loop(settings_of(scenario, 0, 0))):
+    if engine == "compiled" and (has_flag or needs_general_loop(common_fields(scenario, 0, 0))):
         of_clients += clients * _BYTES_OF_GENERAL_LOOP
     of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN
     needed = of_clients + of_bins + changes * _BYTES_PER_CHANGE

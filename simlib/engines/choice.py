@@ -85,6 +85,8 @@ def expected_events(scenario: Scenario) -> float:
         return clients * (each + _POLL * stay_s / scenario.polling.interval_s)
     if scenario.heartbeat.direction != "none":
         each += _PING * stay_s / scenario.heartbeat.interval_s
+    if scenario.websocket.safety_poll_s is not None:
+        each += _POLL * stay_s / scenario.websocket.safety_poll_s
     fetches = TRANSPORTS[Transport[scenario.transport.upper()]].fetches
     of_change = 1 + _POLL // 2 if fetches else 1
     return clients * (each + of_change * _changes(scenario) * stay_s / scenario.horizon_s)

@@ -29,7 +29,7 @@ from simpy.events import NORMAL, URGENT
 from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
-from simlib.core.assignment import CONTROL, SERVER_CLOSES
+from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
@@ -37,6 +37,7 @@ from simlib.core.connection import (
     FaultSchedule,
     Nodes,
     Paths,
+    Planned,
     Sent,
     is_cut,
     is_over,
@@ -44,7 +45,7 @@ from simlib.core.connection import (
 )
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.faults import FaultEffect, end_of_life_s
+from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s
 from simlib.core.limiter import LimiterState, passes_s
 from simlib.core.path import SharedLink
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
@@ -58,7 +59,7 @@ from simlib.core.protocol import (
     Transport,
     fetches,
 )
-from simlib.core.record import Cause, Count, Record
+from simlib.core.record import Cause, Count, Record, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import (
     SYN_RETRIES,
@@ -141,12 +142,14 @@ class Simulation(Driver):
         self.limiter = LimiterState()
         self.servers = [new_server(workload.server.workers) for _ in range(workload.nodes)]
         self.publish_s: list[float] = workload.publish_s.tolist()
-        self.sizes: list[list[int]] = workload.sizes.tolist()
+        self.sizes: list[list[int]] = workload.sizes[:, :2].tolist()
         self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
         self.published = 0
         # The subscribers by number, in the order in which the server sends to them.
         self.subscribers: dict[int, Connection] = {}
+        # The clients whose sockets nobody has closed for a rollback, as their node was down.
+        self.unclosed: set[int] = set()
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
@@ -157,6 +160,7 @@ class Simulation(Driver):
         shared = [SharedLink(rate)] if rate < math.inf else []
         self.paths = Paths(*address, half_s, workload.delays, workload.limits, shared)
         self.has_path_limits = connection.has_path_limits(self.paths)
+        self.planned = [Planned(number) for number in range(clients)]
 
         self.clock.start(self.publisher())
         self.clock.start(self.faults())
@@ -196,14 +200,15 @@ class Simulation(Driver):
             np.array(is_present, bool),
             np.array(fallen, bool),
             np.array(is_connected, bool),
+            np.array([client.since_s for client in clients], float),
             now,
         )
 
     def finish(self) -> None:
         """Record what is still open, without what comes later: work after now is taken back."""
-        for server in self.servers:
+        for node, server in enumerate(self.servers):
             for free_s in server.free_s:
-                recording.add_busy(self.record, self.clock.now, free_s, -1.0)
+                recording.add_busy(self.record, node, self.clock.now, free_s, -1.0)
         for client, link in zip(self.clients, self.connection_rows, strict=True):
             is_polling = client.transport == Transport.POLLING
             if is_polling and 0.0 <= link.kept_until_s < self.clock.now:
@@ -239,7 +244,14 @@ class Simulation(Driver):
                 return  # the client has read the flag by itself meanwhile
             change, close_s = len(self.percents), self.server_rules.close_s
             worker = self.link_of(client).socket_worker
+            node = worker // self.server_rules.workers
+            if self.nodes.is_down[node]:
+                self.unclosed.add(client.number)
+                return
             done_s = self.serve(worker, close_s, client, Stream.CLOSE_SERVICE, change)
+            if connection.stops_s(self.schedule, node, self.clock.now, done_s) < NEVER_S:
+                self.unclosed.add(client.number)
+                return
             yield self.clock.at(done_s + self.trip_s(client))
         self.apply_flag(client, why)
 
@@ -316,7 +328,7 @@ class Simulation(Driver):
             effect = fault_event.effect
             for node, server in enumerate(self.servers):
                 if connection.stops(fault_event, node):
-                    connection.stop_server(server, self.record, self.clock.now)
+                    connection.stop_server(server, node, self.record, self.clock.now)
             connection.set_nodes(self.nodes, fault_event, self.published)
             connection.set_active(self.schedule, index)
             is_reset = connection.is_reset(effect)
@@ -329,21 +341,33 @@ class Simulation(Driver):
                         self.unsubscribe(link, link.socket)
                     continue
                 if is_reset:
-                    self.reset_connection(client)
+                    self.cut(client, fault_event)
                 elif connection.lose_path(client, link):
                     self.clock.start(self.go_unanswered(client, client.exchange))
+
+    def cut(self, client: Client, fault_event: FaultEvent) -> None:
+        """Cut the connections of a client that a fault event affects."""
+        link, rules, now = self.link_of(client), self.server_rules, self.clock.now
+        if connection.ends_idle_fetches(fault_event, client, link, rules.keep_alive_s, now):
+            self.end_fetches(link)
+        lets_go = not connection.goes_on_elsewhere(fault_event, link, rules.workers)
+        self.reset_connection(client, lets_go=lets_go)
 
     def is_under(self, effect: FaultEffect, link: Connection) -> bool:
         """Return whether an active fault affects a client."""
         rules = self.rules
         return connection.is_under(self.schedule, effect, link, rules.seed, rules.replication)
 
-    def reset_connection(self, client: Client) -> None:
-        """Reset a connection at the server; the client hears of it behind all that was sent."""
+    def reset_connection(self, client: Client, *, lets_go: bool = True) -> None:
+        """Reset a connection at the server; the client hears of it behind all that was sent.
+
+        The server lets go of the client's socket, unless that is on another node, which does not.
+        """
         link, exchange, now = self.link_of(client), client.exchange, self.clock.now
         socket_bytes = self.server_rules.sending.socket_bytes
         heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
-        self.unsubscribe(link, exchange)
+        if lets_go:
+            self.unsubscribe(link, exchange)
         if client.transport == Transport.POLLING and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
         if connection.reset(client, link, self.server_rules.keep_alive_s, now):
@@ -387,6 +411,7 @@ class Simulation(Driver):
     def poll(self, client: Client, exchange: int) -> Process:
         """A poll: a connection if none is kept, the request, the worker, the response."""
         clock, number, link = self.clock, client.number, self.link_of(client)
+        asked_s = clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.record_disconnect(number, link.kept_until_s, Cause.IDLE)
@@ -418,7 +443,7 @@ class Simulation(Driver):
         if link.closed_exchange >= exchange:
             return
         if not is_admitted or self.is_shed(link.node):
-            link.kept_until_s = clock.now + self.server_rules.keep_alive_s
+            self.keep_alive(client, exchange, clock.now)
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
                 self.send(number, Message.POLL_REFUSED - first)
@@ -428,22 +453,36 @@ class Simulation(Driver):
         poll_s = self.server_rules.poll_s
         done_s = self.answer(link.node, poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
-        link.kept_until_s = done_s + self.server_rules.keep_alive_s
+        self.keep_alive(client, exchange, done_s)
         if self.paths.shared:
             yield clock.at(done_s)
-        unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
-        unchanged = unchanged and not recording.has_gaps(self.record, number)
+        unchanged = self.shows_nothing_new(client, version)
         reply = reply_of(unchanged, first)
         t = connection.reply_s(self.paths, link, exchange, done_s, self.sizes[reply][1])
         yield clock.at(t + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
         self.send(number, reply)
+        self.end_wait(Wait.POLL, number, asked_s)
         if unchanged:
             self.tally(Count.UNCHANGED, number)
             self.feed(client, Event.UNCHANGED)
         else:
             self.feed(client, Event.FETCHED, version)
+
+    def keep_alive(self, client: Client, exchange: int, done_s: float) -> None:
+        """The server keeps the connection of a request that it has answered at `done_s`.
+
+        A client that has gone on meanwhile has closed it, and may have another.
+        """
+        if client.exchange == exchange:
+            self.link_of(client).kept_until_s = done_s + self.server_rules.keep_alive_s
+
+    def shows_nothing_new(self, client: Client, version: int) -> bool:
+        """Say whether a reply with the state up to `version` is a 304."""
+        if recording.has_gaps(self.record, client.number):
+            return False
+        return is_unchanged(self.workload.etag, client.fetched_s, client.seen, version)
 
     def pass_limit(self) -> Generator[simpy.Event, None, bool]:
         """Wait at the rate limit in front of the nodes; say whether the request has passed it."""
@@ -461,7 +500,7 @@ class Simulation(Driver):
         clock, number, link = self.clock, client.number, self.link_of(client)
         recording.count_safety_poll(self.record, number, clock.now)
         for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
-            self.send(number, message)
+            self.send_beside(number, message)
         round_trips = 2.0 if self.rules.tls else 1.0
         yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.one_way_s(link))
         if self.is_safety_poll_lost(client, exchange):
@@ -477,12 +516,19 @@ class Simulation(Driver):
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
                 if node >= 0:
-                    self.send(number, Message.POLL_REFUSED_FIRST)
-                    self.send(number, Message.TCP_CLOSE)
+                    self.send_beside(number, Message.POLL_REFUSED_FIRST)
+                    self.send_beside(number, Message.TCP_CLOSE)
             return
         service_s = self.server_rules.accept_s + self.server_rules.poll_s
         link.beats += 1
         done_s = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
+        cut_s = self.cut_in_service_s(link, node, done_s)
+        if cut_s < NEVER_S:
+            yield clock.at(cut_s + connection.one_way_s(self.paths, link, cut_s))
+            if client.exchange == exchange:
+                recording.count_failed_safety_poll(self.record, number, clock.now)
+                self.send_beside(number, Message.TCP_CLOSE)
+            return
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
         if self.paths.shared:
@@ -491,7 +537,7 @@ class Simulation(Driver):
         yield clock.at(t + self.one_way_s(link))
         if client.exchange == exchange:
             for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
-                self.send(number, message)
+                self.send_beside(number, message)
             self.feed(client, Event.SNAPSHOT, version)
 
     def is_safety_poll_lost(self, client: Client, exchange: int) -> bool:
@@ -505,7 +551,7 @@ class Simulation(Driver):
     def refetch(self, client: Client, exchange: int) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        etag, trips = self.workload.etag, 1.0
+        etag, trips, asked_s = self.workload.etag, 1.0, clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first:
             self.end_fetches(link)
@@ -524,18 +570,22 @@ class Simulation(Driver):
         if node < 0:
             return
         if not is_admitted or self.is_shed(node):
-            link.kept_until_s = clock.now + self.server_rules.keep_alive_s
+            self.keep_alive(client, exchange, clock.now)
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
             service_s = self.server_rules.poll_s + first * self.server_rules.accept_s
             link.beats += 1
             t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
-            link.kept_until_s = t + self.server_rules.keep_alive_s
+            self.keep_alive(client, exchange, t)
+            cut_s = self.cut_in_service_s(link, node, t)
+            if cut_s < NEVER_S:
+                t = cut_s + connection.one_way_s(self.paths, link, cut_s)
+                clock.start(self.refetch_is_cut(client, exchange, t))
+                return
             version = bisect_right(self.publish_s, t)
             if self.paths.shared:
                 yield clock.at(t)
-            unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
-            unchanged = unchanged and not recording.has_gaps(self.record, number)
+            unchanged = self.shows_nothing_new(client, version)
             reply, event = reply_of(unchanged, first), Event.FETCHED
             if unchanged:
                 event = Event.UNCHANGED
@@ -548,9 +598,30 @@ class Simulation(Driver):
             clock.start(self.refetch_fails(client, exchange, t))
             return
         self.send_beside(number, reply)
+        if event != Event.FAILED:
+            self.end_wait(Wait.POLL, number, asked_s)
         if event != Event.FETCHED:
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
+
+    def cut_in_service_s(self, link: Connection, node: int, done_s: float) -> float:
+        """Return when a request that a node serves until `done_s` is cut, infinity if it is not."""
+        address = self.rules.seed, self.rules.replication
+        return connection.cut_in_service_s(
+            self.schedule, link, node, *address, self.clock.now, done_s
+        )
+
+    def refetch_is_cut(self, client: Client, exchange: int, t: float) -> Process:
+        """The end of a fetch beside the socket arrives at `t`: it was cut in service."""
+        yield self.clock.at(t)
+        link = self.link_of(client)
+        if client.exchange != exchange or link.kept_until_s == NEVER_S:
+            return  # the client is about to hear that its socket has ended too
+        if link.is_link_dead:
+            t = self.clock.now + self.workload.unanswered_s
+            self.clock.start(self.refetch_fails(client, exchange, t))
+        else:
+            self.fail_refetch(client)
 
     def node_reached(self, client: Client, exchange: int) -> int:
         """Return the node that a fetch beside the socket comes to; -1: none, of which it hears."""
@@ -570,15 +641,19 @@ class Simulation(Driver):
         """A fetch beside the socket fails at `t`: no server is up, or the path is dead."""
         yield self.clock.at(t)
         if client.exchange == exchange:
-            self.end_fetches(self.link_of(client))
-            self.tally(Count.ERRORS, client.number)
-            self.feed(client, Event.FAILED)
+            self.fail_refetch(client)
+
+    def fail_refetch(self, client: Client) -> None:
+        """A fetch beside the socket fails, and its connection has ended."""
+        self.end_fetches(self.link_of(client))
+        self.tally(Count.ERRORS, client.number)
+        self.feed(client, Event.FAILED)
 
     def end_fetches(self, link: Connection) -> None:
         """The connection beside the socket has ended, if there is one: count its last segments."""
         t = connection.end_fetches(link, self.clock.now)
         if t > -NEVER_S:
-            recording.add_bytes(self.record, link.number, t, *self.sizes[Message.TCP_CLOSE])
+            recording.count_messages(self.record, link.number, t, Message.TCP_CLOSE)
 
     # -- WebSocket: the stages before READY --------------------------------------------------
 
@@ -604,7 +679,7 @@ class Simulation(Driver):
                 if start_s < 0.0:
                     recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, clock.now)
             if start_s >= 0.0:
-                recording.add_busy(self.record, start_s, start_s + service_s)
+                recording.add_busy(self.record, link.node, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
                 if is_over(client, link, exchange):
                     return False
@@ -711,6 +786,10 @@ class Simulation(Driver):
         link.let_in_by = self.nodes.process[link.node]
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
+        if number in self.unclosed:
+            self.unclosed.remove(number)
+            if is_denied(client.cohort, self.buckets[number], self.percents, len(self.percents)):
+                self.schedule_flag_update(client, clock.now, SERVER_CLOSES)
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
             clock.start(self.enter(client, exchange, version, Resume.NOTHING))
             n_bytes = self.sizes[Message.SNAPSHOT][1]
@@ -792,21 +871,20 @@ class Simulation(Driver):
     def broadcast(self, version: int) -> None:
         """Each worker sends to its subscribers one after the other; each message then travels."""
         rules, sends = self.server_rules, {}
-        in_turn = connection.is_sent_in_turn(self.paths, rules.sending)
+        blocks = connection.blocks(self.paths, rules.sending)
         for number, link in self.subscribers.items():
             worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
             if worker not in sends:
                 sends[worker] = FanOut(self, worker, version)
             t = sends[worker].send(number)
-            if in_turn:
-                self.clock.start(self.try_send(client, exchange, version, t))
-                continue
             message = connection.change_message(client)
-            if self.has_path_limits:
-                t = self.blocking_send(link, t, message)
-            else:
+            if not self.has_path_limits:
                 t += self.one_way_s(link)
-            self.clock.start(self.push(client, exchange, version, t, message))
+                self.clock.start(self.push(client, exchange, version, t, message))
+                continue
+            if blocks:
+                t = self.blocking_send(link, t, message)
+            self.clock.start(self.try_send(client, exchange, version, t))
         for _, fan_out in sorted(sends.items()):
             fan_out.finish()
 
@@ -835,11 +913,12 @@ class Simulation(Driver):
         return connection.one_way_s(self.paths, link, self.clock.now)
 
     def blocking_send(self, link: Connection, t: float, message: int) -> float:
-        """Send a message at `t`, block the server until there is room, and return its arrival."""
+        """Block the server from `t` on until there is room for a message; return until when."""
         sending, size = self.server_rules.sending, self.sizes[message][1]
         server, worker = self.place_of(link.socket_worker)
+        planned = self.planned[link.number]
         return connection.blocking_send(
-            self.paths, link, server.blocked_s, worker, self.record, sending, t, size
+            self.paths, link, planned, server.blocked_s, worker, sending, t, size
         )
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
@@ -898,10 +977,11 @@ class Simulation(Driver):
             beat = link.beats
             worker = link.socket_worker
             done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-            size = self.sizes[Message.PING_DOWN][1]
-            if self.paths.shared:
-                yield clock.at(done_s)
-            yield clock.at(connection.send_beat(self.paths, link, done_s, size))
+            if self.has_path_limits:
+                yield clock.at(done_s)  # what it is behind on the path is known only then
+                if link.subscribed != exchange:
+                    return
+            yield clock.at(self.beat_arrives_s(link, done_s, Message.PING_DOWN))
             if link.lost_exchange >= exchange:
                 timeout_s = self.rules_of(client).heartbeat_timeout_s
                 clock.start(self.peer_timeout(link, exchange, timeout_s))
@@ -918,6 +998,10 @@ class Simulation(Driver):
             worker, k = link.socket_worker, beat + 1
             free_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
 
+    def beat_arrives_s(self, link: Connection, done_s: float, message: int) -> float:
+        """Send a heartbeat that a worker is done with at `done_s`; return when it arrives."""
+        return connection.transmit(self.paths, link, done_s, self.sizes[message][1])
+
     def ping_server(self, client: Client, exchange: int) -> Process:
         """The client pings, the server answers."""
         clock, number, link = self.clock, client.number, self.link_of(client)
@@ -930,10 +1014,11 @@ class Simulation(Driver):
         beat = link.beats
         worker = link.socket_worker
         done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, beat)
-        size = self.sizes[Message.PONG_DOWN][1]
-        if self.paths.shared:
+        if self.has_path_limits:
             yield clock.at(done_s)
-        yield clock.at(connection.send_beat(self.paths, link, done_s, size))
+            if link.subscribed != exchange:
+                return
+        yield clock.at(self.beat_arrives_s(link, done_s, Message.PONG_DOWN))
         if not is_over(client, link, exchange):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
@@ -978,16 +1063,14 @@ class Simulation(Driver):
     # -- records -------------------------------------------------------------------------------
 
     def send(self, number: int, message: int, n: int = 1) -> None:
-        """Count the bytes of `n` messages, up or down, at the client's end."""
-        up, down = self.sizes[message]
-        recording.add_bytes(self.record, number, self.clock.now, n * up, n * down)
-        if up or down:
+        """Count `n` messages, up or down, at the client's end."""
+        recording.count_messages(self.record, number, self.clock.now, message, n)
+        if any(self.sizes[message]):
             self.connection_rows[number].active_s = self.clock.now
 
     def send_beside(self, number: int, message: int) -> None:
-        """Count the bytes of a message on another connection than the client's socket."""
-        up, down = self.sizes[message]
-        recording.add_bytes(self.record, number, self.clock.now, up, down)
+        """Count a message on another connection than the client's socket."""
+        recording.count_messages(self.record, number, self.clock.now, message)
 
     def draw_s(self, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Return the service time of a client's job number `k`."""
@@ -1009,16 +1092,15 @@ class Simulation(Driver):
     def serve(self, worker: int, mean_s: float, client: Client, stream: Stream, k: int) -> float:
         """Queue a job that has just arrived at a worker; return when it is done."""
         service_s = self.draw_s(mean_s, client, stream, k)
-        server, place = self.place_of(worker)
-        start_s = admit_to(server.free_s, place, self.clock.now, service_s)
-        recording.add_busy(self.record, start_s, start_s + service_s)
+        node, place = divmod(worker, self.server_rules.workers)
+        start_s = admit_to(self.servers[node].free_s, place, self.clock.now, service_s)
+        recording.add_busy(self.record, node, start_s, start_s + service_s)
         return start_s + service_s
 
     def record_disconnect(self, number: int, closed_s: float, cause: int) -> None:
         """Record the end of the client's connection, if it has one, and its last segments."""
         if self.connection_rows[number].opened_s < NEVER_S and cause != Cause.OPEN_AT_END:
-            up, down = self.sizes[Message.TCP_CLOSE]
-            recording.add_bytes(self.record, number, closed_s, up, down)
+            recording.count_messages(self.record, number, closed_s, Message.TCP_CLOSE)
         super().record_disconnect(number, closed_s, cause)
 
 
@@ -1038,6 +1120,7 @@ class FanOut:
         self.rules, self.record = simulation.server_rules, simulation.record
         self.address = simulation.rules.seed, simulation.rules.replication
         self.server, self.worker = simulation.place_of(worker)
+        self.node = worker // self.rules.workers
         self.version = version
         self.sends = 0
         self.start_s = max(simulation.clock.now, self.server.free_s[self.worker])
@@ -1059,5 +1142,5 @@ class FanOut:
 
     def finish(self) -> None:
         """The worker is busy until it has sent to the last subscriber."""
-        recording.add_busy(self.record, self.start_s, self.sent_s)
+        recording.add_busy(self.record, self.node, self.start_s, self.sent_s)
         self.server.free_s[self.worker] = self.sent_s

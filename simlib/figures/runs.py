@@ -89,7 +89,7 @@ def latency(*runs: Run) -> go.Figure:
 
 
 def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
-    """Draw bytes per second and client over time, up and down together.
+    """Draw the bytes of IP packets per second and client over time, up and down together.
 
     Parameters
     ----------
@@ -111,15 +111,23 @@ def bandwidth(*runs: Run, width_s: float | None = None) -> go.Figure:
         runs,
         width_s,
         lambda table: table["up_bytes_per_s"] + table["down_bytes_per_s"],
-        ("per client, up and down (B/s)", "B/s"),
+        ("IP packets per client, up and down (B/s)", "B/s"),
         "A client costs",
         lambda row: style.bytes_per_h(row) / 3600.0,
         lambda value: f"{value:.3g} B/s",
     )
 
 
+_LAYERS = {
+    "up_bytes_per_h": "IP packets up",
+    "payload_up_bytes_per_h": "payload up",
+    "down_bytes_per_h": "IP packets down",
+    "payload_down_bytes_per_h": "payload down",
+}
+
+
 def bytes_per_client(*runs: Run) -> go.Figure:
-    """Draw the bytes that a client sends and receives per hour, a pair of bars per run.
+    """Draw the bytes that a client sends and receives per hour, as IP packets and as payload.
 
     Parameters
     ----------
@@ -139,9 +147,9 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     figure = go.Figure()
     for named in style.labelled(runs):
         row = named.run.metrics().iloc[0]
-        values = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
+        values = [row[name] / 1e3 for name in _LAYERS]
         figure.add_bar(
-            x=["up", "down"],
+            x=list(_LAYERS.values()),
             y=style.rounded(values),
             text=[style.number(value) for value in values],
             textposition="outside",
@@ -153,8 +161,8 @@ def bytes_per_client(*runs: Run) -> go.Figure:
     said = style.said(
         runs, lambda row: style.bytes_per_h(row) / 1e3, lambda value: f"{style.number(value)} kB/h"
     )
-    title = f"Bytes per client, up and down: {said}"
-    return style.layout(figure, title, "direction", "per client-hour (kB)", runs)
+    title = f"IP packets per client, up and down: {said}"
+    return style.layout(figure, title, "what is counted", "per client-hour (kB)", runs)
 
 
 def utilisation(*runs: Run, width_s: float | None = None) -> go.Figure:
@@ -398,7 +406,7 @@ def _check_known(name: str, values: pd.Series, known: Iterable[str]) -> None:
 
 def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
     if crossover_per_s:
-        return f"Above {crossover_per_s:.2f} changes/s push costs more bytes than polling"
+        return f"Above {crossover_per_s:.3g} changes/s push costs more bytes than polling"
     if crossover_per_s == 0.0:
         return "Push costs more bytes than polling at every rate of change"
     busiest = table[table["rate_per_s"] == table["rate_per_s"].max()]

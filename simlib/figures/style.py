@@ -23,6 +23,7 @@ from simlib.core.measures import MEASURES
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.run import Run, kinds_of, refuse_rollout
 from simlib.scenario.display import differences
+from simlib.scenario.units import without_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,6 @@ _MOST_DIFFERENCES = 2
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _PATTERNS = (("", ".", "x", "-"), ("/", "\\", "|", "+"))
-_UNITS = {"_per_s": "1/s", "_per_h": "1/h", "_bytes": "B", "_frac": "part", "_s": "s"}
 
 
 def wrap(text: str, characters: int) -> str:
@@ -105,6 +105,8 @@ def setting_words(path: str) -> tuple[str, str]:
     (('polling interval', 's'), ('clients', ''))
     >>> setting_words("guardrails.0.below"), setting_words("stages.*.bake_s")
     (('guardrails 1 below', ''), ('all stages bake', 's'))
+    >>> setting_words("faults.0.bytes_per_s"), setting_words("stages.*.percent")
+    (('faults 1 bytes per s', 'bytes/s'), ('all stages percent', '%'))
     >>> setting_words("latency_p50_s")
     ('latency, median', 's')
     """
@@ -114,11 +116,7 @@ def setting_words(path: str) -> tuple[str, str]:
     if "*" in parts:
         parts = ["all", *(part for part in parts if part != "*")]
     parts = [str(int(part) + 1) if part.isdigit() else part for part in parts]
-    unit = ""
-    for ending, of_it in _UNITS.items():
-        if parts[-1].endswith(ending):
-            parts[-1], unit = parts[-1].removesuffix(ending), of_it
-            break
+    parts[-1], unit = without_unit(parts[-1])
     return " ".join(parts).replace("_", " "), unit
 
 

@@ -1,9 +1,10 @@
 """Who may ask the lab's server for how much: limits for each user and for each address.
 
-A *user* is a client whose token is valid; an *address* is where a connection comes from. What can
-be put down to a user counts for the user alone. All else counts for the address: its connections,
-and its requests without a valid token. So a stranger cannot use up what others at the same address
-may ask for, except for new connections.
+A *user* is a client whose token is valid, with the other tabs of the same user, if there are any
+(`tabs_per_user`); an *address* is where a connection comes from. What can be put down to a user
+counts for the user alone. All else counts for the address: its connections, and its requests
+without a valid token. So a stranger cannot use up what others at the same address may ask for,
+except for new connections.
 
 The limits follow from the scenario, since its own clients must never meet them: one that does would
 change what is measured. A user may ask `MARGIN` times as often as the shortest waits of the
@@ -40,7 +41,8 @@ class Limits(NamedTuple):
     `user_sockets` WebSockets. An address may open `address_per_s` connections after
     `address_burst`, and have `address_connections`; `failures_per_s` of its requests may lack a
     valid token or path after a burst of `burst`. A WebSocket may carry `frames_per_s` frames to the
-    server, pings and pongs among them, after `frames_burst`.
+    server, pings and pongs among them, after `frames_burst`. A user has `tabs_per_user`
+    clients in a row, and a burst for each of them.
     """
 
     user_per_s: float
@@ -52,6 +54,7 @@ class Limits(NamedTuple):
     burst: int = _BURST
     failures_per_s: float = _LEAST_PER_S
     frames_burst: int = _FRAMES_BURST
+    tabs_per_user: int = 1
 
 
 def limits_of(
@@ -61,6 +64,7 @@ def limits_of(
     other_waits_s: Iterable[float],
     path_losses: int,
     time_scale: float,
+    tabs_per_user: int = 1,
 ) -> Limits:
     """Return limits that no client of a scenario meets.
 
@@ -77,21 +81,24 @@ def limits_of(
         How often paths die; each may leave a client's old socket with the server.
     time_scale : float
         How many times faster than the clock the scenario runs.
+    tabs_per_user : int, optional
+        How many clients a user has.
     """
     waits_s = [*other_waits_s]
     for rules in cohort_rules:
         waits_s += [rules.interval_s, rules.retry_base_s, rules.safety_poll_s]
         waits_s += [reconnect_wait_s(rules.reconnect), rules.fallback.return_s]
-    user_per_s = _LEAST_PER_S + _rate(waits_s, time_scale)
+    client_per_s = _LEAST_PER_S + _rate(waits_s, time_scale)
     at_once = _AT_ONCE + 2 * path_losses
     beats_s = [rules.heartbeat_interval_s for rules in cohort_rules]
     return Limits(
-        user_per_s=user_per_s,
-        user_sockets=at_once,
-        address_per_s=user_per_s * max(1, clients),
+        user_per_s=client_per_s * tabs_per_user,
+        user_sockets=at_once * tabs_per_user,
+        address_per_s=client_per_s * max(1, clients),
         address_burst=_BURST + _AT_ONCE * clients,
         address_connections=_BURST + at_once * clients,
         frames_per_s=_LEAST_FRAMES_PER_S + _rate(beats_s, time_scale),
+        tabs_per_user=tabs_per_user,
     )
 
 
@@ -192,7 +199,7 @@ class Admission:
     def __init__(self, limits: Limits, most_connections: float = math.inf) -> None:
         self.limits = limits
         self.most_connections = most_connections
-        self.users = RateLimit(per_s=limits.user_per_s, burst=limits.burst)
+        self.users = RateLimit(per_s=limits.user_per_s, burst=limits.burst * limits.tabs_per_user)
         self.failures = RateLimit(per_s=limits.failures_per_s, burst=limits.burst)
         self.arrivals = RateLimit(per_s=limits.address_per_s, burst=limits.address_burst)
         self.frames = RateLimit(per_s=limits.frames_per_s, burst=limits.frames_burst)
@@ -217,24 +224,33 @@ class Admission:
         if self.connections[address] == 0:
             del self.connections[address]
 
+    def user_of(self, number: int) -> int:
+        """Return the user to whom client `number` belongs."""
+        return number // self.limits.tabs_per_user
+
     def admits(self, number: int, now: float) -> bool:
-        """Return whether a user may send one more request, and count it if so."""
-        return self._noted("requests", self.users.admits(number, now))
+        """Return whether a client's user may send one more request, and count it if so."""
+        return self._noted("requests", self.users.admits(self.user_of(number), now))
+
+    def wait_s(self, number: int, now: float) -> float:
+        """Return after which wait a client's user may send one more request, seconds."""
+        return self.users.wait_s(self.user_of(number), now)
 
     def bears_failure(self, address: str, now: float) -> bool:
         """Return whether an address may fail once more without being told to wait."""
         return self._noted("failures", self.failures.admits(address, now))
 
     def takes_socket(self, number: int) -> bool:
-        """Return whether a user may have one more WebSocket, and count it if so."""
-        is_within = self.sockets[number] < self.limits.user_sockets
+        """Return whether a client's user may have one more WebSocket, and count it if so."""
+        user = self.user_of(number)
+        is_within = self.sockets[user] < self.limits.user_sockets
         if is_within:
-            self.sockets[number] += 1
+            self.sockets[user] += 1
         return self._noted("sockets", is_within)
 
     def gives_back_socket(self, number: int) -> None:
-        """A user's WebSocket has ended."""
-        self.sockets[number] -= 1
+        """A client's WebSocket has ended."""
+        self.sockets[self.user_of(number)] -= 1
 
     def _noted(self, name: str, is_within: bool) -> bool:
         if not is_within:

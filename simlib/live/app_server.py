@@ -1,9 +1,13 @@
-"""The lab's server process: one board, polled over HTTP and pushed over WebSocket.
+"""The lab's server process, one for each node: a board, polled over HTTP and pushed over WebSocket.
 
 aiohttp answers polls on one port and websockets pushes on another, in one event loop over one
 state, as their documentation advises. Tokens, origins, paths and sizes are checked as a production
 server should check them; `admission` limits rates, and `guards` what one connection may cost. `lab`
 runs this module as ``python -m simlib.live.app_server``.
+
+A server alone changes its board by itself. Of several nodes, each hears of a change from the
+broker (`nodes`), and pushes it `hop_s` after it was made. SIGTERM ends the process at once: its
+connections are cut without a closing handshake, and what it has measured is told before.
 """
 
 from __future__ import annotations
@@ -12,10 +16,13 @@ import asyncio
 import contextlib
 import gc
 import math
+import os
 import resource
+import signal
 import socket
 import time
 from bisect import bisect_right
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from http import HTTPStatus
@@ -51,6 +58,7 @@ from simlib.live.ipc import Parent
 from simlib.live.messages import (
     CLOSE_FOR_ROLLBACK,
     BusyTime,
+    Change,
     CloseConnections,
     Port,
     Ready,
@@ -101,6 +109,10 @@ class AppServer:
         self.session_s: list[float] = workload.start_s.tolist()
         has_sockets = self.scenario.transport in SOCKET_TRANSPORTS
         self.has_pushes = has_sockets or settings.rollout is not None
+        self.has_broker = self.scenario.server.nodes > 1
+        self.heard: asyncio.Queue[int] = asyncio.Queue()  # the changes that the broker tells of
+        self.emulates_sends = settings.emulates_sends
+        self.broadcasts: asyncio.Queue[tuple[int, list[ServerConnection]]] = asyncio.Queue()
         self.version = 0
         self.kept_from = 0
         self.subscribers: set[ServerConnection] = set()
@@ -116,10 +128,17 @@ class AppServer:
         self.late_s: list[float] = []
         self._body = (-1, b"")
 
-    def snapshot_body(self) -> bytes:
+    @property
+    def board_version(self) -> int:
+        """The number of changes so far. All nodes read one board: polls see a change at once."""
+        if self.has_broker:
+            return bisect_right(self.publish_s, self.clock.now_s())
+        return self.version
+
+    def snapshot_body(self, version: int) -> bytes:
         """Return the whole board as JSON; it is made once for each version."""
-        if self._body[0] != self.version:
-            self._body = (self.version, wire.poll_body(self.spec, self.version))
+        if self._body[0] != version:
+            self._body = (version, wire.poll_body(self.spec, version))
         return self._body[1]
 
     # -- polls -----------------------------------------------------------------------------
@@ -134,13 +153,14 @@ class AppServer:
             return self._failure(request, HTTPStatus.UNAUTHORIZED)
         now = asyncio.get_running_loop().time()
         if not self.admission.admits(number, now):
-            return _too_many(self.admission.users.wait_s(number, now))
+            return _too_many(self.admission.wait_s(number, now))
         if request.transport is not None:
             self.transports[number, Port.POLL] = request.transport
-        headers = wire.poll_response_headers(self.spec, self.version)
+        version = self.board_version
+        headers = wire.poll_response_headers(self.spec, version)
         if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
-        body = self.snapshot_body()
+        body = self.snapshot_body(version)
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def handle_other(self, request: web.Request) -> web.Response:
@@ -306,14 +326,14 @@ class AppServer:
     def begin(self, start_s: float) -> None:
         """Take the board as it is now, in a run that began at `start_s` by the clock."""
         self.clock.start_s = start_s
-        self.version = self.kept_from = bisect_right(self.publish_s, self.clock.now_s())
+        pushed_s = self.clock.now_s() - self.server_rules.hop_s
+        self.version = self.kept_from = bisect_right(self.publish_s, pushed_s)
 
     async def publish_changes(self) -> None:
         """Change the board at the intended times, and push each change to the subscribers."""
         loop = asyncio.get_running_loop()
-        first = self.version
-        for version, t in enumerate(self.publish_s[first:], start=first + 1):
-            due_s = self.clock.to_clock(t)
+        async for version in self._next_changes():
+            due_s = self.clock.to_clock(self.publish_s[version - 1] + self.server_rules.hop_s)
             early_s = _SPIN_S if self.has_pushes else 0.0
             await asyncio.sleep(max(0.0, due_s - loop.time() - early_s))
             spin_s = loop.time()
@@ -322,9 +342,40 @@ class AppServer:
             self.spun_s += loop.time() - spin_s
             self.late_s.append(loop.time() - due_s)
             self.version = version
-            if self.subscribers:
+            if self.emulates_sends:
+                in_order = [one for one in self.numbers if one in self.subscribers]
+                self.broadcasts.put_nowait((version, in_order))
+            elif self.subscribers:
                 self.send_buffers.send(self.subscribers, version)
                 self.known.update(self.numbers.values())
+
+    async def _next_changes(self) -> AsyncIterator[int]:
+        """Yield the coming changes in order; where there is a broker, each when it tells of it."""
+        heard = self.version
+        for version in range(self.version + 1, len(self.publish_s) + 1):
+            while self.has_broker and heard < version:
+                heard = max(heard, await self.heard.get())
+            yield version
+
+    async def emulate_broadcasts(self) -> None:
+        """Send each broadcast to one subscriber after the other, as slowly as the scenario says.
+
+        The order is that of subscribing, as in the simulation, and a broadcast waits for the one
+        before it. Nothing else waits for a broadcast.
+        """
+        rules, free_s = self.server_rules, 0.0
+        while True:
+            version, subscribers = await self.broadcasts.get()
+            if not subscribers:
+                continue
+            due_s = self.publish_s[version - 1] + rules.hop_s
+            start_s = max(free_s, due_s) + rules.fan_out_s
+            for place, connection in enumerate(subscribers, start=1):
+                free_s = start_s + place * rules.send_s
+                await self.clock.sleep_until(free_s)
+                if connection in self.subscribers:
+                    self.send_buffers.send([connection], version)
+                    self.known.add(self.numbers[connection])
 
     async def reset_connections(self) -> None:
         """Abort the connections that the scenario's resets affect, when they do."""
@@ -373,14 +424,25 @@ class AppServer:
             self.publish_changes(),
             self.reset_connections(),
             self.send_buffers.send_serially(),
+            self.emulate_broadcasts(),
             self.report_busy_time(parent),
         ]
         tasks = [asyncio.create_task(job) for job in jobs]
-        while isinstance(message := await inbox.get(), CloseConnections):
-            tasks.append(asyncio.create_task(self.close_for_rollback(message.closes)))
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.end_at_once, parent)
+        while isinstance(message := await inbox.get(), CloseConnections | Change):
+            if isinstance(message, Change):
+                self.heard.put_nowait(message.version)
+            else:
+                tasks.append(asyncio.create_task(self.close_for_rollback(message.closes)))
         for task in tasks:
             task.cancel()
         parent.send(self.report())
+
+    def end_at_once(self, parent: Parent) -> None:
+        """Report and end; the kernel ends the connections, behind what it was given to send."""
+        parent.send(self.report())
+        os._exit(0)
 
     def report(self) -> ServerReport:
         """Return what this server has measured."""
@@ -409,7 +471,8 @@ async def run(parent: Parent) -> None:
         order: TakeOver = await inbox.get()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(order.opens_s):
-                await inbox.get()
+                while isinstance(message := await inbox.get(), Change):
+                    app.heard.put_nowait(message.version)
             parent.send(app.report())  # the run is over before this server's turn
             return
         app.begin(order.start_s)
@@ -438,6 +501,7 @@ def _admission(settings: Settings, workload: Workload, message: Message) -> Admi
         other_waits_s=waits_s,
         path_losses=len(fault_windows(scenario, ["path_loss"])),
         time_scale=scale,
+        tabs_per_user=scenario.tabs_per_user,
     )
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = math.inf if descriptors == resource.RLIM_INFINITY else descriptors - _OTHER_FILES

@@ -103,6 +103,10 @@ class LiveClients(ConnectionOwner):
         super().__init__(workload.rules, record, clients, workload.flag, buckets, treatment_rules)
         self.loop = asyncio.get_running_loop()
         self.spec = settings.scenario.wire_spec()
+        self.packets_to_open, self.packets_to_close = (
+            tuple(workload.sizes[message, 2:].tolist())
+            for message in (wire.Message.TCP_OPEN, wire.Message.TCP_CLOSE)
+        )
         self.is_proxied = settings.is_proxied
         self.has_admission_rate = settings.scenario.server.admit_per_s is not None
         self.ports = settings.ports
@@ -117,6 +121,7 @@ class LiveClients(ConnectionOwner):
         self.opening: dict[int, ClientConnection] = {}
         self.beside: set[BesideConnection] = set()
         self.refetches: dict[int, RefetchConnection] = {}
+        self.asked_s = [0.0] * clients
         self.tasks = BackgroundTasks()
         self.to_close: list[tuple[int, float]] = []
         self.is_over = False
@@ -206,6 +211,7 @@ class LiveClients(ConnectionOwner):
             np.array(is_present),
             np.array(fallen),
             np.array(is_connected),
+            np.array([client.since_s for client in self.clients]),
             self.now_s(),
         )
 
@@ -218,6 +224,8 @@ class LiveClients(ConnectionOwner):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
             connection = None
+        if actions & Action.FETCH:
+            self.asked_s[number] = self.now_s()
         if actions & Action.FETCH and isinstance(connection, PushConnection):
             self.refetch(client)
         elif actions & Action.FETCH:
@@ -318,6 +326,8 @@ class LiveClients(ConnectionOwner):
         is_accepted = await connection.is_accepted
         if self.opening.get(number) is connection:
             del self.opening[number]
+            if is_accepted:
+                self.connection_rows[number].node = connection.node
         return connection if is_accepted else None
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:

@@ -5,7 +5,8 @@ would be measured: polls are parsed by httptools, frames by the sans-I/O protoco
 bare transport. Pushed frames are stamped as they arrive and processed when their `Burst` is over,
 so that one client's parsing does not delay the next one's stamp.
 
-Bytes are counted as sockets carry them: the lengths of what is written and of what is received.
+Bytes are counted as sockets carry them, the lengths of what is written and of what is received, and
+as IP packets: see `packets`. Packets that open and close a connection are those of the model.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from simlib.core.client_state import NEVER_S, Client
 from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
 from simlib.core.protocol import Event
-from simlib.core.record import Count
+from simlib.core.record import Count, Wait
 from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
 from simlib.live.clock import ScenarioClock
-from simlib.live.messages import CLOSE_FOR_ROLLBACK, READY_BYTE, preamble
+from simlib.live.messages import CLOSE_FOR_ROLLBACK, preamble
+from simlib.live.packets import HEADER_BYTES, SegmentCounter
 
 _BURST_GAP_S = 2e-3
 _BURST_LIMIT_S = 0.25
@@ -47,6 +49,8 @@ class ConnectionOwner(Driver):
     spec : WireSpec
     tokens : list of str
         Each client's.
+    packets_to_open, packets_to_close : tuple of int
+        Bytes up and down of the packets that open and close a connection.
     is_proxied : bool
         Whether connections lead through the proxy, which has a handshake of its own.
     buffer : memoryview
@@ -55,15 +59,20 @@ class ConnectionOwner(Driver):
     burst : Burst
     beside : set of BesideConnection
         Those that are open.
+    asked_s : list of float
+        When each client last wanted to fetch, seconds.
     """
 
     loop: asyncio.AbstractEventLoop
     spec: WireSpec
     tokens: list[str]
+    packets_to_open: tuple[int, int]
+    packets_to_close: tuple[int, int]
     is_proxied: bool
     buffer: memoryview
     burst: Burst
     beside: set[BesideConnection]
+    asked_s: list[float]
 
     @property
     @abstractmethod
@@ -76,23 +85,33 @@ class ConnectionOwner(Driver):
 
 
 class ClientConnection(asyncio.BufferedProtocol):
-    """One TCP connection of one client; it counts its bytes."""
+    """One TCP connection of one client, to one node of the server; it counts its bytes."""
 
     def __init__(self, owner: ConnectionOwner, client: Client) -> None:
         self.owner = owner
         self.client = client
         self.exchange = -1
+        self.node = 0
         self.transport: asyncio.Transport
+        self.segments: SegmentCounter
         self.is_accepted: asyncio.Future[bool] = owner.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the connection is up."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.segments = SegmentCounter(transport.get_extra_info("socket"))
         if self.owner.is_proxied:
-            transport.write(preamble(self.client.number))  # not counted: no real client sends it
+            # It is not counted: no real client sends it.
+            transport.write(preamble(self.client.number, self.client.exchange))
         else:
-            self.is_accepted.set_result(True)
+            self.accepted()
+
+    def accepted(self) -> None:
+        """The connection leads to a server: count the packets that opened it, none of before."""
+        self.is_accepted.set_result(True)
+        self.segments.take()
+        self.count_packets(*self.owner.packets_to_open)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """asyncio: where to read to."""
@@ -102,8 +121,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         """asyncio: bytes have arrived."""
         data = bytes(self.owner.buffer[:nbytes])
         if not self.is_accepted.done():
-            self.is_accepted.set_result(True)
-            data = data.removeprefix(READY_BYTE)
+            self.node, data = data[0], data[1:]
+            self.accepted()
         if data:
             self.receive(data)
 
@@ -113,7 +132,10 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """asyncio: the connection has ended."""
-        if not self.is_accepted.done():
+        if self.is_accepted.done():
+            self.count(0, 0)
+            self.count_packets(*self.owner.packets_to_close)
+        else:
             self.is_accepted.set_result(False)
         self.owner.connection_ended(self)
 
@@ -123,10 +145,18 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.count(len(data), 0)
 
     def count(self, up: int, down: int) -> None:
-        """Record bytes of this connection."""
+        """Record bytes that this connection has carried, and the packets since the last time."""
         owner = self.owner
         if not owner.has_ended:
-            recording.add_bytes(owner.record, self.client.number, owner.now_s(), up, down)
+            recording.add_payload(owner.record, self.client.number, owner.now_s(), up, down)
+            sent, received = self.segments.take()
+            self.count_packets(up + HEADER_BYTES * sent, down + HEADER_BYTES * received)
+
+    def count_packets(self, up: int, down: int) -> None:
+        """Record the bytes of packets."""
+        owner = self.owner
+        if not owner.has_ended:
+            recording.add_packets(owner.record, self.client.number, owner.now_s(), up, down)
 
     def close(self, *, graceful: bool) -> None:  # noqa: ARG002 - HTTP has no closing handshake
         """Close from the client's side."""
@@ -171,6 +201,8 @@ class PollConnection(ClientConnection):
         if client.exchange != self.exchange:
             return
         self.exchange = -1
+        if status in (200, 304) and not owner.has_ended:
+            owner.end_wait(Wait.POLL, client.number, owner.asked_s[client.number])
         if status == 200:
             owner.feed(client, Event.FETCHED, wire.version_of(body))
         elif status == 304:
@@ -205,12 +237,23 @@ class SafetyPollConnection(BesideConnection):
     def on_message_complete(self) -> None:
         """httptools: the response is complete; if it is a failure, there is no retry."""
         owner, client = self.owner, self.client
-        if client.exchange == self.exchange:
+        is_awaited, self.exchange = client.exchange == self.exchange, -1
+        if is_awaited:
             if self.parser.get_status_code() == 200:
                 owner.feed(client, Event.SNAPSHOT, wire.version_of(self.body))
             else:
                 recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
         self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection has ended; a safety poll that was under way on it has failed.
+
+        What ended it may have ended the client's socket too, of which it may have heard first.
+        """
+        owner, client = self.owner, self.client
+        if self.exchange >= 0 and client.exchange <= self.exchange + 1 and not owner.has_ended:
+            recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
+        super().connection_lost(exc)
 
 
 class PushConnection(ClientConnection):

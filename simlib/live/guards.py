@@ -24,6 +24,7 @@ from websockets.frames import CloseCode, Frame
 from websockets.protocol import Event
 
 from simlib.live.admission import Admission
+from simlib.live.packets import limit_segments
 
 MOST_HEAD_BYTES = 16_384
 """The longest head of a request to upgrade."""
@@ -46,7 +47,9 @@ def address_of(transport: asyncio.BaseTransport | None) -> str:
 
 def listening_socket(port: int) -> socket.socket:
     """Return a socket bound to a port of the loopback address; 0 for any that is free."""
-    return socket.create_server(("127.0.0.1", port), backlog=1)
+    listener = socket.create_server(("127.0.0.1", port), backlog=1)
+    limit_segments(listener)
+    return listener
 
 
 def give_up_stalled(listener: socket.socket, slowest_bytes_per_s: float) -> None:

@@ -57,6 +57,7 @@ class Child:
         self.module = module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._messages: Queue[Any] = Queue()
+        self._sends = threading.Lock()  # one thread at a time
         childs, self._lifeline = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(childs), module],
@@ -99,6 +100,14 @@ class Child:
         """End the process at once, as a crash would."""
         self._process.kill()
 
+    def terminate(self, grace_s: float) -> None:
+        """Ask the process by SIGTERM to end, and end it if it has not after `grace_s` seconds."""
+        self._process.terminate()
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
     def send(self, message: Any) -> None:
         """Send a message.
 
@@ -109,8 +118,9 @@ class Child:
         """
         assert self._process.stdin is not None
         try:
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
+            with self._sends:
+                pickle.dump(message, self._process.stdin)
+                self._process.stdin.flush()
         except OSError:
             raise self._death() from None
 

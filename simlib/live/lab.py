@@ -1,6 +1,7 @@
-"""Measure a scenario for real: one server process, one client process, loopback between them.
+"""Measure a scenario for real: a server process for each node, one of clients, loopback between.
 
-A third process, the proxy, stands between the two if a fault of the scenario acts on the path.
+One more process, the proxy, stands between clients and server if a fault of the scenario acts on
+the path, or if there are several nodes: it balances connections over them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import psutil
 
 from simlib.core.client_state import Rules
+from simlib.core.faults import FAULTS
 from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import Interrupted, ScenarioError
@@ -35,12 +37,12 @@ from simlib.live.messages import (
     Settings,
     Start,
 )
-from simlib.live.standby import ServerWithStandbys
+from simlib.live.nodes import ServerNodes
 from simlib.live.tokens import make_token
 from simlib.processes import terminable
 from simlib.progress import time_bar
 from simlib.renamed import renamed_arguments
-from simlib.run import COHORTS, Run, make_run, rows_to_keep
+from simlib.run import COHORTS, Run, check_keep, make_run
 from simlib.scenario import RolloutController, Scenario, Workload, compile_workload
 
 MAX_WALL_S = 3600.0
@@ -60,6 +62,7 @@ def measure(
     keep: tuple[str, ...] = (),
     progress: bool = True,
     controller: RolloutController | None = None,
+    emulate_sends: bool = False,
 ) -> Run:
     """Run a scenario on a real server with real clients, over loopback.
 
@@ -81,6 +84,11 @@ def measure(
         The controller of a rollout during the run: see `trials.roll_out`. Tabs learn the percentage
         from their own process, at the times at which they would; the server closes the connections
         that a rollback closes.
+    emulate_sends : bool, optional
+        Let each node wait in a broadcast, so that it takes the scenario's ``server.fan_out_s`` and
+        ``server.send_s``, instead of sending as fast as this machine does: so nodes that share its
+        few processors send side by side, as on machines of their own. Only broadcasts wait: other
+        jobs take what they take here, and the utilisation is that of real processors.
 
     Returns
     -------
@@ -88,13 +96,14 @@ def measure(
         With the same tables as a simulated one. ``provenance["cpu"]`` has the cores that server,
         clients and all other programs used, ``provenance["quiet"]`` whether the machine was left
         alone, ``provenance["publish_late_s"]`` how late changes were published,
-        ``provenance["server_peak_bytes"]`` the most memory that the server took, and
+        ``provenance["server_peak_bytes"]`` the most memory that a process of the server took, and
         ``provenance["server_refused"]`` how often its limits (requests, connections, frames) were
         met: a scenario's own clients never meet one, so it is empty unless others came. A server
-        that is killed takes these three with it: after a restart they are the last server's. If
-        there was a proxy, ``provenance["proxy"]`` has the bytes that it passed and how late its
-        timers were. Its ``warnings`` say whether it was late, the machine was busy, or the lab
-        itself was.
+        that is killed takes these three with it: after a restart they are the last server's. With
+        several nodes they are of all of them, and ``provenance["node_processors"]`` says on how
+        many processors these ran. If there was a proxy, ``provenance["proxy"]`` has the bytes that
+        it passed and how late its timers were. Its ``warnings`` say whether it was late, the
+        machine was busy, or the lab itself was.
 
     Raises
     ------
@@ -107,10 +116,10 @@ def measure(
         After Ctrl-C or SIGTERM; its ``result`` is the run so far, with ``is_complete`` false.
     """
     asked_for = scenario
-    scenario = on_loopback(scenario, time_scale=time_scale)
+    scenario = on_loopback(scenario, time_scale=time_scale, emulate_sends=emulate_sends)
     workload = compile_workload(scenario, seed, replication)
     clients = len(workload.start_s)
-    rows_to_keep(keep, len(workload.publish_s), clients)
+    check_keep(keep, len(workload.publish_s), clients)
     rollout = None
     if controller is not None:
         _check_rollout(scenario, controller)
@@ -131,10 +140,11 @@ def measure(
         keep=keep,
         rollout=rollout,
         is_proxied=is_proxied,
+        emulates_sends=emulate_sends,
     )
     load = check_load(scenario, workload, time_scale=float(time_scale), rollout=rollout)
     with terminable():
-        reports = _run_processes(settings, controller, progress)
+        reports = _run_processes(settings, workload, controller, progress)
     run = _run_of(asked_for, settings, workload, reports)
     run.provenance["load"] = load
     if run.provenance["interrupted"]:
@@ -144,36 +154,42 @@ def measure(
 
 
 class _Reports(NamedTuple):
-    """What the processes of a run have measured; cores used by each, and by all other programs."""
+    """What the processes of a run have measured.
+
+    `bin_busy_s` has each node's use of its processor in each bin; `cores` are those used by each
+    process, and by all other programs; `node_processors` is how many the nodes ran on, if known.
+    """
 
     clients: ClientsReport
     server: ServerReport
-    bin_busy_s: dict[int, float]
+    bin_busy_s: tuple[dict[int, float], ...]
     proxy: ProxyReport | None
     cores: dict[str, float]
+    node_processors: int | None
 
 
 def _run_processes(
-    settings: Settings, controller: RolloutController | None, progress: bool
+    settings: Settings, workload: Workload, controller: RolloutController | None, progress: bool
 ) -> _Reports:
     """Start the processes, wait for the end of the run, and end them."""
-    server_processor, client_processor = _processors()
+    node_processors, client_processor = _processors(settings.scenario.server.nodes)
     with ExitStack() as stack:
         # All load their modules at the same time; the server is ready when it has been entered.
         clients = stack.enter_context(Child("simlib.live.clients", client_processor))
         proxy = None
         if settings.is_proxied:
             proxy = stack.enter_context(Child("simlib.live.proxy", client_processor))
-        server = stack.enter_context(ServerWithStandbys(server_processor, settings))
-        settings = replace(settings, ports=server.ports)
+        server = stack.enter_context(ServerNodes(node_processors, settings, workload))
+        ports = server.node_ports[0]
         if proxy is not None:
-            proxy.send(settings)
-            settings = replace(settings, ports=proxy.receive(START_S).ports)
+            proxy.send(replace(settings, node_ports=server.node_ports))
+            ports = proxy.receive(START_S).ports
+        settings = replace(settings, ports=ports)
         clients.send(settings)
         clients.receive(START_S)
         usage = _Usage()
         start = Start(time.monotonic() + _LEAD_S)
-        server.start(start.start_s)
+        server.start(start.start_s, proxy)
         if proxy is not None:
             proxy.send(start)
         clients.send(start)
@@ -185,15 +201,17 @@ def _run_processes(
             of_proxy = proxy.receive(START_S)
         of_server = server.stop()
         cores = usage.cores(of_server, of_clients, of_proxy)
-    return _Reports(of_clients, of_server, server.bin_busy_s, of_proxy, cores)
+    on = None if None in node_processors else len(set(node_processors))
+    return _Reports(of_clients, of_server, server.bin_busy_s, of_proxy, cores, on)
 
 
 def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports: _Reports) -> Run:
     """Return the clients' record with what the server knows, as a run with its provenance."""
     scenario, record = settings.scenario, reports.clients.record
-    for index, busy_s in reports.bin_busy_s.items():
-        if index < len(record.busy_s):
-            record.busy_s[index] = busy_s * settings.time_scale
+    for of_node, busy in zip(record.busy_s, reports.bin_busy_s, strict=True):
+        for index, busy_s in busy.items():
+            if index < len(of_node):
+                of_node[index] += busy_s * settings.time_scale
     if len(record.buffered):
         for number, n_bytes in reports.server.buffered_bytes.items():
             record.buffered[number] = n_bytes
@@ -214,6 +232,8 @@ def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports
             "end_of_run_s": end_of_run_s,
             "interrupted": end_of_run_s < scenario.horizon_s,
             "time_scale": settings.time_scale,
+            "emulates_sends": settings.emulates_sends,
+            "node_processors": reports.node_processors,
             "asked_for_hash": asked_for.hash,
             "cpu": reports.cores,
             "server_peak_bytes": reports.server.peak_bytes,
@@ -228,16 +248,18 @@ def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports
     )
 
 
-def _processors() -> tuple[int | None, int | None]:
-    """Return a processor each for server and clients, if the machine has two.
+def _processors(nodes: int) -> tuple[list[int | None], int | None]:
+    """Return a processor each for the nodes and one for the clients, as far as the machine has any.
 
     Left to itself, the system wakes a client on the processor that is still busy with the
     broadcast, so that the clients receive nothing before the whole broadcast is over.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return None, None
-    ours = sorted(os.sched_getaffinity(0))
-    return (ours[0], ours[1]) if len(ours) > 1 else (None, None)
+    ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(ours) < 2:
+        return [None] * nodes, None
+    first, clients, *others = ours
+    those = [first, *others]
+    return [those[node % len(those)] for node in range(nodes)], clients
 
 
 def _check_bounds(scenario: Scenario, clients: int, time_scale: float, each: int) -> None:
@@ -265,10 +287,12 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
             "must hear of changes as control does: the lab's server sends all subscribers the same"
         )
         raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
-    restarts = [n for n, fault in enumerate(scenario.faults) if fault.kind == "restart"]
-    if controller.flag.closes and restarts:
-        rule = "must not be restart: the lab's next server would not know whom to keep out"
-        raise ScenarioError(f"faults.{restarts[0]}.kind", "restart", rule)
+    for number, fault in enumerate(scenario.faults):
+        if controller.flag.closes and FAULTS[fault.kind].lab_part == "standby":
+            rule = (
+                f"must not be {fault.kind}: the lab's next server would not know whom to keep out"
+            )
+            raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
 
 
 def _check_cohorts(rules: Rules, cohort_rules: tuple[Rules, Rules]) -> None:
@@ -287,7 +311,7 @@ class _LabSession(NamedTuple):
     """The processes of a run, and the controller of its rollout, if there is one."""
 
     clients: Child
-    server: ServerWithStandbys
+    server: ServerNodes
     proxy: Child | None
     controller: RolloutController | None
     time_scale: float
@@ -320,7 +344,8 @@ class _LabSession(NamedTuple):
     def reply_to(self, snapshot: MetricsSnapshot) -> ControllerReply:
         """Let the controller check the run, with the processor time that only the server knows."""
         assert self.controller is not None
-        snapshot = snapshot._replace(busy_s=self.server.busy_s() * self.time_scale)
+        busy_s = np.array(self.server.busy_s()) * self.time_scale
+        snapshot = snapshot._replace(busy_s=busy_s)
         percent = self.controller.observe(snapshot)
         while percent is None and self.controller.due_s() <= snapshot.t:
             percent = self.controller.observe(snapshot)

@@ -1,9 +1,10 @@
 """What a scenario asks of the lab each second, and what this machine bears: asked before a run.
 
-The lab has one server process, one process for all clients, and at times a proxy: each can use one
-processor. How much processor time a poll or a push takes each of them was measured once
-(`BUSY_S`); how fast this machine is now, and how much of a processor a busy process gets beside
-other programs, is measured in the same sitting, in a third of a second.
+The lab has a server process for each node, one process for all clients, and at times a proxy: each
+can use one processor, and the nodes are taken to share theirs. How much processor time a poll or a
+push takes each of them was measured once (`BUSY_S`); how fast this machine is now, and how much of
+a processor a busy process gets beside other programs, is measured in the same sitting, in a third
+of a second.
 """
 
 from __future__ import annotations

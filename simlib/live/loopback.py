@@ -37,18 +37,24 @@ The costs of opening a connection are those in a herd of 500, where each waits f
 lone connection costs twice as much, since the server has to be woken for each of its stages.
 """
 _CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
-_MOST_RESTARTS = 32
+_MOST_NODES = 4
+_MOST_STANDBYS = 32
 _CANNOT = {
     "wire.http": (("1.1",), "must be 1.1: the lab's server has no HTTP/2"),
-    "wire.count": (("payload",), "must be payload: the lab counts what sockets carry"),
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
+    "wire.gzip_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain answers"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
-    "server.nodes": ((1,), "must be 1: the lab has one server"),
+    "server.nodes": (
+        range(1, _MOST_NODES + 1),
+        f"must be {_MOST_NODES} or fewer: each is a process, and they share this machine",
+    ),
     "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 
 
-def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
+def on_loopback(
+    scenario: Scenario, *, time_scale: float = 1.0, emulate_sends: bool = False
+) -> Scenario:
     """Return the scenario that `measure` runs: same board, clients and rules, loopback path.
 
     Simulate it to predict a measurement. Measured round-trip times (``network.rtt_quantiles``) are
@@ -61,6 +67,8 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     time_scale : float, optional
         How many times faster than the clock the scenario runs, >= 1. A job that costs the server
         1 ms takes `time_scale` ms of the scenario's time, and so it is returned.
+    emulate_sends : bool, optional
+        The scenario's own ``server.fan_out_s`` and ``server.send_s`` stay: see `measure`.
 
     Returns
     -------
@@ -87,17 +95,19 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
         if fault.kind not in _CARRIED_OUT:
             rule = f"must be {' or '.join(_CARRIED_OUT)}: nothing else goes wrong in the lab"
             raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
-    restarts = [n for n, f in scenario.faults_by_number().items() if f.kind == "restart"]
-    if len(restarts) > _MOST_RESTARTS:
-        rule = f"must keep restarts at {_MOST_RESTARTS} or fewer: a server stands by for each"
-        place = next(n for n in restarts if scenario.faults[n].repeat_s is not None)
-        raise ScenarioError(f"faults.{place}.repeat_s", scenario.faults[place].repeat_s, rule)
+    _check_standbys(scenario)
     for path, (wanted, rule) in _CANNOT.items():
         given: Any = scenario
         for name in path.split("."):
             given = getattr(given, name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
+    if scenario.server.nodes > 1 and scenario.websocket.resync == "recovery":
+        rule = (
+            "must not be recovery when server.nodes is not 1: a node of the lab does not hear "
+            "that another one serves its client now"
+        )
+        raise ScenarioError("websocket.resync", "recovery", rule)
     rtt_s = (RTT_S + (PROXY_RTT_S if needs_proxy(scenario) else 0.0)) * time_scale
     measured = scenario.network.rtt_quantiles
     # The proxy adds what was measured to what loopback takes.
@@ -105,6 +115,9 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     if measured is not None:
         path_s = {"network.rtt_quantiles": [(share, rtt_s + each_s) for share, each_s in measured]}
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
+    if emulate_sends:
+        path_and_jobs["server.fan_out_s"] = scenario.server.fan_out_s
+        path_and_jobs["server.send_s"] = scenario.server.send_s
     return scenario.replace(
         {
             **path_s,
@@ -117,11 +130,32 @@ def on_loopback(scenario: Scenario, *, time_scale: float = 1.0) -> Scenario:
     )
 
 
+def _check_standbys(scenario: Scenario) -> None:
+    """Refuse faults for which too many processes would have to stand by."""
+    nodes = scenario.server.nodes
+    times = {
+        number: 1 if FAULTS[fault.kind].adds_node else nodes
+        for number, fault in scenario.faults_by_number().items()
+        if FAULTS[fault.kind].lab_part == "standby"
+    }
+    if sum(times.values()) <= _MOST_STANDBYS:
+        return
+    rule = (
+        f"must keep restarts at {_MOST_STANDBYS} or fewer, those of each node counted: a server "
+        f"stands by for each, here {sum(times.values())}"
+    )
+    for number in times:
+        if number < len(scenario.faults) and scenario.faults[number].repeat_s is not None:
+            given = scenario.faults[number].repeat_s
+            raise ScenarioError(f"faults.{number}.repeat_s", given, rule)
+    raise ScenarioError("server.nodes", nodes, rule)
+
+
 def needs_proxy(scenario: Scenario) -> bool:
     """Say whether the path between clients and server takes a proxy.
 
-    It does if a fault acts on it, if each client's has a round-trip time that was measured, or if
-    all share a link.
+    It does if a fault acts on it, if each client's has a round-trip time that was measured, if
+    all share a link, or connections are balanced over nodes.
 
     Examples
     --------
@@ -130,5 +164,7 @@ def needs_proxy(scenario: Scenario) -> bool:
     """
     network = scenario.network
     if network.rtt_quantiles is not None or network.shared_down_bytes_per_s is not None:
+        return True
+    if scenario.server.nodes > 1:
         return True
     return any(fault.kind in PROXIED for fault in scenario.faults)

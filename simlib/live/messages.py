@@ -5,7 +5,9 @@ Over pipes (`ipc`) the lab sends each process its `Settings`, and gets a `Ready`
 
 * the clients send `Progress`, and in a rollout a `MetricsSnapshot` for each check, which a
   `ControllerReply` answers; `CloseConnections` passes through the lab to the server;
-* the server sends `BusyTime` for each bin of the scenario's time.
+* a server sends `BusyTime` for each bin of the scenario's time;
+* where there are several nodes, each gets a `Change` when the board changes, and the proxy, which
+  is their balancer, a `NodeState` when one of them goes or is back.
 
 At its end each process sends a report.
 
@@ -74,11 +76,15 @@ class Settings:
     """The optional tables that are kept."""
     rollout: RolloutSettings | None = None
     ports: dict[Port, int] = field(default_factory=dict)
-    """For a server, the ports to open (any free ones by default); for others, those to go to."""
+    """For a server, the ports to open (any free ones by default); for clients, those to go to."""
+    node_ports: tuple[dict[Port, int], ...] = ()
+    """For the proxy, the ports of each node."""
     is_proxied: bool = False
     """Whether there is a proxy between clients and server."""
     is_standby: bool = False
     """Whether this server waits to take over from another."""
+    emulates_sends: bool = False
+    """Whether a broadcast takes as long as the scenario says, instead of as long as it takes."""
 
 
 class Ready(NamedTuple):
@@ -98,6 +104,19 @@ class TakeOver(NamedTuple):
 
     start_s: float
     opens_s: float
+
+
+class Change(NamedTuple):
+    """The board has changed: the number of changes so far, from the broker to each node."""
+
+    version: int
+
+
+class NodeState(NamedTuple):
+    """A node of the server is up, or is not; the balancer gives new connections accordingly."""
+
+    node: int
+    is_up: bool
 
 
 class Progress(NamedTuple):
@@ -161,18 +180,28 @@ class ProxyReport(NamedTuple):
 
 CLOSE_FOR_ROLLBACK = 4001
 """The close code that tells a client that it is no longer enrolled in a rollout."""
-READY_BYTE = b"\x06"
-"""The first byte from the proxy on a connection: the server has accepted."""
-PREAMBLE = struct.Struct(">I")
-"""The first bytes from the client on a connection through the proxy: its number."""
+PREAMBLE = struct.Struct(">II")
+"""The first bytes from the client on a connection through the proxy: its number, and the client's
+own number of the attempt, by which the balancer draws a node."""
 
 
-def preamble(client: int) -> bytes:
+def preamble(client: int, exchange: int) -> bytes:
     """Return the first bytes that a client sends on a connection through the proxy.
 
     Examples
     --------
-    >>> list(preamble(258))
-    [0, 0, 1, 2]
+    >>> list(preamble(258, 3))
+    [0, 0, 1, 2, 0, 0, 0, 3]
     """
-    return PREAMBLE.pack(client)
+    return PREAMBLE.pack(client, exchange)
+
+
+def ready_byte(node: int) -> bytes:
+    """Return the first byte from the proxy on a connection: this node has accepted.
+
+    Examples
+    --------
+    >>> list(ready_byte(1))
+    [1]
+    """
+    return bytes([node])

@@ -6,11 +6,13 @@ define them. Where this machine's kernel would differ from the simulation, the p
 simulation does:
 
 * A connection through it opens with a handshake of its own, which plays the part of TCP's: the
-  client sends its number (`messages.preamble`), and the proxy answers `READY_BYTE` when the server
-  has accepted. So a SYN can get lost, is repeated as a kernel would (`syn_retry_s`), and is subject
-  to the path's latency. A client cannot see through the proxy that a port refuses, because the
-  proxy has accepted by then: the proxy hangs up before `READY_BYTE`, which the client takes for a
-  refusal.
+  client sends its number (`messages.preamble`), and the proxy answers with `ready_byte` when a node
+  of the server has accepted. So a SYN can get lost, is repeated as a kernel would (`syn_retry_s`),
+  and is subject to the path's latency. A client cannot see through the proxy that a port refuses,
+  because the proxy has accepted by then: the proxy hangs up before that byte, which the client
+  takes for a refusal.
+* It is the balancer of a server with several nodes: each new connection goes to the node that the
+  simulation would give it to, by the same draw, among those that the lab says are up.
 * On a dead path nothing crosses, not even the end of a connection. What is sent there is dropped,
   and a poll fails after ``network.unanswered_s``, when the client's kernel would give it up.
 * Latency delays every piece by half of what it adds, each way, in order. Bandwidth releases pieces
@@ -40,20 +42,23 @@ from typing import Any, Self
 import numpy as np
 
 from simlib.core import wire
+from simlib.core.connection import Connection, Nodes, node_of
 from simlib.core.path import SharedLink, shared_s
 from simlib.core.server import SYN_RETRIES, syn_retry_s
 from simlib.live.conditions import Conditions
 from simlib.live.ipc import Parent
 from simlib.live.messages import (
     PREAMBLE,
-    READY_BYTE,
     Command,
+    NodeState,
     Port,
     ProxyReport,
     Ready,
     Settings,
     Start,
+    ready_byte,
 )
+from simlib.live.packets import limit_segments
 from simlib.scenario import compile_workload
 
 RECEIVE_BYTES = 4096
@@ -268,6 +273,8 @@ class ProxiedConnection:
         self.proxy = proxy
         self.port = port
         self.number = -1
+        self.exchange = -1
+        self.node = -1
         self.received = b""  # from the client, before the server has accepted
         self.is_open = False
         self.is_dead = False
@@ -310,7 +317,7 @@ class ProxiedConnection:
             return
         self.received += item
         if self.opening is None and len(self.received) >= PREAMBLE.size:
-            (self.number,) = PREAMBLE.unpack_from(self.received)
+            self.number, self.exchange = PREAMBLE.unpack_from(self.received)
             self.received = self.received[PREAMBLE.size :]
             self.opening = self.proxy.spawn(self.open())
 
@@ -377,7 +384,7 @@ class ProxiedConnection:
         if isinstance(item, bytes):
             sink.send(item)
         elif item is Signal.READY:
-            sink.send(READY_BYTE)
+            sink.send(ready_byte(self.node))
         elif item is Signal.RST:
             sink.close(by_reset=True)
         else:
@@ -431,7 +438,6 @@ class Proxy:
     Parameters
     ----------
     settings : Settings
-        Its ports are the server's.
 
     Attributes
     ----------
@@ -442,8 +448,11 @@ class Proxy:
     def __init__(self, settings: Settings) -> None:
         scenario = settings.scenario
         self.loop = asyncio.get_running_loop()
-        self.server_ports = settings.ports
+        self.node_ports = settings.node_ports
         workload = compile_workload(scenario, settings.seed, settings.replication)
+        self.address = settings.seed, settings.replication
+        nodes = len(self.node_ports)
+        self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
         self.conditions = Conditions(scenario, workload, settings.time_scale)
         self.spec = scenario.wire_spec()
         self.unanswered_s = scenario.network.unanswered_s / settings.time_scale
@@ -463,6 +472,7 @@ class Proxy:
             listener = await self.loop.create_server(
                 partial(self.accept, port), "127.0.0.1", 0, backlog=_BACKLOG
             )
+            limit_segments(listener.sockets[0])
             self.listeners.append(listener)
             self.ports[port] = listener.sockets[0].getsockname()[1]
         return self
@@ -495,8 +505,18 @@ class Proxy:
         return ProxiedConnection(self, port).client
 
     async def connect(self, connection: ProxiedConnection) -> None:
-        """Connect to the server's port."""
-        address = ("127.0.0.1", self.server_ports[connection.port])
+        """Connect to the port of the node that the balancer gives the connection to.
+
+        Raises
+        ------
+        OSError
+            No node is up, or that one does not accept.
+        """
+        link, exchange = Connection(connection.number), connection.exchange
+        connection.node = node_of(self.nodes, link, *self.address, exchange)
+        if connection.node < 0:
+            raise ConnectionRefusedError
+        address = ("127.0.0.1", self.node_ports[connection.node][connection.port])
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(socket.socket())
             raw.setblocking(False)
@@ -505,6 +525,10 @@ class Proxy:
             await self.loop.sock_connect(raw, address)
             await self.loop.create_connection(lambda: connection.server, sock=raw)
             stack.pop_all()
+
+    def set_state(self, state: NodeState) -> None:
+        """Give a node new connections from now on, or none."""
+        self.nodes.is_down[state.node] = not state.is_up
 
     def upgrade_refusal(self) -> bytes:
         """Return the answer to a blocked upgrade: as long as the server's own refusal."""
@@ -562,8 +586,11 @@ async def run(parent: Parent) -> None:
         before_s = time.process_time()
         parent.send(Ready(proxy.ports))
         parent.watch(loop, inbox)
-        while isinstance(message := await inbox.get(), Start):
-            proxy.begin(message.start_s)
+        while isinstance(message := await inbox.get(), Start | NodeState):
+            if isinstance(message, Start):
+                proxy.begin(message.start_s)
+            else:
+                proxy.set_state(message)
         if isinstance(message, BaseException):
             raise message
         if message is Command.STOP:

@@ -42,7 +42,7 @@ class SendBuffers:
     ) -> None:
         self.rules = rules
         self.spec = spec
-        self.push_bytes = int(wire.message_sizes(spec)[message, 1])
+        self.push_bytes = int(wire.message_sizes(spec, "payload")[message, 1])
         self.text_of = wire.notice_text if message == Message.NOTICE else wire.push_text
         self.waiting_text_of = self.text_of
         if rules.overflow == Overflow.COALESCE and message == Message.PUSH:

@@ -1,7 +1,12 @@
-"""The lab's server and its standbys: one takes over from the other as the scenario's restarts say.
+"""One node of the lab's server and its standbys: one process takes over from the other.
 
-A standby has been started and has loaded everything before the run begins. It opens the ports of
-the server before it at the end of the outage, so the outage is as long as the scenario asks for.
+The scenario's faults say when a node's process ends and when the next one is there. A standby has
+been started and has loaded everything before the run begins. It opens the ports of the process
+before it at the end of the outage, so the outage is as long as the scenario asks for.
+
+A restart of the server is a crash: SIGKILL. A node that goes in a deploy gets SIGTERM. Either cuts
+its connections at once, as the rules have it; a process that gets SIGTERM also tells what it has
+measured.
 """
 
 from __future__ import annotations
@@ -11,18 +16,23 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 
+from simlib.core.connection import stops
+from simlib.core.faults import FaultEffect, FaultEvent
+from simlib.errors import LiveError
 from simlib.live.ipc import START_S, Child
 from simlib.live.messages import (
     BusyTime,
+    Change,
     CloseConnections,
     Command,
-    Port,
     Ready,
     ServerReport,
     Settings,
@@ -32,48 +42,94 @@ from simlib.live.messages import (
 
 _PORTS = range(20_000, 32_000)
 """Below the ports that Linux gives to clients: one that tries a closed port could be given it."""
+_GRACE_S = 1.0
+
+
+class Outage(NamedTuple):
+    """A node is down from one time to another, seconds; it crashes, or is asked to go."""
+
+    start_s: float
+    end_s: float
+    is_crash: bool
+
+
+def outages_of(fault_events: Sequence[FaultEvent], node: int, horizon_s: float) -> list[Outage]:
+    """Return when a node of the server is down, in order of time.
+
+    Parameters
+    ----------
+    fault_events : sequence of FaultEvent
+        All of a run.
+    node : int
+    horizon_s : float
+        The end of the run, by which an outage is over that has no end before.
+
+    Examples
+    --------
+    >>> from simlib.core.faults import fault_events_of
+    >>> deploy = fault_events_of("rolling_deploy", 0, 2, start_s=9, length_s=5, every_s=8)
+    >>> outages_of(deploy, 1, 60.0)
+    [Outage(start_s=17, end_s=22, is_crash=False)]
+    """
+    outages: list[Outage] = []
+    for fault_event in fault_events:
+        effect = fault_event.effect
+        is_back = effect == FaultEffect.NODE_UP and fault_event.node == node
+        if stops(fault_event, node):
+            is_crash = effect == FaultEffect.SERVER_DOWN
+            outages.append(Outage(fault_event.t, horizon_s, is_crash))
+        elif is_back or effect == FaultEffect.SERVER_UP:
+            outages[-1] = outages[-1]._replace(end_s=fault_event.t)
+    return outages
 
 
 class ServerWithStandbys:
-    """One server process after the other; a context manager that leaves none.
+    """The processes of a node, one after the other; a context manager that leaves none.
 
     Parameters
     ----------
     processor : int or None
         The processor to run on.
     settings : Settings
+        Its ports are those that each process is to open. They have to be given, see `free_ports`,
+        where there are outages.
+    outages : list of Outage
+        When the node is down; one from time 0 on leaves it without a first process.
 
     Attributes
     ----------
+    is_up_first : bool
+        Whether it is up when the run begins.
     ports : dict of Port to int
+        The node's, once it is ready.
     bin_busy_s : dict of int to float
         The processor time used in each bin so far, seconds by the clock.
     """
 
-    def __init__(self, processor: int | None, settings: Settings) -> None:
+    def __init__(self, processor: int | None, settings: Settings, outages: list[Outage]) -> None:
+        self.is_up_first = not outages or outages[0].start_s > 0.0
         self._scale = settings.time_scale
-        faults = settings.scenario.faults_by_number().values()
-        restarts = [fault for fault in faults if fault.kind == "restart"]
-        self._restarts = sorted(restarts, key=lambda fault: fault.start_s)
+        self._outages = outages
         self._stack = ExitStack()
-        self._active = 0
         self._start_s = 0.0
+        self._active = 0
+        self._is_down = not self.is_up_first
+        self._used_s = 0.0
         self._killed_cpu_s = 0.0
+        self._failure: LiveError | None = None
         self.bin_busy_s: dict[int, float] = {}
+        self._reports: list[ServerReport] = []
         self._is_over = threading.Event()
-        self._restarter = threading.Thread(target=self._kill_as_scheduled, daemon=True)
+        self._restarter: threading.Thread | None = None
+        self.ports = settings.ports
         with ExitStack() as stack:
             self._children = [
                 stack.enter_context(Child("simlib.live.app_server", processor))
-                for _ in range(1 + len(self._restarts))
+                for _ in range(len(outages) + self.is_up_first)
             ]
-            ports = dict(zip(Port, _free_ports(len(Port)), strict=True)) if self._restarts else {}
-            self._children[0].send(replace(settings, ports=ports))
-            ready: Ready = self._children[0].receive(START_S)
-            self.ports = ready.ports
-            for child in self._children[1:]:
-                child.send(replace(settings, ports=self.ports, is_standby=True))
-                child.receive(START_S)
+            for place, child in enumerate(self._children):
+                is_standby = place > 0 or not self.is_up_first
+                child.send(replace(settings, is_standby=is_standby))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -81,19 +137,49 @@ class ServerWithStandbys:
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        if self._restarter.is_alive():
+        if self._restarter is not None:
             self._restarter.join()
         self._stack.close()
 
-    def start(self, start_s: float) -> None:
-        """Start the run at a time of the clock, seconds."""
+    def await_ready(self, timeout_s: float) -> None:
+        """Wait until all processes have loaded, and the first has opened its ports.
+
+        Raises
+        ------
+        LiveError
+            A process has died, or has said nothing for `timeout_s` seconds.
+        """
+        for child in self._children:
+            ready: Ready = child.receive(timeout_s)
+            self.ports = self.ports or ready.ports
+
+    @property
+    def processes(self) -> int:
+        """How many processes there are, standbys among them."""
+        return len(self._children)
+
+    def start(self, start_s: float, say_is_up: Callable[[bool], None] = lambda _: None) -> None:
+        """Start the run at a time of the clock, seconds.
+
+        `say_is_up` is called whenever the node is back, and just before it goes.
+        """
         self._start_s = start_s
-        self._children[0].send(Start(start_s))
-        for child, fault in zip(self._children[1:], self._restarts, strict=True):
-            end_s = fault.start_s + (fault.length_s or 0.0)
-            child.send(TakeOver(start_s, opens_s=start_s + end_s / self._scale))
+        if self.is_up_first:
+            self._children[0].send(Start(start_s))
+        first = int(self.is_up_first)
+        for child, outage in zip(self._children[first:], self._outages, strict=True):
+            child.send(TakeOver(start_s, opens_s=self._to_clock(outage.end_s)))
         self._used_s = _cpu_s(self._children[0])
+        self._restarter = threading.Thread(
+            target=self._carry_out_outages, args=(say_is_up,), daemon=True
+        )
         self._restarter.start()
+
+    def tell(self, change: Change) -> None:
+        """Tell the node of a change, and its standbys, which will need to have heard of it."""
+        for child in self._children[self._active :]:
+            with contextlib.suppress(LiveError):  # it is just being stopped; or else see `check`
+                child.send(change)
 
     def close_connections(self, message: CloseConnections) -> None:
         """Let the server close clients' connections, each at its time, for good."""
@@ -101,49 +187,116 @@ class ServerWithStandbys:
 
     def busy_s(self) -> float:
         """Return the processor time of the bins that have ended, seconds by the clock."""
-        self._add_busy_time(self._children[self._active].pending())
+        child = self._children[self._active]
+        if not self._is_down:  # or it is the standby, whose Ready is waited for elsewhere
+            self._take(child.pending())
         return sum(self.bin_busy_s.values())
 
     def check(self) -> None:
         """Raise `LiveError` if a server has died that should not have."""
+        if self._failure is not None:
+            raise self._failure
         for child in self._children[self._active :]:
             child.check()
 
+    def kill(self) -> None:
+        """End all processes at once."""
+        for child in self._children:
+            child.kill()
+
     def stop(self) -> ServerReport:
-        """End the last server.
+        """End the last process.
 
         Returns
         -------
         ServerReport
-            The last server's, with the processor time of all.
+            Of all processes, but for those that were killed: of them, the processor time.
         """
         self._is_over.set()
-        self._restarter.join()
+        if self._restarter is not None:
+            self._restarter.join()
         last = self._children[self._active]
         last.send(Command.STOP)
         for child in self._children[: self._active]:
-            self._add_busy_time(child.messages_to_end())
+            self._take(child.messages_to_end())
         while not isinstance(message := last.receive(START_S), ServerReport):
-            self._add_busy_time([message])
-        return message._replace(cpu_s=message.cpu_s + self._killed_cpu_s)
+            self._take([message])
+        report = merged([*self._reports, message])
+        return report._replace(cpu_s=report.cpu_s + self._killed_cpu_s)
 
-    def _kill_as_scheduled(self) -> None:
-        for fault in self._restarts:
-            due_s = self._start_s + fault.start_s / self._scale
-            if self._is_over.wait(max(0.0, due_s - time.monotonic())):
-                return
-            child = self._children[self._active]
-            self._active += 1
+    def _to_clock(self, t: float) -> float:
+        return self._start_s + t / self._scale
+
+    def _waits_until(self, t: float) -> bool:
+        """Wait until a time of the scenario; say whether the run goes on."""
+        return not self._is_over.wait(max(0.0, self._to_clock(t) - time.monotonic()))
+
+    def _carry_out_outages(self, say_is_up: Callable[[bool], None]) -> None:
+        try:
+            for outage in self._outages:
+                if not self._is_down:
+                    if not self._waits_until(outage.start_s):
+                        return
+                    say_is_up(False)
+                    self._end_process(outage)
+                if not self._waits_until(outage.end_s) or not self._has_taken_over():
+                    return
+                say_is_up(True)
+        except LiveError as error:
+            self._failure = error
+
+    def _end_process(self, outage: Outage) -> None:
+        """End the active process; the next one is its standby, which is not up yet."""
+        child = self._children[self._active]
+        self._is_down = True
+        self._active += 1
+        if outage.is_crash:
             child.kill()
             self._killed_cpu_s += max(0.0, _cpu_s(child) - self._used_s)
-            is_last = self._active == len(self._children)
-            self._used_s = 0.0 if is_last else _cpu_s(self._children[self._active])
+        else:
+            child.terminate(_GRACE_S)
 
-    def _add_busy_time(self, messages: list[Any]) -> None:
+    def _has_taken_over(self) -> bool:
+        """Wait until the standby has opened its ports; say whether the run goes on."""
+        child, until_s = self._children[self._active], time.monotonic() + START_S
+        while not self._is_over.is_set():
+            for message in child.pending():
+                if isinstance(message, Ready):
+                    self._used_s = _cpu_s(child)
+                    self._is_down = False
+                    return True
+            if time.monotonic() > until_s:
+                raise LiveError(f"{child.module} said nothing for {START_S:g} s")
+            child.check()
+            time.sleep(1e-3)
+        return False
+
+    def _take(self, messages: list[Any]) -> None:
+        """Take what a process has told."""
         for message in messages:
             if isinstance(message, BusyTime):
                 before_s = self.bin_busy_s.get(message.bin_number, 0.0)
                 self.bin_busy_s[message.bin_number] = before_s + message.busy_s
+            elif isinstance(message, ServerReport):
+                self._reports.append(message)
+
+
+def merged(reports: Sequence[ServerReport]) -> ServerReport:
+    """Return one report of several processes: sums, and the most of each client and process."""
+    buffered_bytes: dict[int, int] = {}
+    refused: Counter[str] = Counter()
+    for report in reports:
+        refused.update(report.refused)
+        for number, n_bytes in report.buffered_bytes.items():
+            buffered_bytes[number] = max(n_bytes, buffered_bytes.get(number, 0))
+    return ServerReport(
+        late_s=[late_s for report in reports for late_s in report.late_s],
+        cpu_s=sum(report.cpu_s for report in reports),
+        spun_s=sum(report.spun_s for report in reports),
+        buffered_bytes=buffered_bytes,
+        peak_bytes=max(report.peak_bytes for report in reports),
+        refused=dict(refused),
+    )
 
 
 def _cpu_s(child: Child) -> float:
@@ -155,7 +308,8 @@ def _cpu_s(child: Child) -> float:
     return float(times.user + times.system)
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Return ports that nothing listens to now, and that no client is given by the system."""
     ports: list[int] = []
     with ExitStack() as stack:
         for port in random.sample(_PORTS, len(_PORTS)):

@@ -12,7 +12,7 @@ from simlib.errors import ScenarioError
 from simlib.rollout.plan import Plan, Variant
 from simlib.run import COHORTS
 from simlib.scenario import Scenario
-from simlib.scenario.workload import settings_of
+from simlib.scenario.workload import common_fields
 
 _OF_A_CLIENT = ("polling", "websocket", "notify", "heartbeat", "reconnect", "fallback")
 """The sections of a scenario that say how clients behave."""
@@ -101,6 +101,6 @@ def _is_a_clients(scenario: Scenario, changed: Scenario, path: str) -> bool:
 
 def _shared(scenario: Scenario) -> dict[str, Any]:
     """Return the settings of which a run has one set; what is pushed is among them."""
-    settings = settings_of(scenario, 0, 0)
+    settings = common_fields(scenario, 0, 0)
     is_snapshot = settings["rules"].push_is_snapshot
     return {**settings, "rules": is_snapshot, "sizes": settings["sizes"].tolist()}

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
 from simlib.core.client_state import Rules
-from simlib.core.measures import MEASURES, METRICS, QUANTILES, evaluate
+from simlib.core.measures import MEASURES, METRICS, QUANTILES, WAIT_QUANTILES, evaluate, ratio
 from simlib.core.protocol import HAS_SOCKET
-from simlib.core.record import TICK_S, Count, MetricsSnapshot, bucket_edges_s
+from simlib.core.record import TICK_S, Count, MetricsSnapshot, Wait, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
@@ -83,13 +83,19 @@ def read(
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
     # The trapezoidal rule: these numbers of clients change little between two checks.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
-    fallback_s = (before.fallen[cohort] + now.fallen[cohort]) / 2.0 * length_s
+    # Clients may fall back and return between two checks, so this is what a monitor's gauge is on
+    # average that is scraped often: a share of client-seconds, weighted by time.
+    exposed_s = now.exposed_s[cohort] - before.exposed_s[cohort]
+    fallback_s = min(now.fallen_s[cohort] - before.fallen_s[cohort], exposed_s)
     ticks = now.latency_ticks[cohort] - before.latency_ticks[cohort]
     histogram = now.histogram[cohort] - before.histogram[cohort]
     edges_s = bucket_edges_s()
     levels = np.array(list(QUANTILES.values()))
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
+    wait_ticks = now.wait_ticks[:, cohort] - before.wait_ticks[:, cohort]
+    waits = now.wait_histogram[:, cohort] - before.wait_histogram[:, cohort]
     has_socket = np.array([bool(HAS_SOCKET[transport]) for transport in transports])
+    busy_s = now.busy_s - before.busy_s
     sockets = int(now.connected[has_socket].sum())
     sums = {
         **{what.name.lower(): float(n) for what, n in counts.items()},
@@ -98,12 +104,21 @@ def read(
         "connected_s": now.connected[cohort] * length_s,
         "fallback_s": fallback_s,
         "latency_sum_s": ticks * TICK_S,
-        "busy_s": now.busy_s - before.busy_s,
+        "poll_response_sum_s": wait_ticks[Wait.POLL] * TICK_S,
+        "connection_wait_sum_s": wait_ticks[Wait.CONNECTION] * TICK_S,
+        "busy_s": float(busy_s.sum()),
         "worker_s": length_s * scenario.server.nodes * scenario.server.workers,
         "memory_bytes": sockets * scenario.server.connection_bytes + now.buffered_bytes,
+        "busiest_utilisation": ratio(busy_s.max(), length_s * scenario.server.workers),
         **dict(zip(QUANTILES, quantiles, strict=True)),
+        **{
+            name: quantiles_of(edges_s[:-1], edges_s[1:], waits[what], np.array([level]))[0]
+            for name, (what, level) in WAIT_QUANTILES.items()
+        },
     }
     values = {name: float(evaluate(MEASURES[name], sums)) for name in METRICS}
+    share = MEASURES["fallback_to_polling_frac"]
+    values[share.name] = float(evaluate(share, {**sums, "present_s": exposed_s}))
     deliveries, seconds = int(counts[Count.DELIVERED]), int(present_s)
     samples = {
         name: deliveries if MEASURES[name].sample == "deliveries" else seconds for name in METRICS
@@ -111,7 +126,9 @@ def read(
     return Reading(values, samples)
 
 
-def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray[np.float64]:
+def buckets_of(
+    plan: Plan, clients: int, seed: int, replication: int, tabs_per_user: int = 1
+) -> NDArray[np.float64]:
     """Return the buckets of a run's clients under a plan's deciders, shape (clients,).
 
     Parameters
@@ -119,14 +136,17 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
     plan : Plan
     clients : int
     seed, replication : int
+    tabs_per_user : int, optional
+        How many clients in a row belong to one user, and so have one bucket.
     """
     settings = plan.bucketing
     if clients == 0:
         return np.zeros(0)
+    users = -(-clients // tabs_per_user)
     if settings.ids_file is None:
-        ids = bucketing.user_ids(settings.ids, clients, seed=seed, replication=replication)
+        ids = bucketing.user_ids(settings.ids, users, seed=seed, replication=replication)
     else:
-        ids = bucketing.read_user_ids(settings.ids_file)[:clients]
+        ids = bucketing.read_user_ids(settings.ids_file)[:users]
     deciders = [bucketing.buckets(settings.rule, ids, flag=settings.flag)]
     for name, rule, percent in (
         ("experiment", "growthbook_experiment", settings.experiment_percent),
@@ -136,7 +156,8 @@ def buckets_of(plan: Plan, clients: int, seed: int, replication: int) -> NDArray
             others = bucketing.buckets(rule, ids, flag=f"{settings.flag}-{name}")
             deciders.append(bucketing.fixed_assignment(others, percent))
     how = "and" if settings.deciders == "ramp" else settings.deciders
-    return np.resize(bucketing.combine(how, *deciders), clients)
+    of_users = np.resize(bucketing.combine(how, *deciders), users)
+    return np.repeat(of_users, tabs_per_user)[:clients]
 
 
 class RolloutController:
@@ -178,7 +199,8 @@ class RolloutController:
 
     def buckets(self, workload: Workload) -> NDArray[np.float64]:
         """Return the clients' buckets, shape (clients,)."""
-        return buckets_of(self.plan, len(workload.start_s), *self._address)
+        clients, tabs = len(workload.start_s), self.scenario.tabs_per_user
+        return buckets_of(self.plan, clients, *self._address, tabs_per_user=tabs)
 
     def cohort_rules(self, scenario: Scenario, workload: Workload) -> tuple[Rules, Rules]:
         """Return what the clients of the control and of the treatment cohort obey."""

@@ -57,7 +57,7 @@ class ImportOptions:
             pair = ours if isinstance(ours, tuple | list) else (ours, 1.0)
             if not isinstance(name, str) or len(pair) != 2 or pair[0] not in METRICS:
                 rule = f"must be one of {', '.join(METRICS)}, or a pair of that and a factor"
-                rule += hint(pair[0], METRICS, suggestions.METRICS) if pair else ""
+                rule += hint(pair[0], METRICS, suggestions.METRIC_ALIASES) if pair else ""
                 label = name if isinstance(name, str) else shown(name)
                 raise ScenarioError(f"metrics.{label}", ours, rule)
             factor = pair[1]

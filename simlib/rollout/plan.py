@@ -6,7 +6,6 @@ A plan is frozen and strict, as a scenario is. It is read from TOML and written 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +24,15 @@ from simlib.rollout.decision import Limits
 from simlib.scenario.changes import copied, read_changes
 from simlib.scenario.documents import LANGUAGES
 from simlib.scenario.fields import (
+    FROM_LIST,
     FieldError,
     Fraction,
     NotNegative,
     Positive,
     Section,
+    belongs_to,
     example_path,
+    fits_its_kind,
     present_path,
     read_toml,
     scenario_error,
@@ -38,7 +40,6 @@ from simlib.scenario.fields import (
 from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect
 from simlib.scenario.places import in_file
-from simlib.scenario.settings import elsewhere
 
 # In the repository a link to data/plans, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
@@ -81,8 +82,8 @@ class Bucketing(Section):
     ids: Literal["uuid4", "email", "number", "file"] = "uuid4"
     """What the users' ids look like, or that they are in a file."""
     ids_file: Annotated[str, Field(min_length=1)] | None = None
-    """A text file with one id per line. Clients take the ids in that order; if there are more
-    clients than lines, the list starts again, so that a user has several clients."""
+    """A text file with one id per line. Clients take the ids in that order, each one as many times
+    as a user has tabs; at the end the list starts again, so that a user has further clients."""
     experiment_percent: Percentage | None = None
     """Users in the treatment group of an A/B experiment, %, which is one of the deciders; absent:
     there is no experiment."""
@@ -95,18 +96,12 @@ class Bucketing(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if (self.ids == "file") != (self.ids_file is not None):
-            if self.ids_file is None:
-                raise FieldError("ids_file", None, 'must be given when ids is "file"')
-            raise FieldError("ids_file", self.ids_file, f'has no meaning when ids is "{self.ids}"')
-        others = ("experiment_percent", "server_percent")
-        given = [name for name in others if getattr(self, name) is not None]
-        if self.deciders == "ramp" and given:
-            rule = "has no meaning when the ramp alone decides"
-            raise FieldError(given[0], getattr(self, given[0]), rule)
-        if self.deciders != "ramp" and not given:
-            rule = f'must be given, or {others[1]}, when deciders is "{self.deciders}"'
-            raise FieldError(others[0], None, rule)
+        fits_its_kind(self, "ids", {"file": ("ids_file",)})
+        one, other = others = ("experiment_percent", "server_percent")
+        fits_its_kind(self, "deciders", {}, {"and": others, "or": others})
+        if self.deciders != "ramp" and getattr(self, one) is None and getattr(self, other) is None:
+            rule = f'must be given, or {other}, when deciders is "{self.deciders}"'
+            raise FieldError(one, None, rule)
         return self
 
 
@@ -140,33 +135,21 @@ class Flag(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_propagation(self) -> Self:
-        if (self.propagation == "polled") != (self.every_s is not None):
-            if self.every_s is None:
-                raise FieldError("every_s", None, 'must be given when propagation is "polled"')
-            raise FieldError(
-                "every_s", self.every_s, f'has no meaning when propagation is "{self.propagation}"'
-            )
+        of_open_tabs, at_start = ("jitter_s",), ("cached_frac",)
+        may_have = {"polled": of_open_tabs, "pushed": of_open_tabs}
+        may_have |= {"session": at_start, "build": at_start}
+        fits_its_kind(self, "propagation", {"polled": ("every_s",)}, may_have)
         if self.propagation == "build" and self.delay_s == 0.0:
             raise FieldError("delay_s", 0.0, 'must be > 0 when propagation is "build"')
-        at_start = self.propagation in ("session", "build")
-        if not at_start and self.cached_frac != 1.0:
-            rule = f'has no meaning when propagation is "{self.propagation}"'
-            raise FieldError("cached_frac", self.cached_frac, rule)
-        if at_start and self.jitter_s != 0.0:
-            rule = f'has no meaning when propagation is "{self.propagation}": '
-            rule += "no open tab hears of a change"
-            raise FieldError("jitter_s", self.jitter_s, rule)
         return self
 
 
 class Rollback(Section):
     """How the percentage falls when a guardrail or a person demands it."""
 
-    percents: Annotated[
-        tuple[Percentage, ...],
-        Field(min_length=1, max_length=100),
-        pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
-    ] = (0.0,)
+    percents: Annotated[tuple[Percentage, ...], Field(min_length=1, max_length=100), FROM_LIST] = (
+        0.0,
+    )
     """The percentages of the rollback, in descending order."""
     every_s: Positive | None = None
     """Time between two of these percentages, seconds."""
@@ -188,16 +171,8 @@ class Rollback(Section):
                     "every_s", None, "must be given when there is more than one percentage"
                 )
             raise FieldError("every_s", self.every_s, "has no meaning with one percentage")
-        if (self.sockets == "drained") != (self.window_s is not None):
-            if self.window_s is None:
-                raise FieldError("window_s", None, 'must be given when sockets is "drained"')
-            rule = f'has no meaning when sockets is "{self.sockets}"'
-            raise FieldError("window_s", self.window_s, rule)
+        fits_its_kind(self, "sockets", {"drained": ("window_s",)})
         return self
-
-
-def _stages(given: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
 
 
 _DEFAULT_STAGES = tuple(Stage(percent=percent, bake_s=600.0) for percent in (10, 25, 50, 100))
@@ -225,10 +200,7 @@ class Decision(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_rule(self) -> Self:
-        for name in ("inconclusive", "errors", "analysis"):
-            given = getattr(self, name)
-            if self.rule == "flagger" and given is not None:
-                raise FieldError(name, given, f'has no meaning when rule is "{self.rule}"')
+        fits_its_kind(self, "rule", {}, {"argo": ("inconclusive", "errors", "analysis")})
         if self.rule == "flagger" and self.failures < 1:
             raise FieldError("failures", self.failures, 'must be >= 1 when rule is "flagger"')
         return self
@@ -283,8 +255,7 @@ class Guardrail(Section):
         if MEASURES[self.metric].scope == "server" and asked[0] in ("times_control", "judge"):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise FieldError(asked[0], getattr(self, asked[0]), rule)
-        if self.judge is None and self.margin > 0.0:
-            raise FieldError("margin", self.margin, "has no meaning without a judge")
+        belongs_to(self, "margin", "judge")
         if self.judge == "sequential" and MEASURES[self.metric].sequential is None:
             counted = sorted(name for name in METRICS if MEASURES[name].sequential)
             rule = f"must be mann_whitney, or the metric one of {', '.join(counted)}"
@@ -329,11 +300,7 @@ def _whole_section(given: Any) -> Any:
     """
     if not isinstance(given, dict) or not _OF_RECONNECT.keys() <= given.keys():
         return given
-    section = {
-        name: list(given[path]) if isinstance(given[path], tuple) else given[path]
-        for path, name in _OF_RECONNECT.items()
-        if given[path] is not None
-    }
+    section = {name: given[path] for path, name in _OF_RECONNECT.items() if given[path] is not None}
     others = {path: value for path, value in given.items() if path not in _OF_RECONNECT}
     return {**others, "reconnect": section}
 
@@ -376,14 +343,10 @@ class Variant(Section):
     from it."""
 
     @pydantic.model_validator(mode="after")
-    def _says_all(self) -> Self:
-        for path, value in self.changes.items():
-            if path == "transport":
-                rule = "must be given as the transport of the variant"
-                raise FieldError(f'changes."{path}"', value, rule)
-            if value is None:
-                rule = "must be a value: a file cannot say that a setting is absent"
-                raise FieldError(f'changes."{path}"', None, rule)
+    def _has_one_transport(self) -> Self:
+        if "transport" in self.changes:
+            rule = "must be given as the transport of the variant"
+            raise FieldError('changes."transport"', self.changes["transport"], rule)
         return self
 
     @pydantic.model_serializer(mode="wrap")
@@ -420,11 +383,9 @@ class Plan(Section):
     check_every_s: Positive = 60.0
     """Time between two checks of the guardrails, seconds.
     Elsewhere: interval (Flagger, Argo Rollouts)."""
-    stages: Annotated[
-        tuple[Stage, ...],
-        Field(min_length=1, max_length=100),
-        pydantic.BeforeValidator(_stages),
-    ] = _DEFAULT_STAGES
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100), FROM_LIST] = (
+        _DEFAULT_STAGES
+    )
     """The stages in order; the percentage never falls from one to the next."""
     control: Variant = Variant(transport="polling")
     """What users get who are not enrolled."""
@@ -434,9 +395,7 @@ class Plan(Section):
     flag: Flag
     rollback: Rollback = Rollback()
     decision: Decision = Decision()
-    guardrails: Annotated[
-        tuple[Guardrail, ...], Field(max_length=32), pydantic.BeforeValidator(_stages)
-    ] = ()
+    guardrails: Annotated[tuple[Guardrail, ...], Field(max_length=32), FROM_LIST] = ()
     """The guardrails. Without any, each stage ends after its `bake_s`, whatever happens."""
     kill_s: NotNegative | None = None
     """When the kill switch is used, seconds from the start of the run; absent: never."""
@@ -445,7 +404,7 @@ class Plan(Section):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise scenario_error(error, _unknown) from None
+            raise scenario_error(error, type(self)) from None
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -681,17 +640,3 @@ def _inside(place: Any, section: str, path: str) -> list[Any]:
     if not section.isdecimal() or len(section) > 9 or int(section) >= len(place):
         raise ScenarioError(path, section, f"must be a number below {len(place)}, or *")
     return [place[int(section)]]
-
-
-def _unknown(path: object, value: Any) -> ScenarioError:
-    path = str(path)
-    section, _, name = path.rpartition(".")
-    known = list(Plan.model_fields)
-    if section in Plan.model_fields:
-        annotation = Plan.model_fields[section].annotation
-        if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-            known = list(annotation.model_fields)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    meant = [".".join(filter(None, (section, near[0])))] if near else elsewhere(Plan, path)
-    hint = f"; did you mean {meant[0]}?" if meant else ""
-    return ScenarioError(path, value, f"is not a known field{hint}")

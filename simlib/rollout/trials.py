@@ -23,6 +23,7 @@ from simlib.core.measures import METRICS
 from simlib.engines import simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError
+from simlib.experiment import Changes
 from simlib.renamed import renamed, warn
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
@@ -45,7 +46,6 @@ __all__ = [
     "variants",
 ]
 
-Changes = Mapping[str, Any]
 BASELINE = "healthy"
 """The name of the scenario as it is, among the regressions."""
 
@@ -735,7 +735,7 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         "outcome": last if last in ("done", "rolled_back", "paused", "killed") else "late",
         "back_s": back_s - plan.start_s,
         "full_s": begun_s - plan.start_s,
-        "users": int(exposures["client"].nunique()),
+        "users": int((exposures["client"] // run.scenario.tabs_per_user).nunique()),
         "user_min": float((exposures["to_s"] - exposures["from_s"]).sum() / 60.0),
         "lost": int(pushed["lost"].sum()),
         "late": int(latency.loc[is_late, "count"].sum()),

@@ -11,7 +11,7 @@ from simlib.errors import ScenarioError
 from simlib.run.result import Run
 from simlib.run.tables import ON_REQUEST
 
-MAX_ROWS = 20_000_000
+_MOST_ROWS = 20_000_000
 
 
 def check_table(
@@ -115,7 +115,7 @@ def refuse_rollout(run: Run) -> None:
         raise ScenarioError("runs", run, rule)
 
 
-def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
+def check_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
     """Check a `keep` argument before a run: known names, and not more rows than memory bears.
 
     Raises
@@ -128,7 +128,7 @@ def rows_to_keep(keep: tuple[str, ...], changes: int, clients: int) -> None:
         if name not in ON_REQUEST:
             raise ScenarioError("keep", name, f"must be among {', '.join(ON_REQUEST)}")
     rows = changes * clients
-    if keep and rows > MAX_ROWS:
+    if keep and rows > _MOST_ROWS:
         raise ScenarioError(
-            "keep", keep, f"must be empty for {rows} client-changes (at most {MAX_ROWS})"
+            "keep", keep, f"must be empty for {rows} client-changes (at most {_MOST_ROWS})"
         )

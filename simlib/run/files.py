@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simlib.errors import RunFileError
+from simlib.errors import RunFileError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +57,19 @@ def digest(table: pa.Table) -> str:
 
 def _bytes_of(column: Any) -> memoryview:
     return np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).data
+
+
+def as_path(path: Any) -> Path:
+    """Return what a caller gives as the path of a run or a store.
+
+    Raises
+    ------
+    RunFileError
+        It is no path, or none that a system could have.
+    """
+    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
+        raise RunFileError(f"{shown(path)}: must be a path")
+    return Path(path)
 
 
 def write(table: pa.Table, target: Any, about: dict[str, Any]) -> None:

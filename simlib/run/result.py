@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Record, check
-from simlib.errors import RunFileError, ScenarioError, shown
+from simlib.errors import RunFileError, ScenarioError
 from simlib.renamed import warn
 from simlib.run import files
 from simlib.run.summary import Rows, metrics_of, summary_of, totals
@@ -119,24 +119,32 @@ class Run:
             ``timeline``: a row per time bin and cohort: ``t_s`` (start), ``width_s``, counts of
             what happened in the bin (polls, messages, up_bytes and so on: the members of
             `core.record.Count` in small letters), ``latency_sum_s`` (over the delivered),
+            ``poll_response_sum_s`` (over the ``answers``), ``connection_wait_sum_s`` (over the
+            ``opened``),
             ``connection_count``, ``present_count``, ``fallback_count`` (clients that poll although
             they are to be pushed to; all three are means over the bin) and ``utilisation`` (busy
             fraction of the workers of all nodes).
 
-            ``clients``: a row per client: ``start_s``, ``end_s``, ``rtt_s``, its ledger, the same
-            counts, and ``buffered_bytes``, the most that the server's memory held for it.
+            ``clients``: a row per client: its ``user``, ``start_s``, ``end_s``, ``rtt_s``, its
+            ledger, the same counts, and ``buffered_bytes``, the most that the server's memory held
+            for it.
 
             ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
             ``high_s``, ``count``; publish to apply.
+
+            ``waits``: the same of what clients wait for (``waits_for``, see `core.record.Wait`):
+            ``poll``, from the wish to fetch until the whole answer is there, and ``connection``,
+            from the start of a session or the loss of a WebSocket until the next one is open.
+            Those that ended in time bins after the warm-up.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
             ``cause``, ``transport``, the ``cohort`` in which it was opened, and its ``node``, a
             number from 0 on.
 
             ``nodes``: a row per time bin and node: ``t_s``, ``width_s``, ``node``,
-            ``connection_count`` (mean over the bin) and ``memory_bytes``, which is as many times
-            ``server.connection_bytes``. What waits in the server's memory for slow consumers is not
-            in it.
+            ``connection_count`` (mean over the bin), ``memory_bytes``, which is as many times
+            ``server.connection_bytes``, and ``utilisation`` (busy fraction of the node's workers).
+            What waits in the server's memory for slow consumers is not in it.
 
             ``exposures`` (of a rollout): a row for each time that a client belonged to a cohort:
             ``client``, ``cohort``, ``from_s``, ``to_s``.
@@ -329,7 +337,7 @@ class Run:
         """
         import pyarrow as pa
 
-        path = _as_path(path)
+        path = files.as_path(path)
         trace = self.scenario.read_trace() if self.scenario.updates.trace else None
         tables = {name: _arrow(columns) for name, columns in self._tables.items()}
         about = {
@@ -376,7 +384,7 @@ class Run:
             damaged or altered, or belongs to another run. Runs that a simlib without digests has
             saved are refused too.
         """
-        path = _as_path(path)
+        path = files.as_path(path)
         try:
             arrow, about = _read_tables(path)
         except OSError as error:
@@ -484,12 +492,6 @@ def make_run(
     return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
 
 
-def _as_path(path: Any) -> Path:
-    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
-        raise RunFileError(f"{shown(path)}: must be a path")
-    return Path(path)
-
-
 def _check_loaded(path: Path, run: Run, tables: dict[str, Columns]) -> None:
     """Raise `RunFileError` unless a loaded run has what every run has.
 
@@ -499,6 +501,8 @@ def _check_loaded(path: Path, run: Run, tables: dict[str, Columns]) -> None:
         if key not in run.provenance:
             raise RunFileError(f"{path}: its provenance lacks {key}")
     for name, expected in empty_tables(run.scenario, tables).items():
+        if name not in tables:
+            raise RunFileError(f"{path}: no {name}.parquet: not a complete saved run")
         missing = [column for column in expected if column not in tables[name]]
         if missing:
             raise RunFileError(f"{path}: {name}.parquet lacks {', '.join(missing)}")

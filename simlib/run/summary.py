@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from simlib.core.measures import MEASURES, QUANTILES, Measure, evaluate
+from simlib.core.measures import MEASURES, QUANTILES, WAIT_QUANTILES, Measure, evaluate
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
-from simlib.run.tables import Columns, Ledger, latency_quantiles, ledger_of, rows_of
+from simlib.run.tables import (
+    Columns,
+    Ledger,
+    latency_quantiles,
+    ledger_of,
+    node_utilisations,
+    rows_of,
+    wait_quantile,
+)
 from simlib.run.warnings import unseen_frac
 
 if TYPE_CHECKING:
@@ -59,6 +67,8 @@ def sums_of(timeline: Any) -> dict[str, Any]:
     return {
         **{what.name.lower(): timeline[what.name.lower()] for what in Count},
         "latency_sum_s": timeline["latency_sum_s"],
+        "poll_response_sum_s": timeline["poll_response_sum_s"],
+        "connection_wait_sum_s": timeline["connection_wait_sum_s"],
         "width_s": width_s,
         "connected_s": timeline["connection_count"] * width_s,
         "present_s": timeline["present_count"] * width_s,
@@ -95,7 +105,12 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
         quantiles = latency_quantiles(latency, np.array(list(QUANTILES.values())), cohort)
         levels = {
             **dict(zip(QUANTILES, quantiles, strict=True)),
+            **{
+                name: wait_quantile(tables["waits"], what, level, cohort)
+                for name, (what, level) in WAIT_QUANTILES.items()
+            },
             "latency_max_s": high_s.max() if len(high_s) else np.nan,
+            "busiest_utilisation": node_utilisations(tables, warm_up_s).max(),
         }
         added = {
             sample: {name: sums[name][mine].sum() for name in _TERMS[sample] & sums.keys()} | levels
@@ -107,6 +122,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
                 "transport": transport,
                 "cohort": cohort,
                 "clients": int((tables["clients"]["cohort"] == cohort).sum()),
+                "users": _users_of(tables["clients"], cohort),
                 **{
                     measure.name: float(evaluate(measure, added[measure.sample]))
                     if transport in SOCKET_TRANSPORTS or not measure.needs_socket
@@ -118,6 +134,13 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
             }
         )
     return rows
+
+
+def _users_of(clients: Columns, cohort: str) -> float:
+    """Return how many users the clients of a cohort are; NaN if each client is a user."""
+    users = clients["user"]
+    has_tabs = len(users) > 0 and users[-1] + 1 < len(users)
+    return float(len(np.unique(users[rows_of(clients, cohort)]))) if has_tabs else np.nan
 
 
 def metrics_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -142,43 +165,68 @@ def metrics_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 # -- for readers -----------------------------------------------------------------------------------
 
 
-class _Line(NamedTuple):
-    """A line of the summary: its name with the unit, and what its numbers are multiplied by."""
+class Line(NamedTuple):
+    """How readers see a figure.
+
+    Attributes
+    ----------
+    name : str
+        What a line of the summary is called, with the unit.
+    factor : float
+        What the figure's numbers are multiplied by.
+    alone : str
+        What it is called where the lines around it are missing; empty: as in the summary.
+    """
 
     name: str
     factor: float = 1.0
+    alone: str = ""
 
 
 _LINES = {
-    "clients": _Line("clients"),
-    "latency_p50_s": _Line("half of the changes seen within (s)"),
-    "latency_p95_s": _Line("95 % seen within (s)"),
-    "latency_p99_s": _Line("99 % seen within (s)"),
-    "latency_max_s": _Line("slowest change (s)"),
-    "average_latency_s": _Line("publish to apply, mean (s)"),
-    "unseen_frac": _Line("clients that saw no change (%)", 100.0),
-    "eligible": _Line("changes due, all clients together"),
-    "delivered": _Line("... seen"),
-    "pending": _Line("... not yet seen at the end"),
-    "lost": _Line("... lost"),
-    "superseded": _Line("... seen, though hidden by a later one"),
-    "down_bytes_per_h": _Line("down, a client (kB/h)", 1e-3),
-    "up_bytes_per_h": _Line("up, a client (kB/h)", 1e-3),
-    "message_rate_per_s": _Line("polls and pushed messages (1/s)"),
-    "heartbeat_rate_per_s": _Line("pings (1/s)"),
-    "connection_count": _Line("open connections, mean"),
-    "reconnection_rate_per_h": _Line("reconnections, a client (1/h)"),
-    "error_rate_per_h": _Line("errors, a client (1/h)"),
-    "utilisation": _Line("server busy (%)", 100.0),
+    "clients": Line("clients"),
+    "users": Line("users, each with several of the clients"),
+    "latency_p50_s": Line("half of the changes seen within (s)"),
+    "latency_p95_s": Line("95 % seen within (s)"),
+    "latency_p99_s": Line("99 % seen within (s)"),
+    "latency_max_s": Line("slowest change (s)", alone="slowest (s)"),
+    "average_latency_s": Line("publish to apply, mean (s)"),
+    "poll_response_s": Line("answer to a poll, mean (s)"),
+    "poll_response_p95_s": Line("95 % of polls answered within (s)"),
+    "connection_wait_s": Line("wait for an open WebSocket, mean (s)"),
+    "connection_wait_p95_s": Line("95 % open within (s)"),
+    "unseen_frac": Line("clients that saw no change (%)", 100.0),
+    "eligible": Line("changes due, all clients together"),
+    "delivered": Line("... seen"),
+    "pending": Line("... not yet seen at the end"),
+    "lost": Line("... lost", alone="changes lost"),
+    "superseded": Line("... seen, though hidden by a later one"),
+    "down_bytes_per_h": Line("IP packets down, a client (kB/h)", 1e-3),
+    "payload_down_bytes_per_h": Line(
+        "... payload in them (kB/h)", 1e-3, "payload down, a client (kB/h)"
+    ),
+    "up_bytes_per_h": Line("IP packets up, a client (kB/h)", 1e-3),
+    "payload_up_bytes_per_h": Line(
+        "... payload in those (kB/h)", 1e-3, "payload up, a client (kB/h)"
+    ),
+    "message_rate_per_s": Line("polls and pushed messages (1/s)"),
+    "heartbeat_rate_per_s": Line("pings (1/s)"),
+    "connection_count": Line("open connections, mean"),
+    "reconnection_rate_per_h": Line("reconnections, a client (1/h)"),
+    "error_rate_per_h": Line("errors, a client (1/h)"),
+    "utilisation": Line("server busy (%)", 100.0),
+    "busiest_utilisation": Line("its busiest node (%)", 100.0),
 }
 """The lines of a summary. Metrics that are not named here follow, with their labels and units."""
+_SAYS_NO_MORE = {"busiest_utilisation": "utilisation"}
+"""Lines that are left out where they are the same as another, as where there is one node."""
 _NO_VALUE = "–"
 
 
-def figure_names() -> dict[str, _Line]:
+def figure_names() -> dict[str, Line]:
     """Return the lines of a summary: those of `_LINES`, then every other metric that is shown."""
     others = {
-        measure.name: _Line(f"{measure.label} ({measure.unit})")
+        measure.name: Line(f"{measure.label} ({measure.unit})")
         for measure in _SHOWN
         if measure.name not in _LINES
     }
@@ -213,6 +261,9 @@ def summary_of(
     cells = {}
     for name, line in lines.items():
         numbers = [float(row.get(name, np.nan)) * line.factor for row in values]
+        same = _SAYS_NO_MORE.get(name)
+        if same is not None and all(row.get(name, row[same]) == row[same] for row in values):
+            continue
         if np.isfinite(numbers).any():
             cells[line.name] = [three_digits(number) for number in numbers]
     if any(warnings):

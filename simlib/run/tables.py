@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core import record as recording
 from simlib.core.protocol import Action, Event, State, Transport, action_names
 from simlib.core.record import (
     CONNECTION,
@@ -19,6 +20,7 @@ from simlib.core.record import (
     Count,
     Kept,
     Record,
+    Wait,
     bucket_edges_s,
     occupancy_s,
 )
@@ -26,11 +28,14 @@ from simlib.scenario import Scenario
 
 Columns = dict[str, NDArray[Any]]
 
-ALWAYS = ("timeline", "clients", "latency", "connections")
+ALWAYS = ("timeline", "clients", "latency", "waits", "connections")
 COHORTS = ("control", "treatment")
 """Who is not enrolled, and who is, in a rollout; without one all are ``"all"``."""
 ON_REQUEST = ("deliveries", "events")
-TABLES = (*ALWAYS, "exposures", *ON_REQUEST)
+BUSY = "busy"
+"""How busy each node was, where there are several."""
+TABLES = (*ALWAYS, "exposures", BUSY, *ON_REQUEST)
+_WAITS = tuple(what.name.lower() for what in Wait)
 NODES = "nodes"
 """A table that is made of others whenever it is asked for."""
 
@@ -88,6 +93,15 @@ def latency_quantiles(
     return quantiles_of(low_s, high_s, count, levels)
 
 
+def wait_quantile(waits: Columns, what: Wait, level: float, cohort: str | None = None) -> float:
+    """Return a quantile of a table of waits, of one cohort or of all; see `quantiles_of`."""
+    rows = waits["waits_for"] == _WAITS[what]
+    if cohort is not None and "cohort" in waits:
+        rows &= waits["cohort"] == cohort
+    low_s, high_s, count = (waits[name][rows] for name in ("low_s", "high_s", "count"))
+    return float(quantiles_of(low_s, high_s, count, np.array([level]))[0])
+
+
 def ledger_of(clients: Columns, cohort: str | None = None) -> Ledger:
     """Return the ledger of a table of clients, of one cohort or of all."""
     rows = rows_of(clients, cohort)
@@ -123,6 +137,7 @@ def tables_of(
         "timeline": _timeline(scenario, record, logs, end_of_run_s),
         "clients": _clients(scenario, record, start_s, end_s, rtt_s),
         "latency": _latency(record),
+        "waits": _waits(record),
         "connections": {
             **connections,
             "cause": _labels(connections["cause"], _names(Cause)),
@@ -131,6 +146,8 @@ def tables_of(
             "node": _nodes(scenario, connections["node"]),
         },
     }
+    if scenario.server.nodes > 1:
+        tables[BUSY] = _busy(scenario, record, tables["timeline"], end_of_run_s)
     if len(record.bins) > 1:
         tables["exposures"] = {**exposures, "cohort": _labels(exposures["cohort"], names)}
     if record.keep_deliveries:
@@ -165,13 +182,39 @@ def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
         connected_s = occupancy_s(opened_s, closed_s, scenario.bin_s, len(t_s))
         counts.append(_mean(connected_s, width_s))
     connection_count = np.stack(counts, axis=1).ravel()
+    if BUSY in tables:
+        utilisation = tables[BUSY]["utilisation"]
+    else:
+        utilisation = timeline["utilisation"][once]
     return {
         "t_s": np.repeat(t_s, nodes),
         "width_s": np.repeat(width_s, nodes),
         "node": np.tile(np.arange(nodes, dtype=np.int8), len(t_s)),
         "connection_count": connection_count,
         "memory_bytes": connection_count * scenario.server.connection_bytes,
+        "utilisation": utilisation,
     }
+
+
+def node_utilisations(tables: dict[str, Columns], from_s: float) -> NDArray[np.float64]:
+    """Return which part of its workers' time each node was busy from a time on, shape (nodes,).
+
+    Parameters
+    ----------
+    tables : dict of str to dict of str to ndarray
+        Of a run.
+    from_s : float
+        Seconds; the last bin counts in any case.
+    """
+    timeline = tables["timeline"]
+    once = timeline["cohort"] == timeline["cohort"][0]
+    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
+    counted = t_s >= min(from_s, t_s[-1])
+    total_s = width_s[counted].sum()
+    utilisation = tables[BUSY]["utilisation"] if BUSY in tables else timeline["utilisation"][once]
+    busy_s = utilisation.reshape(len(t_s), -1) * width_s[:, np.newaxis]
+    sums = [of_node[counted].sum() for of_node in busy_s.T]
+    return np.array(sums) / total_s if total_s > 0 else np.zeros(len(sums))
 
 
 def _nodes(scenario: Scenario, codes: NDArray[Any]) -> NDArray[np.int8]:
@@ -193,11 +236,11 @@ def empty_tables(scenario: Scenario, names: Collection[str]) -> dict[str, Column
         none,
         none,
         none,
-        warm_up_s=0.0,
-        cool_down_s=0.0,
+        counted_s=(0.0, 1.0),
         horizon_s=1.0,
         bin_s=1.0,
         transports=(0, 1) if "exposures" in names else (0,),
+        nodes=scenario.server.nodes,
         kept=Kept(deliveries="deliveries" in names, events="events" in names),
     )
     return tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
@@ -242,7 +285,8 @@ def _timeline_of(
     logs: dict[str, Columns],
     end_of_run_s: float,
 ) -> Columns:
-    bins, bin_s = record.bins.shape[1], record.bin_s
+    counts, bin_s = recording.bins_with_bytes(record)[cohort], record.bin_s
+    bins = len(counts)
     t_s = np.arange(bins) * bin_s
     width_s = np.clip(end_of_run_s - t_s, 0.0, bin_s)
     width_s[-1] = max(0.0, end_of_run_s - t_s[-1])
@@ -251,21 +295,44 @@ def _timeline_of(
         "present_count": _of(logs["exposures"], cohort, record, "from_s", "to_s"),
         "fallback_count": _of(logs["fallbacks"], cohort, record, "from_s", "to_s"),
     }
-    busy_s = record.busy_s
+    busy_s = _busy_s(scenario, record, width_s, end_of_run_s).sum(axis=0)
     workers = scenario.server.nodes * scenario.server.workers
-    if end_of_run_s < record.horizon_s:
-        # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
-        busy_s = np.clip(busy_s, 0.0, workers * width_s)
     return {
         "t_s": t_s,
         "width_s": width_s,
-        **{what.name.lower(): record.bins[cohort, :, what] for what in Count},
+        **{what.name.lower(): counts[:, what] for what in Count},
         "latency_sum_s": record.latency_ticks[cohort] * TICK_S,
+        "poll_response_sum_s": record.wait_ticks[Wait.POLL, cohort] * TICK_S,
+        "connection_wait_sum_s": record.wait_ticks[Wait.CONNECTION, cohort] * TICK_S,
         **{
             name: _mean(occupancy_s(from_s, to_s, bin_s, bins), width_s)
             for name, (from_s, to_s) in spans.items()
         },
         "utilisation": _mean(busy_s, width_s) / workers,
+    }
+
+
+def _busy_s(
+    scenario: Scenario, record: Record, width_s: NDArray[np.float64], end_of_run_s: float
+) -> NDArray[np.float64]:
+    """How long the workers of each node were busy in each bin, seconds, shape (nodes, bins)."""
+    if end_of_run_s < record.horizon_s:
+        # Work after the end was subtracted; a worker that waited for its broadcast lost too much.
+        return np.clip(record.busy_s, 0.0, scenario.server.workers * width_s)
+    return record.busy_s
+
+
+def _busy(scenario: Scenario, record: Record, timeline: Columns, end_of_run_s: float) -> Columns:
+    """A row per time bin and node."""
+    bins, nodes = record.bins.shape[1], scenario.server.nodes
+    t_s, width_s = timeline["t_s"][:bins], timeline["width_s"][:bins]
+    busy_s = _busy_s(scenario, record, width_s, end_of_run_s)
+    shares = [_mean(of_node, width_s) / scenario.server.workers for of_node in busy_s]
+    return {
+        "t_s": np.repeat(t_s, nodes),
+        "width_s": np.repeat(width_s, nodes),
+        "node": np.tile(np.arange(nodes, dtype=np.int8), bins),
+        "utilisation": np.stack(shares, axis=1).ravel(),
     }
 
 
@@ -292,6 +359,7 @@ def _clients(
     codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
     return {
         "client": np.arange(clients, dtype=np.int32),
+        "user": np.arange(clients, dtype=np.int32) // np.int32(scenario.tabs_per_user),
         **_cohorts(scenario, record, codes),
         "start_s": start_s,
         "end_s": end_s,
@@ -326,6 +394,20 @@ def _latency(record: Record) -> Columns:
         last = held == held.max()
         high_s[last] = min(high_s[last][0], max(record.latency_max_s[0], edges_s[held.max()]))
     columns = {"low_s": edges_s[held], "high_s": high_s, "count": record.histogram[cohort, held]}
+    if len(record.bins) > 1:
+        columns["cohort"] = _labels(cohort, list(COHORTS))
+    return columns
+
+
+def _waits(record: Record) -> Columns:
+    edges_s = bucket_edges_s()
+    what, cohort, held = np.nonzero(record.wait_histogram)
+    columns = {
+        "waits_for": _labels(what, list(_WAITS)),
+        "low_s": edges_s[held],
+        "high_s": edges_s[held + 1],
+        "count": record.wait_histogram[what, cohort, held],
+    }
     if len(record.bins) > 1:
         columns["cohort"] = _labels(cohort, list(COHORTS))
     return columns

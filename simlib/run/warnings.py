@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simlib.core.measures import ratio
 from simlib.core.protocol import SOCKET_TRANSPORTS
-from simlib.run.tables import Columns, latency_quantiles, ledger_of
+from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
 
-SATURATED_FRAC = 0.95
-"""Beyond this utilisation a queue is as good as without end."""
+_SATURATED_FRAC = 0.95
+"""Above this utilisation the queue goes on growing for most of a run."""
 _LAST_PART = 0.75
-"""The utilisation of what comes after this part of the run says how it ends."""
+"""After this part of a run comes its last quarter, whose utilisation is looked at by itself."""
 _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
 _LATE_FRAC = 0.1
@@ -146,42 +147,35 @@ def _incomplete(facts: Facts) -> str:
     )
 
 
-def _busy(facts: Facts, what: str, busy_s: Any) -> str:
-    """Say how busy something was that was busy for so long in each bin; nothing if not too busy."""
-    timeline, warm_up_s = facts.tables["timeline"], facts.scenario.warm_up_s
-    once = timeline["cohort"] == timeline["cohort"][0]
-    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
-
-    def mean(from_s: float) -> float:
-        counted = t_s >= min(from_s, t_s[-1])
-        total_s = width_s[counted].sum()
-        return float(busy_s[counted].sum() / total_s) if total_s > 0 else 0.0
-
-    last_s = _LAST_PART * facts.end_s
-    whole, last = mean(warm_up_s), mean(max(last_s, warm_up_s))
-    if max(whole, last) <= SATURATED_FRAC:
-        return ""
-    when = "" if whole > SATURATED_FRAC else " of the last quarter of the run"
-    busy = max(whole, last) if when else whole
-    return (
-        f"{what} was busy {busy * 100:.3g} % of the time{when}: above "
-        f"{SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend on how "
-        f"long the run was ({words_s(facts.end_s)}). "
-    )
-
-
 def _saturated(facts: Facts) -> str:
-    timeline = facts.tables["timeline"]
-    once = timeline["cohort"] == timeline["cohort"][0]
-    said = _busy(facts, "The server", timeline["utilisation"][once] * timeline["width_s"][once])
-    return said and (
-        said
-        + (
-            "Slow the lab down (time_scale) or use fewer clients."
-            if facts.provenance.get("engine") == "live"
-            else "Give it more server.workers, cheaper requests or fewer clients."
+    """Utilisation beyond the limit: of all nodes together, or else of the busiest one.
+
+    It is the mean after the warm-up, or over the last quarter of the run.
+    """
+    warm_up_s = facts.scenario.warm_up_s
+    for when, from_s in (
+        ("", warm_up_s),
+        (" of the last quarter of the run", max(_LAST_PART * facts.end_s, warm_up_s)),
+    ):
+        of_nodes = node_utilisations(facts.tables, from_s)
+        of_all, busiest = float(of_nodes.mean()), int(of_nodes.argmax())
+        if of_nodes[busiest] <= _SATURATED_FRAC:
+            continue
+        who, busy, others, remedy = "The server", of_all, "", "more server.workers"
+        if of_all <= _SATURATED_FRAC:
+            who, busy = f"Node {busiest}", float(of_nodes[busiest])
+            others = f" (all {len(of_nodes)} nodes together {of_all * 100:.3g} %)"
+            remedy = f"a smaller share of the clients, {remedy}"
+        if facts.provenance.get("engine") == "live":
+            advice = "Slow the lab down (time_scale) or use fewer clients."
+        else:
+            advice = f"Give it {remedy}, cheaper requests or fewer clients."
+        return (
+            f"{who} was busy {busy * 100:.3g} % of the time{when}{others}: above "
+            f"{_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and may depend "
+            f"on how long the run was ({words_s(facts.end_s)}). {advice}"
         )
-    )
+    return ""
 
 
 def _shared_link(facts: Facts) -> str:
@@ -189,13 +183,26 @@ def _shared_link(facts: Facts) -> str:
     rate, timeline = facts.scenario.network.shared_down_bytes_per_s, facts.tables["timeline"]
     if rate is None:
         return ""
-    bins = int((timeline["cohort"] == timeline["cohort"][0]).sum())
-    n_bytes = timeline["down_bytes"].reshape(-1, bins).sum(axis=0)
-    said = _busy(facts, "The link that all clients share", n_bytes / rate)
-    return said and (
-        f"{said}Raise network.shared_down_bytes_per_s, send fewer or smaller messages (deltas, "
-        "polling.etag), or use fewer clients."
-    )
+    once = timeline["cohort"] == timeline["cohort"][0]
+    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
+    n_bytes = timeline["down_bytes"].reshape(-1, len(t_s)).sum(axis=0)
+    warm_up_s = facts.scenario.warm_up_s
+    for when, from_s in (
+        ("", warm_up_s),
+        (" of the last quarter of the run", max(_LAST_PART * facts.end_s, warm_up_s)),
+    ):
+        counted = t_s >= min(from_s, t_s[-1])
+        total_s = float(width_s[counted].sum())
+        busy = float(n_bytes[counted].sum()) / rate / total_s if total_s > 0.0 else 0.0
+        if busy > _SATURATED_FRAC:
+            return (
+                f"The link that all clients share was busy {busy * 100:.3g} % of the time{when}: "
+                f"above {_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and "
+                f"may depend on how long the run was ({words_s(facts.end_s)}). Raise "
+                "network.shared_down_bytes_per_s, send fewer or smaller messages (deltas, "
+                "polling.etag), or use fewer clients."
+            )
+    return ""
 
 
 def _full(facts: Facts) -> str:
@@ -230,16 +237,18 @@ def _full(facts: Facts) -> str:
 
 
 def unseen_frac(clients: Columns, rows: Any = slice(None)) -> float:
-    """Return which part of the clients saw none of the changes that were eligible for them."""
+    """Return the share of clients that saw none of the changes that were eligible for them.
+
+    Clients without an eligible change do not count; NaN if that is all of them.
+    """
     eligible, delivered = clients["eligible"][rows], clients["delivered"][rows]
-    counted = int((eligible > 0).sum())
-    return float(((eligible > 0) & (delivered == 0)).sum() / counted) if counted else 0.0
+    return float(ratio(((eligible > 0) & (delivered == 0)).sum(), (eligible > 0).sum()))
 
 
 def _unseen(facts: Facts) -> str:
     clients = facts.tables["clients"]
     frac = unseen_frac(clients)
-    if frac < _UNSEEN_FRAC:
+    if not frac >= _UNSEEN_FRAC:  # also where there was nothing to see
         return ""
     counted = int((clients["eligible"] > 0).sum())
     return (
@@ -299,13 +308,14 @@ def _warm_up(facts: Facts) -> str:
     said = []
     if left_out_s > 0.5 * horizon_s:
         said.append(f"{left_out_s:,.10g} of {horizon_s:,.10g} s count for nothing")
-    # Of a fault that repeats, the last time counts: so often it was to be seen after the warm-up.
+    # A fault that repeats is hidden if its last time is.
     nodes = scenario.server.nodes
     lasts = [each.occurrence(each.times(horizon_s, nodes) - 1) for each in scenario.faults]
+    # One that acts from the start until after the warm-up is a condition of the whole run.
     hidden = [
         fault
         for fault in lasts
-        if 0.0 < fault.start_s < warm_up_s or fault.end_s(nodes) <= warm_up_s > 0
+        if fault.start_s < warm_up_s and (fault.start_s > 0.0 or fault.end_s(nodes) <= warm_up_s)
     ]
     if hidden:
         said.append(f"the {hidden[0].kind} at {hidden[0].start_s:,.10g} s begins within it")
@@ -373,6 +383,25 @@ def _overloaded(facts: Facts) -> str:
     )
 
 
+def _shared(facts: Facts) -> str:
+    server, processors = facts.scenario.server, facts.provenance.get("node_processors")
+    if processors is None or processors >= server.nodes or facts.provenance["emulates_sends"]:
+        return ""
+    messages = int(facts.tables["timeline"]["messages"].sum())
+    # A processor sends for all of its nodes; the simulation has each node send for itself.
+    rounds = server.nodes / processors - 1.0
+    waits_s = len(facts.tables["clients"]["client"]) / server.nodes * rounds * server.send_s
+    p50_s = float(latency_quantiles(facts.tables["latency"], np.array([0.5]))[0])
+    if messages == 0 or not waits_s > _LATE_FRAC * p50_s:
+        return ""
+    return (
+        f"The {server.nodes} nodes shared {processors} of the machine's processors: their "
+        f"broadcasts took turns, some {_two(waits_s)} s longer than where each has its own. Let "
+        "the lab emulate their sends (emulate_sends), or use a machine of "
+        f"{server.nodes + 1} processors."
+    )
+
+
 CHECKS: dict[str, Callable[[Facts], str]] = {
     "incomplete": _incomplete,
     "saturated": _saturated,
@@ -383,6 +412,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "interval": _interval,
     "warm-up": _warm_up,
     "overloaded": _overloaded,
+    "shared": _shared,
     "late": _late,
     "not quiet": _not_quiet,
 }

@@ -54,8 +54,8 @@ def copied(path: str, value: Any, *, only_plain: bool = False) -> Any:
         What errors call it.
     value : object
     only_plain : bool, optional
-        Whether a value that no file could hold is an error. If not it is returned as it is, for the
-        field that it is meant for to refuse.
+        Whether a value that no file could hold is an error, and tuples become the lists that a file
+        has. If not, values are returned as they are, for the fields that they are meant for.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def copied(path: str, value: Any, *, only_plain: bool = False) -> Any:
             return {key: copy(inner, depth + 1) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             inside = [copy(inner, depth + 1) for inner in value]
-            return inside if isinstance(value, list) else tuple(inside)
+            return inside if only_plain or isinstance(value, list) else tuple(inside)
         if only_plain:
             _check_plain(path, value)
         return value
@@ -101,6 +101,9 @@ def _check_plain(path: str, value: Any, *, is_key: bool = False) -> None:
     elif isinstance(value, int):
         if abs(value) > _LARGEST:
             raise ScenarioError(path, value, f"must be at most {_LARGEST}")
-    elif value is not None:
+    elif value is None:
+        rule = "must be a value: a file cannot say that a setting is absent"
+        raise ScenarioError(path, value, rule)
+    else:
         rule = "must be text, a number, true or false, or a list or table of these"
         raise ScenarioError(path, value, rule)

@@ -53,12 +53,12 @@ class _Long:
         return f"({first!r}, {second!r}, ..., {last!r}: {len(self.items):,} of them)"
 
 
-def shown(value: Any) -> Any:
+def abridged(value: Any) -> Any:
     """Return a value, or what stands for it if it is a long list.
 
     Examples
     --------
-    >>> shown((1.5, 2.0)), shown(tuple(range(1000)))
+    >>> abridged((1.5, 2.0)), abridged(tuple(range(1000)))
     ((1.5, 2.0), (0, 1, ..., 999: 1,000 of them))
     """
     is_long = isinstance(value, list | tuple) and len(value) > _MOST_ITEMS
@@ -75,7 +75,7 @@ def settings_html(values: Mapping[str, Any]) -> str:
     """
     rows = "".join(
         f'<tr><td style="text-align:left"><code>{html.escape(path)}</code></td>'
-        f'<td style="text-align:left">{html.escape(str(shown(value)))}</td></tr>'
+        f'<td style="text-align:left">{html.escape(str(abridged(value)))}</td></tr>'
         for path, value in _flat(values)
     )
     return f"<table><tbody>{rows}</tbody></table>"

@@ -1,16 +1,15 @@
-"""The fields of scenarios and plans, and the errors for wrong values.
-
-The models are frozen and strict: a wrong type, an unknown key or a contradiction is an error that
-names path, value and rule.
-"""
+"""What the models of scenarios and plans are made of: types of fields, sections, rules, errors."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
@@ -19,14 +18,14 @@ from pydantic import ConfigDict, Field
 from simlib.core.reconnect import MOST_DELAYS
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
-from simlib.scenario.display import page, settings_html, shown
+from simlib.scenario.display import abridged, page, settings_html
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
-from simlib.scenario.settings import settings_of, text_of
-from simlib.scenario.suggestions import METRICS, hint
+from simlib.scenario.settings import settings_of, text_of, unknown_field
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.scenario.units import Bytes, Seconds
 
-MAX_CLIENTS = 100_000_000
+MOST_CLIENTS = 100_000_000
 
 LONGEST_S = 10 * 365 * 86400.0
 Positive = Annotated[Seconds, Field(gt=0, le=LONGEST_S)]
@@ -34,12 +33,16 @@ NotNegative = Annotated[Seconds, Field(ge=0, le=LONGEST_S)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Size = Annotated[Bytes, Field(gt=0, le=2**30)]
-Counting = Annotated[int, Field(ge=1, le=MAX_CLIENTS)]
-Delays = Annotated[
-    tuple[NotNegative, ...],
-    Field(min_length=1, max_length=MOST_DELAYS),
-    pydantic.BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
-]
+Counting = Annotated[int, Field(ge=1, le=MOST_CLIENTS)]
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+FROM_LIST = pydantic.BeforeValidator(_as_tuple)
+"""Lets a field that is a tuple, as frozen values have to be, take a list, as files have it."""
+Delays = Annotated[tuple[NotNegative, ...], Field(min_length=1, max_length=MOST_DELAYS), FROM_LIST]
 
 
 class FieldError(ValueError):
@@ -56,7 +59,13 @@ else:
     ModelMetaclass = type(pydantic.BaseModel)  # it has no public name
 
 _OF_PYDANTIC = set(dir(pydantic.BaseModel)) - set(dir(object))
-_NOT_SHOWN = {"model_config", "renamed_fields", "__class_vars__", "__private_attributes__"}
+_NOT_SHOWN = {
+    "model_config",
+    "renamed_fields",
+    "removed_fields",
+    "__class_vars__",
+    "__private_attributes__",
+}
 _NOT_SHOWN |= {"__signature__", "__weakref__", "__abstractmethods__", "_abc_impl", "__dir__"}
 
 
@@ -108,6 +117,8 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
 
     renamed_fields: ClassVar[Mapping[str, str]] = {}
     """Old names of fields and the names that they have now; an old one is read, with a warning."""
+    removed_fields: ClassVar[Mapping[str, str]] = {}
+    """Fields that are gone, and what there is instead; files may have them, with a warning."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -134,7 +145,7 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, shown(value)
+            yield name, abridged(value)
 
     def _repr_html_(self) -> str:
         values = self.model_dump(exclude_none=True, exclude_defaults=True)
@@ -168,6 +179,11 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
             if new not in values:
                 warn(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
                 values = {new if key == name else key: value for key, value in values.items()}
+        gone = cls.removed_fields.keys() & values.keys() if isinstance(values, dict) else ()
+        for name in gone:
+            message = f"{cls.__name__}.{name} is not read any more: {cls.removed_fields[name]}"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            values = {key: value for key, value in values.items() if key != name}
         return values
 
 
@@ -197,35 +213,52 @@ def present_path(model: type[Section], path: str) -> str:
     return present
 
 
-def at_least(part: Section, upper: str, lower: str) -> None:
-    """Raise `FieldError` unless one field is at least another."""
+def at_least(part: Section, upper: str, lower: str, why: str = "") -> None:
+    """Raise `FieldError` unless one field is at least another, if both are given."""
     high, low = getattr(part, upper), getattr(part, lower)
-    if high < low:
-        raise FieldError(upper, high, f"must be >= {lower} ({low:g})")
+    if high is not None and low is not None and high < low:
+        raise FieldError(upper, high, f"must be >= {lower} ({low:g}){why}")
 
 
 def fits_its_kind(
-    part: Section, switch: str, names: Collection[str], needs: Collection[str]
+    part: Section,
+    switch: str,
+    needs: Mapping[str, Collection[str]],
+    may_have: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> None:
-    """Raise `FieldError` unless exactly the optional fields that a kind needs are given.
+    """Raise `FieldError` unless the fields that only some kinds have are given where they belong.
 
     Parameters
     ----------
     part : Section
     switch : str
         The field that holds the section's kind.
-    names : collection of str
-        The optional fields, in the order in which they are checked.
-    needs : collection of str
-        Those of them that the kind needs.
+    needs : mapping of str to collection of str
+        The fields that a kind must have; a kind that is left out needs none.
+    may_have : mapping of str to collection of str, optional
+        Further fields that a kind may have. A field that a kind neither needs nor may have must be
+        as it is by default.
     """
-    when = f'when {switch} is "{getattr(part, switch)}"'
-    for name in names:
+    kind = getattr(part, switch)
+    needed, allowed = needs.get(kind, ()), may_have.get(kind, ())
+    for name in dict.fromkeys(chain(*needs.values(), *may_have.values())):
         given = getattr(part, name)
-        if name in needs and given is None:
-            raise FieldError(name, None, f"must be given {when}")
-        if name not in needs and given is not None:
-            raise FieldError(name, given, f"has no meaning {when}")
+        if name in needed:
+            if given is None:
+                raise FieldError(name, None, f'must be given when {switch} is "{kind}"')
+        elif name not in allowed and _is_given(part, name):
+            raise FieldError(name, given, f'has no meaning when {switch} is "{kind}"')
+
+
+def belongs_to(part: Section, name: str, other: str) -> None:
+    """Raise `FieldError` if a field is given and the other one, of which it says more, is not."""
+    if _is_given(part, name) and getattr(part, other) is None:
+        raise FieldError(name, getattr(part, name), f"has no meaning without {other}")
+
+
+def _is_given(part: Section, name: str) -> bool:
+    """Whether a field is not as it is by default."""
+    return bool(getattr(part, name) != type(part).model_fields[name].default)
 
 
 _PHRASES = {
@@ -257,30 +290,31 @@ _MOST_HINTS = 50
 """Unknown fields for which another name is looked for, which takes a while."""
 
 
-def scenario_error(
-    error: pydantic.ValidationError, unknown: Callable[[object, Any], ScenarioError]
-) -> ScenarioError:
+def scenario_error(error: pydantic.ValidationError, model: type[Section]) -> ScenarioError:
     """Return the problems of a validation as one `ScenarioError`: the first one, with the others.
 
-    `unknown` returns the error for a path that is not a field.
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+    model : type
+        `Scenario` or `Plan`, whose fields are suggested for those that it does not have.
     """
     found = error.errors(include_url=False)
     within = {each["loc"][:depth] for each in found for depth in range(len(each["loc"]))}
     # A list is too short for pydantic once its items are wrong: that is said of the items already.
     found = [one for one in found if not (one["type"] == "too_short" and one["loc"] in within)]
     problems = [
-        _problem(each, unknown if number < _MOST_HINTS else None)
-        for number, each in enumerate(found)
+        _problem(each, model if number < _MOST_HINTS else None) for number, each in enumerate(found)
     ]
     return ScenarioError.of(problems)
 
 
-def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) -> ScenarioError:
+def _problem(each: Any, model: type[Section] | None) -> ScenarioError:
     path = ".".join(str(name) for name in each["loc"])
     value, kind, context = each["input"], each["type"], each.get("ctx", {})
     cause = context.get("error")
     if kind == "extra_forbidden":
-        rule = unknown(path, value).rule if unknown else "is not a known field"
+        rule = unknown_field(model, path, value).rule if model else "is not a known field"
     elif isinstance(cause, FieldError):
         path = f"{path}.{cause.path}" if path else cause.path
         value, rule = cause.value, cause.rule
@@ -292,7 +326,7 @@ def _problem(each: Any, unknown: Callable[[object, Any], ScenarioError] | None) 
         rule = _PHRASES[kind].format(**context)
         if kind == "literal_error" and isinstance(value, str):
             options = re.findall(r"'([^']*)'", context["expected"])
-            rule += hint(value, options, METRICS if path.endswith("metric") else None)
+            rule += hint(value, options, METRIC_ALIASES if path.endswith("metric") else None)
     else:
         rule = each["msg"][:1].lower() + each["msg"][1:]
     return ScenarioError(path or "scenario", value, rule)

@@ -7,7 +7,6 @@ a changed copy.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import tomllib
@@ -29,8 +28,9 @@ from simlib.renamed import warn
 from simlib.scenario.changes import read_changes
 from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.fields import (
+    FROM_LIST,
     LONGEST_S,
-    MAX_CLIENTS,
+    MOST_CLIENTS,
     Counting,
     Delays,
     FieldError,
@@ -41,6 +41,7 @@ from simlib.scenario.fields import (
     Section,
     Size,
     at_least,
+    belongs_to,
     example_path,
     fits_its_kind,
     present_path,
@@ -49,31 +50,21 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.places import in_file
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
-from simlib.scenario.settings import elsewhere
+from simlib.scenario.settings import unknown_field
 from simlib.scenario.units import Bytes, Seconds, parse_duration_s
 
-MAX_CHANGES = 20_000_000
-MAX_TIMES = 5_000
-MAX_BATCHES = 10_000
-MAX_BINS = 1_000_000
+MOST_CHANGES = 20_000_000
+MOST_GIVEN_TIMES = 5_000
+MOST_BATCHES = 10_000
+MOST_BINS = 1_000_000
 # In the repository a link to data/scenarios, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
 SHORTEST_S = 1e-3
 
 
-def _as_tuple(given: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
-
-
-Point = Annotated[
-    tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], pydantic.BeforeValidator(_as_tuple)
-]
+Point = Annotated[tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], FROM_LIST]
 """A point of a curve: a time, seconds, and a rate relative to the others."""
-Points = Annotated[
-    tuple[Point, ...],
-    Field(min_length=2, max_length=1000),
-    pydantic.BeforeValidator(_as_tuple),
-]
+Points = Annotated[tuple[Point, ...], Field(min_length=2, max_length=1000), FROM_LIST]
 
 
 class Sessions(Section):
@@ -98,8 +89,7 @@ class Sessions(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needed = {"curve"} if self.arrivals == "curve" else set()
-        fits_its_kind(self, "arrivals", ("curve",), needed)
+        fits_its_kind(self, "arrivals", {"curve": ("curve",)})
         if self.curve is None:
             return self
         if self.curve[0][0] != 0.0:
@@ -124,8 +114,8 @@ def _ascending(given: Any) -> Any:
     given = given.tolist() if hasattr(given, "tolist") else given
     if not isinstance(given, list | tuple):
         raise ValueError("must be a list of times")
-    if len(given) > MAX_TIMES:
-        raise ValueError(f"must have at most {MAX_TIMES}; a file (kind trace) may have more")
+    if len(given) > MOST_GIVEN_TIMES:
+        raise ValueError(f"must have at most {MOST_GIVEN_TIMES}; a file (kind trace) may have more")
     times: list[float] = []
     for number, value in enumerate(given):
         try:
@@ -165,14 +155,13 @@ class Updates(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needed = {
-            "poisson": {"rate_per_s"},
-            "bursts": {"rate_per_s", "burst_size", "burst_gap_s"},
-            "trace": {"trace"},
-            "times": {"publish_s"},
-        }[self.kind]
-        names = ("rate_per_s", "burst_size", "burst_gap_s", "trace", "publish_s")
-        fits_its_kind(self, "kind", names, needed)
+        needs = {
+            "poisson": ("rate_per_s",),
+            "bursts": ("rate_per_s", "burst_size", "burst_gap_s"),
+            "trace": ("trace",),
+            "times": ("publish_s",),
+        }
+        fits_its_kind(self, "kind", needs)
         return self
 
     def expected(self, until_s: float) -> float:
@@ -183,14 +172,21 @@ class Updates(Section):
 
 
 class Polling(Section):
-    """The polling client, by TanStack Query's rule."""
+    """The polling client, by TanStack Query's rule or at a fixed rate."""
 
     interval_s: Positive = 30.0
-    """``refetchInterval``, seconds, counted from the end of the last fetch.
+    """``refetchInterval``, seconds, counted from the end of the last fetch, or from one tick to the
+    next: see `timer`.
     Elsewhere: refetchInterval (TanStack Query, ms); refreshInterval (SWR, ms); pollInterval (Apollo
     Client, ms); pollingInterval (RTK Query, ms)."""
     jitter_frac: Fraction = 0.0
     """Interval drawn from interval * U(1 - jitter, 1 + jitter)."""
+    timer: Literal["after_answer", "fixed_rate"] = "after_answer"
+    """When the next poll is due: one interval after the last fetch ended, retries included
+    (after_answer), or at start + k * interval whatever the answers take (fixed_rate). One request
+    is under way at a time: at a fixed rate, a tick that comes before the answer is skipped, as by
+    ``if (inFlight) return``; pauses and fetches between two ticks do not move the ticks.
+    Elsewhere: setInterval (browsers: fixed_rate); exhaustMap (RxJS: fixed_rate)."""
     pause_while_dragging: bool = True
     """No fetch while a card is dragged, and one at once when it is dropped."""
     pause_while_hidden: bool = True
@@ -220,6 +216,16 @@ class Polling(Section):
     @pydantic.model_validator(mode="after")
     def _cap_above_base(self) -> Self:
         at_least(self, "retry_cap_s", "retry_base_s")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_timer(self) -> Self:
+        if self.timer == "fixed_rate" and self.jitter_frac > 0.0:
+            rule = 'has no meaning when timer is "fixed_rate": must be 0'
+            raise FieldError("jitter_frac", self.jitter_frac, rule)
+        if self.timer == "fixed_rate" and self.interval_s < SHORTEST_S:
+            rule = f'must be >= {SHORTEST_S:g} when timer is "fixed_rate"'
+            raise FieldError("interval_s", self.interval_s, rule)
         return self
 
 
@@ -268,16 +274,10 @@ class WebSocket(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_resync(self) -> Self:
-        if self.token_resent and self.token_valid_s is None:
-            raise FieldError("token_resent", True, "has no meaning without token_valid_s")
-        for name, kind in (("replay_changes", "replay"), ("recovery_s", "recovery")):
-            given = getattr(self, name)
-            if self.resync == kind and given is None:
-                raise FieldError(name, None, f'must be given when resync is "{kind}"')
-            if self.resync != kind and given is not None:
-                raise FieldError(name, given, f'has no meaning when resync is "{self.resync}"')
-        if self.or_snapshot and self.resync in ("none", "snapshot"):
-            raise FieldError("or_snapshot", True, f'has no meaning when resync is "{self.resync}"')
+        belongs_to(self, "token_resent", "token_valid_s")
+        needs = {"replay": ("replay_changes",), "recovery": ("recovery_s",)}
+        may_have = {"replay": ("or_snapshot",), "recovery": ("or_snapshot",)}
+        fits_its_kind(self, "resync", needs, may_have)
         return self
 
 
@@ -366,22 +366,19 @@ class Reconnect(Section):
         row = POLICIES[self.policy]
         if row.grows and self.base_s == 0.0:
             raise FieldError("base_s", 0.0, f'must be > 0 when policy is "{self.policy}"')
-        fits_its_kind(self, "policy", _PARAMETERS, row.reads)
-        if self.jitter_from_s is not None:
-            at_least(self, "jitter_s", "jitter_from_s")
-        if not row.retries:
-            fits_its_kind(self, "policy", ("attempts", "give_up_s"), ())
-        if self.stable_s and self.reset != "ready":
-            raise FieldError("stable_s", self.stable_s, f'must be 0 when reset is "{self.reset}"')
+        fits_its_kind(self, "policy", _PARAMETERS, _LIMITS)
+        at_least(self, "jitter_s", "jitter_from_s")
+        fits_its_kind(self, "reset", {}, {"ready": ("stable_s",)})
         return self
 
 
-_PARAMETERS = [
-    name
-    for name, field in Reconnect.model_fields.items()
-    if field.default is None and any(name in row.reads for row in POLICIES.values())
-]
-"""The parameters of policies that have no default."""
+_PARAMETERS = {
+    policy: [name for name in row.reads if Reconnect.model_fields[name].default is None]
+    for policy, row in POLICIES.items()
+}
+"""The parameters of each policy that have no default."""
+_LIMITS = {policy: ("attempts", "give_up_s") for policy, row in POLICIES.items() if row.retries}
+"""What ends the attempts of the policies that make any."""
 
 
 class Fallback(Section):
@@ -401,9 +398,7 @@ class Fallback(Section):
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
-        if self.return_s is not None and self.return_cap_s < self.return_s:
-            rule = f"must be >= return_s ({self.return_s:g})"
-            raise FieldError("return_cap_s", self.return_cap_s, rule)
+        at_least(self, "return_cap_s", "return_s")
         return self
 
 
@@ -416,12 +411,12 @@ class Activity(Section):
     """Mean length of an episode, seconds; exponential."""
 
 
-Quantile = Annotated[tuple[Fraction, NotNegative], pydantic.BeforeValidator(_as_tuple)]
+Quantile = Annotated[tuple[Fraction, NotNegative], FROM_LIST]
 """A share of the clients, and the time that theirs does not exceed, seconds."""
 Quantiles = Annotated[
     tuple[Quantile, ...],
     Field(min_length=2, max_length=1000),
-    pydantic.BeforeValidator(_as_tuple),
+    FROM_LIST,
 ]
 
 
@@ -449,7 +444,9 @@ class Network(Section):
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
-    """Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox.
+    """Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox. By
+    default nginx (1.22.1 closed after 60.03 s) and the AWS Application Load Balancer take 60 s; TCP
+    keep-alive does not count.
     Elsewhere: proxy_read_timeout (nginx); timeout tunnel (HAProxy); idle_timeout.timeout_seconds
     (AWS ALB); stream_idle_timeout (Envoy)."""
     unanswered_s: Positive = 924.6
@@ -553,21 +550,10 @@ class ServerSettings(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
-        has_cv = self.service in ("lognormal", "gamma")
-        if has_cv and self.service_cv is None:
-            raise FieldError("service_cv", None, f'must be given when service is "{self.service}"')
-        if not has_cv and self.service_cv is not None:
-            rule = f'has no meaning when service is "{self.service}"'
-            raise FieldError("service_cv", self.service_cv, rule)
-        if self.admit_per_s is None and self.admit_burst != 1:
-            raise FieldError("admit_burst", self.admit_burst, "has no meaning without admit_per_s")
-        bounded = self.slow_consumers in ("block", "close", "drop_oldest")
-        if bounded and self.buffer_bytes is None:
-            rule = f'must be given when slow_consumers is "{self.slow_consumers}"'
-            raise FieldError("buffer_bytes", None, rule)
-        if not bounded and self.buffer_bytes is not None:
-            rule = f'has no meaning when slow_consumers is "{self.slow_consumers}"'
-            raise FieldError("buffer_bytes", self.buffer_bytes, rule)
+        fits_its_kind(self, "service", {"lognormal": ("service_cv",), "gamma": ("service_cv",)})
+        belongs_to(self, "admit_burst", "admit_per_s")
+        bounded = ("block", "close", "drop_oldest")
+        fits_its_kind(self, "slow_consumers", dict.fromkeys(bounded, ("buffer_bytes",)))
         return self
 
 
@@ -597,7 +583,7 @@ class RateLimit(Section):
 
 _KINDS = tuple(FAULTS)
 _MOST_FAULTS = 32
-_MOST_TIMES = 1000
+_MOST_OCCURRENCES = 1000
 
 
 class Fault(Section):
@@ -616,7 +602,7 @@ class Fault(Section):
     """How long it lasts, seconds (in a rolling deploy: how long each node is down)."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the clients that it affects; a restart or deploy affects all."""
-    batches: Annotated[int, Field(ge=1, le=MAX_BATCHES)] | None = None
+    batches: Annotated[int, Field(ge=1, le=MOST_BATCHES)] | None = None
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
@@ -637,20 +623,11 @@ class Fault(Section):
 
     @pydantic.model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        row = FAULTS[self.kind]
-        fits_its_kind(self, "kind", _NEEDED, row.needs)
-        fits_its_kind(self, "kind", [name for name in _OPTIONAL if name not in row.may_have], ())
+        fits_its_kind(self, "kind", _NEEDED, _OPTIONAL)
         if self.added_s == 0.0 and not self.jitter_s:
             raise FieldError("added_s", 0.0, "must be > 0 when there is no jitter_s")
-        if "share" not in row.may_have and self.share != 1.0:
-            raise FieldError("share", self.share, f'must be 1 when kind is "{self.kind}"')
-        if self.every_s is not None and self.length_s is not None and self.every_s < self.length_s:
-            rule = f"must be >= length_s ({self.length_s:g}): one node is out at a time"
-            raise FieldError("every_s", self.every_s, rule)
-        if self.repeats is not None and self.repeat_s is None:
-            raise FieldError("repeats", self.repeats, "has no meaning without repeat_s")
-        if row.adds_node:
-            fits_its_kind(self, "kind", ("repeat_s",), ())
+        at_least(self, "every_s", "length_s", ": one node is out at a time")
+        belongs_to(self, "repeats", "repeat_s")
         return self
 
     def fits(self, horizon_s: float, nodes: int) -> bool:
@@ -664,7 +641,7 @@ class Fault(Section):
         if self.repeats is not None:
             return 1 + self.repeats
         left_s = horizon_s - self.end_s(nodes)
-        times = 1 + max(0, math.floor(min(left_s / self.repeat_s, _MOST_TIMES)))
+        times = 1 + max(0, math.floor(min(left_s / self.repeat_s, _MOST_OCCURRENCES)))
         while times > 1 and not self.occurrence(times - 1).fits(horizon_s, nodes):
             times -= 1  # the last would begin at the horizon or, rounded up, end after it
         return times
@@ -686,16 +663,20 @@ class Fault(Section):
         return float(getattr(self, name)) if name else 0.0
 
 
-_NEEDED = [name for name in Fault.model_fields if any(name in row.needs for row in FAULTS.values())]
-_OPTIONAL = [
-    name
-    for name, field in Fault.model_fields.items()
-    if field.default is None and any(name in row.may_have for row in FAULTS.values())
-]
+_NEEDED = {kind: row.needs for kind, row in FAULTS.items()}
+_OPTIONAL = {
+    kind: row.may_have if row.adds_node else (*row.may_have, "repeat_s")
+    for kind, row in FAULTS.items()
+}
 
 
 class Wire(Section):
     """The settings that byte counts depend on."""
+
+    removed_fields: ClassVar[Mapping[str, str]] = {
+        "count": "bytes are counted as IP packets, and as payload beside them "
+        "(payload_up_bytes, payload_down_bytes)"
+    }
 
     http: Literal["1.1", "2"] = "1.1"
     """HTTP version of the poll.
@@ -715,15 +696,13 @@ class Wire(Section):
     deflate_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """permessage-deflate: compressed over plain size; 1 = off.
     Elsewhere: perMessageDeflate (ws, Socket.IO); compression (Python websockets)."""
-    count: Literal["payload", "tls", "ip"] = "payload"
-    """Layer at which bytes are counted: TCP payload, with TLS records, with TCP/IP headers."""
+    gzip_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """gzip of a poll's answer, by the server or a proxy: compressed over plain size; 1 = off. Both
+    sizes are in DevTools, Network. A compressed answer has a weak ETag, which does no harm.
+    Elsewhere: gzip, brotli (nginx); compression (Express)."""
 
 
-Faults = Annotated[
-    tuple[Fault, ...],
-    Field(max_length=_MOST_FAULTS),
-    pydantic.BeforeValidator(_as_tuple),
-]
+Faults = Annotated[tuple[Fault, ...], Field(max_length=_MOST_FAULTS), FROM_LIST]
 
 
 class Scenario(Section):
@@ -744,9 +723,15 @@ class Scenario(Section):
     """A name for tables and titles."""
     transport: Literal[TRANSPORT_NAMES] = "polling"  # type: ignore[valid-type]
     """How changes reach the clients."""
-    clients: Annotated[int, Field(ge=0, le=MAX_CLIENTS)] = 200
+    clients: Annotated[int, Field(ge=0, le=MOST_CLIENTS)] = 200
     """Clients present from the start.
     Elsewhere: --users (Locust); vus (k6)."""
+    tabs_per_user: Annotated[int, Field(ge=1, le=100)] = 1
+    """Clients that belong to one user, as two tabs of a browser do: clients 0 to n - 1 to the first
+    user, the next n to the second, in the order in which they come. Each tab has its own session,
+    polls and connections. A rollout enrols users, so that all tabs of one are in one cohort, and
+    the live lab's limits of a user are for all of the user's tabs together. The simulated server
+    has no limits of users."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0
@@ -791,7 +776,7 @@ class Scenario(Section):
         try:
             super().__init__(**values)
         except pydantic.ValidationError as error:
-            raise scenario_error(error, _unknown) from None
+            raise scenario_error(error, type(self)) from None
 
     @pydantic.model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -805,16 +790,15 @@ class Scenario(Section):
             )
         if self.ramp_s > self.horizon_s:
             raise FieldError("ramp_s", self.ramp_s, f"must be <= horizon_s ({self.horizon_s:g})")
-        if self.horizon_s / self.bin_s > MAX_BINS:
+        if self.horizon_s / self.bin_s > MOST_BINS:
             raise FieldError(
-                "bin_s", self.bin_s, f"must be >= horizon_s / {MAX_BINS} to keep the timeline small"
+                "bin_s",
+                self.bin_s,
+                f"must be >= horizon_s / {MOST_BINS} to keep the timeline small",
             )
         if self.clients == 0 and self.sessions is None:
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
-        if self.wire.count == "tls" and not self.network.tls:
-            raise FieldError("wire.count", "tls", "must not be tls when network.tls is false")
-        if self.timer_throttling and self.hidden is None:
-            raise FieldError("timer_throttling", True, "has no meaning without [hidden]")
+        belongs_to(self, "timer_throttling", "hidden")
         self._check_waits()
         self._check_shared_link()
         self._check_sizes()
@@ -864,11 +848,11 @@ class Scenario(Section):
             times = fault.times(self.horizon_s, self.server.nodes)
             total += times
             path = f"faults.{number}"
-            if times > 1 and total > _MOST_TIMES:
-                rule = f"must keep the faults of a run at {_MOST_TIMES} or fewer"
+            if times > 1 and total > _MOST_OCCURRENCES:
+                rule = f"must keep the faults of a run at {_MOST_OCCURRENCES} or fewer"
                 raise FieldError(f"{path}.repeat_s", fault.repeat_s, rule)
-            if times * (fault.batches or 0) > MAX_BATCHES:
-                rule = f"must keep the batches of all its {times} times at {MAX_BATCHES} or fewer"
+            if times * (fault.batches or 0) > MOST_BATCHES:
+                rule = f"must keep the batches of all its {times} times at {MOST_BATCHES} or fewer"
                 raise FieldError(f"{path}.batches", fault.batches, rule)
 
     def _check_restarts(self) -> None:
@@ -929,7 +913,7 @@ class Scenario(Section):
 
     def _check_sizes(self) -> None:
         try:
-            sizes = message_sizes(self.wire_spec())
+            sizes = message_sizes(self.wire_spec(), "payload")
         except ScenarioError as error:
             name = error.path.rpartition(".")[2]
             path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
@@ -944,19 +928,19 @@ class Scenario(Section):
         if publish_s and not changes:
             rule = f"must be < horizon_s ({self.horizon_s:g}), or nothing is published"
             raise FieldError("updates.publish_s.0", publish_s[0], rule)
-        if changes > MAX_CHANGES:
+        if changes > MOST_CHANGES:
             raise FieldError(
                 "updates.rate_per_s",
                 self.updates.rate_per_s,
-                f"must keep the changes of a run below {MAX_CHANGES} (here {changes:.3g})",
+                f"must keep the changes of a run below {MOST_CHANGES} (here {changes:.3g})",
             )
         if self.sessions is not None:
             arrivals = self.sessions.expected(self.horizon_s)
-            if arrivals > MAX_CLIENTS:
+            if arrivals > MOST_CLIENTS:
                 raise FieldError(
                     "sessions.arrivals_per_s",
                     self.sessions.arrivals_per_s,
-                    f"must keep the sessions of a run below {MAX_CLIENTS} (here {arrivals:.3g})",
+                    f"must keep the sessions of a run below {MOST_CLIENTS} (here {arrivals:.3g})",
                 )
 
     @classmethod
@@ -1060,10 +1044,12 @@ class Scenario(Section):
         for given, value in read_changes(changes, named).items():
             path = present_path(Scenario, given)
             if path not in optional:
-                raise _unknown(path, value)
+                raise unknown_field(Scenario, path, value)
             if value is None and not optional[path]:
                 raise ScenarioError(path, value, "must be given: it cannot be taken away")
             *sections, name = path.split(".")
+            if value is None and sections and sections[0] not in values:
+                continue  # nothing is there to be taken away, and an empty section says something
             place = values
             for section in sections:
                 place = place.setdefault(section, {})
@@ -1153,8 +1139,8 @@ class Scenario(Section):
             resumes=self.websocket.resync in ("replay", "recovery"),
             etag=self.polling.etag,
             deflate_ratio=self.wire.deflate_ratio,
+            gzip_ratio=self.wire.gzip_ratio,
             tls=self.network.tls,
-            count=self.wire.count,
         )
 
 
@@ -1167,19 +1153,3 @@ def _paths() -> Iterator[tuple[str, bool]]:
             if isinstance(option, type) and issubclass(option, pydantic.BaseModel):
                 for inner, inner_field in option.model_fields.items():
                     yield f"{name}.{inner}", type(None) in get_args(inner_field.annotation)
-
-
-def _unknown(path: object, value: Any) -> ScenarioError:
-    path = str(path)
-    paths = [known for known, _ in _paths()]
-    section, _, name = path.rpartition(".")
-    near = [known for known in paths if known.rpartition(".")[2] == name]
-    if not near:
-        siblings = [known for known in paths if known.rpartition(".")[0] == section]
-        near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.5)
-    near = near or elsewhere(Scenario, path)
-    if not near:
-        last = difflib.get_close_matches(name, [one.rpartition(".")[2] for one in paths], n=1)
-        near = [known for known in paths if known.rpartition(".")[2] in last]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return ScenarioError(path, value, f"is not a known field{hint}")

@@ -309,14 +309,6 @@ LIBRARIES: dict[str, Library] = {
 }
 
 
-MIDDLEBOXES = {"nginx": 60.0, "AWS ALB": 60.0}
-"""After how long proxies and load balancers close a WebSocket that carries nothing, seconds.
-
-For ``network.idle_s``. nginx: the default of ``proxy_read_timeout`` (1.22.1 closed after 60.03 s).
-AWS Application Load Balancer: the default idle timeout; TCP keep-alive does not count.
-"""
-
-
 def library(name: str) -> dict[str, Any]:
     """Return the defaults of a client library, for `Scenario.replace`.
 

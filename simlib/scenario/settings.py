@@ -8,8 +8,9 @@ there if it is another: ``pingInterval (Socket.IO, ms); ping_interval (Python we
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -20,17 +21,12 @@ from pydantic.fields import FieldInfo
 
 from simlib.core.faults import FAULTS
 from simlib.core.reconnect import POLICIES
+from simlib.errors import ScenarioError
 from simlib.scenario.suggestions import plain
+from simlib.scenario.units import without_unit
 
-_UNITS = (
-    ("bytes_per_s", "bytes/s"),
-    ("_per_s", "1/s"),
-    ("_s", "s"),
-    ("_bytes", "bytes"),
-    ("_frac", "fraction"),
-    ("percent", "%"),
-    ("percents", "%"),
-)
+_LONGEST = 100
+"""Letters of a name for which alike ones are looked for."""
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -106,7 +102,7 @@ def _setting(
     model: type[pydantic.BaseModel], path: str, field: FieldInfo, types: list[Any], limits: Any
 ) -> Setting:
     name = path.rpartition(".")[2]
-    unit = next((unit for end, unit in _UNITS if name.endswith(end)), "")
+    _, unit = without_unit(name)
     said, names = _split(field.description or "")
     meaning = " ".join(filter(None, (said, _read_by(model, name))))
     if field.is_required():
@@ -206,6 +202,86 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return "none" if not value else str(value)
     return str(value)
+
+
+def unknown_field(model: type[pydantic.BaseModel], path: str, value: Any) -> ScenarioError:
+    """Return the error for a path that is no field, with the field that may have been meant.
+
+    A field of a list's item is none either, where only whole lists can be replaced.
+
+    Parameters
+    ----------
+    model : type
+        `Scenario` or `Plan`.
+    path : str
+        Items of lists have numbers.
+    value : object
+        What was given for it.
+
+    Examples
+    --------
+    >>> from simlib.scenario.model import Scenario
+    >>> print(unknown_field(Scenario, "faults.0.start", 60))
+    faults.0.start: is not a known field; did you mean faults.0.start_s?, got 60
+    """
+    given_in, is_item, _ = _pattern(path).partition(".*.")
+    if is_item and _pattern(path) in _field_paths(model):
+        rule = f"must be given with the whole of {given_in}: no item is replaced alone"
+        return ScenarioError(path, value, rule)
+    section, _, name = path.rpartition(".")
+    of_section = model.model_fields[section].annotation if section in model.model_fields else None
+    instead = getattr(of_section, "removed_fields", {}).get(name)
+    if instead is not None:
+        return ScenarioError(path, value, f"is not read any more: {instead}")
+    near = _nearest_field(model, path)
+    hint = f"; did you mean {near}?" if near else ""
+    return ScenarioError(path, value, f"is not a known field{hint}")
+
+
+def _nearest_field(model: type[pydantic.BaseModel], path: str) -> str | None:
+    """Return the field whose path, name without unit, name elsewhere or spelling is that given."""
+    section, _, name = path.rpartition(".")
+    within = _pattern(section)
+    every: dict[str, list[str]] = {}
+    for known in _field_paths(model):
+        every.setdefault(known.rpartition(".")[2], []).append(known)
+    beside = {
+        last: known for last, of_it in every.items() for known in of_it if _is_in(known, within)
+    }
+    of_others = elsewhere(model, path)
+    unit_left_out = [last for last in beside if without_unit(last)[0] == name]
+    near = [
+        *(known for known in every.get(name, ()) if not _is_in(known, within)),
+        *(known for known in of_others if _is_in(known, within)),
+        *(beside[last] for last in unit_left_out or _alike(name, beside)),
+        *of_others,
+        *(known for last in _alike(name, every) for known in every[last]),
+    ]
+    if not near:
+        return None
+    last = near[0].rpartition(".")[2]
+    return f"{section}.{last}" if section and _is_in(near[0], within) else near[0]
+
+
+def _pattern(path: str) -> str:
+    """Return a path with ``*`` for the numbers of items."""
+    return ".".join("*" if step.isdecimal() else step for step in path.split("."))
+
+
+def _is_in(path: str, section: str) -> bool:
+    return path.rpartition(".")[0] == section
+
+
+def _alike(name: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name[:_LONGEST], known, n=1)
+
+
+@cache
+def _field_paths(model: type[pydantic.BaseModel]) -> tuple[str, ...]:
+    """Return the paths of all settings and sections, items of lists as ``*``."""
+    steps = [one.path.split(".") for one in settings_of(model)]
+    paths = (".".join(one[:depth]) for one in steps for depth in range(1, len(one) + 1))
+    return tuple(dict.fromkeys(path for path in paths if not path.endswith("*")))
 
 
 def elsewhere(model: type[pydantic.BaseModel], name: str) -> list[str]:

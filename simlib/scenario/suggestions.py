@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-LIBRARIES = {
+LIBRARY_ALIASES = {
     "socketio": "socket.io-client",
     "io": "socket.io-client",
     "engineio": "socket.io-client",
@@ -79,7 +79,7 @@ _NO_PRESET_TOO = {
     "supabasejs": "supabase",
 }
 
-METRICS = {
+METRIC_ALIASES = {
     "p50": "latency_p50_s",
     "median": "latency_p50_s",
     "medianlatency": "latency_p50_s",
@@ -93,6 +93,10 @@ METRICS = {
     "avg": "average_latency_s",
     "mean": "average_latency_s",
     "meanlatency": "average_latency_s",
+    "responsetime": "poll_response_s",
+    "requestduration": "poll_response_p95_s",
+    "connecttime": "connection_wait_s",
+    "timetoconnect": "connection_wait_s",
     "errors": "error_rate_per_h",
     "errorrate": "error_rate_per_h",
     "failures": "error_rate_per_h",
@@ -153,7 +157,7 @@ def nearest(
 
     Examples
     --------
-    >>> nearest("Socket.IO", ["websockets", "socket.io-client"], LIBRARIES)
+    >>> nearest("Socket.IO", ["websockets", "socket.io-client"], LIBRARY_ALIASES)
     'socket.io-client'
     >>> nearest("WebSockets", ["polling", "websocket"])
     'websocket'
@@ -183,7 +187,7 @@ def hint(name: object, known: Iterable[str], aliases: Mapping[str, str] | None =
 
     Examples
     --------
-    >>> hint("p95", ["latency_p95_s", "utilisation"], METRICS)
+    >>> hint("p95", ["latency_p95_s", "utilisation"], METRIC_ALIASES)
     '; did you mean latency_p95_s?'
     """
     near = nearest(name, known, aliases)
@@ -205,6 +209,6 @@ def library_rule(name: object, presets: Iterable[str]) -> str:
     asked = _NO_PRESET_TOO.get(asked, asked)
     if asked in NO_PRESET:
         return f"has no preset; {NO_PRESET[asked]}. There are presets of {', '.join(known)}"
-    near = nearest(name, known, LIBRARIES)
+    near = nearest(name, known, LIBRARY_ALIASES)
     meant = f"; did you mean {near!r}?" if near else ""
     return f"must be one of {', '.join(known)}{meant}"

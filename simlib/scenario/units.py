@@ -1,4 +1,7 @@
-"""Durations and sizes as people write them: numbers in the stated unit, or "30s", "48 kB"."""
+"""Units: those that fields say in their names, and durations and sizes as people write them.
+
+A duration or size is a number in the field's unit, or a text such as "30s" or "48 kB".
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,34 @@ _SIZES_BYTES = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+_BY_ENDING = {
+    "bytes_per_s": "bytes/s",
+    "_per_s": "1/s",
+    "_per_h": "1/h",
+    "_s": "s",
+    "_bytes": "bytes",
+    "_frac": "fraction",
+    "percent": "%",
+    "percents": "%",
+}
 _LARGEST = 10**15
 _QUANTITY = re.compile(r"\s*([+-]?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]+)\s*")
+
+
+def without_unit(name: str) -> tuple[str, str]:
+    """Return the name of a field without its unit, and the unit, which may be empty.
+
+    A name that is nothing but its unit stays whole.
+
+    Examples
+    --------
+    >>> without_unit("interval_s"), without_unit("bytes_per_s"), without_unit("clients")
+    (('interval', 's'), ('bytes_per_s', 'bytes/s'), ('clients', ''))
+    """
+    for ending, unit in _BY_ENDING.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending).removesuffix("_") or name, unit
+    return name, ""
 
 
 def parse_duration_s(value: Any) -> Any:

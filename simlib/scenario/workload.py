@@ -35,7 +35,7 @@ from simlib.core.wire import message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.model import (
-    MAX_CHANGES,
+    MOST_CHANGES,
     Activity,
     Fallback,
     Fault,
@@ -68,8 +68,8 @@ class Workload(NamedTuple):
         the horizon ends there.
     rtt_s : ndarray of float64, shape (clients,)
         Round-trip times without queueing, seconds.
-    sizes : ndarray of int64, shape (len(Message), 2)
-        Bytes up and down of every message.
+    sizes : ndarray of int64, shape (len(Message), 4)
+        Of every message: bytes of payload up and down, and of IP packets up and down.
     etag : bool
         Whether an unchanged board is answered 304.
     drag, hidden : Activity or None
@@ -165,7 +165,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
             raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")
     start_s, end_s = _sessions(scenario, seed, replication)
     return Workload(
-        **settings_of(scenario, seed, replication),
+        **common_fields(scenario, seed, replication),
         publish_s=_publish_s(scenario, seed, replication),
         start_s=start_s,
         end_s=end_s,
@@ -174,7 +174,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     )
 
 
-def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
+def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, Any]:
     """Return the fields of a scenario's workload that are not arrays over clients or changes.
 
     Parameters
@@ -182,12 +182,13 @@ def settings_of(scenario: Scenario, seed: int, replication: int) -> dict[str, An
     scenario : Scenario
     seed, replication : int
     """
+    spec = scenario.wire_spec()
     return {
         "rules": _rules(scenario, seed, replication),
         "treatment_rules": None,
         "server": _server_rules(scenario),
+        "sizes": np.hstack([message_sizes(spec, "payload"), message_sizes(spec, "ip")]),
         "rate_limit": _rate_limit(scenario.rate_limit),
-        "sizes": message_sizes(scenario.wire_spec()),
         "etag": scenario.polling.etag,
         "drag": scenario.drag,
         "hidden": scenario.hidden,
@@ -240,7 +241,7 @@ def enrolled(
 def _differs(one: Rules, other: Rules) -> int:
     """In what two cohorts' rules differ: bits of `Differs`."""
     fields = {
-        Differs.POLL_TIMER: ("interval_s", "jitter_frac"),
+        Differs.POLL_TIMER: ("interval_s", "jitter_frac", "fixed_rate"),
         Differs.WHO_PINGS: ("heartbeat",),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
@@ -276,11 +277,12 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         workload.publish_s,
         workload.start_s,
         workload.end_s,
-        warm_up_s=scenario.warm_up_s,
-        cool_down_s=scenario.cool_down_s,
+        counted_s=(scenario.warm_up_s, scenario.horizon_s - scenario.cool_down_s),
         horizon_s=scenario.horizon_s,
         bin_s=scenario.bin_s,
         transports=_transports(workload),
+        sizes=workload.sizes,
+        nodes=workload.nodes,
         kept=Kept(
             deliveries="deliveries" in keep,
             events="events" in keep,
@@ -361,8 +363,8 @@ def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
                 "must be seconds >= 0 in ascending order",
             )
         times.append(t)
-        if len(times) > MAX_CHANGES:
-            raise ScenarioError("updates.trace", trace, f"must have at most {MAX_CHANGES} rows")
+        if len(times) > MOST_CHANGES:
+            raise ScenarioError("updates.trace", trace, f"must have at most {MOST_CHANGES} rows")
     return np.array([t for t in times if t < scenario.horizon_s], dtype=np.float64)
 
 
@@ -492,6 +494,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         differs=Differs.NOTHING + 0,
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
+        fixed_rate=polling.timer == "fixed_rate",
         pause_while_dragging=polling.pause_while_dragging,
         pause_while_hidden=polling.pause_while_hidden,
         refetch_on_focus=polling.refetch_on_focus,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,20 +116,26 @@ class Staleness:
         return plain(np.where(early_s < self.shortest_s, early_s, late_s) + self.after_s)
 
 
-def staleness_fixed_timer(interval_s: float, down_s: float = 0.0) -> Staleness:
-    """Return the staleness of a change under polls exactly `interval_s` apart.
+def staleness_fixed_timer(
+    interval_s: float, down_s: float = 0.0, fetch_s: float = 0.0
+) -> Staleness:
+    """Return the staleness of a change under polls at a fixed rate.
 
     Parameters
     ----------
     interval_s : float
-        Time between two readings of the server's state, s, > 0.
+        Time between two ticks of the timer, s, > 0.
     down_s : float, optional
         Time from when the server reads the state until the client applies it, s, >= 0.
+    fetch_s : float, optional
+        Start to end of a fetch, s, >= 0. Ticks up to its end are skipped, since one request is
+        under way at a time.
 
     Returns
     -------
     Staleness
-        Uniform on (0, interval_s) + down_s.
+        Uniform on (0, period_s) + down_s, where the period is the first multiple of `interval_s`
+        above `fetch_s`: one interval, unless fetches are longer than that.
 
     Raises
     ------
@@ -137,7 +144,8 @@ def staleness_fixed_timer(interval_s: float, down_s: float = 0.0) -> Staleness:
 
     Notes
     -----
-    For a timer that ignores the fetch time (`setInterval`), and no lost or late poll.
+    For a timer that ignores the fetch time (`setInterval`, a scenario's ``polling.timer =
+    "fixed_rate"``), a constant fetch time, and no lost or late poll.
 
     References
     ----------
@@ -148,8 +156,12 @@ def staleness_fixed_timer(interval_s: float, down_s: float = 0.0) -> Staleness:
     >>> staleness = staleness_fixed_timer(30.0, down_s=0.1)
     >>> staleness.mean, staleness.quantile(1.0)
     (15.1, 30.1)
+    >>> staleness_fixed_timer(30.0, down_s=0.1, fetch_s=40.0).mean
+    30.1
     """
-    return staleness_jittered(interval_s, 0.0, 0.0, down_s)
+    interval_s = real("interval_s", interval_s, "(0, inf)")
+    ticks = math.floor(real("fetch_s", fetch_s, "[0, inf)") / interval_s) + 1
+    return staleness_jittered(ticks * interval_s, 0.0, 0.0, down_s)
 
 
 def staleness_rearmed_timer(interval_s: float, fetch_s: float, down_s: float) -> Staleness:

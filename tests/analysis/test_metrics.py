@@ -53,6 +53,74 @@ def test_errors_and_reconnections_are_counted_per_client_hour():
     assert row["error_rate_per_h"] == pytest.approx(errors / hours)
 
 
+ALONE = sl.Scenario(
+    clients=1,
+    ramp_s=0.0,
+    horizon_s=100.0,
+    updates={"rate_per_s": 0.1},
+    network={"rtt_s": 1.0, "tls": False},
+    server={"accept_s": 0.0, "poll_s": 0.25, "handshake_s": 0.25, "authenticate_s": 0.25},
+)
+"""One client, a second from the server and back: times can be added up by hand."""
+
+
+def bucket_of(waits, value_s):
+    """The row of a table of waits that has this value."""
+    (row,) = waits[(waits["low_s"] <= value_s) & (value_s < waits["high_s"])].itertuples()
+    return row
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("transport", ["polling", "notify"])
+def test_the_response_time_of_a_poll_has_its_connection_in_it(engine, transport):
+    """The first fetch connects: a second more than the 1.25 s of the others."""
+    changes = {"transport": transport, "websocket.safety_poll_s": 30.0}
+    scenario = ALONE.replace(changes if transport == "notify" else {})
+    run = sl.simulate(scenario, seed=3, engine=engine, progress=False)
+    row, waits = run.metrics().iloc[0], run.frame("waits").query("waits_for == 'poll'")
+    polls = run.frame("timeline")["answers"].sum()
+    assert polls == run.frame("clients")["polls"].sum() >= 4
+    assert row["poll_response_s"] == pytest.approx((2.25 + 1.25 * (polls - 1)) / polls, abs=1e-6)
+    assert bucket_of(waits, 2.25).count == 1
+    assert bucket_of(waits, 1.25).count == polls - 1
+    over_time = metrics.over_time(run)["poll_response_s"].dropna()
+    assert over_time.iloc[-1] == pytest.approx(1.25, abs=1e-6)
+
+
+def test_a_poll_that_fails_has_no_response_time():
+    """The server stops while the poll of 32.25 s is under way, and its first retry fails too."""
+    restart = {"kind": "restart", "start_s": 32.9, "length_s": 4.0}
+    run = sl.simulate(ALONE.replace(faults=[restart]), progress=False)
+    timeline = run.frame("timeline")
+    assert timeline["errors"].sum() >= 2
+    assert timeline["answers"].sum() < run.frame("clients")["polls"].sum()
+    assert run.frame("waits")["high_s"].max() < 2.3
+
+
+def test_the_wait_for_a_websocket_lasts_from_the_loss_until_it_is_open_again():
+    """A handshake takes 3.5 s: TCP, upgrade and token take a second each, and two services."""
+    reset = {"kind": "reset", "start_s": 50.0}
+    fixed = {"policy": "fixed", "base_s": 4.0, "cap_s": 4.0}
+    pushed = ALONE.replace({"transport": "websocket", "faults": [reset], "reconnect": fixed})
+    run = sl.simulate(pushed, progress=False)
+    row, waits = run.metrics().iloc[0], run.frame("waits")
+    assert set(waits["waits_for"]) == {"connection"}
+    assert run.frame("timeline")["opened"].sum() == len(run.sockets()) == 2
+    assert row["connection_wait_s"] == pytest.approx((3.5 + 4.0 + 3.5) / 2, abs=1e-6)
+    assert bucket_of(waits, 3.5).count == bucket_of(waits, 7.5).count == 1
+    assert row["connection_wait_p95_s"] == pytest.approx(7.5, rel=0.01)
+    assert np.isnan(row["poll_response_s"])
+
+
+def test_waits_of_the_warm_up_do_not_count():
+    warm = ALONE.replace({"warm_up_s": 20.0})
+    row = sl.simulate(warm, progress=False).metrics().iloc[0]
+    assert row["poll_response_s"] == pytest.approx(1.25, abs=1e-6)
+    assert row["poll_response_p95_s"] == pytest.approx(1.25, rel=0.01)
+    pushed = sl.simulate(warm.replace(transport="websocket"), progress=False)
+    assert np.isnan(pushed.metrics()["connection_wait_s"].item())
+
+
 @pytest.mark.parametrize("side", ["server", "client", "none"])
 def test_heartbeats_are_the_pings_of_either_side(side):
     every_15_s = {"heartbeat": {"direction": side, "interval_s": 15.0, "timeout_s": 5.0}}

@@ -15,7 +15,7 @@ BOARD = sl.Scenario(
 
 @pytest.mark.parametrize(
     ("changes", "etag"),
-    [({}, False), ({"wire.http": "2"}, False), ({"wire.count": "ip"}, True), ({}, True)],
+    [({}, False), ({"wire.http": "2"}, False), ({"wire.gzip_ratio": 0.1}, True), ({}, True)],
 )
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
@@ -31,10 +31,13 @@ def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
             "bin_s": 10.0,
         }
     )
-    table = bytes_by_rate(scenario, [0.1])
-    name = {"polling": "polling with ETag" if etag else "polling"}.get(transport, transport)
-    expected = table.set_index("transport").loc[name, "bytes_per_h"]
+    layers = {"ip": ("up_bytes_per_h", "down_bytes_per_h")}
+    layers["payload"] = tuple(f"payload_{column}" for column in layers["ip"])
     rows = sl.metrics.table(*sl.replicate(scenario, 4, engine="compiled", progress=False))
-    counted = (rows["up_bytes_per_h"] + rows["down_bytes_per_h"]).to_numpy()
-    error = theory.standard_error(counted)
-    assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)
+    name = {"polling": "polling with ETag" if etag else "polling"}.get(transport, transport)
+    for layer, columns in layers.items():
+        table = bytes_by_rate(scenario, [0.1], layer=layer)
+        expected = table.set_index("transport").loc[name, "bytes_per_h"]
+        counted = rows[list(columns)].sum(axis=1).to_numpy()
+        error = theory.standard_error(counted)
+        assert abs(counted.mean() - expected) < max(4 * error, 0.01 * expected)

@@ -8,7 +8,8 @@ import pytest
 import simlib as sl
 from simlib.core.wire import Message, message_sizes
 
-PUSH_BYTES = int(message_sizes(sl.Scenario(updates={"rate_per_s": 1}).wire_spec())[Message.PUSH, 1])
+SPEC = sl.Scenario(updates={"rate_per_s": 1}).wire_spec()
+PUSH_BYTES = int(message_sizes(SPEC, "payload")[Message.PUSH, 1])
 SLOW = {"kind": "bandwidth", "start_s": 100.0, "length_s": 100.0, "share": 0.1}
 BOARD = sl.Scenario(
     transport="websocket",

@@ -93,6 +93,74 @@ def test_ticks_keep_their_grid_while_the_tab_is_hidden():
     assert starts == [0, 1.05, 5.1, 6.15]
 
 
+FIXED = POLLING._replace(fixed_rate=True)
+
+
+@pytest.mark.parametrize(
+    ("fetch_s", "expected"),
+    [
+        (0.3, [0, 1, 2, 3, 4, 5]),
+        (1.0, [0, 2, 4]),  # a tick at the moment of the answer is skipped too
+        (1.5, [0, 2, 4]),
+        (2.5, [0, 3]),
+    ],
+)
+def test_at_a_fixed_rate_ticks_before_the_answer_are_skipped(fetch_s, expected):
+    assert poll_starts(FIXED, fetch_s=fetch_s, until_s=5.5) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "events", "expected"),
+    [
+        ({}, DRAG, [0, 1, 3.401, 4, 5]),
+        ({"stale_s": 5.0}, DRAG, [0, 1, 4, 5]),
+        ({"pause_while_dragging": False}, DRAG, [0, 1, 2, 3, 4, 5]),
+        ({}, HIDDEN, [0, 1, 4.5, 5]),
+        ({"refetch_on_focus": False}, HIDDEN, [0, 1, 5]),
+        ({"pause_while_hidden": False, "refetch_on_focus": False}, HIDDEN, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_pauses_hold_fetches_back_and_leave_a_fixed_rates_ticks_where_they_are(
+    changes, events, expected
+):
+    starts = poll_starts(FIXED._replace(**changes), fetch_s=0.05, until_s=5.2, events=events)
+    assert starts == expected
+
+
+def test_ticks_during_retries_are_skipped():
+    starts = poll_starts(FIXED, fetch_s=0.25, until_s=9.5, failing={0, 1})
+    # The retries come 1 and 2 s after the failures at 0.25 and 1.5; the second one is answered
+    # at 3.75.
+    assert starts == [0, 1.25, 3.5, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_fixed_rate_counts_from_the_start_of_the_session():
+    client = Client(0)
+    step(client, FIXED, Event.START, 7.3, 0)
+    assert step(client, FIXED, Event.FETCHED, 7.4, 0)[1] == 7.3 + 1.0
+
+
+def test_after_a_fall_back_a_fixed_rate_counts_from_there():
+    rules = PUSH._replace(
+        interval_s=1.0,
+        fixed_rate=True,
+        fallback=FallbackRules(True, 1, NEVER_S, NEVER_S, 1.0, NEVER_S),
+    )
+    client = Client(0)
+    step(client, rules, Event.START, 0.0, 0)
+    assert step(client, rules, Event.CLOSED, 0.25, 0)[0] & Action.FETCH
+    assert step(client, rules, Event.FETCHED, 0.75, 0)[1] == 1.25
+
+
+def test_a_cohort_with_a_fixed_rate_counts_from_when_the_tab_is_assigned():
+    client = Client(0)
+    step(client, POLLING, Event.START, 0.0, 0)
+    fixed = FIXED._replace(differs=Differs.POLL_TIMER + 0)
+    assert assigned(client, fixed, 0.5) == NEVER_S  # its first fetch goes on
+    assert step(client, fixed, Event.FETCHED, 0.75, 0)[1] == 1.5
+    assert assigned(client, POLLING._replace(differs=Differs.POLL_TIMER + 0), 1.0) == 2.0
+
+
 def test_a_drop_during_a_fetch_joins_it():
     events = [(0.1, "DRAG_START"), (0.2, "DRAG_END")]
     assert poll_starts(POLLING, fetch_s=0.5, until_s=2.5, events=events) == [0, 1.5]

@@ -11,10 +11,12 @@ from simlib.core.backpressure import Overflow, SendingRules
 from simlib.core.client_state import NEVER_S, ROW, Client, Rules
 from simlib.core.connection import (
     CONNECTION_ROW,
+    PLANNED_ROW,
     Connection,
     FaultSchedule,
     Nodes,
     Paths,
+    Planned,
     Sent,
     affects,
     blocking_send,
@@ -34,7 +36,6 @@ from simlib.core.connection import (
     open_path,
     reset,
     resume_outcome_of,
-    send_beat,
     set_active,
     set_nodes,
     stop_server,
@@ -104,6 +105,13 @@ def test_the_columns_are_the_attributes_but_what_a_clients_row_and_its_events_kn
     assert set(Connection.__slots__) - CONNECTION_ROW.keys() == {"number", "opened_by"}
     assert CONNECTION_ROW.keys() <= set(Connection.__slots__)
     assert not CONNECTION_ROW.keys() & ROW.keys()
+
+
+def test_the_columns_of_what_is_planned_are_its_attributes():
+    assert set(Planned.__slots__) == set(PLANNED_ROW)
+    for name, kind in PLANNED_ROW.items():
+        value = getattr(Planned(0), name)
+        assert np.array(value).astype(kind) == value
 
 
 @pytest.mark.parametrize("name", CONNECTION_ROW)
@@ -279,10 +287,13 @@ def test_the_work_of_a_node_that_stops_is_taken_back():
     server = new_server(workers=2)
     admit(server.free_s, 1.0, 4.0)
     record = SimpleNamespace(
-        horizon_s=10.0, bin_s=10.0, bins=np.zeros((1, 1, len(Count))), busy_s=[4.0]
+        horizon_s=10.0,
+        bin_s=10.0,
+        bins=np.zeros((1, 1, len(Count))),
+        busy_s=np.array([[4.0], [4.0]]),
     )
-    stop_server(server, record, 3.0)
-    assert record.busy_s == [2.0]
+    stop_server(server, 1, record, 3.0)
+    assert record.busy_s.tolist() == [[4.0], [2.0]]
     assert server.free_s == [3.0, 3.0]
 
 
@@ -389,30 +400,45 @@ def test_a_new_connection_begins_with_an_empty_path():
     assert open_path(FREE_PATHS, link, 11.0, 100.0) == 11.5
 
 
-def test_a_heartbeat_does_not_wait_for_a_push_whose_turn_is_later():
-    link = link_with(link_s=20.0, link_bytes=300.0, arrived_s=23.5)
-    assert send_beat(THIN_PATHS, link, 12.0, 100.0) == 16.5
-    assert (link.link_s, link.link_bytes) == (20.0, 300.0)
-    assert send_beat(THIN_PATHS, link, 21.0, 100.0) == 24.5
-
-
 # -- slow consumers ------------------------------------------------------------------------------
 
 
-def test_a_blocking_send_waits_until_the_message_has_room():
-    link, blocked_s, record = link_with(link_s=10.0, link_bytes=500.0), [0.0, 0.0], memory()
-    # 500 bytes fill kernels and buffer: 100 of them go first, in a second.
+def plan(link, blocked_s, worker=0, t=10.0, planned=None):
+    """Plan a message of 100 bytes, where 500 bytes fill kernels and buffer."""
     rules = sending(Overflow.BLOCK)
-    arrives_s = blocking_send(THIN_PATHS, link, blocked_s, 1, record, rules, 10.0, 100.0)
+    planned = planned or Planned(0)
+    return blocking_send(THIN_PATHS, link, planned, blocked_s, worker, rules, t, 100.0)
+
+
+def test_a_blocking_send_waits_until_the_message_has_room():
+    link, blocked_s = link_with(link_s=10.0, link_bytes=500.0), [0.0, 0.0]
+    # 100 of the bytes go first, in a second.
+    assert plan(link, blocked_s, worker=1) == 11.0
     assert blocked_s == [0.0, 11.0]
-    assert arrives_s == 16.5
-    assert record.buffered == [300.0]
+    # The path has the message when it is written, not before.
+    assert (link.link_s, link.link_bytes) == (10.0, 500.0)
+    assert try_one(link, sending(Overflow.BLOCK), now=11.0) == ((Sent.SENT, 16.5), 300.0)
 
 
 def test_a_blocking_send_comes_after_the_ones_before_it():
-    rules = sending(Overflow.BLOCK)
-    t = blocking_send(THIN_PATHS, Connection(0), [15.0], 0, memory(), rules, 10.0, 100.0)
-    assert t == 16.5
+    assert plan(Connection(0), [15.0]) == 15.0
+
+
+def test_planned_messages_are_behind_each_other_and_what_is_sent_meanwhile_counts():
+    link, planned = link_with(link_s=10.0, link_bytes=500.0, subscribed=3), Planned(0)
+    assert [plan(link, [0.0], planned=planned) for _ in range(2)] == [11.0, 12.0]
+    for now in (11.0, 12.0):
+        try_one(link, sending(Overflow.BLOCK), now=now)
+    transmit(THIN_PATHS, link, 12.0, 50.0)  # a heartbeat, which nobody has planned
+    assert plan(link, [0.0], t=12.0, planned=planned) == 13.5
+
+
+def test_what_was_planned_on_another_connection_is_forgotten():
+    link, planned = link_with(link_s=10.0, link_bytes=500.0, subscribed=3), Planned(0)
+    assert [plan(link, [0.0], planned=planned) for _ in range(3)] == [11.0, 12.0, 13.0]
+    link.subscribed = 5
+    open_path(THIN_PATHS, link, 11.5, 100.0)
+    assert plan(link, [0.0], t=11.5, planned=planned) == 11.5
 
 
 def try_one(link, rules, record=None, now=10.0, version=7):

@@ -233,7 +233,7 @@ def test_constant_service_takes_the_mean_and_random_service_its_draw():
 
 
 def record(horizon_s=10.0, bin_s=0.7, **changes):
-    settings = {"warm_up_s": 0.0, "cool_down_s": 0.0} | changes
+    settings = {"counted_s": (0.0, horizon_s)} | changes
     times = np.array([1.0, 2.0, 3.0]), np.array([0.0]), np.array([horizon_s])
     return Record(*times, horizon_s=horizon_s, bin_s=bin_s, **settings)
 
@@ -241,11 +241,11 @@ def record(horizon_s=10.0, bin_s=0.7, **changes):
 @given(start_s=st.floats(0, 12), length_s=st.floats(0, 12), bin_s=st.floats(0.05, 4))
 def test_each_bin_gets_its_overlap_with_the_span(start_s, length_s, bin_s):
     recording, end_s = record(bin_s=bin_s), start_s + length_s
-    add_busy(recording, start_s, end_s)
+    add_busy(recording, 0, start_s, end_s)
     lows = np.arange(recording.bins.shape[1]) * bin_s
     highs = np.append(lows[1:], 10.0)
     overlap = np.minimum(min(end_s, 10.0), highs) - np.maximum(start_s, lows)
-    assert recording.busy_s == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
+    assert recording.busy_s[0] == pytest.approx(np.maximum(overlap, 0.0), abs=1e-9)
 
 
 @pytest.mark.parametrize(("horizon_s", "bin_s", "bins"), [(2.1, 0.7, 3), (0.3, 0.1, 3), (1, 3, 1)])

@@ -14,7 +14,6 @@ from simlib.core.faults import FAULTS, FaultEffect, fault_events_of, is_affected
 from simlib.core.protocol import State
 from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
-from simlib.scenario.presets import MIDDLEBOXES
 
 BOARD = sl.Scenario(
     transport="websocket",
@@ -63,14 +62,24 @@ def test_what_the_lab_carries_out_has_a_module_there():
 
 def test_the_lab_knows_every_fault_that_a_row_says_it_carries_out():
     live = Path(__file__).parents[2] / "simlib" / "live"
-    by_name = {"proxy": ("proxy.py", "conditions.py"), "standby": ("standby.py",)}
+    by_effect = {
+        "app_server": {FaultEffect.RESET, FaultEffect.AGE_LIMIT},
+        "standby": {
+            FaultEffect.SERVER_DOWN,
+            FaultEffect.SERVER_UP,
+            FaultEffect.NODE_DOWN,
+            FaultEffect.NODE_UP,
+        },
+    }
+    texts = [(live / name).read_text(encoding="utf-8") for name in ("proxy.py", "conditions.py")]
     for kind, row in FAULTS.items():
-        if row.lab_part == "app_server":
-            fields = {"start_s": 1.0, **dict.fromkeys(row.needs, 2), "share": 1.0}
-            effects = {event.effect for event in fault_events_of(kind, 0, 1, **fields)}
-            assert effects <= {FaultEffect.RESET, FaultEffect.AGE_LIMIT}
+        if row.lab_part in by_effect:
+            fields = {"start_s": 1.0, **dict.fromkeys(row.needs, 2)}
+            if "share" in row.may_have:
+                fields["share"] = 1.0
+            effects = {event.effect for event in fault_events_of(kind, 0, 2, **fields)}
+            assert effects <= by_effect[row.lab_part]
         elif row.lab_part is not None:
-            texts = [(live / name).read_text(encoding="utf-8") for name in by_name[row.lab_part]]
             assert any(f'"{kind}"' in text for text in texts), f"{kind} would not happen there"
 
 
@@ -278,7 +287,7 @@ def test_who_resends_an_expired_token_is_stranded_by_the_first_loss(websocket, s
 )
 def test_a_middlebox_closes_what_no_heartbeat_keeps_busy(heartbeat, is_cut):
     # A change every five minutes or so: now and then one comes in time.
-    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": MIDDLEBOXES["nginx"]}
+    quiet = {"updates.rate_per_s": 1 / 300, "network.idle_s": 60.0}
     run = run_with(**{**quiet, "heartbeat": heartbeat, "horizon_s": 1200.0, "clients": 30})
     connections = run.frame("connections")
     ended = connections[connections["cause"] == "closed_by_server"]
@@ -293,6 +302,15 @@ def test_traffic_of_any_kind_keeps_a_middlebox_from_closing():
     busy = {"updates.rate_per_s": 0.5, "network.idle_s": 30.0, "heartbeat.direction": "none"}
     connections = run_with(**busy).frame("connections")
     assert (connections["cause"] == "open_at_end").all()
+
+
+def test_safety_polls_do_not_keep_a_middlebox_from_closing_the_socket_beside():
+    quiet = {"updates.rate_per_s": 0.0, "network.idle_s": 30.0, "heartbeat.direction": "none"}
+    run = run_with(**quiet, **{"websocket.safety_poll_s": 10.0, "horizon_s": 100.0})
+    connections = run.frame("connections")
+    ended = connections[connections["cause"] == "closed_by_server"]
+    assert len(ended) >= run.scenario.clients
+    assert run.frame("clients")["polls"].sum() > 0
 
 
 # No service times: a connection is READY 3 round trips after its attempt, a loss is heard of half

@@ -25,7 +25,7 @@ PUBLISH_S = np.array([1.0, 2.0, 3.0, 4.0, 9.5])
 
 
 def record(**changes):
-    settings = {"warm_up_s": 0.0, "cool_down_s": 0.0, "horizon_s": 10.0, "bin_s": 0.7}
+    settings = {"counted_s": (0.0, 10.0), "horizon_s": 10.0, "bin_s": 0.7}
     starts, ends = np.array([0.0, 2.5]), np.array([10.0, 9.0])
     return Record(PUBLISH_S, starts, ends, **(settings | changes))
 
@@ -47,8 +47,8 @@ def test_latencies_beyond_the_scale_go_to_its_ends(latency_s, place):
 def test_spread_seconds_are_conserved_and_stay_in_their_bins(start_s, length_s, bin_s):
     recording = record(bin_s=bin_s)
     end_s = start_s + length_s
-    add_busy(recording, start_s, end_s)
-    column = recording.busy_s
+    add_busy(recording, 0, start_s, end_s)
+    column = recording.busy_s[0]
     inside = max(0.0, min(end_s, 10.0) - start_s)
     assert column.sum() == pytest.approx(inside, abs=1e-9)
     assert (column >= 0).all()
@@ -57,8 +57,8 @@ def test_spread_seconds_are_conserved_and_stay_in_their_bins(start_s, length_s, 
 
 def test_eligible_is_what_was_published_in_a_session_and_inside_the_window():
     assert record().eligible.tolist() == [5, 2]
-    assert record(warm_up_s=3.5).eligible.tolist() == [2, 1]
-    assert record(cool_down_s=6.0).eligible.tolist() == [3, 1]
+    assert record(counted_s=(3.5, 10.0)).eligible.tolist() == [2, 1]
+    assert record(counted_s=(0.0, 4.0)).eligible.tolist() == [3, 1]
 
 
 def test_the_books_of_an_interrupted_run_end_where_it_ended():

@@ -63,6 +63,17 @@ def test_more_work_is_expected_where_there_is_more(change):
     assert expected_events(BOARD.replace(change)) > expected_events(BOARD)
 
 
+@pytest.mark.parametrize("transport", ["websocket", "notify"])
+def test_safety_polls_are_expected_beside_an_open_socket(transport):
+    pushed = PUSH.replace(transport=transport)
+    polled = pushed.replace({"websocket.safety_poll_s": 1.0})
+    as_often = BOARD.replace({"polling.interval_s": 1.0})
+    more = expected_events(polled) - expected_events(pushed)
+    assert more == pytest.approx(expected_events(as_often), rel=0.01)
+    assert chosen_engine("auto", [pushed.replace(clients=100)]) == "simpy"
+    assert chosen_engine("auto", [polled.replace(clients=100)]) == "compiled"
+
+
 def test_changes_of_a_trace_are_counted(tmp_path):
     times = "".join(f"{n}\n" for n in range(100))
     (tmp_path / "t.csv").write_text("publish_s\n" + times)
@@ -72,7 +83,11 @@ def test_changes_of_a_trace_are_counted(tmp_path):
     assert expected_events(traced) > expected_events(few) + 90 * traced.clients
 
 
-@pytest.mark.parametrize("scenario", [BOARD, PUSH, BOARD.replace(transport="notify")])
+COUNTED = [BOARD, PUSH, BOARD.replace(transport="notify")]
+COUNTED += [one.replace({"websocket.safety_poll_s": 2.0}) for one in COUNTED[1:]]
+
+
+@pytest.mark.parametrize("scenario", COUNTED)
 def test_expected_events_are_about_as_many_as_the_reference_handles(scenario):
     from simlib.engines.reference import Simulation
     from simlib.scenario import compile_workload, new_record

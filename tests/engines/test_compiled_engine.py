@@ -25,7 +25,7 @@ from simlib.scenario import compile_workload, new_record
 from simlib.scenario.presets import LIBRARIES, library
 from tests.strategies import scenarios
 
-ALWAYS = ("timeline", "clients", "latency", "connections")
+ALWAYS = ("timeline", "clients", "latency", "waits", "connections")
 KEPT = ("deliveries", "events")
 INTERPRETED = bool(numba.config.DISABLE_JIT)
 EXAMPLES = 50 if INTERPRETED else 250

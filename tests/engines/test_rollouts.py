@@ -213,3 +213,69 @@ def test_a_rollouts_timeline_and_stays_say_the_same_of_who_is_where():
     assert summary["cohort"].tolist() == ["control", "treatment"]
     assert summary["delivered"].sum() == run.ledger.delivered
     assert run.latency_quantiles(0.5, cohort="treatment") < run.latency_quantiles(0.5)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_server_that_is_down_closes_no_socket_for_a_rollback_and_does_so_when_it_is_back(engine):
+    """All are enrolled, the server stops, and the percentage falls while it is down."""
+    session = POLLED._replace(propagation=Propagation.SESSION + 0, closes=True)
+    board = BOARD.replace(
+        {
+            "clients": 20,
+            "horizon_s": 200.0,
+            "server.close_s": 0.5,
+            "server.poll_s": 0.0,
+            "polling.interval_s": 60.0,
+            "reconnect": {"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
+            "faults": [{"kind": "restart", "start_s": 100.0, "length_s": 20.0}],
+        }
+    )
+    script = Script(session, [(0.0, 100.0), (110.0, 0.0)])
+    run = simulate(board, engine=engine, progress=False, controller=script)
+    timeline = run.frame("timeline").query("cohort == 'control'").set_index("t_s")
+    assert timeline["utilisation"].loc[101.0:119.0].sum() == 0.0
+    # Each is closed once, as soon as it is let in again.
+    assert timeline["utilisation"].loc[120.0:].sum() == pytest.approx(20 * 0.5, abs=0.1)
+    exposures = run.frame("exposures")
+    assert exposures.query("cohort == 'control'")["from_s"].between(120.0, 132.0).all()
+    assert (run.frame("clients")["cohort"] == "control").all()
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_who_is_enrolled_again_by_the_time_the_server_is_back_keeps_its_socket(engine):
+    session = POLLED._replace(propagation=Propagation.SESSION + 0, closes=True)
+    faults = [{"kind": "restart", "start_s": 100.0, "length_s": 20.0}]
+    board = BOARD.replace({"clients": 20, "horizon_s": 200.0, "faults": faults})
+    script = Script(session, [(0.0, 100.0), (110.0, 0.0), (115.0, 100.0)])
+    run = simulate(board, engine=engine, progress=False, controller=script)
+    assert (run.frame("exposures")["cohort"] == "treatment").all()
+    assert len(run.frame("exposures")) == 20
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_fetch_that_is_given_up_leaves_nothing_to_the_poll_after_it(engine):
+    """A rollback makes a tab poll while its fetch is on the way, and a cut ends the first poll.
+
+    The tab reads the flag at 101 s, its fetch reaches the server at 101.9 s, and the connection for
+    its polls is under way until 105 s.
+    """
+    pushed = POLLED._replace(
+        propagation=Propagation.PUSHED + 0,
+        transports=(Transport.POLLING + 0, Transport.NOTIFY + 0),
+    )
+    board = BOARD.replace(
+        {
+            "clients": 1,
+            "ramp_s": 0.0,
+            "horizon_s": 120.0,
+            "updates": {"kind": "times", "publish_s": [60.0, 99.9]},
+            "network.rtt_s": 2.0,
+            "server.hop_s": 0.0,
+            "faults": [{"kind": "reset", "start_s": 104.0}],
+        }
+    )
+    script = Script(pushed, [(0.0, 100.0), (100.0, 0.0)])
+    run = simulate(board, engine=engine, keep=["events"], progress=False, controller=script)
+    events = run.frame("events").query("100.5 < t_s < 107")
+    assert events["event"].tolist() == ["push", "assigned", "failed", "deadline"]
+    assert events["t_s"].iloc[2] == pytest.approx(105.0)

@@ -77,6 +77,7 @@ def test_every_setting_that_is_listed_exists():
     "change",
     [
         {"server.nodes": 2},
+        {"polling.timer": "fixed_rate"},
         {"timer_throttling": True, "hidden": {"every_s": 60.0, "length_s": 9.0}},
         {"faults": [{"kind": "restart", "start_s": 10.0, "length_s": 5.0}]},
         {"faults": [{"kind": "latency", "start_s": 10.0, "length_s": 5.0, "added_s": 1.0}]},

@@ -69,13 +69,15 @@ UNITS = ("(log scale)", "(s)", "(min)", "(%)", "(B/s)", "(kB", "(ms)", "(1/s", "
 FINDINGS = {
     "latency": lambda row: in_words(row["latency_p50_s"]),
     "bandwidth": lambda row: f"{(row['up_bytes_per_h'] + row['down_bytes_per_h']) / 3600:.3g} B/s",
-    "bytes_per_client": lambda row: (
-        f"{(row['up_bytes_per_h'] + row['down_bytes_per_h']) / 1e3:.3g} kB/h"
-    ),
+    "bytes_per_client": lambda row: in_kilobytes(row["up_bytes_per_h"] + row["down_bytes_per_h"]),
     "utilisation": lambda row: f"{row['utilisation'] * 100:.2g} %",
     "connections": lambda row: f"{row['connection_count']:.4g}",
     "six_metrics": lambda row: in_words(row["average_latency_s"]),
 }
+
+
+def in_kilobytes(n_bytes):
+    return f"{float(f'{n_bytes / 1e3:.3g}'):,g} kB/h"
 
 
 def in_words(seconds):
@@ -201,7 +203,8 @@ def test_the_six_panels_are_the_six_metrics(runs):
 def test_bars_are_the_bytes_of_the_summary(runs):
     for trace, result in zip(sl.figures.bytes_per_client(*runs).data, runs, strict=True):
         row = result.metrics().iloc[0]
-        expected = [row["up_bytes_per_h"] / 1e3, row["down_bytes_per_h"] / 1e3]
+        ways = [f"{layer}{way}_bytes_per_h" for way in ("up", "down") for layer in ("", "payload_")]
+        expected = [row[name] / 1e3 for name in ways]
         assert list(trace.y) == shown(expected)
         assert [float(text.replace(",", "")) for text in trace.text] == pytest.approx(
             expected, rel=5e-3

@@ -939,12 +939,14 @@ def stop(server: Served) -> dict[str, int]:
 RESTART = {"kind": "restart", "start_s": 300.0, "length_s": 4.0}
 LATENCY = {"kind": "latency", "start_s": 1.0, "length_s": 400.0, "added_s": 0.05}
 RUNS = {
-    "plain": ([], ("app_server", "clients")),
-    "with a standby": ([RESTART], ("app_server", "standby", "clients")),
+    "plain": ({}, ("app_server", "clients")),
+    "with a standby": ({"faults": [RESTART]}, ("app_server", "standby", "clients")),
     "with a standby and a proxy": (
-        [RESTART, LATENCY],
+        {"faults": [RESTART, LATENCY]},
         ("app_server", "standby", "clients", "proxy"),
     ),
+    # Here the second server is no standby, but the other node.
+    "with two nodes": ({"server.nodes": 2}, ("app_server", "standby", "clients", "proxy")),
 }
 SIGNALS = {
     "SIGINT": [signal.SIGINT],
@@ -998,8 +1000,8 @@ def of_session(sid: int) -> list[psutil.Process]:
 
 def gone_after_s(kill: Kill) -> float:
     """Start a run, send the signals, and return how long it takes until no process is left."""
-    faults, names = RUNS[kill.run]
-    command = [sys.executable, "-c", _MEASURE, json.dumps({"faults": faults})]
+    changes, names = RUNS[kill.run]
+    command = [sys.executable, "-c", _MEASURE, json.dumps(changes)]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as parent:
         children: list[psutil.Process] = []
         while len(children) < len(names):

@@ -32,6 +32,22 @@ def limits(board=BOARD, time_scale=1.0, clients=30, path_losses=0, other_waits_s
     )
 
 
+def test_the_limits_of_a_user_are_for_all_tabs_together():
+    one = limits()
+    rules = [compile_workload(BOARD, 1, 0).rules]
+    given = {"clients": 30, "other_waits_s": (), "path_losses": 0, "time_scale": 1.0}
+    two = limits_of(rules, **given, tabs_per_user=2)
+    assert two.user_per_s == 2 * one.user_per_s
+    assert two.address_per_s == one.address_per_s
+    used = Admission(two._replace(user_sockets=2, burst=2))
+    assert [used.takes_socket(number) for number in (6, 7, 6, 8)] == [True, True, False, True]
+    used.gives_back_socket(7)
+    assert used.takes_socket(6)
+    asked = [used.admits(number, 5.0) for number in (0, 0, 1, 1, 0, 2)]
+    assert asked == [True, True, True, True, False, True]
+    assert used.wait_s(1, 5.0) > 0.0 == used.wait_s(3, 5.0)
+
+
 @pytest.mark.parametrize("policy", [name for name, row in POLICIES.items() if row.retries])
 @pytest.mark.parametrize("time_scale", [1.0, 50.0])
 def test_a_client_that_reconnects_as_its_policy_says_never_meets_its_limit(policy, time_scale):

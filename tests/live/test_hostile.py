@@ -106,6 +106,8 @@ def test_what_is_pushed_to_a_client_that_never_reads_is_kept_under_unbounded():
         Kill("with a standby", "parent", "SIGINT", 1.0),
         Kill("with a standby", "standby", "SIGKILL", 0.1),
         Kill("with a standby and a proxy", "parent", "SIGTERM", 0.1),
+        Kill("with two nodes", "parent", "SIGKILL", 4.0),
+        Kill("with two nodes", "standby", "SIGKILL", 4.0),
     ],
     ids=str,
 )

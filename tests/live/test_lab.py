@@ -43,7 +43,9 @@ VARIANTS = {
     "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
     "polling with etag": POLLING.replace({"polling.etag": True, "updates.rate_per_s": 0.1}),
     "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
+    "polling at a fixed rate": POLLING.replace({"polling.timer": "fixed_rate"}),
     "push": PUSH,
+    "push to two tabs of each user": PUSH.replace({"tabs_per_user": 2}),
     "push with websockets' heads": PUSH.replace({"wire.websocket_client": "websockets"}),
     "push of snapshots": PUSH.replace({"websocket.push": "snapshot"}),
     "push after a snapshot": PUSH.replace({"websocket.resync": "snapshot"}),
@@ -108,24 +110,38 @@ def test_resets_that_repeat_cut_the_same_clients_as_in_the_simulation():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_measured_waits_are_as_many_as_simulated(name):
+    counts = [run.frame("timeline")[["answers", "opened"]].sum() for run in both(name)]
+    assert counts[0].equals(counts[1])
+    row = both(name)[0].metrics().iloc[0]
+    for count, metric in (("answers", "poll_response_s"), ("opened", "connection_wait_s")):
+        assert np.isnan(row[metric]) if counts[0][count] == 0 else row[metric] > 0.0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_bytes_measured_equal_bytes_simulated(name):
     live, simulated = both(name)
 
     columns = ["polls", "unchanged", "messages", "connections", "errors"]
     ours, theirs = live.frame("clients"), simulated.frame("clients")
     assert ours[columns].equals(theirs[columns])
-    assert ours[["up_bytes", "down_bytes"]].equals(theirs[["up_bytes", "down_bytes"]])
-    assert (ours["up_bytes"] > 0).any()
+    measured, predicted = (run.frame("timeline").sum() for run in (live, simulated))
+    for name in ("payload_up_bytes", "payload_down_bytes"):
+        assert measured[name] == predicted[name] > 0
+    for name in ("up_bytes", "down_bytes"):  # as the kernel counts packets, and by a model of them
+        assert measured[name] == pytest.approx(predicted[name], rel=0.2)
+        assert ours[name].sum() == measured[name]
 
 
 def test_bytes_measured_equal_counts_times_the_wire_sizes():
     live, _ = both("polling")
     sizes = compile_workload(live.scenario, 3, 0).sizes
-    clients = live.frame("clients")
+    clients, counted = live.frame("clients"), live.frame("timeline").sum()
 
     assert (clients["polls"] == 4).all()
-    assert (clients["up_bytes"] == 4 * sizes[Message.POLL_REQUEST, 0]).all()
-    assert (clients["down_bytes"] == 4 * sizes[Message.POLL_RESPONSE, 1]).all()
+    polls = 4 * len(clients)
+    assert counted["payload_up_bytes"] == polls * sizes[Message.POLL_REQUEST, 0]
+    assert counted["payload_down_bytes"] == polls * sizes[Message.POLL_RESPONSE, 1]
 
 
 def test_a_measured_run_has_the_tables_of_a_simulated_one():
@@ -185,14 +201,18 @@ def test_connections_beyond_the_cap_are_refused_and_tried_again():
     assert live.ledger.lost > 0
 
 
+RECOVERY = {"websocket.resync": "recovery", "websocket.recovery_s": 60.0}
+
+
 @pytest.mark.parametrize(
     ("changes", "time_scale", "path"),
     [
         ({"wire.http": "2"}, 1.0, "wire.http"),
-        ({"wire.count": "ip"}, 1.0, "wire.count"),
+        ({"wire.gzip_ratio": 0.2}, 1.0, "wire.gzip_ratio"),
         ({"wire.deflate_ratio": 0.2}, 1.0, "wire.deflate_ratio"),
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
-        ({"server.nodes": 2}, 1.0, "server.nodes"),
+        ({"server.nodes": 5}, 1.0, "server.nodes"),
+        (RECOVERY | {"server.nodes": 2}, 1.0, "websocket.resync"),
         ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),
         ({"wire.token_bytes": 202}, 1.0, "wire.token_bytes"),
         ({"wire.token_bytes": 121}, 1.0, "wire.token_bytes"),
@@ -209,10 +229,12 @@ def test_what_the_lab_does_not_have_is_refused_by_name(changes, time_scale, path
 
 
 RESTARTED = PUSH.replace(faults=[{"kind": "restart", "start_s": 15.0, "length_s": 1.0}])
+SHARDED = PUSH.replace({"server.nodes": 2})
 
 
 @pytest.mark.parametrize(
-    ("scenario", "victim", "processes"), [(PUSH, 0, 2), (PUSH, 1, 2), (RESTARTED, 2, 3)]
+    ("scenario", "victim", "processes"),
+    [(PUSH, 0, 2), (PUSH, 1, 2), (RESTARTED, 2, 3), (SHARDED, 1, 4), (SHARDED, 3, 4)],
 )
 def test_the_death_of_a_process_is_an_error_and_the_others_go_too(
     scenario, victim, processes, monkeypatch
@@ -238,12 +260,12 @@ def test_the_death_of_a_process_is_an_error_and_the_others_go_too(
 
 
 SCRIPT = """
-import signal
+import signal, sys
 import simlib as sl
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
 scenario = sl.Scenario(
     transport="websocket", clients=20, horizon_s=600.0, ramp_s=1.0, updates={"rate_per_s": 5.0}
-)
+).replace({"server.nodes": int(sys.argv[1])})
 print("go", flush=True)
 try:
     sl.measure(scenario, progress=False)
@@ -257,20 +279,22 @@ def descendants(process):
     return psutil.Process(process.pid).children(recursive=True)
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how):
+def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how, nodes):
+    processes = {1: 2, 2: 4}[nodes]  # with two nodes there is a proxy too
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SCRIPT, str(nodes)], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "go\n"
             deadline_s = time.monotonic() + 20
-            while len(descendants(process)) < 2 and time.monotonic() < deadline_s:
+            while len(descendants(process)) < processes and time.monotonic() < deadline_s:
                 time.sleep(0.05)
-            time.sleep(4.0)
+            time.sleep(4.0 * nodes)  # they load, and run for a while
             children = descendants(process)
-            assert len(children) == 2
+            assert len(children) == processes
             process.send_signal(how)
             said, _ = process.communicate(timeout=20)
         finally:

@@ -18,9 +18,9 @@ import simlib as sl
 from simlib.analysis import outages
 from simlib.core import wire
 from simlib.core.faults import is_affected
-from simlib.live import lab
+from simlib.live import lab, loopback
 from simlib.live.ipc import Child
-from simlib.live.messages import READY_BYTE, Port, Progress, Settings, preamble
+from simlib.live.messages import Port, Progress, Settings, preamble, ready_byte
 from simlib.live.proxy import Proxy
 from simlib.scenario import compile_workload
 
@@ -68,7 +68,7 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
         seed=1,
         replication=0,
         time_scale=time_scale,
-        ports={Port.POLL: port, Port.PUSH: port},
+        node_ports=({Port.POLL: port, Port.PUSH: port},),
     )
     async with Proxy(settings) as proxy:
         proxy.begin(time.monotonic())
@@ -86,7 +86,7 @@ async def proxied(*faults, serve=echo, time_scale=1.0, **changes):
 async def dialled(proxy, port=Port.PUSH, client=CLIENT):
     """A connection on which the client has sent its number."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports[port])
-    writer.write(preamble(client))
+    writer.write(preamble(client, 1))
     yield reader, writer
     writer.close()
 
@@ -95,7 +95,7 @@ async def dialled(proxy, port=Port.PUSH, client=CLIENT):
 async def connected(proxy, port=Port.PUSH, client=CLIENT):
     """A connection through to the server."""
     async with dialled(proxy, port, client) as (reader, writer):
-        assert await reader.readexactly(1) == READY_BYTE
+        assert await reader.readexactly(1) == ready_byte(0)
         yield reader, writer
 
 
@@ -525,8 +525,9 @@ def test_clients_whose_paths_died_come_back_when_predicted():
     # Who gets in within a millisecond of a change, on a busy machine, gets it or does not.
     more = ours.loc[spared, "messages"] - theirs.loc[spared, "messages"]
     assert more.abs().max() <= 1
-    for column in ("up_bytes", "down_bytes"):
-        assert ours[column].sum() == pytest.approx(theirs[column].sum(), rel=0.005)
+    carried, to_carry = (run.frame("timeline").sum() for run in (live, simulated))
+    for column in ("payload_up_bytes", "payload_down_bytes"):
+        assert carried[column] == pytest.approx(to_carry[column], rel=0.005)
 
 
 def test_a_swallowed_upgrade_is_not_answered_even_when_the_fault_is_over():
@@ -587,7 +588,8 @@ def test_clients_whose_upgrades_were_blocked_get_in_when_predicted():
         assert first_s[0].quantile(q) == pytest.approx(first_s[1].quantile(q), rel=0.03)
     ours, theirs = live.frame("clients"), simulated.frame("clients")
     assert ours["errors"].sum() == pytest.approx(theirs["errors"].sum(), rel=0.03)
-    assert ours["down_bytes"].sum() == pytest.approx(theirs["down_bytes"].sum(), rel=0.01)
+    carried = [run.frame("timeline")["payload_down_bytes"].sum() for run in (live, simulated)]
+    assert carried[0] == pytest.approx(carried[1], rel=0.01)
 
 
 def test_pollers_on_dead_paths_poll_again_when_predicted():
@@ -659,11 +661,12 @@ def test_bytes_passed_are_bytes_counted_and_a_restart_goes_through():
     clients, passed = live.frame("clients"), live.provenance["proxy"]
     assert clients["connections"].equals(simulated.frame("clients")["connections"])
     assert (clients["connections"] == 2).all()
+    counted = live.frame("timeline").sum()
     # A ping that comes as the run ends is answered, and its pong counted by the proxy alone.
     up_bytes, down_bytes = (
-        passed[name] - clients[name].sum() for name in ("up_bytes", "down_bytes")
+        passed[name] - counted[f"payload_{name}"] for name in ("up_bytes", "down_bytes")
     )
-    sizes = wire.message_sizes(live.scenario.wire_spec())
+    sizes = wire.message_sizes(live.scenario.wire_spec(), "payload")
     pongs = up_bytes / sizes[wire.Message.PONG_UP, 0]
     assert pongs in range(len(clients) // 10)
     assert 0 <= down_bytes <= pongs * sizes[wire.Message.PING_DOWN, 1]
@@ -704,15 +707,10 @@ def test_the_death_of_the_proxy_ends_the_run(monkeypatch):
         sl.measure(RUN.replace(faults=[LOST]), time_scale=SCALE, progress=False)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"kind": "rolling_deploy", "start_s": 1.0, "length_s": 1.0, "every_s": 2.0},
-        {"kind": "scale_out", "start_s": 1.0},
-    ],
-)
-def test_faults_of_nodes_are_refused_by_name(fault):
+def test_a_fault_that_no_part_of_the_lab_carries_out_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(loopback, "_CARRIED_OUT", ("path_loss",))
+    fault = {"kind": "reset", "start_s": 1.0}
     with pytest.raises(sl.ScenarioError) as error:
-        sl.measure(RUN.replace({"faults": [LOST, fault], "server.nodes": 2}), progress=False)
+        sl.measure(RUN.replace({"faults": [LOST, fault]}), progress=False)
     assert error.value.path == "faults.1.kind"
     assert "nothing else goes wrong in the lab" in str(error.value)

@@ -99,13 +99,15 @@ def test_a_gradual_rollback_drains_the_real_servers_sockets():
     assert live.run.ledger.lost == 0
 
 
-def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it():
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_server_closes_the_sockets_of_tabs_that_would_not_hear_of_it(nodes):
     """They read the flag at the start of their session alone."""
     visits = BOARD.replace(
         clients=0,
         ramp_s=0.0,
         horizon_s=190.0,
         sessions={"arrivals_per_s": 1.0, "length_s": 300.0, "length": "constant"},
+        server={"nodes": nodes},
     )
     kill = PLAN.replace({"flag": {"propagation": "session"}, "rollback": {"sockets": "closed"}})
     live, simulated = both(kill, visits)
@@ -149,6 +151,10 @@ def test_what_the_lab_cannot_do_is_refused_and_nothing_is_started():
     closes = PLAN.replace({"rollback.sockets": "closed"})
     with pytest.raises(ScenarioError, match=r"faults\.0\.kind: must not be restart"):
         sl.roll_out(closes, restart, engine="live", time_scale=SCALE)
+    deploy = {"kind": "rolling_deploy", "start_s": 30.0, "length_s": 2.0, "every_s": 5.0}
+    deployed = BOARD.replace({"faults": [deploy], "server.nodes": 2})
+    with pytest.raises(ScenarioError, match=r"faults\.0\.kind: must not be rolling_deploy"):
+        sl.roll_out(closes, deployed, engine="live", time_scale=SCALE)
     with pytest.raises(ScenarioError, match="time_scale: has no meaning"):
         sl.roll_out(PLAN, BOARD, time_scale=SCALE)
     with pytest.raises(ScenarioError, match="engine: must be one of"):

@@ -16,11 +16,13 @@ import simlib as sl
 AT_A_TIME = 4
 
 
-def measured_together(scenarios: Mapping[Any, sl.Scenario], **options: Any) -> dict[Any, sl.Run]:
+def measured_together(
+    scenarios: Mapping[Any, sl.Scenario], at_a_time: int = AT_A_TIME, **options: Any
+) -> dict[Any, sl.Run]:
     """Return the run of each scenario, measured with the same options."""
     left, runs = iter(scenarios.items()), {}
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        while batch := dict(islice(left, AT_A_TIME)):
+    with ThreadPoolExecutor(at_a_time) as pool:
+        while batch := dict(islice(left, at_a_time)):
             lives = pool.map(lambda one: sl.measure(one, progress=False, **options), batch.values())
             runs |= dict(zip(batch, lives, strict=True))
     return runs

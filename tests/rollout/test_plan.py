@@ -89,6 +89,26 @@ def test_a_cohorts_change_is_replaced_by_its_path_in_the_scenario():
     assert len({plan, FULL, FULL.replace({})}) == 2
 
 
+def test_tuples_in_the_changes_of_a_variant_are_the_lists_that_a_file_has(tmp_path):
+    delays = {"reconnect.policy": "table", "reconnect.delays_s": (1.0, 2.0)}
+    section = {"reconnect": {"policy": "table", "delays_s": (1.0, 2.0)}}
+    path = tmp_path / "plan.toml"
+    for changes in (delays, section, sl.library("phoenix")):
+        plan = sl.Plan(flag=POLLED, treatment={"transport": "websocket", "changes": changes})
+        path.write_text(plan.dump(), encoding="utf-8")
+        assert sl.Plan.load(path) == plan
+        assert plan.replace() == plan
+        assert plan.replace({"treatment.changes": changes}) == plan
+
+
+def test_lists_and_tuples_are_one_in_a_plan():
+    given = {"percents": (50.0, 0.0), "every_s": 60.0}
+    stages = ({"percent": 100, "bake_s": 60},)
+    plan = sl.Plan(flag=POLLED, rollback=given, stages=stages, guardrails=())
+    listed = {**given, "percents": list(given["percents"])}
+    assert sl.Plan(flag=POLLED, rollback=listed, stages=list(stages), guardrails=[]) == plan
+
+
 def test_a_plan_without_changes_is_written_without_them():
     assert "changes" not in PLAN.dump()
 
@@ -159,7 +179,7 @@ def test_a_field_that_was_renamed_is_read_with_a_warning(tmp_path):
         ),
         (
             {"guardrails": [{"metric": "utilisation", "below": 0.5, "margin": 1.0}]},
-            "guardrails.0.margin: has no meaning without a judge",
+            "guardrails.0.margin: has no meaning without judge",
         ),
         (
             {"guardrails": [{"metric": "utilisation", "below": 0.5, "delay_s": 600.0}]},
@@ -193,6 +213,14 @@ def test_a_field_that_was_renamed_is_read_with_a_warning(tmp_path):
         (
             {"control": {"transport": "polling", "changes": {"fallback": None}}},
             'control.changes."fallback": must be a value',
+        ),
+        (
+            {"control": {"transport": "polling", "changes": {"reconnect": {"attempts": None}}}},
+            'control.changes."reconnect": must be a value',
+        ),
+        (
+            {"control": {"transport": "polling", "changes": {"faults": [None]}}},
+            'control.changes."faults": must be a value',
         ),
         (
             {

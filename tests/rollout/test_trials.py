@@ -175,6 +175,22 @@ def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
         sl.roll_out(missing, BOARD)
 
 
+def test_all_tabs_of_a_user_are_in_one_cohort_and_the_user_counts_once():
+    one = buckets_of(PLAN, 3, 1, 0)
+    assert buckets_of(PLAN, 5, 1, 0, tabs_per_user=2).tolist() == np.repeat(one, 2)[:5].tolist()
+    board = BOARD.replace({"tabs_per_user": 2, "clients": 31})
+    rollout = sl.roll_out(PLAN.replace(stages=[{"percent": 50, "bake_s": 240.0}]), board)
+    clients = rollout.run.frame("clients")
+    assert clients["user"].tolist() == [number // 2 for number in range(31)]
+    cohorts = clients.groupby("user")["cohort"].nunique()
+    assert set(cohorts) == {1}
+    assert set(clients["cohort"]) == {"control", "treatment"}
+    users = clients.loc[clients["cohort"] == "treatment", "user"].nunique()
+    assert trials.outcome_of(rollout)["users"] == users
+    line = rollout.run.summary().loc["users, each with several of the clients"]
+    assert sorted(line.astype(int)) == sorted([users, 16 - users])
+
+
 def test_a_gradual_rollback_falls_step_by_step():
     plan = PLAN.replace({"rollback": {"percents": [40.0, 20.0, 0.0], "every_s": 45.0}})
     plan = plan.replace(stages=[{"percent": 100, "bake_s": 600}])
@@ -260,6 +276,59 @@ def test_what_a_controller_reads_is_what_the_timeline_says():
         assert look.message_rate_per_s == pytest.approx(row["message_rate_per_s"])
         assert look.average_latency_s == pytest.approx(row["average_latency_s"], nan_ok=True)
         assert look.utilisation == pytest.approx(row["utilisation"])
+
+
+BRIEF_FALL = BOARD.replace(
+    {
+        "clients": 60,
+        "polling.interval_s": 5.0,
+        "fallback": {"after_failures": 1, "return_s": 15.0},
+        "faults": [{"kind": "reset", "start_s": 430.0, "share": 0.7}],
+    }
+)
+"""Clients fall back at 430 s and are pushed to again within 25 s: between two checks."""
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_guardrail_sees_falls_that_begin_and_end_between_two_checks(engine):
+    rail = {"metric": "fallback_to_polling_frac", "below": 0.1}
+    plan = PLAN.replace(guardrails=[rail], decision={"failures": 1})
+    rollout = sl.roll_out(plan, BRIEF_FALL, engine=engine, progress=False)
+    failed = rollout.history[rollout.history["event"] == "failed"]
+    assert failed["t_s"].tolist() == [480.0]
+    assert "rolled_back" in set(rollout.history["event"])
+    assert (rollout.run.frame("timeline").query("t_s == 479")["fallback_count"] == 0.0).all()
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_the_share_of_fallen_clients_is_weighted_by_time_as_in_the_timeline(engine):
+    """Also in the windows in which clients join the cohort, of which all present have fallen."""
+    faults = [{"kind": "block_upgrades", "start_s": 0.0, "length_s": 400.0}]
+    for board in (BRIEF_FALL, BRIEF_FALL.replace(faults=faults)):
+        plan = PLAN.replace(decision={"failures": 99})
+        rollout = sl.roll_out(plan, board, engine=engine, progress=False)
+        over_time = sl.metrics.over_time(rollout.run, width_s=60.0)
+        of_treatment = over_time.query("cohort == 'treatment'").set_index("t_s")
+        looks = rollout.history.query("t_s % 60 == 0").drop_duplicates("t_s").iloc[1:]
+        expected = of_treatment.loc[looks["t_s"] - 60.0, "fallback_to_polling_frac"].to_numpy()
+        seen = looks["fallback_to_polling_frac"].to_numpy()
+        np.testing.assert_allclose(seen, expected, rtol=1e-9, atol=1e-12)
+        assert (seen <= 1.0).all()
+
+
+def test_guardrails_watch_what_users_wait_for():
+    waits = [
+        {"metric": "connection_wait_s", "below": 1.0, "no_data": "pass"},
+        {"metric": "connection_wait_p95_s", "below": 1.0, "no_data": "pass"},
+    ]
+    strict = PLAN.replace(decision={"failures": 1})
+    calm = sl.roll_out(strict.replace(guardrails=waits), BOARD, progress=False)
+    assert calm.history["event"].iloc[-1] == "done"
+    slow = BOARD.replace({"server.handshake_s": 2.0})
+    for rail in waits:
+        history = sl.roll_out(strict.replace(guardrails=[rail]), slow, progress=False).history
+        assert history["event"].iloc[-1] == "rolled_back"
+        assert history[rail["metric"]].max() > 2.0
 
 
 def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):

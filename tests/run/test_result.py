@@ -289,3 +289,24 @@ def test_provenance_says_how_to_make_the_run_again(run):
 def test_a_list_of_runs_is_refused_with_how_to_give_it(run, show):
     with pytest.raises(sl.ScenarioError, match=r"given one by one, with a star: \(\*runs\)"):
         show([run, run])
+
+
+@pytest.fixture(scope="module")
+def of_nodes():
+    board = sl.Scenario(transport="websocket", updates={"rate_per_s": 0.5}, clients=30)
+    board = board.replace({"server.nodes": 3, "horizon_s": 60.0, "server.send_s": 0.01})
+    return sl.simulate(board, progress=False)
+
+
+def test_a_loaded_run_of_several_nodes_knows_how_busy_each_was(of_nodes, tmp_path):
+    back = sl.Run.load(of_nodes.save(tmp_path / "run"))
+    pd.testing.assert_frame_equal(back.frame("nodes"), of_nodes.frame("nodes"))
+    assert back.frame("nodes")["utilisation"].gt(0.0).any()
+    pd.testing.assert_frame_equal(back.metrics(), of_nodes.metrics())
+
+
+def test_a_run_whose_nodes_nobody_counted_is_refused(of_nodes, tmp_path):
+    tables = {name: columns for name, columns in of_nodes._tables.items() if name != "busy"}
+    old = sl.Run(of_nodes.scenario, of_nodes.provenance, tables)
+    with pytest.raises(sl.RunFileError, match=r"no busy\.parquet: not a complete saved run"):
+        sl.Run.load(old.save(tmp_path / "run"))

@@ -32,7 +32,7 @@ def test_rows_are_figures_with_units_and_columns_are_runs(both):
         f"{row['latency_p50_s']:.1f}"
     )
     kilobytes = row["down_bytes_per_h"] / 1e3
-    assert table.loc["down, a client (kB/h)", "polling"] == f"{kilobytes:.0f}"
+    assert table.loc["IP packets down, a client (kB/h)", "polling"] == f"{kilobytes:.0f}"
     assert table.loc["clients"].tolist() == ["20", "20"]
 
 
@@ -40,15 +40,28 @@ def test_every_figure_is_there_and_none_is_nan(both):
     table = sl.summary(*both)
     assert not table.isna().any().any()
     assert not (table == "nan").any().any()
-    assert set(table.index) == {line.name for line in figure_names().values()}
+    names = figure_names()
+    of_tabs = names.pop("users").name  # said only where it is another number than that of clients
+    of_nodes = names["busiest_utilisation"].name  # said only where there are several nodes
+    assert set(table.index) == {line.name for line in names.values()} - {of_nodes}
+    assert simulated(tabs_per_user=2, clients=5).summary().loc[of_tabs].tolist() == ["3"]
     shown = {name for name, measure in MEASURES.items() if "summary" in measure.tables}
-    assert shown <= figure_names().keys()
+    assert shown <= names.keys()
 
 
 def test_a_figure_that_has_no_meaning_for_a_run_is_a_dash_and_for_all_is_left_out(both):
     name = figure_names()["fallback_to_polling_frac"].name
     assert sl.summary(*both).loc[name].tolist() == ["–", "0"]
     assert name not in both[0].summary().index
+
+
+def test_where_there_was_nothing_to_see_it_is_not_said_that_every_client_saw_something(both):
+    name = figure_names()["unseen_frac"].name
+    nothing = simulated(updates={"rate_per_s": 0.0})
+    assert nothing.ledger.eligible == 0
+    assert sl.summary(nothing, both[0]).loc[name].tolist() == ["–", "0"]
+    assert name not in nothing.summary().index
+    assert nothing.warnings == ()
 
 
 def test_columns_are_told_apart_by_what_differs(both):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import simlib as sl
@@ -17,6 +18,15 @@ BOARD = sl.Scenario(
     cool_down_s=60.0,
 )
 PUSHED = BOARD.replace(transport="websocket")
+LATE_NODE = PUSHED.replace(
+    {
+        "server.nodes": 2,
+        "server.send_s": 0.3,
+        "heartbeat.direction": "none",
+        "faults": [{"kind": "scale_out", "start_s": 31.0}],
+    }
+)
+"""All sockets are on the first of two nodes, as the second one joins too late for them."""
 ALL_DAY = {"start_s": 0.0, "length_s": 300.0}
 BLOCKED = {"kind": "block_upgrades", "share": 0.3, **ALL_DAY}
 LIVE = {
@@ -54,10 +64,13 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
     assert simulated(board=board, **LIVE).warnings == ()
 
 
+TWO_NODES = {"server.nodes": 2, "server.send_s": 0.01}
+SHARED = {"node_processors": 1}
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
     ("shared link", BOARD, {"network.shared_down_bytes_per_s": 1000}, {}, "all clients share was"),
+    ("saturated", LATE_NODE, {}, {}, "Node 0 was busy 10"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
@@ -67,6 +80,7 @@ CASES = [
     ("not quiet", BOARD, {}, {**LIVE, "quiet": False, "cpu": {"other_cores": 1.46}}, "1.5 of"),
     ("overloaded", BOARD, {}, {**LIVE, "cpu": {"client_cores": 0.97}}, "busy 97 % of the time"),
     ("overloaded", BOARD, {}, {**LIVE, "load": {"server": 0.9, "clients": 0.2}}, "asked for 90 %"),
+    ("shared", PUSHED, TWO_NODES, {**LIVE, "emulates_sends": False, **SHARED}, "2 nodes shared 1"),
 ]
 
 
@@ -88,6 +102,20 @@ def test_each_kind_is_found_and_shown_wherever_the_run_is(kind, board, changes, 
     assert subtitle.count(brief) == 1
 
 
+@pytest.mark.parametrize(
+    ("board", "changes", "provenance"),
+    [
+        (PUSHED, TWO_NODES, {"emulates_sends": True, **SHARED}),  # no send takes a processor
+        (PUSHED, TWO_NODES, {"emulates_sends": False, "node_processors": 2}),
+        (PUSHED, {"server.nodes": 2}, {"emulates_sends": False, **SHARED}),  # a send takes 10 us
+        (BOARD, TWO_NODES, {"emulates_sends": False, **SHARED}),  # nothing is broadcast
+        (PUSHED, {"server.send_s": 0.01}, {"emulates_sends": False, **SHARED}),
+    ],
+)
+def test_nodes_that_do_not_wait_for_each_other_are_not_warned_about(board, changes, provenance):
+    assert "shared" not in kinds_of(simulated(changes, board, **LIVE, **provenance))
+
+
 def test_every_check_has_a_case():
     assert {case[0] for case in CASES} == set(CHECKS)
 
@@ -104,6 +132,7 @@ def test_every_check_has_a_case():
         ({"heartbeat.timeout_s": 20.0, "horizon_s": 250.0}, PUSHED),
         ({"faults": [{"kind": "restart", "start_s": 100, "length_s": 5}]}, PUSHED),
         ({"faults": [{"kind": "latency", "added_s": 0.01, **ALL_DAY}]}, PUSHED),  # all the time
+        ({"faults": [{"kind": "reset", "start_s": 30.0}]}, PUSHED),  # as the warm-up ends
     ],
 )
 def test_what_is_as_it_should_be_is_not_warned_about(changes, board):
@@ -148,6 +177,18 @@ def test_a_fault_that_repeats_is_hidden_if_it_never_happens_after_the_warm_up(re
     said = [str(one) for one in run.warnings if one.kind == "warm-up"]
     assert bool(said) == is_hidden
     assert not is_hidden or "the restart at 18 s" in said[0]
+
+
+def test_a_server_that_is_saturated_at_the_end_alone_is_warned_about():
+    run = simulated()
+    timeline = run.columns("timeline")
+    for busy_from_s, words in (
+        (225.0, "100 % of the time of the last quarter of the run"),
+        (297, ""),
+    ):
+        timeline["utilisation"] = np.where(timeline["t_s"] >= busy_from_s, 1.0, 0.1)
+        assert ("saturated" in kinds_of(run)) == bool(words)
+        assert words in " ".join(map(str, run.warnings))
 
 
 def test_a_rollout_that_begins_within_the_warm_up_says_so_and_carries_all_warnings():
@@ -246,3 +287,29 @@ def test_connections_that_find_a_full_backlog_are_counted(engine):
     assert timeline["dropped_syns"].iloc[0] == 14
     assert "SYNs were dropped, as server.backlog = 5 was full" in sentence(run, "full")
     assert timeline["refused"].sum() == 0
+
+
+def test_a_saturated_node_is_found_behind_the_mean_of_all_and_named():
+    run = simulated(board=LATE_NODE)
+    mean = run.metrics()["utilisation"].iloc[0]
+    assert 0.4 < mean < 0.6
+    said = sentence(run, "saturated")
+    assert f"(all 2 nodes together {mean * 100:.3g} %)" in said
+    assert "a smaller share of the clients" in said
+    table = sl.metrics.by_node(run)["utilisation"]
+    assert table.tolist() == pytest.approx([2.0 * mean, 0.0], abs=0.02)
+    assert run.metrics()["busiest_utilisation"].iloc[0] == pytest.approx(table[0])
+    assert run.summary().loc["its busiest node (%)"].iloc[0] == f"{table[0] * 100:.3g}"
+
+
+def test_a_node_that_is_saturated_at_the_end_alone_is_found():
+    """Of two nodes one stops after the other: then all clients are on the first one."""
+    deploy = {"kind": "rolling_deploy", "start_s": 200.0, "length_s": 5.0, "every_s": 10.0}
+    run = simulated({"faults": [deploy], "horizon_s": 400.0}, LATE_NODE)
+    said = sentence(run, "saturated")
+    assert said.startswith("Node 0 was busy")
+    assert "% of the time of the last quarter of the run" in said
+
+
+def test_a_node_with_all_sockets_that_bears_them_is_not_warned_about():
+    assert kinds_of(simulated({"server.send_s": 0.1}, LATE_NODE)) == []

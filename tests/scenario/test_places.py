@@ -32,6 +32,12 @@ def leaves(value, path=()):
         yield from leaves(inner, (*path, str(name)))
 
 
+def test_the_keys_by_which_files_are_told_apart_are_fields_of_one_kind_alone():
+    of_scenarios, of_plans = sl.Scenario.model_fields.keys(), sl.Plan.model_fields.keys()
+    assert set(places.OF_SCENARIOS) <= of_scenarios - of_plans
+    assert set(places.OF_PLANS) <= of_plans - of_scenarios
+
+
 def refused(load, path, **options):
     with pytest.raises(sl.ScenarioError) as caught:
         load(path, **options)

@@ -51,6 +51,18 @@ def test_replace_changes_what_it_names_and_nothing_else():
     assert one.drag is not None
 
 
+def test_what_is_absent_stays_absent_when_a_part_of_it_is_taken_away():
+    one = sl.Scenario(**BASE)
+    assert one.replace({"fallback.after_s": None, "sessions.curve": None}) == one
+    assert one.replace({"fallback.after_s": None}).fallback is None
+    given = one.replace({"fallback.after_s": 5.0})
+    assert (
+        given.replace({"fallback.after_s": None}).fallback
+        == sl.Scenario(**BASE, fallback={}).fallback
+    )
+    refused(lambda: one.replace({"drag.every_s": None}), "drag.every_s")
+
+
 def test_a_scenario_cannot_be_changed_in_place():
     for whole in (sl.Scenario(**BASE), sl.Plan(flag={"propagation": "pushed"})):
         parts = [whole, *(part for _, part in whole if isinstance(part, Section))]
@@ -199,6 +211,8 @@ MALFORMED = {
         make(websocket={"resync": "none", "or_snapshot": True}),
         "websocket.or_snapshot",
     ),
+    "spread of constant times": (make(server={"service_cv": 1.0}), "server.service_cv"),
+    "spread that is missing": (make(server={"service": "gamma"}), "server.service_cv"),
     "return cap below return": (
         make(fallback={"return_s": 60.0, "return_cap_s": 30.0}),
         "fallback.return_cap_s",
@@ -275,6 +289,13 @@ MALFORMED = {
         again(100.0, kind="drain", batches=5000),
         "faults.0.batches",
     ),
+    "deploy in which two nodes are down": (
+        make(
+            server={"nodes": 2},
+            faults=[{"kind": "rolling_deploy", "start_s": 1, "length_s": 9, "every_s": 5}],
+        ),
+        "faults.0.every_s",
+    ),
     "share of nobody": (make(faults=[{**RESET, "share": 0.0}]), "faults.0.share"),
     "faults that are none": (make(faults="all"), "faults"),
     "retry cap below base": (make(polling={"retry_base_s": 40}), "polling.retry_cap_s"),
@@ -309,7 +330,7 @@ MALFORMED = {
     "time of nan": (at([1, float("nan")]), "updates.publish_s.1"),
     "time of a size": (at([1, "2 kB"]), "updates.publish_s.1"),
     "time of an age": (at([1, 10**400]), "updates.publish_s.1"),
-    "too many times": (at([1.0] * 100_001), "updates.publish_s"),
+    "too many times": (at([1.0] * 5_001), "updates.publish_s"),
     "milliseconds for times": (at([600, 60_000]), "updates.publish_s.0"),
     "too many clients": (make(clients=10**12), "clients"),
     "too many changes": (make(updates={"rate_per_s": 1e6}), "updates.rate_per_s"),
@@ -346,6 +367,14 @@ MALFORMED = {
     "times alone": (make(sessions=by_curve(0, 9)), "sessions.curve.0"),
     "text for a rate": (make(sessions=by_curve([0, "1"], [9, 1])), "sessions.curve.0.1"),
     "an age": (make(horizon_s=1e300), "horizon_s"),
+    "jitter of a fixed rate": (
+        make(polling={"timer": "fixed_rate", "jitter_frac": 0.5}),
+        "polling.jitter_frac",
+    ),
+    "fixed rate without end": (
+        make(polling={"timer": "fixed_rate", "interval_s": 1e-300}),
+        "polling.interval_s",
+    ),
     "share above one": (make(polling={"jitter_frac": 1.5}), "polling.jitter_frac"),
     "board smaller than a card": (
         make(updates={"rate_per_s": 1.0, "snapshot_bytes": 5}),
@@ -353,7 +382,6 @@ MALFORMED = {
     ),
     "card too small": (make(updates={"rate_per_s": 1.0, "delta_bytes": 5}), "updates.delta_bytes"),
     "token too small": (make(wire={"token_bytes": 3}), "wire.token_bytes"),
-    "tls counted but off": (make(wire={"count": "tls"}, network={"tls": False}), "wire.count"),
     "http 2 with aiohttp's heads": (
         make(wire={"http": "2", "http_client": "aiohttp"}),
         "wire.http_client",
@@ -563,3 +591,11 @@ def test_clients_start_evenly_over_the_ramp():
     start_s = compile_workload(sl.Scenario(**BASE, clients=5000), 1, 0).start_s
     assert ((start_s >= 0.0) & (start_s < 30.0)).all()
     assert abs(start_s.mean() - 15.0) < 4 * 30.0 / 60_000**0.5
+
+
+def test_a_setting_that_is_gone_is_read_with_a_warning_and_cannot_be_set():
+    with pytest.warns(FutureWarning, match="Wire.count is not read any more: bytes are counted as"):
+        read = sl.Scenario(updates={"rate_per_s": 0.1}, wire={"count": "ip"})
+    assert read == sl.Scenario(updates={"rate_per_s": 0.1})
+    with pytest.raises(sl.ScenarioError, match=r"^wire\.count: is not read any more: bytes are"):
+        read.replace({"wire.count": "payload"})

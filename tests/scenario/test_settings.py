@@ -10,6 +10,7 @@ import pydantic
 import pytest
 
 import simlib as sl
+from simlib.figures import style
 from simlib.scenario.fields import Section
 from simlib.scenario.model import Scenario, _paths
 from simlib.scenario.settings import settings_of
@@ -62,6 +63,11 @@ def test_a_setting_has_the_unit_of_its_name(setting):
         assert setting.unit == "bytes"
     if name.endswith("per_s"):
         assert setting.unit.endswith("/s")
+
+
+@pytest.mark.parametrize("setting", EVERY, ids=lambda one: one.path)
+def test_figures_say_the_unit_of_a_setting_as_the_settings_do(setting):
+    assert style.setting_words(setting.path)[1] == setting.unit
 
 
 @pytest.mark.parametrize(

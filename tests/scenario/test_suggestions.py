@@ -12,6 +12,7 @@ from simlib.scenario import presets, suggestions
 
 CANARY = Path(__file__).parents[2] / "data" / "plans" / "flagger_canary.yaml"
 BOARD = sl.Scenario(updates={"rate_per_s": 0.1})
+RESET = {"kind": "reset", "start_s": 1.0}
 
 
 def refused(call, *arguments, **options):
@@ -59,13 +60,13 @@ def test_a_library_without_a_preset_says_what_to_do(name):
 
 
 def test_every_alias_leads_to_something_that_is_there():
-    assert set(suggestions.LIBRARIES.values()) <= presets.LIBRARIES.keys()
-    assert set(suggestions.METRICS.values()) <= MEASURES.keys()
+    assert set(suggestions.LIBRARY_ALIASES.values()) <= presets.LIBRARIES.keys()
+    assert set(suggestions.METRIC_ALIASES.values()) <= MEASURES.keys()
     assert set(suggestions._NO_PRESET_TOO.values()) <= suggestions.NO_PRESET.keys()
-    for aliases in (suggestions.LIBRARIES, suggestions.METRICS, suggestions.NO_PRESET):
+    for aliases in (suggestions.LIBRARY_ALIASES, suggestions.METRIC_ALIASES, suggestions.NO_PRESET):
         assert all(alias == suggestions.plain(alias) for alias in aliases)
     own = {suggestions.plain(name) for name in presets.LIBRARIES}
-    assert not own & suggestions.LIBRARIES.keys()
+    assert not own & suggestions.LIBRARY_ALIASES.keys()
 
 
 @pytest.mark.parametrize("name", ["xyzzy", "", "?", 5, None, ["signalr"]])
@@ -81,7 +82,7 @@ def guarded(metric):
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [pair for pair in suggestions.METRICS.items() if pair[1] in METRICS]
+    ("name", "metric"), [pair for pair in suggestions.METRIC_ALIASES.items() if pair[1] in METRICS]
 )
 def test_a_metric_by_another_name_leads_to_ours(name, metric):
     assert f"; did you mean {metric}?" in refused(guarded, name)
@@ -118,16 +119,34 @@ def test_a_width_of_a_sweep_and_a_foreign_metric_lead_to_ours_too():
         ({"interval": 30}, "polling.interval_s"),
         ({"polling.intervall_s": 30}, "polling.interval_s"),
         ({"interval_s": 30}, "polling.interval_s"),
+        ({"updates.rate": 1}, "updates.rate_per_s"),
+        ({"faults": [{**RESET, "strat_s": 1}]}, "faults.0.start_s"),
+        ({"faults": [RESET, {**RESET, "lenght_s": 1}]}, "faults.1.length_s"),
+        ({"faults": [{**RESET, "latency": 1}]}, "faults.0.added_s"),
+        ({"faults": [{**RESET, "every": 1}]}, "faults.0.every_s"),
     ],
 )
 def test_a_setting_or_a_word_by_another_name_leads_to_ours(change, meant):
     assert f"did you mean {meant}?" in refused(BOARD.replace, change)
 
 
+@pytest.mark.parametrize("path", ["faults.0.length_s", "faults.*.kind", "faults.7.share"])
+def test_a_part_of_a_list_is_not_taken_for_a_setting_of_another_section(path):
+    message = refused(BOARD.replace, {path: 5})
+    assert message.startswith(f"{path}: must be given with the whole of faults")
+
+
 def test_a_setting_of_a_plan_by_another_name_leads_to_ours():
     plan = sl.Plan(flag={"propagation": "session"})
     assert "did you mean decision.failures?" in refused(plan.replace, {"failureLimit": 3})
     assert "did you mean flag?" in refused(plan.replace, {"flags": {}})
+    assert "did you mean rollback.sockets?" in refused(plan.replace, {"sockets": "closed"})
+    for given, name, meant in (
+        ("stages", "bake", "stages.0.bake_s"),
+        ("stages", "setWeight", "stages.0.percent"),
+        ("guardrails", "bellow", "guardrails.0.below"),
+    ):
+        assert f"did you mean {meant}?" in refused(plan.replace, {given: [{name: 5}]})
 
 
 def read_with(metrics):

@@ -563,6 +563,7 @@ def test_ninety_intervals_of_a_hundred_hold_the_mean():
     [
         ("interval_s", lambda x: theory.staleness_fixed_timer(x)),
         ("down_s", lambda x: theory.staleness_fixed_timer(30.0, x)),
+        ("fetch_s", lambda x: theory.staleness_fixed_timer(30.0, 0.0, x)),
         ("fetch_s", lambda x: theory.staleness_rearmed_timer(30.0, x, 0.0)),
         ("jitter_frac", lambda x: theory.staleness_jittered(30.0, x, 0.0, 0.0)),
         ("shortest_s", lambda x: theory.Staleness(x, 1.0)),

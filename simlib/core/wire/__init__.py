@@ -2,7 +2,8 @@
 
 The live lab sends the texts that are made here and the simulation counts their lengths, so that
 simulated and measured bytes are equal by construction. One scenario compiles to one `WireSpec`;
-`message_sizes` returns a table of two columns for it, bytes up (from the client) and bytes down.
+`message_sizes` returns a table of two columns for it, bytes up (from the client) and bytes down, at
+the layer that is asked for: payload of TCP, with TLS, or IP packets.
 
 Every number inside a text has a fixed width (versions have ten digits), so a size never depends
 on a value. Tokens must have the length that the spec states.
@@ -54,12 +55,13 @@ from simlib.core.wire.payloads import (
     snapshot_text,
     version_of,
 )
-from simlib.core.wire.sizes import message_sizes
+from simlib.core.wire.sizes import Layer, message_sizes
 from simlib.core.wire.spec import VERSION_DIGITS, Message, WireSpec, check_spec
 
 __all__ = [
     "REFUSED_TEXT",
     "VERSION_DIGITS",
+    "Layer",
     "Message",
     "WireSpec",
     "auth_refused_text",

@@ -73,6 +73,8 @@ _UPGRADE_FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("User-Agent", "Python/3.11 websockets/17.4"),
     ),
 }
+_CHUNKED = {"Transfer-Encoding": "chunked"}  # its length is not known before it is compressed
+_COMPRESSED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 _ENDPOINT = {  # the path that the client libraries append
     "native": "",
     "socketio": "/?EIO=4&transport=websocket",
@@ -101,8 +103,13 @@ def _poll_fields(spec: WireSpec, token: str, version: int | None) -> Fields:
         host=spec.host,
         cookie=spec.cookie,
         authorization="Bearer " + token if checked_token(spec, token) else "",
-        etag=f'"{digits(version)}"' if spec.etag and version is not None else "",
+        etag=_etag(spec, version) if spec.etag and version is not None else "",
     )
+
+
+def _etag(spec: WireSpec, version: int) -> str:
+    """Return a version's tag. One who compresses an answer on its way weakens it, as nginx does."""
+    return f'W/"{digits(version)}"' if spec.gzip_ratio < 1 else f'"{digits(version)}"'
 
 
 def poll_request(spec: WireSpec, token: str, version: int | None = None) -> bytes:
@@ -145,7 +152,7 @@ def poll_response_headers(spec: WireSpec, version: int | None = None) -> dict[st
     """
     headers = {"Server": spec.server}
     if spec.etag and version is not None:
-        headers |= {"Cache-Control": "no-cache", "ETag": f'"{digits(version)}"'}
+        headers |= {"Cache-Control": "no-cache", "ETag": _etag(spec, version)}
     return headers
 
 
@@ -154,8 +161,10 @@ def poll_reply(spec: WireSpec, status: int, version: int | None, date: str) -> t
     reason = {200: "OK", 304: "Not Modified", 503: "Service Unavailable"}[status]
     own = {"Date": date}
     if status == 200:
-        json_length = str(spec.snapshot_bytes)
-        own = {"Content-Type": "application/json", "Content-Length": json_length} | own
+        length = {"Content-Length": str(spec.snapshot_bytes)}
+        if spec.gzip_ratio < 1:
+            length = _COMPRESSED if spec.http_version == "2" else _CHUNKED | _COMPRESSED
+        own = {"Content-Type": "application/json"} | length | own
     elif status == 503:
         own = {"Content-Length": "0"} | own
     fields = poll_response_headers(spec, version) | own

@@ -1,4 +1,4 @@
-"""How many bytes each message takes at the layer that a scenario counts.
+"""How many bytes each message takes: as payload of TCP, with TLS, and as IP packets.
 
 **HTTP/2** (RFC 9113, RFC 7541) has no text, only sizes. `..._FIRST` is the first exchange of a
 connection: HPACK's table is empty and both sides send their settings (the client's preface,
@@ -12,6 +12,9 @@ are those of one fixed date.
 **permessage-deflate** (RFC 7692): PUSH, NOTICE and SNAPSHOT payloads times `deflate_ratio`, rounded
 up. Chromium always offers the extension, websockets only when the ratio is below 1; the server
 accepts it only then.
+
+**gzip** of a poll's body, by the server or by a proxy before it: the body times `gzip_ratio`,
+rounded up, in one chunk (RFC 9112 section 7.1) over HTTP/1.1, with the fields that say so.
 
 **TLS**: 22 bytes per started 16 KiB record, one write a message. TLS_OPEN is a full TLS 1.3
 handshake with two session tickets; the default sizes are Chromium 156's (its hello varies by 32
@@ -30,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +64,7 @@ from simlib.core.wire.payloads import (
 )
 from simlib.core.wire.spec import Message, WireSpec, check_spec
 
+Layer = Literal["payload", "tls", "ip"]
 M = Message
 _POLLS = (M.POLL_REQUEST_FIRST, M.POLL_REQUEST, M.POLL_CONDITIONAL_FIRST, M.POLL_CONDITIONAL)
 _UP = frozenset({*_POLLS, M.UPGRADE_REQUEST, M.AUTH, M.PONG_UP, M.PING_UP, M.CLOSE_UP})
@@ -75,12 +80,15 @@ _PREFACE_DOWN = 27 + 13 + 9
 _PRIORITY = 5  # Chromium's HEADERS frames carry priority fields
 
 
-def message_sizes(spec: WireSpec) -> npt.NDArray[np.int64]:
-    """Return the size of each message at the layer that the spec counts.
+def message_sizes(spec: WireSpec, layer: Layer) -> npt.NDArray[np.int64]:
+    """Return the size of each message at a layer.
 
     Parameters
     ----------
     spec : WireSpec
+    layer : {"payload", "tls", "ip"}
+        What is counted: what TCP carries, without and with the records of TLS (the same where the
+        spec has none), or whole IP packets, those of acknowledgements too.
 
     Returns
     -------
@@ -95,15 +103,15 @@ def message_sizes(spec: WireSpec) -> npt.NDArray[np.int64]:
 
     Examples
     --------
-    >>> sizes = message_sizes(WireSpec(envelope="socketio"))
+    >>> sizes = message_sizes(WireSpec(envelope="socketio"), "payload")
     >>> sizes[Message.PUSH].tolist(), sizes[Message.PING_DOWN].tolist()
     ([0, 144], [0, 3])
-    >>> message_sizes(WireSpec(envelope="socketio", count="ip"))[Message.PUSH].tolist()
+    >>> message_sizes(WireSpec(envelope="socketio"), "ip")[Message.PUSH].tolist()
     [52, 196]
     """
     check_spec(spec)
     sizes = np.zeros((len(Message), 2), dtype=np.int64)
-    with_tls = spec.tls and spec.count != "payload"
+    with_tls = spec.tls and layer != "payload"
     payloads = _websocket_sizes(spec) | (
         _http2_sizes(spec) if spec.http_version == "2" else _http1_sizes(spec)
     )
@@ -111,20 +119,20 @@ def message_sizes(spec: WireSpec) -> npt.NDArray[np.int64]:
     for message, payload in payloads.items():
         sent = _tls_bytes(payload) if with_tls else payload
         way = 0 if message in _UP else 1
-        if spec.count == "ip":
+        if layer == "ip":
             _add_segments(sizes[message], sent, way, message in _ANSWERED - unanswered)
         else:
             sizes[message, way] = sent
     if with_tls:
         down = spec.tls_down_bytes + spec.tls_chain_bytes
         sizes[M.TLS_OPEN] = spec.tls_up_bytes, down
-        if spec.count == "ip":
+        if layer == "ip":
             sizes[M.TLS_OPEN] = 0
             _add_segments(sizes[M.TLS_OPEN], spec.tls_up_bytes - _TLS_FINISHED, 0, True)
             _add_segments(sizes[M.TLS_OPEN], down - _TLS_TICKETS, 1, True)
             _add_segments(sizes[M.TLS_OPEN], _TLS_FINISHED, 0, False)
             _add_segments(sizes[M.TLS_OPEN], _TLS_TICKETS, 1, False)
-    if spec.count == "ip":
+    if layer == "ip":
         sizes[M.TCP_OPEN] = 60 + _IP_HEADERS, 60
         sizes[M.TCP_CLOSE] = 2 * _IP_HEADERS
     return sizes
@@ -142,10 +150,17 @@ def _add_segments(row: npt.NDArray[np.int64], n: int, way: int, answered: bool) 
         row[1 - way] += _IP_HEADERS * (ceil(segments / 2) - answered)
 
 
+def _compressed_bytes(spec: WireSpec) -> int:
+    return ceil(poll_body_bytes(spec) * spec.gzip_ratio)
+
+
 def _http1_sizes(spec: WireSpec) -> dict[Message, int]:
     token = "x" * spec.token_bytes
     poll, conditional = len(poll_request(spec, token)), len(poll_request(spec, token, 0))
-    response = len(poll_response_head(spec, 0, _DATE)) + poll_body_bytes(spec)
+    body = _compressed_bytes(spec)
+    if spec.gzip_ratio < 1:
+        body += len(f"{body:x}\r\n\r\n0\r\n\r\n")
+    response = len(poll_response_head(spec, 0, _DATE)) + body
     unmodified, refused = len(not_modified(spec, 0, _DATE)), len(poll_refused(spec, _DATE))
     return {
         **dict.fromkeys((M.POLL_REQUEST_FIRST, M.POLL_REQUEST), poll),
@@ -171,7 +186,7 @@ def _http2_sizes(spec: WireSpec) -> dict[Message, int]:
         cold, warm = _block_bytes(http2_request(spec, token, version), (":path",))
         sizes[first] = _PREFACE_UP + 9 + _PRIORITY + cold
         sizes[Message(first + 1)] = 9 + _PRIORITY + warm
-    body = poll_body_bytes(spec)
+    body = _compressed_bytes(spec)
     data = body + 9 * ceil(body / 16384)
     for first, status, extra in (
         (M.POLL_RESPONSE_FIRST, 200, data),

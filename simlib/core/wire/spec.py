@@ -84,9 +84,9 @@ class WireSpec(NamedTuple):
     """Whether the client names the version it has seen, and the server says if the rest is lost."""
     deflate_ratio: float = 1.0
     """Compressed over plain size of pushed payloads; 1 = off."""
+    gzip_ratio: float = 1.0
+    """Compressed over plain size of a poll's body; 1 = off."""
     tls: bool = False
-    count: str = "payload"  # type: ignore[assignment]  # the name hides tuple.count, unused here
-    """Layer counted: TCP ``"payload"``, with ``"tls"`` records, with ``"ip"`` headers."""
     tls_up_bytes: int = 2035
     """Bytes of a full TLS handshake from the client."""
     tls_down_bytes: int = 1354
@@ -101,7 +101,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "websocket_client": ("chromium", "websockets"),
     "envelope": ("native", "socketio", "sockjs"),
     "push": ("delta", "snapshot"),
-    "count": ("payload", "tls", "ip"),
 }
 _LEAST = {"token_bytes": 0, "tls_up_bytes": 300, "tls_down_bytes": 700, "tls_chain_bytes": 0}
 
@@ -117,10 +116,10 @@ def check_spec(spec: WireSpec) -> None:
 
     Examples
     --------
-    >>> check_spec(WireSpec(count="frames"))
+    >>> check_spec(WireSpec(push="frames"))
     Traceback (most recent call last):
         ...
-    simlib.errors.ScenarioError: count: must be one of payload, tls, ip, got 'frames'
+    simlib.errors.ScenarioError: push: must be one of delta, snapshot, got 'frames'
     """
     for name, allowed in _CHOICES.items():
         if getattr(spec, name) not in allowed:
@@ -128,12 +127,11 @@ def check_spec(spec: WireSpec) -> None:
     for name, least in _LEAST.items():
         if getattr(spec, name) < least:
             raise ScenarioError(name, getattr(spec, name), f"must be >= {least}")
-    if not 0 < spec.deflate_ratio <= 1:
-        raise ScenarioError("deflate_ratio", spec.deflate_ratio, "must be > 0 and <= 1")
+    for name in ("deflate_ratio", "gzip_ratio"):
+        if not 0 < getattr(spec, name) <= 1:
+            raise ScenarioError(name, getattr(spec, name), "must be > 0 and <= 1")
     if spec.http_version == "2" and spec.http_client != "chromium":
         raise ScenarioError("http_client", spec.http_client, "must be chromium for HTTP/2")
-    if spec.count == "tls" and not spec.tls:
-        raise ScenarioError("count", spec.count, "must not be tls when tls is false")
 
 
 def checked_token(spec: WireSpec, token: str) -> str:

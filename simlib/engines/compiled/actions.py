@@ -32,7 +32,7 @@ from simlib.engines.compiled.state import (
     put,
 )
 from simlib.engines.compiled.turn import (
-    BESIDE,
+    CARRIES,
     FAILS,
     FIRST,
     GENERAL,
@@ -46,10 +46,8 @@ from simlib.engines.compiled.turn import (
 
 
 class Outgoing(NamedTuple):
-    """Bytes that are counted now, how many events are to be scheduled; `flags` as in `Outcome`."""
+    """How many events are to be scheduled; `flags` as in `Outcome`."""
 
-    up: int
-    down: int
     n: int
     flags: int
 
@@ -59,7 +57,9 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
     """Feed the client an event, and the changes that it missed before; carry out its actions."""
     row, number = world.arrays.rows[turn.number], turn.number
     event, value = outcome.event, outcome.value
-    outgoing = Outgoing(outcome.up, outcome.down, outcome.n, outcome.flags)
+    outgoing = Outgoing(outcome.n, outcome.flags)
+    if outcome.message >= 0:
+        outgoing = _count(world, turn, outgoing, outcome.message, 1)
     if outcome.flags & FAILS:
         recording.count(world.record, Count.ERRORS, number, turn.now)
         event = Event.FAILED + 0
@@ -71,7 +71,7 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
         n = outgoing.n
         if is_rearmed and row.deadline_s < NEVER_S:
             n = put(world.arrays.out, n, ALARM, row.deadline_s, Kind.DEADLINE, 0, 0)
-        outgoing = Outgoing(outgoing.up, outgoing.down, n, outgoing.flags)
+        outgoing = Outgoing(n, outgoing.flags)
         if actions != Action.NONE:
             outgoing = _carry_out(world, turn, event, actions, was, outgoing)
         resume = turn.data & ((1 << RESUME_BITS) - 1)
@@ -81,7 +81,7 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
             if resume == Resume.REPLAY:
                 event = Event.REPLAY + 0
                 message, messages = Message.PUSH + 0, value - row.seen
-            outgoing = _with_bytes(world.arrays.sizes, outgoing, message, messages)
+            outgoing = _count(world, turn, outgoing, message, messages)
             recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
         else:
             event = -1
@@ -89,10 +89,13 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
 
 
 @inlined
-def _with_bytes(sizes: Any, outgoing: Outgoing, message: int, messages: int) -> Outgoing:
-    up = outgoing.up + messages * sizes[message, 0]
-    down = outgoing.down + messages * sizes[message, 1]
-    return Outgoing(up, down, outgoing.n, outgoing.flags)
+def _count(world: World, turn: Turn, outgoing: Outgoing, message: int, messages: int) -> Outgoing:
+    """Count messages; whether they carry something says whether the path was idle."""
+    recording.count_messages(world.record, turn.number, turn.now, message, messages)
+    sizes, flags = world.arrays.sizes, outgoing.flags
+    if GENERAL and sizes[message, 0] + sizes[message, 1] > 0:
+        flags |= CARRIES
+    return Outgoing(outgoing.n, flags)
 
 
 @inlined
@@ -100,7 +103,7 @@ def _put(
     out: Any, outgoing: Outgoing, lane: int, t: float, kind: int, exchange: int, data: int
 ) -> Outgoing:
     n = put(out, outgoing.n, lane, t, kind, exchange, data)
-    return Outgoing(outgoing.up, outgoing.down, n, outgoing.flags)
+    return Outgoing(n, outgoing.flags)
 
 
 @inlined
@@ -126,18 +129,18 @@ def _carry_out(
         tls_s = turn.now + 2.0 * turn.half_s
         outgoing = _put(world.arrays.out, outgoing, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
     if PUSHES and actions & Action.UPGRADE:
-        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.UPGRADE_REQUEST + 0, 1)
+        outgoing = _count(world, turn, outgoing, Message.UPGRADE_REQUEST + 0, 1)
         outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.UPGRADE, row.exchange, 0)
     if PUSHES and actions & Action.AUTHENTICATE:
-        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.AUTH + 0, 1)
+        outgoing = _count(world, turn, outgoing, Message.AUTH + 0, 1)
         outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
     if GENERAL and PUSHES and actions & Action.SAFETY_POLL:
         outgoing = _safety_poll(world, turn, outgoing)
     if PUSHES and actions & Action.SEND_PING:
-        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.PING_UP + 0, 1)
+        outgoing = _count(world, turn, outgoing, Message.PING_UP + 0, 1)
         outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.PING_UP, row.exchange, 0)
     if PUSHES and actions & Action.SEND_PONG:
-        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.PONG_UP + 0, 1)
+        outgoing = _count(world, turn, outgoing, Message.PONG_UP + 0, 1)
     return outgoing
 
 
@@ -158,7 +161,7 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
     row.has_upgraded = False
     disconnect(arrays, record, number, now, cause_of(event, was) + 0, was)
     if graceful:
-        outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.CLOSE_UP + 0, 1)
+        outgoing = _count(world, turn, outgoing, Message.CLOSE_UP + 0, 1)
     t = now + turn.half_s
     return _put(world.arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, int(graceful))
 
@@ -168,8 +171,9 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A poll is due: on the connection that is kept, or on a new one."""
     arrays, number = world.arrays, turn.number
     row = arrays.rows[number]
+    row.asked_s = turn.now
     if is_kept(row.opened_s, row.kept_until_s, turn.now):
-        return Outgoing(outgoing.up, outgoing.down, outgoing.n, outgoing.flags | REQUESTS)
+        return Outgoing(outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
     disconnect(arrays, world.record, number, row.kept_until_s, cause, Transport.POLLING + 0)
     row.kept_until_s = NEVER_S  # nothing is answered before there is a request
@@ -183,31 +187,30 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
 @inlined
 def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A fetch beside the open socket: on the connection of the one before, or on a new one."""
-    arrays, sizes, row = world.arrays, world.arrays.sizes, world.arrays.rows[turn.number]
-    if outgoing.up == 0 and outgoing.down == 0:
-        flags = outgoing.flags | BESIDE
-        outgoing = Outgoing(outgoing.up, outgoing.down, outgoing.n, flags)
+    arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
     trips, first = 1.0, 0
+    row.asked_s = turn.now
     if not is_kept(row.opened_s, row.kept_until_s, turn.now):
         first += 1
-        end_fetches(arrays, world.record, turn.number, turn.now)
-        outgoing = _with_bytes(sizes, outgoing, Message.TCP_OPEN + 0, 1)
-        outgoing = _with_bytes(sizes, outgoing, Message.TLS_OPEN + 0, 1)
+        end_fetches(arrays, record, turn.number, turn.now)
+        recording.count_messages(record, turn.number, turn.now, Message.TCP_OPEN + 0)
+        recording.count_messages(record, turn.number, turn.now, Message.TLS_OPEN + 0)
         trips += 4.0 if world.rules.tls else 2.0
     recording.count(world.record, Count.POLLS, turn.number, turn.now)
     row.kept_until_s = NEVER_S
     request = request_of(world.options.etag, row.fetched_s, first)
-    outgoing = _with_bytes(sizes, outgoing, request, 1)
+    recording.count_messages(record, turn.number, turn.now, request)
     t = turn.now + trips * turn.half_s
     return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, first)
 
 
 @inlined
 def _safety_poll(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
-    recording.count_safety_poll(world.record, turn.number, turn.now)
-    outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.TCP_OPEN + 0, 1)
-    outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.TLS_OPEN + 0, 1)
-    outgoing = _with_bytes(world.arrays.sizes, outgoing, Message.POLL_REQUEST_FIRST + 0, 1)
+    record, number = world.record, turn.number
+    recording.count_safety_poll(record, number, turn.now)
+    recording.count_messages(record, number, turn.now, Message.TCP_OPEN + 0)
+    recording.count_messages(record, number, turn.now, Message.TLS_OPEN + 0)
+    recording.count_messages(record, number, turn.now, Message.POLL_REQUEST_FIRST + 0)
     round_trips = 2.0 if world.rules.tls else 1.0
     t = turn.now + (2.0 * round_trips + 1.0) * turn.half_s
     exchange = world.arrays.rows[turn.number].exchange
@@ -241,9 +244,8 @@ def _request(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
         row.opened_s = now
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S
-    outgoing = _with_bytes(
-        world.arrays.sizes, outgoing, request_of(world.options.etag, row.fetched_s, first), 1
-    )
+    request = request_of(world.options.etag, row.fetched_s, first)
+    outgoing = _count(world, turn, outgoing, request, 1)
     if GENERAL and row.is_link_dead:
         t = now + world.options.unanswered_s
         return _put(world.arrays.out, outgoing, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)

@@ -15,12 +15,17 @@ from simlib.core.connection import accepted_by, change_message, is_over, ready_v
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
-from simlib.core.record import Cause, Count
+from simlib.core.record import Cause, Count, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.assignment import assigned_cohort, close_for_rollback, enrol
+from simlib.engines.compiled.assignment import (
+    assigned_cohort,
+    close_for_rollback,
+    enrol,
+    is_still_to_close,
+)
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
@@ -36,6 +41,9 @@ from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    CUT,
+    DONE_TRIP,
+    IS_PING,
     REFUSED,
     REPLY_BITS,
     RESUME_BITS,
@@ -51,7 +59,6 @@ from simlib.engines.compiled.state import (
     resume_outcome_of,
 )
 from simlib.engines.compiled.turn import (
-    BESIDE,
     FAILS,
     FIRST,
     GENERAL,
@@ -94,19 +101,19 @@ def _of_the_client(world: World, turn: Turn) -> Outcome:
     if kind == Kind.DEADLINE:
         if row.deadline_s != now:
             return nothing(0)
-        return Outcome(Event.DEADLINE + 0, 0, 0, 0, 0, 0)
+        return Outcome(Event.DEADLINE + 0, 0, -1, 0, 0)
     if kind == Kind.START:
         if GENERAL and rules.has_flag:
             enrol(arrays, record, rules, world.flag, number, now)
-        return Outcome(Event.START + 0, row.seen + 0, 0, 0, 0, 0)
+        return Outcome(Event.START + 0, row.seen + 0, -1, 0, 0)
     if kind == Kind.STOP:
         finalise(arrays, record, rules, number, now)
         if GENERAL:
             recording.end_exposure(record, number, now)
-        return Outcome(Event.STOP + 0, 0, 0, 0, 0, 0)
+        return Outcome(Event.STOP + 0, 0, -1, 0, 0)
     if GENERAL and kind == Kind.FLAG:
         return _flag(world, turn)
-    return Outcome(Event.DRAG_START + turn.data, 0, 0, 0, 0, 0)
+    return Outcome(Event.DRAG_START + turn.data, 0, -1, 0, 0)
 
 
 @inlined
@@ -124,7 +131,7 @@ def _flag(world: World, turn: Turn) -> Outcome:
         return nothing(0)
     recording.end_exposure(record, number, now)
     recording.start_exposure(record, number, cohort, now)
-    return Outcome(Event.ASSIGNED + 0, cohort, 0, 0, 0, 0)
+    return Outcome(Event.ASSIGNED + 0, cohort, -1, 0, 0)
 
 
 # -- at the server, without a worker -------------------------------------------------------------
@@ -191,6 +198,8 @@ def _authenticated(world: World, turn: Turn) -> int:
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
         n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and is_still_to_close(arrays, rules, number):
+        n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
     outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
     version = int(arrays.state[0].published)
     t = now + turn.half_s
@@ -209,8 +218,15 @@ def _authenticated(world: World, turn: Turn) -> int:
 
 @inlined
 def _send(world: World, turn: Turn) -> int:
-    """Handle a message of a broadcast for a client's buffers, or buffers that have room again."""
+    """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
+    if turn.kind == Kind.BEAT_SERVED:
+        message, kind = Message.PONG_DOWN + 0, Kind.PONG + 0
+        if turn.data & IS_PING:
+            message, kind = Message.PING_DOWN + 0, Kind.PING + 0
+        size = float(arrays.sizes[message, 1])
+        t = transmit(arrays, rules, turn.number, turn.now, size)
+        return put(arrays.out, 0, DONE_TRIP, t, kind, turn.exchange, turn.data >> 1)
     if turn.kind == Kind.WRITABLE:
         return drain(arrays, rules, sending, turn.number, turn.now, turn.exchange, 0)
     return try_send(
@@ -248,7 +264,10 @@ def _idle(world: World, turn: Turn) -> Outcome:
 @inlined
 def _reset(world: World, turn: Turn) -> None:
     record, rules, server_rules = world.record, world.rules, world.server_rules
-    reset_connection(world.arrays, record, world.q, rules, server_rules, turn.number, turn.now)
+    lets_go = True
+    reset_connection(
+        world.arrays, record, world.q, rules, server_rules, turn.number, turn.now, lets_go
+    )
 
 
 # -- at the client -------------------------------------------------------------------------------
@@ -257,12 +276,11 @@ def _reset(world: World, turn: Turn) -> None:
 @inlined
 def _at_client(world: World, turn: Turn) -> Outcome:
     arrays, kind, exchange = world.arrays, turn.kind, turn.exchange
-    row, sizes = arrays.rows[turn.number], arrays.sizes
+    row = arrays.rows[turn.number]
     if POLLS and kind == Kind.POLL_DONE:
         return _polled(world, turn)
     if PUSHES and kind == Kind.CLOSE_REPLY:
-        message = Message.CLOSE_DOWN + 0
-        return Outcome(-1, 0, sizes[message, 0], sizes[message, 1], 0, 0)
+        return Outcome(-1, 0, Message.CLOSE_DOWN + 0, 0, 0)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL_REPLY:
         return _safety_poll_reply(world, turn)
     if GENERAL and PUSHES and kind == Kind.REFETCH_REPLY:
@@ -271,7 +289,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         # A refused SYN says nothing new to a client that is about to hear of a cut.
         is_old_news = turn.data > 0 and exchange <= row.closed_exchange
         if row.exchange == exchange > row.lost_exchange and not is_old_news:
-            return Outcome(-1, 0, 0, 0, 0, FAILS)
+            return Outcome(-1, 0, -1, 0, FAILS)
         return nothing(0)
     if GENERAL and kind == Kind.UNANSWERED:
         if row.exchange != exchange:
@@ -280,7 +298,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         disconnect(arrays, world.record, turn.number, turn.now, cause, Transport.POLLING + 0)
         row.kept_until_s = -NEVER_S
         row.is_link_dead = False
-        return Outcome(-1, 0, 0, 0, 0, FAILS)
+        return Outcome(-1, 0, -1, 0, FAILS)
     if GENERAL and PUSHES and exchange <= row.lost_exchange:
         return _on_dead_path(world, turn)
     if row.exchange != exchange or (GENERAL and is_over(row, row, exchange)):
@@ -302,29 +320,30 @@ def _polled(world: World, turn: Turn) -> Outcome:
     unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
     if GENERAL:
         unchanged = unchanged and not recording.has_gaps(record, turn.number)
+    wait_s = turn.now - row.asked_s
+    recording.end_wait(record, Wait.POLL + 0, turn.number, wait_s, turn.now)
     if unchanged:
         recording.count(record, Count.UNCHANGED, turn.number, turn.now)
         event = Event.UNCHANGED + 0
-    message = reply_of(unchanged, turn.data & 1)
-    return Outcome(event, version, arrays.sizes[message, 0], arrays.sizes[message, 1], 0, 0)
+    return Outcome(event, version, reply_of(unchanged, turn.data & 1), 0, 0)
 
 
 @inlined
 def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
-    sizes, reply = world.arrays.sizes, turn.data & ((1 << REPLY_BITS) - 1)
+    record, reply = world.record, turn.data & ((1 << REPLY_BITS) - 1)
     if world.arrays.rows[turn.number].exchange != turn.exchange:
         return nothing(0)
-    up, down = 0, 0
-    if reply != UNREACHED:
+    if reply in (ANSWERED, REFUSED):
         message = Message.POLL_RESPONSE_FIRST + 0
         if reply == REFUSED:
             message = Message.POLL_REFUSED_FIRST + 0
-        up += sizes[message, 0] + sizes[Message.TCP_CLOSE, 0]
-        down += sizes[message, 1] + sizes[Message.TCP_CLOSE, 1]
+        recording.count_messages(record, turn.number, turn.now, message)
+    if reply != UNREACHED:
+        recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
     if reply == ANSWERED:
-        return Outcome(Event.SNAPSHOT + 0, turn.data >> REPLY_BITS, up, down, 0, 0)
-    recording.count_failed_safety_poll(world.record, turn.number, turn.now)
-    return Outcome(-1, 0, up, down, 0, 0)
+        return Outcome(Event.SNAPSHOT + 0, turn.data >> REPLY_BITS, -1, 0, 0)
+    recording.count_failed_safety_poll(record, turn.number, turn.now)
+    return nothing(0)
 
 
 @inlined
@@ -335,15 +354,15 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     reply = turn.data & ((1 << REPLY_BITS) - 1)
     if row.exchange != turn.exchange:
         return nothing(0)
-    if reply == UNREACHED:
-        end_fetches(arrays, record, number, now)
-        recording.count(record, Count.ERRORS, number, now)
-        return Outcome(Event.FAILED + 0, 0, 0, 0, 0, BESIDE)
-    if row.kept_until_s == NEVER_S:
+    if reply != UNREACHED and row.kept_until_s == NEVER_S:
         return nothing(0)  # the server has ended the connection before it was answered
-    if row.is_link_dead:
+    if reply != UNREACHED and row.is_link_dead:
         t = now + world.options.unanswered_s
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
+    if reply in (UNREACHED, CUT):
+        end_fetches(arrays, record, number, now)
+        recording.count(record, Count.ERRORS, number, now)
+        return Outcome(Event.FAILED + 0, 0, -1, 0, 0)
     first, version = data & 1, data >> 1
     if reply == REFUSED:
         recording.count(record, Count.ERRORS, number, now)
@@ -352,10 +371,12 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
         unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
         unchanged = unchanged and not recording.has_gaps(record, number)
         event, message = Event.FETCHED + 0, reply_of(unchanged, first)
+        recording.end_wait(record, Wait.POLL + 0, number, now - row.asked_s, now)
         if unchanged:
             recording.count(record, Count.UNCHANGED, number, now)
             event = Event.UNCHANGED + 0
-    return Outcome(event, version, arrays.sizes[message, 0], arrays.sizes[message, 1], 0, BESIDE)
+    recording.count_messages(record, number, now, message)
+    return Outcome(event, version, -1, 0, 0)
 
 
 @inlined
@@ -377,67 +398,60 @@ def _on_dead_path(world: World, turn: Turn) -> Outcome:
 def _on_transport(world: World, turn: Turn) -> Outcome:
     """TCP and TLS come up, or not; a poll is refused."""
     arrays, kind, exchange = world.arrays, turn.kind, turn.exchange
-    row, sizes, out = arrays.rows[turn.number], arrays.sizes, arrays.out
+    row, out = arrays.rows[turn.number], arrays.out
     if kind == Kind.SYN_AGAIN:
         if turn.data >= SYN_RETRIES:
             is_closed = GENERAL and exchange <= row.closed_exchange  # of which it is about to hear
-            return nothing(0) if is_closed else Outcome(-1, 0, 0, 0, 0, FAILS)
+            return nothing(0) if is_closed else Outcome(-1, 0, -1, 0, FAILS)
         arrays.state[0].under_way += 1
         t = turn.now + turn.half_s
         return nothing(put(out, 0, TRIP, t, Kind.SYN, exchange, turn.data + 1))
     is_pushed = PUSHES and (not POLLS or row.transport != Transport.POLLING)
     if kind == Kind.TCP_OPEN:
-        up, down = sizes[Message.TCP_OPEN, 0], sizes[Message.TCP_OPEN, 1]
+        message = Message.TCP_OPEN + 0
         if is_pushed:
-            return Outcome(Event.CONNECTED + 0, 0, up, down, 0, 0)
+            return Outcome(Event.CONNECTED + 0, 0, message, 0, 0)
         if world.rules.tls:
             t = turn.now + 2.0 * turn.half_s
             n = put(out, 0, WHEEL, t, Kind.TLS_OPEN, exchange, 0)
-            return Outcome(-1, 0, up, down, n, 0)
-        return Outcome(-1, 0, up, down, 0, REQUESTS | FIRST)
+            return Outcome(-1, 0, message, n, 0)
+        return Outcome(-1, 0, message, 0, REQUESTS | FIRST)
     if kind == Kind.TLS_OPEN:
-        up, down = sizes[Message.TLS_OPEN, 0], sizes[Message.TLS_OPEN, 1]
+        message = Message.TLS_OPEN + 0
         if is_pushed:
-            return Outcome(Event.SECURED + 0, 0, up, down, 0, 0)
-        return Outcome(-1, 0, up, down, 0, REQUESTS | FIRST)
-    message = Message.POLL_REFUSED - (turn.data & 1)
-    return Outcome(-1, 0, sizes[message, 0], sizes[message, 1], 0, FAILS)
+            return Outcome(Event.SECURED + 0, 0, message, 0, 0)
+        return Outcome(-1, 0, message, 0, REQUESTS | FIRST)
+    return Outcome(-1, 0, Message.POLL_REFUSED - (turn.data & 1), 0, FAILS)
 
 
 @inlined
 def _on_socket(world: World, turn: Turn) -> Outcome:
     """A stage of the handshake, a message, a heartbeat comes to the client."""
     arrays, record, kind = world.arrays, world.record, turn.kind
-    row, sizes, number, now = arrays.rows[turn.number], arrays.sizes, turn.number, turn.now
+    row, number, now = arrays.rows[turn.number], turn.number, turn.now
     if kind == Kind.PUSH:
         recording.count(record, Count.MESSAGES, number, now)
         message = Message.PUSH + 0
         if GENERAL:
             message = change_message(row)
-        return Outcome(Event.PUSH + 0, turn.data, sizes[message, 0], sizes[message, 1], 0, 0)
+        return Outcome(Event.PUSH + 0, turn.data, message, 0, 0)
     if kind == Kind.PING:
-        up, down = sizes[Message.PING_DOWN, 0], sizes[Message.PING_DOWN, 1]
-        return Outcome(Event.PING + 0, 0, up, down, 0, 0)
+        return Outcome(Event.PING + 0, 0, Message.PING_DOWN + 0, 0, 0)
     if kind == Kind.PONG:
-        up, down = sizes[Message.PONG_DOWN, 0], sizes[Message.PONG_DOWN, 1]
-        return Outcome(Event.PONG + 0, 0, up, down, 0, 0)
+        return Outcome(Event.PONG + 0, 0, Message.PONG_DOWN + 0, 0, 0)
     if kind == Kind.READY:
         return _ready(world, turn)
     if kind == Kind.UPGRADE_DONE:
-        up = sizes[Message.UPGRADE_RESPONSE, 0] + sizes[Message.HELLO, 0]
-        down = sizes[Message.UPGRADE_RESPONSE, 1] + sizes[Message.HELLO, 1]
+        recording.count_messages(record, number, now, Message.HELLO + 0)
         row.has_upgraded = True
-        return Outcome(Event.UPGRADED + 0, 0, up, down, 0, 0)
+        return Outcome(Event.UPGRADED + 0, 0, Message.UPGRADE_RESPONSE + 0, 0, 0)
     if kind == Kind.UPGRADE_REFUSED:
-        up, down = sizes[Message.UPGRADE_REFUSED, 0], sizes[Message.UPGRADE_REFUSED, 1]
-        return Outcome(-1, turn.data, up, down, 0, FAILS)
+        return Outcome(-1, turn.data, Message.UPGRADE_REFUSED + 0, 0, FAILS)
     if GENERAL and kind == Kind.SNAPSHOT:
         recording.count(record, Count.MESSAGES, number, now)
-        up, down = sizes[Message.SNAPSHOT, 0], sizes[Message.SNAPSHOT, 1]
-        return Outcome(Event.SNAPSHOT + 0, turn.data, up, down, 0, 0)
+        return Outcome(Event.SNAPSHOT + 0, turn.data, Message.SNAPSHOT + 0, 0, 0)
     recording.count(record, Count.ERRORS, number, now)
-    up, down = sizes[Message.AUTH_REFUSED, 0], sizes[Message.AUTH_REFUSED, 1]
-    return Outcome(Event.REJECTED + 0, 0, up, down, 0, 0)
+    return Outcome(Event.REJECTED + 0, 0, Message.AUTH_REFUSED + 0, 0, 0)
 
 
 @inlined
@@ -458,5 +472,4 @@ def _ready(world: World, turn: Turn) -> Outcome:
             n = put(arrays.out, n, WHEEL, t, Kind.IDLE, turn.exchange, _TOO_OLD)
     outcome, version = turn.data & ((1 << RESUME_BITS) - 1), turn.data >> RESUME_BITS
     value = ready_value(row, outcome, version)
-    up, down = arrays.sizes[Message.READY, 0], arrays.sizes[Message.READY, 1]
-    return Outcome(Event.READY + 0, value, up, down, n, 0)
+    return Outcome(Event.READY + 0, value, Message.READY + 0, n, 0)

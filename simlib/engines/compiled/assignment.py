@@ -13,8 +13,10 @@ from simlib.core.assignment import (
     Propagation,
     cohort_at_start,
     cohort_now,
+    is_denied,
 )
 from simlib.core.client_state import NEVER_S, Rules
+from simlib.core.connection import FaultSchedule, stops_s
 from simlib.core.draws import Stream
 from simlib.core.driver import flag_update_times_s
 from simlib.core.protocol import State
@@ -57,6 +59,16 @@ def assigned_cohort(
     return cohort_now(flag, arrays.buckets[number], arrays.percents, changes, why, now)
 
 
+@inlined
+def is_still_to_close(arrays: ClientArrays, rules: Rules, number: int) -> bool:
+    """Say whether a client that is let in now has a rollback's close to come, and forget it."""
+    if not rules.has_flag or not arrays.unclosed[number]:
+        return False
+    arrays.unclosed[number] = False
+    changes, cohort = int(arrays.state[0].percents), int(arrays.rows[number].cohort)
+    return is_denied(cohort, arrays.buckets[number], arrays.percents, changes)
+
+
 def set_percentage(
     arrays: ClientArrays, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
 ) -> None:
@@ -93,11 +105,18 @@ def close_for_rollback(
     """The server closes a client's connection; return when the client knows, if not already."""
     if arrays.rows[number].cohort == CONTROL:
         return NEVER_S
+    node, worker = divmod(int(arrays.rows[number].socket_worker), server_rules.workers)
+    if arrays.is_down[node]:
+        arrays.unclosed[number] = True
+        return NEVER_S
     seed, replication, change = rules.seed, rules.replication, int(arrays.state[0].percents)
     service_s = servers.service_time_s(
         server_rules, server_rules.close_s, seed, replication, number, Stream.CLOSE_SERVICE, change
     )
-    node, worker = divmod(int(arrays.rows[number].socket_worker), server_rules.workers)
     begun_s = servers.admit_to(arrays.servers.free_s[node], worker, now, service_s)
-    recording.add_busy(record, begun_s, begun_s + service_s)
+    recording.add_busy(record, node, begun_s, begun_s + service_s)
+    schedule = FaultSchedule(arrays.fault_events, arrays.active)
+    if stops_s(schedule, node, now, begun_s + service_s) < NEVER_S:
+        arrays.unclosed[number] = True
+        return NEVER_S
     return begun_s + service_s + one_way_s(arrays, rules, number, now)

@@ -9,7 +9,7 @@ from simlib.core.record import Count, Record, value_of
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.faults import blocking_send, has_path_limits, is_sent_in_turn
+from simlib.engines.compiled.faults import blocking_send, blocks, has_path_limits
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import BROADCASTS, ClientArrays, Kind, catch_up, load_of
 from simlib.engines.compiled.turn import GENERAL, World
@@ -70,14 +70,14 @@ def broadcast(
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
             t += value_of(arrays.half_s, number)
-        elif not is_sent_in_turn(arrays, world.rules, sending):
-            t = blocking_send(arrays, record, world.rules, sending, number, t)
         else:
             kind = Kind.SEND + 0
+            if blocks(arrays, world.rules, sending):
+                t = blocking_send(arrays, world.rules, sending, number, t)
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)
             if place != index:
-                _fill_bin(arrays, record, index, served, ticks, counted)
+                _fill_bin(record, index, served, ticks, counted)
                 index, served, ticks = place, 0, 0
             served += 1
             all_served += 1
@@ -95,7 +95,7 @@ def broadcast(
             load = load_of(arrays.rows[number].subscribed, kind, version)
             event_list.schedule(world.q, BROADCASTS, t, number, load)
     _end(world)
-    _fill_bin(arrays, record, index, served, ticks, counted)
+    _fill_bin(record, index, served, ticks, counted)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
 
@@ -143,17 +143,14 @@ def _end(world: World) -> None:
     for worker in range(len(sends)):
         if sends[worker].sends > 0:
             node, place = divmod(worker, free_s.shape[1])
-            recording.add_busy(world.record, sends[worker].start_s, sends[worker].sent_s)
+            recording.add_busy(world.record, node, sends[worker].start_s, sends[worker].sent_s)
             free_s[node, place] = sends[worker].sent_s
 
 
 @inlined
-def _fill_bin(
-    arrays: ClientArrays, record: Record, index: int, served: int, ticks: int, counted: bool
-) -> None:
+def _fill_bin(record: Record, index: int, served: int, ticks: int, counted: bool) -> None:
     record.bins[0, index, Count.MESSAGES] += served
-    record.bins[0, index, Count.UP_BYTES] += served * arrays.sizes[Message.PUSH, 0]
-    record.bins[0, index, Count.DOWN_BYTES] += served * arrays.sizes[Message.PUSH, 1]
+    record.messages[0, index, Message.PUSH] += served
     if counted:
         record.bins[0, index, Count.DELIVERED] += served
         record.latency_ticks[0, index] += ticks

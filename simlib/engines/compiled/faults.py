@@ -26,6 +26,7 @@ from simlib.engines.compiled.state import (
     Kind,
     catch_up,
     disconnect,
+    end_fetches,
     load_of,
     put,
     release_up_to,
@@ -45,9 +46,9 @@ def has_path_limits(arrays: ClientArrays) -> bool:
 
 
 @inlined
-def is_sent_in_turn(arrays: ClientArrays, rules: Rules, sending: SendingRules) -> bool:
-    """Return whether each message of a broadcast is given to its path when its turn comes."""
-    return connection.is_sent_in_turn(_paths(arrays, rules), sending)
+def blocks(arrays: ClientArrays, rules: Rules, sending: SendingRules) -> bool:
+    """Return whether slow clients block their worker."""
+    return connection.blocks(_paths(arrays, rules), sending)
 
 
 @inlined
@@ -73,6 +74,17 @@ def is_under(arrays: ClientArrays, rules: Rules, effect: int, number: int) -> bo
 
 
 @inlined
+def cut_in_service_s(
+    arrays: ClientArrays, rules: Rules, number: int, worker: int, now: float, done_s: float
+) -> float:
+    """Return when a request that a worker serves until `done_s` is cut; `NEVER_S` if it is not."""
+    schedule = FaultSchedule(arrays.fault_events, arrays.active)
+    node, row = worker // arrays.servers.free_s.shape[1], arrays.rows[number]
+    address = rules.seed, rules.replication
+    return connection.cut_in_service_s(schedule, row, node, *address, now, done_s)
+
+
+@inlined
 def reset_connection(
     arrays: ClientArrays,
     record: Record,
@@ -81,13 +93,18 @@ def reset_connection(
     server_rules: ServerRules,
     number: int,
     now: float,
+    lets_go: bool,
 ) -> None:
-    """Reset a connection at the server; the client hears of it behind all that was sent."""
+    """Reset a connection at the server; the client hears of it behind all that was sent.
+
+    The server lets go of the client's socket, unless that is on another node, which does not.
+    """
     row, socket_bytes = arrays.rows[number], server_rules.sending.socket_bytes
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
     heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
-    release_up_to(arrays, row, exchange)
+    if lets_go:
+        release_up_to(arrays, row, exchange)
     if row.transport == Transport.POLLING and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, Transport.POLLING + 0)
@@ -135,7 +152,7 @@ def apply_fault(
         if connection.stops(fault_event, node):
             free_s, blocked_s = servers.free_s[node], servers.blocked_s[node]
             server = Server(free_s, blocked_s, servers.accepts_s[node], servers.state[node])
-            connection.stop_server(server, record, now)
+            connection.stop_server(server, node, record, now)
     nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
     connection.set_nodes(nodes, fault_event, state.published)
     connection.set_active(schedule, index)
@@ -145,7 +162,11 @@ def apply_fault(
             row = arrays.rows[number]
             if connection.affects(fault_event, row, rules.seed, rules.replication):
                 if is_reset:
-                    reset_connection(arrays, record, q, rules, server_rules, number, now)
+                    keep_alive_s, workers = server_rules.keep_alive_s, servers.free_s.shape[1]
+                    if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
+                        end_fetches(arrays, record, number, now)
+                    lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
+                    reset_connection(arrays, record, q, rules, server_rules, number, now, lets_go)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
             elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):
@@ -174,12 +195,6 @@ def transmit(arrays: ClientArrays, rules: Rules, number: int, t: float, n_bytes:
 
 
 @inlined
-def send_beat(arrays: ClientArrays, rules: Rules, number: int, t: float, n_bytes: float) -> float:
-    """Return when a heartbeat arrives; a push that waits its turn is not ahead of it."""
-    return connection.send_beat(_paths(arrays, rules), arrays.rows[number], t, n_bytes)
-
-
-@inlined
 def ready_s(
     arrays: ClientArrays, rules: Rules, number: int, now: float, outcome: int, missed: int
 ) -> float:
@@ -192,19 +207,14 @@ def ready_s(
 
 @inlined
 def blocking_send(
-    arrays: ClientArrays,
-    record: Record,
-    rules: Rules,
-    sending: SendingRules,
-    number: int,
-    t: float,
+    arrays: ClientArrays, rules: Rules, sending: SendingRules, number: int, t: float
 ) -> float:
-    """Send a message at `t`, block the server until there is room, and return its arrival."""
+    """Block the server from `t` on until there is room for a message; return until when."""
     paths, row = _paths(arrays, rules), arrays.rows[number]
     size = float(arrays.sizes[connection.change_message(row), 1])
     node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
-    blocked_s = arrays.servers.blocked_s[node]
-    return connection.blocking_send(paths, row, blocked_s, place, record, sending, t, size)
+    blocked_s, planned = arrays.servers.blocked_s[node], arrays.planned[number]
+    return connection.blocking_send(paths, row, planned, blocked_s, place, sending, t, size)
 
 
 @inlined

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core import server as servers
+from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
@@ -18,13 +19,22 @@ from simlib.core.server import Server
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL
-from simlib.engines.compiled.faults import carried_by, is_under, node_of, send_beat
+from simlib.engines.compiled.faults import (
+    carried_by,
+    cut_in_service_s,
+    has_path_limits,
+    is_under,
+    node_of,
+    one_way_s,
+)
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    CUT,
     DONE,
     DONE_TRIP,
+    IS_PING,
     REFUSED,
     REPLY_BITS,
     TRIP,
@@ -91,7 +101,7 @@ def serve(world: World, turn: Turn) -> int:
         begun_s = servers.admit_to(nodes.free_s[node], worker, turn.now, service_s)
     done_s = begun_s + service_s
     if begun_s >= 0.0:
-        recording.add_busy(world.record, begun_s, done_s)
+        recording.add_busy(world.record, node, begun_s, done_s)
     return _answer(world, turn, job, begun_s, done_s)
 
 
@@ -198,11 +208,22 @@ def _poll_job(world: World, turn: Turn) -> Job:
         is_refused = passed_s < 0.0
     free_s = world.arrays.servers.free_s[node]
     if is_refused or servers.wait_s(free_s, turn.now) > server_rules.shed_wait_s:
-        world.arrays.rows[turn.number].kept_until_s = turn.now + server_rules.keep_alive_s
+        _keep_alive(world, turn, turn.now)
         t = turn.now + turn.half_s
         return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
     worker = _first_free(world, node)
     return Job(server_rules.poll_s, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
+
+
+@inlined
+def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
+    """The server keeps the connection of a request that it has answered at `done_s`.
+
+    A client that has gone on meanwhile has closed it, and may have another.
+    """
+    row = world.arrays.rows[turn.number]
+    if row.exchange == turn.exchange:
+        row.kept_until_s = done_s + world.server_rules.keep_alive_s
 
 
 @inlined
@@ -274,7 +295,7 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         is_refused = passed_s < 0.0
     free_s = arrays.servers.free_s[node]
     if is_refused or servers.wait_s(free_s, turn.now) > server_rules.shed_wait_s:
-        row.kept_until_s = turn.now + server_rules.keep_alive_s
+        _keep_alive(world, turn, turn.now)
         reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
         return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
     row.beats += 1
@@ -320,13 +341,19 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if PUSHES and kind == Kind.AUTHENTICATE:
         return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
     if PUSHES and kind == Kind.BEAT:
-        if GENERAL and len(world.arrays.shared) > 0:
-            return put(out, 0, DONE, done_s, Kind.PING_SENT, exchange, job.data)
-        t = _beat_arrives_s(world, turn, Message.PING_DOWN + 0, done_s)
-        return put(out, 0, DONE_TRIP, t, Kind.PING, exchange, job.data)
+        if GENERAL and has_path_limits(world.arrays):
+            data = (job.data << 1) | IS_PING
+            return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, data)
+        return put(out, 0, DONE_TRIP, done_s + half_s, Kind.PING, exchange, job.data)
     if PUSHES and kind == Kind.PONG_UP:
         t = done_s + world.rules.heartbeat_interval_s
         return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and PUSHES and (kind == Kind.SAFETY_POLL or kind == Kind.REFETCH):
+        cut_s = cut_in_service_s(
+            world.arrays, world.rules, turn.number, job.worker, turn.now, done_s
+        )
+        if cut_s < NEVER_S:
+            return _cut(world, turn, cut_s, done_s)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
         version = readable(world.arrays, world.record, done_s)
         reply = (version << REPLY_BITS) | ANSWERED
@@ -336,10 +363,9 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if GENERAL and PUSHES and kind == Kind.REFETCH:
         return _refetched(world, turn, done_s)
     if PUSHES and kind == Kind.PING_UP:
-        if GENERAL and len(world.arrays.shared) > 0:
-            return put(out, 0, DONE, done_s, Kind.PONG_SENT, exchange, 0)
-        t = _beat_arrives_s(world, turn, Message.PONG_DOWN + 0, done_s)
-        return put(out, 0, DONE_TRIP, t, Kind.PONG, exchange, 0)
+        if GENERAL and has_path_limits(world.arrays):
+            return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, 0)
+        return put(out, 0, DONE_TRIP, done_s + half_s, Kind.PONG, exchange, 0)
     if begun_s >= 0.0:
         return put(out, 0, TRIP, turn.now + half_s, Kind.TCP_OPEN, exchange, 0)
     recording.count_in_bin(world.record, Count.DROPPED_SYNS, turn.number, turn.now)
@@ -350,7 +376,7 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
 def _poll_done(world: World, turn: Turn, done_s: float) -> int:
     arrays = world.arrays
     data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
-    arrays.rows[turn.number].kept_until_s = done_s + world.server_rules.keep_alive_s
+    _keep_alive(world, turn, done_s)
     t = done_s + 0.0
     if GENERAL:
         if len(arrays.shared) > 0:
@@ -376,12 +402,6 @@ def sent(world: World, turn: Turn) -> int:
     out, kind, exchange, now = world.arrays.out, turn.kind, turn.exchange, turn.now
     if kind == Kind.SAFETY_POLL_SENT:
         return _send_safety_poll(world, turn, now, turn.data)
-    if kind >= Kind.PING_SENT:
-        message, arrival = Message.PING_DOWN + 0, Kind.PING + 0
-        if kind == Kind.PONG_SENT:
-            message, arrival = Message.PONG_DOWN + 0, Kind.PONG + 0
-        t = _beat_arrives_s(world, turn, message, now)
-        return put(out, 0, DONE_TRIP, t, arrival, exchange, turn.data)
     data, arrival, lane = turn.data + 0, Kind.POLL_DONE + 0, DONE_TRIP
     if kind == Kind.REFETCH_SENT:
         data, arrival, lane = turn.data >> REPLY_BITS, Kind.REFETCH_REPLY + 0, WHEEL
@@ -397,24 +417,26 @@ def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
 
 
 @inlined
+def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
+    """Tell a client of the end of the connection on which it asks beside its socket."""
+    reply = Kind.SAFETY_POLL_REPLY + 0
+    if turn.kind == Kind.REFETCH:
+        _keep_alive(world, turn, done_s)
+        reply = Kind.REFETCH_REPLY + 0
+    t = cut_s + one_way_s(world.arrays, world.rules, turn.number, cut_s)
+    return put(world.arrays.out, 0, WHEEL, t, reply, turn.exchange, CUT)
+
+
+@inlined
 def _refetched(world: World, turn: Turn, done_s: float) -> int:
     arrays = world.arrays
     data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
-    arrays.rows[turn.number].kept_until_s = done_s + world.server_rules.keep_alive_s
+    _keep_alive(world, turn, done_s)
     reply = (data << REPLY_BITS) | ANSWERED
     if len(arrays.shared) > 0:
         return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, turn.exchange, reply)
     t = _reply_s(world, turn, done_s, data) + turn.half_s
     return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply)
-
-
-@inlined
-def _beat_arrives_s(world: World, turn: Turn, message: int, done_s: float) -> float:
-    t = done_s + turn.half_s
-    if GENERAL:
-        size = float(world.arrays.sizes[message, 1])
-        t = send_beat(world.arrays, world.rules, turn.number, done_s, size)
-    return t
 
 
 @inlined

@@ -50,7 +50,7 @@ from simlib.engines.compiled.state import (
     load_of,
 )
 from simlib.engines.compiled.turn import (
-    BESIDE,
+    CARRIES,
     GENERAL,
     IGNORED,
     POLLS,
@@ -150,8 +150,12 @@ def _serves_at_once(world: World) -> bool:
 
 @inlined
 def _goes_round(world: World) -> bool:
-    """Say whether polls may go round by themselves: only the order of their jobs matters."""
-    goes_round = POLLS and len(world.arrays.half_s) == 1
+    """Say whether polls may go round by themselves: only the order of their jobs matters.
+
+    A timer that a response sets must not fire before others that are set later, see `poll_round`;
+    at a fixed rate it may.
+    """
+    goes_round = POLLS and len(world.arrays.half_s) == 1 and not world.rules.fixed_rate
     if PUSHES:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
     if GENERAL:
@@ -273,8 +277,7 @@ def _handle(world: World, taken: Turn) -> None:
         rules = rules_of(control, treatment, cohort)
         world = World(arrays, record, q, rules, treatment, *shared)
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
-    recording.add_bytes(record, number, now, outgoing.up, outgoing.down)
-    if GENERAL and (outgoing.up > 0 or outgoing.down > 0) and not outgoing.flags & BESIDE:
+    if GENERAL and outgoing.flags & CARRIES:
         row.active_s = now
     for place in range(outgoing.n):
         item = arrays.out[place]
@@ -298,7 +301,7 @@ def finish(
     free_s = arrays.servers.free_s
     for node in range(len(free_s)):
         for worker in range(len(free_s[node])):
-            recording.add_busy(record, now, free_s[node, worker], -1.0)
+            recording.add_busy(record, node, now, free_s[node, worker], -1.0)
     for number in range(len(arrays.rows)):
         kept_until_s = arrays.rows[number].kept_until_s
         is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING

@@ -17,7 +17,7 @@ from simlib.core.client import applied_from, step
 from simlib.core.client_state import NEVER_S
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Event, Pause, State
-from simlib.core.record import Count
+from simlib.core.record import Count, Wait
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import CLIENT_MASK, LANES, WHEEL, EventList
 from simlib.engines.compiled.jobs import readable
@@ -81,7 +81,7 @@ def _send_polls(
 ) -> int:
     arrays, record, q = world.arrays, world.record, world.q
     rules, server_rules, etag = world.rules, world.server_rules, world.options.etag
-    rows, sizes, head_t, head_word = arrays.rows, arrays.sizes, q.head_t, q.head_word
+    rows, head_t, head_word = arrays.rows, q.head_t, q.head_word
     nodes, half = arrays.servers, arrays.half_s[0]
     handled = 0
     while head_t[timers] < end_s and handled < most:
@@ -94,7 +94,8 @@ def _send_polls(
         number = head_word[timers] & CLIENT_MASK
         row = rows[number]
         arrives_s = now + half
-        free_s = nodes.free_s[max(0, row.node) if GENERAL else 0]
+        node = max(0, row.node) if GENERAL else 0
+        free_s = nodes.free_s[node]
         worker = servers.first_free(free_s)
         wait_s = servers.wait_for_s(free_s, worker, arrives_s)
         is_undisturbed = (
@@ -112,12 +113,13 @@ def _send_polls(
             break
         take(arrays, record.clients, q, timers)
         step(row, rules, Event.DEADLINE + 0, now, 0)
+        row.asked_s = now
         recording.count(record, Count.POLLS, number, now)
         message = request_of(etag, row.fetched_s, 0)
-        recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+        recording.count_messages(record, number, now, message)
         begun_s = servers.admit_to(free_s, worker, arrives_s, server_rules.poll_s)
         done_s = begun_s + server_rules.poll_s
-        recording.add_busy(record, begun_s, done_s)
+        recording.add_busy(record, node, begun_s, done_s)
         row.kept_until_s = done_s + server_rules.keep_alive_s
         load = load_of(row.exchange, Kind.POLL_DONE, readable(arrays, record, done_s) << 1)
         event_list.schedule(q, DONE_TRIP, done_s + half, number, load)
@@ -129,7 +131,7 @@ def _send_polls(
 @inlined
 def _take_responses(world: World, end_s: float, most: int) -> int:
     arrays, record, q, etag = world.arrays, world.record, world.q, world.options.etag
-    sizes, head_t, head_word = arrays.sizes, q.head_t, q.head_word
+    head_t, head_word = q.head_t, q.head_word
     handled = 0
     while head_t[DONE_TRIP] < end_s and handled < most:
         now = head_t[DONE_TRIP]
@@ -141,6 +143,7 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
             version = (load & ((1 << DATA_BITS) - 1)) >> 1
             event = Event.FETCHED + 0
             unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+            recording.end_wait(record, Wait.POLL + 0, number, now - row.asked_s, now)
             if unchanged:
                 recording.count(record, Count.UNCHANGED, number, now)
                 event = Event.UNCHANGED + 0
@@ -150,7 +153,7 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
                 shown_from = applied_from(row, before)
                 recording.resolve(record, number, before, shown_from, row.seen + 0, now)
             message = reply_of(unchanged, load & 1)
-            recording.add_bytes(record, number, now, sizes[message, 0], sizes[message, 1])
+            recording.count_messages(record, number, now, message)
             if deadline_s < NEVER_S:
                 event_list.schedule(q, ALARM, deadline_s, number, load_of(0, Kind.DEADLINE, 0))
         arrays.state[0].events += 1

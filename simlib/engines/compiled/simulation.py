@@ -25,7 +25,9 @@ import numpy as np
 
 from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
+from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S, polls_instead
+from simlib.core.connection import PLANNED_ROW
 from simlib.core.faults import FAULT_EVENT
 from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
 from simlib.core.protocol import State, Transport
@@ -217,7 +219,8 @@ class Simulation:
         meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
         is_fallen = polls_instead(rows["state"], meant)
         record = self._world.record
-        return recording.snapshot(record, is_present, is_fallen, is_connected, now)
+        since_s = rows["since_s"]
+        return recording.snapshot(record, is_present, is_fallen, is_connected, since_s, now)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
@@ -269,10 +272,12 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         shared=_table_of(_shared_links(workload), SHARED_LINK),
         buckets=workload.buckets,
         percents=_table_of((), PERCENT),
+        unclosed=np.zeros(clients_n if workload.flag is not None else 0, np.bool_),
         is_down=np.zeros(workload.nodes, np.bool_),
         process=np.arange(workload.nodes),
         kept_from=np.zeros(workload.nodes, np.int64),
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
+        planned=_planned(workload, clients_n),
         servers=_idle_servers(workload.nodes, workload.server.workers),
     )
 
@@ -280,6 +285,15 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
 def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:
     rate = workload.shared_bytes_per_s
     return (SharedLink(rate),) if rate < math.inf else ()
+
+
+def _planned(workload: Workload, clients_n: int) -> Any:
+    blocks = workload.server.sending.overflow == Overflow.BLOCK
+    has_slow_clients = len(workload.delays) + len(workload.limits) > 0
+    rows = rows_of(clients_n if blocks and has_slow_clients else 0, list(PLANNED_ROW.items()))
+    rows["number"] = np.arange(len(rows), dtype=np.int32)
+    rows["exchange"] = -1
+    return rows
 
 
 def _fill(rows: Any, variant: Variant, record: Record) -> None:

@@ -56,46 +56,47 @@ class Kind(IntEnum):
     AUTHENTICATED = 15
     CLOSE = 16
     PEER_TIMEOUT = 17
-    WRITABLE = 18
-    SEND = 19
+    BEAT_SERVED = 18
+    WRITABLE = 19
+    SEND = 20
 
-    IDLE = 20
-    POLL_DONE = 21
-    CLOSE_REPLY = 22
-    SAFETY_POLL_REPLY = 23
-    REFETCH_REPLY = 24
-    FAIL = 25
-    UNANSWERED = 26
+    IDLE = 21
+    POLL_DONE = 22
+    CLOSE_REPLY = 23
+    SAFETY_POLL_REPLY = 24
+    REFETCH_REPLY = 25
+    FAIL = 26
+    UNANSWERED = 27
 
-    SYN_AGAIN = 27
-    TCP_OPEN = 28
-    TLS_OPEN = 29
-    POLL_REFUSED = 30
+    SYN_AGAIN = 28
+    TCP_OPEN = 29
+    TLS_OPEN = 30
+    POLL_REFUSED = 31
 
-    UPGRADE_REFUSED = 31
-    UPGRADE_DONE = 32
-    AUTH_REFUSED = 33
-    READY = 34
-    PUSH = 35
-    SNAPSHOT = 36
-    PING = 37
-    PONG = 38
+    UPGRADE_REFUSED = 32
+    UPGRADE_DONE = 33
+    AUTH_REFUSED = 34
+    READY = 35
+    PUSH = 36
+    SNAPSHOT = 37
+    PING = 38
+    PONG = 39
 
-    PUBLISH = 39
-    FAULT = 40
+    PUBLISH = 40
+    FAULT = 41
 
-    POLL_SENT = 41
-    SAFETY_POLL_SENT = 42
-    REFETCH_SENT = 43
-    PING_SENT = 44
-    PONG_SENT = 45
+    POLL_SENT = 42
+    SAFETY_POLL_SENT = 43
+    REFETCH_SENT = 44
 
 
 KIND_BITS = 6
 DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
-UNREACHED, REFUSED, ANSWERED = range(3)
+UNREACHED, REFUSED, ANSWERED, CUT = range(4)
+IS_PING = 1
+"""The bit in the data of BEAT_SERVED that tells a ping from a pong."""
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
 """The exchange from which on a client cannot go on: the few after it leave room for one event."""
 
@@ -145,8 +146,8 @@ def _layout(
     )
 
 
-_OWN = {**CONNECTION_ROW, "slot": "i4"}
-_KEPT = ("opened_s", "kept_until_s")
+_OWN = {**CONNECTION_ROW, "slot": "i4", "asked_s": "f8"}
+_KEPT = ("opened_s", "kept_until_s", "asked_s")
 _SAFE = (
     *("beat_s", "fetch_due_s", "check_s", "hidden_s", "held_s"),
     *("told", "is_fetching", "fetch_failures"),
@@ -171,13 +172,13 @@ LAYOUTS = {
     (True, False): _layout(_OWN, (*_PUSHED, *(_OWN.keys() - _KEPT))),
     (False, True): _layout(
         _OWN,
-        ("fetched_s", "kept_until_s", "cohort", *_SAFE, *_TROUBLED),
+        ("fetched_s", "kept_until_s", "asked_s", "cohort", *_SAFE, *_TROUBLED),
         ("since_s",),
         LINE,
     ),
-    (True, True): _layout(_OWN, (), (), LINE),
+    (True, True): _layout(_OWN, (), ("asked_s",), LINE),
 }
-"""By whether there are polls, and pushes. A client that only polls takes 112 bytes, one that is
+"""By whether there are polls, and pushes. A client that only polls takes 120 bytes, one that is
 only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
 anything goes wrong, or clients change their transport, each takes four lines."""
 
@@ -219,9 +220,14 @@ class RecordArrays(NamedTuple):
     bin_s: float
     horizon_s: float
     bins: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    messages: NDArray[np.int64]
     busy_s: NDArray[np.float64]
     latency_ticks: NDArray[np.int64]
     latency_max_s: NDArray[np.float64]
+    wait_ticks: NDArray[np.int64]
+    wait_histogram: NDArray[np.int64]
+    first_bin: int
     clients: NDArray[np.int32]
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
@@ -233,6 +239,8 @@ class RecordArrays(NamedTuple):
     opened_in: NDArray[np.int8]
     last_s: NDArray[np.float64]
     again: NDArray[np.int32]
+    exposed_s: NDArray[np.float64]
+    fallen_s: NDArray[np.float64]
     keep_deliveries: bool
     keep_events: bool
     connections: tuple[NDArray[Any], NDArray[np.int64]]
@@ -260,10 +268,11 @@ class ClientArrays(NamedTuple):
     nothing disturbs it, -inf if it has missed a message that is still under way. `fault_events` are
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower, `shared` has the link that all clients share, if there is one. In
-    a rollout, `buckets` are the clients', and `percents` the percentages set so far. Each node has
+    a rollout, `buckets` are the clients', and `percents` the percentages set so far; `unclosed`
+    says whose sockets nobody has closed for a rollback, as their node was down. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
-    nodes.
+    nodes. `planned` has a row for each client, or none if no slow client blocks its worker.
     """
 
     rows: NDArray[Any]
@@ -284,10 +293,12 @@ class ClientArrays(NamedTuple):
     shared: Any
     buckets: NDArray[np.float64]
     percents: Any
+    unclosed: NDArray[np.bool_]
     is_down: Any
     process: Any
     kept_from: Any
     sends: NDArray[Any]
+    planned: NDArray[Any]
     servers: ServerArrays
 
 
@@ -328,9 +339,7 @@ def disconnect(
     row = arrays.rows[number]
     if row.opened_s < NEVER_S:
         if cause != Cause.OPEN_AT_END:
-            up = arrays.sizes[Message.TCP_CLOSE, 0]
-            down = arrays.sizes[Message.TCP_CLOSE, 1]
-            recording.add_bytes(record, number, closed_s, up, down)
+            recording.count_messages(record, number, closed_s, Message.TCP_CLOSE + 0)
         # Where there is one node, clients may have no room for theirs, and nobody reads it.
         recording.close_connection(
             record, number, row.opened_s, closed_s, cause, transport, row.node
@@ -343,8 +352,7 @@ def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -
     """The connection beside the socket has ended, if there is one: count its last segments."""
     t = end_of_fetches_s(arrays.rows[number], now)
     if t > -NEVER_S:
-        up, down = arrays.sizes[Message.TCP_CLOSE, 0], arrays.sizes[Message.TCP_CLOSE, 1]
-        recording.add_bytes(record, number, t, up, down)
+        recording.count_messages(record, number, t, Message.TCP_CLOSE + 0)
 
 
 @inlined
@@ -365,8 +373,8 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
             record.clients[number, Count.MESSAGES] += missing
             if counted > 0:
                 record.clients[number, Count.DELIVERED] += counted
-            record.traffic[number, 0] += missing * arrays.sizes[Message.PUSH, 0]
-            record.traffic[number, 1] += missing * arrays.sizes[Message.PUSH, 1]
+            record.traffic[number, 0] += missing * record.sizes[Message.PUSH, 2]
+            record.traffic[number, 1] += missing * record.sizes[Message.PUSH, 3]
             row.seen = version
             row.applied = Applied.LAST + 0
 

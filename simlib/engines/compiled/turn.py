@@ -23,9 +23,9 @@ REQUESTS = 1
 FIRST = 2
 FAILS = 4
 IGNORED = 8
-BESIDE = 16
+CARRIES = 16
 """Bits of `Outcome.flags`: a poll sets out, on a new connection; the attempt has failed; what
-arrived belongs to an exchange that is over; all bytes are of another connection than the socket."""
+arrived belongs to an exchange that is over; the client's own connection carries something."""
 
 
 class World(NamedTuple):
@@ -62,14 +62,13 @@ class Turn(NamedTuple):
 class Outcome(NamedTuple):
     """What an event means.
 
-    `event` is what the client is fed, -1 for nothing, with its `value`; `up` and `down` are bytes
-    that are counted now; `n` events are to be scheduled.
+    `event` is what the client is fed, -1 for nothing, with its `value`; `message` is what has
+    arrived and is counted now, -1 for nothing; `n` events are to be scheduled.
     """
 
     event: int
     value: int
-    up: int
-    down: int
+    message: int
     n: int
     flags: int
 
@@ -85,10 +84,10 @@ def rules_of(control: Rules, treatment: Rules, cohort: int) -> Rules:
 @inlined
 def nothing(n: int) -> Outcome:
     """Return that an event means nothing to its client."""
-    return Outcome(-1, 0, 0, 0, n, 0)
+    return Outcome(-1, 0, -1, n, 0)
 
 
 @inlined
 def ignored() -> Outcome:
     """Return that what arrived belongs to an exchange that is over."""
-    return Outcome(-1, 0, 0, 0, 0, IGNORED)
+    return Outcome(-1, 0, -1, 0, IGNORED)

@@ -46,6 +46,7 @@ _HONOURED_RULES = {
 _NEUTRAL_RULES: dict[str, Any] = {
     "has_flag": False,
     "differs": Differs.NOTHING,
+    "fixed_rate": False,
     "safety_poll_s": math.inf,
     "safety_poll_restart": False,
     "any_message": False,
@@ -103,7 +104,7 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
     Parameters
     ----------
     settings : mapping of str to object
-        As `scenario.workload.settings_of` returns them, or all of a workload.
+        As `scenario.workload.common_fields` returns them, or all of a workload.
     """
     rules = settings["rules"]._asdict()
     skipped = _OF_PUSH if rules["transport"] == Transport.POLLING else set()
