@@ -61,6 +61,9 @@ def reconnects(draw) -> dict[str, object]:
     }
 
 
+SHARED = {"shared_down_bytes_per_s": 7000.0}
+"""A link that takes longer for a board than most jobs take the server."""
+
 FAULT = {
     "length_s": st.sampled_from([0.5, 2.5, 10.0]),
     "share": st.sampled_from([0.5, 1.0]),
@@ -192,6 +195,10 @@ def scenarios(draw) -> sl.Scenario:
     In some, no time is round: sums of such times are rounded, which no sum of halves ever is.
     """
     values = draw(_values())
+    if values["server"]["slow_consumers"] == "block" and any(
+        fault["kind"] == "bandwidth" for fault in values["faults"]
+    ):
+        values["network"].pop("shared_down_bytes_per_s", None)
     unit_s = draw(st.sampled_from([1.0, 1.0, 0.628709007359844, 1.0 / 3.0]))
     if unit_s == 1.0:
         return sl.Scenario(**values)
@@ -288,6 +295,7 @@ def _values(draw) -> dict[str, object]:
         timer_throttling=hidden is not None and draw(st.booleans()),
         network={
             **draw(round_trips()),
+            **draw(st.sampled_from([{}, {}, SHARED])),
             "tls": draw(st.booleans()),
             "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),

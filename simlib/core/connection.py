@@ -27,7 +27,7 @@ from simlib.core.backpressure import kept as kept_messages
 from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
-from simlib.core.path import Window
+from simlib.core.path import SharedLink, Window
 from simlib.core.protocol import State, Transport, fetches
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume, resume_outcome
@@ -195,7 +195,8 @@ class Paths(NamedTuple):
 
     `half_s` holds each client's one-way time in seconds, or a single one for all of them; `delays`
     and `limits` are the windows in which some paths are slower or narrower. `seed` and
-    `replication` address the draws that say whose paths these are.
+    `replication` address the draws that say whose paths these are. `shared` has the link that all
+    clients share, or nothing.
     """
 
     seed: int
@@ -203,6 +204,7 @@ class Paths(NamedTuple):
     half_s: Sequence[float]
     delays: Sequence[Window]
     limits: Sequence[Window]
+    shared: Sequence[SharedLink] = ()
 
 
 class Nodes(NamedTuple):
@@ -648,8 +650,13 @@ def ready_value(client: Client, outcome: int, version: int) -> int:
 
 
 def has_path_limits(paths: Paths) -> bool:
-    """Say whether any path is slower or narrower at any time of the run."""
-    return len(paths.delays) + len(paths.limits) > 0
+    """Say whether any path is slower or narrower at any time of the run, or all share a link."""
+    return len(paths.delays) + len(paths.limits) + len(paths.shared) > 0
+
+
+def blocks(paths: Paths, sending: SendingRules) -> bool:
+    """Say whether slow clients block their worker, which a link that all share never does."""
+    return sending.overflow == Overflow.BLOCK and len(paths.shared) == 0
 
 
 def one_way_s(paths: Paths, link: Connection, t: float) -> float:
@@ -677,6 +684,17 @@ def carried_s(paths: Paths, link: Connection, start_s: float, n_bytes: float) ->
     return path.carried_s(paths.limits, paths.seed, paths.replication, number, start_s, n_bytes)
 
 
+def reply_s(paths: Paths, link: Connection, exchange: int, t: float, n_bytes: float) -> float:
+    """Return when a reply to a poll, sent at `t`, has been carried by the links on its path.
+
+    Where all share a link, `t` is now; what was to be sent on a connection that has ended since is
+    not given to it.
+    """
+    if len(paths.shared) > 0 and link.closed_exchange < exchange:
+        t = path.shared_s(paths.shared[0], t, n_bytes)
+    return carried_s(paths, link, t, n_bytes)
+
+
 def held_bytes(paths: Paths, link: Connection | Planned, t: float) -> float:
     """Return what a client's path has still to carry at `t`."""
     if len(paths.limits) == 0:
@@ -688,7 +706,8 @@ def held_bytes(paths: Paths, link: Connection | Planned, t: float) -> float:
 def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
     """Give a connection's path something to carry from `t` on; return when it arrives.
 
-    It is behind what the path has, and nothing overtakes on a connection.
+    It is behind what the path has, and nothing overtakes on a connection. Where all share a link,
+    which carries it first, `t` is now.
 
     Examples
     --------
@@ -700,6 +719,8 @@ def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
     half_s = one_way_s(paths, link, t)
     if not has_path_limits(paths):
         return t + half_s
+    if len(paths.shared) > 0:
+        t = path.shared_s(paths.shared[0], t, n_bytes)
     t = max(t, link.link_s)
     held = held_bytes(paths, link, t) + n_bytes
     link.link_s, link.link_bytes = t, held
@@ -750,6 +771,8 @@ def end_arrives_s(
     t = now + one_way_s(paths, link, now)
     if not has_path_limits(paths) or link.subscribed != exchange:
         return t
+    if link.link_s > now:
+        return max(t, float(link.arrived_s))  # it is behind what the shared link has
     held = held_bytes(paths, link, now)
     t = max(t, kernels_empty_s(paths, link, held, socket_bytes, now))
     if held <= socket_bytes:

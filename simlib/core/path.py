@@ -7,7 +7,13 @@ the server does about it.
 
 A narrow path carries a connection's messages one after the other (Lindley 1952, "The theory of
 queues with a single server"). Its whole state is the bytes that it had still to carry at the last
-send. Only the way down to the client is limited, since most bytes go there.
+send. Only the way down to the client is limited, since most bytes go there; and of these neither
+what opens and closes connections nor refusals.
+
+There may also be one link, such as the server's or an office's, that all messages to all clients
+pass, in the order in which the server sends them and before each client's own path. Its whole state
+is when it will have carried what it was given, so it has to be given each message when that is
+sent. It holds nobody back: what waits for it is in no buffer of the server's.
 """
 
 from __future__ import annotations
@@ -44,6 +50,33 @@ WINDOW = {
     "fault": "i8",
 }
 """A window's columns, for an engine that keeps them in an array."""
+
+
+class SharedLink:
+    """The link that all clients share: its rate, and when it has carried all that it was given."""
+
+    __slots__ = ("bytes_per_s", "free_s")
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self.bytes_per_s = bytes_per_s
+        self.free_s = 0.0
+
+
+SHARED_LINK = {"bytes_per_s": "f8", "free_s": "f8"}
+"""Its columns, for an engine that keeps it in an array."""
+
+
+def shared_s(link: SharedLink, now: float, n_bytes: float) -> float:
+    """Give the shared link something to carry `now`; return when it has carried it, seconds.
+
+    Examples
+    --------
+    >>> link = SharedLink(100.0)
+    >>> [shared_s(link, now, 50.0) for now in (10.0, 10.0, 20.0)]
+    [10.5, 11.0, 20.5]
+    """
+    link.free_s = max(now, link.free_s) + n_bytes / link.bytes_per_s
+    return link.free_s + 0.0
 
 
 def added_s(

@@ -15,6 +15,7 @@ which would let bookkeeping decide ties.
 from __future__ import annotations
 
 import gc
+import math
 from bisect import bisect_right
 from collections.abc import Generator
 from heapq import heappush
@@ -29,7 +30,6 @@ from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
-from simlib.core.backpressure import Overflow
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
@@ -47,6 +47,7 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s
 from simlib.core.limiter import LimiterState, passes_s
+from simlib.core.path import SharedLink
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
     FORBIDDEN,
@@ -155,7 +156,9 @@ class Simulation(Driver):
         self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
         half_s: list[float] = (workload.rtt_s / 2.0).tolist()
         address = self.rules.seed, self.rules.replication
-        self.paths = Paths(*address, half_s, workload.delays, workload.limits)
+        rate = workload.shared_bytes_per_s
+        shared = [SharedLink(rate)] if rate < math.inf else []
+        self.paths = Paths(*address, half_s, workload.delays, workload.limits, shared)
         self.has_path_limits = connection.has_path_limits(self.paths)
         self.planned = [Planned(number) for number in range(clients)]
 
@@ -438,13 +441,12 @@ class Simulation(Driver):
         done_s = self.answer(link.node, poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
         self.keep_alive(client, exchange, done_s)
-        unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
-        unchanged = unchanged and not recording.has_gaps(self.record, number)
+        if self.paths.shared:
+            yield clock.at(done_s)
+        unchanged = self.shows_nothing_new(client, version)
         reply = reply_of(unchanged, first)
-        yield clock.at(
-            connection.carried_s(self.paths, link, done_s, self.sizes[reply][1])
-            + self.one_way_s(link)
-        )
+        t = connection.reply_s(self.paths, link, exchange, done_s, self.sizes[reply][1])
+        yield clock.at(t + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
         self.send(number, reply)
@@ -481,6 +483,12 @@ class Simulation(Driver):
         """
         if client.exchange == exchange:
             self.link_of(client).kept_until_s = done_s + self.server_rules.keep_alive_s
+
+    def shows_nothing_new(self, client: Client, version: int) -> bool:
+        """Say whether a reply with the state up to `version` is a 304."""
+        if recording.has_gaps(self.record, client.number):
+            return False
+        return is_unchanged(self.workload.etag, client.fetched_s, client.seen, version)
 
     def pass_limit(self) -> Generator[simpy.Event, None, bool]:
         """Wait at the rate limit in front of the nodes; say whether the request has passed it."""
@@ -529,7 +537,10 @@ class Simulation(Driver):
             return
         version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
-        yield clock.at(connection.carried_s(self.paths, link, done_s, size) + self.one_way_s(link))
+        if self.paths.shared:
+            yield clock.at(done_s)
+        t = connection.reply_s(self.paths, link, exchange, done_s, size)
+        yield clock.at(t + self.one_way_s(link))
         if client.exchange == exchange:
             for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
                 self.send_beside(number, message)
@@ -578,12 +589,13 @@ class Simulation(Driver):
                 clock.start(self.refetch_is_cut(client, exchange, t))
                 return
             version = bisect_right(self.publish_s, t)
-            unchanged = is_unchanged(etag, client.fetched_s, client.seen, version)
-            unchanged = unchanged and not recording.has_gaps(self.record, number)
+            if self.paths.shared:
+                yield clock.at(t)
+            unchanged = self.shows_nothing_new(client, version)
             reply, event = reply_of(unchanged, first), Event.FETCHED
             if unchanged:
                 event = Event.UNCHANGED
-            t = connection.carried_s(self.paths, link, t, self.sizes[reply][1])
+            t = connection.reply_s(self.paths, link, exchange, t, self.sizes[reply][1])
         yield clock.at(t + self.one_way_s(link))
         if client.exchange != exchange or link.kept_until_s == NEVER_S:
             return
@@ -865,6 +877,7 @@ class Simulation(Driver):
     def broadcast(self, version: int) -> None:
         """Each worker sends to its subscribers one after the other; each message then travels."""
         rules, sends = self.server_rules, {}
+        blocks = connection.blocks(self.paths, rules.sending)
         for number, link in self.subscribers.items():
             worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
             if worker not in sends:
@@ -875,7 +888,7 @@ class Simulation(Driver):
                 t += self.one_way_s(link)
                 self.clock.start(self.push(client, exchange, version, t, message))
                 continue
-            if rules.sending.overflow == Overflow.BLOCK:
+            if blocks:
                 t = self.blocking_send(link, t, message)
             self.clock.start(self.try_send(client, exchange, version, t))
         for _, fan_out in sorted(sends.items()):

@@ -59,6 +59,7 @@ def on_loopback(
 
     Simulate it to predict a measurement. Measured round-trip times (``network.rtt_quantiles``) are
     kept, with what loopback adds to them: the lab's proxy delays each client's messages by its own.
+    So is a link that all clients share (``network.shared_down_bytes_per_s``).
 
     Parameters
     ----------
@@ -153,14 +154,17 @@ def _check_standbys(scenario: Scenario) -> None:
 def needs_proxy(scenario: Scenario) -> bool:
     """Say whether the path between clients and server takes a proxy.
 
-    It does if a fault acts on it, if each client's has a round-trip time that was measured, or if
-    connections are balanced over nodes.
+    It does if a fault acts on it, if each client's has a round-trip time that was measured, if
+    all share a link, or connections are balanced over nodes.
 
     Examples
     --------
     >>> needs_proxy(Scenario(updates={"rate_per_s": 0.1}))
     False
     """
-    if scenario.server.nodes > 1 or scenario.network.rtt_quantiles is not None:
+    network = scenario.network
+    if network.rtt_quantiles is not None or network.shared_down_bytes_per_s is not None:
+        return True
+    if scenario.server.nodes > 1:
         return True
     return any(fault.kind in PROXIED for fault in scenario.faults)

@@ -17,6 +17,8 @@ simulation does:
   and a poll fails after ``network.unanswered_s``, when the client's kernel would give it up.
 * Latency delays every piece by half of what it adds, each way, in order. Bandwidth releases pieces
   as a line of that rate would carry them, and reads no faster than that.
+* A link that all clients share carries what comes for them piece by piece, in the order in which it
+  comes; what opens connections and refuses them too, which the simulation leaves out.
 
 `lab` runs this module as ``python -m simlib.live.proxy``.
 """
@@ -41,6 +43,7 @@ import numpy as np
 
 from simlib.core import wire
 from simlib.core.connection import Connection, Nodes, node_of
+from simlib.core.path import SharedLink, shared_s
 from simlib.core.server import SYN_RETRIES, syn_retry_s
 from simlib.live.conditions import Conditions
 from simlib.live.ipc import Parent
@@ -110,9 +113,12 @@ class DelayLine:
     def put(self, item: bytes | Signal) -> None:
         """Add what has arrived from the source."""
         delay_s = self.proxy.conditions.one_way_s(self.connection.number)
-        self.queue.append((self.proxy.loop.time(), delay_s, item))
+        arrived_s = self.proxy.loop.time()
         if isinstance(item, bytes):
             self.held_bytes += len(item)
+            if self is self.connection.down:
+                arrived_s = shared_s(self.proxy.shared_link, arrived_s, len(item))
+        self.queue.append((arrived_s, delay_s, item))
         if self.timer is None:
             self.deliver_due()
         else:
@@ -451,6 +457,7 @@ class Proxy:
         self.spec = scenario.wire_spec()
         self.unanswered_s = scenario.network.unanswered_s / settings.time_scale
         self.has_narrow_paths = bool(workload.limits)
+        self.shared_link = SharedLink(workload.shared_bytes_per_s * settings.time_scale)
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self.connections: set[ProxiedConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()

@@ -178,6 +178,33 @@ def _saturated(facts: Facts) -> str:
     return ""
 
 
+def _shared_link(facts: Facts) -> str:
+    """A link that all clients share, by the bytes that came to them: all but a few pass it."""
+    rate, timeline = facts.scenario.network.shared_down_bytes_per_s, facts.tables["timeline"]
+    if rate is None:
+        return ""
+    once = timeline["cohort"] == timeline["cohort"][0]
+    t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
+    n_bytes = timeline["down_bytes"].reshape(-1, len(t_s)).sum(axis=0)
+    warm_up_s = facts.scenario.warm_up_s
+    for when, from_s in (
+        ("", warm_up_s),
+        (" of the last quarter of the run", max(_LAST_PART * facts.end_s, warm_up_s)),
+    ):
+        counted = t_s >= min(from_s, t_s[-1])
+        total_s = float(width_s[counted].sum())
+        busy = float(n_bytes[counted].sum()) / rate / total_s if total_s > 0.0 else 0.0
+        if busy > _SATURATED_FRAC:
+            return (
+                f"The link that all clients share was busy {busy * 100:.3g} % of the time{when}: "
+                f"above {_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and "
+                f"may depend on how long the run was ({words_s(facts.end_s)}). Raise "
+                "network.shared_down_bytes_per_s, send fewer or smaller messages (deltas, "
+                "polling.etag), or use fewer clients."
+            )
+    return ""
+
+
 def _full(facts: Facts) -> str:
     """Connections that the server refused, by what it had no room for."""
     timeline = facts.tables["timeline"]
@@ -378,6 +405,7 @@ def _shared(facts: Facts) -> str:
 CHECKS: dict[str, Callable[[Facts], str]] = {
     "incomplete": _incomplete,
     "saturated": _saturated,
+    "shared link": _shared_link,
     "full": _full,
     "unseen": _unseen,
     "pending": _pending,

@@ -434,6 +434,13 @@ class Network(Section):
     pairs. Below the first share and above the last it is their time: where the least and the
     greatest are known, give them as shares 0 and 1.
     Elsewhere: histogram_quantile (Prometheus)."""
+    shared_down_bytes_per_s: Annotated[float, Field(ge=1, le=1e12)] | None = None
+    """Rate of one link that all messages to all clients pass, one after the other and before each
+    client's own path, bytes per second, such as the server's uplink or the downlink of the office
+    where all clients are; absent: none. It carries replies to polls, pushes, snapshots, READY and
+    heartbeats, not what opens, refuses or closes connections; the way up has no limit. What waits
+    for it is not in the server's buffers.
+    Elsewhere: rate (tc tbf, bits/s)."""
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
@@ -793,6 +800,7 @@ class Scenario(Section):
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
         belongs_to(self, "timer_throttling", "hidden")
         self._check_waits()
+        self._check_shared_link()
         self._check_sizes()
         self._check_amounts()
         self._check_faults()
@@ -894,6 +902,14 @@ class Scenario(Section):
             name = "rtt_s is 0" if measured is None else "rtt_quantiles begin at 0 s"
             words = f"must end above 0 when network.{name}, or time would stand still in an outage"
             raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
+
+    def _check_shared_link(self) -> None:
+        rate, is_narrow = self.network.shared_down_bytes_per_s, False
+        for fault in self.faults:
+            is_narrow = is_narrow or FAULTS[fault.kind].amount == "bytes_per_s"
+        if rate is not None and is_narrow and self.server.slow_consumers == "block":
+            rule = "must be absent when slow_consumers is block and a fault narrows paths"
+            raise FieldError("network.shared_down_bytes_per_s", rate, rule)
 
     def _check_sizes(self) -> None:
         try:

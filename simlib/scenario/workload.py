@@ -78,6 +78,8 @@ class Workload(NamedTuple):
         The fault schedule, in order of time; at one time, ends come before beginnings.
     delays, limits : tuple of Window
         When paths are slower, and when they are narrower.
+    shared_bytes_per_s : float
+        The rate of the link that all clients share, on the way down; infinite: there is none.
     nodes : int
     idle_s : float
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
@@ -104,6 +106,7 @@ class Workload(NamedTuple):
     fault_events: tuple[FaultEvent, ...]
     delays: tuple[Window, ...]
     limits: tuple[Window, ...]
+    shared_bytes_per_s: float
     nodes: int
     idle_s: float
     unanswered_s: float
@@ -192,6 +195,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "fault_events": _fault_events(scenario),
         "delays": _paths_changed(scenario, "added_s"),
         "limits": _paths_changed(scenario, "bytes_per_s"),
+        "shared_bytes_per_s": scenario.network.shared_down_bytes_per_s or math.inf,
         "nodes": scenario.server.nodes,
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
@@ -282,7 +286,9 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
         kept=Kept(
             deliveries="deliveries" in keep,
             events="events" in keep,
-            buffered=bool(workload.limits or workload.delays),
+            buffered=bool(
+                workload.limits or workload.delays or workload.shared_bytes_per_s < math.inf
+            ),
             gaps=_most_gaps(workload),
         ),
     )

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.core.path import Window, added_s, carried_s, left_bytes, rate_at
+from simlib import theory
+from simlib.core.connection import Connection, Paths, end_arrives_s, transmit
+from simlib.core.path import SharedLink, Window, added_s, carried_s, left_bytes, rate_at
+from simlib.core.protocol import Event
+from simlib.core.wire import Message
+from simlib.scenario import compile_workload
 
 BOARD = sl.Scenario(
     transport="websocket",
@@ -22,6 +27,15 @@ BOARD = sl.Scenario(
     heartbeat={"direction": "none"},
 )
 ME = (1, 0, 7)
+FREE = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s", "heartbeat_s")
+SHARING = BOARD.replace(
+    {
+        "network.shared_down_bytes_per_s": 50_000.0,
+        "websocket.resync": "none",
+        **{f"server.{name}": 0.0 for name in FREE},
+    }
+)
+"""Clients behind one link, of a server that takes no time."""
 
 
 def window(start_s, end_s, amount, share=1.0, jitter_s=0.0, fault=0):
@@ -109,3 +123,113 @@ def test_a_thin_line_delays_a_poll_by_the_size_of_its_answer():
     carried_bytes = wide.frame("timeline")["payload_down_bytes"].sum()
     body_s = carried_bytes / sizes[1]["polls"] / 1000.0
     assert per_poll_s[0] - per_poll_s[1] == pytest.approx(body_s, rel=0.05)
+
+
+# -- a link that all clients share ----------------------------------------------------------------
+
+
+def sharing(changes, keep=("deliveries",)):
+    return sl.simulate(SHARING.replace(changes), engine="simpy", keep=keep, progress=False)
+
+
+def bytes_down(scenario, message):
+    return int(compile_workload(scenario, 1, 0).sizes[message, 1])
+
+
+@pytest.mark.parametrize("push", ["delta", "snapshot"])
+def test_a_broadcast_arrives_one_frame_after_the_other_at_the_rate_of_the_link(push):
+    changes = {"websocket.push": push, "updates": {"kind": "times", "publish_s": [50.0]}}
+    found_s = np.sort(sharing(changes).frame("deliveries")["latency_s"])
+    frame_s = bytes_down(SHARING.replace(changes), Message.PUSH) / 50_000.0
+    assert found_s == pytest.approx(0.05 + frame_s * np.arange(1, 201), abs=1e-9)
+
+
+def test_broadcasts_that_come_faster_than_the_link_carries_them_queue_behind_themselves():
+    changes = {"websocket.push": "snapshot", "updates": {"kind": "times"}}
+    changes["updates"]["publish_s"] = [50.0, 55.0, 60.0, 150.0]
+    found = sharing(changes).frame("deliveries").groupby("version")["applied_s"].max()
+    all_s = 200 * bytes_down(SHARING.replace(changes), Message.PUSH) / 50_000.0
+    assert 20.0 < all_s < 25.0
+    ends_s = [50.0 + all_s, 50.0 + 2 * all_s, 50.0 + 3 * all_s, 150.0 + all_s]
+    assert found.to_numpy() == pytest.approx(np.array(ends_s) + 0.05, abs=1e-9)
+
+
+def test_polls_that_come_together_are_answered_one_after_the_other():
+    run = sharing({"transport": "polling", "polling.interval_s": 500.0}, keep=("events",))
+    events = run.frame("events")
+    answered_s = np.sort(events[events["event"] == Event.FETCHED.name.lower()]["t_s"])
+    reply_s = bytes_down(SHARING, Message.POLL_RESPONSE_FIRST) / 50_000.0
+    assert answered_s == pytest.approx(0.2 + reply_s * np.arange(1, 201), abs=1e-9)
+
+
+def test_independent_polls_wait_for_the_link_as_in_the_queue_of_constant_services():
+    # Each session polls once, when it begins; sessions arrive independently of one another.
+    reply_s = bytes_down(SHARING, Message.POLL_RESPONSE_FIRST) / 50_000.0
+    per_s = 0.7 / reply_s
+    run = sharing(
+        {
+            "transport": "polling",
+            "clients": 0,
+            "sessions": {"arrivals_per_s": per_s, "length_s": 400.0, "length": "constant"},
+            "polling.interval_s": 5000.0,
+            "horizon_s": 1500.0,
+        },
+        keep=("events",),
+    )
+    events = run.frame("events")
+    answered = events[events["event"] == Event.FETCHED.name.lower()]
+    start_s = run.frame("clients").set_index("client")["start_s"]
+    waits_s = answered["t_s"].to_numpy() - start_s[answered["client"]].to_numpy() - 0.2 - reply_s
+    waits_s = waits_s[answered["t_s"] > 50.0]
+    queue = theory.md1(per_s, reply_s)
+    batches = waits_s[: len(waits_s) // 30 * 30].reshape(30, -1).mean(axis=1)
+    error_s = batches.std(ddof=1) / math.sqrt(30)
+    assert error_s < 0.1 * queue.mean_wait_s
+    assert abs(waits_s.mean() - queue.mean_wait_s) < 3.0 * error_s
+    assert (waits_s < 1e-9).mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_a_clients_own_narrow_path_comes_after_the_link():
+    thin = window(0.0, 60.0, 50.0)
+    paths = Paths(1, 0, [0.5], [], [thin], [SharedLink(100.0)])
+    mine, other = Connection(7), Connection(8)
+    # The link: until 11 s, 12 s, 13 s. Then two seconds on a path of half its rate.
+    assert transmit(paths, mine, 10.0, 100.0) == 11.0 + 2.0 + 0.5
+    assert transmit(paths, other, 10.0, 100.0) == 12.0 + 2.0 + 0.5
+    assert transmit(paths, mine, 10.0, 100.0) == 13.0 + 2.0 + 0.5
+    assert transmit(paths, mine, 13.0, 100.0) == 15.0 + 2.0 + 0.5
+
+
+def test_a_heartbeat_and_the_end_of_a_connection_are_behind_what_the_link_has():
+    paths, link = Paths(1, 0, [0.5], [], [], [SharedLink(100.0)]), Connection(7)
+    link.subscribed = 3
+    assert transmit(paths, link, 10.0, 1000.0) == 20.5
+    assert transmit(paths, link, 10.0, 10.0) == 20.6
+    assert end_arrives_s(paths, link, 3, 65_536, 12.0) == 20.6
+    assert end_arrives_s(paths, link, 4, 65_536, 12.0) == 12.5  # it has not been sent to
+
+
+def test_clients_whose_pongs_wait_for_a_broadcast_take_their_paths_for_dead():
+    changes = {
+        "websocket.push": "snapshot",
+        "updates": {"kind": "times", "publish_s": [50.0]},
+        "heartbeat": {"direction": "client", "interval_s": 10.0, "timeout_s": 5.0},
+    }
+    assert (sharing(changes).frame("clients")["connections"] > 1).sum() > 100
+    wide = {"network.shared_down_bytes_per_s": 500_000.0}
+    assert (sharing({**changes, **wide}).frame("clients")["connections"] == 1).all()
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf])
+def test_a_link_without_a_rate_is_refused(rate):
+    with pytest.raises(sl.ScenarioError, match=r"network\.shared_down_bytes_per_s: must be"):
+        SHARING.replace({"network.shared_down_bytes_per_s": rate})
+
+
+def test_a_server_that_blocks_at_narrow_paths_behind_a_shared_link_is_refused():
+    thin = {"kind": "bandwidth", "start_s": 10.0, "length_s": 10.0, "bytes_per_s": 1000.0}
+    blocking = {"server.slow_consumers": "block", "server.buffer_bytes": 100_000}
+    assert SHARING.replace(blocking).replace({"faults": []})
+    with pytest.raises(sl.ScenarioError) as caught:
+        SHARING.replace({**blocking, "faults": [thin]})
+    assert caught.value.path == "network.shared_down_bytes_per_s"

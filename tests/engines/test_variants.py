@@ -92,6 +92,8 @@ def test_every_setting_that_is_listed_exists():
         {"transport": "websocket", "network.idle_s": 60.0},
         {"transport": "notify"},
         {"rate_limit": {"rate_per_s": 5.0}},
+        {"network.shared_down_bytes_per_s": 1e6},
+        {"transport": "websocket", "network.shared_down_bytes_per_s": 1e6},
         {"transport": "websocket", "rate_limit": {"rate_per_s": 5.0, "kind": "delay"}},
         {"transport": "websocket", "fallback": {"after_failures": 3}},
     ],

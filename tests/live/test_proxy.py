@@ -250,6 +250,24 @@ def test_a_message_is_whole_when_a_line_of_that_rate_has_carried_it():
     during(test)
 
 
+def test_all_connections_share_a_link_that_carries_one_piece_after_the_other():
+    async def test():
+        rate = {"network": {"shared_down_bytes_per_s": 50_000.0}}
+        async with proxied(time_scale=2.0, **rate) as proxy, contextlib.AsyncExitStack() as stack:
+            ends = [
+                await stack.enter_async_context(connected(proxy, client=client))
+                for client in range(4)
+            ]
+            start_s = time.monotonic()
+            took_s = await asyncio.gather(*(round_trip_s(*each, b"x" * 10_000) for each in ends))
+            # A tenth of a second each; the way up is free.
+            assert sorted(took_s) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=LATE_S)
+            assert await round_trip_s(*ends[0]) < LATE_S
+            assert time.monotonic() - start_s < 0.4 + 2 * LATE_S
+
+    during(test)
+
+
 def test_only_those_concerned_are_narrow_and_all_flows_when_it_ends():
     async def test():
         narrow = fault("bandwidth", 0.0, 0.6, bytes_per_s=1_000.0, share=0.5)

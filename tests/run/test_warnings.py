@@ -69,6 +69,7 @@ SHARED = {"node_processors": 1}
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
+    ("shared link", BOARD, {"network.shared_down_bytes_per_s": 1000}, {}, "all clients share was"),
     ("saturated", LATE_NODE, {}, {}, "Node 0 was busy 10"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
@@ -123,6 +124,7 @@ def test_every_check_has_a_case():
     ("changes", "board"),
     [
         ({"server.poll_s": 0.5}, BOARD),  # busy a third of the time
+        ({"network.shared_down_bytes_per_s": 10_000}, BOARD),  # busy a third of the time
         ({"server.max_connections": 20}, PUSHED),  # all have their place
         ({"polling.interval_s": 60.0}, BOARD),
         ({"polling.interval_s": 30000}, PUSHED),  # nobody polls

@@ -36,6 +36,7 @@ from simlib.engines.compiled.faults import (
     transmit,
     try_send,
 )
+from simlib.engines.compiled.jobs import sent
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
@@ -78,6 +79,8 @@ _TOO_OLD = 1  # the data of an IDLE event for a connection that reaches its age 
 def arrive(world: World, turn: Turn) -> Outcome:
     """Return what an event means."""
     kind = turn.kind
+    if GENERAL and kind >= Kind.POLL_SENT:
+        return nothing(sent(world, turn))
     if kind <= Kind.FLAG:
         return _of_the_client(world, turn)
     if PUSHES and kind <= Kind.SEND:

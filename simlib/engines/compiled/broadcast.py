@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core import server as servers
-from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
 from simlib.core.record import Count, Record, value_of
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.faults import blocking_send, has_path_limits
+from simlib.engines.compiled.faults import blocking_send, blocks, has_path_limits
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import BROADCASTS, ClientArrays, Kind, catch_up, load_of
 from simlib.engines.compiled.turn import GENERAL, World
@@ -73,7 +72,7 @@ def broadcast(
             t += value_of(arrays.half_s, number)
         else:
             kind = Kind.SEND + 0
-            if sending.overflow == Overflow.BLOCK:
+            if blocks(arrays, world.rules, sending):
                 t = blocking_send(arrays, world.rules, sending, number, t)
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)

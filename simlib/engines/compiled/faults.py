@@ -35,13 +35,20 @@ from simlib.engines.compiled.state import (
 
 @inlined
 def _paths(arrays: ClientArrays, rules: Rules) -> Paths:
-    return Paths(rules.seed, rules.replication, arrays.half_s, arrays.delays, arrays.limits)
+    address = rules.seed, rules.replication
+    return Paths(*address, arrays.half_s, arrays.delays, arrays.limits, arrays.shared)
 
 
 @inlined
 def has_path_limits(arrays: ClientArrays) -> bool:
-    """Return whether any path is slower or narrower at some time of the run."""
-    return len(arrays.delays) + len(arrays.limits) > 0
+    """Return whether any path is slower or narrower at some time, or all clients share a link."""
+    return len(arrays.delays) + len(arrays.limits) + len(arrays.shared) > 0
+
+
+@inlined
+def blocks(arrays: ClientArrays, rules: Rules, sending: SendingRules) -> bool:
+    """Return whether slow clients block their worker."""
+    return connection.blocks(_paths(arrays, rules), sending)
 
 
 @inlined
@@ -175,10 +182,10 @@ def apply_fault(
 
 @inlined
 def carried_by(
-    arrays: ClientArrays, rules: Rules, number: int, start_s: float, n_bytes: float
+    arrays: ClientArrays, rules: Rules, number: int, exchange: int, t: float, n_bytes: float
 ) -> float:
-    """Return when a client's path, idle before, has carried something."""
-    return connection.carried_s(_paths(arrays, rules), arrays.rows[number], start_s, n_bytes)
+    """Return when the links on a client's path have carried a reply to a poll, sent at `t`."""
+    return connection.reply_s(_paths(arrays, rules), arrays.rows[number], exchange, t, n_bytes)
 
 
 @inlined

@@ -356,10 +356,10 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
             return _cut(world, turn, cut_s, done_s)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
         version = readable(world.arrays, world.record, done_s)
-        size = float(world.arrays.sizes[Message.POLL_RESPONSE_FIRST, 1])
-        t = carried_by(world.arrays, world.rules, turn.number, done_s, size) + half_s
         reply = (version << REPLY_BITS) | ANSWERED
-        return put(out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, exchange, reply)
+        if len(world.arrays.shared) > 0:
+            return put(out, 0, DONE, done_s, Kind.SAFETY_POLL_SENT, exchange, reply)
+        return _send_safety_poll(world, turn, done_s, reply)
     if GENERAL and PUSHES and kind == Kind.REFETCH:
         return _refetched(world, turn, done_s)
     if PUSHES and kind == Kind.PING_UP:
@@ -374,18 +374,46 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
 
 @inlined
 def _poll_done(world: World, turn: Turn, done_s: float) -> int:
-    arrays, record, options = world.arrays, world.record, world.options
-    row, first = arrays.rows[turn.number], turn.data & 1
-    version = readable(arrays, record, done_s)
+    arrays = world.arrays
+    data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
     _keep_alive(world, turn, done_s)
     t = done_s + 0.0
     if GENERAL:
-        unchanged = is_unchanged(options.etag, row.fetched_s, row.seen, version)
-        unchanged = unchanged and not recording.has_gaps(record, turn.number)
-        size = float(arrays.sizes[reply_of(unchanged, first), 1])
-        t = carried_by(arrays, world.rules, turn.number, done_s, size)
-    data = (version << 1) | first
+        if len(arrays.shared) > 0:
+            return put(arrays.out, 0, DONE, done_s, Kind.POLL_SENT, turn.exchange, data)
+        t = _reply_s(world, turn, done_s, data)
     return put(arrays.out, 0, DONE_TRIP, t + turn.half_s, Kind.POLL_DONE, turn.exchange, data)
+
+
+@inlined
+def _reply_s(world: World, turn: Turn, t: float, data: int) -> float:
+    """Return when a reply that is sent at `t` has been carried, by its version and place."""
+    arrays, record = world.arrays, world.record
+    row, version = arrays.rows[turn.number], data >> 1
+    unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
+    unchanged = unchanged and not recording.has_gaps(record, turn.number)
+    size = float(arrays.sizes[reply_of(unchanged, data & 1), 1])
+    return carried_by(arrays, world.rules, turn.number, turn.exchange, t, size)
+
+
+@inlined
+def sent(world: World, turn: Turn) -> int:
+    """Give what the server sends now to the link that all clients share."""
+    out, kind, exchange, now = world.arrays.out, turn.kind, turn.exchange, turn.now
+    if kind == Kind.SAFETY_POLL_SENT:
+        return _send_safety_poll(world, turn, now, turn.data)
+    data, arrival, lane = turn.data + 0, Kind.POLL_DONE + 0, DONE_TRIP
+    if kind == Kind.REFETCH_SENT:
+        data, arrival, lane = turn.data >> REPLY_BITS, Kind.REFETCH_REPLY + 0, WHEEL
+    t = _reply_s(world, turn, now, data) + turn.half_s
+    return put(out, 0, lane, t, arrival, exchange, turn.data)
+
+
+@inlined
+def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
+    size = float(world.arrays.sizes[Message.POLL_RESPONSE_FIRST, 1])
+    t = carried_by(world.arrays, world.rules, turn.number, turn.exchange, t, size) + turn.half_s
+    return put(world.arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
 
 
 @inlined
@@ -401,14 +429,13 @@ def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
 
 @inlined
 def _refetched(world: World, turn: Turn, done_s: float) -> int:
-    arrays, record, first = world.arrays, world.record, turn.data & 1
-    row, version = arrays.rows[turn.number], readable(world.arrays, world.record, done_s)
+    arrays = world.arrays
+    data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
     _keep_alive(world, turn, done_s)
-    unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
-    unchanged = unchanged and not recording.has_gaps(record, turn.number)
-    size = float(arrays.sizes[reply_of(unchanged, first), 1])
-    t = carried_by(arrays, world.rules, turn.number, done_s, size) + turn.half_s
-    reply = (((version << 1) | first) << REPLY_BITS) | ANSWERED
+    reply = (data << REPLY_BITS) | ANSWERED
+    if len(arrays.shared) > 0:
+        return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, turn.exchange, reply)
+    t = _reply_s(world, turn, done_s, data) + turn.half_s
     return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply)
 
 

@@ -15,6 +15,7 @@ round by themselves: see `poll_round`.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from functools import cache
 from typing import Any
@@ -28,7 +29,7 @@ from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.connection import PLANNED_ROW
 from simlib.core.faults import FAULT_EVENT
-from simlib.core.path import WINDOW
+from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
 from simlib.core.protocol import State, Transport
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
@@ -268,6 +269,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         active=np.zeros(len(workload.fault_events), np.bool_),
         delays=_table_of(workload.delays, WINDOW),
         limits=_table_of(workload.limits, WINDOW),
+        shared=_table_of(_shared_links(workload), SHARED_LINK),
         buckets=workload.buckets,
         percents=_table_of((), PERCENT),
         unclosed=np.zeros(clients_n if workload.flag is not None else 0, np.bool_),
@@ -278,6 +280,11 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         planned=_planned(workload, clients_n),
         servers=_idle_servers(workload.nodes, workload.server.workers),
     )
+
+
+def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:
+    rate = workload.shared_bytes_per_s
+    return (SharedLink(rate),) if rate < math.inf else ()
 
 
 def _planned(workload: Workload, clients_n: int) -> Any:

@@ -32,7 +32,8 @@ class Kind(IntEnum):
 
     First jobs that reach the server, then what is the client's own, what arrives at the server and
     asks for no worker, and what arrives at the client: on no exchange or by rules of its own, on a
-    connection that is made, on an open socket.
+    connection that is made, on an open socket. Last, what the server sends on a link that all
+    clients share: it has to be given to the link in the order in which it is sent.
     """
 
     POLL = 0
@@ -83,6 +84,10 @@ class Kind(IntEnum):
 
     PUBLISH = 40
     FAULT = 41
+
+    POLL_SENT = 42
+    SAFETY_POLL_SENT = 43
+    REFETCH_SENT = 44
 
 
 KIND_BITS = 6
@@ -262,12 +267,12 @@ class ClientArrays(NamedTuple):
     which they subscribed, -1 where one has left; `undisturbed_until_s` says for each until when
     nothing disturbs it, -inf if it has missed a message that is still under way. `fault_events` are
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
-    paths are slower and narrower. In a rollout, `buckets` are the clients', and `percents` the
-    percentages set so far; `unclosed` says whose sockets nobody has closed for a rollback, as their
-    node was down. Each node has `is_down`, the number of its `process`, and `kept_from`:
-    how many changes had been published when that process started. `sends` has a row for each worker
-    of all nodes, and `servers` are the nodes. `planned` has a row for each client, or none if no
-    slow client blocks its worker.
+    paths are slower and narrower, `shared` has the link that all clients share, if there is one. In
+    a rollout, `buckets` are the clients', and `percents` the percentages set so far; `unclosed`
+    says whose sockets nobody has closed for a rollback, as their node was down. Each node has
+    `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
+    when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
+    nodes. `planned` has a row for each client, or none if no slow client blocks its worker.
     """
 
     rows: NDArray[Any]
@@ -285,6 +290,7 @@ class ClientArrays(NamedTuple):
     active: Any
     delays: Any
     limits: Any
+    shared: Any
     buckets: NDArray[np.float64]
     percents: Any
     unclosed: NDArray[np.bool_]

@@ -29,6 +29,7 @@ _NEUTRAL: dict[str, Any] = {
     "limits": (),
     "nodes": 1,
     "rate_limit": NO_LIMIT,
+    "shared_bytes_per_s": math.inf,
     "idle_s": math.inf,
     "flag": None,
     "treatment_rules": None,
