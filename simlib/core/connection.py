@@ -266,6 +266,15 @@ def is_over(client: Client, link: Connection, exchange: int) -> bool:
     return bool(client.transport == Transport.POLLING and link.closed_exchange >= exchange)
 
 
+def served_at(link: Connection) -> int:
+    """Return the node that serves what comes from a client.
+
+    What was sent on a connection that the client has given up, for another that no node has
+    accepted yet, comes to the first.
+    """
+    return max(0, int(link.node))
+
+
 def accepted_by(link: Connection, workers: int) -> int:
     """Return the worker that has accepted the latest connection, counted over all nodes.
 
@@ -276,7 +285,7 @@ def accepted_by(link: Connection, workers: int) -> int:
     >>> accepted_by(link, workers=4)
     9
     """
-    return int(link.node) * workers + int(link.worker)
+    return served_at(link) * workers + int(link.worker)
 
 
 def is_unheard(link: Connection, exchange: int) -> bool:

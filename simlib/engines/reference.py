@@ -429,7 +429,8 @@ class Simulation(Driver):
         is_admitted = not self.limit.polls or (yield from self.pass_limit())
         if link.closed_exchange >= exchange:
             return
-        if not is_admitted or self.is_shed(link.node):
+        node = connection.served_at(link)
+        if not is_admitted or self.is_shed(node):
             self.keep_alive(client, exchange, clock.now)
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
@@ -438,7 +439,7 @@ class Simulation(Driver):
                 self.feed(client, Event.FAILED)
             return
         poll_s = self.server_rules.poll_s
-        done_s = self.answer(link.node, poll_s, client, Stream.POLL_SERVICE, exchange)
+        done_s = self.answer(node, poll_s, client, Stream.POLL_SERVICE, exchange)
         version = bisect_right(self.publish_s, done_s)
         self.keep_alive(client, exchange, done_s)
         if self.paths.shared:
@@ -730,7 +731,8 @@ class Simulation(Driver):
                 return
             if not is_admitted:
                 status = self.limit.status
-        server, worker = self.servers[link.node], connection.accepted_by(link, rules.workers)
+        server = self.servers[connection.served_at(link)]
+        worker = connection.accepted_by(link, rules.workers)
         refused = (
             not is_admitted
             or wait_for_s(server.free_s, link.worker, clock.now) > rules.shed_wait_s

@@ -110,6 +110,24 @@ def test_engines_agree_on_each_event_of_a_rollout_where_all_happens_at_once(
     assert_equal_rollouts(scenario.replace(ties), flag, percents, keep=KEPT)
 
 
+def test_engines_agree_on_what_a_tab_sent_before_it_opened_its_next_connection():
+    """An upgrade comes to the nodes when its client has already set out for another connection."""
+    at_once = dict.fromkeys(("accept_s", "poll_s", "handshake_s", "authenticate_s"), 0.5)
+    board = sl.Scenario(
+        updates={"rate_per_s": 0.0},
+        clients=1,
+        ramp_s=0.0,
+        horizon_s=20.0,
+        polling={"interval_s": 0.5, "retries": 0},
+        websocket={"open_timeout_s": 0.2},
+        heartbeat={"interval_s": 0.5, "timeout_s": 0.01},
+        network={"rtt_s": 1.0, "tls": False},
+        server={**at_once, "nodes": 2, "keep_alive_s": 0.0},
+    )
+    flag = POLLED._replace(every_s=0.5, cached_frac=0.0, transports=(1, 0))
+    assert_equal_rollouts(board.replace(LATTICE), flag, [(0.0, 10.0), (1.0, 0.0)], keep=KEPT)
+
+
 TRANSPORTS = st.tuples(st.integers(0, 1), st.integers(0, 1))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import accepted_by
+from simlib.core.connection import accepted_by, served_at
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.limiter import passes_s
@@ -200,7 +200,7 @@ def _waits(world: World, turn: Turn, t: float) -> Job:
 @inlined
 def _poll_job(world: World, turn: Turn) -> Job:
     server_rules, out = world.server_rules, world.arrays.out
-    node, is_refused = max(0, world.arrays.rows[turn.number].node) if GENERAL else 0, False
+    node, is_refused = served_at(world.arrays.rows[turn.number]) if GENERAL else 0, False
     if GENERAL and world.options.limit.polls:
         passed_s = _passes_s(world, turn)
         if passed_s > turn.now:

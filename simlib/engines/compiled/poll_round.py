@@ -15,6 +15,7 @@ from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.client import applied_from, step
 from simlib.core.client_state import NEVER_S
+from simlib.core.connection import served_at
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Event, Pause, State
 from simlib.core.record import Count, Wait
@@ -94,7 +95,7 @@ def _send_polls(
         number = head_word[timers] & CLIENT_MASK
         row = rows[number]
         arrives_s = now + half
-        node = max(0, row.node) if GENERAL else 0
+        node = served_at(row) if GENERAL else 0
         free_s = nodes.free_s[node]
         worker = servers.first_free(free_s)
         wait_s = servers.wait_for_s(free_s, worker, arrives_s)
