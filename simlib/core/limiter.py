@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from simlib.core.server import admitted_from_s, next_due_s
+from simlib.core.server import is_admitted, next_due_s
 
 
 class LimiterRules(NamedTuple):
@@ -61,7 +61,7 @@ def passes_s(state: LimiterState, rules: LimiterRules, now: float) -> float:
     [5.0, 5.5, 6.0, -1.0, 6.5]
     """
     due_s = state.limit_due_s + 0.0
-    if now < admitted_from_s(due_s, rules.per_s, rules.burst):
+    if not is_admitted(due_s, rules.per_s, rules.burst, now):
         return -1.0
     state.limit_due_s = next_due_s(due_s, rules.per_s, now)
     return max(now, due_s) if rules.delays else now

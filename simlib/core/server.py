@@ -27,6 +27,8 @@ SYN_RETRY_S = 1.0
 SYN_RETRIES = 6
 """Linux: ``tcp_syn_retries``; the attempt fails after 127 s."""
 
+_ROUNDED_S = 1e-6
+
 
 _RING = 16
 
@@ -306,6 +308,25 @@ def admitted_from_s(due_s: float, per_s: float, burst: int) -> float:
     return due_s - (burst - 1) / per_s
 
 
+def is_admitted(due_s: float, per_s: float, burst: int, now: float) -> bool:
+    """Say whether a rate limit admits one that comes `now`.
+
+    A sum of many turns is rounded. One that comes just as its turn begins is not refused for that:
+    a microsecond does not count, nor half a turn where that is less.
+
+    Examples
+    --------
+    >>> due_s = 0.15
+    >>> for _ in range(4):
+    ...     due_s = next_due_s(due_s, per_s=1.0, now=0.15)
+    >>> admitted_from_s(due_s, per_s=1.0, burst=5) > 0.15
+    True
+    >>> is_admitted(due_s, 1.0, 5, now=0.15), is_admitted(due_s, 1.0, 5, now=0.1499)
+    (True, False)
+    """
+    return now >= admitted_from_s(due_s, per_s, burst) - min(_ROUNDED_S, 0.5 / per_s)
+
+
 def next_due_s(due_s: float, per_s: float, now: float) -> float:
     """Return when the next one is due at a rate after one that was admitted `now`, seconds."""
     return max(now, due_s) + 1.0 / per_s
@@ -324,7 +345,7 @@ def admits_upgrade(state: ServerState, rules: ServerRules, now: float) -> bool:
     per_s = rules.admit_per_s
     if per_s == math.inf:
         return True
-    if now < admitted_from_s(state.upgrade_due_s, per_s, rules.admit_burst):
+    if not is_admitted(state.upgrade_due_s, per_s, rules.admit_burst, now):
         return False
     state.upgrade_due_s = next_due_s(state.upgrade_due_s, per_s, now)
     return True

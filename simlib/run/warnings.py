@@ -179,13 +179,16 @@ def _saturated(facts: Facts) -> str:
 
 
 def _shared_link(facts: Facts) -> str:
-    """A link that all clients share, by the bytes that came to them: all but a few pass it."""
+    """A link that all clients share, by the payload that came to them: nearly all passes it.
+
+    What the link carried for connections that had ended is not among that.
+    """
     rate, timeline = facts.scenario.network.shared_down_bytes_per_s, facts.tables["timeline"]
     if rate is None:
         return ""
     once = timeline["cohort"] == timeline["cohort"][0]
     t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
-    n_bytes = timeline["down_bytes"].reshape(-1, len(t_s)).sum(axis=0)
+    n_bytes = timeline["payload_down_bytes"].reshape(-1, len(t_s)).sum(axis=0)
     warm_up_s = facts.scenario.warm_up_s
     for when, from_s in (
         ("", warm_up_s),

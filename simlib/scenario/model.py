@@ -436,10 +436,10 @@ class Network(Section):
     Elsewhere: histogram_quantile (Prometheus)."""
     shared_down_bytes_per_s: Annotated[float, Field(ge=1, le=1e12)] | None = None
     """Rate of one link that all messages to all clients pass, one after the other and before each
-    client's own path, bytes per second, such as the server's uplink or the downlink of the office
-    where all clients are; absent: none. It carries replies to polls, pushes, snapshots, READY and
-    heartbeats, not what opens, refuses or closes connections; the way up has no limit. What waits
-    for it is not in the server's buffers.
+    client's own path, bytes of payload per second, such as the server's uplink or the downlink of
+    the office where all clients are; absent: none. It carries replies to polls, pushes, snapshots,
+    READY and heartbeats, not what opens, refuses or closes connections; the way up has no limit.
+    What waits for it is not in the server's buffers.
     Elsewhere: rate (tc tbf, bits/s)."""
     tls: bool = True
     """One more round trip for each new connection."""

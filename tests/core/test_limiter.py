@@ -64,6 +64,24 @@ def test_without_a_burst_both_kinds_are_the_same():
     assert all(passing(kind, per_s=2.0, burst=1, at_s=at_s) == expected for kind in KINDS)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    now=st.floats(0.0, 86_400.0),
+    per_s=st.floats(0.01, 1000.0),
+    burst=st.integers(1, 300),
+)
+def test_a_whole_burst_passes_and_no_more_whatever_is_rounded(kind, now, per_s, burst):
+    found = passing(kind, per_s=per_s, burst=burst, at_s=[now] * (burst + 1))
+    assert [t >= 0.0 for t in found] == [True] * burst + [False]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(start_s=st.floats(0.0, 600.0), interval_s=st.floats(0.001, 60.0))
+def test_what_comes_at_the_rate_is_never_refused(kind, start_s, interval_s):
+    at_s = [start_s + k * interval_s for k in range(200)]
+    assert min(passing(kind, per_s=1.0 / interval_s, burst=1, at_s=at_s)) >= 0.0
+
+
 def nginx_limit_req(at_ms, rate, burst, is_nodelay):
     """Pass or delay in ms, -1 for busy, as ngx_http_limit_req_lookup and _account count.
 

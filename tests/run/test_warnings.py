@@ -116,6 +116,15 @@ def test_nodes_that_do_not_wait_for_each_other_are_not_warned_about(board, chang
     assert "shared" not in kinds_of(simulated(changes, board, **LIVE, **provenance))
 
 
+def test_a_shared_link_is_only_as_busy_as_payload_makes_it():
+    # A third of a delta's packets are headers, which no path of the simulation carries.
+    busy = PUSHED.replace({"updates.rate_per_s": 2.0})
+    counted = simulated(board=busy).frame("timeline").query("t_s >= 30")
+    payload_per_s = counted["payload_down_bytes"].sum() / counted["width_s"].sum()
+    rate = {"network.shared_down_bytes_per_s": payload_per_s / 0.8}
+    assert "shared link" not in kinds_of(simulated(rate, busy))
+
+
 def test_every_check_has_a_case():
     assert {case[0] for case in CASES} == set(CHECKS)
 
