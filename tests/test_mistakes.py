@@ -89,6 +89,10 @@ REFUSED = {
         lambda: sl.fewest(BOARD, "server.nodes", "p95", below=1.0),
         "did you mean latency_p95_s?",
     ),
+    "memory to size for": (
+        lambda: sl.fewest(BOARD, "server.nodes", "memory", below=1e9),
+        "metrics.by_node(run) has the memory",
+    ),
     "a node to size with": (
         lambda: sl.fewest(BOARD, "nodes", "latency_p95_s", below=1.0),
         "did you mean server.nodes?",
