@@ -12,7 +12,7 @@ from simlib.errors import ScenarioError
 from simlib.experiment import check_count, sweep
 from simlib.run import QUANTITIES
 from simlib.scenario import Scenario
-from simlib.scenario.suggestions import METRIC_ALIASES, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,8 @@ def fewest(
         raise ScenarioError("over", over, "must be the path of one setting")
     if metric not in QUANTITIES:
         rule = f"must be a column of metrics.table{hint(metric, QUANTITIES, METRIC_ALIASES)}"
+        if nearest(metric, [*QUANTITIES, "memory_bytes"], METRIC_ALIASES) == "memory_bytes":
+            rule = "must be a column of metrics.table; metrics.by_node(run) has the memory"
         raise ScenarioError("metric", metric, rule)
     if isinstance(below, bool) or not isinstance(below, int | float) or below != below:
         raise ScenarioError("below", below, "must be a number")

@@ -89,6 +89,10 @@ REFUSED = {
         lambda: sl.fewest(BOARD, "server.nodes", "p95", below=1.0),
         "did you mean latency_p95_s?",
     ),
+    "memory to size for": (
+        lambda: sl.fewest(BOARD, "server.nodes", "memory", below=1e9),
+        "metrics.by_node(run) has the memory",
+    ),
     "a node to size with": (
         lambda: sl.fewest(BOARD, "nodes", "latency_p95_s", below=1.0),
         "did you mean server.nodes?",
@@ -99,7 +103,7 @@ REFUSED = {
     "a list": (change("clients", [5, 10]), "clients: must be a whole number, got [5, 10]"),
     "an array": (change("clients", np.array([5, 10])), "clients: must be a whole number"),
     "a series": (change("clients", pd.Series([5])), "clients: must be a whole number"),
-    "a Timedelta": (change("polling.interval_s", pd.Timedelta("30s")), "must be a number"),
+    "a Timedelta": (change("polling.interval_s", pd.Timedelta("30s")), "must be a number, in s"),
     "negative": (change("clients", -5), "clients: must be >= 0, got -5"),
     "None": (change("clients", None), "must be given: it cannot be taken away"),
     "NaN": (change("polling.interval_s", math.nan), "must be a finite number, got nan"),

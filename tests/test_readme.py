@@ -30,6 +30,8 @@ SMALLER = {
         ),
         '"clients": [1_000, 10_000]': '"clients": [10, 20]',
         "replications=20": "replications=2, progress=False",
+        '"clients": 5_000}': '"clients": 10}',
+        "below=0.1": "below=0.1, replications=2, progress=False",
         '"build/runs"': "str(folder)",
         "regressions(fleet, plan)": "regressions(fleet, plan), replications=2, progress=False",
     },

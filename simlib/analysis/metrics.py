@@ -57,6 +57,7 @@ __all__ = [
     "intervals",
     "over_time",
     "summary",
+    "table",
     "tail",
 ]
 

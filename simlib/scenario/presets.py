@@ -315,7 +315,8 @@ def library(name: str) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        One of `LIBRARIES`.
+        Such as ``"socket.io-client"``, ``"phoenix"`` or ``"signalr"``; ``library("?")`` is refused
+        with a list of all.
 
     Returns
     -------

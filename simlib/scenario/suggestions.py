@@ -271,7 +271,7 @@ def number_hint(given: object, unit: str, most: float | None = None) -> str:
         percent = float(match[1]) if match else None
     if percent is not None:
         return f" (a fraction: {percent / 100.0:.10g} for {percent:.10g} %)"
-    return f", in {unit}" if most is None and isinstance(given, str) and unit else ""
+    return f", in {unit}" if most is None and unit else ""
 
 
 def scenario_rule(given: object) -> str:
