@@ -11,7 +11,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import accepted_by, change_message, is_over, ready_value, served_at
+from simlib.core.connection import change_message, is_over, ready_value
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
@@ -169,7 +169,8 @@ def _upgraded(world: World, turn: Turn) -> int:
     workers = world.server_rules.workers
     if row.closed_exchange >= exchange:
         return 0
-    node = served_at(row) if GENERAL else 0
+    # The client may have gone on meanwhile: the worker that has served the upgrade says where.
+    node = turn.data // workers if GENERAL else 0
     if states[node].sockets >= world.server_rules.max_connections:
         recording.count_in_bin(world.record, Count.REFUSED, turn.number, turn.now)
         return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
@@ -178,7 +179,7 @@ def _upgraded(world: World, turn: Turn) -> int:
     states[node].sockets += 1
     row.socket = exchange
     if GENERAL:
-        row.socket_worker = accepted_by(row, workers)
+        row.socket_worker = turn.data
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
 
 

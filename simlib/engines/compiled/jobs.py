@@ -337,7 +337,7 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if kind == Kind.POLL:
         return _poll_done(world, turn, done_s)
     if PUSHES and kind == Kind.UPGRADE:
-        return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, 0)
+        return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, job.worker)
     if PUSHES and kind == Kind.AUTHENTICATE:
         return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
     if PUSHES and kind == Kind.BEAT:
