@@ -23,7 +23,7 @@ from simlib.processes import end_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
-from simlib.scenario.suggestions import METRIC_ALIASES, hint
+from simlib.scenario.suggestions import METRIC_ALIASES, hint, scenario_rule
 from simlib.store import Store
 
 if TYPE_CHECKING:
@@ -802,7 +802,7 @@ def repeated(scenarios: Iterable[Scenario], times: int) -> Iterator[Scenario]:
 def _check_scenarios(scenarios: Mapping[str, Any]) -> None:
     for name, scenario in scenarios.items():
         if not isinstance(scenario, Scenario):
-            raise ScenarioError(name, scenario, "must be a Scenario")
+            raise ScenarioError(name, scenario, scenario_rule(scenario))
 
 
 def check_count(name: str, value: Any, least: int) -> None:

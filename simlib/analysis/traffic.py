@@ -13,6 +13,7 @@ from simlib import theory
 from simlib.core.wire import Layer, Message, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
+from simlib.scenario.suggestions import scenario_rule
 
 
 def bytes_by_rate(
@@ -38,7 +39,7 @@ def bytes_by_rate(
         ``crossover_etag_per_s``, the same with ETag.
     """
     if not isinstance(scenario, Scenario):
-        raise ScenarioError("scenario", scenario, "must be a Scenario")
+        raise ScenarioError("scenario", scenario, scenario_rule(scenario))
     if layer not in get_args(Layer):
         raise ScenarioError("layer", layer, f"must be one of {', '.join(get_args(Layer))}")
     costs = _exchange_bytes(scenario, layer)

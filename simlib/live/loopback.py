@@ -11,6 +11,7 @@ from typing import Any
 from simlib.core.faults import FAULTS
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
+from simlib.scenario.suggestions import scenario_rule
 
 RTT_S = 0.4e-3
 """A round trip through loopback, with a wake-up at each end, seconds."""
@@ -86,7 +87,7 @@ def on_loopback(
     False
     """
     if not isinstance(scenario, Scenario):
-        raise ScenarioError("scenario", scenario, "must be a Scenario")
+        raise ScenarioError("scenario", scenario, scenario_rule(scenario))
     if isinstance(time_scale, bool) or not isinstance(time_scale, int | float):
         raise ScenarioError("time_scale", time_scale, "must be a number")
     if not 1.0 <= time_scale <= 1000.0:

@@ -33,6 +33,7 @@ from simlib.rollout.plan import Plan
 from simlib.run import Run, RunWarning, check_table, kinds, kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
+from simlib.scenario.suggestions import scenario_rule
 from simlib.store import Store
 
 __all__ = [
@@ -275,7 +276,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
     if not isinstance(plan, Plan):
         raise ScenarioError("plan", plan, "must be a Plan")
     if not isinstance(scenario, Scenario):
-        raise ScenarioError("scenario", scenario, "must be a Scenario")
+        raise ScenarioError("scenario", scenario, scenario_rule(scenario))
     end_s = plan.start_s + plan.length_s
     if end_s > scenario.horizon_s:
         rule = (

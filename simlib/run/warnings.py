@@ -26,6 +26,10 @@ _LATE_FRAC = 0.1
 _HIDDEN_FRAC = 0.05
 """The part of a treatment's time that a warm-up may hide."""
 _MILLISECONDS = 1000.0
+_LONG_RTT_S = 5.0
+_LONG_COST_S = 1.0
+"""A worker that is busy for so long with one poll or send serves nobody else meanwhile."""
+_COSTS = ("poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
 _BUSY_FRAC = 0.85
 _ASKED_FRAC = 0.7
 _PROCESSES = ("server", "clients", "proxy")
@@ -304,6 +308,25 @@ def _interval(facts: Facts) -> str:
     )
 
 
+def _unit(facts: Facts) -> str:
+    """Round trips and costs of the server that nobody has, but in milliseconds everybody."""
+    network, server = facts.scenario.network, facts.scenario.server
+    quantiles = network.rtt_quantiles
+    rtt = "rtt_s" if quantiles is None else "rtt_quantiles"
+    rtt_s = network.rtt_s if quantiles is None else quantiles[0][1]
+    times = [(f"network.{rtt}", rtt_s, _LONG_RTT_S)]
+    times += [(f"server.{name}", getattr(server, name), _LONG_COST_S) for name in _COSTS]
+    said = [
+        f"{path} is {words_s(value_s)}{' at the least' if path.endswith('quantiles') else ''} "
+        f"({value_s / _MILLISECONDS:.10g} if milliseconds were meant)"
+        for path, value_s, long_s in times
+        if value_s >= long_s
+    ]
+    if not said:
+        return ""
+    return f'{"; ".join(said)}: settings that end in _s are seconds, or a text such as "2 ms".'
+
+
 def _warm_up(facts: Facts) -> str:
     scenario = facts.scenario
     warm_up_s, horizon_s = scenario.warm_up_s, scenario.horizon_s
@@ -413,6 +436,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "unseen": _unseen,
     "pending": _pending,
     "interval": _interval,
+    "unit": _unit,
     "warm-up": _warm_up,
     "overloaded": _overloaded,
     "shared": _shared,

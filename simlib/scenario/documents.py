@@ -6,10 +6,11 @@ Every key of a document is either read, known to have no meaning here, or refuse
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ LANGUAGES = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON"}
 
 MOST_ALIASES = 100
 _MOST_KEYS = 1000
+_LONGEST_NAME = 100
 _MOST_NODES = 20_000
 _MOST_DIGITS = 1000
 _GO_S = {
@@ -231,8 +233,16 @@ class ForeignMapping:
         return ForeignMapping(self.values, path)
 
     def wrong(self, name: str, rule: str) -> ScenarioError:
-        """Return the error for a key."""
+        """Return the error for a key; if it is absent, with the unread one that is like it."""
+        if name not in self.values:
+            rule += self._like(name, self.values.keys() - self.known, "; was {!r} to be it?")
         return ScenarioError(self.at(name), self.values.get(name), rule)
+
+    def _like(self, name: str, others: Iterable[Any], words: str) -> str:
+        short = [each for each in others if isinstance(each, str) and len(each) <= _LONGEST_NAME]
+        asked = name[: _LONGEST_NAME + 1]  # a longer one is like none of them
+        near = difflib.get_close_matches(asked, sorted(short), n=1, cutoff=0.8)
+        return words.format(near[0]) if near else ""
 
     def ignore(self, *names: str) -> None:
         """Accept keys that have no meaning here."""
@@ -252,14 +262,18 @@ class ForeignMapping:
         """Raise unless every key was read."""
         left = [name for name in self.values if name not in self.known]
         if left:
-            raise ScenarioError.of([self.wrong(name, "is not a known field") for name in left])
+            raise ScenarioError.of([self._unknown(name) for name in left])
+
+    def _unknown(self, name: str) -> ScenarioError:
+        meant = self._like(str(name), self.known, "; did you mean {}?")
+        return self.wrong(name, f"is not a known field{meant}")
 
     def take(self, name: str, *, needed: bool = False) -> Any:
         """Return a key's value as it is; None if it is absent."""
         self.known.add(name)
         value = self.values.get(name)
         if needed and value is None:
-            raise ScenarioError(self.at(name), None, "must be given")
+            raise self.wrong(name, "must be given")
         return value
 
     def text(self, name: str, *, needed: bool = False) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 import pydantic
 from pydantic import ConfigDict, Field
 
@@ -22,8 +23,8 @@ from simlib.scenario.display import abridged, page, settings_html
 from simlib.scenario.places import refuse_foreign, refuse_other_kind
 from simlib.scenario.reading import MOST_BYTES, read_text
 from simlib.scenario.settings import settings_of, text_of, unknown_field
-from simlib.scenario.suggestions import METRIC_ALIASES, hint
-from simlib.scenario.units import Bytes, Seconds
+from simlib.scenario.suggestions import hint, number_hint, value_hint
+from simlib.scenario.units import Bytes, Seconds, without_unit
 
 MOST_CLIENTS = 100_000_000
 
@@ -173,6 +174,11 @@ class Section(pydantic.BaseModel, metaclass=_Shown):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read_old_names(cls, values: Any) -> Any:
+        if isinstance(values, dict):  # NumPy's whole numbers and booleans are none of Python's
+            values = {
+                key: value.item() if isinstance(value, np.integer | np.bool_) else value
+                for key, value in values.items()
+            }
         old = cls.renamed_fields.keys() & values.keys() if isinstance(values, dict) else ()
         for name in old:
             new = cls.renamed_fields[name]
@@ -326,7 +332,9 @@ def _problem(each: Any, model: type[Section] | None) -> ScenarioError:
         rule = _PHRASES[kind].format(**context)
         if kind == "literal_error" and isinstance(value, str):
             options = re.findall(r"'([^']*)'", context["expected"])
-            rule += hint(value, options, METRIC_ALIASES if path.endswith("metric") else None)
+            rule += value_hint(value, options)
+        elif kind in ("less_than_equal", "float_type", "int_type"):
+            rule += number_hint(value, without_unit(path.rpartition(".")[2])[1], context.get("le"))
     else:
         rule = each["msg"][:1].lower() + each["msg"][1:]
     return ScenarioError(path or "scenario", value, rule)

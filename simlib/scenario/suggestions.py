@@ -6,7 +6,9 @@ Nothing is guessed in silence: a suggestion is only ever a part of an error.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 LIBRARY_ALIASES = {
     "socketio": "socket.io-client",
@@ -123,7 +125,39 @@ METRIC_ALIASES = {
 }
 """Other names of metrics, by their letters and digits, and the metrics meant."""
 
+VALUE_ALIASES = {
+    **METRIC_ALIASES,
+    "setinterval": "fixed_rate",
+    "settimeout": "after_answer",
+    "nodelay": "refuse",
+    "tokenbucket": "refuse",
+    "leakybucket": "delay",
+    "throttle": "delay",
+    "crash": "restart",
+    "kill": "restart",
+    "outage": "restart",
+    "disconnect": "reset",
+    "packetloss": "path_loss",
+    "throttling": "bandwidth",
+    "ws": "websocket",
+    "socketio": "websocket",
+}
+"""Other names of values, by their letters and digits; each is asked only where its value may be."""
+
+NOT_SIMULATED = {
+    "sse": "server-sent events",
+    "eventsource": "server-sent events",
+    "serversentevents": "server-sent events",
+    "longpolling": "long polling",
+    "longpoll": "long polling",
+    "comet": "long polling",
+    "webtransport": "WebTransport",
+    "webrtc": "WebRTC",
+}
+"""Transports that there are not, by their letters and digits."""
+
 _LONGEST = 200
+_PERCENT = re.compile(r"\s*(\d{1,3}(?:\.\d{1,9})?)\s*%\s*")
 
 
 def plain(name: object) -> str:
@@ -196,6 +230,68 @@ def hint(name: object, known: Iterable[str], aliases: Mapping[str, str] | None =
     return f"; did you mean {near}?"
 
 
+def value_hint(given: str, options: Iterable[str]) -> str:
+    """Return the end of an error about a value that is none of some words.
+
+    Examples
+    --------
+    >>> value_hint("nodelay", ["refuse", "delay"])
+    '; did you mean refuse?'
+    >>> value_hint("SSE", ["polling", "websocket", "notify"])
+    '; server-sent events are not simulated'
+    """
+    known = list(options)
+    missing = NOT_SIMULATED.get(plain(given)) if "polling" in known else None
+    if missing is None:
+        return hint(given, known, VALUE_ALIASES)
+    return f"; {missing} {'are' if missing.endswith('s') else 'is'} not simulated"
+
+
+def number_hint(given: object, unit: str, most: float | None = None) -> str:
+    """Return the end of an error about a number: how it is meant, if that may be the mistake.
+
+    Parameters
+    ----------
+    given : object
+    unit : str
+        The setting's, or an empty text.
+    most : float, optional
+        The limit that it exceeds; absent: it is no number at all.
+
+    Examples
+    --------
+    >>> number_hint(13, "", 1.0), number_hint("10 %", "fraction"), number_hint("10r/s", "1/s")
+    (' (a fraction: 0.13 for 13 %)', ' (a fraction: 0.1 for 10 %)', ', in 1/s')
+    """
+    percent = None
+    if most == 1.0 and isinstance(given, int | float) and 1.0 < given <= 100.0:
+        percent = float(given)
+    elif most is None and isinstance(given, str) and unit in ("", "fraction"):
+        match = _PERCENT.fullmatch(given)
+        percent = float(match[1]) if match else None
+    if percent is not None:
+        return f" (a fraction: {percent / 100.0:.10g} for {percent:.10g} %)"
+    return f", in {unit}" if most is None and isinstance(given, str) and unit else ""
+
+
+def scenario_rule(given: object) -> str:
+    """Return the rule that something breaks which stands where a scenario belongs.
+
+    Examples
+    --------
+    >>> scenario_rule("matters.toml")
+    'must be a Scenario: Scenario.load reads one from a file'
+    """
+    rule = "must be a Scenario"
+    if isinstance(given, str | Path):
+        return f"{rule}: Scenario.load reads one from a file"
+    if isinstance(given, Mapping):
+        return f"{rule}: Scenario(**settings) makes one"
+    if hasattr(given, "scenario"):
+        return f"{rule}: that of a run is run.scenario"
+    return rule
+
+
 def library_rule(name: object, presets: Iterable[str]) -> str:
     """Return the rule that a name of a client library breaks.
 
@@ -205,10 +301,11 @@ def library_rule(name: object, presets: Iterable[str]) -> str:
     'has no preset; set reconnect.policy = "fixed", reconnec'
     """
     known = list(presets)
+    listed = ", ".join(map(repr, known))  # some have a comma in their names
     asked = plain(name)
     asked = _NO_PRESET_TOO.get(asked, asked)
     if asked in NO_PRESET:
-        return f"has no preset; {NO_PRESET[asked]}. There are presets of {', '.join(known)}"
+        return f"has no preset; {NO_PRESET[asked]}. There are presets of {listed}"
     near = nearest(name, known, LIBRARY_ALIASES)
     meant = f"; did you mean {near!r}?" if near else ""
-    return f"must be one of {', '.join(known)}{meant}"
+    return f"must be one of {listed}{meant}"

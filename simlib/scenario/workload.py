@@ -44,6 +44,7 @@ from simlib.scenario.model import (
     Scenario,
     Sessions,
 )
+from simlib.scenario.suggestions import scenario_rule
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 4096
@@ -159,7 +160,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     True
     """
     if not isinstance(scenario, Scenario):
-        raise ScenarioError("scenario", scenario, "must be a Scenario")
+        raise ScenarioError("scenario", scenario, scenario_rule(scenario))
     for name, key in (("seed", seed), ("replication", replication)):
         if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
             raise ScenarioError(name, key, "must be a whole number in [0, 2**64)")

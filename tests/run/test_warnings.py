@@ -75,6 +75,15 @@ CASES = [
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
+    ("unit", BOARD, {"network.rtt_s": 40}, {}, "network.rtt_s is 40 s (0.04 if milliseconds"),
+    (
+        "unit",
+        BOARD,
+        {"network.rtt_quantiles": [[0.5, 40], [0.95, 180]]},
+        {},
+        "is 40 s at the least",
+    ),
+    ("unit", PUSHED, {"server.send_s": 3}, {}, "server.send_s is 3 s (0.003 if"),
     ("warm-up", BOARD, {"warm_up_s": 200.0}, {}, "260 of 300 s count for nothing"),
     ("late", BOARD, {}, {**LIVE, "publish_late_s": {"median": 1.0, "max": 38.0}}, "up to 380 s"),
     ("not quiet", BOARD, {}, {**LIVE, "quiet": False, "cpu": {"other_cores": 1.46}}, "1.5 of"),
@@ -134,6 +143,7 @@ def test_every_check_has_a_case():
     [
         ({"server.poll_s": 0.5}, BOARD),  # busy a third of the time
         ({"network.shared_down_bytes_per_s": 10_000}, BOARD),  # busy a third of the time
+        ({"network.rtt_s": 1.4, "server.poll_s": 0.4}, BOARD),  # by satellite, and dear
         ({"server.max_connections": 20}, PUSHED),  # all have their place
         ({"polling.interval_s": 60.0}, BOARD),
         ({"polling.interval_s": 30000}, PUSHED),  # nobody polls
@@ -224,17 +234,17 @@ def test_tables_of_many_runs_have_the_kinds_of_warnings():
     table = sl.sweep(BOARD, {"server.poll_s": [0.002, 2.0]}, **options)
     assert table.groupby("server.poll_s")["warnings"].unique().map(list).to_dict() == {
         0.002: [""],
-        2.0: ["saturated"],
+        2.0: ["saturated, unit"],
     }
     differences = sl.compare(BOARD, BOARD.replace({"server.poll_s": 2.0}), **options)
-    assert set(differences["warnings"]) == {"other: saturated"}
+    assert set(differences["warnings"]) == {"other: saturated, unit"}
     runs = [
         sl.simulate(BOARD.replace({"server.poll_s": 2.0}), replication=r, progress=False)
         for r in range(2)
     ]
-    assert set(sl.metrics.intervals(runs)["warnings"]) == {"saturated"}
+    assert set(sl.metrics.intervals(runs)["warnings"]) == {"saturated, unit"}
     headline = sl.metrics.headline(runs)
-    assert headline.loc["warnings", "polling"] == "saturated"
+    assert headline.loc["warnings", "polling"] == "saturated, unit"
     assert len(headline.attrs["warnings"]) == len(
         set(map(str, runs[0].warnings + runs[1].warnings))
     )

@@ -172,3 +172,12 @@ def test_a_table_where_a_list_is_meant_says_so():
         sl.Scenario(updates={"rate_per_s": 1.0}, faults={"kind": "reset", "start_s": 5})
     with pytest.raises(ScenarioError, match=r"^stages: must be a list, got \{"):
         PLAN.replace(stages={"percent": 5, "bake_s": 60})
+
+
+def test_whole_numbers_and_booleans_of_numpy_are_taken_as_pythons():
+    given = {"clients": np.int64(3), "server.nodes": np.int8(2), "polling.etag": np.bool_(True)}
+    changed = SCENARIO.replace(given)
+    assert changed == SCENARIO.replace({"clients": 3, "server.nodes": 2, "polling.etag": True})
+    assert type(changed.clients) is int
+    with pytest.raises(sl.ScenarioError, match="clients: must be a whole number"):
+        SCENARIO.replace(clients=np.True_)

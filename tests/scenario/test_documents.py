@@ -153,3 +153,20 @@ def test_a_duration_is_written_as_go_reads_it(nanoseconds):
 def test_what_is_there_twice_is_written_twice():
     one = {"x": 1}
     assert "&" not in to_yaml({"a": one, "b": one})
+
+
+def test_a_misspelt_key_leads_to_the_one_that_is_like_it():
+    section = ForeignMapping({"stepWieght": 10, "metrics": [], "x" * 10_000: 1}, "top")
+    assert "must be given; was 'stepWieght' to be it?, got None" in refusal(
+        section.take, "stepWeight", needed=True
+    )
+    said = refusal(section.done)
+    assert "top.stepWieght: is not a known field; did you mean stepWeight?, got 10" in said
+    assert said.count("did you mean") == 1
+    assert "to be it" not in refusal(section.take, "interval", needed=True)
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(ScenarioError) as error:
+        call(*arguments, **options)
+    return str(error.value)

@@ -150,7 +150,7 @@ def test_wrong_values_and_what_is_missing_come_with_the_unknown(tmp_path):
     assert refused(sl.Scenario.load, path).splitlines() == [
         "client: is not a known field; did you mean clients?, got 5 (board.toml, line 1)",
         "ramp_s: must be >= 0, got -1 (board.toml, line 2)",
-        "updates.rate_per_s: must be a number, got 'fast' (board.toml, line 5)",
+        "updates.rate_per_s: must be a number, in 1/s, got 'fast' (board.toml, line 5)",
         "sessions.arrivals_per_s: must be given, got None (board.toml, line 7)",
     ]
 

@@ -72,7 +72,7 @@ def test_every_alias_leads_to_something_that_is_there():
 @pytest.mark.parametrize("name", ["xyzzy", "", "?", 5, None, ["signalr"]])
 def test_a_name_that_is_like_nothing_gets_no_suggestion(name):
     message = refused(sl.library, name)
-    assert "must be one of socket.io-client" in message
+    assert "must be one of 'socket.io-client'" in message
     assert "did you mean" not in message
 
 
@@ -109,6 +109,9 @@ def test_a_width_of_a_sweep_and_a_foreign_metric_lead_to_ours_too():
     [
         ({"transport": "WebSocket"}, "websocket"),
         ({"transport": "poll"}, "polling"),
+        ({"polling.timer": "setInterval"}, "fixed_rate"),
+        ({"rate_limit": {"rate_per_s": 5.0, "kind": "nodelay"}}, "refuse"),
+        ({"faults": [{"kind": "crash", "start_s": 1.0, "length_s": 1.0}]}, "restart"),
         ({"reconnect.policy": "fullJitter"}, "full_jitter"),
         ({"reconnect.policy": "expo"}, "exponential"),
         ({"websocket.resync": "snapshots"}, "snapshot"),
@@ -180,3 +183,31 @@ def test_what_nobody_would_call_anything_is_refused_in_words_that_are_short(call
 
 def test_of_a_long_name_only_the_start_is_looked_at():
     assert len(suggestions.plain("x" * 10**6)) == 200
+
+
+@pytest.mark.parametrize("name", suggestions.NOT_SIMULATED)
+def test_a_transport_that_there_is_not_leads_to_no_other_one(name):
+    message = refused(BOARD.replace, transport=name)
+    assert f"; {suggestions.NOT_SIMULATED[name]} " in message
+    assert "not simulated" in message
+    assert "did you mean" not in message
+
+
+@pytest.mark.parametrize("given", [13, 13.0, "13 %", "13%"])
+def test_a_percentage_where_a_fraction_belongs_is_said_as_one(given):
+    assert "(a fraction: 0.13 for 13 %)" in refused(BOARD.replace, {"wire.gzip_ratio": given})
+    assert "(a fraction: 0.13 for 13 %)" in refused(BOARD.replace, {"polling.jitter_frac": given})
+
+
+@pytest.mark.parametrize("given", [101, 1e9, float("inf"), "13", "13 %%", "% 13"])
+def test_what_is_no_percentage_is_not_said_as_one(given):
+    assert "fraction:" not in refused(BOARD.replace, {"wire.gzip_ratio": given})
+
+
+def test_what_stands_where_a_scenario_belongs_leads_to_its_scenario():
+    small = BOARD.replace(clients=1, horizon_s=30.0)
+    run = sl.simulate(small, engine="simpy")
+    assert "that of a run is run.scenario" in refused(sl.simulate, run)
+    assert "Scenario.load reads one" in refused(sl.simulate, "matters.toml")
+    assert "Scenario(**settings) makes one" in refused(sl.measure, {"clients": 5})
+    assert "must be a Scenario, got 5" in refused(sl.simulate, 5)
