@@ -36,7 +36,9 @@ _BYTES_OF_GENERAL_LOOP = 500
 """Further memory per client in the general loop, where all clients may be cut off at once, or
 change their transport."""
 _BYTES_PER_CHANGE = 64
-_BYTES_PER_BIN = 1000
+_BYTES_PER_BIN = {False: 1000, True: 2700}
+"""Memory per time bin, without a rollout and in one."""
+_BYTES_PER_BIN_AND_NODE = 50
 _FIRST_SLICE = 1.0 / 256.0
 _SLICE_TAKES_S = 0.1
 
@@ -169,7 +171,8 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in SOCKET_TRANSPORTS]
     if engine == "compiled" and (has_flag or needs_general_loop(common_fields(scenario, 0, 0))):
         of_clients += clients * _BYTES_OF_GENERAL_LOOP
-    of_bins = scenario.horizon_s / scenario.bin_s * _BYTES_PER_BIN
+    of_bin = _BYTES_PER_BIN[has_flag] + scenario.server.nodes * _BYTES_PER_BIN_AND_NODE
+    of_bins = scenario.horizon_s / scenario.bin_s * of_bin
     needed = of_clients + of_bins + changes * _BYTES_PER_CHANGE
     free = psutil.virtual_memory().available
     if needed > free:

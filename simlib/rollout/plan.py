@@ -239,8 +239,9 @@ class Guardrail(Section):
     """The least number of observations for a verdict: deliveries for latencies, checks for a rank
     test, and seconds of presence for everything else."""
     no_data: Literal["pass", "fail", "hold"] = "hold"
-    """The result of a check with fewer observations: it passes, it fails (as Flagger has it), or it
-    holds the rollout, so that the stage lasts longer."""
+    """The result of a check with fewer observations, or with none of what is measured, as of the
+    wait for a WebSocket where none has opened since the last check: it passes, it fails (as Flagger
+    has it), or it holds the rollout, so that the stage lasts longer."""
 
     @pydantic.model_validator(mode="after")
     def _asks_one_thing(self) -> Self:

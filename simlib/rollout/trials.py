@@ -19,7 +19,9 @@ import pandas as pd
 
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
-from simlib.core.measures import METRICS
+from simlib.core.measures import MEASURES, METRICS
+from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.record import Wait
 from simlib.engines import simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError
@@ -287,7 +289,7 @@ def check_plan(plan: Any, scenario: Any) -> None:
     if plan.bucketing.ids_file is not None:
         bucketing.read_user_ids(plan.bucketing.ids_file)  # says what is wrong with it
     try:
-        _, treatment = cohort_scenarios(plan, scenario)
+        control, treatment = cohort_scenarios(plan, scenario)
     except ScenarioError as error:
         raise error.moved(lambda path: f"plan.{path}") from None
     for number, guardrail in enumerate(plan.guardrails):
@@ -295,6 +297,23 @@ def check_plan(plan: Any, scenario: Any) -> None:
         if guardrail.metric == "fallback_to_polling_frac" and treatment.fallback is None:
             rule = "must be a metric that has data: the scenario's clients never fall back"
             raise ScenarioError(f"{path}.metric", guardrail.metric, rule)
+        is_compared = guardrail.times_control is not None or guardrail.judge is not None
+        for cohort in (treatment, control) if is_compared else (treatment,):
+            reason = _why_nobody_waits(guardrail.metric, cohort)
+            if reason:
+                rule = f"must be a metric that has data: {reason}"
+                raise ScenarioError(f"{path}.metric", guardrail.metric, rule)
+
+
+def _why_nobody_waits(metric: str, cohort: Scenario) -> str:
+    """Say why clients of a cohort never wait for what a metric measures; nothing if they may."""
+    measure, transport = MEASURES[metric], cohort.transport
+    if measure.wait == Wait.CONNECTION or measure.denominator == "opened":
+        return "" if transport in SOCKET_TRANSPORTS else f"{transport} has no WebSocket"
+    if measure.wait == Wait.POLL or measure.denominator == "answers":
+        fetches = transport != "websocket" or cohort.fallback is not None
+        return "" if fetches else "websocket fetches nothing, and the clients never fall back"
+    return ""
 
 
 class Trial(NamedTuple):

@@ -134,8 +134,9 @@ class Run:
 
             ``waits``: the same of what clients wait for (``waits_for``, see `core.record.Wait`):
             ``poll``, from the wish to fetch until the whole answer is there, and ``connection``,
-            from the start of a session or the loss of a WebSocket until the next one is open.
-            Those that ended in time bins after the warm-up.
+            from the start of a session or the loss of a WebSocket until the next one is open;
+            after a fallback, from the return to push, without the time of polling before it. Those
+            that ended in time bins after the warm-up.
 
             ``connections``: a row per connection: ``client``, ``opened_s``, ``closed_s``,
             ``cause``, ``transport``, the ``cohort`` in which it was opened, and its ``node``, a

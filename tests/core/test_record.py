@@ -98,7 +98,7 @@ def test_what_was_published_outside_the_session_is_seen_but_not_counted():
 
 @pytest.mark.parametrize("what", Wait)
 def test_a_wait_counts_in_the_bin_where_it_ends_and_after_the_warm_up_by_its_length(what):
-    recording = record(warm_up_s=2.0)
+    recording = record(counted_s=(2.0, 10.0))
     for t in (1.3, 2.05, 3.0):  # bins begin at 1.4, 2.1 and 2.8 s
         end_wait(recording, what, 0, 0.25, t)
     counted = Count[{"POLL": "ANSWERS", "CONNECTION": "OPENED"}[what.name]]

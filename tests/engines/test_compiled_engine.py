@@ -435,6 +435,15 @@ def test_a_crowd_too_large_for_memory_is_refused_before_it_is_made(engine, monke
     assert error.value.path == "clients"
 
 
+def test_a_timeline_of_many_nodes_too_large_for_memory_is_refused(monkeypatch):
+    # A million bins took 0.7 GB with one node and 2.0 GB with 32 of them.
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1.5e9))
+    fine = sl.Scenario(clients=2, updates={"rate_per_s": 0.1}, horizon_s=1000.0, bin_s=0.001)
+    with pytest.raises(ScenarioError, match=r"takes about 2\.\d+ GB .* 1\.5 GB are free") as error:
+        sl.simulate(fine.replace({"server.nodes": 32}), engine="simpy")
+    assert error.value.path == "bin_s"
+
+
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreted run")
 @pytest.mark.slow
 def test_without_a_compiler_the_engine_gives_the_same_bits(pytestconfig):

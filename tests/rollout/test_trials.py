@@ -331,6 +331,30 @@ def test_guardrails_watch_what_users_wait_for():
         assert history[rail["metric"]].max() > 2.0
 
 
+@pytest.mark.parametrize(
+    ("guardrail", "scenario", "treatment"),
+    [
+        ({"metric": "connection_wait_s", "below": 1.0}, BOARD, "polling"),
+        ({"metric": "connection_wait_p95_s", "times_control": 2.0}, BOARD, "websocket"),
+        ({"metric": "poll_response_s", "below": 1.0}, BOARD, "websocket"),
+        ({"metric": "poll_response_p95_s", "judge": "mann_whitney"}, BOARD, "websocket"),
+    ],
+)
+def test_a_guardrail_on_what_nobody_waits_for_is_refused(guardrail, scenario, treatment):
+    plan = PLAN.replace({"guardrails": [guardrail], "treatment": {"transport": treatment}})
+    with pytest.raises(ScenarioError, match="must be a metric that has data") as error:
+        sl.roll_out(plan, scenario, progress=False)
+    assert error.value.path == "plan.guardrails.0.metric"
+
+
+def test_clients_that_fetch_beside_a_socket_or_fall_back_wait_for_answers():
+    guardrails = [{"metric": "poll_response_s", "below": 1.0}]
+    plan = PLAN.replace(guardrails=guardrails)
+    falls_back = BOARD.replace({"fallback": {"after_failures": 2}})
+    for transport, scenario in (("notify", BOARD), ("websocket", falls_back)):
+        trials.check_plan(plan.replace({"treatment": {"transport": transport}}), scenario)
+
+
 def test_a_rehearsal_counts_false_alarms_and_misses_with_intervals(tmp_path):
     options = {"replications": 6, "store": tmp_path, "progress": False}
     found = sl.rehearse(PLAN, BOARD, {"slow broadcast": SLOW}, **options)

@@ -555,7 +555,7 @@ def test_measured_round_trips_come_back_from_toml_and_from_saved_runs(tmp_path):
         ({"rtt_quantiles": [0.5, 0.04]}, "rtt_quantiles.0: must be a list"),
         (
             {"rtt_quantiles": [[50, 0.04], [95, 0.2]]},
-            "rtt_quantiles.0.0: must be <= 1 (a fraction: 0.5 for 50 %)",
+            "rtt_quantiles.0.0: must be <= 1 (a fraction: 0.5 for 50 %), got 50",
         ),
         ({"rtt_quantiles": [[0.5, -1], [0.9, 0.2]]}, "rtt_quantiles.0.1: must be >= 0, got -1"),
         (
