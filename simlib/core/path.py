@@ -173,14 +173,16 @@ def left_bytes(
     --------
     >>> thin = Window(10.0, 20.0, 1.0, 100.0, 0.0, 0)
     >>> [left_bytes([thin], 1, 0, 7, 15.0, 900.0, t) for t in (15.0, 17.0, 20.0, 20.5)]
-    [900.0, 700.0, 400.0, 0.0]
+    [900.0, 700.0, 0.0, 0.0]
     """
     t, left = start_s, n_bytes
-    while t < now and left > 0.0:
+    while left > 0.0:
         rate, until_s = rate_at(limits, seed, replication, client, t)
         if rate == math.inf:
             return 0.0
+        if t >= now:
+            return left
         until_s = min(until_s, now)
         left -= (until_s - t) * rate
         t = until_s
-    return max(left, 0.0)
+    return 0.0
