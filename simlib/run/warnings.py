@@ -13,6 +13,7 @@ import numpy as np
 
 from simlib.core.measures import ratio
 from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
 
@@ -185,7 +186,8 @@ def _saturated(facts: Facts) -> str:
 def _shared_link(facts: Facts) -> str:
     """A link that all clients share, by the payload that came to them: nearly all passes it.
 
-    What the link carried for connections that had ended is not among that.
+    What the link carried for connections that had ended is not among that. Where it is so full that
+    connections end before much arrives, what was to pass it says so.
     """
     rate, timeline = facts.scenario.network.shared_down_bytes_per_s, facts.tables["timeline"]
     if rate is None:
@@ -201,15 +203,33 @@ def _shared_link(facts: Facts) -> str:
         counted = t_s >= min(from_s, t_s[-1])
         total_s = float(width_s[counted].sum())
         busy = float(n_bytes[counted].sum()) / rate / total_s if total_s > 0.0 else 0.0
-        if busy > _SATURATED_FRAC:
+        asked = _asked_of_link(facts) / rate
+        if max(busy, asked) > _SATURATED_FRAC:
+            was = f"was busy {busy * 100:.3g} % of the time{when}"
+            if busy <= _SATURATED_FRAC:
+                was = f"was to carry {asked * 100:.3g} % of what it can"
             return (
-                f"The link that all clients share was busy {busy * 100:.3g} % of the time{when}: "
+                f"The link that all clients share {was}: "
                 f"above {_SATURATED_FRAC * 100:g} % latencies are mostly time in its queue, and "
                 f"may depend on how long the run was ({words_s(facts.end_s)}). Raise "
                 "network.shared_down_bytes_per_s, send fewer or smaller messages (deltas, "
                 "polling.etag), or use fewer clients."
             )
     return ""
+
+
+def _asked_of_link(facts: Facts) -> float:
+    """Return the payload that changes or polls were to bring down, bytes per second."""
+    scenario, timeline = facts.scenario, facts.tables["timeline"]
+    counted_s = facts.end_s - scenario.warm_up_s
+    sizes = message_sizes(scenario.wire_spec(), "payload")[:, 1]
+    if scenario.transport == "websocket":
+        n_bytes = int(facts.tables["clients"]["eligible"].sum()) * int(sizes[Message.PUSH])
+    else:
+        polls = timeline["polls"] - timeline["unchanged"]
+        n_bytes = int(polls[timeline["t_s"] >= scenario.warm_up_s].sum())
+        n_bytes *= int(sizes[Message.POLL_RESPONSE])
+    return n_bytes / counted_s if counted_s > 0.0 else 0.0
 
 
 def _full(facts: Facts) -> str:

@@ -78,6 +78,23 @@ def test_engines_agree_where_everything_happens_at_once(scenario, interval_s, ze
     assert_equal_runs(scenario.replace({**ties, "updates": burst}))
 
 
+def test_engines_agree_on_a_socket_whose_client_polls_by_the_time_its_upgrade_is_served():
+    at_once = dict.fromkeys(("accept_s", "poll_s", "handshake_s", "authenticate_s"), 0.5)
+    board = sl.Scenario(
+        updates={"rate_per_s": 0.0},
+        transport="websocket",
+        clients=2,
+        ramp_s=0.0,
+        horizon_s=20.0,
+        websocket={"upgrade_timeout_s": 1.0},
+        reconnect={"policy": "none"},
+        fallback={},
+        network={"rtt_s": 1.0, "tls": False},
+        server={**at_once, "max_connections": 1, "nodes": 3},
+    )
+    assert_equal_runs(board.replace(LATTICE))
+
+
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_engines_agree_on_every_client_library(name):
     board = sl.Scenario(
