@@ -103,10 +103,10 @@ def settings(search: str = "") -> Settings:
     'polling.interval_s'
     >>> [found.path for found in settings("pingTimeout")]
     ['heartbeat.timeout_s']
-    >>> print(settings("proxy_read_timeout"))
-    network.idle_s = absent    > 0, in s
-        Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox.
-        Elsewhere: proxy_read_timeout (nginx), timeout tunnel (HAProxy), ...
+    >>> print(settings("max_connections"))
+    server.max_connections = 20000    a whole number >= 1
+        Open WebSocket connections; a further upgrade is answered 503.
+        Elsewhere: worker_connections (nginx, for each worker), ...
     """
     if not isinstance(search, str):
         raise ScenarioError("search", search, "must be text")
