@@ -98,7 +98,7 @@ def test_what_was_sent_before_a_cut_arrives_in_the_lab_as_in_the_simulation(
 def test_a_safety_poll_fails_with_its_connection_unless_its_socket_is_long_gone(moved_on, failures):
     owner = MagicMock(has_ended=False)
     owner.now_s.return_value = 1.0
-    owner.record = new_record(board(0.0), compile_workload(board(0.0), 1, 0), ())
+    owner.record = new_record(board(0.0, 1), compile_workload(board(0.0, 1), 1, 0), ())
     client = Client(0)
     client.exchange = 3
     connection = SafetyPollConnection(owner, client)
