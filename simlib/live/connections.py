@@ -34,7 +34,7 @@ from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
 from simlib.live.clock import ScenarioClock
 from simlib.live.messages import CLOSE_FOR_ROLLBACK, preamble
-from simlib.live.packets import HEADER_BYTES, SegmentCounter
+from simlib.live.packets import HeaderCounter
 
 _BURST_GAP_S = 2e-3
 _BURST_LIMIT_S = 0.25
@@ -93,14 +93,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.exchange = -1
         self.node = 0
         self.transport: asyncio.Transport
-        self.segments: SegmentCounter
+        self.headers: HeaderCounter
         self.is_accepted: asyncio.Future[bool] = owner.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the connection is up."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.segments = SegmentCounter(transport.get_extra_info("socket"))
+        self.headers = HeaderCounter(transport.get_extra_info("socket"))
         if self.owner.is_proxied:
             # It is not counted: no real client sends it.
             transport.write(preamble(self.client.number, self.client.exchange))
@@ -110,7 +110,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def accepted(self) -> None:
         """The connection leads to a server: count the packets that opened it, none of before."""
         self.is_accepted.set_result(True)
-        self.segments.take()
+        self.headers.take()
         self.count_packets(*self.owner.packets_to_open)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -149,8 +149,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         owner = self.owner
         if not owner.has_ended:
             recording.add_payload(owner.record, self.client.number, owner.now_s(), up, down)
-            sent, received = self.segments.take()
-            self.count_packets(up + HEADER_BYTES * sent, down + HEADER_BYTES * received)
+            headers_up, headers_down = self.headers.take()
+            self.count_packets(up + headers_up, down + headers_down)
 
     def count_packets(self, up: int, down: int) -> None:
         """Record the bytes of packets."""

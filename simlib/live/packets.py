@@ -1,9 +1,9 @@
 """The IP packets of a connection, as the kernel counts them: what a provider bills.
 
 Linux tells how many segments a socket has sent and received, those that only acknowledge included
-(``TCP_INFO``, since Linux 4.2). Each has 52 bytes of headers: 20 of IPv4, 20 of TCP and 12 of the
-time stamps that Linux sends by default (RFC 7323). Loopback would pass 64 KiB in one segment, so
-the lab's sockets agree on the 1,448 bytes that an Ethernet frame has room for.
+(``TCP_INFO``, since Linux 4.2). Each has the headers that the simulation counts: 20 bytes of IPv4,
+20 of TCP and 12 of the time stamps that Linux sends by default (RFC 7323). Loopback would pass
+64 KiB in one segment, so the lab's sockets agree on what an Ethernet frame has room for.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 
-HEADER_BYTES = 52
-_MOST_BYTES = 1460  # in which the 12 bytes of the time stamps count
+from simlib.core.wire import HEADER_BYTES, SEGMENT_BYTES
+
+_MOST_BYTES = SEGMENT_BYTES + 12  # the kernel counts the time stamps in
 _SEGMENTS = struct.Struct("II")
 _SEGMENTS_AT = 136  # tcpi_segs_out and tcpi_segs_in in struct tcp_info of linux/tcp.h
 
@@ -23,8 +24,8 @@ def limit_segments(listener: socket.socket | TransportSocket) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _MOST_BYTES)
 
 
-class SegmentCounter:
-    """The segments of a connection, from when the counter was made.
+class HeaderCounter:
+    """The headers of a connection's segments, from when the counter was made.
 
     Parameters
     ----------
@@ -37,10 +38,11 @@ class SegmentCounter:
         self._sent, self._received = self._read()
 
     def take(self) -> tuple[int, int]:
-        """Return how many segments were sent and received since the last call."""
+        """Return the bytes of headers that were sent and received since the last call."""
         before = self._sent, self._received
         self._sent, self._received = self._read()
-        return self._sent - before[0], self._received - before[1]
+        sent, received = self._sent - before[0], self._received - before[1]
+        return HEADER_BYTES * sent, HEADER_BYTES * received
 
     def _read(self) -> tuple[int, int]:
         length = _SEGMENTS_AT + _SEGMENTS.size

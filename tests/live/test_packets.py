@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from simlib.live.packets import SegmentCounter, limit_segments
+from simlib.live.packets import HeaderCounter, limit_segments
 
 BYTES = 10 * 1448
 
@@ -26,7 +26,7 @@ def connected():
 def test_segments_are_as_on_an_ethernet_whichever_side_sends(way):
     client, server = connected()
     with client, server:
-        counter = SegmentCounter(client)
+        counter = HeaderCounter(client)
         sender, receiver = (client, server) if way == "up" else (server, client)
         sender.sendall(b"x" * BYTES)
         received = 0
@@ -35,6 +35,6 @@ def test_segments_are_as_on_an_ethernet_whichever_side_sends(way):
         time.sleep(0.1)  # the last acknowledgement
         sent, got = counter.take()
         data, acknowledged = (sent, got) if way == "up" else (got, sent)
-        assert data == 10
-        assert 1 <= acknowledged <= 5
+        assert data == 10 * 52
+        assert 52 <= acknowledged <= 5 * 52
         assert counter.take() == (0, 0)

@@ -55,11 +55,13 @@ from simlib.core.wire.payloads import (
     snapshot_text,
     version_of,
 )
-from simlib.core.wire.sizes import Layer, message_sizes
+from simlib.core.wire.sizes import HEADER_BYTES, SEGMENT_BYTES, Layer, message_sizes
 from simlib.core.wire.spec import VERSION_DIGITS, Message, WireSpec, check_spec
 
 __all__ = [
+    "HEADER_BYTES",
     "REFUSED_TEXT",
+    "SEGMENT_BYTES",
     "VERSION_DIGITS",
     "Layer",
     "Message",

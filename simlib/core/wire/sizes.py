@@ -73,7 +73,8 @@ _ANSWERED = frozenset({*_POLLS, M.UPGRADE_REQUEST, M.AUTH, M.PING_DOWN, M.PING_U
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-_SEGMENT, _IP_HEADERS = 1448, 52
+SEGMENT_BYTES, HEADER_BYTES = 1448, 52
+"""What an Ethernet frame has room for, and the headers of IPv4 and TCP with its time stamps."""
 _TLS_FINISHED, _TLS_TICKETS = 80, 510  # second flights: change cipher spec, Finished; two tickets
 _PREFACE_UP = 24 + 33 + 13 + 9  # preface, SETTINGS, WINDOW_UPDATE, SETTINGS acknowledgement
 _PREFACE_DOWN = 27 + 13 + 9
@@ -133,8 +134,8 @@ def message_sizes(spec: WireSpec, layer: Layer) -> npt.NDArray[np.int64]:
             _add_segments(sizes[M.TLS_OPEN], _TLS_FINISHED, 0, False)
             _add_segments(sizes[M.TLS_OPEN], _TLS_TICKETS, 1, False)
     if layer == "ip":
-        sizes[M.TCP_OPEN] = 60 + _IP_HEADERS, 60
-        sizes[M.TCP_CLOSE] = 2 * _IP_HEADERS
+        sizes[M.TCP_OPEN] = 60 + HEADER_BYTES, 60
+        sizes[M.TCP_CLOSE] = 2 * HEADER_BYTES
     return sizes
 
 
@@ -144,10 +145,10 @@ def _tls_bytes(n: int) -> int:
 
 def _add_segments(row: npt.NDArray[np.int64], n: int, way: int, answered: bool) -> None:
     """Add a message of `n` bytes one way, and its pure acknowledgements the other way."""
-    segments = ceil(n / _SEGMENT)
+    segments = ceil(n / SEGMENT_BYTES)
     if segments:
-        row[way] += n + _IP_HEADERS * segments
-        row[1 - way] += _IP_HEADERS * (ceil(segments / 2) - answered)
+        row[way] += n + HEADER_BYTES * segments
+        row[1 - way] += HEADER_BYTES * (ceil(segments / 2) - answered)
 
 
 def _compressed_bytes(spec: WireSpec) -> int:
