@@ -164,8 +164,9 @@ def needs_proxy(scenario: Scenario) -> bool:
     False
     """
     network = scenario.network
-    if network.rtt_quantiles is not None or network.shared_down_bytes_per_s is not None:
-        return True
-    if scenario.server.nodes > 1:
-        return True
-    return any(fault.kind in PROXIED for fault in scenario.faults)
+    return (
+        network.rtt_quantiles is not None
+        or network.shared_down_bytes_per_s is not None
+        or scenario.server.nodes > 1
+        or any(fault.kind in PROXIED for fault in scenario.faults)
+    )

@@ -152,16 +152,19 @@ def _incomplete(facts: Facts) -> str:
     )
 
 
+def _parts(facts: Facts) -> list[tuple[str, float]]:
+    """Return the parts of a run in which something may be too busy: their words and beginnings."""
+    warm_up_s = facts.scenario.warm_up_s
+    last_s = max(_LAST_PART * facts.end_s, warm_up_s)
+    return [("", warm_up_s), (" of the last quarter of the run", last_s)]
+
+
 def _saturated(facts: Facts) -> str:
     """Utilisation beyond the limit: of all nodes together, or else of the busiest one.
 
     It is the mean after the warm-up, or over the last quarter of the run.
     """
-    warm_up_s = facts.scenario.warm_up_s
-    for when, from_s in (
-        ("", warm_up_s),
-        (" of the last quarter of the run", max(_LAST_PART * facts.end_s, warm_up_s)),
-    ):
+    for when, from_s in _parts(facts):
         of_nodes = node_utilisations(facts.tables, from_s)
         of_all, busiest = float(of_nodes.mean()), int(of_nodes.argmax())
         if of_nodes[busiest] <= _SATURATED_FRAC:
@@ -195,11 +198,7 @@ def _shared_link(facts: Facts) -> str:
     once = timeline["cohort"] == timeline["cohort"][0]
     t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
     n_bytes = timeline["payload_down_bytes"].reshape(-1, len(t_s)).sum(axis=0)
-    warm_up_s = facts.scenario.warm_up_s
-    for when, from_s in (
-        ("", warm_up_s),
-        (" of the last quarter of the run", max(_LAST_PART * facts.end_s, warm_up_s)),
-    ):
+    for when, from_s in _parts(facts):
         counted = t_s >= min(from_s, t_s[-1])
         total_s = float(width_s[counted].sum())
         busy = float(n_bytes[counted].sum()) / rate / total_s if total_s > 0.0 else 0.0

@@ -618,7 +618,7 @@ class Fault(Section):
     """Further latency, uniform from 0 to this, drawn anew each second for each client, seconds.
     Elsewhere: jitter (Toxiproxy, ms)."""
     bytes_per_s: Annotated[float, Field(ge=1, le=1e12)] | None = None
-    """Bandwidth that is left to each client, on the way down, bytes per second.
+    """Bandwidth that is left to each client, on the way down, bytes of payload per second.
     Elsewhere: rate (Toxiproxy, KB/s); rate (tc netem, bits/s)."""
 
     @pydantic.model_validator(mode="after")

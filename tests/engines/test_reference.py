@@ -147,6 +147,16 @@ STALE = sl.Scenario(
 )
 
 
+def assert_within_one_percent(runs, expected, *, levels):
+    """The mean latency and its quantiles are those of a distribution that theory expects."""
+    exact_s = {f"latency_p{level * 100:g}_s": expected.quantile(level) for level in levels}
+    table = sl.metrics.table(*runs)
+    for name, exact in {"average_latency_s": expected.mean, **exact_s}.items():
+        mean, low, high = theory.mean_interval(table[name])
+        print(f"{name}: {mean:.4f} [{low:.4f}, {high:.4f}] against {exact:.4f}")
+        assert mean == pytest.approx(exact, rel=0.01)
+
+
 @pytest.mark.parametrize("jitter_frac", [0.0, 0.5])
 def test_polling_staleness_is_within_one_percent_of_theory(jitter_frac):
     scenario = STALE.replace({"polling.jitter_frac": jitter_frac})
@@ -155,16 +165,7 @@ def test_polling_staleness_is_within_one_percent_of_theory(jitter_frac):
         expected = theory.staleness_jittered(30.0, jitter_frac, 1.0, 0.5)
     else:
         expected = theory.staleness_rearmed_timer(30.0, 1.0, 0.5)
-    table = sl.metrics.table(*runs)
-    for name, exact in {
-        "average_latency_s": expected.mean,
-        "latency_p50_s": expected.quantile(0.5),
-        "latency_p95_s": expected.quantile(0.95),
-        "latency_p99_s": expected.quantile(0.99),
-    }.items():
-        mean, low, high = theory.mean_interval(table[name])
-        print(f"{name}: {mean:.4f} [{low:.4f}, {high:.4f}] against {exact:.4f}")
-        assert mean == pytest.approx(exact, rel=0.01)
+    assert_within_one_percent(runs, expected, levels=(0.5, 0.95, 0.99))
 
 
 @pytest.mark.parametrize(("interval_s", "period_s"), [(30.0, 30.0), (0.75, 1.5)])
@@ -175,15 +176,7 @@ def test_polling_at_a_fixed_rate_is_within_one_percent_of_theory(interval_s, per
     runs = sl.replicate(scenario, 10, seed=5, engine="simpy", progress=False)
     expected = theory.staleness_fixed_timer(interval_s, down_s=0.5, fetch_s=1.0)
     assert expected.mean == period_s / 2 + 0.5
-    table = sl.metrics.table(*runs)
-    for name, exact in {
-        "average_latency_s": expected.mean,
-        "latency_p50_s": expected.quantile(0.5),
-        "latency_p95_s": expected.quantile(0.95),
-    }.items():
-        mean, low, high = theory.mean_interval(table[name])
-        print(f"{name}: {mean:.4f} [{low:.4f}, {high:.4f}] against {exact:.4f}")
-        assert mean == pytest.approx(exact, rel=0.01)
+    assert_within_one_percent(runs, expected, levels=(0.5, 0.95))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
