@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simlib.core.draws import Stream, uniform
 from simlib.core.protocol import Transport
@@ -145,6 +145,17 @@ def cohort_now(
     if why == FLAG_READ:
         delay_s += rules.delay_s
     return cohort_at(bucket, percent_at(percents, n, now, delay_s))
+
+
+def user_of(client: Any, tabs_per_user: int) -> Any:
+    """Return the user to whom a client belongs, or each of an array of clients.
+
+    Examples
+    --------
+    >>> [user_of(client, 2) for client in (0, 1, 2)]
+    [0, 0, 1]
+    """
+    return client // tabs_per_user
 
 
 def is_denied(cohort: int, bucket: float, percents: Sequence[Percent], n: int) -> bool:

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
+from simlib.core.assignment import user_of
 from simlib.core.client_state import Rules
 from simlib.core.reconnect import MOST_DELAYS, POLICIES, Policy, ReconnectRules, delay_s
 from simlib.core.server import admitted_from_s, next_due_s
@@ -226,7 +227,7 @@ class Admission:
 
     def user_of(self, number: int) -> int:
         """Return the user to whom client `number` belongs."""
-        return number // self.limits.tabs_per_user
+        return user_of(number, self.limits.tabs_per_user)
 
     def admits(self, number: int, now: float) -> bool:
         """Return whether a client's user may send one more request, and count it if so."""

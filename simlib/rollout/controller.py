@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.analysis import bucketing
-from simlib.core.assignment import CONTROL, TREATMENT, FlagRules
+from simlib.core.assignment import CONTROL, TREATMENT, FlagRules, user_of
 from simlib.core.client_state import Rules
 from simlib.core.measures import MEASURES, METRICS, QUANTILES, WAIT_QUANTILES, evaluate, ratio
 from simlib.core.protocol import HAS_SOCKET
@@ -157,7 +157,7 @@ def buckets_of(
             deciders.append(bucketing.fixed_assignment(others, percent))
     how = "and" if settings.deciders == "ramp" else settings.deciders
     of_users = np.resize(bucketing.combine(how, *deciders), users)
-    return np.repeat(of_users, tabs_per_user)[:clients]
+    return np.asarray(of_users[user_of(np.arange(clients), tabs_per_user)])
 
 
 class RolloutController:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
+from simlib.core.assignment import user_of
 from simlib.core.measures import MEASURES, METRICS
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Wait
@@ -755,7 +756,7 @@ def outcome_of(rollout: Rollout) -> dict[str, Any]:
         "outcome": last if last in ("done", "rolled_back", "paused", "killed") else "late",
         "back_s": back_s - plan.start_s,
         "full_s": begun_s - plan.start_s,
-        "users": int((exposures["client"] // run.scenario.tabs_per_user).nunique()),
+        "users": int(user_of(exposures["client"], run.scenario.tabs_per_user).nunique()),
         "user_min": float((exposures["to_s"] - exposures["from_s"]).sum() / 60.0),
         "lost": int(pushed["lost"].sum()),
         "late": int(latency.loc[is_late, "count"].sum()),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
+from simlib.core.assignment import user_of
 from simlib.core.protocol import Action, Event, State, Transport, action_names
 from simlib.core.record import (
     CONNECTION,
@@ -359,7 +360,7 @@ def _clients(
     codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
     return {
         "client": np.arange(clients, dtype=np.int32),
-        "user": np.arange(clients, dtype=np.int32) // np.int32(scenario.tabs_per_user),
+        "user": user_of(np.arange(clients, dtype=np.int32), scenario.tabs_per_user),
         **_cohorts(scenario, record, codes),
         "start_s": start_s,
         "end_s": end_s,
