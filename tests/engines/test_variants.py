@@ -41,7 +41,7 @@ def test_a_plain_run_goes_to_the_copy_of_its_transport(transport):
     assert variant_of(workload) == Variant(polls=polls, pushes=not polls)
 
 
-def test_cohorts_with_rules_of_their_own_go_to_a_copy_of_their_own():
+def test_a_rollout_goes_to_the_general_loop_whatever_rules_its_cohorts_have():
     workload = compile_workload(BOARD, 1, 0)
     other = workload.rules._replace(interval_s=10.0)
     flag, buckets = sl.Plan(flag={"propagation": "session"}).flag_rules, np.zeros(3)
@@ -50,7 +50,7 @@ def test_cohorts_with_rules_of_their_own_go_to_a_copy_of_their_own():
         for rules in (workload.rules, other)
     )
     assert variant_of(one) == Variant(polls=True, pushes=True)
-    assert variant_of(two) == Variant(polls=True, pushes=True, varied=True)
+    assert variant_of(two) == Variant(polls=True, pushes=True)
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])

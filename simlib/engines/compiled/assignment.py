@@ -23,10 +23,12 @@ from simlib.core.protocol import State
 from simlib.core.record import Record
 from simlib.core.server import ServerRules
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.event_list import WHEEL, EventList
+from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import one_way_s
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import ClientArrays, Kind, load_of
+from simlib.engines.compiled.turn import World
 
 NO_FLAG = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
 
@@ -69,10 +71,10 @@ def is_still_to_close(arrays: ClientArrays, rules: Rules, number: int) -> bool:
     return is_denied(cohort, arrays.buckets[number], arrays.percents, changes)
 
 
-def set_percentage(
-    arrays: ClientArrays, q: EventList, rules: Rules, flag: FlagRules, percent: float, now: float
-) -> None:
+def set_percentage(given: World, percent: float, now: float) -> None:
     """Set the percentage from now on, and schedule when each present client learns of it."""
+    world = by_reference(given)
+    arrays, q, rules, flag = world.arrays, world.q, world.rules, world.flag
     state, latest = arrays.state[0], Percent(now, percent)
     change = int(state.percents)
     arrays.percents[change].t = now

@@ -15,11 +15,11 @@ out alike, and runs are equal to the last bit.
 from __future__ import annotations
 
 from simlib.core import record as recording
-from simlib.core.client_state import NEVER_S, Rules, is_fallen
+from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches
-from simlib.core.record import Cause, Record, value_of
+from simlib.core.record import Cause, value_of
 from simlib.core.server import Law
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
@@ -35,12 +35,12 @@ from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way
 from simlib.engines.compiled.jobs import serve
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
+from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import (
     DATA_BITS,
     KIND_BITS,
     LAST_EXCHANGE,
     MOST_OUT,
-    ClientArrays,
     Kind,
     catch_up,
     disconnect,
@@ -55,11 +55,11 @@ from simlib.engines.compiled.turn import (
     IGNORED,
     POLLS,
     PUSHES,
-    VARIED,
     Turn,
     World,
     nothing,
     rules_of,
+    world_of,
 )
 
 FINISHED = 0
@@ -68,8 +68,9 @@ TOO_MANY_EVENTS = 2
 TOO_MANY_EXCHANGES = 3
 
 
-def run(world: World, until_s: float) -> int:
+def run(given: World, until_s: float) -> int:
     """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
+    world = by_reference(given)
     arrays, record, q = world.arrays, world.record, world.q
     state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
     at_once = _serves_at_once(world)
@@ -247,22 +248,15 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
 
 @inlined
 def _handle(world: World, taken: Turn) -> None:
-    """Handle one client's event in stages.
-
-    Where cohorts have rules of their own, the stages get a world with those of the client's cohort.
-    It is made in place, since numba returns no tuple that has a row of an array in it.
-    """
-    arrays, record, number, now = world.arrays, world.record, taken.number, taken.now
-    control, treatment, q = world.rules, world.treatment_rules, world.q
-    shared = world.server_rules, world.options, world.flag
+    """Handle one client's event in stages, which get a world with the rules of its cohort."""
+    between, arrays, number, now = world, world.arrays, taken.number, taken.now
     row = arrays.rows[number]
     half_s = _half_s(world, number, now)
     turn = Turn(number, taken.kind, taken.exchange, taken.data, now, half_s)
-    if VARIED:
-        rules = rules_of(control, treatment, int(row.cohort))
-        world = World(arrays, record, q, rules, treatment, *shared)
+    if GENERAL:
+        world = world_of(between, int(row.cohort))
     if PUSHES:
-        catch_up(arrays, record, number, arrays.state[0].published)
+        catch_up(arrays, world.record, number, arrays.state[0].published)
     if turn.kind <= Kind.SYN:
         n = serve(world, turn)
         if n < 0:
@@ -272,10 +266,9 @@ def _handle(world: World, taken: Turn) -> None:
         outcome = arrive(world, turn)
         if outcome.flags & IGNORED:
             return
-    if VARIED:  # the flag may have put the client into a cohort
+    if GENERAL:  # the flag may have put the client into a cohort
         cohort = outcome.value if outcome.event == Event.ASSIGNED else int(row.cohort)
-        rules = rules_of(control, treatment, cohort)
-        world = World(arrays, record, q, rules, treatment, *shared)
+        world = world_of(between, cohort)
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     if GENERAL and outgoing.flags & CARRIES:
         row.active_s = now
@@ -290,14 +283,10 @@ def _handle(world: World, taken: Turn) -> None:
         arrays.undisturbed_until_s[row.slot] = until_s if up_to_date else -NEVER_S
 
 
-def finish(
-    arrays: ClientArrays,
-    record: Record,
-    rules: Rules,
-    treatment_rules: Rules,
-    now: float,
-) -> None:
+def finish(given: World, now: float) -> None:
     """Record what is still open, without what comes later: work after now is taken back."""
+    world = by_reference(given)
+    arrays, record = world.arrays, world.record
     free_s = arrays.servers.free_s
     for node in range(len(free_s)):
         for worker in range(len(free_s[node])):
@@ -317,9 +306,7 @@ def finish(
         if PUSHES:
             catch_up(arrays, record, number, arrays.state[0].published)
         if row.state != State.GONE:
-            its_rules = rules
-            if VARIED:
-                its_rules = rules_of(rules, treatment_rules, int(row.cohort))
+            its_rules = rules_of(world, int(row.cohort)) if GENERAL else world.rules
             finalise(arrays, record, its_rules, number, now)
             if GENERAL and is_fallen(row, its_rules):
                 recording.end_fallback(record, number, row.cohort + 0, row.since_s, now)

@@ -25,7 +25,7 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from simlib import core
 from simlib.core import client_state, draws, elementary, record, server
-from simlib.engines.compiled import event_list
+from simlib.engines.compiled import event_list, inlining, references
 from simlib.engines.compiled.inlining import RuleCompiler, StageCompiler
 
 RULES: tuple[ModuleType, ...] = (
@@ -72,7 +72,7 @@ def loops(
         Names of those modules, and what they stand for in these copies.
     """
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
-    for module in (*RULES, *modules, sys.modules[__name__]):
+    for module in (*RULES, *modules, inlining, references, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
     spaces: dict[str, dict[str, Any]] = {
         module.__name__: {**vars(module), **names} for module in modules

@@ -86,9 +86,8 @@ _MODULES = (
 @cache
 def _loops(variant: Variant) -> list[Any]:
     functions = (loop.run, loop.finish, assignment.set_percentage)
-    names = {"POLLS": variant.polls, "PUSHES": variant.pushes}
-    names |= {"GENERAL": variant.is_general, "VARIED": variant.varied}
-    return loops(functions, _MODULES, **names)
+    polls, pushes = variant
+    return loops(functions, _MODULES, POLLS=polls, PUSHES=pushes, GENERAL=polls and pushes)
 
 
 _TOO_LONG = {
@@ -125,7 +124,7 @@ class Simulation:
         turn_s = min(2.0 * longest_s, record.horizon_s)
         variant, clients_n = variant_of(workload), len(workload.start_s)
         # Numba takes one row for a contiguous array, and would compile a second loop for it.
-        rows = _on_lines(max(clients_n, 2), LAYOUTS[variant.polls, variant.pushes])
+        rows = _on_lines(max(clients_n, 2), LAYOUTS[variant])
         clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
         record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
         kept = _record_arrays(workload, record)
@@ -150,16 +149,10 @@ class Simulation:
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
             return
         world, t = self._world, 0.0
-        rules = world.rules, world.treatment_rules
-        calls = [
-            (self._run, (world, t)),
-            (self._finish, (world.arrays, world.record, *rules, t)),
-        ]
+        _compile(self._run, world, t)
+        _compile(self._finish, world, t)
         if world.rules.has_flag:
-            given = (world.arrays, world.q, world.rules, world.flag, t, t)
-            calls.append((self._set_percentage, given))
-        for function, arguments in calls:
-            function.compile(tuple(map(function.typeof_pyval, arguments)))
+            _compile(self._set_percentage, world, t, t)
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
@@ -204,10 +197,7 @@ class Simulation:
         if int(arrays.state[0].percents) == len(arrays.percents):
             longer = event_list.longer(arrays.percents, max(16, len(arrays.percents)))
             self._world = self._world._replace(arrays=arrays._replace(percents=longer))
-        world = self._world
-        self._set_percentage(
-            world.arrays, world.q, world.rules, world.flag, float(percent), self._now_s
-        )
+        self._set_percentage(self._world, float(percent), self._now_s)
 
     def snapshot(self) -> recording.MetricsSnapshot:
         """Return what is known now."""
@@ -239,12 +229,15 @@ class Simulation:
             self._room_for(log, len(self._world.arrays.rows))
         world = self._world
         ended = world.record._replace(last=record.last)
-        rules = world.rules, world.treatment_rules
-        self._finish(world.arrays, ended, *rules, self._now_s)
+        self._finish(world._replace(record=ended), self._now_s)
         for name in LOGS:
             log = getattr(ended, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]
             setattr(record, name, rows)
+
+
+def _compile(function: Any, *arguments: Any) -> None:
+    function.compile(tuple(map(function.typeof_pyval, arguments)))
 
 
 def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:

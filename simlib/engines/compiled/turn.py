@@ -15,9 +15,9 @@ from simlib.engines.compiled.event_list import EventList
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import ClientArrays, EngineOptions
 
-POLLS = PUSHES = GENERAL = VARIED = True
-"""Whether a loop serves polls, serves pushes, knows every rule, and gives each cohort its own; see
-`variants.variant_of`. `numba_support.loops` compiles copies in which these names are settled."""
+POLLS = PUSHES = GENERAL = True
+"""Whether a loop serves polls, serves pushes, and knows every rule; see `variants.variant_of`.
+`numba_support.loops` compiles copies in which these names are settled."""
 
 REQUESTS = 1
 FIRST = 2
@@ -74,11 +74,19 @@ class Outcome(NamedTuple):
 
 
 @inlined
-def rules_of(control: Rules, treatment: Rules, cohort: int) -> Rules:
-    """Return the rules of a cohort."""
+def world_of(world: World, cohort: int) -> World:
+    """Return the world for a client of a cohort: `rules` are that cohort's."""
+    rules = rules_of(world, cohort)
+    arrays, record, q, _, treatment_rules, server_rules, options, flag = world
+    return World(arrays, record, q, rules, treatment_rules, server_rules, options, flag)
+
+
+@inlined
+def rules_of(world: World, cohort: int) -> Rules:
+    """Return the rules of a cohort; `world` is the one between two turns."""
     if cohort == TREATMENT:
-        return treatment
-    return control
+        return world.treatment_rules
+    return world.rules
 
 
 @inlined

@@ -1,10 +1,9 @@
 """Which copy of the loop a run needs.
 
-There are four copies: one that polls, one that pushes, the general one, which knows every rule, and
-the general one in which the two cohorts of a rollout have rules of their own. A feature that the
-first two lack is never left out in silence: every setting of a workload is listed here as one that
-they honour, or with the value under which it does nothing. A run goes to a general loop if a
-setting is anything else, or is not listed at all.
+There are three copies: one that polls, one that pushes, and the general one, which knows every
+rule. A feature that the first two lack is never left out in silence: every setting of a workload is
+listed here as one that they honour, or with the value under which it does nothing. A run goes to
+the general loop if a setting is anything else, or is not listed at all.
 """
 
 from __future__ import annotations
@@ -63,14 +62,10 @@ _OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fa
 
 
 class Variant(NamedTuple):
-    """A copy of the loop: whether it polls, whether it pushes; the general ones do both.
-
-    It is `varied` if each cohort has rules of its own.
-    """
+    """A copy of the loop: whether it polls, whether it pushes; the general one does both."""
 
     polls: bool
     pushes: bool
-    varied: bool = False
 
     @property
     def is_general(self) -> bool:
@@ -86,14 +81,12 @@ def variant_of(workload: Workload) -> Variant:
     >>> from simlib.scenario import Scenario, compile_workload
     >>> board = Scenario(updates={"rate_per_s": 0.1})
     >>> variant_of(compile_workload(board, 1, 0))
-    Variant(polls=True, pushes=False, varied=False)
+    Variant(polls=True, pushes=False)
     >>> variant_of(compile_workload(board.replace({"server.nodes": 2}), 1, 0)).is_general
     True
     """
-    settings = workload._asdict()
-    if needs_general_loop(settings):
-        varied = workload.treatment_rules is not None
-        return Variant(polls=True, pushes=True, varied=varied)
+    if needs_general_loop(workload._asdict()):
+        return Variant(polls=True, pushes=True)
     polls = workload.rules.transport == Transport.POLLING
     return Variant(polls=polls, pushes=not polls)
 
