@@ -33,8 +33,9 @@ def fault(**changes):
     return change("faults", [{**RESTART, **changes}])
 
 
-def guardrail(metric):
-    return lambda: sl.Plan(flag=FLAG, guardrails=[{"metric": metric, "below": 2.0}])
+def guardrail(metric, **limit):
+    asked = {"metric": metric, **(limit or {"below": 2.0})}
+    return lambda: sl.Plan(flag=FLAG, guardrails=[asked])
 
 
 def rtt(*points):
@@ -147,6 +148,15 @@ REFUSED = {
     "a typo to sweep": (lambda: sl.sweep(BOARD, {"client": [5]}), "did you mean clients?"),
     "an assignment": (lambda: setattr(BOARD, "clients", 5), "must be changed by replace"),
     "an assignment within": (lambda: setattr(BOARD.polling, "retries", 5), "changed by replace"),
+    # what a share may be
+    "a share in percent": (
+        guardrail("fallback_to_polling_frac", below=30),
+        "below: must be <= 1, as fallback_to_polling_frac is a share: 0.3 for 30 %",
+    ),
+    "a second limit in percent": (
+        guardrail("utilisation", below=0.8, fails_beyond=90),
+        "fails_beyond: must be <= 1, as utilisation is a share: 0.9 for 90 %",
+    ),
     # the live lab
     "more clients than files": (
         lambda: sl.measure(BOARD.replace(clients=1_000_000)),
@@ -175,6 +185,7 @@ def test_a_mistake_is_refused_with_what_would_be_right(mistake):
         (sl.measure, "that of a run is run.scenario"),
         (lambda run: sl.compare(run, run), "one: must be a Scenario"),
         (lambda run: sl.metrics.compare(run, 1.4), "runs: must be runs, as simulate and measure"),
+        (lambda run: sl.metrics.compare(run, run), "measured: must be measured, as measure(...)"),
         (lambda run: run.latency_quantiles([95]), "q: must be in [0, 1], got [95]"),
         (lambda run: run.frame("latencies"), "must be one of timeline, clients, latency"),
         (lambda run: run.frame("deliveries"), 'keep=("deliveries",)'),

@@ -47,8 +47,16 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
         for quantities that have a limit) and ``verdict``: ``within`` or ``outside`` the limit, or
         ``inconclusive`` if it is outside but other programs kept the machine busy.
         ``attrs["warnings"]`` has those of both runs.
+
+    Raises
+    ------
+    ScenarioError
+        The two are not of one scenario and seed, or the second was not measured.
     """
     check_runs([predicted, measured])
+    if measured.provenance["engine"] != "live":
+        rule = "must be measured, as measure(...) returns it: compare(predicted, measured)"
+        raise ScenarioError("measured", measured.title, rule)
     for name in ("scenario_hash", "seed", "replication"):
         both = [run.provenance[name] for run in (predicted, measured)]
         if both[0] != both[1]:

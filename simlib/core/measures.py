@@ -91,6 +91,11 @@ class Measure(NamedTuple):
     is_guide: bool = False
     tables: tuple[Table, ...] = ("summary", "over_time", "check")
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a part of a whole: between 0 and 1."""
+        return self.unit.startswith(("share of", "part of"))
+
 
 _ROWS = (
     Measure(

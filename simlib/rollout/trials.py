@@ -31,6 +31,7 @@ from simlib.renamed import renamed, warn
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
+from simlib.rollout.warnings import warnings_of
 from simlib.run import Run, RunWarning, check_table, kinds, kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
@@ -73,8 +74,8 @@ class Rollout(NamedTuple):
 
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
-        """Those of its run: see `Run.warnings`."""
-        return self.run.warnings
+        """Those of its plan, see `rollout.warnings.CHECKS`, and of its run, see `Run.warnings`."""
+        return (*warnings_of(self.plan, self.run.scenario.horizon_s), *self.run.warnings)
 
     @property
     def title(self) -> str:

@@ -540,9 +540,9 @@ class ServerSettings(Section):
     """Memory of the server for one open WebSocket, bytes. The default is that of the Python
     websockets with compression, by its documentation; without compression it needs 14 KiB."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Nodes behind a balancer, which gives each new connection to a random node that is up. Each
-    has its own workers, backlog and limits, its own sessions and its own changes to replay, and
-    sends to its own clients.
+    """How many servers there are: nodes behind a balancer, which gives each new connection to a
+    random node that is up. Each has its own workers, backlog and limits, its own sessions and its
+    own changes to replay, and sends to its own clients.
     Elsewhere: replicas (Kubernetes)."""
     hop_s: NotNegative = 0.4e-3
     """Time for a change to reach the nodes through a broker, seconds; with one node there is none.

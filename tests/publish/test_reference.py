@@ -37,6 +37,7 @@ def test_the_page_of_settings_is_up_to_date():
         ("failureLimit", "Plan.decision.failures"),
         ("network.idle_s", "network.idle_s"),
         ("idle_s", "network.idle_s"),
+        ("how many servers", "server.nodes"),
     ],
 )
 def test_a_name_leads_to_its_setting_alone(search, path):
