@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,18 +140,21 @@ def ticks_of(latency_s: float) -> int:
     return int(latency_s / TICK_S + 0.5)
 
 
+@cache
 def bucket_edges_s() -> NDArray[np.float64]:
     """Return the edges of the latency buckets, seconds, ascending from 0.
 
     Returns
     -------
     ndarray of float64, shape (buckets + 1,)
-        Bucket 0 is everything below 2**-20 s (about 1 microsecond).
+        Bucket 0 is everything below 2**-20 s (about 1 microsecond). It cannot be written to.
     """
     octaves = np.repeat(2.0 ** np.arange(FIRST_OCTAVE, FIRST_OCTAVE + OCTAVES), BUCKETS_PER_OCTAVE)
     steps = np.tile(1.0 + np.arange(BUCKETS_PER_OCTAVE) / BUCKETS_PER_OCTAVE, OCTAVES)
     last = 2.0 ** (FIRST_OCTAVE + OCTAVES)
-    return np.concatenate(([0.0], octaves * steps, [last]))
+    edges_s = np.concatenate(([0.0], octaves * steps, [last]))
+    edges_s.flags.writeable = False
+    return edges_s
 
 
 CONNECTION = {

@@ -238,8 +238,10 @@ class RolloutController:
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
         """Check the guardrails, and act on the verdict."""
         assert self._before is not None
-        control, treatment = (self._read(snapshot, cohort) for cohort in (CONTROL, TREATMENT))
-        self._seen.append((control, treatment))
+        treatment, control = self._read(snapshot, TREATMENT), Reading({}, {})
+        if any(guardrail.compares for guardrail in self.plan.guardrails):
+            control = self._read(snapshot, CONTROL)
+            self._seen.append((control, treatment))
         checks = [
             self._said_of(guardrail, control, treatment, snapshot)
             for guardrail in self.plan.guardrails

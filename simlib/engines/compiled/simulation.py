@@ -22,6 +22,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba._dispatcher import compute_fingerprint
 
 from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
@@ -81,6 +82,10 @@ _MODULES = (
     state_module,
     turn,
 )
+
+
+_compiled: set[tuple[Any, bytes]] = set()
+"""Functions, and for what arguments they are compiled."""
 
 
 @cache
@@ -237,7 +242,11 @@ class Simulation:
 
 
 def _compile(function: Any, *arguments: Any) -> None:
-    function.compile(tuple(map(function.typeof_pyval, arguments)))
+    """Compile a function for arguments like these; finding out their types takes milliseconds."""
+    like_these = function, compute_fingerprint(arguments)
+    if like_these not in _compiled:
+        function.compile(tuple(map(function.typeof_pyval, arguments)))
+        _compiled.add(like_these)
 
 
 def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:
