@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as searching
 from hypothesis import strategies as st
 from numba._dispatcher import compute_fingerprint
@@ -21,7 +21,7 @@ from simlib.engines.compiled import simulation as compiled
 from simlib.engines.compiled import variants
 from simlib.engines.compiled.variants import Variant, needs_general_loop, variant_of
 from simlib.scenario import Workload, compile_workload, new_record
-from tests.engines.test_compiled_engine import KEPT
+from tests.engines.test_compiled_engine import KEPT, assert_equal_tables
 from tests.engines.test_rollouts import Script, flags
 from tests.strategies import scenarios
 
@@ -100,6 +100,43 @@ def test_every_setting_that_is_listed_exists():
 )
 def test_what_the_narrow_copies_lack_goes_to_the_general_loop(change):
     assert variant_of(compile_workload(BOARD.replace(change), 1, 0)).is_general
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_small_runs_go_to_the_general_loop_and_large_ones_to_their_own(monkeypatch, transport):
+    workload = compile_workload(BOARD.replace(transport=transport), 1, 0)
+    monkeypatch.setattr(variants, "FROM_CLIENTS", 4)
+    assert variant_of(workload).is_general
+    monkeypatch.setattr(variants, "FROM_CLIENTS", 3)
+    assert not variant_of(workload).is_general
+
+
+NARROW = {
+    "faults": [],
+    "fallback": None,
+    "rate_limit": None,
+    "polling.timer": "after_answer",
+    "websocket.safety_poll_s": None,
+    "websocket.safety_poll_restart": False,
+    "timer_throttling": False,
+    "heartbeat.any_message": False,
+    "network.idle_s": None,
+    "network.shared_down_bytes_per_s": None,
+    "server.nodes": 1,
+    "server.workers": 1,
+}
+
+
+@searching(max_examples=25 if numba.config.DISABLE_JIT else 150)
+@given(scenario=scenarios())
+def test_the_general_loop_gives_what_the_others_give(scenario):
+    scenario = scenario.replace(NARROW)
+    assume(not needs_general_loop(compile_workload(scenario, 1, 0)._asdict()))
+    own = sl.simulate(scenario, keep=KEPT, engine="compiled", progress=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(variants, "FROM_CLIENTS", 10**9)
+        general = sl.simulate(scenario, keep=KEPT, engine="compiled", progress=False)
+    assert_equal_tables(own, general, KEPT)
 
 
 def test_no_copy_of_the_loop_is_compiled_twice(monkeypatch):
