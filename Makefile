@@ -18,8 +18,8 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test test-code test-pages check lint types unit-rules unit-rest lab bench \
-  golden lock clean another-python
+.PHONY: help env report test test-engines test-others live-timed live-faults live-others check lint \
+  types unit-rules unit-rest lab bench golden lock clean another-python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,25 +29,40 @@ env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
 report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
 	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
-# What only computes runs in two halves, a processor each. What is measured on real sockets, which
-# any notebook is unless it is listed here, has the machine to itself afterwards.
-PYTEST := $(BIN)/python -m pytest
+# What only computes runs in two halves, a processor each. Tests of the live lab mostly wait, so three
+# parts of them run side by side. What a notebook measures is looked at, so it has the machine to
+# itself afterwards; any notebook is taken for such a one unless it is listed here.
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+ENGINES := tests/core tests/engines simlib
 COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb
-MEASURED := tests/live $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
+MEASURED := $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
+LIVE_TIMED := $(patsubst %,tests/live/test_%.py, nodes rollout packets proxy)
+LIVE_FAULTS := $(patsubst %,tests/live/test_%.py, restart overload resync)
+LIVE_OTHERS := $(filter-out $(LIVE_TIMED) $(LIVE_FAULTS), $(wildcard tests/live/test_*.py))
 
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
-	@$(MAKE) --no-print-directory -j 2 test-code test-pages
-	$(PYTEST) $(NBVAL) $(PYTEST_ARGS) $(MEASURED)
+	@$(MAKE) --no-print-directory -j 2 test-engines test-others
+	@$(MAKE) --no-print-directory -j 3 --output-sync=target live-timed live-faults live-others
+	$(PYTEST) $(NBVAL) $(MEASURED)
 
-test-code:
-	$(PYTEST) $(PYTEST_ARGS) --ignore tests/live tests simlib
+test-engines:
+	$(PYTEST) $(ENGINES)
 
-test-pages: lint types
-	$(PYTEST) $(NBVAL) $(PYTEST_ARGS) $(COMPUTED)
+test-others: lint types
+	$(PYTEST) $(NBVAL) $(patsubst %,--ignore %, $(ENGINES)) --ignore tests/live tests $(COMPUTED)
+
+live-timed:
+	$(PYTEST) $(LIVE_TIMED)
+
+live-faults:
+	$(PYTEST) $(LIVE_FAULTS)
+
+live-others:
+	$(PYTEST) $(LIVE_OTHERS)
 
 # The tests run in two halves, a processor each. Nothing is compiled: what few small runs on the
 # compiled engine are left are interpreted.
-UNIT := NUMBA_DISABLE_JIT=1 $(PYTEST) -q -m "not compiled and not live and not slow"
+UNIT := NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not compiled and not live and not slow"
 
 check: $(STAMP)  ## in a minute: lint, types, and the tests that need no compiler and no socket
 	@$(MAKE) --no-print-directory --output-sync=target -j 4 lint types unit-rules unit-rest

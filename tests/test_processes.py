@@ -142,15 +142,16 @@ def test_a_program_keeps_its_own_answer_to_sigterm_and_threads_have_none():
 def test_a_report_that_is_stopped_ends_clean(number, tmp_path):
     import nbformat
 
-    cells = [
-        f"from pathlib import Path; _ = Path({str(tmp_path / 'begun')!r}).write_text('x')",
-        "import time; time.sleep(600)",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbformat.write(notebook, tmp_path / "slow.ipynb")
-    module = ["-m", "simlib.publish.report", str(tmp_path / "slow.ipynb")]
-    report = started("", *module, "--out", str(tmp_path / "out"))
-    wait_until((tmp_path / "begun").exists, "the first cell has run")
+    slow = [tmp_path / "one.ipynb", tmp_path / "other.ipynb"]
+    for path in slow:
+        begun = f"from pathlib import Path; _ = Path({str(path.with_suffix(''))!r}).write_text('x')"
+        cells = [nbformat.v4.new_code_cell(c) for c in (begun, "import time; time.sleep(600)")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    # On one processor they would run one after the other.
+    given = map(str, slow[: os.cpu_count()])
+    report = started("", "-m", "simlib.publish.report", *given, "--out", str(tmp_path / "out"))
+    for path in slow[: os.cpu_count()]:
+        wait_until(path.with_suffix("").exists, "the first cell has run")
     children = psutil.Process(report.pid).children(recursive=True)
     report.send_signal(number)
     _, errors = report.communicate(timeout=PATIENCE_S)

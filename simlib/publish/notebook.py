@@ -30,9 +30,9 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from simlib.errors import SimlibError
 
@@ -45,6 +45,8 @@ __all__ = [
     "NotebookError",
     "digest",
     "execute",
+    "execute_together",
+    "measures",
     "normalise",
     "setup",
     "write",
@@ -143,30 +145,97 @@ def execute(
     KeyboardInterrupt
         If the user stopped it, or SIGTERM did. The kernel is gone by then.
     """
+    (done,) = execute_together({Path(path): on_cell}, timeout_s=timeout_s)
+    if isinstance(done, NotebookError):
+        raise done
+    return done
+
+
+def execute_together(
+    notebooks: Mapping[Path, Callable[[], None] | None], *, timeout_s: float = 600
+) -> list[NotebookNode | NotebookError]:
+    """Run notebooks at the same time, each as `execute` does.
+
+    Parameters
+    ----------
+    notebooks : mapping of Path to callable or None
+        The notebooks, and what is called after each of their code cells.
+    timeout_s : float
+        How long one cell may take, in seconds, > 0.
+
+    Returns
+    -------
+    list of NotebookNode or NotebookError
+        In the order of the notebooks: each with its new outputs, or why it failed.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user stopped them, or SIGTERM did. The kernels are gone by then.
+    """
+    with _signals_kept():
+        done = asyncio.run(_execute_together(notebooks, timeout_s))
+    if done is None:
+        raise KeyboardInterrupt
+    return done
+
+
+async def _execute_together(
+    notebooks: Mapping[Path, Callable[[], None] | None], timeout_s: float
+) -> list[NotebookNode | NotebookError] | None:
+    """Return what became of the notebooks; None if the user stopped them."""
+    stop = _Stop()
+    runs = [_execute(path, timeout_s, _Hooks(on_cell, stop)) for path, on_cell in notebooks.items()]
+    try:
+        done = await asyncio.gather(*runs, return_exceptions=True)
+    except asyncio.CancelledError:
+        if stop.is_asked:
+            return None
+        raise
+    for one in done:
+        if isinstance(one, BaseException) and not isinstance(one, NotebookError):
+            raise one
+    return cast("list[NotebookNode | NotebookError]", done)
+
+
+async def _execute(path: Path, timeout_s: float, hooks: _Hooks) -> NotebookNode | NotebookError:
     import nbformat
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    path = Path(path)
     notebook = nbformat.read(path, as_version=4)
-    hooks = _Hooks(on_cell)
     client = _client(notebook, path.resolve().parent, timeout_s, hooks)
     # What the kernel's process itself says is noise, until it dies.
-    with tempfile.TemporaryFile() as said, _signals_kept():
+    with tempfile.TemporaryFile() as said:
         try:
-            asyncio.run(client.async_execute(stderr=said))
+            await client.async_execute(stderr=said)
         except CellTimeoutError:
-            raise NotebookError(path, hooks.cell, f"took longer than {timeout_s:g} s") from None
+            return NotebookError(path, hooks.cell, f"took longer than {timeout_s:g} s")
         except CellExecutionError as error:
-            raise NotebookError(path, hooks.cell, _tail(error.traceback)) from None
+            return NotebookError(path, hooks.cell, _tail(error.traceback))
         except (DeadKernelError, RuntimeError, asyncio.CancelledError) as error:
-            if hooks.is_interrupted:
-                raise KeyboardInterrupt from None
+            if hooks.stop.is_asked:
+                raise asyncio.CancelledError from None
             said.seek(0)
             last_words = _tail(said.read().decode(errors="replace"))
-            raise NotebookError(
-                path, hooks.cell, f"the kernel stopped: {error}\n{last_words}".rstrip()
-            ) from None
+            why = f"the kernel stopped: {error}\n{last_words}".rstrip()
+            return NotebookError(path, hooks.cell, why)
+        finally:
+            hooks.stop.listen()  # nbclient has just given the signals back
     return normalise(notebook)
+
+
+def measures(notebook: str | Path) -> bool:
+    """Say whether a notebook measures on real sockets, and so needs the machine to itself.
+
+    Parameters
+    ----------
+    notebook : str or Path
+    """
+    import nbformat
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    return any(word in source for source in code for word in ("measure(", 'engine="live"'))
 
 
 @contextlib.contextmanager
@@ -180,39 +249,51 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+class _Stop:
+    """Lets Ctrl-C and SIGTERM cancel the task that makes it, and all that it waits for.
+
+    nbclient answers them by ending the kernel and then reports that it died. Cancelling a run ends
+    its kernel too, and lets an interrupt be an interrupt.
+
+    Attributes
+    ----------
+    is_asked : bool
+        Whether the user has asked to stop.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._task = asyncio.current_task()
+
+    def listen(self) -> None:
+        """Answer the signals from now on.
+
+        Only a program's main thread can ask for signals; elsewhere there are none to answer.
+        """
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self._ask)
+
+    def _ask(self) -> None:
+        self.is_asked = True
+        if self._task is not None:
+            self._task.cancel()
+
+
 class _Hooks:
     """What nbclient calls while it runs a notebook.
 
     Attributes
     ----------
+    stop : _Stop
     cell : int or None
         The code cell that runs or ran last, counted from 1.
-    is_interrupted : bool
-        Whether the user has asked to stop.
     """
 
-    def __init__(self, on_cell: Callable[[], None] | None) -> None:
+    def __init__(self, on_cell: Callable[[], None] | None, stop: _Stop) -> None:
+        self.stop = stop
         self.cell: int | None = None
-        self.is_interrupted = False
         self._on_cell = on_cell
-
-    def listen(self) -> None:
-        """Let Ctrl-C and SIGTERM cancel the run from now on.
-
-        nbclient answers them by ending the kernel and then reports that it died. Cancelling the
-        run ends the kernel too, and lets an interrupt be an interrupt. Only a program's main thread
-        can ask for signals; elsewhere there are none to answer.
-        """
-        task = asyncio.current_task()
-
-        def interrupt() -> None:
-            self.is_interrupted = True
-            if task is not None:
-                task.cancel()
-
-        with contextlib.suppress(RuntimeError, NotImplementedError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, interrupt)
 
     def execute(self, **_: Any) -> None:
         """Count a code cell that begins."""
@@ -244,7 +325,7 @@ def _client(
         """A client that is stopped in our way from the start of its kernel on."""
 
         async def async_start_new_kernel(self, **options: Any) -> None:
-            hooks.listen()  # nbclient has just asked for the signals itself
+            hooks.stop.listen()  # nbclient has just asked for the signals itself
             await super().async_start_new_kernel(**options)
 
     client = Client(

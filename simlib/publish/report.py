@@ -9,15 +9,18 @@ notebooks are not touched. It sits at the very end of the data flow and computes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import itertools
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simlib.processes import terminable
-from simlib.publish.notebook import NotebookError, execute, write
+from simlib.publish.notebook import NotebookError, execute_together, measures, write
 from simlib.publish.reference import write_page
 from simlib.publish.render import INDEX_NAME, STYLE, render, title_of
 
@@ -72,41 +75,69 @@ def headline(notebook: NotebookNode) -> str:
     return ""
 
 
-def run(notebook: str | Path, out_dir: str | Path, *, timeout_s: float = 600) -> Entry:
-    """Run one notebook and write its executed copy.
+def run(
+    notebooks: Sequence[Path], out_dir: str | Path, *, timeout_s: float = 600
+) -> list[Entry | NotebookError]:
+    """Run notebooks at the same time, and write their executed copies.
 
     Parameters
     ----------
-    notebook : str or Path
-        The notebook; it is not changed.
+    notebooks : sequence of Path
+        The notebooks; they are not changed.
     out_dir : str or Path
-        Where the copy goes.
+        Where the copies go.
     timeout_s : float
         Limit for one cell, in seconds.
 
     Returns
     -------
-    Entry
-        What the list of pages says of it.
-
-    Raises
-    ------
-    NotebookError
-        If a cell failed.
+    list of Entry or NotebookError
+        What the list of pages says of each, or why it failed.
     """
     import nbformat
     from tqdm import tqdm
 
-    notebook, out_dir = Path(notebook), Path(out_dir)
+    out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    source = nbformat.read(notebook, as_version=4)
-    cells = sum(cell.cell_type == "code" for cell in source.cells)
-    with tqdm(total=cells, desc=notebook.stem, unit="cell", file=sys.stderr) as bar:
-        executed = execute(notebook, timeout_s=timeout_s, on_cell=bar.update)
+    with contextlib.ExitStack() as bars:
+        told = {}
+        for place, notebook in enumerate(notebooks):
+            cells = nbformat.read(notebook, as_version=4).cells
+            total = sum(cell.cell_type == "code" for cell in cells)
+            bar = tqdm(
+                total=total, desc=notebook.stem, unit="cell", position=place, file=sys.stderr
+            )
+            told[notebook] = bars.enter_context(bar).update
+        done = execute_together(told, timeout_s=timeout_s)
+    return [
+        one if isinstance(one, NotebookError) else _entry(notebook, one, out_dir)
+        for notebook, one in zip(notebooks, done, strict=True)
+    ]
+
+
+def _entry(notebook: Path, executed: NotebookNode, out_dir: Path) -> Entry:
+    """Write a notebook's executed copy, and return what the list of pages says of it."""
     copy = out_dir / notebook.name
     write(executed, copy)
     title = title_of(executed) or notebook.stem
     return Entry(notebook, copy, title, headline(executed))
+
+
+def rounds(notebooks: Sequence[Path], processors: int) -> list[list[Path]]:
+    """Return which notebooks run together, one round after another.
+
+    Those that only compute run together first, one for each processor; each of the others has the
+    machine to itself.
+
+    Parameters
+    ----------
+    notebooks : sequence of Path
+    processors : int
+    """
+    alone = [notebook for notebook in notebooks if measures(notebook)]
+    together = [notebook for notebook in notebooks if notebook not in alone]
+    parts = [together[k : k + processors] for k in range(0, len(together), processors)]
+    return [*parts, *([notebook] for notebook in alone)]
 
 
 def write_pages(entries: list[Entry], out_dir: str | Path) -> list[Path]:
@@ -177,18 +208,17 @@ def main(arguments: list[str] | None = None) -> int:
     if not notebooks:
         print("no notebook found: run this where the folder notebooks/ is", file=sys.stderr)
         return 1
-    entries: list[Entry] = []
-    failed: list[NotebookError] = []
+    done: list[Entry | NotebookError] = []
     stopped = False
-    for notebook in notebooks:
-        try:
-            with terminable():
-                entries.append(run(notebook, options.out, timeout_s=options.timeout_s))
-        except NotebookError as error:
-            failed.append(error)
-        except KeyboardInterrupt:
-            stopped = True
-            break
+    try:
+        with terminable():
+            for together in rounds(notebooks, os.cpu_count() or 1):
+                done += run(together, options.out, timeout_s=options.timeout_s)
+    except KeyboardInterrupt:
+        stopped = True
+    failed = [one for one in done if isinstance(one, NotebookError)]
+    entries = [one for one in done if isinstance(one, Entry)]
+    entries.sort(key=lambda entry: notebooks.index(entry.notebook))
     if entries:
         for entry in entries:
             if entry.headline:

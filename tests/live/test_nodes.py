@@ -33,7 +33,8 @@ DEPLOY = {"kind": "rolling_deploy", "start_s": 4.0, "length_s": 1.0, "every_s": 
 JOIN = {"kind": "scale_out", "start_s": 4.0}
 RESET = {"kind": "reset", "start_s": 6.0, "share": 0.5}
 RESTART = {"kind": "restart", "start_s": 6.0, "length_s": 1.0}
-POLLING = {"transport": "polling", "polling.interval_s": 1.3, "server.hop_s": 0.5}
+# Of these clients, none polls within 60 ms of a moment at which a node dies or is back.
+POLLING = {"transport": "polling", "polling.interval_s": 1.4, "server.hop_s": 0.5, "clients": 8}
 CASES = {
     "a deploy": BOARD.replace(faults=[DEPLOY]),
     "a deploy of four": BOARD.replace({"server.nodes": 4, "faults": [DEPLOY], "horizon_s": 16.0}),

@@ -19,9 +19,16 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from simlib.publish.notebook import PLOTLY_MIME, NotebookError, execute, write
+from simlib.publish.notebook import (
+    PLOTLY_MIME,
+    NotebookError,
+    execute,
+    execute_together,
+    write,
+)
 from simlib.publish.render import RenderError, outside_addresses, render
 from simlib.publish.report import main as report
+from simlib.publish.report import rounds
 from tests import browser
 
 ROOT = Path(__file__).parents[2]
@@ -276,6 +283,31 @@ def wait_until(true: Callable[[], bool], *, limit_s: float = 60) -> None:
     while not true():
         assert time.monotonic() < end, f"not so within {limit_s:g} s"
         time.sleep(0.05)
+
+
+def test_notebooks_that_compute_run_together_and_those_that_measure_alone(tmp_path: Path) -> None:
+    sources = ["1 + 1", "sl.measure(board)", "2 + 2", 'sl.roll_out(plan, engine="live")', "3 + 3"]
+    paths = [make(tmp_path / f"{k}.ipynb", source) for k, source in enumerate(sources)]
+    assert rounds(paths, 2) == [
+        [paths[0], paths[2]],
+        [paths[4]],
+        [paths[1]],
+        [paths[3]],
+    ]
+    assert rounds(paths[1:2], 2) == [[paths[1]]]
+
+
+def test_notebooks_that_run_together_do(tmp_path: Path) -> None:
+    meet = (
+        "import pathlib, time\n"
+        "pathlib.Path({mine!r}).touch()\n"
+        "while not pathlib.Path({other!r}).exists(): time.sleep(0.05)"
+    )
+    one = make(tmp_path / "one.ipynb", meet.format(mine="a", other="b"))
+    other = make(tmp_path / "other.ipynb", meet.format(mine="b", other="a"))
+    bad = make(tmp_path / "bad.ipynb", "no_such_name")
+    done = execute_together({one: None, bad: None, other: None}, timeout_s=60)
+    assert [isinstance(each, NotebookError) for each in done] == [False, True, False]
 
 
 def test_a_report_keeps_the_good_pages_and_says_which_notebook_failed(
