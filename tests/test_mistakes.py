@@ -153,9 +153,9 @@ REFUSED = {
         guardrail("fallback_to_polling_frac", below=30),
         "below: must be <= 1, as fallback_to_polling_frac is a share: 0.3 for 30 %",
     ),
-    "a second limit in percent": (
-        guardrail("utilisation", below=0.8, fails_beyond=90),
-        "fails_beyond: must be <= 1, as utilisation is a share: 0.9 for 90 %",
+    "a utilisation in percent": (
+        guardrail("utilisation", above=50),
+        "above: must be <= 1, as utilisation is a share: 0.5 for 50 %",
     ),
     # the live lab
     "more clients than files": (
@@ -185,7 +185,7 @@ def test_a_mistake_is_refused_with_what_would_be_right(mistake):
         (sl.measure, "that of a run is run.scenario"),
         (lambda run: sl.compare(run, run), "one: must be a Scenario"),
         (lambda run: sl.metrics.compare(run, 1.4), "runs: must be runs, as simulate and measure"),
-        (lambda run: sl.metrics.compare(run, run), "measured: must be measured, as measure(...)"),
+        (lambda run: sl.metrics.compare(run, run), "measured: must be what measure(...) returns"),
         (lambda run: run.latency_quantiles([95]), "q: must be in [0, 1], got [95]"),
         (lambda run: run.frame("latencies"), "must be one of timeline, clients, latency"),
         (lambda run: run.frame("deliveries"), 'keep=("deliveries",)'),

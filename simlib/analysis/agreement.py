@@ -51,12 +51,17 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
     Raises
     ------
     ScenarioError
-        The two are not of one scenario and seed, or the second was not measured.
+        The first was not simulated or the second not measured, or they are not of one scenario and
+        seed.
     """
     check_runs([predicted, measured])
-    if measured.provenance["engine"] != "live":
-        rule = "must be measured, as measure(...) returns it: compare(predicted, measured)"
-        raise ScenarioError("measured", measured.title, rule)
+    for name, run, makes in (
+        ("predicted", predicted, "simulate"),
+        ("measured", measured, "measure"),
+    ):
+        if (run.provenance["engine"] == "live") != (makes == "measure"):
+            rule = f"must be what {makes}(...) returns: compare(predicted, measured)"
+            raise ScenarioError(name, run.title, rule)
     for name in ("scenario_hash", "seed", "replication"):
         both = [run.provenance[name] for run in (predicted, measured)]
         if both[0] != both[1]:

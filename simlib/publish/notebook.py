@@ -32,7 +32,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from simlib.errors import SimlibError
 
@@ -145,64 +145,75 @@ def execute(
     KeyboardInterrupt
         If the user stopped it, or SIGTERM did. The kernel is gone by then.
     """
-    (done,) = execute_together({Path(path): on_cell}, timeout_s=timeout_s)
-    if isinstance(done, NotebookError):
-        raise done
-    return done
+    done: dict[Path, NotebookNode | NotebookError] = {}
+    execute_together({Path(path): on_cell}, done.__setitem__, timeout_s=timeout_s)
+    (one,) = done.values()
+    if isinstance(one, NotebookError):
+        raise one
+    return one
 
 
 def execute_together(
-    notebooks: Mapping[Path, Callable[[], None] | None], *, timeout_s: float = 600
-) -> list[NotebookNode | NotebookError]:
+    notebooks: Mapping[Path, Callable[[], None] | None],
+    on_done: Callable[[Path, NotebookNode | NotebookError], None],
+    *,
+    timeout_s: float = 600,
+) -> None:
     """Run notebooks at the same time, each as `execute` does.
 
     Parameters
     ----------
     notebooks : mapping of Path to callable or None
         The notebooks, and what is called after each of their code cells.
+    on_done : callable
+        Called when a notebook has ended, with its path and with its new outputs, or why it failed.
     timeout_s : float
         How long one cell may take, in seconds, > 0.
-
-    Returns
-    -------
-    list of NotebookNode or NotebookError
-        In the order of the notebooks: each with its new outputs, or why it failed.
 
     Raises
     ------
     KeyboardInterrupt
         If the user stopped them, or SIGTERM did. The kernels are gone by then.
     """
+    import nbformat
+
+    read = {path: nbformat.read(path, as_version=4) for path in notebooks}
     with _signals_kept():
-        done = asyncio.run(_execute_together(notebooks, timeout_s))
-    if done is None:
+        is_stopped = asyncio.run(_execute_together(read, notebooks, on_done, timeout_s))
+    if is_stopped:
         raise KeyboardInterrupt
-    return done
 
 
 async def _execute_together(
-    notebooks: Mapping[Path, Callable[[], None] | None], timeout_s: float
-) -> list[NotebookNode | NotebookError] | None:
-    """Return what became of the notebooks; None if the user stopped them."""
+    read: Mapping[Path, NotebookNode],
+    told: Mapping[Path, Callable[[], None] | None],
+    on_done: Callable[[Path, NotebookNode | NotebookError], None],
+    timeout_s: float,
+) -> bool:
+    """Run notebooks; return whether the user has stopped them."""
     stop = _Stop()
-    runs = [_execute(path, timeout_s, _Hooks(on_cell, stop)) for path, on_cell in notebooks.items()]
+
+    async def run(path: Path, notebook: NotebookNode) -> None:
+        hooks = _Hooks(told[path], stop)
+        on_done(path, await _execute(path, notebook, timeout_s, hooks))
+
     try:
-        done = await asyncio.gather(*runs, return_exceptions=True)
+        async with asyncio.TaskGroup() as tasks:
+            for path, notebook in read.items():
+                tasks.create_task(run(path, notebook))
     except asyncio.CancelledError:
-        if stop.is_asked:
-            return None
-        raise
-    for one in done:
-        if isinstance(one, BaseException) and not isinstance(one, NotebookError):
-            raise one
-    return cast("list[NotebookNode | NotebookError]", done)
+        if not stop.is_asked:
+            raise
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return stop.is_asked
 
 
-async def _execute(path: Path, timeout_s: float, hooks: _Hooks) -> NotebookNode | NotebookError:
-    import nbformat
+async def _execute(
+    path: Path, notebook: NotebookNode, timeout_s: float, hooks: _Hooks
+) -> NotebookNode | NotebookError:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    notebook = nbformat.read(path, as_version=4)
     client = _client(notebook, path.resolve().parent, timeout_s, hooks)
     # What the kernel's process itself says is noise, until it dies.
     with tempfile.TemporaryFile() as said:
@@ -225,17 +236,18 @@ async def _execute(path: Path, timeout_s: float, hooks: _Hooks) -> NotebookNode 
 
 
 def measures(notebook: str | Path) -> bool:
-    """Say whether a notebook measures on real sockets, and so needs the machine to itself.
+    """Say whether a notebook may measure on real sockets, and so needs the machine to itself.
 
     Parameters
     ----------
     notebook : str or Path
+        Its code speaks of ``measure`` or ``live`` then.
     """
     import nbformat
 
     cells = nbformat.read(notebook, as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
-    return any(word in source for source in code for word in ("measure(", 'engine="live"'))
+    return any(re.search(r"\b(measure|live)\b", source) for source in code)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 
 ``python -m simlib.publish.report`` (``make report``) runs each notebook in a fresh kernel, writes
 the executed copy and its page to ``build/report`` with a list of all pages and their answers, and
-prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. The committed
-notebooks are not touched. It sits at the very end of the data flow and computes nothing.
+prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. Notebooks that
+only compute run two by two, before those that measure. The committed notebooks are not touched. It
+sits at the very end of the data flow and computes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import argparse
 import contextlib
 import html
 import itertools
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,43 +76,47 @@ def headline(notebook: NotebookNode) -> str:
 
 
 def run(
-    notebooks: Sequence[Path], out_dir: str | Path, *, timeout_s: float = 600
-) -> list[Entry | NotebookError]:
+    notebooks: Sequence[Path],
+    out_dir: str | Path,
+    on_done: Callable[[Entry | NotebookError], None],
+    *,
+    timeout_s: float = 600,
+) -> None:
     """Run notebooks at the same time, and write their executed copies.
 
     Parameters
     ----------
     notebooks : sequence of Path
-        The notebooks; they are not changed.
+        The notebooks, each once; they are not changed.
     out_dir : str or Path
         Where the copies go.
+    on_done : callable
+        Called when one has ended, with what the list of pages says of it, or why it failed.
     timeout_s : float
         Limit for one cell, in seconds.
 
-    Returns
-    -------
-    list of Entry or NotebookError
-        What the list of pages says of each, or why it failed.
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user stopped them, or SIGTERM did.
     """
     import nbformat
     from tqdm import tqdm
 
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+
+    def written(notebook: Path, done: NotebookNode | NotebookError) -> None:
+        on_done(done if isinstance(done, NotebookError) else _entry(notebook, done, out_dir))
+
     with contextlib.ExitStack() as bars:
         told = {}
         for place, notebook in enumerate(notebooks):
             cells = nbformat.read(notebook, as_version=4).cells
             total = sum(cell.cell_type == "code" for cell in cells)
-            bar = tqdm(
-                total=total, desc=notebook.stem, unit="cell", position=place, file=sys.stderr
-            )
-            told[notebook] = bars.enter_context(bar).update
-        done = execute_together(told, timeout_s=timeout_s)
-    return [
-        one if isinstance(one, NotebookError) else _entry(notebook, one, out_dir)
-        for notebook, one in zip(notebooks, done, strict=True)
-    ]
+            shown = {"desc": notebook.stem, "unit": "cell", "position": place, "file": sys.stderr}
+            told[notebook] = bars.enter_context(tqdm(total=total, **shown)).update
+        execute_together(told, written, timeout_s=timeout_s)
 
 
 def _entry(notebook: Path, executed: NotebookNode, out_dir: Path) -> Entry:
@@ -123,20 +127,19 @@ def _entry(notebook: Path, executed: NotebookNode, out_dir: Path) -> Entry:
     return Entry(notebook, copy, title, headline(executed))
 
 
-def rounds(notebooks: Sequence[Path], processors: int) -> list[list[Path]]:
+def rounds(notebooks: Sequence[Path]) -> list[list[Path]]:
     """Return which notebooks run together, one round after another.
 
-    Those that only compute run together first, one for each processor; each of the others has the
-    machine to itself.
+    Those that only compute run two by two, as each waits now and then for a single run; each of the
+    others has the machine to itself.
 
     Parameters
     ----------
     notebooks : sequence of Path
-    processors : int
     """
     alone = [notebook for notebook in notebooks if measures(notebook)]
     together = [notebook for notebook in notebooks if notebook not in alone]
-    parts = [together[k : k + processors] for k in range(0, len(together), processors)]
+    parts = [together[k : k + 2] for k in range(0, len(together), 2)]
     return [*parts, *([notebook] for notebook in alone)]
 
 
@@ -205,6 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout-s", type=float, default=600, help="limit for one cell")
     options = parser.parse_args(arguments)
     notebooks = options.notebooks or sorted(Path("notebooks").glob("*.ipynb"))
+    notebooks = list(dict.fromkeys(notebooks))
     if not notebooks:
         print("no notebook found: run this where the folder notebooks/ is", file=sys.stderr)
         return 1
@@ -212,8 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     stopped = False
     try:
         with terminable():
-            for together in rounds(notebooks, os.cpu_count() or 1):
-                done += run(together, options.out, timeout_s=options.timeout_s)
+            for together in rounds(notebooks):
+                run(together, options.out, done.append, timeout_s=options.timeout_s)
     except KeyboardInterrupt:
         stopped = True
     failed = [one for one in done if isinstance(one, NotebookError)]

@@ -253,12 +253,12 @@ class Guardrail(Section):
         if len(asked) != 1:
             rule = "must be one of below, above, times_control and judge"
             raise FieldError("below" if not asked else asked[1], asked or None, rule)
-        for name in ("below", "above", "fails_beyond", "margin"):
+        for name in ("below", "above", "margin"):
             value = getattr(self, name)
-            is_factor = name == "fails_beyond" and self.times_control is not None
-            if MEASURES[self.metric].is_share and not is_factor and value is not None and value > 1:
-                rule = f"must be <= 1, as {self.metric} is a share: {value / 100:g} for {value:g} %"
-                raise FieldError(name, value, rule)
+            if MEASURES[self.metric].is_share and value is not None and value > 1:
+                rule = f"must be <= 1, as {self.metric} is a share"
+                hint = f": {value / 100:g} for {value:g} %" if value >= 2 else ""
+                raise FieldError(name, value, f"{rule}{hint}")
         if MEASURES[self.metric].scope == "server" and asked[0] in ("times_control", "judge"):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise FieldError(asked[0], getattr(self, asked[0]), rule)

@@ -75,7 +75,7 @@ class Rollout(NamedTuple):
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
         """Those of its plan, see `rollout.warnings.CHECKS`, and of its run, see `Run.warnings`."""
-        return (*warnings_of(self.plan, self.run.scenario.horizon_s), *self.run.warnings)
+        return (*warnings_of(self.plan, self.run.scenario), *self.run.warnings)
 
     @property
     def title(self) -> str:
@@ -348,7 +348,7 @@ class Rehearsal(NamedTuple):
         have brought them), ``errors`` (of these
         users), ``t50_s`` to ``t100_s`` (time from the decision until 50 to 100 % fewer tabs are
         enrolled), after the decision ``peak_polls_per_s`` and ``peak_utilisation``, and
-        ``warnings``: the kinds of the run's, see `Run.warnings`.
+        ``warnings``: the kinds of the trial's, see `Rollout.warnings`.
     is_complete : bool
         Whether all fleets were run; after Ctrl-C (see `Interrupted`), only the finished ones are
         there.

@@ -8,28 +8,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from simlib.core.measures import MEASURES
-from simlib.rollout.plan import Plan
+from simlib.rollout.cohorts import cohort_scenarios
+from simlib.rollout.plan import Guardrail, Plan
 from simlib.run import RunWarning
 from simlib.run.warnings import words_s
+from simlib.scenario import Scenario
+
+_INTERVALS = 2.0
+"""Nobody waits for longer than so many polling intervals, unless everything stands still."""
+_MILLISECONDS = 1000.0
 
 
-def warnings_of(plan: Plan, horizon_s: float) -> tuple[RunWarning, ...]:
-    """Return the warnings of a plan that is followed for a run's length, seconds.
+def warnings_of(plan: Plan, scenario: Scenario) -> tuple[RunWarning, ...]:
+    """Return the warnings of a plan that is carried out on a scenario.
 
     Examples
     --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1})
     >>> stages = [{"percent": percent, "bake_s": 60} for percent in (0.1, 1.0)]
     >>> plan = Plan(flag={"propagation": "session"}, stages=stages)
-    >>> print(warnings_of(plan, 3600.0)[0].brief)
+    >>> print(warnings_of(plan, board)[0].brief)
     The plan ends at 1 % of the users
     """
-    found = ((kind, check(plan, horizon_s)) for kind, check in CHECKS.items())
+    found = ((kind, check(plan, scenario)) for kind, check in CHECKS.items())
     return tuple(RunWarning(kind, sentence) for kind, sentence in found if sentence)
 
 
-def _percentage(plan: Plan, _horizon_s: float) -> str:
+def _percentage(plan: Plan, _scenario: Scenario) -> str:
     last = plan.stages[-1].percent
-    if not 0.0 < last <= 1.0:
+    if len(plan.stages) == 1 or not 0.0 < last <= 1.0:
         return ""
     return (
         f"The plan ends at {last:g} % of the users: if its percentages were meant as fractions, "
@@ -37,22 +44,34 @@ def _percentage(plan: Plan, _horizon_s: float) -> str:
     )
 
 
-def _limit(plan: Plan, horizon_s: float) -> str:
-    """Guardrails on times that are longer than the run: no check can fail."""
+def _limit(plan: Plan, scenario: Scenario) -> str:
+    """Limits of times that are longer than anybody waits, even one who polls."""
+    cohorts = cohort_scenarios(plan, scenario)
+    interval_s = max(cohort.polling.interval_s for cohort in cohorts)
     said = [
-        f"{guardrail.metric} below {guardrail.below:,.10g} s ({words_s(guardrail.below)})"
+        f"{guardrail.metric} has {name} = {limit_s:,.10g} s ({words_s(limit_s)}; "
+        f"{limit_s / _MILLISECONDS:.10g} if milliseconds were meant)"
         for guardrail in plan.guardrails
-        if guardrail.below is not None
-        and MEASURES[guardrail.metric].unit == "s"
-        and guardrail.below >= horizon_s
+        if MEASURES[guardrail.metric].unit == "s"
+        for name, limit_s in _limits_s(guardrail)
+        if limit_s > _INTERVALS * interval_s
     ]
     if not said:
         return ""
     return (
-        f"No check of {' or '.join(said)} can fail: that is longer than the run "
-        f"({words_s(horizon_s)}). Limits of times are in seconds."
+        f"{'; '.join(said)}: that is longer than two polling intervals ({words_s(interval_s)} "
+        "each), so it says nothing about waits that users notice. Limits of times are in seconds."
     )
 
 
-CHECKS: dict[str, Callable[[Plan, float], str]] = {"percentage": _percentage, "limit": _limit}
+def _limits_s(guardrail: Guardrail) -> list[tuple[str, float]]:
+    """The limits of a guardrail that are times, by their names."""
+    names = ["below", "above", "margin"]
+    if guardrail.below is not None and guardrail.fails_beyond is not None:
+        names.append("fails_beyond")
+    given = ((name, getattr(guardrail, name)) for name in names)
+    return [(name, float(value)) for name, value in given if value is not None]
+
+
+CHECKS: dict[str, Callable[[Plan, Scenario], str]] = {"percentage": _percentage, "limit": _limit}
 """The kinds of warnings, in the order in which they are given, and what finds them."""

@@ -7,7 +7,7 @@ import pytest
 from simlib.engines.compiled import variants
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def every_loop():
     """Small runs go to the loop of their transport, as else large ones do."""
     with pytest.MonkeyPatch.context() as patched:

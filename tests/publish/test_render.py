@@ -288,13 +288,15 @@ def wait_until(true: Callable[[], bool], *, limit_s: float = 60) -> None:
 def test_notebooks_that_compute_run_together_and_those_that_measure_alone(tmp_path: Path) -> None:
     sources = ["1 + 1", "sl.measure(board)", "2 + 2", 'sl.roll_out(plan, engine="live")', "3 + 3"]
     paths = [make(tmp_path / f"{k}.ipynb", source) for k, source in enumerate(sources)]
-    assert rounds(paths, 2) == [
-        [paths[0], paths[2]],
-        [paths[4]],
-        [paths[1]],
-        [paths[3]],
-    ]
-    assert rounds(paths[1:2], 2) == [[paths[1]]]
+    assert rounds(paths) == [[paths[0], paths[2]], [paths[4]], [paths[1]], [paths[3]]]
+    assert rounds(paths[1:2]) == [[paths[1]]]
+
+
+def test_the_tests_know_the_notebooks_that_only_compute() -> None:
+    listed = re.search(r"^COMPUTED := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert listed
+    alone = {path for together in rounds(NOTEBOOKS) if len(together) == 1 for path in together}
+    assert {ROOT / name for name in listed[1].split()} == set(NOTEBOOKS) - alone
 
 
 def test_notebooks_that_run_together_do(tmp_path: Path) -> None:
@@ -306,8 +308,13 @@ def test_notebooks_that_run_together_do(tmp_path: Path) -> None:
     one = make(tmp_path / "one.ipynb", meet.format(mine="a", other="b"))
     other = make(tmp_path / "other.ipynb", meet.format(mine="b", other="a"))
     bad = make(tmp_path / "bad.ipynb", "no_such_name")
-    done = execute_together({one: None, bad: None, other: None}, timeout_s=60)
-    assert [isinstance(each, NotebookError) for each in done] == [False, True, False]
+    done: dict[Path, object] = {}
+    execute_together({one: None, bad: None, other: None}, done.__setitem__, timeout_s=60)
+    assert {path: isinstance(each, NotebookError) for path, each in done.items()} == {
+        one: False,
+        bad: True,
+        other: False,
+    }
 
 
 def test_a_report_keeps_the_good_pages_and_says_which_notebook_failed(

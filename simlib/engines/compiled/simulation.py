@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -84,15 +84,29 @@ _MODULES = (
 )
 
 
-_compiled: set[tuple[Any, bytes]] = set()
-"""Functions, and for what arguments they are compiled."""
+class Loops(NamedTuple):
+    """The functions of a loop, and for what arguments each is compiled already."""
+
+    run: Any
+    finish: Any
+    set_percentage: Any
+    known: set[tuple[Any, bytes]]
+
+    def compile(self, function: Any, *arguments: Any) -> None:
+        """Compile one for arguments like these; finding out their types takes milliseconds."""
+        like_these = function, compute_fingerprint(arguments)
+        if like_these not in self.known:
+            function.compile(tuple(map(function.typeof_pyval, arguments)))
+            self.known.add(like_these)
 
 
 @cache
-def _loops(variant: Variant) -> list[Any]:
+def _loops(variant: Variant) -> Loops:
     functions = (loop.run, loop.finish, assignment.set_percentage)
     polls, pushes = variant
-    return loops(functions, _MODULES, POLLS=polls, PUSHES=pushes, GENERAL=polls and pushes)
+    names = {"POLLS": polls, "PUSHES": pushes, "GENERAL": polls and pushes}
+    run, finish, set_percentage = loops(functions, _MODULES, **names)
+    return Loops(run, finish, set_percentage, set())
 
 
 _TOO_LONG = {
@@ -114,7 +128,7 @@ class Simulation:
     """
 
     def __init__(self, workload: Workload, record: Record) -> None:
-        self._run, self._finish, self._set_percentage = _loops(variant_of(workload))
+        self._loops = _loops(variant_of(workload))
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
@@ -153,16 +167,16 @@ class Simulation:
         """Compile what the run needs, or load it from disk; no time passes."""
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
             return
-        world, t = self._world, 0.0
-        _compile(self._run, world, t)
-        _compile(self._finish, world, t)
+        loop, world, t = self._loops, self._world, 0.0
+        loop.compile(loop.run, world, t)
+        loop.compile(loop.finish, world, t)
         if world.rules.has_flag:
-            _compile(self._set_percentage, world, t, t)
+            loop.compile(loop.set_percentage, world, t, t)
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
         while True:
-            done = self._run(self._world, t)
+            done = self._loops.run(self._world, t)
             if done == loop.FINISHED:
                 self._now_s = t
                 return
@@ -202,7 +216,7 @@ class Simulation:
         if int(arrays.state[0].percents) == len(arrays.percents):
             longer = event_list.longer(arrays.percents, max(16, len(arrays.percents)))
             self._world = self._world._replace(arrays=arrays._replace(percents=longer))
-        self._set_percentage(self._world, float(percent), self._now_s)
+        self._loops.set_percentage(self._world, float(percent), self._now_s)
 
     def snapshot(self) -> recording.MetricsSnapshot:
         """Return what is known now."""
@@ -234,19 +248,11 @@ class Simulation:
             self._room_for(log, len(self._world.arrays.rows))
         world = self._world
         ended = world.record._replace(last=record.last)
-        self._finish(world._replace(record=ended), self._now_s)
+        self._loops.finish(world._replace(record=ended), self._now_s)
         for name in LOGS:
             log = getattr(ended, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]
             setattr(record, name, rows)
-
-
-def _compile(function: Any, *arguments: Any) -> None:
-    """Compile a function for arguments like these; finding out their types takes milliseconds."""
-    like_these = function, compute_fingerprint(arguments)
-    if like_these not in _compiled:
-        function.compile(tuple(map(function.typeof_pyval, arguments)))
-        _compiled.add(like_these)
 
 
 def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:

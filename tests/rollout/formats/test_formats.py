@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
-from simlib.core.measures import METRICS
+from simlib.core.measures import MEASURES, METRICS
 from simlib.errors import ScenarioError
 from simlib.rollout.formats import FORMATS
 from tests.rollout.formats.examples import (
@@ -135,8 +135,9 @@ def plans(draw) -> sl.Plan:
     limits = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1e-300, 2.5, 1e300])
     rails = []
     for _ in range(0 if like == "growthbook" else draw(st.integers(0, 3))):
-        upper, limit = draw(st.booleans()), draw(limits)
-        rail = {"metric": draw(st.sampled_from(METRICS)), "no_data": no_data}
+        metric, upper = draw(st.sampled_from(METRICS)), draw(st.booleans())
+        limit = draw(st.floats(0.0, 0.9) if MEASURES[metric].is_share else limits)
+        rail = {"metric": metric, "no_data": no_data}
         rail["below" if upper else "above"] = limit
         if like == "unleash":
             rail["fails_beyond"] = sys.float_info.max if upper else -sys.float_info.max
@@ -171,7 +172,9 @@ def plans(draw) -> sl.Plan:
     }
     try:
         return sl.Plan(**values)
-    except ScenarioError:  # a delay as long as the longest stage
+    except ScenarioError as error:  # a delay as long as the longest stage
+        if "delay_s" not in str(error):
+            raise
         return sl.Plan(**{**values, "guardrails": [], "decision": {"failures": 1}})
 
 
