@@ -282,7 +282,7 @@ def _values(draw) -> dict[str, object]:
         },
         notify={
             "spread_s": draw(st.sampled_from([0.0, 0.0, 2.0])),
-            "on_hint": draw(st.sampled_from(["queue_one", "restart", "restart", "join"])),
+            "on_hint": draw(st.sampled_from(["queue_one", "restart"])),
         },
         heartbeat={
             "direction": draw(st.sampled_from(["server", "client", "none"])),

@@ -14,9 +14,11 @@ while it fetches is a matter of its library (`OnHint`):
   is over;
 * it gives the fetch up, closes its connection and *restarts*: ``invalidateQueries`` of TanStack
   Query, ``mutate`` of SWR, ``switchMap`` of RxJS. The server has worked for nothing, and changes
-  that come faster than a fetch are not shown until they stop for so long;
-* it *joins* the fetch under way: Apollo, ``cancelRefetch: false``, ``exhaustMap``. A change that
-  the reply did not have is not shown before the next one, and the last one never.
+  that come faster than a fetch are not shown until they stop for so long.
+
+A library that *joins* the fetch under way (Apollo, ``cancelRefetch: false``, ``exhaustMap``) may
+never show the last change. Here it would queue one in effect: the server reads at the end of its
+service, so that a reply has every change of which its client has heard by then.
 
 When a socket opens, READY names the latest change, and a client that has not seen it fetches.
 
@@ -48,7 +50,6 @@ class OnHint(IntEnum):
 
     QUEUE_ONE = 0
     RESTART = 1
-    JOIN = 2
 
 
 def is_awaited(client: Client, exchange: int, number: int) -> bool:
@@ -120,8 +121,6 @@ def on_pause(client: Client, rules: Rules, event: int, now: float) -> int:
 def _hear_of(client: Client, rules: Rules, now: float, version: int) -> int:
     """The client is told of change number `version`."""
     is_due = client.told > client.seen and not _is_held(client)
-    if _is_fetching(client) and rules.on_hint == OnHint.JOIN:
-        return Action.NONE
     client.told = max(client.told, version)
     if client.told <= client.seen:
         return Action.NONE
