@@ -223,21 +223,21 @@ def test_hints_that_are_faster_than_a_fetch_starve_who_restarts(on_hint, request
 def test_restarts_take_as_long_as_theory_says_within_four_standard_errors(rate_per_s):
     board = hinted([10.0], "restart").scenario.replace(
         {
-            "clients": 200,
-            "horizon_s": 2005.0,
+            "clients": 50,
+            "horizon_s": 1005.0,
             "warm_up_s": 5.0,
-            "cool_down_s": 200.0,
-            "server.workers": 4096,
+            "cool_down_s": 100.0,
+            "server.workers": 512,
             "updates": {"rate_per_s": rate_per_s},
         }
     )
     waits_s, requests = [], []
-    for replication in range(20):
+    for replication in range(12):
         run = sl.simulate(board, replication=replication, engine="compiled", progress=False)
         waits_s.append(run.metrics()["average_latency_s"].iloc[0])
-        requests.append(run.frame("timeline")["polls"].sum() / 200 / 2005.0)
+        requests.append(run.frame("timeline")["polls"].sum() / 50 / 1005.0)
     fetch_s = 1.9 + 4.0e-3 / 2.0 + 0.5e-3
     expected = sl.theory.restarted_fetch_s(rate_per_s, fetch_s)
-    low, high = sl.theory.mean_interval(waits_s, confidence=0.9999)
+    _, low, high = sl.theory.mean_interval(waits_s, confidence=0.9999)
     assert low < expected < high
-    assert sum(requests) / 20 == pytest.approx(rate_per_s, rel=0.1)
+    assert sum(requests) / 12 == pytest.approx(rate_per_s, rel=0.1)
