@@ -559,17 +559,10 @@ class Simulation(Driver):
     def refetch(self, client: Client, exchange: int) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        etag, trips, asked_s, fetch = self.workload.etag, 1.0, clock.now, client.fetch_number
-        is_given_up = link.kept_until_s == NEVER_S  # the fetch before, with its connection
-        first = is_given_up or not is_kept(link.opened_s, link.kept_until_s, clock.now)
-        if first:
-            self.end_fetches(link)
-            for message in (Message.TCP_OPEN, Message.TLS_OPEN):
-                self.send_beside(number, message)
-            trips += 4.0 if self.rules.tls else 2.0
+        asked_s, fetch, first = clock.now, client.fetch_number, self.connect_beside(link)
         self.tally(Count.POLLS, number)
-        link.kept_until_s = NEVER_S
-        self.send_beside(number, request_of(etag, client.fetched_s, first))
+        self.send_beside(number, request_of(self.workload.etag, client.fetched_s, first))
+        trips = (5.0 if self.rules.tls else 3.0) if first else 1.0
         yield clock.at(clock.now + trips * self.one_way_s(link))
         node, is_admitted = self.node_reached(client, exchange, fetch), True
         if node >= 0 and self.limit.polls:
@@ -618,6 +611,20 @@ class Simulation(Driver):
         if event != Event.FETCHED:
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
+
+    def connect_beside(self, link: Connection) -> bool:
+        """Take the connection beside the socket for a fetch; say whether it is a new one.
+
+        A fetch that is still under way on the one before is given up with it.
+        """
+        is_given_up = link.kept_until_s == NEVER_S
+        is_new = is_given_up or not is_kept(link.opened_s, link.kept_until_s, self.clock.now)
+        if is_new:
+            self.end_fetches(link)
+            for message in (Message.TCP_OPEN, Message.TLS_OPEN):
+                self.send_beside(link.number, message)
+        link.kept_until_s = NEVER_S
+        return is_new
 
     def cut_in_service_s(self, link: Connection, node: int, done_s: float) -> float:
         """Return when a request that a node serves until `done_s` is cut, infinity if it is not."""
