@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from simlib.scenario import Scenario as Scenario
     from simlib.scenario.presets import library as library
     from simlib.sizing import fewest as fewest
+    from simlib.sizing import find_limit as find_limit
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,7 @@ _HOMES = {
     "bucketing": "analysis.bucketing",
     "compare": "experiment",
     "fewest": "sizing",
+    "find_limit": "sizing",
     "figures": "figures",
     "grid": "experiment",
     "interrupted": "errors",

@@ -1,11 +1,15 @@
-"""How much is enough: the fewest nodes, workers or the like for a metric below a limit.
+"""How much is enough, and how much is too much: `fewest` and `find_limit`.
 
-Whole numbers are tried by doubling and then by bisection, each with the same replications, so that
-all of them have the same changes, sessions and user activity.
+Numbers are tried by doubling and then by bisection, each with the same replications, so that all of
+them have the same changes, sessions and user activity.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from simlib.errors import ScenarioError
@@ -16,6 +20,8 @@ from simlib.scenario.suggestions import METRIC_ALIASES, hint, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_CLOSEST = 0.001
 
 
 def fewest(
@@ -85,23 +91,16 @@ def fewest(
     check_count("most", most, least)
     if not isinstance(over, str):
         raise ScenarioError("over", over, "must be the path of one setting")
-    if metric not in QUANTITIES:
-        rule = f"must be a column of metrics.table{hint(metric, QUANTITIES, METRIC_ALIASES)}"
-        if nearest(metric, [*QUANTITIES, "memory_bytes"], METRIC_ALIASES) == "memory_bytes":
-            rule = "must be a column of metrics.table; metrics.by_node(run) has the memory"
-        raise ScenarioError("metric", metric, rule)
-    if isinstance(below, bool) or not isinstance(below, int | float) or below != below:
-        raise ScenarioError("below", below, "must be a number")
-    _check_most(scenario, over, most)
+    _check_metric("metric", metric)
+    _check_number("below", below)
+    _check_value(scenario, over, most)
     tried: dict[int, pd.DataFrame] = {}
 
     def is_enough(number: int) -> bool:
         if number not in tried:
             table = sweep(scenario, {over: [number]}, replications=replications, **options)
             row = table[table["quantity"] == metric]
-            if row["mean"].isna().any():
-                rule = f"must have a value in every run: with {over} = {number} it has none in some"
-                raise ScenarioError("metric", metric, rule)
+            _check_values("metric", metric, row, f"{over} = {number}")
             tried[number] = row.assign(is_below=row["high"] < below)
         return bool(tried[number]["is_below"].all())
 
@@ -109,11 +108,188 @@ def fewest(
     return _table(tried, over, answer)
 
 
-def _check_most(scenario: Any, over: str, most: int) -> None:
+def find_limit(
+    scenario: Scenario,
+    over: str,
+    needs: Mapping[str, float],
+    *,
+    least: float,
+    most: float,
+    closeness: float = 0.05,
+    replications: int = 5,
+    **options: Any,
+) -> pd.DataFrame:
+    """Raise a setting until a need breaks, and say which one it is.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    over : str
+        The path of a setting that is a number, and with which the needs get harder to meet, such as
+        ``"clients"`` or ``"updates.rate_per_s"``.
+    needs : mapping of str to float
+        Columns of `metrics.table`, and what each has to stay below, in its unit: the whole interval
+        of its mean.
+    least, most : float
+        The smallest and the largest value that are tried, > 0.
+    closeness : float, optional
+        How close the answer and the next value that breaks are, as a share of the answer, in
+        [0.001, 1]; of a setting that is a whole number, neighbours are close enough.
+    replications : int, optional
+        Of each value, >= 2.
+    **options
+        ``seed``, ``engine``, ``on``, ``workers``, ``store``, ``confidence`` and ``progress``, as in
+        `sweep`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per value that was tried, ascending: the setting, for each need its ``mean`` as a
+        column of its name and the upper end of its interval as ``<name>_high``, ``breaks`` (the
+        needs that break, joined by commas) and ``warnings``. ``attrs["limit"]`` is the largest
+        value found with which all needs hold, None if they do not even with `least`;
+        ``attrs["breaks"]`` are the needs that break next, a tuple that is empty if all hold with
+        `most`.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such setting or metric, a value is none of the setting's, an argument is out of
+        range, or a metric has no value in some run, such as a latency if nothing arrives.
+
+    Notes
+    -----
+    Only values that bisection asks for are tried: needs that break and hold again are not seen.
+
+    Examples
+    --------
+    >>> board = Scenario(
+    ...     updates={"rate_per_s": 0.5},
+    ...     transport="websocket",
+    ...     horizon_s=60,
+    ...     server={"send_s": 1e-3},
+    ... )
+    >>> needs = {"latency_p95_s": 0.2, "utilisation": 0.8}
+    >>> found = find_limit(board, "clients", needs, least=50, most=2000, replications=3)
+    >>> 100 < found.attrs["limit"] < 250, found.attrs["breaks"]
+    (True, ('latency_p95_s',))
+    """
+    if not isinstance(over, str):
+        raise ScenarioError("over", over, "must be the path of one setting")
+    if not isinstance(needs, Mapping) or not needs:
+        raise ScenarioError("needs", needs, "must be a mapping of metrics to their limits")
+    for metric, below in needs.items():
+        _check_metric("needs", metric)
+        _check_number(f"needs.{metric}", below)
+    for name, value in (("least", least), ("most", most), ("closeness", closeness)):
+        _check_number(name, value)
+    if not 0 < least < math.inf:
+        raise ScenarioError("least", least, "must be in (0, inf)")
+    if not least <= most < math.inf:
+        raise ScenarioError("most", most, f"must be in [{least:g}, inf)")
+    if not _CLOSEST <= closeness <= 1.0:
+        raise ScenarioError("closeness", closeness, f"must be in [{_CLOSEST:g}, 1]")
+    _check_value(scenario, over, most)
+    tried: dict[float, dict[str, Any]] = {}
+
+    def holds(value: float) -> bool:
+        if value not in tried:
+            table = sweep(scenario, {over: [value]}, replications=replications, **options)
+            tried[value] = _judged(table, over, value, needs)
+        return not tried[value]["breaks"]
+
+    is_whole = _is_whole(scenario, over, least)
+    if is_whole and least == int(least) and most == int(most):
+        least, most = int(least), int(most)
+    limit, broken = _last(holds, least, most, closeness, is_whole=is_whole)
+    return _limits(tried, limit, () if broken is None else tuple(tried[broken]["breaks"]))
+
+
+def _judged(
+    table: pd.DataFrame, over: str, value: float, needs: Mapping[str, float]
+) -> dict[str, Any]:
+    """What came of the runs with one value: the row of a table of `find_limit`."""
+    row: dict[str, Any] = {over: value}
+    breaks = []
+    for metric, limit in needs.items():
+        found = table[table["quantity"] == metric]
+        _check_values(f"needs.{metric}", limit, found, f"{over} = {value}")
+        row[metric], row[f"{metric}_high"] = found["mean"].iloc[0], found["high"].iloc[0]
+        if not row[f"{metric}_high"] < limit:
+            breaks.append(metric)
+    return {**row, "breaks": breaks, "warnings": table["warnings"].iloc[0]}
+
+
+def _last(
+    holds: Any, least: float, most: float, closeness: float, *, is_whole: bool
+) -> tuple[float | None, float | None]:
+    """Return the last value that holds, and the first that does not, close to each other."""
+    held: float | None = None
+    value = least
+    while holds(value):
+        if value == most:
+            return value, None
+        held, value = value, min(2 * value, most)
+    if held is None:
+        return None, value
+    broken = value
+    while broken / held > 1.0 + closeness and not (is_whole and broken - held <= 1):
+        middle = math.sqrt(held * broken)
+        if is_whole:
+            middle = min(max(round(middle), int(held) + 1), int(broken) - 1)
+        held, broken = (middle, broken) if holds(middle) else (held, middle)
+    return held, broken
+
+
+def _limits(
+    tried: Mapping[float, dict[str, Any]], limit: float | None, breaks: tuple[str, ...]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        {**tried[value], "breaks": ", ".join(tried[value]["breaks"])} for value in sorted(tried)
+    ]
+    table = pd.DataFrame(rows)
+    table.attrs = {"limit": limit, "breaks": breaks}
+    return table
+
+
+def _check_metric(place: str, metric: Any) -> None:
+    if metric in QUANTITIES:
+        return
+    rule = f"must be a column of metrics.table{hint(metric, QUANTITIES, METRIC_ALIASES)}"
+    if nearest(metric, [*QUANTITIES, "memory_bytes"], METRIC_ALIASES) == "memory_bytes":
+        rule = "must be a column of metrics.table; metrics.by_node(run) has the memory"
+    raise ScenarioError(place, metric, rule)
+
+
+def _check_number(place: str, value: Any) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= sys.float_info.max:
+        raise ScenarioError(place, value, "must be a finite number")
+
+
+def _check_values(place: str, given: Any, rows: pd.DataFrame, when: str) -> None:
+    if rows["mean"].isna().any():
+        rule = f"must have a value in every run: with {when} it has none in some"
+        raise ScenarioError(place, given, rule)
+
+
+def _is_whole(scenario: Any, over: str, value: float) -> bool:
+    """Say whether a setting is a whole number: whether one between two is refused."""
+    try:
+        scenario.replace({over: value})
+        scenario.replace({over: int(value) + 0.5})
+    except ScenarioError as error:
+        return error.path == over
+    return False
+
+
+def _check_value(scenario: Any, over: str, value: float) -> None:
     """Refuse a largest number that is none of the setting's values, before anything is run."""
     if isinstance(scenario, Scenario):  # or else `sweep` refuses it
         try:
-            scenario.replace({over: most})
+            scenario.replace({over: value})
         except ScenarioError as error:
             if error.path == over:  # what else is wrong with so many may not matter to the answer
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import simlib as sl
@@ -60,8 +61,9 @@ def test_the_search_begins_where_it_is_told_to():
             r"metric: must be a column of metrics.table; did you mean latency_p95_s",
         ),
         ({"over": "server.node"}, r"server.node: is not a known field; did you mean server.nodes"),
-        ({"below": "0.1 s"}, r"below: must be a number"),
-        ({"below": float("nan")}, r"below: must be a number"),
+        ({"below": "0.1 s"}, r"below: must be a finite number"),
+        ({"below": float("nan")}, r"below: must be a finite number"),
+        ({"below": float("inf")}, r"below: must be a finite number"),
         ({"most": 0}, r"most: must be a whole number >= 1"),
         ({"least": 0}, r"least: must be a whole number >= 1"),
         ({"least": 3, "most": 2}, r"most: must be a whole number >= 3"),
@@ -89,3 +91,90 @@ def test_a_metric_without_a_value_is_no_answer():
             engine="simpy",
             progress=False,
         )
+
+
+POLLED = sl.Scenario(
+    updates={"rate_per_s": 0.2},
+    ramp_s=10.0,
+    horizon_s=310.0,
+    warm_up_s=40.0,
+    polling={"interval_s": 10.0},
+    server={"poll_s": 50e-3},
+)
+CHEAP = {"replications": 3, "engine": "simpy", "on": "serial", "progress": False}
+
+
+def test_polls_keep_the_server_as_busy_as_their_rate_says():
+    """N clients poll every 10 s and their fetch: 50 ms each, N / 200 of the time, half of it."""
+    needs = {"utilisation": 0.5, "latency_p95_s": 30.0}
+    found = sl.find_limit(POLLED, "clients", needs, least=10, most=500, **CHEAP)
+    expected = 0.5 / (50e-3 * sl.theory.poll_request_rate_per_s(1, 10.0, fetch_s=0.1))
+    assert found.attrs["breaks"] == ("utilisation",)
+    assert found.attrs["limit"] == pytest.approx(expected, rel=0.05)
+    held = found[found["clients"] <= found.attrs["limit"]]
+    assert (held["breaks"] == "").all()
+    assert found["clients"].is_monotonic_increasing
+    assert (found["utilisation_high"] >= found["utilisation"]).all()
+
+
+@pytest.mark.parametrize(
+    ("every_s", "first", "expected"),
+    [(10.0, "latency_p95_s", (0.3 - 0.02) / (0.95 * 2e-3)), (0.5, "utilisation", 0.5 * 0.5 / 2e-3)],
+)
+def test_what_breaks_first_depends_on_how_often_the_board_changes(every_s, first, expected):
+    """A broadcast takes 2 ms a client: 95 % are served in 0.3 s, or it takes half of the time."""
+    times = [every_s * k for k in range(1, int(200.0 / every_s))]
+    board = BOARD.replace({"updates": {"kind": "times", "publish_s": times}, "horizon_s": 65.0})
+    needs = {"latency_p95_s": 0.3, "utilisation": 0.5}
+    found = sl.find_limit(board, "clients", needs, least=20, most=1000, **CHEAP)
+    assert found.attrs["breaks"] == (first,)
+    assert found.attrs["limit"] == pytest.approx(expected, rel=0.06)
+
+
+def test_a_limit_may_lie_below_or_above_what_is_tried():
+    needs = {"utilisation": 0.5}
+    ask = {"needs": needs, "closeness": 0.5, **CHEAP}
+    none = sl.find_limit(POLLED, "clients", least=200, most=300, **ask)
+    assert (none.attrs["limit"], none.attrs["breaks"]) == (None, ("utilisation",))
+    assert none["clients"].tolist() == [200]
+    every = sl.find_limit(POLLED, "clients", least=2, most=3, **ask)
+    assert (every.attrs["limit"], every.attrs["breaks"]) == (3, ())
+
+
+def test_whole_numbers_stay_whole_and_others_do_not():
+    needs = {"utilisation": 0.5}
+    few = POLLED.replace({"server.poll_s": 0.4})
+    whole = sl.find_limit(few, "clients", needs, least=2.0, most=64, closeness=0.001, **CHEAP)
+    assert all(isinstance(value, int) for value in whole["clients"].tolist())
+    assert whole.attrs["limit"] + 1 in whole["clients"].tolist()
+    rates = {"needs": needs, "least": 1, "most": np.int64(64), **CHEAP}
+    pushed = BOARD.replace({"horizon_s": 65.0})
+    often = sl.find_limit(pushed, "updates.rate_per_s", **rates)
+    assert often.attrs["limit"] == pytest.approx(0.5 / 200 / 2e-3, rel=0.15)
+    assert len(often) > 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"needs": {}}, "needs: must be a mapping of metrics to their limits"),
+        ({"needs": {"p95": 1.0}}, r"needs: must be a column of metrics.table; did you mean latenc"),
+        ({"needs": {"utilisation": "80 %"}}, r"needs.utilisation: must be a finite number"),
+        ({"needs": {"utilisation": 10**400}}, r"needs.utilisation: must be a finite number"),
+        ({"needs": {"utilisation": float("inf")}}, r"needs.utilisation: must be a finite number"),
+        ({"over": "client"}, r"client: is not a known field; did you mean clients"),
+        ({"over": None}, r"over: must be the path of one setting"),
+        ({"least": 0}, r"least: must be in \(0, inf\)"),
+        ({"most": 1}, r"most: must be in \[10, inf\)"),
+        ({"most": 10**12}, r"clients: must be <= "),
+        ({"closeness": 0.0}, r"closeness: must be in \[0.001, 1\]"),
+        ({"replications": 1}, r"replications: must be a whole number >= 2"),
+    ],
+)
+def test_a_limit_that_cannot_be_looked_for_is_refused_before_anything_runs(
+    changes, words, monkeypatch
+):
+    monkeypatch.setattr("simlib.experiment.collect", None)
+    given = {"over": "clients", "needs": {"utilisation": 0.5}, "least": 10, "most": 20, **changes}
+    with pytest.raises(sl.ScenarioError, match=words):
+        sl.find_limit(POLLED, given.pop("over"), given.pop("needs"), **given)
