@@ -23,6 +23,7 @@ from simlib.core.assignment import SERVER_CLOSES
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
+from simlib.core.notify import is_awaited
 from simlib.core.protocol import HAS_SOCKET, UNAVAILABLE, Action, Event, State
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
@@ -267,18 +268,25 @@ class LiveClients(ConnectionOwner):
         connection.fetch(exchange)
 
     def refetch(self, client: Client) -> None:
-        """Fetch beside the open WebSocket, on the connection of the fetch before if it is kept."""
+        """Fetch beside the open WebSocket, on the connection of the fetch before if it is kept.
+
+        If that fetch is still under way, it is given up with its connection.
+        """
         connection = self.refetches.get(client.number)
         self.tally(Count.POLLS, client.number)
+        if connection is not None and connection.is_fetching:
+            del self.refetches[client.number]
+            connection.transport.abort()
+            connection = None
         if connection is not None and connection.is_usable:
             connection.fetch(client.exchange)
         else:
-            self.tasks.spawn(self.open_refetch(client, client.exchange))
+            self.tasks.spawn(self.open_refetch(client, client.exchange, client.fetch_number))
 
-    async def open_refetch(self, client: Client, exchange: int) -> None:
+    async def open_refetch(self, client: Client, exchange: int, fetch: int) -> None:
         """Open a connection beside the WebSocket, and send the first fetch."""
         connection = await self._open(RefetchConnection(self, client), Port.POLL)
-        if client.exchange != exchange or self.has_ended:
+        if not is_awaited(client, exchange, fetch) or self.has_ended:
             if connection is not None:
                 connection.transport.abort()
         elif connection is None or not connection.is_usable:

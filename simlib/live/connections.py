@@ -176,6 +176,11 @@ class PollConnection(ClientConnection):
         """Whether the server still keeps the connection open."""
         return not self.transport.is_closing()
 
+    @property
+    def is_fetching(self) -> bool:
+        """Whether a poll is under way on it."""
+        return self.exchange >= 0
+
     def fetch(self, exchange: int) -> None:
         """Send a poll."""
         self.exchange = exchange

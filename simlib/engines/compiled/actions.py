@@ -24,6 +24,7 @@ from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ALARM,
+    REQUEST_BITS,
     RESUME_BITS,
     TRIP,
     Kind,
@@ -190,7 +191,8 @@ def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
     trips, first = 1.0, 0
     row.asked_s = turn.now
-    if not is_kept(row.opened_s, row.kept_until_s, turn.now):
+    is_given_up = row.kept_until_s == NEVER_S  # the fetch before, with its connection
+    if is_given_up or not is_kept(row.opened_s, row.kept_until_s, turn.now):
         first += 1
         end_fetches(arrays, record, turn.number, turn.now)
         recording.count_messages(record, turn.number, turn.now, Message.TCP_OPEN + 0)
@@ -201,7 +203,8 @@ def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     request = request_of(world.options.etag, row.fetched_s, first)
     recording.count_messages(record, turn.number, turn.now, request)
     t = turn.now + trips * turn.half_s
-    return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, first)
+    data = (int(row.fetch_number) << REQUEST_BITS) | first
+    return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, data)
 
 
 @inlined

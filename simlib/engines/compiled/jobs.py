@@ -11,6 +11,7 @@ from simlib.core.connection import accepted_by, served_at
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.limiter import passes_s
+from simlib.core.notify import is_awaited
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
 from simlib.core.record import Count
@@ -37,11 +38,14 @@ from simlib.engines.compiled.state import (
     IS_PING,
     REFUSED,
     REPLY_BITS,
+    REQUEST_BITS,
     TRIP,
     UNREACHED,
     Kind,
+    in_refetch_reply,
     load_of,
     put,
+    refetch_reply,
     resume_outcome_of,
 )
 from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
@@ -285,8 +289,8 @@ def _refetch_job(world: World, turn: Turn) -> Job:
     node = node_of(arrays, world.rules, turn.number, exchange)
     if is_cut or node < 0:
         t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
-        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
-        return _no_job(turn.data, n)
+        reply = refetch_reply(turn.data >> REQUEST_BITS, 0, UNREACHED)
+        return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
     is_refused = False
     if world.options.limit.polls:
         passed_s = _passes_s(world, turn)
@@ -295,8 +299,10 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         is_refused = passed_s < 0.0
     free_s = arrays.servers.free_s[node]
     if is_refused or servers.wait_s(free_s, turn.now) > server_rules.shed_wait_s:
+        if not is_awaited(row, exchange, turn.data >> REQUEST_BITS):
+            return _no_job(turn.data, 0)
         _keep_alive(world, turn, turn.now)
-        reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
+        reply, t = refetch_reply(turn.data >> REQUEST_BITS, first, REFUSED), turn.now + turn.half_s
         return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
     row.beats += 1
     mean_s = server_rules.poll_s + first * server_rules.accept_s
@@ -348,6 +354,9 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if PUSHES and kind == Kind.PONG_UP:
         t = done_s + world.rules.heartbeat_interval_s
         return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and PUSHES and kind == Kind.REFETCH:
+        if not is_awaited(world.arrays.rows[turn.number], exchange, turn.data >> REQUEST_BITS):
+            return 0  # the server has worked for nothing
     if GENERAL and PUSHES and (kind == Kind.SAFETY_POLL or kind == Kind.REFETCH):
         cut_s = cut_in_service_s(
             world.arrays, world.rules, turn.number, job.worker, turn.now, done_s
@@ -404,7 +413,10 @@ def sent(world: World, turn: Turn) -> int:
         return _send_safety_poll(world, turn, now, turn.data)
     data, arrival, lane = turn.data + 0, Kind.POLL_DONE + 0, DONE_TRIP
     if kind == Kind.REFETCH_SENT:
-        data, arrival, lane = turn.data >> REPLY_BITS, Kind.REFETCH_REPLY + 0, WHEEL
+        fetch, data, _ = in_refetch_reply(turn.data)
+        if not is_awaited(world.arrays.rows[turn.number], exchange, fetch):
+            return 0
+        arrival, lane = Kind.REFETCH_REPLY + 0, WHEEL
     t = _reply_s(world, turn, now, data) + turn.half_s
     return put(out, 0, lane, t, arrival, exchange, turn.data)
 
@@ -419,12 +431,12 @@ def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
 @inlined
 def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
     """Tell a client of the end of the connection on which it asks beside its socket."""
-    reply = Kind.SAFETY_POLL_REPLY + 0
+    arrival, reply = Kind.SAFETY_POLL_REPLY + 0, CUT + 0
     if turn.kind == Kind.REFETCH:
         _keep_alive(world, turn, done_s)
-        reply = Kind.REFETCH_REPLY + 0
+        arrival, reply = Kind.REFETCH_REPLY + 0, refetch_reply(turn.data >> REQUEST_BITS, 0, CUT)
     t = cut_s + one_way_s(world.arrays, world.rules, turn.number, cut_s)
-    return put(world.arrays.out, 0, WHEEL, t, reply, turn.exchange, CUT)
+    return put(world.arrays.out, 0, WHEEL, t, arrival, turn.exchange, reply)
 
 
 @inlined
@@ -432,7 +444,7 @@ def _refetched(world: World, turn: Turn, done_s: float) -> int:
     arrays = world.arrays
     data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
     _keep_alive(world, turn, done_s)
-    reply = (data << REPLY_BITS) | ANSWERED
+    reply = refetch_reply(turn.data >> REQUEST_BITS, data, ANSWERED)
     if len(arrays.shared) > 0:
         return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, turn.exchange, reply)
     t = _reply_s(world, turn, done_s, data) + turn.half_s

@@ -20,6 +20,7 @@ from simlib.core.connection import CONNECTION_ROW, Nodes
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.limiter import LimiterRules
+from simlib.core.notify import FETCH_BITS
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
@@ -94,6 +95,7 @@ KIND_BITS = 6
 DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
+REQUEST_BITS = 2
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
@@ -150,7 +152,7 @@ _OWN = {**CONNECTION_ROW, "slot": "i4", "asked_s": "f8"}
 _KEPT = ("opened_s", "kept_until_s", "asked_s")
 _SAFE = (
     *("beat_s", "fetch_due_s", "check_s", "hidden_s", "held_s"),
-    *("told", "is_fetching", "fetch_failures"),
+    *("told", "fetch_number", "fetch_failures"),
 )
 _PUSHED = (*_SAFE, "cohort", "since_s", "awaiting_pong", "has_opened", "fallbacks")
 _TROUBLED = (
@@ -319,6 +321,19 @@ class EngineOptions(NamedTuple):
 def load_of(exchange: int, kind: int, data: int) -> int:
     """Return an event's word."""
     return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | int(data)
+
+
+@inlined
+def refetch_reply(fetch: int, data: int, reply: int) -> int:
+    """Return the data of a REFETCH_REPLY: of which fetch, what it brings, and how it ended."""
+    return (((int(data) << FETCH_BITS) | int(fetch)) << REPLY_BITS) | reply
+
+
+@inlined
+def in_refetch_reply(data: int) -> tuple[int, int, int]:
+    """Return what `refetch_reply` has put together."""
+    fetch = (data >> REPLY_BITS) & ((1 << FETCH_BITS) - 1)
+    return fetch, data >> (REPLY_BITS + FETCH_BITS), data & ((1 << REPLY_BITS) - 1)
 
 
 @inlined
