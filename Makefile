@@ -18,8 +18,8 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test test-engines test-others live-timed live-faults live-others check lint \
-  types unit-rules unit-rest lab bench golden lock clean another-python
+.PHONY: help env report test test-engines test-others check lint types \
+  unit-rules unit-rest lab bench golden lock clean another-python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,36 +29,22 @@ env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
 report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
 	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
-# What only computes runs in two halves, a processor each. Tests of the live lab mostly wait, so three
-# parts of them run side by side. What a notebook measures is looked at, so it has the machine to
-# itself afterwards; any notebook is taken for such a one unless it is listed here.
+# What only computes runs in two halves, a processor each. What is measured on real sockets, which
+# any notebook is unless it is listed here, has the machine to itself afterwards.
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
-ENGINES := tests/core tests/engines simlib
+ENGINES := tests/core tests/engines
 COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb
-MEASURED := $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
-LIVE_TIMED := $(patsubst %,tests/live/test_%.py, nodes rollout packets proxy)
-LIVE_FAULTS := $(patsubst %,tests/live/test_%.py, restart overload resync)
-LIVE_OTHERS := $(filter-out $(LIVE_TIMED) $(LIVE_FAULTS), $(wildcard tests/live/test_*.py))
+MEASURED := tests/live $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
 
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
 	@$(MAKE) --no-print-directory -j 2 test-engines test-others
-	@$(MAKE) --no-print-directory -j 3 --output-sync=target live-timed live-faults live-others
 	$(PYTEST) $(NBVAL) $(MEASURED)
 
 test-engines:
 	$(PYTEST) $(ENGINES)
 
 test-others: lint types
-	$(PYTEST) $(NBVAL) $(patsubst %,--ignore %, $(ENGINES)) --ignore tests/live tests $(COMPUTED)
-
-live-timed:
-	$(PYTEST) $(LIVE_TIMED)
-
-live-faults:
-	$(PYTEST) $(LIVE_FAULTS)
-
-live-others:
-	$(PYTEST) $(LIVE_OTHERS)
+	$(PYTEST) $(NBVAL) $(patsubst %,--ignore %, $(ENGINES)) --ignore tests/live tests simlib $(COMPUTED)
 
 # The tests run in two halves, a processor each. Nothing is compiled: what few small runs on the
 # compiled engine are left are interpreted.
