@@ -211,7 +211,7 @@ ROW = {
     "pauses": "i1",
     "awaiting_pong": "?",
     "has_opened": "?",
-    "fetch_number": "i1",
+    "fetch_number": "i2",
     "transport": "i1",
     "cohort": "i1",
     "fallbacks": "i1",

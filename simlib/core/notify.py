@@ -14,11 +14,12 @@ while it fetches is a matter of its library (`OnHint`):
   is over;
 * it gives the fetch up, closes its connection and *restarts*: ``invalidateQueries`` of TanStack
   Query, ``mutate`` of SWR, ``switchMap`` of RxJS. The server has worked for nothing, and changes
-  that come faster than a fetch are not shown until they stop for so long.
+  that come faster than a fetch are not shown until they stop for so long. (What is given up while
+  its connection still opens counts as sent.) With a window, the fetch under way goes on until the
+  wait is over, and what is told during a wait or before a retry joins it.
 
-A library that *joins* the fetch under way (Apollo, ``cancelRefetch: false``, ``exhaustMap``) may
-never show the last change. Here it would queue one in effect: the server reads at the end of its
-service, so that a reply has every change of which its client has heard by then.
+Libraries that *join* the fetch under way are not modelled: Apollo, ``cancelRefetch: false``,
+``exhaustMap``. They may never show the last change.
 
 When a socket opens, READY names the latest change, and a client that has not seen it fetches.
 
@@ -26,8 +27,9 @@ A fetch that fails is tried again as a poll is, and after its last try the clien
 change. With a safety poll (`Rules.safety_poll_s`), it also fetches so long after its last fetch.
 
 While a card is dragged the query is disabled: nothing begins to be fetched, but a fetch that has
-begun is tried again. A hidden tab fetches what it is told of. Its safety polls are skipped, as in
-`polling`, and a retry is held back until the tab is shown or the client is told of more.
+begun is tried again, and is not given up for what is told meanwhile. A hidden tab fetches what it
+is told of. Its safety polls are skipped, as in `polling`, and a retry is held back until the tab is
+shown or the client is told of more.
 """
 
 from __future__ import annotations
@@ -40,9 +42,8 @@ from simlib.core.polling import is_disabled, is_stale, retry_delay_s
 from simlib.core.protocol import Action, Event, Pause
 from simlib.core.websocket import opened, watch
 
-FETCHES = 15
-"""A client tells so many of its fetches apart: more are not under way at once."""
-FETCH_BITS = 4
+FETCHES = (1 << 15) - 1
+"""How many fetches have numbers of their own, before the numbers begin anew."""
 
 
 class OnHint(IntEnum):
@@ -124,10 +125,13 @@ def _hear_of(client: Client, rules: Rules, now: float, version: int) -> int:
     client.told = max(client.told, version)
     if client.told <= client.seen:
         return Action.NONE
-    if rules.on_hint == OnHint.RESTART and _is_under_way(client):
-        is_due = _is_fetching(client) and client.fetch_due_s < NEVER_S  # the wait for a restart
-    elif _is_fetching(client):
-        return Action.NONE  # another fetch may follow, see `_go_on`
+    restarts = rules.on_hint == OnHint.RESTART
+    if _is_fetching(client):
+        if not restarts:
+            return Action.NONE  # another fetch may follow, see `_go_on`
+        is_due = client.fetch_due_s < NEVER_S  # the wait for a restart
+    elif client.fetch_failures > 0 and rules.spread_s == 0.0:
+        is_due = is_due and not restarts
     if is_due:
         return Action.NONE
     return _fetch_soon(client, rules, now)
@@ -135,11 +139,6 @@ def _hear_of(client: Client, rules: Rules, now: float, version: int) -> int:
 
 def _is_fetching(client: Client) -> bool:
     return bool(client.fetch_number > 0)
-
-
-def _is_under_way(client: Client) -> bool:
-    """Say whether a client fetches, or waits for a retry, which is the same to a library."""
-    return bool(client.fetch_number > 0 or client.fetch_failures > 0)
 
 
 def _end_fetch(client: Client) -> None:
@@ -167,10 +166,11 @@ def _fetch_soon(client: Client, rules: Rules, now: float) -> int:
 
 
 def _fetch(client: Client, rules: Rules, now: float) -> int:
+    gives_up = _is_fetching(client)
     client.fetch_number = abs(client.fetch_number) % FETCHES + 1
     client.fetch_due_s = NEVER_S
     watch(client, rules, client.beat_s, now)
-    return Action.FETCH
+    return Action.FETCH | Action.GIVE_UP_FETCH if gives_up else Action.FETCH + 0
 
 
 def _on_due(client: Client, rules: Rules, now: float) -> int:
@@ -189,13 +189,16 @@ def _on_due(client: Client, rules: Rules, now: float) -> int:
 
 def _on_failure(client: Client, rules: Rules, now: float) -> int:
     client.fetch_failures += 1
+    due_s = client.fetch_due_s + 0.0  # of the wait for a restart, if there is one
     if client.fetch_failures <= rules.retries:
-        client.fetch_due_s = now + retry_delay_s(
-            client.fetch_failures, rules.retry_base_s, rules.retry_cap_s
-        )
+        delay_s = retry_delay_s(client.fetch_failures, rules.retry_base_s, rules.retry_cap_s)
+        due_s = min(due_s, now + delay_s)
+    else:
+        client.fetch_failures = 0
+    if due_s < NEVER_S:
+        client.fetch_due_s = due_s
         watch(client, rules, client.beat_s, now)
         return Action.NONE
-    client.fetch_failures = 0
     client.told = client.seen + 0
     return _go_on(client, rules, now)
 

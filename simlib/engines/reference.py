@@ -268,8 +268,11 @@ class Simulation(Driver):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
         if actions & Action.FETCH:
-            is_told = fetches(client.transport)
-            self.clock.start((self.refetch if is_told else self.poll)(client, exchange))
+            if fetches(client.transport):
+                gives_up = actions & Action.GIVE_UP_FETCH > 0
+                self.clock.start(self.refetch(client, exchange, gives_up=gives_up))
+            else:
+                self.clock.start(self.poll(client, exchange))
         if actions & Action.CONNECT:
             self.clock.start(self.connect(client, exchange))
         if actions & Action.SECURE:
@@ -556,10 +559,11 @@ class Simulation(Driver):
 
     # -- what a client fetches that is told of changes -----------------------------------------
 
-    def refetch(self, client: Client, exchange: int) -> Process:
+    def refetch(self, client: Client, exchange: int, *, gives_up: bool) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        asked_s, fetch, first = clock.now, client.fetch_number, self.connect_beside(link)
+        asked_s, fetch = clock.now, client.fetch_number
+        first = self.connect_beside(link, gives_up=gives_up)
         self.tally(Count.POLLS, number)
         self.send_beside(number, request_of(self.workload.etag, client.fetched_s, first))
         trips = (5.0 if self.rules.tls else 3.0) if first else 1.0
@@ -612,13 +616,12 @@ class Simulation(Driver):
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
 
-    def connect_beside(self, link: Connection) -> bool:
+    def connect_beside(self, link: Connection, *, gives_up: bool) -> bool:
         """Take the connection beside the socket for a fetch; say whether it is a new one.
 
-        A fetch that is still under way on the one before is given up with it.
+        A fetch that is given up takes its connection with it.
         """
-        is_given_up = link.kept_until_s == NEVER_S
-        is_new = is_given_up or not is_kept(link.opened_s, link.kept_until_s, self.clock.now)
+        is_new = gives_up or not is_kept(link.opened_s, link.kept_until_s, self.clock.now)
         if is_new:
             self.end_fetches(link)
             for message in (Message.TCP_OPEN, Message.TLS_OPEN):

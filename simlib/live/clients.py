@@ -228,6 +228,8 @@ class LiveClients(ConnectionOwner):
         if actions & Action.FETCH:
             self.asked_s[number] = self.now_s()
         if actions & Action.FETCH and isinstance(connection, PushConnection):
+            if actions & Action.GIVE_UP_FETCH:
+                self.give_up_fetch(client)
             self.refetch(client)
         elif actions & Action.FETCH:
             if isinstance(connection, PollConnection) and connection.is_usable:
@@ -268,24 +270,24 @@ class LiveClients(ConnectionOwner):
         connection.fetch(exchange)
 
     def refetch(self, client: Client) -> None:
-        """Fetch beside the open WebSocket, on the connection of the fetch before if it is kept.
-
-        If that fetch is still under way, it is given up with its connection.
-        """
+        """Fetch beside the open WebSocket, on the connection of the fetch before if it is kept."""
         connection = self.refetches.get(client.number)
         self.tally(Count.POLLS, client.number)
-        if connection is not None and connection.is_fetching:
-            del self.refetches[client.number]
-            connection.transport.abort()
-            connection = None
         if connection is not None and connection.is_usable:
             connection.fetch(client.exchange)
         else:
             self.tasks.spawn(self.open_refetch(client, client.exchange, client.fetch_number))
 
+    def give_up_fetch(self, client: Client) -> None:
+        """Give up the fetch that is under way beside the WebSocket, with its connection."""
+        beside = self.refetches.pop(client.number, None)
+        if beside is not None:
+            beside.transport.abort()
+
     async def open_refetch(self, client: Client, exchange: int, fetch: int) -> None:
         """Open a connection beside the WebSocket, and send the first fetch."""
         connection = await self._open(RefetchConnection(self, client), Port.POLL)
+        self.burst.process()  # which may give the fetch up
         if not is_awaited(client, exchange, fetch) or self.has_ended:
             if connection is not None:
                 connection.transport.abort()

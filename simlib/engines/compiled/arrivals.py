@@ -13,7 +13,6 @@ from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import change_message, is_over, ready_value
 from simlib.core.faults import end_of_life_s
-from simlib.core.notify import is_awaited
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
 from simlib.core.record import Cause, Count, Wait
@@ -53,11 +52,10 @@ from simlib.engines.compiled.state import (
     Kind,
     disconnect,
     end_fetches,
+    fetch_address,
     finalise,
-    in_refetch_reply,
     load_of,
     put,
-    refetch_reply,
     release_up_to,
     resume_outcome_of,
 )
@@ -354,16 +352,15 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
 def _refetch_reply(world: World, turn: Turn) -> Outcome:
     """What a client was told of and has fetched, or the failure to fetch it."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
-    row = arrays.rows[number]
-    fetch, data, reply = in_refetch_reply(turn.data)
-    if not is_awaited(row, turn.exchange, fetch):
+    row, data = arrays.rows[number], turn.data >> REPLY_BITS
+    reply = turn.data & ((1 << REPLY_BITS) - 1)
+    if turn.exchange != fetch_address(row.exchange, row.fetch_number):
         return nothing(0)
     if reply != UNREACHED and row.kept_until_s == NEVER_S:
         return nothing(0)  # the server has ended the connection before it was answered
     if reply != UNREACHED and row.is_link_dead:
         t = now + world.options.unanswered_s
-        reply = refetch_reply(fetch, 0, UNREACHED)
-        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply))
+        return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
     if reply in (UNREACHED, CUT):
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)

@@ -42,10 +42,9 @@ from simlib.engines.compiled.state import (
     TRIP,
     UNREACHED,
     Kind,
-    in_refetch_reply,
+    fetch_address,
     load_of,
     put,
-    refetch_reply,
     resume_outcome_of,
 )
 from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
@@ -220,6 +219,12 @@ def _poll_job(world: World, turn: Turn) -> Job:
 
 
 @inlined
+def _address(turn: Turn) -> int:
+    """Return where the reply to a fetch beside the socket goes."""
+    return fetch_address(turn.exchange, turn.data >> REQUEST_BITS)
+
+
+@inlined
 def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
     """The server keeps the connection of a request that it has answered at `done_s`.
 
@@ -289,8 +294,8 @@ def _refetch_job(world: World, turn: Turn) -> Job:
     node = node_of(arrays, world.rules, turn.number, exchange)
     if is_cut or node < 0:
         t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
-        reply = refetch_reply(turn.data >> REQUEST_BITS, 0, UNREACHED)
-        return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), UNREACHED)
+        return _no_job(turn.data, n)
     is_refused = False
     if world.options.limit.polls:
         passed_s = _passes_s(world, turn)
@@ -302,8 +307,9 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         if not is_awaited(row, exchange, turn.data >> REQUEST_BITS):
             return _no_job(turn.data, 0)
         _keep_alive(world, turn, turn.now)
-        reply, t = refetch_reply(turn.data >> REQUEST_BITS, first, REFUSED), turn.now + turn.half_s
-        return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
+        reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
+        return _no_job(turn.data, n)
     row.beats += 1
     mean_s = server_rules.poll_s + first * server_rules.accept_s
     worker = _first_free(world, node)
@@ -390,19 +396,19 @@ def _poll_done(world: World, turn: Turn, done_s: float) -> int:
     if GENERAL:
         if len(arrays.shared) > 0:
             return put(arrays.out, 0, DONE, done_s, Kind.POLL_SENT, turn.exchange, data)
-        t = _reply_s(world, turn, done_s, data)
+        t = _reply_s(world, turn, turn.exchange, done_s, data)
     return put(arrays.out, 0, DONE_TRIP, t + turn.half_s, Kind.POLL_DONE, turn.exchange, data)
 
 
 @inlined
-def _reply_s(world: World, turn: Turn, t: float, data: int) -> float:
+def _reply_s(world: World, turn: Turn, exchange: int, t: float, data: int) -> float:
     """Return when a reply that is sent at `t` has been carried, by its version and place."""
     arrays, record = world.arrays, world.record
     row, version = arrays.rows[turn.number], data >> 1
     unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
     unchanged = unchanged and not recording.has_gaps(record, turn.number)
     size = float(arrays.sizes[reply_of(unchanged, data & 1), 1])
-    return carried_by(arrays, world.rules, turn.number, turn.exchange, t, size)
+    return carried_by(arrays, world.rules, turn.number, exchange, t, size)
 
 
 @inlined
@@ -411,14 +417,14 @@ def sent(world: World, turn: Turn) -> int:
     out, kind, exchange, now = world.arrays.out, turn.kind, turn.exchange, turn.now
     if kind == Kind.SAFETY_POLL_SENT:
         return _send_safety_poll(world, turn, now, turn.data)
-    data, arrival, lane = turn.data + 0, Kind.POLL_DONE + 0, DONE_TRIP
     if kind == Kind.REFETCH_SENT:
-        fetch, data, _ = in_refetch_reply(turn.data)
-        if not is_awaited(world.arrays.rows[turn.number], exchange, fetch):
+        row = world.arrays.rows[turn.number]
+        if exchange != fetch_address(row.exchange, row.fetch_number):
             return 0
-        arrival, lane = Kind.REFETCH_REPLY + 0, WHEEL
-    t = _reply_s(world, turn, now, data) + turn.half_s
-    return put(out, 0, lane, t, arrival, exchange, turn.data)
+        t = _reply_s(world, turn, row.exchange + 0, now, turn.data >> REPLY_BITS) + turn.half_s
+        return put(out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, turn.data)
+    t = _reply_s(world, turn, exchange, now, turn.data) + turn.half_s
+    return put(out, 0, DONE_TRIP, t, Kind.POLL_DONE, exchange, turn.data)
 
 
 @inlined
@@ -431,12 +437,12 @@ def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
 @inlined
 def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
     """Tell a client of the end of the connection on which it asks beside its socket."""
-    arrival, reply = Kind.SAFETY_POLL_REPLY + 0, CUT + 0
+    arrival, exchange = Kind.SAFETY_POLL_REPLY + 0, turn.exchange + 0
     if turn.kind == Kind.REFETCH:
         _keep_alive(world, turn, done_s)
-        arrival, reply = Kind.REFETCH_REPLY + 0, refetch_reply(turn.data >> REQUEST_BITS, 0, CUT)
+        arrival, exchange = Kind.REFETCH_REPLY + 0, _address(turn)
     t = cut_s + one_way_s(world.arrays, world.rules, turn.number, cut_s)
-    return put(world.arrays.out, 0, WHEEL, t, arrival, turn.exchange, reply)
+    return put(world.arrays.out, 0, WHEEL, t, arrival, exchange, CUT)
 
 
 @inlined
@@ -444,11 +450,11 @@ def _refetched(world: World, turn: Turn, done_s: float) -> int:
     arrays = world.arrays
     data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
     _keep_alive(world, turn, done_s)
-    reply = refetch_reply(turn.data >> REQUEST_BITS, data, ANSWERED)
+    reply = (data << REPLY_BITS) | ANSWERED
     if len(arrays.shared) > 0:
-        return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, turn.exchange, reply)
-    t = _reply_s(world, turn, done_s, data) + turn.half_s
-    return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply)
+        return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, _address(turn), reply)
+    t = _reply_s(world, turn, turn.exchange, done_s, data) + turn.half_s
+    return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
 
 
 @inlined

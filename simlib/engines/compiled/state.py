@@ -20,7 +20,6 @@ from simlib.core.connection import CONNECTION_ROW, Nodes
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.limiter import LimiterRules
-from simlib.core.notify import FETCH_BITS
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
@@ -96,6 +95,7 @@ DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
 REQUEST_BITS = 2
+_EXCHANGE_BITS = 10
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
@@ -324,16 +324,12 @@ def load_of(exchange: int, kind: int, data: int) -> int:
 
 
 @inlined
-def refetch_reply(fetch: int, data: int, reply: int) -> int:
-    """Return the data of a REFETCH_REPLY: of which fetch, what it brings, and how it ended."""
-    return (((int(data) << FETCH_BITS) | int(fetch)) << REPLY_BITS) | reply
+def fetch_address(exchange: int, fetch: int) -> int:
+    """Return what stands in place of the exchange in the reply to a fetch beside the socket.
 
-
-@inlined
-def in_refetch_reply(data: int) -> tuple[int, int, int]:
-    """Return what `refetch_reply` has put together."""
-    fetch = (data >> REPLY_BITS) & ((1 << FETCH_BITS) - 1)
-    return fetch, data >> (REPLY_BITS + FETCH_BITS), data & ((1 << REPLY_BITS) - 1)
+    It is the fetch's number, beside some bits of the exchange.
+    """
+    return (int(fetch + 0) << _EXCHANGE_BITS) | (int(exchange) & ((1 << _EXCHANGE_BITS) - 1))
 
 
 @inlined
