@@ -280,7 +280,10 @@ def _values(draw) -> dict[str, object]:
             "upgrade_timeout_s": draw(st.sampled_from([0.0, 0.0, 1.0, 5.0])),
             "ready_timeout_s": draw(st.sampled_from([0.0, 0.0, 0.5, 30.0])),
         },
-        notify={"spread_s": draw(st.sampled_from([0.0, 0.0, 2.0]))},
+        notify={
+            "spread_s": draw(st.sampled_from([0.0, 0.0, 2.0])),
+            "on_hint": draw(st.sampled_from(["queue_one", "restart"])),
+        },
         heartbeat={
             "direction": draw(st.sampled_from(["server", "client", "none"])),
             "interval_s": draw(TIMES_S),

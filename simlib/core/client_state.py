@@ -74,6 +74,7 @@ class Rules(NamedTuple):
     safety_poll_s: float
     safety_poll_restart: bool
     spread_s: float
+    on_hint: int
     throttles_timers: bool
     heartbeat: int
     heartbeat_interval_s: float
@@ -127,8 +128,9 @@ class Client:
         timer for that; `NEVER_S` before it starts.
     told : int
         The latest change that a client was told of that fetches what it is told of.
-    is_fetching : bool
-        Whether such a client fetches now.
+    fetch_number : int
+        The number of its fetch that is under way, up to `FETCHES`, after which they begin anew;
+        negative if none is, that of the last one then.
     fetch_failures : int
         How many tries of this fetch have failed.
     hidden_s, held_s : float
@@ -157,11 +159,11 @@ class Client:
         "fallbacks",
         "fetch_due_s",
         "fetch_failures",
+        "fetch_number",
         "fetched_s",
         "has_opened",
         "held_s",
         "hidden_s",
-        "is_fetching",
         "number",
         "pauses",
         "seen",
@@ -184,7 +186,7 @@ class Client:
         self.fetch_due_s = NEVER_S
         self.check_s = NEVER_S
         self.told = 0
-        self.is_fetching = False
+        self.fetch_number = 0
         self.fetch_failures = 0
         self.hidden_s = 0.0
         self.held_s = -NEVER_S
@@ -209,7 +211,7 @@ ROW = {
     "pauses": "i1",
     "awaiting_pong": "?",
     "has_opened": "?",
-    "is_fetching": "?",
+    "fetch_number": "i2",
     "transport": "i1",
     "cohort": "i1",
     "fallbacks": "i1",

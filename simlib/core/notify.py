@@ -6,28 +6,64 @@ fetches, as a message handler does that calls TanStack Query's ``invalidateQueri
 (`Rules.spread_s`) each client waits a random part of it first, so that not all of them fetch at
 once.
 
-What a client is told while it waits or fetches is *coalesced*: one fetch brings all of it. Another
-follows only if the reply was read before the latest change that the client knows of. RTK Query does
-so by itself. ``invalidateQueries`` has to be held back until the fetch is over: its default cancels
-the fetch under way and begins anew, so that changes which come faster than a fetch are not shown
-until they stop, and with ``cancelRefetch: false`` the last change may never be shown. When a socket
-opens, READY names the latest change, and a client that has not seen it fetches.
+What a client is told while it waits is *coalesced*: one fetch brings all of it. What it is told
+while it fetches is a matter of its library (`OnHint`):
+
+* it *queues one* more fetch, which follows only if the reply was read before the latest change that
+  the client knows of. RTK Query does so, and who holds ``invalidateQueries`` back until the fetch
+  is over;
+* it gives the fetch up, closes its connection and *restarts*: ``invalidateQueries`` of TanStack
+  Query, ``mutate`` of SWR, ``switchMap`` of RxJS. The server has worked for nothing, and changes
+  that come faster than a fetch are not shown until they stop for so long. (What is given up while
+  its connection still opens counts as sent.) With a window, the fetch under way goes on until the
+  wait is over, and what is told during a wait or before a retry joins it.
+
+Libraries that *join* the fetch under way are not modelled: Apollo, ``cancelRefetch: false``,
+``exhaustMap``. They may never show the last change.
+
+When a socket opens, READY names the latest change, and a client that has not seen it fetches.
 
 A fetch that fails is tried again as a poll is, and after its last try the client waits for the next
 change. With a safety poll (`Rules.safety_poll_s`), it also fetches so long after its last fetch.
 
 While a card is dragged the query is disabled: nothing begins to be fetched, but a fetch that has
-begun is tried again. A hidden tab fetches what it is told of. Its safety polls are skipped, as in
-`polling`, and a retry is held back until the tab is shown or the client is told of more.
+begun is tried again, and is not given up for what is told meanwhile. A hidden tab fetches what it
+is told of. Its safety polls are skipped, as in `polling`, and a retry is held back until the tab is
+shown or the client is told of more.
 """
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 from simlib.core.client_state import NEVER_S, Client, Rules, see_all
 from simlib.core.draws import Stream, uniform
 from simlib.core.polling import is_disabled, is_stale, retry_delay_s
 from simlib.core.protocol import Action, Event, Pause
 from simlib.core.websocket import opened, watch
+
+FETCHES = (1 << 15) - 1
+"""How many fetches have numbers of their own, before the numbers begin anew."""
+
+
+class OnHint(IntEnum):
+    """What a client does that is told of a change while it fetches."""
+
+    QUEUE_ONE = 0
+    RESTART = 1
+
+
+def is_awaited(client: Client, exchange: int, number: int) -> bool:
+    """Say whether a client still waits for the reply to a fetch, by its number and its exchange.
+
+    Examples
+    --------
+    >>> client = Client(0)
+    >>> client.fetch_number = 3
+    >>> is_awaited(client, 0, 3), is_awaited(client, 0, 2)
+    (True, False)
+    """
+    return bool(client.exchange == exchange and client.fetch_number == number)
 
 
 def concerns_data(client: Client, event: int, now: float) -> bool:
@@ -44,7 +80,7 @@ def concerns_data(client: Client, event: int, now: float) -> bool:
 def on_data(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
     """Handle an event that `concerns_data`; `value` is the number of the latest change."""
     if event == Event.READY:
-        client.is_fetching = False
+        _end_fetch(client)
         client.fetch_failures = 0
         client.fetch_due_s = now + rules.safety_poll_s
         client.told = client.seen
@@ -54,7 +90,7 @@ def on_data(client: Client, rules: Rules, event: int, now: float, value: int) ->
         return _hear_of(client, rules, now, value)
     if event == Event.DEADLINE:
         return _on_due(client, rules, now)
-    client.is_fetching = False
+    _end_fetch(client)
     if event == Event.FAILED:
         return _on_failure(client, rules, now)
     client.fetch_failures = 0
@@ -66,11 +102,11 @@ def on_data(client: Client, rules: Rules, event: int, now: float, value: int) ->
 
 def on_pause(client: Client, rules: Rules, event: int, now: float) -> int:
     """A drag ends, or the tab is shown: fetch what was put off, or what is stale."""
-    if client.fetch_failures > 0 and not client.is_fetching:
+    if client.fetch_failures > 0 and not _is_fetching(client):
         if event == Event.SHOW and _is_held(client):
             return _fetch(client, rules, now)
         return Action.NONE  # a retry is due, and whatever comes up now joins it
-    if client.is_fetching or is_disabled(client, rules):
+    if _is_fetching(client) or is_disabled(client, rules):
         return Action.NONE
     is_old = is_stale(now, client.fetched_s, rules.stale_s)
     if event == Event.SHOW and rules.refetch_on_focus and is_old:
@@ -85,16 +121,34 @@ def on_pause(client: Client, rules: Rules, event: int, now: float) -> int:
 
 def _hear_of(client: Client, rules: Rules, now: float, version: int) -> int:
     """The client is told of change number `version`."""
-    is_awaited = client.told > client.seen and not _is_held(client)
+    is_due = client.told > client.seen and not _is_held(client)
     client.told = max(client.told, version)
-    if is_awaited or client.is_fetching or client.told <= client.seen:
-        return Action.NONE  # a fetch is due or under way, or has brought it
+    if client.told <= client.seen:
+        return Action.NONE
+    restarts = rules.on_hint == OnHint.RESTART
+    if _is_fetching(client):
+        if not restarts:
+            return Action.NONE  # another fetch may follow, see `_go_on`
+        is_due = client.fetch_due_s < NEVER_S  # the wait for a restart
+    elif client.fetch_failures > 0 and rules.spread_s == 0.0:
+        is_due = is_due and not restarts
+    if is_due:
+        return Action.NONE
     return _fetch_soon(client, rules, now)
+
+
+def _is_fetching(client: Client) -> bool:
+    return bool(client.fetch_number > 0)
+
+
+def _end_fetch(client: Client) -> None:
+    if client.fetch_number > 0:
+        client.fetch_number = -client.fetch_number
 
 
 def _is_held(client: Client) -> bool:
     """Say whether a retry is held back because the tab is hidden."""
-    is_waiting = client.fetch_failures > 0 and not client.is_fetching
+    is_waiting = client.fetch_failures > 0 and not _is_fetching(client)
     return bool(is_waiting and client.fetch_due_s == NEVER_S)
 
 
@@ -112,10 +166,11 @@ def _fetch_soon(client: Client, rules: Rules, now: float) -> int:
 
 
 def _fetch(client: Client, rules: Rules, now: float) -> int:
-    client.is_fetching = True
+    gives_up = _is_fetching(client)
+    client.fetch_number = abs(client.fetch_number) % FETCHES + 1
     client.fetch_due_s = NEVER_S
     watch(client, rules, client.beat_s, now)
-    return Action.FETCH
+    return Action.FETCH | Action.GIVE_UP_FETCH if gives_up else Action.FETCH + 0
 
 
 def _on_due(client: Client, rules: Rules, now: float) -> int:
@@ -134,19 +189,24 @@ def _on_due(client: Client, rules: Rules, now: float) -> int:
 
 def _on_failure(client: Client, rules: Rules, now: float) -> int:
     client.fetch_failures += 1
+    due_s = client.fetch_due_s + 0.0  # of the wait for a restart, if there is one
     if client.fetch_failures <= rules.retries:
-        client.fetch_due_s = now + retry_delay_s(
-            client.fetch_failures, rules.retry_base_s, rules.retry_cap_s
-        )
+        delay_s = retry_delay_s(client.fetch_failures, rules.retry_base_s, rules.retry_cap_s)
+        due_s = min(due_s, now + delay_s)
+    else:
+        client.fetch_failures = 0
+    if due_s < NEVER_S:
+        client.fetch_due_s = due_s
         watch(client, rules, client.beat_s, now)
         return Action.NONE
-    client.fetch_failures = 0
     client.told = client.seen + 0
     return _go_on(client, rules, now)
 
 
 def _go_on(client: Client, rules: Rules, now: float) -> int:
     """A fetch is over: another one follows if the client has been told of more."""
+    if client.told > client.seen and client.fetch_due_s < NEVER_S:
+        return Action.NONE  # it is due already: the wait for a restart
     client.fetch_due_s = now + rules.safety_poll_s
     watch(client, rules, client.beat_s, now)
     if client.told > client.seen:

@@ -107,6 +107,7 @@ class Action(IntEnum):
     SEND_PONG = 64
     CLOSE = 128
     SAFETY_POLL = 256
+    GIVE_UP_FETCH = 512
 
 
 class Pause(IntEnum):

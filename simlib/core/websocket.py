@@ -170,7 +170,7 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
     beat_s = client.deadline_s
     if client.fetch_due_s < NEVER_S or fetches(client.transport) or _may_put_off(rules):
         beat_s = client.beat_s
-    awaits_data = client.is_fetching or client.told > client.seen
+    awaits_data = client.fetch_number > 0 or client.told > client.seen
     if rules.differs & Differs.SAFETY_POLL and not (fetches(client.transport) and awaits_data):
         client.fetch_due_s = now + rules.safety_poll_s
     if rules.differs & Differs.HEARTBEAT and rules.heartbeat == Heartbeat.SERVER:

@@ -47,6 +47,7 @@ from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
 from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s
 from simlib.core.limiter import LimiterState, passes_s
+from simlib.core.notify import is_awaited
 from simlib.core.path import SharedLink
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
@@ -267,8 +268,11 @@ class Simulation(Driver):
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
         if actions & Action.FETCH:
-            is_told = fetches(client.transport)
-            self.clock.start((self.refetch if is_told else self.poll)(client, exchange))
+            if fetches(client.transport):
+                gives_up = actions & Action.GIVE_UP_FETCH > 0
+                self.clock.start(self.refetch(client, exchange, gives_up=gives_up))
+            else:
+                self.clock.start(self.poll(client, exchange))
         if actions & Action.CONNECT:
             self.clock.start(self.connect(client, exchange))
         if actions & Action.SECURE:
@@ -555,54 +559,55 @@ class Simulation(Driver):
 
     # -- what a client fetches that is told of changes -----------------------------------------
 
-    def refetch(self, client: Client, exchange: int) -> Process:
+    def refetch(self, client: Client, exchange: int, *, gives_up: bool) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        etag, trips, asked_s = self.workload.etag, 1.0, clock.now
-        first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
-        if first:
-            self.end_fetches(link)
-            for message in (Message.TCP_OPEN, Message.TLS_OPEN):
-                self.send_beside(number, message)
-            trips += 4.0 if self.rules.tls else 2.0
+        asked_s, fetch = clock.now, client.fetch_number
+        first = self.connect_beside(link, gives_up=gives_up)
         self.tally(Count.POLLS, number)
-        link.kept_until_s = NEVER_S
-        self.send_beside(number, request_of(etag, client.fetched_s, first))
+        self.send_beside(number, request_of(self.workload.etag, client.fetched_s, first))
+        trips = (5.0 if self.rules.tls else 3.0) if first else 1.0
         yield clock.at(clock.now + trips * self.one_way_s(link))
-        node, is_admitted = self.node_reached(client, exchange), True
+        node, is_admitted = self.node_reached(client, exchange, fetch), True
         if node >= 0 and self.limit.polls:
             is_admitted = yield from self.pass_limit()
             if is_admitted:
-                node = self.node_reached(client, exchange)  # as it may have waited
+                node = self.node_reached(client, exchange, fetch)  # as it may have waited
         if node < 0:
             return
         if not is_admitted or self.is_shed(node):
+            if not is_awaited(client, exchange, fetch):
+                return
             self.keep_alive(client, exchange, clock.now)
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
             service_s = self.server_rules.poll_s + first * self.server_rules.accept_s
             link.beats += 1
             t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
+            if not is_awaited(client, exchange, fetch):
+                return  # the server has worked for nothing
             self.keep_alive(client, exchange, t)
             cut_s = self.cut_in_service_s(link, node, t)
             if cut_s < NEVER_S:
                 t = cut_s + connection.one_way_s(self.paths, link, cut_s)
-                clock.start(self.refetch_is_cut(client, exchange, t))
+                clock.start(self.refetch_is_cut(client, exchange, fetch, t))
                 return
             version = bisect_right(self.publish_s, t)
             if self.paths.shared:
                 yield clock.at(t)
+                if not is_awaited(client, exchange, fetch):
+                    return
             unchanged = self.shows_nothing_new(client, version)
             reply, event = reply_of(unchanged, first), Event.FETCHED
             if unchanged:
                 event = Event.UNCHANGED
             t = connection.reply_s(self.paths, link, exchange, t, self.sizes[reply][1])
         yield clock.at(t + self.one_way_s(link))
-        if client.exchange != exchange or link.kept_until_s == NEVER_S:
+        if not is_awaited(client, exchange, fetch) or link.kept_until_s == NEVER_S:
             return
         if self.link_of(client).is_link_dead:  # meanwhile
             t = clock.now + self.workload.unanswered_s
-            clock.start(self.refetch_fails(client, exchange, t))
+            clock.start(self.refetch_fails(client, exchange, fetch, t))
             return
         self.send_beside(number, reply)
         if event != Event.FAILED:
@@ -611,6 +616,19 @@ class Simulation(Driver):
             self.tally(Count.ERRORS if event == Event.FAILED else Count.UNCHANGED, number)
         self.feed(client, event, version)
 
+    def connect_beside(self, link: Connection, *, gives_up: bool) -> bool:
+        """Take the connection beside the socket for a fetch; say whether it is a new one.
+
+        A fetch that is given up takes its connection with it.
+        """
+        is_new = gives_up or not is_kept(link.opened_s, link.kept_until_s, self.clock.now)
+        if is_new:
+            self.end_fetches(link)
+            for message in (Message.TCP_OPEN, Message.TLS_OPEN):
+                self.send_beside(link.number, message)
+        link.kept_until_s = NEVER_S
+        return is_new
+
     def cut_in_service_s(self, link: Connection, node: int, done_s: float) -> float:
         """Return when a request that a node serves until `done_s` is cut, infinity if it is not."""
         address = self.rules.seed, self.rules.replication
@@ -618,36 +636,37 @@ class Simulation(Driver):
             self.schedule, link, node, *address, self.clock.now, done_s
         )
 
-    def refetch_is_cut(self, client: Client, exchange: int, t: float) -> Process:
+    def refetch_is_cut(self, client: Client, exchange: int, fetch: int, t: float) -> Process:
         """The end of a fetch beside the socket arrives at `t`: it was cut in service."""
         yield self.clock.at(t)
         link = self.link_of(client)
-        if client.exchange != exchange or link.kept_until_s == NEVER_S:
-            return  # the client is about to hear that its socket has ended too
+        if not is_awaited(client, exchange, fetch) or link.kept_until_s == NEVER_S:
+            return  # or the client is about to hear that its socket has ended too
         if link.is_link_dead:
             t = self.clock.now + self.workload.unanswered_s
-            self.clock.start(self.refetch_fails(client, exchange, t))
+            self.clock.start(self.refetch_fails(client, exchange, fetch, t))
         else:
             self.fail_refetch(client)
 
-    def node_reached(self, client: Client, exchange: int) -> int:
+    def node_reached(self, client: Client, exchange: int, fetch: int) -> int:
         """Return the node that a fetch beside the socket comes to; -1: none, of which it hears."""
         now, link = self.clock.now, self.link_of(client)
         if link.closed_exchange >= exchange:
             return -1
         if link.is_link_dead or self.is_under(FaultEffect.PARTITION, link):
             t = now + self.workload.unanswered_s
-            self.clock.start(self.refetch_fails(client, exchange, t))
+            self.clock.start(self.refetch_fails(client, exchange, fetch, t))
             return -1
         node = self.node_of(link, exchange)
         if node < 0:
-            self.clock.start(self.refetch_fails(client, exchange, now + self.one_way_s(link)))
+            t = now + self.one_way_s(link)
+            self.clock.start(self.refetch_fails(client, exchange, fetch, t))
         return node
 
-    def refetch_fails(self, client: Client, exchange: int, t: float) -> Process:
+    def refetch_fails(self, client: Client, exchange: int, fetch: int, t: float) -> Process:
         """A fetch beside the socket fails at `t`: no server is up, or the path is dead."""
         yield self.clock.at(t)
-        if client.exchange == exchange:
+        if is_awaited(client, exchange, fetch):
             self.fail_refetch(client)
 
     def fail_refetch(self, client: Client) -> None:

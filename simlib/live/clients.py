@@ -23,6 +23,7 @@ from simlib.core.assignment import SERVER_CLOSES
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
+from simlib.core.notify import is_awaited
 from simlib.core.protocol import HAS_SOCKET, UNAVAILABLE, Action, Event, State
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
@@ -227,6 +228,8 @@ class LiveClients(ConnectionOwner):
         if actions & Action.FETCH:
             self.asked_s[number] = self.now_s()
         if actions & Action.FETCH and isinstance(connection, PushConnection):
+            if actions & Action.GIVE_UP_FETCH:
+                self.give_up_fetch(client)
             self.refetch(client)
         elif actions & Action.FETCH:
             if isinstance(connection, PollConnection) and connection.is_usable:
@@ -273,12 +276,19 @@ class LiveClients(ConnectionOwner):
         if connection is not None and connection.is_usable:
             connection.fetch(client.exchange)
         else:
-            self.tasks.spawn(self.open_refetch(client, client.exchange))
+            self.tasks.spawn(self.open_refetch(client, client.exchange, client.fetch_number))
 
-    async def open_refetch(self, client: Client, exchange: int) -> None:
+    def give_up_fetch(self, client: Client) -> None:
+        """Give up the fetch that is under way beside the WebSocket, with its connection."""
+        beside = self.refetches.pop(client.number, None)
+        if beside is not None:
+            beside.transport.abort()
+
+    async def open_refetch(self, client: Client, exchange: int, fetch: int) -> None:
         """Open a connection beside the WebSocket, and send the first fetch."""
         connection = await self._open(RefetchConnection(self, client), Port.POLL)
-        if client.exchange != exchange or self.has_ended:
+        self.burst.process()  # which may give the fetch up
+        if not is_awaited(client, exchange, fetch) or self.has_ended:
             if connection is not None:
                 connection.transport.abort()
         elif connection is None or not connection.is_usable:

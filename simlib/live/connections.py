@@ -28,6 +28,7 @@ from simlib.core.assignment import SERVER_CLOSED
 from simlib.core.client_state import NEVER_S, Client
 from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
+from simlib.core.notify import is_awaited
 from simlib.core.protocol import Event
 from simlib.core.record import Count, Wait
 from simlib.core.resync import Resume, Resync
@@ -229,6 +230,17 @@ class BesideConnection(PollConnection):
 
 class RefetchConnection(BesideConnection):
     """The one on which a client fetches what it is told of."""
+
+    def fetch(self, exchange: int) -> None:
+        """Send a fetch, and note which it is."""
+        self.fetch_number = self.client.fetch_number
+        super().fetch(exchange)
+
+    def on_message_complete(self) -> None:
+        """httptools: the response is complete, unless a hint before it has given the fetch up."""
+        self.owner.burst.process()
+        if is_awaited(self.client, self.exchange, self.fetch_number):
+            super().on_message_complete()
 
 
 class SafetyPollConnection(BesideConnection):

@@ -287,6 +287,11 @@ class Notify(Section):
     spread_s: NotNegative = 0.0
     """A client that is told of a change waits a random time up to this before it fetches, seconds;
     0: it fetches at once."""
+    on_hint: Literal["queue_one", "restart"] = "queue_one"
+    """What a client does that is told of a change while it fetches: it fetches once more afterwards
+    if need be, as RTK Query does; or it gives the fetch up and restarts, as invalidateQueries of
+    TanStack Query and SWR do, so that changes which come faster than a fetch starve it.
+    Elsewhere: cancelRefetch (TanStack Query: true restarts)."""
 
 
 class HeartbeatRules(Section):

@@ -25,6 +25,7 @@ from simlib.core.fallback import FallbackRules
 from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
 from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
 from simlib.core.limiter import LimiterRules
+from simlib.core.notify import OnHint
 from simlib.core.path import Window
 from simlib.core.protocol import Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
@@ -518,6 +519,7 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         safety_poll_s=push.safety_poll_s or math.inf,
         safety_poll_restart=push.safety_poll_restart and push.safety_poll_s is not None,
         spread_s=scenario.notify.spread_s,
+        on_hint=OnHint[scenario.notify.on_hint.upper()],
         throttles_timers=scenario.timer_throttling,
         heartbeat=Heartbeat[heartbeat.direction.upper()],
         heartbeat_interval_s=heartbeat.interval_s,

@@ -254,6 +254,45 @@ def staleness_jittered(
     return Staleness(interval_s - spread_s + fetch_s, interval_s + spread_s + fetch_s, down_s)
 
 
+def restarted_fetch_s(rate_per_s: ArrayLike, fetch_s: float) -> float | FloatArray:
+    """Return how long a fetch takes on average that each further hint restarts.
+
+    Parameters
+    ----------
+    rate_per_s : float or array of float
+        Rate of the hints, a Poisson stream, per second, > 0.
+    fetch_s : float
+        Time of a fetch that nothing disturbs, seconds, >= 0.
+
+    Returns
+    -------
+    float or ndarray of float64
+        Mean time from a hint until the first fetch is over, seconds, of the shape of `rate_per_s`.
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range.
+
+    Notes
+    -----
+    It is the mean wait for a gap of `fetch_s` in the stream: ``(exp(r T) - 1) / r``.
+
+    References
+    ----------
+    Feller, W. (1971). An Introduction to Probability Theory and Its Applications, volume 2,
+    chapter XI, "waiting times for gaps". Wiley.
+
+    Examples
+    --------
+    >>> round(restarted_fetch_s(0.5, 2.0), 2), round(restarted_fetch_s(2.0, 2.0), 1)
+    (3.44, 26.8)
+    """
+    rates = reals("rate_per_s", rate_per_s, "(0, inf)")
+    fetch_s = real("fetch_s", fetch_s, "[0, inf)")
+    return plain(np.asarray(np.expm1(rates * fetch_s) / rates))
+
+
 def heartbeat_detection(interval_s: float, timeout_s: float) -> Staleness:
     """Return the time from the silent loss of a path to its detection.
 

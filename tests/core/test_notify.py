@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simlib.core.client import is_recoverable, step
-from simlib.core.client_state import NEVER_S, Client
+from simlib.core.client_state import NEVER_S, ROW, Client
+from simlib.core.notify import FETCHES, OnHint, is_awaited
 from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport
 from simlib.scenario import Scenario, compile_workload
 
@@ -284,3 +286,103 @@ def test_a_client_whose_socket_stays_open_fetches_what_it_was_told_of(rules, hap
     board.change()
     board.calm(5.0)
     assert board.client.seen == board.latest
+
+
+RESTART = TOLD._replace(on_hint=OnHint.RESTART)
+
+
+def test_who_restarts_gives_up_the_fetch_under_way():
+    client, _ = open_client(RESTART)
+    assert step(client, RESTART, Event.PUSH, 5.0, 1)[0] == Action.FETCH
+    given_up = client.fetch_number
+    assert step(client, RESTART, Event.PUSH, 5.5, 2)[0] == Action.FETCH | Action.GIVE_UP_FETCH
+    assert not is_awaited(client, client.exchange, given_up)
+    assert is_awaited(client, client.exchange, client.fetch_number)
+    assert step(client, RESTART, Event.FETCHED, 7.0, 2)[0] == Action.NONE
+    assert client.seen == 2
+    assert not is_awaited(client, client.exchange, -client.fetch_number)
+
+
+def test_the_numbers_of_fetches_begin_anew():
+    client, _ = open_client(RESTART)
+    client.fetch_number = 1 - FETCHES
+    numbers = []
+    for change in range(1, 4):
+        step(client, RESTART, Event.PUSH, 5.0 + change, change)
+        numbers.append(client.fetch_number)
+    assert numbers == [FETCHES, 1, 2]
+    assert np.iinfo(ROW["fetch_number"]).max == FETCHES
+
+
+def test_who_restarts_after_a_wait_shows_what_comes_meanwhile():
+    rules = RESTART._replace(spread_s=10.0)
+    client, _ = open_client(rules)
+    due_s = step(client, rules, Event.PUSH, 5.0, 1)[1]
+    assert step(client, rules, Event.DEADLINE, due_s, 0)[0] == Action.FETCH
+    again_s = step(client, rules, Event.PUSH, due_s + 0.1, 2)[1]
+    assert due_s < again_s < NEVER_S
+    assert step(client, rules, Event.PUSH, due_s + 0.1, 3) == (Action.NONE, again_s)  # joins it
+    assert step(client, rules, Event.FETCHED, due_s + 0.1, 1) == (Action.NONE, again_s)
+    assert client.seen == 1
+    assert step(client, rules, Event.DEADLINE, again_s, 0)[0] == Action.FETCH
+    step(client, rules, Event.FETCHED, again_s + 1.0, 3)
+    assert client.seen == 3
+
+
+@pytest.mark.parametrize(("retries", "base_s"), [(0, 1.0), (3, 60.0), (3, 0.01)])
+def test_a_failure_during_the_wait_for_a_restart_loses_and_delays_nothing(retries, base_s):
+    rules = RESTART._replace(spread_s=10.0, retries=retries, retry_base_s=base_s, retry_cap_s=60.0)
+    client, _ = open_client(rules)
+    due_s = step(client, rules, Event.PUSH, 5.0, 1)[1]
+    step(client, rules, Event.DEADLINE, due_s, 0)
+    again_s = step(client, rules, Event.PUSH, due_s + 0.1, 2)[1]
+    expected_s = min(again_s, due_s + 0.2 + base_s) if retries else again_s
+    assert step(client, rules, Event.FAILED, due_s + 0.2, 0) == (Action.NONE, expected_s)
+    assert step(client, rules, Event.DEADLINE, expected_s, 0)[0] == Action.FETCH
+
+
+def test_a_wait_does_not_put_off_a_retry():
+    rules = RESTART._replace(spread_s=10.0, retries=3, retry_base_s=1.0, retry_cap_s=30.0)
+    client, _ = open_client(rules)
+    due_s = step(client, rules, Event.PUSH, 5.0, 1)[1]
+    step(client, rules, Event.DEADLINE, due_s, 0)
+    retry_s = step(client, rules, Event.FAILED, due_s + 0.1, 0)[1]
+    assert retry_s == due_s + 1.1
+    assert step(client, rules, Event.PUSH, due_s + 0.2, 2) == (Action.NONE, retry_s)
+
+
+def test_a_reply_that_has_it_all_ends_the_wait_for_a_restart():
+    rules = RESTART._replace(spread_s=10.0)
+    client, _ = open_client(rules)
+    due_s = step(client, rules, Event.PUSH, 5.0, 1)[1]
+    step(client, rules, Event.DEADLINE, due_s, 0)
+    step(client, rules, Event.PUSH, due_s + 0.1, 2)
+    assert step(client, rules, Event.FETCHED, due_s + 0.1, 2) == (Action.NONE, NEVER_S)
+
+
+def test_who_restarts_does_not_wait_for_a_retry():
+    rules = RESTART._replace(retries=3, retry_base_s=1.0, retry_cap_s=30.0)
+    client, _ = open_client(rules)
+    step(client, rules, Event.PUSH, 5.0, 1)
+    assert step(client, rules, Event.FAILED, 6.0, 0) == (Action.NONE, 7.0)
+    assert step(client, rules, Event.PUSH, 6.5, 2)[0] == Action.FETCH
+    queued, _ = open_client(rules._replace(on_hint=OnHint.QUEUE_ONE))
+    queue_one = rules._replace(on_hint=OnHint.QUEUE_ONE)
+    step(queued, queue_one, Event.PUSH, 5.0, 1)
+    step(queued, queue_one, Event.FAILED, 6.0, 0)
+    assert step(queued, queue_one, Event.PUSH, 6.5, 2) == (Action.NONE, 7.0)
+
+
+def test_a_drag_holds_a_restart_back_and_the_fetch_goes_on():
+    rules = RESTART._replace(pause_while_dragging=True)
+    client, _ = open_client(rules)
+    step(client, rules, Event.PUSH, 5.0, 1)
+    step(client, rules, Event.DRAG_START, 5.2, 0)
+    assert step(client, rules, Event.PUSH, 5.5, 2)[0] == Action.NONE
+    still = Client(0)
+    for name in Client.__slots__:
+        setattr(still, name, getattr(client, name))
+    assert step(still, rules, Event.DRAG_END, 5.7, 0)[0] == Action.NONE  # it restarts nothing
+    assert step(still, rules, Event.FETCHED, 6.0, 1)[0] == Action.FETCH
+    assert step(client, rules, Event.FETCHED, 6.0, 1)[0] == Action.NONE
+    assert step(client, rules, Event.DRAG_END, 9.0, 0)[0] == Action.FETCH

@@ -181,3 +181,87 @@ def test_engines_agree_on_a_rollout_that_goes_back(cohorts):
     assert (one.run.frame("connections")["transport"] == treatment).any()
     for name in ("timeline", "clients", "connections", "latency", "deliveries", "events"):
         pd.testing.assert_frame_equal(one.run.frame(name), other.run.frame(name), check_exact=True)
+
+
+def hinted(times_s, on_hint, *, engine="simpy", **changes):
+    """One client that is told of changes at some times, and takes 1.9 s to fetch one."""
+    board = BOARD.replace(
+        {
+            "clients": 1,
+            "ramp_s": 0.0,
+            "warm_up_s": 0.0,
+            "horizon_s": 60.0,
+            "network.rtt_s": 1e-3,
+            "server": {"poll_s": 1.9, "workers": 64, "send_s": 0.0, "fan_out_s": 0.0},
+            "updates": {"kind": "times", "publish_s": list(times_s)},
+            "notify.on_hint": on_hint,
+            **changes,
+        }
+    )
+    return sl.simulate(board, engine=engine, keep=("deliveries",), progress=False)
+
+
+FORTY = [10.0 + 0.5 * k for k in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("on_hint", "requests", "first_s"), [("restart", 40, 19.5 + 1.9), ("queue_one", 10, 1.9)]
+)
+def test_hints_that_are_faster_than_a_fetch_starve_who_restarts(on_hint, requests, first_s):
+    run = hinted(FORTY, on_hint)
+    assert run.frame("clients")["polls"].sum() == requests
+    shown = run.frame("deliveries")
+    assert len(shown) == 40
+    assert shown["applied_s"].min() - FORTY[0] == pytest.approx(first_s, abs=0.05)
+    busy_s = run.metrics()["utilisation"].iloc[0] * 64 * 60.0
+    assert busy_s == pytest.approx(1.9 * requests, rel=0.01)  # also for what is given up
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_fetch_that_is_given_up_takes_its_connection_with_it(engine):
+    """The second fetch opens another: two round trips more, its segments, a first request."""
+    far = {"network.rtt_s": 0.4, "server.keep_alive_s": 60.0}
+    times = [2.0, 10.0, 11.0]  # the first one opens a connection that is kept
+    runs = [hinted(times, on_hint, engine=engine, **far) for on_hint in ("restart", "queue_one")]
+    restarted, queued = (run.frame("deliveries").set_index("version") for run in runs)
+    hint_s, fetch_s = 0.2 + 0.55e-3, 0.4 + 1.9
+    assert queued["applied_s"][3] == pytest.approx(10.0 + hint_s + fetch_s, abs=1e-2)
+    assert restarted["applied_s"][3] == pytest.approx(11.0 + hint_s + 0.8 + fetch_s, abs=1e-2)
+    sizes = compile_workload(runs[0].scenario, 1, 0).sizes
+    opened = sizes[Message.TCP_OPEN] + sizes[Message.TLS_OPEN] + sizes[Message.TCP_CLOSE]
+    more = opened + sizes[Message.POLL_REQUEST_FIRST] + sizes[Message.POLL_RESPONSE_FIRST]
+    more = more - sizes[Message.POLL_RESPONSE]  # that of the fetch that is given up never comes
+    bytes_of = [run.frame("clients")[["up_bytes", "down_bytes"]].iloc[0] for run in runs]
+    assert (bytes_of[0] - bytes_of[1]).tolist() == more[2:].tolist()
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_fetch_that_lasts_many_hints_starves_for_all_of_them(engine):
+    times = [10.0 + 0.05 * k for k in range(300)]
+    shown = hinted(times, "restart", engine=engine).frame("deliveries")
+    assert shown["applied_s"].min() == pytest.approx(times[-1] + 1.9, abs=0.05)
+
+
+@pytest.mark.parametrize("rate_per_s", [0.25, 0.5, 1.0])
+def test_restarts_take_as_long_as_theory_says(rate_per_s):
+    """The 99.99 % interval of twelve replications has the mean wait for a gap in the hints."""
+    board = hinted([10.0], "restart").scenario.replace(
+        {
+            "clients": 50,
+            "horizon_s": 1005.0,
+            "warm_up_s": 5.0,
+            "cool_down_s": 100.0,
+            "server.workers": 512,
+            "updates": {"rate_per_s": rate_per_s},
+        }
+    )
+    waits_s, requests = [], []
+    for replication in range(12):
+        run = sl.simulate(board, replication=replication, engine="compiled", progress=False)
+        waits_s.append(run.metrics()["average_latency_s"].iloc[0])
+        requests.append(run.frame("timeline")["polls"].sum() / 50 / 1005.0)
+    fetch_s = 1.9 + 4.0e-3 / 2.0 + 0.5e-3
+    expected = sl.theory.restarted_fetch_s(rate_per_s, fetch_s)
+    _, low, high = sl.theory.mean_interval(waits_s, confidence=0.9999)
+    assert low < expected < high
+    assert sum(requests) / 12 == pytest.approx(rate_per_s, rel=0.1)

@@ -38,6 +38,9 @@ PUSH = POLLING.replace(transport="websocket")
 TOLD = POLLING.replace({"transport": "notify", "updates.rate_per_s": 0.3})
 """With this seed no change comes within 50 ms of the answer to an earlier one: there is no race."""
 
+OFTEN = {"updates.rate_per_s": 0.8, "server.poll_s": 0.15}
+"""So that changes come while the server answers."""
+
 VARIANTS = {
     "polling": POLLING,
     "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
@@ -59,6 +62,7 @@ VARIANTS = {
         {"polling.etag": True, "websocket.safety_poll_s": 2.5}
     ),
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
+    "told of changes, and restarts": TOLD.replace({**OFTEN, "notify.on_hint": "restart"}),
     "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),
     "polling, and nothing changes": POLLING.replace({"updates.rate_per_s": 0.0}),
     "push, and nothing changes": PUSH.replace({"updates.rate_per_s": 0.0}),

@@ -24,6 +24,7 @@ from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ALARM,
+    REQUEST_BITS,
     RESUME_BITS,
     TRIP,
     Kind,
@@ -116,7 +117,7 @@ def _carry_out(
         outgoing = _close(world, turn, event, was, outgoing)
     if POLLS and actions & Action.FETCH:
         if GENERAL and fetches(row.transport):
-            outgoing = _refetch(world, turn, outgoing)
+            outgoing = _refetch(world, turn, actions & Action.GIVE_UP_FETCH > 0, outgoing)
         else:
             outgoing = _fetch(world, turn, outgoing)
     if PUSHES and actions & Action.CONNECT:
@@ -185,12 +186,12 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
 
 
 @inlined
-def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
+def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Outgoing:
     """A fetch beside the open socket: on the connection of the one before, or on a new one."""
     arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
     trips, first = 1.0, 0
     row.asked_s = turn.now
-    if not is_kept(row.opened_s, row.kept_until_s, turn.now):
+    if gives_up or not is_kept(row.opened_s, row.kept_until_s, turn.now):
         first += 1
         end_fetches(arrays, record, turn.number, turn.now)
         recording.count_messages(record, turn.number, turn.now, Message.TCP_OPEN + 0)
@@ -201,7 +202,8 @@ def _refetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     request = request_of(world.options.etag, row.fetched_s, first)
     recording.count_messages(record, turn.number, turn.now, request)
     t = turn.now + trips * turn.half_s
-    return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, first)
+    data = (int(row.fetch_number + 0) << REQUEST_BITS) | first
+    return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, data)
 
 
 @inlined

@@ -11,6 +11,7 @@ from simlib.core.connection import accepted_by, served_at
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.limiter import passes_s
+from simlib.core.notify import is_awaited
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
 from simlib.core.record import Count
@@ -37,9 +38,11 @@ from simlib.engines.compiled.state import (
     IS_PING,
     REFUSED,
     REPLY_BITS,
+    REQUEST_BITS,
     TRIP,
     UNREACHED,
     Kind,
+    fetch_address,
     load_of,
     put,
     resume_outcome_of,
@@ -216,6 +219,12 @@ def _poll_job(world: World, turn: Turn) -> Job:
 
 
 @inlined
+def _address(turn: Turn) -> int:
+    """Return where the reply to a fetch beside the socket goes."""
+    return fetch_address(turn.exchange, turn.data >> REQUEST_BITS)
+
+
+@inlined
 def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
     """The server keeps the connection of a request that it has answered at `done_s`.
 
@@ -285,7 +294,7 @@ def _refetch_job(world: World, turn: Turn) -> Job:
     node = node_of(arrays, world.rules, turn.number, exchange)
     if is_cut or node < 0:
         t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
-        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, UNREACHED)
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), UNREACHED)
         return _no_job(turn.data, n)
     is_refused = False
     if world.options.limit.polls:
@@ -295,9 +304,12 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         is_refused = passed_s < 0.0
     free_s = arrays.servers.free_s[node]
     if is_refused or servers.wait_s(free_s, turn.now) > server_rules.shed_wait_s:
+        if not is_awaited(row, exchange, turn.data >> REQUEST_BITS):
+            return _no_job(turn.data, 0)
         _keep_alive(world, turn, turn.now)
         reply, t = (first << REPLY_BITS) | REFUSED, turn.now + turn.half_s
-        return _no_job(turn.data, put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, reply))
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
+        return _no_job(turn.data, n)
     row.beats += 1
     mean_s = server_rules.poll_s + first * server_rules.accept_s
     worker = _first_free(world, node)
@@ -348,6 +360,9 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
     if PUSHES and kind == Kind.PONG_UP:
         t = done_s + world.rules.heartbeat_interval_s
         return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)
+    if GENERAL and PUSHES and kind == Kind.REFETCH:
+        if not is_awaited(world.arrays.rows[turn.number], exchange, turn.data >> REQUEST_BITS):
+            return 0  # the server has worked for nothing
     if GENERAL and PUSHES and (kind == Kind.SAFETY_POLL or kind == Kind.REFETCH):
         cut_s = cut_in_service_s(
             world.arrays, world.rules, turn.number, job.worker, turn.now, done_s
@@ -381,19 +396,19 @@ def _poll_done(world: World, turn: Turn, done_s: float) -> int:
     if GENERAL:
         if len(arrays.shared) > 0:
             return put(arrays.out, 0, DONE, done_s, Kind.POLL_SENT, turn.exchange, data)
-        t = _reply_s(world, turn, done_s, data)
+        t = _reply_s(world, turn, turn.exchange, done_s, data)
     return put(arrays.out, 0, DONE_TRIP, t + turn.half_s, Kind.POLL_DONE, turn.exchange, data)
 
 
 @inlined
-def _reply_s(world: World, turn: Turn, t: float, data: int) -> float:
+def _reply_s(world: World, turn: Turn, exchange: int, t: float, data: int) -> float:
     """Return when a reply that is sent at `t` has been carried, by its version and place."""
     arrays, record = world.arrays, world.record
     row, version = arrays.rows[turn.number], data >> 1
     unchanged = is_unchanged(world.options.etag, row.fetched_s, row.seen, version)
     unchanged = unchanged and not recording.has_gaps(record, turn.number)
     size = float(arrays.sizes[reply_of(unchanged, data & 1), 1])
-    return carried_by(arrays, world.rules, turn.number, turn.exchange, t, size)
+    return carried_by(arrays, world.rules, turn.number, exchange, t, size)
 
 
 @inlined
@@ -402,11 +417,14 @@ def sent(world: World, turn: Turn) -> int:
     out, kind, exchange, now = world.arrays.out, turn.kind, turn.exchange, turn.now
     if kind == Kind.SAFETY_POLL_SENT:
         return _send_safety_poll(world, turn, now, turn.data)
-    data, arrival, lane = turn.data + 0, Kind.POLL_DONE + 0, DONE_TRIP
     if kind == Kind.REFETCH_SENT:
-        data, arrival, lane = turn.data >> REPLY_BITS, Kind.REFETCH_REPLY + 0, WHEEL
-    t = _reply_s(world, turn, now, data) + turn.half_s
-    return put(out, 0, lane, t, arrival, exchange, turn.data)
+        row = world.arrays.rows[turn.number]
+        if exchange != fetch_address(row.exchange, row.fetch_number):
+            return 0
+        t = _reply_s(world, turn, row.exchange + 0, now, turn.data >> REPLY_BITS) + turn.half_s
+        return put(out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, turn.data)
+    t = _reply_s(world, turn, exchange, now, turn.data) + turn.half_s
+    return put(out, 0, DONE_TRIP, t, Kind.POLL_DONE, exchange, turn.data)
 
 
 @inlined
@@ -419,12 +437,12 @@ def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
 @inlined
 def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
     """Tell a client of the end of the connection on which it asks beside its socket."""
-    reply = Kind.SAFETY_POLL_REPLY + 0
+    arrival, exchange = Kind.SAFETY_POLL_REPLY + 0, turn.exchange + 0
     if turn.kind == Kind.REFETCH:
         _keep_alive(world, turn, done_s)
-        reply = Kind.REFETCH_REPLY + 0
+        arrival, exchange = Kind.REFETCH_REPLY + 0, _address(turn)
     t = cut_s + one_way_s(world.arrays, world.rules, turn.number, cut_s)
-    return put(world.arrays.out, 0, WHEEL, t, reply, turn.exchange, CUT)
+    return put(world.arrays.out, 0, WHEEL, t, arrival, exchange, CUT)
 
 
 @inlined
@@ -434,9 +452,9 @@ def _refetched(world: World, turn: Turn, done_s: float) -> int:
     _keep_alive(world, turn, done_s)
     reply = (data << REPLY_BITS) | ANSWERED
     if len(arrays.shared) > 0:
-        return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, turn.exchange, reply)
-    t = _reply_s(world, turn, done_s, data) + turn.half_s
-    return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, reply)
+        return put(arrays.out, 0, DONE, done_s, Kind.REFETCH_SENT, _address(turn), reply)
+    t = _reply_s(world, turn, turn.exchange, done_s, data) + turn.half_s
+    return put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
 
 
 @inlined

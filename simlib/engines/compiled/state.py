@@ -94,6 +94,8 @@ KIND_BITS = 6
 DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
+REQUEST_BITS = 2
+_EXCHANGE_BITS = 10
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
@@ -150,7 +152,7 @@ _OWN = {**CONNECTION_ROW, "slot": "i4", "asked_s": "f8"}
 _KEPT = ("opened_s", "kept_until_s", "asked_s")
 _SAFE = (
     *("beat_s", "fetch_due_s", "check_s", "hidden_s", "held_s"),
-    *("told", "is_fetching", "fetch_failures"),
+    *("told", "fetch_number", "fetch_failures"),
 )
 _PUSHED = (*_SAFE, "cohort", "since_s", "awaiting_pong", "has_opened", "fallbacks")
 _TROUBLED = (
@@ -319,6 +321,15 @@ class EngineOptions(NamedTuple):
 def load_of(exchange: int, kind: int, data: int) -> int:
     """Return an event's word."""
     return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | int(data)
+
+
+@inlined
+def fetch_address(exchange: int, fetch: int) -> int:
+    """Return what stands in place of the exchange in the reply to a fetch beside the socket.
+
+    It is the fetch's number, beside some bits of the exchange.
+    """
+    return (int(fetch + 0) << _EXCHANGE_BITS) | (int(exchange) & ((1 << _EXCHANGE_BITS) - 1))
 
 
 @inlined
