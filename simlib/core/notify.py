@@ -12,11 +12,12 @@ while it fetches is a matter of its library (`OnHint`):
 * it *queues one* more fetch, which follows only if the reply was read before the latest change that
   the client knows of. RTK Query does so, and who holds ``invalidateQueries`` back until the fetch
   is over;
-* it gives the fetch up, closes its connection and *restarts*: ``invalidateQueries`` of TanStack
-  Query, ``mutate`` of SWR, ``switchMap`` of RxJS. The server has worked for nothing, and changes
-  that come faster than a fetch are not shown until they stop for so long. (What is given up while
-  its connection still opens counts as sent.) With a window, the fetch under way goes on until the
-  wait is over, and what is told during a wait or before a retry joins it.
+* it gives the fetch up and *restarts*: ``invalidateQueries`` of TanStack Query, ``mutate`` of SWR,
+  ``switchMap`` of RxJS. The server has worked for nothing, and changes that come faster than a
+  fetch are not shown until they stop for so long. The connection is closed, as browsers do for a
+  query function that hands its ``signal`` on; without it, and in SWR, the reply still comes and is
+  left unread. What is given up while its connection opens counts as sent. With a window, the fetch
+  under way goes on until the wait is over, and what is told meanwhile joins it.
 
 Libraries that *join* the fetch under way are not modelled: Apollo, ``cancelRefetch: false``,
 ``exhaustMap``. They may never show the last change.
@@ -189,16 +190,19 @@ def _on_due(client: Client, rules: Rules, now: float) -> int:
 
 def _on_failure(client: Client, rules: Rules, now: float) -> int:
     client.fetch_failures += 1
-    due_s = client.fetch_due_s + 0.0  # of the wait for a restart, if there is one
+    retry_s = NEVER_S
     if client.fetch_failures <= rules.retries:
         delay_s = retry_delay_s(client.fetch_failures, rules.retry_base_s, rules.retry_cap_s)
-        due_s = min(due_s, now + delay_s)
-    else:
+        retry_s = now + delay_s
+    is_waiting = client.fetch_due_s < NEVER_S  # for a restart, which a hidden tab does not put off
+    if is_waiting and (client.fetch_due_s <= retry_s or client.pauses & Pause.HIDDEN):
         client.fetch_failures = 0
-    if due_s < NEVER_S:
-        client.fetch_due_s = due_s
+        return Action.NONE
+    if retry_s < NEVER_S:
+        client.fetch_due_s = retry_s
         watch(client, rules, client.beat_s, now)
         return Action.NONE
+    client.fetch_failures = 0
     client.told = client.seen + 0
     return _go_on(client, rules, now)
 

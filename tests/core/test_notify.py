@@ -341,6 +341,18 @@ def test_a_failure_during_the_wait_for_a_restart_loses_and_delays_nothing(retrie
     assert step(client, rules, Event.DEADLINE, expected_s, 0)[0] == Action.FETCH
 
 
+@pytest.mark.parametrize("base_s", [0.01, 60.0])
+def test_a_hidden_tab_does_not_lose_the_wait_for_a_restart(base_s):
+    rules = RESTART._replace(spread_s=10.0, retries=3, retry_base_s=base_s, retry_cap_s=60.0)
+    client, _ = open_client(rules)
+    due_s = step(client, rules, Event.PUSH, 5.0, 1)[1]
+    step(client, rules, Event.DEADLINE, due_s, 0)
+    step(client, rules, Event.HIDE, due_s, 0)
+    again_s = step(client, rules, Event.PUSH, due_s + 0.1, 2)[1]
+    assert step(client, rules, Event.FAILED, due_s + 0.2, 0) == (Action.NONE, again_s)
+    assert step(client, rules, Event.DEADLINE, again_s, 0)[0] == Action.FETCH
+
+
 def test_a_wait_does_not_put_off_a_retry():
     rules = RESTART._replace(spread_s=10.0, retries=3, retry_base_s=1.0, retry_cap_s=30.0)
     client, _ = open_client(rules)

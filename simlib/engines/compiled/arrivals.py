@@ -52,8 +52,8 @@ from simlib.engines.compiled.state import (
     Kind,
     disconnect,
     end_fetches,
-    fetch_address,
     finalise,
+    is_at,
     load_of,
     put,
     release_up_to,
@@ -354,7 +354,7 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
     row, data = arrays.rows[number], turn.data >> REPLY_BITS
     reply = turn.data & ((1 << REPLY_BITS) - 1)
-    if turn.exchange != fetch_address(row.exchange, row.fetch_number):
+    if not is_at(row, turn.exchange):
         return nothing(0)
     if reply != UNREACHED and row.kept_until_s == NEVER_S:
         return nothing(0)  # the server has ended the connection before it was answered

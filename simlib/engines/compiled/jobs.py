@@ -43,6 +43,7 @@ from simlib.engines.compiled.state import (
     UNREACHED,
     Kind,
     fetch_address,
+    is_at,
     load_of,
     put,
     resume_outcome_of,
@@ -419,7 +420,7 @@ def sent(world: World, turn: Turn) -> int:
         return _send_safety_poll(world, turn, now, turn.data)
     if kind == Kind.REFETCH_SENT:
         row = world.arrays.rows[turn.number]
-        if exchange != fetch_address(row.exchange, row.fetch_number):
+        if not is_at(row, exchange):
             return 0
         t = _reply_s(world, turn, row.exchange + 0, now, turn.data >> REPLY_BITS) + turn.half_s
         return put(out, 0, WHEEL, t, Kind.REFETCH_REPLY, exchange, turn.data)

@@ -20,6 +20,7 @@ from simlib.core.connection import CONNECTION_ROW, Nodes
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.limiter import LimiterRules
+from simlib.core.notify import FETCHES
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
@@ -95,7 +96,7 @@ DATA_BITS = 32
 RESUME_BITS = 2
 REPLY_BITS = 2
 REQUEST_BITS = 2
-_EXCHANGE_BITS = 10
+_EXCHANGE_BITS = 63 - KIND_BITS - DATA_BITS - FETCHES.bit_length()
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
@@ -321,6 +322,12 @@ class EngineOptions(NamedTuple):
 def load_of(exchange: int, kind: int, data: int) -> int:
     """Return an event's word."""
     return (((int(exchange) << KIND_BITS) | kind) << DATA_BITS) | int(data)
+
+
+@inlined
+def is_at(row: Any, address: int) -> bool:
+    """Say whether a reply to a fetch beside the socket, by its address, is still awaited."""
+    return row.state == State.OPEN and address == fetch_address(row.exchange, row.fetch_number)
 
 
 @inlined
