@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from simlib.errors import ScenarioError
@@ -89,8 +89,7 @@ def fewest(
     """
     check_count("least", least, 1)
     check_count("most", most, least)
-    if not isinstance(over, str):
-        raise ScenarioError("over", over, "must be the path of one setting")
+    _check_path(over)
     _check_metric("metric", metric)
     _check_number("below", below)
     _check_value(scenario, over, most)
@@ -104,7 +103,7 @@ def fewest(
             tried[number] = row.assign(is_below=row["high"] < below)
         return bool(tried[number]["is_below"].all())
 
-    answer = _first(is_enough, least, most)
+    _, answer = _boundary(lambda number: not is_enough(number), least, most, _middle_of_whole)
     return _table(tried, over, answer)
 
 
@@ -174,8 +173,7 @@ def find_limit(
     >>> 100 < found.attrs["limit"] < 250, found.attrs["breaks"]
     (True, ('latency_p95_s',))
     """
-    if not isinstance(over, str):
-        raise ScenarioError("over", over, "must be the path of one setting")
+    _check_path(over)
     if not isinstance(needs, Mapping) or not needs:
         raise ScenarioError("needs", needs, "must be a mapping of metrics to their limits")
     for metric, below in needs.items():
@@ -201,7 +199,13 @@ def find_limit(
     is_whole = _is_whole(scenario, over, least)
     if is_whole and least == int(least) and most == int(most):
         least, most = int(least), int(most)
-    limit, broken = _last(holds, least, most, closeness, is_whole=is_whole)
+
+    def middle(held: float, broken: float) -> float | None:
+        if broken <= held * (1.0 + closeness):
+            return None
+        return _middle_of_whole(held, broken) if is_whole else math.sqrt(held * broken)
+
+    limit, broken = _boundary(holds, least, most, middle)
     return _limits(tried, limit, () if broken is None else tuple(tried[broken]["breaks"]))
 
 
@@ -220,27 +224,6 @@ def _judged(
     return {**row, "breaks": breaks, "warnings": table["warnings"].iloc[0]}
 
 
-def _last(
-    holds: Any, least: float, most: float, closeness: float, *, is_whole: bool
-) -> tuple[float | None, float | None]:
-    """Return the last value that holds, and the first that does not, close to each other."""
-    held: float | None = None
-    value = least
-    while holds(value):
-        if value == most:
-            return value, None
-        held, value = value, min(2 * value, most)
-    if held is None:
-        return None, value
-    broken = value
-    while broken / held > 1.0 + closeness and not (is_whole and broken - held <= 1):
-        middle = math.sqrt(held * broken)
-        if is_whole:
-            middle = min(max(round(middle), int(held) + 1), int(broken) - 1)
-        held, broken = (middle, broken) if holds(middle) else (held, middle)
-    return held, broken
-
-
 def _limits(
     tried: Mapping[float, dict[str, Any]], limit: float | None, breaks: tuple[str, ...]
 ) -> pd.DataFrame:
@@ -252,6 +235,11 @@ def _limits(
     table = pd.DataFrame(rows)
     table.attrs = {"limit": limit, "breaks": breaks}
     return table
+
+
+def _check_path(over: Any) -> None:
+    if not isinstance(over, str):
+        raise ScenarioError("over", over, "must be the path of one setting")
 
 
 def _check_metric(place: str, metric: Any) -> None:
@@ -295,17 +283,34 @@ def _check_value(scenario: Any, over: str, value: float) -> None:
                 raise
 
 
-def _first(is_enough: Any, least: int, most: int) -> int | None:
-    """Return the first number that is enough, by doubling and bisection."""
-    short, number = least - 1, least
-    while not is_enough(number):
-        if number == most:
-            return None
-        short, number = number, min(2 * number, most)
-    while number - short > 1:
-        middle = (short + number) // 2
-        short, number = (short, middle) if is_enough(middle) else (middle, number)
-    return number
+def _boundary(
+    goes_on: Callable[[Any], bool],
+    least: Any,
+    most: Any,
+    middle: Callable[[Any, Any], Any],
+) -> tuple[Any, Any]:
+    """Return the last value with which it goes on, and the first with which it does not.
+
+    Values double from `least` to `most`; then `middle` gives the one to try between two, or None if
+    they are close enough. None stands for no such value.
+    """
+    last, value = None, least
+    while goes_on(value):
+        if value == most:
+            return value, None
+        last, value = value, min(2 * value, most)
+    first = value
+    while last is not None:
+        between = middle(last, first)
+        if between is None:
+            break
+        last, first = (between, first) if goes_on(between) else (last, between)
+    return last, first
+
+
+def _middle_of_whole(low: Any, high: Any) -> Any:
+    """Return the whole number in the middle, None between neighbours."""
+    return (low + high) // 2 if high - low > 1 else None
 
 
 def _table(tried: dict[int, pd.DataFrame], over: str, answer: int | None) -> pd.DataFrame:
