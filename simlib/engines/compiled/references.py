@@ -1,8 +1,8 @@
 """Named tuples that compiled code passes by reference.
 
 Numba passes a tuple by value: each number, and each of the seven words of an array, is an argument
-of its own. A loop's world has some seven hundred, which every stage and rule would hand on, and the
-compiler would spend most of its time on that. So a loop keeps its world's parts in its own frame,
+of its own. A loop's world has hundreds, which every stage and rule would hand on, and the compiler
+would spend much of its time on that. So a loop keeps its world's parts in its own frame,
 and hands on where they are. Attributes read the same.
 """
 

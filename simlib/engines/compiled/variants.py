@@ -5,9 +5,8 @@ rule. A feature that the first two lack is never left out in silence: every sett
 listed here as one that they honour, or with the value under which it does nothing. A run goes to
 the general loop if a setting is anything else, or is not listed at all.
 
-A loop takes half a minute to compile, or a whole one, once. So small runs go to the general loop,
-which nobody can do without, and only large ones to the other two: they are a quarter faster, and
-take half of the memory.
+Compiling a loop takes longer than most runs. So small runs go to the general loop, which nobody can
+do without, and only large ones to the other two, which are faster and take less memory.
 """
 
 from __future__ import annotations
