@@ -662,14 +662,15 @@ def test_bytes_passed_are_bytes_counted_and_a_restart_goes_through():
     assert clients["connections"].equals(simulated.frame("clients")["connections"])
     assert (clients["connections"] == 2).all()
     counted = live.frame("timeline").sum()
-    # A ping that comes as the run ends is answered, and its pong counted by the proxy alone.
+    # The proxy alone counts a ping that is under way as the run ends, and a pong that answers it.
     up_bytes, down_bytes = (
         passed[name] - counted[f"payload_{name}"] for name in ("up_bytes", "down_bytes")
     )
     sizes = wire.message_sizes(live.scenario.wire_spec(), "payload")
     pongs = up_bytes / sizes[wire.Message.PONG_UP, 0]
+    pings = down_bytes / sizes[wire.Message.PING_DOWN, 1]
     assert pongs in range(len(clients) // 10)
-    assert 0 <= down_bytes <= pongs * sizes[wire.Message.PING_DOWN, 1]
+    assert pings in range(len(clients) // 10)
     assert live.provenance["cpu"]["proxy_cores"] > 0.0
 
 
