@@ -1,7 +1,8 @@
-"""How processes end: SIGTERM stops work as Ctrl-C does, and workers end with their parent."""
+"""How processes end, and let others go first: SIGTERM as Ctrl-C, workers with their parent."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import psutil
+
 _WATCH = "simlib watches its parent"
 _LOOK_S = 0.5
+_LAST = 19  # the lowest priority of Unix
 
 
 @contextmanager
@@ -68,3 +72,19 @@ def end_with(parent: int) -> None:
     if threading.current_thread() is threading.main_thread():
         # A worker has nothing to tidy up; its parent sees that it is gone, and runs its task again.
         signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
+
+
+def give_way(process: int) -> None:
+    """Let a process, and those that it starts from now on, compute when no other wants to.
+
+    Where the system knows no such thing, or does not allow it, all goes on as before.
+
+    Parameters
+    ----------
+    process : int
+        Its id.
+    """
+    with contextlib.suppress(OSError, psutil.Error):
+        psutil.Process(process).nice(getattr(psutil, "IDLE_PRIORITY_CLASS", _LAST))
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))

@@ -363,14 +363,16 @@ class _Usage:
     @staticmethod
     def _busy_s() -> float:
         times = psutil.cpu_times()
-        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+        gives_way_s = getattr(times, "nice", 0.0)
+        return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - gives_way_s)
 
     def cores(
         self, server: ServerReport, clients: ClientsReport, proxy: ProxyReport | None
     ) -> dict[str, float]:
         """Return the mean cores used by server, clients, proxy if any, and all other programs.
 
-        The time that the server spins, to publish in time, is counted as nobody's.
+        The time that the server spins, to publish in time, is counted as nobody's, and so is that
+        of programs of a low priority, which give way to the lab.
         """
         wall_s = time.monotonic() - self.start_s
         own_s = time.process_time() - self.own_s

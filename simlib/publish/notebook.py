@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simlib.errors import SimlibError
+from simlib.processes import give_way
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -62,6 +63,7 @@ FIGURE_CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
 }
 
+_AT_ONCE = 2
 _LONG_FLOAT = re.compile(r"(?<![\w.])[-+]?\d+\.\d{6,}(?:[eE][-+]?\d+)?(?![\w.])")
 
 
@@ -161,6 +163,10 @@ def execute_together(
 ) -> None:
     """Run notebooks at the same time, each as `execute` does.
 
+    Those that measure run one after the other. The others run two by two beside them, as each waits
+    now and then for a single run, and give way to what is measured: their kernels get a processor
+    when nobody else wants it.
+
     Parameters
     ----------
     notebooks : mapping of Path to callable or None
@@ -192,10 +198,14 @@ async def _execute_together(
 ) -> bool:
     """Run notebooks; return whether the user has stopped them."""
     stop = _Stop()
+    are_measuring = {path: measures(path) for path in read}
+    turns = {True: asyncio.Semaphore(1), False: asyncio.Semaphore(_AT_ONCE)}
 
     async def run(path: Path, notebook: NotebookNode) -> None:
-        hooks = _Hooks(told[path], stop)
-        on_done(path, await _execute(path, notebook, timeout_s, hooks))
+        gives_way = any(are_measuring.values()) and not are_measuring[path]
+        hooks = _Hooks(told[path], stop, gives_way=gives_way)
+        async with turns[are_measuring[path]]:
+            on_done(path, await _execute(path, notebook, timeout_s, hooks))
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -236,7 +246,7 @@ async def _execute(
 
 
 def measures(notebook: str | Path) -> bool:
-    """Say whether a notebook may measure on real sockets, and so needs the machine to itself.
+    """Say whether a notebook may measure on real sockets, and so comes before all others.
 
     Parameters
     ----------
@@ -300,10 +310,13 @@ class _Hooks:
     stop : _Stop
     cell : int or None
         The code cell that runs or ran last, counted from 1.
+    gives_way : bool
+        Whether its kernel lets all others go first.
     """
 
-    def __init__(self, on_cell: Callable[[], None] | None, stop: _Stop) -> None:
+    def __init__(self, on_cell: Callable[[], None] | None, stop: _Stop, *, gives_way: bool) -> None:
         self.stop = stop
+        self.gives_way = gives_way
         self.cell: int | None = None
         self._on_cell = on_cell
 
@@ -339,6 +352,8 @@ def _client(
         async def async_start_new_kernel(self, **options: Any) -> None:
             hooks.stop.listen()  # nbclient has just asked for the signals itself
             await super().async_start_new_kernel(**options)
+            if hooks.gives_way:
+                give_way(manager.provisioner.pid)
 
     client = Client(
         notebook,
@@ -352,7 +367,8 @@ def _client(
         on_cell_executed=hooks.executed,
     )
     # Set afterwards: a manager given to the constructor would be ours to shut down.
-    client.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
+    manager: Any = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisPython())
+    client.km = manager
     return client
 
 

@@ -2,9 +2,8 @@
 
 ``python -m simlib.publish.report`` (``make report``) runs each notebook in a fresh kernel, writes
 the executed copy and its page to ``build/report`` with a list of all pages and their answers, and
-prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. Notebooks that
-only compute run two by two, before those that measure. The committed notebooks are not touched. It
-sits at the very end of the data flow and computes nothing.
+prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. The committed
+notebooks are not touched. It sits at the very end of the data flow and computes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simlib.processes import terminable
-from simlib.publish.notebook import NotebookError, execute_together, measures, write
+from simlib.publish.notebook import NotebookError, execute_together, write
 from simlib.publish.reference import write_page
 from simlib.publish.render import INDEX_NAME, STYLE, render, title_of
 
@@ -82,7 +81,7 @@ def run(
     *,
     timeout_s: float = 600,
 ) -> None:
-    """Run notebooks at the same time, and write their executed copies.
+    """Run notebooks, as `execute_together` does, and write their executed copies.
 
     Parameters
     ----------
@@ -125,22 +124,6 @@ def _entry(notebook: Path, executed: NotebookNode, out_dir: Path) -> Entry:
     write(executed, copy)
     title = title_of(executed) or notebook.stem
     return Entry(notebook, copy, title, headline(executed))
-
-
-def rounds(notebooks: Sequence[Path]) -> list[list[Path]]:
-    """Return which notebooks run together, one round after another.
-
-    Those that only compute run two by two, as each waits now and then for a single run; each of the
-    others has the machine to itself.
-
-    Parameters
-    ----------
-    notebooks : sequence of Path
-    """
-    alone = [notebook for notebook in notebooks if measures(notebook)]
-    together = [notebook for notebook in notebooks if notebook not in alone]
-    parts = [together[k : k + 2] for k in range(0, len(together), 2)]
-    return [*parts, *([notebook] for notebook in alone)]
 
 
 def write_pages(entries: list[Entry], out_dir: str | Path) -> list[Path]:
@@ -216,8 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     stopped = False
     try:
         with terminable():
-            for together in rounds(notebooks):
-                run(together, options.out, done.append, timeout_s=options.timeout_s)
+            run(notebooks, options.out, done.append, timeout_s=options.timeout_s)
     except KeyboardInterrupt:
         stopped = True
     failed = [one for one in done if isinstance(one, NotebookError)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -24,11 +25,11 @@ from simlib.publish.notebook import (
     NotebookError,
     execute,
     execute_together,
+    measures,
     write,
 )
 from simlib.publish.render import RenderError, outside_addresses, render
 from simlib.publish.report import main as report
-from simlib.publish.report import rounds
 from tests import browser
 
 ROOT = Path(__file__).parents[2]
@@ -285,18 +286,38 @@ def wait_until(true: Callable[[], bool], *, limit_s: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_notebooks_that_compute_run_together_and_those_that_measure_alone(tmp_path: Path) -> None:
-    sources = ["1 + 1", "sl.measure(board)", "2 + 2", 'sl.roll_out(plan, engine="live")', "3 + 3"]
-    paths = [make(tmp_path / f"{k}.ipynb", source) for k, source in enumerate(sources)]
-    assert rounds(paths) == [[paths[0], paths[2]], [paths[4]], [paths[1]], [paths[3]]]
-    assert rounds(paths[1:2]) == [[paths[1]]]
+def test_notebooks_that_measure_run_alone_and_the_others_give_way(tmp_path: Path) -> None:
+    tell = (
+        "import os, pathlib, time\n"
+        "def measure(): pass\n"
+        "begun_s = time.monotonic()\n"
+        "time.sleep(1.0)\n"
+        "pathlib.Path({name!r}).write_text(\n"
+        "    f'{{begun_s}} {{time.monotonic()}} {{os.nice(0)}} {{os.sched_getscheduler(0)}}'\n"
+        ")"
+    )
+    paths = []
+    for name in ("measured", "computed", "measured_too"):
+        source = tell.format(name=name)
+        if name == "computed":
+            source = source.replace("def measure(): pass\n", "")
+        paths.append(make(tmp_path / f"{name}.ipynb", source))
+    execute_together(dict.fromkeys(paths), lambda _path, _done: None, timeout_s=60)
+    measured, computed, again = (
+        [float(number) for number in (tmp_path / path.stem).read_text().split()] for path in paths
+    )
+    assert again[0] > measured[1]
+    assert computed[0] < measured[1]
+    assert computed[2:] == [19.0, os.SCHED_IDLE]
+    assert measured[2:] == again[2:] == [os.nice(0), os.sched_getscheduler(0)]
+    assert [measures(path) for path in paths] == [True, False, True]
 
 
 def test_the_tests_know_the_notebooks_that_only_compute() -> None:
     listed = re.search(r"^COMPUTED := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert listed
-    alone = {path for together in rounds(NOTEBOOKS) if len(together) == 1 for path in together}
-    assert {ROOT / name for name in listed[1].split()} == set(NOTEBOOKS) - alone
+    computed = {path for path in NOTEBOOKS if not measures(path)}
+    assert {ROOT / name for name in listed[1].split()} == computed
 
 
 def test_notebooks_that_run_together_do(tmp_path: Path) -> None:

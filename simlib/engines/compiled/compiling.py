@@ -1,19 +1,84 @@
-"""How far numba has come with compiling, for whoever waits for it."""
+"""How far numba has come with compiling, for whoever waits for it; what several would compile."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from numba.core import event
 from tqdm import tqdm
 
 from simlib.progress import DELAY_S, ticking
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there, each process compiles for itself
+    fcntl = None  # type: ignore[assignment]
+
 _FUNCTIONS = {(True, False): 240, (False, True): 270, (True, True): 400}
 """About how many functions a copy of the loop is made of, by whether it polls and pushes: counted
 with a fresh cache. A bar whose total is somewhat wrong still moves; nothing else reads them."""
+
+
+_LOOK_S = 0.1
+
+
+@contextmanager
+def alone(folder: str | Path | None) -> Iterator[None]:
+    """Compile while no other process does, and so find on disk what another one has compiled.
+
+    Parameters
+    ----------
+    folder : str or Path or None
+        Where compiled code is kept. None, or one that cannot be written to: nothing is shared, and
+        nobody waits.
+
+    Examples
+    --------
+    >>> with alone(None):
+    ...     "compiled"
+    'compiled'
+    """
+    with contextlib.ExitStack() as held:
+        lock = _lock_in(folder)
+        if lock is not None:
+            _take(held.enter_context(lock))  # it is given back when the file is closed
+        yield
+
+
+def _lock_in(folder: str | Path | None) -> IO[str] | None:
+    if folder is None or fcntl is None:
+        return None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return (Path(folder) / "simlib-compiling.lock").open("w")
+    except OSError:
+        return None
+
+
+def _take(lock: IO[str]) -> None:
+    """Wait for a lock; what is seen while another process compiles is a bar without an end."""
+    shown = tqdm(
+        desc="another process is compiling, up to a minute",
+        bar_format="{desc} [{elapsed}]",
+        delay=DELAY_S,
+        miniters=0,
+        leave=False,
+    )
+    with contextlib.closing(shown), ticking(shown):
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOOK_S)
+            except OSError:  # a file system without locks
+                return
+            else:
+                return
 
 
 @contextmanager

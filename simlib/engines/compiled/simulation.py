@@ -48,6 +48,7 @@ from simlib.engines.compiled import (
 )
 from simlib.engines.compiled import state as state_module
 from simlib.engines.compiled.assignment import NO_FLAG
+from simlib.engines.compiled.compiling import alone
 from simlib.engines.compiled.event_list import Row, rows_of
 from simlib.engines.compiled.numba_support import loops
 from simlib.engines.compiled.state import (
@@ -96,7 +97,8 @@ class Loops(NamedTuple):
         """Compile one for arguments like these; finding out their types takes milliseconds."""
         like_these = function, compute_fingerprint(arguments)
         if like_these not in self.known:
-            function.compile(tuple(map(function.typeof_pyval, arguments)))
+            with alone(function.stats.cache_path):
+                function.compile(tuple(map(function.typeof_pyval, arguments)))
             self.known.add(like_these)
 
 
