@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from simlib.experiment import replicate as replicate
     from simlib.experiment import sweep as sweep
     from simlib.experiment import variants as variants
+    from simlib.guide.auditing import audit as audit
     from simlib.live import measure as measure
     from simlib.live import on_loopback as on_loopback
     from simlib.publish import notebook as notebook
@@ -65,6 +66,7 @@ _HOMES = {
     "Scenario": "scenario",
     "ScenarioError": "errors",
     "SimlibError": "errors",
+    "audit": "guide.auditing",
     "bucketing": "analysis.bucketing",
     "compare": "experiment",
     "fewest": "sizing",

@@ -1,0 +1,8 @@
+"""The migration guide, read critically: what it does, what follows, and what would be right."""
+
+from __future__ import annotations
+
+from simlib.guide.auditing import audit
+from simlib.guide.defects import DEFECTS, Defect
+
+__all__ = ["DEFECTS", "Defect", "audit"]

@@ -1,0 +1,134 @@
+"""The guide's defects: what each does, beside theory, and what its repair does."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib import theory
+from simlib.errors import ScenarioError
+from simlib.guide import defects
+from simlib.guide.defects import DEFECTS
+from simlib.guide.quantities import QUANTITIES
+
+BOARD = sl.Scenario.example("matters").replace({"clients": 60})
+
+
+@pytest.fixture(scope="module")
+def table():
+    return sl.audit(BOARD, replications=3, engine="simpy", progress=False).set_index("defect")
+
+
+def as_written(table, name):
+    return table.loc[name, "as_written"]
+
+
+def repaired(table, name):
+    return table.loc[name, "repaired"]
+
+
+def test_each_defect_has_a_name_a_repair_and_a_source(table):
+    assert list(table.index) == [defect.name for defect in DEFECTS]
+    assert table.index.is_unique
+    for column in ("guide", "fix", "source"):
+        assert table[column].str.len().gt(5).all()
+    assert {defect.quantity for defect in DEFECTS if defect.quantity} == set(QUANTITIES)
+
+
+def test_what_no_run_can_show_has_a_source_and_no_number(table):
+    numbers = ["as_written", "as_written_low", "as_written_high", "repaired"]
+    is_source = table["shown_by"] == "source"
+    assert table.loc[is_source, numbers].isna().all(axis=None)
+    assert table.loc[~is_source, numbers].notna().all(axis=None)
+    assert (table["figure"] == "").equals(is_source)
+
+
+def test_an_interval_holds_its_mean_and_a_share_is_a_share(table):
+    shown = table[table["shown_by"] != "source"]
+    for wiring in ("as_written", "repaired"):
+        mean, low, high = (shown[f"{wiring}{end}"] for end in ("", "_low", "_high"))
+        assert (low <= mean + 1e-12).all()
+        assert (mean <= high + 1e-12).all()
+        is_share = shown["unit"] == "share"
+        assert (low[is_share] >= 0.0).all()
+        assert (high[is_share] <= 1.0).all()
+
+
+def test_every_repair_helps(table):
+    shown = table[table["shown_by"] != "source"]
+    is_higher_better = shown["figure"].str.contains("reach a client|at once|enrolled at 100")
+    helps = np.where(
+        is_higher_better,
+        shown["repaired_low"] > shown["as_written_high"],
+        shown["repaired_high"] < shown["as_written_low"],
+    )
+    assert list(shown.index[~helps]) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two protocols", "connect() in 'disconnect'", "five attempts", "a token that is read once"],
+)
+def test_some_defects_end_everything(table, name):
+    assert as_written(table, name) == 1.0
+    assert repaired(table, name) == 0.0
+
+
+def test_behind_a_proxy_that_blocks_nobody_sees_anything_without_a_fallback(table):
+    row = table.loc["no way round a proxy"]
+    assert row["as_written_low"] <= 0.05 <= row["as_written_high"]
+    assert row["repaired"] == 0.0
+
+
+def test_a_share_of_the_changes_is_lost_while_clients_are_away(table):
+    # Three restarts of 20 s in 840 s, and some seconds until a client is back.
+    away_frac = 3 * (20.0 + 3.0) / (defects.HORIZON_S - defects.SETTLED_S)
+    row = table.loc["no way back for what was missed"]
+    assert row["as_written_low"] < away_frac < row["as_written_high"]
+
+
+def test_clients_in_step_come_back_in_one_second(table):
+    assert as_written(table, "reconnection in step") == BOARD.clients
+    # Full jitter over 5 s: a fifth of them a second, and chance on top.
+    assert repaired(table, "reconnection in step") < 0.5 * BOARD.clients
+
+
+def test_a_quiet_board_is_cut_once_a_minute_less_what_changes_prevent(table):
+    # A change a minute on average would start the minute anew; here there is one in five.
+    row = table.loc["no heartbeat against idle time-outs"]
+    gap_s = (math.exp(60.0 / 300.0) - 1.0) * 300.0
+    assert row["as_written"] == pytest.approx(3600.0 / (gap_s + 2.5), rel=0.15)
+    assert row["repaired"] == 0.0
+
+
+def test_a_rollback_by_closed_tabs_takes_as_long_as_sessions(table):
+    row = table.loc["an immediate rollback that is none"]
+    left_frac = theory.left_frac(defects.LOOK_S, session_s=1800.0)
+    assert row["as_written_low"] < left_frac < row["as_written_high"]
+    assert repaired(table, "an immediate rollback that is none") == 0.0
+
+
+def test_the_signed_hash_enrols_half_of_the_others_too(table):
+    assert as_written(table, "a hash with a sign") == pytest.approx(0.55, abs=0.01)
+    assert as_written(table, "two deciders") == pytest.approx(1 - 0.9 * 0.5, abs=0.01)
+    assert repaired(table, "a hash with a sign") == pytest.approx(0.10, abs=0.01)
+
+
+def test_sums_use_the_readers_own_board():
+    names = ["the author waits for the broadcast", "a drag pauses polling only"]
+    larger = {"clients": 10_000, "server.send_s": 1e-3, "updates.rate_per_s": 2.0}
+    row = sl.audit(BOARD.replace(larger), only=names, progress=False).set_index("defect")
+    assert as_written(row, names[0]) == pytest.approx(10.0, rel=1e-3)
+    assert as_written(row, names[1]) == pytest.approx(1.0 - math.exp(-2.0 * 3.0))
+
+
+def test_names_that_are_none_and_boards_that_are_none_are_refused():
+    with pytest.raises(ScenarioError, match='did you mean "five attempts"'):
+        sl.audit(BOARD, only=["five attempt"])
+    with pytest.raises(ScenarioError, match="replications: must be a whole number >= 2"):
+        sl.audit(BOARD, replications=1)
+    with pytest.raises(ScenarioError, match="scenario"):
+        sl.audit("matters")
