@@ -28,6 +28,7 @@ LAYERS = [
     {"analysis"},
     {"experiment"},
     {"sizing", "rollout"},
+    {"guide"},
     {"figures"},
     {"publish"},
 ]

@@ -14,12 +14,12 @@ from simlib.guide import defects
 from simlib.guide.defects import DEFECTS
 from simlib.guide.quantities import QUANTITIES
 
-BOARD = sl.Scenario.example("matters").replace({"clients": 60})
+BOARD = sl.Scenario.example("matters").replace({"clients": 40})
 
 
 @pytest.fixture(scope="module")
 def table():
-    return sl.audit(BOARD, replications=3, engine="simpy", progress=False).set_index("defect")
+    return sl.audit(BOARD, replications=5, engine="simpy", progress=False).set_index("defect")
 
 
 def as_written(table, name):
