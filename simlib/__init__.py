@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from simlib.experiment import sweep as sweep
     from simlib.experiment import variants as variants
     from simlib.guide.auditing import audit as audit
+    from simlib.guide.corrected import corrected_guide as corrected_guide
     from simlib.live import measure as measure
     from simlib.live import on_loopback as on_loopback
     from simlib.publish import notebook as notebook
@@ -69,6 +70,7 @@ _HOMES = {
     "audit": "guide.auditing",
     "bucketing": "analysis.bucketing",
     "compare": "experiment",
+    "corrected_guide": "guide.corrected",
     "fewest": "sizing",
     "find_limit": "sizing",
     "figures": "figures",

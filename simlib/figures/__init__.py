@@ -3,6 +3,7 @@
 All figures have one look, which `style` defines.
 """
 
+from simlib.figures.audits import audit
 from simlib.figures.outages import delays, reconnections, recovery, restarts, slow_consumers
 from simlib.figures.rollouts import (
     enrolment,
@@ -31,6 +32,7 @@ __all__ = [
     "COLOURS",
     "THEORY",
     "agreement",
+    "audit",
     "bandwidth",
     "bytes_per_client",
     "connections",

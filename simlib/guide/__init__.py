@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simlib.guide.auditing import audit
+from simlib.guide.corrected import corrected_guide, repaired
 from simlib.guide.defects import DEFECTS, Defect
 
-__all__ = ["DEFECTS", "Defect", "audit"]
+__all__ = ["DEFECTS", "Defect", "audit", "corrected_guide", "repaired"]

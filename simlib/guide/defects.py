@@ -148,11 +148,17 @@ _ARRIVALS_PER_S = 10.0
 _SOCKETIO = library("socket.io-client")
 _SPREAD: Changes = {
     **_SOCKETIO,
-    "reconnect.policy": "full_jitter",
-    "reconnect.jitter_frac": None,
     "reconnect.base_s": 5.0,
     "reconnect.cap_s": 30.0,
+    "reconnect.jitter_frac": 1.0,
 }
+REPAIRED: Changes = {
+    **_SPREAD,
+    "websocket.resync": "snapshot",
+    "fallback.after_failures": 3,
+    "fallback.return_s": 300.0,
+}
+"""The guide's wiring with every repair that settings can say."""
 _BLOCKED: Changes = {"faults": [{"kind": "block_upgrades", "start_s": 0.0, "length_s": HORIZON_S}]}
 _ROLLED_BACK: Changes = {
     "sessions": {"arrivals_per_s": 0.1, "length_s": 1800.0},
@@ -265,7 +271,8 @@ DEFECTS = (
     Defect(
         "reconnection in step",
         "All clients wait the same second: after a restart they come back together.",
-        "Wait a random part of a window that grows (full jitter).",
+        "Wait a random part of a window that grows: five seconds at first, as "
+        "randomizationFactor 1 does.",
         "RFC 6455, section 7.2.3",
         quantity="peak",
         situation=_fault("restart", 3.0),
@@ -341,7 +348,7 @@ DEFECTS = (
         "is polling: nobody is ever enrolled.",
         "Make the service in an effect that depends on the mode.",
         "React: useState; TanStack Query 5: useQuery",
-        quantity="enrolled",
+        quantity="not_enrolled",
         situation={"plan.stages": [{"percent": 100.0, "bake_s": HORIZON_S}]},
         as_written={"plan.flag": {"propagation": "session", "cached_frac": 0.0}},
         repaired={"plan.flag": {"propagation": "polled", "every_s": 60.0}},
@@ -381,8 +388,8 @@ DEFECTS = (
         "A node tells its own sessions only: with two nodes, half of the changes reach a client.",
         "A broker between the nodes.",
         "the guide: MatterUpdateHandler.sessions",
-        computed=lambda _: (_exact(0.5), _exact(1.0)),
-        label="of the changes reach a client, with two nodes",
+        computed=lambda _: (_exact(0.5), _exact(0.0)),
+        label="of the changes do not reach a client, with two nodes",
         unit="share",
     ),
     Defect(

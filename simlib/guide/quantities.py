@@ -65,8 +65,8 @@ def _busiest_frac(run: Run) -> float:
     return float(timeline.loc[timeline["t_s"] >= FAULT_S, "utilisation"].max())
 
 
-def _enrolled_frac(run: Run) -> float:
-    return float((run.frame("clients")["cohort"] == "treatment").mean())
+def _not_enrolled_frac(run: Run) -> float:
+    return float((run.frame("clients")["cohort"] == "control").mean())
 
 
 def _still_pushed_frac(run: Run) -> float:
@@ -80,7 +80,7 @@ QUANTITIES = {
     "peak": Quantity("connections in the busiest second", "1/s", _peak_per_s),
     "reconnections": Quantity("reconnections of a client", "per hour", _reconnections_per_h),
     "busiest": Quantity("of the busiest second the server works", "share", _busiest_frac),
-    "enrolled": Quantity("of the tabs are enrolled at 100 %", "share", _enrolled_frac),
+    "not_enrolled": Quantity("of the tabs are not enrolled at 100 %", "share", _not_enrolled_frac),
     "requests": Quantity("requests in the busiest second", "1/s", _most_requests_per_s),
     "still_pushed": Quantity(
         "of the tabs are still pushed to, five minutes after the rollback",

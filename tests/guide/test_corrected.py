@@ -1,0 +1,70 @@
+"""The corrected guide: its numbers are the settings', and the settings bear what the guide met."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+import simlib as sl
+from simlib.errors import ScenarioError
+from simlib.guide import corrected_guide, repaired
+
+BOARD = sl.Scenario.example("matters")
+
+
+def number(text, name):
+    found = re.search(rf"\b{name}:? (\d+(?:\.\d+)?)", text)
+    assert found, name
+    return float(found[1])
+
+
+def test_every_number_is_the_settings():
+    board = repaired(BOARD)
+    text = corrected_guide(BOARD, flag_every_s=20.0)
+    said = {
+        "timeout": 1e3 * board.websocket.open_timeout_s,
+        "reconnectionDelay": 1e3 * board.reconnect.base_s,
+        "reconnectionDelayMax": 1e3 * board.reconnect.cap_s,
+        "randomizationFactor": board.reconnect.jitter_frac,
+        "pingInterval": 1e3 * board.heartbeat.interval_s,
+        "pingTimeout": 1e3 * board.heartbeat.timeout_s,
+        "refetchInterval": 20_000,
+    }
+    assert {name: number(text, name) for name in said} == said
+    assert number(text, "proxy_read_timeout") > board.heartbeat.interval_s
+    assert number(text, "ulimit -n") >= board.clients
+    assert number(text, "worker_connections") >= 2 * board.clients
+
+
+def test_the_load_test_holds_everybody():
+    text = corrected_guide(BOARD)
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    (config,) = [yaml.safe_load(block) for block in blocks]
+    (phase,) = config["config"]["phases"]
+    assert phase["duration"] * phase["arrivalRate"] >= BOARD.clients
+    assert config["scenarios"][0]["flow"][0]["think"] >= BOARD.horizon_s
+
+
+def test_the_repaired_board_bears_what_the_guide_does_not():
+    restart = {"kind": "restart", "start_s": 120.0, "length_s": 60.0}
+    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 600.0, "share": 0.1}
+    board = repaired(BOARD).replace({"faults": [restart, blocked], "clients": 50})
+    run = sl.simulate(board, engine="simpy", progress=False)
+    assert run.ledger.lost == 0
+    clients = run.frame("clients")
+    assert (clients["delivered"][clients["eligible"] > 0] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (lambda: corrected_guide("matters"), "scenario"),
+        (lambda: corrected_guide(BOARD, flag_every_s=0.0), "flag_every_s: must be > 0"),
+        (lambda: corrected_guide(BOARD, flag_every_s=True), "flag_every_s: must be a number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, words):
+    with pytest.raises(ScenarioError, match=words):
+        given()
