@@ -24,6 +24,8 @@ PROXIED = tuple(kind for kind, row in FAULTS.items() if row.lab_part == "proxy")
 SERVICE_S = {
     "accept_s": 0.1e-3,
     "poll_s": 0.5e-3,
+    "check_s": 0.0,
+    "cached_s": 0.5e-3,
     "handshake_s": 0.4e-3,
     "authenticate_s": 0.2e-3,
     "snapshot_s": 0.0,

@@ -44,7 +44,7 @@ OFTEN = {"updates.rate_per_s": 0.8, "server.poll_s": 0.15}
 VARIANTS = {
     "polling": POLLING,
     "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
-    "polling with etag": POLLING.replace({"polling.etag": True, "updates.rate_per_s": 0.1}),
+    "polling with etag": POLLING.replace({"polling.etag": "content", "updates.rate_per_s": 0.1}),
     "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
     "polling at a fixed rate": POLLING.replace({"polling.timer": "fixed_rate"}),
     "push": PUSH,
@@ -59,7 +59,7 @@ VARIANTS = {
     "told of changes": TOLD,
     "told of changes, in a window": TOLD.replace({"notify.spread_s": 2.2}),
     "told of changes, with etag and safety polls": TOLD.replace(
-        {"polling.etag": True, "websocket.safety_poll_s": 2.5}
+        {"polling.etag": "content", "websocket.safety_poll_s": 2.5}
     ),
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
     "told of changes, and restarts": TOLD.replace({**OFTEN, "notify.on_hint": "restart"}),
