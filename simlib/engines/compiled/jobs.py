@@ -56,7 +56,7 @@ from simlib.engines.compiled.state import (
     put,
     resume_outcome_of,
 )
-from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
+from simlib.engines.compiled.turn import GENERAL, POLLS, PUSHES, Turn, World
 
 _ADMITTED = 2
 """A bit of the data of a poll or upgrade that has waited at the rate limit: it has passed it."""
@@ -90,7 +90,10 @@ def serve(world: World, turn: Turn) -> int:
     rules, nodes, workers = world.rules, world.arrays.servers, world.server_rules.workers
     node, worker = divmod(job.worker, workers)
     answer, kind = Answer(0.0, 0.0, 0, False), turn.kind
-    if kind == Kind.POLL or kind == Kind.SAFETY_POLL or kind == Kind.REFETCH:
+    asks = POLLS and kind == Kind.POLL
+    if GENERAL:
+        asks = asks or kind == Kind.SAFETY_POLL or kind == Kind.REFETCH
+    if asks:
         answer = _answer_of(world, turn, job.worker)
     service_s = answer.wait_s + servers.service_time_s(
         world.server_rules,
