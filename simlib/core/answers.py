@@ -4,8 +4,8 @@
 first costs a look-up of the present one (`ServerRules.check_s`), at the start of its service. If
 the two are one, that is all, and the answer is 304: a change that is made meanwhile comes with the
 next poll. If not, the board is read as well (`ServerRules.poll_s`), and the answer shows it as it
-is at the end of the service, as every board that is read. A request that names no version is answered from
-the board at once: a client's first one, and a safety poll beside a WebSocket, which names none.
+is at the end of the service, as every board that is read. A request that names no version is
+answered from the board at once: a client's first one, and a safety poll beside a WebSocket.
 
 *A copy in memory* (`ServerRules.cache_s`). Each node keeps the last answer for so long after it was
 ready, and meanwhile answers all polls from it, at `ServerRules.cached_s`. The first poll whose
