@@ -220,15 +220,12 @@ class Polling(Section):
     Elsewhere: retryDelay (TanStack Query, a function of the attempt, ms)."""
     hidden_interval_s: Positive | None = None
     """The interval of a tab that is hidden when the timer is set, seconds, in place of pausing
-    while it is hidden; absent: `interval_s`. A timer that is set goes on as it is.
-    Elsewhere: refetchInterval (TanStack Query, a function that asks document.visibilityState,
-    ms)."""
+    while it is hidden; absent: `interval_s`. A timer that is set goes on as it is."""
     active_interval_s: Positive | None = None
     """The interval while something happens, seconds, for `active_for_s` after the client has been
     shown a change or its user has dropped a card; absent: `interval_s`. It is chosen when the timer
-    is set; of a hidden tab, `hidden_interval_s` goes first.
-    Elsewhere: refetchInterval (TanStack Query, a function of the query, ms); refreshInterval (SWR,
-    a function of the data, ms)."""
+    is set, as where TanStack Query or SWR are given a function for the interval; of a hidden tab,
+    `hidden_interval_s` goes first."""
     active_for_s: Positive | None = None
     """How long `active_interval_s` holds after a change or a drop, seconds."""
     etag: Annotated[Literal["off", "content", "version"], pydantic.BeforeValidator(_etag_kind)] = (
