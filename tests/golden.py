@@ -52,6 +52,9 @@ are made of recorded names alone."""
 RENAMED_KEYS = {"throttles_timers": "timer_throttling", "reach": "propagation"}
 """Recorded keys of scenarios and plans, and what they are called now."""
 
+RENAMED_VALUES = {("etag", False): "off", ("etag", True): "content"}
+"""Recorded switches that have become words."""
+
 KEPT = ("deliveries", "events")
 TABLES = ("timeline", "clients", "latency", "connections", "stays", *KEPT)
 LEFT_OUT = {"summary.source"}
@@ -78,7 +81,12 @@ def read_cases(group: str) -> list[dict[str, Any]]:
 
 
 def _by_present_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {RENAMED_KEYS.get(key, key): value for key, value in pairs}
+    return {
+        RENAMED_KEYS.get(key, key): RENAMED_VALUES.get((key, value), value)
+        if isinstance(value, bool)
+        else value
+        for key, value in pairs
+    }
 
 
 def _with(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -189,6 +189,20 @@ def fallbacks() -> st.SearchStrategy[dict[str, object] | None]:
 
 
 @st.composite
+def intervals(draw, timer) -> dict[str, object]:
+    """What a ``[polling]`` says of hidden tabs, and of a client that has been shown a change."""
+    found = {"pause_while_hidden": draw(st.booleans())}
+    if timer == "fixed_rate":
+        return found
+    if not found["pause_while_hidden"]:
+        found["hidden_interval_s"] = draw(st.sampled_from([None, 0.5, 13.0]))
+    if draw(st.booleans()):
+        found["active_interval_s"] = draw(st.sampled_from([0.25, 1.0, 5.0]))
+        found["active_for_s"] = draw(st.sampled_from([0.5, 4.0, 20.0]))
+    return found
+
+
+@st.composite
 def scenarios(draw) -> sl.Scenario:
     """A scenario with ties, queues, refusals and early ends among its kind.
 
@@ -248,6 +262,7 @@ def _values(draw) -> dict[str, object]:
     jitter_frac = draw(st.sampled_from([0.0, 0.5, 1.0]))
     timer = draw(st.sampled_from(["after_answer", "after_answer", "fixed_rate"]))
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
+    services += ("check_s", "cached_s")
     return dict(  # noqa: C408 (the names of settings)
         transport=draw(st.sampled_from(TRANSPORT_NAMES)),
         clients=draw(st.integers(1, 8)),
@@ -264,11 +279,11 @@ def _values(draw) -> dict[str, object]:
             "jitter_frac": jitter_frac,
             "timer": "after_answer" if jitter_frac else timer,
             "pause_while_dragging": draw(st.booleans()),
-            "pause_while_hidden": draw(st.booleans()),
             "refetch_on_focus": draw(st.booleans()),
             "stale_s": draw(st.sampled_from([0.0, 4.0])),
             "retries": draw(st.integers(0, 3)),
-            "etag": draw(st.booleans()),
+            "etag": draw(st.sampled_from(["off", "content", "version"])),
+            **draw(intervals(timer if not jitter_frac else "after_answer")),
         },
         websocket={
             "push": draw(st.sampled_from(["delta", "snapshot"])),
@@ -308,6 +323,7 @@ def _values(draw) -> dict[str, object]:
             **draw(laws()),
             "hop_s": draw(st.sampled_from([0.0, 0.4e-3, 0.5])),
             **{name: draw(SERVICE_S) for name in services},
+            "cache_s": draw(st.sampled_from([0.0, 0.0, 0.3, 4.0])),
             "max_connections": draw(st.sampled_from([1, 4, 1000])),
             "backlog": draw(st.sampled_from([1, 3, 1000])),
             "keep_alive_s": draw(st.sampled_from([0.0, 3.0, 75.0])),

@@ -55,6 +55,17 @@ def test_no_old_name_is_forgotten_here():
     assert listed == {old for old in RENAMED if "." in old}
 
 
+@pytest.mark.parametrize(("old", "new"), [(True, "content"), (False, "off")])
+def test_a_switch_that_has_become_words_still_works(old, new):
+    text = sl.Scenario(updates={"rate_per_s": 0.1}, polling={"etag": new}).dump()
+    switched = text.replace(f'etag = "{new}"', f"etag = {str(old).lower()}")
+    assert switched != text
+    with pytest.warns(FutureWarning, match=f'etag = {str(old).lower()} was .*etag = "{new}"'):
+        scenario = sl.Scenario.parse(switched)
+    assert scenario.polling.etag == new
+    assert scenario.dump() == text
+
+
 def test_old_arguments_still_work():
     buckets = [12.0, 50.0]
     with pytest.warns(FutureWarning, match="the argument places was renamed to buckets"):

@@ -218,9 +218,9 @@ def test_a_negative_size_beyond_any_memory_is_refused():
 
 def test_replace_leaves_what_it_is_given_alone_and_refuses_what_is_no_path():
     given = {"interval_s": 5.0}
-    scenario = sl.Scenario(**B).replace({"polling": given, "polling.etag": True})
+    scenario = sl.Scenario(**B).replace({"polling": given, "polling.etag": "content"})
     assert given == {"interval_s": 5.0}
-    assert scenario.polling.etag
+    assert scenario.polling.etag == "content"
     for wrong in ({"polling": 5, "polling.interval_s": 3}, {5: 3}):
         with pytest.raises(sl.ScenarioError):
             sl.Scenario(**B).replace(wrong)

@@ -92,8 +92,8 @@ def _exchange_bytes(scenario: Scenario, layer: Layer) -> dict[str, float]:
     def both(sizes: NDArray[np.int64], *messages: Message) -> float:
         return float(sum(sizes[message].sum() for message in messages))
 
-    plain = message_sizes(scenario.replace({"polling.etag": False}).wire_spec(), layer)
-    etag = message_sizes(scenario.replace({"polling.etag": True}).wire_spec(), layer)
+    plain = message_sizes(scenario.replace({"polling.etag": "off"}).wire_spec(), layer)
+    etag = message_sizes(scenario.replace({"polling.etag": "content"}).wire_spec(), layer)
     beats = {
         "server": (Message.PING_DOWN, Message.PONG_UP),
         "client": (Message.PING_UP, Message.PONG_DOWN),

@@ -44,6 +44,7 @@ from simlib.core.polling import (
     on_poll,
     rearm,
     start_ticks,
+    stir,
 )
 from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
 from simlib.core.reconnect import runs_on
@@ -197,6 +198,7 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
     move(client, Event.SWITCH)
     if runs_on(rules.reconnect.policy):
         client.check_s = NEVER_S
+    client.fetch_due_s = NEVER_S
     client.transport = target
     client.failures = 0
     client.fallbacks = 0
@@ -266,6 +268,8 @@ def _pause(client: Client, rules: Rules, event: int, now: float) -> int:
     if client.transport != Transport.POLLING:
         return Action.NONE
 
+    if event == Event.DRAG_END:
+        stir(client, rules, now)
     if client.state == State.RETRYING and event == Event.SHOW and client.deadline_s == NEVER_S:
         return fetch(client)  # the retry fell due while the tab was hidden
     if client.state != State.IDLE:

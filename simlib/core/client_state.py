@@ -56,6 +56,9 @@ class Rules(NamedTuple):
     differs: int
     interval_s: float
     jitter_frac: float
+    hidden_interval_s: float
+    active_interval_s: float
+    active_for_s: float
     fixed_rate: bool
     pause_while_dragging: bool
     pause_while_hidden: bool
@@ -122,7 +125,8 @@ class Client:
     beat_s, fetch_due_s : float
         When a heartbeat is due on an open connection, and a fetch beside it, if there are any.
         Messages may put them off without setting the timer anew: it then fires too early, and the
-        client goes on waiting.
+        client goes on waiting. `fetch_due_s` of a polling client is until when it polls faster;
+        `NEVER_S` if it does not.
     check_s : float
         When a client next checks whether its connection is stale, if its reconnect policy has a
         timer for that; `NEVER_S` before it starts.

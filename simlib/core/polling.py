@@ -11,12 +11,20 @@ answer, or before the last retry, is skipped, as by ``if (inFlight) return`` or 
 ``exhaustMap``. Nothing moves the ticks: neither a pause, nor a fetch on focus or at a drop. All
 else is as above. (A ``setInterval`` without such a guard lets requests overlap when answers take
 longer than the interval, which is not modelled.)
+
+An *adaptive* interval is that of a function (TanStack Query's ``refetchInterval``, SWR's
+``refreshInterval``): it is asked whenever the timer is set, which is after each fetch. A tab that
+is hidden then waits for `Rules.hidden_interval_s`; one that has been shown a change, or whose user
+has dropped a card, up to `Rules.active_for_s` ago waits for `Rules.active_interval_s`. A timer that
+runs already is left alone, so a tab that is shown again goes on waiting, unless it fetches on
+focus.
 """
 
 from __future__ import annotations
 
 import math
 
+from simlib.core.answers import Etag
 from simlib.core.client_state import (
     NEVER_S,
     Client,
@@ -116,26 +124,26 @@ def is_kept(opened_s: float, kept_until_s: float, now: float) -> bool:
     return opened_s < math.inf and kept_until_s >= now
 
 
-def is_unchanged(etag: bool, fetched_s: float, seen: int, version: int) -> bool:
-    """Return whether the server answers 304: the client names a version, which is the latest.
+def is_unchanged(etag: int, fetched_s: float, seen: int, version: int) -> bool:
+    """Return whether the server answers 304: the client names the version that is shown.
 
     Examples
     --------
-    >>> is_unchanged(True, 5.0, 7, 7), is_unchanged(True, -math.inf, 0, 0)
+    >>> is_unchanged(Etag.CONTENT, 5.0, 7, 7), is_unchanged(Etag.CONTENT, -math.inf, 0, 0)
     (True, False)
     """
-    return etag and fetched_s > -math.inf and seen == version
+    return bool(etag != Etag.OFF and fetched_s > -math.inf and seen == version)
 
 
-def request_of(etag: bool, fetched_s: float, first: int) -> int:
+def request_of(etag: int, fetched_s: float, first: int) -> int:
     """Return which request a client sends; the first on a connection has uncompressed headers.
 
     Examples
     --------
-    >>> Message(request_of(True, 5.0, 0)).name
+    >>> Message(request_of(Etag.CONTENT, 5.0, 0)).name
     'POLL_CONDITIONAL'
     """
-    if etag and fetched_s > -math.inf:
+    if etag != Etag.OFF and fetched_s > -math.inf:
         return Message.POLL_CONDITIONAL - first
     return Message.POLL_REQUEST - first
 
@@ -157,6 +165,8 @@ def on_poll(client: Client, rules: Rules, event: int, now: float, value: int) ->
         client.failures = 0
         client.fetched_s = now
         if event == Event.FETCHED:
+            if value > client.seen:
+                stir(client, rules, now)
             see_all(client, value)
         rearm(client, rules, now)
     elif event == Event.FAILED:
@@ -184,6 +194,7 @@ def on_poll(client: Client, rules: Rules, event: int, now: float, value: int) ->
         ):
             client.transport = assigned_transport(client, rules)
             client.since_s = now
+            client.fetch_due_s = NEVER_S
             return Action.CLOSE | connect(client, rules, now)
         return fetch(client)
     return Action.NONE
@@ -231,4 +242,32 @@ def rearm(client: Client, rules: Rules, now: float) -> None:
     if rules.jitter_frac > 0.0:
         u = uniform(rules.seed, rules.replication, client.number, Stream.POLL_JITTER, client.draws)
         client.draws += 1
-    client.deadline_s = next_tick_s(now, rules.interval_s, rules.jitter_frac, u)
+    interval_s = present_interval_s(client, rules, now)
+    client.deadline_s = next_tick_s(now, interval_s, rules.jitter_frac, u)
+
+
+def present_interval_s(client: Client, rules: Rules, now: float) -> float:
+    """Return the interval of the timer that is set `now`, seconds.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Scenario, compile_workload
+    >>> board = Scenario(
+    ...     updates={"rate_per_s": 0.1}, polling={"active_interval_s": 5, "active_for_s": 60}
+    ... )
+    >>> client, rules = Client(0), compile_workload(board, 1, 0).rules
+    >>> stir(client, rules, 100.0)
+    >>> [present_interval_s(client, rules, now) for now in (100.0, 159.0, 160.0)]
+    [5.0, 5.0, 30.0]
+    """
+    if rules.hidden_interval_s < NEVER_S and client.pauses & Pause.HIDDEN:
+        return rules.hidden_interval_s + 0.0
+    if rules.active_interval_s < NEVER_S and now < client.fetch_due_s < NEVER_S:
+        return rules.active_interval_s + 0.0
+    return rules.interval_s + 0.0
+
+
+def stir(client: Client, rules: Rules, now: float) -> None:
+    """The board has moved `now`, or the user has: the client polls faster for a while."""
+    if rules.active_interval_s < NEVER_S:
+        client.fetch_due_s = now + rules.active_for_s

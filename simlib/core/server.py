@@ -74,6 +74,8 @@ class ServerRules(NamedTuple):
     or upgrade that would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once.
     So is an upgrade that exceeds the rate `admit_per_s` after a burst of `admit_burst`. A change
     reaches the nodes `hop_s` after it was published. `law` is a `Law`, with its `law_parameter`.
+    Polls that cost less than `poll_s` are the matter of `core.answers`: `check_s`, `cache_s` (0: no
+    copies), `cached_s`, `drops_copy`.
     """
 
     workers: int
@@ -82,6 +84,10 @@ class ServerRules(NamedTuple):
     hop_s: float
     accept_s: float
     poll_s: float
+    check_s: float
+    cache_s: float
+    cached_s: float
+    drops_copy: bool
     handshake_s: float
     authenticate_s: float
     snapshot_s: float
@@ -109,18 +115,42 @@ class ServerState:
         Connections that wait to be accepted: the oldest one's index in the ring, and their number.
     sockets : int
         Open WebSockets.
+    copied_s, copy_until_s : float
+        When the copy of the board from which polls are answered is ready, and until when it is
+        good, seconds; 0 if there is none.
+    copy_version : int
+        Which changes it shows, up to the one of this number.
     """
 
-    __slots__ = ("oldest", "sockets", "upgrade_due_s", "waiting")
+    __slots__ = (
+        "copied_s",
+        "copy_until_s",
+        "copy_version",
+        "oldest",
+        "sockets",
+        "upgrade_due_s",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.upgrade_due_s = 0.0
+        self.copied_s = 0.0
+        self.copy_until_s = 0.0
+        self.copy_version = 0
         self.oldest = 0
         self.waiting = 0
         self.sockets = 0
 
 
-SERVER_STATE = {"upgrade_due_s": "f8", "oldest": "i8", "waiting": "i8", "sockets": "i8"}
+SERVER_STATE = {
+    "upgrade_due_s": "f8",
+    "copied_s": "f8",
+    "copy_until_s": "f8",
+    "copy_version": "i8",
+    "oldest": "i8",
+    "waiting": "i8",
+    "sockets": "i8",
+}
 """The columns of a node's state, for an engine that keeps it in an array."""
 
 
@@ -373,11 +403,13 @@ def node_for(is_down: Sequence[bool], u: float) -> int:
 
 
 def clear_server(server: Server, now: float) -> None:
-    """Reset a node whose process ends `now`, seconds: all its work is lost."""
+    """Reset a node whose process ends `now`, seconds: its work and its copy are lost."""
     for worker in range(len(server.free_s)):
         server.free_s[worker] = now
         server.blocked_s[worker] = now
     server.state.upgrade_due_s = now
+    server.state.copied_s = 0.0
+    server.state.copy_until_s = 0.0
     server.state.waiting = 0
 
 

@@ -280,6 +280,7 @@ def _give_up(client: Client, rules: Rules, now: float) -> int:
 def _fall_back(client: Client, now: float) -> int:
     move(client, Event.FALL_BACK)
     client.check_s = NEVER_S
+    client.fetch_due_s = NEVER_S
     client.transport = Transport.POLLING + 0
     client.fallbacks = min(client.fallbacks + 1, 100)
     client.failures = 0

@@ -82,7 +82,9 @@ def expected_events(scenario: Scenario) -> float:
         if activity is not None:
             each += 2.0 * stay_s / (activity.every_s + activity.length_s)
     if scenario.transport not in SOCKET_TRANSPORTS:
-        return clients * (each + _POLL * stay_s / scenario.polling.interval_s)
+        polling = scenario.polling
+        interval_s = min(polling.interval_s, polling.active_interval_s or polling.interval_s)
+        return clients * (each + _POLL * stay_s / interval_s)
     if scenario.heartbeat.direction != "none":
         each += _PING * stay_s / scenario.heartbeat.interval_s
     if scenario.websocket.safety_poll_s is not None:

@@ -29,6 +29,7 @@ from simpy.events import NORMAL, URGENT
 from simlib.core import connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
+from simlib.core.answers import NOTHING, answer_of, keep, version_named
 from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
@@ -442,9 +443,8 @@ class Simulation(Driver):
                 self.tally(Count.ERRORS, number)
                 self.feed(client, Event.FAILED)
             return
-        poll_s = self.server_rules.poll_s
-        done_s = self.answer(node, poll_s, client, Stream.POLL_SERVICE, exchange)
-        version = bisect_right(self.publish_s, done_s)
+        named = self.version_named(client)
+        done_s, version = self.answer(node, 0.0, client, Stream.POLL_SERVICE, exchange, named=named)
         self.keep_alive(client, exchange, done_s)
         if self.paths.shared:
             yield clock.at(done_s)
@@ -530,9 +530,9 @@ class Simulation(Driver):
                     self.send_beside(number, Message.POLL_REFUSED_FIRST)
                     self.send_beside(number, Message.TCP_CLOSE)
             return
-        service_s = self.server_rules.accept_s + self.server_rules.poll_s
         link.beats += 1
-        done_s = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
+        accept_s = self.server_rules.accept_s
+        done_s, version = self.answer(node, accept_s, client, Stream.SAFETY_SERVICE, link.beats)
         cut_s = self.cut_in_service_s(link, node, done_s)
         if cut_s < NEVER_S:
             yield clock.at(cut_s + connection.one_way_s(self.paths, link, cut_s))
@@ -540,7 +540,6 @@ class Simulation(Driver):
                 recording.count_failed_safety_poll(self.record, number, clock.now)
                 self.send_beside(number, Message.TCP_CLOSE)
             return
-        version = bisect_right(self.publish_s, done_s)
         size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
         if self.paths.shared:
             yield clock.at(done_s)
@@ -581,9 +580,11 @@ class Simulation(Driver):
             self.keep_alive(client, exchange, clock.now)
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
-            service_s = self.server_rules.poll_s + first * self.server_rules.accept_s
             link.beats += 1
-            t = self.answer(node, service_s, client, Stream.SAFETY_SERVICE, link.beats)
+            accept_s, named = first * self.server_rules.accept_s, self.version_named(client)
+            t, version = self.answer(
+                node, accept_s, client, Stream.SAFETY_SERVICE, link.beats, named=named
+            )
             if not is_awaited(client, exchange, fetch):
                 return  # the server has worked for nothing
             self.keep_alive(client, exchange, t)
@@ -592,7 +593,6 @@ class Simulation(Driver):
                 t = cut_s + connection.one_way_s(self.paths, link, cut_s)
                 clock.start(self.refetch_is_cut(client, exchange, fetch, t))
                 return
-            version = bisect_right(self.publish_s, t)
             if self.paths.shared:
                 yield clock.at(t)
                 if not is_awaited(client, exchange, fetch):
@@ -1111,14 +1111,55 @@ class Simulation(Driver):
         node, worker = divmod(worker, self.server_rules.workers)
         return self.servers[node], worker
 
-    def answer(self, node: int, mean_s: float, client: Client, stream: Stream, k: int) -> float:
-        """Queue a request at the worker of a node that is free first; return when it is done."""
-        worker = node * self.server_rules.workers + first_free(self.servers[node].free_s)
-        return self.serve(worker, mean_s, client, stream, k)
+    def version_named(self, client: Client) -> int:
+        """Return the version that a client's request names now, if it names one."""
+        has_gaps = recording.has_gaps(self.record, client.number)
+        return version_named(self.workload.etag, client.fetched_s, client.seen, has_gaps)
 
-    def serve(self, worker: int, mean_s: float, client: Client, stream: Stream, k: int) -> float:
-        """Queue a job that has just arrived at a worker; return when it is done."""
-        service_s = self.draw_s(mean_s, client, stream, k)
+    def answer(
+        self,
+        node: int,
+        before_s: float,
+        client: Client,
+        stream: Stream,
+        k: int,
+        *,
+        named: int = NOTHING,
+    ) -> tuple[float, int]:
+        """Queue a request for the board at the worker of a node that is free first.
+
+        It takes `before_s` beside the answer. Return when it is done, and up to which change it
+        shows the board.
+        """
+        rules, server, etag = self.server_rules, self.servers[node], self.workload.etag
+        place = first_free(server.free_s)
+        start_s = max(self.clock.now, server.free_s[place])
+        present = bisect_right(self.publish_s, start_s)
+        answer = answer_of(rules, server.state, self.publish_s, etag, named, present, start_s)
+        worker, mean_s = node * rules.workers + place, before_s + answer.cost_s
+        done_s = self.serve(worker, mean_s, client, stream, k, wait_s=answer.wait_s)
+        version = answer.version
+        if version == NOTHING:
+            version = bisect_right(self.publish_s, done_s)
+        if answer.is_kept:
+            keep(rules, server.state, version, done_s)
+        return done_s, version
+
+    def serve(
+        self,
+        worker: int,
+        mean_s: float,
+        client: Client,
+        stream: Stream,
+        k: int,
+        *,
+        wait_s: float = 0.0,
+    ) -> float:
+        """Queue a job that has just arrived at a worker; return when it is done.
+
+        The worker first waits for `wait_s`.
+        """
+        service_s = wait_s + self.draw_s(mean_s, client, stream, k)
         node, place = divmod(worker, self.server_rules.workers)
         start_s = admit_to(self.servers[node].free_s, place, self.clock.now, service_s)
         recording.add_busy(self.record, node, start_s, start_s + service_s)

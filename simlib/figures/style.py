@@ -146,7 +146,7 @@ def source(run: Run) -> str:
 def kind(run: Run) -> str:
     """Return the transport, by its name in `COLOURS` and in the tables of closed forms."""
     scenario = run.scenario
-    is_conditional = scenario.transport == "polling" and scenario.polling.etag
+    is_conditional = scenario.transport == "polling" and scenario.polling.etag != "off"
     return "polling with ETag" if is_conditional else scenario.transport
 
 

@@ -87,7 +87,8 @@ def limits_of(
     """
     waits_s = [*other_waits_s]
     for rules in cohort_rules:
-        waits_s += [rules.interval_s, rules.retry_base_s, rules.safety_poll_s]
+        waits_s += [rules.interval_s, rules.hidden_interval_s, rules.active_interval_s]
+        waits_s += [rules.retry_base_s, rules.safety_poll_s]
         waits_s += [reconnect_wait_s(rules.reconnect), rules.fallback.return_s]
     client_per_s = _LEAST_PER_S + _rate(waits_s, time_scale)
     at_once = _AT_ONCE + 2 * path_losses

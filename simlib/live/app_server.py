@@ -37,9 +37,10 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
 from simlib.core import wire
+from simlib.core.answers import has_copy, keep
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
-from simlib.core.protocol import SOCKET_TRANSPORTS, Transport, fetches
+from simlib.core.protocol import HAS_SOCKET, SOCKET_TRANSPORTS, Transport, fetches
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import ServerState, admits_upgrade
 from simlib.core.wire import Message
@@ -93,6 +94,11 @@ class AppServer:
         workload = compile_workload(self.scenario, settings.seed, settings.replication)
         self.rules = workload.rules
         self.server_rules = workload.server
+        if settings.rollout is not None:
+            drops_copy = any(
+                HAS_SOCKET[transport] for transport in settings.rollout.flag.transports
+            )
+            self.server_rules = workload.server._replace(drops_copy=drops_copy)
         self.upgrades = ServerState()  # only its count of upgrades is used
         self.check = TokenCheck(settings.secret, self.spec, len(workload.start_s))
         self.message = _change_message(settings)
@@ -127,6 +133,7 @@ class AppServer:
         self.spun_s = 0.0
         self.late_s: list[float] = []
         self._body = (-1, b"")
+        self.copy = ServerState()  # only what it says of the copy for polls is used
 
     @property
     def board_version(self) -> int:
@@ -134,6 +141,15 @@ class AppServer:
         if self.has_broker:
             return bisect_right(self.publish_s, self.clock.now_s())
         return self.version
+
+    def shown_version(self) -> int:
+        """Return up to which change a poll is shown the board now: of the copy, if there is one."""
+        rules, now = self.server_rules, self.clock.now_s()
+        if has_copy(rules, self.copy, self.publish_s, now):
+            return self.copy.copy_version
+        version = self.board_version
+        keep(rules, self.copy, version, now)
+        return version
 
     def snapshot_body(self, version: int) -> bytes:
         """Return the whole board as JSON; it is made once for each version."""
@@ -156,7 +172,7 @@ class AppServer:
             return _too_many(self.admission.wait_s(number, now))
         if request.transport is not None:
             self.transports[number, Port.POLL] = request.transport
-        version = self.board_version
+        version = self.shown_version()
         headers = wire.poll_response_headers(self.spec, version)
         if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)

@@ -112,7 +112,9 @@ def rates_of(scenario: Scenario, workload: Workload, transport: int) -> dict[str
     present = float(np.clip(stays_s, 0.0, None).sum()) / horizon_s
     changes_per_s = len(workload.publish_s) / horizon_s
     if not HAS_SOCKET[transport]:
-        return {"poll": present / scenario.polling.interval_s, "push": 0.0, "heartbeat": 0.0}
+        polling = scenario.polling
+        interval_s = min(polling.interval_s, polling.active_interval_s or polling.interval_s)
+        return {"poll": present / interval_s, "push": 0.0, "heartbeat": 0.0}
     fetches_per_s = 0.0
     if fetches(transport):
         # A client that waits before it fetches gets all that came meanwhile at once.

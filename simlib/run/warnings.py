@@ -30,12 +30,16 @@ _MILLISECONDS = 1000.0
 _LONG_RTT_S = 5.0
 _LONG_COST_S = 1.0
 """A worker that is busy for so long with one poll or send serves nobody else meanwhile."""
-_COSTS = ("poll_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
+_COSTS = ("poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
 _BUSY_FRAC = 0.85
 _ASKED_FRAC = 0.7
 _PROCESSES = ("server", "clients", "proxy")
 _WAITS = {
-    "polling": ("polling.interval_s",),
+    "polling": (
+        "polling.interval_s",
+        "polling.hidden_interval_s",
+        "polling.active_interval_s",
+    ),
     "socket": (
         "heartbeat.interval_s",
         "heartbeat.timeout_s",

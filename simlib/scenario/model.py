@@ -132,6 +132,15 @@ def _ascending(given: Any) -> Any:
     return tuple(times)
 
 
+def _etag_kind(given: Any) -> Any:
+    """Read what was a switch before there were kinds of tags."""
+    if not isinstance(given, bool):
+        return given
+    kind = "content" if given else "off"
+    warn(f"polling.etag = {str(given).lower()}", f'polling.etag = "{kind}"')
+    return kind
+
+
 class Updates(Section):
     """The stream of changes to the server's state; every change is for every client."""
 
@@ -209,8 +218,23 @@ class Polling(Section):
     retry_cap_s: Positive = 30.0
     """Longest wait before a retry, seconds.
     Elsewhere: retryDelay (TanStack Query, a function of the attempt, ms)."""
-    etag: bool = False
-    """Conditional requests: an unchanged board is answered 304 without a body.
+    hidden_interval_s: Positive | None = None
+    """The interval of a tab that is hidden when the timer is set, seconds, in place of pausing
+    while it is hidden; absent: `interval_s`. A timer that is set goes on as it is."""
+    active_interval_s: Positive | None = None
+    """The interval while something happens, seconds, for `active_for_s` after the client has been
+    shown a change or its user has dropped a card; absent: `interval_s`. It is chosen when the timer
+    is set, as where TanStack Query or SWR are given a function for the interval; of a hidden tab,
+    `hidden_interval_s` goes first."""
+    active_for_s: Positive | None = None
+    """How long `active_interval_s` holds after a change or a drop, seconds."""
+    etag: Annotated[Literal["off", "content", "version"], pydantic.BeforeValidator(_etag_kind)] = (
+        "off"
+    )
+    """Conditional requests: an unchanged board is answered 304 without a body. With a hash of the
+    content (content) the server reads the board all the same: that saves bytes, and no work. With a
+    version that it compares first (version) an unchanged board costs it `server.check_s`. A proxy
+    that compresses may change the tag, so that nothing is ever unchanged: see the reference.
     Elsewhere: ETag, If-None-Match (HTTP headers)."""
 
     @pydantic.model_validator(mode="after")
@@ -226,6 +250,20 @@ class Polling(Section):
         if self.timer == "fixed_rate" and self.interval_s < SHORTEST_S:
             rule = f'must be >= {SHORTEST_S:g} when timer is "fixed_rate"'
             raise FieldError("interval_s", self.interval_s, rule)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_intervals(self) -> Self:
+        for name in ("hidden_interval_s", "active_interval_s"):
+            if self.timer == "fixed_rate" and getattr(self, name) is not None:
+                rule = 'has no meaning when timer is "fixed_rate": must be absent'
+                raise FieldError(name, getattr(self, name), rule)
+        if self.hidden_interval_s is not None and self.pause_while_hidden:
+            rule = "has no meaning when pause_while_hidden is true: a hidden tab does not poll"
+            raise FieldError("hidden_interval_s", self.hidden_interval_s, rule)
+        belongs_to(self, "active_for_s", "active_interval_s")
+        if self.active_interval_s is not None and self.active_for_s is None:
+            raise FieldError("active_for_s", None, "must be given with active_interval_s")
         return self
 
 
@@ -497,7 +535,21 @@ class ServerSettings(Section):
     accept_s: NotNegative = 20e-6
     """Accepting one TCP connection, seconds."""
     poll_s: NotNegative = 1e-3
-    """Answering one poll, seconds."""
+    """Answering one poll, seconds: reading the board, and sending it."""
+    check_s: NotNegative = 0.1e-3
+    """Comparing the version that a poll names with the present one, seconds, when `polling.etag` is
+    "version"; a poll that finds a change costs `poll_s` on top. The default, a tenth of that of
+    `poll_s`, stands for one look-up by key in place of the query of the board: measure yours."""
+    cache_s: NotNegative = 0.0
+    """How long a node answers polls from a copy of its last answer, seconds; 0: each poll reads the
+    board. One poll a cycle makes the copy, and those that come meanwhile wait for it; it makes what
+    polls show older by its age. With sockets, a node drops its copy when it hears of a change. See
+    `core.answers`.
+    Elsewhere: proxy_cache_valid (nginx, with proxy_cache_lock); beresp.ttl (Varnish); s-maxage
+    (Cache-Control)."""
+    cached_s: NotNegative = 0.1e-3
+    """Answering one poll from that copy, seconds; by default a tenth of what `poll_s` is by
+    default, an assumption."""
     handshake_s: NotNegative = 0.4e-3
     """Answering one upgrade (and its TLS), seconds."""
     authenticate_s: NotNegative = 0.2e-3
@@ -1142,7 +1194,7 @@ class Scenario(Section):
             snapshot_bytes=self.updates.snapshot_bytes,
             push=self.websocket.push,
             resumes=self.websocket.resync in ("replay", "recovery"),
-            etag=self.polling.etag,
+            etag=self.polling.etag != "off",
             deflate_ratio=self.wire.deflate_ratio,
             gzip_ratio=self.wire.gzip_ratio,
             tls=self.network.tls,

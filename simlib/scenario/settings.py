@@ -251,6 +251,7 @@ def _nearest_field(model: type[pydantic.BaseModel], path: str) -> str | None:
     of_others = elsewhere(model, path)
     unit_left_out = [last for last in beside if without_unit(last)[0] == name]
     near = [
+        *(known for known in _field_paths(model) if plain(known) == plain(path)),
         *(known for known in every.get(name, ()) if not _is_in(known, within)),
         *(known for known in of_others if _is_in(known, within)),
         *(beside[last] for last in unit_left_out or _alike(name, beside)),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core.answers import Etag
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
 from simlib.core.client_state import Differs, Rules
@@ -27,7 +28,7 @@ from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
 from simlib.core.limiter import LimiterRules
 from simlib.core.notify import OnHint
 from simlib.core.path import Window
-from simlib.core.protocol import Heartbeat, Transport
+from simlib.core.protocol import HAS_SOCKET, SOCKET_TRANSPORTS, Heartbeat, Transport
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
@@ -72,8 +73,8 @@ class Workload(NamedTuple):
         Round-trip times without queueing, seconds.
     sizes : ndarray of int64, shape (len(Message), 4)
         Of every message: bytes of payload up and down, and of IP packets up and down.
-    etag : bool
-        Whether an unchanged board is answered 304.
+    etag : Etag
+        Whether an unchanged board is answered 304, and by what the server knows that it is.
     drag, hidden : Activity or None
         User activity.
     fault_events : tuple of FaultEvent
@@ -102,7 +103,7 @@ class Workload(NamedTuple):
     end_s: NDArray[np.float64]
     rtt_s: NDArray[np.float64]
     sizes: NDArray[np.int64]
-    etag: bool
+    etag: int
     drag: Activity | None
     hidden: Activity | None
     fault_events: tuple[FaultEvent, ...]
@@ -191,7 +192,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "server": _server_rules(scenario),
         "sizes": np.hstack([message_sizes(spec, "payload"), message_sizes(spec, "ip")]),
         "rate_limit": _rate_limit(scenario.rate_limit),
-        "etag": scenario.polling.etag,
+        "etag": Etag[scenario.polling.etag.upper()] + 0,
         "drag": scenario.drag,
         "hidden": scenario.hidden,
         "fault_events": _fault_events(scenario),
@@ -232,8 +233,10 @@ def enrolled(
         "differs": _differs(one, other),
     }
     control, treatment = (rules._replace(**of_the_rollout) for rules in (one, other))
+    drops_copy = any(HAS_SOCKET[transport] for transport in flag.transports)
     return workload._replace(
         rules=control,
+        server=workload.server._replace(drops_copy=drops_copy),
         treatment_rules=None if treatment == control else treatment,
         flag=flag,
         buckets=buckets,
@@ -243,7 +246,10 @@ def enrolled(
 def _differs(one: Rules, other: Rules) -> int:
     """In what two cohorts' rules differ: bits of `Differs`."""
     fields = {
-        Differs.POLL_TIMER: ("interval_s", "jitter_frac", "fixed_rate"),
+        Differs.POLL_TIMER: (
+            *("interval_s", "jitter_frac", "fixed_rate"),
+            *("hidden_interval_s", "active_interval_s", "active_for_s"),
+        ),
         Differs.WHO_PINGS: ("heartbeat",),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
@@ -496,6 +502,9 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         differs=Differs.NOTHING + 0,
         interval_s=polling.interval_s,
         jitter_frac=polling.jitter_frac,
+        hidden_interval_s=polling.hidden_interval_s or math.inf,
+        active_interval_s=polling.active_interval_s or math.inf,
+        active_for_s=polling.active_for_s or 0.0,
         fixed_rate=polling.timer == "fixed_rate",
         pause_while_dragging=polling.pause_while_dragging,
         pause_while_hidden=polling.pause_while_hidden,
@@ -570,6 +579,10 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         hop_s=server.hop_s if server.nodes > 1 else 0.0,
         accept_s=server.accept_s,
         poll_s=server.poll_s,
+        check_s=server.check_s,
+        cache_s=server.cache_s,
+        cached_s=server.cached_s,
+        drops_copy=scenario.transport in SOCKET_TRANSPORTS,
         handshake_s=server.handshake_s,
         authenticate_s=server.authenticate_s,
         snapshot_s=server.snapshot_s,

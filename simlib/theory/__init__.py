@@ -6,6 +6,14 @@ second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed
+from simlib.theory.polls import (
+    AdaptivePolls,
+    SharedPoll,
+    adaptive_polls,
+    hidden_polls_per_s,
+    poll_cost_s,
+    shared_poll,
+)
 from simlib.theory.queueing import (
     FanOut,
     Queue,
@@ -45,14 +53,18 @@ from simlib.theory.traffic import (
 )
 
 __all__ = [
+    "AdaptivePolls",
     "FanOut",
     "Queue",
     "Recovery",
+    "SharedPoll",
     "Staleness",
+    "adaptive_polls",
     "crossover_rate_per_s",
     "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",
+    "hidden_polls_per_s",
     "last_tab_s",
     "leaked_connections",
     "left_frac",
@@ -61,6 +73,7 @@ __all__ = [
     "mean_interval",
     "mm1",
     "mmc",
+    "poll_cost_s",
     "poll_request_rate_per_s",
     "polling_bytes_per_s",
     "push_bytes_per_s",
@@ -69,6 +82,7 @@ __all__ = [
     "restarted_fetch_s",
     "rollback_time_s",
     "rolling_deploy_moves",
+    "shared_poll",
     "staleness_fixed_timer",
     "staleness_jittered",
     "staleness_rearmed_timer",

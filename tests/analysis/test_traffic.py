@@ -15,7 +15,13 @@ BOARD = sl.Scenario(
 
 @pytest.mark.parametrize(
     ("changes", "etag"),
-    [({}, False), ({"wire.http": "2"}, False), ({"wire.gzip_ratio": 0.1}, True), ({}, True)],
+    [
+        ({}, "off"),
+        ({"wire.http": "2"}, "off"),
+        ({"wire.gzip_ratio": 0.1}, "content"),
+        ({}, "content"),
+        ({}, "version"),
+    ],
 )
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
@@ -34,7 +40,9 @@ def test_bytes_by_rate_is_what_a_simulation_counts(changes, etag, transport):
     layers = {"ip": ("up_bytes_per_h", "down_bytes_per_h")}
     layers["payload"] = tuple(f"payload_{column}" for column in layers["ip"])
     rows = sl.metrics.table(*sl.replicate(scenario, 4, engine="compiled", progress=False))
-    name = {"polling": "polling with ETag" if etag else "polling"}.get(transport, transport)
+    name = {"polling": "polling with ETag" if etag != "off" else "polling"}.get(
+        transport, transport
+    )
     for layer, columns in layers.items():
         table = bytes_by_rate(scenario, [0.1], layer=layer)
         expected = table.set_index("transport").loc[name, "bytes_per_h"]

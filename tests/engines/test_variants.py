@@ -70,7 +70,8 @@ def test_every_setting_that_is_listed_exists():
     assert listed == set(Workload._fields)
     rules = variants._HONOURED_RULES | variants._NEUTRAL_RULES.keys() | {"fallback"}
     assert rules == set(Rules._fields)
-    assert set(ServerRules._fields) == variants._HONOURED_SERVER
+    server = variants._HONOURED_SERVER | variants._NEUTRAL_SERVER.keys()
+    assert server == set(ServerRules._fields)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,11 @@ def test_every_setting_that_is_listed_exists():
     [
         {"server.nodes": 2},
         {"polling.timer": "fixed_rate"},
+        {"polling.etag": "version"},
+        {"polling.hidden_interval_s": 60.0, "polling.pause_while_hidden": False},
+        {"polling.active_interval_s": 5.0, "polling.active_for_s": 60.0},
+        {"server.cache_s": 1.0},
+        {"transport": "websocket", "server.cache_s": 1.0},
         {"timer_throttling": True, "hidden": {"every_s": 60.0, "length_s": 9.0}},
         {"faults": [{"kind": "restart", "start_s": 10.0, "length_s": 5.0}]},
         {"faults": [{"kind": "latency", "start_s": 10.0, "length_s": 5.0, "added_s": 1.0}]},
@@ -116,6 +122,9 @@ NARROW = {
     "fallback": None,
     "rate_limit": None,
     "polling.timer": "after_answer",
+    "polling.hidden_interval_s": None,
+    "polling.active_interval_s": None,
+    "polling.active_for_s": None,
     "websocket.safety_poll_s": None,
     "websocket.safety_poll_restart": False,
     "timer_throttling": False,
@@ -124,6 +133,7 @@ NARROW = {
     "network.shared_down_bytes_per_s": None,
     "server.nodes": 1,
     "server.workers": 1,
+    "server.cache_s": 0.0,
 }
 
 

@@ -213,7 +213,7 @@ def test_bars_are_the_bytes_of_the_summary(runs):
 
 def test_replications_share_a_legend_entry_and_different_scenarios_do_not(runs):
     again = run("polling", 3)
-    conditional = sl.simulate(BOARD.replace({"polling.etag": True}), progress=False)
+    conditional = sl.simulate(BOARD.replace({"polling.etag": "content"}), progress=False)
     faster = sl.simulate(BOARD.replace({"polling.interval_s": 10.0}), progress=False)
     traces = sl.figures.latency(runs[0], again, conditional, faster).data
     assert [trace.name for trace in traces if trace.showlegend] == [

@@ -44,7 +44,21 @@ OFTEN = {"updates.rate_per_s": 0.8, "server.poll_s": 0.15}
 VARIANTS = {
     "polling": POLLING,
     "polling with aiohttp's heads": POLLING.replace({"wire.http_client": "aiohttp"}),
-    "polling with etag": POLLING.replace({"polling.etag": True, "updates.rate_per_s": 0.1}),
+    "polling with etag": POLLING.replace({"polling.etag": "content", "updates.rate_per_s": 0.1}),
+    "polling with versions": POLLING.replace(
+        {"polling.etag": "version", "updates.rate_per_s": 0.1}
+    ),
+    "polling from a copy": POLLING.replace({"server.cache_s": 2.7}),
+    "polling with etag from a copy": POLLING.replace(
+        {"polling.etag": "content", "updates.rate_per_s": 0.1, "server.cache_s": 5.6}
+    ),
+    "polling, faster after a change": POLLING.replace(
+        {
+            "updates.rate_per_s": 0.1,
+            "polling.active_interval_s": 1.7,
+            "polling.active_for_s": 4.0,
+        }
+    ),
     "polling, a connection each": POLLING.replace({"server.keep_alive_s": 1.0}),
     "polling at a fixed rate": POLLING.replace({"polling.timer": "fixed_rate"}),
     "push": PUSH,
@@ -59,8 +73,9 @@ VARIANTS = {
     "told of changes": TOLD,
     "told of changes, in a window": TOLD.replace({"notify.spread_s": 2.2}),
     "told of changes, with etag and safety polls": TOLD.replace(
-        {"polling.etag": True, "websocket.safety_poll_s": 2.5}
+        {"polling.etag": "content", "websocket.safety_poll_s": 2.5}
     ),
+    "told of changes, and a copy for all": TOLD.replace({"server.cache_s": 9.0}),
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
     "told of changes, and restarts": TOLD.replace({**OFTEN, "notify.on_hint": "restart"}),
     "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),

@@ -174,7 +174,7 @@ SHARED = "must be a client's own setting: all share the server, the board, the u
     ("changes", "words"),
     [
         ({"server.workers": 2}, f'plan.treatment.changes."server.workers": {SHARED} paths, got 2'),
-        ({"polling.etag": True}, f'changes."polling.etag": {SHARED} paths, got True'),
+        ({"polling.etag": "content"}, f"changes.\"polling.etag\": {SHARED} paths, got 'content'"),
         ({"websocket.push": "snapshot"}, f'changes."websocket.push": {SHARED}'),
         (
             {"websocket": {"resync": "replay", "replay_changes": 9}},
@@ -228,7 +228,7 @@ def test_a_section_does_not_reset_what_it_leaves_out(tmp_path):
 
 
 def test_a_change_that_changes_nothing_is_borne():
-    plan = PLAN.replace({"treatment.changes": {"polling.etag": False, "wire.http": "1.1"}})
+    plan = PLAN.replace({"treatment.changes": {"polling.etag": "off", "wire.http": "1.1"}})
     control, treatment = cohort_scenarios(plan, BOARD)
     assert treatment == control.replace(transport="websocket")
 

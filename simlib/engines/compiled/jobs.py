@@ -6,6 +6,14 @@ from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core import server as servers
+from simlib.core.answers import (
+    NOTHING,
+    Answer,
+    answer_of,
+    has_shortcuts,
+    keep,
+    version_named,
+)
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by, served_at
 from simlib.core.draws import Stream
@@ -48,7 +56,7 @@ from simlib.engines.compiled.state import (
     put,
     resume_outcome_of,
 )
-from simlib.engines.compiled.turn import GENERAL, PUSHES, Turn, World
+from simlib.engines.compiled.turn import GENERAL, POLLS, PUSHES, Turn, World
 
 _ADMITTED = 2
 """A bit of the data of a poll or upgrade that has waited at the rate limit: it has passed it."""
@@ -57,6 +65,7 @@ _ADMITTED = 2
 class Job(NamedTuple):
     """Work for a worker: its mean service time, negative for none, and the address of its draw.
 
+    The service time is that beside the answer of a poll or a fetch, which `_answer_of` knows.
     `worker` is counted over all nodes; `data` is what the event that follows carries; `n` events
     are to be scheduled so far.
     """
@@ -80,16 +89,22 @@ def serve(world: World, turn: Turn) -> int:
         return job.n
     rules, nodes, workers = world.rules, world.arrays.servers, world.server_rules.workers
     node, worker = divmod(job.worker, workers)
-    service_s = servers.service_time_s(
+    answer, kind = Answer(0.0, 0.0, 0, False), turn.kind
+    asks = POLLS and kind == Kind.POLL
+    if GENERAL:
+        asks = asks or kind == Kind.SAFETY_POLL or kind == Kind.REFETCH
+    if asks:
+        answer = _answer_of(world, turn, job.worker)
+    service_s = answer.wait_s + servers.service_time_s(
         world.server_rules,
-        job.mean_s,
+        job.mean_s + answer.cost_s,
         rules.seed,
         rules.replication,
         turn.number,
         job.stream,
         job.k,
     )
-    if turn.kind == Kind.SYN:
+    if kind == Kind.SYN:
         begun_s = servers.accept(
             Server(
                 nodes.free_s[node],
@@ -106,7 +121,30 @@ def serve(world: World, turn: Turn) -> int:
     done_s = begun_s + service_s
     if begun_s >= 0.0:
         recording.add_busy(world.record, node, begun_s, done_s)
-    return _answer(world, turn, job, begun_s, done_s)
+    version = answer.version + 0
+    if version == NOTHING:  # the board is read
+        version = readable(world.arrays, world.record, done_s)
+    if GENERAL and answer.is_kept:
+        keep(world.server_rules, nodes.state[node], version, done_s)
+    return _reply(world, turn, job, begun_s, done_s, version)
+
+
+@inlined
+def _answer_of(world: World, turn: Turn, worker: int) -> Answer:
+    """Return how a worker, counted over all nodes, answers the poll or fetch that arrives."""
+    arrays, server_rules, etag = world.arrays, world.server_rules, world.options.etag
+    if GENERAL:
+        if has_shortcuts(server_rules, etag):
+            row, (node, place) = arrays.rows[turn.number], divmod(worker, server_rules.workers)
+            start_s = max(turn.now, arrays.servers.free_s[node][place])
+            named = NOTHING + 0
+            if turn.kind != Kind.SAFETY_POLL:
+                has_gaps = recording.has_gaps(world.record, turn.number)
+                named = version_named(etag, row.fetched_s, row.seen, has_gaps)
+            present = readable(arrays, world.record, start_s)
+            state, publish_s = arrays.servers.state[node], world.record.publish_s
+            return answer_of(server_rules, state, publish_s, etag, named, present, start_s)
+    return Answer(0.0, server_rules.poll_s + 0.0, NOTHING, False)
 
 
 @inlined
@@ -216,7 +254,7 @@ def _poll_job(world: World, turn: Turn) -> Job:
         t = turn.now + turn.half_s
         return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
     worker = _first_free(world, node)
-    return Job(server_rules.poll_s, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
+    return Job(0.0, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 
 @inlined
@@ -282,7 +320,7 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
         return _no_job(turn.data, n)
     row = arrays.rows[turn.number]
     row.beats += 1
-    mean_s, worker = server_rules.accept_s + server_rules.poll_s, _first_free(world, node)
+    mean_s, worker = server_rules.accept_s + 0.0, _first_free(world, node)
     return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
 
@@ -312,7 +350,7 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
         return _no_job(turn.data, n)
     row.beats += 1
-    mean_s = server_rules.poll_s + first * server_rules.accept_s
+    mean_s = first * server_rules.accept_s
     worker = _first_free(world, node)
     return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
@@ -344,11 +382,11 @@ def _syn_again(world: World, turn: Turn) -> int:
 
 
 @inlined
-def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -> int:
-    """Schedule what follows a job; return how many events."""
+def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, version: int) -> int:
+    """Schedule what follows a job, which shows a version of the board; return how many events."""
     kind, exchange, half_s, out = turn.kind, turn.exchange, turn.half_s, world.arrays.out
     if kind == Kind.POLL:
-        return _poll_done(world, turn, done_s)
+        return _poll_done(world, turn, done_s, version)
     if PUSHES and kind == Kind.UPGRADE:
         return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, job.worker)
     if PUSHES and kind == Kind.AUTHENTICATE:
@@ -371,13 +409,12 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
         if cut_s < NEVER_S:
             return _cut(world, turn, cut_s, done_s)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
-        version = readable(world.arrays, world.record, done_s)
         reply = (version << REPLY_BITS) | ANSWERED
         if len(world.arrays.shared) > 0:
             return put(out, 0, DONE, done_s, Kind.SAFETY_POLL_SENT, exchange, reply)
         return _send_safety_poll(world, turn, done_s, reply)
     if GENERAL and PUSHES and kind == Kind.REFETCH:
-        return _refetched(world, turn, done_s)
+        return _refetched(world, turn, done_s, version)
     if PUSHES and kind == Kind.PING_UP:
         if GENERAL and has_path_limits(world.arrays):
             return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, 0)
@@ -389,9 +426,9 @@ def _answer(world: World, turn: Turn, job: Job, begun_s: float, done_s: float) -
 
 
 @inlined
-def _poll_done(world: World, turn: Turn, done_s: float) -> int:
+def _poll_done(world: World, turn: Turn, done_s: float, version: int) -> int:
     arrays = world.arrays
-    data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
+    data = (version << 1) | (turn.data & 1)
     _keep_alive(world, turn, done_s)
     t = done_s + 0.0
     if GENERAL:
@@ -447,9 +484,9 @@ def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
 
 
 @inlined
-def _refetched(world: World, turn: Turn, done_s: float) -> int:
+def _refetched(world: World, turn: Turn, done_s: float, version: int) -> int:
     arrays = world.arrays
-    data = (readable(arrays, world.record, done_s) << 1) | (turn.data & 1)
+    data = (version << 1) | (turn.data & 1)
     _keep_alive(world, turn, done_s)
     reply = (data << REPLY_BITS) | ANSWERED
     if len(arrays.shared) > 0:

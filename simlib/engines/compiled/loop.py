@@ -15,6 +15,7 @@ out alike, and runs are equal to the last bit.
 from __future__ import annotations
 
 from simlib.core import record as recording
+from simlib.core.answers import has_shortcuts
 from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
@@ -154,13 +155,17 @@ def _goes_round(world: World) -> bool:
     """Say whether polls may go round by themselves: only the order of their jobs matters.
 
     A timer that a response sets must not fire before others that are set later, see `poll_round`;
-    at a fixed rate it may.
+    at a fixed rate, or where intervals differ, it may.
     """
     goes_round = POLLS and len(world.arrays.half_s) == 1 and not world.rules.fixed_rate
     if PUSHES:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
     if GENERAL:
+        rules, etag = world.rules, world.options.etag
         goes_round = goes_round and not world.options.limit.polls
+        goes_round = goes_round and not has_shortcuts(world.server_rules, etag)
+        is_adaptive = min(rules.hidden_interval_s, rules.active_interval_s) < NEVER_S
+        goes_round = goes_round and not is_adaptive
     return goes_round and world.server_rules.law == Law.CONSTANT
 
 

@@ -349,7 +349,7 @@ def _with_longer_backlogs(arrays: ClientArrays) -> ClientArrays:
 def _options(workload: Workload) -> EngineOptions:
     drag, hidden = workload.drag, workload.hidden
     return EngineOptions(
-        workload.etag,
+        int(workload.etag),
         *((drag.every_s, drag.length_s) if drag else (-1.0, 0.0)),
         *((hidden.every_s, hidden.length_s) if hidden else (-1.0, 0.0)),
         workload.idle_s,

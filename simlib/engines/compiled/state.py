@@ -308,7 +308,7 @@ class ClientArrays(NamedTuple):
 class EngineOptions(NamedTuple):
     """What a scenario settles beside the rules; no activity: `every_s` negative."""
 
-    etag: bool
+    etag: int
     drag_every_s: float
     drag_length_s: float
     hidden_every_s: float

@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from simlib.core.answers import Etag
 from simlib.core.client_state import Differs
 from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
@@ -40,7 +41,7 @@ _NEUTRAL: dict[str, Any] = {
 }
 _HONOURED_RULES = {
     *("seed", "replication", "transport", "transports", "tls"),
-    *("interval_s", "jitter_frac", "stale_s"),
+    *("interval_s", "active_for_s", "jitter_frac", "stale_s"),
     *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
     *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
     *("upgrade_timeout_s", "ready_timeout_s", "closing_s"),
@@ -55,13 +56,17 @@ _NEUTRAL_RULES: dict[str, Any] = {
     "safety_poll_restart": False,
     "any_message": False,
     "throttles_timers": False,
+    "hidden_interval_s": math.inf,
+    "active_interval_s": math.inf,
 }
 _HONOURED_SERVER = {
     *("workers", "law", "law_parameter", "hop_s"),
-    *("accept_s", "poll_s", "handshake_s", "authenticate_s"),
+    *("accept_s", "poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s"),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
+    "drops_copy",
 }
+_NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0}
 _OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
 """Settings that mean nothing to clients that poll all the time."""
 
@@ -120,6 +125,8 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
         return True
     if rules["transport"] != Transport.POLLING and runs_on(rules["reconnect"].policy):
         return True
+    if settings["etag"] == Etag.VERSION:
+        return True
     server = settings["server"]._asdict()
     if rules["transport"] != Transport.POLLING and server["workers"] > 1:
         return True  # a socket belongs to one of them
@@ -128,7 +135,7 @@ def needs_general_loop(settings: Mapping[str, Any]) -> bool:
         name not in neutral or values[name] != neutral[name]
         for values, names, neutral in (
             (rules, others, _NEUTRAL_RULES),
-            (server, server.keys() - _HONOURED_SERVER, {}),
+            (server, server.keys() - _HONOURED_SERVER, _NEUTRAL_SERVER),
             (settings, settings.keys() - _HONOURED - skipped, _NEUTRAL),
         )
         for name in names
