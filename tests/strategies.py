@@ -299,6 +299,11 @@ def _values(draw) -> dict[str, object]:
             "spread_s": draw(st.sampled_from([0.0, 0.0, 2.0])),
             "on_hint": draw(st.sampled_from(["queue_one", "restart"])),
         },
+        long_polling={
+            "timeout_s": draw(st.sampled_from([0.5, 2.0, 25.0])),
+            "grace_s": draw(st.sampled_from([0.01, 1.0, 10.0])),
+            "pause_s": draw(st.sampled_from([0.0, 0.0, 0.5])),
+        },
         heartbeat={
             "direction": draw(st.sampled_from(["server", "client", "none"])),
             "interval_s": draw(TIMES_S),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from simlib.core.measures import ratio
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import TOLD_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.run import Run, check_runs
 
@@ -77,10 +77,10 @@ def compare(predicted: Run, measured: Run) -> pd.DataFrame:
     )
     table["error"] = table["predicted"] - table["measured"]
     table["error_frac"] = ratio(table["error"], table["measured"])
-    has_socket = measured.scenario.transport in SOCKET_TRANSPORTS
+    is_told = measured.scenario.transport in TOLD_TRANSPORTS
     scale = float(measured.provenance.get("time_scale", 1.0))
-    relative = table["quantity"].map(_TOLERANCE_FRAC[has_socket]) * table["measured"]
-    table["allowed"] = relative.clip(lower=_TOLERANCE_S[has_socket] * scale)
+    relative = table["quantity"].map(_TOLERANCE_FRAC[is_told]) * table["measured"]
+    table["allowed"] = relative.clip(lower=_TOLERANCE_S[is_told] * scale)
     outside = "outside" if measured.provenance.get("quiet", True) else "inconclusive"
     verdict = np.where(table["error"].abs() <= table["allowed"], "within", outside)
     table["verdict"] = np.where(table["allowed"].isna(), "", verdict)

@@ -26,7 +26,6 @@ from simlib.analysis.agreement import compare as compare
 from simlib.analysis.engine_costs import capacity as capacity
 from simlib.analysis.traffic import bytes_by_rate as bytes_by_rate
 from simlib.core.measures import GUIDE_METRICS, MEASURES, Measure, evaluate
-from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
 from simlib.renamed import renamed
 from simlib.run import QUANTITIES as QUANTITIES
@@ -95,9 +94,8 @@ def guide_metrics(table: pd.DataFrame) -> pd.DataFrame:
 def _evaluated(measures: Sequence[Measure], sums: pd.DataFrame) -> pd.DataFrame:
     """Return a column per metric, with NaN for transports for which the metric has no meaning."""
     columns = {}
-    has_socket = sums["transport"].isin(SOCKET_TRANSPORTS)
     for measure in measures:
-        is_meant = has_socket if measure.needs_socket else True
+        is_meant = sums["transport"].isin(measure.transports)
         columns[measure.name] = np.where(is_meant, evaluate(measure, sums), np.nan)
     return pd.DataFrame(columns, index=sums.index)
 

@@ -30,12 +30,12 @@ from simlib.core.client_state import (
     Differs,
     Rules,
     assigned_transport,
-    connect,
     fetch,
     move,
     refuse,
 )
 from simlib.core.draws import Stream, uniform
+from simlib.core.long_polling import on_held, set_out
 from simlib.core.notify import concerns_data, on_data, on_pause
 from simlib.core.polling import (
     change_poll_rules,
@@ -46,7 +46,7 @@ from simlib.core.polling import (
     start_ticks,
     stir,
 )
-from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches
+from simlib.core.protocol import Action, Event, Pause, State, Transport, fetches, holds
 from simlib.core.reconnect import runs_on
 from simlib.core.resync import Resync
 from simlib.core.websocket import change_socket_rules, hear, on_handshake, on_socket
@@ -102,6 +102,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
         actions = _assign(client, rules, now, value)
     elif client.transport == Transport.POLLING:
         actions = on_poll(client, rules, event, now, value)
+    elif holds(client.transport):
+        actions = on_held(client, rules, event, now, value)
     elif state == State.OPEN or event == Event.READY:
         if rules.any_message and _is_on_socket(rules, event):
             hear(client, rules, now)
@@ -148,7 +150,7 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
         return False
     comes_back = rules.resync.kind != Resync.NONE or rules.push_is_snapshot
     comes_back = comes_back or rules.safety_poll_s < NEVER_S
-    comes_back = comes_back or fetches(client.transport)
+    comes_back = comes_back or fetches(client.transport) or holds(client.transport)
     return client.state == State.OPEN or comes_back or rules.fallback.is_on
 
 
@@ -183,7 +185,7 @@ def _begin(client: Client, rules: Rules, now: float, version: int) -> int:
         start_ticks(client, rules, now)
         return fetch(client)
     client.since_s = now
-    return connect(client, rules, now)
+    return set_out(client, rules, now)
 
 
 def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
@@ -199,13 +201,15 @@ def _assign(client: Client, rules: Rules, now: float, cohort: int) -> int:
     if runs_on(rules.reconnect.policy):
         client.check_s = NEVER_S
     client.fetch_due_s = NEVER_S
+    if holds(client.transport):
+        client.beat_s = NEVER_S
     client.transport = target
     client.failures = 0
     client.fallbacks = 0
     client.since_s = now
     if target == Transport.POLLING:
         return Action.CLOSE | fetch(client)
-    return Action.CLOSE | connect(client, rules, now)
+    return Action.CLOSE | set_out(client, rules, now)
 
 
 def _connects_anew(client: Client, rules: Rules) -> bool:

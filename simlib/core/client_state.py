@@ -84,6 +84,9 @@ class Rules(NamedTuple):
     heartbeat_timeout_s: float
     any_message: bool
     closing_s: float
+    hold_s: float
+    answer_timeout_s: float
+    ask_pause_s: float
     reconnect: ReconnectRules
     fallback: FallbackRules
 
@@ -123,10 +126,10 @@ class Client:
     fallbacks : int
         How often it has fallen back to polling since it was last pushed to.
     beat_s, fetch_due_s : float
-        When a heartbeat is due on an open connection, and a fetch beside it, if there are any.
-        Messages may put them off without setting the timer anew: it then fires too early, and the
-        client goes on waiting. `fetch_due_s` of a polling client is until when it polls faster;
-        `NEVER_S` if it does not.
+        When a heartbeat is due on an open connection, and a fetch beside it, if there are any; or
+        when a client gives up a request that is held. Messages may put them off without setting
+        the timer anew: it then fires too early, and the client goes on waiting. `fetch_due_s` of
+        a polling client is until when it polls faster; `NEVER_S` if it does not.
     check_s : float
         When a client next checks whether its connection is stale, if its reconnect policy has a
         timer for that; `NEVER_S` before it starts.
@@ -136,7 +139,8 @@ class Client:
         The number of its fetch that is under way, up to `FETCHES`, after which they begin anew;
         negative if none is, that of the last one then.
     fetch_failures : int
-        How many tries of this fetch have failed.
+        How many tries of this fetch have failed; of a client whose requests are held, whether the
+        server has not answered since the last failure, or since the first request.
     hidden_s, held_s : float
         Since when the tab is hidden, and until when the browser holds a timer back that is due.
     awaiting_pong : bool
@@ -262,18 +266,19 @@ def is_fallen(client: Client, rules: Rules) -> bool:
 
     It has done so since its ``since_s``.
     """
-    return bool(polls_instead(client.state, assigned_transport(client, rules)))
+    return bool(polls_instead(client.state, client.transport, assigned_transport(client, rules)))
 
 
-def polls_instead(state: Any, meant: Any) -> Any:
+def polls_instead(state: Any, transport: Any, meant: Any) -> Any:
     """Say whether a client in a state polls although another transport is meant for it.
 
     Examples
     --------
-    >>> bool(polls_instead(State.IDLE, Transport.WEBSOCKET))
+    >>> bool(polls_instead(State.IDLE, Transport.POLLING, Transport.WEBSOCKET))
     True
     """
-    return (state >= State.IDLE) & (state <= State.RETRYING) & (meant != Transport.POLLING)
+    polls = (transport == Transport.POLLING) & (meant != Transport.POLLING)
+    return (state >= State.IDLE) & (state <= State.RETRYING) & polls
 
 
 def fetch(client: Client) -> int:

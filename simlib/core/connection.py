@@ -28,7 +28,7 @@ from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
-from simlib.core.protocol import State, Transport, fetches
+from simlib.core.protocol import State, Transport, fetches, has_socket
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import Server
@@ -54,7 +54,7 @@ class Connection:
         Whether the WebSocket is up, so that it ends with a close frame.
     subscribed, socket : int
         The exchange for which the server lists the client as a subscriber, and for which it keeps
-        a socket; -1 for none.
+        a socket; -1 for none. While it holds a request, that of the request, for both.
     closed_exchange : int
         The exchange up to which connections have ended.
     lost_exchange : int
@@ -83,7 +83,8 @@ class Connection:
     waiting : int
         How many messages wait for the client in the server's memory, because the kernels are full.
     tail : int
-        The version of the latest message that waits.
+        The version of the latest message that waits; below 0 if what is subscribed is a request
+        that is held, see `is_held`.
     """
 
     __slots__ = (
@@ -263,7 +264,7 @@ def is_over(client: Client, link: Connection, exchange: int) -> bool:
     """
     if client.exchange != exchange or link.lost_exchange >= exchange:
         return True
-    return bool(client.transport == Transport.POLLING and link.closed_exchange >= exchange)
+    return bool(not has_socket(client.transport) and link.closed_exchange >= exchange)
 
 
 def served_at(link: Connection) -> int:
@@ -286,6 +287,49 @@ def accepted_by(link: Connection, workers: int) -> int:
     9
     """
     return served_at(link) * workers + int(link.worker)
+
+
+def hold(link: Connection, worker: int, first: int, now: float) -> None:
+    """Hold a request `now`, which a worker, counted over all nodes, is to answer.
+
+    A driver subscribes the client beside it. `first` says whether the request is the first on its
+    connection, 1 or 0. Its answer finds the path empty.
+
+    Examples
+    --------
+    >>> link = Connection(7)
+    >>> hold(link, 2, 1, 5.0)
+    >>> link.socket_worker, is_held(link), is_first_held(link)
+    (2, True, True)
+    """
+    link.socket_worker = worker
+    link.tail = -1 - first
+    link.link_s = now
+    link.arrived_s = now
+    link.link_bytes = 0.0
+
+
+def is_held(link: Connection) -> bool:
+    """Say whether what a client is subscribed by is a request that is held; if not, a socket."""
+    return bool(link.tail < 0)
+
+
+def is_first_held(link: Connection) -> bool:
+    """Say whether the request that is held, or was held last, is the first on its connection."""
+    return bool(link.tail < -1)
+
+
+def further_changes(push_is_snapshot: bool, seen: int, version: int) -> int:
+    """Return how many changes an answer to a held request has beside the first.
+
+    Examples
+    --------
+    >>> further_changes(False, 4, 7), further_changes(True, 4, 7)
+    (2, 0)
+    """
+    if push_is_snapshot:
+        return 0
+    return max(0, version - seen - 1)
 
 
 def is_unheard(link: Connection, exchange: int) -> bool:
@@ -372,7 +416,7 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         schedules. A poll that has been answered does not fail: its answer arrives.
     """
     exchange = int(client.exchange)
-    if client.transport == Transport.POLLING:
+    if not has_socket(client.transport):
         if link.is_link_dead:
             return False
         was_answered = is_answered(link, keep_alive_s, now)
@@ -399,7 +443,7 @@ def lose_path(client: Client, link: Connection) -> bool:
         the driver schedules that.
     """
     exchange = int(client.exchange)
-    if client.transport == Transport.POLLING:
+    if not has_socket(client.transport):
         if link.opened_s == NEVER_S or link.is_link_dead:
             return False
         link.is_link_dead = True

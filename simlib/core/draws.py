@@ -65,6 +65,7 @@ class Stream(IntEnum):
     CLOSE_SERVICE = 23
     SPREAD = 24
     SEND_SERVICE = 25
+    HOLD_SERVICE = 26
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS, TRANSPORT_NAMES
 from simlib.core.record import Wait
 
 Table = Literal["summary", "over_time", "check"]
@@ -67,8 +68,9 @@ class Measure(NamedTuple):
     sequential : {"observations", "events"}, optional
         How a sequential test can judge it: as the mean of single observations, or as the rate of
         events in time. None: it cannot.
-    needs_socket : bool
-        Whether it has a meaning only for transports whose clients keep a WebSocket open.
+    needs_socket, needs_push : bool
+        Whether it has a meaning only for transports whose clients keep a WebSocket open, or only
+        for those whose clients are told of changes, by one or by a request that is held.
     is_guide : bool
         Whether it is one of the six metrics that the migration guide watches during its rollout.
     tables : tuple of str
@@ -88,8 +90,16 @@ class Measure(NamedTuple):
     worse: Literal["higher", "lower", "neither"] = "higher"
     sequential: Literal["observations", "events"] | None = None
     needs_socket: bool = False
+    needs_push: bool = False
     is_guide: bool = False
     tables: tuple[Table, ...] = ("summary", "over_time", "check")
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """The names of the transports for which it has a meaning."""
+        if self.needs_socket:
+            return SOCKET_TRANSPORTS
+        return TOLD_TRANSPORTS if self.needs_push else TRANSPORT_NAMES
 
     @property
     def is_share(self) -> bool:
@@ -152,7 +162,7 @@ _ROWS = (
         unit="share of clients",
         numerator=("fallback_s",),
         denominator="present_s",
-        needs_socket=True,
+        needs_push=True,
         is_guide=True,
     ),
     Measure(

@@ -31,13 +31,13 @@ from simlib.core.client_state import (
     Differs,
     Rules,
     assigned_transport,
-    connect,
     fetch,
     move,
     see_all,
 )
 from simlib.core.draws import Stream, uniform
 from simlib.core.fallback import returns
+from simlib.core.long_polling import set_out
 from simlib.core.protocol import Action, Event, Pause, State, Transport
 from simlib.core.reconnect import doubled_s
 from simlib.core.wire import Message
@@ -195,7 +195,7 @@ def on_poll(client: Client, rules: Rules, event: int, now: float, value: int) ->
             client.transport = assigned_transport(client, rules)
             client.since_s = now
             client.fetch_due_s = NEVER_S
-            return Action.CLOSE | connect(client, rules, now)
+            return Action.CLOSE | set_out(client, rules, now)
         return fetch(client)
     return Action.NONE
 

@@ -26,6 +26,10 @@ CONNECT leads back later. A rejected token leads to STRANDED at once: it would b
 A client that is told of changes (NOTIFY) has the same life. What it is told of it fetches while it
 is OPEN: responses arrive beside the socket and leave the state unchanged.
 
+A client whose requests are held (LONG_POLLING) is FETCHING while the server holds one, and passes
+IDLE on its way to the next. What fails leads to WAITING, as with a socket, and from there back to
+FETCHING.
+
 During a rollout, a client may be ASSIGNED to a cohort in any state. If that has another transport,
 the client decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
 
@@ -124,24 +128,30 @@ class Transport(IntEnum):
     POLLING = 0
     WEBSOCKET = 1
     NOTIFY = 2
+    LONG_POLLING = 3
 
 
 class TransportRow(NamedTuple):
     """What a transport is.
 
     `has_socket` says whether a client keeps a WebSocket open, `fetches` whether it fetches by HTTP
-    what it is told of there, `fallback` which transport it falls back to, if any.
+    what it is told of there, `is_held` whether the server holds its requests until there is
+    something new, `fallback` which transport it falls back to, if any.
     """
 
     has_socket: bool
     fetches: bool
     fallback: Transport | None
+    is_held: bool = False
 
 
 TRANSPORTS = {
     Transport.POLLING: TransportRow(has_socket=False, fetches=False, fallback=None),
     Transport.WEBSOCKET: TransportRow(has_socket=True, fetches=False, fallback=Transport.POLLING),
     Transport.NOTIFY: TransportRow(has_socket=True, fetches=True, fallback=Transport.POLLING),
+    Transport.LONG_POLLING: TransportRow(
+        has_socket=False, fetches=False, fallback=Transport.POLLING, is_held=True
+    ),
 }
 TRANSPORT_NAMES = tuple(transport.name.lower() for transport in TRANSPORTS)
 """The names in scenarios and tables."""
@@ -149,10 +159,16 @@ SOCKET_TRANSPORTS = tuple(
     transport.name.lower() for transport, row in TRANSPORTS.items() if row.has_socket
 )
 """The names of those whose clients keep a WebSocket open."""
+TOLD_TRANSPORTS = tuple(
+    transport.name.lower() for transport, row in TRANSPORTS.items() if row.has_socket or row.is_held
+)
+"""The names of those whose clients keep the server at hand to be told of changes: for each it has
+a socket, or a request that it holds."""
 
 NO_TRANSPORT = 255
 HAS_SOCKET = bytes(row.has_socket for row in TRANSPORTS.values())
 FETCHES = bytes(row.fetches for row in TRANSPORTS.values())
+IS_HELD = bytes(row.is_held for row in TRANSPORTS.values())
 FALLBACK_OF = bytes(
     NO_TRANSPORT if row.fallback is None else row.fallback for row in TRANSPORTS.values()
 )
@@ -168,6 +184,28 @@ def fetches(transport: int) -> bool:
     (True, False)
     """
     return FETCHES[int(transport)] > 0
+
+
+def has_socket(transport: int) -> bool:
+    """Say whether a client of a transport keeps a WebSocket open; others send requests by HTTP.
+
+    Examples
+    --------
+    >>> has_socket(Transport.NOTIFY), has_socket(Transport.LONG_POLLING)
+    (True, False)
+    """
+    return HAS_SOCKET[int(transport)] > 0
+
+
+def holds(transport: int) -> bool:
+    """Say whether the server holds the requests of a transport until there is something new.
+
+    Examples
+    --------
+    >>> holds(Transport.LONG_POLLING), holds(Transport.POLLING)
+    (True, False)
+    """
+    return IS_HELD[int(transport)] > 0
 
 
 class Heartbeat(IntEnum):
@@ -195,7 +233,13 @@ _SETTING_UP = {"CLOSED": State.WAITING, "TIME_OUT": State.WAITING}
 TRANSITIONS: dict[State, dict[Event, State | None]] = {
     State.ABSENT: {Event.START: State.IDLE},
     State.IDLE: _row((Event.DEADLINE,), FETCH=State.FETCHING, CONNECT=State.CONNECTING),
-    State.FETCHING: _row(FETCHED=State.IDLE, UNCHANGED=State.IDLE, FAILED=State.RETRYING),
+    State.FETCHING: _row(
+        (Event.DEADLINE,),
+        FETCHED=State.IDLE,
+        UNCHANGED=State.IDLE,
+        FAILED=State.RETRYING,
+        **_SETTING_UP,
+    ),
     State.RETRYING: _row((Event.DEADLINE,), FETCH=State.FETCHING, EXHAUST=State.IDLE),
     State.CONNECTING: _row((Event.DEADLINE,), CONNECTED=State.SECURING, **_SETTING_UP),
     State.SECURING: _row((Event.DEADLINE,), SECURED=State.UPGRADING, **_SETTING_UP),
@@ -216,6 +260,7 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
     ),
     State.WAITING: _row(
         (Event.DEADLINE,),
+        FETCH=State.FETCHING,
         CONNECT=State.CONNECTING,
         GIVE_UP=State.STRANDED,
         FALL_BACK=State.IDLE,

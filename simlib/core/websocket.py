@@ -80,7 +80,7 @@ def on_handshake(
     # Where the count starts anew with the transport, what fails after it is a lost connection.
     rule = rules.reconnect
     is_loss = state == State.AUTHENTICATING and rule.reset == Reset.TRANSPORT
-    return _back_off(client, rules, now, is_loss and retries_at_once(rule.policy), 0.0)
+    return back_off(client, rules, now, is_loss and retries_at_once(rule.policy), 0.0)
 
 
 def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
@@ -230,11 +230,11 @@ def _lose(client: Client, rules: Rules, now: float, at_once: bool, closing_s: fl
     if retries_at_once(rule.policy):
         # Only failed attempts delay the next one, and a loss is none.
         return _wait(client, now + closing_s)
-    return _back_off(client, rules, now, at_once, closing_s)
+    return back_off(client, rules, now, at_once, closing_s)
 
 
-def _back_off(client: Client, rules: Rules, now: float, at_once: bool, closing_s: float) -> int:
-    """In WAITING: there is no connection; wait for the next attempt, or give up.
+def back_off(client: Client, rules: Rules, now: float, at_once: bool, closing_s: float) -> int:
+    """In WAITING: nothing reaches the client; wait for the next attempt, or give up.
 
     With `at_once`, there is no wait but `closing_s`.
     """

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from simlib import progress as bars
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import TOLD_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.choice import ENGINES as ENGINES
 from simlib.engines.choice import check_engine, chosen_engine
@@ -29,8 +29,8 @@ BYTES_PER_CLIENT = {
     ("compiled", False): 200,
     ("compiled", True): 450,
 }
-"""Memory per client at the peak of a run, by engine and by whether clients keep a socket open, as
-measured by ``tests/benchmarks``."""
+"""Memory per client at the peak of a run, by engine and by whether clients keep a socket open, or
+a request that is held, as measured by ``tests/benchmarks``."""
 
 _BYTES_OF_GENERAL_LOOP = 500
 """Further memory per client in the general loop, where all clients may be cut off at once, or
@@ -168,7 +168,7 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
     if sessions is not None:
         clients += math.ceil(sessions.expected(scenario.horizon_s))
     changes = updates.expected(scenario.horizon_s)
-    of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in SOCKET_TRANSPORTS]
+    of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in TOLD_TRANSPORTS]
     settings = common_fields(scenario, 0, 0)
     if engine == "compiled" and (has_flag or goes_to_general_loop(settings, clients)):
         of_clients += clients * _BYTES_OF_GENERAL_LOOP

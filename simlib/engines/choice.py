@@ -23,8 +23,9 @@ WORTH_EVENTS = 50_000
 for them, which is what the compiled engine takes to load."""
 
 # Events of a client, as counted in both engines with the board of data/scenarios: a session with
-# its connection, a poll with its way there and back, a ping with its pong, a fault.
-_SESSION, _POLL, _PING, _FAULT = 10, 4, 4, 20
+# its connection, a poll with its way there and back, a request that is held, a ping with its pong,
+# a fault.
+_SESSION, _POLL, _HELD, _PING, _FAULT = 10, 4, 5, 4, 20
 
 
 def check_engine(engine: Any, reason: str = "") -> None:
@@ -81,6 +82,11 @@ def expected_events(scenario: Scenario) -> float:
     for activity in (scenario.drag, scenario.hidden):
         if activity is not None:
             each += 2.0 * stay_s / (activity.every_s + activity.length_s)
+    row = TRANSPORTS[Transport[scenario.transport.upper()]]
+    if row.is_held:
+        requests = _changes(scenario) * stay_s / scenario.horizon_s
+        requests += stay_s / scenario.long_polling.timeout_s
+        return clients * (each + _HELD * requests)
     if scenario.transport not in SOCKET_TRANSPORTS:
         polling = scenario.polling
         interval_s = min(polling.interval_s, polling.active_interval_s or polling.interval_s)
@@ -89,8 +95,7 @@ def expected_events(scenario: Scenario) -> float:
         each += _PING * stay_s / scenario.heartbeat.interval_s
     if scenario.websocket.safety_poll_s is not None:
         each += _POLL * stay_s / scenario.websocket.safety_poll_s
-    fetches = TRANSPORTS[Transport[scenario.transport.upper()]].fetches
-    of_change = 1 + _POLL // 2 if fetches else 1
+    of_change = 1 + _POLL // 2 if row.fetches else 1
     return clients * (each + of_change * _changes(scenario) * stay_s / scenario.horizon_s)
 
 

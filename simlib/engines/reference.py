@@ -60,6 +60,8 @@ from simlib.core.protocol import (
     State,
     Transport,
     fetches,
+    has_socket,
+    holds,
 )
 from simlib.core.record import Cause, Count, Record, Wait
 from simlib.core.resync import Resume
@@ -83,6 +85,9 @@ from simlib.scenario.model import Activity
 from simlib.scenario.workload import Workload
 
 Process = Generator[simpy.Event, None, Any]
+
+NOTHING_NEW = -1
+"""In place of a version: the answer to a request that was held for as long as may be."""
 
 
 class _ProcessRunner:
@@ -192,8 +197,7 @@ class Simulation(Driver):
         clients, now = self.clients, float(self.clock.now)  # SimPy starts at the integer 0
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in clients]
         is_connected = [
-            link.opened_s < NEVER_S
-            and not (client.transport == Transport.POLLING and link.kept_until_s < now)
+            link.opened_s < NEVER_S and (has_socket(client.transport) or link.kept_until_s >= now)
             for client, link in zip(clients, self.connection_rows, strict=True)
         ]
         fallen = [is_fallen(client, self.rules_of(client)) for client in clients]
@@ -212,8 +216,8 @@ class Simulation(Driver):
             for free_s in server.free_s:
                 recording.add_busy(self.record, node, self.clock.now, free_s, -1.0)
         for client, link in zip(self.clients, self.connection_rows, strict=True):
-            is_polling = client.transport == Transport.POLLING
-            if is_polling and 0.0 <= link.kept_until_s < self.clock.now:
+            is_http = not has_socket(client.transport)
+            if is_http and 0.0 <= link.kept_until_s < self.clock.now:
                 self.record_disconnect(client.number, link.kept_until_s, Cause.IDLE)
             if connection.has_idle_fetches(client, link, self.clock.now):
                 self.end_fetches(link)
@@ -272,6 +276,8 @@ class Simulation(Driver):
             if fetches(client.transport):
                 gives_up = actions & Action.GIVE_UP_FETCH > 0
                 self.clock.start(self.refetch(client, exchange, gives_up=gives_up))
+            elif holds(client.transport):
+                self.clock.start(self.long_poll(client, exchange))
             else:
                 self.clock.start(self.poll(client, exchange))
         if actions & Action.CONNECT:
@@ -373,7 +379,7 @@ class Simulation(Driver):
         heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
         if lets_go:
             self.unsubscribe(link, exchange)
-        if client.transport == Transport.POLLING and not link.is_link_dead:
+        if not has_socket(client.transport) and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
         if connection.reset(client, link, self.server_rules.keep_alive_s, now):
             self.clock.start(self.fail(client, exchange, heard_s))
@@ -382,9 +388,13 @@ class Simulation(Driver):
         """Tell a client at `t` that its connection is gone, unless its path dies before."""
         yield self.clock.at(t)
         if client.exchange == exchange and self.link_of(client).lost_exchange < exchange:
-            self.tally(Count.ERRORS, client.number)
-            is_poll = client.transport == Transport.POLLING
-            self.feed(client, Event.FAILED if is_poll else Event.CLOSED)
+            self.feed_failure(client)
+
+    def feed_failure(self, client: Client) -> None:
+        """Tell a client that its poll has failed, or what it is told of changes by."""
+        self.tally(Count.ERRORS, client.number)
+        is_poll = client.transport == Transport.POLLING
+        self.feed(client, Event.FAILED if is_poll else Event.CLOSED)
 
     def go_unanswered(self, client: Client, exchange: int) -> Process:
         """A request on a dead path: the kernel gives up on it at last."""
@@ -394,8 +404,7 @@ class Simulation(Driver):
             self.record_disconnect(client.number, self.clock.now, Cause.TIMED_OUT)
             link.kept_until_s = -NEVER_S
             link.is_link_dead = False
-            self.tally(Count.ERRORS, client.number)
-            self.feed(client, Event.FAILED)
+            self.feed_failure(client)
 
     def unsubscribe(self, link: Connection, closed_exchange: int) -> None:
         """The server lets go of a client's connections up to one."""
@@ -420,28 +429,9 @@ class Simulation(Driver):
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first and not (yield from self.open_for_polls(client, exchange)):
             return
-        etag = self.workload.etag
-        self.tally(Count.POLLS, number)
-        link.kept_until_s = NEVER_S
-        self.send(number, request_of(etag, client.fetched_s, first))
-        if link.is_link_dead:
-            clock.start(self.go_unanswered(client, exchange))
-            return
-
-        yield clock.at(clock.now + self.one_way_s(link))
-        if link.closed_exchange >= exchange:
-            return
-        is_admitted = not self.limit.polls or (yield from self.pass_limit())
-        if link.closed_exchange >= exchange:
-            return
-        node = connection.served_at(link)
-        if not is_admitted or self.is_shed(node):
-            self.keep_alive(client, exchange, clock.now)
-            yield clock.at(clock.now + self.one_way_s(link))
-            if not is_over(client, link, exchange):
-                self.send(number, Message.POLL_REFUSED - first)
-                self.tally(Count.ERRORS, number)
-                self.feed(client, Event.FAILED)
+        request = request_of(self.workload.etag, client.fetched_s, first)
+        node = yield from self.request(client, exchange, request, first)
+        if node < 0:
             return
         named = self.version_named(client)
         done_s, version = self.answer(node, 0.0, client, Stream.POLL_SERVICE, exchange, named=named)
@@ -462,6 +452,39 @@ class Simulation(Driver):
         else:
             self.feed(client, Event.FETCHED, version)
 
+    def request(
+        self, client: Client, exchange: int, message: int, first: bool
+    ) -> Generator[simpy.Event, None, int]:
+        """Send a request; return the node that is to serve it, -1 if none is."""
+        clock, number, link = self.clock, client.number, self.link_of(client)
+        self.tally(Count.POLLS, number)
+        link.kept_until_s = NEVER_S
+        self.send(number, message)
+        if link.is_link_dead:
+            clock.start(self.go_unanswered(client, exchange))
+            return -1
+
+        yield clock.at(clock.now + self.one_way_s(link))
+        if link.closed_exchange >= exchange:
+            return -1
+        is_admitted = not self.limit.polls or (yield from self.pass_limit())
+        if link.closed_exchange >= exchange:
+            return -1
+        node = connection.served_at(link)
+        if not is_admitted or self.is_shed(node):
+            yield from self.refuse(client, exchange, first)
+            return -1
+        return node
+
+    def refuse(self, client: Client, exchange: int, first: bool) -> Process:
+        """The server answers 503, and keeps the connection."""
+        clock, link = self.clock, self.link_of(client)
+        self.keep_alive(client, exchange, clock.now)
+        yield clock.at(clock.now + self.one_way_s(link))
+        if not is_over(client, link, exchange):
+            self.send(client.number, Message.POLL_REFUSED - first)
+            self.feed_failure(client)
+
     def open_for_polls(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
         """Open the connection of a poll; say whether the poll can set out."""
         clock, number, link = self.clock, client.number, self.link_of(client)
@@ -470,8 +493,7 @@ class Simulation(Driver):
         link.is_link_dead = False
         if not (yield from self.open_tcp(client, exchange)):
             if not is_over(client, link, exchange):
-                self.tally(Count.ERRORS, number)
-                self.feed(client, Event.FAILED)
+                self.feed_failure(client)
             return False
         if self.rules.tls:
             yield clock.at(clock.now + 2.0 * self.one_way_s(link))
@@ -555,6 +577,81 @@ class Simulation(Driver):
         link = self.link_of(client)
         has_left = link.closed_exchange >= exchange and client.exchange != exchange
         return has_left or self.is_under(FaultEffect.PARTITION, link)
+
+    # -- long polling ------------------------------------------------------------------------
+
+    def long_poll(self, client: Client, exchange: int) -> Process:
+        """A request that names what its client has seen, and is held until there is more."""
+        clock, link = self.clock, self.link_of(client)
+        rules, idle_s = self.server_rules, self.workload.idle_s
+        first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
+        if first and not (yield from self.open_for_polls(client, exchange)):
+            return
+        if idle_s < NEVER_S:
+            clock.start(self.middlebox(client, exchange))
+        node = yield from self.request(client, exchange, Message.HELD_REQUEST - first, first)
+        if node < 0:
+            return
+        worker = node * rules.workers + first_free(self.servers[node].free_s)
+        yield clock.at(self.serve(worker, rules.poll_s, client, Stream.POLL_SERVICE, exchange))
+        if link.closed_exchange >= exchange or client.exchange != exchange:
+            return
+        self.close_if_denied(client)
+        if self.published > client.seen:
+            clock.start(self.answer_held(client, exchange, clock.now, self.published, first))
+            return
+        if self.servers[node].state.sockets >= rules.max_connections:
+            recording.count_in_bin(self.record, Count.REFUSED, client.number, clock.now)
+            yield from self.refuse(client, exchange, first)
+            return
+        self.keep_socket(link, exchange, worker)
+        self.subscribers[client.number] = link
+        link.subscribed = exchange
+        connection.hold(link, worker, int(first), clock.now)
+        yield clock.at(clock.now + self.rules_of(client).hold_s)
+        if link.subscribed != exchange:
+            return
+        self.unsubscribe(link, exchange)
+        done_s = self.serve(worker, rules.send_s, client, Stream.HOLD_SERVICE, exchange)
+        clock.start(self.answer_held(client, exchange, done_s, NOTHING_NEW, first))
+
+    def answer_held(
+        self, client: Client, exchange: int, t: float, version: int, first: bool
+    ) -> Process:
+        """Answer a request at `t` with what is new up to a version, or that nothing is."""
+        clock, number, link = self.clock, client.number, self.link_of(client)
+        self.keep_alive(client, exchange, t)
+        if self.paths.shared:
+            yield clock.at(t)
+        is_empty = version == NOTHING_NEW
+        reply = (Message.HELD_EMPTY if is_empty else Message.HELD_REPLY) - first
+        further = connection.further_changes(self.rules.push_is_snapshot, client.seen, version)
+        n_bytes = self.sizes[reply][1] + further * self.sizes[Message.HELD_CHANGE][1]
+        t = connection.reply_s(self.paths, link, exchange, t, n_bytes)
+        yield clock.at(t + self.one_way_s(link))
+        if is_over(client, link, exchange):
+            return
+        self.send(number, reply)
+        if further:
+            self.send(number, Message.HELD_CHANGE, further)
+        if is_empty:
+            self.tally(Count.UNCHANGED, number)
+        self.feed(client, Event.UNCHANGED if is_empty else Event.FETCHED, version)
+
+    def keep_socket(self, link: Connection, exchange: int, worker: int) -> None:
+        """A worker keeps a socket of a client, or a request that it holds, and none of before."""
+        if link.socket >= 0:
+            self.place_of(link.socket_worker)[0].state.sockets -= 1
+        self.place_of(worker)[0].state.sockets += 1
+        link.socket, link.socket_worker = exchange, worker
+
+    def close_if_denied(self, client: Client) -> None:
+        """A client comes to the server whose socket nobody has closed for a rollback: do it now."""
+        number = client.number
+        if number in self.unclosed:
+            self.unclosed.remove(number)
+            if is_denied(client.cohort, self.buckets[number], self.percents, len(self.percents)):
+                self.schedule_flag_update(client, self.clock.now, SERVER_CLOSES)
 
     # -- what a client fetches that is told of changes -----------------------------------------
 
@@ -768,10 +865,7 @@ class Simulation(Driver):
             if refused:
                 recording.count_in_bin(self.record, Count.REFUSED, number, clock.now)
         if not refused:
-            if link.socket >= 0:
-                self.place_of(link.socket_worker)[0].state.sockets -= 1
-            server.state.sockets += 1
-            link.socket, link.socket_worker = exchange, worker
+            self.keep_socket(link, exchange, worker)
         yield clock.at(clock.now + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
@@ -810,13 +904,11 @@ class Simulation(Driver):
         version, outcome = self.published, self.resume_outcome(client)
         self.subscribers[number] = link
         link.subscribed = exchange
+        link.tail = 0
         link.let_in_by = self.nodes.process[link.node]
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
-        if number in self.unclosed:
-            self.unclosed.remove(number)
-            if is_denied(client.cohort, self.buckets[number], self.percents, len(self.percents)):
-                self.schedule_flag_update(client, clock.now, SERVER_CLOSES)
+        self.close_if_denied(client)
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
             clock.start(self.enter(client, exchange, version, Resume.NOTHING))
             n_bytes = self.sizes[Message.SNAPSHOT][1]
@@ -899,11 +991,18 @@ class Simulation(Driver):
         """Each worker sends to its subscribers one after the other; each message then travels."""
         rules, sends = self.server_rules, {}
         blocks = connection.blocks(self.paths, rules.sending)
-        for number, link in self.subscribers.items():
+        for number, link in list(self.subscribers.items()):
             worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
+            if connection.is_held(link) and version <= client.seen:
+                continue  # its request names what has been read on a node that heard of it before
             if worker not in sends:
                 sends[worker] = FanOut(self, worker, version)
             t = sends[worker].send(number)
+            if connection.is_held(link):
+                first = connection.is_first_held(link)
+                self.unsubscribe(link, exchange)
+                self.clock.start(self.answer_held(client, exchange, t, version, first))
+                continue
             message = connection.change_message(client)
             if not self.has_path_limits:
                 t += self.one_way_s(link)
@@ -1061,6 +1160,11 @@ class Simulation(Driver):
             return
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
+        if holds(was):
+            self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
+            if not link.is_link_dead:
+                self.clock.start(self.closing_handshake(link, client.exchange - 1, False))
+            return
         if fetches(was) and link.opened_s < NEVER_S:
             self.end_fetches(link)
         graceful = event in (Event.STOP, Event.ASSIGNED) and link.has_upgraded

@@ -20,7 +20,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from simlib.core.measures import MEASURES
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import TOLD_TRANSPORTS
 from simlib.run import Run, kinds_of, refuse_rollout
 from simlib.scenario.display import differences
 from simlib.scenario.units import without_unit
@@ -33,6 +33,7 @@ COLOURS = {
     "polling with ETag": "#E69F00",
     "websocket": "#0072B2",
     "notify": "#009E73",
+    "long_polling": "#CC79A7",
 }
 THEORY = "#666666"
 NAMES = {
@@ -40,12 +41,14 @@ NAMES = {
     "polling with ETag": "polling with ETag",
     "websocket": "WebSocket push",
     "notify": "notify and fetch",
+    "long_polling": "long polling",
 }
 DONE = {
     "polling": "polled",
     "polling with ETag": "polled with ETag",
     "websocket": "pushed",
     "notify": "notified",
+    "long_polling": "long-polled",
 }
 MOST_POINTS = 300
 TIME_DIGITS = 8  # enough for days in steps of a tenth of a second
@@ -188,7 +191,7 @@ class Named(NamedTuple):
 
     def line(self, *, under: float = 0.0, thin: float = 0.0) -> dict[str, Any]:
         """Return its colour, dash and width; `under` widens polling where push may lie on it."""
-        if self.run.scenario.transport in SOCKET_TRANSPORTS:
+        if self.run.scenario.transport in TOLD_TRANSPORTS:
             under = 0.0
         # The dotted line is wider, so that its dots show where it coincides with a solid one.
         dash, width = _DASHES[self.place % len(_DASHES)], 2.0
@@ -263,7 +266,7 @@ def _differing(one: Run, other: Run) -> list[str]:
 
 def push_on_top(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     """Return the runs with the pushed ones last, so that they are drawn over the others."""
-    return tuple(sorted(runs, key=lambda run: run.scenario.transport in SOCKET_TRANSPORTS))
+    return tuple(sorted(runs, key=lambda run: run.scenario.transport in TOLD_TRANSPORTS))
 
 
 def firsts(runs: Sequence[Run]) -> list[Named]:

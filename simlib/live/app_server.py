@@ -40,7 +40,7 @@ from simlib.core import wire
 from simlib.core.answers import has_copy, keep
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
-from simlib.core.protocol import HAS_SOCKET, SOCKET_TRANSPORTS, Transport, fetches
+from simlib.core.protocol import HAS_SOCKET, Transport, fetches, has_socket, holds
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import ServerState, admits_upgrade
 from simlib.core.wire import Message
@@ -102,7 +102,7 @@ class AppServer:
         self.upgrades = ServerState()  # only its count of upgrades is used
         self.check = TokenCheck(settings.secret, self.spec, len(workload.start_s))
         self.message = _change_message(settings)
-        self.admission = _admission(settings, workload, self.message)
+        self.admission = _admission(settings, workload)
         self.push_path = wire.upgrade_request(self.spec, "").split(b" ")[1].decode()
         self.send_buffers = SendBuffers(workload.server.sending, self.spec, self.message)
         self.fault_events = workload.fault_events
@@ -113,8 +113,10 @@ class AppServer:
         ]
         self.publish_s: list[float] = workload.publish_s.tolist()
         self.session_s: list[float] = workload.start_s.tolist()
-        has_sockets = self.scenario.transport in SOCKET_TRANSPORTS
-        self.has_pushes = has_sockets or settings.rollout is not None
+        is_told = any(has_socket(each) or holds(each) for each in _transports(settings))
+        self.has_pushes = is_told or settings.rollout is not None
+        self.held: dict[asyncio.Future[int], int] = {}  # requests, with the versions that they name
+        self.hold_s = workload.rules.hold_s / settings.time_scale
         self.has_broker = self.scenario.server.nodes > 1
         self.heard: asyncio.Queue[int] = asyncio.Queue()  # the changes that the broker tells of
         self.emulates_sends = settings.emulates_sends
@@ -172,12 +174,59 @@ class AppServer:
             return _too_many(self.admission.wait_s(number, now))
         if request.transport is not None:
             self.transports[number, Port.POLL] = request.transport
+        if "since" in request.query:
+            return await self.hold(request.query["since"])
         version = self.shown_version()
         headers = wire.poll_response_headers(self.spec, version)
         if "ETag" in headers and request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
         body = self.snapshot_body(version)
         return web.Response(body=body, content_type="application/json", headers=headers)
+
+    async def hold(self, since: str) -> web.Response:
+        """Answer a request when there is more than the version that it names: 200, or 204: nothing.
+
+        It is answered 400 if it names none, and 503 at the connection cap.
+        """
+        if not (len(since) == wire.VERSION_DIGITS and since.isascii() and since.isdigit()):
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        seen, version = int(since), self.version
+        if version <= seen:
+            if len(self.held) + len(self.connections) >= self.server_rules.max_connections:
+                headers = wire.poll_response_headers(self.spec)
+                return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+            version = await self._next_version(seen)
+        if version == seen:
+            return web.Response(status=204, headers=wire.held_reply_headers(self.spec, 0))
+        body = self.snapshot_body(version)
+        if self.spec.push == "delta":
+            body = wire.changes_body(self.spec, seen, version)
+        headers = wire.held_reply_headers(self.spec, len(body))
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    async def _next_version(self, seen: int) -> int:
+        """Wait for the next change, whose number is returned; `seen` if none comes in time."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[int] = loop.create_future()
+        self.held[waiter] = seen
+        timer = loop.call_later(self.hold_s, self._let_go, waiter, seen)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self.held.pop(waiter, None)
+
+    def _let_go(self, waiter: asyncio.Future[int], version: int) -> None:
+        """Let a request that is held be answered."""
+        if not waiter.done():
+            waiter.set_result(version)
+
+    def _tell_held(self, version: int) -> None:
+        """Let the requests be answered that are held until a change, in the order of holding."""
+        for waiter, seen in list(self.held.items()):
+            if version > seen:
+                del self.held[waiter]
+                self._let_go(waiter, version)
 
     async def handle_other(self, request: web.Request) -> web.Response:
         """Answer a request that is none for the board: 405 on its path, else 404."""
@@ -358,6 +407,7 @@ class AppServer:
             self.spun_s += loop.time() - spin_s
             self.late_s.append(loop.time() - due_s)
             self.version = version
+            self._tell_held(version)
             if self.emulates_sends:
                 in_order = [one for one in self.numbers if one in self.subscribers]
                 self.broadcasts.put_nowait((version, in_order))
@@ -502,13 +552,14 @@ async def run(parent: Parent) -> None:
         await app.run(parent, inbox)
 
 
-def _admission(settings: Settings, workload: Workload, message: Message) -> Admission:
+def _admission(settings: Settings, workload: Workload) -> Admission:
     """Return the limits of a scenario's users and addresses, not yet used."""
     scenario, scale = settings.scenario, settings.time_scale
     rollout = settings.rollout
     waits_s = [activity.every_s / 2.0 for activity in (scenario.drag, scenario.hidden) if activity]
-    if message == Message.NOTICE and len(workload.publish_s):
-        # The most changes that clients are told of in one second of the clock, and fetch.
+    asks = any(fetches(each) or holds(each) for each in _transports(settings))
+    if asks and len(workload.publish_s):
+        # The most changes that clients are told of in one second of the clock, and ask again.
         ends = np.searchsorted(workload.publish_s, workload.publish_s + scale, side="right")
         waits_s.append(scale / int((ends - np.arange(len(ends))).max()))
     limits = limits_of(
@@ -534,10 +585,14 @@ def _too_many(wait_s: float) -> web.Response:
 
 def _change_message(settings: Settings) -> Message:
     """Return as which message the subscribers of a run hear of a change: all as the same."""
-    transports = {int(Transport[settings.scenario.transport.upper()])}
+    return Message.NOTICE if any(map(fetches, _transports(settings))) else Message.PUSH
+
+
+def _transports(settings: Settings) -> set[int]:
+    """Return the transports of a run's clients."""
     if settings.rollout is not None:
-        transports = set(settings.rollout.flag.transports)
-    return Message.NOTICE if any(map(fetches, transports)) else Message.PUSH
+        return set(settings.rollout.flag.transports)
+    return {int(Transport[settings.scenario.transport.upper()])}
 
 
 async def _serve(app: AppServer, ports: dict[Port, int], stack: AsyncExitStack) -> dict[Port, int]:
@@ -573,6 +628,7 @@ async def _poll_runner(app: AppServer) -> web.AppRunner:
         routes,
         access_log=None,
         keepalive_timeout=app.scenario.server.keep_alive_s / app.clock.time_scale,
+        handler_cancellation=True,  # a request whose client has gone is held no longer
         max_headers=_MOST_FIELDS,
         max_field_size=_LONGEST_FIELD + app.spec.token_bytes,
         shutdown_timeout=CLOSE_S,

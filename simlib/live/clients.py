@@ -24,7 +24,7 @@ from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.notify import is_awaited
-from simlib.core.protocol import HAS_SOCKET, UNAVAILABLE, Action, Event, State
+from simlib.core.protocol import UNAVAILABLE, Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
 from simlib.live.connections import (
@@ -258,8 +258,7 @@ class LiveClients(ConnectionOwner):
         connection = await self._open(PollConnection(self, client), Port.POLL)
         if connection is None:
             if client.exchange == exchange:
-                self.tally(Count.ERRORS, client.number)
-                self.feed(client, Event.FAILED)
+                self.feed_failure(client)
             return
         if client.exchange != exchange or self.has_ended:
             connection.transport.abort()  # the user has left meanwhile
@@ -346,7 +345,7 @@ class LiveClients(ConnectionOwner):
         connection: ClientConnection | None
         connection = self.connections[number] or self.opening.pop(number, None)
         self.connections[number] = None
-        if event == Event.DEADLINE and HAS_SOCKET[was]:
+        if event == Event.DEADLINE and was != Transport.POLLING:
             self.tally(Count.ERRORS, number)
         self.record_disconnect(number, self.now_s(), cause_of(event, was))
         if connection is not None:
@@ -380,8 +379,7 @@ class LiveClients(ConnectionOwner):
         """A connection for polls has ended: a poll that was under way on it has failed."""
         client = connection.client
         if connection.exchange == client.exchange and not self.has_ended:
-            self.tally(Count.ERRORS, client.number)
-            self.feed(client, Event.FAILED)
+            self.feed_failure(client)
 
 
 class ClientRun:

@@ -29,7 +29,7 @@ from simlib.core.client_state import NEVER_S, Client
 from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
 from simlib.core.notify import is_awaited
-from simlib.core.protocol import Event
+from simlib.core.protocol import Event, holds
 from simlib.core.record import Count, Wait
 from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
@@ -79,6 +79,11 @@ class ConnectionOwner(Driver):
     @abstractmethod
     def has_ended(self) -> bool:
         """Whether the run is over, so that nothing counts any more."""
+
+    def feed_failure(self, client: Client) -> None:
+        """Tell a client that its request has failed."""
+        self.tally(Count.ERRORS, client.number)
+        self.feed(client, Event.CLOSED if holds(client.transport) else Event.FAILED)
 
     @abstractmethod
     def connection_ended(self, connection: ClientConnection) -> None:
@@ -178,11 +183,14 @@ class PollConnection(ClientConnection):
         return not self.transport.is_closing()
 
     def fetch(self, exchange: int) -> None:
-        """Send a poll."""
+        """Send a poll, or a request that is to be held."""
         self.exchange = exchange
         known = self.client.seen if self.client.fetched_s > -NEVER_S else None
-        token = self.owner.tokens[self.client.number]
-        self.write(wire.poll_request(self.owner.spec, token, known))
+        spec, token = self.owner.spec, self.owner.tokens[self.client.number]
+        if holds(self.client.transport):
+            self.write(wire.held_request(spec, token, self.client.seen))
+        else:
+            self.write(wire.poll_request(spec, token, known))
 
     def receive(self, data: bytes) -> None:
         """Bytes of a response have arrived."""
@@ -202,16 +210,16 @@ class PollConnection(ClientConnection):
         if client.exchange != self.exchange:
             return
         self.exchange = -1
-        if status in (200, 304) and not owner.has_ended:
+        is_polled = status in (200, 304) and not holds(client.transport)
+        if is_polled and not owner.has_ended:
             owner.end_wait(Wait.POLL, client.number, owner.asked_s[client.number])
         if status == 200:
             owner.feed(client, Event.FETCHED, wire.version_of(body))
-        elif status == 304:
+        elif status in (204, 304):
             owner.tally(Count.UNCHANGED, client.number)
             owner.feed(client, Event.UNCHANGED)
         else:
-            owner.tally(Count.ERRORS, client.number)
-            owner.feed(client, Event.FAILED)
+            owner.feed_failure(client)
 
 
 class BesideConnection(PollConnection):

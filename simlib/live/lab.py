@@ -19,7 +19,7 @@ import psutil
 
 from simlib.core.client_state import Rules
 from simlib.core.faults import FAULTS
-from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches
+from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches, holds
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import Interrupted, ScenarioError
 from simlib.live.ipc import START_S, Child
@@ -287,6 +287,9 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
             "must hear of changes as control does: the lab's server sends all subscribers the same"
         )
         raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
+    if controller.flag.closes and holds(treatment):
+        rule = "must not be long_polling: the lab's server closes no request that it holds"
+        raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
     for number, fault in enumerate(scenario.faults):
         if controller.flag.closes and FAULTS[fault.kind].lab_part == "standby":
             rule = (
@@ -297,7 +300,7 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
 
 def _check_cohorts(rules: Rules, cohort_rules: tuple[Rules, Rules]) -> None:
     """Refuse settings of a cohort that the server would have to know of."""
-    names = ["resync", "token_valid_s", "heartbeat"]
+    names = ["resync", "token_valid_s", "heartbeat", "hold_s"]
     if rules.heartbeat == Heartbeat.SERVER:
         names += ["heartbeat_interval_s", "heartbeat_timeout_s"]
     for cohort, of_it in zip(COHORTS, cohort_rules, strict=True):

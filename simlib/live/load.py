@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simlib.core.protocol import HAS_SOCKET, Transport, fetches
+from simlib.core.protocol import HAS_SOCKET, Transport, fetches, holds
 from simlib.errors import LiveError
 from simlib.live.loopback import needs_proxy
 from simlib.live.messages import RolloutSettings
@@ -111,6 +111,9 @@ def rates_of(scenario: Scenario, workload: Workload, transport: int) -> dict[str
     stays_s = np.minimum(workload.end_s, horizon_s) - workload.start_s
     present = float(np.clip(stays_s, 0.0, None).sum()) / horizon_s
     changes_per_s = len(workload.publish_s) / horizon_s
+    if holds(transport):
+        asks_per_s = changes_per_s + 1.0 / scenario.long_polling.timeout_s
+        return {"poll": present * asks_per_s, "push": 0.0, "heartbeat": 0.0}
     if not HAS_SOCKET[transport]:
         polling = scenario.polling
         interval_s = min(polling.interval_s, polling.active_interval_s or polling.interval_s)

@@ -41,6 +41,9 @@ lone connection costs twice as much, since the server has to be woken for each o
 lab's board is in memory, so that all answers to polls cost the same: where versions are compared,
 that is the cost of comparing, and reading the board costs nothing on top.
 """
+HELD_SEND_S = 0.1e-3
+"""Processor time of the server for the answer to a request that it has held, seconds: aiohttp's
+answer takes longer than a frame."""
 _CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
 _MOST_NODES = 4
 _MOST_STANDBYS = 32
@@ -96,6 +99,9 @@ def on_loopback(
         raise ScenarioError("time_scale", time_scale, "must be a number")
     if not 1.0 <= time_scale <= 1000.0:
         raise ScenarioError("time_scale", time_scale, "must be in [1, 1000]")
+    if emulate_sends and scenario.transport == "long_polling":
+        rule = "must not be long_polling with emulate_sends: the lab emulates sends on sockets"
+        raise ScenarioError("transport", scenario.transport, rule)
     for number, fault in enumerate(scenario.faults):
         if fault.kind not in _CARRIED_OUT:
             rule = f"must be {' or '.join(_CARRIED_OUT)}: nothing else goes wrong in the lab"
@@ -120,8 +126,10 @@ def on_loopback(
     if measured is not None:
         path_s = {"network.rtt_quantiles": [(share, rtt_s + each_s) for share, each_s in measured]}
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
-    if scenario.polling.etag == "version" and scenario.transport != "websocket":
+    if scenario.polling.etag == "version" and scenario.transport not in ("websocket", "long_polling"):
         path_and_jobs["server.poll_s"] = 0.0
+    if scenario.transport == "long_polling":
+        path_and_jobs["server.send_s"] = HELD_SEND_S * time_scale
     if emulate_sends:
         path_and_jobs["server.fan_out_s"] = scenario.server.fan_out_s
         path_and_jobs["server.send_s"] = scenario.server.send_s

@@ -18,7 +18,7 @@ from simlib.analysis import bucketing
 from simlib.core.assignment import CONTROL, TREATMENT, FlagRules, user_of
 from simlib.core.client_state import Rules
 from simlib.core.measures import MEASURES, METRICS, QUANTILES, WAIT_QUANTILES, evaluate, ratio
-from simlib.core.protocol import HAS_SOCKET
+from simlib.core.protocol import has_socket, holds
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, Wait, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.cohorts import cohort_scenarios
@@ -77,7 +77,7 @@ def read(
     scenario : Scenario
         Gives the number of workers and the memory of a connection.
     transports : tuple of int
-        The `Transport` of each cohort: only WebSockets take memory.
+        The `Transport` of each cohort: WebSockets and requests that are held take memory.
     """
     length_s = now.t - before.t
     counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
@@ -94,9 +94,9 @@ def read(
     quantiles = quantiles_of(edges_s[:-1], edges_s[1:], histogram, levels)
     wait_ticks = now.wait_ticks[:, cohort] - before.wait_ticks[:, cohort]
     waits = now.wait_histogram[:, cohort] - before.wait_histogram[:, cohort]
-    has_socket = np.array([bool(HAS_SOCKET[transport]) for transport in transports])
+    is_kept = np.array([has_socket(each) or holds(each) for each in transports])
     busy_s = now.busy_s - before.busy_s
-    sockets = int(now.connected[has_socket].sum())
+    sockets = int(now.connected[is_kept].sum())
     sums = {
         **{what.name.lower(): float(n) for what, n in counts.items()},
         "width_s": length_s,

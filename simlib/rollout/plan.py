@@ -346,8 +346,8 @@ class Variant(Section):
     """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
     `Scenario.replace` takes them. In TOML a path is one key, in quotation marks:
     ``"polling.interval_s" = 10``. They are checked when the plan meets a scenario. Only what is in
-    ``polling``, ``websocket``, ``notify``, ``heartbeat``, ``reconnect`` and ``fallback`` may differ
-    from it."""
+    ``polling``, ``websocket``, ``notify``, ``long_polling``, ``heartbeat``, ``reconnect`` and
+    ``fallback`` may differ from it."""
 
     @pydantic.model_validator(mode="after")
     def _has_one_transport(self) -> Self:

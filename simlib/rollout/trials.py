@@ -313,8 +313,10 @@ def _why_nobody_waits(metric: str, cohort: Scenario) -> str:
     if measure.wait == Wait.CONNECTION or measure.denominator == "opened":
         return "" if transport in SOCKET_TRANSPORTS else f"{transport} has no WebSocket"
     if measure.wait == Wait.POLL or measure.denominator == "answers":
-        fetches = transport != "websocket" or cohort.fallback is not None
-        return "" if fetches else "websocket fetches nothing, and the clients never fall back"
+        if transport not in ("websocket", "long_polling") or cohort.fallback is not None:
+            return ""
+        what = "websocket fetches nothing" if transport == "websocket" else "its requests are held"
+        return f"{what}, and the clients never fall back"
     return ""
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simlib.core.measures import MEASURES, QUANTILES, WAIT_QUANTILES, Measure, evaluate
-from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.core.record import Count
 from simlib.run.tables import (
     Columns,
@@ -125,7 +124,7 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
                 "users": _users_of(tables["clients"], cohort),
                 **{
                     measure.name: float(evaluate(measure, added[measure.sample]))
-                    if transport in SOCKET_TRANSPORTS or not measure.needs_socket
+                    if transport in measure.transports
                     else np.nan
                     for measure in _SHOWN
                 },

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simlib.core.measures import ratio
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
@@ -40,6 +40,7 @@ _WAITS = {
         "polling.hidden_interval_s",
         "polling.active_interval_s",
     ),
+    "long_polling": ("long_polling.timeout_s", "long_polling.pause_s", "reconnect.base_s"),
     "socket": (
         "heartbeat.interval_s",
         "heartbeat.timeout_s",
@@ -229,9 +230,10 @@ def _asked_of_link(facts: Facts) -> float:
     if scenario.transport == "websocket":
         n_bytes = int(facts.tables["clients"]["eligible"].sum()) * int(sizes[Message.PUSH])
     else:
+        is_held = scenario.transport == "long_polling"
         polls = timeline["polls"] - timeline["unchanged"]
         n_bytes = int(polls[timeline["t_s"] >= scenario.warm_up_s].sum())
-        n_bytes *= int(sizes[Message.POLL_RESPONSE])
+        n_bytes *= int(sizes[Message.HELD_REPLY if is_held else Message.POLL_RESPONSE])
     return n_bytes / counted_s if counted_s > 0.0 else 0.0
 
 
@@ -248,11 +250,12 @@ def _full(facts: Facts) -> str:
         is_socket = np.isin(connections["transport"], list(SOCKET_TRANSPORTS))
         tried = clients["client"][clients["attempts"] > 0]
         without = len(np.setdiff1d(tried, connections["client"][is_socket]))
-        found.append(
-            f"{refused:,} upgrades were answered 503, as {node} server.max_connections = "
-            f"{server.max_connections:,}, and {without:,} of {len(tried):,} clients never had a "
-            "WebSocket"
-        )
+        what = "upgrades" if len(tried) else "requests that were to be held"
+        if len(tried) and "long_polling" in timeline["transport"]:
+            what = "upgrades, and requests that were to be held,"
+        why = f"{what} were answered 503, as {node} server.max_connections = "
+        effect = f", and {without:,} of {len(tried):,} clients never had a WebSocket"
+        found.append(f"{refused:,} {why}{server.max_connections:,}{effect if len(tried) else ''}")
     if dropped:
         found.append(
             f"{dropped:,} SYNs were dropped, as server.backlog = {server.backlog:,} was full; they "
@@ -303,11 +306,12 @@ def _pending(facts: Facts) -> str:
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
-    may_poll = transports - set(SOCKET_TRANSPORTS) or scenario.fallback is not None
+    may_poll = transports - set(TOLD_TRANSPORTS) or scenario.fallback is not None
     paths = [*_WAITS["polling"]] if may_poll else []
     paths += _WAITS["socket"] if transports & set(SOCKET_TRANSPORTS) else []
+    paths += _WAITS["long_polling"] if "long_polling" in transports else []
     said = []
-    for path in paths:
+    for path in dict.fromkeys(paths):
         section, name = path.split(".")
         if section == "heartbeat" and scenario.heartbeat.direction == "none":
             continue
@@ -328,6 +332,20 @@ def _interval(facts: Facts) -> str:
     return (
         f"{'; '.join(said)}: that is longer than the run ({scenario.horizon_s:,.10g} s), in which "
         "it never passes."
+    )
+
+
+def _cut_while_held(facts: Facts) -> str:
+    """Requests that a middlebox cuts before the server lets go of them."""
+    scenario = facts.scenario
+    idle_s, timeout_s = scenario.network.idle_s, scenario.long_polling.timeout_s
+    is_held = "long_polling" in facts.tables["timeline"]["transport"]
+    if not is_held or idle_s is None or idle_s > timeout_s:
+        return ""
+    return (
+        f"A middlebox cuts each request that is held for network.idle_s = {words_s(idle_s)}: the "
+        f"server would hold it for {words_s(timeout_s)}, so where nothing changes for so long, it "
+        "counts as failed. Make long_polling.timeout_s less than network.idle_s."
     )
 
 
@@ -459,6 +477,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "unseen": _unseen,
     "pending": _pending,
     "interval": _interval,
+    "cut while held": _cut_while_held,
     "unit": _unit,
     "warm-up": _warm_up,
     "overloaded": _overloaded,

@@ -271,7 +271,7 @@ class WebSocket(Section):
     """The WebSocket client."""
 
     push: Literal["delta", "snapshot"] = "delta"
-    """A push carries the one change, or the whole board."""
+    """A push carries the one change, or the whole board; so does an answer of `long_polling`."""
     resync: Literal["none", "snapshot", "replay", "recovery"] = "snapshot"
     """How a client that reconnects gets the changes that it missed: see `core.resync`."""
     replay_changes: Counting | None = None
@@ -330,6 +330,27 @@ class Notify(Section):
     if need be, as RTK Query does; or it gives the fetch up and restarts, as invalidateQueries of
     TanStack Query and SWR do, so that changes which come faster than a fetch starve it.
     Elsewhere: cancelRefetch (TanStack Query: true restarts)."""
+
+
+class LongPolling(Section):
+    """Requests that the server holds until something changes: see `core.long_polling`.
+
+    What an answer has is `websocket.push`: the changes that the client lacks, or the whole board.
+    The check of each request takes the server ``server.poll_s``, each answer to one that it has
+    held ``server.send_s``, and a request that it holds counts as a connection.
+    """
+
+    timeout_s: Positive = 25.0
+    """How long the server holds a request, seconds; then the answer is empty. A proxy that cuts
+    silent requests (nginx after 60 s, HAProxy after 50 s) has to be slower.
+    Elsewhere: advice.timeout (CometD, ms: 30000); LongPolling.PollTimeout (SignalR: 90 s)."""
+    grace_s: Positive = 10.0
+    """How much longer than that a client waits for the answer before it gives the request up,
+    seconds: so long a dead path goes unnoticed at most, beside `timeout_s`.
+    Elsewhere: maxNetworkDelay (CometD, ms: 10000)."""
+    pause_s: NotNegative = 0.0
+    """Time from an answer to the next request, seconds.
+    Elsewhere: advice.interval (CometD, ms: 0)."""
 
 
 class HeartbeatRules(Section):
@@ -565,7 +586,8 @@ class ServerSettings(Section):
     close_s: NotNegative = 0.1e-3
     """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
-    """Open WebSocket connections; a further upgrade is answered 503.
+    """Open WebSocket connections, and requests that are held (`long_polling`); a further upgrade or
+    such a request is answered 503.
     Elsewhere: worker_connections (nginx, for each worker); maxconn (HAProxy); ulimit -n (Linux,
     with all other files)."""
     backlog: Counting = 4096
@@ -806,6 +828,7 @@ class Scenario(Section):
     polling: Polling = Polling()
     websocket: WebSocket = WebSocket()
     notify: Notify = Notify()
+    long_polling: LongPolling = LongPolling()
     heartbeat: HeartbeatRules = HeartbeatRules()
     reconnect: Reconnect = Reconnect()
     fallback: Fallback | None = None

@@ -493,6 +493,7 @@ def fault_windows(scenario: Scenario, kinds: Collection[str]) -> tuple[Window, .
 
 def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
     polling, push, heartbeat = scenario.polling, scenario.websocket, scenario.heartbeat
+    held = scenario.long_polling
     return Rules(
         seed=seed,
         replication=replication,
@@ -535,6 +536,9 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat_timeout_s=heartbeat.timeout_s,
         any_message=heartbeat.any_message,
         closing_s=heartbeat.closing_s,
+        hold_s=held.timeout_s,
+        answer_timeout_s=held.timeout_s + held.grace_s,
+        ask_pause_s=held.pause_s,
         reconnect=reconnection(scenario.reconnect),
         fallback=_fallback(scenario.fallback),
     )

@@ -6,6 +6,11 @@ second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed
+from simlib.theory.long_polling import (
+    held_empty_frac,
+    held_requests_per_s,
+    held_staleness_s,
+)
 from simlib.theory.polls import (
     AdaptivePolls,
     SharedPoll,
@@ -64,6 +69,9 @@ __all__ = [
     "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",
+    "held_empty_frac",
+    "held_requests_per_s",
+    "held_staleness_s",
     "hidden_polls_per_s",
     "last_tab_s",
     "leaked_connections",

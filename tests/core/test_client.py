@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from simlib.core.client import applied_from, is_recoverable, step
 from simlib.core.client_state import NEVER_S, Applied, Client, Differs
 from simlib.core.fallback import FallbackRules
-from simlib.core.protocol import Action, Event, Heartbeat, State, Transport
+from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, holds
 from simlib.core.reconnect import Policy, Reset
 from simlib.core.resync import Resync
 from simlib.scenario import Scenario, compile_workload
@@ -553,7 +553,10 @@ class Life(RuleBasedStateMachine):
             self.now = client.deadline_s
         legal = {
             State.ABSENT: [Event.START],
-            State.FETCHING: [Event.FETCHED, Event.UNCHANGED, Event.FAILED],
+            State.FETCHING: [
+                *(Event.FETCHED, Event.UNCHANGED),
+                Event.CLOSED if holds(client.transport) else Event.FAILED,
+            ],
             State.CONNECTING: [Event.CONNECTED, Event.CLOSED],
             State.SECURING: [Event.SECURED, Event.CLOSED],
             State.UPGRADING: [Event.UPGRADED, Event.CLOSED],
@@ -585,8 +588,11 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def who_waits_for_an_answer_or_for_nothing_has_no_deadline(self):
-        if self.client.state in (State.FETCHING, State.STRANDED, State.GONE, State.ABSENT):
-            assert self.client.deadline_s == NEVER_S
+        client = self.client
+        if client.state == State.FETCHING and holds(client.transport):
+            assert self.now <= client.deadline_s <= client.beat_s < NEVER_S
+        elif client.state in (State.FETCHING, State.STRANDED, State.GONE, State.ABSENT):
+            assert client.deadline_s == NEVER_S
         if self.client.state in (State.CONNECTING, State.WAITING, State.UPGRADING):
             assert self.client.deadline_s < NEVER_S
 

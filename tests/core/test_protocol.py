@@ -17,7 +17,12 @@ USER = "DRAG_START DRAG_END HIDE SHOW ASSIGNED"
 LISTING = {
     "ABSENT": {"START": "IDLE"},
     "IDLE": {"DEADLINE": "IDLE", "FETCH": "FETCHING", "CONNECT": "CONNECTING"},
-    "FETCHING": {"FETCHED": "IDLE", "UNCHANGED": "IDLE", "FAILED": "RETRYING"},
+    "FETCHING": {
+        "DEADLINE": "FETCHING",
+        "FETCHED": "IDLE",
+        "UNCHANGED": "IDLE",
+        "FAILED": "RETRYING",
+    },
     "RETRYING": {"DEADLINE": "RETRYING", "FETCH": "FETCHING", "EXHAUST": "IDLE"},
     "CONNECTING": {"DEADLINE": "CONNECTING", "CONNECTED": "SECURING"},
     "SECURING": {"DEADLINE": "SECURING", "SECURED": "UPGRADING"},
@@ -37,6 +42,7 @@ LISTING = {
     ),
     "WAITING": {
         "DEADLINE": "WAITING",
+        "FETCH": "FETCHING",
         "CONNECT": "CONNECTING",
         "GIVE_UP": "STRANDED",
         "FALL_BACK": "IDLE",
@@ -44,7 +50,7 @@ LISTING = {
     "STRANDED": {},
     "GONE": {},
 }
-for name in ("CONNECTING", "SECURING", "UPGRADING", "AUTHENTICATING", "OPEN"):
+for name in ("FETCHING", "CONNECTING", "SECURING", "UPGRADING", "AUTHENTICATING", "OPEN"):
     LISTING[name] |= {"CLOSED": "WAITING", "TIME_OUT": "WAITING"}
 for name, row in LISTING.items():
     if name not in ("ABSENT", "GONE"):

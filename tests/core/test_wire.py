@@ -39,6 +39,8 @@ UP_ONLY = {m for m in Message if m.name.startswith("POLL_CONDITIONAL")} | {
     Message.PONG_UP,
     Message.PING_UP,
     Message.CLOSE_UP,
+    Message.HELD_REQUEST_FIRST,
+    Message.HELD_REQUEST,
 }
 
 

@@ -192,6 +192,58 @@ def poll_refused(spec: WireSpec, date: str) -> bytes:
     return _poll_head(spec, *poll_reply(spec, 503, None, date))
 
 
+def _held_path(spec: WireSpec, seen: int) -> str:
+    return f"{spec.poll_path}?since={digits(seen)}"
+
+
+def held_request(spec: WireSpec, token: str, seen: int) -> bytes:
+    r"""Return a request that the server holds until there is a newer version than `seen`, HTTP/1.1.
+
+    Examples
+    --------
+    >>> spec = WireSpec(http_client="aiohttp", token_bytes=0, cookie="")
+    >>> held_request(spec, "", 7).split(b"\r\n")[0]
+    b'GET /api/matters?since=0000000007 HTTP/1.1'
+    """
+    fields = _poll_fields(spec, token, None)
+    return _poll_head(spec, f"GET {_held_path(spec, seen)} HTTP/1.1", fields)
+
+
+def held_reply(spec: WireSpec, body_bytes: int, date: str) -> tuple[str, Fields]:
+    """Return the status line and the fields of the answer to a held request, in aiohttp's order.
+
+    A list of changes has a length of ten digits, so that the head's size does not depend on how
+    many there are (RFC 9110, section 8.6, allows the zeros), and is not compressed. Without a body
+    the answer is a 204.
+    """
+    if not body_bytes:
+        return "HTTP/1.1 204 No Content", [("Server", spec.server), ("Date", date)]
+    if spec.push == "snapshot":
+        return poll_reply(spec._replace(etag=False), 200, 0, date)
+    own = {"Content-Type": "application/json", "Date": date}
+    fields = held_reply_headers(spec, body_bytes) | own
+    return "HTTP/1.1 200 OK", list(fields.items())
+
+
+def held_reply_headers(spec: WireSpec, body_bytes: int) -> dict[str, str]:
+    """Return the fields that the server's handler passes to ``aiohttp.web.Response``.
+
+    Examples
+    --------
+    >>> held_reply_headers(WireSpec(), 153)
+    {'Server': 'nginx', 'Content-Length': '0000000153'}
+    """
+    headers = {"Server": spec.server}
+    if body_bytes and spec.push == "delta":
+        headers["Content-Length"] = digits(body_bytes)
+    return headers
+
+
+def held_reply_head(spec: WireSpec, body_bytes: int, date: str) -> bytes:
+    """Return the head of the answer to a held request as aiohttp emits it on a kept connection."""
+    return _poll_head(spec, *held_reply(spec, body_bytes, date))
+
+
 def upgrade_request(spec: WireSpec, key: str) -> bytes:
     """Return the opening handshake's request for a Sec-WebSocket-Key."""
     deflate = _DEFLATE if spec.deflate_ratio < 1 else ""
@@ -226,13 +278,18 @@ def upgrade_refused(spec: WireSpec, date: str) -> bytes:
     return _head("HTTP/1.1 503 Service Unavailable", fields) + REFUSED_TEXT.encode()
 
 
-def http2_request(spec: WireSpec, token: str, version: int | None = None) -> Fields:
-    """Return a poll's header list as Chromium sends it over HTTP/2, cookies split."""
+def http2_request(
+    spec: WireSpec, token: str, version: int | None = None, *, seen: int | None = None
+) -> Fields:
+    """Return a poll's header list as Chromium sends it over HTTP/2, cookies split.
+
+    With `seen`, that of a request which the server holds.
+    """
     fields: Fields = [
         (":method", "GET"),
         (":authority", spec.host),
         (":scheme", "https"),
-        (":path", spec.poll_path),
+        (":path", spec.poll_path if seen is None else _held_path(spec, seen)),
     ]
     for name, value in _poll_fields(spec, token, version):
         if name == "Cookie":

@@ -189,6 +189,37 @@ def push_text(spec: WireSpec, version: int) -> str:
     return _down(spec, spec.event, text)
 
 
+def changes_body(spec: WireSpec, seen: int, version: int) -> bytes:
+    """Return the changes after number `seen`, up to number `version`, in answer to a held request.
+
+    Examples
+    --------
+    >>> body = changes_body(WireSpec(), 7, 9)
+    >>> body[:21], body[-25:]
+    (b'{"changes":[{"id":42,', b'],"version":"0000000009"}')
+    """
+    start, end = _around_changes(version)
+    cards = (card(spec.delta_bytes, number) for number in range(seen + 1, version + 1))
+    return (start + ",".join(cards) + end).encode("ascii")
+
+
+def _around_changes(version: int) -> tuple[str, str]:
+    return '{"changes":[', f'],"version":"{digits(version)}"}}'
+
+
+def changes_bytes(spec: WireSpec, changes: int) -> int:
+    """Return the length of `changes_body`, which is not made for it.
+
+    Examples
+    --------
+    >>> spec = WireSpec()
+    >>> changes_bytes(spec, 2), len(changes_body(spec, 7, 9))
+    (248, 248)
+    """
+    _layout(spec)
+    return sum(map(len, _around_changes(0))) + changes * spec.delta_bytes + changes - 1
+
+
 def poll_body_bytes(spec: WireSpec) -> int:
     """Return the length of `poll_body`, which is not made for it.
 

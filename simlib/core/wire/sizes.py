@@ -16,6 +16,10 @@ accepts it only then.
 **gzip** of a poll's body, by the server or by a proxy before it: the body times `gzip_ratio`,
 rounded up, in one chunk (RFC 9112 section 7.1) over HTTP/1.1, with the fields that say so.
 
+**Long polling**: HELD_REPLY is the answer with one change, or with the board; each further change
+adds HELD_CHANGE, which has room in the segments and records of that answer. Over HTTP/2 the length
+of a list of changes counts as that of one change. Lists of changes are not compressed.
+
 **TLS**: 22 bytes per started 16 KiB record, one write a message. TLS_OPEN is a full TLS 1.3
 handshake with two session tickets; the default sizes are Chromium 156's (its hello varies by 32
 bytes or more) against OpenSSL 3.0 with a self-signed EC P-256 leaf, and `tls_chain_bytes` is an
@@ -24,7 +28,8 @@ assumption for a real leaf and one intermediate. Python's client measured 597 up
 **TCP/IPv4** (RFC 9293, RFC 7323): 52 bytes of headers per segment of at most 1448 bytes; SYN and
 SYN-ACK 60; four segments to close. The receiver acknowledges every second segment, and at least
 once per message; the last acknowledgement rides on the reply of a message that is answered at
-once (a request, an authentication, a ping, a close). No losses, no shared segments.
+once (a request, an authentication, a ping, a close). A request that is held is acknowledged by
+itself, and its answer by the next request. No losses, no shared segments.
 
 Not counted: SockJS's ``/info`` request, Socket.IO's ``41`` packet at the end, TLS close_notify.
 """
@@ -41,6 +46,9 @@ import numpy.typing as npt
 from simlib.core.wire.frames import frame_bytes
 from simlib.core.wire.heads import (
     Fields,
+    held_reply,
+    held_reply_head,
+    held_request,
     http2_request,
     not_modified,
     poll_refused,
@@ -54,6 +62,7 @@ from simlib.core.wire.heads import (
 from simlib.core.wire.payloads import (
     auth_refused_text,
     auth_text,
+    changes_bytes,
     heartbeat_texts,
     hello_text,
     notice_text,
@@ -67,8 +76,12 @@ from simlib.core.wire.spec import Message, WireSpec, check_spec
 Layer = Literal["payload", "tls", "ip"]
 M = Message
 _POLLS = (M.POLL_REQUEST_FIRST, M.POLL_REQUEST, M.POLL_CONDITIONAL_FIRST, M.POLL_CONDITIONAL)
-_UP = frozenset({*_POLLS, M.UPGRADE_REQUEST, M.AUTH, M.PONG_UP, M.PING_UP, M.CLOSE_UP})
-_ANSWERED = frozenset({*_POLLS, M.UPGRADE_REQUEST, M.AUTH, M.PING_DOWN, M.PING_UP, M.CLOSE_UP})
+_HELD = (M.HELD_REQUEST_FIRST, M.HELD_REQUEST)
+_TOLD = (M.HELD_REPLY_FIRST, M.HELD_REPLY, M.HELD_EMPTY_FIRST, M.HELD_EMPTY)
+_UP = frozenset({*_POLLS, *_HELD, M.UPGRADE_REQUEST, M.AUTH, M.PONG_UP, M.PING_UP, M.CLOSE_UP})
+_ANSWERED = frozenset(
+    {*_POLLS, *_TOLD, M.UPGRADE_REQUEST, M.AUTH, M.PING_DOWN, M.PING_UP, M.CLOSE_UP}
+)
 # Values of the right length where only a length matters.
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -120,7 +133,9 @@ def message_sizes(spec: WireSpec, layer: Layer) -> npt.NDArray[np.int64]:
     for message, payload in payloads.items():
         sent = _tls_bytes(payload) if with_tls else payload
         way = 0 if message in _UP else 1
-        if layer == "ip":
+        if message == M.HELD_CHANGE:
+            sizes[message, way] = payload  # it travels with the first change
+        elif layer == "ip":
             _add_segments(sizes[message], sent, way, message in _ANSWERED - unanswered)
         else:
             sizes[message, way] = sent
@@ -169,7 +184,27 @@ def _http1_sizes(spec: WireSpec) -> dict[Message, int]:
         **dict.fromkeys((M.POLL_RESPONSE_FIRST, M.POLL_RESPONSE), response),
         **dict.fromkeys((M.NOT_MODIFIED_FIRST, M.NOT_MODIFIED), unmodified),
         **dict.fromkeys((M.POLL_REFUSED_FIRST, M.POLL_REFUSED), refused),
+        **_http1_held_sizes(spec, token, body),
     }
+
+
+def _http1_held_sizes(spec: WireSpec, token: str, board: int) -> dict[Message, int]:
+    one, more = _answer_bytes(spec)
+    reply = len(held_reply_head(spec, one, _DATE)) + (one if more else board)
+    empty = len(held_reply_head(spec, 0, _DATE))
+    return {
+        **dict.fromkeys(_HELD, len(held_request(spec, token, 0))),
+        **dict.fromkeys((M.HELD_REPLY_FIRST, M.HELD_REPLY), reply),
+        **dict.fromkeys((M.HELD_EMPTY_FIRST, M.HELD_EMPTY), empty),
+        M.HELD_CHANGE: more,
+    }
+
+
+def _answer_bytes(spec: WireSpec) -> tuple[int, int]:
+    """Return the body's bytes in answer to a held request, and what each further change adds."""
+    if spec.push == "snapshot":
+        return poll_body_bytes(spec), 0
+    return changes_bytes(spec, 1), changes_bytes(spec, 2) - changes_bytes(spec, 1)
 
 
 def _block_bytes(fields: Fields, literal: Iterable[str]) -> tuple[int, int]:
@@ -197,6 +232,27 @@ def _http2_sizes(spec: WireSpec) -> dict[Message, int]:
         _, reply = poll_reply(spec, status, None if status == 503 else 0, _DATE)
         fields = [(":status", str(status)), *((k.lower(), v) for k, v in reply)]
         cold, warm = _block_bytes(fields, ("date", "etag"))
+        sizes[first] = _PREFACE_DOWN + 9 + cold + extra
+        sizes[Message(first + 1)] = 9 + warm + extra
+    return sizes | _http2_held_sizes(spec, token, data)
+
+
+def _http2_held_sizes(spec: WireSpec, token: str, board: int) -> dict[Message, int]:
+    one, more = _answer_bytes(spec)
+    cold, warm = _block_bytes(http2_request(spec, token, seen=0), (":path",))
+    sizes = {
+        M.HELD_REQUEST_FIRST: _PREFACE_UP + 9 + _PRIORITY + cold,
+        M.HELD_REQUEST: 9 + _PRIORITY + warm,
+        M.HELD_CHANGE: more,
+    }
+    data = one + 9 * ceil(one / 16384) if more else board
+    for first, status, body, extra in (
+        (M.HELD_REPLY_FIRST, 200, one, data),
+        (M.HELD_EMPTY_FIRST, 204, 0, 0),
+    ):
+        _, reply = held_reply(spec, body, _DATE)
+        fields = [(":status", str(status)), *((k.lower(), v) for k, v in reply)]
+        cold, warm = _block_bytes(fields, ("date",))
         sizes[first] = _PREFACE_DOWN + 9 + cold + extra
         sizes[Message(first + 1)] = 9 + warm + extra
     return sizes

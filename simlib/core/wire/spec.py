@@ -42,6 +42,13 @@ class Message(IntEnum):
     PONG_DOWN = auto()
     CLOSE_UP = auto()
     CLOSE_DOWN = auto()
+    HELD_REQUEST_FIRST = auto()
+    HELD_REQUEST = auto()
+    HELD_REPLY_FIRST = auto()
+    HELD_REPLY = auto()
+    HELD_EMPTY_FIRST = auto()
+    HELD_EMPTY = auto()
+    HELD_CHANGE = auto()
 
 
 class WireSpec(NamedTuple):

@@ -16,7 +16,7 @@ from simlib.core.connection import end_of_kept
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
-from simlib.core.protocol import Action, Event, Transport, fetches
+from simlib.core.protocol import Action, Event, Transport, fetches, holds
 from simlib.core.record import Cause, Count, value_of
 from simlib.core.resync import Resume
 from simlib.core.wire import Message
@@ -24,6 +24,7 @@ from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ALARM,
+    IS_HELD,
     REQUEST_BITS,
     RESUME_BITS,
     TRIP,
@@ -156,6 +157,13 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
         return outgoing
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
+    if GENERAL and holds(was):
+        closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
+        disconnect(arrays, record, number, closed_s, cause, was)
+        if row.is_link_dead:
+            return outgoing
+        t = now + turn.half_s
+        return _put(arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, 0)
     if GENERAL and fetches(was) and row.opened_s < NEVER_S:
         end_fetches(arrays, record, number, now)
     graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
@@ -176,7 +184,7 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     if is_kept(row.opened_s, row.kept_until_s, turn.now):
         return Outgoing(outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
-    disconnect(arrays, world.record, number, row.kept_until_s, cause, Transport.POLLING + 0)
+    disconnect(arrays, world.record, number, row.kept_until_s, cause, row.transport + 0)
     row.kept_until_s = NEVER_S  # nothing is answered before there is a request
     if GENERAL:
         row.is_link_dead = False
@@ -246,13 +254,18 @@ def _request(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
         row.opened_s = now
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S
-    request = request_of(world.options.etag, row.fetched_s, first)
+    request, data = request_of(world.options.etag, row.fetched_s, first), first
+    if GENERAL and holds(row.transport):
+        request, data = Message.HELD_REQUEST - first, IS_HELD | first
+        idle_s = world.options.idle_s
+        if idle_s < NEVER_S:
+            outgoing = _put(arrays.out, outgoing, WHEEL, now + idle_s, Kind.IDLE, row.exchange, 0)
     outgoing = _count(world, turn, outgoing, request, 1)
     if GENERAL and row.is_link_dead:
         t = now + world.options.unanswered_s
         return _put(world.arrays.out, outgoing, WHEEL, t, Kind.UNANSWERED, row.exchange, 0)
     arrays.state[0].under_way += 1
-    return _put(world.arrays.out, outgoing, TRIP, now + turn.half_s, Kind.POLL, row.exchange, first)
+    return _put(arrays.out, outgoing, TRIP, now + turn.half_s, Kind.POLL, row.exchange, data)
 
 
 @inlined

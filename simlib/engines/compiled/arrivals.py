@@ -11,10 +11,10 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import change_message, is_over, ready_value
+from simlib.core.connection import change_message, hold, is_over, ready_value
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
-from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, Transport
+from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, has_socket
 from simlib.core.record import Cause, Count, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
@@ -36,6 +36,7 @@ from simlib.engines.compiled.faults import (
     transmit,
     try_send,
 )
+from simlib.engines.compiled.held import answer, further_in, reply_data, reply_of_held
 from simlib.engines.compiled.jobs import sent
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
@@ -43,6 +44,8 @@ from simlib.engines.compiled.state import (
     BEATS,
     CUT,
     DONE_TRIP,
+    HELD_BITS,
+    IS_EMPTY,
     IS_PING,
     REFUSED,
     REPLY_BITS,
@@ -54,6 +57,7 @@ from simlib.engines.compiled.state import (
     end_fetches,
     finalise,
     is_at,
+    keep_socket,
     load_of,
     put,
     release_up_to,
@@ -155,6 +159,8 @@ def _at_server(world: World, turn: Turn) -> Outcome:
         return nothing(_upgraded(world, turn))
     if kind == Kind.AUTHENTICATED:
         return nothing(_authenticated(world, turn))
+    if GENERAL and kind == Kind.CHECKED:
+        return nothing(_checked(world, turn))
     if GENERAL and kind == Kind.PEER_TIMEOUT:
         release_up_to(arrays, row, exchange)
         return nothing(0)
@@ -175,13 +181,38 @@ def _upgraded(world: World, turn: Turn) -> int:
     if states[node].sockets >= world.server_rules.max_connections:
         recording.count_in_bin(world.record, Count.REFUSED, turn.number, turn.now)
         return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
-    if row.socket >= 0:
-        states[row.socket_worker // workers if GENERAL else 0].sockets -= 1
-    states[node].sockets += 1
-    row.socket = exchange
     if GENERAL:
-        row.socket_worker = turn.data
+        keep_socket(arrays, row, exchange, turn.data)
+    else:
+        states[node].sockets += int(row.socket < 0)
+        row.socket = exchange
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
+
+
+@inlined
+def _checked(world: World, turn: Turn) -> int:
+    """Answer a request if there is more than its client has seen, or hold it."""
+    arrays, rules, number, now = world.arrays, world.rules, turn.number, turn.now
+    row, out, exchange = arrays.rows[number], arrays.out, turn.exchange
+    worker, first, n = turn.data >> 1, turn.data & 1, 0
+    if row.closed_exchange >= exchange or row.exchange != exchange:
+        return 0
+    if is_still_to_close(arrays, rules, number):
+        n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
+    version = int(arrays.state[0].published)
+    if version > row.seen:
+        data = reply_data(version, first)
+        kind, t = answer(world, number, exchange, now, data, turn.half_s)
+        return put(out, n, DONE_TRIP, t, kind, exchange, data)
+    server = arrays.servers.state[worker // world.server_rules.workers]
+    if server.sockets >= world.server_rules.max_connections:
+        recording.count_in_bin(world.record, Count.REFUSED, number, now)
+        row.kept_until_s = now + world.server_rules.keep_alive_s
+        return put(out, n, TRIP, now + turn.half_s, Kind.POLL_REFUSED, exchange, first)
+    keep_socket(arrays, row, exchange, worker)
+    subscribe(arrays, number, exchange)
+    hold(row, worker, first, now)
+    return put(out, n, BEATS, now + rules.hold_s, Kind.HOLD_END, exchange, first)
 
 
 @inlined
@@ -195,6 +226,7 @@ def _authenticated(world: World, turn: Turn) -> int:
         return put(out, 0, TRIP, now + turn.half_s, Kind.AUTH_REFUSED, exchange, 0)
     subscribe(arrays, number, exchange)
     if GENERAL:
+        arrays.rows[number].tail = 0
         arrays.rows[number].let_in_by = arrays.process[arrays.rows[number].node]
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
@@ -287,6 +319,8 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         return _safety_poll_reply(world, turn)
     if GENERAL and PUSHES and kind == Kind.REFETCH_REPLY:
         return _refetch_reply(world, turn)
+    if GENERAL and PUSHES and kind == Kind.HELD_DONE:
+        return _held_reply(world, turn)
     if GENERAL and kind == Kind.FAIL:
         # A refused SYN says nothing new to a client that is about to hear of a cut.
         is_old_news = turn.data > 0 and exchange <= row.closed_exchange
@@ -297,7 +331,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         if row.exchange != exchange:
             return nothing(0)
         cause = Cause.TIMED_OUT + 0
-        disconnect(arrays, world.record, turn.number, turn.now, cause, Transport.POLLING + 0)
+        disconnect(arrays, world.record, turn.number, turn.now, cause, row.transport + 0)
         row.kept_until_s = -NEVER_S
         row.is_link_dead = False
         return Outcome(-1, 0, -1, 0, FAILS)
@@ -328,6 +362,22 @@ def _polled(world: World, turn: Turn) -> Outcome:
         recording.count(record, Count.UNCHANGED, turn.number, turn.now)
         event = Event.UNCHANGED + 0
     return Outcome(event, version, reply_of(unchanged, turn.data & 1), 0, 0)
+
+
+@inlined
+def _held_reply(world: World, turn: Turn) -> Outcome:
+    """The answer to a request that the server has held, or need not hold."""
+    record, number, now, data = world.record, turn.number, turn.now, turn.data
+    row = world.arrays.rows[number]
+    if is_over(row, row, turn.exchange):
+        return nothing(0)
+    if data & IS_EMPTY:
+        recording.count(record, Count.UNCHANGED, number, now)
+        return Outcome(Event.UNCHANGED + 0, 0, reply_of_held(data), 0, 0)
+    further = further_in(world, number, data)
+    if further > 0:
+        recording.count_messages(record, number, now, Message.HELD_CHANGE + 0, further)
+    return Outcome(Event.FETCHED + 0, data >> HELD_BITS, reply_of_held(data), 0, 0)
 
 
 @inlined
@@ -408,7 +458,7 @@ def _on_transport(world: World, turn: Turn) -> Outcome:
         arrays.state[0].under_way += 1
         t = turn.now + turn.half_s
         return nothing(put(out, 0, TRIP, t, Kind.SYN, exchange, turn.data + 1))
-    is_pushed = PUSHES and (not POLLS or row.transport != Transport.POLLING)
+    is_pushed = PUSHES and (not POLLS or has_socket(row.transport))
     if kind == Kind.TCP_OPEN:
         message = Message.TCP_OPEN + 0
         if is_pushed:

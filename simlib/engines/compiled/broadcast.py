@@ -5,13 +5,22 @@ from __future__ import annotations
 from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.client_state import NEVER_S
+from simlib.core.connection import is_first_held, is_held
 from simlib.core.record import Count, Record, value_of
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.faults import blocking_send, blocks, has_path_limits
+from simlib.engines.compiled.faults import blocking_send, blocks, has_path_limits, one_way_s
+from simlib.engines.compiled.held import answer, reply_data
 from simlib.engines.compiled.numba_support import inlined
-from simlib.engines.compiled.state import BROADCASTS, ClientArrays, Kind, catch_up, load_of
+from simlib.engines.compiled.state import (
+    BROADCASTS,
+    ClientArrays,
+    Kind,
+    catch_up,
+    load_of,
+    release_up_to,
+)
 from simlib.engines.compiled.turn import GENERAL, World
 
 
@@ -66,6 +75,9 @@ def broadcast(
         number = arrays.order[slot] + 0
         if number < 0:
             continue
+        if GENERAL and is_held(arrays.rows[number]):
+            _answer_held(world, now, number, version)
+            continue
         t = _sent_s(world, number, version)
         kind = Kind.PUSH + 0
         if not (GENERAL and has_path_limits(arrays)):
@@ -98,6 +110,20 @@ def broadcast(
     _fill_bin(record, index, served, ticks, counted)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
+
+
+@inlined
+def _answer_held(world: World, now: float, number: int, version: int) -> None:
+    """Answer a request that is held, unless it names what is new by now."""
+    arrays, row = world.arrays, world.arrays.rows[number]
+    if version <= row.seen:
+        return
+    exchange, data = int(row.subscribed), reply_data(version, int(is_first_held(row)))
+    t, half_s = _sent_s(world, number, version), one_way_s(arrays, world.rules, number, now)
+    release_up_to(arrays, row, exchange)
+    kind, t = answer(world, number, exchange, t, data, half_s)
+    load = load_of(exchange, kind, data)
+    event_list.schedule(world.q, BROADCASTS, t, number, load)
 
 
 @inlined

@@ -11,7 +11,7 @@ from simlib.core.backpressure import SendingRules
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.connection import FaultSchedule, Nodes, Paths, Sent
 from simlib.core.faults import FaultEffect
-from simlib.core.protocol import Transport
+from simlib.core.protocol import has_socket
 from simlib.core.record import Cause, Record
 from simlib.core.resync import Resume
 from simlib.core.server import Server, ServerRules
@@ -105,9 +105,9 @@ def reset_connection(
     heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
     if lets_go:
         release_up_to(arrays, row, exchange)
-    if row.transport == Transport.POLLING and not row.is_link_dead:
+    if not has_socket(row.transport) and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
-        disconnect(arrays, record, number, closed_s, cause, Transport.POLLING + 0)
+        disconnect(arrays, record, number, closed_s, cause, row.transport + 0)
     if connection.reset(row, row, server_rules.keep_alive_s, now):
         event_list.schedule(q, TRIP, heard_s, number, load_of(exchange, Kind.FAIL, 0))
 

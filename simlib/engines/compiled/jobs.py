@@ -36,6 +36,7 @@ from simlib.engines.compiled.faults import (
     node_of,
     one_way_s,
 )
+from simlib.engines.compiled.held import answer, carried_s
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ANSWERED,
@@ -43,6 +44,8 @@ from simlib.engines.compiled.state import (
     CUT,
     DONE,
     DONE_TRIP,
+    IS_EMPTY,
+    IS_HELD,
     IS_PING,
     REFUSED,
     REPLY_BITS,
@@ -54,6 +57,7 @@ from simlib.engines.compiled.state import (
     is_at,
     load_of,
     put,
+    release_up_to,
     resume_outcome_of,
 )
 from simlib.engines.compiled.turn import GENERAL, POLLS, PUSHES, Turn, World
@@ -160,6 +164,8 @@ def _is_lost(world: World, turn: Turn) -> bool:
         is_dead = False  # it comes on a connection of its own
     if kind == Kind.SAFETY_POLL and exchange == row.exchange:
         return False  # the client has not heard of the socket's end
+    if kind == Kind.HOLD_END:
+        return False  # the server does not know
     if kind != Kind.BEAT and (exchange <= row.closed_exchange or is_dead):
         return True
     is_beat = kind == Kind.PONG_UP or kind == Kind.PING_UP
@@ -203,6 +209,11 @@ def _job_of(world: World, turn: Turn) -> Job:
         return _safety_poll_job(world, turn)
     if GENERAL and PUSHES and kind == Kind.REFETCH:
         return _refetch_job(world, turn)
+    if GENERAL and PUSHES and kind == Kind.HOLD_END:
+        if row.subscribed != turn.exchange:
+            return _no_job(turn.data, 0)
+        stream = Stream.HOLD_SERVICE + 0
+        return Job(server_rules.send_s, stream, turn.exchange, worker, turn.data, 0)
     if PUSHES and kind == Kind.PING_UP:
         row.beats += 1
         k = row.beats + 0
@@ -385,8 +396,16 @@ def _syn_again(world: World, turn: Turn) -> int:
 def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, version: int) -> int:
     """Schedule what follows a job, which shows a version of the board; return how many events."""
     kind, exchange, half_s, out = turn.kind, turn.exchange, turn.half_s, world.arrays.out
+    if GENERAL and kind == Kind.POLL and turn.data & IS_HELD:
+        data = (job.worker << 1) | (turn.data & 1)
+        return put(out, 0, DONE, done_s, Kind.CHECKED, exchange, data)
     if kind == Kind.POLL:
         return _poll_done(world, turn, done_s, version)
+    if GENERAL and PUSHES and kind == Kind.HOLD_END:
+        release_up_to(world.arrays, world.arrays.rows[turn.number], exchange)
+        data = turn.data | IS_EMPTY
+        follows, t = answer(world, turn.number, exchange, done_s, data, half_s)
+        return put(out, 0, DONE_TRIP, t, follows, exchange, data)
     if PUSHES and kind == Kind.UPGRADE:
         return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, job.worker)
     if PUSHES and kind == Kind.AUTHENTICATE:
@@ -453,6 +472,9 @@ def _reply_s(world: World, turn: Turn, exchange: int, t: float, data: int) -> fl
 def sent(world: World, turn: Turn) -> int:
     """Give what the server sends now to the link that all clients share."""
     out, kind, exchange, now = world.arrays.out, turn.kind, turn.exchange, turn.now
+    if kind == Kind.HELD_SENT:
+        t = carried_s(world, turn.number, exchange, now, turn.data) + turn.half_s
+        return put(out, 0, DONE_TRIP, t, Kind.HELD_DONE, exchange, turn.data)
     if kind == Kind.SAFETY_POLL_SENT:
         return _send_safety_poll(world, turn, now, turn.data)
     if kind == Kind.REFETCH_SENT:

@@ -19,7 +19,7 @@ from simlib.core.answers import has_shortcuts
 from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
-from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches
+from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches, has_socket
 from simlib.core.record import Cause, value_of
 from simlib.core.server import Law
 from simlib.engines.compiled import event_list
@@ -298,9 +298,9 @@ def finish(given: World, now: float) -> None:
             recording.add_busy(record, node, now, free_s[node, worker], -1.0)
     for number in range(len(arrays.rows)):
         kept_until_s = arrays.rows[number].kept_until_s
-        is_polling = POLLS and arrays.rows[number].transport == Transport.POLLING
-        if is_polling and 0.0 <= kept_until_s < now:
-            cause, transport = Cause.IDLE + 0, Transport.POLLING + 0
+        is_http = POLLS and not has_socket(arrays.rows[number].transport)
+        if is_http and 0.0 <= kept_until_s < now:
+            cause, transport = Cause.IDLE + 0, arrays.rows[number].transport + 0
             disconnect(arrays, record, number, kept_until_s, cause, transport)
         if GENERAL:
             row = arrays.rows[number]

@@ -17,7 +17,7 @@ from simlib.core.client import applied_from, step
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import served_at
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
-from simlib.core.protocol import Event, Pause, State
+from simlib.core.protocol import Event, Pause, State, Transport
 from simlib.core.record import Count, Wait
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import CLIENT_MASK, LANES, WHEEL, EventList
@@ -108,7 +108,7 @@ def _send_polls(
             and wait_s <= server_rules.shed_wait_s
             and arrives_s + wait_s + server_rules.poll_s + half < now + soonest_s
             and arrives_s < fast_until_s
-            and not (GENERAL and row.is_link_dead)
+            and not (GENERAL and (row.is_link_dead or row.transport != Transport.POLLING))
         )
         if not is_undisturbed:
             break

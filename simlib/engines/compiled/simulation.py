@@ -31,7 +31,7 @@ from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.connection import PLANNED_ROW
 from simlib.core.faults import FAULT_EVENT
 from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
-from simlib.core.protocol import State, Transport
+from simlib.core.protocol import HAS_SOCKET, State
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
 from simlib.engines.compiled import (
@@ -41,6 +41,7 @@ from simlib.engines.compiled import (
     broadcast,
     event_list,
     faults,
+    held,
     jobs,
     loop,
     poll_round,
@@ -77,6 +78,7 @@ _MODULES = (
     assignment,
     broadcast,
     faults,
+    held,
     jobs,
     loop,
     poll_round,
@@ -224,11 +226,12 @@ class Simulation:
         """Return what is known now."""
         rows, now = self._world.arrays.rows, self._now_s
         is_present = (rows["state"] != State.ABSENT) & (rows["state"] != State.GONE)
-        is_idle = (rows["transport"] == Transport.POLLING) & (rows["kept_until_s"] < now)
+        has_socket = np.frombuffer(HAS_SOCKET, np.bool_)[rows["transport"]]
+        is_idle = ~has_socket & (rows["kept_until_s"] < now)
         is_connected = (rows["opened_s"] < NEVER_S) & ~is_idle
         rules = self._world.rules
         meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
-        is_fallen = polls_instead(rows["state"], meant)
+        is_fallen = polls_instead(rows["state"], rows["transport"], meant)
         record = self._world.record
         since_s = rows["since_s"]
         return recording.snapshot(record, is_present, is_fallen, is_connected, since_s, now)

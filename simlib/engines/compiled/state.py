@@ -45,50 +45,54 @@ class Kind(IntEnum):
     PING_UP = 5
     SAFETY_POLL = 6
     REFETCH = 7
-    SYN = 8
+    HOLD_END = 8
+    SYN = 9
 
-    START = 9
-    STOP = 10
-    ACTIVITY = 11
-    DEADLINE = 12
-    FLAG = 13
+    START = 10
+    STOP = 11
+    ACTIVITY = 12
+    DEADLINE = 13
+    FLAG = 14
 
-    UPGRADE_SERVED = 14
-    AUTHENTICATED = 15
-    CLOSE = 16
-    PEER_TIMEOUT = 17
-    BEAT_SERVED = 18
-    WRITABLE = 19
-    SEND = 20
+    UPGRADE_SERVED = 15
+    CHECKED = 16
+    AUTHENTICATED = 17
+    CLOSE = 18
+    PEER_TIMEOUT = 19
+    BEAT_SERVED = 20
+    WRITABLE = 21
+    SEND = 22
 
-    IDLE = 21
-    POLL_DONE = 22
-    CLOSE_REPLY = 23
-    SAFETY_POLL_REPLY = 24
-    REFETCH_REPLY = 25
-    FAIL = 26
-    UNANSWERED = 27
+    IDLE = 23
+    POLL_DONE = 24
+    CLOSE_REPLY = 25
+    SAFETY_POLL_REPLY = 26
+    REFETCH_REPLY = 27
+    HELD_DONE = 28
+    FAIL = 29
+    UNANSWERED = 30
 
-    SYN_AGAIN = 28
-    TCP_OPEN = 29
-    TLS_OPEN = 30
-    POLL_REFUSED = 31
+    SYN_AGAIN = 31
+    TCP_OPEN = 32
+    TLS_OPEN = 33
+    POLL_REFUSED = 34
 
-    UPGRADE_REFUSED = 32
-    UPGRADE_DONE = 33
-    AUTH_REFUSED = 34
-    READY = 35
-    PUSH = 36
-    SNAPSHOT = 37
-    PING = 38
-    PONG = 39
+    UPGRADE_REFUSED = 35
+    UPGRADE_DONE = 36
+    AUTH_REFUSED = 37
+    READY = 38
+    PUSH = 39
+    SNAPSHOT = 40
+    PING = 41
+    PONG = 42
 
-    PUBLISH = 40
-    FAULT = 41
+    PUBLISH = 43
+    FAULT = 44
 
-    POLL_SENT = 42
-    SAFETY_POLL_SENT = 43
-    REFETCH_SENT = 44
+    POLL_SENT = 45
+    SAFETY_POLL_SENT = 46
+    REFETCH_SENT = 47
+    HELD_SENT = 48
 
 
 KIND_BITS = 6
@@ -98,6 +102,11 @@ REPLY_BITS = 2
 REQUEST_BITS = 2
 _EXCHANGE_BITS = 63 - KIND_BITS - DATA_BITS - FETCHES.bit_length()
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
+IS_HELD = 4
+"""The bit in the data of POLL that tells a request which is to be held from a poll."""
+IS_EMPTY = 2
+HELD_BITS = 2
+"""In the data of an answer to a held request: whether nothing is new; the version stands above."""
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
@@ -429,6 +438,17 @@ def resume_outcome_of(
     has_session, away_s = record.clients[number, Count.MESSAGES] > 0, now - row.since_s
     kept_from = arrays.kept_from[0]
     return resume_outcome(rules.resync, row.seen, published, kept_from, has_session, away_s)
+
+
+@inlined
+def keep_socket(arrays: ClientArrays, row: Any, exchange: int, worker: int) -> None:
+    """A worker keeps a socket of a client, or a request that it holds, and none of before."""
+    workers, states = arrays.servers.free_s.shape[1], arrays.servers.state
+    if row.socket >= 0:
+        states[row.socket_worker // workers].sockets -= 1
+    states[worker // workers].sockets += 1
+    row.socket = exchange
+    row.socket_worker = worker
 
 
 @inlined

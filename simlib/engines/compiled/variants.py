@@ -45,7 +45,7 @@ _HONOURED_RULES = {
     *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
     *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
     *("upgrade_timeout_s", "ready_timeout_s", "closing_s"),
-    *("spread_s", "on_hint"),
+    *("spread_s", "on_hint", "hold_s", "answer_timeout_s", "ask_pause_s"),
     *("token_valid_s", "heartbeat", "heartbeat_interval_s", "heartbeat_timeout_s", "reconnect"),
 }
 _NEUTRAL_RULES: dict[str, Any] = {
