@@ -49,7 +49,7 @@ def held_requests_per_s(rate_per_s: ArrayLike, hold_s: float, gap_s: float) -> f
     >>> held_requests_per_s(0.0, 25.0, 1.0) == 1 / 26
     True
     >>> round(held_requests_per_s(0.1, 25.0, 0.05), 4)
-    0.1085
+    0.1089
     >>> round(held_requests_per_s(1e3, 25.0, 0.05), 6)
     20.0
     """

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import hpack
 import pytest
 from aiohttp import web
@@ -208,6 +209,84 @@ def test_poll_replies_are_aiohttps(client: str, etag: bool) -> None:
             request = wire.poll_request(spec, "")[:-2] + b"X-Refuse: 1\r\n\r\n"
             refused = await exchange(port, request)
             assert refused == wire.poll_refused(spec, date_of(refused))
+        finally:
+            await runner.cleanup()
+
+    run(main)
+
+
+@pytest.mark.parametrize("push", ["delta", "snapshot"])
+@pytest.mark.parametrize("client", ["chromium", "aiohttp"])
+def test_answers_to_held_requests_are_aiohttps(client: str, push: str) -> None:
+    spec = WireSpec(http_client=client, push=push, token_bytes=0)
+    sizes = message_sizes(spec, "payload")
+
+    async def handler(request: web.Request) -> web.Response:
+        seen = int(request.query["since"])
+        if seen == 40:
+            return web.Response(status=204, headers=wire.held_reply_headers(spec, 0))
+        body = wire.poll_body(spec, 40)
+        if push == "delta":
+            body = wire.changes_body(spec, seen, 40)
+        headers = wire.held_reply_headers(spec, len(body))
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get(spec.poll_path, handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            port = runner.addresses[0][1]
+            empty = await exchange(port, wire.held_request(spec, "", 40))
+            assert empty == wire.held_reply_head(spec, 0, date_of(empty))
+            assert len(empty) == sizes[Message.HELD_EMPTY, 1]
+            for seen in (39, 38, 7):  # one change, two, and 33
+                further = (39 - seen) * int(sizes[Message.HELD_CHANGE, 1])
+                body_bytes = (
+                    int(sizes[Message.HELD_REPLY, 1])
+                    + further
+                    - len(wire.held_reply_head(spec, 1, "x" * 29))
+                )
+                full = await exchange(port, wire.held_request(spec, "", seen), body_bytes)
+                assert full.startswith(wire.held_reply_head(spec, body_bytes, date_of(full)))
+                assert len(full) == sizes[Message.HELD_REPLY, 1] + further
+                assert wire.version_of(full) == 40
+            assert len(wire.held_request(spec, "", 7)) == sizes[Message.HELD_REQUEST, 0]
+        finally:
+            await runner.cleanup()
+
+    run(main)
+
+
+def test_a_real_client_reads_a_length_with_zeros_and_no_body_from_a_204() -> None:
+    spec = WireSpec(http_client="aiohttp", token_bytes=0, cookie="")
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.query["since"] == "0000000009":
+            return web.Response(status=204, headers=wire.held_reply_headers(spec, 0))
+        body = wire.changes_body(spec, 7, 9)
+        headers = wire.held_reply_headers(spec, len(body))
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get(spec.poll_path, handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}{spec.poll_path}"
+            async with aiohttp.ClientSession() as session:
+                async with session.get(url, params={"since": "0000000007"}) as response:
+                    found = await response.json()
+                assert found["version"] == "0000000009"
+                assert [len(json.dumps(card)) > 90 for card in found["changes"]] == [True, True]
+                async with session.get(url, params={"since": "0000000009"}) as response:
+                    assert (response.status, await response.read()) == (204, b"")
         finally:
             await runner.cleanup()
 

@@ -38,6 +38,11 @@ PUSH = POLLING.replace(transport="websocket")
 TOLD = POLLING.replace({"transport": "notify", "updates.rate_per_s": 0.3})
 """With this seed no change comes within 50 ms of the answer to an earlier one: there is no race."""
 
+HELD = POLLING.replace(
+    {"transport": "long_polling", "long_polling.timeout_s": 4.3, "clients": 50, "ramp_s": 1.0}
+)
+"""With this seed no change comes within 50 ms of the end of a hold: there is no race."""
+
 OFTEN = {"updates.rate_per_s": 0.8, "server.poll_s": 0.15}
 """So that changes come while the server answers."""
 
@@ -79,6 +84,13 @@ VARIANTS = {
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
     "told of changes, and restarts": TOLD.replace({**OFTEN, "notify.on_hint": "restart"}),
     "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),
+    "long polling": HELD,
+    "long polling for boards": HELD.replace({"websocket.push": "snapshot"}),
+    "long polling with aiohttp's heads": HELD.replace({"wire.http_client": "aiohttp"}),
+    "long polling, a pause and a connection each": HELD.replace(
+        {"long_polling.pause_s": 1.3, "server.keep_alive_s": 0.5}
+    ),
+    "long polling, and nothing changes": HELD.replace({"updates.rate_per_s": 0.0}),
     "polling, and nothing changes": POLLING.replace({"updates.rate_per_s": 0.0}),
     "push, and nothing changes": PUSH.replace({"updates.rate_per_s": 0.0}),
     # With this seed no session ends within 25 ms of a ping or a push: which comes first is no race.

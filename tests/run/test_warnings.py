@@ -18,6 +18,7 @@ BOARD = sl.Scenario(
     cool_down_s=60.0,
 )
 PUSHED = BOARD.replace(transport="websocket")
+HELD = BOARD.replace(transport="long_polling")
 LATE_NODE = PUSHED.replace(
     {
         "server.nodes": 2,
@@ -52,7 +53,7 @@ def sentence(run, kind):
     return next(str(warning) for warning in run.warnings if warning.kind == kind)
 
 
-@pytest.mark.parametrize("board", [BOARD, PUSHED, BOARD.replace(transport="notify")])
+@pytest.mark.parametrize("board", [BOARD, PUSHED, BOARD.replace(transport="notify"), HELD])
 def test_a_healthy_run_has_no_warning_and_shows_none(board):
     run = simulated(board=board)
     assert run.warnings == ()
@@ -72,6 +73,9 @@ CASES = [
     ("shared link", BOARD, {"network.shared_down_bytes_per_s": 1000}, {}, "all clients share was"),
     ("saturated", LATE_NODE, {}, {}, "Node 0 was busy 10"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
+    ("full", HELD, {"server.max_connections": 15}, {}, "requests that were to be held were"),
+    ("cut while held", HELD, {"network.idle_s": 20.0}, {}, "held for network.idle_s = 20 s"),
+    ("interval", HELD, {"long_polling.timeout_s": 25000}, {}, "if milliseconds were meant, 25 s"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
