@@ -5,7 +5,8 @@ once; else it holds the request until a change comes, or for `Rules.hold_s`, aft
 is empty. The next request follows as soon as the answer has come, or `Rules.ask_pause_s` later.
 What is published between an answer and the arrival of the next request, in the *gap*, is newer
 than the version that this request names: it is answered at once, and several changes in one answer.
-So nothing is lost, and no node need have served the client before. (Socket.IO's long polling names
+So nothing is lost, and no node need have served the client before: each learns of every change by
+the broker, and a client's next connection may come to another node. (Socket.IO's long polling names
 a session instead, which one server has in its memory, and so it needs sticky balancing.)
 
 A request that is refused or cut has *failed*, and so has one without an answer for

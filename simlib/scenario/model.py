@@ -652,8 +652,8 @@ class RateLimit(Section):
     its burst is one fewer.
     Elsewhere: burst (nginx limit_req, one fewer); max_tokens (Envoy)."""
     applies_to: Literal["all", "upgrades", "polls"] = "all"
-    """Which requests it counts: upgrades, polls (safety polls, and what `notify` fetches, too), or
-    all of them together."""
+    """Which requests it counts: upgrades, polls (safety polls, what `notify` fetches and what
+    `long_polling` asks, too), or all of them together."""
     status: Literal[503, 429] = 503
     """How a request is refused. Polls are retried in any case, upgrades after 429 as
     `reconnect.retries_4xx` says. Bytes are those of a 503.

@@ -41,7 +41,7 @@ def test_what_is_asked_is_the_rate_times_the_time_scale():
 
 @pytest.mark.parametrize(
     ("transport", "rate"),
-    [("polling", "poll"), ("websocket", "push"), ("notify", "push")],
+    [("polling", "poll"), ("websocket", "push"), ("notify", "push"), ("long_polling", "poll")],
 )
 def test_more_than_the_machine_bears_is_refused_with_what_would_fit(transport, rate):
     crowd = BOARD.replace({"transport": transport, "updates.rate_per_s": 0.5})
