@@ -88,7 +88,7 @@ VARIANTS = {
     "long polling for boards": HELD.replace({"websocket.push": "snapshot"}),
     "long polling with aiohttp's heads": HELD.replace({"wire.http_client": "aiohttp"}),
     "long polling, a pause and a connection each": HELD.replace(
-        {"long_polling.pause_s": 1.3, "long_polling.timeout_s": 8.9, "server.keep_alive_s": 0.5}
+        {"long_polling.pause_s": 3.1, "long_polling.timeout_s": 8.4, "server.keep_alive_s": 0.5}
     ),
     "long polling, and nothing changes": HELD.replace({"updates.rate_per_s": 0.0}),
     "polling, and nothing changes": POLLING.replace({"updates.rate_per_s": 0.0}),
