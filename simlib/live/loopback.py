@@ -126,7 +126,10 @@ def on_loopback(
     if measured is not None:
         path_s = {"network.rtt_quantiles": [(share, rtt_s + each_s) for share, each_s in measured]}
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
-    if scenario.polling.etag == "version" and scenario.transport not in ("websocket", "long_polling"):
+    if scenario.polling.etag == "version" and scenario.transport not in (
+        "websocket",
+        "long_polling",
+    ):
         path_and_jobs["server.poll_s"] = 0.0
     if scenario.transport == "long_polling":
         path_and_jobs["server.send_s"] = HELD_SEND_S * time_scale

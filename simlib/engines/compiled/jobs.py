@@ -96,6 +96,7 @@ def serve(world: World, turn: Turn) -> int:
     answer, kind = Answer(0.0, 0.0, 0, False), turn.kind
     asks = POLLS and kind == Kind.POLL
     if GENERAL:
+        asks = asks and not turn.data & IS_HELD  # whose check costs what a poll does
         asks = asks or kind == Kind.SAFETY_POLL or kind == Kind.REFETCH
     if asks:
         answer = _answer_of(world, turn, job.worker)
@@ -264,8 +265,10 @@ def _poll_job(world: World, turn: Turn) -> Job:
         _keep_alive(world, turn, turn.now)
         t = turn.now + turn.half_s
         return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, turn.data))
-    worker = _first_free(world, node)
-    return Job(0.0, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
+    worker, mean_s = _first_free(world, node), 0.0
+    if GENERAL and turn.data & IS_HELD:
+        mean_s += server_rules.poll_s
+    return Job(mean_s, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
 
 
 @inlined
