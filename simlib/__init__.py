@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from simlib.run import Run as Run
     from simlib.scenario import Scenario as Scenario
     from simlib.scenario.presets import library as library
+    from simlib.scenario.presets import server as server
     from simlib.sizing import fewest as fewest
     from simlib.sizing import find_limit as find_limit
 
@@ -89,6 +90,7 @@ _HOMES = {
     "settings": "publish.reference",
     "simulate": "engines",
     "summary": "analysis.metrics",
+    "server": "scenario.presets",
     "sweep": "experiment",
     "theory": "theory",
     "trials": "rollout.trials",

@@ -135,6 +135,29 @@ def senders() -> st.SearchStrategy[dict[str, object]]:
     return st.one_of(
         st.fixed_dictionaries({"slow_consumers": st.sampled_from(["unbounded", "coalesce"])}),
         st.fixed_dictionaries(bounded),
+        st.fixed_dictionaries(
+            {
+                "slow_consumers": st.just("abort"),
+                "write_timeout_s": st.sampled_from([0.5, 5.0, 20.0]),
+            }
+        ),
+    )
+
+
+def loops() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[server]`` says of the ends of broadcasts."""
+    frac = st.sampled_from([0.0, 0.5, 1.0])
+    return st.one_of(
+        st.just({}),
+        st.just({}),
+        st.fixed_dictionaries({"socket_set": st.just("plain"), "forget_frac": frac}),
+        st.fixed_dictionaries(
+            {
+                "socket_set": st.sampled_from(["concurrent", "plain"]),
+                "meeting_fails_frac": st.sampled_from([0.5, 1.0]),
+                "meeting_closes": st.booleans(),
+            }
+        ),
     )
 
 
@@ -209,7 +232,7 @@ def scenarios(draw) -> sl.Scenario:
     In some, no time is round: sums of such times are rounded, which no sum of halves ever is.
     """
     values = draw(_values())
-    if values["server"]["slow_consumers"] == "block" and any(
+    if values["server"]["slow_consumers"] in ("block", "abort") and any(
         fault["kind"] == "bandwidth" for fault in values["faults"]
     ):
         values["network"].pop("shared_down_bytes_per_s", None)
@@ -331,6 +354,7 @@ def _values(draw) -> dict[str, object]:
             "socket_bytes": draw(st.sampled_from([200, 10_000])),
             "nodes": nodes,
             **draw(senders()),
+            **draw(loops()),
             **draw(st.sampled_from([{}, {"admit_per_s": 0.7, "admit_burst": 3}])),
         },
         rate_limit=draw(rate_limits()),

@@ -175,18 +175,28 @@ class Planned:
     link_s, link_bytes : float
         When the latest of the planned messages is written, seconds, and what the path has to carry
         then.
+    waits_until_s : float
+        Until when a broadcast waits for this client, under the policy ``abort``, seconds; `NEVER_S`
+        if it gives up then, and the connection is closed.
     """
 
-    __slots__ = ("exchange", "link_bytes", "link_s", "number")
+    __slots__ = ("exchange", "link_bytes", "link_s", "number", "waits_until_s")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.exchange = -1
         self.link_s = 0.0
         self.link_bytes = 0.0
+        self.waits_until_s = 0.0
 
 
-PLANNED_ROW = {"number": "i4", "exchange": "i4", "link_s": "f8", "link_bytes": "f8"}
+PLANNED_ROW = {
+    "number": "i4",
+    "exchange": "i4",
+    "link_s": "f8",
+    "link_bytes": "f8",
+    "waits_until_s": "f8",
+}
 """Its columns, for an engine that keeps it in an array."""
 
 
@@ -236,6 +246,11 @@ class Sent(IntEnum):
     WAITS = 1
     WAITS_FIRST = 2
     CLOSES = 3
+    FAILS = 4
+
+
+GIVES_UP = 0
+"""In place of the version of a message: the server closes the connection, where a send failed."""
 
 
 # -- ends of connections -------------------------------------------------------------------------
@@ -422,6 +437,12 @@ def is_reset(effect: int) -> bool:
         or effect == FaultEffect.NODE_DOWN
         or effect == FaultEffect.RESET
     )
+
+
+def cuts_all(fault_event: FaultEvent) -> bool:
+    """Say whether a fault event cuts the connections of all clients, of a server that goes on."""
+    is_of_all = fault_event.low == 0.0 and fault_event.high == 1.0
+    return bool(fault_event.effect == FaultEffect.RESET and is_of_all)
 
 
 def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: int) -> bool:
@@ -665,7 +686,16 @@ def has_path_limits(paths: Paths) -> bool:
 
 def blocks(paths: Paths, sending: SendingRules) -> bool:
     """Say whether slow clients block their worker, which a link that all share never does."""
-    return sending.overflow == Overflow.BLOCK and len(paths.shared) == 0
+    return sending.overflow == Overflow.BLOCK and _has_slow_clients(paths)
+
+
+def aborts(paths: Paths, sending: SendingRules) -> bool:
+    """Say whether slow clients end broadcasts, which a link that all share never does."""
+    return sending.overflow == Overflow.ABORT and _has_slow_clients(paths)
+
+
+def _has_slow_clients(paths: Paths) -> bool:
+    return len(paths.delays) + len(paths.limits) > 0 and len(paths.shared) == 0
 
 
 def one_way_s(paths: Paths, link: Connection, t: float) -> float:
@@ -827,10 +857,7 @@ def blocking_send(
     >>> [blocking_send(paths, link, planned, blocked_s, 0, sending, 10.0, 200.0) for _ in range(3)]
     [10.0, 11.0, 13.0]
     """
-    if planned.exchange != link.subscribed or planned.link_s <= link.link_s:
-        planned.exchange = link.subscribed  # nothing is planned that is not written
-        planned.link_s = link.link_s
-        planned.link_bytes = link.link_bytes
+    _plan(planned, link)
     t = max(t, blocked_s[worker], planned.link_s)
     over = held_bytes(paths, planned, t) + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
     if over > 0.0:
@@ -839,6 +866,63 @@ def blocking_send(
     planned.link_bytes = held_bytes(paths, planned, t) + n_bytes
     planned.link_s = t
     return t
+
+
+def _plan(planned: Planned, link: Connection) -> None:
+    """Start from what is on the path, where nothing is planned that is not written."""
+    if planned.exchange != link.subscribed:
+        planned.waits_until_s = 0.0
+    if planned.exchange != link.subscribed or planned.link_s <= link.link_s:
+        planned.exchange = link.subscribed
+        planned.link_s = link.link_s
+        planned.link_bytes = link.link_bytes
+
+
+def aborting_send(
+    paths: Paths,
+    link: Connection,
+    planned: Planned,
+    blocked_s: MutableSequence[float],
+    worker: int,
+    sending: SendingRules,
+    t: float,
+    n_bytes: float,
+) -> tuple[int, float]:
+    """Plan a message whose turn is at `t`, if the broadcast does not end at this client.
+
+    Returns
+    -------
+    outcome : Sent
+    t : float
+        SENT: when it is written, from when on the broadcast goes on. CLOSES: when the broadcast
+        stops waiting; the connection ends, and so does the broadcast. FAILS: another broadcast
+        waits for this client, and this one ends at once. Seconds.
+
+    Examples
+    --------
+    >>> thin, link, planned = Window(0.0, 60.0, 1.0, 100.0, 0.0, 0), Connection(7), Planned(7)
+    >>> paths, sending = Paths(1, 0, [0.5], [], [thin]), SendingRules(Overflow.ABORT, 0, 300, 2.0)
+    >>> [
+    ...     aborting_send(paths, link, planned, [0.0], 0, sending, t, n_bytes)
+    ...     for t, n_bytes in ((10.0, 300.0), (10.0, 150.0), (11.0, 50.0), (11.5, 300.0))
+    ... ] == [(Sent.SENT, 10.0), (Sent.SENT, 11.5), (Sent.FAILS, 11.0), (Sent.CLOSES, 13.5)]
+    True
+    """
+    _plan(planned, link)
+    t = max(t, blocked_s[worker])
+    if t < planned.waits_until_s:
+        return Sent.FAILS + 0, t
+    over = held_bytes(paths, planned, t) + n_bytes - sending.socket_bytes
+    written_s = carried_s(paths, link, t, over) if over > 0.0 else t
+    if written_s > t + sending.write_timeout_s:
+        planned.waits_until_s = NEVER_S
+        return Sent.CLOSES + 0, t + sending.write_timeout_s
+    if over > 0.0:
+        planned.waits_until_s = written_s
+    blocked_s[worker] = written_s
+    planned.link_bytes = held_bytes(paths, planned, written_s) + n_bytes
+    planned.link_s = written_s
+    return Sent.SENT + 0, written_s
 
 
 def try_send(
@@ -860,7 +944,7 @@ def try_send(
     record : Record
     sending : SendingRules
     version : int
-        The change that the message carries.
+        The change that the message carries, or `GIVES_UP`.
     now : float
         Seconds.
     n_bytes : int
@@ -878,6 +962,12 @@ def try_send(
         be scheduled.
     """
     held = held_bytes(paths, link, now)
+    if version == GIVES_UP:
+        exchange = int(link.subscribed)
+        link.closed_exchange = max(link.closed_exchange, exchange)
+        return Sent.CLOSES + 0, end_arrives_s(paths, link, exchange, sending.socket_bytes, now)
+    if not has_path_limits(paths):
+        return Sent.SENT + 0, transmit(paths, link, now, float(n_bytes))
     waits = sending.overflow == Overflow.DROP_OLDEST or sending.overflow == Overflow.COALESCE
     if waits and (link.waiting > 0 or not has_room(sending, held, n_bytes)):
         outcome, t = Sent.WAITS + 0, now

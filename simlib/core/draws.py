@@ -65,6 +65,8 @@ class Stream(IntEnum):
     CLOSE_SERVICE = 23
     SPREAD = 24
     SEND_SERVICE = 25
+    MEETING = 26
+    FORGET = 27
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

@@ -26,14 +26,17 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
-from simlib.core import connection
+from simlib.core import broadcasts, connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.answers import NOTHING, answer_of, keep, version_named
 from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
+from simlib.core.backpressure import Overflow
+from simlib.core.broadcasts import Loop
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
+    GIVES_UP,
     Connection,
     FaultSchedule,
     Nodes,
@@ -150,6 +153,7 @@ class Simulation(Driver):
         self.published = 0
         # The subscribers by number, in the order in which the server sends to them.
         self.subscribers: dict[int, Connection] = {}
+        self.loops = [Loop() for _ in range(workload.nodes * workload.server.workers)]
         # The clients whose sockets nobody has closed for a rollback, as their node was down.
         self.unclosed: set[int] = set()
         # The faults, the nodes and the paths.
@@ -349,6 +353,11 @@ class Simulation(Driver):
                     self.cut(client, fault_event)
                 elif connection.lose_path(client, link):
                     self.clock.start(self.go_unanswered(client, client.exchange))
+            if connection.cuts_all(fault_event):
+                for node, server in enumerate(self.servers):
+                    rule = self.server_rules.loop
+                    if broadcasts.forgets(rule, seed, replication, node, index):
+                        server.state.has_forgotten = True
 
     def cut(self, client: Client, fault_event: FaultEvent) -> None:
         """Cut the connections of a client that a fault event affects."""
@@ -402,6 +411,7 @@ class Simulation(Driver):
         if 0 <= link.subscribed <= closed_exchange:
             link.subscribed = -1
             del self.subscribers[link.number]
+            broadcasts.change_set(self.loops[link.socket_worker])
         if 0 <= link.socket <= closed_exchange:
             link.socket = -1
             self.place_of(link.socket_worker)[0].state.sockets -= 1
@@ -792,11 +802,12 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if is_cut(link, exchange):
             return
+        worker = connection.accepted_by(link, self.server_rules.workers)
+        broadcasts.change_set(self.loops[worker])
         service_s = self.server_rules.authenticate_s
         if self.resume_outcome(client) == Resume.SNAPSHOT:
             service_s += self.server_rules.snapshot_s
         k = 2 * exchange + 1
-        worker = connection.accepted_by(link, self.server_rules.workers)
         yield clock.at(self.serve(worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
         if link.closed_exchange >= exchange:
             return
@@ -810,6 +821,8 @@ class Simulation(Driver):
         version, outcome = self.published, self.resume_outcome(client)
         self.subscribers[number] = link
         link.subscribed = exchange
+        if self.place_of(link.socket_worker)[0].state.has_forgotten:
+            recording.count_in_bin(self.record, Count.FORGOTTEN, number, clock.now)
         link.let_in_by = self.nodes.process[link.node]
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             clock.start(self.heartbeats(client, exchange))
@@ -898,20 +911,35 @@ class Simulation(Driver):
     def broadcast(self, version: int) -> None:
         """Each worker sends to its subscribers one after the other; each message then travels."""
         rules, sends = self.server_rules, {}
-        blocks = connection.blocks(self.paths, rules.sending)
+        may_end = broadcasts.may_end(rules.loop)
         for number, link in self.subscribers.items():
             worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
+            if self.place_of(worker)[0].state.has_forgotten:
+                continue
             if worker not in sends:
                 sends[worker] = FanOut(self, worker, version)
-            t = sends[worker].send(number)
+            fan_out = sends[worker]
+            if fan_out.meets_another():
+                if rules.loop.meeting_closes:
+                    self.clock.start(self.try_send(client, exchange, GIVES_UP, fan_out.closes_s))
+                fan_out.has_ended = True
+            if fan_out.has_ended:
+                recording.leave_out(self.record, number, version, self.clock.now)
+                continue
+            t = fan_out.send(number)
             message = connection.change_message(client)
-            if not self.has_path_limits:
+            if not self.has_path_limits and not may_end:
                 t += self.one_way_s(link)
                 self.clock.start(self.push(client, exchange, version, t, message))
                 continue
-            if blocks:
-                t = self.blocking_send(link, t, message)
-            self.clock.start(self.try_send(client, exchange, version, t))
+            outcome, t = self.plan_send(link, t, message)
+            if outcome == Sent.SENT:
+                self.clock.start(self.try_send(client, exchange, version, t))
+                continue
+            fan_out.has_ended = True
+            recording.leave_out(self.record, number, version, self.clock.now)
+            if outcome == Sent.CLOSES:
+                self.clock.start(self.try_send(client, exchange, GIVES_UP, t))
         for _, fan_out in sorted(sends.items()):
             fan_out.finish()
 
@@ -939,20 +967,30 @@ class Simulation(Driver):
         """Return how long a message sent now takes to the other end, seconds."""
         return connection.one_way_s(self.paths, link, self.clock.now)
 
-    def blocking_send(self, link: Connection, t: float, message: int) -> float:
-        """Block the server from `t` on until there is room for a message; return until when."""
+    def plan_send(self, link: Connection, t: float, message: int) -> tuple[int, float]:
+        """Wait from `t` on until there is room for a message, under the policies that wait.
+
+        Return what becomes of it, a `Sent`, and when.
+        """
         sending, size = self.server_rules.sending, self.sizes[message][1]
         server, worker = self.place_of(link.socket_worker)
         planned = self.planned[link.number]
-        return connection.blocking_send(
-            self.paths, link, planned, server.blocked_s, worker, sending, t, size
-        )
+        where = self.paths, link, planned, server.blocked_s, worker, sending, t, size
+        if connection.aborts(self.paths, sending):
+            return connection.aborting_send(*where)
+        if connection.blocks(self.paths, sending):
+            return Sent.SENT, connection.blocking_send(*where)
+        return Sent.SENT, t
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
         """Send a message of a broadcast to a client whose path may be narrow."""
         yield self.clock.at(t)
         link, sending = self.link_of(client), self.server_rules.sending
         if link.subscribed != exchange:
+            return
+        rule, loop = self.server_rules.loop, self.loops[link.socket_worker]
+        if version != GIVES_UP and not broadcasts.goes_on(rule, loop, version):
+            recording.leave_out(self.record, client.number, version, self.clock.now)
             return
         message = connection.change_message(client)
         waiting_message = connection.waiting_message(client, self.rules, sending)
@@ -1182,6 +1220,11 @@ class FanOut:
         Counted over all nodes.
     version : int
         The change that is sent.
+
+    Attributes
+    ----------
+    has_ended : bool
+        Whether something has ended it: those who come now are not sent anything.
     """
 
     def __init__(self, simulation: Simulation, worker: int, version: int) -> None:
@@ -1191,8 +1234,22 @@ class FanOut:
         self.node = worker // self.rules.workers
         self.version = version
         self.sends = 0
+        self.has_ended = False
         self.start_s = max(simulation.clock.now, self.server.free_s[self.worker])
         self.sent_s = begun_s(self.rules, self.start_s, *self.address, worker, version)
+        self.loop, now = simulation.loops[worker], simulation.clock.now
+        if self.rules.sending.overflow == Overflow.ABORT:
+            self.server.blocked_s[self.worker] = 0.0  # it waits for no other broadcast
+        share = broadcasts.fails_at(self.rules.loop, self.loop, *self.address, worker, version, now)
+        self.fails_after, self.closes_s = -1, now
+        if share < 1.0:
+            self.closes_s = broadcasts.closes_s(self.loop, share, now)
+            mine = [each.socket_worker == worker for each in simulation.subscribers.values()]
+            self.fails_after = int(share * sum(mine))
+
+    def meets_another(self) -> bool:
+        """Say whether another broadcast is just sending to the next subscriber."""
+        return self.sends == self.fails_after and not self.has_ended
 
     def send(self, number: int) -> float:
         """Send to the next subscriber; return when that is done, seconds."""
@@ -1212,3 +1269,4 @@ class FanOut:
         """The worker is busy until it has sent to the last subscriber."""
         recording.add_busy(self.record, self.node, self.start_s, self.sent_s)
         self.server.free_s[self.worker] = self.sent_s
+        self.loop.ends_s = self.sent_s

@@ -49,6 +49,18 @@ _CANNOT = {
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
     "wire.gzip_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain answers"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
+    "server.slow_consumers": (
+        ("unbounded", "block", "close", "drop_oldest", "coalesce"),
+        "must not be abort: the lab's server catches what a send raises",
+    ),
+    "server.socket_set": (
+        ("concurrent",),
+        "must be concurrent: the lab's server goes through a copy of its sockets",
+    ),
+    "server.meeting_fails_frac": (
+        (0.0,),
+        "must be 0: broadcasts of the lab's server do not meet, it has one thread",
+    ),
     "server.nodes": (
         range(1, _MOST_NODES + 1),
         f"must be {_MOST_NODES} or fewer: each is a process, and they share this machine",

@@ -300,6 +300,38 @@ def _pending(facts: Facts) -> str:
     )
 
 
+def _broken_off(facts: Facts) -> str:
+    """Updates that a broadcast did not bring to all of its clients, as it ended early."""
+    timeline, server = facts.tables["timeline"], facts.scenario.server
+    failed, unsent = int(timeline["failed_updates"].sum()), int(timeline["unsent"].sum())
+    if not failed:
+        return ""
+    causes = [
+        (server.slow_consumers == "abort", "clients that read too slowly (slow_consumers)"),
+        (server.socket_set == "plain", "joins and leaves (socket_set)"),
+        (server.meeting_fails_frac > 0.0, "updates that met (meeting_fails_frac)"),
+    ]
+    named = " or ".join(words for is_set, words in causes if is_set)
+    return (
+        f"{failed:,} updates were lost for some clients ({unsent:,} messages were not sent) by "
+        f"{named}: their broadcasts ended there, and their authors were told that saving failed. "
+        "What is lost is late nowhere: latencies do not show it. Catch what one send raises, and "
+        'use server.socket_set = "concurrent".'
+    )
+
+
+def _forgotten(facts: Facts) -> str:
+    """Sockets of a server that sends to none of its sockets any more."""
+    sockets = int(facts.tables["timeline"]["forgotten"].sum())
+    if not sockets:
+        return ""
+    return (
+        f"{sockets:,} sockets were let in by a server that had forgotten all of its sockets when "
+        "everybody was cut at once: nobody is sent any change on them, and no latency shows it. "
+        'Use server.socket_set = "concurrent", or websocket.safety_poll_s against what is left.'
+    )
+
+
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
@@ -458,6 +490,8 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "full": _full,
     "unseen": _unseen,
     "pending": _pending,
+    "broken off": _broken_off,
+    "forgotten": _forgotten,
     "interval": _interval,
     "unit": _unit,
     "warm-up": _warm_up,

@@ -585,8 +585,29 @@ class ServerSettings(Section):
     admit_burst: Counting = 1
     """Upgrades admitted at once before that rate applies.
     Elsewhere: burst (nginx limit_req)."""
-    slow_consumers: Literal["unbounded", "block", "close", "drop_oldest", "coalesce"] = "unbounded"
+    slow_consumers: Literal["unbounded", "block", "abort", "close", "drop_oldest", "coalesce"] = (
+        "unbounded"
+    )
     """The policy for pushes that a client does not take in time: see `core.backpressure`."""
+    write_timeout_s: Positive | None = None
+    """How long a broadcast waits for one client before it ends, when slow_consumers is abort,
+    seconds.
+    Elsewhere: org.apache.tomcat.websocket.BLOCKING_SEND_TIMEOUT (Tomcat, ms)."""
+    socket_set: Literal["concurrent", "plain"] = "concurrent"
+    """In what a worker keeps its sockets: a set that may change during a broadcast (concurrent), or
+    one that must not (plain): when a client joins or leaves, the broadcasts that have begun end,
+    and those behind never get that update.
+    Elsewhere: ConcurrentHashMap.newKeySet, mutableSetOf, HashSet (Java, Kotlin: plain but for the
+    first)."""
+    meeting_fails_frac: Fraction = 0.0
+    """Probability that an update ends at one of its clients if it begins while another is being
+    sent: two threads write to one socket. Those behind never get it."""
+    meeting_closes: bool = False
+    """Whether the client at which it ends is closed, as by SockJS in Spring."""
+    forget_frac: Fraction = 0.0
+    """Probability that a plain set breaks when everybody is cut at once, by a `reset` of all: from
+    then on nobody is sent anything, whoever comes back or joins, until the server's process ends.
+    Clients are connected and hear nothing; only safety polls help."""
     buffer_bytes: Size | None = None
     """Memory of the server's process for one client's unsent pushes, bytes.
     Elsewhere: maxBackpressure (uWebSockets.js); client.queue_max_size (Centrifugo)."""
@@ -610,7 +631,12 @@ class ServerSettings(Section):
         fits_its_kind(self, "service", {"lognormal": ("service_cv",), "gamma": ("service_cv",)})
         belongs_to(self, "admit_burst", "admit_per_s")
         bounded = ("block", "close", "drop_oldest")
-        fits_its_kind(self, "slow_consumers", dict.fromkeys(bounded, ("buffer_bytes",)))
+        waits = {"abort": ("write_timeout_s",)}
+        needs = dict.fromkeys(bounded, ("buffer_bytes",)) | waits
+        fits_its_kind(self, "slow_consumers", needs)
+        fits_its_kind(self, "socket_set", {}, {"plain": ("forget_frac",)})
+        if self.meeting_closes and self.meeting_fails_frac == 0.0:
+            raise FieldError("meeting_closes", True, "has no meaning when meeting_fails_frac is 0")
         return self
 
 
@@ -964,8 +990,9 @@ class Scenario(Section):
         rate, is_narrow = self.network.shared_down_bytes_per_s, False
         for fault in self.faults:
             is_narrow = is_narrow or FAULTS[fault.kind].amount == "bytes_per_s"
-        if rate is not None and is_narrow and self.server.slow_consumers == "block":
-            rule = "must be absent when slow_consumers is block and a fault narrows paths"
+        policy = self.server.slow_consumers
+        if rate is not None and is_narrow and policy in ("block", "abort"):
+            rule = f"must be absent when slow_consumers is {policy} and a fault narrows paths"
             raise FieldError("network.shared_down_bytes_per_s", rate, rule)
 
     def _check_sizes(self) -> None:

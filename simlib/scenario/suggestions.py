@@ -292,6 +292,20 @@ def scenario_rule(given: object) -> str:
     return rule
 
 
+def server_rule(name: object, presets: Iterable[str]) -> str:
+    """Return the rule that a name of a server breaks.
+
+    Examples
+    --------
+    >>> server_rule("spring: the loop repaird", ["spring: the loop repaired"])
+    "must be one of 'spring: the loop repaired'; did you mean 'spring: the loop repaired'?"
+    """
+    known = list(presets)
+    near = nearest(name, known)
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"must be one of {', '.join(map(repr, known))}{meant}"
+
+
 def library_rule(name: object, presets: Iterable[str]) -> str:
     """Return the rule that a name of a client library breaks.
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from simlib.core.answers import Etag
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
+from simlib.core.broadcasts import LoopRules, may_end
 from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
@@ -297,6 +298,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
             buffered=bool(
                 workload.limits or workload.delays or workload.shared_bytes_per_s < math.inf
             ),
+            failures=_may_fail(workload),
             gaps=_most_gaps(workload),
         ),
     )
@@ -308,12 +310,19 @@ def _transports(workload: Workload) -> tuple[int, ...]:
     return rules.transports if rules.has_flag else (rules.transport,)
 
 
+def _may_fail(workload: Workload) -> bool:
+    """Say whether a broadcast may end before its last client."""
+    server = workload.server
+    return may_end(server.loop) or server.sending.overflow == Overflow.ABORT
+
+
 def _most_gaps(workload: Workload) -> int:
-    """A reconnection leaves one gap; under ``drop_oldest`` there may be one before each message."""
+    """A reconnection leaves one gap; where messages are left out there may be one before each."""
     every_rules = (workload.rules, workload.treatment_rules or workload.rules)
     if all(rules.safety_poll_s == math.inf for rules in every_rules):
         return 0
-    return 64 if workload.server.sending.overflow == Overflow.DROP_OLDEST else 8
+    drops = workload.server.sending.overflow == Overflow.DROP_OLDEST
+    return 64 if drops or _may_fail(workload) else 8
 
 
 def _poisson_s(
@@ -597,7 +606,16 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         admit_per_s=math.inf if server.admit_per_s is None else server.admit_per_s,
         admit_burst=server.admit_burst,
         sending=SendingRules(
-            Overflow[server.slow_consumers.upper()], server.buffer_bytes or 0, server.socket_bytes
+            Overflow[server.slow_consumers.upper()],
+            server.buffer_bytes or 0,
+            server.socket_bytes,
+            server.write_timeout_s or 0.0,
+        ),
+        loop=LoopRules(
+            is_plain=server.socket_set == "plain",
+            meeting_fails_frac=server.meeting_fails_frac,
+            meeting_closes=server.meeting_closes,
+            forget_frac=server.forget_frac,
         ),
     )
 

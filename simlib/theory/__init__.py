@@ -6,6 +6,7 @@ second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed
+from simlib.theory.broadcasts import CutShort, cut_short
 from simlib.theory.polls import (
     AdaptivePolls,
     SharedPoll,
@@ -54,6 +55,7 @@ from simlib.theory.traffic import (
 
 __all__ = [
     "AdaptivePolls",
+    "CutShort",
     "FanOut",
     "Queue",
     "Recovery",
@@ -61,6 +63,7 @@ __all__ = [
     "Staleness",
     "adaptive_polls",
     "crossover_rate_per_s",
+    "cut_short",
     "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",

@@ -85,4 +85,6 @@ def test_stream_numbers_never_change():
         "CLOSE_SERVICE": 23,
         "SPREAD": 24,
         "SEND_SERVICE": 25,
+        "MEETING": 26,
+        "FORGET": 27,
     }

@@ -230,6 +230,13 @@ RECOVERY = {"websocket.resync": "recovery", "websocket.recovery_s": 60.0}
         ({"wire.gzip_ratio": 0.2}, 1.0, "wire.gzip_ratio"),
         ({"wire.deflate_ratio": 0.2}, 1.0, "wire.deflate_ratio"),
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
+        (
+            {"server.slow_consumers": "abort", "server.write_timeout_s": 20.0},
+            1.0,
+            "server.slow_consumers",
+        ),
+        ({"server.socket_set": "plain"}, 1.0, "server.socket_set"),
+        ({"server.meeting_fails_frac": 0.4}, 1.0, "server.meeting_fails_frac"),
         ({"server.nodes": 5}, 1.0, "server.nodes"),
         (RECOVERY | {"server.nodes": 2}, 1.0, "websocket.resync"),
         ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),

@@ -195,6 +195,9 @@ def _authenticated(world: World, turn: Turn) -> int:
         return put(out, 0, TRIP, now + turn.half_s, Kind.AUTH_REFUSED, exchange, 0)
     subscribe(arrays, number, exchange)
     if GENERAL:
+        node = arrays.rows[number].socket_worker // world.server_rules.workers
+        if arrays.servers.state[node].has_forgotten:
+            recording.count_in_bin(world.record, Count.FORGOTTEN, number, now)
         arrays.rows[number].let_in_by = arrays.process[arrays.rows[number].node]
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
@@ -235,7 +238,7 @@ def _send(world: World, turn: Turn) -> int:
         arrays,
         world.record,
         rules,
-        sending,
+        world.server_rules,
         turn.number,
         turn.now,
         turn.exchange,

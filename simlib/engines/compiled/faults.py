@@ -6,10 +6,11 @@ and schedule the events that its answer demands. The loop for a run without faul
 
 from __future__ import annotations
 
-from simlib.core import connection
+from simlib.core import broadcasts, connection
+from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
 from simlib.core.client_state import NEVER_S, Rules
-from simlib.core.connection import FaultSchedule, Nodes, Paths, Sent
+from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Paths, Sent
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Transport
 from simlib.core.record import Cause, Record
@@ -28,6 +29,7 @@ from simlib.engines.compiled.state import (
     disconnect,
     end_fetches,
     load_of,
+    loop_of,
     put,
     release_up_to,
 )
@@ -43,12 +45,6 @@ def _paths(arrays: ClientArrays, rules: Rules) -> Paths:
 def has_path_limits(arrays: ClientArrays) -> bool:
     """Return whether any path is slower or narrower at some time, or all clients share a link."""
     return len(arrays.delays) + len(arrays.limits) + len(arrays.shared) > 0
-
-
-@inlined
-def blocks(arrays: ClientArrays, rules: Rules, sending: SendingRules) -> bool:
-    """Return whether slow clients block their worker."""
-    return connection.blocks(_paths(arrays, rules), sending)
 
 
 @inlined
@@ -172,6 +168,11 @@ def apply_fault(
             elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):
                 catch_up(arrays, record, number, state.published)
                 release_up_to(arrays, row, row.socket)
+    if connection.cuts_all(fault_event):
+        for node in range(len(servers.state)):
+            address = rules.seed, rules.replication
+            if broadcasts.forgets(server_rules.loop, *address, node, index):
+                servers.state[node].has_forgotten = True
     if index + 1 < len(schedule.events):
         t = schedule.events[index + 1].t
         event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.FAULT, 0))
@@ -206,15 +207,27 @@ def ready_s(
 
 
 @inlined
-def blocking_send(
+def plan_send(
     arrays: ClientArrays, rules: Rules, sending: SendingRules, number: int, t: float
-) -> float:
-    """Block the server from `t` on until there is room for a message; return until when."""
+) -> tuple[int, float]:
+    """Wait from `t` on until there is room for a message, under the policies that wait.
+
+    Return what becomes of it, a `Sent`, and when.
+    """
     paths, row = _paths(arrays, rules), arrays.rows[number]
-    size = float(arrays.sizes[connection.change_message(row), 1])
-    node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
-    blocked_s, planned = arrays.servers.blocked_s[node], arrays.planned[number]
-    return connection.blocking_send(paths, row, planned, blocked_s, place, sending, t, size)
+    is_aborting = connection.aborts(paths, sending)
+    outcome = Sent.SENT + 0
+    if is_aborting or connection.blocks(paths, sending):
+        size = float(arrays.sizes[connection.change_message(row), 1])
+        node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
+        blocked_s, planned = arrays.servers.blocked_s[node], arrays.planned[number]
+        if is_aborting:
+            outcome, t = connection.aborting_send(
+                paths, row, planned, blocked_s, place, sending, t, size
+            )
+        else:
+            t = connection.blocking_send(paths, row, planned, blocked_s, place, sending, t, size)
+    return outcome, t
 
 
 @inlined
@@ -222,15 +235,19 @@ def try_send(
     arrays: ClientArrays,
     record: Record,
     rules: Rules,
-    sending: SendingRules,
+    server_rules: ServerRules,
     number: int,
     now: float,
     exchange: int,
     version: int,
     n: int,
 ) -> int:
-    """Send a message of a broadcast to a client whose path may be narrow."""
-    row = arrays.rows[number]
+    """Send a message of a broadcast to a client whose path may be narrow, unless it has ended."""
+    row, sending = arrays.rows[number], server_rules.sending
+    if version != GIVES_UP:
+        if not broadcasts.goes_on(server_rules.loop, loop_of(arrays, row), version):
+            recording.leave_out(record, number, version, now)
+            return n
     size = int(arrays.sizes[connection.change_message(row), 1])
     waiting_size = int(arrays.sizes[connection.waiting_message(row, rules, sending), 1])
     outcome, t = connection.try_send(

@@ -14,6 +14,7 @@ from simlib.core.answers import (
     keep,
     version_named,
 )
+from simlib.core.broadcasts import change_set
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by, served_at
 from simlib.core.draws import Stream
@@ -182,6 +183,8 @@ def _job_of(world: World, turn: Turn) -> Job:
     if PUSHES and kind == Kind.UPGRADE:
         return _upgrade_job(world, turn, worker)
     if PUSHES and kind == Kind.AUTHENTICATE:
+        if GENERAL:
+            change_set(world.arrays.sends[worker])
         mean_s = server_rules.authenticate_s + 0.0
         outcome = resume_outcome_of(
             world.arrays, world.record, world.rules, GENERAL, turn.number, turn.now

@@ -298,9 +298,9 @@ def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:
 
 
 def _planned(workload: Workload, clients_n: int) -> Any:
-    blocks = workload.server.sending.overflow == Overflow.BLOCK
+    waits = workload.server.sending.overflow in (Overflow.BLOCK, Overflow.ABORT)
     has_slow_clients = len(workload.delays) + len(workload.limits) > 0
-    rows = rows_of(clients_n if blocks and has_slow_clients else 0, list(PLANNED_ROW.items()))
+    rows = rows_of(clients_n if waits and has_slow_clients else 0, list(PLANNED_ROW.items()))
     rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["exchange"] = -1
     return rows

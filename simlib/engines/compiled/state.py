@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
+from simlib.core.broadcasts import LOOP, change_set
 from simlib.core.client import is_recoverable
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.connection import CONNECTION_ROW, Nodes
@@ -200,8 +201,16 @@ STATE = np.dtype(
     ]
 )
 
-SEND = np.dtype([("start_s", "f8"), ("sent_s", "f8"), ("sends", "i8")])
-"""A worker's part of a broadcast: its start, its latest send, and how many it has sent."""
+SEND = np.dtype(
+    [
+        *(("start_s", "f8"), ("sent_s", "f8"), ("sends", "i8")),
+        *(("fails_after", "i8"), ("closes_s", "f8"), ("has_ended", "?")),
+        *LOOP.items(),
+    ]
+)
+"""A worker's part of a broadcast: its start, its latest send, how many it has sent, after how many
+it fails (-1: it does not), when that client is closed, and whether it has ended. Beside it, all of
+the worker's broadcasts."""
 
 LOGS = {
     "connections": CONNECTION,
@@ -235,6 +244,7 @@ class RecordArrays(NamedTuple):
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
     buffered: NDArray[np.float64]
+    failed: NDArray[np.bool_]
     gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
     cohort: Any
@@ -415,6 +425,16 @@ def unsubscribe(arrays: ClientArrays, row: Any) -> None:
     arrays.undisturbed_until_s[row.slot] = -NEVER_S
     row.subscribed = -1
     arrays.state[0].subscribers -= 1
+    change_set(loop_of(arrays, row))
+
+
+@inlined
+def loop_of(arrays: ClientArrays, row: Any) -> Any:
+    """Return the broadcasts of the worker that a client's socket belongs to."""
+    worker = 0  # where there is one worker, clients may have no room for theirs
+    if len(arrays.sends) > 1:
+        worker += row.socket_worker
+    return arrays.sends[worker]
 
 
 @inlined

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from simlib.core.answers import Etag
+from simlib.core.broadcasts import SOUND
 from simlib.core.client_state import Differs
 from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
@@ -66,7 +67,7 @@ _HONOURED_SERVER = {
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
     "drops_copy",
 }
-_NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0}
+_NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0, "loop": SOUND}
 _OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
 """Settings that mean nothing to clients that poll all the time."""
 
