@@ -6,6 +6,7 @@ second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed
+from simlib.theory.pauses import PausedPolls
 from simlib.theory.polls import (
     AdaptivePolls,
     SharedPoll,
@@ -55,6 +56,7 @@ from simlib.theory.traffic import (
 __all__ = [
     "AdaptivePolls",
     "FanOut",
+    "PausedPolls",
     "Queue",
     "Recovery",
     "SharedPoll",
