@@ -436,7 +436,8 @@ def tornado(
     decision : Decision
     assumptions : mapping of str to (float, float), optional
         Paths, as in `break_even`, and the least and the greatest value that each may have. Absent:
-        those of `ASSUMPTIONS` that the scenario and the needs have, from half to double.
+        those of `ASSUMPTIONS` that the scenario and the needs have, from half to double, or to as
+        it is where that would be no scenario.
 
     Returns
     -------
@@ -491,19 +492,8 @@ def tornado(
 
 def _ranges(asked: Asked, given: Any) -> dict[str, tuple[float, float]]:
     if given is None:
-        found = {}
-        for over in ASSUMPTIONS:
-            try:
-                today = value_of(asked, over)
-                ends = today / _FACTOR, today * _FACTOR
-                if over.endswith("_frac"):
-                    ends = ends[0], min(1.0, ends[1])
-                for value in ends:
-                    changed(asked, over, value)
-            except ScenarioError:
-                continue
-            found[over] = ends
-        return found
+        found = {over: _usual_range(asked, over) for over in ASSUMPTIONS}
+        return {over: ends for over, ends in found.items() if ends[0] < ends[1]}
     if not isinstance(given, Mapping) or not given:
         raise ScenarioError("assumptions", given, "must be a mapping of paths to low and high")
     for over, ends in given.items():
@@ -516,6 +506,23 @@ def _ranges(asked: Asked, given: Any) -> dict[str, tuple[float, float]]:
         for end in ends:
             changed(asked, over, end)
     return {over: (float(low), float(high)) for over, (low, high) in given.items()}
+
+
+def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
+    """Return half and double of an assumption; as it is where one of them would be no scenario."""
+    try:
+        today = value_of(asked, over)
+    except ScenarioError:
+        return 0.0, 0.0
+    most = 1.0 if over.endswith("_frac") else math.inf
+    ends = []
+    for value in (today / _FACTOR, min(most, today * _FACTOR)):
+        try:
+            changed(asked, over, value)
+            ends.append(value)
+        except ScenarioError:
+            ends.append(today)
+    return ends[0], ends[1]
 
 
 # -- Sobol -----------------------------------------------------------------------------------------
