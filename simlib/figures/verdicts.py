@@ -21,6 +21,7 @@ _MET, _FAILED, _UNCLEAR = "circle", "x-thin", "circle-open"
 _SYMBOLS = {"met": _MET, "failed": _FAILED, "no value": _FAILED, "unclear": _UNCLEAR}
 _WORDS = {"met": "meets the need", "failed": "does not", "unclear": "too close to tell"}
 _ROW_PX = 34
+_LEAST_SWING_FRAC = 0.02
 _UNITS: dict[Kind, tuple[str, float]] = {
     "time": ("s", 1.0),
     "bytes": ("kB", 1e-3),
@@ -184,10 +185,15 @@ def _break_even_title(table: pd.DataFrame, words: str, unit: str) -> str:
         less, more = (one, other) if curves[one][place] < curves[other][place] else (other, one)
         number = shown(float(curves[less][place]), JUDGED[about["measure"]].kind)
         against = shown(float(curves[more][place]), JUDGED[about["measure"]].kind)
-        return f"{labels[less]} stays below {labels[more]}: {measure} {number}, against {against}"
+        said = f"{labels[less]} takes less all along ({measure}): today {number}"
+        return _capital(f"{said}, {labels[more]} {against}")
     row = table.iloc[0]
     at = f"{row['value']:.3g} {unit}".rstrip()
-    return f"Above {words} {at} it is {labels[row['above']]} that takes less: {measure}"
+    return f"Above {words} {at}, {labels[row['above']]} takes less ({measure})"
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _mark(figure: go.Figure, value: float, text: str, dash: str, y: float) -> None:
@@ -222,7 +228,7 @@ def tornado(table: pd.DataFrame) -> go.Figure:
     ScenarioError
         The table is none of those.
     """
-    numbers = ("low", "high", "at_low", "at_high")
+    numbers = ("low", "high", "at_low", "at_high", "swing")
     check_table("table", table, ("flips",), texts=("over",), numbers=numbers)
     about = table.attrs
     if "rival" not in about:
@@ -230,13 +236,18 @@ def tornado(table: pd.DataFrame) -> go.Figure:
     unit, factor = _UNITS[JUDGED[about["measure"]].kind]
     today = about["today"] * factor
     names = [
-        style.wrap(f"{style.setting_words(over)[0]}{' *' if flips else ''}", 18)
+        style.wrap(f"{style.axis_title(over)}{' *' if flips else ''}", 18)
         for over, flips in zip(table["over"], table["flips"], strict=True)
     ]
     colour = _colour(about["transports"][about["best"]])
     figure = go.Figure()
+    is_wide = table["swing"] > _LEAST_SWING_FRAC * table["swing"].max()
     for end, pattern in (("low", "/"), ("high", "")):
-        ends = [f"{style.number(value)}" for value in table[end]]
+        # Two numbers at one place would hide each other.
+        ends = [
+            style.number(value) if wide else ("" if end == "low" else "changes next to nothing")
+            for value, wide in zip(table[end], is_wide, strict=True)
+        ]
         figure.add_bar(
             y=names,
             x=style.rounded(table[f"at_{end}"] * factor - today),
@@ -247,7 +258,8 @@ def tornado(table: pd.DataFrame) -> go.Figure:
             textposition="outside",
             cliponaxis=False,
             name=f"at its {'least' if end == 'low' else 'greatest'}",
-            hovertemplate="%{text}<extra>%{y}, %{fullData.name}</extra>",
+            customdata=[style.number(value) for value in table[end]],
+            hovertemplate="%{customdata}<extra>%{y}, %{fullData.name}</extra>",
         )
     words = f"lead of {about['labels'][about['best']]} over {about['labels'][about['rival']]}"
     x_title = f"{words}: {JUDGED[about['measure']].label} ({unit})".replace(" ()", "")
@@ -299,8 +311,8 @@ def sobol(table: pd.DataFrame) -> go.Figure:
         )
     first = table.iloc[0]
     title = (
-        f"{style.setting_words(first['over'])[0]} explains {first['first'] * 100.0:.0f} % of the "
-        f"lead's variance alone, {first['total'] * 100.0:.0f} % with the others"
+        f"{_capital(style.setting_words(first['over'])[0])} explains {first['first'] * 100.0:.0f} "
+        f"% of the lead's variance alone, {first['total'] * 100.0:.0f} % with the others"
     )
     about = f"{table.attrs['points']} points by {table.attrs['by']}; bars: bootstrap intervals"
     height = 300 + _ROW_PX * len(names)

@@ -79,7 +79,7 @@ _ROWS = (
     ),
     Candidate(
         "poll_compressed",
-        "polling, compressed",
+        "compressed polling",
         {**_POLLED, "wire.gzip_ratio": _USUAL_GZIP_RATIO},
         f"Answers are compressed to {_USUAL_GZIP_RATIO:.0%} of their size, which is an assumption: "
         "DevTools, Network, shows both sizes. What compressing costs the server is not counted.",
@@ -98,13 +98,13 @@ _ROWS = (
     ),
     Candidate(
         "notify",
-        "notify, then fetch",
+        "notify and fetch",
         {"transport": "notify", "notify.spread_s": 0.0},
         "A WebSocket says that something has changed, and every client fetches at once.",
     ),
     Candidate(
         "notify_spread",
-        "notify, then fetch, spread",
+        "notify and fetch spread out",
         {"transport": "notify", "notify.spread_s": _half_busy_s},
         "The same, and clients fetch at random times in a window that leaves the server half idle.",
     ),
@@ -116,7 +116,7 @@ _ROWS = (
     ),
     Candidate(
         "push_fallback",
-        "push of deltas, or polling",
+        "push that may poll",
         {**_PUSHED, "fallback": {"after_failures": 5, "return_s": 60.0, "return_factor": 1.0}},
         "The same; a client that fails to connect five times polls, and tries again every minute.",
     ),
