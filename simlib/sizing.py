@@ -176,7 +176,7 @@ def find_limit(
     >>> 100 < found.attrs["limit"] < 250, found.attrs["breaks"]
     (True, ('latency_p95_s',))
     >>> found.attrs["theory"]  # of utilisation, and of no quantile of a broadcast
-    {'utilisation': 1600}
+    {'utilisation': 1597}
     """
     _check_path(over)
     if not isinstance(needs, Mapping) or not needs:
