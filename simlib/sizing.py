@@ -198,7 +198,7 @@ def find_limit(
     def holds(value: float) -> bool:
         if value not in tried:
             table = sweep(scenario, {over: [value]}, replications=replications, **options)
-            expected = metrics_by_theory(scenario.replace({over: value}))
+            expected = _expected(scenario, over, value)
             tried[value] = _judged(table, over, value, needs, expected)
         return not tried[value]["breaks"]
 
@@ -235,17 +235,24 @@ def _limits_by_theory(
     for metric, limit in needs.items():
 
         def keeps(value: float, metric: str = metric, limit: float = limit) -> bool:
-            return _by_theory(metrics_by_theory(scenario.replace({over: value})), metric) < limit
+            return _by_theory(_expected(scenario, over, value), metric) < limit
 
         def has_form(value: float, metric: str = metric) -> bool:
-            expected = metrics_by_theory(scenario.replace({over: value}))
-            return not math.isnan(_by_theory(expected, metric))
+            return not math.isnan(_by_theory(_expected(scenario, over, value), metric))
 
         if has_form(ends[0]):
             held, broken = _boundary(keeps, *ends, middle)
             if broken is None or has_form(broken):  # or else the form ends before the limit
                 found[metric] = held
     return found
+
+
+def _expected(scenario: Scenario, over: str, value: float) -> Metrics:
+    """Return the closed forms with one value of a setting; none where it makes no scenario."""
+    try:
+        return metrics_by_theory(scenario.replace({over: value}))
+    except ScenarioError:
+        return Metrics()
 
 
 def _by_theory(expected: Metrics, metric: str) -> float:

@@ -20,6 +20,8 @@ from simlib.scenario.suggestions import scenario_rule
 _MOST_BUSY_FRAC = 0.9
 """Near saturation the wait depends on the distribution of service times, and on a run's length."""
 _MOST_OF_REPAIRMAN = 1_000_000
+_UNEVEN = 1.5
+_ROUND_TRIPS = 20.0
 
 # What the forms of all transports know, or what changes nothing in them.
 _ALL = {"name", "transport", "clients", "tabs_per_user", "ramp_s", "horizon_s", "warm_up_s"}
@@ -190,11 +192,11 @@ def _pushed(scenario: Scenario) -> Metrics:
     # A ping and its pong are two jobs.
     beating = clients / workers * beats_per_s * 2.0 * server.heartbeat_s
     utilisation = rate_per_s * batch_s + beating
-    if utilisation > _MOST_BUSY_FRAC:
+    if utilisation > _MOST_BUSY_FRAC or not _stays_open(scenario):
         return Metrics()
     latency_s = math.nan
-    is_known = scenario.network.rtt_quantiles is None and server.service == "constant"
-    if rate_per_s > 0.0 and server.send_s > 0.0 and beating < 0.01 and is_known:
+    has_mean_rtt = scenario.network.rtt_quantiles is None
+    if rate_per_s > 0.0 and server.send_s > 0.0 and beating < 0.01 and has_mean_rtt:
         latency_s = theory.fan_out(
             clients,
             server.send_s,
@@ -217,6 +219,19 @@ def _pushed(scenario: Scenario) -> Metrics:
         utilisation=utilisation,
         busiest_utilisation=utilisation if is_one else math.nan,
         **_bytes_per_h(scenario, sent),
+    )
+
+
+def _stays_open(scenario: Scenario) -> bool:
+    """Say whether there is room for every connection, and time to open it and to hear a pong."""
+    server, websocket, rtt_s = scenario.server, scenario.websocket, scenario.network.median_rtt_s()
+    # By chance one node has more connections than another.
+    expected = scenario.clients / server.nodes * (1.0 if server.nodes == 1 else _UNEVEN)
+    limits_s = [websocket.open_timeout_s, websocket.upgrade_timeout_s, websocket.ready_timeout_s]
+    limits_s.append(scenario.heartbeat.timeout_s)
+    long_s = _ROUND_TRIPS * rtt_s
+    return expected <= server.max_connections and all(
+        limit_s == 0.0 or limit_s >= long_s for limit_s in limits_s
     )
 
 

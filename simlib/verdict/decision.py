@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from simlib import theory
+from simlib.errors import ScenarioError
 from simlib.run import kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
@@ -268,8 +269,14 @@ class Decision:
     def rival(self) -> str:
         """The candidate that the best one is weighed against: the best of the other way.
 
-        If the verdict is to migrate, the best of today's transport, and else the best of all others
-        transports; one that meets every need, if there is one, or else the one that comes closest.
+        If the verdict is to migrate, the best of today's transport, and else the best of all other
+        transports; one that meets every need, if there is one, or else the one that misses the
+        fewest.
+
+        Raises
+        ------
+        ScenarioError
+            Nothing but today's was judged.
         """
         best = self.best or self.closest
         moves = self.cases[best].scenario.transport != self.asked.scenario.transport
@@ -279,6 +286,9 @@ class Decision:
             if (case.scenario.transport != self.asked.scenario.transport) != moves
         ]
         others = others or [name for name in self.cases if name != best]
+        if not others:
+            rule = "must leave a candidate beside today's, to weigh it against"
+            raise ScenarioError("candidates", list(self.left_out), rule)
         ranked = [name for name in self._order if name in others]
         measure = self.asked.needs.ranked_by
 
@@ -333,9 +343,10 @@ class Decision:
         assert self.best is not None
         label, own = self.cases[self.best].label, self._cell(self.best, measure, "mean")
         if kind == "stay":
+            enough = "enough to be worth it" if self.asked.needs.worth_frac else "more than noise"
             template = (
                 f"Do not migrate: {label} meets every need ({words}: {{}}), and no other candidate "
-                "that does is better by enough."
+                f"that does is better by {enough}."
             )
             return Sentence(template, (own,))
         head = f"Move to {label}" if kind == "migrate" else f"Do not migrate, but go to {label}"

@@ -248,6 +248,7 @@ def _last_poll_s(scenario: Scenario) -> float:
     polling, drag = scenario.polling, scenario.drag
     pause_s = 0.0 if drag is None else _LONG_PAUSES * drag.length_s
     waits_s = polling.interval_s * (1.0 + polling.jitter_frac) + scenario.notify.spread_s
+    waits_s = max(waits_s, scenario.websocket.safety_poll_s or 0.0)
     return _MISSED_INTERVALS * waits_s + pause_s
 
 

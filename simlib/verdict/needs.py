@@ -145,8 +145,9 @@ class Needs(Section):
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that are given, by their measures."""
-        given = {name: getattr(self, name) for name in JUDGED}
+        """The limits that are judged, by their measures; with `nodes`, not those of one node."""
+        of_one_node = () if self.nodes is None else ("utilisation", "memory_bytes")
+        given = {name: getattr(self, name) for name in JUDGED if name not in of_one_node}
         return {name: float(limit) for name, limit in given.items() if limit is not None}
 
     @property

@@ -211,13 +211,13 @@ def expected(scenario: Scenario, needs: Needs) -> dict[str, float]:
     has_form = math.isfinite(metrics.up_bytes_per_h)
     has_sockets = scenario.transport in SOCKET_TRANSPORTS
     held = scenario.clients * scenario.server.connection_bytes if has_sockets else 0.0
-    is_one = scenario.server.nodes == 1 or not has_sockets
+    is_one = scenario.server.nodes == 1 or not has_sockets  # or else one has more by chance
     facts = {
         "latency_p50_s": metrics.latency_p50_s,
         "latency_p95_s": metrics.latency_p95_s,
         "up_bytes_per_h": metrics.up_bytes_per_h,
         "down_bytes_per_h": metrics.down_bytes_per_h,
-        "utilisation": metrics.utilisation,
+        "utilisation": metrics.busiest_utilisation,
         "memory_bytes": held if has_form else math.nan,
         "node_memory_bytes": held if has_form and is_one else math.nan,
         "present": float(scenario.clients) if has_form else math.nan,
@@ -594,6 +594,9 @@ def sobol(
     rows = lows * (highs / lows) ** unit
     points = [_point(decision, _all_changed(asked, ranges, row), names) for row in rows]
     leads, by = _leads(points, measure, is_simulated)
+    if np.ptp(leads) == 0.0:
+        rule = "must be among them one on which the lead depends"
+        raise ScenarioError("assumptions", list(ranges), rule)
     found = analysis.analyze(
         problem, leads, calc_second_order=False, conf_level=confidence, seed=asked.seed
     )

@@ -77,6 +77,9 @@ def test_runs_are_as_the_closed_forms_say(changes, rel):
         {**PUSH, "websocket.safety_poll_s": 60.0},
         {**PUSH, "server.send_s": 0.3},
         {**PUSH, "network.idle_s": 20.0},
+        {**PUSH, "server.max_connections": 19},
+        {**PUSH, "heartbeat.timeout_s": 0.05},
+        {**PUSH, "websocket.open_timeout_s": 0.1},
     ],
     ids=str,
 )

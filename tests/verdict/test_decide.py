@@ -196,6 +196,8 @@ def test_servers_are_as_many_as_keep_what_one_bears():
     assert found.values[TODAY]["nodes"].tolist() == np.ceil(busy / 0.2).tolist()
     assert found.values["push"]["nodes"].tolist() == [1.0] * 5
     assert found.best == "push"
+    assert list(found.asked.needs.limits) == ["nodes"]  # what one node bears is no need beside it
+    assert not found.fails(TODAY)
     full = hot.replace({"server.poll_s": 2.0})
     assert (
         decided(needs, full, candidates=["push"]).values[TODAY]["nodes"].tolist() == [math.inf] * 5
@@ -224,6 +226,14 @@ def test_all_candidates_have_the_same_changes(decision):
             progress=False,
         )
         assert run.ledger.eligible == today.ledger.eligible
+
+
+def test_today_alone_is_judged_and_weighed_against_nothing():
+    alone = decided({"latency_p95_s": 60.0}, candidates=["poll"])
+    assert (alone.kind, list(alone.cases)) == ("stay", [TODAY])
+    assert "more than noise" in alone.verdict
+    with pytest.raises(sl.ScenarioError, match="candidates: must leave a candidate beside"):
+        alone.rival  # noqa: B018
 
 
 # -- candidates ------------------------------------------------------------------------------------

@@ -244,6 +244,11 @@ def test_bad_arguments_of_sobol_are_refused(decision, options, words):
         sobol(decision, {"clients": (10, 20)}, **options)
 
 
+def test_assumptions_that_change_nothing_have_no_indices(decision):
+    with pytest.raises(sl.ScenarioError, match="assumptions: must be among them one on which"):
+        sobol(decision, {"server.send_s": (1e-5, 2e-5)}, samples=4)
+
+
 # -- closed forms of measures ----------------------------------------------------------------------
 
 
