@@ -218,7 +218,7 @@ def _own(name: Any, changes: Any) -> Candidate:
     """Return the row of a candidate that a reader gives; a name of the table keeps its label."""
     if not isinstance(name, str) or not name:
         raise ScenarioError("candidates", name, "must have names that are texts, and not empty")
-    if name == TODAY:
+    if name in (TODAY, CANDIDATES[TODAY].label):
         rule = f"must have another name than {TODAY}, which the scenario as it is has"
         raise ScenarioError("candidates", name, rule)
     if not isinstance(changes, Mapping):

@@ -106,7 +106,19 @@ class Decision:
         ----------
         needs : Needs
             With the same prices, trouble and nodes: those are in the runs and in their values.
+
+        Raises
+        ------
+        ScenarioError
+            Something differs that has to be judged anew.
         """
+        before = self.asked.needs
+        names = ["prices", "trouble", "nodes"]
+        names += ["utilisation", "memory_bytes"] if before.nodes is not None else []
+        for name in names:
+            if getattr(needs, name) != getattr(before, name):
+                rule = "must be as it was: it is in the values, so that decide has to judge anew"
+                raise ScenarioError(f"needs.{name}", getattr(needs, name), rule)
         asked = self.asked._replace(needs=needs)
         return Decision(asked, self.cases, self.left_out, self.values, self._warned, self._said)
 
@@ -329,6 +341,10 @@ class Decision:
             for line in lines
         )
 
+    def _label(self, name: str) -> str:
+        """What a template calls a candidate; braces of a name are no places for numbers."""
+        return self.cases[name].label.replace("{", "{{").replace("}", "}}")
+
     def _cell(self, name: str, measure: str, column: str) -> Cell:
         return Cell("table", (name, measure), column, JUDGED[measure].kind)
 
@@ -338,10 +354,10 @@ class Decision:
         if kind == "none":
             name = self.closest
             return self._said_of_failure(
-                name, head=f"No candidate meets every need; {self.cases[name].label} comes closest"
+                name, head=f"No candidate meets every need; {self._label(name)} comes closest"
             )
         assert self.best is not None
-        label, own = self.cases[self.best].label, self._cell(self.best, measure, "mean")
+        label, own = self._label(self.best), self._cell(self.best, measure, "mean")
         if kind == "stay":
             enough = "enough to be worth it" if self.asked.needs.worth_frac else "more than noise"
             template = (
@@ -367,7 +383,7 @@ class Decision:
             more = self.number(Cell("ranking", second, "more", kind))
             columns = ("mean",) if more <= 0.0 else ("mean", "more")
             tail = "." if more <= 0.0 else ", {} more."
-            template = f"Next comes {self.cases[second].label} at {{}}{tail}"
+            template = f"Next comes {self._label(second)} at {{}}{tail}"
             cells = tuple(Cell("ranking", second, column, kind) for column in columns)
             found.append(Sentence(template, cells))
         return found
@@ -386,10 +402,10 @@ class Decision:
         if status == "not asked":  # it is ranked by that, and has no value
             other = self._tightest(name)
             cells = tuple(self._cell(name, other, column) for column in ("mean", "limit"))
-            template = f"{self.cases[name].label}: no value of {words} to be ranked by, though "
+            template = f"{self._label(name)}: no value of {words} to be ranked by, though "
             template += f"{JUDGED[other].label} is {{}}, where {{}} is needed."
             return Sentence(_capital(template), cells)
-        head = head or self.cases[name].label
+        head = head or self._label(name)
         if status == "no value":
             template = f"{head}: no value of {words}, where {{}} is needed."
             return Sentence(_capital(template), (limit,))

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import Field
 
 from simlib.errors import ScenarioError
+from simlib.scenario.changes import read_changes
 from simlib.scenario.fields import (
     FieldError,
     Fraction,
@@ -198,9 +199,11 @@ class Needs(Section):
         {'latency_p95_s': 2.0, 'utilisation': 0.5}
         """
         values = self.model_dump(exclude_none=True)
-        for path, value in {**(changes or {}), **named}.items():
+        for path, value in read_changes(changes, named).items():
             section, _, name = path.rpartition(".")
             place = values.setdefault(section, {}) if section else values
+            if not isinstance(place, dict):
+                raise ScenarioError(path, value, "must be a field of a section")
             if value is None:
                 place.pop(name, None)
             else:

@@ -89,6 +89,26 @@ def test_each_number_of_a_sentence_is_that_of_its_cell(decision):
             assert not re.search(r"\d", words), "a number that is from no cell"
 
 
+def test_a_name_may_have_braces():
+    named = {"{0} or {x}": {"transport": "websocket"}}
+    for needs in ({"latency_p95_s": 2.0}, {"latency_p95_s": 1e-3}):
+        found = decided(needs, candidates=named)
+        assert any("{0} or {x}" in found.say(one) for one in found.sentences)
+
+
+def test_other_needs_of_the_same_runs_may_differ_in_limits_alone(decision):
+    needs = decision.asked.needs
+    looser = decision.with_needs(needs.replace({"latency_p95_s": 60.0}))
+    assert TODAY in looser.ranking.index
+    assert TODAY not in decision.ranking.index
+    with pytest.raises(sl.ScenarioError, match=r"needs.trouble: must be as it was"):
+        decision.with_needs(needs.replace({"trouble.restart_s": 9.0}))
+    with pytest.raises(sl.ScenarioError, match=r"needs.prices: must be as it was"):
+        decision.with_needs(needs.replace({"prices": None}))
+    with pytest.raises(sl.ScenarioError, match=r"latency_p95_s.x: must be a field of a section"):
+        needs.replace({"latency_p95_s.x": 3.0})
+
+
 def test_labels_have_no_numbers():
     assert not [row.name for row in CANDIDATES.values() if re.search(r"\d", row.label)]
 
@@ -264,6 +284,7 @@ def test_a_candidate_that_is_none_of_this_scenario_says_why():
         ({"mine": {"polling.interval_s": -3.0}}, r"candidates\['mine'\].polling.interval_s: must"),
         ({"mine": 3}, r"candidates\['mine'\]: must be a mapping of paths"),
         ({"today": {}}, r"candidates: must have another name than today"),
+        ({"as it is today": {}}, r"candidates: must have another name than today"),
         ({"": {}}, r"candidates: must have names"),
         (["pushh"], r"candidates: must be among today, poll, "),
         ("push", r"candidates: must be a mapping of names to changes, or a list of names"),
