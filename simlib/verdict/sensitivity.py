@@ -64,13 +64,23 @@ class _Pair(NamedTuple):
 
 def changed(asked: Asked, over: str, value: float) -> Asked:
     """Return what is asked with one assumption changed; a whole number is rounded."""
-    if over.startswith(_NEEDS):
-        path = over.removeprefix(_NEEDS)
-        present = _of_needs(asked.needs, path)
-        given = round(value) if type(present) is int else value
-        return asked._replace(needs=asked.needs.replace({path: given}))
-    given = round(value) if type(_of_scenario(asked.scenario, over)) is int else value
-    return asked._replace(scenario=asked.scenario.replace({over: given}))
+    return all_changed(asked, {over: value})
+
+
+def all_changed(asked: Asked, values: Mapping[str, float]) -> Asked:
+    """Return what is asked with some assumptions changed together."""
+    of_needs, of_scenario = {}, {}
+    for over, value in values.items():
+        if over.startswith(_NEEDS):
+            path = over.removeprefix(_NEEDS)
+            of_needs[path] = round(value) if type(_of_needs(asked.needs, path)) is int else value
+        else:
+            is_whole = type(_of_scenario(asked.scenario, over)) is int
+            of_scenario[over] = round(value) if is_whole else value
+    return asked._replace(
+        scenario=asked.scenario.replace(of_scenario) if of_scenario else asked.scenario,
+        needs=asked.needs.replace(of_needs) if of_needs else asked.needs,
+    )
 
 
 def value_of(asked: Asked, over: Any) -> float:
@@ -592,7 +602,10 @@ def sobol(
     lows, highs = np.array(list(ranges.values())).T
     names = decision.best or decision.closest, decision.rival
     rows = lows * (highs / lows) ** unit
-    points = [_point(decision, _all_changed(asked, ranges, row), names) for row in rows]
+    points = [
+        _point(decision, all_changed(asked, dict(zip(ranges, row, strict=True))), names)
+        for row in rows.tolist()
+    ]
     leads, by = _leads(points, measure, is_simulated)
     if np.ptp(leads) == 0.0:
         rule = "must be among them one on which the lead depends"
@@ -608,12 +621,6 @@ def sobol(
     table.attrs = {"measure": measure, "by": by, "points": len(points)}
     table.attrs["first"] = str(table["over"].iloc[0])
     return table
-
-
-def _all_changed(asked: Asked, ranges: Mapping[str, Any], values: Any) -> Asked:
-    for over, value in zip(ranges, values.tolist(), strict=True):
-        asked = changed(asked, over, value)
-    return asked
 
 
 def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, str]:
