@@ -29,7 +29,7 @@ _ALL |= {"cool_down_s", "bin_s", "updates", "network", "server", "wire"}
 _NETWORK = {"rtt_s", "rtt_spread", "rtt_quantiles", "tls", "unanswered_s"}
 _SERVER = {"workers", "nodes", "accept_s", "handshake_s", "authenticate_s", "snapshot_s", "close_s"}
 _SERVER |= {"poll_s", "fan_out_s", "send_s", "heartbeat_s", "connection_bytes", "socket_bytes"}
-_SERVER |= {"max_connections", "backlog", "keep_alive_s", "hop_s"}
+_SERVER |= {"max_connections", "backlog", "keep_alive_s", "hop_s", "check_s"}
 # What does nothing to clients of the one kind, or what the forms of the other know.
 _SECTIONS = {"polling", "websocket", "notify", "heartbeat", "reconnect", "fallback"}
 _POLLING = {"interval_s", "jitter_frac", "timer", "pause_while_dragging", "pause_while_hidden"}
@@ -111,9 +111,8 @@ def _polled(scenario: Scenario) -> Metrics:
     workers = server.workers * server.nodes
     rtt_s = scenario.network.median_rtt_s()
     drag = scenario.drag if polling.pause_while_dragging else None
-    is_form = type(polling.etag) is bool and polling.interval_s < server.keep_alive_s
-    is_form = is_form and not (drag and (polling.jitter_frac or polling.timer == "fixed_rate"))
-    if not is_form:
+    is_even = not polling.jitter_frac and polling.timer == "after_answer"
+    if polling.interval_s >= server.keep_alive_s or (drag and not is_even):
         return Metrics()
     wait_s = _wait_s(scenario, polling.interval_s + rtt_s)
     fetch_s = rtt_s + server.poll_s + wait_s
@@ -135,7 +134,10 @@ def _polled(scenario: Scenario) -> Metrics:
         # Of jittered periods the share is a mean over them, which differs in the third digit.
         unchanged = math.exp(-rate_per_s * period_s)
     polls_per_s = scenario.clients / period_s
-    utilisation = min(1.0, polls_per_s * server.poll_s / workers)
+    cost_s = server.poll_s
+    if polling.etag == "version":
+        cost_s = server.check_s + (1.0 - unchanged) * server.poll_s
+    utilisation = min(1.0, polls_per_s * cost_s / workers)
     if utilisation > _MOST_BUSY_FRAC:
         return Metrics()
     latencies = _Latencies()
@@ -143,7 +145,11 @@ def _polled(scenario: Scenario) -> Metrics:
         latencies = _Latencies(
             staleness.mean, float(staleness.quantile(0.5)), float(staleness.quantile(0.95))
         )
-    share = {"FETCHED": 1.0 - unchanged, "UNCHANGED": unchanged} if polling.etag else {"ALL": 1.0}
+    share = (
+        {"FETCHED": 1.0 - unchanged, "UNCHANGED": unchanged}
+        if polling.etag != "off"
+        else {"ALL": 1.0}
+    )
     return Metrics(
         *latencies,
         message_rate_per_s=polls_per_s,

@@ -74,8 +74,20 @@ _ROWS = (
     Candidate(
         "poll_etag",
         "polling with ETag",
-        {**_POLLED, "polling.etag": True},
+        {**_POLLED, "polling.etag": "content"},
         "Conditional requests: a board that has not changed is answered 304 without a body.",
+    ),
+    Candidate(
+        "poll_version",
+        "polling with versions",
+        {**_POLLED, "polling.etag": "version"},
+        "The same, and the server compares a version before it reads the board.",
+    ),
+    Candidate(
+        "poll_cached",
+        "polling of a shared copy",
+        {**_POLLED, "server.cache_s": _times("polling.interval_s", 0.1)},
+        "The server answers from a copy that it makes anew ten times an interval, for everybody.",
     ),
     Candidate(
         "poll_compressed",
@@ -95,6 +107,16 @@ _ROWS = (
         "polling three times as often",
         {**_POLLED, "polling.interval_s": _times("polling.interval_s", 1.0 / 3.0)},
         "Polling with a third of the interval.",
+    ),
+    Candidate(
+        "poll_adaptive",
+        "polling more often after changes",
+        {
+            **_POLLED,
+            "polling.active_interval_s": _times("polling.interval_s", 1.0 / 3.0),
+            "polling.active_for_s": _times("polling.interval_s", 2.0),
+        },
+        "A third of the interval for a while after the client has seen a change, or a drop.",
     ),
     Candidate(
         "notify",
