@@ -7,6 +7,7 @@ second; "share" and ``_frac`` mean 0 to 1.
 
 from simlib.renamed import renamed
 from simlib.theory.broadcasts import CutShort, cut_short
+from simlib.theory.pauses import PausedPolls
 from simlib.theory.polls import (
     AdaptivePolls,
     SharedPoll,
@@ -57,6 +58,7 @@ __all__ = [
     "AdaptivePolls",
     "CutShort",
     "FanOut",
+    "PausedPolls",
     "Queue",
     "Recovery",
     "SharedPoll",
