@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.faults import FAULTS
-from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.core.protocol import IS_STREAM, TRANSPORT_NAMES
 from simlib.core.reconnect import POLICIES
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
@@ -286,8 +286,10 @@ def _values(draw) -> dict[str, object]:
     timer = draw(st.sampled_from(["after_answer", "after_answer", "fixed_rate"]))
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     services += ("check_s", "cached_s")
+    transport = draw(st.sampled_from(TRANSPORT_NAMES))
+    has_client_pings = not IS_STREAM[TRANSPORT_NAMES.index(transport)]
     return dict(  # noqa: C408 (the names of settings)
-        transport=draw(st.sampled_from(TRANSPORT_NAMES)),
+        transport=transport,
         clients=draw(st.integers(1, 8)),
         tabs_per_user=draw(st.sampled_from([1, 1, 2])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
@@ -322,8 +324,13 @@ def _values(draw) -> dict[str, object]:
             "spread_s": draw(st.sampled_from([0.0, 0.0, 2.0])),
             "on_hint": draw(st.sampled_from(["queue_one", "restart"])),
         },
+        sse={
+            "retries_http_errors": draw(st.booleans()),
+            "retries_ended": draw(st.booleans()),
+            "watches": draw(st.booleans()),
+        },
         heartbeat={
-            "direction": draw(st.sampled_from(["server", "client", "none"])),
+            "direction": draw(st.sampled_from(["server", "none", *["client"] * has_client_pings])),
             "interval_s": draw(TIMES_S),
             "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
             "any_message": draw(st.booleans()),
@@ -353,6 +360,7 @@ def _values(draw) -> dict[str, object]:
             "shed_wait_s": draw(st.sampled_from([None, 0.2])),
             "socket_bytes": draw(st.sampled_from([200, 10_000])),
             "nodes": nodes,
+            "ends_streams": draw(st.booleans()),
             **draw(senders()),
             **draw(loops()),
             **draw(st.sampled_from([{}, {"admit_per_s": 0.7, "admit_burst": 3}])),

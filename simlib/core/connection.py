@@ -28,10 +28,11 @@ from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
-from simlib.core.protocol import State, Transport, fetches
+from simlib.core.protocol import UNAUTHORIZED, State, Transport, fetches, is_stream
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import Server
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 
 
@@ -51,7 +52,8 @@ class Connection:
         ``-NEVER_S`` without one. A polling client has no other connection; a client that fetches
         what it is told of has this one beside its socket.
     has_upgraded : bool
-        Whether the WebSocket is up, so that it ends with a close frame.
+        Whether the WebSocket is up, so that it ends with a close frame; of streams, whether the
+        client has had an event, which its next request names.
     subscribed, socket : int
         The exchange for which the server lists the client as a subscriber, and for which it keeps
         a socket; -1 for none.
@@ -402,6 +404,23 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         link.kept_until_s = NEVER_S  # what it fetches beside its socket is never answered
     link.closed_exchange = exchange
     return True
+
+
+def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams: bool) -> bool:
+    """Say whether the end of a client's connection is the proper end of a stream.
+
+    Parameters
+    ----------
+    client : Client
+    link : Connection
+        Still subscribed, if it was.
+    by_server : bool
+        Whether the server ends it.
+    ends_streams : bool
+        Whether the server ends its streams properly then.
+    """
+    is_served = is_stream(client.transport) and link.subscribed == client.exchange
+    return bool(is_served and by_server and ends_streams)
 
 
 def lose_path(client: Client, link: Connection) -> bool:
@@ -1003,14 +1022,55 @@ def writable_s(
 def change_message(client: Client) -> int:
     """Return as which `Message` a client hears of a change."""
     if fetches(client.transport):
-        return Message.NOTICE + 0
-    return Message.PUSH + 0
+        return sent_as(client.transport, Message.NOTICE)
+    return sent_as(client.transport, Message.PUSH)
 
 
 def waiting_message(client: Client, rules: Rules, sending: SendingRules) -> int:
     """Return as which `Message` what waits for a client goes out."""
-    message = change_message(client)
     is_coalesced = sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot
-    if message == Message.PUSH and is_coalesced:
-        return Message.SNAPSHOT + 0
-    return message
+    if is_coalesced and not fetches(client.transport):
+        return sent_as(client.transport, Message.SNAPSHOT)
+    return change_message(client)
+
+
+def is_board(message: int) -> bool:
+    """Say whether a message has the whole board in place of what a client missed."""
+    return bool(message == Message.SNAPSHOT or message == Message.STREAM_SNAPSHOT)
+
+
+# -- what opens and closes a connection ----------------------------------------------------------
+
+
+def opening_request(client: Client, link: Connection) -> int:
+    """Return as which `Message` a client asks for its WebSocket or its stream.
+
+    Examples
+    --------
+    >>> client, link = Client(0), Connection(0)
+    >>> client.transport, link.has_upgraded = Transport.SSE, True
+    >>> Message(opening_request(client, link)).name
+    'STREAM_REQUEST_AGAIN'
+    """
+    if is_stream(client.transport) and link.has_upgraded:
+        return Message.STREAM_REQUEST_AGAIN + 0
+    return sent_as(client.transport, Message.UPGRADE_REQUEST)
+
+
+def refusal(transport: int, status: int) -> int:
+    """Return as which `Message` that request is refused."""
+    if status == UNAUTHORIZED and is_stream(transport):
+        return sent_as(transport, Message.AUTH_REFUSED)
+    return sent_as(transport, Message.UPGRADE_REFUSED)
+
+
+def closes_with_frames(client: Client, link: Connection, was: int, is_meant: bool) -> bool:
+    """Say whether a client that closes its connection of transport `was` sends a close frame.
+
+    `is_meant` says whether the client, or its user, wants it closed. A client of a stream that
+    waits for its next attempt goes on to name the last event that it has had.
+    """
+    has_frames = bool(is_meant and link.has_upgraded and not is_stream(was))
+    if not is_stream(was) or client.state != State.WAITING:
+        link.has_upgraded = False
+    return has_frames

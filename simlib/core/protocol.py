@@ -26,6 +26,9 @@ CONNECT leads back later. A rejected token leads to STRANDED at once: it would b
 A client that is told of changes (NOTIFY) has the same life. What it is told of it fetches while it
 is OPEN: responses arrive beside the socket and leave the state unchanged.
 
+A client of a stream (SSE, SSE_NOTIFY) has it too, without AUTHENTICATING: its request for the
+stream has the token, so the head of the answer and READY come as one, in UPGRADING.
+
 During a rollout, a client may be ASSIGNED to a cohort in any state. If that has another transport,
 the client decides to SWITCH, which leads to IDLE, and from there to FETCHING or CONNECTING.
 
@@ -124,35 +127,47 @@ class Transport(IntEnum):
     POLLING = 0
     WEBSOCKET = 1
     NOTIFY = 2
+    SSE = 3
+    SSE_NOTIFY = 4
 
 
 class TransportRow(NamedTuple):
     """What a transport is.
 
-    `has_socket` says whether a client keeps a WebSocket open, `fetches` whether it fetches by HTTP
-    what it is told of there, `fallback` which transport it falls back to, if any.
+    `has_socket` says whether a client keeps a connection open on which the server pushes, `fetches`
+    whether it fetches by HTTP what it is told of there, `fallback` which transport it falls back
+    to, if any, and `is_stream` whether that connection is an answer of HTTP without an end
+    (server-sent events) rather than a WebSocket.
     """
 
     has_socket: bool
     fetches: bool
     fallback: Transport | None
+    is_stream: bool = False
 
 
 TRANSPORTS = {
     Transport.POLLING: TransportRow(has_socket=False, fetches=False, fallback=None),
     Transport.WEBSOCKET: TransportRow(has_socket=True, fetches=False, fallback=Transport.POLLING),
     Transport.NOTIFY: TransportRow(has_socket=True, fetches=True, fallback=Transport.POLLING),
+    Transport.SSE: TransportRow(
+        has_socket=True, fetches=False, fallback=Transport.POLLING, is_stream=True
+    ),
+    Transport.SSE_NOTIFY: TransportRow(
+        has_socket=True, fetches=True, fallback=Transport.POLLING, is_stream=True
+    ),
 }
 TRANSPORT_NAMES = tuple(transport.name.lower() for transport in TRANSPORTS)
 """The names in scenarios and tables."""
 SOCKET_TRANSPORTS = tuple(
     transport.name.lower() for transport, row in TRANSPORTS.items() if row.has_socket
 )
-"""The names of those whose clients keep a WebSocket open."""
+"""The names of those whose clients keep a connection open on which the server pushes."""
 
 NO_TRANSPORT = 255
 HAS_SOCKET = bytes(row.has_socket for row in TRANSPORTS.values())
 FETCHES = bytes(row.fetches for row in TRANSPORTS.values())
+IS_STREAM = bytes(row.is_stream for row in TRANSPORTS.values())
 FALLBACK_OF = bytes(
     NO_TRANSPORT if row.fallback is None else row.fallback for row in TRANSPORTS.values()
 )
@@ -168,6 +183,17 @@ def fetches(transport: int) -> bool:
     (True, False)
     """
     return FETCHES[int(transport)] > 0
+
+
+def is_stream(transport: int) -> bool:
+    """Say whether a client of a transport is pushed to on an answer of HTTP without an end.
+
+    Examples
+    --------
+    >>> is_stream(Transport.SSE), is_stream(Transport.WEBSOCKET)
+    (True, False)
+    """
+    return IS_STREAM[int(transport)] > 0
 
 
 class Heartbeat(IntEnum):
@@ -199,7 +225,9 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
     State.RETRYING: _row((Event.DEADLINE,), FETCH=State.FETCHING, EXHAUST=State.IDLE),
     State.CONNECTING: _row((Event.DEADLINE,), CONNECTED=State.SECURING, **_SETTING_UP),
     State.SECURING: _row((Event.DEADLINE,), SECURED=State.UPGRADING, **_SETTING_UP),
-    State.UPGRADING: _row((Event.DEADLINE,), UPGRADED=State.AUTHENTICATING, **_SETTING_UP),
+    State.UPGRADING: _row(
+        (Event.DEADLINE,), UPGRADED=State.AUTHENTICATING, READY=State.OPEN, **_SETTING_UP
+    ),
     State.AUTHENTICATING: _row(
         (Event.DEADLINE, Event.PING),
         READY=State.OPEN,
@@ -226,9 +254,11 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
 """State -> event -> next state; None = stays; a missing pair is illegal."""
 
 
+UNAUTHORIZED = 401
 FORBIDDEN = 403
 UNAVAILABLE = 503
-"""The HTTP statuses of upgrades that are refused, by a proxy that blocks them and by the server."""
+"""The HTTP statuses of requests that are refused: for a stream, because of the token; an upgrade,
+by a proxy that blocks it; either, by the server."""
 
 EVENTS = len(Event)
 ILLEGAL = 255

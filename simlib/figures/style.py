@@ -33,6 +33,8 @@ COLOURS = {
     "polling with ETag": "#E69F00",
     "websocket": "#0072B2",
     "notify": "#009E73",
+    "sse": "#56B4E9",
+    "sse_notify": "#882255",
 }
 THEORY = "#666666"
 NAMES = {
@@ -40,12 +42,16 @@ NAMES = {
     "polling with ETag": "polling with ETag",
     "websocket": "WebSocket push",
     "notify": "notify and fetch",
+    "sse": "server-sent events",
+    "sse_notify": "notify by stream and fetch",
 }
 DONE = {
     "polling": "polled",
     "polling with ETag": "polled with ETag",
     "websocket": "pushed",
     "notify": "notified",
+    "sse": "streamed",
+    "sse_notify": "notified by stream",
 }
 MOST_POINTS = 300
 TIME_DIGITS = 8  # enough for days in steps of a tenth of a second

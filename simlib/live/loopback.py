@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from simlib.core.faults import FAULTS
+from simlib.core.protocol import Transport, is_stream
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
@@ -119,6 +120,8 @@ def on_loopback(
             given = getattr(given, name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
+    if is_stream(Transport[scenario.transport.upper()]):
+        _check_stream(scenario)
     if scenario.server.nodes > 1 and scenario.websocket.resync == "recovery":
         rule = (
             "must not be recovery when server.nodes is not 1: a node of the lab does not hear "
@@ -147,6 +150,24 @@ def on_loopback(
             **path_and_jobs,
         }
     )
+
+
+def _check_stream(scenario: Scenario) -> None:
+    """Refuse what the lab does not have for streams: the proxy, buffers, and proper ends."""
+    transport = scenario.transport
+    if needs_proxy(scenario):
+        rule = (
+            "must be no stream where paths are changed or nodes are balanced: streams do not pass "
+            "the lab's proxy"
+        )
+        raise ScenarioError("transport", transport, rule)
+    if scenario.server.slow_consumers not in ("unbounded", "close"):
+        rule = f"must be unbounded or close when transport is {transport}: the lab has no more"
+        raise ScenarioError("server.slow_consumers", scenario.server.slow_consumers, rule)
+    if scenario.server.ends_streams:
+        raise ScenarioError(
+            "server.ends_streams", True, "must be false: the lab's server cuts them"
+        )
 
 
 def _check_standbys(scenario: Scenario) -> None:

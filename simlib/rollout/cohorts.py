@@ -14,7 +14,7 @@ from simlib.run import COHORTS
 from simlib.scenario import Scenario
 from simlib.scenario.workload import common_fields
 
-_OF_A_CLIENT = ("polling", "websocket", "notify", "heartbeat", "reconnect", "fallback")
+_OF_A_CLIENT = ("polling", "websocket", "notify", "sse", "heartbeat", "reconnect", "fallback")
 """The sections of a scenario that say how clients behave."""
 
 

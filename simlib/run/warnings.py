@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simlib.core.measures import ratio
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORTS, Transport
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
@@ -226,8 +227,10 @@ def _asked_of_link(facts: Facts) -> float:
     scenario, timeline = facts.scenario, facts.tables["timeline"]
     counted_s = facts.end_s - scenario.warm_up_s
     sizes = message_sizes(scenario.wire_spec(), "payload")[:, 1]
-    if scenario.transport == "websocket":
-        n_bytes = int(facts.tables["clients"]["eligible"].sum()) * int(sizes[Message.PUSH])
+    transport = Transport[scenario.transport.upper()]
+    if TRANSPORTS[transport].has_socket and not TRANSPORTS[transport].fetches:
+        push = sent_as(transport, Message.PUSH)
+        n_bytes = int(facts.tables["clients"]["eligible"].sum()) * int(sizes[push])
     else:
         polls = timeline["polls"] - timeline["unchanged"]
         n_bytes = int(polls[timeline["t_s"] >= scenario.warm_up_s].sum())

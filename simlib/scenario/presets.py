@@ -15,11 +15,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
-from simlib.scenario.model import Reconnect
+from simlib.scenario.model import Reconnect, ServerSentEvents
 from simlib.scenario.suggestions import library_rule, server_rule
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
+
+
+CONNECT_TIMEOUT_S = 240.0
+"""How long Chromium lets a TCP connection take (``transport_connect_job.cc``), seconds."""
+_NEVER_S = 86_400.0
 
 
 def sockjs_timeout_s(info_s: float) -> float:
@@ -82,6 +87,7 @@ _CLEAN: dict[str, Any] = {
         for name, field in Reconnect.model_fields.items()
         if name not in ("policy", "base_s")  # every preset gives these
     },
+    **{f"sse.{name}": field.default for name, field in ServerSentEvents.model_fields.items()},
 }
 _SOCKETIO = {
     **_CLEAN,
@@ -104,6 +110,15 @@ _BARE = {
     "reconnect.policy": "none",
     "reconnect.base_s": 1.0,
 }
+_STREAM = {
+    **_BARE,
+    "websocket.open_timeout_s": CONNECT_TIMEOUT_S,
+    "websocket.upgrade_timeout_s": _NEVER_S,
+    "heartbeat.direction": "server",
+    "heartbeat.interval_s": 15.0,
+    "reconnect.policy": "fixed",
+}
+"""The comments are those of sse-starlette 3.7.0 and aiohttp-sse 3.0: one each 15 s."""
 _REACT_QUERY = {"websocket.safety_poll_restart": True}
 """The guide writes a push into TanStack Query's cache, which starts its interval anew."""
 _GRAPHQL_WS = {
@@ -308,6 +323,26 @@ LIBRARIES: dict[str, Library] = {
         {**_GRAPHQL_WS, "reconnect.attempts": 5},
         f"{_GRAPHQL_WS_SOURCE}, retryAttempts",
         "Five attempts, the last 32 to 46 s after the loss if they take no time.",
+    ),
+    "eventsource": Library(
+        {**_STREAM, "reconnect.base_s": 3.0},
+        "WHATWG HTML, section 9.2; Chromium: third_party/blink/renderer/modules/eventsource, "
+        "kDefaultReconnectDelay",
+        "For transport = 'sse' or 'sse_notify'. Everybody comes back in step, 3 s after the loss "
+        "(Firefox: 5 s; a retry field of the server sets reconnect.base_s). Any answer but 200 "
+        "ends it for good, and a path that dies is never noticed.",
+    ),
+    "fetch-event-source": Library(
+        {
+            **_STREAM,
+            "reconnect.base_s": 1.0,
+            "sse.retries_http_errors": True,
+            "sse.retries_ended": False,
+        },
+        "@microsoft/fetch-event-source 2.0.1: src/fetch.ts, DefaultRetryInterval, with "
+        "openWhenHidden",
+        "For transport = 'sse' or 'sse_notify'. Asks again each second, whatever the answer; but a "
+        "stream that the server ends properly (server.ends_streams) is never opened again.",
     ),
 }
 

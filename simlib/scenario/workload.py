@@ -29,7 +29,7 @@ from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
 from simlib.core.limiter import LimiterRules
 from simlib.core.notify import OnHint
 from simlib.core.path import Window
-from simlib.core.protocol import HAS_SOCKET, SOCKET_TRANSPORTS, Heartbeat, Transport
+from simlib.core.protocol import HAS_SOCKET, SOCKET_TRANSPORTS, Heartbeat, Transport, is_stream
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
@@ -251,7 +251,7 @@ def _differs(one: Rules, other: Rules) -> int:
             *("interval_s", "jitter_frac", "fixed_rate"),
             *("hidden_interval_s", "active_interval_s", "active_for_s"),
         ),
-        Differs.WHO_PINGS: ("heartbeat",),
+        Differs.WHO_PINGS: ("heartbeat", "watches"),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
         Differs.SIGN_OF_LIFE: ("any_message",),
@@ -544,6 +544,9 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat_timeout_s=heartbeat.timeout_s,
         any_message=heartbeat.any_message,
         closing_s=heartbeat.closing_s,
+        watches=scenario.sse.watches and is_stream(Transport[scenario.transport.upper()]),
+        retries_http_errors=scenario.sse.retries_http_errors,
+        retries_ended=scenario.sse.retries_ended,
         reconnect=reconnection(scenario.reconnect),
         fallback=_fallback(scenario.fallback),
     )
@@ -617,6 +620,7 @@ def _server_rules(scenario: Scenario) -> ServerRules:
             meeting_closes=server.meeting_closes,
             forget_frac=server.forget_frac,
         ),
+        ends_streams=server.ends_streams,
     )
 
 

@@ -9,6 +9,7 @@ from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import GIVES_UP, Sent
 from simlib.core.record import Count, Record, value_of
+from simlib.core.streams import sent_as
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
@@ -72,6 +73,8 @@ def broadcast(
     index = 0
     all_served = 0
     longest_s = 0.0
+    # Where any are served at once, all have one transport.
+    message = sent_as(world.rules.transport, Message.PUSH)
     for slot in range(arrays.state[0].slots):
         number = arrays.order[slot] + 0
         if number < 0:
@@ -87,7 +90,7 @@ def broadcast(
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)
             if place != index:
-                _fill_bin(record, index, served, ticks, counted)
+                _fill_bin(record, index, served, ticks, counted, message)
                 index, served, ticks = place, 0, 0
             served += 1
             all_served += 1
@@ -101,7 +104,7 @@ def broadcast(
         else:
             _schedule(world, slot, number, version, t, Kind.PUSH + 0, version)
     _end(world)
-    _fill_bin(record, index, served, ticks, counted)
+    _fill_bin(record, index, served, ticks, counted, message)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
 
@@ -236,9 +239,11 @@ def _end(world: World) -> None:
 
 
 @inlined
-def _fill_bin(record: Record, index: int, served: int, ticks: int, counted: bool) -> None:
+def _fill_bin(
+    record: Record, index: int, served: int, ticks: int, counted: bool, message: int
+) -> None:
     record.bins[0, index, Count.MESSAGES] += served
-    record.messages[0, index, Message.PUSH] += served
+    record.messages[0, index, message] += served
     if counted:
         record.bins[0, index, Count.DELIVERED] += served
         record.latency_ticks[0, index] += ticks

@@ -11,16 +11,18 @@ from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Paths, Sent
-from simlib.core.faults import FaultEffect
+from simlib.core.faults import FaultEffect, is_by_server
 from simlib.core.protocol import Transport
 from simlib.core.record import Cause, Record
 from simlib.core.resync import Resume
 from simlib.core.server import Server, ServerRules
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
+    END_OF_STREAM,
     TRIP,
     ClientArrays,
     EngineOptions,
@@ -90,6 +92,7 @@ def reset_connection(
     number: int,
     now: float,
     lets_go: bool,
+    by_server: bool,
 ) -> None:
     """Reset a connection at the server; the client hears of it behind all that was sent.
 
@@ -99,13 +102,15 @@ def reset_connection(
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
     heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
+    is_end = connection.ends_stream(row, row, by_server, server_rules.ends_streams)
     if lets_go:
         release_up_to(arrays, row, exchange)
     if row.transport == Transport.POLLING and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, Transport.POLLING + 0)
     if connection.reset(row, row, server_rules.keep_alive_s, now):
-        event_list.schedule(q, TRIP, heard_s, number, load_of(exchange, Kind.FAIL, 0))
+        load = load_of(exchange, Kind.FAIL, END_OF_STREAM * is_end)
+        event_list.schedule(q, TRIP, heard_s, number, load)
 
 
 @inlined
@@ -162,7 +167,8 @@ def apply_fault(
                     if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
                         end_fetches(arrays, record, number, now)
                     lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
-                    reset_connection(arrays, record, q, rules, server_rules, number, now, lets_go)
+                    settings, by_server = (rules, server_rules), is_by_server(fault_event)
+                    reset_connection(arrays, record, q, *settings, number, now, lets_go, by_server)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
             elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):
@@ -200,9 +206,10 @@ def ready_s(
     arrays: ClientArrays, rules: Rules, number: int, now: float, outcome: int, missed: int
 ) -> float:
     """Return when READY, and what is replayed with it, arrives on a new connection."""
-    n_bytes = arrays.sizes[Message.READY, 1] + 0
+    transport = arrays.rows[number].transport
+    n_bytes = arrays.sizes[sent_as(transport, Message.READY), 1] + 0
     if outcome == Resume.REPLAY:
-        n_bytes += missed * arrays.sizes[Message.PUSH, 1]
+        n_bytes += missed * arrays.sizes[sent_as(transport, Message.PUSH), 1]
     return connection.open_path(_paths(arrays, rules), arrays.rows[number], now, float(n_bytes))
 
 
@@ -277,7 +284,7 @@ def drain(
     paths, row = _paths(arrays, rules), arrays.rows[number]
     message = connection.waiting_message(row, rules, sending)
     size, kind = int(arrays.sizes[message, 1]), Kind.PUSH + 0
-    if message == Message.SNAPSHOT:
+    if connection.is_board(message):
         kind = Kind.SNAPSHOT + 0
     version, t = connection.drain(paths, row, now, size)
     n = put(arrays.out, n, WHEEL, t, kind, exchange, version)

@@ -283,6 +283,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         buckets=workload.buckets,
         percents=_table_of((), PERCENT),
         unclosed=np.zeros(clients_n if workload.flag is not None else 0, np.bool_),
+        streams=np.zeros(clients_n if variant.is_general else 0, np.bool_),
         is_down=np.zeros(workload.nodes, np.bool_),
         process=np.arange(workload.nodes),
         kept_from=np.zeros(workload.nodes, np.int64),

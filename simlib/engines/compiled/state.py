@@ -25,6 +25,7 @@ from simlib.core.notify import FETCHES
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.numba_support import inlined
 
@@ -99,6 +100,10 @@ REPLY_BITS = 2
 REQUEST_BITS = 2
 _EXCHANGE_BITS = 63 - KIND_BITS - DATA_BITS - FETCHES.bit_length()
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
+IS_STREAM = 1
+"""The bit in the data of UPGRADE and UPGRADE_SERVED that tells a stream from a WebSocket."""
+REFUSED_SYN, END_OF_STREAM = 1, 2
+"""The data of FAIL for a SYN that no node takes, and for the proper end of a stream; else 0."""
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
@@ -282,7 +287,8 @@ class ClientArrays(NamedTuple):
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower, `shared` has the link that all clients share, if there is one. In
     a rollout, `buckets` are the clients', and `percents` the percentages set so far; `unclosed`
-    says whose sockets nobody has closed for a rollback, as their node was down. Each node has
+    says whose sockets nobody has closed for a rollback, as their node was down, and `streams` whose
+    latest subscription is a stream. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
     nodes. `planned` has a row for each client, or none if no slow client blocks its worker.
@@ -307,6 +313,7 @@ class ClientArrays(NamedTuple):
     buckets: NDArray[np.float64]
     percents: Any
     unclosed: NDArray[np.bool_]
+    streams: NDArray[np.bool_]
     is_down: Any
     process: Any
     kept_from: Any
@@ -401,8 +408,9 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
             record.clients[number, Count.MESSAGES] += missing
             if counted > 0:
                 record.clients[number, Count.DELIVERED] += counted
-            record.traffic[number, 0] += missing * record.sizes[Message.PUSH, 2]
-            record.traffic[number, 1] += missing * record.sizes[Message.PUSH, 3]
+            message = sent_as(row.transport, Message.PUSH)
+            record.traffic[number, 0] += missing * record.sizes[message, 2]
+            record.traffic[number, 1] += missing * record.sizes[message, 3]
             row.seen = version
             row.applied = Applied.LAST + 0
 
