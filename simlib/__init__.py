@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simlib import figures as figures
     from simlib import theory as theory
+    from simlib import verdict as verdict
     from simlib.analysis import bucketing as bucketing
     from simlib.analysis import metrics as metrics
     from simlib.analysis import outages as outages
@@ -49,8 +50,12 @@ if TYPE_CHECKING:
     from simlib.run import Run as Run
     from simlib.scenario import Scenario as Scenario
     from simlib.scenario.presets import library as library
+    from simlib.scenario.presets import server as server
     from simlib.sizing import fewest as fewest
     from simlib.sizing import find_limit as find_limit
+    from simlib.verdict.judging import decide as decide
+    from simlib.verdict.needs import Needs as Needs
+    from simlib.verdict.needs import Prices as Prices
 
 __version__ = "0.1.0"
 
@@ -60,7 +65,9 @@ _HOMES = {
     "Ledger": "run",
     "LedgerError": "errors",
     "LiveError": "errors",
+    "Needs": "verdict.needs",
     "Plan": "rollout.plan",
+    "Prices": "verdict.needs",
     "ProtocolError": "errors",
     "Run": "run",
     "RunFileError": "errors",
@@ -71,6 +78,7 @@ _HOMES = {
     "bucketing": "analysis.bucketing",
     "compare": "experiment",
     "corrected_guide": "guide.corrected",
+    "decide": "verdict.judging",
     "fewest": "sizing",
     "find_limit": "sizing",
     "figures": "figures",
@@ -89,11 +97,13 @@ _HOMES = {
     "settings": "publish.reference",
     "simulate": "engines",
     "summary": "analysis.metrics",
+    "server": "scenario.presets",
     "sweep": "experiment",
     "theory": "theory",
     "trials": "rollout.trials",
     "tune": "rollout.trials",
     "variants": "experiment",
+    "verdict": "verdict",
 }
 
 __all__ = list(_HOMES)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from simlib.analysis.closed_forms import Metrics, metrics_by_theory
 from simlib.errors import ScenarioError
 from simlib.experiment import check_count, sweep
 from simlib.run import QUANTITIES
@@ -144,11 +145,13 @@ def find_limit(
     -------
     pandas.DataFrame
         A row per value that was tried, ascending: the setting, for each need its ``mean`` as a
-        column of its name and the upper end of its interval as ``<name>_high``, ``breaks`` (the
+        column of its name, the upper end of its interval as ``<name>_high`` and what closed forms
+        say as ``<name>_theory`` (`metrics_by_theory`; NaN where there is none), ``breaks`` (the
         needs that break, joined by commas) and ``warnings``. ``attrs["limit"]`` is the largest
         value found with which all needs hold, None if they do not even with `least`;
         ``attrs["breaks"]`` are the needs that break next, a tuple that is empty if all hold with
-        `most`.
+        `most`. ``attrs["theory"]`` has, for each need whose closed form reaches its limit or
+        `most`, the largest value with which the form keeps it; None: not even with `least`.
 
     Raises
     ------
@@ -172,6 +175,8 @@ def find_limit(
     >>> found = find_limit(board, "clients", needs, least=50, most=2000, replications=3)
     >>> 100 < found.attrs["limit"] < 250, found.attrs["breaks"]
     (True, ('latency_p95_s',))
+    >>> found.attrs["theory"]  # of utilisation, and of no quantile of a broadcast
+    {'utilisation': 1597}
     """
     _check_path(over)
     if not isinstance(needs, Mapping) or not needs:
@@ -193,7 +198,8 @@ def find_limit(
     def holds(value: float) -> bool:
         if value not in tried:
             table = sweep(scenario, {over: [value]}, replications=replications, **options)
-            tried[value] = _judged(table, over, value, needs)
+            expected = _expected(scenario, over, value)
+            tried[value] = _judged(table, over, value, needs, expected)
         return not tried[value]["breaks"]
 
     is_whole = _is_whole(scenario, over, least)
@@ -206,11 +212,55 @@ def find_limit(
         return _middle_of_whole(held, broken) if is_whole else math.sqrt(held * broken)
 
     limit, broken = _boundary(holds, least, most, middle)
-    return _limits(tried, limit, () if broken is None else tuple(tried[broken]["breaks"]))
+    table = _limits(tried, limit, () if broken is None else tuple(tried[broken]["breaks"]))
+    table.attrs["theory"] = _limits_by_theory(scenario, over, needs, (least, most), is_whole)
+    return table
+
+
+def _limits_by_theory(
+    scenario: Scenario,
+    over: str,
+    needs: Mapping[str, float],
+    ends: tuple[float, float],
+    is_whole: bool,
+) -> dict[str, float | None]:
+    """Return the largest value of a setting with which the closed form of each need keeps it."""
+
+    def middle(held: float, broken: float) -> float | None:
+        if is_whole:
+            return _middle_of_whole(held, broken)
+        return None if broken <= held * (1.0 + _CLOSEST / 10.0) else math.sqrt(held * broken)
+
+    found: dict[str, float | None] = {}
+    for metric, limit in needs.items():
+
+        def keeps(value: float, metric: str = metric, limit: float = limit) -> bool:
+            return _by_theory(_expected(scenario, over, value), metric) < limit
+
+        def has_form(value: float, metric: str = metric) -> bool:
+            return not math.isnan(_by_theory(_expected(scenario, over, value), metric))
+
+        if has_form(ends[0]):
+            held, broken = _boundary(keeps, *ends, middle)
+            if broken is None or has_form(broken):  # or else the form ends before the limit
+                found[metric] = held
+    return found
+
+
+def _expected(scenario: Scenario, over: str, value: float) -> Metrics:
+    """Return the closed forms with one value of a setting; none where it makes no scenario."""
+    try:
+        return metrics_by_theory(scenario.replace({over: value}))
+    except ScenarioError:
+        return Metrics()
+
+
+def _by_theory(expected: Metrics, metric: str) -> float:
+    return float(getattr(expected, metric, math.nan))
 
 
 def _judged(
-    table: pd.DataFrame, over: str, value: float, needs: Mapping[str, float]
+    table: pd.DataFrame, over: str, value: float, needs: Mapping[str, float], expected: Metrics
 ) -> dict[str, Any]:
     """What came of the runs with one value: the row of a table of `find_limit`."""
     row: dict[str, Any] = {over: value}
@@ -219,6 +269,7 @@ def _judged(
         found = table[table["quantity"] == metric]
         _check_values(f"needs.{metric}", limit, found, f"{over} = {value}")
         row[metric], row[f"{metric}_high"] = found["mean"].iloc[0], found["high"].iloc[0]
+        row[f"{metric}_theory"] = _by_theory(expected, metric)
         if not row[f"{metric}_high"] < limit:
             breaks.append(metric)
     return {**row, "breaks": breaks, "warnings": table["warnings"].iloc[0]}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.faults import FAULTS
-from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.core.protocol import IS_STREAM, TRANSPORT_NAMES
 from simlib.core.reconnect import POLICIES
 
 TIMES_S = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
@@ -135,6 +135,29 @@ def senders() -> st.SearchStrategy[dict[str, object]]:
     return st.one_of(
         st.fixed_dictionaries({"slow_consumers": st.sampled_from(["unbounded", "coalesce"])}),
         st.fixed_dictionaries(bounded),
+        st.fixed_dictionaries(
+            {
+                "slow_consumers": st.just("abort"),
+                "write_timeout_s": st.sampled_from([0.5, 5.0, 20.0]),
+            }
+        ),
+    )
+
+
+def loops() -> st.SearchStrategy[dict[str, object]]:
+    """What a ``[server]`` says of the ends of broadcasts."""
+    frac = st.sampled_from([0.0, 0.5, 1.0])
+    return st.one_of(
+        st.just({}),
+        st.just({}),
+        st.fixed_dictionaries({"socket_set": st.just("plain"), "forget_frac": frac}),
+        st.fixed_dictionaries(
+            {
+                "socket_set": st.sampled_from(["concurrent", "plain"]),
+                "meeting_fails_frac": st.sampled_from([0.5, 1.0]),
+                "meeting_closes": st.booleans(),
+            }
+        ),
     )
 
 
@@ -209,7 +232,7 @@ def scenarios(draw) -> sl.Scenario:
     In some, no time is round: sums of such times are rounded, which no sum of halves ever is.
     """
     values = draw(_values())
-    if values["server"]["slow_consumers"] == "block" and any(
+    if values["server"]["slow_consumers"] in ("block", "abort") and any(
         fault["kind"] == "bandwidth" for fault in values["faults"]
     ):
         values["network"].pop("shared_down_bytes_per_s", None)
@@ -263,8 +286,10 @@ def _values(draw) -> dict[str, object]:
     timer = draw(st.sampled_from(["after_answer", "after_answer", "fixed_rate"]))
     services = ("accept_s", "poll_s", "handshake_s", "authenticate_s", "snapshot_s", "send_s")
     services += ("check_s", "cached_s")
+    transport = draw(st.sampled_from(TRANSPORT_NAMES))
+    has_client_pings = not IS_STREAM[TRANSPORT_NAMES.index(transport)]
     return dict(  # noqa: C408 (the names of settings)
-        transport=draw(st.sampled_from(TRANSPORT_NAMES)),
+        transport=transport,
         clients=draw(st.integers(1, 8)),
         tabs_per_user=draw(st.sampled_from([1, 1, 2])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
@@ -299,13 +324,18 @@ def _values(draw) -> dict[str, object]:
             "spread_s": draw(st.sampled_from([0.0, 0.0, 2.0])),
             "on_hint": draw(st.sampled_from(["queue_one", "restart"])),
         },
+        sse={
+            "retries_http_errors": draw(st.booleans()),
+            "retries_ended": draw(st.booleans()),
+            "watches": draw(st.booleans()),
+        },
         long_polling={
             "timeout_s": draw(st.sampled_from([0.5, 2.0, 25.0])),
             "grace_s": draw(st.sampled_from([0.01, 1.0, 10.0])),
             "pause_s": draw(st.sampled_from([0.0, 0.0, 0.5])),
         },
         heartbeat={
-            "direction": draw(st.sampled_from(["server", "client", "none"])),
+            "direction": draw(st.sampled_from(["server", "none", *["client"] * has_client_pings])),
             "interval_s": draw(TIMES_S),
             "timeout_s": draw(st.sampled_from([0.01, 1.0, 20.0])),
             "any_message": draw(st.booleans()),
@@ -335,7 +365,9 @@ def _values(draw) -> dict[str, object]:
             "shed_wait_s": draw(st.sampled_from([None, 0.2])),
             "socket_bytes": draw(st.sampled_from([200, 10_000])),
             "nodes": nodes,
+            "ends_streams": draw(st.booleans()),
             **draw(senders()),
+            **draw(loops()),
             **draw(st.sampled_from([{}, {"admit_per_s": 0.7, "admit_burst": 3}])),
         },
         rate_limit=draw(rate_limits()),

@@ -27,7 +27,7 @@ LAYERS = [
     {"engines", "live"},
     {"analysis"},
     {"experiment"},
-    {"sizing", "rollout"},
+    {"sizing", "rollout", "verdict"},
     {"guide"},
     {"figures"},
     {"publish"},

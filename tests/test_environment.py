@@ -25,6 +25,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 # Names under which a package is imported, where they differ.
 IMPORTED_AS = {"beautifulsoup4": "bs4", "pillow": "PIL", "pyjwt": "jwt", "pyyaml": "yaml"}
+IMPORTED_AS |= {"salib": "SALib"}
 
 
 def wanted() -> list[Requirement]:

@@ -111,6 +111,10 @@ def test_polls_keep_the_server_as_busy_as_their_rate_says():
     expected = 0.5 / (50e-3 * sl.theory.poll_request_rate_per_s(1, 10.0, fetch_s=0.1))
     assert found.attrs["breaks"] == ("utilisation",)
     assert found.attrs["limit"] == pytest.approx(expected, rel=0.05)
+    assert found.attrs["theory"]["utilisation"] == pytest.approx(found.attrs["limit"], rel=0.05)
+    assert "latency_p95_s" not in found.attrs["theory"]  # its form ends before the limit
+    for name in needs:
+        assert found[f"{name}_theory"].to_numpy() == pytest.approx(found[name], rel=0.05)
     held = found[found["clients"] <= found.attrs["limit"]]
     assert (held["breaks"] == "").all()
     assert found["clients"].is_monotonic_increasing
@@ -178,3 +182,30 @@ def test_a_limit_that_cannot_be_looked_for_is_refused_before_anything_runs(
     given = {"over": "clients", "needs": {"utilisation": 0.5}, "least": 10, "most": 20, **changes}
     with pytest.raises(sl.ScenarioError, match=words):
         sl.find_limit(POLLED, given.pop("over"), given.pop("needs"), **given)
+
+
+def test_broadcasts_and_bytes_have_closed_forms_beside_their_limits():
+    pushed = POLLED.replace({"transport": "websocket", "server.send_s": 10e-3, "clients": 10})
+    needs = {"utilisation": 0.5, "down_bytes_per_h": 1e7}
+    found = sl.find_limit(pushed, "updates.rate_per_s", needs, least=1.0, most=9.0, **CHEAP)
+    assert found.attrs["breaks"] == ("utilisation",)
+    assert found.attrs["theory"]["utilisation"] == pytest.approx(0.5 / 0.1, rel=0.01)
+    assert found.attrs["limit"] == pytest.approx(found.attrs["theory"]["utilisation"], rel=0.08)
+    for name in needs:
+        has_form = found[f"{name}_theory"].notna()
+        assert has_form.any()
+        assert found[f"{name}_theory"][has_form].to_numpy() == pytest.approx(
+            found[name][has_form], rel=0.1
+        )
+
+
+def test_where_theory_has_no_form_nothing_is_said():
+    hidden = POLLED.replace({"hidden": {"every_s": 60.0, "length_s": 10.0}})
+    needs = {"utilisation": 0.5, "latency_p99_s": 300.0}
+    found = sl.find_limit(hidden, "clients", needs, least=10, most=20, **CHEAP)
+    assert found.attrs["theory"] == {}
+    assert found["utilisation_theory"].isna().all()
+    # The form ends at 90 %, where the limit is not reached: that is no limit by theory.
+    far = {"utilisation": 0.97}
+    slow = POLLED.replace({"server.poll_s": 1.0})
+    assert sl.find_limit(slow, "clients", far, least=5, most=30, **CHEAP).attrs["theory"] == {}

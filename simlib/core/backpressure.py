@@ -11,6 +11,12 @@ client has a buffer; some policies limit it to `buffer_bytes`. The policy says w
     Once the buffer is full, the broadcast waits for that client: the clients after it and the next
     broadcasts wait too, as in a loop that awaits each send. The wait goes on even if the client
     leaves meanwhile; what is not written by then is never sent.
+``abort``
+    The broadcast waits for that client as under ``block``, but for ``write_timeout_s`` at most, and
+    no other one waits with it. Then the connection is closed, and the broadcast ends there: those
+    behind never get that update. Other broadcasts that come to this client meanwhile end there at
+    once (two threads must not write to one socket). So does Tomcat's blocking send, in a loop that
+    catches no exception; it has no buffer but the kernels'.
 ``close``
     Once the buffer is full, the connection is closed (Spring's ``sendBufferSizeLimit``). The client
     still receives what the kernels hold, and then the close.
@@ -34,14 +40,19 @@ class Overflow(IntEnum):
     CLOSE = 2
     DROP_OLDEST = 3
     COALESCE = 4
+    ABORT = 5
 
 
 class SendingRules(NamedTuple):
-    """The settings: an `Overflow`, and bytes a client in the server's memory and in the kernels."""
+    """The settings: an `Overflow`, bytes a client in the server's memory and the kernels, a wait.
+
+    Under ``abort`` a broadcast waits for one client for `write_timeout_s` at most, seconds.
+    """
 
     overflow: int
     buffer_bytes: int
     socket_bytes: int
+    write_timeout_s: float = 0.0
 
 
 def has_room(rules: SendingRules, held: float, message_bytes: int) -> bool:

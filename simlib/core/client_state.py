@@ -84,6 +84,9 @@ class Rules(NamedTuple):
     heartbeat_timeout_s: float
     any_message: bool
     closing_s: float
+    watches: bool
+    retries_http_errors: bool
+    retries_ended: bool
     hold_s: float
     answer_timeout_s: float
     ask_pause_s: float

@@ -28,10 +28,18 @@ from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
-from simlib.core.protocol import State, Transport, fetches, has_socket
+from simlib.core.protocol import (
+    UNAUTHORIZED,
+    State,
+    Transport,
+    fetches,
+    has_socket,
+    is_stream,
+)
 from simlib.core.record import Cause, Count, Record
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import Server
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 
 
@@ -51,7 +59,8 @@ class Connection:
         ``-NEVER_S`` without one. A polling client has no other connection; a client that fetches
         what it is told of has this one beside its socket.
     has_upgraded : bool
-        Whether the WebSocket is up, so that it ends with a close frame.
+        Whether the WebSocket is up, so that it ends with a close frame; of streams, whether the
+        client has had an event, which its next request names.
     subscribed, socket : int
         The exchange for which the server lists the client as a subscriber, and for which it keeps
         a socket; -1 for none. While it holds a request, that of the request, for both.
@@ -176,18 +185,28 @@ class Planned:
     link_s, link_bytes : float
         When the latest of the planned messages is written, seconds, and what the path has to carry
         then.
+    waits_until_s : float
+        Until when a broadcast waits for this client, under the policy ``abort``, seconds; `NEVER_S`
+        if it gives up then, and the connection is closed.
     """
 
-    __slots__ = ("exchange", "link_bytes", "link_s", "number")
+    __slots__ = ("exchange", "link_bytes", "link_s", "number", "waits_until_s")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.exchange = -1
         self.link_s = 0.0
         self.link_bytes = 0.0
+        self.waits_until_s = 0.0
 
 
-PLANNED_ROW = {"number": "i4", "exchange": "i4", "link_s": "f8", "link_bytes": "f8"}
+PLANNED_ROW = {
+    "number": "i4",
+    "exchange": "i4",
+    "link_s": "f8",
+    "link_bytes": "f8",
+    "waits_until_s": "f8",
+}
 """Its columns, for an engine that keeps it in an array."""
 
 
@@ -237,6 +256,11 @@ class Sent(IntEnum):
     WAITS = 1
     WAITS_FIRST = 2
     CLOSES = 3
+    FAILS = 4
+
+
+GIVES_UP = 0
+"""In place of the version of a message: the server closes the connection, where a send failed."""
 
 
 # -- ends of connections -------------------------------------------------------------------------
@@ -433,6 +457,23 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
     return True
 
 
+def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams: bool) -> bool:
+    """Say whether the end of a client's connection is the proper end of a stream.
+
+    Parameters
+    ----------
+    client : Client
+    link : Connection
+        Still subscribed, if it was.
+    by_server : bool
+        Whether the server ends it.
+    ends_streams : bool
+        Whether the server ends its streams properly then.
+    """
+    is_served = is_stream(client.transport) and link.subscribed == client.exchange
+    return bool(is_served and by_server and ends_streams)
+
+
 def lose_path(client: Client, link: Connection) -> bool:
     """Let the path of a client's connection die, which neither end notices.
 
@@ -466,6 +507,12 @@ def is_reset(effect: int) -> bool:
         or effect == FaultEffect.NODE_DOWN
         or effect == FaultEffect.RESET
     )
+
+
+def cuts_all(fault_event: FaultEvent) -> bool:
+    """Say whether a fault event cuts the connections of all clients, of a server that goes on."""
+    is_of_all = fault_event.low == 0.0 and fault_event.high == 1.0
+    return bool(fault_event.effect == FaultEffect.RESET and is_of_all)
 
 
 def affects(fault_event: FaultEvent, link: Connection, seed: int, replication: int) -> bool:
@@ -709,7 +756,16 @@ def has_path_limits(paths: Paths) -> bool:
 
 def blocks(paths: Paths, sending: SendingRules) -> bool:
     """Say whether slow clients block their worker, which a link that all share never does."""
-    return sending.overflow == Overflow.BLOCK and len(paths.shared) == 0
+    return sending.overflow == Overflow.BLOCK and _has_slow_clients(paths)
+
+
+def aborts(paths: Paths, sending: SendingRules) -> bool:
+    """Say whether slow clients end broadcasts, which a link that all share never does."""
+    return sending.overflow == Overflow.ABORT and _has_slow_clients(paths)
+
+
+def _has_slow_clients(paths: Paths) -> bool:
+    return len(paths.delays) + len(paths.limits) > 0 and len(paths.shared) == 0
 
 
 def one_way_s(paths: Paths, link: Connection, t: float) -> float:
@@ -871,10 +927,7 @@ def blocking_send(
     >>> [blocking_send(paths, link, planned, blocked_s, 0, sending, 10.0, 200.0) for _ in range(3)]
     [10.0, 11.0, 13.0]
     """
-    if planned.exchange != link.subscribed or planned.link_s <= link.link_s:
-        planned.exchange = link.subscribed  # nothing is planned that is not written
-        planned.link_s = link.link_s
-        planned.link_bytes = link.link_bytes
+    _plan(planned, link)
     t = max(t, blocked_s[worker], planned.link_s)
     over = held_bytes(paths, planned, t) + n_bytes - (sending.socket_bytes + sending.buffer_bytes)
     if over > 0.0:
@@ -883,6 +936,63 @@ def blocking_send(
     planned.link_bytes = held_bytes(paths, planned, t) + n_bytes
     planned.link_s = t
     return t
+
+
+def _plan(planned: Planned, link: Connection) -> None:
+    """Start from what is on the path, where nothing is planned that is not written."""
+    if planned.exchange != link.subscribed:
+        planned.waits_until_s = 0.0
+    if planned.exchange != link.subscribed or planned.link_s <= link.link_s:
+        planned.exchange = link.subscribed
+        planned.link_s = link.link_s
+        planned.link_bytes = link.link_bytes
+
+
+def aborting_send(
+    paths: Paths,
+    link: Connection,
+    planned: Planned,
+    blocked_s: MutableSequence[float],
+    worker: int,
+    sending: SendingRules,
+    t: float,
+    n_bytes: float,
+) -> tuple[int, float]:
+    """Plan a message whose turn is at `t`, if the broadcast does not end at this client.
+
+    Returns
+    -------
+    outcome : Sent
+    t : float
+        SENT: when it is written, from when on the broadcast goes on. CLOSES: when the broadcast
+        stops waiting; the connection ends, and so does the broadcast. FAILS: another broadcast
+        waits for this client, and this one ends at once. Seconds.
+
+    Examples
+    --------
+    >>> thin, link, planned = Window(0.0, 60.0, 1.0, 100.0, 0.0, 0), Connection(7), Planned(7)
+    >>> paths, sending = Paths(1, 0, [0.5], [], [thin]), SendingRules(Overflow.ABORT, 0, 300, 2.0)
+    >>> [
+    ...     aborting_send(paths, link, planned, [0.0], 0, sending, t, n_bytes)
+    ...     for t, n_bytes in ((10.0, 300.0), (10.0, 150.0), (11.0, 50.0), (11.5, 300.0))
+    ... ] == [(Sent.SENT, 10.0), (Sent.SENT, 11.5), (Sent.FAILS, 11.0), (Sent.CLOSES, 13.5)]
+    True
+    """
+    _plan(planned, link)
+    t = max(t, blocked_s[worker])
+    if t < planned.waits_until_s:
+        return Sent.FAILS + 0, t
+    over = held_bytes(paths, planned, t) + n_bytes - sending.socket_bytes
+    written_s = carried_s(paths, link, t, over) if over > 0.0 else t
+    if written_s > t + sending.write_timeout_s:
+        planned.waits_until_s = NEVER_S
+        return Sent.CLOSES + 0, t + sending.write_timeout_s
+    if over > 0.0:
+        planned.waits_until_s = written_s
+    blocked_s[worker] = written_s
+    planned.link_bytes = held_bytes(paths, planned, written_s) + n_bytes
+    planned.link_s = written_s
+    return Sent.SENT + 0, written_s
 
 
 def try_send(
@@ -904,7 +1014,7 @@ def try_send(
     record : Record
     sending : SendingRules
     version : int
-        The change that the message carries.
+        The change that the message carries, or `GIVES_UP`.
     now : float
         Seconds.
     n_bytes : int
@@ -922,6 +1032,12 @@ def try_send(
         be scheduled.
     """
     held = held_bytes(paths, link, now)
+    if version == GIVES_UP:
+        exchange = int(link.subscribed)
+        link.closed_exchange = max(link.closed_exchange, exchange)
+        return Sent.CLOSES + 0, end_arrives_s(paths, link, exchange, sending.socket_bytes, now)
+    if not has_path_limits(paths):
+        return Sent.SENT + 0, transmit(paths, link, now, float(n_bytes))
     waits = sending.overflow == Overflow.DROP_OLDEST or sending.overflow == Overflow.COALESCE
     if waits and (link.waiting > 0 or not has_room(sending, held, n_bytes)):
         outcome, t = Sent.WAITS + 0, now
@@ -957,14 +1073,55 @@ def writable_s(
 def change_message(client: Client) -> int:
     """Return as which `Message` a client hears of a change."""
     if fetches(client.transport):
-        return Message.NOTICE + 0
-    return Message.PUSH + 0
+        return sent_as(client.transport, Message.NOTICE)
+    return sent_as(client.transport, Message.PUSH)
 
 
 def waiting_message(client: Client, rules: Rules, sending: SendingRules) -> int:
     """Return as which `Message` what waits for a client goes out."""
-    message = change_message(client)
     is_coalesced = sending.overflow == Overflow.COALESCE and not rules.push_is_snapshot
-    if message == Message.PUSH and is_coalesced:
-        return Message.SNAPSHOT + 0
-    return message
+    if is_coalesced and not fetches(client.transport):
+        return sent_as(client.transport, Message.SNAPSHOT)
+    return change_message(client)
+
+
+def is_board(message: int) -> bool:
+    """Say whether a message has the whole board in place of what a client missed."""
+    return bool(message == Message.SNAPSHOT or message == Message.STREAM_SNAPSHOT)
+
+
+# -- what opens and closes a connection ----------------------------------------------------------
+
+
+def opening_request(client: Client, link: Connection) -> int:
+    """Return as which `Message` a client asks for its WebSocket or its stream.
+
+    Examples
+    --------
+    >>> client, link = Client(0), Connection(0)
+    >>> client.transport, link.has_upgraded = Transport.SSE, True
+    >>> Message(opening_request(client, link)).name
+    'STREAM_REQUEST_AGAIN'
+    """
+    if is_stream(client.transport) and link.has_upgraded:
+        return Message.STREAM_REQUEST_AGAIN + 0
+    return sent_as(client.transport, Message.UPGRADE_REQUEST)
+
+
+def refusal(transport: int, status: int) -> int:
+    """Return as which `Message` that request is refused."""
+    if status == UNAUTHORIZED and is_stream(transport):
+        return sent_as(transport, Message.AUTH_REFUSED)
+    return sent_as(transport, Message.UPGRADE_REFUSED)
+
+
+def closes_with_frames(client: Client, link: Connection, was: int, is_meant: bool) -> bool:
+    """Say whether a client that closes its connection of transport `was` sends a close frame.
+
+    `is_meant` says whether the client, or its user, wants it closed. A client of a stream that
+    waits for its next attempt goes on to name the last event that it has had.
+    """
+    has_frames = bool(is_meant and link.has_upgraded and not is_stream(was))
+    if not is_stream(was) or client.state != State.WAITING:
+        link.has_upgraded = False
+    return has_frames

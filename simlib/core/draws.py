@@ -65,7 +65,9 @@ class Stream(IntEnum):
     CLOSE_SERVICE = 23
     SPREAD = 24
     SEND_SERVICE = 25
-    HOLD_SERVICE = 26
+    MEETING = 26
+    FORGET = 27
+    HOLD_SERVICE = 28
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

@@ -44,7 +44,8 @@ class FaultEvent(NamedTuple):
 
     It affects the clients whose draw for fault number `fault` lies in [`low`, `high`), or the
     clients of node number `node`. A restart affects all nodes. A limit on the age of connections
-    allows `age_s` and is over at `until_s`, seconds.
+    allows `age_s` and is over at `until_s`, seconds. `is_drain` says of a reset whether the server
+    closes the connections, rather than what is between it and its clients.
     """
 
     t: float
@@ -55,11 +56,13 @@ class FaultEvent(NamedTuple):
     node: int = 0
     age_s: float = 0.0
     until_s: float = 0.0
+    is_drain: bool = False
 
 
 FAULT_EVENT = {
     **dict.fromkeys(("t", "low", "high", "age_s", "until_s"), "f8"),
     **dict.fromkeys(("effect", "fault", "node"), "i8"),
+    "is_drain": "?",
 }
 """The columns of a fault event, for an engine that keeps them in an array."""
 
@@ -78,6 +81,7 @@ def _drain(
             fault,
             share * batch / batches,
             share * (batch + 1) / batches,
+            is_drain=True,
         )
         for batch in range(batches)
     ]
@@ -287,6 +291,18 @@ def fault_events_of(kind: str, fault: int, nodes: int, **fields: Any) -> list[Fa
     """
     events = FAULTS[kind].events
     return [] if events is None else events(fault, nodes, **fields)
+
+
+def is_by_server(fault_event: FaultEvent) -> bool:
+    """Say whether an event that ends connections is the server's own doing.
+
+    Examples
+    --------
+    >>> drain = fault_events_of("drain", 0, 1, start_s=9, length_s=5, batches=1, share=1.0)
+    >>> [is_by_server(each) for each in (drain[0], drain[0]._replace(is_drain=False))]
+    [True, False]
+    """
+    return bool(fault_event.effect != FaultEffect.RESET or fault_event.is_drain)
 
 
 def is_affected(

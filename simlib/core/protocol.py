@@ -26,6 +26,9 @@ CONNECT leads back later. A rejected token leads to STRANDED at once: it would b
 A client that is told of changes (NOTIFY) has the same life. What it is told of it fetches while it
 is OPEN: responses arrive beside the socket and leave the state unchanged.
 
+A client of a stream (SSE, SSE_NOTIFY) has it too, without AUTHENTICATING: its request for the
+stream has the token, so the head of the answer and READY come as one, in UPGRADING.
+
 A client whose requests are held (LONG_POLLING) is FETCHING while the server holds one, and passes
 IDLE on its way to the next. What fails leads to WAITING, as with a socket, and from there back to
 FETCHING.
@@ -128,20 +131,25 @@ class Transport(IntEnum):
     POLLING = 0
     WEBSOCKET = 1
     NOTIFY = 2
-    LONG_POLLING = 3
+    SSE = 3
+    SSE_NOTIFY = 4
+    LONG_POLLING = 5
 
 
 class TransportRow(NamedTuple):
     """What a transport is.
 
-    `has_socket` says whether a client keeps a WebSocket open, `fetches` whether it fetches by HTTP
-    what it is told of there, `is_held` whether the server holds its requests until there is
-    something new, `fallback` which transport it falls back to, if any.
+    `has_socket` says whether a client keeps a connection open on which the server pushes, `fetches`
+    whether it fetches by HTTP what it is told of there, `fallback` which transport it falls back
+    to, if any, `is_stream` whether that connection is an answer of HTTP without an end (server-sent
+    events) rather than a WebSocket, and `is_held` whether the server holds a client's requests
+    until there is something new.
     """
 
     has_socket: bool
     fetches: bool
     fallback: Transport | None
+    is_stream: bool = False
     is_held: bool = False
 
 
@@ -149,6 +157,12 @@ TRANSPORTS = {
     Transport.POLLING: TransportRow(has_socket=False, fetches=False, fallback=None),
     Transport.WEBSOCKET: TransportRow(has_socket=True, fetches=False, fallback=Transport.POLLING),
     Transport.NOTIFY: TransportRow(has_socket=True, fetches=True, fallback=Transport.POLLING),
+    Transport.SSE: TransportRow(
+        has_socket=True, fetches=False, fallback=Transport.POLLING, is_stream=True
+    ),
+    Transport.SSE_NOTIFY: TransportRow(
+        has_socket=True, fetches=True, fallback=Transport.POLLING, is_stream=True
+    ),
     Transport.LONG_POLLING: TransportRow(
         has_socket=False, fetches=False, fallback=Transport.POLLING, is_held=True
     ),
@@ -158,7 +172,7 @@ TRANSPORT_NAMES = tuple(transport.name.lower() for transport in TRANSPORTS)
 SOCKET_TRANSPORTS = tuple(
     transport.name.lower() for transport, row in TRANSPORTS.items() if row.has_socket
 )
-"""The names of those whose clients keep a WebSocket open."""
+"""The names of those whose clients keep a connection open on which the server pushes."""
 TOLD_TRANSPORTS = tuple(
     transport.name.lower() for transport, row in TRANSPORTS.items() if row.has_socket or row.is_held
 )
@@ -168,6 +182,7 @@ a socket, or a request that it holds."""
 NO_TRANSPORT = 255
 HAS_SOCKET = bytes(row.has_socket for row in TRANSPORTS.values())
 FETCHES = bytes(row.fetches for row in TRANSPORTS.values())
+IS_STREAM = bytes(row.is_stream for row in TRANSPORTS.values())
 IS_HELD = bytes(row.is_held for row in TRANSPORTS.values())
 FALLBACK_OF = bytes(
     NO_TRANSPORT if row.fallback is None else row.fallback for row in TRANSPORTS.values()
@@ -184,6 +199,17 @@ def fetches(transport: int) -> bool:
     (True, False)
     """
     return FETCHES[int(transport)] > 0
+
+
+def is_stream(transport: int) -> bool:
+    """Say whether a client of a transport is pushed to on an answer of HTTP without an end.
+
+    Examples
+    --------
+    >>> is_stream(Transport.SSE), is_stream(Transport.WEBSOCKET)
+    (True, False)
+    """
+    return IS_STREAM[int(transport)] > 0
 
 
 def has_socket(transport: int) -> bool:
@@ -243,7 +269,9 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
     State.RETRYING: _row((Event.DEADLINE,), FETCH=State.FETCHING, EXHAUST=State.IDLE),
     State.CONNECTING: _row((Event.DEADLINE,), CONNECTED=State.SECURING, **_SETTING_UP),
     State.SECURING: _row((Event.DEADLINE,), SECURED=State.UPGRADING, **_SETTING_UP),
-    State.UPGRADING: _row((Event.DEADLINE,), UPGRADED=State.AUTHENTICATING, **_SETTING_UP),
+    State.UPGRADING: _row(
+        (Event.DEADLINE,), UPGRADED=State.AUTHENTICATING, READY=State.OPEN, **_SETTING_UP
+    ),
     State.AUTHENTICATING: _row(
         (Event.DEADLINE, Event.PING),
         READY=State.OPEN,
@@ -271,9 +299,11 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
 """State -> event -> next state; None = stays; a missing pair is illegal."""
 
 
+UNAUTHORIZED = 401
 FORBIDDEN = 403
 UNAVAILABLE = 503
-"""The HTTP statuses of upgrades that are refused, by a proxy that blocks them and by the server."""
+"""The HTTP statuses of requests that are refused: for a stream, because of the token; an upgrade,
+by a proxy that blocks it; either, by the server."""
 
 EVENTS = len(Event)
 ILLEGAL = 255

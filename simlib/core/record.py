@@ -52,6 +52,9 @@ class Count(IntEnum):
     packets, the others those that TCP carries. HEARTBEATS are pings, whichever side sends them: a
     client's when it sends one, the server's when one reaches its client. Pongs are not counted.
     REFUSED are upgrades beyond a node's most connections, DROPPED_SYNS those beyond its backlog.
+    FAILED_UPDATES are changes whose broadcast ended early, each once: its author gets an error
+    after saving. UNSENT are the messages that were therefore not sent, FORGOTTEN the
+    sockets let in, and the requests held, by a server that sends to none of them any more.
     ANSWERS are polls whose whole answer has come, fetches beside a socket among them, safety polls
     and refusals not; OPENED are WebSockets that have opened.
     """
@@ -78,6 +81,9 @@ class Count(IntEnum):
     PAYLOAD_DOWN_BYTES = 19
     ANSWERS = 20
     OPENED = 21
+    FAILED_UPDATES = 22
+    UNSENT = 23
+    FORGOTTEN = 24
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -181,6 +187,8 @@ class Kept(NamedTuple):
         Single deliveries, and single events.
     buffered : bool
         The most bytes that the server's send buffers held for each client.
+    failures : bool
+        Which changes have failed: their broadcasts ended early.
     gaps : int
         How many gaps of each client are kept at a time; when there are more, the oldest one counts
         as lost.
@@ -189,6 +197,7 @@ class Kept(NamedTuple):
     deliveries: bool = False
     events: bool = False
     buffered: bool = False
+    failures: bool = False
     gaps: int = 0
 
 
@@ -251,6 +260,8 @@ class Record:
     gaps : ndarray of int32, shape (clients, 2 * kept.gaps) or (0, 0)
         Each client's gaps, the oldest first, as pairs: the change from which on and the change up
         to which it has missed them. (0, 0) stands for no gap. Empty if no gaps are kept.
+    failed : ndarray of bool, shape (changes,) or (0,)
+        Whether each change's broadcast ended early; empty unless kept.
     histogram : ndarray of int64, shape (cohorts, buckets)
     cohort : ndarray of int8, shape (clients,), or None
         The cohort of each client; None if there is only one.
@@ -308,6 +319,7 @@ class Record:
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if kept.buffered else 0)
+        self.failed = np.zeros(len(publish_s) if kept.failures else 0, dtype=np.bool_)
         self.gaps = np.zeros((clients, 2 * kept.gaps) if kept.gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros((cohorts, buckets), dtype=np.int64)
         self.cohort: Any = np.zeros(clients, dtype=np.int8) if cohorts > 1 else None
@@ -608,6 +620,14 @@ def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
 def buffer(record: Record, client: int, n_bytes: float) -> None:
     """Record how much the server's memory holds for a client, bytes; the most is kept."""
     record.buffered[client] = max(record.buffered[client], n_bytes)
+
+
+def leave_out(record: Record, client: int, version: int, now: float) -> None:
+    """Record that a client is not sent a change, because the broadcast has ended before it."""
+    count_in_bin(record, Count.UNSENT, client, now)
+    if not record.failed[version - 1]:
+        record.failed[version - 1] = True
+        count_in_bin(record, Count.FAILED_UPDATES, client, now)
 
 
 def finalise(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:

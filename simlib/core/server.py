@@ -19,6 +19,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from simlib.core.backpressure import SendingRules
+from simlib.core.broadcasts import LoopRules
 from simlib.core.draws import Stream, exponential, gamma, lognormal, uniform, uniform_block
 from simlib.core.elementary import log
 from simlib.core.reconnect import doubled_s
@@ -73,9 +74,11 @@ class ServerRules(NamedTuple):
     A broadcast takes each worker `fan_out_s` once and `send_s` for each of its connections. A poll
     or upgrade that would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once.
     So is an upgrade that exceeds the rate `admit_per_s` after a burst of `admit_burst`. A change
-    reaches the nodes `hop_s` after it was published. `law` is a `Law`, with its `law_parameter`.
+    reaches the nodes `hop_s` after it was published. With `ends_streams`, streams that the server
+    ends by itself come to a proper end. `law` is a `Law`, with its `law_parameter`.
     Polls that cost less than `poll_s` are the matter of `core.answers`: `check_s`, `cache_s` (0: no
     copies), `cached_s`, `drops_copy`.
+    `loop` says what ends a broadcast early.
     """
 
     workers: int
@@ -102,6 +105,8 @@ class ServerRules(NamedTuple):
     admit_per_s: float
     admit_burst: int
     sending: SendingRules
+    loop: LoopRules
+    ends_streams: bool = False
 
 
 class ServerState:
@@ -120,12 +125,15 @@ class ServerState:
         good, seconds; 0 if there is none.
     copy_version : int
         Which changes it shows, up to the one of this number.
+    has_forgotten : bool
+        Whether its set of sockets has broken: no change is sent any more.
     """
 
     __slots__ = (
         "copied_s",
         "copy_until_s",
         "copy_version",
+        "has_forgotten",
         "oldest",
         "sockets",
         "upgrade_due_s",
@@ -140,6 +148,7 @@ class ServerState:
         self.oldest = 0
         self.waiting = 0
         self.sockets = 0
+        self.has_forgotten = False
 
 
 SERVER_STATE = {
@@ -150,6 +159,7 @@ SERVER_STATE = {
     "oldest": "i8",
     "waiting": "i8",
     "sockets": "i8",
+    "has_forgotten": "?",
 }
 """The columns of a node's state, for an engine that keeps it in an array."""
 
@@ -411,6 +421,7 @@ def clear_server(server: Server, now: float) -> None:
     server.state.copied_s = 0.0
     server.state.copy_until_s = 0.0
     server.state.waiting = 0
+    server.state.has_forgotten = False
 
 
 def grow_backlog(server: Server) -> None:

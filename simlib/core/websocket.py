@@ -27,7 +27,16 @@ from simlib.core.client_state import (
     see_one,
 )
 from simlib.core.fallback import falls_back
-from simlib.core.protocol import Action, Event, Heartbeat, Pause, State, Transport, fetches
+from simlib.core.protocol import (
+    Action,
+    Event,
+    Heartbeat,
+    Pause,
+    State,
+    Transport,
+    fetches,
+    is_stream,
+)
 from simlib.core.reconnect import (
     Policy,
     Reset,
@@ -37,6 +46,7 @@ from simlib.core.reconnect import (
     retries_at_once,
     runs_on,
 )
+from simlib.core.streams import heard_pings, is_final
 
 _CHECKS_BACK = 64.0
 """How many of the shortest delays back checks are counted, at most: older ones are forgotten."""
@@ -75,7 +85,8 @@ def on_handshake(
         return connect(client, rules, now)
     if event == Event.DEADLINE:
         move(client, Event.TIME_OUT)
-    if 400 <= value < 500 and not rules.reconnect.retries_4xx:
+    is_refused_for_good = 400 <= value < 500 and not rules.reconnect.retries_4xx
+    if is_refused_for_good or _ends_stream(client, rules, value):
         return _give_up(client, rules, now)
     # Where the count starts anew with the transport, what fails after it is a lost connection.
     rule = rules.reconnect
@@ -99,9 +110,9 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
             miss_up_to(client, value)
         opened(client, rules, now)
     elif event == Event.PING:
-        if rules.heartbeat == Heartbeat.SERVER:
+        if _pings(client, rules) == Heartbeat.SERVER:
             _expect_heartbeat(client, rules, now)
-        return Action.SEND_PONG
+        return Action.NONE + 0 if is_stream(client.transport) else Action.SEND_PONG + 0
     elif event == Event.PONG:
         client.awaiting_pong = False
         _expect_heartbeat(client, rules, now)
@@ -111,7 +122,7 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         return Action.SAFETY_POLL
     elif event == Event.DEADLINE and _keeps_beat(client, rules) and now < client.beat_s:
         watch(client, rules, client.beat_s, now)  # what was due has been put off meanwhile
-    elif event == Event.DEADLINE and rules.heartbeat == Heartbeat.CLIENT:
+    elif event == Event.DEADLINE and _pings(client, rules) == Heartbeat.CLIENT:
         if not client.awaiting_pong:
             client.awaiting_pong = True
             watch(client, rules, now + rules.heartbeat_timeout_s, now)
@@ -119,11 +130,15 @@ def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) 
         move(client, Event.TIME_OUT)
         return _lose(client, rules, now, False, rules.closing_s)
     elif event == Event.DEADLINE:
-        is_checking = runs_on(rules.reconnect.policy) and rules.heartbeat == Heartbeat.SERVER
+        is_watched = _pings(client, rules) == Heartbeat.SERVER
+        is_checking = runs_on(rules.reconnect.policy) and is_watched
         if is_checking and _awaits_check(client, rules, now):
             return Action.NONE
         move(client, Event.TIME_OUT)
         return _lose(client, rules, now, is_checking, rules.closing_s)
+    elif event == Event.CLOSED and _ends_stream(client, rules, value):
+        client.since_s = now
+        return _give_up(client, rules, now)
     elif event == Event.CLOSED:
         return _lose(client, rules, now, False, 0.0)
     else:
@@ -138,7 +153,10 @@ def opened(client: Client, rules: Rules, now: float) -> None:
     client.since_s = now
     client.has_opened = True
     client.fallbacks = 0
-    if rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0:
+    # The head of a stream's answer is READY.
+    is_up = rules.reconnect.reset == Reset.TRANSPORT and is_stream(client.transport)
+    is_reset = rules.reconnect.reset == Reset.READY and rules.reconnect.stable_s == 0.0
+    if is_up or is_reset:
         client.failures = 0
     client.awaiting_pong = False
     if rules.any_message:
@@ -148,13 +166,14 @@ def opened(client: Client, rules: Rules, now: float) -> None:
 
 def hear(client: Client, rules: Rules, now: float) -> None:
     """A message has arrived, and any message is a sign of life."""
-    if rules.heartbeat == Heartbeat.SERVER:
+    pings = _pings(client, rules)
+    if pings == Heartbeat.SERVER:
         beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
         client.beat_s = max(client.beat_s, beat_s)
-    elif rules.heartbeat == Heartbeat.CLIENT and client.awaiting_pong:
+    elif pings == Heartbeat.CLIENT and client.awaiting_pong:
         client.awaiting_pong = False  # it need not be answered any more
         _expect_heartbeat(client, rules, now)
-    elif rules.heartbeat == Heartbeat.CLIENT:
+    elif pings == Heartbeat.CLIENT:
         client.beat_s = now + rules.heartbeat_interval_s
 
 
@@ -173,7 +192,7 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
     awaits_data = client.fetch_number > 0 or client.told > client.seen
     if rules.differs & Differs.SAFETY_POLL and not (fetches(client.transport) and awaits_data):
         client.fetch_due_s = now + rules.safety_poll_s
-    if rules.differs & Differs.HEARTBEAT and rules.heartbeat == Heartbeat.SERVER:
+    if rules.differs & Differs.HEARTBEAT and _pings(client, rules) == Heartbeat.SERVER:
         beat_s = max(beat_s, now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s)
     if rules.differs & (Differs.SAFETY_POLL | Differs.HEARTBEAT):
         watch(client, rules, beat_s, now)
@@ -181,9 +200,10 @@ def change_socket_rules(client: Client, rules: Rules, now: float) -> None:
 
 def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
     """Engine.IO's and websockets' rule: the period counts from the last pong (or ping) heard."""
-    if rules.heartbeat == Heartbeat.CLIENT:
+    pings = _pings(client, rules)
+    if pings == Heartbeat.CLIENT:
         watch(client, rules, now + rules.heartbeat_interval_s, now)
-    elif rules.heartbeat == Heartbeat.SERVER:
+    elif pings == Heartbeat.SERVER:
         beat_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
         put_off_s = client.beat_s  # by a message that an engine took a little ahead of its time
         watch(client, rules, beat_s, now)
@@ -191,6 +211,16 @@ def _expect_heartbeat(client: Client, rules: Rules, now: float) -> None:
             client.beat_s = max(put_off_s, beat_s)
     else:
         watch(client, rules, NEVER_S, now)
+
+
+def _pings(client: Client, rules: Rules) -> int:
+    """Return whose pings tell the client that its connection lives."""
+    return heard_pings(client.transport, rules.heartbeat, rules.watches)
+
+
+def _ends_stream(client: Client, rules: Rules, status: int) -> bool:
+    """Say whether the client's stream has been answered, or ended, for good."""
+    return is_final(client.transport, rules.retries_http_errors, rules.retries_ended, status)
 
 
 def watch(client: Client, rules: Rules, beat_s: float, now: float) -> None:
@@ -299,7 +329,7 @@ def _wait(client: Client, until_s: float) -> int:
 
 def _stale_from_s(client: Client, rules: Rules) -> float:
     """Return from when on a connection counts as stale, or the lack of one, seconds."""
-    if rules.heartbeat == Heartbeat.SERVER and client.beat_s < NEVER_S:
+    if _pings(client, rules) == Heartbeat.SERVER and client.beat_s < NEVER_S:
         return client.beat_s + 0.0
     return client.since_s + rules.reconnect.base_s
 

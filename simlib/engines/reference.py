@@ -26,14 +26,17 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
-from simlib.core import connection
+from simlib.core import broadcasts, connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.answers import NOTHING, answer_of, keep, version_named
 from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
+from simlib.core.backpressure import Overflow
+from simlib.core.broadcasts import Loop
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
+    GIVES_UP,
     Connection,
     FaultSchedule,
     Nodes,
@@ -46,13 +49,14 @@ from simlib.core.connection import (
 )
 from simlib.core.draws import Stream
 from simlib.core.driver import Driver, cause_of
-from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s
+from simlib.core.faults import FaultEffect, FaultEvent, end_of_life_s, is_by_server
 from simlib.core.limiter import LimiterState, passes_s
 from simlib.core.notify import is_awaited
 from simlib.core.path import SharedLink
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
     FORBIDDEN,
+    UNAUTHORIZED,
     UNAVAILABLE,
     Action,
     Event,
@@ -62,6 +66,7 @@ from simlib.core.protocol import (
     fetches,
     has_socket,
     holds,
+    is_stream,
 )
 from simlib.core.record import Cause, Count, Record, Wait
 from simlib.core.resync import Resume
@@ -80,6 +85,7 @@ from simlib.core.server import (
     wait_for_s,
     wait_s,
 )
+from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
 from simlib.scenario.model import Activity
 from simlib.scenario.workload import Workload
@@ -88,6 +94,8 @@ Process = Generator[simpy.Event, None, Any]
 
 NOTHING_NEW = -1
 """In place of a version: the answer to a request that was held for as long as may be."""
+_ADMITTED, _LOST = 0, -1
+"""What becomes of a request for a WebSocket or a stream that is not refused with a status."""
 
 
 class _ProcessRunner:
@@ -155,8 +163,11 @@ class Simulation(Driver):
         self.published = 0
         # The subscribers by number, in the order in which the server sends to them.
         self.subscribers: dict[int, Connection] = {}
+        self.loops = [Loop() for _ in range(workload.nodes * workload.server.workers)]
         # The clients whose sockets nobody has closed for a rollback, as their node was down.
         self.unclosed: set[int] = set()
+        # The clients whose latest subscription is a stream.
+        self.streams: set[int] = set()
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
@@ -355,6 +366,11 @@ class Simulation(Driver):
                     self.cut(client, fault_event)
                 elif connection.lose_path(client, link):
                     self.clock.start(self.go_unanswered(client, client.exchange))
+            if connection.cuts_all(fault_event):
+                for node, server in enumerate(self.servers):
+                    rule = self.server_rules.loop
+                    if broadcasts.forgets(rule, seed, replication, node, index):
+                        server.state.has_forgotten = True
 
     def cut(self, client: Client, fault_event: FaultEvent) -> None:
         """Cut the connections of a client that a fault event affects."""
@@ -362,14 +378,16 @@ class Simulation(Driver):
         if connection.ends_idle_fetches(fault_event, client, link, rules.keep_alive_s, now):
             self.end_fetches(link)
         lets_go = not connection.goes_on_elsewhere(fault_event, link, rules.workers)
-        self.reset_connection(client, lets_go=lets_go)
+        self.reset_connection(client, lets_go=lets_go, by_server=is_by_server(fault_event))
 
     def is_under(self, effect: FaultEffect, link: Connection) -> bool:
         """Return whether an active fault affects a client."""
         rules = self.rules
         return connection.is_under(self.schedule, effect, link, rules.seed, rules.replication)
 
-    def reset_connection(self, client: Client, *, lets_go: bool = True) -> None:
+    def reset_connection(
+        self, client: Client, *, lets_go: bool = True, by_server: bool = False
+    ) -> None:
         """Reset a connection at the server; the client hears of it behind all that was sent.
 
         The server lets go of the client's socket, unless that is on another node, which does not.
@@ -377,24 +395,31 @@ class Simulation(Driver):
         link, exchange, now = self.link_of(client), client.exchange, self.clock.now
         socket_bytes = self.server_rules.sending.socket_bytes
         heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
+        ends_streams = self.server_rules.ends_streams
+        is_end = connection.ends_stream(client, link, by_server, ends_streams)
         if lets_go:
             self.unsubscribe(link, exchange)
         if not has_socket(client.transport) and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
         if connection.reset(client, link, self.server_rules.keep_alive_s, now):
-            self.clock.start(self.fail(client, exchange, heard_s))
+            self.clock.start(self.fail(client, exchange, heard_s, is_end=is_end))
 
-    def fail(self, client: Client, exchange: int, t: float) -> Process:
-        """Tell a client at `t` that its connection is gone, unless its path dies before."""
+    def fail(self, client: Client, exchange: int, t: float, *, is_end: bool = False) -> Process:
+        """Tell a client at `t` that its connection is gone, unless its path dies before.
+
+        `is_end` says whether it is the proper end of a stream.
+        """
         yield self.clock.at(t)
         if client.exchange == exchange and self.link_of(client).lost_exchange < exchange:
-            self.feed_failure(client)
+            if is_end:
+                self.send(client.number, Message.STREAM_END)
+            self.feed_failure(client, is_end * ENDED)
 
-    def feed_failure(self, client: Client) -> None:
+    def feed_failure(self, client: Client, status: int = 0) -> None:
         """Tell a client that its poll has failed, or what it is told of changes by."""
         self.tally(Count.ERRORS, client.number)
         is_poll = client.transport == Transport.POLLING
-        self.feed(client, Event.FAILED if is_poll else Event.CLOSED)
+        self.feed(client, Event.FAILED if is_poll else Event.CLOSED, status)
 
     def go_unanswered(self, client: Client, exchange: int) -> Process:
         """A request on a dead path: the kernel gives up on it at last."""
@@ -411,6 +436,8 @@ class Simulation(Driver):
         if 0 <= link.subscribed <= closed_exchange:
             link.subscribed = -1
             del self.subscribers[link.number]
+            if not connection.is_held(link):
+                broadcasts.change_set(self.loops[link.socket_worker])
         if 0 <= link.socket <= closed_exchange:
             link.socket = -1
             self.place_of(link.socket_worker)[0].state.sockets -= 1
@@ -604,10 +631,13 @@ class Simulation(Driver):
             recording.count_in_bin(self.record, Count.REFUSED, client.number, clock.now)
             yield from self.refuse(client, exchange, first)
             return
+        self.unsubscribe(link, exchange)
         self.keep_socket(link, exchange, worker)
         self.subscribers[client.number] = link
         link.subscribed = exchange
         connection.hold(link, worker, int(first), clock.now)
+        if self.servers[node].state.has_forgotten:
+            recording.count_in_bin(self.record, Count.FORGOTTEN, client.number, clock.now)
         yield clock.at(clock.now + self.rules_of(client).hold_s)
         if link.subscribed != exchange:
             return
@@ -832,45 +862,27 @@ class Simulation(Driver):
             self.feed(client, Event.SECURED)
 
     def upgrade(self, client: Client, exchange: int) -> Process:
-        """The HTTP upgrade: 101, or 503 at the connection cap or under too long a queue."""
+        """The HTTP upgrade: 101, or 503 at the connection cap or under too long a queue.
+
+        Or the request for a stream, which is let in at once.
+        """
         clock, number, link = self.clock, client.number, self.link_of(client)
-        rules = self.server_rules
-        self.send(number, Message.UPGRADE_REQUEST)
+        transport = client.transport
+        self.send(number, connection.opening_request(client, link))
         yield clock.at(clock.now + self.one_way_s(link))
-        if is_cut(link, exchange) or self.is_under(FaultEffect.SWALLOW, link):
+        status = yield from self.pass_gates(link, exchange, transport)
+        if status == _ADMITTED:
+            status = yield from self.serve_upgrade(client, exchange, transport)
+        if status == _LOST:
             return
-        is_blocked = self.is_under(FaultEffect.BLOCK, link)
-        is_admitted, status = not is_blocked, FORBIDDEN if is_blocked else UNAVAILABLE
-        if is_admitted and self.limit.upgrades:
-            is_admitted = yield from self.pass_limit()
-            if is_cut(link, exchange):
-                return
-            if not is_admitted:
-                status = self.limit.status
-        server = self.servers[connection.served_at(link)]
-        worker = connection.accepted_by(link, rules.workers)
-        refused = (
-            not is_admitted
-            or wait_for_s(server.free_s, link.worker, clock.now) > rules.shed_wait_s
-            or not admits_upgrade(server.state, rules, clock.now)
-        )
-        if not refused:
-            k = 2 * exchange
-            yield clock.at(
-                self.serve(worker, rules.handshake_s, client, Stream.HANDSHAKE_SERVICE, k)
-            )
-            if link.closed_exchange >= exchange:
-                return
-            refused = server.state.sockets >= rules.max_connections
-            if refused:
-                recording.count_in_bin(self.record, Count.REFUSED, number, clock.now)
-        if not refused:
-            self.keep_socket(link, exchange, worker)
+        if status == _ADMITTED and is_stream(transport):
+            self.let_in(client, exchange, by_stream=True)
+            return
         yield clock.at(clock.now + self.one_way_s(link))
         if is_over(client, link, exchange):
             return
-        if refused:
-            self.send(number, Message.UPGRADE_REFUSED)
+        if status != _ADMITTED:
+            self.send(number, connection.refusal(transport, status))
             self.tally(Count.ERRORS, number)
             self.feed(client, Event.CLOSED, status)
             return
@@ -879,6 +891,63 @@ class Simulation(Driver):
         link.has_upgraded = True
         self.feed(client, Event.UPGRADED)
 
+    def pass_gates(
+        self, link: Connection, exchange: int, transport: int
+    ) -> Generator[simpy.Event, None, int]:
+        """Let an upgrade pass a proxy, the rate limit and the node's own: see `serve_upgrade`.
+
+        A request for a stream is no upgrade to a proxy that blocks these.
+        """
+        rules, may_block = self.server_rules, not is_stream(transport)
+        if is_cut(link, exchange) or (may_block and self.is_under(FaultEffect.SWALLOW, link)):
+            return _LOST
+        if may_block and self.is_under(FaultEffect.BLOCK, link):
+            return FORBIDDEN
+        if self.limit.upgrades:
+            is_admitted = yield from self.pass_limit()
+            if is_cut(link, exchange):
+                return _LOST
+            if not is_admitted:
+                return self.limit.status
+        server = self.servers[connection.served_at(link)]
+        is_late = wait_for_s(server.free_s, link.worker, self.clock.now) > rules.shed_wait_s
+        if is_late or not admits_upgrade(server.state, rules, self.clock.now):
+            return UNAVAILABLE
+        return _ADMITTED
+
+    def serve_upgrade(
+        self, client: Client, exchange: int, transport: int
+    ) -> Generator[simpy.Event, None, int]:
+        """A worker serves an upgrade; return _ADMITTED, _LOST, or the status of a refusal."""
+        link, rules = self.link_of(client), self.server_rules
+        server = self.servers[connection.served_at(link)]
+        worker = connection.accepted_by(link, rules.workers)
+        service_s, k = rules.handshake_s, 2 * exchange
+        if is_stream(transport):
+            broadcasts.change_set(self.loops[worker])
+            service_s += self.authentication_s(client)
+        yield self.clock.at(self.serve(worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
+        if link.closed_exchange >= exchange:
+            return _LOST
+        if server.state.sockets >= rules.max_connections:
+            recording.count_in_bin(self.record, Count.REFUSED, client.number, self.clock.now)
+            return UNAVAILABLE
+        if is_stream(transport) and self.has_expired(client):
+            return UNAUTHORIZED
+        self.keep_socket(link, exchange, worker)
+        return _ADMITTED
+
+    def authentication_s(self, client: Client) -> float:
+        """Return how long a worker takes to let in a client that comes now, seconds."""
+        service_s = self.server_rules.authenticate_s
+        if self.resume_outcome(client) == Resume.SNAPSHOT:
+            service_s += self.server_rules.snapshot_s
+        return service_s
+
+    def has_expired(self, client: Client) -> bool:
+        """Say whether the token that a client shows now is no longer good."""
+        return is_expired(self.rules_of(client), self.start_s[client.number], self.clock.now)
+
     def authenticate(self, client: Client, exchange: int) -> Process:
         """The token up, READY and what was missed down; from then on the client listens."""
         clock, number, link = self.clock, client.number, self.link_of(client)
@@ -886,46 +955,63 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if is_cut(link, exchange):
             return
-        service_s = self.server_rules.authenticate_s
-        if self.resume_outcome(client) == Resume.SNAPSHOT:
-            service_s += self.server_rules.snapshot_s
-        k = 2 * exchange + 1
         worker = connection.accepted_by(link, self.server_rules.workers)
+        broadcasts.change_set(self.loops[worker])
+        service_s, k = self.authentication_s(client), 2 * exchange + 1
         yield clock.at(self.serve(worker, service_s, client, Stream.HANDSHAKE_SERVICE, k))
         if link.closed_exchange >= exchange:
             return
-        if is_expired(self.rules_of(client), self.start_s[number], clock.now):
+        if self.has_expired(client):
             yield clock.at(clock.now + self.one_way_s(link))
             if not is_over(client, link, exchange):
                 self.send(number, Message.AUTH_REFUSED)
                 self.tally(Count.ERRORS, number)
                 self.feed(client, Event.REJECTED)
             return
+        self.let_in(client, exchange, by_stream=False)
+
+    def let_in(self, client: Client, exchange: int, *, by_stream: bool) -> None:
+        """Subscribe a client, and send it READY and what it has missed."""
+        clock, number, link = self.clock, client.number, self.link_of(client)
         version, outcome = self.published, self.resume_outcome(client)
         self.subscribers[number] = link
         link.subscribed = exchange
         link.tail = 0
+        if self.place_of(link.socket_worker)[0].state.has_forgotten:
+            recording.count_in_bin(self.record, Count.FORGOTTEN, number, clock.now)
         link.let_in_by = self.nodes.process[link.node]
+        if by_stream:
+            self.streams.add(number)
+        else:
+            self.streams.discard(number)
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
-            clock.start(self.heartbeats(client, exchange))
+            beats = self.comments if by_stream else self.heartbeats
+            clock.start(beats(client, exchange))
         self.close_if_denied(client)
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
             clock.start(self.enter(client, exchange, version, Resume.NOTHING))
-            n_bytes = self.sizes[Message.SNAPSHOT][1]
-            t = connection.transmit(self.paths, link, clock.now, n_bytes)
-            clock.start(self.push(client, exchange, version, t, Message.SNAPSHOT))
+            message = sent_as(client.transport, Message.SNAPSHOT)
+            t = connection.transmit(self.paths, link, clock.now, self.sizes[message][1])
+            clock.start(self.push(client, exchange, version, t, message))
         else:
             clock.start(self.enter(client, exchange, version, outcome))
 
     def enter(self, client: Client, exchange: int, version: int, outcome: int) -> Process:
         """READY arrives, and with it what the client has missed up to `version`."""
-        number, link = client.number, self.link_of(client)
+        number, link, transport = client.number, self.link_of(client), client.transport
+        ready, board, pushed = (
+            sent_as(transport, message)
+            for message in (Message.READY, Message.SNAPSHOT, Message.PUSH)
+        )
         replayed = (version - client.seen) * (outcome == Resume.REPLAY)
-        n_bytes = self.sizes[Message.READY][1] + replayed * self.sizes[Message.PUSH][1]
+        n_bytes = self.sizes[ready][1] + replayed * self.sizes[pushed][1]
         yield self.clock.at(connection.open_path(self.paths, link, self.clock.now, n_bytes))
         if is_over(client, link, exchange):
             return
-        self.send(number, Message.READY)
+        if is_stream(transport):
+            self.send(number, Message.STREAM_RESPONSE)
+            link.has_upgraded = True
+        self.send(number, ready)
         link.served_by = link.let_in_by
         self.record_connection(number)
         link.kept_until_s = -NEVER_S
@@ -938,10 +1024,10 @@ class Simulation(Driver):
         missed = version - client.seen
         self.feed(client, Event.READY, connection.ready_value(client, outcome, version))
         if outcome == Resume.SNAPSHOT:
-            self.send(number, Message.SNAPSHOT)
+            self.send(number, board)
             self.tally(Count.MESSAGES, number)
         elif outcome == Resume.REPLAY:
-            self.send(number, Message.PUSH, missed)
+            self.send(number, pushed, missed)
             self.tally(Count.MESSAGES, number, missed)
         else:
             return
@@ -961,7 +1047,7 @@ class Simulation(Driver):
         """A connection reaches at `t` the age at which the server ends it."""
         yield self.clock.at(t)
         if client.exchange == exchange:
-            self.reset_connection(client)
+            self.reset_connection(client, by_server=True)
         else:
             self.unsubscribe(self.link_of(client), exchange)
 
@@ -990,42 +1076,56 @@ class Simulation(Driver):
     def broadcast(self, version: int) -> None:
         """Each worker sends to its subscribers one after the other; each message then travels."""
         rules, sends = self.server_rules, {}
-        blocks = connection.blocks(self.paths, rules.sending)
+        may_end = broadcasts.may_end(rules.loop)
         for number, link in list(self.subscribers.items()):
             worker, client, exchange = link.socket_worker, self.clients[number], link.subscribed
+            if self.place_of(worker)[0].state.has_forgotten:
+                continue
             if connection.is_held(link) and version <= client.seen:
                 continue  # its request names what has been read on a node that heard of it before
             if worker not in sends:
                 sends[worker] = FanOut(self, worker, version)
-            t = sends[worker].send(number)
+            fan_out = sends[worker]
             if connection.is_held(link):
                 first = connection.is_first_held(link)
                 self.unsubscribe(link, exchange)
+                t = fan_out.send(number)
                 self.clock.start(self.answer_held(client, exchange, t, version, first))
                 continue
+            if fan_out.meets_another():
+                if rules.loop.meeting_closes:
+                    self.clock.start(self.try_send(client, exchange, GIVES_UP, fan_out.closes_s))
+                fan_out.has_ended = True
+            if fan_out.has_ended:
+                recording.leave_out(self.record, number, version, self.clock.now)
+                continue
+            t = fan_out.send(number)
             message = connection.change_message(client)
-            if not self.has_path_limits:
+            if not self.has_path_limits and not may_end:
                 t += self.one_way_s(link)
                 self.clock.start(self.push(client, exchange, version, t, message))
                 continue
-            if blocks:
-                t = self.blocking_send(link, t, message)
-            self.clock.start(self.try_send(client, exchange, version, t))
+            outcome, t = self.plan_send(link, t, message)
+            if outcome == Sent.SENT:
+                self.clock.start(self.try_send(client, exchange, version, t))
+                continue
+            fan_out.has_ended = True
+            recording.leave_out(self.record, number, version, self.clock.now)
+            if outcome == Sent.CLOSES:
+                self.clock.start(self.try_send(client, exchange, GIVES_UP, t))
         for _, fan_out in sorted(sends.items()):
             fan_out.finish()
 
-    def push(
-        self, client: Client, exchange: int, version: int, t: float, message: int = Message.PUSH
-    ) -> Process:
+    def push(self, client: Client, exchange: int, version: int, t: float, message: int) -> Process:
         """One message of a broadcast arrives, or the board in place of several."""
         link = self.link_of(client)
         yield self.clock.at(t)
         if not is_over(client, link, exchange):
             self.send(client.number, message)
             self.tally(Count.MESSAGES, client.number)
-            is_board = message == Message.SNAPSHOT
+            is_board = connection.is_board(message)
             self.feed(client, Event.SNAPSHOT if is_board else Event.PUSH, version)
-        elif link.lost_exchange >= exchange and self.rules_of(client).heartbeat != Heartbeat.SERVER:
+        elif link.lost_exchange >= exchange and not self.is_pinged(client):
             self.clock.start(self.peer_timeout(link, exchange, self.workload.unanswered_s))
 
     # -- WebSocket: paths that delay and narrow what they carry ---------------------------------
@@ -1038,20 +1138,30 @@ class Simulation(Driver):
         """Return how long a message sent now takes to the other end, seconds."""
         return connection.one_way_s(self.paths, link, self.clock.now)
 
-    def blocking_send(self, link: Connection, t: float, message: int) -> float:
-        """Block the server from `t` on until there is room for a message; return until when."""
+    def plan_send(self, link: Connection, t: float, message: int) -> tuple[int, float]:
+        """Wait from `t` on until there is room for a message, under the policies that wait.
+
+        Return what becomes of it, a `Sent`, and when.
+        """
         sending, size = self.server_rules.sending, self.sizes[message][1]
         server, worker = self.place_of(link.socket_worker)
         planned = self.planned[link.number]
-        return connection.blocking_send(
-            self.paths, link, planned, server.blocked_s, worker, sending, t, size
-        )
+        where = self.paths, link, planned, server.blocked_s, worker, sending, t, size
+        if connection.aborts(self.paths, sending):
+            return connection.aborting_send(*where)
+        if connection.blocks(self.paths, sending):
+            return Sent.SENT, connection.blocking_send(*where)
+        return Sent.SENT, t
 
     def try_send(self, client: Client, exchange: int, version: int, t: float) -> Process:
         """Send a message of a broadcast to a client whose path may be narrow."""
         yield self.clock.at(t)
         link, sending = self.link_of(client), self.server_rules.sending
         if link.subscribed != exchange:
+            return
+        rule, loop = self.server_rules.loop, self.loops[link.socket_worker]
+        if version != GIVES_UP and not broadcasts.goes_on(rule, loop, version):
+            recording.leave_out(self.record, client.number, version, self.clock.now)
             return
         message = connection.change_message(client)
         waiting_message = connection.waiting_message(client, self.rules, sending)
@@ -1149,6 +1259,41 @@ class Simulation(Driver):
             self.send(number, Message.PONG_DOWN)
             self.feed(client, Event.PONG)
 
+    def is_pinged(self, client: Client) -> bool:
+        """Say whether the server learns from its pings that a client's path has died."""
+        is_socket = client.number not in self.streams
+        return is_socket and self.rules_of(client).heartbeat == Heartbeat.SERVER
+
+    # -- streams: what keeps them alive ----------------------------------------------------------
+
+    def comments(self, client: Client, exchange: int) -> Process:
+        """The server writes a comment, one interval after the last one, and nothing comes back."""
+        clock, link, message = self.clock, self.link_of(client), Message.STREAM_COMMENT
+        heartbeat_s, done_s = self.server_rules.heartbeat_s, clock.now
+        while True:
+            yield clock.at(done_s + self.rules_of(client).heartbeat_interval_s)
+            if link.subscribed != exchange:
+                return
+            link.beats += 2
+            worker, k = link.socket_worker, link.beats
+            done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
+            if self.has_path_limits:
+                yield clock.at(done_s)  # what it is behind on the path is known only then
+                if link.subscribed != exchange:
+                    return
+            t = self.beat_arrives_s(link, done_s, message)
+            clock.start(self.comment(client, exchange, t))
+
+    def comment(self, client: Client, exchange: int, t: float) -> Process:
+        """A comment arrives, or is never acknowledged."""
+        yield self.clock.at(t)
+        link = self.link_of(client)
+        if link.lost_exchange >= exchange:
+            self.clock.start(self.peer_timeout(link, exchange, self.workload.unanswered_s))
+        elif not is_over(client, link, exchange):
+            self.send(client.number, Message.STREAM_COMMENT)
+            self.feed(client, Event.PING)
+
     # -- ends of connections -------------------------------------------------------------------
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:
@@ -1167,8 +1312,8 @@ class Simulation(Driver):
             return
         if fetches(was) and link.opened_s < NEVER_S:
             self.end_fetches(link)
-        graceful = event in (Event.STOP, Event.ASSIGNED) and link.has_upgraded
-        link.has_upgraded = False
+        is_meant = event in (Event.STOP, Event.ASSIGNED)
+        graceful = connection.closes_with_frames(client, link, was, is_meant)
         self.record_disconnect(number, now, cause)
         self.clock.start(self.closing_handshake(link, client.exchange - 1, graceful))
 
@@ -1286,6 +1431,11 @@ class FanOut:
         Counted over all nodes.
     version : int
         The change that is sent.
+
+    Attributes
+    ----------
+    has_ended : bool
+        Whether something has ended it: those who come now are not sent anything.
     """
 
     def __init__(self, simulation: Simulation, worker: int, version: int) -> None:
@@ -1295,8 +1445,22 @@ class FanOut:
         self.node = worker // self.rules.workers
         self.version = version
         self.sends = 0
+        self.has_ended = False
         self.start_s = max(simulation.clock.now, self.server.free_s[self.worker])
         self.sent_s = begun_s(self.rules, self.start_s, *self.address, worker, version)
+        self.loop, now = simulation.loops[worker], simulation.clock.now
+        if self.rules.sending.overflow == Overflow.ABORT:
+            self.server.blocked_s[self.worker] = 0.0  # it waits for no other broadcast
+        share = broadcasts.fails_at(self.rules.loop, self.loop, *self.address, worker, version, now)
+        self.fails_after, self.closes_s = -1, now
+        if share < 1.0:
+            self.closes_s = broadcasts.closes_s(self.loop, share, now)
+            mine = [each.socket_worker == worker for each in simulation.subscribers.values()]
+            self.fails_after = int(share * sum(mine))
+
+    def meets_another(self) -> bool:
+        """Say whether another broadcast is just sending to the next subscriber."""
+        return 0 <= self.fails_after <= self.sends and not self.has_ended
 
     def send(self, number: int) -> float:
         """Send to the next subscriber; return when that is done, seconds."""
@@ -1316,3 +1480,4 @@ class FanOut:
         """The worker is busy until it has sent to the last subscriber."""
         recording.add_busy(self.record, self.node, self.start_s, self.sent_s)
         self.server.free_s[self.worker] = self.sent_s
+        self.loop.ends_s = self.sent_s

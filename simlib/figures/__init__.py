@@ -26,6 +26,7 @@ from simlib.figures.runs import (
     utilisation,
 )
 from simlib.figures.style import COLOURS, THEORY
+from simlib.figures.verdicts import break_even, sobol, tornado, verdict
 from simlib.renamed import renamed
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "agreement",
     "audit",
     "bandwidth",
+    "break_even",
     "bytes_per_client",
     "connections",
     "crossover",
@@ -52,7 +54,10 @@ __all__ = [
     "sensitivity",
     "six_metrics",
     "slow_consumers",
+    "sobol",
+    "tornado",
     "utilisation",
+    "verdict",
 ]
 
 

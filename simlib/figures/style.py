@@ -33,6 +33,8 @@ COLOURS = {
     "polling with ETag": "#E69F00",
     "websocket": "#0072B2",
     "notify": "#009E73",
+    "sse": "#56B4E9",
+    "sse_notify": "#882255",
     "long_polling": "#CC79A7",
 }
 THEORY = "#666666"
@@ -41,6 +43,8 @@ NAMES = {
     "polling with ETag": "polling with ETag",
     "websocket": "WebSocket push",
     "notify": "notify and fetch",
+    "sse": "server-sent events",
+    "sse_notify": "notify by stream and fetch",
     "long_polling": "long polling",
 }
 DONE = {
@@ -48,6 +52,8 @@ DONE = {
     "polling with ETag": "polled with ETag",
     "websocket": "pushed",
     "notify": "notified",
+    "sse": "streamed",
+    "sse_notify": "notified by stream",
     "long_polling": "long-polled",
 }
 MOST_POINTS = 300

@@ -1,9 +1,9 @@
 """The lab's server process, one for each node: a board, polled over HTTP and pushed over WebSocket.
 
-aiohttp answers polls on one port and websockets pushes on another, in one event loop over one
-state, as their documentation advises. Tokens, origins, paths and sizes are checked as a production
-server should check them; `admission` limits rates, and `guards` what one connection may cost. `lab`
-runs this module as ``python -m simlib.live.app_server``.
+aiohttp answers polls, and requests for streams, on one port and websockets pushes on another, in
+one event loop over one state, as their documentation advises. Tokens, origins, paths and sizes are
+checked as a production server should check them; `admission` limits rates, and `guards` what one
+connection may cost. `lab` runs this module as ``python -m simlib.live.app_server``.
 
 A server alone changes its board by itself. Of several nodes, each hears of a change from the
 broker (`nodes`), and pushes it `hop_s` after it was made. SIGTERM ends the process at once: its
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import websockets
 from aiohttp import web
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Origin
@@ -40,9 +40,16 @@ from simlib.core import wire
 from simlib.core.answers import has_copy, keep
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
-from simlib.core.protocol import HAS_SOCKET, Transport, fetches, has_socket, holds
+from simlib.core.protocol import (
+    Transport,
+    fetches,
+    has_socket,
+    holds,
+    is_stream,
+)
 from simlib.core.resync import Resume, resume_outcome
 from simlib.core.server import ServerState, admits_upgrade
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.live.admission import Admission, limits_of
 from simlib.live.clock import ScenarioClock
@@ -69,6 +76,7 @@ from simlib.live.messages import (
     TakeOver,
 )
 from simlib.live.send_buffers import SendBuffers
+from simlib.live.streams import StreamConnection, Subscriber, tell, text_spec
 from simlib.live.tokens import TokenCheck
 from simlib.scenario import Workload, compile_workload, fault_windows
 
@@ -95,16 +103,19 @@ class AppServer:
         self.rules = workload.rules
         self.server_rules = workload.server
         if settings.rollout is not None:
-            drops_copy = any(
-                HAS_SOCKET[transport] for transport in settings.rollout.flag.transports
-            )
+            flag = settings.rollout.flag
+            drops_copy = any(has_socket(each) or holds(each) for each in flag.transports)
             self.server_rules = workload.server._replace(drops_copy=drops_copy)
         self.upgrades = ServerState()  # only its count of upgrades is used
         self.check = TokenCheck(settings.secret, self.spec, len(workload.start_s))
         self.message = _change_message(settings)
         self.admission = _admission(settings, workload)
         self.push_path = wire.upgrade_request(self.spec, "").split(b" ")[1].decode()
-        self.send_buffers = SendBuffers(workload.server.sending, self.spec, self.message)
+        transport = Transport[self.scenario.transport.upper()]
+        self.by_stream = is_stream(transport)
+        self.text_spec = text_spec(self.spec, self.by_stream)
+        sending, message = workload.server.sending, Message(sent_as(transport, self.message))
+        self.send_buffers = SendBuffers(sending, self.text_spec, message)
         self.fault_events = workload.fault_events
         self.resets = [
             fault_event
@@ -120,12 +131,13 @@ class AppServer:
         self.has_broker = self.scenario.server.nodes > 1
         self.heard: asyncio.Queue[int] = asyncio.Queue()  # the changes that the broker tells of
         self.emulates_sends = settings.emulates_sends
-        self.broadcasts: asyncio.Queue[tuple[int, list[ServerConnection]]] = asyncio.Queue()
+        self.broadcasts: asyncio.Queue[tuple[int, list[Subscriber]]] = asyncio.Queue()
         self.version = 0
         self.kept_from = 0
-        self.subscribers: set[ServerConnection] = set()
-        self.numbers: dict[ServerConnection, int] = {}
-        self.connections: dict[int, ServerConnection] = {}
+        self.subscribers: set[Subscriber] = set()
+        self.numbers: dict[Subscriber, int] = {}
+        self.connections: dict[int, Subscriber] = {}
+        self.streams: dict[asyncio.BaseTransport, StreamConnection] = {}
         self.transports: dict[tuple[int, Port], asyncio.BaseTransport] = {}
         self.known: set[int] = set()  # the clients to which this process has sent a change
         self.disconnected_s: dict[int, float] = {}
@@ -246,11 +258,62 @@ class AppServer:
             return _too_many(self.admission.failures.wait_s(address, now))
         return web.Response(status=status)
 
+    # -- streams ---------------------------------------------------------------------------
+
+    async def handle_stream(self, request: web.Request) -> web.StreamResponse:
+        """Serve one stream of server-sent events from its request to its end."""
+        cookies = request.headers.getall("Cookie", [])
+        number = self.check.of_cookies(cookies[0]) if len(cookies) == 1 else None
+        seen = self._seen_by(request)
+        if number is None or seen is None:
+            return self._failure(request, HTTPStatus.UNAUTHORIZED)
+        now = asyncio.get_running_loop().time()
+        if not self.admission.admits(number, now):
+            return _too_many(self.admission.wait_s(number, now))
+        headers, rules = {"Server": self.spec.server}, self.server_rules
+        is_full = len(self.streams) >= rules.max_connections
+        if is_full or not admits_upgrade(self.upgrades, rules, self.clock.now_s()):
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+        if is_expired(self.rules, self.session_s[number], self.clock.now_s()):
+            return web.Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
+        response = web.StreamResponse(headers=wire.stream_response_headers(self.spec))
+        transport = request.transport
+        if transport is None or not self.admission.takes_socket(number):
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+        stream = self.streams[transport] = StreamConnection(transport)
+        try:
+            await response.prepare(request)
+            self._subscribe(stream, number, seen)
+            heartbeat, scale = self.scenario.heartbeat, self.clock.time_scale
+            has_comments = heartbeat.direction == "server"
+            await stream.write_comments(heartbeat.interval_s / scale if has_comments else math.inf)
+        finally:
+            self.streams.pop(transport, None)
+            if stream not in self.numbers:
+                self.admission.gives_back_socket(number)  # it has gone before it subscribed
+            self._forget(stream)
+        return response
+
+    def _seen_by(self, request: web.Request) -> int | None:
+        """Return what the client of a stream has seen: its last event, or what its page had."""
+        said = request.headers.get("Last-Event-ID") or request.query.get("seen") or "0"
+        is_version = said.isascii() and said.isdigit() and len(said) <= wire.VERSION_DIGITS
+        return int(said) if is_version else None
+
+    def end_stream(self, transport: asyncio.BaseTransport) -> None:
+        """A connection to the poll port has ended: so has the stream on it, if there is one."""
+        stream = self.streams.get(transport)
+        if stream is not None:
+            stream.has_ended.set()
+
     # -- pushes ----------------------------------------------------------------------------
 
     def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse an upgrade elsewhere, without one Host, beyond the connection cap, or the rate."""
-        if request.path != self.push_path:
+        """Refuse an upgrade elsewhere, without one Host, beyond the connection cap, or the rate.
+
+        Where clients have streams, no WebSocket is let in: all subscribers are of one kind.
+        """
+        if request.path != self.push_path or self.by_stream:
             return connection.respond(HTTPStatus.NOT_FOUND, "Not Found\n")
         if len(request.headers.get_all("Host")) != 1:
             return connection.respond(HTTPStatus.BAD_REQUEST, "Bad Request\n")
@@ -283,14 +346,18 @@ class AppServer:
         except (websockets.ConnectionClosed, TimeoutError):
             pass  # the client has gone, or has never sent its token
         finally:
-            self.subscribers.discard(connection)
-            number = self.numbers.pop(connection, None)
-            if number is not None:
-                self.admission.gives_back_socket(number)
-                self.disconnected_s[number] = self.clock.now_s()
-                if self.connections.get(number) is connection:
-                    del self.connections[number]
-            self.send_buffers.remove(connection)
+            self._forget(connection)
+
+    def _forget(self, connection: Subscriber) -> None:
+        """A connection has ended: nothing is pushed on it any more."""
+        self.subscribers.discard(connection)
+        number = self.numbers.pop(connection, None)
+        if number is not None:
+            self.admission.gives_back_socket(number)
+            self.disconnected_s[number] = self.clock.now_s()
+            if self.connections.get(number) is connection:
+                del self.connections[number]
+        self.send_buffers.remove(connection)
 
     async def _authenticate_and_serve(self, connection: ServerConnection) -> None:
         spec = self.spec
@@ -336,21 +403,23 @@ class AppServer:
                 break  # nothing else is expected of a client
         await connection.close(CloseCode.POLICY_VIOLATION)
 
-    def _subscribe(self, connection: ServerConnection, number: int, seen: int) -> None:
+    def _subscribe(self, connection: Subscriber, number: int, seen: int) -> None:
         """Send a client what it missed, and every change from now on.
 
         Nothing is awaited here: a change that came in between would reach nobody.
         """
-        spec = self.spec
+        spec, latest = self.text_spec, self.version
         self.numbers[connection] = number  # with it, what the client has taken is given back
         self.transports[number, Port.PUSH] = connection.transport
         outcome = self._resume_outcome(number, seen)
-        broadcast([connection], wire.ready_text(spec, self.version, lost=outcome == Resume.LOST))
+        # The id of a stream's first event is what the client has with it.
+        has = latest if outcome < Resume.SNAPSHOT else seen
+        tell([connection], wire.ready_text(spec, latest, lost=outcome == Resume.LOST), has)
         if outcome == Resume.SNAPSHOT:
-            broadcast([connection], wire.snapshot_text(spec, self.version))
+            tell([connection], wire.snapshot_text(spec, latest), latest)
         elif outcome == Resume.REPLAY:
-            for version in range(seen + 1, self.version + 1):
-                broadcast([connection], wire.push_text(spec, version))
+            for version in range(seen + 1, latest + 1):
+                tell([connection], wire.push_text(spec, version), version)
         if outcome >= Resume.SNAPSHOT:
             self.known.add(number)
         self.subscribers.add(connection)
@@ -464,7 +533,7 @@ class AppServer:
             await self.clock.sleep_until(t)
             self.denied.add(number)
             connection = self.connections.get(number)
-            if connection is not None:
+            if isinstance(connection, ServerConnection):
                 self.subscribers.discard(connection)
                 task = asyncio.create_task(connection.close(CLOSE_FOR_ROLLBACK))
                 self.closing.add(task)
@@ -608,7 +677,7 @@ async def _serve(app: AppServer, ports: dict[Port, int], stack: AsyncExitStack) 
     new_protocol = runner.server
     assert new_protocol is not None
     polls = await asyncio.get_running_loop().create_server(
-        lambda: PollGuard(app.admission, new_protocol),
+        lambda: PollGuard(app.admission, new_protocol, app.end_stream),
         sock=sockets[Port.POLL],
         backlog=ACCEPTS_AT_ONCE,
     )
@@ -623,6 +692,8 @@ async def _poll_runner(app: AppServer) -> web.AppRunner:
     """Return the HTTP server of the poll endpoint, which listens to no port yet."""
     routes = web.Application(client_max_size=_LARGEST_MESSAGE)
     routes.router.add_get(app.spec.poll_path, app.handle_poll)
+    if app.by_stream:
+        routes.router.add_get(app.spec.stream_path, app.handle_stream)
     routes.router.add_route("*", "/{path:.*}", app.handle_other)
     runner = web.AppRunner(
         routes,

@@ -21,10 +21,11 @@ from simlib.core import wire
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.assignment import SERVER_CLOSES
 from simlib.core.client_state import NEVER_S, Client, is_fallen
+from simlib.core.connection import closes_with_frames
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.notify import is_awaited
-from simlib.core.protocol import UNAVAILABLE, Action, Event, State, Transport
+from simlib.core.protocol import UNAVAILABLE, Action, Event, State, Transport, is_stream
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
 from simlib.live.connections import (
@@ -32,6 +33,7 @@ from simlib.live.connections import (
     Burst,
     ClientConnection,
     ConnectionOwner,
+    EventSourceConnection,
     PollConnection,
     PushConnection,
     RefetchConnection,
@@ -310,7 +312,12 @@ class LiveClients(ConnectionOwner):
 
     async def open_push(self, client: Client, exchange: int) -> None:
         """Open a connection for pushes."""
-        connection = await self._open(PushConnection(self, client, exchange), Port.PUSH)
+        one: PushConnection
+        if is_stream(client.transport):
+            one, port = EventSourceConnection(self, client, exchange), Port.POLL
+        else:
+            one, port = PushConnection(self, client, exchange), Port.PUSH
+        connection = await self._open(one, port)
         if client.exchange != exchange or self.has_ended:
             if connection is not None:
                 connection.transport.abort()
@@ -347,6 +354,8 @@ class LiveClients(ConnectionOwner):
         self.connections[number] = None
         if event == Event.DEADLINE and was != Transport.POLLING:
             self.tally(Count.ERRORS, number)
+        if is_stream(was):
+            closes_with_frames(client, self.connection_rows[number], was, event == Event.STOP)
         self.record_disconnect(number, self.now_s(), cause_of(event, was))
         if connection is not None:
             connection.close(graceful=event == Event.STOP)

@@ -409,6 +409,54 @@ class PushConnection(ClientConnection):
             self.feed(event, wire.version_of(text))
 
 
+class EventSourceConnection(PushConnection):
+    """A stream of server-sent events, read as EventSource reads it, on a bare transport."""
+
+    def __init__(self, owner: ConnectionOwner, client: Client, exchange: int) -> None:
+        ClientConnection.__init__(self, owner, client)
+        self.exchange = exchange
+        self.is_open = False
+        self.refused_with = 0
+        self.parser = httptools.HttpResponseParser(self)
+        self.unread = b""
+
+    def upgrade(self) -> None:
+        """Ask for the stream; name the last event if this is not the first connection."""
+        owner, client = self.owner, self.client
+        is_again = owner.connection_rows[client.number].has_upgraded
+        token, last = owner.tokens[client.number], client.seen if is_again else None
+        self.write(wire.stream_request(owner.spec, token, client.seen, last))
+
+    def close(self, *, graceful: bool) -> None:  # noqa: ARG002 - a stream has no closing handshake
+        """Close from the client's side."""
+        self.transport.abort()
+
+    def process(self, data: bytes) -> None:
+        """Process bytes that have arrived, at the owner's present time."""
+        self.count(0, len(data))
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        """httptools: a piece of the stream, of which each whole event is processed."""
+        *events, self.unread = (self.unread + body).split(b"\n\n")
+        for event in events:
+            if event.startswith(b":"):
+                self.feed(Event.PING)
+            else:
+                self.process_message(event.partition(b"\ndata: ")[2].decode())
+
+    def on_message_complete(self) -> None:
+        """httptools: the stream has come to its proper end, or was refused."""
+        self.refused_with = self.parser.get_status_code()
+        self.transport.close()
+
+    def process_message(self, text: str) -> None:
+        """Process what stands for READY, a snapshot, a push or a notice."""
+        if self.is_current:
+            self.owner.connection_rows[self.client.number].has_upgraded = True
+        super().process_message(text)
+
+
 class Burst:
     """The pushed bytes that have arrived and are not processed yet, each with its time of arrival.
 

@@ -72,11 +72,21 @@ class PollGuard(asyncio.Protocol):
     admission : Admission
     new_protocol : callable
         Makes the protocol that serves the connection.
+    on_end : callable
+        Is told of the transport of each connection that has ended: aiohttp does not tell a handler
+        that its client has gone.
     """
 
-    def __init__(self, admission: Admission, new_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        new_protocol: Callable[[], asyncio.Protocol],
+        on_end: Callable[[asyncio.BaseTransport], None],
+    ) -> None:
         self.admission = admission
         self.new_protocol = new_protocol
+        self.on_end = on_end
+        self.transport: asyncio.BaseTransport
         self.address = ""
         self.served: asyncio.Protocol | None = None
 
@@ -87,7 +97,7 @@ class PollGuard(asyncio.Protocol):
         if not self.admission.lets_in(self.address, asyncio.get_running_loop().time()):
             transport.abort()
             return
-        self.served = self.new_protocol()
+        self.served, self.transport = self.new_protocol(), transport
         self.served.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -114,6 +124,7 @@ class PollGuard(asyncio.Protocol):
         if self.served is not None:
             self.admission.goes(self.address)
             self.served.connection_lost(exc)
+            self.on_end(self.transport)
 
 
 class GuardedConnection(ServerConnection):

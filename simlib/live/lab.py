@@ -19,7 +19,14 @@ import psutil
 
 from simlib.core.client_state import Rules
 from simlib.core.faults import FAULTS
-from simlib.core.protocol import HAS_SOCKET, TRANSPORT_NAMES, Heartbeat, fetches, holds
+from simlib.core.protocol import (
+    HAS_SOCKET,
+    TRANSPORT_NAMES,
+    Heartbeat,
+    fetches,
+    holds,
+    is_stream,
+)
 from simlib.core.record import MetricsSnapshot
 from simlib.errors import Interrupted, ScenarioError
 from simlib.live.ipc import START_S, Child
@@ -281,6 +288,10 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
     A server that has just started does not know a deny list, and all subscribers get one message.
     """
     control, treatment = controller.flag.transports
+    for cohort, transport in zip(COHORTS, controller.flag.transports, strict=True):
+        if is_stream(transport):
+            rule = "must be no stream: the lab's server closes none for a rollback"
+            raise ScenarioError(f"{cohort}.transport", TRANSPORT_NAMES[transport], rule)
     both_have_sockets = HAS_SOCKET[control] and HAS_SOCKET[treatment]
     if both_have_sockets and fetches(control) != fetches(treatment):
         rule = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from simlib.core.faults import FAULTS
+from simlib.core.protocol import Transport, is_stream
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
@@ -55,6 +56,18 @@ _CANNOT = {
     "wire.deflate_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain frames"),
     "wire.gzip_ratio": ((1.0,), "must be 1.0: the ratio is a model, the lab sends plain answers"),
     "server.shed_wait_s": ((None,), "must be absent: the lab's server sheds no load"),
+    "server.slow_consumers": (
+        ("unbounded", "block", "close", "drop_oldest", "coalesce"),
+        "must not be abort: the lab's server catches what a send raises",
+    ),
+    "server.socket_set": (
+        ("concurrent",),
+        "must be concurrent: the lab's server goes through a copy of its sockets",
+    ),
+    "server.meeting_fails_frac": (
+        (0.0,),
+        "must be 0: broadcasts of the lab's server do not meet, it has one thread",
+    ),
     "server.nodes": (
         range(1, _MOST_NODES + 1),
         f"must be {_MOST_NODES} or fewer: each is a process, and they share this machine",
@@ -116,6 +129,8 @@ def on_loopback(
             given = getattr(given, name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
+    if is_stream(Transport[scenario.transport.upper()]):
+        _check_stream(scenario)
     if scenario.server.nodes > 1 and scenario.websocket.resync == "recovery":
         rule = (
             "must not be recovery when server.nodes is not 1: a node of the lab does not hear "
@@ -150,6 +165,24 @@ def on_loopback(
             **path_and_jobs,
         }
     )
+
+
+def _check_stream(scenario: Scenario) -> None:
+    """Refuse what the lab does not have for streams: the proxy, buffers, and proper ends."""
+    transport = scenario.transport
+    if needs_proxy(scenario):
+        rule = (
+            "must be no stream where paths are changed or nodes are balanced: streams do not pass "
+            "the lab's proxy"
+        )
+        raise ScenarioError("transport", transport, rule)
+    if scenario.server.slow_consumers not in ("unbounded", "close"):
+        rule = f"must be unbounded or close when transport is {transport}: the lab has no more"
+        raise ScenarioError("server.slow_consumers", scenario.server.slow_consumers, rule)
+    if scenario.server.ends_streams:
+        raise ScenarioError(
+            "server.ends_streams", True, "must be false: the lab's server cuts them"
+        )
 
 
 def _check_standbys(scenario: Scenario) -> None:

@@ -12,13 +12,15 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Collection
+from typing import Any
 
 import websockets
-from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.asyncio.server import ServerConnection
 
 from simlib.core import wire
 from simlib.core.backpressure import Overflow, SendingRules, kept
 from simlib.core.wire import Message, WireSpec
+from simlib.live.streams import Subscriber, tell
 
 
 class SendBuffers:
@@ -28,8 +30,9 @@ class SendBuffers:
     ----------
     rules : SendingRules
     spec : WireSpec
+        By which texts are made.
     message : Message, optional
-        As which the clients hear of a change: PUSH, or NOTICE.
+        As which the clients hear of a change: PUSH, or NOTICE, or what a stream has for them.
 
     Attributes
     ----------
@@ -43,12 +46,13 @@ class SendBuffers:
         self.rules = rules
         self.spec = spec
         self.push_bytes = int(wire.message_sizes(spec, "payload")[message, 1])
-        self.text_of = wire.notice_text if message == Message.NOTICE else wire.push_text
+        is_notice = message in (Message.NOTICE, Message.STREAM_NOTICE)
+        self.text_of = wire.notice_text if is_notice else wire.push_text
         self.waiting_text_of = self.text_of
         if rules.overflow == Overflow.COALESCE and message == Message.PUSH:
             self.waiting_text_of = wire.snapshot_text
-        self.numbers: dict[ServerConnection, int] = {}
-        self.waiting: dict[ServerConnection, deque[int]] = {}
+        self.numbers: dict[Subscriber, int] = {}
+        self.waiting: dict[Subscriber, deque[int]] = {}
         self.most_bytes: dict[int, int] = {}
         self._drains: set[asyncio.Task[None]] = set()
         self._broadcasts: asyncio.Queue[tuple[int, list[ServerConnection]]] = asyncio.Queue()
@@ -62,16 +66,16 @@ class SendBuffers:
             return 0
         return 2**15
 
-    def add(self, connection: ServerConnection, number: int) -> None:
+    def add(self, connection: Subscriber, number: int) -> None:
         """Add the connection of a client that has subscribed."""
         self.numbers[connection] = number
 
-    def remove(self, connection: ServerConnection) -> None:
+    def remove(self, connection: Subscriber) -> None:
         """Remove a connection that has ended, and the changes that wait for it."""
         self.numbers.pop(connection, None)
         self.waiting.pop(connection, None)
 
-    def send(self, subscribers: Collection[ServerConnection], version: int) -> None:
+    def send(self, subscribers: Collection[Any], version: int) -> None:
         """Push a change to all subscribers, as far as the policy allows."""
         overflow = self.rules.overflow
         if overflow == Overflow.BLOCK:
@@ -87,7 +91,7 @@ class SendBuffers:
             for connection in lagging:
                 self._enqueue(connection, version)
             subscribers = set(subscribers).difference(lagging)
-        broadcast(subscribers, self.text_of(self.spec, version))
+        tell(subscribers, self.text_of(self.spec, version), version)
         for connection in subscribers:
             self._record_held_bytes(connection)
 
@@ -128,7 +132,7 @@ class SendBuffers:
         if self.waiting.get(connection) is waiting:
             del self.waiting[connection]
 
-    def _record_held_bytes(self, connection: ServerConnection) -> None:
+    def _record_held_bytes(self, connection: Subscriber) -> None:
         held = connection.transport.get_write_buffer_size()
         held += self.push_bytes * len(self.waiting.get(connection, ()))
         number = self.numbers.get(connection)

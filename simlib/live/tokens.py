@@ -97,6 +97,11 @@ class TokenCheck:
             return None
         return self._of_token(value.removeprefix(_SCHEME))
 
+    def of_cookies(self, value: str) -> int | None:
+        """Return the client that a Cookie field names; None without a valid token."""
+        token = wire.stream_token(value)
+        return self._of_token(token) if len(token) == self.spec.token_bytes else None
+
     def of_message(self, message: str | bytes) -> tuple[int, int] | None:
         """Return the client that the first message of a WebSocket names, and what it has seen.
 

@@ -15,7 +15,7 @@ from simlib.scenario import Scenario
 from simlib.scenario.workload import common_fields
 
 _OF_A_CLIENT = (
-    *("polling", "websocket", "notify", "long_polling"),
+    *("polling", "websocket", "notify", "sse", "long_polling"),
     *("heartbeat", "reconnect", "fallback"),
 )
 """The sections of a scenario that say how clients behave."""

@@ -21,7 +21,7 @@ from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
 from simlib.core.assignment import user_of
 from simlib.core.measures import MEASURES, METRICS
-from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORTS, Transport
 from simlib.core.record import Wait
 from simlib.engines import simulate
 from simlib.engines.choice import check_engine, chosen_engine
@@ -313,9 +313,11 @@ def _why_nobody_waits(metric: str, cohort: Scenario) -> str:
     if measure.wait == Wait.CONNECTION or measure.denominator == "opened":
         return "" if transport in SOCKET_TRANSPORTS else f"{transport} has no WebSocket"
     if measure.wait == Wait.POLL or measure.denominator == "answers":
-        if transport not in ("websocket", "long_polling") or cohort.fallback is not None:
+        row = TRANSPORTS[Transport[transport.upper()]]
+        polls = row.fetches or not (row.has_socket or row.is_held)
+        if polls or cohort.fallback is not None:
             return ""
-        what = "websocket fetches nothing" if transport == "websocket" else "its requests are held"
+        what = "its requests are held" if row.is_held else f"{transport} fetches nothing"
         return f"{what}, and the clients never fall back"
     return ""
 

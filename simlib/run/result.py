@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simlib.core.protocol import SOCKET_TRANSPORTS
-from simlib.core.record import Record, check
+from simlib.core.record import Count, Record, check
 from simlib.errors import RunFileError, ScenarioError
 from simlib.renamed import warn
 from simlib.run import files
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RENAMED = {"stays": "exposures"}
+COUNTED_LATER = tuple(
+    what.name.lower() for what in (Count.FAILED_UPDATES, Count.UNSENT, Count.FORGOTTEN)
+)
+"""Counts that runs saved before lack: there was no way in which these things could happen."""
 
 
 class Run:
@@ -393,11 +397,19 @@ class Run:
         try:
             scenario = Scenario.parse(about["scenario"], trace=about["trace"])
             tables = {name: _columns(table) for name, table in arrow.items()}
+            _count_nothing(tables["timeline"])
             run = cls(scenario, dict(about["provenance"]), tables)
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise RunFileError(f"{path}: not written by simlib ({error})") from None
         _check_loaded(path, run, tables)
         return run
+
+
+def _count_nothing(timeline: Columns) -> None:
+    """Add the counts of what could not happen yet when a run was saved."""
+    rows = max(map(len, timeline.values()), default=0)
+    for name in COUNTED_LATER:
+        timeline.setdefault(name, np.zeros(rows, np.int64))
 
 
 def _read_tables(path: Path) -> tuple[dict[str, pa.Table], dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simlib.core.measures import ratio
-from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS
+from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS, TRANSPORTS, Transport
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
@@ -227,8 +228,10 @@ def _asked_of_link(facts: Facts) -> float:
     scenario, timeline = facts.scenario, facts.tables["timeline"]
     counted_s = facts.end_s - scenario.warm_up_s
     sizes = message_sizes(scenario.wire_spec(), "payload")[:, 1]
-    if scenario.transport == "websocket":
-        n_bytes = int(facts.tables["clients"]["eligible"].sum()) * int(sizes[Message.PUSH])
+    transport = Transport[scenario.transport.upper()]
+    if TRANSPORTS[transport].has_socket and not TRANSPORTS[transport].fetches:
+        push = sent_as(transport, Message.PUSH)
+        n_bytes = int(facts.tables["clients"]["eligible"].sum()) * int(sizes[push])
     else:
         is_held = scenario.transport == "long_polling"
         polls = timeline["polls"] - timeline["unchanged"]
@@ -300,6 +303,48 @@ def _pending(facts: Facts) -> str:
         f"{ledger.pending:,} of {ledger.eligible:,} changes for a client ({_two(frac * 100)} %) "
         "were not seen by the end: latencies are of the others alone. Use a longer horizon_s, or a "
         "cool_down_s as long as a change takes."
+    )
+
+
+def _broken_off(facts: Facts) -> str:
+    """Updates that a broadcast did not bring to all of its clients, as it ended early."""
+    timeline, server = facts.tables["timeline"], facts.scenario.server
+    failed, unsent = int(timeline["failed_updates"].sum()), int(timeline["unsent"].sum())
+    if not failed:
+        return ""
+    causes = [
+        (server.slow_consumers == "abort", "clients that read too slowly (slow_consumers)"),
+        (server.socket_set == "plain", "joins and leaves (socket_set)"),
+        (server.meeting_fails_frac > 0.0, "updates that met (meeting_fails_frac)"),
+    ]
+    named = " or ".join(words for is_set, words in causes if is_set)
+    return (
+        f"{failed:,} updates were lost for some clients ({unsent:,} messages were not sent) by "
+        f"{named}: their broadcasts ended there, and their authors were told that saving failed. "
+        "What is lost is late nowhere: latencies do not show it. Catch what one send raises, and "
+        'use server.socket_set = "concurrent".'
+    )
+
+
+def _forgotten(facts: Facts) -> str:
+    """Sockets, and requests held, of a server that sends to none of them any more."""
+    timeline = facts.tables["timeline"]
+    forgotten = int(timeline["forgotten"].sum())
+    if not forgotten:
+        return ""
+    if set(np.unique(timeline["transport"])) == {"long_polling"}:
+        return (
+            f"{forgotten:,} requests were held by a server that had forgotten whom to answer when "
+            "everybody was cut at once: they are answered when their time is over, and what is new "
+            'comes with the next. Use server.socket_set = "concurrent".'
+        )
+    what = "sockets were let in"
+    if "long_polling" in timeline["transport"]:
+        what += ", or requests held,"
+    return (
+        f"{forgotten:,} {what} by a server that had forgotten all of its sockets when "
+        "everybody was cut at once: nobody is sent any change on them, and no latency shows it. "
+        'Use server.socket_set = "concurrent", or websocket.safety_poll_s against what is left.'
     )
 
 
@@ -476,6 +521,8 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "full": _full,
     "unseen": _unseen,
     "pending": _pending,
+    "broken off": _broken_off,
+    "forgotten": _forgotten,
     "interval": _interval,
     "cut while held": _cut_while_held,
     "unit": _unit,

@@ -20,8 +20,9 @@ import pydantic
 from pydantic import Field, PrivateAttr
 
 from simlib.core.faults import FAULTS
-from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.core.protocol import TRANSPORT_NAMES, Transport, is_stream
 from simlib.core.reconnect import POLICIES
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message, WireSpec, message_sizes
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
@@ -268,7 +269,7 @@ class Polling(Section):
 
 
 class WebSocket(Section):
-    """The WebSocket client."""
+    """The client that is pushed to: on a WebSocket, and as far as that has it, on a stream."""
 
     push: Literal["delta", "snapshot"] = "delta"
     """A push carries the one change, or the whole board; so does an answer of `long_polling`."""
@@ -291,7 +292,7 @@ class WebSocket(Section):
     `open_timeout_s`; 0: that goes on."""
     ready_timeout_s: NotNegative = 0.0
     """Longest time from the upgrade to READY, seconds, in place of what is left of the time-outs
-    above; 0: they go on."""
+    above; 0: they go on. On a stream READY comes with the answer."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
     A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
@@ -320,7 +321,7 @@ class WebSocket(Section):
 
 
 class Notify(Section):
-    """What a client does that is told of changes and fetches them: see `core.notify`."""
+    """What a client does that is told of changes (`notify`, `sse_notify`): see `core.notify`."""
 
     spread_s: NotNegative = 0.0
     """A client that is told of a change waits a random time up to this before it fetches, seconds;
@@ -330,6 +331,25 @@ class Notify(Section):
     if need be, as RTK Query does; or it gives the fetch up and restarts, as invalidateQueries of
     TanStack Query and SWR do, so that changes which come faster than a fetch starve it.
     Elsewhere: cancelRefetch (TanStack Query: true restarts)."""
+
+
+class ServerSentEvents(Section):
+    """A client of a stream (`sse`, `sse_notify`), where it may do otherwise than EventSource.
+
+    See `core.streams`. What a client of a WebSocket does as well is set in the sections of that.
+    """
+
+    retries_http_errors: bool = False
+    """Whether the client asks again after an answer that is an error of HTTP (401, 503 and so on).
+    To EventSource such an answer is final; fetch-event-source tries again. A 4xx also ends it if
+    `reconnect.retries_4xx` is false."""
+    retries_ended: bool = True
+    """Whether the client asks again after a stream that has come to its proper end, as EventSource
+    does and fetch-event-source does not: see `server.ends_streams`."""
+    watches: bool = False
+    """Whether the client takes its path for dead when it has heard no comment of the server's for
+    `heartbeat.interval_s` + `heartbeat.timeout_s`. EventSource never does.
+    Elsewhere: heartbeatTimeout (event-source-polyfill, ms, of both together)."""
 
 
 class LongPolling(Section):
@@ -354,10 +374,10 @@ class LongPolling(Section):
 
 
 class HeartbeatRules(Section):
-    """Pings on an idle WebSocket."""
+    """Pings on an idle WebSocket, or comments on an idle stream."""
 
     direction: Literal["server", "client", "none"] = "server"
-    """Who pings."""
+    """Who pings; on a stream the server alone can."""
     interval_s: Positive = 30.0
     """From the last pong to the next ping, seconds.
     Elsewhere: pingInterval (Socket.IO, ms); ping_interval (Python websockets, python-socketio);
@@ -508,7 +528,7 @@ class Network(Section):
     tls: bool = True
     """One more round trip for each new connection."""
     idle_s: Positive | None = None
-    """Time after which a middlebox closes a silent WebSocket, seconds; absent: no middlebox. By
+    """Time after which a middlebox closes a silent WebSocket or stream, seconds; absent: none. By
     default nginx (1.22.1 closed after 60.03 s) and the AWS Application Load Balancer take 60 s; TCP
     keep-alive does not count.
     Elsewhere: proxy_read_timeout (nginx); timeout tunnel (HAProxy); idle_timeout.timeout_seconds
@@ -572,9 +592,10 @@ class ServerSettings(Section):
     """Answering one poll from that copy, seconds; by default a tenth of what `poll_s` is by
     default, an assumption."""
     handshake_s: NotNegative = 0.4e-3
-    """Answering one upgrade (and its TLS), seconds."""
+    """Answering one upgrade, or one request for a stream (and its TLS), seconds."""
     authenticate_s: NotNegative = 0.2e-3
-    """Checking one token, and sending READY, seconds."""
+    """Checking one token, and sending READY, seconds. A stream's request has the token already: the
+    two are one job."""
     snapshot_s: NotNegative = 0.0
     """Reading the board for the snapshot of a client that has authenticated, seconds."""
     fan_out_s: NotNegative = 50e-6
@@ -586,8 +607,8 @@ class ServerSettings(Section):
     close_s: NotNegative = 0.1e-3
     """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
-    """Open WebSocket connections, and requests that are held (`long_polling`); a further upgrade or
-    such a request is answered 503.
+    """Open WebSockets and streams, and requests that are held (`long_polling`); a further request
+    for one, or to be held, is answered 503.
     Elsewhere: worker_connections (nginx, for each worker); maxconn (HAProxy); ulimit -n (Linux,
     with all other files)."""
     backlog: Counting = 4096
@@ -601,14 +622,36 @@ class ServerSettings(Section):
     shed_wait_s: Positive | None = None
     """A poll or upgrade that would wait longer for a worker is answered 503 at once, seconds."""
     admit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    """Upgrades that a node admits per second; a further one is answered 503. Absent: no limit. One
-    for all nodes together, for polls too, or one that delays, is a `rate_limit`.
+    """Upgrades, or requests for streams, that a node admits per second; a further one is answered
+    503. Absent: no limit. One for all nodes together, for polls too, or one that delays, is a
+    `rate_limit`.
     Elsewhere: rate (nginx limit_req_zone)."""
     admit_burst: Counting = 1
     """Upgrades admitted at once before that rate applies.
     Elsewhere: burst (nginx limit_req)."""
-    slow_consumers: Literal["unbounded", "block", "close", "drop_oldest", "coalesce"] = "unbounded"
+    slow_consumers: Literal["unbounded", "block", "abort", "close", "drop_oldest", "coalesce"] = (
+        "unbounded"
+    )
     """The policy for pushes that a client does not take in time: see `core.backpressure`."""
+    write_timeout_s: Positive | None = None
+    """How long a broadcast waits for one client before it ends, when slow_consumers is abort,
+    seconds.
+    Elsewhere: org.apache.tomcat.websocket.BLOCKING_SEND_TIMEOUT (Tomcat, ms)."""
+    socket_set: Literal["concurrent", "plain"] = "concurrent"
+    """In what a worker keeps its sockets: a set that may change during a broadcast (concurrent), or
+    one that must not (plain): when a client joins or leaves, the broadcasts that have begun end,
+    and those behind never get that update.
+    Elsewhere: ConcurrentHashMap.newKeySet, mutableSetOf, HashSet (Java, Kotlin: plain but for the
+    first)."""
+    meeting_fails_frac: Fraction = 0.0
+    """Probability that an update ends at one of its clients if it begins while another is being
+    sent: two threads write to one socket. Those behind never get it."""
+    meeting_closes: bool = False
+    """Whether the client at which it ends is closed, as by SockJS in Spring."""
+    forget_frac: Fraction = 0.0
+    """Probability that a plain set breaks when everybody is cut at once, by a `reset` of all: from
+    then on nobody is sent anything, whoever comes back or joins, until the server's process ends.
+    Clients are connected and hear nothing; only safety polls help."""
     buffer_bytes: Size | None = None
     """Memory of the server's process for one client's unsent pushes, bytes.
     Elsewhere: maxBackpressure (uWebSockets.js); client.queue_max_size (Centrifugo)."""
@@ -618,6 +661,9 @@ class ServerSettings(Section):
     connection_bytes: Size = 65_536
     """Memory of the server for one open WebSocket, bytes. The default is that of the Python
     websockets with compression, by its documentation; without compression it needs 14 KiB."""
+    ends_streams: bool = False
+    """Whether streams that the server itself ends (a restart, a deploy, a drain, a lifetime) get
+    their last chunk, as where a framework is told to shut down; if not, they are cut."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """How many servers there are: nodes behind a balancer, which gives each new connection to a
     random node that is up. Each has its own workers, backlog and limits, its own sessions and its
@@ -632,7 +678,12 @@ class ServerSettings(Section):
         fits_its_kind(self, "service", {"lognormal": ("service_cv",), "gamma": ("service_cv",)})
         belongs_to(self, "admit_burst", "admit_per_s")
         bounded = ("block", "close", "drop_oldest")
-        fits_its_kind(self, "slow_consumers", dict.fromkeys(bounded, ("buffer_bytes",)))
+        waits = {"abort": ("write_timeout_s",)}
+        needs = dict.fromkeys(bounded, ("buffer_bytes",)) | waits
+        fits_its_kind(self, "slow_consumers", needs)
+        fits_its_kind(self, "socket_set", {}, {"plain": ("forget_frac",)})
+        if self.meeting_closes and self.meeting_fails_frac == 0.0:
+            raise FieldError("meeting_closes", True, "has no meaning when meeting_fails_frac is 0")
         return self
 
 
@@ -652,11 +703,12 @@ class RateLimit(Section):
     its burst is one fewer.
     Elsewhere: burst (nginx limit_req, one fewer); max_tokens (Envoy)."""
     applies_to: Literal["all", "upgrades", "polls"] = "all"
-    """Which requests it counts: upgrades, polls (safety polls, what `notify` fetches and what
-    `long_polling` asks, too), or all of them together."""
+    """Which requests it counts: upgrades (and requests for streams), polls (safety polls, what
+    `notify` and `sse_notify` fetch and what `long_polling` asks, too), or all of them together."""
     status: Literal[503, 429] = 503
     """How a request is refused. Polls are retried in any case, upgrades after 429 as
-    `reconnect.retries_4xx` says. Bytes are those of a 503.
+    `reconnect.retries_4xx` says, streams as `sse.retries_http_errors` does. Bytes are those of a
+    503.
     Elsewhere: limit_req_status (nginx)."""
 
 
@@ -758,14 +810,14 @@ class Wire(Section):
     }
 
     http: Literal["1.1", "2"] = "1.1"
-    """HTTP version of the poll.
+    """HTTP version of polls and streams.
     Elsewhere: http2 (nginx)."""
     http_client: Literal["chromium", "aiohttp"] = "chromium"
-    """The client whose request heads a poll has."""
+    """The client whose request heads a poll and a request for a stream have."""
     websocket_client: Literal["chromium", "websockets"] = "chromium"
     """The client whose request heads an upgrade has."""
     envelope: Literal["native", "socketio", "sockjs"] = "native"
-    """Framing of messages inside the WebSocket."""
+    """Framing of messages inside the WebSocket. Streams have none."""
     host: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9._-]+(:\d{1,4})?$")] = (
         "app.example.com"
     )
@@ -773,7 +825,7 @@ class Wire(Section):
     token_bytes: Annotated[Bytes, Field(ge=120, le=8192)] = 201
     """Length of the JSON Web Token, bytes."""
     deflate_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """permessage-deflate: compressed over plain size; 1 = off.
+    """permessage-deflate of a WebSocket: compressed over plain size; 1 = off.
     Elsewhere: perMessageDeflate (ws, Socket.IO); compression (Python websockets)."""
     gzip_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """gzip of a poll's answer, by the server or a proxy: compressed over plain size; 1 = off. Both
@@ -828,6 +880,7 @@ class Scenario(Section):
     polling: Polling = Polling()
     websocket: WebSocket = WebSocket()
     notify: Notify = Notify()
+    sse: ServerSentEvents = ServerSentEvents()
     long_polling: LongPolling = LongPolling()
     heartbeat: HeartbeatRules = HeartbeatRules()
     reconnect: Reconnect = Reconnect()
@@ -879,6 +932,9 @@ class Scenario(Section):
         if self.clients == 0 and self.sessions is None:
             raise FieldError("clients", 0, "must be >= 1 when there are no [sessions]")
         belongs_to(self, "timer_throttling", "hidden")
+        if is_stream(Transport[self.transport.upper()]) and self.heartbeat.direction == "client":
+            rule = f"must be server or none when transport is {self.transport}: nothing goes up"
+            raise FieldError("heartbeat.direction", "client", rule)
         self._check_waits()
         self._check_shared_link()
         self._check_sizes()
@@ -987,8 +1043,9 @@ class Scenario(Section):
         rate, is_narrow = self.network.shared_down_bytes_per_s, False
         for fault in self.faults:
             is_narrow = is_narrow or FAULTS[fault.kind].amount == "bytes_per_s"
-        if rate is not None and is_narrow and self.server.slow_consumers == "block":
-            rule = "must be absent when slow_consumers is block and a fault narrows paths"
+        policy = self.server.slow_consumers
+        if rate is not None and is_narrow and policy in ("block", "abort"):
+            rule = f"must be absent when slow_consumers is {policy} and a fault narrows paths"
             raise FieldError("network.shared_down_bytes_per_s", rate, rule)
 
     def _check_sizes(self) -> None:
@@ -998,7 +1055,8 @@ class Scenario(Section):
             name = error.path.rpartition(".")[2]
             path = f"updates.{name}" if name in Updates.model_fields else f"wire.{name}"
             raise FieldError(path, error.value, error.rule) from None
-        given, push_bytes = self.server.buffer_bytes, int(sizes[Message.PUSH, 1])
+        push = sent_as(Transport[self.transport.upper()], Message.PUSH)
+        given, push_bytes = self.server.buffer_bytes, int(sizes[push, 1])
         if given is not None and given < push_bytes:
             rule = f"must be >= {push_bytes}, the size of one push"
             raise FieldError("server.buffer_bytes", given, rule)

@@ -67,7 +67,7 @@ NO_PRESET = {
     "primus": _OWN_TIMES,
     "supabase": _OWN_TIMES,
     "firebase": _OWN_TIMES,
-    "mercure": "it pushes over server-sent events, which are not simulated",
+    "mercure": 'set transport = "sse", reconnect.policy = "fixed" and reconnect.base_s = 3',
 }
 """Libraries without a preset, by their letters and digits, and what to do instead."""
 _NO_PRESET_TOO = {
@@ -141,13 +141,12 @@ VALUE_ALIASES = {
     "throttling": "bandwidth",
     "ws": "websocket",
     "socketio": "websocket",
+    "eventsource": "sse",
+    "serversentevents": "sse",
 }
 """Other names of values, by their letters and digits; each is asked only where its value may be."""
 
 NOT_SIMULATED = {
-    "sse": "server-sent events",
-    "eventsource": "server-sent events",
-    "serversentevents": "server-sent events",
     "longpolling": "long polling",
     "longpoll": "long polling",
     "comet": "long polling",
@@ -237,8 +236,8 @@ def value_hint(given: str, options: Iterable[str]) -> str:
     --------
     >>> value_hint("nodelay", ["refuse", "delay"])
     '; did you mean refuse?'
-    >>> value_hint("SSE", ["polling", "websocket", "notify"])
-    '; server-sent events are not simulated'
+    >>> value_hint("WebRTC", ["polling", "websocket", "notify"])
+    '; WebRTC is not simulated'
     """
     known = list(options)
     missing = NOT_SIMULATED.get(plain(given)) if "polling" in known else None
@@ -290,6 +289,20 @@ def scenario_rule(given: object) -> str:
     if hasattr(given, "scenario"):
         return f"{rule}: that of a run is run.scenario"
     return rule
+
+
+def server_rule(name: object, presets: Iterable[str]) -> str:
+    """Return the rule that a name of a server breaks.
+
+    Examples
+    --------
+    >>> server_rule("spring: the loop repaird", ["spring: the loop repaired"])
+    "must be one of 'spring: the loop repaired'; did you mean 'spring: the loop repaired'?"
+    """
+    known = list(presets)
+    near = nearest(name, known)
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"must be one of {', '.join(map(repr, known))}{meant}"
 
 
 def library_rule(name: object, presets: Iterable[str]) -> str:

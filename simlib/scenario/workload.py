@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from simlib.core.answers import Etag
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
+from simlib.core.broadcasts import LoopRules, may_end
 from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
@@ -28,7 +29,14 @@ from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
 from simlib.core.limiter import LimiterRules
 from simlib.core.notify import OnHint
 from simlib.core.path import Window
-from simlib.core.protocol import HAS_SOCKET, SOCKET_TRANSPORTS, Heartbeat, Transport
+from simlib.core.protocol import (
+    TOLD_TRANSPORTS,
+    Heartbeat,
+    Transport,
+    has_socket,
+    holds,
+    is_stream,
+)
 from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, runs_on
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
@@ -233,7 +241,7 @@ def enrolled(
         "differs": _differs(one, other),
     }
     control, treatment = (rules._replace(**of_the_rollout) for rules in (one, other))
-    drops_copy = any(HAS_SOCKET[transport] for transport in flag.transports)
+    drops_copy = any(has_socket(each) or holds(each) for each in flag.transports)
     return workload._replace(
         rules=control,
         server=workload.server._replace(drops_copy=drops_copy),
@@ -250,7 +258,7 @@ def _differs(one: Rules, other: Rules) -> int:
             *("interval_s", "jitter_frac", "fixed_rate"),
             *("hidden_interval_s", "active_interval_s", "active_for_s"),
         ),
-        Differs.WHO_PINGS: ("heartbeat",),
+        Differs.WHO_PINGS: ("heartbeat", "watches"),
         Differs.HEARTBEAT: ("heartbeat_interval_s", "heartbeat_timeout_s"),
         Differs.SAFETY_POLL: ("safety_poll_s",),
         Differs.SIGN_OF_LIFE: ("any_message",),
@@ -297,6 +305,7 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
             buffered=bool(
                 workload.limits or workload.delays or workload.shared_bytes_per_s < math.inf
             ),
+            failures=_may_fail(workload),
             gaps=_most_gaps(workload),
         ),
     )
@@ -308,12 +317,19 @@ def _transports(workload: Workload) -> tuple[int, ...]:
     return rules.transports if rules.has_flag else (rules.transport,)
 
 
+def _may_fail(workload: Workload) -> bool:
+    """Say whether a broadcast may end before its last client."""
+    server = workload.server
+    return may_end(server.loop) or server.sending.overflow == Overflow.ABORT
+
+
 def _most_gaps(workload: Workload) -> int:
-    """A reconnection leaves one gap; under ``drop_oldest`` there may be one before each message."""
+    """A reconnection leaves one gap; where messages are left out there may be one before each."""
     every_rules = (workload.rules, workload.treatment_rules or workload.rules)
     if all(rules.safety_poll_s == math.inf for rules in every_rules):
         return 0
-    return 64 if workload.server.sending.overflow == Overflow.DROP_OLDEST else 8
+    drops = workload.server.sending.overflow == Overflow.DROP_OLDEST
+    return 64 if drops or _may_fail(workload) else 8
 
 
 def _poisson_s(
@@ -536,6 +552,9 @@ def _rules(scenario: Scenario, seed: int, replication: int) -> Rules:
         heartbeat_timeout_s=heartbeat.timeout_s,
         any_message=heartbeat.any_message,
         closing_s=heartbeat.closing_s,
+        watches=scenario.sse.watches and is_stream(Transport[scenario.transport.upper()]),
+        retries_http_errors=scenario.sse.retries_http_errors,
+        retries_ended=scenario.sse.retries_ended,
         hold_s=held.timeout_s,
         answer_timeout_s=held.timeout_s + held.grace_s,
         ask_pause_s=held.pause_s,
@@ -586,7 +605,7 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         check_s=server.check_s,
         cache_s=server.cache_s,
         cached_s=server.cached_s,
-        drops_copy=scenario.transport in SOCKET_TRANSPORTS,
+        drops_copy=scenario.transport in TOLD_TRANSPORTS,
         handshake_s=server.handshake_s,
         authenticate_s=server.authenticate_s,
         snapshot_s=server.snapshot_s,
@@ -601,8 +620,18 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         admit_per_s=math.inf if server.admit_per_s is None else server.admit_per_s,
         admit_burst=server.admit_burst,
         sending=SendingRules(
-            Overflow[server.slow_consumers.upper()], server.buffer_bytes or 0, server.socket_bytes
+            Overflow[server.slow_consumers.upper()],
+            server.buffer_bytes or 0,
+            server.socket_bytes,
+            server.write_timeout_s or 0.0,
         ),
+        loop=LoopRules(
+            is_plain=server.socket_set == "plain",
+            meeting_fails_frac=server.meeting_fails_frac,
+            meeting_closes=server.meeting_closes,
+            forget_frac=server.forget_frac,
+        ),
+        ends_streams=server.ends_streams,
     )
 
 

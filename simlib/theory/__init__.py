@@ -6,11 +6,13 @@ second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed
+from simlib.theory.broadcasts import CutShort, cut_short
 from simlib.theory.long_polling import (
     held_empty_frac,
     held_requests_per_s,
     held_staleness_s,
 )
+from simlib.theory.pauses import PausedPolls
 from simlib.theory.polls import (
     AdaptivePolls,
     SharedPoll,
@@ -59,13 +61,16 @@ from simlib.theory.traffic import (
 
 __all__ = [
     "AdaptivePolls",
+    "CutShort",
     "FanOut",
+    "PausedPolls",
     "Queue",
     "Recovery",
     "SharedPoll",
     "Staleness",
     "adaptive_polls",
     "crossover_rate_per_s",
+    "cut_short",
     "drain_peak_per_s",
     "fan_out",
     "heartbeat_detection",

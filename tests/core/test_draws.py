@@ -85,5 +85,7 @@ def test_stream_numbers_never_change():
         "CLOSE_SERVICE": 23,
         "SPREAD": 24,
         "SEND_SERVICE": 25,
-        "HOLD_SERVICE": 26,
+        "MEETING": 26,
+        "FORGET": 27,
+        "HOLD_SERVICE": 28,
     }

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import hpack
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
@@ -40,6 +40,8 @@ UP_ONLY = {m for m in Message if m.name.startswith("POLL_CONDITIONAL")} | {
     Message.PONG_UP,
     Message.PING_UP,
     Message.CLOSE_UP,
+    Message.STREAM_REQUEST,
+    Message.STREAM_REQUEST_AGAIN,
     Message.HELD_REQUEST_FIRST,
     Message.HELD_REQUEST,
 }
@@ -213,6 +215,93 @@ def test_poll_replies_are_aiohttps(client: str, etag: bool) -> None:
             await runner.cleanup()
 
     run(main)
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+@pytest.mark.parametrize("client", ["chromium", "aiohttp"])
+def test_streams_are_aiohttps(client: str, resumes: bool) -> None:
+    spec = WireSpec(http_client=client, token_bytes=len(TOKEN), resumes=resumes)
+    asked: list[dict[str, str]] = []
+    events = {
+        Message.STREAM_READY: wire.stream_event(wire.ready_text(spec, 7), 7),
+        Message.STREAM_SNAPSHOT: wire.stream_event(wire.snapshot_text(spec, 7), 7),
+        Message.STREAM_PUSH: wire.stream_event(wire.push_text(spec, 8), 8),
+        Message.STREAM_NOTICE: wire.stream_event(wire.notice_text(spec, 9), 9),
+        Message.STREAM_COMMENT: wire.STREAM_COMMENT,
+    }
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append({**request.query, **request.headers})
+        status = int(request.headers.get("X-Refuse", "200"))
+        if status != 200:
+            return web.Response(status=status, headers={"Server": spec.server})
+        response = web.StreamResponse(headers=wire.stream_response_headers(spec))
+        await response.prepare(request)
+        for event in events.values():
+            await response.write(event)
+        return response
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get(spec.stream_path, handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        sizes = message_sizes(spec, "payload")[:, 1]
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            port = runner.addresses[0][1]
+            again = wire.stream_request(spec, TOKEN, 5, 6)
+            body_bytes = sum(sizes[message] for message in (*events, Message.STREAM_END))
+            full = await exchange(port, again, body_bytes)
+            head = wire.stream_response_head(spec, date_of(full))
+            assert len(head) == sizes[Message.STREAM_RESPONSE]
+            assert full == head + b"".join(map(wire.chunk, events.values())) + wire.LAST_CHUNK
+            for message, event in events.items():
+                assert len(wire.chunk(event)) == sizes[message]
+            for status in (401, 503):
+                request = again[:-2] + b"X-Refuse: %d\r\n\r\n" % status
+                refused = await exchange(port, request)
+                assert refused == wire.stream_response_head(spec, date_of(refused), status)
+        finally:
+            await runner.cleanup()
+        assert wire.stream_token(asked[0]["Cookie"]) == TOKEN
+        assert asked[0]["Accept"] == "text/event-stream"
+        assert asked[0]["Last-Event-ID"] == "0000000006"
+        assert asked[0].get("seen") == ("0000000005" if resumes else None)
+
+    run(main)
+
+
+def test_aiohttp_asks_for_a_stream_with_the_same_head() -> None:
+    spec = WireSpec(http_client="aiohttp", token_bytes=len(TOKEN), resumes=True)
+    expected = wire.stream_request(spec, TOKEN, 5, 6)
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        fields = {
+            "Host": spec.host,
+            "Cookie": f"{spec.cookie}; token={TOKEN}",
+            "Accept": "text/event-stream",
+            "Cache-Control": "no-cache",
+            "Last-Event-ID": "0000000006",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": "Python/3.11 aiohttp/3.14.5",
+        }
+        url = f"http://127.0.0.1:{port}{spec.stream_path}?seen=0000000005"
+        async with ClientSession(headers=fields) as session, session.get(url):
+            pass
+        server.close()
+
+    run(main)
+    assert heads == [expected]
 
 
 @pytest.mark.parametrize("push", ["delta", "snapshot"])

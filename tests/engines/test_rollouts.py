@@ -128,7 +128,7 @@ def test_engines_agree_on_what_a_tab_sent_before_it_opened_its_next_connection()
     assert_equal_rollouts(board.replace(LATTICE), flag, [(0.0, 10.0), (1.0, 0.0)], keep=KEPT)
 
 
-TRANSPORTS = st.tuples(st.integers(0, 1), st.integers(0, 1))
+TRANSPORTS = st.tuples(*[st.sampled_from([int(each) for each in Transport])] * 2)
 
 
 @settings(max_examples=EXAMPLES)

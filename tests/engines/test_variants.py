@@ -102,6 +102,8 @@ def test_every_setting_that_is_listed_exists():
         {"transport": "websocket", "network.shared_down_bytes_per_s": 1e6},
         {"transport": "websocket", "rate_limit": {"rate_per_s": 5.0, "kind": "delay"}},
         {"transport": "websocket", "fallback": {"after_failures": 3}},
+        {"transport": "websocket", "server.socket_set": "plain"},
+        {"transport": "websocket", "server.meeting_fails_frac": 0.4},
     ],
 )
 def test_what_the_narrow_copies_lack_goes_to_the_general_loop(change):

@@ -442,6 +442,6 @@ def test_a_sweep_without_the_setting_or_the_quantity_is_refused(swept):
     with pytest.raises(sl.ScenarioError, match="must have one row for each of its values"):
         sl.figures.sensitivity(two, "clients", "latency_p50_s")
     with pytest.raises(sl.ScenarioError, match=r"table\.transport: must be among polling"):
-        sl.figures.sensitivity(swept.assign(transport="sse"), "clients", "latency_p50_s")
+        sl.figures.sensitivity(swept.assign(transport="webrtc"), "clients", "latency_p50_s")
     with pytest.raises(sl.ScenarioError, match="within_s: must be > 0"):
         sl.metrics.capacity(costs_of(), "a minute")

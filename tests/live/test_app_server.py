@@ -133,3 +133,40 @@ def test_the_longest_token_is_taken_on_both_ports():
         with connect(push_url(ports)) as socket:
             socket.send(wire.auth_text(scenario.wire_spec(), token))
             assert wire.kind_of(socket.recv(10)) == wire.Message.READY
+
+
+@pytest.fixture(scope="module")
+def stream_ports():
+    scenario = SCENARIO.replace(transport="sse")
+    with Child("simlib.live.app_server") as server:
+        server.send(
+            Settings(scenario=scenario, seed=1, replication=0, time_scale=1.0, secret=SECRET)
+        )
+        yield server.receive(30.0).ports
+
+
+def ask_for_stream(ports, token, **fields):
+    """The status of an answer to a request for a stream, and what comes with its head."""
+    url = f"http://127.0.0.1:{ports[Port.POLL]}{SPEC.stream_path}"
+    headers = {"Cookie": f"{SPEC.cookie}; token={token}", **fields}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=10
+        ) as got:
+            return got.status, got.read1(100)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code, b""
+
+
+def test_a_stream_is_for_who_has_a_valid_cookie(stream_ports):
+    status, first = ask_for_stream(stream_ports, make_token(SECRET, 1, 201))
+    assert (status, first[:15]) == (200, b"id: 0000000000\n")
+    for token in ("", "nonsense", make_token("x" * 32, 1, 201)):
+        assert ask_for_stream(stream_ports, token) == (401, b"")
+    foreign = ask_for_stream(stream_ports, make_token(SECRET, 2, 201), **{"Last-Event-ID": "1; x"})
+    assert foreign == (401, b"")
+
+
+def test_where_clients_have_streams_no_websocket_is_let_in(stream_ports):
+    assert refusal(push_url(stream_ports)) == 404

@@ -35,6 +35,8 @@ POLLING = sl.Scenario(
 )
 """Four polls, three heartbeats: none of them near the horizon, so none is cut off."""
 PUSH = POLLING.replace(transport="websocket")
+STREAM = POLLING.replace({"transport": "sse", "reconnect": {"policy": "fixed", "base_s": 3.0}})
+CUT = {"kind": "reset", "start_s": 6.3}
 TOLD = POLLING.replace({"transport": "notify", "updates.rate_per_s": 0.3})
 """With this seed no change comes within 50 ms of the answer to an earlier one: there is no race."""
 
@@ -84,6 +86,15 @@ VARIANTS = {
     "told of changes, a connection each": TOLD.replace({"server.keep_alive_s": 0.5}),
     "told of changes, and restarts": TOLD.replace({**OFTEN, "notify.on_hint": "restart"}),
     "told of changes in socket.io's envelope": TOLD.replace({"wire.envelope": "socketio"}),
+    "stream": STREAM,
+    "stream with aiohttp's heads": STREAM.replace({"wire.http_client": "aiohttp"}),
+    "stream of snapshots, after one": STREAM.replace(
+        {"websocket.push": "snapshot", "websocket.resync": "snapshot"}
+    ),
+    "stream that is replayed": STREAM.replace(
+        {"websocket.resync": "replay", "websocket.replay_changes": 50, "faults": [CUT]}
+    ),
+    "told of changes by a stream": TOLD.replace({"transport": "sse_notify"}),
     "long polling": HELD,
     "long polling for boards": HELD.replace({"websocket.push": "snapshot"}),
     "long polling with aiohttp's heads": HELD.replace({"wire.http_client": "aiohttp"}),
@@ -242,6 +253,13 @@ RECOVERY = {"websocket.resync": "recovery", "websocket.recovery_s": 60.0}
         ({"wire.gzip_ratio": 0.2}, 1.0, "wire.gzip_ratio"),
         ({"wire.deflate_ratio": 0.2}, 1.0, "wire.deflate_ratio"),
         ({"server.shed_wait_s": 1.0}, 1.0, "server.shed_wait_s"),
+        (
+            {"server.slow_consumers": "abort", "server.write_timeout_s": 20.0},
+            1.0,
+            "server.slow_consumers",
+        ),
+        ({"server.socket_set": "plain"}, 1.0, "server.socket_set"),
+        ({"server.meeting_fails_frac": 0.4}, 1.0, "server.meeting_fails_frac"),
         ({"server.nodes": 5}, 1.0, "server.nodes"),
         (RECOVERY | {"server.nodes": 2}, 1.0, "websocket.resync"),
         ({"rate_limit": {"rate_per_s": 5.0}}, 1.0, "rate_limit"),
@@ -334,3 +352,52 @@ def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how,
     assert not alive
     if how != signal.SIGKILL:
         assert said.split() == ["False", "True", "True"]
+
+
+def test_fifty_streams_carry_what_is_predicted_and_are_as_late_as_fifty_websockets():
+    fifty = {"clients": 50, "websocket.resync": "snapshot"}
+    boards = {"stream": STREAM.replace(fifty), "push": PUSH.replace(fifty)}
+    runs = measured_together(boards, seed=3, time_scale=1.0)
+    streamed = runs["stream"]
+    simulated = sl.simulate(streamed.scenario, seed=3, progress=False)
+    columns = ["payload_up_bytes", "payload_down_bytes"]
+    totals = [run.frame("timeline")[columns].sum() for run in (streamed, simulated)]
+    assert totals[0].tolist() == totals[1].tolist()
+    assert streamed.ledger == simulated.ledger
+    medians_s = [runs[name].latency_quantiles(0.5) for name in boards]
+    assert abs(medians_s[0] - medians_s[1]) < 10e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"server.nodes": 2}, "transport"),
+        ({"faults": [{"kind": "path_loss", "start_s": 5.0, "length_s": 2.0}]}, "transport"),
+        ({"server.slow_consumers": "coalesce"}, "server.slow_consumers"),
+        ({"server.ends_streams": True}, "server.ends_streams"),
+    ],
+)
+def test_what_the_lab_does_not_have_for_streams_is_refused(change, path):
+    with pytest.raises(sl.ScenarioError) as refused:
+        sl.on_loopback(STREAM.replace(change))
+    assert refused.value.path == path
+
+
+def test_a_rollout_of_streams_is_refused_in_the_lab():
+    plan = sl.Plan(
+        flag={"propagation": "session"},
+        check_every_s=5.0,
+        stages=[{"percent": 100, "bake_s": 5}],
+        treatment={"transport": "sse"},
+    )
+    with pytest.raises(sl.ScenarioError, match="must be no stream"):
+        sl.roll_out(plan, POLLING, engine="live", progress=False)
+
+
+def test_a_real_server_refuses_streams_beyond_its_cap_and_their_clients_stop():
+    scenario = STREAM.replace({"server.max_connections": 5})
+    live = sl.measure(scenario, seed=3, time_scale=SCALE, progress=False)
+    simulated = sl.simulate(live.scenario, seed=3, progress=False)
+    counts = [run.frame("clients")[["attempts", "errors"]].sum() for run in (live, simulated)]
+    assert counts[0].equals(counts[1])
+    assert counts[0].tolist() == [12, 7]

@@ -67,6 +67,10 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
 
 TWO_NODES = {"server.nodes": 2, "server.send_s": 0.01}
 SHARED = {"node_processors": 1}
+PAIRS = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 2, "burst_gap_s": 1e-5}
+MEETING = {"updates": PAIRS, "server.meeting_fails_frac": 1.0}
+CUT_AT_ONCE = {"faults": [{"kind": "reset", "start_s": 100.0}], "server.socket_set": "plain"}
+FORGETTING = {**CUT_AT_ONCE, "server.forget_frac": 1.0}
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
@@ -78,6 +82,8 @@ CASES = [
     ("interval", HELD, {"long_polling.timeout_s": 25000}, {}, "if milliseconds were meant, 25 s"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
+    ("broken off", PUSHED, MEETING, {}, "by updates that met (meeting_fails_frac)"),
+    ("forgotten", PUSHED, FORGETTING, {}, "20 sockets were let in by a server that had forgotten"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
     ("unit", BOARD, {"network.rtt_s": 40}, {}, "network.rtt_s is 40 s (0.04 if milliseconds"),
     (

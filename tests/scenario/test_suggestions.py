@@ -52,6 +52,18 @@ def test_a_preset_in_other_letters_leads_to_itself(name):
         assert f"did you mean {name!r}?" in refused(sl.library, given)
 
 
+@pytest.mark.parametrize("name", presets.SERVERS)
+def test_a_server_in_other_letters_leads_to_its_preset(name):
+    assert f"did you mean {name!r}?" in refused(sl.server, name.upper().replace(":", "") + " ")
+    assert "must be one of" in refused(sl.server, None)
+
+
+def test_servers_set_the_same_settings_so_that_one_takes_the_others_back():
+    guide, sockjs, repaired = (sl.server(name) for name in presets.SERVERS)
+    own = {"heartbeat.direction", "wire.envelope"}
+    assert guide.keys() - own == sockjs.keys() - own == repaired.keys()
+
+
 @pytest.mark.parametrize("name", [*suggestions.NO_PRESET, *suggestions._NO_PRESET_TOO])
 def test_a_library_without_a_preset_says_what_to_do(name):
     message = refused(sl.library, name)

@@ -32,6 +32,19 @@ def seconds(low, high):
     return st.floats(low, high, allow_nan=False)
 
 
+@given(changes_per_s=seconds(0, 1000), length_s=seconds(1e-4, 1.0))
+def test_a_broadcast_is_cut_by_the_first_change_during_it(changes_per_s, length_s):
+    def missed(t):
+        return changes_per_s * math.exp(-changes_per_s * t) * (1.0 - t / length_s)
+
+    found = theory.cut_short(changes_per_s, length_s)
+    assert found.updates_frac == pytest.approx(stats.expon.cdf(changes_per_s * length_s))
+    expected, _ = integrate.quad(missed, 0.0, length_s, limit=500)
+    assert found.missed_frac == pytest.approx(expected, abs=1e-7)
+    if changes_per_s * length_s < 0.01:
+        assert found.missed_frac == pytest.approx(found.updates_frac / 2.0, rel=0.01, abs=1e-7)
+
+
 staleness = st.builds(
     theory.staleness_jittered,
     interval_s=seconds(1e-3, 1e4),

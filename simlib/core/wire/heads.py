@@ -73,6 +73,37 @@ _UPGRADE_FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("User-Agent", "Python/3.11 websockets/17.4"),
     ),
 }
+# EventSource cannot set Authorization: the token is a cookie. Chromium's fields are those of a poll
+# and what the standard adds (9.2.2: Accept, cache mode no-store, Last-Event-ID); not recorded.
+_STREAM_FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "chromium": (
+        ("Host", "{host}"),
+        ("Connection", "keep-alive"),
+        ("sec-ch-ua-platform", '"Linux"'),
+        ("Cache-Control", "no-cache"),
+        _CHROMIUM,
+        ("Accept", "text/event-stream"),
+        ("sec-ch-ua", '"Not:A-Brand";v="8", "Chromium";v="156"'),
+        ("Last-Event-ID", "{last}"),
+        ("sec-ch-ua-mobile", "?0"),
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Sec-Fetch-Mode", "cors"),
+        ("Sec-Fetch-Dest", "empty"),
+        ("Referer", "https://{host}/"),
+        *_ACCEPTS,
+        ("Cookie", "{cookie}"),
+    ),
+    "aiohttp": (
+        ("Host", "{host}"),
+        ("Cookie", "{cookie}"),
+        ("Accept", "text/event-stream"),
+        ("Cache-Control", "no-cache"),
+        ("Last-Event-ID", "{last}"),
+        ("Accept-Encoding", "gzip, deflate"),
+        ("User-Agent", "Python/3.11 aiohttp/3.14.5"),
+    ),
+}
+_STREAM_TOKEN = "token="
 _CHUNKED = {"Transfer-Encoding": "chunked"}  # its length is not known before it is compressed
 _COMPRESSED = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 _ENDPOINT = {  # the path that the client libraries append
@@ -192,6 +223,94 @@ def poll_refused(spec: WireSpec, date: str) -> bytes:
     return _poll_head(spec, *poll_reply(spec, 503, None, date))
 
 
+def stream_request(
+    spec: WireSpec, token: str, seen: int | None = None, last: int | None = None
+) -> bytes:
+    r"""Return the request for a stream of server-sent events, HTTP/1.1.
+
+    Parameters
+    ----------
+    spec : WireSpec
+    token : str
+        JSON Web Token of `spec.token_bytes` characters, sent as a cookie.
+    seen : int, optional
+        The version that the page has, for the query, when `spec.resumes`.
+    last : int, optional
+        The id of the last event received on an earlier connection, for Last-Event-ID.
+
+    Examples
+    --------
+    >>> spec = WireSpec(http_client="aiohttp", token_bytes=3, cookie="", resumes=True)
+    >>> print(stream_request(spec, "abc", 7, 9).decode().replace("\r", ""), end="")
+    GET /events/matters?seen=0000000007 HTTP/1.1
+    Host: app.example.com
+    Cookie: token=abc
+    Accept: text/event-stream
+    Cache-Control: no-cache
+    Last-Event-ID: 0000000009
+    Accept-Encoding: gzip, deflate
+    User-Agent: Python/3.11 aiohttp/3.14.5
+    <BLANKLINE>
+    """
+    line = f"GET {_stream_target(spec, seen)} HTTP/1.1"
+    return _poll_head(spec, line, _stream_fields(spec, token, last))
+
+
+def _stream_target(spec: WireSpec, seen: int | None) -> str:
+    query = f"?seen={digits(seen)}" if spec.resumes and seen is not None else ""
+    return spec.stream_path + query
+
+
+def _stream_fields(spec: WireSpec, token: str, last: int | None) -> Fields:
+    crumbs = [spec.cookie, _STREAM_TOKEN + token if checked_token(spec, token) else ""]
+    return _fill(
+        _STREAM_FIELDS[spec.http_client],
+        host=spec.host,
+        cookie="; ".join(filter(None, crumbs)),
+        last="" if last is None else digits(last),
+    )
+
+
+def stream_token(cookie: str) -> str:
+    """Return the token in a Cookie field; ``""`` without one.
+
+    Examples
+    --------
+    >>> stream_token("_ga=GA1.1; token=abc")
+    'abc'
+    """
+    crumbs = (crumb.strip() for crumb in cookie.split(";"))
+    found = (crumb for crumb in crumbs if crumb.startswith(_STREAM_TOKEN))
+    return next(found, "").removeprefix(_STREAM_TOKEN)
+
+
+def stream_response_headers(spec: WireSpec) -> dict[str, str]:
+    """Return the fields that the server's handler passes to ``aiohttp.web.StreamResponse``."""
+    own = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    return {"Server": spec.server} | own
+
+
+def stream_reply(spec: WireSpec, status: int, date: str) -> tuple[str, Fields]:
+    """Return the status line and the fields of an answer to a request for a stream."""
+    reason = {200: "OK", 401: "Unauthorized", 503: "Service Unavailable"}[status]
+    fields = {"Server": spec.server, "Content-Length": "0"}
+    if status == 200:
+        chunked = _CHUNKED if spec.http_version == "1.1" else {}
+        fields = stream_response_headers(spec) | chunked
+    return f"HTTP/1.1 {status} {reason}", list((fields | {"Date": date}).items())
+
+
+def stream_response_head(spec: WireSpec, date: str, status: int = 200) -> bytes:
+    """Return the head of a stream, or a whole refusal (401, 503), as aiohttp emits it.
+
+    Examples
+    --------
+    >>> len(stream_response_head(WireSpec(), "Thu, 01 Jan 2026 00:00:00 GMT"))
+    157
+    """
+    return _poll_head(spec, *stream_reply(spec, status, date))
+
+
 def _held_path(spec: WireSpec, seen: int) -> str:
     return f"{spec.poll_path}?since={digits(seen)}"
 
@@ -285,13 +404,25 @@ def http2_request(
 
     With `seen`, that of a request which the server holds.
     """
+    path = spec.poll_path if seen is None else _held_path(spec, seen)
+    return _http2_head(spec, path, _poll_fields(spec, token, version))
+
+
+def http2_stream_request(
+    spec: WireSpec, token: str, seen: int | None = None, last: int | None = None
+) -> Fields:
+    """Return the header list of a request for a stream over HTTP/2: see `stream_request`."""
+    return _http2_head(spec, _stream_target(spec, seen), _stream_fields(spec, token, last))
+
+
+def _http2_head(spec: WireSpec, path: str, fields_of_http1: Fields) -> Fields:
     fields: Fields = [
         (":method", "GET"),
         (":authority", spec.host),
         (":scheme", "https"),
-        (":path", spec.poll_path if seen is None else _held_path(spec, seen)),
+        (":path", path),
     ]
-    for name, value in _poll_fields(spec, token, version):
+    for name, value in fields_of_http1:
         if name == "Cookie":
             fields += [("cookie", crumb) for crumb in value.split("; ")]
         elif name not in ("Host", "Connection"):

@@ -299,6 +299,56 @@ def heartbeat_texts(spec: WireSpec) -> tuple[str, str]:
     return {"native": ("", ""), "socketio": ("2", "3"), "sockjs": ("h", "")}[spec.envelope]
 
 
+STREAM_COMMENT = b": ping\n\n"
+"""The server's keep-alive on a stream, which EventSource does not pass on."""
+LAST_CHUNK = b"0\r\n\r\n"
+"""The proper end of a stream over HTTP/1.1."""
+
+
+def stream_event(text: str, version: int) -> bytes:
+    r"""Return one server-sent event: a text of a native connection, with a version as its id.
+
+    Examples
+    --------
+    >>> stream_event(notice_text(WireSpec(), 7), 7)
+    b'id: 0000000007\ndata: {"type":"changed","version":"0000000007"}\n\n'
+    """
+    return f"id: {digits(version)}\ndata: {text}\n\n".encode("ascii")
+
+
+def stream_event_bytes(text_bytes: int) -> int:
+    """Return the length of `stream_event` for a text of a length.
+
+    Examples
+    --------
+    >>> stream_event_bytes(41), len(stream_event(notice_text(WireSpec(), 7), 7))
+    (64, 64)
+    """
+    return len(stream_event("", 0)) + text_bytes
+
+
+def chunk(data: bytes) -> bytes:
+    r"""Return one chunk of a stream over HTTP/1.1 (RFC 9112 section 7.1).
+
+    Examples
+    --------
+    >>> chunk(STREAM_COMMENT)
+    b'8\r\n: ping\n\n\r\n'
+    """
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def chunk_bytes(n_bytes: int) -> int:
+    """Return the length of a chunk of so many bytes.
+
+    Examples
+    --------
+    >>> chunk_bytes(8), len(chunk(STREAM_COMMENT))
+    (13, 13)
+    """
+    return len(f"{n_bytes:x}") + n_bytes + 4
+
+
 def version_of(text: str | bytes) -> int:
     """Return the version that a ready, snapshot, push or notice text or a poll's body carries.
 

@@ -9,6 +9,13 @@ repeats its ETag; a changed one costs about 11 bytes more, once. In replies, Dat
 literals that stay out of the table. Huffman lengths of a date vary by a byte or two; the sizes
 are those of one fixed date.
 
+**Streams of server-sent events** have one chunk (RFC 9112 section 7.1) or one DATA frame an event.
+Each has a connection of its own, over HTTP/2 too, where a browser would let it ride with the polls:
+so all its heads are those of a new connection. The token is a cookie, as EventSource sets no
+fields. Nothing is compressed. Chromium's request is not recorded: it is that of a poll, with the
+fields that the standard says. Lines end with LF, and a comment is ``: ping``; sse-starlette 3.7.0
+ends them with CR LF, 3 bytes more an event, and writes the time into its comments, 38 more each.
+
 **permessage-deflate** (RFC 7692): PUSH, NOTICE and SNAPSHOT payloads times `deflate_ratio`, rounded
 up. Chromium always offers the extension, websockets only when the ratio is below 1; the server
 accepts it only then.
@@ -31,7 +38,8 @@ once per message; the last acknowledgement rides on the reply of a message that 
 once (a request, an authentication, a ping, a close). A request that is held is acknowledged by
 itself, and its answer by the next request. No losses, no shared segments.
 
-Not counted: SockJS's ``/info`` request, Socket.IO's ``41`` packet at the end, TLS close_notify.
+Not counted: SockJS's ``/info`` request, Socket.IO's ``41`` packet at the end, TLS close_notify, and
+the word with which a server takes a stream back in a rollback.
 """
 
 from __future__ import annotations
@@ -50,19 +58,26 @@ from simlib.core.wire.heads import (
     held_reply_head,
     held_request,
     http2_request,
+    http2_stream_request,
     not_modified,
     poll_refused,
     poll_reply,
     poll_request,
     poll_response_head,
+    stream_reply,
+    stream_request,
+    stream_response_head,
     upgrade_refused,
     upgrade_request,
     upgrade_response,
 )
 from simlib.core.wire.payloads import (
+    LAST_CHUNK,
+    STREAM_COMMENT,
     auth_refused_text,
     auth_text,
     changes_bytes,
+    chunk_bytes,
     heartbeat_texts,
     hello_text,
     notice_text,
@@ -70,6 +85,7 @@ from simlib.core.wire.payloads import (
     push_bytes,
     ready_text,
     snapshot_bytes,
+    stream_event_bytes,
 )
 from simlib.core.wire.spec import Message, WireSpec, check_spec
 
@@ -78,10 +94,9 @@ M = Message
 _POLLS = (M.POLL_REQUEST_FIRST, M.POLL_REQUEST, M.POLL_CONDITIONAL_FIRST, M.POLL_CONDITIONAL)
 _HELD = (M.HELD_REQUEST_FIRST, M.HELD_REQUEST)
 _TOLD = (M.HELD_REPLY_FIRST, M.HELD_REPLY, M.HELD_EMPTY_FIRST, M.HELD_EMPTY)
-_UP = frozenset({*_POLLS, *_HELD, M.UPGRADE_REQUEST, M.AUTH, M.PONG_UP, M.PING_UP, M.CLOSE_UP})
-_ANSWERED = frozenset(
-    {*_POLLS, *_TOLD, M.UPGRADE_REQUEST, M.AUTH, M.PING_DOWN, M.PING_UP, M.CLOSE_UP}
-)
+_ASKS = (*_POLLS, M.UPGRADE_REQUEST, M.AUTH, M.STREAM_REQUEST, M.STREAM_REQUEST_AGAIN)
+_UP = frozenset({*_ASKS, *_HELD, M.PONG_UP, M.PING_UP, M.CLOSE_UP})
+_ANSWERED = frozenset({*_ASKS, *_TOLD, M.PING_DOWN, M.PING_UP, M.CLOSE_UP})
 # Values of the right length where only a length matters.
 _DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -126,9 +141,8 @@ def message_sizes(spec: WireSpec, layer: Layer) -> npt.NDArray[np.int64]:
     check_spec(spec)
     sizes = np.zeros((len(Message), 2), dtype=np.int64)
     with_tls = spec.tls and layer != "payload"
-    payloads = _websocket_sizes(spec) | (
-        _http2_sizes(spec) if spec.http_version == "2" else _http1_sizes(spec)
-    )
+    payloads = _websocket_sizes(spec) | _stream_sizes(spec)
+    payloads |= _http2_sizes(spec) if spec.http_version == "2" else _http1_sizes(spec)
     unanswered = set() if payloads[M.PONG_UP] else {M.PING_DOWN}
     for message, payload in payloads.items():
         sent = _tls_bytes(payload) if with_tls else payload
@@ -255,6 +269,54 @@ def _http2_held_sizes(spec: WireSpec, token: str, board: int) -> dict[Message, i
         cold, warm = _block_bytes(fields, ("date",))
         sizes[first] = _PREFACE_DOWN + 9 + cold + extra
         sizes[Message(first + 1)] = 9 + warm + extra
+    return sizes
+
+
+def _stream_sizes(spec: WireSpec) -> dict[Message, int]:
+    """Sizes of what a stream carries: its events are the texts of a native connection."""
+    native = spec._replace(envelope="native")
+    is_http2 = spec.http_version == "2"
+
+    def part(n_bytes: int) -> int:
+        return n_bytes + 9 * ceil(n_bytes / 16384) if is_http2 else chunk_bytes(n_bytes)
+
+    events = {
+        M.STREAM_READY: len(ready_text(native, 0)),
+        M.STREAM_SNAPSHOT: snapshot_bytes(native),
+        M.STREAM_PUSH: push_bytes(native),
+        M.STREAM_NOTICE: len(notice_text(native, 0)),
+    }
+    sizes = {message: part(stream_event_bytes(n_bytes)) for message, n_bytes in events.items()}
+    sizes[M.STREAM_COMMENT] = part(len(STREAM_COMMENT))
+    sizes[M.STREAM_END] = 9 if is_http2 else len(LAST_CHUNK)
+    return sizes | (_http2_stream_heads(spec) if is_http2 else _http1_stream_heads(spec))
+
+
+def _http1_stream_heads(spec: WireSpec) -> dict[Message, int]:
+    token = "x" * spec.token_bytes
+    return {
+        M.STREAM_REQUEST: len(stream_request(spec, token, 0)),
+        M.STREAM_REQUEST_AGAIN: len(stream_request(spec, token, 0, 0)),
+        M.STREAM_RESPONSE: len(stream_response_head(spec, _DATE)),
+        M.STREAM_REFUSED: len(stream_response_head(spec, _DATE, 503)),
+        M.STREAM_UNAUTHORIZED: len(stream_response_head(spec, _DATE, 401)),
+    }
+
+
+def _http2_stream_heads(spec: WireSpec) -> dict[Message, int]:
+    token, sizes = "x" * spec.token_bytes, {}
+    for request, last in ((M.STREAM_REQUEST, None), (M.STREAM_REQUEST_AGAIN, 0)):
+        cold, _ = _block_bytes(http2_stream_request(spec, token, 0, last), (":path",))
+        sizes[request] = _PREFACE_UP + 9 + _PRIORITY + cold
+    for reply, status in (
+        (M.STREAM_RESPONSE, 200),
+        (M.STREAM_REFUSED, 503),
+        (M.STREAM_UNAUTHORIZED, 401),
+    ):
+        _, fields = stream_reply(spec, status, _DATE)
+        lower = [(":status", str(status)), *((name.lower(), value) for name, value in fields)]
+        cold, _ = _block_bytes(lower, ("date",))
+        sizes[reply] = _PREFACE_DOWN + 9 + cold
     return sizes
 
 

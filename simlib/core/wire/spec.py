@@ -42,6 +42,17 @@ class Message(IntEnum):
     PONG_DOWN = auto()
     CLOSE_UP = auto()
     CLOSE_DOWN = auto()
+    STREAM_REQUEST = auto()
+    STREAM_REQUEST_AGAIN = auto()
+    STREAM_RESPONSE = auto()
+    STREAM_REFUSED = auto()
+    STREAM_UNAUTHORIZED = auto()
+    STREAM_READY = auto()
+    STREAM_SNAPSHOT = auto()
+    STREAM_PUSH = auto()
+    STREAM_NOTICE = auto()
+    STREAM_COMMENT = auto()
+    STREAM_END = auto()
     HELD_REQUEST_FIRST = auto()
     HELD_REQUEST = auto()
     HELD_REPLY_FIRST = auto()
@@ -55,9 +66,9 @@ class WireSpec(NamedTuple):
     """The settings that byte counts depend on; `check_spec` says which values are allowed."""
 
     http_version: str = "1.1"
-    """HTTP version of the poll, ``"1.1"`` or ``"2"``; an upgrade is always HTTP/1.1."""
+    """HTTP version of polls and streams, ``"1.1"`` or ``"2"``; an upgrade is always HTTP/1.1."""
     http_client: str = "chromium"
-    """The client whose poll heads are sent: ``"chromium"`` or ``"aiohttp"``."""
+    """Whose heads polls and requests for streams have: ``"chromium"`` or ``"aiohttp"``."""
     websocket_client: str = "chromium"
     """The client whose upgrade heads are sent: ``"chromium"`` or ``"websockets"``."""
     server: str = "nginx"
@@ -67,6 +78,8 @@ class WireSpec(NamedTuple):
     poll_path: str = "/api/matters"
     websocket_path: str = "/ws/matters"
     """Path of the endpoint, to which an envelope may append its own."""
+    stream_path: str = "/events/matters"
+    """Path of a stream; who names the version it has seen appends a query."""
     cookie: str = (
         "JSESSIONID=8C2F5E0B7A9D41436B1E0F2D9C8A7B65; "
         "XSRF-TOKEN=3f2b8c1e-9d47-4a6b-8e05-1c7d2a9f6b34; "

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from simlib.core import record as recording
 from simlib.core.activity import episode_s
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import end_of_kept
+from simlib.core.connection import closes_with_frames, end_of_kept, opening_request
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
-from simlib.core.protocol import Action, Event, Transport, fetches, holds
+from simlib.core.protocol import Action, Event, Transport, fetches, holds, is_stream
 from simlib.core.record import Cause, Count, value_of
 from simlib.core.resync import Resume
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
@@ -83,6 +84,8 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
             if resume == Resume.REPLAY:
                 event = Event.REPLAY + 0
                 message, messages = Message.PUSH + 0, value - row.seen
+            if GENERAL:
+                message = sent_as(row.transport, message)
             outgoing = _count(world, turn, outgoing, message, messages)
             recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
         else:
@@ -131,8 +134,11 @@ def _carry_out(
         tls_s = turn.now + 2.0 * turn.half_s
         outgoing = _put(world.arrays.out, outgoing, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
     if PUSHES and actions & Action.UPGRADE:
-        outgoing = _count(world, turn, outgoing, Message.UPGRADE_REQUEST + 0, 1)
-        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.UPGRADE, row.exchange, 0)
+        message, data = Message.UPGRADE_REQUEST + 0, 0
+        if GENERAL:
+            message, data = opening_request(row, row), int(is_stream(row.transport))
+        outgoing = _count(world, turn, outgoing, message, 1)
+        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.UPGRADE, row.exchange, data)
     if PUSHES and actions & Action.AUTHENTICATE:
         outgoing = _count(world, turn, outgoing, Message.AUTH + 0, 1)
         outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.AUTHENTICATE, row.exchange, 0)
@@ -166,8 +172,8 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
         return _put(arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, 0)
     if GENERAL and fetches(was) and row.opened_s < NEVER_S:
         end_fetches(arrays, record, number, now)
-    graceful = (event == Event.STOP or event == Event.ASSIGNED) and row.has_upgraded
-    row.has_upgraded = False
+    is_meant = event == Event.STOP or event == Event.ASSIGNED
+    graceful = closes_with_frames(row, row, was, is_meant)
     disconnect(arrays, record, number, now, cause_of(event, was) + 0, was)
     if graceful:
         outgoing = _count(world, turn, outgoing, Message.CLOSE_UP + 0, 1)
@@ -235,7 +241,8 @@ def follow_up(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """Send the poll that is due, and schedule what belongs to the event that was handled."""
     if POLLS and outgoing.flags & REQUESTS:
         outgoing = _request(world, turn, outgoing)
-    if PUSHES and turn.kind == Kind.PING:
+    is_comment = GENERAL and is_stream(world.arrays.rows[turn.number].transport)
+    if PUSHES and turn.kind == Kind.PING and not is_comment:
         t = turn.now + turn.half_s
         return _put(world.arrays.out, outgoing, TRIP, t, Kind.PONG_UP, turn.exchange, turn.data)
     if turn.kind == Kind.ACTIVITY:

@@ -11,13 +11,22 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import change_message, hold, is_over, ready_value
+from simlib.core.connection import change_message, hold, is_over, ready_value, refusal
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
-from simlib.core.protocol import UNAVAILABLE, Event, Heartbeat, State, has_socket
+from simlib.core.protocol import (
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    Event,
+    Heartbeat,
+    State,
+    has_socket,
+    is_stream,
+)
 from simlib.core.record import Cause, Count, Wait
 from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
+from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.assignment import (
@@ -44,10 +53,13 @@ from simlib.engines.compiled.state import (
     BEATS,
     CUT,
     DONE_TRIP,
+    END_OF_STREAM,
     HELD_BITS,
     IS_EMPTY,
     IS_PING,
+    IS_STREAM,
     REFUSED,
+    REFUSED_SYN,
     REPLY_BITS,
     RESUME_BITS,
     TRIP,
@@ -156,8 +168,10 @@ def _at_server(world: World, turn: Turn) -> Outcome:
         t = turn.now + turn.half_s
         return nothing(put(arrays.out, 0, TRIP, t, Kind.CLOSE_REPLY, exchange, 0))
     if kind == Kind.UPGRADE_SERVED:
-        return nothing(_upgraded(world, turn))
-    if kind == Kind.AUTHENTICATED:
+        n = _upgraded(world, turn)
+        if n >= 0:
+            return nothing(n)
+    if kind == Kind.UPGRADE_SERVED or kind == Kind.AUTHENTICATED:
         return nothing(_authenticated(world, turn))
     if GENERAL and kind == Kind.CHECKED:
         return nothing(_checked(world, turn))
@@ -171,21 +185,27 @@ def _at_server(world: World, turn: Turn) -> Outcome:
 
 @inlined
 def _upgraded(world: World, turn: Turn) -> int:
+    """Answer an upgrade that a worker has served; return -1 if it is a stream that is let in."""
     arrays, exchange, t = world.arrays, turn.exchange, turn.now + turn.half_s
     row, states = arrays.rows[turn.number], arrays.servers.state
     workers = world.server_rules.workers
     if row.closed_exchange >= exchange:
         return 0
     # The client may have gone on meanwhile: the worker that has served the upgrade says where.
-    node = turn.data // workers if GENERAL else 0
+    worker, by_stream = turn.data >> 1, GENERAL and turn.data & IS_STREAM > 0
+    node = worker // workers if GENERAL else 0
     if states[node].sockets >= world.server_rules.max_connections:
         recording.count_in_bin(world.record, Count.REFUSED, turn.number, turn.now)
         return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAVAILABLE)
+    if by_stream and is_expired(world.rules, arrays.start_s[turn.number], turn.now):
+        return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_REFUSED, exchange, UNAUTHORIZED)
     if GENERAL:
-        keep_socket(arrays, row, exchange, turn.data)
+        keep_socket(arrays, row, exchange, worker)
     else:
         states[node].sockets += int(row.socket < 0)
         row.socket = exchange
+    if by_stream:
+        return -1
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
 
 
@@ -209,9 +229,12 @@ def _checked(world: World, turn: Turn) -> int:
         recording.count_in_bin(world.record, Count.REFUSED, number, now)
         row.kept_until_s = now + world.server_rules.keep_alive_s
         return put(out, n, TRIP, now + turn.half_s, Kind.POLL_REFUSED, exchange, first)
+    release_up_to(arrays, row, exchange)
     keep_socket(arrays, row, exchange, worker)
     subscribe(arrays, number, exchange)
     hold(row, worker, first, now)
+    if server.has_forgotten:
+        recording.count_in_bin(world.record, Count.FORGOTTEN, number, now)
     return put(out, n, BEATS, now + rules.hold_s, Kind.HOLD_END, exchange, first)
 
 
@@ -227,7 +250,11 @@ def _authenticated(world: World, turn: Turn) -> int:
     subscribe(arrays, number, exchange)
     if GENERAL:
         arrays.rows[number].tail = 0
+        node = arrays.rows[number].socket_worker // world.server_rules.workers
+        if arrays.servers.state[node].has_forgotten:
+            recording.count_in_bin(world.record, Count.FORGOTTEN, number, now)
         arrays.rows[number].let_in_by = arrays.process[arrays.rows[number].node]
+        arrays.streams[number] = turn.kind == Kind.UPGRADE_SERVED
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
@@ -244,8 +271,8 @@ def _authenticated(world: World, turn: Turn) -> int:
             # The snapshot comes by itself, behind READY.
             data = (version << RESUME_BITS) | Resume.NOTHING
             n = put(out, n, TRIP, t, Kind.READY, exchange, data)
-            size = float(arrays.sizes[Message.SNAPSHOT, 1])
-            t = transmit(arrays, rules, number, now, size)
+            message = sent_as(arrays.rows[number].transport, Message.SNAPSHOT)
+            t = transmit(arrays, rules, number, now, float(arrays.sizes[message, 1]))
             return put(out, n, WHEEL, t, Kind.SNAPSHOT, exchange, version)
     return put(out, n, TRIP, t, Kind.READY, exchange, (version << RESUME_BITS) | outcome)
 
@@ -258,16 +285,23 @@ def _send(world: World, turn: Turn) -> int:
         message, kind = Message.PONG_DOWN + 0, Kind.PONG + 0
         if turn.data & IS_PING:
             message, kind = Message.PING_DOWN + 0, Kind.PING + 0
+        is_comment = arrays.streams[turn.number]
+        if is_comment:
+            message = Message.STREAM_COMMENT + 0
         size = float(arrays.sizes[message, 1])
         t = transmit(arrays, rules, turn.number, turn.now, size)
-        return put(arrays.out, 0, DONE_TRIP, t, kind, turn.exchange, turn.data >> 1)
+        n = put(arrays.out, 0, DONE_TRIP, t, kind, turn.exchange, turn.data >> 1)
+        if is_comment:
+            t = turn.now + rules.heartbeat_interval_s
+            n = put(arrays.out, n, BEATS, t, Kind.BEAT, turn.exchange, 0)
+        return n
     if turn.kind == Kind.WRITABLE:
         return drain(arrays, rules, sending, turn.number, turn.now, turn.exchange, 0)
     return try_send(
         arrays,
         world.record,
         rules,
-        sending,
+        world.server_rules,
         turn.number,
         turn.now,
         turn.exchange,
@@ -297,10 +331,11 @@ def _idle(world: World, turn: Turn) -> Outcome:
 
 @inlined
 def _reset(world: World, turn: Turn) -> None:
-    record, rules, server_rules = world.record, world.rules, world.server_rules
-    lets_go = True
+    settings, lets_go = (world.rules, world.server_rules), True
+    by_server = turn.data == _TOO_OLD
     reset_connection(
-        world.arrays, record, world.q, rules, server_rules, turn.number, turn.now, lets_go
+        *(world.arrays, world.record, world.q, *settings),
+        *(turn.number, turn.now, lets_go, by_server),
     )
 
 
@@ -323,8 +358,10 @@ def _at_client(world: World, turn: Turn) -> Outcome:
         return _held_reply(world, turn)
     if GENERAL and kind == Kind.FAIL:
         # A refused SYN says nothing new to a client that is about to hear of a cut.
-        is_old_news = turn.data > 0 and exchange <= row.closed_exchange
+        is_old_news = turn.data == REFUSED_SYN and exchange <= row.closed_exchange
         if row.exchange == exchange > row.lost_exchange and not is_old_news:
+            if turn.data == END_OF_STREAM:
+                return Outcome(-1, ENDED, Message.STREAM_END + 0, 0, FAILS)
             return Outcome(-1, 0, -1, 0, FAILS)
         return nothing(0)
     if GENERAL and kind == Kind.UNANSWERED:
@@ -437,10 +474,11 @@ def _on_dead_path(world: World, turn: Turn) -> Outcome:
     kind, rules = turn.kind, world.rules
     is_message = kind == Kind.PUSH or kind == Kind.SNAPSHOT
     load = load_of(turn.exchange, Kind.PEER_TIMEOUT, 0)
-    if kind == Kind.PING:
+    by_stream = world.arrays.streams[turn.number]
+    if kind == Kind.PING and not by_stream:
         t = turn.now + rules.heartbeat_timeout_s
         event_list.schedule(world.q, WHEEL, t, turn.number, load)
-    elif is_message and rules.heartbeat != Heartbeat.SERVER:
+    elif kind == Kind.PING or (is_message and (by_stream or rules.heartbeat != Heartbeat.SERVER)):
         t = turn.now + world.options.unanswered_s
         event_list.schedule(world.q, WHEEL, t, turn.number, load)
     return ignored()
@@ -488,7 +526,10 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
             message = change_message(row)
         return Outcome(Event.PUSH + 0, turn.data, message, 0, 0)
     if kind == Kind.PING:
-        return Outcome(Event.PING + 0, 0, Message.PING_DOWN + 0, 0, 0)
+        message = Message.PING_DOWN + 0
+        if GENERAL:
+            message = sent_as(row.transport, Message.PING_DOWN)
+        return Outcome(Event.PING + 0, 0, message, 0, 0)
     if kind == Kind.PONG:
         return Outcome(Event.PONG + 0, 0, Message.PONG_DOWN + 0, 0, 0)
     if kind == Kind.READY:
@@ -498,10 +539,14 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
         row.has_upgraded = True
         return Outcome(Event.UPGRADED + 0, 0, Message.UPGRADE_RESPONSE + 0, 0, 0)
     if kind == Kind.UPGRADE_REFUSED:
-        return Outcome(-1, turn.data, Message.UPGRADE_REFUSED + 0, 0, FAILS)
+        message = Message.UPGRADE_REFUSED + 0
+        if GENERAL:
+            message = refusal(row.transport, turn.data)
+        return Outcome(-1, turn.data, message, 0, FAILS)
     if GENERAL and kind == Kind.SNAPSHOT:
         recording.count(record, Count.MESSAGES, number, now)
-        return Outcome(Event.SNAPSHOT + 0, turn.data, Message.SNAPSHOT + 0, 0, 0)
+        message = sent_as(row.transport, Message.SNAPSHOT)
+        return Outcome(Event.SNAPSHOT + 0, turn.data, message, 0, 0)
     recording.count(record, Count.ERRORS, number, now)
     return Outcome(Event.REJECTED + 0, 0, Message.AUTH_REFUSED + 0, 0, 0)
 
@@ -510,7 +555,11 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
 def _ready(world: World, turn: Turn) -> Outcome:
     """The client is let in; what it has missed is fed after READY: see `actions`."""
     arrays, idle_s, n = world.arrays, world.options.idle_s, 0
-    row = arrays.rows[turn.number]
+    row, message = arrays.rows[turn.number], Message.READY + 0
+    if GENERAL and is_stream(row.transport):
+        message = Message.STREAM_READY + 0
+        recording.count_messages(world.record, turn.number, turn.now, Message.STREAM_RESPONSE)
+        row.has_upgraded = True
     recording.open_connection(world.record, turn.number, turn.now)
     row.opened_s = turn.now
     if GENERAL:
@@ -524,4 +573,4 @@ def _ready(world: World, turn: Turn) -> Outcome:
             n = put(arrays.out, n, WHEEL, t, Kind.IDLE, turn.exchange, _TOO_OLD)
     outcome, version = turn.data & ((1 << RESUME_BITS) - 1), turn.data >> RESUME_BITS
     value = ready_value(row, outcome, version)
-    return Outcome(Event.READY + 0, value, Message.READY + 0, n, 0)
+    return Outcome(Event.READY + 0, value, message, n, 0)

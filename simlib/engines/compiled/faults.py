@@ -6,20 +6,23 @@ and schedule the events that its answer demands. The loop for a run without faul
 
 from __future__ import annotations
 
-from simlib.core import connection
+from simlib.core import broadcasts, connection
+from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
 from simlib.core.client_state import NEVER_S, Rules
-from simlib.core.connection import FaultSchedule, Nodes, Paths, Sent
-from simlib.core.faults import FaultEffect
+from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Paths, Sent
+from simlib.core.faults import FaultEffect, is_by_server
 from simlib.core.protocol import has_socket
 from simlib.core.record import Cause, Record
 from simlib.core.resync import Resume
 from simlib.core.server import Server, ServerRules
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
+    END_OF_STREAM,
     TRIP,
     ClientArrays,
     EngineOptions,
@@ -28,6 +31,7 @@ from simlib.engines.compiled.state import (
     disconnect,
     end_fetches,
     load_of,
+    loop_of,
     put,
     release_up_to,
 )
@@ -43,12 +47,6 @@ def _paths(arrays: ClientArrays, rules: Rules) -> Paths:
 def has_path_limits(arrays: ClientArrays) -> bool:
     """Return whether any path is slower or narrower at some time, or all clients share a link."""
     return len(arrays.delays) + len(arrays.limits) + len(arrays.shared) > 0
-
-
-@inlined
-def blocks(arrays: ClientArrays, rules: Rules, sending: SendingRules) -> bool:
-    """Return whether slow clients block their worker."""
-    return connection.blocks(_paths(arrays, rules), sending)
 
 
 @inlined
@@ -94,6 +92,7 @@ def reset_connection(
     number: int,
     now: float,
     lets_go: bool,
+    by_server: bool,
 ) -> None:
     """Reset a connection at the server; the client hears of it behind all that was sent.
 
@@ -103,13 +102,15 @@ def reset_connection(
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
     heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
+    is_end = connection.ends_stream(row, row, by_server, server_rules.ends_streams)
     if lets_go:
         release_up_to(arrays, row, exchange)
     if not has_socket(row.transport) and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, row.transport + 0)
     if connection.reset(row, row, server_rules.keep_alive_s, now):
-        event_list.schedule(q, TRIP, heard_s, number, load_of(exchange, Kind.FAIL, 0))
+        load = load_of(exchange, Kind.FAIL, END_OF_STREAM * is_end)
+        event_list.schedule(q, TRIP, heard_s, number, load)
 
 
 @inlined
@@ -166,12 +167,18 @@ def apply_fault(
                     if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
                         end_fetches(arrays, record, number, now)
                     lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
-                    reset_connection(arrays, record, q, rules, server_rules, number, now, lets_go)
+                    settings, by_server = (rules, server_rules), is_by_server(fault_event)
+                    reset_connection(arrays, record, q, *settings, number, now, lets_go, by_server)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
             elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):
                 catch_up(arrays, record, number, state.published)
                 release_up_to(arrays, row, row.socket)
+    if connection.cuts_all(fault_event):
+        for node in range(len(servers.state)):
+            address = rules.seed, rules.replication
+            if broadcasts.forgets(server_rules.loop, *address, node, index):
+                servers.state[node].has_forgotten = True
     if index + 1 < len(schedule.events):
         t = schedule.events[index + 1].t
         event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.FAULT, 0))
@@ -199,22 +206,35 @@ def ready_s(
     arrays: ClientArrays, rules: Rules, number: int, now: float, outcome: int, missed: int
 ) -> float:
     """Return when READY, and what is replayed with it, arrives on a new connection."""
-    n_bytes = arrays.sizes[Message.READY, 1] + 0
+    transport = arrays.rows[number].transport
+    n_bytes = arrays.sizes[sent_as(transport, Message.READY), 1] + 0
     if outcome == Resume.REPLAY:
-        n_bytes += missed * arrays.sizes[Message.PUSH, 1]
+        n_bytes += missed * arrays.sizes[sent_as(transport, Message.PUSH), 1]
     return connection.open_path(_paths(arrays, rules), arrays.rows[number], now, float(n_bytes))
 
 
 @inlined
-def blocking_send(
+def plan_send(
     arrays: ClientArrays, rules: Rules, sending: SendingRules, number: int, t: float
-) -> float:
-    """Block the server from `t` on until there is room for a message; return until when."""
+) -> tuple[int, float]:
+    """Wait from `t` on until there is room for a message, under the policies that wait.
+
+    Return what becomes of it, a `Sent`, and when.
+    """
     paths, row = _paths(arrays, rules), arrays.rows[number]
-    size = float(arrays.sizes[connection.change_message(row), 1])
-    node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
-    blocked_s, planned = arrays.servers.blocked_s[node], arrays.planned[number]
-    return connection.blocking_send(paths, row, planned, blocked_s, place, sending, t, size)
+    is_aborting = connection.aborts(paths, sending)
+    outcome = Sent.SENT + 0
+    if is_aborting or connection.blocks(paths, sending):
+        size = float(arrays.sizes[connection.change_message(row), 1])
+        node, place = divmod(int(row.socket_worker), arrays.servers.free_s.shape[1])
+        blocked_s, planned = arrays.servers.blocked_s[node], arrays.planned[number]
+        if is_aborting:
+            outcome, t = connection.aborting_send(
+                paths, row, planned, blocked_s, place, sending, t, size
+            )
+        else:
+            t = connection.blocking_send(paths, row, planned, blocked_s, place, sending, t, size)
+    return outcome, t
 
 
 @inlined
@@ -222,15 +242,19 @@ def try_send(
     arrays: ClientArrays,
     record: Record,
     rules: Rules,
-    sending: SendingRules,
+    server_rules: ServerRules,
     number: int,
     now: float,
     exchange: int,
     version: int,
     n: int,
 ) -> int:
-    """Send a message of a broadcast to a client whose path may be narrow."""
-    row = arrays.rows[number]
+    """Send a message of a broadcast to a client whose path may be narrow, unless it has ended."""
+    row, sending = arrays.rows[number], server_rules.sending
+    if version != GIVES_UP:
+        if not broadcasts.goes_on(server_rules.loop, loop_of(arrays, row), version):
+            recording.leave_out(record, number, version, now)
+            return n
     size = int(arrays.sizes[connection.change_message(row), 1])
     waiting_size = int(arrays.sizes[connection.waiting_message(row, rules, sending), 1])
     outcome, t = connection.try_send(
@@ -260,7 +284,7 @@ def drain(
     paths, row = _paths(arrays, rules), arrays.rows[number]
     message = connection.waiting_message(row, rules, sending)
     size, kind = int(arrays.sizes[message, 1]), Kind.PUSH + 0
-    if message == Message.SNAPSHOT:
+    if connection.is_board(message):
         kind = Kind.SNAPSHOT + 0
     version, t = connection.drain(paths, row, now, size)
     n = put(arrays.out, n, WHEEL, t, kind, exchange, version)

@@ -14,6 +14,7 @@ from simlib.core.answers import (
     keep,
     version_named,
 )
+from simlib.core.broadcasts import change_set
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by, served_at
 from simlib.core.draws import Stream
@@ -47,7 +48,9 @@ from simlib.engines.compiled.state import (
     IS_EMPTY,
     IS_HELD,
     IS_PING,
+    IS_STREAM,
     REFUSED,
+    REFUSED_SYN,
     REPLY_BITS,
     REQUEST_BITS,
     TRIP,
@@ -63,7 +66,9 @@ from simlib.engines.compiled.state import (
 from simlib.engines.compiled.turn import GENERAL, POLLS, PUSHES, Turn, World
 
 _ADMITTED = 2
-"""A bit of the data of a poll or upgrade that has waited at the rate limit: it has passed it."""
+"""A bit of the data of a poll or upgrade that has waited at the rate limit: it has passed it. The
+lowest bit says whether a poll is the first on its connection, and whether an upgrade is for a
+stream, `IS_STREAM`."""
 
 
 class Job(NamedTuple):
@@ -186,17 +191,17 @@ def _job_of(world: World, turn: Turn) -> Job:
         worker += accepted if is_handshake else row.socket_worker
     if kind == Kind.POLL:
         return _poll_job(world, turn)
+    authentication_s = 0.0
+    asks_stream = GENERAL and kind == Kind.UPGRADE and turn.data & IS_STREAM > 0
+    if PUSHES and (kind == Kind.AUTHENTICATE or asks_stream):
+        authentication_s += _authentication_s(world, turn)
     if PUSHES and kind == Kind.UPGRADE:
-        return _upgrade_job(world, turn, worker)
+        return _upgrade_job(world, turn, worker, authentication_s)
     if PUSHES and kind == Kind.AUTHENTICATE:
-        mean_s = server_rules.authenticate_s + 0.0
-        outcome = resume_outcome_of(
-            world.arrays, world.record, world.rules, GENERAL, turn.number, turn.now
-        )
-        if outcome == Resume.SNAPSHOT:
-            mean_s += server_rules.snapshot_s
+        if GENERAL:
+            change_set(world.arrays.sends[worker])
         k = 2 * turn.exchange + 1
-        return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)
+        return Job(authentication_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)
     if PUSHES and kind == Kind.BEAT:
         if row.subscribed != turn.exchange:
             return _no_job(turn.data, 0)
@@ -220,6 +225,18 @@ def _job_of(world: World, turn: Turn) -> Job:
         k = row.beats + 0
         return Job(heartbeat_s, Stream.HEARTBEAT_SERVICE + 0, k, worker, turn.data, 0)
     return _accept_job(world, turn)
+
+
+@inlined
+def _authentication_s(world: World, turn: Turn) -> float:
+    """Return how long a worker takes to let in a client that comes now, seconds."""
+    mean_s = world.server_rules.authenticate_s + 0.0
+    outcome = resume_outcome_of(
+        world.arrays, world.record, world.rules, GENERAL, turn.number, turn.now
+    )
+    if outcome == Resume.SNAPSHOT:
+        mean_s += world.server_rules.snapshot_s
+    return mean_s
 
 
 @inlined
@@ -289,14 +306,16 @@ def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
 
 
 @inlined
-def _upgrade_job(world: World, turn: Turn, worker: int) -> Job:
+def _upgrade_job(world: World, turn: Turn, worker: int, authentication_s: float) -> Job:
+    """Return the job of an upgrade, or of a request for a stream, which has the token too."""
     server_rules, nodes = world.server_rules, world.arrays.servers
     node, place = divmod(worker, server_rules.workers)
-    is_refused, status = False, UNAVAILABLE
+    is_refused, status, may_block = False, UNAVAILABLE, not turn.data & IS_STREAM
     if GENERAL and not turn.data & _ADMITTED:
-        if is_under(world.arrays, world.rules, FaultEffect.SWALLOW + 0, turn.number):
+        swallow, block = FaultEffect.SWALLOW + 0, FaultEffect.BLOCK + 0
+        if may_block and is_under(world.arrays, world.rules, swallow, turn.number):
             return _no_job(turn.data, 0)
-        if is_under(world.arrays, world.rules, FaultEffect.BLOCK + 0, turn.number):
+        if may_block and is_under(world.arrays, world.rules, block, turn.number):
             is_refused, status = True, FORBIDDEN
         elif world.options.limit.upgrades:
             passed_s = _passes_s(world, turn)
@@ -310,7 +329,9 @@ def _upgrade_job(world: World, turn: Turn, worker: int) -> Job:
         out, t = world.arrays.out, turn.now + turn.half_s
         n = put(out, 0, TRIP, t, Kind.UPGRADE_REFUSED, turn.exchange, status)
         return _no_job(turn.data, n)
-    mean_s = server_rules.handshake_s
+    if GENERAL and turn.data & IS_STREAM:
+        change_set(world.arrays.sends[worker])
+    mean_s = server_rules.handshake_s + authentication_s
     k = 2 * turn.exchange
     return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)
 
@@ -379,7 +400,9 @@ def _accept_job(world: World, turn: Turn) -> Job:
         row.node = node_of(arrays, rules, turn.number, turn.exchange)
         if row.node < 0:
             t = turn.now + turn.half_s
-            return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, 1))
+            return _no_job(
+                turn.data, put(arrays.out, 0, TRIP, t, Kind.FAIL, turn.exchange, REFUSED_SYN)
+            )
         row.worker = servers.first_free(arrays.servers.free_s[row.node])
     mean_s = world.server_rules.accept_s
     worker = 0
@@ -410,14 +433,19 @@ def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, ve
         follows, t = answer(world, turn.number, exchange, done_s, data, half_s)
         return put(out, 0, DONE_TRIP, t, follows, exchange, data)
     if PUSHES and kind == Kind.UPGRADE:
-        return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, job.worker)
+        data = (job.worker << 1) | (turn.data & IS_STREAM)
+        return put(out, 0, DONE, done_s, Kind.UPGRADE_SERVED, exchange, data)
     if PUSHES and kind == Kind.AUTHENTICATE:
         return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
     if PUSHES and kind == Kind.BEAT:
         if GENERAL and has_path_limits(world.arrays):
             data = (job.data << 1) | IS_PING
             return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, data)
-        return put(out, 0, DONE_TRIP, done_s + half_s, Kind.PING, exchange, job.data)
+        n = put(out, 0, DONE_TRIP, done_s + half_s, Kind.PING, exchange, job.data)
+        if GENERAL and world.arrays.streams[turn.number]:
+            t = done_s + world.rules.heartbeat_interval_s
+            n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
+        return n
     if PUSHES and kind == Kind.PONG_UP:
         t = done_s + world.rules.heartbeat_interval_s
         return put(out, 0, BEATS, t, Kind.BEAT, exchange, 0)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core.answers import has_shortcuts
+from simlib.core.broadcasts import may_end
 from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
@@ -141,6 +142,7 @@ def _serves_at_once(world: World) -> bool:
         at_once = at_once and not has_path_limits(world.arrays) and not rules.throttles_timers
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
         at_once = at_once and not fetches(rules.transport)
+        at_once = at_once and not may_end(world.server_rules.loop)
         # A message may answer for the pong that a client waits for, and so sets its timer anew.
         may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
         at_once = at_once and not may_answer

@@ -286,6 +286,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         buckets=workload.buckets,
         percents=_table_of((), PERCENT),
         unclosed=np.zeros(clients_n if workload.flag is not None else 0, np.bool_),
+        streams=np.zeros(clients_n if variant.is_general else 0, np.bool_),
         is_down=np.zeros(workload.nodes, np.bool_),
         process=np.arange(workload.nodes),
         kept_from=np.zeros(workload.nodes, np.int64),
@@ -301,9 +302,9 @@ def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:
 
 
 def _planned(workload: Workload, clients_n: int) -> Any:
-    blocks = workload.server.sending.overflow == Overflow.BLOCK
+    waits = workload.server.sending.overflow in (Overflow.BLOCK, Overflow.ABORT)
     has_slow_clients = len(workload.delays) + len(workload.limits) > 0
-    rows = rows_of(clients_n if blocks and has_slow_clients else 0, list(PLANNED_ROW.items()))
+    rows = rows_of(clients_n if waits and has_slow_clients else 0, list(PLANNED_ROW.items()))
     rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["exchange"] = -1
     return rows

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
+from simlib.core.broadcasts import LOOP, change_set
 from simlib.core.client import is_recoverable
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
-from simlib.core.connection import CONNECTION_ROW, Nodes
+from simlib.core.connection import CONNECTION_ROW, Nodes, is_held
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.limiter import LimiterRules
@@ -24,6 +25,7 @@ from simlib.core.notify import FETCHES
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
+from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.numba_support import inlined
 
@@ -102,6 +104,10 @@ REPLY_BITS = 2
 REQUEST_BITS = 2
 _EXCHANGE_BITS = 63 - KIND_BITS - DATA_BITS - FETCHES.bit_length()
 UNREACHED, REFUSED, ANSWERED, CUT = range(4)
+IS_STREAM = 1
+"""The bit in the data of UPGRADE and UPGRADE_SERVED that tells a stream from a WebSocket."""
+REFUSED_SYN, END_OF_STREAM = 1, 2
+"""The data of FAIL for a SYN that no node takes, and for the proper end of a stream; else 0."""
 IS_HELD = 4
 """The bit in the data of POLL that tells a request which is to be held from a poll."""
 IS_EMPTY = 2
@@ -209,8 +215,16 @@ STATE = np.dtype(
     ]
 )
 
-SEND = np.dtype([("start_s", "f8"), ("sent_s", "f8"), ("sends", "i8")])
-"""A worker's part of a broadcast: its start, its latest send, and how many it has sent."""
+SEND = np.dtype(
+    [
+        *(("start_s", "f8"), ("sent_s", "f8"), ("sends", "i8")),
+        *(("fails_after", "i8"), ("closes_s", "f8"), ("has_ended", "?")),
+        *LOOP.items(),
+    ]
+)
+"""A worker's part of a broadcast: its start, its latest send, how many it has sent, after how many
+it fails (-1: it does not), when that client is closed, and whether it has ended. Beside it, all of
+the worker's broadcasts."""
 
 LOGS = {
     "connections": CONNECTION,
@@ -244,6 +258,7 @@ class RecordArrays(NamedTuple):
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
     buffered: NDArray[np.float64]
+    failed: NDArray[np.bool_]
     gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
     cohort: Any
@@ -281,7 +296,8 @@ class ClientArrays(NamedTuple):
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower, `shared` has the link that all clients share, if there is one. In
     a rollout, `buckets` are the clients', and `percents` the percentages set so far; `unclosed`
-    says whose sockets nobody has closed for a rollback, as their node was down. Each node has
+    says whose sockets nobody has closed for a rollback, as their node was down, and `streams` whose
+    latest subscription is a stream. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
     nodes. `planned` has a row for each client, or none if no slow client blocks its worker.
@@ -306,6 +322,7 @@ class ClientArrays(NamedTuple):
     buckets: NDArray[np.float64]
     percents: Any
     unclosed: NDArray[np.bool_]
+    streams: NDArray[np.bool_]
     is_down: Any
     process: Any
     kept_from: Any
@@ -400,8 +417,9 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
             record.clients[number, Count.MESSAGES] += missing
             if counted > 0:
                 record.clients[number, Count.DELIVERED] += counted
-            record.traffic[number, 0] += missing * record.sizes[Message.PUSH, 2]
-            record.traffic[number, 1] += missing * record.sizes[Message.PUSH, 3]
+            message = sent_as(row.transport, Message.PUSH)
+            record.traffic[number, 0] += missing * record.sizes[message, 2]
+            record.traffic[number, 1] += missing * record.sizes[message, 3]
             row.seen = version
             row.applied = Applied.LAST + 0
 
@@ -424,6 +442,17 @@ def unsubscribe(arrays: ClientArrays, row: Any) -> None:
     arrays.undisturbed_until_s[row.slot] = -NEVER_S
     row.subscribed = -1
     arrays.state[0].subscribers -= 1
+    if not is_held(row):
+        change_set(loop_of(arrays, row))
+
+
+@inlined
+def loop_of(arrays: ClientArrays, row: Any) -> Any:
+    """Return the broadcasts of the worker that a client's socket belongs to."""
+    worker = 0  # where there is one worker, clients may have no room for theirs
+    if len(arrays.sends) > 1:
+        worker += row.socket_worker
+    return arrays.sends[worker]
 
 
 @inlined

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from simlib.core.answers import Etag
+from simlib.core.broadcasts import SOUND
 from simlib.core.client_state import Differs
 from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
@@ -45,6 +46,7 @@ _HONOURED_RULES = {
     *("pause_while_dragging", "pause_while_hidden", "refetch_on_focus"),
     *("retries", "retry_base_s", "retry_cap_s", "push_is_snapshot", "resync", "open_timeout_s"),
     *("upgrade_timeout_s", "ready_timeout_s", "closing_s"),
+    *("watches", "retries_http_errors", "retries_ended"),  # of streams, which go elsewhere
     *("spread_s", "on_hint", "hold_s", "answer_timeout_s", "ask_pause_s"),
     *("token_valid_s", "heartbeat", "heartbeat_interval_s", "heartbeat_timeout_s", "reconnect"),
 }
@@ -64,9 +66,9 @@ _HONOURED_SERVER = {
     *("accept_s", "poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s"),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
-    "drops_copy",
+    *("drops_copy", "ends_streams"),
 }
-_NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0}
+_NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0, "loop": SOUND}
 _OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
 """Settings that mean nothing to clients that poll all the time."""
 

@@ -1,0 +1,30 @@
+"""Should we, and to what: candidates judged by needs on common draws, and what would change it."""
+
+from simlib.verdict.candidates import CANDIDATES, Candidate
+from simlib.verdict.decision import Decision, Sentence
+from simlib.verdict.judging import decide
+from simlib.verdict.measures import JUDGED, Judged
+from simlib.verdict.needs import Needs, Prices, Trouble
+from simlib.verdict.sensitivity import ASSUMPTIONS, break_even, sentence_of, sobol, tornado
+
+__all__ = [
+    "ASSUMPTIONS",
+    "CANDIDATES",
+    "JUDGED",
+    "Candidate",
+    "Decision",
+    "Judged",
+    "Needs",
+    "Prices",
+    "Sentence",
+    "Trouble",
+    "break_even",
+    "decide",
+    "sentence_of",
+    "sobol",
+    "tornado",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

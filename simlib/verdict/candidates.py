@@ -1,0 +1,261 @@
+"""What a team would weigh: a row a candidate, as changes to its scenario.
+
+A candidate is one row of `CANDIDATES`: the first is always the scenario as it is. Every transport
+has a row: one that nobody has written a row for gets one of its name, with its usual settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.errors import ScenarioError, shown
+from simlib.scenario import Scenario
+
+TODAY = "today"
+_USUAL_GZIP_RATIO = 0.3
+_HALF_BUSY = 2.0
+_SHORTEST_SPREAD_S = 0.5
+
+
+class Candidate(NamedTuple):
+    """Something that a team may do.
+
+    Attributes
+    ----------
+    name : str
+        In tables and changes.
+    label : str
+        In sentences and figures; has no numbers, so that every number there is a result.
+    changes : mapping of str to object
+        As `Scenario.replace` takes them. A value that is a function is called with the scenario.
+    sentence : str
+        What it is.
+    """
+
+    name: str
+    label: str
+    changes: Mapping[str, Any]
+    sentence: str
+
+    def applied_to(self, scenario: Scenario) -> Scenario:
+        """Return a scenario with the changes made."""
+        changes = {
+            path: value(scenario) if callable(value) else value
+            for path, value in self.changes.items()
+        }
+        return scenario.replace(changes)
+
+
+def _times(path: str, factor: float) -> Callable[[Scenario], float]:
+    section, name = path.split(".")
+    return lambda scenario: float(getattr(getattr(scenario, section), name)) * factor
+
+
+def _half_busy_s(scenario: Scenario) -> float:
+    """Return the window over which fetches of all clients keep the workers half busy, seconds."""
+    workers = scenario.server.workers * scenario.server.nodes
+    busy_s = scenario.clients * scenario.server.poll_s / workers
+    return max(_SHORTEST_SPREAD_S, float(f"{_HALF_BUSY * busy_s:.2g}"))
+
+
+_POLLED = {"transport": "polling"}
+_PUSHED = {"transport": "websocket", "websocket.push": "delta"}
+
+_ROWS = (
+    Candidate(TODAY, "as it is today", {}, "The scenario as it is given."),
+    Candidate(
+        "poll",
+        "polling as set",
+        _POLLED,
+        "Polling with the scenario's own settings.",
+    ),
+    Candidate(
+        "poll_etag",
+        "polling with ETag",
+        {**_POLLED, "polling.etag": "content"},
+        "Conditional requests: a board that has not changed is answered 304 without a body.",
+    ),
+    Candidate(
+        "poll_version",
+        "polling with versions",
+        {**_POLLED, "polling.etag": "version"},
+        "The same, and the server compares a version before it reads the board.",
+    ),
+    Candidate(
+        "poll_cached",
+        "polling of a shared copy",
+        {**_POLLED, "server.cache_s": _times("polling.interval_s", 0.1)},
+        "The server answers from a copy that it makes anew ten times an interval, for everybody.",
+    ),
+    Candidate(
+        "poll_compressed",
+        "compressed polling",
+        {**_POLLED, "wire.gzip_ratio": _USUAL_GZIP_RATIO},
+        f"Answers are compressed to {_USUAL_GZIP_RATIO:.0%} of their size, which is an assumption: "
+        "DevTools, Network, shows both sizes. What compressing costs the server is not counted.",
+    ),
+    Candidate(
+        "poll_longer",
+        "polling half as often",
+        {**_POLLED, "polling.interval_s": _times("polling.interval_s", 2.0)},
+        "Polling with twice the interval.",
+    ),
+    Candidate(
+        "poll_shorter",
+        "polling three times as often",
+        {**_POLLED, "polling.interval_s": _times("polling.interval_s", 1.0 / 3.0)},
+        "Polling with a third of the interval.",
+    ),
+    Candidate(
+        "poll_adaptive",
+        "polling more often after changes",
+        {
+            **_POLLED,
+            "polling.active_interval_s": _times("polling.interval_s", 1.0 / 3.0),
+            "polling.active_for_s": _times("polling.interval_s", 2.0),
+        },
+        "A third of the interval for a while after the client has seen a change, or a drop.",
+    ),
+    Candidate(
+        "notify",
+        "notify and fetch",
+        {"transport": "notify", "notify.spread_s": 0.0},
+        "A WebSocket says that something has changed, and every client fetches at once.",
+    ),
+    Candidate(
+        "notify_spread",
+        "notify and fetch spread out",
+        {"transport": "notify", "notify.spread_s": _half_busy_s},
+        "The same, and clients fetch at random times in a window that leaves the server half idle.",
+    ),
+    Candidate(
+        "push",
+        "push of deltas",
+        _PUSHED,
+        "A WebSocket carries each change.",
+    ),
+    Candidate(
+        "push_fallback",
+        "push that may poll",
+        {**_PUSHED, "fallback": {"after_failures": 5, "return_s": 60.0, "return_factor": 1.0}},
+        "The same; a client that fails to connect five times polls, and tries again every minute.",
+    ),
+    Candidate(
+        "push_snapshots",
+        "push of snapshots",
+        {"transport": "websocket", "websocket.push": "snapshot"},
+        "A WebSocket carries the whole board at each change.",
+    ),
+    Candidate(
+        "sse",
+        "server-sent events",
+        {"transport": "sse", "websocket.push": "delta"},
+        "A stream of server-sent events carries each change.",
+    ),
+    Candidate(
+        "long_polling",
+        "long polling",
+        {"transport": "long_polling", "websocket.push": "delta"},
+        "The server holds each request until something changes, and answers with what is new.",
+    ),
+)
+
+
+def _with_every_transport(rows: tuple[Candidate, ...]) -> dict[str, Candidate]:
+    """Return the rows by name, with one for each transport that none of them is about."""
+    known = {row.changes.get("transport") for row in rows}
+    more = [
+        Candidate(
+            name,
+            name.replace("_", " "),
+            {"transport": name},
+            f"The transport {name}, with its settings as they are.",
+        )
+        for name in TRANSPORT_NAMES
+        if name not in known
+    ]
+    return {row.name: row for row in (*rows, *more)}
+
+
+CANDIDATES = _with_every_transport(_ROWS)
+"""The candidates by name, those that are made most easily first: of equals that one is taken."""
+
+
+class Case(NamedTuple):
+    """A candidate, and the scenario that it makes of the one that is given."""
+
+    candidate: Candidate
+    scenario: Scenario
+
+    @property
+    def name(self) -> str:
+        """The candidate's name."""
+        return self.candidate.name
+
+    @property
+    def label(self) -> str:
+        """What sentences call it."""
+        return self.candidate.label
+
+
+def cases_of(scenario: Scenario, given: Any = None) -> tuple[dict[str, Case], dict[str, str]]:
+    """Return the candidates of a scenario, and those that were left out, with the reason.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    given : mapping of str to mapping, or sequence of str, optional
+        A reader's own candidates: names and changes; or names of `CANDIDATES`. Absent: all of
+        those. The scenario as it is is always the first.
+
+    Raises
+    ------
+    ScenarioError
+        A name is unknown, or changes that the caller gives make no scenario.
+    """
+    cases = {TODAY: Case(CANDIDATES[TODAY], scenario)}
+    left_out: dict[str, str] = {}
+    for row in _rows(given):
+        try:
+            changed = row.applied_to(scenario)
+        except ScenarioError as error:
+            if isinstance(given, Mapping):
+                path = f"candidates[{shown(row.name)}].{error.path}"
+                raise ScenarioError(path, error.value, error.rule) from None
+            left_out[row.name] = f"is none of this scenario: {error.path}: {error.rule}"
+            continue
+        same = [case for case in cases.values() if case.scenario == changed]
+        if same:
+            left_out[row.name] = f"is the same as {same[0].label}"
+        else:
+            cases[row.name] = Case(row, changed)
+    return cases, left_out
+
+
+def _rows(given: Any) -> list[Candidate]:
+    if given is None:
+        return [row for name, row in CANDIDATES.items() if name != TODAY]
+    if isinstance(given, Mapping):
+        return [_own(name, changes) for name, changes in given.items()]
+    if isinstance(given, str) or not isinstance(given, list | tuple):
+        rule = "must be a mapping of names to changes, or a list of names"
+        raise ScenarioError("candidates", given, rule)
+    for name in given:
+        if name not in CANDIDATES:
+            raise ScenarioError("candidates", name, f"must be among {', '.join(CANDIDATES)}")
+    return [CANDIDATES[name] for name in given if name != TODAY]
+
+
+def _own(name: Any, changes: Any) -> Candidate:
+    """Return the row of a candidate that a reader gives; a name of the table keeps its label."""
+    if not isinstance(name, str) or not name:
+        raise ScenarioError("candidates", name, "must have names that are texts, and not empty")
+    if name in (TODAY, CANDIDATES[TODAY].label):
+        rule = f"must have another name than {TODAY}, which the scenario as it is has"
+        raise ScenarioError("candidates", name, rule)
+    if not isinstance(changes, Mapping):
+        rule = "must be a mapping of paths to values"
+        raise ScenarioError(f"candidates[{shown(name)}]", changes, rule)
+    return Candidate(name, name, dict(changes), "One of the caller's own.")

@@ -1,0 +1,484 @@
+"""What came of judging: tables, a verdict in sentences, and where each of their numbers stands."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from simlib import theory
+from simlib.errors import ScenarioError
+from simlib.run import kinds_of
+from simlib.scenario import Scenario
+from simlib.scenario.display import page, table_html, warnings_html
+from simlib.verdict.candidates import TODAY, Case
+from simlib.verdict.facts import Values
+from simlib.verdict.measures import JUDGED, Kind, shown
+from simlib.verdict.needs import Needs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MARKS = {"met": "✓", "failed": "✗", "unclear": "?", "no value": "✗", "not asked": ""}
+
+VerdictKind = Literal["stay", "tune", "migrate", "none"]
+
+
+class Asked(NamedTuple):
+    """What `decide` was asked: enough to ask it again with something changed."""
+
+    scenario: Scenario
+    needs: Needs
+    replications: int
+    seed: int
+    confidence: float
+    options: Mapping[str, Any]
+
+
+class Cell(NamedTuple):
+    """Where a number of a sentence stands: in ``table`` or ``ranking``, and how it is shown."""
+
+    table: Literal["table", "ranking"]
+    row: Any
+    column: str
+    kind: Kind
+
+
+class Sentence(NamedTuple):
+    """A sentence: a template with places for numbers, and the cells that they are taken from."""
+
+    template: str
+    cells: tuple[Cell, ...]
+
+
+def interval_of(values: Values, confidence: float) -> tuple[float, float, float]:
+    """Return mean, low and high of replications; of values that are not finite, no interval.
+
+    Examples
+    --------
+    >>> interval_of(np.array([1.0, 1.0]), 0.95)
+    (1.0, 1.0, 1.0)
+    >>> interval_of(np.array([1.0, math.inf]), 0.95)
+    (inf, inf, inf)
+    """
+    if np.isnan(values).any():
+        return math.nan, math.nan, math.nan
+    if np.isinf(values).any():
+        return math.inf, math.inf, math.inf
+    return theory.mean_interval(values, confidence)
+
+
+class Decision:
+    """What should be done, by what a board needs: see `decide`.
+
+    Attributes
+    ----------
+    asked : Asked
+        What was asked.
+    cases : dict of str to Case
+        The candidates that were judged, each with its scenario.
+    left_out : dict of str to str
+        Candidates that were not, and why.
+    values : dict of str to dict of str to ndarray
+        For each candidate and measure a value a replication.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        cases: dict[str, Case],
+        left_out: dict[str, str],
+        values: dict[str, dict[str, Values]],
+        warned: Mapping[str, tuple[str, ...]],
+        said: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self.asked, self.cases, self.left_out, self.values = asked, cases, left_out, values
+        self._warned, self._said = warned, said
+
+    def with_needs(self, needs: Needs) -> Decision:
+        """Return what the same runs say of other limits.
+
+        Parameters
+        ----------
+        needs : Needs
+            With the same prices, trouble and nodes: those are in the runs and in their values.
+
+        Raises
+        ------
+        ScenarioError
+            Something differs that has to be judged anew.
+        """
+        before = self.asked.needs
+        names = ["prices", "trouble", "nodes"]
+        names += ["utilisation", "memory_bytes"] if before.nodes is not None else []
+        for name in names:
+            if getattr(needs, name) != getattr(before, name):
+                rule = "must be as it was: it is in the values, so that decide has to judge anew"
+                raise ScenarioError(f"needs.{name}", getattr(needs, name), rule)
+        asked = self.asked._replace(needs=needs)
+        return Decision(asked, self.cases, self.left_out, self.values, self._warned, self._said)
+
+    # -- tables ------------------------------------------------------------------------------------
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Every candidate and measure: a row each, indexed by ``candidate`` and ``measure``.
+
+        ``label``, ``mean``, ``low`` and ``high`` (Student t), ``limit`` (NaN: not asked for),
+        ``excess`` (mean - limit), ``status`` and ``warnings`` (kinds of those of the calm runs).
+        The status is ``met`` (the whole interval keeps the limit), ``failed``, ``unclear`` (the
+        limit lies within the interval, so that more replications would tell), ``no value`` or ``not
+        asked``.
+        """
+        import pandas as pd
+
+        limits = self.asked.needs.limits
+        rows = []
+        for name, measures in self.values.items():
+            warned = kinds_of(self._warned[name])
+            for measure, values in measures.items():
+                interval = interval_of(values, self.asked.confidence)
+                limit = limits.get(measure, math.nan)
+                row = (name, measure, self.cases[name].label, *interval, limit)
+                rows.append((*row, interval[0] - limit, _status(interval, limit), warned))
+        columns = ["candidate", "measure", "label", "mean", "low", "high", "limit", "excess"]
+        table = pd.DataFrame(rows, columns=[*columns, "status", "warnings"])
+        return table.set_index(["candidate", "measure"])
+
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        """The candidates that meet every need, the one to take first.
+
+        ``label``, ``transport``, ``mean``, ``low`` and ``high`` of `Needs.ranked_by`, and
+        ``more``, ``more_low`` and ``more_high``: by how much it exceeds the first, pair by pair.
+        """
+        import pandas as pd
+
+        measure, order = self.asked.needs.ranked_by, self._order
+        rows = []
+        for name in order:
+            own = self.values[name][measure]
+            more = interval_of(own - self.values[order[0]][measure], self.asked.confidence)
+            case, mean = self.cases[name], interval_of(own, self.asked.confidence)
+            rows.append((name, case.label, case.scenario.transport, *mean, *more))
+        columns = ["candidate", "label", "transport", "mean", "low", "high"]
+        columns += ["more", "more_low", "more_high"]
+        return pd.DataFrame(rows, columns=columns).set_index("candidate")
+
+    def summary(self) -> pd.DataFrame:
+        """Return the table for readers: a row per candidate, a column per measure, with marks.
+
+        ✓ keeps the limit, ✗ does not, ? may or may not. The first row has the limits.
+        """
+        import pandas as pd
+
+        limits = self.asked.needs.limits
+        measures = [name for name in JUDGED if name in self.values[TODAY]]
+        rows: dict[str, list[str]] = {
+            "limit": [shown(limits[m], JUDGED[m].kind) if m in limits else "" for m in measures]
+        }
+        for name in self.order:
+            found = self.table.loc[name].loc[measures]
+            rows[self.cases[name].label] = [
+                f"{shown(mean, JUDGED[measure].kind)} {_MARKS[status]}".rstrip()
+                for measure, mean, status in zip(
+                    measures, found["mean"], found["status"], strict=True
+                )
+            ]
+        columns = [JUDGED[measure].label for measure in measures]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+    # -- the verdict -------------------------------------------------------------------------------
+
+    def fails(self, name: str) -> list[str]:
+        """Return the needs that a candidate does not meet, the worst first.
+
+        What has no value of the measure that it would be ranked by fails that.
+        """
+        rows = self.table.loc[name]
+        failed = rows[~rows["status"].isin(["met", "not asked"])]
+        # Those without a value are worst of all.
+        worst = (
+            (failed["excess"] / failed["limit"])
+            .fillna(math.inf)
+            .sort_values(ascending=False, kind="stable")
+        )
+        found, ranked_by = [str(measure) for measure in worst.index], self.asked.needs.ranked_by
+        if not found and not np.isfinite(self.values[name][ranked_by]).all():
+            return [ranked_by]
+        return found
+
+    @cached_property
+    def _order(self) -> list[str]:
+        """The candidates that meet every need, in their order: see `decide`."""
+        measure = self.asked.needs.ranked_by
+        fit = [name for name in self.cases if not self.fails(name)]
+        fit.sort(key=lambda name: float(self.values[name][measure].mean()))
+        if not fit:
+            return []
+        least = self.values[fit[0]][measure]
+        places = list(self.cases)
+        ties = [name for name in fit if not self._beats(least, self.values[name][measure], 0.0)]
+        first = min([fit[0], *ties], key=places.index)
+        if TODAY in fit and first != TODAY:
+            today = self.values[TODAY][measure]
+            worth = self.asked.needs.worth_frac * float(today.mean())
+            if not self._beats(self.values[first][measure], today, worth):
+                first = TODAY
+        return [first, *(name for name in fit if name != first)]
+
+    def _beats(self, one: Values, other: Values, by: float) -> bool:
+        """Say whether one is less than another by more than an amount and more than noise."""
+        _, low, _ = interval_of(other - one, self.asked.confidence)
+        return low > by
+
+    @property
+    def best(self) -> str | None:
+        """The candidate to take; None if none meets every need."""
+        return self._order[0] if self._order else None
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of the candidate to take; without one, as it is today."""
+        return self.cases[self.best or TODAY].scenario
+
+    @property
+    def kind(self) -> VerdictKind:
+        """What to do.
+
+        ``stay`` as it is; ``tune``: other settings of today's transport; ``migrate`` to another
+        transport; ``none``: no candidate meets every need.
+        """
+        if self.best is None:
+            return "none"
+        if self.best == TODAY:
+            return "stay"
+        same = self.scenario.transport == self.asked.scenario.transport
+        return "tune" if same else "migrate"
+
+    @property
+    def closest(self) -> str:
+        """The candidate that misses the fewest needs, and of those the least."""
+        limits = self.asked.needs.limits
+
+        def misses(name: str) -> tuple[int, float]:
+            failed = self.fails(name)
+            if not failed:
+                return 0, 0.0
+            excess = self.number(self._cell(name, failed[0], "excess"))
+            # A limit may be 0, and a measure without a limit or a value is missed by any amount.
+            limit = limits.get(failed[0], 0.0)
+            is_known = limit > 0.0 and not math.isnan(excess)
+            return len(failed), excess / limit if is_known else math.inf
+
+        return min(self.cases, key=misses)
+
+    @property
+    def rival(self) -> str:
+        """The candidate that the best one is weighed against: the best of the other way.
+
+        If the verdict is to migrate, the best of today's transport, and else the best of all other
+        transports; one that meets every need, if there is one, or else the one that misses the
+        fewest.
+
+        Raises
+        ------
+        ScenarioError
+            Nothing but today's was judged.
+        """
+        best = self.best or self.closest
+        moves = self.cases[best].scenario.transport != self.asked.scenario.transport
+        others = [
+            name
+            for name, case in self.cases.items()
+            if (case.scenario.transport != self.asked.scenario.transport) != moves
+        ]
+        others = others or [name for name in self.cases if name != best]
+        if not others:
+            rule = "must leave a candidate beside today's, to weigh it against"
+            raise ScenarioError("candidates", list(self.left_out), rule)
+        ranked = [name for name in self._order if name in others]
+        measure = self.asked.needs.ranked_by
+
+        def misses(name: str) -> tuple[int, float]:
+            return len(self.fails(name)), float(np.mean(self.values[name][measure]))
+
+        return ranked[0] if ranked else min(others, key=misses)
+
+    @cached_property
+    def sentences(self) -> list[Sentence]:
+        """The verdict and its reasons; each number of them stands in a table."""
+        found = [self._said_of_best()]
+        found += self._said_of_others()
+        return [*found, *(self._said_of_failure(name) for name in self.cases if self.fails(name))]
+
+    def say(self, sentence: Sentence) -> str:
+        """Return a sentence with its numbers."""
+        return sentence.template.format(
+            *(shown(self.number(cell), cell.kind) for cell in sentence.cells)
+        )
+
+    def number(self, cell: Cell) -> float:
+        """Return the number in a cell."""
+        table: Any = getattr(self, cell.table)
+        return float(table.loc[cell.row, cell.column])
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in a sentence."""
+        return self.say(self.sentences[0])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the calm runs warn of, one of each kind, with the candidates whose they are."""
+        return tuple(
+            f"{self.cases[name].label}: {line}"
+            for name, lines in self._said.items()
+            for line in lines
+        )
+
+    def _label(self, name: str) -> str:
+        """What a template calls a candidate; braces of a name are no places for numbers."""
+        return self.cases[name].label.replace("{", "{{").replace("}", "}}")
+
+    def _cell(self, name: str, measure: str, column: str) -> Cell:
+        return Cell("table", (name, measure), column, JUDGED[measure].kind)
+
+    def _said_of_best(self) -> Sentence:
+        measure, kind = self.asked.needs.ranked_by, self.kind
+        words = JUDGED[measure].label
+        if kind == "none":
+            name = self.closest
+            return self._said_of_failure(
+                name, head=f"No candidate meets every need; {self._label(name)} comes closest"
+            )
+        assert self.best is not None
+        label, own = self._label(self.best), self._cell(self.best, measure, "mean")
+        if kind == "stay":
+            enough = "enough to be worth it" if self.asked.needs.worth_frac else "more than noise"
+            template = (
+                f"Do not migrate: {label} meets every need ({words}: {{}}), and no other candidate "
+                f"that does is better by {enough}."
+            )
+            return Sentence(template, (own,))
+        head = f"Move to {label}" if kind == "migrate" else f"Do not migrate, but go to {label}"
+        template = f"{head}: of those that meet every need it takes the least ({words}: {{}}"
+        return Sentence(f"{template}, today {{}}).", (own, self._cell(TODAY, measure, "mean")))
+
+    def _said_of_others(self) -> list[Sentence]:
+        """The second of the ranking, and the need that the first has least room to."""
+        found = []
+        if self.best is not None:
+            measure = self._tightest(self.best)
+            cells = tuple(self._cell(self.best, measure, column) for column in ("mean", "limit"))
+            words = JUDGED[measure].label
+            template = f"Its tightest need is {words}: {{}}, where {{}} is allowed."
+            found.append(Sentence(template, cells))
+        if len(self._order) > 1:
+            second, kind = self._order[1], JUDGED[self.asked.needs.ranked_by].kind
+            more = self.number(Cell("ranking", second, "more", kind))
+            columns = ("mean",) if more <= 0.0 else ("mean", "more")
+            tail = "." if more <= 0.0 else ", {} more."
+            template = f"Next comes {self._label(second)} at {{}}{tail}"
+            cells = tuple(Cell("ranking", second, column, kind) for column in columns)
+            found.append(Sentence(template, cells))
+        return found
+
+    def _tightest(self, name: str) -> str:
+        rows = self.table.loc[name]
+        rows = rows[rows["status"] != "not asked"]
+        # A limit of 0 leaves no room.
+        used = (rows["high"] / rows["limit"]).fillna(1.0)
+        return str(used.idxmax())
+
+    def _said_of_failure(self, name: str, head: str = "") -> Sentence:
+        measure = self.fails(name)[0]
+        words, status = JUDGED[measure].label, self.table.loc[(name, measure), "status"]
+        limit = self._cell(name, measure, "limit")
+        if status == "not asked":  # it is ranked by that, and has no value
+            other = self._tightest(name)
+            cells = tuple(self._cell(name, other, column) for column in ("mean", "limit"))
+            template = f"{self._label(name)}: no value of {words} to be ranked by, though "
+            template += f"{JUDGED[other].label} is {{}}, where {{}} is needed."
+            return Sentence(_capital(template), cells)
+        head = head or self._label(name)
+        if status == "no value":
+            template = f"{head}: no value of {words}, where {{}} is needed."
+            return Sentence(_capital(template), (limit,))
+        mean = self._cell(name, measure, "mean")
+        if status == "unclear":
+            high = self._cell(name, measure, "high")
+            template = f"{head}: {words}, {{}} and perhaps {{}}, too close to the {{}} needed."
+            return Sentence(_capital(template), (mean, high, limit))
+        template = f"{head}: {words}, {{}} where {{}} is needed."
+        return Sentence(_capital(template), (mean, limit))
+
+    # -- for readers -------------------------------------------------------------------------------
+
+    @property
+    def order(self) -> list[str]:
+        """The candidates: those that meet every need as ranked, then those that fail the fewest."""
+        failed = [name for name in self.cases if name not in self._order]
+        return [*self._order, *sorted(failed, key=lambda name: len(self.fails(name)))]
+
+    @property
+    def about(self) -> str:
+        """How it was judged, in a line."""
+        asked = self.asked
+        by = JUDGED[asked.needs.ranked_by].label
+        return (
+            f"{asked.replications} replications of each, seed {asked.seed}, on the same changes; "
+            f"means, a mark by the interval of {asked.confidence:.0%}; ranked by {by}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Decision {self.asked.scenario.name}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{html.escape(self.say(one))}</li>" for one in self.sentences[1:])
+        left = "".join(
+            f"<li>left out: {html.escape(name)} {html.escape(why)}</li>"
+            for name, why in self.left_out.items()
+        )
+        return page(
+            self.verdict,
+            warnings_html(self.warnings),
+            f"<ul>{said}</ul>",
+            table_html(self.summary()),
+            f"<p>{html.escape(self.about)}</p><ul>{left}</ul>",
+        )
+
+    def _repr_markdown_(self) -> str:
+        lines = [f"**{self.verdict}**", ""]
+        lines += [f"- ⚠ {line}" for line in self.warnings]
+        lines += [f"- {self.say(one)}" for one in self.sentences[1:]]
+        lines += ["", *_markdown(self.summary()), "", self.about, ""]
+        return "\n".join([*lines, *(f"- left out: {n} {why}" for n, why in self.left_out.items())])
+
+
+def _markdown(table: pd.DataFrame) -> list[str]:
+    rows = [
+        ["", *table.columns],
+        *([name, *row] for name, row in zip(table.index, table.to_numpy(), strict=True)),
+    ]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _status(interval: tuple[float, float, float], limit: float) -> str:
+    mean, low, high = interval
+    if math.isnan(limit):
+        return "not asked"
+    if math.isnan(mean):
+        return "no value"
+    if high <= limit:
+        return "met"
+    return "failed" if low > limit else "unclear"

@@ -1,0 +1,211 @@
+"""What a board needs, what its resources cost, and what goes wrong while it is judged."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import Field
+
+from simlib.errors import ScenarioError
+from simlib.scenario.changes import read_changes
+from simlib.scenario.fields import (
+    FieldError,
+    Fraction,
+    Positive,
+    Section,
+    read_toml,
+    scenario_error,
+)
+from simlib.scenario.places import in_file
+from simlib.scenario.units import Bytes
+from simlib.verdict.measures import JUDGED
+
+Price = Annotated[float, Field(ge=0, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Hours = Annotated[float, Field(gt=0, le=744)]
+Amount = Annotated[Bytes, Field(gt=0, le=2**60)]
+
+
+class Prices(Section):
+    """What resources cost, in any one currency; what has no price is not counted."""
+
+    per_gb_down: Price | None = None
+    """A gigabyte (10^9 bytes) of IP packets from the server to clients."""
+    per_gb_up: Price | None = None
+    """A gigabyte of IP packets from clients to the server."""
+    per_server_hour: Price | None = None
+    """A server for an hour. As many run, all the time, as a candidate needs (`Needs.nodes`), or as
+    the scenario has."""
+    per_memory_gb_hour: Price | None = None
+    """A gigabyte of memory for an hour, of that which open WebSockets take."""
+    open_hours: Hours
+    """Hours of a month in which as many clients are there as in the scenario, such as 176: 22 days
+    of 8 hours."""
+    server_hours: Hours = 730.5
+    """Hours of a month in which servers run: by default all of a mean month's."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_one(self) -> Self:
+        names = ("per_gb_down", "per_gb_up", "per_server_hour", "per_memory_gb_hour")
+        if all(getattr(self, name) is None for name in names):
+            raise FieldError(names[0], None, f"must be given, or another of {', '.join(names)}")
+        return self
+
+
+class Trouble(Section):
+    """What goes wrong in the second run of each candidate: one restart, and proxies."""
+
+    restart_s: Positive = 5.0
+    """How long the server is down in the restart, seconds."""
+    bad_proxy_frac: Fraction | None = None
+    """The team's share of clients behind proxies that block upgrades, as its own logs or a trial
+    say; absent: none are."""
+    proxies_answer: bool = True
+    """Whether these proxies answer an upgrade, with 403 at once; or else never."""
+
+
+class Needs(Section):
+    """What a board needs at least: limits, each of which the whole interval of a mean has to keep.
+
+    Absent limits are not judged.
+
+    Examples
+    --------
+    >>> needs = Needs(latency_p95_s=2.0, utilisation=0.7, trouble={"bad_proxy_frac": 0.03})
+    >>> needs.limits
+    {'latency_p95_s': 2.0, 'utilisation': 0.7}
+    >>> Needs(latency_p95_s=-1.0)
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: latency_p95_s: must be > 0, got -1.0
+    """
+
+    latency_p50_s: Positive | None = None
+    """Half of the changes are seen within this, seconds."""
+    latency_p95_s: Positive | None = None
+    """95 % of the changes are seen within this, seconds."""
+    latency_max_s: Positive | None = None
+    """Every change is seen within this, seconds, in the calm run."""
+    bytes_per_h: Amount | None = None
+    """IP packets of a client in an hour, up and down together, bytes."""
+    money_per_month: Annotated[float, Field(gt=0, le=1e12)] | None = None
+    """What a month costs by `prices`, in their currency."""
+    utilisation: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The busy part of the time of the busiest node's workers. With `nodes`, what one node bears:
+    a candidate gets as many nodes as keep it."""
+    memory_bytes: Amount | None = None
+    """The most that the open WebSockets of one node take, bytes. With `nodes`, what one bears."""
+    nodes: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many servers there may be. A candidate needs as many as keep `utilisation` and
+    `memory_bytes`, of which one has to be given."""
+    without_push_frac: Share | None = None
+    """Share of the clients that have no open stream at the end of the run with trouble: that poll
+    instead, still try, or have given up. Needs ``trouble.bad_proxy_frac``."""
+    missed_frac: Share | None = None
+    """Share of the changes of the run with trouble that clients have not seen by its end."""
+    back_s: Positive | None = None
+    """Time from the start of a restart until 99 % of those whom it cut off are back, seconds."""
+    rank_by: str | None = None
+    """By which measure those that meet every need are ranked, the least first; absent: by
+    ``money_per_month`` if there are prices, or else by ``bytes_per_h``."""
+    worth_frac: Fraction = 0.0
+    """What a change has to save at least of the measure that they are ranked by to be made at all,
+    as a share of what today's takes. 0: whatever is more than noise."""
+    prices: Prices | None = None
+    """Absent: money is not judged."""
+    trouble: Trouble = Trouble()
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise scenario_error(error, type(self)) from None
+
+    @pydantic.model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if not self.limits:
+            rule = f"must be given, or another need: {', '.join(JUDGED)}"
+            raise FieldError("latency_p95_s", None, rule)
+        if self.money_per_month is not None and self.prices is None:
+            raise FieldError("prices", None, "must be given when money_per_month is a need")
+        if self.nodes is not None and self.utilisation is None and self.memory_bytes is None:
+            rule = "must be given, or memory_bytes, when nodes is a need: what one node bears"
+            raise FieldError("utilisation", None, rule)
+        if self.without_push_frac is not None and self.trouble.bad_proxy_frac is None:
+            rule = "must be given when without_push_frac is a need"
+            raise FieldError("trouble.bad_proxy_frac", None, rule)
+        if self.rank_by is not None and self.rank_by not in JUDGED:
+            raise FieldError("rank_by", self.rank_by, f"must be one of {', '.join(JUDGED)}")
+        if self.rank_by == "money_per_month" and self.prices is None:
+            raise FieldError("prices", None, "must be given when rank_by is money_per_month")
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are judged, by their measures; with `nodes`, not those of one node."""
+        of_one_node = () if self.nodes is None else ("utilisation", "memory_bytes")
+        given = {name: getattr(self, name) for name in JUDGED if name not in of_one_node}
+        return {name: float(limit) for name, limit in given.items() if limit is not None}
+
+    @property
+    def ranked_by(self) -> str:
+        """The measure by which candidates that meet every need are ranked."""
+        usual = "bytes_per_h" if self.prices is None else "money_per_month"
+        return self.rank_by or usual
+
+    @classmethod
+    def load(cls, path: str | Path) -> Needs:
+        """Read needs from a TOML file, with the tables ``[prices]`` and ``[trouble]``.
+
+        Raises
+        ------
+        ScenarioError
+            The file is missing, is not TOML, or its needs are not valid.
+        """
+        path, values = read_toml(path, "needs")
+        try:
+            return cls(**values)
+        except ScenarioError as error:
+            raise in_file(error, path) from None
+
+    @classmethod
+    def parse(cls, text: str) -> Needs:
+        """Return the needs of a text that `dump` wrote."""
+        return cls(**tomllib.loads(text))
+
+    def dump(self) -> str:
+        """Return the needs as TOML."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    def replace(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Needs:
+        """Return these needs with some fields changed; None takes one away.
+
+        Parameters
+        ----------
+        changes : mapping of str to object, optional
+            Dotted paths, such as ``{"trouble.bad_proxy_frac": 0.1}``, and their new values.
+        **named
+            The same for fields of the top level.
+
+        Examples
+        --------
+        >>> Needs(latency_p95_s=2.0).replace({"trouble.restart_s": 10, "utilisation": 0.5}).limits
+        {'latency_p95_s': 2.0, 'utilisation': 0.5}
+        """
+        values = self.model_dump(exclude_none=True)
+        for path, value in read_changes(changes, named).items():
+            section, _, name = path.rpartition(".")
+            place = values.setdefault(section, {}) if section else values
+            if not isinstance(place, dict):
+                raise ScenarioError(path, value, "must be a field of a section")
+            if value is None:
+                place.pop(name, None)
+            else:
+                place[name] = value
+        return type(self)(**values)

@@ -1,0 +1,658 @@
+"""What would change a verdict: break-evens, a tornado of assumptions, and Sobol indices.
+
+Each asks the decision again with something changed: a setting of the scenario by its path, or a
+field of the needs by ``needs.`` and its path. All are computed when they are called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from simlib.analysis.closed_forms import metrics_by_theory
+from simlib.core.protocol import SOCKET_TRANSPORTS
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario
+from simlib.verdict.candidates import TODAY, Case
+from simlib.verdict.decision import Asked, Decision, interval_of
+from simlib.verdict.facts import values_of
+from simlib.verdict.judging import Point, judged
+from simlib.verdict.measures import JUDGED, shown
+from simlib.verdict.needs import Needs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NEEDS = "needs."
+ASSUMPTIONS = (
+    "clients",
+    "updates.rate_per_s",
+    "updates.snapshot_bytes",
+    "updates.delta_bytes",
+    "server.poll_s",
+    "server.send_s",
+    "network.rtt_s",
+    "needs.trouble.bad_proxy_frac",
+    "needs.trouble.restart_s",
+)
+"""What is varied where nobody says what: what a team knows least of its board."""
+_FACTOR = 2.0
+_RANGE = 64.0
+_CURVE_POINTS = 41
+_MOST_STEPS = 60
+
+
+class _Pair(NamedTuple):
+    """Two candidates, the measure by which they are weighed, and what is varied."""
+
+    decision: Decision
+    one: str
+    other: str
+    measure: str
+    over: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.one, self.other
+
+
+# -- what is changed -------------------------------------------------------------------------------
+
+
+def changed(asked: Asked, over: str, value: float) -> Asked:
+    """Return what is asked with one assumption changed; a whole number is rounded."""
+    return all_changed(asked, {over: value})
+
+
+def all_changed(asked: Asked, values: Mapping[str, float]) -> Asked:
+    """Return what is asked with some assumptions changed together."""
+    of_needs, of_scenario = {}, {}
+    for over, value in values.items():
+        if over.startswith(_NEEDS):
+            path = over.removeprefix(_NEEDS)
+            of_needs[path] = round(value) if type(_of_needs(asked.needs, path)) is int else value
+        else:
+            is_whole = type(_of_scenario(asked.scenario, over)) is int
+            of_scenario[over] = round(value) if is_whole else value
+    return asked._replace(
+        scenario=asked.scenario.replace(of_scenario) if of_scenario else asked.scenario,
+        needs=asked.needs.replace(of_needs) if of_needs else asked.needs,
+    )
+
+
+def value_of(asked: Asked, over: Any) -> float:
+    """Return an assumption's value as it is.
+
+    Raises
+    ------
+    ScenarioError
+        It is no path of a number > 0 of the scenario or, after ``needs.``, of the needs.
+    """
+    if not isinstance(over, str):
+        raise ScenarioError("over", over, "must be the path of one assumption")
+    if over.startswith(_NEEDS):
+        value = _of_needs(asked.needs, over.removeprefix(_NEEDS))
+    else:
+        value = _of_scenario(asked.scenario, over)
+    if type(value) not in (int, float) or not 0.0 < value < math.inf:
+        rule = "must be the path of a setting that is a number > 0, or of a need after needs."
+        raise ScenarioError("over", over, rule)
+    return float(value)
+
+
+def _of_scenario(scenario: Scenario, path: str) -> Any:
+    found: Any = scenario
+    for name in path.split("."):
+        found = getattr(found, name, None) if name in type(found).model_fields else None
+        if not hasattr(type(found), "model_fields"):
+            return found if path.endswith(name) else None
+    return found
+
+
+def _of_needs(needs: Needs, path: str) -> Any:
+    section, _, name = path.rpartition(".")
+    place = getattr(needs, section, None) if section else needs
+    return getattr(place, name, None) if name in getattr(type(place), "model_fields", {}) else None
+
+
+def _point(decision: Decision, asked: Asked, names: Sequence[str]) -> Point:
+    cases = {}
+    for name in dict.fromkeys(names):
+        candidate = decision.cases[name].candidate
+        cases[name] = Case(candidate, candidate.applied_to(asked.scenario))
+    return Point(asked, cases, {})
+
+
+# -- break-even ------------------------------------------------------------------------------------
+
+
+def break_even(
+    decision: Decision,
+    over: str,
+    *,
+    measure: str | None = None,
+    one: str | None = None,
+    other: str | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    closeness: float = 0.01,
+) -> pd.DataFrame:
+    """Return where two candidates cross on a measure, as one assumption changes.
+
+    Parameters
+    ----------
+    decision : Decision
+    over : str
+        The path of a setting that is a number, such as ``"updates.rate_per_s"`` or ``"clients"``;
+        or ``needs.`` and a limit, such as ``"needs.latency_p95_s"``: then it is where the verdict
+        changes as the limit is loosened or tightened, and `measure` and the candidates are not
+        asked for.
+    measure : str, optional
+        One of `verdict.measures.JUDGED`; absent: what candidates are ranked by.
+    one, other : str, optional
+        Candidates; absent: the best and its rival.
+    least, most : float, optional
+        Where it is looked for, > 0; absent: from a 64th to 64 times as much as it is, as far as
+        scenarios go.
+    closeness : float, optional
+        How close a simulated answer is, as a share of it, in (0, 1].
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per crossing, the nearest to today's value first: ``over``, ``measure``, ``value``,
+        ``low`` and ``high`` (of a simulated one: where the paired difference's interval has 0),
+        ``today``, ``by`` (closed form, simulation or table), ``below`` and
+        ``above``: the candidate that is better there. ``attrs["curves"]`` has the points that were
+        computed: a column per candidate, over ``over``.
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range, or a candidate has no value of the measure.
+
+    Notes
+    -----
+    Closed forms (`analysis.closed_forms`) are solved wherever both candidates have one at today's
+    value, for all crossings in the range. Else the paired difference of runs is bisected: from
+    today's value in steps of a factor of two to the nearest change of sign on either side.
+    """
+    today = value_of(decision.asked, over)
+    if over.startswith(_NEEDS) and over.removeprefix(_NEEDS) in JUDGED:
+        return _by_table(decision, over, today)
+    best = decision.best or decision.closest
+    pair = _Pair(
+        decision,
+        _candidate(decision, "one", best if one is None else one),
+        _candidate(decision, "other", decision.rival if other is None else other),
+        decision.asked.needs.ranked_by if measure is None else measure,
+        over,
+    )
+    if pair.measure not in decision.values[TODAY]:
+        rule = f"must be among {', '.join(decision.values[TODAY])}"
+        raise ScenarioError("measure", measure, rule)
+    if pair.one == pair.other:
+        raise ScenarioError("other", pair.other, "must be another candidate than one")
+    if not 0.0 < closeness <= 1.0:
+        raise ScenarioError("closeness", closeness, "must be in (0, 1]")
+    low = today / _RANGE if least is None else least
+    high = today * _RANGE if most is None else most
+    if not 0.0 < low <= today <= high < math.inf:
+        rule = f"must be > 0 and on either side of {today:g}, as it is"
+        raise ScenarioError("least, most", (low, high), rule)
+    difference = _expected_difference(pair)
+    if math.isfinite(difference(today)):
+        return _by_closed_form(pair, difference, (low, today, high))
+    return _by_simulation(pair, (low, today, high), closeness)
+
+
+def _candidate(decision: Decision, name: str, given: Any) -> str:
+    if given not in decision.cases:
+        raise ScenarioError(name, given, f"must be among {', '.join(decision.cases)}")
+    return str(given)
+
+
+def expected(scenario: Scenario, needs: Needs) -> dict[str, float]:
+    """Return the measures of a scenario for which there are closed forms; NaN: none."""
+    metrics = metrics_by_theory(scenario)
+    has_form = math.isfinite(metrics.up_bytes_per_h)
+    has_sockets = scenario.transport in SOCKET_TRANSPORTS
+    held = scenario.clients * scenario.server.connection_bytes if has_sockets else 0.0
+    is_one = scenario.server.nodes == 1 or not has_sockets  # or else one has more by chance
+    facts = {
+        "latency_p50_s": metrics.latency_p50_s,
+        "latency_p95_s": metrics.latency_p95_s,
+        "up_bytes_per_h": metrics.up_bytes_per_h,
+        "down_bytes_per_h": metrics.down_bytes_per_h,
+        "utilisation": metrics.busiest_utilisation,
+        "memory_bytes": held if has_form else math.nan,
+        "node_memory_bytes": held if has_form and is_one else math.nan,
+        "present": float(scenario.clients) if has_form else math.nan,
+    }
+    arrays = {name: np.array([value]) for name, value in facts.items()}
+    return {name: float(value[0]) for name, value in values_of(arrays, scenario, needs).items()}
+
+
+def _expected_of(pair: _Pair, value: float) -> tuple[float, float]:
+    """Return the measure of both by closed forms; NaN where there is none, or no scenario."""
+    try:
+        asked = changed(pair.decision.asked, pair.over, value)
+        cases = _point(pair.decision, asked, pair.names).cases.values()
+        found = [expected(one.scenario, asked.needs).get(pair.measure, math.nan) for one in cases]
+    except ScenarioError:
+        return math.nan, math.nan
+    return found[0], found[1]
+
+
+def _expected_difference(pair: _Pair) -> Callable[[float], float]:
+    def difference(value: float) -> float:
+        one, other = _expected_of(pair, value)
+        return one - other
+
+    return difference
+
+
+def _by_closed_form(
+    pair: _Pair, difference: Callable[[float], float], ends: tuple[float, float, float]
+) -> pd.DataFrame:
+    import pandas as pd
+    from scipy import optimize
+
+    low, today, high = ends
+    grid = np.geomspace(low, high, _CURVE_POINTS)
+    is_whole = _is_whole(pair)
+    if is_whole:
+        grid = np.unique(grid.round())
+    points = [(value, *_expected_of(pair, value)) for value in grid.tolist()]
+    curves = pd.DataFrame(points, columns=[pair.over, *pair.names]).dropna(ignore_index=True)
+    signs = np.sign((curves[pair.one] - curves[pair.other]).to_numpy())
+    rows = []
+    values = curves[pair.over].tolist()
+    for place in np.flatnonzero(signs[:-1] * signs[1:] < 0.0):
+        start, end = values[place], values[place + 1]
+        if is_whole:
+            value = float(_first_whole(difference, int(start), int(end)))
+        else:
+            value = float(optimize.brentq(difference, start, end, xtol=1e-12, rtol=1e-9))
+        below, above = pair.names if signs[place] < 0.0 else pair.names[::-1]
+        rows.append(_row(pair, (value, value, value), today, "closed form", below, above))
+    return _crossings(pair, rows, curves, today)
+
+
+def _is_whole(pair: _Pair) -> bool:
+    is_need = pair.over.startswith(_NEEDS)
+    return not is_need and type(_of_scenario(pair.decision.asked.scenario, pair.over)) is int
+
+
+def _first_whole(difference: Callable[[float], float], start: int, end: int) -> int:
+    """Return the first whole number on the other side."""
+    sign = math.copysign(1.0, difference(start))
+    while end - start > 1:
+        middle = (start + end) // 2
+        start, end = (middle, end) if difference(middle) * sign > 0.0 else (start, middle)
+    return end
+
+
+def _row(
+    pair: _Pair, at: tuple[float, float, float], today: float, by: str, below: str, above: str
+) -> dict[str, Any]:
+    head = {"over": pair.over, "measure": pair.measure}
+    return {
+        **head,
+        **dict(zip(("value", "low", "high"), at, strict=True)),
+        "today": today,
+        "by": by,
+        "below": below,
+        "above": above,
+    }
+
+
+def _crossings(
+    pair: _Pair, rows: list[dict[str, Any]], curves: pd.DataFrame, today: float
+) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = ["over", "measure", "value", "low", "high", "today", "by", "below", "above"]
+    rows = sorted(rows, key=lambda row: abs(math.log(row["value"] / today)))
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs = {"over": pair.over, "measure": pair.measure, "curves": curves, "today": today}
+    table.attrs |= _known_as(pair.decision, pair.names)
+    return table
+
+
+def _known_as(decision: Decision, names: Sequence[str]) -> dict[Hashable, Any]:
+    """Return the labels and transports of candidates, for figures and sentences."""
+    cases = {name: decision.cases[name] for name in dict.fromkeys(names) if name in decision.cases}
+    return {
+        "labels": {name: case.label for name, case in cases.items()},
+        "transports": {name: case.scenario.transport for name, case in cases.items()},
+    }
+
+
+def _by_simulation(pair: _Pair, ends: tuple[float, float, float], closeness: float) -> pd.DataFrame:
+    import pandas as pd
+
+    low, today, high = ends
+    tried: dict[float, tuple[float, float, float, float]] = {}
+
+    def differs(value: float) -> float:
+        if value not in tried:
+            tried[value] = _simulated(pair, value)
+        return tried[value][0]
+
+    rows = []
+    sign = np.sign(differs(today))
+    for end, factor in ((low, 0.5), (high, 2.0)):
+        held = today
+        while sign and held != end:
+            value = max(end, held * factor) if factor < 1.0 else min(end, held * factor)
+            if _is_whole(pair):
+                value = float(round(value))
+            if value == held or not _is_scenario(pair, value):
+                break
+            if np.sign(differs(value)) == -sign:
+                rows.append(_bisected(pair, differs, tried, (held, value), closeness))
+                break
+            held = value
+    points = [(value, *found[2:]) for value, found in sorted(tried.items())]
+    curves = pd.DataFrame(points, columns=[pair.over, *pair.names])
+    return _crossings(pair, rows, curves, today)
+
+
+def _is_scenario(pair: _Pair, value: float) -> bool:
+    try:
+        _point(pair.decision, changed(pair.decision.asked, pair.over, value), pair.names)
+    except ScenarioError:
+        return False
+    return True
+
+
+def _simulated(pair: _Pair, value: float) -> tuple[float, float, float, float]:
+    """Return the mean difference of a measure, half its interval, and both means."""
+    asked = changed(pair.decision.asked, pair.over, value)
+    is_calm = JUDGED[pair.measure].run == "calm"
+    (found,) = judged([_point(pair.decision, asked, pair.names)], "break-even", is_calm=is_calm)
+    one, other = (found.values[name][pair.measure] for name in pair.names)
+    mean, low, high = interval_of(one - other, asked.confidence)
+    if not math.isfinite(mean):
+        rule = f"must be one that both candidates have: at {pair.over} = {value:g} one has none"
+        raise ScenarioError("measure", pair.measure, rule)
+    return mean, (high - low) / 2.0, float(one.mean()), float(other.mean())
+
+
+def _bisected(
+    pair: _Pair,
+    differs: Callable[[float], float],
+    tried: Mapping[float, tuple[float, float, float, float]],
+    between: tuple[float, float],
+    closeness: float,
+) -> dict[str, Any]:
+    """Return the row of a crossing between two values at which the signs differ."""
+    start, end = sorted(between)
+    sign, today = np.sign(differs(start)), value_of(pair.decision.asked, pair.over)
+    for _ in range(_MOST_STEPS):
+        middle = math.sqrt(start * end)
+        if _is_whole(pair):
+            middle = float(round(middle))
+        if end <= start * (1.0 + closeness) or middle in (start, end):
+            break
+        start, end = (middle, end) if np.sign(differs(middle)) == sign else (start, middle)
+    (left, noise_left, *_), (right, noise_right, *_) = tried[start], tried[end]
+    slope = (right - left) / (end - start)
+    value = start - left / slope if slope else end
+    half = max(noise_left, noise_right) / abs(slope) if slope else math.inf
+    below, above = pair.names if sign < 0.0 else pair.names[::-1]
+    return _row(pair, (value, value - half, value + half), today, "simulation", below, above)
+
+
+def _by_table(decision: Decision, over: str, today: float) -> pd.DataFrame:
+    """Return at which limits of a need the verdict changes: no run is needed for that."""
+    import pandas as pd
+
+    need = over.removeprefix(_NEEDS)
+    if decision.asked.needs.nodes is not None and need in ("utilisation", "memory_bytes"):
+        rule = "must be another need: with nodes it is what one node bears, and changes the table"
+        raise ScenarioError("over", over, rule)
+    bounds = decision.table.xs(need, level="measure")["high"]
+    limits = sorted({float(bound) for bound in bounds if 0.0 < bound < math.inf} | {today})
+    verdicts = [(limit, _with_limit(decision, need, limit).best or "none") for limit in limits]
+    pair = _Pair(decision, "", "", need, over)
+    rows = [
+        _row(pair, (limit, limit, limit), today, "table", before, after)
+        for (_, before), (limit, after) in zip([(0.0, "none"), *verdicts], verdicts, strict=False)
+        if before != after
+    ]
+    curves = pd.DataFrame(verdicts, columns=[over, "best"])
+    return _crossings(pair, rows, curves, today)
+
+
+def _with_limit(decision: Decision, need: str, limit: float) -> Decision:
+    return decision.with_needs(decision.asked.needs.replace({need: limit}))
+
+
+# -- tornado ---------------------------------------------------------------------------------------
+
+
+def tornado(
+    decision: Decision, assumptions: Mapping[str, tuple[float, float]] | None = None
+) -> pd.DataFrame:
+    """Move each assumption from low to high, one at a time, and return what becomes of the verdict.
+
+    Parameters
+    ----------
+    decision : Decision
+    assumptions : mapping of str to (float, float), optional
+        Paths, as in `break_even`, and the least and the greatest value that each may have. Absent:
+        those of `ASSUMPTIONS` that the scenario and the needs have, from half to double, or to as
+        it is where that would be no scenario.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per assumption, the one to measure first on top: ``over``, ``low``, ``today``,
+        ``high``, ``at_low`` and ``at_high`` (by how much the rival exceeds the best in the deciding
+        measure), their intervals (``at_low_low`` and so on), ``swing`` (the difference of the two),
+        ``best_at_low`` and ``best_at_high`` (which of today's, the best and its rival is to be
+        taken there) and ``flips``: whether that differs from the verdict. Those that flip it come
+        first, then those with the widest swing. ``attrs`` have ``measure``, ``best``, ``rival``,
+        ``today`` (by how much the rival exceeds the best as it is) and ``first``.
+
+    Raises
+    ------
+    ScenarioError
+        An assumption or a range is not valid; before anything is run.
+    """
+    import pandas as pd
+
+    asked, best, rival = decision.asked, decision.best or decision.closest, decision.rival
+    ranges = _ranges(asked, assumptions)
+    names = (TODAY, best, rival)
+    ends = [(over, value) for over, pair in ranges.items() for value in pair]
+    points = [_point(decision, changed(asked, over, value), names) for over, value in ends]
+    found = judged(points, "tornado")
+    measure = asked.needs.ranked_by
+
+    def lead(one: Decision) -> tuple[float, float, float]:
+        return interval_of(one.values[rival][measure] - one.values[best][measure], asked.confidence)
+
+    rows = []
+    for number, (over, (low, high)) in enumerate(ranges.items()):
+        at_low, at_high = found[2 * number], found[2 * number + 1]
+        row: dict[str, Any] = {"over": over, "low": low, "today": value_of(asked, over)}
+        row |= {"high": high}
+        for name, one in (("at_low", at_low), ("at_high", at_high)):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), lead(one), strict=True))
+        row["swing"] = abs(row["at_high"] - row["at_low"])
+        row |= {"best_at_low": at_low.best or "none", "best_at_high": at_high.best or "none"}
+        verdict = decision.best or "none"
+        row["flips"] = not row["best_at_low"] == row["best_at_high"] == verdict
+        rows.append(row)
+    table = pd.DataFrame(rows).sort_values(
+        ["flips", "swing"], ascending=False, kind="stable", ignore_index=True
+    )
+    today, *_ = lead(decision)
+    table.attrs = {"measure": measure, "best": best, "rival": rival, "today": today}
+    table.attrs |= {"first": str(table["over"].iloc[0])}
+    table.attrs |= _known_as(decision, names)
+    return table
+
+
+def _ranges(asked: Asked, given: Any) -> dict[str, tuple[float, float]]:
+    if given is None:
+        found = {over: _usual_range(asked, over) for over in ASSUMPTIONS}
+        return {over: ends for over, ends in found.items() if ends[0] < ends[1]}
+    if not isinstance(given, Mapping) or not given:
+        raise ScenarioError("assumptions", given, "must be a mapping of paths to low and high")
+    for over, ends in given.items():
+        value_of(asked, over)
+        path = f"assumptions[{over!r}]"
+        if not isinstance(ends, list | tuple) or len(ends) != 2:
+            raise ScenarioError(path, ends, "must be a pair of low and high")
+        if not all(type(end) in (int, float) for end in ends) or not 0.0 < ends[0] < ends[1]:
+            raise ScenarioError(path, ends, "must be two numbers with 0 < low < high")
+        for end in ends:
+            changed(asked, over, end)
+    return {over: (float(low), float(high)) for over, (low, high) in given.items()}
+
+
+def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
+    """Return half and double of an assumption; as it is where one of them would be no scenario."""
+    try:
+        today = value_of(asked, over)
+    except ScenarioError:
+        return 0.0, 0.0
+    most = 1.0 if over.endswith("_frac") else math.inf
+    ends = []
+    for value in (today / _FACTOR, min(most, today * _FACTOR)):
+        try:
+            changed(asked, over, value)
+            ends.append(value)
+        except ScenarioError:
+            ends.append(today)
+    return ends[0], ends[1]
+
+
+# -- Sobol -----------------------------------------------------------------------------------------
+
+
+def sobol(
+    decision: Decision,
+    assumptions: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    samples: int = 64,
+    measure: str | None = None,
+    confidence: float = 0.95,
+    is_simulated: bool = False,
+) -> pd.DataFrame:
+    """Return Sobol indices: which assumptions the lead of the best over its rival depends on.
+
+    Parameters
+    ----------
+    decision : Decision
+    assumptions : mapping of str to (float, float), optional
+        As in `tornado`; each value is as likely as another on a log scale.
+    samples : int, optional
+        A power of 2, >= 4; there are as many times (assumptions + 2) points.
+    measure : str, optional
+        One of `verdict.measures.JUDGED`; absent: what candidates are ranked by.
+    confidence : float, optional
+        Of the intervals, in (0, 1).
+    is_simulated : bool, optional
+        Whether every point is simulated, one replication each. If not, that is done only where a
+        point has no closed form.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per assumption, the one that explains most on top: ``over``, ``low``, ``high``,
+        ``first`` (the share of the lead's variance that it explains alone), ``total`` (that which
+        would remain if all others were known) and their intervals by bootstrap, ``first_low`` and
+        so on. ``attrs`` have ``measure``, ``by``, ``points`` and ``first``.
+
+    Raises
+    ------
+    ScenarioError
+        An argument is out of range.
+
+    References
+    ----------
+    Saltelli, A. et al. (2010). Variance based sensitivity analysis of model output. Computer
+    Physics Communications 181, 259-270. (As computed by SALib.)
+    """
+    import pandas as pd
+    from SALib.analyze import sobol as analysis
+    from SALib.sample import sobol as sampling
+
+    if type(samples) is not int or samples < 4 or samples & (samples - 1):
+        raise ScenarioError("samples", samples, "must be a power of 2, >= 4")
+    asked = decision.asked
+    measure = asked.needs.ranked_by if measure is None else measure
+    if measure not in decision.values[TODAY]:
+        raise ScenarioError(
+            "measure", measure, f"must be among {', '.join(decision.values[TODAY])}"
+        )
+    if not 0.0 < confidence < 1.0:
+        raise ScenarioError("confidence", confidence, "must be in (0, 1)")
+    ranges = _ranges(asked, assumptions)
+    problem = {"num_vars": len(ranges), "names": list(ranges), "bounds": [[0.0, 1.0]] * len(ranges)}
+    unit = sampling.sample(problem, samples, calc_second_order=False, seed=asked.seed)
+    lows, highs = np.array(list(ranges.values())).T
+    names = decision.best or decision.closest, decision.rival
+    rows = lows * (highs / lows) ** unit
+    points = [
+        _point(decision, all_changed(asked, dict(zip(ranges, row, strict=True))), names)
+        for row in rows.tolist()
+    ]
+    leads, by = _leads(points, measure, is_simulated)
+    if np.ptp(leads) == 0.0:
+        rule = "must be among them one on which the lead depends"
+        raise ScenarioError("assumptions", list(ranges), rule)
+    found = analysis.analyze(
+        problem, leads, calc_second_order=False, conf_level=confidence, seed=asked.seed
+    )
+    columns: dict[str, Any] = {"over": list(ranges), "low": lows, "high": highs}
+    for name, key in (("first", "S1"), ("total", "ST")):
+        columns[name], half = found[key], found[f"{key}_conf"]
+        columns |= {f"{name}_low": found[key] - half, f"{name}_high": found[key] + half}
+    table = pd.DataFrame(columns).sort_values("total", ascending=False, ignore_index=True)
+    table.attrs = {"measure": measure, "by": by, "points": len(points)}
+    table.attrs["first"] = str(table["over"].iloc[0])
+    return table
+
+
+def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, str]:
+    """Return by how much the rival exceeds the best at each point, and what says so."""
+    if not is_simulated:
+        leads = []
+        for point in points:
+            best, rival = (
+                expected(case.scenario, point.asked.needs).get(measure, math.nan)
+                for case in point.cases.values()
+            )
+            leads.append(rival - best)
+        if np.isfinite(leads).all():
+            return np.array(leads), "closed form"
+    once = [point._replace(asked=point.asked._replace(replications=1)) for point in points]
+    found = judged(once, "sobol", is_calm=JUDGED[measure].run == "calm")
+    leads = []
+    for one in found:
+        best, rival = (one.values[name][measure][0] for name in one.cases)
+        leads.append(float(rival - best))
+    if not np.isfinite(leads).all():
+        rule = "must be one that both candidates have at every point"
+        raise ScenarioError("measure", measure, rule)
+    return np.array(leads), "simulation"
+
+
+def sentence_of(table: pd.DataFrame) -> str:
+    """Return what a tornado says, in a sentence: what to measure first, and why."""
+    row, kind = table.iloc[0], JUDGED[table.attrs["measure"]].kind
+    lead = f"{shown(row['at_low'], kind)} to {shown(row['at_high'], kind)}"
+    why = "it changes the verdict" if row["flips"] else "nothing changes the verdict"
+    return (
+        f"Measure {row['over']} first: {why}; between {row['low']:g} and {row['high']:g} the lead "
+        f"of {table.attrs['labels'][table.attrs['best']]} goes from {lead}."
+    )

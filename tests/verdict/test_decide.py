@@ -1,0 +1,385 @@
+"""A verdict's numbers are those of its tables, and what cannot be judged does not pass."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.verdict import CANDIDATES, JUDGED, Decision, Trouble
+from simlib.verdict.candidates import TODAY, cases_of
+from simlib.verdict.decision import interval_of
+from simlib.verdict.facts import calm_facts, rough_facts
+from simlib.verdict.measures import shown
+
+BOARD = sl.Scenario(
+    name="small",
+    updates={"rate_per_s": 0.1},
+    clients=20,
+    ramp_s=20.0,
+    warm_up_s=30.0,
+    horizon_s=240.0,
+    cool_down_s=30.0,
+    websocket={"open_timeout_s": 5.0},
+    server={"poll_s": 2e-3, "send_s": 20e-6},
+)
+QUICK = {"engine": "simpy", "on": "serial", "progress": False}
+SHARE = {"bad_proxy_frac": 0.3}
+
+
+def decided(needs, board=BOARD, **options):
+    return sl.decide(board, needs, **{**QUICK, **options})
+
+
+@pytest.fixture(scope="module")
+def decision():
+    needs = sl.Needs(
+        latency_p95_s=2.0,
+        utilisation=0.5,
+        missed_frac=0.01,
+        back_s=60.0,
+        trouble=SHARE,
+        prices={"per_gb_down": 90.0, "per_server_hour": 0.1, "open_hours": 176.0},
+    )
+    return decided(needs)
+
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+def test_behind_bad_proxies_only_push_that_may_poll_misses_nothing(decision):
+    assert (decision.kind, decision.best) == ("migrate", "push_fallback")
+    assert decision.scenario == decision.cases["push_fallback"].scenario
+    assert decision.scenario.fallback.after_failures == 5
+    assert decision.fails("push") == ["missed_frac"]
+    assert decision.table.loc[("push", "missed_frac"), "mean"] == pytest.approx(
+        decision.table.loc[("push", "without_push_frac"), "mean"], abs=0.05
+    )
+    assert decision.fails(TODAY) == ["latency_p95_s"]
+    assert decision.rival in ("poll_shorter", "poll_etag", "poll_compressed", TODAY, "poll_longer")
+
+
+def test_each_number_of_a_sentence_is_that_of_its_cell(decision):
+    none = decided({"latency_p95_s": 1e-3})
+    stay = decided({"latency_p95_s": 60.0}, candidates=["poll_shorter", "push_snapshots"])
+    tune = decided({"latency_p95_s": 60.0}, candidates=["poll_longer"])
+    assert [one.kind for one in (none, stay, tune)] == ["none", "stay", "tune"]
+    for one in (decision, none, stay, tune):
+        assert len(one.sentences) > 1
+        for sentence in one.sentences:
+            assert sentence.cells
+            text, template = one.say(sentence), sentence.template
+            for cell in sentence.cells:
+                table = {"table": one.table, "ranking": one.ranking}[cell.table]
+                number = table.loc[cell.row, cell.column]
+                assert math.isfinite(number)
+                template = template.replace("{}", shown(number, cell.kind), 1)
+                # A mean is of the replications, by arithmetic that is not the tables' own.
+                if cell.column == "mean" and cell.table == "table":
+                    name, measure = cell.row
+                    assert number == pytest.approx(one.values[name][measure].mean())
+            assert text == template
+            words = sentence.template
+            for label in [JUDGED[name].label for name in JUDGED]:
+                words = words.replace(label, "")
+            assert not re.search(r"\d", words), "a number that is from no cell"
+
+
+def test_a_name_may_have_braces():
+    named = {"{0} or {x}": {"transport": "websocket"}}
+    for needs in ({"latency_p95_s": 2.0}, {"latency_p95_s": 1e-3}):
+        found = decided(needs, candidates=named)
+        assert any("{0} or {x}" in found.say(one) for one in found.sentences)
+
+
+def test_other_needs_of_the_same_runs_may_differ_in_limits_alone(decision):
+    needs = decision.asked.needs
+    looser = decision.with_needs(needs.replace({"latency_p95_s": 60.0}))
+    assert TODAY in looser.ranking.index
+    assert TODAY not in decision.ranking.index
+    with pytest.raises(sl.ScenarioError, match=r"needs.trouble: must be as it was"):
+        decision.with_needs(needs.replace({"trouble.restart_s": 9.0}))
+    with pytest.raises(sl.ScenarioError, match=r"needs.prices: must be as it was"):
+        decision.with_needs(needs.replace({"prices": None}))
+    with pytest.raises(sl.ScenarioError, match=r"latency_p95_s.x: must be a field of a section"):
+        needs.replace({"latency_p95_s.x": 3.0})
+
+
+def test_labels_have_no_numbers():
+    assert not [row.name for row in CANDIDATES.values() if re.search(r"\d", row.label)]
+
+
+def test_the_verdict_is_shown_in_every_form(decision):
+    assert decision.verdict == decision.say(decision.sentences[0])
+    assert decision.verdict in repr(decision)
+    page, text = decision._repr_html_(), decision._repr_markdown_()
+    for one in decision.sentences[1:]:
+        assert decision.say(one) in text
+    assert "<table" in page
+    summary = decision.summary()
+    assert list(summary.index) == ["limit", *(decision.cases[n].label for n in decision.order)]
+    assert summary.loc["limit", "95 % staleness"] == "2 s"
+    assert summary.loc["push of deltas", "changes missed"].endswith("✗")
+    for why in decision.left_out:
+        assert why in text
+    assert text.count("|---") == len(summary.columns) + 1
+
+
+def test_warnings_of_runs_come_with_the_candidate_whose_they_are():
+    busy = BOARD.replace({"server.poll_s": 1.6})
+    one = decided({"latency_p95_s": 2.0}, busy, candidates=["push"])
+    assert any(line.startswith("as it is today: ") for line in one.warnings)
+    assert "saturated" in one.table.loc[(TODAY, "utilisation"), "warnings"]
+    assert "saturated" not in one.table.loc[("push", "utilisation"), "warnings"]
+    assert len(one.warnings) < 8  # one of a kind, though there are five replications
+    assert one.warnings[0] in one._repr_markdown_()
+
+
+# -- what has no value does not pass ---------------------------------------------------------------
+
+
+def test_where_nothing_changes_no_candidate_is_fresh():
+    nothing = decided({"latency_p95_s": 60.0}, BOARD.replace({"updates.rate_per_s": 0}))
+    assert (nothing.kind, nothing.best) == ("none", None)
+    assert set(nothing.table.xs("latency_p95_s", level="measure")["status"]) == {"no value"}
+    assert nothing.scenario == nothing.asked.scenario
+    assert "no value of 95 % staleness, where 60 s is needed" in nothing.verdict
+
+
+def test_changes_that_nobody_sees_are_later_than_all_others():
+    """Every client has its first board, and polls no more before the end."""
+    asleep = BOARD.replace({"polling.interval_s": 20_000.0, "horizon_s": 240.0})
+    run = sl.simulate(asleep, engine="simpy", progress=False)
+    assert run.ledger.pending > 0.5 * run.ledger.eligible
+    facts = calm_facts(run)
+    assert facts["latency_p50_s"] == facts["latency_p95_s"] == facts["latency_max_s"] == math.inf
+    rough = rough_facts(run, 100.0)
+    assert rough["missed_frac"] == run.ledger.pending / run.ledger.eligible
+    assert interval_of(np.array([1.0, math.nan]), 0.95)[0] != 1.0
+
+
+def test_a_cut_fleet_that_never_comes_back_is_back_never():
+    gone = BOARD.replace({"transport": "websocket", "reconnect": {"policy": "none"}})
+    found = decided({"back_s": 60.0}, gone, candidates=["poll_longer"])
+    assert found.table.loc[(TODAY, "back_s"), "mean"] == math.inf
+    assert found.best != TODAY
+    assert "never" in found.summary().loc["as it is today", "back after a restart"]
+
+
+def test_what_is_ranked_by_has_to_have_a_value():
+    quiet = BOARD.replace({"updates.rate_per_s": 0})
+    found = decided({"utilisation": 0.5, "rank_by": "latency_p50_s"}, quiet)
+    assert found.kind == "none"
+    assert found.verdict
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def test_measures_are_those_of_the_same_runs(decision):
+    case = decision.cases["push"]
+    calm = case.scenario.replace({"horizon_s": 240.0 + 60.0, "cool_down_s": 30.0 + 60.0})
+    runs = sl.replicate(calm, 5, engine="simpy", progress=False)
+    metrics = [run.metrics().iloc[0] for run in runs]
+    values = decision.values["push"]
+    bytes_per_h = [row["up_bytes_per_h"] + row["down_bytes_per_h"] for row in metrics]
+    assert values["bytes_per_h"].tolist() == bytes_per_h
+    assert values["latency_p95_s"] == pytest.approx([row["latency_p95_s"] for row in metrics])
+    assert values["utilisation"].tolist() == [row["busiest_utilisation"] for row in metrics]
+    assert set(values["memory_bytes"]) == {20 * 65_536.0}
+    assert set(decision.values[TODAY]["memory_bytes"]) == {0.0}
+    # 20 clients for 176 hours, and one server for all the month.
+    down = np.array([row["down_bytes_per_h"] for row in metrics])
+    expected = down * 20 * 176 / 1e9 * 90.0 + 730.5 * 0.1
+    assert values["money_per_month"] == pytest.approx(expected)
+
+
+def test_the_way_back_is_that_of_the_outage():
+    restart = {"kind": "restart", "start_s": 100.0, "length_s": 5.0}
+    for transport in ("websocket", "polling"):
+        board = BOARD.replace({"transport": transport, "clients": 50, "faults": [restart]})
+        run = sl.simulate(board, engine="simpy", progress=False)
+        row = sl.outages.reconnections(run).iloc[0]
+        assert rough_facts(run, 100.0)["back_s"] == row["t100_s"]
+        assert rough_facts(run, 100.0)["without_push_frac"] == 0.0
+
+
+def test_servers_are_as_many_as_keep_what_one_bears():
+    hot = BOARD.replace({"server.poll_s": 0.4, "clients": 40})  # half a server of polls
+    needs = {"nodes": 4, "utilisation": 0.2, "rank_by": "nodes"}
+    found = decided(needs, hot, candidates=["push"])
+    busy = found.values[TODAY]["utilisation"]
+    assert found.values[TODAY]["nodes"].tolist() == np.ceil(busy / 0.2).tolist()
+    assert found.values["push"]["nodes"].tolist() == [1.0] * 5
+    assert found.best == "push"
+    assert list(found.asked.needs.limits) == ["nodes"]  # what one node bears is no need beside it
+    assert not found.fails(TODAY)
+    full = hot.replace({"server.poll_s": 2.0})
+    assert (
+        decided(needs, full, candidates=["push"]).values[TODAY]["nodes"].tolist() == [math.inf] * 5
+    )
+
+
+def test_of_equals_the_first_row_is_taken_and_noise_moves_nobody():
+    same = {"also": {"transport": "websocket", "name": "other"}, "push": {"transport": "websocket"}}
+    found = decided({"latency_p95_s": 2.0}, candidates=same)
+    assert found.best == "also"
+    assert found.ranking["more"].tolist() == [0.0, 0.0]
+    gain = decided({"latency_p95_s": 60.0, "worth_frac": 0.95}, candidates=["push"])
+    assert gain.kind == "stay"
+    saved = 1.0 - gain.values["push"]["bytes_per_h"] / gain.values[TODAY]["bytes_per_h"]
+    assert 0.5 < saved.mean() < 0.95
+
+
+def test_all_candidates_have_the_same_changes(decision):
+    for name in ("push", "notify", "push_snapshots"):
+        case = decision.cases[name].scenario
+        longer = case.replace({"horizon_s": 300.0, "cool_down_s": 90.0})
+        run = sl.simulate(longer, engine="simpy", progress=False)
+        today = sl.simulate(
+            BOARD.replace({"horizon_s": 300.0, "cool_down_s": 90.0}),
+            engine="simpy",
+            progress=False,
+        )
+        assert run.ledger.eligible == today.ledger.eligible
+
+
+def test_today_alone_is_judged_and_weighed_against_nothing():
+    alone = decided({"latency_p95_s": 60.0}, candidates=["poll"])
+    assert (alone.kind, list(alone.cases)) == ("stay", [TODAY])
+    assert "more than noise" in alone.verdict
+    with pytest.raises(sl.ScenarioError, match="candidates: must leave a candidate beside"):
+        alone.rival  # noqa: B018
+
+
+# -- candidates ------------------------------------------------------------------------------------
+
+
+def test_every_transport_is_a_candidate_and_every_row_a_scenario():
+    board = BOARD.replace({"fallback": {"after_failures": 3}})
+    cases, left_out = cases_of(board)
+    assert left_out == {"poll": "is the same as as it is today"}
+    assert {case.scenario.transport for case in cases.values()} == set(TRANSPORT_NAMES)
+    assert list(cases) == [name for name in CANDIDATES if name != "poll"]
+    assert cases["poll_longer"].scenario.polling.interval_s == 60.0
+    assert cases["notify_spread"].scenario.notify.spread_s == 0.5
+    many, _ = cases_of(board.replace(clients=5000))
+    assert many["notify_spread"].scenario.notify.spread_s == 20.0
+
+
+def test_a_candidate_that_is_none_of_this_scenario_says_why():
+    quick = BOARD.replace({"polling.interval_s": 2e-3, "polling.timer": "fixed_rate"})
+    _, left_out = cases_of(quick)
+    assert "polling.interval_s" in left_out["poll_shorter"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mine": {"polling.intervall_s": 3.0}}, r"candidates\['mine'\].polling.intervall_s: "),
+        ({"mine": {"polling.interval_s": -3.0}}, r"candidates\['mine'\].polling.interval_s: must"),
+        ({"mine": 3}, r"candidates\['mine'\]: must be a mapping of paths"),
+        ({"today": {}}, r"candidates: must have another name than today"),
+        ({"as it is today": {}}, r"candidates: must have another name than today"),
+        ({"": {}}, r"candidates: must have names"),
+        (["pushh"], r"candidates: must be among today, poll, "),
+        ("push", r"candidates: must be a mapping of names to changes, or a list of names"),
+    ],
+)
+def test_bad_candidates_are_refused_by_name_before_anything_runs(given, words, monkeypatch):
+    monkeypatch.setattr("simlib.verdict.judging.collect", None)
+    with pytest.raises(sl.ScenarioError, match=words):
+        decided({"latency_p95_s": 2.0}, candidates=given)
+
+
+# -- needs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, r"latency_p95_s: must be given, or another need: latency_p50_s"),
+        ({"latency_p95_s": 0.0}, r"latency_p95_s: must be > 0"),
+        ({"latency_p95_s": math.nan}, r"latency_p95_s: must be a finite number"),
+        ({"latency_p96_s": 1.0}, r"latency_p96_s: is not a known field; did you mean"),
+        ({"money_per_month": 5.0}, r"prices: must be given when money_per_month is a need"),
+        ({"nodes": 2}, r"utilisation: must be given, or memory_bytes, when nodes is a need"),
+        ({"without_push_frac": 0.1}, r"trouble.bad_proxy_frac: must be given when without_push"),
+        ({"utilisation": 0.5, "rank_by": "speed"}, r"rank_by: must be one of latency_p50_s"),
+        (
+            {"utilisation": 0.5, "rank_by": "money_per_month"},
+            r"prices: must be given when rank_by",
+        ),
+        ({"utilisation": 0.5, "prices": {"open_hours": 1.0}}, r"prices.per_gb_down: must be given"),
+        ({"utilisation": 0.5, "prices": {"per_gb_down": 1.0}}, r"prices.open_hours: must be given"),
+        ({"utilisation": 0.5, "trouble": {"restart_s": 0.0}}, r"trouble.restart_s: must be > 0"),
+        (3, r"needs: must be Needs, or a mapping of its fields"),
+    ],
+)
+def test_bad_needs_are_refused_by_name(given, words):
+    with pytest.raises(sl.ScenarioError, match=words):
+        sl.decide(BOARD, given)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"replications": 4}, r"replications: must be a whole number >= 5"),
+        ({"confidence": 1.0}, r"confidence: must be a number in \(0, 1\)"),
+        ({"worker": 2}, r"options: must be among engine, on, workers, store, progress; did you"),
+        ({"engine": "fast"}, r"engine: must be one of"),
+        ({"board": 3}, r"scenario: must be"),
+        (
+            {
+                "board": BOARD.replace(
+                    {"faults": [{"kind": "restart", "start_s": 9, "length_s": 1}]}
+                )
+            },
+            r"faults.0.kind: must be left to needs.trouble",
+        ),
+        (
+            {"needs": {"back_s": 9.0, "trouble": {"restart_s": 900.0}}},
+            r"trouble.restart_s: must be <",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_runs(options, words, monkeypatch):
+    monkeypatch.setattr("simlib.verdict.judging.collect", None)
+    given = {"needs": {"latency_p95_s": 2.0}, "board": BOARD, **options}
+    with pytest.raises(sl.ScenarioError, match=words):
+        sl.decide(given.pop("board"), given.pop("needs"), **given)
+
+
+def test_needs_are_written_and_read(tmp_path):
+    needs = sl.Needs(
+        latency_p95_s="2 s",
+        missed_frac=0.0,
+        trouble=Trouble(bad_proxy_frac=0.03),
+        prices=sl.Prices(per_gb_down=0.09, open_hours=176.0),
+    )
+    assert sl.Needs.parse(needs.dump()) == needs
+    path = tmp_path / "needs.toml"
+    path.write_text(needs.dump(), encoding="utf-8")
+    assert sl.Needs.load(path) == needs
+    assert needs.limits == {"latency_p95_s": 2.0, "missed_frac": 0.0}
+    assert needs.ranked_by == "money_per_month"
+    assert needs.replace({"prices": None}).ranked_by == "bytes_per_h"
+    path.write_text("latency_p95_s = -1\n", encoding="utf-8")
+    with pytest.raises(sl.ScenarioError, match=r"latency_p95_s: must be > 0, got -1 \(needs.toml"):
+        sl.Needs.load(path)
+    with pytest.raises(sl.ScenarioError, match="latency_p95_s: must be changed by replace"):
+        needs.latency_p95_s = 3.0
+
+
+def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
+    options = {"candidates": ["push"], "store": tmp_path / "runs"}
+    first = decided({"latency_p95_s": 2.0}, **options)
+    monkeypatch.setattr("simlib.verdict.judging.simulate", None)
+    again = decided({"latency_p95_s": 2.0}, **options)
+    assert isinstance(again, Decision)
+    assert again.table.equals(first.table)
+    assert again.verdict == first.verdict

@@ -1,0 +1,265 @@
+"""What would change a verdict: where two candidates cross, and which assumption matters most."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib.verdict import break_even, sentence_of, sobol, tornado
+from simlib.verdict.sensitivity import changed, expected, value_of
+
+BOARD = sl.Scenario(
+    name="small",
+    updates={"rate_per_s": 0.1},
+    clients=8,
+    ramp_s=20.0,
+    warm_up_s=30.0,
+    horizon_s=240.0,
+    cool_down_s=30.0,
+)
+QUICK = {"engine": "simpy", "on": "serial", "progress": False}
+RATE = "updates.rate_per_s"
+
+
+def decided(needs, board=BOARD, **options):
+    return sl.decide(board, needs, **{**QUICK, **options})
+
+
+@pytest.fixture(scope="module")
+def decision():
+    names = ["poll_etag", "push", "push_snapshots"]
+    return decided({"latency_p95_s": 60.0, "utilisation": 0.5}, candidates=names)
+
+
+# -- break-even ------------------------------------------------------------------------------------
+
+
+def test_bytes_break_even_where_the_closed_form_says(decision):
+    """`bytes_by_rate` solves the crossing by its own formula."""
+    for other, name in (("today", "crossover_per_s"), ("poll_etag", "crossover_etag_per_s")):
+        table = break_even(decision, RATE, one="push", other=other)
+        theory = sl.metrics.bytes_by_rate(BOARD, [1.0]).attrs[name]
+        assert table["value"].iloc[0] == pytest.approx(theory, rel=0.01)
+        row = table.iloc[0]
+        assert (row["by"], row["below"], row["above"]) == ("closed form", "push", other)
+        assert row["low"] == row["value"] == row["high"]
+
+
+def test_a_crossing_is_the_same_from_either_side(decision):
+    there = break_even(decision, RATE, one="push", other="today")
+    back = break_even(decision, RATE, one="today", other="push")
+    assert back["value"].tolist() == pytest.approx(there["value"].tolist())
+    assert back[["below", "above"]].equals(there[["below", "above"]])
+    curves = there.attrs["curves"]
+    assert curves[RATE].is_monotonic_increasing
+    below = curves[RATE] < there["value"].iloc[0]
+    assert ((curves["push"] < curves["today"]) == below).all()
+
+
+def test_whole_numbers_break_even_at_the_first_of_the_other_side(decision):
+    """Push sends to all clients at each change; polls come at a rate of their own."""
+    hot = BOARD.replace({"server.fan_out_s": 0.05, "server.send_s": 1e-3, "server.poll_s": 0.03})
+    found = decided({"utilisation": 0.9}, hot, candidates=["push"])
+    table = break_even(found, "clients", measure="utilisation", one="push", other="today")
+    value = int(table["value"].iloc[0])
+    assert table["value"].iloc[0] == value
+    busy = {
+        clients: [
+            expected(one.replace(clients=clients), found.asked.needs)["utilisation"]
+            for one in (found.cases["push"].scenario, hot)
+        ]
+        for clients in (value - 1, value)
+    }
+    assert busy[value - 1][0] > busy[value - 1][1]
+    assert busy[value][0] < busy[value][1]
+
+
+def test_without_a_crossing_the_table_is_empty(decision):
+    table = break_even(decision, "network.rtt_s", one="push", other="today")
+    assert len(table) == 0
+    assert len(table.attrs["curves"]) > 10
+
+
+def test_patience_changes_the_verdict_where_the_next_candidate_meets_the_need(decision):
+    strict = decided({"latency_p95_s": 2.0}, candidates=["poll_shorter", "push_snapshots"])
+    assert strict.best == "push_snapshots"
+    table = break_even(strict, "needs.latency_p95_s")
+    highs = strict.table.xs("latency_p95_s", level="measure")["high"]
+    up = table[table["value"] > 2.0]
+    assert up["value"].iloc[0] == highs[up["above"].iloc[0]]
+    for row in up.itertuples():
+        looser = decided(
+            {"latency_p95_s": row.value}, candidates=["poll_shorter", "push_snapshots"]
+        )
+        tighter = strict.with_needs(
+            strict.asked.needs.replace({"latency_p95_s": row.value * 0.999})
+        )
+        assert (looser.best or "none", tighter.best or "none") == (row.above, row.below)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"over": "updates.rate"}, r"over: must be the path of a setting that is a number > 0"),
+        ({"over": "transport"}, r"over: must be the path"),
+        ({"over": "network.rtt_spread"}, r"over: must be the path"),
+        ({"over": 3}, r"over: must be the path of one assumption"),
+        ({"over": "needs.back_s"}, r"over: must be the path"),
+        ({"measure": "speed"}, r"measure: must be among latency_p50_s"),
+        ({"one": "pushh"}, r"one: must be among today, poll_etag, push"),
+        ({"one": "push", "other": "push"}, r"other: must be another candidate"),
+        ({"least": 0.2}, r"least, most: must be > 0 and on either side of 0.1"),
+        ({"closeness": 0.0}, r"closeness: must be in \(0, 1\]"),
+    ],
+)
+def test_what_cannot_break_even_is_refused(decision, options, words):
+    with pytest.raises(sl.ScenarioError, match=words):
+        break_even(decision, **{"over": RATE, **options})
+
+
+def test_a_measure_that_nothing_has_is_refused(decision):
+    quiet = BOARD.replace({"hidden": {"every_s": 60, "length_s": 5}, RATE: 1e-9})
+    nothing = decided({"utilisation": 0.5}, quiet, candidates=["push"])
+    with pytest.raises(sl.ScenarioError, match="measure: must be one that both candidates have"):
+        break_even(nothing, RATE, measure="latency_p50_s", one="push", other="today")
+
+
+# -- tornado ---------------------------------------------------------------------------------------
+
+
+def test_a_tornado_asks_again_at_both_ends(decision):
+    ranges = {RATE: (0.05, 3.0), "server.poll_s": (1e-3, 4e-3)}
+    table = tornado(decision, ranges)
+    assert table["over"].tolist() == [RATE, "server.poll_s"]
+    assert table["flips"].tolist() == [True, False]
+    assert table.attrs["first"] == RATE
+    row = table.iloc[0]
+    assert row["best_at_low"] == decision.best == "push"
+    assert row["best_at_high"] != "push"
+    busy = decided(
+        decision.asked.needs,
+        BOARD.replace({RATE: 3.0}),
+        candidates=["poll_etag", "push", "push_snapshots"],
+    )
+    rival = table.attrs["rival"]
+    lead = busy.values[rival]["bytes_per_h"] - busy.values["push"]["bytes_per_h"]
+    assert row["at_high"] == pytest.approx(lead.mean())
+    assert min(row["at_low"], table.attrs["today"]) > 0.0 > row["at_high"]
+    assert row["swing"] == pytest.approx(row["at_low"] - row["at_high"])
+    assert sentence_of(table).startswith(f"Measure {RATE} first: it changes the verdict")
+
+
+def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():
+    needs = {"missed_frac": 0.9, "trouble": {"bad_proxy_frac": 0.6}}
+    few = BOARD.replace({"clients": 4, "horizon_s": 100.0})
+    table = tornado(decided(needs, few, candidates=["push"])).set_index("over")
+    assert table.loc["needs.trouble.bad_proxy_frac", ["low", "high"]].tolist() == [0.3, 1.0]
+    assert table.loc["clients", ["low", "today", "high"]].tolist() == [2.0, 4.0, 8.0]
+    assert len(table) == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, r"assumptions: must be a mapping of paths to low and high"),
+        ({"clients": 3}, r"assumptions\['clients'\]: must be a pair of low and high"),
+        ({"clients": (4, 2)}, r"assumptions\['clients'\]: must be two numbers with 0 < low < high"),
+        ({"client": (1, 2)}, r"over: must be the path"),
+        ({"server.poll_s": (1e-3, -1.0)}, r"must be two numbers with 0 < low"),
+        ({"server.poll_s": (1e-3, 1e12)}, r"server.poll_s: must be <="),
+    ],
+)
+def test_bad_ranges_are_refused_before_anything_runs(decision, given, words, monkeypatch):
+    monkeypatch.setattr("simlib.verdict.judging.collect", None)
+    with pytest.raises(sl.ScenarioError, match=words):
+        tornado(decision, given)
+
+
+# -- Sobol -----------------------------------------------------------------------------------------
+
+
+def test_sobol_indices_are_those_of_the_closed_form(decision):
+    """The lead in bytes is a sum of a part of the rate and one of the board's size."""
+    ranges = {
+        RATE: (0.05, 0.2),
+        "updates.snapshot_bytes": (2000, 8000),
+        "server.poll_s": (1e-3, 2e-3),
+    }
+    table = sobol(decision, ranges, samples=64).set_index("over")
+    assert table.attrs["by"] == "closed form"
+    assert table.attrs["points"] == 64 * 5
+    generator = np.random.default_rng(3)
+    draws = {
+        name: low * (high / low) ** generator.random(150) for name, (low, high) in ranges.items()
+    }
+
+    def lead(name, value):
+        asked = changed(decision.asked, name, value)
+        both = [
+            decision.cases[one].candidate.applied_to(asked.scenario) for one in ("push", "today")
+        ]
+        push, polls = (expected(one, asked.needs)["bytes_per_h"] for one in both)
+        return polls - push
+
+    alone = {name: np.var([lead(name, v) for v in values]) for name, values in draws.items()}
+    for name, variance in alone.items():
+        share = variance / sum(alone.values())
+        row = table.loc[name]
+        assert row["first_low"] - 0.1 <= share <= row["first_high"] + 0.1
+        assert row["total_low"] <= row["total"] <= row["total_high"]
+    assert table.index[0] == max(alone, key=alone.get) == table.attrs["first"]
+
+
+def test_simulated_indices_agree_with_those_of_closed_forms(decision):
+    ranges = {"updates.snapshot_bytes": (2000, 8000), "server.poll_s": (1e-3, 2e-3)}
+    forms = sobol(decision, ranges, samples=8)
+    runs = sobol(decision, ranges, samples=8, is_simulated=True)
+    assert runs.attrs["by"] == "simulation"
+    assert runs["over"].tolist() == forms["over"].tolist()
+    assert runs["total"].tolist() == pytest.approx(forms["total"].tolist(), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"samples": 12}, r"samples: must be a power of 2, >= 4"),
+        ({"samples": 2}, r"samples: must be a power of 2"),
+        ({"confidence": 1.5}, r"confidence: must be in \(0, 1\)"),
+        ({"measure": "speed"}, r"measure: must be among"),
+    ],
+)
+def test_bad_arguments_of_sobol_are_refused(decision, options, words):
+    with pytest.raises(sl.ScenarioError, match=words):
+        sobol(decision, {"clients": (10, 20)}, **options)
+
+
+def test_assumptions_that_change_nothing_have_no_indices(decision):
+    with pytest.raises(sl.ScenarioError, match="assumptions: must be among them one on which"):
+        sobol(decision, {"server.send_s": (1e-5, 2e-5)}, samples=4)
+
+
+# -- closed forms of measures ----------------------------------------------------------------------
+
+
+def test_measures_by_closed_form_are_those_of_runs(decision):
+    prices = sl.Prices(per_gb_down=90.0, per_gb_up=1.0, per_memory_gb_hour=0.01, open_hours=176.0)
+    needs = sl.Needs(latency_p95_s=60.0, prices=prices)
+    long = BOARD.replace({"horizon_s": 1200.0})
+    found = decided(needs, long, candidates=["push"])
+    for name, case in found.cases.items():
+        forms = expected(case.scenario, needs)
+        for measure, value in forms.items():
+            mean = found.values[name][measure].mean()
+            if not math.isnan(value):
+                assert mean == pytest.approx(value, rel=0.06), (name, measure)
+        assert math.isfinite(forms["money_per_month"])
+
+
+def test_assumptions_are_changed_where_they_are(decision):
+    asked = decision.asked
+    assert changed(asked, "clients", 20.6).scenario.clients == 21
+    assert changed(asked, "needs.latency_p95_s", 3.0).needs.limits["latency_p95_s"] == 3.0
+    assert value_of(asked, "needs.trouble.restart_s") == 5.0
