@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simlib import figures as figures
+    from simlib import guide as guide
     from simlib import theory as theory
     from simlib import verdict as verdict
     from simlib.analysis import bucketing as bucketing
@@ -83,6 +84,7 @@ _HOMES = {
     "find_limit": "sizing",
     "figures": "figures",
     "grid": "experiment",
+    "guide": "guide",
     "interrupted": "errors",
     "library": "scenario.presets",
     "measure": "live",

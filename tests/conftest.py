@@ -43,6 +43,7 @@ MARKED = {
         "tests/test_readme.py::test_the_examples_",
         "tests/test_progress.py::test_compiling_",
         "tests/figures/test_rollouts.py",
+        "tests/guide/test_defects.py",
         "tests/analysis/test_traffic.py::test_bytes_by_rate_",
         "tests/analysis/test_outages.py",
         "tests/theory/test_reconnecting.py::test_a_full_jitter_storm_",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from simlib.guide.auditing import audit
+from simlib.guide.auditing import audit, readable
 from simlib.guide.corrected import corrected_guide, repaired
 from simlib.guide.defects import DEFECTS, Defect
 
-__all__ = ["DEFECTS", "Defect", "audit", "corrected_guide", "repaired"]
+__all__ = ["DEFECTS", "Defect", "audit", "corrected_guide", "readable", "repaired"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from simlib import progress as bars
@@ -98,6 +98,52 @@ def audit(
             rows.append(_row(board, defect, replications, options))
             bar.update()
     return pd.DataFrame(rows)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return an audit for a reader: what the guide does, and both numbers with their intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A table from `audit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per defect that has numbers: ``defect``, ``what the guide does``, ``as written``,
+        ``repaired``, and ``what is counted``, all of them text.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=50)
+    >>> readable(audit(board, only=["two deciders"]))[["as written", "repaired"]].iloc[0].tolist()
+    ['55.3 % (54.6 to 56.0)', '9.9 % (9.5 to 10.3)']
+    """
+    import pandas as pd
+
+    shown_by_a_run = table[table["shown_by"] != "source"]
+    rows = [
+        {
+            "defect": row["defect"],
+            "what the guide does": row["guide"],
+            "as written": _said(row, "as_written"),
+            "repaired": _said(row, "repaired"),
+            "what is counted": row["figure"],
+        }
+        for row in shown_by_a_run.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _said(row: Mapping[Hashable, Any], wiring: str) -> str:
+    mean, low, high = (float(row[f"{wiring}{end}"]) for end in ("", "_low", "_high"))
+    unit = row["unit"]
+    if unit == "share":
+        mean, low, high, unit = 100.0 * mean, 100.0 * low, 100.0 * high, "%"
+    texts = [f"{x:,.1f}" if abs(x) >= 0.95 else f"{x:.2g}" for x in (mean, low, high)]
+    interval = f" ({texts[1]} to {texts[2]})" if low < high else ""
+    return f"{texts[0]} {unit}".rstrip() + interval
 
 
 def _chosen(only: Iterable[str] | None) -> list[Defect]:

@@ -65,6 +65,13 @@ def _busiest_frac(run: Run) -> float:
     return float(timeline.loc[timeline["t_s"] >= FAULT_S, "utilisation"].max())
 
 
+def _failed_frac(run: Run) -> float:
+    """Return which part of the changes whose broadcast fell into the run ended with an error."""
+    timeline = run.frame("timeline")
+    published = run.ledger.eligible / max(1, len(run.frame("clients")))
+    return float(timeline["failed_updates"].sum() / published) if published else np.nan
+
+
 def _not_enrolled_frac(run: Run) -> float:
     return float((run.frame("clients")["cohort"] == "control").mean())
 
@@ -79,6 +86,7 @@ QUANTITIES = {
     "stranded": Quantity("of the clients that were cut never come back", "share", _stranded_frac),
     "peak": Quantity("connections in the busiest second", "1/s", _peak_per_s),
     "reconnections": Quantity("reconnections of a client", "per hour", _reconnections_per_h),
+    "failed": Quantity("of the updates end with an error for their author", "share", _failed_frac),
     "busiest": Quantity("of the busiest second the server works", "share", _busiest_frac),
     "not_enrolled": Quantity("of the tabs are not enrolled at 100 %", "share", _not_enrolled_frac),
     "requests": Quantity("requests in the busiest second", "1/s", _most_requests_per_s),

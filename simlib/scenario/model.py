@@ -640,7 +640,7 @@ class ServerSettings(Section):
     socket_set: Literal["concurrent", "plain"] = "concurrent"
     """In what a worker keeps its sockets: a set that may change during a broadcast (concurrent), or
     one that must not (plain): when a client joins or leaves, the broadcasts that have begun end,
-    and those behind never get that update.
+    and those behind never get that update. Requests that are held are in none.
     Elsewhere: ConcurrentHashMap.newKeySet, mutableSetOf, HashSet (Java, Kotlin: plain but for the
     first)."""
     meeting_fails_frac: Fraction = 0.0
@@ -651,7 +651,8 @@ class ServerSettings(Section):
     forget_frac: Fraction = 0.0
     """Probability that a plain set breaks when everybody is cut at once, by a `reset` of all: from
     then on nobody is sent anything, whoever comes back or joins, until the server's process ends.
-    Clients are connected and hear nothing; only safety polls help."""
+    Clients are connected and hear nothing; only safety polls help. A request that is held is
+    answered when its time is over, and what is new comes with the next."""
     buffer_bytes: Size | None = None
     """Memory of the server's process for one client's unsent pushes, bytes.
     Elsewhere: maxBackpressure (uWebSockets.js); client.queue_max_size (Centrifugo)."""

@@ -127,7 +127,7 @@ def test_a_poll_s_failure_is_not_for_it():
 
 
 def test_a_time_out_of_before_does_not_outlive_a_change_of_transport():
-    both = HELD._replace(has_flag=True, transports=(3, 1))
+    both = HELD._replace(has_flag=True, transports=(Transport.LONG_POLLING, Transport.WEBSOCKET))
     client = asking(both)
     actions, _ = step(client, both, Event.ASSIGNED, 5.0, 1)
     assert actions == Action.CLOSE | Action.CONNECT

@@ -220,7 +220,30 @@ def test_it_falls_back_to_polling_and_returns():
         assert 0.1 < run.metrics().iloc[0]["fallback_to_polling_frac"] < 0.6
 
 
-@pytest.mark.parametrize("other", ["polling", "websocket", "notify"])
+def test_a_server_that_has_forgotten_whom_to_answer_answers_when_the_time_is_over():
+    forgets = {"server.socket_set": "plain", "server.forget_frac": 1.0}
+    board = BOARD.replace({**forgets, "faults": [{"kind": "reset", "start_s": 10.0}]})
+    for engine in ("simpy", "compiled"):
+        run = simulated(board, engine=engine, keep=("deliveries",))
+        asked = run.frame("timeline").query("t_s < 30.0")["forgotten"].sum()
+        applied_s = run.frame("deliveries")["applied_s"]
+        assert asked == BOARD.clients
+        assert applied_s.between(10.0 + 25.0, 10.0 + 25.0 + 10.0).all()
+        assert len(applied_s) == BOARD.clients
+        assert any("requests were held by a server" in str(said) for said in run.warnings)
+
+
+def test_requests_that_are_held_neither_end_a_broadcast_nor_miss_one():
+    """Each answer is followed by a request, while the slow broadcast goes on."""
+    slow = {"server.socket_set": "plain", "server.send_s": 0.2, "updates.publish_s": [30.0]}
+    for engine in ("simpy", "compiled"):
+        run = simulated(BOARD.replace(slow), engine=engine, keep=("deliveries",))
+        assert run.frame("timeline")[["failed_updates", "unsent"]].to_numpy().sum() == 0
+        waits_s = np.sort(run.frame("deliveries")["applied_s"]) - 30.0
+        assert waits_s == pytest.approx(0.2 * np.arange(1, 11) + 0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("other", ["polling", "websocket", "notify", "sse"])
 @pytest.mark.parametrize("goes", ["to", "from"])
 def test_engines_agree_on_a_rollout_that_goes_back(other, goes):
     cohorts = [other, "long_polling"] if goes == "to" else ["long_polling", other]
