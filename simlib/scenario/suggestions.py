@@ -143,13 +143,13 @@ VALUE_ALIASES = {
     "socketio": "websocket",
     "eventsource": "sse",
     "serversentevents": "sse",
+    "longpolling": "long_polling",
+    "longpoll": "long_polling",
+    "comet": "long_polling",
 }
 """Other names of values, by their letters and digits; each is asked only where its value may be."""
 
 NOT_SIMULATED = {
-    "longpolling": "long polling",
-    "longpoll": "long polling",
-    "comet": "long polling",
     "webtransport": "WebTransport",
     "webrtc": "WebRTC",
 }
