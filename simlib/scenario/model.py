@@ -103,6 +103,11 @@ class Sessions(Section):
             raise FieldError("curve", self.curve, "must have a rate above 0")
         return self
 
+    def at_once(self) -> float:
+        """Return how many of the new sessions are there at the busiest time (Little's law)."""
+        peak = 1.0 if self.curve is None else Curve(self.curve).peak
+        return self.arrivals_per_s * peak * self.length_s
+
     def expected(self, until_s: float) -> float:
         """Return how many new sessions are expected until a time, seconds."""
         if self.curve is None:
