@@ -74,7 +74,7 @@ REFUSED = {
     "Socket.IO": (lambda: sl.library("Socket.IO"), "did you mean 'socket.io-client'?"),
     "stompjs": (lambda: sl.library("stompjs"), "has no preset; set reconnect.policy"),
     "websockets": (change("transport", "websockets"), "did you mean websocket?"),
-    "SSE": (change("transport", "SSE"), "server-sent events are not simulated"),
+    "SSE": (change("transport", "SSE"), "did you mean sse?"),
     "long polling": (change("transport", "long-polling"), "long polling is not simulated"),
     "a timer misspelt": (change("polling.timer", "fixed-rate"), "did you mean fixed_rate?"),
     "setInterval": (change("polling.timer", "setInterval"), "did you mean fixed_rate?"),
