@@ -133,7 +133,7 @@ def answer_of(
     0.75
     """
     if rules.cache_s > 0.0:
-        if start_s < state.copied_s:
+        if start_s < state.copied_s and not _is_dropped(rules, state, publish_s, start_s):
             wait_s = state.copied_s - start_s
             return Answer(wait_s, rules.cached_s + 0.0, state.copy_version + 0, False)
         if has_copy(rules, state, publish_s, start_s):
@@ -161,12 +161,16 @@ def has_copy(
     >>> has_copy(ServerRules(**rules | {"drops_copy": True}), state, [10.0], 10.5)
     False
     """
-    if start_s >= state.copy_until_s:
-        return False
-    is_dropped = False
+    return start_s < state.copy_until_s and not _is_dropped(rules, state, publish_s, start_s)
+
+
+def _is_dropped(
+    rules: ServerRules, state: ServerState, publish_s: Sequence[float], start_s: float
+) -> bool:
+    """Say whether a node has heard by `start_s` of a change that its copy does not show."""
     if rules.drops_copy and state.copy_version < len(publish_s):
-        is_dropped = publish_s[state.copy_version] + rules.hop_s <= start_s
-    return not is_dropped
+        return publish_s[state.copy_version] + rules.hop_s <= start_s
+    return False
 
 
 def keep(rules: ServerRules, state: ServerState, version: int, done_s: float) -> None:

@@ -307,3 +307,35 @@ def test_safety_polls_and_a_restart_help_against_it():
 )
 def test_a_cut_of_some_and_a_new_process_break_no_set(faults):
     assert total(simulated(cut_at_once(faults=faults)), "forgotten") == 0
+
+
+@pytest.mark.parametrize("reset_s", [20.0, 25.0, 30.0])
+def test_a_cut_while_the_server_is_down_breaks_no_set(reset_s):
+    """There is no process then, and no set; nor is there anybody in a set that has just begun."""
+    restart = {"kind": "restart", "start_s": 20.0, "length_s": 10.0}
+    faults = [restart, {"kind": "reset", "start_s": reset_s}]
+    run = simulated(cut_at_once(faults=faults))
+    assert total(run, "forgotten") == 0
+    assert run.ledger.delivered == 400  # nobody is there at 30 s
+
+
+def test_a_cut_before_anybody_has_come_breaks_no_set():
+    run = simulated(cut_at_once(faults=[{"kind": "reset", "start_s": 0.0}]))
+    assert (total(run, "forgotten"), run.ledger.delivered) == (0, 600)
+
+
+def test_nobody_meets_the_broadcast_of_a_process_that_has_ended():
+    """Sending to all would take until 24 s, but the process ends at 20.5 s; the next begins."""
+    board = BOARD.replace(
+        {
+            "clients": 20,
+            "ramp_s": 0.0,
+            "updates.publish_s": [20.0, 22.5],
+            "server": {"send_s": 0.2, "meeting_fails_frac": 1.0},
+            "reconnect": {"policy": "fixed", "base_s": 0.2, "cap_s": 0.2},
+            "faults": [{"kind": "restart", "start_s": 20.5, "length_s": 0.1}],
+        }
+    )
+    run = assert_equal_runs(board, keep=KEPT)
+    assert total(run, "failed_updates") == 0
+    assert (run.frame("deliveries")["published_s"] == 22.5).sum() == 20
