@@ -19,8 +19,9 @@ first compared with the board, and kept for another cycle if nothing has changed
 ``proxy_cache_revalidate``); whether a client is answered 304 depends on the copy.
 
 Where clients have sockets, nodes hear of changes in order to tell of them, and a node drops its
-copy as it hears of a change (`ServerRules.drops_copy`): whoever is told of a change and fetches it
-is not given what was there before. A process that ends takes its copy with it.
+copy as it hears of a change (`ServerRules.drops_copy`), also one that is just compared: whoever is
+told of a change and fetches it is not given what was there before. A process that ends takes its
+copy with it.
 """
 
 from __future__ import annotations

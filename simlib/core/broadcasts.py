@@ -13,7 +13,8 @@ it is saved. Nothing is late, it is lost. This can go wrong:
   closed, which in turn is a leave: it is closed as far into the rest of the earlier broadcast.
 - A client **reads nothing**, under ``slow_consumers = "abort"``: see `backpressure`.
 - **Everybody is cut at once**, while the server goes on, and the plain set breaks, with probability
-  ``forget_frac``: it loses its sockets, and all that come later, until its process ends.
+  ``forget_frac``: it loses its sockets, and all that come later, until its process ends. A node
+  that has no socket then, as it is down or nobody has come yet, has nothing to break.
 
 A loop begins when its first client is sent to. A join counts when its token arrives: the request
 threads of such a server do not wait for each other, as its jobs here do for a worker. Each worker
