@@ -236,6 +236,9 @@ def scenarios(draw) -> sl.Scenario:
         fault["kind"] == "bandwidth" for fault in values["faults"]
     ):
         values["network"].pop("shared_down_bytes_per_s", None)
+    if values["server"]["slow_consumers"] == "drop_oldest":
+        for name in ("socket_set", "forget_frac", "meeting_fails_frac", "meeting_closes"):
+            values["server"].pop(name, None)
     unit_s = draw(st.sampled_from([1.0, 1.0, 0.628709007359844, 1.0 / 3.0]))
     if unit_s == 1.0:
         return sl.Scenario(**values)

@@ -11,17 +11,26 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from simlib import theory
 from simlib.core.wire import Message, message_sizes
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
+from simlib.scenario.curve import interpolated
 from simlib.scenario.suggestions import scenario_rule
 
 _MOST_BUSY_FRAC = 0.9
 """Near saturation the wait depends on the distribution of service times, and on a run's length."""
 _MOST_OF_REPAIRMAN = 1_000_000
 _UNEVEN = 1.5
-_ROUND_TRIPS = 20.0
+_ROUND_TRIPS = 5.0
+_SLOWEST = 4.5
+"""By how many spreads a client's path may be slower than the median: one of 300,000 is."""
+_MOST_UNLIKE_FRAC = 0.05
+"""How much the clients' periods may differ, as a share of their mean, to count as alike."""
+_RARE = 1e-3
+_SHARES = 2000
 
 # What the forms of all transports know, or what changes nothing in them.
 _ALL = {"name", "transport", "clients", "tabs_per_user", "ramp_s", "horizon_s", "warm_up_s"}
@@ -109,10 +118,14 @@ def _knows(given: Mapping[str, Any], section: str, names: set[str]) -> bool:
 def _polled(scenario: Scenario) -> Metrics:
     polling, server = scenario.polling, scenario.server
     workers = server.workers * server.nodes
-    rtt_s = scenario.network.median_rtt_s()
+    rtt_s, rtt_spread_s, _ = _round_trips_s(scenario)
     drag = scenario.drag if polling.pause_while_dragging else None
     is_even = not polling.jitter_frac and polling.timer == "after_answer"
-    if polling.interval_s >= server.keep_alive_s or (drag and not is_even):
+    # A drag that outlasts the connection costs another one.
+    spare_s = server.keep_alive_s - polling.interval_s
+    if spare_s <= 0.0 or (drag and not (is_even and _is_rarely_beyond(spare_s, drag.length_s))):
+        return Metrics()
+    if rtt_spread_s > _MOST_UNLIKE_FRAC * polling.interval_s:
         return Metrics()
     wait_s = _wait_s(scenario, polling.interval_s + rtt_s)
     fetch_s = rtt_s + server.poll_s + wait_s
@@ -165,6 +178,23 @@ class _Latencies(NamedTuple):
     p95_s: float = math.nan
 
 
+def _round_trips_s(scenario: Scenario) -> tuple[float, float, float]:
+    """Return mean, standard deviation and the slowest of the clients' round trips, seconds."""
+    network = scenario.network
+    if network.rtt_quantiles is not None:
+        shares = (np.arange(_SHARES) + 0.5) / _SHARES
+        rtt_s = interpolated(network.rtt_quantiles, shares)
+        return float(rtt_s.mean()), float(rtt_s.std()), float(rtt_s[-1])
+    spread = network.rtt_spread  # of a log-normal distribution, of which the setting is the median
+    mean_s = network.rtt_s * math.exp(spread**2 / 2.0)
+    slowest_s = network.rtt_s * math.exp(_SLOWEST * spread)
+    return mean_s, mean_s * math.sqrt(math.expm1(spread**2)), slowest_s
+
+
+def _is_rarely_beyond(time_s: float, mean_s: float) -> bool:
+    return math.exp(-time_s / mean_s) < _RARE
+
+
 def _wait_s(scenario: Scenario, think_s: float) -> float:
     """Return how long a poll waits for a worker on average; each node has its own queue."""
     server, nodes = scenario.server, scenario.server.nodes
@@ -188,28 +218,27 @@ def _messages_of_polls(share: Mapping[str, float], polls_per_s: float) -> dict[M
 
 def _pushed(scenario: Scenario) -> Metrics:
     server, rate_per_s = scenario.server, float(scenario.updates.rate_per_s or 0.0)
-    workers, rtt_s = server.workers * server.nodes, scenario.network.median_rtt_s()
+    workers, (rtt_s, *_) = server.workers * server.nodes, _round_trips_s(scenario)
     is_one, clients = workers == 1, scenario.clients
     heartbeat = scenario.heartbeat
     beats_per_s = 0.0
     if heartbeat.direction != "none":
         beats_per_s = 1.0 / (heartbeat.interval_s + rtt_s)
     batch_s = server.fan_out_s + clients / workers * server.send_s
-    # A ping and its pong are two jobs.
-    beating = clients / workers * beats_per_s * 2.0 * server.heartbeat_s
+    # A ping and its pong are two jobs; a client's ping is answered in one.
+    jobs = 2.0 if heartbeat.direction == "server" else 1.0
+    beating = clients / workers * beats_per_s * jobs * server.heartbeat_s
     utilisation = rate_per_s * batch_s + beating
     if utilisation > _MOST_BUSY_FRAC or not _stays_open(scenario):
         return Metrics()
     latency_s = math.nan
-    has_mean_rtt = scenario.network.rtt_quantiles is None
-    if rate_per_s > 0.0 and server.send_s > 0.0 and beating < 0.01 and has_mean_rtt:
+    if rate_per_s > 0.0 and server.send_s > 0.0 and beating < 0.01:
         latency_s = theory.fan_out(
             clients,
             server.send_s,
             server.fan_out_s,
             rate_per_s,
-            # The mean of a log-normal distribution, of which the setting is the median.
-            rtt_s * math.exp(scenario.network.rtt_spread**2 / 2.0) / 2.0,
+            rtt_s / 2.0,
             workers=workers,
             hop_s=server.hop_s if server.nodes > 1 else 0.0,
         ).mean_latency_s
@@ -230,12 +259,16 @@ def _pushed(scenario: Scenario) -> Metrics:
 
 def _stays_open(scenario: Scenario) -> bool:
     """Say whether there is room for every connection, and time to open it and to hear a pong."""
-    server, websocket, rtt_s = scenario.server, scenario.websocket, scenario.network.median_rtt_s()
+    server, websocket, (*_, slowest_s) = (
+        scenario.server,
+        scenario.websocket,
+        _round_trips_s(scenario),
+    )
     # By chance one node has more connections than another.
     expected = scenario.clients / server.nodes * (1.0 if server.nodes == 1 else _UNEVEN)
     limits_s = [websocket.open_timeout_s, websocket.upgrade_timeout_s, websocket.ready_timeout_s]
     limits_s.append(scenario.heartbeat.timeout_s)
-    long_s = _ROUND_TRIPS * rtt_s
+    long_s = _ROUND_TRIPS * slowest_s
     return expected <= server.max_connections and all(
         limit_s == 0.0 or limit_s >= long_s for limit_s in limits_s
     )

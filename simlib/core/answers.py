@@ -19,9 +19,9 @@ first compared with the board, and kept for another cycle if nothing has changed
 ``proxy_cache_revalidate``); whether a client is answered 304 depends on the copy.
 
 Where clients have sockets, or requests that are held, nodes hear of changes in order to tell of
-them, and a node drops its copy as it hears of a change (`ServerRules.drops_copy`): whoever is told
-of a change and fetches it is not given what was there before. A process that ends takes its copy
-with it.
+them, and a node drops its copy as it hears of a change (`ServerRules.drops_copy`), also one that is
+just compared: whoever is told of a change and fetches it is not given what was there before. A
+process that ends takes its copy with it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def answer_of(
     0.75
     """
     if rules.cache_s > 0.0:
-        if start_s < state.copied_s:
+        if start_s < state.copied_s and not _is_dropped(rules, state, publish_s, start_s):
             wait_s = state.copied_s - start_s
             return Answer(wait_s, rules.cached_s + 0.0, state.copy_version + 0, False)
         if has_copy(rules, state, publish_s, start_s):
@@ -162,12 +162,16 @@ def has_copy(
     >>> has_copy(ServerRules(**rules | {"drops_copy": True}), state, [10.0], 10.5)
     False
     """
-    if start_s >= state.copy_until_s:
-        return False
-    is_dropped = False
+    return start_s < state.copy_until_s and not _is_dropped(rules, state, publish_s, start_s)
+
+
+def _is_dropped(
+    rules: ServerRules, state: ServerState, publish_s: Sequence[float], start_s: float
+) -> bool:
+    """Say whether a node has heard by `start_s` of a change that its copy does not show."""
     if rules.drops_copy and state.copy_version < len(publish_s):
-        is_dropped = publish_s[state.copy_version] + rules.hop_s <= start_s
-    return not is_dropped
+        return publish_s[state.copy_version] + rules.hop_s <= start_s
+    return False
 
 
 def keep(rules: ServerRules, state: ServerState, version: int, done_s: float) -> None:

@@ -13,7 +13,8 @@ it is saved. Nothing is late, it is lost. This can go wrong:
   closed, which in turn is a leave: it is closed as far into the rest of the earlier broadcast.
 - A client **reads nothing**, under ``slow_consumers = "abort"``: see `backpressure`.
 - **Everybody is cut at once**, while the server goes on, and the plain set breaks, with probability
-  ``forget_frac``: it loses its sockets, and all that come later, until its process ends.
+  ``forget_frac``: it loses its sockets, and all that come later, until its process ends. A node
+  that has no socket then, as it is down or nobody has come yet, has nothing to break.
 
 A request that is **held** (long polling) is in no such set. It can be answered but once, so that a
 broadcast takes all of them out before it answers the first, each in its turn among the sockets;
@@ -97,6 +98,20 @@ def change_set(loop: Loop) -> None:
     loop.cut = loop.begun
 
 
+def end_loop(loop: Loop, now: float) -> None:
+    """The worker's process ends `now`, seconds, and its broadcasts with it: nobody meets them.
+
+    Examples
+    --------
+    >>> loop = Loop()
+    >>> loop.ends_s = 10.002
+    >>> end_loop(loop, 10.001)
+    >>> fails_at(LoopRules(False, 1.0, False, 0.0), loop, 1, 0, 0, 7, 10.001)
+    1.0
+    """
+    loop.ends_s = min(loop.ends_s, now)
+
+
 def goes_on(rules: LoopRules, loop: Loop, version: int) -> bool:
     """Say whether a broadcast comes to its next client, and note that it has begun."""
     if not rules.is_plain:
@@ -152,8 +167,18 @@ def closes_s(loop: Loop, share: float, now: float) -> float:
     return now + share * (loop.ends_s - now)
 
 
-def forgets(rules: LoopRules, seed: int, replication: int, node: int, index: int) -> bool:
-    """Say whether a node forgets its sockets when fault event `index` has cut all of them."""
-    if rules.forget_frac == 0.0:
+def forgets(
+    rules: LoopRules, seed: int, replication: int, node: int, index: int, sockets: int
+) -> bool:
+    """Say whether a node forgets its sockets as fault event `index` cuts all of them.
+
+    A node that has none (`sockets`), as it is down or nobody has come yet, has nothing to break.
+
+    Examples
+    --------
+    >>> [forgets(LoopRules(True, 0.0, False, 1.0), 1, 0, 0, 0, sockets) for sockets in (0, 200)]
+    [False, True]
+    """
+    if rules.forget_frac == 0.0 or sockets == 0:
         return False
     return uniform(seed, replication, node, Stream.FORGET, index) < rules.forget_frac

@@ -351,12 +351,20 @@ class Simulation(Driver):
             for node, server in enumerate(self.servers):
                 if connection.stops(fault_event, node):
                     connection.stop_server(server, node, self.record, self.clock.now)
+                    workers = self.server_rules.workers
+                    for loop in self.loops[node * workers : (node + 1) * workers]:
+                        broadcasts.end_loop(loop, self.clock.now)
             connection.set_nodes(self.nodes, fault_event, self.published)
             connection.set_active(self.schedule, index)
             is_reset = connection.is_reset(effect)
             if not is_reset and effect != FaultEffect.PARTITION:
                 continue
             seed, replication = self.rules.seed, self.rules.replication
+            if connection.cuts_all(fault_event):
+                for node, server in enumerate(self.servers):
+                    rule, sockets = self.server_rules.loop, server.state.sockets
+                    if broadcasts.forgets(rule, seed, replication, node, index, sockets):
+                        server.state.has_forgotten = True
             for client, link in zip(self.clients, self.connection_rows, strict=True):
                 if not connection.affects(fault_event, link, seed, replication):
                     if connection.keeps_socket(fault_event, link, self.server_rules.workers):
@@ -366,11 +374,6 @@ class Simulation(Driver):
                     self.cut(client, fault_event)
                 elif connection.lose_path(client, link):
                     self.clock.start(self.go_unanswered(client, client.exchange))
-            if connection.cuts_all(fault_event):
-                for node, server in enumerate(self.servers):
-                    rule = self.server_rules.loop
-                    if broadcasts.forgets(rule, seed, replication, node, index):
-                        server.state.has_forgotten = True
 
     def cut(self, client: Client, fault_event: FaultEvent) -> None:
         """Cut the connections of a client that a fault event affects."""

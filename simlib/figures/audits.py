@@ -50,6 +50,8 @@ def audit(table: pd.DataFrame) -> go.Figure:
     """
     check_table("table", table, texts=("defect", "figure", "unit", "shown_by"))
     shares = table[table["unit"] == "share"]
+    if "as_written" in table and "repaired" in table:  # what the board cannot show has no value
+        shares = shares[shares["as_written"].notna() & shares["repaired"].notna()]
     if shares.empty:
         raise ScenarioError("table", table, "must have a defect whose figure is a share")
     numbers = [f"{wiring}{end}" for wiring in _WIRINGS for end in ("", "_low", "_high")]

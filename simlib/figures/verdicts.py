@@ -22,6 +22,9 @@ _SYMBOLS = {"met": _MET, "failed": _FAILED, "no value": _FAILED, "unclear": _UNC
 _WORDS = {"met": "meets the need", "failed": "does not", "unclear": "too close to tell"}
 _ROW_PX = 34
 _LEAST_SWING_FRAC = 0.02
+_HARDLY = "hardly"
+_BESIDE_FRAC = 0.25
+"""Room for the numbers at the ends of bars, as a share of what these span."""
 _UNITS: dict[Kind, tuple[str, float]] = {
     "time": ("s", 1.0),
     "bytes": ("kB", 1e-3),
@@ -91,7 +94,7 @@ def verdict(decision: Decision) -> go.Figure:
         )
     limits = decision.asked.needs.limits
     heads = [
-        style.wrap(f"{JUDGED[need].label}<br>≤ {shown(limits[need], JUDGED[need].kind)}", 14)
+        style.wrap(f"{JUDGED[need].label}<br>≤ {shown(limits[need], JUDGED[need].kind)}", 9)
         for need in needs
     ]
     about = f"{decision.about}{style.warned_of(decision.table)}"
@@ -108,6 +111,8 @@ def verdict(decision: Decision) -> go.Figure:
     return figure.update_xaxes(
         tickvals=list(range(len(needs))),
         ticktext=heads,
+        tickangle=0,
+        tickfont={"size": 9},
         range=[-0.6, len(needs) - 0.4],
         showgrid=False,
         zeroline=False,
@@ -164,7 +169,10 @@ def break_even(table: pd.DataFrame) -> go.Figure:
     words, x_unit = style.setting_words(over)
     label = JUDGED[measure].label
     how = ", ".join(dict.fromkeys(table["by"]))
-    said = f"Crossings by {how}" if how else "No crossing in the range"
+    ends = (style.number(end) for end in (curves[over].min(), curves[over].max()))
+    said = (
+        f"Crossings by {how}" if how else f"No crossing from {' to '.join(ends)} {x_unit}".rstrip()
+    )
     style.layout(
         figure,
         _break_even_title(table, words, x_unit),
@@ -245,7 +253,7 @@ def tornado(table: pd.DataFrame) -> go.Figure:
     for end, pattern in (("low", "/"), ("high", "")):
         # Two numbers at one place would hide each other.
         ends = [
-            style.number(value) if wide else ("" if end == "low" else "changes next to nothing")
+            style.number(value) if wide else ("" if end == "low" else _HARDLY)
             for value, wide in zip(table[end], is_wide, strict=True)
         ]
         figure.add_bar(
@@ -262,13 +270,16 @@ def tornado(table: pd.DataFrame) -> go.Figure:
             hovertemplate="%{customdata}<extra>%{y}, %{fullData.name}</extra>",
         )
     words = f"lead of {about['labels'][about['best']]} over {about['labels'][about['rival']]}"
-    x_title = f"{words}: {JUDGED[about['measure']].label} ({unit})".replace(" ()", "")
-    said = "One assumption at a time; * changes the verdict"
+    x_title = f"{JUDGED[about['measure']].label} ({unit})".replace(" ()", "")
+    said = f"The {words}; one assumption at a time; * changes the verdict"
     height = 300 + _ROW_PX * len(names)
-    style.layout(figure, sentence_of(table), "", "", about=said, height=height)
+    style.layout(figure, sentence_of(table), x_title, "", about=said, height=height)
     figure.add_vline(x=style.rounded([today])[0], line={"color": style.THEORY, "width": 1.5})
     figure.update_layout(barmode="overlay")
-    figure.update_xaxes(title_text=style.wrap(x_title, 44), zeroline=True)
+    leads = [*(table[["at_low", "at_high"]].to_numpy() * factor).ravel(), today]
+    beside = _BESIDE_FRAC * max(float(np.ptp(leads)), _LEAST_SWING_FRAC * abs(today))
+    span = style.rounded([min(leads) - beside, max(leads) + beside])
+    figure.update_xaxes(zeroline=True, range=span)
     return figure.update_yaxes(autorange="reversed", automargin=True)
 
 

@@ -60,7 +60,8 @@ def audit(
         ``as_written``, ``as_written_low``, ``as_written_high``, ``fix``, ``repaired``,
         ``repaired_low``, ``repaired_high`` (means, and 95 % intervals by Student's t; those of
         shares of users are exact), ``source`` and ``warnings``, of the runs. Defects that no run
-        can show have no numbers but a source.
+        can show have no numbers but a source; NaN too is what a board cannot show, such as unseen
+        changes where nothing changes.
 
     Raises
     ------
@@ -192,7 +193,9 @@ def _row(
 
 
 def _interval(values: list[float], unit: str) -> Figures:
-    """Return the mean and its interval; a share is between 0 and 1."""
+    """Return the mean and its interval; a share is between 0 and 1; NaN if a run has no value."""
+    if any(math.isnan(value) for value in values):
+        return math.nan, math.nan, math.nan
     mean, low, high = mean_interval(values)
     return (mean, max(0.0, low), min(1.0, high)) if unit == "share" else (mean, low, high)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from simlib.errors import ScenarioError
-from simlib.guide.defects import REPAIRED
+from simlib.guide.defects import REPAIRED, clients_at_once
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
 
@@ -113,7 +113,8 @@ socket.on("connect_error", () => {{
 
 
 def _server(board: Scenario) -> str:
-    beat, most = board.heartbeat, math.ceil(_SPARE * board.clients)
+    beat, clients = board.heartbeat, clients_at_once(board)
+    most = math.ceil(_SPARE * clients)
     return f"""### The server's limits
 
 It sends after the commit, from another thread, to a set that several threads may change, and lets
@@ -124,12 +125,13 @@ new Server(http, {{ pingInterval: {_ms(beat.interval_s)}, pingTimeout: {_ms(beat
 ```
 
 ```sh
-ulimit -n {most}  # twice the {board.clients:,} tabs: after a restart, old connections and new ones
+ulimit -n {most}  # twice the {clients:,} tabs: after a restart, old connections and new ones
 ```"""
 
 
 def _proxy(board: Scenario) -> str:
     silent_s = board.heartbeat.interval_s + board.heartbeat.timeout_s
+    most = math.ceil(2 * _SPARE * clients_at_once(board))
     return f"""### The proxy
 
 A silent socket is never older than a ping and its time-out ({silent_s:g} s).
@@ -141,7 +143,7 @@ location /socket.io/ {{
   proxy_set_header Connection "upgrade";
   proxy_read_timeout {math.ceil(_SPARE * silent_s)}s;
 }}
-# events {{ worker_connections {math.ceil(2 * _SPARE * board.clients)}; }}  two for each tab
+# events {{ worker_connections {most}; }}  two for each tab
 ```"""
 
 
@@ -169,17 +171,17 @@ useEffect(() => {{
 
 
 def _load(board: Scenario) -> str:
-    ramp_s = max(1, round(board.ramp_s))
+    ramp_s, clients = max(1, round(board.ramp_s)), clients_at_once(board)
     return f"""### The load test
 
-It holds all {board.clients:,} connections, long enough to restart the server meanwhile.
+It holds all {clients:,} connections, long enough to restart the server meanwhile.
 
 ```yaml
 config:
   target: "https://staging.example"
   phases:
     - duration: {ramp_s}
-      arrivalRate: {math.ceil(board.clients / ramp_s)}
+      arrivalRate: {math.ceil(clients / ramp_s)}
 scenarios:
   - engine: socketio-v3
     flow:

@@ -108,9 +108,16 @@ def _met_by_a_drag(board: Scenario) -> tuple[Figures, Figures]:
     return _exact(1.0 - math.exp(-changes / board.horizon_s * length_s)), _exact(0.0)
 
 
+def clients_at_once(board: Scenario) -> int:
+    """Return how many clients are there at the busiest time, by expectation."""
+    sessions = board.sessions
+    return max(board.clients, 0 if sessions is None else math.ceil(sessions.at_once()))
+
+
 def _author_waits_s(board: Scenario) -> tuple[Figures, Figures]:
     costs = board.server
-    return _exact(costs.fan_out_s + board.clients * costs.send_s), _exact(0.0)
+    of_node = clients_at_once(board) / costs.nodes  # it knows its own sessions only
+    return _exact(costs.fan_out_s + of_node * costs.send_s), _exact(0.0)
 
 
 def _cuts(_: Scenario) -> tuple[Figures, Figures]:
@@ -128,7 +135,7 @@ def _connected_at_once(board: Scenario) -> tuple[Figures, Figures]:
     costs, network = board.server, board.network
     round_trips = 3.0 if network.tls else 2.0
     handshake_s = round_trips * network.median_rtt_s() + costs.accept_s + costs.handshake_s
-    return _exact(_ARRIVALS_PER_S * handshake_s), _exact(float(board.clients))
+    return _exact(_ARRIVALS_PER_S * handshake_s), _exact(float(clients_at_once(board)))
 
 
 def _mean_staleness_s(board: Scenario) -> tuple[Figures, Figures]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from simlib.core.faults import FAULTS
-from simlib.core.protocol import Transport, is_stream
+from simlib.core.protocol import HAS_SOCKET, Transport, fetches, holds, is_stream
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
@@ -129,7 +129,8 @@ def on_loopback(
             given = getattr(given, name)
         if given not in wanted:
             raise ScenarioError(path, given, rule)
-    if is_stream(Transport[scenario.transport.upper()]):
+    transport = Transport[scenario.transport.upper()]
+    if is_stream(transport):
         _check_stream(scenario)
     if scenario.server.nodes > 1 and scenario.websocket.resync == "recovery":
         rule = (
@@ -144,10 +145,9 @@ def on_loopback(
     if measured is not None:
         path_s = {"network.rtt_quantiles": [(share, rtt_s + each_s) for share, each_s in measured]}
     path_and_jobs = {f"server.{name}": cost * time_scale for name, cost in SERVICE_S.items()}
-    if scenario.polling.etag == "version" and scenario.transport not in (
-        "websocket",
-        "long_polling",
-    ):
+    polls = not HAS_SOCKET[transport] and not holds(transport)
+    may_name_versions = polls or fetches(transport)  # safety polls name none
+    if scenario.polling.etag == "version" and may_name_versions:
         path_and_jobs["server.poll_s"] = 0.0
     if scenario.transport == "long_polling":
         path_and_jobs["server.send_s"] = HELD_SEND_S * time_scale

@@ -63,6 +63,11 @@ class Curve:
         areas = self._width_s * (self._rates[1:] + self._rates[:-1]) / 2.0
         self._passed_s = np.concatenate(([0.0], np.cumsum(areas)))
 
+    @property
+    def peak(self) -> float:
+        """The greatest rate, relative to the mean."""
+        return float(self._rates.max())
+
     def passed_s(self, t_s: ArrayLike) -> NDArray[np.float64]:
         """Return the time in which as much passes at the mean rate as until `t_s`, seconds."""
         rounds, rest_s = np.divmod(np.asarray(t_s, dtype=np.float64), self._t_s[-1])

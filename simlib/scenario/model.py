@@ -103,6 +103,11 @@ class Sessions(Section):
             raise FieldError("curve", self.curve, "must have a rate above 0")
         return self
 
+    def at_once(self) -> float:
+        """Return how many of the new sessions are there at the busiest time (Little's law)."""
+        peak = 1.0 if self.curve is None else Curve(self.curve).peak
+        return self.arrivals_per_s * peak * self.length_s
+
     def expected(self, until_s: float) -> float:
         """Return how many new sessions are expected until a time, seconds."""
         if self.curve is None:
@@ -685,6 +690,11 @@ class ServerSettings(Section):
         fits_its_kind(self, "socket_set", {}, {"plain": ("forget_frac",)})
         if self.meeting_closes and self.meeting_fails_frac == 0.0:
             raise FieldError("meeting_closes", True, "has no meaning when meeting_fails_frac is 0")
+        ends_early = self.socket_set == "plain" or self.meeting_fails_frac > 0.0
+        if ends_early and self.slow_consumers == "drop_oldest":
+            rule = "must be another policy when broadcasts may end early (socket_set is plain, or "
+            rule += "meeting_fails_frac is above 0): what waits for a client has to be without gaps"
+            raise FieldError("slow_consumers", self.slow_consumers, rule)
         return self
 
 

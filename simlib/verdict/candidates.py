@@ -17,6 +17,16 @@ TODAY = "today"
 _USUAL_GZIP_RATIO = 0.3
 _HALF_BUSY = 2.0
 _SHORTEST_SPREAD_S = 0.5
+_COMMON = (
+    "clients",
+    "sessions",
+    "tabs_per_user",
+    "ramp_s",
+    "horizon_s",
+    "warm_up_s",
+    "cool_down_s",
+)
+_SIZES = {"delta_bytes", "snapshot_bytes"}
 
 
 class Candidate(NamedTuple):
@@ -226,12 +236,26 @@ def cases_of(scenario: Scenario, given: Any = None) -> tuple[dict[str, Case], di
                 raise ScenarioError(path, error.value, error.rule) from None
             left_out[row.name] = f"is none of this scenario: {error.path}: {error.rule}"
             continue
+        if isinstance(given, Mapping):
+            _check_common(row.name, scenario, changed)
         same = [case for case in cases.values() if case.scenario == changed]
         if same:
             left_out[row.name] = f"is the same as {same[0].label}"
         else:
             cases[row.name] = Case(row, changed)
     return cases, left_out
+
+
+def _check_common(name: str, scenario: Scenario, changed: Scenario) -> None:
+    """Refuse a candidate that is another board: all have the same clients, changes and times."""
+    rule = "must be as it is today, for all are judged on the same clients, changes and times"
+    for path in _COMMON:
+        if getattr(changed, path) != getattr(scenario, path):
+            raise ScenarioError(f"candidates[{shown(name)}].{path}", getattr(changed, path), rule)
+    before, after = (one.updates.model_dump(exclude=_SIZES) for one in (scenario, changed))
+    for path, value in after.items():
+        if value != before[path]:
+            raise ScenarioError(f"candidates[{shown(name)}].updates.{path}", value, rule)
 
 
 def _rows(given: Any) -> list[Candidate]:

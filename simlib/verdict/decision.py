@@ -218,18 +218,22 @@ class Decision:
         measure = self.asked.needs.ranked_by
         fit = [name for name in self.cases if not self.fails(name)]
         fit.sort(key=lambda name: float(self.values[name][measure].mean()))
-        if not fit:
-            return []
-        least = self.values[fit[0]][measure]
-        places = list(self.cases)
-        ties = [name for name in fit if not self._beats(least, self.values[name][measure], 0.0)]
-        first = min([fit[0], *ties], key=places.index)
-        if TODAY in fit and first != TODAY:
+        choice = fit
+        if TODAY in fit:
             today = self.values[TODAY][measure]
             worth = self.asked.needs.worth_frac * float(today.mean())
-            if not self._beats(self.values[first][measure], today, worth):
-                first = TODAY
+            better = [n for n in fit if self._beats(self.values[n][measure], today, worth)]
+            choice = better or [TODAY]
+        if not choice:
+            return []
+        least, places = self.values[choice[0]][measure], list(self.cases)
+        ties = [n for n in choice if not self._beats(least, self.values[n][measure], 0.0)]
+        first = min(ties, key=places.index)
         return [first, *(name for name in fit if name != first)]
+
+    def _is_least(self, name: str) -> bool:
+        means = self.ranking["mean"]
+        return bool(means[name] <= means.min())
 
     def _beats(self, one: Values, other: Values, by: float) -> bool:
         """Say whether one is less than another by more than an amount and more than noise."""
@@ -366,7 +370,9 @@ class Decision:
             )
             return Sentence(template, (own,))
         head = f"Move to {label}" if kind == "migrate" else f"Do not migrate, but go to {label}"
-        template = f"{head}: of those that meet every need it takes the least ({words}: {{}}"
+        # Of equals the first is taken, whose mean may be greater than that of another.
+        but = "" if self._is_least(self.best) else ", but for noise"
+        template = f"{head}: of those that meet every need it takes the least{but} ({words}: {{}}"
         return Sentence(f"{template}, today {{}}).", (own, self._cell(TODAY, measure, "mean")))
 
     def _said_of_others(self) -> list[Sentence]:

@@ -21,6 +21,7 @@ from simlib.verdict.needs import Needs, Prices
 Values = NDArray[np.float64]
 
 _BACK_FRAC = 0.99
+_ROUNDING = 1e-9
 _SATURATED_FRAC = 0.95
 """Above this, a server's load does not say how many servers would carry it."""
 
@@ -98,19 +99,25 @@ def _without_stream_frac(run: Run) -> float:
 def _back_s(run: Run, restart_s: float) -> float:
     """Return the time until 99 % of the clients that the restart cut off have a connection again.
 
-    A client that polls instead is back too, once its first poll has a connection.
+    A client that polls instead is back too, once its first poll has a connection. A session that
+    ends while its client is away says that it takes longer than that, and no more (Kaplan, E. L.
+    and Meier, P. (1958). Journal of the American Statistical Association 53, 457-481).
     """
     log = run.frame("connections")
     stood = log[log["opened_s"].le(restart_s) & log["closed_s"].ge(restart_s)]
     stood = stood[~stood["cause"].isin(["open_at_end", "session_ended"])]
-    # A session that ends while its client is away has nothing to come back for.
-    ends_s = run.columns("clients")["end_s"][stood["client"].to_numpy()]
-    cut = np.unique(stood["client"].to_numpy()[ends_s >= run.scenario.horizon_s])
-    later = log[log["opened_s"] > restart_s].groupby("client")["opened_s"].min() - restart_s
-    back_s = np.sort(later.reindex(cut).fillna(math.inf).to_numpy(dtype=float))
-    if len(back_s) == 0:
-        return math.nan
-    return float(back_s[math.ceil(_BACK_FRAC * len(back_s)) - 1])
+    cut = np.unique(stood["client"].to_numpy())
+    later = log[log["opened_s"] > restart_s].groupby("client")["opened_s"].min()
+    opened_s = later.reindex(cut).fillna(math.inf).to_numpy(dtype=float)
+    ends_s = run.columns("clients")["end_s"][cut]
+    order = np.lexsort((np.isinf(opened_s), np.minimum(opened_s, ends_s)))
+    is_back = np.isfinite(opened_s[order])
+    away_frac = np.cumprod(1.0 - is_back / np.arange(len(cut), 0, -1))
+    enough = np.flatnonzero(away_frac <= 1.0 - _BACK_FRAC + _ROUNDING)
+    if len(enough):
+        return float(opened_s[order][enough[0]] - restart_s)
+    still_away = np.isinf(opened_s) & (ends_s >= run.scenario.horizon_s)
+    return math.inf if still_away.any() else math.nan
 
 
 def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> dict[str, Values]:

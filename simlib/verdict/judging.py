@@ -11,7 +11,7 @@ import numpy as np
 from simlib import theory
 from simlib.core.faults import FAULTS
 from simlib.engines import simulate
-from simlib.errors import Interrupted, ScenarioError
+from simlib.errors import Interrupted, ScenarioError, shown
 from simlib.experiment import (
     Key,
     check_count,
@@ -107,9 +107,10 @@ def decide(
     Notes
     -----
     A need is met if the whole interval of the mean (Student t) keeps its limit; without a value it
-    is not met. Those that meet every need are ranked by `Needs.ranked_by`. Of those which the least
-    does not beat by more than noise, pair by pair, the first in the order of the table is taken;
-    and it has to beat today's by more than `Needs.worth_frac`, if that meets every need.
+    is not met. Those that meet every need are ranked by `Needs.ranked_by`. If today's is among
+    them, only what beats it by more than noise, pair by pair, and `Needs.worth_frac` may be taken.
+    Of what the least of these does not beat by more than noise, the first in the order of
+    `verdict.CANDIDATES`, or of the caller's, is taken.
 
     References
     ----------
@@ -135,18 +136,31 @@ def decide(
             rule = f"must be among {', '.join(_OPTIONS)}{hint(name, _OPTIONS)}"
             raise ScenarioError("options", name, rule)
     check_execution(options.get("on"), options.get("engine", "auto"), options.get("workers"))
-    _check_faults(scenario)
+    _check_faults(scenario, "")
     cases, left_out = cases_of(scenario, candidates)
+    for case in cases.values():
+        _check_faults(case.scenario, f"candidates[{shown(case.name)}].")
     asked = Asked(scenario, needs, replications, seed, confidence, options)
     return judged([Point(asked, cases, left_out)], "decide")[0]
 
 
 class Point(NamedTuple):
-    """What is judged together: what is asked, and the candidates."""
+    """What is judged together.
+
+    Attributes
+    ----------
+    asked : Asked
+    cases : dict of str to Case
+        The candidates.
+    left_out : dict of str to str
+    beside : tuple of Scenario, optional
+        More that decide how long all runs take, so that those which are asked again take as long.
+    """
 
     asked: Asked
     cases: dict[str, Case]
     left_out: dict[str, str]
+    beside: tuple[Scenario, ...] = ()
 
 
 def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list[Decision]:
@@ -167,8 +181,9 @@ def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list
     """
     runs: list[tuple[int, str, int, Scenario, float | None]] = []
     for place, point in enumerate(points):
+        compared = [*(case.scenario for case in point.cases.values()), *point.beside]
         for case in point.cases.values():
-            both = _conditions(case, point.cases, point.asked.needs)
+            both = _conditions(case, compared, point.asked.needs)
             for which, (one, restart_s) in enumerate(both[:1] if is_calm else both):
                 runs.append((place, case.name, which, one, restart_s))
     asked = points[0].asked
@@ -201,25 +216,25 @@ def _checked_needs(needs: Any) -> Needs:
     return Needs(**needs)
 
 
-def _check_faults(scenario: Scenario) -> None:
+def _check_faults(scenario: Scenario, place: str) -> None:
     for number, fault in enumerate(scenario.faults):
         if FAULTS[fault.kind].stops_servers or fault.kind == "block_upgrades":
             rule = "must be left to needs.trouble, which brings a restart and bad proxies"
-            raise ScenarioError(f"faults.{number}.kind", fault.kind, rule)
+            raise ScenarioError(f"{place}faults.{number}.kind", fault.kind, rule)
 
 
 def _conditions(
-    case: Case, cases: Mapping[str, Case], needs: Needs
+    case: Case, compared: list[Scenario], needs: Needs
 ) -> tuple[tuple[Scenario, float | None], tuple[Scenario, float | None]]:
     """Return a candidate's scenario in calm and in trouble, each with the time of its restart."""
-    calm = timed(case.scenario, [other.scenario for other in cases.values()])
+    calm = timed(case.scenario, compared)
     trouble = needs.trouble
     counted_s = calm.horizon_s - calm.cool_down_s - calm.warm_up_s
     restart_s = round(calm.warm_up_s + _RESTART_AT * counted_s, 3)
     left_s = calm.horizon_s - restart_s
     if trouble.restart_s >= left_s:
         rule = f"must be < {left_s:g}, what is left of the run after it"
-        raise ScenarioError("trouble.restart_s", trouble.restart_s, rule)
+        raise ScenarioError("needs.trouble.restart_s", trouble.restart_s, rule)
     faults: list[Any] = [fault.model_dump(exclude_none=True) for fault in case.scenario.faults]
     faults.append({"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s})
     if trouble.bad_proxy_frac:
@@ -278,6 +293,12 @@ def judge(trial: Trial) -> Rows | None:
     return rows
 
 
+def _hides_much(scenario: Scenario) -> bool:
+    """Say whether a run of the scenario as it is may warn of what its warm-up hides."""
+    left_out_s = scenario.warm_up_s + scenario.cool_down_s
+    return bool(scenario.faults) or left_out_s > 0.5 * scenario.horizon_s
+
+
 def _decision(point: Point, found: Mapping[str, list[list[dict[str, Any]]]]) -> Decision:
     values, warned, said = {}, {}, {}
     for name, runs in found.items():
@@ -289,10 +310,11 @@ def _decision(point: Point, found: Mapping[str, list[list[dict[str, Any]]]]) -> 
         }
         values[name] = values_of(facts, point.cases[name].scenario, point.asked.needs)
         # Trouble is meant to show: its warnings say what was asked for.
-        warned[name] = tuple(row["warnings"] for row in runs[0])
-        lines = (line for row in runs[0] for line in row["said"].splitlines())
+        lines = [line for row in runs[0] for line in row["said"].splitlines()]
+        if not _hides_much(point.asked.scenario):  # the cool-down is longer by `timed` alone
+            lines = [line for line in lines if not line.startswith("warm-up: ")]
         by_kind: dict[str, str] = {}
         for line in lines:  # those of one kind differ by their numbers from run to run
             by_kind.setdefault(*line.split(": ", 1))
-        said[name] = tuple(by_kind.values())
+        warned[name], said[name] = tuple(by_kind), tuple(by_kind.values())
     return Decision(point.asked, point.cases, point.left_out, values, warned, said)

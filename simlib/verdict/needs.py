@@ -85,11 +85,14 @@ class Needs(Section):
     """
 
     latency_p50_s: Positive | None = None
-    """Half of the changes are seen within this, seconds."""
+    """Half of the changes are seen within this, seconds.
+    Elsewhere: p50_s; median_s."""
     latency_p95_s: Positive | None = None
-    """95 % of the changes are seen within this, seconds."""
+    """95 % of the changes are seen within this, seconds.
+    Elsewhere: p95_s; staleness_s."""
     latency_max_s: Positive | None = None
-    """Every change is seen within this, seconds, in the calm run."""
+    """Every change is seen within this, seconds, in the calm run.
+    Elsewhere: max_s; worst_s."""
     bytes_per_h: Amount | None = None
     """IP packets of a client in an hour, up and down together, bytes."""
     money_per_month: Annotated[float, Field(gt=0, le=1e12)] | None = None
@@ -174,8 +177,17 @@ class Needs(Section):
 
     @classmethod
     def parse(cls, text: str) -> Needs:
-        """Return the needs of a text that `dump` wrote."""
-        return cls(**tomllib.loads(text))
+        """Return the needs of a text that `dump` wrote.
+
+        Raises
+        ------
+        ScenarioError
+            It is not TOML, or its needs are not valid.
+        """
+        try:
+            return cls(**tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise ScenarioError("text", text, f"must be TOML: {error}") from None
 
     def dump(self) -> str:
         """Return the needs as TOML."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -119,11 +120,16 @@ def _of_needs(needs: Needs, path: str) -> Any:
 
 
 def _point(decision: Decision, asked: Asked, names: Sequence[str]) -> Point:
+    """Return what judges some candidates again, in runs as long as those of all of them."""
     cases = {}
     for name in dict.fromkeys(names):
         candidate = decision.cases[name].candidate
         cases[name] = Case(candidate, candidate.applied_to(asked.scenario))
-    return Point(asked, cases, {})
+    beside = []
+    for name in decision.cases.keys() - cases.keys():
+        with suppress(ScenarioError):  # one that is not asked for may be none of this scenario
+            beside.append(decision.cases[name].candidate.applied_to(asked.scenario))
+    return Point(asked, cases, {}, tuple(beside))
 
 
 # -- break-even ------------------------------------------------------------------------------------
@@ -177,7 +183,8 @@ def break_even(
     Notes
     -----
     Closed forms (`analysis.closed_forms`) are solved wherever both candidates have one at today's
-    value, for all crossings in the range. Else the paired difference of runs is bisected: from
+    value, for all crossings as far as both forms go, which may be less than the range: no crossing
+    is known beyond ``attrs["curves"]``. Else the paired difference of runs is bisected: from
     today's value in steps of a factor of two to the nearest change of sign on either side.
     """
     today = value_of(decision.asked, over)
@@ -457,7 +464,8 @@ def tornado(
         measure), their intervals (``at_low_low`` and so on), ``swing`` (the difference of the two),
         ``best_at_low`` and ``best_at_high`` (which of today's, the best and its rival is to be
         taken there) and ``flips``: whether that differs from the verdict. Those that flip it come
-        first, then those with the widest swing. ``attrs`` have ``measure``, ``best``, ``rival``,
+        first, then those with the widest swing. ``attrs`` have ``measure``, ``verdict`` (what is to
+        be taken as it is, or none), ``best`` (the same, or what comes closest), ``rival``,
         ``today`` (by how much the rival exceeds the best as it is) and ``first``.
 
     Raises
@@ -495,7 +503,7 @@ def tornado(
     )
     today, *_ = lead(decision)
     table.attrs = {"measure": measure, "best": best, "rival": rival, "today": today}
-    table.attrs |= {"first": str(table["over"].iloc[0])}
+    table.attrs |= {"first": str(table["over"].iloc[0]), "verdict": decision.best or "none"}
     table.attrs |= _known_as(decision, names)
     return table
 
@@ -650,9 +658,18 @@ def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, 
 def sentence_of(table: pd.DataFrame) -> str:
     """Return what a tornado says, in a sentence: what to measure first, and why."""
     row, kind = table.iloc[0], JUDGED[table.attrs["measure"]].kind
+    labels, verdict = table.attrs["labels"], table.attrs["verdict"]
+    # A need may turn the verdict where the lead does not.
+    turns = [
+        f"at {row[end]:g} to {labels.get(row[f'best_at_{end}'], 'none, for none meets every need')}"
+        for end in ("low", "high")
+        if row[f"best_at_{end}"] != verdict
+    ]
     lead = f"{shown(row['at_low'], kind)} to {shown(row['at_high'], kind)}"
-    why = "it changes the verdict" if row["flips"] else "nothing changes the verdict"
+    why = (
+        f"it changes the verdict, {' and '.join(turns)}" if turns else "nothing changes the verdict"
+    )
     return (
         f"Measure {row['over']} first: {why}; between {row['low']:g} and {row['high']:g} the lead "
-        f"of {table.attrs['labels'][table.attrs['best']]} goes from {lead}."
+        f"of {labels[table.attrs['best']]} goes from {lead}."
     )

@@ -23,6 +23,10 @@ BOARD = sl.Scenario(
 )
 DRAGS = {"drag": {"every_s": 40.0, "length_s": 3.0}}
 PUSH = {"transport": "websocket"}
+CLIENT_BEATS = {"heartbeat.direction": "client", "heartbeat.interval_s": 1.0}
+CLIENT_BEATS |= {"server.heartbeat_s": 1e-3}
+SLOW_TAIL = [(0.5, 0.05), (0.9, 0.2), (1.0, 2.0)]
+LONG_DRAGS = {"drag": {"every_s": 40.0, "length_s": 30.0}}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,9 @@ PUSH = {"transport": "websocket"}
         (PUSH, 0.05),
         ({**PUSH, "websocket.push": "snapshot", "heartbeat.direction": "client"}, 0.05),
         ({**PUSH, "server.nodes": 3, "heartbeat.interval_s": 2.0}, 0.05),
+        ({**PUSH, **CLIENT_BEATS}, 0.05),
+        ({"network.rtt_s": 0.5, "network.rtt_spread": 0.6}, 0.03),
+        ({"network.rtt_spread": 0.0, "network.rtt_quantiles": SLOW_TAIL}, 0.03),
     ],
     ids=str,
 )
@@ -77,6 +84,9 @@ def test_runs_are_as_the_closed_forms_say(changes, rel):
         {**DRAGS, "polling.jitter_frac": 0.1},
         {**DRAGS, "polling.timer": "fixed_rate"},
         {"server.poll_s": 0.9},
+        LONG_DRAGS,  # many outlast the connection
+        {"network.rtt_s": 1.0, "network.rtt_spread": 1.0},
+        {**PUSH, "network.rtt_s": 0.3, "network.rtt_spread": 1.0},  # some are too slow to open
         {"network.shared_down_bytes_per_s": 1e5},
         {**PUSH, "websocket.safety_poll_s": 60.0},
         {**PUSH, "server.send_s": 0.3},

@@ -29,7 +29,7 @@ def test_a_sound_loop_never_ends_early():
         assert goes_on(SOUND, loop, version)
     loop.ends_s = 10.0
     assert fails_at(SOUND, loop, 1, 0, 0, 2, 5.0) == 1.0
-    assert not forgets(SOUND, 1, 0, 0, 0)
+    assert not forgets(SOUND, 1, 0, 0, 0, 200)
 
 
 def test_a_change_of_a_plain_set_ends_every_broadcast_that_has_begun_and_no_other():
@@ -60,7 +60,7 @@ def test_of_the_updates_that_meet_a_share_fails_anywhere_with_the_same_probabili
 
 def test_sets_break_as_often_as_they_should():
     rules, n = PLAIN._replace(forget_frac=0.12), 4000
-    broken = sum(forgets(rules, 5, 0, 0, index) for index in range(n))
+    broken = sum(forgets(rules, 5, 0, 0, index, 200) for index in range(n))
     assert abs(broken / n - 0.12) < 4.0 * (0.12 * 0.88 / n) ** 0.5
 
 

@@ -52,10 +52,17 @@ FRAGILE = (
 )
 
 
+def without_queues(scenario):
+    """A scenario whose broadcasts may end early: no policy drops the oldest of what waits."""
+    if scenario.server.slow_consumers != "drop_oldest":
+        return scenario
+    return scenario.replace({"server.slow_consumers": "unbounded", "server.buffer_bytes": None})
+
+
 @st.composite
 def that_end_early(draw):
     """Scenarios with slow sends, updates that follow close on each other, and cuts of everybody."""
-    scenario = draw(scenarios())
+    scenario = without_queues(draw(scenarios()))
     burst = {"kind": "bursts", "rate_per_s": draw(st.sampled_from([0.1, 0.5])), "burst_size": 4}
     end_s = scenario.horizon_s
     cut = {"kind": "reset", "start_s": draw(st.sampled_from([0.4, 0.6])) * end_s}
@@ -92,7 +99,7 @@ def test_engines_agree_on_them_where_everything_happens_at_once(scenario, fragil
     ties = {**LATTICE, **{f"server.{name}": 0.0 if zero else 0.5 for name in services}}
     burst = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 4, "burst_gap_s": 0.5}
     changes = {**fragile, "transport": "websocket", "updates": burst}
-    assert_equal_runs(scenario.replace({**ties, **changes}))
+    assert_equal_runs(without_queues(scenario).replace({**ties, **changes}))
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -307,3 +314,43 @@ def test_safety_polls_and_a_restart_help_against_it():
 )
 def test_a_cut_of_some_and_a_new_process_break_no_set(faults):
     assert total(simulated(cut_at_once(faults=faults)), "forgotten") == 0
+
+
+@pytest.mark.parametrize("reset_s", [20.0, 25.0, 30.0])
+def test_a_cut_while_the_server_is_down_breaks_no_set(reset_s):
+    """There is no process then, and no set; nor is there anybody in a set that has just begun."""
+    restart = {"kind": "restart", "start_s": 20.0, "length_s": 10.0}
+    faults = [restart, {"kind": "reset", "start_s": reset_s}]
+    run = simulated(cut_at_once(faults=faults))
+    assert total(run, "forgotten") == 0
+    assert run.ledger.delivered == 400  # nobody is there at 30 s
+
+
+def test_a_cut_before_anybody_has_come_breaks_no_set():
+    run = simulated(cut_at_once(faults=[{"kind": "reset", "start_s": 0.0}]))
+    assert (total(run, "forgotten"), run.ledger.delivered) == (0, 600)
+
+
+def test_nobody_meets_the_broadcast_of_a_process_that_has_ended():
+    """Sending to all would take until 24 s, but the process ends at 20.5 s; the next begins."""
+    board = BOARD.replace(
+        {
+            "clients": 20,
+            "ramp_s": 0.0,
+            "updates.publish_s": [20.0, 22.5],
+            "server": {"send_s": 0.2, "meeting_fails_frac": 1.0},
+            "reconnect": {"policy": "fixed", "base_s": 0.2, "cap_s": 0.2},
+            "faults": [{"kind": "restart", "start_s": 20.5, "length_s": 0.1}],
+        }
+    )
+    run = assert_equal_runs(board, keep=KEPT)
+    assert total(run, "failed_updates") == 0
+    assert (run.frame("deliveries")["published_s"] == 22.5).sum() == 20
+
+
+@pytest.mark.parametrize("fragile", [{"socket_set": "plain"}, {"meeting_fails_frac": 0.5}])
+def test_what_waits_for_a_client_must_be_without_gaps(fragile):
+    """The policy knows of what waits only the latest and how many: others would be delivered."""
+    server = {"slow_consumers": "drop_oldest", "buffer_bytes": 20_000, **fragile}
+    with pytest.raises(sl.ScenarioError, match=r"server\.slow_consumers: must be another policy"):
+        BOARD.replace(server=server)

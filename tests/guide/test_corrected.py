@@ -47,6 +47,18 @@ def test_the_load_test_holds_everybody():
     assert config["scenarios"][0]["flow"][0]["think"] >= BOARD.horizon_s
 
 
+def test_clients_that_come_and_go_are_counted_as_they_are_there_at_once():
+    sessions = {"arrivals_per_s": 2.0, "length_s": 300.0}  # 600 at once, by Little's law
+    board = BOARD.replace({"clients": 0, "sessions": sessions})
+    text = corrected_guide(board)
+    assert number(text, "ulimit -n") == 1200
+    assert number(text, "worker_connections") == 2400
+    assert "holds all 600 connections" in text
+    day = {**sessions, "arrivals": "curve", "curve": [(0.0, 0.0), (300.0, 1.0), (600.0, 0.0)]}
+    busier = corrected_guide(board.replace({"sessions": day}))
+    assert number(busier, "ulimit -n") == 2400  # twice the mean rate at its peak
+
+
 def test_the_repaired_board_bears_what_the_guide_does_not():
     restart = {"kind": "restart", "start_s": 120.0, "length_s": 60.0}
     blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 600.0, "share": 0.1}

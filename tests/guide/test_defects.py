@@ -139,6 +139,18 @@ def test_sums_use_the_readers_own_board():
     row = sl.audit(BOARD.replace(larger), only=names, progress=False).set_index("defect")
     assert as_written(row, names[0]) == pytest.approx(10.0, rel=1e-3)
     assert as_written(row, names[1]) == pytest.approx(1.0 - math.exp(-2.0 * 3.0))
+    halves = sl.audit(BOARD.replace({**larger, "server.nodes": 2}), only=names, progress=False)
+    assert as_written(halves.set_index("defect"), names[0]) == pytest.approx(5.0, rel=1e-3)
+
+
+def test_what_a_board_cannot_show_has_no_number():
+    still = BOARD.replace({"updates.rate_per_s": 0.0})
+    names = ["no way back for what was missed", "five attempts"]
+    found = sl.audit(still, only=names, replications=2, engine="simpy", progress=False)
+    rows = found.set_index("defect")
+    assert math.isnan(as_written(rows, names[0]))
+    assert as_written(rows, names[1]) == 1.0
+    assert len(sl.figures.audit(found).data[0].x) == 1
 
 
 def test_names_that_are_none_and_boards_that_are_none_are_refused():

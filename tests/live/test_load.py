@@ -63,6 +63,16 @@ def test_where_no_time_scale_fits_the_number_of_clients_is_given(time_scale):
     assert ("at time_scale 1" in str(refused.value)) == (time_scale > 1.0)
 
 
+@pytest.mark.parametrize(
+    ("transport", "poll_s"),
+    [("polling", 0.0), ("notify", 0.0), ("sse_notify", 0.0), ("websocket", 5e-4), ("sse", 5e-4)],
+)
+def test_where_versions_are_compared_that_is_all_the_work_of_the_labs_board(transport, poll_s):
+    """Clients that are pushed everything have only safety polls, which name no version."""
+    board = BOARD.replace({"transport": transport, "polling.etag": "version"})
+    assert on_loopback(board).server.poll_s == poll_s
+
+
 def test_a_client_that_waits_before_it_fetches_asks_for_less():
     board = BOARD.replace({"transport": "notify", "updates.rate_per_s": 5.0})
     waits = board.replace({"notify.spread_s": 10.0})

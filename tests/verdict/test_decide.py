@@ -29,6 +29,7 @@ BOARD = sl.Scenario(
 )
 QUICK = {"engine": "simpy", "on": "serial", "progress": False}
 SHARE = {"bad_proxy_frac": 0.3}
+RESTART = {"kind": "restart", "start_s": 60.0, "length_s": 5.0}
 
 
 def decided(needs, board=BOARD, **options):
@@ -208,6 +209,16 @@ def test_the_way_back_is_that_of_the_outage():
         assert rough_facts(run, 100.0)["without_push_frac"] == 0.0
 
 
+def test_sessions_that_end_meanwhile_do_not_hide_the_way_back():
+    restart = {"kind": "restart", "start_s": 100.0, "length_s": 5.0}
+    brief = {"arrivals_per_s": 10.0, "length_s": 20.0}  # none of those cut off sees the end
+    board = BOARD.replace({"transport": "websocket", "faults": [restart], "sessions": brief})
+    back_s = rough_facts(sl.simulate(board, engine="simpy", progress=False), 100.0)["back_s"]
+    staying = BOARD.replace({"transport": "websocket", "faults": [restart], "clients": 200})
+    run = sl.simulate(staying, engine="simpy", progress=False)
+    assert back_s == pytest.approx(rough_facts(run, 100.0)["back_s"], rel=0.3)
+
+
 def test_servers_are_as_many_as_keep_what_one_bears():
     hot = BOARD.replace({"server.poll_s": 0.4, "clients": 40})  # half a server of polls
     needs = {"nodes": 4, "utilisation": 0.2, "rank_by": "nodes"}
@@ -233,6 +244,33 @@ def test_of_equals_the_first_row_is_taken_and_noise_moves_nobody():
     assert gain.kind == "stay"
     saved = 1.0 - gain.values["push"]["bytes_per_h"] / gain.values[TODAY]["bytes_per_h"]
     assert 0.5 < saved.mean() < 0.95
+
+
+def with_values(found, **values):
+    """Return a decision whose candidates take these bytes."""
+    for name, taken in values.items():
+        found.values[name]["bytes_per_h"] = np.array(taken, dtype=np.float64)
+    return found.with_needs(found.asked.needs)
+
+
+def test_to_stay_is_said_only_if_nothing_beats_today():
+    own = {name: {"transport": "websocket", "name": name} for name in ("easy", "least")}
+    found = decided({"latency_p95_s": 60.0}, candidates=own)
+    taken = {"today": [10, 10, 10, 10, 10], "least": [9, 9.1, 9, 9.1, 9]}
+    # The easy one cannot be told from the least, nor from today's, which the least beats.
+    found = with_values(found, easy=[4, 16, 4, 16, 9], **taken)
+    assert (found.kind, found.best) == ("migrate", "least")
+    assert "takes the least (" in found.verdict
+    tie = with_values(found, easy=[9.2, 9, 9.2, 9, 9.1])
+    assert tie.best == "easy"
+    assert "takes the least, but for noise (" in tie.verdict
+
+
+def test_what_decide_adds_to_the_run_is_not_warned_of():
+    brief = BOARD.replace({"warm_up_s": 10.0, "cool_down_s": 60.0, "horizon_s": 150.0})
+    assert not any("warm-up" in line for line in decided({"latency_p95_s": 9.0}, brief).warnings)
+    late = brief.replace({"warm_up_s": 60.0})
+    assert any("warm-up" in line for line in decided({"latency_p95_s": 9.0}, late).warnings)
 
 
 def test_all_candidates_have_the_same_changes(decision):
@@ -286,6 +324,10 @@ def test_a_candidate_that_is_none_of_this_scenario_says_why():
         ({"today": {}}, r"candidates: must have another name than today"),
         ({"as it is today": {}}, r"candidates: must have another name than today"),
         ({"": {}}, r"candidates: must have names"),
+        ({"mine": {"clients": 3}}, r"candidates\['mine'\].clients: must be as it is today"),
+        ({"mine": {"horizon_s": 900}}, r"candidates\['mine'\].horizon_s: must be as it is"),
+        ({"mine": {"updates.rate_per_s": 9}}, r"\['mine'\].updates.rate_per_s: must be as it is"),
+        ({"mine": {"faults": [RESTART]}}, r"\['mine'\].faults.0.kind: must be left to needs"),
         (["pushh"], r"candidates: must be among today, poll, "),
         ("push", r"candidates: must be a mapping of names to changes, or a list of names"),
     ],

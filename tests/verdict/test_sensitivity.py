@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.verdict import break_even, sentence_of, sobol, tornado
+from simlib.verdict import break_even, judging, sentence_of, sobol, tornado
 from simlib.verdict.sensitivity import changed, expected, value_of
 
 BOARD = sl.Scenario(
@@ -149,7 +149,25 @@ def test_a_tornado_asks_again_at_both_ends(decision):
     assert row["at_high"] == pytest.approx(lead.mean())
     assert min(row["at_low"], table.attrs["today"]) > 0.0 > row["at_high"]
     assert row["swing"] == pytest.approx(row["at_low"] - row["at_high"])
-    assert sentence_of(table).startswith(f"Measure {RATE} first: it changes the verdict")
+    assert sentence_of(table).startswith(f"Measure {RATE} first: it changes the verdict, at 3 to")
+    assert table.attrs["labels"][row["best_at_high"]] in sentence_of(table)
+
+
+def test_what_is_asked_again_runs_as_long_as_it_did(monkeypatch):
+    lasted = []
+
+    def judge(trial, judge=judging.judge):
+        lasted.append(trial.scenario.horizon_s)
+        return judge(trial)
+
+    monkeypatch.setattr(judging, "judge", judge)
+    # Of all, the one that polls half as often takes longest, and is neither the best nor its rival.
+    found = decided({"latency_p95_s": 40.0}, candidates=["poll_longer", "poll_etag", "push"])
+    first = set(lasted)
+    assert "poll_longer" not in (found.best, found.rival)
+    lasted.clear()
+    tornado(found, {"server.poll_s": (1e-3, 4e-3)})
+    assert set(lasted) == first == {240.0 + 90.0 - 30.0}
 
 
 def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():

@@ -154,10 +154,17 @@ def apply_fault(
             free_s, blocked_s = servers.free_s[node], servers.blocked_s[node]
             server = Server(free_s, blocked_s, servers.accepts_s[node], servers.state[node])
             connection.stop_server(server, node, record, now)
+            for worker in range(len(free_s)):
+                broadcasts.end_loop(arrays.sends[node * len(free_s) + worker], now)
     nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
     connection.set_nodes(nodes, fault_event, state.published)
     connection.set_active(schedule, index)
     is_reset = connection.is_reset(effect)
+    if connection.cuts_all(fault_event):
+        for node in range(len(servers.state)):
+            address, sockets = (rules.seed, rules.replication), int(servers.state[node].sockets)
+            if broadcasts.forgets(server_rules.loop, *address, node, index, sockets):
+                servers.state[node].has_forgotten = True
     if is_reset or effect == FaultEffect.PARTITION:
         for number in range(len(arrays.rows)):
             row = arrays.rows[number]
@@ -174,11 +181,6 @@ def apply_fault(
             elif connection.keeps_socket(fault_event, row, servers.free_s.shape[1]):
                 catch_up(arrays, record, number, state.published)
                 release_up_to(arrays, row, row.socket)
-    if connection.cuts_all(fault_event):
-        for node in range(len(servers.state)):
-            address = rules.seed, rules.replication
-            if broadcasts.forgets(server_rules.loop, *address, node, index):
-                servers.state[node].has_forgotten = True
     if index + 1 < len(schedule.events):
         t = schedule.events[index + 1].t
         event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.FAULT, 0))
