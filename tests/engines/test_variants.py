@@ -140,9 +140,9 @@ NARROW = {
 
 
 @searching(max_examples=25 if numba.config.DISABLE_JIT else 150)
-@given(scenario=scenarios())
-def test_the_general_loop_gives_what_the_others_give(scenario):
-    scenario = scenario.replace(NARROW)
+@given(scenario=scenarios(), transport=st.sampled_from(["polling", "websocket"]))
+def test_the_general_loop_gives_what_the_others_give(scenario, transport):
+    scenario = scenario.replace({**NARROW, "transport": transport})
     assume(not needs_general_loop(compile_workload(scenario, 1, 0)._asdict()))
     own = sl.simulate(scenario, keep=KEPT, engine="compiled", progress=False)
     with pytest.MonkeyPatch.context() as patched:
