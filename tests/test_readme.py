@@ -22,7 +22,7 @@ PAGES = (README, REFERENCE, ROOT / "data" / "trust.md", ROOT / "data" / "README.
 # Replaced before the examples run: each says the same of fewer clients, replications or seconds.
 SMALLER = {
     README: {
-        '"utilisation": 0.7}': '"utilisation": 0.7}, candidates=["poll_etag", "push"], progress=False',
+        '"utilisation": 0.7}': '"utilisation": 0.7}, candidates=["push"], progress=False',
     },
     REFERENCE: {
         'board = sl.Scenario.example("matters")': (

@@ -110,7 +110,7 @@ def test_help_shows_each_setting_with_its_meaning_and_no_method_of_pydantic(sect
         assert " ".join(one.meaning.split()[:4]) in text
     assert "model_dump" not in text
     assert "__pydantic" not in text
-    assert len(str(inspect.signature(section))) < 600
+    assert len(str(inspect.signature(section))) < 700
 
 
 def test_help_of_a_part_shows_its_settings():
