@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-_MOST_SHOWN = 30
+_MOST_SHOWN = 20
 _LONGEST_VALUE, _LONGEST_PATH, _LONGEST_RULE = 80, 200, 2000
 _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}")}
 

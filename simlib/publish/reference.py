@@ -105,7 +105,8 @@ def settings(search: str = "") -> Settings:
     ['heartbeat.timeout_s']
     >>> print(settings("max_connections"))
     server.max_connections = 20000    a whole number >= 1
-        Open WebSocket connections; a further upgrade is answered 503.
+        Open WebSockets and streams, and requests that are held (long_polling); a further request
+        for one, or to be held, is answered 503.
         Elsewhere: worker_connections (nginx, for each worker), ...
     """
     if not isinstance(search, str):

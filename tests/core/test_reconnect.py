@@ -119,6 +119,8 @@ FORMULAS = {
     "guide: connect() in 'disconnect'": lambda u: 0.0 * u,
     "guide: reconnection off, retry in 'disconnect'": lambda u: 1.0 + 0.0 * u,
     "guide: native WebSocket, 1 s, 5 attempts": lambda u: 1.0 + 0.0 * u,
+    "eventsource": lambda u: 3.0 + 0.0 * u,
+    "fetch-event-source": lambda u: 1.0 + 0.0 * u,
     "phoenix": lambda u: np.array(
         [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0] + 0.0 * u
     ),
