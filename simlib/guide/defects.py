@@ -237,7 +237,7 @@ DEFECTS = (
     Defect(
         "a second socket at each loss",
         "Its handler may call start() again, which makes another socket, while the library brings "
-        "the old one back: after four losses a tab has sixteen.",
+        "the old one back: each loss doubles them.",
         "Leave reconnection to the library.",
         "socket.io-client 4.8.4: build/cjs/index.js",
         computed=_sockets_of_a_tab,
@@ -246,7 +246,7 @@ DEFECTS = (
     ),
     Defect(
         "five attempts",
-        "It gives up for good after five attempts, some 17 s without a server.",
+        "It gives up for good after five attempts, which a restart outlasts.",
         "Never give up; poll meanwhile.",
         _SIO,
         quantity="stranded",
@@ -418,7 +418,7 @@ DEFECTS = (
     Defect(
         "everybody back at once",
         "Once the flag is obeyed at run time, a rollback lets all tabs poll in the same moment.",
-        "Each tab waits a random part of a polling interval first.",
+        "Each tab waits a random part of a while first, here of 30 s.",
         "the guide: rollback plan",
         quantity="requests",
         situation=_ROLLED_BACK,

@@ -10,6 +10,7 @@ import numpy as np
 from simlib.analysis import metrics, outages, rollouts
 from simlib.guide.defects import FAULT_S, LOOK_S, ROLLBACK_S
 from simlib.run import Run
+from simlib.scenario import compile_workload
 
 
 class Quantity(NamedTuple):
@@ -66,10 +67,10 @@ def _busiest_frac(run: Run) -> float:
 
 
 def _failed_frac(run: Run) -> float:
-    """Return which part of the changes whose broadcast fell into the run ended with an error."""
-    timeline = run.frame("timeline")
-    published = run.ledger.eligible / max(1, len(run.frame("clients")))
-    return float(timeline["failed_updates"].sum() / published) if published else np.nan
+    """Return for which part of all changes of the run the broadcast ended with an error."""
+    seed, replication = (run.provenance[name] for name in ("seed", "replication"))
+    published = len(compile_workload(run.scenario, seed, replication).publish_s)
+    return float(run.frame("timeline")["failed_updates"].sum() / published) if published else np.nan
 
 
 def _not_enrolled_frac(run: Run) -> float:
