@@ -372,20 +372,7 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
     figure.update_xaxes(type="log", dtick=1)
     figure.update_yaxes(type="log", dtick=1, tickformat=",~r")
     if crossover_per_s:
-        figure.add_vline(
-            x=float(f"{crossover_per_s:.4g}"),
-            line={"color": style.THEORY, "dash": "dash", "width": 1.5},
-        )
-        figure.add_annotation(
-            text=f"{crossover_per_s:.3g} changes/s",
-            x=float(f"{np.log10(crossover_per_s):.4g}"),
-            yref="paper",
-            y=0.02,
-            xanchor="left",
-            xshift=4,
-            showarrow=False,
-            font={"color": style.THEORY},
-        )
+        style.mark_on_log_axis(figure, crossover_per_s, f"{crossover_per_s:.3g} changes/s")
     return figure
 
 

@@ -461,6 +461,24 @@ def time_axis(end_s: float, words: str = "time", *, ticks: int = 6) -> dict[str,
     }
 
 
+def mark_on_log_axis(
+    figure: go.Figure, value: float, text: str, *, dash: str = "dash", y: float = 0.02
+) -> None:
+    """Mark a value of a logarithmic x axis by a grey line, with a text at a height from 0 to 1."""
+    line = {"color": THEORY, "dash": dash, "width": 1.5}
+    figure.add_vline(x=float(f"{value:.4g}"), line=line)
+    figure.add_annotation(
+        text=text,
+        x=float(f"{np.log10(value):.4g}"),
+        yref="paper",
+        y=y,
+        xanchor="left",
+        xshift=4,
+        showarrow=False,
+        font={"color": THEORY},
+    )
+
+
 def thin(table: pd.DataFrame) -> pd.DataFrame:
     """Return at most `MOST_POINTS` rows, always with the first and the last."""
     if len(table) <= MOST_POINTS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,9 +162,9 @@ def break_even(table: pd.DataFrame) -> go.Figure:
             name=label,
             hovertemplate=f"%{{y:.4g}} {unit} at %{{x:.4g}}<extra>%{{fullData.name}}</extra>",
         )
-    _mark(figure, about["today"], "today", "dot", 0.98)
+    style.mark_on_log_axis(figure, about["today"], "today", dash="dot", y=0.98)
     for value in table["value"]:
-        _mark(figure, value, f"{value:.3g}", "dash", 0.02)
+        style.mark_on_log_axis(figure, value, f"{value:.3g}")
     words, x_unit = style.setting_words(over)
     label = JUDGED[measure].label
     how = ", ".join(dict.fromkeys(table["by"]))
@@ -202,21 +201,6 @@ def _break_even_title(table: pd.DataFrame, words: str, unit: str) -> str:
 
 def _capital(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
-
-
-def _mark(figure: go.Figure, value: float, text: str, dash: str, y: float) -> None:
-    line = {"color": style.THEORY, "dash": dash, "width": 1.5}
-    figure.add_vline(x=float(f"{value:.4g}"), line=line)
-    figure.add_annotation(
-        text=text,
-        x=float(f"{math.log10(value):.4g}"),
-        yref="paper",
-        y=y,
-        xanchor="left",
-        xshift=4,
-        showarrow=False,
-        font={"color": style.THEORY},
-    )
 
 
 def tornado(table: pd.DataFrame) -> go.Figure:
