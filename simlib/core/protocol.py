@@ -213,7 +213,7 @@ def is_stream(transport: int) -> bool:
 
 
 def has_socket(transport: int) -> bool:
-    """Say whether a client of a transport keeps a WebSocket open; others send requests by HTTP.
+    """Say whether a client of a transport keeps a connection open on which the server pushes.
 
     Examples
     --------
