@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from simlib.errors import ScenarioError as ScenarioError
     from simlib.errors import SimlibError as SimlibError
     from simlib.errors import interrupted as interrupted
+    from simlib.experiment import by_theory as by_theory
     from simlib.experiment import compare as compare
     from simlib.experiment import grid as grid
     from simlib.experiment import replicate as replicate
@@ -77,6 +78,7 @@ _HOMES = {
     "SimlibError": "errors",
     "audit": "guide.auditing",
     "bucketing": "analysis.bucketing",
+    "by_theory": "experiment",
     "compare": "experiment",
     "corrected_guide": "guide.corrected",
     "decide": "verdict.judging",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from simlib import progress as bars
+from simlib.analysis.closed_forms import metrics_by_theory
 from simlib.engines import compiling, simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError, SimlibError, shown
@@ -375,6 +376,54 @@ def sweep(
         open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
     table.attrs["complete"] = complete
     return whole(table.drop(columns="point"), done, tasks, is_complete=complete)
+
+
+def by_theory(
+    scenario: Scenario, over: Mapping[str, Sequence[Any]] | Sequence[Changes]
+) -> pd.DataFrame:
+    """Return what closed forms say of a scenario with each of some changes, as a table of `sweep`.
+
+    Nothing is simulated: it reaches as far as the forms hold, such as to ten million clients.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    over : mapping of str to sequence, or sequence of dict
+        As in `sweep`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per point of the grid and quantity: a column per path, ``transport``, ``quantity`` and
+        ``mean``, in the units of `metrics.table`; NaN where no form holds, see
+        `analysis.closed_forms`.
+
+    Raises
+    ------
+    ScenarioError
+        A changed scenario is not valid.
+
+    Examples
+    --------
+    >>> board = Scenario(
+    ...     updates={"rate_per_s": 0.01}, transport="websocket", heartbeat={"direction": "none"}
+    ... )
+    >>> table = by_theory(
+    ...     board.replace({"server.max_connections": 10**6}), {"clients": [100, 10**6]}
+    ... )
+    >>> table[table["quantity"] == "average_latency_s"]["mean"].round(2).tolist()
+    [0.02, 5.58]
+    """
+    import pandas as pd
+
+    _check_scenarios({"scenario": scenario})
+    rows = []
+    for changes in _points(over):
+        changed_one = scenario.replace(changes)
+        found = metrics_by_theory(changed_one)._asdict()
+        labels = {**changes, "transport": changed_one.transport}
+        rows += [{**labels, "quantity": name, "mean": value} for name, value in found.items()]
+    return pd.DataFrame(rows)
 
 
 def whole(result: Result, done: Mapping[Key, Any], tasks: Any, *, is_complete: bool) -> Result:

@@ -21,11 +21,11 @@ from simlib.figures.runs import (
     crossover,
     engine_costs,
     latency,
-    sensitivity,
     six_metrics,
     utilisation,
 )
 from simlib.figures.style import COLOURS, THEORY
+from simlib.figures.sweeps import capacity, sensitivity
 from simlib.figures.verdicts import break_even, sobol, tornado, verdict
 from simlib.renamed import renamed
 
@@ -37,6 +37,7 @@ __all__ = [
     "bandwidth",
     "break_even",
     "bytes_per_client",
+    "capacity",
     "connections",
     "crossover",
     "delays",

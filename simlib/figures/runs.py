@@ -1,4 +1,4 @@
-"""Figures of runs, of sweeps, and of the engines' costs."""
+"""Figures of runs, and of the engines' costs."""
 
 from __future__ import annotations
 
@@ -378,17 +378,11 @@ def crossover(table: pd.DataFrame, *, crossover_per_s: float | None = None) -> g
 
 def _check_rates(table: Any, crossover_per_s: float | None) -> None:
     check_table("table", table, texts=("transport",), positive=("rate_per_s", "bytes_per_h"))
-    _check_known("table.transport", table["transport"], style.COLOURS)
+    style.check_known("table.transport", table["transport"], style.COLOURS)
     if crossover_per_s is not None and not (
         isinstance(crossover_per_s, int | float) and 0.0 <= crossover_per_s < np.inf
     ):
         raise ScenarioError("crossover_per_s", crossover_per_s, "must be a number >= 0")
-
-
-def _check_known(name: str, values: pd.Series, known: Iterable[str]) -> None:
-    for value in values.unique():
-        if value not in known:
-            raise ScenarioError(name, value, f"must be among {', '.join(known)}")
 
 
 def _crossover_title(table: pd.DataFrame, crossover_per_s: float | None) -> str:
@@ -442,8 +436,8 @@ def engine_costs(costs: pd.DataFrame) -> go.Figure:
     """
     check_table("costs", costs, positive=("events", "bytes_per_client"))
     reach = capacity(costs, _PATIENCE_S)
-    _check_known("costs.workload", costs["workload"], _WORKLOADS)
-    _check_known("costs.engine", costs["engine"], _ENGINES)
+    style.check_known("costs.workload", costs["workload"], _WORKLOADS)
+    style.check_known("costs.engine", costs["engine"], _ENGINES)
     figure = make_subplots(rows=len(_COSTS), cols=1, subplot_titles=list(_COSTS.values()))
     costs = costs.assign(
         hour_s=costs["cpu_s"] / costs["horizon_s"] * 3600.0,
@@ -491,97 +485,6 @@ def _clients(number: float) -> str:
     if number == np.inf:
         return "all that were tried"
     return f"{style.number(float(f'{number:.2g}'))} clients"
-
-
-def sensitivity(table: pd.DataFrame, path: str, quantity: str) -> go.Figure:
-    """Draw a quantity of a sweep against a setting, a line with intervals for each transport.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        A table from `sweep`.
-    path : str
-        The setting, which is a column of numbers. Its axis is logarithmic if the values span more
-        than a factor of 30.
-    quantity : str
-        One of `metrics.QUANTITIES`; its axis is logarithmic by the same rule.
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-
-    Raises
-    ------
-    ScenarioError
-        The table has no such column or quantity, or a value to be drawn is not a number.
-    """
-    if not isinstance(path, str) or not isinstance(quantity, str):
-        raise ScenarioError("path, quantity", (path, quantity), "must be names")
-    check_table("table", table, (path, "mean"), texts=("transport", "quantity"))
-    if table[path].dtype.kind not in "iuf":
-        raise ScenarioError("path", path, "must be a setting whose values are numbers")
-    _check_known("table.transport", table["transport"], style.COLOURS)
-    rows = table[(table["quantity"] == quantity) & table["mean"].notna()]
-    if len(rows) == 0:
-        known = ", ".join(table["quantity"].unique())
-        raise ScenarioError("quantity", quantity, f"must have a number in the table: {known}")
-    check_table("table", rows, numbers=(path, "mean", "low", "high"))
-    rows = rows.sort_values(path)
-    if rows.duplicated(["transport", path]).any():
-        rule = "must have one row for each of its values: choose one of each other setting"
-        raise ScenarioError("table", path, rule)
-    figure = go.Figure()
-    said = []
-    for transport, line in rows.groupby("transport", sort=False):
-        name = str(transport)
-        colour = style.COLOURS[name]
-        x, low, high = line[path].tolist(), style.rounded(line["low"]), style.rounded(line["high"])
-        figure.add_scatter(
-            x=[*x, *x[::-1]],
-            y=[*high, *low[::-1]],
-            fill="toself",
-            fillcolor=colour,
-            opacity=0.25,
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-        figure.add_scatter(
-            x=x,
-            y=style.rounded(line["mean"]),
-            mode="lines+markers",
-            line={"color": colour, "width": 2},
-            name=f"{style.NAMES[name]}, mean and interval",
-            hovertemplate=f"%{{y:.4g}} at {path} %{{x:.4g}}<extra>%{{fullData.name}}</extra>",
-        )
-        first, last = line["mean"].iloc[0], line["mean"].iloc[-1]
-        said.append(f"{_value(quantity, first)} to {_value(quantity, last)} {style.DONE[name]}")
-    ends, (words, unit) = rows[path].iloc[[0, -1]], style.setting_words(path)
-    span = f"{ends.iloc[0]:,.10g} to {ends.iloc[1]:,.10g} {unit}".rstrip()
-    words = f"{words[:1].upper()}{words[1:]}"
-    title = f"{words} from {span}: {style.setting_words(quantity)[0]} {', '.join(said)}"
-    about = f"Means of replications, with intervals{style.warned_of(rows)}"
-    x_title = style.axis_title(path, scale="log scale" if _is_wide(rows[path]) else "")
-    style.layout(figure, title, x_title, style.axis_title(quantity), about=about)
-    if _is_wide(rows[path]):
-        figure.update_xaxes(type="log", dtick=1, tickformat=",~r")
-    if _is_wide(rows["mean"]):
-        bounds = rows["mean"].tolist()
-        figure.update_yaxes(
-            **style.duration_axis(bounds) if quantity.endswith("_s") else {"type": "log"}
-        )
-        figure.update_yaxes(title_text=style.axis_title(quantity, scale="log scale"))
-    return figure
-
-
-def _is_wide(values: pd.Series) -> bool:
-    return bool(values.min() > 0 and values.max() > 30 * values.min())
-
-
-def _value(quantity: str, value: float) -> str:
-    if quantity.endswith("_s") and not quantity.endswith("_per_s"):
-        return style.duration(value, digits=2)
-    return style.number(value)
 
 
 def _over_time(

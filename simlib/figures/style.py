@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ import plotly.graph_objects as go
 
 from simlib.core.measures import MEASURES
 from simlib.core.protocol import TOLD_TRANSPORTS
+from simlib.errors import ScenarioError
 from simlib.run import Run, kinds_of, refuse_rollout
 from simlib.scenario.display import differences
 from simlib.scenario.units import without_unit
@@ -74,6 +75,19 @@ _MOST_DIFFERENCES = 2
 _DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _PATTERNS = (("", ".", "x", "-"), ("/", "\\", "|", "+"))
+
+
+def check_known(name: str, values: pd.Series, known: Iterable[str]) -> None:
+    """Refuse a column that has a value which is not known.
+
+    Raises
+    ------
+    ScenarioError
+        Which names the column.
+    """
+    for value in values.unique():
+        if value not in known:
+            raise ScenarioError(name, value, f"must be among {', '.join(known)}")
 
 
 def wrap(text: str, characters: int) -> str:

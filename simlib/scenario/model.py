@@ -1125,8 +1125,11 @@ class Scenario(Section):
         ----------
         name : str
             ``"matters"``: a board that 200 lawyers look at all day, polled every 30 s, and what
-            its server takes for each job. ``data/scenarios`` of the repository has its file, which
-            says where each value is from.
+            its server takes for each job. ``"product"``: 5,000 tabs that are told to fetch.
+            ``"dashboard"``: what one server of a dashboard for a million readers sees.
+            ``"fleet"``: 50,000 devices that ask every 10 s, by published figures.
+            ``data/scenarios`` of the repository has their files, which say where each value is
+            from.
 
         Raises
         ------

@@ -403,45 +403,6 @@ def test_costs_that_are_none_are_refused(table, words):
         sl.figures.engine_costs(table)
 
 
-@pytest.fixture(scope="module")
-def swept():
-    return sl.sweep(
-        BOARD,
-        {"transport": ["polling", "websocket"], "clients": [5, 400]},
-        replications=2,
-        on="serial",
-        engine="simpy",
-    )
-
-
-def test_a_sweep_is_drawn_with_its_intervals_along_one_setting(swept):
-    figure = sl.figures.sensitivity(swept, "clients", "latency_p50_s")
-    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
-    bands, lines = figure.data[::2], figure.data[1::2]
-    p50 = swept[swept["quantity"] == "latency_p50_s"]
-    for band, line, transport in zip(bands, lines, ("polling", "websocket"), strict=True):
-        rows = p50[p50["transport"] == transport]
-        assert line.line.color == band.fillcolor == sl.figures.COLOURS[transport]
-        assert np.allclose(line.y, rows["mean"], rtol=1e-3)
-        assert np.allclose(band.y, [*rows["high"], *rows["low"][::-1]], rtol=1e-3)
-    assert title_of(figure).startswith("Clients from 5 to 400: latency, median ")
-    assert "polled" in title_of(figure)
-    assert "pushed" in title_of(figure)
-    rate = sl.figures.sensitivity(swept, "clients", "error_rate_per_h")
-    assert rate.layout.yaxis.type != "log"
-
-
-def test_a_sweep_without_the_setting_or_the_quantity_is_refused(swept):
-    with pytest.raises(sl.ScenarioError, match=r"must have the column polling\.interval_s"):
-        sl.figures.sensitivity(swept, "polling.interval_s", "latency_p50_s")
-    with pytest.raises(sl.ScenarioError, match="must have a number in the table: connection_count"):
-        sl.figures.sensitivity(swept, "clients", "latency")
-    with pytest.raises(sl.ScenarioError, match="path: must be a setting whose values are numbers"):
-        sl.figures.sensitivity(swept, "transport", "latency_p50_s")
-    two = pd.concat([swept, swept.assign(cohort="other")])
-    with pytest.raises(sl.ScenarioError, match="must have one row for each of its values"):
-        sl.figures.sensitivity(two, "clients", "latency_p50_s")
-    with pytest.raises(sl.ScenarioError, match=r"table\.transport: must be among polling"):
-        sl.figures.sensitivity(swept.assign(transport="webrtc"), "clients", "latency_p50_s")
+def test_a_time_of_no_number_is_refused():
     with pytest.raises(sl.ScenarioError, match="within_s: must be > 0"):
         sl.metrics.capacity(costs_of(), "a minute")
