@@ -66,7 +66,7 @@ def test_closed_forms_are_dashed_lines_that_may_reach_further(swept):
     is_push = (expected["transport"] == "websocket") & (expected["clients"] == 2000)
     row = expected[is_push & (expected["quantity"] == "average_latency_s")]
     assert pushed.y[-1] == pytest.approx(row["mean"].item(), rel=1e-3)
-    with pytest.raises(sl.ScenarioError, match="theory: must have the column quantity"):
+    with pytest.raises(sl.ScenarioError, match="theory: must have the column clients"):
         sl.figures.sensitivity(swept, "clients", "latency_p50_s", theory=pd.DataFrame({"a": []}))
     with pytest.raises(sl.ScenarioError, match="quantity: must have a number in the theory"):
         sl.figures.sensitivity(swept, "clients", "latency_p99_s", theory=expected)
