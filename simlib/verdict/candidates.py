@@ -64,10 +64,14 @@ def _times(path: str, factor: float) -> Callable[[Scenario], float]:
 
 
 def _half_busy_s(scenario: Scenario) -> float:
-    """Return the window over which fetches of all clients keep the workers half busy, seconds."""
+    """Return the window over which fetches of all clients keep the workers half busy, seconds.
+
+    It is no longer than the interval of polling: beyond that, polling would be fresher.
+    """
     workers = scenario.server.workers * scenario.server.nodes
     busy_s = scenario.clients * scenario.server.poll_s / workers
-    return max(_SHORTEST_SPREAD_S, float(f"{_HALF_BUSY * busy_s:.2g}"))
+    window_s = max(_SHORTEST_SPREAD_S, float(f"{_HALF_BUSY * busy_s:.2g}"))
+    return min(window_s, scenario.polling.interval_s)
 
 
 _POLLED = {"transport": "polling"}
@@ -138,7 +142,8 @@ _ROWS = (
         "notify_spread",
         "notify and fetch spread out",
         {"transport": "notify", "notify.spread_s": _half_busy_s},
-        "The same, and clients fetch at random times in a window that leaves the server half idle.",
+        "The same, and clients fetch at random times in a window that leaves the server half idle, "
+        "or in an interval of polling if that is shorter.",
     ),
     Candidate(
         "push",

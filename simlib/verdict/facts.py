@@ -134,9 +134,12 @@ def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> 
     Returns
     -------
     dict of str to ndarray
-        By the names of `JUDGED`; without money where there are no prices.
+        By the names of `JUDGED`; without money where there are no prices. NaN: of a run that was
+        left out.
     """
-    found = {name: facts[name] for name in JUDGED if name in facts}
+    none = np.full(len(facts["utilisation"]), math.nan)
+    found = {name: none for name, row in JUDGED.items() if row.run != "calm"}
+    found |= {name: facts[name] for name in JUDGED if name in facts}
     found["memory_bytes"] = facts["node_memory_bytes"]
     found["bytes_per_h"] = facts["up_bytes_per_h"] + facts["down_bytes_per_h"]
     found["nodes"] = _nodes(facts, scenario.server.nodes, needs)

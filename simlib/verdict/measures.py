@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from simlib.run import three_digits
 
 Kind = Literal["time", "bytes", "share", "count", "money"]
+ConditionName = Literal["calm", "rough"]
 
 
 class Judged(NamedTuple):
@@ -32,7 +33,7 @@ class Judged(NamedTuple):
     name: str
     label: str
     kind: Kind
-    run: Literal["calm", "rough"] = "calm"
+    run: ConditionName = "calm"
 
 
 _ROWS = (

@@ -20,7 +20,7 @@ from simlib.scenario import Scenario
 from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.decision import Asked, Decision, interval_of
 from simlib.verdict.facts import values_of
-from simlib.verdict.judging import Point, judged
+from simlib.verdict.judging import Point, in_full, judged
 from simlib.verdict.measures import JUDGED, shown
 from simlib.verdict.needs import Needs
 
@@ -416,10 +416,11 @@ def _bisected(
 
 
 def _by_table(decision: Decision, over: str, today: float) -> pd.DataFrame:
-    """Return at which limits of a need the verdict changes: no run is needed for that."""
+    """Return at which limits of a need the verdict changes, by runs that are there, or left out."""
     import pandas as pd
 
     need = over.removeprefix(_NEEDS)
+    decision = in_full(decision)
     if decision.asked.needs.nodes is not None and need in ("utilisation", "memory_bytes"):
         rule = "must be another need: with nodes it is what one node bears, and changes the table"
         raise ScenarioError("over", over, rule)

@@ -14,6 +14,7 @@ from simlib.verdict import CANDIDATES, JUDGED, Decision, Trouble
 from simlib.verdict.candidates import TODAY, cases_of
 from simlib.verdict.decision import interval_of
 from simlib.verdict.facts import calm_facts, rough_facts
+from simlib.verdict.judging import in_full
 from simlib.verdict.measures import shown
 
 BOARD = sl.Scenario(
@@ -370,7 +371,7 @@ def test_bad_needs_are_refused_by_name(given, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"replications": 4}, r"replications: must be a whole number >= 5"),
+        ({"replications": 2}, r"replications: must be a whole number >= 3"),
         ({"confidence": 1.0}, r"confidence: must be a number in \(0, 1\)"),
         ({"worker": 2}, r"options: must be among engine, on, workers, store, progress; did you"),
         ({"engine": "fast"}, r"engine: must be one of"),
@@ -417,10 +418,82 @@ def test_needs_are_written_and_read(tmp_path):
         needs.latency_p95_s = 3.0
 
 
+# -- what would take long --------------------------------------------------------------------------
+
+ASKED = {
+    "latency_p95_s": 2.0,
+    "missed_frac": 0.01,
+    "back_s": 60.0,
+    "trouble": SHARE,
+}
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """No run fits the budget."""
+    monkeypatch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1.0)
+
+
+def test_what_cannot_be_taken_is_not_run_in_trouble_and_the_verdict_is_the_same(brief):
+    found = decided(ASKED)
+    assert found.asked.replications == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1e9)
+        whole = decided(ASKED, replications=3)
+        assert decided(ASKED, candidates=["push"]).asked.replications == 5
+    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "push_fallback")
+    assert found.sentences[0] == whole.sentences[0]
+    table, every = found.table, whole.table
+    assert "not run" not in set(every["status"])
+    left_out = table[table["status"] == "not run"]
+    assert left_out["mean"].isna().all()
+    names = set(left_out.index.get_level_values("candidate"))
+    assert names
+    for name in names:
+        fails = every.loc[name].loc[["latency_p95_s"], "status"].iloc[0] == "failed"
+        more = found.values[name]["bytes_per_h"] - found.values[found.best]["bytes_per_h"]
+        assert fails or interval_of(more, 0.95)[1] > 0.0
+    run = table.drop(index=left_out.index)
+    assert run.equals(every.loc[run.index])
+    assert TODAY not in names
+    assert f"{len(names)} of {len(found.cases)} were not run in trouble" in found.about
+    assert "not run in trouble" not in whole.about
+    text = found._repr_markdown_()
+    assert all(found.say(one) in text for one in found.sentences)
+    assert "not run" in set(found.summary().loc[found.cases[next(iter(names))].label])
+
+
+def test_if_all_fail_in_calm_the_closest_are_run_in_trouble(brief):
+    found = decided({**ASKED, "latency_p95_s": 1e-3})
+    assert (found.kind, found.best, found.unsettled) == ("none", None, [])
+    assert not found.lacks(found.closest)
+    assert any(found.lacks(name) for name in found.cases)
+
+
+def test_where_trouble_ranks_all_that_keep_calm_needs_are_run_in_it(brief):
+    found = decided({**ASKED, "rank_by": "back_s"})
+    fresh = found.table.xs("latency_p95_s", level="measure")["status"] == "met"
+    assert not [name for name in fresh.index[fresh] if found.lacks(name)]
+    assert found.best is not None
+
+
+def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
+    busy = BOARD.replace({"updates.rate_per_s": 3.0})  # at which polls take fewer bytes
+    found = decided(ASKED, busy, candidates=["push_fallback", "poll_longer", "poll_etag"])
+    loose = found.asked.needs.replace({"latency_p95_s": 90.0})
+    with pytest.raises(sl.ScenarioError, match=r"needs: must be judged anew, by decide: poll_"):
+        found.with_needs(loose)
+    assert not found.with_needs(loose.replace({"latency_p95_s": 1.0})).unsettled
+    crossings = sl.verdict.break_even(found, "needs.latency_p95_s")
+    whole = sl.verdict.break_even(in_full(found), "needs.latency_p95_s")
+    assert crossings.equals(whole)
+    assert set(crossings["above"]) == {"push_fallback", TODAY}
+
+
 def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
     options = {"candidates": ["push"], "store": tmp_path / "runs"}
     first = decided({"latency_p95_s": 2.0}, **options)
-    monkeypatch.setattr("simlib.verdict.judging.simulate", None)
+    monkeypatch.setattr("simlib.verdict.runs.simulate", None)
     again = decided({"latency_p95_s": 2.0}, **options)
     assert isinstance(again, Decision)
     assert again.table.equals(first.table)
