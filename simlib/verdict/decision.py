@@ -12,6 +12,7 @@ import numpy as np
 
 from simlib import theory
 from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan
 from simlib.run import kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
@@ -109,7 +110,7 @@ class Decision:
         Parameters
         ----------
         needs : Needs
-            With the same prices, trouble and nodes: those are in the runs and in their values.
+            With the same prices, trouble, release and nodes: they are in the runs or values.
 
         Raises
         ------
@@ -117,7 +118,7 @@ class Decision:
             Something differs that has to be judged anew, or asks for runs that were left out.
         """
         before = self.asked.needs
-        names = ["prices", "trouble", "nodes"]
+        names = ["prices", "trouble", "release", "nodes", "conditions"]
         names += ["utilisation", "memory_bytes"] if before.nodes is not None else []
         for name in names:
             if getattr(needs, name) != getattr(before, name):
@@ -127,7 +128,7 @@ class Decision:
         told = self._warned, self._said, self._ran
         found = Decision(asked, self.cases, self.left_out, self.values, *told)
         if found.unsettled:
-            rule = f"must be judged anew, by decide: {found.unsettled[0]} was not run in trouble"
+            rule = f"must be judged anew, by decide: {found.unsettled[0]} lacks runs for that"
             raise ScenarioError("needs", needs, rule)
         return found
 
@@ -141,7 +142,7 @@ class Decision:
         ``excess`` (mean - limit), ``status`` and ``warnings`` (kinds of those of the calm runs).
         The status is ``met`` (the whole interval keeps the limit), ``failed``, ``unclear`` (the
         limit lies within the interval, so that more replications would tell), ``no value``, ``not
-        asked``, or ``not run``: in trouble, see the notes of `decide`.
+        asked``, or ``not run``: in trouble, or rolled out, see the notes of `decide`.
         """
         import pandas as pd
 
@@ -248,12 +249,12 @@ class Decision:
         return JUDGED[measure].run in self._ran[name]
 
     def lacks(self, name: str) -> bool:
-        """Say whether a candidate was not run in trouble."""
-        return "rough" not in self._ran[name]
+        """Say whether a candidate was not run in all that the needs ask for."""
+        return not self._ran[name].issuperset(self.asked.needs.conditions)
 
     @cached_property
     def unsettled(self) -> list[str]:
-        """The candidates that have to be run in trouble before the verdict stands.
+        """The candidates that have to be run further before the verdict stands.
 
         What fails a need is none of them, nor what takes clearly more than one that meets them all.
         Today's is, so that there is something to compare with. If every candidate fails a need, it
@@ -292,6 +293,11 @@ class Decision:
     def scenario(self) -> Scenario:
         """The scenario of the candidate to take; without one, as it is today."""
         return self.cases[self.best or TODAY].scenario
+
+    @property
+    def plan(self) -> Plan | None:
+        """The rollout that is held at the percentage of the candidate to take; None: for all."""
+        return self.cases[self.best or TODAY].plan
 
     @property
     def kind(self) -> VerdictKind:
@@ -429,8 +435,9 @@ class Decision:
         if len(self._order) > 1:
             second, kind = self._order[1], JUDGED[self.asked.needs.ranked_by].kind
             more = self.number(Cell("ranking", second, "more", kind))
-            columns = ("mean",) if more <= 0.0 else ("mean", "more")
-            tail = "." if more <= 0.0 else ", {} more."
+            is_plain = more <= 0.0 or kind == "count"  # means of whole numbers have no difference
+            columns = ("mean",) if is_plain else ("mean", "more")
+            tail = "." if is_plain else ", {} more."
             template = f"Next comes {self._label(second)} at {{}}{tail}"
             cells = tuple(Cell("ranking", second, column, kind) for column in columns)
             found.append(Sentence(template, cells))
@@ -463,6 +470,8 @@ class Decision:
             template = f"{head}: {words}, {{}} and perhaps {{}}, too close to the {{}} needed."
             return Sentence(_capital(template), (mean, high, limit))
         template = f"{head}: {words}, {{}} where {{}} is needed."
+        if JUDGED[measure].kind == "count":
+            template = f"{head}: {words} {{}}, allowed {{}}."
         return Sentence(_capital(template), (mean, limit))
 
     # -- for readers -------------------------------------------------------------------------------
@@ -482,13 +491,13 @@ class Decision:
             f"{asked.replications} replications of each, seed {asked.seed}, on the same changes; "
             f"means, a mark by the interval of {asked.confidence:.0%}; ranked by {by}"
         )
-        lacking = sum(self.lacks(name) for name in self.cases)
-        if not lacking:
-            return said
-        return (
-            f"{said}; {lacking} of {len(self.cases)} were not run in trouble: each of them fails a "
-            "need in calm, or takes more than one that meets them all"
-        )
+        for condition, words in (("rough", "run in trouble"), ("rollout", "rolled out")):
+            lacking = sum(condition not in ran for ran in self._ran.values())
+            if lacking and condition in asked.needs.conditions:
+                said += f"; {lacking} of {len(self.cases)} were not {words}"
+        if any(self.lacks(name) for name in self.cases):
+            said += ": each fails a need without that, or takes more than one that meets them all"
+        return said
 
     def __repr__(self) -> str:
         return f"<Decision {self.asked.scenario.name}: {self.verdict}>"

@@ -1,11 +1,13 @@
-"""`decide`: every candidate on the same draws, in calm and in trouble.
+"""`decide`: every candidate on the same draws, in calm, in trouble, and while it is rolled out.
 
-Trouble is left out where it would take long and cannot change what is taken.
+What would take long and cannot change what is taken is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +30,12 @@ from simlib.run import Rows
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import hint, scenario_rule
 from simlib.store import Store
-from simlib.verdict.candidates import Case, cases_of
+from simlib.verdict.candidates import TODAY, Case, cases_of
 from simlib.verdict.decision import Asked, Decision
-from simlib.verdict.facts import values_of
+from simlib.verdict.facts import NO_ROLLOUT, values_of
 from simlib.verdict.measures import ConditionName
 from simlib.verdict.needs import Needs
-from simlib.verdict.runs import Trial, conditions, judge
+from simlib.verdict.runs import Condition, Trial, conditions, judge, rolled_out
 
 BUDGET_EVENTS = 1e9
 """Events of all runs of a decision that the compiled engine handles in about two minutes on two
@@ -55,7 +57,8 @@ def decide(
     """Judge what a team may do by what its board needs, and say what should be done.
 
     Every candidate is simulated on the same changes, sessions and activity: in a calm run, and in
-    one with a restart and the team's share of bad proxies.
+    one with a restart and the team's share of bad proxies; and if the needs ask for it, in one in
+    which it is rolled out and back (`Needs.release`).
 
     Parameters
     ----------
@@ -65,7 +68,8 @@ def decide(
     needs : Needs, or mapping of its fields
         Limits, and perhaps prices and what goes wrong.
     candidates : mapping of str to mapping, or sequence of str, optional
-        Names and changes of the caller's own, as `Scenario.replace` takes them; or names of
+        Names and changes of the caller's own, as `Scenario.replace` takes them, and perhaps
+        ``percent``: of the users who get it, while all others poll; or names of
         `verdict.CANDIDATES`. Absent: all of those that differ. The scenario as it is is always one.
     replications : int, optional
         Of each candidate, >= 3. Absent: 5, or as few as 3 where 5 would take minutes.
@@ -100,7 +104,8 @@ def decide(
     replications, so that intervals are wider; and what fails a need in calm, or takes clearly more
     than one that meets every need, is not run in trouble: it is not taken, whatever came of that.
     Its status is ``not run`` there. Nothing is scaled down: every run has all clients, and the time
-    and the changes of the scenario.
+    and the changes of the scenario. If the needs ask for rollouts, only what may still be taken is
+    rolled out, on any board.
 
     References
     ----------
@@ -134,7 +139,7 @@ def decide(
     asked = Asked(scenario, needs, replications or 1, seed, confidence, options)
     point = Point(asked, cases, left_out)
     if replications is None:
-        each = sum(expected_events(ask.scenario) for ask in _asks(point))
+        each = sum(ask.events for ask in _asks(point))
         times = max(_FEWEST_REPLICATIONS, min(_USUAL_REPLICATIONS, int(BUDGET_EVENTS // each)))
         point = point._replace(asked=asked._replace(replications=times))
     return judged([point], "decide")[0]
@@ -167,11 +172,16 @@ class _Ask(NamedTuple):
 
     place: int
     candidate: str
-    condition: ConditionName
-    scenario: Scenario
-    restart_s: float | None
+    name: ConditionName
+    condition: Condition
+
+    @property
+    def events(self) -> float:
+        """About how many events a replication has."""
+        return expected_events(self.condition.scenario)
 
 
+_Later = dict[tuple[int, str], list[_Ask]]
 _Found = dict[tuple[int, str], dict[ConditionName, list[dict[str, Any]]]]
 """What is judged, by point and candidate: by condition, a row a replication."""
 
@@ -195,12 +205,14 @@ def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list
     Notes
     -----
     A point whose runs would have more than `BUDGET_EVENTS` events in all is judged in calm first,
-    and in trouble only as far as that may change what is taken (`Decision.unsettled`).
+    and in trouble only as far as that may change what is taken (`Decision.unsettled`). So it is
+    with rollouts, always.
     """
-    asks, later = _sorted_asks(points, is_calm)
+    found: _Found = {}
+    asks, later = _sorted_asks(points, is_calm, found)
     asked = points[0].asked
     options, times = asked.options, asked.replications
-    given = repeated((ask.scenario for ask in [*asks, *later.values()]), times)
+    given = repeated((ask.condition.scenario for ask in chain(asks, *later.values())), times)
     execution = execution_of(
         options.get("on"),
         options.get("engine", "auto"),
@@ -208,12 +220,11 @@ def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list
         options.get("progress", True),
         given,
     )
-    found: _Found = {}
     while asks:
         _carry_out(asks, asked, execution, found, name)
         decisions = [_decision(place, point, found) for place, point in enumerate(points)]
         wanted = [(place, one) for place, each in enumerate(decisions) for one in each.unsettled]
-        asks = [later.pop(key) for key in wanted if key in later]
+        asks = [later[key].pop(0) for key in wanted if later.get(key)]
     return decisions
 
 
@@ -229,27 +240,46 @@ def _asks(point: Point, place: int = 0) -> list[_Ask]:
     """Return every run of a point."""
     compared = [*(case.scenario for case in point.cases.values()), *point.beside]
     return [
-        _Ask(place, name, condition, *given)
-        for name, case in point.cases.items()
-        for condition, given in conditions(case, compared, point.asked.needs).items()
+        _Ask(place, candidate, name, condition)
+        for candidate, case in point.cases.items()
+        for name, condition in conditions(case, compared, point.asked.needs).items()
     ]
 
 
+def _releases(point: Point, place: int, found: _Found) -> Iterator[_Ask]:
+    """Yield the rollouts of a point; what cannot be rolled out is found to have no values."""
+    if "rollout" not in point.asked.needs.conditions:
+        return
+    compared = [*(case.scenario for case in point.cases.values()), *point.beside]
+    for candidate, case in point.cases.items():
+        facts: dict[str, Any] = {**NO_ROLLOUT, "said": ""}
+        if candidate != TODAY:
+            try:
+                condition = rolled_out(case, compared, point.asked.needs, point.asked.scenario)
+                yield _Ask(place, candidate, "rollout", condition)
+                continue
+            except ScenarioError as error:
+                said = f"rollout: no part of the users can have it beside today's: {error.path}: "
+                facts = dict.fromkeys(NO_ROLLOUT, math.nan) | {"said": said + error.rule}
+        found.setdefault((place, candidate), {})["rollout"] = [facts] * point.asked.replications
+
+
 def _sorted_asks(
-    points: Sequence[Point], is_calm: bool
-) -> tuple[list[_Ask], dict[tuple[int, str], _Ask]]:
+    points: Sequence[Point], is_calm: bool, found: _Found
+) -> tuple[list[_Ask], _Later]:
     """Return the runs that are asked for at once, and those that may be left out."""
     now: list[_Ask] = []
-    later: dict[tuple[int, str], _Ask] = {}
+    later: _Later = {}
     for place, point in enumerate(points):
         asks = _asks(point, place)
-        events = point.asked.replications * sum(expected_events(ask.scenario) for ask in asks)
+        events = point.asked.replications * sum(ask.events for ask in asks)
         is_whole = point.is_whole or events <= BUDGET_EVENTS
-        for ask in asks:
-            if ask.condition == "calm" or (is_whole and not is_calm):
+        for ask in asks if is_calm else [*asks, *_releases(point, place, found)]:
+            is_due = ask.name == "calm" or point.is_whole or (is_whole and ask.name == "rough")
+            if is_due and not (is_calm and ask.name != "calm"):
                 now.append(ask)
             elif not is_calm:
-                later[place, ask.candidate] = ask
+                later.setdefault((place, ask.candidate), []).append(ask)
     return now, later
 
 
@@ -261,9 +291,7 @@ def _carry_out(
     where = None if store is None else Store(store).path
     times = range(asked.replications)
     tasks = {
-        (number, time): Trial(
-            ask.scenario, asked.seed, time, execution.engine, where, ask.restart_s
-        )
+        (number, time): Trial(ask.condition, asked.seed, time, execution.engine, where)
         for time in times
         for number, ask in enumerate(asks)
     }
@@ -272,7 +300,7 @@ def _carry_out(
     whole(None, done, tasks, is_complete=complete)
     for number, ask in enumerate(asks):
         rows = [done[number, time][0] for time in times]
-        found.setdefault((ask.place, ask.candidate), {})[ask.condition] = rows
+        found.setdefault((ask.place, ask.candidate), {})[ask.name] = rows
 
 
 def _checked_needs(needs: Any) -> Needs:
@@ -296,6 +324,11 @@ def _hides_much(scenario: Scenario) -> bool:
     return bool(scenario.faults) or left_out_s > 0.5 * scenario.horizon_s
 
 
+def _without_rollout(row: Mapping[str, Any]) -> list[str]:
+    """Return why a candidate cannot be rolled out, if it cannot."""
+    return [line for line in row["said"].splitlines() if line.startswith("rollout: ")]
+
+
 def _decision(place: int, point: Point, found: _Found) -> Decision:
     values, warned, said, ran = {}, {}, {}, {}
     for name, case in point.cases.items():
@@ -309,7 +342,10 @@ def _decision(place: int, point: Point, found: _Found) -> Decision:
         values[name] = values_of(facts, case.scenario, point.asked.needs)
         # Trouble is meant to show: its warnings say what was asked for.
         lines = [line for row in rows_by_condition["calm"] for line in row["said"].splitlines()]
-        if not _hides_much(point.asked.scenario):  # the cool-down is longer by `timed` alone
+        if name != TODAY and "rollout" in rows_by_condition:
+            lines += _without_rollout(rows_by_condition["rollout"][0])
+        # The cool-down is longer by `timed` alone, and a rollout that is held begins at once.
+        if case.plan is not None or not _hides_much(point.asked.scenario):
             lines = [line for line in lines if not line.startswith("warm-up: ")]
         by_kind: dict[str, str] = {}
         for line in lines:  # those of one kind differ by their numbers from run to run
