@@ -14,7 +14,7 @@ from simlib.run import COHORTS
 from simlib.scenario import Scenario
 from simlib.scenario.workload import common_fields
 
-_OF_A_CLIENT = (
+OF_A_CLIENT = (
     *("polling", "websocket", "notify", "sse", "long_polling"),
     *("heartbeat", "reconnect", "fallback"),
 )
@@ -59,7 +59,7 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
         is_as_before = getattr(changed, section) == getattr(scenario, section)
-        is_of_a_client = section in _OF_A_CLIENT and _is_a_clients(scenario, changed, path)
+        is_of_a_client = section in OF_A_CLIENT and _is_a_clients(scenario, changed, path)
         if not (is_as_before or is_of_a_client):
             shared = "all share the server, the board, the users and the paths"
             rule = f"must be a client's own setting: {shared}"

@@ -22,8 +22,8 @@ from simlib.core.protocol import has_socket, holds
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, Wait, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.cohorts import cohort_scenarios
-from simlib.rollout.decision import Check, Verdict, argo, flagger, new_tally, next_stage
 from simlib.rollout.plan import Guardrail, Plan
+from simlib.rollout.tally import Check, Verdict, argo, flagger, new_tally, next_stage
 from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload
 from simlib.scenario.workload import rules_of

@@ -20,7 +20,7 @@ from simlib.core.protocol import TRANSPORT_NAMES, Transport
 from simlib.errors import ScenarioError
 from simlib.renamed import warn
 from simlib.rollout import exchange
-from simlib.rollout.decision import Limits
+from simlib.rollout.tally import Limits
 from simlib.scenario.changes import copied, read_changes
 from simlib.scenario.documents import LANGUAGES
 from simlib.scenario.fields import (
@@ -179,7 +179,7 @@ _DEFAULT_STAGES = tuple(Stage(percent=percent, bake_s=600.0) for percent in (10,
 
 
 class Decision(Section):
-    """How checks decide about the rollout: see `rollout.decision`."""
+    """How checks decide about the rollout: see `rollout.tally`."""
 
     rule: Literal["flagger", "argo"] = "flagger"
     """``flagger`` counts the failed checks of the whole rollout; ``argo``, as an analysis of Argo

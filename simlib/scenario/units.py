@@ -32,6 +32,7 @@ _SIZES_BYTES = {
 }
 _BY_ENDING = {
     "bytes_per_s": "bytes/s",
+    "bytes_per_h": "bytes/h",
     "_per_s": "1/s",
     "_per_h": "1/h",
     "_s": "s",
@@ -51,8 +52,8 @@ def without_unit(name: str) -> tuple[str, str]:
 
     Examples
     --------
-    >>> without_unit("interval_s"), without_unit("bytes_per_s"), without_unit("clients")
-    (('interval', 's'), ('bytes_per_s', 'bytes/s'), ('clients', ''))
+    >>> without_unit("interval_s"), without_unit("bytes_per_h"), without_unit("clients")
+    (('interval', 's'), ('bytes_per_h', 'bytes/h'), ('clients', ''))
     """
     for ending, unit in _BY_ENDING.items():
         if name.endswith(ending):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from simlib.core.protocol import TRANSPORT_NAMES
 from simlib.errors import ScenarioError, shown
+from simlib.rollout.plan import Plan
 from simlib.scenario import Scenario
 
 TODAY = "today"
@@ -42,12 +43,15 @@ class Candidate(NamedTuple):
         As `Scenario.replace` takes them. A value that is a function is called with the scenario.
     sentence : str
         What it is.
+    percent : float, optional
+        Users who get it, %: a rollout that is held there, in which all others poll. None: all do.
     """
 
     name: str
     label: str
     changes: Mapping[str, Any]
     sentence: str
+    percent: float | None = None
 
     def applied_to(self, scenario: Scenario) -> Scenario:
         """Return a scenario with the changes made."""
@@ -64,14 +68,20 @@ def _times(path: str, factor: float) -> Callable[[Scenario], float]:
 
 
 def _half_busy_s(scenario: Scenario) -> float:
-    """Return the window over which fetches of all clients keep the workers half busy, seconds."""
+    """Return the window over which fetches of all clients keep the workers half busy, seconds.
+
+    It is no longer than the interval of polling: beyond that, polling would be fresher.
+    """
     workers = scenario.server.workers * scenario.server.nodes
     busy_s = scenario.clients * scenario.server.poll_s / workers
-    return max(_SHORTEST_SPREAD_S, float(f"{_HALF_BUSY * busy_s:.2g}"))
+    window_s = max(_SHORTEST_SPREAD_S, float(f"{_HALF_BUSY * busy_s:.2g}"))
+    return min(window_s, scenario.polling.interval_s)
 
 
 _POLLED = {"transport": "polling"}
 _PUSHED = {"transport": "websocket", "websocket.push": "delta"}
+_FALLBACK = {"after_failures": 5, "return_s": 60.0, "return_factor": 1.0}
+_PERCENT = "percent"
 
 _ROWS = (
     Candidate(TODAY, "as it is today", {}, "The scenario as it is given."),
@@ -138,7 +148,8 @@ _ROWS = (
         "notify_spread",
         "notify and fetch spread out",
         {"transport": "notify", "notify.spread_s": _half_busy_s},
-        "The same, and clients fetch at random times in a window that leaves the server half idle.",
+        "The same, and clients fetch at random times in a window that leaves the server half idle, "
+        "or in an interval of polling if that is shorter.",
     ),
     Candidate(
         "push",
@@ -149,7 +160,7 @@ _ROWS = (
     Candidate(
         "push_fallback",
         "push that may poll",
-        {**_PUSHED, "fallback": {"after_failures": 5, "return_s": 60.0, "return_factor": 1.0}},
+        {**_PUSHED, "fallback": _FALLBACK},
         "The same; a client that fails to connect five times polls, and tries again every minute.",
     ),
     Candidate(
@@ -157,6 +168,13 @@ _ROWS = (
         "push of snapshots",
         {"transport": "websocket", "websocket.push": "snapshot"},
         "A WebSocket carries the whole board at each change.",
+    ),
+    Candidate(
+        "push_half",
+        "push that may poll, for half of the users",
+        {**_PUSHED, "fallback": _FALLBACK},
+        "Push that may poll, rolled out to 50 % of the users and held there; the others poll.",
+        percent=50.0,
     ),
     Candidate(
         "sse",
@@ -194,7 +212,10 @@ CANDIDATES = _with_every_transport(_ROWS)
 
 
 class Case(NamedTuple):
-    """A candidate, and the scenario that it makes of the one that is given."""
+    """A candidate, and the scenario that it makes of the one that is given.
+
+    With a percentage, it is the scenario of those who get the candidate.
+    """
 
     candidate: Candidate
     scenario: Scenario
@@ -208,6 +229,22 @@ class Case(NamedTuple):
     def label(self) -> str:
         """What sentences call it."""
         return self.candidate.label
+
+    @property
+    def plan(self) -> Plan | None:
+        """The rollout that is held at the candidate's percentage; None: everybody gets it."""
+        if self.candidate.percent is None:
+            return None
+        horizon_s = self.scenario.horizon_s
+        return Plan(
+            name=self.name,
+            check_every_s=horizon_s,
+            stages=({"percent": self.candidate.percent, "bake_s": horizon_s},),
+            control={"transport": "polling"},
+            treatment={"transport": self.scenario.transport},
+            bucketing={"rule": "unleash"},
+            flag={"propagation": "session"},
+        )
 
 
 def cases_of(scenario: Scenario, given: Any = None) -> tuple[dict[str, Case], dict[str, str]]:
@@ -238,7 +275,14 @@ def cases_of(scenario: Scenario, given: Any = None) -> tuple[dict[str, Case], di
             continue
         if isinstance(given, Mapping):
             _check_common(row.name, scenario, changed)
-        same = [case for case in cases.values() if case.scenario == changed]
+        if row.percent is not None and changed.transport == "polling":
+            left_out[row.name] = "is polling for everybody"
+            continue
+        same = [
+            case
+            for case in cases.values()
+            if (case.scenario, case.candidate.percent) == (changed, row.percent)
+        ]
         if same:
             left_out[row.name] = f"is the same as {same[0].label}"
         else:
@@ -282,4 +326,9 @@ def _own(name: Any, changes: Any) -> Candidate:
     if not isinstance(changes, Mapping):
         rule = "must be a mapping of paths to values"
         raise ScenarioError(f"candidates[{shown(name)}]", changes, rule)
-    return Candidate(name, name, dict(changes), "One of the caller's own.")
+    changes = dict(changes)
+    percent = changes.pop(_PERCENT, None)
+    if percent is not None and (type(percent) not in (int, float) or not 0.0 < percent < 100.0):
+        rule = "must be a number of percent, > 0 and < 100: of the users who get it"
+        raise ScenarioError(f"candidates[{shown(name)}].{_PERCENT}", percent, rule)
+    return Candidate(name, name, changes, "One of the caller's own.", percent)

@@ -12,18 +12,22 @@ import numpy as np
 
 from simlib import theory
 from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan
 from simlib.run import kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
 from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.facts import Values
-from simlib.verdict.measures import JUDGED, Kind, shown
+from simlib.verdict.measures import JUDGED, ConditionName, Kind, shown
 from simlib.verdict.needs import Needs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MARKS = {"met": "✓", "failed": "✗", "unclear": "?", "no value": "✗", "not asked": ""}
+_MARKS = {"met": "✓", "failed": "✗", "unclear": "?", "no value": "✗"}
+_IS_NO_FAILURE = ("met", "not asked", "not run")
+_FIRST = 4
+"""So many candidates are run further at a time, until one of them meets every need."""
 
 VerdictKind = Literal["stay", "tune", "migrate", "none"]
 
@@ -95,9 +99,10 @@ class Decision:
         values: dict[str, dict[str, Values]],
         warned: Mapping[str, tuple[str, ...]],
         said: Mapping[str, tuple[str, ...]],
+        ran: Mapping[str, frozenset[ConditionName]],
     ) -> None:
         self.asked, self.cases, self.left_out, self.values = asked, cases, left_out, values
-        self._warned, self._said = warned, said
+        self._warned, self._said, self._ran = warned, said, ran
 
     def with_needs(self, needs: Needs) -> Decision:
         """Return what the same runs say of other limits.
@@ -105,22 +110,27 @@ class Decision:
         Parameters
         ----------
         needs : Needs
-            With the same prices, trouble and nodes: those are in the runs and in their values.
+            With the same prices, trouble, release and nodes: they are in the runs or values.
 
         Raises
         ------
         ScenarioError
-            Something differs that has to be judged anew.
+            Something differs that has to be judged anew, or asks for runs that were left out.
         """
         before = self.asked.needs
-        names = ["prices", "trouble", "nodes"]
+        names = ["prices", "trouble", "release", "nodes", "conditions"]
         names += ["utilisation", "memory_bytes"] if before.nodes is not None else []
         for name in names:
             if getattr(needs, name) != getattr(before, name):
                 rule = "must be as it was: it is in the values, so that decide has to judge anew"
                 raise ScenarioError(f"needs.{name}", getattr(needs, name), rule)
         asked = self.asked._replace(needs=needs)
-        return Decision(asked, self.cases, self.left_out, self.values, self._warned, self._said)
+        told = self._warned, self._said, self._ran
+        found = Decision(asked, self.cases, self.left_out, self.values, *told)
+        if found.unsettled:
+            rule = f"must be judged anew, by decide: {found.unsettled[0]} lacks runs for that"
+            raise ScenarioError("needs", needs, rule)
+        return found
 
     # -- tables ------------------------------------------------------------------------------------
 
@@ -131,8 +141,8 @@ class Decision:
         ``label``, ``mean``, ``low`` and ``high`` (Student t), ``limit`` (NaN: not asked for),
         ``excess`` (mean - limit), ``status`` and ``warnings`` (kinds of those of the calm runs).
         The status is ``met`` (the whole interval keeps the limit), ``failed``, ``unclear`` (the
-        limit lies within the interval, so that more replications would tell), ``no value`` or ``not
-        asked``.
+        limit lies within the interval, so that more replications would tell), ``no value``, ``not
+        asked``, or ``not run``: in trouble, or rolled out, see the notes of `decide`.
         """
         import pandas as pd
 
@@ -144,7 +154,8 @@ class Decision:
                 interval = interval_of(values, self.asked.confidence)
                 limit = limits.get(measure, math.nan)
                 row = (name, measure, self.cases[name].label, *interval, limit)
-                rows.append((*row, interval[0] - limit, _status(interval, limit), warned))
+                status = _status(interval, limit) if self._has_run(name, measure) else "not run"
+                rows.append((*row, interval[0] - limit, status, warned))
         columns = ["candidate", "measure", "label", "mean", "low", "high", "limit", "excess"]
         table = pd.DataFrame(rows, columns=[*columns, "status", "warnings"])
         return table.set_index(["candidate", "measure"])
@@ -184,7 +195,9 @@ class Decision:
         for name in self.order:
             found = self.table.loc[name].loc[measures]
             rows[self.cases[name].label] = [
-                f"{shown(mean, JUDGED[measure].kind)} {_MARKS[status]}".rstrip()
+                status
+                if status == "not run"
+                else f"{shown(mean, JUDGED[measure].kind)} {_MARKS.get(status, '')}".rstrip()
                 for measure, mean, status in zip(
                     measures, found["mean"], found["status"], strict=True
                 )
@@ -200,7 +213,7 @@ class Decision:
         What has no value of the measure that it would be ranked by fails that.
         """
         rows = self.table.loc[name]
-        failed = rows[~rows["status"].isin(["met", "not asked"])]
+        failed = rows[~rows["status"].isin(_IS_NO_FAILURE)]
         # Those without a value are worst of all.
         worst = (
             (failed["excess"] / failed["limit"])
@@ -208,7 +221,8 @@ class Decision:
             .sort_values(ascending=False, kind="stable")
         )
         found, ranked_by = [str(measure) for measure in worst.index], self.asked.needs.ranked_by
-        if not found and not np.isfinite(self.values[name][ranked_by]).all():
+        is_ranked = np.isfinite(self.values[name][ranked_by]).all()
+        if not found and self._has_run(name, ranked_by) and not is_ranked:
             return [ranked_by]
         return found
 
@@ -216,7 +230,7 @@ class Decision:
     def _order(self) -> list[str]:
         """The candidates that meet every need, in their order: see `decide`."""
         measure = self.asked.needs.ranked_by
-        fit = [name for name in self.cases if not self.fails(name)]
+        fit = [name for name in self.cases if not self.lacks(name) and not self.fails(name)]
         fit.sort(key=lambda name: float(self.values[name][measure].mean()))
         choice = fit
         if TODAY in fit:
@@ -230,6 +244,36 @@ class Decision:
         ties = [n for n in choice if not self._beats(least, self.values[n][measure], 0.0)]
         first = min(ties, key=places.index)
         return [first, *(name for name in fit if name != first)]
+
+    def _has_run(self, name: str, measure: str) -> bool:
+        return JUDGED[measure].run in self._ran[name]
+
+    def lacks(self, name: str) -> bool:
+        """Say whether a candidate was not run in all that the needs ask for."""
+        return not self._ran[name].issuperset(self.asked.needs.conditions)
+
+    @cached_property
+    def unsettled(self) -> list[str]:
+        """The candidates that have to be run further before the verdict stands.
+
+        What fails a need is none of them, nor what takes clearly more than one that meets them all.
+        Today's is, so that there is something to compare with. If every candidate fails a need, it
+        is those that miss the fewest, until it is known which comes closest.
+        """
+        lacking = [name for name in self.cases if self.lacks(name)]
+        values = {name: self.values[name][self.asked.needs.ranked_by] for name in self.cases}
+        usable = [name for name in lacking if not self.fails(name)]
+        usable.sort(key=lambda name: float(np.nan_to_num(values[name].mean(), nan=math.inf)))
+        if self._order:
+            least = min((values[name] for name in self._order), key=lambda one: float(one.mean()))
+            found = [name for name in usable if not self._beats(least, values[name], 0.0)]
+        elif usable:
+            found = usable[:_FIRST]
+        elif self.lacks(self.closest):
+            found = sorted(lacking, key=self._misses)[:_FIRST]
+        else:
+            found = []
+        return list(dict.fromkeys([*([TODAY] if TODAY in lacking else []), *found]))
 
     def _is_least(self, name: str) -> bool:
         means = self.ranking["mean"]
@@ -251,6 +295,11 @@ class Decision:
         return self.cases[self.best or TODAY].scenario
 
     @property
+    def plan(self) -> Plan | None:
+        """The rollout that is held at the percentage of the candidate to take; None: for all."""
+        return self.cases[self.best or TODAY].plan
+
+    @property
     def kind(self) -> VerdictKind:
         """What to do.
 
@@ -267,19 +316,18 @@ class Decision:
     @property
     def closest(self) -> str:
         """The candidate that misses the fewest needs, and of those the least."""
-        limits = self.asked.needs.limits
+        return min(self.cases, key=self._misses)
 
-        def misses(name: str) -> tuple[int, float]:
-            failed = self.fails(name)
-            if not failed:
-                return 0, 0.0
-            excess = self.number(self._cell(name, failed[0], "excess"))
-            # A limit may be 0, and a measure without a limit or a value is missed by any amount.
-            limit = limits.get(failed[0], 0.0)
-            is_known = limit > 0.0 and not math.isnan(excess)
-            return len(failed), excess / limit if is_known else math.inf
-
-        return min(self.cases, key=misses)
+    def _misses(self, name: str) -> tuple[int, float]:
+        """Return how many needs a candidate misses, and the worst by how much, as is known."""
+        failed = self.fails(name)
+        if not failed:
+            return 0, 0.0
+        excess = self.number(self._cell(name, failed[0], "excess"))
+        # A limit may be 0, and a measure without a limit or a value is missed by any amount.
+        limit = self.asked.needs.limits.get(failed[0], 0.0)
+        is_known = limit > 0.0 and not math.isnan(excess)
+        return len(failed), excess / limit if is_known else math.inf
 
     @property
     def rival(self) -> str:
@@ -387,8 +435,9 @@ class Decision:
         if len(self._order) > 1:
             second, kind = self._order[1], JUDGED[self.asked.needs.ranked_by].kind
             more = self.number(Cell("ranking", second, "more", kind))
-            columns = ("mean",) if more <= 0.0 else ("mean", "more")
-            tail = "." if more <= 0.0 else ", {} more."
+            is_plain = more <= 0.0 or kind == "count"  # means of whole numbers have no difference
+            columns = ("mean",) if is_plain else ("mean", "more")
+            tail = "." if is_plain else ", {} more."
             template = f"Next comes {self._label(second)} at {{}}{tail}"
             cells = tuple(Cell("ranking", second, column, kind) for column in columns)
             found.append(Sentence(template, cells))
@@ -396,7 +445,7 @@ class Decision:
 
     def _tightest(self, name: str) -> str:
         rows = self.table.loc[name]
-        rows = rows[rows["status"] != "not asked"]
+        rows = rows[~rows["status"].isin(["not asked", "not run"])]
         # A limit of 0 leaves no room.
         used = (rows["high"] / rows["limit"]).fillna(1.0)
         return str(used.idxmax())
@@ -421,6 +470,8 @@ class Decision:
             template = f"{head}: {words}, {{}} and perhaps {{}}, too close to the {{}} needed."
             return Sentence(_capital(template), (mean, high, limit))
         template = f"{head}: {words}, {{}} where {{}} is needed."
+        if JUDGED[measure].kind == "count":
+            template = f"{head}: {words} {{}}, allowed {{}}."
         return Sentence(_capital(template), (mean, limit))
 
     # -- for readers -------------------------------------------------------------------------------
@@ -436,10 +487,17 @@ class Decision:
         """How it was judged, in a line."""
         asked = self.asked
         by = JUDGED[asked.needs.ranked_by].label
-        return (
+        said = (
             f"{asked.replications} replications of each, seed {asked.seed}, on the same changes; "
             f"means, a mark by the interval of {asked.confidence:.0%}; ranked by {by}"
         )
+        for condition, words in (("rough", "run in trouble"), ("rollout", "rolled out")):
+            lacking = sum(condition not in ran for ran in self._ran.values())
+            if lacking and condition in asked.needs.conditions:
+                said += f"; {lacking} of {len(self.cases)} were not {words}"
+        if any(self.lacks(name) for name in self.cases):
+            said += ": each fails a need without that, or takes more than one that meets them all"
+        return said
 
     def __repr__(self) -> str:
         return f"<Decision {self.asked.scenario.name}: {self.verdict}>"

@@ -1,19 +1,23 @@
 """What is judged of a run, and what the measures of a candidate make of it.
 
-A new measure is computed here: in `calm_facts` or `rough_facts` from one run, or in `values_of`
-from those.
+A new measure is computed here: in `calm_facts`, `rough_facts` or `rollout_facts` from one run, or
+in `values_of` from those.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simlib.analysis.rollouts import rollback_time
+from simlib.core.assignment import user_of
 from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS
-from simlib.run import Run
+from simlib.run import Rows, Run
+from simlib.run.tables import Columns
 from simlib.scenario import Scenario
 from simlib.verdict.measures import JUDGED
 from simlib.verdict.needs import Needs, Prices
@@ -31,27 +35,69 @@ def calm_facts(run: Run) -> dict[str, float]:
 
     A change that was due and is not seen by the end of the run counts as later than all others.
     """
-    row = run.totals()[0]
-    nodes = run.columns("nodes")
+    rows = run.totals()
     timeline = run.columns("timeline")
+    cohorts = [timeline["cohort"] == row["cohort"] for row in rows]
     counted = timeline["t_s"] >= min(run.scenario.warm_up_s, timeline["t_s"][-1])
-    width_s = timeline["width_s"][counted]
-    held = nodes["memory_bytes"].reshape(-1, run.scenario.server.nodes)
-    mean_held = float((held[counted].sum(axis=1) * width_s).sum() / width_s.sum())
-    is_told = run.scenario.transport in TOLD_TRANSPORTS
+    presences = [_integral(timeline, "present_count", counted & mine) for mine in cohorts]
+    is_bin = counted[cohorts[0]]
+    width_s = timeline["width_s"][cohorts[0]][is_bin]
+    held = _held(run)[is_bin]
+    mean_held = float((held.sum(axis=1) * width_s).sum() / width_s.sum())
     ledger = run.ledger
+    latest_s = np.nanmax([row["latency_max_s"] for row in rows]) if ledger.delivered else math.nan
     return {
         "latency_p50_s": _seen_within_s(run, 0.5),
         "latency_p95_s": _seen_within_s(run, 0.95),
-        "latency_max_s": row["latency_max_s"] if ledger.delivered == ledger.eligible else math.inf,
-        "up_bytes_per_h": row["up_bytes_per_h"],
-        "down_bytes_per_h": row["down_bytes_per_h"],
-        "utilisation": row["busiest_utilisation"],
-        "node_memory_bytes": float(held[counted].max()) if is_told else 0.0,
-        "memory_bytes": mean_held if is_told else 0.0,
-        "present": float((timeline["present_count"][counted] * width_s).sum() / width_s.sum()),
+        "latency_max_s": float(latest_s) if ledger.delivered == ledger.eligible else math.inf,
+        "up_bytes_per_h": _of_all(rows, "up_bytes_per_h", presences),
+        "down_bytes_per_h": _of_all(rows, "down_bytes_per_h", presences),
+        "utilisation": rows[0]["busiest_utilisation"],
+        "node_memory_bytes": float(held.max()),
+        "memory_bytes": mean_held,
+        "present": sum(presences) / float(width_s.sum()),
         "eligible": float(ledger.eligible),
     }
+
+
+def _held(run: Run) -> Values:
+    """Return the memory of clients that are pushed to or held, a row a bin, a column a node.
+
+    Where others poll beside them, each node's is shared out by connections: by how many there are
+    of either kind on all nodes.
+    """
+    held = run.columns("nodes")["memory_bytes"].reshape(-1, run.scenario.server.nodes)
+    told = [name for name, way in run.transports.items() if way in TOLD_TRANSPORTS]
+    if len(told) in (0, len(run.transports)):
+        return held * float(len(told) > 0)
+    timeline = run.columns("timeline")
+    of_told, of_others = (
+        np.where(np.isin(timeline["cohort"], told) == is_told, timeline["connection_count"], 0.0)
+        for is_told in (True, False)
+    )
+    both = [np.bincount(_bins(timeline), weights=each) for each in (of_told, of_others)]
+    share = both[0] / np.maximum(both[0] + both[1], np.finfo(float).tiny)
+    return np.asarray(held * share[:, np.newaxis])
+
+
+def _bins(timeline: Columns) -> Any:
+    """Return the number of the bin that each row of a timeline is of."""
+    return np.unique(timeline["t_s"], return_inverse=True)[1]
+
+
+def _integral(timeline: Columns, name: str, rows: Any) -> float:
+    """Return a level over time, summed over some rows of a timeline."""
+    return float((timeline[name][rows] * timeline["width_s"][rows]).sum())
+
+
+def _of_all(rows: Rows, name: str, presences: list[float]) -> float:
+    """Return a rate of a client, of the clients of all cohorts together."""
+    if len(rows) == 1:
+        return float(rows[0][name])
+    present = [(row[name], weight) for row, weight in zip(rows, presences, strict=True) if weight]
+    if not present:
+        return math.nan
+    return sum(value * weight for value, weight in present) / sum(presences)
 
 
 def _seen_within_s(run: Run, share: float) -> float:
@@ -83,17 +129,46 @@ def rough_facts(run: Run, restart_s: float) -> dict[str, float]:
     }
 
 
+NO_ROLLOUT = {"harmed_frac": 0.0, "roll_back_s": 0.0}
+"""What is judged of a rollout where nothing changes."""
+
+
+def rollout_facts(run: Run, kill_s: float) -> dict[str, float]:
+    """Return what is judged of a run in which the candidate is rolled out, and back.
+
+    Parameters
+    ----------
+    run : Run
+    kill_s : float
+        When it is rolled back, seconds.
+    """
+    clients, exposures = run.columns("clients"), run.frame("exposures")
+    enrolled = exposures.loc[exposures["cohort"] == "treatment", "client"].unique()
+    if len(enrolled) == 0:
+        return dict.fromkeys(NO_ROLLOUT, math.nan)
+    is_harmed = (clients["errors"] > 0) | (clients["lost"] > 0)
+    users = user_of(enrolled, run.scenario.tabs_per_user)
+    harmed = np.unique(users[is_harmed[enrolled]])
+    at_kill = exposures["from_s"].le(kill_s) & exposures["to_s"].gt(kill_s)
+    back_s = math.nan
+    if (at_kill & exposures["cohort"].eq("treatment")).any():
+        back_s = rollback_time(run, kill_s)["t99_s"]
+        back_s = math.inf if math.isnan(back_s) else back_s
+    return {"harmed_frac": len(harmed) / len(np.unique(users)), "roll_back_s": back_s}
+
+
 def _without_stream_frac(run: Run) -> float:
     """Return the share of the clients present at the end that have no stream, but should."""
-    if run.scenario.transport not in SOCKET_TRANSPORTS:
+    streams = [name for name, way in run.transports.items() if way in SOCKET_TRANSPORTS]
+    if not streams:
         return 0.0
     clients, sockets = run.columns("clients"), run.sockets()
     is_present = clients["end_s"] >= run.scenario.horizon_s
     if not is_present.any():
         return math.nan
     open_at_end = sockets.loc[sockets["cause"] == "open_at_end", "client"].to_numpy()
-    has_stream = np.isin(clients["client"][is_present], open_at_end)
-    return float(1.0 - has_stream.mean())
+    is_well = np.isin(clients["client"], open_at_end) | ~np.isin(clients["cohort"], streams)
+    return float(1.0 - is_well[is_present].mean())
 
 
 def _back_s(run: Run, restart_s: float) -> float:
@@ -126,7 +201,7 @@ def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> 
     Parameters
     ----------
     facts : mapping of str to ndarray
-        What `calm_facts` and `rough_facts` returned, a value a replication.
+        What `calm_facts`, `rough_facts` and `rollout_facts` returned, a value a replication.
     scenario : Scenario
         The candidate's.
     needs : Needs
@@ -134,9 +209,13 @@ def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> 
     Returns
     -------
     dict of str to ndarray
-        By the names of `JUDGED`; without money where there are no prices.
+        By the names of `JUDGED`; without money where there are no prices. NaN: of a run that was
+        left out.
     """
-    found = {name: facts[name] for name in JUDGED if name in facts}
+    none = np.full(len(facts["utilisation"]), math.nan)
+    others = [name for name in needs.conditions if name != "calm"]
+    found = {name: none for name, row in JUDGED.items() if row.run in others}
+    found |= {name: facts[name] for name in JUDGED if name in facts}
     found["memory_bytes"] = facts["node_memory_bytes"]
     found["bytes_per_h"] = facts["up_bytes_per_h"] + facts["down_bytes_per_h"]
     found["nodes"] = _nodes(facts, scenario.server.nodes, needs)

@@ -1,18 +1,23 @@
-"""`decide`: every candidate on the same draws, once in calm and once with trouble."""
+"""`decide`: every candidate on the same draws, in calm, in trouble, and while it is rolled out.
+
+What would take long and cannot change what is taken is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simlib import theory
 from simlib.core.faults import FAULTS
-from simlib.engines import simulate
-from simlib.errors import Interrupted, ScenarioError, shown
+from simlib.engines.choice import expected_events
+from simlib.errors import ScenarioError, shown
 from simlib.experiment import (
+    Execution,
     Key,
     check_count,
     check_execution,
@@ -21,41 +26,22 @@ from simlib.experiment import (
     repeated,
     whole,
 )
-from simlib.run import Rows, kinds
+from simlib.run import Rows
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import hint, scenario_rule
 from simlib.store import Store
-from simlib.verdict.candidates import Case, cases_of
+from simlib.verdict.candidates import TODAY, Case, cases_of
 from simlib.verdict.decision import Asked, Decision
-from simlib.verdict.facts import calm_facts, rough_facts, values_of
+from simlib.verdict.facts import NO_ROLLOUT, values_of
+from simlib.verdict.measures import ConditionName
 from simlib.verdict.needs import Needs
+from simlib.verdict.runs import Condition, Trial, conditions, judge, rolled_out
 
+BUDGET_EVENTS = 1e9
+"""Events of all runs of a decision that the compiled engine handles in about two minutes on two
+processors; what is judged only as far as it matters is judged whole up to here."""
 _OPTIONS = ("engine", "on", "workers", "store", "progress")
-_RESTART_AT = 0.25
-"""The restart comes after this part of the time whose changes count."""
-_MISSED_INTERVALS = 1.5
-_LONG_PAUSES = 5.0
-
-
-class Trial(NamedTuple):
-    """One run of a candidate, calm or with a restart at some time, and the folder where it is kept.
-
-    Attributes
-    ----------
-    scenario : Scenario
-    seed, replication : int
-    engine : str
-    store : Path, optional
-    restart_s : float, optional
-        When the restart begins, seconds; None: the run is calm.
-    """
-
-    scenario: Scenario
-    seed: int
-    replication: int
-    engine: str
-    store: Path | None
-    restart_s: float | None
+_USUAL_REPLICATIONS, _FEWEST_REPLICATIONS = 5, 3
 
 
 def decide(
@@ -63,7 +49,7 @@ def decide(
     needs: Needs | Mapping[str, Any],
     *,
     candidates: Any = None,
-    replications: int = 5,
+    replications: int | None = None,
     seed: int = 1,
     confidence: float = 0.95,
     **options: Any,
@@ -71,7 +57,8 @@ def decide(
     """Judge what a team may do by what its board needs, and say what should be done.
 
     Every candidate is simulated on the same changes, sessions and activity: in a calm run, and in
-    one with a restart and the team's share of bad proxies.
+    one with a restart and the team's share of bad proxies; and if the needs ask for it, in one in
+    which it is rolled out and back (`Needs.release`).
 
     Parameters
     ----------
@@ -81,10 +68,11 @@ def decide(
     needs : Needs, or mapping of its fields
         Limits, and perhaps prices and what goes wrong.
     candidates : mapping of str to mapping, or sequence of str, optional
-        Names and changes of the caller's own, as `Scenario.replace` takes them; or names of
+        Names and changes of the caller's own, as `Scenario.replace` takes them, and perhaps
+        ``percent``: of the users who get it, while all others poll; or names of
         `verdict.CANDIDATES`. Absent: all of those that differ. The scenario as it is is always one.
     replications : int, optional
-        Of each candidate, >= 5.
+        Of each candidate, >= 3. Absent: 5, or as few as 3 where 5 would take minutes.
     seed : int, optional
         One for all.
     confidence : float, optional
@@ -112,6 +100,13 @@ def decide(
     Of what the least of these does not beat by more than noise, the first in the order of
     `verdict.CANDIDATES`, or of the caller's, is taken.
 
+    Where all runs together would have more than `BUDGET_EVENTS` events, there are fewer
+    replications, so that intervals are wider; and what fails a need in calm, or takes clearly more
+    than one that meets every need, is not run in trouble: it is not taken, whatever came of that.
+    Its status is ``not run`` there. Nothing is scaled down: every run has all clients, and the time
+    and the changes of the scenario. If the needs ask for rollouts, only what may still be taken is
+    rolled out, on any board.
+
     References
     ----------
     Law, A. M. (2015). Simulation Modeling and Analysis, 5th ed. McGraw-Hill, section 11.2. (Common
@@ -129,7 +124,8 @@ def decide(
     if not isinstance(scenario, Scenario):
         raise ScenarioError("scenario", scenario, scenario_rule(scenario))
     needs = _checked_needs(needs)
-    check_count("replications", replications, 5)
+    if replications is not None:
+        check_count("replications", replications, _FEWEST_REPLICATIONS)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
     for name in options:
         if name not in _OPTIONS:
@@ -140,8 +136,13 @@ def decide(
     cases, left_out = cases_of(scenario, candidates)
     for case in cases.values():
         _check_faults(case.scenario, f"candidates[{shown(case.name)}].")
-    asked = Asked(scenario, needs, replications, seed, confidence, options)
-    return judged([Point(asked, cases, left_out)], "decide")[0]
+    asked = Asked(scenario, needs, replications or 1, seed, confidence, options)
+    point = Point(asked, cases, left_out)
+    if replications is None:
+        each = sum(ask.events for ask in _asks(point))
+        times = max(_FEWEST_REPLICATIONS, min(_USUAL_REPLICATIONS, int(BUDGET_EVENTS // each)))
+        point = point._replace(asked=asked._replace(replications=times))
+    return judged([point], "decide")[0]
 
 
 class Point(NamedTuple):
@@ -155,12 +156,34 @@ class Point(NamedTuple):
     left_out : dict of str to str
     beside : tuple of Scenario, optional
         More that decide how long all runs take, so that those which are asked again take as long.
+    is_whole : bool, optional
+        Whether every candidate is run in trouble, however long that takes.
     """
 
     asked: Asked
     cases: dict[str, Case]
     left_out: dict[str, str]
     beside: tuple[Scenario, ...] = ()
+    is_whole: bool = False
+
+
+class _Ask(NamedTuple):
+    """A run that is asked for, as often as there are replications: whose, and in what."""
+
+    place: int
+    candidate: str
+    name: ConditionName
+    condition: Condition
+
+    @property
+    def events(self) -> float:
+        """About how many events a replication has."""
+        return expected_events(self.condition.scenario)
+
+
+_Later = dict[tuple[int, str], list[_Ask]]
+_Found = dict[tuple[int, str], dict[ConditionName, list[dict[str, Any]]]]
+"""What is judged, by point and candidate: by condition, a row a replication."""
 
 
 def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list[Decision]:
@@ -178,34 +201,106 @@ def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list
     ------
     ScenarioError
     Interrupted
+
+    Notes
+    -----
+    A point whose runs would have more than `BUDGET_EVENTS` events in all is judged in calm first,
+    and in trouble only as far as that may change what is taken (`Decision.unsettled`). So it is
+    with rollouts, always.
     """
-    runs: list[tuple[int, str, int, Scenario, float | None]] = []
-    for place, point in enumerate(points):
-        compared = [*(case.scenario for case in point.cases.values()), *point.beside]
-        for case in point.cases.values():
-            both = _conditions(case, compared, point.asked.needs)
-            for which, (one, restart_s) in enumerate(both[:1] if is_calm else both):
-                runs.append((place, case.name, which, one, restart_s))
+    found: _Found = {}
+    asks, later = _sorted_asks(points, is_calm, found)
     asked = points[0].asked
     options, times = asked.options, asked.replications
-    engine, on, workers = options.get("engine", "auto"), options.get("on"), options.get("workers")
-    given = repeated((one for *_, one, _ in runs), times)
-    execution = execution_of(on, engine, workers, options.get("progress", True), given)
-    store = options.get("store")
+    given = repeated((ask.condition.scenario for ask in chain(asks, *later.values())), times)
+    execution = execution_of(
+        options.get("on"),
+        options.get("engine", "auto"),
+        options.get("workers"),
+        options.get("progress", True),
+        given,
+    )
+    while asks:
+        _carry_out(asks, asked, execution, found, name)
+        decisions = [_decision(place, point, found) for place, point in enumerate(points)]
+        wanted = [(place, one) for place, each in enumerate(decisions) for one in each.unsettled]
+        asks = [later[key].pop(0) for key in wanted if later.get(key)]
+    return decisions
+
+
+def in_full(decision: Decision) -> Decision:
+    """Return a decision with the runs that it has left out, so that other needs can be asked."""
+    if not any(decision.lacks(name) for name in decision.cases):
+        return decision
+    point = Point(decision.asked, decision.cases, decision.left_out, is_whole=True)
+    return judged([point], "decide")[0]
+
+
+def _asks(point: Point, place: int = 0) -> list[_Ask]:
+    """Return every run of a point."""
+    compared = [*(case.scenario for case in point.cases.values()), *point.beside]
+    return [
+        _Ask(place, candidate, name, condition)
+        for candidate, case in point.cases.items()
+        for name, condition in conditions(case, compared, point.asked.needs).items()
+    ]
+
+
+def _releases(point: Point, place: int, found: _Found) -> Iterator[_Ask]:
+    """Yield the rollouts of a point; what cannot be rolled out is found to have no values."""
+    if "rollout" not in point.asked.needs.conditions:
+        return
+    compared = [*(case.scenario for case in point.cases.values()), *point.beside]
+    for candidate, case in point.cases.items():
+        facts: dict[str, Any] = {**NO_ROLLOUT, "said": ""}
+        if candidate != TODAY:
+            try:
+                condition = rolled_out(case, compared, point.asked.needs, point.asked.scenario)
+                yield _Ask(place, candidate, "rollout", condition)
+                continue
+            except ScenarioError as error:
+                said = f"rollout: no part of the users can have it beside today's: {error.path}: "
+                facts = dict.fromkeys(NO_ROLLOUT, math.nan) | {"said": said + error.rule}
+        found.setdefault((place, candidate), {})["rollout"] = [facts] * point.asked.replications
+
+
+def _sorted_asks(
+    points: Sequence[Point], is_calm: bool, found: _Found
+) -> tuple[list[_Ask], _Later]:
+    """Return the runs that are asked for at once, and those that may be left out."""
+    now: list[_Ask] = []
+    later: _Later = {}
+    for place, point in enumerate(points):
+        asks = _asks(point, place)
+        events = point.asked.replications * sum(ask.events for ask in asks)
+        is_whole = point.is_whole or events <= BUDGET_EVENTS
+        for ask in asks if is_calm else [*asks, *_releases(point, place, found)]:
+            is_due = ask.name == "calm" or point.is_whole or (is_whole and ask.name == "rough")
+            if is_due and not (is_calm and ask.name != "calm"):
+                now.append(ask)
+            elif not is_calm:
+                later.setdefault((place, ask.candidate), []).append(ask)
+    return now, later
+
+
+def _carry_out(
+    asks: list[_Ask], asked: Asked, execution: Execution, found: _Found, name: str
+) -> None:
+    """Run what is asked for, and add the rows to those that are found."""
+    store = asked.options.get("store")
     where = None if store is None else Store(store).path
+    times = range(asked.replications)
     tasks = {
-        (place, number): Trial(one, asked.seed, number, execution.engine, where, restart_s)
-        for number in range(times)
-        for place, (*_, one, restart_s) in enumerate(runs)
+        (number, time): Trial(ask.condition, asked.seed, time, execution.engine, where)
+        for time in times
+        for number, ask in enumerate(asks)
     }
     done: dict[Key, Rows] = {}
     complete = collect(tasks, judge, execution, done, name=name)
     whole(None, done, tasks, is_complete=complete)
-    found: list[dict[str, list[list[dict[str, Any]]]]] = [{} for _ in points]
-    for number, (place, candidate, *_) in enumerate(runs):
-        rows = [done[number, replication][0] for replication in range(times)]
-        found[place].setdefault(candidate, []).append(rows)
-    return [_decision(point, of_point) for point, of_point in zip(points, found, strict=True)]
+    for number, ask in enumerate(asks):
+        rows = [done[number, time][0] for time in times]
+        found.setdefault((ask.place, ask.candidate), {})[ask.name] = rows
 
 
 def _checked_needs(needs: Any) -> Needs:
@@ -223,98 +318,38 @@ def _check_faults(scenario: Scenario, place: str) -> None:
             raise ScenarioError(f"{place}faults.{number}.kind", fault.kind, rule)
 
 
-def _conditions(
-    case: Case, compared: list[Scenario], needs: Needs
-) -> tuple[tuple[Scenario, float | None], tuple[Scenario, float | None]]:
-    """Return a candidate's scenario in calm and in trouble, each with the time of its restart."""
-    calm = timed(case.scenario, compared)
-    trouble = needs.trouble
-    counted_s = calm.horizon_s - calm.cool_down_s - calm.warm_up_s
-    restart_s = round(calm.warm_up_s + _RESTART_AT * counted_s, 3)
-    left_s = calm.horizon_s - restart_s
-    if trouble.restart_s >= left_s:
-        rule = f"must be < {left_s:g}, what is left of the run after it"
-        raise ScenarioError("needs.trouble.restart_s", trouble.restart_s, rule)
-    faults: list[Any] = [fault.model_dump(exclude_none=True) for fault in case.scenario.faults]
-    faults.append({"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s})
-    if trouble.bad_proxy_frac:
-        proxy = {"kind": "block_upgrades", "start_s": 0.0, "length_s": calm.horizon_s}
-        proxy |= {"share": trouble.bad_proxy_frac, "answered": trouble.proxies_answer}
-        faults.append(proxy)
-    return (calm, None), (calm.replace({"faults": faults}), restart_s)
-
-
-def timed(scenario: Scenario, others: list[Scenario]) -> Scenario:
-    """Return a scenario whose last changes do not count, since no poll could bring them in time.
-
-    Parameters
-    ----------
-    scenario : Scenario
-    others : list of Scenario
-        All that are compared, which have to have the same times.
-    """
-    cool_down_s = max(scenario.cool_down_s, *map(_last_poll_s, others))
-    longer_s = cool_down_s - scenario.cool_down_s
-    horizon_s = scenario.horizon_s + longer_s
-    return scenario.replace({"horizon_s": horizon_s, "cool_down_s": cool_down_s})
-
-
-def _last_poll_s(scenario: Scenario) -> float:
-    polling, drag = scenario.polling, scenario.drag
-    pause_s = 0.0 if drag is None else _LONG_PAUSES * drag.length_s
-    waits_s = polling.interval_s * (1.0 + polling.jitter_frac) + scenario.notify.spread_s
-    waits_s = max(waits_s, scenario.websocket.safety_poll_s or 0.0)
-    return _MISSED_INTERVALS * waits_s + pause_s
-
-
-def judge(trial: Trial) -> Rows | None:
-    """Run a trial, or find it in the store, and return what is judged of it; None: interrupted."""
-    store = None if trial.store is None else Store(trial.store)
-    name = f"{trial.scenario.hash} judged"
-    key = Store.key(name, trial.seed, trial.replication, trial.engine)
-    rows = None if store is None else store.find(key)
-    if rows is not None:
-        return rows
-    try:
-        run = simulate(
-            trial.scenario,
-            seed=trial.seed,
-            replication=trial.replication,
-            engine=trial.engine,
-            progress=False,
-        )
-    except Interrupted:
-        return None
-    facts = calm_facts(run) if trial.restart_s is None else rough_facts(run, trial.restart_s)
-    said = "\n".join(f"{warning.kind}: {warning}" for warning in run.warnings)
-    rows = [{**facts, "warnings": kinds(run.warnings), "said": said}]
-    if store is not None:
-        store.keep(key, rows)
-    return rows
-
-
 def _hides_much(scenario: Scenario) -> bool:
     """Say whether a run of the scenario as it is may warn of what its warm-up hides."""
     left_out_s = scenario.warm_up_s + scenario.cool_down_s
     return bool(scenario.faults) or left_out_s > 0.5 * scenario.horizon_s
 
 
-def _decision(point: Point, found: Mapping[str, list[list[dict[str, Any]]]]) -> Decision:
-    values, warned, said = {}, {}, {}
-    for name, runs in found.items():
+def _without_rollout(row: Mapping[str, Any]) -> list[str]:
+    """Return why a candidate cannot be rolled out, if it cannot."""
+    return [line for line in row["said"].splitlines() if line.startswith("rollout: ")]
+
+
+def _decision(place: int, point: Point, found: _Found) -> Decision:
+    values, warned, said, ran = {}, {}, {}, {}
+    for name, case in point.cases.items():
+        rows_by_condition = found[place, name]
         facts = {
             fact: np.array([row[fact] for row in rows], dtype=np.float64)
-            for rows in runs
+            for rows in rows_by_condition.values()
             for fact in rows[0]
             if fact not in ("warnings", "said")
         }
-        values[name] = values_of(facts, point.cases[name].scenario, point.asked.needs)
+        values[name] = values_of(facts, case.scenario, point.asked.needs)
         # Trouble is meant to show: its warnings say what was asked for.
-        lines = [line for row in runs[0] for line in row["said"].splitlines()]
-        if not _hides_much(point.asked.scenario):  # the cool-down is longer by `timed` alone
+        lines = [line for row in rows_by_condition["calm"] for line in row["said"].splitlines()]
+        if name != TODAY and "rollout" in rows_by_condition:
+            lines += _without_rollout(rows_by_condition["rollout"][0])
+        # The cool-down is longer by `timed` alone, and a rollout that is held begins at once.
+        if case.plan is not None or not _hides_much(point.asked.scenario):
             lines = [line for line in lines if not line.startswith("warm-up: ")]
         by_kind: dict[str, str] = {}
         for line in lines:  # those of one kind differ by their numbers from run to run
             by_kind.setdefault(*line.split(": ", 1))
         warned[name], said[name] = tuple(by_kind), tuple(by_kind.values())
-    return Decision(point.asked, point.cases, point.left_out, values, warned, said)
+        ran[name] = frozenset(rows_by_condition)
+    return Decision(point.asked, point.cases, point.left_out, values, warned, said, ran)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from simlib.run import three_digits
 
 Kind = Literal["time", "bytes", "share", "count", "money"]
+ConditionName = Literal["calm", "rough", "rollout"]
 
 
 class Judged(NamedTuple):
@@ -25,14 +26,15 @@ class Judged(NamedTuple):
         In words.
     kind : str
         What it is an amount of: how it is shown.
-    run : {"calm", "rough"}
-        Which run it is of: without trouble, or with a restart and bad proxies.
+    run : {"calm", "rough", "rollout"}
+        Which run it is of: without trouble, with a restart and bad proxies, or while the candidate
+        is rolled out and back.
     """
 
     name: str
     label: str
     kind: Kind
-    run: Literal["calm", "rough"] = "calm"
+    run: ConditionName = "calm"
 
 
 _ROWS = (
@@ -47,20 +49,22 @@ _ROWS = (
     Judged("without_push_frac", "clients without a stream", "share", "rough"),
     Judged("missed_frac", "changes missed", "share", "rough"),
     Judged("back_s", "back after a restart", "time", "rough"),
+    Judged("harmed_frac", "users harmed by the rollout", "share", "rollout"),
+    Judged("roll_back_s", "time to roll back", "time", "rollout"),
 )
 JUDGED = {row.name: row for row in _ROWS}
 """The measures, by name."""
 
 
 def shown(value: float, kind: Kind) -> str:
-    """Return an amount for a reader, with its unit.
+    """Return an amount for a reader, with its unit; a mean of things is as many as that takes.
 
     Examples
     --------
     >>> shown(0.0235, "time"), shown(28.44, "time"), shown(880_000.0, "bytes")
     ('23.5 ms', '28.4 s', '880 kB')
-    >>> shown(0.0147, "share"), shown(3.0, "count"), shown(math.inf, "time")
-    ('1.47 %', '3', 'never')
+    >>> shown(0.0147, "share"), shown(4.2, "count"), shown(math.inf, "time")
+    ('1.47 %', '5', 'never')
     """
     if math.isnan(value):
         return "no value"
@@ -73,4 +77,6 @@ def shown(value: float, kind: Kind) -> str:
             if abs(value) >= factor:
                 return f"{three_digits(value / factor)} {unit}"
         return f"{three_digits(value)} B"
+    if kind == "count":
+        return f"{math.ceil(round(value, 6)):,}"  # rounding errors make no thing of their own
     return f"{three_digits(value * 100.0)} %" if kind == "share" else three_digits(value)

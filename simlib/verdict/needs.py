@@ -15,6 +15,7 @@ from simlib.scenario.changes import read_changes
 from simlib.scenario.fields import (
     FieldError,
     Fraction,
+    NotNegative,
     Positive,
     Section,
     read_toml,
@@ -22,7 +23,7 @@ from simlib.scenario.fields import (
 )
 from simlib.scenario.places import in_file
 from simlib.scenario.units import Bytes
-from simlib.verdict.measures import JUDGED
+from simlib.verdict.measures import JUDGED, ConditionName
 
 Price = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -66,6 +67,20 @@ class Trouble(Section):
     say; absent: none are."""
     proxies_answer: bool = True
     """Whether these proxies answer an upgrade, with 403 at once; or else never."""
+
+
+class Release(Section):
+    """How a candidate is rolled out, where the needs ask for that.
+
+    To 10, 25, 50 and 100 % of the users, each for a fifth of the time that counts, and then back by
+    the kill switch; no guardrail stops it.
+    """
+
+    flag_every_s: Positive = 60.0
+    """How often an open tab reads the flag, seconds.
+    Elsewhere: refreshInterval (unleash-proxy-client)."""
+    jitter_s: NotNegative = 0.0
+    """The longest time that a tab waits before it acts on a new percentage, seconds; uniform."""
 
 
 class Needs(Section):
@@ -112,6 +127,12 @@ class Needs(Section):
     """Share of the changes of the run with trouble that clients have not seen by its end."""
     back_s: Positive | None = None
     """Time from the start of a restart until 99 % of those whom it cut off are back, seconds."""
+    harmed_frac: Share | None = None
+    """Share of the users who were enrolled in the rollout and met a request or a connection that
+    failed, or a change that never reached them. What differs on the server alone is there before it
+    begins."""
+    roll_back_s: Positive | None = None
+    """Time from the kill switch until 99 % of the tabs are as they were, seconds."""
     rank_by: str | None = None
     """By which measure those that meet every need are ranked, the least first; absent: by
     ``money_per_month`` if there are prices, or else by ``bytes_per_h``."""
@@ -121,6 +142,7 @@ class Needs(Section):
     prices: Prices | None = None
     """Absent: money is not judged."""
     trouble: Trouble = Trouble()
+    release: Release = Release()
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -155,6 +177,12 @@ class Needs(Section):
         return {name: float(limit) for name, limit in given.items() if limit is not None}
 
     @property
+    def conditions(self) -> tuple[ConditionName, ...]:
+        """What candidates are run in: a rollout only if a limit, or the ranking, asks for it."""
+        asked = {JUDGED[name].run for name in (*self.limits, self.ranked_by)}
+        return ("calm", "rough", "rollout") if "rollout" in asked else ("calm", "rough")
+
+    @property
     def ranked_by(self) -> str:
         """The measure by which candidates that meet every need are ranked."""
         usual = "bytes_per_h" if self.prices is None else "money_per_month"
@@ -162,7 +190,7 @@ class Needs(Section):
 
     @classmethod
     def load(cls, path: str | Path) -> Needs:
-        """Read needs from a TOML file, with the tables ``[prices]`` and ``[trouble]``.
+        """Read needs from a TOML file, with the tables ``[prices]``, ``[trouble]``, ``[release]``.
 
         Raises
         ------

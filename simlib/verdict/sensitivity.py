@@ -20,7 +20,7 @@ from simlib.scenario import Scenario
 from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.decision import Asked, Decision, interval_of
 from simlib.verdict.facts import values_of
-from simlib.verdict.judging import Point, judged
+from simlib.verdict.judging import Point, in_full, judged
 from simlib.verdict.measures import JUDGED, shown
 from simlib.verdict.needs import Needs
 
@@ -243,12 +243,19 @@ def expected(scenario: Scenario, needs: Needs) -> dict[str, float]:
     return {name: float(value[0]) for name, value in values_of(arrays, scenario, needs).items()}
 
 
+def _expected_case(case: Case, needs: Needs, measure: str) -> float:
+    """Return a measure of a candidate by its closed form; NaN: there is none, as of two cohorts."""
+    if case.plan is not None:
+        return math.nan
+    return expected(case.scenario, needs).get(measure, math.nan)
+
+
 def _expected_of(pair: _Pair, value: float) -> tuple[float, float]:
     """Return the measure of both by closed forms; NaN where there is none, or no scenario."""
     try:
         asked = changed(pair.decision.asked, pair.over, value)
         cases = _point(pair.decision, asked, pair.names).cases.values()
-        found = [expected(one.scenario, asked.needs).get(pair.measure, math.nan) for one in cases]
+        found = [_expected_case(one, asked.needs, pair.measure) for one in cases]
     except ScenarioError:
         return math.nan, math.nan
     return found[0], found[1]
@@ -416,10 +423,11 @@ def _bisected(
 
 
 def _by_table(decision: Decision, over: str, today: float) -> pd.DataFrame:
-    """Return at which limits of a need the verdict changes: no run is needed for that."""
+    """Return at which limits of a need the verdict changes, by runs that are there, or left out."""
     import pandas as pd
 
     need = over.removeprefix(_NEEDS)
+    decision = in_full(decision)
     if decision.asked.needs.nodes is not None and need in ("utilisation", "memory_bytes"):
         rule = "must be another need: with nodes it is what one node bears, and changes the table"
         raise ScenarioError("over", over, rule)
@@ -637,8 +645,7 @@ def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, 
         leads = []
         for point in points:
             best, rival = (
-                expected(case.scenario, point.asked.needs).get(measure, math.nan)
-                for case in point.cases.values()
+                _expected_case(case, point.asked.needs, measure) for case in point.cases.values()
             )
             leads.append(rival - best)
         if np.isfinite(leads).all():

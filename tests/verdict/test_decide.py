@@ -13,8 +13,10 @@ from simlib.core.protocol import TRANSPORT_NAMES
 from simlib.verdict import CANDIDATES, JUDGED, Decision, Trouble
 from simlib.verdict.candidates import TODAY, cases_of
 from simlib.verdict.decision import interval_of
-from simlib.verdict.facts import calm_facts, rough_facts
+from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
+from simlib.verdict.judging import in_full
 from simlib.verdict.measures import shown
+from simlib.verdict.runs import rolled_out
 
 BOARD = sl.Scenario(
     name="small",
@@ -223,6 +225,8 @@ def test_servers_are_as_many_as_keep_what_one_bears():
     hot = BOARD.replace({"server.poll_s": 0.4, "clients": 40})  # half a server of polls
     needs = {"nodes": 4, "utilisation": 0.2, "rank_by": "nodes"}
     found = decided(needs, hot, candidates=["push"])
+    few = decided({**needs, "nodes": 2}, hot, candidates=["poll_longer"])
+    assert "As it is today: servers needed 3, allowed 2." in map(few.say, few.sentences)
     busy = found.values[TODAY]["utilisation"]
     assert found.values[TODAY]["nodes"].tolist() == np.ceil(busy / 0.2).tolist()
     assert found.values["push"]["nodes"].tolist() == [1.0] * 5
@@ -309,6 +313,49 @@ def test_every_transport_is_a_candidate_and_every_row_a_scenario():
     assert many["notify_spread"].scenario.notify.spread_s == 20.0
 
 
+def test_push_for_a_part_of_the_users_is_a_rollout_that_is_held(decision):
+    """Its figures are those of both cohorts together, worked out here from their own."""
+    case = decision.cases["push_half"]
+    longer = case.scenario.replace({"horizon_s": 300.0, "cool_down_s": 90.0})
+    half = {"stages": [{"percent": 50, "bake_s": 300.0}], "check_every_s": 300.0}
+    half |= {"bucketing": {"rule": "unleash"}, "flag": {"propagation": "session"}}
+    run = sl.roll_out(sl.Plan(**half), longer, engine="simpy", progress=False).run
+    values = {name: value[0] for name, value in decision.values["push_half"].items()}
+    cohorts = run.frame("clients")["cohort"].value_counts()
+    assert 0 < cohorts["treatment"] < 20
+    assert values["memory_bytes"] == cohorts["treatment"] * 65_536.0
+    counted = run.frame("timeline").query("t_s >= 30")
+    seconds = (counted["present_count"] * counted["width_s"]).sum()
+    taken = counted["up_bytes"].sum() + counted["down_bytes"].sum()
+    assert values["bytes_per_h"] == pytest.approx(taken / seconds * 3600.0)
+    late = [run.latency_quantiles([0.95], cohort=name)[0] for name in ("treatment", "control")]
+    assert late[0] < 1.0 < values["latency_p95_s"] <= late[1]
+    for measure in ("bytes_per_h", "utilisation", "memory_bytes"):
+        low, high = sorted(decision.values[name][measure].mean() for name in (TODAY, "push"))
+        assert low < decision.values["push_half"][measure].mean() < high
+    assert decision.fails("push_half") == ["latency_p95_s"]
+    # A proxy that blocks upgrades is in nobody's way who polls.
+    blocked = decision.values["push_half"]["without_push_frac"].mean()
+    assert 0.0 < blocked < decision.values["push"]["without_push_frac"].mean()
+
+
+def test_own_candidates_may_be_for_a_part_of_the_users():
+    own = {
+        "some": {"transport": "websocket", "percent": 20},
+        "most": {"transport": "websocket", "percent": 80},
+        "none of it": {"polling.interval_s": 20.0, "percent": 20},
+    }
+    found = decided({"latency_p50_s": 2.0}, BOARD.replace(clients=60), candidates=own)
+    assert found.best == "most"
+    assert [stage.percent for stage in found.plan.stages] == [80.0]
+    assert found.scenario.transport == "websocket"
+    assert found.left_out == {"none of it": "is polling for everybody"}
+    assert decided({"latency_p95_s": 60.0}, candidates=["poll_longer"]).plan is None
+    # There is no closed form of two cohorts: where they cross is simulated.
+    crossing = sl.verdict.break_even(found, "updates.rate_per_s", one="some", other=TODAY, most=6.4)
+    assert set(crossing["by"]) <= {"simulation"}
+
+
 def test_a_candidate_that_is_none_of_this_scenario_says_why():
     quick = BOARD.replace({"polling.interval_s": 2e-3, "polling.timer": "fixed_rate"})
     _, left_out = cases_of(quick)
@@ -321,6 +368,8 @@ def test_a_candidate_that_is_none_of_this_scenario_says_why():
         ({"mine": {"polling.intervall_s": 3.0}}, r"candidates\['mine'\].polling.intervall_s: "),
         ({"mine": {"polling.interval_s": -3.0}}, r"candidates\['mine'\].polling.interval_s: must"),
         ({"mine": 3}, r"candidates\['mine'\]: must be a mapping of paths"),
+        ({"mine": {"percent": 100}}, r"candidates\['mine'\].percent: must be a number of percent"),
+        ({"mine": {"percent": True}}, r"candidates\['mine'\].percent: must be a number of percent"),
         ({"today": {}}, r"candidates: must have another name than today"),
         ({"as it is today": {}}, r"candidates: must have another name than today"),
         ({"": {}}, r"candidates: must have names"),
@@ -370,7 +419,7 @@ def test_bad_needs_are_refused_by_name(given, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"replications": 4}, r"replications: must be a whole number >= 5"),
+        ({"replications": 2}, r"replications: must be a whole number >= 3"),
         ({"confidence": 1.0}, r"confidence: must be a number in \(0, 1\)"),
         ({"worker": 2}, r"options: must be among engine, on, workers, store, progress; did you"),
         ({"engine": "fast"}, r"engine: must be one of"),
@@ -417,10 +466,171 @@ def test_needs_are_written_and_read(tmp_path):
         needs.latency_p95_s = 3.0
 
 
+# -- the rollout -----------------------------------------------------------------------------------
+
+RISK = {"latency_p95_s": 2.0, "roll_back_s": 60.0, "release": {"flag_every_s": 20.0}}
+
+
+def test_what_may_be_taken_is_rolled_out_and_back_if_the_needs_ask_for_it(decision):
+    assert "harmed_frac" not in decision.values["push"]
+    found = decided({**RISK, "harmed_frac": 0.05}, BOARD.replace(clients=60))
+    assert (found.kind, found.best) == ("migrate", "push")
+    table = found.table.xs("roll_back_s", level="measure")
+    # A tab learns of the kill switch when it next reads the flag: 99 % do within 20 s.
+    assert 18.0 < table.loc["push", "mean"] <= 20.0
+    assert table.loc[TODAY, "mean"] == 0.0
+    assert table.loc["push_half", "status"] == "not run", "it is not fresh enough in calm"
+    assert found.table.loc[("push", "harmed_frac"), "mean"] == 0.0
+    lacking = (table["status"] == "not run").sum()
+    assert f"{lacking} of {len(found.cases)} were not rolled out" in found.about
+    slow = decided({**RISK, "roll_back_s": 5.0}, BOARD, candidates=["push"])
+    assert slow.kind == "none"
+    assert slow.fails("push") == ["roll_back_s"]
+    assert "time to roll back" in slow._repr_markdown_()
+
+
+def test_the_rollout_is_that_of_its_plan_and_harm_is_whom_it_meets():
+    """Half of the users are behind a proxy that blocks upgrades, and no need knows of that."""
+    needs = sl.Needs(harmed_frac=0.05, trouble=SHARE)
+    case = cases_of(BOARD, ["push"])[0]["push"]
+    everybody = [one.scenario for one in cases_of(BOARD, ["push"])[0].values()]
+    base, restart_s, plan = rolled_out(case, everybody, needs, BOARD)
+    assert restart_s is None
+    assert [stage.percent for stage in plan.stages] == [10.0, 25.0, 50.0, 100.0]
+    assert (plan.start_s, plan.kill_s) == (30.0, 30.0 + 0.8 * 180.0)
+    assert (plan.control.transport, plan.treatment.transport) == ("polling", "websocket")
+    sound = sl.roll_out(plan, base, engine="simpy", progress=False).run
+    assert rollout_facts(sound, plan.kill_s)["harmed_frac"] == 0.0
+    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 255.0, "share": 0.5}
+    run = sl.roll_out(plan, base.replace({"faults": [blocked]}), engine="simpy", progress=False).run
+    clients = run.frame("clients")
+    enrolled = set(run.frame("exposures").query("cohort == 'treatment'")["client"])
+    met = enrolled & set(clients.loc[(clients["errors"] > 0) | (clients["lost"] > 0), "client"])
+    assert rollout_facts(run, plan.kill_s)["harmed_frac"] == len(met) / len(enrolled) > 0.2
+    tabs = base.replace({"tabs_per_user": 4, "faults": [blocked]})
+    run = sl.roll_out(plan, tabs, engine="simpy", progress=False).run
+    assert rollout_facts(run, plan.kill_s)["harmed_frac"] > len(met) / len(enrolled)
+
+
+def test_a_rollout_back_to_other_settings_of_today_has_them():
+    today = BOARD.replace({"polling.interval_s": 20.0, "reconnect.base_s": 2.0})
+    own = {
+        "quick": {"polling.interval_s": 5.0},
+        "push": {"transport": "websocket", "reconnect.base_s": 3.0, "heartbeat.interval_s": 9.0},
+        "zip": {"wire.gzip_ratio": 0.5},
+    }
+    cases, _ = cases_of(today, own)
+    compared = [case.scenario for case in cases.values()]
+    plans = {
+        n: rolled_out(c, compared, sl.Needs(harmed_frac=1), today).plan for n, c in cases.items()
+    }
+    assert plans["quick"].control.changes == {"polling.interval_s": 20.0}
+    assert plans["push"].control.changes == plans["zip"].control.changes == {}
+    pushed = today.replace({"transport": "websocket"})
+    case = cases_of(pushed, own)[0]["push"]
+    changes = rolled_out(case, compared, sl.Needs(harmed_frac=1), pushed).plan.control.changes
+    assert changes["reconnect"]["base_s"] == 2.0
+    assert changes["heartbeat.interval_s"] == pushed.heartbeat.interval_s
+
+
+def test_what_no_part_of_the_users_can_have_says_so():
+    pushed = BOARD.replace({"transport": "websocket"})
+    own = {"whole": {"websocket.push": "snapshot"}, "poll": {"transport": "polling"}}
+    found = decided({"latency_p95_s": 90.0, "harmed_frac": 0.5}, pushed, candidates=own)
+    assert found.table.loc[("whole", "harmed_frac"), "status"] == "no value"
+    assert found.fails("whole") == ["harmed_frac"]
+    assert found.best == TODAY
+    assert any("no part of the users can have it beside today's" in one for one in found.warnings)
+    text = found._repr_markdown_()
+    assert "whole: no value of users harmed by the rollout, where 50 % is needed" in text.lower()
+
+
+def test_other_rollouts_are_judged_anew():
+    found = decided(RISK, candidates=["push"])
+    needs = found.asked.needs
+    assert found.with_needs(needs.replace({"roll_back_s": 90.0})).best == "push"
+    with pytest.raises(sl.ScenarioError, match=r"needs.release: must be as it was"):
+        found.with_needs(needs.replace({"release.flag_every_s": 30.0}))
+    with pytest.raises(sl.ScenarioError, match=r"needs.conditions: must be as it was"):
+        found.with_needs(needs.replace({"roll_back_s": None}))
+
+
+# -- what would take long --------------------------------------------------------------------------
+
+ASKED = {
+    "latency_p95_s": 2.0,
+    "missed_frac": 0.01,
+    "back_s": 60.0,
+    "trouble": SHARE,
+}
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """No run fits the budget."""
+    monkeypatch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1.0)
+
+
+def test_what_cannot_be_taken_is_not_run_in_trouble_and_the_verdict_is_the_same(brief):
+    found = decided(ASKED)
+    assert found.asked.replications == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1e9)
+        whole = decided(ASKED, replications=3)
+        assert decided(ASKED, candidates=["push"]).asked.replications == 5
+    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "push_fallback")
+    assert found.sentences[0] == whole.sentences[0]
+    table, every = found.table, whole.table
+    assert "not run" not in set(every["status"])
+    left_out = table[table["status"] == "not run"]
+    assert left_out["mean"].isna().all()
+    names = set(left_out.index.get_level_values("candidate"))
+    assert names
+    for name in names:
+        fails = every.loc[name].loc[["latency_p95_s"], "status"].iloc[0] == "failed"
+        more = found.values[name]["bytes_per_h"] - found.values[found.best]["bytes_per_h"]
+        assert fails or interval_of(more, 0.95)[1] > 0.0
+    run = table.drop(index=left_out.index)
+    assert run.equals(every.loc[run.index])
+    assert TODAY not in names
+    assert f"{len(names)} of {len(found.cases)} were not run in trouble" in found.about
+    assert "not run in trouble" not in whole.about
+    text = found._repr_markdown_()
+    assert all(found.say(one) in text for one in found.sentences)
+    assert "not run" in set(found.summary().loc[found.cases[next(iter(names))].label])
+
+
+def test_if_all_fail_in_calm_the_closest_are_run_in_trouble(brief):
+    found = decided({**ASKED, "latency_p95_s": 1e-3})
+    assert (found.kind, found.best, found.unsettled) == ("none", None, [])
+    assert not found.lacks(found.closest)
+    assert any(found.lacks(name) for name in found.cases)
+
+
+def test_where_trouble_ranks_all_that_keep_calm_needs_are_run_in_it(brief):
+    found = decided({**ASKED, "rank_by": "back_s"})
+    fresh = found.table.xs("latency_p95_s", level="measure")["status"] == "met"
+    assert not [name for name in fresh.index[fresh] if found.lacks(name)]
+    assert found.best is not None
+
+
+def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
+    busy = BOARD.replace({"updates.rate_per_s": 3.0})  # at which polls take fewer bytes
+    found = decided(ASKED, busy, candidates=["push_fallback", "poll_longer", "poll_etag"])
+    loose = found.asked.needs.replace({"latency_p95_s": 90.0})
+    with pytest.raises(sl.ScenarioError, match=r"needs: must be judged anew, by decide: poll_"):
+        found.with_needs(loose)
+    assert not found.with_needs(loose.replace({"latency_p95_s": 1.0})).unsettled
+    crossings = sl.verdict.break_even(found, "needs.latency_p95_s")
+    whole = sl.verdict.break_even(in_full(found), "needs.latency_p95_s")
+    assert crossings.equals(whole)
+    assert set(crossings["above"]) == {"push_fallback", TODAY}
+
+
 def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
     options = {"candidates": ["push"], "store": tmp_path / "runs"}
     first = decided({"latency_p95_s": 2.0}, **options)
-    monkeypatch.setattr("simlib.verdict.judging.simulate", None)
+    monkeypatch.setattr("simlib.verdict.runs.simulate", None)
     again = decided({"latency_p95_s": 2.0}, **options)
     assert isinstance(again, Decision)
     assert again.table.equals(first.table)

@@ -11,7 +11,7 @@ steps do not end with a weight of 100 and its length, this becomes a last stage 
 Argo measures a metric when an analysis starts, and then at every interval. Here the first check is
 one interval later, when there are data. So an analysis step of n measurements lasts n intervals
 here, and n - 1 in Argo. A metric with data that meets no condition is inconclusive, and a metric
-without data is an error, as in `rollout.decision`. Without a traffic router Argo's weights are
+without data is an error, as in `rollout.tally`. Without a traffic router Argo's weights are
 rounded to shares of pods; here they are exact, and each user has the cohort that the bucketing rule
 gives.
 

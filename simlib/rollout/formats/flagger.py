@@ -4,7 +4,7 @@ Each weight is a stage, as long as the interval between checks: Flagger moves on
 at which all checks pass. The weight grows by ``stepWeight`` until it is ``maxWeight`` or more, so
 the last one may be larger. After the last weight Flagger promotes the new version to all users and
 checks nothing more. Here this is a last stage at 100 %, as long as one interval (or ``last_s``), in
-which the guardrails are still checked. Failed checks count as in `rollout.decision`; a check
+which the guardrails are still checked. Failed checks count as in `rollout.tally`; a check
 without data fails.
 
 Flagger chooses a version for each request, or by a cookie; here each user has the cohort that the

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from simlib.rollout.decision import (
+from simlib.rollout.tally import (
     Check,
     Limits,
     Tally,

@@ -1,0 +1,213 @@
+"""The runs that a candidate is judged by, on the same draws: calm, in trouble, and rolled out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simlib.engines import simulate
+from simlib.errors import Interrupted, ScenarioError
+from simlib.rollout.cohorts import OF_A_CLIENT
+from simlib.rollout.plan import Plan
+from simlib.run import Rows, Run, kinds
+from simlib.scenario import Scenario
+from simlib.store import Store
+from simlib.verdict.candidates import Case
+from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
+from simlib.verdict.measures import ConditionName
+from simlib.verdict.needs import Needs
+
+_RESTART_AT = 0.25
+"""The restart comes after this part of the time whose changes count."""
+_MISSED_INTERVALS = 1.5
+_LONG_PAUSES = 5.0
+_STAGES = (0.1, 0.25, 0.5, 1.0)
+"""Of those who get a candidate, the share that has it in each stage of its rollout."""
+
+
+class Condition(NamedTuple):
+    """What a candidate is run in.
+
+    Attributes
+    ----------
+    scenario : Scenario
+    restart_s : float, optional
+        When the restart begins, seconds; None: the run is calm.
+    plan : Plan, optional
+        The rollout that is carried out meanwhile.
+    """
+
+    scenario: Scenario
+    restart_s: float | None
+    plan: Plan | None
+
+
+class Trial(NamedTuple):
+    """One run of a candidate, and the folder where what is judged of it is kept."""
+
+    condition: Condition
+    seed: int
+    replication: int
+    engine: str
+    store: Path | None
+
+
+def conditions(
+    case: Case, compared: list[Scenario], needs: Needs
+) -> dict[ConditionName, Condition]:
+    """Return what a candidate is run in.
+
+    Parameters
+    ----------
+    case : Case
+    compared : list of Scenario
+        All that are compared, which have to have the same times.
+    needs : Needs
+        They say what goes wrong.
+
+    Raises
+    ------
+    ScenarioError
+        The restart would last longer than the run.
+    """
+    calm = timed(case.scenario, compared)
+    trouble = needs.trouble
+    counted_s = calm.horizon_s - calm.cool_down_s - calm.warm_up_s
+    restart_s = round(calm.warm_up_s + _RESTART_AT * counted_s, 3)
+    left_s = calm.horizon_s - restart_s
+    if trouble.restart_s >= left_s:
+        rule = f"must be < {left_s:g}, what is left of the run after it"
+        raise ScenarioError("needs.trouble.restart_s", trouble.restart_s, rule)
+    faults: list[Any] = [fault.model_dump(exclude_none=True) for fault in case.scenario.faults]
+    faults.append({"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s})
+    if trouble.bad_proxy_frac:
+        proxy = {"kind": "block_upgrades", "start_s": 0.0, "length_s": calm.horizon_s}
+        proxy |= {"share": trouble.bad_proxy_frac, "answered": trouble.proxies_answer}
+        faults.append(proxy)
+    rough, held = calm.replace({"faults": faults}), case._replace(scenario=calm).plan
+    return {"calm": Condition(calm, None, held), "rough": Condition(rough, restart_s, held)}
+
+
+def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenario) -> Condition:
+    """Return a run in which a candidate is rolled out, and then back.
+
+    The server, the paths and what is sent are the candidate's from the start, as if they had been
+    deployed before; what a client does is today's, or the candidate's once it is enrolled.
+
+    Parameters
+    ----------
+    case : Case
+    compared : list of Scenario
+        All that are compared, which have to have the same times.
+    needs : Needs
+    today : Scenario
+        As those have it who are not enrolled.
+
+    Raises
+    ------
+    ScenarioError
+        The two cannot be there at once.
+    """
+    from simlib.rollout.trials import check_plan
+
+    base = timed(case.scenario, compared)
+    counted_s = base.horizon_s - base.cool_down_s - base.warm_up_s
+    bake_s = counted_s / (len(_STAGES) + 1)
+    most = 100.0 if case.candidate.percent is None else case.candidate.percent
+    plan = Plan(
+        name=case.name,
+        start_s=base.warm_up_s,
+        check_every_s=bake_s,
+        stages=[{"percent": most * share, "bake_s": bake_s} for share in _STAGES],
+        control={"transport": today.transport, "changes": _own_changes(today, base)},
+        treatment={"transport": base.transport},
+        bucketing={"rule": "unleash"},
+        flag={
+            "propagation": "polled",
+            "every_s": needs.release.flag_every_s,
+            "jitter_s": needs.release.jitter_s,
+        },
+        kill_s=base.warm_up_s + len(_STAGES) * bake_s,
+    )
+    check_plan(plan, base)
+    return Condition(base, None, plan)
+
+
+def _own_changes(today: Scenario, base: Scenario) -> dict[str, Any]:
+    """Return what clients of today have otherwise, of what a cohort may have for itself."""
+    changes: dict[str, Any] = {}
+    for name in OF_A_CLIENT if today.transport != "polling" else ("polling",):
+        before, after = (one.model_dump(mode="json")[name] for one in (today, base))
+        if before == after:
+            continue
+        if before is None:
+            raise ScenarioError(name, after, "must be absent, which no cohort can have for itself")
+        if after is None or name == "reconnect":
+            changes[name] = {field: value for field, value in before.items() if value is not None}
+            continue
+        changes |= {
+            f"{name}.{field}": value for field, value in before.items() if value != after[field]
+        }
+    return changes
+
+
+def timed(scenario: Scenario, others: list[Scenario]) -> Scenario:
+    """Return a scenario whose last changes do not count, since no poll could bring them in time.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    others : list of Scenario
+        All that are compared, which have to have the same times.
+    """
+    cool_down_s = max(scenario.cool_down_s, *map(_last_poll_s, others))
+    longer_s = cool_down_s - scenario.cool_down_s
+    horizon_s = scenario.horizon_s + longer_s
+    return scenario.replace({"horizon_s": horizon_s, "cool_down_s": cool_down_s})
+
+
+def _last_poll_s(scenario: Scenario) -> float:
+    polling, drag = scenario.polling, scenario.drag
+    pause_s = 0.0 if drag is None else _LONG_PAUSES * drag.length_s
+    waits_s = polling.interval_s * (1.0 + polling.jitter_frac) + scenario.notify.spread_s
+    waits_s = max(waits_s, scenario.websocket.safety_poll_s or 0.0)
+    return _MISSED_INTERVALS * waits_s + pause_s
+
+
+def judge(trial: Trial) -> Rows | None:
+    """Run a trial, or find it in the store, and return what is judged of it; None: interrupted."""
+    scenario, restart_s, plan = trial.condition
+    store = None if trial.store is None else Store(trial.store)
+    name = f"{scenario.hash} judged"
+    if plan is not None:
+        name += f" {plan.dump()}"
+    key = Store.key(name, trial.seed, trial.replication, trial.engine)
+    rows = None if store is None else store.find(key)
+    if rows is not None:
+        return rows
+    run = _run_of(trial)
+    if run is None:
+        return None
+    if plan is not None and plan.kill_s is not None:
+        facts = rollout_facts(run, plan.kill_s)
+    else:
+        facts = calm_facts(run) if restart_s is None else rough_facts(run, restart_s)
+    said = "\n".join(f"{warning.kind}: {warning}" for warning in run.warnings)
+    rows = [{**facts, "warnings": kinds(run.warnings), "said": said}]
+    if store is not None:
+        store.keep(key, rows)
+    return rows
+
+
+def _run_of(trial: Trial) -> Run | None:
+    scenario, _, plan = trial.condition
+    options: dict[str, Any] = {"seed": trial.seed, "replication": trial.replication}
+    options |= {"engine": trial.engine, "progress": False}
+    try:
+        if plan is None:
+            return simulate(scenario, **options)
+        from simlib.rollout.trials import roll_out
+
+        return roll_out(plan, scenario, **options).run
+    except Interrupted:
+        return None
