@@ -152,6 +152,12 @@ _ROWS = (
         "or in an interval of polling if that is shorter.",
     ),
     Candidate(
+        "sse_notify",
+        "notify by stream and fetch",
+        {"transport": "sse_notify", "notify.spread_s": 0.0},
+        "A stream of server-sent events says that something has changed; every client fetches.",
+    ),
+    Candidate(
         "push",
         "push of deltas",
         _PUSHED,
