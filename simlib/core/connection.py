@@ -457,6 +457,21 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
     return True
 
 
+def is_kept_in_vain(link: Connection) -> bool:
+    """Say whether the path of the socket that the server keeps has died, of which it knows nothing.
+
+    Then it does not learn either that the client gives up what it has tried since.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.socket, link.lost_exchange = 3, 3
+    >>> is_kept_in_vain(link)
+    True
+    """
+    return bool(0 <= link.socket <= link.lost_exchange)
+
+
 def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams: bool) -> bool:
     """Say whether the end of a client's connection is the proper end of a stream.
 
@@ -481,7 +496,8 @@ def lose_path(client: Client, link: Connection) -> bool:
     -------
     bool
         Whether a poll is under way. Its client's kernel gives up on it after `unanswered_s`, and
-        the driver schedules that.
+        the driver schedules that. A request that is held has been acknowledged: no kernel gives it
+        up, only its client does.
     """
     exchange = int(client.exchange)
     if not has_socket(client.transport):
@@ -489,7 +505,7 @@ def lose_path(client: Client, link: Connection) -> bool:
             return False
         link.is_link_dead = True
         link.closed_exchange = exchange
-        return bool(client.state == State.FETCHING)
+        return bool(client.state == State.FETCHING and link.subscribed != exchange)
     if State.SECURING <= client.state <= State.OPEN:
         link.lost_exchange = exchange
         if fetches(client.transport):

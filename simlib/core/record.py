@@ -630,8 +630,14 @@ def leave_out(record: Record, client: int, version: int, now: float) -> None:
         count_in_bin(record, Count.FAILED_UPDATES, client, now)
 
 
-def finalise(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:
-    """Record the changes that a client has not resolved at its end: pending, or lost."""
+def finalise(
+    record: Record, client: int, view: int, recoverable: bool, mends_gaps: bool, now: float
+) -> None:
+    """Record the changes that a client has not resolved at its end: pending, or lost.
+
+    `recoverable` says whether those above its `view` may still come, `mends_gaps` whether those of
+    its gaps may.
+    """
     outstanding = value_of(record.last, client) - max(view, record.first)
     if outstanding > 0:
         if recoverable:
@@ -641,7 +647,7 @@ def finalise(record: Record, client: int, view: int, recoverable: bool, now: flo
     if len(record.gaps) > 0:
         for place in range(0, record.gaps.shape[1], 2):
             start, stop = record.gaps[client, place], record.gaps[client, place + 1]
-            if recoverable:
+            if mends_gaps:
                 record.pending[client] += max(0, counted(record, client, start, stop))
             else:
                 _lose(record, client, start, stop, now)

@@ -1329,7 +1329,8 @@ class Simulation(Driver):
         if link.lost_exchange >= closed_exchange:
             return
         link.closed_exchange = max(link.closed_exchange, closed_exchange)
-        self.unsubscribe(link, closed_exchange)
+        if not connection.is_kept_in_vain(link):
+            self.unsubscribe(link, closed_exchange)
         if graceful:
             yield clock.at(clock.now + self.one_way_s(link))
             self.send(link.number, Message.CLOSE_DOWN)

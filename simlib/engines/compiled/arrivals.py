@@ -11,7 +11,14 @@ from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import change_message, hold, is_over, ready_value, refusal
+from simlib.core.connection import (
+    change_message,
+    hold,
+    is_kept_in_vain,
+    is_over,
+    ready_value,
+    refusal,
+)
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import (
@@ -162,7 +169,8 @@ def _at_server(world: World, turn: Turn) -> Outcome:
         if GENERAL and exchange <= row.lost_exchange:
             return ignored()  # it never arrives
         row.closed_exchange = max(row.closed_exchange, exchange)
-        release_up_to(arrays, row, exchange)
+        if not (GENERAL and is_kept_in_vain(row)):
+            release_up_to(arrays, row, exchange)
         if turn.data == 0:
             return nothing(0)
         t = turn.now + turn.half_s

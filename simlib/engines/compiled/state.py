@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from simlib.core import record as recording
 from simlib.core.broadcasts import LOOP, change_set
-from simlib.core.client import is_recoverable
+from simlib.core.client import is_recoverable, mends_gaps
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.connection import CONNECTION_ROW, Nodes, is_held
 from simlib.core.connection import end_fetches as end_of_fetches_s
@@ -403,7 +403,8 @@ def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -
 def finalise(arrays: ClientArrays, record: Record, rules: Rules, number: int, now: float) -> None:
     """Record the changes that a client has not seen at the end of its session or of the run."""
     row = arrays.rows[number]
-    recording.finalise(record, number, row.seen, is_recoverable(row, rules), now)
+    may_come, may_mend = is_recoverable(row, rules), mends_gaps(row, rules)
+    recording.finalise(record, number, row.seen, may_come, may_mend, now)
 
 
 @inlined
