@@ -34,6 +34,7 @@ from simlib.core.protocol import (
     Transport,
     fetches,
     has_socket,
+    holds,
     is_stream,
 )
 from simlib.core.record import Cause, Count, Record
@@ -470,6 +471,31 @@ def is_kept_in_vain(link: Connection) -> bool:
     True
     """
     return bool(0 <= link.socket <= link.lost_exchange)
+
+
+def can_be_told(client: Client, link: Connection) -> bool:
+    """Say whether the server has a connection on which to tell a client to go: see `is_deaf`.
+
+    It is subscribed, or holds or awaits a request. A client that is between two attempts, or polls
+    because it has fallen back, is told when it comes back.
+
+    Examples
+    --------
+    >>> client, link = Client(0), Connection(0)
+    >>> client.transport, client.exchange, link.subscribed = Transport.SSE, 3, 3
+    >>> can_be_told(client, link)
+    True
+    """
+    if holds(client.transport):
+        return bool(link.opened_s < NEVER_S)
+    return bool(link.subscribed >= 0)
+
+
+def is_deaf(client: Client, link: Connection) -> bool:
+    """Say whether what the server says to a client now is lost, as the path of that has died."""
+    if holds(client.transport):
+        return bool(link.is_link_dead)
+    return bool(link.subscribed >= 0 and link.lost_exchange >= link.subscribed)
 
 
 def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams: bool) -> bool:

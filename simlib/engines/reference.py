@@ -260,9 +260,10 @@ class Simulation(Driver):
             if client.cohort == CONTROL:
                 return  # the client has read the flag by itself meanwhile
             change, close_s = len(self.percents), self.server_rules.close_s
-            worker = self.link_of(client).socket_worker
+            link = self.link_of(client)
+            worker = link.socket_worker
             node = worker // self.server_rules.workers
-            if self.nodes.is_down[node]:
+            if self.nodes.is_down[node] or not connection.can_be_told(client, link):
                 self.unclosed.add(client.number)
                 return
             done_s = self.serve(worker, close_s, client, Stream.CLOSE_SERVICE, change)
@@ -270,6 +271,10 @@ class Simulation(Driver):
                 self.unclosed.add(client.number)
                 return
             yield self.clock.at(done_s + self.trip_s(client))
+            if connection.is_deaf(client, link):
+                self.unclosed.add(client.number)
+                self.unsubscribe(link, link.socket)
+                return
         self.apply_flag(client, why)
 
     def trip_s(self, client: Client) -> float:

@@ -42,10 +42,10 @@ lone connection costs twice as much, since the server has to be woken for each o
 lab's board is in memory, so that all answers to polls cost the same: where versions are compared,
 that is the cost of comparing, and reading the board costs nothing on top.
 """
-HELD_CHECK_S = 0.15e-3
+HELD_CHECK_S = 0.11e-3
 """Processor time of the server for a request that it may hold, seconds: less than for a lone poll,
 as all clients ask again after each change, and the server is awake."""
-HELD_SEND_S = 0.1e-3
+HELD_SEND_S = 0.04e-3
 """Processor time of the server for the answer to a request that it has held, seconds: aiohttp's
 answer takes longer than a frame."""
 _CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)

@@ -41,6 +41,7 @@ from simlib.engines.compiled.assignment import (
     close_for_rollback,
     enrol,
     is_still_to_close,
+    is_unheard_of,
 )
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
@@ -149,6 +150,8 @@ def _flag(world: World, turn: Turn) -> Outcome:
         if t == NEVER_S:
             return nothing(0)
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.FLAG, 0, SERVER_CLOSED))
+    if turn.data == SERVER_CLOSED and is_unheard_of(arrays, number):
+        return nothing(0)
     row = arrays.rows[number]
     cohort = assigned_cohort(arrays, world.flag, number, turn.data, now)
     if row.state == State.GONE or cohort == row.cohort:
