@@ -353,7 +353,8 @@ class ServerSentEvents(Section):
     does and fetch-event-source does not: see `server.ends_streams`."""
     watches: bool = False
     """Whether the client takes its path for dead when it has heard no comment of the server's for
-    `heartbeat.interval_s` + `heartbeat.timeout_s`. EventSource never does.
+    `heartbeat.interval_s` + `heartbeat.timeout_s`; no event either where `heartbeat.any_message` is
+    true, as event-source-polyfill has it. EventSource never does.
     Elsewhere: heartbeatTimeout (event-source-polyfill, ms, of both together)."""
 
 
