@@ -175,6 +175,11 @@ def round_trips() -> st.SearchStrategy[dict[str, object]]:
     )
 
 
+def balancings() -> st.SearchStrategy[str]:
+    """Which node of a ``[server]`` gets a new connection."""
+    return st.sampled_from(["random", "round_robin", "least_connections", "random_of_two"])
+
+
 def laws() -> st.SearchStrategy[dict[str, object]]:
     """What a ``[server]`` says of service times."""
     cv = st.sampled_from([0.3, 1.0, 2.5])
@@ -368,6 +373,7 @@ def _values(draw) -> dict[str, object]:
             "shed_wait_s": draw(st.sampled_from([None, 0.2])),
             "socket_bytes": draw(st.sampled_from([200, 10_000])),
             "nodes": nodes,
+            "balancing": draw(balancings()),
             "ends_streams": draw(st.booleans()),
             **draw(senders()),
             **draw(loops()),

@@ -24,8 +24,9 @@ from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.backpressure import Overflow, SendingRules, buffered_bytes, has_room, most_held
 from simlib.core.backpressure import kept as kept_messages
+from simlib.core.balancing import Balancer, node_for
 from simlib.core.client_state import NEVER_S, Client, Rules
-from simlib.core.draws import Stream, uniform
+from simlib.core.draws import Stream, uniform_block
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
 from simlib.core.protocol import (
@@ -750,12 +751,20 @@ def stop_server(server: Server, node: int, record: Record, now: float) -> None:
     servers.clear_server(server, now)
 
 
-def node_of(nodes: Nodes, link: Connection, seed: int, replication: int, exchange: int) -> int:
+def node_of(
+    nodes: Nodes,
+    balancer: Balancer,
+    link: Connection,
+    seed: int,
+    replication: int,
+    exchange: int,
+) -> int:
     """Return the node that a balancer gives a client's new connection to; -1 if none is up."""
-    u = 0.0
+    u, v = 0.0, 0.0
     if len(nodes.is_down) > 1:
-        u = uniform(seed, replication, int(link.number), Stream.NODE, exchange)
-    return servers.node_for(nodes.is_down, u)
+        number = int(link.number)
+        u, v, _, _ = uniform_block(seed, replication, number, Stream.NODE, exchange, 0)
+    return node_for(balancer, nodes.is_down, u, v)
 
 
 def resume_outcome_of(

@@ -78,7 +78,7 @@ class ServerRules(NamedTuple):
     ends by itself come to a proper end. `law` is a `Law`, with its `law_parameter`.
     Polls that cost less than `poll_s` are the matter of `core.answers`: `check_s`, `cache_s` (0: no
     copies), `cached_s`, `drops_copy`.
-    `loop` says what ends a broadcast early.
+    `loop` says what ends a broadcast early, `balancing` by which `Balancing` nodes get connections.
     """
 
     workers: int
@@ -107,6 +107,7 @@ class ServerRules(NamedTuple):
     sending: SendingRules
     loop: LoopRules
     ends_streams: bool = False
+    balancing: int = 0
 
 
 class ServerState:
@@ -389,27 +390,6 @@ def admits_upgrade(state: ServerState, rules: ServerRules, now: float) -> bool:
         return False
     state.upgrade_due_s = next_due_s(state.upgrade_due_s, per_s, now)
     return True
-
-
-def node_for(is_down: Sequence[bool], u: float) -> int:
-    """Return the node to which a balancer gives a new connection, by a uniform draw; -1: all down.
-
-    Examples
-    --------
-    >>> node_for([False, True, False], 0.6), node_for([True], 0.6)
-    (2, -1)
-    """
-    up = 0
-    for node in range(len(is_down)):
-        if not is_down[node]:
-            up += 1
-    place = int(u * up)
-    for node in range(len(is_down)):
-        if not is_down[node]:
-            if place == 0:
-                return node
-            place -= 1
-    return -1
 
 
 def clear_server(server: Server, now: float) -> None:

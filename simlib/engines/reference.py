@@ -26,7 +26,7 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
-from simlib.core import broadcasts, connection
+from simlib.core import balancing, broadcasts, connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.answers import NOTHING, answer_of, keep, version_named
@@ -172,6 +172,7 @@ class Simulation(Driver):
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
         self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
+        self.balancer = balancing.new_balancer(workload.server.balancing, nodes, clients)
         half_s: list[float] = (workload.rtt_s / 2.0).tolist()
         address = self.rules.seed, self.rules.replication
         rate = workload.shared_bytes_per_s
@@ -356,6 +357,7 @@ class Simulation(Driver):
             for node, server in enumerate(self.servers):
                 if connection.stops(fault_event, node):
                     connection.stop_server(server, node, self.record, self.clock.now)
+                    balancing.forget_node(self.balancer, node)
                     workers = self.server_rules.workers
                     for loop in self.loops[node * workers : (node + 1) * workers]:
                         broadcasts.end_loop(loop, self.clock.now)
@@ -406,7 +408,7 @@ class Simulation(Driver):
         ends_streams = self.server_rules.ends_streams
         is_end = connection.ends_stream(client, link, by_server, ends_streams)
         if lets_go:
-            self.unsubscribe(link, exchange)
+            self.let_go(link, exchange)
         if not has_socket(client.transport) and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
         if connection.reset(client, link, self.server_rules.keep_alive_s, now):
@@ -435,12 +437,18 @@ class Simulation(Driver):
         if client.exchange == exchange:
             link = self.link_of(client)
             self.record_disconnect(client.number, self.clock.now, Cause.TIMED_OUT)
+            balancing.take_back(self.balancer, client.number, exchange)
             link.kept_until_s = -NEVER_S
             link.is_link_dead = False
             self.feed_failure(client)
 
+    def let_go(self, link: Connection, closed_exchange: int) -> None:
+        """A client's connections up to one have ended for the server."""
+        self.unsubscribe(link, closed_exchange)
+        balancing.take_back(self.balancer, link.number, closed_exchange)
+
     def unsubscribe(self, link: Connection, closed_exchange: int) -> None:
-        """The server lets go of a client's connections up to one."""
+        """The server no longer has a client's sockets, or requests that it holds, up to one."""
         if 0 <= link.subscribed <= closed_exchange:
             link.subscribed = -1
             del self.subscribers[link.number]
@@ -453,7 +461,7 @@ class Simulation(Driver):
     def peer_timeout(self, link: Connection, exchange: int, wait_s: float) -> Process:
         """The server hears nothing from a client for so long, and lets it go."""
         yield self.clock.at(self.clock.now + wait_s)
-        self.unsubscribe(link, exchange)
+        self.let_go(link, exchange)
 
     # -- polling ---------------------------------------------------------------------------
 
@@ -464,6 +472,8 @@ class Simulation(Driver):
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first and not (yield from self.open_for_polls(client, exchange)):
             return
+        if not first:
+            self.use_again(client)
         request = request_of(self.workload.etag, client.fetched_s, first)
         node = yield from self.request(client, exchange, request, first)
         if node < 0:
@@ -544,7 +554,22 @@ class Simulation(Driver):
         A client that has gone on meanwhile has closed it, and may have another.
         """
         if client.exchange == exchange:
-            self.link_of(client).kept_until_s = done_s + self.server_rules.keep_alive_s
+            kept_until_s = done_s + self.server_rules.keep_alive_s
+            self.link_of(client).kept_until_s = kept_until_s
+            if balancing.is_counting(self.balancer) and not has_socket(client.transport):
+                self.clock.start(self.end_idle(client, kept_until_s))
+
+    def end_idle(self, client: Client, t: float) -> Process:
+        """The server ends a connection of HTTP that is idle for too long, if it is at `t`."""
+        yield self.clock.at(t)
+        if self.link_of(client).kept_until_s == t and not has_socket(client.transport):
+            balancing.take_back(self.balancer, client.number, client.exchange)
+
+    def use_again(self, client: Client) -> None:
+        """A client sends a request at the very moment at which its connection would be ended."""
+        number, balancer, node = client.number, self.balancer, self.link_of(client).node
+        if balancing.is_counting(balancer) and balancer.given_to[number] < 0 and node >= 0:
+            balancing.count(balancer, node, number, client.exchange)
 
     def shows_nothing_new(self, client: Client, version: int) -> bool:
         """Say whether a reply with the state up to `version` is a 304."""
@@ -588,6 +613,7 @@ class Simulation(Driver):
                     self.send_beside(number, Message.TCP_CLOSE)
             return
         link.beats += 1
+        balancing.take_turn(self.balancer, node)
         accept_s = self.server_rules.accept_s
         done_s, version = self.answer(node, accept_s, client, Stream.SAFETY_SERVICE, link.beats)
         cut_s = self.cut_in_service_s(link, node, done_s)
@@ -622,6 +648,8 @@ class Simulation(Driver):
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first and not (yield from self.open_for_polls(client, exchange)):
             return
+        if not first:
+            self.use_again(client)
         if idle_s < NEVER_S:
             clock.start(self.middlebox(client, exchange))
         node = yield from self.request(client, exchange, Message.HELD_REQUEST - first, first)
@@ -716,6 +744,7 @@ class Simulation(Driver):
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
             link.beats += 1
+            balancing.take_turn(self.balancer, node)
             accept_s, named = first * self.server_rules.accept_s, self.version_named(client)
             t, version = self.answer(
                 node, accept_s, client, Stream.SAFETY_SERVICE, link.beats, named=named
@@ -840,6 +869,7 @@ class Simulation(Driver):
                 if start_s < 0.0:
                     recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, clock.now)
             if start_s >= 0.0:
+                self.give(client, exchange)
                 recording.add_busy(self.record, link.node, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
                 if is_over(client, link, exchange):
@@ -1057,7 +1087,7 @@ class Simulation(Driver):
         if client.exchange == exchange:
             self.reset_connection(client, by_server=True)
         else:
-            self.unsubscribe(self.link_of(client), exchange)
+            self.let_go(self.link_of(client), exchange)
 
     def resume_outcome(self, client: Client) -> int:
         """Return how a client that is authenticated now gets the changes that it missed."""
@@ -1188,7 +1218,7 @@ class Simulation(Driver):
         elif outcome == Sent.WAITS_FIRST:
             self.clock.start(self.drain(client, exchange, t))
         elif outcome == Sent.CLOSES:
-            self.unsubscribe(link, exchange)
+            self.let_go(link, exchange)
             self.clock.start(self.fail(client, exchange, t))
 
     def drain(self, client: Client, exchange: int, t: float) -> Process:
@@ -1310,12 +1340,15 @@ class Simulation(Driver):
         cause = cause_of(event, was)
         if was == Transport.POLLING:
             self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
+            balancing.take_back(self.balancer, number, client.exchange)
             return
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
         if holds(was):
             self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
-            if not link.is_link_dead:
+            if link.is_link_dead:
+                balancing.take_back(self.balancer, number, client.exchange - 1)
+            else:
                 self.clock.start(self.closing_handshake(link, client.exchange - 1, False))
             return
         if fetches(was) and link.opened_s < NEVER_S:
@@ -1335,7 +1368,7 @@ class Simulation(Driver):
             return
         link.closed_exchange = max(link.closed_exchange, closed_exchange)
         if not connection.is_kept_in_vain(link):
-            self.unsubscribe(link, closed_exchange)
+            self.let_go(link, closed_exchange)
         if graceful:
             yield clock.at(clock.now + self.one_way_s(link))
             self.send(link.number, Message.CLOSE_DOWN)
@@ -1343,7 +1376,14 @@ class Simulation(Driver):
     def node_of(self, link: Connection, exchange: int) -> int:
         """Return the node that a new connection comes to, -1 if none is up."""
         rules = self.rules
-        return connection.node_of(self.nodes, link, rules.seed, rules.replication, exchange)
+        address = rules.seed, rules.replication
+        return connection.node_of(self.nodes, self.balancer, link, *address, exchange)
+
+    def give(self, client: Client, exchange: int) -> None:
+        """A node has accepted a client's connection, unless the client has given it up by now."""
+        if client.exchange == exchange:
+            node = self.link_of(client).node
+            balancing.give(self.balancer, node, client.number, exchange)
 
     # -- records -------------------------------------------------------------------------------
 

@@ -672,10 +672,18 @@ class ServerSettings(Section):
     """Whether streams that the server itself ends (a restart, a deploy, a drain, a lifetime) get
     their last chunk, as where a framework is told to shut down; if not, they are cut."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many servers there are: nodes behind a balancer, which gives each new connection to a
-    random node that is up. Each has its own workers, backlog and limits, its own sessions and its
+    """How many servers there are: nodes behind a balancer, which gives each new connection to one
+    that is up (`balancing`). Each has its own workers, backlog and limits, its own sessions and its
     own changes to replay, and sends to its own clients.
     Elsewhere: replicas (Kubernetes)."""
+    balancing: Literal["random", "round_robin", "least_connections", "random_of_two"] = "random"
+    """Which node gets a new connection, among those that are up: any; each in its turn; the one
+    that has the fewest connections, as the balancer counts them; or the one that has fewer, of two
+    that are drawn. A node that is up again gets few of its clients back by the first two, and all
+    of the next ones by the third: see `core.balancing`.
+    Elsewhere: least_conn, random two least_conn (nginx, where round_robin is the default);
+    leastconn, roundrobin, random (HAProxy: random is random_of_two); LEAST_REQUEST, ROUND_ROBIN,
+    RANDOM (Envoy: LEAST_REQUEST is random_of_two)."""
     hop_s: NotNegative = 0.4e-3
     """Time for a change to reach the nodes through a broker, seconds; with one node there is none.
     The default is what Redis and NATS take on one machine, as Python clients see it."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from simlib.core.answers import Etag
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
+from simlib.core.balancing import Balancing
 from simlib.core.broadcasts import LoopRules, may_end
 from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
@@ -632,6 +633,7 @@ def _server_rules(scenario: Scenario) -> ServerRules:
             forget_frac=server.forget_frac,
         ),
         ends_streams=server.ends_streams,
+        balancing=Balancing[server.balancing.upper()],
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core.activity import episode_s
+from simlib.core.balancing import take_back
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import closes_with_frames, end_of_kept, opening_request
 from simlib.core.draws import Stream
@@ -21,6 +22,7 @@ from simlib.core.record import Cause, Count, value_of
 from simlib.core.resync import Resume
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
+from simlib.engines.compiled.balancing import use_again
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
@@ -160,6 +162,8 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
     if POLLS and was == Transport.POLLING:
         closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
         disconnect(arrays, record, number, closed_s, cause, was)
+        if GENERAL:
+            take_back(arrays.balancer, number, int(row.exchange + 0))
         return outgoing
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
@@ -167,6 +171,7 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
         closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
         disconnect(arrays, record, number, closed_s, cause, was)
         if row.is_link_dead:
+            take_back(arrays.balancer, number, row.exchange - 1)
             return outgoing
         t = now + turn.half_s
         return _put(arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, 0)
@@ -259,6 +264,8 @@ def _request(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     if first:
         recording.open_connection(record, number, now)
         row.opened_s = now
+    elif GENERAL:
+        use_again(arrays, number)
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S
     request, data = request_of(world.options.etag, row.fetched_s, first), first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
+from simlib.core.balancing import take_back
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import (
@@ -43,6 +44,7 @@ from simlib.engines.compiled.assignment import (
     is_still_to_close,
     is_unheard_of,
 )
+from simlib.engines.compiled.balancing import end_idle, keep_alive, let_go
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
@@ -64,6 +66,7 @@ from simlib.engines.compiled.state import (
     END_OF_STREAM,
     HELD_BITS,
     IS_EMPTY,
+    IS_IDLE,
     IS_PING,
     IS_STREAM,
     REFUSED,
@@ -173,7 +176,7 @@ def _at_server(world: World, turn: Turn) -> Outcome:
             return ignored()  # it never arrives
         row.closed_exchange = max(row.closed_exchange, exchange)
         if not (GENERAL and is_kept_in_vain(row)):
-            release_up_to(arrays, row, exchange)
+            let_go(arrays, row, exchange)
         if turn.data == 0:
             return nothing(0)
         t = turn.now + turn.half_s
@@ -187,7 +190,10 @@ def _at_server(world: World, turn: Turn) -> Outcome:
     if GENERAL and kind == Kind.CHECKED:
         return nothing(_checked(world, turn))
     if GENERAL and kind == Kind.PEER_TIMEOUT:
-        release_up_to(arrays, row, exchange)
+        if turn.data == IS_IDLE:
+            end_idle(arrays, turn.number, turn.now)
+        else:
+            let_go(arrays, row, exchange)
         return nothing(0)
     if GENERAL and row.subscribed == exchange:
         return nothing(_send(world, turn))
@@ -238,7 +244,7 @@ def _checked(world: World, turn: Turn) -> int:
     server = arrays.servers.state[worker // world.server_rules.workers]
     if server.sockets >= world.server_rules.max_connections:
         recording.count_in_bin(world.record, Count.REFUSED, number, now)
-        row.kept_until_s = now + world.server_rules.keep_alive_s
+        keep_alive(arrays, world.q, world.server_rules.keep_alive_s, number, exchange, now)
         return put(out, n, TRIP, now + turn.half_s, Kind.POLL_REFUSED, exchange, first)
     release_up_to(arrays, row, exchange)
     keep_socket(arrays, row, exchange, worker)
@@ -329,7 +335,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
         if row.exchange == turn.exchange:
             _reset(world, turn)
         else:
-            release_up_to(world.arrays, row, turn.exchange)
+            let_go(world.arrays, row, turn.exchange)
     elif row.exchange == turn.exchange and turn.exchange > max(
         row.closed_exchange, row.lost_exchange
     ):
@@ -380,6 +386,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
             return nothing(0)
         cause = Cause.TIMED_OUT + 0
         disconnect(arrays, world.record, turn.number, turn.now, cause, row.transport + 0)
+        take_back(arrays.balancer, turn.number, int(row.exchange + 0))
         row.kept_until_s = -NEVER_S
         row.is_link_dead = False
         return Outcome(-1, 0, -1, 0, FAILS)

@@ -6,7 +6,7 @@ and schedule the events that its answer demands. The loop for a run without faul
 
 from __future__ import annotations
 
-from simlib.core import broadcasts, connection
+from simlib.core import balancing, broadcasts, connection
 from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
 from simlib.core.client_state import NEVER_S, Rules
@@ -19,6 +19,7 @@ from simlib.core.server import Server, ServerRules
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL, EventList
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
@@ -53,14 +54,6 @@ def has_path_limits(arrays: ClientArrays) -> bool:
 def one_way_s(arrays: ClientArrays, rules: Rules, number: int, now: float) -> float:
     """Return how long a message sent now takes from one end to the other, seconds."""
     return connection.one_way_s(_paths(arrays, rules), arrays.rows[number], now)
-
-
-@inlined
-def node_of(arrays: ClientArrays, rules: Rules, number: int, exchange: int) -> int:
-    """Return the node that a new connection comes to, -1 if none is up."""
-    nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
-    row = arrays.rows[number]
-    return connection.node_of(nodes, row, rules.seed, rules.replication, exchange)
 
 
 @inlined
@@ -104,7 +97,7 @@ def reset_connection(
     heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
     is_end = connection.ends_stream(row, row, by_server, server_rules.ends_streams)
     if lets_go:
-        release_up_to(arrays, row, exchange)
+        let_go(arrays, row, exchange)
     if not has_socket(row.transport) and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, row.transport + 0)
@@ -154,6 +147,7 @@ def apply_fault(
             free_s, blocked_s = servers.free_s[node], servers.blocked_s[node]
             server = Server(free_s, blocked_s, servers.accepts_s[node], servers.state[node])
             connection.stop_server(server, node, record, now)
+            balancing.forget_node(arrays.balancer, node)
             for worker in range(len(free_s)):
                 broadcasts.end_loop(arrays.sends[node * len(free_s) + worker], now)
     nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
@@ -267,7 +261,7 @@ def try_send(
     elif outcome == Sent.WAITS_FIRST:
         n = put(arrays.out, n, WHEEL, t, Kind.WRITABLE, exchange, 0)
     elif outcome == Sent.CLOSES:
-        release_up_to(arrays, row, exchange)
+        let_go(arrays, row, exchange)
         n = put(arrays.out, n, WHEEL, t, Kind.FAIL, exchange, 0)
     return n
 

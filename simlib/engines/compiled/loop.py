@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core.answers import has_shortcuts
+from simlib.core.balancing import is_counting
 from simlib.core.broadcasts import may_end
 from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
@@ -92,7 +93,7 @@ def run(given: World, until_s: float) -> int:
         if source == WHEEL:
             kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
             if PUSHES and kind == Kind.PUBLISH:
-                if event_list.room(q) < state.subscribers + MOST_OUT:
+                if event_list.room(q) < _most_of_a_broadcast(world) + MOST_OUT:
                     return NEEDS_ROOM
             if GENERAL and kind == Kind.FAULT:
                 budget = 0
@@ -166,6 +167,7 @@ def _goes_round(world: World) -> bool:
         rules, etag = world.rules, world.options.etag
         goes_round = goes_round and not world.options.limit.polls
         goes_round = goes_round and not has_shortcuts(world.server_rules, etag)
+        goes_round = goes_round and not is_counting(world.arrays.balancer)
         is_adaptive = min(rules.hidden_interval_s, rules.active_interval_s) < NEVER_S
         goes_round = goes_round and not is_adaptive
     return goes_round and world.server_rules.law == Law.CONSTANT
@@ -205,6 +207,13 @@ def _room(world: World) -> int:
     if record.keep_events:
         room = min(room, recording.rows_left(record.events) // MOST_OUT)
     return room
+
+
+@inlined
+def _most_of_a_broadcast(world: World) -> int:
+    """Return how many events a broadcast may schedule; an idle connection's end is one more."""
+    subscribers = int(world.arrays.state[0].subscribers)
+    return 2 * subscribers if GENERAL and is_counting(world.arrays.balancer) else subscribers
 
 
 @inlined

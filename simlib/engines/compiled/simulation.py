@@ -27,6 +27,7 @@ from numba._dispatcher import compute_fingerprint
 from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
 from simlib.core.backpressure import Overflow
+from simlib.core.balancing import Balancer, is_counting, new_balancer
 from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.connection import PLANNED_ROW
 from simlib.core.faults import FAULT_EVENT
@@ -38,6 +39,7 @@ from simlib.engines.compiled import (
     actions,
     arrivals,
     assignment,
+    balancing,
     broadcast,
     event_list,
     faults,
@@ -76,6 +78,7 @@ _MODULES = (
     actions,
     arrivals,
     assignment,
+    balancing,
     broadcast,
     faults,
     held,
@@ -192,7 +195,8 @@ class Simulation:
         """Lengthen what the loop has found too short."""
         arrays = self._world.arrays
         affected_n = len(arrays.rows) if len(arrays.fault_events) else 0
-        self._room_for_events(max(int(arrays.state[0].subscribers), affected_n) + MOST_OUT)
+        told_n = int(arrays.state[0].subscribers) * (1 + is_counting(arrays.balancer))
+        self._room_for_events(max(told_n, affected_n) + MOST_OUT)
         if arrays.servers.state["waiting"].max() == arrays.servers.accepts_s.shape[1]:
             self._world = self._world._replace(arrays=_with_longer_backlogs(arrays))
         self._room_for("connections", affected_n + MOST_OUT)
@@ -293,7 +297,14 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
         planned=_planned(workload, clients_n),
         servers=_idle_servers(workload.nodes, workload.server.workers),
+        balancer=_new_balancer(workload, clients_n),
     )
+
+
+def _new_balancer(workload: Workload, clients_n: int) -> Balancer:
+    rule, *counts = new_balancer(int(workload.server.balancing), workload.nodes, clients_n)
+    arrays: Any = [np.array(each, np.int32) for each in counts]
+    return Balancer(rule, *arrays)
 
 
 def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:

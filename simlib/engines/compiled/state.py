@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
+from simlib.core.balancing import Balancer
 from simlib.core.broadcasts import LOOP, change_set
 from simlib.core.client import is_recoverable, mends_gaps
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
@@ -110,6 +111,8 @@ REFUSED_SYN, END_OF_STREAM = 1, 2
 """The data of FAIL for a SYN that no node takes, and for the proper end of a stream; else 0."""
 IS_HELD = 4
 """The bit in the data of POLL that tells a request which is to be held from a poll."""
+IS_IDLE = 1
+"""The data of PEER_TIMEOUT for a connection of HTTP on which no request has come; else 0."""
 IS_EMPTY = 2
 HELD_BITS = 2
 """In the data of an answer to a held request: whether nothing is new; the version stands above."""
@@ -300,7 +303,8 @@ class ClientArrays(NamedTuple):
     latest subscription is a stream. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
-    nodes. `planned` has a row for each client, or none if no slow client blocks its worker.
+    nodes, `balancer` what is before them. `planned` has a row for each client, or none if no slow
+    client blocks its worker.
     """
 
     rows: NDArray[Any]
@@ -329,6 +333,7 @@ class ClientArrays(NamedTuple):
     sends: NDArray[Any]
     planned: NDArray[Any]
     servers: ServerArrays
+    balancer: Balancer
 
 
 class EngineOptions(NamedTuple):
