@@ -296,10 +296,12 @@ def _values(draw) -> dict[str, object]:
     services += ("check_s", "cached_s")
     transport = draw(st.sampled_from(TRANSPORT_NAMES))
     has_client_pings = not IS_STREAM[TRANSPORT_NAMES.index(transport)]
+    limit = draw(st.sampled_from([None, None, None, None, 1, 2, 3, 6]))
+    has_no_limit = limit is None  # safety polls are refused with one, of some transports
     return dict(  # noqa: C408 (the names of settings)
         transport=transport,
         clients=draw(st.integers(1, 8)),
-        tabs_per_user=draw(st.sampled_from([1, 1, 2])),
+        tabs_per_user=draw(st.sampled_from([1, 1, 2] if has_no_limit else [1, 2, 3, 8])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
         horizon_s=horizon_s,
         warm_up_s=draw(st.sampled_from([0.0, 7.0])),
@@ -322,7 +324,7 @@ def _values(draw) -> dict[str, object]:
             "push": draw(st.sampled_from(["delta", "snapshot"])),
             **draw(resyncs()),
             **draw(tokens),
-            "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
+            "safety_poll_s": draw(st.sampled_from([None, None, *[1.0, 7.0] * has_no_limit])),
             "safety_poll_restart": draw(st.booleans()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
             "upgrade_timeout_s": draw(st.sampled_from([0.0, 0.0, 1.0, 5.0])),
@@ -336,6 +338,7 @@ def _values(draw) -> dict[str, object]:
             "retries_http_errors": draw(st.booleans()),
             "retries_ended": draw(st.booleans()),
             "watches": draw(st.booleans()),
+            "streams_per_tab": 1 if has_no_limit else draw(st.sampled_from([1, 1, 2, 4])),
         },
         long_polling={
             "timeout_s": draw(st.sampled_from([0.5, 2.0, 25.0])),
@@ -358,6 +361,7 @@ def _values(draw) -> dict[str, object]:
             **draw(round_trips()),
             **draw(st.sampled_from([{}, {}, SHARED])),
             "tls": draw(st.booleans()),
+            "connections_per_user": limit,
             "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
         },

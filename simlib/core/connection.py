@@ -420,7 +420,9 @@ def is_answered(link: Connection, keep_alive_s: float, now: float) -> bool:
     return bool(link.kept_until_s <= now + keep_alive_s)
 
 
-def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> bool:
+def reset(
+    client: Client, link: Connection, keep_alive_s: float, now: float, is_queued: bool = False
+) -> bool:
     """Reset a client's connection at the server.
 
     A driver records the end of a polling client's connection before it calls this, and asks
@@ -434,6 +436,9 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         How long the server keeps a connection of HTTP after an answer, seconds.
     now : float
         Seconds.
+    is_queued : bool, optional
+        Whether the client's request, or its attempt to connect, still waits in the browser: it is
+        on no connection. See `core.browser`.
 
     Returns
     -------
@@ -441,15 +446,15 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         Whether the client learns of it as the failure of its present exchange, which the driver
         schedules. A poll that has been answered does not fail: its answer arrives.
     """
-    exchange = int(client.exchange)
+    exchange, is_at_work = int(client.exchange), State.CONNECTING <= client.state <= State.OPEN
     if not has_socket(client.transport):
         if link.is_link_dead:
             return False
         was_answered = is_answered(link, keep_alive_s, now)
         link.kept_until_s = -NEVER_S
-        if client.state != State.FETCHING or was_answered:
+        if client.state != State.FETCHING or was_answered or is_queued:
             return False
-    elif link.lost_exchange >= exchange or not State.CONNECTING <= client.state <= State.OPEN:
+    elif is_queued or link.lost_exchange >= exchange or not is_at_work:
         return False
     if link.closed_exchange >= exchange:
         return False  # it is about to hear of it
@@ -516,8 +521,10 @@ def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams:
     return bool(is_served and by_server and ends_streams)
 
 
-def lose_path(client: Client, link: Connection) -> bool:
+def lose_path(client: Client, link: Connection, is_queued: bool = False) -> bool:
     """Let the path of a client's connection die, which neither end notices.
+
+    `is_queued` says whether the client's request still waits in the browser: see `reset`.
 
     Returns
     -------
@@ -531,8 +538,9 @@ def lose_path(client: Client, link: Connection) -> bool:
         if link.opened_s == NEVER_S or link.is_link_dead:
             return False
         link.is_link_dead = True
-        link.closed_exchange = exchange
-        return bool(client.state == State.FETCHING and link.subscribed != exchange)
+        link.closed_exchange = max(link.closed_exchange, exchange - int(is_queued))
+        is_held_request = link.subscribed == exchange
+        return bool(client.state == State.FETCHING and not is_queued and not is_held_request)
     if State.SECURING <= client.state <= State.OPEN:
         link.lost_exchange = exchange
         if fetches(client.transport):

@@ -189,6 +189,8 @@ class Kept(NamedTuple):
         The most bytes that the server's send buffers held for each client.
     failures : bool
         Which changes have failed: their broadcasts ended early.
+    queues : bool
+        How long each client's requests wait in the browser.
     gaps : int
         How many gaps of each client are kept at a time; when there are more, the oldest one counts
         as lost.
@@ -198,6 +200,7 @@ class Kept(NamedTuple):
     events: bool = False
     buffered: bool = False
     failures: bool = False
+    queues: bool = False
     gaps: int = 0
 
 
@@ -257,6 +260,8 @@ class Record:
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each client; empty unless kept.
+    queued_s : ndarray of float64, shape (clients,) or (0,)
+        How long each client's requests have waited in the browser, seconds; empty unless kept.
     gaps : ndarray of int32, shape (clients, 2 * kept.gaps) or (0, 0)
         Each client's gaps, the oldest first, as pairs: the change from which on and the change up
         to which it has missed them. (0, 0) stands for no gap. Empty if no gaps are kept.
@@ -319,6 +324,7 @@ class Record:
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if kept.buffered else 0)
+        self.queued_s = np.zeros(clients if kept.queues else 0)
         self.failed = np.zeros(len(publish_s) if kept.failures else 0, dtype=np.bool_)
         self.gaps = np.zeros((clients, 2 * kept.gaps) if kept.gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros((cohorts, buckets), dtype=np.int64)
@@ -620,6 +626,11 @@ def fill_gaps(record: Record, client: int, version: int, now: float) -> None:
 def buffer(record: Record, client: int, n_bytes: float) -> None:
     """Record how much the server's memory holds for a client, bytes; the most is kept."""
     record.buffered[client] = max(record.buffered[client], n_bytes)
+
+
+def end_queue(record: Record, client: int, wait_s: float) -> None:
+    """Record how long a client's request has waited in the browser, seconds."""
+    record.queued_s[client] += wait_s
 
 
 def leave_out(record: Record, client: int, version: int, now: float) -> None:

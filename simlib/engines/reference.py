@@ -26,7 +26,7 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
-from simlib.core import balancing, broadcasts, connection
+from simlib.core import balancing, broadcasts, browser, connection
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.answers import NOTHING, answer_of, keep, version_named
@@ -180,6 +180,13 @@ class Simulation(Driver):
         self.paths = Paths(*address, half_s, workload.delays, workload.limits, shared)
         self.has_path_limits = connection.has_path_limits(self.paths)
         self.planned = [Planned(number) for number in range(clients)]
+        # What the tabs of each user have asked the browser for, where it has a limit.
+        self.browser = workload.browser
+        self.is_limited = workload.browser.connections > 0
+        users = -(-clients // workload.browser.tabs) if self.is_limited else 0
+        self.pools = [browser.Pool() for _ in range(users)]
+        claims = browser.CLAIMS * clients if self.is_limited else 0
+        self.claims = [browser.Claim() for _ in range(claims)]
 
         self.clock.start(self.publisher())
         self.clock.start(self.faults())
@@ -233,6 +240,9 @@ class Simulation(Driver):
                 self.record_disconnect(client.number, link.kept_until_s, Cause.IDLE)
             if connection.has_idle_fetches(client, link, self.clock.now):
                 self.end_fetches(link)
+            for place in (browser.MAIN, browser.BESIDE):
+                if self.is_queued(client, place):
+                    browser.set_out(self.claim(client, place), self.record, *self.at_now(client))
         super().finish()
 
     def now_s(self) -> float:
@@ -287,18 +297,18 @@ class Simulation(Driver):
     def carry_out(self, client: Client, event: Event, actions: int, was: int) -> None:
         """Set going what the client asks for."""
         exchange = client.exchange
+        is_on_its_way = not self.is_queued(client, browser.BESIDE)
+        gives_up = actions & Action.GIVE_UP_FETCH > 0 and is_on_its_way
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
-        if actions & Action.FETCH:
-            if fetches(client.transport):
-                gives_up = actions & Action.GIVE_UP_FETCH > 0
-                self.clock.start(self.refetch(client, exchange, gives_up=gives_up))
-            elif holds(client.transport):
-                self.clock.start(self.long_poll(client, exchange))
-            else:
-                self.clock.start(self.poll(client, exchange))
+        self.settle(client)
         if actions & Action.CONNECT:
-            self.clock.start(self.connect(client, exchange))
+            self.tally(Count.ATTEMPTS, client.number)
+        if actions & (Action.FETCH | Action.CONNECT):
+            if self.ask_browser(client):
+                self.set_out(client, self.clock.now, gives_up=gives_up)
+            elif gives_up:
+                self.end_fetches(self.link_of(client))
         if actions & Action.SECURE:
             self.clock.start(self.secure(client, exchange))
         if actions & Action.UPGRADE:
@@ -347,6 +357,75 @@ class Simulation(Driver):
                 yield self.clock.at(when)
                 self.feed(client, event)
 
+    # -- the browser: what all tabs of a user share -----------------------------------------
+
+    def feed(self, client: Client, event: Event, value: int = 0) -> None:
+        """Put one event through the rules; what the client no longer needs is free for others."""
+        super().feed(client, event, value)
+        self.settle(client)
+
+    def claim(self, client: Client, place: int) -> browser.Claim:
+        """Return what a client has asked its browser for."""
+        return self.claims[browser.CLAIMS * client.number + place]
+
+    def is_queued(self, client: Client, place: int) -> bool:
+        """Say whether a client's request waits in its browser."""
+        return self.is_limited and self.claim(client, place).is_queued
+
+    def at_now(self, client: Client) -> tuple[int, float]:
+        """Return a client's number, and the time."""
+        return client.number, self.clock.now
+
+    def ask_browser(self, client: Client) -> bool:
+        """Ask for what a client's request needs; say whether it sets out at once."""
+        asked = browser.connections_asked(self.browser, client)
+        if not self.is_limited or asked == 0:
+            return True
+        place = browser.place_asked(client)
+        pool, key = self.pools[client.number // self.browser.tabs], browser.key_of(client, place)
+        claim = self.claim(client, place)
+        return browser.ask(self.browser, pool, claim, key, asked, self.clock.now)
+
+    def settle(self, client: Client) -> None:
+        """Give back what a client no longer needs, to those that wait for it."""
+        if not self.is_limited:
+            return
+        rules, of_each = self.browser, browser.CLAIMS * self.browser.tabs
+        user, has_given = client.number // rules.tabs, False
+        pool, first = self.pools[user], user * of_each
+        for place in (browser.MAIN, browser.BESIDE):
+            claim, key = self.claim(client, place), browser.key_of(client, place)
+            where = self.record, *self.at_now(client)
+            has_given = browser.settle(pool, claim, key, *where) or has_given
+        until = min(first + of_each, len(self.claims))
+        while has_given:
+            place = browser.next_in_line(rules, pool, self.claims, first, until)
+            has_given = place >= 0
+            if has_given and self.claims[place].held == 1:
+                other, which = divmod(place, browser.CLAIMS)
+                key = self.claims[place].key
+                self.clock.start(self.leave_queue(self.clients[other], which, key))
+
+    def leave_queue(self, client: Client, place: int, key: int) -> Process:
+        """A client's request sets out that has waited in its browser."""
+        yield self.clock.at(self.clock.now)
+        claim = self.claim(client, place)
+        if browser.may_set_out(claim, key):
+            browser.set_out(claim, self.record, *self.at_now(client))
+            self.set_out(client, claim.asked_s, gives_up=False)
+
+    def set_out(self, client: Client, asked_s: float, *, gives_up: bool) -> None:
+        """Send what a client asked for at `asked_s`: a poll, a fetch, an attempt to connect."""
+        exchange = client.exchange
+        if client.state == State.CONNECTING:
+            self.clock.start(self.connect(client, exchange))
+        elif client.state == State.OPEN:
+            self.clock.start(self.refetch(client, exchange, asked_s, gives_up=gives_up))
+        elif holds(client.transport):
+            self.clock.start(self.long_poll(client, exchange))
+        else:
+            self.clock.start(self.poll(client, exchange, asked_s))
+
     # -- faults ----------------------------------------------------------------------------
 
     def faults(self) -> Process:
@@ -379,7 +458,7 @@ class Simulation(Driver):
                     continue
                 if is_reset:
                     self.cut(client, fault_event)
-                elif connection.lose_path(client, link):
+                elif connection.lose_path(client, link, self.is_queued(client, browser.MAIN)):
                     self.clock.start(self.go_unanswered(client, client.exchange))
 
     def cut(self, client: Client, fault_event: FaultEvent) -> None:
@@ -411,7 +490,8 @@ class Simulation(Driver):
             self.let_go(link, exchange)
         if not has_socket(client.transport) and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
-        if connection.reset(client, link, self.server_rules.keep_alive_s, now):
+        is_queued = self.is_queued(client, browser.MAIN)
+        if connection.reset(client, link, self.server_rules.keep_alive_s, now, is_queued):
             self.clock.start(self.fail(client, exchange, heard_s, is_end=is_end))
 
     def fail(self, client: Client, exchange: int, t: float, *, is_end: bool = False) -> Process:
@@ -465,10 +545,9 @@ class Simulation(Driver):
 
     # -- polling ---------------------------------------------------------------------------
 
-    def poll(self, client: Client, exchange: int) -> Process:
+    def poll(self, client: Client, exchange: int, asked_s: float) -> Process:
         """A poll: a connection if none is kept, the request, the worker, the response."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        asked_s = clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first and not (yield from self.open_for_polls(client, exchange)):
             return
@@ -721,10 +800,10 @@ class Simulation(Driver):
 
     # -- what a client fetches that is told of changes -----------------------------------------
 
-    def refetch(self, client: Client, exchange: int, *, gives_up: bool) -> Process:
+    def refetch(self, client: Client, exchange: int, asked_s: float, *, gives_up: bool) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        asked_s, fetch = clock.now, client.fetch_number
+        fetch = client.fetch_number
         first = self.connect_beside(link, gives_up=gives_up)
         self.tally(Count.POLLS, number)
         self.send_beside(number, request_of(self.workload.etag, client.fetched_s, first))
@@ -884,7 +963,6 @@ class Simulation(Driver):
     def connect(self, client: Client, exchange: int) -> Process:
         """TCP."""
         link = self.link_of(client)
-        self.tally(Count.ATTEMPTS, client.number)
         if (yield from self.open_tcp(client, exchange)):
             self.feed(client, Event.CONNECTED)
         elif client.exchange == exchange and not is_cut(link, exchange):
@@ -1342,8 +1420,11 @@ class Simulation(Driver):
             self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
             balancing.take_back(self.balancer, number, client.exchange)
             return
+        is_queued = self.is_queued(client, browser.MAIN)
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
+        if holds(was) and is_queued and client.transport == was and event == Event.DEADLINE:
+            return  # nothing was sent, and an idle connection stays
         if holds(was):
             self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
             if link.is_link_dead:
@@ -1356,7 +1437,8 @@ class Simulation(Driver):
         is_meant = event in (Event.STOP, Event.ASSIGNED)
         graceful = connection.closes_with_frames(client, link, was, is_meant)
         self.record_disconnect(number, now, cause)
-        self.clock.start(self.closing_handshake(link, client.exchange - 1, graceful))
+        if not is_queued:
+            self.clock.start(self.closing_handshake(link, client.exchange - 1, graceful))
 
     def closing_handshake(self, link: Connection, closed_exchange: int, graceful: bool) -> Process:
         """A close frame and its echo, or just the end of the connection."""

@@ -72,6 +72,10 @@ _CANNOT = {
         range(1, _MOST_NODES + 1),
         f"must be {_MOST_NODES} or fewer: each is a process, and they share this machine",
     ),
+    "network.connections_per_user": (
+        (None,),
+        "must be absent: the lab's clients are no tabs of a browser, which limits them",
+    ),
     "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 

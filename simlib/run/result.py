@@ -131,7 +131,8 @@ class Run:
 
             ``clients``: a row per client: its ``user``, ``start_s``, ``end_s``, ``rtt_s``, its
             ledger, the same counts, and ``buffered_bytes``, the most that the server's memory held
-            for it.
+            for it. If the browser has a limit, ``queued_s``: how long its requests have waited for
+            that in all, until the end if they still do.
 
             ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
             ``high_s``, ``count``; publish to apply.

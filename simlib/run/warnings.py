@@ -24,6 +24,7 @@ _LAST_PART = 0.75
 """After this part of a run comes its last quarter, whose utilisation is looked at by itself."""
 _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
+_QUEUED_FRAC = 0.01
 _LATE_FRAC = 0.1
 _HIDDEN_FRAC = 0.05
 """The part of a treatment's time that a warm-up may hide."""
@@ -306,6 +307,30 @@ def _pending(facts: Facts) -> str:
     )
 
 
+def _queued(facts: Facts) -> str:
+    """Requests that waited in the browser, as the user's other tabs had all of its connections."""
+    clients, limit = facts.tables["clients"], facts.scenario.network.connections_per_user
+    if limit is None:
+        return ""
+    waits_s = clients["queued_s"]
+    present_s = np.minimum(clients["end_s"], facts.end_s) - clients["start_s"]
+    waited = waits_s > _QUEUED_FRAC * np.maximum(present_s, 0.0)
+    if not waited.any():
+        return ""
+    is_connected = np.isin(clients["client"], facts.tables["connections"]["client"])
+    fetching = [each.name.lower() for each, row in TRANSPORTS.items() if row.fetches]
+    is_served = is_connected & ~np.isin(clients["transport"], fetching)
+    never = int((waited & (clients["polls"] == 0) & ~is_served).sum())
+    hung = f", and {never:,} never had one for what they asked" if never else ""
+    return (
+        f"{int(waited.sum()):,} of {len(waited):,} tabs waited for a connection of their browser "
+        f"for {_two(100.0 * float((waits_s[waited] / present_s[waited]).mean()))} % of their time"
+        f"{hung}: network.connections_per_user = {limit} is for all tabs of a user, and a stream "
+        "gives its connection back only when it ends. Serve HTTP/2, use one stream for all tabs "
+        "of a user, or a WebSocket."
+    )
+
+
 def _broken_off(facts: Facts) -> str:
     """Updates that a broadcast did not bring to all of its clients, as it ended early."""
     timeline, server = facts.tables["timeline"], facts.scenario.server
@@ -519,6 +544,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "saturated": _saturated,
     "shared link": _shared_link,
     "full": _full,
+    "queued": _queued,
     "unseen": _unseen,
     "pending": _pending,
     "broken off": _broken_off,

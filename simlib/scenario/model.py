@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 import pydantic
 from pydantic import Field, PrivateAttr
 
+from simlib.core.browser import polls_beside
 from simlib.core.faults import FAULTS
 from simlib.core.protocol import TRANSPORT_NAMES, Transport, is_stream
 from simlib.core.reconnect import POLICIES
@@ -61,6 +62,10 @@ MOST_BINS = 1_000_000
 # In the repository a link to data/scenarios, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
 SHORTEST_S = 1e-3
+NO_SAFETY_POLLS = (
+    "must be absent when network.connections_per_user is given: safety polls beside a connection "
+    "that is pushed to are not in the browser's limit"
+)
 
 
 Point = Annotated[tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], FROM_LIST]
@@ -356,6 +361,10 @@ class ServerSentEvents(Section):
     `heartbeat.interval_s` + `heartbeat.timeout_s`; no event either where `heartbeat.any_message` is
     true, as event-source-polyfill has it. EventSource never does.
     Elsewhere: heartbeatTimeout (event-source-polyfill, ms, of both together)."""
+    streams_per_tab: Annotated[int, Field(ge=1, le=4)] = 1
+    """Streams that a tab has open to the server, where the browser has a limit
+    (`network.connections_per_user`): the one that is modelled, and others, which take connections
+    of the browser's and nothing else; the server does not count them."""
 
 
 class LongPolling(Section):
@@ -533,6 +542,16 @@ class Network(Section):
     Elsewhere: rate (tc tbf, bits/s)."""
     tls: bool = True
     """One more round trip for each new connection."""
+    connections_per_user: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Requests that all tabs of a user (`tabs_per_user`) may have under way at a time, by the
+    browser's limit for one origin; absent: any number. Polls, fetches, requests that are held and
+    streams share it, WebSockets do not count; what asks for more waits in the browser, and a stream
+    gives its place back only when it ends: see `core.browser`. 6 over HTTP/1.1 (Chromium, Firefox,
+    Safari). Over HTTP/2 as many as the server allows streams on one connection: nginx 1.22 allows
+    128, Caddy 2.6 250, HAProxy 2.6 and Node.js 20 100 (behind HAProxy WebSockets share them, which
+    is not modelled); Apache 2.4.71 announces 100 and answers 6.
+    Elsewhere: http2_max_concurrent_streams (nginx); tune.h2.fe.max-concurrent-streams (HAProxy);
+    SETTINGS_MAX_CONCURRENT_STREAMS (HTTP/2)."""
     idle_s: Positive | None = None
     """Time after which a middlebox closes a silent WebSocket or stream, seconds; absent: none. By
     default nginx (1.22.1 closed after 60.03 s) and the AWS Application Load Balancer take 60 s; TCP
@@ -882,7 +901,7 @@ class Scenario(Section):
     user, the next n to the second, in the order in which they come. Each tab has its own session,
     polls and connections. A rollout enrols users, so that all tabs of one are in one cohort, and
     the live lab's limits of a user are for all of the user's tabs together. The simulated server
-    has no limits of users."""
+    has no limits of users; the browser may have one (`network.connections_per_user`)."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0
@@ -956,6 +975,7 @@ class Scenario(Section):
             rule = f"must be server or none when transport is {self.transport}: nothing goes up"
             raise FieldError("heartbeat.direction", "client", rule)
         self._check_waits()
+        self._check_browser()
         self._check_shared_link()
         self._check_sizes()
         self._check_amounts()
@@ -1058,6 +1078,17 @@ class Scenario(Section):
             name = "rtt_s is 0" if measured is None else "rtt_quantiles begin at 0 s"
             words = f"must end above 0 when network.{name}, or time would stand still in an outage"
             raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
+
+    def _check_browser(self) -> None:
+        if self.network.connections_per_user is None:
+            if self.sse.streams_per_tab > 1:
+                rule = "has no meaning without network.connections_per_user: must be 1"
+                raise FieldError("sse.streams_per_tab", self.sse.streams_per_tab, rule)
+            return
+        safety_poll_s = self.websocket.safety_poll_s
+        transport = Transport[self.transport.upper()]
+        if safety_poll_s is not None and polls_beside(transport, safety_poll_s):
+            raise FieldError("websocket.safety_poll_s", safety_poll_s, NO_SAFETY_POLLS)
 
     def _check_shared_link(self) -> None:
         rate, is_narrow = self.network.shared_down_bytes_per_s, False

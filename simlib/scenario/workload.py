@@ -21,6 +21,8 @@ from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
 from simlib.core.balancing import Balancing
 from simlib.core.broadcasts import LoopRules, may_end
+from simlib.core.browser import NO_LIMIT as NO_BROWSER_LIMIT
+from simlib.core.browser import BrowserRules, polls_beside
 from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
@@ -47,6 +49,7 @@ from simlib.errors import ScenarioError
 from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.model import (
     MOST_CHANGES,
+    NO_SAFETY_POLLS,
     Activity,
     Fallback,
     Fault,
@@ -97,6 +100,8 @@ class Workload(NamedTuple):
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
         When a kernel gives up on data that nobody acknowledges, seconds.
+    browser : BrowserRules
+        How many requests all tabs of a user may have under way, if that has a limit.
     flag : FlagRules or None
         How a rollout's percentage reaches the clients; None without a rollout.
     buckets : ndarray of float64, shape (clients,) or (0,)
@@ -122,6 +127,7 @@ class Workload(NamedTuple):
     nodes: int
     idle_s: float
     unanswered_s: float
+    browser: BrowserRules
     flag: FlagRules | None
     buckets: NDArray[np.float64]
 
@@ -211,6 +217,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "nodes": scenario.server.nodes,
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
+        "browser": _browser_rules(scenario),
         "flag": None,
     }
 
@@ -235,6 +242,9 @@ def enrolled(
         and replication; absent: both have the workload's.
     """
     one, other = cohort_rules or (workload.rules, workload.rules)
+    for transport, rules in zip(flag.transports, (one, other), strict=True):
+        if workload.browser.connections > 0 and polls_beside(transport, rules.safety_poll_s):
+            raise ScenarioError("websocket.safety_poll_s", rules.safety_poll_s, NO_SAFETY_POLLS)
     of_the_rollout: dict[str, Any] = {
         "has_flag": True,
         "transport": workload.rules.transport,
@@ -307,9 +317,17 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
                 workload.limits or workload.delays or workload.shared_bytes_per_s < math.inf
             ),
             failures=_may_fail(workload),
+            queues=workload.browser.connections > 0,
             gaps=_most_gaps(workload),
         ),
     )
+
+
+def _browser_rules(scenario: Scenario) -> BrowserRules:
+    connections = scenario.network.connections_per_user
+    if connections is None:
+        return NO_BROWSER_LIMIT
+    return BrowserRules(connections, scenario.tabs_per_user, scenario.sse.streams_per_tab)
 
 
 def _transports(workload: Workload) -> tuple[int, ...]:

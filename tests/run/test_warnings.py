@@ -71,6 +71,7 @@ PAIRS = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 2, "burst_gap_s": 1e
 MEETING = {"updates": PAIRS, "server.meeting_fails_frac": 1.0}
 CUT_AT_ONCE = {"faults": [{"kind": "reset", "start_s": 100.0}], "server.socket_set": "plain"}
 FORGETTING = {**CUT_AT_ONCE, "server.forget_frac": 1.0}
+HUNG = {"transport": "sse", "tabs_per_user": 20, "network.connections_per_user": 6}
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
@@ -80,6 +81,8 @@ CASES = [
     ("full", HELD, {"server.max_connections": 15}, {}, "requests that were to be held were"),
     ("cut while held", HELD, {"network.idle_s": 20.0}, {}, "held for network.idle_s = 20 s"),
     ("interval", HELD, {"long_polling.timeout_s": 25000}, {}, "if milliseconds were meant, 25 s"),
+    ("queued", PUSHED, HUNG, {}, "14 of 20 tabs waited for a connection of their browser for 69 %"),
+    ("queued", PUSHED, HUNG, {}, "and 14 never had one for what they asked"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
     ("broken off", PUSHED, MEETING, {}, "by updates that met (meeting_fails_frac)"),
@@ -133,6 +136,21 @@ def test_each_kind_is_found_and_shown_wherever_the_run_is(kind, board, changes, 
 )
 def test_nodes_that_do_not_wait_for_each_other_are_not_warned_about(board, changes, provenance):
     assert "shared" not in kinds_of(simulated(changes, board, **LIVE, **provenance))
+
+
+def test_tabs_whose_fetch_never_sets_out_are_counted_though_their_streams_are_open():
+    # Three tabs of a user have two streams each, which is all that the browser opens.
+    three = {"tabs_per_user": 3, "clients": 3, "sse.streams_per_tab": 2, "ramp_s": 20.0}
+    run = simulated({**HUNG, **three, "transport": "sse_notify"}, PUSHED)
+    polls = run.frame("clients").sort_values("start_s")["polls"]
+    assert polls.iloc[-1] == 0
+    assert f"and {(polls == 0).sum()} never had one" in sentence(run, "queued")
+
+
+def test_a_short_wait_in_the_browser_is_not_warned_about():
+    run = simulated({"tabs_per_user": 20, "network.connections_per_user": 1})
+    assert run.frame("clients")["queued_s"].sum() > 0.0
+    assert run.warnings == ()
 
 
 def test_a_shared_link_is_only_as_busy_as_payload_makes_it():

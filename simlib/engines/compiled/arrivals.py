@@ -10,6 +10,7 @@ from __future__ import annotations
 from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
 from simlib.core.balancing import take_back
+from simlib.core.browser import CLAIMS, may_set_out, set_out
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import (
@@ -93,6 +94,7 @@ from simlib.engines.compiled.turn import (
     POLLS,
     PUSHES,
     REQUESTS,
+    SETS_OUT,
     Outcome,
     Turn,
     World,
@@ -107,6 +109,8 @@ _TOO_OLD = 1  # the data of an IDLE event for a connection that reaches its age 
 def arrive(world: World, turn: Turn) -> Outcome:
     """Return what an event means."""
     kind = turn.kind
+    if GENERAL and kind == Kind.LEAVES_QUEUE:
+        return _leaves_queue(world, turn)
     if GENERAL and kind >= Kind.POLL_SENT:
         return nothing(sent(world, turn))
     if kind <= Kind.FLAG:
@@ -162,6 +166,16 @@ def _flag(world: World, turn: Turn) -> Outcome:
     recording.end_exposure(record, number, now)
     recording.start_exposure(record, number, cohort, now)
     return Outcome(Event.ASSIGNED + 0, cohort, -1, 0, 0)
+
+
+@inlined
+def _leaves_queue(world: World, turn: Turn) -> Outcome:
+    """A request sets out that has waited in the browser, unless it was given up."""
+    claim = world.arrays.claims[CLAIMS * turn.number + turn.data]
+    if not may_set_out(claim, turn.exchange):
+        return ignored()
+    set_out(claim, world.record, turn.number, turn.now)
+    return Outcome(-1, 0, -1, 0, SETS_OUT)
 
 
 # -- at the server, without a worker -------------------------------------------------------------

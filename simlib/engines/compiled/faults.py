@@ -9,6 +9,7 @@ from __future__ import annotations
 from simlib.core import balancing, broadcasts, connection
 from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
+from simlib.core.browser import MAIN
 from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Paths, Sent
 from simlib.core.faults import FaultEffect, is_by_server
@@ -31,6 +32,7 @@ from simlib.engines.compiled.state import (
     catch_up,
     disconnect,
     end_fetches,
+    is_queued,
     load_of,
     loop_of,
     put,
@@ -101,7 +103,8 @@ def reset_connection(
     if not has_socket(row.transport) and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, row.transport + 0)
-    if connection.reset(row, row, server_rules.keep_alive_s, now):
+    in_queue = is_queued(arrays, number, MAIN)
+    if connection.reset(row, row, server_rules.keep_alive_s, now, in_queue):
         load = load_of(exchange, Kind.FAIL, END_OF_STREAM * is_end)
         event_list.schedule(q, TRIP, heard_s, number, load)
 
@@ -120,7 +123,7 @@ def _lose_path(
     catch_up(arrays, record, number, arrays.state[0].published)
     if row.subscribed >= 0:
         arrays.undisturbed_until_s[row.slot] = -NEVER_S
-    if connection.lose_path(row, row):
+    if connection.lose_path(row, row, is_queued(arrays, number, MAIN)):
         load = load_of(row.exchange, Kind.UNANSWERED, 0)
         event_list.schedule(q, WHEEL, now + options.unanswered_s, number, load)
 

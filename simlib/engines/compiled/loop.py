@@ -18,6 +18,7 @@ from simlib.core import record as recording
 from simlib.core.answers import has_shortcuts
 from simlib.core.balancing import is_counting
 from simlib.core.broadcasts import may_end
+from simlib.core.browser import CLAIMS, set_out
 from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
@@ -44,11 +45,13 @@ from simlib.engines.compiled.state import (
     KIND_BITS,
     LAST_EXCHANGE,
     MOST_OUT,
+    OTHERS,
     Kind,
     catch_up,
     disconnect,
     end_fetches,
     finalise,
+    is_queued,
     is_up_to_date,
     load_of,
 )
@@ -166,6 +169,7 @@ def _goes_round(world: World) -> bool:
     if GENERAL:
         rules, etag = world.rules, world.options.etag
         goes_round = goes_round and not world.options.limit.polls
+        goes_round = goes_round and world.options.browser.connections == 0
         goes_round = goes_round and not has_shortcuts(world.server_rules, etag)
         goes_round = goes_round and not is_counting(world.arrays.balancer)
         is_adaptive = min(rules.hidden_interval_s, rules.active_interval_s) < NEVER_S
@@ -290,7 +294,10 @@ def _handle(world: World, taken: Turn) -> None:
         row.active_s = now
     for place in range(outgoing.n):
         item = arrays.out[place]
-        event_list.schedule(world.q, item.lane, item.t, number, item.load)
+        lane, to = int(item.lane), number
+        if GENERAL and lane >= OTHERS:
+            to, lane = lane // OTHERS - 1, lane % OTHERS
+        event_list.schedule(world.q, lane, item.t, to, item.load)
     if PUSHES and row.subscribed >= 0:
         up_to_date = is_up_to_date(arrays, number)
         if GENERAL:
@@ -317,6 +324,9 @@ def finish(given: World, now: float) -> None:
             row = arrays.rows[number]
             if has_idle_fetches(row, row, now):
                 end_fetches(arrays, record, number, now)
+            for place in range(CLAIMS):
+                if is_queued(arrays, number, place):
+                    set_out(arrays.claims[CLAIMS * number + place], record, number, now)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]
         if PUSHES:

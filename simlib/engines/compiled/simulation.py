@@ -28,6 +28,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
 from simlib.core.backpressure import Overflow
 from simlib.core.balancing import Balancer, is_counting, new_balancer
+from simlib.core.browser import CLAIM_ROW, CLAIMS, NO_KEY, POOL_ROW
 from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.connection import PLANNED_ROW
 from simlib.core.faults import FAULT_EVENT
@@ -296,6 +297,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         kept_from=np.zeros(workload.nodes, np.int64),
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
         planned=_planned(workload, clients_n),
+        **_claims(workload, clients_n),
         servers=_idle_servers(workload.nodes, workload.server.workers),
         balancer=_new_balancer(workload, clients_n),
     )
@@ -319,6 +321,14 @@ def _planned(workload: Workload, clients_n: int) -> Any:
     rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["exchange"] = -1
     return rows
+
+
+def _claims(workload: Workload, clients_n: int) -> dict[str, Any]:
+    clients_n *= workload.browser.connections > 0
+    users = -(-clients_n // workload.browser.tabs)
+    claims = rows_of(CLAIMS * clients_n, list(CLAIM_ROW.items()))
+    claims["key"] = NO_KEY
+    return {"pools": rows_of(users, list(POOL_ROW.items())), "claims": claims}
 
 
 def _fill(rows: Any, variant: Variant, record: Record) -> None:
@@ -370,6 +380,7 @@ def _options(workload: Workload) -> EngineOptions:
         workload.idle_s,
         workload.unanswered_s,
         workload.rate_limit,
+        workload.browser,
     )
 
 

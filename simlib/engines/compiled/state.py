@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from simlib.core import record as recording
 from simlib.core.balancing import Balancer
 from simlib.core.broadcasts import LOOP, change_set
+from simlib.core.browser import CLAIMS, BrowserRules
 from simlib.core.client import is_recoverable, mends_gaps
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
 from simlib.core.connection import CONNECTION_ROW, Nodes, is_held
@@ -28,6 +29,7 @@ from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Cou
 from simlib.core.resync import resume_outcome
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
+from simlib.engines.compiled.event_list import SOURCES
 from simlib.engines.compiled.numba_support import inlined
 
 
@@ -36,8 +38,9 @@ class Kind(IntEnum):
 
     First jobs that reach the server, then what is the client's own, what arrives at the server and
     asks for no worker, and what arrives at the client: on no exchange or by rules of its own, on a
-    connection that is made, on an open socket. Last, what the server sends on a link that all
-    clients share: it has to be given to the link in the order in which it is sent.
+    connection that is made, on an open socket. Then what the server sends on a link that all
+    clients share: it has to be given to the link in the order in which it is sent. Last, a request
+    that has waited in the browser.
     """
 
     POLL = 0
@@ -97,6 +100,8 @@ class Kind(IntEnum):
     REFETCH_SENT = 47
     HELD_SENT = 48
 
+    LEAVES_QUEUE = 49
+
 
 KIND_BITS = 6
 DATA_BITS = 32
@@ -118,6 +123,9 @@ HELD_BITS = 2
 """In the data of an answer to a held request: whether nothing is new; the version stands above."""
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
+OTHERS = SOURCES
+"""In the lane of an event in ``arrays.out`` that is not of the client in hand, the factor of that
+client's number, plus 1."""
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
 """The exchange from which on a client cannot go on: the few after it leave room for one event."""
 
@@ -261,6 +269,7 @@ class RecordArrays(NamedTuple):
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
     buffered: NDArray[np.float64]
+    queued_s: NDArray[np.float64]
     failed: NDArray[np.bool_]
     gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
@@ -304,7 +313,8 @@ class ClientArrays(NamedTuple):
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
     nodes, `balancer` what is before them. `planned` has a row for each client, or none if no slow
-    client blocks its worker.
+    client blocks its worker. `pools` has a row for each user, and `claims` two for each client, or
+    none if the browser has no limit.
     """
 
     rows: NDArray[Any]
@@ -332,6 +342,8 @@ class ClientArrays(NamedTuple):
     kept_from: Any
     sends: NDArray[Any]
     planned: NDArray[Any]
+    pools: NDArray[Any]
+    claims: NDArray[Any]
     servers: ServerArrays
     balancer: Balancer
 
@@ -347,6 +359,7 @@ class EngineOptions(NamedTuple):
     idle_s: float
     unanswered_s: float
     limit: LimiterRules
+    browser: BrowserRules
 
 
 @inlined
@@ -378,6 +391,13 @@ def put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: i
     place.lane = lane
     place.load = load_of(exchange, kind, data)
     return n + 1
+
+
+@inlined
+def is_queued(arrays: ClientArrays, number: int, place: int) -> bool:
+    """Say whether a client's request waits in its browser."""
+    place += CLAIMS * number
+    return place < len(arrays.claims) and arrays.claims[place].is_queued
 
 
 @inlined

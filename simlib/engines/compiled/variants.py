@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from simlib.core.answers import Etag
 from simlib.core.broadcasts import SOUND
+from simlib.core.browser import NO_LIMIT as NO_BROWSER_LIMIT
 from simlib.core.client_state import Differs
 from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
@@ -37,6 +38,7 @@ _NEUTRAL: dict[str, Any] = {
     "rate_limit": NO_LIMIT,
     "shared_bytes_per_s": math.inf,
     "idle_s": math.inf,
+    "browser": NO_BROWSER_LIMIT,
     "flag": None,
     "treatment_rules": None,
 }
