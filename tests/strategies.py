@@ -64,6 +64,14 @@ def reconnects(draw) -> dict[str, object]:
 SHARED = {"shared_down_bytes_per_s": 7000.0}
 """A link that takes longer for a board than most jobs take the server."""
 
+PROXIES = st.fixed_dictionaries(
+    {
+        "stream_buffer_bytes": st.sampled_from([None, None, 1, 64, 300, 1000, 4096, 2**30]),
+        "stream_delay_s": st.sampled_from([None, None, 0.2, 0.5, 2.0]),
+    }
+)
+"""Proxies that hold back what streams carry, or do not."""
+
 FAULT = {
     "length_s": st.sampled_from([0.5, 2.5, 10.0]),
     "share": st.sampled_from([0.5, 1.0]),
@@ -363,6 +371,7 @@ def _values(draw) -> dict[str, object]:
             "tls": draw(st.booleans()),
             "connections_per_user": limit,
             "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
+            **draw(PROXIES),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
         },
         server={

@@ -899,12 +899,17 @@ def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
 
 def open_path(paths: Paths, link: Connection, now: float, n_bytes: float) -> float:
     """Send the first message on a new connection, whose path is empty; return when it arrives."""
+    clear_path(paths, link, now)
+    return transmit(paths, link, now, n_bytes)
+
+
+def clear_path(paths: Paths, link: Connection, now: float) -> None:
+    """Begin a new connection, on whose path nothing was sent yet."""
     if has_path_limits(paths):
         link.link_s = now
         link.arrived_s = now
         link.link_bytes = 0.0
         link.waiting = 0
-    return transmit(paths, link, now, n_bytes)
 
 
 def end_arrives_s(

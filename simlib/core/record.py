@@ -56,7 +56,8 @@ class Count(IntEnum):
     after saving. UNSENT are the messages that were therefore not sent, FORGOTTEN the
     sockets let in, and the requests held, by a server that sends to none of them any more.
     ANSWERS are polls whose whole answer has come, fetches beside a socket among them, safety polls
-    and refusals not; OPENED are WebSockets that have opened.
+    and refusals not; OPENED are WebSockets that have opened. THROWN_AWAY are changes, or boards,
+    that a proxy had of a stream when it was cut.
     """
 
     POLLS = 0
@@ -84,6 +85,7 @@ class Count(IntEnum):
     FAILED_UPDATES = 22
     UNSENT = 23
     FORGOTTEN = 24
+    THROWN_AWAY = 25
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -454,9 +456,9 @@ def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
     count_in_bin(record, Count.SAFETY_ERRORS, client, t)
 
 
-def count_in_bin(record: Record, what: int, client: int, t: float) -> None:
-    """Count something that is not kept per client."""
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += 1
+def count_in_bin(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
+    """Count something that is not kept per client, `n` times."""
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += n
 
 
 def count_messages(record: Record, client: int, t: float, message: int, n: int = 1) -> None:

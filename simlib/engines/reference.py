@@ -26,7 +26,7 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
-from simlib.core import balancing, broadcasts, browser, connection
+from simlib.core import balancing, broadcasts, browser, connection, stream_proxy
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.answers import NOTHING, answer_of, keep, version_named
@@ -85,6 +85,7 @@ from simlib.core.server import (
     wait_for_s,
     wait_s,
 )
+from simlib.core.stream_proxy import ProxyBuffer, Stretch
 from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
 from simlib.scenario.model import Activity
@@ -168,6 +169,12 @@ class Simulation(Driver):
         self.unclosed: set[int] = set()
         # The clients whose latest subscription is a stream.
         self.streams: set[int] = set()
+        # What a proxy has of each client's stream, if it holds anything back.
+        self.holds_back = stream_proxy.holds_back(workload.stream_proxy)
+        self.stream_bytes: list[int] = workload.stream_bytes.tolist()
+        held_n = clients if self.holds_back else 0
+        self.buffers = [ProxyBuffer() for _ in range(held_n)]
+        self.stretches: list[list[Stretch]] = [[] for _ in range(held_n)]
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
@@ -483,9 +490,10 @@ class Simulation(Driver):
         """
         link, exchange, now = self.link_of(client), client.exchange, self.clock.now
         socket_bytes = self.server_rules.sending.socket_bytes
-        heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
         ends_streams = self.server_rules.ends_streams
         is_end = connection.ends_stream(client, link, by_server, ends_streams)
+        self.end_stream(client, exchange, is_end=is_end)
+        heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
         if lets_go:
             self.let_go(link, exchange)
         if not has_socket(client.transport) and not link.is_link_dead:
@@ -1100,28 +1108,42 @@ class Simulation(Driver):
             self.streams.add(number)
         else:
             self.streams.discard(number)
+        is_held_back = self.is_held_back(client)
+        if is_held_back:
+            self.begin_stream(client, exchange, version, outcome)
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             beats = self.comments if by_stream else self.heartbeats
             clock.start(beats(client, exchange))
         self.close_if_denied(client)
+        if is_held_back:
+            self.watch(client, exchange)
+            return
+        t = self.ready_s(client, version, outcome)
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
-            clock.start(self.enter(client, exchange, version, Resume.NOTHING))
+            clock.start(self.enter(client, exchange, version, Resume.NOTHING, t))
             message = sent_as(client.transport, Message.SNAPSHOT)
             t = connection.transmit(self.paths, link, clock.now, self.sizes[message][1])
             clock.start(self.push(client, exchange, version, t, message))
         else:
-            clock.start(self.enter(client, exchange, version, outcome))
+            clock.start(self.enter(client, exchange, version, outcome, t))
 
-    def enter(self, client: Client, exchange: int, version: int, outcome: int) -> Process:
-        """READY arrives, and with it what the client has missed up to `version`."""
+    def ready_s(self, client: Client, version: int, outcome: int) -> float:
+        """Send READY, and what is replayed up to `version`; return when it arrives, seconds."""
+        ready, pushed = (
+            sent_as(client.transport, message) for message in (Message.READY, Message.PUSH)
+        )
+        replayed = (version - client.seen) * (outcome == Resume.REPLAY)
+        n_bytes = self.sizes[ready][1] + replayed * self.sizes[pushed][1]
+        return connection.open_path(self.paths, self.link_of(client), self.clock.now, n_bytes)
+
+    def enter(self, client: Client, exchange: int, version: int, outcome: int, t: float) -> Process:
+        """READY arrives at `t`, and with it what the client has missed up to `version`."""
         number, link, transport = client.number, self.link_of(client), client.transport
         ready, board, pushed = (
             sent_as(transport, message)
             for message in (Message.READY, Message.SNAPSHOT, Message.PUSH)
         )
-        replayed = (version - client.seen) * (outcome == Resume.REPLAY)
-        n_bytes = self.sizes[ready][1] + replayed * self.sizes[pushed][1]
-        yield self.clock.at(connection.open_path(self.paths, link, self.clock.now, n_bytes))
+        yield self.clock.at(t)
         if is_over(client, link, exchange):
             return
         if is_stream(transport):
@@ -1131,12 +1153,8 @@ class Simulation(Driver):
         link.served_by = link.let_in_by
         self.record_connection(number)
         link.kept_until_s = -NEVER_S
-        if self.workload.idle_s < NEVER_S:
-            self.clock.start(self.middlebox(client, exchange))
-        seed, replication = self.rules.seed, self.rules.replication
-        end_s = end_of_life_s(self.schedule.events, seed, replication, number, self.clock.now)
-        if end_s < NEVER_S:
-            self.clock.start(self.end_of_life(client, exchange, end_s))
+        if not self.is_held_back(client):
+            self.watch(client, exchange)
         missed = version - client.seen
         self.feed(client, Event.READY, connection.ready_value(client, outcome, version))
         if outcome == Resume.SNAPSHOT:
@@ -1149,6 +1167,15 @@ class Simulation(Driver):
             return
         self.feed(client, Event.SNAPSHOT if outcome == Resume.SNAPSHOT else Event.REPLAY, version)
 
+    def watch(self, client: Client, exchange: int) -> None:
+        """Let a middlebox close the connection when it is idle, and the server when it is old."""
+        if self.workload.idle_s < NEVER_S:
+            self.clock.start(self.middlebox(client, exchange))
+        seed, replication, now = self.rules.seed, self.rules.replication, self.clock.now
+        end_s = end_of_life_s(self.schedule.events, seed, replication, client.number, now)
+        if end_s < NEVER_S:
+            self.clock.start(self.end_of_life(client, exchange, end_s))
+
     def middlebox(self, client: Client, exchange: int) -> Process:
         """Let a middlebox close the connection after it has carried nothing for `idle_s`."""
         link, t = self.link_of(client), self.clock.now + self.workload.idle_s
@@ -1156,7 +1183,10 @@ class Simulation(Driver):
             yield self.clock.at(t)
             if is_over(client, link, exchange):
                 return
-            t = link.active_s + self.workload.idle_s
+            active_s = link.active_s
+            if self.holds_back and is_stream(client.transport):
+                active_s = self.buffers[client.number].written_s
+            t = active_s + self.workload.idle_s
         self.reset_connection(client)
 
     def end_of_life(self, client: Client, exchange: int, t: float) -> Process:
@@ -1217,11 +1247,14 @@ class Simulation(Driver):
                 continue
             t = fan_out.send(number)
             message = connection.change_message(client)
-            if not self.has_path_limits and not may_end:
+            is_held_back = self.is_held_back(client)
+            if not self.has_path_limits and not may_end and not is_held_back:
                 t += self.one_way_s(link)
                 self.clock.start(self.push(client, exchange, version, t, message))
                 continue
-            outcome, t = self.plan_send(link, t, message)
+            outcome = int(Sent.SENT)
+            if not is_held_back:
+                outcome, t = self.plan_send(link, t, message)
             if outcome == Sent.SENT:
                 self.clock.start(self.try_send(client, exchange, version, t))
                 continue
@@ -1280,6 +1313,11 @@ class Simulation(Driver):
             recording.leave_out(self.record, client.number, version, self.clock.now)
             return
         message = connection.change_message(client)
+        if self.is_held_back(client):
+            if version != GIVES_UP:
+                self.write(client, exchange, message, version)
+                return
+            self.end_stream(client, exchange, is_end=False)
         waiting_message = connection.waiting_message(client, self.rules, sending)
         outcome, t = connection.try_send(
             self.paths,
@@ -1393,10 +1431,13 @@ class Simulation(Driver):
             link.beats += 2
             worker, k = link.socket_worker, link.beats
             done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
-            if self.has_path_limits:
+            if self.has_path_limits or self.holds_back:
                 yield clock.at(done_s)  # what it is behind on the path is known only then
                 if link.subscribed != exchange:
                     return
+            if self.holds_back:
+                self.write(client, exchange, message, 0)
+                continue
             t = self.beat_arrives_s(link, done_s, message)
             clock.start(self.comment(client, exchange, t))
 
@@ -1409,6 +1450,78 @@ class Simulation(Driver):
         elif not is_over(client, link, exchange):
             self.send(client.number, Message.STREAM_COMMENT)
             self.feed(client, Event.PING)
+
+    # -- streams: what a proxy holds back --------------------------------------------------------
+
+    def is_held_back(self, client: Client) -> bool:
+        """Say whether what the server writes to a client is held back by a proxy."""
+        return self.holds_back and client.number in self.streams
+
+    def begin_stream(self, client: Client, exchange: int, version: int, outcome: int) -> None:
+        """Write the head of a stream, READY, and what the client has missed up to `version`."""
+        number, proxy, transport = client.number, self.workload.stream_proxy, client.transport
+        connection.clear_path(self.paths, self.link_of(client), self.clock.now)
+        stream_proxy.begin(self.buffers[number], self.clock.now)
+        head_bytes = self.stream_bytes[Message.STREAM_RESPONSE]
+        stream_proxy.write_head(proxy, self.buffers[number], head_bytes)
+        ready, board, pushed = (
+            sent_as(transport, message)
+            for message in (Message.READY, Message.SNAPSHOT, Message.PUSH)
+        )
+        first, by_itself = client.seen + 1, stream_proxy.ready_data(version, outcome)
+        self.write(client, exchange, ready, by_itself)
+        if outcome == Resume.SNAPSHOT:
+            self.write(client, exchange, board, version)
+        elif outcome == Resume.REPLAY:
+            self.write(client, exchange, pushed, first, version - first + 1)
+
+    def write(self, client: Client, exchange: int, message: int, data: int, n: int = 1) -> None:
+        """Write to a stream what a proxy may hold back, and send on what it passes on."""
+        buffer, stretches = self.buffers[client.number], self.stretches[client.number]
+        if len(stretches) == buffer.stretches:
+            stretches.append(Stretch())
+        proxy, n_bytes, now = self.workload.stream_proxy, self.stream_bytes[message], self.clock.now
+        due_s = stream_proxy.write(proxy, buffer, stretches, message, data, n, n_bytes, now)
+        self.pass_on(client, exchange)
+        if due_s < NEVER_S:
+            self.clock.start(self.release(client, exchange, due_s))
+
+    def release(self, client: Client, exchange: int, t: float) -> Process:
+        """The proxy passes on at `t` what it has, unless a piece was full before."""
+        yield self.clock.at(t)
+        buffer = self.buffers[client.number]
+        if self.link_of(client).subscribed == exchange and buffer.due_s == t:
+            stream_proxy.release(buffer)
+            self.pass_on(client, exchange)
+
+    def pass_on(self, client: Client, exchange: int) -> None:
+        """Send on the events whose last byte the proxy passes on."""
+        buffer, stretches = self.buffers[client.number], self.stretches[client.number]
+        link, now = self.link_of(client), self.clock.now
+        while stream_proxy.has_passed(buffer, stretches):
+            message, data = stream_proxy.take(buffer, stretches)
+            t = connection.transmit(self.paths, link, now, self.sizes[message][1])
+            if message == Message.STREAM_READY:
+                version, outcome = stream_proxy.of_ready(data)
+                self.clock.start(self.enter(client, exchange, version, outcome, t))
+            elif message == Message.STREAM_COMMENT:
+                self.clock.start(self.comment(client, exchange, t))
+            else:
+                self.clock.start(self.push(client, exchange, data, t, message))
+        stream_proxy.close_ranks(buffer, stretches)
+
+    def end_stream(self, client: Client, exchange: int, *, is_end: bool) -> None:
+        """A stream ends, if the client has one: what the proxy has goes before, or is lost."""
+        if self.link_of(client).subscribed != exchange or not self.is_held_back(client):
+            return
+        buffer, stretches = self.buffers[client.number], self.stretches[client.number]
+        if stream_proxy.throws_away(self.workload.stream_proxy, is_end):
+            lost = stream_proxy.drop(buffer, stretches)
+            number, now = client.number, self.clock.now
+            recording.count_in_bin(self.record, Count.THROWN_AWAY, number, now, lost)
+        else:
+            stream_proxy.release(buffer)
+            self.pass_on(client, exchange)
 
     # -- ends of connections -------------------------------------------------------------------
 

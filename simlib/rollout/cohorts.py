@@ -106,4 +106,5 @@ def _shared(scenario: Scenario) -> dict[str, Any]:
     """Return the settings of which a run has one set; what is pushed is among them."""
     settings = common_fields(scenario, 0, 0)
     is_snapshot = settings["rules"].push_is_snapshot
-    return {**settings, "rules": is_snapshot, "sizes": settings["sizes"].tolist()}
+    arrays = {name: settings[name].tolist() for name in ("sizes", "stream_bytes")}
+    return {**settings, "rules": is_snapshot, **arrays}

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 _RENAMED = {"stays": "exposures"}
 COUNTED_LATER = tuple(
-    what.name.lower() for what in (Count.FAILED_UPDATES, Count.UNSENT, Count.FORGOTTEN)
+    what.name.lower()
+    for what in (Count.FAILED_UPDATES, Count.UNSENT, Count.FORGOTTEN, Count.THROWN_AWAY)
 )
 """Counts that runs saved before lack: there was no way in which these things could happen."""
 

@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simlib.core.measures import ratio
-from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS, TRANSPORTS, Transport
+from simlib.core.protocol import (
+    SOCKET_TRANSPORTS,
+    TOLD_TRANSPORTS,
+    TRANSPORTS,
+    Transport,
+    is_stream,
+)
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
@@ -373,6 +379,34 @@ def _forgotten(facts: Facts) -> str:
     )
 
 
+def _held_back(facts: Facts) -> str:
+    """Changes that a proxy in front of streams threw away, or has passed none of on."""
+    timeline, piece = facts.tables["timeline"], facts.scenario.network.stream_buffer_bytes
+    names = (str(name) for name in np.unique(timeline["transport"]))
+    streams = [name for name in names if is_stream(Transport[name.upper()])]
+    if piece is None or not streams:
+        return ""
+    thrown = int(timeline["thrown_away"].sum())
+    mine = np.isin(timeline["transport"], streams)
+    arrived = int(timeline["messages"][mine].sum())
+    repair = (
+        "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
+        "network.stream_buffer_bytes out."
+    )
+    if thrown:
+        return (
+            f"A proxy threw {thrown:,} changes away that were to be told, with pieces of less than "
+            f"{piece:,} bytes of streams that were cut: a client gets them later only if the "
+            f"server sends them again (websocket.resync). {repair}"
+        )
+    if arrived == 0 and ledger_of(facts.tables["clients"]).eligible > 0:
+        return (
+            f"No change came by a stream: a proxy has not had a piece of {piece:,} bytes to pass "
+            f"on. {repair}"
+        )
+    return ""
+
+
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
@@ -549,6 +583,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "pending": _pending,
     "broken off": _broken_off,
     "forgotten": _forgotten,
+    "held back": _held_back,
     "interval": _interval,
     "cut while held": _cut_while_held,
     "unit": _unit,

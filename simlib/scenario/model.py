@@ -558,6 +558,17 @@ class Network(Section):
     keep-alive does not count.
     Elsewhere: proxy_read_timeout (nginx); timeout tunnel (HAProxy); idle_timeout.timeout_seconds
     (AWS ALB); stream_idle_timeout (Envoy)."""
+    stream_buffer_bytes: Size | None = None
+    """A proxy passes streams (`sse`, `sse_notify`) on in whole pieces of so many bytes, and throws
+    away a piece that is not full when a stream is cut; absent: it waits for no piece. The bytes are
+    those of the server's answer over HTTP/1.0, its head among them. See `core.stream_proxy`;
+    `sl.proxy` has the proxies that do so.
+    Elsewhere: proxy_buffer_size, with proxy_buffering on (nginx before 1.31: 4k)."""
+    stream_delay_s: Positive | None = None
+    """A proxy passes on what it has of a stream so long after the first byte of it, seconds, and
+    what has come meanwhile with it; absent: at once, or when a piece is full. HAProxy over HTTP/1.1
+    takes 0.2 s for an event that comes alone.
+    Elsewhere: option http-no-delay (HAProxy, which switches it off)."""
     unanswered_s: Positive = 924.6
     """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
     Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""

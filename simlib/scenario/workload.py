@@ -44,7 +44,8 @@ from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, ru
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import Law, ServerRules, law_parameter
-from simlib.core.wire import message_sizes
+from simlib.core.stream_proxy import ProxyRules
+from simlib.core.wire import message_sizes, stream_bytes
 from simlib.errors import ScenarioError
 from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.model import (
@@ -96,6 +97,10 @@ class Workload(NamedTuple):
     shared_bytes_per_s : float
         The rate of the link that all clients share, on the way down; infinite: there is none.
     nodes : int
+    stream_proxy : ProxyRules
+        What a proxy holds back of streams.
+    stream_bytes : ndarray of int64, shape (len(Message),)
+        Of every message: its bytes on a stream, as that proxy counts them.
     idle_s : float
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
@@ -125,6 +130,8 @@ class Workload(NamedTuple):
     limits: tuple[Window, ...]
     shared_bytes_per_s: float
     nodes: int
+    stream_proxy: ProxyRules
+    stream_bytes: NDArray[np.int64]
     idle_s: float
     unanswered_s: float
     browser: BrowserRules
@@ -215,6 +222,11 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "limits": _paths_changed(scenario, "bytes_per_s"),
         "shared_bytes_per_s": scenario.network.shared_down_bytes_per_s or math.inf,
         "nodes": scenario.server.nodes,
+        "stream_proxy": ProxyRules(
+            buffer_bytes=scenario.network.stream_buffer_bytes or 0,
+            delay_s=scenario.network.stream_delay_s or math.inf,
+        ),
+        "stream_bytes": stream_bytes(spec),
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
         "browser": _browser_rules(scenario),

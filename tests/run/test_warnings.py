@@ -72,6 +72,7 @@ MEETING = {"updates": PAIRS, "server.meeting_fails_frac": 1.0}
 CUT_AT_ONCE = {"faults": [{"kind": "reset", "start_s": 100.0}], "server.socket_set": "plain"}
 FORGETTING = {**CUT_AT_ONCE, "server.forget_frac": 1.0}
 HUNG = {"transport": "sse", "tabs_per_user": 20, "network.connections_per_user": 6}
+STREAMED = PUSHED.replace({"transport": "sse", **sl.proxy("compression middleware")})
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
@@ -87,6 +88,8 @@ CASES = [
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
     ("broken off", PUSHED, MEETING, {}, "by updates that met (meeting_fails_frac)"),
     ("forgotten", PUSHED, FORGETTING, {}, "20 sockets were let in by a server that had forgotten"),
+    ("held back", STREAMED, {}, {}, "No change came by a stream"),
+    ("held back", STREAMED, {"network.idle_s": 9.0}, {}, "changes away that were to be told"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
     ("unit", BOARD, {"network.rtt_s": 40}, {}, "network.rtt_s is 40 s (0.04 if milliseconds"),
     (

@@ -11,7 +11,7 @@ from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
 from simlib.core.browser import MAIN
 from simlib.core.client_state import NEVER_S, Rules
-from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Paths, Sent
+from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Sent
 from simlib.core.faults import FaultEffect, is_by_server
 from simlib.core.protocol import has_socket
 from simlib.core.record import Cause, Record
@@ -23,6 +23,7 @@ from simlib.engines.compiled import event_list
 from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL, EventList
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.proxied import end_stream
 from simlib.engines.compiled.state import (
     END_OF_STREAM,
     TRIP,
@@ -35,15 +36,10 @@ from simlib.engines.compiled.state import (
     is_queued,
     load_of,
     loop_of,
+    paths_of,
     put,
     release_up_to,
 )
-
-
-@inlined
-def _paths(arrays: ClientArrays, rules: Rules) -> Paths:
-    address = rules.seed, rules.replication
-    return Paths(*address, arrays.half_s, arrays.delays, arrays.limits, arrays.shared)
 
 
 @inlined
@@ -55,7 +51,7 @@ def has_path_limits(arrays: ClientArrays) -> bool:
 @inlined
 def one_way_s(arrays: ClientArrays, rules: Rules, number: int, now: float) -> float:
     """Return how long a message sent now takes from one end to the other, seconds."""
-    return connection.one_way_s(_paths(arrays, rules), arrays.rows[number], now)
+    return connection.one_way_s(paths_of(arrays, rules), arrays.rows[number], now)
 
 
 @inlined
@@ -84,6 +80,7 @@ def reset_connection(
     q: EventList,
     rules: Rules,
     server_rules: ServerRules,
+    options: EngineOptions,
     number: int,
     now: float,
     lets_go: bool,
@@ -96,8 +93,9 @@ def reset_connection(
     row, socket_bytes = arrays.rows[number], server_rules.sending.socket_bytes
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
-    heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
     is_end = connection.ends_stream(row, row, by_server, server_rules.ends_streams)
+    end_stream(arrays, record, q, rules, options, number, now, exchange, is_end)
+    heard_s = connection.end_arrives_s(paths_of(arrays, rules), row, exchange, socket_bytes, now)
     if lets_go:
         let_go(arrays, row, exchange)
     if not has_socket(row.transport) and not row.is_link_dead:
@@ -171,7 +169,7 @@ def apply_fault(
                     if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
                         end_fetches(arrays, record, number, now)
                     lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
-                    settings, by_server = (rules, server_rules), is_by_server(fault_event)
+                    settings, by_server = (rules, server_rules, options), is_by_server(fault_event)
                     reset_connection(arrays, record, q, *settings, number, now, lets_go, by_server)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
@@ -191,13 +189,13 @@ def carried_by(
     arrays: ClientArrays, rules: Rules, number: int, exchange: int, t: float, n_bytes: float
 ) -> float:
     """Return when the links on a client's path have carried a reply to a poll, sent at `t`."""
-    return connection.reply_s(_paths(arrays, rules), arrays.rows[number], exchange, t, n_bytes)
+    return connection.reply_s(paths_of(arrays, rules), arrays.rows[number], exchange, t, n_bytes)
 
 
 @inlined
 def transmit(arrays: ClientArrays, rules: Rules, number: int, t: float, n_bytes: float) -> float:
     """Give a connection's path something to carry from `t` on; return when it arrives."""
-    return connection.transmit(_paths(arrays, rules), arrays.rows[number], t, n_bytes)
+    return connection.transmit(paths_of(arrays, rules), arrays.rows[number], t, n_bytes)
 
 
 @inlined
@@ -209,7 +207,7 @@ def ready_s(
     n_bytes = arrays.sizes[sent_as(transport, Message.READY), 1] + 0
     if outcome == Resume.REPLAY:
         n_bytes += missed * arrays.sizes[sent_as(transport, Message.PUSH), 1]
-    return connection.open_path(_paths(arrays, rules), arrays.rows[number], now, float(n_bytes))
+    return connection.open_path(paths_of(arrays, rules), arrays.rows[number], now, float(n_bytes))
 
 
 @inlined
@@ -220,7 +218,7 @@ def plan_send(
 
     Return what becomes of it, a `Sent`, and when.
     """
-    paths, row = _paths(arrays, rules), arrays.rows[number]
+    paths, row = paths_of(arrays, rules), arrays.rows[number]
     is_aborting = connection.aborts(paths, sending)
     outcome = Sent.SENT + 0
     if is_aborting or connection.blocks(paths, sending):
@@ -257,7 +255,7 @@ def try_send(
     size = int(arrays.sizes[connection.change_message(row), 1])
     waiting_size = int(arrays.sizes[connection.waiting_message(row, rules, sending), 1])
     outcome, t = connection.try_send(
-        _paths(arrays, rules), row, record, sending, version, now, size, waiting_size
+        paths_of(arrays, rules), row, record, sending, version, now, size, waiting_size
     )
     if outcome == Sent.SENT:
         n = put(arrays.out, n, WHEEL, t, Kind.PUSH, exchange, version)
@@ -280,7 +278,7 @@ def drain(
     n: int,
 ) -> int:
     """Send the messages that wait for a client as its kernels take them."""
-    paths, row = _paths(arrays, rules), arrays.rows[number]
+    paths, row = paths_of(arrays, rules), arrays.rows[number]
     message = connection.waiting_message(row, rules, sending)
     size, kind = int(arrays.sizes[message, 1]), Kind.PUSH + 0
     if connection.is_board(message):

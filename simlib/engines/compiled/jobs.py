@@ -40,6 +40,7 @@ from simlib.engines.compiled.faults import (
 )
 from simlib.engines.compiled.held import answer, carried_s
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.proxied import is_held_back
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
@@ -437,7 +438,10 @@ def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, ve
     if PUSHES and kind == Kind.AUTHENTICATE:
         return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
     if PUSHES and kind == Kind.BEAT:
-        if GENERAL and has_path_limits(world.arrays):
+        is_late = GENERAL and has_path_limits(world.arrays)
+        if GENERAL:
+            is_late = is_late or is_held_back(world.arrays, world.options, turn.number)
+        if is_late:
             data = (job.data << 1) | IS_PING
             return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, data)
         n = put(out, 0, DONE_TRIP, done_s + half_s, Kind.PING, exchange, job.data)

@@ -25,6 +25,7 @@ from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches, has_socket
 from simlib.core.record import Cause, value_of
 from simlib.core.server import Law
+from simlib.core.stream_proxy import holds_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
@@ -147,6 +148,7 @@ def _serves_at_once(world: World) -> bool:
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
         at_once = at_once and not fetches(rules.transport)
         at_once = at_once and not may_end(world.server_rules.loop)
+        at_once = at_once and not holds_back(world.options.stream_proxy)
         # A message may answer for the pong that a client waits for, and so sets its timer anew.
         may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
         at_once = at_once and not may_answer
@@ -199,6 +201,11 @@ def _room(world: World) -> int:
     """Return how many events can be handled before the event list or a log may be full."""
     record, servers = world.record, world.arrays.servers
     room = event_list.room(world.q) // MOST_OUT
+    if GENERAL and holds_back(world.options.stream_proxy):
+        # A turn may pass on all that proxies have, or replay all changes.
+        state = world.arrays.state[0]
+        room = int((event_list.room(world.q) - state.held) // (MOST_OUT + state.published))
+        room = min(room, (world.arrays.stretches.shape[1] - state.stretches) // 2)
     for node in range(len(servers.state) if GENERAL else 1):
         room = min(room, servers.accepts_s.shape[1] - servers.state[node].waiting)
     room = min(room, recording.rows_left(record.connections) // 2)
@@ -222,7 +229,8 @@ def _most_of_a_broadcast(world: World) -> int:
 
 @inlined
 def _room_of_a_fault(world: World) -> int:
-    return min(event_list.room(world.q), recording.rows_left(world.record.connections))
+    held = world.arrays.state[0].held
+    return min(event_list.room(world.q) - held, recording.rows_left(world.record.connections))
 
 
 @inlined

@@ -36,6 +36,7 @@ from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
 from simlib.core.protocol import HAS_SOCKET, State
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
+from simlib.core.stream_proxy import PROXY_BUFFER_ROW, STRETCH_ROW, holds_back
 from simlib.engines.compiled import (
     actions,
     arrivals,
@@ -48,6 +49,7 @@ from simlib.engines.compiled import (
     jobs,
     loop,
     poll_round,
+    proxied,
     turn,
 )
 from simlib.engines.compiled import state as state_module
@@ -86,9 +88,14 @@ _MODULES = (
     jobs,
     loop,
     poll_round,
+    proxied,
     state_module,
     turn,
 )
+
+
+_STRETCHES = 8
+"""For how many stretches of events there is room in each client's row at first."""
 
 
 class Loops(NamedTuple):
@@ -196,8 +203,14 @@ class Simulation:
         """Lengthen what the loop has found too short."""
         arrays = self._world.arrays
         affected_n = len(arrays.rows) if len(arrays.fault_events) else 0
-        told_n = int(arrays.state[0].subscribers) * (1 + is_counting(arrays.balancer))
-        self._room_for_events(max(told_n, affected_n) + MOST_OUT)
+        state = arrays.state[0]
+        told_n = int(state.subscribers) * (1 + is_counting(arrays.balancer))
+        events = max(told_n, affected_n) + MOST_OUT
+        if len(arrays.buffers):
+            events += int(state.held + state.published)
+        self._room_for_events(events)
+        if len(arrays.buffers) and int(state.stretches) > arrays.stretches.shape[1] - 2:
+            self._world = self._world._replace(arrays=_with_more_stretches(arrays))
         if arrays.servers.state["waiting"].max() == arrays.servers.accepts_s.shape[1]:
             self._world = self._world._replace(arrays=_with_longer_backlogs(arrays))
         self._room_for("connections", affected_n + MOST_OUT)
@@ -271,6 +284,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
     _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
     slots_n = 2 * clients_n if variant.pushes else 0
+    held_n = clients_n if holds_back(workload.stream_proxy) else 0
     return ClientArrays(
         rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
@@ -298,6 +312,9 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
         planned=_planned(workload, clients_n),
         **_claims(workload, clients_n),
+        buffers=rows_of(held_n, list(PROXY_BUFFER_ROW.items())),
+        stretches=rows_of((held_n, _STRETCHES), list(STRETCH_ROW.items())),
+        stream_bytes=workload.stream_bytes,
         servers=_idle_servers(workload.nodes, workload.server.workers),
         balancer=_new_balancer(workload, clients_n),
     )
@@ -371,6 +388,13 @@ def _with_longer_backlogs(arrays: ClientArrays) -> ClientArrays:
     return arrays._replace(servers=servers._replace(accepts_s=rings))
 
 
+def _with_more_stretches(arrays: ClientArrays) -> ClientArrays:
+    stretches = arrays.stretches
+    more = rows_of((len(stretches), 2 * stretches.shape[1]), stretches.dtype)
+    more[:, : stretches.shape[1]] = stretches
+    return arrays._replace(stretches=more)
+
+
 def _options(workload: Workload) -> EngineOptions:
     drag, hidden = workload.drag, workload.hidden
     return EngineOptions(
@@ -381,6 +405,7 @@ def _options(workload: Workload) -> EngineOptions:
         workload.unanswered_s,
         workload.rate_limit,
         workload.browser,
+        workload.stream_proxy,
     )
 
 

@@ -19,7 +19,7 @@ from simlib.core.broadcasts import LOOP, change_set
 from simlib.core.browser import CLAIMS, BrowserRules
 from simlib.core.client import is_recoverable, mends_gaps
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
-from simlib.core.connection import CONNECTION_ROW, Nodes, is_held
+from simlib.core.connection import CONNECTION_ROW, Nodes, Paths, is_held
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.limiter import LimiterRules
@@ -27,6 +27,7 @@ from simlib.core.notify import FETCHES
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
+from simlib.core.stream_proxy import ProxyRules
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.event_list import SOURCES
@@ -67,40 +68,41 @@ class Kind(IntEnum):
     PEER_TIMEOUT = 19
     BEAT_SERVED = 20
     WRITABLE = 21
-    SEND = 22
+    RELEASE = 22
+    SEND = 23
 
-    IDLE = 23
-    POLL_DONE = 24
-    CLOSE_REPLY = 25
-    SAFETY_POLL_REPLY = 26
-    REFETCH_REPLY = 27
-    HELD_DONE = 28
-    FAIL = 29
-    UNANSWERED = 30
+    IDLE = 24
+    POLL_DONE = 25
+    CLOSE_REPLY = 26
+    SAFETY_POLL_REPLY = 27
+    REFETCH_REPLY = 28
+    HELD_DONE = 29
+    FAIL = 30
+    UNANSWERED = 31
 
-    SYN_AGAIN = 31
-    TCP_OPEN = 32
-    TLS_OPEN = 33
-    POLL_REFUSED = 34
+    SYN_AGAIN = 32
+    TCP_OPEN = 33
+    TLS_OPEN = 34
+    POLL_REFUSED = 35
 
-    UPGRADE_REFUSED = 35
-    UPGRADE_DONE = 36
-    AUTH_REFUSED = 37
-    READY = 38
-    PUSH = 39
-    SNAPSHOT = 40
-    PING = 41
-    PONG = 42
+    UPGRADE_REFUSED = 36
+    UPGRADE_DONE = 37
+    AUTH_REFUSED = 38
+    READY = 39
+    PUSH = 40
+    SNAPSHOT = 41
+    PING = 42
+    PONG = 43
 
-    PUBLISH = 43
-    FAULT = 44
+    PUBLISH = 44
+    FAULT = 45
 
-    POLL_SENT = 45
-    SAFETY_POLL_SENT = 46
-    REFETCH_SENT = 47
-    HELD_SENT = 48
+    POLL_SENT = 46
+    SAFETY_POLL_SENT = 47
+    REFETCH_SENT = 48
+    HELD_SENT = 49
 
-    LEAVES_QUEUE = 49
+    LEAVES_QUEUE = 50
 
 
 KIND_BITS = 6
@@ -223,6 +225,8 @@ STATE = np.dtype(
         ("fault_event", "i8"),
         ("percents", "i8"),
         ("limit_due_s", "f8"),
+        ("held", "i8"),
+        ("stretches", "i8"),
     ]
 )
 
@@ -314,7 +318,9 @@ class ClientArrays(NamedTuple):
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
     nodes, `balancer` what is before them. `planned` has a row for each client, or none if no slow
     client blocks its worker. `pools` has a row for each user, and `claims` two for each client, or
-    none if the browser has no limit.
+    none if the browser has no limit. `buffers` and `stretches` have one each if a proxy holds back
+    what streams carry, `state` how many events they have in all and the most rows that a client's
+    stretches have taken. `stream_bytes` are that proxy's sizes of messages.
     """
 
     rows: NDArray[Any]
@@ -344,6 +350,9 @@ class ClientArrays(NamedTuple):
     planned: NDArray[Any]
     pools: NDArray[Any]
     claims: NDArray[Any]
+    buffers: NDArray[Any]
+    stretches: NDArray[Any]
+    stream_bytes: NDArray[np.int64]
     servers: ServerArrays
     balancer: Balancer
 
@@ -360,6 +369,14 @@ class EngineOptions(NamedTuple):
     unanswered_s: float
     limit: LimiterRules
     browser: BrowserRules
+    stream_proxy: ProxyRules
+
+
+@inlined
+def paths_of(arrays: ClientArrays, rules: Rules) -> Paths:
+    """Return the paths of all clients."""
+    address = rules.seed, rules.replication
+    return Paths(*address, arrays.half_s, arrays.delays, arrays.limits, arrays.shared)
 
 
 @inlined

@@ -22,13 +22,14 @@ from simlib.core.client_state import Differs
 from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
 from simlib.core.reconnect import runs_on
+from simlib.core.stream_proxy import AT_ONCE
 from simlib.scenario.workload import Workload
 
 FROM_CLIENTS = 200_000
 """From so many clients on, a run may go to the loop of its transport."""
 _HONOURED = {
     *("rules", "server", "etag", "drag", "hidden", "unanswered_s"),
-    *("publish_s", "start_s", "end_s", "rtt_s", "sizes", "buckets"),
+    *("publish_s", "start_s", "end_s", "rtt_s", "sizes", "stream_bytes", "buckets"),
 }
 _NEUTRAL: dict[str, Any] = {
     "fault_events": (),
@@ -37,6 +38,7 @@ _NEUTRAL: dict[str, Any] = {
     "nodes": 1,
     "rate_limit": NO_LIMIT,
     "shared_bytes_per_s": math.inf,
+    "stream_proxy": AT_ONCE,
     "idle_s": math.inf,
     "browser": NO_BROWSER_LIMIT,
     "flag": None,
