@@ -115,7 +115,7 @@ def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenar
     bake_s = counted_s / (len(_STAGES) + 1)
     most = 100.0 if case.candidate.percent is None else case.candidate.percent
     plan = Plan(
-        name=case.name,
+        name="release",
         start_s=base.warm_up_s,
         check_every_s=bake_s,
         stages=[{"percent": most * share, "bake_s": bake_s} for share in _STAGES],
