@@ -261,6 +261,8 @@ class Decision:
         is those that miss the fewest, until it is known which comes closest.
         """
         lacking = [name for name in self.cases if self.lacks(name)]
+        if not lacking:
+            return []
         values = {name: self.values[name][self.asked.needs.ranked_by] for name in self.cases}
         usable = [name for name in lacking if not self.fails(name)]
         usable.sort(key=lambda name: float(np.nan_to_num(values[name].mean(), nan=math.inf)))
