@@ -293,7 +293,7 @@ class Decision:
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario of the candidate to take; without one, as it is today."""
+        """The scenario of the candidate to take (see `plan`); without one, as it is today."""
         return self.cases[self.best or TODAY].scenario
 
     @property

@@ -110,6 +110,9 @@ def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenar
     """
     from simlib.rollout.trials import check_plan
 
+    if case.candidate.percent is not None and today.transport != "polling":
+        rule = "must be polling, as the others do whom the candidate is not for"
+        raise ScenarioError("transport", today.transport, rule)
     base, of_today, of_case = _cohorts(today, timed(case.scenario, compared))
     counted_s = base.horizon_s - base.cool_down_s - base.warm_up_s
     bake_s = counted_s / (len(_STAGES) + 1)

@@ -563,6 +563,16 @@ def test_what_one_cohort_has_not_the_other_has_for_itself():
         assert other.fallback == cases["other"].scenario.fallback
 
 
+def test_push_for_a_part_is_rolled_out_to_that_part_of_those_who_poll():
+    cases, _ = cases_of(BOARD, ["push_half"])
+    compared = [case.scenario for case in cases.values()]
+    plan = rolled_out(cases["push_half"], compared, sl.Needs(harmed_frac=1), BOARD).plan
+    assert [stage.percent for stage in plan.stages] == [5.0, 12.5, 25.0, 50.0]
+    pushed = BOARD.replace({"transport": "sse"})
+    with pytest.raises(sl.ScenarioError, match="transport: must be polling, as the others do"):
+        rolled_out(cases["push_half"], compared, sl.Needs(harmed_frac=1), pushed)
+
+
 def test_what_no_part_of_the_users_can_have_says_so():
     hidden = {"polling.pause_while_hidden": False, "polling.hidden_interval_s": 300.0}
     today = BOARD.replace(hidden)
