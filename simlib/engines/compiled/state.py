@@ -312,9 +312,9 @@ class ClientArrays(NamedTuple):
     latest subscription is a stream. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
-    nodes, `balancer` what is before them. `planned` has a row for each client, or none if no slow
-    client blocks its worker. `pools` has a row for each user, and `claims` two for each client, or
-    none if the browser has no limit.
+    nodes, `balancer` what is before them, and `heard_s` is when they hear of each change. `planned`
+    has a row for each client, or none if no slow client blocks its worker. `pools` has a row for
+    each user, and `claims` two for each client, or none if the browser has no limit.
     """
 
     rows: NDArray[Any]
@@ -346,6 +346,7 @@ class ClientArrays(NamedTuple):
     claims: NDArray[Any]
     servers: ServerArrays
     balancer: Balancer
+    heard_s: Any
 
 
 class EngineOptions(NamedTuple):
