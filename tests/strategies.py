@@ -387,6 +387,7 @@ def _values(draw) -> dict[str, object]:
             "socket_bytes": draw(st.sampled_from([200, 10_000])),
             "nodes": nodes,
             "balancing": draw(balancings()),
+            "broker_s": draw(st.sampled_from([0.0, 0.0, 1e-3, 0.5, 4.0])),
             "ends_streams": draw(st.booleans()),
             **draw(senders()),
             **draw(loops()),

@@ -33,6 +33,7 @@ from simlib.core.answers import NOTHING, answer_of, keep, version_named
 from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
 from simlib.core.backpressure import Overflow
 from simlib.core.broadcasts import Loop
+from simlib.core.broker import heard_s
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
@@ -158,6 +159,7 @@ class Simulation(Driver):
         self.limiter = LimiterState()
         self.servers = [new_server(workload.server.workers) for _ in range(workload.nodes)]
         self.publish_s: list[float] = workload.publish_s.tolist()
+        self.heard_s = heard_s(workload.server, self.publish_s)
         self.sizes: list[list[int]] = workload.sizes[:, :2].tolist()
         self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
@@ -1213,8 +1215,8 @@ class Simulation(Driver):
 
     def publisher(self) -> Process:
         """The state changes at the publish times; those who are subscribed then are told."""
-        for version, t in enumerate(self.publish_s, start=1):
-            yield self.clock.at(t + self.server_rules.hop_s)
+        for version, t in enumerate(self.heard_s, start=1):
+            yield self.clock.at(t)
             self.published = version
             if self.subscribers:
                 self.broadcast(version)
@@ -1628,7 +1630,7 @@ class Simulation(Driver):
         place = first_free(server.free_s)
         start_s = max(self.clock.now, server.free_s[place])
         present = bisect_right(self.publish_s, start_s)
-        answer = answer_of(rules, server.state, self.publish_s, etag, named, present, start_s)
+        answer = answer_of(rules, server.state, self.heard_s, etag, named, present, start_s)
         worker, mean_s = node * rules.workers + place, before_s + answer.cost_s
         done_s = self.serve(worker, mean_s, client, stream, k, wait_s=answer.wait_s)
         version = answer.version

@@ -76,6 +76,7 @@ _CANNOT = {
         (None,),
         "must be absent: the lab's clients are no tabs of a browser, which limits them",
     ),
+    "server.broker_s": ((0.0,), "must be 0: the lab's broker takes the time that it takes"),
     "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 

@@ -23,6 +23,7 @@ from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
+from simlib.scenario.workload import publish_times_s
 
 _SATURATED_FRAC = 0.95
 """Above this utilisation the queue goes on growing for most of a run."""
@@ -245,6 +246,27 @@ def _asked_of_link(facts: Facts) -> float:
         n_bytes = int(polls[timeline["t_s"] >= scenario.warm_up_s].sum())
         n_bytes *= int(sizes[Message.HELD_REPLY if is_held else Message.POLL_RESPONSE])
     return n_bytes / counted_s if counted_s > 0.0 else 0.0
+
+
+def _broker(facts: Facts) -> str:
+    """A broker that is asked to tell of more changes than it has time for, after the warm-up."""
+    scenario, provenance = facts.scenario, facts.provenance
+    server, pushes = scenario.server, facts.tables["timeline"]["messages"].sum() > 0
+    is_told = pushes or scenario.transport in TOLD_TRANSPORTS
+    if server.nodes == 1 or server.broker_s == 0.0 or not is_told:
+        return ""
+    cost_s, from_s = server.nodes * server.broker_s, scenario.warm_up_s
+    publish_s = publish_times_s(scenario, provenance["seed"], provenance["replication"])
+    counted = publish_s[(publish_s >= from_s) & (publish_s < facts.end_s)]
+    per_s = len(counted) / (facts.end_s - from_s) if facts.end_s > from_s else 0.0
+    if per_s * cost_s < 1.0:
+        return ""
+    return (
+        f"The broker was asked to tell of {_two(per_s)} changes per second and bears "
+        f"{_two(1.0 / cost_s)}, 1 / (server.nodes x server.broker_s): its backlog grew all the "
+        f"time, and latencies depend on how long the run was ({words_s(facts.end_s)}). Give it a "
+        "smaller server.broker_s, fewer nodes or fewer changes."
+    )
 
 
 def _full(facts: Facts) -> str:
@@ -577,6 +599,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "incomplete": _incomplete,
     "saturated": _saturated,
     "shared link": _shared_link,
+    "broker": _broker,
     "full": _full,
     "queued": _queued,
     "unseen": _unseen,

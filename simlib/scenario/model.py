@@ -717,6 +717,10 @@ class ServerSettings(Section):
     hop_s: NotNegative = 0.4e-3
     """Time for a change to reach the nodes through a broker, seconds; with one node there is none.
     The default is what Redis and NATS take on one machine, as Python clients see it."""
+    broker_s: NotNegative = 0.0
+    """How long the broker works on a change for each node, up or not, before it passes it on,
+    seconds. It takes changes in order, so that it bears 1 / (nodes * broker_s) of them per second.
+    0: no limit; with one node there is no broker."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:

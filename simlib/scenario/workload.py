@@ -191,7 +191,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     start_s, end_s = _sessions(scenario, seed, replication)
     return Workload(
         **common_fields(scenario, seed, replication),
-        publish_s=_publish_s(scenario, seed, replication),
+        publish_s=publish_times_s(scenario, seed, replication),
         start_s=start_s,
         end_s=end_s,
         rtt_s=_rtt_s(scenario, seed, replication, len(start_s)),
@@ -381,7 +381,8 @@ def _poisson_s(
         k += _BLOCK
 
 
-def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.float64]:
+def publish_times_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.float64]:
+    """Return when the changes of one seed and replication are published, ascending, seconds."""
     updates = scenario.updates
     if updates.kind == "trace":
         return _trace_s(scenario)
@@ -664,6 +665,7 @@ def _server_rules(scenario: Scenario) -> ServerRules:
         ),
         ends_streams=server.ends_streams,
         balancing=Balancing[server.balancing.upper()],
+        broker_s=server.nodes * server.broker_s if server.nodes > 1 else 0.0,
     )
 
 

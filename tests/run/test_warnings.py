@@ -67,6 +67,7 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
 
 TWO_NODES = {"server.nodes": 2, "server.send_s": 0.01}
 SHARED = {"node_processors": 1}
+SLOW_BROKER = {"server.nodes": 2, "server.broker_s": 6.0}
 PAIRS = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 2, "burst_gap_s": 1e-5}
 MEETING = {"updates": PAIRS, "server.meeting_fails_frac": 1.0}
 CUT_AT_ONCE = {"faults": [{"kind": "reset", "start_s": 100.0}], "server.socket_set": "plain"}
@@ -78,6 +79,7 @@ CASES = [
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
     ("shared link", BOARD, {"network.shared_down_bytes_per_s": 1000}, {}, "all clients share was"),
     ("saturated", LATE_NODE, {}, {}, "Node 0 was busy 10"),
+    ("broker", PUSHED, SLOW_BROKER, {}, "and bears 0.083, 1 / (server.nodes x server.broker_s)"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("full", HELD, {"server.max_connections": 15}, {}, "requests that were to be held were"),
     ("cut while held", HELD, {"network.idle_s": 20.0}, {}, "held for network.idle_s = 20 s"),

@@ -154,8 +154,8 @@ def _answer_of(world: World, turn: Turn, worker: int) -> Answer:
                 has_gaps = recording.has_gaps(world.record, turn.number)
                 named = version_named(etag, row.fetched_s, row.seen, has_gaps)
             present = readable(arrays, world.record, start_s)
-            state, publish_s = arrays.servers.state[node], world.record.publish_s
-            return answer_of(server_rules, state, publish_s, etag, named, present, start_s)
+            state, heard_s = arrays.servers.state[node], arrays.heard_s
+            return answer_of(server_rules, state, heard_s, etag, named, present, start_s)
     return Answer(0.0, server_rules.poll_s + 0.0, NOTHING, False)
 
 

@@ -182,11 +182,10 @@ def _goes_round(world: World) -> bool:
 @inlined
 def _begin(world: World) -> None:
     """Schedule the first change, the first fault and the first session."""
-    arrays, q, publish_s = world.arrays, world.q, world.record.publish_s
+    arrays, q, heard_s = world.arrays, world.q, world.arrays.heard_s
     hand = q.hand[0]
-    if PUSHES and len(publish_s) > 0:
-        t = publish_s[0] + world.server_rules.hop_s
-        event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.PUBLISH, 1))
+    if PUSHES and len(heard_s) > 0:
+        event_list.schedule(q, WHEEL, heard_s[0], 0, load_of(0, Kind.PUBLISH, 1))
     if GENERAL and len(arrays.fault_events) > 0:
         hand.sequence = 0
         event_list.schedule(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
@@ -264,14 +263,13 @@ def _half_s(world: World, number: int, now: float) -> float:
 @inlined
 def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> None:
     """The state changes; the next change is scheduled."""
-    state, publish_s, version = world.arrays.state[0], world.record.publish_s, turn.data
+    state, heard_s, version = world.arrays.state[0], world.arrays.heard_s, turn.data
     state.published = version
     if state.subscribers > 0:
         state.events += broadcast(world, turn.now, version, fast_until_s, at_once)
-    if version < len(publish_s):
+    if version < len(heard_s):
         load = load_of(0, Kind.PUBLISH, version + 1)
-        t = publish_s[version] + world.server_rules.hop_s
-        event_list.schedule(world.q, WHEEL, t, 0, load)
+        event_list.schedule(world.q, WHEEL, heard_s[version], 0, load)
 
 
 @inlined

@@ -28,6 +28,7 @@ from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
 from simlib.core.backpressure import Overflow
 from simlib.core.balancing import Balancer, is_counting, new_balancer
+from simlib.core.broker import heard_s
 from simlib.core.browser import CLAIM_ROW, CLAIMS, NO_KEY, POOL_ROW
 from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.connection import PLANNED_ROW
@@ -317,6 +318,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         stream_bytes=workload.stream_bytes,
         servers=_idle_servers(workload.nodes, workload.server.workers),
         balancer=_new_balancer(workload, clients_n),
+        heard_s=np.array(heard_s(workload.server, workload.publish_s.tolist())),
     )
 
 

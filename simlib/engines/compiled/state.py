@@ -316,11 +316,12 @@ class ClientArrays(NamedTuple):
     latest subscription is a stream. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
-    nodes, `balancer` what is before them. `planned` has a row for each client, or none if no slow
-    client blocks its worker. `pools` has a row for each user, and `claims` two for each client, or
-    none if the browser has no limit. `buffers` and `stretches` have one each if a proxy holds back
-    what streams carry, `state` how many events they have in all and the most rows that a client's
-    stretches have taken. `stream_bytes` are that proxy's sizes of messages.
+    nodes, `balancer` what is before them, and `heard_s` is when they hear of each change. `planned`
+    has a row for each client, or none if no slow client blocks its worker. `pools` has a row for
+    each user, and `claims` two for each client, or none if the browser has no limit. `buffers` and
+    `stretches` have one each if a proxy holds back what streams carry, `state` how many events they
+    have in all and the most rows that a client's stretches have taken. `stream_bytes` are that
+    proxy's sizes of messages.
     """
 
     rows: NDArray[Any]
@@ -355,6 +356,7 @@ class ClientArrays(NamedTuple):
     stream_bytes: NDArray[np.int64]
     servers: ServerArrays
     balancer: Balancer
+    heard_s: Any
 
 
 class EngineOptions(NamedTuple):

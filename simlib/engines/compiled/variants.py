@@ -70,7 +70,7 @@ _HONOURED_SERVER = {
     *("accept_s", "poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s"),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
-    *("drops_copy", "ends_streams", "balancing"),
+    *("drops_copy", "ends_streams", "balancing", "broker_s"),
 }
 _NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0, "loop": SOUND}
 _OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
