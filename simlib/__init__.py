@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from simlib.run import Run as Run
     from simlib.scenario import Scenario as Scenario
     from simlib.scenario.presets import library as library
+    from simlib.scenario.presets import proxy as proxy
     from simlib.scenario.presets import server as server
     from simlib.sizing import fewest as fewest
     from simlib.sizing import find_limit as find_limit
@@ -94,6 +95,7 @@ _HOMES = {
     "notebook": "publish.notebook",
     "on_loopback": "live",
     "outages": "analysis.outages",
+    "proxy": "scenario.presets",
     "rehearse": "rollout.trials",
     "replicate": "experiment",
     "roll_out": "rollout.trials",

@@ -64,6 +64,14 @@ def reconnects(draw) -> dict[str, object]:
 SHARED = {"shared_down_bytes_per_s": 7000.0}
 """A link that takes longer for a board than most jobs take the server."""
 
+PROXIES = st.fixed_dictionaries(
+    {
+        "stream_buffer_bytes": st.sampled_from([None, None, 1, 64, 300, 1000, 4096, 2**30]),
+        "stream_delay_s": st.sampled_from([None, None, 0.2, 0.5, 2.0]),
+    }
+)
+"""Proxies that hold back what streams carry, or do not."""
+
 FAULT = {
     "length_s": st.sampled_from([0.5, 2.5, 10.0]),
     "share": st.sampled_from([0.5, 1.0]),
@@ -173,6 +181,11 @@ def round_trips() -> st.SearchStrategy[dict[str, object]]:
         ),
         st.just({"rtt_quantiles": measured}),
     )
+
+
+def balancings() -> st.SearchStrategy[str]:
+    """Which node of a ``[server]`` gets a new connection."""
+    return st.sampled_from(["random", "round_robin", "least_connections", "random_of_two"])
 
 
 def laws() -> st.SearchStrategy[dict[str, object]]:
@@ -291,10 +304,12 @@ def _values(draw) -> dict[str, object]:
     services += ("check_s", "cached_s")
     transport = draw(st.sampled_from(TRANSPORT_NAMES))
     has_client_pings = not IS_STREAM[TRANSPORT_NAMES.index(transport)]
+    limit = draw(st.sampled_from([None, None, None, None, 1, 2, 3, 6]))
+    has_no_limit = limit is None  # safety polls are refused with one, of some transports
     return dict(  # noqa: C408 (the names of settings)
         transport=transport,
         clients=draw(st.integers(1, 8)),
-        tabs_per_user=draw(st.sampled_from([1, 1, 2])),
+        tabs_per_user=draw(st.sampled_from([1, 1, 2] if has_no_limit else [1, 2, 3, 8])),
         ramp_s=draw(st.sampled_from([0.0, 5.0, 20.0])),
         horizon_s=horizon_s,
         warm_up_s=draw(st.sampled_from([0.0, 7.0])),
@@ -317,7 +332,7 @@ def _values(draw) -> dict[str, object]:
             "push": draw(st.sampled_from(["delta", "snapshot"])),
             **draw(resyncs()),
             **draw(tokens),
-            "safety_poll_s": draw(st.sampled_from([None, None, 1.0, 7.0])),
+            "safety_poll_s": draw(st.sampled_from([None, None, *[1.0, 7.0] * has_no_limit])),
             "safety_poll_restart": draw(st.booleans()),
             "open_timeout_s": draw(st.sampled_from([0.2, 3.0, 20.0])),
             "upgrade_timeout_s": draw(st.sampled_from([0.0, 0.0, 1.0, 5.0])),
@@ -331,6 +346,7 @@ def _values(draw) -> dict[str, object]:
             "retries_http_errors": draw(st.booleans()),
             "retries_ended": draw(st.booleans()),
             "watches": draw(st.booleans()),
+            "streams_per_tab": 1 if has_no_limit else draw(st.sampled_from([1, 1, 2, 4])),
         },
         long_polling={
             "timeout_s": draw(st.sampled_from([0.5, 2.0, 25.0])),
@@ -353,7 +369,9 @@ def _values(draw) -> dict[str, object]:
             **draw(round_trips()),
             **draw(st.sampled_from([{}, {}, SHARED])),
             "tls": draw(st.booleans()),
+            "connections_per_user": limit,
             "idle_s": draw(st.sampled_from([None, None, 0.6, 4.0])),
+            **draw(PROXIES),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
         },
         server={
@@ -368,6 +386,8 @@ def _values(draw) -> dict[str, object]:
             "shed_wait_s": draw(st.sampled_from([None, 0.2])),
             "socket_bytes": draw(st.sampled_from([200, 10_000])),
             "nodes": nodes,
+            "balancing": draw(balancings()),
+            "broker_s": draw(st.sampled_from([0.0, 0.0, 1e-3, 0.5, 4.0])),
             "ends_streams": draw(st.booleans()),
             **draw(senders()),
             **draw(loops()),

@@ -110,6 +110,22 @@ REFUSED = {
     "NaN": (change("polling.interval_s", math.nan), "must be a finite number, got nan"),
     "True": (change("clients", True), "must be a whole number, got True"),
     "nobody": (change("clients", 0), "clients: must be >= 1 when there are no [sessions]"),
+    "no connection": (
+        change("network.connections_per_user", 0),
+        "network.connections_per_user: must be >= 1, got 0",
+    ),
+    "streams without a limit": (
+        change("sse.streams_per_tab", 2),
+        "sse.streams_per_tab: has no meaning without network.connections_per_user: must be 1",
+    ),
+    "a limit in the lab": (
+        lambda: sl.on_loopback(BOARD.replace({"network.connections_per_user": 6})),
+        "network.connections_per_user: must be absent: the lab's clients are no tabs",
+    ),
+    "HTTP/2's streams": (
+        change("http2_max_concurrent_streams", 128),
+        "did you mean network.connections_per_user?",
+    ),
     "no tab": (change("tabs_per_user", 0), "tabs_per_user: must be >= 1, got 0"),
     "1.3 tabs": (change("tabs_per_user", 1.3), "tabs_per_user: must be a whole number"),
     "a burst of 0": (change("rate_limit", {"rate_per_s": 5.0, "burst": 0}), "burst: must be >= 1"),

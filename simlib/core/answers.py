@@ -100,7 +100,7 @@ def version_named(etag: int, fetched_s: float, seen: int, has_gaps: bool) -> int
 def answer_of(
     rules: ServerRules,
     state: ServerState,
-    publish_s: Sequence[float],
+    heard_s: Sequence[float],
     etag: int,
     named: int,
     present: int,
@@ -113,8 +113,8 @@ def answer_of(
     rules : ServerRules
     state : ServerState
         The node's.
-    publish_s : sequence of float
-        When the changes are made, seconds.
+    heard_s : sequence of float
+        When the nodes hear of the changes, seconds.
     etag : Etag
     named : int
         What `version_named` returns for the client.
@@ -134,10 +134,10 @@ def answer_of(
     0.75
     """
     if rules.cache_s > 0.0:
-        if start_s < state.copied_s and not _is_dropped(rules, state, publish_s, start_s):
+        if start_s < state.copied_s and not _is_dropped(rules, state, heard_s, start_s):
             wait_s = state.copied_s - start_s
             return Answer(wait_s, rules.cached_s + 0.0, state.copy_version + 0, False)
-        if has_copy(rules, state, publish_s, start_s):
+        if has_copy(rules, state, heard_s, start_s):
             return Answer(0.0, rules.cached_s + 0.0, state.copy_version + 0, False)
         named = state.copy_version if state.copy_until_s > 0.0 else NOTHING
     if etag == Etag.VERSION and named != NOTHING:
@@ -148,7 +148,7 @@ def answer_of(
 
 
 def has_copy(
-    rules: ServerRules, state: ServerState, publish_s: Sequence[float], start_s: float
+    rules: ServerRules, state: ServerState, heard_s: Sequence[float], start_s: float
 ) -> bool:
     """Say whether a node's copy may be shown at `start_s`, seconds.
 
@@ -162,15 +162,15 @@ def has_copy(
     >>> has_copy(ServerRules(**rules | {"drops_copy": True}), state, [10.0], 10.5)
     False
     """
-    return start_s < state.copy_until_s and not _is_dropped(rules, state, publish_s, start_s)
+    return start_s < state.copy_until_s and not _is_dropped(rules, state, heard_s, start_s)
 
 
 def _is_dropped(
-    rules: ServerRules, state: ServerState, publish_s: Sequence[float], start_s: float
+    rules: ServerRules, state: ServerState, heard_s: Sequence[float], start_s: float
 ) -> bool:
     """Say whether a node has heard by `start_s` of a change that its copy does not show."""
-    if rules.drops_copy and state.copy_version < len(publish_s):
-        return publish_s[state.copy_version] + rules.hop_s <= start_s
+    if rules.drops_copy and state.copy_version < len(heard_s):
+        return heard_s[state.copy_version] <= start_s
     return False
 
 

@@ -154,6 +154,30 @@ def is_recoverable(client: Client, rules: Rules) -> bool:
     return client.state == State.OPEN or comes_back or rules.fallback.is_on
 
 
+def fetches_boards(transport: int, rules: Rules) -> bool:
+    """Say whether what a client of a transport fetches is the whole board, with all it has missed.
+
+    What answers a request that was held may be only what came after the version that it names.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Scenario, compile_workload
+    >>> rules = compile_workload(Scenario(updates={"rate_per_s": 0.1}), 1, 0).rules
+    >>> fetches_boards(Transport.POLLING, rules), fetches_boards(Transport.LONG_POLLING, rules)
+    (True, False)
+    """
+    return bool(not holds(transport) or rules.push_is_snapshot)
+
+
+def mends_gaps(client: Client, rules: Rules) -> bool:
+    """Say whether what a client has missed among what it has seen can still reach it.
+
+    See `record.fill_gaps`: the whole board brings it, which a request that is held may not ask for.
+    """
+    boards_come = fetches_boards(client.transport, rules) or rules.fallback.is_on
+    return bool(is_recoverable(client, rules) and boards_come)
+
+
 def applied_from(client: Client, before: int) -> int:
     """Return from which version on the last step delivered what it resolved.
 

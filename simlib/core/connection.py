@@ -24,8 +24,9 @@ from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.backpressure import Overflow, SendingRules, buffered_bytes, has_room, most_held
 from simlib.core.backpressure import kept as kept_messages
+from simlib.core.balancing import Balancer, node_for
 from simlib.core.client_state import NEVER_S, Client, Rules
-from simlib.core.draws import Stream, uniform
+from simlib.core.draws import Stream, uniform_block
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
 from simlib.core.protocol import (
@@ -34,6 +35,7 @@ from simlib.core.protocol import (
     Transport,
     fetches,
     has_socket,
+    holds,
     is_stream,
 )
 from simlib.core.record import Cause, Count, Record
@@ -418,7 +420,9 @@ def is_answered(link: Connection, keep_alive_s: float, now: float) -> bool:
     return bool(link.kept_until_s <= now + keep_alive_s)
 
 
-def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> bool:
+def reset(
+    client: Client, link: Connection, keep_alive_s: float, now: float, is_queued: bool = False
+) -> bool:
     """Reset a client's connection at the server.
 
     A driver records the end of a polling client's connection before it calls this, and asks
@@ -432,6 +436,9 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         How long the server keeps a connection of HTTP after an answer, seconds.
     now : float
         Seconds.
+    is_queued : bool, optional
+        Whether the client's request, or its attempt to connect, still waits in the browser: it is
+        on no connection. See `core.browser`.
 
     Returns
     -------
@@ -439,15 +446,15 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         Whether the client learns of it as the failure of its present exchange, which the driver
         schedules. A poll that has been answered does not fail: its answer arrives.
     """
-    exchange = int(client.exchange)
+    exchange, is_at_work = int(client.exchange), State.CONNECTING <= client.state <= State.OPEN
     if not has_socket(client.transport):
         if link.is_link_dead:
             return False
         was_answered = is_answered(link, keep_alive_s, now)
         link.kept_until_s = -NEVER_S
-        if client.state != State.FETCHING or was_answered:
+        if client.state != State.FETCHING or was_answered or is_queued:
             return False
-    elif link.lost_exchange >= exchange or not State.CONNECTING <= client.state <= State.OPEN:
+    elif is_queued or link.lost_exchange >= exchange or not is_at_work:
         return False
     if link.closed_exchange >= exchange:
         return False  # it is about to hear of it
@@ -455,6 +462,46 @@ def reset(client: Client, link: Connection, keep_alive_s: float, now: float) -> 
         link.kept_until_s = NEVER_S  # what it fetches beside its socket is never answered
     link.closed_exchange = exchange
     return True
+
+
+def is_kept_in_vain(link: Connection) -> bool:
+    """Say whether the path of the socket that the server keeps has died, of which it knows nothing.
+
+    Then it does not learn either that the client gives up what it has tried since.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.socket, link.lost_exchange = 3, 3
+    >>> is_kept_in_vain(link)
+    True
+    """
+    return bool(0 <= link.socket <= link.lost_exchange)
+
+
+def can_be_told(client: Client, link: Connection) -> bool:
+    """Say whether the server has a connection on which to tell a client to go: see `is_deaf`.
+
+    It is subscribed, or holds or awaits a request. A client that is between two attempts, or polls
+    because it has fallen back, is told when it comes back.
+
+    Examples
+    --------
+    >>> client, link = Client(0), Connection(0)
+    >>> client.transport, client.exchange, link.subscribed = Transport.SSE, 3, 3
+    >>> can_be_told(client, link)
+    True
+    """
+    if holds(client.transport):
+        return bool(link.opened_s < NEVER_S)
+    return bool(link.subscribed >= 0)
+
+
+def is_deaf(client: Client, link: Connection) -> bool:
+    """Say whether what the server says to a client now is lost, as the path of that has died."""
+    if holds(client.transport):
+        return bool(link.is_link_dead)
+    return bool(link.subscribed >= 0 and link.lost_exchange >= link.subscribed)
 
 
 def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams: bool) -> bool:
@@ -474,22 +521,26 @@ def ends_stream(client: Client, link: Connection, by_server: bool, ends_streams:
     return bool(is_served and by_server and ends_streams)
 
 
-def lose_path(client: Client, link: Connection) -> bool:
+def lose_path(client: Client, link: Connection, is_queued: bool = False) -> bool:
     """Let the path of a client's connection die, which neither end notices.
+
+    `is_queued` says whether the client's request still waits in the browser: see `reset`.
 
     Returns
     -------
     bool
         Whether a poll is under way. Its client's kernel gives up on it after `unanswered_s`, and
-        the driver schedules that.
+        the driver schedules that. A request that is held has been acknowledged: no kernel gives it
+        up, only its client does.
     """
     exchange = int(client.exchange)
     if not has_socket(client.transport):
         if link.opened_s == NEVER_S or link.is_link_dead:
             return False
         link.is_link_dead = True
-        link.closed_exchange = exchange
-        return bool(client.state == State.FETCHING)
+        link.closed_exchange = max(link.closed_exchange, exchange - int(is_queued))
+        is_held_request = link.subscribed == exchange
+        return bool(client.state == State.FETCHING and not is_queued and not is_held_request)
     if State.SECURING <= client.state <= State.OPEN:
         link.lost_exchange = exchange
         if fetches(client.transport):
@@ -708,12 +759,20 @@ def stop_server(server: Server, node: int, record: Record, now: float) -> None:
     servers.clear_server(server, now)
 
 
-def node_of(nodes: Nodes, link: Connection, seed: int, replication: int, exchange: int) -> int:
+def node_of(
+    nodes: Nodes,
+    balancer: Balancer,
+    link: Connection,
+    seed: int,
+    replication: int,
+    exchange: int,
+) -> int:
     """Return the node that a balancer gives a client's new connection to; -1 if none is up."""
-    u = 0.0
+    u, v = 0.0, 0.0
     if len(nodes.is_down) > 1:
-        u = uniform(seed, replication, int(link.number), Stream.NODE, exchange)
-    return servers.node_for(nodes.is_down, u)
+        number = int(link.number)
+        u, v, _, _ = uniform_block(seed, replication, number, Stream.NODE, exchange, 0)
+    return node_for(balancer, nodes.is_down, u, v)
 
 
 def resume_outcome_of(
@@ -840,12 +899,17 @@ def transmit(paths: Paths, link: Connection, t: float, n_bytes: float) -> float:
 
 def open_path(paths: Paths, link: Connection, now: float, n_bytes: float) -> float:
     """Send the first message on a new connection, whose path is empty; return when it arrives."""
+    clear_path(paths, link, now)
+    return transmit(paths, link, now, n_bytes)
+
+
+def clear_path(paths: Paths, link: Connection, now: float) -> None:
+    """Begin a new connection, on whose path nothing was sent yet."""
     if has_path_limits(paths):
         link.link_s = now
         link.arrived_s = now
         link.link_bytes = 0.0
         link.waiting = 0
-    return transmit(paths, link, now, n_bytes)
 
 
 def end_arrives_s(

@@ -20,7 +20,7 @@ from simlib.core.assignment import (
     flag_applies_s,
     server_closes_s,
 )
-from simlib.core.client import applied_from, is_recoverable, step
+from simlib.core.client import applied_from, fetches_boards, is_recoverable, mends_gaps, step
 from simlib.core.client_state import NEVER_S, Client, Rules, is_fallen
 from simlib.core.connection import Connection
 from simlib.core.protocol import FALLBACK_OF, Action, Event, State, Transport
@@ -180,8 +180,9 @@ class Driver(ABC):
             self.record_disconnect(client.number, self.now_s(), Cause.OPEN_AT_END)
 
     def _finalise(self, client: Client) -> None:
-        recoverable = is_recoverable(client, self.rules_of(client))
-        recording.finalise(self.record, client.number, client.seen, recoverable, self.now_s())
+        number, rules = client.number, self.rules_of(client)
+        may_come = is_recoverable(client, rules), mends_gaps(client, rules)
+        recording.finalise(self.record, number, client.seen, *may_come, self.now_s())
 
     def tally(self, what: Count, number: int, n: int = 1) -> None:
         """Count something that happens now."""
@@ -242,7 +243,7 @@ def advance(
     if client.seen != before:
         shown_from = applied_from(client, before)
         recording.resolve(record, number, before, shown_from, client.seen + 0, now)
-    if event == Event.SNAPSHOT or event == Event.FETCHED:
+    if event == Event.SNAPSHOT or (event == Event.FETCHED and fetches_boards(was, rules)):
         recording.fill_gaps(record, number, value, now)
     if record.keep_events:
         recording.log_event(record, now, number, event, client.state, actions)

@@ -19,6 +19,12 @@ after three retries until its interval is over, and a client that is told has no
 of failures starts anew with an answer. A client that gives up, or falls back, polls or is stranded
 as one with a socket is.
 
+Until its first answer a client cannot tell a request that is held from one that is lost. So the
+time until then, from its start or from its last failure, counts as time without a connection
+(``fallback.after_s``, ``reconnect.give_up_s``), and a further failure as one in a row. Libraries
+that have a handshake (Engine.IO, CometD), or whose server answers the first poll at once (SignalR),
+know sooner.
+
 Neither dragging a card nor hiding the tab stops the requests, as nothing stops a socket's messages:
 an answer is no timer, and ``enabled`` and ``refetchIntervalInBackground`` belong to a query that is
 polled. Timers may be throttled in hidden tabs: the pause, the time-out, the wait after a failure.

@@ -56,7 +56,8 @@ class Count(IntEnum):
     after saving. UNSENT are the messages that were therefore not sent, FORGOTTEN the
     sockets let in, and the requests held, by a server that sends to none of them any more.
     ANSWERS are polls whose whole answer has come, fetches beside a socket among them, safety polls
-    and refusals not; OPENED are WebSockets that have opened.
+    and refusals not; OPENED are WebSockets that have opened. THROWN_AWAY are changes, or boards,
+    that a proxy had of a stream when it was cut.
     """
 
     POLLS = 0
@@ -84,6 +85,7 @@ class Count(IntEnum):
     FAILED_UPDATES = 22
     UNSENT = 23
     FORGOTTEN = 24
+    THROWN_AWAY = 25
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2
@@ -189,6 +191,8 @@ class Kept(NamedTuple):
         The most bytes that the server's send buffers held for each client.
     failures : bool
         Which changes have failed: their broadcasts ended early.
+    queues : bool
+        How long each client's requests wait in the browser.
     gaps : int
         How many gaps of each client are kept at a time; when there are more, the oldest one counts
         as lost.
@@ -198,6 +202,7 @@ class Kept(NamedTuple):
     events: bool = False
     buffered: bool = False
     failures: bool = False
+    queues: bool = False
     gaps: int = 0
 
 
@@ -257,6 +262,8 @@ class Record:
     pending : ndarray of int32, shape (clients,)
     buffered : ndarray of float64, shape (clients,) or (0,)
         The most bytes that the server's memory held for each client; empty unless kept.
+    queued_s : ndarray of float64, shape (clients,) or (0,)
+        How long each client's requests have waited in the browser, seconds; empty unless kept.
     gaps : ndarray of int32, shape (clients, 2 * kept.gaps) or (0, 0)
         Each client's gaps, the oldest first, as pairs: the change from which on and the change up
         to which it has missed them. (0, 0) stands for no gap. Empty if no gaps are kept.
@@ -319,6 +326,7 @@ class Record:
         self.clients, self.traffic = counts_in(rows)
         self.pending = np.zeros(clients, dtype=np.int32)
         self.buffered = np.zeros(clients if kept.buffered else 0)
+        self.queued_s = np.zeros(clients if kept.queues else 0)
         self.failed = np.zeros(len(publish_s) if kept.failures else 0, dtype=np.bool_)
         self.gaps = np.zeros((clients, 2 * kept.gaps) if kept.gaps else (0, 0), dtype=np.int32)
         self.histogram = np.zeros((cohorts, buckets), dtype=np.int64)
@@ -448,9 +456,9 @@ def count_failed_safety_poll(record: Record, client: int, t: float) -> None:
     count_in_bin(record, Count.SAFETY_ERRORS, client, t)
 
 
-def count_in_bin(record: Record, what: int, client: int, t: float) -> None:
-    """Count something that is not kept per client."""
-    record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += 1
+def count_in_bin(record: Record, what: int, client: int, t: float, n: int = 1) -> None:
+    """Count something that is not kept per client, `n` times."""
+    record.bins[cohort_of(record.cohort, client), bin_of(record, t), what] += n
 
 
 def count_messages(record: Record, client: int, t: float, message: int, n: int = 1) -> None:
@@ -622,6 +630,11 @@ def buffer(record: Record, client: int, n_bytes: float) -> None:
     record.buffered[client] = max(record.buffered[client], n_bytes)
 
 
+def end_queue(record: Record, client: int, wait_s: float) -> None:
+    """Record how long a client's request has waited in the browser, seconds."""
+    record.queued_s[client] += wait_s
+
+
 def leave_out(record: Record, client: int, version: int, now: float) -> None:
     """Record that a client is not sent a change, because the broadcast has ended before it."""
     count_in_bin(record, Count.UNSENT, client, now)
@@ -630,8 +643,14 @@ def leave_out(record: Record, client: int, version: int, now: float) -> None:
         count_in_bin(record, Count.FAILED_UPDATES, client, now)
 
 
-def finalise(record: Record, client: int, view: int, recoverable: bool, now: float) -> None:
-    """Record the changes that a client has not resolved at its end: pending, or lost."""
+def finalise(
+    record: Record, client: int, view: int, recoverable: bool, mends_gaps: bool, now: float
+) -> None:
+    """Record the changes that a client has not resolved at its end: pending, or lost.
+
+    `recoverable` says whether those above its `view` may still come, `mends_gaps` whether those of
+    its gaps may.
+    """
     outstanding = value_of(record.last, client) - max(view, record.first)
     if outstanding > 0:
         if recoverable:
@@ -641,7 +660,7 @@ def finalise(record: Record, client: int, view: int, recoverable: bool, now: flo
     if len(record.gaps) > 0:
         for place in range(0, record.gaps.shape[1], 2):
             start, stop = record.gaps[client, place], record.gaps[client, place + 1]
-            if recoverable:
+            if mends_gaps:
                 record.pending[client] += max(0, counted(record, client, start, stop))
             else:
                 _lose(record, client, start, stop, now)

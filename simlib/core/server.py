@@ -74,11 +74,12 @@ class ServerRules(NamedTuple):
     A broadcast takes each worker `fan_out_s` once and `send_s` for each of its connections. A poll
     or upgrade that would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once.
     So is an upgrade that exceeds the rate `admit_per_s` after a burst of `admit_burst`. A change
-    reaches the nodes `hop_s` after it was published. With `ends_streams`, streams that the server
+    reaches the nodes `hop_s` after the broker
+    has worked on it for `broker_s`: see `core.broker`. With `ends_streams`, streams that the server
     ends by itself come to a proper end. `law` is a `Law`, with its `law_parameter`.
     Polls that cost less than `poll_s` are the matter of `core.answers`: `check_s`, `cache_s` (0: no
     copies), `cached_s`, `drops_copy`.
-    `loop` says what ends a broadcast early.
+    `loop` says what ends a broadcast early, `balancing` by which `Balancing` nodes get connections.
     """
 
     workers: int
@@ -107,6 +108,8 @@ class ServerRules(NamedTuple):
     sending: SendingRules
     loop: LoopRules
     ends_streams: bool = False
+    balancing: int = 0
+    broker_s: float = 0.0
 
 
 class ServerState:
@@ -389,27 +392,6 @@ def admits_upgrade(state: ServerState, rules: ServerRules, now: float) -> bool:
         return False
     state.upgrade_due_s = next_due_s(state.upgrade_due_s, per_s, now)
     return True
-
-
-def node_for(is_down: Sequence[bool], u: float) -> int:
-    """Return the node to which a balancer gives a new connection, by a uniform draw; -1: all down.
-
-    Examples
-    --------
-    >>> node_for([False, True, False], 0.6), node_for([True], 0.6)
-    (2, -1)
-    """
-    up = 0
-    for node in range(len(is_down)):
-        if not is_down[node]:
-            up += 1
-    place = int(u * up)
-    for node in range(len(is_down)):
-        if not is_down[node]:
-            if place == 0:
-                return node
-            place -= 1
-    return -1
 
 
 def clear_server(server: Server, now: float) -> None:

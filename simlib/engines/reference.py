@@ -26,13 +26,14 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, URGENT
 
-from simlib.core import broadcasts, connection
+from simlib.core import balancing, broadcasts, browser, connection, stream_proxy
 from simlib.core import record as recording
 from simlib.core.activity import DRAG, HIDE, episode_s
 from simlib.core.answers import NOTHING, answer_of, keep, version_named
 from simlib.core.assignment import CONTROL, SERVER_CLOSES, is_denied
 from simlib.core.backpressure import Overflow
 from simlib.core.broadcasts import Loop
+from simlib.core.broker import heard_s
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S, Client, is_fallen
 from simlib.core.connection import (
@@ -85,6 +86,7 @@ from simlib.core.server import (
     wait_for_s,
     wait_s,
 )
+from simlib.core.stream_proxy import ProxyBuffer, Stretch
 from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
 from simlib.scenario.model import Activity
@@ -157,6 +159,7 @@ class Simulation(Driver):
         self.limiter = LimiterState()
         self.servers = [new_server(workload.server.workers) for _ in range(workload.nodes)]
         self.publish_s: list[float] = workload.publish_s.tolist()
+        self.heard_s = heard_s(workload.server, self.publish_s)
         self.sizes: list[list[int]] = workload.sizes[:, :2].tolist()
         self.start_s: list[float] = workload.start_s.tolist()
         self.end_s: list[float] = workload.end_s.tolist()
@@ -168,10 +171,17 @@ class Simulation(Driver):
         self.unclosed: set[int] = set()
         # The clients whose latest subscription is a stream.
         self.streams: set[int] = set()
+        # What a proxy has of each client's stream, if it holds anything back.
+        self.holds_back = stream_proxy.holds_back(workload.stream_proxy)
+        self.stream_bytes: list[int] = workload.stream_bytes.tolist()
+        held_n = clients if self.holds_back else 0
+        self.buffers = [ProxyBuffer() for _ in range(held_n)]
+        self.stretches: list[list[Stretch]] = [[] for _ in range(held_n)]
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
         self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
+        self.balancer = balancing.new_balancer(workload.server.balancing, nodes, clients)
         half_s: list[float] = (workload.rtt_s / 2.0).tolist()
         address = self.rules.seed, self.rules.replication
         rate = workload.shared_bytes_per_s
@@ -179,6 +189,13 @@ class Simulation(Driver):
         self.paths = Paths(*address, half_s, workload.delays, workload.limits, shared)
         self.has_path_limits = connection.has_path_limits(self.paths)
         self.planned = [Planned(number) for number in range(clients)]
+        # What the tabs of each user have asked the browser for, where it has a limit.
+        self.browser = workload.browser
+        self.is_limited = workload.browser.connections > 0
+        users = -(-clients // workload.browser.tabs) if self.is_limited else 0
+        self.pools = [browser.Pool() for _ in range(users)]
+        claims = browser.CLAIMS * clients if self.is_limited else 0
+        self.claims = [browser.Claim() for _ in range(claims)]
 
         self.clock.start(self.publisher())
         self.clock.start(self.faults())
@@ -232,6 +249,9 @@ class Simulation(Driver):
                 self.record_disconnect(client.number, link.kept_until_s, Cause.IDLE)
             if connection.has_idle_fetches(client, link, self.clock.now):
                 self.end_fetches(link)
+            for place in (browser.MAIN, browser.BESIDE):
+                if self.is_queued(client, place):
+                    browser.set_out(self.claim(client, place), self.record, *self.at_now(client))
         super().finish()
 
     def now_s(self) -> float:
@@ -260,9 +280,10 @@ class Simulation(Driver):
             if client.cohort == CONTROL:
                 return  # the client has read the flag by itself meanwhile
             change, close_s = len(self.percents), self.server_rules.close_s
-            worker = self.link_of(client).socket_worker
+            link = self.link_of(client)
+            worker = link.socket_worker
             node = worker // self.server_rules.workers
-            if self.nodes.is_down[node]:
+            if self.nodes.is_down[node] or not connection.can_be_told(client, link):
                 self.unclosed.add(client.number)
                 return
             done_s = self.serve(worker, close_s, client, Stream.CLOSE_SERVICE, change)
@@ -270,6 +291,10 @@ class Simulation(Driver):
                 self.unclosed.add(client.number)
                 return
             yield self.clock.at(done_s + self.trip_s(client))
+            if connection.is_deaf(client, link):
+                self.unclosed.add(client.number)
+                self.unsubscribe(link, link.socket)
+                return
         self.apply_flag(client, why)
 
     def trip_s(self, client: Client) -> float:
@@ -281,18 +306,18 @@ class Simulation(Driver):
     def carry_out(self, client: Client, event: Event, actions: int, was: int) -> None:
         """Set going what the client asks for."""
         exchange = client.exchange
+        is_on_its_way = not self.is_queued(client, browser.BESIDE)
+        gives_up = actions & Action.GIVE_UP_FETCH > 0 and is_on_its_way
         if actions & Action.CLOSE:
             self.close_connection(client, event, was)
-        if actions & Action.FETCH:
-            if fetches(client.transport):
-                gives_up = actions & Action.GIVE_UP_FETCH > 0
-                self.clock.start(self.refetch(client, exchange, gives_up=gives_up))
-            elif holds(client.transport):
-                self.clock.start(self.long_poll(client, exchange))
-            else:
-                self.clock.start(self.poll(client, exchange))
+        self.settle(client)
         if actions & Action.CONNECT:
-            self.clock.start(self.connect(client, exchange))
+            self.tally(Count.ATTEMPTS, client.number)
+        if actions & (Action.FETCH | Action.CONNECT):
+            if self.ask_browser(client):
+                self.set_out(client, self.clock.now, gives_up=gives_up)
+            elif gives_up:
+                self.end_fetches(self.link_of(client))
         if actions & Action.SECURE:
             self.clock.start(self.secure(client, exchange))
         if actions & Action.UPGRADE:
@@ -341,6 +366,75 @@ class Simulation(Driver):
                 yield self.clock.at(when)
                 self.feed(client, event)
 
+    # -- the browser: what all tabs of a user share -----------------------------------------
+
+    def feed(self, client: Client, event: Event, value: int = 0) -> None:
+        """Put one event through the rules; what the client no longer needs is free for others."""
+        super().feed(client, event, value)
+        self.settle(client)
+
+    def claim(self, client: Client, place: int) -> browser.Claim:
+        """Return what a client has asked its browser for."""
+        return self.claims[browser.CLAIMS * client.number + place]
+
+    def is_queued(self, client: Client, place: int) -> bool:
+        """Say whether a client's request waits in its browser."""
+        return self.is_limited and self.claim(client, place).is_queued
+
+    def at_now(self, client: Client) -> tuple[int, float]:
+        """Return a client's number, and the time."""
+        return client.number, self.clock.now
+
+    def ask_browser(self, client: Client) -> bool:
+        """Ask for what a client's request needs; say whether it sets out at once."""
+        asked = browser.connections_asked(self.browser, client)
+        if not self.is_limited or asked == 0:
+            return True
+        place = browser.place_asked(client)
+        pool, key = self.pools[client.number // self.browser.tabs], browser.key_of(client, place)
+        claim = self.claim(client, place)
+        return browser.ask(self.browser, pool, claim, key, asked, self.clock.now)
+
+    def settle(self, client: Client) -> None:
+        """Give back what a client no longer needs, to those that wait for it."""
+        if not self.is_limited:
+            return
+        rules, of_each = self.browser, browser.CLAIMS * self.browser.tabs
+        user, has_given = client.number // rules.tabs, False
+        pool, first = self.pools[user], user * of_each
+        for place in (browser.MAIN, browser.BESIDE):
+            claim, key = self.claim(client, place), browser.key_of(client, place)
+            where = self.record, *self.at_now(client)
+            has_given = browser.settle(pool, claim, key, *where) or has_given
+        until = min(first + of_each, len(self.claims))
+        while has_given:
+            place = browser.next_in_line(rules, pool, self.claims, first, until)
+            has_given = place >= 0
+            if has_given and self.claims[place].held == 1:
+                other, which = divmod(place, browser.CLAIMS)
+                key = self.claims[place].key
+                self.clock.start(self.leave_queue(self.clients[other], which, key))
+
+    def leave_queue(self, client: Client, place: int, key: int) -> Process:
+        """A client's request sets out that has waited in its browser."""
+        yield self.clock.at(self.clock.now)
+        claim = self.claim(client, place)
+        if browser.may_set_out(claim, key):
+            browser.set_out(claim, self.record, *self.at_now(client))
+            self.set_out(client, claim.asked_s, gives_up=False)
+
+    def set_out(self, client: Client, asked_s: float, *, gives_up: bool) -> None:
+        """Send what a client asked for at `asked_s`: a poll, a fetch, an attempt to connect."""
+        exchange = client.exchange
+        if client.state == State.CONNECTING:
+            self.clock.start(self.connect(client, exchange))
+        elif client.state == State.OPEN:
+            self.clock.start(self.refetch(client, exchange, asked_s, gives_up=gives_up))
+        elif holds(client.transport):
+            self.clock.start(self.long_poll(client, exchange))
+        else:
+            self.clock.start(self.poll(client, exchange, asked_s))
+
     # -- faults ----------------------------------------------------------------------------
 
     def faults(self) -> Process:
@@ -351,6 +445,7 @@ class Simulation(Driver):
             for node, server in enumerate(self.servers):
                 if connection.stops(fault_event, node):
                     connection.stop_server(server, node, self.record, self.clock.now)
+                    balancing.forget_node(self.balancer, node)
                     workers = self.server_rules.workers
                     for loop in self.loops[node * workers : (node + 1) * workers]:
                         broadcasts.end_loop(loop, self.clock.now)
@@ -372,7 +467,7 @@ class Simulation(Driver):
                     continue
                 if is_reset:
                     self.cut(client, fault_event)
-                elif connection.lose_path(client, link):
+                elif connection.lose_path(client, link, self.is_queued(client, browser.MAIN)):
                     self.clock.start(self.go_unanswered(client, client.exchange))
 
     def cut(self, client: Client, fault_event: FaultEvent) -> None:
@@ -397,14 +492,16 @@ class Simulation(Driver):
         """
         link, exchange, now = self.link_of(client), client.exchange, self.clock.now
         socket_bytes = self.server_rules.sending.socket_bytes
-        heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
         ends_streams = self.server_rules.ends_streams
         is_end = connection.ends_stream(client, link, by_server, ends_streams)
+        self.end_stream(client, exchange, is_end=is_end)
+        heard_s = connection.end_arrives_s(self.paths, link, exchange, socket_bytes, now)
         if lets_go:
-            self.unsubscribe(link, exchange)
+            self.let_go(link, exchange)
         if not has_socket(client.transport) and not link.is_link_dead:
             self.close_connection(client, Event.CLOSED, Transport.POLLING)
-        if connection.reset(client, link, self.server_rules.keep_alive_s, now):
+        is_queued = self.is_queued(client, browser.MAIN)
+        if connection.reset(client, link, self.server_rules.keep_alive_s, now, is_queued):
             self.clock.start(self.fail(client, exchange, heard_s, is_end=is_end))
 
     def fail(self, client: Client, exchange: int, t: float, *, is_end: bool = False) -> Process:
@@ -430,12 +527,18 @@ class Simulation(Driver):
         if client.exchange == exchange:
             link = self.link_of(client)
             self.record_disconnect(client.number, self.clock.now, Cause.TIMED_OUT)
+            balancing.take_back(self.balancer, client.number, exchange)
             link.kept_until_s = -NEVER_S
             link.is_link_dead = False
             self.feed_failure(client)
 
+    def let_go(self, link: Connection, closed_exchange: int) -> None:
+        """A client's connections up to one have ended for the server."""
+        self.unsubscribe(link, closed_exchange)
+        balancing.take_back(self.balancer, link.number, closed_exchange)
+
     def unsubscribe(self, link: Connection, closed_exchange: int) -> None:
-        """The server lets go of a client's connections up to one."""
+        """The server no longer has a client's sockets, or requests that it holds, up to one."""
         if 0 <= link.subscribed <= closed_exchange:
             link.subscribed = -1
             del self.subscribers[link.number]
@@ -448,17 +551,18 @@ class Simulation(Driver):
     def peer_timeout(self, link: Connection, exchange: int, wait_s: float) -> Process:
         """The server hears nothing from a client for so long, and lets it go."""
         yield self.clock.at(self.clock.now + wait_s)
-        self.unsubscribe(link, exchange)
+        self.let_go(link, exchange)
 
     # -- polling ---------------------------------------------------------------------------
 
-    def poll(self, client: Client, exchange: int) -> Process:
+    def poll(self, client: Client, exchange: int, asked_s: float) -> Process:
         """A poll: a connection if none is kept, the request, the worker, the response."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        asked_s = clock.now
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first and not (yield from self.open_for_polls(client, exchange)):
             return
+        if not first:
+            self.use_again(client)
         request = request_of(self.workload.etag, client.fetched_s, first)
         node = yield from self.request(client, exchange, request, first)
         if node < 0:
@@ -539,7 +643,22 @@ class Simulation(Driver):
         A client that has gone on meanwhile has closed it, and may have another.
         """
         if client.exchange == exchange:
-            self.link_of(client).kept_until_s = done_s + self.server_rules.keep_alive_s
+            kept_until_s = done_s + self.server_rules.keep_alive_s
+            self.link_of(client).kept_until_s = kept_until_s
+            if balancing.is_counting(self.balancer) and not has_socket(client.transport):
+                self.clock.start(self.end_idle(client, kept_until_s))
+
+    def end_idle(self, client: Client, t: float) -> Process:
+        """The server ends a connection of HTTP that is idle for too long, if it is at `t`."""
+        yield self.clock.at(t)
+        if self.link_of(client).kept_until_s == t and not has_socket(client.transport):
+            balancing.take_back(self.balancer, client.number, client.exchange)
+
+    def use_again(self, client: Client) -> None:
+        """A client sends a request at the very moment at which its connection would be ended."""
+        number, balancer, node = client.number, self.balancer, self.link_of(client).node
+        if balancing.is_counting(balancer) and balancer.given_to[number] < 0 and node >= 0:
+            balancing.count(balancer, node, number, client.exchange)
 
     def shows_nothing_new(self, client: Client, version: int) -> bool:
         """Say whether a reply with the state up to `version` is a 304."""
@@ -583,6 +702,7 @@ class Simulation(Driver):
                     self.send_beside(number, Message.TCP_CLOSE)
             return
         link.beats += 1
+        balancing.take_turn(self.balancer, node)
         accept_s = self.server_rules.accept_s
         done_s, version = self.answer(node, accept_s, client, Stream.SAFETY_SERVICE, link.beats)
         cut_s = self.cut_in_service_s(link, node, done_s)
@@ -617,6 +737,8 @@ class Simulation(Driver):
         first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
         if first and not (yield from self.open_for_polls(client, exchange)):
             return
+        if not first:
+            self.use_again(client)
         if idle_s < NEVER_S:
             clock.start(self.middlebox(client, exchange))
         node = yield from self.request(client, exchange, Message.HELD_REQUEST - first, first)
@@ -688,10 +810,10 @@ class Simulation(Driver):
 
     # -- what a client fetches that is told of changes -----------------------------------------
 
-    def refetch(self, client: Client, exchange: int, *, gives_up: bool) -> Process:
+    def refetch(self, client: Client, exchange: int, asked_s: float, *, gives_up: bool) -> Process:
         """A fetch beside the open socket: on the connection of the one before, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        asked_s, fetch = clock.now, client.fetch_number
+        fetch = client.fetch_number
         first = self.connect_beside(link, gives_up=gives_up)
         self.tally(Count.POLLS, number)
         self.send_beside(number, request_of(self.workload.etag, client.fetched_s, first))
@@ -711,6 +833,7 @@ class Simulation(Driver):
             reply, t, event, version = Message.POLL_REFUSED - first, clock.now, Event.FAILED, 0
         else:
             link.beats += 1
+            balancing.take_turn(self.balancer, node)
             accept_s, named = first * self.server_rules.accept_s, self.version_named(client)
             t, version = self.answer(
                 node, accept_s, client, Stream.SAFETY_SERVICE, link.beats, named=named
@@ -835,6 +958,7 @@ class Simulation(Driver):
                 if start_s < 0.0:
                     recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, clock.now)
             if start_s >= 0.0:
+                self.give(client, exchange)
                 recording.add_busy(self.record, link.node, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
                 if is_over(client, link, exchange):
@@ -849,7 +973,6 @@ class Simulation(Driver):
     def connect(self, client: Client, exchange: int) -> Process:
         """TCP."""
         link = self.link_of(client)
-        self.tally(Count.ATTEMPTS, client.number)
         if (yield from self.open_tcp(client, exchange)):
             self.feed(client, Event.CONNECTED)
         elif client.exchange == exchange and not is_cut(link, exchange):
@@ -987,28 +1110,42 @@ class Simulation(Driver):
             self.streams.add(number)
         else:
             self.streams.discard(number)
+        is_held_back = self.is_held_back(client)
+        if is_held_back:
+            self.begin_stream(client, exchange, version, outcome)
         if self.rules_of(client).heartbeat == Heartbeat.SERVER:
             beats = self.comments if by_stream else self.heartbeats
             clock.start(beats(client, exchange))
         self.close_if_denied(client)
+        if is_held_back:
+            self.watch(client, exchange)
+            return
+        t = self.ready_s(client, version, outcome)
         if outcome == Resume.SNAPSHOT and self.has_path_limits:
-            clock.start(self.enter(client, exchange, version, Resume.NOTHING))
+            clock.start(self.enter(client, exchange, version, Resume.NOTHING, t))
             message = sent_as(client.transport, Message.SNAPSHOT)
             t = connection.transmit(self.paths, link, clock.now, self.sizes[message][1])
             clock.start(self.push(client, exchange, version, t, message))
         else:
-            clock.start(self.enter(client, exchange, version, outcome))
+            clock.start(self.enter(client, exchange, version, outcome, t))
 
-    def enter(self, client: Client, exchange: int, version: int, outcome: int) -> Process:
-        """READY arrives, and with it what the client has missed up to `version`."""
+    def ready_s(self, client: Client, version: int, outcome: int) -> float:
+        """Send READY, and what is replayed up to `version`; return when it arrives, seconds."""
+        ready, pushed = (
+            sent_as(client.transport, message) for message in (Message.READY, Message.PUSH)
+        )
+        replayed = (version - client.seen) * (outcome == Resume.REPLAY)
+        n_bytes = self.sizes[ready][1] + replayed * self.sizes[pushed][1]
+        return connection.open_path(self.paths, self.link_of(client), self.clock.now, n_bytes)
+
+    def enter(self, client: Client, exchange: int, version: int, outcome: int, t: float) -> Process:
+        """READY arrives at `t`, and with it what the client has missed up to `version`."""
         number, link, transport = client.number, self.link_of(client), client.transport
         ready, board, pushed = (
             sent_as(transport, message)
             for message in (Message.READY, Message.SNAPSHOT, Message.PUSH)
         )
-        replayed = (version - client.seen) * (outcome == Resume.REPLAY)
-        n_bytes = self.sizes[ready][1] + replayed * self.sizes[pushed][1]
-        yield self.clock.at(connection.open_path(self.paths, link, self.clock.now, n_bytes))
+        yield self.clock.at(t)
         if is_over(client, link, exchange):
             return
         if is_stream(transport):
@@ -1018,12 +1155,8 @@ class Simulation(Driver):
         link.served_by = link.let_in_by
         self.record_connection(number)
         link.kept_until_s = -NEVER_S
-        if self.workload.idle_s < NEVER_S:
-            self.clock.start(self.middlebox(client, exchange))
-        seed, replication = self.rules.seed, self.rules.replication
-        end_s = end_of_life_s(self.schedule.events, seed, replication, number, self.clock.now)
-        if end_s < NEVER_S:
-            self.clock.start(self.end_of_life(client, exchange, end_s))
+        if not self.is_held_back(client):
+            self.watch(client, exchange)
         missed = version - client.seen
         self.feed(client, Event.READY, connection.ready_value(client, outcome, version))
         if outcome == Resume.SNAPSHOT:
@@ -1036,6 +1169,15 @@ class Simulation(Driver):
             return
         self.feed(client, Event.SNAPSHOT if outcome == Resume.SNAPSHOT else Event.REPLAY, version)
 
+    def watch(self, client: Client, exchange: int) -> None:
+        """Let a middlebox close the connection when it is idle, and the server when it is old."""
+        if self.workload.idle_s < NEVER_S:
+            self.clock.start(self.middlebox(client, exchange))
+        seed, replication, now = self.rules.seed, self.rules.replication, self.clock.now
+        end_s = end_of_life_s(self.schedule.events, seed, replication, client.number, now)
+        if end_s < NEVER_S:
+            self.clock.start(self.end_of_life(client, exchange, end_s))
+
     def middlebox(self, client: Client, exchange: int) -> Process:
         """Let a middlebox close the connection after it has carried nothing for `idle_s`."""
         link, t = self.link_of(client), self.clock.now + self.workload.idle_s
@@ -1043,7 +1185,10 @@ class Simulation(Driver):
             yield self.clock.at(t)
             if is_over(client, link, exchange):
                 return
-            t = link.active_s + self.workload.idle_s
+            active_s = link.active_s
+            if self.holds_back and is_stream(client.transport):
+                active_s = self.buffers[client.number].written_s
+            t = active_s + self.workload.idle_s
         self.reset_connection(client)
 
     def end_of_life(self, client: Client, exchange: int, t: float) -> Process:
@@ -1052,7 +1197,7 @@ class Simulation(Driver):
         if client.exchange == exchange:
             self.reset_connection(client, by_server=True)
         else:
-            self.unsubscribe(self.link_of(client), exchange)
+            self.let_go(self.link_of(client), exchange)
 
     def resume_outcome(self, client: Client) -> int:
         """Return how a client that is authenticated now gets the changes that it missed."""
@@ -1070,8 +1215,8 @@ class Simulation(Driver):
 
     def publisher(self) -> Process:
         """The state changes at the publish times; those who are subscribed then are told."""
-        for version, t in enumerate(self.publish_s, start=1):
-            yield self.clock.at(t + self.server_rules.hop_s)
+        for version, t in enumerate(self.heard_s, start=1):
+            yield self.clock.at(t)
             self.published = version
             if self.subscribers:
                 self.broadcast(version)
@@ -1104,11 +1249,14 @@ class Simulation(Driver):
                 continue
             t = fan_out.send(number)
             message = connection.change_message(client)
-            if not self.has_path_limits and not may_end:
+            is_held_back = self.is_held_back(client)
+            if not self.has_path_limits and not may_end and not is_held_back:
                 t += self.one_way_s(link)
                 self.clock.start(self.push(client, exchange, version, t, message))
                 continue
-            outcome, t = self.plan_send(link, t, message)
+            outcome = int(Sent.SENT)
+            if not is_held_back:
+                outcome, t = self.plan_send(link, t, message)
             if outcome == Sent.SENT:
                 self.clock.start(self.try_send(client, exchange, version, t))
                 continue
@@ -1167,6 +1315,11 @@ class Simulation(Driver):
             recording.leave_out(self.record, client.number, version, self.clock.now)
             return
         message = connection.change_message(client)
+        if self.is_held_back(client):
+            if version != GIVES_UP:
+                self.write(client, exchange, message, version)
+                return
+            self.end_stream(client, exchange, is_end=False)
         waiting_message = connection.waiting_message(client, self.rules, sending)
         outcome, t = connection.try_send(
             self.paths,
@@ -1183,7 +1336,7 @@ class Simulation(Driver):
         elif outcome == Sent.WAITS_FIRST:
             self.clock.start(self.drain(client, exchange, t))
         elif outcome == Sent.CLOSES:
-            self.unsubscribe(link, exchange)
+            self.let_go(link, exchange)
             self.clock.start(self.fail(client, exchange, t))
 
     def drain(self, client: Client, exchange: int, t: float) -> Process:
@@ -1280,10 +1433,13 @@ class Simulation(Driver):
             link.beats += 2
             worker, k = link.socket_worker, link.beats
             done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
-            if self.has_path_limits:
+            if self.has_path_limits or self.holds_back:
                 yield clock.at(done_s)  # what it is behind on the path is known only then
                 if link.subscribed != exchange:
                     return
+            if self.holds_back:
+                self.write(client, exchange, message, 0)
+                continue
             t = self.beat_arrives_s(link, done_s, message)
             clock.start(self.comment(client, exchange, t))
 
@@ -1297,6 +1453,78 @@ class Simulation(Driver):
             self.send(client.number, Message.STREAM_COMMENT)
             self.feed(client, Event.PING)
 
+    # -- streams: what a proxy holds back --------------------------------------------------------
+
+    def is_held_back(self, client: Client) -> bool:
+        """Say whether what the server writes to a client is held back by a proxy."""
+        return self.holds_back and client.number in self.streams
+
+    def begin_stream(self, client: Client, exchange: int, version: int, outcome: int) -> None:
+        """Write the head of a stream, READY, and what the client has missed up to `version`."""
+        number, proxy, transport = client.number, self.workload.stream_proxy, client.transport
+        connection.clear_path(self.paths, self.link_of(client), self.clock.now)
+        stream_proxy.begin(self.buffers[number], self.clock.now)
+        head_bytes = self.stream_bytes[Message.STREAM_RESPONSE]
+        stream_proxy.write_head(proxy, self.buffers[number], head_bytes)
+        ready, board, pushed = (
+            sent_as(transport, message)
+            for message in (Message.READY, Message.SNAPSHOT, Message.PUSH)
+        )
+        first, by_itself = client.seen + 1, stream_proxy.ready_data(version, outcome)
+        self.write(client, exchange, ready, by_itself)
+        if outcome == Resume.SNAPSHOT:
+            self.write(client, exchange, board, version)
+        elif outcome == Resume.REPLAY:
+            self.write(client, exchange, pushed, first, version - first + 1)
+
+    def write(self, client: Client, exchange: int, message: int, data: int, n: int = 1) -> None:
+        """Write to a stream what a proxy may hold back, and send on what it passes on."""
+        buffer, stretches = self.buffers[client.number], self.stretches[client.number]
+        if len(stretches) == buffer.stretches:
+            stretches.append(Stretch())
+        proxy, n_bytes, now = self.workload.stream_proxy, self.stream_bytes[message], self.clock.now
+        due_s = stream_proxy.write(proxy, buffer, stretches, message, data, n, n_bytes, now)
+        self.pass_on(client, exchange)
+        if due_s < NEVER_S:
+            self.clock.start(self.release(client, exchange, due_s))
+
+    def release(self, client: Client, exchange: int, t: float) -> Process:
+        """The proxy passes on at `t` what it has, unless a piece was full before."""
+        yield self.clock.at(t)
+        buffer = self.buffers[client.number]
+        if self.link_of(client).subscribed == exchange and buffer.due_s == t:
+            stream_proxy.release(buffer)
+            self.pass_on(client, exchange)
+
+    def pass_on(self, client: Client, exchange: int) -> None:
+        """Send on the events whose last byte the proxy passes on."""
+        buffer, stretches = self.buffers[client.number], self.stretches[client.number]
+        link, now = self.link_of(client), self.clock.now
+        while stream_proxy.has_passed(buffer, stretches):
+            message, data = stream_proxy.take(buffer, stretches)
+            t = connection.transmit(self.paths, link, now, self.sizes[message][1])
+            if message == Message.STREAM_READY:
+                version, outcome = stream_proxy.of_ready(data)
+                self.clock.start(self.enter(client, exchange, version, outcome, t))
+            elif message == Message.STREAM_COMMENT:
+                self.clock.start(self.comment(client, exchange, t))
+            else:
+                self.clock.start(self.push(client, exchange, data, t, message))
+        stream_proxy.close_ranks(buffer, stretches)
+
+    def end_stream(self, client: Client, exchange: int, *, is_end: bool) -> None:
+        """A stream ends, if the client has one: what the proxy has goes before, or is lost."""
+        if self.link_of(client).subscribed != exchange or not self.is_held_back(client):
+            return
+        buffer, stretches = self.buffers[client.number], self.stretches[client.number]
+        if stream_proxy.throws_away(self.workload.stream_proxy, is_end):
+            lost = stream_proxy.drop(buffer, stretches)
+            number, now = client.number, self.clock.now
+            recording.count_in_bin(self.record, Count.THROWN_AWAY, number, now, lost)
+        else:
+            stream_proxy.release(buffer)
+            self.pass_on(client, exchange)
+
     # -- ends of connections -------------------------------------------------------------------
 
     def close_connection(self, client: Client, event: Event, was: int) -> None:
@@ -1305,12 +1533,18 @@ class Simulation(Driver):
         cause = cause_of(event, was)
         if was == Transport.POLLING:
             self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
+            balancing.take_back(self.balancer, number, client.exchange)
             return
+        is_queued = self.is_queued(client, browser.MAIN)
         if event == Event.DEADLINE:
             self.tally(Count.ERRORS, number)
+        if holds(was) and is_queued and client.transport == was and event == Event.DEADLINE:
+            return  # nothing was sent, and an idle connection stays
         if holds(was):
             self.record_disconnect(number, *connection.end_of_kept(link, now, cause))
-            if not link.is_link_dead:
+            if link.is_link_dead:
+                balancing.take_back(self.balancer, number, client.exchange - 1)
+            else:
                 self.clock.start(self.closing_handshake(link, client.exchange - 1, False))
             return
         if fetches(was) and link.opened_s < NEVER_S:
@@ -1318,7 +1552,8 @@ class Simulation(Driver):
         is_meant = event in (Event.STOP, Event.ASSIGNED)
         graceful = connection.closes_with_frames(client, link, was, is_meant)
         self.record_disconnect(number, now, cause)
-        self.clock.start(self.closing_handshake(link, client.exchange - 1, graceful))
+        if not is_queued:
+            self.clock.start(self.closing_handshake(link, client.exchange - 1, graceful))
 
     def closing_handshake(self, link: Connection, closed_exchange: int, graceful: bool) -> Process:
         """A close frame and its echo, or just the end of the connection."""
@@ -1329,7 +1564,8 @@ class Simulation(Driver):
         if link.lost_exchange >= closed_exchange:
             return
         link.closed_exchange = max(link.closed_exchange, closed_exchange)
-        self.unsubscribe(link, closed_exchange)
+        if not connection.is_kept_in_vain(link):
+            self.let_go(link, closed_exchange)
         if graceful:
             yield clock.at(clock.now + self.one_way_s(link))
             self.send(link.number, Message.CLOSE_DOWN)
@@ -1337,7 +1573,14 @@ class Simulation(Driver):
     def node_of(self, link: Connection, exchange: int) -> int:
         """Return the node that a new connection comes to, -1 if none is up."""
         rules = self.rules
-        return connection.node_of(self.nodes, link, rules.seed, rules.replication, exchange)
+        address = rules.seed, rules.replication
+        return connection.node_of(self.nodes, self.balancer, link, *address, exchange)
+
+    def give(self, client: Client, exchange: int) -> None:
+        """A node has accepted a client's connection, unless the client has given it up by now."""
+        if client.exchange == exchange:
+            node = self.link_of(client).node
+            balancing.give(self.balancer, node, client.number, exchange)
 
     # -- records -------------------------------------------------------------------------------
 
@@ -1387,7 +1630,7 @@ class Simulation(Driver):
         place = first_free(server.free_s)
         start_s = max(self.clock.now, server.free_s[place])
         present = bisect_right(self.publish_s, start_s)
-        answer = answer_of(rules, server.state, self.publish_s, etag, named, present, start_s)
+        answer = answer_of(rules, server.state, self.heard_s, etag, named, present, start_s)
         worker, mean_s = node * rules.workers + place, before_s + answer.cost_s
         done_s = self.serve(worker, mean_s, client, stream, k, wait_s=answer.wait_s)
         version = answer.version

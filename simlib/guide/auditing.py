@@ -173,7 +173,9 @@ def _row(
         label, unit = quantity.label, quantity.unit
         found = []
         for changes in (defect.as_written, defect.repaired):
-            runs = _runs(board, {**defect.situation, **changes}, replications, options)
+            both = {**defect.situation, **changes}
+            given = {path: x(board) if callable(x) else x for path, x in both.items()}
+            runs = _runs(board, given, replications, options)
             found.append(_interval([quantity.of(run) for run in runs], unit))
             warnings += [warning.kind for run in runs for warning in run.warnings]
         figures = found[0], found[1]
@@ -185,7 +187,7 @@ def _row(
         "figure": label,
         "unit": unit,
         **{f"as_written{end}": x for end, x in zip(names, figures[0], strict=True)},
-        "fix": defect.fix,
+        "fix": defect.fix.format(polling=board.polling),
         **{f"repaired{end}": x for end, x in zip(names, figures[1], strict=True)},
         "source": defect.source,
         "warnings": ", ".join(dict.fromkeys(warnings)),

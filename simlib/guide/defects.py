@@ -47,14 +47,15 @@ class Defect(NamedTuple):
     guide : str
         What the guide does.
     fix : str
-        What would be right.
+        What would be right; a setting of the board in braces stands for its value.
     source : str
         Where the behaviour is documented or was read: package, version and file, or standard.
     quantity : str
         The figure that shows it, of `quantities.QUANTITIES`; ``""`` if nothing is simulated.
     situation, as_written, repaired : dict of str to object
         Changes to a scenario: what both meet, and the two wirings. Those whose path begins with
-        ``plan.`` are changes to the plan of a rollout.
+        ``plan.`` are changes to the plan of a rollout. A value that is a function is called with
+        the board.
     computed : callable, optional
         Takes a scenario and returns the figures of the guide's wiring and of the repaired one,
         where a rule by itself shows the defect; then `label` and `unit` say what they are.
@@ -176,6 +177,12 @@ _LOOP, _LOOP_REPAIRED = server("spring: the guide's loop"), server("spring: the 
 _IN_STEP = library("guide: native WebSocket, 1 s, 5 attempts")
 _SIO = "socket.io-client 4.8.4: build/cjs/manager.js, socket.js"
 _SPRING = "spring-websocket 6.2.19"
+
+
+def _spread_over_an_interval(board: Scenario) -> Changes:
+    """Return a flag after whose change tabs poll again as far apart as polls ever are."""
+    return {"propagation": "pushed", "jitter_s": board.polling.interval_s}
+
 
 DEFECTS = (
     Defect(
@@ -418,12 +425,12 @@ DEFECTS = (
     Defect(
         "everybody back at once",
         "Once the flag is obeyed at run time, a rollback lets all tabs poll in the same moment.",
-        "Each tab waits a random part of a while first, here of 30 s.",
+        "Each tab waits a random part of a while first, here of {polling.interval_s:g} s.",
         "the guide: rollback plan",
         quantity="requests",
         situation=_ROLLED_BACK,
         as_written={"plan.flag": {"propagation": "pushed"}},
-        repaired={"plan.flag": {"propagation": "pushed", "jitter_s": 30.0}},
+        repaired={"plan.flag": _spread_over_an_interval},
     ),
     Defect(
         "the author waits for the broadcast",

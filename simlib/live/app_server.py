@@ -38,6 +38,7 @@ from websockets.typing import Origin
 
 from simlib.core import wire
 from simlib.core.answers import has_copy, keep
+from simlib.core.broker import heard_s
 from simlib.core.client import is_expired
 from simlib.core.faults import FaultEffect, end_of_life_s, is_affected
 from simlib.core.protocol import (
@@ -123,6 +124,7 @@ class AppServer:
             if fault_event.effect == FaultEffect.RESET
         ]
         self.publish_s: list[float] = workload.publish_s.tolist()
+        self.heard_s = heard_s(workload.server, self.publish_s)
         self.session_s: list[float] = workload.start_s.tolist()
         is_told = any(has_socket(each) or holds(each) for each in _transports(settings))
         self.has_pushes = is_told or settings.rollout is not None
@@ -159,7 +161,7 @@ class AppServer:
     def shown_version(self) -> int:
         """Return up to which change a poll is shown the board now: of the copy, if there is one."""
         rules, now = self.server_rules, self.clock.now_s()
-        if has_copy(rules, self.copy, self.publish_s, now):
+        if has_copy(rules, self.copy, self.heard_s, now):
             return self.copy.copy_version
         version = self.board_version
         keep(rules, self.copy, version, now)

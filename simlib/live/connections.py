@@ -2,8 +2,9 @@
 
 Many clients share one thread, so each connection must be light, or the clients and not the server
 would be measured: polls are parsed by httptools, frames by the sans-I/O protocol of websockets on a
-bare transport. Pushed frames are stamped as they arrive and processed when their `Burst` is over,
-so that one client's parsing does not delay the next one's stamp.
+bare transport. Pushed frames, and answers to requests that were held, are stamped as they arrive
+and processed when their `Burst` is over, so that one client's parsing does not delay the next one's
+stamp.
 
 Bytes are counted as sockets carry them, the lengths of what is written and of what is received, and
 as IP packets: see `packets`. Packets that open and close a connection are those of the model.
@@ -38,6 +39,8 @@ from simlib.live.messages import CLOSE_FOR_ROLLBACK, preamble
 from simlib.live.packets import HeaderCounter
 
 _BURST_GAP_S = 2e-3
+_ANSWERS_GAP_S = 0.5e-3
+"""Of answers to requests that were held: the next requests wait for the end of such a burst."""
 _BURST_LIMIT_S = 0.25
 
 
@@ -193,7 +196,14 @@ class PollConnection(ClientConnection):
             self.write(wire.poll_request(spec, token, known))
 
     def receive(self, data: bytes) -> None:
-        """Bytes of a response have arrived."""
+        """Bytes of a response have arrived; of one that was held, they wait for all the others."""
+        if holds(self.client.transport):
+            self.owner.burst.add(self, data, _ANSWERS_GAP_S)
+        else:
+            self.process(data)
+
+    def process(self, data: bytes) -> None:
+        """Process bytes that have arrived, at the owner's present time."""
         self.count(0, len(data))
         self.parser.feed_data(data)
 
@@ -468,19 +478,28 @@ class Burst:
     ----------
     stamp_s : float or None
         While bytes are processed, when they arrived; after the run, its end, seconds.
+    gap_s : float
+        The burst is over when nothing has arrived for so long by the clock, seconds.
     """
 
     def __init__(self, clock: ScenarioClock) -> None:
         self.clock = clock
-        self.arrivals: list[tuple[float, PushConnection, bytes]] = []
+        self.gap_s = _BURST_GAP_S
+        self.arrivals: list[tuple[float, PollConnection | PushConnection, bytes]] = []
         self.stamp_s: float | None = None
 
     def now_s(self) -> float:
         """Return the scenario's time; while bytes are processed, when they arrived."""
         return self.clock.now_s() if self.stamp_s is None else self.stamp_s
 
-    def add(self, connection: PushConnection, data: bytes) -> None:
+    def add(
+        self,
+        connection: PollConnection | PushConnection,
+        data: bytes,
+        gap_s: float = _BURST_GAP_S,
+    ) -> None:
         """Note what arrived and when; it is processed when the burst is over."""
+        self.gap_s = gap_s
         if not self.arrivals:
             self._look_later()
         self.arrivals.append((self.now_s(), connection, data))
@@ -496,7 +515,7 @@ class Burst:
         self.stamp_s = None
 
     def _look_later(self) -> None:
-        asyncio.get_running_loop().call_later(_BURST_GAP_S, self._process_if_over)
+        asyncio.get_running_loop().call_later(self.gap_s, self._process_if_over)
 
     def _process_if_over(self) -> None:
         if not self.arrivals:
@@ -504,7 +523,7 @@ class Burst:
         now, scale = self.now_s(), self.clock.time_scale
         quiet_s = (now - self.arrivals[-1][0]) / scale
         waited_s = (now - self.arrivals[0][0]) / scale
-        if quiet_s < _BURST_GAP_S and waited_s < _BURST_LIMIT_S:
+        if quiet_s < self.gap_s and waited_s < _BURST_LIMIT_S:
             self._look_later()
         else:
             self.process()

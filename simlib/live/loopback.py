@@ -42,10 +42,10 @@ lone connection costs twice as much, since the server has to be woken for each o
 lab's board is in memory, so that all answers to polls cost the same: where versions are compared,
 that is the cost of comparing, and reading the board costs nothing on top.
 """
-HELD_CHECK_S = 0.15e-3
+HELD_CHECK_S = 0.11e-3
 """Processor time of the server for a request that it may hold, seconds: less than for a lone poll,
 as all clients ask again after each change, and the server is awake."""
-HELD_SEND_S = 0.1e-3
+HELD_SEND_S = 0.04e-3
 """Processor time of the server for the answer to a request that it has held, seconds: aiohttp's
 answer takes longer than a frame."""
 _CARRIED_OUT = tuple(kind for kind, row in FAULTS.items() if row.lab_part)
@@ -72,6 +72,11 @@ _CANNOT = {
         range(1, _MOST_NODES + 1),
         f"must be {_MOST_NODES} or fewer: each is a process, and they share this machine",
     ),
+    "network.connections_per_user": (
+        (None,),
+        "must be absent: the lab's clients are no tabs of a browser, which limits them",
+    ),
+    "server.broker_s": ((0.0,), "must be 0: the lab's broker takes the time that it takes"),
     "rate_limit": ((None,), "must be absent: nothing in front of the lab's server limits rates"),
 }
 

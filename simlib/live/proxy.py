@@ -12,7 +12,8 @@ simulation does:
   because the proxy has accepted by then: the proxy hangs up before that byte, which the client
   takes for a refusal.
 * It is the balancer of a server with several nodes: each new connection goes to the node that the
-  simulation would give it to, by the same draw, among those that the lab says are up.
+  simulation would give it to, by the same rule and draws, among those that the lab says are up. It
+  counts all connections, those beside a socket too.
 * On a dead path nothing crosses, not even the end of a connection. What is sent there is dropped,
   and a poll fails after ``network.unanswered_s``, when the client's kernel would give it up.
 * Latency delays every piece by half of what it adds, each way, in order. Bandwidth releases pieces
@@ -42,6 +43,7 @@ from typing import Any, Self
 import numpy as np
 
 from simlib.core import wire
+from simlib.core.balancing import new_balancer, take_turn
 from simlib.core.connection import Connection, Nodes, node_of
 from simlib.core.path import SharedLink, shared_s
 from simlib.core.server import SYN_RETRIES, syn_retry_s
@@ -275,6 +277,7 @@ class ProxiedConnection:
         self.number = -1
         self.exchange = -1
         self.node = -1
+        self.is_counted = False
         self.received = b""  # from the client, before the server has accepted
         self.is_open = False
         self.is_dead = False
@@ -337,6 +340,7 @@ class ProxiedConnection:
         try:
             await self.proxy.connect(self)
         except OSError:
+            self.count_no_longer()
             await asyncio.sleep(conditions.one_way_s(number))
             self.client.close(by_reset=True)
 
@@ -396,8 +400,15 @@ class ProxiedConnection:
     def remove_if_closed(self) -> None:
         """Remove the connection from the proxy once both ends have closed."""
         if not self.client.is_up and not self.server.is_up:
+            self.count_no_longer()
             self.clear()
             self.proxy.connections.discard(self)
+
+    def count_no_longer(self) -> None:
+        """The connection has ended for the balancer, or the node has not accepted it."""
+        if self.is_counted:
+            self.proxy.balancer.connections[self.node] -= 1
+            self.is_counted = False
 
     def clear(self) -> None:
         """Drop what is in transit, both ways."""
@@ -453,6 +464,7 @@ class Proxy:
         self.address = settings.seed, settings.replication
         nodes = len(self.node_ports)
         self.nodes = Nodes([False] * nodes, list(range(nodes)), [0] * nodes)
+        self.balancer = new_balancer(workload.server.balancing, nodes, 0)
         self.conditions = Conditions(scenario, workload, settings.time_scale)
         self.spec = scenario.wire_spec()
         self.unanswered_s = scenario.network.unanswered_s / settings.time_scale
@@ -513,9 +525,12 @@ class Proxy:
             No node is up, or that one does not accept.
         """
         link, exchange = Connection(connection.number), connection.exchange
-        connection.node = node_of(self.nodes, link, *self.address, exchange)
+        connection.node = node_of(self.nodes, self.balancer, link, *self.address, exchange)
         if connection.node < 0:
             raise ConnectionRefusedError
+        take_turn(self.balancer, connection.node)
+        self.balancer.connections[connection.node] += 1
+        connection.is_counted = True
         address = ("127.0.0.1", self.node_ports[connection.node][connection.port])
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(socket.socket())

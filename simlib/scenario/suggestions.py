@@ -130,6 +130,10 @@ VALUE_ALIASES = {
     "setinterval": "fixed_rate",
     "settimeout": "after_answer",
     "nodelay": "refuse",
+    "leastconn": "least_connections",
+    "leastrequest": "least_connections",
+    "randomtwo": "random_of_two",
+    "poweroftwochoices": "random_of_two",
     "tokenbucket": "refuse",
     "leakybucket": "delay",
     "throttle": "delay",
@@ -291,12 +295,12 @@ def scenario_rule(given: object) -> str:
     return rule
 
 
-def server_rule(name: object, presets: Iterable[str]) -> str:
-    """Return the rule that a name of a server breaks.
+def preset_rule(name: object, presets: Iterable[str]) -> str:
+    """Return the rule that a name of a server, or of a proxy, breaks.
 
     Examples
     --------
-    >>> server_rule("spring: the loop repaird", ["spring: the loop repaired"])
+    >>> preset_rule("spring: the loop repaird", ["spring: the loop repaired"])
     "must be one of 'spring: the loop repaired'; did you mean 'spring: the loop repaired'?"
     """
     known = list(presets)

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from simlib.core.answers import Etag
 from simlib.core.assignment import FlagRules
 from simlib.core.backpressure import Overflow, SendingRules
+from simlib.core.balancing import Balancing
 from simlib.core.broadcasts import LoopRules, may_end
+from simlib.core.browser import NO_LIMIT as NO_BROWSER_LIMIT
+from simlib.core.browser import BrowserRules, polls_beside
 from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
@@ -41,11 +44,13 @@ from simlib.core.reconnect import MOST_DELAYS, Policy, ReconnectRules, Reset, ru
 from simlib.core.record import Kept, MetricsSnapshot, Record
 from simlib.core.resync import Resync, ResyncRules
 from simlib.core.server import Law, ServerRules, law_parameter
-from simlib.core.wire import message_sizes
+from simlib.core.stream_proxy import ProxyRules
+from simlib.core.wire import message_sizes, stream_bytes
 from simlib.errors import ScenarioError
 from simlib.scenario.curve import Curve, interpolated
 from simlib.scenario.model import (
     MOST_CHANGES,
+    NO_SAFETY_POLLS,
     Activity,
     Fallback,
     Fault,
@@ -92,10 +97,16 @@ class Workload(NamedTuple):
     shared_bytes_per_s : float
         The rate of the link that all clients share, on the way down; infinite: there is none.
     nodes : int
+    stream_proxy : ProxyRules
+        What a proxy holds back of streams.
+    stream_bytes : ndarray of int64, shape (len(Message),)
+        Of every message: its bytes on a stream, as that proxy counts them.
     idle_s : float
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
         When a kernel gives up on data that nobody acknowledges, seconds.
+    browser : BrowserRules
+        How many requests all tabs of a user may have under way, if that has a limit.
     flag : FlagRules or None
         How a rollout's percentage reaches the clients; None without a rollout.
     buckets : ndarray of float64, shape (clients,) or (0,)
@@ -119,8 +130,11 @@ class Workload(NamedTuple):
     limits: tuple[Window, ...]
     shared_bytes_per_s: float
     nodes: int
+    stream_proxy: ProxyRules
+    stream_bytes: NDArray[np.int64]
     idle_s: float
     unanswered_s: float
+    browser: BrowserRules
     flag: FlagRules | None
     buckets: NDArray[np.float64]
 
@@ -177,7 +191,7 @@ def compile_workload(scenario: Scenario, seed: int, replication: int) -> Workloa
     start_s, end_s = _sessions(scenario, seed, replication)
     return Workload(
         **common_fields(scenario, seed, replication),
-        publish_s=_publish_s(scenario, seed, replication),
+        publish_s=publish_times_s(scenario, seed, replication),
         start_s=start_s,
         end_s=end_s,
         rtt_s=_rtt_s(scenario, seed, replication, len(start_s)),
@@ -208,8 +222,14 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "limits": _paths_changed(scenario, "bytes_per_s"),
         "shared_bytes_per_s": scenario.network.shared_down_bytes_per_s or math.inf,
         "nodes": scenario.server.nodes,
+        "stream_proxy": ProxyRules(
+            buffer_bytes=scenario.network.stream_buffer_bytes or 0,
+            delay_s=scenario.network.stream_delay_s or math.inf,
+        ),
+        "stream_bytes": stream_bytes(spec),
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
+        "browser": _browser_rules(scenario),
         "flag": None,
     }
 
@@ -234,6 +254,9 @@ def enrolled(
         and replication; absent: both have the workload's.
     """
     one, other = cohort_rules or (workload.rules, workload.rules)
+    for transport, rules in zip(flag.transports, (one, other), strict=True):
+        if workload.browser.connections > 0 and polls_beside(transport, rules.safety_poll_s):
+            raise ScenarioError("websocket.safety_poll_s", rules.safety_poll_s, NO_SAFETY_POLLS)
     of_the_rollout: dict[str, Any] = {
         "has_flag": True,
         "transport": workload.rules.transport,
@@ -306,9 +329,17 @@ def new_record(scenario: Scenario, workload: Workload, keep: tuple[str, ...] = (
                 workload.limits or workload.delays or workload.shared_bytes_per_s < math.inf
             ),
             failures=_may_fail(workload),
+            queues=workload.browser.connections > 0,
             gaps=_most_gaps(workload),
         ),
     )
+
+
+def _browser_rules(scenario: Scenario) -> BrowserRules:
+    connections = scenario.network.connections_per_user
+    if connections is None:
+        return NO_BROWSER_LIMIT
+    return BrowserRules(connections, scenario.tabs_per_user, scenario.sse.streams_per_tab)
 
 
 def _transports(workload: Workload) -> tuple[int, ...]:
@@ -350,7 +381,8 @@ def _poisson_s(
         k += _BLOCK
 
 
-def _publish_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.float64]:
+def publish_times_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.float64]:
+    """Return when the changes of one seed and replication are published, ascending, seconds."""
     updates = scenario.updates
     if updates.kind == "trace":
         return _trace_s(scenario)
@@ -632,6 +664,8 @@ def _server_rules(scenario: Scenario) -> ServerRules:
             forget_frac=server.forget_frac,
         ),
         ends_streams=server.ends_streams,
+        balancing=Balancing[server.balancing.upper()],
+        broker_s=server.nodes * server.broker_s if server.nodes > 1 else 0.0,
     )
 
 

@@ -6,6 +6,7 @@ second; "share" and ``_frac`` mean 0 to 1.
 """
 
 from simlib.renamed import renamed
+from simlib.theory.balancing import after_restart, after_rolling_deploy
 from simlib.theory.broadcasts import CutShort, cut_short
 from simlib.theory.long_polling import (
     held_empty_frac,
@@ -69,6 +70,8 @@ __all__ = [
     "SharedPoll",
     "Staleness",
     "adaptive_polls",
+    "after_restart",
+    "after_rolling_deploy",
     "crossover_rate_per_s",
     "cut_short",
     "drain_peak_per_s",

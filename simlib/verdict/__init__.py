@@ -4,7 +4,7 @@ from simlib.verdict.candidates import CANDIDATES, Candidate
 from simlib.verdict.decision import Decision, Sentence
 from simlib.verdict.judging import decide
 from simlib.verdict.measures import JUDGED, Judged
-from simlib.verdict.needs import Needs, Prices, Trouble
+from simlib.verdict.needs import Needs, Prices, Release, Trouble
 from simlib.verdict.sensitivity import ASSUMPTIONS, break_even, sentence_of, sobol, tornado
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Judged",
     "Needs",
     "Prices",
+    "Release",
     "Sentence",
     "Trouble",
     "break_even",

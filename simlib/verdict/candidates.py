@@ -82,6 +82,8 @@ _POLLED = {"transport": "polling"}
 _PUSHED = {"transport": "websocket", "websocket.push": "delta"}
 _FALLBACK = {"after_failures": 5, "return_s": 60.0, "return_factor": 1.0}
 _PERCENT = "percent"
+_LONGEST_NAME = 100
+"""Of a plan."""
 
 _ROWS = (
     Candidate(TODAY, "as it is today", {}, "The scenario as it is given."),
@@ -243,7 +245,7 @@ class Case(NamedTuple):
             return None
         horizon_s = self.scenario.horizon_s
         return Plan(
-            name=self.name,
+            name=self.name[:_LONGEST_NAME],
             check_every_s=horizon_s,
             stages=({"percent": self.candidate.percent, "bake_s": horizon_s},),
             control={"transport": "polling"},

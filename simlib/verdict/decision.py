@@ -261,6 +261,8 @@ class Decision:
         is those that miss the fewest, until it is known which comes closest.
         """
         lacking = [name for name in self.cases if self.lacks(name)]
+        if not lacking:
+            return []
         values = {name: self.values[name][self.asked.needs.ranked_by] for name in self.cases}
         usable = [name for name in lacking if not self.fails(name)]
         usable.sort(key=lambda name: float(np.nan_to_num(values[name].mean(), nan=math.inf)))
@@ -291,7 +293,7 @@ class Decision:
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario of the candidate to take; without one, as it is today."""
+        """The scenario of the candidate to take (see `plan`); without one, as it is today."""
         return self.cases[self.best or TODAY].scenario
 
     @property

@@ -223,6 +223,8 @@ def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list
     while asks:
         _carry_out(asks, asked, execution, found, name)
         decisions = [_decision(place, point, found) for place, point in enumerate(points)]
+        if not later:
+            break
         wanted = [(place, one) for place, each in enumerate(decisions) for one in each.unsettled]
         asks = [later[key].pop(0) for key in wanted if later.get(key)]
     return decisions
@@ -274,12 +276,14 @@ def _sorted_asks(
         asks = _asks(point, place)
         events = point.asked.replications * sum(ask.events for ask in asks)
         is_whole = point.is_whole or events <= BUDGET_EVENTS
-        for ask in asks if is_calm else [*asks, *_releases(point, place, found)]:
-            is_due = ask.name == "calm" or point.is_whole or (is_whole and ask.name == "rough")
-            if is_due and not (is_calm and ask.name != "calm"):
-                now.append(ask)
-            elif not is_calm:
-                later.setdefault((place, ask.candidate), []).append(ask)
+        now += [ask for ask in asks if ask.name == "calm"]
+        if is_calm:
+            continue
+        rough = [ask for ask in asks if ask.name == "rough"]
+        releases = list(_releases(point, place, found))
+        now += (rough if is_whole else []) + (releases if point.is_whole else [])
+        for ask in [*([] if is_whole else rough), *([] if point.is_whole else releases)]:
+            later.setdefault((place, ask.candidate), []).append(ask)
     return now, later
 
 

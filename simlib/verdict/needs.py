@@ -121,8 +121,8 @@ class Needs(Section):
     """How many servers there may be. A candidate needs as many as keep `utilisation` and
     `memory_bytes`, of which one has to be given."""
     without_push_frac: Share | None = None
-    """Share of the clients that have no open stream at the end of the run with trouble: that poll
-    instead, still try, or have given up. Needs ``trouble.bad_proxy_frac``."""
+    """Share of the clients that should have an open stream at the end of the run with trouble, and
+    have none: that poll instead, still try, or have given up. Needs ``trouble.bad_proxy_frac``."""
     missed_frac: Share | None = None
     """Share of the changes of the run with trouble that clients have not seen by its end."""
     back_s: Positive | None = None

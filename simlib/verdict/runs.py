@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from simlib.engines import simulate
 from simlib.errors import Interrupted, ScenarioError
-from simlib.rollout.cohorts import OF_A_CLIENT
+from simlib.rollout.cohorts import OF_A_CLIENT, is_a_clients
 from simlib.rollout.plan import Plan
 from simlib.run import Rows, Run, kinds
 from simlib.scenario import Scenario
@@ -110,17 +110,20 @@ def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenar
     """
     from simlib.rollout.trials import check_plan
 
-    base = timed(case.scenario, compared)
+    if case.candidate.percent is not None and today.transport != "polling":
+        rule = "must be polling, as the others do whom the candidate is not for"
+        raise ScenarioError("transport", today.transport, rule)
+    base, of_today, of_case = _cohorts(today, timed(case.scenario, compared))
     counted_s = base.horizon_s - base.cool_down_s - base.warm_up_s
     bake_s = counted_s / (len(_STAGES) + 1)
     most = 100.0 if case.candidate.percent is None else case.candidate.percent
     plan = Plan(
-        name=case.name,
+        name="release",
         start_s=base.warm_up_s,
         check_every_s=bake_s,
         stages=[{"percent": most * share, "bake_s": bake_s} for share in _STAGES],
-        control={"transport": today.transport, "changes": _own_changes(today, base)},
-        treatment={"transport": base.transport},
+        control={"transport": today.transport, "changes": of_today},
+        treatment={"transport": base.transport, "changes": of_case},
         bucketing={"rule": "unleash"},
         flag={
             "propagation": "polled",
@@ -133,22 +136,37 @@ def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenar
     return Condition(base, None, plan)
 
 
-def _own_changes(today: Scenario, base: Scenario) -> dict[str, Any]:
-    """Return what clients of today have otherwise, of what a cohort may have for itself."""
-    changes: dict[str, Any] = {}
+def _cohorts(today: Scenario, target: Scenario) -> tuple[Scenario, dict[str, Any], dict[str, Any]]:
+    """Return what two scenarios share, and the settings that clients of either have for themselves.
+
+    A plan cannot say that a setting is absent: what one of the two has not is left out of what they
+    share, and the other one has it for itself.
+    """
+    shared: dict[str, Any] = {}
+    of_today: dict[str, Any] = {}
+    of_target: dict[str, Any] = {}
     for name in OF_A_CLIENT if today.transport != "polling" else ("polling",):
-        before, after = (one.model_dump(mode="json")[name] for one in (today, base))
+        before, after = (one.model_dump(mode="json")[name] for one in (today, target))
         if before == after:
             continue
         if before is None:
-            raise ScenarioError(name, after, "must be absent, which no cohort can have for itself")
-        if after is None or name == "reconnect":
-            changes[name] = {field: value for field, value in before.items() if value is not None}
-            continue
-        changes |= {
-            f"{name}.{field}": value for field, value in before.items() if value != after[field]
-        }
-    return changes
+            shared[name], of_target[name] = None, _given(after)
+        elif after is None or name == "reconnect":
+            of_today[name] = _given(before)
+        else:
+            paths = {f"{name}.{field}": field for field in before if before[field] != after[field]}
+            own = {path: x for path, x in paths.items() if is_a_clients(target, today, path)}
+            is_absent = any(before[field] is None for field in own.values())
+            if is_absent:
+                shared |= {path: before[field] for path, field in own.items()}
+                of_target |= {path: after[field] for path, field in own.items()}
+            else:
+                of_today |= {path: before[field] for path, field in own.items()}
+    return target.replace(shared), of_today, of_target
+
+
+def _given(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if value is not None}
 
 
 def timed(scenario: Scenario, others: list[Scenario]) -> Scenario:

@@ -2,19 +2,31 @@
 
 ``python tests/benchmarks/loopback.py`` runs the lab with nothing but polls, or nothing but pushes
 to few and to many clients, and divides processor time by jobs; the difference of two sizes tells
-a broadcast's fixed cost from its cost per send. Writes ``data/measured/loopback.csv``; the
+a broadcast's fixed cost from its cost per send. What a held request costs is measured in this
+process: its answer and the check of the next one follow each other so closely in the lab that only
+their sum could be told there. Writes ``data/measured/loopback.csv``; the
 constants of ``simlib/live/loopback.py`` are these, rounded.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+import secrets
+import socket
 import sys
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import simlib as sl
+from simlib.core import wire
+from simlib.live.app_server import AppServer, _serve
+from simlib.live.messages import Port, Settings
+from simlib.live.tokens import make_token
 
 ROOT = Path(__file__).parents[2]
 RUNS = 2
@@ -64,6 +76,41 @@ def proxy_rtt_s() -> tuple[float, float]:
     return 2.0 * (medians_s[1] - medians_s[0]), max(others)
 
 
+async def held_s(clients: int, changes: int = 40) -> tuple[float, float]:
+    """Processor time of the check of a request, and of the answer once it was held, seconds."""
+    board = BASE.replace({"transport": "long_polling", "long_polling.timeout_s": 100.0})
+    scenario = sl.on_loopback(board.replace(clients=clients))
+    secret = secrets.token_hex(32)
+    app = AppServer(
+        Settings(scenario=scenario, seed=1, replication=0, time_scale=1.0, secret=secret)
+    )
+    app.clock.start_s = asyncio.get_running_loop().time()
+    app.admission.admits = lambda *_: True  # all ask as fast as they can
+    tokens = [make_token(secret, number, app.spec.token_bytes) for number in range(clients)]
+    checks_s, answers_s = [], []
+    async with AsyncExitStack() as stack:
+        ports = await _serve(app, {}, stack)
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", ports[Port.POLL])))
+            for _ in range(clients)
+        ]
+        for version in range(1, changes + 1):
+            for connection, token in zip(sockets, tokens, strict=True):
+                connection.sendall(wire.held_request(app.spec, token, version - 1))
+            before_s = time.process_time()
+            while len(app.held) < clients:
+                await asyncio.sleep(0)
+            held_since_s = time.process_time()
+            app.version = version
+            app._tell_held(version)
+            for _ in range(10):  # more turns of the loop than an answer takes
+                await asyncio.sleep(0)
+            checks_s.append(held_since_s - before_s)
+            answers_s.append(time.process_time() - held_since_s)
+            assert all(each.recv(4096).startswith(b"HTTP/1.1 200") for each in sockets)
+    return float(np.median(checks_s)) / clients, float(np.median(answers_s)) / clients
+
+
 def main() -> pd.DataFrame:
     """Measure every kind of job."""
     rows = []
@@ -100,6 +147,11 @@ def main() -> pd.DataFrame:
     send_s = (sends[1000] - sends[200]) / 800
     rows.append(("send_s", send_s, max(others)))
     rows.append(("fan_out_s", sends[200] - 200 * send_s, max(others)))
+
+    for clients in (50, 200):
+        check_s, answer_s = asyncio.run(held_s(clients))
+        rows += [(f"HELD_CHECK_S, {clients} clients", check_s, math.nan)]
+        rows += [(f"HELD_SEND_S, {clients} clients", answer_s, math.nan)]
 
     opened = PUSH.replace(sessions={"arrivals_per_s": 100.0, "length_s": 0.5, "length": "constant"})
     costs = []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simlib.core.backpressure import Overflow, SendingRules
+from simlib.core.balancing import Balancing, new_balancer
 from simlib.core.client_state import NEVER_S, ROW, Client, Rules
 from simlib.core.connection import (
     CONNECTION_ROW,
@@ -298,15 +299,32 @@ def test_the_work_of_a_node_that_stops_is_taken_back():
 
 
 def test_a_single_node_needs_no_draw_and_none_is_found_when_all_are_down():
-    assert node_of(Nodes([False], [0], [0]), Connection(0), *ADDRESS, 3) == 0
-    assert node_of(Nodes([True, True], [0, 1], [0, 0]), Connection(0), *ADDRESS, 3) == -1
+    one, two = (new_balancer(Balancing.RANDOM, nodes, 0) for nodes in (1, 2))
+    assert node_of(Nodes([False], [0], [0]), one, Connection(0), *ADDRESS, 3) == 0
+    assert node_of(Nodes([True, True], [0, 1], [0, 0]), two, Connection(0), *ADDRESS, 3) == -1
 
 
 def test_connections_spread_over_the_nodes_that_are_up():
     nodes = Nodes([False, True, False], [0, 1, 2], [0, 0, 0])
-    found = [node_of(nodes, Connection(number), *ADDRESS, 3) for number in range(1000)]
-    assert set(found) == {0, 2}
-    assert 440 < found.count(0) < 560
+    for rule in (Balancing.RANDOM, Balancing.RANDOM_OF_TWO):
+        balancer = new_balancer(rule, 3, 0)
+        found = [
+            node_of(nodes, balancer, Connection(number), *ADDRESS, 3) for number in range(1000)
+        ]
+        assert set(found) == {0, 2}
+        assert 440 < found.count(0) < 560
+
+
+def test_the_second_draw_of_two_is_one_of_its_own():
+    """Where nothing is counted all nodes are as good, and of two that are drawn the second wins."""
+    nodes, balancers = Nodes([False] * 2, [0, 1], [0, 0]), [new_balancer(0, 2, 0)]
+    balancers.append(new_balancer(Balancing.RANDOM_OF_TWO, 2, 0))
+    pairs = [
+        tuple(node_of(nodes, each, Connection(number), *ADDRESS, 3) for each in balancers)
+        for number in range(2000)
+    ]
+    for pair in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert 420 < pairs.count(pair) < 580
 
 
 @pytest.mark.parametrize(

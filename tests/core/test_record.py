@@ -73,8 +73,8 @@ def test_the_books_of_an_interrupted_run_end_where_it_ended():
 def test_a_snapshot_of_three_delivers_three_and_hides_two():
     recording = record(kept=Kept(deliveries=True))
     resolve(recording, 0, 0, 0, 3, 3.5)
-    finalise(recording, 0, 3, True, 10.0)
-    finalise(recording, 1, 2, False, 9.0)
+    finalise(recording, 0, 3, True, True, 10.0)
+    finalise(recording, 1, 2, False, False, 9.0)
     row = recording.clients[0]
     assert (row[Count.DELIVERED], row[Count.SUPERSEDED], recording.pending[0]) == (3, 2, 2)
     assert recording.clients[1, Count.LOST] == 2
@@ -111,8 +111,8 @@ def test_a_wait_counts_in_the_bin_where_it_ends_and_after_the_warm_up_by_its_len
 @pytest.mark.parametrize("what", [Count.DELIVERED, Count.LOST])
 def test_a_ledger_that_does_not_balance_raises(what):
     recording = record()
-    finalise(recording, 0, 0, True, 10.0)
-    finalise(recording, 1, 2, True, 10.0)
+    finalise(recording, 0, 0, True, True, 10.0)
+    finalise(recording, 1, 2, True, True, 10.0)
     check(recording)
     count(recording, what, 1, 5.0)
     with pytest.raises(LedgerError, match="client 1"):

@@ -272,3 +272,58 @@ def test_engines_agree_on_a_rollout_that_goes_back(other, goes):
     assert (one.run.frame("connections")["transport"] == "long_polling").any()
     for name in ("timeline", "clients", "connections", "latency", "deliveries", "events"):
         pd.testing.assert_frame_equal(one.run.frame(name), two.run.frame(name), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "fate"),
+    [
+        ({}, "lost"),
+        ({"websocket.push": "snapshot"}, "delivered"),
+        ({"fallback": {"after_failures": 9}}, "pending"),
+    ],
+)
+def test_a_gap_of_before_is_not_mended_by_an_answer_with_later_changes_alone(settings_, fate):
+    """The WebSocket was cut when the first change came; its safety poll was not due before 31 s."""
+    board = BOARD.replace(
+        {
+            "transport": "websocket",
+            "clients": 1,
+            "websocket.resync": "none",
+            "websocket.safety_poll_s": 30.0,
+            "reconnect": {"policy": "fixed", "base_s": 2.0},
+            "updates.publish_s": [6.0, 45.0],
+            "faults": [{"kind": "reset", "start_s": 5.0}],
+            **settings_,
+        }
+    )
+    plan = sl.Plan(
+        start_s=20.0,
+        check_every_s=10.0,
+        flag={"propagation": "polled", "every_s": 1.0},
+        stages=[{"percent": 100, "bake_s": 50}],
+        control={"transport": "websocket"},
+        treatment={"transport": "long_polling"},
+    )
+    for engine in ("simpy", "compiled"):
+        ledger = sl.roll_out(plan, board, engine=engine, progress=False).run.ledger
+        expected = {"delivered": 1, "lost": 0, "pending": 0}
+        expected[fate] += 1
+        assert {name: getattr(ledger, name) for name in expected} == expected
+
+
+def test_no_kernel_gives_up_a_request_that_is_held_as_it_has_been_acknowledged():
+    """The path dies at 5 s: the client gives up 31 s after it has asked, and needs 0.5 s more."""
+    board = BOARD.replace(
+        {
+            "clients": 1,
+            "updates.publish_s": [50.0],
+            "long_polling": {"timeout_s": 30.0, "grace_s": 1.0},
+            "network.unanswered_s": 8.0,
+            "reconnect": {"policy": "fixed", "base_s": 0.5},
+            "faults": [{"kind": "path_loss", "start_s": 5.0, "length_s": 1.0}],
+        }
+    )
+    for engine in ("simpy", "compiled"):
+        connections = simulated(board, engine=engine).frame("connections")
+        assert connections["closed_s"].iloc[0] == pytest.approx(31.0)
+        assert connections["cause"].iloc[0] == "timed_out"

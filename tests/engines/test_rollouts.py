@@ -259,6 +259,41 @@ def test_a_server_that_is_down_closes_no_socket_for_a_rollback_and_does_so_when_
     assert (run.frame("clients")["cohort"] == "control").all()
 
 
+@pytest.mark.parametrize("transport", ["WEBSOCKET", "SSE", "LONG_POLLING"])
+@pytest.mark.parametrize(
+    ("fault", "back_s"),
+    [
+        # Nobody hears of the rollback at 110 s before the path, or the wait of 30 s, is over.
+        ({"kind": "path_loss", "start_s": 105.0, "length_s": 30.0}, 135.0),
+        ({"kind": "reset", "start_s": 105.0}, 135.0),
+    ],
+)
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_who_has_no_connection_is_taken_back_when_it_comes_again(engine, fault, back_s, transport):
+    session = POLLED._replace(
+        propagation=Propagation.SESSION + 0,
+        closes=True,
+        transports=(Transport.POLLING + 0, Transport[transport] + 0),
+    )
+    board = BOARD.replace(
+        {
+            "transport": transport.lower(),
+            "clients": 5,
+            "horizon_s": 300.0,
+            "heartbeat": {"direction": "server", "interval_s": 10.0, "timeout_s": 5.0},
+            "sse.watches": True,
+            "long_polling": {"timeout_s": 10.0, "grace_s": 5.0},
+            "reconnect": {"policy": "fixed", "base_s": 30.0},
+            "faults": [fault],
+        }
+    )
+    script = Script(session, [(0.0, 100.0), (110.0, 0.0)])
+    run = simulate(board, engine=engine, progress=False, controller=script)
+    told_s = run.frame("exposures").query("cohort == 'control'")["from_s"]
+    assert len(told_s) == 5
+    assert told_s.between(back_s, back_s + 35.0).all()
+
+
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
 def test_who_is_enrolled_again_by_the_time_the_server_is_back_keeps_its_socket(engine):
     session = POLLED._replace(propagation=Propagation.SESSION + 0, closes=True)

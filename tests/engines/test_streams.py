@@ -175,6 +175,47 @@ def test_only_who_watches_notices_a_path_that_died(engine):
     assert (watching.frame("clients")["reconnects"] == 1).all()
 
 
+@ENGINES
+@pytest.mark.parametrize(
+    ("settings", "noticed_s"),
+    [
+        ({"transport": "sse", "heartbeat.interval_s": 15.0, "updates.publish_s": [80.0]}, 35.3),
+        ({"transport": "websocket", "heartbeat.direction": "client"}, 30.05),
+    ],
+)
+def test_a_socket_on_a_dead_path_keeps_its_place_until_the_server_notices(
+    engine, settings, noticed_s
+):
+    """Its client comes back, and is refused until then; that it gives up does not tell of it.
+
+    The path dies at 5 s. What the server writes next is a comment 15 s after it has let the client
+    in, or the change at 10 s; nobody acknowledges it for 20 s.
+    """
+    board = BOARD.replace(
+        {
+            **FREE,
+            "clients": 1,
+            "ramp_s": 0.0,
+            "horizon_s": 100.0,
+            "cool_down_s": 0.0,
+            "updates": {"kind": "times", "publish_s": [10.0, 80.0]},
+            "network.unanswered_s": 20.0,
+            "heartbeat.interval_s": 10.0,
+            "heartbeat.timeout_s": 5.0,
+            "server.max_connections": 1,
+            "sse": {"watches": True, "retries_http_errors": True},
+            "reconnect": {"policy": "fixed", "base_s": 1.0},
+            "faults": [{"kind": "path_loss", "start_s": 5.0, "length_s": 1.0}],
+            **settings,
+        }
+    )
+    run = run_of(board, engine=engine)
+    connections = run.frame("connections")
+    assert len(connections) == 2
+    assert noticed_s < connections["opened_s"].iloc[1] < noticed_s + 1.0 + 5.0 * RTT_S
+    assert run.frame("timeline")["refused"].sum() == run.frame("clients")["errors"].sum() - 1 > 3
+
+
 def test_a_proxy_that_blocks_upgrades_lets_streams_pass():
     faults = [{"kind": "block_upgrades", "start_s": 0.0, "length_s": 300.0}]
     streamed, pushed = (

@@ -143,6 +143,19 @@ def test_sums_use_the_readers_own_board():
     assert as_written(halves.set_index("defect"), names[0]) == pytest.approx(5.0, rel=1e-3)
 
 
+def test_tabs_come_back_over_an_interval_of_the_boards_own():
+    quick = BOARD.replace({"polling.interval_s": 10.0, "clients": 60})
+    options = {"only": "everybody back at once", "replications": 2, "progress": False}
+    row, slow = (
+        sl.audit(one, **options).iloc[0]
+        for one in (quick, quick.replace({"polling.interval_s": 40.0}))
+    )
+    assert row["fix"].endswith("here of 10 s.")
+    assert slow["fix"].endswith("here of 40 s.")
+    # Over four times as long, fewer come in the busiest second.
+    assert slow["repaired"] < row["repaired"] < 0.5 * row["as_written"]
+
+
 def test_what_a_board_cannot_show_has_no_number():
     still = BOARD.replace({"updates.rate_per_s": 0.0})
     names = ["no way back for what was missed", "five attempts"]

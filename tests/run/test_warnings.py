@@ -67,23 +67,31 @@ def test_a_healthy_run_has_no_warning_and_shows_none(board):
 
 TWO_NODES = {"server.nodes": 2, "server.send_s": 0.01}
 SHARED = {"node_processors": 1}
+SLOW_BROKER = {"server.nodes": 2, "server.broker_s": 6.0}
 PAIRS = {"kind": "bursts", "rate_per_s": 0.1, "burst_size": 2, "burst_gap_s": 1e-5}
 MEETING = {"updates": PAIRS, "server.meeting_fails_frac": 1.0}
 CUT_AT_ONCE = {"faults": [{"kind": "reset", "start_s": 100.0}], "server.socket_set": "plain"}
 FORGETTING = {**CUT_AT_ONCE, "server.forget_frac": 1.0}
+HUNG = {"transport": "sse", "tabs_per_user": 20, "network.connections_per_user": 6}
+STREAMED = PUSHED.replace({"transport": "sse", **sl.proxy("compression middleware")})
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
     ("saturated", BOARD, {"server.poll_s": 2.0}, {}, "busy 100 % of the time"),
     ("shared link", BOARD, {"network.shared_down_bytes_per_s": 1000}, {}, "all clients share was"),
     ("saturated", LATE_NODE, {}, {}, "Node 0 was busy 10"),
+    ("broker", PUSHED, SLOW_BROKER, {}, "and bears 0.083, 1 / (server.nodes x server.broker_s)"),
     ("full", PUSHED, {"server.max_connections": 15}, {}, "5 of 20 clients never had a WebSocket"),
     ("full", HELD, {"server.max_connections": 15}, {}, "requests that were to be held were"),
     ("cut while held", HELD, {"network.idle_s": 20.0}, {}, "held for network.idle_s = 20 s"),
     ("interval", HELD, {"long_polling.timeout_s": 25000}, {}, "if milliseconds were meant, 25 s"),
+    ("queued", PUSHED, HUNG, {}, "14 of 20 tabs waited for a connection of their browser for 69 %"),
+    ("queued", PUSHED, HUNG, {}, "and 14 never had one for what they asked"),
     ("unseen", PUSHED, {"faults": [BLOCKED]}, {}, "saw no change at all"),
     ("pending", BOARD, {"cool_down_s": 0.0, "polling.interval_s": 60.0}, {}, "not seen by the end"),
     ("broken off", PUSHED, MEETING, {}, "by updates that met (meeting_fails_frac)"),
     ("forgotten", PUSHED, FORGETTING, {}, "20 sockets were let in by a server that had forgotten"),
+    ("held back", STREAMED, {}, {}, "No change came by a stream"),
+    ("held back", STREAMED, {"network.idle_s": 9.0}, {}, "changes away that were to be told"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
     ("unit", BOARD, {"network.rtt_s": 40}, {}, "network.rtt_s is 40 s (0.04 if milliseconds"),
     (
@@ -133,6 +141,21 @@ def test_each_kind_is_found_and_shown_wherever_the_run_is(kind, board, changes, 
 )
 def test_nodes_that_do_not_wait_for_each_other_are_not_warned_about(board, changes, provenance):
     assert "shared" not in kinds_of(simulated(changes, board, **LIVE, **provenance))
+
+
+def test_tabs_whose_fetch_never_sets_out_are_counted_though_their_streams_are_open():
+    # Three tabs of a user have two streams each, which is all that the browser opens.
+    three = {"tabs_per_user": 3, "clients": 3, "sse.streams_per_tab": 2, "ramp_s": 20.0}
+    run = simulated({**HUNG, **three, "transport": "sse_notify"}, PUSHED)
+    polls = run.frame("clients").sort_values("start_s")["polls"]
+    assert polls.iloc[-1] == 0
+    assert f"and {(polls == 0).sum()} never had one" in sentence(run, "queued")
+
+
+def test_a_short_wait_in_the_browser_is_not_warned_about():
+    run = simulated({"tabs_per_user": 20, "network.connections_per_user": 1})
+    assert run.frame("clients")["queued_s"].sum() > 0.0
+    assert run.warnings == ()
 
 
 def test_a_shared_link_is_only_as_busy_as_payload_makes_it():

@@ -10,6 +10,7 @@ import pytest
 
 import simlib as sl
 from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.rollout.cohorts import cohort_scenarios
 from simlib.verdict import CANDIDATES, JUDGED, Decision, Trouble
 from simlib.verdict.candidates import TODAY, cases_of
 from simlib.verdict.decision import interval_of
@@ -468,6 +469,7 @@ def test_needs_are_written_and_read(tmp_path):
 
 # -- the rollout -----------------------------------------------------------------------------------
 
+ACTIVE = {"polling.active_interval_s": 5.0, "polling.active_for_s": 50.0}
 RISK = {"latency_p95_s": 2.0, "roll_back_s": 60.0, "release": {"flag_every_s": 20.0}}
 
 
@@ -533,16 +535,55 @@ def test_a_rollout_back_to_other_settings_of_today_has_them():
     assert changes["heartbeat.interval_s"] == pushed.heartbeat.interval_s
 
 
+def test_what_one_cohort_has_not_the_other_has_for_itself():
+    pushed = BOARD.replace({"transport": "websocket", "websocket.push": "snapshot"})
+    falls = pushed.replace({"fallback": {"after_failures": 3}})
+    for today, changes, control, treatment in (
+        (pushed, {"fallback": {"after_failures": 3}}, {}, {"fallback"}),
+        (falls, {"fallback": None}, {"fallback"}, {}),
+        (BOARD, ACTIVE, {}, set(ACTIVE)),
+        (BOARD.replace(ACTIVE), dict.fromkeys(ACTIVE), set(ACTIVE), {}),
+        # The server's own is there before it begins.
+        (BOARD, {"polling.etag": "version", "server.cache_s": 1.0}, {}, {}),
+        (pushed, {"websocket.push": "delta"}, {}, {}),
+    ):
+        cases, _ = cases_of(today, {"other": changes})
+        compared = [case.scenario for case in cases.values()]
+        base, _, plan = rolled_out(cases["other"], compared, sl.Needs(harmed_frac=1), today)
+        assert set(plan.control.changes) == set(control)
+        assert set(plan.treatment.changes) == set(treatment)
+        assert base.server == cases["other"].scenario.server
+        assert base.websocket == cases["other"].scenario.websocket
+        one, other = cohort_scenarios(plan, base)
+        assert (one.fallback, one.polling.active_interval_s) == (
+            today.fallback,
+            today.polling.active_interval_s,
+        )
+        assert other.polling == cases["other"].scenario.polling
+        assert other.fallback == cases["other"].scenario.fallback
+
+
+def test_push_for_a_part_is_rolled_out_to_that_part_of_those_who_poll():
+    cases, _ = cases_of(BOARD, ["push_half"])
+    compared = [case.scenario for case in cases.values()]
+    plan = rolled_out(cases["push_half"], compared, sl.Needs(harmed_frac=1), BOARD).plan
+    assert [stage.percent for stage in plan.stages] == [5.0, 12.5, 25.0, 50.0]
+    pushed = BOARD.replace({"transport": "sse"})
+    with pytest.raises(sl.ScenarioError, match="transport: must be polling, as the others do"):
+        rolled_out(cases["push_half"], compared, sl.Needs(harmed_frac=1), pushed)
+
+
 def test_what_no_part_of_the_users_can_have_says_so():
-    pushed = BOARD.replace({"transport": "websocket"})
-    own = {"whole": {"websocket.push": "snapshot"}, "poll": {"transport": "polling"}}
-    found = decided({"latency_p95_s": 90.0, "harmed_frac": 0.5}, pushed, candidates=own)
-    assert found.table.loc[("whole", "harmed_frac"), "status"] == "no value"
-    assert found.fails("whole") == ["harmed_frac"]
+    hidden = {"polling.pause_while_hidden": False, "polling.hidden_interval_s": 300.0}
+    today = BOARD.replace(hidden)
+    own = {"adapted": {"polling.hidden_interval_s": None, **ACTIVE}}
+    found = decided({"latency_p95_s": 90.0, "harmed_frac": 0.5}, today, candidates=own)
+    assert found.table.loc[("adapted", "harmed_frac"), "status"] == "no value"
+    assert found.fails("adapted") == ["harmed_frac"]
     assert found.best == TODAY
     assert any("no part of the users can have it beside today's" in one for one in found.warnings)
-    text = found._repr_markdown_()
-    assert "whole: no value of users harmed by the rollout, where 50 % is needed" in text.lower()
+    said = "Adapted: no value of users harmed by the rollout, where 50 % is needed."
+    assert said in found._repr_markdown_()
 
 
 def test_other_rollouts_are_judged_anew():

@@ -157,7 +157,7 @@ def test_what_is_asked_again_runs_as_long_as_it_did(monkeypatch):
     lasted = []
 
     def judge(trial, judge=judging.judge):
-        lasted.append(trial.scenario.horizon_s)
+        lasted.append(trial.condition.scenario.horizon_s)
         return judge(trial)
 
     monkeypatch.setattr(judging, "judge", judge)

@@ -67,7 +67,13 @@ from simlib.core.wire.payloads import (
     stream_event,
     version_of,
 )
-from simlib.core.wire.sizes import HEADER_BYTES, SEGMENT_BYTES, Layer, message_sizes
+from simlib.core.wire.sizes import (
+    HEADER_BYTES,
+    SEGMENT_BYTES,
+    Layer,
+    message_sizes,
+    stream_bytes,
+)
 from simlib.core.wire.spec import VERSION_DIGITS, Message, WireSpec, check_spec
 
 __all__ = [
@@ -107,6 +113,7 @@ __all__ = [
     "ready_text",
     "says_lost",
     "snapshot_text",
+    "stream_bytes",
     "stream_event",
     "stream_request",
     "stream_response_head",

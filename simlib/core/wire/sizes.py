@@ -273,23 +273,57 @@ def _http2_held_sizes(spec: WireSpec, token: str, board: int) -> dict[Message, i
 
 
 def _stream_sizes(spec: WireSpec) -> dict[Message, int]:
-    """Sizes of what a stream carries: its events are the texts of a native connection."""
-    native = spec._replace(envelope="native")
+    """Sizes of what a stream carries."""
     is_http2 = spec.http_version == "2"
 
     def part(n_bytes: int) -> int:
         return n_bytes + 9 * ceil(n_bytes / 16384) if is_http2 else chunk_bytes(n_bytes)
 
-    events = {
+    sizes = {message: part(n_bytes) for message, n_bytes in _event_bytes(spec).items()}
+    sizes[M.STREAM_END] = 9 if is_http2 else len(LAST_CHUNK)
+    return sizes | (_http2_stream_heads(spec) if is_http2 else _http1_stream_heads(spec))
+
+
+def stream_bytes(spec: WireSpec) -> npt.NDArray[np.int64]:
+    """Return the bytes of what a stream carries, as a proxy reads them from its server by HTTP/1.0.
+
+    Parameters
+    ----------
+    spec : WireSpec
+
+    Returns
+    -------
+    ndarray of int64, shape (len(Message),)
+        Of each event and of a comment without the head of its chunk, and of the answer's head;
+        0 for what is on no stream.
+
+    Examples
+    --------
+    >>> sizes = stream_bytes(WireSpec())
+    >>> int(sizes[Message.STREAM_COMMENT]), int(sizes[Message.PUSH])
+    (8, 0)
+    """
+    sizes = np.zeros(len(Message), dtype=np.int64)
+    for message, n_bytes in _event_bytes(spec).items():
+        sizes[message] = n_bytes
+    # An answer by HTTP/1.0 has no chunks, so it does not announce them.
+    announced = b"Transfer-Encoding: chunked\r\n"
+    head = stream_response_head(spec._replace(http_version="1.1"), _DATE)
+    sizes[M.STREAM_RESPONSE] = len(head.replace(announced, b""))
+    return sizes
+
+
+def _event_bytes(spec: WireSpec) -> dict[Message, int]:
+    """Sizes of a stream's events, which are the texts of a native connection, and of a comment."""
+    native = spec._replace(envelope="native")
+    texts = {
         M.STREAM_READY: len(ready_text(native, 0)),
         M.STREAM_SNAPSHOT: snapshot_bytes(native),
         M.STREAM_PUSH: push_bytes(native),
         M.STREAM_NOTICE: len(notice_text(native, 0)),
     }
-    sizes = {message: part(stream_event_bytes(n_bytes)) for message, n_bytes in events.items()}
-    sizes[M.STREAM_COMMENT] = part(len(STREAM_COMMENT))
-    sizes[M.STREAM_END] = 9 if is_http2 else len(LAST_CHUNK)
-    return sizes | (_http2_stream_heads(spec) if is_http2 else _http1_stream_heads(spec))
+    sizes = {message: stream_event_bytes(n_bytes) for message, n_bytes in texts.items()}
+    return {**sizes, M.STREAM_COMMENT: len(STREAM_COMMENT)}
 
 
 def _http1_stream_heads(spec: WireSpec) -> dict[Message, int]:

@@ -11,27 +11,42 @@ from typing import Any, NamedTuple
 
 from simlib.core import record as recording
 from simlib.core.activity import episode_s
+from simlib.core.balancing import take_back
+from simlib.core.browser import (
+    BESIDE,
+    CLAIMS,
+    MAIN,
+    ask,
+    connections_asked,
+    key_of,
+    next_in_line,
+    place_asked,
+    settle,
+)
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import closes_with_frames, end_of_kept, opening_request
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
-from simlib.core.protocol import Action, Event, Transport, fetches, holds, is_stream
+from simlib.core.protocol import Action, Event, State, Transport, fetches, holds, is_stream
 from simlib.core.record import Cause, Count, value_of
 from simlib.core.resync import Resume
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
+from simlib.engines.compiled.balancing import use_again
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     ALARM,
     IS_HELD,
+    OTHERS,
     REQUEST_BITS,
     RESUME_BITS,
     TRIP,
     Kind,
     disconnect,
     end_fetches,
+    is_queued,
     put,
 )
 from simlib.engines.compiled.turn import (
@@ -42,6 +57,7 @@ from simlib.engines.compiled.turn import (
     POLLS,
     PUSHES,
     REQUESTS,
+    SETS_OUT,
     Outcome,
     Turn,
     World,
@@ -68,6 +84,8 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
         event = Event.FAILED + 0
         if PUSHES and (not POLLS or row.transport != Transport.POLLING):
             event = Event.CLOSED + 0
+    if GENERAL and outcome.flags & SETS_OUT:
+        outgoing = _set_out(world, turn, False, outgoing)
     while event >= 0:
         was = row.transport + 0
         actions, is_rearmed = advance(row, world.rules, world.record, event, turn.now, value)
@@ -75,7 +93,7 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
         if is_rearmed and row.deadline_s < NEVER_S:
             n = put(world.arrays.out, n, ALARM, row.deadline_s, Kind.DEADLINE, 0, 0)
         outgoing = Outgoing(n, outgoing.flags)
-        if actions != Action.NONE:
+        if actions != Action.NONE or (GENERAL and world.options.browser.connections > 0):
             outgoing = _carry_out(world, turn, event, actions, was, outgoing)
         resume = turn.data & ((1 << RESUME_BITS) - 1)
         if PUSHES and event == Event.READY and resume >= Resume.SNAPSHOT:
@@ -117,19 +135,21 @@ def _carry_out(
 ) -> Outgoing:
     """Do what the client asks for after `event`; `was` is the transport that it used before."""
     row, t = world.arrays.rows[turn.number], turn.now + turn.half_s
+    gives_up, sets_out = False, actions & (Action.FETCH | Action.CONNECT) > 0
+    if GENERAL:
+        is_on_its_way = not is_queued(world.arrays, turn.number, BESIDE)
+        gives_up = actions & Action.GIVE_UP_FETCH > 0 and is_on_its_way
     if actions & Action.CLOSE:
         outgoing = _close(world, turn, event, was, outgoing)
-    if POLLS and actions & Action.FETCH:
-        if GENERAL and fetches(row.transport):
-            outgoing = _refetch(world, turn, actions & Action.GIVE_UP_FETCH > 0, outgoing)
-        else:
-            outgoing = _fetch(world, turn, outgoing)
     if PUSHES and actions & Action.CONNECT:
         recording.count(world.record, Count.ATTEMPTS, turn.number, turn.now)
-        if GENERAL:
-            row.node = -1
-        world.arrays.state[0].under_way += 1
-        outgoing = _put(world.arrays.out, outgoing, TRIP, t, Kind.SYN, row.exchange, 0)
+    if POLLS and actions & Action.FETCH:
+        row.asked_s = turn.now
+    if GENERAL and world.options.browser.connections > 0:
+        outgoing = _settle(world, turn, outgoing)
+        sets_out = sets_out and _ask_browser(world, turn, gives_up)
+    if sets_out:
+        outgoing = _set_out(world, turn, gives_up, outgoing)
     if PUSHES and actions & Action.SECURE:
         tls_s = turn.now + 2.0 * turn.half_s
         outgoing = _put(world.arrays.out, outgoing, WHEEL, tls_s, Kind.TLS_OPEN, row.exchange, 0)
@@ -153,6 +173,59 @@ def _carry_out(
 
 
 @inlined
+def _ask_browser(world: World, turn: Turn, gives_up: bool) -> bool:
+    """Ask for what the client's request needs; say whether it sets out at once."""
+    arrays, rules, number = world.arrays, world.options.browser, turn.number
+    row = arrays.rows[number]
+    asked, place = connections_asked(rules, row), place_asked(row)
+    if asked == 0:
+        return True
+    pool, claim = arrays.pools[number // rules.tabs], arrays.claims[CLAIMS * number + place]
+    if ask(rules, pool, claim, key_of(row, place), asked, turn.now):
+        return True
+    if gives_up:
+        end_fetches(arrays, world.record, number, turn.now)
+    return False
+
+
+@inlined
+def _settle(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
+    """Give back what the client no longer needs, to those that wait for it."""
+    arrays, rules, number = world.arrays, world.options.browser, turn.number
+    row, user = arrays.rows[number], number // rules.tabs
+    pool, claims, has_given = arrays.pools[user], arrays.claims, False
+    for place in range(CLAIMS):
+        claim, key = claims[CLAIMS * number + place], key_of(row, place)
+        if settle(pool, claim, key, world.record, number, turn.now):
+            has_given = True
+    first = CLAIMS * rules.tabs * user
+    until = min(first + CLAIMS * rules.tabs, len(claims))
+    while has_given:
+        found = next_in_line(rules, pool, claims, first, until)
+        has_given = found >= 0
+        if has_given and claims[found].held == 1:
+            other, which = divmod(found, CLAIMS)
+            lane, key = OTHERS * (other + 1) + WHEEL, claims[found].key + 0
+            outgoing = _put(arrays.out, outgoing, lane, turn.now, Kind.LEAVES_QUEUE, key, which)
+    return outgoing
+
+
+@inlined
+def _set_out(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Outgoing:
+    """Send what the client has asked for: a poll, a fetch, an attempt to connect."""
+    row = world.arrays.rows[turn.number]
+    if PUSHES and (not POLLS or row.state == State.CONNECTING):
+        if GENERAL:
+            row.node = -1
+        world.arrays.state[0].under_way += 1
+        t = turn.now + turn.half_s
+        return _put(world.arrays.out, outgoing, TRIP, t, Kind.SYN, row.exchange, 0)
+    if GENERAL and row.state == State.OPEN:
+        return _refetch(world, turn, gives_up, outgoing)
+    return _fetch(world, turn, outgoing)
+
+
+@inlined
 def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -> Outgoing:
     """End a connection at the client; the server learns of it half a round trip later."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
@@ -160,13 +233,19 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
     if POLLS and was == Transport.POLLING:
         closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
         disconnect(arrays, record, number, closed_s, cause, was)
+        if GENERAL:
+            take_back(arrays.balancer, number, int(row.exchange + 0))
         return outgoing
     if event == Event.DEADLINE:
         recording.count(record, Count.ERRORS, number, now)
+    in_queue = GENERAL and is_queued(arrays, number, MAIN)
     if GENERAL and holds(was):
+        if in_queue and row.transport == was and event == Event.DEADLINE:
+            return outgoing  # nothing was sent, and an idle connection stays
         closed_s, cause = end_of_kept(row, now, cause_of(event, was) + 0)
         disconnect(arrays, record, number, closed_s, cause, was)
         if row.is_link_dead:
+            take_back(arrays.balancer, number, row.exchange - 1)
             return outgoing
         t = now + turn.half_s
         return _put(arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, 0)
@@ -175,6 +254,8 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
     is_meant = event == Event.STOP or event == Event.ASSIGNED
     graceful = closes_with_frames(row, row, was, is_meant)
     disconnect(arrays, record, number, now, cause_of(event, was) + 0, was)
+    if in_queue:
+        return outgoing
     if graceful:
         outgoing = _count(world, turn, outgoing, Message.CLOSE_UP + 0, 1)
     t = now + turn.half_s
@@ -186,7 +267,6 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A poll is due: on the connection that is kept, or on a new one."""
     arrays, number = world.arrays, turn.number
     row = arrays.rows[number]
-    row.asked_s = turn.now
     if is_kept(row.opened_s, row.kept_until_s, turn.now):
         return Outgoing(outgoing.n, outgoing.flags | REQUESTS)
     cause = Cause.IDLE + 0
@@ -204,7 +284,6 @@ def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Ou
     """A fetch beside the open socket: on the connection of the one before, or on a new one."""
     arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
     trips, first = 1.0, 0
-    row.asked_s = turn.now
     if gives_up or not is_kept(row.opened_s, row.kept_until_s, turn.now):
         first += 1
         end_fetches(arrays, record, turn.number, turn.now)
@@ -259,6 +338,8 @@ def _request(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     if first:
         recording.open_connection(record, number, now)
         row.opened_s = now
+    elif GENERAL:
+        use_again(arrays, number)
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S
     request, data = request_of(world.options.etag, row.fetched_s, first), first

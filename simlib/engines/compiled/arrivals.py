@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core.assignment import SERVER_CLOSED, SERVER_CLOSES
+from simlib.core.balancing import take_back
+from simlib.core.broadcasts import goes_on
+from simlib.core.browser import CLAIMS, may_set_out, set_out
 from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import change_message, hold, is_over, ready_value, refusal
+from simlib.core.connection import (
+    GIVES_UP,
+    change_message,
+    hold,
+    is_kept_in_vain,
+    is_over,
+    ready_value,
+    refusal,
+)
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import (
@@ -28,13 +39,15 @@ from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
-from simlib.engines.compiled import event_list
+from simlib.engines.compiled import event_list, proxied
 from simlib.engines.compiled.assignment import (
     assigned_cohort,
     close_for_rollback,
     enrol,
     is_still_to_close,
+    is_unheard_of,
 )
+from simlib.engines.compiled.balancing import end_idle, keep_alive, let_go
 from simlib.engines.compiled.broadcast import subscribe
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
@@ -56,6 +69,7 @@ from simlib.engines.compiled.state import (
     END_OF_STREAM,
     HELD_BITS,
     IS_EMPTY,
+    IS_IDLE,
     IS_PING,
     IS_STREAM,
     REFUSED,
@@ -71,6 +85,7 @@ from simlib.engines.compiled.state import (
     is_at,
     keep_socket,
     load_of,
+    loop_of,
     put,
     release_up_to,
     resume_outcome_of,
@@ -82,6 +97,7 @@ from simlib.engines.compiled.turn import (
     POLLS,
     PUSHES,
     REQUESTS,
+    SETS_OUT,
     Outcome,
     Turn,
     World,
@@ -96,6 +112,8 @@ _TOO_OLD = 1  # the data of an IDLE event for a connection that reaches its age 
 def arrive(world: World, turn: Turn) -> Outcome:
     """Return what an event means."""
     kind = turn.kind
+    if GENERAL and kind == Kind.LEAVES_QUEUE:
+        return _leaves_queue(world, turn)
     if GENERAL and kind >= Kind.POLL_SENT:
         return nothing(sent(world, turn))
     if kind <= Kind.FLAG:
@@ -142,6 +160,8 @@ def _flag(world: World, turn: Turn) -> Outcome:
         if t == NEVER_S:
             return nothing(0)
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.FLAG, 0, SERVER_CLOSED))
+    if turn.data == SERVER_CLOSED and is_unheard_of(arrays, number):
+        return nothing(0)
     row = arrays.rows[number]
     cohort = assigned_cohort(arrays, world.flag, number, turn.data, now)
     if row.state == State.GONE or cohort == row.cohort:
@@ -149,6 +169,16 @@ def _flag(world: World, turn: Turn) -> Outcome:
     recording.end_exposure(record, number, now)
     recording.start_exposure(record, number, cohort, now)
     return Outcome(Event.ASSIGNED + 0, cohort, -1, 0, 0)
+
+
+@inlined
+def _leaves_queue(world: World, turn: Turn) -> Outcome:
+    """A request sets out that has waited in the browser, unless it was given up."""
+    claim = world.arrays.claims[CLAIMS * turn.number + turn.data]
+    if not may_set_out(claim, turn.exchange):
+        return ignored()
+    set_out(claim, world.record, turn.number, turn.now)
+    return Outcome(-1, 0, -1, 0, SETS_OUT)
 
 
 # -- at the server, without a worker -------------------------------------------------------------
@@ -162,7 +192,8 @@ def _at_server(world: World, turn: Turn) -> Outcome:
         if GENERAL and exchange <= row.lost_exchange:
             return ignored()  # it never arrives
         row.closed_exchange = max(row.closed_exchange, exchange)
-        release_up_to(arrays, row, exchange)
+        if not (GENERAL and is_kept_in_vain(row)):
+            let_go(arrays, row, exchange)
         if turn.data == 0:
             return nothing(0)
         t = turn.now + turn.half_s
@@ -176,7 +207,10 @@ def _at_server(world: World, turn: Turn) -> Outcome:
     if GENERAL and kind == Kind.CHECKED:
         return nothing(_checked(world, turn))
     if GENERAL and kind == Kind.PEER_TIMEOUT:
-        release_up_to(arrays, row, exchange)
+        if turn.data == IS_IDLE:
+            end_idle(arrays, turn.number, turn.now)
+        else:
+            let_go(arrays, row, exchange)
         return nothing(0)
     if GENERAL and row.subscribed == exchange:
         return nothing(_send(world, turn))
@@ -227,7 +261,7 @@ def _checked(world: World, turn: Turn) -> int:
     server = arrays.servers.state[worker // world.server_rules.workers]
     if server.sockets >= world.server_rules.max_connections:
         recording.count_in_bin(world.record, Count.REFUSED, number, now)
-        row.kept_until_s = now + world.server_rules.keep_alive_s
+        keep_alive(arrays, world.q, world.server_rules.keep_alive_s, number, exchange, now)
         return put(out, n, TRIP, now + turn.half_s, Kind.POLL_REFUSED, exchange, first)
     release_up_to(arrays, row, exchange)
     keep_socket(arrays, row, exchange, worker)
@@ -255,14 +289,22 @@ def _authenticated(world: World, turn: Turn) -> int:
             recording.count_in_bin(world.record, Count.FORGOTTEN, number, now)
         arrays.rows[number].let_in_by = arrays.process[arrays.rows[number].node]
         arrays.streams[number] = turn.kind == Kind.UPGRADE_SERVED
+    outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
+    version = int(arrays.state[0].published)
+    is_held_back = False
+    if GENERAL:
+        is_held_back = proxied.is_held_back(arrays, world.options, number)
+        if is_held_back:
+            settings = rules, world.options
+            proxied.begin(arrays, world.q, *settings, number, now, version, outcome)
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
         n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
     if GENERAL and is_still_to_close(arrays, rules, number):
         n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
-    outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
-    version = int(arrays.state[0].published)
+    if is_held_back:
+        return _watch(world, turn, exchange, n)
     t = now + turn.half_s
     if GENERAL:
         missed = version - arrays.rows[number].seen
@@ -278,9 +320,32 @@ def _authenticated(world: World, turn: Turn) -> int:
 
 
 @inlined
+def _watch(world: World, turn: Turn, exchange: int, n: int) -> int:
+    """Let a middlebox close a connection when it is idle, and the server when it is old."""
+    arrays, rules, number, idle_s = world.arrays, world.rules, turn.number, world.options.idle_s
+    if idle_s < NEVER_S:
+        n = put(arrays.out, n, WHEEL, turn.now + idle_s, Kind.IDLE, exchange, 0)
+    t = end_of_life_s(arrays.fault_events, rules.seed, rules.replication, number, turn.now)
+    if t < NEVER_S:
+        n = put(arrays.out, n, WHEEL, t, Kind.IDLE, exchange, _TOO_OLD)
+    return n
+
+
+@inlined
 def _send(world: World, turn: Turn) -> int:
     """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
+    if proxied.is_held_back(arrays, world.options, turn.number):
+        if turn.kind == Kind.RELEASE:
+            number, now = turn.number, turn.now
+            proxied.release(arrays, world.q, rules, number, now, turn.exchange)
+            return 0
+        if turn.kind == Kind.BEAT_SERVED or turn.data != GIVES_UP:
+            return _write(world, turn)
+        proxied.end_stream(
+            *(arrays, world.record, world.q, rules, world.options),
+            *(turn.number, turn.now, turn.exchange, False),
+        )
     if turn.kind == Kind.BEAT_SERVED:
         message, kind = Message.PONG_DOWN + 0, Kind.PONG + 0
         if turn.data & IS_PING:
@@ -311,6 +376,27 @@ def _send(world: World, turn: Turn) -> int:
 
 
 @inlined
+def _write(world: World, turn: Turn) -> int:
+    """Write a comment, or a change, to a stream of which a proxy holds something back."""
+    arrays, rules, number = world.arrays, world.rules, turn.number
+    row, is_comment = arrays.rows[number], turn.kind == Kind.BEAT_SERVED
+    if not is_comment and not goes_on(world.server_rules.loop, loop_of(arrays, row), turn.data):
+        recording.leave_out(world.record, number, turn.data, turn.now)
+        return 0
+    message, data = change_message(row), turn.data + 0
+    if is_comment:
+        message, data = Message.STREAM_COMMENT + 0, 0
+    proxied.write(
+        *(arrays, world.q, rules, world.options, number, turn.now),
+        *(turn.exchange, message, data, 1),
+    )
+    if not is_comment:
+        return 0
+    t = turn.now + rules.heartbeat_interval_s
+    return put(arrays.out, 0, BEATS, t, Kind.BEAT, turn.exchange, 0)
+
+
+@inlined
 def _idle(world: World, turn: Turn) -> Outcome:
     """End a connection that was idle for too long (a middlebox) or is too old (the server)."""
     row = world.arrays.rows[turn.number]
@@ -318,11 +404,12 @@ def _idle(world: World, turn: Turn) -> Outcome:
         if row.exchange == turn.exchange:
             _reset(world, turn)
         else:
-            release_up_to(world.arrays, row, turn.exchange)
+            let_go(world.arrays, row, turn.exchange)
     elif row.exchange == turn.exchange and turn.exchange > max(
         row.closed_exchange, row.lost_exchange
     ):
-        t = row.active_s + world.options.idle_s
+        heard_s = proxied.heard_of_s(world.arrays, world.options, turn.number, row)
+        t = heard_s + world.options.idle_s
         if turn.now < t:
             return nothing(put(world.arrays.out, 0, WHEEL, t, Kind.IDLE, turn.exchange, 0))
         _reset(world, turn)
@@ -331,7 +418,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
 
 @inlined
 def _reset(world: World, turn: Turn) -> None:
-    settings, lets_go = (world.rules, world.server_rules), True
+    settings, lets_go = (world.rules, world.server_rules, world.options), True
     by_server = turn.data == _TOO_OLD
     reset_connection(
         *(world.arrays, world.record, world.q, *settings),
@@ -369,6 +456,7 @@ def _at_client(world: World, turn: Turn) -> Outcome:
             return nothing(0)
         cause = Cause.TIMED_OUT + 0
         disconnect(arrays, world.record, turn.number, turn.now, cause, row.transport + 0)
+        take_back(arrays.balancer, turn.number, int(row.exchange + 0))
         row.kept_until_s = -NEVER_S
         row.is_link_dead = False
         return Outcome(-1, 0, -1, 0, FAILS)
@@ -554,7 +642,7 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
 @inlined
 def _ready(world: World, turn: Turn) -> Outcome:
     """The client is let in; what it has missed is fed after READY: see `actions`."""
-    arrays, idle_s, n = world.arrays, world.options.idle_s, 0
+    arrays, n = world.arrays, 0
     row, message = arrays.rows[turn.number], Message.READY + 0
     if GENERAL and is_stream(row.transport):
         message = Message.STREAM_READY + 0
@@ -565,12 +653,8 @@ def _ready(world: World, turn: Turn) -> Outcome:
     if GENERAL:
         row.served_by = row.let_in_by
         row.kept_until_s = -NEVER_S
-        if idle_s < NEVER_S:
-            n = put(arrays.out, n, WHEEL, turn.now + idle_s, Kind.IDLE, turn.exchange, 0)
-        rules, number = world.rules, turn.number
-        t = end_of_life_s(arrays.fault_events, rules.seed, rules.replication, number, turn.now)
-        if t < NEVER_S:
-            n = put(arrays.out, n, WHEEL, t, Kind.IDLE, turn.exchange, _TOO_OLD)
+        if not proxied.is_held_back(arrays, world.options, turn.number):
+            n = _watch(world, turn, turn.exchange, n)
     outcome, version = turn.data & ((1 << RESUME_BITS) - 1), turn.data >> RESUME_BITS
     value = ready_value(row, outcome, version)
     return Outcome(Event.READY + 0, value, message, n, 0)

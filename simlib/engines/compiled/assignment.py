@@ -16,7 +16,7 @@ from simlib.core.assignment import (
     is_denied,
 )
 from simlib.core.client_state import NEVER_S, Rules
-from simlib.core.connection import FaultSchedule, stops_s
+from simlib.core.connection import FaultSchedule, can_be_told, is_deaf, stops_s
 from simlib.core.draws import Stream
 from simlib.core.driver import flag_update_times_s
 from simlib.core.protocol import State
@@ -27,7 +27,7 @@ from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import one_way_s
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.references import by_reference
-from simlib.engines.compiled.state import ClientArrays, Kind, load_of
+from simlib.engines.compiled.state import ClientArrays, Kind, load_of, release_up_to
 from simlib.engines.compiled.turn import World
 
 NO_FLAG = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
@@ -59,6 +59,17 @@ def assigned_cohort(
     """Return the cohort that a client reads, by itself or as the server says."""
     changes = int(arrays.state[0].percents)
     return cohort_now(flag, arrays.buckets[number], arrays.percents, changes, why, now)
+
+
+@inlined
+def is_unheard_of(arrays: ClientArrays, number: int) -> bool:
+    """Say whether the end of a client's connection is lost; it is told when it comes back."""
+    row = arrays.rows[number]
+    if not is_deaf(row, row):
+        return False
+    arrays.unclosed[number] = True
+    release_up_to(arrays, row, row.socket)
+    return True
 
 
 @inlined
@@ -107,8 +118,9 @@ def close_for_rollback(
     """The server closes a client's connection; return when the client knows, if not already."""
     if arrays.rows[number].cohort == CONTROL:
         return NEVER_S
-    node, worker = divmod(int(arrays.rows[number].socket_worker), server_rules.workers)
-    if arrays.is_down[node]:
+    row = arrays.rows[number]
+    node, worker = divmod(int(row.socket_worker), server_rules.workers)
+    if arrays.is_down[node] or not can_be_told(row, row):
         arrays.unclosed[number] = True
         return NEVER_S
     seed, replication, change = rules.seed, rules.replication, int(arrays.state[0].percents)

@@ -18,6 +18,7 @@ from simlib.engines.compiled import event_list
 from simlib.engines.compiled.faults import has_path_limits, one_way_s, plan_send
 from simlib.engines.compiled.held import answer, reply_data
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.proxied import is_held_back
 from simlib.engines.compiled.state import (
     BROADCASTS,
     ClientArrays,
@@ -90,9 +91,11 @@ def broadcast(
             if _has_ended(world, now, slot, number, version):
                 continue
         t = _sent_s(world, number, version)
-        if GENERAL and (has_path_limits(arrays) or broadcasts.may_end(rule)):
-            _send(world, now, slot, number, version, t)
-            continue
+        if GENERAL:
+            may_wait = has_path_limits(arrays) or broadcasts.may_end(rule)
+            if may_wait or is_held_back(arrays, world.options, number):
+                _send(world, now, slot, number, version, t)
+                continue
         t += value_of(arrays.half_s, number)
         if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
             place = recording.bin_of(record, t)
@@ -181,7 +184,9 @@ def _has_ended(world: World, now: float, slot: int, number: int, version: int) -
 def _send(world: World, now: float, slot: int, number: int, version: int, t: float) -> None:
     """Schedule a message whose turn is at `t`, or end the broadcast if it has to wait too long."""
     arrays = world.arrays
-    outcome, t = plan_send(arrays, world.rules, world.server_rules.sending, number, t)
+    outcome = Sent.SENT + 0
+    if not is_held_back(arrays, world.options, number):
+        outcome, t = plan_send(arrays, world.rules, world.server_rules.sending, number, t)
     if outcome == Sent.SENT:
         _schedule(world, slot, number, version, t, Kind.SEND + 0, version)
         return

@@ -160,7 +160,7 @@ class Row(np.void):  # type: ignore[misc]  # numpy takes subclasses, its stubs d
     __setattr__: Any = np.void.__setitem__
 
 
-def rows_of(n: int, columns: Any) -> Any:
+def rows_of(n: int | tuple[int, int], columns: Any) -> Any:
     """Return zeros: each row is a `Row`, each column an item of the whole."""
     return np.zeros(n, np.dtype((Row, columns)))
 

@@ -6,11 +6,12 @@ and schedule the events that its answer demands. The loop for a run without faul
 
 from __future__ import annotations
 
-from simlib.core import broadcasts, connection
+from simlib.core import balancing, broadcasts, connection
 from simlib.core import record as recording
 from simlib.core.backpressure import SendingRules
+from simlib.core.browser import MAIN
 from simlib.core.client_state import NEVER_S, Rules
-from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Paths, Sent
+from simlib.core.connection import GIVES_UP, FaultSchedule, Nodes, Sent
 from simlib.core.faults import FaultEffect, is_by_server
 from simlib.core.protocol import has_socket
 from simlib.core.record import Cause, Record
@@ -19,8 +20,10 @@ from simlib.core.server import Server, ServerRules
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL, EventList
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.proxied import end_stream
 from simlib.engines.compiled.state import (
     END_OF_STREAM,
     TRIP,
@@ -30,17 +33,13 @@ from simlib.engines.compiled.state import (
     catch_up,
     disconnect,
     end_fetches,
+    is_queued,
     load_of,
     loop_of,
+    paths_of,
     put,
     release_up_to,
 )
-
-
-@inlined
-def _paths(arrays: ClientArrays, rules: Rules) -> Paths:
-    address = rules.seed, rules.replication
-    return Paths(*address, arrays.half_s, arrays.delays, arrays.limits, arrays.shared)
 
 
 @inlined
@@ -52,15 +51,7 @@ def has_path_limits(arrays: ClientArrays) -> bool:
 @inlined
 def one_way_s(arrays: ClientArrays, rules: Rules, number: int, now: float) -> float:
     """Return how long a message sent now takes from one end to the other, seconds."""
-    return connection.one_way_s(_paths(arrays, rules), arrays.rows[number], now)
-
-
-@inlined
-def node_of(arrays: ClientArrays, rules: Rules, number: int, exchange: int) -> int:
-    """Return the node that a new connection comes to, -1 if none is up."""
-    nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
-    row = arrays.rows[number]
-    return connection.node_of(nodes, row, rules.seed, rules.replication, exchange)
+    return connection.one_way_s(paths_of(arrays, rules), arrays.rows[number], now)
 
 
 @inlined
@@ -89,6 +80,7 @@ def reset_connection(
     q: EventList,
     rules: Rules,
     server_rules: ServerRules,
+    options: EngineOptions,
     number: int,
     now: float,
     lets_go: bool,
@@ -101,14 +93,16 @@ def reset_connection(
     row, socket_bytes = arrays.rows[number], server_rules.sending.socket_bytes
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
-    heard_s = connection.end_arrives_s(_paths(arrays, rules), row, exchange, socket_bytes, now)
     is_end = connection.ends_stream(row, row, by_server, server_rules.ends_streams)
+    end_stream(arrays, record, q, rules, options, number, now, exchange, is_end)
+    heard_s = connection.end_arrives_s(paths_of(arrays, rules), row, exchange, socket_bytes, now)
     if lets_go:
-        release_up_to(arrays, row, exchange)
+        let_go(arrays, row, exchange)
     if not has_socket(row.transport) and not row.is_link_dead:
         closed_s, cause = connection.end_of_kept(row, now, Cause.CLOSED_BY_SERVER + 0)
         disconnect(arrays, record, number, closed_s, cause, row.transport + 0)
-    if connection.reset(row, row, server_rules.keep_alive_s, now):
+    in_queue = is_queued(arrays, number, MAIN)
+    if connection.reset(row, row, server_rules.keep_alive_s, now, in_queue):
         load = load_of(exchange, Kind.FAIL, END_OF_STREAM * is_end)
         event_list.schedule(q, TRIP, heard_s, number, load)
 
@@ -127,7 +121,7 @@ def _lose_path(
     catch_up(arrays, record, number, arrays.state[0].published)
     if row.subscribed >= 0:
         arrays.undisturbed_until_s[row.slot] = -NEVER_S
-    if connection.lose_path(row, row):
+    if connection.lose_path(row, row, is_queued(arrays, number, MAIN)):
         load = load_of(row.exchange, Kind.UNANSWERED, 0)
         event_list.schedule(q, WHEEL, now + options.unanswered_s, number, load)
 
@@ -154,6 +148,7 @@ def apply_fault(
             free_s, blocked_s = servers.free_s[node], servers.blocked_s[node]
             server = Server(free_s, blocked_s, servers.accepts_s[node], servers.state[node])
             connection.stop_server(server, node, record, now)
+            balancing.forget_node(arrays.balancer, node)
             for worker in range(len(free_s)):
                 broadcasts.end_loop(arrays.sends[node * len(free_s) + worker], now)
     nodes = Nodes(arrays.is_down, arrays.process, arrays.kept_from)
@@ -174,7 +169,7 @@ def apply_fault(
                     if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
                         end_fetches(arrays, record, number, now)
                     lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
-                    settings, by_server = (rules, server_rules), is_by_server(fault_event)
+                    settings, by_server = (rules, server_rules, options), is_by_server(fault_event)
                     reset_connection(arrays, record, q, *settings, number, now, lets_go, by_server)
                 else:
                     _lose_path(arrays, record, q, options, number, now)
@@ -194,13 +189,13 @@ def carried_by(
     arrays: ClientArrays, rules: Rules, number: int, exchange: int, t: float, n_bytes: float
 ) -> float:
     """Return when the links on a client's path have carried a reply to a poll, sent at `t`."""
-    return connection.reply_s(_paths(arrays, rules), arrays.rows[number], exchange, t, n_bytes)
+    return connection.reply_s(paths_of(arrays, rules), arrays.rows[number], exchange, t, n_bytes)
 
 
 @inlined
 def transmit(arrays: ClientArrays, rules: Rules, number: int, t: float, n_bytes: float) -> float:
     """Give a connection's path something to carry from `t` on; return when it arrives."""
-    return connection.transmit(_paths(arrays, rules), arrays.rows[number], t, n_bytes)
+    return connection.transmit(paths_of(arrays, rules), arrays.rows[number], t, n_bytes)
 
 
 @inlined
@@ -212,7 +207,7 @@ def ready_s(
     n_bytes = arrays.sizes[sent_as(transport, Message.READY), 1] + 0
     if outcome == Resume.REPLAY:
         n_bytes += missed * arrays.sizes[sent_as(transport, Message.PUSH), 1]
-    return connection.open_path(_paths(arrays, rules), arrays.rows[number], now, float(n_bytes))
+    return connection.open_path(paths_of(arrays, rules), arrays.rows[number], now, float(n_bytes))
 
 
 @inlined
@@ -223,7 +218,7 @@ def plan_send(
 
     Return what becomes of it, a `Sent`, and when.
     """
-    paths, row = _paths(arrays, rules), arrays.rows[number]
+    paths, row = paths_of(arrays, rules), arrays.rows[number]
     is_aborting = connection.aborts(paths, sending)
     outcome = Sent.SENT + 0
     if is_aborting or connection.blocks(paths, sending):
@@ -260,14 +255,14 @@ def try_send(
     size = int(arrays.sizes[connection.change_message(row), 1])
     waiting_size = int(arrays.sizes[connection.waiting_message(row, rules, sending), 1])
     outcome, t = connection.try_send(
-        _paths(arrays, rules), row, record, sending, version, now, size, waiting_size
+        paths_of(arrays, rules), row, record, sending, version, now, size, waiting_size
     )
     if outcome == Sent.SENT:
         n = put(arrays.out, n, WHEEL, t, Kind.PUSH, exchange, version)
     elif outcome == Sent.WAITS_FIRST:
         n = put(arrays.out, n, WHEEL, t, Kind.WRITABLE, exchange, 0)
     elif outcome == Sent.CLOSES:
-        release_up_to(arrays, row, exchange)
+        let_go(arrays, row, exchange)
         n = put(arrays.out, n, WHEEL, t, Kind.FAIL, exchange, 0)
     return n
 
@@ -283,7 +278,7 @@ def drain(
     n: int,
 ) -> int:
     """Send the messages that wait for a client as its kernels take them."""
-    paths, row = _paths(arrays, rules), arrays.rows[number]
+    paths, row = paths_of(arrays, rules), arrays.rows[number]
     message = connection.waiting_message(row, rules, sending)
     size, kind = int(arrays.sizes[message, 1]), Kind.PUSH + 0
     if connection.is_board(message):

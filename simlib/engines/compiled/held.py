@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from simlib.core.connection import further_changes
 from simlib.core.wire import Message
+from simlib.engines.compiled.balancing import keep_alive
 from simlib.engines.compiled.faults import carried_by
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import HELD_BITS, IS_EMPTY, Kind
@@ -40,9 +41,8 @@ def answer(
     world: World, number: int, exchange: int, t: float, data: int, half_s: float
 ) -> tuple[int, float]:
     """Answer a request at `t`; return the kind of the event that follows, and its time."""
-    row = world.arrays.rows[number]
-    if row.exchange == exchange:
-        row.kept_until_s = t + world.server_rules.keep_alive_s
+    keep_alive_s = world.server_rules.keep_alive_s
+    keep_alive(world.arrays, world.q, keep_alive_s, number, exchange, t)
     if len(world.arrays.shared) > 0:
         return Kind.HELD_SENT + 0, t
     return Kind.HELD_DONE + 0, carried_s(world, number, exchange, t, data) + half_s

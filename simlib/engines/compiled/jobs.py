@@ -14,6 +14,7 @@ from simlib.core.answers import (
     keep,
     version_named,
 )
+from simlib.core.balancing import take_turn
 from simlib.core.broadcasts import change_set
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import accepted_by, served_at
@@ -28,17 +29,18 @@ from simlib.core.resync import Resume
 from simlib.core.server import Server
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.balancing import give, keep_alive, node_of
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import (
     carried_by,
     cut_in_service_s,
     has_path_limits,
     is_under,
-    node_of,
     one_way_s,
 )
 from simlib.engines.compiled.held import answer, carried_s
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.proxied import is_held_back
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
@@ -152,8 +154,8 @@ def _answer_of(world: World, turn: Turn, worker: int) -> Answer:
                 has_gaps = recording.has_gaps(world.record, turn.number)
                 named = version_named(etag, row.fetched_s, row.seen, has_gaps)
             present = readable(arrays, world.record, start_s)
-            state, publish_s = arrays.servers.state[node], world.record.publish_s
-            return answer_of(server_rules, state, publish_s, etag, named, present, start_s)
+            state, heard_s = arrays.servers.state[node], arrays.heard_s
+            return answer_of(server_rules, state, heard_s, etag, named, present, start_s)
     return Answer(0.0, server_rules.poll_s + 0.0, NOTHING, False)
 
 
@@ -296,13 +298,9 @@ def _address(turn: Turn) -> int:
 
 @inlined
 def _keep_alive(world: World, turn: Turn, done_s: float) -> None:
-    """The server keeps the connection of a request that it has answered at `done_s`.
-
-    A client that has gone on meanwhile has closed it, and may have another.
-    """
-    row = world.arrays.rows[turn.number]
-    if row.exchange == turn.exchange:
-        row.kept_until_s = done_s + world.server_rules.keep_alive_s
+    """The server keeps the connection of a request that it has answered at `done_s`."""
+    keep_alive_s = world.server_rules.keep_alive_s
+    keep_alive(world.arrays, world.q, keep_alive_s, turn.number, turn.exchange, done_s)
 
 
 @inlined
@@ -355,6 +353,7 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
         return _no_job(turn.data, n)
     row = arrays.rows[turn.number]
     row.beats += 1
+    take_turn(arrays.balancer, node)
     mean_s, worker = server_rules.accept_s + 0.0, _first_free(world, node)
     return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
@@ -385,6 +384,7 @@ def _refetch_job(world: World, turn: Turn) -> Job:
         n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
         return _no_job(turn.data, n)
     row.beats += 1
+    take_turn(arrays.balancer, node)
     mean_s = first * server_rules.accept_s
     worker = _first_free(world, node)
     return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
@@ -438,7 +438,10 @@ def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, ve
     if PUSHES and kind == Kind.AUTHENTICATE:
         return put(out, 0, DONE, done_s, Kind.AUTHENTICATED, exchange, 0)
     if PUSHES and kind == Kind.BEAT:
-        if GENERAL and has_path_limits(world.arrays):
+        is_late = GENERAL and has_path_limits(world.arrays)
+        if GENERAL:
+            is_late = is_late or is_held_back(world.arrays, world.options, turn.number)
+        if is_late:
             data = (job.data << 1) | IS_PING
             return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, data)
         n = put(out, 0, DONE_TRIP, done_s + half_s, Kind.PING, exchange, job.data)
@@ -470,6 +473,8 @@ def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, ve
             return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, 0)
         return put(out, 0, DONE_TRIP, done_s + half_s, Kind.PONG, exchange, 0)
     if begun_s >= 0.0:
+        if GENERAL:
+            give(world.arrays, turn.number, exchange)
         return put(out, 0, TRIP, turn.now + half_s, Kind.TCP_OPEN, exchange, 0)
     recording.count_in_bin(world.record, Count.DROPPED_SYNS, turn.number, turn.now)
     return _syn_again(world, turn)

@@ -16,13 +16,16 @@ from __future__ import annotations
 
 from simlib.core import record as recording
 from simlib.core.answers import has_shortcuts
+from simlib.core.balancing import is_counting
 from simlib.core.broadcasts import may_end
+from simlib.core.browser import CLAIMS, set_out
 from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches, has_socket
 from simlib.core.record import Cause, value_of
 from simlib.core.server import Law
+from simlib.core.stream_proxy import holds_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
@@ -43,11 +46,13 @@ from simlib.engines.compiled.state import (
     KIND_BITS,
     LAST_EXCHANGE,
     MOST_OUT,
+    OTHERS,
     Kind,
     catch_up,
     disconnect,
     end_fetches,
     finalise,
+    is_queued,
     is_up_to_date,
     load_of,
 )
@@ -92,7 +97,7 @@ def run(given: World, until_s: float) -> int:
         if source == WHEEL:
             kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
             if PUSHES and kind == Kind.PUBLISH:
-                if event_list.room(q) < state.subscribers + MOST_OUT:
+                if event_list.room(q) < _most_of_a_broadcast(world) + MOST_OUT:
                     return NEEDS_ROOM
             if GENERAL and kind == Kind.FAULT:
                 budget = 0
@@ -143,6 +148,7 @@ def _serves_at_once(world: World) -> bool:
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
         at_once = at_once and not fetches(rules.transport)
         at_once = at_once and not may_end(world.server_rules.loop)
+        at_once = at_once and not holds_back(world.options.stream_proxy)
         # A message may answer for the pong that a client waits for, and so sets its timer anew.
         may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
         at_once = at_once and not may_answer
@@ -165,7 +171,9 @@ def _goes_round(world: World) -> bool:
     if GENERAL:
         rules, etag = world.rules, world.options.etag
         goes_round = goes_round and not world.options.limit.polls
+        goes_round = goes_round and world.options.browser.connections == 0
         goes_round = goes_round and not has_shortcuts(world.server_rules, etag)
+        goes_round = goes_round and not is_counting(world.arrays.balancer)
         is_adaptive = min(rules.hidden_interval_s, rules.active_interval_s) < NEVER_S
         goes_round = goes_round and not is_adaptive
     return goes_round and world.server_rules.law == Law.CONSTANT
@@ -174,11 +182,10 @@ def _goes_round(world: World) -> bool:
 @inlined
 def _begin(world: World) -> None:
     """Schedule the first change, the first fault and the first session."""
-    arrays, q, publish_s = world.arrays, world.q, world.record.publish_s
+    arrays, q, heard_s = world.arrays, world.q, world.arrays.heard_s
     hand = q.hand[0]
-    if PUSHES and len(publish_s) > 0:
-        t = publish_s[0] + world.server_rules.hop_s
-        event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.PUBLISH, 1))
+    if PUSHES and len(heard_s) > 0:
+        event_list.schedule(q, WHEEL, heard_s[0], 0, load_of(0, Kind.PUBLISH, 1))
     if GENERAL and len(arrays.fault_events) > 0:
         hand.sequence = 0
         event_list.schedule(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
@@ -193,6 +200,11 @@ def _room(world: World) -> int:
     """Return how many events can be handled before the event list or a log may be full."""
     record, servers = world.record, world.arrays.servers
     room = event_list.room(world.q) // MOST_OUT
+    if GENERAL and holds_back(world.options.stream_proxy):
+        # A turn may pass on all that proxies have, or replay all changes.
+        state = world.arrays.state[0]
+        room = int((event_list.room(world.q) - state.held) // (MOST_OUT + state.published))
+        room = min(room, (world.arrays.stretches.shape[1] - state.stretches) // 2)
     for node in range(len(servers.state) if GENERAL else 1):
         room = min(room, servers.accepts_s.shape[1] - servers.state[node].waiting)
     room = min(room, recording.rows_left(record.connections) // 2)
@@ -208,8 +220,16 @@ def _room(world: World) -> int:
 
 
 @inlined
+def _most_of_a_broadcast(world: World) -> int:
+    """Return how many events a broadcast may schedule; an idle connection's end is one more."""
+    subscribers = int(world.arrays.state[0].subscribers)
+    return 2 * subscribers if GENERAL and is_counting(world.arrays.balancer) else subscribers
+
+
+@inlined
 def _room_of_a_fault(world: World) -> int:
-    return min(event_list.room(world.q), recording.rows_left(world.record.connections))
+    held = world.arrays.state[0].held
+    return min(event_list.room(world.q) - held, recording.rows_left(world.record.connections))
 
 
 @inlined
@@ -243,14 +263,13 @@ def _half_s(world: World, number: int, now: float) -> float:
 @inlined
 def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> None:
     """The state changes; the next change is scheduled."""
-    state, publish_s, version = world.arrays.state[0], world.record.publish_s, turn.data
+    state, heard_s, version = world.arrays.state[0], world.arrays.heard_s, turn.data
     state.published = version
     if state.subscribers > 0:
         state.events += broadcast(world, turn.now, version, fast_until_s, at_once)
-    if version < len(publish_s):
+    if version < len(heard_s):
         load = load_of(0, Kind.PUBLISH, version + 1)
-        t = publish_s[version] + world.server_rules.hop_s
-        event_list.schedule(world.q, WHEEL, t, 0, load)
+        event_list.schedule(world.q, WHEEL, heard_s[version], 0, load)
 
 
 @inlined
@@ -281,7 +300,10 @@ def _handle(world: World, taken: Turn) -> None:
         row.active_s = now
     for place in range(outgoing.n):
         item = arrays.out[place]
-        event_list.schedule(world.q, item.lane, item.t, number, item.load)
+        lane, to = int(item.lane), number
+        if GENERAL and lane >= OTHERS:
+            to, lane = lane // OTHERS - 1, lane % OTHERS
+        event_list.schedule(world.q, lane, item.t, to, item.load)
     if PUSHES and row.subscribed >= 0:
         up_to_date = is_up_to_date(arrays, number)
         if GENERAL:
@@ -308,6 +330,9 @@ def finish(given: World, now: float) -> None:
             row = arrays.rows[number]
             if has_idle_fetches(row, row, now):
                 end_fetches(arrays, record, number, now)
+            for place in range(CLAIMS):
+                if is_queued(arrays, number, place):
+                    set_out(arrays.claims[CLAIMS * number + place], record, number, now)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]
         if PUSHES:

@@ -27,6 +27,9 @@ from numba._dispatcher import compute_fingerprint
 from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
 from simlib.core.backpressure import Overflow
+from simlib.core.balancing import Balancer, is_counting, new_balancer
+from simlib.core.broker import heard_s
+from simlib.core.browser import CLAIM_ROW, CLAIMS, NO_KEY, POOL_ROW
 from simlib.core.client_state import NEVER_S, polls_instead
 from simlib.core.connection import PLANNED_ROW
 from simlib.core.faults import FAULT_EVENT
@@ -34,10 +37,12 @@ from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
 from simlib.core.protocol import HAS_SOCKET, State
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
+from simlib.core.stream_proxy import PROXY_BUFFER_ROW, STRETCH_ROW, holds_back
 from simlib.engines.compiled import (
     actions,
     arrivals,
     assignment,
+    balancing,
     broadcast,
     event_list,
     faults,
@@ -45,6 +50,7 @@ from simlib.engines.compiled import (
     jobs,
     loop,
     poll_round,
+    proxied,
     turn,
 )
 from simlib.engines.compiled import state as state_module
@@ -76,15 +82,21 @@ _MODULES = (
     actions,
     arrivals,
     assignment,
+    balancing,
     broadcast,
     faults,
     held,
     jobs,
     loop,
     poll_round,
+    proxied,
     state_module,
     turn,
 )
+
+
+_STRETCHES = 8
+"""For how many stretches of events there is room in each client's row at first."""
 
 
 class Loops(NamedTuple):
@@ -192,7 +204,14 @@ class Simulation:
         """Lengthen what the loop has found too short."""
         arrays = self._world.arrays
         affected_n = len(arrays.rows) if len(arrays.fault_events) else 0
-        self._room_for_events(max(int(arrays.state[0].subscribers), affected_n) + MOST_OUT)
+        state = arrays.state[0]
+        told_n = int(state.subscribers) * (1 + is_counting(arrays.balancer))
+        events = max(told_n, affected_n) + MOST_OUT
+        if len(arrays.buffers):
+            events += int(state.held + state.published)
+        self._room_for_events(events)
+        if len(arrays.buffers) and int(state.stretches) > arrays.stretches.shape[1] - 2:
+            self._world = self._world._replace(arrays=_with_more_stretches(arrays))
         if arrays.servers.state["waiting"].max() == arrays.servers.accepts_s.shape[1]:
             self._world = self._world._replace(arrays=_with_longer_backlogs(arrays))
         self._room_for("connections", affected_n + MOST_OUT)
@@ -266,6 +285,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
     _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
     slots_n = 2 * clients_n if variant.pushes else 0
+    held_n = clients_n if holds_back(workload.stream_proxy) else 0
     return ClientArrays(
         rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
@@ -292,8 +312,20 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         kept_from=np.zeros(workload.nodes, np.int64),
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
         planned=_planned(workload, clients_n),
+        **_claims(workload, clients_n),
+        buffers=rows_of(held_n, list(PROXY_BUFFER_ROW.items())),
+        stretches=rows_of((held_n, _STRETCHES), list(STRETCH_ROW.items())),
+        stream_bytes=workload.stream_bytes,
         servers=_idle_servers(workload.nodes, workload.server.workers),
+        balancer=_new_balancer(workload, clients_n),
+        heard_s=np.array(heard_s(workload.server, workload.publish_s.tolist())),
     )
+
+
+def _new_balancer(workload: Workload, clients_n: int) -> Balancer:
+    rule, *counts = new_balancer(int(workload.server.balancing), workload.nodes, clients_n)
+    arrays: Any = [np.array(each, np.int32) for each in counts]
+    return Balancer(rule, *arrays)
 
 
 def _shared_links(workload: Workload) -> tuple[SharedLink, ...]:
@@ -308,6 +340,14 @@ def _planned(workload: Workload, clients_n: int) -> Any:
     rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["exchange"] = -1
     return rows
+
+
+def _claims(workload: Workload, clients_n: int) -> dict[str, Any]:
+    clients_n *= workload.browser.connections > 0
+    users = -(-clients_n // workload.browser.tabs)
+    claims = rows_of(CLAIMS * clients_n, list(CLAIM_ROW.items()))
+    claims["key"] = NO_KEY
+    return {"pools": rows_of(users, list(POOL_ROW.items())), "claims": claims}
 
 
 def _fill(rows: Any, variant: Variant, record: Record) -> None:
@@ -350,6 +390,13 @@ def _with_longer_backlogs(arrays: ClientArrays) -> ClientArrays:
     return arrays._replace(servers=servers._replace(accepts_s=rings))
 
 
+def _with_more_stretches(arrays: ClientArrays) -> ClientArrays:
+    stretches = arrays.stretches
+    more = rows_of((len(stretches), 2 * stretches.shape[1]), stretches.dtype)
+    more[:, : stretches.shape[1]] = stretches
+    return arrays._replace(stretches=more)
+
+
 def _options(workload: Workload) -> EngineOptions:
     drag, hidden = workload.drag, workload.hidden
     return EngineOptions(
@@ -359,6 +406,8 @@ def _options(workload: Workload) -> EngineOptions:
         workload.idle_s,
         workload.unanswered_s,
         workload.rate_limit,
+        workload.browser,
+        workload.stream_proxy,
     )
 
 

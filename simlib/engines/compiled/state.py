@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core import record as recording
+from simlib.core.balancing import Balancer
 from simlib.core.broadcasts import LOOP, change_set
-from simlib.core.client import is_recoverable
+from simlib.core.browser import CLAIMS, BrowserRules
+from simlib.core.client import is_recoverable, mends_gaps
 from simlib.core.client_state import NEVER_S, ROW, Applied, Rules
-from simlib.core.connection import CONNECTION_ROW, Nodes, is_held
+from simlib.core.connection import CONNECTION_ROW, Nodes, Paths, is_held
 from simlib.core.connection import end_fetches as end_of_fetches_s
 from simlib.core.connection import resume_outcome_of as resume_outcome_on_node
 from simlib.core.limiter import LimiterRules
@@ -25,8 +27,10 @@ from simlib.core.notify import FETCHES
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
+from simlib.core.stream_proxy import ProxyRules
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
+from simlib.engines.compiled.event_list import SOURCES
 from simlib.engines.compiled.numba_support import inlined
 
 
@@ -35,8 +39,9 @@ class Kind(IntEnum):
 
     First jobs that reach the server, then what is the client's own, what arrives at the server and
     asks for no worker, and what arrives at the client: on no exchange or by rules of its own, on a
-    connection that is made, on an open socket. Last, what the server sends on a link that all
-    clients share: it has to be given to the link in the order in which it is sent.
+    connection that is made, on an open socket. Then what the server sends on a link that all
+    clients share: it has to be given to the link in the order in which it is sent. Last, a request
+    that has waited in the browser.
     """
 
     POLL = 0
@@ -63,38 +68,41 @@ class Kind(IntEnum):
     PEER_TIMEOUT = 19
     BEAT_SERVED = 20
     WRITABLE = 21
-    SEND = 22
+    RELEASE = 22
+    SEND = 23
 
-    IDLE = 23
-    POLL_DONE = 24
-    CLOSE_REPLY = 25
-    SAFETY_POLL_REPLY = 26
-    REFETCH_REPLY = 27
-    HELD_DONE = 28
-    FAIL = 29
-    UNANSWERED = 30
+    IDLE = 24
+    POLL_DONE = 25
+    CLOSE_REPLY = 26
+    SAFETY_POLL_REPLY = 27
+    REFETCH_REPLY = 28
+    HELD_DONE = 29
+    FAIL = 30
+    UNANSWERED = 31
 
-    SYN_AGAIN = 31
-    TCP_OPEN = 32
-    TLS_OPEN = 33
-    POLL_REFUSED = 34
+    SYN_AGAIN = 32
+    TCP_OPEN = 33
+    TLS_OPEN = 34
+    POLL_REFUSED = 35
 
-    UPGRADE_REFUSED = 35
-    UPGRADE_DONE = 36
-    AUTH_REFUSED = 37
-    READY = 38
-    PUSH = 39
-    SNAPSHOT = 40
-    PING = 41
-    PONG = 42
+    UPGRADE_REFUSED = 36
+    UPGRADE_DONE = 37
+    AUTH_REFUSED = 38
+    READY = 39
+    PUSH = 40
+    SNAPSHOT = 41
+    PING = 42
+    PONG = 43
 
-    PUBLISH = 43
-    FAULT = 44
+    PUBLISH = 44
+    FAULT = 45
 
-    POLL_SENT = 45
-    SAFETY_POLL_SENT = 46
-    REFETCH_SENT = 47
-    HELD_SENT = 48
+    POLL_SENT = 46
+    SAFETY_POLL_SENT = 47
+    REFETCH_SENT = 48
+    HELD_SENT = 49
+
+    LEAVES_QUEUE = 50
 
 
 KIND_BITS = 6
@@ -110,11 +118,16 @@ REFUSED_SYN, END_OF_STREAM = 1, 2
 """The data of FAIL for a SYN that no node takes, and for the proper end of a stream; else 0."""
 IS_HELD = 4
 """The bit in the data of POLL that tells a request which is to be held from a poll."""
+IS_IDLE = 1
+"""The data of PEER_TIMEOUT for a connection of HTTP on which no request has come; else 0."""
 IS_EMPTY = 2
 HELD_BITS = 2
 """In the data of an answer to a held request: whether nothing is new; the version stands above."""
 IS_PING = 1
 """The bit in the data of BEAT_SERVED that tells a ping from a pong."""
+OTHERS = SOURCES
+"""In the lane of an event in ``arrays.out`` that is not of the client in hand, the factor of that
+client's number, plus 1."""
 LAST_EXCHANGE = (1 << (63 - KIND_BITS - DATA_BITS)) - 4
 """The exchange from which on a client cannot go on: the few after it leave room for one event."""
 
@@ -212,6 +225,8 @@ STATE = np.dtype(
         ("fault_event", "i8"),
         ("percents", "i8"),
         ("limit_due_s", "f8"),
+        ("held", "i8"),
+        ("stretches", "i8"),
     ]
 )
 
@@ -258,6 +273,7 @@ class RecordArrays(NamedTuple):
     traffic: NDArray[np.int64]
     pending: NDArray[np.int32]
     buffered: NDArray[np.float64]
+    queued_s: NDArray[np.float64]
     failed: NDArray[np.bool_]
     gaps: NDArray[np.int32]
     histogram: NDArray[np.int64]
@@ -300,7 +316,12 @@ class ClientArrays(NamedTuple):
     latest subscription is a stream. Each node has
     `is_down`, the number of its `process`, and `kept_from`: how many changes had been published
     when that process started. `sends` has a row for each worker of all nodes, and `servers` are the
-    nodes. `planned` has a row for each client, or none if no slow client blocks its worker.
+    nodes, `balancer` what is before them, and `heard_s` is when they hear of each change. `planned`
+    has a row for each client, or none if no slow client blocks its worker. `pools` has a row for
+    each user, and `claims` two for each client, or none if the browser has no limit. `buffers` and
+    `stretches` have one each if a proxy holds back what streams carry, `state` how many events they
+    have in all and the most rows that a client's stretches have taken. `stream_bytes` are that
+    proxy's sizes of messages.
     """
 
     rows: NDArray[Any]
@@ -328,7 +349,14 @@ class ClientArrays(NamedTuple):
     kept_from: Any
     sends: NDArray[Any]
     planned: NDArray[Any]
+    pools: NDArray[Any]
+    claims: NDArray[Any]
+    buffers: NDArray[Any]
+    stretches: NDArray[Any]
+    stream_bytes: NDArray[np.int64]
     servers: ServerArrays
+    balancer: Balancer
+    heard_s: Any
 
 
 class EngineOptions(NamedTuple):
@@ -342,6 +370,15 @@ class EngineOptions(NamedTuple):
     idle_s: float
     unanswered_s: float
     limit: LimiterRules
+    browser: BrowserRules
+    stream_proxy: ProxyRules
+
+
+@inlined
+def paths_of(arrays: ClientArrays, rules: Rules) -> Paths:
+    """Return the paths of all clients."""
+    address = rules.seed, rules.replication
+    return Paths(*address, arrays.half_s, arrays.delays, arrays.limits, arrays.shared)
 
 
 @inlined
@@ -376,6 +413,13 @@ def put(out: Any, n: int, lane: int, t: float, kind: int, exchange: int, data: i
 
 
 @inlined
+def is_queued(arrays: ClientArrays, number: int, place: int) -> bool:
+    """Say whether a client's request waits in its browser."""
+    place += CLAIMS * number
+    return place < len(arrays.claims) and arrays.claims[place].is_queued
+
+
+@inlined
 def disconnect(
     arrays: ClientArrays, record: Record, number: int, closed_s: float, cause: int, transport: int
 ) -> None:
@@ -403,7 +447,8 @@ def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -
 def finalise(arrays: ClientArrays, record: Record, rules: Rules, number: int, now: float) -> None:
     """Record the changes that a client has not seen at the end of its session or of the run."""
     row = arrays.rows[number]
-    recording.finalise(record, number, row.seen, is_recoverable(row, rules), now)
+    may_come, may_mend = is_recoverable(row, rules), mends_gaps(row, rules)
+    recording.finalise(record, number, row.seen, may_come, may_mend, now)
 
 
 @inlined

@@ -24,8 +24,10 @@ FIRST = 2
 FAILS = 4
 IGNORED = 8
 CARRIES = 16
+SETS_OUT = 32
 """Bits of `Outcome.flags`: a poll sets out, on a new connection; the attempt has failed; what
-arrived belongs to an exchange that is over; the client's own connection carries something."""
+arrived belongs to an exchange that is over; the client's own connection carries something; a
+request has waited in the browser and sets out."""
 
 
 class World(NamedTuple):

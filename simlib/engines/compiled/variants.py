@@ -17,17 +17,19 @@ from typing import Any, NamedTuple
 
 from simlib.core.answers import Etag
 from simlib.core.broadcasts import SOUND
+from simlib.core.browser import NO_LIMIT as NO_BROWSER_LIMIT
 from simlib.core.client_state import Differs
 from simlib.core.limiter import NO_LIMIT
 from simlib.core.protocol import Transport
 from simlib.core.reconnect import runs_on
+from simlib.core.stream_proxy import AT_ONCE
 from simlib.scenario.workload import Workload
 
 FROM_CLIENTS = 200_000
 """From so many clients on, a run may go to the loop of its transport."""
 _HONOURED = {
     *("rules", "server", "etag", "drag", "hidden", "unanswered_s"),
-    *("publish_s", "start_s", "end_s", "rtt_s", "sizes", "buckets"),
+    *("publish_s", "start_s", "end_s", "rtt_s", "sizes", "stream_bytes", "buckets"),
 }
 _NEUTRAL: dict[str, Any] = {
     "fault_events": (),
@@ -36,7 +38,9 @@ _NEUTRAL: dict[str, Any] = {
     "nodes": 1,
     "rate_limit": NO_LIMIT,
     "shared_bytes_per_s": math.inf,
+    "stream_proxy": AT_ONCE,
     "idle_s": math.inf,
+    "browser": NO_BROWSER_LIMIT,
     "flag": None,
     "treatment_rules": None,
 }
@@ -66,7 +70,7 @@ _HONOURED_SERVER = {
     *("accept_s", "poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s"),
     *("snapshot_s", "fan_out_s", "send_s", "heartbeat_s", "close_s", "max_connections"),
     *("backlog", "keep_alive_s", "shed_wait_s", "admit_per_s", "admit_burst", "sending"),
-    *("drops_copy", "ends_streams"),
+    *("drops_copy", "ends_streams", "balancing", "broker_s"),
 }
 _NEUTRAL_SERVER: dict[str, Any] = {"cache_s": 0.0, "loop": SOUND}
 _OF_PUSH = {"idle_s", "safety_poll_s", "safety_poll_restart", "any_message", "fallback"}
