@@ -114,7 +114,7 @@ class AppServer:
         self.push_path = wire.upgrade_request(self.spec, "").split(b" ")[1].decode()
         streams = [each for each in _transports(settings) if is_stream(each)]
         self.by_stream = bool(streams)
-        transport = streams[0] if streams else int(Transport[self.scenario.transport.upper()])
+        transport = streams[0] if streams else int(Transport.WEBSOCKET)
         self.text_spec = text_spec(self.spec, self.by_stream)
         sending, message = workload.server.sending, Message(sent_as(transport, self.message))
         self.send_buffers = SendBuffers(sending, self.text_spec, message)

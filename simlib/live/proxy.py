@@ -437,7 +437,8 @@ class ProxiedConnection:
         """Drop what is sent on a dead path."""
         if isinstance(item, bytes) and (source is self.client or self.is_stream):
             self.start_kernel_timeout()
-        if self.client.has_received_fin and self.server.has_received_fin:
+        is_over_there = self.server.has_received_fin or not self.server.is_up
+        if self.client.has_received_fin and is_over_there:
             self.client.close()
             self.server.close()
 
