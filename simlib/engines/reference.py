@@ -1461,21 +1461,17 @@ class Simulation(Driver):
 
     def begin_stream(self, client: Client, exchange: int, version: int, outcome: int) -> None:
         """Write the head of a stream, READY, and what the client has missed up to `version`."""
-        number, proxy, transport = client.number, self.workload.stream_proxy, client.transport
+        number, proxy = client.number, self.workload.stream_proxy
         connection.clear_path(self.paths, self.link_of(client), self.clock.now)
         stream_proxy.begin(self.buffers[number], self.clock.now)
         head_bytes = self.stream_bytes[Message.STREAM_RESPONSE]
         stream_proxy.write_head(proxy, self.buffers[number], head_bytes)
-        ready, board, pushed = (
-            sent_as(transport, message)
-            for message in (Message.READY, Message.SNAPSHOT, Message.PUSH)
-        )
         first, by_itself = client.seen + 1, stream_proxy.ready_data(version, outcome)
-        self.write(client, exchange, ready, by_itself)
+        self.write(client, exchange, Message.STREAM_READY, by_itself)
         if outcome == Resume.SNAPSHOT:
-            self.write(client, exchange, board, version)
+            self.write(client, exchange, Message.STREAM_SNAPSHOT, version)
         elif outcome == Resume.REPLAY:
-            self.write(client, exchange, pushed, first, version - first + 1)
+            self.write(client, exchange, Message.STREAM_PUSH, first, version - first + 1)
 
     def write(self, client: Client, exchange: int, message: int, data: int, n: int = 1) -> None:
         """Write to a stream what a proxy may hold back, and send on what it passes on."""

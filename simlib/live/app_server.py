@@ -112,8 +112,9 @@ class AppServer:
         self.message = _change_message(settings)
         self.admission = _admission(settings, workload)
         self.push_path = wire.upgrade_request(self.spec, "").split(b" ")[1].decode()
-        transport = Transport[self.scenario.transport.upper()]
-        self.by_stream = is_stream(transport)
+        streams = [each for each in _transports(settings) if is_stream(each)]
+        self.by_stream = bool(streams)
+        transport = streams[0] if streams else int(Transport.WEBSOCKET)
         self.text_spec = text_spec(self.spec, self.by_stream)
         sending, message = workload.server.sending, Message(sent_as(transport, self.message))
         self.send_buffers = SendBuffers(sending, self.text_spec, message)
@@ -670,7 +671,7 @@ async def _serve(app: AppServer, ports: dict[Port, int], stack: AsyncExitStack) 
     """Open the ports of both endpoints until the stack is closed, and return them."""
     scenario = app.scenario
     sockets = {port: stack.enter_context(listening_socket(ports.get(port, 0))) for port in Port}
-    _limit_socket_buffer(app, sockets[Port.PUSH])
+    _limit_socket_buffer(app, sockets[Port.POLL if app.by_stream else Port.PUSH])
     rates = [fault.bytes_per_s for fault in scenario.faults if fault.bytes_per_s is not None]
     slowest = min(rates, default=math.inf) * app.clock.time_scale
     give_up_stalled(sockets[Port.POLL], slowest)

@@ -31,7 +31,7 @@ from simlib.core.record import MetricsSnapshot
 from simlib.errors import Interrupted, ScenarioError
 from simlib.live.ipc import START_S, Child
 from simlib.live.load import check_load
-from simlib.live.loopback import needs_proxy, on_loopback
+from simlib.live.loopback import check_stream, needs_proxy, on_loopback
 from simlib.live.messages import (
     ClientsReport,
     CloseConnections,
@@ -288,18 +288,23 @@ def _check_rollout(scenario: Scenario, controller: RolloutController) -> None:
     A server that has just started does not know a deny list, and all subscribers get one message.
     """
     control, treatment = controller.flag.transports
-    for cohort, transport in zip(COHORTS, controller.flag.transports, strict=True):
-        if is_stream(transport):
-            rule = "must be no stream: the lab's server closes none for a rollback"
-            raise ScenarioError(f"{cohort}.transport", TRANSPORT_NAMES[transport], rule)
     both_have_sockets = HAS_SOCKET[control] and HAS_SOCKET[treatment]
+    if both_have_sockets and is_stream(control) != is_stream(treatment):
+        rule = "must be a stream or not as control's: the lab's server has subscribers of one kind"
+        raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
+    for transport in (control, treatment):
+        if is_stream(transport):
+            check_stream(scenario.replace({"transport": TRANSPORT_NAMES[transport]}))
     if both_have_sockets and fetches(control) != fetches(treatment):
         rule = (
             "must hear of changes as control does: the lab's server sends all subscribers the same"
         )
         raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
-    if controller.flag.closes and holds(treatment):
-        rule = "must not be long_polling: the lab's server closes no request that it holds"
+    if controller.flag.closes and (holds(treatment) or is_stream(treatment)):
+        rule = (
+            f"must not be {TRANSPORT_NAMES[treatment]} where a rollback closes: the lab's server "
+            "closes no stream, and no request that it holds"
+        )
         raise ScenarioError("treatment.transport", TRANSPORT_NAMES[treatment], rule)
     for number, fault in enumerate(scenario.faults):
         if controller.flag.closes and FAULTS[fault.kind].lab_part == "standby":

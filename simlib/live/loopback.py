@@ -136,7 +136,7 @@ def on_loopback(
             raise ScenarioError(path, given, rule)
     transport = Transport[scenario.transport.upper()]
     if is_stream(transport):
-        _check_stream(scenario)
+        check_stream(scenario)
     if scenario.server.nodes > 1 and scenario.websocket.resync == "recovery":
         rule = (
             "must not be recovery when server.nodes is not 1: a node of the lab does not hear "
@@ -172,15 +172,14 @@ def on_loopback(
     )
 
 
-def _check_stream(scenario: Scenario) -> None:
-    """Refuse what the lab does not have for streams: the proxy, buffers, and proper ends."""
-    transport = scenario.transport
-    if needs_proxy(scenario):
-        rule = (
-            "must be no stream where paths are changed or nodes are balanced: streams do not pass "
-            "the lab's proxy"
-        )
-        raise ScenarioError("transport", transport, rule)
+def check_stream(scenario: Scenario) -> None:
+    """Refuse what the lab does not have for streams: buffers, proper ends, what proxies do."""
+    transport, network = scenario.transport, scenario.network
+    for name in ("stream_buffer_bytes", "stream_delay_s"):
+        given = getattr(network, name)
+        if given is not None:
+            rule = "must be absent: the lab's proxy passes streams on at once"
+            raise ScenarioError(f"network.{name}", given, rule)
     if scenario.server.slow_consumers not in ("unbounded", "close"):
         rule = f"must be unbounded or close when transport is {transport}: the lab has no more"
         raise ScenarioError("server.slow_consumers", scenario.server.slow_consumers, rule)

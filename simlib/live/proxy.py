@@ -282,6 +282,7 @@ class ProxiedConnection:
         self.is_open = False
         self.is_dead = False
         self.is_upgrading = port == Port.PUSH
+        self.is_stream: bool | None = None if port == Port.POLL else False  # None: not known yet
         self.awaits_answer = False
         self.opening: asyncio.Task[None] | None = None
         self.kernel_timeout: asyncio.TimerHandle | None = None
@@ -302,12 +303,20 @@ class ProxiedConnection:
         elif not self.is_open:
             self.receive_preamble(item)
         elif self.proxy.conditions.is_under("path_loss", self.number):
+            if isinstance(item, bytes):
+                self.look_for_stream(item)
             self.lose_path()
             self.drop(source, item)
         else:
             if isinstance(item, bytes):
                 self.awaits_answer = source is self.client
+                self.look_for_stream(item)
             self.line_to(self.server if source is self.client else self.client).put(item)
+
+    def look_for_stream(self, data: bytes) -> None:
+        """See from the first bytes on a connection for polls whether they ask for a stream."""
+        if self.is_stream is None:
+            self.is_stream = data.startswith(self.proxy.stream_line)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -421,25 +430,28 @@ class ProxiedConnection:
         """The path is dead from now on, and neither end can know."""
         self.is_dead = True
         self.clear()
-        if self.awaits_answer:
+        if self.awaits_answer and not self.is_stream:
             self.start_kernel_timeout()
 
     def drop(self, source: Endpoint, item: bytes | Signal) -> None:
         """Drop what is sent on a dead path."""
-        if source is self.client and isinstance(item, bytes):
+        if isinstance(item, bytes) and (source is self.client or self.is_stream):
             self.start_kernel_timeout()
-        if self.client.has_received_fin and self.server.has_received_fin:
+        is_over_there = self.server.has_received_fin or not self.server.is_up
+        if self.client.has_received_fin and is_over_there:
             self.client.close()
             self.server.close()
 
     def start_kernel_timeout(self) -> None:
         """Close a poll's connection when the client's kernel would give up its request.
 
-        A WebSocket has other means to notice, as in the simulation.
+        A stream's is closed when the server's kernel gives up what it has written: its client hears
+        nothing. A WebSocket has other means to notice, as in the simulation.
         """
         if self.kernel_timeout is None and self.port == Port.POLL:
+            gives_up = self.server if self.is_stream else self.client
             self.kernel_timeout = self.proxy.loop.call_later(
-                self.proxy.unanswered_s, lambda: self.client.close(by_reset=True)
+                self.proxy.unanswered_s, lambda: gives_up.close(by_reset=True)
             )
 
 
@@ -467,6 +479,7 @@ class Proxy:
         self.balancer = new_balancer(workload.server.balancing, nodes, 0)
         self.conditions = Conditions(scenario, workload, settings.time_scale)
         self.spec = scenario.wire_spec()
+        self.stream_line = f"GET {self.spec.stream_path}".encode()
         self.unanswered_s = scenario.network.unanswered_s / settings.time_scale
         self.has_narrow_paths = bool(workload.limits)
         self.shared_link = SharedLink(workload.shared_bytes_per_s * settings.time_scale)

@@ -95,6 +95,9 @@ VARIANTS = {
         {"websocket.resync": "replay", "websocket.replay_changes": 50, "faults": [CUT]}
     ),
     "told of changes by a stream": TOLD.replace({"transport": "sse_notify"}),
+    "stream through the proxy": STREAM.replace(
+        {"network.rtt_quantiles": [[0.0, 0.01], [1.0, 0.1]], "heartbeat.interval_s": 3.8}
+    ),
     "long polling": HELD,
     "long polling for boards": HELD.replace({"websocket.push": "snapshot"}),
     "long polling with aiohttp's heads": HELD.replace({"wire.http_client": "aiohttp"}),
@@ -371,8 +374,8 @@ def test_fifty_streams_carry_what_is_predicted_and_are_as_late_as_fifty_websocke
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"server.nodes": 2}, "transport"),
-        ({"faults": [{"kind": "path_loss", "start_s": 5.0, "length_s": 2.0}]}, "transport"),
+        (sl.proxy("nginx"), "network.stream_buffer_bytes"),
+        (sl.proxy("haproxy"), "network.stream_delay_s"),
         ({"server.slow_consumers": "coalesce"}, "server.slow_consumers"),
         ({"server.ends_streams": True}, "server.ends_streams"),
     ],
@@ -383,15 +386,23 @@ def test_what_the_lab_does_not_have_for_streams_is_refused(change, path):
     assert refused.value.path == path
 
 
-def test_a_rollout_of_streams_is_refused_in_the_lab():
+@pytest.mark.parametrize(
+    ("changes", "board", "words"),
+    [
+        ({"rollback": {"sockets": "closed"}}, POLLING, "must not be sse where a rollback closes"),
+        ({"control": {"transport": "websocket"}}, PUSH, "must be a stream or not as control's"),
+        ({}, POLLING.replace({"network.stream_delay_s": 0.2}), "network.stream_delay_s"),
+    ],
+)
+def test_a_rollout_of_streams_that_the_lab_does_not_have_is_refused(changes, board, words):
     plan = sl.Plan(
         flag={"propagation": "session"},
         check_every_s=5.0,
         stages=[{"percent": 100, "bake_s": 5}],
         treatment={"transport": "sse"},
     )
-    with pytest.raises(sl.ScenarioError, match="must be no stream"):
-        sl.roll_out(plan, POLLING, engine="live", progress=False)
+    with pytest.raises(sl.ScenarioError, match=words):
+        sl.roll_out(plan.replace(changes), board, engine="live", progress=False)
 
 
 def test_a_real_server_refuses_streams_beyond_its_cap_and_their_clients_stop():

@@ -620,6 +620,91 @@ def test_added_latency_is_seen_in_deliveries():
     assert 0.0 < late_s["median"] < 2e-3
 
 
+STREAM = RUN.replace(
+    {
+        "transport": "sse",
+        "reconnect": {"policy": "fixed", "base_s": 3.0},
+        "websocket": {"resync": "replay", "replay_changes": 100, "open_timeout_s": 4.0},
+    }
+)
+
+
+def test_streams_whose_paths_died_come_back_when_predicted_if_their_clients_watch_them():
+    live, simulated = both(STREAM.replace({"sse.watches": True, "faults": [LOST]}))
+    measured, predicted = outages.reconnections(live, simulated).to_dict("records")
+    assert measured["cut"] == predicted["cut"] > 20
+    for quantile in ("t50_s", "t95_s", "t100_s"):
+        assert measured[quantile] == pytest.approx(predicted[quantile], rel=0.05)
+    columns = ["errors", "connections", "messages"]
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    pd.testing.assert_frame_equal(ours[columns], theirs[columns])
+    assert (live.ledger.lost, live.ledger.delivered) == (0, simulated.ledger.delivered)
+
+
+def test_no_eventsource_sees_its_path_die():
+    """Not even when the server's kernel has given the path up, and the server its stream."""
+    deaf = {"network.unanswered_s": 3.0, "faults": [LOST], "warm_up_s": 4.9, "cool_down_s": 1.0}
+    live, simulated = both(STREAM.replace(deaf))
+    assert live.ledger == simulated.ledger
+    assert live.ledger.pending > live.ledger.eligible / 4
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    assert ours["connections"].equals(theirs["connections"])
+    assert ours["errors"].sum() == theirs["errors"].sum() == 0
+
+
+def test_the_dead_path_of_a_stream_ends_at_the_server_alone():
+    """Its kernel gives up what nobody acknowledges; the client never hears of it."""
+    ended = asyncio.Queue()
+
+    async def serve(reader, writer):
+        await reader.read(1000)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(wire.chunk(wire.STREAM_COMMENT))
+                with contextlib.suppress(TimeoutError):
+                    if not await asyncio.wait_for(reader.read(1), 0.05):
+                        break
+        ended.put_nowait(time.monotonic())
+
+    async def test():
+        lost = fault("path_loss", 0.3, 5.0)
+        unanswered = {"network": {"unanswered_s": 0.5}}
+        async with (
+            proxied(lost, serve=serve, **unanswered) as proxy,
+            connected(proxy, port=Port.POLL) as (reader, writer),
+        ):
+            start_s = time.monotonic()
+            spec = BOARD.wire_spec()
+            writer.write(wire.stream_request(spec, "x" * spec.token_bytes, 0))
+            assert await reader.readexactly(13) == wire.chunk(wire.STREAM_COMMENT)
+            ended_s = await asyncio.wait_for(ended.get(), 3.0)
+            assert ended_s - start_s == pytest.approx(0.85, abs=0.1 + LATE_S)
+            with contextlib.suppress(TimeoutError):  # what was written before the path died
+                while await asyncio.wait_for(reader.read(1000), 0.05):
+                    pass
+            assert await is_silent(reader, 0.2)
+
+    during(test)
+
+
+def test_upgrades_may_be_blocked_and_streams_pass():
+    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 11.0}
+    live, simulated = both(STREAM.replace({"faults": [blocked], "horizon_s": 12.0}))
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    columns = ["errors", "connections", "messages"]
+    pd.testing.assert_frame_equal(ours[columns], theirs[columns])
+    assert ours["connections"].tolist() == [1] * len(ours)
+
+
+def test_streams_of_two_nodes_go_to_the_other_when_one_is_deployed():
+    deploy = {"kind": "rolling_deploy", "start_s": 5.0, "length_s": 1.0, "every_s": 5.0}
+    live, simulated = both(STREAM.replace({"server.nodes": 2, "faults": [deploy]}))
+    ours, theirs = live.frame("clients"), simulated.frame("clients")
+    columns = ["errors", "connections"]
+    pd.testing.assert_frame_equal(ours[columns], theirs[columns])
+    assert ours["errors"].sum() >= 60
+
+
 def test_narrow_paths_deliver_as_lindley_says():
     rate = 20_000.0
     narrow = {"kind": "bandwidth", "start_s": 2.0, "length_s": 12.0, "bytes_per_s": rate}

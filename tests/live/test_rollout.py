@@ -69,6 +69,23 @@ def test_the_kill_switch_brings_300_real_clients_back_and_loses_nothing():
     assert after["polls"].sum() >= 300  # everybody polls again
 
 
+@pytest.mark.parametrize("transport", ["sse", "sse_notify"])
+def test_real_clients_get_streams_and_are_taken_back_to_polling(transport):
+    plan = PLAN.replace(treatment={"transport": transport})
+    live, simulated = both(plan, BOARD.replace(clients=100))
+    assert live.history[["t_s", "percent", "event"]].equals(
+        simulated.history[["t_s", "percent", "event"]]
+    )
+    at_s = [49.0, 79.0, 159.0, 239.0]
+    table = sl.rollouts.compare(simulated.run, live.run, at_s, back_s=163.0).set_index("figure")
+    for t in at_s:
+        figure = f"push connections at {t:g} s"
+        assert table.loc[figure, "measured"] == table.loc[figure, "predicted"]
+    assert table.loc["push connections at 159 s", "measured"] == 100.0
+    assert live.run.ledger.lost == 0
+    assert live.run.ledger.eligible == simulated.run.ledger.eligible
+
+
 def test_real_clients_of_each_cohort_poll_at_their_own_interval():
     faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
     stages = [{"percent": 50, "bake_s": 200.0}]

@@ -39,7 +39,7 @@ from simlib.core.resync import Resume
 from simlib.core.server import SYN_RETRIES
 from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
-from simlib.engines.compiled import event_list, proxied
+from simlib.engines.compiled import event_list
 from simlib.engines.compiled.assignment import (
     assigned_cohort,
     close_for_rollback,
@@ -61,6 +61,14 @@ from simlib.engines.compiled.faults import (
 from simlib.engines.compiled.held import answer, further_in, reply_data, reply_of_held
 from simlib.engines.compiled.jobs import sent
 from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.proxied import (
+    begin_stream,
+    end_stream,
+    heard_of_s,
+    is_held_back,
+    release_stream,
+    write_to_stream,
+)
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
@@ -291,19 +299,19 @@ def _authenticated(world: World, turn: Turn) -> int:
         arrays.streams[number] = turn.kind == Kind.UPGRADE_SERVED
     outcome = resume_outcome_of(arrays, world.record, rules, GENERAL, number, now)
     version = int(arrays.state[0].published)
-    is_held_back = False
+    is_behind_proxy = False
     if GENERAL:
-        is_held_back = proxied.is_held_back(arrays, world.options, number)
-        if is_held_back:
+        is_behind_proxy = is_held_back(arrays, world.options, number)
+        if is_behind_proxy:
             settings = rules, world.options
-            proxied.begin(arrays, world.q, *settings, number, now, version, outcome)
+            begin_stream(arrays, world.q, *settings, number, now, version, outcome)
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
         n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
     if GENERAL and is_still_to_close(arrays, rules, number):
         n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
-    if is_held_back:
+    if is_behind_proxy:
         return _watch(world, turn, exchange, n)
     t = now + turn.half_s
     if GENERAL:
@@ -335,14 +343,14 @@ def _watch(world: World, turn: Turn, exchange: int, n: int) -> int:
 def _send(world: World, turn: Turn) -> int:
     """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
-    if proxied.is_held_back(arrays, world.options, turn.number):
+    if is_held_back(arrays, world.options, turn.number):
         if turn.kind == Kind.RELEASE:
             number, now = turn.number, turn.now
-            proxied.release(arrays, world.q, rules, number, now, turn.exchange)
+            release_stream(arrays, world.q, rules, number, now, turn.exchange)
             return 0
         if turn.kind == Kind.BEAT_SERVED or turn.data != GIVES_UP:
             return _write(world, turn)
-        proxied.end_stream(
+        end_stream(
             *(arrays, world.record, world.q, rules, world.options),
             *(turn.number, turn.now, turn.exchange, False),
         )
@@ -386,7 +394,7 @@ def _write(world: World, turn: Turn) -> int:
     message, data = change_message(row), turn.data + 0
     if is_comment:
         message, data = Message.STREAM_COMMENT + 0, 0
-    proxied.write(
+    write_to_stream(
         *(arrays, world.q, rules, world.options, number, turn.now),
         *(turn.exchange, message, data, 1),
     )
@@ -408,7 +416,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
     elif row.exchange == turn.exchange and turn.exchange > max(
         row.closed_exchange, row.lost_exchange
     ):
-        heard_s = proxied.heard_of_s(world.arrays, world.options, turn.number, row)
+        heard_s = heard_of_s(world.arrays, world.options, turn.number, row)
         t = heard_s + world.options.idle_s
         if turn.now < t:
             return nothing(put(world.arrays.out, 0, WHEEL, t, Kind.IDLE, turn.exchange, 0))
@@ -653,7 +661,7 @@ def _ready(world: World, turn: Turn) -> Outcome:
     if GENERAL:
         row.served_by = row.let_in_by
         row.kept_until_s = -NEVER_S
-        if not proxied.is_held_back(arrays, world.options, turn.number):
+        if not is_held_back(arrays, world.options, turn.number):
             n = _watch(world, turn, turn.exchange, n)
     outcome, version = turn.data & ((1 << RESUME_BITS) - 1), turn.data >> RESUME_BITS
     value = ready_value(row, outcome, version)

@@ -15,7 +15,6 @@ from simlib.core.client_state import NEVER_S, Rules
 from simlib.core.protocol import is_stream
 from simlib.core.record import Count, Record
 from simlib.core.resync import Resume
-from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
@@ -37,7 +36,7 @@ def is_held_back(arrays: ClientArrays, options: EngineOptions, number: int) -> b
 
 
 @inlined
-def begin(
+def begin_stream(
     arrays: ClientArrays,
     q: EventList,
     rules: Rules,
@@ -54,22 +53,22 @@ def begin(
     arrays.state[0].held -= buffer.events
     rule.begin(buffer, now)
     rule.write_head(options.stream_proxy, buffer, arrays.stream_bytes[Message.STREAM_RESPONSE])
-    message, data, n = Message.READY + 0, rule.ready_data(version, outcome), 1
+    message, data, n = Message.STREAM_READY + 0, rule.ready_data(version, outcome), 1
     for part in range(2):
         if part == 1 and outcome == Resume.SNAPSHOT:
-            message, data = Message.SNAPSHOT + 0, version
+            message, data = Message.STREAM_SNAPSHOT + 0, version
         elif part == 1 and outcome == Resume.REPLAY:
-            message, data, n = Message.PUSH + 0, first, version - first + 1
+            message, data, n = Message.STREAM_PUSH + 0, first, version - first + 1
         elif part == 1:
             continue
-        write(
+        write_to_stream(
             *(arrays, q, rules, options, number, now),
-            *(exchange, sent_as(row.transport, message), data, n),
+            *(exchange, message, data, n),
         )
 
 
 @inlined
-def write(
+def write_to_stream(
     arrays: ClientArrays,
     q: EventList,
     rules: Rules,
@@ -116,7 +115,7 @@ def pass_on(
 
 
 @inlined
-def release(
+def release_stream(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
     """The proxy passes on what it has, unless a piece was full before."""
