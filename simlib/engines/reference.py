@@ -1560,7 +1560,10 @@ class Simulation(Driver):
         if link.lost_exchange >= closed_exchange:
             return
         link.closed_exchange = max(link.closed_exchange, closed_exchange)
-        if not connection.is_kept_in_vain(link):
+        if connection.is_kept_in_vain(link):
+            number, lost = link.number, link.lost_exchange
+            balancing.take_back(self.balancer, number, closed_exchange, lost)
+        else:
             self.let_go(link, closed_exchange)
         if graceful:
             yield clock.at(clock.now + self.one_way_s(link))
