@@ -293,7 +293,7 @@ class Simulation(Driver):
             yield self.clock.at(done_s + self.trip_s(client))
             if connection.is_deaf(client, link):
                 self.unclosed.add(client.number)
-                self.unsubscribe(link, link.socket)
+                self.let_go(link, link.socket)
                 return
         self.apply_flag(client, why)
 
