@@ -167,8 +167,10 @@ def count(balancer: Balancer, node: int, client: int, exchange: int) -> None:
         balancer.given_for[client] = exchange
 
 
-def take_back(balancer: Balancer, client: int, exchange: int) -> None:
+def take_back(balancer: Balancer, client: int, exchange: int, after: int = -1) -> None:
     """Count a client's connection no longer: those up to an exchange have ended.
+
+    Those up to exchange `after` have not, of whose end the balancer does not hear.
 
     Examples
     --------
@@ -183,7 +185,7 @@ def take_back(balancer: Balancer, client: int, exchange: int) -> None:
     """
     if len(balancer.given_to) > 0:
         node = int(balancer.given_to[client] + 0)
-        if node >= 0 and balancer.given_for[client] <= exchange:
+        if node >= 0 and after < balancer.given_for[client] <= exchange:
             balancer.connections[node] -= 1
             balancer.given_to[client] = -1
 

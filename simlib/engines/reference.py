@@ -293,7 +293,7 @@ class Simulation(Driver):
             yield self.clock.at(done_s + self.trip_s(client))
             if connection.is_deaf(client, link):
                 self.unclosed.add(client.number)
-                self.unsubscribe(link, link.socket)
+                self.let_go(link, link.socket)
                 return
         self.apply_flag(client, why)
 
@@ -1560,7 +1560,10 @@ class Simulation(Driver):
         if link.lost_exchange >= closed_exchange:
             return
         link.closed_exchange = max(link.closed_exchange, closed_exchange)
-        if not connection.is_kept_in_vain(link):
+        if connection.is_kept_in_vain(link):
+            number, lost = link.number, link.lost_exchange
+            balancing.take_back(self.balancer, number, closed_exchange, lost)
+        else:
             self.let_go(link, closed_exchange)
         if graceful:
             yield clock.at(clock.now + self.one_way_s(link))

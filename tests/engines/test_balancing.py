@@ -168,3 +168,30 @@ def test_a_request_on_a_dead_path_counts_until_its_client_gives_it_up():
     )
     counts = [sum(each.connections) for _, each in balancers(board, [10.0, 12.0, 16.0, 60.0])]
     assert counts == [12, 12, 0, 12]
+
+
+def test_who_tries_again_in_vain_leaves_no_connection_that_counts():
+    """The old socket's path is dead, of which its node knows nothing; no attempt gets further.
+
+    What counts is one connection a client at most: the attempt's until it is given up, and none
+    from then on, since a client counts once.
+    """
+    board = sl.Scenario(
+        transport="websocket",
+        updates={"rate_per_s": 0.0},
+        clients=12,
+        ramp_s=2.0,
+        horizon_s=90.0,
+        heartbeat={"direction": "client", "interval_s": 5.0, "timeout_s": 2.0},
+        reconnect={"policy": "fixed", "base_s": 2.0, "cap_s": 2.0},
+        server={"nodes": 2, "balancing": "least_connections"},
+        faults=[
+            {"kind": "path_loss", "start_s": 20.0, "length_s": 20.0},
+            {"kind": "block_upgrades", "start_s": 20.0, "length_s": 50.0},
+        ],
+    )
+    found = [each.connections[:] for _, each in balancers(board, [20.0, 39.0, 60.9, 90.0])]
+    assert found[0] == found[1] == [6, 6]  # neither the nodes nor the balancer know
+    assert sum(found[2]) < 6
+    assert found[3] == [6, 6]
+    assert_equal_runs(board, keep=KEPT)

@@ -249,3 +249,38 @@ def test_more_standbys_than_this_machine_bears_are_refused_by_name():
 def test_there_is_a_proxy_where_there_are_nodes():
     assert loopback.needs_proxy(BOARD)
     assert not loopback.needs_proxy(BOARD.replace({"server.nodes": 1}))
+
+
+BALANCED = {
+    rule: BOARD.replace(
+        {
+            "server.nodes": 3,
+            "server.balancing": rule,
+            "horizon_s": 16.0,
+            "faults": [{"kind": "rolling_deploy", "start_s": 4.0, "length_s": 0.6, "every_s": 4.0}],
+            "reconnect.base_s": 1.0,
+            "reconnect.cap_s": 1.0,
+        }
+    )
+    for rule in ("round_robin", "least_connections", "random_of_two")
+}
+
+
+@pytest.fixture(scope="module")
+def balanced():
+    return measured_together(BALANCED, seed=SEED)
+
+
+@pytest.mark.parametrize("rule", BALANCED)
+def test_a_balancer_gives_real_sockets_by_the_rule_that_the_simulation_has(rule, balanced):
+    """Who comes a millisecond earlier may change places with who comes later: two or three do."""
+    live = balanced[rule]
+    counts = []
+    for run in (live, sl.simulate(live.scenario, seed=SEED, progress=False)):
+        table = run.frame("nodes")
+        quiet = table[table["t_s"].isin([3.0, 7.0, 11.0, 15.0])]
+        counts.append(quiet["connection_count"].to_numpy().reshape(4, 3))
+    np.testing.assert_allclose(*counts, atol=3.0)
+    assert counts[0].sum(axis=1) == pytest.approx([40.0] * 4)
+    if rule == "least_connections":
+        assert np.ptp(counts[0][:3], axis=1).max() <= 1.0  # each restart is evened out

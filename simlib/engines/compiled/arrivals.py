@@ -200,7 +200,9 @@ def _at_server(world: World, turn: Turn) -> Outcome:
         if GENERAL and exchange <= row.lost_exchange:
             return ignored()  # it never arrives
         row.closed_exchange = max(row.closed_exchange, exchange)
-        if not (GENERAL and is_kept_in_vain(row)):
+        if GENERAL and is_kept_in_vain(row):
+            take_back(arrays.balancer, turn.number, exchange, int(row.lost_exchange + 0))
+        else:
             let_go(arrays, row, exchange)
         if turn.data == 0:
             return nothing(0)

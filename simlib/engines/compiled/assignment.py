@@ -23,11 +23,12 @@ from simlib.core.protocol import State
 from simlib.core.record import Record
 from simlib.core.server import ServerRules
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import one_way_s
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.references import by_reference
-from simlib.engines.compiled.state import ClientArrays, Kind, load_of, release_up_to
+from simlib.engines.compiled.state import ClientArrays, Kind, load_of
 from simlib.engines.compiled.turn import World
 
 NO_FLAG = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
@@ -68,7 +69,7 @@ def is_unheard_of(arrays: ClientArrays, number: int) -> bool:
     if not is_deaf(row, row):
         return False
     arrays.unclosed[number] = True
-    release_up_to(arrays, row, row.socket)
+    let_go(arrays, row, row.socket)
     return True
 
 
