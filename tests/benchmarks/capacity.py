@@ -22,7 +22,7 @@ from tqdm import tqdm
 import simlib as sl
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = (100, 500, 1000, 2000, 4000)
+CLIENTS = (100, 500, 2000, 4000)
 JOINING_PER_S = 250.0
 COUNTED_S = 30.0
 SEND_S = 400e-6
