@@ -83,7 +83,8 @@ def capacity(table: pd.DataFrame, quantity: str) -> go.Figure:
     Raises
     ------
     ScenarioError
-        The table has no such column or quantity, or a value to be drawn is not a number.
+        The table has no such column or quantity, a value to be drawn is not a number, or a
+        measured one is not > 0.
     """
     numbers = ("clients", "predicted", "measured", "measured_low", "measured_high")
     check_table("table", table, numbers, texts=("transport", "quantity"))
@@ -93,6 +94,9 @@ def capacity(table: pd.DataFrame, quantity: str) -> go.Figure:
         known = ", ".join(table["quantity"].unique())
         raise ScenarioError("quantity", quantity, f"must be in the table: {known}")
     check_table("table", rows, numbers=numbers)
+    if (rows["measured"] <= 0.0).any():
+        rule = "must be > 0, for errors are shares of it"
+        raise ScenarioError("table.measured", rows["measured"].min(), rule)
     figure = go.Figure()
     for transport, line in rows.groupby("transport", sort=False):
         _draw_measured(figure, line, str(transport))

@@ -388,7 +388,8 @@ def _simulated(pair: _Pair, value: float) -> tuple[float, float, float, float]:
     """Return the mean difference of a measure, half its interval, and both means."""
     asked = changed(pair.decision.asked, pair.over, value)
     is_calm = JUDGED[pair.measure].run == "calm"
-    (found,) = judged([_point(pair.decision, asked, pair.names)], "break-even", is_calm=is_calm)
+    point = _point(pair.decision, asked, pair.names)._replace(is_whole=True)
+    (found,) = judged([point], "break-even", is_calm=is_calm)
     one, other = (found.values[name][pair.measure] for name in pair.names)
     mean, low, high = interval_of(one - other, asked.confidence)
     if not math.isfinite(mean):
@@ -432,12 +433,17 @@ def _by_table(decision: Decision, over: str, today: float) -> pd.DataFrame:
         rule = "must be another need: with nodes it is what one node bears, and changes the table"
         raise ScenarioError("over", over, rule)
     bounds = decision.table.xs(need, level="measure")["high"]
-    limits = sorted({float(bound) for bound in bounds if 0.0 < bound < math.inf} | {today})
+    # The interval of a share may reach beyond all of it, which is no limit.
+    most = 1.0 if JUDGED[need].kind == "share" else np.finfo(float).max
+    limits = sorted({float(bound) for bound in bounds if 0.0 < bound <= most} | {today})
     verdicts = [(limit, _with_limit(decision, need, limit).best or "none") for limit in limits]
     pair = _Pair(decision, "", "", need, over)
+    first = "none"
+    if (bounds <= 0.0).any():  # what takes nothing of a measure keeps every limit of it
+        first = _with_limit(decision, need, limits[0] / 2.0).best or "none"
     rows = [
         _row(pair, (limit, limit, limit), today, "table", before, after)
-        for (_, before), (limit, after) in zip([(0.0, "none"), *verdicts], verdicts, strict=False)
+        for (_, before), (limit, after) in zip([(0.0, first), *verdicts], verdicts, strict=False)
         if before != after
     ]
     curves = pd.DataFrame(verdicts, columns=[over, "best"])

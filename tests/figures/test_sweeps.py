@@ -117,3 +117,5 @@ def test_points_that_are_none_are_refused(points):
         sl.figures.capacity(points.assign(transport="pigeon"), "latency_p95_s")
     with pytest.raises(sl.ScenarioError, match="measured"):
         sl.figures.capacity(points.assign(measured=np.nan), "latency_p95_s")
+    with pytest.raises(sl.ScenarioError, match=r"table\.measured: must be > 0"):
+        sl.figures.capacity(points.assign(measured=0.0), "latency_p95_s")

@@ -120,6 +120,32 @@ def test_what_cannot_break_even_is_refused(decision, options, words):
         break_even(decision, **{"over": RATE, **options})
 
 
+def test_a_limit_that_all_keep_with_nothing_changes_no_verdict():
+    """There is no break-even at today's limit, only because it is the first that is looked at."""
+    found = decided({"missed_frac": 0.5}, candidates=["poll_etag"])
+    assert (found.table.xs("missed_frac", level="measure")["high"] == 0.0).all()
+    assert break_even(found, "needs.missed_frac").empty
+
+
+def test_a_share_whose_interval_reaches_beyond_all_of_it_is_no_limit(decision):
+    values = {name: dict(measures) for name, measures in decision.values.items()}
+    values["push"]["utilisation"] = np.array([0.8, 0.9, 1.0])
+    told = decision._warned, decision._said, decision._ran
+    odd = type(decision)(decision.asked, decision.cases, decision.left_out, values, *told)
+    assert odd.table.loc[("push", "utilisation"), "high"] > 1.0
+    assert break_even(odd, "needs.utilisation")["value"].max() <= 1.0
+
+
+def test_trouble_has_break_evens_on_boards_where_it_is_left_out(monkeypatch):
+    """Both candidates are run in all that the measure needs, whatever else they fail."""
+    monkeypatch.setattr(judging, "BUDGET_EVENTS", 1.0)
+    found = decided({"latency_p95_s": 5.0}, candidates=["push", "poll_etag"])
+    assert found.table.loc[("poll_etag", "back_s"), "status"] == "not run"
+    ends = {"least": 0.1, "most": 0.1, "closeness": 1.0}
+    table = break_even(found, RATE, measure="back_s", one="push", other="poll_etag", **ends)
+    assert len(table.attrs["curves"]) == 1
+
+
 def test_a_measure_that_nothing_has_is_refused(decision):
     quiet = BOARD.replace({"hidden": {"every_s": 60, "length_s": 5}, RATE: 1e-9})
     nothing = decided({"utilisation": 0.5}, quiet, candidates=["push"])
