@@ -33,6 +33,7 @@ MARKED = {
         "tests/core/test_assignment.py::test_both_engines_agree_",
         "tests/engines/test_answers.py",
         "tests/engines/test_balancing.py",
+        "tests/engines/test_combinations.py",
         "tests/engines/test_compiled_engine.py",
         "tests/engines/test_golden.py",
         "tests/engines/test_nodes.py::test_the_last_client_",

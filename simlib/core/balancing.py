@@ -167,6 +167,25 @@ def count(balancer: Balancer, node: int, client: int, exchange: int) -> None:
         balancer.given_for[client] = exchange
 
 
+def count_again(balancer: Balancer, node: int, client: int, exchange: int) -> None:
+    """Count a connection whose next request sets out at the very moment at which it would be ended.
+
+    Not on a dead path: the request does not come, and the end of the connection stands.
+
+    Examples
+    --------
+    >>> balancer = new_balancer(Balancing.LEAST_CONNECTIONS, 2, 10)
+    >>> give(balancer, 1, 7, 1)
+    >>> take_back(balancer, 7, 1)
+    >>> for _ in range(2):
+    ...     count_again(balancer, 1, 7, 2)
+    >>> balancer.connections
+    [0, 1]
+    """
+    if balancer.given_to[client] < 0 and node >= 0:
+        count(balancer, node, client, exchange)
+
+
 def take_back(balancer: Balancer, client: int, exchange: int, after: int = -1) -> None:
     """Count a client's connection no longer: those up to an exchange have ended.
 

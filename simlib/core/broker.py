@@ -5,6 +5,9 @@ that is up or not. It passes a change on when it has done so for all nodes, and 
 them have heard of it. So it bears ``1 / (nodes * broker_s)`` changes per second: it is a queue with
 one server and constant service, M/D/1 where changes are independent (see ``theory.md1``), and
 beyond that its backlog grows for as long as it is asked for more.
+
+Polls, and what is fetched beside a socket, read the board itself and wait for no broker. What a
+node sends by itself, a board that it sends to who connects among it, has what the node has heard.
 """
 
 from __future__ import annotations

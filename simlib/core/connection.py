@@ -29,6 +29,7 @@ from simlib.core.client_state import NEVER_S, Client, Rules
 from simlib.core.draws import Stream, uniform_block
 from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
+from simlib.core.polling import is_kept
 from simlib.core.protocol import (
     UNAUTHORIZED,
     State,
@@ -479,21 +480,25 @@ def is_kept_in_vain(link: Connection) -> bool:
     return bool(0 <= link.socket <= link.lost_exchange)
 
 
-def can_be_told(client: Client, link: Connection) -> bool:
+def can_be_told(client: Client, link: Connection, now: float) -> bool:
     """Say whether the server has a connection on which to tell a client to go: see `is_deaf`.
 
-    It is subscribed, or holds or awaits a request. A client that is between two attempts, or polls
-    because it has fallen back, is told when it comes back.
+    It is subscribed, or holds or awaits a request on a connection that it has not ended. A client
+    that is between two attempts, waits in its browser or pauses for longer than an idle connection
+    is kept, or polls because it has fallen back, is told when it comes back.
 
     Examples
     --------
     >>> client, link = Client(0), Connection(0)
     >>> client.transport, client.exchange, link.subscribed = Transport.SSE, 3, 3
-    >>> can_be_told(client, link)
+    >>> can_be_told(client, link, 10.0)
     True
+    >>> client.transport, link.opened_s, link.kept_until_s = Transport.LONG_POLLING, 0.0, 5.0
+    >>> can_be_told(client, link, 4.0), can_be_told(client, link, 10.0)
+    (True, False)
     """
     if holds(client.transport):
-        return bool(link.opened_s < NEVER_S)
+        return bool(is_kept(link.opened_s, link.kept_until_s, now))
     return bool(link.subscribed >= 0)
 
 

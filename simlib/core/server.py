@@ -74,9 +74,9 @@ class ServerRules(NamedTuple):
     A broadcast takes each worker `fan_out_s` once and `send_s` for each of its connections. A poll
     or upgrade that would wait longer than `shed_wait_s` (infinite: none) is answered 503 at once.
     So is an upgrade that exceeds the rate `admit_per_s` after a burst of `admit_burst`. A change
-    reaches the nodes `hop_s` after the broker
-    has worked on it for `broker_s`: see `core.broker`. With `ends_streams`, streams that the server
-    ends by itself come to a proper end. `law` is a `Law`, with its `law_parameter`.
+    reaches the nodes `hop_s` after the broker has worked on it for `broker_s`: see `core.broker`.
+    With `ends_streams`, streams that the server ends by itself come to a proper end. `law` is a
+    `Law`, with its `law_parameter`.
     Polls that cost less than `poll_s` are the matter of `core.answers`: `check_s`, `cache_s` (0: no
     copies), `cached_s`, `drops_copy`.
     `loop` says what ends a broadcast early, `balancing` by which `Balancing` nodes get connections.

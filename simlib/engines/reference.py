@@ -283,7 +283,7 @@ class Simulation(Driver):
             link = self.link_of(client)
             worker = link.socket_worker
             node = worker // self.server_rules.workers
-            if self.nodes.is_down[node] or not connection.can_be_told(client, link):
+            if self.nodes.is_down[node] or not connection.can_be_told(client, link, self.clock.now):
                 self.unclosed.add(client.number)
                 return
             done_s = self.serve(worker, close_s, client, Stream.CLOSE_SERVICE, change)
@@ -656,9 +656,9 @@ class Simulation(Driver):
 
     def use_again(self, client: Client) -> None:
         """A client sends a request at the very moment at which its connection would be ended."""
-        number, balancer, node = client.number, self.balancer, self.link_of(client).node
-        if balancing.is_counting(balancer) and balancer.given_to[number] < 0 and node >= 0:
-            balancing.count(balancer, node, number, client.exchange)
+        link, balancer = self.link_of(client), self.balancer
+        if balancing.is_counting(balancer) and not link.is_link_dead:
+            balancing.count_again(balancer, link.node, client.number, client.exchange)
 
     def shows_nothing_new(self, client: Client, version: int) -> bool:
         """Say whether a reply with the state up to `version` is a 304."""

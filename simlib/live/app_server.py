@@ -463,14 +463,13 @@ class AppServer:
     def begin(self, start_s: float) -> None:
         """Take the board as it is now, in a run that began at `start_s` by the clock."""
         self.clock.start_s = start_s
-        pushed_s = self.clock.now_s() - self.server_rules.hop_s
-        self.version = self.kept_from = bisect_right(self.publish_s, pushed_s)
+        self.version = self.kept_from = bisect_right(self.heard_s, self.clock.now_s())
 
     async def publish_changes(self) -> None:
         """Change the board at the intended times, and push each change to the subscribers."""
         loop = asyncio.get_running_loop()
         async for version in self._next_changes():
-            due_s = self.clock.to_clock(self.publish_s[version - 1] + self.server_rules.hop_s)
+            due_s = self.clock.to_clock(self.heard_s[version - 1])
             early_s = _SPIN_S if self.has_pushes else 0.0
             await asyncio.sleep(max(0.0, due_s - loop.time() - early_s))
             spin_s = loop.time()
@@ -506,7 +505,7 @@ class AppServer:
             version, subscribers = await self.broadcasts.get()
             if not subscribers:
                 continue
-            due_s = self.publish_s[version - 1] + rules.hop_s
+            due_s = self.heard_s[version - 1]
             start_s = max(free_s, due_s) + rules.fan_out_s
             for place, connection in enumerate(subscribers, start=1):
                 free_s = start_s + place * rules.send_s

@@ -561,8 +561,9 @@ class Network(Section):
     stream_buffer_bytes: Size | None = None
     """A proxy passes streams (`sse`, `sse_notify`) on in whole pieces of so many bytes, and throws
     away a piece that is not full when a stream is cut; absent: it waits for no piece. The bytes are
-    those of the server's answer over HTTP/1.0, its head among them. See `core.stream_proxy`;
-    `sl.proxy` has the proxies that do so.
+    those of the server's answer over HTTP/1.0, its head among them. A proxy that holds something
+    back takes all that the server writes, so that `server.slow_consumers` never applies to streams
+    behind it. See `core.stream_proxy`; `sl.proxy` has the proxies that do so.
     Elsewhere: proxy_buffer_size, with proxy_buffering on (nginx before 1.31: 4k)."""
     stream_delay_s: Positive | None = None
     """A proxy passes on what it has of a stream so long after the first byte of it, seconds, and

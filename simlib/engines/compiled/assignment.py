@@ -121,7 +121,7 @@ def close_for_rollback(
         return NEVER_S
     row = arrays.rows[number]
     node, worker = divmod(int(row.socket_worker), server_rules.workers)
-    if arrays.is_down[node] or not can_be_told(row, row):
+    if arrays.is_down[node] or not can_be_told(row, row, now):
         arrays.unclosed[number] = True
         return NEVER_S
     seed, replication, change = rules.seed, rules.replication, int(arrays.state[0].percents)

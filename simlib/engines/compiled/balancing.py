@@ -71,5 +71,5 @@ def end_idle(arrays: ClientArrays, number: int, now: float) -> None:
 def use_again(arrays: ClientArrays, number: int) -> None:
     """A client sends a request at the very moment at which its connection would be ended."""
     row, balancer = arrays.rows[number], arrays.balancer
-    if balancing.is_counting(balancer) and balancer.given_to[number] < 0 and row.node >= 0:
-        balancing.count(balancer, int(row.node + 0), number, int(row.exchange + 0))
+    if balancing.is_counting(balancer) and not row.is_link_dead:
+        balancing.count_again(balancer, int(row.node + 0), number, int(row.exchange + 0))
