@@ -131,7 +131,7 @@ def test_how_near_the_readme_says_that_predictions_are():
     off = latency["error"].abs().groupby(latency["transport"])
     relative = (latency["error"] / latency["measured_median"]).abs().groupby(latency["transport"])
     text = " ".join(README.read_text(encoding="utf-8").split())
-    [near] = re.findall(r"polling is within ([\d.]+) % of the real local server", text)
+    [near] = re.findall(r"polling is within ([\d.]+) % of the real server", text)
     [missed] = re.findall(r"the simulation misses up to ([\d.]+) ms", text)
     assert float(near) - 0.1 <= 100 * relative.max()["polling"] <= float(near)
     assert float(missed) - 0.1 <= 1e3 * off.max()["websocket"] <= float(missed)
