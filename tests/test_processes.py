@@ -16,6 +16,9 @@ import pytest
 import simlib as sl
 from simlib.processes import terminable
 
+# What waits for other processes is tried once more, as the machine may have been busy.
+pytestmark = pytest.mark.flaky(reruns=1)
+
 ROOT = Path(__file__).parents[1]
 SWEEP = """
 import os, sys, simlib as sl
