@@ -24,14 +24,12 @@ HAProxy 2.6.12: events that come alone 206 to 212 ms late, those that come meanw
 
 from __future__ import annotations
 
-import math
 from collections.abc import MutableSequence
 from typing import NamedTuple
 
+from simlib.core.client_state import NEVER_S
 from simlib.core.resync import Resume
 from simlib.core.wire import Message
-
-NEVER_S = math.inf
 
 
 class ProxyRules(NamedTuple):
