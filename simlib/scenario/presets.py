@@ -15,6 +15,7 @@ whose server ends come to their proper end behind it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
@@ -499,9 +500,7 @@ def proxy(name: str) -> dict[str, Any]:
     >>> board.replace(proxy("nginx")).network.stream_buffer_bytes
     4096
     """
-    if not isinstance(name, str) or name not in PROXIES:
-        raise ScenarioError("proxy", name, preset_rule(name, PROXIES))
-    return dict(PROXIES[name].changes)
+    return _changes_of("proxy", name, PROXIES, preset_rule)
 
 
 def server(name: str) -> dict[str, Any]:
@@ -529,9 +528,7 @@ def server(name: str) -> dict[str, Any]:
     >>> board.replace(server("spring: the guide's loop")).server.socket_set
     'plain'
     """
-    if not isinstance(name, str) or name not in SERVERS:
-        raise ScenarioError("server", name, preset_rule(name, SERVERS))
-    return dict(SERVERS[name].changes)
+    return _changes_of("server", name, SERVERS, preset_rule)
 
 
 def library(name: str) -> dict[str, Any]:
@@ -560,6 +557,16 @@ def library(name: str) -> dict[str, Any]:
     >>> board.replace(library("phoenix")).reconnect.delays_s[-1]
     5.0
     """
-    if not isinstance(name, str) or name not in LIBRARIES:
-        raise ScenarioError("library", name, library_rule(name, LIBRARIES))
-    return dict(LIBRARIES[name].changes)
+    return _changes_of("library", name, LIBRARIES, library_rule)
+
+
+def _changes_of(
+    place: str,
+    name: Any,
+    presets: Mapping[str, Library],
+    rule: Callable[[object, Iterable[str]], str],
+) -> dict[str, Any]:
+    """Return what a preset changes; `rule` says what an unknown name breaks."""
+    if not isinstance(name, str) or name not in presets:
+        raise ScenarioError(place, name, rule(name, presets))
+    return dict(presets[name].changes)

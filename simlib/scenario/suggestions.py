@@ -295,8 +295,10 @@ def scenario_rule(given: object) -> str:
     return rule
 
 
-def preset_rule(name: object, presets: Iterable[str]) -> str:
-    """Return the rule that a name of a server, or of a proxy, breaks.
+def preset_rule(
+    name: object, presets: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> str:
+    """Return the rule that a name of a server, a proxy or a client library breaks.
 
     Examples
     --------
@@ -304,9 +306,10 @@ def preset_rule(name: object, presets: Iterable[str]) -> str:
     "must be one of 'spring: the loop repaired'; did you mean 'spring: the loop repaired'?"
     """
     known = list(presets)
-    near = nearest(name, known)
+    near = nearest(name, known, aliases)
     meant = f"; did you mean {near!r}?" if near else ""
-    return f"must be one of {', '.join(map(repr, known))}{meant}"
+    listed = ", ".join(map(repr, known))  # some have a comma in their names
+    return f"must be one of {listed}{meant}"
 
 
 def library_rule(name: object, presets: Iterable[str]) -> str:
@@ -318,11 +321,9 @@ def library_rule(name: object, presets: Iterable[str]) -> str:
     'has no preset; set reconnect.policy = "fixed", reconnec'
     """
     known = list(presets)
-    listed = ", ".join(map(repr, known))  # some have a comma in their names
     asked = plain(name)
     asked = _NO_PRESET_TOO.get(asked, asked)
     if asked in NO_PRESET:
+        listed = ", ".join(map(repr, known))
         return f"has no preset; {NO_PRESET[asked]}. There are presets of {listed}"
-    near = nearest(name, known, LIBRARY_ALIASES)
-    meant = f"; did you mean {near!r}?" if near else ""
-    return f"must be one of {listed}{meant}"
+    return preset_rule(name, known, LIBRARY_ALIASES)
