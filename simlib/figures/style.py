@@ -2,8 +2,9 @@
 
 Colour stands for the transport (the palette is that of Okabe and Ito 2008, which colour-blind
 readers can tell apart). Line and pattern stand for the source: solid and filled for simulated
-runs, dotted and hatched for measured ones. Further runs of one transport and source have their own
-dashes, markers and patterns. Guide lines and theoretical values are grey.
+runs; dotted, hatched or open marks for measured ones. Further runs of one transport and source have
+their own dashes, markers and patterns. Guide lines and theoretical values are grey; where several
+transports have a closed form each, it is dashed in the transport's colour.
 
 Titles are wrapped for a page of 400 px, where plotly would cut them, and the figure grows with
 them.
