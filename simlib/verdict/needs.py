@@ -86,7 +86,9 @@ class Release(Section):
 class Needs(Section):
     """What a board needs at least: limits, each of which the whole interval of a mean has to keep.
 
-    Absent limits are not judged.
+    Absent limits are not judged. Staleness, bytes, money, load, memory and nodes are those of the
+    calm run: what bad proxies and a restart do to some of the clients is in `without_push_frac`,
+    `missed_frac` and `back_s` alone.
 
     Examples
     --------
