@@ -81,6 +81,8 @@ def complaints(path: Path) -> list[str]:
         unknown = set(cell.metadata.get("tags", [])) - TAGS
         if unknown:
             found.append(f"unknown tags {sorted(unknown)}, known are {sorted(TAGS)}")
+    if not any("headline" in cell.metadata.get("tags", []) for cell in code(notebook)):
+        found.append("no cell has the tag headline, so that the report has no answer to print")
     return found
 
 
@@ -185,7 +187,7 @@ def test_the_complaints_are_made(tmp_path: Path) -> None:
     path = tmp_path / "bad.ipynb"
     nbformat.write(new_notebook(cells=[cell, new_code_cell("!ls", id="b")]), path)
     text = "\n".join(complaints(path))
-    for word in ("question", "1..2", "runner", "standard error", "loop", "shell", "['who']"):
+    for word in ("question", "1..2", "runner", "standard error", "loop", "shell", "['who']", "headline"):
         assert word in text
 
 
