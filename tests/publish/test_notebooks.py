@@ -187,7 +187,16 @@ def test_the_complaints_are_made(tmp_path: Path) -> None:
     path = tmp_path / "bad.ipynb"
     nbformat.write(new_notebook(cells=[cell, new_code_cell("!ls", id="b")]), path)
     text = "\n".join(complaints(path))
-    for word in ("question", "1..2", "runner", "standard error", "loop", "shell", "['who']", "headline"):
+    for word in (
+        "question",
+        "1..2",
+        "runner",
+        "standard error",
+        "loop",
+        "shell",
+        "['who']",
+        "headline",
+    ):
         assert word in text
 
 
