@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,10 +158,9 @@ def tables_of(
         tables["deliveries"] = table
     if record.keep_events:
         table = _log(record.events, EVENT)
-        names = [action_names(actions) for actions in range(2 * max(Action))]
         table["event"] = _labels(table["event"], _names(Event))
         table["state"] = _labels(table["state"], _names(State))
-        table["actions"] = _labels(table["actions"], names)
+        table["actions"] = _action_names()[table["actions"]]
         tables["events"] = table
     return tables
 
@@ -432,6 +432,12 @@ def _log(rows: Any, columns: dict[str, str]) -> Columns:
 
 def _names(kind: Any) -> list[str]:
     return [member.name.lower() for member in kind]
+
+
+@cache
+def _action_names() -> NDArray[Any]:
+    """Return the names of every set of actions, by its bits: there are a thousand."""
+    return np.array([action_names(actions) for actions in range(2 * max(Action))], dtype=object)
 
 
 def _labels(codes: NDArray[Any], names: list[str]) -> NDArray[Any]:

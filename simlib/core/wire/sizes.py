@@ -45,6 +45,7 @@ the word with which a server takes a stream back in a rollback.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import ceil
 from typing import Literal
 
@@ -139,6 +140,12 @@ def message_sizes(spec: WireSpec, layer: Layer) -> npt.NDArray[np.int64]:
     [52, 196]
     """
     check_spec(spec)
+    return _message_sizes(spec, layer).copy()
+
+
+@lru_cache(maxsize=64)
+def _message_sizes(spec: WireSpec, layer: Layer) -> npt.NDArray[np.int64]:
+    """Count what `message_sizes` returns: many runs of one scenario ask for the same."""
     sizes = np.zeros((len(Message), 2), dtype=np.int64)
     with_tls = spec.tls and layer != "payload"
     payloads = _websocket_sizes(spec) | _stream_sizes(spec)
