@@ -75,7 +75,6 @@ MARKED = {
         "tests/rollout/test_significance.py::test_the_interval_covers_",
         "tests/rollout/test_significance.py::test_the_p_value_is_scipys",
         "tests/theory/test_theory.py::test_md1_tail_",
-        "tests/verdict/test_guides_board.py::test_twenty_",
     ),
 }
 

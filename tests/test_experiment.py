@@ -200,7 +200,7 @@ def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(tmp_path):
     whole = start(tmp_path / "whole").communicate(timeout=120)[0].splitlines()
     assert json.loads(whole[0])
     dice, kept = random.Random(7), []
-    for _ in range(10):
+    for _ in range(5):
         sweep = start(tmp_path / "killed")
         goal = len(Store(tmp_path / "killed")) + dice.randint(0, 3)
         while len(Store(tmp_path / "killed")) < goal and sweep.poll() is None:
