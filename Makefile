@@ -18,8 +18,8 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test test-engines test-others test-measured check lint types \
-  unit-rules unit-rest lab bench golden lock clean another-python
+.PHONY: help env report test test-engines test-others test-computed test-lab test-live test-measured \
+  check lint types unit-rules unit-rest lab bench golden lock clean another-python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,23 +29,34 @@ env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
 report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
 	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
-# What only computes runs in two halves. What is measured on real sockets, which any notebook is
-# unless it is listed here, mostly waits, and is served at once when it does not: the halves give way.
+# What only computes gives way to what is measured on real sockets, which any notebook is unless it
+# is listed here. That mostly waits, so that all parts together keep two processors busy.
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 ENGINES := tests/core tests/engines
 COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb notebooks/09_decide.ipynb notebooks/08_scaling.ipynb notebooks/06_guide_audited.ipynb
-MEASURED := tests/live $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
+MEASURED := $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
+LIVE := tests/live
+LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)
 GIVING_WAY = $(shell chrt --idle 0 true 2>/dev/null && echo chrt --idle 0) nice -n 19
 
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
-	@$(MAKE) --no-print-directory -j 3 test-engines test-others test-measured
+	@$(MAKE) --no-print-directory -j 6 test-engines test-others test-computed test-lab test-live test-measured
 
 test-engines:
 	$(GIVING_WAY) $(PYTEST) $(ENGINES)
 
 test-others:
 	$(GIVING_WAY) $(MAKE) --no-print-directory lint types
-	$(GIVING_WAY) $(PYTEST) $(NBVAL) $(patsubst %,--ignore %, $(ENGINES)) --ignore tests/live tests simlib $(COMPUTED)
+	$(GIVING_WAY) $(PYTEST) $(patsubst %,--ignore %, $(ENGINES) $(LIVE)) tests simlib
+
+test-computed:
+	$(GIVING_WAY) $(PYTEST) $(NBVAL) $(COMPUTED)
+
+test-lab:
+	$(PYTEST) $(LAB)
+
+test-live:
+	$(PYTEST) $(patsubst %,--ignore %, $(LAB)) $(LIVE)
 
 test-measured:
 	$(PYTEST) $(NBVAL) $(MEASURED)

@@ -291,7 +291,7 @@ def test_notebooks_that_measure_run_alone_and_the_others_give_way(tmp_path: Path
         "import os, pathlib, time\n"
         "def measure(): pass\n"
         "begun_s = time.monotonic()\n"
-        "time.sleep(1.0)\n"
+        "time.sleep(3.0)\n"
         "pathlib.Path({name!r}).write_text(\n"
         "    f'{{begun_s}} {{time.monotonic()}} {{os.nice(0)}} {{os.sched_getscheduler(0)}}'\n"
         ")"
