@@ -31,6 +31,7 @@ BOARD = sl.Scenario(
     server={"poll_s": 2e-3, "send_s": 20e-6},
 )
 QUICK = {"engine": "simpy", "on": "serial", "progress": False}
+ANY = sl.Needs(utilisation=0.9)
 SHARE = {"bad_proxy_frac": 0.3}
 RESTART = {"kind": "restart", "start_s": 60.0, "length_s": 5.0}
 
@@ -304,13 +305,13 @@ def test_today_alone_is_judged_and_weighed_against_nothing():
 
 def test_every_transport_is_a_candidate_and_every_row_a_scenario():
     board = BOARD.replace({"fallback": {"after_failures": 3}})
-    cases, left_out = cases_of(board)
+    cases, left_out = cases_of(board, ANY)
     assert left_out == {"poll": "is the same as as it is today"}
     assert {case.scenario.transport for case in cases.values()} == set(TRANSPORT_NAMES)
     assert list(cases) == [name for name in CANDIDATES if name != "poll"]
     assert cases["poll_longer"].scenario.polling.interval_s == 60.0
     assert cases["notify_spread"].scenario.notify.spread_s == 0.5
-    many, _ = cases_of(board.replace(clients=5000))
+    many, _ = cases_of(board.replace(clients=5000), ANY)
     assert many["notify_spread"].scenario.notify.spread_s == 20.0
 
 
@@ -359,7 +360,7 @@ def test_own_candidates_may_be_for_a_part_of_the_users():
 
 def test_a_candidate_that_is_none_of_this_scenario_says_why():
     quick = BOARD.replace({"polling.interval_s": 2e-3, "polling.timer": "fixed_rate"})
-    _, left_out = cases_of(quick)
+    _, left_out = cases_of(quick, ANY)
     assert "polling.interval_s" in left_out["poll_shorter"]
 
 
@@ -494,8 +495,8 @@ def test_what_may_be_taken_is_rolled_out_and_back_if_the_needs_ask_for_it(decisi
 def test_the_rollout_is_that_of_its_plan_and_harm_is_whom_it_meets():
     """Half of the users are behind a proxy that blocks upgrades, and no need knows of that."""
     needs = sl.Needs(harmed_frac=0.05, trouble=SHARE)
-    case = cases_of(BOARD, ["push"])[0]["push"]
-    everybody = [one.scenario for one in cases_of(BOARD, ["push"])[0].values()]
+    case = cases_of(BOARD, ANY, ["push"])[0]["push"]
+    everybody = [one.scenario for one in cases_of(BOARD, ANY, ["push"])[0].values()]
     base, restart_s, plan = rolled_out(case, everybody, needs, BOARD)
     assert restart_s is None
     assert [stage.percent for stage in plan.stages] == [10.0, 25.0, 50.0, 100.0]
@@ -521,7 +522,7 @@ def test_a_rollout_back_to_other_settings_of_today_has_them():
         "push": {"transport": "websocket", "reconnect.base_s": 3.0, "heartbeat.interval_s": 9.0},
         "zip": {"wire.gzip_ratio": 0.5},
     }
-    cases, _ = cases_of(today, own)
+    cases, _ = cases_of(today, ANY, own)
     compared = [case.scenario for case in cases.values()]
     plans = {
         n: rolled_out(c, compared, sl.Needs(harmed_frac=1), today).plan for n, c in cases.items()
@@ -529,7 +530,7 @@ def test_a_rollout_back_to_other_settings_of_today_has_them():
     assert plans["quick"].control.changes == {"polling.interval_s": 20.0}
     assert plans["push"].control.changes == plans["zip"].control.changes == {}
     pushed = today.replace({"transport": "websocket"})
-    case = cases_of(pushed, own)[0]["push"]
+    case = cases_of(pushed, ANY, own)[0]["push"]
     changes = rolled_out(case, compared, sl.Needs(harmed_frac=1), pushed).plan.control.changes
     assert changes["reconnect"]["base_s"] == 2.0
     assert changes["heartbeat.interval_s"] == pushed.heartbeat.interval_s
@@ -547,7 +548,7 @@ def test_what_one_cohort_has_not_the_other_has_for_itself():
         (BOARD, {"polling.etag": "version", "server.cache_s": 1.0}, {}, {}),
         (pushed, {"websocket.push": "delta"}, {}, {}),
     ):
-        cases, _ = cases_of(today, {"other": changes})
+        cases, _ = cases_of(today, ANY, {"other": changes})
         compared = [case.scenario for case in cases.values()]
         base, _, plan = rolled_out(cases["other"], compared, sl.Needs(harmed_frac=1), today)
         assert set(plan.control.changes) == set(control)
@@ -564,7 +565,7 @@ def test_what_one_cohort_has_not_the_other_has_for_itself():
 
 
 def test_push_for_a_part_is_rolled_out_to_that_part_of_those_who_poll():
-    cases, _ = cases_of(BOARD, ["push_half"])
+    cases, _ = cases_of(BOARD, ANY, ["push_half"])
     compared = [case.scenario for case in cases.values()]
     plan = rolled_out(cases["push_half"], compared, sl.Needs(harmed_frac=1), BOARD).plan
     assert [stage.percent for stage in plan.stages] == [5.0, 12.5, 25.0, 50.0]

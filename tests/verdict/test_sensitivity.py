@@ -243,7 +243,7 @@ def test_sobol_indices_are_those_of_the_closed_form(decision):
     def lead(name, value):
         asked = changed(decision.asked, name, value)
         both = [
-            decision.cases[one].candidate.applied_to(asked.scenario) for one in ("push", "today")
+            decision.cases[one].candidate.applied_to(asked.scenario, asked.needs) for one in ("push", "today")
         ]
         push, polls = (expected(one, asked.needs)["bytes_per_h"] for one in both)
         return polls - push
