@@ -26,8 +26,9 @@ _HALF_BUSY = 2.0
 _SHORTEST_SPREAD_S = 0.5
 _INTERVALS = {"latency_p50_s": 2.0, "latency_p95_s": 1.0 / 0.95, "latency_max_s": 1.0}
 """How many times a limit of staleness the interval is that keeps it, if polls take no time."""
-_CHANCE_FRAC = 0.02
-"""The part of a limit of staleness that is left for chance."""
+_CHANCE = 1.5
+"""As many standard errors of a run's quantile are left for chance: half a 95 % interval of five
+runs, nearly."""
 _MOST_TIMES = 10.0
 """A limit that is kept by no polls less than so many times as frequent is one of round trips."""
 _SLOW_SPREADS = 3.0
@@ -110,7 +111,7 @@ def _allowed_s(scenario: Scenario, needs: Needs) -> float:
     interval_s = most_s = _readable(min(most_s, counted_s))
     while interval_s > most_s / _MOST_TIMES:
         late_s = _polled_s(scenario.replace({**_POLLED, "polling.interval_s": interval_s}))
-        if all(late_s[one] <= (1.0 - _CHANCE_FRAC) * limit for one, limit in limits.items()):
+        if all(late_s[one] <= limit for one, limit in limits.items()):
             return interval_s
         interval_s = _readable(interval_s * (1.0 - 1e-6))
     rule = "must be more than a round trip and the server take, for polls to keep it"
@@ -118,7 +119,11 @@ def _allowed_s(scenario: Scenario, needs: Needs) -> float:
 
 
 def _polled_s(scenario: Scenario) -> dict[str, float]:
-    """Return the staleness of polls, by its closed form, or as if nothing but polls went on."""
+    """Return the staleness of polls, by its closed form, or as if nothing but polls went on.
+
+    Quantiles are as high as they may be by chance: clients poll at times that are uniform over an
+    interval, of which the share q is known to sqrt(q (1 - q) / clients).
+    """
     polling, network, drag = scenario.polling, scenario.network, scenario.drag
     rtt_s, quantiles = network.median_rtt_s(), network.rtt_quantiles
     slow_s = quantiles[-1][1] if quantiles else rtt_s * math.exp(_SLOW_SPREADS * network.rtt_spread)
@@ -129,12 +134,16 @@ def _polled_s(scenario: Scenario) -> dict[str, float]:
         for each_s in (rtt_s, slow_s)
     )
     pause_s = LONG_PAUSES * drag.length_s if drag and polling.pause_while_dragging else 0.0
-    found = metrics_by_theory(scenario)
-    return {
-        "latency_p50_s": float(np.fmax(usual.quantile(0.5), found.latency_p50_s)),
-        "latency_p95_s": float(np.fmax(usual.quantile(0.95), found.latency_p95_s)),
-        "latency_max_s": float(slowest.quantile(1.0)) + pause_s,
-    }
+    clients = float(scenario.clients)
+    if scenario.sessions is not None:
+        clients += scenario.sessions.expected(scenario.horizon_s)
+    found, by_chance_s = metrics_by_theory(scenario), _CHANCE * polling.interval_s
+    late_s = {"latency_max_s": float(slowest.quantile(1.0)) + pause_s}
+    for name, share in (("latency_p50_s", 0.5), ("latency_p95_s", 0.95)):
+        quantile_s = np.fmax(usual.quantile(share), getattr(found, name))
+        error = math.sqrt(share * (1.0 - share) / max(clients, 1.0))
+        late_s[name] = float(quantile_s) + by_chance_s * error
+    return late_s
 
 
 def _readable(value: float) -> float:

@@ -109,6 +109,8 @@ class Decision:
     def with_needs(self, needs: Needs) -> Decision:
         """Return what the same runs say of other limits.
 
+        Polls as seldom as allowed are those of the limits as they were.
+
         Parameters
         ----------
         needs : Needs
@@ -336,6 +338,9 @@ class Decision:
     @property
     def rival(self) -> str:
         """The candidate that the best one is weighed against: the best of the other way.
+
+        Break-evens, the tornado and Sobol indices are of the lead over it. It need not be the next
+        one of `ranking`: that may be of the same way.
 
         If the verdict is to migrate, the best of today's transport, and else the best of all other
         transports; one that meets every need, if there is one, or else the one that misses the

@@ -245,6 +245,9 @@ def break_even(
     value, for all crossings as far as both forms go, which may be less than the range: no crossing
     is known beyond ``attrs["curves"]``. Else the paired difference of runs is bisected: from
     today's value in steps of a factor of two to the nearest change of sign on either side.
+
+    Where a limit of staleness is loosened or tightened, the runs are those that there are: the
+    candidate that polls as seldom as allowed keeps the interval of the limit as it is.
     """
     _check_decision(decision)
     today = value_of(decision.asked, over)
