@@ -256,8 +256,6 @@ def tornado(table: pd.DataFrame) -> go.Figure:
     words = f"lead of {about['labels'][about['best']]} over {about['labels'][about['rival']]}"
     x_title = f"{JUDGED[about['measure']].label} ({unit})".replace(" ()", "")
     said = f"The {words}; one assumption at a time; * changes the verdict"
-    if about.get("skipped"):
-        said += f"; not varied, since 0 or not set: {', '.join(about['skipped'])}"
     height = 300 + _ROW_PX * len(names)
     style.layout(figure, sentence_of(table), x_title, "", about=said, height=height)
     figure.add_vline(x=style.rounded([today])[0], line={"color": style.THEORY, "width": 1.5})

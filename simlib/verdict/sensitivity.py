@@ -753,8 +753,8 @@ def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, 
 
 
 def sentence_of(table: pd.DataFrame) -> str:
-    """Return what a tornado says, in a sentence: what to measure first, and why."""
-    if not {"measure", "labels", "verdict", "best"} <= set(getattr(table, "attrs", ())):
+    """Return what a tornado says: what to measure first, and why; and what was not varied."""
+    if not {"measure", "labels", "verdict", "best", "skipped"} <= set(getattr(table, "attrs", ())):
         raise ScenarioError("table", table, "must be a table from verdict.tornado")
     row, kind = table.iloc[0], JUDGED[table.attrs["measure"]].kind
     labels, verdict = table.attrs["labels"], table.attrs["verdict"]
@@ -765,10 +765,12 @@ def sentence_of(table: pd.DataFrame) -> str:
         if row[f"best_at_{end}"] != verdict
     ]
     lead = f"{shown(row['at_low'], kind)} to {shown(row['at_high'], kind)}"
+    skipped = ", ".join(table.attrs["skipped"])
+    but = f" Not varied, since 0 or not set: {skipped}." if skipped else ""
     why = (
         f"it changes the verdict, {' and '.join(turns)}" if turns else "nothing changes the verdict"
     )
     return (
         f"Measure {row['over']} first: {why}; between {row['low']:g} and {row['high']:g} the lead "
-        f"of {labels[table.attrs['best']]} goes from {lead}."
+        f"of {labels[table.attrs['best']]} goes from {lead}.{but}"
     )
