@@ -19,7 +19,7 @@ from simlib.scenario import Scenario
 from simlib.store import Store
 from simlib.verdict.candidates import LONG_PAUSES, Case
 from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
-from simlib.verdict.measures import ConditionName
+from simlib.verdict.measures import JUDGED, ConditionName
 from simlib.verdict.needs import Needs, Trouble
 
 _RESTART_AT = 0.25
@@ -224,7 +224,7 @@ def judge(trial: Trial) -> Rows | None:
     """Run a trial, or find it in the store, and return what is judged of it; None: interrupted."""
     scenario, restart_s, plan = trial.condition
     store = None if trial.store is None else Store(trial.store)
-    name = f"{scenario.hash} judged"
+    name = f"{scenario.hash} judged by {', '.join(JUDGED)}"
     if plan is not None:
         name += f" {plan.dump()}"
     key = Store.key(name, trial.seed, trial.replication, trial.engine)

@@ -805,3 +805,7 @@ def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
     assert isinstance(again, Decision)
     assert again.table.equals(first.table)
     assert again.verdict == first.verdict
+    # What was kept before there was a measure has no value of it.
+    monkeypatch.setattr("simlib.verdict.runs.JUDGED", {**JUDGED, "new_s": JUDGED["back_s"]})
+    with pytest.raises(TypeError, match="not callable"):
+        decided({"latency_p95_s": 2.0}, **options)
