@@ -114,6 +114,8 @@ _HOMES = {
 
 __all__ = list(_HOMES)
 
+_INSIDE = {"verdict": ("break_even", "tornado", "sobol", "sentence_of", "Release", "Trouble")}
+"""What is looked for among the names above, and is in one of them."""
 _RENAMED = {"cohorts": "bucketing", "rehearsal": "trials"}
 
 
@@ -124,7 +126,9 @@ def __getattr__(name: str) -> Any:
         warn(f"simlib.{name}", f"simlib.{_RENAMED[name]}")
         name = _RENAMED[name]
     if name not in _HOMES:
-        raise AttributeError(f"module 'simlib' has no attribute {name!r}")
+        inside = [module for module, names in _INSIDE.items() if name in names]
+        meant = f"; did you mean simlib.{inside[0]}.{name}?" if inside else ""
+        raise AttributeError(f"module 'simlib' has no attribute {name!r}{meant}")
     home = import_module(f"simlib.{_HOMES[name]}")
     return home if _HOMES[name].rpartition(".")[2] == name else getattr(home, name)
 

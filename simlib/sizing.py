@@ -17,12 +17,13 @@ from simlib.errors import ScenarioError
 from simlib.experiment import check_count, sweep
 from simlib.run import QUANTITIES
 from simlib.scenario import Scenario
-from simlib.scenario.suggestions import METRIC_ALIASES, hint, nearest
+from simlib.scenario.suggestions import METRIC_ALIASES, hint, nearest, scenario_rule
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _CLOSEST = 0.001
+_OPTIONS = ("seed", "engine", "on", "workers", "store", "confidence", "progress")
 
 
 def fewest(
@@ -88,9 +89,9 @@ def fewest(
     >>> table.attrs["fewest"], table["server.nodes"].tolist()
     (3, [1, 2, 3, 4])
     """
+    _check_asked(scenario, over, options)
     check_count("least", least, 1)
     check_count("most", most, least)
-    _check_path(over)
     _check_metric("metric", metric)
     _check_number("below", below)
     _check_value(scenario, over, most)
@@ -178,9 +179,10 @@ def find_limit(
     >>> found.attrs["theory"]  # of utilisation, and of no quantile of a broadcast
     {'utilisation': 1597}
     """
-    _check_path(over)
+    _check_asked(scenario, over, options)
     if not isinstance(needs, Mapping) or not needs:
-        raise ScenarioError("needs", needs, "must be a mapping of metrics to their limits")
+        rule = 'must be a mapping of metrics to their limits, such as {"latency_p95_s": 2}'
+        raise ScenarioError("needs", needs, rule)
     for metric, below in needs.items():
         _check_metric("needs", metric)
         _check_number(f"needs.{metric}", below)
@@ -288,9 +290,15 @@ def _limits(
     return table
 
 
-def _check_path(over: Any) -> None:
+def _check_asked(scenario: Any, over: Any, options: Mapping[str, Any]) -> None:
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, scenario_rule(scenario))
     if not isinstance(over, str):
-        raise ScenarioError("over", over, "must be the path of one setting")
+        raise ScenarioError("over", over, 'must be the path of one setting, such as "clients"')
+    for name in options:
+        if name not in _OPTIONS:
+            rule = f"must be among {', '.join(_OPTIONS)}{hint(name, _OPTIONS)}"
+            raise ScenarioError("options", name, rule)
 
 
 def _check_metric(place: str, metric: Any) -> None:
@@ -324,14 +332,13 @@ def _is_whole(scenario: Any, over: str, value: float) -> bool:
     return False
 
 
-def _check_value(scenario: Any, over: str, value: float) -> None:
+def _check_value(scenario: Scenario, over: str, value: float) -> None:
     """Refuse a largest number that is none of the setting's values, before anything is run."""
-    if isinstance(scenario, Scenario):  # or else `sweep` refuses it
-        try:
-            scenario.replace({over: value})
-        except ScenarioError as error:
-            if error.path == over:  # what else is wrong with so many may not matter to the answer
-                raise
+    try:
+        scenario.replace({over: value})
+    except ScenarioError as error:
+        if error.path == over:  # what else is wrong with so many may not matter to the answer
+            raise
 
 
 def _boundary(

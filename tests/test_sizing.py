@@ -161,7 +161,9 @@ def test_whole_numbers_stay_whole_and_others_do_not():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"needs": {}}, "needs: must be a mapping of metrics to their limits"),
+        ({"scenario": "matters"}, r"scenario: must be a Scenario: Scenario.load reads one from"),
+        ({"engin": "simpy"}, r"options: must be among seed, engine, .*; did you mean engine\?"),
+        ({"needs": {}}, r"needs: must be a mapping of metrics to their limits, such as \{"),
         ({"needs": {"p95": 1.0}}, r"needs: must be a column of metrics.table; did you mean latenc"),
         ({"needs": {"utilisation": "80 %"}}, r"needs.utilisation: must be a finite number"),
         ({"needs": {"utilisation": 10**400}}, r"needs.utilisation: must be a finite number"),
@@ -179,9 +181,10 @@ def test_a_limit_that_cannot_be_looked_for_is_refused_before_anything_runs(
     changes, words, monkeypatch
 ):
     monkeypatch.setattr("simlib.experiment.collect", None)
-    given = {"over": "clients", "needs": {"utilisation": 0.5}, "least": 10, "most": 20, **changes}
+    given = {"scenario": POLLED, "over": "clients", "needs": {"utilisation": 0.5}}
+    given |= {"least": 10, "most": 20, **changes}
     with pytest.raises(sl.ScenarioError, match=words):
-        sl.find_limit(POLLED, given.pop("over"), given.pop("needs"), **given)
+        sl.find_limit(given.pop("scenario"), given.pop("over"), given.pop("needs"), **given)
 
 
 def test_broadcasts_and_bytes_have_closed_forms_beside_their_limits():

@@ -6,18 +6,34 @@ has a row: one that nobody has written a row for gets one of its name, with its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from simlib import theory
+from simlib.analysis.closed_forms import metrics_by_theory
 from simlib.core.protocol import TRANSPORT_NAMES
 from simlib.errors import ScenarioError, shown
 from simlib.rollout.plan import Plan
 from simlib.scenario import Scenario
+from simlib.verdict.needs import Needs
 
 TODAY = "today"
 _USUAL_GZIP_RATIO = 0.3
 _HALF_BUSY = 2.0
 _SHORTEST_SPREAD_S = 0.5
+_INTERVALS = {"latency_p50_s": 2.0, "latency_p95_s": 1.0 / 0.95, "latency_max_s": 1.0}
+"""How many times a limit of staleness the interval is that keeps it, if polls take no time."""
+_CHANCE = 1.5
+"""As many standard errors of a run's quantile are left for chance: half a 95 % interval of five
+runs, nearly."""
+_MOST_TIMES = 10.0
+"""A limit that is kept by no polls less than so many times as frequent is one of round trips."""
+_SLOW_SPREADS = 3.0
+LONG_PAUSES = 5.0
+"""As many mean lengths a user's longest drag takes, or nearly."""
 _COMMON = (
     "clients",
     "sessions",
@@ -40,7 +56,8 @@ class Candidate(NamedTuple):
     label : str
         In sentences and figures; has no numbers, so that every number there is a result.
     changes : mapping of str to object
-        As `Scenario.replace` takes them. A value that is a function is called with the scenario.
+        As `Scenario.replace` takes them. A value that is a function is called with the scenario
+        and the needs.
     sentence : str
         What it is.
     percent : float, optional
@@ -53,21 +70,97 @@ class Candidate(NamedTuple):
     sentence: str
     percent: float | None = None
 
-    def applied_to(self, scenario: Scenario) -> Scenario:
-        """Return a scenario with the changes made."""
+    def applied_to(self, scenario: Scenario, needs: Needs) -> Scenario:
+        """Return a scenario with the changes made, as the needs ask for them."""
         changes = {
-            path: value(scenario) if callable(value) else value
+            path: value(scenario, needs) if callable(value) else value
             for path, value in self.changes.items()
         }
         return scenario.replace(changes)
 
 
-def _times(path: str, factor: float) -> Callable[[Scenario], float]:
+def _times(path: str, factor: float) -> Callable[[Scenario, Needs], float]:
     section, name = path.split(".")
-    return lambda scenario: float(getattr(getattr(scenario, section), name)) * factor
+    return lambda scenario, _: float(getattr(getattr(scenario, section), name)) * factor
 
 
-def _half_busy_s(scenario: Scenario) -> float:
+def _usual_gzip_ratio(scenario: Scenario, _: Needs) -> float:
+    return min(_USUAL_GZIP_RATIO, scenario.wire.gzip_ratio)
+
+
+def _etag(scenario: Scenario, _: Needs) -> str:
+    return "content" if scenario.polling.etag == "off" else scenario.polling.etag
+
+
+def _allowed_s(scenario: Scenario, needs: Needs) -> float:
+    """Return the greatest readable interval of polling that keeps the limits of staleness, seconds.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such limit, or none that polls can keep.
+    """
+    limits = {name: needs.limits[name] for name in _INTERVALS if name in needs.limits}
+    if not limits:
+        rule = f"must be given, or another limit of staleness: {', '.join(_INTERVALS)}"
+        raise ScenarioError("needs.latency_p95_s", None, rule)
+    name, most_s = min(
+        ((one, _INTERVALS[one] * limit) for one, limit in limits.items()), key=lambda two: two[1]
+    )
+    counted_s = scenario.horizon_s - scenario.warm_up_s - scenario.cool_down_s
+    interval_s = most_s = _readable(min(most_s, counted_s))
+    while interval_s > most_s / _MOST_TIMES:
+        late_s = _polled_s(scenario.replace({**_POLLED, "polling.interval_s": interval_s}))
+        if all(late_s[one] <= limit for one, limit in limits.items()):
+            return interval_s
+        interval_s = _readable(interval_s * (1.0 - 1e-6))
+    rule = "must be more than a round trip and the server take, for polls to keep it"
+    raise ScenarioError(f"needs.{name}", limits[name], rule)
+
+
+def _polled_s(scenario: Scenario) -> dict[str, float]:
+    """Return the staleness of polls, by its closed form, or as if nothing but polls went on.
+
+    Quantiles are as high as they may be by chance: clients poll at times that are uniform over an
+    interval, of which the share q is known to sqrt(q (1 - q) / clients).
+    """
+    polling, network, drag = scenario.polling, scenario.network, scenario.drag
+    rtt_s, quantiles = network.median_rtt_s(), network.rtt_quantiles
+    slow_s = quantiles[-1][1] if quantiles else rtt_s * math.exp(_SLOW_SPREADS * network.rtt_spread)
+    usual, slowest = (
+        theory.staleness_jittered(
+            polling.interval_s, polling.jitter_frac, each_s + scenario.server.poll_s, each_s / 2.0
+        )
+        for each_s in (rtt_s, slow_s)
+    )
+    pause_s = LONG_PAUSES * drag.length_s if drag and polling.pause_while_dragging else 0.0
+    clients = float(scenario.clients)
+    if scenario.sessions is not None:
+        clients += scenario.sessions.expected(scenario.horizon_s)
+    found, by_chance_s = metrics_by_theory(scenario), _CHANCE * polling.interval_s
+    late_s = {"latency_max_s": float(slowest.quantile(1.0)) + pause_s}
+    for name, share in (("latency_p50_s", 0.5), ("latency_p95_s", 0.95)):
+        quantile_s = np.fmax(usual.quantile(share), getattr(found, name))
+        error = math.sqrt(share * (1.0 - share) / max(clients, 1.0))
+        late_s[name] = float(quantile_s) + by_chance_s * error
+    return late_s
+
+
+def _readable(value: float) -> float:
+    """Return the greatest number that is not above another and easy to read.
+
+    Examples
+    --------
+    >>> [_readable(value) for value in (47.4, 28.4, 1.38, 0.947, 5.0)]
+    [45.0, 25.0, 1.3, 0.9, 5.0]
+    """
+    decade = math.floor(math.log10(value))
+    digits = value / 10.0**decade
+    steps = 10 if digits < 2.0 else 2
+    return float(f"{math.floor(digits * steps + 1e-9) / steps * 10.0**decade:.6g}")
+
+
+def _half_busy_s(scenario: Scenario, _: Needs) -> float:
     """Return the window over which fetches of all clients keep the workers half busy, seconds.
 
     It is no longer than the interval of polling: beyond that, polling would be fresher.
@@ -114,8 +207,9 @@ _ROWS = (
     Candidate(
         "poll_compressed",
         "compressed polling",
-        {**_POLLED, "wire.gzip_ratio": _USUAL_GZIP_RATIO},
-        f"Answers are compressed to {_USUAL_GZIP_RATIO:.0%} of their size, which is an assumption: "
+        {**_POLLED, "wire.gzip_ratio": _usual_gzip_ratio},
+        f"Answers are compressed to {_USUAL_GZIP_RATIO:.0%} of their size, or as far as they are "
+        "if that is less: an assumption. "
         "DevTools, Network, shows both sizes. What compressing costs the server is not counted.",
     ),
     Candidate(
@@ -129,6 +223,14 @@ _ROWS = (
         "polling three times as often",
         {**_POLLED, "polling.interval_s": _times("polling.interval_s", 1.0 / 3.0)},
         "Polling with a third of the interval.",
+    ),
+    Candidate(
+        "poll_allowed",
+        "polling with ETag as seldom as allowed",
+        {**_POLLED, "polling.etag": _etag, "polling.interval_s": _allowed_s},
+        "Polling with ETag, and the greatest readable interval that keeps the limits of staleness "
+        "that the needs have, by closed forms: more often than today's where they ask for it. It "
+        "is no longer than the time whose changes count.",
     ),
     Candidate(
         "poll_adaptive",
@@ -255,12 +357,16 @@ class Case(NamedTuple):
         )
 
 
-def cases_of(scenario: Scenario, given: Any = None) -> tuple[dict[str, Case], dict[str, str]]:
+def cases_of(
+    scenario: Scenario, needs: Needs, given: Any = None
+) -> tuple[dict[str, Case], dict[str, str]]:
     """Return the candidates of a scenario, and those that were left out, with the reason.
 
     Parameters
     ----------
     scenario : Scenario
+    needs : Needs
+        Some candidates are made for its limits.
     given : mapping of str to mapping, or sequence of str, optional
         A reader's own candidates: names and changes; or names of `CANDIDATES`. Absent: all of
         those. The scenario as it is is always the first.
@@ -274,7 +380,7 @@ def cases_of(scenario: Scenario, given: Any = None) -> tuple[dict[str, Case], di
     left_out: dict[str, str] = {}
     for row in _rows(given):
         try:
-            changed = row.applied_to(scenario)
+            changed = row.applied_to(scenario, needs)
         except ScenarioError as error:
             if isinstance(given, Mapping):
                 path = f"candidates[{shown(row.name)}].{error.path}"

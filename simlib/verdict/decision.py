@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _MARKS = {"met": "✓", "failed": "✗", "unclear": "?", "no value": "✗"}
 _IS_NO_FAILURE = ("met", "not asked", "not run")
+_FEW_FRAC = 0.01
+"""So few clients are not worth a sentence."""
 _FIRST = 4
 """So many candidates are run further at a time, until one of them meets every need."""
 
@@ -106,6 +108,8 @@ class Decision:
 
     def with_needs(self, needs: Needs) -> Decision:
         """Return what the same runs say of other limits.
+
+        Polls as seldom as allowed are those of the limits as they were.
 
         Parameters
         ----------
@@ -335,6 +339,9 @@ class Decision:
     def rival(self) -> str:
         """The candidate that the best one is weighed against: the best of the other way.
 
+        Break-evens, the tornado and Sobol indices are of the lead over it. It need not be the next
+        one of `ranking`: that may be of the same way.
+
         If the verdict is to migrate, the best of today's transport, and else the best of all other
         transports; one that meets every need, if there is one, or else the one that misses the
         fewest.
@@ -426,7 +433,7 @@ class Decision:
         return Sentence(f"{template}, today {{}}).", (own, self._cell(TODAY, measure, "mean")))
 
     def _said_of_others(self) -> list[Sentence]:
-        """The second of the ranking, and the need that the first has least room to."""
+        """The tightest need, what comes next, the rival, and what a restart does."""
         found = []
         if self.best is not None:
             measure = self._tightest(self.best)
@@ -440,10 +447,42 @@ class Decision:
             is_plain = more <= 0.0 or kind == "count"  # means of whole numbers have no difference
             columns = ("mean",) if is_plain else ("mean", "more")
             tail = "." if is_plain else ", {} more."
-            template = f"Next comes {self._label(second)} at {{}}{tail}"
+            template = (
+                f"Next of those that meet every need comes {self._label(second)} at {{}}{tail}"
+            )
             cells = tuple(Cell("ranking", second, column, kind) for column in columns)
             found.append(Sentence(template, cells))
+        if self.best is not None:
+            found += [*self._said_of_rival(), *self._said_of_fallback(self.best)]
         return found
+
+    def _said_of_rival(self) -> list[Sentence]:
+        """What the best is weighed against in break-evens, where that is not the next one."""
+        measure = self.asked.needs.ranked_by
+        if len(self.cases) < 2 or self.rival in self._order[1:2]:
+            return []
+        mean = self._cell(self.rival, measure, "mean")
+        if not math.isfinite(self.number(mean)):
+            return []
+        own, today = self.cases[self.rival].scenario, self.asked.scenario
+        way = "keep today's transport" if own.transport == today.transport else "change it"
+        template = (
+            f"Break-evens and the tornado weigh it against {self._label(self.rival)}, the best of "
+            f"those that {way} ({JUDGED[measure].label}: {{}})."
+        )
+        return [Sentence(template, (mean,))]
+
+    def _said_of_fallback(self, name: str) -> list[Sentence]:
+        """How many a restart sends to polling, and for how long: they count as being back."""
+        cells = [self._cell(name, one, "mean") for one in ("fell_back_frac", "pushed_again_s")]
+        fell_back, again_s = map(self.number, cells)
+        if not (fell_back > _FEW_FRAC and math.isfinite(again_s)):
+            return []
+        template = (
+            f"A restart sends {{}} of the clients of {self._label(name)} to polling, as stale as "
+            "polls are, and only {} after it began are nearly all of them pushed to again."
+        )
+        return [Sentence(template, tuple(cells))]
 
     def _tightest(self, name: str) -> str:
         rows = self.table.loc[name]

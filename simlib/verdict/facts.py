@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from simlib.scenario import Scenario
 from simlib.verdict.measures import JUDGED
 from simlib.verdict.needs import Needs, Prices
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Values = NDArray[np.float64]
 
 _BACK_FRAC = 0.99
@@ -31,7 +34,7 @@ _SATURATED_FRAC = 0.95
 
 
 def calm_facts(run: Run) -> dict[str, float]:
-    """Return what is judged of a run without trouble.
+    """Return what is judged of a run without a restart.
 
     A change that was due and is not seen by the end of the run counts as later than all others.
     """
@@ -112,7 +115,7 @@ def _seen_within_s(run: Run, share: float) -> float:
 
 
 def rough_facts(run: Run, restart_s: float) -> dict[str, float]:
-    """Return what is judged of a run with trouble.
+    """Return what is judged of a run with a restart.
 
     Parameters
     ----------
@@ -122,10 +125,13 @@ def rough_facts(run: Run, restart_s: float) -> dict[str, float]:
     """
     ledger = run.ledger
     missed = ledger.lost + ledger.pending
+    is_pushed = any(way in SOCKET_TRANSPORTS for way in run.transports.values())
     return {
         "without_push_frac": _without_stream_frac(run),
         "missed_frac": missed / ledger.eligible if ledger.eligible else math.nan,
-        "back_s": _back_s(run, restart_s),
+        "back_s": _back_s(run, run.frame("connections"), restart_s),
+        "fell_back_frac": _fell_back_frac(run, restart_s) if is_pushed else 0.0,
+        "pushed_again_s": _back_s(run, run.sockets(), restart_s) if is_pushed else 0.0,
     }
 
 
@@ -171,19 +177,35 @@ def _without_stream_frac(run: Run) -> float:
     return float(1.0 - is_well[is_present].mean())
 
 
-def _back_s(run: Run, restart_s: float) -> float:
-    """Return the time until 99 % of the clients that the restart cut off have a connection again.
-
-    A client that polls instead is back too, once its first poll has a connection. A session that
-    ends while its client is away says that it takes longer than that, and no more (Kaplan, E. L.
-    and Meier, P. (1958). Journal of the American Statistical Association 53, 457-481).
-    """
-    log = run.frame("connections")
+def _ways_back(log: pd.DataFrame, restart_s: float) -> pd.Series:
+    """Return when each client whose connection the restart cut opens the next one; inf: never."""
     stood = log[log["opened_s"].le(restart_s) & log["closed_s"].ge(restart_s)]
     stood = stood[~stood["cause"].isin(["open_at_end", "session_ended"])]
     cut = np.unique(stood["client"].to_numpy())
     later = log[log["opened_s"] > restart_s].groupby("client")["opened_s"].min()
-    opened_s = later.reindex(cut).fillna(math.inf).to_numpy(dtype=float)
+    return later.reindex(cut).fillna(math.inf)
+
+
+def _fell_back_frac(run: Run, restart_s: float) -> float:
+    """Return the share of the clients whose stream the restart cut that poll before the next."""
+    back_s, log = _ways_back(run.sockets(), restart_s), run.frame("connections")
+    if run.scenario.fallback is None or back_s.empty:
+        return 0.0 if len(back_s) else math.nan
+    polls = log[log["transport"].eq("polling") & log["opened_s"].gt(restart_s)]
+    polled_s = polls.groupby("client")["opened_s"].min().reindex(back_s.index)
+    return float((polled_s < back_s).mean())
+
+
+def _back_s(run: Run, log: pd.DataFrame, restart_s: float) -> float:
+    """Return the time until 99 % of the clients that the restart cut off have a connection again.
+
+    Of all connections, a client that polls instead is back too, once its first poll has one. A
+    session that ends while its client is away says that it takes longer than that, and no more
+    (Kaplan, E. L. and Meier, P. (1958). Journal of the American Statistical Association 53,
+    457-481).
+    """
+    ways_back = _ways_back(log, restart_s)
+    cut, opened_s = ways_back.index.to_numpy(), ways_back.to_numpy(dtype=float)
     ends_s = run.columns("clients")["end_s"][cut]
     order = np.lexsort((np.isinf(opened_s), np.minimum(opened_s, ends_s)))
     is_back = np.isfinite(opened_s[order])
@@ -195,7 +217,9 @@ def _back_s(run: Run, restart_s: float) -> float:
     return math.inf if still_away.any() else math.nan
 
 
-def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> dict[str, Values]:
+def values_of(
+    facts: Mapping[str, Values], scenario: Scenario, needs: Needs, *, is_today: bool = False
+) -> dict[str, Values]:
     """Return the measures of a candidate, each with a value a replication.
 
     Parameters
@@ -205,6 +229,8 @@ def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> 
     scenario : Scenario
         The candidate's.
     needs : Needs
+    is_today : bool, optional
+        Whether its servers are paid for, though it may need fewer.
 
     Returns
     -------
@@ -220,7 +246,8 @@ def values_of(facts: Mapping[str, Values], scenario: Scenario, needs: Needs) -> 
     found["bytes_per_h"] = facts["up_bytes_per_h"] + facts["down_bytes_per_h"]
     found["nodes"] = _nodes(facts, scenario.server.nodes, needs)
     if needs.prices is not None:
-        found["money_per_month"] = _money(facts, found["nodes"], needs.prices)
+        paid = np.maximum(found["nodes"], float(scenario.server.nodes) if is_today else 0.0)
+        found["money_per_month"] = _money(facts, paid, needs.prices)
     return {name: found[name] for name in JUDGED if name in found}
 
 

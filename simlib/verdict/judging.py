@@ -35,7 +35,7 @@ from simlib.verdict.decision import Asked, Decision
 from simlib.verdict.facts import NO_ROLLOUT, values_of
 from simlib.verdict.measures import ConditionName
 from simlib.verdict.needs import Needs
-from simlib.verdict.runs import Condition, Trial, conditions, judge, rolled_out
+from simlib.verdict.runs import Condition, Trial, behind_proxies, conditions, judge, rolled_out
 
 BUDGET_EVENTS = 1e9
 """Events of all runs of a decision that the compiled engine handles in about two minutes on two
@@ -57,8 +57,9 @@ def decide(
     """Judge what a team may do by what its board needs, and say what should be done.
 
     Every candidate is simulated on the same changes, sessions and activity: in a calm run, and in
-    one with a restart and the team's share of bad proxies; and if the needs ask for it, in one in
-    which it is rolled out and back (`Needs.release`).
+    one with a restart; and if the needs ask for it, in one in which it is rolled out and back
+    (`Needs.release`). The team's share of bad proxies is there in all of them, so that those who
+    poll behind one, or see nothing, count in every measure.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def decide(
             raise ScenarioError("options", name, rule)
     check_execution(options.get("on"), options.get("engine", "auto"), options.get("workers"))
     _check_faults(scenario, "")
-    cases, left_out = cases_of(scenario, candidates)
+    cases, left_out = cases_of(scenario, needs, candidates)
     for case in cases.values():
         _check_faults(case.scenario, f"candidates[{shown(case.name)}].")
     asked = Asked(scenario, needs, replications or 1, seed, confidence, options)
@@ -333,6 +334,29 @@ def _without_rollout(row: Mapping[str, Any]) -> list[str]:
     return [line for line in row["said"].splitlines() if line.startswith("rollout: ")]
 
 
+def _warned_of(
+    case: Case, point: Point, rows: Mapping[ConditionName, list[dict[str, Any]]]
+) -> dict[str, str]:
+    """Return what the calm runs of a candidate warn of, by kind, but for what was asked for."""
+    asked = point.asked
+    # Trouble is meant to show: its warnings say what was asked for.
+    lines = [line for row in rows["calm"] for line in row["said"].splitlines()]
+    if case.name != TODAY and "rollout" in rows:
+        lines += _without_rollout(rows["rollout"][0])
+    expected: list[str] = []
+    # The cool-down is longer by `timed` alone, and a rollout that is held begins at once.
+    if case.plan is not None or not _hides_much(asked.scenario):
+        expected.append("warm-up: ")
+    # Those behind bad proxies see nothing, or late: that is judged, and no latency leaves it out.
+    if behind_proxies(case.scenario, asked.needs.trouble) != case.scenario:
+        expected += ["unseen: ", "pending: "]
+    by_kind: dict[str, str] = {}
+    for line in lines:  # those of one kind differ by their numbers from run to run
+        if not line.startswith(tuple(expected)):
+            by_kind.setdefault(*line.split(": ", 1))
+    return by_kind
+
+
 def _decision(place: int, point: Point, found: _Found) -> Decision:
     values, warned, said, ran = {}, {}, {}, {}
     for name, case in point.cases.items():
@@ -343,17 +367,9 @@ def _decision(place: int, point: Point, found: _Found) -> Decision:
             for fact in rows[0]
             if fact not in ("warnings", "said")
         }
-        values[name] = values_of(facts, case.scenario, point.asked.needs)
-        # Trouble is meant to show: its warnings say what was asked for.
-        lines = [line for row in rows_by_condition["calm"] for line in row["said"].splitlines()]
-        if name != TODAY and "rollout" in rows_by_condition:
-            lines += _without_rollout(rows_by_condition["rollout"][0])
-        # The cool-down is longer by `timed` alone, and a rollout that is held begins at once.
-        if case.plan is not None or not _hides_much(point.asked.scenario):
-            lines = [line for line in lines if not line.startswith("warm-up: ")]
-        by_kind: dict[str, str] = {}
-        for line in lines:  # those of one kind differ by their numbers from run to run
-            by_kind.setdefault(*line.split(": ", 1))
+        is_today = name == TODAY
+        values[name] = values_of(facts, case.scenario, point.asked.needs, is_today=is_today)
+        by_kind = _warned_of(case, point, rows_by_condition)
         warned[name], said[name] = tuple(by_kind), tuple(by_kind.values())
         ran[name] = frozenset(rows_by_condition)
     return Decision(point.asked, point.cases, point.left_out, values, warned, said, ran)

@@ -27,8 +27,8 @@ class Judged(NamedTuple):
     kind : str
         What it is an amount of: how it is shown.
     run : {"calm", "rough", "rollout"}
-        Which run it is of: without trouble, with a restart and bad proxies, or while the candidate
-        is rolled out and back.
+        Which run it is of: without a restart, with one, or while the candidate is rolled out and
+        back. The team's share of bad proxies is there in all three.
     """
 
     name: str
@@ -49,6 +49,8 @@ _ROWS = (
     Judged("without_push_frac", "clients without a stream", "share", "rough"),
     Judged("missed_frac", "changes missed", "share", "rough"),
     Judged("back_s", "back after a restart", "time", "rough"),
+    Judged("fell_back_frac", "sent to polling by a restart", "share", "rough"),
+    Judged("pushed_again_s", "pushed to again after a restart", "time", "rough"),
     Judged("harmed_frac", "users harmed by the rollout", "share", "rollout"),
     Judged("roll_back_s", "time to roll back", "time", "rollout"),
 )

@@ -40,7 +40,8 @@ class Prices(Section):
     """A gigabyte of IP packets from clients to the server."""
     per_server_hour: Price | None = None
     """A server for an hour. As many run, all the time, as a candidate needs (`Needs.nodes`), or as
-    the scenario has."""
+    the scenario has. As it is today they are never fewer than the scenario has: those are paid
+    for."""
     per_memory_gb_hour: Price | None = None
     """A gigabyte of memory for an hour, of that which open WebSockets take."""
     open_hours: Hours
@@ -58,13 +59,14 @@ class Prices(Section):
 
 
 class Trouble(Section):
-    """What goes wrong in the second run of each candidate: one restart, and proxies."""
+    """What goes wrong: proxies in every run of a candidate, and one restart in the second."""
 
     restart_s: Positive = 5.0
-    """How long the server is down in the restart, seconds."""
+    """How long the server is down in the restart of the second run, seconds."""
     bad_proxy_frac: Fraction | None = None
     """The team's share of clients behind proxies that block upgrades, as its own logs or a trial
-    say; absent: none are."""
+    say; absent: none are. They are there in every run and count in every measure: those who poll
+    instead are as stale as polls are, and those who see nothing are never fresh."""
     proxies_answer: bool = True
     """Whether these proxies answer an upgrade, with 403 at once; or else never."""
 
@@ -87,8 +89,8 @@ class Needs(Section):
     """What a board needs at least: limits, each of which the whole interval of a mean has to keep.
 
     Absent limits are not judged. Staleness, bytes, money, load, memory and nodes are those of the
-    calm run: what bad proxies and a restart do to some of the clients is in `without_push_frac`,
-    `missed_frac` and `back_s` alone.
+    calm run, in which the team's share of bad proxies is there, too; what a restart does is in
+    `without_push_frac`, `missed_frac`, `back_s`, `fell_back_frac` and `pushed_again_s` alone.
 
     Examples
     --------
@@ -123,16 +125,24 @@ class Needs(Section):
     """How many servers there may be. A candidate needs as many as keep `utilisation` and
     `memory_bytes`, of which one has to be given."""
     without_push_frac: Share | None = None
-    """Share of the clients that should have an open stream at the end of the run with trouble, and
-    have none: that poll instead, still try, or have given up. Needs ``trouble.bad_proxy_frac``."""
+    """Share of the clients that should have an open stream at the end of the run with a restart,
+    and have none: that poll instead, still try, or have given up. Needs
+    ``trouble.bad_proxy_frac``."""
     missed_frac: Share | None = None
-    """Share of the changes of the run with trouble that clients have not seen by its end."""
+    """Share of the changes of the run with a restart that clients have not seen by its end."""
     back_s: Positive | None = None
-    """Time from the start of a restart until 99 % of those whom it cut off are back, seconds."""
+    """Time from the start of a restart until 99 % of those whom it cut off are back, seconds. Who
+    polls instead of being pushed to is back: see `pushed_again_s`."""
+    fell_back_frac: Share | None = None
+    """Share of those whose stream a restart cut that then poll instead, until they return; 0 where
+    nobody is pushed to."""
+    pushed_again_s: Positive | None = None
+    """Time from the start of a restart until 99 % of those whose stream it cut have one again,
+    seconds; 0 where nobody is pushed to."""
     harmed_frac: Share | None = None
     """Share of the users who were enrolled in the rollout and met a request or a connection that
-    failed, or a change that never reached them. What differs on the server alone is there before it
-    begins."""
+    failed, or a change that never reached them: those behind a bad proxy, too. What differs on the
+    server alone is there before it begins."""
     roll_back_s: Positive | None = None
     """Time from the kill switch until 99 % of the tabs are as they were, seconds."""
     rank_by: str | None = None

@@ -1,10 +1,15 @@
-"""The runs that a candidate is judged by, on the same draws: calm, in trouble, and rolled out."""
+"""The runs that a candidate is judged by, on the same draws: calm, in trouble, and rolled out.
+
+The team's share of bad proxies is there in all of them, and its clients are the same: a condition
+in which a board lives, and no trouble that passes. What only the run in trouble has is a restart.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simlib.core.protocol import TRANSPORTS, Transport
 from simlib.engines import simulate
 from simlib.errors import Interrupted, ScenarioError
 from simlib.rollout.cohorts import OF_A_CLIENT, is_a_clients
@@ -12,15 +17,14 @@ from simlib.rollout.plan import Plan
 from simlib.run import Rows, Run, kinds
 from simlib.scenario import Scenario
 from simlib.store import Store
-from simlib.verdict.candidates import Case
+from simlib.verdict.candidates import LONG_PAUSES, Case
 from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
-from simlib.verdict.measures import ConditionName
-from simlib.verdict.needs import Needs
+from simlib.verdict.measures import JUDGED, ConditionName
+from simlib.verdict.needs import Needs, Trouble
 
 _RESTART_AT = 0.25
 """The restart comes after this part of the time whose changes count."""
 _MISSED_INTERVALS = 1.5
-_LONG_PAUSES = 5.0
 _STAGES = (0.1, 0.25, 0.5, 1.0)
 """Of those who get a candidate, the share that has it in each stage of its rollout."""
 
@@ -70,22 +74,45 @@ def conditions(
     ScenarioError
         The restart would last longer than the run.
     """
-    calm = timed(case.scenario, compared)
     trouble = needs.trouble
+    calm = behind_proxies(timed(case.scenario, compared), trouble)
     counted_s = calm.horizon_s - calm.cool_down_s - calm.warm_up_s
     restart_s = round(calm.warm_up_s + _RESTART_AT * counted_s, 3)
     left_s = calm.horizon_s - restart_s
     if trouble.restart_s >= left_s:
         rule = f"must be < {left_s:g}, what is left of the run after it"
         raise ScenarioError("needs.trouble.restart_s", trouble.restart_s, rule)
-    faults: list[Any] = [fault.model_dump(exclude_none=True) for fault in case.scenario.faults]
-    faults.append({"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s})
-    if trouble.bad_proxy_frac:
-        proxy = {"kind": "block_upgrades", "start_s": 0.0, "length_s": calm.horizon_s}
-        proxy |= {"share": trouble.bad_proxy_frac, "answered": trouble.proxies_answer}
-        faults.append(proxy)
-    rough, held = calm.replace({"faults": faults}), case._replace(scenario=calm).plan
+    restart = {"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s}
+    rough, held = _with_fault(calm, restart), case._replace(scenario=calm).plan
     return {"calm": Condition(calm, None, held), "rough": Condition(rough, restart_s, held)}
+
+
+def behind_proxies(scenario: Scenario, trouble: Trouble, *beside: str) -> Scenario:
+    """Return a scenario in which the team's share of clients is behind proxies that block upgrades.
+
+    Where nobody opens a WebSocket they do nothing, and are left out: such runs are faster, and have
+    closed forms.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    trouble : Trouble
+    *beside : str
+        Other transports that some of its clients have.
+    """
+    rows = [TRANSPORTS[Transport[name.upper()]] for name in (scenario.transport, *beside)]
+    upgrades = any(row.has_socket and not row.is_stream for row in rows)
+    if not trouble.bad_proxy_frac or not upgrades:
+        return scenario
+    proxy = {"kind": "block_upgrades", "start_s": 0.0, "length_s": scenario.horizon_s}
+    proxy |= {"share": trouble.bad_proxy_frac, "answered": trouble.proxies_answer}
+    return _with_fault(scenario, proxy)
+
+
+def _with_fault(scenario: Scenario, fault: dict[str, Any]) -> Scenario:
+    """Return a scenario with one fault more, the last: those before it meet whom they did."""
+    faults = [each.model_dump(exclude_none=True) for each in scenario.faults]
+    return scenario.replace({"faults": [*faults, fault]})
 
 
 def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenario) -> Condition:
@@ -114,6 +141,7 @@ def rolled_out(case: Case, compared: list[Scenario], needs: Needs, today: Scenar
         rule = "must be polling, as the others do whom the candidate is not for"
         raise ScenarioError("transport", today.transport, rule)
     base, of_today, of_case = _cohorts(today, timed(case.scenario, compared))
+    base = behind_proxies(base, needs.trouble, today.transport)
     counted_s = base.horizon_s - base.cool_down_s - base.warm_up_s
     bake_s = counted_s / (len(_STAGES) + 1)
     most = 100.0 if case.candidate.percent is None else case.candidate.percent
@@ -186,7 +214,7 @@ def timed(scenario: Scenario, others: list[Scenario]) -> Scenario:
 
 def _last_poll_s(scenario: Scenario) -> float:
     polling, drag = scenario.polling, scenario.drag
-    pause_s = 0.0 if drag is None else _LONG_PAUSES * drag.length_s
+    pause_s = 0.0 if drag is None else LONG_PAUSES * drag.length_s
     waits_s = polling.interval_s * (1.0 + polling.jitter_frac) + scenario.notify.spread_s
     waits_s = max(waits_s, scenario.websocket.safety_poll_s or 0.0)
     return _MISSED_INTERVALS * waits_s + pause_s
@@ -196,7 +224,7 @@ def judge(trial: Trial) -> Rows | None:
     """Run a trial, or find it in the store, and return what is judged of it; None: interrupted."""
     scenario, restart_s, plan = trial.condition
     store = None if trial.store is None else Store(trial.store)
-    name = f"{scenario.hash} judged"
+    name = f"{scenario.hash} judged by {', '.join(JUDGED)}"
     if plan is not None:
         name += f" {plan.dump()}"
     key = Store.key(name, trial.seed, trial.replication, trial.engine)

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from simlib import theory
 from simlib.analysis.closed_forms import metrics_by_theory
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
+from simlib.errors import shown as shown_value
 from simlib.scenario import Scenario
+from simlib.scenario.suggestions import METRIC_ALIASES, hint
 from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.decision import Asked, Decision, interval_of
 from simlib.verdict.facts import values_of
 from simlib.verdict.judging import Point, in_full, judged
 from simlib.verdict.measures import JUDGED, shown
 from simlib.verdict.needs import Needs
+from simlib.verdict.runs import behind_proxies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,17 +78,16 @@ def all_changed(asked: Asked, values: Mapping[str, float]) -> Asked:
     for over, value in values.items():
         if over.startswith(_NEEDS):
             path = over.removeprefix(_NEEDS)
-            of_needs[path] = round(value) if type(_of_needs(asked.needs, path)) is int else value
+            of_needs[path] = round(value) if _is_whole(asked, over) else value
         else:
-            is_whole = type(_of_scenario(asked.scenario, over)) is int
-            of_scenario[over] = round(value) if is_whole else value
+            of_scenario[over] = round(value) if _is_whole(asked, over) else value
     return asked._replace(
         scenario=asked.scenario.replace(of_scenario) if of_scenario else asked.scenario,
         needs=asked.needs.replace(of_needs) if of_needs else asked.needs,
     )
 
 
-def value_of(asked: Asked, over: Any) -> float:
+def value_of(asked: Asked, over: Any, place: str = "over", *, may_be_0: bool = False) -> float:
     """Return an assumption's value as it is.
 
     Raises
@@ -92,16 +95,72 @@ def value_of(asked: Asked, over: Any) -> float:
     ScenarioError
         It is no path of a number > 0 of the scenario or, after ``needs.``, of the needs.
     """
-    if not isinstance(over, str):
-        raise ScenarioError("over", over, "must be the path of one assumption")
-    if over.startswith(_NEEDS):
-        value = _of_needs(asked.needs, over.removeprefix(_NEEDS))
+    if not isinstance(over, str) or not over:
+        rule = 'must be the path of one assumption, such as "clients" or "needs.latency_p95_s"'
+        raise ScenarioError(place, over, rule)
+    value = _value(asked, over)
+    if type(value) in (int, float) and 0.0 <= value < math.inf and (value > 0.0 or may_be_0):
+        return float(value)
+    rule = 'must be the path of a setting that is a number > 0, or "needs." and that of a need'
+    known = _settings_of(asked)
+    numbers = [path for path, one in known.items() if type(one) in (int, float) and one > 0.0]
+    # A section that is not set has no settings yet.
+    if known.get(over, known.get(over.partition(".")[0], over)) is None:
+        rule += "; this one is not set: give it a value to begin with"
+    elif type(value) in (int, float):
+        rule += f"; this one is {value:g}: give it another value to begin with"
     else:
-        value = _of_scenario(asked.scenario, over)
-    if type(value) not in (int, float) or not 0.0 < value < math.inf:
-        rule = "must be the path of a setting that is a number > 0, or of a need after needs."
-        raise ScenarioError("over", over, rule)
-    return float(value)
+        rule += hint(over, numbers)
+    raise ScenarioError(place, over, rule)
+
+
+def _settings_of(asked: Asked) -> dict[str, Any]:
+    """Return all that may be changed, set or not, by path."""
+    found: dict[str, Any] = {}
+    for prefix, values in (("", asked.scenario.model_dump()), (_NEEDS, asked.needs.model_dump())):
+        for name, value in values.items():
+            inner = value if isinstance(value, dict) else {"": value}
+            found |= {f"{prefix}{name}.{path}".rstrip("."): one for path, one in inner.items()}
+    return found
+
+
+def _value(asked: Asked, over: str) -> Any:
+    if over.startswith(_NEEDS):
+        return _of_needs(asked.needs, over.removeprefix(_NEEDS))
+    return _of_scenario(asked.scenario, over)
+
+
+def _is_whole(asked: Asked, over: str) -> bool:
+    return type(_value(asked, over)) is int
+
+
+def _check_decision(decision: Any) -> None:
+    if not isinstance(decision, Decision):
+        raise ScenarioError("decision", decision, "must be a Decision, as decide returns it")
+
+
+def _check_measure(decision: Decision, measure: Any) -> None:
+    known = decision.values[TODAY]
+    if isinstance(measure, str) and measure in known:
+        return
+    rule = f"must be among {', '.join(known)}{hint(measure, known, METRIC_ALIASES)}"
+    if measure == "money_per_month":
+        rule = "must be among what is judged: give the needs prices"
+    elif isinstance(measure, str) and measure in JUDGED:
+        rule = f"must be among what is judged: give the needs a limit of {measure}"
+    raise ScenarioError("measure", measure, rule)
+
+
+def _check_range(asked: Asked, over: str, place: str, ends: Any) -> tuple[float, float]:
+    """Return the ends of a range; those of what is a whole number have to be whole."""
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        raise ScenarioError(place, ends, "must be a pair of low and high")
+    is_number = all(type(end) in (int, float) and abs(end) < math.inf for end in ends)
+    if not is_number or not 0.0 < ends[0] < ends[1]:
+        raise ScenarioError(place, ends, "must be two numbers with 0 < low < high")
+    if _is_whole(asked, over) and any(end != round(end) for end in ends):
+        raise ScenarioError(place, ends, f"must be whole numbers, as {over} is one")
+    return float(ends[0]), float(ends[1])
 
 
 def _of_scenario(scenario: Scenario, path: str) -> Any:
@@ -124,11 +183,11 @@ def _point(decision: Decision, asked: Asked, names: Sequence[str]) -> Point:
     cases = {}
     for name in dict.fromkeys(names):
         candidate = decision.cases[name].candidate
-        cases[name] = Case(candidate, candidate.applied_to(asked.scenario))
+        cases[name] = Case(candidate, candidate.applied_to(asked.scenario, asked.needs))
     beside = []
     for name in decision.cases.keys() - cases.keys():
         with suppress(ScenarioError):  # one that is not asked for may be none of this scenario
-            beside.append(decision.cases[name].candidate.applied_to(asked.scenario))
+            beside.append(decision.cases[name].candidate.applied_to(asked.scenario, asked.needs))
     return Point(asked, cases, {}, tuple(beside))
 
 
@@ -137,7 +196,7 @@ def _point(decision: Decision, asked: Asked, names: Sequence[str]) -> Point:
 
 def break_even(
     decision: Decision,
-    over: str,
+    over: str = "",
     *,
     measure: str | None = None,
     one: str | None = None,
@@ -186,7 +245,11 @@ def break_even(
     value, for all crossings as far as both forms go, which may be less than the range: no crossing
     is known beyond ``attrs["curves"]``. Else the paired difference of runs is bisected: from
     today's value in steps of a factor of two to the nearest change of sign on either side.
+
+    Where a limit of staleness is loosened or tightened, the runs are those that there are: the
+    candidate that polls as seldom as allowed keeps the interval of the limit as it is.
     """
+    _check_decision(decision)
     today = value_of(decision.asked, over)
     if over.startswith(_NEEDS) and over.removeprefix(_NEEDS) in JUDGED:
         return _by_table(decision, over, today)
@@ -198,33 +261,48 @@ def break_even(
         decision.asked.needs.ranked_by if measure is None else measure,
         over,
     )
-    if pair.measure not in decision.values[TODAY]:
-        rule = f"must be among {', '.join(decision.values[TODAY])}"
-        raise ScenarioError("measure", measure, rule)
+    _check_measure(decision, pair.measure)
     if pair.one == pair.other:
         raise ScenarioError("other", pair.other, "must be another candidate than one")
-    if not 0.0 < closeness <= 1.0:
-        raise ScenarioError("closeness", closeness, "must be in (0, 1]")
-    low = today / _RANGE if least is None else least
-    high = today * _RANGE if most is None else most
-    if not 0.0 < low <= today <= high < math.inf:
-        rule = f"must be > 0 and on either side of {today:g}, as it is"
-        raise ScenarioError("least, most", (low, high), rule)
+    if type(closeness) not in (int, float) or not 0.0 < closeness <= 1.0:
+        raise ScenarioError("closeness", closeness, "must be a number in (0, 1]")
+    low, high = _looked_for(decision.asked, over, least, most)
     difference = _expected_difference(pair)
     if math.isfinite(difference(today)):
         return _by_closed_form(pair, difference, (low, today, high))
     return _by_simulation(pair, (low, today, high), closeness)
 
 
+def _looked_for(asked: Asked, over: str, least: Any, most: Any) -> tuple[float, float]:
+    """Return the range in which crossings are looked for; today's value lies in it."""
+    today, is_whole = value_of(asked, over), _is_whole(asked, over)
+    low, high = today / _RANGE, today * _RANGE
+    ends = (
+        least if least is not None else max(1.0, float(round(low))) if is_whole else low,
+        most if most is not None else high,
+    )
+    is_number = all(type(end) in (int, float) for end in ends)
+    if not is_number or not 0.0 < ends[0] <= today <= ends[1] < math.inf:
+        rule = f"must be numbers > 0 on either side of {today:g}, as {over} is"
+        raise ScenarioError("least, most", ends, rule)
+    if is_whole and any(end != round(end) for end in ends):
+        raise ScenarioError("least, most", ends, f"must be whole numbers, as {over} is one")
+    return ends
+
+
 def _candidate(decision: Decision, name: str, given: Any) -> str:
-    if given not in decision.cases:
-        raise ScenarioError(name, given, f"must be among {', '.join(decision.cases)}")
-    return str(given)
+    known = decision.cases
+    if not isinstance(given, str) or given not in known:
+        raise ScenarioError(name, given, f"must be among {', '.join(known)}{hint(given, known)}")
+    return given
 
 
-def expected(scenario: Scenario, needs: Needs) -> dict[str, float]:
-    """Return the measures of a scenario for which there are closed forms; NaN: none."""
-    metrics = metrics_by_theory(scenario)
+def expected(scenario: Scenario, needs: Needs, *, is_today: bool = False) -> dict[str, float]:
+    """Return the measures of a scenario for which there are closed forms; NaN: none.
+
+    There are none of clients some of whom are behind bad proxies.
+    """
+    metrics = metrics_by_theory(behind_proxies(scenario, needs.trouble))
     has_form = math.isfinite(metrics.up_bytes_per_h)
     has_sockets = scenario.transport in SOCKET_TRANSPORTS
     held = scenario.clients * scenario.server.connection_bytes if has_sockets else 0.0
@@ -240,14 +318,16 @@ def expected(scenario: Scenario, needs: Needs) -> dict[str, float]:
         "present": float(scenario.clients) if has_form else math.nan,
     }
     arrays = {name: np.array([value]) for name, value in facts.items()}
-    return {name: float(value[0]) for name, value in values_of(arrays, scenario, needs).items()}
+    found = values_of(arrays, scenario, needs, is_today=is_today)
+    return {name: float(value[0]) for name, value in found.items()}
 
 
 def _expected_case(case: Case, needs: Needs, measure: str) -> float:
     """Return a measure of a candidate by its closed form; NaN: there is none, as of two cohorts."""
     if case.plan is not None:
         return math.nan
-    return expected(case.scenario, needs).get(measure, math.nan)
+    is_today = case.name == TODAY
+    return expected(case.scenario, needs, is_today=is_today).get(measure, math.nan)
 
 
 def _expected_of(pair: _Pair, value: float) -> tuple[float, float]:
@@ -277,7 +357,7 @@ def _by_closed_form(
 
     low, today, high = ends
     grid = np.geomspace(low, high, _CURVE_POINTS)
-    is_whole = _is_whole(pair)
+    is_whole = _is_whole(pair.decision.asked, pair.over)
     if is_whole:
         grid = np.unique(grid.round())
     points = [(value, *_expected_of(pair, value)) for value in grid.tolist()]
@@ -294,11 +374,6 @@ def _by_closed_form(
         below, above = pair.names if signs[place] < 0.0 else pair.names[::-1]
         rows.append(_row(pair, (value, value, value), today, "closed form", below, above))
     return _crossings(pair, rows, curves, today)
-
-
-def _is_whole(pair: _Pair) -> bool:
-    is_need = pair.over.startswith(_NEEDS)
-    return not is_need and type(_of_scenario(pair.decision.asked.scenario, pair.over)) is int
 
 
 def _first_whole(difference: Callable[[float], float], start: int, end: int) -> int:
@@ -363,7 +438,7 @@ def _by_simulation(pair: _Pair, ends: tuple[float, float, float], closeness: flo
         held = today
         while sign and held != end:
             value = max(end, held * factor) if factor < 1.0 else min(end, held * factor)
-            if _is_whole(pair):
+            if _is_whole(pair.decision.asked, pair.over):
                 value = float(round(value))
             if value == held or not _is_scenario(pair, value):
                 break
@@ -410,7 +485,7 @@ def _bisected(
     sign, today = np.sign(differs(start)), value_of(pair.decision.asked, pair.over)
     for _ in range(_MOST_STEPS):
         middle = math.sqrt(start * end)
-        if _is_whole(pair):
+        if _is_whole(pair.decision.asked, pair.over):
             middle = float(round(middle))
         if end <= start * (1.0 + closeness) or middle in (start, end):
             break
@@ -468,7 +543,8 @@ def tornado(
     assumptions : mapping of str to (float, float), optional
         Paths, as in `break_even`, and the least and the greatest value that each may have. Absent:
         those of `ASSUMPTIONS` that the scenario and the needs have, from half to double, or to as
-        it is where that would be no scenario.
+        it is where that would be no scenario; whole numbers stay whole. Half and double of 0 are no
+        test: what is 0 is left out, unless its range is given.
 
     Returns
     -------
@@ -480,7 +556,8 @@ def tornado(
         taken there) and ``flips``: whether that differs from the verdict. Those that flip it come
         first, then those with the widest swing. ``attrs`` have ``measure``, ``verdict`` (what is to
         be taken as it is, or none), ``best`` (the same, or what comes closest), ``rival``,
-        ``today`` (by how much the rival exceeds the best as it is) and ``first``.
+        ``today`` (by how much the rival exceeds the best as it is), ``first`` and ``skipped`` (the
+        usual assumptions that are 0 or not set, and so were left out).
 
     Raises
     ------
@@ -489,6 +566,7 @@ def tornado(
     """
     import pandas as pd
 
+    _check_decision(decision)
     asked, best, rival = decision.asked, decision.best or decision.closest, decision.rival
     ranges = _ranges(asked, assumptions)
     names = (TODAY, best, rival)
@@ -503,8 +581,8 @@ def tornado(
     rows = []
     for number, (over, (low, high)) in enumerate(ranges.items()):
         at_low, at_high = found[2 * number], found[2 * number + 1]
-        row: dict[str, Any] = {"over": over, "low": low, "today": value_of(asked, over)}
-        row |= {"high": high}
+        as_it_is = value_of(asked, over, may_be_0=True)
+        row: dict[str, Any] = {"over": over, "low": low, "today": as_it_is, "high": high}
         for name, one in (("at_low", at_low), ("at_high", at_high)):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), lead(one), strict=True))
         row["swing"] = abs(row["at_high"] - row["at_low"])
@@ -518,6 +596,7 @@ def tornado(
     today, *_ = lead(decision)
     table.attrs = {"measure": measure, "best": best, "rival": rival, "today": today}
     table.attrs |= {"first": str(table["over"].iloc[0]), "verdict": decision.best or "none"}
+    table.attrs["skipped"] = _skipped(ranges, assumptions)
     table.attrs |= _known_as(decision, names)
     return table
 
@@ -528,16 +607,19 @@ def _ranges(asked: Asked, given: Any) -> dict[str, tuple[float, float]]:
         return {over: ends for over, ends in found.items() if ends[0] < ends[1]}
     if not isinstance(given, Mapping) or not given:
         raise ScenarioError("assumptions", given, "must be a mapping of paths to low and high")
+    found = {}
     for over, ends in given.items():
-        value_of(asked, over)
-        path = f"assumptions[{over!r}]"
-        if not isinstance(ends, list | tuple) or len(ends) != 2:
-            raise ScenarioError(path, ends, "must be a pair of low and high")
-        if not all(type(end) in (int, float) for end in ends) or not 0.0 < ends[0] < ends[1]:
-            raise ScenarioError(path, ends, "must be two numbers with 0 < low < high")
-        for end in ends:
+        place = f"assumptions[{shown_value(over)}]"
+        value_of(asked, over, place, may_be_0=True)
+        found[over] = _check_range(asked, over, place, ends)
+        for end in found[over]:
             changed(asked, over, end)
-    return {over: (float(low), float(high)) for over, (low, high) in given.items()}
+    return found
+
+
+def _skipped(ranges: Mapping[str, Any], given: Any) -> tuple[str, ...]:
+    """Return the usual assumptions that are not varied, if those were asked for."""
+    return tuple(over for over in ASSUMPTIONS if given is None and over not in ranges)
 
 
 def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
@@ -546,9 +628,13 @@ def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
         today = value_of(asked, over)
     except ScenarioError:
         return 0.0, 0.0
-    most = 1.0 if over.endswith("_frac") else math.inf
+    low, high = today / _FACTOR, today * _FACTOR
+    if over.endswith("_frac"):
+        high = min(1.0, high)
+    if _is_whole(asked, over):
+        low = max(1.0, float(round(low)))
     ends = []
-    for value in (today / _FACTOR, min(most, today * _FACTOR)):
+    for value in (low, high):
         try:
             changed(asked, over, value)
             ends.append(value)
@@ -592,7 +678,7 @@ def sobol(
         A row per assumption, the one that explains most on top: ``over``, ``low``, ``high``,
         ``first`` (the share of the lead's variance that it explains alone), ``total`` (that which
         would remain if all others were known) and their intervals by bootstrap, ``first_low`` and
-        so on. ``attrs`` have ``measure``, ``by``, ``points`` and ``first``.
+        so on. ``attrs`` have ``measure``, ``by``, ``points``, ``first`` and ``skipped``.
 
     Raises
     ------
@@ -608,16 +694,13 @@ def sobol(
     from SALib.analyze import sobol as analysis
     from SALib.sample import sobol as sampling
 
+    _check_decision(decision)
     if type(samples) is not int or samples < 4 or samples & (samples - 1):
         raise ScenarioError("samples", samples, "must be a power of 2, >= 4")
     asked = decision.asked
     measure = asked.needs.ranked_by if measure is None else measure
-    if measure not in decision.values[TODAY]:
-        raise ScenarioError(
-            "measure", measure, f"must be among {', '.join(decision.values[TODAY])}"
-        )
-    if not 0.0 < confidence < 1.0:
-        raise ScenarioError("confidence", confidence, "must be in (0, 1)")
+    _check_measure(decision, measure)
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
     ranges = _ranges(asked, assumptions)
     problem = {"num_vars": len(ranges), "names": list(ranges), "bounds": [[0.0, 1.0]] * len(ranges)}
     unit = sampling.sample(problem, samples, calc_second_order=False, seed=asked.seed)
@@ -642,6 +725,7 @@ def sobol(
     table = pd.DataFrame(columns).sort_values("total", ascending=False, ignore_index=True)
     table.attrs = {"measure": measure, "by": by, "points": len(points)}
     table.attrs["first"] = str(table["over"].iloc[0])
+    table.attrs["skipped"] = _skipped(ranges, assumptions)
     return table
 
 
@@ -669,7 +753,9 @@ def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, 
 
 
 def sentence_of(table: pd.DataFrame) -> str:
-    """Return what a tornado says, in a sentence: what to measure first, and why."""
+    """Return what a tornado says: what to measure first, and why; and what was not varied."""
+    if not {"measure", "labels", "verdict", "best", "skipped"} <= set(getattr(table, "attrs", ())):
+        raise ScenarioError("table", table, "must be a table from verdict.tornado")
     row, kind = table.iloc[0], JUDGED[table.attrs["measure"]].kind
     labels, verdict = table.attrs["labels"], table.attrs["verdict"]
     # A need may turn the verdict where the lead does not.
@@ -679,10 +765,12 @@ def sentence_of(table: pd.DataFrame) -> str:
         if row[f"best_at_{end}"] != verdict
     ]
     lead = f"{shown(row['at_low'], kind)} to {shown(row['at_high'], kind)}"
+    skipped = ", ".join(table.attrs["skipped"])
+    but = f" Not varied, since 0 or not set: {skipped}." if skipped else ""
     why = (
         f"it changes the verdict, {' and '.join(turns)}" if turns else "nothing changes the verdict"
     )
     return (
         f"Measure {row['over']} first: {why}; between {row['low']:g} and {row['high']:g} the lead "
-        f"of {labels[table.attrs['best']]} goes from {lead}."
+        f"of {labels[table.attrs['best']]} goes from {lead}.{but}"
     )

@@ -17,7 +17,7 @@ from simlib.verdict.decision import interval_of
 from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
 from simlib.verdict.judging import in_full
 from simlib.verdict.measures import shown
-from simlib.verdict.runs import rolled_out
+from simlib.verdict.runs import conditions, rolled_out
 
 BOARD = sl.Scenario(
     name="small",
@@ -31,6 +31,7 @@ BOARD = sl.Scenario(
     server={"poll_s": 2e-3, "send_s": 20e-6},
 )
 QUICK = {"engine": "simpy", "on": "serial", "progress": False}
+ANY = sl.Needs(utilisation=0.9)
 SHARE = {"bad_proxy_frac": 0.3}
 RESTART = {"kind": "restart", "start_s": 60.0, "length_s": 5.0}
 
@@ -55,16 +56,52 @@ def decision():
 # -- the verdict -----------------------------------------------------------------------------------
 
 
-def test_behind_bad_proxies_only_push_that_may_poll_misses_nothing(decision):
-    assert (decision.kind, decision.best) == ("migrate", "push_fallback")
-    assert decision.scenario == decision.cases["push_fallback"].scenario
-    assert decision.scenario.fallback.after_failures == 5
-    assert decision.fails("push") == ["missed_frac"]
-    assert decision.table.loc[("push", "missed_frac"), "mean"] == pytest.approx(
-        decision.table.loc[("push", "without_push_frac"), "mean"], abs=0.05
+def test_bad_proxies_are_a_condition_of_every_run(decision):
+    """Those behind them poll instead, or see nothing: that counts in calm as it does in trouble."""
+    assert (decision.kind, decision.best) == ("migrate", "sse")
+    assert decision.scenario == decision.cases["sse"].scenario
+    assert decision.fails("push") == ["latency_p95_s", "missed_frac"]
+    table = decision.table["mean"]
+    assert table["push", "latency_p95_s"] == math.inf
+    assert table["push", "missed_frac"] == pytest.approx(
+        table["push", "without_push_frac"], abs=0.05
     )
+    assert decision.cases["push_fallback"].scenario.fallback.after_failures == 5
+    assert decision.fails("push_fallback") == ["latency_p95_s"]
+    assert 10.0 < table["push_fallback", "latency_p95_s"] < table[TODAY, "latency_p95_s"]
+    assert table["push_fallback", "missed_frac"] == 0.0
     assert decision.fails(TODAY) == ["latency_p95_s"]
-    assert decision.rival in ("poll_shorter", "poll_etag", "poll_compressed", TODAY, "poll_longer")
+    assert not decision.warnings, "what proxies do is judged, so that nothing leaves it out"
+
+
+def test_those_behind_bad_proxies_are_the_same_in_every_run_and_poll_for_money():
+    needs = sl.Needs(latency_p95_s=2.0, harmed_frac=0.5, trouble=SHARE)
+    cases, _ = cases_of(BOARD, needs, ["push_fallback", "sse"])
+    compared = [case.scenario for case in cases.values()]
+    found = conditions(cases["push_fallback"], compared, needs)
+    runs = [sl.simulate(found[name].scenario, engine="simpy", progress=False) for name in found]
+    release = rolled_out(cases["push_fallback"], compared, needs, BOARD)
+    runs.append(sl.roll_out(release.plan, release.scenario, engine="simpy", progress=False).run)
+    pushed = [set(run.sockets()["client"]) for run in runs]
+    assert pushed[0] == pushed[1] > pushed[2]
+    assert 0 < len(pushed[0]) < 20
+    # Whom no proxy meets has runs without them.
+    assert conditions(cases["sse"], compared, needs)["calm"].scenario.faults == ()
+    assert conditions(cases[TODAY], compared, needs)["calm"].scenario.faults == ()
+    pulled = BOARD.replace(transport="notify")
+    back = rolled_out(cases["sse"], compared, needs, pulled).scenario
+    assert [fault.kind for fault in back.faults] == ["block_upgrades"]
+
+
+def test_proxies_do_nothing_to_those_who_open_no_websocket():
+    fault = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 240.0, "share": 0.5}
+    for name in ("polling", "sse", "sse_notify", "long_polling"):
+        plain, blocked = (
+            sl.simulate(BOARD.replace({"transport": name, "faults": faults}), engine="simpy")
+            for faults in ((), (fault,))
+        )
+        assert plain.frame("connections").equals(blocked.frame("connections"))
+        assert plain.ledger == blocked.ledger
 
 
 def test_each_number_of_a_sentence_is_that_of_its_cell(decision):
@@ -80,7 +117,7 @@ def test_each_number_of_a_sentence_is_that_of_its_cell(decision):
             for cell in sentence.cells:
                 table = {"table": one.table, "ranking": one.ranking}[cell.table]
                 number = table.loc[cell.row, cell.column]
-                assert math.isfinite(number)
+                assert not math.isnan(number)
                 template = template.replace("{}", shown(number, cell.kind), 1)
                 # A mean is of the replications, by arithmetic that is not the tables' own.
                 if cell.column == "mean" and cell.table == "table":
@@ -91,6 +128,19 @@ def test_each_number_of_a_sentence_is_that_of_its_cell(decision):
             for label in [JUDGED[name].label for name in JUDGED]:
                 words = words.replace(label, "")
             assert not re.search(r"\d", words), "a number that is from no cell"
+
+
+def test_what_the_best_is_weighed_against_is_named_where_it_is_not_the_next(decision):
+    said = [decision.say(one) for one in decision.sentences]
+    (next_comes,) = [one for one in said if one.startswith("Next of those that meet every need")]
+    assert decision.cases[decision.order[1]].label in next_comes
+    assert decision.rival != decision.order[1]
+    (weighed,) = [one for one in said if "weigh it against" in one]
+    assert decision.cases[decision.rival].label in weighed
+    assert "the best of those that keep today's transport" in weighed
+    two = decided({"latency_p95_s": 60.0}, candidates=["push"])
+    assert two.rival == two.order[1]
+    assert not any("weigh it against" in two.say(one) for one in two.sentences)
 
 
 def test_a_name_may_have_braces():
@@ -185,11 +235,11 @@ def test_what_is_ranked_by_has_to_have_a_value():
 
 
 def test_measures_are_those_of_the_same_runs(decision):
-    case = decision.cases["push"]
+    case = decision.cases["sse"]
     calm = case.scenario.replace({"horizon_s": 240.0 + 60.0, "cool_down_s": 30.0 + 60.0})
     runs = sl.replicate(calm, 5, engine="simpy", progress=False)
     metrics = [run.metrics().iloc[0] for run in runs]
-    values = decision.values["push"]
+    values = decision.values["sse"]
     bytes_per_h = [row["up_bytes_per_h"] + row["down_bytes_per_h"] for row in metrics]
     assert values["bytes_per_h"].tolist() == bytes_per_h
     assert values["latency_p95_s"] == pytest.approx([row["latency_p95_s"] for row in metrics])
@@ -210,6 +260,29 @@ def test_the_way_back_is_that_of_the_outage():
         row = sl.outages.reconnections(run).iloc[0]
         assert rough_facts(run, 100.0)["back_s"] == row["t100_s"]
         assert rough_facts(run, 100.0)["without_push_frac"] == 0.0
+
+
+def test_a_restart_that_sends_clients_to_polling_says_so():
+    """They are back as soon as they poll, and are pushed to again a minute later."""
+    hasty = {"transport": "websocket", "fallback": {"after_failures": 3, "return_s": 60.0}}
+    steady = {"transport": "websocket", "reconnect.base_s": 2.0}
+    needs = {"latency_p95_s": 2.0, "back_s": 60.0, "trouble": {"restart_s": 4.0}}
+    found = decided(needs, candidates={"hasty": hasty})
+    table = found.table["mean"]
+    assert found.best == "hasty"
+    assert table["hasty", "back_s"] < 15.0 < 60.0 < table["hasty", "pushed_again_s"]
+    assert table["hasty", "fell_back_frac"] > 0.5
+    assert table["hasty", "without_push_frac"] == 0.0, "by the end of the run nobody polls any more"
+    (said,) = [one for one in map(found.say, found.sentences) if "A restart sends" in one]
+    assert f"sends {shown(table['hasty', 'fell_back_frac'], 'share')} of the clients" in said
+    assert shown(table["hasty", "pushed_again_s"], "time") in said
+    assert said in found._repr_markdown_()
+    assert table[TODAY, "fell_back_frac"] == table[TODAY, "pushed_again_s"] == 0.0
+    for need in ({"fell_back_frac": 0.1}, {"pushed_again_s": 30.0}):
+        judged = decided({**needs, **need}, candidates={"hasty": hasty, "steady": steady})
+        assert judged.best == "steady"
+        assert judged.fails("hasty") == list(need)
+        assert not any("A restart sends" in judged.say(one) for one in judged.sentences)
 
 
 def test_sessions_that_end_meanwhile_do_not_hide_the_way_back():
@@ -238,6 +311,15 @@ def test_servers_are_as_many_as_keep_what_one_bears():
     assert (
         decided(needs, full, candidates=["push"]).values[TODAY]["nodes"].tolist() == [math.inf] * 5
     )
+
+
+def test_servers_that_are_paid_for_are_in_the_bill_of_today():
+    prices = {"per_server_hour": 1.0, "open_hours": 100.0}
+    needs = {"nodes": 4, "utilisation": 0.2, "prices": prices}
+    found = decided(needs, BOARD.replace({"server.nodes": 4}), candidates=["poll_etag"])
+    assert set(found.values[TODAY]["nodes"]) == set(found.values["poll_etag"]["nodes"]) == {1.0}
+    assert found.table.loc[(TODAY, "money_per_month"), "mean"] == 4 * 730.5
+    assert found.table.loc[("poll_etag", "money_per_month"), "mean"] == 730.5
 
 
 def test_of_equals_the_first_row_is_taken_and_noise_moves_nobody():
@@ -304,18 +386,63 @@ def test_today_alone_is_judged_and_weighed_against_nothing():
 
 def test_every_transport_is_a_candidate_and_every_row_a_scenario():
     board = BOARD.replace({"fallback": {"after_failures": 3}})
-    cases, left_out = cases_of(board)
+    cases, left_out = cases_of(board, ANY)
+    why = "needs.latency_p95_s: must be given, or another limit of staleness"
+    assert why in left_out.pop("poll_allowed")
     assert left_out == {"poll": "is the same as as it is today"}
     assert {case.scenario.transport for case in cases.values()} == set(TRANSPORT_NAMES)
-    assert list(cases) == [name for name in CANDIDATES if name != "poll"]
+    assert list(cases) == [n for n in CANDIDATES if n not in ("poll", "poll_allowed")]
     assert cases["poll_longer"].scenario.polling.interval_s == 60.0
     assert cases["notify_spread"].scenario.notify.spread_s == 0.5
-    many, _ = cases_of(board.replace(clients=5000))
+    many, _ = cases_of(board.replace(clients=5000), ANY)
     assert many["notify_spread"].scenario.notify.spread_s == 20.0
+
+
+def test_polls_are_as_seldom_as_the_limits_of_staleness_allow():
+    board = BOARD.replace({"clients": 200, "network.rtt_s": 0.1, "network.rtt_spread": 0.2})
+    for limits, interval_s in (
+        ({"latency_p95_s": 5.0}, 4.5),
+        ({"latency_p95_s": 45.0}, 45.0),
+        ({"latency_p50_s": 5.0}, 8.5),
+        ({"latency_max_s": 8.0}, 7.5),
+        ({"latency_max_s": 8.0, "latency_p50_s": 1.0}, 1.6),
+        ({"latency_p95_s": 1.0}, 0.85),
+        ({"latency_p95_s": 9e6}, 180.0),  # all of the time whose changes count
+    ):
+        cases, _ = cases_of(board, sl.Needs(**limits), ["poll_allowed"])
+        case = cases["poll_allowed"].scenario
+        assert (case.polling.interval_s, case.polling.etag) == (interval_s, "content"), limits
+        if len(limits) == 1 and 3.0 < interval_s < 10.0:
+            found = decided(limits, board, candidates=["poll_allowed"])
+            assert set(found.table.loc["poll_allowed"]["status"]) == {"met", "not asked"}, limits
+            ((measure, limit),) = limits.items()
+            assert found.table.loc[("poll_allowed", measure), "mean"] > 0.85 * limit
+    _, left_out = cases_of(board, sl.Needs(latency_p95_s=0.1))
+    assert "needs.latency_p95_s: must be more than a round trip" in left_out["poll_allowed"]
+    _, left_out = cases_of(board, sl.Needs(latency_p95_s=30.0))
+    assert left_out["poll_allowed"] == "is the same as polling with ETag"
+    version = board.replace({"polling.etag": "version"})
+    cases, _ = cases_of(version, sl.Needs(latency_p95_s=5.0))
+    assert cases["poll_allowed"].scenario.polling.etag == "version"
+    dragged = board.replace({"drag": {"every_s": 20.0, "length_s": 5.0}})
+    paused = decided({"latency_p95_s": 20.0}, dragged, candidates=["poll_allowed"], replications=3)
+    assert paused.table.loc[("poll_allowed", "latency_p95_s"), "status"] == "met"
+    few, _ = cases_of(board.replace(clients=20), sl.Needs(latency_p50_s=5.0))
+    assert few["poll_allowed"].scenario.polling.interval_s == 7.0, "of few, chance decides more"
+
+
+def test_compressed_polls_are_never_larger_than_they_are():
+    small = BOARD.replace({"wire.gzip_ratio": 0.2})
+    _, left_out = cases_of(small, ANY)
+    assert left_out["poll_compressed"] == "is the same as as it is today"
+    cases, _ = cases_of(BOARD.replace({"wire.gzip_ratio": 0.8}), ANY)
+    assert cases["poll_compressed"].scenario.wire.gzip_ratio == 0.3
 
 
 def test_push_for_a_part_of_the_users_is_a_rollout_that_is_held(decision):
     """Its figures are those of both cohorts together, worked out here from their own."""
+    behind_proxies = decision
+    decision = decided({"latency_p95_s": 2.0}, candidates=["push", "push_half", "poll_longer"])
     case = decision.cases["push_half"]
     longer = case.scenario.replace({"horizon_s": 300.0, "cool_down_s": 90.0})
     half = {"stages": [{"percent": 50, "bake_s": 300.0}], "check_every_s": 300.0}
@@ -336,8 +463,8 @@ def test_push_for_a_part_of_the_users_is_a_rollout_that_is_held(decision):
         assert low < decision.values["push_half"][measure].mean() < high
     assert decision.fails("push_half") == ["latency_p95_s"]
     # A proxy that blocks upgrades is in nobody's way who polls.
-    blocked = decision.values["push_half"]["without_push_frac"].mean()
-    assert 0.0 < blocked < decision.values["push"]["without_push_frac"].mean()
+    blocked = behind_proxies.values["push_half"]["without_push_frac"].mean()
+    assert 0.0 < blocked < behind_proxies.values["push"]["without_push_frac"].mean()
 
 
 def test_own_candidates_may_be_for_a_part_of_the_users():
@@ -359,7 +486,7 @@ def test_own_candidates_may_be_for_a_part_of_the_users():
 
 def test_a_candidate_that_is_none_of_this_scenario_says_why():
     quick = BOARD.replace({"polling.interval_s": 2e-3, "polling.timer": "fixed_rate"})
-    _, left_out = cases_of(quick)
+    _, left_out = cases_of(quick, ANY)
     assert "polling.interval_s" in left_out["poll_shorter"]
 
 
@@ -492,10 +619,10 @@ def test_what_may_be_taken_is_rolled_out_and_back_if_the_needs_ask_for_it(decisi
 
 
 def test_the_rollout_is_that_of_its_plan_and_harm_is_whom_it_meets():
-    """Half of the users are behind a proxy that blocks upgrades, and no need knows of that."""
-    needs = sl.Needs(harmed_frac=0.05, trouble=SHARE)
-    case = cases_of(BOARD, ["push"])[0]["push"]
-    everybody = [one.scenario for one in cases_of(BOARD, ["push"])[0].values()]
+    """Half of the users are behind a proxy that blocks upgrades: that harms them."""
+    needs = sl.Needs(harmed_frac=0.05)
+    case = cases_of(BOARD, ANY, ["push"])[0]["push"]
+    everybody = [one.scenario for one in cases_of(BOARD, ANY, ["push"])[0].values()]
     base, restart_s, plan = rolled_out(case, everybody, needs, BOARD)
     assert restart_s is None
     assert [stage.percent for stage in plan.stages] == [10.0, 25.0, 50.0, 100.0]
@@ -503,13 +630,15 @@ def test_the_rollout_is_that_of_its_plan_and_harm_is_whom_it_meets():
     assert (plan.control.transport, plan.treatment.transport) == ("polling", "websocket")
     sound = sl.roll_out(plan, base, engine="simpy", progress=False).run
     assert rollout_facts(sound, plan.kill_s)["harmed_frac"] == 0.0
-    blocked = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 255.0, "share": 0.5}
-    run = sl.roll_out(plan, base.replace({"faults": [blocked]}), engine="simpy", progress=False).run
+    behind = needs.replace({"trouble.bad_proxy_frac": 0.5})
+    blocked = rolled_out(case, everybody, behind, BOARD).scenario
+    assert [fault.kind for fault in blocked.faults] == ["block_upgrades"]
+    run = sl.roll_out(plan, blocked, engine="simpy", progress=False).run
     clients = run.frame("clients")
     enrolled = set(run.frame("exposures").query("cohort == 'treatment'")["client"])
     met = enrolled & set(clients.loc[(clients["errors"] > 0) | (clients["lost"] > 0), "client"])
     assert rollout_facts(run, plan.kill_s)["harmed_frac"] == len(met) / len(enrolled) > 0.2
-    tabs = base.replace({"tabs_per_user": 4, "faults": [blocked]})
+    tabs = blocked.replace({"tabs_per_user": 4})
     run = sl.roll_out(plan, tabs, engine="simpy", progress=False).run
     assert rollout_facts(run, plan.kill_s)["harmed_frac"] > len(met) / len(enrolled)
 
@@ -521,7 +650,7 @@ def test_a_rollout_back_to_other_settings_of_today_has_them():
         "push": {"transport": "websocket", "reconnect.base_s": 3.0, "heartbeat.interval_s": 9.0},
         "zip": {"wire.gzip_ratio": 0.5},
     }
-    cases, _ = cases_of(today, own)
+    cases, _ = cases_of(today, ANY, own)
     compared = [case.scenario for case in cases.values()]
     plans = {
         n: rolled_out(c, compared, sl.Needs(harmed_frac=1), today).plan for n, c in cases.items()
@@ -529,7 +658,7 @@ def test_a_rollout_back_to_other_settings_of_today_has_them():
     assert plans["quick"].control.changes == {"polling.interval_s": 20.0}
     assert plans["push"].control.changes == plans["zip"].control.changes == {}
     pushed = today.replace({"transport": "websocket"})
-    case = cases_of(pushed, own)[0]["push"]
+    case = cases_of(pushed, ANY, own)[0]["push"]
     changes = rolled_out(case, compared, sl.Needs(harmed_frac=1), pushed).plan.control.changes
     assert changes["reconnect"]["base_s"] == 2.0
     assert changes["heartbeat.interval_s"] == pushed.heartbeat.interval_s
@@ -547,7 +676,7 @@ def test_what_one_cohort_has_not_the_other_has_for_itself():
         (BOARD, {"polling.etag": "version", "server.cache_s": 1.0}, {}, {}),
         (pushed, {"websocket.push": "delta"}, {}, {}),
     ):
-        cases, _ = cases_of(today, {"other": changes})
+        cases, _ = cases_of(today, ANY, {"other": changes})
         compared = [case.scenario for case in cases.values()]
         base, _, plan = rolled_out(cases["other"], compared, sl.Needs(harmed_frac=1), today)
         assert set(plan.control.changes) == set(control)
@@ -564,7 +693,7 @@ def test_what_one_cohort_has_not_the_other_has_for_itself():
 
 
 def test_push_for_a_part_is_rolled_out_to_that_part_of_those_who_poll():
-    cases, _ = cases_of(BOARD, ["push_half"])
+    cases, _ = cases_of(BOARD, ANY, ["push_half"])
     compared = [case.scenario for case in cases.values()]
     plan = rolled_out(cases["push_half"], compared, sl.Needs(harmed_frac=1), BOARD).plan
     assert [stage.percent for stage in plan.stages] == [5.0, 12.5, 25.0, 50.0]
@@ -619,7 +748,7 @@ def test_what_cannot_be_taken_is_not_run_in_trouble_and_the_verdict_is_the_same(
         patch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1e9)
         whole = decided(ASKED, replications=3)
         assert decided(ASKED, candidates=["push"]).asked.replications == 5
-    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "push_fallback")
+    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "sse")
     assert found.sentences[0] == whole.sentences[0]
     table, every = found.table, whole.table
     assert "not run" not in set(every["status"])
@@ -657,7 +786,7 @@ def test_where_trouble_ranks_all_that_keep_calm_needs_are_run_in_it(brief):
 
 def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
     busy = BOARD.replace({"updates.rate_per_s": 3.0})  # at which polls take fewer bytes
-    found = decided(ASKED, busy, candidates=["push_fallback", "poll_longer", "poll_etag"])
+    found = decided(ASKED, busy, candidates=["sse", "poll_longer", "poll_etag"])
     loose = found.asked.needs.replace({"latency_p95_s": 90.0})
     with pytest.raises(sl.ScenarioError, match=r"needs: must be judged anew, by decide: poll_"):
         found.with_needs(loose)
@@ -665,7 +794,7 @@ def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
     crossings = sl.verdict.break_even(found, "needs.latency_p95_s")
     whole = sl.verdict.break_even(in_full(found), "needs.latency_p95_s")
     assert crossings.equals(whole)
-    assert set(crossings["above"]) == {"push_fallback", TODAY}
+    assert set(crossings["above"]) == {"sse", TODAY}
 
 
 def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
@@ -676,3 +805,7 @@ def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
     assert isinstance(again, Decision)
     assert again.table.equals(first.table)
     assert again.verdict == first.verdict
+    # What was kept before there was a measure has no value of it.
+    monkeypatch.setattr("simlib.verdict.runs.JUDGED", {**JUDGED, "new_s": JUDGED["back_s"]})
+    with pytest.raises(TypeError, match="not callable"):
+        decided({"latency_p95_s": 2.0}, **options)

@@ -107,17 +107,65 @@ def test_patience_changes_the_verdict_where_the_next_candidate_meets_the_need(de
         ({"over": "transport"}, r"over: must be the path"),
         ({"over": "network.rtt_spread"}, r"over: must be the path"),
         ({"over": 3}, r"over: must be the path of one assumption"),
-        ({"over": "needs.back_s"}, r"over: must be the path"),
+        ({"over": ""}, r"over: must be the path of one assumption, such as \"clients\""),
+        ({"over": "client"}, r"; did you mean clients\?, got 'client'"),
+        ({"over": "latency_p95_s"}, r"; did you mean needs.latency_p95_s\?"),
+        ({"over": "rate"}, r"; did you mean updates.rate_per_s\?"),
+        ({"over": "needs.back_s"}, r"this one is not set: give it a value to begin with"),
+        ({"over": "drag.length_s"}, r"this one is not set: give it a value to begin with"),
+        ({"over": "server.snapshot_s"}, r"this one is 0: give it another value to begin with"),
+        ({"decision": "clients"}, r"decision: must be a Decision, as decide returns it, got 'clie"),
         ({"measure": "speed"}, r"measure: must be among latency_p50_s"),
-        ({"one": "pushh"}, r"one: must be among today, poll_etag, push"),
+        ({"measure": "p95"}, r"measure: must be among .*; did you mean latency_p95_s\?"),
+        ({"measure": ["back_s"]}, r"measure: must be among latency_p50_s"),
+        ({"measure": "money_per_month"}, r"measure: must be among what is judged: .* prices"),
+        ({"measure": "harmed_frac"}, r"measure: must be among what is judged: .* of harmed_frac"),
+        ({"one": "pushh"}, r"one: must be among today, poll_etag, push.*; did you mean push\?"),
+        ({"one": ["push"]}, r"one: must be among today, poll_etag, push"),
         ({"one": "push", "other": "push"}, r"other: must be another candidate"),
-        ({"least": 0.2}, r"least, most: must be > 0 and on either side of 0.1"),
-        ({"closeness": 0.0}, r"closeness: must be in \(0, 1\]"),
+        (
+            {"least": 0.2},
+            r"least, most: must be numbers > 0 on either side of 0.1, as updates.rate",
+        ),
+        ({"least": "0.2"}, r"least, most: must be numbers > 0 on either side of 0.1"),
+        ({"over": "clients", "least": 2.5}, r"least, most: must be whole numbers, as clients is"),
+        ({"closeness": 0.0}, r"closeness: must be a number in \(0, 1\]"),
+        ({"closeness": "1 %"}, r"closeness: must be a number in \(0, 1\]"),
     ],
 )
 def test_what_cannot_break_even_is_refused(decision, options, words):
     with pytest.raises(sl.ScenarioError, match=words):
-        break_even(decision, **{"over": RATE, **options})
+        break_even(**{"decision": decision, "over": RATE, **options})
+
+
+def test_what_is_found_in_another_place_is_said_to_be_there():
+    with pytest.raises(AttributeError, match=r"did you mean simlib.verdict.break_even\?"):
+        sl.break_even  # noqa: B018
+    for ask in (tornado, sobol):
+        with pytest.raises(sl.ScenarioError, match="decision: must be a Decision"):
+            ask("clients")
+    with pytest.raises(sl.ScenarioError, match=r"table: must be a table from verdict.tornado"):
+        sentence_of("clients")
+
+
+def test_there_is_no_closed_form_of_clients_behind_bad_proxies():
+    needs = sl.Needs(latency_p95_s=60.0, trouble={"bad_proxy_frac": 0.3})
+    push = BOARD.replace(transport="websocket")
+    assert math.isnan(expected(push, needs)["bytes_per_h"])
+    assert expected(BOARD, needs)["bytes_per_h"] > 0.0
+    found = decided(needs, candidates=["push_fallback"])
+    over = "needs.trouble.bad_proxy_frac"
+    table = break_even(found, over, measure="latency_p50_s", most=0.9, closeness=0.5)
+    assert set(table["by"]) <= {"simulation"}
+    assert table.attrs["curves"]["push_fallback"].max() > 1.0, "if most poll, half of all is late"
+
+
+def test_the_bill_of_today_has_the_servers_that_are_paid_for_in_closed_forms_too():
+    prices = {"per_server_hour": 1.0, "open_hours": 100.0}
+    needs = sl.Needs(nodes=4, memory_bytes="1 GB", prices=prices)
+    four = BOARD.replace({"server.nodes": 4})
+    paid = [expected(four, needs, is_today=is_today) for is_today in (True, False)]
+    assert [one["money_per_month"] for one in paid] == [4 * 730.5, 730.5]
 
 
 def test_a_limit_that_all_keep_with_nothing_changes_no_verdict():
@@ -203,6 +251,23 @@ def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():
     assert table.loc["needs.trouble.bad_proxy_frac", ["low", "high"]].tolist() == [0.3, 1.0]
     assert table.loc["clients", ["low", "today", "high"]].tolist() == [2.0, 4.0, 8.0]
     assert len(table) == 9
+    assert table.attrs["skipped"] == ()
+
+
+def test_whole_numbers_stay_whole_and_what_is_0_is_not_varied_by_a_factor():
+    odd = BOARD.replace({"clients": 5, "network.rtt_s": 0.0, "horizon_s": 120.0})
+    found = decided({"latency_p95_s": 60.0}, odd, candidates=["push"])
+    table = tornado(found)
+    rows = table.set_index("over")
+    assert rows.loc["clients", ["low", "high"]].tolist() == [2.0, 10.0]
+    assert table.attrs["skipped"] == ("network.rtt_s", "needs.trouble.bad_proxy_frac")
+    said = "Not varied, since 0 or not set: network.rtt_s, needs.trouble.bad_proxy_frac."
+    assert sentence_of(table).endswith(said)
+    given = tornado(found, {"network.rtt_s": (0.01, 0.1)})
+    assert given["today"].tolist() == [0.0]
+    assert given.attrs["skipped"] == ()
+    alone = decided({"latency_p95_s": 60.0}, odd.replace(clients=1), candidates=["push"])
+    assert tornado(alone).set_index("over").loc["clients", ["low", "high"]].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +276,11 @@ def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():
         ({}, r"assumptions: must be a mapping of paths to low and high"),
         ({"clients": 3}, r"assumptions\['clients'\]: must be a pair of low and high"),
         ({"clients": (4, 2)}, r"assumptions\['clients'\]: must be two numbers with 0 < low < high"),
-        ({"client": (1, 2)}, r"over: must be the path"),
+        ({"client": (1, 2)}, r"assumptions\['client'\]: must be the path.* did you mean clients"),
+        ({"clients": (4.5, 9)}, r"assumptions\['clients'\]: must be whole numbers, as clients is"),
+        ({"clients": ("4", "9")}, r"assumptions\['clients'\]: must be two numbers"),
+        ({3: (1, 2)}, r"assumptions\[3\]: must be the path of one assumption"),
+        ({"drag.length_s": (1, 2)}, r"assumptions\['drag.length_s'\]: .* not set"),
         ({"server.poll_s": (1e-3, -1.0)}, r"must be two numbers with 0 < low"),
         ({"server.poll_s": (1e-3, 1e12)}, r"server.poll_s: must be <="),
     ],
@@ -243,7 +312,8 @@ def test_sobol_indices_are_those_of_the_closed_form(decision):
     def lead(name, value):
         asked = changed(decision.asked, name, value)
         both = [
-            decision.cases[one].candidate.applied_to(asked.scenario) for one in ("push", "today")
+            decision.cases[one].candidate.applied_to(asked.scenario, asked.needs)
+            for one in ("push", "today")
         ]
         push, polls = (expected(one, asked.needs)["bytes_per_h"] for one in both)
         return polls - push
@@ -271,7 +341,8 @@ def test_simulated_indices_agree_with_those_of_closed_forms(decision):
     [
         ({"samples": 12}, r"samples: must be a power of 2, >= 4"),
         ({"samples": 2}, r"samples: must be a power of 2"),
-        ({"confidence": 1.5}, r"confidence: must be in \(0, 1\)"),
+        ({"confidence": 1.5}, r"confidence: must be a number in \(0, 1\)"),
+        ({"confidence": "95"}, r"confidence: must be a number in \(0, 1\)"),
         ({"measure": "speed"}, r"measure: must be among"),
     ],
 )
