@@ -31,6 +31,7 @@ SMALLER = {
         '"clients": [1_000, 10_000]': '"clients": [10, 20]',
         "replications=20": "replications=2, progress=False",
         '"clients": 5_000}': '"clients": 10}',
+        "few, samples=16": "few, samples=4",
         "below=0.1": "below=0.1, replications=2, progress=False",
         '"build/runs"': "str(folder)",
         "regressions(fleet, plan)": "regressions(fleet, plan), replications=2, progress=False",
