@@ -219,7 +219,8 @@ class Polling(Section):
     Query)."""
     stale_s: NotNegative = 0.0
     """``staleTime``, seconds: younger data is not fetched again at a drop or on focus.
-    Elsewhere: staleTime (TanStack Query, ms)."""
+    Elsewhere: staleTime (TanStack Query, ms); dedupingInterval (SWR, ms, from the start of a fetch,
+    for polls too); focusThrottleInterval (SWR, ms, for focus alone)."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Further tries of a failed fetch.
     Elsewhere: retry (TanStack Query); errorRetryCount (SWR)."""
