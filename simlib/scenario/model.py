@@ -646,9 +646,11 @@ class ServerSettings(Section):
     """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
     """Open WebSockets and streams, and requests that are held (`long_polling`); a further request
-    for one, or to be held, is answered 503.
-    Elsewhere: worker_connections (nginx, for each worker); maxconn (HAProxy); ulimit -n (Linux,
-    with all other files)."""
+    for one, or to be held, is answered 503. gunicorn's sync workers hold one each:
+    ``max_connections = workers``. There what is more waits, polls too, until one ends: up to 100
+    clients do so with ``tabs_per_user = clients`` and ``network.connections_per_user = workers``.
+    Elsewhere: worker_connections (nginx and gunicorn's gevent, for each worker); maxconn (HAProxy);
+    ulimit -n (Linux, with all other files)."""
     backlog: Counting = 4096
     """TCP connections waiting to be accepted; a further SYN is dropped.
     Elsewhere: backlog (listen(2), nginx, Node.js, gunicorn); net.core.somaxconn (Linux, its

@@ -36,9 +36,9 @@ _FAULTS = "faults faults.*.kind"
 _NODES = "server.nodes server.balancing"
 _BETWEEN = "network.idle_s network.stream_buffer_bytes network.stream_delay_s"
 _SYNC_WORKERS = (
-    "gunicorn's sync workers (its default) hold one request or stream each, until it ends, so that "
-    "server.max_connections is their number, or what is more waits in the backlog: see there. "
-    "worker_class gevent, or a uvicorn worker, holds as many as server.max_connections says."
+    "gunicorn's sync workers (its default) hold one request or stream each, and what is more waits "
+    "until one ends: server.max_connections says how to give that. worker_class gevent, or a "
+    "uvicorn worker, holds as many as server.max_connections says."
 )
 _OF_A_PLAN = "It belongs to the plan of a rollout, not to the scenario."
 _RESULT = "It is a result of a run, not a setting: "
@@ -120,7 +120,12 @@ TERMS = (
         "Cookies cost bytes, as a longer token does.",
     ),
     # -- servers ----------------------------------------------------------------------------
-    Term("gunicorn, sync worker, sync workers", "", _SYNC_WORKERS),
+    Term(
+        "gunicorn, sync worker, sync workers",
+        "server.workers server.max_connections server.backlog server.keep_alive_s "
+        "network.connections_per_user",
+        _SYNC_WORKERS,
+    ),
     Term(
         "worker_class, gevent, eventlet, gthread, wsgi, flask, django, mod_wsgi, uwsgi, php-fpm, "
         "puma, unicorn",
