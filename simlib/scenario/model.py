@@ -306,9 +306,12 @@ class WebSocket(Section):
     above; 0: they go on. On a stream READY comes with the answer."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
-    A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
-    that it brings are late, not lost; `core.record` says how many gaps a client may have. With
-    `notify` it is a fetch like the others, and its time counts from the end of the last one."""
+    A safety poll does not wait for the answer to the one before, and is not retried. It goes on the
+    connection that the one before has left, as long as the server keeps that
+    (`server.keep_alive_s`) and the socket beside is open; where its path has died, nothing answers,
+    and the next one opens another. Missed changes that it brings are late, not lost; `core.record`
+    says how many gaps a client may have. With `notify` it is a fetch like the others, and its time
+    counts from the end of the last one."""
     safety_poll_restart: bool = False
     """Whether a message that arrives starts the time to the next safety poll anew. So it is where a
     push is written into TanStack Query's cache: its interval begins again at each
