@@ -60,7 +60,8 @@ class Connection:
     kept_until_s : float
         Until when the server keeps an idle connection of HTTP, seconds; `NEVER_S` during a request,
         ``-NEVER_S`` without one. A polling client has no other connection; a client that fetches
-        what it is told of has this one beside its socket.
+        what it is told of, or makes safety polls, has this one beside its socket. Safety polls do
+        not wait for each other: each takes it away, and brings it back with its answer.
     has_upgraded : bool
         Whether the WebSocket is up, so that it ends with a close frame; of streams, whether the
         client has had an event, which its next request names.
@@ -382,7 +383,7 @@ def end_of_kept(link: Connection, now: float, cause: int) -> tuple[float, int]:
 
 
 def end_fetches(link: Connection, now: float) -> float:
-    """Forget the connection on which a client fetches what it is told of, since it has ended.
+    """Forget the connection beside a client's socket, since it has ended.
 
     Returns
     -------
@@ -404,8 +405,44 @@ def end_fetches(link: Connection, now: float) -> float:
 
 def has_idle_fetches(client: Client, link: Connection, now: float) -> bool:
     """Say whether the connection beside a client's socket has been idle for too long and ended."""
-    is_told = fetches(client.transport) and link.opened_s < NEVER_S
-    return bool(is_told and link.kept_until_s < now)
+    is_beside = has_socket(client.transport) and link.opened_s < NEVER_S
+    return bool(is_beside and link.kept_until_s < now)
+
+
+def take_beside(link: Connection) -> bool:
+    """Let a safety poll take the connection that is kept; say whether the path of it has died.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> link.kept_until_s, link.is_link_dead = 30.0, True
+    >>> take_beside(link), link.kept_until_s, link.is_link_dead
+    (True, -inf, False)
+    """
+    is_dead = bool(link.is_link_dead)
+    link.kept_until_s = -NEVER_S
+    link.is_link_dead = False
+    return is_dead
+
+
+def bring_back_beside(link: Connection, keep_alive_s: float, now: float) -> bool:
+    """Let the connection of a safety poll be kept, which has its answer now.
+
+    Returns
+    -------
+    bool
+        Whether it is closed, as the one of another safety poll is kept already.
+
+    Examples
+    --------
+    >>> link = Connection(0)
+    >>> bring_back_beside(link, 75.0, 5.0), bring_back_beside(link, 75.0, 6.0), link.kept_until_s
+    (False, True, 81.0)
+    """
+    has_another = link.kept_until_s > -NEVER_S
+    link.kept_until_s = now + keep_alive_s
+    link.is_link_dead = False
+    return bool(has_another)
 
 
 def is_answered(link: Connection, keep_alive_s: float, now: float) -> bool:
@@ -548,8 +585,7 @@ def lose_path(client: Client, link: Connection, is_queued: bool = False) -> bool
         return bool(client.state == State.FETCHING and not is_queued and not is_held_request)
     if State.SECURING <= client.state <= State.OPEN:
         link.lost_exchange = exchange
-        if fetches(client.transport):
-            link.is_link_dead = link.kept_until_s > -NEVER_S
+        link.is_link_dead = link.kept_until_s > -NEVER_S
     return False
 
 
@@ -623,7 +659,7 @@ def ends_idle_fetches(
     The path of the socket has died. Other clients end this connection when they hear of the cut.
     """
     is_deaf = link.opened_s < NEVER_S and link.lost_exchange >= client.exchange
-    if not fetches(client.transport) or not is_deaf or link.is_link_dead:
+    if not has_socket(client.transport) or not is_deaf or link.is_link_dead:
         return False
     cuts_all = fault_event.effect != FaultEffect.NODE_DOWN  # a balancer's goes on without the node
     return bool(cuts_all and is_answered(link, keep_alive_s, now))

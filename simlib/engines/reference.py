@@ -64,7 +64,6 @@ from simlib.core.protocol import (
     Heartbeat,
     State,
     Transport,
-    fetches,
     has_socket,
     holds,
     is_stream,
@@ -678,14 +677,19 @@ class Simulation(Driver):
         return wait_s(self.servers[node].free_s, self.clock.now) > self.server_rules.shed_wait_s
 
     def safety_poll(self, client: Client, exchange: int) -> Process:
-        """A safety poll, on a connection of its own beside the one that is open."""
+        """A safety poll, on the connection that the one before has left, or on a new one."""
         clock, number, link = self.clock, client.number, self.link_of(client)
         recording.count_safety_poll(self.record, number, clock.now)
-        for message in (Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST):
-            self.send_beside(number, message)
-        round_trips = 2.0 if self.rules.tls else 1.0
-        yield clock.at(clock.now + (2.0 * round_trips + 1.0) * self.one_way_s(link))
-        if self.is_safety_poll_lost(client, exchange):
+        first = not is_kept(link.opened_s, link.kept_until_s, clock.now)
+        if first:
+            self.end_fetches(link)
+            self.send_beside(number, Message.TCP_OPEN)
+            self.send_beside(number, Message.TLS_OPEN)
+        is_dead = connection.take_beside(link)
+        self.send_beside(number, Message.POLL_REQUEST - first)
+        trips = (5.0 if self.rules.tls else 3.0) if first else 1.0
+        yield clock.at(clock.now + trips * self.one_way_s(link))
+        if is_dead or self.is_safety_poll_lost(client, exchange):
             return
         node, is_admitted = self.node_of(link, exchange), True
         if node >= 0 and self.limit.polls:
@@ -698,12 +702,14 @@ class Simulation(Driver):
             if client.exchange == exchange:
                 recording.count_failed_safety_poll(self.record, number, clock.now)
                 if node >= 0:
-                    self.send_beside(number, Message.POLL_REFUSED_FIRST)
+                    self.send_beside(number, Message.POLL_REFUSED - first)
+                    self.bring_back_beside(link)
+                elif not first:
                     self.send_beside(number, Message.TCP_CLOSE)
             return
         link.beats += 1
         balancing.take_turn(self.balancer, node)
-        accept_s = self.server_rules.accept_s
+        accept_s = first * self.server_rules.accept_s
         done_s, version = self.answer(node, accept_s, client, Stream.SAFETY_SERVICE, link.beats)
         cut_s = self.cut_in_service_s(link, node, done_s)
         if cut_s < NEVER_S:
@@ -712,15 +718,21 @@ class Simulation(Driver):
                 recording.count_failed_safety_poll(self.record, number, clock.now)
                 self.send_beside(number, Message.TCP_CLOSE)
             return
-        size = self.sizes[Message.POLL_RESPONSE_FIRST][1]
+        reply = Message.POLL_RESPONSE - first
         if self.paths.shared:
             yield clock.at(done_s)
-        t = connection.reply_s(self.paths, link, exchange, done_s, size)
+        t = connection.reply_s(self.paths, link, exchange, done_s, self.sizes[reply][1])
         yield clock.at(t + self.one_way_s(link))
         if client.exchange == exchange:
-            for message in (Message.POLL_RESPONSE_FIRST, Message.TCP_CLOSE):
-                self.send_beside(number, message)
+            self.send_beside(number, reply)
+            self.bring_back_beside(link)
             self.feed(client, Event.SNAPSHOT, version)
+
+    def bring_back_beside(self, link: Connection) -> None:
+        """A safety poll has its answer, and leaves its connection to the next one."""
+        keep_alive_s = self.server_rules.keep_alive_s
+        if connection.bring_back_beside(link, keep_alive_s, self.clock.now):
+            self.send_beside(link.number, Message.TCP_CLOSE)
 
     def is_safety_poll_lost(self, client: Client, exchange: int) -> bool:
         """Say whether a safety poll that comes to the server now is not answered."""
@@ -1543,7 +1555,7 @@ class Simulation(Driver):
             else:
                 self.clock.start(self.closing_handshake(link, client.exchange - 1, False))
             return
-        if fetches(was) and link.opened_s < NEVER_S:
+        if link.opened_s < NEVER_S:
             self.end_fetches(link)
         is_meant = event in (Event.STOP, Event.ASSIGNED)
         graceful = connection.closes_with_frames(client, link, was, is_meant)

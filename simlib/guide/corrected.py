@@ -6,21 +6,30 @@ Every number comes from the settings of the scenario, which can be simulated bef
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
+from simlib.core.protocol import Transport, is_stream
 from simlib.errors import ScenarioError
+from simlib.guide import streamed
 from simlib.guide.defects import REPAIRED, clients_at_once
+from simlib.guide.streamed import SPARE, in_ms
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
 
-_SPARE = 2.0
-"""How many times as much as is needed a limit allows."""
+Hooks = Literal["tanstack", "swr"]
+_REFETCH = {
+    "tanstack": 'queryClient.invalidateQueries({ queryKey: ["matters"] })',
+    "swr": 'mutate("/matters")',
+}
 
 
 def repaired(scenario: Scenario) -> Scenario:
     """Return a board that is pushed to as the guide ought to have it.
 
     Its clients reconnect by socket.io-client's rule with its jitter at the most, get the board at
-    each connect, poll after three failures, and try push again later.
+    each connect, poll after three failures, and try push again later. A board on a stream (`sse`,
+    `sse_notify`) stays on it: the server gives each stream a wait of its own (``retry``), and the
+    client opens anew what EventSource leaves closed, or has heard nothing on for too long.
 
     Parameters
     ----------
@@ -39,18 +48,25 @@ def repaired(scenario: Scenario) -> Scenario:
     """
     if not isinstance(scenario, Scenario):
         raise ScenarioError("scenario", scenario, scenario_rule(scenario))
+    if is_stream(Transport[scenario.transport.upper()]):
+        return scenario.replace({**REPAIRED, **streamed.repairs(scenario)})
     return scenario.replace({"transport": "websocket", **REPAIRED})
 
 
-def corrected_guide(scenario: Scenario, *, flag_every_s: float = 60.0) -> str:
+def corrected_guide(
+    scenario: Scenario, *, flag_every_s: float = 60.0, hooks: Hooks = "tanstack"
+) -> str:
     """Return the guide's code and configuration as they ought to be for a board, as Markdown.
 
     Parameters
     ----------
     scenario : Scenario
-        The board; its settings for push are replaced by those of `repaired`.
+        The board; its settings for push are replaced by those of `repaired`. If its transport is a
+        stream, the guide is one for EventSource, with what gunicorn needs to hold streams.
     flag_every_s : float, optional
         How often tabs read the flag, seconds, > 0.
+    hooks : {'tanstack', 'swr'}, optional
+        What the clients fetch with: TanStack Query, or SWR.
 
     Returns
     -------
@@ -60,34 +76,38 @@ def corrected_guide(scenario: Scenario, *, flag_every_s: float = 60.0) -> str:
     Raises
     ------
     ScenarioError
-        It is no scenario, or the time is out of range.
+        It is no scenario, the time is out of range, or there are no such hooks.
 
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200)
     >>> [line for line in corrected_guide(board).splitlines() if "reconnectionDelay:" in line]
     ['  reconnectionDelay: 5000,']
+    >>> text = corrected_guide(board.replace(transport="sse"), hooks="swr")
+    >>> [line for line in text.splitlines() if "refreshInterval:" in line][0]
+    '  refreshInterval: 30000,'
     """
     if isinstance(flag_every_s, bool) or not isinstance(flag_every_s, int | float):
         raise ScenarioError("flag_every_s", flag_every_s, "must be a number of seconds > 0")
     if not 0.0 < flag_every_s < math.inf:
         raise ScenarioError("flag_every_s", flag_every_s, "must be > 0")
+    if hooks not in get_args(Hooks):
+        raise ScenarioError("hooks", hooks, "must be one of 'tanstack', 'swr'")
     board = repaired(scenario)
-    parts = (
-        _client(board),
-        _server(board),
-        _proxy(board),
-        _flag(board, flag_every_s),
-        _load(board),
-    )
-    return "\n\n".join(parts) + "\n"
+    parts: list[str]
+    if is_stream(Transport[board.transport.upper()]):
+        refetch = _REFETCH[hooks] if board.transport == "sse_notify" else ""
+        load = streamed.load(board)
+        parts = [streamed.client(board, refetch), streamed.server(board), streamed.proxy(board)]
+        parts.append(_polls(board, hooks))
+    else:
+        load = _load(board)
+        parts = [_client(board, hooks), _server(board), _proxy(board)]
+        parts += [_polls(board, hooks)] if hooks == "swr" else []
+    return "\n\n".join((*parts, _flag(board, flag_every_s, hooks), load)) + "\n"
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000.0:.0f}"
-
-
-def _client(board: Scenario) -> str:
+def _client(board: Scenario, hooks: Hooks) -> str:
     rule, failures = board.reconnect, REPAIRED["fallback.after_failures"]
     return f"""### The client
 
@@ -97,14 +117,14 @@ One owner of reconnection: the library. The token is read at every connect, and 
 const socket = io(url, {{
   auth: (send) => send({{ token: currentToken() }}),
   transports: ["websocket"],
-  timeout: {_ms(board.websocket.open_timeout_s)},
-  reconnectionDelay: {_ms(rule.base_s)},
-  reconnectionDelayMax: {_ms(rule.cap_s)},
+  timeout: {in_ms(board.websocket.open_timeout_s)},
+  reconnectionDelay: {in_ms(rule.base_s)},
+  reconnectionDelayMax: {in_ms(rule.cap_s)},
   randomizationFactor: {rule.jitter_frac:g},
 }});
 socket.on("connect", () => {{
   failures = 0;
-  queryClient.invalidateQueries({{ queryKey: ["matters"] }});
+  {_REFETCH[hooks]};
 }});
 socket.on("connect_error", () => {{
   if (++failures >= {failures}) startPolling();
@@ -114,14 +134,15 @@ socket.on("connect_error", () => {{
 
 def _server(board: Scenario) -> str:
     beat, clients = board.heartbeat, clients_at_once(board)
-    most = math.ceil(_SPARE * clients)
+    most = math.ceil(SPARE * clients)
+    options = f"{{ pingInterval: {in_ms(beat.interval_s)}, pingTimeout: {in_ms(beat.timeout_s)} }}"
     return f"""### The server's limits
 
 It sends after the commit, from another thread, to a set that several threads may change, and lets
 go of a session that does not take what it is sent.
 
 ```js
-new Server(http, {{ pingInterval: {_ms(beat.interval_s)}, pingTimeout: {_ms(beat.timeout_s)} }});
+new Server(http, {options});
 ```
 
 ```sh
@@ -131,7 +152,7 @@ ulimit -n {most}  # twice the {clients:,} tabs: after a restart, old connections
 
 def _proxy(board: Scenario) -> str:
     silent_s = board.heartbeat.interval_s + board.heartbeat.timeout_s
-    most = math.ceil(2 * _SPARE * clients_at_once(board))
+    most = math.ceil(2 * SPARE * clients_at_once(board))
     return f"""### The proxy
 
 A silent socket is never older than a ping and its time-out ({silent_s:g} s).
@@ -141,27 +162,66 @@ location /socket.io/ {{
   proxy_http_version 1.1;
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header Connection "upgrade";
-  proxy_read_timeout {math.ceil(_SPARE * silent_s)}s;
+  proxy_read_timeout {math.ceil(SPARE * silent_s)}s;
 }}
 # events {{ worker_connections {most}; }}  two for each tab
 ```"""
 
 
-def _flag(board: Scenario, every_s: float) -> str:
+def _polls(board: Scenario, hooks: Hooks) -> str:
+    rule = board.polling
+    focus, hidden = str(rule.refetch_on_focus).lower(), str(not rule.pause_while_hidden).lower()
+    if hooks == "tanstack":
+        return f"""### The polls
+
+Where push fails, the board is polled.
+
+```ts
+useQuery({{
+  queryKey: ["matters"],
+  queryFn: fetchMatters,
+  refetchInterval: {in_ms(rule.interval_s)},
+  refetchIntervalInBackground: {hidden},
+  refetchOnWindowFocus: {focus},
+  staleTime: {in_ms(rule.stale_s)},
+  retry: {rule.retries},
+}});
+```"""
+    return f"""### The polls
+
+Where push fails, the board is polled. SWR leaves out what is due within `dedupingInterval` of the
+last fetch, polls too: it is never longer than the interval.
+
+```ts
+useSWR("/matters", fetchMatters, {{
+  refreshInterval: {in_ms(rule.interval_s)},
+  dedupingInterval: {in_ms(min(rule.stale_s, rule.interval_s))},
+  refreshWhenHidden: {hidden},
+  revalidateOnFocus: {focus},
+  errorRetryCount: {rule.retries},
+  errorRetryInterval: {in_ms(rule.retry_base_s)},
+}});
+```"""
+
+
+def _flag(board: Scenario, every_s: float, hooks: Hooks) -> str:
+    query = f"""useQuery({{
+  queryKey: ["flags"],
+  queryFn: fetchFlags,
+  refetchInterval: {in_ms(every_s)},
+}})"""
+    if hooks == "swr":
+        query = f'useSWR("/flags", fetchFlags, {{ refreshInterval: {in_ms(every_s)} }})'
     return f"""### The flag
 
 One decider; the service follows the flag while the tab is open, and a rollback is spread over a
 polling interval.
 
 ```ts
-const {{ data }} = useQuery({{
-  queryKey: ["flags"],
-  queryFn: fetchFlags,
-  refetchInterval: {_ms(every_s)},
-}});
+const {{ data }} = {query};
 const mode = data?.realTimeMode ?? "polling";
 useEffect(() => {{
-  const firstPollAfterMs = Math.random() * {_ms(board.polling.interval_s)};
+  const firstPollAfterMs = Math.random() * {in_ms(board.polling.interval_s)};
   const service = createUpdateService(mode, {{ firstPollAfterMs }});
   service.start();
   return () => service.stop();

@@ -124,6 +124,7 @@ class LiveClients(ConnectionOwner):
         self.opening: dict[int, ClientConnection] = {}
         self.beside: set[BesideConnection] = set()
         self.refetches: dict[int, RefetchConnection] = {}
+        self.idle_beside: dict[int, SafetyPollConnection] = {}
         self.asked_s = [0.0] * clients
         self.tasks = BackgroundTasks()
         self.to_close: list[tuple[int, float]] = []
@@ -300,7 +301,11 @@ class LiveClients(ConnectionOwner):
             connection.fetch(exchange)
 
     async def safety_poll(self, client: Client, exchange: int) -> None:
-        """Poll once beside an open WebSocket, on a connection of its own."""
+        """Poll once beside an open socket, on the connection of the poll before if it is kept."""
+        kept = self.idle_beside.pop(client.number, None)
+        if kept is not None and kept.is_usable and client.exchange == exchange:
+            kept.fetch(exchange)
+            return
         connection = await self._open(SafetyPollConnection(self, client), Port.POLL)
         if client.exchange != exchange or self.has_ended:
             if connection is not None:
@@ -309,6 +314,13 @@ class LiveClients(ConnectionOwner):
             recording.count_failed_safety_poll(self.record, client.number, self.now_s())
         else:
             connection.fetch(exchange)
+
+    def keep_beside(self, connection: SafetyPollConnection) -> None:
+        """Keep the connection of a safety poll that has its answer, in place of another."""
+        other = self.idle_beside.pop(connection.client.number, None)
+        if other is not None:
+            other.transport.close()
+        self.idle_beside[connection.client.number] = connection
 
     async def open_push(self, client: Client, exchange: int) -> None:
         """Open a connection for pushes."""
@@ -359,9 +371,9 @@ class LiveClients(ConnectionOwner):
         self.record_disconnect(number, self.now_s(), cause_of(event, was))
         if connection is not None:
             connection.close(graceful=event == Event.STOP)
-        beside = self.refetches.pop(number, None)
-        if beside is not None:
-            beside.transport.abort()
+        for beside in (self.refetches.pop(number, None), self.idle_beside.pop(number, None)):
+            if beside is not None:
+                beside.transport.abort()
 
     def connection_ended(self, connection: ClientConnection) -> None:
         """A connection has ended; if the client did not close it, tell the rules."""

@@ -89,6 +89,10 @@ class ConnectionOwner(Driver):
         self.feed(client, Event.CLOSED if holds(client.transport) else Event.FAILED)
 
     @abstractmethod
+    def keep_beside(self, connection: SafetyPollConnection) -> None:
+        """Keep the connection of a safety poll that has its answer for the next one."""
+
+    @abstractmethod
     def connection_ended(self, connection: ClientConnection) -> None:
         """A connection has ended, by whichever side."""
 
@@ -262,18 +266,23 @@ class RefetchConnection(BesideConnection):
 
 
 class SafetyPollConnection(BesideConnection):
-    """The one of a single safety poll."""
+    """One for safety polls, which is kept from one to the next."""
 
     def on_message_complete(self) -> None:
         """httptools: the response is complete; if it is a failure, there is no retry."""
         owner, client = self.owner, self.client
         is_awaited, self.exchange = client.exchange == self.exchange, -1
-        if is_awaited:
-            if self.parser.get_status_code() == 200:
-                owner.feed(client, Event.SNAPSHOT, wire.version_of(self.body))
-            else:
-                recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
-        self.transport.close()
+        body, self.body = self.body, b""
+        status = self.parser.get_status_code()
+        self.parser = httptools.HttpResponseParser(self)
+        if not is_awaited:
+            self.transport.close()
+            return
+        owner.keep_beside(self)
+        if status == 200:
+            owner.feed(client, Event.SNAPSHOT, wire.version_of(body))
+        else:
+            recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection has ended; a safety poll that was under way on it has failed.

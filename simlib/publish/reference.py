@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import html
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from simlib.rollout.plan import Plan
 from simlib.scenario import Scenario
 from simlib.scenario.settings import Setting, names_in, settings_of, text_of
 from simlib.scenario.suggestions import plain
+from simlib.scenario.terms import term_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +44,13 @@ class Settings(Sequence[Setting]):
     Parameters
     ----------
     found : list of Setting
+    note : str, optional
+        What a reader has to know beside them, such as that something is not modelled.
     """
 
-    def __init__(self, found: list[Setting]) -> None:
+    def __init__(self, found: list[Setting], note: str = "") -> None:
         self._found = found
+        self.note = note
 
     def __len__(self) -> int:
         return len(self._found)
@@ -57,16 +62,20 @@ class Settings(Sequence[Setting]):
         return iter(self._found)
 
     def __repr__(self) -> str:
-        return text_of(self._found)
+        note = textwrap.fill(self.note, 100)
+        return "\n".join(filter(None, (note, text_of(self._found))))
 
     def _repr_html_(self) -> str:
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        if not self._found:
+            return note
         head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
         rows = [
             "".join(f'<td style="text-align: left">{html.escape(text)}</td>' for text in _row(one))
             for one in self._found
         ]
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{note}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     @property
     def table(self) -> pd.DataFrame:
@@ -84,13 +93,15 @@ def settings(search: str = "") -> Settings:
     search : str, optional
         A part of a path, of what is said of a setting, or of its name in another tool; capitals and
         punctuation do not matter. ``"scenario"`` and ``"plan"`` return all settings of the one or
-        of the other. Settings whose own name or whose name elsewhere it is come alone.
+        of the other. Settings whose own name or whose name elsewhere it is come alone. Words of
+        the field lead to what they are about, and say so where simlib does not model it.
 
     Returns
     -------
     Settings
         Those of a plan with ``Plan.`` before their path. A terminal shows them as text, a notebook
-        as a table; ``settings(...).table`` is a `pandas.DataFrame`.
+        as a table; ``settings(...).table`` is a `pandas.DataFrame`, ``settings(...).note`` what
+        else there is to say, or empty.
 
     Raises
     ------
@@ -103,11 +114,12 @@ def settings(search: str = "") -> Settings:
     'polling.interval_s'
     >>> [found.path for found in settings("pingTimeout")]
     ['heartbeat.timeout_s']
-    >>> print(settings("max_connections"))
+    >>> print(settings("503"))
     server.max_connections = 20000    a whole number >= 1
         Open WebSockets and streams, and requests that are held (long_polling); a further request
-        for one, or to be held, is answered 503.
-        Elsewhere: worker_connections (nginx, for each worker), ...
+        for one, or to be held, is answered 503. ...
+    >>> print(settings("quic").note)
+    simlib does not model HTTP/3: HTTP/2 comes nearest.
     """
     if not isinstance(search, str):
         raise ScenarioError("search", search, "must be text")
@@ -118,6 +130,12 @@ def settings(search: str = "") -> Settings:
         return Settings(of_scenario if asked == "scenario" else of_plan)
     every = of_scenario + of_plan
     named = [one for one in every if asked in _names(one)] if asked else []
+    term = None if named else term_of(search)
+    if term is not None:
+        by_path = {one.path: one for one in every}
+        meant = [by_path[path] for path in term.paths.split()]
+        found = meant or [one for one in every if _says(one, search, whole=True)]
+        return Settings(found, term.says)
     found = named or [one for one in every if _says(one, search)]
     if not found:
         near = difflib.get_close_matches(asked, {n for one in every for n in _names(one)}, n=1)
@@ -131,10 +149,13 @@ def _row(one: Setting) -> tuple[str, ...]:
     return (*one[:5], ", ".join(one.elsewhere))
 
 
-def _says(one: Setting, search: str) -> bool:
-    """Say whether each word of a text is a part of a word that is said of a setting."""
+def _says(one: Setting, search: str, *, whole: bool = False) -> bool:
+    """Say whether each word of a text is a word that is said of a setting, or a part of one."""
     words = [plain(word) for word in " ".join(_row(one)).split()]
-    return all(any(plain(asked) in word for word in words) for asked in search.split())
+    return all(
+        any(plain(asked) == word if whole else plain(asked) in word for word in words)
+        for asked in search.split()
+    )
 
 
 def _names(one: Setting) -> dict[str, str]:

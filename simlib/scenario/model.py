@@ -219,7 +219,8 @@ class Polling(Section):
     Query)."""
     stale_s: NotNegative = 0.0
     """``staleTime``, seconds: younger data is not fetched again at a drop or on focus.
-    Elsewhere: staleTime (TanStack Query, ms)."""
+    Elsewhere: staleTime (TanStack Query, ms); dedupingInterval (SWR, ms, from the start of a fetch,
+    for polls too); focusThrottleInterval (SWR, ms, for focus alone)."""
     retries: Annotated[int, Field(ge=0, le=100)] = 3
     """Further tries of a failed fetch.
     Elsewhere: retry (TanStack Query); errorRetryCount (SWR)."""
@@ -305,9 +306,12 @@ class WebSocket(Section):
     above; 0: they go on. On a stream READY comes with the answer."""
     safety_poll_s: Annotated[Seconds, Field(ge=1e-3, le=LONGEST_S)] | None = None
     """Time between polls of a client whose connection is open, seconds; absent: no such polls.
-    A safety poll does not wait for the answer to the one before, and is not retried. Missed changes
-    that it brings are late, not lost; `core.record` says how many gaps a client may have. With
-    `notify` it is a fetch like the others, and its time counts from the end of the last one."""
+    A safety poll does not wait for the answer to the one before, and is not retried. It goes on the
+    connection that the one before has left, as long as the server keeps that
+    (`server.keep_alive_s`) and the socket beside is open; where its path has died, nothing answers,
+    and the next one opens another. Missed changes that it brings are late, not lost; `core.record`
+    says how many gaps a client may have. With `notify` it is a fetch like the others, and its time
+    counts from the end of the last one."""
     safety_poll_restart: bool = False
     """Whether a message that arrives starts the time to the next safety poll anew. So it is where a
     push is written into TanStack Query's cache: its interval begins again at each
@@ -645,9 +649,11 @@ class ServerSettings(Section):
     """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
     """Open WebSockets and streams, and requests that are held (`long_polling`); a further request
-    for one, or to be held, is answered 503.
-    Elsewhere: worker_connections (nginx, for each worker); maxconn (HAProxy); ulimit -n (Linux,
-    with all other files)."""
+    for one, or to be held, is answered 503. gunicorn's sync workers hold one each:
+    ``max_connections = workers``. There what is more waits, polls too, until one ends: up to 100
+    clients do so with ``tabs_per_user = clients`` and ``network.connections_per_user = workers``.
+    Elsewhere: worker_connections (nginx and gunicorn's gevent, for each worker); maxconn (HAProxy);
+    ulimit -n (Linux, with all other files)."""
     backlog: Counting = 4096
     """TCP connections waiting to be accepted; a further SYN is dropped.
     Elsewhere: backlog (listen(2), nginx, Node.js, gunicorn); net.core.somaxconn (Linux, its

@@ -436,7 +436,8 @@ _NGINX_SOURCE = (
 _HAPROXY_SOURCE = "observed on HAProxy 2.6.12 (Debian 12), timeout server 50s"
 _NGINX_ENDS = (
     "It asks the server by HTTP/1.0, so whatever ends the server's connection (a killed process, "
-    "too) is the proper end of the stream to the client; a connection that is reset is not. "
+    "too) is the proper end of the stream to the client; a connection that is reset is not: "
+    "findings/nginx-ends-the-stream-of-a-killed-server-politely.sh. "
 )
 
 PROXIES: dict[str, Library] = {

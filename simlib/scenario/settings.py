@@ -23,6 +23,7 @@ from simlib.core.faults import FAULTS
 from simlib.core.reconnect import POLICIES
 from simlib.errors import ScenarioError
 from simlib.scenario.suggestions import plain
+from simlib.scenario.terms import term_of
 from simlib.scenario.units import without_unit
 
 _LONGEST = 100
@@ -233,6 +234,9 @@ def unknown_field(model: type[pydantic.BaseModel], path: str, value: Any) -> Sce
     instead = getattr(of_section, "removed_fields", {}).get(name)
     if instead is not None:
         return ScenarioError(path, value, f"is not read any more: {instead}")
+    if term_of(name) is not None and not elsewhere(model, path):
+        hint = f'; sl.settings("{name}") says what comes nearest'
+        return ScenarioError(path, value, f"is not a known field{hint}")
     near = _nearest_field(model, path)
     hint = f"; did you mean {near}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")

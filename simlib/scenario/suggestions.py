@@ -312,6 +312,18 @@ def preset_rule(
     return f"must be one of {listed}{meant}"
 
 
+def library_without_preset(name: object) -> str:
+    """Return the key of `NO_PRESET` for a library, or its name's letters and digits.
+
+    Examples
+    --------
+    >>> library_without_preset("@stomp/stompjs"), library_without_preset("MQTT")
+    ('stompjs', 'mqttjs')
+    """
+    asked = plain(name)
+    return _NO_PRESET_TOO.get(asked, asked)
+
+
 def library_rule(name: object, presets: Iterable[str]) -> str:
     """Return the rule that a name of a client library breaks.
 
@@ -321,8 +333,7 @@ def library_rule(name: object, presets: Iterable[str]) -> str:
     'has no preset; set reconnect.policy = "fixed", reconnec'
     """
     known = list(presets)
-    asked = plain(name)
-    asked = _NO_PRESET_TOO.get(asked, asked)
+    asked = library_without_preset(name)
     if asked in NO_PRESET:
         listed = ", ".join(map(repr, known))
         return f"has no preset; {NO_PRESET[asked]}. There are presets of {listed}"

@@ -6,6 +6,7 @@ import pytest
 
 import simlib as sl
 from simlib.core.resync import Resume, Resync, ResyncRules, resume_outcome
+from simlib.core.wire import Message, message_sizes
 from simlib.scenario import compile_workload
 
 NONE, SNAPSHOT, REPLAY, RECOVERY = (
@@ -162,6 +163,61 @@ def test_a_safety_poll_brings_late_what_nothing_else_would_have_brought():
     assert polled.latency_quantiles(0.5) == pytest.approx(without.latency_quantiles(0.5), rel=0.01)
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+@pytest.mark.parametrize(("keep_alive_s", "opened"), [(75.0, 1), (29.0, 6)])
+def test_safety_polls_share_a_connection_that_the_server_keeps(
+    transport, keep_alive_s, opened, engine
+):
+    """As a browser's do: six of them, 30 s apart."""
+    board = sl.Scenario(
+        transport=transport,
+        clients=1,
+        ramp_s=0.0,
+        horizon_s=200.0,
+        updates={"rate_per_s": 0.0},
+        websocket={"safety_poll_s": 30.0},
+        heartbeat={"direction": "none"},
+        server={"keep_alive_s": keep_alive_s},
+    )
+    run = sl.simulate(board, engine=engine, progress=False)
+    unpolled = board.replace({"websocket.safety_poll_s": None})
+    beside = sl.simulate(unpolled, engine=engine, progress=False)
+    sizes = message_sizes(board.wire_spec(), "ip")
+    new = Message.TCP_OPEN, Message.TLS_OPEN, Message.POLL_REQUEST_FIRST
+    new = (*new, Message.POLL_RESPONSE_FIRST)
+    again = Message.POLL_REQUEST, Message.POLL_RESPONSE
+    expected = opened * sizes[[*new]].sum(axis=0) + (6 - opened) * sizes[[*again]].sum(axis=0)
+    expected += (opened - (keep_alive_s > 20.0)) * sizes[Message.TCP_CLOSE]  # the last one is open
+    for place, name in enumerate(("up_bytes", "down_bytes")):
+        more = run.frame("clients")[name].iloc[0] - beside.frame("clients")[name].iloc[0]
+        assert more == expected[place], name
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_safety_poll_beside_one_that_is_under_way_has_a_connection_of_its_own(engine):
+    """Each takes 2.5 s, and one starts each second: three at once, of which one stays."""
+    board = sl.Scenario(
+        transport="websocket",
+        clients=1,
+        ramp_s=0.0,
+        horizon_s=20.0,
+        updates={"rate_per_s": 0.0},
+        websocket={"safety_poll_s": 1.0},
+        heartbeat={"direction": "none"},
+        network={"rtt_s": 0.0},
+        server={"poll_s": 2.5, "workers": 4},
+    )
+    run = sl.simulate(board, engine=engine, progress=False)
+    polls = int(run.frame("timeline")["safety_polls"].sum())
+    slow = board.replace({"server.keep_alive_s": 0.0})
+    alone = sl.simulate(slow, engine=engine, progress=False)
+    assert run.frame("clients")["polls"].equals(alone.frame("clients")["polls"])
+    saved = alone.frame("clients")["up_bytes"] - run.frame("clients")["up_bytes"]
+    each = message_sizes(board.wire_spec(), "ip")[[Message.TCP_OPEN, Message.TLS_OPEN], 0].sum()
+    assert 0.5 * each < saved.iloc[0] / polls < 1.5 * each
+
+
 def test_a_safety_poll_reaches_a_client_whose_path_is_dead_and_does_not_know():
     board = sl.Scenario(
         transport="websocket",
@@ -177,7 +233,10 @@ def test_a_safety_poll_reaches_a_client_whose_path_is_dead_and_does_not_know():
     polled = sl.simulate(board.replace({"websocket.safety_poll_s": 30.0}), progress=False)
     assert deaf.ledger.pending > 0.5 * deaf.ledger.eligible
     assert polled.ledger.pending == 0
-    assert 29.0 < polled.latency_quantiles(0.99) < 31.0
+    # The first one after the loss is sent on the connection of the one before, which is dead too.
+    assert 30.0 < polled.latency_quantiles(0.99) < 61.0
+    new = {"websocket.safety_poll_s": 30.0, "server.keep_alive_s": 5.0}
+    assert 29.0 < sl.simulate(board.replace(new), progress=False).latency_quantiles(0.99) < 31.0
 
 
 def test_more_gaps_than_are_remembered_cost_the_oldest():
@@ -279,5 +338,6 @@ def test_a_safety_poll_is_shed_like_any_other_and_one_that_fails_is_an_error():
         {"kind": "path_loss", "start_s": 50.0, "length_s": 1.0},
         {"kind": "restart", "start_s": 55.0, "length_s": 20.0},
     ]
-    down = sl.simulate(board.replace(faults=dead), progress=False).frame("clients").sum()
+    new = board.replace({"faults": dead, "server.keep_alive_s": 5.0})  # each opens a connection
+    down = sl.simulate(new, progress=False).frame("clients").sum()
     assert down["errors"] == 40  # the one poll of each that finds nobody

@@ -270,3 +270,37 @@ def test_one_leader_tab_is_a_board_of_users_and_saves_as_much_as_there_are_tabs(
     for name in ("connections", "messages", "up_bytes", "down_bytes"):
         of_tabs, of_users = (one.frame("clients")[name].sum() for one in (unlimited, alone))
         assert of_tabs == 9 * of_users > 0
+
+
+SYNC_WORKERS = BOARD.replace(
+    {
+        "transport": "sse",
+        "clients": 3,
+        "tabs_per_user": 3,
+        "ramp_s": 3.0,
+        "heartbeat.direction": "none",
+        "websocket.open_timeout_s": 1000.0,
+        "server.workers": 2,
+        "network.connections_per_user": None,
+    }
+)
+"""As observed on gunicorn 27.0.1 with two sync workers and three streams."""
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_stream_beyond_one_for_each_sync_worker_waits_until_one_is_killed(engine):
+    killed = {"kind": "lifetime", "start_s": 0.0, "length_s": 100.0, "age_s": 30.0}
+    queued = {"network.connections_per_user": 2, "faults": [killed]}
+    run = sl.simulate(SYNC_WORKERS.replace(queued), engine=engine, progress=False)
+    first, _, third = run.frame("connections").sort_values("opened_s").head(3).itertuples()
+    assert third.opened_s - first.closed_s == pytest.approx(3 * 0.04, abs=0.01)
+    assert run.frame("clients")["queued_s"].loc[third.client] > 25.0
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_stream_beyond_one_for_each_sync_worker_is_refused(engine):
+    refused = SYNC_WORKERS.replace({"server.max_connections": 2, **sl.library("eventsource")})
+    run = sl.simulate(refused, engine=engine, progress=False)
+    clients = run.frame("clients").sort_values("start_s")
+    assert (clients["delivered"].iloc[:2] > 0).all()
+    assert clients[["delivered", "connections", "errors"]].iloc[2].tolist() == [0, 0, 1]

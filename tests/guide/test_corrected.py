@@ -15,7 +15,7 @@ BOARD = sl.Scenario.example("matters")
 
 
 def number(text, name):
-    found = re.search(rf"\b{name}:? (\d+(?:\.\d+)?)", text)
+    found = re.search(rf"(?<!\w){name}:? (\d+(?:\.\d+)?)", text)
     assert found, name
     return float(found[1])
 
@@ -69,12 +69,82 @@ def test_the_repaired_board_bears_what_the_guide_does_not():
     assert (clients["delivered"][clients["eligible"] > 0] > 0).all()
 
 
+STREAMED = BOARD.replace(
+    {
+        "transport": "sse",
+        "server.workers": 4,
+        "server.nodes": 2,
+        "server.backlog": 511,
+        "server.keep_alive_s": 5.0,
+        "network.idle_s": 20.0,
+        "polling.stale_s": 90.0,
+        "polling.retries": 5,
+    }
+)
+
+
+def test_every_number_of_a_stream_is_the_settings():
+    board = repaired(STREAMED)
+    text = corrected_guide(STREAMED, flag_every_s=20.0)
+    assert board.transport == "sse"
+    assert board.heartbeat.interval_s == 10.0  # twice in what a proxy takes for silence
+    silent_s = board.heartbeat.interval_s + board.heartbeat.timeout_s
+    assert f"silent = setTimeout(open, {1e3 * silent_s:g})" in text
+    assert f"retry: {{random.randrange(2500, {1e3 * board.reconnect.base_s:g})}}" in text
+    assert "PING_EVERY_S = 10\n" in text
+    said = {
+        "workers =": 4,
+        "worker_connections =": 2 * BOARD.clients / 8,
+        "backlog =": 511,
+        "keepalive =": 5,
+        "ulimit -n": 2 * BOARD.clients,
+        "proxy_read_timeout": 20,
+        "http2_max_concurrent_streams": 128,
+        "--max-time": BOARD.horizon_s,
+        "seq": BOARD.clients,
+        "refetchInterval": 30_000,
+        "staleTime": 90_000,
+        "retry": 5,
+    }
+    polls = text[text.index("### The polls") :]  # where a retry is another one
+    texts = {"retry": polls, "refetchInterval": polls}
+    assert {name: number(texts.get(name, text), name) for name in said} == said
+    for needed in ("text/event-stream", "no-transform", "X-Accel-Buffering: no", "Last-Event-ID"):
+        assert needed in text
+    for needed in ("proxy_buffering off", "proxy_http_version 1.1", 'worker_class = "gevent"'):
+        assert needed in text
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "sse_notify"])
+def test_the_guide_for_swr_has_its_names(transport):
+    board = STREAMED.replace({"transport": transport, "notify.spread_s": 3.0})
+    text = corrected_guide(board, hooks="swr")
+    assert number(text, "refreshInterval") == 30_000
+    assert number(text, "dedupingInterval") == 30_000  # or each second poll would be left out
+    assert number(text, "errorRetryCount") == 5
+    assert 'useSWR("/flags"' in text
+    assert "useQuery" not in text
+    assert ('mutate("/matters")' in text) == (transport != "sse")
+    assert ("Math.random() * 3000)" in text) == (transport == "sse_notify")
+
+
+@pytest.mark.parametrize("transport", ["sse", "sse_notify"])
+def test_a_repaired_stream_bears_a_restart_and_dead_paths(transport):
+    dies = {"kind": "path_loss", "start_s": 100.0, "length_s": 20.0, "share": 0.5}
+    restart = {"kind": "restart", "start_s": 300.0, "length_s": 60.0}
+    board = repaired(BOARD.replace(transport=transport)).replace({"clients": 50})
+    board = board.replace({"faults": [restart, dies], "cool_down_s": 60.0})
+    run = sl.simulate(board, engine="simpy", progress=False)
+    assert run.ledger.lost == run.ledger.pending == 0
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (lambda: corrected_guide("matters"), "scenario"),
         (lambda: corrected_guide(BOARD, flag_every_s=0.0), "flag_every_s: must be > 0"),
         (lambda: corrected_guide(BOARD, flag_every_s=True), "flag_every_s: must be a number"),
+        (lambda: corrected_guide(BOARD, hooks="axios"), "hooks: must be one of 'tanstack', 'swr'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(given, words):

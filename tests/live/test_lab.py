@@ -75,6 +75,7 @@ VARIANTS = {
     "push after a snapshot": PUSH.replace({"websocket.resync": "snapshot"}),
     "push with client pings": PUSH.replace({"heartbeat.direction": "client"}),
     "push without heartbeat": PUSH.replace({"heartbeat.direction": "none"}),
+    "push with safety polls": PUSH.replace({"websocket.safety_poll_s": 5.0}),
     "push in socket.io's envelope": PUSH.replace({"wire.envelope": "socketio"}),
     "push in sockjs' envelope": PUSH.replace({"wire.envelope": "sockjs"}),
     "told of changes": TOLD,

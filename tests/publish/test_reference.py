@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,88 @@ def test_the_page_of_settings_is_up_to_date():
 )
 def test_a_name_leads_to_its_setting_alone(search, path):
     assert paths(search) == [path]
+
+
+@pytest.mark.parametrize(
+    ("search", "path"),
+    [
+        ("rooms", "updates.rate_per_s"),
+        ("channels", "clients"),
+        ("500", "faults.*.kind"),
+        ("502", "sse.retries_http_errors"),
+        ("503", "server.max_connections"),
+        ("504", "network.idle_s"),
+        ("429", "rate_limit.status"),
+        ("gunicorn", "server.workers"),
+        ("gevent", "server.max_connections"),
+        ("uvicorn", "server.workers"),
+        ("swr", "polling.interval_s"),
+        ("refreshInterval", "polling.interval_s"),
+        ("dedupingInterval", "polling.stale_s"),
+        ("React Query", "polling.interval_s"),
+        ("EventSource", "transport"),
+        ("Last-Event-ID", "websocket.resync"),
+        ("sticky", "server.balancing"),
+        ("session affinity", "server.balancing"),
+        ("proxy_buffering", "network.stream_buffer_bytes"),
+        ("X-Accel-Buffering", "network.stream_buffer_bytes"),
+        ("hpa", "server.nodes"),
+        ("autoscaling", "server.nodes"),
+        ("redis", "server.hop_s"),
+        ("kafka", "server.broker_s"),
+        ("cloudflare", "network.idle_s"),
+        ("alb", "network.idle_s"),
+        ("ingress", "network.idle_s"),
+        ("JWT", "websocket.token_valid_s"),
+        ("SSL", "network.tls"),
+        ("HTTP/3", "wire.http"),
+        ("Postgres", "server.poll_s"),
+        ("thread pool", "server.workers"),
+        ("RAM", "server.connection_bytes"),
+        ("pods", "server.nodes"),
+        ("region", "network.rtt_quantiles"),
+        ("backoff", "reconnect.policy"),
+        ("thundering herd", "reconnect.jitter_frac"),
+        ("packet loss", "faults.*.kind"),
+        ("firewall", "faults.*.answered"),
+        ("crash", "faults.*.kind"),
+        ("SIGTERM", "server.ends_streams"),
+        ("file descriptors", "server.max_connections"),
+        ("peak hours", "sessions.curve"),
+        ("feature flag", "Plan.flag.propagation"),
+        ("canary", "Plan.stages"),
+        ("MQTT", "reconnect.base_s"),
+        ("SharedWorker", "tabs_per_user"),
+    ],
+)
+def test_a_word_that_an_engineer_types_finds_the_setting_that_it_is_about(search, path):
+    assert path in paths(search)
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ("rooms", "every client gets every change"),
+        ("presence", "as changes: add it to the rate"),
+        ("502", "connections are refused"),
+        ("Retry-After", "do not read the header"),
+        ("gunicorn", "hold one request or stream each"),
+        ("sticky", "no balancer here remembers clients"),
+        ("hpa", "the fault scale_out adds one"),
+        ("kafka", "Partitions, consumer groups and redeliveries are not modelled"),
+        ("cloudflare", "no preset"),
+        ("quic", "HTTP/2 comes nearest"),
+        ("LiveView", 'sl.library("phoenix")'),
+        ("mqtt", "its reconnectPeriod"),
+        ("price", "sl.Prices"),
+        ("p99", "run.summary()"),
+    ],
+)
+def test_what_is_not_modelled_or_not_a_setting_is_said_above_what_comes_nearest(search, words):
+    found = sl.settings(search)
+    assert words in found.note
+    assert " ".join(repr(found).split()).startswith(found.note)
+    assert f"<p>{html.escape(found.note)}</p>" in found._repr_html_()
 
 
 def test_every_name_leads_to_its_setting():

@@ -24,11 +24,11 @@ from simlib.core.browser import (
     settle,
 )
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import closes_with_frames, end_of_kept, opening_request
+from simlib.core.connection import closes_with_frames, end_of_kept, opening_request, take_beside
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
-from simlib.core.protocol import Action, Event, State, Transport, fetches, holds, is_stream
+from simlib.core.protocol import Action, Event, State, Transport, holds, is_stream
 from simlib.core.record import Cause, Count, value_of
 from simlib.core.resync import Resume
 from simlib.core.streams import sent_as
@@ -249,7 +249,7 @@ def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -
             return outgoing
         t = now + turn.half_s
         return _put(arrays.out, outgoing, TRIP, t, Kind.CLOSE, row.exchange - 1, 0)
-    if GENERAL and fetches(was) and row.opened_s < NEVER_S:
+    if GENERAL and row.opened_s < NEVER_S:
         end_fetches(arrays, record, number, now)
     is_meant = event == Event.STOP or event == Event.ASSIGNED
     graceful = closes_with_frames(row, row, was, is_meant)
@@ -301,15 +301,23 @@ def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Ou
 
 @inlined
 def _safety_poll(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
-    record, number = world.record, turn.number
+    """A safety poll, on the connection that the one before has left, or on a new one."""
+    arrays, record, number = world.arrays, world.record, turn.number
+    row = arrays.rows[number]
     recording.count_safety_poll(record, number, turn.now)
-    recording.count_messages(record, number, turn.now, Message.TCP_OPEN + 0)
-    recording.count_messages(record, number, turn.now, Message.TLS_OPEN + 0)
-    recording.count_messages(record, number, turn.now, Message.POLL_REQUEST_FIRST + 0)
-    round_trips = 2.0 if world.rules.tls else 1.0
-    t = turn.now + (2.0 * round_trips + 1.0) * turn.half_s
-    exchange = world.arrays.rows[turn.number].exchange
-    return _put(world.arrays.out, outgoing, WHEEL, t, Kind.SAFETY_POLL, exchange, 0)
+    trips, first = 1.0, 0
+    if not is_kept(row.opened_s, row.kept_until_s, turn.now):
+        first += 1
+        end_fetches(arrays, record, number, turn.now)
+        recording.count_messages(record, number, turn.now, Message.TCP_OPEN + 0)
+        recording.count_messages(record, number, turn.now, Message.TLS_OPEN + 0)
+        trips += 4.0 if world.rules.tls else 2.0
+    is_dead = take_beside(row)
+    recording.count_messages(record, number, turn.now, Message.POLL_REQUEST - first)
+    if is_dead:
+        return outgoing
+    t = turn.now + trips * turn.half_s
+    return _put(arrays.out, outgoing, WHEEL, t, Kind.SAFETY_POLL, row.exchange, first)
 
 
 # -- 4. requests, and what follows ---------------------------------------------------------------

@@ -16,6 +16,7 @@ from simlib.core.client import is_expired
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import (
     GIVES_UP,
+    bring_back_beside,
     change_message,
     hold,
     is_kept_in_vain,
@@ -518,17 +519,20 @@ def _held_reply(world: World, turn: Turn) -> Outcome:
 @inlined
 def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
     record, reply = world.record, turn.data & ((1 << REPLY_BITS) - 1)
-    if world.arrays.rows[turn.number].exchange != turn.exchange:
+    row, data = world.arrays.rows[turn.number], turn.data >> REPLY_BITS
+    if row.exchange != turn.exchange:
         return nothing(0)
+    first, is_closed = data & 1, reply == CUT
     if reply in (ANSWERED, REFUSED):
-        message = Message.POLL_RESPONSE_FIRST + 0
+        message = Message.POLL_RESPONSE - first
         if reply == REFUSED:
-            message = Message.POLL_REFUSED_FIRST + 0
+            message = Message.POLL_REFUSED - first
         recording.count_messages(record, turn.number, turn.now, message)
-    if reply != UNREACHED:
+        is_closed = bring_back_beside(row, world.server_rules.keep_alive_s, turn.now)
+    if is_closed or (reply == UNREACHED and not first):
         recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
     if reply == ANSWERED:
-        return Outcome(Event.SNAPSHOT + 0, turn.data >> REPLY_BITS, -1, 0, 0)
+        return Outcome(Event.SNAPSHOT + 0, data >> 1, -1, 0, 0)
     recording.count_failed_safety_poll(record, turn.number, turn.now)
     return nothing(0)
 

@@ -347,14 +347,16 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
         if passed_s > turn.now:
             return _waits(world, turn, passed_s)
         is_shed = is_shed or passed_s < 0.0
+    first = turn.data & 1
     if node < 0 or is_shed:
         reply, t = REFUSED if node >= 0 else UNREACHED, turn.now + turn.half_s
+        reply |= first << REPLY_BITS
         n = put(arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
         return _no_job(turn.data, n)
     row = arrays.rows[turn.number]
     row.beats += 1
     take_turn(arrays.balancer, node)
-    mean_s, worker = server_rules.accept_s + 0.0, _first_free(world, node)
+    mean_s, worker = first * server_rules.accept_s, _first_free(world, node)
     return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
 
@@ -462,7 +464,7 @@ def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, ve
         if cut_s < NEVER_S:
             return _cut(world, turn, cut_s, done_s)
     if GENERAL and PUSHES and kind == Kind.SAFETY_POLL:
-        reply = (version << REPLY_BITS) | ANSWERED
+        reply = (((version << 1) | (turn.data & 1)) << REPLY_BITS) | ANSWERED
         if len(world.arrays.shared) > 0:
             return put(out, 0, DONE, done_s, Kind.SAFETY_POLL_SENT, exchange, reply)
         return _send_safety_poll(world, turn, done_s, reply)
@@ -525,7 +527,8 @@ def sent(world: World, turn: Turn) -> int:
 
 @inlined
 def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
-    size = float(world.arrays.sizes[Message.POLL_RESPONSE_FIRST, 1])
+    message = Message.POLL_RESPONSE - ((reply >> REPLY_BITS) & 1)
+    size = float(world.arrays.sizes[message, 1])
     t = carried_by(world.arrays, world.rules, turn.number, turn.exchange, t, size) + turn.half_s
     return put(world.arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
 

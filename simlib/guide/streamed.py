@@ -1,0 +1,160 @@
+"""What the corrected guide says where changes come on a stream of server-sent events.
+
+EventSource comes back by itself after a loss, but not after an answer that is an error, it never
+sees a path die, and proxies and servers hold streams back or cut them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from simlib.guide.defects import REPAIRED, clients_at_once
+from simlib.scenario import Scenario
+from simlib.scenario.presets import library
+
+SPARE = 2.0
+"""How many times as much as is needed a limit allows."""
+
+
+def in_ms(seconds: float) -> str:
+    """Return a time in whole milliseconds."""
+    return f"{seconds * 1000.0:.0f}"
+
+
+def repairs(board: Scenario) -> dict[str, Any]:
+    """Return what a stream has otherwise than a WebSocket that is repaired."""
+    rules, longest_s = library("eventsource"), REPAIRED["reconnect.base_s"]
+    cut_s = math.inf if board.network.idle_s is None else board.network.idle_s
+    return {
+        **rules,
+        "reconnect.policy": "equal_jitter",
+        "reconnect.base_s": longest_s,
+        "reconnect.cap_s": longest_s,
+        "reconnect.factor": 1.0,
+        "sse.retries_http_errors": True,
+        "sse.watches": True,
+        "heartbeat.interval_s": min(rules["heartbeat.interval_s"], cut_s / SPARE),
+    }
+
+
+def client(board: Scenario, refetch: str) -> str:
+    """Return the client's part; `refetch` is what it calls when it is told of a change."""
+    beat, failures = board.heartbeat, REPAIRED["fallback.after_failures"]
+    on_message = f"{refetch};" if refetch else "apply(JSON.parse(data));"
+    if refetch and board.notify.spread_s > 0.0:
+        on_message = f"setTimeout(() => {refetch}, Math.random() * {in_ms(board.notify.spread_s)});"
+    least = in_ms(board.reconnect.base_s / 2.0)
+    return f"""### The client
+
+EventSource comes back by itself. It does not after an answer that is an error, and it sees no
+path die: both are here. A new EventSource has no Last-Event-ID, so that it gets the board.
+
+```js
+function open() {{
+  stream?.close();
+  stream = new EventSource(url, {{ withCredentials: true }});
+  stream.addEventListener("ping", heard);
+  stream.onopen = () => {{
+    failures = 0;
+    heard();
+  }};
+  stream.onmessage = ({{ data }}) => {{
+    heard();
+    {on_message}
+  }};
+  stream.onerror = () => {{
+    if (++failures >= {failures}) startPolling();
+    if (stream.readyState === EventSource.CLOSED) {{
+      setTimeout(open, {least} * (1 + Math.random()));
+    }}
+  }};
+  heard();
+}}
+function heard() {{
+  clearTimeout(silent);
+  silent = setTimeout(open, {in_ms(beat.interval_s + beat.timeout_s)});
+}}
+let stream, silent, failures = 0;
+open();
+```"""
+
+
+def server(board: Scenario) -> str:
+    """Return the server's part: headers, fields of the stream, and gunicorn's settings."""
+    clients, rules = clients_at_once(board), board.server
+    loops, longest_s = rules.nodes * rules.workers, board.reconnect.base_s
+    return f"""### The server
+
+```http
+HTTP/1.1 200 OK
+Content-Type: text/event-stream
+Cache-Control: no-cache, no-transform
+X-Accel-Buffering: no
+```
+
+`no-transform` keeps compression away, `X-Accel-Buffering` nginx's buffer. A stream begins with the
+board, or, if its request has a `Last-Event-ID`, with what is newer than that. Each stream has a
+`retry` of its own, so that nobody comes back in step; a ping that EventSource can hear is an event.
+
+```python
+def begin(last_event_id):
+    yield f"retry: {{random.randrange({in_ms(longest_s / 2.0)}, {in_ms(longest_s)})}}\\n\\n"
+    yield from events_since(last_event_id)  # id: the version, data: the change
+PING = "event: ping\\ndata:\\n\\n"
+PING_EVERY_S = {board.heartbeat.interval_s:g}
+```
+
+Of gunicorn, a sync worker holds one stream alone: {clients:,} of them. A worker with an event loop
+holds as many as it has room for.
+
+```python
+# gunicorn.conf.py
+worker_class = "gevent"  # or uvicorn_worker.UvicornWorker, for ASGI
+workers = {rules.workers}
+worker_connections = {math.ceil(SPARE * clients / loops)}
+backlog = {rules.backlog}
+keepalive = {math.ceil(rules.keep_alive_s)}
+```
+
+```sh
+ulimit -n {math.ceil(SPARE * clients)}  # twice the {clients:,} streams, for a restart
+```"""
+
+
+def proxy(board: Scenario) -> str:
+    """Return the proxy's part."""
+    tab = board.sse.streams_per_tab + 1
+    most = math.ceil(2 * SPARE * clients_at_once(board))
+    at_once = max(128, math.ceil(SPARE * tab * board.tabs_per_user))
+    return f"""### The proxy
+
+By HTTP/1.1, since by HTTP/1.0 the stream of a server that was killed ends as if all were well. A
+browser has six connections over HTTP/1.1, which the streams of all tabs use up: by HTTP/2 they
+share one.
+
+```nginx
+location /events {{
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_buffering off;
+  gzip off;
+  proxy_read_timeout {math.ceil(SPARE * board.heartbeat.interval_s)}s;
+}}
+# server {{ listen 443 ssl http2; http2_max_concurrent_streams {at_once}; }}
+# events {{ worker_connections {most}; }}  two for each tab
+```"""
+
+
+def load(board: Scenario) -> str:
+    """Return the load test."""
+    clients = clients_at_once(board)
+    return f"""### The load test
+
+It holds all {clients:,} streams, long enough to restart the server meanwhile; curl comes back when
+one is cut.
+
+```sh
+seq {clients} | xargs -P {clients} -I {{}} curl -sN --retry 1000 --retry-all-errors \\
+  --max-time {math.ceil(board.horizon_s)} -o /dev/null https://staging.example/events
+```"""
