@@ -77,6 +77,7 @@ FAULT = {
     "share": st.sampled_from([0.5, 1.0]),
     "batches": st.integers(1, 3),
     "every_s": st.sampled_from([10.0, 11.0]),
+    "surge": st.sampled_from([0, 1, 2]),
     "answered": st.sampled_from([None, True, False]),
     "age_s": st.sampled_from([0.5, 2.0, 5.0]),
     "added_s": st.sampled_from([0.001, 0.5, 5.0]),
@@ -95,18 +96,19 @@ def faults(draw, horizon_s, nodes) -> list[dict[str, object]]:
         row = FAULTS[kind]
         start_s = draw(st.sampled_from([0.0, 2.0, 5.0, 7.5]))
         fields = {name: draw(FAULT[name]) for name in (*row.needs, *row.may_have)}
-        turns_s = (nodes - 1) * fields.get("every_s", 0.0)
+        surge = fields.get("surge", 0)
+        turns_s = (nodes - 1) // max(1, surge) * fields.get("every_s", 0.0)
         if row.stops_servers:
             start_s = max(start_s, down_until_s)
         end_s = start_s + fields.get("length_s", 0.0) + turns_s
-        of_nodes = "every_s" in row.needs or row.adds_node
+        fewest = surge or (2 if "every_s" in row.needs or row.adds_node else 1)
         lasts_s = end_s - start_s
         repeat_s = draw(st.sampled_from([None, None, 12.5]))
         is_in_time = repeat_s and start_s + repeat_s < horizon_s
         if is_in_time and not row.adds_node and lasts_s < repeat_s <= horizon_s - end_s:
             fields |= {"repeat_s": repeat_s, "repeats": 1}
             end_s += repeat_s
-        if end_s <= horizon_s and not (of_nodes and nodes == 1) and _in_order(found, row, start_s):
+        if end_s <= horizon_s and nodes >= fewest and _in_order(found, row, start_s):
             found.append({"kind": kind, "start_s": start_s, **fields})
             if row.stops_servers:
                 down_until_s = end_s

@@ -785,10 +785,12 @@ def set_nodes(nodes: Nodes, fault_event: FaultEvent, published: int) -> None:
     effect = fault_event.effect
     for node in range(len(nodes.is_down)):
         is_its_turn = effect == FaultEffect.NODE_UP and node == fault_event.node
-        if stops(fault_event, node):
+        is_stopped = stops(fault_event, node)
+        if is_stopped:
             nodes.is_down[node] = True
             nodes.process[node] += len(nodes.is_down)
-        elif effect == FaultEffect.SERVER_UP or is_its_turn:
+        is_replaced = is_stopped and fault_event.is_replaced
+        if effect == FaultEffect.SERVER_UP or is_its_turn or is_replaced:
             nodes.is_down[node] = False
             nodes.kept_from[node] = published
 

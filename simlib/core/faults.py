@@ -45,7 +45,8 @@ class FaultEvent(NamedTuple):
     It affects the clients whose draw for fault number `fault` lies in [`low`, `high`), or the
     clients of node number `node`. A restart affects all nodes. A limit on the age of connections
     allows `age_s` and is over at `until_s`, seconds. `is_drain` says of a reset whether the server
-    closes the connections, rather than what is between it and its clients.
+    closes the connections, rather than what is between it and its clients. `is_replaced` says of a
+    node that goes down whether another one, which has started beside it, is up in its place.
     """
 
     t: float
@@ -57,12 +58,13 @@ class FaultEvent(NamedTuple):
     age_s: float = 0.0
     until_s: float = 0.0
     is_drain: bool = False
+    is_replaced: bool = False
 
 
 FAULT_EVENT = {
     **dict.fromkeys(("t", "low", "high", "age_s", "until_s"), "f8"),
     **dict.fromkeys(("effect", "fault", "node"), "i8"),
-    "is_drain": "?",
+    **dict.fromkeys(("is_drain", "is_replaced"), "?"),
 }
 """The columns of a fault event, for an engine that keeps them in an array."""
 
@@ -123,15 +125,20 @@ def _blocked(
 
 
 def _node_after_node(
-    fault: int, nodes: int, start_s: float, length_s: float, every_s: float
+    fault: int, nodes: int, start_s: float, length_s: float, every_s: float, surge: int = 0
 ) -> list[FaultEvent]:
     fault_events = []
     for node in range(nodes):
-        leaves_s = start_s + node * every_s
+        turn = node // max(1, surge)
+        leaves_s = start_s + turn * every_s
         # The node is back when the next one leaves; rounding may put that a little earlier.
-        joins_s = min(leaves_s + length_s, start_s + (node + 1) * every_s)
-        fault_events.append(FaultEvent(leaves_s, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, node))
-        fault_events.append(FaultEvent(joins_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, node))
+        joins_s = min(leaves_s + length_s, start_s + (turn + 1) * every_s)
+        down = FaultEvent(leaves_s, FaultEffect.NODE_DOWN, fault, 0.0, 1.0, node)
+        if surge > 0:
+            fault_events.append(down._replace(t=joins_s, is_replaced=True))
+        else:
+            up = FaultEvent(joins_s, FaultEffect.NODE_UP, fault, 0.0, 1.0, node)
+            fault_events.extend((down, up))
     return fault_events
 
 
@@ -212,8 +219,11 @@ FAULTS = {
     ),
     "rolling_deploy": FaultRow(
         "One node after the other stops for a while: its connections are cut, and the balancer "
-        "gives new ones to the other nodes.",
+        "gives new ones to the other nodes. With surge, new nodes start first, and are ready "
+        "after length_s. As many old ones go at that moment, and leave them their numbers. The "
+        "balancer gives what was cut to any node, also to old ones that have yet to go.",
         needs=("length_s", "every_s"),
+        may_have=("surge",),
         events=_node_after_node,
         stops_servers=True,
         lab_part="standby",
@@ -291,6 +301,24 @@ def fault_events_of(kind: str, fault: int, nodes: int, **fields: Any) -> list[Fa
     """
     events = FAULTS[kind].events
     return [] if events is None else events(fault, nodes, **fields)
+
+
+def is_end(fault_event: FaultEvent) -> bool:
+    """Say whether an event ends a fault, or a turn of it: at one time, it is before what begins.
+
+    Examples
+    --------
+    >>> deploy = {"start_s": 9, "length_s": 5, "every_s": 8}
+    >>> [
+    ...     [
+    ...         is_end(each)
+    ...         for each in fault_events_of("rolling_deploy", 0, 2, **deploy, surge=surge)
+    ...     ]
+    ...     for surge in (0, 1)
+    ... ]
+    [[False, True, False, True], [True, True]]
+    """
+    return fault_event.effect in ENDS or fault_event.is_replaced
 
 
 def is_by_server(fault_event: FaultEvent) -> bool:

@@ -214,7 +214,8 @@ def needs_proxy(scenario: Scenario) -> bool:
     """Say whether the path between clients and server takes a proxy.
 
     It does if a fault acts on it, if each client's has a round-trip time that was measured, if
-    all share a link, or connections are balanced over nodes.
+    all share a link, or connections are balanced over nodes, or over processes that take the place
+    of others.
 
     Examples
     --------
@@ -226,5 +227,5 @@ def needs_proxy(scenario: Scenario) -> bool:
         network.rtt_quantiles is not None
         or network.shared_down_bytes_per_s is not None
         or scenario.server.nodes > 1
-        or any(fault.kind in PROXIED for fault in scenario.faults)
+        or any(fault.kind in PROXIED or fault.surge > 0 for fault in scenario.faults)
     )

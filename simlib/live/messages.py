@@ -6,8 +6,8 @@ Over pipes (`ipc`) the lab sends each process its `Settings`, and gets a `Ready`
 * the clients send `Progress`, and in a rollout a `MetricsSnapshot` for each check, which a
   `ControllerReply` answers; `CloseConnections` passes through the lab to the server;
 * a server sends `BusyTime` for each bin of the scenario's time;
-* where there are several nodes, each gets a `Change` when the board changes, and the proxy, which
-  is their balancer, a `NodeState` when one of them goes or is back.
+* where there are several nodes, each gets a `Change` when the board changes;
+* the proxy, which is the balancer, gets a `NodeState` when a node goes, or its next process is up.
 
 At its end each process sends a report.
 
@@ -117,6 +117,7 @@ class NodeState(NamedTuple):
 
     node: int
     is_up: bool
+    ports: dict[Port, int]
 
 
 class Progress(NamedTuple):

@@ -82,8 +82,8 @@ class ServerNodes:
         self._start_s = start_s
         for number, node in enumerate(self._nodes):
             say_is_up: Callable[[bool], None] = _say_nothing
-            if balancer is not None and len(self._nodes) > 1:
-                say_is_up = partial(_say_is_up, balancer, number)
+            if balancer is not None:
+                say_is_up = partial(_say_is_up, balancer, number, node)
             say_is_up(node.is_up_first)
             node.start(start_s, say_is_up)
         if len(self._nodes) > 1:
@@ -132,8 +132,8 @@ class ServerNodes:
             self._broker.join()
 
 
-def _say_is_up(balancer: Child, node: int, is_up: bool) -> None:
-    balancer.send(NodeState(node, is_up))
+def _say_is_up(balancer: Child, number: int, node: ServerWithStandbys, is_up: bool) -> None:
+    balancer.send(NodeState(number, is_up, node.ports))
 
 
 def _say_nothing(_is_up: bool) -> None:

@@ -471,7 +471,7 @@ class Proxy:
     def __init__(self, settings: Settings) -> None:
         scenario = settings.scenario
         self.loop = asyncio.get_running_loop()
-        self.node_ports = settings.node_ports
+        self.node_ports = list(settings.node_ports)
         workload = compile_workload(scenario, settings.seed, settings.replication)
         self.address = settings.seed, settings.replication
         nodes = len(self.node_ports)
@@ -555,8 +555,9 @@ class Proxy:
             stack.pop_all()
 
     def set_state(self, state: NodeState) -> None:
-        """Give a node new connections from now on, or none."""
+        """Give a node new connections from now on, at its ports, or none."""
         self.nodes.is_down[state.node] = not state.is_up
+        self.node_ports[state.node] = state.ports
 
     def upgrade_refusal(self) -> bytes:
         """Return the answer to a blocked upgrade: as long as the server's own refusal."""

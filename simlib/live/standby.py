@@ -2,7 +2,8 @@
 
 The scenario's faults say when a node's process ends and when the next one is there. A standby has
 been started and has loaded everything before the run begins. It opens the ports of the process
-before it at the end of the outage, so the outage is as long as the scenario asks for.
+before it at the end of the outage, so the outage is as long as the scenario asks for. One that
+replaces a process without an outage opens ports of its own before the other one goes.
 
 A restart of the server is a crash: SIGKILL. A node that goes in a deploy gets SIGTERM. Either cuts
 its connections at once, as the rules have it; a process that gets SIGTERM also tells what it has
@@ -43,14 +44,24 @@ from simlib.live.messages import (
 _PORTS = range(20_000, 32_000)
 """Below the ports that Linux gives to clients: one that tries a closed port could be given it."""
 _GRACE_S = 1.0
+_LEAD_S = 0.25
+"""How long before it replaces another a process opens its ports, seconds by the clock."""
 
 
 class Outage(NamedTuple):
-    """A node is down from one time to another, seconds; it crashes, or is asked to go."""
+    """A node is down from one time to another, seconds; it crashes, or is asked to go.
+
+    If both times are the same, it is never down: the next process is there before this one goes.
+    """
 
     start_s: float
     end_s: float
     is_crash: bool
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the node is never down."""
+        return self.start_s == self.end_s
 
 
 def outages_of(fault_events: Sequence[FaultEvent], node: int, horizon_s: float) -> list[Outage]:
@@ -77,7 +88,8 @@ def outages_of(fault_events: Sequence[FaultEvent], node: int, horizon_s: float) 
         is_back = effect == FaultEffect.NODE_UP and fault_event.node == node
         if stops(fault_event, node):
             is_crash = effect == FaultEffect.SERVER_DOWN
-            outages.append(Outage(fault_event.t, horizon_s, is_crash))
+            end_s = fault_event.t if fault_event.is_replaced else horizon_s
+            outages.append(Outage(fault_event.t, end_s, is_crash))
         elif is_back or effect == FaultEffect.SERVER_UP:
             outages[-1] = outages[-1]._replace(end_s=fault_event.t)
     return outages
@@ -91,8 +103,8 @@ class ServerWithStandbys:
     processor : int or None
         The processor to run on.
     settings : Settings
-        Its ports are those that each process is to open. They have to be given, see `free_ports`,
-        where there are outages.
+        Its ports are those that each process is to open, but for one that replaces another. They
+        have to be given, see `free_ports`, where there are outages.
     outages : list of Outage
         When the node is down; one from time 0 on leaves it without a first process.
 
@@ -101,7 +113,7 @@ class ServerWithStandbys:
     is_up_first : bool
         Whether it is up when the run begins.
     ports : dict of Port to int
-        The node's, once it is ready.
+        The node's, once it is ready: those of its latest process.
     bin_busy_s : dict of int to float
         The processor time used in each bin so far, seconds by the clock.
     """
@@ -128,8 +140,10 @@ class ServerWithStandbys:
                 for _ in range(len(outages) + self.is_up_first)
             ]
             for place, child in enumerate(self._children):
-                is_standby = place > 0 or not self.is_up_first
-                child.send(replace(settings, is_standby=is_standby))
+                turn = place - self.is_up_first
+                is_beside = turn >= 0 and outages[turn].is_none
+                ports = {} if is_beside else settings.ports
+                child.send(replace(settings, ports=ports, is_standby=turn >= 0))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -161,14 +175,16 @@ class ServerWithStandbys:
     def start(self, start_s: float, say_is_up: Callable[[bool], None] = lambda _: None) -> None:
         """Start the run at a time of the clock, seconds.
 
-        `say_is_up` is called whenever the node is back, and just before it goes.
+        `say_is_up` is called whenever the node is back or another process takes its place, and just
+        before it goes.
         """
         self._start_s = start_s
         if self.is_up_first:
             self._children[0].send(Start(start_s))
         first = int(self.is_up_first)
         for child, outage in zip(self._children[first:], self._outages, strict=True):
-            child.send(TakeOver(start_s, opens_s=self._to_clock(outage.end_s)))
+            opens_s = self._to_clock(outage.end_s) - _LEAD_S * outage.is_none
+            child.send(TakeOver(start_s, opens_s))
         self._used_s = _cpu_s(self._children[0])
         self._restarter = threading.Thread(
             target=self._carry_out_outages, args=(say_is_up,), daemon=True
@@ -233,22 +249,26 @@ class ServerWithStandbys:
 
     def _carry_out_outages(self, say_is_up: Callable[[bool], None]) -> None:
         try:
-            for outage in self._outages:
-                if not self._is_down:
+            for place, outage in enumerate(self._outages, start=int(self.is_up_first)):
+                if not self._is_down and not outage.is_none:
                     if not self._waits_until(outage.start_s):
                         return
                     say_is_up(False)
                     self._end_process(outage)
-                if not self._waits_until(outage.end_s) or not self._has_taken_over():
+                child = self._children[place]
+                if not self._waits_until(outage.end_s) or not self._has_opened(child):
                     return
                 say_is_up(True)
+                if outage.is_none:
+                    self._end_process(outage)
+                self._is_down = False
         except LiveError as error:
             self._failure = error
 
     def _end_process(self, outage: Outage) -> None:
-        """End the active process; the next one is its standby, which is not up yet."""
+        """End the active process; the next one is its standby."""
         child = self._children[self._active]
-        self._is_down = True
+        self._is_down = not outage.is_none
         self._active += 1
         if outage.is_crash:
             child.kill()
@@ -256,14 +276,14 @@ class ServerWithStandbys:
         else:
             child.terminate(_GRACE_S)
 
-    def _has_taken_over(self) -> bool:
-        """Wait until the standby has opened its ports; say whether the run goes on."""
-        child, until_s = self._children[self._active], time.monotonic() + START_S
+    def _has_opened(self, child: Child) -> bool:
+        """Wait until a standby has opened its ports; say whether the run goes on."""
+        until_s = time.monotonic() + START_S
         while not self._is_over.is_set():
             for message in child.pending():
                 if isinstance(message, Ready):
                     self._used_s = _cpu_s(child)
-                    self._is_down = False
+                    self.ports = message.ports
                     return True
             if time.monotonic() > until_s:
                 raise LiveError(f"{child.module} said nothing for {START_S:g} s")

@@ -791,13 +791,18 @@ class Fault(Section):
     repeats: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many more times it happens; absent: as often as it can be over by the horizon."""
     length_s: Positive | None = None
-    """How long it lasts, seconds (in a rolling deploy: how long each node is down)."""
+    """How long it lasts, seconds (in a rolling deploy: how long each node is down; with `surge`,
+    how long new nodes take to be ready)."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the clients that it affects; a restart or deploy affects all."""
     batches: Annotated[int, Field(ge=1, le=MOST_BATCHES)] | None = None
     """The number of batches of a drain."""
     every_s: Positive | None = None
     """Time from one node's turn in a rolling deploy to the next one's, seconds."""
+    surge: Annotated[int, Field(ge=0, le=64)] = 0
+    """How many new nodes of a rolling deploy start at a time, before as many old ones stop; 0: each
+    node stops first. With as many as there are nodes, all change at once (blue and green).
+    Elsewhere: maxSurge (Kubernetes, with a maxUnavailable of 0)."""
     answered: bool | None = None
     """Whether a proxy that blocks upgrades answers them: true, with 403 at once; false, never, so
     that an attempt lasts until ``websocket.open_timeout_s``. Absent: true."""
@@ -818,7 +823,7 @@ class Fault(Section):
         fits_its_kind(self, "kind", _NEEDED, _OPTIONAL)
         if self.added_s == 0.0 and not self.jitter_s:
             raise FieldError("added_s", 0.0, "must be > 0 when there is no jitter_s")
-        at_least(self, "every_s", "length_s", ": one node is out at a time")
+        at_least(self, "every_s", "length_s", ": one turn is over before the next one")
         belongs_to(self, "repeats", "repeat_s")
         return self
 
@@ -847,7 +852,8 @@ class Fault(Section):
 
     def end_s(self, nodes: int) -> float:
         """Return when it ends, seconds; with turns (`every_s`), when the last node is back."""
-        return self.start_s + (self.length_s or 0.0) + (nodes - 1) * (self.every_s or 0.0)
+        last_turn = (nodes - 1) // max(1, self.surge)
+        return self.start_s + (self.length_s or 0.0) + last_turn * (self.every_s or 0.0)
 
     def amount(self) -> float:
         """Return the added latency or the bandwidth left; 0 if it changes neither."""
@@ -1009,9 +1015,12 @@ class Scenario(Section):
         nodes = self.server.nodes
         for number, fault in enumerate(self.faults):
             path, has_turns = f"faults.{number}", "every_s" in FAULTS[fault.kind].needs
-            if has_turns and nodes == 1:
-                rule = f"must not be {fault.kind} when server.nodes is 1: it is a restart"
+            if has_turns and nodes == 1 and fault.surge == 0:
+                when = "when server.nodes is 1 and surge is 0"
+                rule = f"must not be {fault.kind} {when}: it is a restart"
                 raise FieldError(f"{path}.kind", fault.kind, rule)
+            if fault.surge > nodes:
+                raise FieldError(f"{path}.surge", fault.surge, f"must be <= server.nodes ({nodes})")
             if fault.start_s >= self.horizon_s:
                 rule = f"must be < horizon_s ({self.horizon_s:g})"
                 raise FieldError(f"{path}.start_s", fault.start_s, rule)

@@ -27,7 +27,7 @@ from simlib.core.client_state import Differs, Rules
 from simlib.core.draws import Stream, exponential, normal, uniforms
 from simlib.core.elementary import exp
 from simlib.core.fallback import FallbackRules
-from simlib.core.faults import ENDS, FAULTS, FaultEvent, fault_events_of
+from simlib.core.faults import FAULTS, FaultEvent, fault_events_of, is_end
 from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
 from simlib.core.limiter import LimiterRules
 from simlib.core.notify import OnHint
@@ -492,7 +492,7 @@ def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
         if fault_event.t < scenario.horizon_s
     ]
     fault_events.sort(
-        key=lambda fault_event: (fault_event.t, fault_event.effect not in ENDS, fault_event.fault)
+        key=lambda fault_event: (fault_event.t, not is_end(fault_event), fault_event.fault)
     )
     return tuple(fault_events)
 

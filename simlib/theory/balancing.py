@@ -58,10 +58,11 @@ def after_restart(nodes: int, balancing: str) -> FloatArray:
     return _given(shares, np.arange(nodes), moved, balancing)
 
 
-def after_rolling_deploy(nodes: int, balancing: str) -> FloatArray:
+def after_rolling_deploy(nodes: int, balancing: str, surge: int = 0) -> FloatArray:
     """Return which share of the sockets each node has after all have restarted in turn.
 
-    The clients of each are on the other nodes before it is back.
+    The clients of each are on the other nodes before it is back; with `surge`, they are on all
+    nodes, of which those that have replaced theirs are empty.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def after_rolling_deploy(nodes: int, balancing: str) -> FloatArray:
         From 2 to 64. Before, each has as many sockets.
     balancing : str
         As ``server.balancing``.
+    surge : int, optional
+        From 0 to `nodes`, as ``faults.*.surge``.
 
     Returns
     -------
@@ -79,10 +82,14 @@ def after_rolling_deploy(nodes: int, balancing: str) -> FloatArray:
         ``(q ** nodes - q ** (k + 1)) / nodes``. By ``least_connections`` what each one leaves goes
         to the one before it, which is empty: all but the last end with ``1 / (nodes - 1)``.
 
+        With a `surge` that divides `nodes` into ``m`` turns, and ``q = 1 + 1 / m``, the nodes of
+        turn ``j`` (from 0) end with ``(q ** m - q ** j) / nodes`` by ``random`` and
+        ``round_robin``, and with ``1 / nodes`` by ``least_connections``.
+
     Raises
     ------
     ScenarioError
-        `nodes` is out of range, or `balancing` is no rule.
+        `nodes` or `surge` is out of range, or `balancing` is no rule.
 
     References
     ----------
@@ -95,12 +102,18 @@ def after_rolling_deploy(nodes: int, balancing: str) -> FloatArray:
     [0.625, 0.375, 0.0]
     >>> after_rolling_deploy(3, "least_connections").round(4).tolist()
     [0.5, 0.5, 0.0]
+    >>> after_rolling_deploy(3, "round_robin", surge=1).round(4).tolist()
+    [0.4568, 0.3457, 0.1975]
     """
     nodes, balancing = _checked(nodes, balancing)
+    surge = int(real("surge", surge, f"[0, {nodes}]", whole=True))
+    all_nodes, at_once = np.arange(nodes), max(1, surge)
     shares = np.full(nodes, 1.0 / nodes)
-    for node in range(nodes):
-        moved, shares[node] = shares[node], 0.0
-        shares = _given(shares, np.delete(np.arange(nodes), node), moved, balancing)
+    for first in range(0, nodes, at_once):
+        turn = all_nodes[first : first + at_once]
+        moved, shares[turn] = float(shares[turn].sum()), 0.0
+        up = all_nodes if surge > 0 else np.delete(all_nodes, turn)
+        shares = _given(shares, up, moved, balancing)
     return shares
 
 

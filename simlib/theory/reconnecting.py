@@ -207,7 +207,7 @@ def drain_peak_per_s(
     return plain(np.asarray(clients / batches / spread_s * overlap))
 
 
-def rolling_deploy_moves(nodes: int) -> FloatArray:
+def rolling_deploy_moves(nodes: int, surge: int = 0) -> FloatArray:
     """Return how often a tab is cut while one node after the other restarts.
 
     Parameters
@@ -215,31 +215,40 @@ def rolling_deploy_moves(nodes: int) -> FloatArray:
     nodes : int
         From 2 to 64. A balancer gives each new connection to a random node among those that are up,
         and a tab that is cut reconnects before the node that it left is back.
+    surge : int, optional
+        From 0 to `nodes`, as ``faults.*.surge``: as many new nodes are up before old ones stop. A
+        tab that is cut then reconnects to any node, before the next turn.
 
     Returns
     -------
     ndarray of float64, shape (nodes + 1,)
         The share of the tabs that is cut 0, 1, 2 ... times. Its mean is
         ``(nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1)``: 1.5 for two nodes, rising
-        towards e - 1.
+        towards e - 1. With a `surge` that divides `nodes` into ``m`` turns it is
+        ``(1 + 1 / m) ** m - 1``: 1 for one turn, 1.25 for two, rising towards e - 1 too.
 
     Raises
     ------
     ScenarioError
-        `nodes` is out of range.
+        `nodes` or `surge` is out of range.
 
     Examples
     --------
     >>> rolling_deploy_moves(2).tolist()
     [0.0, 0.5, 0.5]
+    >>> rolling_deploy_moves(2, surge=1).tolist(), rolling_deploy_moves(2, surge=2).tolist()
+    ([0.0, 0.75, 0.25], [0.0, 1.0, 0.0])
     """
     nodes = int(real("nodes", nodes, "[2, 64]", whole=True))
+    surge = int(real("surge", surge, f"[0, {nodes}]", whole=True))
+    at_once, up = max(1, surge), nodes if surge > 0 else nodes - 1
     # Backwards from the last node: a tab that leaves node k may move to one that restarts later.
     from_node = np.zeros((nodes, nodes + 1))
     for k in reversed(range(nodes)):
-        further = from_node[k + 1 :].sum(axis=0)
-        further[0] += k
-        from_node[k, 1:] = further[:-1] / (nodes - 1)
+        later = from_node[(k // at_once + 1) * at_once :]
+        further = later.sum(axis=0)
+        further[0] += up - len(later)
+        from_node[k, 1:] = further[:-1] / up
     return np.asarray(from_node.mean(axis=0))
 
 

@@ -271,6 +271,13 @@ def test_a_node_that_joins_keeps_nothing_of_what_was_published_before():
     assert nodes == ([False, False], [0, 3], [0, 30])
 
 
+def test_a_node_that_is_replaced_is_another_process_and_up():
+    nodes = Nodes([False, False], [0, 1], [0, 0])
+    leaves = FaultEvent(1.0, FaultEffect.NODE_DOWN, 0, 0.0, 1.0, 1, is_replaced=True)
+    set_nodes(nodes, leaves, 30)
+    assert nodes == ([False, False], [0, 3], [0, 30])
+
+
 def test_an_effect_on_paths_leaves_the_nodes_alone():
     nodes = Nodes([False, False], [0, 1], [0, 0])
     set_nodes(nodes, FaultEvent(1.0, FaultEffect.PARTITION, 0, 0.0, 1.0), 30)

@@ -45,7 +45,7 @@ def opened_again(run):
 def test_a_kinds_events_take_the_fields_that_its_row_names(kind):
     row = FAULTS[kind]
     fields = {"start_s": 1.0, "length_s": 2.0, "share": 0.5, "batches": 2, "every_s": 3.0}
-    told = {name: fields.get(name, 1.0) for name in ("start_s", *row.needs, *row.may_have)}
+    told = {name: fields.get(name, 1) for name in ("start_s", *row.needs, *row.may_have)}
     events = fault_events_of(kind, 0, 2, **told)
     assert bool(events) != bool(row.amount)
     assert [event.t for event in events] == sorted(event.t for event in events)
@@ -393,12 +393,12 @@ JOIN = {"kind": "scale_out", "start_s": 50.0}
 DEPLOY = {"kind": "rolling_deploy", "start_s": 50.0, "length_s": 20.0, "every_s": 40.0}
 
 
-@pytest.mark.parametrize("nodes", [2, 4])
-def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
+@pytest.mark.parametrize(("nodes", "surge"), [(2, 0), (4, 0), (2, 1), (5, 1), (5, 2), (4, 4)])
+def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes, surge):
     run = sl.simulate(
         BOARD.replace(
             {
-                "faults": [DEPLOY],
+                "faults": [{**DEPLOY, "surge": surge}],
                 "server.nodes": nodes,
                 "clients": 20_000,
                 "network.tls": False,
@@ -412,13 +412,46 @@ def test_a_rolling_deploy_moves_tabs_as_often_as_theory_says(nodes):
         progress=False,
     )
     moves = run.frame("clients")["reconnects"].to_numpy()
-    expected = sl.theory.rolling_deploy_moves(nodes)
+    expected = sl.theory.rolling_deploy_moves(nodes, surge)
     seen = np.bincount(moves, minlength=nodes + 1) / len(moves)
     assert len(seen) == len(expected)
     assert seen == pytest.approx(expected, abs=4 * np.sqrt(0.25 / len(moves)))
-    assert moves.mean() == pytest.approx(
-        (nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1), rel=0.02
-    )
+    if surge == 0:
+        mean = (nodes - 1) / nodes * ((nodes / (nodes - 1)) ** nodes - 1)
+        assert moves.mean() == pytest.approx(mean, rel=0.02)
+
+
+@pytest.mark.parametrize(("nodes", "surge"), [(1, 1), (3, 1), (3, 2), (3, 3)])
+def test_with_surge_no_client_is_refused_and_only_the_last_turn_cuts_for_good(nodes, surge):
+    """As many nodes as before are up at any time: who is cut is let in at once."""
+    run = run_with({**DEPLOY, "surge": surge}, **{"server.nodes": nodes, "horizon_s": 200.0})
+    clients = run.frame("clients")
+    assert (clients["attempts"] == clients["reconnects"] + 1).all()
+    lost = ends(run, 200.0)
+    turns_s = np.array([70.0, 110.0, 150.0])[: -(-nodes // surge)]
+    half_s = run.scenario.network.rtt_s / 2.0
+    assert np.unique(lost["closed_s"]).tolist() == pytest.approx((turns_s + half_s).tolist())
+    last = run.frame("connections").query("cause == 'open_at_end'")
+    # A node's number is its place: whose turn is over are new.
+    turn = last.get("node", 0) // surge
+    assert (last["opened_s"].to_numpy() > turns_s[turn]).all()
+
+
+def test_a_deploy_with_surge_is_over_when_the_last_new_node_is_ready():
+    deploys = [
+        {"kind": "restart", "start_s": 150.0, "length_s": 5.0},
+        {**DEPLOY, "surge": 2},
+    ]
+    board = BOARD.replace({"faults": deploys, "server.nodes": 6})
+    assert board.faults[1].end_s(6) == 150.0
+    fault_events = compile_workload(board, 1, 0).fault_events
+    assert [event.t for event in fault_events] == [70.0] * 2 + [110.0] * 2 + [150.0] * 3 + [155.0]
+    # The restart, which begins then, finds the last new nodes up.
+    assert [event.effect for event in fault_events[-4:]] == [
+        *[FaultEffect.NODE_DOWN] * 2,
+        FaultEffect.SERVER_DOWN,
+        FaultEffect.SERVER_UP,
+    ]
 
 
 def test_a_node_that_is_added_is_empty_until_clients_come_anew():
@@ -486,6 +519,14 @@ def test_a_session_is_recovered_only_where_the_client_comes_back_to_its_process(
     ("changes", "words"),
     [
         ({"faults": [DEPLOY]}, "rolling_deploy when server.nodes is 1"),
+        (
+            {"server.nodes": 3, "faults": [{**DEPLOY, "surge": 4}]},
+            r"faults\.0\.surge: must be <= server.nodes \(3\), got 4",
+        ),
+        (
+            {"faults": [{"kind": "reset", "start_s": 1.0, "surge": 1}]},
+            "surge: has no meaning",
+        ),
         (
             {"server.nodes": 2, "faults": [{**DEPLOY, "every_s": 10.0}]},
             "every_s: must be >= length_s",

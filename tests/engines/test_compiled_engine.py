@@ -177,6 +177,14 @@ def test_engines_agree_on_every_fault_that_repeats(kind):
         assert_equal_runs(board.replace(faults=[fault.model_dump(exclude_none=True)]), seed=number)
 
 
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
+@pytest.mark.parametrize(("nodes", "surge"), [(1, 1), (2, 1), (3, 2)])
+def test_engines_agree_on_a_deploy_with_surge(nodes, surge, transport):
+    board = board_of(("path_loss", "rolling_deploy"), transport, rolling_deploy={"surge": surge})
+    run = assert_equal_runs(board.replace({"server.nodes": nodes}), keep=KEPT)
+    assert run.ledger.delivered > 0
+
+
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_engines_agree_on_every_client_library_under_faults(name):
     faults = [

@@ -38,6 +38,9 @@ POLLING = {"transport": "polling", "polling.interval_s": 1.4, "server.hop_s": 0.
 CASES = {
     "a deploy": BOARD.replace(faults=[DEPLOY]),
     "a deploy of four": BOARD.replace({"server.nodes": 4, "faults": [DEPLOY], "horizon_s": 16.0}),
+    "a deploy with surge": BOARD.replace(
+        {"server.nodes": 3, "faults": [{**DEPLOY, "surge": 2}], "horizon_s": 14.0}
+    ),
     "a node joins": BOARD.replace(faults=[JOIN, RESET]),
     "a restart of all nodes": BOARD.replace(faults=[JOIN, RESTART]),
     "a limit of each node": BOARD.replace({"server.max_connections": 5, "server.nodes": 3}),
@@ -93,6 +96,34 @@ def test_a_deployed_nodes_clients_are_on_the_other_one_until_they_are_cut_there(
     assert len(cut) > 50
     assert np.abs(cut["closed_s"] - cut["node"].map(at_s)).max() < 0.2
     assert (table[table["cause"] == "open_at_end"]["node"] == 0).all()
+
+
+def test_with_surge_nobody_waits_for_a_node_that_is_down(measured):
+    """Two new nodes are up at 5 s and a third at 8 s, when as many old ones go."""
+    live = measured["a deploy with surge"]
+    table = live.frame("connections")
+    cut = table[table["cause"] == "closed_by_server"]
+    at_s = {0: 5.0, 1: 5.0, 2: 8.0}
+    assert len(cut) > 40
+    assert np.abs(cut["closed_s"] - cut["node"].map(at_s)).max() < 0.2
+    clients = live.frame("clients")
+    assert (clients["attempts"] == clients["reconnects"] + 1).all()
+
+
+def test_a_lone_node_is_replaced_without_an_outage_and_then_restarted():
+    """The next process has other ports; after the restart, the first one's are open again."""
+    faults = [{**DEPLOY, "surge": 1}, {"kind": "restart", "start_s": 8.0, "length_s": 0.5}]
+    board = BOARD.replace({"server.nodes": 1, "faults": faults, "websocket.resync": "snapshot"})
+    live = sl.measure(board, seed=SEED, progress=False)
+    simulated = sl.simulate(live.scenario, seed=SEED, progress=False)
+    for run in (live, simulated):
+        assert (run.frame("clients")["connections"] == 3).all()
+        ends_s = run.frame("connections").query("cause == 'closed_by_server'")["closed_s"]
+        assert np.abs(np.sort(ends_s) - np.repeat([5.0, 8.0], 40)).max() < 0.2
+        opened_s = run.frame("connections").groupby("client")["opened_s"].nth(1)
+        assert opened_s.between(5.25, 5.75).all()
+    assert live.ledger.lost == 0
+    assert live.ledger.eligible == simulated.ledger.eligible
 
 
 def test_what_a_node_has_measured_outlives_a_deploy_of_it(measured):
@@ -223,6 +254,11 @@ def test_a_nodes_outages_are_those_of_its_turn_and_of_all_nodes():
         (20.0, 23.0, True),
     ]
     assert outages_of(events[:-1], 2, 60.0)[-1] == (20.0, 60.0, True)
+    surge = fault_events_of("rolling_deploy", 0, 3, start_s=5.0, length_s=1.0, every_s=2.0, surge=2)
+    assert [outages_of(surge, node, 60.0) for node in (1, 2)] == [
+        [(6.0, 6.0, False)],
+        [(8.0, 8.0, False)],
+    ]
 
 
 def test_reports_of_several_processes_are_merged():
@@ -248,7 +284,9 @@ def test_more_standbys_than_this_machine_bears_are_refused_by_name():
 
 def test_there_is_a_proxy_where_there_are_nodes():
     assert loopback.needs_proxy(BOARD)
-    assert not loopback.needs_proxy(BOARD.replace({"server.nodes": 1}))
+    lone = BOARD.replace({"server.nodes": 1})
+    assert not loopback.needs_proxy(lone)
+    assert loopback.needs_proxy(lone.replace(faults=[{**DEPLOY, "surge": 1}]))
 
 
 BALANCED = {

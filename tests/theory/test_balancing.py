@@ -19,7 +19,7 @@ EVERY_S = 40.0
 FREE = dict.fromkeys(("accept_s", "handshake_s", "authenticate_s", "heartbeat_s"), 0.0)
 
 
-def board(nodes, balancing, clients, down_s):
+def board(nodes, balancing, clients, down_s, surge=0):
     """Sockets that come back a second after their node has stopped for `down_s`."""
     return sl.Scenario(
         transport="websocket",
@@ -37,16 +37,17 @@ def board(nodes, balancing, clients, down_s):
                 "start_s": 20.0,
                 "length_s": down_s,
                 "every_s": EVERY_S,
+                "surge": surge,
             }
         ],
     )
 
 
-def sockets(nodes, balancing, *, restarts, clients=CLIENTS, down_s=10.0, replications=1):
+def sockets(nodes, balancing, *, restarts, clients=CLIENTS, down_s=10.0, replications=1, surge=0):
     """How many sockets each node has after some restarts, a row a replication."""
     found = []
     for replication in range(replications):
-        scenario = board(nodes, balancing, clients, down_s)
+        scenario = board(nodes, balancing, clients, down_s, surge)
         run = sl.simulate(scenario, replication=replication, engine=ENGINE, progress=False)
         table = run.frame("nodes")
         at = table[table["t_s"] == 20.0 + EVERY_S * restarts - 2.0]
@@ -65,12 +66,20 @@ def test_after_a_rolling_deploy_each_node_has_as_many_sockets_as_theory_says(nod
     assert found[-1] == 0
 
 
-@pytest.mark.parametrize("nodes", [2, 4])
+@pytest.mark.parametrize(("nodes", "surge"), [(2, 1), (4, 4), (5, 1), (5, 2)])
+@pytest.mark.parametrize("balancing", ["round_robin", "least_connections"])
+def test_after_a_deploy_with_surge_each_node_has_as_many_as_theory_says(nodes, surge, balancing):
+    (found,) = sockets(nodes, balancing, restarts=nodes, surge=surge)
+    expected = CLIENTS * theory.after_rolling_deploy(nodes, balancing, surge)
+    assert np.abs(found - expected).max() <= nodes
+
+
+@pytest.mark.parametrize(("nodes", "surge"), [(2, 0), (4, 0), (4, 1), (4, 3)])
 @pytest.mark.parametrize("balancing", ["random", "random_of_two"])
-def test_where_nodes_are_drawn_theory_is_within_three_standard_errors(nodes, balancing):
+def test_where_nodes_are_drawn_theory_is_within_three_standard_errors(nodes, surge, balancing):
     replications = 8
-    found = sockets(nodes, balancing, restarts=nodes, replications=replications)
-    expected = CLIENTS * theory.after_rolling_deploy(nodes, balancing)
+    found = sockets(nodes, balancing, restarts=nodes, replications=replications, surge=surge)
+    expected = CLIENTS * theory.after_rolling_deploy(nodes, balancing, surge)
     error = found.std(axis=0, ddof=1) / np.sqrt(replications)
     # The last socket is whole, and so is the one before it.
     assert (np.abs(found.mean(axis=0) - expected) <= 3.0 * error + nodes).all(), (found, expected)
@@ -123,8 +132,26 @@ def test_shares_are_all_there_is_and_by_the_formulas_of_the_text(nodes):
     assert spread[2] <= theory.after_rolling_deploy(nodes, "random_of_two").std() + 1e-9
 
 
+@pytest.mark.parametrize(("nodes", "surge"), [(2, 1), (4, 2), (12, 3), (64, 64)])
+def test_shares_after_a_surge_are_by_the_formulas_of_the_text(nodes, surge):
+    turns = nodes // surge
+    q, turn = 1.0 + 1.0 / turns, np.arange(nodes) // surge
+    of_rule = {rule: theory.after_rolling_deploy(nodes, rule, surge) for rule in RULES}
+    for rule in ("random", "round_robin"):
+        np.testing.assert_allclose(of_rule[rule], (q**turns - q**turn) / nodes, atol=1e-12)
+    np.testing.assert_allclose(of_rule["least_connections"], 1.0 / nodes, atol=1e-9)
+    assert of_rule["random_of_two"].sum() == pytest.approx(1.0)
+    moves = theory.rolling_deploy_moves(nodes, surge)
+    assert moves.sum() == pytest.approx(1.0)
+    assert moves @ np.arange(nodes + 1) == pytest.approx(q**turns - 1.0)
+
+
 def test_what_is_no_rule_and_what_is_no_number_of_nodes_is_refused():
     with pytest.raises(ScenarioError, match="balancing: must be random or round_robin"):
         theory.after_restart(3, "leastconn")
     with pytest.raises(ScenarioError, match="nodes"):
         theory.after_rolling_deploy(1, "random")
+    with pytest.raises(ScenarioError, match="surge"):
+        theory.after_rolling_deploy(4, "random", 5)
+    with pytest.raises(ScenarioError, match="surge"):
+        theory.rolling_deploy_moves(4, -1)
