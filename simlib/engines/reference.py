@@ -252,6 +252,10 @@ class Simulation(Driver):
             for place in (browser.MAIN, browser.BESIDE):
                 if self.is_queued(client, place):
                     browser.set_out(self.claim(client, place), self.record, *self.at_now(client))
+            if self.holds_back and link.subscribed >= 0:
+                mine = self.buffers[client.number], self.stretches[client.number]
+                held = stream_proxy.kept_back(*mine, client.seen)
+                recording.count_in_bin(self.record, Count.HELD_BACK, *self.at_now(client), held)
         super().finish()
 
     def now_s(self) -> float:
