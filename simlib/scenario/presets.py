@@ -9,8 +9,9 @@ timer of a safety poll anew, if there is one.
 A server's preset says what its broadcasts do when something goes wrong, and how many sockets it
 bears. What a request costs is up to the application, so a preset does not change it.
 
-A proxy's preset says what it does to streams, when it cuts silent connections, and whether streams
-whose server ends come to their proper end behind it.
+A proxy's preset says what it does to streams, when it cuts silent connections, whether streams
+whose server ends come to their proper end behind it, and whether it answers for a server that is
+down.
 """
 
 from __future__ import annotations
@@ -426,6 +427,7 @@ _NGINX = {
     "network.stream_buffer_bytes": None,
     "network.stream_delay_s": None,
     "network.idle_s": 60.0,
+    "network.bad_gateway": True,
     "server.ends_streams": True,
 }
 _HAPROXY = {**_NGINX, "network.idle_s": 50.0, "server.ends_streams": False}
@@ -464,7 +466,8 @@ PROXIES: dict[str, Library] = {
     "haproxy, http-no-delay": Library(
         _HAPROXY,
         _HAPROXY_SOURCE,
-        "With option http-no-delay each event is passed on at once.",
+        "With option http-no-delay each event is passed on at once. It answers 503, not 502, for a "
+        "server that is down, and only 3 s later (retries) until its checks have found it down.",
     ),
     "compression middleware": Library(
         {"network.stream_buffer_bytes": 2**30, "network.stream_delay_s": None},

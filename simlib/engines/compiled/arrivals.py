@@ -26,6 +26,7 @@ from simlib.core.connection import (
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import (
+    BAD_GATEWAY,
     UNAUTHORIZED,
     UNAVAILABLE,
     Event,
@@ -72,6 +73,7 @@ from simlib.engines.compiled.proxied import (
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    BY_PROXY,
     CUT,
     DONE_TRIP,
     END_OF_STREAM,
@@ -524,6 +526,9 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
         message = Message.POLL_RESPONSE_FIRST + 0
         if reply == REFUSED:
             message = Message.POLL_REFUSED_FIRST + 0
+        if reply == REFUSED and turn.data >> REPLY_BITS:
+            message = Message.BAD_GATEWAY + 0
+            recording.count_in_bin(record, Count.BAD_GATEWAYS, turn.number, turn.now)
         recording.count_messages(record, turn.number, turn.now, message)
     if reply != UNREACHED:
         recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
@@ -546,6 +551,9 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     if reply != UNREACHED and row.is_link_dead:
         t = now + world.options.unanswered_s
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
+    if reply == UNREACHED and data:
+        recording.count_messages(record, number, now, Message.BAD_GATEWAY + 0)
+        recording.count_in_bin(record, Count.BAD_GATEWAYS, number, now)
     if reply in (UNREACHED, CUT):
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)
@@ -609,6 +617,11 @@ def _on_transport(world: World, turn: Turn) -> Outcome:
         if is_pushed:
             return Outcome(Event.SECURED + 0, 0, message, 0, 0)
         return Outcome(-1, 0, message, 0, REQUESTS | FIRST)
+    if GENERAL and turn.data & BY_PROXY:
+        row.kept_until_s = -NEVER_S
+        recording.count_messages(world.record, turn.number, turn.now, Message.TCP_CLOSE + 0)
+        recording.count_in_bin(world.record, Count.BAD_GATEWAYS, turn.number, turn.now)
+        return Outcome(-1, BAD_GATEWAY, Message.BAD_GATEWAY + 0, 0, FAILS)
     return Outcome(-1, 0, Message.POLL_REFUSED - (turn.data & 1), 0, FAILS)
 
 
@@ -640,6 +653,8 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
         message = Message.UPGRADE_REFUSED + 0
         if GENERAL:
             message = refusal(row.transport, turn.data)
+            if turn.data == BAD_GATEWAY:
+                recording.count_in_bin(record, Count.BAD_GATEWAYS, number, now)
         return Outcome(-1, turn.data, message, 0, FAILS)
     if GENERAL and kind == Kind.SNAPSHOT:
         recording.count(record, Count.MESSAGES, number, now)
