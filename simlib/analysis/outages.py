@@ -383,9 +383,7 @@ def _outlook(run: Run) -> dict[str, Any]:
     }
 
     enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # means have rounding errors
-    silent_s = run.scenario.websocket.open_timeout_s + longest_delay_s(
-        reconnection(run.scenario.reconnect)
-    )
+    silent_s = _silent_s(run.scenario)
     if before < 0.5:
         verdict = "down before"
     elif last >= enough:
@@ -405,6 +403,12 @@ def _outlook(run: Run) -> dict[str, Any]:
     else:
         verdict = "metastable" if evidence["busy_frac"] >= 0.5 else "shut out"
     return {"verdict": verdict, "recovered_s": recovered_s, **evidence}
+
+
+def _silent_s(scenario: Scenario) -> float:
+    """Return for how long a client that goes on trying may be silent, seconds."""
+    longest_s = longest_delay_s(reconnection(scenario.reconnect))
+    return scenario.websocket.open_timeout_s + longest_s
 
 
 def peak_per_s(t_s: NDArray[np.float64]) -> float:
