@@ -427,7 +427,7 @@ def bad_gateway(spec: WireSpec, date: str, *, to_upgrade: bool = False) -> bytes
     --------
     >>> reply = bad_gateway(WireSpec(http_client="aiohttp"), "Thu, 01 Jan 2026 00:00:00 GMT")
     >>> len(reply), len(reply.partition(b"\r\n\r\n")[2])
-    (301, 150)
+    (295, 150)
     """
     client = spec.websocket_client if to_upgrade else spec.http_client
     line, fields, body = bad_gateway_reply(spec, client, date)
