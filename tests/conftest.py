@@ -32,6 +32,7 @@ MARKED = {
         "tests/core/test_backpressure.py",
         "tests/core/test_assignment.py::test_both_engines_agree_",
         "tests/engines/test_answers.py",
+        "tests/engines/test_bad_gateway.py",
         "tests/engines/test_balancing.py",
         "tests/engines/test_combinations.py",
         "tests/engines/test_compiled_engine.py",

@@ -35,7 +35,7 @@ _SHARES = 2000
 # What the forms of all transports know, or what changes nothing in them.
 _ALL = {"name", "transport", "clients", "tabs_per_user", "ramp_s", "horizon_s", "warm_up_s"}
 _ALL |= {"cool_down_s", "bin_s", "updates", "network", "server", "wire"}
-_NETWORK = {"rtt_s", "rtt_spread", "rtt_quantiles", "tls", "unanswered_s"}
+_NETWORK = {"rtt_s", "rtt_spread", "rtt_quantiles", "tls", "unanswered_s", "bad_gateway"}
 _SERVER = {"workers", "nodes", "accept_s", "handshake_s", "authenticate_s", "snapshot_s", "close_s"}
 _SERVER |= {"poll_s", "fan_out_s", "send_s", "heartbeat_s", "connection_bytes", "socket_bytes"}
 _SERVER |= {"max_connections", "backlog", "keep_alive_s", "hop_s", "check_s"}

@@ -209,8 +209,8 @@ def recovery(*runs: Run) -> pd.DataFrame:
     Parameters
     ----------
     *runs : Run
-        Simulated or measured runs of WebSocket clients, each with a fault and with at least four
-        time bins after the end of the last fault.
+        Simulated or measured runs of clients with a socket or a stream, each with a fault and with
+        at least four time bins after the end of the last fault.
 
     Returns
     -------
@@ -225,7 +225,9 @@ def recovery(*runs: Run) -> pd.DataFrame:
         ``utilisation``; ``attempts_per_s``; ``success_frac``, the fraction of attempts, and of
         polls by clients that fell back, that are not errors (an error is a failed attempt, a failed
         poll, or a connection that was lost again; safety polls do not count); ``busy_frac``, the
-        fraction of errors that happened while the server was busy.
+        fraction of errors that happened while the server was busy. ``given_up``: the clients that
+        from the first fault on have given up for good because of an answer of HTTP, or of the
+        proper end of their stream.
 
     Raises
     ------
@@ -254,7 +256,8 @@ def recovery(*runs: Run) -> pd.DataFrame:
     ``too early``
         Half of the time watched is shorter than the time for which a client may be silent: its
         longest attempt (``websocket.open_timeout_s``) plus the longest wait of its reconnect
-        policy. Make the run longer.
+        policy. Make the run longer. But where at least half of them have given up because of an
+        answer of HTTP (``given_up``), they are ``stranded``, however short the run is.
     ``stranded``
         The clients without a connection no longer try: there are fewer errors than if half of them
         tried once in that time. They gave up.
@@ -343,7 +346,8 @@ def reconnected_over_time(run: Run) -> pd.DataFrame:
 def _outlook(run: Run) -> dict[str, Any]:
     """Return the verdict on a run and the evidence; `recovery` explains the thresholds."""
     if run.scenario.transport not in SOCKET_TRANSPORTS:
-        raise ScenarioError("runs", run, "must be of WebSocket clients: polls hold no connection")
+        rule = "must be of clients with a socket or a stream: polls hold no connection"
+        raise ScenarioError("runs", run, rule)
     table, start_s, end_s = reconnected_over_time(run), _start_s(run), _end_s(run)
     # An attempt that fails early in a bin waited in the bin before.
     is_busy = table["utilisation"].rolling(2, min_periods=1).max() >= _BUSY_FRAC
@@ -375,12 +379,11 @@ def _outlook(run: Run) -> dict[str, Any]:
         "attempts_per_s": sums["attempts"] / half_s,
         "success_frac": max(0.0, 1.0 - sums["errors"] / tries) if tries else np.nan,
         "busy_frac": sums["busy_errors"] / sums["errors"] if sums["errors"] else np.nan,
+        "given_up": int(_since_fault(run)[["given_up", "given_up_at_end"]].to_numpy().sum()),
     }
 
     enough, recovered_s = _BACK_FRAC * before - 1e-9, np.nan  # means have rounding errors
-    silent_s = run.scenario.websocket.open_timeout_s + longest_delay_s(
-        reconnection(run.scenario.reconnect)
-    )
+    silent_s = _silent_s(run.scenario)
     if before < 0.5:
         verdict = "down before"
     elif last >= enough:
@@ -391,6 +394,8 @@ def _outlook(run: Run) -> dict[str, Any]:
         verdict = "recovering"
     elif served * run.scenario.polling.interval_s >= away_s / 2.0:
         verdict = "on polling"
+    elif evidence["given_up"] * half_s >= away_s / 2.0:
+        verdict = "stranded"
     elif half_s < silent_s:
         verdict = "too early"
     elif sums["errors"] * silent_s < away_s / 2.0:
@@ -398,6 +403,12 @@ def _outlook(run: Run) -> dict[str, Any]:
     else:
         verdict = "metastable" if evidence["busy_frac"] >= 0.5 else "shut out"
     return {"verdict": verdict, "recovered_s": recovered_s, **evidence}
+
+
+def _silent_s(scenario: Scenario) -> float:
+    """Return for how long a client that goes on trying may be silent, seconds."""
+    longest_s = longest_delay_s(reconnection(scenario.reconnect))
+    return scenario.websocket.open_timeout_s + longest_s
 
 
 def peak_per_s(t_s: NDArray[np.float64]) -> float:

@@ -31,6 +31,7 @@ from simlib.core.faults import FaultEffect, FaultEvent, is_affected
 from simlib.core.path import SharedLink, Window
 from simlib.core.polling import is_kept
 from simlib.core.protocol import (
+    BAD_GATEWAY,
     UNAUTHORIZED,
     State,
     Transport,
@@ -79,7 +80,7 @@ class Connection:
     active_s : float
         When the connection last carried something, seconds.
     node : int
-        The node that the connection is on; -1 for none.
+        The node that the connection is on; -1 for none, also if a proxy answers for the nodes.
     worker : int
         The worker of that node that has accepted the connection.
     socket_worker : int
@@ -302,6 +303,19 @@ def served_at(link: Connection) -> int:
     accepted yet, comes to the first.
     """
     return max(0, int(link.node))
+
+
+def is_at_proxy(link: Connection, bad_gateway: bool) -> bool:
+    """Say whether a client's connection ends at a proxy, which found no node up for it.
+
+    The proxy answers the request on it with 502, and closes it.
+
+    Examples
+    --------
+    >>> is_at_proxy(Connection(0), True), is_at_proxy(Connection(0), False)
+    (True, False)
+    """
+    return bool(bad_gateway and link.node < 0)
 
 
 def accepted_by(link: Connection, workers: int) -> int:
@@ -1219,6 +1233,8 @@ def refusal(transport: int, status: int) -> int:
     """Return as which `Message` that request is refused."""
     if status == UNAUTHORIZED and is_stream(transport):
         return sent_as(transport, Message.AUTH_REFUSED)
+    if status == BAD_GATEWAY:
+        return sent_as(transport, Message.UPGRADE_BAD_GATEWAY)
     return sent_as(transport, Message.UPGRADE_REFUSED)
 
 

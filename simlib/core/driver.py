@@ -25,6 +25,7 @@ from simlib.core.client_state import NEVER_S, Client, Rules, is_fallen
 from simlib.core.connection import Connection
 from simlib.core.protocol import FALLBACK_OF, Action, Event, State, Transport
 from simlib.core.record import Cause, Count, Record, Wait
+from simlib.core.streams import ENDED
 
 
 class Driver(ABC):
@@ -256,6 +257,8 @@ def advance(
         recording.keep_connection(record, number, now)
     if event == Event.READY:
         recording.end_wait(record, Wait.CONNECTION + 0, number, now - since_s, now)
+    if event == Event.CLOSED and value > 0 and client.state == State.STRANDED:
+        recording.count_in_bin(record, Count.GIVEN_UP + int(value == ENDED), number, now)
     if event == Event.PING or actions & Action.SEND_PING:
         recording.count_in_bin(record, Count.HEARTBEATS, number, now)
     return actions, deadline_s != armed_s

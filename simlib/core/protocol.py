@@ -301,9 +301,10 @@ TRANSITIONS: dict[State, dict[Event, State | None]] = {
 
 UNAUTHORIZED = 401
 FORBIDDEN = 403
+BAD_GATEWAY = 502
 UNAVAILABLE = 503
 """The HTTP statuses of requests that are refused: for a stream, because of the token; an upgrade,
-by a proxy that blocks it; either, by the server."""
+by a proxy that blocks it; any, by a proxy that finds no server up, or by the server."""
 
 EVENTS = len(Event)
 ILLEGAL = 255

@@ -57,7 +57,10 @@ class Count(IntEnum):
     sockets let in, and the requests held, by a server that sends to none of them any more.
     ANSWERS are polls whose whole answer has come, fetches beside a socket among them, safety polls
     and refusals not; OPENED are WebSockets that have opened. THROWN_AWAY are changes, or boards,
-    that a proxy had of a stream when it was cut.
+    that a proxy had of a stream when it was cut, HELD_BACK those that it has for a client at the
+    end of the run. GIVEN_UP are clients that never try again because a request was answered with an
+    error of HTTP, GIVEN_UP_AT_END because their stream came to its proper end; those that poll
+    instead are in neither. BAD_GATEWAYS are answers 502 of a proxy that found no node up.
     """
 
     POLLS = 0
@@ -86,6 +89,10 @@ class Count(IntEnum):
     UNSENT = 23
     FORGOTTEN = 24
     THROWN_AWAY = 25
+    HELD_BACK = 26
+    GIVEN_UP = 27
+    GIVEN_UP_AT_END = 28
+    BAD_GATEWAYS = 29
 
 
 CLIENT_WORDS = (Count.RECONNECTS + 1) // 2 + 2

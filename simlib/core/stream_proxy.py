@@ -327,3 +327,23 @@ def drop(buffer: ProxyBuffer, stretches: MutableSequence[Stretch]) -> int:
             dropped += int(stretches[place].n)
     begin(buffer, buffer.written_s)
     return dropped
+
+
+def kept_back(buffer: ProxyBuffer, stretches: MutableSequence[Stretch], seen: int) -> int:
+    """Return how many changes, or boards, the proxy has that are new to a client.
+
+    Examples
+    --------
+    >>> buffer, stretches = ProxyBuffer(), [Stretch(), Stretch()]
+    >>> _ = write(ProxyRules(4096, NEVER_S), buffer, stretches, Message.STREAM_READY, 0, 1, 20, 0.0)
+    >>> _ = write(ProxyRules(4096, NEVER_S), buffer, stretches, Message.STREAM_PUSH, 5, 3, 40, 0.0)
+    >>> kept_back(buffer, stretches, 4), kept_back(buffer, stretches, 7)
+    (3, 0)
+    """
+    n = 0
+    for place in range(int(buffer.first), int(buffer.stretches)):
+        stretch = stretches[place]
+        is_news = stretch.value + stretch.n - 1 > seen
+        if stretch.message != Message.STREAM_READY and stretch.message != Message.STREAM_COMMENT:
+            n += int(stretch.n) * int(is_news)
+    return n

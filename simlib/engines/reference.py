@@ -56,6 +56,7 @@ from simlib.core.notify import is_awaited
 from simlib.core.path import SharedLink
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import (
+    BAD_GATEWAY,
     FORBIDDEN,
     UNAUTHORIZED,
     UNAVAILABLE,
@@ -251,6 +252,10 @@ class Simulation(Driver):
             for place in (browser.MAIN, browser.BESIDE):
                 if self.is_queued(client, place):
                     browser.set_out(self.claim(client, place), self.record, *self.at_now(client))
+            if self.holds_back and link.subscribed >= 0:
+                mine = self.buffers[client.number], self.stretches[client.number]
+                held = stream_proxy.kept_back(*mine, client.seen)
+                recording.count_in_bin(self.record, Count.HELD_BACK, *self.at_now(client), held)
         super().finish()
 
     def now_s(self) -> float:
@@ -600,6 +605,9 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if link.closed_exchange >= exchange:
             return -1
+        if connection.is_at_proxy(link, self.workload.bad_gateway):
+            yield from self.answer_for_server(client, exchange)
+            return -1
         is_admitted = not self.limit.polls or (yield from self.pass_limit())
         if link.closed_exchange >= exchange:
             return -1
@@ -618,6 +626,17 @@ class Simulation(Driver):
             self.send(client.number, Message.POLL_REFUSED - first)
             self.feed_failure(client)
 
+    def answer_for_server(self, client: Client, exchange: int) -> Process:
+        """A proxy that has found no node up answers 502, and closes the connection."""
+        clock, number, link = self.clock, client.number, self.link_of(client)
+        yield clock.at(clock.now + self.one_way_s(link))
+        if not is_over(client, link, exchange):
+            link.kept_until_s = -NEVER_S
+            self.send(number, Message.BAD_GATEWAY)
+            self.send_beside(number, Message.TCP_CLOSE)
+            recording.count_in_bin(self.record, Count.BAD_GATEWAYS, number, clock.now)
+            self.feed_failure(client, BAD_GATEWAY)
+
     def open_for_polls(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
         """Open the connection of a poll; say whether the poll can set out."""
         clock, number, link = self.clock, client.number, self.link_of(client)
@@ -633,7 +652,8 @@ class Simulation(Driver):
             if is_over(client, link, exchange):
                 return False
             self.send(number, Message.TLS_OPEN)
-        self.record_connection(number)
+        if not connection.is_at_proxy(link, self.workload.bad_gateway):
+            self.record_connection(number)
         return True
 
     def keep_alive(self, client: Client, exchange: int, done_s: float) -> None:
@@ -704,6 +724,9 @@ class Simulation(Driver):
                 if node >= 0:
                     self.send_beside(number, Message.POLL_REFUSED - first)
                     self.bring_back_beside(link)
+                elif self.workload.bad_gateway:
+                    self.hear_bad_gateway(number)
+                    self.send_beside(number, Message.TCP_CLOSE)
                 elif not first:
                     self.send_beside(number, Message.TCP_CLOSE)
             return
@@ -924,15 +947,24 @@ class Simulation(Driver):
             return -1
         node = self.node_of(link, exchange)
         if node < 0:
-            t = now + self.one_way_s(link)
-            self.clock.start(self.refetch_fails(client, exchange, fetch, t))
+            t, answers = now + self.one_way_s(link), self.workload.bad_gateway
+            self.clock.start(self.refetch_fails(client, exchange, fetch, t, by_proxy=answers))
         return node
 
-    def refetch_fails(self, client: Client, exchange: int, fetch: int, t: float) -> Process:
+    def refetch_fails(
+        self, client: Client, exchange: int, fetch: int, t: float, *, by_proxy: bool = False
+    ) -> Process:
         """A fetch beside the socket fails at `t`: no server is up, or the path is dead."""
         yield self.clock.at(t)
         if is_awaited(client, exchange, fetch):
+            if by_proxy:
+                self.hear_bad_gateway(client.number)
             self.fail_refetch(client)
+
+    def hear_bad_gateway(self, number: int) -> None:
+        """A proxy answers 502 for the server on another connection than the client's socket."""
+        self.send_beside(number, Message.BAD_GATEWAY)
+        recording.count_in_bin(self.record, Count.BAD_GATEWAYS, number, self.clock.now)
 
     def fail_refetch(self, client: Client) -> None:
         """A fetch beside the socket fails, and its connection has ended."""
@@ -951,7 +983,6 @@ class Simulation(Driver):
     def open_tcp(self, client: Client, exchange: int) -> Generator[simpy.Event, None, bool]:
         """SYN, listen backlog, SYN-ACK; the kernel repeats a SYN that was dropped."""
         clock, number, link = self.clock, client.number, self.link_of(client)
-        rules = self.server_rules
         link.node = -1
         for k in range(SYN_RETRIES + 1):
             yield clock.at(clock.now + self.one_way_s(link))
@@ -960,18 +991,13 @@ class Simulation(Driver):
             start_s = -1.0
             if not self.is_under(FaultEffect.PARTITION, link):
                 link.node = self.node_of(link, exchange)
-                if link.node < 0:
+                if link.node < 0 and not self.workload.bad_gateway:
                     yield clock.at(clock.now + self.one_way_s(link))
                     return False
-                service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
-                server = self.servers[link.node]
-                link.worker = first_free(server.free_s)
-                start_s = accept(server, rules, clock.now, service_s)
-                if start_s < 0.0:
-                    recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, clock.now)
+                start_s = clock.now
+                if link.node >= 0:
+                    start_s = self.accept_at_node(client, exchange)
             if start_s >= 0.0:
-                self.give(client, exchange)
-                recording.add_busy(self.record, link.node, start_s, start_s + service_s)
                 yield clock.at(clock.now + self.one_way_s(link))
                 if is_over(client, link, exchange):
                     return False
@@ -981,6 +1007,20 @@ class Simulation(Driver):
             if is_over(client, link, exchange):
                 return False
         return False
+
+    def accept_at_node(self, client: Client, exchange: int) -> float:
+        """Let a node accept a connection; return from when on, negative if its backlog is full."""
+        rules, number, link = self.server_rules, client.number, self.link_of(client)
+        service_s = self.draw_s(rules.accept_s, client, Stream.ACCEPT_SERVICE, exchange)
+        server = self.servers[link.node]
+        link.worker = first_free(server.free_s)
+        start_s = accept(server, rules, self.clock.now, service_s)
+        if start_s < 0.0:
+            recording.count_in_bin(self.record, Count.DROPPED_SYNS, number, self.clock.now)
+        else:
+            self.give(client, exchange)
+            recording.add_busy(self.record, link.node, start_s, start_s + service_s)
+        return start_s
 
     def connect(self, client: Client, exchange: int) -> Process:
         """TCP."""
@@ -1021,6 +1061,8 @@ class Simulation(Driver):
             return
         if status != _ADMITTED:
             self.send(number, connection.refusal(transport, status))
+            if status == BAD_GATEWAY:
+                recording.count_in_bin(self.record, Count.BAD_GATEWAYS, number, clock.now)
             self.tally(Count.ERRORS, number)
             self.feed(client, Event.CLOSED, status)
             return
@@ -1041,6 +1083,8 @@ class Simulation(Driver):
             return _LOST
         if may_block and self.is_under(FaultEffect.BLOCK, link):
             return FORBIDDEN
+        if connection.is_at_proxy(link, self.workload.bad_gateway):
+            return BAD_GATEWAY
         if self.limit.upgrades:
             is_admitted = yield from self.pass_limit()
             if is_cut(link, exchange):

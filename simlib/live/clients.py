@@ -267,7 +267,8 @@ class LiveClients(ConnectionOwner):
             connection.transport.abort()  # the user has left meanwhile
             return
         self.connections[client.number] = connection
-        self.record_connection(client.number)
+        if connection.node >= 0:  # or else it is the proxy that answers
+            self.record_connection(client.number)
         self.tally(Count.POLLS, client.number)
         connection.fetch(exchange)
 
@@ -388,6 +389,7 @@ class LiveClients(ConnectionOwner):
         self.connections[client.number] = None
         if isinstance(connection, PushConnection):
             self.tally(Count.ERRORS, client.number)
+            self.hear_status(client, connection.refused_with)
             # Where no rate is limited, the lab's server refuses beyond its cap alone.
             if connection.refused_with == UNAVAILABLE and not self.has_admission_rate:
                 recording.count_in_bin(self.record, Count.REFUSED, client.number, self.now_s())

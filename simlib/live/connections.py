@@ -30,12 +30,12 @@ from simlib.core.client_state import NEVER_S, Client
 from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
 from simlib.core.notify import is_awaited
-from simlib.core.protocol import Event, holds
+from simlib.core.protocol import BAD_GATEWAY, Event, holds
 from simlib.core.record import Count, Wait
 from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
 from simlib.live.clock import ScenarioClock
-from simlib.live.messages import CLOSE_FOR_ROLLBACK, preamble
+from simlib.live.messages import CLOSE_FOR_ROLLBACK, accepted_by, preamble
 from simlib.live.packets import HeaderCounter
 
 _BURST_GAP_S = 2e-3
@@ -83,10 +83,15 @@ class ConnectionOwner(Driver):
     def has_ended(self) -> bool:
         """Whether the run is over, so that nothing counts any more."""
 
-    def feed_failure(self, client: Client) -> None:
-        """Tell a client that its request has failed."""
+    def feed_failure(self, client: Client, status: int = 0) -> None:
+        """Tell a client that its request has failed, with an error of HTTP or without an answer."""
         self.tally(Count.ERRORS, client.number)
-        self.feed(client, Event.CLOSED if holds(client.transport) else Event.FAILED)
+        self.feed(client, Event.CLOSED if holds(client.transport) else Event.FAILED, status)
+
+    def hear_status(self, client: Client, status: int) -> None:
+        """A request is answered: count the answers of a proxy that finds no node up."""
+        if status == BAD_GATEWAY and not self.has_ended:
+            recording.count_in_bin(self.record, Count.BAD_GATEWAYS, client.number, self.now_s())
 
     @abstractmethod
     def keep_beside(self, connection: SafetyPollConnection) -> None:
@@ -134,7 +139,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """asyncio: bytes have arrived."""
         data = bytes(self.owner.buffer[:nbytes])
         if not self.is_accepted.done():
-            self.node, data = data[0], data[1:]
+            self.node, data = accepted_by(data[0]), data[1:]
             self.accepted()
         if data:
             self.receive(data)
@@ -224,6 +229,7 @@ class PollConnection(ClientConnection):
         if client.exchange != self.exchange:
             return
         self.exchange = -1
+        owner.hear_status(client, status)
         is_polled = status in (200, 304) and not holds(client.transport)
         if is_polled and not owner.has_ended:
             owner.end_wait(Wait.POLL, client.number, owner.asked_s[client.number])
@@ -233,7 +239,7 @@ class PollConnection(ClientConnection):
             owner.tally(Count.UNCHANGED, client.number)
             owner.feed(client, Event.UNCHANGED)
         else:
-            owner.feed_failure(client)
+            owner.feed_failure(client, status * (status == BAD_GATEWAY))
 
 
 class BesideConnection(PollConnection):
@@ -275,13 +281,16 @@ class SafetyPollConnection(BesideConnection):
         body, self.body = self.body, b""
         status = self.parser.get_status_code()
         self.parser = httptools.HttpResponseParser(self)
-        if not is_awaited:
+        if not is_awaited or status == BAD_GATEWAY:
             self.transport.close()
+        else:
+            owner.keep_beside(self)
+        if not is_awaited:
             return
-        owner.keep_beside(self)
         if status == 200:
             owner.feed(client, Event.SNAPSHOT, wire.version_of(body))
         else:
+            owner.hear_status(client, status)
             recording.count_failed_safety_poll(owner.record, client.number, owner.now_s())
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -214,8 +214,8 @@ def needs_proxy(scenario: Scenario) -> bool:
     """Say whether the path between clients and server takes a proxy.
 
     It does if a fault acts on it, if each client's has a round-trip time that was measured, if
-    all share a link, or connections are balanced over nodes, or over processes that take the place
-    of others.
+    all share a link, if connections are balanced over nodes, or over processes that take the place
+    of others, or if the proxy answers for a server that a fault stops.
 
     Examples
     --------
@@ -228,4 +228,7 @@ def needs_proxy(scenario: Scenario) -> bool:
         or network.shared_down_bytes_per_s is not None
         or scenario.server.nodes > 1
         or any(fault.kind in PROXIED or fault.surge > 0 for fault in scenario.faults)
+        or (
+            network.bad_gateway and any(FAULTS[each.kind].stops_servers for each in scenario.faults)
+        )
     )

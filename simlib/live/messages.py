@@ -200,9 +200,22 @@ def preamble(client: int, exchange: int) -> bytes:
 def ready_byte(node: int) -> bytes:
     """Return the first byte from the proxy on a connection: this node has accepted.
 
+    Node -1 stands for the proxy itself, which answers for nodes that are down.
+
     Examples
     --------
-    >>> list(ready_byte(1))
-    [1]
+    >>> [list(ready_byte(node)) for node in (1, -1)]
+    [[1], [255]]
     """
-    return bytes([node])
+    return node.to_bytes(1, signed=True)
+
+
+def accepted_by(first: int) -> int:
+    """Return the node that a `ready_byte` names.
+
+    Examples
+    --------
+    >>> [accepted_by(ready_byte(node)[0]) for node in (1, -1)]
+    [1, -1]
+    """
+    return int.from_bytes([first], signed=True)

@@ -11,6 +11,8 @@ simulation does:
   and is subject to the path's latency. A client cannot see through the proxy that a port refuses,
   because the proxy has accepted by then: the proxy hangs up before that byte, which the client
   takes for a refusal.
+* Where ``network.bad_gateway`` is set, it answers for the server while no node accepts: it lets the
+  connection open, and its request gets a 502.
 * It is the balancer of a server with several nodes: each new connection goes to the node that the
   simulation would give it to, by the same rule and draws, among those that the lab says are up. It
   counts all connections, those beside a socket too.
@@ -278,6 +280,7 @@ class ProxiedConnection:
         self.exchange = -1
         self.node = -1
         self.is_counted = False
+        self.answers = False  # in place of a server that is down
         self.received = b""  # from the client, before the server has accepted
         self.is_open = False
         self.is_dead = False
@@ -350,6 +353,10 @@ class ProxiedConnection:
             await self.proxy.connect(self)
         except OSError:
             self.count_no_longer()
+            if self.proxy.bad_gateway:
+                self.answers, self.node = True, -1
+                self.begin()
+                return
             await asyncio.sleep(conditions.one_way_s(number))
             self.client.close(by_reset=True)
 
@@ -360,6 +367,10 @@ class ProxiedConnection:
         if not self.client.is_up:
             self.server.close()
             return
+        self.begin()
+
+    def begin(self) -> None:
+        """Tell the client that it is accepted, and take what it has sent meanwhile."""
         self.is_open = True
         self.receive(self.server, Signal.READY)
         if self.received:
@@ -374,16 +385,19 @@ class ProxiedConnection:
             if is_first and self.proxy.conditions.swallows_upgrades(self.number):
                 return
             if is_first and self.proxy.conditions.is_under("block_upgrades", self.number):
-                self.refuse_upgrade()
+                self.answer(self.proxy.upgrade_refusal())
+                return
+            if self.answers:
+                self.answer(self.proxy.bad_gateway_reply(to_upgrade=self.port == Port.PUSH))
                 return
             self.proxy.up_bytes += len(item)
         self.deliver(self.server, item)
 
-    def refuse_upgrade(self) -> None:
-        """Answer an upgrade in place of the server, which has seen nothing but a connection."""
+    def answer(self, reply: bytes) -> None:
+        """Answer in place of the server, which has seen nothing but a connection, if it is up."""
         self.server.send_fin()
         self.server.close()
-        self.down.put(self.proxy.upgrade_refusal())
+        self.down.put(reply)
         self.down.put(Signal.FIN)
 
     def deliver_down(self, item: bytes | Signal) -> None:
@@ -480,6 +494,7 @@ class Proxy:
         self.conditions = Conditions(scenario, workload, settings.time_scale)
         self.spec = scenario.wire_spec()
         self.stream_line = f"GET {self.spec.stream_path}".encode()
+        self.bad_gateway = scenario.network.bad_gateway
         self.unanswered_s = scenario.network.unanswered_s / settings.time_scale
         self.has_narrow_paths = bool(workload.limits)
         self.shared_link = SharedLink(workload.shared_bytes_per_s * settings.time_scale)
@@ -558,6 +573,10 @@ class Proxy:
         """Give a node new connections from now on, at its ports, or none."""
         self.nodes.is_down[state.node] = not state.is_up
         self.node_ports[state.node] = state.ports
+
+    def bad_gateway_reply(self, *, to_upgrade: bool) -> bytes:
+        """Return the answer to a request while no node is up."""
+        return wire.bad_gateway(self.spec, formatdate(usegmt=True), to_upgrade=to_upgrade)
 
     def upgrade_refusal(self) -> bytes:
         """Return the answer to a blocked upgrade: as long as the server's own refusal."""

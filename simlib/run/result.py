@@ -47,10 +47,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RENAMED = {"stays": "exposures"}
-COUNTED_LATER = tuple(
-    what.name.lower()
-    for what in (Count.FAILED_UPDATES, Count.UNSENT, Count.FORGOTTEN, Count.THROWN_AWAY)
-)
+COUNTED_LATER = tuple(what.name.lower() for what in Count if what >= Count.FAILED_UPDATES)
 """Counts that runs saved before lack: there was no way in which these things could happen."""
 
 

@@ -33,6 +33,7 @@ _PENDING_FRAC = 0.05
 _UNSEEN_FRAC = 0.01
 _QUEUED_FRAC = 0.01
 _LATE_FRAC = 0.1
+_FALLEN_FRAC = 0.1
 _HIDDEN_FRAC = 0.05
 """The part of a treatment's time that a warm-up may hide."""
 _MILLISECONDS = 1000.0
@@ -269,6 +270,24 @@ def _broker(facts: Facts) -> str:
     )
 
 
+def _transports(facts: Facts) -> list[Transport]:
+    """Return which transports clients have, in a rollout those of both cohorts."""
+    names = np.unique(facts.tables["timeline"]["transport"])
+    return [Transport[str(name).upper()] for name in names]
+
+
+def _asked_for(facts: Facts) -> tuple[str, str]:
+    """Return the words for what clients ask the server for, and for what they get by it."""
+    rows = [TRANSPORTS[transport] for transport in _transports(facts)]
+    kinds = {
+        ("upgrades", "WebSocket"): any(row.has_socket and not row.is_stream for row in rows),
+        ("requests for streams", "stream"): any(row.is_stream for row in rows),
+        ("requests that were to be held", "connection"): any(row.is_held for row in rows),
+    }
+    asked, had = zip(*(words for words, is_there in kinds.items() if is_there), strict=True)
+    return " and ".join(asked), had[0] if len(had) == 1 else "connection"
+
+
 def _full(facts: Facts) -> str:
     """Connections that the server refused, by what it had no room for."""
     timeline = facts.tables["timeline"]
@@ -282,11 +301,9 @@ def _full(facts: Facts) -> str:
         is_socket = np.isin(connections["transport"], list(SOCKET_TRANSPORTS))
         tried = clients["client"][clients["attempts"] > 0]
         without = len(np.setdiff1d(tried, connections["client"][is_socket]))
-        what = "upgrades" if len(tried) else "requests that were to be held"
-        if len(tried) and "long_polling" in timeline["transport"]:
-            what = "upgrades, and requests that were to be held,"
+        what, its = _asked_for(facts)
         why = f"{what} were answered 503, as {node} server.max_connections = "
-        effect = f", and {without:,} of {len(tried):,} clients never had a WebSocket"
+        effect = f", and {without:,} of {len(tried):,} clients never had a {its}"
         found.append(f"{refused:,} {why}{server.max_connections:,}{effect if len(tried) else ''}")
     if dropped:
         found.append(
@@ -391,11 +408,12 @@ def _forgotten(facts: Facts) -> str:
             "everybody was cut at once: they are answered when their time is over, and what is new "
             'comes with the next. Use server.socket_set = "concurrent".'
         )
-    what = "sockets were let in"
+    its = {"WebSocket": "sockets", "stream": "streams"}.get(_asked_for(facts)[1], "connections")
+    what = f"{its} were let in"
     if "long_polling" in timeline["transport"]:
         what += ", or requests held,"
     return (
-        f"{forgotten:,} {what} by a server that had forgotten all of its sockets when "
+        f"{forgotten:,} {what} by a server that had forgotten all of its {its} when "
         "everybody was cut at once: nobody is sent any change on them, and no latency shows it. "
         'Use server.socket_set = "concurrent", or websocket.safety_poll_s against what is left.'
     )
@@ -404,11 +422,10 @@ def _forgotten(facts: Facts) -> str:
 def _held_back(facts: Facts) -> str:
     """Changes that a proxy in front of streams threw away, or has passed none of on."""
     timeline, piece = facts.tables["timeline"], facts.scenario.network.stream_buffer_bytes
-    names = (str(name) for name in np.unique(timeline["transport"]))
-    streams = [name for name in names if is_stream(Transport[name.upper()])]
+    streams = [each.name.lower() for each in _transports(facts) if is_stream(each)]
     if piece is None or not streams:
         return ""
-    thrown = int(timeline["thrown_away"].sum())
+    thrown, held = (int(timeline[name].sum()) for name in ("thrown_away", "held_back"))
     mine = np.isin(timeline["transport"], streams)
     arrived = int(timeline["messages"][mine].sum())
     repair = (
@@ -421,12 +438,94 @@ def _held_back(facts: Facts) -> str:
             f"{piece:,} bytes of streams that were cut: a client gets them later only if the "
             f"server sends them again (websocket.resync). {repair}"
         )
-    if arrived == 0 and ledger_of(facts.tables["clients"]).eligible > 0:
+    if held and not arrived:
         return (
-            f"No change came by a stream: a proxy has not had a piece of {piece:,} bytes to pass "
-            f"on. {repair}"
+            f"No change came by a stream: a proxy had {held:,} to pass on at the end, for want of "
+            f"a piece of {piece:,} bytes. {repair}"
         )
     return ""
+
+
+def _given_up(facts: Facts) -> str:
+    """Clients that never try again because of how HTTP has answered them, or ended a stream."""
+    timeline, clients = facts.tables["timeline"], facts.tables["clients"]
+    by_error, at_end = (int(timeline[name].sum()) for name in ("given_up", "given_up_at_end"))
+    if not by_error and not at_end:
+        return ""
+    has_streams = any(map(is_stream, _transports(facts)))
+    causes, repairs = [], []
+    if by_error:
+        settings = ", ".join(_refusing(facts))
+        named = f" ({settings})" if settings else ""
+        causes.append((by_error, f"requests were answered with an error of HTTP{named}"))
+        goes_on = "sse.retries_http_errors" if has_streams else "reconnect.attempts, retries_4xx"
+        repairs.append(f"Use a client that tries again ({goes_on}), or answer with no error.")
+    if at_end:
+        causes.append((at_end, "streams came to their proper end (server.ends_streams)"))
+        repairs.append("Use a client that opens an ended stream again (sse.retries_ended).")
+    tried = int((clients["attempts"] > 0).sum()) or len(clients["client"])
+    why = causes[0][1]
+    if len(causes) > 1:
+        why = " and ".join(f"{words} ({n:,} of them)" for n, words in causes)
+    return (
+        f"{by_error + at_end:,} of {tried:,} clients have given up for good, as {why}: they see "
+        f"nothing more, and no latency shows it. {' '.join(repairs)}"
+    )
+
+
+def _refusing(facts: Facts) -> list[str]:
+    """Return the settings by which requests for a connection may be answered with an error."""
+    scenario, timeline = facts.scenario, facts.tables["timeline"]
+    server, limit = scenario.server, scenario.rate_limit
+    has_streams = any(map(is_stream, _transports(facts)))
+    kinds = {fault.kind for fault in scenario.faults}
+    may_answer = {
+        "network.bad_gateway": timeline["bad_gateways"].sum() > 0,
+        "server.max_connections": timeline["refused"].sum() > 0,
+        "server.admit_per_s": server.admit_per_s is not None,
+        "server.shed_wait_s": server.shed_wait_s is not None,
+        "rate_limit": limit is not None and limit.applies_to != "polls",
+        "websocket.token_valid_s": has_streams and scenario.websocket.token_resent,
+        "a proxy that blocks upgrades": not has_streams and "block_upgrades" in kinds,
+    }
+    return [name for name, is_true in may_answer.items() if is_true]
+
+
+def _fell_back(facts: Facts) -> str:
+    """Clients that one outage has sent to polling for longer than it took itself."""
+    scenario, rule = facts.scenario, facts.scenario.fallback
+    found: tuple[float, float, Any] = (0.0, 0.0, None)
+    for fault in scenario.faults_by_number().values() if rule is not None else ():
+        end_s = fault.end_s(scenario.server.nodes)
+        polls_s = rule.return_s if rule and rule.return_s else facts.end_s - end_s
+        if end_s - fault.start_s < polls_s:
+            fallen, present = _fallen(facts, fault.start_s, end_s + polls_s)
+            if fallen > found[0]:
+                found = fallen, present, fault
+    fallen, present, fault = found
+    if rule is None or fault is None or fallen < _FALLEN_FRAC * present:
+        return ""
+    long_s = fault.end_s(scenario.server.nodes) - fault.start_s
+    length = f" of {words_s(long_s)}" if long_s else ""
+    polls = "for good, as fallback.return_s is absent"
+    if rule.return_s is not None:
+        polls = f"for fallback.return_s = {words_s(rule.return_s)} and longer"
+    return (
+        f"{fallen:,.0f} of {present:,.0f} clients ({_two(100.0 * fallen / present)} %) fell back "
+        f"to polling in the {fault.kind.replace('_', ' ')}{length} at {fault.start_s:,.10g} s: "
+        f"each then polls {polls}, and is as late as polling is. Let the rule outlast a deploy "
+        "(a larger fallback.after_failures, or fallback.after_s), or shorten fallback.return_s."
+    )
+
+
+def _fallen(facts: Facts, from_s: float, until_s: float) -> tuple[float, float]:
+    """Return how many clients fell back within a time, and the most that were to be pushed to."""
+    timeline = facts.tables["timeline"]
+    is_told = np.isin(timeline["transport"], list(TOLD_TRANSPORTS))
+    t_s, width_s = timeline["t_s"], timeline["width_s"]
+    rows = is_told & (t_s + width_s > from_s) & (t_s < until_s)
+    present = float(timeline["present_count"][rows].max(initial=0.0))
+    return min(float(timeline["fallbacks"][rows].sum()), present), present
 
 
 def _interval(facts: Facts) -> str:
@@ -607,6 +706,8 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "broken off": _broken_off,
     "forgotten": _forgotten,
     "held back": _held_back,
+    "given up": _given_up,
+    "fell back": _fell_back,
     "interval": _interval,
     "cut while held": _cut_while_held,
     "unit": _unit,

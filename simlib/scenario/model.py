@@ -562,6 +562,16 @@ class Network(Section):
     keep-alive does not count.
     Elsewhere: proxy_read_timeout (nginx); timeout tunnel (HAProxy); idle_timeout.timeout_seconds
     (AWS ALB); stream_idle_timeout (Envoy)."""
+    bad_gateway: bool = False
+    """A reverse proxy stands before the server, and answers 502 (Bad Gateway) for it while no node
+    is up: connections open, and each attempt and each poll gets an error of HTTP at once; false:
+    they are refused as by a closed port. To EventSource an error of HTTP is final, a refused port
+    is not (`sse.retries_http_errors`); to a WebSocket's reconnect policy both are failed attempts.
+    The proxy closes the connection with its answer (nginx would keep it). What a node was at work
+    on when it stopped is cut. ALB and HAProxy answer 503, HAProxy after its retries (3 s) until its
+    checks have found the server down.
+    Elsewhere: proxy_next_upstream, max_fails (nginx); retries, option redispatch (HAProxy);
+    HTTPCode_ELB_5XX_Count (AWS ALB)."""
     stream_buffer_bytes: Size | None = None
     """A proxy passes streams (`sse`, `sse_notify`) on in whole pieces of so many bytes, and throws
     away a piece that is not full when a stream is cut; absent: it waits for no piece. The bytes are

@@ -9,8 +9,9 @@ timer of a safety poll anew, if there is one.
 A server's preset says what its broadcasts do when something goes wrong, and how many sockets it
 bears. What a request costs is up to the application, so a preset does not change it.
 
-A proxy's preset says what it does to streams, when it cuts silent connections, and whether streams
-whose server ends come to their proper end behind it.
+A proxy's preset says what it does to streams, when it cuts silent connections, whether streams
+whose server ends come to their proper end behind it, and whether it answers for a server that is
+down.
 """
 
 from __future__ import annotations
@@ -426,6 +427,7 @@ _NGINX = {
     "network.stream_buffer_bytes": None,
     "network.stream_delay_s": None,
     "network.idle_s": 60.0,
+    "network.bad_gateway": True,
     "server.ends_streams": True,
 }
 _HAPROXY = {**_NGINX, "network.idle_s": 50.0, "server.ends_streams": False}
@@ -434,6 +436,10 @@ _NGINX_SOURCE = (
     "bytes, idle streams cut after 60.0 s"
 )
 _HAPROXY_SOURCE = "observed on HAProxy 2.6.12 (Debian 12), timeout server 50s"
+_HAPROXY_DOWN = (
+    "For a server that is down it answers 503, as short as the 502 here, only after its retries "
+    "(3 s) until its checks have found that out."
+)
 _NGINX_ENDS = (
     "It asks the server by HTTP/1.0, so whatever ends the server's connection (a killed process, "
     "too) is the proper end of the stream to the client; a connection that is reset is not: "
@@ -460,12 +466,13 @@ PROXIES: dict[str, Library] = {
         f"{_HAPROXY_SOURCE}: lone events 206 to 212 ms late; events each 50 ms come five at a "
         "time, the first 200 to 215 ms late",
         "Over HTTP/1.1 to the client: over HTTP/2 nothing is late. That a full segment goes out at "
-        "once (RFC 896) is left out: it matters to boards of more than 1,460 bytes in 0.2 s.",
+        "once (RFC 896) is left out: it matters to boards of more than 1,460 bytes in 0.2 s. "
+        f"{_HAPROXY_DOWN}",
     ),
     "haproxy, http-no-delay": Library(
         _HAPROXY,
         _HAPROXY_SOURCE,
-        "With option http-no-delay each event is passed on at once.",
+        f"With option http-no-delay each event is passed on at once. {_HAPROXY_DOWN}",
     ),
     "compression middleware": Library(
         {"network.stream_buffer_bytes": 2**30, "network.stream_delay_s": None},

@@ -101,6 +101,8 @@ class Workload(NamedTuple):
         What a proxy holds back of streams.
     stream_bytes : ndarray of int64, shape (len(Message),)
         Of every message: its bytes on a stream, as that proxy counts them.
+    bad_gateway : bool
+        Whether a proxy answers 502 while no node is up.
     idle_s : float
         When a middlebox closes a connection that carries nothing, seconds; infinite: never.
     unanswered_s : float
@@ -132,6 +134,7 @@ class Workload(NamedTuple):
     nodes: int
     stream_proxy: ProxyRules
     stream_bytes: NDArray[np.int64]
+    bad_gateway: bool
     idle_s: float
     unanswered_s: float
     browser: BrowserRules
@@ -227,6 +230,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
             delay_s=scenario.network.stream_delay_s or math.inf,
         ),
         "stream_bytes": stream_bytes(spec),
+        "bad_gateway": scenario.network.bad_gateway,
         "idle_s": scenario.network.idle_s or math.inf,
         "unanswered_s": scenario.network.unanswered_s,
         "browser": _browser_rules(scenario),

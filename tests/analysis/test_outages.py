@@ -274,7 +274,7 @@ def test_decorrelated_waits_end_at_their_cap():
 
 def test_a_recovery_that_nobody_could_see_is_refused():
     polled = sl.simulate(BOARD.replace(transport="polling"), progress=False)
-    with pytest.raises(ScenarioError, match="must be of WebSocket clients"):
+    with pytest.raises(ScenarioError, match="must be of clients with a socket or a stream"):
         outages.recovery(polled)
     short = sl.simulate(BOARD.replace(horizon_s=57.5), progress=False)
     with pytest.raises(ScenarioError, match=r"four time bins after their last fault's end \(54\.5"):
@@ -429,3 +429,22 @@ def test_the_table_of_slow_consumers_tells_them_from_the_others():
         )
     with pytest.raises(sl.ScenarioError, match="must be asked for when the run is made"):
         outages.slow_consumers(sl.simulate(board, engine="compiled", progress=False))
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_streams_that_were_answered_503_never_come_back_however_long_an_attempt_may_take(engine):
+    # EventSource waits for 240 s for an answer, so that nothing can be said of who may still wait.
+    board = STORM.replace(
+        {
+            **sl.library("eventsource"),
+            "transport": "sse",
+            "server": {"admit_per_s": 10.0, "admit_burst": 20},
+        }
+    )
+    run = sl.simulate(board, engine=engine, progress=False)
+    row = outages.recovery(run).iloc[0]
+    assert row["verdict"] == "stranded"
+    assert row["given_up"] == outages.reconnections(run)["stranded"].item() > 100
+    retried = sl.simulate(board.replace(sl.library("fetch-event-source")), progress=False)
+    row = outages.recovery(retried).iloc[0]
+    assert (row["verdict"], row["given_up"]) == ("recovered", 0)

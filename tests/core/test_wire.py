@@ -523,6 +523,7 @@ def test_every_size_is_the_length_of_its_text(spec: WireSpec, version: int) -> N
         Message.UPGRADE_REQUEST: wire.upgrade_request(spec, KEY),
         Message.UPGRADE_RESPONSE: wire.upgrade_response(spec, "a" * 28, DATE),
         Message.UPGRADE_REFUSED: wire.upgrade_refused(spec, DATE),
+        Message.UPGRADE_BAD_GATEWAY: wire.bad_gateway(spec, DATE, to_upgrade=True),
     }
     if spec.http_version == "1.1":
         body = wire.poll_response_head(spec, version, DATE) + wire.poll_body(spec, version)
@@ -532,6 +533,7 @@ def test_every_size_is_the_length_of_its_text(spec: WireSpec, version: int) -> N
             **({Message.POLL_RESPONSE: body} if spec.gzip_ratio == 1 else {}),
             Message.NOT_MODIFIED: wire.not_modified(spec, version, DATE),
             Message.POLL_REFUSED: wire.poll_refused(spec, DATE),
+            Message.BAD_GATEWAY: wire.bad_gateway(spec, DATE),
         }
         for message in [m for m in Message if m.name.endswith("_FIRST")]:
             assert sizes[message].tolist() == sizes[message + 1].tolist()

@@ -413,3 +413,41 @@ def test_a_real_server_refuses_streams_beyond_its_cap_and_their_clients_stop():
     counts = [run.frame("clients")[["attempts", "errors"]].sum() for run in (live, simulated)]
     assert counts[0].equals(counts[1])
     assert counts[0].tolist() == [12, 7]
+
+
+DOWN = {"kind": "restart", "start_s": 6.0, "length_s": 3.5}
+ANSWERED = {"network.bad_gateway": True, "faults": [DOWN]}
+EACH_SECOND = {"reconnect": {"policy": "fixed", "base_s": 1.0}}
+
+
+@pytest.fixture(scope="module")
+def behind_a_proxy():
+    boards = {
+        "stream": STREAM.replace(ANSWERED),
+        "push": PUSH.replace({**ANSWERED, **EACH_SECOND}),
+        "polls": POLLING.replace({**ANSWERED, "polling.interval_s": 2.0}),
+        "held": POLLING.replace({**ANSWERED, **EACH_SECOND, "transport": "long_polling"}),
+    }
+    return measured_together(boards, seed=3, time_scale=2.0)
+
+
+def test_a_real_proxy_answers_502_for_a_server_that_is_down(behind_a_proxy):
+    for live in behind_a_proxy.values():
+        simulated = sl.simulate(live.scenario, seed=3, progress=False)
+        heard = [int(run.frame("timeline")["bad_gateways"].sum()) for run in (live, simulated)]
+        assert heard[1] >= live.scenario.clients
+        assert abs(heard[0] - heard[1]) <= 0.2 * heard[1]
+        assert live.ledger.eligible == simulated.ledger.eligible
+
+
+def test_real_streams_end_at_a_502_and_sockets_and_polls_come_back(behind_a_proxy):
+    given_up = {
+        name: run.frame("timeline")["given_up"].sum() for name, run in behind_a_proxy.items()
+    }
+    assert given_up == {"stream": STREAM.clients, "push": 0, "polls": 0, "held": 0}
+    streamed = behind_a_proxy["stream"].frame("connections")
+    assert (streamed["opened_s"] < 6.0).all()
+    pushed = behind_a_proxy["push"].frame("connections")
+    assert (pushed["opened_s"] > 9.5).sum() == PUSH.clients
+    assert behind_a_proxy["polls"].ledger.lost == 0
+    assert (behind_a_proxy["polls"].frame("connections")["node"] == 0).all()

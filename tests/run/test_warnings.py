@@ -73,6 +73,11 @@ MEETING = {"updates": PAIRS, "server.meeting_fails_frac": 1.0}
 CUT_AT_ONCE = {"faults": [{"kind": "reset", "start_s": 100.0}], "server.socket_set": "plain"}
 FORGETTING = {**CUT_AT_ONCE, "server.forget_frac": 1.0}
 HUNG = {"transport": "sse", "tabs_per_user": 20, "network.connections_per_user": 6}
+RESTART = {"kind": "restart", "start_s": 100.0, "length_s": 4.0}
+SOURCES = PUSHED.replace({"transport": "sse", **sl.library("eventsource"), "faults": [RESTART]})
+ADMITTING = {"server.admit_per_s": 2.0, "server.admit_burst": 5, "ramp_s": 20.0}
+ENDING = {**sl.library("fetch-event-source"), "server.ends_streams": True}
+IMPATIENT = {"faults": [RESTART], "fallback": {"after_failures": 2, "return_s": 120.0}}
 STREAMED = PUSHED.replace({"transport": "sse", **sl.proxy("compression middleware")})
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
@@ -92,6 +97,11 @@ CASES = [
     ("forgotten", PUSHED, FORGETTING, {}, "20 sockets were let in by a server that had forgotten"),
     ("held back", STREAMED, {}, {}, "No change came by a stream"),
     ("held back", STREAMED, {"network.idle_s": 9.0}, {}, "changes away that were to be told"),
+    ("given up", SOURCES, ADMITTING, {}, "15 of 20 clients have given up for good"),
+    ("given up", SOURCES, ADMITTING, {}, "with an error of HTTP (server.admit_per_s)"),
+    ("given up", SOURCES, ENDING, {}, "20 of 20 clients have given up for good"),
+    ("given up", SOURCES, ENDING, {}, "proper end (server.ends_streams)"),
+    ("fell back", PUSHED, IMPATIENT, {}, "fell back to polling in the restart of 4 s at 100 s"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
     ("unit", BOARD, {"network.rtt_s": 40}, {}, "network.rtt_s is 40 s (0.04 if milliseconds"),
     (
@@ -365,3 +375,109 @@ def test_a_node_that_is_saturated_at_the_end_alone_is_found():
 
 def test_a_node_with_all_sockets_that_bears_them_is_not_warned_about():
     assert kinds_of(simulated({"server.send_s": 0.1}, LATE_NODE)) == []
+
+
+REFUSALS = [
+    ({"server.max_connections": 5}, "(server.max_connections)"),
+    ({"server.shed_wait_s": 0.1, "server.handshake_s": 0.5}, "(server.shed_wait_s)"),
+    ({"rate_limit": {"rate_per_s": 0.5, "status": 429}}, "(rate_limit)"),
+    ({"websocket.token_valid_s": 50.0, "websocket.token_resent": True}, "websocket.token_valid_s"),
+]
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(("changes", "words"), REFUSALS)
+def test_what_has_answered_those_who_gave_up_is_named(engine, changes, words):
+    run = simulated(changes, SOURCES, by=engine)
+    counted = int(run.frame("timeline")["given_up"].sum())
+    assert counted > 0
+    assert words in sentence(run, "given up")
+    assert f"{counted} of 20 clients" in sentence(run, "given up")
+    assert run.frame("timeline")["connection_count"].iloc[-1] == 20 - counted
+    again = simulated({**changes, **sl.library("fetch-event-source")}, SOURCES, by=engine)
+    assert "given up" not in kinds_of(again)
+
+
+def test_a_socket_whose_last_attempt_is_answered_with_an_error_has_given_up():
+    last = {"faults": [RESTART], "reconnect": {"policy": "fixed", "base_s": 5.0, "attempts": 1}}
+    run = simulated({**last, **ADMITTING}, PUSHED)
+    assert "15 of 20 clients have given up" in sentence(run, "given up")
+    assert "reconnect.attempts, retries_4xx" in sentence(run, "given up")
+    refused = {**last, "reconnect.base_s": 1.0}  # by the port of a server that is down
+    assert "given up" not in kinds_of(simulated(refused, PUSHED))
+
+
+def test_both_reasons_to_give_up_are_counted_apart():
+    drain = {"kind": "drain", "start_s": 50.0, "length_s": 1.0, "batches": 1, "share": 0.3}
+    both = {"server.max_connections": 15, "server.ends_streams": True, "sse.retries_ended": False}
+    run = simulated({**both, "faults": [drain]}, SOURCES)
+    ended = int(run.frame("timeline")["given_up_at_end"].sum())
+    assert 0 < ended < 15
+    said = sentence(run, "given up")
+    assert said.startswith(f"{5 + ended} of 20 clients have given up for good")
+    assert "(server.max_connections) (5 of them) and streams came" in said
+    assert f"(server.ends_streams) ({ended} of them)" in said
+
+
+@pytest.mark.parametrize(
+    ("fallback", "words"),
+    [
+        ({"after_failures": 2, "return_s": 120.0}, "each then polls for fallback.return_s = 2 min"),
+        ({"after_failures": 2}, "each then polls for good, as fallback.return_s is absent"),
+    ],
+)
+@pytest.mark.parametrize("transport", ["websocket", "sse", "long_polling"])
+def test_a_short_outage_that_sends_all_to_polling_says_for_how_long(transport, fallback, words):
+    at_once = {"policy": "fixed", "base_s": 1.0}
+    changes = {"transport": transport, "fallback": fallback, "reconnect": at_once}
+    said = sentence(simulated({**changes, "faults": [RESTART]}, PUSHED), "fell back")
+    assert said.startswith("20 of 20 clients (100 %) fell back to polling in the restart of 4 s")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fallback": {"after_failures": 9}, "faults": [RESTART]},  # they hold out
+        {"fallback": {"after_failures": 2}},  # nothing happens
+        {"fallback": {"after_failures": 2}, "faults": [BLOCKED]},  # who is blocked has to poll
+        {"fallback": {"after_failures": 2}, "faults": [{"kind": "reset", "start_s": 100.0}]},
+    ],
+)
+def test_a_fallback_that_no_outage_has_set_off_is_not_warned_about(changes):
+    assert "fell back" not in kinds_of(simulated(changes, PUSHED))
+
+
+@pytest.mark.parametrize(
+    ("transport", "asked", "had"),
+    [
+        ("websocket", "upgrades were", "a WebSocket"),
+        ("sse", "requests for streams were", "a stream"),
+        ("sse_notify", "requests for streams were", "a stream"),
+    ],
+)
+def test_what_is_refused_is_called_what_it_is(transport, asked, had):
+    said = sentence(
+        simulated({"server.max_connections": 15, "transport": transport}, PUSHED), "full"
+    )
+    assert asked in said
+    assert f"5 of 20 clients never had {had}." in said
+
+
+def test_streams_that_are_forgotten_are_no_sockets():
+    said = sentence(simulated({**FORGETTING, "transport": "sse"}, PUSHED), "forgotten")
+    assert said.startswith("20 streams were let in by a server that had forgotten all of its strea")
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    "cause",
+    [
+        {"server.nodes": 2, "server.broker_s": 400.0},
+        {"faults": [{"kind": "path_loss", **ALL_DAY}]},
+    ],
+)
+def test_a_proxy_is_not_blamed_for_what_never_came_to_it(engine, cause):
+    run = simulated(cause, STREAMED, by=engine)
+    assert run.frame("timeline")["messages"].sum() == 0
+    assert "held back" not in kinds_of(run)

@@ -29,6 +29,7 @@ a model                 everything else: see `sizes`
 from simlib.core.wire.frames import frame_bytes, websocket_frame
 from simlib.core.wire.heads import (
     REFUSED_TEXT,
+    bad_gateway,
     held_reply_head,
     held_reply_headers,
     held_request,
@@ -88,6 +89,7 @@ __all__ = [
     "WireSpec",
     "auth_refused_text",
     "auth_text",
+    "bad_gateway",
     "board",
     "card",
     "changes_body",

@@ -15,6 +15,7 @@ REFUSED_TEXT = "Service Unavailable\n"
 """Body of a refused upgrade, for ``connection.respond(503, REFUSED_TEXT)`` of websockets."""
 
 Fields = list[tuple[str, str]]
+_BAD_GATEWAY_BYTES, _CHROME_PADDING_BYTES = 150, 402
 _ACCEPTS = (("Accept-Encoding", "gzip, deflate, br, zstd"), ("Accept-Language", "en-US,en;q=0.9"))
 _ENGINE = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
 _CHROMIUM = ("User-Agent", f"{_ENGINE} Chrome/156.0.0.0 Safari/537.36")
@@ -395,6 +396,42 @@ def upgrade_refused(spec: WireSpec, date: str) -> bytes:
         ("Server", spec.server),
     ]
     return _head("HTTP/1.1 503 Service Unavailable", fields) + REFUSED_TEXT.encode()
+
+
+def bad_gateway_reply(spec: WireSpec, client: str, date: str) -> tuple[str, Fields, bytes]:
+    """Return the status line, fields and body with which a proxy answers for a server that is down.
+
+    The body is as long as nginx's page without its version, which is padded for Chromium. nginx
+    would keep the connection; HAProxy closes it, and so does this.
+
+    References
+    ----------
+    nginx 1.22.1: src/http/ngx_http_special_response.c, ngx_http_error_502_page, with
+    ``server_tokens off``; msie_padding.
+    """
+    n_bytes = _BAD_GATEWAY_BYTES + _CHROME_PADDING_BYTES * (client == "chromium")
+    fields = [
+        ("Server", spec.server),
+        ("Date", date),
+        ("Content-Type", "text/html"),
+        ("Content-Length", str(n_bytes)),
+        ("Connection", "close"),
+    ]
+    return "HTTP/1.1 502 Bad Gateway", fields, b"502 Bad Gateway".ljust(n_bytes)
+
+
+def bad_gateway(spec: WireSpec, date: str, *, to_upgrade: bool = False) -> bytes:
+    r"""Return the whole 502 reply of a proxy to a poll, a request for a stream, or an upgrade.
+
+    Examples
+    --------
+    >>> reply = bad_gateway(WireSpec(http_client="aiohttp"), "Thu, 01 Jan 2026 00:00:00 GMT")
+    >>> len(reply), len(reply.partition(b"\r\n\r\n")[2])
+    (295, 150)
+    """
+    client = spec.websocket_client if to_upgrade else spec.http_client
+    line, fields, body = bad_gateway_reply(spec, client, date)
+    return _head(line, fields) + body
 
 
 def http2_request(

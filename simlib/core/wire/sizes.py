@@ -27,6 +27,10 @@ rounded up, in one chunk (RFC 9112 section 7.1) over HTTP/1.1, with the fields t
 adds HELD_CHANGE, which has room in the segments and records of that answer. Over HTTP/2 the length
 of a list of changes counts as that of one change. Lists of changes are not compressed.
 
+**502**: BAD_GATEWAY is a proxy's answer for a server that is down, to a poll or a request for a
+stream on a new connection, UPGRADE_BAD_GATEWAY that to an upgrade. Its page has 150 bytes, nginx's
+without its version, and the 402 that nginx adds for Chromium; other proxies' are as short.
+
 **TLS**: 22 bytes per started 16 KiB record, one write a message. TLS_OPEN is a full TLS 1.3
 handshake with two session tickets; the default sizes are Chromium 156's (its hello varies by 32
 bytes or more) against OpenSSL 3.0 with a self-signed EC P-256 leaf, and `tls_chain_bytes` is an
@@ -55,6 +59,8 @@ import numpy.typing as npt
 from simlib.core.wire.frames import frame_bytes
 from simlib.core.wire.heads import (
     Fields,
+    bad_gateway,
+    bad_gateway_reply,
     held_reply,
     held_reply_head,
     held_request,
@@ -205,6 +211,7 @@ def _http1_sizes(spec: WireSpec) -> dict[Message, int]:
         **dict.fromkeys((M.POLL_RESPONSE_FIRST, M.POLL_RESPONSE), response),
         **dict.fromkeys((M.NOT_MODIFIED_FIRST, M.NOT_MODIFIED), unmodified),
         **dict.fromkeys((M.POLL_REFUSED_FIRST, M.POLL_REFUSED), refused),
+        M.BAD_GATEWAY: len(bad_gateway(spec, _DATE)),
         **_http1_held_sizes(spec, token, body),
     }
 
@@ -255,6 +262,10 @@ def _http2_sizes(spec: WireSpec) -> dict[Message, int]:
         cold, warm = _block_bytes(fields, ("date", "etag"))
         sizes[first] = _PREFACE_DOWN + 9 + cold + extra
         sizes[Message(first + 1)] = 9 + warm + extra
+    _, reply, page = bad_gateway_reply(spec, spec.http_client, _DATE)
+    fields = [(":status", "502"), *((k.lower(), v) for k, v in reply if k != "Connection")]
+    cold, _ = _block_bytes(fields, ("date",))
+    sizes[M.BAD_GATEWAY] = _PREFACE_DOWN + 9 + cold + 9 + len(page)
     return sizes | _http2_held_sizes(spec, token, data)
 
 
@@ -375,6 +386,7 @@ def _websocket_sizes(spec: WireSpec) -> dict[Message, int]:
         M.UPGRADE_REQUEST: len(upgrade_request(spec, _KEY)),
         M.UPGRADE_RESPONSE: len(upgrade_response(spec, _ACCEPT, _DATE)),
         M.UPGRADE_REFUSED: len(upgrade_refused(spec, _DATE)),
+        M.UPGRADE_BAD_GATEWAY: len(bad_gateway(spec, _DATE, to_upgrade=True)),
         M.HELLO: frame(hello_text(spec)),
         M.AUTH: frame(auth_text(spec, "x" * spec.token_bytes), up=True),
         M.READY: frame(ready_text(spec, 0)),

@@ -60,6 +60,8 @@ class Message(IntEnum):
     HELD_EMPTY_FIRST = auto()
     HELD_EMPTY = auto()
     HELD_CHANGE = auto()
+    UPGRADE_BAD_GATEWAY = auto()
+    BAD_GATEWAY = auto()
 
 
 class WireSpec(NamedTuple):

@@ -24,7 +24,13 @@ from simlib.core.browser import (
     settle,
 )
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import closes_with_frames, end_of_kept, opening_request, take_beside
+from simlib.core.connection import (
+    closes_with_frames,
+    end_of_kept,
+    is_at_proxy,
+    opening_request,
+    take_beside,
+)
 from simlib.core.draws import Stream
 from simlib.core.driver import advance, cause_of
 from simlib.core.polling import is_kept, request_of
@@ -343,10 +349,10 @@ def follow_up(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
 def _request(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
     row, first = arrays.rows[number], int(outgoing.flags & FIRST > 0)
-    if first:
+    if first and not (GENERAL and is_at_proxy(row, world.options.bad_gateway)):
         recording.open_connection(record, number, now)
         row.opened_s = now
-    elif GENERAL:
+    elif GENERAL and not first:
         use_again(arrays, number)
     recording.count(record, Count.POLLS, number, now)
     row.kept_until_s = NEVER_S

@@ -27,6 +27,7 @@ from simlib.core.connection import (
 from simlib.core.faults import end_of_life_s
 from simlib.core.polling import is_unchanged, reply_of
 from simlib.core.protocol import (
+    BAD_GATEWAY,
     UNAUTHORIZED,
     UNAVAILABLE,
     Event,
@@ -73,6 +74,7 @@ from simlib.engines.compiled.proxied import (
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    BY_PROXY,
     CUT,
     DONE_TRIP,
     END_OF_STREAM,
@@ -524,11 +526,15 @@ def _safety_poll_reply(world: World, turn: Turn) -> Outcome:
         return nothing(0)
     first, is_closed = data & 1, reply == CUT
     if reply in (ANSWERED, REFUSED):
-        message = Message.POLL_RESPONSE - first
+        message, is_by_proxy = Message.POLL_RESPONSE - first, reply == REFUSED and data >> 1 > 0
         if reply == REFUSED:
             message = Message.POLL_REFUSED - first
+        if is_by_proxy:
+            message, is_closed = Message.BAD_GATEWAY + 0, True
+            recording.count_in_bin(record, Count.BAD_GATEWAYS, turn.number, turn.now)
         recording.count_messages(record, turn.number, turn.now, message)
-        is_closed = bring_back_beside(row, world.server_rules.keep_alive_s, turn.now)
+        if not is_by_proxy:
+            is_closed = bring_back_beside(row, world.server_rules.keep_alive_s, turn.now)
     if is_closed or (reply == UNREACHED and not first):
         recording.count_messages(record, turn.number, turn.now, Message.TCP_CLOSE + 0)
     if reply == ANSWERED:
@@ -550,6 +556,9 @@ def _refetch_reply(world: World, turn: Turn) -> Outcome:
     if reply != UNREACHED and row.is_link_dead:
         t = now + world.options.unanswered_s
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, turn.exchange, UNREACHED))
+    if reply == UNREACHED and data:
+        recording.count_messages(record, number, now, Message.BAD_GATEWAY + 0)
+        recording.count_in_bin(record, Count.BAD_GATEWAYS, number, now)
     if reply in (UNREACHED, CUT):
         end_fetches(arrays, record, number, now)
         recording.count(record, Count.ERRORS, number, now)
@@ -613,6 +622,11 @@ def _on_transport(world: World, turn: Turn) -> Outcome:
         if is_pushed:
             return Outcome(Event.SECURED + 0, 0, message, 0, 0)
         return Outcome(-1, 0, message, 0, REQUESTS | FIRST)
+    if GENERAL and turn.data & BY_PROXY:
+        row.kept_until_s = -NEVER_S
+        recording.count_messages(world.record, turn.number, turn.now, Message.TCP_CLOSE + 0)
+        recording.count_in_bin(world.record, Count.BAD_GATEWAYS, turn.number, turn.now)
+        return Outcome(-1, BAD_GATEWAY, Message.BAD_GATEWAY + 0, 0, FAILS)
     return Outcome(-1, 0, Message.POLL_REFUSED - (turn.data & 1), 0, FAILS)
 
 
@@ -644,6 +658,8 @@ def _on_socket(world: World, turn: Turn) -> Outcome:
         message = Message.UPGRADE_REFUSED + 0
         if GENERAL:
             message = refusal(row.transport, turn.data)
+            if turn.data == BAD_GATEWAY:
+                recording.count_in_bin(record, Count.BAD_GATEWAYS, number, now)
         return Outcome(-1, turn.data, message, 0, FAILS)
     if GENERAL and kind == Kind.SNAPSHOT:
         recording.count(record, Count.MESSAGES, number, now)

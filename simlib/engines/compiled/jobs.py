@@ -17,13 +17,13 @@ from simlib.core.answers import (
 from simlib.core.balancing import take_turn
 from simlib.core.broadcasts import change_set
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import accepted_by, served_at
+from simlib.core.connection import accepted_by, is_at_proxy, served_at
 from simlib.core.draws import Stream
 from simlib.core.faults import FaultEffect
 from simlib.core.limiter import passes_s
 from simlib.core.notify import is_awaited
 from simlib.core.polling import is_unchanged, reply_of
-from simlib.core.protocol import FORBIDDEN, UNAVAILABLE
+from simlib.core.protocol import BAD_GATEWAY, FORBIDDEN, UNAVAILABLE
 from simlib.core.record import Count
 from simlib.core.resync import Resume
 from simlib.core.server import Server
@@ -44,6 +44,7 @@ from simlib.engines.compiled.proxied import is_held_back
 from simlib.engines.compiled.state import (
     ANSWERED,
     BEATS,
+    BY_PROXY,
     CUT,
     DONE,
     DONE_TRIP,
@@ -274,6 +275,9 @@ def _waits(world: World, turn: Turn, t: float) -> Job:
 def _poll_job(world: World, turn: Turn) -> Job:
     server_rules, out = world.server_rules, world.arrays.out
     node, is_refused = served_at(world.arrays.rows[turn.number]) if GENERAL else 0, False
+    if GENERAL and _is_answered_by_proxy(world, turn):
+        t, data = turn.now + turn.half_s, turn.data | BY_PROXY
+        return _no_job(turn.data, put(out, 0, TRIP, t, Kind.POLL_REFUSED, turn.exchange, data))
     if GENERAL and world.options.limit.polls:
         passed_s = _passes_s(world, turn)
         if passed_s > turn.now:
@@ -288,6 +292,13 @@ def _poll_job(world: World, turn: Turn) -> Job:
     if GENERAL and turn.data & IS_HELD:
         mean_s += server_rules.poll_s
     return Job(mean_s, Stream.POLL_SERVICE + 0, turn.exchange, worker, turn.data, 0)
+
+
+@inlined
+def _is_answered_by_proxy(world: World, turn: Turn) -> bool:
+    """Say whether a proxy answers a request, as it has found no node up for its connection."""
+    row, has_waited = world.arrays.rows[turn.number], turn.data & _ADMITTED > 0
+    return is_at_proxy(row, world.options.bad_gateway) and not has_waited
 
 
 @inlined
@@ -315,6 +326,8 @@ def _upgrade_job(world: World, turn: Turn, worker: int, authentication_s: float)
             return _no_job(turn.data, 0)
         if may_block and is_under(world.arrays, world.rules, block, turn.number):
             is_refused, status = True, FORBIDDEN
+        elif _is_answered_by_proxy(world, turn):
+            is_refused, status = True, BAD_GATEWAY
         elif world.options.limit.upgrades:
             passed_s = _passes_s(world, turn)
             if passed_s > turn.now:
@@ -349,8 +362,9 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
         is_shed = is_shed or passed_s < 0.0
     first = turn.data & 1
     if node < 0 or is_shed:
-        reply, t = REFUSED if node >= 0 else UNREACHED, turn.now + turn.half_s
-        reply |= first << REPLY_BITS
+        by_proxy, t = int(node < 0 and world.options.bad_gateway), turn.now + turn.half_s
+        reply = REFUSED if node >= 0 or by_proxy else UNREACHED
+        reply |= (by_proxy << 1 | first) << REPLY_BITS
         n = put(arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
         return _no_job(turn.data, n)
     row = arrays.rows[turn.number]
@@ -369,7 +383,9 @@ def _refetch_job(world: World, turn: Turn) -> Job:
     node = node_of(arrays, world.rules, turn.number, exchange)
     if is_cut or node < 0:
         t = turn.now + (world.options.unanswered_s if is_cut else turn.half_s)
-        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), UNREACHED)
+        by_proxy = int(not is_cut and world.options.bad_gateway)
+        reply = (by_proxy << REPLY_BITS) | UNREACHED
+        n = put(arrays.out, 0, WHEEL, t, Kind.REFETCH_REPLY, _address(turn), reply)
         return _no_job(turn.data, n)
     is_refused = False
     if world.options.limit.polls:
@@ -400,6 +416,9 @@ def _accept_job(world: World, turn: Turn) -> Job:
             return _no_job(turn.data, _syn_again(world, turn))
         row = arrays.rows[turn.number]
         row.node = node_of(arrays, rules, turn.number, turn.exchange)
+        if row.node < 0 and world.options.bad_gateway:
+            t = turn.now + turn.half_s
+            return _no_job(turn.data, put(arrays.out, 0, TRIP, t, Kind.TCP_OPEN, turn.exchange, 0))
         if row.node < 0:
             t = turn.now + turn.half_s
             return _no_job(

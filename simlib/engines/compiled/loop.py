@@ -23,9 +23,9 @@ from simlib.core.client_state import NEVER_S, is_fallen
 from simlib.core.connection import has_idle_fetches
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches, has_socket
-from simlib.core.record import Cause, value_of
+from simlib.core.record import Cause, Count, value_of
 from simlib.core.server import Law
-from simlib.core.stream_proxy import holds_back
+from simlib.core.stream_proxy import holds_back, kept_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
@@ -333,6 +333,9 @@ def finish(given: World, now: float) -> None:
             for place in range(CLAIMS):
                 if is_queued(arrays, number, place):
                     set_out(arrays.claims[CLAIMS * number + place], record, number, now)
+            if holds_back(world.options.stream_proxy) and row.subscribed >= 0:
+                held = kept_back(arrays.buffers[number], arrays.stretches[number], row.seen + 0)
+                recording.count_in_bin(record, Count.HELD_BACK, number, now, held)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]
         if PUSHES:

@@ -408,6 +408,7 @@ def _options(workload: Workload) -> EngineOptions:
         workload.rate_limit,
         workload.browser,
         workload.stream_proxy,
+        workload.bad_gateway,
     )
 
 

@@ -118,6 +118,9 @@ REFUSED_SYN, END_OF_STREAM = 1, 2
 """The data of FAIL for a SYN that no node takes, and for the proper end of a stream; else 0."""
 IS_HELD = 4
 """The bit in the data of POLL that tells a request which is to be held from a poll."""
+BY_PROXY = 8
+"""The bit in the data of POLL_REFUSED that tells a proxy's 502 from the server's 503; in that of
+replies to requests beside a socket, the lowest bit above `REPLY_BITS` does so."""
 IS_IDLE = 1
 """The data of PEER_TIMEOUT for a connection of HTTP on which no request has come; else 0."""
 IS_EMPTY = 2
@@ -372,6 +375,7 @@ class EngineOptions(NamedTuple):
     limit: LimiterRules
     browser: BrowserRules
     stream_proxy: ProxyRules
+    bad_gateway: bool
 
 
 @inlined
