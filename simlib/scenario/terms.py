@@ -79,9 +79,9 @@ TERMS = (
     ),
     Term(
         "502, bad gateway",
-        _FAULTS + " polling.retries sse.retries_http_errors",
-        "simlib does not model it: while no server is up, connections are refused. To polls and "
-        "WebSockets that is the same, but not to EventSource: a 502 ends it for good.",
+        "network.bad_gateway sse.retries_http_errors polling.retries " + _FAULTS,
+        "While no server is up, connections are refused; with network.bad_gateway a proxy answers "
+        "502 instead, which is final to EventSource.",
     ),
     Term(
         "503, service unavailable, overload, load shedding",

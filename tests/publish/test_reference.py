@@ -51,7 +51,7 @@ def test_a_name_leads_to_its_setting_alone(search, path):
         ("rooms", "updates.rate_per_s"),
         ("channels", "clients"),
         ("500", "faults.*.kind"),
-        ("502", "sse.retries_http_errors"),
+        ("502", "network.bad_gateway"),
         ("503", "server.max_connections"),
         ("504", "network.idle_s"),
         ("429", "rate_limit.status"),
@@ -106,7 +106,7 @@ def test_a_word_that_an_engineer_types_finds_the_setting_that_it_is_about(search
     [
         ("rooms", "every client gets every change"),
         ("presence", "as changes: add it to the rate"),
-        ("502", "connections are refused"),
+        ("502", "which is final to EventSource"),
         ("Retry-After", "do not read the header"),
         ("gunicorn", "hold one request or stream each"),
         ("sticky", "no balancer here remembers clients"),
