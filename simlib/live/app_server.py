@@ -460,10 +460,15 @@ class AppServer:
 
     # -- the run ---------------------------------------------------------------------------
 
-    def begin(self, start_s: float) -> None:
-        """Take the board as it is now, in a run that began at `start_s` by the clock."""
+    def begin(self, start_s: float, serves_s: float = -math.inf) -> None:
+        """Take the board as it is now, in a run that began at `start_s` by the clock.
+
+        Changes are kept from when it has clients, at `serves_s` of the scenario or now.
+        """
         self.clock.start_s = start_s
-        self.version = self.kept_from = bisect_right(self.heard_s, self.clock.now_s())
+        now_s = self.clock.now_s()
+        self.version = bisect_right(self.heard_s, now_s)
+        self.kept_from = bisect_right(self.heard_s, max(now_s, serves_s))
 
     async def publish_changes(self) -> None:
         """Change the board at the intended times, and push each change to the subscribers."""
@@ -612,7 +617,7 @@ async def run(parent: Parent) -> None:
                     app.heard.put_nowait(message.version)
             parent.send(app.report())  # the run is over before this server's turn
             return
-        app.begin(order.start_s)
+        app.begin(order.start_s, order.serves_s)
     async with AsyncExitStack() as stack:
         ports = await _serve(app, settings.ports, stack)
         gc.freeze()  # what is there to stay is not looked through again and again

@@ -100,10 +100,14 @@ class Start(NamedTuple):
 
 
 class TakeOver(NamedTuple):
-    """A standby opens its ports at a time of the clock; its run began at another, seconds."""
+    """A standby opens its ports at a time of the clock; its run began at another, seconds.
+
+    It serves clients from a time of the scenario on.
+    """
 
     start_s: float
     opens_s: float
+    serves_s: float
 
 
 class Change(NamedTuple):

@@ -44,7 +44,7 @@ from simlib.live.messages import (
 _PORTS = range(20_000, 32_000)
 """Below the ports that Linux gives to clients: one that tries a closed port could be given it."""
 _GRACE_S = 1.0
-_LEAD_S = 0.25
+_LEAD_S = 1.0
 """How long before it replaces another a process opens its ports, seconds by the clock."""
 
 
@@ -184,7 +184,7 @@ class ServerWithStandbys:
         first = int(self.is_up_first)
         for child, outage in zip(self._children[first:], self._outages, strict=True):
             opens_s = self._to_clock(outage.end_s) - _LEAD_S * outage.is_none
-            child.send(TakeOver(start_s, opens_s))
+            child.send(TakeOver(start_s, opens_s, serves_s=outage.end_s))
         self._used_s = _cpu_s(self._children[0])
         self._restarter = threading.Thread(
             target=self._carry_out_outages, args=(say_is_up,), daemon=True

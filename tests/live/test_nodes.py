@@ -126,6 +126,20 @@ def test_a_lone_node_is_replaced_without_an_outage_and_then_restarted():
     assert live.ledger.eligible == simulated.ledger.eligible
 
 
+def test_a_process_that_opens_early_keeps_only_what_is_published_once_it_has_taken_over():
+    """All are cut, miss changes, and come back when all nodes have been replaced."""
+    changes = {
+        "updates": {"kind": "times", "publish_s": 4.2 + 0.05 * np.arange(16)},
+        "faults": [{**DEPLOY, "surge": 2}, {**RESET, "start_s": 4.1, "share": 1.0}],
+        "reconnect": {"policy": "fixed", "base_s": 1.5, "cap_s": 1.5},
+    }
+    replay = {"websocket.resync": "replay", "websocket.replay_changes": 100}
+    live = sl.measure(BOARD.replace({**changes, **replay}), seed=SEED, progress=False)
+    simulated = sl.simulate(live.scenario, seed=SEED, progress=False)
+    assert live.ledger == simulated.ledger
+    assert live.ledger.lost == 40 * 16
+
+
 def test_what_a_node_has_measured_outlives_a_deploy_of_it(measured):
     """Both processes of each node tell how late they published each change."""
     live = measured["a deploy"]
