@@ -92,8 +92,13 @@ def test_measure_refuses_before_any_process_starts(monkeypatch):
         sl.measure(BOARD, time_scale=100.0, progress=False)
 
 
+def test_a_machine_that_is_too_busy_for_the_calibration_is_measured_by_one_burst(monkeypatch):
+    monkeypatch.setattr(load, "_CALIBRATION_S", 0.0)
+    assert load.machine_now().slowness >= 0.1
+
+
 def test_a_machine_is_as_slow_as_its_round_trips_and_gives_what_is_not_waited_for(monkeypatch):
-    walls_s, cpus_s = iter([5.0, 5.1, 5.2, 5.4, 5.4]), iter([1.0, 1.1])
+    walls_s, cpus_s = iter([5.0, 5.2, 5.4, 5.4]), iter([1.0, 1.1])
     clocks = SimpleNamespace(perf_counter=walls_s.__next__, process_time=cpus_s.__next__)
     monkeypatch.setattr(load, "time", clocks)
     machine = load.machine_now()
