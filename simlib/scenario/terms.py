@@ -78,7 +78,7 @@ TERMS = (
         "simlib's servers do not answer 500: they are busy (503), or down.",
     ),
     Term(
-        "502, bad gateway",
+        "502",
         "network.bad_gateway sse.retries_http_errors polling.retries " + _FAULTS,
         "While no server is up, connections are refused; with network.bad_gateway a proxy answers "
         "502 instead, which is final to EventSource.",
@@ -269,7 +269,13 @@ TERMS = (
     Term(
         "deploy, deployment, rolling update, rolling restart, sigterm, graceful, "
         "graceful shutdown, shutdown",
-        "faults.*.kind faults.*.every_s faults.*.batches server.ends_streams faults",
+        "faults.*.kind faults.*.every_s faults.*.surge faults.*.batches server.ends_streams faults",
+    ),
+    Term(
+        "blue-green, blue and green",
+        "faults.*.surge faults.*.kind faults.*.every_s Plan.stages",
+        "As a deploy it is the fault rolling_deploy with a surge of server.nodes; of users, a plan "
+        "with one stage.",
     ),
     Term(
         "backoff, exponential backoff",
@@ -313,7 +319,7 @@ TERMS = (
     ),
     # -- rollouts, and what is no setting ---------------------------------------------------
     Term(
-        "canary, blue-green, rollout, ramp up, percentage",
+        "canary, rollout, ramp up, percentage",
         "Plan.stages Plan.stages.*.percent Plan.stages.*.bake_s",
         _OF_A_PLAN,
     ),

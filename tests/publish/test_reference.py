@@ -93,6 +93,8 @@ def test_a_name_leads_to_its_setting_alone(search, path):
         ("peak hours", "sessions.curve"),
         ("feature flag", "Plan.flag.propagation"),
         ("canary", "Plan.stages"),
+        ("blue-green", "faults.*.surge"),
+        ("rolling update", "faults.*.surge"),
         ("MQTT", "reconnect.base_s"),
         ("SharedWorker", "tabs_per_user"),
     ],
