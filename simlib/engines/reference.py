@@ -624,7 +624,7 @@ class Simulation(Driver):
         yield clock.at(clock.now + self.one_way_s(link))
         if not is_over(client, link, exchange):
             self.send(client.number, Message.POLL_REFUSED - first)
-            self.feed_failure(client)
+            self.feed_failure(client, UNAVAILABLE)
 
     def answer_for_server(self, client: Client, exchange: int) -> Process:
         """A proxy that has found no node up answers 502, and closes the connection."""

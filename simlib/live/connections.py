@@ -239,7 +239,7 @@ class PollConnection(ClientConnection):
             owner.tally(Count.UNCHANGED, client.number)
             owner.feed(client, Event.UNCHANGED)
         else:
-            owner.feed_failure(client, status * (status == BAD_GATEWAY))
+            owner.feed_failure(client, status)
 
 
 class BesideConnection(PollConnection):

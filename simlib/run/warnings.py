@@ -17,6 +17,7 @@ from simlib.core.protocol import (
     TOLD_TRANSPORTS,
     TRANSPORTS,
     Transport,
+    holds,
     is_stream,
 )
 from simlib.core.streams import sent_as
@@ -477,14 +478,16 @@ def _refusing(facts: Facts) -> list[str]:
     """Return the settings by which requests for a connection may be answered with an error."""
     scenario, timeline = facts.scenario, facts.tables["timeline"]
     server, limit = scenario.server, scenario.rate_limit
-    has_streams = any(map(is_stream, _transports(facts)))
+    transports = _transports(facts)
+    has_streams = any(map(is_stream, transports))
+    limited = {"all", *("polls" if holds(each) else "upgrades" for each in transports)}
     kinds = {fault.kind for fault in scenario.faults}
     may_answer = {
         "network.bad_gateway": timeline["bad_gateways"].sum() > 0,
         "server.max_connections": timeline["refused"].sum() > 0,
         "server.admit_per_s": server.admit_per_s is not None,
         "server.shed_wait_s": server.shed_wait_s is not None,
-        "rate_limit": limit is not None and limit.applies_to != "polls",
+        "rate_limit": limit is not None and limit.applies_to in limited,
         "websocket.token_valid_s": has_streams and scenario.websocket.token_resent,
         "a proxy that blocks upgrades": not has_streams and "block_upgrades" in kinds,
     }
@@ -498,7 +501,7 @@ def _fell_back(facts: Facts) -> str:
     for fault in scenario.faults_by_number().values() if rule is not None else ():
         end_s = fault.end_s(scenario.server.nodes)
         polls_s = rule.return_s if rule and rule.return_s else facts.end_s - end_s
-        if end_s - fault.start_s < polls_s:
+        if end_s < facts.end_s and end_s - fault.start_s < polls_s:
             fallen, present = _fallen(facts, fault.start_s, end_s + polls_s)
             if fallen > found[0]:
                 found = fallen, present, fault
@@ -519,13 +522,30 @@ def _fell_back(facts: Facts) -> str:
 
 
 def _fallen(facts: Facts, from_s: float, until_s: float) -> tuple[float, float]:
-    """Return how many clients fell back within a time, and the most that were to be pushed to."""
+    """Return how many clients fell back within a time, and the most that were to be pushed to.
+
+    Those that polled before are left out: they come back to polling whatever happens, as behind a
+    proxy that blocks upgrades.
+    """
     timeline = facts.tables["timeline"]
     is_told = np.isin(timeline["transport"], list(TOLD_TRANSPORTS))
     t_s, width_s = timeline["t_s"], timeline["width_s"]
     rows = is_told & (t_s + width_s > from_s) & (t_s < until_s)
     present = float(timeline["present_count"][rows].max(initial=0.0))
-    return min(float(timeline["fallbacks"][rows].sum()), present), present
+    fallbacks = float(timeline["fallbacks"][rows].sum())
+    return min(fallbacks, present, float(_new_to_polls(facts, from_s, until_s))), present
+
+
+def _new_to_polls(facts: Facts, from_s: float, until_s: float) -> int:
+    """Return how many clients poll within a time whose connection before, if any, was no poll's."""
+    log = facts.tables["connections"]
+    client, opened_s, polls = log["client"], log["opened_s"], log["transport"] == "polling"
+    order = np.lexsort((opened_s, client))
+    order = order[opened_s[order] < from_s]
+    is_last = np.diff(client[order], append=-1) != 0
+    polled_before = client[order][is_last & polls[order]]
+    within = polls & (opened_s >= from_s) & (opened_s < until_s)
+    return len(np.setdiff1d(client[within], polled_before))
 
 
 def _interval(facts: Facts) -> str:

@@ -29,6 +29,8 @@ LATE_NODE = PUSHED.replace(
 )
 """All sockets are on the first of two nodes, as the second one joins too late for them."""
 ALL_DAY = {"start_s": 0.0, "length_s": 300.0}
+PATIENT = {"reconnect": {"policy": "fixed", "base_s": 3.0}, "ramp_s": 30.0}
+OFTEN = {"after_failures": 3, "return_s": 20.0, "return_factor": 1.0}
 BLOCKED = {"kind": "block_upgrades", "share": 0.3, **ALL_DAY}
 LIVE = {
     "engine": "live",
@@ -407,6 +409,26 @@ def test_a_socket_whose_last_attempt_is_answered_with_an_error_has_given_up():
     assert "given up" not in kinds_of(simulated(refused, PUSHED))
 
 
+BAD_GATEWAY = {"faults": [RESTART], "network.bad_gateway": True}
+LIMITED = {"rate_limit": {"rate_per_s": 0.01, "burst": 15, "applies_to": "polls"}}
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server.max_connections": 15}, "(server.max_connections)"),
+        (LIMITED, "(rate_limit)"),
+        (BAD_GATEWAY, "(network.bad_gateway)"),
+    ],
+)
+def test_a_held_request_that_is_answered_with_an_error_may_be_the_last(engine, changes, words):
+    last = {"policy": "fixed", "base_s": 1.0, "attempts": 1}
+    run = simulated({"reconnect": last, **changes}, HELD, by=engine)
+    assert run.frame("timeline")["given_up"].sum() >= 5
+    assert words in sentence(run, "given up")
+
+
 def test_both_reasons_to_give_up_are_counted_apart():
     drain = {"kind": "drain", "start_s": 50.0, "length_s": 1.0, "batches": 1, "share": 0.3}
     both = {"server.max_connections": 15, "server.ends_streams": True, "sse.retries_ended": False}
@@ -442,6 +464,8 @@ def test_a_short_outage_that_sends_all_to_polling_says_for_how_long(transport, f
         {"fallback": {"after_failures": 2}},  # nothing happens
         {"fallback": {"after_failures": 2}, "faults": [BLOCKED]},  # who is blocked has to poll
         {"fallback": {"after_failures": 2}, "faults": [{"kind": "reset", "start_s": 100.0}]},
+        {"fallback": {"after_failures": 2, "return_s": 999.0}, "faults": [BLOCKED]},
+        {"fallback": OFTEN, "faults": [BLOCKED, RESTART], **PATIENT},
     ],
 )
 def test_a_fallback_that_no_outage_has_set_off_is_not_warned_about(changes):

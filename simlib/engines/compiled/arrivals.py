@@ -627,7 +627,7 @@ def _on_transport(world: World, turn: Turn) -> Outcome:
         recording.count_messages(world.record, turn.number, turn.now, Message.TCP_CLOSE + 0)
         recording.count_in_bin(world.record, Count.BAD_GATEWAYS, turn.number, turn.now)
         return Outcome(-1, BAD_GATEWAY, Message.BAD_GATEWAY + 0, 0, FAILS)
-    return Outcome(-1, 0, Message.POLL_REFUSED - (turn.data & 1), 0, FAILS)
+    return Outcome(-1, UNAVAILABLE, Message.POLL_REFUSED - (turn.data & 1), 0, FAILS)
 
 
 @inlined
