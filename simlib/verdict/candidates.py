@@ -226,7 +226,7 @@ _ROWS = (
     ),
     Candidate(
         "poll_allowed",
-        "polling with ETag as seldom as allowed",
+        "polling as seldom as allowed",
         {**_POLLED, "polling.etag": _etag, "polling.interval_s": _allowed_s},
         "Polling with ETag, and the greatest readable interval that keeps the limits of staleness "
         "that the needs have, by closed forms: more often than today's where they ask for it. It "
@@ -281,16 +281,29 @@ _ROWS = (
     ),
     Candidate(
         "push_half",
-        "push that may poll, for half of the users",
+        "push for half of the users",
         {**_PUSHED, "fallback": _FALLBACK},
         "Push that may poll, rolled out to 50 % of the users and held there; the others poll.",
         percent=50.0,
     ),
     Candidate(
+        "sse_fallback",
+        "streams that may poll",
+        {
+            "transport": "sse",
+            "websocket.push": "delta",
+            "sse.retries_http_errors": True,
+            "sse.retries_ended": True,
+            "fallback": _FALLBACK,
+        },
+        "A stream of server-sent events carries each change, to a client that tries again where "
+        "the browser's EventSource gives up; one that fails five times polls meanwhile.",
+    ),
+    Candidate(
         "sse",
         "server-sent events",
         {"transport": "sse", "websocket.push": "delta"},
-        "A stream of server-sent events carries each change.",
+        "The same to the browser's own EventSource, which gives up at an error of HTTP.",
     ),
     Candidate(
         "long_polling",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from simlib import theory
+from simlib.core.protocol import Transport, is_stream
 from simlib.errors import ScenarioError
 from simlib.rollout.plan import Plan
 from simlib.run import kinds_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _MARKS = {"met": "✓", "failed": "✗", "unclear": "?", "no value": "✗"}
 _IS_NO_FAILURE = ("met", "not asked", "not run")
+_OF_RETURN = ("back_s", "missed_frac", "without_push_frac", "pushed_again_s")
+"""What clients fail that never come back."""
 _FEW_FRAC = 0.01
 """So few clients are not worth a sentence."""
 _FIRST = 4
@@ -454,6 +457,7 @@ class Decision:
             found.append(Sentence(template, cells))
         if self.best is not None:
             found += [*self._said_of_rival(), *self._said_of_fallback(self.best)]
+            found += self._said_of_stranded(self.best)
         return found
 
     def _said_of_rival(self) -> list[Sentence]:
@@ -484,6 +488,25 @@ class Decision:
         )
         return [Sentence(template, tuple(cells))]
 
+    def _said_of_stranded(self, name: str) -> list[Sentence]:
+        """That a restart leaves clients without a connection for good, though no need asks."""
+        back = self._cell(name, "back_s", "mean")
+        if not math.isinf(self.number(back)):
+            return []
+        template = (
+            f"Until nearly all clients of {self._label(name)} are back after a restart: "
+            f"{{}}{self._why_stranded(name)}."
+        )
+        return [Sentence(template, (back,))]
+
+    def _why_stranded(self, name: str) -> str:
+        """Why clients never come back, where it is a rule of their transport."""
+        scenario = self.cases[name].scenario
+        gives_up = is_stream(Transport[scenario.transport.upper()])
+        if not gives_up or scenario.sse.retries_http_errors:
+            return ""
+        return ", as an error of HTTP ends EventSource for good (sse.retries_http_errors)"
+
     def _tightest(self, name: str) -> str:
         rows = self.table.loc[name]
         rows = rows[~rows["status"].isin(["not asked", "not run"])]
@@ -505,12 +528,14 @@ class Decision:
         if status == "no value":
             template = f"{head}: no value of {words}, where {{}} is needed."
             return Sentence(_capital(template), (limit,))
-        mean = self._cell(name, measure, "mean")
+        mean, back = (self._cell(name, one, "mean") for one in (measure, "back_s"))
         if status == "unclear":
             high = self._cell(name, measure, "high")
             template = f"{head}: {words}, {{}} and perhaps {{}}, too close to the {{}} needed."
             return Sentence(_capital(template), (mean, high, limit))
-        template = f"{head}: {words}, {{}} where {{}} is needed."
+        is_stranded = measure in _OF_RETURN and math.isinf(self.number(back))
+        why = self._why_stranded(name) if is_stranded else ""
+        template = f"{head}: {words}, {{}} where {{}} is needed{why}."
         if JUDGED[measure].kind == "count":
             template = f"{head}: {words} {{}}, allowed {{}}."
         return Sentence(_capital(template), (mean, limit))

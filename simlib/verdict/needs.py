@@ -63,6 +63,10 @@ class Trouble(Section):
 
     restart_s: Positive = 5.0
     """How long the server is down in the restart of the second run, seconds."""
+    bad_gateway: bool = True
+    """Whether a reverse proxy answers 502 for the server meanwhile, as nginx does: to EventSource
+    that is final (`sse.retries_http_errors`). False: connections are refused, unless
+    `network.bad_gateway` says otherwise."""
     bad_proxy_frac: Fraction | None = None
     """The team's share of clients behind proxies that block upgrades, as its own logs or a trial
     say; absent: none are. They are there in every run and count in every measure: those who poll
@@ -129,7 +133,9 @@ class Needs(Section):
     and have none: that poll instead, still try, or have given up. Needs
     ``trouble.bad_proxy_frac``."""
     missed_frac: Share | None = None
-    """Share of the changes of the run with a restart that clients have not seen by its end."""
+    """Share of the changes of the run with a restart that clients have not seen by its end. With
+    `sessions`, what came in the last poll interval of a tab that then closed is among them, though
+    a reload fetches the whole board: give a limit beyond what today's has."""
     back_s: Positive | None = None
     """Time from the start of a restart until 99 % of those whom it cut off are back, seconds. Who
     polls instead of being pushed to is back: see `pushed_again_s`."""

@@ -84,6 +84,8 @@ def conditions(
         raise ScenarioError("needs.trouble.restart_s", trouble.restart_s, rule)
     restart = {"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s}
     rough, held = _with_fault(calm, restart), case._replace(scenario=calm).plan
+    if trouble.bad_gateway:
+        rough = rough.replace({"network.bad_gateway": True})
     return {"calm": Condition(calm, None, held), "rough": Condition(rough, restart_s, held)}
 
 

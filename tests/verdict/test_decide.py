@@ -56,10 +56,34 @@ def decision():
 # -- the verdict -----------------------------------------------------------------------------------
 
 
+def test_a_proxys_error_during_a_restart_ends_every_eventsource_and_sentences_say_so(decision):
+    table = decision.table["mean"]
+    assert table["sse", "back_s"] == math.inf
+    assert table["sse_fallback", "back_s"] < 60.0
+    assert "back_s" in decision.fails("sse")
+    [of_sse] = [
+        decision.say(one)
+        for one in decision.sentences
+        if decision.say(one).startswith("Server-sent events:")
+    ]
+    assert "ends EventSource for good (sse.retries_http_errors)" in of_sse
+    # Where nothing asks whether they come back, it is said of what is taken.
+    alone = decided({"latency_p95_s": 2.0}, candidates=["sse"])
+    assert alone.best == "sse"
+    said = [alone.say(one) for one in alone.sentences]
+    assert any("are back after a restart: never, as an error of HTTP" in line for line in said)
+    # A port that is closed while the server is down ends none.
+    closed = decided(
+        {"latency_p95_s": 2.0, "back_s": 60.0, "trouble": {"bad_gateway": False}},
+        candidates=["sse"],
+    )
+    assert closed.best == "sse"
+
+
 def test_bad_proxies_are_a_condition_of_every_run(decision):
     """Those behind them poll instead, or see nothing: that counts in calm as it does in trouble."""
-    assert (decision.kind, decision.best) == ("migrate", "sse")
-    assert decision.scenario == decision.cases["sse"].scenario
+    assert (decision.kind, decision.best) == ("migrate", "sse_fallback")
+    assert decision.scenario == decision.cases["sse_fallback"].scenario
     assert decision.fails("push") == ["latency_p95_s", "missed_frac"]
     table = decision.table["mean"]
     assert table["push", "latency_p95_s"] == math.inf
@@ -748,7 +772,7 @@ def test_what_cannot_be_taken_is_not_run_in_trouble_and_the_verdict_is_the_same(
         patch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1e9)
         whole = decided(ASKED, replications=3)
         assert decided(ASKED, candidates=["push"]).asked.replications == 5
-    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "sse")
+    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "sse_fallback")
     assert found.sentences[0] == whole.sentences[0]
     table, every = found.table, whole.table
     assert "not run" not in set(every["status"])
@@ -786,7 +810,7 @@ def test_where_trouble_ranks_all_that_keep_calm_needs_are_run_in_it(brief):
 
 def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
     busy = BOARD.replace({"updates.rate_per_s": 3.0})  # at which polls take fewer bytes
-    found = decided(ASKED, busy, candidates=["sse", "poll_longer", "poll_etag"])
+    found = decided(ASKED, busy, candidates=["sse_fallback", "poll_longer", "poll_etag"])
     loose = found.asked.needs.replace({"latency_p95_s": 90.0})
     with pytest.raises(sl.ScenarioError, match=r"needs: must be judged anew, by decide: poll_"):
         found.with_needs(loose)
@@ -794,7 +818,7 @@ def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
     crossings = sl.verdict.break_even(found, "needs.latency_p95_s")
     whole = sl.verdict.break_even(in_full(found), "needs.latency_p95_s")
     assert crossings.equals(whole)
-    assert set(crossings["above"]) == {"sse", TODAY}
+    assert set(crossings["above"]) == {"sse_fallback", TODAY}
 
 
 def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):
