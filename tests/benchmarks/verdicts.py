@@ -40,14 +40,19 @@ CASES = (
     Case(
         "matters",
         "needs.latency_p95_s",
-        ("poll_compressed", "push", "push_fallback", "sse", "long_polling"),
+        ("poll_compressed", "push_fallback", "sse", "sse_fallback", "long_polling"),
         0.1,
     ),
-    Case("product", "needs.missed_frac", ("notify_spread", "push", "push_fallback", "sse"), 0.5),
+    Case(
+        "product",
+        "needs.missed_frac",
+        ("notify_spread", "push", "push_fallback", "sse_fallback"),
+        0.5,
+    ),
     Case(
         "dashboard",
         "updates.rate_per_s",
-        ("poll_cached", "poll_compressed", "push", "sse"),
+        ("poll_cached", "poll_compressed", "push", "sse", "sse_fallback"),
         0.25,
         rival="push",
     ),
