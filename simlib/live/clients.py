@@ -25,7 +25,7 @@ from simlib.core.connection import closes_with_frames
 from simlib.core.draws import Stream
 from simlib.core.driver import cause_of
 from simlib.core.notify import is_awaited
-from simlib.core.protocol import UNAVAILABLE, Action, Event, State, Transport, is_stream
+from simlib.core.protocol import Action, Event, State, Transport, is_stream
 from simlib.core.record import Cause, Count, Record
 from simlib.live.clock import ScenarioClock
 from simlib.live.connections import (
@@ -390,9 +390,6 @@ class LiveClients(ConnectionOwner):
         if isinstance(connection, PushConnection):
             self.tally(Count.ERRORS, client.number)
             self.hear_status(client, connection.refused_with)
-            # Where no rate is limited, the lab's server refuses beyond its cap alone.
-            if connection.refused_with == UNAVAILABLE and not self.has_admission_rate:
-                recording.count_in_bin(self.record, Count.REFUSED, client.number, self.now_s())
             self.feed(client, Event.CLOSED, connection.refused_with)
             return
         self.record_disconnect(client.number, self.now_s(), Cause.IDLE)

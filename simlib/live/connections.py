@@ -30,7 +30,7 @@ from simlib.core.client_state import NEVER_S, Client
 from simlib.core.connection import ready_value
 from simlib.core.driver import Driver
 from simlib.core.notify import is_awaited
-from simlib.core.protocol import BAD_GATEWAY, Event, holds
+from simlib.core.protocol import BAD_GATEWAY, UNAVAILABLE, Event, holds
 from simlib.core.record import Count, Wait
 from simlib.core.resync import Resume, Resync
 from simlib.core.wire import WireSpec
@@ -73,6 +73,7 @@ class ConnectionOwner(Driver):
     packets_to_open: tuple[int, int]
     packets_to_close: tuple[int, int]
     is_proxied: bool
+    has_admission_rate: bool
     buffer: memoryview
     burst: Burst
     beside: set[BesideConnection]
@@ -89,9 +90,14 @@ class ConnectionOwner(Driver):
         self.feed(client, Event.CLOSED if holds(client.transport) else Event.FAILED, status)
 
     def hear_status(self, client: Client, status: int) -> None:
-        """A request is answered: count the answers of a proxy that finds no node up."""
-        if status == BAD_GATEWAY and not self.has_ended:
-            recording.count_in_bin(self.record, Count.BAD_GATEWAYS, client.number, self.now_s())
+        """A request is answered: count the answers of a full server, or a proxy without a node.
+
+        Where no rate is limited, the lab's server refuses beyond its cap alone.
+        """
+        is_full = status == UNAVAILABLE and not self.has_admission_rate
+        if (is_full or status == BAD_GATEWAY) and not self.has_ended:
+            what = Count.REFUSED if is_full else Count.BAD_GATEWAYS
+            recording.count_in_bin(self.record, what, client.number, self.now_s())
 
     @abstractmethod
     def keep_beside(self, connection: SafetyPollConnection) -> None:

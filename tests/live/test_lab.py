@@ -415,6 +415,18 @@ def test_a_real_server_refuses_streams_beyond_its_cap_and_their_clients_stop():
     assert counts[0].tolist() == [12, 7]
 
 
+def test_a_real_server_holds_no_more_than_its_cap_and_a_last_refusal_is_counted():
+    last = {"policy": "fixed", "base_s": 1.0, "attempts": 1}
+    full = {"transport": "long_polling", "server.max_connections": 5, "reconnect": last}
+    live = sl.measure(POLLING.replace(full), seed=3, time_scale=SCALE, progress=False)
+    simulated = sl.simulate(live.scenario, seed=3, progress=False)
+    for run in (live, simulated):
+        given_up, refused = run.frame("timeline")[["given_up", "refused"]].sum()
+        assert given_up == POLLING.clients - 5
+        assert refused >= given_up
+        assert "(server.max_connections)" in " ".join(map(str, run.warnings))
+
+
 DOWN = {"kind": "restart", "start_s": 6.0, "length_s": 3.5}
 ANSWERED = {"network.bad_gateway": True, "faults": [DOWN]}
 EACH_SECOND = {"reconnect": {"policy": "fixed", "base_s": 1.0}}
