@@ -85,7 +85,7 @@ def corrected_guide(
     ['  reconnectionDelay: 5000,']
     >>> text = corrected_guide(board.replace(transport="sse"), hooks="swr")
     >>> [line for line in text.splitlines() if "refreshInterval:" in line][0]
-    '  refreshInterval: 30000,'
+    '  refreshInterval: polling ? 30000 : 0,'
     """
     if isinstance(flag_every_s, bool) or not isinstance(flag_every_s, int | float):
         raise ScenarioError("flag_every_s", flag_every_s, "must be a number of seconds > 0")
@@ -122,12 +122,14 @@ const socket = io(url, {{
   reconnectionDelayMax: {in_ms(rule.cap_s)},
   randomizationFactor: {rule.jitter_frac:g},
 }});
+let failures = 0;
 socket.on("connect", () => {{
+  if (failures >= {failures}) stopPolling();
   failures = 0;
   {_REFETCH[hooks]};
 }});
 socket.on("connect_error", () => {{
-  if (++failures >= {failures}) startPolling();
+  if (++failures === {failures}) startPolling();
 }});
 ```"""
 
@@ -165,7 +167,13 @@ location /socket.io/ {{
   proxy_read_timeout {math.ceil(SPARE * silent_s)}s;
 }}
 # events {{ worker_connections {most}; }}  two for each tab
+# worker_rlimit_nofile {most};  a file for each connection, outside of events
 ```"""
+
+
+_SWITCH = """const [polling, setPolling] = useState(false);
+const startPolling = () => setPolling(true);
+const stopPolling = () => setPolling(false);"""
 
 
 def _polls(board: Scenario, hooks: Hooks) -> str:
@@ -174,13 +182,14 @@ def _polls(board: Scenario, hooks: Hooks) -> str:
     if hooks == "tanstack":
         return f"""### The polls
 
-Where push fails, the board is polled.
+Where push fails, and only while it does, the board is polled.
 
 ```ts
+{_SWITCH}
 useQuery({{
   queryKey: ["matters"],
   queryFn: fetchMatters,
-  refetchInterval: {in_ms(rule.interval_s)},
+  refetchInterval: polling ? {in_ms(rule.interval_s)} : false,
   refetchIntervalInBackground: {hidden},
   refetchOnWindowFocus: {focus},
   staleTime: {in_ms(rule.stale_s)},
@@ -189,12 +198,13 @@ useQuery({{
 ```"""
     return f"""### The polls
 
-Where push fails, the board is polled. SWR leaves out what is due within `dedupingInterval` of the
-last fetch, polls too: it is never longer than the interval.
+Where push fails, and only while it does, the board is polled. SWR leaves out what is due within
+`dedupingInterval` of the last fetch, polls too: it is never longer than the interval.
 
 ```ts
+{_SWITCH}
 useSWR("/matters", fetchMatters, {{
-  refreshInterval: {in_ms(rule.interval_s)},
+  refreshInterval: polling ? {in_ms(rule.interval_s)} : 0,
   dedupingInterval: {in_ms(min(rule.stale_s, rule.interval_s))},
   refreshWhenHidden: {hidden},
   revalidateOnFocus: {focus},

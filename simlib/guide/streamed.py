@@ -48,34 +48,46 @@ def client(board: Scenario, refetch: str) -> str:
     return f"""### The client
 
 EventSource comes back by itself. It does not after an answer that is an error, and it sees no
-path die: both are here. A new EventSource has no Last-Event-ID, so that it gets the board.
+path die: both are here. A new EventSource has no Last-Event-ID, so that it gets the board. Behind a
+proxy that holds back what the server sends, a stream opens and says nothing: silence is a failure
+too, and only an event shows that there is none.
 
 ```js
 function open() {{
   stream?.close();
   stream = new EventSource(url, {{ withCredentials: true }});
   stream.addEventListener("ping", heard);
-  stream.onopen = () => {{
-    failures = 0;
-    heard();
-  }};
   stream.onmessage = ({{ data }}) => {{
     heard();
     {on_message}
   }};
   stream.onerror = () => {{
-    if (++failures >= {failures}) startPolling();
+    failed();
     if (stream.readyState === EventSource.CLOSED) {{
-      setTimeout(open, {least} * (1 + Math.random()));
+      after({least} * (1 + Math.random()), open);
     }}
   }};
-  heard();
+  watch();
+}}
+function watch() {{
+  after({in_ms(beat.interval_s + beat.timeout_s)}, () => {{
+    failed();
+    open();
+  }});
 }}
 function heard() {{
-  clearTimeout(silent);
-  silent = setTimeout(open, {in_ms(beat.interval_s + beat.timeout_s)});
+  if (failures >= {failures}) stopPolling();
+  failures = 0;
+  watch();
 }}
-let stream, silent, failures = 0;
+function failed() {{
+  if (++failures === {failures}) startPolling();
+}}
+function after(ms, then) {{
+  clearTimeout(timer);
+  timer = setTimeout(then, ms);
+}}
+let stream, timer, failures = 0;
 open();
 ```"""
 
@@ -115,6 +127,7 @@ workers = {rules.workers}
 worker_connections = {math.ceil(SPARE * clients / loops)}
 backlog = {rules.backlog}
 keepalive = {math.ceil(rules.keep_alive_s)}
+graceful_timeout = 30  # open streams hold a stopping worker until then: deploy node by node
 ```
 
 ```sh
@@ -143,6 +156,7 @@ location /events {{
 }}
 # server {{ listen 443 ssl http2; http2_max_concurrent_streams {at_once}; }}
 # events {{ worker_connections {most}; }}  two for each tab
+# worker_rlimit_nofile {most};  a file for each connection, outside of events
 ```"""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -15,7 +18,7 @@ BOARD = sl.Scenario.example("matters")
 
 
 def number(text, name):
-    found = re.search(rf"(?<!\w){name}:? (\d+(?:\.\d+)?)", text)
+    found = re.search(rf"(?<!\w){name}:? (?:polling \? )?(\d+(?:\.\d+)?)", text)
     assert found, name
     return float(found[1])
 
@@ -36,6 +39,7 @@ def test_every_number_is_the_settings():
     assert number(text, "proxy_read_timeout") > board.heartbeat.interval_s
     assert number(text, "ulimit -n") >= board.clients
     assert number(text, "worker_connections") >= 2 * board.clients
+    assert number(text, "worker_rlimit_nofile") >= number(text, "worker_connections")
 
 
 def test_the_load_test_holds_everybody():
@@ -89,7 +93,7 @@ def test_every_number_of_a_stream_is_the_settings():
     assert board.transport == "sse"
     assert board.heartbeat.interval_s == 10.0  # twice in what a proxy takes for silence
     silent_s = board.heartbeat.interval_s + board.heartbeat.timeout_s
-    assert f"silent = setTimeout(open, {1e3 * silent_s:g})" in text
+    assert f"after({1e3 * silent_s:g}, () =>" in text
     assert f"retry: {{random.randrange(2500, {1e3 * board.reconnect.base_s:g})}}" in text
     assert "PING_EVERY_S = 10\n" in text
     said = {
@@ -97,6 +101,8 @@ def test_every_number_of_a_stream_is_the_settings():
         "worker_connections =": 2 * BOARD.clients / 8,
         "backlog =": 511,
         "keepalive =": 5,
+        "graceful_timeout =": 30,
+        "worker_rlimit_nofile": 4 * BOARD.clients,
         "ulimit -n": 2 * BOARD.clients,
         "proxy_read_timeout": 20,
         "http2_max_concurrent_streams": 128,
@@ -126,6 +132,71 @@ def test_the_guide_for_swr_has_its_names(transport):
     assert "useQuery" not in text
     assert ('mutate("/matters")' in text) == (transport != "sse")
     assert ("Math.random() * 3000)" in text) == (transport == "sse_notify")
+
+
+BROWSER = """
+const url = "/events", timers = new Map(), calls = [], streams = [];
+let now = 0, last = 0;
+globalThis.setTimeout = (then, ms) => (timers.set(++last, { then, at: now + ms }), last);
+globalThis.clearTimeout = (id) => timers.delete(id);
+function pass(ms) {
+  const until = now + ms;
+  for (;;) {
+    const due = [...timers].filter(([, { at }]) => at <= until);
+    if (!due.length) break;
+    const [id, { then, at }] = due.sort((one, other) => one[1].at - other[1].at)[0];
+    timers.delete(id);
+    now = at;
+    then();
+  }
+  now = until;
+}
+class EventSource {
+  static CLOSED = 2;
+  constructor() { this.readyState = 0; this.on = {}; streams.push(this); }
+  addEventListener(name, then) { this.on[name] = then; }
+  close() { this.readyState = 2; }
+  opens() { this.readyState = 1; this.onopen?.(); }
+  refused() { this.readyState = 2; this.onerror(); }
+}
+const current = () => streams.at(-1), startPolling = () => calls.push("start");
+const stopPolling = () => calls.push("stop"), apply = () => calls.push("apply");
+const queryClient = { invalidateQueries: apply };
+"""
+
+
+def in_node(transport, steps):
+    """Return what the printed client has called, and how many streams it has opened."""
+    text = corrected_guide(STREAMED.replace(transport=transport))
+    (client,) = re.findall(r"```js\n(function open.*?)```", text, re.S)
+    script = BROWSER + client + steps + "console.log(JSON.stringify([calls, streams.length]));"
+    command = [str(shutil.which("node")), "-"]
+    ran = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+BEAT = repaired(STREAMED).heartbeat
+HELD_BACK = f"current().opens(); pass({1e3 * (BEAT.interval_s + BEAT.timeout_s):g});"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the printed client in node")
+@pytest.mark.parametrize("transport", ["sse", "sse_notify"])
+@pytest.mark.parametrize(
+    ("steps", "calls", "opened"),
+    [
+        (2 * HELD_BACK, [], 3),
+        (100 * HELD_BACK, ["start"], 101),  # headers pass, and no event does
+        (3 * HELD_BACK + "current().opens(); current().on.ping();", ["start", "stop"], 4),
+        (3 * HELD_BACK + "current().onmessage({ data: '1' });", ["start", "stop", "apply"], 4),
+        (2 * (2 * HELD_BACK + "current().on.ping();"), [], 5),
+        (3 * "current().refused(); pass(5000);", ["start"], 4),
+        (3 * "current().onerror();", ["start"], 1),  # EventSource comes back by itself
+        (360 * "current().on.ping(); pass(10000);", [], 1),
+    ],
+)
+def test_a_stream_that_says_nothing_is_polled_beside_until_it_does(transport, steps, calls, opened):
+    assert in_node(transport, steps) == [calls, opened]
 
 
 @pytest.mark.parametrize("transport", ["sse", "sse_notify"])
