@@ -24,6 +24,7 @@ from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
+from simlib.scenario.presets import LIBRARIES
 from simlib.scenario.workload import publish_times_s
 
 _SATURATED_FRAC = 0.95
@@ -548,6 +549,11 @@ def _new_to_polls(facts: Facts, from_s: float, until_s: float) -> int:
     return len(np.setdiff1d(client[within], polled_before))
 
 
+def _is_of_a_library(path: str, value: float) -> bool:
+    """Say whether a client library has this value by default, so that it is no slip."""
+    return any(library.changes.get(path) == value for library in LIBRARIES.values())
+
+
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
@@ -564,7 +570,7 @@ def _interval(facts: Facts) -> str:
         value_s = getattr(part, name)
         if value_s is None or value_s <= scenario.horizon_s:
             continue
-        if value_s == type(part).model_fields[name].default:
+        if value_s == type(part).model_fields[name].default or _is_of_a_library(path, value_s):
             continue
         hint = (
             f"; if milliseconds were meant, {words_s(value_s / _MILLISECONDS)}"

@@ -220,6 +220,17 @@ def test_the_interval_of_those_who_fall_back_to_polling_counts_too():
     assert said.startswith("polling.interval_s is 30,000 s")
 
 
+@pytest.mark.parametrize(
+    ("transport", "name"),
+    [("sse", "eventsource"), ("sse", "fetch-event-source"), ("notify", "phoenix")],
+)
+def test_what_a_client_library_has_by_default_is_no_slip_in_a_short_run(transport, name):
+    short = {"transport": transport, "horizon_s": 200.0, **sl.library(name)}
+    assert "interval" not in kinds_of(simulated(short))
+    slip = sentence(simulated({**short, "websocket.open_timeout_s": 20_000.0}), "interval")
+    assert slip.startswith("websocket.open_timeout_s is 20,000 s")
+
+
 def test_an_interval_beyond_the_run_is_no_slip_of_the_unit_if_it_is_short():
     said = sentence(simulated({"polling.interval_s": 400.0}), "interval")
     assert "400 s (6.7 min)" in said
