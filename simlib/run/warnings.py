@@ -46,6 +46,10 @@ _COSTS = ("poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s", "fan
 _BUSY_FRAC = 0.85
 _ASKED_FRAC = 0.7
 _PROCESSES = ("server", "clients", "proxy")
+_PASS_ON = (
+    "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
+    "network.stream_buffer_bytes out."
+)
 _WAITS = {
     "polling": (
         "polling.interval_s",
@@ -347,10 +351,15 @@ def _pending(facts: Facts) -> str:
     if ledger.pending <= _PENDING_FRAC * ledger.eligible:
         return ""
     frac = ledger.pending / ledger.eligible
+    advice = "Use a longer horizon_s, or a cool_down_s as long as a change takes."
+    held = _in_proxies(facts)[1]
+    if held and _held_back(facts):
+        return ""
+    if held > ledger.pending / 2:
+        advice = f"A proxy had {held:,} to pass on at the end. {_PASS_ON}"
     return (
         f"{ledger.pending:,} of {ledger.eligible:,} changes for a client ({_two(frac * 100)} %) "
-        "were not seen by the end: latencies are of the others alone. Use a longer horizon_s, or a "
-        "cool_down_s as long as a change takes."
+        f"were not seen by the end: latencies are of the others alone. {advice}"
     )
 
 
@@ -421,29 +430,33 @@ def _forgotten(facts: Facts) -> str:
     )
 
 
+def _in_proxies(facts: Facts) -> tuple[int, int]:
+    """Return how many changes the proxies of streams threw away, and had to pass on at the end."""
+    timeline = facts.tables["timeline"]
+    if facts.scenario.network.stream_buffer_bytes is None:
+        return 0, 0
+    return int(timeline["thrown_away"].sum()), int(timeline["held_back"].sum())
+
+
 def _held_back(facts: Facts) -> str:
     """Changes that a proxy in front of streams threw away, or has passed none of on."""
     timeline, piece = facts.tables["timeline"], facts.scenario.network.stream_buffer_bytes
     streams = [each.name.lower() for each in _transports(facts) if is_stream(each)]
     if piece is None or not streams:
         return ""
-    thrown, held = (int(timeline[name].sum()) for name in ("thrown_away", "held_back"))
+    thrown, held = _in_proxies(facts)
     mine = np.isin(timeline["transport"], streams)
     arrived = int(timeline["messages"][mine].sum())
-    repair = (
-        "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
-        "network.stream_buffer_bytes out."
-    )
     if thrown:
         return (
             f"A proxy threw {thrown:,} changes away that were to be told, with pieces of less than "
             f"{piece:,} bytes of streams that were cut: a client gets them later only if the "
-            f"server sends them again (websocket.resync). {repair}"
+            f"server sends them again (websocket.resync). {_PASS_ON}"
         )
     if held and not arrived:
         return (
             f"No change came by a stream: a proxy had {held:,} to pass on at the end, for want of "
-            f"a piece of {piece:,} bytes. {repair}"
+            f"a piece of {piece:,} bytes. {_PASS_ON}"
         )
     return ""
 
