@@ -387,7 +387,7 @@ def rehearse(
         The healthy board.
     broken : mapping of str to mapping, optional
         Regressions by name: the changes to the scenario that break it, as `Scenario.replace` takes
-        them. `regressions` returns four of them.
+        them. `regressions` returns some.
     variants : mapping of str to mapping, optional
         Variants of the plan by name: changes that `Plan.replace` takes. Each variant is rehearsed
         on the same fleets, in place of the plan itself.
@@ -465,7 +465,7 @@ def _variants(
 
 
 def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
-    """Return four regressions of such a migration, each of which harms users or the server.
+    """Return up to four regressions of such a migration, which harm users or the server.
 
     Parameters
     ----------
@@ -478,7 +478,8 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
     -------
     dict of str to dict
         ``memory``: a connection takes ten times the memory. ``proxy``: 60 % of the upgrades are
-        answered with 403. ``slow broadcast``: each send takes a hundred times as long. ``expired
+        answered with 403; left out where the treatment opens no WebSocket, as a stream has no
+        upgrade to answer. ``slow broadcast``: each send takes a hundred times as long. ``expired
         token``: all connections are reset, and the clients send a token again that is valid for
         five minutes only. The values are changes, as `Scenario.replace` takes them. A restart of
         the server is no regression, as its clients lose nothing but seconds.
@@ -488,6 +489,9 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
     >>> board = Scenario(updates={"rate_per_s": 0.1}, horizon_s=2500)
     >>> list(regressions(board, Plan(flag={"propagation": "session"})))
     ['memory', 'proxy', 'slow broadcast', 'expired token']
+    >>> streams = Plan(flag={"propagation": "session"}, treatment={"transport": "sse"})
+    >>> list(regressions(board, streams))
+    ['memory', 'slow broadcast', 'expired token']
     """
     check_plan(plan, scenario)
     server, faults = scenario.server, scenario.model_dump(exclude_none=True)["faults"]
@@ -496,7 +500,7 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
     )
     during = {"start_s": 0.0, "length_s": scenario.horizon_s}
     cut = {"kind": "reset", "start_s": middle_s + plan.check_every_s / 2.0}
-    return {
+    changes: dict[str, Changes] = {
         "memory": {"server.connection_bytes": 10 * server.connection_bytes},
         "proxy": {"faults": [*faults, {"kind": "block_upgrades", "share": 0.6, **during}]},
         "slow broadcast": {"server.send_s": 100.0 * server.send_s},
@@ -506,6 +510,10 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
             "websocket.token_resent": True,
         },
     }
+    row = TRANSPORTS[Transport[_treated(plan, scenario).transport.upper()]]
+    if row.is_stream or not row.has_socket:
+        del changes["proxy"]  # nothing to block
+    return changes
 
 
 def tune(

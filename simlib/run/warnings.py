@@ -24,6 +24,7 @@ from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
 from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
 from simlib.scenario import Scenario
+from simlib.scenario.presets import LIBRARIES
 from simlib.scenario.workload import publish_times_s
 
 _SATURATED_FRAC = 0.95
@@ -45,6 +46,10 @@ _COSTS = ("poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s", "fan
 _BUSY_FRAC = 0.85
 _ASKED_FRAC = 0.7
 _PROCESSES = ("server", "clients", "proxy")
+_PASS_ON = (
+    "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
+    "network.stream_buffer_bytes out."
+)
 _WAITS = {
     "polling": (
         "polling.interval_s",
@@ -346,10 +351,15 @@ def _pending(facts: Facts) -> str:
     if ledger.pending <= _PENDING_FRAC * ledger.eligible:
         return ""
     frac = ledger.pending / ledger.eligible
+    advice = "Use a longer horizon_s, or a cool_down_s as long as a change takes."
+    held = _in_proxies(facts)[1]
+    if held and _held_back(facts):
+        return ""
+    if held > ledger.pending / 2:
+        advice = f"A proxy had {held:,} to pass on at the end. {_PASS_ON}"
     return (
         f"{ledger.pending:,} of {ledger.eligible:,} changes for a client ({_two(frac * 100)} %) "
-        "were not seen by the end: latencies are of the others alone. Use a longer horizon_s, or a "
-        "cool_down_s as long as a change takes."
+        f"were not seen by the end: latencies are of the others alone. {advice}"
     )
 
 
@@ -420,29 +430,33 @@ def _forgotten(facts: Facts) -> str:
     )
 
 
+def _in_proxies(facts: Facts) -> tuple[int, int]:
+    """Return how many changes the proxies of streams threw away, and had to pass on at the end."""
+    timeline = facts.tables["timeline"]
+    if facts.scenario.network.stream_buffer_bytes is None:
+        return 0, 0
+    return int(timeline["thrown_away"].sum()), int(timeline["held_back"].sum())
+
+
 def _held_back(facts: Facts) -> str:
     """Changes that a proxy in front of streams threw away, or has passed none of on."""
     timeline, piece = facts.tables["timeline"], facts.scenario.network.stream_buffer_bytes
     streams = [each.name.lower() for each in _transports(facts) if is_stream(each)]
     if piece is None or not streams:
         return ""
-    thrown, held = (int(timeline[name].sum()) for name in ("thrown_away", "held_back"))
+    thrown, held = _in_proxies(facts)
     mine = np.isin(timeline["transport"], streams)
     arrived = int(timeline["messages"][mine].sum())
-    repair = (
-        "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
-        "network.stream_buffer_bytes out."
-    )
     if thrown:
         return (
             f"A proxy threw {thrown:,} changes away that were to be told, with pieces of less than "
             f"{piece:,} bytes of streams that were cut: a client gets them later only if the "
-            f"server sends them again (websocket.resync). {repair}"
+            f"server sends them again (websocket.resync). {_PASS_ON}"
         )
     if held and not arrived:
         return (
             f"No change came by a stream: a proxy had {held:,} to pass on at the end, for want of "
-            f"a piece of {piece:,} bytes. {repair}"
+            f"a piece of {piece:,} bytes. {_PASS_ON}"
         )
     return ""
 
@@ -548,6 +562,11 @@ def _new_to_polls(facts: Facts, from_s: float, until_s: float) -> int:
     return len(np.setdiff1d(client[within], polled_before))
 
 
+def _is_of_a_library(path: str, value: float) -> bool:
+    """Say whether a client library has this value by default, so that it is no slip."""
+    return any(library.changes.get(path) == value for library in LIBRARIES.values())
+
+
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
     transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
@@ -564,7 +583,7 @@ def _interval(facts: Facts) -> str:
         value_s = getattr(part, name)
         if value_s is None or value_s <= scenario.horizon_s:
             continue
-        if value_s == type(part).model_fields[name].default:
+        if value_s == type(part).model_fields[name].default or _is_of_a_library(path, value_s):
             continue
         hint = (
             f"; if milliseconds were meant, {words_s(value_s / _MILLISECONDS)}"

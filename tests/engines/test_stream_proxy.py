@@ -131,6 +131,17 @@ def test_the_proper_end_of_a_stream_brings_what_the_proxy_has(engine, ends_strea
 
 
 @ENGINES
+@pytest.mark.parametrize(
+    ("name", "back"), [("nginx, unbuffered", 0), ("nginx, HTTP/1.1 upstream, unbuffered", 1)]
+)
+def test_fetch_event_source_comes_back_where_nginx_asks_by_http_1_1(engine, name, back):
+    kill = {"faults": [{"kind": "restart", "start_s": 5.0, "length_s": 0.5}]}
+    board = BOARD.replace({**ticking(0.5, 1.0, 20.0), **sl.library("fetch-event-source"), **kill})
+    run = run_of(board.replace({**sl.proxy(name), "network.bad_gateway": False}), engine)
+    assert run.frame("clients")["reconnects"].tolist() == [back] * board.clients
+
+
+@ENGINES
 def test_nothing_comes_before_the_end_of_a_stream_that_is_compressed(engine):
     board = BOARD.replace({**ticking(0.01, 1.0, 25.0), **sl.proxy("compression middleware")})
     run = run_of(board, engine)

@@ -391,6 +391,14 @@ def test_each_of_the_regressions_is_found_by_the_guardrail_that_is_for_it():
         assert (name, healthy, broken) == (name, "done", "rolled_back")
 
 
+@pytest.mark.parametrize("transport", ["websocket", "notify", "sse", "sse_notify", "long_polling"])
+def test_a_proxy_that_blocks_upgrades_is_a_regression_of_websockets_alone(transport):
+    plan = PLAN.replace({"treatment.transport": transport})
+    broken = sl.trials.regressions(BOARD, plan)
+    assert ("proxy" in broken) == (transport in ("websocket", "notify"))
+    assert {"memory", "slow broadcast", "expired token"} <= set(broken)
+
+
 def test_tuning_puts_the_fastest_plan_that_keeps_its_promise_first():
     over = {"decision.failures": [1, 100], "check_every_s": [60.0, 120.0]}
     table = sl.tune(

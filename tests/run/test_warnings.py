@@ -220,6 +220,17 @@ def test_the_interval_of_those_who_fall_back_to_polling_counts_too():
     assert said.startswith("polling.interval_s is 30,000 s")
 
 
+@pytest.mark.parametrize(
+    ("transport", "name"),
+    [("sse", "eventsource"), ("sse", "fetch-event-source"), ("notify", "phoenix")],
+)
+def test_what_a_client_library_has_by_default_is_no_slip_in_a_short_run(transport, name):
+    short = {"transport": transport, "horizon_s": 200.0, **sl.library(name)}
+    assert "interval" not in kinds_of(simulated(short))
+    slip = sentence(simulated({**short, "websocket.open_timeout_s": 20_000.0}), "interval")
+    assert slip.startswith("websocket.open_timeout_s is 20,000 s")
+
+
 def test_an_interval_beyond_the_run_is_no_slip_of_the_unit_if_it_is_short():
     said = sentence(simulated({"polling.interval_s": 400.0}), "interval")
     assert "400 s (6.7 min)" in said
@@ -505,3 +516,21 @@ def test_a_proxy_is_not_blamed_for_what_never_came_to_it(engine, cause):
     run = simulated(cause, STREAMED, by=engine)
     assert run.frame("timeline")["messages"].sum() == 0
     assert "held back" not in kinds_of(run)
+
+
+def test_what_a_proxy_holds_back_is_not_said_to_need_a_longer_run():
+    run = simulated({}, STREAMED)
+    assert run.ledger.pending == run.ledger.eligible
+    assert "held back" in kinds_of(run)
+    assert "pending" not in kinds_of(run)
+    some = simulated({"network.stream_buffer_bytes": 4096, "cool_down_s": 0.0}, STREAMED)
+    assert "held back" not in kinds_of(some)  # a piece has come
+    said = sentence(some, "pending")
+    assert "to pass on at the end. Let it pass streams on at once" in said
+    assert "horizon_s" not in said
+
+
+def test_a_run_too_short_is_not_blamed_on_a_proxy_that_holds_nothing():
+    slow = {"server.send_s": 0.5, "updates.rate_per_s": 0.5, "cool_down_s": 0.0}
+    said = sentence(simulated({**slow, "transport": "sse"}, PUSHED), "pending")
+    assert "Use a longer horizon_s" in said

@@ -182,3 +182,10 @@ def test_whole_numbers_and_booleans_of_numpy_are_taken_as_pythons():
     assert type(changed.clients) is int
     with pytest.raises(sl.ScenarioError, match="clients: must be a whole number"):
         SCENARIO.replace(clients=np.True_)
+
+
+def test_a_change_of_transport_keeps_when_clients_come_back():
+    board = sl.Scenario(transport="websocket", updates={"rate_per_s": 0.1})
+    assert board.replace(transport="sse").reconnect == board.reconnect
+    source = board.replace({"transport": "sse", **sl.library("eventsource")})
+    assert (source.reconnect.policy, source.reconnect.base_s) == ("fixed", 3.0)

@@ -37,3 +37,18 @@ def test_a_word_in_place_of_a_setting_is_refused_with_where_to_look(name):
     word = name.rpartition(".")[2]
     assert f'; sl.settings("{word}") says what comes nearest' in str(caught.value)
     assert sl.settings(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "path", "said"),
+    [
+        ("middlebox", "network.stream_buffer_bytes", "block_upgrades"),
+        ("reload", "sessions.length_s", "a session that ends and a new one"),
+        ("bad_proxy_frac", "faults.*.share", "a field of sl.Needs"),
+        ("nurses", "clients", "by their open tabs"),
+    ],
+)
+def test_words_that_teams_have_looked_for(word, path, said):
+    found = sl.settings(word)
+    assert path in [one.path for one in found]
+    assert said in found.note
