@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,12 +34,23 @@ except sl.Interrupted as stop:
     table = stop.result
 print("complete", table.attrs["complete"], flush=True)
 """
-PATIENCE_S = 60.0  # loky's workers would wait for 300 s
+PATIENCE_S = 120.0  # loky's workers would wait for 300 s
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def ends_what_it_started():
+    """A test that has failed leaves no process behind, and no pipe."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process, contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def started(program: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a program in a group of its own, so that a signal reaches it alone."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *(["-c", program] if program else []), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,6 +59,8 @@ def started(program: str, *arguments: str) -> subprocess.Popen[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def wait_until(holds, what):

@@ -234,10 +234,11 @@ def unknown_field(model: type[pydantic.BaseModel], path: str, value: Any) -> Sce
     instead = getattr(of_section, "removed_fields", {}).get(name)
     if instead is not None:
         return ScenarioError(path, value, f"is not read any more: {instead}")
-    if term_of(name) is not None and not elsewhere(model, path):
+    near = _nearest_field(model, path)
+    is_spelt_otherwise = near is not None and near in path
+    if term_of(name) is not None and not elsewhere(model, path) and not is_spelt_otherwise:
         hint = f'; sl.settings("{name}") says what comes nearest'
         return ScenarioError(path, value, f"is not a known field{hint}")
-    near = _nearest_field(model, path)
     hint = f"; did you mean {near}?" if near else ""
     return ScenarioError(path, value, f"is not a known field{hint}")
 
