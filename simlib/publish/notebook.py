@@ -63,7 +63,7 @@ FIGURE_CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
 }
 
-_AT_ONCE = 3
+_AT_ONCE = 2
 _LONG_FLOAT = re.compile(r"(?<![\w.])[-+]?\d+\.\d{6,}(?:[eE][-+]?\d+)?(?![\w.])")
 
 
@@ -163,7 +163,7 @@ def execute_together(
 ) -> None:
     """Run notebooks at the same time, each as `execute` does.
 
-    Those that measure run one after the other. The others run three at a time beside them, as each
+    Those that measure run one after the other. The others run two by two beside them, as each
     waits now and then for a single run, and give way to what is measured: their kernels get a
     processor when nobody else wants it.
 

@@ -86,7 +86,7 @@ def that_end_early(draw):
     )
 
 
-@settings(max_examples=2 * EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(scenario=that_end_early(), seed=st.integers(0, 2**64 - 1))
 def test_engines_agree_on_broadcasts_that_end_early(scenario, seed):
     assert_equal_runs(scenario, seed=seed, keep=KEPT)
