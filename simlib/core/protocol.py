@@ -152,6 +152,11 @@ class TransportRow(NamedTuple):
     is_stream: bool = False
     is_held: bool = False
 
+    @property
+    def upgrades(self) -> bool:
+        """Whether that connection is a WebSocket, whose upgrade a proxy may block."""
+        return self.has_socket and not self.is_stream
+
 
 TRANSPORTS = {
     Transport.POLLING: TransportRow(has_socket=False, fetches=False, fallback=None),

@@ -510,8 +510,7 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
             "websocket.token_resent": True,
         },
     }
-    row = TRANSPORTS[Transport[_treated(plan, scenario).transport.upper()]]
-    if row.is_stream or not row.has_socket:
+    if not TRANSPORTS[Transport[_treated(plan, scenario).transport.upper()]].upgrades:
         del changes["proxy"]  # nothing to block
     return changes
 

@@ -286,7 +286,7 @@ def _asked_for(facts: Facts) -> tuple[str, str]:
     """Return the words for what clients ask the server for, and for what they get by it."""
     rows = [TRANSPORTS[transport] for transport in _transports(facts)]
     kinds = {
-        ("upgrades", "WebSocket"): any(row.has_socket and not row.is_stream for row in rows),
+        ("upgrades", "WebSocket"): any(row.upgrades for row in rows),
         ("requests for streams", "stream"): any(row.is_stream for row in rows),
         ("requests that were to be held", "connection"): any(row.is_held for row in rows),
     }

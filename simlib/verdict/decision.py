@@ -494,7 +494,7 @@ class Decision:
         if not math.isinf(self.number(back)):
             return []
         template = (
-            f"Until nearly all clients of {self._label(name)} are back after a restart: "
+            f"This is when nearly all clients of {self._label(name)} are back after a restart: "
             f"{{}}{self._why_stranded(name)}."
         )
         return [Sentence(template, (back,))]

@@ -103,8 +103,7 @@ def behind_proxies(scenario: Scenario, trouble: Trouble, *beside: str) -> Scenar
         Other transports that some of its clients have.
     """
     rows = [TRANSPORTS[Transport[name.upper()]] for name in (scenario.transport, *beside)]
-    upgrades = any(row.has_socket and not row.is_stream for row in rows)
-    if not trouble.bad_proxy_frac or not upgrades:
+    if not trouble.bad_proxy_frac or not any(row.upgrades for row in rows):
         return scenario
     proxy = {"kind": "block_upgrades", "start_s": 0.0, "length_s": scenario.horizon_s}
     proxy |= {"share": trouble.bad_proxy_frac, "answered": trouble.proxies_answer}

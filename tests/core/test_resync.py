@@ -163,6 +163,16 @@ def test_a_safety_poll_brings_late_what_nothing_else_would_have_brought():
     assert polled.latency_quantiles(0.5) == pytest.approx(without.latency_quantiles(0.5), rel=0.01)
 
 
+ALONE = sl.Scenario(
+    transport="websocket",
+    clients=1,
+    ramp_s=0.0,
+    updates={"rate_per_s": 0.0},
+    heartbeat={"direction": "none"},
+)
+"""A client to which nothing is sent, so that all its bytes are those of its safety polls."""
+
+
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 @pytest.mark.parametrize(("keep_alive_s", "opened"), [(75.0, 1), (29.0, 6)])
@@ -170,16 +180,8 @@ def test_safety_polls_share_a_connection_that_the_server_keeps(
     transport, keep_alive_s, opened, engine
 ):
     """As a browser's do: six of them, 30 s apart."""
-    board = sl.Scenario(
-        transport=transport,
-        clients=1,
-        ramp_s=0.0,
-        horizon_s=200.0,
-        updates={"rate_per_s": 0.0},
-        websocket={"safety_poll_s": 30.0},
-        heartbeat={"direction": "none"},
-        server={"keep_alive_s": keep_alive_s},
-    )
+    polls = {"websocket.safety_poll_s": 30.0, "server.keep_alive_s": keep_alive_s}
+    board = ALONE.replace({"transport": transport, "horizon_s": 200.0, **polls})
     run = sl.simulate(board, engine=engine, progress=False)
     unpolled = board.replace({"websocket.safety_poll_s": None})
     beside = sl.simulate(unpolled, engine=engine, progress=False)
@@ -197,17 +199,8 @@ def test_safety_polls_share_a_connection_that_the_server_keeps(
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
 def test_a_safety_poll_beside_one_that_is_under_way_has_a_connection_of_its_own(engine):
     """Each takes 2.5 s, and one starts each second: three at once, of which one stays."""
-    board = sl.Scenario(
-        transport="websocket",
-        clients=1,
-        ramp_s=0.0,
-        horizon_s=20.0,
-        updates={"rate_per_s": 0.0},
-        websocket={"safety_poll_s": 1.0},
-        heartbeat={"direction": "none"},
-        network={"rtt_s": 0.0},
-        server={"poll_s": 2.5, "workers": 4},
-    )
+    slow_polls = {"websocket.safety_poll_s": 1.0, "server.poll_s": 2.5, "server.workers": 4}
+    board = ALONE.replace({"horizon_s": 20.0, "network.rtt_s": 0.0, **slow_polls})
     run = sl.simulate(board, engine=engine, progress=False)
     polls = int(run.frame("timeline")["safety_polls"].sum())
     slow = board.replace({"server.keep_alive_s": 0.0})
