@@ -82,8 +82,9 @@ def test_another_run_is_not_mistaken_for_one_in_the_store(tmp_path, change):
     scenario = change.pop("scenario", BOARD)
     points = [{"transport": "polling"}]
     options = {"replications": 2, "store": tmp_path, "on": "serial", "progress": False}
+    options |= {"engine": "simpy"}
     sl.sweep(BOARD, points, **options)
-    sl.sweep(scenario, points, **options, **change)
+    sl.sweep(scenario, points, **{**options, **change})
     assert len(Store(tmp_path)) == 4
 
 
@@ -200,7 +201,7 @@ def test_a_sweep_that_is_killed_at_any_moment_goes_on_where_it_was(tmp_path):
     whole = start(tmp_path / "whole").communicate(timeout=120)[0].splitlines()
     assert json.loads(whole[0])
     dice, kept = random.Random(7), []
-    for _ in range(5):
+    for _ in range(3):
         sweep = start(tmp_path / "killed")
         goal = len(Store(tmp_path / "killed")) + dice.randint(0, 3)
         while len(Store(tmp_path / "killed")) < goal and sweep.poll() is None:

@@ -78,7 +78,7 @@ def test_an_interrupt_stops_the_queued_cells_and_what_was_finished_is_kept(kerne
     first = client.execute(f"after = 'never run'\nprint('begun', flush=True)\n{call}")
     queued = client.execute("after = 'run'")
     await_print(client, first)
-    time.sleep(4.0)  # the call has begun to run; each would take many minutes
+    time.sleep(1.5)  # the call has begun to run; each would take many minutes
     manager.interrupt_kernel()
     stopped = reply_to(client, first)
     assert (stopped["status"], stopped["ename"]) == ("error", "Interrupted")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import simlib as sl
+from tests.quick import ENGINE
 
 BOARD = sl.Scenario(
     updates={"rate_per_s": 0.1},
@@ -19,7 +20,7 @@ BOARD = sl.Scenario(
 
 
 def needed(below, over="server.nodes", **options):
-    options = {"replications": 5, "engine": "simpy", "progress": False, **options}
+    options = {"replications": 5, "engine": ENGINE, "progress": False, **options}
     return sl.fewest(BOARD, over, "latency_p95_s", below=below, **options)
 
 
@@ -44,7 +45,7 @@ def test_one_may_be_enough_and_all_too_few():
 def test_the_search_begins_where_it_is_told_to():
     """A rolling deploy is refused on one node, and so would be a search that begins there."""
     deploy = {"kind": "rolling_deploy", "start_s": 50.0, "length_s": 5.0, "every_s": 10.0}
-    options = {"replications": 2, "engine": "simpy", "progress": False}
+    options = {"replications": 2, "engine": ENGINE, "progress": False}
     ask = {"over": "server.nodes", "metric": "latency_p50_s", "below": 0.13, **options}
     deployed = BOARD.replace({"clients": 50, "server.nodes": 2, "faults": [deploy]})
     assert sl.fewest(deployed, least=2, **ask)["server.nodes"].min() == 2
@@ -88,7 +89,7 @@ def test_a_metric_without_a_value_is_no_answer():
             "latency_p95_s",
             below=0.1,
             replications=2,
-            engine="simpy",
+            engine=ENGINE,
             progress=False,
         )
 
@@ -101,7 +102,7 @@ POLLED = sl.Scenario(
     polling={"interval_s": 10.0},
     server={"poll_s": 50e-3},
 )
-CHEAP = {"replications": 3, "engine": "simpy", "on": "serial", "progress": False}
+CHEAP = {"replications": 3, "engine": ENGINE, "on": "serial", "progress": False}
 
 
 def test_polls_keep_the_server_as_busy_as_their_rate_says():

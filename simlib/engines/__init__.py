@@ -90,7 +90,8 @@ def simulate(
         ``"simpy"`` is the readable reference. ``"compiled"`` is hundreds of times faster, once it
         is compiled: the first run on a machine waits for that, up to a minute. Both give the same
         tables. ``"auto"`` takes the compiled engine for runs that SimPy needs more than half a
-        second for: some hundred clients over ten minutes. ``run.provenance`` says which it was.
+        second for (some hundred clients over ten minutes), and for smaller ones too once it is
+        loaded. ``run.provenance`` says which it was.
     keep : tuple of str, optional
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional

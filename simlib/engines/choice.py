@@ -2,7 +2,7 @@
 
 Both give the same tables, so only time is at stake. SimPy handles some 100,000 events a second.
 The compiled engine handles millions, but needs 0.6 s to load its code, and up to a minute to
-compile it when it is first used.
+compile it when it is first used. Once it has run in a process, only setting up a run is left.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ ENGINES = ("simpy", "compiled")
 CHOICES = ("auto", *ENGINES)
 """What callers may ask for."""
 
-WORTH_EVENTS = 50_000
+WORTH_LOADING = 50_000
 """From so many events on the compiled engine is chosen: SimPy takes about half a second
 for them, which is what the compiled engine takes to load."""
+
+WORTH_SETTING_UP = 1_000
+"""The same where it is loaded: it takes some milliseconds to set up a run."""
+
+loaded: set[str] = set()
+"""Engines whose code has been loaded in this process; the compiled one says so itself."""
 
 # Events of a client, as counted in both engines with the board of data/scenarios: a session with
 # its connection, a poll with its way there and back, a request that is held, a ping with its pong,
@@ -47,16 +53,17 @@ def chosen_engine(engine: str, scenarios: Iterable[Scenario]) -> str:
 
     Examples
     --------
-    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200, horizon_s=600)
-    >>> chosen_engine("auto", [board]), chosen_engine("auto", [board] * 10)
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=10, horizon_s=600)
+    >>> chosen_engine("auto", [board]), chosen_engine("auto", [board] * 100)
     ('simpy', 'compiled')
     """
     if engine != "auto":
         return engine
+    least = WORTH_SETTING_UP if "compiled" in loaded else WORTH_LOADING
     events = 0.0
     for scenario in scenarios:
         events += expected_events(scenario)
-        if events >= WORTH_EVENTS:
+        if events >= least:
             return "compiled"
     return "simpy"
 

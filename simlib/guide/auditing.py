@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from simlib import progress as bars
-from simlib.engines.choice import check_engine
+from simlib.engines import compiling
+from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import ScenarioError, shown
 from simlib.experiment import check_count, replicate
 from simlib.guide.defects import DEFECTS, HORIZON_S, SETTLED_S, Defect, Figures
@@ -92,9 +94,12 @@ def audit(
             "ramp_s": min(scenario.ramp_s, SETTLED_S / 2.0),
         }
     )
+    runs_n = 2 * replications * len(defects)  # about: some defects have no runs
+    engine = chosen_engine(engine, itertools.repeat(board, runs_n))
     options: dict[str, Any] = {"seed": seed, "engine": engine, "progress": False}
+    bar_of_all = bars.bar(len(defects), "audit", "defect", is_on=progress)
     rows = []
-    with bars.bar(len(defects), "audit", "defect", is_on=progress) as bar:
+    with compiling(engine, is_shown=progress), bar_of_all as bar:
         for defect in defects:
             rows.append(_row(board, defect, replications, options))
             bar.update()

@@ -10,6 +10,7 @@ import simlib as sl
 from simlib import theory
 from simlib.scenario import compile_workload
 from tests.engines.test_compiled_engine import KEPT, assert_equal_runs
+from tests.quick import ENGINE
 
 INTERPRETED = bool(numba.config.DISABLE_JIT)
 FETCH_S = 0.1
@@ -33,8 +34,7 @@ PERIOD_S = LONG.polling.interval_s + FETCH_S
 def simulated(scenario, seed=3):
     """A run and its only row of metrics; the beginning is the same in both engines."""
     assert_equal_runs(scenario.replace({"horizon_s": 1500.0, "bin_s": 100.0}), seed=seed)
-    engine = "simpy" if INTERPRETED else "compiled"
-    run = sl.simulate(scenario, seed=seed, engine=engine, progress=False)
+    run = sl.simulate(scenario, seed=seed, engine=ENGINE, progress=False)
     return run, run.metrics().iloc[0]
 
 

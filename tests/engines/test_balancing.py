@@ -38,7 +38,7 @@ def is_on_a_node(client, link, now):
     return has_socket(client.transport) or link.kept_until_s > now
 
 
-@settings(max_examples=50 if INTERPRETED else 150)
+@settings(max_examples=25 if INTERPRETED else 100)
 @given(scenario=scenarios())
 def test_a_balancer_counts_each_connection_that_is_open_and_none_of_who_has_left(scenario):
     assume(scenario.server.nodes > 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 
+import numba
 import pandas as pd
 import pytest
 
 import simlib as sl
 from simlib import experiment
 from simlib.engines import choice
-from simlib.engines.choice import WORTH_EVENTS, chosen_engine, expected_events
+from simlib.engines.choice import WORTH_LOADING, chosen_engine, expected_events
 from simlib.rollout import trials
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.1}, clients=20, horizon_s=300.0)
@@ -23,6 +25,12 @@ CHOOSE = [sl.simulate, sl.replicate, sl.variants, sl.sweep, sl.roll_out, sl.rehe
 CHOOSE += [trials.variants]
 
 
+@pytest.fixture(autouse=True)
+def nothing_loaded(monkeypatch):
+    """As in a process that has just begun, whatever other tests have run."""
+    monkeypatch.setattr(choice, "loaded", set())
+
+
 @pytest.mark.parametrize("call", CHOOSE, ids=lambda call: f"{call.__module__}.{call.__name__}")
 def test_every_call_that_simulates_leaves_the_choice_open(call):
     assert inspect.signature(call).parameters["engine"].default == "auto"
@@ -33,11 +41,27 @@ def test_every_call_that_simulates_leaves_the_choice_open(call):
 def test_the_choice_depends_on_what_is_simulated_alone(transport, clients):
     sessions = {"arrivals_per_s": 1e-3, "length_s": 60.0}
     board = BOARD.replace({"transport": transport, "clients": clients, "sessions": sessions})
-    is_large = expected_events(board) >= WORTH_EVENTS
+    is_large = expected_events(board) >= WORTH_LOADING
     assert chosen_engine("auto", [board]) == ("compiled" if is_large else "simpy")
     assert chosen_engine("simpy", [board]) == "simpy"
     assert chosen_engine("compiled", [board]) == "compiled"
     assert is_large == (clients >= 10_000)
+
+
+def test_once_the_compiled_engine_is_loaded_only_tiny_runs_are_not_worth_it():
+    choice.loaded.add("compiled")
+    assert chosen_engine("auto", [BOARD]) == "compiled"
+    assert chosen_engine("auto", [BOARD.replace(clients=1)]) == "simpy"
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_it_is_loaded_when_it_has_run(monkeypatch):
+    simulation = importlib.import_module("simlib.engines.compiled.simulation")
+    monkeypatch.setattr(simulation, "loaded", choice.loaded)
+    sl.simulate(BOARD, engine="compiled", progress=False)
+    assert not choice.loaded, "the loop of polls is of use to large runs only"
+    sl.simulate(BOARD.replace(transport="notify"), engine="compiled", progress=False)
+    assert choice.loaded == {"compiled"}
 
 
 def test_many_small_runs_are_a_large_one_and_none_is_small():
@@ -148,7 +172,7 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("worth", [1.0, 1e12])
 def test_all_runs_of_a_call_are_carried_out_by_one_engine(monkeypatch, asked, worth):
-    monkeypatch.setattr(choice, "WORTH_EVENTS", worth)
+    monkeypatch.setattr(choice, "WORTH_LOADING", worth)
     options = {"progress": False, "on": "serial"}
     over = {"clients": [1, 20]}
     table = sl.sweep(BOARD, over, replications=2, **options)

@@ -19,12 +19,13 @@ from simlib.core.wire import Message
 from simlib.engines import reference
 from simlib.engines.reference import Simulation
 from simlib.scenario import compile_workload, new_record
+from tests.quick import ENGINE
 from tests.strategies import scenarios
 
 TABLES = ("timeline", "clients", "latency", "connections", "deliveries", "events")
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(scenario=scenarios())
 def test_every_run_balances_and_its_tables_agree(scenario):
     run = sl.simulate(
@@ -160,7 +161,7 @@ def assert_within_one_percent(runs, expected, *, levels):
 @pytest.mark.parametrize("jitter_frac", [0.0, 0.5])
 def test_polling_staleness_is_within_one_percent_of_theory(jitter_frac):
     scenario = STALE.replace({"polling.jitter_frac": jitter_frac})
-    runs = sl.replicate(scenario, 10, seed=5, engine="simpy", progress=False)
+    runs = sl.replicate(scenario, 10, seed=5, engine=ENGINE, progress=False)
     if jitter_frac:
         expected = theory.staleness_jittered(30.0, jitter_frac, 1.0, 0.5)
     else:
@@ -173,7 +174,7 @@ def test_polling_at_a_fixed_rate_is_within_one_percent_of_theory(interval_s, per
     """A fetch takes a second: the second timer skips every other tick."""
     timer = {"polling.timer": "fixed_rate", "polling.interval_s": interval_s}
     scenario = STALE.replace({**timer, "horizon_s": min(STALE.horizon_s, 400 * interval_s)})
-    runs = sl.replicate(scenario, 10, seed=5, engine="simpy", progress=False)
+    runs = sl.replicate(scenario, 10, seed=5, engine=ENGINE, progress=False)
     expected = theory.staleness_fixed_timer(interval_s, down_s=0.5, fetch_s=1.0)
     assert expected.mean == period_s / 2 + 0.5
     assert_within_one_percent(runs, expected, levels=(0.5, 0.95))
@@ -193,7 +194,7 @@ def test_pollers_that_queue_are_a_machine_repairman_within_four_standard_errors(
         server={"workers": workers, "service": "exponential", "poll_s": 0.3, "accept_s": 0.0},
     )
     expected = theory.machine_repairman(40, 10.0, 0.3, workers)
-    table = sl.metrics.table(*sl.replicate(scenario, 12, seed=2, engine="simpy", progress=False))
+    table = sl.metrics.table(*sl.replicate(scenario, 12, seed=2, engine=ENGINE, progress=False))
     for name, exact in {
         "message_rate_per_s": expected.throughput_per_s,
         "utilisation": expected.utilisation,
@@ -221,7 +222,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
         server={"fan_out_s": 0.01, "send_s": 0.002},
     )
     expected = theory.fan_out(50, 0.002, 0.01, 5.0, down_s=0.01)
-    table = sl.metrics.table(*sl.replicate(scenario, 8, seed=4, engine="simpy", progress=False))
+    table = sl.metrics.table(*sl.replicate(scenario, 8, seed=4, engine=ENGINE, progress=False))
     error = theory.standard_error(table["average_latency_s"])
     off = (table["average_latency_s"].mean() - expected.mean_latency_s) / error
     assert abs(off) < 4, f"{off:.1f} SE"
@@ -230,7 +231,7 @@ def test_push_latency_is_a_fan_out_within_four_standard_errors():
 
 
 def test_request_rate_and_superseded_share_are_as_theory_says():
-    table = sl.metrics.table(*sl.replicate(STALE, 6, seed=9, engine="simpy", progress=False))
+    table = sl.metrics.table(*sl.replicate(STALE, 6, seed=9, engine=ENGINE, progress=False))
     rate = theory.poll_request_rate_per_s(100, 30.0, 1.0)
     assert table["message_rate_per_s"].mean() == pytest.approx(rate, rel=0.005)
     share = table["superseded"] / table["delivered"]

@@ -13,6 +13,7 @@ from simlib.errors import ScenarioError
 from simlib.guide import defects
 from simlib.guide.defects import DEFECTS
 from simlib.guide.quantities import QUANTITIES
+from tests.quick import ENGINE
 
 BOARD = sl.Scenario.example("matters")
 
@@ -159,7 +160,7 @@ def test_tabs_come_back_over_an_interval_of_the_boards_own():
 def test_what_a_board_cannot_show_has_no_number():
     still = BOARD.replace({"updates.rate_per_s": 0.0})
     names = ["no way back for what was missed", "five attempts"]
-    found = sl.audit(still, only=names, replications=2, engine="simpy", progress=False)
+    found = sl.audit(still, only=names, replications=2, engine=ENGINE, progress=False)
     rows = found.set_index("defect")
     assert math.isnan(as_written(rows, names[0]))
     assert as_written(rows, names[1]) == 1.0

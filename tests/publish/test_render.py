@@ -291,14 +291,17 @@ def test_notebooks_that_measure_run_alone_and_the_others_give_way(tmp_path: Path
         "import os, pathlib, time\n"
         "def measure(): pass\n"
         "begun_s = time.monotonic()\n"
-        "time.sleep(3.0)\n"
+        "pathlib.Path('{name} has begun').touch()\n"
+        "while time.monotonic() < begun_s + 30.0:\n"
+        "    if pathlib.Path('{other} has begun').exists(): break\n"
+        "    time.sleep(0.05)\n"
         "pathlib.Path({name!r}).write_text(\n"
         "    f'{{begun_s}} {{time.monotonic()}} {{os.nice(0)}} {{os.sched_getscheduler(0)}}'\n"
         ")"
     )
     paths = []
     for name in ("measured", "computed", "measured_too"):
-        source = tell.format(name=name)
+        source = tell.format(name=name, other="measured" if name == "computed" else "computed")
         if name == "computed":
             source = source.replace("def measure(): pass\n", "")
         paths.append(make(tmp_path / f"{name}.ipynb", source))

@@ -11,6 +11,7 @@ from simlib.errors import ScenarioError
 from simlib.rollout import trials
 from simlib.rollout.controller import buckets_of
 from simlib.store import Store
+from tests.quick import QUICK
 
 BOARD = sl.Scenario(
     clients=300,
@@ -554,7 +555,6 @@ def test_a_sequential_judge_sees_the_whole_rollout():
 
 
 FLAGS = {"every 30 s": {}, "once": {"flag": {"propagation": "session"}}}
-QUICK = {"engine": "simpy", "on": "serial", "progress": False}
 
 
 def test_variants_of_a_plan_are_rollouts_by_name():

@@ -18,6 +18,7 @@ from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
 from simlib.verdict.judging import in_full
 from simlib.verdict.measures import shown
 from simlib.verdict.runs import conditions, rolled_out
+from tests.quick import ENGINE, QUICK
 
 BOARD = sl.Scenario(
     name="small",
@@ -30,7 +31,6 @@ BOARD = sl.Scenario(
     websocket={"open_timeout_s": 5.0},
     server={"poll_s": 2e-3, "send_s": 20e-6},
 )
-QUICK = {"engine": "simpy", "on": "serial", "progress": False}
 ANY = sl.Needs(utilisation=0.9)
 SHARE = {"bad_proxy_frac": 0.3}
 RESTART = {"kind": "restart", "start_s": 60.0, "length_s": 5.0}
@@ -103,9 +103,9 @@ def test_those_behind_bad_proxies_are_the_same_in_every_run_and_poll_for_money()
     cases, _ = cases_of(BOARD, needs, ["push_fallback", "sse"])
     compared = [case.scenario for case in cases.values()]
     found = conditions(cases["push_fallback"], compared, needs)
-    runs = [sl.simulate(found[name].scenario, engine="simpy", progress=False) for name in found]
+    runs = [sl.simulate(found[name].scenario, engine=ENGINE, progress=False) for name in found]
     release = rolled_out(cases["push_fallback"], compared, needs, BOARD)
-    runs.append(sl.roll_out(release.plan, release.scenario, engine="simpy", progress=False).run)
+    runs.append(sl.roll_out(release.plan, release.scenario, engine=ENGINE, progress=False).run)
     pushed = [set(run.sockets()["client"]) for run in runs]
     assert pushed[0] == pushed[1] > pushed[2]
     assert 0 < len(pushed[0]) < 20
@@ -121,7 +121,7 @@ def test_proxies_do_nothing_to_those_who_open_no_websocket():
     fault = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 240.0, "share": 0.5}
     for name in ("polling", "sse", "sse_notify", "long_polling"):
         plain, blocked = (
-            sl.simulate(BOARD.replace({"transport": name, "faults": faults}), engine="simpy")
+            sl.simulate(BOARD.replace({"transport": name, "faults": faults}), engine=ENGINE)
             for faults in ((), (fault,))
         )
         assert plain.frame("connections").equals(blocked.frame("connections"))
@@ -231,7 +231,7 @@ def test_where_nothing_changes_no_candidate_is_fresh():
 def test_changes_that_nobody_sees_are_later_than_all_others():
     """Every client has its first board, and polls no more before the end."""
     asleep = BOARD.replace({"polling.interval_s": 20_000.0, "horizon_s": 240.0})
-    run = sl.simulate(asleep, engine="simpy", progress=False)
+    run = sl.simulate(asleep, engine=ENGINE, progress=False)
     assert run.ledger.pending > 0.5 * run.ledger.eligible
     facts = calm_facts(run)
     assert facts["latency_p50_s"] == facts["latency_p95_s"] == facts["latency_max_s"] == math.inf
@@ -261,7 +261,7 @@ def test_what_is_ranked_by_has_to_have_a_value():
 def test_measures_are_those_of_the_same_runs(decision):
     case = decision.cases["sse"]
     calm = case.scenario.replace({"horizon_s": 240.0 + 60.0, "cool_down_s": 30.0 + 60.0})
-    runs = sl.replicate(calm, 5, engine="simpy", progress=False)
+    runs = sl.replicate(calm, 5, engine=ENGINE, progress=False)
     metrics = [run.metrics().iloc[0] for run in runs]
     values = decision.values["sse"]
     bytes_per_h = [row["up_bytes_per_h"] + row["down_bytes_per_h"] for row in metrics]
@@ -280,7 +280,7 @@ def test_the_way_back_is_that_of_the_outage():
     restart = {"kind": "restart", "start_s": 100.0, "length_s": 5.0}
     for transport in ("websocket", "polling"):
         board = BOARD.replace({"transport": transport, "clients": 50, "faults": [restart]})
-        run = sl.simulate(board, engine="simpy", progress=False)
+        run = sl.simulate(board, engine=ENGINE, progress=False)
         row = sl.outages.reconnections(run).iloc[0]
         assert rough_facts(run, 100.0)["back_s"] == row["t100_s"]
         assert rough_facts(run, 100.0)["without_push_frac"] == 0.0
@@ -313,9 +313,9 @@ def test_sessions_that_end_meanwhile_do_not_hide_the_way_back():
     restart = {"kind": "restart", "start_s": 100.0, "length_s": 5.0}
     brief = {"arrivals_per_s": 10.0, "length_s": 20.0}  # none of those cut off sees the end
     board = BOARD.replace({"transport": "websocket", "faults": [restart], "sessions": brief})
-    back_s = rough_facts(sl.simulate(board, engine="simpy", progress=False), 100.0)["back_s"]
+    back_s = rough_facts(sl.simulate(board, engine=ENGINE, progress=False), 100.0)["back_s"]
     staying = BOARD.replace({"transport": "websocket", "faults": [restart], "clients": 200})
-    run = sl.simulate(staying, engine="simpy", progress=False)
+    run = sl.simulate(staying, engine=ENGINE, progress=False)
     assert back_s == pytest.approx(rough_facts(run, 100.0)["back_s"], rel=0.3)
 
 
@@ -388,10 +388,10 @@ def test_all_candidates_have_the_same_changes(decision):
     for name in ("push", "notify", "push_snapshots"):
         case = decision.cases[name].scenario
         longer = case.replace({"horizon_s": 300.0, "cool_down_s": 90.0})
-        run = sl.simulate(longer, engine="simpy", progress=False)
+        run = sl.simulate(longer, engine=ENGINE, progress=False)
         today = sl.simulate(
             BOARD.replace({"horizon_s": 300.0, "cool_down_s": 90.0}),
-            engine="simpy",
+            engine=ENGINE,
             progress=False,
         )
         assert run.ledger.eligible == today.ledger.eligible
@@ -471,7 +471,7 @@ def test_push_for_a_part_of_the_users_is_a_rollout_that_is_held(decision):
     longer = case.scenario.replace({"horizon_s": 300.0, "cool_down_s": 90.0})
     half = {"stages": [{"percent": 50, "bake_s": 300.0}], "check_every_s": 300.0}
     half |= {"bucketing": {"rule": "unleash"}, "flag": {"propagation": "session"}}
-    run = sl.roll_out(sl.Plan(**half), longer, engine="simpy", progress=False).run
+    run = sl.roll_out(sl.Plan(**half), longer, engine=ENGINE, progress=False).run
     values = {name: value[0] for name, value in decision.values["push_half"].items()}
     cohorts = run.frame("clients")["cohort"].value_counts()
     assert 0 < cohorts["treatment"] < 20
@@ -652,18 +652,18 @@ def test_the_rollout_is_that_of_its_plan_and_harm_is_whom_it_meets():
     assert [stage.percent for stage in plan.stages] == [10.0, 25.0, 50.0, 100.0]
     assert (plan.start_s, plan.kill_s) == (30.0, 30.0 + 0.8 * 180.0)
     assert (plan.control.transport, plan.treatment.transport) == ("polling", "websocket")
-    sound = sl.roll_out(plan, base, engine="simpy", progress=False).run
+    sound = sl.roll_out(plan, base, engine=ENGINE, progress=False).run
     assert rollout_facts(sound, plan.kill_s)["harmed_frac"] == 0.0
     behind = needs.replace({"trouble.bad_proxy_frac": 0.5})
     blocked = rolled_out(case, everybody, behind, BOARD).scenario
     assert [fault.kind for fault in blocked.faults] == ["block_upgrades"]
-    run = sl.roll_out(plan, blocked, engine="simpy", progress=False).run
+    run = sl.roll_out(plan, blocked, engine=ENGINE, progress=False).run
     clients = run.frame("clients")
     enrolled = set(run.frame("exposures").query("cohort == 'treatment'")["client"])
     met = enrolled & set(clients.loc[(clients["errors"] > 0) | (clients["lost"] > 0), "client"])
     assert rollout_facts(run, plan.kill_s)["harmed_frac"] == len(met) / len(enrolled) > 0.2
     tabs = blocked.replace({"tabs_per_user": 4})
-    run = sl.roll_out(plan, tabs, engine="simpy", progress=False).run
+    run = sl.roll_out(plan, tabs, engine=ENGINE, progress=False).run
     assert rollout_facts(run, plan.kill_s)["harmed_frac"] > len(met) / len(enrolled)
 
 

@@ -10,6 +10,7 @@ import pytest
 import simlib as sl
 from simlib.verdict import break_even, judging, sentence_of, sobol, tornado
 from simlib.verdict.sensitivity import changed, expected, value_of
+from tests.quick import QUICK
 
 BOARD = sl.Scenario(
     name="small",
@@ -20,7 +21,6 @@ BOARD = sl.Scenario(
     horizon_s=240.0,
     cool_down_s=30.0,
 )
-QUICK = {"engine": "simpy", "on": "serial", "progress": False}
 RATE = "updates.rate_per_s"
 
 

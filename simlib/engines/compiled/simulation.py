@@ -38,6 +38,7 @@ from simlib.core.protocol import HAS_SOCKET, State
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
 from simlib.core.stream_proxy import PROXY_BUFFER_ROW, STRETCH_ROW, holds_back
+from simlib.engines.choice import loaded
 from simlib.engines.compiled import (
     actions,
     arrivals,
@@ -144,7 +145,8 @@ class Simulation:
     """
 
     def __init__(self, workload: Workload, record: Record) -> None:
-        self._loops = _loops(variant_of(workload))
+        self._variant = variant = variant_of(workload)
+        self._loops = _loops(variant)
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
@@ -157,7 +159,7 @@ class Simulation:
             for each in (rules, treatment_rules)
         )
         turn_s = min(2.0 * longest_s, record.horizon_s)
-        variant, clients_n = variant_of(workload), len(workload.start_s)
+        clients_n = len(workload.start_s)
         # Numba takes one row for a contiguous array, and would compile a second loop for it.
         rows = _on_lines(max(clients_n, 2), LAYOUTS[variant])
         clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
@@ -188,6 +190,8 @@ class Simulation:
         loop.compile(loop.finish, world, t)
         if world.rules.has_flag:
             loop.compile(loop.set_percentage, world, t, t)
+        if self._variant.is_general:
+            loaded.add("compiled")
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
