@@ -118,7 +118,7 @@ def test_utilisation_of_an_interrupted_run_is_at_most_one(monkeypatch):
         server={"poll_s": 0.5},
     )
     with pytest.raises(sl.Interrupted) as stopped:
-        sl.simulate(s, progress=False)
+        sl.simulate(s, engine="simpy", progress=False)
     assert stopped.value.result.frame("timeline")["utilisation"].max() <= 1 + 1e-9
 
 
@@ -258,7 +258,7 @@ def test_an_interrupted_run_counts_no_work_after_its_end(monkeypatch):
         server={"poll_s": 0.5},
     )
     with pytest.raises(sl.Interrupted) as stopped:
-        sl.simulate(board, progress=False)
+        sl.simulate(board, engine="simpy", progress=False)
     run = stopped.value.result
     end_s = run.provenance["end_of_run_s"]
     busy_s = (run.frame("timeline")["utilisation"] * run.frame("timeline")["width_s"]).sum()
