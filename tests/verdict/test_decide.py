@@ -368,7 +368,7 @@ THREE = BOARD.replace({"transport": "websocket", "clients": 60, "server.nodes": 
 def test_a_deploy_node_by_node_is_judged_by_how_long_each_client_is_away():
     """Worked out here from the log: from when each node goes, and by the longest of a client."""
     deploy = {"kind": "rolling_deploy", "start_s": 60.0, "length_s": 4.0, "every_s": 20.0}
-    run = sl.simulate(THREE.replace({"faults": [deploy]}), engine="simpy", progress=False)
+    run = sl.simulate(THREE.replace({"faults": [deploy]}), engine=ENGINE, progress=False)
     facts = rough_facts(run, 60.0)
     away_s: dict[int, list[float]] = {}
     sockets = run.sockets().sort_values(["client", "opened_s"])
@@ -382,7 +382,7 @@ def test_a_deploy_node_by_node_is_judged_by_how_long_each_client_is_away():
     assert facts["back_s"] < 20.0, "not from the deploy's start, which takes longer than that"
     # With new servers first, nobody waits for one to be back.
     surge = {**deploy, "surge": 1}
-    run = sl.simulate(THREE.replace({"faults": [surge]}), engine="simpy", progress=False)
+    run = sl.simulate(THREE.replace({"faults": [surge]}), engine=ENGINE, progress=False)
     assert 0.0 < rough_facts(run, 60.0)["back_s"] <= facts["back_s"]
 
 
@@ -391,7 +391,7 @@ def test_those_whom_a_deploy_sends_to_polling_are_counted_once():
     hasty = THREE.replace(
         {"fallback": {"after_failures": 1, "return_s": 10.0}, "faults": [deploy]},
     )
-    facts = rough_facts(sl.simulate(hasty, engine="simpy", progress=False), 60.0)
+    facts = rough_facts(sl.simulate(hasty, engine=ENGINE, progress=False), 60.0)
     assert facts["fell_back_frac"] == 1.0
     assert facts["back_s"] < 2 * 10.0 < facts["pushed_again_s"], "two turns of 20 s, while it polls"
 
