@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ _WORDS = {"met": "meets the need", "failed": "does not", "unclear": "too close t
 _ROW_PX = 34
 _LEAST_SWING_FRAC = 0.02
 _HARDLY = "hardly"
+_ENDS = ("least", "greatest")
+_OF_SWITCHES = (", or off", ", or on")
 _BESIDE_FRAC = 0.25
 """Room for the numbers at the ends of bars, as a share of what these span."""
 _UNITS: dict[Kind, tuple[str, float]] = {
@@ -227,18 +230,23 @@ def tornado(table: pd.DataFrame) -> go.Figure:
         raise ScenarioError("table", table, "must be a table from verdict.tornado")
     unit, factor = _UNITS[JUDGED[about["measure"]].kind]
     today = about["today"] * factor
+    switches = about.get("switches", {})
     names = [
-        style.wrap(f"{style.axis_title(over)}{' *' if flips else ''}", 18)
+        style.wrap(f"{_assumption(over, switches)}{' *' if flips else ''}", 18)
         for over, flips in zip(table["over"], table["flips"], strict=True)
     ]
     colour = _colour(about["transports"][about["best"]])
     figure = go.Figure()
     is_wide = table["swing"] > _LEAST_SWING_FRAC * table["swing"].max()
-    for end, pattern in (("low", "/"), ("high", "")):
+    for place, (end, pattern) in enumerate((("low", "/"), ("high", ""))):
+        words = [
+            switches[over][place] if over in switches else style.number(value)
+            for over, value in zip(table["over"], table[end], strict=True)
+        ]
         # Two numbers at one place would hide each other.
         ends = [
-            style.number(value) if wide else ("" if end == "low" else _HARDLY)
-            for value, wide in zip(table[end], is_wide, strict=True)
+            word if wide else ("" if end == "low" else _HARDLY)
+            for word, wide in zip(words, is_wide, strict=True)
         ]
         figure.add_bar(
             y=names,
@@ -249,13 +257,13 @@ def tornado(table: pd.DataFrame) -> go.Figure:
             text=ends,
             textposition="outside",
             cliponaxis=False,
-            name=f"at its {'least' if end == 'low' else 'greatest'}",
-            customdata=[style.number(value) for value in table[end]],
+            name=f"at its {_ENDS[place]}{_OF_SWITCHES[place] * bool(switches)}",
+            customdata=words,
             hovertemplate="%{customdata}<extra>%{y}, %{fullData.name}</extra>",
         )
-    words = f"lead of {about['labels'][about['best']]} over {about['labels'][about['rival']]}"
+    lead = f"lead of {about['labels'][about['best']]} over {about['labels'][about['rival']]}"
     x_title = f"{JUDGED[about['measure']].label} ({unit})".replace(" ()", "")
-    said = f"The {words}; one assumption at a time; * changes the verdict"
+    said = f"The {lead}; one assumption at a time; * changes the verdict"
     height = 300 + _ROW_PX * len(names)
     style.layout(figure, sentence_of(table), x_title, "", about=said, height=height)
     figure.add_vline(x=style.rounded([today])[0], line={"color": style.THEORY, "width": 1.5})
@@ -265,6 +273,12 @@ def tornado(table: pd.DataFrame) -> go.Figure:
     span = style.rounded([min(leads) - beside, max(leads) + beside])
     figure.update_xaxes(zeroline=True, range=span)
     return figure.update_yaxes(autorange="reversed", automargin=True)
+
+
+def _assumption(over: str, switches: Mapping[str, tuple[str, str]]) -> str:
+    """Return what an assumption is called; of a switch, with its two values."""
+    title = style.axis_title(over)
+    return f"{title}: {' or '.join(switches[over])}" if over in switches else title
 
 
 def sobol(table: pd.DataFrame) -> go.Figure:

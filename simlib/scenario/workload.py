@@ -492,7 +492,7 @@ def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
     fault_events = [
         fault_event
         for number, fault in scenario.faults_by_number().items()
-        for fault_event in _fault_events_of(number, fault, scenario.server.nodes)
+        for fault_event in events_of_fault(number, fault, scenario.server.nodes)
         if fault_event.t < scenario.horizon_s
     ]
     fault_events.sort(
@@ -501,7 +501,8 @@ def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:
     return tuple(fault_events)
 
 
-def _fault_events_of(number: int, fault: Fault, nodes: int) -> list[FaultEvent]:
+def events_of_fault(number: int, fault: Fault, nodes: int) -> list[FaultEvent]:
+    """Return the events of a fault, which is number `number` of its scenario, in order of time."""
     row = FAULTS[fault.kind]
     fields = {name: getattr(fault, name) for name in ("start_s", *row.needs, *row.may_have)}
     return fault_events_of(fault.kind, number, nodes, **fields)

@@ -1,16 +1,18 @@
 """Should we, and to what: candidates judged by needs on common draws, and what would change it."""
 
+from simlib.verdict.assumptions import ASSUMPTIONS, SWITCHES
 from simlib.verdict.candidates import CANDIDATES, Candidate
 from simlib.verdict.decision import Decision, Sentence
 from simlib.verdict.judging import decide
 from simlib.verdict.measures import JUDGED, Judged
 from simlib.verdict.needs import Needs, Prices, Release, Trouble
-from simlib.verdict.sensitivity import ASSUMPTIONS, break_even, sentence_of, sobol, tornado
+from simlib.verdict.sensitivity import break_even, sentence_of, sobol, tornado
 
 __all__ = [
     "ASSUMPTIONS",
     "CANDIDATES",
     "JUDGED",
+    "SWITCHES",
     "Candidate",
     "Decision",
     "Judged",

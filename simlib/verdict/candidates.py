@@ -24,8 +24,9 @@ TODAY = "today"
 _USUAL_GZIP_RATIO = 0.3
 _HALF_BUSY = 2.0
 _SHORTEST_SPREAD_S = 0.5
-_INTERVALS = {"latency_p50_s": 2.0, "latency_p95_s": 1.0 / 0.95, "latency_max_s": 1.0}
-"""How many times a limit of staleness the interval is that keeps it, if polls take no time."""
+_SHARES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_max_s": 1.0}
+"""Of which share of the changes a limit of staleness is. If polls take no time, the limit is the
+same share of the interval of polling that keeps it."""
 _CHANCE = 1.5
 """As many standard errors of a run's quantile are left for chance: half a 95 % interval of five
 runs, nearly."""
@@ -72,11 +73,18 @@ class Candidate(NamedTuple):
 
     def applied_to(self, scenario: Scenario, needs: Needs) -> Scenario:
         """Return a scenario with the changes made, as the needs ask for them."""
-        changes = {
+        return scenario.replace(self._settled(scenario, needs))
+
+    def fixed(self, scenario: Scenario, needs: Needs) -> Candidate:
+        """Return the candidate with the settings that it has now, whatever else is asked for."""
+        changes = self._settled(scenario, needs)
+        return self._replace(label=f"{self.label}{_BY_OTHER_LIMITS}", changes=changes)
+
+    def _settled(self, scenario: Scenario, needs: Needs) -> dict[str, Any]:
+        return {
             path: value(scenario, needs) if callable(value) else value
             for path, value in self.changes.items()
         }
-        return scenario.replace(changes)
 
 
 def _times(path: str, factor: float) -> Callable[[Scenario, Needs], float]:
@@ -100,12 +108,12 @@ def _allowed_s(scenario: Scenario, needs: Needs) -> float:
     ScenarioError
         There is no such limit, or none that polls can keep.
     """
-    limits = {name: needs.limits[name] for name in _INTERVALS if name in needs.limits}
+    limits = {name: needs.limits[name] for name in _SHARES if name in needs.limits}
     if not limits:
-        rule = f"must be given, or another limit of staleness: {', '.join(_INTERVALS)}"
+        rule = f"must be given, or another limit of staleness: {', '.join(_SHARES)}"
         raise ScenarioError("needs.latency_p95_s", None, rule)
     name, most_s = min(
-        ((one, _INTERVALS[one] * limit) for one, limit in limits.items()), key=lambda two: two[1]
+        ((one, limit / _SHARES[one]) for one, limit in limits.items()), key=lambda two: two[1]
     )
     counted_s = scenario.horizon_s - scenario.warm_up_s - scenario.cool_down_s
     interval_s = most_s = _readable(min(most_s, counted_s))
@@ -139,11 +147,31 @@ def _polled_s(scenario: Scenario) -> dict[str, float]:
         clients += scenario.sessions.expected(scenario.horizon_s)
     found, by_chance_s = metrics_by_theory(scenario), _CHANCE * polling.interval_s
     late_s = {"latency_max_s": float(slowest.quantile(1.0)) + pause_s}
-    for name, share in (("latency_p50_s", 0.5), ("latency_p95_s", 0.95)):
+    for name in ("latency_p50_s", "latency_p95_s"):
+        share = _SHARES[name]
         quantile_s = np.fmax(usual.quantile(share), getattr(found, name))
         error = math.sqrt(share * (1.0 - share) / max(clients, 1.0))
         late_s[name] = float(quantile_s) + by_chance_s * error
     return late_s
+
+
+def _fallback_s(scenario: Scenario, needs: Needs) -> float:
+    """Return how often those poll who are pushed to and have fallen back, seconds.
+
+    Usually it is the board's own interval. A limit of staleness is one of all clients together, and
+    those behind bad proxies are few enough to be late: polling as often as it allows would cost
+    their bytes for nothing. Where they are more than a limit leaves room for, they poll as often as
+    the limits ask for, if that is more often, which is more load. A restart alone never asks for
+    it: staleness is that of the calm run.
+    """
+    own_s, away = scenario.polling.interval_s, needs.trouble.bad_proxy_frac or 0.0
+    is_kept = all(away + share < 1.0 for name, share in _SHARES.items() if name in needs.limits)
+    if away == 0.0 or is_kept:
+        return own_s
+    try:
+        return min(own_s, _allowed_s(scenario, needs))
+    except ScenarioError:  # there are no polls that keep the limits
+        return own_s
 
 
 def _readable(value: float) -> float:
@@ -175,6 +203,7 @@ _POLLED = {"transport": "polling"}
 _PUSHED = {"transport": "websocket", "websocket.push": "delta"}
 _FALLBACK = {"after_failures": 5, "return_s": 60.0, "return_factor": 1.0}
 _PERCENT = "percent"
+_BY_OTHER_LIMITS = ", by the limits before"
 _LONGEST_NAME = 100
 """Of a plan."""
 
@@ -270,8 +299,10 @@ _ROWS = (
     Candidate(
         "push_fallback",
         "push that may poll",
-        {**_PUSHED, "fallback": _FALLBACK},
-        "The same; a client that fails to connect five times polls, and tries again every minute.",
+        {**_PUSHED, "fallback": _FALLBACK, "polling.interval_s": _fallback_s},
+        "The same; a client that fails to connect five times polls, and tries again every minute. "
+        "It polls at the board's interval, or, where more are behind bad proxies than limits of "
+        "staleness leave room for, as often as these ask for (`polling.interval_s`).",
     ),
     Candidate(
         "push_snapshots",
@@ -282,7 +313,7 @@ _ROWS = (
     Candidate(
         "push_half",
         "push for half of the users",
-        {**_PUSHED, "fallback": _FALLBACK},
+        {**_PUSHED, "fallback": _FALLBACK},  # all who poll have one interval: the others' own
         "Push that may poll, rolled out to 50 % of the users and held there; the others poll.",
         percent=50.0,
     ),
@@ -352,6 +383,19 @@ class Case(NamedTuple):
     def label(self) -> str:
         """What sentences call it."""
         return self.candidate.label
+
+    def under(self, scenario: Scenario, before: Needs, needs: Needs) -> Case:
+        """Return the case where needs change from those that it was made for, with its settings.
+
+        Where the new needs would make another scenario of it, or none, its label says so.
+        """
+        try:
+            is_same = self.candidate.applied_to(scenario, needs) == self.scenario
+        except ScenarioError:
+            is_same = False
+        if is_same:
+            return self
+        return self._replace(candidate=self.candidate.fixed(scenario, before))
 
     @property
     def plan(self) -> Plan | None:

@@ -112,12 +112,14 @@ class Decision:
     def with_needs(self, needs: Needs) -> Decision:
         """Return what the same runs say of other limits.
 
-        Polls as seldom as allowed are those of the limits as they were.
+        A candidate whose settings follow from limits, such as polls as seldom as allowed, keeps
+        those of the limits that it was run with, and says so in its label.
 
         Parameters
         ----------
         needs : Needs
-            With the same prices, trouble, release and nodes: they are in the runs or values.
+            With the same prices, trouble, release, nodes and least_nodes: they are in the runs or
+            values.
 
         Raises
         ------
@@ -125,15 +127,19 @@ class Decision:
             Something differs that has to be judged anew, or asks for runs that were left out.
         """
         before = self.asked.needs
-        names = ["prices", "trouble", "release", "nodes", "conditions"]
+        names = ["prices", "trouble", "release", "nodes", "least_nodes", "conditions"]
         names += ["utilisation", "memory_bytes"] if before.nodes is not None else []
         for name in names:
             if getattr(needs, name) != getattr(before, name):
                 rule = "must be as it was: it is in the values, so that decide has to judge anew"
                 raise ScenarioError(f"needs.{name}", getattr(needs, name), rule)
         asked = self.asked._replace(needs=needs)
+        cases = {
+            name: case.under(self.asked.scenario, before, needs)
+            for name, case in self.cases.items()
+        }
         told = self._warned, self._said, self._ran
-        found = Decision(asked, self.cases, self.left_out, self.values, *told)
+        found = Decision(asked, cases, self.left_out, self.values, *told)
         if found.unsettled:
             rule = f"must be judged anew, by decide: {found.unsettled[0]} lacks runs for that"
             raise ScenarioError("needs", needs, rule)
@@ -376,7 +382,7 @@ class Decision:
     @cached_property
     def sentences(self) -> list[Sentence]:
         """The verdict and its reasons; each number of them stands in a table."""
-        found = [self._said_of_best()]
+        found = [self._said_of_best(), *self._said_of_money()]
         found += self._said_of_others()
         return [*found, *(self._said_of_failure(name) for name in self.cases if self.fails(name))]
 
@@ -412,6 +418,9 @@ class Decision:
     def _cell(self, name: str, measure: str, column: str) -> Cell:
         return Cell("table", (name, measure), column, JUDGED[measure].kind)
 
+    def _mean(self, name: str, measure: str) -> Cell:
+        return self._cell(name, measure, "mean")
+
     def _said_of_best(self) -> Sentence:
         measure, kind = self.asked.needs.ranked_by, self.kind
         words = JUDGED[measure].label
@@ -434,6 +443,24 @@ class Decision:
         but = "" if self._is_least(self.best) else ", but for noise"
         template = f"{head}: of those that meet every need it takes the least{but} ({words}: {{}}"
         return Sentence(f"{template}, today {{}}).", (own, self._cell(TODAY, measure, "mean")))
+
+    def _said_of_money(self) -> list[Sentence]:
+        """Which part of the money is the larger one, where money decides and both have a price."""
+        best = self.best
+        if best is None or JUDGED[self.asked.needs.ranked_by].kind != "money":
+            return []
+        parts = {"traffic_money_per_month": "traffic", "servers_money_per_month": "servers"}
+        larger, smaller = sorted(parts, key=lambda part: -self.number(self._mean(best, part)))
+        cells = [self._mean(best, part) for part in (larger, smaller)]
+        if not self.number(cells[1]) > 0.0:
+            return []
+        template = (
+            f"Most of its money a month is for {parts[larger]}: {{}}, and {{}} for {parts[smaller]}"
+        )
+        if best != TODAY:
+            template += " (today {} and {})"
+            cells += [self._mean(TODAY, part) for part in (larger, smaller)]
+        return [Sentence(f"{template}.", tuple(cells))]
 
     def _said_of_others(self) -> list[Sentence]:
         """The tightest need, what comes next, the rival, and what a restart does."""
@@ -482,8 +509,9 @@ class Decision:
         fell_back, again_s = map(self.number, cells)
         if not (fell_back > _FEW_FRAC and math.isfinite(again_s)):
             return []
+        called = self.asked.needs.trouble.called
         template = (
-            f"A restart sends {{}} of the clients of {self._label(name)} to polling, as stale as "
+            f"A {called} sends {{}} of the clients of {self._label(name)} to polling, as stale as "
             "polls are, and only {} after it began are nearly all of them pushed to again."
         )
         return [Sentence(template, tuple(cells))]
@@ -494,8 +522,9 @@ class Decision:
         if not math.isinf(self.number(back)):
             return []
         template = (
-            f"This is when nearly all clients of {self._label(name)} are back after a restart: "
-            f"{{}}{self._why_stranded(name)}."
+            f"After a {self.asked.needs.trouble.called}, clients of {self._label(name)} stay "
+            f"without a connection{self._why_stranded(name)}. The time until nearly all are back "
+            'is given as "{}".'
         )
         return [Sentence(template, (back,))]
 

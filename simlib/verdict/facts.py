@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from simlib.analysis.rollouts import rollback_time
 from simlib.core.assignment import user_of
+from simlib.core.faults import FAULTS, FaultEffect
 from simlib.core.protocol import SOCKET_TRANSPORTS, TOLD_TRANSPORTS
 from simlib.run import Rows, Run
 from simlib.run.tables import Columns
 from simlib.scenario import Scenario
+from simlib.scenario.workload import events_of_fault
 from simlib.verdict.measures import JUDGED
 from simlib.verdict.needs import Needs, Prices
 
@@ -115,24 +117,38 @@ def _seen_within_s(run: Run, share: float) -> float:
 
 
 def rough_facts(run: Run, restart_s: float) -> dict[str, float]:
-    """Return what is judged of a run with a restart.
+    """Return what is judged of a run with a restart, or a deploy node by node.
 
     Parameters
     ----------
     run : Run
     restart_s : float
-        When the restart begins, seconds.
+        When it begins, seconds.
     """
     ledger = run.ledger
     missed = ledger.lost + ledger.pending
     is_pushed = any(way in SOCKET_TRANSPORTS for way in run.transports.values())
+    log, cuts = run.frame("connections"), _cuts(run.scenario, restart_s)
+    streams = _ways_back(run.sockets(), cuts) if is_pushed else None
     return {
         "without_push_frac": _without_stream_frac(run),
         "missed_frac": missed / ledger.eligible if ledger.eligible else math.nan,
-        "back_s": _back_s(run, run.frame("connections"), restart_s),
-        "fell_back_frac": _fell_back_frac(run, restart_s) if is_pushed else 0.0,
-        "pushed_again_s": _back_s(run, run.sockets(), restart_s) if is_pushed else 0.0,
+        "back_s": _back_s(run, _ways_back(log, cuts)),
+        "fell_back_frac": 0.0 if streams is None else _fell_back_frac(run, streams),
+        "pushed_again_s": 0.0 if streams is None else _back_s(run, streams),
     }
+
+
+def _cuts(scenario: Scenario, restart_s: float) -> list[tuple[float, int | None]]:
+    """Return when which node cuts its clients off; None: all nodes do."""
+    turns = [
+        (event.t, event.node)
+        for fault in scenario.faults
+        if FAULTS[fault.kind].stops_servers and fault.start_s == restart_s
+        for event in events_of_fault(0, fault, scenario.server.nodes)
+        if event.effect == FaultEffect.NODE_DOWN
+    ]
+    return [*turns] or [(restart_s, None)]
 
 
 NO_ROLLOUT = {"harmed_frac": 0.0, "roll_back_s": 0.0}
@@ -177,43 +193,60 @@ def _without_stream_frac(run: Run) -> float:
     return float(1.0 - is_well[is_present].mean())
 
 
-def _ways_back(log: pd.DataFrame, restart_s: float) -> pd.Series:
-    """Return when each client whose connection the restart cut opens the next one; inf: never."""
-    stood = log[log["opened_s"].le(restart_s) & log["closed_s"].ge(restart_s)]
-    stood = stood[~stood["cause"].isin(["open_at_end", "session_ended"])]
-    cut = np.unique(stood["client"].to_numpy())
-    later = log[log["opened_s"] > restart_s].groupby("client")["opened_s"].min()
-    return later.reindex(cut).fillna(math.inf)
+def _ways_back(log: pd.DataFrame, cuts: list[tuple[float, int | None]]) -> pd.DataFrame:
+    """Return a row for each client that each node cuts off: when, and when it opens the next.
+
+    ``client``, ``cut_s`` and ``opened_s``; infinite: never. In a deploy node by node the balancer
+    may give a client to a node that has yet to go: it then has more than one row.
+    """
+    import pandas as pd
+
+    found = []
+    for cut_s, node in cuts:
+        stood = log[log["opened_s"].le(cut_s) & log["closed_s"].ge(cut_s)]
+        stood = stood[~stood["cause"].isin(["open_at_end", "session_ended"])]
+        if node is not None:
+            stood = stood[stood["node"].eq(node)]
+        cut = np.unique(stood["client"].to_numpy())
+        later = log[log["opened_s"] > cut_s].groupby("client")["opened_s"].min()
+        opened_s = later.reindex(cut).fillna(math.inf).to_numpy(dtype=float)
+        found.append(pd.DataFrame({"client": cut, "cut_s": cut_s, "opened_s": opened_s}))
+    return pd.concat(found, ignore_index=True)
 
 
-def _fell_back_frac(run: Run, restart_s: float) -> float:
-    """Return the share of the clients whose stream the restart cut that poll before the next."""
-    back_s, log = _ways_back(run.sockets(), restart_s), run.frame("connections")
-    if run.scenario.fallback is None or back_s.empty:
-        return 0.0 if len(back_s) else math.nan
-    polls = log[log["transport"].eq("polling") & log["opened_s"].gt(restart_s)]
-    polled_s = polls.groupby("client")["opened_s"].min().reindex(back_s.index)
-    return float((polled_s < back_s).mean())
+def _fell_back_frac(run: Run, ways_back: pd.DataFrame) -> float:
+    """Return the share of the clients whose stream was cut that poll before the next."""
+    log = run.frame("connections")
+    if run.scenario.fallback is None or ways_back.empty:
+        return 0.0 if len(ways_back) else math.nan
+    polls, fell = log[log["transport"].eq("polling")], np.zeros(len(ways_back), dtype=bool)
+    for cut_s, rows in ways_back.groupby("cut_s"):
+        polled_s = polls[polls["opened_s"] > cut_s].groupby("client")["opened_s"].min()
+        is_first = polled_s.reindex(rows["client"]).to_numpy() < rows["opened_s"].to_numpy()
+        fell[rows.index] = is_first
+    return float(ways_back.assign(fell=fell).groupby("client")["fell"].any().mean())
 
 
-def _back_s(run: Run, log: pd.DataFrame, restart_s: float) -> float:
-    """Return the time until 99 % of the clients that the restart cut off have a connection again.
+def _back_s(run: Run, ways_back: pd.DataFrame) -> float:
+    """Return the time until 99 % of the clients that were cut off have a connection again.
 
     Of all connections, a client that polls instead is back too, once its first poll has one. A
     session that ends while its client is away says that it takes longer than that, and no more
     (Kaplan, E. L. and Meier, P. (1958). Journal of the American Statistical Association 53,
-    457-481).
+    457-481). Of a client that was cut off more than once, the longest time counts.
     """
-    ways_back = _ways_back(log, restart_s)
-    cut, opened_s = ways_back.index.to_numpy(), ways_back.to_numpy(dtype=float)
+    rows = ways_back.assign(away_s=ways_back["opened_s"] - ways_back["cut_s"])
+    longest = rows.sort_values("away_s", kind="stable").drop_duplicates("client", keep="last")
+    cut, away_s = longest["client"].to_numpy(), longest["away_s"].to_numpy()
     ends_s = run.columns("clients")["end_s"][cut]
-    order = np.lexsort((np.isinf(opened_s), np.minimum(opened_s, ends_s)))
-    is_back = np.isfinite(opened_s[order])
+    stays_s = ends_s - longest["cut_s"].to_numpy()
+    order = np.lexsort((np.isinf(away_s), np.minimum(away_s, stays_s)))
+    is_back = np.isfinite(away_s[order])
     away_frac = np.cumprod(1.0 - is_back / np.arange(len(cut), 0, -1))
     enough = np.flatnonzero(away_frac <= 1.0 - _BACK_FRAC + _ROUNDING)
     if len(enough):
-        return float(opened_s[order][enough[0]] - restart_s)
-    still_away = np.isinf(opened_s) & (ends_s >= run.scenario.horizon_s)
+        return float(away_s[order][enough[0]])
+    still_away = np.isinf(away_s) & (ends_s >= run.scenario.horizon_s)
     return math.inf if still_away.any() else math.nan
 
 
@@ -247,14 +280,17 @@ def values_of(
     found["nodes"] = _nodes(facts, scenario.server.nodes, needs)
     if needs.prices is not None:
         paid = np.maximum(found["nodes"], float(scenario.server.nodes) if is_today else 0.0)
-        found["money_per_month"] = _money(facts, paid, needs.prices)
+        traffic, servers = _money(facts, paid, needs.prices)
+        found["traffic_money_per_month"], found["servers_money_per_month"] = traffic, servers
+        found["money_per_month"] = traffic + servers
     return {name: found[name] for name in JUDGED if name in found}
 
 
 def _nodes(facts: Mapping[str, Values], nodes: int, needs: Needs) -> Values:
     """Return how many nodes keep the needs of one, from what as many as there are carry."""
+    least = float(needs.least_nodes)
     if needs.nodes is None:
-        return np.full(len(facts["utilisation"]), float(nodes))
+        return np.full(len(facts["utilisation"]), max(least, float(nodes)))
     loads = [np.zeros(len(facts["utilisation"]))]
     if needs.utilisation is not None:
         busy = facts["utilisation"]
@@ -262,13 +298,14 @@ def _nodes(facts: Mapping[str, Values], nodes: int, needs: Needs) -> Values:
     if needs.memory_bytes is not None:
         loads.append(facts["node_memory_bytes"] / needs.memory_bytes)
     # Rounding errors make no node of their own.
-    return np.maximum(1.0, np.ceil(np.round(nodes * np.max(loads, axis=0), 9)))
+    return np.maximum(least, np.ceil(np.round(nodes * np.max(loads, axis=0), 9)))
 
 
-def _money(facts: Mapping[str, Values], nodes: Values, prices: Prices) -> Values:
+def _money(facts: Mapping[str, Values], nodes: Values, prices: Prices) -> tuple[Values, Values]:
+    """Return what a month costs for traffic, and for servers with the memory of their sockets."""
     per_month = facts["present"] * prices.open_hours / 1e9
-    total = facts["down_bytes_per_h"] * per_month * (prices.per_gb_down or 0.0)
-    total = total + facts["up_bytes_per_h"] * per_month * (prices.per_gb_up or 0.0)
-    total = total + nodes * prices.server_hours * (prices.per_server_hour or 0.0)
+    traffic = facts["down_bytes_per_h"] * per_month * (prices.per_gb_down or 0.0)
+    traffic = traffic + facts["up_bytes_per_h"] * per_month * (prices.per_gb_up or 0.0)
+    servers = nodes * prices.server_hours * (prices.per_server_hour or 0.0)
     memory_gb = facts["memory_bytes"] / 1e9
-    return total + memory_gb * prices.open_hours * (prices.per_memory_gb_hour or 0.0)
+    return traffic, servers + memory_gb * prices.open_hours * (prices.per_memory_gb_hour or 0.0)

@@ -57,9 +57,9 @@ def decide(
     """Judge what a team may do by what its board needs, and say what should be done.
 
     Every candidate is simulated on the same changes, sessions and activity: in a calm run, and in
-    one with a restart; and if the needs ask for it, in one in which it is rolled out and back
-    (`Needs.release`). The team's share of bad proxies is there in all of them, so that those who
-    poll behind one, or see nothing, count in every measure.
+    one with a restart, or a deploy node by node (`Trouble.surge`); and if the needs ask for it, in
+    one in which it is rolled out and back (`Needs.release`). The team's share of bad proxies is
+    there in all of them, so that those who poll behind one, or see nothing, count in every measure.
 
     Parameters
     ----------

@@ -43,6 +43,8 @@ _ROWS = (
     Judged("latency_max_s", "worst staleness", "time"),
     Judged("bytes_per_h", "bytes a client and hour", "bytes"),
     Judged("money_per_month", "money a month", "money"),
+    Judged("traffic_money_per_month", "of it for traffic, money a month", "money"),
+    Judged("servers_money_per_month", "of it for servers, money a month", "money"),
     Judged("utilisation", "server busy", "share"),
     Judged("memory_bytes", "memory of sockets a node", "bytes"),
     Judged("nodes", "servers needed", "count"),

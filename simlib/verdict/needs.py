@@ -18,6 +18,8 @@ from simlib.scenario.fields import (
     NotNegative,
     Positive,
     Section,
+    at_least,
+    belongs_to,
     read_toml,
     scenario_error,
 )
@@ -28,6 +30,8 @@ from simlib.verdict.measures import JUDGED, ConditionName
 Price = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Hours = Annotated[float, Field(gt=0, le=744)]
+Money = Annotated[float, Field(gt=0, le=1e12)]
+Nodes = Annotated[int, Field(ge=1, le=100_000)]
 Amount = Annotated[Bytes, Field(gt=0, le=2**60)]
 
 
@@ -40,8 +44,8 @@ class Prices(Section):
     """A gigabyte of IP packets from clients to the server."""
     per_server_hour: Price | None = None
     """A server for an hour. As many run, all the time, as a candidate needs (`Needs.nodes`), or as
-    the scenario has. As it is today they are never fewer than the scenario has: those are paid
-    for."""
+    the scenario has, and at least `Needs.least_nodes`. As it is today they are never fewer than the
+    scenario has: those are paid for."""
     per_memory_gb_hour: Price | None = None
     """A gigabyte of memory for an hour, of that which open WebSockets take."""
     open_hours: Hours
@@ -59,10 +63,23 @@ class Prices(Section):
 
 
 class Trouble(Section):
-    """What goes wrong: proxies in every run of a candidate, and one restart in the second."""
+    """What goes wrong: proxies in every run of a candidate, and one restart in the second.
+
+    With `surge` the restart is a deploy node by node, which is judged as a restart is; each client
+    from the moment at which its own server goes, and by the longest time that it is away.
+    """
 
     restart_s: Positive = 5.0
-    """How long the server is down in the restart of the second run, seconds."""
+    """How long the server is down in the restart of the second run, seconds (in a deploy node by
+    node: each server, or with ``surge > 0`` how long new ones take to be ready)."""
+    surge: Annotated[int, Field(ge=0, le=64)] | None = None
+    """How many new servers of a deploy node by node start at a time, before as many old ones go; 0:
+    each stops first, and is back before the next one does. Absent: all restart at once. A single
+    server that stops first restarts.
+    Elsewhere: maxSurge (Kubernetes, with a maxUnavailable of 0)."""
+    every_s: Positive | None = None
+    """Time from one turn of a deploy node by node to the next one, seconds; absent: ``restart_s``,
+    so that the next goes as soon as the one before is done."""
     bad_gateway: bool = True
     """Whether a reverse proxy answers 502 for the server meanwhile, as nginx does: to EventSource
     that is final (`sse.retries_http_errors`). False: connections are refused, unless
@@ -73,6 +90,17 @@ class Trouble(Section):
     instead are as stale as polls are, and those who see nothing are never fresh."""
     proxies_answer: bool = True
     """Whether these proxies answer an upgrade, with 403 at once; or else never."""
+
+    @pydantic.model_validator(mode="after")
+    def _takes_turns(self) -> Self:
+        belongs_to(self, "every_s", "surge")
+        at_least(self, "every_s", "restart_s", ": one turn is over before the next one")
+        return self
+
+    @property
+    def called(self) -> str:
+        """What sentences call what the servers go through."""
+        return "restart" if self.surge is None else "deploy"
 
 
 class Release(Section):
@@ -93,7 +121,8 @@ class Needs(Section):
     """What a board needs at least: limits, each of which the whole interval of a mean has to keep.
 
     Absent limits are not judged. Staleness, bytes, money, load, memory and nodes are those of the
-    calm run, in which the team's share of bad proxies is there, too; what a restart does is in
+    calm run, in which the team's share of bad proxies is there, too; what a restart, or a deploy
+    node by node (`Trouble.surge`), does is in
     `without_push_frac`, `missed_frac`, `back_s`, `fell_back_frac` and `pushed_again_s` alone.
 
     Examples
@@ -118,16 +147,24 @@ class Needs(Section):
     Elsewhere: max_s; worst_s."""
     bytes_per_h: Amount | None = None
     """IP packets of a client in an hour, up and down together, bytes."""
-    money_per_month: Annotated[float, Field(gt=0, le=1e12)] | None = None
-    """What a month costs by `prices`, in their currency."""
+    money_per_month: Money | None = None
+    """What a month costs by `prices`, in their currency: traffic and servers together."""
+    traffic_money_per_month: Money | None = None
+    """What of that is for IP packets, in the currency of `prices`."""
+    servers_money_per_month: Money | None = None
+    """What of that is for servers and the memory of open WebSockets, in the currency of
+    `prices`."""
     utilisation: Annotated[float, Field(gt=0, le=1)] | None = None
     """The busy part of the time of the busiest node's workers. With `nodes`, what one node bears:
     a candidate gets as many nodes as keep it."""
     memory_bytes: Amount | None = None
     """The most that the open WebSockets of one node take, bytes. With `nodes`, what one bears."""
-    nodes: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    nodes: Nodes | None = None
     """How many servers there may be. A candidate needs as many as keep `utilisation` and
     `memory_bytes`, of which one has to be given."""
+    least_nodes: Nodes = 1
+    """How many servers the team runs at least, such as 2, so that one may fail. As many are counted
+    and paid for, of today's and of each candidate; the runs have those of the scenario."""
     without_push_frac: Share | None = None
     """Share of the clients that should have an open stream at the end of the run with a restart,
     and have none: that poll instead, still try, or have given up. Needs
@@ -173,18 +210,23 @@ class Needs(Section):
         if not self.limits:
             rule = f"must be given, or another need: {', '.join(JUDGED)}"
             raise FieldError("latency_p95_s", None, rule)
-        if self.money_per_month is not None and self.prices is None:
-            raise FieldError("prices", None, "must be given when money_per_month is a need")
+        if self.prices is None:
+            for name in self.limits:
+                if JUDGED[name].kind == "money":
+                    raise FieldError("prices", None, f"must be given when {name} is a need")
         if self.nodes is not None and self.utilisation is None and self.memory_bytes is None:
             rule = "must be given, or memory_bytes, when nodes is a need: what one node bears"
             raise FieldError("utilisation", None, rule)
+        if self.nodes is not None and self.least_nodes > self.nodes:
+            rule = f"must be <= nodes ({self.nodes}), how many there may be"
+            raise FieldError("least_nodes", self.least_nodes, rule)
         if self.without_push_frac is not None and self.trouble.bad_proxy_frac is None:
             rule = "must be given when without_push_frac is a need"
             raise FieldError("trouble.bad_proxy_frac", None, rule)
         if self.rank_by is not None and self.rank_by not in JUDGED:
             raise FieldError("rank_by", self.rank_by, f"must be one of {', '.join(JUDGED)}")
-        if self.rank_by == "money_per_month" and self.prices is None:
-            raise FieldError("prices", None, "must be given when rank_by is money_per_month")
+        if self.rank_by and JUDGED[self.rank_by].kind == "money" and self.prices is None:
+            raise FieldError("prices", None, f"must be given when rank_by is {self.rank_by}")
         return self
 
     @property

@@ -1,7 +1,8 @@
 """The runs that a candidate is judged by, on the same draws: calm, in trouble, and rolled out.
 
 The team's share of bad proxies is there in all of them, and its clients are the same: a condition
-in which a board lives, and no trouble that passes. What only the run in trouble has is a restart.
+in which a board lives, and no trouble that passes. What only the run in trouble has is a restart,
+or a deploy node by node.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from simlib.rollout.cohorts import OF_A_CLIENT, is_a_clients
 from simlib.rollout.plan import Plan
 from simlib.run import Rows, Run, kinds
 from simlib.scenario import Scenario
+from simlib.scenario.model import Fault
 from simlib.store import Store
 from simlib.verdict.candidates import LONG_PAUSES, Case
 from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
@@ -36,7 +38,7 @@ class Condition(NamedTuple):
     ----------
     scenario : Scenario
     restart_s : float, optional
-        When the restart begins, seconds; None: the run is calm.
+        When the restart, or the deploy, begins, seconds; None: the run is calm.
     plan : Plan, optional
         The rollout that is carried out meanwhile.
     """
@@ -72,21 +74,41 @@ def conditions(
     Raises
     ------
     ScenarioError
-        The restart would last longer than the run.
+        The restart, or the deploy node by node, would last longer than the run.
     """
     trouble = needs.trouble
     calm = behind_proxies(timed(case.scenario, compared), trouble)
     counted_s = calm.horizon_s - calm.cool_down_s - calm.warm_up_s
     restart_s = round(calm.warm_up_s + _RESTART_AT * counted_s, 3)
-    left_s = calm.horizon_s - restart_s
-    if trouble.restart_s >= left_s:
-        rule = f"must be < {left_s:g}, what is left of the run after it"
-        raise ScenarioError("needs.trouble.restart_s", trouble.restart_s, rule)
-    restart = {"kind": "restart", "start_s": restart_s, "length_s": trouble.restart_s}
+    restart = _restart(calm, trouble, restart_s)
     rough, held = _with_fault(calm, restart), case._replace(scenario=calm).plan
     if trouble.bad_gateway:
         rough = rough.replace({"network.bad_gateway": True})
     return {"calm": Condition(calm, None, held), "rough": Condition(rough, restart_s, held)}
+
+
+def _restart(scenario: Scenario, trouble: Trouble, start_s: float) -> dict[str, Any]:
+    """Return the restart, or the deploy node by node, as a fault that is over by the horizon."""
+    nodes, left_s = scenario.server.nodes, scenario.horizon_s - start_s
+    length_s, surge = trouble.restart_s, trouble.surge
+    fault: dict[str, Any] = {"kind": "restart", "start_s": start_s, "length_s": length_s}
+    if surge is not None and surge > nodes:
+        rule = f"must be <= server.nodes ({nodes})"
+        raise ScenarioError("needs.trouble.surge", surge, rule)
+    if surge is None or (nodes == 1 and surge == 0):
+        if length_s >= left_s:
+            rule = f"must be < {left_s:g}, what is left of the run after it"
+            raise ScenarioError("needs.trouble.restart_s", length_s, rule)
+        return fault
+    every_s = trouble.every_s or length_s
+    deploy = {**fault, "kind": "rolling_deploy", "every_s": every_s, "surge": surge}
+    takes_s = Fault(**deploy).end_s(nodes) - start_s
+    if takes_s >= left_s:
+        name = "restart_s" if trouble.every_s is None else "every_s"
+        rule = f"must let all of {nodes} servers have their turn in {left_s:g} s, what is left of "
+        rule += f"the run; here in {takes_s:g}"
+        raise ScenarioError(f"needs.trouble.{name}", getattr(trouble, name), rule)
+    return deploy
 
 
 def behind_proxies(scenario: Scenario, trouble: Trouble, *beside: str) -> Scenario:

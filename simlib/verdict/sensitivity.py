@@ -17,9 +17,21 @@ from simlib import theory
 from simlib.analysis.closed_forms import metrics_by_theory
 from simlib.core.protocol import SOCKET_TRANSPORTS
 from simlib.errors import ScenarioError
-from simlib.errors import shown as shown_value
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import METRIC_ALIASES, hint
+from simlib.verdict.assumptions import (
+    NEEDS,
+    all_changed,
+    as_it_is,
+    as_number,
+    changed,
+    in_words,
+    is_whole_number,
+    ranges_of,
+    skipped_of,
+    switches_of,
+    value_of,
+)
 from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.decision import Asked, Decision, interval_of
 from simlib.verdict.facts import values_of
@@ -31,20 +43,6 @@ from simlib.verdict.runs import behind_proxies
 if TYPE_CHECKING:
     import pandas as pd
 
-_NEEDS = "needs."
-ASSUMPTIONS = (
-    "clients",
-    "updates.rate_per_s",
-    "updates.snapshot_bytes",
-    "updates.delta_bytes",
-    "server.poll_s",
-    "server.send_s",
-    "network.rtt_s",
-    "needs.trouble.bad_proxy_frac",
-    "needs.trouble.restart_s",
-)
-"""What is varied where nobody says what: what a team knows least of its board."""
-_FACTOR = 2.0
 _RANGE = 64.0
 _CURVE_POINTS = 41
 _MOST_STEPS = 60
@@ -64,76 +62,6 @@ class _Pair(NamedTuple):
         return self.one, self.other
 
 
-# -- what is changed -------------------------------------------------------------------------------
-
-
-def changed(asked: Asked, over: str, value: float) -> Asked:
-    """Return what is asked with one assumption changed; a whole number is rounded."""
-    return all_changed(asked, {over: value})
-
-
-def all_changed(asked: Asked, values: Mapping[str, float]) -> Asked:
-    """Return what is asked with some assumptions changed together."""
-    of_needs, of_scenario = {}, {}
-    for over, value in values.items():
-        if over.startswith(_NEEDS):
-            path = over.removeprefix(_NEEDS)
-            of_needs[path] = round(value) if _is_whole(asked, over) else value
-        else:
-            of_scenario[over] = round(value) if _is_whole(asked, over) else value
-    return asked._replace(
-        scenario=asked.scenario.replace(of_scenario) if of_scenario else asked.scenario,
-        needs=asked.needs.replace(of_needs) if of_needs else asked.needs,
-    )
-
-
-def value_of(asked: Asked, over: Any, place: str = "over", *, may_be_0: bool = False) -> float:
-    """Return an assumption's value as it is.
-
-    Raises
-    ------
-    ScenarioError
-        It is no path of a number > 0 of the scenario or, after ``needs.``, of the needs.
-    """
-    if not isinstance(over, str) or not over:
-        rule = 'must be the path of one assumption, such as "clients" or "needs.latency_p95_s"'
-        raise ScenarioError(place, over, rule)
-    value = _value(asked, over)
-    if type(value) in (int, float) and 0.0 <= value < math.inf and (value > 0.0 or may_be_0):
-        return float(value)
-    rule = 'must be the path of a setting that is a number > 0, or "needs." and that of a need'
-    known = _settings_of(asked)
-    numbers = [path for path, one in known.items() if type(one) in (int, float) and one > 0.0]
-    # A section that is not set has no settings yet.
-    if known.get(over, known.get(over.partition(".")[0], over)) is None:
-        rule += "; this one is not set: give it a value to begin with"
-    elif type(value) in (int, float):
-        rule += f"; this one is {value:g}: give it another value to begin with"
-    else:
-        rule += hint(over, numbers)
-    raise ScenarioError(place, over, rule)
-
-
-def _settings_of(asked: Asked) -> dict[str, Any]:
-    """Return all that may be changed, set or not, by path."""
-    found: dict[str, Any] = {}
-    for prefix, values in (("", asked.scenario.model_dump()), (_NEEDS, asked.needs.model_dump())):
-        for name, value in values.items():
-            inner = value if isinstance(value, dict) else {"": value}
-            found |= {f"{prefix}{name}.{path}".rstrip("."): one for path, one in inner.items()}
-    return found
-
-
-def _value(asked: Asked, over: str) -> Any:
-    if over.startswith(_NEEDS):
-        return _of_needs(asked.needs, over.removeprefix(_NEEDS))
-    return _of_scenario(asked.scenario, over)
-
-
-def _is_whole(asked: Asked, over: str) -> bool:
-    return type(_value(asked, over)) is int
-
-
 def _check_decision(decision: Any) -> None:
     if not isinstance(decision, Decision):
         raise ScenarioError("decision", decision, "must be a Decision, as decide returns it")
@@ -144,38 +72,11 @@ def _check_measure(decision: Decision, measure: Any) -> None:
     if isinstance(measure, str) and measure in known:
         return
     rule = f"must be among {', '.join(known)}{hint(measure, known, METRIC_ALIASES)}"
-    if measure == "money_per_month":
+    if isinstance(measure, str) and measure in JUDGED and JUDGED[measure].kind == "money":
         rule = "must be among what is judged: give the needs prices"
     elif isinstance(measure, str) and measure in JUDGED:
         rule = f"must be among what is judged: give the needs a limit of {measure}"
     raise ScenarioError("measure", measure, rule)
-
-
-def _check_range(asked: Asked, over: str, place: str, ends: Any) -> tuple[float, float]:
-    """Return the ends of a range; those of what is a whole number have to be whole."""
-    if not isinstance(ends, list | tuple) or len(ends) != 2:
-        raise ScenarioError(place, ends, "must be a pair of low and high")
-    is_number = all(type(end) in (int, float) and abs(end) < math.inf for end in ends)
-    if not is_number or not 0.0 < ends[0] < ends[1]:
-        raise ScenarioError(place, ends, "must be two numbers with 0 < low < high")
-    if _is_whole(asked, over) and any(end != round(end) for end in ends):
-        raise ScenarioError(place, ends, f"must be whole numbers, as {over} is one")
-    return float(ends[0]), float(ends[1])
-
-
-def _of_scenario(scenario: Scenario, path: str) -> Any:
-    found: Any = scenario
-    for name in path.split("."):
-        found = getattr(found, name, None) if name in type(found).model_fields else None
-        if not hasattr(type(found), "model_fields"):
-            return found if path.endswith(name) else None
-    return found
-
-
-def _of_needs(needs: Needs, path: str) -> Any:
-    section, _, name = path.rpartition(".")
-    place = getattr(needs, section, None) if section else needs
-    return getattr(place, name, None) if name in getattr(type(place), "model_fields", {}) else None
 
 
 def _point(decision: Decision, asked: Asked, names: Sequence[str]) -> Point:
@@ -251,7 +152,7 @@ def break_even(
     """
     _check_decision(decision)
     today = value_of(decision.asked, over)
-    if over.startswith(_NEEDS) and over.removeprefix(_NEEDS) in JUDGED:
+    if over.startswith(NEEDS) and over.removeprefix(NEEDS) in JUDGED:
         return _by_table(decision, over, today)
     best = decision.best or decision.closest
     pair = _Pair(
@@ -275,7 +176,7 @@ def break_even(
 
 def _looked_for(asked: Asked, over: str, least: Any, most: Any) -> tuple[float, float]:
     """Return the range in which crossings are looked for; today's value lies in it."""
-    today, is_whole = value_of(asked, over), _is_whole(asked, over)
+    today, is_whole = value_of(asked, over), is_whole_number(asked, over)
     low, high = today / _RANGE, today * _RANGE
     ends = (
         least if least is not None else max(1.0, float(round(low))) if is_whole else low,
@@ -357,7 +258,7 @@ def _by_closed_form(
 
     low, today, high = ends
     grid = np.geomspace(low, high, _CURVE_POINTS)
-    is_whole = _is_whole(pair.decision.asked, pair.over)
+    is_whole = is_whole_number(pair.decision.asked, pair.over)
     if is_whole:
         grid = np.unique(grid.round())
     points = [(value, *_expected_of(pair, value)) for value in grid.tolist()]
@@ -438,7 +339,7 @@ def _by_simulation(pair: _Pair, ends: tuple[float, float, float], closeness: flo
         held = today
         while sign and held != end:
             value = max(end, held * factor) if factor < 1.0 else min(end, held * factor)
-            if _is_whole(pair.decision.asked, pair.over):
+            if is_whole_number(pair.decision.asked, pair.over):
                 value = float(round(value))
             if value == held or not _is_scenario(pair, value):
                 break
@@ -485,7 +386,7 @@ def _bisected(
     sign, today = np.sign(differs(start)), value_of(pair.decision.asked, pair.over)
     for _ in range(_MOST_STEPS):
         middle = math.sqrt(start * end)
-        if _is_whole(pair.decision.asked, pair.over):
+        if is_whole_number(pair.decision.asked, pair.over):
             middle = float(round(middle))
         if end <= start * (1.0 + closeness) or middle in (start, end):
             break
@@ -502,7 +403,7 @@ def _by_table(decision: Decision, over: str, today: float) -> pd.DataFrame:
     """Return at which limits of a need the verdict changes, by runs that are there, or left out."""
     import pandas as pd
 
-    need = over.removeprefix(_NEEDS)
+    need = over.removeprefix(NEEDS)
     decision = in_full(decision)
     if decision.asked.needs.nodes is not None and need in ("utilisation", "memory_bytes"):
         rule = "must be another need: with nodes it is what one node bears, and changes the table"
@@ -541,10 +442,11 @@ def tornado(
     ----------
     decision : Decision
     assumptions : mapping of str to (float, float), optional
-        Paths, as in `break_even`, and the least and the greatest value that each may have. Absent:
-        those of `ASSUMPTIONS` that the scenario and the needs have, from half to double, or to as
-        it is where that would be no scenario; whole numbers stay whole. Half and double of 0 are no
-        test: what is 0 is left out, unless its range is given.
+        Paths, as in `break_even`, and the least and the greatest value that each may have; of a
+        switch ``(False, True)``. Absent: those of `ASSUMPTIONS` that the scenario and the needs
+        have, from half to double, or to as it is where that would be no scenario; whole numbers
+        stay whole. Half and double of 0 are no test: what is 0 is left out, unless its range is
+        given. Beside them those of `SWITCHES` that matter to today's, the best or its rival.
 
     Returns
     -------
@@ -554,7 +456,9 @@ def tornado(
         measure), their intervals (``at_low_low`` and so on), ``swing`` (the difference of the two),
         ``best_at_low`` and ``best_at_high`` (which of today's, the best and its rival is to be
         taken there) and ``flips``: whether that differs from the verdict. Those that flip it come
-        first, then those with the widest swing. ``attrs`` have ``measure``, ``verdict`` (what is to
+        first, then those with the widest swing. Of a switch that is off ``low`` is 0, and ``high``
+        is 1 or its number when it is on; ``switches`` of ``attrs`` has both in words. ``attrs``
+        also have ``measure``, ``verdict`` (what is to
         be taken as it is, or none), ``best`` (the same, or what comes closest), ``rival``,
         ``today`` (by how much the rival exceeds the best as it is), ``first`` and ``skipped`` (the
         usual assumptions that are 0 or not set, and so were left out).
@@ -568,79 +472,55 @@ def tornado(
 
     _check_decision(decision)
     asked, best, rival = decision.asked, decision.best or decision.closest, decision.rival
-    ranges = _ranges(asked, assumptions)
     names = (TODAY, best, rival)
+    weighed = [decision.cases[name].scenario for name in names]
+    switches = switches_of(asked, weighed, assumptions)
+    ranges = {**ranges_of(asked, assumptions, switches), **switches}
     ends = [(over, value) for over, pair in ranges.items() for value in pair]
-    points = [_point(decision, changed(asked, over, value), names) for over, value in ends]
-    found = judged(points, "tornado")
-    measure = asked.needs.ranked_by
-
-    def lead(one: Decision) -> tuple[float, float, float]:
-        return interval_of(one.values[rival][measure] - one.values[best][measure], asked.confidence)
-
-    rows = []
-    for number, (over, (low, high)) in enumerate(ranges.items()):
-        at_low, at_high = found[2 * number], found[2 * number + 1]
-        as_it_is = value_of(asked, over, may_be_0=True)
-        row: dict[str, Any] = {"over": over, "low": low, "today": as_it_is, "high": high}
-        for name, one in (("at_low", at_low), ("at_high", at_high)):
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), lead(one), strict=True))
-        row["swing"] = abs(row["at_high"] - row["at_low"])
-        row |= {"best_at_low": at_low.best or "none", "best_at_high": at_high.best or "none"}
-        verdict = decision.best or "none"
-        row["flips"] = not row["best_at_low"] == row["best_at_high"] == verdict
-        rows.append(row)
+    anew = [each for each in ends if not _is_known(decision, *each, names)]
+    points = [_point(decision, changed(asked, over, value), names) for over, value in anew]
+    found = dict(zip(anew, judged(points, "tornado") if points else [], strict=True))
+    pair = _Pair(decision, best, rival, asked.needs.ranked_by, "")
+    rows = [
+        _swing(pair._replace(over=over), of, [found.get((over, end), decision) for end in of])
+        for over, of in ranges.items()
+    ]
     table = pd.DataFrame(rows).sort_values(
         ["flips", "swing"], ascending=False, kind="stable", ignore_index=True
     )
-    today, *_ = lead(decision)
-    table.attrs = {"measure": measure, "best": best, "rival": rival, "today": today}
+    today, *_ = _lead(pair, decision)
+    table.attrs = {"measure": pair.measure, "best": best, "rival": rival, "today": today}
     table.attrs |= {"first": str(table["over"].iloc[0]), "verdict": decision.best or "none"}
-    table.attrs["skipped"] = _skipped(ranges, assumptions)
-    table.attrs |= _known_as(decision, names)
+    table.attrs["skipped"] = skipped_of(ranges, assumptions)
+    words = {over: tuple(map(in_words, pair)) for over, pair in switches.items()}
+    table.attrs |= {"switches": words, **_known_as(decision, names)}
     return table
 
 
-def _ranges(asked: Asked, given: Any) -> dict[str, tuple[float, float]]:
-    if given is None:
-        found = {over: _usual_range(asked, over) for over in ASSUMPTIONS}
-        return {over: ends for over, ends in found.items() if ends[0] < ends[1]}
-    if not isinstance(given, Mapping) or not given:
-        raise ScenarioError("assumptions", given, "must be a mapping of paths to low and high")
-    found = {}
-    for over, ends in given.items():
-        place = f"assumptions[{shown_value(over)}]"
-        value_of(asked, over, place, may_be_0=True)
-        found[over] = _check_range(asked, over, place, ends)
-        for end in found[over]:
-            changed(asked, over, end)
-    return found
+def _is_known(decision: Decision, over: str, value: Any, names: Sequence[str]) -> bool:
+    """Say whether a decision is itself what comes of a value: it is as it is, and all was run."""
+    is_all = not any(decision.lacks(name) for name in names)
+    return is_all and bool(value == as_it_is(decision.asked, over))
 
 
-def _skipped(ranges: Mapping[str, Any], given: Any) -> tuple[str, ...]:
-    """Return the usual assumptions that are not varied, if those were asked for."""
-    return tuple(over for over in ASSUMPTIONS if given is None and over not in ranges)
+def _lead(pair: _Pair, found: Decision) -> tuple[float, float, float]:
+    """Return by how much the rival exceeds the best, with its interval."""
+    best, rival = (found.values[name][pair.measure] for name in pair.names)
+    return interval_of(rival - best, found.asked.confidence)
 
 
-def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
-    """Return half and double of an assumption; as it is where one of them would be no scenario."""
-    try:
-        today = value_of(asked, over)
-    except ScenarioError:
-        return 0.0, 0.0
-    low, high = today / _FACTOR, today * _FACTOR
-    if over.endswith("_frac"):
-        high = min(1.0, high)
-    if _is_whole(asked, over):
-        low = max(1.0, float(round(low)))
-    ends = []
-    for value in (low, high):
-        try:
-            changed(asked, over, value)
-            ends.append(value)
-        except ScenarioError:
-            ends.append(today)
-    return ends[0], ends[1]
+def _swing(pair: _Pair, ends: tuple[Any, Any], found: Sequence[Decision]) -> dict[str, Any]:
+    """Return the row of an assumption in a tornado, by what was found at its two ends."""
+    verdict = pair.decision.best or "none"
+    today = as_it_is(pair.decision.asked, pair.over)
+    row: dict[str, Any] = {"over": pair.over, "low": as_number(ends[0])}
+    row |= {"today": as_number(today), "high": as_number(ends[1])}
+    for name, one in zip(("at_low", "at_high"), found, strict=True):
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), _lead(pair, one), strict=True))
+    row["swing"] = abs(row["at_high"] - row["at_low"])
+    for name, one in zip(("best_at_low", "best_at_high"), found, strict=True):
+        row[name] = one.best or "none"
+    return row | {"flips": not row["best_at_low"] == row["best_at_high"] == verdict}
 
 
 # -- Sobol -----------------------------------------------------------------------------------------
@@ -701,7 +581,7 @@ def sobol(
     measure = asked.needs.ranked_by if measure is None else measure
     _check_measure(decision, measure)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
-    ranges = _ranges(asked, assumptions)
+    ranges = ranges_of(asked, assumptions)
     problem = {"num_vars": len(ranges), "names": list(ranges), "bounds": [[0.0, 1.0]] * len(ranges)}
     unit = sampling.sample(problem, samples, calc_second_order=False, seed=asked.seed)
     lows, highs = np.array(list(ranges.values())).T
@@ -725,7 +605,7 @@ def sobol(
     table = pd.DataFrame(columns).sort_values("total", ascending=False, ignore_index=True)
     table.attrs = {"measure": measure, "by": by, "points": len(points)}
     table.attrs["first"] = str(table["over"].iloc[0])
-    table.attrs["skipped"] = _skipped(ranges, assumptions)
+    table.attrs["skipped"] = skipped_of(ranges, assumptions)
     return table
 
 
@@ -758,9 +638,12 @@ def sentence_of(table: pd.DataFrame) -> str:
         raise ScenarioError("table", table, "must be a table from verdict.tornado")
     row, kind = table.iloc[0], JUDGED[table.attrs["measure"]].kind
     labels, verdict = table.attrs["labels"], table.attrs["verdict"]
+    switch = table.attrs.get("switches", {}).get(row["over"])
+    low, high = switch or (f"{row[end]:g}" for end in ("low", "high"))
+    ends = {"low": low, "high": high}
     # A need may turn the verdict where the lead does not.
     turns = [
-        f"at {row[end]:g} to {labels.get(row[f'best_at_{end}'], 'none, for none meets every need')}"
+        f"at {ends[end]} to {labels.get(row[f'best_at_{end}'], 'none, for none meets every need')}"
         for end in ("low", "high")
         if row[f"best_at_{end}"] != verdict
     ]
@@ -771,6 +654,6 @@ def sentence_of(table: pd.DataFrame) -> str:
         f"it changes the verdict, {' and '.join(turns)}" if turns else "nothing changes the verdict"
     )
     return (
-        f"Measure {row['over']} first: {why}; between {row['low']:g} and {row['high']:g} the lead "
-        f"of {labels[table.attrs['best']]} goes from {lead}.{but}"
+        f"{'Find out' if switch else 'Measure'} {row['over']} first: {why}; between {low} and "
+        f"{high} the lead of {labels[table.attrs['best']]} goes from {lead}.{but}"
     )

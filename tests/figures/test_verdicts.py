@@ -84,6 +84,20 @@ def test_a_tornado_spans_what_its_table_does(decision):
     assert figure.data[0].y[0].replace("<br>", " ").endswith("*")
 
 
+def test_a_switch_has_a_bar_and_its_two_values_in_the_label():
+    needs = {"latency_p95_s": 60.0, "back_s": 60.0}
+    few = BOARD.replace({"clients": 4})
+    found = sl.decide(few, needs, candidates=["sse"], replications=3, **QUICK)
+    ranges = {"network.bad_gateway": (False, True), "network.rtt_s": (0.02, 0.08)}
+    figure = sl.figures.tornado(tornado(found, ranges))
+    low, high = figure.data
+    (place,) = [n for n, name in enumerate(low.y) if "gateway" in name]
+    assert "gateway: off or on" in low.y[place].replace("<br>", " ")
+    assert list(low.customdata)[place] == "off"
+    assert list(high.customdata)[place] == "on"
+    assert (low.name, high.name) == ("at its least, or off", "at its greatest, or on")
+
+
 def test_sobol_indices_have_their_intervals(decision):
     table = sobol(decision, RANGES, samples=16)
     figure = sl.figures.sobol(table)

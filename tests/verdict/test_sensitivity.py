@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.verdict import break_even, judging, sentence_of, sobol, tornado
+from simlib.verdict import ASSUMPTIONS, break_even, judging, sentence_of, sobol, tornado
+from simlib.verdict.assumptions import switches_of
+from simlib.verdict.decision import Asked
 from simlib.verdict.sensitivity import changed, expected, value_of
 from tests.quick import QUICK
 
@@ -250,7 +252,11 @@ def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():
     table = tornado(decided(needs, few, candidates=["push"])).set_index("over")
     assert table.loc["needs.trouble.bad_proxy_frac", ["low", "high"]].tolist() == [0.3, 1.0]
     assert table.loc["clients", ["low", "today", "high"]].tolist() == [2.0, 4.0, 8.0]
-    assert len(table) == 9
+    assert set(table.index) - set(ASSUMPTIONS) == {
+        "server.max_connections",
+        "needs.trouble.proxies_answer",
+    }
+    assert len(table) == 9 + 2
     assert table.attrs["skipped"] == ()
 
 
@@ -274,6 +280,12 @@ def test_whole_numbers_stay_whole_and_what_is_0_is_not_varied_by_a_factor():
     ("given", "words"),
     [
         ({}, r"assumptions: must be a mapping of paths to low and high"),
+        (
+            {"network.tls": (0.0, 2.0)},
+            r"assumptions\['network.tls'\]: must be \(False, True\): it is",
+        ),
+        ({"network.bad_gateway": True}, r"network.bad_gateway'\]: must be \(False, True\): it is"),
+        ({"network.stream_buffer_bytes": (0, 9)}, r"stream_buffer_bytes'\]: .* not set"),
         ({"clients": 3}, r"assumptions\['clients'\]: must be a pair of low and high"),
         ({"clients": (4, 2)}, r"assumptions\['clients'\]: must be two numbers with 0 < low < high"),
         ({"client": (1, 2)}, r"assumptions\['client'\]: must be the path.* did you mean clients"),
@@ -289,6 +301,71 @@ def test_bad_ranges_are_refused_before_anything_runs(decision, given, words, mon
     monkeypatch.setattr("simlib.verdict.judging.collect", None)
     with pytest.raises(sl.ScenarioError, match=words):
         tornado(decision, given)
+
+
+# -- switches --------------------------------------------------------------------------------------
+
+STREAMS = {"stream": {"transport": "sse"}, "fast": {"polling.interval_s": 5.0}}
+
+
+def test_switches_are_varied_between_their_two_values(monkeypatch):
+    """A 502 ends EventSource, and a proxy that waits for 4 kB shows nothing of a quiet board."""
+    needs = {"latency_p95_s": 8.0, "back_s": 60.0, "trouble": {"bad_gateway": False}}
+    few = BOARD.replace({"clients": 4, "horizon_s": 150.0})
+    found = decided(needs, few, candidates=STREAMS, replications=3)
+    assert found.best == "stream"
+    monkeypatch.setattr("simlib.verdict.assumptions.ASSUMPTIONS", ())
+    table = tornado(found)
+    rows = table.set_index("over")
+    switches = table.attrs["switches"]
+    assert switches == {
+        "network.bad_gateway": ("off", "on"),
+        "network.stream_buffer_bytes": ("off", "4,096"),
+        "server.max_connections": ("1", "20,000"),
+    }
+    assert rows.loc["network.stream_buffer_bytes", ["low", "today", "high"]].tolist() == [
+        0,
+        0,
+        4096,
+    ]
+    assert rows.loc["server.max_connections", ["low", "today", "high"]].tolist() == [1, 20e3, 20e3]
+    for over, end, other in (
+        ("network.bad_gateway", "high", "low"),
+        ("network.stream_buffer_bytes", "high", "low"),
+        ("server.max_connections", "low", "high"),
+    ):
+        assert rows.loc[over, "flips"]
+        assert rows.loc[over, f"best_at_{end}"] == "fast"
+        assert rows.loc[over, f"best_at_{other}"] == "stream", "as it is"
+        assert rows.loc[over, f"at_{other}"] == table.attrs["today"]
+    first, said = table.attrs["first"], sentence_of(table)
+    assert first == "network.stream_buffer_bytes"
+    assert said.startswith(f"Find out {first} first: it changes the verdict, at 4,096 to fast;")
+    assert "between off and 4,096 the lead of stream goes from" in said
+
+
+def test_only_switches_that_matter_to_a_candidate_at_hand_are_varied():
+    def varied(needs, *transports, **changes):
+        asked = Asked(BOARD.replace(changes), sl.Needs(**needs), 3, 1, 0.95, {})
+        weighed = [asked.scenario.replace(transport=one) for one in transports]
+        return set(switches_of(asked, weighed, None))
+
+    calm, rough = {"latency_p95_s": 9.0}, {"back_s": 9.0}
+    held, buffers, error = (
+        "server.max_connections",
+        "network.stream_buffer_bytes",
+        "network.bad_gateway",
+    )
+    assert varied(rough, "polling") == set()
+    assert varied(rough, "websocket") == varied(rough, "long_polling", "polling") == {held}
+    assert varied(calm, "sse") == {held, buffers}, "nothing asks what a restart does"
+    assert varied(rough, "polling", "sse_notify") == {held, buffers, error}
+    assert varied(rough, "sse", **{"sse.retries_http_errors": True}) == {held, buffers}
+    in_turn = {**rough, "trouble": {"surge": 1}}
+    assert varied(in_turn, "sse", **{"server.nodes": 2}) == {held, buffers}, "one is always up"
+    behind = {**rough, "trouble": {"bad_proxy_frac": 0.1}}
+    assert varied(behind, "notify", "polling") == {held, "needs.trouble.proxies_answer"}
+    assert varied(behind, "sse") == {held, buffers, error}
 
 
 # -- Sobol -----------------------------------------------------------------------------------------
