@@ -648,7 +648,9 @@ class ServerSettings(Section):
     """Checking one token, and sending READY, seconds. A stream's request has the token already: the
     two are one job."""
     snapshot_s: NotNegative = 0.0
-    """Reading the board for the snapshot of a client that has authenticated, seconds."""
+    """Reading the board for the snapshot of a client that has authenticated, seconds: what a poll's
+    query takes, unless the server has the board in memory. With 0, clients that come back all at
+    once have it for nothing, and a run warns of that."""
     fan_out_s: NotNegative = 50e-6
     """Starting one broadcast, seconds."""
     send_s: NotNegative = 10e-6
