@@ -12,7 +12,7 @@ from simlib.core.protocol import Transport, is_stream
 from simlib.errors import ScenarioError
 from simlib.guide import streamed
 from simlib.guide.defects import REPAIRED, clients_at_once
-from simlib.guide.streamed import SPARE, in_ms
+from simlib.guide.servers import SERVERS, SPARE, ServerName, example_of, in_ms
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
 
@@ -54,7 +54,11 @@ def repaired(scenario: Scenario) -> Scenario:
 
 
 def corrected_guide(
-    scenario: Scenario, *, flag_every_s: float = 60.0, hooks: Hooks = "tanstack"
+    scenario: Scenario,
+    *,
+    flag_every_s: float = 60.0,
+    hooks: Hooks = "tanstack",
+    server: ServerName | None = None,
 ) -> str:
     """Return the guide's code and configuration as they ought to be for a board, as Markdown.
 
@@ -62,11 +66,15 @@ def corrected_guide(
     ----------
     scenario : Scenario
         The board; its settings for push are replaced by those of `repaired`. If its transport is a
-        stream, the guide is one for EventSource, with what gunicorn needs to hold streams.
+        stream, the guide is one for EventSource, with what the server needs to hold streams.
     flag_every_s : float, optional
         How often tabs read the flag, seconds, > 0.
     hooks : {'tanstack', 'swr'}, optional
         What the clients fetch with: TanStack Query, or SWR.
+    server : {'node', 'python', 'java'}, optional
+        Whose settings are written: Socket.IO on Node.js, or Node.js alone for streams;
+        python-socketio, or gunicorn; netty-socketio, or Spring on Tomcat. Without it the server
+        (Node.js; gunicorn for streams) is called an example.
 
     Returns
     -------
@@ -76,13 +84,16 @@ def corrected_guide(
     Raises
     ------
     ScenarioError
-        It is no scenario, the time is out of range, or there are no such hooks.
+        It is no scenario, the time is out of range, or there are no such hooks or server.
 
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200)
     >>> [line for line in corrected_guide(board).splitlines() if "reconnectionDelay:" in line]
     ['  reconnectionDelay: 5000,']
+    >>> text = corrected_guide(board, server="python")
+    >>> [line for line in text.splitlines() if "ping_interval" in line]
+    ['socketio.AsyncServer(ping_interval=25, ping_timeout=20)  # seconds']
     >>> text = corrected_guide(board.replace(transport="sse"), hooks="swr")
     >>> [line for line in text.splitlines() if "refreshInterval:" in line][0]
     '  refreshInterval: polling ? 30000 : 0,'
@@ -93,16 +104,19 @@ def corrected_guide(
         raise ScenarioError("flag_every_s", flag_every_s, "must be > 0")
     if hooks not in get_args(Hooks):
         raise ScenarioError("hooks", hooks, "must be one of 'tanstack', 'swr'")
+    if server is not None and server not in get_args(ServerName):
+        raise ScenarioError("server", server, "must be one of 'node', 'python', 'java'")
     board = repaired(scenario)
     parts: list[str]
     if is_stream(Transport[board.transport.upper()]):
         refetch = _REFETCH[hooks] if board.transport == "sse_notify" else ""
         load = streamed.load(board)
-        parts = [streamed.client(board, refetch), streamed.server(board), streamed.proxy(board)]
+        parts = [streamed.client(board, refetch), streamed.server(board, server)]
+        parts.append(streamed.proxy(board))
         parts.append(_polls(board, hooks))
     else:
         load = _load(board)
-        parts = [_client(board, hooks), _server(board), _proxy(board)]
+        parts = [_client(board, hooks), _server(board, server), _proxy(board)]
         parts += [_polls(board, hooks)] if hooks == "swr" else []
     return "\n\n".join((*parts, _flag(board, flag_every_s, hooks), load)) + "\n"
 
@@ -134,21 +148,18 @@ socket.on("connect_error", () => {{
 ```"""
 
 
-def _server(board: Scenario) -> str:
-    beat, clients = board.heartbeat, clients_at_once(board)
-    most = math.ceil(SPARE * clients)
-    options = f"{{ pingInterval: {in_ms(beat.interval_s)}, pingTimeout: {in_ms(beat.timeout_s)} }}"
+def _server(board: Scenario, name: ServerName | None) -> str:
+    clients, row = clients_at_once(board), SERVERS[name or "node"]
     return f"""### The server's limits
 
 It sends after the commit, from another thread, to a set that several threads may change, and lets
-go of a session that does not take what it is sent.
+go of a session that does not take what it is sent.{example_of(row.socket_library, name)}
 
-```js
-new Server(http, {options});
-```
+{row.pings(board)}
 
 ```sh
-ulimit -n {most}  # twice the {clients:,} tabs: after a restart, old connections and new ones
+ulimit -n {math.ceil(SPARE * clients)}  # twice the {clients:,} tabs: after a restart, old \
+connections and new ones
 ```"""
 
 

@@ -10,16 +10,9 @@ import math
 from typing import Any
 
 from simlib.guide.defects import REPAIRED, clients_at_once
+from simlib.guide.servers import SERVERS, SPARE, ServerName, example_of, in_ms
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
-
-SPARE = 2.0
-"""How many times as much as is needed a limit allows."""
-
-
-def in_ms(seconds: float) -> str:
-    """Return a time in whole milliseconds."""
-    return f"{seconds * 1000.0:.0f}"
 
 
 def repairs(board: Scenario) -> dict[str, Any]:
@@ -92,10 +85,9 @@ open();
 ```"""
 
 
-def server(board: Scenario) -> str:
-    """Return the server's part: headers, fields of the stream, and gunicorn's settings."""
-    clients, rules = clients_at_once(board), board.server
-    loops, longest_s = rules.nodes * rules.workers, board.reconnect.base_s
+def server(board: Scenario, name: ServerName | None) -> str:
+    """Return the server's part: headers, fields of the stream, and the settings of a server."""
+    clients, row = clients_at_once(board), SERVERS[name or "python"]
     return f"""### The server
 
 ```http
@@ -107,28 +99,12 @@ X-Accel-Buffering: no
 
 `no-transform` keeps compression away, `X-Accel-Buffering` nginx's buffer. A stream begins with the
 board, or, if its request has a `Last-Event-ID`, with what is newer than that. Each stream has a
-`retry` of its own, so that nobody comes back in step; a ping that EventSource can hear is an event.
+`retry` of its own, so that nobody comes back in step; a ping that EventSource can hear is an
+event.{example_of(row.stream_server, name)}
 
-```python
-def begin(last_event_id):
-    yield f"retry: {{random.randrange({in_ms(longest_s / 2.0)}, {in_ms(longest_s)})}}\\n\\n"
-    yield from events_since(last_event_id)  # id: the version, data: the change
-PING = "event: ping\\ndata:\\n\\n"
-PING_EVERY_S = {board.heartbeat.interval_s:g}
-```
+{row.events(board)}
 
-Of gunicorn, a sync worker holds one stream alone: {clients:,} of them. A worker with an event loop
-holds as many as it has room for.
-
-```python
-# gunicorn.conf.py
-worker_class = "gevent"  # or uvicorn_worker.UvicornWorker, for ASGI
-workers = {rules.workers}
-worker_connections = {math.ceil(SPARE * clients / loops)}
-backlog = {rules.backlog}
-keepalive = {math.ceil(rules.keep_alive_s)}
-graceful_timeout = 30  # open streams hold a stopping worker until then: deploy node by node
-```
+{row.limits(board, clients)}
 
 ```sh
 ulimit -n {math.ceil(SPARE * clients)}  # twice the {clients:,} streams, for a restart

@@ -7,6 +7,7 @@ of each format's module lists the keys that are ignored.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from simlib.scenario.units import parse_duration_s
 
 ONE_CHECK_S = 60.0
 """The length of the last stage if neither the file nor the caller gives it, seconds."""
+A_FLAG = {"propagation": "polled", "every_s": 60}
+"""What errors give as an example of the flag, which is needed and has no default."""
 
 
 class ImportOptions:
@@ -202,7 +205,6 @@ def merged(said: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         rule = "must be given, growthbook or growthbook_v1: the file does not say its hashVersion"
         raise ScenarioError("bucketing.rule", None, rule)
     if "flag" not in values:
-        example = '{"propagation": "polled", "every_s": 60}'
-        rule = f"must be given, such as {example}: the file cannot say it"
+        rule = f"must be given, such as {json.dumps(A_FLAG)}: the file cannot say it"
         raise ScenarioError("flag", None, rule)
     return values

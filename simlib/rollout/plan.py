@@ -38,7 +38,7 @@ from simlib.scenario.fields import (
     scenario_error,
 )
 from simlib.scenario.formats import writer
-from simlib.scenario.model import Reconnect
+from simlib.scenario.model import Reconnect, Scenario
 from simlib.scenario.places import in_file
 
 # In the repository a link to data/plans, in a wheel the files themselves.
@@ -346,8 +346,18 @@ class Variant(Section):
     """Settings of the scenario that its clients have otherwise: dotted paths and their values, as
     `Scenario.replace` takes them. In TOML a path is one key, in quotation marks:
     ``"polling.interval_s" = 10``. They are checked when the plan meets a scenario. Only what is in
-    ``polling``, ``websocket``, ``notify``, ``long_polling``, ``heartbeat``, ``reconnect`` and
-    ``fallback`` may differ from it."""
+    ``polling``, ``websocket``, ``notify``, ``sse``, ``long_polling``, ``heartbeat``, ``reconnect``
+    and ``fallback`` may differ from it, but for `polling.etag` and `websocket.push`."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _has_settings_in_its_changes(cls, given: Any) -> Any:
+        for path in given if isinstance(given, dict) else ():
+            section = path.partition(".")[0] if isinstance(path, str) else ""
+            if section in Scenario.model_fields and section not in cls.model_fields:
+                rule = f'must be given in its changes, as {{"changes": {{"{path}": ...}}}}'
+                raise FieldError(path, given[path], rule)
+        return given
 
     @pydantic.model_validator(mode="after")
     def _has_one_transport(self) -> Self:
@@ -394,12 +404,16 @@ class Plan(Section):
         _DEFAULT_STAGES
     )
     """The stages in order; the percentage never falls from one to the next."""
-    control: Variant = Variant(transport="polling")
+    control: Annotated[Variant, Field(examples=[{"transport": "polling"}])] = Variant(
+        transport="polling"
+    )
     """What users get who are not enrolled."""
-    treatment: Variant = Variant(transport="websocket")
+    treatment: Annotated[Variant, Field(examples=[{"transport": "websocket"}])] = Variant(
+        transport="websocket"
+    )
     """What users get who are enrolled."""
     bucketing: Bucketing = Bucketing()
-    flag: Flag
+    flag: Annotated[Flag, Field(examples=[exchange.A_FLAG])]
     rollback: Rollback = Rollback()
     decision: Decision = Decision()
     guardrails: Annotated[tuple[Guardrail, ...], Field(max_length=32), FROM_LIST] = ()

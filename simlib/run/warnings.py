@@ -17,6 +17,8 @@ from simlib.core.protocol import (
     TOLD_TRANSPORTS,
     TRANSPORTS,
     Transport,
+    fetches,
+    has_socket,
     holds,
     is_stream,
 )
@@ -44,12 +46,15 @@ _LONG_COST_S = 1.0
 """A worker that is busy for so long with one poll or send serves nobody else meanwhile."""
 _COSTS = ("poll_s", "check_s", "cached_s", "handshake_s", "authenticate_s", "fan_out_s", "send_s")
 _BUSY_FRAC = 0.85
+_FREE_FRAC = 0.5
+"""A server that is so busy with what it is given for nothing would answer late."""
 _ASKED_FRAC = 0.7
 _PROCESSES = ("server", "clients", "proxy")
 _PASS_ON = (
     "Let it pass streams on at once (X-Accel-Buffering: no, proxy_buffering off): leave "
     "network.stream_buffer_bytes out."
 )
+_BLOCKING = "a proxy that blocks upgrades"
 _WAITS = {
     "polling": (
         "polling.interval_s",
@@ -467,13 +472,12 @@ def _given_up(facts: Facts) -> str:
     by_error, at_end = (int(timeline[name].sum()) for name in ("given_up", "given_up_at_end"))
     if not by_error and not at_end:
         return ""
-    has_streams = any(map(is_stream, _transports(facts)))
     causes, repairs = [], []
     if by_error:
-        settings = ", ".join(_refusing(facts))
-        named = f" ({settings})" if settings else ""
+        settings = _refusing(facts)
+        named = f" ({', '.join(settings)})" if settings else ""
         causes.append((by_error, f"requests were answered with an error of HTTP{named}"))
-        goes_on = "sse.retries_http_errors" if has_streams else "reconnect.attempts, retries_4xx"
+        goes_on = ", ".join(_giving_up(facts, settings))
         repairs.append(f"Use a client that tries again ({goes_on}), or answer with no error.")
     if at_end:
         causes.append((at_end, "streams came to their proper end (server.ends_streams)"))
@@ -486,6 +490,31 @@ def _given_up(facts: Facts) -> str:
         f"{by_error + at_end:,} of {tried:,} clients have given up for good, as {why}: they see "
         f"nothing more, and no latency shows it. {' '.join(repairs)}"
     )
+
+
+def _giving_up(facts: Facts, refusing: list[str]) -> list[str]:
+    """Return the settings by which clients do not come back after an error of HTTP.
+
+    All that may be the cause are named, since where one alone is changed, the next may end them.
+    """
+    scenario, rule = facts.scenario, facts.scenario.reconnect
+    limit, transports = scenario.rate_limit, _transports(facts)
+    has_streams, has_sockets = any(map(is_stream, transports)), any(map(has_socket, transports))
+    may_be_4xx = {"websocket.token_valid_s", _BLOCKING}
+    if limit is not None and limit.status < 500:
+        may_be_4xx.add("rate_limit")
+    ends = {
+        "sse.retries_http_errors": has_streams and not scenario.sse.retries_http_errors,
+        "reconnect.policy": rule.policy == "none",
+        "reconnect.attempts": rule.attempts is not None,
+        "reconnect.give_up_s": rule.give_up_s is not None,
+        "reconnect.from_start": not rule.from_start,
+        "reconnect.retries_4xx": (
+            has_sockets and not rule.retries_4xx and not may_be_4xx.isdisjoint(refusing)
+        ),
+    }
+    found = [name for name, is_true in ends.items() if is_true]
+    return found or ["reconnect"]  # of a rollout, a cohort has them otherwise
 
 
 def _refusing(facts: Facts) -> list[str]:
@@ -503,9 +532,38 @@ def _refusing(facts: Facts) -> list[str]:
         "server.shed_wait_s": server.shed_wait_s is not None,
         "rate_limit": limit is not None and limit.applies_to in limited,
         "websocket.token_valid_s": has_streams and scenario.websocket.token_resent,
-        "a proxy that blocks upgrades": not has_streams and "block_upgrades" in kinds,
+        _BLOCKING: not has_streams and "block_upgrades" in kinds,
     }
     return [name for name, is_true in may_answer.items() if is_true]
+
+
+def _free_snapshots(facts: Facts) -> str:
+    """Boards that many clients get at once when they connect, and that cost the server nothing."""
+    scenario, timeline = facts.scenario, facts.tables["timeline"]
+    server, push = scenario.server, scenario.websocket
+    name = "poll_s" if server.cache_s == 0.0 else "cached_s"
+    cost_s, loops = getattr(server, name), server.nodes * server.workers
+    gets_boards = push.resync == "snapshot" or push.or_snapshot
+    # The lab's server reads its board for whoever connects, whatever the setting.
+    if server.snapshot_s > 0.0 or not gets_boards or facts.provenance.get("engine") == "live":
+        return ""
+    given = [each for each in _transports(facts) if has_socket(each) and not fetches(each)]
+    mine = np.isin(timeline["transport"], [each.name.lower() for each in given])
+    bins = int((timeline["cohort"] == timeline["cohort"][0]).sum())
+    opened = np.where(mine, timeline["opened"], 0).reshape(-1, bins).sum(axis=0)
+    width_s = np.maximum(timeline["width_s"][:bins], 1.0)
+    most = int(np.argmax(opened / width_s))
+    busy_s = float(opened[most]) * cost_s / loops
+    if not busy_s > _FREE_FRAC * width_s[most]:
+        return ""
+    workers = "the worker" if loops == 1 else f"each of the {loops} workers"
+    return (
+        f"{opened[most]:,} clients connected within {words_s(width_s[most])} at "
+        f"{timeline['t_s'][most]:,.10g} s, and their boards cost nothing (server.snapshot_s = 0): "
+        f"read as a poll's is (server.{name} = {words_s(cost_s)}), they take {workers} "
+        f"{words_s(busy_s)}. Give server.snapshot_s what reading the board takes; 1e-6 if it is in "
+        "memory."
+    )
 
 
 def _fell_back(facts: Facts) -> str:
@@ -746,6 +804,7 @@ CHECKS: dict[str, Callable[[Facts], str]] = {
     "forgotten": _forgotten,
     "held back": _held_back,
     "given up": _given_up,
+    "free snapshots": _free_snapshots,
     "fell back": _fell_back,
     "interval": _interval,
     "cut while held": _cut_while_held,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
 import warnings
@@ -325,7 +326,7 @@ def _problem(each: Any, model: type[Section] | None) -> ScenarioError:
         path = f"{path}.{cause.path}" if path else cause.path
         value, rule = cause.value, cause.rule
     elif kind == "missing":
-        value, rule = None, _PHRASES[kind]
+        value, rule = None, _PHRASES[kind] + _such_as(model, each["loc"])
     elif isinstance(cause, ValueError):
         rule = str(cause)
     elif kind in _PHRASES:
@@ -335,9 +336,17 @@ def _problem(each: Any, model: type[Section] | None) -> ScenarioError:
             rule += value_hint(value, options)
         elif kind in ("less_than_equal", "float_type", "int_type"):
             rule += number_hint(value, without_unit(path.rpartition(".")[2])[1], context.get("le"))
+        elif kind == "model_type":
+            rule += _such_as(model, each["loc"])
     else:
         rule = each["msg"][:1].lower() + each["msg"][1:]
     return ScenarioError(path or "scenario", value, rule)
+
+
+def _such_as(model: type[Section] | None, place: tuple[int | str, ...]) -> str:
+    """Return the example that a field has, as the end of the rule that it breaks, or nothing."""
+    field = model.model_fields.get(str(place[0])) if model and len(place) == 1 else None
+    return f", such as {json.dumps(field.examples[0])}" if field and field.examples else ""
 
 
 def read_toml(path: Any, wanted: str) -> tuple[Path, dict[str, Any]]:

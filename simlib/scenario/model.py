@@ -427,7 +427,7 @@ class Reconnect(Section):
     base_s: NotNegative = 1.0
     """First delay or its ceiling, seconds.
     Elsewhere: reconnectionDelay (socket.io-client, ms); minReconnectDelay (centrifuge-js, ms);
-    reconnectDelay (stompjs, ms)."""
+    reconnectDelay (stompjs, ms); retry (a stream's field, EventSource, ms)."""
     cap_s: NotNegative = 30.0
     """Largest delay or ceiling, seconds.
     Elsewhere: reconnectionDelayMax (socket.io-client, ms); maxReconnectDelay (centrifuge-js,
@@ -648,7 +648,9 @@ class ServerSettings(Section):
     """Checking one token, and sending READY, seconds. A stream's request has the token already: the
     two are one job."""
     snapshot_s: NotNegative = 0.0
-    """Reading the board for the snapshot of a client that has authenticated, seconds."""
+    """Reading the board for the snapshot of a client that has authenticated, seconds: what a poll's
+    query takes, unless the server has the board in memory. With 0, clients that come back all at
+    once have it for nothing, and a run warns of that."""
     fan_out_s: NotNegative = 50e-6
     """Starting one broadcast, seconds."""
     send_s: NotNegative = 10e-6
@@ -659,9 +661,10 @@ class ServerSettings(Section):
     """Closing the connection of a user who is no longer enrolled in a rollout, seconds."""
     max_connections: Counting = 20_000
     """Open WebSockets and streams, and requests that are held (`long_polling`); a further request
-    for one, or to be held, is answered 503. gunicorn's sync workers hold one each:
-    ``max_connections = workers``. There what is more waits, polls too, until one ends: up to 100
-    clients do so with ``tabs_per_user = clients`` and ``network.connections_per_user = workers``.
+    for one, or to be held, is answered 503. gunicorn's sync workers hold one each, as
+    ``sl.server("gunicorn sync", workers=4)`` has it. There what is more waits, polls too, until one
+    ends: up to 100 clients do so with ``tabs_per_user = clients`` and
+    ``network.connections_per_user = workers``.
     Elsewhere: worker_connections (nginx and gunicorn's gevent, for each worker); maxconn (HAProxy);
     ulimit -n (Linux, with all other files)."""
     backlog: Counting = 4096

@@ -6,8 +6,9 @@ application, so a preset does not change it. The presets of the guide, which pro
 Query's polling every 30 s to WebSocket and shows such an application, say that a push starts the
 timer of a safety poll anew, if there is one.
 
-A server's preset says what its broadcasts do when something goes wrong, and how many sockets it
-bears. What a request costs is up to the application, so a preset does not change it.
+A server's preset says how many requests it serves at a time, how many connections that stay open
+it bears, and, where that was measured, what its broadcasts do when something goes wrong. What a
+request costs is up to the application, so a preset does not change it.
 
 A proxy's preset says what it does to streams, when it cuts silent connections, whether streams
 whose server ends come to their proper end behind it, and whether it answers for a server that is
@@ -20,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from simlib.errors import ScenarioError
-from simlib.scenario.model import Reconnect, ServerSentEvents
-from simlib.scenario.suggestions import library_rule, preset_rule
+from simlib.scenario.model import Reconnect, ServerSentEvents, ServerSettings
+from simlib.scenario.suggestions import library_rule, preset_rule, server_rule
 
 HANDSHAKE_TIMEOUT_S = 240.0
 """How long Chromium lets a WebSocket handshake take (``websocket_stream.cc``), seconds."""
@@ -75,11 +76,15 @@ class Library(NamedTuple):
         Package, version and file.
     note : str
         A property that one may not expect.
+    is_pool : bool
+        Of a server, whether a team chooses its workers, each of which brings its share of the
+        connections with it.
     """
 
     changes: dict[str, Any]
     source: str
     note: str
+    is_pool: bool = False
 
 
 _CLEAN: dict[str, Any] = {
@@ -380,6 +385,79 @@ _STOP = (
     "Beyond its most connections Tomcat leaves another 101 without an answer; here they get 503. "
 )
 
+
+def _pool(workers: int, connections: int, backlog: int, keep_alive_s: float) -> dict[str, Any]:
+    return {
+        "server.workers": workers,
+        "server.max_connections": connections,
+        "server.backlog": backlog,
+        "server.keep_alive_s": keep_alive_s,
+    }
+
+
+_FOR_AS_LONG = (
+    "A stream, or a request that is held, has a worker to itself for as long as it lasts. What is "
+    "more waits there, polls too, until one ends; here it is answered 503, and polls have the "
+    "workers beside it: network.connections_per_user lets up to 100 clients wait, as "
+    "data/reference.md shows. "
+)
+_GUNICORN = "gunicorn 27.0.1: gunicorn/config.py, {}; gunicorn/workers/{}; its page Design"
+_POOLS = {
+    "gunicorn sync": Library(
+        _pool(1, 1, 2048, 0.0),
+        _GUNICORN.format("WorkerClass, Workers, Backlog, Keepalive", "sync.py, force_close"),
+        f"The default. {_FOR_AS_LONG}A stream that lasts longer than timeout (30 s) ends with its "
+        "worker, which is killed. No connection is kept alive: behind nginx, which clients keep "
+        "theirs to, server.keep_alive_s = 75 is nginx's default.",
+        is_pool=True,
+    ),
+    "gunicorn gthread": Library(
+        _pool(1, 1, 2048, 2.0),
+        _GUNICORN.format("WorkerThreads, Workers, Keepalive", "gthread.py"),
+        "workers: threads times processes, one of each by default. Threads wait for a database "
+        f"side by side, but share one interpreter, which is left out here. {_FOR_AS_LONG}"
+        "The connections of worker_connections (1,000) beyond its threads are kept alive, or wait.",
+        is_pool=True,
+    ),
+    "gunicorn gevent": Library(
+        _pool(1, 1000, 2048, 2.0),
+        _GUNICORN.format("WorkerConnections, Workers, Keepalive", "ggevent.py, Pool"),
+        "A worker is one event loop, which holds worker_connections (1,000); what is more waits in "
+        "the backlog there and is answered 503 here, and idle connections of polls count there "
+        "alone. Code that blocks without gevent's knowing stops all of a worker, as a job does "
+        "here.",
+        is_pool=True,
+    ),
+    "uvicorn": Library(
+        _pool(1, ServerSettings.model_fields["max_connections"].default, 2048, 5.0),
+        "uvicorn 0.54.0: uvicorn/config.py, workers, backlog, timeout_keep_alive, "
+        "limit_concurrency; uvicorn/protocols/http/h11_impl.py, service_unavailable",
+        "A worker is one event loop without a limit of its own: that of open files (ulimit -n) is "
+        "the system's, simlib's default stands for it. limit_concurrency answers 503 beyond so "
+        "many, as server.max_connections does. It pings WebSockets each 20 s, and waits 20 s for "
+        "the pong: give [heartbeat] that, and a stream what its framework has.",
+        is_pool=True,
+    ),
+    "puma": Library(
+        _pool(5, 5, 1024, 20.0),
+        "puma 6: lib/puma/configuration.rb, DEFAULTS (max_threads, workers, persistent_timeout); "
+        "docs/architecture.md (backlog, and that a thread writes its response to the end)",
+        "workers: threads times processes, 5 threads in one process by default (new Rails "
+        f"applications: 3). {_FOR_AS_LONG}A connection that is hijacked, as Action Cable's "
+        "WebSockets are, leaves its thread: server.max_connections is then that of open files. "
+        "Its pull request 3378 proposes 65 s for persistent_timeout.",
+        is_pool=True,
+    ),
+    "php-fpm": Library(
+        _pool(5, 5, 511, 75.0),
+        "php-src: sapi/fpm/www.conf.in, pm.max_children, listen.backlog; nginx's "
+        "ngx_http_core_module, keepalive_timeout (75 s)",
+        f"workers: pm.max_children, 5 in the file that comes with it. {_FOR_AS_LONG}Clients have "
+        "their connections to the web server in front of it, here nginx.",
+        is_pool=True,
+    ),
+}
+
 SERVERS: dict[str, Library] = {
     "spring: the guide's loop": Library(
         _GUIDES_LOOP,
@@ -420,6 +498,7 @@ SERVERS: dict[str, Library] = {
         "that first waits for it is held up for Tomcat's 20 s, with its author and those behind: "
         f"here it is on time, since only its bytes count. {_STOP}",
     ),
+    **_POOLS,
 }
 
 
@@ -520,13 +599,18 @@ def proxy(name: str) -> dict[str, Any]:
     return _changes_of("proxy", name, PROXIES, preset_rule)
 
 
-def server(name: str) -> dict[str, Any]:
-    """Return how a server broadcasts, for `Scenario.replace`.
+def server(name: str, *, workers: int | None = None) -> dict[str, Any]:
+    """Return what a server bears, and how it broadcasts, for `Scenario.replace`.
 
     Parameters
     ----------
     name : str
-        Such as ``"spring: the guide's loop"``; ``server("?")`` is refused with a list of all.
+        Such as ``"gunicorn sync"``, ``"uvicorn"`` or ``"spring: the guide's loop"``;
+        ``server("?")`` is refused with a list of all.
+    workers : int, optional
+        How many requests a node serves at a time, from 1 to 4096: processes, threads times
+        processes (gthread, puma), or ``pm.max_children`` (php-fpm). Each brings its share of
+        `server.max_connections`. Without it: the server's own default.
 
     Returns
     -------
@@ -536,7 +620,7 @@ def server(name: str) -> dict[str, Any]:
     Raises
     ------
     ScenarioError
-        There is no such preset.
+        There is no such preset, or the workers are out of range or have no meaning for it.
 
     Examples
     --------
@@ -544,8 +628,18 @@ def server(name: str) -> dict[str, Any]:
     >>> board = Scenario(transport="websocket", updates={"rate_per_s": 0.1})
     >>> board.replace(server("spring: the guide's loop")).server.socket_set
     'plain'
+    >>> board.replace(server("gunicorn gevent", workers=4)).server.max_connections
+    4000
     """
-    return _changes_of("server", name, SERVERS, preset_rule)
+    changes = _changes_of("server", name, SERVERS, server_rule)
+    if workers is None:
+        return changes
+    if not SERVERS[name].is_pool:
+        raise ScenarioError("workers", workers, f"has no meaning for {name!r}, measured as one")
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 4096:
+        raise ScenarioError("workers", workers, "must be a whole number >= 1 and <= 4096")
+    share = changes["server.max_connections"] // changes["server.workers"]
+    return {**changes, "server.workers": workers, "server.max_connections": share * workers}
 
 
 def library(name: str) -> dict[str, Any]:

@@ -81,6 +81,38 @@ _NO_PRESET_TOO = {
     "supabasejs": "supabase",
 }
 
+SERVER_ALIASES = {
+    "gunicorn": "gunicorn sync",
+    "sync": "gunicorn sync",
+    "syncworker": "gunicorn sync",
+    "wsgi": "gunicorn sync",
+    "flask": "gunicorn sync",
+    "django": "gunicorn sync",
+    "gthread": "gunicorn gthread",
+    "gunicornthreads": "gunicorn gthread",
+    "gevent": "gunicorn gevent",
+    "geventworker": "gunicorn gevent",
+    "gunicorneventlet": "gunicorn gevent",
+    "eventlet": "gunicorn gevent",
+    "gunicornuvicorn": "uvicorn",
+    "uvicornworker": "uvicorn",
+    "asgi": "uvicorn",
+    "fastapi": "uvicorn",
+    "starlette": "uvicorn",
+    "rails": "puma",
+    "rubyonrails": "puma",
+    "ruby": "puma",
+    "php": "php-fpm",
+    "fpm": "php-fpm",
+    "laravel": "php-fpm",
+    "symfony": "php-fpm",
+    "wordpress": "php-fpm",
+    "spring": "spring: the loop repaired",
+    "springboot": "spring: the loop repaired",
+    "tomcat": "spring: the loop repaired",
+}
+"""Other names of servers, by their letters and digits, and the presets meant."""
+
 METRIC_ALIASES = {
     "p50": "latency_p50_s",
     "median": "latency_p50_s",
@@ -310,6 +342,17 @@ def preset_rule(
     meant = f"; did you mean {near!r}?" if near else ""
     listed = ", ".join(map(repr, known))  # some have a comma in their names
     return f"must be one of {listed}{meant}"
+
+
+def server_rule(name: object, presets: Iterable[str]) -> str:
+    """Return the rule that a name of a server breaks.
+
+    Examples
+    --------
+    >>> server_rule("Django", ["uvicorn", "gunicorn sync"])
+    "must be one of 'uvicorn', 'gunicorn sync'; did you mean 'gunicorn sync'?"
+    """
+    return preset_rule(name, presets, SERVER_ALIASES)
 
 
 def library_without_preset(name: object) -> str:

@@ -37,9 +37,10 @@ _NODES = "server.nodes server.balancing"
 _BETWEEN = "network.idle_s network.stream_buffer_bytes network.stream_delay_s"
 _SYNC_WORKERS = (
     "gunicorn's sync workers (its default) hold one request or stream each, and what is more waits "
-    "until one ends: server.max_connections says how to give that. worker_class gevent, or a "
-    "uvicorn worker, holds as many as server.max_connections says."
+    'until one ends: sl.server("gunicorn sync", workers=4) says so. "gunicorn gthread", '
+    '"gunicorn gevent", "uvicorn", "puma" and "php-fpm" have theirs.'
 )
+_POOL = "server.workers server.max_connections server.backlog server.keep_alive_s"
 _OF_A_PLAN = "It belongs to the plan of a rollout, not to the scenario."
 _RESULT = "It is a result of a run, not a setting: "
 
@@ -60,14 +61,15 @@ TERMS = (
         "as changes: add it to the rate. The requests that write are not modelled.",
     ),
     Term(
-        "duplicates, exactly once, at least once, at most once, ordering, acks, qos, lost updates, "
-        "missed messages, missed events, last-event-id, cursor, offset, replay",
+        "duplicate, duplicates, exactly once, at least once, at most once, ordering, acks, "
+        "qos, lost updates, lost messages, missed messages, missed events, last-event-id, cursor, "
+        "offset, replay",
         "websocket.resync websocket.replay_changes websocket.recovery_s websocket.or_snapshot",
         "The ledger counts each change once for each client: delivered, lost or pending. "
         "Acknowledgements and duplicates are not modelled.",
     ),
     Term(
-        "peak hours, business hours, time zone, office hours, traffic pattern",
+        "peak, peak load, peak hours, business hours, time zone, office hours, traffic pattern",
         "sessions.arrivals sessions.curve sessions.length_s",
     ),
     Term(
@@ -132,24 +134,61 @@ TERMS = (
     ),
     # -- servers ----------------------------------------------------------------------------
     Term(
-        "gunicorn, sync worker, sync workers",
-        "server.workers server.max_connections server.backlog server.keep_alive_s "
-        "network.connections_per_user",
+        "gunicorn, sync, gunicorn sync, sync worker, sync workers, worker_class, gevent, eventlet, "
+        "gthread, gunicorn gthread, gunicorn gevent, gunicorn workers, wsgi, flask, django, "
+        "mod_wsgi, uwsgi, php-fpm, pm.max_children, puma, unicorn",
+        f"{_POOL} network.connections_per_user",
         _SYNC_WORKERS,
     ),
     Term(
-        "worker_class, gevent, eventlet, gthread, wsgi, flask, django, mod_wsgi, uwsgi, php-fpm, "
-        "puma, unicorn",
-        "server.workers server.max_connections server.backlog network.connections_per_user",
-        _SYNC_WORKERS,
-    ),
-    Term(
-        "uvicorn, hypercorn, daphne, asgi, fastapi, starlette, channels-redis, event loop, "
-        "node.js, express, fastify, nestjs server, pm2, cluster mode",
-        "server.workers server.max_connections server.backlog server.keep_alive_s",
+        "uvicorn, hypercorn, daphne, asgi, fastapi, starlette, django channels, channels-redis, "
+        "event loop, async, asyncio, node.js, express, fastify, nestjs server, pm2, cluster mode",
+        _POOL,
         "An event loop is one worker: it does its jobs in order, and holds as many connections as "
-        "server.max_connections says.",
+        'server.max_connections says. sl.server("uvicorn") and "gunicorn gevent" have theirs.',
     ),
+    Term(
+        "worker timeout, gunicorn timeout, graceful_timeout, max_requests, worker recycling",
+        "faults.*.kind faults.*.age_s server.ends_streams",
+        "The fault lifetime ends each connection at an age, as a worker that is killed for its "
+        "time-out does (gunicorn's timeout, 30 s, of sync workers), or after its last requests.",
+    ),
+    Term(
+        "concurrency, limit_concurrency, max concurrency, concurrent connections, "
+        "concurrent requests",
+        "server.max_connections server.workers server.shed_wait_s",
+    ),
+    Term(
+        "number of servers, server count, number of nodes, how many instances, spot instance, "
+        "instance type, preemption",
+        _NODES + " server.workers",
+        "sl.fewest says how many are enough. What one costs is sl.Prices(per_server_hour=...); how "
+        "fast it is, the times of its jobs say.",
+    ),
+    Term(
+        "redundancy, redundant, high availability, ha, n+1, one server down, one node down, "
+        "node failure",
+        _NODES + " " + _FAULTS,
+        "sl.fewest says how few nodes are enough: add as many as may be missing. The fault "
+        "rolling_deploy takes one after the other away, restart all of them.",
+    ),
+    Term(
+        "how many workers, number of workers, worker processes",
+        "server.workers server.max_connections",
+        'sl.fewest(scenario, "server.workers", ...) says how many are enough.',
+    ),
+    Term(
+        "capacity, how many users, how many clients, scalability",
+        "clients tabs_per_user sessions.arrivals server.nodes",
+        "sl.find_limit says how many clients a server bears, sl.fewest how many nodes they need.",
+    ),
+    Term(
+        "celery, background job, background jobs, task queue, cron",
+        "updates.rate_per_s updates.kind",
+        "simlib models no jobs in the background: what they change comes to the clients as "
+        "changes, what they take from the server's processors is left out.",
+    ),
+    Term("listen queue, accept queue", "server.backlog"),
     Term(
         "spring, spring boot, tomcat, kotlin, java",
         "",
@@ -174,7 +213,7 @@ TERMS = (
     ),
     Term(
         "database, db, sql, query cost, postgres, postgresql, mysql, mongo, orm, read replica, "
-        "connection pool",
+        "connection pool, slow query, query time, query duration",
         "server.poll_s server.snapshot_s server.cache_s polling.etag server.workers",
         "simlib has no database of its own: what a query takes is in the times of the jobs that "
         "make it, and as many run at a time as there are workers.",
@@ -262,7 +301,10 @@ TERMS = (
         "wire.http network.tls",
         "simlib does not model HTTP/3: HTTP/2 comes nearest.",
     ),
-    Term("h2, multiplexing", "wire.http network.connections_per_user"),
+    Term(
+        "h2, multiplex, multiplexing, six connections, connection limit of browsers",
+        "wire.http network.connections_per_user tabs_per_user sse.streams_per_tab",
+    ),
     Term(
         "region, regions, multi-region, availability zone, geography",
         "network.rtt_quantiles network.rtt_spread server.hop_s",
@@ -270,7 +312,7 @@ TERMS = (
         "their own.",
     ),
     Term(
-        "mobile, wifi, 4g, 5g, battery, sleep, laptop lid",
+        "mobile, wifi, 4g, 5g, battery, sleep, laptop, laptop lid",
         _FAULTS + " network.rtt_spread hidden",
         "A device that changes its network or sleeps is the fault path_loss, for a share of the "
         "clients; batteries are not modelled.",
@@ -283,6 +325,12 @@ TERMS = (
     ),
     Term("bandwidth", "network.shared_down_bytes_per_s faults.*.bytes_per_s faults.*.kind"),
     Term(
+        "pushpin, fanout.io",
+        "transport server.max_connections network.stream_buffer_bytes",
+        "simlib has no preset of it. A proxy that holds the streams in the server's place has "
+        "connections of its own: give server.max_connections what it bears.",
+    ),
+    Term(
         "grpc, webtransport, webrtc, http streaming, ndjson",
         "transport",
         "simlib does not model it. A stream that the server writes to (sse) comes nearest.",
@@ -290,8 +338,8 @@ TERMS = (
     # -- when it goes wrong -----------------------------------------------------------------
     Term("crash, kill, outage, downtime, failover, chaos, maintenance", _FAULTS),
     Term(
-        "deploy, deployment, rolling update, rolling restart, sigterm, graceful, "
-        "graceful shutdown, shutdown",
+        "deploy, deployment, zero downtime, draining, rolling update, rolling restart, sigterm, "
+        "graceful, graceful shutdown, shutdown",
         "faults.*.kind faults.*.every_s faults.*.surge faults.*.batches server.ends_streams faults",
     ),
     Term(
@@ -320,11 +368,21 @@ TERMS = (
         "polling.interval_s polling.retries polling.stale_s polling.refetch_on_focus",
     ),
     Term(
-        "eventsource, server-sent events",
+        "eventsource, server-sent events, sse-starlette, streamingresponse, text/event-stream",
         "transport reconnect.base_s sse.retries_http_errors sse.retries_ended sse.watches "
         "heartbeat.direction network.stream_buffer_bytes network.connections_per_user",
         'sl.library("eventsource") and sl.library("fetch-event-source") have their defaults.',
     ),
+    Term(
+        "sse comment, keepalive comment",
+        "heartbeat.direction heartbeat.interval_s sse.watches heartbeat.any_message",
+    ),
+    Term(
+        "client library, client libraries",
+        "reconnect.policy heartbeat.interval_s websocket.open_timeout_s sse.retries_http_errors",
+        'sl.library("?") lists those whose defaults there are.',
+    ),
+    Term("debounce", "notify.spread_s notify.on_hint"),
     Term(
         "visibilitychange, page visibility, background tab, inactive tab",
         "hidden polling.pause_while_hidden polling.hidden_interval_s timer_throttling "
@@ -347,7 +405,8 @@ TERMS = (
         _OF_A_PLAN,
     ),
     Term(
-        "feature flag, feature flags, feature toggle, unleash, growthbook, a/b test, experiment",
+        "feature flag, feature flags, feature toggle, unleash, growthbook, a/b, a/b test, "
+        "experiment",
         "Plan.bucketing.rule Plan.flag.propagation Plan.flag.every_s",
         _OF_A_PLAN,
     ),
@@ -356,10 +415,40 @@ TERMS = (
         "Plan.kill_s Plan.rollback.percents Plan.rollback.sockets Plan.rollback.window_s",
         _OF_A_PLAN,
     ),
-    Term("cost, costs, price, prices, money, bill, budget", says=_RESULT + "see sl.Prices."),
+    Term(
+        "cost, costs, price, prices, money, bill, budget, cheap, expensive, per month",
+        says=_RESULT + "see sl.Prices.",
+    ),
+    Term(
+        "egress, egress cost, ingress cost, traffic, network traffic, data transfer, gb, gigabytes",
+        "updates.delta_bytes updates.snapshot_bytes wire.gzip_ratio wire.deflate_ratio",
+        _RESULT + "run.summary() has the bytes of a client, sl.Prices(per_gb_down=...) what they "
+        "cost.",
+    ),
+    Term(
+        "payload, payload size, message size, json size, response size",
+        "updates.delta_bytes updates.snapshot_bytes wire.gzip_ratio wire.deflate_ratio",
+    ),
+    Term(
+        "load test, load testing, soak test",
+        "clients ramp_s horizon_s",
+        "sl.measure runs a scenario on real sockets of this machine; sl.corrected_guide writes a "
+        "load test for yours.",
+    ),
+    Term(
+        "alert, alerts, alerting, monitoring",
+        "Plan.guardrails Plan.guardrails.*.metric Plan.check_every_s",
+        _OF_A_PLAN,
+    ),
+    Term(
+        "shadow, shadow traffic, dark launch, mirroring",
+        "Plan.stages websocket.safety_poll_s",
+        "simlib does not model traffic that nobody sees. Clients that are pushed to and poll "
+        "beside it have websocket.safety_poll_s.",
+    ),
     Term(
         "slo, sla, uptime, availability, staleness, freshness, p50, p95, p99, percentile, "
-        "error rate",
+        "error rate, error budget",
         says=_RESULT + "run.summary() has it, sl.Needs judges by it and Plan.guardrails too.",
     ),
     Term(

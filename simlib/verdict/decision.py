@@ -404,7 +404,10 @@ class Decision:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the calm runs warn of, one of each kind, with the candidates whose they are."""
+        """What the calm runs warn of, one of each kind, with the candidates whose they are.
+
+        With them is what a restart gives a candidate for nothing.
+        """
         return tuple(
             f"{self.cases[name].label}: {line}"
             for name, lines in self._said.items()

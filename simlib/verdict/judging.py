@@ -334,13 +334,23 @@ def _without_rollout(row: Mapping[str, Any]) -> list[str]:
     return [line for line in row["said"].splitlines() if line.startswith("rollout: ")]
 
 
+def _left_free(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what runs say of costs that the scenario leaves out: no trouble asks for that."""
+    every = (line for row in rows for line in row["said"].splitlines())
+    return [line for line in every if line.startswith("free snapshots: ")]
+
+
 def _warned_of(
     case: Case, point: Point, rows: Mapping[ConditionName, list[dict[str, Any]]]
 ) -> dict[str, str]:
-    """Return what the calm runs of a candidate warn of, by kind, but for what was asked for."""
+    """Return what the calm runs of a candidate warn of, by kind, but for what was asked for.
+
+    With them stands what the run with a restart gives the candidate for nothing.
+    """
     asked = point.asked
     # Trouble is meant to show: its warnings say what was asked for.
     lines = [line for row in rows["calm"] for line in row["said"].splitlines()]
+    lines += _left_free(rows.get("rough", []))
     if case.name != TODAY and "rollout" in rows:
         lines += _without_rollout(rows["rollout"][0])
     expected: list[str] = []

@@ -102,7 +102,10 @@ def test_engines_agree_on_them_where_everything_happens_at_once(scenario, fragil
     assert_equal_runs(without_queues(scenario).replace({**ties, **changes}))
 
 
-@pytest.mark.parametrize("name", SERVERS)
+MEASURED = [name for name, row in SERVERS.items() if not row.is_pool]
+
+
+@pytest.mark.parametrize("name", [*MEASURED, "gunicorn sync"])
 def test_engines_agree_on_every_server(name):
     board = BOARD.replace(
         {

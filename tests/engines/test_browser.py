@@ -299,8 +299,18 @@ def test_a_stream_beyond_one_for_each_sync_worker_waits_until_one_is_killed(engi
 
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
 def test_a_stream_beyond_one_for_each_sync_worker_is_refused(engine):
-    refused = SYNC_WORKERS.replace({"server.max_connections": 2, **sl.library("eventsource")})
+    sync = sl.server("gunicorn sync", workers=2)
+    refused = SYNC_WORKERS.replace({**sync, **sl.library("eventsource")})
     run = sl.simulate(refused, engine=engine, progress=False)
     clients = run.frame("clients").sort_values("start_s")
     assert (clients["delivered"].iloc[:2] > 0).all()
     assert clients[["delivered", "connections", "errors"]].iloc[2].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_sync_worker_keeps_no_connection_alive(engine):
+    polled = BOARD.replace({"transport": "polling", "clients": 3, "polling.interval_s": 10.0})
+    run = sl.simulate(polled.replace(sl.server("gunicorn sync")), engine=engine, progress=False)
+    clients = run.frame("clients")
+    assert clients["polls"].min() > 3
+    assert (clients["connections"] == clients["polls"]).all()

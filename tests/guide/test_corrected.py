@@ -121,6 +121,40 @@ def test_every_number_of_a_stream_is_the_settings():
         assert needed in text
 
 
+PINGS = {
+    "node": "pingInterval: 25000, pingTimeout: 20000",
+    "python": "socketio.AsyncServer(ping_interval=25, ping_timeout=20)",
+    "java": "setPingInterval(25000);\nconfiguration.setPingTimeout(20000);",
+}
+STREAMS = {
+    "node": "backlog: 511",
+    "python": "backlog = 511",
+    "java": "server.tomcat.accept-count=511",
+}
+PINGS_OF_STREAMS = {"node": "EVERY_MS = 10000", "python": "EVERY_S = 10\n", "java": "every 10 s:"}
+
+
+@pytest.mark.parametrize("server", PINGS)
+def test_the_settings_of_a_server_are_those_of_the_readers(server):
+    """A team on Python or Spring is not told what to set in Node.js, nor the other way round."""
+    for board, said in ((BOARD, PINGS), (STREAMED, STREAMS), (STREAMED, PINGS_OF_STREAMS)):
+        text = corrected_guide(board, server=server)
+        assert said[server] in text
+        assert not any(words in text for name, words in said.items() if name != server)
+        assert "as an example" not in text
+        assert text.count("```") % 2 == 0
+        others = corrected_guide(board).replace("as an example", "")
+        assert others.count("### ") == text.count("### ")
+
+
+def test_a_server_that_nobody_named_is_called_an_example():
+    assert "The settings are those of Socket.IO on Node.js, as an example." in corrected_guide(
+        BOARD
+    )
+    streamed = " ".join(corrected_guide(STREAMED).split())
+    assert "The settings are those of Python and gunicorn, as an example." in streamed
+
+
 @pytest.mark.parametrize("transport", ["websocket", "sse", "sse_notify"])
 def test_the_guide_for_swr_has_its_names(transport):
     board = STREAMED.replace({"transport": transport, "notify.spread_s": 3.0})
@@ -216,6 +250,10 @@ def test_a_repaired_stream_bears_a_restart_and_dead_paths(transport):
         (lambda: corrected_guide(BOARD, flag_every_s=0.0), "flag_every_s: must be > 0"),
         (lambda: corrected_guide(BOARD, flag_every_s=True), "flag_every_s: must be a number"),
         (lambda: corrected_guide(BOARD, hooks="axios"), "hooks: must be one of 'tanstack', 'swr'"),
+        (
+            lambda: corrected_guide(BOARD, server="go"),
+            "server: must be one of 'node', 'python', 'j",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(given, words):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
 import simlib as sl
-from simlib.rollout.cohorts import cohort_scenarios
+from simlib.rollout.cohorts import OF_A_CLIENT, cohort_scenarios
 
 BOARD = sl.Scenario(clients=40, ramp_s=20.0, horizon_s=600.0, updates={"rate_per_s": 0.2})
 PLAN = sl.Plan(
@@ -195,6 +197,46 @@ def test_what_a_cohort_cannot_have_for_itself_is_refused_by_name(changes, words)
     with pytest.raises(sl.ScenarioError) as error:
         sl.roll_out(plan, BOARD, engine="simpy", progress=False)
     assert words in str(error.value)
+
+
+OTHERS = (1, 2, 40.0, 0.25)
+WORDS = ("version", "snapshot", "none", "fixed_rate", "restart", "client", "fixed", "never")
+
+
+def other_value(path, board):
+    """Return another value that a board may have at a path, or None."""
+    section, _, name = path.partition(".")
+    default = getattr(getattr(board, section), name)
+    values = [not default] if isinstance(default, bool) else [*OTHERS, *WORDS]
+    for value in values:
+        try:
+            if board.replace({path: value}) != board:
+                return value
+        except sl.ScenarioError:
+            continue
+    return None
+
+
+def test_the_page_of_settings_names_what_a_cohort_may_have_for_itself():
+    """What the two cohorts of a board may differ in is what the text of `changes` says."""
+    said = sl.settings("Plan.treatment.changes")[0].meaning
+    allowed, refused = said.partition("Only what is in ")[2].split("may differ from it, but for")
+    board = BOARD.replace({"fallback": {"after_failures": 3}})
+    found = {"yes": set(), "no": set()}
+    for one in sl.settings("scenario"):
+        section = one.path.partition(".")[0]
+        value = None
+        if section in OF_A_CLIENT and "." in one.path:
+            value = other_value(one.path, board)
+        if value is not None:
+            plan = PLAN.replace({"treatment.changes": {one.path: value}})
+            try:
+                cohort_scenarios(plan, board)
+                found["yes"].add(section)
+            except sl.ScenarioError:
+                found["no"].add(one.path)
+    assert set(re.findall(r"\w+", allowed)) - {"and"} == found["yes"] == set(OF_A_CLIENT)
+    assert set(re.findall(r"\w+\.\w+", refused)) == found["no"]
 
 
 @pytest.mark.parametrize("name", ["graphql-ws", "phoenix", "signalr", "actioncable", "websockets"])

@@ -131,6 +131,38 @@ def test_a_field_that_was_renamed_is_read_with_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"treatment": {"transport": "sse"}},
+            'flag: must be given, such as {"propagation": "polled", "every_s": 60}',
+        ),
+        (
+            {"flag": POLLED, "treatment": "sse"},
+            'treatment: must be a table of settings, such as {"transport": "websocket"}, got',
+        ),
+        (
+            {"flag": POLLED, "treatment": {"changes": {"sse.watches": True}}},
+            "treatment.transport: must be given, got None",
+        ),
+        (
+            {"flag": POLLED, "control": {"transport": "polling", "polling.interval_s": 3}},
+            'control.polling.interval_s: must be given in its changes, as {"changes": {"poll',
+        ),
+        (
+            {"flag": POLLED, "treatment": {"transport": "sse", "sse": {"watches": True}}},
+            'treatment.sse: must be given in its changes, as {"changes": {"sse": ...}}, got {',
+        ),
+    ],
+)
+def test_a_plan_that_lacks_something_says_what_would_be_right(given, words):
+    with pytest.raises(ScenarioError) as error:
+        sl.Plan(**given)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"stages": [{"percent": 50, "bake_s": 60}, {"percent": 25, "bake_s": 60}]}, "stages.1.p"),

@@ -80,6 +80,7 @@ SOURCES = PUSHED.replace({"transport": "sse", **sl.library("eventsource"), "faul
 ADMITTING = {"server.admit_per_s": 2.0, "server.admit_burst": 5, "ramp_s": 20.0}
 ENDING = {**sl.library("fetch-event-source"), "server.ends_streams": True}
 IMPATIENT = {"faults": [RESTART], "fallback": {"after_failures": 2, "return_s": 120.0}}
+DEAR = {"server.poll_s": 0.1}
 STREAMED = PUSHED.replace({"transport": "sse", **sl.proxy("compression middleware")})
 CASES = [
     ("incomplete", BOARD, {}, {"complete": False, "end_of_run_s": 120.0}, "120 of 300 s"),
@@ -103,6 +104,27 @@ CASES = [
     ("given up", SOURCES, ADMITTING, {}, "with an error of HTTP (server.admit_per_s)"),
     ("given up", SOURCES, ENDING, {}, "20 of 20 clients have given up for good"),
     ("given up", SOURCES, ENDING, {}, "proper end (server.ends_streams)"),
+    (
+        "free snapshots",
+        PUSHED,
+        DEAR,
+        {},
+        "20 clients connected within 1 s at 0 s, and their boards",
+    ),
+    (
+        "free snapshots",
+        PUSHED,
+        DEAR,
+        {},
+        "as a poll's is (server.poll_s = 0.1 s), they take the wor",
+    ),
+    (
+        "free snapshots",
+        SOURCES,
+        {**DEAR, "ramp_s": 30.0},
+        {},
+        "20 clients connected within 1 s at 1",
+    ),
     ("fell back", PUSHED, IMPATIENT, {}, "fell back to polling in the restart of 4 s at 100 s"),
     ("interval", BOARD, {"polling.interval_s": 30000}, {}, "if milliseconds were meant, 30 s"),
     ("unit", BOARD, {"network.rtt_s": 40}, {}, "network.rtt_s is 40 s (0.04 if milliseconds"),
@@ -197,6 +219,12 @@ def test_every_check_has_a_case():
         ({"faults": [{"kind": "restart", "start_s": 100, "length_s": 5}]}, PUSHED),
         ({"faults": [{"kind": "latency", "added_s": 0.01, **ALL_DAY}]}, PUSHED),  # all the time
         ({"faults": [{"kind": "reset", "start_s": 30.0}]}, PUSHED),  # as the warm-up ends
+        ({**DEAR, "server.snapshot_s": 1e-6}, PUSHED),
+        ({**DEAR, "websocket.resync": "none"}, PUSHED),
+        ({**DEAR, "server.workers": 4}, PUSHED),
+        ({**DEAR, "server.cache_s": 1.0}, PUSHED),
+        ({**DEAR, "ramp_s": 30.0}, PUSHED),
+        (DEAR, HELD),  # which polls for its board, and pays
     ],
 )
 def test_what_is_as_it_should_be_is_not_warned_about(changes, board):
@@ -415,7 +443,7 @@ def test_a_socket_whose_last_attempt_is_answered_with_an_error_has_given_up():
     last = {"faults": [RESTART], "reconnect": {"policy": "fixed", "base_s": 5.0, "attempts": 1}}
     run = simulated({**last, **ADMITTING}, PUSHED)
     assert "15 of 20 clients have given up" in sentence(run, "given up")
-    assert "reconnect.attempts, retries_4xx" in sentence(run, "given up")
+    assert "tries again (reconnect.attempts), or" in sentence(run, "given up")
     refused = {**last, "reconnect.base_s": 1.0}  # by the port of a server that is down
     assert "given up" not in kinds_of(simulated(refused, PUSHED))
 
@@ -438,6 +466,37 @@ def test_a_held_request_that_is_answered_with_an_error_may_be_the_last(engine, c
     run = simulated({"reconnect": last, **changes}, HELD, by=engine)
     assert run.frame("timeline")["given_up"].sum() >= 5
     assert words in sentence(run, "given up")
+
+
+FULL = {"server.max_connections": 15, "faults": [RESTART]}
+TOO_MANY = {"rate_limit": {"rate_per_s": 0.05, "burst": 10, "status": 429}}
+FIXED = {"reconnect.policy": "fixed", "reconnect.base_s": 3.0}
+ATTEMPTS = {**FIXED, "reconnect.attempts": 1}
+GIVE_UP = {**FIXED, "reconnect.give_up_s": 1.0}
+STREAM_GOES_ON = {"sse.retries_http_errors": True}
+PROXIED = {"faults": [{**BLOCKED, "answered": True}]}
+HELD_TOO = ("websocket", "notify", "sse", "sse_notify", "long_polling")
+ENDS = [
+    *((each, FULL, ATTEMPTS, {"reconnect.attempts": None}) for each in HELD_TOO),
+    *((each, FULL, GIVE_UP, {"reconnect.give_up_s": None}) for each in HELD_TOO),
+    *((each, FULL, {"reconnect.policy": "none"}, FIXED) for each in HELD_TOO),
+    ("long_polling", FULL, {"reconnect.from_start": False}, {"reconnect.from_start": True}),
+    ("websocket", FULL, {"reconnect.from_start": False}, {"reconnect.from_start": True}),
+    ("notify", PROXIED, {"reconnect.retries_4xx": False}, {"reconnect.retries_4xx": True}),
+    ("sse", TOO_MANY, {"reconnect.retries_4xx": False}, {"reconnect.retries_4xx": True}),
+    ("sse", FULL, {"sse.retries_http_errors": False}, STREAM_GOES_ON),
+    ("sse_notify", FULL, {"sse.retries_http_errors": False}, STREAM_GOES_ON),
+]
+
+
+@pytest.mark.parametrize(("transport", "trouble", "ends", "mended"), ENDS)
+def test_what_the_warning_says_brings_those_back_who_gave_up(transport, trouble, ends, mended):
+    board = PUSHED.replace({"transport": transport, **STREAM_GOES_ON, **trouble, "clients": 20})
+    run = simulated(ends, board, by="simpy")
+    said = sentence(run, "given up")
+    (named,) = (name for name in mended if name != "reconnect.base_s")
+    assert f"Use a client that tries again ({named}), or answer with no error." in said
+    assert "given up" not in kinds_of(simulated({**ends, **mended}, board, by="simpy"))
 
 
 def test_both_reasons_to_give_up_are_counted_apart():

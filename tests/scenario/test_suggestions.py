@@ -59,9 +59,55 @@ def test_a_server_in_other_letters_leads_to_its_preset(name):
 
 
 def test_servers_set_the_same_settings_so_that_one_takes_the_others_back():
-    guide, sockjs, repaired = (sl.server(name) for name in presets.SERVERS)
+    springs = [name for name in presets.SERVERS if name.startswith("spring")]
+    guide, sockjs, repaired = map(sl.server, springs)
     own = {"heartbeat.direction", "wire.envelope"}
     assert guide.keys() - own == sockjs.keys() - own == repaired.keys()
+    pools = [sl.server(name) for name in presets.SERVERS if name not in springs]
+    assert all(one.keys() == pools[0].keys() for one in pools)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("gunicorn", "gunicorn sync"),
+        ("Gunicorn gThread", "gunicorn gthread"),
+        ("gunicorn/sync", "gunicorn sync"),
+        ("FastAPI", "uvicorn"),
+        ("uvicorn.workers", "uvicorn"),
+        ("PHP FPM", "php-fpm"),
+        ("Rails", "puma"),
+        ("Spring Boot", "spring: the loop repaired"),
+    ],
+)
+def test_a_server_by_another_name_leads_to_its_preset(name, preset):
+    assert f"did you mean {preset!r}?" in refused(sl.server, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("gunicorn sync", 8), ("gunicorn gthread", 8), ("gunicorn gevent", 8000), ("puma", 8)],
+)
+def test_each_worker_of_a_server_brings_its_connections_with_it(name, held):
+    board = sl.Scenario(updates={"rate_per_s": 0.1}).replace(sl.server(name, workers=8))
+    assert (board.server.workers, board.server.max_connections) == (8, held)
+    own = sl.server(name)
+    assert sl.server(name, workers=own["server.workers"]) == own
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "words"),
+    [
+        ("uvicorn", 0, "workers: must be a whole number >= 1 and <= 4096, got 0"),
+        ("uvicorn", 2.5, "workers: must be a whole number"),
+        ("uvicorn", True, "workers: must be a whole number"),
+        ("spring: the loop repaired", 2, "workers: has no meaning for 'spring: the loop repaired'"),
+    ],
+)
+def test_workers_that_a_server_cannot_have_are_refused(name, workers, words):
+    with pytest.raises(sl.ScenarioError) as error:
+        sl.server(name, workers=workers)
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize("name", [*suggestions.NO_PRESET, *suggestions._NO_PRESET_TOO])
@@ -73,12 +119,16 @@ def test_a_library_without_a_preset_says_what_to_do(name):
 
 def test_every_alias_leads_to_something_that_is_there():
     assert set(suggestions.LIBRARY_ALIASES.values()) <= presets.LIBRARIES.keys()
+    assert set(suggestions.SERVER_ALIASES.values()) <= presets.SERVERS.keys()
     assert set(suggestions.METRIC_ALIASES.values()) <= MEASURES.keys()
     assert set(suggestions._NO_PRESET_TOO.values()) <= suggestions.NO_PRESET.keys()
-    for aliases in (suggestions.LIBRARY_ALIASES, suggestions.METRIC_ALIASES, suggestions.NO_PRESET):
+    of_libraries = (suggestions.LIBRARY_ALIASES, suggestions.NO_PRESET)
+    for aliases in (*of_libraries, suggestions.METRIC_ALIASES, suggestions.SERVER_ALIASES):
         assert all(alias == suggestions.plain(alias) for alias in aliases)
     own = {suggestions.plain(name) for name in presets.LIBRARIES}
     assert not own & suggestions.LIBRARY_ALIASES.keys()
+    servers = {suggestions.plain(name) for name in presets.SERVERS}
+    assert not servers & suggestions.SERVER_ALIASES.keys()
 
 
 @pytest.mark.parametrize("name", ["xyzzy", "", "?", 5, None, ["signalr"]])

@@ -260,6 +260,17 @@ def test_warnings_of_runs_come_with_the_candidate_whose_they_are():
     assert one.warnings[0] in one._repr_markdown_()
 
 
+def test_a_candidate_that_gets_its_boards_for_nothing_at_a_restart_is_said_to():
+    """The restart's other warnings are what was asked for; a cost that is left out is not."""
+    in_step = {"reconnect": {"policy": "fixed", "base_s": 3.0}}
+    dear = BOARD.replace({"server.poll_s": 0.1, **in_step})
+    needs, only = {"latency_p95_s": 50.0, "back_s": 60.0}, {"candidates": ["push"]}
+    (said,) = (one for one in decided(needs, dear, **only).warnings if "snapshot_s" in one)
+    assert said.startswith("push of deltas: 20 clients connected within 1 s at ")
+    paid = decided(needs, dear.replace({"server.snapshot_s": 0.1}), **only).warnings
+    assert not any("snapshot_s" in one for one in paid)
+
+
 # -- what has no value does not pass ---------------------------------------------------------------
 
 
