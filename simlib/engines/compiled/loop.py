@@ -40,7 +40,7 @@ from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way
 from simlib.engines.compiled.jobs import serve
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
-from simlib.engines.compiled.proxied import held_of, is_behind
+from simlib.engines.compiled.proxied import is_behind
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import (
     DATA_BITS,
@@ -334,8 +334,8 @@ def finish(given: World, now: float) -> None:
                 if is_queued(arrays, number, place):
                     set_out(arrays.claims[CLAIMS * number + place], record, number, now)
             if is_behind(arrays, number) and row.subscribed >= 0:
-                buffer, stretches = held_of(arrays, number)
-                held = kept_back(buffer, stretches, row.seen + 0)
+                mine = arrays.behind[number]
+                held = kept_back(arrays.buffers[mine], arrays.stretches[mine], row.seen + 0)
                 recording.count_in_bin(record, Count.HELD_BACK, number, now, held)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]

@@ -41,13 +41,6 @@ def is_held_back(arrays: ClientArrays, number: int) -> bool:
 
 
 @inlined
-def held_of(arrays: ClientArrays, number: int) -> Any:
-    """Return what the proxy of a client has: its buffer, and the stretches."""
-    place = arrays.behind[number]
-    return arrays.buffers[place], arrays.stretches[place]
-
-
-@inlined
 def begin_stream(
     arrays: ClientArrays,
     q: EventList,
@@ -58,7 +51,7 @@ def begin_stream(
     outcome: int,
 ) -> None:
     """Write the head of a stream, READY, and what the client has missed up to `version`."""
-    row, buffer = arrays.rows[number], held_of(arrays, number)[0]
+    row, buffer = arrays.rows[number], arrays.buffers[arrays.behind[number]]
     exchange, first = int(row.subscribed), int(row.seen) + 1
     connection.clear_path(paths_of(arrays, rules), row, now)
     arrays.state[0].held -= buffer.events
@@ -92,7 +85,8 @@ def write_to_stream(
 ) -> None:
     """Write to a stream what a proxy may hold back, and send on what it passes on."""
     state, n_bytes = arrays.state[0], int(arrays.stream_bytes[message])
-    buffer, stretches = held_of(arrays, number)
+    place = arrays.behind[number]
+    buffer, stretches = arrays.buffers[place], arrays.stretches[place]
     due_s = rule.write(buffer, stretches, message, data, n, n_bytes, now)
     state.held += n
     state.stretches = max(state.stretches, buffer.stretches)
@@ -106,7 +100,8 @@ def pass_on(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
     """Send on the events whose last byte the proxy passes on."""
-    buffer, stretches = held_of(arrays, number)
+    place = arrays.behind[number]
+    buffer, stretches = arrays.buffers[place], arrays.stretches[place]
     row, paths = arrays.rows[number], paths_of(arrays, rules)
     while rule.has_passed(buffer, stretches):
         message, data = rule.take(buffer, stretches)
@@ -129,7 +124,7 @@ def release_stream(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
     """The proxy passes on what it has, unless a piece was full before."""
-    buffer = held_of(arrays, number)[0]
+    buffer = arrays.buffers[arrays.behind[number]]
     if buffer.due_s == now:
         rule.release(buffer)
         pass_on(arrays, q, rules, number, now, exchange)
@@ -149,7 +144,8 @@ def end_stream(
     """A stream ends, if the client has one: what the proxy has goes before, or is lost."""
     if arrays.rows[number].subscribed != exchange or not is_held_back(arrays, number):
         return
-    buffer, stretches = held_of(arrays, number)
+    place = arrays.behind[number]
+    buffer, stretches = arrays.buffers[place], arrays.stretches[place]
     if rule.throws_away(buffer, is_end):
         arrays.state[0].held -= buffer.events
         lost = rule.drop(buffer, stretches)
@@ -163,5 +159,5 @@ def end_stream(
 def heard_of_s(arrays: ClientArrays, number: int, row: Any) -> float:
     """Return when the connection last carried something, as a middlebox sees it, seconds."""
     if is_behind(arrays, number) and is_stream(row.transport):
-        return float(held_of(arrays, number)[0].written_s)
+        return float(arrays.buffers[arrays.behind[number]].written_s)
     return float(row.active_s)
