@@ -546,7 +546,10 @@ class Decision:
         why, missed = self._why_silent(name), self._cell(name, "missed_frac", "mean")
         if not why or math.isnan(self.number(missed)):
             return []
-        template = f"Around a restart clients of {self._label(name)} miss {{}} of the changes{why}."
+        template = (
+            f"In the run with a {self.asked.needs.trouble.called}, clients of {self._label(name)} "
+            f"miss {{}} of the changes{why}."
+        )
         return [Sentence(template, (missed,))]
 
     def _why_silent(self, name: str) -> str:

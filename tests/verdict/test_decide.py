@@ -124,7 +124,7 @@ def test_bad_proxies_hold_streams_back_and_sentences_say_who_does_not_notice(dec
     taken = decided(few, BOARD.replace(clients=50), candidates=["sse"])
     assert taken.best == "sse"
     [line] = [taken.say(one) for one in taken.sentences if taken.say(one).endswith(silent)]
-    assert line.startswith("Around a restart clients of server-sent events miss ")
+    assert line.startswith("In the run with a restart, clients of server-sent events miss ")
     assert taken.table.loc[("sse", "missed_frac"), "mean"] > 0.0
 
 
