@@ -68,6 +68,7 @@ PROXIES = st.fixed_dictionaries(
     {
         "stream_buffer_bytes": st.sampled_from([None, None, 1, 64, 300, 1000, 4096, 2**30]),
         "stream_delay_s": st.sampled_from([None, None, 0.2, 0.5, 2.0]),
+        "stream_held_frac": st.sampled_from([0.0, 0.0, 0.5, 1.0]),
         "bad_gateway": st.booleans(),
     }
 )

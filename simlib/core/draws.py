@@ -68,6 +68,7 @@ class Stream(IntEnum):
     MEETING = 26
     FORGET = 27
     HOLD_SERVICE = 28
+    STREAM_PROXY = 29
 
 
 def _multiply(a: Any, b: tuple[int, int]) -> tuple[Any, Any]:

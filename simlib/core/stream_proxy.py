@@ -6,7 +6,10 @@ passes on goes down the client's path. It passes on
 * whole pieces of `buffer_bytes`, counted from the first byte of the answer's head, as nginx does
   with ``proxy_buffering`` before 1.31 (its requests are HTTP/1.0: no heads of chunks are counted);
 * or everything that it has, `delay_s` after the first byte that it has not passed on: TCP's own
-  (Nagle's algorithm waits for an acknowledgement that the other end delays), behind HAProxy.
+  (Nagle's algorithm waits for an acknowledgement that the other end delays), behind HAProxy;
+* or nothing before the stream has ended, as a proxy of a company or an antivirus does that looks
+  through whole answers. Such a one is before a share of the clients alone (`held_frac`), and of
+  theirs nothing else matters.
 
 An event has arrived with the piece that has its last byte, READY among them, so that a client is
 told that its stream is open with the first piece. When the stream comes to its proper end, what the
@@ -27,24 +30,32 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simlib.core.client_state import NEVER_S
+from simlib.core.draws import Stream, uniforms
 from simlib.core.resync import Resume
 from simlib.core.wire import Message
 
 
 class ProxyRules(NamedTuple):
-    """What a proxy holds back of a stream.
+    """What proxies hold back of streams.
 
-    It passes on whole pieces of `buffer_bytes` (0: it needs no piece), and what it has after
-    `delay_s` seconds (infinite: it waits for a piece).
+    The one before everybody passes on whole pieces of `buffer_bytes` (0: it needs no piece), and
+    what it has after `delay_s` seconds (infinite: it waits for a piece). A share `held_frac` of the
+    clients is behind one of its own that passes on nothing before the end.
     """
 
     buffer_bytes: int
     delay_s: float
+    held_frac: float = 0.0
 
 
 AT_ONCE = ProxyRules(0, NEVER_S)
 """No proxy, or one that holds nothing back."""
+HOLDS_ALL = ProxyRules(1 << 60, NEVER_S)
+"""One that passes on nothing before the end: no stream fills such a piece."""
 
 
 class ProxyBuffer:
@@ -65,9 +76,13 @@ class ProxyBuffer:
         When all that is passed on, seconds; `NEVER_S` if only a full piece is.
     written_s : float
         When the server has last written, seconds.
+    buffer_bytes, delay_s : int, float
+        What the client's proxy passes on, and when: see `ProxyRules`.
     """
 
     __slots__ = (
+        "buffer_bytes",
+        "delay_s",
         "due_s",
         "event_bytes",
         "events",
@@ -77,7 +92,7 @@ class ProxyBuffer:
         "written_s",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, rules: ProxyRules) -> None:
         self.events = 0
         self.stretches = 0
         self.first = 0
@@ -85,6 +100,8 @@ class ProxyBuffer:
         self.part_bytes = 0
         self.due_s = NEVER_S
         self.written_s = 0.0
+        self.buffer_bytes = rules.buffer_bytes
+        self.delay_s = rules.delay_s
 
 
 PROXY_BUFFER_ROW = {
@@ -95,6 +112,8 @@ PROXY_BUFFER_ROW = {
     "part_bytes": "i8",
     "due_s": "f8",
     "written_s": "f8",
+    "buffer_bytes": "i8",
+    "delay_s": "f8",
 }
 """Its columns, for an engine that keeps it in an array."""
 
@@ -118,7 +137,7 @@ STRETCH_ROW = {"message": "i4", "n": "i4", "n_bytes": "i8", "value": "i8"}
 
 
 def holds_back(rules: ProxyRules) -> bool:
-    """Say whether a proxy does not pass on at once what it has.
+    """Say whether the proxy before everybody does not pass on at once what it has.
 
     Examples
     --------
@@ -126,6 +145,33 @@ def holds_back(rules: ProxyRules) -> bool:
     (False, True, True)
     """
     return rules.buffer_bytes > 0 or rules.delay_s < NEVER_S
+
+
+def are_held(rules: ProxyRules, seed: int, replication: int, clients: int) -> NDArray[np.bool_]:
+    """Say which clients are behind a proxy that passes on nothing before the end.
+
+    Parameters
+    ----------
+    rules : ProxyRules
+    seed, replication : int
+    clients : int
+        How many there are.
+
+    Returns
+    -------
+    ndarray of bool, shape (clients,)
+
+    Examples
+    --------
+    >>> held = are_held(AT_ONCE._replace(held_frac=0.03), 1, 0, 100_000)
+    >>> round(float(held.mean()), 3), bool(are_held(AT_ONCE, 1, 0, 100_000).any())
+    (0.03, False)
+    """
+    if rules.held_frac == 0.0:
+        return np.zeros(clients, np.bool_)
+    numbers = np.arange(clients, dtype=np.uint64)
+    draws = uniforms(seed, replication, numbers, Stream.STREAM_PROXY, 0)
+    return np.asarray(draws < rules.held_frac)
 
 
 def begin(buffer: ProxyBuffer, now: float) -> None:
@@ -139,15 +185,14 @@ def begin(buffer: ProxyBuffer, now: float) -> None:
     buffer.written_s = now
 
 
-def write_head(rules: ProxyRules, buffer: ProxyBuffer, head_bytes: int) -> None:
+def write_head(buffer: ProxyBuffer, head_bytes: int) -> None:
     """Write the head of the answer, which the first event follows at the same moment."""
     buffer.part_bytes += head_bytes
-    if rules.buffer_bytes > 0:
-        buffer.part_bytes %= rules.buffer_bytes
+    if buffer.buffer_bytes > 0:
+        buffer.part_bytes %= buffer.buffer_bytes
 
 
 def write(
-    rules: ProxyRules,
     buffer: ProxyBuffer,
     stretches: MutableSequence[Stretch],
     message: int,
@@ -160,7 +205,6 @@ def write(
 
     Parameters
     ----------
-    rules : ProxyRules
     buffer : ProxyBuffer
     stretches : sequence of Stretch
         The client's, with room for one more.
@@ -178,9 +222,9 @@ def write(
 
     Examples
     --------
-    >>> nginx, buffer, stretches = ProxyRules(100, NEVER_S), ProxyBuffer(), [Stretch(), Stretch()]
+    >>> buffer, stretches = ProxyBuffer(ProxyRules(100, NEVER_S)), [Stretch(), Stretch()]
     >>> for version in (1, 2, 3):
-    ...     _ = write(nginx, buffer, stretches, Message.STREAM_PUSH, version, 1, 40, 0.0)
+    ...     _ = write(buffer, stretches, Message.STREAM_PUSH, version, 1, 40, 0.0)
     ...     has_passed(buffer, stretches)
     False
     False
@@ -206,13 +250,13 @@ def write(
     buffer.events += n
     buffer.event_bytes += n * n_bytes
     buffer.part_bytes += n * n_bytes
-    is_full = rules.buffer_bytes > 0 and buffer.part_bytes >= rules.buffer_bytes
+    is_full = buffer.buffer_bytes > 0 and buffer.part_bytes >= buffer.buffer_bytes
     if is_full:
-        buffer.part_bytes %= rules.buffer_bytes
+        buffer.part_bytes %= buffer.buffer_bytes
     if buffer.part_bytes == 0:
         buffer.due_s = NEVER_S
     elif is_full or buffer.due_s == NEVER_S:
-        buffer.due_s = now + rules.delay_s
+        buffer.due_s = now + buffer.delay_s
         return float(buffer.due_s)
     return NEVER_S
 
@@ -222,9 +266,9 @@ def release(buffer: ProxyBuffer) -> None:
 
     Examples
     --------
-    >>> haproxy, buffer, stretches = ProxyRules(0, 0.25), ProxyBuffer(), [Stretch(), Stretch()]
+    >>> buffer, stretches = ProxyBuffer(ProxyRules(0, 0.25)), [Stretch(), Stretch()]
     >>> [
-    ...     write(haproxy, buffer, stretches, Message.STREAM_PUSH, version, 1, 40, t)
+    ...     write(buffer, stretches, Message.STREAM_PUSH, version, 1, 40, t)
     ...     for version, t in ((1, 0.0), (2, 0.125))
     ... ]
     [0.25, inf]
@@ -292,21 +336,21 @@ def of_ready(data: int) -> tuple[int, int]:
     return data >> 1, Resume.NOTHING + 0
 
 
-def throws_away(rules: ProxyRules, is_end: bool) -> bool:
+def throws_away(buffer: ProxyBuffer, is_end: bool) -> bool:
     """Say whether what the proxy has is lost when the stream ends.
 
     Parameters
     ----------
-    rules : ProxyRules
+    buffer : ProxyBuffer
     is_end : bool
         Whether that is its proper end.
 
     Examples
     --------
-    >>> [throws_away(ProxyRules(4096, NEVER_S), is_end) for is_end in (False, True)]
+    >>> [throws_away(ProxyBuffer(HOLDS_ALL), is_end) for is_end in (False, True)]
     [True, False]
     """
-    return rules.buffer_bytes > 0 and not is_end
+    return bool(buffer.buffer_bytes > 0 and not is_end)
 
 
 def drop(buffer: ProxyBuffer, stretches: MutableSequence[Stretch]) -> int:
@@ -314,9 +358,9 @@ def drop(buffer: ProxyBuffer, stretches: MutableSequence[Stretch]) -> int:
 
     Examples
     --------
-    >>> buffer, stretches = ProxyBuffer(), [Stretch(), Stretch()]
-    >>> _ = write(ProxyRules(4096, NEVER_S), buffer, stretches, Message.STREAM_READY, 0, 1, 20, 0.0)
-    >>> _ = write(ProxyRules(4096, NEVER_S), buffer, stretches, Message.STREAM_PUSH, 5, 3, 40, 0.0)
+    >>> buffer, stretches = ProxyBuffer(HOLDS_ALL), [Stretch(), Stretch()]
+    >>> _ = write(buffer, stretches, Message.STREAM_READY, 0, 1, 20, 0.0)
+    >>> _ = write(buffer, stretches, Message.STREAM_PUSH, 5, 3, 40, 0.0)
     >>> drop(buffer, stretches), buffer.events
     (3, 0)
     """
@@ -334,9 +378,9 @@ def kept_back(buffer: ProxyBuffer, stretches: MutableSequence[Stretch], seen: in
 
     Examples
     --------
-    >>> buffer, stretches = ProxyBuffer(), [Stretch(), Stretch()]
-    >>> _ = write(ProxyRules(4096, NEVER_S), buffer, stretches, Message.STREAM_READY, 0, 1, 20, 0.0)
-    >>> _ = write(ProxyRules(4096, NEVER_S), buffer, stretches, Message.STREAM_PUSH, 5, 3, 40, 0.0)
+    >>> buffer, stretches = ProxyBuffer(HOLDS_ALL), [Stretch(), Stretch()]
+    >>> _ = write(buffer, stretches, Message.STREAM_READY, 0, 1, 20, 0.0)
+    >>> _ = write(buffer, stretches, Message.STREAM_PUSH, 5, 3, 40, 0.0)
     >>> kept_back(buffer, stretches, 4), kept_back(buffer, stretches, 7)
     (3, 0)
     """

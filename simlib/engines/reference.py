@@ -86,7 +86,7 @@ from simlib.core.server import (
     wait_for_s,
     wait_s,
 )
-from simlib.core.stream_proxy import ProxyBuffer, Stretch
+from simlib.core.stream_proxy import HOLDS_ALL, ProxyBuffer, Stretch
 from simlib.core.streams import ENDED, sent_as
 from simlib.core.wire import Message
 from simlib.scenario.model import Activity
@@ -136,6 +136,18 @@ class Clock(simpy.Environment):
         heappush(self._queue, (t, URGENT, next(self._eid), stop))
 
 
+def _buffers_of(workload: Workload) -> dict[int, ProxyBuffer]:
+    """Return what a proxy has of the streams of those clients who are behind one."""
+    proxy, clients, rules = workload.stream_proxy, len(workload.start_s), workload.rules
+    held = stream_proxy.are_held(proxy, rules.seed, rules.replication, clients).tolist()
+    is_before_all = stream_proxy.holds_back(proxy)
+    return {
+        number: ProxyBuffer(HOLDS_ALL if is_held else proxy)
+        for number, is_held in enumerate(held)
+        if is_held or is_before_all
+    }
+
+
 class Simulation(Driver):
     """One run in SimPy's time.
 
@@ -171,12 +183,10 @@ class Simulation(Driver):
         self.unclosed: set[int] = set()
         # The clients whose latest subscription is a stream.
         self.streams: set[int] = set()
-        # What a proxy has of each client's stream, if it holds anything back.
-        self.holds_back = stream_proxy.holds_back(workload.stream_proxy)
+        # What a proxy has of the streams of those clients whose it holds back.
         self.stream_bytes: list[int] = workload.stream_bytes.tolist()
-        held_n = clients if self.holds_back else 0
-        self.buffers = [ProxyBuffer() for _ in range(held_n)]
-        self.stretches: list[list[Stretch]] = [[] for _ in range(held_n)]
+        self.buffers = _buffers_of(workload)
+        self.stretches: dict[int, list[Stretch]] = {number: [] for number in self.buffers}
         # The faults, the nodes and the paths.
         self.schedule = FaultSchedule(workload.fault_events, [False] * len(workload.fault_events))
         nodes = workload.nodes
@@ -252,7 +262,7 @@ class Simulation(Driver):
             for place in (browser.MAIN, browser.BESIDE):
                 if self.is_queued(client, place):
                     browser.set_out(self.claim(client, place), self.record, *self.at_now(client))
-            if self.holds_back and link.subscribed >= 0:
+            if client.number in self.buffers and link.subscribed >= 0:
                 mine = self.buffers[client.number], self.stretches[client.number]
                 held = stream_proxy.kept_back(*mine, client.seen)
                 recording.count_in_bin(self.record, Count.HELD_BACK, *self.at_now(client), held)
@@ -1242,7 +1252,7 @@ class Simulation(Driver):
             if is_over(client, link, exchange):
                 return
             active_s = link.active_s
-            if self.holds_back and is_stream(client.transport):
+            if client.number in self.buffers and is_stream(client.transport):
                 active_s = self.buffers[client.number].written_s
             t = active_s + self.workload.idle_s
         self.reset_connection(client)
@@ -1489,11 +1499,12 @@ class Simulation(Driver):
             link.beats += 2
             worker, k = link.socket_worker, link.beats
             done_s = self.serve(worker, heartbeat_s, client, Stream.HEARTBEAT_SERVICE, k)
-            if self.has_path_limits or self.holds_back:
+            is_held_back = self.is_held_back(client)
+            if self.has_path_limits or is_held_back:
                 yield clock.at(done_s)  # what it is behind on the path is known only then
                 if link.subscribed != exchange:
                     return
-            if self.holds_back:
+            if is_held_back:
                 self.write(client, exchange, message, 0)
                 continue
             t = self.beat_arrives_s(link, done_s, message)
@@ -1513,15 +1524,15 @@ class Simulation(Driver):
 
     def is_held_back(self, client: Client) -> bool:
         """Say whether what the server writes to a client is held back by a proxy."""
-        return self.holds_back and client.number in self.streams
+        return client.number in self.buffers and client.number in self.streams
 
     def begin_stream(self, client: Client, exchange: int, version: int, outcome: int) -> None:
         """Write the head of a stream, READY, and what the client has missed up to `version`."""
-        number, proxy = client.number, self.workload.stream_proxy
+        number = client.number
         connection.clear_path(self.paths, self.link_of(client), self.clock.now)
         stream_proxy.begin(self.buffers[number], self.clock.now)
         head_bytes = self.stream_bytes[Message.STREAM_RESPONSE]
-        stream_proxy.write_head(proxy, self.buffers[number], head_bytes)
+        stream_proxy.write_head(self.buffers[number], head_bytes)
         first, by_itself = client.seen + 1, stream_proxy.ready_data(version, outcome)
         self.write(client, exchange, Message.STREAM_READY, by_itself)
         if outcome == Resume.SNAPSHOT:
@@ -1534,8 +1545,8 @@ class Simulation(Driver):
         buffer, stretches = self.buffers[client.number], self.stretches[client.number]
         if len(stretches) == buffer.stretches:
             stretches.append(Stretch())
-        proxy, n_bytes, now = self.workload.stream_proxy, self.stream_bytes[message], self.clock.now
-        due_s = stream_proxy.write(proxy, buffer, stretches, message, data, n, n_bytes, now)
+        n_bytes, now = self.stream_bytes[message], self.clock.now
+        due_s = stream_proxy.write(buffer, stretches, message, data, n, n_bytes, now)
         self.pass_on(client, exchange)
         if due_s < NEVER_S:
             self.clock.start(self.release(client, exchange, due_s))
@@ -1569,7 +1580,7 @@ class Simulation(Driver):
         if self.link_of(client).subscribed != exchange or not self.is_held_back(client):
             return
         buffer, stretches = self.buffers[client.number], self.stretches[client.number]
-        if stream_proxy.throws_away(self.workload.stream_proxy, is_end):
+        if stream_proxy.throws_away(buffer, is_end):
             lost = stream_proxy.drop(buffer, stretches)
             number, now = client.number, self.clock.now
             recording.count_in_bin(self.record, Count.THROWN_AWAY, number, now, lost)

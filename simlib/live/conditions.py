@@ -8,6 +8,7 @@ import numpy as np
 
 from simlib.core.faults import is_affected
 from simlib.core.path import Window, added_s, rate_at
+from simlib.core.stream_proxy import are_held
 from simlib.live.clock import ScenarioClock
 from simlib.live.loopback import PROXIED, PROXY_RTT_S, RTT_S
 from simlib.scenario import Scenario, Workload, fault_windows
@@ -28,6 +29,8 @@ class Conditions:
     rtt_s : list of float
         The clients' own round-trip times beyond what loopback takes, seconds of the scenario's
         time; empty where none were measured.
+    holds_streams : list of bool
+        Whether each client is behind a proxy that passes on nothing of its streams.
     clock : ScenarioClock
         Its ``start_s`` is infinite, so that no fault acts, until the start of the run is known.
 
@@ -54,6 +57,8 @@ class Conditions:
             for number, fault in scenario.faults_by_number().items()
             if fault.answered is False
         }
+        address, clients = (self.seed, self.replication), len(workload.start_s)
+        self.holds_streams: list[bool] = are_held(workload.stream_proxy, *address, clients).tolist()
         self.rtt_s: list[float] = []
         if scenario.network.rtt_quantiles is not None:
             by_itself_s = (RTT_S + PROXY_RTT_S) * time_scale

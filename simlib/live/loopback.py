@@ -215,7 +215,7 @@ def needs_proxy(scenario: Scenario) -> bool:
 
     It does if a fault acts on it, if each client's has a round-trip time that was measured, if
     all share a link, if connections are balanced over nodes, or over processes that take the place
-    of others, or if the proxy answers for a server that a fault stops.
+    of others, if the proxy answers for a server that a fault stops, or keeps the streams of some.
 
     Examples
     --------
@@ -226,6 +226,7 @@ def needs_proxy(scenario: Scenario) -> bool:
     return (
         network.rtt_quantiles is not None
         or network.shared_down_bytes_per_s is not None
+        or network.stream_held_frac > 0.0
         or scenario.server.nodes > 1
         or any(fault.kind in PROXIED or fault.surge > 0 for fault in scenario.faults)
         or (

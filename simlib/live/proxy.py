@@ -286,6 +286,7 @@ class ProxiedConnection:
         self.is_dead = False
         self.is_upgrading = port == Port.PUSH
         self.is_stream: bool | None = None if port == Port.POLL else False  # None: not known yet
+        self.is_kept = False
         self.awaits_answer = False
         self.opening: asyncio.Task[None] | None = None
         self.kernel_timeout: asyncio.TimerHandle | None = None
@@ -314,12 +315,25 @@ class ProxiedConnection:
             if isinstance(item, bytes):
                 self.awaits_answer = source is self.client
                 self.look_for_stream(item)
+                if source is self.server and self.keeps(item):
+                    return
             self.line_to(self.server if source is self.client else self.client).put(item)
 
     def look_for_stream(self, data: bytes) -> None:
         """See from the first bytes on a connection for polls whether they ask for a stream."""
         if self.is_stream is None:
             self.is_stream = data.startswith(self.proxy.stream_line)
+
+    def keeps(self, data: bytes) -> bool:
+        """Say whether a proxy of the client's own keeps what the server writes on a stream.
+
+        An answer that is an error comes to its end, and passes. The lab's server cuts its streams,
+        so that nothing that is kept arrives.
+        """
+        if not self.is_stream or not self.proxy.conditions.holds_streams[self.number]:
+            return False
+        self.is_kept = self.is_kept or data.startswith(b"HTTP/1.1 200 ")
+        return self.is_kept
 
     # -- opening ---------------------------------------------------------------------------
 

@@ -438,18 +438,27 @@ def _forgotten(facts: Facts) -> str:
 def _in_proxies(facts: Facts) -> tuple[int, int]:
     """Return how many changes the proxies of streams threw away, and had to pass on at the end."""
     timeline = facts.tables["timeline"]
-    if facts.scenario.network.stream_buffer_bytes is None:
+    network = facts.scenario.network
+    if network.stream_buffer_bytes is None and network.stream_held_frac == 0.0:
         return 0, 0
     return int(timeline["thrown_away"].sum()), int(timeline["held_back"].sum())
 
 
 def _held_back(facts: Facts) -> str:
     """Changes that a proxy in front of streams threw away, or has passed none of on."""
-    timeline, piece = facts.tables["timeline"], facts.scenario.network.stream_buffer_bytes
+    timeline, network = facts.tables["timeline"], facts.scenario.network
+    piece, share = network.stream_buffer_bytes, network.stream_held_frac
     streams = [each.name.lower() for each in _transports(facts) if is_stream(each)]
-    if piece is None or not streams:
-        return ""
     thrown, held = _in_proxies(facts)
+    if not streams:
+        return ""
+    if share and thrown + held:
+        return (
+            f"Proxies of a share of {share:g} of the clients passed on nothing of their streams "
+            f"(network.stream_held_frac): {thrown:,} changes were lost with streams that were cut, "
+            f"and {held:,} were kept back at the end{', pieces among them' if piece else ''}. Only "
+            "a client that gives up waiting (websocket.open_timeout_s) may poll instead (fallback)."
+        )
     mine = np.isin(timeline["transport"], streams)
     arrived = int(timeline["messages"][mine].sum())
     if thrown:

@@ -584,6 +584,13 @@ class Network(Section):
     what has come meanwhile with it; absent: at once, or when a piece is full. HAProxy over HTTP/1.1
     takes 0.2 s for an event that comes alone.
     Elsewhere: option http-no-delay (HAProxy, which switches it off)."""
+    stream_held_frac: Fraction = 0.0
+    """Share of the clients behind a proxy of their own (of a company, or an antivirus) that passes
+    on nothing of a stream before it has ended, not even that it is open: to them a stream is an
+    answer that never comes. EventSource waits for it for ever (`websocket.upgrade_timeout_s` of
+    ``sl.library("eventsource")``); other clients give up after `websocket.open_timeout_s`, and may
+    poll instead (`fallback`). Polls, requests that are held and WebSockets pass; for those, see
+    the fault `block_upgrades`. 0: nobody is."""
     unanswered_s: Positive = 924.6
     """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
     Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""

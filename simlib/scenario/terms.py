@@ -254,15 +254,16 @@ TERMS = (
     ),
     Term(
         "middlebox, middleboxes",
-        "network.idle_s faults.*.kind network.stream_buffer_bytes",
+        "network.idle_s faults.*.kind network.stream_buffer_bytes network.stream_held_frac",
         "It cuts what is silent (network.idle_s), answers or swallows upgrades (the fault "
-        "block_upgrades), or holds streams back (network.stream_buffer_bytes).",
+        "block_upgrades), or holds streams back (network.stream_buffer_bytes; for a share of the "
+        "clients network.stream_held_frac).",
     ),
     Term(
         "bad_proxy_frac, bad proxy, bad proxies, proxies_answer, trouble.bad_proxy_frac",
-        "faults.*.kind faults.*.share faults.*.answered",
+        "faults.*.kind faults.*.share faults.*.answered network.stream_held_frac",
         'It is a field of sl.Needs: trouble={"bad_proxy_frac": 0.03}. A scenario has the fault '
-        "block_upgrades for such a share of the clients.",
+        "block_upgrades for such a share of the clients, and network.stream_held_frac for streams.",
     ),
     Term("load balancer, balancer, lb, elb, nlb, f5", _NODES + " network.idle_s"),
     Term(
@@ -286,10 +287,11 @@ TERMS = (
         "that it answers itself come nearest to server.cache_s, which every node has.",
     ),
     Term(
-        "firewall, waf, vpn, corporate proxy, zscaler, blocked",
-        "faults.*.kind faults.*.answered fallback network.idle_s",
-        "The fault block_upgrades is a proxy that lets no WebSocket through; a path that dies "
-        "without a word is path_loss.",
+        "firewall, waf, vpn, corporate proxy, antivirus, zscaler, blocked",
+        "faults.*.kind faults.*.answered network.stream_held_frac fallback network.idle_s",
+        "The fault block_upgrades is a proxy that lets no WebSocket through, "
+        "network.stream_held_frac one that passes on no stream; a path that dies without a word "
+        "is path_loss.",
     ),
     Term(
         "nat, dead connection, half-open, silent drop",

@@ -228,6 +228,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
         "stream_proxy": ProxyRules(
             buffer_bytes=scenario.network.stream_buffer_bytes or 0,
             delay_s=scenario.network.stream_delay_s or math.inf,
+            held_frac=scenario.network.stream_held_frac,
         ),
         "stream_bytes": stream_bytes(spec),
         "bad_gateway": scenario.network.bad_gateway,

@@ -89,15 +89,15 @@ def _is_held(scenario: Scenario, _: Needs) -> bool:
     return scenario.transport in TOLD_TRANSPORTS
 
 
-def _meets_proxies(scenario: Scenario, needs: Needs) -> bool:
-    return behind_proxies(scenario, needs.trouble) != scenario
+def _is_blocked(scenario: Scenario, needs: Needs) -> bool:
+    return behind_proxies(scenario, needs.trouble).faults != scenario.faults
 
 
 SWITCHES = {
     "network.bad_gateway": Switch(_off_on, _gives_up_at_errors, ("needs.trouble.bad_gateway",)),
     "network.stream_buffer_bytes": Switch(_pieces, _has_stream),
     "server.max_connections": Switch(_held_at_once, _is_held),
-    "needs.trouble.proxies_answer": Switch(_off_on, _meets_proxies),
+    "needs.trouble.proxies_answer": Switch(_off_on, _is_blocked),
 }
 """What is switched where nobody says what to vary, if it matters to a candidate that is weighed: a
 proxy's error while the server is down, one that passes streams on in pieces, workers that hold one

@@ -328,7 +328,8 @@ _ROWS = (
             "fallback": _FALLBACK,
         },
         "A stream of server-sent events carries each change, to a client that tries again where "
-        "the browser's EventSource gives up; one that fails five times polls meanwhile.",
+        "the browser's EventSource gives up, and waits for no answer longer than for a WebSocket; "
+        "one that fails five times polls meanwhile.",
     ),
     Candidate(
         "sse",

@@ -29,6 +29,8 @@ _MARKS = {"met": "✓", "failed": "✗", "unclear": "?", "no value": "✗"}
 _IS_NO_FAILURE = ("met", "not asked", "not run")
 _OF_RETURN = ("back_s", "missed_frac", "without_push_frac", "pushed_again_s")
 """What clients fail that never come back."""
+_OF_SILENCE = ("latency_p50_s", "latency_p95_s", "latency_max_s", "missed_frac")
+"""What clients fail that hear nothing."""
 _FEW_FRAC = 0.01
 """So few clients are not worth a sentence."""
 _FIRST = 4
@@ -487,7 +489,7 @@ class Decision:
             found.append(Sentence(template, cells))
         if self.best is not None:
             found += [*self._said_of_rival(), *self._said_of_fallback(self.best)]
-            found += self._said_of_stranded(self.best)
+            found += [*self._said_of_stranded(self.best), *self._said_of_silence(self.best)]
         return found
 
     def _said_of_rival(self) -> list[Sentence]:
@@ -539,6 +541,25 @@ class Decision:
             return ""
         return ", as an error of HTTP ends EventSource for good (sse.retries_http_errors)"
 
+    def _said_of_silence(self, name: str) -> list[Sentence]:
+        """That those behind bad proxies see nothing of what is taken, and what that amounts to."""
+        why, missed = self._why_silent(name), self._cell(name, "missed_frac", "mean")
+        if not why or math.isnan(self.number(missed)):
+            return []
+        template = (
+            f"In the run with a {self.asked.needs.trouble.called}, clients of {self._label(name)} "
+            f"miss {{}} of the changes{why}."
+        )
+        return [Sentence(template, (missed,))]
+
+    def _why_silent(self, name: str) -> str:
+        """That a share of the clients hears nothing, where those of a stream never poll instead."""
+        scenario = self.cases[name].scenario
+        has_stream = is_stream(Transport[scenario.transport.upper()])
+        if not self.asked.needs.trouble.bad_proxy_frac or not has_stream or scenario.fallback:
+            return ""
+        return "; those behind a bad proxy hear nothing at all, which EventSource does not notice"
+
     def _tightest(self, name: str) -> str:
         rows = self.table.loc[name]
         rows = rows[~rows["status"].isin(["not asked", "not run"])]
@@ -567,6 +588,8 @@ class Decision:
             return Sentence(_capital(template), (mean, high, limit))
         is_stranded = measure in _OF_RETURN and math.isinf(self.number(back))
         why = self._why_stranded(name) if is_stranded else ""
+        if measure in _OF_SILENCE:
+            why = why or self._why_silent(name)
         template = f"{head}: {words}, {{}} where {{}} is needed{why}."
         if JUDGED[measure].kind == "count":
             template = f"{head}: {words} {{}}, allowed {{}}."

@@ -88,8 +88,8 @@ def decide(
     Raises
     ------
     ScenarioError
-        Needs, a candidate or an argument is not valid, or the scenario has a fault that trouble has
-        of its own; before anything is run.
+        Needs, a candidate or an argument is not valid, or the scenario has a fault or a proxy that
+        trouble has of its own; before anything is run.
     Interrupted
         After Ctrl-C or SIGTERM; a store has kept the finished runs.
 
@@ -321,6 +321,10 @@ def _check_faults(scenario: Scenario, place: str) -> None:
         if FAULTS[fault.kind].stops_servers or fault.kind == "block_upgrades":
             rule = "must be left to needs.trouble, which brings a restart and bad proxies"
             raise ScenarioError(f"{place}faults.{number}.kind", fault.kind, rule)
+    share = scenario.network.stream_held_frac
+    if share:
+        rule = "must be left to needs.trouble, which brings bad proxies"
+        raise ScenarioError(f"{place}network.stream_held_frac", share, rule)
 
 
 def _hides_much(scenario: Scenario) -> bool:
@@ -360,6 +364,8 @@ def _warned_of(
     # Those behind bad proxies see nothing, or late: that is judged, and no latency leaves it out.
     if behind_proxies(case.scenario, asked.needs.trouble) != case.scenario:
         expected += ["unseen: ", "pending: "]
+        if case.scenario.network.stream_buffer_bytes is None:
+            expected.append("held back: ")
     by_kind: dict[str, str] = {}
     for line in lines:  # those of one kind differ by their numbers from run to run
         if not line.startswith(tuple(expected)):

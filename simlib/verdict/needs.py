@@ -85,9 +85,10 @@ class Trouble(Section):
     that is final (`sse.retries_http_errors`). False: connections are refused, unless
     `network.bad_gateway` says otherwise."""
     bad_proxy_frac: Fraction | None = None
-    """The team's share of clients behind proxies that block upgrades, as its own logs or a trial
-    say; absent: none are. They are there in every run and count in every measure: those who poll
-    instead are as stale as polls are, and those who see nothing are never fresh."""
+    """The team's share of clients behind proxies that block upgrades and pass on nothing of a
+    stream before its end (`network.stream_held_frac`), as its own logs or a trial say; absent: none
+    are. They are there in every run and count in every measure: those who poll instead are as stale
+    as polls are, and those who see nothing are never fresh."""
     proxies_answer: bool = True
     """Whether these proxies answer an upgrade, with 403 at once; or else never."""
 

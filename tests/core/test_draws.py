@@ -88,4 +88,5 @@ def test_stream_numbers_never_change():
         "MEETING": 26,
         "FORGET": 27,
         "HOLD_SERVICE": 28,
+        "STREAM_PROXY": 29,
     }

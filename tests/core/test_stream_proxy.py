@@ -21,14 +21,13 @@ class Proxy:
     """A buffer with its stretches, as a driver uses them."""
 
     def __init__(self, rules, head_bytes=0):
-        self.rules, self.buffer, self.stretches = rules, ProxyBuffer(), []
-        stream_proxy.write_head(rules, self.buffer, head_bytes)
+        self.buffer, self.stretches = ProxyBuffer(rules), []
+        stream_proxy.write_head(self.buffer, head_bytes)
 
     def write(self, message, value, n_bytes, *, n=1, now=0.0):
         if len(self.stretches) == self.buffer.stretches:
             self.stretches.append(Stretch())
-        where = self.rules, self.buffer, self.stretches
-        return stream_proxy.write(*where, message, value, n, n_bytes, now)
+        return stream_proxy.write(self.buffer, self.stretches, message, value, n, n_bytes, now)
 
     def passed(self):
         found = []
@@ -115,7 +114,7 @@ def test_a_full_piece_goes_before_its_delay_is_over_and_the_rest_waits_anew():
     ],
 )
 def test_a_cut_throws_away_what_waits_for_a_piece(rules, is_end, is_lost):
-    assert stream_proxy.throws_away(rules, is_end) == is_lost
+    assert stream_proxy.throws_away(ProxyBuffer(rules), is_end) == is_lost
 
 
 def test_what_is_thrown_away_counts_changes_and_boards():

@@ -57,6 +57,7 @@ TOGETHER = st.fixed_dictionaries(
         "network.connections_per_user": st.sampled_from([1, 2, 3, 6]),
         "network.stream_buffer_bytes": st.sampled_from([None, 1, 64, 300, 4096]),
         "network.stream_delay_s": st.sampled_from([None, 0.2, 2.0]),
+        "network.stream_held_frac": st.sampled_from([0.0, 0.5]),
         "network.unanswered_s": st.sampled_from([3.0, 900.0]),
         "server.nodes": st.sampled_from([2, 3]),
         "server.balancing": st.sampled_from(["least_connections", "random_of_two", "round_robin"]),

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import simlib as sl
+from simlib.core.stream_proxy import are_held
 from simlib.core.wire import Message, stream_bytes
+from simlib.scenario import compile_workload
 from simlib.scenario.presets import PROXIES
 from tests.engines.test_compiled_engine import assert_equal_runs
 
@@ -149,9 +151,53 @@ def test_nothing_comes_before_the_end_of_a_stream_that_is_compressed(engine):
     assert any("No change came by a stream" in str(warning) for warning in run.warnings)
 
 
+HELD = BOARD.replace({**ticking(2.0, 8.0, 60.0), "clients": 100, "horizon_s": 60.0})
+HELD = HELD.replace({"network.stream_held_frac": 0.3, "websocket.resync": "snapshot"})
+
+
+def held_clients(board):
+    workload = compile_workload(board, 1, 0)
+    held = are_held(workload.stream_proxy, 1, 0, board.clients)
+    return np.flatnonzero(held).tolist()
+
+
+@ENGINES
+@pytest.mark.parametrize("behind", [{}, sl.proxy("haproxy")])
+def test_a_share_of_the_clients_is_behind_a_proxy_that_shows_them_nothing(engine, behind):
+    run = run_of(HELD.replace(behind), engine)
+    clients = run.frame("clients")
+    blind = clients.loc[clients["delivered"] == 0, "client"].tolist()
+    assert blind == held_clients(HELD)
+    assert len(blind) / HELD.clients == pytest.approx(0.3, abs=3 * (0.21 / HELD.clients) ** 0.5)
+    assert set(clients["delivered"]) == {0, 26}
+    assert run.frame("clients")["attempts"].eq(1).all()  # EventSource waits for ever
+    assert run.frame("timeline")["held_back"].sum() == 26 * len(blind)
+    assert "a share of 0.3" in str(next(one for one in run.warnings if one.kind == "held back"))
+    # Whom it is not about sees what everybody sees without it.
+    plain = run_of(HELD.replace({**behind, "network.stream_held_frac": 0.0}), engine)
+    seen = plain.frame("deliveries").query("client not in @blind").reset_index(drop=True)
+    assert seen.equals(run.frame("deliveries"))
+
+
+@ENGINES
+def test_a_client_with_a_time_out_falls_back_where_its_stream_never_opens(engine):
+    patient = {"websocket.upgrade_timeout_s": 0.0, "websocket.open_timeout_s": 2.0}
+    polls = {"fallback": {"after_failures": 1}, "polling.interval_s": 5.0}
+    board = HELD.replace({**patient, **polls, "clients": 30, "cool_down_s": 10.0})
+    run = run_of(board, engine)
+    held = held_clients(board)
+    log = run.frame("connections")
+    assert sorted(set(log.loc[log["transport"] == "polling", "client"])) == held != []
+    assert (run.ledger.lost, run.ledger.pending) == (0, 0)
+    late = run.frame("deliveries").groupby("client")["latency_s"].max()
+    assert late[held].min() > 1.0 > late.drop(held).max()
+    assert not [one for one in run.warnings if one.kind == "held back"]  # nobody is left with it
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
 @pytest.mark.parametrize("transport", ["sse", "sse_notify"])
 @pytest.mark.parametrize("name", PROXIES)
-def test_engines_agree_on_every_proxy(name, transport):
+def test_engines_agree_on_every_proxy(name, transport, share):
     faults = [
         {"kind": "reset", "start_s": 20.0, "share": 0.5},
         {"kind": "path_loss", "start_s": 40.0, "length_s": 10.0, "share": 0.5},
@@ -169,6 +215,7 @@ def test_engines_agree_on_every_proxy(name, transport):
             "heartbeat.interval_s": 5.0,
             "network.idle_s": 7.0,
             "network.unanswered_s": 15.0,
+            "network.stream_held_frac": share,
             "faults": faults,
         }
     )

@@ -134,6 +134,7 @@ NARROW = {
     "network.idle_s": None,
     "network.stream_buffer_bytes": None,
     "network.stream_delay_s": None,
+    "network.stream_held_frac": 0.0,
     "network.connections_per_user": None,
     "sse.streams_per_tab": 1,
     "network.shared_down_bytes_per_s": None,

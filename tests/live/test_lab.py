@@ -99,6 +99,13 @@ VARIANTS = {
     "stream through the proxy": STREAM.replace(
         {"network.rtt_quantiles": [[0.0, 0.01], [1.0, 0.1]], "heartbeat.interval_s": 3.8}
     ),
+    "stream that a proxy keeps from some": STREAM.replace(
+        {
+            "network.stream_held_frac": 0.4,
+            "websocket.open_timeout_s": 4.3,
+            "fallback": {"after_failures": 1},
+        }
+    ),
     "long polling": HELD,
     "long polling for boards": HELD.replace({"websocket.push": "snapshot"}),
     "long polling with aiohttp's heads": HELD.replace({"wire.http_client": "aiohttp"}),

@@ -56,7 +56,9 @@ def decision():
 # -- the verdict -----------------------------------------------------------------------------------
 
 
-def test_a_proxys_error_during_a_restart_ends_every_eventsource_and_sentences_say_so(decision):
+def test_a_proxys_error_during_a_restart_ends_every_eventsource_and_sentences_say_so():
+    limits = {"latency_p95_s": 2.0, "back_s": 60.0}
+    decision = decided(limits, candidates=["sse", "sse_fallback"])
     table = decision.table["mean"]
     assert table["sse", "back_s"] == math.inf
     assert table["sse_fallback", "back_s"] < 60.0
@@ -86,8 +88,8 @@ def test_a_proxys_error_during_a_restart_ends_every_eventsource_and_sentences_sa
 
 def test_bad_proxies_are_a_condition_of_every_run(decision):
     """Those behind them poll instead, or see nothing: that counts in calm as it does in trouble."""
-    assert (decision.kind, decision.best) == ("migrate", "sse_fallback")
-    assert decision.scenario == decision.cases["sse_fallback"].scenario
+    assert (decision.kind, decision.best) == ("migrate", "long_polling")
+    assert decision.scenario == decision.cases["long_polling"].scenario
     assert decision.fails("push") == ["latency_p95_s", "missed_frac"]
     table = decision.table["mean"]
     assert table["push", "latency_p95_s"] == math.inf
@@ -102,6 +104,30 @@ def test_bad_proxies_are_a_condition_of_every_run(decision):
     assert not decision.warnings, "what proxies do is judged, so that nothing leaves it out"
 
 
+def test_bad_proxies_hold_streams_back_and_sentences_say_who_does_not_notice(decision):
+    """A time-out sends those who may poll to polling, and the others see nothing."""
+    table = decision.table["mean"]
+    for name in ("sse", "sse_notify"):
+        assert table[name, "latency_p95_s"] == math.inf
+        assert "latency_p95_s" in decision.fails(name)
+    assert decision.fails("sse_fallback") == ["latency_p95_s"]
+    assert 10.0 < table["sse_fallback", "latency_p95_s"] < math.inf
+    assert table["sse_fallback", "missed_frac"] == 0.0
+    silent = "; those behind a bad proxy hear nothing at all, which EventSource does not notice."
+    said = [decision.say(one) for one in decision.sentences]
+    assert [line.split(":")[0] for line in said if line.endswith(silent)] == [
+        "Notify by stream and fetch",
+        "Server-sent events",
+    ]
+    # It is said of what is taken, too, though a share that is small keeps every limit.
+    few = {"latency_p95_s": 2.0, "trouble": {"bad_proxy_frac": 0.04, "bad_gateway": False}}
+    taken = decided(few, BOARD.replace(clients=50), candidates=["sse"])
+    assert taken.best == "sse"
+    [line] = [taken.say(one) for one in taken.sentences if taken.say(one).endswith(silent)]
+    assert line.startswith("In the run with a restart, clients of server-sent events miss ")
+    assert taken.table.loc[("sse", "missed_frac"), "mean"] > 0.0
+
+
 def test_those_behind_bad_proxies_are_the_same_in_every_run_and_poll_for_money():
     needs = sl.Needs(latency_p95_s=2.0, harmed_frac=0.5, trouble=SHARE)
     cases, _ = cases_of(BOARD, needs, ["push_fallback", "sse"])
@@ -114,11 +140,13 @@ def test_those_behind_bad_proxies_are_the_same_in_every_run_and_poll_for_money()
     assert pushed[0] == pushed[1] > pushed[2]
     assert 0 < len(pushed[0]) < 20
     # Whom no proxy meets has runs without them.
-    assert conditions(cases["sse"], compared, needs)["calm"].scenario.faults == ()
+    streamed = conditions(cases["sse"], compared, needs)["calm"].scenario
+    assert (streamed.faults, streamed.network.stream_held_frac) == ((), 0.3)
     assert conditions(cases[TODAY], compared, needs)["calm"].scenario.faults == ()
     pulled = BOARD.replace(transport="notify")
     back = rolled_out(cases["sse"], compared, needs, pulled).scenario
     assert [fault.kind for fault in back.faults] == ["block_upgrades"]
+    assert (back.network.stream_held_frac, release.scenario.network.stream_held_frac) == (0.3, 0.0)
 
 
 def test_proxies_do_nothing_to_those_who_open_no_websocket():
@@ -177,7 +205,8 @@ def test_each_number_of_a_sentence_is_that_of_its_cell(decision):
             assert not re.search(r"\d", words), "a number that is from no cell"
 
 
-def test_what_the_best_is_weighed_against_is_named_where_it_is_not_the_next(decision):
+def test_what_the_best_is_weighed_against_is_named_where_it_is_not_the_next():
+    decision = decided({"latency_p95_s": 2.0}, candidates=["poll_allowed", "push", "sse_fallback"])
     said = [decision.say(one) for one in decision.sentences]
     (next_comes,) = [one for one in said if one.startswith("Next of those that meet every need")]
     assert decision.cases[decision.order[1]].label in next_comes
@@ -313,11 +342,11 @@ def test_what_is_ranked_by_has_to_have_a_value():
 
 
 def test_measures_are_those_of_the_same_runs(decision):
-    case = decision.cases["sse"]
+    case = decision.cases["long_polling"]
     calm = case.scenario.replace({"horizon_s": 240.0 + 60.0, "cool_down_s": 30.0 + 60.0})
     runs = sl.replicate(calm, 5, engine=ENGINE, progress=False)
     metrics = [run.metrics().iloc[0] for run in runs]
-    values = decision.values["sse"]
+    values = decision.values["long_polling"]
     bytes_per_h = [row["up_bytes_per_h"] + row["down_bytes_per_h"] for row in metrics]
     assert values["bytes_per_h"].tolist() == bytes_per_h
     assert values["latency_p95_s"] == pytest.approx([row["latency_p95_s"] for row in metrics])
@@ -767,6 +796,10 @@ def test_bad_needs_are_refused_by_name(given, words):
             r"faults.0.kind: must be left to needs.trouble",
         ),
         (
+            {"board": BOARD.replace({"network.stream_held_frac": 0.1})},
+            r"network.stream_held_frac: must be left to needs.trouble",
+        ),
+        (
             {"needs": {"back_s": 9.0, "trouble": {"restart_s": 900.0}}},
             r"trouble.restart_s: must be <",
         ),
@@ -965,7 +998,7 @@ def test_what_cannot_be_taken_is_not_run_in_trouble_and_the_verdict_is_the_same(
         patch.setattr("simlib.verdict.judging.BUDGET_EVENTS", 1e9)
         whole = decided(ASKED, replications=3)
         assert decided(ASKED, candidates=["push"]).asked.replications == 5
-    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "sse_fallback")
+    assert (found.kind, found.best) == (whole.kind, whole.best) == ("migrate", "long_polling")
     assert found.sentences[0] == whole.sentences[0]
     table, every = found.table, whole.table
     assert "not run" not in set(every["status"])
@@ -1003,7 +1036,7 @@ def test_where_trouble_ranks_all_that_keep_calm_needs_are_run_in_it(brief):
 
 def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
     busy = BOARD.replace({"updates.rate_per_s": 3.0})  # at which polls take fewer bytes
-    found = decided(ASKED, busy, candidates=["sse_fallback", "poll_longer", "poll_etag"])
+    found = decided(ASKED, busy, candidates=["long_polling", "poll_longer", "poll_etag"])
     loose = found.asked.needs.replace({"latency_p95_s": 90.0})
     with pytest.raises(sl.ScenarioError, match=r"needs: must be judged anew, by decide: poll_"):
         found.with_needs(loose)
@@ -1011,7 +1044,7 @@ def test_needs_that_ask_for_runs_that_were_left_out_are_judged_anew(brief):
     crossings = sl.verdict.break_even(found, "needs.latency_p95_s")
     whole = sl.verdict.break_even(in_full(found), "needs.latency_p95_s")
     assert crossings.equals(whole)
-    assert set(crossings["above"]) == {"sse_fallback", TODAY}
+    assert set(crossings["above"]) == {"long_polling", TODAY}
 
 
 def test_what_a_store_has_kept_is_not_run_again(tmp_path, monkeypatch):

@@ -306,10 +306,9 @@ def _authenticated(world: World, turn: Turn) -> int:
     version = int(arrays.state[0].published)
     is_behind_proxy = False
     if GENERAL:
-        is_behind_proxy = is_held_back(arrays, world.options, number)
+        is_behind_proxy = is_held_back(arrays, number)
         if is_behind_proxy:
-            settings = rules, world.options
-            begin_stream(arrays, world.q, *settings, number, now, version, outcome)
+            begin_stream(arrays, world.q, rules, number, now, version, outcome)
     n = 0
     if rules.heartbeat == Heartbeat.SERVER:
         t = now + rules.heartbeat_interval_s
@@ -348,7 +347,7 @@ def _watch(world: World, turn: Turn, exchange: int, n: int) -> int:
 def _send(world: World, turn: Turn) -> int:
     """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
-    if is_held_back(arrays, world.options, turn.number):
+    if is_held_back(arrays, turn.number):
         if turn.kind == Kind.RELEASE:
             number, now = turn.number, turn.now
             release_stream(arrays, world.q, rules, number, now, turn.exchange)
@@ -356,7 +355,7 @@ def _send(world: World, turn: Turn) -> int:
         if turn.kind == Kind.BEAT_SERVED or turn.data != GIVES_UP:
             return _write(world, turn)
         end_stream(
-            *(arrays, world.record, world.q, rules, world.options),
+            *(arrays, world.record, world.q, rules),
             *(turn.number, turn.now, turn.exchange, False),
         )
     if turn.kind == Kind.BEAT_SERVED:
@@ -400,7 +399,7 @@ def _write(world: World, turn: Turn) -> int:
     if is_comment:
         message, data = Message.STREAM_COMMENT + 0, 0
     write_to_stream(
-        *(arrays, world.q, rules, world.options, number, turn.now),
+        *(arrays, world.q, rules, number, turn.now),
         *(turn.exchange, message, data, 1),
     )
     if not is_comment:
@@ -421,7 +420,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
     elif row.exchange == turn.exchange and turn.exchange > max(
         row.closed_exchange, row.lost_exchange
     ):
-        heard_s = heard_of_s(world.arrays, world.options, turn.number, row)
+        heard_s = heard_of_s(world.arrays, turn.number, row)
         t = heard_s + world.options.idle_s
         if turn.now < t:
             return nothing(put(world.arrays.out, 0, WHEEL, t, Kind.IDLE, turn.exchange, 0))
@@ -431,7 +430,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
 
 @inlined
 def _reset(world: World, turn: Turn) -> None:
-    settings, lets_go = (world.rules, world.server_rules, world.options), True
+    settings, lets_go = (world.rules, world.server_rules), True
     by_server = turn.data == _TOO_OLD
     reset_connection(
         *(world.arrays, world.record, world.q, *settings),
@@ -683,7 +682,7 @@ def _ready(world: World, turn: Turn) -> Outcome:
     if GENERAL:
         row.served_by = row.let_in_by
         row.kept_until_s = -NEVER_S
-        if not is_held_back(arrays, world.options, turn.number):
+        if not is_held_back(arrays, turn.number):
             n = _watch(world, turn, turn.exchange, n)
     outcome, version = turn.data & ((1 << RESUME_BITS) - 1), turn.data >> RESUME_BITS
     value = ready_value(row, outcome, version)

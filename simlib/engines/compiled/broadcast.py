@@ -93,7 +93,7 @@ def broadcast(
         t = _sent_s(world, number, version)
         if GENERAL:
             may_wait = has_path_limits(arrays) or broadcasts.may_end(rule)
-            if may_wait or is_held_back(arrays, world.options, number):
+            if may_wait or is_held_back(arrays, number):
                 _send(world, now, slot, number, version, t)
                 continue
         t += value_of(arrays.half_s, number)
@@ -185,7 +185,7 @@ def _send(world: World, now: float, slot: int, number: int, version: int, t: flo
     """Schedule a message whose turn is at `t`, or end the broadcast if it has to wait too long."""
     arrays = world.arrays
     outcome = Sent.SENT + 0
-    if not is_held_back(arrays, world.options, number):
+    if not is_held_back(arrays, number):
         outcome, t = plan_send(arrays, world.rules, world.server_rules.sending, number, t)
     if outcome == Sent.SENT:
         _schedule(world, slot, number, version, t, Kind.SEND + 0, version)

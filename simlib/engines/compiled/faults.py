@@ -80,7 +80,6 @@ def reset_connection(
     q: EventList,
     rules: Rules,
     server_rules: ServerRules,
-    options: EngineOptions,
     number: int,
     now: float,
     lets_go: bool,
@@ -94,7 +93,7 @@ def reset_connection(
     exchange = int(row.exchange)
     catch_up(arrays, record, number, arrays.state[0].published)
     is_end = connection.ends_stream(row, row, by_server, server_rules.ends_streams)
-    end_stream(arrays, record, q, rules, options, number, now, exchange, is_end)
+    end_stream(arrays, record, q, rules, number, now, exchange, is_end)
     heard_s = connection.end_arrives_s(paths_of(arrays, rules), row, exchange, socket_bytes, now)
     if lets_go:
         let_go(arrays, row, exchange)
@@ -169,7 +168,7 @@ def apply_fault(
                     if connection.ends_idle_fetches(fault_event, row, row, keep_alive_s, now):
                         end_fetches(arrays, record, number, now)
                     lets_go = not connection.goes_on_elsewhere(fault_event, row, workers)
-                    settings, by_server = (rules, server_rules, options), is_by_server(fault_event)
+                    settings, by_server = (rules, server_rules), is_by_server(fault_event)
                     reset_connection(arrays, record, q, *settings, number, now, lets_go, by_server)
                 else:
                     _lose_path(arrays, record, q, options, number, now)

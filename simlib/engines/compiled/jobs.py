@@ -461,7 +461,7 @@ def _reply(world: World, turn: Turn, job: Job, begun_s: float, done_s: float, ve
     if PUSHES and kind == Kind.BEAT:
         is_late = GENERAL and has_path_limits(world.arrays)
         if GENERAL:
-            is_late = is_late or is_held_back(world.arrays, world.options, turn.number)
+            is_late = is_late or is_held_back(world.arrays, turn.number)
         if is_late:
             data = (job.data << 1) | IS_PING
             return put(out, 0, DONE, done_s, Kind.BEAT_SERVED, exchange, data)

@@ -25,7 +25,7 @@ from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches, has_socket
 from simlib.core.record import Cause, Count, value_of
 from simlib.core.server import Law
-from simlib.core.stream_proxy import holds_back, kept_back
+from simlib.core.stream_proxy import kept_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
@@ -40,6 +40,7 @@ from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way
 from simlib.engines.compiled.jobs import serve
 from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
+from simlib.engines.compiled.proxied import is_behind
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import (
     DATA_BITS,
@@ -148,7 +149,6 @@ def _serves_at_once(world: World) -> bool:
         at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
         at_once = at_once and not fetches(rules.transport)
         at_once = at_once and not may_end(world.server_rules.loop)
-        at_once = at_once and not holds_back(world.options.stream_proxy)
         # A message may answer for the pong that a client waits for, and so sets its timer anew.
         may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
         at_once = at_once and not may_answer
@@ -200,7 +200,7 @@ def _room(world: World) -> int:
     """Return how many events can be handled before the event list or a log may be full."""
     record, servers = world.record, world.arrays.servers
     room = event_list.room(world.q) // MOST_OUT
-    if GENERAL and holds_back(world.options.stream_proxy):
+    if GENERAL and len(world.arrays.buffers) > 0:
         # A turn may pass on all that proxies have, or replay all changes.
         state = world.arrays.state[0]
         room = int((event_list.room(world.q) - state.held) // (MOST_OUT + state.published))
@@ -333,8 +333,9 @@ def finish(given: World, now: float) -> None:
             for place in range(CLAIMS):
                 if is_queued(arrays, number, place):
                     set_out(arrays.claims[CLAIMS * number + place], record, number, now)
-            if holds_back(world.options.stream_proxy) and row.subscribed >= 0:
-                held = kept_back(arrays.buffers[number], arrays.stretches[number], row.seen + 0)
+            if is_behind(arrays, number) and row.subscribed >= 0:
+                mine = arrays.behind[number]
+                held = kept_back(arrays.buffers[mine], arrays.stretches[mine], row.seen + 0)
                 recording.count_in_bin(record, Count.HELD_BACK, number, now, held)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]

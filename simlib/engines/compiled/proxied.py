@@ -22,7 +22,6 @@ from simlib.engines.compiled.numba_support import inlined
 from simlib.engines.compiled.state import (
     RESUME_BITS,
     ClientArrays,
-    EngineOptions,
     Kind,
     load_of,
     paths_of,
@@ -30,9 +29,15 @@ from simlib.engines.compiled.state import (
 
 
 @inlined
-def is_held_back(arrays: ClientArrays, options: EngineOptions, number: int) -> bool:
+def is_behind(arrays: ClientArrays, number: int) -> bool:
+    """Say whether a client is behind a proxy that holds streams back."""
+    return bool(len(arrays.behind) > 0 and arrays.behind[number] >= 0)
+
+
+@inlined
+def is_held_back(arrays: ClientArrays, number: int) -> bool:
     """Say whether what the server writes to a client is held back by a proxy."""
-    return bool(rule.holds_back(options.stream_proxy) and arrays.streams[number])
+    return bool(is_behind(arrays, number) and arrays.streams[number])
 
 
 @inlined
@@ -40,19 +45,18 @@ def begin_stream(
     arrays: ClientArrays,
     q: EventList,
     rules: Rules,
-    options: EngineOptions,
     number: int,
     now: float,
     version: int,
     outcome: int,
 ) -> None:
     """Write the head of a stream, READY, and what the client has missed up to `version`."""
-    row, buffer = arrays.rows[number], arrays.buffers[number]
+    row, buffer = arrays.rows[number], arrays.buffers[arrays.behind[number]]
     exchange, first = int(row.subscribed), int(row.seen) + 1
     connection.clear_path(paths_of(arrays, rules), row, now)
     arrays.state[0].held -= buffer.events
     rule.begin(buffer, now)
-    rule.write_head(options.stream_proxy, buffer, arrays.stream_bytes[Message.STREAM_RESPONSE])
+    rule.write_head(buffer, arrays.stream_bytes[Message.STREAM_RESPONSE])
     message, data, n = Message.STREAM_READY + 0, rule.ready_data(version, outcome), 1
     for part in range(2):
         if part == 1 and outcome == Resume.SNAPSHOT:
@@ -62,7 +66,7 @@ def begin_stream(
         elif part == 1:
             continue
         write_to_stream(
-            *(arrays, q, rules, options, number, now),
+            *(arrays, q, rules, number, now),
             *(exchange, message, data, n),
         )
 
@@ -72,7 +76,6 @@ def write_to_stream(
     arrays: ClientArrays,
     q: EventList,
     rules: Rules,
-    options: EngineOptions,
     number: int,
     now: float,
     exchange: int,
@@ -81,9 +84,10 @@ def write_to_stream(
     n: int,
 ) -> None:
     """Write to a stream what a proxy may hold back, and send on what it passes on."""
-    state, buffer, stretches = arrays.state[0], arrays.buffers[number], arrays.stretches[number]
-    proxy, n_bytes = options.stream_proxy, int(arrays.stream_bytes[message])
-    due_s = rule.write(proxy, buffer, stretches, message, data, n, n_bytes, now)
+    state, n_bytes = arrays.state[0], int(arrays.stream_bytes[message])
+    place = arrays.behind[number]
+    buffer, stretches = arrays.buffers[place], arrays.stretches[place]
+    due_s = rule.write(buffer, stretches, message, data, n, n_bytes, now)
     state.held += n
     state.stretches = max(state.stretches, buffer.stretches)
     pass_on(arrays, q, rules, number, now, exchange)
@@ -96,7 +100,8 @@ def pass_on(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
     """Send on the events whose last byte the proxy passes on."""
-    buffer, stretches = arrays.buffers[number], arrays.stretches[number]
+    place = arrays.behind[number]
+    buffer, stretches = arrays.buffers[place], arrays.stretches[place]
     row, paths = arrays.rows[number], paths_of(arrays, rules)
     while rule.has_passed(buffer, stretches):
         message, data = rule.take(buffer, stretches)
@@ -119,8 +124,9 @@ def release_stream(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
     """The proxy passes on what it has, unless a piece was full before."""
-    if arrays.buffers[number].due_s == now:
-        rule.release(arrays.buffers[number])
+    buffer = arrays.buffers[arrays.behind[number]]
+    if buffer.due_s == now:
+        rule.release(buffer)
         pass_on(arrays, q, rules, number, now, exchange)
 
 
@@ -130,17 +136,17 @@ def end_stream(
     record: Record,
     q: EventList,
     rules: Rules,
-    options: EngineOptions,
     number: int,
     now: float,
     exchange: int,
     is_end: bool,
 ) -> None:
     """A stream ends, if the client has one: what the proxy has goes before, or is lost."""
-    if arrays.rows[number].subscribed != exchange or not is_held_back(arrays, options, number):
+    if arrays.rows[number].subscribed != exchange or not is_held_back(arrays, number):
         return
-    buffer, stretches = arrays.buffers[number], arrays.stretches[number]
-    if rule.throws_away(options.stream_proxy, is_end):
+    place = arrays.behind[number]
+    buffer, stretches = arrays.buffers[place], arrays.stretches[place]
+    if rule.throws_away(buffer, is_end):
         arrays.state[0].held -= buffer.events
         lost = rule.drop(buffer, stretches)
         recording.count_in_bin(record, Count.THROWN_AWAY, number, now, lost)
@@ -150,8 +156,8 @@ def end_stream(
 
 
 @inlined
-def heard_of_s(arrays: ClientArrays, options: EngineOptions, number: int, row: Any) -> float:
+def heard_of_s(arrays: ClientArrays, number: int, row: Any) -> float:
     """Return when the connection last carried something, as a middlebox sees it, seconds."""
-    if rule.holds_back(options.stream_proxy) and is_stream(row.transport):
-        return float(arrays.buffers[number].written_s)
+    if is_behind(arrays, number) and is_stream(row.transport):
+        return float(arrays.buffers[arrays.behind[number]].written_s)
     return float(row.active_s)

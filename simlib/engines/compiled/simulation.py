@@ -37,7 +37,7 @@ from simlib.core.path import SHARED_LINK, WINDOW, SharedLink
 from simlib.core.protocol import HAS_SOCKET, State
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
-from simlib.core.stream_proxy import PROXY_BUFFER_ROW, STRETCH_ROW, holds_back
+from simlib.core.stream_proxy import HOLDS_ALL, PROXY_BUFFER_ROW, STRETCH_ROW, are_held, holds_back
 from simlib.engines.choice import loaded
 from simlib.engines.compiled import (
     actions,
@@ -289,7 +289,6 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
     _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
     slots_n = 2 * clients_n if variant.pushes else 0
-    held_n = clients_n if holds_back(workload.stream_proxy) else 0
     return ClientArrays(
         rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
@@ -317,8 +316,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         sends=rows_of(workload.nodes * workload.server.workers, SEND),
         planned=_planned(workload, clients_n),
         **_claims(workload, clients_n),
-        buffers=rows_of(held_n, list(PROXY_BUFFER_ROW.items())),
-        stretches=rows_of((held_n, _STRETCHES), list(STRETCH_ROW.items())),
+        **_proxies(workload, clients_n),
         stream_bytes=workload.stream_bytes,
         servers=_idle_servers(workload.nodes, workload.server.workers),
         balancer=_new_balancer(workload, clients_n),
@@ -352,6 +350,21 @@ def _claims(workload: Workload, clients_n: int) -> dict[str, Any]:
     claims = rows_of(CLAIMS * clients_n, list(CLAIM_ROW.items()))
     claims["key"] = NO_KEY
     return {"pools": rows_of(users, list(POOL_ROW.items())), "claims": claims}
+
+
+def _proxies(workload: Workload, clients_n: int) -> dict[str, Any]:
+    rules, address = workload.stream_proxy, (workload.rules.seed, workload.rules.replication)
+    is_held = are_held(rules, *address, clients_n)
+    is_behind = is_held | holds_back(rules)
+    places = np.where(is_behind, np.cumsum(is_behind) - 1, -1).astype(np.int32)
+    behind_n = int(is_behind.sum())
+    buffers = rows_of(behind_n, list(PROXY_BUFFER_ROW.items()))
+    for name in ("buffer_bytes", "delay_s"):
+        own = getattr(HOLDS_ALL, name), getattr(rules, name)
+        buffers[name] = np.where(is_held[is_behind], *own)
+    stretches = rows_of((behind_n, _STRETCHES), list(STRETCH_ROW.items()))
+    behind = places if behind_n else places[:0]
+    return {"behind": behind, "buffers": buffers, "stretches": stretches}
 
 
 def _fill(rows: Any, variant: Variant, record: Record) -> None:
@@ -411,7 +424,6 @@ def _options(workload: Workload) -> EngineOptions:
         workload.unanswered_s,
         workload.rate_limit,
         workload.browser,
-        workload.stream_proxy,
         workload.bad_gateway,
     )
 

@@ -27,7 +27,6 @@ from simlib.core.notify import FETCHES
 from simlib.core.protocol import State
 from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Count, Record
 from simlib.core.resync import resume_outcome
-from simlib.core.stream_proxy import ProxyRules
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.event_list import SOURCES
@@ -322,9 +321,10 @@ class ClientArrays(NamedTuple):
     nodes, `balancer` what is before them, and `heard_s` is when they hear of each change. `planned`
     has a row for each client, or none if no slow client blocks its worker. `pools` has a row for
     each user, and `claims` two for each client, or none if the browser has no limit. `buffers` and
-    `stretches` have one each if a proxy holds back what streams carry, `state` how many events they
-    have in all and the most rows that a client's stretches have taken. `stream_bytes` are that
-    proxy's sizes of messages.
+    `stretches` have one each of a client that is `behind` a proxy which holds back what streams
+    carry: there is its place, or -1 where nobody holds back anything; it is empty if that is true
+    of all. `state` has how many events they have in all and the most rows that a client's stretches
+    have taken. `stream_bytes` are such a proxy's sizes of messages.
     """
 
     rows: NDArray[Any]
@@ -354,6 +354,7 @@ class ClientArrays(NamedTuple):
     planned: NDArray[Any]
     pools: NDArray[Any]
     claims: NDArray[Any]
+    behind: NDArray[np.int32]
     buffers: NDArray[Any]
     stretches: NDArray[Any]
     stream_bytes: NDArray[np.int64]
@@ -374,7 +375,6 @@ class EngineOptions(NamedTuple):
     unanswered_s: float
     limit: LimiterRules
     browser: BrowserRules
-    stream_proxy: ProxyRules
     bad_gateway: bool
 
 
