@@ -25,7 +25,7 @@ from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
 from simlib.scenario.suggestions import METRIC_ALIASES, hint, scenario_rule
-from simlib.store import Store
+from simlib.store import Store, kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -657,17 +657,15 @@ def by_name(
 
 def perform(task: Task) -> Rows | None:
     """Run a task, or find it in the store; None if it was interrupted."""
-    store = None if task.store is None else Store(task.store)
-    key = Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
-    rows = None if store is None else store.find(key)
-    if rows is None:
+
+    def totals() -> Rows | None:
         run = run_of(task)
-        if run is None:
-            return None
-        rows = run.totals()
-        if store is not None:
-            store.keep(key, rows)
-    return rows
+        return None if run is None else run.totals()
+
+    def key() -> str:
+        return Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
+
+    return kept(task.store, key, totals)
 
 
 def run_of(task: Task) -> Run | None:

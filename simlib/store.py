@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,41 @@ class Store:
 
     def _file(self, key: str) -> Path:
         return self.path / key[:2] / f"{key}.parquet"
+
+
+def kept(
+    folder: Path | None,
+    key: Callable[[], str],
+    make: Callable[[], list[dict[str, Any]] | None],
+) -> list[dict[str, Any]] | None:
+    """Return the rows of a run that a store has, or else make and keep them.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The store's; None: there is no store, and nobody asks for the key.
+    key : callable
+        Returns the key of the run.
+    make : callable
+        Runs it; None: it was interrupted, and nothing is kept.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kept(Path(folder), lambda: "0" * 32, lambda: [{"clients": 5}])
+    ...     kept(Path(folder), lambda: "0" * 32, lambda: None)
+    [{'clients': 5}]
+    [{'clients': 5}]
+    """
+    if folder is None:
+        return make()
+    store, name = Store(folder), key()
+    rows = store.find(name)
+    if rows is None:
+        rows = make()
+        if rows is not None:
+            store.keep(name, rows)
+    return rows
 
 
 def _about(key: str, table: Any) -> dict[str, Any]:

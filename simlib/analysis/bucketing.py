@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from simlib.core.bucketing import ALWAYS, NEVER, RULES, fnv1a, fnv1a_twice, hash_code
-from simlib.core.draws import Stream, uniforms
+from simlib.core.draws import Stream, uniforms_of_clients
 from simlib.errors import ScenarioError, shown
 from simlib.renamed import renamed, renamed_arguments
 from simlib.scenario.reading import MOST_DATA_BYTES, read_text
@@ -86,10 +85,8 @@ def user_ids(kind: str, count: int, *, seed: int = 1, replication: int = 0) -> l
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 2**64:
             raise ScenarioError(name, number, f"must be a whole number >= {least}")
 
-    users = np.arange(count, dtype=np.uint64)
-
     def whole(k: int, below: int) -> list[int]:
-        u = uniforms(seed, replication, users, Stream.USER, k)
+        u = uniforms_of_clients(seed, replication, count, Stream.USER, k)
         return (u * below).astype(np.int64).tolist()
 
     if kind == "number":
@@ -347,6 +344,8 @@ def share(buckets: ArrayLike | Mapping[str, ArrayLike], percents: Sequence[float
     0      guide      True
     1  floor_mod     False
     """
+    from scipy import stats
+
     if isinstance(buckets, Mapping):
         if not buckets:
             raise ScenarioError("buckets", buckets, "must be buckets of at least one rule")
@@ -412,6 +411,8 @@ def overlap(first: ArrayLike, second: ArrayLike, percents: Sequence[float]) -> p
     >>> overlap(*apart, [10])[columns].round(2).to_numpy().tolist()
     [[0.01, 0.01]]
     """
+    from scipy import stats
+
     one, other = _checked_buckets("first", first), _checked_buckets("second", second)
     if len(one) != len(other):
         raise ScenarioError("second", len(other), f"must be of the same users ({len(one)})")
@@ -485,6 +486,8 @@ def moves(buckets: ArrayLike, percents: Sequence[float]) -> pd.DataFrame:
 
 
 def _ratio_p_value(enrolled: int, users: int, nominal: float) -> float:
+    from scipy import stats
+
     expected = [users * nominal, users * (1.0 - nominal)]
     if min(expected) < _LEAST_EXPECTED:
         return float(stats.binomtest(enrolled, users, nominal).pvalue)

@@ -16,8 +16,8 @@ change; for state, an object with attributes (`client_state.Client`), in whose p
 has a row of an array with the same names (`client_state.ROW`); sequences that are read by index and
 length, since a list in one world is an array in the other. `engines.compiled.numba_support` finds
 every module of this package and compiles each function that a loop calls. What only prepares a run
-or reads its end is ordinary Python, with NumPy if it likes: `wire`, `bucketing`, `draws.uniforms`,
-`faults.fault_events_of`, the class `record.Record`.
+or reads its end is ordinary Python, with NumPy if it likes: `wire`, `bucketing`, the functions of
+arrays in `draws` and `elementary`, `faults.fault_events_of`, the class `record.Record`.
 
 **What numba needs.** Each line below was tried with the version in the lock file.
 

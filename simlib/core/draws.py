@@ -10,9 +10,9 @@ its four output words is the draw. It equals ``numpy.random.Philox`` bit for bit
 checks. The arithmetic splits each 64-bit word into halves and masks after each shift, so the one
 source serves Python integers, uint64 arrays and compiled int64, whose bits are the same.
 
-Draws are transformed by the functions of `elementary`, one at a time. The ``log`` of a C library
-and NumPy's vectorised one differ from them in the last bit, and two drivers, or two machines, must
-not disagree by a bit.
+Draws are transformed by the functions of `elementary` alone. The ``log`` of a C library and NumPy's
+vectorised one differ from them in the last bit, and two drivers, or two machines, must not disagree
+by a bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simlib.core.elementary import cos, exp, log
+from simlib.core.elementary import cos, cosines, exp, log, logs
 
 _HALF = 0xFFFFFFFF
 _MULTIPLIER_0 = (0xD2E7470E, 0xE14C6C93)
@@ -200,6 +200,24 @@ def uniforms(
     return np.asarray((words >> 11) * _UNIT, dtype=np.float64)
 
 
+def uniforms_of_clients(
+    seed: int, replication: int, clients: int, stream: int, k: int
+) -> NDArray[np.float64]:
+    """Return `uniform` of clients 0 to `clients` - 1, shape (clients,).
+
+    NumPy's generator counts up what is the client here, so its own loop draws them all.
+
+    Examples
+    --------
+    >>> uniforms_of_clients(1, 0, 3, Stream.START, 0)[2] == uniform(1, 0, 2, Stream.START, 0)
+    np.True_
+    """
+    before_first = ((k << 128 | stream << 64) - 1) % (1 << 256)
+    generator = np.random.Philox(counter=before_first, key=replication << 64 | seed)
+    words = generator.random_raw(4 * clients)[::4]
+    return np.asarray((words >> 11) * _UNIT, dtype=np.float64)
+
+
 def exponential(u: float, mean: float) -> float:
     """Return the exponential variate of `mean` that belongs to the uniform draw `u`.
 
@@ -211,6 +229,17 @@ def exponential(u: float, mean: float) -> float:
     return -log(1.0 - u) * mean
 
 
+def exponentials(u: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """Return `exponential` of each uniform draw of an array.
+
+    Examples
+    --------
+    >>> exponentials(np.array([0.5]), 30.0)[0] == exponential(0.5, 30.0)
+    np.True_
+    """
+    return -logs(1.0 - u) * mean
+
+
 def normal(u: float, v: float) -> float:
     """Return the standard normal variate of two uniform draws (Box and Muller 1958).
 
@@ -220,6 +249,17 @@ def normal(u: float, v: float) -> float:
     1.177
     """
     return math.sqrt(-2.0 * log(1.0 - u)) * cos(2.0 * math.pi * v)
+
+
+def normals(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `normal` of each pair of uniform draws of two arrays.
+
+    Examples
+    --------
+    >>> normals(np.array([0.5]), np.array([0.1]))[0] == normal(0.5, 0.1)
+    np.True_
+    """
+    return np.sqrt(-2.0 * logs(1.0 - u)) * cosines(2.0 * math.pi * v)
 
 
 def lognormal(u: float, v: float, mean: float, sigma: float) -> float:

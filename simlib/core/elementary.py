@@ -10,11 +10,18 @@ The methods and the coefficients are those of fdlibm 5.3 (Sun Microsystems 1993:
 ``e_exp.c``, ``s_cos.c``, ``e_rem_pio2.c``). Logarithm and cosine are put together as in FreeBSD's
 ``k_log.h`` and ``k_cos.c``, which need no tables of cases. The order of operations is part of the
 result: changing it changes runs.
+
+`logs`, `exps` and `cosines` are the same functions of arrays, bit for bit, for what is drawn before
+a run begins. They share the arithmetic; only the choice between cases is made in another way.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 # ln 2 and pi / 2 in parts. The high parts end in zeros: times a small whole number is exact.
 _LN2_HIGH = 6.93147180369123816490e-01
@@ -31,6 +38,8 @@ _LARGEST_EXPONENT = 709.782712893384
 _SMALLEST_EXPONENT = -745.1332191019411
 _CANCELLED = 2.0**-16
 _TURN = 2.0 * math.pi
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 def take_apart(x: float) -> tuple[float, int]:
@@ -88,6 +97,24 @@ def log(x: float) -> float:
     m, k = take_apart(x)
     if m < _ROOT_HALF:
         m, k = 2.0 * m, k - 1
+    return _log_of_parts(m, k)
+
+
+def logs(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `log` of each number of an array; they are positive and finite.
+
+    Examples
+    --------
+    >>> logs(np.array([1.0, 2.0])).tolist() == [log(1.0), log(2.0)]
+    True
+    """
+    m, k = np.frexp(x)
+    is_low = m < _ROOT_HALF
+    return _log_of_parts(np.where(is_low, 2.0 * m, m), k - is_low)
+
+
+def _log_of_parts(m: Number, k: Number) -> Number:
+    """The logarithm of `m` * 2**`k`, for `m` from the root of 1/2 to that of 2."""
     # ln(1 + f) = 2 atanh(s) = f - f**2 / 2 + s (f**2 / 2 + r), where r is a polynomial in s**2.
     f = m - 1.0
     s = f / (2.0 + f)
@@ -126,6 +153,26 @@ def exp(x: float) -> float:
     if not _SMALLEST_EXPONENT <= x <= _LARGEST_EXPONENT:
         return math.inf if x > 0.0 else 0.0 if x < 0.0 else x
     k = int(x * _PER_LN2 + (0.5 if x >= 0.0 else -0.5))
+    y = _exp_of_rest(x, k)
+    # In two steps: the power itself may be out of range where the result is not.
+    first = k >> 1
+    return y * power_of_two(first) * power_of_two(k - first)
+
+
+def exps(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `exp` of each number of an array; they are in [-745, 709].
+
+    Examples
+    --------
+    >>> exps(np.array([-1.0, 2.0])).tolist() == [exp(-1.0), exp(2.0)]
+    True
+    """
+    k = np.trunc(x * _PER_LN2 + np.where(x >= 0.0, 0.5, -0.5))
+    return np.ldexp(_exp_of_rest(x, k), k.astype(np.int64))
+
+
+def _exp_of_rest(x: Number, k: Number) -> Number:
+    """The power of e to what is left of `x` without `k` times ln 2."""
     high = x - k * _LN2_HIGH
     low = k * _LN2_LOW
     # exp(r) = 1 + r + r c / (2 - c), where c is r less a polynomial in r**2.
@@ -143,10 +190,7 @@ def exp(x: float) -> float:
             )
         )
     )
-    y = 1.0 - ((low - r * c / (2.0 - c)) - high)
-    # In two steps: the power itself may be out of range where the result is not.
-    first = k >> 1
-    return y * power_of_two(first) * power_of_two(k - first)
+    return 1.0 - ((low - r * c / (2.0 - c)) - high)
 
 
 def cos(x: float) -> float:
@@ -190,7 +234,27 @@ def cos(x: float) -> float:
     return -near if quarters == 2 else near
 
 
-def _sine_near_0(x: float, error: float) -> float:
+def cosines(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `cos` of each angle of an array; they are in [0, 2 pi].
+
+    Examples
+    --------
+    >>> cosines(np.array([0.5, 4.0])).tolist() == [cos(0.5), cos(4.0)]
+    True
+    """
+    quarters = (x * _PER_QUARTER + 0.5).astype(np.int64)
+    r = x - quarters * _QUARTER_HIGH
+    w = quarters * _QUARTER_REST
+    y = r - w
+    error = (r - y) - w
+    sine, near = _sine_near_0(y, error), _cosine_near_0(y, error)
+    result = np.choose(quarters % 4, [near, -sine, -near, sine])
+    for place in np.flatnonzero(np.abs(y) < _CANCELLED * x).tolist():
+        result[place] = cos(float(x[place]))
+    return np.asarray(result)
+
+
+def _sine_near_0(x: Number, error: Number) -> Number:
     """The sine of `x` + `error`, for |`x`| <= pi / 4."""
     z = x * x
     cube = z * x
@@ -205,7 +269,7 @@ def _sine_near_0(x: float, error: float) -> float:
     return x - ((z * (0.5 * error - cube * r) - error) - cube * -1.66666666666666324348e-01)
 
 
-def _cosine_near_0(x: float, error: float) -> float:
+def _cosine_near_0(x: Number, error: Number) -> Number:
     """The cosine of `x` + `error`, for |`x`| <= pi / 4."""
     z = x * x
     w = z * z

@@ -362,6 +362,8 @@ def ratio(above: Any, below: Any) -> NDArray[np.float64]:
     >>> ratio([1.0, 1.0], [4.0, 0.0]).tolist()
     [0.25, nan]
     """
+    if isinstance(below, float):  # one number, as at the checks of a rollout: no array is needed
+        return np.asarray(float(above) / float(below) if below > 0.0 else np.nan)
     dividend, divisor = np.asarray(above, np.float64), np.asarray(below, np.float64)
     result = np.full(divisor.shape, np.nan)
     with np.errstate(all="ignore"):

@@ -508,10 +508,16 @@ def bins_with_bytes(record: Record) -> NDArray[np.int64]:
     -------
     ndarray of int64, shape (cohorts, bins, len(Count))
     """
+    return _with_bytes(record.bins.copy(), record.messages, record.sizes)
+
+
+def _with_bytes(
+    counts: NDArray[np.int64], messages: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Add the bytes of messages to counts, and return these."""
     layers = [Count.PAYLOAD_UP_BYTES, Count.PAYLOAD_DOWN_BYTES, Count.UP_BYTES, Count.DOWN_BYTES]
-    bins = record.bins.copy()
-    bins[:, :, layers] += record.messages @ record.sizes
-    return bins
+    counts[..., layers] += messages @ sizes
+    return counts
 
 
 def add_busy(record: Record, node: int, start_s: float, end_s: float, sign: float = 1.0) -> None:
@@ -741,7 +747,7 @@ def snapshot(
 
     return MetricsSnapshot(
         t=now,
-        counts=bins_with_bytes(record).sum(axis=1),
+        counts=_with_bytes(record.bins.sum(axis=1), record.messages.sum(axis=1), record.sizes),
         latency_ticks=record.latency_ticks.sum(axis=1),
         histogram=record.histogram.copy(),
         wait_ticks=record.wait_ticks.sum(axis=2),

@@ -52,6 +52,8 @@ share the server, the board, the users and the paths, got 2
 
 
 def _variant_of(variant: Variant, cohort: str, scenario: Scenario) -> Scenario:
+    if not variant.changes and variant.transport == scenario.transport:
+        return scenario
     try:
         changed = scenario.replace({**variant.changes, "transport": variant.transport})
     except ScenarioError as error:

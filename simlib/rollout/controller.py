@@ -28,6 +28,7 @@ from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload
 from simlib.scenario.workload import rules_of
 
+_COUNTS = tuple(what.name.lower() for what in Count)
 _NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
 
 
@@ -80,7 +81,7 @@ def read(
         The `Transport` of each cohort: WebSockets and requests that are held take memory.
     """
     length_s = now.t - before.t
-    counts = dict(zip(Count, now.counts[cohort] - before.counts[cohort], strict=True))
+    counts = now.counts[cohort] - before.counts[cohort]
     # The trapezoidal rule: these numbers of clients change little between two checks.
     present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
     # Clients may fall back and return between two checks, so this is what a monitor's gauge is on
@@ -98,7 +99,7 @@ def read(
     busy_s = now.busy_s - before.busy_s
     sockets = int(now.connected[is_kept].sum())
     sums = {
-        **{what.name.lower(): float(n) for what, n in counts.items()},
+        **dict(zip(_COUNTS, counts.astype(np.float64).tolist(), strict=True)),
         "width_s": length_s,
         "present_s": present_s,
         "connected_s": now.connected[cohort] * length_s,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
@@ -32,11 +33,11 @@ from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
 from simlib.rollout.warnings import warnings_of
-from simlib.run import Run, RunWarning, check_table, kinds, kinds_of
+from simlib.run import COHORTS, Run, RunWarning, check_table, kinds, kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
 from simlib.scenario.suggestions import scenario_rule
-from simlib.store import Store
+from simlib.store import Store, kept
 
 __all__ = [
     "BASELINE",
@@ -176,7 +177,8 @@ def roll_out(
 
             run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
         else:
-            engine = chosen_engine(engine, [_treated(plan, scenario)])
+            if engine == "auto":
+                engine = chosen_engine(engine, [_treated(plan, scenario)])
             run = simulate(scenario, engine=engine, **options)
     except Interrupted as error:
         stopped, run = error, error.result
@@ -732,64 +734,77 @@ def carry_out(fleet: Trial) -> Rollout | None:
 
 def perform(fleet: Trial) -> experiment.Rows | None:
     """Rehearse one fleet, or find it in the store; None if it was interrupted."""
-    store = None if fleet.store is None else Store(fleet.store)
+
+    def outcomes() -> experiment.Rows | None:
+        rollout = carry_out(fleet)
+        if rollout is None:
+            return None
+        return [{"replication": fleet.replication, **outcome_of(rollout)}]
+
+    return kept(fleet.store, lambda: _key_of(fleet), outcomes)
+
+
+def _key_of(fleet: Trial) -> str:
+    """Return under which key a store keeps the outcome of a fleet."""
     what = f"{fleet.scenario.hash} {fleet.plan.dump()}"
     if fleet.plan.bucketing.ids_file is not None:
         ids = bucketing.read_user_ids(fleet.plan.bucketing.ids_file)
         what += hashlib.sha256("\n".join(ids).encode()).hexdigest()
-    key = Store.key(what, fleet.seed, fleet.replication, fleet.engine)
-    rows = None if store is None else store.find(key)
-    if rows is None:
-        rollout = carry_out(fleet)
-        if rollout is None:
-            return None
-        rows = [{"replication": fleet.replication, **outcome_of(rollout)}]
-        if store is not None:
-            store.keep(key, rows)
-    return rows
+    return Store.key(what, fleet.seed, fleet.replication, fleet.engine)
 
 
 def outcome_of(rollout: Rollout) -> dict[str, Any]:
     """Return the outcome of a rollout: the columns of `Rehearsal.fleets` from ``outcome`` on."""
     run, history, plan = rollout
-    exposures, latency, timeline = (
-        run.frame(name) for name in ("exposures", "latency", "timeline")
-    )
-    exposures = exposures[exposures["cohort"] == "treatment"]
-    pushed = timeline[timeline["cohort"] == "treatment"]
+    client, from_s, to_s = _of_treatment(run, "exposures", "client", "from_s", "to_s")
+    low_s, count = _of_treatment(run, "latency", "low_s", "count")
+    lost, errors = _of_treatment(run, "timeline", "lost", "errors")
     control, _ = cohort_scenarios(plan, run.scenario)
-    is_late = (latency["cohort"] == "treatment") & (latency["low_s"] >= control.polling.interval_s)
-    back_s = history.loc[history["event"].isin(["rolled_back", "killed"]), "t_s"].min()
-    begun_s = history.loc[
-        (history["event"] == "started") & (history["stage"] == len(plan.stages) - 1), "t_s"
-    ].min()
-    last = history["event"].iloc[-1] if len(history) else "late"
+    events, t_s = history["event"].to_numpy(), history["t_s"].to_numpy()
+    is_last_stage = history["stage"].to_numpy() == len(plan.stages) - 1
+    back_s = min(t_s[np.isin(events, ("rolled_back", "killed"))], default=math.nan)
+    begun_s = min(t_s[(events == "started") & is_last_stage], default=math.nan)
+    last = events[-1] if len(events) else "late"
     row: dict[str, Any] = {
         "outcome": last if last in ("done", "rolled_back", "paused", "killed") else "late",
         "back_s": back_s - plan.start_s,
         "full_s": begun_s - plan.start_s,
-        "users": int(user_of(exposures["client"], run.scenario.tabs_per_user).nunique()),
-        "user_min": float((exposures["to_s"] - exposures["from_s"]).sum() / 60.0),
-        "lost": int(pushed["lost"].sum()),
-        "late": int(latency.loc[is_late, "count"].sum()),
-        "errors": int(pushed["errors"].sum()),
+        "users": len(np.unique(user_of(client, run.scenario.tabs_per_user))),
+        "user_min": float((to_s - from_s).sum() / 60.0),
+        "lost": int(lost.sum()),
+        "late": int(count[low_s >= control.polling.interval_s].sum()),
+        "errors": int(errors.sum()),
         **dict.fromkeys(("t50_s", "t90_s", "t99_s", "t100_s"), math.nan),
-        "peak_polls_per_s": math.nan,
-        "peak_utilisation": math.nan,
+        **_peaks(run, back_s),
         "warnings": kinds(rollout.warnings),
     }
-    if not math.isnan(back_s) and len(
-        exposures[(exposures["from_s"] <= back_s) & (exposures["to_s"] > back_s)]
-    ):
+    if ((from_s <= back_s) & (to_s > back_s)).any():
         row |= {
             name: t for name, t in rollouts.rollback_time(run, back_s).items() if name != "tabs"
         }
-    after = timeline[timeline["t_s"].between(back_s, back_s + _AFTER_S)]
-    if len(after):
-        polls = after.groupby("t_s")["polls"].sum() / after.groupby("t_s")["width_s"].first()
-        row["peak_polls_per_s"] = float(polls.max())
-        row["peak_utilisation"] = float(after["utilisation"].max())
     return row
+
+
+def _of_treatment(run: Run, table: str, *names: str) -> list[NDArray[Any]]:
+    """Return some columns of a table, of the treatment cohort's rows."""
+    columns = run.columns(table)
+    rows = columns["cohort"] == "treatment"
+    return [columns[name][rows] for name in names]
+
+
+def _peaks(run: Run, back_s: float) -> dict[str, float]:
+    """Return the highest load after the decision to roll back, NaN without one."""
+    timeline = run.columns("timeline")
+    t_s, width_s, polls, utilisation = (
+        timeline[name].reshape(len(COHORTS), -1)
+        for name in ("t_s", "width_s", "polls", "utilisation")
+    )
+    after = (t_s[0] >= back_s) & (t_s[0] <= back_s + _AFTER_S) & (width_s[0] > 0.0)
+    polls_per_s = polls.sum(axis=0)[after] / width_s[0][after]
+    return {
+        "peak_polls_per_s": float(max(polls_per_s, default=math.nan)),
+        "peak_utilisation": float(max(utilisation[0][after], default=math.nan)),
+    }
 
 
 def __dir__() -> list[str]:

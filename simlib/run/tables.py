@@ -73,7 +73,8 @@ def quantiles_of(
     total = int(count.sum())
     if total == 0:
         return np.full(levels.shape, np.nan)
-    order = np.argsort(low_s, kind="stable")
+    held = np.flatnonzero(count)
+    order = held[np.argsort(low_s[held], kind="stable")]
     low_s, high_s, count = low_s[order], high_s[order], count[order]
     reached = np.cumsum(count)
     bucket = np.minimum(np.searchsorted(reached, levels * total, "left"), len(reached) - 1)

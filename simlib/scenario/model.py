@@ -11,7 +11,8 @@ import hashlib
 import math
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -991,6 +992,8 @@ class Scenario(Section):
 
     _folder: Path = PrivateAttr(default=Path())
     _trace: str | None = PrivateAttr(default=None)
+    _text: str | None = PrivateAttr(default=None)
+    """What `dump` returned: runs are found and compared by it, many times."""
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -1259,7 +1262,15 @@ class Scenario(Section):
         """Return the scenario as TOML, from which `Scenario.load` reads an equal one."""
         import tomli_w
 
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        if self._text is None:
+            self._text = tomli_w.dumps(self.model_dump(exclude_none=True))
+        return self._text
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy as pydantic makes it: what is updated is not validated; see `replace`."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy._text = None
+        return copy
 
     def replace(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Scenario:
         """Return this scenario with some fields changed.
@@ -1283,7 +1294,7 @@ class Scenario(Section):
             A path does not exist, or the new scenario is not valid.
         """
         values = self.model_dump(exclude_none=True)
-        optional = dict(_paths())
+        optional = _paths()
         for given, value in read_changes(changes, named).items():
             path = present_path(Scenario, given)
             if path not in optional:
@@ -1387,12 +1398,15 @@ class Scenario(Section):
         )
 
 
-def _paths() -> Iterator[tuple[str, bool]]:
+@cache
+def _paths() -> dict[str, bool]:
     """Every field's dotted path, and whether it may be absent."""
+    optional = {}
     for name, field in Scenario.model_fields.items():
         options = [field.annotation, *get_args(field.annotation)]
-        yield name, type(None) in options
+        optional[name] = type(None) in options
         for option in options:
             if isinstance(option, type) and issubclass(option, pydantic.BaseModel):
                 for inner, inner_field in option.model_fields.items():
-                    yield f"{name}.{inner}", type(None) in get_args(inner_field.annotation)
+                    optional[f"{name}.{inner}"] = type(None) in get_args(inner_field.annotation)
+    return optional

@@ -24,8 +24,8 @@ from simlib.core.broadcasts import LoopRules, may_end
 from simlib.core.browser import NO_LIMIT as NO_BROWSER_LIMIT
 from simlib.core.browser import BrowserRules, polls_beside
 from simlib.core.client_state import Differs, Rules
-from simlib.core.draws import Stream, exponential, normal, uniforms
-from simlib.core.elementary import exp
+from simlib.core.draws import Stream, exponentials, normals, uniforms, uniforms_of_clients
+from simlib.core.elementary import exps
 from simlib.core.fallback import FallbackRules
 from simlib.core.faults import FAULTS, FaultEvent, fault_events_of, is_end
 from simlib.core.limiter import NO_LIMIT as NO_RATE_LIMIT
@@ -62,7 +62,7 @@ from simlib.scenario.model import (
 from simlib.scenario.suggestions import scenario_rule
 
 NO_LIMIT = 2**31 - 1
-_BLOCK = 4096
+_BLOCK = 512
 
 
 class Workload(NamedTuple):
@@ -370,20 +370,17 @@ def _most_gaps(workload: Workload) -> int:
 
 def _poisson_s(
     rate_per_s: float, horizon_s: float, seed: int, replication: int, stream: Stream
-) -> list[float]:
+) -> NDArray[np.float64]:
     """Times of a Poisson stream before the horizon; a rate of 0 has none."""
-    if rate_per_s == 0.0:
-        return []
-    times: list[float] = []
-    t, k = 0.0, 0
-    while True:
-        block = np.arange(k, k + _BLOCK, dtype=np.uint64)
-        for u in uniforms(seed, replication, 0, stream, block).tolist():
-            t += exponential(u, 1.0 / rate_per_s)
-            if t >= horizon_s:
-                return times
-            times.append(t)
-        k += _BLOCK
+    blocks = [np.zeros(1)]
+    while rate_per_s > 0.0 and blocks[-1][-1] < horizon_s:
+        k = _BLOCK * (len(blocks) - 1)
+        u = uniforms(seed, replication, 0, stream, np.arange(k, k + _BLOCK, dtype=np.uint64))
+        with np.errstate(over="ignore"):
+            gaps_s = exponentials(u, 1.0 / rate_per_s)
+        blocks.append(np.cumsum(np.concatenate((blocks[-1][-1:], gaps_s)))[1:])
+    times = np.concatenate(blocks)[1:]
+    return times[times < horizon_s]
 
 
 def publish_times_s(scenario: Scenario, seed: int, replication: int) -> NDArray[np.float64]:
@@ -399,10 +396,10 @@ def publish_times_s(scenario: Scenario, seed: int, replication: int) -> NDArray[
     if updates.kind == "bursts":
         assert updates.burst_size is not None
         assert updates.burst_gap_s is not None
-        offsets = [i * updates.burst_gap_s for i in range(updates.burst_size)]
-        drawn = sorted(t + offset for t in drawn for offset in offsets)
-        drawn = [t for t in drawn if t < scenario.horizon_s]
-    return np.array(drawn, dtype=np.float64)
+        offsets = np.arange(updates.burst_size) * updates.burst_gap_s
+        drawn = np.sort((drawn[:, np.newaxis] + offsets).ravel())
+        drawn = drawn[drawn < scenario.horizon_s]
+    return drawn
 
 
 def _trace_s(scenario: Scenario) -> NDArray[np.float64]:
@@ -450,7 +447,7 @@ def _arrivals_s(
     until_s = horizon_s if curve is None else float(curve.passed_s(horizon_s))
     poisson_s = _poisson_s(rate_per_s, until_s, seed, replication, Stream.SESSION_GAP)
     if curve is None:
-        return np.array(poisson_s, dtype=np.float64)
+        return poisson_s
     times = curve.time_s(poisson_s)
     return times[times < horizon_s]  # rounding may put one there
 
@@ -458,8 +455,8 @@ def _arrivals_s(
 def _sessions(
     scenario: Scenario, seed: int, replication: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    initial = np.arange(scenario.clients, dtype=np.uint64)
-    start_s = uniforms(seed, replication, initial, Stream.START, 0) * scenario.ramp_s
+    initial = uniforms_of_clients(seed, replication, scenario.clients, Stream.START, 0)
+    start_s = initial * scenario.ramp_s
     sessions = scenario.sessions
     if sessions is None:
         start_s.sort()
@@ -468,25 +465,19 @@ def _sessions(
     start_s = np.sort(np.concatenate((start_s, arrivals_s)))
     length_s = np.full(len(start_s), sessions.length_s)
     if sessions.length == "exponential":
-        clients = np.arange(len(start_s), dtype=np.uint64)
-        draws = uniforms(seed, replication, clients, Stream.SESSION_LENGTH, 0)
-        length_s = np.array([exponential(u, sessions.length_s) for u in draws.tolist()])
+        draws = uniforms_of_clients(seed, replication, len(start_s), Stream.SESSION_LENGTH, 0)
+        length_s = exponentials(draws, sessions.length_s)
     return start_s, np.minimum(start_s + length_s, scenario.horizon_s)
 
 
 def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDArray[np.float64]:
     network = scenario.network
-    numbers = np.arange(clients, dtype=np.uint64)
-    if network.rtt_quantiles is not None:
-        draws = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0)
-        return interpolated(network.rtt_quantiles, draws)
-    if network.rtt_spread == 0.0:
+    if network.rtt_quantiles is None and network.rtt_spread == 0.0:
         return np.broadcast_to(network.rtt_s, clients)
-    u = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 0).tolist()
-    v = uniforms(seed, replication, numbers, Stream.ROUND_TRIP, 1).tolist()
-    return np.array(
-        [network.rtt_s * exp(network.rtt_spread * normal(a, b)) for a, b in zip(u, v, strict=True)]
-    )
+    u, v = (uniforms_of_clients(seed, replication, clients, Stream.ROUND_TRIP, k) for k in range(2))
+    if network.rtt_quantiles is not None:
+        return interpolated(network.rtt_quantiles, u)
+    return network.rtt_s * exps(network.rtt_spread * normals(u, v))
 
 
 def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:

@@ -7,7 +7,7 @@ in `values_of` from those.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ Values = NDArray[np.float64]
 
 _BACK_FRAC = 0.99
 _ROUNDING = 1e-9
+_NOT_CUT = ("open_at_end", "session_ended")
 _SATURATED_FRAC = 0.95
 """Above this, a server's load does not say how many servers would carry it."""
 
@@ -128,12 +129,12 @@ def rough_facts(run: Run, restart_s: float) -> dict[str, float]:
     ledger = run.ledger
     missed = ledger.lost + ledger.pending
     is_pushed = any(way in SOCKET_TRANSPORTS for way in run.transports.values())
-    log, cuts = run.frame("connections"), _cuts(run.scenario, restart_s)
-    streams = _ways_back(run.sockets(), cuts) if is_pushed else None
+    cuts = _cuts(run.scenario, restart_s)
+    streams = _ways_back(run, _connections(run, SOCKET_TRANSPORTS), cuts) if is_pushed else None
     return {
         "without_push_frac": _without_stream_frac(run),
         "missed_frac": missed / ledger.eligible if ledger.eligible else math.nan,
-        "back_s": _back_s(run, _ways_back(log, cuts)),
+        "back_s": _back_s(run, _ways_back(run, run.columns("connections"), cuts)),
         "fell_back_frac": 0.0 if streams is None else _fell_back_frac(run, streams),
         "pushed_again_s": 0.0 if streams is None else _back_s(run, streams),
     }
@@ -164,16 +165,17 @@ def rollout_facts(run: Run, kill_s: float) -> dict[str, float]:
     kill_s : float
         When it is rolled back, seconds.
     """
-    clients, exposures = run.columns("clients"), run.frame("exposures")
-    enrolled = exposures.loc[exposures["cohort"] == "treatment", "client"].unique()
+    clients, exposures = run.columns("clients"), run.columns("exposures")
+    is_treated = exposures["cohort"] == "treatment"
+    enrolled = np.unique(exposures["client"][is_treated])
     if len(enrolled) == 0:
         return dict.fromkeys(NO_ROLLOUT, math.nan)
     is_harmed = (clients["errors"] > 0) | (clients["lost"] > 0)
     users = user_of(enrolled, run.scenario.tabs_per_user)
     harmed = np.unique(users[is_harmed[enrolled]])
-    at_kill = exposures["from_s"].le(kill_s) & exposures["to_s"].gt(kill_s)
+    at_kill = (exposures["from_s"] <= kill_s) & (exposures["to_s"] > kill_s)
     back_s = math.nan
-    if (at_kill & exposures["cohort"].eq("treatment")).any():
+    if (at_kill & is_treated).any():
         back_s = rollback_time(run, kill_s)["t99_s"]
         back_s = math.inf if math.isnan(back_s) else back_s
     return {"harmed_frac": len(harmed) / len(np.unique(users)), "roll_back_s": back_s}
@@ -184,16 +186,31 @@ def _without_stream_frac(run: Run) -> float:
     streams = [name for name, way in run.transports.items() if way in SOCKET_TRANSPORTS]
     if not streams:
         return 0.0
-    clients, sockets = run.columns("clients"), run.sockets()
+    clients, sockets = run.columns("clients"), _connections(run, SOCKET_TRANSPORTS)
     is_present = clients["end_s"] >= run.scenario.horizon_s
     if not is_present.any():
         return math.nan
-    open_at_end = sockets.loc[sockets["cause"] == "open_at_end", "client"].to_numpy()
+    open_at_end = sockets["client"][sockets["cause"] == "open_at_end"]
     is_well = np.isin(clients["client"], open_at_end) | ~np.isin(clients["cohort"], streams)
     return float(1.0 - is_well[is_present].mean())
 
 
-def _ways_back(log: pd.DataFrame, cuts: list[tuple[float, int | None]]) -> pd.DataFrame:
+def _connections(run: Run, transports: Sequence[str]) -> Columns:
+    """Return the rows of the table of connections that are of some transports."""
+    log = run.columns("connections")
+    rows = np.isin(log["transport"], transports)
+    return {name: values[rows] for name, values in log.items()}
+
+
+def _next_opened_s(run: Run, log: Columns, after_s: float) -> NDArray[np.float64]:
+    """Return when each client opens its next connection after a time; infinite: never."""
+    opened_s = np.full(len(run.columns("clients")["client"]), math.inf)
+    later = log["opened_s"] > after_s
+    np.minimum.at(opened_s, log["client"][later], log["opened_s"][later])
+    return opened_s
+
+
+def _ways_back(run: Run, log: Columns, cuts: list[tuple[float, int | None]]) -> pd.DataFrame:
     """Return a row for each client that each node cuts off: when, and when it opens the next.
 
     ``client``, ``cut_s`` and ``opened_s``; infinite: never. In a deploy node by node the balancer
@@ -203,27 +220,25 @@ def _ways_back(log: pd.DataFrame, cuts: list[tuple[float, int | None]]) -> pd.Da
 
     found = []
     for cut_s, node in cuts:
-        stood = log[log["opened_s"].le(cut_s) & log["closed_s"].ge(cut_s)]
-        stood = stood[~stood["cause"].isin(["open_at_end", "session_ended"])]
+        is_cut = (log["opened_s"] <= cut_s) & (log["closed_s"] >= cut_s)
+        is_cut &= ~np.isin(log["cause"], _NOT_CUT)
         if node is not None:
-            stood = stood[stood["node"].eq(node)]
-        cut = np.unique(stood["client"].to_numpy())
-        later = log[log["opened_s"] > cut_s].groupby("client")["opened_s"].min()
-        opened_s = later.reindex(cut).fillna(math.inf).to_numpy(dtype=float)
+            is_cut &= log["node"] == node
+        cut = np.unique(log["client"][is_cut])
+        opened_s = _next_opened_s(run, log, cut_s)[cut]
         found.append(pd.DataFrame({"client": cut, "cut_s": cut_s, "opened_s": opened_s}))
     return pd.concat(found, ignore_index=True)
 
 
 def _fell_back_frac(run: Run, ways_back: pd.DataFrame) -> float:
     """Return the share of the clients whose stream was cut that poll before the next."""
-    log = run.frame("connections")
     if run.scenario.fallback is None or ways_back.empty:
         return 0.0 if len(ways_back) else math.nan
-    polls, fell = log[log["transport"].eq("polling")], np.zeros(len(ways_back), dtype=bool)
-    for cut_s, rows in ways_back.groupby("cut_s"):
-        polled_s = polls[polls["opened_s"] > cut_s].groupby("client")["opened_s"].min()
-        is_first = polled_s.reindex(rows["client"]).to_numpy() < rows["opened_s"].to_numpy()
-        fell[rows.index] = is_first
+    polls, fell = _connections(run, ["polling"]), np.zeros(len(ways_back), dtype=bool)
+    for cut_s in np.unique(ways_back["cut_s"]).tolist():
+        rows = ways_back[ways_back["cut_s"] == cut_s]
+        polled_s = _next_opened_s(run, polls, cut_s)[rows["client"]]
+        fell[rows.index] = polled_s < rows["opened_s"].to_numpy()
     return float(ways_back.assign(fell=fell).groupby("client")["fell"].any().mean())
 
 

@@ -18,7 +18,7 @@ from simlib.rollout.plan import Plan
 from simlib.run import Rows, Run, kinds
 from simlib.scenario import Scenario
 from simlib.scenario.model import Fault
-from simlib.store import Store
+from simlib.store import Store, kept
 from simlib.verdict.candidates import LONG_PAUSES, Case
 from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
 from simlib.verdict.measures import JUDGED, ConditionName
@@ -251,26 +251,26 @@ def _last_poll_s(scenario: Scenario) -> float:
 def judge(trial: Trial) -> Rows | None:
     """Run a trial, or find it in the store, and return what is judged of it; None: interrupted."""
     scenario, restart_s, plan = trial.condition
-    store = None if trial.store is None else Store(trial.store)
-    name = f"{scenario.hash} judged by {', '.join(JUDGED)}"
-    if plan is not None:
-        name += f" {plan.dump()}"
-    key = Store.key(name, trial.seed, trial.replication, trial.engine)
-    rows = None if store is None else store.find(key)
-    if rows is not None:
-        return rows
-    run = _run_of(trial)
-    if run is None:
-        return None
-    if plan is not None and plan.kill_s is not None:
-        facts = rollout_facts(run, plan.kill_s)
-    else:
-        facts = calm_facts(run) if restart_s is None else rough_facts(run, restart_s)
-    said = "\n".join(f"{warning.kind}: {warning}" for warning in run.warnings)
-    rows = [{**facts, "warnings": kinds(run.warnings), "said": said}]
-    if store is not None:
-        store.keep(key, rows)
-    return rows
+
+    def judged() -> Rows | None:
+        run = _run_of(trial)
+        if run is None:
+            return None
+        if plan is not None and plan.kill_s is not None:
+            facts = rollout_facts(run, plan.kill_s)
+        else:
+            facts = calm_facts(run) if restart_s is None else rough_facts(run, restart_s)
+        warnings = run.warnings
+        said = "\n".join(f"{warning.kind}: {warning}" for warning in warnings)
+        return [{**facts, "warnings": kinds(warnings), "said": said}]
+
+    def key() -> str:
+        name = f"{scenario.hash} judged by {', '.join(JUDGED)}"
+        if plan is not None:
+            name += f" {plan.dump()}"
+        return Store.key(name, trial.seed, trial.replication, trial.engine)
+
+    return kept(trial.store, key, judged)
 
 
 def _run_of(trial: Trial) -> Run | None:

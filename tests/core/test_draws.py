@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from simlib.core.draws import Stream, exponential, normal, philox, uniform, uniforms
+from simlib.core.draws import (
+    Stream,
+    exponential,
+    exponentials,
+    normal,
+    normals,
+    philox,
+    uniform,
+    uniforms,
+    uniforms_of_clients,
+)
 
 WORDS = st.integers(0, 2**64 - 1)
 
@@ -28,6 +38,23 @@ def test_arrays_draw_what_scalars_draw(seed, replication, client, k, stream):
     expected = [uniform(seed, replication, client, stream, int(one)) for one in ks]
     assert uniforms(seed, replication, client, stream, ks).tolist() == expected
     assert all(0.0 <= u < 1.0 for u in expected)
+
+
+@given(seed=WORDS, replication=WORDS, k=WORDS, stream=st.sampled_from(Stream))
+def test_the_draws_of_the_first_clients_are_those_of_each(seed, replication, k, stream):
+    expected = [uniform(seed, replication, client, stream, k) for client in range(3)]
+    assert uniforms_of_clients(seed, replication, 3, stream, k).tolist() == expected
+    assert uniforms_of_clients(seed, replication, 0, stream, k).tolist() == []
+
+
+def test_transformed_arrays_have_the_bits_of_scalars():
+    edges = [0.0, 0.25, 0.5, 0.75, 2.0**-53, 1.0 - 2.0**-53]
+    u, v = (
+        np.array([*edges, *uniforms_of_clients(3, 0, 5000, Stream.ROUND_TRIP, k)]) for k in range(2)
+    )
+    assert exponentials(u, 5.0).tolist() == [exponential(one, 5.0) for one in u.tolist()]
+    pairs = zip(u.tolist(), v.tolist(), strict=True)
+    assert normals(u, v).tolist() == [normal(*pair) for pair in pairs]
 
 
 def test_draws_are_uniform_along_every_part_of_the_address():
@@ -53,8 +80,8 @@ def test_transformed_draws_have_their_laws():
     u = uniforms(3, 0, 1, Stream.PUBLISH, np.arange(20_000, dtype=np.uint64)).tolist()
     v = uniforms(3, 0, 2, Stream.PUBLISH, np.arange(20_000, dtype=np.uint64)).tolist()
     assert stats.kstest([exponential(x, 5.0) for x in u], stats.expon(scale=5.0).cdf).pvalue > 1e-3
-    normals = [normal(x, y) for x, y in zip(u, v, strict=True)]
-    assert stats.kstest(normals, "norm").pvalue > 1e-3
+    drawn = [normal(x, y) for x, y in zip(u, v, strict=True)]
+    assert stats.kstest(drawn, "norm").pvalue > 1e-3
 
 
 def test_stream_numbers_never_change():

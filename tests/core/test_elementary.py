@@ -141,6 +141,15 @@ def test_every_machine_has_the_recorded_bits(name, x):
     assert getattr(elementary, name)(float.fromhex(x)).hex() == RECORDED[name][x]
 
 
+@pytest.mark.parametrize(
+    ("name", "of_arrays"), [("log", "logs"), ("exp", "exps"), ("cos", "cosines")]
+)
+def test_arrays_have_the_bits_of_scalars(name, of_arrays):
+    xs = np.array(arguments(name))
+    expected = [getattr(elementary, name)(x) for x in xs.tolist()]
+    assert getattr(elementary, of_arrays)(xs).tolist() == expected
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_compiled_code_has_the_bits_of_python(name):
     numba = pytest.importorskip("numba")

@@ -19,7 +19,7 @@ from tests import mutations
 SCENARIO = sl.Scenario(updates={"rate_per_s": 0.1})
 PLAN = sl.Plan(flag={"propagation": "pushed"}, guardrails=[{"metric": "latency_p95_s", "below": 1}])
 PATHS = {
-    "scenario": (SCENARIO, [path for path, _ in _paths()]),
+    "scenario": (SCENARIO, list(_paths())),
     "plan": (PLAN, mutations.paths_of(PLAN)),
 }
 

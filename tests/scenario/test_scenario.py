@@ -615,3 +615,14 @@ def test_a_setting_that_is_gone_is_read_with_a_warning_and_cannot_be_set():
     assert read == sl.Scenario(updates={"rate_per_s": 0.1})
     with pytest.raises(sl.ScenarioError, match=r"^wire\.count: is not read any more: bytes are"):
         read.replace({"wire.count": "payload"})
+
+
+def test_a_copy_that_pydantic_updates_has_a_text_and_a_hash_of_its_own():
+    one = sl.Scenario(**BASE, clients=200)
+    before = one.dump(), one.hash
+    other = one.model_copy(update={"clients": 201})
+    assert (other.dump(), other.hash) == (
+        one.replace(clients=201).dump(),
+        one.replace(clients=201).hash,
+    )
+    assert (one.dump(), one.hash) == before

@@ -39,7 +39,7 @@ PRESENT = {  # what has to be there beside a setting of a section that is absent
 
 def test_every_path_of_a_scenario_is_among_the_settings():
     found = {one.path.replace(".*", "") for one in OF_SCENARIO}
-    known = {path for path, _ in _paths()}
+    known = set(_paths())
     assert found <= known
     assert all(any(one.startswith(f"{path}.") for one in found) for path in known - found)
 

@@ -104,26 +104,20 @@ def variant_of(workload: Workload) -> Variant:
     >>> variant_of(compile_workload(board.replace(clients=1000), 1, 0)).is_general
     True
     """
-    if goes_to_general_loop(workload._asdict(), len(workload.start_s)):
+    if len(workload.start_s) < FROM_CLIENTS or needs_general_loop(workload._asdict()):
         return Variant(polls=True, pushes=True)
     polls = workload.rules.transport == Transport.POLLING
     return Variant(polls=polls, pushes=not polls)
 
 
-def goes_to_general_loop(settings: Mapping[str, Any], clients: int) -> bool:
-    """Say whether a run of so many clients goes to the general loop.
+def needs_general_loop(settings: Mapping[str, Any]) -> bool:
+    """Say whether some settings ask for the general loop.
 
     Parameters
     ----------
     settings : mapping of str to object
         As `scenario.workload.common_fields` returns them, or all of a workload.
-    clients : int
     """
-    return clients < FROM_CLIENTS or needs_general_loop(settings)
-
-
-def needs_general_loop(settings: Mapping[str, Any]) -> bool:
-    """Say whether some of a workload's settings ask for the general loop."""
     rules = settings["rules"]._asdict()
     skipped = _OF_PUSH if rules["transport"] == Transport.POLLING else set()
     if "fallback" not in skipped and rules["fallback"].is_on:
