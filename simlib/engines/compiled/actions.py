@@ -92,19 +92,24 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
             event = Event.CLOSED + 0
     if GENERAL and outcome.flags & SETS_OUT:
         outgoing = _set_out(world, turn, False, outgoing)
-    while event >= 0:
+    if event >= 0:
         outgoing, event, value = _feed_one(world, turn, event, value, outgoing)
+    if PUSHES and event >= 0:
+        outgoing = _feed_missed(world, turn, event, value, outgoing)
     return outgoing
+
+
+@called
+def _feed_missed(world: World, turn: Turn, event: int, value: int, outgoing: Outgoing) -> Outgoing:
+    """Feed the client what it has missed; nothing follows that at once."""
+    return _feed_one(world, turn, event, value, outgoing)[0]
 
 
 @inlined
 def _feed_one(
     world: World, turn: Turn, event: int, value: int, outgoing: Outgoing
 ) -> tuple[Outgoing, int, int]:
-    """Feed the client one event; return also which follows at once, -1 for none, and its value.
-
-    It is a function of its own, for else LLVM would make a second copy of the loop that calls it.
-    """
+    """Feed the client one event; return also which follows at once, -1 for none, and its value."""
     row, number = world.arrays.rows[turn.number], turn.number
     was, n = row.transport + 0, outgoing.n
     actions, is_rearmed = advance(row, world.rules, world.record, event, turn.now, value)
