@@ -87,11 +87,8 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
     state = client.state
     if event >= Event.FETCH:
         refuse(client, event)
-    move(client, event)
-    if event == Event.DEADLINE:
-        if rules.throttles_timers and _is_held(client, rules, now):
-            return Action.NONE + 0, client.deadline_s
-        client.deadline_s = NEVER_S
+    if not _moves(client, rules, event, now):
+        return Action.NONE + 0, client.deadline_s
     if event == Event.STOP:
         actions = _leave(client)
     elif event == Event.START:
@@ -113,6 +110,27 @@ def step(client: Client, rules: Rules, event: int, now: float, value: int = 0) -
             actions = on_socket(client, rules, event, now, value)
     else:
         actions = on_handshake(client, rules, state, event, now, value)
+    return actions, client.deadline_s
+
+
+def step_poll(
+    client: Client, rules: Rules, event: int, now: float, value: int = 0
+) -> tuple[int, float]:
+    """Do what `step` does if a polling client's timer, response or failure is all that can come.
+
+    Parameters
+    ----------
+    client, rules, event, now, value
+        As `step` has them; the client polls, and `event` is DEADLINE, FETCHED, UNCHANGED or FAILED.
+
+    Returns
+    -------
+    actions : int
+    deadline_s : float
+    """
+    actions = Action.NONE + 0
+    if _moves(client, rules, event, now):
+        actions = on_poll(client, rules, event, now, value)
     return actions, client.deadline_s
 
 
@@ -254,6 +272,16 @@ def _is_on_socket(rules: Rules, event: int) -> bool:
     is_board = bool(event == Event.SNAPSHOT)
     is_message = bool(event == Event.PUSH or event == Event.REPLAY)
     return is_message or (is_board and rules.safety_poll_s == NEVER_S)
+
+
+def _moves(client: Client, rules: Rules, event: int, now: float) -> bool:
+    """Move a client on by the table; say whether anything follows: its timer may be held back."""
+    move(client, event)
+    if event == Event.DEADLINE:
+        if rules.throttles_timers and _is_held(client, rules, now):
+            return False
+        client.deadline_s = NEVER_S
+    return True
 
 
 def _is_held(client: Client, rules: Rules, now: float) -> bool:

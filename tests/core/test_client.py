@@ -7,12 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from simlib.core.client import applied_from, is_recoverable, step
+from simlib.core.client import applied_from, is_recoverable, step, step_poll
 from simlib.core.client_state import NEVER_S, Applied, Client, Differs
 from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, holds
 from simlib.core.reconnect import Policy, Reset
 from simlib.core.resync import Resync
+from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload
 
 BASE = compile_workload(Scenario(updates={"rate_per_s": 1.0}), 1, 0).rules
@@ -177,6 +178,27 @@ def test_a_retry_waits_while_the_tab_is_hidden():
     events = [(0.5, "HIDE"), (4.0, "SHOW")]
     starts = poll_starts(rules, fetch_s=0.02, until_s=10, events=events, failing={0})
     assert starts == [0, 4.0]
+
+
+@pytest.mark.parametrize("event", [Event.DEADLINE, Event.FETCHED, Event.UNCHANGED, Event.FAILED])
+@pytest.mark.parametrize("throttles", [False, True])
+def test_what_is_all_that_can_come_to_a_polling_client_does_what_any_event_does(event, throttles):
+    rules = POLLING._replace(throttles_timers=throttles, pause_while_hidden=True)
+    followed = set()
+    for state in (State.IDLE, State.FETCHING, State.RETRYING):
+        for pauses in range(4):
+            rows = []
+            for feed in (step, step_poll):
+                client = Client(3)
+                client.state, client.pauses, client.deadline_s = state, pauses, 7.0
+                try:
+                    came = feed(client, rules, event, 7.0, 2)
+                except ProtocolError:
+                    came = None
+                rows.append((came, [getattr(client, name) for name in Client.__slots__]))
+            assert rows[0] == rows[1]
+            followed.add(came)
+    assert len(followed) > 1
 
 
 def opened(rules, now=0.0, version=0):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simlib.core import draws, record
 from simlib.core.draws import Stream
-from simlib.engines.compiled import event_list, numba_support
+from simlib.engines.compiled import event_list, inlining, numba_support
 
 numba = pytest.importorskip("numba")
 WORDS = st.integers(-(2**63), 2**63 - 1)
@@ -64,3 +64,19 @@ def test_fetching_ahead_changes_nothing():
     rows = event_list.rows_of(3, [("x", "f8")])
     assert numba_support.fetch_ahead(rows, 1) is None
     assert not rows["x"].any()
+
+
+@pytest.mark.parametrize("used", [(), ("of another version of numba",)])
+def test_a_numba_that_is_otherwise_inside_compiles_the_same(monkeypatch, used):
+    monkeypatch.setattr(inlining, "_USED", (*inlining._USED, *used))
+
+    def part(x):
+        return 3 * x
+
+    numba.extending.register_jitable(**numba_support._INLINED)(part)
+
+    @numba.njit
+    def whole(x):
+        return part(x) + 1
+
+    assert whole(2) == 7

@@ -41,7 +41,7 @@ from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.balancing import use_again
 from simlib.engines.compiled.event_list import WHEEL
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.state import (
     ALARM,
     IS_HELD,
@@ -92,29 +92,45 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
             event = Event.CLOSED + 0
     if GENERAL and outcome.flags & SETS_OUT:
         outgoing = _set_out(world, turn, False, outgoing)
-    while event >= 0:
-        was = row.transport + 0
-        actions, is_rearmed = advance(row, world.rules, world.record, event, turn.now, value)
-        n = outgoing.n
-        if is_rearmed and row.deadline_s < NEVER_S:
-            n = put(world.arrays.out, n, ALARM, row.deadline_s, Kind.DEADLINE, 0, 0)
-        outgoing = Outgoing(n, outgoing.flags)
-        if actions != Action.NONE or (GENERAL and world.options.browser.connections > 0):
-            outgoing = _carry_out(world, turn, event, actions, was, outgoing)
-        resume = turn.data & ((1 << RESUME_BITS) - 1)
-        if PUSHES and event == Event.READY and resume >= Resume.SNAPSHOT:
-            event, value = Event.SNAPSHOT + 0, turn.data >> RESUME_BITS
-            message, messages = Message.SNAPSHOT + 0, 1
-            if resume == Resume.REPLAY:
-                event = Event.REPLAY + 0
-                message, messages = Message.PUSH + 0, value - row.seen
-            if GENERAL:
-                message = sent_as(row.transport, message)
-            outgoing = _count(world, turn, outgoing, message, messages)
-            recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
-        else:
-            event = -1
+    if event >= 0:
+        outgoing, event, value = _feed_one(world, turn, event, value, outgoing)
+    if PUSHES and event >= 0:
+        outgoing = _feed_missed(world, turn, event, value, outgoing)
     return outgoing
+
+
+@called
+def _feed_missed(world: World, turn: Turn, event: int, value: int, outgoing: Outgoing) -> Outgoing:
+    """Feed the client what it has missed; nothing follows that at once."""
+    return _feed_one(world, turn, event, value, outgoing)[0]
+
+
+@inlined
+def _feed_one(
+    world: World, turn: Turn, event: int, value: int, outgoing: Outgoing
+) -> tuple[Outgoing, int, int]:
+    """Feed the client one event; return also which follows at once, -1 for none, and its value."""
+    row, number = world.arrays.rows[turn.number], turn.number
+    was, n = row.transport + 0, outgoing.n
+    actions, is_rearmed = advance(row, world.rules, world.record, event, turn.now, value)
+    if is_rearmed and row.deadline_s < NEVER_S:
+        n = put(world.arrays.out, n, ALARM, row.deadline_s, Kind.DEADLINE, 0, 0)
+    outgoing = Outgoing(n, outgoing.flags)
+    if actions != Action.NONE or (GENERAL and world.options.browser.connections > 0):
+        outgoing = _carry_out(world, turn, event, actions, was, outgoing)
+    resume = turn.data & ((1 << RESUME_BITS) - 1)
+    if not (PUSHES and event == Event.READY and resume >= Resume.SNAPSHOT):
+        return outgoing, -1, value
+    event, value = Event.SNAPSHOT + 0, turn.data >> RESUME_BITS
+    message, messages = Message.SNAPSHOT + 0, 1
+    if resume == Resume.REPLAY:
+        event = Event.REPLAY + 0
+        message, messages = Message.PUSH + 0, value - row.seen
+    if GENERAL:
+        message = sent_as(row.transport, message)
+    outgoing = _count(world, turn, outgoing, message, messages)
+    recording.count(world.record, Count.MESSAGES, number, turn.now, messages)
+    return outgoing, event, value
 
 
 @inlined
@@ -194,7 +210,7 @@ def _ask_browser(world: World, turn: Turn, gives_up: bool) -> bool:
     return False
 
 
-@inlined
+@called
 def _settle(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """Give back what the client no longer needs, to those that wait for it."""
     arrays, rules, number = world.arrays, world.options.browser, turn.number
@@ -231,7 +247,7 @@ def _set_out(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Ou
     return _fetch(world, turn, outgoing)
 
 
-@inlined
+@called
 def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -> Outgoing:
     """End a connection at the client; the server learns of it half a round trip later."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
@@ -285,7 +301,7 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     return _put(world.arrays.out, outgoing, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
 
 
-@inlined
+@called
 def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Outgoing:
     """A fetch beside the open socket: on the connection of the one before, or on a new one."""
     arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
@@ -305,7 +321,7 @@ def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Ou
     return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, data)
 
 
-@inlined
+@called
 def _safety_poll(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A safety poll, on the connection that the one before has left, or on a new one."""
     arrays, record, number = world.arrays, world.record, turn.number

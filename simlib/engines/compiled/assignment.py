@@ -26,7 +26,7 @@ from simlib.engines.compiled import event_list
 from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import one_way_s
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import ClientArrays, Kind, load_of
 from simlib.engines.compiled.turn import World
@@ -85,7 +85,11 @@ def is_still_to_close(arrays: ClientArrays, rules: Rules, number: int) -> bool:
 
 def set_percentage(given: World, percent: float, now: float) -> None:
     """Set the percentage from now on, and schedule when each present client learns of it."""
-    world = by_reference(given)
+    _set_percentage(by_reference(given), percent, now)
+
+
+@called
+def _set_percentage(world: World, percent: float, now: float) -> None:
     arrays, q, rules, flag = world.arrays, world.q, world.rules, world.flag
     state, latest = arrays.state[0], Percent(now, percent)
     change = int(state.percents)
@@ -102,12 +106,14 @@ def set_percentage(given: World, percent: float, now: float) -> None:
             row, rules, flag, bucket, change, latest, start_s, trip_s
         )
         if reads_s < NEVER_S:
-            event_list.schedule(q, WHEEL, reads_s, number, load_of(0, Kind.FLAG, FLAG_READ))
+            event_list.schedule_seldom(q, WHEEL, reads_s, number, load_of(0, Kind.FLAG, FLAG_READ))
         if closes_s < NEVER_S:
-            event_list.schedule(q, WHEEL, closes_s, number, load_of(0, Kind.FLAG, SERVER_CLOSES))
+            event_list.schedule_seldom(
+                q, WHEEL, closes_s, number, load_of(0, Kind.FLAG, SERVER_CLOSES)
+            )
 
 
-@inlined
+@called
 def close_for_rollback(
     arrays: ClientArrays,
     record: Record,

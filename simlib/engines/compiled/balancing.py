@@ -13,7 +13,7 @@ from simlib.core.connection import Nodes
 from simlib.core.protocol import has_socket
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.state import IS_IDLE, ClientArrays, Kind, load_of, release_up_to
 from simlib.engines.compiled.turn import GENERAL
 
@@ -42,7 +42,7 @@ def let_go(arrays: ClientArrays, row: Any, exchange: int) -> None:
         balancing.take_back(arrays.balancer, int(row.number + 0), exchange)
 
 
-@inlined
+@called
 def keep_alive(
     arrays: ClientArrays, q: EventList, keep_alive_s: float, number: int, exchange: int, t: float
 ) -> None:
@@ -56,7 +56,7 @@ def keep_alive(
     row.kept_until_s = t + keep_alive_s
     if GENERAL and balancing.is_counting(arrays.balancer) and not has_socket(row.transport):
         load = load_of(exchange, Kind.PEER_TIMEOUT, IS_IDLE)
-        event_list.schedule(q, WHEEL, row.kept_until_s + 0.0, number, load)
+        event_list.schedule_seldom(q, WHEEL, row.kept_until_s + 0.0, number, load)
 
 
 @inlined

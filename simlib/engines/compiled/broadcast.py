@@ -139,7 +139,7 @@ def _schedule(
     """Schedule what comes to a client, whose row has to be up to date until then."""
     _disturb(world, slot, number, version)
     load = load_of(world.arrays.rows[number].subscribed, kind, data)
-    event_list.schedule(world.q, BROADCASTS, t, number, load)
+    event_list.schedule_seldom(world.q, BROADCASTS, t, number, load)
 
 
 @inlined

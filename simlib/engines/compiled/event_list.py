@@ -237,6 +237,14 @@ def schedule(q: EventList, lane: int, t: float, client: int, load: int) -> None:
     row.tail_t = t
 
 
+def schedule_seldom(q: EventList, lane: int, t: float, client: int, load: int) -> None:
+    """Do what `schedule` does, where that is seldom: compiled code calls this instead of inlining.
+
+    `schedule` is long, and many places schedule an event.
+    """
+    schedule(q, lane, t, client, load)
+
+
 def take(q: EventList, source: int) -> int:
     """Remove the next event of a lane, or of the wheel's open bucket, and return its load."""
     if source == WHEEL:

@@ -22,7 +22,7 @@ from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL, EventList
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.proxied import end_stream
 from simlib.engines.compiled.state import (
     END_OF_STREAM,
@@ -73,7 +73,7 @@ def cut_in_service_s(
     return connection.cut_in_service_s(schedule, row, node, *address, now, done_s)
 
 
-@inlined
+@called
 def reset_connection(
     arrays: ClientArrays,
     record: Record,
@@ -103,7 +103,7 @@ def reset_connection(
     in_queue = is_queued(arrays, number, MAIN)
     if connection.reset(row, row, server_rules.keep_alive_s, now, in_queue):
         load = load_of(exchange, Kind.FAIL, END_OF_STREAM * is_end)
-        event_list.schedule(q, TRIP, heard_s, number, load)
+        event_list.schedule_seldom(q, TRIP, heard_s, number, load)
 
 
 @inlined
@@ -122,10 +122,10 @@ def _lose_path(
         arrays.undisturbed_until_s[row.slot] = -NEVER_S
     if connection.lose_path(row, row, is_queued(arrays, number, MAIN)):
         load = load_of(row.exchange, Kind.UNANSWERED, 0)
-        event_list.schedule(q, WHEEL, now + options.unanswered_s, number, load)
+        event_list.schedule_seldom(q, WHEEL, now + options.unanswered_s, number, load)
 
 
-@inlined
+@called
 def apply_fault(
     arrays: ClientArrays,
     record: Record,
@@ -177,13 +177,13 @@ def apply_fault(
                 release_up_to(arrays, row, row.socket)
     if index + 1 < len(schedule.events):
         t = schedule.events[index + 1].t
-        event_list.schedule(q, WHEEL, t, 0, load_of(0, Kind.FAULT, 0))
+        event_list.schedule_seldom(q, WHEEL, t, 0, load_of(0, Kind.FAULT, 0))
 
 
 # -- paths that delay and narrow -----------------------------------------------------------------
 
 
-@inlined
+@called
 def carried_by(
     arrays: ClientArrays, rules: Rules, number: int, exchange: int, t: float, n_bytes: float
 ) -> float:
@@ -233,7 +233,7 @@ def plan_send(
     return outcome, t
 
 
-@inlined
+@called
 def try_send(
     arrays: ClientArrays,
     record: Record,

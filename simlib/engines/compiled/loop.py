@@ -38,7 +38,7 @@ from simlib.engines.compiled.event_list import (
 )
 from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way_s
 from simlib.engines.compiled.jobs import serve
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
 from simlib.engines.compiled.proxied import is_behind
 from simlib.engines.compiled.references import by_reference
@@ -78,7 +78,11 @@ TOO_MANY_EXCHANGES = 3
 
 def run(given: World, until_s: float) -> int:
     """Handle every event before `until_s`; return FINISHED, or why it stopped before one."""
-    world = by_reference(given)
+    return _run(by_reference(given), until_s)
+
+
+@called
+def _run(world: World, until_s: float) -> int:
     arrays, record, q = world.arrays, world.record, world.q
     state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
     at_once = _serves_at_once(world)
@@ -185,10 +189,10 @@ def _begin(world: World) -> None:
     arrays, q, heard_s = world.arrays, world.q, world.arrays.heard_s
     hand = q.hand[0]
     if PUSHES and len(heard_s) > 0:
-        event_list.schedule(q, WHEEL, heard_s[0], 0, load_of(0, Kind.PUBLISH, 1))
+        event_list.schedule_seldom(q, WHEEL, heard_s[0], 0, load_of(0, Kind.PUBLISH, 1))
     if GENERAL and len(arrays.fault_events) > 0:
         hand.sequence = 0
-        event_list.schedule(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
+        event_list.schedule_seldom(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
     hand.sequence = 1
     q.head_word[STARTS] = 2  # only the first change and the first fault were there before
     if len(arrays.start_s) > 0:
@@ -260,7 +264,7 @@ def _half_s(world: World, number: int, now: float) -> float:
     return value_of(world.arrays.half_s, number) + 0.0
 
 
-@inlined
+@called
 def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> None:
     """The state changes; the next change is scheduled."""
     state, heard_s, version = world.arrays.state[0], world.arrays.heard_s, turn.data
@@ -269,7 +273,7 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
         state.events += broadcast(world, turn.now, version, fast_until_s, at_once)
     if version < len(heard_s):
         load = load_of(0, Kind.PUBLISH, version + 1)
-        event_list.schedule(world.q, WHEEL, heard_s[version], 0, load)
+        event_list.schedule_seldom(world.q, WHEEL, heard_s[version], 0, load)
 
 
 @inlined
@@ -314,7 +318,11 @@ def _handle(world: World, taken: Turn) -> None:
 
 def finish(given: World, now: float) -> None:
     """Record what is still open, without what comes later: work after now is taken back."""
-    world = by_reference(given)
+    _finish(by_reference(given), now)
+
+
+@called
+def _finish(world: World, now: float) -> None:
     arrays, record = world.arrays, world.record
     free_s = arrays.servers.free_s
     for node in range(len(free_s)):

@@ -6,7 +6,8 @@ because compiled code cannot execute the first one, or does in one step what tak
 Tests compare each second body with the first.
 
 Nothing that is compiled here allocates, so reference counting is switched off: it would cost more
-than the rules. Every function is inlined into the loop that calls it.
+than the rules. Functions are inlined into the loop that calls them, except those that are long and
+rare, or needed in many places (`called`, `_CALLED_RULES`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from numba import njit, types
 from numba.extending import intrinsic, overload, register_jitable
 
 from simlib import core
-from simlib.core import client_state, draws, elementary, record, server
+from simlib.core import client_state, connection, draws, elementary, record, server
 from simlib.engines.compiled import event_list, inlining, references
-from simlib.engines.compiled.inlining import RuleCompiler, StageCompiler
+from simlib.engines.compiled.inlining import CalledCompiler, RuleCompiler, StageCompiler
 
 RULES: tuple[ModuleType, ...] = (
     *(import_module(f"{core.__name__}.{found.name}") for found in iter_modules(core.__path__)),
@@ -43,15 +44,26 @@ _INLINED: Any = {
     "no_cfunc_wrapper": True,
 }
 _STAGE: Any = {**_INLINED, "pipeline_class": StageCompiler}
+_CALLED: Any = {**_INLINED, "pipeline_class": CalledCompiler}
 _LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 _WORD = ir.IntType(64)
-_PARTS: set[Any] = set()
+_PARTS: dict[Any, Any] = {}
 _intrinsic: Any = intrinsic  # its type hints describe calls from Python, which nobody makes
 
 
 def inlined(function: Any) -> Any:
     """Mark a function as a part of loops: `loops` compiles it into each that calls it."""
-    _PARTS.add(function)
+    _PARTS[function] = _STAGE
+    return function
+
+
+def called(function: Any) -> Any:
+    """Mark a function as a part of loops that is compiled once in each, and called, not inlined.
+
+    It is for what is long and seldom happens, above all if several places need it: what LLVM takes
+    for a function grows faster than its length. A call costs some nanoseconds.
+    """
+    _PARTS[function] = _CALLED
     return function
 
 
@@ -90,8 +102,9 @@ def loops(
         for name, value in space.items():
             if isinstance(value, FunctionType) and value in copies:
                 space[name] = copies[value]
-    for function in _PARTS & copies.keys():
-        register_jitable(**_STAGE)(copies[function])
+    for function, options in _PARTS.items():
+        if function in copies:
+            register_jitable(**options)(copies[function])
     for function in functions:
         copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
     return [njit(**_LOOP)(copies[function]) for function in functions]
@@ -268,8 +281,9 @@ _OWN = {
     "keep_row",
     "rows_left",
 }
+_CALLED_RULES = {connection.transmit, connection.try_send, event_list.schedule_seldom}
 for _module in RULES:
     for _name, _rule in vars(_module).items():
         is_its_own = isinstance(_rule, FunctionType) and _rule.__module__ == _module.__name__
         if is_its_own and _name not in _OWN:
-            register_jitable(**_INLINED)(_rule)
+            register_jitable(**(_CALLED if _rule in _CALLED_RULES else _INLINED))(_rule)

@@ -13,7 +13,7 @@ from typing import Any
 
 from simlib.core import record as recording
 from simlib.core import server as servers
-from simlib.core.client import applied_from, step
+from simlib.core.client import applied_from, step_poll
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import served_at
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
@@ -113,7 +113,7 @@ def _send_polls(
         if not is_undisturbed:
             break
         take(arrays, record.clients, q, timers)
-        step(row, rules, Event.DEADLINE + 0, now, 0)
+        step_poll(row, rules, Event.DEADLINE + 0, now, 0)
         row.asked_s = now
         recording.count(record, Count.POLLS, number, now)
         message = request_of(etag, row.fetched_s, 0)
@@ -149,7 +149,7 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
                 recording.count(record, Count.UNCHANGED, number, now)
                 event = Event.UNCHANGED + 0
             before = row.seen + 0
-            deadline_s = step(row, world.rules, event, now, version)[1]
+            deadline_s = step_poll(row, world.rules, event, now, version)[1]
             if row.seen != before:
                 shown_from = applied_from(row, before)
                 recording.resolve(record, number, before, shown_from, row.seen + 0, now)

@@ -18,7 +18,7 @@ from simlib.core.resync import Resume
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.state import (
     RESUME_BITS,
     ClientArrays,
@@ -40,7 +40,7 @@ def is_held_back(arrays: ClientArrays, number: int) -> bool:
     return bool(is_behind(arrays, number) and arrays.streams[number])
 
 
-@inlined
+@called
 def begin_stream(
     arrays: ClientArrays,
     q: EventList,
@@ -71,7 +71,7 @@ def begin_stream(
         )
 
 
-@inlined
+@called
 def write_to_stream(
     arrays: ClientArrays,
     q: EventList,
@@ -92,10 +92,10 @@ def write_to_stream(
     state.stretches = max(state.stretches, buffer.stretches)
     pass_on(arrays, q, rules, number, now, exchange)
     if due_s < NEVER_S:
-        event_list.schedule(q, WHEEL, due_s, number, load_of(exchange, Kind.RELEASE, 0))
+        event_list.schedule_seldom(q, WHEEL, due_s, number, load_of(exchange, Kind.RELEASE, 0))
 
 
-@inlined
+@called
 def pass_on(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
@@ -115,11 +115,11 @@ def pass_on(
             kind, data = Kind.PING + 0, 0
         elif connection.is_board(message):
             kind = Kind.SNAPSHOT + 0
-        event_list.schedule(q, WHEEL, t, number, load_of(exchange, kind, data))
+        event_list.schedule_seldom(q, WHEEL, t, number, load_of(exchange, kind, data))
     rule.close_ranks(buffer, stretches)
 
 
-@inlined
+@called
 def release_stream(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
@@ -130,7 +130,7 @@ def release_stream(
         pass_on(arrays, q, rules, number, now, exchange)
 
 
-@inlined
+@called
 def end_stream(
     arrays: ClientArrays,
     record: Record,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
@@ -27,8 +28,9 @@ from numba.extending import (
 def by_reference(value: Any) -> Any:
     """Return a named tuple that has references in place of its members that are named tuples.
 
-    It is for the outermost compiled function only: what they refer to is in its frame. Interpreted
-    code gets the tuple back.
+    It is for the outermost compiled function only, which hands it to a function that is `called`:
+    what they refer to is in its frame, and nobody may change it. Interpreted code gets the tuple
+    back.
     """
     return value
 
@@ -70,7 +72,24 @@ class _Members(AttributeTemplate):
 def _read_member(_context: Any, builder: Any, kind: Reference, pointer: Any, name: str) -> Any:
     place, read_as = kind.member(name)
     member = cgutils.gep_inbounds(builder, pointer, 0, place)
-    return member if isinstance(read_as, Reference) else builder.load(member)
+    return member if isinstance(read_as, Reference) else _read(builder, member)
+
+
+def _read(builder: Any, place: Any) -> Any:
+    """Read what stays as it is while a loop runs: then LLVM need not read it again after a write.
+
+    That must be said of each number; LLVM would forget it of a struct.
+    """
+    kind = place.type.pointee
+    if isinstance(kind, (ir.LiteralStructType, ir.ArrayType)):
+        value = ir.Constant(kind, ir.Undefined)
+        for index in range(len(kind)):
+            part = _read(builder, cgutils.gep_inbounds(builder, place, 0, index))
+            value = builder.insert_value(value, part, index)
+        return value
+    value = builder.load(place)
+    value.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return value
 
 
 def _referring(target: Any) -> types.NamedTuple:
