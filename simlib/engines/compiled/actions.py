@@ -41,7 +41,7 @@ from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.balancing import use_again
 from simlib.engines.compiled.event_list import WHEEL
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.state import (
     ALARM,
     IS_HELD,
@@ -99,7 +99,7 @@ def feed(world: World, turn: Turn, outcome: Outcome) -> Outgoing:
     return outgoing
 
 
-@called
+@seldom
 def _feed_missed(world: World, turn: Turn, event: int, value: int, outgoing: Outgoing) -> Outgoing:
     """Feed the client what it has missed; nothing follows that at once."""
     return _feed_one(world, turn, event, value, outgoing)[0]
@@ -210,7 +210,7 @@ def _ask_browser(world: World, turn: Turn, gives_up: bool) -> bool:
     return False
 
 
-@called
+@seldom
 def _settle(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """Give back what the client no longer needs, to those that wait for it."""
     arrays, rules, number = world.arrays, world.options.browser, turn.number
@@ -247,7 +247,7 @@ def _set_out(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Ou
     return _fetch(world, turn, outgoing)
 
 
-@called
+@seldom
 def _close(world: World, turn: Turn, event: int, was: int, outgoing: Outgoing) -> Outgoing:
     """End a connection at the client; the server learns of it half a round trip later."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
@@ -301,7 +301,7 @@ def _fetch(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     return _put(world.arrays.out, outgoing, TRIP, turn.now + turn.half_s, Kind.SYN, row.exchange, 0)
 
 
-@called
+@seldom
 def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Outgoing:
     """A fetch beside the open socket: on the connection of the one before, or on a new one."""
     arrays, record, row = world.arrays, world.record, world.arrays.rows[turn.number]
@@ -321,7 +321,7 @@ def _refetch(world: World, turn: Turn, gives_up: bool, outgoing: Outgoing) -> Ou
     return _put(arrays.out, outgoing, WHEEL, t, Kind.REFETCH, row.exchange, data)
 
 
-@called
+@seldom
 def _safety_poll(world: World, turn: Turn, outgoing: Outgoing) -> Outgoing:
     """A safety poll, on the connection that the one before has left, or on a new one."""
     arrays, record, number = world.arrays, world.record, turn.number

@@ -62,7 +62,7 @@ from simlib.engines.compiled.faults import (
 )
 from simlib.engines.compiled.held import answer, further_in, reply_data, reply_of_held
 from simlib.engines.compiled.jobs import sent
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.proxied import (
     begin_stream,
     end_stream,
@@ -162,7 +162,7 @@ def _of_the_client(world: World, turn: Turn) -> Outcome:
     return Outcome(Event.DRAG_START + turn.data, 0, -1, 0, 0)
 
 
-@called
+@seldom
 def _flag(world: World, turn: Turn) -> Outcome:
     """The client reads the percentage, or the server closes its connection for a rollback."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
@@ -256,7 +256,7 @@ def _upgraded(world: World, turn: Turn) -> int:
     return put(arrays.out, 0, TRIP, t, Kind.UPGRADE_DONE, exchange, 0)
 
 
-@called
+@seldom
 def _checked(world: World, turn: Turn) -> int:
     """Answer a request if there is more than its client has seen, or hold it."""
     arrays, rules, number, now = world.arrays, world.rules, turn.number, turn.now
@@ -285,7 +285,7 @@ def _checked(world: World, turn: Turn) -> int:
     return put(out, n, BEATS, now + rules.hold_s, Kind.HOLD_END, exchange, first)
 
 
-@called
+@seldom
 def _authenticated(world: World, turn: Turn) -> int:
     """Authenticate a client, which subscribes now, and send it READY."""
     arrays, rules, number, now = world.arrays, world.rules, turn.number, turn.now
@@ -343,7 +343,7 @@ def _watch(world: World, turn: Turn, exchange: int, n: int) -> int:
     return n
 
 
-@called
+@seldom
 def _send(world: World, turn: Turn) -> int:
     """Handle a message for a client whose path may be narrow, or buffers that have room again."""
     arrays, rules, sending = world.arrays, world.rules, world.server_rules.sending
@@ -387,7 +387,7 @@ def _send(world: World, turn: Turn) -> int:
     )
 
 
-@called
+@seldom
 def _write(world: World, turn: Turn) -> int:
     """Write a comment, or a change, to a stream of which a proxy holds something back."""
     arrays, rules, number = world.arrays, world.rules, turn.number
@@ -408,7 +408,7 @@ def _write(world: World, turn: Turn) -> int:
     return put(arrays.out, 0, BEATS, t, Kind.BEAT, turn.exchange, 0)
 
 
-@called
+@seldom
 def _idle(world: World, turn: Turn) -> Outcome:
     """End a connection that was idle for too long (a middlebox) or is too old (the server)."""
     row = world.arrays.rows[turn.number]
@@ -428,7 +428,7 @@ def _idle(world: World, turn: Turn) -> Outcome:
     return nothing(0)
 
 
-@called
+@seldom
 def _reset(world: World, turn: Turn) -> None:
     settings, lets_go = (world.rules, world.server_rules), True
     by_server = turn.data == _TOO_OLD

@@ -26,7 +26,7 @@ from simlib.engines.compiled import event_list
 from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import one_way_s
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import called, inlined, seldom
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import ClientArrays, Kind, load_of
 from simlib.engines.compiled.turn import World
@@ -113,7 +113,7 @@ def _set_percentage(world: World, percent: float, now: float) -> None:
             )
 
 
-@called
+@seldom
 def close_for_rollback(
     arrays: ClientArrays,
     record: Record,

@@ -13,7 +13,7 @@ from simlib.core.connection import Nodes
 from simlib.core.protocol import has_socket
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.state import IS_IDLE, ClientArrays, Kind, load_of, release_up_to
 from simlib.engines.compiled.turn import GENERAL
 
@@ -42,7 +42,7 @@ def let_go(arrays: ClientArrays, row: Any, exchange: int) -> None:
         balancing.take_back(arrays.balancer, int(row.number + 0), exchange)
 
 
-@called
+@seldom
 def keep_alive(
     arrays: ClientArrays, q: EventList, keep_alive_s: float, number: int, exchange: int, t: float
 ) -> None:

@@ -22,7 +22,7 @@ from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.balancing import let_go
 from simlib.engines.compiled.event_list import WHEEL, EventList
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.proxied import end_stream
 from simlib.engines.compiled.state import (
     END_OF_STREAM,
@@ -73,7 +73,7 @@ def cut_in_service_s(
     return connection.cut_in_service_s(schedule, row, node, *address, now, done_s)
 
 
-@called
+@seldom
 def reset_connection(
     arrays: ClientArrays,
     record: Record,
@@ -125,7 +125,7 @@ def _lose_path(
         event_list.schedule_seldom(q, WHEEL, now + options.unanswered_s, number, load)
 
 
-@called
+@seldom
 def apply_fault(
     arrays: ClientArrays,
     record: Record,
@@ -183,7 +183,7 @@ def apply_fault(
 # -- paths that delay and narrow -----------------------------------------------------------------
 
 
-@called
+@seldom
 def carried_by(
     arrays: ClientArrays, rules: Rules, number: int, exchange: int, t: float, n_bytes: float
 ) -> float:
@@ -233,7 +233,7 @@ def plan_send(
     return outcome, t
 
 
-@called
+@seldom
 def try_send(
     arrays: ClientArrays,
     record: Record,

@@ -10,7 +10,7 @@ from simlib.core.connection import further_changes
 from simlib.core.wire import Message
 from simlib.engines.compiled.balancing import keep_alive
 from simlib.engines.compiled.faults import carried_by
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.state import HELD_BITS, IS_EMPTY, Kind
 from simlib.engines.compiled.turn import World
 
@@ -36,7 +36,7 @@ def further_in(world: World, number: int, data: int) -> int:
     return further_changes(world.rules.push_is_snapshot, row.seen + 0, version)
 
 
-@called
+@seldom
 def answer(
     world: World, number: int, exchange: int, t: float, data: int, half_s: float
 ) -> tuple[int, float]:

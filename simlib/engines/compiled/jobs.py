@@ -39,7 +39,7 @@ from simlib.engines.compiled.faults import (
     one_way_s,
 )
 from simlib.engines.compiled.held import answer, carried_s
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.proxied import is_held_back
 from simlib.engines.compiled.state import (
     ANSWERED,
@@ -347,7 +347,7 @@ def _upgrade_job(world: World, turn: Turn, worker: int, authentication_s: float)
     return Job(mean_s, Stream.HANDSHAKE_SERVICE + 0, k, worker, turn.data, 0)
 
 
-@called
+@seldom
 def _safety_poll_job(world: World, turn: Turn) -> Job:
     arrays, rules, server_rules = world.arrays, world.rules, world.server_rules
     node = node_of(arrays, rules, turn.number, turn.exchange)
@@ -374,7 +374,7 @@ def _safety_poll_job(world: World, turn: Turn) -> Job:
     return Job(mean_s, Stream.SAFETY_SERVICE + 0, row.beats + 0, worker, turn.data, 0)
 
 
-@called
+@seldom
 def _refetch_job(world: World, turn: Turn) -> Job:
     arrays, server_rules, first = world.arrays, world.server_rules, turn.data & 1
     row, exchange = arrays.rows[turn.number], turn.exchange
@@ -552,7 +552,7 @@ def _send_safety_poll(world: World, turn: Turn, t: float, reply: int) -> int:
     return put(world.arrays.out, 0, WHEEL, t, Kind.SAFETY_POLL_REPLY, turn.exchange, reply)
 
 
-@called
+@seldom
 def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
     """Tell a client of the end of the connection on which it asks beside its socket."""
     arrival, exchange = Kind.SAFETY_POLL_REPLY + 0, turn.exchange + 0
@@ -563,7 +563,7 @@ def _cut(world: World, turn: Turn, cut_s: float, done_s: float) -> int:
     return put(world.arrays.out, 0, WHEEL, t, arrival, exchange, CUT)
 
 
-@called
+@seldom
 def _refetched(world: World, turn: Turn, done_s: float, version: int) -> int:
     arrays = world.arrays
     data = (version << 1) | (turn.data & 1)

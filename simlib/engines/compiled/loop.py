@@ -38,7 +38,7 @@ from simlib.engines.compiled.event_list import (
 )
 from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way_s
 from simlib.engines.compiled.jobs import serve
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import called, inlined, seldom
 from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
 from simlib.engines.compiled.proxied import is_behind
 from simlib.engines.compiled.references import by_reference
@@ -264,7 +264,7 @@ def _half_s(world: World, number: int, now: float) -> float:
     return value_of(world.arrays.half_s, number) + 0.0
 
 
-@called
+@seldom
 def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> None:
     """The state changes; the next change is scheduled."""
     state, heard_s, version = world.arrays.state[0], world.arrays.heard_s, turn.data

@@ -7,7 +7,7 @@ Tests compare each second body with the first.
 
 Nothing that is compiled here allocates, so reference counting is switched off: it would cost more
 than the rules. Functions are inlined into the loop that calls them, except those that are long and
-rare, or needed in many places (`called`, `_CALLED_RULES`).
+rare, or needed in many places (`seldom`, `_CALLED_RULES`).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ _INLINED: Any = {
 }
 _STAGE: Any = {**_INLINED, "pipeline_class": StageCompiler}
 _CALLED: Any = {**_INLINED, "pipeline_class": CalledCompiler}
+_SELDOM: Any = "called in the general loop alone"
 _LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 _WORD = ir.IntType(64)
 _PARTS: dict[Any, Any] = {}
@@ -58,12 +59,19 @@ def inlined(function: Any) -> Any:
 
 
 def called(function: Any) -> Any:
-    """Mark a function as a part of loops that is compiled once in each, and called, not inlined.
+    """Mark a function as a part of loops that is compiled once in each, and called, not inlined."""
+    _PARTS[function] = _CALLED
+    return function
+
+
+def seldom(function: Any) -> Any:
+    """Mark a function as a part of loops that the general one calls and others have inlined.
 
     It is for what is long and seldom happens, above all if several places need it: what LLVM takes
-    for a function grows faster than its length. A call costs some nanoseconds.
+    for a function grows faster than its length. A call costs some nanoseconds. Loops of one
+    transport have few such parts.
     """
-    _PARTS[function] = _CALLED
+    _PARTS[function] = _SELDOM
     return function
 
 
@@ -102,9 +110,10 @@ def loops(
         for name, value in space.items():
             if isinstance(value, FunctionType) and value in copies:
                 space[name] = copies[value]
+    of_seldom = _CALLED if names.get("GENERAL", True) else _STAGE
     for function, options in _PARTS.items():
         if function in copies:
-            register_jitable(**options)(copies[function])
+            register_jitable(**(of_seldom if options is _SELDOM else options))(copies[function])
     for function in functions:
         copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
     return [njit(**_LOOP)(copies[function]) for function in functions]

@@ -18,7 +18,7 @@ from simlib.core.resync import Resume
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import WHEEL, EventList
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 from simlib.engines.compiled.state import (
     RESUME_BITS,
     ClientArrays,
@@ -40,7 +40,7 @@ def is_held_back(arrays: ClientArrays, number: int) -> bool:
     return bool(is_behind(arrays, number) and arrays.streams[number])
 
 
-@called
+@seldom
 def begin_stream(
     arrays: ClientArrays,
     q: EventList,
@@ -71,7 +71,7 @@ def begin_stream(
         )
 
 
-@called
+@seldom
 def write_to_stream(
     arrays: ClientArrays,
     q: EventList,
@@ -95,7 +95,7 @@ def write_to_stream(
         event_list.schedule_seldom(q, WHEEL, due_s, number, load_of(exchange, Kind.RELEASE, 0))
 
 
-@called
+@seldom
 def pass_on(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
@@ -119,7 +119,7 @@ def pass_on(
     rule.close_ranks(buffer, stretches)
 
 
-@called
+@seldom
 def release_stream(
     arrays: ClientArrays, q: EventList, rules: Rules, number: int, now: float, exchange: int
 ) -> None:
@@ -130,7 +130,7 @@ def release_stream(
         pass_on(arrays, q, rules, number, now, exchange)
 
 
-@called
+@seldom
 def end_stream(
     arrays: ClientArrays,
     record: Record,

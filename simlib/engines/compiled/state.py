@@ -30,7 +30,7 @@ from simlib.core.resync import resume_outcome
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
 from simlib.engines.compiled.event_list import SOURCES
-from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.numba_support import inlined, seldom
 
 
 class Kind(IntEnum):
@@ -439,7 +439,7 @@ def disconnect(
         row.opened_s = NEVER_S
 
 
-@called
+@seldom
 def end_fetches(arrays: ClientArrays, record: Record, number: int, now: float) -> None:
     """The connection beside the socket has ended, if there is one: count its last segments."""
     t = end_of_fetches_s(arrays.rows[number], now)
