@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from simlib.core.protocol import TOLD_TRANSPORTS, Transport, is_stream
+from simlib.core.protocol import TRANSPORTS, Transport, is_stream
 from simlib.errors import ScenarioError
 from simlib.errors import shown as shown_value
 from simlib.scenario import Scenario
@@ -86,7 +86,9 @@ def _has_stream(scenario: Scenario, _: Needs) -> bool:
 
 
 def _is_held(scenario: Scenario, _: Needs) -> bool:
-    return scenario.transport in TOLD_TRANSPORTS
+    """Whether the server answers a request for long; workers that do so alone open no WebSocket."""
+    row = TRANSPORTS[Transport[scenario.transport.upper()]]
+    return row.is_held or row.is_stream
 
 
 def _is_blocked(scenario: Scenario, needs: Needs) -> bool:

@@ -252,11 +252,8 @@ def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():
     table = tornado(decided(needs, few, candidates=["push"])).set_index("over")
     assert table.loc["needs.trouble.bad_proxy_frac", ["low", "high"]].tolist() == [0.3, 1.0]
     assert table.loc["clients", ["low", "today", "high"]].tolist() == [2.0, 4.0, 8.0]
-    assert set(table.index) - set(ASSUMPTIONS) == {
-        "server.max_connections",
-        "needs.trouble.proxies_answer",
-    }
-    assert len(table) == 9 + 2
+    assert set(table.index) - set(ASSUMPTIONS) == {"needs.trouble.proxies_answer"}
+    assert len(table) == 9 + 1
     assert table.attrs["skipped"] == ()
 
 
@@ -357,14 +354,15 @@ def test_only_switches_that_matter_to_a_candidate_at_hand_are_varied():
         "network.bad_gateway",
     )
     assert varied(rough, "polling") == set()
-    assert varied(rough, "websocket") == varied(rough, "long_polling", "polling") == {held}
+    assert varied(rough, "websocket", "notify") == set(), "no sync worker opens a WebSocket"
+    assert varied(rough, "long_polling", "polling") == {held}
     assert varied(calm, "sse") == {held, buffers}, "nothing asks what a restart does"
     assert varied(rough, "polling", "sse_notify") == {held, buffers, error}
     assert varied(rough, "sse", **{"sse.retries_http_errors": True}) == {held, buffers}
     in_turn = {**rough, "trouble": {"surge": 1}}
     assert varied(in_turn, "sse", **{"server.nodes": 2}) == {held, buffers}, "one is always up"
     behind = {**rough, "trouble": {"bad_proxy_frac": 0.1}}
-    assert varied(behind, "notify", "polling") == {held, "needs.trouble.proxies_answer"}
+    assert varied(behind, "notify", "polling") == {"needs.trouble.proxies_answer"}
     assert varied(behind, "sse") == {held, buffers, error}
 
 
