@@ -231,6 +231,10 @@ def test_other_needs_of_the_same_runs_may_differ_in_limits_alone(decision):
     looser = decision.with_needs(needs.replace({"latency_p95_s": 60.0}))
     assert TODAY in looser.ranking.index
     assert TODAY not in decision.ranking.index
+    given = {**needs.model_dump(exclude_none=True), "latency_p95_s": 60.0}
+    assert decision.with_needs(given).best == looser.best
+    with pytest.raises(sl.ScenarioError, match=r"needs: must be Needs, or a mapping of its fields"):
+        decision.with_needs(3)
     with pytest.raises(sl.ScenarioError, match=r"needs.trouble: must be as it was"):
         decision.with_needs(needs.replace({"trouble.restart_s": 9.0}))
     with pytest.raises(sl.ScenarioError, match=r"needs.prices: must be as it was"):
@@ -250,6 +254,7 @@ def test_what_followed_from_limits_keeps_its_settings_and_says_so():
     assert case.label == "polling as seldom as allowed, by the limits before"
     assert case.label in tighter.summary().index
     assert tighter.cases["push_fallback"].label == "push that may poll, by the limits before"
+    assert tighter.with_needs(found.asked.needs).cases == found.cases, "and back again"
     # If it is asked again, it has these settings, too.
     assert case.candidate.applied_to(BOARD, tighter.asked.needs) == case.scenario
     for same in (found.asked.needs, found.asked.needs.replace({"missed_frac": 0.5})):
@@ -366,8 +371,8 @@ def test_money_is_traffic_and_servers_and_the_larger_one_is_named(decision):
     assert both.tolist() == values["money_per_month"].tolist()
     columns = list(decision.summary().columns)
     start = columns.index("money a month")
-    assert columns[start + 1] == "of it for traffic, money a month"
-    assert columns[start + 2] == "of it for servers, money a month"
+    assert columns[start + 1] == "money a month for traffic"
+    assert columns[start + 2] == "money a month for servers"
     (said,) = [one for one in map(decision.say, decision.sentences) if "Most of its money" in one]
     means = decision.table["mean"]
     own, other, today, today_other = (
@@ -460,6 +465,10 @@ def test_needs_say_how_servers_are_deployed():
     gone, limits = few.replace({"reconnect": {"policy": "none"}}), {"latency_p50_s": 9.0}
     stay = decided({**limits, "trouble": {"surge": 0}}, gone, candidates=[TODAY], replications=3)
     assert any("After a deploy, clients of" in one for one in map(stay.say, stay.sentences))
+    hasty = few.replace({"fallback": {"after_failures": 1, "return_s": 10.0}})
+    polls = decided({**limits, "trouble": {"surge": 0}}, hasty, candidates=[TODAY], replications=3)
+    (said,) = [one for one in map(polls.say, polls.sentences) if "A deploy sends" in one]
+    assert "after their server went are nearly all of them pushed to again" in said
 
 
 def test_a_restart_that_sends_clients_to_polling_says_so():
@@ -507,10 +516,11 @@ def test_servers_are_as_many_as_keep_what_one_bears():
     assert found.best == "push"
     assert list(found.asked.needs.limits) == ["nodes"]  # what one node bears is no need beside it
     assert not found.fails(TODAY)
-    full = hot.replace({"server.poll_s": 2.0})
-    assert (
-        decided(needs, full, candidates=["push"]).values[TODAY]["nodes"].tolist() == [math.inf] * 5
-    )
+    traffic = {"prices": {"per_gb_down": 1.0, "open_hours": 100.0}}
+    full = decided({**needs, **traffic}, hot.replace({"server.poll_s": 2.0}), candidates=["push"])
+    assert full.values[TODAY]["nodes"].tolist() == [math.inf] * 5
+    assert full.table.loc[(TODAY, "servers_money_per_month"), "mean"] == 0.0, "no price, no money"
+    assert full.table.loc[(TODAY, "money_per_month"), "mean"] > 0.0
 
 
 def test_servers_that_are_paid_for_are_in_the_bill_of_today():
@@ -570,6 +580,10 @@ def test_to_stay_is_said_only_if_nothing_beats_today():
     tie = with_values(found, easy=[9.2, 9, 9.2, 9, 9.1])
     assert tie.best == "easy"
     assert "takes the least, but for noise (" in tie.verdict
+    (after,) = [one for one in map(tie.say, tie.sentences) if "comes least at" in one]
+    assert after.endswith(
+        "9.04 B: less, but not by more than noise, which more replications make smaller."
+    )
 
 
 def test_what_decide_adds_to_the_run_is_not_warned_of():
