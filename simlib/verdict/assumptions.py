@@ -20,7 +20,7 @@ from simlib.verdict.candidates import CANDIDATES, TODAY, Case
 from simlib.verdict.decision import Asked
 from simlib.verdict.measures import JUDGED
 from simlib.verdict.needs import Needs
-from simlib.verdict.runs import behind_proxies, conditions
+from simlib.verdict.runs import conditions
 
 NEEDS = "needs."
 """What the path of a field of the needs begins with."""
@@ -93,7 +93,8 @@ def _is_held(scenario: Scenario, _: Needs) -> bool:
 
 
 def _is_blocked(scenario: Scenario, needs: Needs) -> bool:
-    return behind_proxies(scenario, needs.trouble).faults != scenario.faults
+    upgrades = TRANSPORTS[Transport[scenario.transport.upper()]].upgrades
+    return bool(upgrades and needs.trouble.bad_proxy_frac)
 
 
 SWITCHES = {
