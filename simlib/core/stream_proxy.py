@@ -44,12 +44,14 @@ class ProxyRules(NamedTuple):
 
     The one before everybody passes on whole pieces of `buffer_bytes` (0: it needs no piece), and
     what it has after `delay_s` seconds (infinite: it waits for a piece). A share `held_frac` of the
-    clients is behind one of its own that passes on nothing before the end.
+    clients is behind one of its own that passes on nothing before the end. With a `fault` that
+    blocks upgrades (its number; -1: there is none) they are those whom that meets, too.
     """
 
     buffer_bytes: int
     delay_s: float
     held_frac: float = 0.0
+    fault: int = -1
 
 
 AT_ONCE = ProxyRules(0, NEVER_S)
@@ -170,7 +172,9 @@ def are_held(rules: ProxyRules, seed: int, replication: int, clients: int) -> ND
     if rules.held_frac == 0.0:
         return np.zeros(clients, np.bool_)
     numbers = np.arange(clients, dtype=np.uint64)
-    draws = uniforms(seed, replication, numbers, Stream.STREAM_PROXY, 0)
+    # One proxy does both, and what is compared on common draws is compared on the same clients.
+    address = (Stream.STREAM_PROXY, 0) if rules.fault < 0 else (Stream.FAULT, rules.fault)
+    draws = uniforms(seed, replication, numbers, *address)
     return np.asarray(draws < rules.held_frac)
 
 

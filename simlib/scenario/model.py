@@ -591,7 +591,8 @@ class Network(Section):
     answer that never comes. EventSource waits for it for ever (`websocket.upgrade_timeout_s` of
     ``sl.library("eventsource")``); other clients give up after `websocket.open_timeout_s`, and may
     poll instead (`fallback`). Polls, requests that are held and WebSockets pass; for those, see
-    the fault `block_upgrades`. 0: nobody is."""
+    the fault `block_upgrades`: those whom the first of that kind meets are the same clients, as
+    far as the shares go. 0: nobody is."""
     unanswered_s: Positive = 924.6
     """Time after which a kernel gives up unacknowledged data, seconds (Linux: tcp_retries2).
     Elsewhere: net.ipv4.tcp_retries2 (Linux, a number of retransmissions)."""

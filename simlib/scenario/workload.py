@@ -229,6 +229,7 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
             buffer_bytes=scenario.network.stream_buffer_bytes or 0,
             delay_s=scenario.network.stream_delay_s or math.inf,
             held_frac=scenario.network.stream_held_frac,
+            fault=_first_that_blocks(scenario),
         ),
         "stream_bytes": stream_bytes(spec),
         "bad_gateway": scenario.network.bad_gateway,
@@ -478,6 +479,14 @@ def _rtt_s(scenario: Scenario, seed: int, replication: int, clients: int) -> NDA
     if network.rtt_quantiles is not None:
         return interpolated(network.rtt_quantiles, u)
     return network.rtt_s * exps(network.rtt_spread * normals(u, v))
+
+
+def _first_that_blocks(scenario: Scenario) -> int:
+    """Return the number of the fault whose clients' streams are held, too; -1: there is none."""
+    kinds = [fault.kind for fault in scenario.faults]
+    if scenario.network.stream_held_frac == 0.0 or "block_upgrades" not in kinds:
+        return -1
+    return kinds.index("block_upgrades")
 
 
 def _fault_events(scenario: Scenario) -> tuple[FaultEvent, ...]:

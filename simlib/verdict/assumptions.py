@@ -16,10 +16,11 @@ from simlib.errors import ScenarioError
 from simlib.errors import shown as shown_value
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import hint
+from simlib.verdict.candidates import CANDIDATES, TODAY, Case
 from simlib.verdict.decision import Asked
 from simlib.verdict.measures import JUDGED
 from simlib.verdict.needs import Needs
-from simlib.verdict.runs import behind_proxies
+from simlib.verdict.runs import conditions
 
 NEEDS = "needs."
 """What the path of a field of the needs begins with."""
@@ -76,7 +77,7 @@ def _held_at_once(asked: Asked) -> tuple[int, int]:
 def _gives_up_at_errors(scenario: Scenario, needs: Needs) -> bool:
     """Whether all servers are down at once, and a client takes the proxy's error for the end."""
     is_judged = any(JUDGED[name].run == "rough" for name in (*needs.limits, needs.ranked_by))
-    is_down = needs.trouble.surge is None or scenario.server.nodes == 1
+    is_down = needs.trouble.stops_all(scenario.server.nodes)
     gives_up = _has_stream(scenario, needs) and not scenario.sse.retries_http_errors
     return is_judged and is_down and gives_up
 
@@ -92,7 +93,8 @@ def _is_held(scenario: Scenario, _: Needs) -> bool:
 
 
 def _is_blocked(scenario: Scenario, needs: Needs) -> bool:
-    return behind_proxies(scenario, needs.trouble).faults != scenario.faults
+    upgrades = TRANSPORTS[Transport[scenario.transport.upper()]].upgrades
+    return bool(upgrades and needs.trouble.bad_proxy_frac)
 
 
 SWITCHES = {
@@ -152,10 +154,12 @@ def value_of(asked: Asked, over: Any, place: str = "over", *, may_be_0: bool = F
     # A section that is not set has no settings yet.
     if known.get(over, known.get(over.partition(".")[0], over)) is None:
         rule += "; this one is not set: give it a value to begin with"
+    elif type(value) is bool:
+        rule += "; this one is a switch, which tornado alone varies"
     elif type(value) in (int, float):
         rule += f"; this one is {value:g}: give it another value to begin with"
     else:
-        rule += hint(over, numbers)
+        rule += hint(over, [*numbers, *SWITCHES])
     raise ScenarioError(place, over, rule)
 
 
@@ -237,15 +241,22 @@ def switches_of(asked: Asked, weighed: Sequence[Scenario], given: Any) -> dict[s
     for over, ends in given.items() if isinstance(given, Mapping) else ():
         if not isinstance(over, str):
             continue
-        is_switch = type(_value(asked, over)) is bool
+        value = _value(asked, over)
+        is_switch = type(value) is bool or (over in SWITCHES and value is None)
         wanted = SWITCHES[over].ends(asked) if over in SWITCHES else (False, True)
-        is_pair = isinstance(ends, list | tuple) and tuple(ends) == wanted
+        is_pair = _is_pair(ends) and tuple(ends) == wanted
         if is_switch and not is_pair:
-            rule = "must be (False, True): it is a switch"
+            rule = f"must be {wanted}: it is a switch"
+            rule += ", unless it has a value to begin with" if value is None else ""
             raise ScenarioError(f"assumptions[{shown_value(over)}]", ends, rule)
         if is_pair and (is_switch or over in SWITCHES):
             found[over] = wanted
     return found
+
+
+def _is_pair(ends: Any) -> bool:
+    """Say whether two single values are given; arrays, for one, are not equal or unequal."""
+    return isinstance(ends, list | tuple) and not any(hasattr(end, "__len__") for end in ends)
 
 
 def _has_both(asked: Asked, over: str, ends: Ends) -> bool:
@@ -321,8 +332,14 @@ def skipped_of(ranges: Mapping[str, Any], given: Any) -> tuple[str, ...]:
     return tuple(over for over in ASSUMPTIONS if given is None and over not in ranges)
 
 
+def _check_runs(asked: Asked) -> None:
+    """Refuse what asks for runs that cannot be: a restart may not be over by the end of one."""
+    today = Case(CANDIDATES[TODAY], asked.scenario)
+    conditions(today, [asked.scenario], asked.needs)
+
+
 def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
-    """Return half and double of an assumption; as it is where one of them would be no scenario."""
+    """Return half and double of an assumption; as it is where one of them could not be run."""
     try:
         today = value_of(asked, over)
     except ScenarioError:
@@ -335,7 +352,7 @@ def _usual_range(asked: Asked, over: str) -> tuple[float, float]:
     ends = []
     for value in (low, high):
         try:
-            changed(asked, over, value)
+            _check_runs(changed(asked, over, value))
             ends.append(value)
         except ScenarioError:
             ends.append(today)

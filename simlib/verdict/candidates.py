@@ -374,6 +374,8 @@ class Case(NamedTuple):
 
     candidate: Candidate
     scenario: Scenario
+    made_of: Candidate | None = None
+    """The candidate before its settings were fixed, if they are: see `under`."""
 
     @property
     def name(self) -> str:
@@ -390,13 +392,14 @@ class Case(NamedTuple):
 
         Where the new needs would make another scenario of it, or none, its label says so.
         """
+        row = self.made_of or self.candidate
         try:
-            is_same = self.candidate.applied_to(scenario, needs) == self.scenario
+            is_same = row.applied_to(scenario, needs) == self.scenario
         except ScenarioError:
             is_same = False
         if is_same:
-            return self
-        return self._replace(candidate=self.candidate.fixed(scenario, before))
+            return Case(row, self.scenario)
+        return self if self.made_of else Case(row.fixed(scenario, before), self.scenario, row)
 
     @property
     def plan(self) -> Plan | None:

@@ -20,7 +20,7 @@ from simlib.scenario.display import page, table_html, warnings_html
 from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.facts import Values
 from simlib.verdict.measures import JUDGED, ConditionName, Kind, shown
-from simlib.verdict.needs import Needs
+from simlib.verdict.needs import Needs, needs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class Decision:
         self.asked, self.cases, self.left_out, self.values = asked, cases, left_out, values
         self._warned, self._said, self._ran = warned, said, ran
 
-    def with_needs(self, needs: Needs) -> Decision:
+    def with_needs(self, needs: Needs | Mapping[str, Any]) -> Decision:
         """Return what the same runs say of other limits.
 
         A candidate whose settings follow from limits, such as polls as seldom as allowed, keeps
@@ -119,7 +119,7 @@ class Decision:
 
         Parameters
         ----------
-        needs : Needs
+        needs : Needs, or mapping of its fields
             With the same prices, trouble, release, nodes and least_nodes: they are in the runs or
             values.
 
@@ -128,7 +128,7 @@ class Decision:
         ScenarioError
             Something differs that has to be judged anew, or asks for runs that were left out.
         """
-        before = self.asked.needs
+        before, needs = self.asked.needs, needs_of(needs)
         names = ["prices", "trouble", "release", "nodes", "least_nodes", "conditions"]
         names += ["utilisation", "memory_bytes"] if before.nodes is not None else []
         for name in names:
@@ -482,6 +482,8 @@ class Decision:
             is_plain = more <= 0.0 or kind == "count"  # means of whole numbers have no difference
             columns = ("mean",) if is_plain else ("mean", "more")
             tail = "." if is_plain else ", {} more."
+            if more < 0.0:
+                tail = ": less, but not by more than noise, which more replications make smaller."
             template = (
                 f"Next of those that meet every need comes {self._label(second)} at {{}}{tail}"
             )
@@ -515,9 +517,10 @@ class Decision:
         if not (fell_back > _FEW_FRAC and math.isfinite(again_s)):
             return []
         called = self.asked.needs.trouble.called
+        since = "it began" if called == "restart" else "their server went"
         template = (
             f"A {called} sends {{}} of the clients of {self._label(name)} to polling, as stale as "
-            "polls are, and only {} after it began are nearly all of them pushed to again."
+            f"polls are, and only {{}} after {since} are nearly all of them pushed to again."
         )
         return [Sentence(template, tuple(cells))]
 

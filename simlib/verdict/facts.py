@@ -321,6 +321,8 @@ def _money(facts: Mapping[str, Values], nodes: Values, prices: Prices) -> tuple[
     per_month = facts["present"] * prices.open_hours / 1e9
     traffic = facts["down_bytes_per_h"] * per_month * (prices.per_gb_down or 0.0)
     traffic = traffic + facts["up_bytes_per_h"] * per_month * (prices.per_gb_up or 0.0)
-    servers = nodes * prices.server_hours * (prices.per_server_hour or 0.0)
+    servers = np.zeros(len(nodes))
+    if prices.per_server_hour:  # there may be no number of nodes that would do
+        servers = nodes * prices.server_hours * prices.per_server_hour
     memory_gb = facts["memory_bytes"] / 1e9
     return traffic, servers + memory_gb * prices.open_hours * (prices.per_memory_gb_hour or 0.0)

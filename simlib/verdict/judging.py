@@ -34,7 +34,7 @@ from simlib.verdict.candidates import TODAY, Case, cases_of
 from simlib.verdict.decision import Asked, Decision
 from simlib.verdict.facts import NO_ROLLOUT, values_of
 from simlib.verdict.measures import ConditionName
-from simlib.verdict.needs import Needs
+from simlib.verdict.needs import Needs, needs_of
 from simlib.verdict.runs import Condition, Trial, behind_proxies, conditions, judge, rolled_out
 
 BUDGET_EVENTS = 1e9
@@ -124,7 +124,7 @@ def decide(
     """
     if not isinstance(scenario, Scenario):
         raise ScenarioError("scenario", scenario, scenario_rule(scenario))
-    needs = _checked_needs(needs)
+    needs = needs_of(needs)
     if replications is not None:
         check_count("replications", replications, _FEWEST_REPLICATIONS)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses what is no confidence
@@ -306,14 +306,6 @@ def _carry_out(
     for number, ask in enumerate(asks):
         rows = [done[number, time][0] for time in times]
         found.setdefault((ask.place, ask.candidate), {})[ask.name] = rows
-
-
-def _checked_needs(needs: Any) -> Needs:
-    if isinstance(needs, Needs):
-        return needs
-    if not isinstance(needs, Mapping):
-        raise ScenarioError("needs", needs, "must be Needs, or a mapping of its fields")
-    return Needs(**needs)
 
 
 def _check_faults(scenario: Scenario, place: str) -> None:

@@ -103,6 +103,10 @@ class Trouble(Section):
         """What sentences call what the servers go through."""
         return "restart" if self.surge is None else "deploy"
 
+    def stops_all(self, nodes: int) -> bool:
+        """Say whether all of so many servers are down at once."""
+        return self.surge is None or (self.surge == 0 and nodes == 1)
+
 
 class Release(Section):
     """How a candidate is rolled out, where the needs ask for that.
@@ -310,3 +314,18 @@ class Needs(Section):
             else:
                 place[name] = value
         return type(self)(**values)
+
+
+def needs_of(given: Any) -> Needs:
+    """Return needs that are given as they are, or as a mapping of their fields.
+
+    Raises
+    ------
+    ScenarioError
+        They are neither, or not valid.
+    """
+    if isinstance(given, Needs):
+        return given
+    if not isinstance(given, Mapping):
+        raise ScenarioError("needs", given, "must be Needs, or a mapping of its fields")
+    return Needs(**given)

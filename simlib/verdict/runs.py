@@ -95,7 +95,7 @@ def _restart(scenario: Scenario, trouble: Trouble, start_s: float) -> dict[str, 
     if surge is not None and surge > nodes:
         rule = f"must be <= server.nodes ({nodes})"
         raise ScenarioError("needs.trouble.surge", surge, rule)
-    if surge is None or (nodes == 1 and surge == 0):
+    if surge is None or trouble.stops_all(nodes):
         if length_s >= left_s:
             rule = f"must be < {left_s:g}, what is left of the run after it"
             raise ScenarioError("needs.trouble.restart_s", length_s, rule)
@@ -114,9 +114,10 @@ def _restart(scenario: Scenario, trouble: Trouble, start_s: float) -> dict[str, 
 def behind_proxies(scenario: Scenario, trouble: Trouble, *beside: str) -> Scenario:
     """Return a scenario in which the team's share of clients is behind bad proxies.
 
-    They block upgrades, and pass on nothing of a stream before its end. Where nobody opens a
-    WebSocket or a stream they do nothing, and are left out: such runs are faster, and have closed
-    forms.
+    They block upgrades, and pass on nothing of a stream before its end. The fault is there for
+    streams too, on which it does nothing: it says who the clients are, the same of every candidate.
+    Where nobody opens a WebSocket or a stream all is left out: such runs are faster, and have
+    closed forms.
 
     Parameters
     ----------
@@ -126,12 +127,11 @@ def behind_proxies(scenario: Scenario, trouble: Trouble, *beside: str) -> Scenar
         Other transports that some of its clients have.
     """
     rows = [TRANSPORTS[Transport[name.upper()]] for name in (scenario.transport, *beside)]
-    if not trouble.bad_proxy_frac:
+    has_stream = any(row.is_stream for row in rows)
+    if not trouble.bad_proxy_frac or not (has_stream or any(row.upgrades for row in rows)):
         return scenario
-    if any(row.is_stream for row in rows):
+    if has_stream:
         scenario = scenario.replace({"network.stream_held_frac": trouble.bad_proxy_frac})
-    if not any(row.upgrades for row in rows):
-        return scenario
     proxy = {"kind": "block_upgrades", "start_s": 0.0, "length_s": scenario.horizon_s}
     proxy |= {"share": trouble.bad_proxy_frac, "answered": trouble.proxies_answer}
     return _with_fault(scenario, proxy)

@@ -444,7 +444,7 @@ def tornado(
     assumptions : mapping of str to (float, float), optional
         Paths, as in `break_even`, and the least and the greatest value that each may have; of a
         switch ``(False, True)``. Absent: those of `ASSUMPTIONS` that the scenario and the needs
-        have, from half to double, or to as it is where that would be no scenario; whole numbers
+        have, from half to double, or to as it is where that could not be run; whole numbers
         stay whole. Half and double of 0 are no test: what is 0 is left out, unless its range is
         given. Beside them those of `SWITCHES` that matter to today's, the best or its rival.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import simlib as sl
+from simlib.core.faults import is_affected
 from simlib.core.stream_proxy import are_held
 from simlib.core.wire import Message, stream_bytes
 from simlib.scenario import compile_workload
@@ -177,6 +178,18 @@ def test_a_share_of_the_clients_is_behind_a_proxy_that_shows_them_nothing(engine
     plain = run_of(HELD.replace({**behind, "network.stream_held_frac": 0.0}), engine)
     seen = plain.frame("deliveries").query("client not in @blind").reset_index(drop=True)
     assert seen.equals(run.frame("deliveries"))
+
+
+def test_a_proxy_that_blocks_upgrades_and_one_that_holds_streams_have_the_same_clients():
+    blocks = {"kind": "block_upgrades", "start_s": 0.0, "length_s": 60.0, "share": 0.3}
+    others = [{"kind": "reset", "start_s": 20.0, "share": 0.5}]
+    for place in (0, 1):
+        board = HELD.replace({"faults": [*others[:place], blocks]})
+        blocked = [is_affected(1, 0, client, place, 0.0, 0.3) for client in range(board.clients)]
+        assert held_clients(board) == np.flatnonzero(blocked).tolist() != held_clients(HELD)
+    assert held_clients(HELD.replace({"faults": others})) == held_clients(HELD)
+    fewer = held_clients(board.replace({"network.stream_held_frac": 0.1}))
+    assert set(fewer) < set(held_clients(board))
 
 
 @ENGINES

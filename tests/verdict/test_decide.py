@@ -10,7 +10,9 @@ import pytest
 
 import simlib as sl
 from simlib.core.protocol import TRANSPORT_NAMES
+from simlib.core.stream_proxy import are_held
 from simlib.rollout.cohorts import cohort_scenarios
+from simlib.scenario import compile_workload
 from simlib.verdict import CANDIDATES, JUDGED, Decision, Trouble
 from simlib.verdict.candidates import TODAY, cases_of
 from simlib.verdict.decision import interval_of
@@ -120,7 +122,7 @@ def test_bad_proxies_hold_streams_back_and_sentences_say_who_does_not_notice(dec
         "Server-sent events",
     ]
     # It is said of what is taken, too, though a share that is small keeps every limit.
-    few = {"latency_p95_s": 2.0, "trouble": {"bad_proxy_frac": 0.04, "bad_gateway": False}}
+    few = {"latency_p95_s": 2.0, "trouble": {"bad_proxy_frac": 0.01, "bad_gateway": False}}
     taken = decided(few, BOARD.replace(clients=50), candidates=["sse"])
     assert taken.best == "sse"
     [line] = [taken.say(one) for one in taken.sentences if taken.say(one).endswith(silent)]
@@ -139,9 +141,11 @@ def test_those_behind_bad_proxies_are_the_same_in_every_run_and_poll_for_money()
     pushed = [set(run.sockets()["client"]) for run in runs]
     assert pushed[0] == pushed[1] > pushed[2]
     assert 0 < len(pushed[0]) < 20
-    # Whom no proxy meets has runs without them.
+    # They are the same of every candidate; and whom no proxy meets has runs without them.
     streamed = conditions(cases["sse"], compared, needs)["calm"].scenario
-    assert (streamed.faults, streamed.network.stream_held_frac) == ((), 0.3)
+    assert (len(streamed.faults), streamed.network.stream_held_frac) == (1, 0.3)
+    held = are_held(compile_workload(streamed, 1, 0).stream_proxy, 1, 0, BOARD.clients)
+    assert set(np.flatnonzero(~held)) == pushed[0]
     assert conditions(cases[TODAY], compared, needs)["calm"].scenario.faults == ()
     pulled = BOARD.replace(transport="notify")
     back = rolled_out(cases["sse"], compared, needs, pulled).scenario
@@ -231,6 +235,10 @@ def test_other_needs_of_the_same_runs_may_differ_in_limits_alone(decision):
     looser = decision.with_needs(needs.replace({"latency_p95_s": 60.0}))
     assert TODAY in looser.ranking.index
     assert TODAY not in decision.ranking.index
+    given = {**needs.model_dump(exclude_none=True), "latency_p95_s": 60.0}
+    assert decision.with_needs(given).best == looser.best
+    with pytest.raises(sl.ScenarioError, match=r"needs: must be Needs, or a mapping of its fields"):
+        decision.with_needs(3)
     with pytest.raises(sl.ScenarioError, match=r"needs.trouble: must be as it was"):
         decision.with_needs(needs.replace({"trouble.restart_s": 9.0}))
     with pytest.raises(sl.ScenarioError, match=r"needs.prices: must be as it was"):
@@ -250,6 +258,7 @@ def test_what_followed_from_limits_keeps_its_settings_and_says_so():
     assert case.label == "polling as seldom as allowed, by the limits before"
     assert case.label in tighter.summary().index
     assert tighter.cases["push_fallback"].label == "push that may poll, by the limits before"
+    assert tighter.with_needs(found.asked.needs).cases == found.cases, "and back again"
     # If it is asked again, it has these settings, too.
     assert case.candidate.applied_to(BOARD, tighter.asked.needs) == case.scenario
     for same in (found.asked.needs, found.asked.needs.replace({"missed_frac": 0.5})):
@@ -366,8 +375,8 @@ def test_money_is_traffic_and_servers_and_the_larger_one_is_named(decision):
     assert both.tolist() == values["money_per_month"].tolist()
     columns = list(decision.summary().columns)
     start = columns.index("money a month")
-    assert columns[start + 1] == "of it for traffic, money a month"
-    assert columns[start + 2] == "of it for servers, money a month"
+    assert columns[start + 1] == "money a month for traffic"
+    assert columns[start + 2] == "money a month for servers"
     (said,) = [one for one in map(decision.say, decision.sentences) if "Most of its money" in one]
     means = decision.table["mean"]
     own, other, today, today_other = (
@@ -460,6 +469,10 @@ def test_needs_say_how_servers_are_deployed():
     gone, limits = few.replace({"reconnect": {"policy": "none"}}), {"latency_p50_s": 9.0}
     stay = decided({**limits, "trouble": {"surge": 0}}, gone, candidates=[TODAY], replications=3)
     assert any("After a deploy, clients of" in one for one in map(stay.say, stay.sentences))
+    hasty = few.replace({"fallback": {"after_failures": 1, "return_s": 10.0}})
+    polls = decided({**limits, "trouble": {"surge": 0}}, hasty, candidates=[TODAY], replications=3)
+    (said,) = [one for one in map(polls.say, polls.sentences) if "A deploy sends" in one]
+    assert "after their server went are nearly all of them pushed to again" in said
 
 
 def test_a_restart_that_sends_clients_to_polling_says_so():
@@ -507,10 +520,11 @@ def test_servers_are_as_many_as_keep_what_one_bears():
     assert found.best == "push"
     assert list(found.asked.needs.limits) == ["nodes"]  # what one node bears is no need beside it
     assert not found.fails(TODAY)
-    full = hot.replace({"server.poll_s": 2.0})
-    assert (
-        decided(needs, full, candidates=["push"]).values[TODAY]["nodes"].tolist() == [math.inf] * 5
-    )
+    traffic = {"prices": {"per_gb_down": 1.0, "open_hours": 100.0}}
+    full = decided({**needs, **traffic}, hot.replace({"server.poll_s": 2.0}), candidates=["push"])
+    assert full.values[TODAY]["nodes"].tolist() == [math.inf] * 5
+    assert full.table.loc[(TODAY, "servers_money_per_month"), "mean"] == 0.0, "no price, no money"
+    assert full.table.loc[(TODAY, "money_per_month"), "mean"] > 0.0
 
 
 def test_servers_that_are_paid_for_are_in_the_bill_of_today():
@@ -570,6 +584,10 @@ def test_to_stay_is_said_only_if_nothing_beats_today():
     tie = with_values(found, easy=[9.2, 9, 9.2, 9, 9.1])
     assert tie.best == "easy"
     assert "takes the least, but for noise (" in tie.verdict
+    (after,) = [one for one in map(tie.say, tie.sentences) if "comes least at" in one]
+    assert after.endswith(
+        "9.04 B: less, but not by more than noise, which more replications make smaller."
+    )
 
 
 def test_what_decide_adds_to_the_run_is_not_warned_of():

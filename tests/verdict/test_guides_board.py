@@ -22,7 +22,7 @@ PATIENT = sl.Needs(latency_p95_s=60.0, utilisation=0.7)
 
 def stable_share(seeds):
     verdicts = [sl.decide(BOARD, FRESH, seed=seed, **QUICK) for seed in seeds]
-    same = [one for one in verdicts if (one.kind, one.best) == ("migrate", "push_fallback")]
+    same = [one for one in verdicts if (one.kind, one.best) == ("migrate", "sse_fallback")]
     return len(same) / len(verdicts)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import simlib as sl
 from simlib.verdict import ASSUMPTIONS, break_even, judging, sentence_of, sobol, tornado
-from simlib.verdict.assumptions import switches_of
+from simlib.verdict.assumptions import ranges_of, switches_of
 from simlib.verdict.decision import Asked
 from simlib.verdict.sensitivity import changed, expected, value_of
 from tests.quick import QUICK
@@ -107,6 +107,7 @@ def test_patience_changes_the_verdict_where_the_next_candidate_meets_the_need(de
     [
         ({"over": "updates.rate"}, r"over: must be the path of a setting that is a number > 0"),
         ({"over": "transport"}, r"over: must be the path"),
+        ({"over": "network.bad_gateway"}, r"this one is a switch, which tornado alone varies"),
         ({"over": "network.rtt_spread"}, r"over: must be the path"),
         ({"over": 3}, r"over: must be the path of one assumption"),
         ({"over": ""}, r"over: must be the path of one assumption, such as \"clients\""),
@@ -257,6 +258,14 @@ def test_by_default_every_assumption_that_there_is_goes_from_half_to_double():
     assert table.attrs["skipped"] == ()
 
 
+def test_what_would_last_longer_than_a_run_is_not_doubled():
+    for nodes, trouble in ((1, {"restart_s": 100.0}), (3, {"restart_s": 30.0, "surge": 0})):
+        needs = sl.Needs(back_s=9.0, trouble=trouble)
+        asked = Asked(BOARD.replace({"server.nodes": nodes}), needs, 3, 1, 0.95, {})
+        today = trouble["restart_s"]
+        assert ranges_of(asked, None)["needs.trouble.restart_s"] == (today / 2.0, today)
+
+
 def test_whole_numbers_stay_whole_and_what_is_0_is_not_varied_by_a_factor():
     odd = BOARD.replace({"clients": 5, "network.rtt_s": 0.0, "horizon_s": 120.0})
     found = decided({"latency_p95_s": 60.0}, odd, candidates=["push"])
@@ -282,7 +291,13 @@ def test_whole_numbers_stay_whole_and_what_is_0_is_not_varied_by_a_factor():
             r"assumptions\['network.tls'\]: must be \(False, True\): it is",
         ),
         ({"network.bad_gateway": True}, r"network.bad_gateway'\]: must be \(False, True\): it is"),
-        ({"network.stream_buffer_bytes": (0, 9)}, r"stream_buffer_bytes'\]: .* not set"),
+        (
+            {"network.stream_buffer_bytes": (0, 9)},
+            r"stream_buffer_bytes'\]: must be \(None, 4096\): it is a switch, unless it has",
+        ),
+        ({"network.bad_gateway": (np.zeros(2), 1)}, r"must be \(False, True\): it is"),
+        ({"clients": (np.zeros(2), 1)}, r"assumptions\['clients'\]: must be two numbers"),
+        ({"network.bad_gatewa": (False, True)}, r"did you mean network.bad_gateway\?"),
         ({"clients": 3}, r"assumptions\['clients'\]: must be a pair of low and high"),
         ({"clients": (4, 2)}, r"assumptions\['clients'\]: must be two numbers with 0 < low < high"),
         ({"client": (1, 2)}, r"assumptions\['client'\]: must be the path.* did you mean clients"),
@@ -360,6 +375,8 @@ def test_only_switches_that_matter_to_a_candidate_at_hand_are_varied():
     assert varied(rough, "polling", "sse_notify") == {held, buffers, error}
     assert varied(rough, "sse", **{"sse.retries_http_errors": True}) == {held, buffers}
     in_turn = {**rough, "trouble": {"surge": 1}}
+    assert varied(in_turn, "sse") == {held, buffers}, "a new one comes before the only one goes"
+    assert varied({**rough, "trouble": {"surge": 0}}, "sse") == {held, buffers, error}
     assert varied(in_turn, "sse", **{"server.nodes": 2}) == {held, buffers}, "one is always up"
     behind = {**rough, "trouble": {"bad_proxy_frac": 0.1}}
     assert varied(behind, "notify", "polling") == {"needs.trouble.proxies_answer"}
