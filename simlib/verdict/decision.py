@@ -258,6 +258,11 @@ class Decision:
         least, places = self.values[choice[0]][measure], list(self.cases)
         ties = [n for n in choice if not self._beats(least, self.values[n][measure], 0.0)]
         first = min(ties, key=places.index)
+        # What is the same to the last digit, such as the price of one server, says nothing.
+        same = [n for n in ties if np.array_equal(*(self.values[i][measure] for i in (n, first)))]
+        first = min(
+            same, key=lambda n: (float(self.values[n]["bytes_per_h"].mean()), places.index(n))
+        )
         return [first, *(name for name in fit if name != first)]
 
     def _has_run(self, name: str, measure: str) -> bool:

@@ -99,7 +99,8 @@ def decide(
     is not met. Those that meet every need are ranked by `Needs.ranked_by`. If today's is among
     them, only what beats it by more than noise, pair by pair, and `Needs.worth_frac` may be taken.
     Of what the least of these does not beat by more than noise, the first in the order of
-    `verdict.CANDIDATES`, or of the caller's, is taken.
+    `verdict.CANDIDATES`, or of the caller's, is taken; of what is the same to the last digit, such
+    as the price of one server, what takes the fewest bytes.
 
     Where all runs together would have more than `BUDGET_EVENTS` events, there are fewer
     replications, so that intervals are wider; and what fails a need in calm, or takes clearly more

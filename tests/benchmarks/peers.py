@@ -309,7 +309,8 @@ def bare(workload: str) -> Run:
         for client, u in enumerate(np.random.default_rng(1).random(clients).tolist()):
             events.schedule(q, events.WHEEL, u * INTERVAL_S if polls else 0.0, client, 0)
         state = events.rows_of(1, list(servers.SERVER_STATE.items()))
-        server = servers.Server(np.zeros(WORKERS[workload]), np.zeros(1), state)
+        free_s, blocked_s = np.zeros((2, WORKERS[workload]))
+        server = servers.Server(free_s, blocked_s, np.zeros(1), state)
         counts, tries = np.zeros(2, np.int64), np.zeros(clients, np.int64)
         horizon_s = HORIZON_S if polls else math.inf
         cpu_s = timed(lambda: running(q, server, counts, tries, horizon_s))

@@ -508,6 +508,15 @@ def test_sessions_that_end_meanwhile_do_not_hide_the_way_back():
     assert back_s == pytest.approx(rough_facts(run, 100.0)["back_s"], rel=0.3)
 
 
+def test_of_what_costs_the_same_to_the_last_digit_the_fewest_bytes_are_taken():
+    prices = {"per_server_hour": 0.1, "open_hours": 100.0}
+    needs = {"latency_p95_s": 20.0, "prices": prices, "rank_by": "money_per_month"}
+    found = decided(needs, candidates=["poll_shorter", "poll_allowed"])
+    assert found.table["mean"]["poll_shorter", "money_per_month"] == pytest.approx(73.05)
+    assert not found.fails("poll_shorter")
+    assert found.best == "poll_allowed"
+
+
 def test_servers_are_as_many_as_keep_what_one_bears():
     hot = BOARD.replace({"server.poll_s": 0.4, "clients": 40})  # half a server of polls
     needs = {"nodes": 4, "utilisation": 0.2, "rank_by": "nodes"}
