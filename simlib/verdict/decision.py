@@ -259,7 +259,8 @@ class Decision:
         ties = [n for n in choice if not self._beats(least, self.values[n][measure], 0.0)]
         first = min(ties, key=places.index)
         # What is the same to the last digit, such as the price of one server, says nothing.
-        same = [n for n in ties if np.array_equal(*(self.values[i][measure] for i in (n, first)))]
+        of_first = self.values[first][measure]
+        same = [n for n in ties if np.array_equal(self.values[n][measure], of_first)]
         first = min(
             same, key=lambda n: (float(self.values[n]["bytes_per_h"].mean()), places.index(n))
         )
