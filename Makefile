@@ -125,7 +125,7 @@ $(STAMP): requirements.lock pyproject.toml $(ANOTHER)
 	@echo "making $(VENV) (once)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip  # several times as fast
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip  # in half the time
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

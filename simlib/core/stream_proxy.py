@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simlib.core.client_state import NEVER_S
-from simlib.core.draws import Stream, uniforms
+from simlib.core.draws import Stream, uniforms_of_clients
 from simlib.core.resync import Resume
 from simlib.core.wire import Message
 
@@ -171,10 +171,9 @@ def are_held(rules: ProxyRules, seed: int, replication: int, clients: int) -> ND
     """
     if rules.held_frac == 0.0:
         return np.zeros(clients, np.bool_)
-    numbers = np.arange(clients, dtype=np.uint64)
     # One proxy does both, and what is compared on common draws is compared on the same clients.
     address = (Stream.STREAM_PROXY, 0) if rules.fault < 0 else (Stream.FAULT, rules.fault)
-    draws = uniforms(seed, replication, numbers, *address)
+    draws = uniforms_of_clients(seed, replication, clients, *address)
     return np.asarray(draws < rules.held_frac)
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 from simlib import progress as bars
@@ -15,7 +16,7 @@ from simlib.core.protocol import TOLD_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.choice import ENGINES as ENGINES
 from simlib.engines.choice import check_engine, chosen_engine
-from simlib.engines.compiled.variants import FROM_CLIENTS, needs_general_loop
+from simlib.engines.compiled.variants import goes_to_general_loop
 from simlib.errors import Interrupted, ScenarioError
 from simlib.processes import terminable
 from simlib.renamed import renamed_arguments
@@ -170,9 +171,8 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
         clients += math.ceil(sessions.expected(scenario.horizon_s))
     changes = updates.expected(scenario.horizon_s)
     of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in TOLD_TRANSPORTS]
-    if engine == "compiled" and (
-        has_flag or clients < FROM_CLIENTS or needs_general_loop(common_fields(scenario, 0, 0))
-    ):
+    settings = partial(common_fields, scenario, 0, 0)
+    if engine == "compiled" and (has_flag or goes_to_general_loop(clients, settings)):
         of_clients += clients * _BYTES_OF_GENERAL_LOOP
     of_bin = _BYTES_PER_BIN[has_flag] + scenario.server.nodes * _BYTES_PER_BIN_AND_NODE
     of_bins = scenario.horizon_s / scenario.bin_s * of_bin

@@ -170,7 +170,8 @@ TERMS = (
         "node failure",
         _NODES + " " + _FAULTS,
         "sl.fewest says how few nodes are enough: add as many as may be missing. The fault "
-        "rolling_deploy takes one after the other away, restart all of them.",
+        "rolling_deploy takes one after the other away, restart all of them. sl.decide pays for "
+        "sl.Needs(least_nodes=2).",
     ),
     Term(
         "how many workers, number of workers, worker processes",

@@ -15,6 +15,7 @@ from simlib.core.protocol import TRANSPORTS, Transport, is_stream
 from simlib.errors import ScenarioError
 from simlib.errors import shown as shown_value
 from simlib.scenario import Scenario
+from simlib.scenario.presets import proxy
 from simlib.scenario.suggestions import hint
 from simlib.verdict.candidates import CANDIDATES, TODAY, Case
 from simlib.verdict.decision import Asked
@@ -40,6 +41,9 @@ ASSUMPTIONS = (
 """What is varied where nobody says what: what a team knows least of its board."""
 
 
+_PIECES = "network.stream_buffer_bytes"
+
+
 class Switch(NamedTuple):
     """An assumption that has two values and nothing between.
 
@@ -63,7 +67,7 @@ def _off_on(_: Asked) -> tuple[bool, bool]:
 
 
 def _pieces(asked: Asked) -> tuple[None, int]:
-    return None, asked.scenario.network.stream_buffer_bytes or _NGINX_PIECE_BYTES
+    return None, asked.scenario.network.stream_buffer_bytes or proxy("nginx")[_PIECES]
 
 
 def _held_at_once(asked: Asked) -> tuple[int, int]:
@@ -99,14 +103,13 @@ def _is_blocked(scenario: Scenario, needs: Needs) -> bool:
 
 SWITCHES = {
     "network.bad_gateway": Switch(_off_on, _gives_up_at_errors, ("needs.trouble.bad_gateway",)),
-    "network.stream_buffer_bytes": Switch(_pieces, _has_stream),
+    _PIECES: Switch(_pieces, _has_stream),
     "server.max_connections": Switch(_held_at_once, _is_held),
     "needs.trouble.proxies_answer": Switch(_off_on, _is_blocked),
 }
 """What is switched where nobody says what to vary, if it matters to a candidate that is weighed: a
 proxy's error while the server is down, one that passes streams on in pieces, workers that hold one
 stream each, and proxies that answer an upgrade or never do."""
-_NGINX_PIECE_BYTES = 4096
 _FACTOR = 2.0
 
 

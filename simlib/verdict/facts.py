@@ -142,14 +142,14 @@ def rough_facts(run: Run, restart_s: float) -> dict[str, float]:
 
 def _cuts(scenario: Scenario, restart_s: float) -> list[tuple[float, int | None]]:
     """Return when which node cuts its clients off; None: all nodes do."""
-    turns = [
+    turns: list[tuple[float, int | None]] = [
         (event.t, event.node)
         for fault in scenario.faults
         if FAULTS[fault.kind].stops_servers and fault.start_s == restart_s
         for event in events_of_fault(0, fault, scenario.server.nodes)
         if event.effect == FaultEffect.NODE_DOWN
     ]
-    return [*turns] or [(restart_s, None)]
+    return turns or [(restart_s, None)]
 
 
 NO_ROLLOUT = {"harmed_frac": 0.0, "roll_back_s": 0.0}

@@ -95,7 +95,7 @@ def _restart(scenario: Scenario, trouble: Trouble, start_s: float) -> dict[str, 
     if surge is not None and surge > nodes:
         rule = f"must be <= server.nodes ({nodes})"
         raise ScenarioError("needs.trouble.surge", surge, rule)
-    if surge is None or trouble.stops_all(nodes):
+    if trouble.stops_all(nodes):
         if length_s >= left_s:
             rule = f"must be < {left_s:g}, what is left of the run after it"
             raise ScenarioError("needs.trouble.restart_s", length_s, rule)

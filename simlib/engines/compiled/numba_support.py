@@ -45,22 +45,22 @@ _INLINED: Any = {
 }
 _STAGE: Any = {**_INLINED, "pipeline_class": StageCompiler}
 _CALLED: Any = {**_INLINED, "pipeline_class": CalledCompiler}
-_SELDOM: Any = "called in the general loop alone"
 _LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
 _WORD = ir.IntType(64)
-_PARTS: dict[Any, Any] = {}
+_PARTS: dict[Any, tuple[Any, Any]] = {}
+"""The parts of loops, and how each is compiled: for the general loop, and for others."""
 _intrinsic: Any = intrinsic  # its type hints describe calls from Python, which nobody makes
 
 
 def inlined(function: Any) -> Any:
     """Mark a function as a part of loops: `loops` compiles it into each that calls it."""
-    _PARTS[function] = _STAGE
+    _PARTS[function] = _STAGE, _STAGE
     return function
 
 
 def called(function: Any) -> Any:
     """Mark a function as a part of loops that is compiled once in each, and called, not inlined."""
-    _PARTS[function] = _CALLED
+    _PARTS[function] = _CALLED, _CALLED
     return function
 
 
@@ -71,7 +71,7 @@ def seldom(function: Any) -> Any:
     for a function grows faster than its length. A call costs some nanoseconds. Loops of one
     transport have few such parts.
     """
-    _PARTS[function] = _SELDOM
+    _PARTS[function] = _CALLED, _STAGE
     return function
 
 
@@ -110,10 +110,10 @@ def loops(
         for name, value in space.items():
             if isinstance(value, FunctionType) and value in copies:
                 space[name] = copies[value]
-    of_seldom = _CALLED if names.get("GENERAL", True) else _STAGE
-    for function, options in _PARTS.items():
+    for function, (in_general, in_others) in _PARTS.items():
         if function in copies:
-            register_jitable(**(of_seldom if options is _SELDOM else options))(copies[function])
+            options = in_general if names.get("GENERAL", True) else in_others
+            register_jitable(**options)(copies[function])
     for function in functions:
         copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
     return [njit(**_LOOP)(copies[function]) for function in functions]

@@ -12,7 +12,7 @@ do without, and only large ones to the other two, which are faster and take less
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from simlib.core.answers import Etag
@@ -104,20 +104,27 @@ def variant_of(workload: Workload) -> Variant:
     >>> variant_of(compile_workload(board.replace(clients=1000), 1, 0)).is_general
     True
     """
-    if len(workload.start_s) < FROM_CLIENTS or needs_general_loop(workload._asdict()):
+    if goes_to_general_loop(len(workload.start_s), workload._asdict):
         return Variant(polls=True, pushes=True)
     polls = workload.rules.transport == Transport.POLLING
     return Variant(polls=polls, pushes=not polls)
 
 
-def needs_general_loop(settings: Mapping[str, Any]) -> bool:
-    """Say whether some settings ask for the general loop.
+def goes_to_general_loop(clients: int, settings: Callable[[], Mapping[str, Any]]) -> bool:
+    """Say whether a run of so many clients goes to the general loop.
 
     Parameters
     ----------
-    settings : mapping of str to object
-        As `scenario.workload.common_fields` returns them, or all of a workload.
+    clients : int
+    settings : callable
+        Returns them as `scenario.workload.common_fields` does, or all of a workload; it is called
+        only where they decide.
     """
+    return clients < FROM_CLIENTS or needs_general_loop(settings())
+
+
+def needs_general_loop(settings: Mapping[str, Any]) -> bool:
+    """Say whether some of a workload's settings ask for the general loop."""
     rules = settings["rules"]._asdict()
     skipped = _OF_PUSH if rules["transport"] == Transport.POLLING else set()
     if "fallback" not in skipped and rules["fallback"].is_on:
