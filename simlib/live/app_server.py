@@ -85,6 +85,8 @@ _LARGEST_MESSAGE = 16_384
 _LONGEST_FIELD = 4096  # of a poll's head, beside a token
 _MOST_FIELDS = 64
 _OTHER_FILES = 100  # descriptors for what are no connections
+_Waiter = asyncio.Future[int]
+"""A request that is held: it is answered with the version that is set here."""
 _SPIN_S = 1.5e-3  # epoll counts in milliseconds: sleep to just before, then watch the clock
 
 
@@ -129,12 +131,12 @@ class AppServer:
         self.session_s: list[float] = workload.start_s.tolist()
         is_told = any(has_socket(each) or holds(each) for each in _transports(settings))
         self.has_pushes = is_told or settings.rollout is not None
-        self.held: dict[asyncio.Future[int], int] = {}  # requests, with the versions that they name
+        self.held: dict[_Waiter, int] = {}  # requests, with the versions that they name
         self.hold_s = workload.rules.hold_s / settings.time_scale
         self.has_broker = self.scenario.server.nodes > 1
         self.heard: asyncio.Queue[int] = asyncio.Queue()  # the changes that the broker tells of
         self.emulates_sends = settings.emulates_sends
-        self.broadcasts: asyncio.Queue[tuple[int, list[Subscriber]]] = asyncio.Queue()
+        self.broadcasts: asyncio.Queue[tuple[int, list[Subscriber | _Waiter]]] = asyncio.Queue()
         self.version = 0
         self.kept_from = 0
         self.subscribers: set[Subscriber] = set()
@@ -222,7 +224,7 @@ class AppServer:
     async def _next_version(self, seen: int) -> int:
         """Wait for the next change, whose number is returned; `seen` if none comes in time."""
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[int] = loop.create_future()
+        waiter: _Waiter = loop.create_future()
         self.held[waiter] = seen
         timer = loop.call_later(self.hold_s, self._let_go, waiter, seen)
         try:
@@ -231,17 +233,22 @@ class AppServer:
             timer.cancel()
             self.held.pop(waiter, None)
 
-    def _let_go(self, waiter: asyncio.Future[int], version: int) -> None:
+    def _let_go(self, waiter: _Waiter, version: int) -> None:
         """Let a request that is held be answered."""
         if not waiter.done():
             waiter.set_result(version)
 
-    def _tell_held(self, version: int) -> None:
-        """Let the requests be answered that are held until a change, in the order of holding."""
-        for waiter, seen in list(self.held.items()):
-            if version > seen:
-                del self.held[waiter]
-                self._let_go(waiter, version)
+    def _take_held(self, version: int) -> list[_Waiter]:
+        """Return the requests that a change answers, in the order of holding: held no longer."""
+        waiters = [waiter for waiter, seen in self.held.items() if version > seen]
+        for waiter in waiters:
+            del self.held[waiter]
+        return waiters
+
+    def tell_held(self, version: int) -> None:
+        """Let the requests be answered that are held until a change."""
+        for waiter in self._take_held(version):
+            self._let_go(waiter, version)
 
     async def handle_other(self, request: web.Request) -> web.Response:
         """Answer a request that is none for the board: 405 on its path, else 404."""
@@ -483,11 +490,12 @@ class AppServer:
             self.spun_s += loop.time() - spin_s
             self.late_s.append(loop.time() - due_s)
             self.version = version
-            self._tell_held(version)
             if self.emulates_sends:
                 in_order = [one for one in self.numbers if one in self.subscribers]
-                self.broadcasts.put_nowait((version, in_order))
-            elif self.subscribers:
+                self.broadcasts.put_nowait((version, [*in_order, *self._take_held(version)]))
+                continue
+            self.tell_held(version)
+            if self.subscribers:
                 self.send_buffers.send(self.subscribers, version)
                 self.known.update(self.numbers.values())
 
@@ -500,24 +508,26 @@ class AppServer:
             yield version
 
     async def emulate_broadcasts(self) -> None:
-        """Send each broadcast to one subscriber after the other, as slowly as the scenario says.
+        """Send each broadcast to one client after the other, as slowly as the scenario says.
 
-        The order is that of subscribing, as in the simulation, and a broadcast waits for the one
-        before it. Nothing else waits for a broadcast.
+        The order is that of subscribing, or of holding, as in the simulation, and a broadcast waits
+        for the one before it. Nothing else waits for a broadcast.
         """
         rules, free_s = self.server_rules, 0.0
         while True:
-            version, subscribers = await self.broadcasts.get()
-            if not subscribers:
+            version, listeners = await self.broadcasts.get()
+            if not listeners:
                 continue
             due_s = self.heard_s[version - 1]
             start_s = max(free_s, due_s) + rules.fan_out_s
-            for place, connection in enumerate(subscribers, start=1):
+            for place, listener in enumerate(listeners, start=1):
                 free_s = start_s + place * rules.send_s
                 await self.clock.sleep_until(free_s)
-                if connection in self.subscribers:
-                    self.send_buffers.send([connection], version)
-                    self.known.add(self.numbers[connection])
+                if isinstance(listener, asyncio.Future):
+                    self._let_go(listener, version)
+                elif listener in self.subscribers:
+                    self.send_buffers.send([listener], version)
+                    self.known.add(self.numbers[listener])
 
     async def reset_connections(self) -> None:
         """Abort the connections that the scenario's resets affect, when they do."""

@@ -25,6 +25,7 @@ import pandas as pd
 import simlib as sl
 from simlib.core import wire
 from simlib.live.app_server import AppServer, _serve
+from simlib.live.loopback import SERVICE_S
 from simlib.live.messages import Port, Settings
 from simlib.live.tokens import make_token
 
@@ -102,13 +103,26 @@ async def held_s(clients: int, changes: int = 40) -> tuple[float, float]:
                 await asyncio.sleep(0)
             held_since_s = time.process_time()
             app.version = version
-            app._tell_held(version)
+            app.tell_held(version)
             for _ in range(10):  # more turns of the loop than an answer takes
                 await asyncio.sleep(0)
             checks_s.append(held_since_s - before_s)
             answers_s.append(time.process_time() - held_since_s)
             assert all(each.recv(4096).startswith(b"HTTP/1.1 200") for each in sockets)
     return float(np.median(checks_s)) / clients, float(np.median(answers_s)) / clients
+
+
+def fetch_s(clients: int, idle: float) -> tuple[float, float]:
+    """Processor time of a fetch after a hint, seconds, and what others used, cores."""
+    board = PUSH.replace({"transport": "notify", "clients": clients, "updates.rate_per_s": 1.0})
+    costs, others = [], []
+    for replication in range(RUNS):
+        run, busy_s, other = measure(board, replication)
+        fetches = after_ramp(run, "polls")
+        hints_s = fetches / clients * (SERVICE_S["fan_out_s"] + clients * SERVICE_S["send_s"])
+        costs.append((busy_s - idle - hints_s) / fetches)
+        others.append(other)
+    return float(np.median(costs)), max(others)
 
 
 def main() -> pd.DataFrame:
@@ -124,6 +138,8 @@ def main() -> pd.DataFrame:
             costs.append((busy_s - idle) / after_ramp(run, "polls"))
             others.append(other)
         rows.append((f"poll_s, {clients} polls/s", np.median(costs), max(others)))
+
+    rows += [(f"FETCH_S, {clients} clients", *fetch_s(clients, idle)) for clients in (50, 200)]
 
     sends: dict[int, float] = {}
     for clients in (50, 200, 1000):

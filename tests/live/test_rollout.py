@@ -184,9 +184,7 @@ def test_the_labs_server_does_not_push_to_some_and_tell_others():
         sl.roll_out(told, BOARD, engine="live", progress=False)
 
 
-def test_the_labs_server_closes_no_request_that_it_holds_and_emulates_no_answer_to_one():
+def test_the_labs_server_closes_no_request_that_it_holds():
     held = PLAN.replace({"treatment.transport": "long_polling", "rollback.sockets": "closed"})
     with pytest.raises(ScenarioError, match=r"treatment\.transport: must not be long_polling"):
         sl.roll_out(held, BOARD, engine="live", progress=False)
-    with pytest.raises(ScenarioError, match="transport: must not be long_polling with emulate"):
-        sl.measure(BOARD.replace(transport="long_polling"), emulate_sends=True, progress=False)
