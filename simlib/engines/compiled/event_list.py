@@ -245,6 +245,12 @@ def schedule_seldom(q: EventList, lane: int, t: float, client: int, load: int) -
     schedule(q, lane, t, client, load)
 
 
+def put_back(q: EventList, t: float, word: int, load: int) -> None:
+    """Add an event that has got its word, its place among equals, before."""
+    if t < q.horizon_s:
+        _to_wheel(q, t, word, load)
+
+
 def take(q: EventList, source: int) -> int:
     """Remove the next event of a lane, or of the wheel's open bucket, and return its load."""
     if source == WHEEL:

@@ -29,6 +29,17 @@ from simlib.core.stream_proxy import kept_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
+from simlib.engines.compiled.beats import (
+    beats_go_round,
+    calm_all,
+    ends_a_round,
+    is_member,
+    is_stale,
+    joins_ring,
+    least_deadline_s,
+    settle,
+    take_beats,
+)
 from simlib.engines.compiled.broadcast import broadcast
 from simlib.engines.compiled.event_list import (
     CLIENT_MASK,
@@ -87,12 +98,26 @@ def _run(world: World, until_s: float) -> int:
     state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
     at_once = _serves_at_once(world)
     goes_round = at_once and _goes_round(world)
+    has_ring = PUSHES and beats_go_round(world)
     budget = 0
     if hand.sequence == 0:
         _begin(world)
     while True:
+        # Reserve space for every event that the next one may schedule; the caller grows the arrays.
+        if budget <= 0:
+            budget = _room(world)
+            if budget <= 0:
+                return NEEDS_ROOM
+            if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
+                return TOO_MANY_EVENTS
         source = event_list.next_source(q)
         now = head_t[source]
+        if PUSHES and arrays.beats.ring[0].next_s <= min(now, until_s):
+            word = q.head_word[source] if now < until_s else 0
+            handled = take_beats(world, min(now, until_s), word, budget)
+            if handled > 0:
+                budget -= handled
+                continue
         if now >= until_s:
             return FINISHED
         if source == WHEEL and hand.open == 0:
@@ -108,13 +133,6 @@ def _run(world: World, until_s: float) -> int:
                 budget = 0
                 if _room_of_a_fault(world) < len(arrays.start_s) + MOST_OUT:
                     return NEEDS_ROOM
-        # Reserve space for every event that this one may schedule; the caller grows the arrays.
-        if budget <= 0:
-            budget = _room(world)
-            if budget <= 0:
-                return NEEDS_ROOM
-            if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
-                return TOO_MANY_EVENTS
         # What comes after the end of the run is not recorded: it is not served ahead either.
         fast_until_s = min(record.horizon_s, until_s)
         if GENERAL:
@@ -130,16 +148,19 @@ def _run(world: World, until_s: float) -> int:
         state.events += 1
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
-            _publish(world, turn, fast_until_s, at_once)
+            _publish(world, turn, min(fast_until_s, least_deadline_s(world)), at_once)
             continue
         if GENERAL:
             if turn.kind == Kind.FAULT:
+                calm_all(world)
                 settings = world.rules, world.server_rules, world.options
                 apply_fault(arrays, record, q, *settings, now)
                 continue
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
             return TOO_MANY_EXCHANGES
-        _handle(world, turn)
+        if PUSHES and is_stale(world, turn):
+            continue
+        _handle(world, turn, has_ring)
 
 
 @inlined
@@ -232,7 +253,7 @@ def _most_of_a_broadcast(world: World) -> int:
 
 @inlined
 def _room_of_a_fault(world: World) -> int:
-    held = world.arrays.state[0].held
+    held = world.arrays.state[0].held + 2 * world.arrays.beats.ring[0].members
     return min(event_list.room(world.q) - held, recording.rows_left(world.record.connections))
 
 
@@ -277,7 +298,7 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
 
 
 @inlined
-def _handle(world: World, taken: Turn) -> None:
+def _handle(world: World, taken: Turn, has_ring: bool) -> None:
     """Handle one client's event in stages, which get a world with the rules of its cohort."""
     between, arrays, number, now = world, world.arrays, taken.number, taken.now
     row = arrays.rows[number]
@@ -302,7 +323,11 @@ def _handle(world: World, taken: Turn) -> None:
     outgoing = follow_up(world, turn, feed(world, turn, outcome))
     if GENERAL and outgoing.flags & CARRIES:
         row.active_s = now
-    for place in range(outgoing.n):
+    n = outgoing.n
+    if PUSHES and has_ring and ends_a_round(world, turn.kind):
+        if joins_ring(world, turn, n):
+            n = 0
+    for place in range(n):
         item = arrays.out[place]
         lane, to = int(item.lane), number
         if GENERAL and lane >= OTHERS:
@@ -312,7 +337,9 @@ def _handle(world: World, taken: Turn) -> None:
         up_to_date = is_up_to_date(arrays, number)
         if GENERAL:
             up_to_date = up_to_date and row.lost_exchange < row.exchange
-        until_s = min(row.deadline_s, value_of(arrays.end_s, number))
+        until_s = value_of(arrays.end_s, number)
+        if not is_member(row):
+            until_s = min(row.deadline_s, until_s)
         arrays.undisturbed_until_s[row.slot] = until_s if up_to_date else -NEVER_S
 
 
@@ -347,6 +374,8 @@ def _finish(world: World, now: float) -> None:
                 recording.count_in_bin(record, Count.HELD_BACK, number, now, held)
     for number in range(len(arrays.rows)):
         row = arrays.rows[number]
+        if PUSHES and is_member(row):
+            settle(world, number)
         if PUSHES:
             catch_up(arrays, record, number, arrays.state[0].published)
         if row.state != State.GONE:

@@ -44,6 +44,7 @@ from simlib.engines.compiled import (
     arrivals,
     assignment,
     balancing,
+    beats,
     broadcast,
     event_list,
     faults,
@@ -84,6 +85,7 @@ _MODULES = (
     arrivals,
     assignment,
     balancing,
+    beats,
     broadcast,
     faults,
     held,
@@ -213,6 +215,8 @@ class Simulation:
         events = max(told_n, affected_n) + MOST_OUT
         if len(arrays.buffers):
             events += int(state.held + state.published)
+        if affected_n:
+            events += 2 * int(arrays.beats.ring[0].members)
         self._room_for_events(events)
         if len(arrays.buffers) and int(state.stretches) > arrays.stretches.shape[1] - 2:
             self._world = self._world._replace(arrays=_with_more_stretches(arrays))
@@ -321,6 +325,7 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         servers=_idle_servers(workload.nodes, workload.server.workers),
         balancer=_new_balancer(workload, clients_n),
         heard_s=np.array(heard_s(workload.server, workload.publish_s.tolist())),
+        beats=beats.new_ring(clients_n if variant.pushes else 0),
     )
 
 

@@ -243,6 +243,16 @@ SEND = np.dtype(
 it fails (-1: it does not), when that client is closed, and whether it has ended. Beside it, all of
 the worker's broadcasts."""
 
+ENTRY = np.dtype([("t", "f8"), ("word", "i8"), ("deadline_s", "f8"), ("alarm", "i8")])
+RING = np.dtype(
+    [
+        *(("answered_at", "i8"), ("sent_at", "i8"), ("resting_at", "i8"), ("end_at", "i8")),
+        *(("answered", "i8"), ("sent", "i8"), ("resting", "i8")),
+        *(("next_s", "f8"), ("last_s", "f8"), ("members", "i8"), ("rounds", "i8")),
+    ]
+)
+"""What `beats` has of a connection whose heartbeats go round by themselves, and of all of them."""
+
 LOGS = {
     "connections": CONNECTION,
     "exposures": EXPOSURE,
@@ -304,6 +314,14 @@ class ServerArrays(NamedTuple):
     state: NDArray[Any]
 
 
+class Ring(NamedTuple):
+    """Connections whose heartbeats go round by themselves: see `beats`."""
+
+    entries: NDArray[Any]
+    place: NDArray[np.int32]
+    ring: NDArray[Any]
+
+
 class ClientArrays(NamedTuple):
     """The state of a run: arrays with an item for each client, and others that all clients share.
 
@@ -361,6 +379,7 @@ class ClientArrays(NamedTuple):
     servers: ServerArrays
     balancer: Balancer
     heard_s: Any
+    beats: Ring
 
 
 class EngineOptions(NamedTuple):

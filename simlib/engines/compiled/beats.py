@@ -1,0 +1,571 @@
+"""Heartbeats that nothing disturbs go round by themselves, in a ring beside the event list.
+
+With one round-trip time for all, one worker and a constant service, all connections do the same in
+the same order, round after round: who comes first stays first. So the ring is a queue in a circle,
+with an entry for each connection, its *member*, and three places at which entries move on::
+
+    answered ---------------- sent ---------------- resting ------------------- end
+        its answer is under way   its ping is under way   its next round is to begin
+
+What a member waits for is one event, with its time and its word. If the server pings: BEAT, a job,
+with which the round begins; PING, at the client; PONG_UP, a job. If the client does: DEADLINE, its
+timer, with which the round begins; PING_UP, a job; PONG, at the client. After the third, the entry
+goes to the end of the queue. A member's row knows nothing of that: its deadline is `IN_RING`, its
+bytes and its number of beats are those of the day when it joined. Before anything else concerns a
+member it is *calmed down*: its row and the event list become what they were without a ring.
+
+**Why that is exact.** An event gets the word that it would have had, in the order of all words.
+
+- If clients ping, `_client_round` takes the events of all three places in the order (time, word),
+  and what follows each gets its word at that moment, as it does in the event list.
+- If the server pings, `_server_round` takes jobs in that order, and PINGs only when something
+  depends on them: an event from outside, before which all earlier PINGs are taken, or the PONG_UP
+  that follows. So what a PING at p leads to, a PONG_UP at p + half and an alarm, may get a later
+  word than PINGs and BEATs of other members that jobs after p have led to. The order of a PING and
+  the PONG_UP of another client means nothing, as only one of them is a job. Such a BEAT is due
+  after p + interval, thus after the PONG_UP, since interval > 2 half; and before the alarm, since
+  its own member's alarm is due later (see the next but one point), and was set before.
+- Of a BEAT and a PONG_UP that are due at once the BEAT was scheduled first, an interval ago.
+- No alarm of a member ever comes: a member leaves the ring before one of its events if what follows
+  is not due before its alarm. The alarms of members in the event list are those of former rounds.
+- Members stay in order: a worker ends its jobs in the order in which they come, and the delays
+  between are constant. Who joins comes last, since its own round has just ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simlib.core import record as recording
+from simlib.core.client_state import NEVER_S, Differs, Rules
+from simlib.core.protocol import Heartbeat, State, Transport
+from simlib.core.reconnect import runs_on
+from simlib.core.record import Count, Record, cohort_of, value_of
+from simlib.core.server import Law
+from simlib.core.wire import Message
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.event_list import CLIENT_BITS, CLIENT_MASK, rows_of
+from simlib.engines.compiled.faults import has_path_limits
+from simlib.engines.compiled.numba_support import called, inlined, seldom
+from simlib.engines.compiled.state import (
+    ENTRY,
+    RING,
+    Kind,
+    Ring,
+    is_up_to_date,
+    load_of,
+)
+from simlib.engines.compiled.turn import GENERAL, Turn, World
+
+IN_RING = -NEVER_S
+"""The deadline in the row of a member."""
+_GONE = -1
+"""The word of an entry whose member has left."""
+_ROUNDED = 1.0 - 1e-9
+_PINGS, _WORKS, _HEARS = range(3)
+"""What comes next, if clients ping: one does, the worker answers one, one hears the answer."""
+
+
+class _Worker(NamedTuple):
+    """The worker: free from when on, busy for how long in a bin, which lasts until when."""
+
+    free_s: float
+    busy_s: float
+    index: int
+    until_s: float
+
+
+class _Tally(NamedTuple):
+    """How many messages of a bin are not written down yet, of them in the treatment cohort.
+
+    The bin lasts until when; `all` were counted in all bins.
+    """
+
+    n: int
+    treated: int
+    index: int
+    until_s: float
+    all: int
+
+
+def new_ring(clients: int) -> Ring:
+    """Return an empty ring with room for all clients."""
+    ring = rows_of(1, RING)
+    ring["next_s"] = NEVER_S
+    return Ring(rows_of(clients, ENTRY), np.zeros(clients, np.int32), ring)
+
+
+@inlined
+def beats_go_round(world: World) -> bool:
+    """Say whether heartbeats may go round by themselves, as all connections do the same."""
+    arrays, rules = world.arrays, world.rules
+    may = len(arrays.half_s) == 1 and len(arrays.beats.entries) > 0
+    may = may and world.server_rules.law == Law.CONSTANT and arrays.servers.free_s.size == 1
+    may = may and not world.record.keep_events and rules.heartbeat != Heartbeat.NONE
+    may = may and rules.heartbeat_interval_s > 2.0 * arrays.half_s[0]
+    if GENERAL:
+        options, other = world.options, world.treatment_rules
+        may = may and not has_path_limits(arrays) and options.idle_s == NEVER_S
+        may = may and options.browser.connections == 0
+        may = may and _has_plain_timers(rules) and _has_plain_timers(other)
+        may = may and not rules.differs & ~Differs.POLL_TIMER
+        may = may and rules.heartbeat == other.heartbeat
+        may = may and rules.heartbeat_interval_s == other.heartbeat_interval_s
+        may = may and rules.heartbeat_timeout_s == other.heartbeat_timeout_s
+    return may
+
+
+@inlined
+def _has_plain_timers(rules: Rules) -> bool:
+    """Say whether the timer of an open socket is that of its heartbeat, and never late."""
+    is_plain = not rules.throttles_timers and rules.safety_poll_s == NEVER_S
+    return is_plain and not rules.any_message and not runs_on(rules.reconnect.policy)
+
+
+@inlined
+def is_member(row: Any) -> bool:
+    """Say whether a client's heartbeats go round by themselves."""
+    return row.deadline_s == IN_RING
+
+
+@inlined
+def is_stale(world: World, turn: Turn) -> bool:
+    """Say whether an event is a member's stale alarm; calm it down if another concerns it.
+
+    A change moves its view and counts only, and what its user does is only noted.
+    """
+    kind = turn.kind
+    if not is_member(world.arrays.rows[turn.number]):
+        return False
+    if kind != Kind.DEADLINE and kind != Kind.PUSH and kind != Kind.ACTIVITY:
+        calm_down(world, turn.number)
+    return bool(kind == Kind.DEADLINE)
+
+
+@inlined
+def ends_a_round(world: World, kind: int) -> bool:
+    """Say whether an event is the last of a round."""
+    last = Kind.PONG_UP if world.rules.heartbeat == Heartbeat.SERVER else Kind.PONG
+    return bool(kind == last)
+
+
+@inlined
+def joins_ring(world: World, turn: Turn, n: int) -> bool:
+    """Let a client in whose round has ended undisturbed, with the event that it has scheduled."""
+    arrays, q, number = world.arrays, world.q, turn.number
+    beats, row, t = arrays.beats, arrays.rows[number], arrays.out[0].t
+    ring = beats.ring[0]
+    may = n == 1 and row.exchange == turn.exchange > row.closed_exchange
+    may = may and row.state == State.OPEN and row.subscribed >= 0 and is_up_to_date(arrays, number)
+    if GENERAL:
+        may = may and row.transport == Transport.WEBSOCKET and not arrays.streams[number]
+        may = may and row.lost_exchange < row.exchange
+    is_by_server = world.rules.heartbeat == Heartbeat.SERVER
+    may = may and ring.last_s <= t < (row.deadline_s if is_by_server else q.horizon_s)
+    may = may and t < q.horizon_s
+    may = may and ring.answered + ring.sent + ring.resting < len(beats.entries)
+    if may:
+        entry, hand = beats.entries[ring.end_at], q.hand[0]
+        entry.t = t
+        entry.word = (hand.sequence << CLIENT_BITS) | number
+        entry.deadline_s = row.deadline_s
+        entry.alarm = 0  # it is in the event list
+        hand.sequence += 1
+        beats.place[number] = ring.end_at
+        ring.end_at = _after(ring.end_at, len(beats.entries))
+        ring.resting += 1
+        ring.members += 1
+        ring.last_s = t
+        ring.next_s = min(ring.next_s, t)
+        row.deadline_s = IN_RING
+    return may
+
+
+@inlined
+def least_deadline_s(world: World) -> float:
+    """Return before when no member's connection can be taken for dead.
+
+    In every part of the ring deadlines rise, as times do: those of who is sent a ping are the
+    oldest, if the server sends it, and those of who is to answer, if the client does.
+    """
+    beats, rules = world.arrays.beats, world.rules
+    ring, entries = beats.ring[0], beats.entries
+    if ring.members == 0:
+        return NEVER_S
+    if rules.heartbeat == Heartbeat.SERVER:
+        place = ring.sent_at if ring.sent + ring.resting > 0 else ring.answered_at
+        return float(entries[place].deadline_s)
+    if ring.answered + ring.sent > 0:
+        return float(entries[ring.answered_at].deadline_s)
+    return float(entries[ring.resting_at].t + rules.heartbeat_timeout_s)
+
+
+# -- leaving -------------------------------------------------------------------------------------
+
+
+@seldom
+def settle(world: World, number: int) -> int:
+    """Bring a member's row up to date, which is no member from now on; return what it waited for.
+
+    The alarm that it has, and that event, are still to be put into the event list.
+    """
+    arrays, record, beats = world.arrays, world.record, world.arrays.beats
+    ring, row, place = beats.ring[0], arrays.rows[number], int(beats.place[number])
+    entry = beats.entries[place]
+    pings, is_by_server = int(entry.alarm & CLIENT_MASK), world.rules.heartbeat == Heartbeat.SERVER
+    behind = (place - ring.answered_at) % len(beats.entries)
+    is_answered, is_sent = behind < ring.answered, behind < ring.answered + ring.sent
+    row.deadline_s = entry.deadline_s
+    if is_by_server:
+        row.beats += 2 * (pings + int(is_sent and not is_answered))
+        kind, pongs = Kind.PONG_UP if is_answered else Kind.PING if is_sent else Kind.BEAT, pings
+        down, up = Message.PING_DOWN + 0, Message.PONG_UP + 0
+    else:
+        row.beats += pings - int(is_sent and not is_answered)
+        row.awaiting_pong = is_sent
+        if not is_sent:
+            row.deadline_s = entry.t
+        kind, pongs = Kind.PONG if is_answered else Kind.PING_UP, pings - int(is_sent)
+        kind = kind if is_sent else Kind.DEADLINE
+        down, up = Message.PONG_DOWN + 0, Message.PING_UP + 0
+    downs, ups = (pings, pongs) if is_by_server else (pongs, pings)
+    for layer in range(2):
+        of_down, of_up = record.sizes[down, 2 + layer], record.sizes[up, 2 + layer]
+        record.traffic[number, layer] += downs * of_down + ups * of_up
+    ring.members -= 1
+    slot = row.slot
+    if arrays.undisturbed_until_s[slot] > -NEVER_S:
+        until_s = min(row.deadline_s, value_of(arrays.end_s, number))
+        arrays.undisturbed_until_s[slot] = until_s
+    return int(kind + 0)
+
+
+@seldom
+def calm_down(world: World, number: int) -> None:
+    """Make a client no member: its row and the event list become what they were without a ring."""
+    arrays, q, beats = world.arrays, world.q, world.arrays.beats
+    row, entry = arrays.rows[number], beats.entries[beats.place[number]]
+    kind = settle(world, number)
+    if kind != Kind.DEADLINE and entry.alarm > CLIENT_MASK:
+        word = (entry.alarm & ~CLIENT_MASK) | number
+        event_list.put_back(q, row.deadline_s + 0.0, word, load_of(0, Kind.DEADLINE, 0))
+    exchange, data = int(row.exchange), 0
+    if kind == Kind.PING or kind == Kind.PONG_UP:
+        data = int(row.beats)
+    load = load_of(0 if kind == Kind.DEADLINE else exchange, kind, data)
+    event_list.put_back(q, entry.t + 0.0, entry.word + 0, load)
+    entry.word = _GONE + 0
+
+
+@seldom
+def calm_all(world: World) -> None:
+    """Make nobody a member: what comes now may concern all."""
+    beats = world.arrays.beats
+    ring, n = beats.ring[0], len(beats.entries)
+    held = int(ring.answered + ring.sent + ring.resting)
+    for behind in range(held):
+        word = int(beats.entries[(ring.answered_at + behind) % n].word)
+        if word >= 0:
+            calm_down(world, word & CLIENT_MASK)
+    ring.answered_at = ring.sent_at = ring.resting_at = ring.end_at
+    ring.answered = ring.sent = ring.resting = 0
+    ring.next_s, ring.last_s = NEVER_S, 0.0
+
+
+@inlined
+def _after(place: int, n: int) -> int:
+    return place + 1 if place + 1 < n else 0
+
+
+# -- going round ---------------------------------------------------------------------------------
+
+
+@inlined
+def take_beats(world: World, limit_s: float, limit_word: int, most: int) -> int:
+    """Take what members wait for, up to the next event from outside; return how many, up to `most`.
+
+    That event is due at `limit_s` and has `limit_word`. 0 says that it is the next.
+    """
+    if world.rules.heartbeat == Heartbeat.SERVER:
+        return _server_round(world, limit_s, limit_word, most)
+    return _client_round(world, limit_s, limit_word, most)
+
+
+@called
+def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> int:
+    arrays, record, rules = world.arrays, world.record, world.rules
+    beats, hand = arrays.beats, world.q.hand[0]
+    ring, entries = beats.ring[0], beats.entries
+    half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
+    worker, pings = _at_work(world), _Tally(0, 0, 0, -NEVER_S, 0)
+    handled, leaver = 0, -1
+    while handled < most:
+        beat_s, pong_s, is_heard = NEVER_S, NEVER_S, ring.answered > 0
+        if ring.resting > 0:
+            beat_s = entries[ring.resting_at].t
+        if is_heard:
+            pong_s = entries[ring.answered_at].t
+        elif ring.sent > 0:
+            pong_s = entries[ring.sent_at].t + half_s
+        is_beat = beat_s <= pong_s
+        now, place = (beat_s, ring.resting_at) if is_beat else (pong_s, ring.answered_at)
+        if now >= limit_s:
+            has_word = is_beat or is_heard
+            if now > limit_s or not (has_word and entries[place].word < limit_word):
+                break
+        entry = entries[place]
+        handled += 1
+        if not is_beat and not is_heard:
+            pings = _hear(world, pings)
+        if entry.word >= 0:
+            number = entry.word & CLIENT_MASK
+            begun_s = max(now, worker.free_s)
+            done_s = begun_s + service_s
+            next_s = done_s + (half_s if is_beat else rules.heartbeat_interval_s)
+            if next_s >= entry.deadline_s:
+                leaver = number
+                break
+            worker = _work(record, worker, begun_s, done_s)
+            entry.t = next_s
+            entry.word = (hand.sequence << CLIENT_BITS) | number
+            hand.sequence += 1
+        if is_beat:
+            _send(ring, len(entries))
+        else:
+            _rest(beats, place)
+    if leaver < 0 and handled < most:
+        pings = _hear_all(world, pings, limit_s, limit_word)
+    _write_work(record, worker)
+    arrays.servers.free_s[0, 0] = worker.free_s
+    _write_pings(record, pings, True)
+    return _end_round(world, handled, handled + pings.all, leaver)
+
+
+@inlined
+def _hear_all(world: World, pings: _Tally, limit_s: float, limit_word: int) -> _Tally:
+    """Let the server's pings arrive that come before the next event from outside."""
+    ring, entries = world.arrays.beats.ring[0], world.arrays.beats.entries
+    while ring.sent > 0:
+        entry = entries[ring.sent_at]
+        if entry.t >= limit_s and (entry.t > limit_s or entry.word >= limit_word):
+            break
+        pings = _hear(world, pings)
+    return pings
+
+
+@inlined
+def _hear(world: World, pings: _Tally) -> _Tally:
+    """Let the server's next ping arrive at its client, which answers, and sets its timer anew."""
+    record, rules, hand = world.record, world.rules, world.q.hand[0]
+    ring, entries = world.arrays.beats.ring[0], world.arrays.beats.entries
+    entry = entries[ring.sent_at]
+    if entry.word >= 0:
+        number, now = entry.word & CLIENT_MASK, entry.t + 0.0
+        if now >= pings.until_s:
+            _write_pings(record, pings, True)
+        pings = _one_more(record, pings, number, now)
+        entry.deadline_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+        entry.alarm = (hand.sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
+        entry.word = ((hand.sequence + 1) << CLIENT_BITS) | number
+        entry.t = now + world.arrays.half_s[0]
+        hand.sequence += 2
+    _answer(ring, len(entries))
+    return pings
+
+
+@called
+def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> int:
+    arrays, record, rules = world.arrays, world.record, world.rules
+    beats, hand = arrays.beats, world.q.hand[0]
+    ring, entries = beats.ring[0], beats.entries
+    half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
+    interval_s = rules.heartbeat_interval_s
+    worker = _at_work(world)
+    pings = pongs = _Tally(0, 0, 0, -NEVER_S, 0)
+    handled, leaver = 0, -1
+    while handled < most:
+        kind, place = _next_of_three(ring, entries)
+        if kind < 0:
+            break
+        entry = entries[place]
+        now = entry.t + 0.0
+        if now >= limit_s and (now > limit_s or entry.word >= limit_word):
+            break
+        handled += 1
+        if entry.word >= 0:
+            number = entry.word & CLIENT_MASK
+            if kind == _PINGS:
+                if now >= pings.until_s:
+                    _write_pings(record, pings, False)
+                pings, next_s = _one_more(record, pings, number, now), now + half_s
+                entry.deadline_s = now + rules.heartbeat_timeout_s
+                entry.alarm = (hand.sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
+                hand.sequence += 1
+            elif kind == _WORKS:
+                begun_s = max(now, worker.free_s)
+                done_s = begun_s + service_s
+                next_s = done_s + half_s
+                if next_s >= entry.deadline_s:
+                    leaver = number
+                    break
+                worker = _work(record, worker, begun_s, done_s)
+            else:
+                if now >= pongs.until_s:
+                    _write(record, pongs, Message.PONG_DOWN + 0)
+                pongs, next_s = _one_more(record, pongs, number, now), now + interval_s
+            entry.t = next_s
+            entry.word = (hand.sequence << CLIENT_BITS) | number
+            hand.sequence += 1
+        _move_on(beats, kind, place)
+    _write_work(record, worker)
+    arrays.servers.free_s[0, 0] = worker.free_s
+    _write_pings(record, pings, False)
+    _write(record, pongs, Message.PONG_DOWN + 0)
+    return _end_round(world, handled, handled, leaver)
+
+
+@inlined
+def _move_on(beats: Ring, kind: int, place: int) -> None:
+    """Move an entry on to what its member waits for next."""
+    if kind == _PINGS:
+        _send(beats.ring[0], len(beats.entries))
+    elif kind == _WORKS:
+        _answer(beats.ring[0], len(beats.entries))
+    else:
+        _rest(beats, place)
+
+
+@inlined
+def _next_of_three(ring: Any, entries: Any) -> tuple[int, int]:
+    """Return what comes next, and the place of its entry; -1 if nothing does."""
+    kind, place, t, word = -1, 0, NEVER_S, 0
+    if ring.resting > 0:
+        entry = entries[ring.resting_at]
+        kind, place, t, word = _PINGS, int(ring.resting_at), entry.t + 0.0, entry.word + 0
+    if ring.sent > 0:
+        entry = entries[ring.sent_at]
+        if entry.t < t or (entry.t == t and entry.word < word):
+            kind, place, t, word = _WORKS, int(ring.sent_at), entry.t + 0.0, entry.word + 0
+    if ring.answered > 0:
+        entry = entries[ring.answered_at]
+        if entry.t < t or (entry.t == t and entry.word < word):
+            kind, place = _HEARS, int(ring.answered_at)
+    return kind, place
+
+
+# -- the parts of a round ------------------------------------------------------------------------
+
+
+@inlined
+def _send(ring: Any, n: int) -> None:
+    ring.resting_at = _after(ring.resting_at, n)
+    ring.resting -= 1
+    ring.sent += 1
+
+
+@inlined
+def _answer(ring: Any, n: int) -> None:
+    ring.sent_at = _after(ring.sent_at, n)
+    ring.sent -= 1
+    ring.answered += 1
+
+
+@inlined
+def _rest(beats: Ring, place: int) -> None:
+    """Put an entry at the end of the queue, or nothing if its member has left."""
+    ring, entries = beats.ring[0], beats.entries
+    entry, end = entries[place], ring.end_at
+    ring.answered_at = _after(ring.answered_at, len(entries))
+    ring.answered -= 1
+    if entry.word >= 0:
+        to = entries[end]
+        to.t, to.word, to.deadline_s, to.alarm = entry.t, entry.word, entry.deadline_s, entry.alarm
+        beats.place[entry.word & CLIENT_MASK] = end
+        ring.end_at = _after(end, len(entries))
+        ring.resting += 1
+        ring.rounds += 1
+
+
+@inlined
+def _end_round(world: World, handled: int, events: int, leaver: int) -> int:
+    """Note when the ring is to be looked at next; who cannot stay leaves."""
+    beats = world.arrays.beats
+    ring, entries = beats.ring[0], beats.entries
+    next_s = NEVER_S
+    if ring.resting > 0:
+        next_s = min(next_s, entries[ring.resting_at].t)
+    if ring.sent > 0:
+        next_s = min(next_s, entries[ring.sent_at].t)
+    if ring.answered > 0:
+        next_s = min(next_s, entries[ring.answered_at].t)
+    ring.next_s = next_s
+    if ring.resting > 0:
+        last = ring.end_at - 1 if ring.end_at > 0 else len(entries) - 1
+        ring.last_s = entries[last].t
+    world.arrays.state[0].events += events
+    if leaver >= 0:
+        calm_down(world, leaver)
+    return handled
+
+
+@inlined
+def _at_work(world: World) -> _Worker:
+    return _Worker(world.arrays.servers.free_s[0, 0] + 0.0, 0.0, 0, -NEVER_S)
+
+
+@inlined
+def _work(record: Record, worker: _Worker, begun_s: float, done_s: float) -> _Worker:
+    """Add a job to the worker's busy time, in the order of jobs: sums of floats depend on it.
+
+    What ends before the end of the bin, which is rounded down, is one term in that bin.
+    """
+    if done_s < worker.until_s:
+        busy_s = worker.busy_s + (done_s - begun_s)
+        return _Worker(done_s, busy_s, worker.index, worker.until_s)
+    _write_work(record, worker)
+    recording.add_busy(record, 0, begun_s, done_s)
+    index = recording.bin_of(record, begun_s)
+    return _Worker(done_s, record.busy_s[0, index] + 0.0, index, _until_s(record, index))
+
+
+@inlined
+def _write_work(record: Record, worker: _Worker) -> None:
+    if worker.until_s > -NEVER_S:
+        record.busy_s[0, worker.index] = worker.busy_s
+
+
+@inlined
+def _until_s(record: Record, index: int) -> float:
+    """Return a time before the end of a bin, and of the run, up to which nothing is rounded."""
+    return min((index + 1) * record.bin_s * _ROUNDED, record.horizon_s)
+
+
+@inlined
+def _one_more(record: Record, tally: _Tally, number: int, now: float) -> _Tally:
+    """Count a message; where a bin ends, what was counted in it must be written down before."""
+    cohort = int(cohort_of(record.cohort, number))
+    if now < tally.until_s:
+        treated = tally.treated + cohort
+        return _Tally(tally.n + 1, treated, tally.index, tally.until_s, tally.all + 1)
+    index = recording.bin_of(record, now)
+    return _Tally(1, cohort, index, _until_s(record, index), tally.all + 1)
+
+
+@inlined
+def _write_pings(record: Record, pings: _Tally, is_answered: bool) -> None:
+    """Write down pings, and that their answers are sent at once."""
+    record.bins[0, pings.index, Count.HEARTBEATS] += pings.n - pings.treated
+    if len(record.bins) > 1:
+        record.bins[1, pings.index, Count.HEARTBEATS] += pings.treated
+    _write(record, pings, Message.PING_DOWN if is_answered else Message.PING_UP)
+    if is_answered:
+        _write(record, pings, Message.PONG_UP + 0)
+
+
+@inlined
+def _write(record: Record, tally: _Tally, message: int) -> None:
+    record.messages[0, tally.index, message] += tally.n - tally.treated
+    if len(record.bins) > 1:
+        record.messages[1, tally.index, message] += tally.treated
