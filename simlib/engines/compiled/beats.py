@@ -68,6 +68,19 @@ _PINGS, _WORKS, _HEARS = range(3)
 """What comes next, if clients ping: one does, the worker answers one, one hears the answer."""
 
 
+class _Queue(NamedTuple):
+    """The places in the ring, how many entries are at each, and the next word's number."""
+
+    answered_at: int
+    sent_at: int
+    resting_at: int
+    end_at: int
+    answered: int
+    sent: int
+    resting: int
+    sequence: int
+
+
 class _Worker(NamedTuple):
     """The worker: free from when on, busy for how long in a bin, which lasts until when."""
 
@@ -296,21 +309,21 @@ def take_beats(world: World, limit_s: float, limit_word: int, most: int) -> int:
 @called
 def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> int:
     arrays, record, rules = world.arrays, world.record, world.rules
-    beats, hand = arrays.beats, world.q.hand[0]
-    ring, entries = beats.ring[0], beats.entries
+    beats, ring, entries = arrays.beats, arrays.beats.ring[0], arrays.beats.entries
     half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
-    worker, pings = _at_work(world), _Tally(0, 0, 0, -NEVER_S, 0)
+    interval_s = rules.heartbeat_interval_s
+    queue, worker, pings = _queue_of(world), _at_work(world), _Tally(0, 0, 0, -NEVER_S, 0)
     handled, leaver = 0, -1
     while handled < most:
-        beat_s, pong_s, is_heard = NEVER_S, NEVER_S, ring.answered > 0
-        if ring.resting > 0:
-            beat_s = entries[ring.resting_at].t
+        beat_s, pong_s, is_heard = NEVER_S, NEVER_S, queue.answered > 0
+        if queue.resting > 0:
+            beat_s = entries[queue.resting_at].t
         if is_heard:
-            pong_s = entries[ring.answered_at].t
-        elif ring.sent > 0:
-            pong_s = entries[ring.sent_at].t + half_s
+            pong_s = entries[queue.answered_at].t
+        elif queue.sent > 0:
+            pong_s = entries[queue.sent_at].t + half_s
         is_beat = beat_s <= pong_s
-        now, place = (beat_s, ring.resting_at) if is_beat else (pong_s, ring.answered_at)
+        now, place = (beat_s, queue.resting_at) if is_beat else (pong_s, queue.answered_at)
         if now >= limit_s:
             has_word = is_beat or is_heard
             if now > limit_s or not (has_word and entries[place].word < limit_word):
@@ -318,91 +331,72 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
         entry = entries[place]
         handled += 1
         if not is_beat and not is_heard:
-            pings = _hear(world, pings)
+            pings = _hear(world, entry, queue.sequence, pings)
+            queue = _answered(queue, len(entries))
         if entry.word >= 0:
             number = entry.word & CLIENT_MASK
             begun_s = max(now, worker.free_s)
             done_s = begun_s + service_s
-            next_s = done_s + (half_s if is_beat else rules.heartbeat_interval_s)
+            next_s = done_s + (half_s if is_beat else interval_s)
             if next_s >= entry.deadline_s:
                 leaver = number
                 break
             worker = _work(record, worker, begun_s, done_s)
             entry.t = next_s
-            entry.word = (hand.sequence << CLIENT_BITS) | number
-            hand.sequence += 1
-        if is_beat:
-            _send(ring, len(entries))
-        else:
-            _rest(beats, place)
+            entry.word = (queue.sequence << CLIENT_BITS) | number
+        queue = _sent(queue, len(entries)) if is_beat else _rested(beats, queue)
     if leaver < 0 and handled < most:
-        pings = _hear_all(world, pings, limit_s, limit_word)
-    _write_work(record, worker)
-    arrays.servers.free_s[0, 0] = worker.free_s
+        while queue.sent > 0:
+            entry = entries[queue.sent_at]
+            if entry.t >= limit_s and (entry.t > limit_s or entry.word >= limit_word):
+                break
+            pings = _hear(world, entry, queue.sequence, pings)
+            queue = _answered(queue, len(entries))
     _write_pings(record, pings, True)
-    return _end_round(world, handled, handled + pings.all, leaver)
+    ring.rounds += pings.all
+    return _end_round(world, queue, worker, handled + pings.all, leaver)
 
 
 @inlined
-def _hear_all(world: World, pings: _Tally, limit_s: float, limit_word: int) -> _Tally:
-    """Let the server's pings arrive that come before the next event from outside."""
-    ring, entries = world.arrays.beats.ring[0], world.arrays.beats.entries
-    while ring.sent > 0:
-        entry = entries[ring.sent_at]
-        if entry.t >= limit_s and (entry.t > limit_s or entry.word >= limit_word):
-            break
-        pings = _hear(world, pings)
-    return pings
-
-
-@inlined
-def _hear(world: World, pings: _Tally) -> _Tally:
-    """Let the server's next ping arrive at its client, which answers, and sets its timer anew."""
-    record, rules, hand = world.record, world.rules, world.q.hand[0]
-    ring, entries = world.arrays.beats.ring[0], world.arrays.beats.entries
-    entry = entries[ring.sent_at]
+def _hear(world: World, entry: Any, sequence: int, pings: _Tally) -> _Tally:
+    """Let a ping of the server's arrive at its client, which answers, and sets its timer anew."""
+    record, rules = world.record, world.rules
     if entry.word >= 0:
         number, now = entry.word & CLIENT_MASK, entry.t + 0.0
         if now >= pings.until_s:
             _write_pings(record, pings, True)
         pings = _one_more(record, pings, number, now)
         entry.deadline_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
-        entry.alarm = (hand.sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
-        entry.word = ((hand.sequence + 1) << CLIENT_BITS) | number
+        entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
+        entry.word = ((sequence + 1) << CLIENT_BITS) | number
         entry.t = now + world.arrays.half_s[0]
-        hand.sequence += 2
-    _answer(ring, len(entries))
     return pings
 
 
 @called
 def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> int:
     arrays, record, rules = world.arrays, world.record, world.rules
-    beats, hand = arrays.beats, world.q.hand[0]
-    ring, entries = beats.ring[0], beats.entries
+    beats, ring, entries = arrays.beats, arrays.beats.ring[0], arrays.beats.entries
     half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
-    interval_s = rules.heartbeat_interval_s
-    worker = _at_work(world)
+    interval_s, timeout_s = rules.heartbeat_interval_s, rules.heartbeat_timeout_s
+    queue, worker = _queue_of(world), _at_work(world)
     pings = pongs = _Tally(0, 0, 0, -NEVER_S, 0)
     handled, leaver = 0, -1
     while handled < most:
-        kind, place = _next_of_three(ring, entries)
-        if kind < 0:
-            break
+        kind, place, now = _next_of_three(queue, entries)
         entry = entries[place]
-        now = entry.t + 0.0
         if now >= limit_s and (now > limit_s or entry.word >= limit_word):
             break
         handled += 1
         if entry.word >= 0:
-            number = entry.word & CLIENT_MASK
+            number, sequence = entry.word & CLIENT_MASK, queue.sequence
             if kind == _PINGS:
                 if now >= pings.until_s:
                     _write_pings(record, pings, False)
                 pings, next_s = _one_more(record, pings, number, now), now + half_s
-                entry.deadline_s = now + rules.heartbeat_timeout_s
-                entry.alarm = (hand.sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
-                hand.sequence += 1
+                entry.deadline_s = now + timeout_s
+                entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
+                sequence += 1
             elif kind == _WORKS:
                 begun_s = max(now, worker.free_s)
                 done_s = begun_s + service_s
@@ -416,98 +410,116 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
                     _write(record, pongs, Message.PONG_DOWN + 0)
                 pongs, next_s = _one_more(record, pongs, number, now), now + interval_s
             entry.t = next_s
-            entry.word = (hand.sequence << CLIENT_BITS) | number
-            hand.sequence += 1
-        _move_on(beats, kind, place)
-    _write_work(record, worker)
-    arrays.servers.free_s[0, 0] = worker.free_s
+            entry.word = (sequence << CLIENT_BITS) | number
+        if kind == _PINGS:
+            queue = _sent(queue, len(entries))
+        elif kind == _WORKS:
+            queue = _answered(queue, len(entries))
+        else:
+            queue = _rested(beats, queue)
     _write_pings(record, pings, False)
     _write(record, pongs, Message.PONG_DOWN + 0)
-    return _end_round(world, handled, handled, leaver)
+    ring.rounds += pings.all
+    return _end_round(world, queue, worker, handled, leaver)
 
 
 @inlined
-def _move_on(beats: Ring, kind: int, place: int) -> None:
-    """Move an entry on to what its member waits for next."""
-    if kind == _PINGS:
-        _send(beats.ring[0], len(beats.entries))
-    elif kind == _WORKS:
-        _answer(beats.ring[0], len(beats.entries))
-    else:
-        _rest(beats, place)
-
-
-@inlined
-def _next_of_three(ring: Any, entries: Any) -> tuple[int, int]:
-    """Return what comes next, and the place of its entry; -1 if nothing does."""
-    kind, place, t, word = -1, 0, NEVER_S, 0
-    if ring.resting > 0:
-        entry = entries[ring.resting_at]
-        kind, place, t, word = _PINGS, int(ring.resting_at), entry.t + 0.0, entry.word + 0
-    if ring.sent > 0:
-        entry = entries[ring.sent_at]
-        if entry.t < t or (entry.t == t and entry.word < word):
-            kind, place, t, word = _WORKS, int(ring.sent_at), entry.t + 0.0, entry.word + 0
-    if ring.answered > 0:
-        entry = entries[ring.answered_at]
-        if entry.t < t or (entry.t == t and entry.word < word):
-            kind, place = _HEARS, int(ring.answered_at)
-    return kind, place
+def _next_of_three(queue: _Queue, entries: Any) -> tuple[int, int, float]:
+    """Return what comes next, the place of its entry, and when."""
+    kind, place, t = _PINGS, queue.resting_at, NEVER_S
+    if queue.resting > 0:
+        t = entries[place].t
+    if queue.sent > 0:
+        other = entries[queue.sent_at]
+        if other.t < t or (other.t == t and other.word < entries[place].word):
+            kind, place, t = _WORKS, queue.sent_at, other.t
+    if queue.answered > 0:
+        other = entries[queue.answered_at]
+        if other.t < t or (other.t == t and other.word < entries[place].word):
+            kind, place, t = _HEARS, queue.answered_at, other.t
+    return kind, place, t
 
 
 # -- the parts of a round ------------------------------------------------------------------------
 
 
 @inlined
-def _send(ring: Any, n: int) -> None:
-    ring.resting_at = _after(ring.resting_at, n)
-    ring.resting -= 1
-    ring.sent += 1
+def _queue_of(world: World) -> _Queue:
+    ring = world.arrays.beats.ring[0]
+    return _Queue(
+        int(ring.answered_at),
+        int(ring.sent_at),
+        int(ring.resting_at),
+        int(ring.end_at),
+        int(ring.answered),
+        int(ring.sent),
+        int(ring.resting),
+        int(world.q.hand[0].sequence),
+    )
 
 
 @inlined
-def _answer(ring: Any, n: int) -> None:
-    ring.sent_at = _after(ring.sent_at, n)
-    ring.sent -= 1
-    ring.answered += 1
+def _sent(queue: _Queue, n: int) -> _Queue:
+    """Return the queue after the first that rested has sent, or is sent, a ping."""
+    answered_at, sent_at, resting_at, end_at, answered, sent, resting, sequence = queue
+    return _Queue(
+        *(answered_at, sent_at, _after(resting_at, n), end_at),
+        *(answered, sent + 1, resting - 1, sequence + 2),
+    )
 
 
 @inlined
-def _rest(beats: Ring, place: int) -> None:
-    """Put an entry at the end of the queue, or nothing if its member has left."""
-    ring, entries = beats.ring[0], beats.entries
-    entry, end = entries[place], ring.end_at
-    ring.answered_at = _after(ring.answered_at, len(entries))
-    ring.answered -= 1
+def _answered(queue: _Queue, n: int) -> _Queue:
+    """Return the queue after the first ping under way is answered."""
+    answered_at, sent_at, resting_at, end_at, answered, sent, resting, sequence = queue
+    return _Queue(
+        *(answered_at, _after(sent_at, n), resting_at, end_at),
+        *(answered + 1, sent - 1, resting, sequence + 2),
+    )
+
+
+@inlined
+def _rested(beats: Ring, queue: _Queue) -> _Queue:
+    """Return the queue after the first answer; the entry goes to its end, if there is a member."""
+    entries = beats.entries
+    answered_at, sent_at, resting_at, end_at, answered, sent, resting, sequence = queue
+    entry, n = entries[answered_at], len(entries)
     if entry.word >= 0:
-        to = entries[end]
+        to = entries[end_at]
         to.t, to.word, to.deadline_s, to.alarm = entry.t, entry.word, entry.deadline_s, entry.alarm
-        beats.place[entry.word & CLIENT_MASK] = end
-        ring.end_at = _after(end, len(entries))
-        ring.resting += 1
-        ring.rounds += 1
+        beats.place[entry.word & CLIENT_MASK] = end_at
+        end_at = _after(end_at, n)
+        resting += 1
+    return _Queue(
+        *(_after(answered_at, n), sent_at, resting_at, end_at),
+        *(answered - 1, sent, resting, sequence + 2),
+    )
 
 
 @inlined
-def _end_round(world: World, handled: int, events: int, leaver: int) -> int:
-    """Note when the ring is to be looked at next; who cannot stay leaves."""
-    beats = world.arrays.beats
+def _end_round(world: World, queue: _Queue, worker: _Worker, events: int, leaver: int) -> int:
+    """Write everything down, and when the ring is to be looked at next; who cannot stay leaves."""
+    arrays, beats, record = world.arrays, world.arrays.beats, world.record
     ring, entries = beats.ring[0], beats.entries
     next_s = NEVER_S
-    if ring.resting > 0:
-        next_s = min(next_s, entries[ring.resting_at].t)
-    if ring.sent > 0:
-        next_s = min(next_s, entries[ring.sent_at].t)
-    if ring.answered > 0:
-        next_s = min(next_s, entries[ring.answered_at].t)
+    if queue.resting > 0:
+        next_s = min(next_s, entries[queue.resting_at].t)
+        ring.last_s = entries[(queue.end_at if queue.end_at > 0 else len(entries)) - 1].t
+    if queue.sent > 0:
+        next_s = min(next_s, entries[queue.sent_at].t)
+    if queue.answered > 0:
+        next_s = min(next_s, entries[queue.answered_at].t)
     ring.next_s = next_s
-    if ring.resting > 0:
-        last = ring.end_at - 1 if ring.end_at > 0 else len(entries) - 1
-        ring.last_s = entries[last].t
-    world.arrays.state[0].events += events
+    ring.answered_at, ring.sent_at = queue.answered_at, queue.sent_at
+    ring.resting_at, ring.end_at = queue.resting_at, queue.end_at
+    ring.answered, ring.sent, ring.resting = queue.answered, queue.sent, queue.resting
+    world.q.hand[0].sequence = queue.sequence
+    arrays.servers.free_s[0, 0] = worker.free_s
+    _write_work(record, worker)
+    arrays.state[0].events += events
     if leaver >= 0:
         calm_down(world, leaver)
-    return handled
+    return events
 
 
 @inlined
