@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simlib as sl
 from simlib.core.assignment import FlagRules, Propagation
+from simlib.core.protocol import Transport
+from simlib.engines import reference
 from simlib.engines.compiled import simulation as compiled
+from simlib.engines.compiled import variants
+from simlib.scenario import compile_workload, new_record
 from tests.engines.test_compiled_engine import assert_equal_runs
 from tests.engines.test_rollouts import PERCENTS, assert_equal_rollouts
 from tests.strategies import PUBLISH_S, _in_units_of, faults, reconnects
@@ -114,16 +119,96 @@ def test_engines_agree_on_heartbeats_that_go_round(scenario, seed, kept):
 
 
 @settings(max_examples=EXAMPLES)
-@given(scenario=beating(), percents=PERCENTS, closes=st.booleans(), where=st.integers(0, 2))
-def test_engines_agree_on_heartbeats_that_go_round_in_a_rollout(scenario, percents, closes, where):
-    flag = FlagRules(
-        propagation=int(Propagation.POLLED),
-        every_s=7.0,
-        delay_s=0.0,
-        cached_frac=0.0,
-        closes=closes,
-        window_s=5.0,
-        jitter_s=0.0,
-        transports=((0, 1), (1, 0), (1, 1))[where],
-    )
+@given(scenario=beating(), percents=PERCENTS, closes=st.booleans(), back=st.sampled_from((1, -1)))
+def test_engines_agree_on_heartbeats_that_go_round_in_a_rollout(scenario, percents, closes, back):
+    transports = (int(Transport.POLLING), int(Transport.WEBSOCKET))[::back]
+    flag = FlagRules(int(Propagation.POLLED), 7.0, 0.0, 0.0, closes, 5.0, 0.0, transports)
     assert_equal_rollouts(scenario, flag, percents)
+
+
+@pytest.mark.parametrize("from_clients", [0, 1_000_000])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_heartbeats_that_nothing_disturbs_go_round(direction, from_clients, rounds, monkeypatch):
+    monkeypatch.setattr(variants, "FROM_CLIENTS", from_clients)
+    run = assert_equal_runs(BOARD.replace({"heartbeat.direction": direction}))
+    heartbeats = run.columns("timeline")["heartbeats"].sum()
+    assert heartbeats - 40 <= rounds[0] < heartbeats
+
+
+DISTURBED = {
+    "sessions": {"sessions": {"arrivals_per_s": 0.5, "length_s": 10.0}},
+    "hidden": {"hidden": {"every_s": 9.0, "length_s": 4.0}},
+    "drag": {"drag": {"every_s": 5.0, "length_s": 2.0}},
+    "reset": {"faults": [{"kind": "reset", "start_s": 20.01, "share": 0.5}]},
+    "restart": {"faults": [{"kind": "restart", "start_s": 20.0, "length_s": 5.0}]},
+    "path_loss": {"faults": [{"kind": "path_loss", "start_s": 20.0, "length_s": 9.0}]},
+    "lifetime": {
+        "faults": [{"kind": "lifetime", "start_s": 10.0, "length_s": 30.0, "age_s": 15.0}]
+    },
+    "late": {"server.heartbeat_s": 0.06, "heartbeat.timeout_s": 0.5},
+    "slow broadcasts": {"server.send_s": 0.2, "heartbeat.timeout_s": 1.5},
+    "at once": {
+        "network.rtt_s": 0.0,
+        "ramp_s": 0.0,
+        "server.heartbeat_s": 0.0,
+        "heartbeat.timeout_s": 2.0,
+    },
+    "round": {"network.rtt_s": 1.0, "ramp_s": 0.0, "server.heartbeat_s": 0.0},
+}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("what", DISTURBED)
+def test_engines_agree_on_heartbeats_that_are_disturbed(what, direction, rounds):
+    board = BOARD.replace({**DISTURBED[what], "heartbeat.direction": direction})
+    for seed in range(3):
+        assert_equal_runs(board, seed=seed)
+    assert min(rounds) > 50
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"heartbeat.direction": "none"},
+        {"heartbeat.any_message": True},
+        {"heartbeat.interval_s": 0.04},
+        {"network.rtt_spread": 0.3},
+        {"network.idle_s": 5.0},
+        {"server.service": "exponential"},
+        {"server.workers": 2},
+        {"server.nodes": 2},
+        {"websocket.safety_poll_s": 7.0},
+        {"transport": "sse"},
+        {"faults": [{"kind": "latency", "start_s": 5.0, "length_s": 1.0, "added_s": 0.1}]},
+    ],
+    ids=str,
+)
+def test_heartbeats_that_differ_do_not_go_round(changes, rounds):
+    assert_equal_runs(BOARD.replace({"clients": 5, "horizon_s": 20.0, **changes}))
+    assert rounds == [0]
+
+
+SILENT = {"updates": {"rate_per_s": 0.0}}
+
+
+def test_an_alarm_that_is_due_with_the_one_before_is_that_one(rounds):
+    ties = {"network.rtt_s": 0.5, "ramp_s": 0.0, "server.heartbeat_s": 0.0, **SILENT}
+    heartbeat = {"direction": "client", "interval_s": 2.0, "timeout_s": 2.5}
+    assert_equal_runs(BOARD.replace({**ties, "heartbeat": heartbeat}))
+    assert rounds == [0]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_nothing_is_counted_that_has_not_happened(direction):
+    board = BOARD.replace({"heartbeat.direction": direction, "server.heartbeat_s": 0.01})
+    workload = compile_workload(board, 3, 0)
+    records = [new_record(board, workload) for _ in range(2)]
+    pair = [
+        engine.Simulation(workload, record)
+        for engine, record in zip((reference, compiled), records, strict=True)
+    ]
+    for step in range(1, 400):
+        for simulation in pair:
+            simulation.run_until(0.123 * step)
+        for name in ("bins", "messages", "busy_s"):
+            np.testing.assert_array_equal(*(getattr(record, name) for record in records))
