@@ -34,6 +34,7 @@ MARKED = {
         "tests/engines/test_answers.py",
         "tests/engines/test_bad_gateway.py",
         "tests/engines/test_balancing.py",
+        "tests/engines/test_beats.py",
         "tests/engines/test_combinations.py",
         "tests/engines/test_compiled_engine.py",
         "tests/engines/test_golden.py",

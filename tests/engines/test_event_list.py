@@ -63,6 +63,19 @@ def test_what_is_a_million_turns_away_is_found():
     assert times == [(1e6 - load, load) for load in reversed(range(200))]
 
 
+def test_what_is_put_back_has_its_place_among_equals():
+    q = event_list.new_event_list(pending=0, turn_s=1.0, horizon_s=10.0)
+    q = with_room(q, 8)
+    for load in range(4):
+        event_list.schedule(q, 0, 5.0, 0, load)
+    taken = [(int(q.head_word[earliest(q)[0]]), event_list.take(q, 0)) for _ in range(3)]
+    for word, load in reversed(taken):
+        event_list.put_back(q, 5.0, word, load)
+    event_list.put_back(q, 10.0, taken[0][0], 7)
+    assert [event_list.take(q, earliest(q)[0]) for _ in range(4)] == [0, 1, 2, 3]
+    assert earliest(q)[1] == event_list.NEVER_S
+
+
 def test_nothing_is_scheduled_from_the_horizon_on():
     q = event_list.new_event_list(pending=0, turn_s=1.0, horizon_s=10.0)
     event_list.schedule(q, 0, 10.0, 0, 1)
