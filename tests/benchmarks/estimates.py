@@ -43,6 +43,7 @@ def board(clients: int, transport: str, horizon_s: float, **changes: Any) -> sl.
     plain = sl.Scenario(
         clients=clients,
         transport=transport,
+        ramp_s=min(30.0, horizon_s),
         horizon_s=horizon_s,
         updates={"rate_per_s": 0.2},
         server=server,
