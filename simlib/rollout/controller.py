@@ -145,7 +145,7 @@ def buckets_of(
         return np.zeros(0)
     users = -(-clients // tabs_per_user)
     if settings.ids_file is None:
-        ids = bucketing.user_ids(settings.ids, users, seed=seed, replication=replication)
+        ids = bucketing.Users(settings.ids, users, seed, replication)
     else:
         ids = bucketing.read_user_ids(settings.ids_file)[:users]
     deciders = [bucketing.buckets(settings.rule, ids, flag=settings.flag)]

@@ -96,6 +96,8 @@ _MODULES = (
 )
 
 
+_BINNED = ("bins", "messages", "latency_ticks")
+"""What a record has of each cohort and time bin."""
 _STRETCHES = 8
 """For how many stretches of events there is room in each client's row at first."""
 
@@ -248,16 +250,25 @@ class Simulation:
     def snapshot(self) -> recording.MetricsSnapshot:
         """Return what is known now."""
         rows, now = self._world.arrays.rows, self._now_s
-        is_present = (rows["state"] != State.ABSENT) & (rows["state"] != State.GONE)
-        has_socket = np.frombuffer(HAS_SOCKET, np.bool_)[rows["transport"]]
+        # What is read several times is fetched once: each value lies in a line of its own.
+        state, transport = (np.ascontiguousarray(rows[name]) for name in ("state", "transport"))
+        is_present = (state != State.ABSENT) & (state != State.GONE)
+        has_socket = np.frombuffer(HAS_SOCKET, np.bool_)[transport]
         is_idle = ~has_socket & (rows["kept_until_s"] < now)
         is_connected = (rows["opened_s"] < NEVER_S) & ~is_idle
         rules = self._world.rules
         meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
-        is_fallen = polls_instead(rows["state"], rows["transport"], meant)
-        record = self._world.record
+        is_fallen = polls_instead(state, transport, meant)
         since_s = rows["since_s"]
+        record = self._until(now)
         return recording.snapshot(record, is_present, is_fallen, is_connected, since_s, now)
+
+    def _until(self, now: float) -> RecordArrays:
+        """Return the record without the time bins to come, in which nothing has happened yet."""
+        record: RecordArrays = self._world.record
+        until = recording.bin_of(self._record, now) + 1
+        sums: Any = {name: getattr(record, name)[:, :until] for name in _BINNED}
+        return record._replace(wait_ticks=record.wait_ticks[:, :, :until], **sums)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
