@@ -26,46 +26,46 @@ from simlib.scenario.workload import common_fields
 
 COSTS_S: dict[str, dict[str, float]] = {
     "simpy": {
-        "client": 60e-6,
-        "session": 120e-6,
-        "polls": 45e-6,
-        "asks": 60e-6,
-        "pushes": 10e-6,
-        "fetches": 45e-6,
-        "heartbeats": 40e-6,
-        "habits": 15e-6,
-        "attempts": 90e-6,
+        "client": 17.6e-6,
+        "asks": 39.3e-6,
+        "attempts": 144e-6,
+        "fetches": 33.8e-6,
+        "habits": 71.9e-6,
+        "heartbeats": 44.9e-6,
+        "polls": 56.9e-6,
+        "pushes": 20.1e-6,
+        "session": 58.7e-6,
     },
     "general": {
-        "client": 0.3e-6,
-        "session": 0.6e-6,
-        "polls": 0.1e-6,
-        "asks": 0.2e-6,
-        "pushes": 0.01e-6,
-        "fetches": 0.15e-6,
-        "heartbeats": 0.2e-6,
-        "habits": 0.05e-6,
-        "attempts": 0.8e-6,
+        "client": 1.29e-6,
+        "asks": 0.348e-6,
+        "attempts": 1.12e-6,
+        "fetches": 0.396e-6,
+        "habits": 0.392e-6,
+        "heartbeats": 0.294e-6,
+        "polls": 0.107e-6,
+        "pushes": 0.0156e-6,
+        "session": 1.62e-6,
     },
     "polls": {
-        "client": 0.5e-6,
-        "session": 0.3e-6,
-        "polls": 0.06e-6,
-        "habits": 0.1e-6,
+        "client": 1.62e-6,
+        "habits": 0.558e-6,
+        "polls": 0.0878e-6,
+        "session": 0.504e-6,
     },
     "pushes": {
-        "client": 0.5e-6,
-        "session": 0.6e-6,
-        "pushes": 0.004e-6,
-        "heartbeats": 0.15e-6,
-        "habits": 0.1e-6,
-        "attempts": 0.5e-6,
+        "client": 0.445e-6,
+        "attempts": 1.21e-6,
+        "habits": 0.463e-6,
+        "heartbeats": 0.3e-6,
+        "pushes": 0.00366e-6,
+        "session": 0.993e-6,
     },
 }
 """Seconds that each thing takes SimPy, and each of the compiled engine's loops (`variants`), where
 `PROBE_S` was measured: what a client takes before the first event and after the last, the beginning
 of its session with its connection, an attempt in vain, and those of `expected.Rates`."""
-PROBE_S = {"simpy": 1.5e-3, "compiled": 1.0e-3}
+PROBE_S = {"simpy": 1.18e-3, "compiled": 1.32e-3}
 """What the rounds of `_slowness` took there, seconds."""
 _PROBE_FOR_S = 0.02
 _PROBE_FROM_S = 0.5

@@ -9,6 +9,7 @@ of latencies.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,6 +145,7 @@ def buckets_of(
     if clients == 0:
         return np.zeros(0)
     users = -(-clients // tabs_per_user)
+    ids: Sequence[str]
     if settings.ids_file is None:
         ids = bucketing.Users(settings.ids, users, seed, replication)
     else:

@@ -52,7 +52,7 @@ def test_an_estimate_is_of_the_engine_that_would_run(as_measured):
     assert (small.engine, large.engine) == ("simpy", "compiled")
     assert estimate(BOARD, engine="simpy").seconds > 20.0 * large.seconds
     hour = estimate(BOARD.replace(horizon_s=3600.0))
-    assert 3.5 < hour.seconds / large.seconds < 6.5
+    assert 2.0 < hour.seconds / large.seconds < 6.5  # part of it is before and after the run
     assert hour.bytes > large.bytes > 300_000 * 100.0
 
 
