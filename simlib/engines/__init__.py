@@ -209,9 +209,11 @@ def _run(
     """Advance the time to the horizon, slice by slice, and return the time that was reached.
 
     A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
-    moves, and a short run is one slice.
+    moves, and a short run is one slice. So is one that nobody hears or sees: without a bar, on
+    another thread than the main one.
     """
-    t, slice_s = 0.0, horizon_s * _FIRST_SLICE
+    is_followed = progress or threading.current_thread() is threading.main_thread()
+    t, slice_s = 0.0, horizon_s * (_FIRST_SLICE if is_followed else 1.0)
     expected_s = 0.0 if forecast is None else forecast.seconds
     with bars.run_bar(horizon_s, "simulate", expected_s=expected_s, is_on=progress) as bar:
         while t < horizon_s and not simulation.is_interrupted:
