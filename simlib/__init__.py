@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simlib.analysis import outages as outages
     from simlib.analysis import rollouts as rollouts
     from simlib.analysis.metrics import summary as summary
+    from simlib.engines import estimate as estimate
     from simlib.engines import simulate as simulate
     from simlib.errors import Interrupted as Interrupted
     from simlib.errors import LedgerError as LedgerError
@@ -83,6 +84,7 @@ _HOMES = {
     "compare": "experiment",
     "corrected_guide": "guide.corrected",
     "decide": "verdict.judging",
+    "estimate": "engines",
     "fewest": "sizing",
     "find_limit": "sizing",
     "figures": "figures",

@@ -10,9 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from simlib import progress as bars
@@ -737,13 +739,42 @@ def _spread(tasks: dict[Key, Any], work: Work[Result], execution: Execution) -> 
     if place == "serial":
         return (_numbered(key, work, task) for key, task in tasks.items())
     if place in PLACES:
-        return _on_joblib(tasks, work, place, execution.workers or os.cpu_count() or 1)
+        spread = _on_threads if place == "threads" else _on_processes
+        return spread(tasks, work, execution.workers or os.cpu_count() or 1)
     return _on_dask(tasks, work, place)
 
 
-def _on_joblib(
-    tasks: dict[Key, Any], work: Work[Result], place: str, workers: int
-) -> Results[Result]:
+def _on_threads(tasks: dict[Key, Any], work: Work[Result], workers: int) -> Results[Result]:
+    """Yield what each task returns; a thread that has done one takes the next by itself."""
+    todo = iter(list(tasks.items()))
+    key, task = next(todo)
+    yield _numbered(key, work, task)  # compiles once here; the others find it
+    done: SimpleQueue[tuple[Key, Result | None] | BaseException] = SimpleQueue()
+    ended = threading.Event()
+
+    def carry_out() -> None:
+        for key, task in todo:  # no two threads get the same one from a list's iterator
+            if ended.is_set():
+                return
+            try:
+                done.put(_numbered(key, work, task))
+            except BaseException as error:
+                done.put(error)
+
+    for _ in range(min(workers, len(tasks) - 1)):
+        threading.Thread(target=carry_out, daemon=True).start()
+    try:
+        with _brisk_threads():
+            for _ in range(len(tasks) - 1):
+                found = done.get()
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+    finally:
+        ended.set()
+
+
+def _on_processes(tasks: dict[Key, Any], work: Work[Result], workers: int) -> Results[Result]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -752,21 +783,20 @@ def _on_joblib(
     yield _numbered(key, work, todo.pop(key))  # compiles once here; the others load it
     failures = 0
     while todo:
-        ends: dict[str, Any] = {"initializer": end_with, "initargs": (os.getpid(),)}
         pool = Parallel(
             n_jobs=workers,
-            backend="threading" if place == "threads" else "loky",
+            backend="loky",
             return_as="generator_unordered",
             pre_dispatch=2 * workers,
             batch_size=1,
-            **(ends if place == "processes" else {}),
+            initializer=end_with,
+            initargs=(os.getpid(),),
         )
         try:
-            with _brisk_threads() if place == "threads" else nullcontext():
-                calls = [delayed(_numbered)(key, work, task) for key, task in todo.items()]
-                for key, result in pool(calls):
-                    del todo[key]
-                    yield key, result
+            calls = [delayed(_numbered)(key, work, task) for key, task in todo.items()]
+            for key, result in pool(calls):
+                del todo[key]
+                yield key, result
         except TerminatedWorkerError:
             failures += 1
             if failures > _RETRIES:

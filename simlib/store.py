@@ -108,11 +108,14 @@ class Store:
 
         file = self._file(key)
         table = pa.Table.from_pylist(rows)
+        # Arrow calls Python for each piece that it writes to a file of Python's, and once for all.
+        content = pa.BufferOutputStream()
         try:
+            files.write(table, content, _about(key, table))
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as part:
                 try:
-                    files.write(table, part, _about(key, table))
+                    part.write(content.getvalue())
                 except BaseException:
                     Path(part.name).unlink()
                     raise

@@ -233,6 +233,47 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
     assert table["replications"].tolist() == [2] * len(metrics.QUANTITIES)
 
 
+def of_a_thread(task):
+    if task == "fails":
+        raise ValueError("of a task")
+    return task
+
+
+@pytest.mark.parametrize("workers", [1, 3, 50])
+def test_threads_return_what_every_task_returns_once(workers):
+    tasks = {(0, number): f"task {number}" for number in range(20)}
+    done = {}
+    execution = experiment.Execution("threads", workers, "simpy", False)
+    assert experiment.collect(tasks, of_a_thread, execution, done)
+    assert done == tasks
+
+
+def test_what_a_task_raises_on_a_thread_is_raised_and_ends_the_others():
+    before_s = sys.getswitchinterval()
+    tasks = {(0, number): "fails" if number == 3 else "task" for number in range(1000)}
+    done = {}
+    execution = experiment.Execution("threads", 2, "simpy", False)
+    with pytest.raises(ValueError, match="of a task"):
+        experiment.collect(tasks, of_a_thread, execution, done)
+    assert len(done) < 1000
+    assert sys.getswitchinterval() == before_s
+
+
+def test_an_interrupt_of_threads_keeps_what_is_done(monkeypatch):
+    finished = experiment.perform
+
+    def interrupted(task):
+        if task.replication == 4:
+            raise KeyboardInterrupt
+        return finished(task)
+
+    monkeypatch.setattr(experiment, "perform", interrupted)
+    options = {"on": "threads", "workers": 1, "engine": "simpy", "progress": False}
+    with pytest.raises(sl.Interrupted, match="4 of 6 runs were finished") as stopped:
+        sl.sweep(BOARD, [{"clients": 5}], replications=6, **options)
+    assert stopped.value.result["replications"].tolist() == [4] * len(metrics.QUANTITIES)
+
+
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(tmp_path):
     board = BOARD.replace({"clients": 200, "horizon_s": 300.0})

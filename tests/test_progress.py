@@ -38,6 +38,44 @@ def test_simulated_time_is_shown_in_a_unit_that_suits_it(at_once, capsys):
     assert "s/s" not in shown
 
 
+class Clock:
+    """A clock for tqdm that a test sets."""
+
+    def __init__(self, monkeypatch):
+        self.now_s = 1000.0
+        monkeypatch.setattr("tqdm.std.time", lambda: self.now_s)
+        monkeypatch.setattr(bars.time, "time", lambda: self.now_s)
+
+
+def test_a_long_run_says_at_once_what_is_expected_of_it_and_then_how_fast_it_is(
+    monkeypatch, capsys
+):
+    clock = Clock(monkeypatch)
+    with bars.run_bar(3600.0, "simulate", expected_s=40.0) as bar:
+        assert "[00:00, about 40 s expected]" in last_line(capsys.readouterr().err)
+        clock.now_s += 5.0
+        bar.advance(360.0, 0.1, 155_000_000)
+        shown = last_line(capsys.readouterr().err)
+        assert "6.0 min of 60.0 min simulated" in shown or "0.1 h of 1.0 h simulated" in shown
+        assert "[00:05, about 50 s as measured: " in shown
+        assert "and 31 M events a second]" in shown
+        clock.now_s += 40.0
+        bar.advance(3240.0, 1.0, None)
+    assert "[00:45: 1.3 min a second]" in last_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("expected_s", [0.0, 3.9])
+def test_what_may_be_over_soon_shows_nothing_before_two_seconds(monkeypatch, capsys, expected_s):
+    clock = Clock(monkeypatch)
+    with bars.run_bar(600.0, "simulate", expected_s=expected_s) as bar:
+        clock.now_s += 1.9
+        bar.advance(300.0, 0.5, None)
+        assert capsys.readouterr().err == ""
+        clock.now_s += 0.2
+        bar.advance(100.0, 0.6, None)
+        assert "about 3.5 s as measured" in last_line(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("seconds", "longest_s", "text"),
     [

@@ -41,6 +41,9 @@ _LEAST_EXPECTED = 5.0
 _CONFIDENCE = 0.95
 _SYLLABLES = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeiou"]
 _WORDS = [first + second for first in _SYLLABLES for second in _SYLLABLES]
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_UUID = 36
+"""The length of a UUID."""
 _DOMAINS = ("example.com", "mail.example.net", "office.example.org")
 
 
@@ -99,11 +102,60 @@ def user_ids(kind: str, count: int, *, seed: int = 1, replication: int = 0) -> l
                 whole(0, names), whole(1, names), whole(2, domains), strict=True
             )
         ]
+    text = _uuids(seed, replication, count).T.tobytes().decode("ascii")
+    return [text[place : place + _UUID] for place in range(0, _UUID * count, _UUID)]
+
+
+def _uuids(seed: int, replication: int, count: int) -> NDArray[np.uint8]:
+    """Return random UUIDs as the codes of their characters, shape (36, count)."""
+    a, b, c = (
+        (uniforms_of_clients(seed, replication, count, Stream.USER, k) * below).astype(np.int64)
+        for k, below in enumerate((2**48, 2**26, 2**48))
+    )
     # Version 4 and its variant take 6 of the 128 bits.
-    return [
-        f"{a >> 16:08x}-{a & 0xFFFF:04x}-4{b >> 14:03x}-{0x8000 | b & 0x3FFF:04x}-{c:012x}"
-        for a, b, c in zip(whole(0, 2**48), whole(1, 2**26), whole(2, 2**48), strict=True)
-    ]
+    parts = ((a >> 16, 8), (a, 4), (b >> 14 | 0x4000, 4), (b & 0x3FFF | 0x8000, 4), (c, 12))
+    codes = np.full((_UUID, count), ord("-"), np.uint8)
+    place = 0
+    for word, digits in parts:
+        for digit in range(digits):
+            codes[place] = _HEX[word >> 4 * (digits - 1 - digit) & 15]
+            place += 1
+        place += 1
+    return codes
+
+
+class Users(Sequence[str]):
+    """Users by their ids, as `user_ids` returns them, of which many rules need no texts.
+
+    Parameters
+    ----------
+    kind, count, seed, replication
+        As in `user_ids`.
+
+    Examples
+    --------
+    >>> users = Users("uuid4", 3, 7, 0)
+    >>> list(users) == user_ids("uuid4", 3, seed=7)
+    True
+    """
+
+    def __init__(self, kind: str, count: int, seed: int, replication: int) -> None:
+        self._of = kind, count, seed, replication
+        self._texts: list[str] | None = None
+
+    def __len__(self) -> int:
+        return self._of[1]
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._texts is None:
+            kind, count, seed, replication = self._of
+            self._texts = user_ids(kind, count, seed=seed, replication=replication)
+        return self._texts[place]
+
+    def codes(self) -> NDArray[np.uint8] | None:
+        """Return the codes of their characters, shape (characters, count), if all are as long."""
+        kind, count, seed, replication = self._of
+        return _uuids(seed, replication, count) if kind == "uuid4" else None
 
 
 def _name(number: int) -> str:
@@ -184,8 +236,14 @@ def buckets(
         raise ScenarioError("rule", rule, f"must be one of {', '.join(RULES)}")
     for name, text in (("flag", flag), ("salt", salt)):
         _check_text(name, text)
-    _check_ids(ids)
     text, digest, to_bucket = RULES[rule]
+    codes = ids.codes() if isinstance(ids, Users) and text == "{user}" else None
+    if codes is not None and digest is hash_code:
+        numbers = hash_code(column.astype(np.uint64) for column in codes).astype(np.int64)
+        if rule == "floor_mod":
+            return np.asarray(numbers % 100, dtype=np.float64)
+        return np.fromiter(map(to_bucket, numbers.tolist()), np.float64, len(ids))
+    _check_ids(ids)
     if text == "{user}":
         texts = ids
     else:

@@ -8,38 +8,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any, Protocol
 
 from simlib import progress as bars
-from simlib.core.protocol import TOLD_TRANSPORTS
 from simlib.core.record import MetricsSnapshot
 from simlib.engines.choice import ENGINES as ENGINES
 from simlib.engines.choice import check_engine, chosen_engine
-from simlib.engines.compiled.variants import goes_to_general_loop
+from simlib.engines.forecast import Estimate as Estimate
+from simlib.engines.forecast import Forecast, expected_bytes
+from simlib.engines.forecast import estimate as estimate
 from simlib.errors import Interrupted, ScenarioError
 from simlib.processes import terminable
 from simlib.renamed import renamed_arguments
 from simlib.run import Run, check_keep, make_run
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
-from simlib.scenario.workload import common_fields
+from simlib.scenario.expected import sessions as expected_sessions
 
-BYTES_PER_CLIENT = {
-    ("simpy", False): 3000,
-    ("simpy", True): 5000,
-    ("compiled", False): 200,
-    ("compiled", True): 450,
-}
-"""Memory per client at the peak of a run, by engine and by whether clients keep a socket open, or
-a request that is held, as measured by ``tests/benchmarks``."""
-
-_BYTES_OF_GENERAL_LOOP = 500
-"""Further memory per client in the general loop, where all clients may be cut off at once, or
-change their transport."""
-_BYTES_PER_CHANGE = 64
-_BYTES_PER_BIN = {False: 1000, True: 2700}
-"""Memory per time bin, without a rollout and in one."""
-_BYTES_PER_BIN_AND_NODE = 50
+_FITS_BYTES = 50e6
+"""So much is there, and need not be asked for."""
 _FIRST_SLICE = 1.0 / 256.0
 _SLICE_TAKES_S = 0.1
 
@@ -48,6 +34,10 @@ class Simulation(Protocol):
     """The methods of an engine's simulation."""
 
     is_interrupted: bool
+
+    @property
+    def events(self) -> int:
+        """How many events have been handled."""
 
     def run_until(self, t: float) -> None:
         """Handle every event before `t`, seconds."""
@@ -136,7 +126,8 @@ def simulate(
         with terminable(), compiling(engine, is_shown=progress):
             simulation.prepare()
     with _interruptible(simulation):
-        end_of_run_s = _run(simulation, scenario.horizon_s, progress, controller)
+        forecast = Forecast(scenario, engine) if progress and controller is None else None
+        end_of_run_s = _run(simulation, scenario.horizon_s, progress, controller, forecast)
         record.end_at(end_of_run_s)
         simulation.finish()
         run = make_run(
@@ -165,18 +156,10 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
     """Raise, before anything is allocated, if this machine has too little memory for the run."""
     import psutil
 
-    sessions, updates = scenario.sessions, scenario.updates
-    clients = scenario.clients
-    if sessions is not None:
-        clients += math.ceil(sessions.expected(scenario.horizon_s))
-    changes = updates.expected(scenario.horizon_s)
-    of_clients = clients * BYTES_PER_CLIENT[engine, scenario.transport in TOLD_TRANSPORTS]
-    settings = partial(common_fields, scenario, 0, 0)
-    if engine == "compiled" and (has_flag or goes_to_general_loop(clients, settings)):
-        of_clients += clients * _BYTES_OF_GENERAL_LOOP
-    of_bin = _BYTES_PER_BIN[has_flag] + scenario.server.nodes * _BYTES_PER_BIN_AND_NODE
-    of_bins = scenario.horizon_s / scenario.bin_s * of_bin
-    needed = of_clients + of_bins + changes * _BYTES_PER_CHANGE
+    parts = expected_bytes(scenario, engine, has_flag=has_flag)
+    needed, (of_clients, of_bins, _) = sum(parts), parts
+    if needed < _FITS_BYTES:
+        return
     free = psutil.virtual_memory().available
     if needed > free:
         rule = (
@@ -184,6 +167,7 @@ def _refuse_too_large(scenario: Scenario, engine: str, *, has_flag: bool) -> Non
             f"with the {engine} engine, and {free / 1e9:.3g} GB are free"
         )
         if of_clients > of_bins:
+            clients = math.ceil(expected_sessions(scenario, scenario.horizon_s))
             raise ScenarioError("clients", clients, rule)
         raise ScenarioError("bin_s", scenario.bin_s, rule)
 
@@ -220,14 +204,18 @@ def _run(
     horizon_s: float,
     progress: bool,
     controller: RolloutController | None,
+    forecast: Forecast | None,
 ) -> float:
     """Advance the time to the horizon, slice by slice, and return the time that was reached.
 
     A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
-    moves, and a short run is one slice.
+    moves, and a short run is one slice. So is one that nobody hears or sees: without a bar, on
+    another thread than the main one.
     """
-    t, slice_s = 0.0, horizon_s * _FIRST_SLICE
-    with bars.time_bar(horizon_s, "simulate", is_on=progress) as bar:
+    is_followed = progress or threading.current_thread() is threading.main_thread()
+    t, slice_s = 0.0, horizon_s * (_FIRST_SLICE if is_followed else 1.0)
+    expected_s = 0.0 if forecast is None else forecast.seconds
+    with bars.run_bar(horizon_s, "simulate", expected_s=expected_s, is_on=progress) as bar:
         while t < horizon_s and not simulation.is_interrupted:
             while controller is not None and controller.due_s() <= t:
                 percent = controller.observe(simulation.snapshot())
@@ -238,7 +226,9 @@ def _run(
             if controller is not None:
                 end_s = min(end_s, controller.due_s())
             simulation.run_until(end_s)
-            bar.update(end_s - t)
+            if progress:
+                share = end_s / horizon_s if forecast is None else forecast.share(end_s)
+                bar.advance(end_s - t, share, simulation.events)
             t = end_s
             took_s = time.perf_counter() - began_s
             slice_s *= min(16.0, max(0.25, _SLICE_TAKES_S / max(took_s, 1e-6)))

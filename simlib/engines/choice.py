@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORTS, Transport
+from simlib.core.protocol import Transport
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
+from simlib.scenario.expected import changes, rates_of
 
 ENGINES = ("simpy", "compiled")
 CHOICES = ("auto", *ENGINES)
@@ -28,10 +29,11 @@ WORTH_SETTING_UP = 1_000
 loaded: set[str] = set()
 """Engines whose code has been loaded in this process; the compiled one says so itself."""
 
-# Events of a client, as counted in both engines with the board of data/scenarios: a session with
-# its connection, a poll with its way there and back, a request that is held, a ping with its pong,
-# a fault.
-_SESSION, _POLL, _HELD, _PING, _FAULT = 10, 4, 5, 4, 20
+_SESSION, _FAULT = 10, 20
+_EVENTS = {"polls": 4, "asks": 5, "pushes": 1, "fetches": 2, "heartbeats": 4, "habits": 1}
+"""Events of a client, as counted in both engines with the board of data/scenarios: a session with
+its connection, a fault, and those of `Rates`: a poll with its way there and back, a request that is
+held, a ping with its pong."""
 
 
 def check_engine(engine: Any, reason: str = "") -> None:
@@ -85,29 +87,8 @@ def expected_events(scenario: Scenario) -> float:
     if scenario.sessions is not None:
         clients += scenario.sessions.expected(scenario.horizon_s)
         stay_s = min(stay_s, scenario.sessions.length_s)
+    transport = Transport[scenario.transport.upper()]
+    rates = rates_of(scenario, transport, changes(scenario) / scenario.horizon_s)
     each = 1.0 * _SESSION + _FAULT * len(scenario.faults_by_number())
-    for activity in (scenario.drag, scenario.hidden):
-        if activity is not None:
-            each += 2.0 * stay_s / (activity.every_s + activity.length_s)
-    row = TRANSPORTS[Transport[scenario.transport.upper()]]
-    if row.is_held:
-        requests = _changes(scenario) * stay_s / scenario.horizon_s
-        requests += stay_s / scenario.long_polling.timeout_s
-        return clients * (each + _HELD * requests)
-    if scenario.transport not in SOCKET_TRANSPORTS:
-        polling = scenario.polling
-        interval_s = min(polling.interval_s, polling.active_interval_s or polling.interval_s)
-        return clients * (each + _POLL * stay_s / interval_s)
-    if scenario.heartbeat.direction != "none":
-        each += _PING * stay_s / scenario.heartbeat.interval_s
-    if scenario.websocket.safety_poll_s is not None:
-        each += _POLL * stay_s / scenario.websocket.safety_poll_s
-    of_change = 1 + _POLL // 2 if row.fetches else 1
-    return clients * (each + of_change * _changes(scenario) * stay_s / scenario.horizon_s)
-
-
-def _changes(scenario: Scenario) -> float:
-    updates = scenario.updates
-    if updates.kind == "trace":
-        return float(scenario.read_trace().count("\n"))
-    return updates.expected(scenario.horizon_s)
+    each += stay_s * sum(rate * _EVENTS[name] for name, rate in rates._asdict().items())
+    return clients * each

@@ -125,6 +125,11 @@ class Clock(simpy.Environment):
         heappush(self._queue, (t, NORMAL, next(self._eid), event))
         return event
 
+    @property
+    def handled(self) -> int:
+        """How many events have come: those that were scheduled, and wait no more."""
+        return next(self._eid) - len(self._queue)
+
     def start(self, generator: Process) -> None:
         """Set a journey going."""
         _ProcessRunner(generator)()
@@ -213,6 +218,11 @@ class Simulation(Driver):
             self.clock.start(self.session(client, start_s))
 
     # -- time ------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> int:
+        """How many events have been handled."""
+        return self.clock.handled
 
     def run_until(self, t: float) -> None:
         """Handle every event before `t`, seconds."""

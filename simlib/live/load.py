@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simlib.core.protocol import HAS_SOCKET, Transport, fetches, holds
+from simlib.core.protocol import HAS_SOCKET, Transport
 from simlib.errors import LiveError
 from simlib.live.loopback import needs_proxy
 from simlib.live.messages import RolloutSettings
-from simlib.scenario import Scenario, Workload
+from simlib.scenario import Scenario, Workload, expected
 
 BUSY_S = {
     "server": {"poll": 0.15e-3, "push": 13e-6, "heartbeat": 30e-6},
@@ -110,24 +110,13 @@ def rates_of(scenario: Scenario, workload: Workload, transport: int) -> dict[str
     horizon_s = scenario.horizon_s
     stays_s = np.minimum(workload.end_s, horizon_s) - workload.start_s
     present = float(np.clip(stays_s, 0.0, None).sum()) / horizon_s
-    changes_per_s = len(workload.publish_s) / horizon_s
-    if holds(transport):
-        asks_per_s = changes_per_s + 1.0 / scenario.long_polling.timeout_s
-        return {"poll": present * asks_per_s, "push": 0.0, "heartbeat": 0.0}
-    if not HAS_SOCKET[transport]:
-        polling = scenario.polling
-        interval_s = min(polling.interval_s, polling.active_interval_s or polling.interval_s)
-        return {"poll": present / interval_s, "push": 0.0, "heartbeat": 0.0}
-    fetches_per_s = 0.0
-    if fetches(transport):
-        # A client that waits before it fetches gets all that came meanwhile at once.
-        wait_s = scenario.notify.spread_s + scenario.network.median_rtt_s()
-        fetches_per_s = min(changes_per_s, 1.0 / wait_s if wait_s > 0.0 else np.inf)
-    has_pings = scenario.heartbeat.direction != "none"
+    rates = expected.rates_of(scenario, transport, len(workload.publish_s) / horizon_s)
+    # Safety polls are left out, too: a client makes few of them.
+    own = 0.0 if HAS_SOCKET[transport] else rates.polls
     return {
-        "poll": present * fetches_per_s,
-        "push": present * changes_per_s,
-        "heartbeat": present / scenario.heartbeat.interval_s if has_pings else 0.0,
+        "poll": present * (own + rates.asks + rates.fetches),
+        "push": present * rates.pushes,
+        "heartbeat": present * rates.heartbeats,
     }
 
 

@@ -6,6 +6,7 @@ differ in what a client obeys, and in nothing else.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from simlib.errors import ScenarioError
@@ -47,7 +48,29 @@ def cohort_scenarios(plan: Plan, scenario: Scenario) -> tuple[Scenario, Scenario
     simlib.errors.ScenarioError: treatment.changes."clients": must be a client's own setting: all \
 share the server, the board, the users and the paths, got 2
     """
-    control, treatment = (_variant_of(getattr(plan, name), name, scenario) for name in COHORTS)
+    return _cohorts_of(_Pair(plan, scenario))
+
+
+class _Pair:
+    """A plan and a scenario, which are the same as long as they are these very ones."""
+
+    def __init__(self, plan: Plan, scenario: Scenario) -> None:
+        self.plan, self.scenario = plan, scenario
+
+    def __hash__(self) -> int:
+        return hash((id(self.plan), id(self.scenario)))
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, _Pair)
+        return self.plan is other.plan and self.scenario is other.scenario
+
+
+@lru_cache(maxsize=64)
+def _cohorts_of(pair: _Pair) -> tuple[Scenario, Scenario]:
+    """Return what `cohort_scenarios` does, of which every fleet of a rehearsal asks four times."""
+    control, treatment = (
+        _variant_of(getattr(pair.plan, name), name, pair.scenario) for name in COHORTS
+    )
     return control, treatment
 
 

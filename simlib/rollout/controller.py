@@ -9,6 +9,7 @@ of latencies.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,8 +145,9 @@ def buckets_of(
     if clients == 0:
         return np.zeros(0)
     users = -(-clients // tabs_per_user)
+    ids: Sequence[str]
     if settings.ids_file is None:
-        ids = bucketing.user_ids(settings.ids, users, seed=seed, replication=replication)
+        ids = bucketing.Users(settings.ids, users, seed, replication)
     else:
         ids = bucketing.read_user_ids(settings.ids_file)[:users]
     deciders = [bucketing.buckets(settings.rule, ids, flag=settings.flag)]

@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -71,7 +72,7 @@ class Run:
     """
 
     def __init__(
-        self, scenario: Scenario, provenance: dict[str, Any], tables: dict[str, Columns]
+        self, scenario: Scenario, provenance: dict[str, Any], tables: Mapping[str, Columns]
     ) -> None:
         self.scenario = scenario
         self.provenance = provenance
@@ -504,7 +505,7 @@ def make_run(
     return Run(scenario, {**_versions(), "scenario_hash": scenario.hash, **provenance}, tables)
 
 
-def _check_loaded(path: Path, run: Run, tables: dict[str, Columns]) -> None:
+def _check_loaded(path: Path, run: Run, tables: Mapping[str, Columns]) -> None:
     """Raise `RunFileError` unless a loaded run has what every run has.
 
     A file with the right digests may still be of another version, with other columns.

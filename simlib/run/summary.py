@@ -17,6 +17,7 @@ from simlib.core.record import Count
 from simlib.run.tables import (
     Columns,
     Ledger,
+    is_one,
     latency_quantiles,
     ledger_of,
     node_utilisations,
@@ -78,7 +79,7 @@ def sums_of(timeline: Any) -> dict[str, Any]:
     }
 
 
-def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows:
+def totals(tables: Mapping[str, Columns], *, source: str, warm_up_s: float) -> Rows:
     """Return a row of figures per transport and cohort, see `Run.totals`.
 
     Parameters
@@ -96,10 +97,14 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
     # A single wide bin may hold the warm-up and all the rest: then it is all there is.
     is_counted = t_s >= min(warm_up_s, t_s[-1])
     rows = []
-    for transport, cohort in dict.fromkeys(
-        zip(timeline["transport"], timeline["cohort"], strict=True)
-    ):
-        of_cohort = (timeline["transport"] == transport) & (timeline["cohort"] == cohort)
+    for transport, cohort in _labels_of(timeline):
+        of_cohort = np.ones(len(t_s), np.bool_)
+        for name, label in (("transport", transport), ("cohort", cohort)):
+            if not is_one(timeline[name]):
+                of_cohort &= timeline[name] == label
+        clients = tables["clients"]
+        mine = rows_of(clients, cohort)
+        ledger = ledger_of(clients, cohort)
         high_s = latency["high_s"][rows_of(latency, cohort)]
         quantiles = latency_quantiles(latency, np.array(list(QUANTILES.values())), cohort)
         levels = {
@@ -112,27 +117,35 @@ def totals(tables: dict[str, Columns], *, source: str, warm_up_s: float) -> Rows
             "busiest_utilisation": node_utilisations(tables, warm_up_s).max(),
         }
         added = {
-            sample: {name: sums[name][mine].sum() for name in _TERMS[sample] & sums.keys()} | levels
-            for sample, mine in (("deliveries", of_cohort), ("seconds", is_counted & of_cohort))
+            sample: {name: sums[name][rows].sum() for name in _TERMS[sample] & sums.keys()} | levels
+            for sample, rows in (("deliveries", of_cohort), ("seconds", is_counted & of_cohort))
         }
         rows.append(
             {
                 "source": source,
                 "transport": transport,
                 "cohort": cohort,
-                "clients": int((tables["clients"]["cohort"] == cohort).sum()),
-                "users": _users_of(tables["clients"], cohort),
+                "clients": len(clients["client"][mine]),
+                "users": _users_of(clients, cohort),
                 **{
                     measure.name: float(evaluate(measure, added[measure.sample]))
                     if transport in measure.transports
                     else np.nan
                     for measure in _SHOWN
                 },
-                "ledger": ledger_of(tables["clients"], cohort),
-                "unseen_frac": unseen_frac(tables["clients"], rows_of(tables["clients"], cohort)),
+                "ledger": ledger,
+                "unseen_frac": unseen_frac(clients, mine),
             }
         )
     return rows
+
+
+def _labels_of(timeline: Columns) -> list[tuple[str, str]]:
+    """Return the transport and the cohort of each row that a summary has, in order."""
+    columns = timeline["transport"], timeline["cohort"]
+    if all(map(is_one, columns)):
+        columns = columns[0][:1], columns[1][:1]
+    return list(dict.fromkeys(zip(*columns, strict=True)))
 
 
 def _users_of(clients: Columns, cohort: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -84,7 +84,33 @@ def quantiles_of(
 
 def rows_of(table: Columns, cohort: str | None) -> Any:
     """Return what chooses a cohort's rows of a table; all where it knows none, or for None."""
-    return slice(None) if cohort is None or "cohort" not in table else table["cohort"] == cohort
+    return (
+        slice(None) if cohort is None or "cohort" not in table else equal(table, "cohort", cohort)
+    )
+
+
+def equal(table: Columns, name: str, value: str) -> Any:
+    """Return what chooses the rows of a table that have a label in one of its columns."""
+    if is_one(table[name]) and table[name][0] == value:
+        return slice(None)
+    return table[name] == value
+
+
+def is_one(labels: NDArray[Any]) -> bool:
+    """Say whether a column has one label, which is repeated by a stride of 0."""
+    return len(labels) > 0 and labels.strides == (0,)
+
+
+def distinct(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the labels that a column has, in order.
+
+    Examples
+    --------
+    >>> distinct(np.array(["b", "a", "b"], dtype=object)).tolist()
+    ['a', 'b']
+    """
+    some = labels[:1] if is_one(labels) else labels
+    return np.array(sorted(set(some.tolist())), dtype=object)  # quicker than sorting all of them
 
 
 def latency_quantiles(
@@ -119,7 +145,7 @@ def tables_of(
     end_s: NDArray[np.float64],
     rtt_s: NDArray[np.float64],
     end_of_run_s: float,
-) -> dict[str, Columns]:
+) -> Tables:
     """Return the tables of a filled record; see `Run.frame` for what they hold.
 
     Parameters
@@ -131,42 +157,95 @@ def tables_of(
         The horizon, or when the run was interrupted, seconds.
     """
     connections = _log(record.connections, CONNECTION)
+    eligible = record.eligible
     exposures, fallbacks = _log(record.exposures, EXPOSURE), _log(record.fallbacks, EXPOSURE)
     if len(record.bins) == 1:
         exposures = {"from_s": start_s, "to_s": np.minimum(end_s, end_of_run_s)}
     logs = {"connections": connections, "exposures": exposures, "fallbacks": fallbacks}
     names = ["all"] if len(record.bins) == 1 else list(COHORTS)
-    tables: dict[str, Columns] = {
-        "timeline": _timeline(scenario, record, logs, end_of_run_s),
-        "clients": _clients(scenario, record, start_s, end_s, rtt_s),
-        "latency": _latency(record),
-        "waits": _waits(record),
-        "connections": {
-            **connections,
-            "cause": _labels(connections["cause"], _names(Cause)),
-            "transport": _labels(connections["transport"], _names(Transport)),
-            "cohort": _labels(connections["cohort"], names),
-            "node": _nodes(scenario, connections["node"]),
-        },
+    made: dict[str, Callable[[], Columns]] = {
+        "timeline": lambda: _timeline(scenario, record, logs, end_of_run_s),
+        "clients": lambda: _clients(scenario, record, (start_s, end_s, rtt_s), eligible),
+        "latency": lambda: _latency(record),
+        "waits": lambda: _waits(record),
+        "connections": lambda: _connections(scenario, connections, names),
     }
+    tables = Tables(made)
     if scenario.server.nodes > 1:
-        tables[BUSY] = _busy(scenario, record, tables["timeline"], end_of_run_s)
+        made[BUSY] = lambda: _busy(scenario, record, tables["timeline"], end_of_run_s)
     if len(record.bins) > 1:
-        tables["exposures"] = {**exposures, "cohort": _labels(exposures["cohort"], names)}
+        made["exposures"] = lambda: {**exposures, "cohort": _labels(exposures["cohort"], names)}
     if record.keep_deliveries:
-        table = _log(record.deliveries, DELIVERY)
-        table["latency_s"] = table["applied_s"] - table["published_s"]
-        tables["deliveries"] = table
+        made["deliveries"] = lambda: _deliveries(record)
     if record.keep_events:
-        table = _log(record.events, EVENT)
-        table["event"] = _labels(table["event"], _names(Event))
-        table["state"] = _labels(table["state"], _names(State))
-        table["actions"] = _action_names()[table["actions"]]
-        tables["events"] = table
+        made["events"] = lambda: _events(record)
     return tables
 
 
-def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
+class Tables(Mapping[str, Columns]):
+    """Tables by name, each of which is made when it is first read: a sweep reads few of them.
+
+    Parameters
+    ----------
+    made : dict of str to callable
+        What returns each table.
+
+    Examples
+    --------
+    >>> tables = Tables({"clients": lambda: {"client": np.arange(2)}})
+    >>> tables["clients"] is tables["clients"], len(tables), "events" in tables
+    (True, 1, False)
+    """
+
+    def __init__(self, made: dict[str, Callable[[], Columns]]) -> None:
+        self._made = made
+        self._tables: dict[str, Columns] = {}
+
+    def __getitem__(self, name: str) -> Columns:
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = self._made[name]()
+        return table
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def _connections(scenario: Scenario, log: Columns, cohorts: list[str]) -> Columns:
+    return {
+        **log,
+        "cause": _labels(log["cause"], _names(Cause)),
+        "transport": _labels(log["transport"], _names(Transport)),
+        "cohort": _labels(log["cohort"], cohorts),
+        "node": _nodes(scenario, log["node"]),
+    }
+
+
+def _deliveries(record: Record) -> Columns:
+    table = _log(record.deliveries, DELIVERY)
+    return {**table, "latency_s": table["applied_s"] - table["published_s"]}
+
+
+def _events(record: Record) -> Columns:
+    table = _log(record.events, EVENT)
+    return {
+        **table,
+        "event": _labels(table["event"], _names(Event)),
+        "state": _labels(table["state"], _names(State)),
+        "actions": _action_names()[table["actions"]],
+    }
+
+
+def nodes_of(scenario: Scenario, tables: Mapping[str, Columns]) -> Columns:
     """Return the connections of each node over time: see `Run.frame`.
 
     Parameters
@@ -176,7 +255,7 @@ def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
         Of its run.
     """
     timeline, log = tables["timeline"], tables["connections"]
-    once = timeline["cohort"] == timeline["cohort"][0]
+    once = equal(timeline, "cohort", timeline["cohort"][0])
     t_s, width_s, nodes = timeline["t_s"][once], timeline["width_s"][once], scenario.server.nodes
     counts = []
     for node in range(nodes):
@@ -198,7 +277,7 @@ def nodes_of(scenario: Scenario, tables: dict[str, Columns]) -> Columns:
     }
 
 
-def node_utilisations(tables: dict[str, Columns], from_s: float) -> NDArray[np.float64]:
+def node_utilisations(tables: Mapping[str, Columns], from_s: float) -> NDArray[np.float64]:
     """Return which part of its workers' time each node was busy from a time on, shape (nodes,).
 
     Parameters
@@ -209,7 +288,7 @@ def node_utilisations(tables: dict[str, Columns], from_s: float) -> NDArray[np.f
         Seconds; the last bin counts in any case.
     """
     timeline = tables["timeline"]
-    once = timeline["cohort"] == timeline["cohort"][0]
+    once = equal(timeline, "cohort", timeline["cohort"][0])
     t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
     counted = t_s >= min(from_s, t_s[-1])
     total_s = width_s[counted].sum()
@@ -224,7 +303,7 @@ def _nodes(scenario: Scenario, codes: NDArray[Any]) -> NDArray[np.int8]:
     return np.zeros(len(codes), np.int8) if scenario.server.nodes == 1 else codes
 
 
-def empty_tables(scenario: Scenario, names: Collection[str]) -> dict[str, Columns]:
+def empty_tables(scenario: Scenario, names: Collection[str]) -> Tables:
     """Return the tables of a run to which nobody came, with the columns that every run's have.
 
     Parameters
@@ -357,10 +436,10 @@ def _mean(seconds: NDArray[np.float64], width_s: NDArray[np.float64]) -> NDArray
 def _clients(
     scenario: Scenario,
     record: Record,
-    start_s: NDArray[np.float64],
-    end_s: NDArray[np.float64],
-    rtt_s: NDArray[np.float64],
+    times_s: tuple[NDArray[np.float64], ...],
+    eligible: NDArray[np.int32],
 ) -> Columns:
+    start_s, end_s, rtt_s = times_s
     clients = len(start_s)
     codes = np.broadcast_to(0, clients) if record.cohort is None else record.cohort
     return {
@@ -370,7 +449,7 @@ def _clients(
         "start_s": start_s,
         "end_s": end_s,
         "rtt_s": rtt_s,
-        "eligible": record.eligible,
+        "eligible": eligible,
         "pending": record.pending,
         **{what.name.lower(): record.clients[:, what] for what in Count if what < Count.RECONNECTS},
         "reconnects": _reconnects(record),

@@ -6,7 +6,7 @@ right, or nothing. A new check is a function and its row in `CHECKS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,14 @@ from simlib.core.protocol import (
 )
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message, message_sizes
-from simlib.run.tables import Columns, latency_quantiles, ledger_of, node_utilisations
+from simlib.run.tables import (
+    Columns,
+    distinct,
+    equal,
+    latency_quantiles,
+    ledger_of,
+    node_utilisations,
+)
 from simlib.scenario import Scenario
 from simlib.scenario.presets import LIBRARIES
 from simlib.scenario.workload import publish_times_s
@@ -109,7 +116,7 @@ class Facts(NamedTuple):
 
     scenario: Scenario
     provenance: dict[str, Any]
-    tables: dict[str, Columns]
+    tables: Mapping[str, Columns]
 
     @property
     def end_s(self) -> float:
@@ -221,7 +228,7 @@ def _shared_link(facts: Facts) -> str:
     rate, timeline = facts.scenario.network.shared_down_bytes_per_s, facts.tables["timeline"]
     if rate is None:
         return ""
-    once = timeline["cohort"] == timeline["cohort"][0]
+    once = equal(timeline, "cohort", timeline["cohort"][0])
     t_s, width_s = timeline["t_s"][once], timeline["width_s"][once]
     n_bytes = timeline["payload_down_bytes"].reshape(-1, len(t_s)).sum(axis=0)
     for when, from_s in _parts(facts):
@@ -283,7 +290,7 @@ def _broker(facts: Facts) -> str:
 
 def _transports(facts: Facts) -> list[Transport]:
     """Return which transports clients have, in a rollout those of both cohorts."""
-    names = np.unique(facts.tables["timeline"]["transport"])
+    names = distinct(facts.tables["timeline"]["transport"])
     return [Transport[str(name).upper()] for name in names]
 
 
@@ -418,7 +425,7 @@ def _forgotten(facts: Facts) -> str:
     forgotten = int(timeline["forgotten"].sum())
     if not forgotten:
         return ""
-    if set(np.unique(timeline["transport"])) == {"long_polling"}:
+    if set(distinct(timeline["transport"])) == {"long_polling"}:
         return (
             f"{forgotten:,} requests were held by a server that had forgotten whom to answer when "
             "everybody was cut at once: they are answered when their time is over, and what is new "
@@ -636,7 +643,7 @@ def _is_of_a_library(path: str, value: float) -> bool:
 
 def _interval(facts: Facts) -> str:
     scenario = facts.scenario
-    transports = {str(name) for name in np.unique(facts.tables["timeline"]["transport"])}
+    transports = {str(name) for name in distinct(facts.tables["timeline"]["transport"])}
     may_poll = transports - set(TOLD_TRANSPORTS) or scenario.fallback is not None
     paths = [*_WAITS["polling"]] if may_poll else []
     paths += _WAITS["socket"] if transports & set(SOCKET_TRANSPORTS) else []

@@ -11,6 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -63,6 +64,8 @@ from simlib.scenario.suggestions import scenario_rule
 
 NO_LIMIT = 2**31 - 1
 _BLOCK = 512
+_REMEMBERED = 64
+"""For how many scenarios what their runs share is kept."""
 
 
 class Workload(NamedTuple):
@@ -210,9 +213,17 @@ def common_fields(scenario: Scenario, seed: int, replication: int) -> dict[str, 
     scenario : Scenario
     seed, replication : int
     """
+    shared = _shared_fields(scenario)
+    rules = shared["rules"]._replace(seed=seed, replication=replication)
+    return {**shared, "rules": rules}
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _shared_fields(scenario: Scenario) -> dict[str, Any]:
+    """Return the common fields of all runs of a scenario, of which a sweep has hundreds."""
     spec = scenario.wire_spec()
     return {
-        "rules": _rules(scenario, seed, replication),
+        "rules": _rules(scenario, 0, 0),
         "treatment_rules": None,
         "server": _server_rules(scenario),
         "sizes": np.hstack([message_sizes(spec, "payload"), message_sizes(spec, "ip")]),
@@ -373,10 +384,12 @@ def _poisson_s(
     rate_per_s: float, horizon_s: float, seed: int, replication: int, stream: Stream
 ) -> NDArray[np.float64]:
     """Times of a Poisson stream before the horizon; a rate of 0 has none."""
+    # About as many as are needed: a sum, term by term, does not depend on where it is cut.
+    size = int(min(_BLOCK, 16.0 + 1.25 * rate_per_s * horizon_s))
     blocks = [np.zeros(1)]
     while rate_per_s > 0.0 and blocks[-1][-1] < horizon_s:
-        k = _BLOCK * (len(blocks) - 1)
-        u = uniforms(seed, replication, 0, stream, np.arange(k, k + _BLOCK, dtype=np.uint64))
+        k = size * (len(blocks) - 1)
+        u = uniforms(seed, replication, 0, stream, np.arange(k, k + size, dtype=np.uint64))
         with np.errstate(over="ignore"):
             gaps_s = exponentials(u, 1.0 / rate_per_s)
         blocks.append(np.cumsum(np.concatenate((blocks[-1][-1:], gaps_s)))[1:])

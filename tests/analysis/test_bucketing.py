@@ -14,6 +14,7 @@ from scipy import stats
 
 from simlib.analysis import bucketing
 from simlib.core import bucketing as rules
+from simlib.core.draws import Stream, uniforms_of_clients
 from simlib.errors import ScenarioError
 
 USERS = 20_000
@@ -393,3 +394,25 @@ def test_the_shares_of_several_rules_are_those_of_each_in_the_order_given():
         bucketing.share({}, [10])
     with pytest.raises(ScenarioError, match=r"^buckets\['b'\]: must be an array"):
         bucketing.share({"a": [1.0], "b": []}, [10])
+
+
+@pytest.mark.parametrize("kind", bucketing.KINDS)
+@pytest.mark.parametrize("rule", bucketing.RULES)
+def test_users_have_the_buckets_of_their_ids(rule, kind):
+    for seed, replication in ((1, 0), (2**63 + 5, 3)):
+        ids = bucketing.user_ids(kind, 300, seed=seed, replication=replication)
+        users = bucketing.Users(kind, 300, seed, replication)
+        expected = bucketing.buckets(rule, ids, flag="push")
+        np.testing.assert_array_equal(bucketing.buckets(rule, users, flag="push"), expected)
+        assert users[7] == ids[7]
+
+
+def test_uuids_are_those_of_their_parts():
+    parts = [
+        (uniforms_of_clients(9, 2, 50, Stream.USER, k) * below).astype(np.int64).tolist()
+        for k, below in enumerate((2**48, 2**26, 2**48))
+    ]
+    assert bucketing.user_ids("uuid4", 50, seed=9, replication=2) == [
+        f"{a >> 16:08x}-{a & 0xFFFF:04x}-4{b >> 14:03x}-{0x8000 | b & 0x3FFF:04x}-{c:012x}"
+        for a, b, c in zip(*parts, strict=True)
+    ]

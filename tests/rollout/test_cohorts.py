@@ -303,3 +303,10 @@ def test_a_rehearsal_compares_two_intervals():
     assert (fleets.loc["slow", "outcome"] == "rolled_back").all()
     assert (fleets.loc["healthy", "late"] <= 3).all()
     assert fleets.loc["slow", "t100_s"].between(0.0, 8.0).all()
+
+
+def test_what_cohorts_get_is_worked_out_once_for_one_plan_and_scenario():
+    assert cohort_scenarios(PLAN, BOARD)[1] is cohort_scenarios(PLAN, BOARD)[1]
+    other = BOARD.replace(clients=BOARD.clients + 1)
+    assert cohort_scenarios(PLAN, other)[1].clients == other.clients
+    assert cohort_scenarios(PLAN.replace({"treatment": polling()}), BOARD)[1] == BOARD

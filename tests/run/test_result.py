@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pyarrow import parquet
 import simlib as sl
 from simlib.run import files
 from simlib.run.result import COUNTED_LATER
+from simlib.run.tables import Tables, distinct, equal
 from tests import mutations
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.5}, clients=30, horizon_s=200.0, cool_down_s=40.0)
@@ -313,3 +315,31 @@ def test_a_run_whose_nodes_nobody_counted_is_refused(of_nodes, tmp_path):
     old = sl.Run(of_nodes.scenario, of_nodes.provenance, tables)
     with pytest.raises(sl.RunFileError, match=r"no busy\.parquet: not a complete saved run"):
         sl.Run.load(old.save(tmp_path / "run"))
+
+
+def test_tables_are_made_when_they_are_read_and_travel_whole():
+    made = []
+
+    def table():
+        made.append(1)
+        return {"client": np.arange(3)}
+
+    tables = Tables({"clients": table, "events": lambda: pytest.fail("nobody reads it")})
+    assert list(tables) == ["clients", "events"]
+    assert "events" in tables
+    assert tables["clients"] is tables["clients"]
+    assert made == [1]
+    with pytest.raises(KeyError):
+        tables["busy"]
+    there = pickle.loads(pickle.dumps(Tables({"clients": table})))
+    assert there["clients"]["client"].tolist() == [0, 1, 2]
+
+
+def test_a_column_of_one_label_is_read_as_one_of_many():
+    one = np.broadcast_to(np.array("all", dtype=object), 4)
+    for labels in (one, one.copy()):
+        assert distinct(labels).tolist() == ["all"]
+        for label, rows in (("all", 4), ("other", 0)):
+            assert len(np.arange(4)[equal({"cohort": labels}, "cohort", label)]) == rows
+    assert distinct(np.array(["b", "a", "b"], dtype=object)).tolist() == ["a", "b"]
+    assert distinct(one[:0]).tolist() == []

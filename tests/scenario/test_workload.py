@@ -10,7 +10,7 @@ import pytest
 
 import simlib as sl
 from simlib.core.faults import FAULTS, FaultEffect, is_affected
-from simlib.scenario import compile_workload, fault_windows
+from simlib.scenario import compile_workload, fault_windows, workload
 
 HORIZON_S = 600.0
 DAY = [["0 h", 1.0], ["8 h", 0.2], ["12 h", 3.0], ["13 h", 0.0], ["14 h", 0.0], ["24 h", 1.0]]
@@ -229,3 +229,22 @@ def test_faults_that_repeat_are_kept_by_a_round_trip_and_count_in_the_hash():
     scenario = failing(every)
     assert sl.Scenario.parse(scenario.dump()) == scenario
     assert scenario.hash != failing(once("reset", 30.0)).hash
+
+
+@pytest.mark.parametrize("rate_per_s", [1e-4, 0.1, 3.0])
+def test_times_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch, rate_per_s):
+    one_board = sl.Scenario(updates={"rate_per_s": rate_per_s}, horizon_s=2000.0)
+    drawn = workload.publish_times_s(one_board, 3, 1)
+    for size in (1, 7, 512):
+        monkeypatch.setattr(workload, "_BLOCK", size)
+        np.testing.assert_array_equal(workload.publish_times_s(one_board, 3, 1), drawn)
+
+
+def test_runs_of_a_scenario_share_all_but_their_address():
+    one_board = sl.Scenario(updates={"rate_per_s": 0.1}, clients=3)
+    one, other = (compile_workload(one_board, seed, 4) for seed in (1, 2**64 - 1))
+    assert one.sizes is other.sizes
+    assert (one.rules.seed, other.rules.seed) == (1, 2**64 - 1)
+    assert one.rules.replication == 4
+    longer = compile_workload(one_board.replace({"polling.interval_s": 60.0}), 1, 4)
+    assert longer.rules.interval_s == 60.0

@@ -98,6 +98,8 @@ _MODULES = (
 )
 
 
+_BINNED = ("bins", "messages", "latency_ticks")
+"""What a record has of each cohort and time bin."""
 _STRETCHES = 8
 """For how many stretches of events there is room in each client's row at first."""
 
@@ -252,16 +254,25 @@ class Simulation:
     def snapshot(self) -> recording.MetricsSnapshot:
         """Return what is known now."""
         rows, now = self._world.arrays.rows, self._now_s
-        is_present = (rows["state"] != State.ABSENT) & (rows["state"] != State.GONE)
-        has_socket = np.frombuffer(HAS_SOCKET, np.bool_)[rows["transport"]]
+        # What is read several times is fetched once: each value lies in a line of its own.
+        state, transport = (np.ascontiguousarray(rows[name]) for name in ("state", "transport"))
+        is_present = (state != State.ABSENT) & (state != State.GONE)
+        has_socket = np.frombuffer(HAS_SOCKET, np.bool_)[transport]
         is_idle = ~has_socket & (rows["kept_until_s"] < now)
         is_connected = (rows["opened_s"] < NEVER_S) & ~is_idle
         rules = self._world.rules
         meant = np.array(rules.transports)[rows["cohort"]] if rules.has_flag else rules.transport
-        is_fallen = polls_instead(rows["state"], rows["transport"], meant)
-        record = self._world.record
+        is_fallen = polls_instead(state, transport, meant)
         since_s = rows["since_s"]
+        record = self._until(now)
         return recording.snapshot(record, is_present, is_fallen, is_connected, since_s, now)
+
+    def _until(self, now: float) -> RecordArrays:
+        """Return the record without the time bins to come, in which nothing has happened yet."""
+        record: RecordArrays = self._world.record
+        until = recording.bin_of(self._record, now) + 1
+        sums: Any = {name: getattr(record, name)[:, :until] for name in _BINNED}
+        return record._replace(wait_ticks=record.wait_ticks[:, :, :until], **sums)
 
     def interrupt(self) -> None:
         """End `run_until` at the end of the slice in hand."""
@@ -373,8 +384,18 @@ def _proxies(workload: Workload, clients_n: int) -> dict[str, Any]:
 
 
 def _fill(rows: Any, variant: Variant, record: Record) -> None:
+    """Fill the rows in: one, of which the others are copies, so that each line is written once."""
+    if len(rows) == 0:
+        return
+    _begin(rows[:1], variant)
+    lines = rows.view(np.uint8).reshape(len(rows), -1)
+    lines[1:] = lines[0]
     rows["number"] = np.arange(len(rows), dtype=np.int32)
     rows["seen"] = record.entered
+
+
+def _begin(rows: Any, variant: Variant) -> None:
+    """Set what is not 0 in the row of a client that has not come yet."""
     rows["fetched_s"] = rows["kept_until_s"] = -NEVER_S
     rows["deadline_s"] = rows["opened_s"] = NEVER_S
     if variant.pushes:
