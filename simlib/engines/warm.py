@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from simlib.engines import compiled
-from simlib.engines.compiled.variants import COPIES, FROM_CLIENTS, GENERAL, Variant
+from simlib.engines.compiled.variants import (
+    COPIES,
+    FROM_CLIENTS,
+    GENERAL,
+    POLLS,
+    PUSHES,
+    Variant,
+)
 from simlib.processes import end_with, give_way, terminable
 
 SWITCH = "SIMLIB_COMPILE_AHEAD"
@@ -114,12 +121,14 @@ def compile_copies(copies: Iterable[Variant]) -> None:
     from simlib.engines.compiled.simulation import Simulation
     from simlib.scenario import Scenario, compile_workload, new_record
 
+    transports = {GENERAL: "notify", PUSHES: "websocket", POLLS: "polling"}
     for copy in copies:
         scenario = Scenario(
             updates={"rate_per_s": 0.1},
             clients=1 if copy.is_general else FROM_CLIENTS,
             horizon_s=1.0,
-            transport="polling" if copy.polls else "websocket",
+            ramp_s=0.0,
+            transport=transports[copy],
         )
         workload = compile_workload(scenario, 1, 0)
         Simulation(workload, new_record(scenario, workload)).prepare(for_all=True)
