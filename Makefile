@@ -18,15 +18,19 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env report test test-engines test-others test-computed test-lab test-live test-measured \
+.PHONY: help env warm report test test-warm test-engines test-others test-computed test-lab test-live test-measured \
   check lint types unit-rules unit-rest lab bench golden lock clean another-python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-env: $(STAMP)  ## make the environment .venv (the others do it by themselves)
+env: warm  ## make the environment .venv and compile the engine, once (the others do it by themselves)
 
-report: $(STAMP)  ## run the notebooks for real and write pages that open offline to build/report
+# Not for notebooks in JupyterLab: there the first cells have it done beside them.
+warm: $(STAMP)
+	@$(BIN)/python -m simlib.engines.warm
+
+report: warm  ## run the notebooks for real and write pages that open offline to build/report
 	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
 # What only computes gives way to what is measured on real sockets, which any notebook is unless it
@@ -39,8 +43,13 @@ LIVE := tests/live
 LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)
 GIVING_WAY = $(shell chrt --idle 0 true 2>/dev/null && echo chrt --idle 0) nice -n 19
 
+# What is compiled is compiled once, beside what needs no compiler; the rest waits for it.
+test: export SIMLIB_COMPILE_AHEAD := 0
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
-	@$(MAKE) --no-print-directory -j 6 test-engines test-others test-computed test-lab test-live test-measured
+	@$(MAKE) --no-print-directory -j 7 test-warm test-engines test-others test-computed test-lab test-live test-measured
+
+test-warm:
+	$(GIVING_WAY) $(BIN)/python -m simlib.engines.warm
 
 test-engines:
 	$(GIVING_WAY) $(PYTEST) $(ENGINES)
@@ -84,11 +93,11 @@ unit-rest:
 lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None $(LAB_ARGS)
 
-bench: $(STAMP)  ## measure how fast the engines are here
+bench: warm  ## measure how fast the engines are here
 	$(BIN)/python tests/benchmarks/run.py
 	$(BIN)/python tests/benchmarks/sweep.py
 
-golden: $(STAMP)  ## record data/golden anew, after a change of results that is meant
+golden: warm  ## record data/golden anew, after a change of results that is meant
 	$(BIN)/python -m tests.golden
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml

@@ -155,3 +155,18 @@ def test_a_python_that_is_missing_leaves_the_environment_alone(tmp_path) -> None
     assert done.returncode != 0
     assert "'./missing' was not found" in done.stderr
     assert (tmp_path / ".venv/.installed").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "compiles"),
+    [("env", True), ("report", True), ("test-warm", True), ("lab", False), ("check", False)],
+)
+def test_the_engine_is_compiled_where_it_is_waited_for(tmp_path, target, compiles) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).touch()
+    done = subprocess.run(
+        ["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ("-m simlib.engines.warm" in done.stdout) == compiles

@@ -79,10 +79,13 @@ def simulate(
         shares its publish times, sessions and users' activity.
     engine : {"auto", "simpy", "compiled"}, optional
         ``"simpy"`` is the readable reference. ``"compiled"`` is hundreds of times faster, once it
-        is compiled: the first run on a machine waits for that, up to a minute. Both give the same
-        tables. ``"auto"`` takes the compiled engine for runs that SimPy needs more than half a
-        second for (some hundred clients over ten minutes), and for smaller ones too once it is
-        loaded. ``run.provenance`` says which it was.
+        is compiled: the first run on a machine waits for that, up to a minute, unless
+        ``python -m simlib.engines.warm`` has done it. Both give the same tables. ``"auto"`` takes
+        the compiled engine for runs that SimPy needs more than half a second for (some hundred
+        clients over ten minutes), and for smaller ones too once it is loaded. Where it has never
+        been compiled, it takes SimPy for what that does in ten seconds, while a process at the
+        lowest priority compiles for later runs (``SIMLIB_COMPILE_AHEAD=0`` in the environment:
+        none does). ``run.provenance`` says which it was.
     keep : tuple of str, optional
         Tables to keep beside the usual ones: ``"deliveries"``, ``"events"``.
     progress : bool, optional

@@ -2,7 +2,9 @@
 
 Both give the same tables, so only time is at stake. SimPy handles some 100,000 events a second.
 The compiled engine handles millions, but needs 0.6 s to load its code, and up to a minute to
-compile it when it is first used. Once it has run in a process, only setting up a run is left.
+compile it when it is first used on a machine. Once it has run in a process, only setting up a run
+is left. Where it has never been compiled, that is done beside the first runs, which SimPy has as
+long as they are not too large for it: see `warm`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from simlib.core.protocol import Transport
+from simlib.engines.compiled import loaded
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 from simlib.scenario.expected import changes, rates_of
@@ -26,8 +29,9 @@ for them, which is what the compiled engine takes to load."""
 WORTH_SETTING_UP = 1_000
 """The same where it is loaded: it takes some milliseconds to set up a run."""
 
-loaded: set[str] = set()
-"""Engines whose code has been loaded in this process; the compiled one says so itself."""
+WORTH_WAITING = 1_000_000
+"""From so many events on the compiled engine is chosen though it has to be compiled first: SimPy
+takes ten seconds for them, which is less than a minute, but grows with every further run."""
 
 _SESSION, _FAULT = 10, 20
 _EVENTS = {"polls": 4, "asks": 5, "pushes": 1, "fetches": 2, "heartbeats": 4, "habits": 1}
@@ -46,6 +50,8 @@ def check_engine(engine: Any, reason: str = "") -> None:
 def chosen_engine(engine: str, scenarios: Iterable[Scenario]) -> str:
     """Return the engine for all runs of one call.
 
+    Where the compiled engine was never compiled, that may begin beside the runs.
+
     Parameters
     ----------
     engine : str
@@ -56,18 +62,25 @@ def chosen_engine(engine: str, scenarios: Iterable[Scenario]) -> str:
     Examples
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=10, horizon_s=600)
-    >>> chosen_engine("auto", [board]), chosen_engine("auto", [board] * 100)
+    >>> chosen_engine("auto", [board]), chosen_engine("auto", [board] * 10_000)
     ('simpy', 'compiled')
     """
     if engine != "auto":
         return engine
-    least = WORTH_SETTING_UP if "compiled" in loaded else WORTH_LOADING
+    enough = WORTH_SETTING_UP if "compiled" in loaded else WORTH_WAITING
     events = 0.0
     for scenario in scenarios:
         events += expected_events(scenario)
-        if events >= least:
+        if events >= enough:
             return "compiled"
-    return "simpy"
+    if "compiled" in loaded or events < WORTH_SETTING_UP:
+        return "simpy"
+    from simlib.engines import warm
+
+    if events < WORTH_LOADING:
+        warm.begin_early()
+        return "simpy"
+    return "simpy" if warm.is_under_way() else "compiled"
 
 
 def expected_events(scenario: Scenario) -> float:

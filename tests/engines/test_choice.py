@@ -11,8 +11,14 @@ import pytest
 
 import simlib as sl
 from simlib import experiment
-from simlib.engines import choice
-from simlib.engines.choice import WORTH_LOADING, chosen_engine, expected_events
+from simlib.engines import choice, warm
+from simlib.engines.choice import (
+    WORTH_LOADING,
+    WORTH_SETTING_UP,
+    WORTH_WAITING,
+    chosen_engine,
+    expected_events,
+)
 from simlib.rollout import trials
 
 BOARD = sl.Scenario(updates={"rate_per_s": 0.1}, clients=20, horizon_s=300.0)
@@ -52,6 +58,28 @@ def test_once_the_compiled_engine_is_loaded_only_tiny_runs_are_not_worth_it():
     choice.loaded.add("compiled")
     assert chosen_engine("auto", [BOARD]) == "compiled"
     assert chosen_engine("auto", [BOARD.replace(clients=1)]) == "simpy"
+
+
+@pytest.mark.parametrize("is_under_way", [True, False])
+def test_while_the_compiled_engine_is_compiled_simpy_has_what_it_can_do(monkeypatch, is_under_way):
+    asked = []
+    monkeypatch.setattr(warm, "is_under_way", lambda: bool(asked.append("run")) or is_under_way)
+    monkeypatch.setattr(warm, "begin_early", lambda: asked.append("early"))
+    tiny, small, middle, large = (
+        BOARD.replace(clients=clients) for clients in (1, 40, 10_000, 100_000)
+    )
+    assert expected_events(tiny) < WORTH_SETTING_UP < expected_events(small) < WORTH_LOADING
+    assert expected_events(middle) < WORTH_WAITING < expected_events(large)
+    assert chosen_engine("auto", [tiny]) == "simpy"
+    assert chosen_engine("auto", [large]) == "compiled"
+    assert asked == []
+    assert chosen_engine("auto", [small]) == "simpy"
+    assert asked == ["early"]
+    assert chosen_engine("auto", [middle]) == ("simpy" if is_under_way else "compiled")
+    assert asked == ["early", "run"]
+    choice.loaded.add("compiled")
+    assert chosen_engine("auto", [middle]) == "compiled"
+    assert asked == ["early", "run"]
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")

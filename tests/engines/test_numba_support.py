@@ -60,6 +60,27 @@ def test_a_change_of_any_rule_changes_the_name_under_which_the_loop_is_kept(monk
     assert (one(), other()) == (1, 2)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_what_is_kept_for_a_processor_like_this_one_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def body():
+        return NAME  # noqa: F821
+
+    def copy():
+        return numba_support.loops((body,), NAME=7)[0]
+
+    one = copy()
+    assert not numba_support.is_kept(one)
+    assert one() == 7
+    assert numba_support.is_kept(one)
+    assert numba_support.is_kept(copy())
+    other = ("another triple", "another processor", "")
+    monkeypatch.setattr(type(one.targetctx.codegen()), "magic_tuple", lambda _self: other)
+    assert not numba_support.is_kept(one)
+    assert not numba_support.is_kept(body), "of no numba that is known"
+
+
 def test_fetching_ahead_changes_nothing():
     rows = event_list.rows_of(3, [("x", "f8")])
     assert numba_support.fetch_ahead(rows, 1) is None

@@ -18,10 +18,30 @@ from llvmlite import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
-from numba.core.typed_passes import NativeLowering
+from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes, WithLifting
 
-_USED = ("_finalize_final_module", "_finalize_dynamic_globals", "_optimize_final_module")
+_USED = (
+    "_finalize_final_module",
+    "_finalize_dynamic_globals",
+    "_optimize_final_module",
+    "_optimize_functions",
+    "_final_module",
+)
 """What a library of code must have, so that it can end earlier than numba has it."""
+_OF_NO_USE = (WithLifting, InlineClosureLikes, InlineOverloads, NopythonRewrites)
+"""Passes over a function for what parts do not have: `with`, comprehensions, and arithmetic on
+whole arrays; LLVM does what is inlined."""
+
+
+_LONGEST = 200
+"""Up to how many blocks of LLVM's code a rule is optimised on its own. Longer ones are made of
+such, and stand in one place or two: to optimise them at each rule on the way would be for nothing,
+and what has grown by it is worse to begin with."""
+
+
+def _blocks_of(library: Any) -> int:
+    return sum(1 for function in library._final_module.functions for _ in function.blocks)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -43,8 +63,17 @@ class _RuleLowering(NativeLowering):
             library._finalized = True
 
         library._finalize_final_module = finalize
-        if not self.is_optimised:
-            library._optimize_final_module = lambda: None
+        if self.is_optimised:
+            # Function by function first, as numba has it, would be twice.
+            layout = state.targetctx.codegen()._data_layout
+            library._optimize_functions = lambda module: setattr(module, "data_layout", layout)
+        optimise = library._optimize_final_module
+
+        def optimise_if_short() -> None:
+            if self.is_optimised and _blocks_of(library) <= _LONGEST:
+                optimise()
+
+        library._optimize_final_module = optimise_if_short
         state.flags.no_compile = True
         super().run_pass(state)
         # Numba finds a function by its callable: each gets one of its own, which is never called.
@@ -94,7 +123,9 @@ class RuleCompiler(CompilerBase):
         """Return the one pipeline that there is."""
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
         pipeline.passes = [
-            (self.lowering if one is NativeLowering else one, text) for one, text in pipeline.passes
+            (self.lowering if one is NativeLowering else one, text)
+            for one, text in pipeline.passes
+            if one not in _OF_NO_USE
         ]
         pipeline.finalize()
         return [pipeline]

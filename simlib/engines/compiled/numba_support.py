@@ -45,7 +45,13 @@ _INLINED: Any = {
 }
 _STAGE: Any = {**_INLINED, "pipeline_class": StageCompiler}
 _CALLED: Any = {**_INLINED, "pipeline_class": CalledCompiler}
-_LOOP: Any = {"_nrt": False, "nogil": True, "cache": True, "error_model": "numpy"}
+_LOOP: Any = {
+    "_nrt": False,
+    "nogil": True,
+    "cache": True,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+}
 _WORD = ir.IntType(64)
 _PARTS: dict[Any, tuple[Any, Any]] = {}
 """The parts of loops, and how each is compiled: for the general loop, and for others."""
@@ -117,6 +123,19 @@ def loops(
     for function in functions:
         copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
     return [njit(**_LOOP)(copies[function]) for function in functions]
+
+
+def is_kept(function: Any) -> bool:
+    """Say whether one of `loops` is on disk, compiled for a processor like this one.
+
+    What says so is internal to numba; where it looks otherwise inside, the answer is no.
+    """
+    try:
+        index = function._cache._cache_file._load_index()
+        here = function.targetctx.codegen().magic_tuple()
+        return any(key[1] == here for key in index)
+    except AttributeError:
+        return False
 
 
 @_intrinsic

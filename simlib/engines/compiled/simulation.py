@@ -38,7 +38,6 @@ from simlib.core.protocol import HAS_SOCKET, State
 from simlib.core.record import Record, scalar_or_array
 from simlib.core.server import SERVER_STATE
 from simlib.core.stream_proxy import HOLDS_ALL, PROXY_BUFFER_ROW, STRETCH_ROW, are_held, holds_back
-from simlib.engines.choice import loaded
 from simlib.engines.compiled import (
     actions,
     arrivals,
@@ -50,6 +49,7 @@ from simlib.engines.compiled import (
     faults,
     held,
     jobs,
+    loaded,
     loop,
     poll_round,
     proxied,
@@ -59,7 +59,7 @@ from simlib.engines.compiled import state as state_module
 from simlib.engines.compiled.assignment import NO_FLAG
 from simlib.engines.compiled.compiling import alone
 from simlib.engines.compiled.event_list import Row, rows_of
-from simlib.engines.compiled.numba_support import loops
+from simlib.engines.compiled.numba_support import is_kept, loops
 from simlib.engines.compiled.state import (
     LAST_EXCHANGE,
     LAYOUTS,
@@ -107,27 +107,40 @@ _STRETCHES = 8
 class Loops(NamedTuple):
     """The functions of a loop, and for what arguments each is compiled already."""
 
+    variant: Variant
     run: Any
     finish: Any
     set_percentage: Any
     known: set[tuple[Any, bytes]]
 
+    @property
+    def folder(self) -> str | None:
+        """Where compiled code is kept."""
+        path: str | None = self.run.stats.cache_path
+        return path
+
+    def are_kept(self) -> bool:
+        """Say whether they are on disk, for a processor like this one."""
+        rollouts = (self.set_percentage,) if self.variant.is_general else ()
+        return all(map(is_kept, (self.run, self.finish, *rollouts)))
+
     def compile(self, function: Any, *arguments: Any) -> None:
         """Compile one for arguments like these; finding out their types takes milliseconds."""
         like_these = function, compute_fingerprint(arguments)
         if like_these not in self.known:
-            with alone(function.stats.cache_path):
+            with alone(self.folder, self.variant.label):
                 function.compile(tuple(map(function.typeof_pyval, arguments)))
             self.known.add(like_these)
 
 
 @cache
-def _loops(variant: Variant) -> Loops:
+def loops_of(variant: Variant) -> Loops:
+    """Return a copy of the loop; it is not compiled, or loaded from disk, before it is needed."""
     functions = (loop.run, loop.finish, assignment.set_percentage)
     polls, pushes = variant
     names = {"POLLS": polls, "PUSHES": pushes, "GENERAL": polls and pushes}
     run, finish, set_percentage = loops(functions, _MODULES, **names)
-    return Loops(run, finish, set_percentage, set())
+    return Loops(variant, run, finish, set_percentage, set())
 
 
 _TOO_LONG = {
@@ -150,7 +163,7 @@ class Simulation:
 
     def __init__(self, workload: Workload, record: Record) -> None:
         self._variant = variant = variant_of(workload)
-        self._loops = _loops(variant)
+        self._loops = loops_of(variant)
         self.is_interrupted = False
         self._now_s = 0.0
         self._record = record
@@ -185,14 +198,20 @@ class Simulation:
         """How many events have been handled."""
         return int(self._world.arrays.state["events"][0])
 
-    def prepare(self) -> None:
-        """Compile what the run needs, or load it from disk; no time passes."""
+    def prepare(self, *, for_all: bool = False) -> None:
+        """Compile what the run needs, or load it from disk; no time passes.
+
+        Parameters
+        ----------
+        for_all : bool, optional
+            What all runs of this copy of the loop need, rollouts among them.
+        """
         if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
             return
         loop, world, t = self._loops, self._world, 0.0
         loop.compile(loop.run, world, t)
         loop.compile(loop.finish, world, t)
-        if world.rules.has_flag:
+        if world.rules.has_flag or (for_all and self._variant.is_general):
             loop.compile(loop.set_percentage, world, t, t)
         if self._variant.is_general:
             loaded.add("compiled")

@@ -89,6 +89,24 @@ class Variant(NamedTuple):
         """Whether it knows every rule."""
         return self.polls and self.pushes
 
+    @property
+    def label(self) -> str:
+        """Its name.
+
+        Examples
+        --------
+        >>> [copy.label for copy in COPIES]
+        ['general', 'pushes', 'polls']
+        """
+        return "general" if self.is_general else "polls" if self.polls else "pushes"
+
+
+GENERAL = Variant(polls=True, pushes=True)
+PUSHES = Variant(polls=False, pushes=True)
+POLLS = Variant(polls=True, pushes=False)
+COPIES = (GENERAL, PUSHES, POLLS)
+"""All of them; the one that takes longest to compile comes first."""
+
 
 def variant_of(workload: Workload) -> Variant:
     """Return the copy of the loop that a workload needs.
@@ -105,9 +123,9 @@ def variant_of(workload: Workload) -> Variant:
     True
     """
     if goes_to_general_loop(len(workload.start_s), workload._asdict):
-        return Variant(polls=True, pushes=True)
+        return GENERAL
     polls = workload.rules.transport == Transport.POLLING
-    return Variant(polls=polls, pushes=not polls)
+    return POLLS if polls else PUSHES
 
 
 def goes_to_general_loop(clients: int, settings: Callable[[], Mapping[str, Any]]) -> bool:
