@@ -293,9 +293,13 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
         event_list.schedule_seldom(world.q, WHEEL, heard_s[version], 0, load)
 
 
-@inlined
+@seldom
 def _handle(world: World, taken: Turn) -> None:
-    """Handle one client's event in stages, which get a world with the rules of its cohort."""
+    """Handle one client's event in stages, which get a world with the rules of its cohort.
+
+    The general loop calls this: were it inlined there, LLVM would compute beforehand, at each turn,
+    what any of its many branches may need.
+    """
     between, arrays, number, now = world, world.arrays, taken.number, taken.now
     row = arrays.rows[number]
     half_s = _half_s(world, number, now)

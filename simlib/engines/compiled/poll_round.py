@@ -55,7 +55,7 @@ def take(arrays: ClientArrays, counts: Any, q: EventList, source: int) -> int:
     return load
 
 
-@inlined
+@seldom
 def go_round(world: World, now: float, until_s: float, fast_until_s: float, most: int) -> int:
     """Take timers that send polls, then responses, up to the first event of another kind.
 

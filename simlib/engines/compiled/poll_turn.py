@@ -21,7 +21,7 @@ from simlib.core.record import value_of
 from simlib.core.server import Law
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.faults import has_path_limits
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.poll_round import answer, ask, hear_answer
 from simlib.engines.compiled.state import (
     ALARM,
@@ -51,7 +51,7 @@ def has_plain_polls(world: World) -> bool:
     return is_plain and world.server_rules.law == Law.CONSTANT
 
 
-@inlined
+@called
 def take_turn(world: World, turn: Turn) -> bool:
     """Handle an event of a poll that nothing disturbs; say whether it was one."""
     lane, t, load = _NOT_HERE + 0, NEVER_S, 0
