@@ -248,7 +248,11 @@ def assert_sums_up(world):
 
 def test_most_messages_are_counted_at_once_and_most_polls_handled_in_turn(taken):
     board = sl.Scenario(
-        clients=400, ramp_s=5.0, horizon_s=120.0, updates={"rate_per_s": 0.5}, polling={"interval_s": 5}
+        clients=400,
+        ramp_s=5.0,
+        horizon_s=120.0,
+        updates={"rate_per_s": 0.5},
+        polling={"interval_s": 5},
     )
     script = Script(POLLED._replace(every_s=10.0), [(0.0, 0.0), (30.0, 50.0), (60.0, 100.0)])
     run = simulate(board, engine="compiled", progress=False, controller=script)
@@ -267,8 +271,10 @@ def test_holes_in_the_list_do_not_keep_others_from_being_served_at_once(taken, s
         horizon_s=60.0,
         updates={"rate_per_s": 1.0},
         heartbeat={"direction": "none"},
-        faults=[{"kind": "block_upgrades", "start_s": 10.0, "length_s": 50.0},
-                {"kind": "reset", "start_s": 20.0, "share": 0.5}],
+        faults=[
+            {"kind": "block_upgrades", "start_s": 10.0, "length_s": 50.0},
+            {"kind": "reset", "start_s": 20.0, "share": 0.5},
+        ],
         network={"rtt_spread": spread},
     )
     run = assert_equal(board)
