@@ -288,11 +288,31 @@ def sent_s(
     [10.75, 11.0]
     """
     if rules.law == Law.CONSTANT:
-        return start_s + (rules.fan_out_s + position * rules.send_s)
+        return evenly_sent_s(rules, start_s, position)
     stream = Stream.SEND_SERVICE
     return before_s + service_time_s(
         rules, rules.send_s, seed, replication, client, stream, version
     )
+
+
+def evenly_sent_s(rules: ServerRules, start_s: float, position: int) -> float:
+    """Return when a worker whose service times are constant has sent to a subscriber, seconds.
+
+    It never falls as `position` grows.
+
+    Parameters
+    ----------
+    rules, start_s, position
+        As `sent_s` has them.
+
+    Examples
+    --------
+    >>> costs = {name: 0.0 for name in ServerRules._fields}
+    >>> rules = ServerRules(**{**costs, "fan_out_s": 0.5, "send_s": 0.25})
+    >>> [evenly_sent_s(rules, 10.0, position) for position in (1, 2)]
+    [10.75, 11.0]
+    """
+    return start_s + (rules.fan_out_s + position * rules.send_s)
 
 
 def wait_s(free_s: Sequence[float], now: float) -> float:

@@ -90,10 +90,12 @@ from simlib.engines.compiled.state import (
     TRIP,
     UNREACHED,
     Kind,
+    await_flag,
     disconnect,
     end_fetches,
     finalise,
     is_at,
+    is_told,
     keep_socket,
     load_of,
     loop_of,
@@ -166,10 +168,12 @@ def _of_the_client(world: World, turn: Turn) -> Outcome:
 def _flag(world: World, turn: Turn) -> Outcome:
     """The client reads the percentage, or the server closes its connection for a rollback."""
     arrays, record, number, now = world.arrays, world.record, turn.number, turn.now
+    is_told(arrays, number)
     if turn.data == SERVER_CLOSES:
         t = close_for_rollback(arrays, record, world.rules, world.server_rules, number, now)
-        if t == NEVER_S:
+        if t >= world.q.horizon_s:
             return nothing(0)
+        await_flag(arrays, number, t)
         return nothing(put(arrays.out, 0, WHEEL, t, Kind.FLAG, 0, SERVER_CLOSED))
     if turn.data == SERVER_CLOSED and is_unheard_of(arrays, number):
         return nothing(0)
@@ -265,6 +269,7 @@ def _checked(world: World, turn: Turn) -> int:
     if row.closed_exchange >= exchange or row.exchange != exchange:
         return 0
     if is_still_to_close(arrays, rules, number):
+        await_flag(arrays, number, now)
         n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
     version = int(arrays.state[0].published)
     if version > row.seen:
@@ -278,7 +283,7 @@ def _checked(world: World, turn: Turn) -> int:
         return put(out, n, TRIP, now + turn.half_s, Kind.POLL_REFUSED, exchange, first)
     release_up_to(arrays, row, exchange)
     keep_socket(arrays, row, exchange, worker)
-    subscribe(arrays, number, exchange)
+    subscribe(arrays, world.record, number, exchange)
     hold(row, worker, first, now)
     if server.has_forgotten:
         recording.count_in_bin(world.record, Count.FORGOTTEN, number, now)
@@ -294,7 +299,7 @@ def _authenticated(world: World, turn: Turn) -> int:
         return 0
     if is_expired(rules, arrays.start_s[number], now):
         return put(out, 0, TRIP, now + turn.half_s, Kind.AUTH_REFUSED, exchange, 0)
-    subscribe(arrays, number, exchange)
+    subscribe(arrays, world.record, number, exchange)
     if GENERAL:
         arrays.rows[number].tail = 0
         node = arrays.rows[number].socket_worker // world.server_rules.workers
@@ -314,6 +319,7 @@ def _authenticated(world: World, turn: Turn) -> int:
         t = now + rules.heartbeat_interval_s
         n = put(out, n, BEATS, t, Kind.BEAT, exchange, 0)
     if GENERAL and is_still_to_close(arrays, rules, number):
+        await_flag(arrays, number, now)
         n = put(out, n, WHEEL, now, Kind.FLAG, 0, SERVER_CLOSES)
     if is_behind_proxy:
         return _watch(world, turn, exchange, n)

@@ -28,7 +28,7 @@ from simlib.engines.compiled.event_list import WHEEL
 from simlib.engines.compiled.faults import one_way_s
 from simlib.engines.compiled.numba_support import called, inlined, seldom
 from simlib.engines.compiled.references import by_reference
-from simlib.engines.compiled.state import ClientArrays, Kind, load_of
+from simlib.engines.compiled.state import ClientArrays, Kind, await_flag, load_of
 from simlib.engines.compiled.turn import World
 
 NO_FLAG = FlagRules(Propagation.SESSION + 0, 0.0, 0.0, 1.0, False, 0.0, 0.0)
@@ -105,12 +105,10 @@ def _set_percentage(world: World, percent: float, now: float) -> None:
         reads_s, closes_s = flag_update_times_s(
             row, rules, flag, bucket, change, latest, start_s, trip_s
         )
-        if reads_s < NEVER_S:
-            event_list.schedule_seldom(q, WHEEL, reads_s, number, load_of(0, Kind.FLAG, FLAG_READ))
-        if closes_s < NEVER_S:
-            event_list.schedule_seldom(
-                q, WHEEL, closes_s, number, load_of(0, Kind.FLAG, SERVER_CLOSES)
-            )
+        for t, why in ((reads_s, FLAG_READ + 0), (closes_s, SERVER_CLOSES + 0)):
+            if t < q.horizon_s:
+                await_flag(arrays, number, t)
+                event_list.schedule_seldom(q, WHEEL, t, number, load_of(0, Kind.FLAG, why))
 
 
 @seldom

@@ -56,6 +56,7 @@ from simlib.engines.compiled.state import (
     Kind,
     Ring,
     is_up_to_date,
+    leave_undisturbed,
     load_of,
 )
 from simlib.engines.compiled.turn import GENERAL, Turn, World
@@ -250,7 +251,7 @@ def settle(world: World, number: int) -> int:
         record.traffic[number, layer] += downs * of_down + ups * of_up
     ring.members -= 1
     until_s = min(arrays.undisturbed_until_s[row.slot], row.deadline_s)
-    arrays.undisturbed_until_s[row.slot] = until_s
+    leave_undisturbed(arrays, int(row.slot), until_s)
     return int(kind + 0)
 
 

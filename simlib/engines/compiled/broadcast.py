@@ -1,4 +1,8 @@
-"""Broadcasts: one event each, in which subscribers that nothing disturbs are served at once."""
+"""Broadcasts: one event each, in which subscribers that nothing disturbs are served at once.
+
+What is counted for them is booked for their cohorts at the time of the broadcast: whom the flag
+tells something before its message arrives is not among them.
+"""
 
 from __future__ import annotations
 
@@ -11,51 +15,86 @@ from simlib.core.backpressure import Overflow
 from simlib.core.client_state import NEVER_S
 from simlib.core.connection import GIVES_UP, Sent, is_first_held, is_held
 from simlib.core.record import Count, Record, value_of
+from simlib.core.server import Law
 from simlib.core.streams import sent_as
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.beats import least_deadline_s
 from simlib.engines.compiled.faults import has_path_limits, one_way_s, plan_send
 from simlib.engines.compiled.held import answer, reply_data
-from simlib.engines.compiled.numba_support import inlined
+from simlib.engines.compiled.numba_support import called, inlined, seldom
 from simlib.engines.compiled.proxied import is_held_back
 from simlib.engines.compiled.state import (
+    BLOCK,
+    BLOCK_BITS,
     BROADCASTS,
+    MIXED,
+    NOBODYS,
     ClientArrays,
     Kind,
     catch_up,
+    leave_undisturbed,
     load_of,
     loop_of,
     release_up_to,
 )
-from simlib.engines.compiled.turn import GENERAL, World
+from simlib.engines.compiled.turn import GENERAL, World, rules_of
 
 
 @inlined
-def subscribe(arrays: ClientArrays, number: int, exchange: int) -> None:
+def subscribe(arrays: ClientArrays, record: Record, number: int, exchange: int) -> None:
     """Put a subscriber at the end of the list, or leave it where it is."""
     row, state = arrays.rows[number], arrays.state[0]
     if row.subscribed < 0:
         if state.slots == len(arrays.order):
-            _close_ranks(arrays)
-        row.slot = state.slots
-        arrays.order[state.slots] = number
+            _close_ranks(arrays, record)
+        _take_place(arrays, int(state.slots), number, -NEVER_S)
         state.slots += 1
         state.subscribers += 1
     row.subscribed = exchange
-    arrays.undisturbed_until_s[row.slot] = -NEVER_S
+    leave_undisturbed(arrays, int(row.slot), -NEVER_S)
 
 
 @inlined
-def _close_ranks(arrays: ClientArrays) -> None:
+def _take_place(arrays: ClientArrays, slot: int, number: int, until_s: float) -> None:
+    """Give a subscriber a place at the end of the list, undisturbed before `until_s`."""
+    block = arrays.blocks[slot >> BLOCK_BITS]
+    if slot & (BLOCK - 1) == 0:
+        block.listeners = 0
+        block.least_s = NEVER_S
+        block.exposed_s = 0.0
+        block.cohort = NOBODYS if GENERAL else 0
+    arrays.order[slot] = number
+    arrays.rows[number].slot = slot
+    block.listeners += 1
+    leave_undisturbed(arrays, slot, until_s)
+
+
+@inlined
+def belong(arrays: ClientArrays, record: Record, number: int) -> None:
+    """A subscriber that may be served at once belongs to a cohort: its block is of no other one."""
+    block = arrays.blocks[arrays.rows[number].slot >> BLOCK_BITS]
+    cohort = int(recording.cohort_of(record.cohort, number) + 0)
+    if len(record.bins) > 1:
+        block.exposed_s = max(block.exposed_s, record.cohort_s[number])
+    if block.cohort == NOBODYS:
+        block.cohort = cohort
+    elif block.cohort != cohort:
+        block.cohort = MIXED
+
+
+@inlined
+def _close_ranks(arrays: ClientArrays, record: Record) -> None:
     """Move the subscribers up into the places of those that have left."""
-    kept = 0
-    for slot in range(arrays.state[0].slots):
-        number = arrays.order[slot]
+    kept, slots = 0, int(arrays.state[0].slots)
+    for slot in range(slots):
+        number = arrays.order[slot] + 0
         if number >= 0:
-            arrays.order[kept] = number
-            arrays.undisturbed_until_s[kept] = arrays.undisturbed_until_s[slot]
-            arrays.rows[number].slot = kept
+            until_s = arrays.undisturbed_until_s[slot] + 0.0
+            _take_place(arrays, kept, number, until_s)
+            if GENERAL and until_s > -NEVER_S:
+                belong(arrays, record, number)
             kept += 1
     arrays.state[0].slots = kept
 
@@ -69,54 +108,214 @@ def broadcast(
     Return how many were served at once: nothing can disturb them before their message arrives, nor
     does it arrive after `until_s`. Their rows are brought up to date when they are next looked at.
     """
+    _begin(world, now, version)
+    if may_serve_at_once and _sends_evenly(world):
+        served = _send_evenly(world, now, version, until_s)
+    else:
+        served = _send_each(world, now, version, until_s, may_serve_at_once)
+    _end(world)
+    return served
+
+
+@inlined
+def served_until_s(world: World, until_s: float) -> float:
+    """Return until when listeners may be served at once that nothing else disturbs.
+
+    It holds for a whole broadcast; `until_s` is how far the loop may go. What is known of members
+    of the ring of `beats` holds for all of them.
+    """
+    return min(until_s, least_deadline_s(world))
+
+
+@inlined
+def _send_each(
+    world: World, now: float, version: int, until_s: float, may_serve_at_once: bool
+) -> int:
+    """Send to one subscriber after the other, whatever the law and the paths are."""
     arrays, record, rule = world.arrays, world.record, world.server_rules.loop
     published_s = record.publish_s[version - 1]
     counted = record.first < version <= record.until
-    _begin(world, now, version)
-    served = 0  # of the bin in hand
+    served = 0  # of the bin and the cohort in hand
     ticks = 0
     index = 0
+    cohort = 0
     all_served = 0
     longest_s = 0.0
-    # Where any are served at once, all have one transport.
-    message = sent_as(world.rules.transport, Message.PUSH)
     for slot in range(arrays.state[0].slots):
         number = arrays.order[slot] + 0
         if number < 0:
             continue
-        if GENERAL:
+        # Whom nothing disturbs has an open socket, and where any are served at once, all are sent to.
+        is_plain = may_serve_at_once and arrays.undisturbed_until_s[slot] > -NEVER_S
+        if GENERAL and not is_plain:
             if is_held(arrays.rows[number]):
                 _answer_held(world, now, number, version)
                 continue
             if _has_ended(world, now, slot, number, version):
                 continue
         t = _sent_s(world, number, version)
-        if GENERAL:
+        if GENERAL and not is_plain:
             may_wait = has_path_limits(arrays) or broadcasts.may_end(rule)
             if may_wait or is_held_back(arrays, number):
                 _send(world, now, slot, number, version, t)
                 continue
         t += value_of(arrays.half_s, number)
-        if t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once:
+        is_served = t < arrays.undisturbed_until_s[slot] and t < until_s and may_serve_at_once
+        if is_served and _belonged(record, number, published_s):
             place = recording.bin_of(record, t)
-            if place != index:
-                _fill_bin(record, index, served, ticks, counted, message)
-                index, served, ticks = place, 0, 0
+            its_cohort = int(recording.cohort_of(record.cohort, number) + 0)
+            if place != index or its_cohort != cohort:
+                _fill_bin(world, cohort, index, served, ticks, counted)
+                index, cohort, served, ticks = place, its_cohort, 0, 0
             served += 1
             all_served += 1
-            if GENERAL and world.rules.any_message:
-                hear(arrays.rows[number], world.rules, t)
+            if GENERAL:
+                rules = rules_of(world, its_cohort)
+                if rules.any_message:
+                    hear(arrays.rows[number], rules, t)
             if counted:
                 latency_s = t - published_s
                 ticks += recording.ticks_of(latency_s)
-                record.histogram[0, recording.bucket_of(latency_s)] += 1
+                record.histogram[cohort, recording.bucket_of(latency_s)] += 1
                 longest_s = max(longest_s, latency_s)
         else:
             _schedule(world, slot, number, version, t, Kind.PUSH + 0, version)
-    _end(world)
-    _fill_bin(record, index, served, ticks, counted, message)
+    _fill_bin(world, cohort, index, served, ticks, counted)
     record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
     return all_served
+
+
+@inlined
+def _belonged(record: Record, number: int, published_s: float) -> bool:
+    """Say whether a client belonged to its cohort already when a change was published.
+
+    If not, its latency is due to the other cohort, and the client gets its message by an event.
+    """
+    return not (GENERAL and len(record.bins) > 1 and published_s < record.cohort_s[number])
+
+
+@inlined
+def _sends_evenly(world: World) -> bool:
+    """Say whether the messages of a broadcast arrive at even distances: see `_send_evenly`."""
+    arrays = world.arrays
+    is_even = world.server_rules.law == Law.CONSTANT and len(arrays.half_s) == 1
+    if GENERAL:
+        is_even = is_even and len(arrays.sends) == 1
+        is_even = is_even and not world.rules.any_message and not world.treatment_rules.any_message
+    return is_even
+
+
+@inlined
+def _send_evenly(world: World, now: float, version: int, until_s: float) -> int:
+    """Send to all subscribers where one worker takes as long for each, and paths are alike.
+
+    When a message arrives depends on its number alone then, and never falls as that grows. So if
+    the last message of a block arrives before anything disturbs any of the block, all of its
+    subscribers are served at once, wherever places in it are empty. Those that are served one after
+    the other are a stretch: it is counted by the bins and buckets that the times of its messages
+    pass through, each of which is a run of numbers. In other blocks each subscriber is looked at.
+    """
+    arrays, record, part = world.arrays, world.record, world.arrays.sends[0]
+    published_s, slots = record.publish_s[version - 1], int(arrays.state[0].slots)
+    all_served, stretch, cohort = 0, 0, 0
+    for index in range((slots + BLOCK - 1) >> BLOCK_BITS):
+        block, first = arrays.blocks[index], index << BLOCK_BITS
+        if block.listeners == 0:
+            continue
+        last_s = _arrives_s(world, part.start_s + 0.0, part.sends + block.listeners)
+        if _is_alike(block, published_s) and last_s < until_s:
+            if block.least_s <= last_s:
+                _look_over(arrays, index, min(first + BLOCK, slots))
+            if last_s < block.least_s:
+                if block.cohort != cohort:
+                    all_served += _count_stretch(world, cohort, version, stretch)
+                    stretch, cohort = 0, int(block.cohort + 0)
+                stretch += block.listeners
+                part.sends += block.listeners
+                continue
+        for slot in range(first, min(first + BLOCK, slots)):
+            number = arrays.order[slot] + 0
+            if number < 0:
+                continue
+            t = _arrives_s(world, part.start_s + 0.0, part.sends + 1)
+            its_cohort = int(recording.cohort_of(record.cohort, number) + 0)
+            is_served = t < arrays.undisturbed_until_s[slot] and t < until_s
+            is_served = is_served and _belonged(record, number, published_s)
+            if its_cohort != cohort or not is_served:
+                all_served += _count_stretch(world, cohort, version, stretch)
+                stretch, cohort = 0, its_cohort
+            if is_served:
+                stretch += 1
+                part.sends += 1
+            else:
+                _send_to(world, now, slot, number, version)
+    all_served += _count_stretch(world, cohort, version, stretch)
+    part.sent_s = servers.evenly_sent_s(world.server_rules, part.start_s, part.sends)
+    return all_served
+
+
+@inlined
+def _arrives_s(world: World, start_s: float, position: int) -> float:
+    """Return when the message of a number, from 1, arrives: as `_sent_s` and the path have it."""
+    t = servers.evenly_sent_s(world.server_rules, start_s, position)
+    return t + world.arrays.half_s[0]
+
+
+@inlined
+def _is_alike(block: Any, published_s: float) -> bool:
+    """Say whether the latencies of a change, in a block, are all due to one cohort."""
+    return not GENERAL or (block.cohort >= 0 and block.exposed_s <= published_s)
+
+
+@inlined
+def _look_over(arrays: ClientArrays, index: int, end: int) -> None:
+    """Find anew from when on something disturbs a block: it may be later by now."""
+    least_s = NEVER_S
+    for slot in range(index << BLOCK_BITS, end):
+        least_s = min(least_s, arrays.undisturbed_until_s[slot])
+    arrays.blocks[index].least_s = least_s
+
+
+@seldom
+def _send_to(world: World, now: float, slot: int, number: int, version: int) -> None:
+    """Send to a subscriber whose message gets an event, or answer its request that is held."""
+    arrays = world.arrays
+    if GENERAL:
+        if is_held(arrays.rows[number]):
+            _answer_held(world, now, number, version)
+            return
+    t = _sent_s(world, number, version)
+    if GENERAL:
+        if is_held_back(arrays, number):
+            _send(world, now, slot, number, version, t)
+            return
+    t += arrays.half_s[0]
+    _schedule(world, slot, number, version, t, Kind.PUSH + 0, version)
+
+
+@called
+def _count_stretch(world: World, cohort: int, version: int, n: int) -> int:
+    """Count the latest `n` messages of a broadcast as those that have arrived; return `n`."""
+    record, part = world.record, world.arrays.sends[0]
+    start_s, published_s = part.start_s + 0.0, record.publish_s[version - 1]
+    counted = record.first < version <= record.until
+    position, last = part.sends - n + 1, part.sends + 0
+    alike = 1
+    while position <= last:
+        t = _arrives_s(world, start_s, position)
+        index, bucket = recording.bin_of(record, t), recording.bucket_of(t - published_s)
+        alike = _alike(world, start_s, published_s, position, last, index, bucket, counted, alike)
+        ticks = 0
+        if counted:
+            for each in range(position, position + alike):
+                ticks += recording.ticks_of(_arrives_s(world, start_s, each) - published_s)
+            record.histogram[cohort, bucket] += alike
+        _fill_bin(world, cohort, index, alike, ticks, counted)
+        position += alike
+    if counted and n > 0:
+        longest_s = _arrives_s(world, start_s, last) - published_s
+        record.latency_max_s[0] = max(record.latency_max_s[0], longest_s)
+    return n
 
 
 @inlined
@@ -148,7 +347,7 @@ def _disturb(world: World, slot: int, number: int, version: int) -> None:
     arrays = world.arrays
     if arrays.undisturbed_until_s[slot] > -NEVER_S:
         catch_up(arrays, world.record, number, version - 1)
-        arrays.undisturbed_until_s[slot] = -NEVER_S
+        leave_undisturbed(arrays, slot, -NEVER_S)
 
 
 @inlined
@@ -268,12 +467,78 @@ def _end(world: World) -> None:
             sends[worker].ends_s = sends[worker].sent_s
 
 
+@called
+def _alike(
+    world: World,
+    start_s: float,
+    published_s: float,
+    position: int,
+    last: int,
+    index: int,
+    bucket: int,
+    counted: bool,
+    guess: int,
+) -> int:
+    """Return how many messages from a number on, up to the last, come in its bin and bucket.
+
+    Both never fall with the number, so those alike come first. About as many as in the run before
+    is a good guess; from there the end is found by steps that double, and then by halving.
+    """
+    run = (start_s, published_s, position - 1, index, bucket, counted)
+    low, high, step = 1, last - position + 2, 1  # so many are alike, and so many are not
+    guess = min(guess, high - 1)
+    if _is_in_run(world, *run, guess):
+        low = guess
+        while low + step < high:
+            if _is_in_run(world, *run, low + step):
+                low += step
+                step *= 2
+            else:
+                high = low + step
+    else:
+        high = guess
+        while high - step > low:
+            if _is_in_run(world, *run, high - step):
+                low = high - step
+            else:
+                high -= step
+                step *= 2
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if _is_in_run(world, *run, middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def _is_in_run(
+    world: World,
+    start_s: float,
+    published_s: float,
+    before: int,
+    index: int,
+    bucket: int,
+    counted: bool,
+    n: int,
+) -> bool:
+    """Say whether the message `n` after another one comes in a bin, and if counted in a bucket."""
+    t = _arrives_s(world, start_s, before + n)
+    is_in_bin = recording.bin_of(world.record, t) == index
+    return is_in_bin and (not counted or recording.bucket_of(t - published_s) == bucket)
+
+
 @inlined
 def _fill_bin(
-    record: Record, index: int, served: int, ticks: int, counted: bool, message: int
+    world: World, cohort: int, index: int, served: int, ticks: int, counted: bool
 ) -> None:
-    record.bins[0, index, Count.MESSAGES] += served
-    record.messages[0, index, message] += served
+    record, transport = world.record, world.rules.transport + 0
+    if GENERAL and world.rules.has_flag:
+        transport = world.rules.transports[cohort] + 0
+    message = sent_as(transport, Message.PUSH)
+    record.bins[cohort, index, Count.MESSAGES] += served
+    record.messages[cohort, index, message] += served
     if counted:
-        record.bins[0, index, Count.DELIVERED] += served
-        record.latency_ticks[0, index] += ticks
+        record.bins[cohort, index, Count.DELIVERED] += served
+        record.latency_ticks[cohort, index] += ticks

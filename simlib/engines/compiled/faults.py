@@ -34,6 +34,7 @@ from simlib.engines.compiled.state import (
     disconnect,
     end_fetches,
     is_queued,
+    leave_undisturbed,
     load_of,
     loop_of,
     paths_of,
@@ -119,7 +120,7 @@ def _lose_path(
     row = arrays.rows[number]
     catch_up(arrays, record, number, arrays.state[0].published)
     if row.subscribed >= 0:
-        arrays.undisturbed_until_s[row.slot] = -NEVER_S
+        leave_undisturbed(arrays, int(row.slot), -NEVER_S)
     if connection.lose_path(row, row, is_queued(arrays, number, MAIN)):
         load = load_of(row.exchange, Kind.UNANSWERED, 0)
         event_list.schedule_seldom(q, WHEEL, now + options.unanswered_s, number, load)

@@ -19,8 +19,8 @@ from simlib.core.answers import has_shortcuts
 from simlib.core.balancing import is_counting
 from simlib.core.broadcasts import may_end
 from simlib.core.browser import CLAIMS, set_out
-from simlib.core.client_state import NEVER_S, is_fallen
-from simlib.core.connection import has_idle_fetches
+from simlib.core.client_state import NEVER_S, Rules, is_fallen
+from simlib.core.connection import has_idle_fetches, is_held
 from simlib.core.faults import FaultEffect
 from simlib.core.protocol import Event, Heartbeat, State, Transport, fetches, has_socket
 from simlib.core.record import Cause, Count, value_of
@@ -36,11 +36,10 @@ from simlib.engines.compiled.beats import (
     is_member,
     is_stale,
     joins_ring,
-    least_deadline_s,
     settle,
     take_beats,
 )
-from simlib.engines.compiled.broadcast import broadcast
+from simlib.engines.compiled.broadcast import belong, broadcast, served_until_s
 from simlib.engines.compiled.event_list import (
     CLIENT_MASK,
     LAST_SEQUENCE,
@@ -51,7 +50,8 @@ from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way
 from simlib.engines.compiled.jobs import serve
 from simlib.engines.compiled.numba_support import called, inlined, seldom
 from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
-from simlib.engines.compiled.proxied import is_behind
+from simlib.engines.compiled.poll_turn import has_plain_polls, take_turn
+from simlib.engines.compiled.proxied import is_behind, is_held_back
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import (
     DATA_BITS,
@@ -66,7 +66,9 @@ from simlib.engines.compiled.state import (
     finalise,
     is_queued,
     is_up_to_date,
+    leave_undisturbed,
     load_of,
+    told_from_s,
 )
 from simlib.engines.compiled.turn import (
     CARRIES,
@@ -99,6 +101,7 @@ def _run(world: World, until_s: float) -> int:
     at_once = _serves_at_once(world)
     goes_round = at_once and _goes_round(world)
     has_ring = PUSHES and beats_go_round(world)
+    has_plain = has_plain_polls(world)
     budget = 0
     if hand.sequence == 0:
         _begin(world)
@@ -146,9 +149,13 @@ def _run(world: World, until_s: float) -> int:
         budget -= 1
         turn = _next_turn(world, source, now)
         state.events += 1
+        if GENERAL:
+            if has_plain and take_turn(world, turn):
+                state.in_turn += 1
+                continue
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
-            _publish(world, turn, min(fast_until_s, least_deadline_s(world)), at_once)
+            _publish(world, turn, fast_until_s, at_once)
             continue
         if GENERAL:
             if turn.kind == Kind.FAULT:
@@ -171,16 +178,22 @@ def _serves_at_once(world: World) -> bool:
     at_once = at_once and world.options.idle_s == NEVER_S
     if GENERAL:
         at_once = at_once and not has_path_limits(world.arrays) and not rules.throttles_timers
-        at_once = at_once and rules.safety_poll_s == NEVER_S and not rules.has_flag
-        at_once = at_once and not fetches(rules.transport)
         at_once = at_once and not may_end(world.server_rules.loop)
-        # A message may answer for the pong that a client waits for, and so sets its timer anew.
-        may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
-        at_once = at_once and not may_answer
         for index in range(len(world.arrays.fault_events)):
             effect = world.arrays.fault_events[index].effect
             at_once = at_once and effect != FaultEffect.AGE_LIMIT
+        for cohort in range(len(record.bins)):
+            at_once = at_once and _only_shows(rules_of(world, cohort), cohort)
     return at_once
+
+
+@inlined
+def _only_shows(rules: Rules, cohort: int) -> bool:
+    """Say whether a message moves nothing but the view and counts, for a cohort's clients."""
+    transport = rules.transports[cohort] if rules.has_flag else rules.transport + 0
+    # A message may answer for the pong that a client waits for, and so sets its timer anew.
+    may_answer = rules.any_message and rules.heartbeat == Heartbeat.CLIENT
+    return rules.safety_poll_s == NEVER_S and not fetches(transport) and not may_answer
 
 
 @inlined
@@ -195,7 +208,7 @@ def _goes_round(world: World) -> bool:
         goes_round = goes_round and world.rules.transport == Transport.POLLING
     if GENERAL:
         rules, etag = world.rules, world.options.etag
-        goes_round = goes_round and not world.options.limit.polls
+        goes_round = goes_round and not world.options.limit.polls and not rules.has_flag
         goes_round = goes_round and world.options.browser.connections == 0
         goes_round = goes_round and not has_shortcuts(world.server_rules, etag)
         goes_round = goes_round and not is_counting(world.arrays.balancer)
@@ -291,15 +304,22 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
     state, heard_s, version = world.arrays.state[0], world.arrays.heard_s, turn.data
     state.published = version
     if state.subscribers > 0:
-        state.events += broadcast(world, turn.now, version, fast_until_s, at_once)
+        until_s = served_until_s(world, fast_until_s)
+        served = broadcast(world, turn.now, version, until_s, at_once)
+        state.events += served
+        state.at_once += served
     if version < len(heard_s):
         load = load_of(0, Kind.PUBLISH, version + 1)
         event_list.schedule_seldom(world.q, WHEEL, heard_s[version], 0, load)
 
 
-@inlined
+@seldom
 def _handle(world: World, taken: Turn, has_ring: bool) -> None:
-    """Handle one client's event in stages, which get a world with the rules of its cohort."""
+    """Handle one client's event in stages, which get a world with the rules of its cohort.
+
+    The general loop calls this: were it inlined there, LLVM would compute beforehand, at each turn,
+    what any of its many branches may need.
+    """
     between, arrays, number, now = world, world.arrays, taken.number, taken.now
     row = arrays.rows[number]
     half_s = _half_s(world, number, now)
@@ -335,12 +355,17 @@ def _handle(world: World, taken: Turn, has_ring: bool) -> None:
         event_list.schedule(world.q, lane, item.t, to, item.load)
     if PUSHES and row.subscribed >= 0:
         up_to_date = is_up_to_date(arrays, number)
-        if GENERAL:
-            up_to_date = up_to_date and row.lost_exchange < row.exchange
         until_s = value_of(arrays.end_s, number)
         if not is_member(row):
             until_s = min(row.deadline_s, until_s)
-        arrays.undisturbed_until_s[row.slot] = until_s if up_to_date else -NEVER_S
+        if GENERAL:
+            up_to_date = up_to_date and row.lost_exchange < row.exchange
+            up_to_date = up_to_date and not is_held(row) and not is_held_back(arrays, number)
+            until_s = min(until_s, told_from_s(arrays, number))
+            is_new = arrays.undisturbed_until_s[row.slot] == -NEVER_S
+            if up_to_date and (is_new or outcome.event == Event.ASSIGNED):
+                belong(arrays, world.record, number)
+        leave_undisturbed(arrays, int(row.slot), until_s if up_to_date else -NEVER_S)
 
 
 def finish(given: World, now: float) -> None:

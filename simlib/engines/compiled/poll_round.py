@@ -22,7 +22,7 @@ from simlib.core.record import Count, Wait
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.event_list import CLIENT_MASK, LANES, WHEEL, EventList
 from simlib.engines.compiled.jobs import readable
-from simlib.engines.compiled.numba_support import fetch_ahead, inlined
+from simlib.engines.compiled.numba_support import fetch_ahead, inlined, seldom
 from simlib.engines.compiled.state import (
     ALARM,
     DATA_BITS,
@@ -55,7 +55,7 @@ def take(arrays: ClientArrays, counts: Any, q: EventList, source: int) -> int:
     return load
 
 
-@inlined
+@seldom
 def go_round(world: World, now: float, until_s: float, fast_until_s: float, most: int) -> int:
     """Take timers that send polls, then responses, up to the first event of another kind.
 
@@ -81,8 +81,7 @@ def _send_polls(
     world: World, timers: int, soonest_s: float, end_s: float, fast_until_s: float, most: int
 ) -> int:
     arrays, record, q = world.arrays, world.record, world.q
-    rules, server_rules, etag = world.rules, world.server_rules, world.options.etag
-    rows, head_t, head_word = arrays.rows, q.head_t, q.head_word
+    server_rules, rows, head_t, head_word = world.server_rules, arrays.rows, q.head_t, q.head_word
     nodes, half = arrays.servers, arrays.half_s[0]
     handled = 0
     while head_t[timers] < end_s and handled < most:
@@ -113,16 +112,8 @@ def _send_polls(
         if not is_undisturbed:
             break
         take(arrays, record.clients, q, timers)
-        step_poll(row, rules, Event.DEADLINE + 0, now, 0)
-        row.asked_s = now
-        recording.count(record, Count.POLLS, number, now)
-        message = request_of(etag, row.fetched_s, 0)
-        recording.count_messages(record, number, now, message)
-        begun_s = servers.admit_to(free_s, worker, arrives_s, server_rules.poll_s)
-        done_s = begun_s + server_rules.poll_s
-        recording.add_busy(record, node, begun_s, done_s)
-        row.kept_until_s = done_s + server_rules.keep_alive_s
-        load = load_of(row.exchange, Kind.POLL_DONE, readable(arrays, record, done_s) << 1)
+        ask(world, number, now)
+        done_s, load = answer(world, number, node, worker, arrives_s)
         event_list.schedule(q, DONE_TRIP, done_s + half, number, load)
         arrays.state[0].events += 2
         handled += 1
@@ -131,7 +122,7 @@ def _send_polls(
 
 @inlined
 def _take_responses(world: World, end_s: float, most: int) -> int:
-    arrays, record, q, etag = world.arrays, world.record, world.q, world.options.etag
+    arrays, record, q = world.arrays, world.record, world.q
     head_t, head_word = q.head_t, q.head_word
     handled = 0
     while head_t[DONE_TRIP] < end_s and handled < most:
@@ -141,22 +132,54 @@ def _take_responses(world: World, end_s: float, most: int) -> int:
         load = take(arrays, record.clients, q, DONE_TRIP)
         exchange = load >> (KIND_BITS + DATA_BITS)
         if row.exchange == exchange and not (GENERAL and exchange <= row.closed_exchange):
-            version = (load & ((1 << DATA_BITS) - 1)) >> 1
-            event = Event.FETCHED + 0
-            unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
-            recording.end_wait(record, Wait.POLL + 0, number, now - row.asked_s, now)
-            if unchanged:
-                recording.count(record, Count.UNCHANGED, number, now)
-                event = Event.UNCHANGED + 0
-            before = row.seen + 0
-            deadline_s = step_poll(row, world.rules, event, now, version)[1]
-            if row.seen != before:
-                shown_from = applied_from(row, before)
-                recording.resolve(record, number, before, shown_from, row.seen + 0, now)
-            message = reply_of(unchanged, load & 1)
-            recording.count_messages(record, number, now, message)
+            deadline_s = hear_answer(world, number, load & ((1 << DATA_BITS) - 1), now)
             if deadline_s < NEVER_S:
                 event_list.schedule(q, ALARM, deadline_s, number, load_of(0, Kind.DEADLINE, 0))
         arrays.state[0].events += 1
         handled += 1
     return handled
+
+
+@seldom
+def ask(world: World, number: int, now: float) -> None:
+    """The timer of a polling client sends a poll on the connection that is kept."""
+    row, record = world.arrays.rows[number], world.record
+    step_poll(row, world.rules, Event.DEADLINE + 0, now, 0)
+    row.asked_s = now
+    recording.count(record, Count.POLLS, number, now)
+    message = request_of(world.options.etag, row.fetched_s, 0)
+    recording.count_messages(record, number, now, message)
+
+
+@inlined
+def answer(
+    world: World, number: int, node: int, worker: int, arrives_s: float
+) -> tuple[float, int]:
+    """Answer a poll by a worker; return when, and the load of the event that its client hears."""
+    arrays, record, server_rules = world.arrays, world.record, world.server_rules
+    row, free_s = arrays.rows[number], arrays.servers.free_s[node]
+    begun_s = servers.admit_to(free_s, worker, arrives_s, server_rules.poll_s)
+    done_s = begun_s + server_rules.poll_s
+    recording.add_busy(record, node, begun_s, done_s)
+    row.kept_until_s = done_s + server_rules.keep_alive_s
+    version = readable(arrays, record, done_s)
+    return done_s, load_of(row.exchange, Kind.POLL_DONE, version << 1)
+
+
+@seldom
+def hear_answer(world: World, number: int, data: int, now: float) -> float:
+    """A polling client hears the answer that it waits for; return when its timer fires next."""
+    record, etag = world.record, world.options.etag
+    row, version, event = world.arrays.rows[number], data >> 1, Event.FETCHED + 0
+    unchanged = is_unchanged(etag, row.fetched_s, row.seen, version)
+    recording.end_wait(record, Wait.POLL + 0, number, now - row.asked_s, now)
+    if unchanged:
+        recording.count(record, Count.UNCHANGED, number, now)
+        event = Event.UNCHANGED + 0
+    before = row.seen + 0
+    deadline_s = step_poll(row, world.rules, event, now, version)[1]
+    if row.seen != before:
+        shown_from = applied_from(row, before)
+        recording.resolve(record, number, before, shown_from, row.seen + 0, now)
+    recording.count_messages(record, number, now, reply_of(unchanged, data & 1))
+    return deadline_s + 0.0

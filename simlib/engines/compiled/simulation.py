@@ -10,7 +10,7 @@ are plain Python there and compiled from the same source here. `loop` has the lo
 histogram and the bins are filled there and then, its own row is brought up to date when it is next
 looked at (`catch_up`). That is exact, since a push moves nothing but the view and counts, and all
 sums are independent of order. The others get an event each. **Polls** that nothing disturbs go
-round by themselves: see `poll_round`.
+round by themselves, see `poll_round`, or are handled by a shorter way: see `poll_turn`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from simlib.engines.compiled import (
     loaded,
     loop,
     poll_round,
+    poll_turn,
     proxied,
     turn,
 )
@@ -61,6 +62,8 @@ from simlib.engines.compiled.compiling import alone
 from simlib.engines.compiled.event_list import Row, rows_of
 from simlib.engines.compiled.numba_support import is_kept, loops
 from simlib.engines.compiled.state import (
+    BLOCK_BITS,
+    BLOCKS,
     LAST_EXCHANGE,
     LAYOUTS,
     LINE,
@@ -70,6 +73,7 @@ from simlib.engines.compiled.state import (
     OUT,
     SEND,
     STATE,
+    TOLD,
     ClientArrays,
     EngineOptions,
     RecordArrays,
@@ -92,6 +96,7 @@ _MODULES = (
     jobs,
     loop,
     poll_round,
+    poll_turn,
     proxied,
     state_module,
     turn,
@@ -329,6 +334,8 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         activity_k=np.zeros((2, activities_n), np.int32),
         order=np.zeros(slots_n, np.int32),
         undisturbed_until_s=np.zeros(slots_n),
+        blocks=rows_of((slots_n >> BLOCK_BITS) + 1, BLOCKS),
+        told=rows_of(clients_n if workload.flag is not None else 0, TOLD),
         start_s=workload.start_s,
         end_s=scalar_or_array(workload.end_s),
         half_s=scalar_or_array(workload.rtt_s) / 2.0,

@@ -229,6 +229,8 @@ STATE = np.dtype(
         ("limit_due_s", "f8"),
         ("held", "i8"),
         ("stretches", "i8"),
+        ("at_once", "i8"),
+        ("in_turn", "i8"),
     ]
 )
 
@@ -252,6 +254,21 @@ RING = np.dtype(
     ]
 )
 """What `beats` has of a connection whose heartbeats go round by themselves, and of all of them."""
+
+BLOCK_BITS = 7
+BLOCK = 1 << BLOCK_BITS
+"""How many places of the list of subscribers one row of `BLOCKS` is about."""
+
+BLOCKS = np.dtype([("least_s", "f8"), ("exposed_s", "f8"), ("listeners", "i4"), ("cohort", "i4")])
+"""What holds for all subscribers of a block: a moment before which nothing disturbs any of them,
+which may be too early, but never too late; how many they are; and of those that may be served at
+once, by when all belonged to their cohorts, and to which: `MIXED` if it may not be the same one for
+all, `NOBODYS` as long as there are none."""
+
+NOBODYS, MIXED = -1, -2
+
+TOLD = np.dtype([("t", "f8"), ("n", "i8")])
+"""How many FLAG events a client has to come, and a moment before which none of them comes."""
 
 LOGS = {
     "connections": CONNECTION,
@@ -328,7 +345,8 @@ class ClientArrays(NamedTuple):
     `rows` and `activity_end_s`, `activity_k` (end and number of the present episode of each kind
     of activity) have a row or column for each client. `order` lists the subscribers in the order in
     which they subscribed, -1 where one has left; `undisturbed_until_s` says for each until when
-    nothing disturbs it, -inf if it has missed a message that is still under way. `fault_events` are
+    nothing disturbs it, -inf if it has missed a message that is still under way, +inf where one has
+    left; `blocks` sum that up. `told` has a row for each client of a rollout. `fault_events` are
     the fault schedule, `active` says which of its faults go on, `delays` and `limits` are when
     paths are slower and narrower, `shared` has the link that all clients share, if there is one. In
     a rollout, `buckets` are the clients', and `percents` the percentages set so far; `unclosed`
@@ -342,7 +360,8 @@ class ClientArrays(NamedTuple):
     `stretches` have one each of a client that is `behind` a proxy which holds back what streams
     carry: there is its place, or -1 where nobody holds back anything; it is empty if that is true
     of all. `state` has how many events they have in all and the most rows that a client's stretches
-    have taken. `stream_bytes` are such a proxy's sizes of messages.
+    have taken, and how many messages were counted `at_once` and events of polls handled `in_turn`:
+    see `broadcast` and `poll_turn`. `stream_bytes` are such a proxy's sizes of messages.
     """
 
     rows: NDArray[Any]
@@ -350,6 +369,8 @@ class ClientArrays(NamedTuple):
     activity_k: NDArray[np.int32]
     order: NDArray[np.int32]
     undisturbed_until_s: NDArray[np.float64]
+    blocks: NDArray[Any]
+    told: NDArray[Any]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     half_s: Any
@@ -493,6 +514,41 @@ def catch_up(arrays: ClientArrays, record: Record, number: int, version: int) ->
 
 
 @inlined
+def leave_undisturbed(arrays: ClientArrays, slot: int, until_s: float) -> None:
+    """Nothing disturbs the subscriber in a place of the list before `until_s`."""
+    arrays.undisturbed_until_s[slot] = until_s
+    block = arrays.blocks[slot >> BLOCK_BITS]
+    if until_s < block.least_s:
+        block.least_s = until_s
+
+
+@inlined
+def await_flag(arrays: ClientArrays, number: int, t: float) -> None:
+    """A client is to be told by the flag at `t`, which disturbs it."""
+    told, row = arrays.told[number], arrays.rows[number]
+    told.t = min(told.t, t) if told.n > 0 else t
+    told.n += 1
+    if row.subscribed >= 0 and arrays.undisturbed_until_s[row.slot] > t:
+        leave_undisturbed(arrays, int(row.slot), t)
+
+
+@inlined
+def is_told(arrays: ClientArrays, number: int) -> None:
+    """A client is told by the flag; when it is told again is not known, if it is."""
+    told = arrays.told[number]
+    told.n -= 1
+    told.t = -NEVER_S
+
+
+@inlined
+def told_from_s(arrays: ClientArrays, number: int) -> float:
+    """Return a moment before which the flag does not disturb a client."""
+    if len(arrays.told) == 0 or arrays.told[number].n == 0:
+        return NEVER_S
+    return arrays.told[number].t + 0.0
+
+
+@inlined
 def is_up_to_date(arrays: ClientArrays, number: int) -> bool:
     """Return whether a subscriber has applied all pushed changes, and receives the next one."""
     row = arrays.rows[number]
@@ -507,7 +563,8 @@ def is_up_to_date(arrays: ClientArrays, number: int) -> bool:
 def unsubscribe(arrays: ClientArrays, row: Any) -> None:
     """Take a subscriber off the list."""
     arrays.order[row.slot] = -1
-    arrays.undisturbed_until_s[row.slot] = -NEVER_S
+    arrays.undisturbed_until_s[row.slot] = NEVER_S
+    arrays.blocks[row.slot >> BLOCK_BITS].listeners -= 1
     row.subscribed = -1
     arrays.state[0].subscribers -= 1
     if not is_held(row):

@@ -1,0 +1,127 @@
+"""Polls that nothing disturbs, event by event, whatever else goes on beside them.
+
+A poll has three events: its timer, its arrival at a worker, its answer. `loop` handles any event in
+stages that ask for much which does not concern such a poll: what they do for it is done here at
+once. Events keep their order, and each schedules what the stages would have scheduled, so nothing
+is asked of the others. The conditions are those of `poll_round` for a client; as the order is true,
+paths may differ in length, several things may touch the server, and cohorts may have rules of their
+own. A timer that was replaced means nothing, whoever's it is: it is dropped here too.
+"""
+
+from __future__ import annotations
+
+from simlib.core import server as servers
+from simlib.core.answers import has_shortcuts
+from simlib.core.balancing import is_counting
+from simlib.core.client_state import NEVER_S, assigned_transport
+from simlib.core.connection import is_at_proxy, is_cut, served_at
+from simlib.core.polling import is_kept
+from simlib.core.protocol import Pause, State, Transport
+from simlib.core.record import value_of
+from simlib.core.server import Law
+from simlib.engines.compiled import event_list
+from simlib.engines.compiled.faults import has_path_limits
+from simlib.engines.compiled.numba_support import called, inlined
+from simlib.engines.compiled.poll_round import answer, ask, hear_answer
+from simlib.engines.compiled.state import (
+    ALARM,
+    DONE_TRIP,
+    LAST_EXCHANGE,
+    TRIP,
+    Kind,
+    load_of,
+)
+from simlib.engines.compiled.turn import GENERAL, Turn, World, rules_of, world_of
+
+_NOT_HERE = -1
+"""In place of a lane: the event is one for the stages."""
+
+
+@inlined
+def has_plain_polls(world: World) -> bool:
+    """Say whether polls of a run may be handled here: each of their events means what it seems."""
+    if not GENERAL:
+        return False
+    options, record = world.options, world.record
+    is_plain = not record.keep_events and len(record.gaps) == 0 and options.idle_s == NEVER_S
+    is_plain = is_plain and not has_path_limits(world.arrays) and not options.limit.polls
+    is_plain = is_plain and options.browser.connections == 0
+    is_plain = is_plain and not has_shortcuts(world.server_rules, options.etag)
+    is_plain = is_plain and not is_counting(world.arrays.balancer)
+    return is_plain and world.server_rules.law == Law.CONSTANT
+
+
+@called
+def take_turn(world: World, turn: Turn) -> bool:
+    """Handle an event of a poll that nothing disturbs; say whether it was one."""
+    lane, t, load = _NOT_HERE + 0, NEVER_S, 0
+    if turn.kind == Kind.DEADLINE:
+        lane, t, load = _timer(world, turn)
+    elif turn.kind == Kind.POLL:
+        lane, t, load = _arrival(world, turn)
+    elif turn.kind == Kind.POLL_DONE:
+        lane, t, load = _answer(world, turn)
+    if lane >= 0:
+        event_list.schedule(world.q, lane, t, turn.number, load)
+    return lane >= 0
+
+
+@inlined
+def _timer(world: World, turn: Turn) -> tuple[int, float, int]:
+    arrays, now = world.arrays, turn.now
+    row = arrays.rows[turn.number]
+    if row.deadline_s != now:
+        return ALARM + 0, NEVER_S, 0
+    rules = rules_of(world, int(row.cohort))
+    may_return = rules.fallback.is_on and assigned_transport(row, rules) != Transport.POLLING
+    is_due = (
+        row.transport == Transport.POLLING
+        and row.state == State.IDLE
+        and row.pauses == Pause.NONE
+        and row.exchange < LAST_EXCHANGE
+        and is_kept(row.opened_s, row.kept_until_s, now)
+        and not row.is_link_dead
+        and row.subscribed < 0
+    )
+    if not is_due or may_return:
+        return _NOT_HERE + 0, NEVER_S, 0
+    ask(world_of(world, int(row.cohort)), turn.number, now)
+    row.kept_until_s = NEVER_S
+    arrays.state[0].under_way += 1
+    t = now + value_of(arrays.half_s, turn.number)
+    return TRIP + 0, t, load_of(row.exchange, Kind.POLL, 0)
+
+
+@inlined
+def _arrival(world: World, turn: Turn) -> tuple[int, float, int]:
+    arrays, now = world.arrays, turn.now
+    row = arrays.rows[turn.number]
+    node = served_at(row)
+    free_s = arrays.servers.free_s[node]
+    worker = servers.first_free(free_s)
+    if (
+        turn.data != 0
+        or not _goes_on(world, turn)
+        or is_at_proxy(row, world.options.bad_gateway)
+        or servers.wait_for_s(free_s, worker, now) > world.server_rules.shed_wait_s
+    ):
+        return _NOT_HERE + 0, NEVER_S, 0
+    done_s, load = answer(world, turn.number, node, worker, now)
+    return DONE_TRIP + 0, done_s + value_of(arrays.half_s, turn.number), load
+
+
+@inlined
+def _answer(world: World, turn: Turn) -> tuple[int, float, int]:
+    row = world.arrays.rows[turn.number]
+    if not _goes_on(world, turn):
+        return _NOT_HERE + 0, NEVER_S, 0
+    t = hear_answer(world_of(world, int(row.cohort)), turn.number, turn.data, turn.now)
+    return ALARM + 0, t, load_of(0, Kind.DEADLINE, 0)
+
+
+@inlined
+def _goes_on(world: World, turn: Turn) -> bool:
+    """Say whether the client of an event still polls, and waits for the answer to this poll."""
+    row = world.arrays.rows[turn.number]
+    is_there = row.exchange == turn.exchange and not is_cut(row, turn.exchange)
+    return is_there and row.transport == Transport.POLLING and row.subscribed < 0
