@@ -29,7 +29,7 @@ CLIENT_BITS = 27
 CLIENT_MASK = (1 << CLIENT_BITS) - 1
 LAST_SEQUENCE = 1 << (63 - CLIENT_BITS)
 
-LANES = 6
+LANES = 7
 STARTS = LANES
 """The source after the lanes: sessions in the order of their start, an array and no events."""
 WHEEL = LANES + 1
@@ -37,7 +37,7 @@ SOURCES = LANES + 2
 
 NEVER_S = math.inf
 _CHUNK = 32
-_PER_BUCKET = 128
+_PER_BUCKET = 32
 
 FIRST_BIT = bytes([0, *((k & -k).bit_length() - 1 for k in range(1, 1 << SOURCES))])
 """The place of the lowest bit of a number."""
@@ -140,13 +140,14 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
 
 def grow(q: EventList, entries: int) -> EventList:
     """Return the list with room for `entries` more."""
-    old = len(q.link)
+    hand, old = q.hand[0], len(q.link)
     more = max(old // 4, entries // _CHUNK + 1)
-    q.hand[0].spare += more
+    hand.spare += more
+    # What was never used is not copied either: memory is taken when it is written to.
     return q._replace(
-        pool=longer(q.pool, more * _CHUNK),
+        pool=longer(q.pool, more * _CHUNK, int(hand.fresh) * _CHUNK),
         link=longer(q.link, more),
-        heap=longer(q.heap, more * _CHUNK),
+        heap=longer(q.heap, more * _CHUNK, int(hand.open)),
     )
 
 
@@ -165,10 +166,11 @@ def rows_of(n: int | tuple[int, int], columns: Any) -> Any:
     return np.zeros(n, np.dtype((Row, columns)))
 
 
-def longer(array: NDArray[Any], more: int) -> NDArray[Any]:
-    """Return the array with zeros after it."""
+def longer(array: NDArray[Any], more: int, used: int | None = None) -> NDArray[Any]:
+    """Return the array with zeros after it; only what is used of it is copied, if not all is."""
+    used = len(array) if used is None else used
     longer = np.zeros(len(array) + more, array.dtype)
-    longer[: len(array)] = array
+    longer[:used] = array[:used]
     return longer.view(type(array))
 
 
@@ -183,11 +185,13 @@ def next_source(q: EventList) -> int:
     """Return which source has the next event: the earliest, of equals the first scheduled."""
     t = q.head_t
     t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
+    t8 = t[8]
     # The earliest without branches, which no processor could predict.
     a, b = t0 if t0 < t1 else t1, t2 if t2 < t3 else t3
     c, d = t4 if t4 < t5 else t5, t6 if t6 < t7 else t7
     a, c = a if a < b else b, c if c < d else d
-    earliest = a if a < c else c
+    a = a if a < c else c
+    earliest = a if a < t8 else t8
     ties = (
         (t0 == earliest)
         | (t1 == earliest) << 1
@@ -197,6 +201,7 @@ def next_source(q: EventList) -> int:
         | (t5 == earliest) << 5
         | (t6 == earliest) << 6
         | (t7 == earliest) << 7
+        | (t8 == earliest) << 8
     )
     if ties & (ties - 1) == 0:
         return FIRST_BIT[ties]

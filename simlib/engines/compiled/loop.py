@@ -29,6 +29,16 @@ from simlib.core.stream_proxy import kept_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
+from simlib.engines.compiled.attempts import (
+    HANDLED,
+    TIED,
+    begin,
+    book_unfinished,
+    is_folded,
+    may_fold,
+    schedule_attempt,
+    take_attempt,
+)
 from simlib.engines.compiled.broadcast import broadcast
 from simlib.engines.compiled.event_list import (
     CLIENT_MASK,
@@ -74,6 +84,7 @@ FINISHED = 0
 NEEDS_ROOM = 1
 TOO_MANY_EVENTS = 2
 TOO_MANY_EXCHANGES = 3
+MUST_NOT_FOLD = 4
 
 
 def run(given: World, until_s: float) -> int:
@@ -87,6 +98,7 @@ def _run(world: World, until_s: float) -> int:
     state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
     at_once = _serves_at_once(world)
     goes_round = at_once and _goes_round(world)
+    folds = may_fold(world)
     budget = 0
     if hand.sequence == 0:
         _begin(world)
@@ -128,6 +140,12 @@ def _run(world: World, until_s: float) -> int:
         budget -= 1
         turn = _next_turn(world, source, now)
         state.events += 1
+        if PUSHES and not POLLS and folds:
+            turn = take_attempt(world, source, turn, fast_until_s)
+            if turn.kind == HANDLED:
+                continue
+            if turn.kind == TIED:
+                return MUST_NOT_FOLD
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
             _publish(world, turn, fast_until_s, at_once)
@@ -139,7 +157,7 @@ def _run(world: World, until_s: float) -> int:
                 continue
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
             return TOO_MANY_EXCHANGES
-        _handle(world, turn)
+        _handle(world, turn, folds)
 
 
 @inlined
@@ -193,6 +211,8 @@ def _begin(world: World) -> None:
     if GENERAL and len(arrays.fault_events) > 0:
         hand.sequence = 0
         event_list.schedule_seldom(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
+    if PUSHES and not POLLS:
+        begin(arrays.state[0])
     hand.sequence = 1
     q.head_word[STARTS] = 2  # only the first change and the first fault were there before
     if len(arrays.start_s) > 0:
@@ -277,7 +297,7 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
 
 
 @inlined
-def _handle(world: World, taken: Turn) -> None:
+def _handle(world: World, taken: Turn, folds: bool) -> None:
     """Handle one client's event in stages, which get a world with the rules of its cohort."""
     between, arrays, number, now = world, world.arrays, taken.number, taken.now
     row = arrays.rows[number]
@@ -307,6 +327,9 @@ def _handle(world: World, taken: Turn) -> None:
         lane, to = int(item.lane), number
         if GENERAL and lane >= OTHERS:
             to, lane = lane // OTHERS - 1, lane % OTHERS
+        if PUSHES and not POLLS and folds and is_folded(world, number, item.load):
+            schedule_attempt(world, number, item.t)
+            continue
         event_list.schedule(world.q, lane, item.t, to, item.load)
     if PUSHES and row.subscribed >= 0:
         up_to_date = is_up_to_date(arrays, number)
@@ -349,6 +372,8 @@ def _finish(world: World, now: float) -> None:
         row = arrays.rows[number]
         if PUSHES:
             catch_up(arrays, record, number, arrays.state[0].published)
+        if PUSHES and not POLLS:
+            book_unfinished(world, number, now)
         if row.state != State.GONE:
             its_rules = rules_of(world, int(row.cohort)) if GENERAL else world.rules
             finalise(arrays, record, its_rules, number, now)

@@ -43,6 +43,7 @@ from simlib.engines.compiled import (
     actions,
     arrivals,
     assignment,
+    attempts,
     balancing,
     broadcast,
     event_list,
@@ -83,6 +84,7 @@ _MODULES = (
     actions,
     arrivals,
     assignment,
+    attempts,
     balancing,
     broadcast,
     faults,
@@ -145,41 +147,28 @@ class Simulation:
     """
 
     def __init__(self, workload: Workload, record: Record) -> None:
-        self._variant = variant = variant_of(workload)
-        self._loops = _loops(variant)
+        self._variant = variant_of(workload)
+        self._loops = _loops(self._variant)
         self.is_interrupted = False
         self._now_s = 0.0
+        self._workload = workload
         self._record = record
-        rules, treatment_rules = (
-            each._replace(seed=_signed(each.seed), replication=_signed(each.replication))
-            for each in (workload.rules, workload.treatment_rules or workload.rules)
-        )
-        longest_s = max(
-            max(each.interval_s, each.reconnect.cap_s, each.heartbeat_interval_s)
-            for each in (rules, treatment_rules)
-        )
-        turn_s = min(2.0 * longest_s, record.horizon_s)
-        clients_n = len(workload.start_s)
-        # Numba takes one row for a contiguous array, and would compile a second loop for it.
-        rows = _on_lines(max(clients_n, 2), LAYOUTS[variant])
-        clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
-        record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
-        kept = _record_arrays(workload, record)
-        self._world = World(
-            arrays=_client_arrays(workload, record, rows[:clients_n]),
-            record=kept._replace(clients=clients, traffic=traffic),
-            q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
-            rules=_plain(rules),
-            treatment_rules=_plain(treatment_rules),
-            server_rules=_plain(workload.server),
-            options=_options(workload),
-            flag=_plain(workload.flag or NO_FLAG),
-        )
+        self._world = _new_world(workload, record, may_fold=True)
 
     @property
     def events(self) -> int:
         """How many events have been handled."""
         return int(self._world.arrays.state["events"][0])
+
+    @property
+    def folded(self) -> int:
+        """How many attempts to connect have been handled as one: see `attempts`."""
+        return int(self._world.arrays.state["folded"][0])
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether such attempts may be, as none has met another event at its very moment."""
+        return bool(self._world.arrays.state["may_fold"][0])
 
     def prepare(self) -> None:
         """Compile what the run needs, or load it from disk; no time passes."""
@@ -200,9 +189,18 @@ class Simulation:
             if done == loop.FINISHED:
                 self._now_s = t
                 return
+            if done == loop.MUST_NOT_FOLD:
+                self._begin_anew()
+                continue
             if done != loop.NEEDS_ROOM:
                 raise ScenarioError("horizon_s", self._record.horizon_s, _TOO_LONG[done])
             self._make_room()
+
+    def _begin_anew(self) -> None:
+        """Forget what has been done, and take each event of an attempt singly: see `attempts`."""
+        del self._world  # its memory is needed
+        self._record.clear()
+        self._world = _new_world(self._workload, self._record, may_fold=False)
 
     def _make_room(self) -> None:
         """Lengthen what the loop has found too short."""
@@ -281,6 +279,36 @@ class Simulation:
             log = getattr(ended, name)
             rows = log if isinstance(log, list) else log[0][: log[1][0]]
             setattr(record, name, rows)
+
+
+def _new_world(workload: Workload, record: Record, *, may_fold: bool) -> World:
+    rules, treatment_rules = (
+        each._replace(seed=_signed(each.seed), replication=_signed(each.replication))
+        for each in (workload.rules, workload.treatment_rules or workload.rules)
+    )
+    longest_s = max(
+        max(each.interval_s, each.reconnect.cap_s, each.heartbeat_interval_s)
+        for each in (rules, treatment_rules)
+    )
+    turn_s = min(2.0 * longest_s, record.horizon_s)
+    clients_n = len(workload.start_s)
+    # Numba takes one row for a contiguous array, and would compile a second loop for it.
+    rows = _on_lines(max(clients_n, 2), LAYOUTS[variant_of(workload)])
+    clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
+    record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
+    kept = _record_arrays(workload, record)
+    arrays = _client_arrays(workload, record, rows[:clients_n])
+    arrays.state["may_fold"] = may_fold
+    return World(
+        arrays=arrays,
+        record=kept._replace(clients=clients, traffic=traffic),
+        q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
+        rules=_plain(rules),
+        treatment_rules=_plain(treatment_rules),
+        server_rules=_plain(workload.server),
+        options=_options(workload),
+        flag=_plain(workload.flag or NO_FLAG),
+    )
 
 
 def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:

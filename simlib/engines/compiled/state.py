@@ -103,6 +103,9 @@ class Kind(IntEnum):
 
     LEAVES_QUEUE = 50
 
+    ATTEMPT = 51
+    UPGRADE_ASKED = 52
+
 
 KIND_BITS = 6
 DATA_BITS = 32
@@ -140,6 +143,7 @@ DONE_TRIP = 2
 ALARM = 3
 BEATS = 4
 BROADCASTS = 5
+ASKED = 6
 
 OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
 MOST_OUT = 8
@@ -229,6 +233,12 @@ STATE = np.dtype(
         ("limit_due_s", "f8"),
         ("held", "i8"),
         ("stretches", "i8"),
+        ("may_fold", "i8"),
+        ("folded", "i8"),
+        ("latest_s", "f8"),
+        ("latest_start_s", "f8"),
+        ("latest_attempt_s", "f8"),
+        ("latest_asked_s", "f8"),
     ]
 )
 
