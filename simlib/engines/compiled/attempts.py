@@ -28,11 +28,11 @@ time, so it is opened before); what has come is among four times that are kept. 
 alone, the loop returns TIED, and the run begins anew with single events. What a lone event
 schedules gets its place at the right moment, so by induction all other places are right.
 
-Two kinds of ties are no accident, but order by words is right for them. Requests for upgrades come
-in the order of their SYNs, since with one round-trip time each event between keeps the order of
-those before. And sessions that start together: their first ATTEMPT is scheduled by the start itself.
-If messages take no time, the requests of a wave come at the moment of its starts and SYNs, but
-after all of them: starts have the lowest word, and SYNs were scheduled by them, before any request.
+Two kinds of ties are no accident, but their order by words is right. Requests for upgrades come in
+the order of their SYNs, since with one round-trip time each event between keeps the order of those
+before. And where sessions start together, the start itself schedules the first ATTEMPT. If messages
+take no time, the requests of such a wave come at the moment of its starts and SYNs, but after all
+of them: starts have the lowest word, and they have scheduled the SYNs before any request.
 """
 
 from __future__ import annotations
@@ -42,15 +42,22 @@ from typing import Any
 from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.client_state import NEVER_S, connect
-from simlib.core.protocol import UNAVAILABLE, State
+from simlib.core.protocol import State
 from simlib.core.reconnect import Policy
 from simlib.core.record import Count
 from simlib.core.server import Law, Server
 from simlib.core.websocket import begin_upgrade, refused_attempt
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.event_list import SOURCES, WHEEL
-from simlib.engines.compiled.numba_support import inlined, seldom
+from simlib.engines.compiled.event_list import (
+    CLIENT_MASK,
+    SOURCES,
+    STARTS,
+    WHEEL,
+    EventList,
+)
+from simlib.engines.compiled.numba_support import called, inlined, seldom
+from simlib.engines.compiled.poll_round import fetch_clients
 from simlib.engines.compiled.state import (
     ALARM,
     ASKED,
@@ -64,7 +71,7 @@ from simlib.engines.compiled.state import (
 from simlib.engines.compiled.turn import POLLS, PUSHES, Turn, World
 
 HANDLED, TIED = -1, -2
-"""In place of the kind of a turn: nothing is left to do; the run has to begin anew."""
+"""In place of the kind of an event: nothing is left to do; the run has to begin anew."""
 IS_FIRST = 1
 """The bit in the data of ATTEMPT and UPGRADE_ASKED that tells a session's first attempt."""
 LATE = 1
@@ -104,35 +111,99 @@ def begin(state: Any) -> None:
 
 
 @inlined
-def take_attempt(world: World, source: int, turn: Turn, until_s: float) -> Turn:
-    """Handle the event that has been taken, if it is of a folded attempt; return what is left.
-
-    Nothing is booked for `until_s` or later.
-    """
-    state, kind, now = world.arrays.state[0], turn.kind, turn.now
-    if kind == Kind.START:
-        state.latest_start_s = now
-        _start(world, turn)
-        return _instead(turn, HANDLED)
-    if kind == Kind.ATTEMPT:
-        return _arrive(world, turn, until_s)
-    if kind == Kind.UPGRADE_ASKED:
-        is_of_wave = turn.data == IS_FIRST and world.arrays.half_s[0] == 0.0
-        is_late = not is_of_wave and state.latest_start_s == now
-        if is_late or state.latest_attempt_s == now or not _is_alone(world, now, source):
-            return _instead(turn, TIED)
-        return _ask(world, turn, until_s)
-    if kind == Kind.DEADLINE and turn.data == LATE:
-        fires = world.arrays.rows[turn.number].deadline_s == now
-        if fires and (_is_met(state, now) or not _is_alone(world, now, SOURCES)):
-            return _instead(turn, TIED)
-    state.latest_s = now
-    return turn
+def is_next(q: EventList, source: int) -> bool:
+    """Say whether the next event of a source is of a folded attempt; a start counts as one."""
+    if source == WHEEL:
+        return _kind(int(q.heap[0].load)) == Kind.ATTEMPT
+    if source == TRIP:
+        return _kind(event_list.next_load(q, TRIP)) == Kind.ATTEMPT
+    return bool(source in (ASKED, STARTS))
 
 
 @inlined
-def _instead(turn: Turn, kind: int) -> Turn:
-    return Turn(turn.number, int(kind + 0), 0, 0, turn.now, 0.0)
+def _kind(load: int) -> int:
+    return (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+
+
+@called
+def take_attempts(
+    world: World, source: int, until_s: float, fast_until_s: float, most: int
+) -> tuple[int, int, int, float]:
+    """Take events of folded attempts, from one that is next, up to one of another kind.
+
+    Return what becomes of the last (HANDLED, TIED, or the kind of an event that the other stages go
+    on with), its client, how many were taken, at most `most`, and the time of the last. Nothing is
+    booked for `fast_until_s` or later.
+    """
+    arrays, q, counts = world.arrays, world.q, world.record.clients
+    state, head_t, taken = arrays.state[0], q.head_t, 0
+    while True:
+        now = head_t[source]
+        taken += 1
+        if source == STARTS:
+            number = int(state.started)
+            state.started += 1
+            head_t[STARTS] = NEVER_S
+            if state.started < len(arrays.start_s):
+                head_t[STARTS] = arrays.start_s[state.started]
+            state.latest_start_s = now
+            _start(world, number, now)
+            becomes = HANDLED + 0
+        else:
+            number = int(q.head_word[source] & CLIENT_MASK)
+            load = event_list.take(q, source)
+            if source == ASKED and q.lanes[ASKED].read == 0:
+                start, n = event_list.chunk_after(q, ASKED)
+                fetch_clients(arrays, counts, q.pool, start, n)
+            becomes = _take(world, source, number, load, now, fast_until_s)
+        if becomes != HANDLED or taken >= most:
+            break
+        source = event_list.next_source(q)
+        if head_t[source] >= until_s or (source == WHEEL and q.hand[0].open == 0):
+            break
+        if not is_next(q, source):
+            break
+    state.events += taken
+    return becomes, number, taken, now
+
+
+@inlined
+def _take(world: World, source: int, number: int, load: int, now: float, until_s: float) -> int:
+    is_first = load & IS_FIRST > 0
+    state, half_s = world.arrays.state[0], world.arrays.half_s[0]
+    if source == ASKED:
+        is_of_wave = is_first and half_s == 0.0
+        is_late = not is_of_wave and state.latest_start_s == now
+        if is_late or state.latest_attempt_s == now or not _is_alone(world, now, source):
+            return TIED + 0
+    else:
+        if is_first:
+            state.latest_start_s = now
+        elif _is_met(state, now) or not _is_alone(world, now, SOURCES):
+            return TIED + 0
+        else:
+            state.latest_attempt_s = now
+        if not _is_accepted(world, number, now):
+            return HANDLED + 0
+        if half_s > 0.0 or is_first:
+            t = _open_s(world, now) + half_s
+            event_list.schedule(
+                world.q, ASKED, t, number, load_of(0, Kind.UPGRADE_ASKED, load & IS_FIRST)
+            )
+            return HANDLED + 0
+    return _ask(world, number, now, until_s)
+
+
+@inlined
+def is_out_of_order(world: World, turn: Turn) -> bool:
+    """Note an event of another kind; say whether it ties with others that come in no sure order."""
+    state, now = world.arrays.state[0], turn.now
+    is_tied = False
+    if turn.kind == Kind.DEADLINE and turn.data == LATE:
+        fires = world.arrays.rows[turn.number].deadline_s == now
+        is_tied = fires and (_is_met(state, now) or not _is_alone(world, now, SOURCES))
+    state.latest_s = now
+    return bool(is_tied)
 
 
 @inlined
@@ -153,22 +224,22 @@ def _is_met(state: Any, now: float) -> bool:
 
 
 @inlined
-def _start(world: World, turn: Turn) -> None:
+def _start(world: World, number: int, now: float) -> None:
     """A session starts: its client waits for an attempt that begins now."""
-    arrays, now = world.arrays, turn.now
-    row = arrays.rows[turn.number]
+    arrays = world.arrays
+    row = arrays.rows[number]
     row.transport = world.rules.transport
     row.since_s = now
     row.state = State.WAITING + 0
     row.deadline_s = now
     load = load_of(0, Kind.ATTEMPT, IS_FIRST)
-    event_list.schedule_seldom(world.q, TRIP, now + arrays.half_s[0], turn.number, load)
+    event_list.schedule_seldom(world.q, TRIP, now + arrays.half_s[0], number, load)
 
 
 @inlined
 def is_folded(world: World, number: int, load: int) -> bool:
     """Say whether an alarm that is about to be scheduled begins an attempt that is folded."""
-    is_alarm = (load >> DATA_BITS) & ((1 << KIND_BITS) - 1) == Kind.DEADLINE
+    is_alarm = _kind(load) == Kind.DEADLINE
     return bool(is_alarm and world.arrays.rows[number].state == State.WAITING)
 
 
@@ -180,29 +251,17 @@ def schedule_attempt(world: World, number: int, start_s: float) -> None:
 
 
 @inlined
-def _arrive(world: World, turn: Turn, until_s: float) -> Turn:
-    """A SYN arrives: a worker accepts it, or the backlog is full."""
-    arrays, server_rules, now = world.arrays, world.server_rules, turn.now
-    state, nodes, half_s = arrays.state[0], arrays.servers, arrays.half_s[0]
-    if turn.data == IS_FIRST:
-        state.latest_start_s = now
-    else:
-        if _is_met(state, now) or not _is_alone(world, now, SOURCES):
-            return _instead(turn, TIED)
-        state.latest_attempt_s = now
+def _is_accepted(world: World, number: int, now: float) -> bool:
+    """Say whether a worker accepts a SYN that arrives; else the backlog is full."""
+    nodes, service_s = world.arrays.servers, world.server_rules.accept_s + 0.0
     node = Server(nodes.free_s[0], nodes.blocked_s[0], nodes.accepts_s[0], nodes.state[0])
-    service_s = server_rules.accept_s + 0.0
-    begun_s = servers.accept(node, server_rules, now, service_s)
+    begun_s = servers.accept(node, world.server_rules, now, service_s)
     if begun_s < 0.0:
-        _drop(world, turn)
-        return _instead(turn, HANDLED)
-    recording.add_busy(world.record, 0, begun_s, begun_s + service_s)
-    if half_s == 0.0 and turn.data != IS_FIRST:
-        return _ask(world, turn, until_s)
-    t = _open_s(world, now) + half_s
-    load = load_of(0, Kind.UPGRADE_ASKED, turn.data)
-    event_list.schedule(world.q, ASKED, t, turn.number, load)
-    return _instead(turn, HANDLED)
+        _drop(world, number, now)
+        return False
+    if service_s > 0.0:
+        recording.add_busy(world.record, 0, begun_s, begun_s + service_s)
+    return True
 
 
 @inlined
@@ -214,25 +273,25 @@ def _open_s(world: World, syn_s: float) -> float:
 
 
 @seldom
-def _drop(world: World, turn: Turn) -> None:
+def _drop(world: World, number: int, now: float) -> None:
     """The backlog is full: the SYN comes again later."""
-    arrays, record, q, number = world.arrays, world.record, world.q, turn.number
+    arrays, record, q = world.arrays, world.record, world.q
     row = arrays.rows[number]
     recording.count(record, Count.ATTEMPTS, number, row.deadline_s)
     connect(row, world.rules, row.deadline_s + 0.0)
     load = load_of(0, Kind.DEADLINE, LATE)
     event_list.schedule_seldom(q, ALARM, row.deadline_s, number, load)
-    recording.count_in_bin(record, Count.DROPPED_SYNS, number, turn.now)
-    t = turn.now + max(0.0, servers.syn_retry_s(0) - arrays.half_s[0])
+    recording.count_in_bin(record, Count.DROPPED_SYNS, number, now)
+    t = now + max(0.0, servers.syn_retry_s(0) - arrays.half_s[0])
     load = load_of(row.exchange, Kind.SYN_AGAIN, 0)
     event_list.schedule_seldom(q, WHEEL, t, number, load)
 
 
 @inlined
-def _ask(world: World, turn: Turn, until_s: float) -> Turn:
+def _ask(world: World, number: int, now: float, until_s: float) -> int:
     """A request for an upgrade arrives: it is refused, or the other stages go on with it."""
-    arrays, server_rules, now = world.arrays, world.server_rules, turn.now
-    row, state, node = arrays.rows[turn.number], arrays.state[0], arrays.servers.state[0]
+    arrays, server_rules = world.arrays, world.server_rules
+    row, state, node = arrays.rows[number], arrays.state[0], arrays.servers.state[0]
     state.latest_asked_s = now
     per_s, burst = server_rules.admit_per_s, server_rules.admit_burst
     is_late = servers.wait_s(arrays.servers.free_s[0], now) > server_rules.shed_wait_s
@@ -241,20 +300,24 @@ def _ask(world: World, turn: Turn, until_s: float) -> Turn:
     )
     refused_s = now + arrays.half_s[0]
     if is_refused and refused_s < until_s and row.exchange < LAST_EXCHANGE:
-        _refuse(world, turn.number, refused_s)
-        return _instead(turn, HANDLED)
-    _set_out(world, turn.number)
-    return Turn(turn.number, Kind.UPGRADE + 0, int(row.exchange + 0), 0, now, 0.0)
+        _refuse(world, number, refused_s)
+        return HANDLED + 0
+    _set_out(world, number)
+    return Kind.UPGRADE + 0
 
 
 @inlined
 def _refuse(world: World, number: int, refused_s: float) -> None:
     """Book an attempt that is refused, and schedule the next one, if there is one."""
     arrays, record, rules = world.arrays, world.record, world.rules
-    row = arrays.rows[number]
-    _book(world, number, row.deadline_s + 0.0, NEVER_S)
-    recording.count(record, Count.ERRORS, number, refused_s)
-    recording.count_messages(record, number, refused_s, Message.UPGRADE_REFUSED + 0)
+    row, begun_s = arrays.rows[number], arrays.rows[number].deadline_s + 0.0
+    place = recording.bin_of(record, begun_s)
+    if recording.bin_of(record, refused_s) == place:
+        _book_in(world, number, place)
+    else:
+        _book(world, number, begun_s, NEVER_S)
+        recording.count(record, Count.ERRORS, number, refused_s)
+        recording.count_messages(record, number, refused_s, Message.UPGRADE_REFUSED + 0)
     refused_attempt(row, rules, refused_s)
     arrays.state[0].folded += 1
     if row.state == State.WAITING:
@@ -264,6 +327,30 @@ def _refuse(world: World, number: int, refused_s: float) -> None:
 
 
 @inlined
+def _book_in(world: World, number: int, place: int) -> None:
+    """Book all that an attempt has counted that is refused, where it is in one time bin."""
+    record = world.record
+    bins, messages, sizes = record.bins[0, place], record.messages[0, place], record.sizes
+    counts, traffic = record.clients[number], record.traffic[number]
+    bins[Count.ATTEMPTS] += 1
+    bins[Count.ERRORS] += 1
+    counts[Count.ATTEMPTS] += 1
+    counts[Count.ERRORS] += 1
+    opening, asking, refusal = Message.TCP_OPEN, Message.UPGRADE_REQUEST, Message.UPGRADE_REFUSED
+    messages[opening] += 1
+    messages[asking] += 1
+    messages[refusal] += 1
+    up = sizes[opening, 2] + sizes[asking, 2] + sizes[refusal, 2]
+    down = sizes[opening, 3] + sizes[asking, 3] + sizes[refusal, 3]
+    if world.rules.tls:
+        messages[Message.TLS_OPEN] += 1
+        up += sizes[Message.TLS_OPEN, 2]
+        down += sizes[Message.TLS_OPEN, 3]
+    traffic[0] += up
+    traffic[1] += down
+
+
+@seldom
 def _book(world: World, number: int, begun_s: float, until_s: float) -> None:
     """Book what an attempt has counted before `until_s`, up to its request for an upgrade."""
     record, half_s = world.record, world.arrays.half_s[0]

@@ -276,10 +276,23 @@ def take(q: EventList, source: int) -> int:
     return load
 
 
+def next_load(q: EventList, lane: int) -> int:
+    """Return the load of a lane's next event, which there has to be."""
+    row = q.lanes[lane]
+    return int(q.pool[row.first * _CHUNK + row.read].load)
+
+
 def chunk_ahead(q: EventList, lane: int) -> tuple[int, int]:
     """Return where in the pool a lane's first chunk begins, and how many events it holds."""
     row = q.lanes[lane]
     return row.first * _CHUNK, min(row.held, _CHUNK)
+
+
+def chunk_after(q: EventList, lane: int) -> tuple[int, int]:
+    """Return where a lane's second chunk begins, and how many events it holds; 0 if none."""
+    row = q.lanes[lane]
+    after = q.link[row.first] if row.held > _CHUNK else row.first
+    return after * _CHUNK, max(0, min(row.held - _CHUNK, _CHUNK))
 
 
 def _new_chunk(q: EventList, link: int) -> int:

@@ -35,9 +35,11 @@ from simlib.engines.compiled.attempts import (
     begin,
     book_unfinished,
     is_folded,
+    is_next,
+    is_out_of_order,
     may_fold,
     schedule_attempt,
-    take_attempt,
+    take_attempts,
 )
 from simlib.engines.compiled.broadcast import broadcast
 from simlib.engines.compiled.event_list import (
@@ -109,7 +111,8 @@ def _run(world: World, until_s: float) -> int:
             return FINISHED
         if source == WHEEL and hand.open == 0:
             event_list.turn(q)
-            fetch_clients(arrays, record.clients, q.heap, 0, hand.open)
+            if not (folds and arrays.half_s[0] > 0.0):  # then a SYN does not touch its client
+                fetch_clients(arrays, record.clients, q.heap, 0, hand.open)
             continue
         if source == WHEEL:
             kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
@@ -137,14 +140,21 @@ def _run(world: World, until_s: float) -> int:
             if handled > 0:
                 budget -= handled
                 continue
-        budget -= 1
-        turn = _next_turn(world, source, now)
-        state.events += 1
-        if PUSHES and not POLLS and folds:
-            turn = take_attempt(world, source, turn, fast_until_s)
-            if turn.kind == HANDLED:
+        if PUSHES and not POLLS and folds and is_next(q, source):
+            becomes, number, taken, now = take_attempts(
+                world, source, until_s, fast_until_s, budget
+            )
+            budget -= taken
+            if becomes == TIED:
+                return MUST_NOT_FOLD
+            if becomes == HANDLED:
                 continue
-            if turn.kind == TIED:
+            turn = Turn(number, becomes, int(arrays.rows[number].exchange + 0), 0, now, 0.0)
+        else:
+            budget -= 1
+            turn = _next_turn(world, source, now)
+            state.events += 1
+            if PUSHES and not POLLS and folds and is_out_of_order(world, turn):
                 return MUST_NOT_FOLD
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
