@@ -152,9 +152,9 @@ def take_attempts(
         else:
             number = int(q.head_word[source] & CLIENT_MASK)
             load = event_list.take(q, source)
-            if source == ASKED and q.lanes[ASKED].read == 0:
-                start, n = event_list.chunk_after(q, ASKED)
-                fetch_clients(arrays, counts, q.pool, start, n)
+            if source == ASKED:
+                later = event_list.later_in(q, ASKED)
+                fetch_clients(arrays, counts, q.pool, later, int(later >= 0))
             becomes = _take(world, source, number, load, now, fast_until_s)
         if becomes != HANDLED or taken >= most:
             break

@@ -20,6 +20,7 @@ looks after `room` and lets the arrays `grow`.
 from __future__ import annotations
 
 import math
+import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ SOURCES = LANES + 2
 NEVER_S = math.inf
 _CHUNK = 32
 _PER_BUCKET = 32
+_MAPPED_BYTES = 1 << 20
 
 FIRST_BIT = bytes([0, *((k & -k).bit_length() - 1 for k in range(1, 1 << SOURCES))])
 """The place of the lowest bit of a number."""
@@ -125,13 +127,13 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
     bags = rows_of(buckets + 1, _BAG)
     bags["last"] = -1
     return EventList(
-        pool=rows_of(chunks * _CHUNK, _ENTRY),
+        pool=zeros(chunks * _CHUNK, (Row, _ENTRY)),
         link=np.zeros(chunks, np.int32),
         lanes=rows_of(LANES, _LANE),
         bags=bags,
         head_t=np.full(SOURCES, NEVER_S),
         head_word=np.zeros(SOURCES, np.int64),
-        heap=rows_of(chunks * _CHUNK, _ENTRY),
+        heap=zeros(chunks * _CHUNK + 1, (Row, _ENTRY)),
         hand=hand,
         per_s=buckets / turn_s,
         horizon_s=horizon_s,
@@ -166,10 +168,24 @@ def rows_of(n: int | tuple[int, int], columns: Any) -> Any:
     return np.zeros(n, np.dtype((Row, columns)))
 
 
+def zeros(n: int, kind: Any) -> NDArray[Any]:
+    """Return zeros that take memory when they are written to, and give it back when they go.
+
+    An allocator may use memory again that has been written to, and keep what is given back.
+    """
+    kind = np.dtype(kind)
+    if n * kind.itemsize < _MAPPED_BYTES or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.zeros(n, kind)
+    pages = mmap.mmap(-1, n * kind.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8).view(kind)
+
+
 def longer(array: NDArray[Any], more: int, used: int | None = None) -> NDArray[Any]:
     """Return the array with zeros after it; only what is used of it is copied, if not all is."""
     used = len(array) if used is None else used
-    longer = np.zeros(len(array) + more, array.dtype)
+    longer = zeros(len(array) + more, array.dtype)
     longer[:used] = array[:used]
     return longer.view(type(array))
 
@@ -178,7 +194,7 @@ def room(q: EventList) -> int:
     """Return how many more events surely find room."""
     hand = q.hand[0]
     chunks = hand.spare - len(q.bags) - LANES
-    return min(chunks * _CHUNK, len(q.heap) - hand.open - hand.near - hand.far)
+    return min(chunks * _CHUNK, len(q.heap) - 1 - hand.open - hand.near - hand.far)
 
 
 def next_source(q: EventList) -> int:
@@ -288,11 +304,10 @@ def chunk_ahead(q: EventList, lane: int) -> tuple[int, int]:
     return row.first * _CHUNK, min(row.held, _CHUNK)
 
 
-def chunk_after(q: EventList, lane: int) -> tuple[int, int]:
-    """Return where a lane's second chunk begins, and how many events it holds; 0 if none."""
+def later_in(q: EventList, lane: int) -> int:
+    """Return where in the pool the event is that a lane has a chunk later; -1 if it has none."""
     row = q.lanes[lane]
-    after = q.link[row.first] if row.held > _CHUNK else row.first
-    return after * _CHUNK, max(0, min(row.held - _CHUNK, _CHUNK))
+    return q.link[row.first] * _CHUNK + row.read if row.held > _CHUNK else -1
 
 
 def _new_chunk(q: EventList, link: int) -> int:
@@ -445,21 +460,17 @@ def _heap_pop(q: EventList) -> None:
     size = hand.open
     last = heap[size]
     t, word, load = last.t, last.word, last.load
-    place = 0
-    while True:
-        below = 2 * place + 1
-        if below >= size:
-            break
+    place, below = 0, 1
+    while below < size:
+        # Which child is earlier is what no processor could predict: no branch asks.
+        other, child = heap[below + 1], heap[below]
+        is_earlier = (other.t < child.t) | ((other.t == child.t) & (other.word < child.word))
+        below += int(is_earlier & (below + 1 < size))
         child = heap[below]
-        if below + 1 < size:
-            other = heap[below + 1]
-            if other.t < child.t or (other.t == child.t and other.word < child.word):
-                child = other
-                below += 1
         if t < child.t or (t == child.t and word < child.word):
             break
         _put(heap, place, child.t, child.word, child.load)
-        place = below
+        place, below = below, 2 * below + 1
     _put(heap, place, t, word, load)
 
 

@@ -316,13 +316,13 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
     variant, clients_n = variant_of(workload), len(rows)
     _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
-    slots_n = 2 * clients_n if variant.pushes else 0
+    slots_n = clients_n + clients_n // 4 + 64 if variant.pushes else 0
     return ClientArrays(
         rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
         activity_k=np.zeros((2, activities_n), np.int32),
-        order=np.zeros(slots_n, np.int32),
-        undisturbed_until_s=np.zeros(slots_n),
+        order=event_list.zeros(slots_n, np.int32),
+        undisturbed_until_s=event_list.zeros(slots_n, np.float64),
         start_s=workload.start_s,
         end_s=scalar_or_array(workload.end_s),
         half_s=scalar_or_array(workload.rtt_s) / 2.0,
@@ -428,9 +428,12 @@ def _idle_servers(nodes: int, workers: int) -> ServerArrays:
 
 def _with_longer_backlogs(arrays: ClientArrays) -> ClientArrays:
     servers = arrays.servers
-    rings = np.zeros((len(servers.state), 2 * servers.accepts_s.shape[1]))
+    nodes, length = servers.accepts_s.shape
+    rings = event_list.zeros(nodes * 2 * length, "f8").reshape(nodes, 2 * length)
     for ring, longer, state in zip(servers.accepts_s, rings, servers.state, strict=True):
-        longer[: len(ring)] = np.roll(ring, -int(state.oldest))
+        oldest = int(state.oldest)
+        longer[: length - oldest] = ring[oldest:]
+        longer[length - oldest : length] = ring[:oldest]
         state.oldest = 0
     return arrays._replace(servers=servers._replace(accepts_s=rings))
 
