@@ -7,6 +7,7 @@ from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
 import simlib as sl
+from simlib.engines.compiled import attempts
 from simlib.engines.compiled import simulation as compiled
 from simlib.scenario import compile_workload, new_record
 from tests.engines.test_compiled_engine import EXAMPLES, assert_equal_runs
@@ -57,7 +58,7 @@ def storms(draw):
             "server.handshake_s": pick(0.05, 0.4, 1.3),
             "server.accept_s": pick(0.0, 0.01, 0.2),
             "server.authenticate_s": pick(0.0, 0.1),
-            "server.backlog": pick(1, 3, 1000, 1000),
+            "server.backlog": pick(1, 3, 1000, 1000, 10**8),
             "server.max_connections": pick(5, 1000),
             "server.shed_wait_s": pick(0.05, 0.2, 1.0, 1.0, None),
             "server.admit_per_s": pick(None, None, 0.7),
@@ -86,10 +87,10 @@ def test_engines_agree_on_storms(scenario, seed):
 @pytest.mark.parametrize("policy", POLICIES[:4], ids=lambda policy: policy["policy"])
 def test_most_attempts_of_a_storm_are_folded(policy, rtt_s):
     board = BOARD.replace({"reconnect": policy, "network.rtt_s": rtt_s})
-    attempts = assert_equal_runs(board).frame("clients")["attempts"].sum()
+    made = assert_equal_runs(board).frame("clients")["attempts"].sum()
     folded, is_anew = fold(board)
     assert not is_anew
-    assert folded > 0.6 * attempts
+    assert folded > 0.6 * made
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,15 @@ def test_most_attempts_of_a_storm_are_folded(policy, rtt_s):
 def test_a_run_in_which_a_folded_attempt_meets_another_event_begins_anew(change):
     assert_equal_runs(BOARD.replace(change))
     assert fold(BOARD.replace(change)) == (0, True)
+
+
+def test_a_run_that_may_fill_an_endless_backlog_begins_anew():
+    few = {"clients": 4, "network.rtt_s": 0.0, "server.max_connections": 1}
+    board = BOARD.replace({**few, "reconnect.cap_s": 0.5, "server.backlog": 4 * attempts._ENDLESS})
+    run = assert_equal_runs(board)
+    assert run.frame("clients")["attempts"].sum() > board.server.backlog
+    assert fold(board) == (0, True)
+    assert fold(board.replace({"server.backlog": 1000}))[0] > 0
 
 
 @pytest.mark.parametrize(

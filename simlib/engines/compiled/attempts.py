@@ -77,6 +77,8 @@ IS_FIRST = 1
 LATE = 1
 """The data of DEADLINE for a time-out that was scheduled after its attempt had begun; else 0."""
 _MARGIN_S = 1e-3
+_ENDLESS = 64
+"""From how many places for each client on a backlog counts as endless."""
 
 
 @inlined
@@ -183,8 +185,9 @@ def _take(world: World, source: int, number: int, load: int, now: float, until_s
             return TIED + 0
         else:
             state.latest_attempt_s = now
-        if not _is_accepted(world, number, now):
-            return HANDLED + 0
+        becomes = _accept(world, number, now)
+        if becomes != Kind.UPGRADE_ASKED:
+            return becomes
         if half_s > 0.0 or is_first:
             t = _open_s(world, now) + half_s
             event_list.schedule(
@@ -251,17 +254,34 @@ def schedule_attempt(world: World, number: int, start_s: float) -> None:
 
 
 @inlined
-def _is_accepted(world: World, number: int, now: float) -> bool:
-    """Say whether a worker accepts a SYN that arrives; else the backlog is full."""
-    nodes, service_s = world.arrays.servers, world.server_rules.accept_s + 0.0
-    node = Server(nodes.free_s[0], nodes.blocked_s[0], nodes.accepts_s[0], nodes.state[0])
-    begun_s = servers.accept(node, world.server_rules, now, service_s)
-    if begun_s < 0.0:
-        _drop(world, number, now)
-        return False
+def _is_endless(world: World) -> bool:
+    """Say whether the backlog is so long that nobody keeps count of who waits in it.
+
+    It cannot be full before so many have been accepted as it has places. A run that comes so far
+    begins anew with single events.
+    """
+    return bool(world.server_rules.backlog >= _ENDLESS * len(world.arrays.rows))
+
+
+@inlined
+def _accept(world: World, number: int, now: float) -> int:
+    """Say what becomes of a SYN that arrives; it is HANDLED if the backlog drops it."""
+    nodes, state = world.arrays.servers, world.arrays.state[0]
+    service_s = world.server_rules.accept_s + 0.0
+    if _is_endless(world):
+        state.accepted += 1
+        if state.accepted >= world.server_rules.backlog:
+            return TIED + 0
+        begun_s = servers.admit_to(nodes.free_s[0], 0, now, service_s)
+    else:
+        node = Server(nodes.free_s[0], nodes.blocked_s[0], nodes.accepts_s[0], nodes.state[0])
+        begun_s = servers.accept(node, world.server_rules, now, service_s)
+        if begun_s < 0.0:
+            _drop(world, number, now)
+            return HANDLED + 0
     if service_s > 0.0:
         recording.add_busy(world.record, 0, begun_s, begun_s + service_s)
-    return True
+    return Kind.UPGRADE_ASKED + 0
 
 
 @inlined

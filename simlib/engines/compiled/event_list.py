@@ -37,7 +37,7 @@ WHEEL = LANES + 1
 SOURCES = LANES + 2
 
 NEVER_S = math.inf
-_CHUNK = 32
+_CHUNK = 16
 _PER_BUCKET = 32
 _MAPPED_BYTES = 1 << 20
 
@@ -121,7 +121,7 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
         Seconds.
     """
     buckets = 1 << max(6, (pending // _PER_BUCKET).bit_length())
-    chunks = 2 * (pending // _CHUNK) + 2 * buckets + 64
+    chunks = 2 * (pending // _CHUNK) + 4 * buckets + 64
     hand = rows_of(1, _HAND)
     hand[0].free, hand[0].spare = -1, chunks
     bags = rows_of(buckets + 1, _BAG)

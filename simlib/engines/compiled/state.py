@@ -235,6 +235,7 @@ STATE = np.dtype(
         ("stretches", "i8"),
         ("may_fold", "i8"),
         ("folded", "i8"),
+        ("accepted", "i8"),
         ("latest_s", "f8"),
         ("latest_start_s", "f8"),
         ("latest_attempt_s", "f8"),
