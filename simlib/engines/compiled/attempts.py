@@ -88,16 +88,15 @@ def may_fold(world: World) -> bool:
     Delays on a grid would tie all the time, and cost time without being wrong: only those policies
     count that draw from a continuous range.
     """
-    if POLLS or not PUSHES:
-        return False
     arrays, rules, record, options = world.arrays, world.rules, world.record, world.options
+    if POLLS or not PUSHES or len(arrays.half_s) != 1 or len(arrays.end_s) != 1:
+        return False
     policy, half_s = rules.reconnect.policy, arrays.half_s[0]
     is_drawn = policy == Policy.FULL_JITTER or policy == Policy.EQUAL_JITTER
     is_drawn = is_drawn or policy == Policy.DECORRELATED_JITTER
     has_time = rules.open_timeout_s > 8.0 * half_s + _MARGIN_S
     has_time = has_time and rules.upgrade_timeout_s > 3.0 * half_s + _MARGIN_S
-    is_plain = len(arrays.half_s) == 1 and len(arrays.end_s) == 1
-    is_plain = is_plain and arrays.end_s[0] >= record.horizon_s and not record.keep_events
+    is_plain = arrays.end_s[0] >= record.horizon_s and not record.keep_events
     is_plain = is_plain and options.drag_every_s <= 0.0 and options.hidden_every_s <= 0.0
     is_plain = is_plain and world.server_rules.law == Law.CONSTANT
     return bool(arrays.state[0].may_fold > 0 and is_drawn and has_time and is_plain)

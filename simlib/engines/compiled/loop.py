@@ -110,19 +110,14 @@ def _run(world: World, until_s: float) -> int:
         if now >= until_s:
             return FINISHED
         if source == WHEEL and hand.open == 0:
-            event_list.turn(q)
-            if not (folds and arrays.half_s[0] > 0.0):  # then a SYN does not touch its client
-                fetch_clients(arrays, record.clients, q.heap, 0, hand.open)
+            _open_bucket(world, folds)
             continue
         if source == WHEEL:
             kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
-            if PUSHES and kind == Kind.PUBLISH:
-                if event_list.room(q) < _most_of_a_broadcast(world) + MOST_OUT:
-                    return NEEDS_ROOM
+            if _lacks_room(world, kind):
+                return NEEDS_ROOM
             if GENERAL and kind == Kind.FAULT:
                 budget = 0
-                if _room_of_a_fault(world) < len(arrays.start_s) + MOST_OUT:
-                    return NEEDS_ROOM
         # Reserve space for every event that this one may schedule; the caller grows the arrays.
         if budget <= 0:
             budget = _room(world)
@@ -130,30 +125,22 @@ def _run(world: World, until_s: float) -> int:
                 return NEEDS_ROOM
             if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
                 return TOO_MANY_EVENTS
-        # What comes after the end of the run is not recorded: it is not served ahead either.
-        fast_until_s = min(record.horizon_s, until_s)
-        if GENERAL:
-            if state.fault_event < len(arrays.fault_events):
-                fast_until_s = min(fast_until_s, arrays.fault_events[state.fault_event].t)
+        fast_until_s = _fast_until_s(world, until_s)
         if goes_round and state.under_way == 0 and source != STARTS:
             handled = go_round(world, now, until_s, fast_until_s, budget)
             if handled > 0:
                 budget -= handled
                 continue
         if PUSHES and not POLLS and folds and is_next(q, source):
-            becomes, number, taken, now = take_attempts(
-                world, source, until_s, fast_until_s, budget
-            )
+            turn, taken = _attempted(world, source, until_s, fast_until_s, budget)
             budget -= taken
-            if becomes == TIED:
+            if turn.kind == TIED:
                 return MUST_NOT_FOLD
-            if becomes == HANDLED:
+            if turn.kind == HANDLED:
                 continue
-            turn = Turn(number, becomes, int(arrays.rows[number].exchange + 0), 0, now, 0.0)
         else:
             budget -= 1
             turn = _next_turn(world, source, now)
-            state.events += 1
             if PUSHES and not POLLS and folds and is_out_of_order(world, turn):
                 return MUST_NOT_FOLD
         if PUSHES and turn.kind == Kind.PUBLISH:
@@ -168,6 +155,48 @@ def _run(world: World, until_s: float) -> int:
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
             return TOO_MANY_EXCHANGES
         _handle(world, turn, folds)
+
+
+@inlined
+def _open_bucket(world: World, folds: bool) -> None:
+    arrays, q = world.arrays, world.q
+    event_list.turn(q)
+    if not (folds and arrays.half_s[0] > 0.0):  # then a SYN does not touch its client
+        fetch_clients(arrays, world.record.clients, q.heap, 0, q.hand[0].open)
+
+
+@inlined
+def _attempted(
+    world: World, source: int, until_s: float, fast_until_s: float, most: int
+) -> tuple[Turn, int]:
+    """Take folded attempts; return what is left of the last of them, and how many were taken."""
+    becomes, number, taken, now = take_attempts(world, source, until_s, fast_until_s, most)
+    exchange = int(world.arrays.rows[number].exchange + 0)
+    return Turn(number, becomes, exchange, 0, now, 0.0), taken
+
+
+@inlined
+def _fast_until_s(world: World, until_s: float) -> float:
+    """Return until when anything is served ahead of its time.
+
+    What comes after the end of the run is not recorded: it is not served ahead either.
+    """
+    arrays, fault = world.arrays, world.arrays.state[0].fault_event
+    fast_until_s = min(world.record.horizon_s, until_s)
+    if GENERAL:
+        if fault < len(arrays.fault_events):
+            fast_until_s = min(fast_until_s, arrays.fault_events[fault].t)
+    return fast_until_s
+
+
+@inlined
+def _lacks_room(world: World, kind: int) -> bool:
+    """Say whether there is too little room for an event of a kind that may need much."""
+    if PUSHES and kind == Kind.PUBLISH:
+        return bool(event_list.room(world.q) < _most_of_a_broadcast(world) + MOST_OUT)
+    if GENERAL and kind == Kind.FAULT:
+        return bool(_room_of_a_fault(world) < len(world.arrays.start_s) + MOST_OUT)
+    return False
 
 
 @inlined
@@ -271,6 +300,7 @@ def _next_turn(world: World, source: int, now: float) -> Turn:
     """Take the next event of a source; `_handle` adds how far the client is from the server."""
     arrays, record, q = world.arrays, world.record, world.q
     state = arrays.state[0]
+    state.events += 1
     if source == STARTS:
         number = int(state.started)
         state.started += 1
