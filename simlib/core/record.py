@@ -357,6 +357,14 @@ class Record:
             published = np.searchsorted(self.publish_s, t, "right")
             self.last = np.minimum(self.last, np.int32(published))
 
+    def clear(self) -> None:
+        """Forget all that was counted, for a run that begins anew; logs begin anew with it."""
+        given = (self.start_s, self.last, self.sizes)
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray) and not any(value is each for each in given):
+                value.fill(0)
+        self.last_s.fill(-1.0)
+
     @property
     def entered(self) -> NDArray[np.int32]:
         """Changes published before each client's session, shape (clients,): its first version."""

@@ -32,6 +32,7 @@ _ROUNDED_S = 1e-6
 
 
 _RING = 16
+"""The length of a ring at first; it doubles, so that places in it need no division."""
 
 
 class Law(IntEnum):
@@ -335,14 +336,14 @@ def accept(server: Server, rules: ServerRules, now: float, service_s: float) -> 
     """
     state, ring = server.state, server.accepts_s
     while state.waiting > 0 and ring[state.oldest] <= now:
-        state.oldest = (state.oldest + 1) % len(ring)
+        state.oldest = (state.oldest + 1) & (len(ring) - 1)
         state.waiting -= 1
     if state.waiting >= rules.backlog:
         return -1.0
     if state.waiting == len(ring):
         grow_backlog(server)
     start = admit(server.free_s, now, service_s)
-    ring[(state.oldest + state.waiting) % len(ring)] = start
+    ring[(state.oldest + state.waiting) & (len(ring) - 1)] = start
     state.waiting += 1
     return start
 

@@ -94,6 +94,27 @@ def on_handshake(
     return back_off(client, rules, now, is_loss and retries_at_once(rule.policy), 0.0)
 
 
+def begin_upgrade(client: Client, rules: Rules, open_s: float) -> None:
+    """A client that connects has TCP, and TLS if there is any, from `open_s` on, seconds.
+
+    It does what `step` does with CONNECTED and SECURED; the driver counts and sends.
+    """
+    move(client, Event.CONNECTED)
+    move(client, Event.SECURED)
+    if rules.upgrade_timeout_s < NEVER_S:
+        client.deadline_s = open_s + rules.upgrade_timeout_s
+
+
+def refused_attempt(client: Client, rules: Rules, now: float) -> None:
+    """Begin and end an attempt of a client that waits for it: it is refused `now`, seconds.
+
+    It does what `step` does with DEADLINE, CONNECTED, SECURED and CLOSED, the latter with a status
+    for which clients try again, if a socket is meant and no tab is hidden.
+    """
+    client.exchange += 1
+    back_off(client, rules, now, False, 0.0)
+
+
 def on_socket(client: Client, rules: Rules, event: int, now: float, value: int) -> int:
     """Handle an event of an open connection: a message, a heartbeat, its timer, its end."""
     if Event.SNAPSHOT <= event <= Event.PUSH:

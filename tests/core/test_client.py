@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from simlib.core.client import applied_from, is_recoverable, step, step_poll
-from simlib.core.client_state import NEVER_S, Applied, Client, Differs
+from simlib.core.client_state import NEVER_S, Applied, Client, Differs, connect
 from simlib.core.fallback import FallbackRules
 from simlib.core.protocol import Action, Event, Heartbeat, State, Transport, holds
 from simlib.core.reconnect import Policy, Reset
 from simlib.core.resync import Resync
+from simlib.core.websocket import begin_upgrade, refused_attempt
 from simlib.errors import ProtocolError
 from simlib.scenario import Scenario, compile_workload
 
@@ -222,6 +223,41 @@ def test_the_stages_of_a_connection_ask_for_one_action_each():
         Action.NONE,
     ]
     assert client.state == State.OPEN
+
+
+@pytest.mark.parametrize("upgrade_timeout_s", [0.0, 3.0])
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("attempts", [None, 3])
+def test_a_refused_attempt_as_one_does_what_its_events_do(attempts, tls, upgrade_timeout_s):
+    websocket, network = {"upgrade_timeout_s": upgrade_timeout_s}, {"tls": tls}
+    limits = {"policy": "decorrelated_jitter", "attempts": attempts}
+    changes = {"transport": "websocket", "websocket": websocket, "network": network}
+    board = Scenario(updates={"rate_per_s": 0.1}, reconnect=limits, **changes)
+    rules = compile_workload(board, 1, 0).rules
+    singly, at_once = Client(5), Client(5)
+    for client in (singly, at_once):
+        step(client, rules, Event.START, 0.0)
+        step(client, rules, Event.CLOSED, 1.0, 503)
+    for _ in range(3):
+        begun_s = singly.deadline_s
+        step(singly, rules, Event.DEADLINE, begun_s)
+        step(singly, rules, Event.CONNECTED, begun_s + 1.0)
+        if tls:
+            step(singly, rules, Event.SECURED, begun_s + 3.0)
+        before = Client(5)
+        for name in Client.__slots__:
+            setattr(before, name, getattr(at_once, name))
+        connect(before, rules, begun_s)
+        begin_upgrade(before, rules, begun_s + (3.0 if tls else 1.0))
+        assert row_of(before) == row_of(singly)
+        step(singly, rules, Event.CLOSED, begun_s + 5.0, 503)
+        refused_attempt(at_once, rules, begun_s + 5.0)
+        assert row_of(at_once) == row_of(singly)
+    assert singly.state == (State.STRANDED if attempts else State.WAITING)
+
+
+def row_of(client):
+    return {name: getattr(client, name) for name in Client.__slots__}
 
 
 def test_silence_of_the_server_is_noticed_interval_plus_timeout_after_the_last_ping():

@@ -93,6 +93,44 @@ def test_chunks_are_used_again():
     assert q.hand[0].fresh < 20
 
 
+def test_what_grows_keeps_its_events_and_copies_what_is_used_alone():
+    q = event_list.new_event_list(pending=0, turn_s=1.0, horizon_s=1e9)
+    for k in range(300):
+        event_list.schedule(q, WHEEL if k % 2 else 0, float(k // 2), 0, k)
+    q = event_list.grow(q, 100_000)
+    used = int(q.hand[0].fresh) * event_list._CHUNK
+    assert event_list.room(q) >= 100_000
+    assert not q.pool["load"][used:].any()
+    taken = []
+    while earliest(q)[1] < event_list.NEVER_S:
+        taken.append(event_list.take(q, earliest(q)[0]))
+    assert sorted(taken) == list(range(300))
+
+
+@pytest.mark.parametrize("n", [0, 10, 200_000])
+def test_zeros_are_zeros_of_their_kind_and_can_be_written(n):
+    kind = (event_list.Row, [("t", "f8"), ("n", "i4")])
+    found = event_list.zeros(n, kind)
+    assert found.dtype == event_list.rows_of(n, kind[1]).dtype
+    assert len(found) == n
+    assert not found["t"].any()
+    found["n"] = 7
+    assert found["n"].sum() == 7 * n
+
+
+def test_a_lane_says_which_event_comes_a_chunk_later():
+    q = event_list.new_event_list(pending=200, turn_s=1.0, horizon_s=1e9)
+    for k in range(80):
+        event_list.schedule(q, 0, float(k), 0, k)
+    for k in range(80):
+        later = event_list.later_in(q, 0)
+        assert (later >= 0) == (k + event_list._CHUNK < 80)
+        if later >= 0:
+            assert q.pool[later].load == k + event_list._CHUNK
+        assert event_list.next_load(q, 0) == k
+        assert event_list.take(q, 0) == k
+
+
 def test_the_session_source_is_the_callers():
     q = event_list.new_event_list(pending=0, turn_s=1.0, horizon_s=10.0)
     q.head_t[STARTS], q.head_word[STARTS] = 3.0, 1

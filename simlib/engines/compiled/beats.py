@@ -109,6 +109,7 @@ def new_ring(clients: int) -> Ring:
     """Return an empty ring with room for all clients."""
     ring = rows_of(1, RING)
     ring["next_s"] = NEVER_S
+    ring["latest_s"] = -NEVER_S
     return Ring(rows_of(clients, ENTRY), np.zeros(clients, np.int32), ring)
 
 
@@ -143,6 +144,13 @@ def _has_plain_timers(rules: Rules) -> bool:
 def is_member(row: Any) -> bool:
     """Say whether a client's heartbeats go round by themselves."""
     return row.deadline_s == IN_RING
+
+
+@inlined
+def happens_at(world: World, now: float) -> bool:
+    """Say whether the latest or the next thing that members have waited for happens `now`."""
+    ring = world.arrays.beats.ring[0]
+    return bool(ring.latest_s == now or ring.next_s == now)
 
 
 @inlined
@@ -313,7 +321,7 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
     half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
     interval_s = rules.heartbeat_interval_s
     queue, worker, pings = _queue_of(world), _at_work(world), _Tally(0, 0, 0, -NEVER_S, 0)
-    handled, leaver = 0, -1
+    handled, leaver, latest_s = 0, -1, -NEVER_S
     while handled < most:
         beat_s, pong_s, is_heard = NEVER_S, NEVER_S, queue.answered > 0
         if queue.resting > 0:
@@ -328,7 +336,7 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
             has_word = is_beat or is_heard
             if now > limit_s or not (has_word and entries[place].word < limit_word):
                 break
-        entry = entries[place]
+        entry, latest_s = entries[place], now
         handled += 1
         if not is_beat and not is_heard:
             pings = _hear(world, entry, queue.sequence, pings)
@@ -350,10 +358,12 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
             entry = entries[queue.sent_at]
             if entry.t >= limit_s and (entry.t > limit_s or entry.word >= limit_word):
                 break
+            latest_s = max(latest_s, entry.t)
             pings = _hear(world, entry, queue.sequence, pings)
             queue = _answered(queue, len(entries))
     _write_pings(record, pings, True)
     ring.rounds += pings.all
+    ring.latest_s = max(ring.latest_s, latest_s)
     return _end_round(world, queue, worker, handled + pings.all, leaver)
 
 
@@ -381,13 +391,14 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
     interval_s, timeout_s = rules.heartbeat_interval_s, rules.heartbeat_timeout_s
     queue, worker = _queue_of(world), _at_work(world)
     pings = pongs = _Tally(0, 0, 0, -NEVER_S, 0)
-    handled, leaver = 0, -1
+    handled, leaver, latest_s = 0, -1, -NEVER_S
     while handled < most:
         kind, place, now = _next_of_three(queue, entries)
         entry = entries[place]
         if now >= limit_s and (now > limit_s or entry.word >= limit_word):
             break
         handled += 1
+        latest_s = now
         if entry.word >= 0:
             number, sequence = entry.word & CLIENT_MASK, queue.sequence
             if kind == _PINGS:
@@ -421,6 +432,7 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
     _write_pings(record, pings, False)
     _write(record, pongs, Message.PONG_DOWN + 0)
     ring.rounds += pings.all
+    ring.latest_s = max(ring.latest_s, latest_s)
     return _end_round(world, queue, worker, handled, leaver)
 
 

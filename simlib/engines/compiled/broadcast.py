@@ -145,7 +145,7 @@ def _send_each(
         number = arrays.order[slot] + 0
         if number < 0:
             continue
-        # Whom nothing disturbs has an open socket, and where any are served at once, all are sent to.
+        # Whom nothing disturbs has an open socket; where any are served at once, all are sent to.
         is_plain = may_serve_at_once and arrays.undisturbed_until_s[slot] > -NEVER_S
         if GENERAL and not is_plain:
             if is_held(arrays.rows[number]):

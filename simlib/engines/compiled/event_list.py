@@ -20,6 +20,7 @@ looks after `room` and lets the arrays `grow`.
 from __future__ import annotations
 
 import math
+import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,15 +30,16 @@ CLIENT_BITS = 27
 CLIENT_MASK = (1 << CLIENT_BITS) - 1
 LAST_SEQUENCE = 1 << (63 - CLIENT_BITS)
 
-LANES = 6
+LANES = 7
 STARTS = LANES
 """The source after the lanes: sessions in the order of their start, an array and no events."""
 WHEEL = LANES + 1
 SOURCES = LANES + 2
 
 NEVER_S = math.inf
-_CHUNK = 32
-_PER_BUCKET = 128
+_CHUNK = 16
+_PER_BUCKET = 32
+_MAPPED_BYTES = 1 << 20
 
 FIRST_BIT = bytes([0, *((k & -k).bit_length() - 1 for k in range(1, 1 << SOURCES))])
 """The place of the lowest bit of a number."""
@@ -119,19 +121,19 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
         Seconds.
     """
     buckets = 1 << max(6, (pending // _PER_BUCKET).bit_length())
-    chunks = 2 * (pending // _CHUNK) + 2 * buckets + 64
+    chunks = 2 * (pending // _CHUNK) + 4 * buckets + 64
     hand = rows_of(1, _HAND)
     hand[0].free, hand[0].spare = -1, chunks
     bags = rows_of(buckets + 1, _BAG)
     bags["last"] = -1
     return EventList(
-        pool=rows_of(chunks * _CHUNK, _ENTRY),
+        pool=zeros(chunks * _CHUNK, (Row, _ENTRY)),
         link=np.zeros(chunks, np.int32),
         lanes=rows_of(LANES, _LANE),
         bags=bags,
         head_t=np.full(SOURCES, NEVER_S),
         head_word=np.zeros(SOURCES, np.int64),
-        heap=rows_of(chunks * _CHUNK, _ENTRY),
+        heap=zeros(chunks * _CHUNK + 1, (Row, _ENTRY)),
         hand=hand,
         per_s=buckets / turn_s,
         horizon_s=horizon_s,
@@ -140,13 +142,14 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
 
 def grow(q: EventList, entries: int) -> EventList:
     """Return the list with room for `entries` more."""
-    old = len(q.link)
+    hand, old = q.hand[0], len(q.link)
     more = max(old // 4, entries // _CHUNK + 1)
-    q.hand[0].spare += more
+    hand.spare += more
+    # What was never used is not copied either: memory is taken when it is written to.
     return q._replace(
-        pool=longer(q.pool, more * _CHUNK),
+        pool=longer(q.pool, more * _CHUNK, int(hand.fresh) * _CHUNK),
         link=longer(q.link, more),
-        heap=longer(q.heap, more * _CHUNK),
+        heap=longer(q.heap, more * _CHUNK, int(hand.open)),
     )
 
 
@@ -165,10 +168,25 @@ def rows_of(n: int | tuple[int, int], columns: Any) -> Any:
     return np.zeros(n, np.dtype((Row, columns)))
 
 
-def longer(array: NDArray[Any], more: int) -> NDArray[Any]:
-    """Return the array with zeros after it."""
-    longer = np.zeros(len(array) + more, array.dtype)
-    longer[: len(array)] = array
+def zeros(n: int, kind: Any) -> NDArray[Any]:
+    """Return zeros that take memory when they are written to, and give it back when they go.
+
+    An allocator may use memory again that has been written to, and keep what is given back.
+    """
+    kind = np.dtype(kind)
+    if n * kind.itemsize < _MAPPED_BYTES or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.zeros(n, kind)
+    pages = mmap.mmap(-1, n * kind.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8).view(kind)
+
+
+def longer(array: NDArray[Any], more: int, used: int | None = None) -> NDArray[Any]:
+    """Return the array with zeros after it; only what is used of it is copied, if not all is."""
+    used = len(array) if used is None else used
+    longer = zeros(len(array) + more, array.dtype)
+    longer[:used] = array[:used]
     return longer.view(type(array))
 
 
@@ -176,18 +194,20 @@ def room(q: EventList) -> int:
     """Return how many more events surely find room."""
     hand = q.hand[0]
     chunks = hand.spare - len(q.bags) - LANES
-    return min(chunks * _CHUNK, len(q.heap) - hand.open - hand.near - hand.far)
+    return min(chunks * _CHUNK, len(q.heap) - 1 - hand.open - hand.near - hand.far)
 
 
 def next_source(q: EventList) -> int:
     """Return which source has the next event: the earliest, of equals the first scheduled."""
     t = q.head_t
     t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
+    t8 = t[8]
     # The earliest without branches, which no processor could predict.
     a, b = t0 if t0 < t1 else t1, t2 if t2 < t3 else t3
     c, d = t4 if t4 < t5 else t5, t6 if t6 < t7 else t7
     a, c = a if a < b else b, c if c < d else d
-    earliest = a if a < c else c
+    a = a if a < c else c
+    earliest = a if a < t8 else t8
     ties = (
         (t0 == earliest)
         | (t1 == earliest) << 1
@@ -197,6 +217,7 @@ def next_source(q: EventList) -> int:
         | (t5 == earliest) << 5
         | (t6 == earliest) << 6
         | (t7 == earliest) << 7
+        | (t8 == earliest) << 8
     )
     if ties & (ties - 1) == 0:
         return FIRST_BIT[ties]
@@ -277,10 +298,22 @@ def take(q: EventList, source: int) -> int:
     return load
 
 
+def next_load(q: EventList, lane: int) -> int:
+    """Return the load of a lane's next event, which there has to be."""
+    row = q.lanes[lane]
+    return int(q.pool[row.first * _CHUNK + row.read].load)
+
+
 def chunk_ahead(q: EventList, lane: int) -> tuple[int, int]:
     """Return where in the pool a lane's first chunk begins, and how many events it holds."""
     row = q.lanes[lane]
     return row.first * _CHUNK, min(row.held, _CHUNK)
+
+
+def later_in(q: EventList, lane: int) -> int:
+    """Return where in the pool the event is that a lane has a chunk later; -1 if it has none."""
+    row = q.lanes[lane]
+    return q.link[row.first] * _CHUNK + row.read if row.held > _CHUNK else -1
 
 
 def _new_chunk(q: EventList, link: int) -> int:
@@ -433,21 +466,17 @@ def _heap_pop(q: EventList) -> None:
     size = hand.open
     last = heap[size]
     t, word, load = last.t, last.word, last.load
-    place = 0
-    while True:
-        below = 2 * place + 1
-        if below >= size:
-            break
+    place, below = 0, 1
+    while below < size:
+        # Which child is earlier is what no processor could predict: no branch asks.
+        other, child = heap[below + 1], heap[below]
+        is_earlier = (other.t < child.t) | ((other.t == child.t) & (other.word < child.word))
+        below += int(is_earlier & (below + 1 < size))
         child = heap[below]
-        if below + 1 < size:
-            other = heap[below + 1]
-            if other.t < child.t or (other.t == child.t and other.word < child.word):
-                child = other
-                below += 1
         if t < child.t or (t == child.t and word < child.word):
             break
         _put(heap, place, child.t, child.word, child.load)
-        place = below
+        place, below = below, 2 * below + 1
     _put(heap, place, t, word, load)
 
 

@@ -29,6 +29,18 @@ from simlib.core.stream_proxy import kept_back
 from simlib.engines.compiled import event_list
 from simlib.engines.compiled.actions import feed, follow_up
 from simlib.engines.compiled.arrivals import arrive
+from simlib.engines.compiled.attempts import (
+    HANDLED,
+    TIED,
+    begin,
+    book_unfinished,
+    is_folded,
+    is_next,
+    is_out_of_order,
+    may_fold,
+    schedule_attempt,
+    take_attempts,
+)
 from simlib.engines.compiled.beats import (
     beats_go_round,
     calm_all,
@@ -87,6 +99,7 @@ FINISHED = 0
 NEEDS_ROOM = 1
 TOO_MANY_EVENTS = 2
 TOO_MANY_EXCHANGES = 3
+MUST_NOT_FOLD = 4
 
 
 def run(given: World, until_s: float) -> int:
@@ -102,6 +115,7 @@ def _run(world: World, until_s: float) -> int:
     goes_round = at_once and _goes_round(world)
     has_ring = PUSHES and beats_go_round(world)
     has_plain = has_plain_polls(world)
+    folds = may_fold(world)
     budget = 0
     if hand.sequence == 0:
         _begin(world)
@@ -124,31 +138,32 @@ def _run(world: World, until_s: float) -> int:
         if now >= until_s:
             return FINISHED
         if source == WHEEL and hand.open == 0:
-            event_list.turn(q)
-            fetch_clients(arrays, record.clients, q.heap, 0, hand.open)
+            _open_bucket(world, folds)
             continue
         if source == WHEEL:
             kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
-            if PUSHES and kind == Kind.PUBLISH:
-                if event_list.room(q) < _most_of_a_broadcast(world) + MOST_OUT:
-                    return NEEDS_ROOM
+            if _lacks_room(world, kind):
+                return NEEDS_ROOM
             if GENERAL and kind == Kind.FAULT:
                 budget = 0
-                if _room_of_a_fault(world) < len(arrays.start_s) + MOST_OUT:
-                    return NEEDS_ROOM
-        # What comes after the end of the run is not recorded: it is not served ahead either.
-        fast_until_s = min(record.horizon_s, until_s)
-        if GENERAL:
-            if state.fault_event < len(arrays.fault_events):
-                fast_until_s = min(fast_until_s, arrays.fault_events[state.fault_event].t)
+        fast_until_s = _fast_until_s(world, until_s)
         if goes_round and state.under_way == 0 and source != STARTS:
             handled = go_round(world, now, until_s, fast_until_s, budget)
             if handled > 0:
                 budget -= handled
                 continue
-        budget -= 1
-        turn = _next_turn(world, source, now)
-        state.events += 1
+        if PUSHES and not POLLS and folds and is_next(q, source):
+            turn, taken = _attempted(world, source, until_s, fast_until_s, budget)
+            budget -= taken
+            if turn.kind == TIED:
+                return MUST_NOT_FOLD
+            if turn.kind == HANDLED:
+                continue
+        else:
+            budget -= 1
+            turn = _next_turn(world, source, now)
+            if PUSHES and not POLLS and folds and is_out_of_order(world, turn):
+                return MUST_NOT_FOLD
         if GENERAL:
             if has_plain and take_turn(world, turn):
                 state.in_turn += 1
@@ -167,7 +182,50 @@ def _run(world: World, until_s: float) -> int:
             return TOO_MANY_EXCHANGES
         if PUSHES and is_stale(world, turn):
             continue
-        _handle(world, turn, has_ring)
+        _handle(world, turn, has_ring, folds)
+
+
+@inlined
+def _open_bucket(world: World, folds: bool) -> None:
+    arrays, q = world.arrays, world.q
+    event_list.turn(q)
+    if not (folds and arrays.half_s[0] > 0.0):  # then a SYN does not touch its client
+        fetch_clients(arrays, world.record.clients, q.heap, 0, q.hand[0].open)
+
+
+@inlined
+def _attempted(
+    world: World, source: int, until_s: float, fast_until_s: float, most: int
+) -> tuple[Turn, int]:
+    """Take folded attempts; return what is left of the last of them, and how many were taken."""
+    until_s = min(until_s, world.arrays.beats.ring[0].next_s)
+    becomes, number, taken, now = take_attempts(world, source, until_s, fast_until_s, most)
+    exchange = int(world.arrays.rows[number].exchange + 0)
+    return Turn(number, becomes, exchange, 0, now, 0.0), taken
+
+
+@inlined
+def _fast_until_s(world: World, until_s: float) -> float:
+    """Return until when anything is served ahead of its time.
+
+    What comes after the end of the run is not recorded: it is not served ahead either.
+    """
+    arrays, fault = world.arrays, world.arrays.state[0].fault_event
+    fast_until_s = min(world.record.horizon_s, until_s)
+    if GENERAL:
+        if fault < len(arrays.fault_events):
+            fast_until_s = min(fast_until_s, arrays.fault_events[fault].t)
+    return fast_until_s
+
+
+@inlined
+def _lacks_room(world: World, kind: int) -> bool:
+    """Say whether there is too little room for an event of a kind that may need much."""
+    if PUSHES and kind == Kind.PUBLISH:
+        return bool(event_list.room(world.q) < _most_of_a_broadcast(world) + MOST_OUT)
+    if GENERAL and kind == Kind.FAULT:
+        return bool(_room_of_a_fault(world) < len(world.arrays.start_s) + MOST_OUT)
+    return False
 
 
 @inlined
@@ -227,6 +285,8 @@ def _begin(world: World) -> None:
     if GENERAL and len(arrays.fault_events) > 0:
         hand.sequence = 0
         event_list.schedule_seldom(q, WHEEL, arrays.fault_events[0].t, 1, load_of(0, Kind.FAULT, 0))
+    if PUSHES and not POLLS:
+        begin(arrays.state[0])
     hand.sequence = 1
     q.head_word[STARTS] = 2  # only the first change and the first fault were there before
     if len(arrays.start_s) > 0:
@@ -275,6 +335,7 @@ def _next_turn(world: World, source: int, now: float) -> Turn:
     """Take the next event of a source; `_handle` adds how far the client is from the server."""
     arrays, record, q = world.arrays, world.record, world.q
     state = arrays.state[0]
+    state.events += 1
     if source == STARTS:
         number = int(state.started)
         state.started += 1
@@ -314,7 +375,7 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
 
 
 @seldom
-def _handle(world: World, taken: Turn, has_ring: bool) -> None:
+def _handle(world: World, taken: Turn, has_ring: bool, folds: bool) -> None:
     """Handle one client's event in stages, which get a world with the rules of its cohort.
 
     The general loop calls this: were it inlined there, LLVM would compute beforehand, at each turn,
@@ -352,6 +413,9 @@ def _handle(world: World, taken: Turn, has_ring: bool) -> None:
         lane, to = int(item.lane), number
         if GENERAL and lane >= OTHERS:
             to, lane = lane // OTHERS - 1, lane % OTHERS
+        if PUSHES and not POLLS and folds and is_folded(world, number, item.load):
+            schedule_attempt(world, number, item.t)
+            continue
         event_list.schedule(world.q, lane, item.t, to, item.load)
     if PUSHES and row.subscribed >= 0:
         up_to_date = is_up_to_date(arrays, number)
@@ -403,6 +467,8 @@ def _finish(world: World, now: float) -> None:
             settle(world, number)
         if PUSHES:
             catch_up(arrays, record, number, arrays.state[0].published)
+        if PUSHES and not POLLS:
+            book_unfinished(world, number, now)
         if row.state != State.GONE:
             its_rules = rules_of(world, int(row.cohort)) if GENERAL else world.rules
             finalise(arrays, record, its_rules, number, now)

@@ -42,6 +42,7 @@ from simlib.engines.compiled import (
     actions,
     arrivals,
     assignment,
+    attempts,
     balancing,
     beats,
     broadcast,
@@ -88,6 +89,7 @@ _MODULES = (
     actions,
     arrivals,
     assignment,
+    attempts,
     balancing,
     beats,
     broadcast,
@@ -167,41 +169,28 @@ class Simulation:
     """
 
     def __init__(self, workload: Workload, record: Record) -> None:
-        self._variant = variant = variant_of(workload)
-        self._loops = loops_of(variant)
+        self._variant = variant_of(workload)
+        self._loops = loops_of(self._variant)
         self.is_interrupted = False
         self._now_s = 0.0
+        self._workload = workload
         self._record = record
-        rules, treatment_rules = (
-            each._replace(seed=_signed(each.seed), replication=_signed(each.replication))
-            for each in (workload.rules, workload.treatment_rules or workload.rules)
-        )
-        longest_s = max(
-            max(each.interval_s, each.reconnect.cap_s, each.heartbeat_interval_s)
-            for each in (rules, treatment_rules)
-        )
-        turn_s = min(2.0 * longest_s, record.horizon_s)
-        clients_n = len(workload.start_s)
-        # Numba takes one row for a contiguous array, and would compile a second loop for it.
-        rows = _on_lines(max(clients_n, 2), LAYOUTS[variant])
-        clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
-        record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
-        kept = _record_arrays(workload, record)
-        self._world = World(
-            arrays=_client_arrays(workload, record, rows[:clients_n]),
-            record=kept._replace(clients=clients, traffic=traffic),
-            q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
-            rules=_plain(rules),
-            treatment_rules=_plain(treatment_rules),
-            server_rules=_plain(workload.server),
-            options=_options(workload),
-            flag=_plain(workload.flag or NO_FLAG),
-        )
+        self._world = _new_world(workload, record, may_fold=True)
 
     @property
     def events(self) -> int:
         """How many events have been handled."""
         return int(self._world.arrays.state["events"][0])
+
+    @property
+    def folded(self) -> int:
+        """How many attempts to connect have been handled as one: see `attempts`."""
+        return int(self._world.arrays.state["folded"][0])
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether such attempts may be, as none has met another event at its very moment."""
+        return bool(self._world.arrays.state["may_fold"][0])
 
     def prepare(self, *, for_all: bool = False) -> None:
         """Compile what the run needs, or load it from disk; no time passes.
@@ -228,9 +217,18 @@ class Simulation:
             if done == loop.FINISHED:
                 self._now_s = t
                 return
+            if done == loop.MUST_NOT_FOLD:
+                self._begin_anew()
+                continue
             if done != loop.NEEDS_ROOM:
                 raise ScenarioError("horizon_s", self._record.horizon_s, _TOO_LONG[done])
             self._make_room()
+
+    def _begin_anew(self) -> None:
+        """Forget what has been done, and take each event of an attempt singly: see `attempts`."""
+        del self._world  # its memory is needed
+        self._record.clear()
+        self._world = _new_world(self._workload, self._record, may_fold=False)
 
     def _make_room(self) -> None:
         """Lengthen what the loop has found too short."""
@@ -322,18 +320,48 @@ class Simulation:
             setattr(record, name, rows)
 
 
+def _new_world(workload: Workload, record: Record, *, may_fold: bool) -> World:
+    rules, treatment_rules = (
+        each._replace(seed=_signed(each.seed), replication=_signed(each.replication))
+        for each in (workload.rules, workload.treatment_rules or workload.rules)
+    )
+    longest_s = max(
+        max(each.interval_s, each.reconnect.cap_s, each.heartbeat_interval_s)
+        for each in (rules, treatment_rules)
+    )
+    turn_s = min(2.0 * longest_s, record.horizon_s)
+    clients_n = len(workload.start_s)
+    # Numba takes one row for a contiguous array, and would compile a second loop for it.
+    rows = _on_lines(max(clients_n, 2), LAYOUTS[variant_of(workload)])
+    clients, traffic = recording.counts_in(np.asarray(rows["counts"]))
+    record.clients, record.traffic = clients[:clients_n], traffic[:clients_n]
+    kept = _record_arrays(workload, record)
+    arrays = _client_arrays(workload, record, rows[:clients_n])
+    arrays.state["may_fold"] = may_fold
+    return World(
+        arrays=arrays,
+        record=kept._replace(clients=clients, traffic=traffic),
+        q=event_list.new_event_list(clients_n, turn_s, record.horizon_s),
+        rules=_plain(rules),
+        treatment_rules=_plain(treatment_rules),
+        server_rules=_plain(workload.server),
+        options=_options(workload),
+        flag=_plain(workload.flag or NO_FLAG),
+    )
+
+
 def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArrays:
     """The clients' rows, filled in, and what a run has one of."""
     variant, clients_n = variant_of(workload), len(rows)
     _fill(rows, variant, record)
     activities_n = clients_n if workload.drag or workload.hidden else 0
-    slots_n = 2 * clients_n if variant.pushes else 0
+    slots_n = clients_n + clients_n // 4 + 64 if variant.pushes else 0
     return ClientArrays(
         rows=rows,
         activity_end_s=np.zeros((2, activities_n)),
         activity_k=np.zeros((2, activities_n), np.int32),
-        order=np.zeros(slots_n, np.int32),
-        undisturbed_until_s=np.zeros(slots_n),
+        order=event_list.zeros(slots_n, np.int32),
+        undisturbed_until_s=event_list.zeros(slots_n, np.float64),
         blocks=rows_of((slots_n >> BLOCK_BITS) + 1, BLOCKS),
         told=rows_of(clients_n if workload.flag is not None else 0, TOLD),
         start_s=workload.start_s,
@@ -452,9 +480,12 @@ def _idle_servers(nodes: int, workers: int) -> ServerArrays:
 
 def _with_longer_backlogs(arrays: ClientArrays) -> ClientArrays:
     servers = arrays.servers
-    rings = np.zeros((len(servers.state), 2 * servers.accepts_s.shape[1]))
+    nodes, length = servers.accepts_s.shape
+    rings = event_list.zeros(nodes * 2 * length, "f8").reshape(nodes, 2 * length)
     for ring, longer, state in zip(servers.accepts_s, rings, servers.state, strict=True):
-        longer[: len(ring)] = np.roll(ring, -int(state.oldest))
+        oldest = int(state.oldest)
+        longer[: length - oldest] = ring[oldest:]
+        longer[length - oldest : length] = ring[:oldest]
         state.oldest = 0
     return arrays._replace(servers=servers._replace(accepts_s=rings))
 

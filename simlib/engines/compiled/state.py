@@ -103,6 +103,9 @@ class Kind(IntEnum):
 
     LEAVES_QUEUE = 50
 
+    ATTEMPT = 51
+    UPGRADE_ASKED = 52
+
 
 KIND_BITS = 6
 DATA_BITS = 32
@@ -140,6 +143,7 @@ DONE_TRIP = 2
 ALARM = 3
 BEATS = 4
 BROADCASTS = 5
+ASKED = 6
 
 OUT = np.dtype([("t", "f8"), ("load", "i8"), ("lane", "i8")])
 MOST_OUT = 8
@@ -231,6 +235,13 @@ STATE = np.dtype(
         ("stretches", "i8"),
         ("at_once", "i8"),
         ("in_turn", "i8"),
+        ("may_fold", "i8"),
+        ("folded", "i8"),
+        ("accepted", "i8"),
+        ("latest_s", "f8"),
+        ("latest_start_s", "f8"),
+        ("latest_attempt_s", "f8"),
+        ("latest_asked_s", "f8"),
     ]
 )
 
@@ -250,7 +261,8 @@ RING = np.dtype(
     [
         *(("answered_at", "i8"), ("sent_at", "i8"), ("resting_at", "i8"), ("end_at", "i8")),
         *(("answered", "i8"), ("sent", "i8"), ("resting", "i8")),
-        *(("next_s", "f8"), ("last_s", "f8"), ("members", "i8"), ("rounds", "i8")),
+        *(("next_s", "f8"), ("last_s", "f8"), ("latest_s", "f8")),
+        *(("members", "i8"), ("rounds", "i8")),
     ]
 )
 """What `beats` has of a connection whose heartbeats go round by themselves, and of all of them."""

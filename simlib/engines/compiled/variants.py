@@ -25,7 +25,7 @@ from simlib.core.reconnect import runs_on
 from simlib.core.stream_proxy import AT_ONCE
 from simlib.scenario.workload import Workload
 
-FROM_CLIENTS = 200_000
+FROM_CLIENTS = 100_000
 """From so many clients on, a run may go to the loop of its transport."""
 _HONOURED = {
     *("rules", "server", "etag", "drag", "hidden", "unanswered_s"),
@@ -114,7 +114,7 @@ def variant_of(workload: Workload) -> Variant:
     Examples
     --------
     >>> from simlib.scenario import Scenario, compile_workload
-    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200_000)
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=100_000)
     >>> variant_of(compile_workload(board, 1, 0))
     Variant(polls=True, pushes=False)
     >>> variant_of(compile_workload(board.replace({"server.nodes": 2}), 1, 0)).is_general
