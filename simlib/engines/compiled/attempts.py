@@ -58,7 +58,7 @@ from simlib.engines.compiled.event_list import (
     EventList,
 )
 from simlib.engines.compiled.numba_support import called, inlined, seldom
-from simlib.engines.compiled.poll_round import fetch_clients
+from simlib.engines.compiled.poll_round import take
 from simlib.engines.compiled.state import (
     ALARM,
     ASKED,
@@ -153,10 +153,7 @@ def take_attempts(
             becomes = HANDLED + 0
         else:
             number = int(q.head_word[source] & CLIENT_MASK)
-            load = event_list.take(q, source)
-            if source == ASKED:
-                later = event_list.later_in(q, ASKED)
-                fetch_clients(arrays, counts, q.pool, later, int(later >= 0))
+            load = take(arrays, counts, q, source)
             becomes = _take(world, source, number, load, now, fast_until_s)
         if becomes != HANDLED or taken >= most:
             break

@@ -49,9 +49,13 @@ def fetch_clients(arrays: ClientArrays, counts: Any, entries: Any, start: int, n
 def take(arrays: ClientArrays, counts: Any, q: EventList, source: int) -> int:
     """Remove a source's next event and return its load; have the clients at hand that follow."""
     load = event_list.take(q, source)
-    if source < LANES and q.lanes[source].read == 0:
-        start, held = event_list.chunk_ahead(q, source)
-        fetch_clients(arrays, counts, q.pool, start, held)
+    if source < LANES:
+        # One at a time and well ahead: a burst would wait for memory, and its first come too late.
+        start = event_list.later_in(q, source)
+        n = int(start >= 0)
+        if n == 0 and q.lanes[source].read == 0:
+            start, n = event_list.chunk_ahead(q, source)
+        fetch_clients(arrays, counts, q.pool, start, n)
     return load
 
 
