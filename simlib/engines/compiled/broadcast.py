@@ -20,7 +20,6 @@ from simlib.core.streams import sent_as
 from simlib.core.websocket import hear
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.beats import least_deadline_s
 from simlib.engines.compiled.faults import has_path_limits, one_way_s, plan_send
 from simlib.engines.compiled.held import answer, reply_data
 from simlib.engines.compiled.numba_support import called, inlined, seldom
@@ -118,16 +117,6 @@ def broadcast(
 
 
 @inlined
-def served_until_s(world: World, until_s: float) -> float:
-    """Return until when listeners may be served at once that nothing else disturbs.
-
-    It holds for a whole broadcast; `until_s` is how far the loop may go. What is known of members
-    of the ring of `beats` holds for all of them.
-    """
-    return min(until_s, least_deadline_s(world))
-
-
-@inlined
 def _send_each(
     world: World, now: float, version: int, until_s: float, may_serve_at_once: bool
 ) -> int:
@@ -145,7 +134,7 @@ def _send_each(
         number = arrays.order[slot] + 0
         if number < 0:
             continue
-        # Whom nothing disturbs has an open socket; where any are served at once, all are sent to.
+        # Whom nothing disturbs has an open socket, and no broadcast ends early where that counts.
         is_plain = may_serve_at_once and arrays.undisturbed_until_s[slot] > -NEVER_S
         if GENERAL and not is_plain:
             if is_held(arrays.rows[number]):

@@ -48,10 +48,11 @@ from simlib.engines.compiled.beats import (
     is_member,
     is_stale,
     joins_ring,
+    least_deadline_s,
     settle,
     take_beats,
 )
-from simlib.engines.compiled.broadcast import belong, broadcast, served_until_s
+from simlib.engines.compiled.broadcast import belong, broadcast
 from simlib.engines.compiled.event_list import (
     CLIENT_MASK,
     LAST_SEQUENCE,
@@ -365,8 +366,8 @@ def _publish(world: World, turn: Turn, fast_until_s: float, at_once: bool) -> No
     state, heard_s, version = world.arrays.state[0], world.arrays.heard_s, turn.data
     state.published = version
     if state.subscribers > 0:
-        until_s = served_until_s(world, fast_until_s)
-        served = broadcast(world, turn.now, version, until_s, at_once)
+        served_until_s = min(fast_until_s, least_deadline_s(world))
+        served = broadcast(world, turn.now, version, served_until_s, at_once)
         state.events += served
         state.at_once += served
     if version < len(heard_s):
