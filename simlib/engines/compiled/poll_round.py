@@ -33,7 +33,7 @@ from simlib.engines.compiled.state import (
     Kind,
     load_of,
 )
-from simlib.engines.compiled.turn import GENERAL, World
+from simlib.engines.compiled.turn import GENERAL, POLLS, World
 
 
 @inlined
@@ -50,9 +50,11 @@ def take(arrays: ClientArrays, counts: Any, q: EventList, source: int) -> int:
     """Remove a source's next event and return its load; have the clients at hand that follow."""
     load = event_list.take(q, source)
     if source < LANES:
-        # One at a time and well ahead: a burst would wait for memory, and its first come too late.
-        start = event_list.later_in(q, source)
-        n = int(start >= 0)
+        # One at a time and well ahead: a burst would wait for memory. Polls gain nothing by it.
+        start, n = -1, 0
+        if not POLLS:
+            start = event_list.later_in(q, source)
+            n = int(start >= 0)
         if n == 0 and q.lanes[source].read == 0:
             start, n = event_list.chunk_ahead(q, source)
         fetch_clients(arrays, counts, q.pool, start, n)
