@@ -141,12 +141,8 @@ def _run(world: World, until_s: float) -> int:
         if source == WHEEL and hand.open == 0:
             _open_bucket(world, folds)
             continue
-        if source == WHEEL:
-            kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
-            if _lacks_room(world, kind):
-                return NEEDS_ROOM
-            if GENERAL and kind == Kind.FAULT:
-                budget = 0
+        if source == WHEEL and not _has_room_for_all(world):
+            return NEEDS_ROOM
         fast_until_s = _fast_until_s(world, until_s)
         if goes_round and state.under_way == 0 and source != STARTS:
             handled = go_round(world, now, until_s, fast_until_s, budget)
@@ -173,12 +169,12 @@ def _run(world: World, until_s: float) -> int:
             budget = 0  # a broadcast may have taken much room
             _publish(world, turn, fast_until_s, at_once)
             continue
-        if GENERAL:
-            if turn.kind == Kind.FAULT:
-                calm_all(world)
-                settings = world.rules, world.server_rules, world.options
-                apply_fault(arrays, record, q, *settings, now)
-                continue
+        if GENERAL and turn.kind == Kind.FAULT:
+            budget = 0  # as may a fault
+            calm_all(world)
+            settings = world.rules, world.server_rules, world.options
+            apply_fault(arrays, record, q, *settings, now)
+            continue
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
             return TOO_MANY_EXCHANGES
         if PUSHES and is_stale(world, turn):
@@ -217,16 +213,6 @@ def _fast_until_s(world: World, until_s: float) -> float:
         if fault < len(arrays.fault_events):
             fast_until_s = min(fast_until_s, arrays.fault_events[fault].t)
     return fast_until_s
-
-
-@inlined
-def _lacks_room(world: World, kind: int) -> bool:
-    """Say whether there is too little room for an event of a kind that may need much."""
-    if PUSHES and kind == Kind.PUBLISH:
-        return bool(event_list.room(world.q) < _most_of_a_broadcast(world) + MOST_OUT)
-    if GENERAL and kind == Kind.FAULT:
-        return bool(_room_of_a_fault(world) < len(world.arrays.start_s) + MOST_OUT)
-    return False
 
 
 @inlined
@@ -323,6 +309,18 @@ def _most_of_a_broadcast(world: World) -> int:
     """Return how many events a broadcast may schedule; an idle connection's end is one more."""
     subscribers = int(world.arrays.state[0].subscribers)
     return 2 * subscribers if GENERAL and is_counting(world.arrays.balancer) else subscribers
+
+
+@inlined
+def _has_room_for_all(world: World) -> bool:
+    """Say whether there is room for the wheel's next event, if it may concern all clients."""
+    q, room = world.q, 1 << 62
+    kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+    if PUSHES and kind == Kind.PUBLISH:
+        room = event_list.room(q) - _most_of_a_broadcast(world)
+    if GENERAL and kind == Kind.FAULT:
+        room = _room_of_a_fault(world) - len(world.arrays.start_s)
+    return room >= MOST_OUT
 
 
 @inlined
