@@ -121,13 +121,10 @@ def _run(world: World, until_s: float) -> int:
     if hand.sequence == 0:
         _begin(world)
     while True:
-        # Reserve space for every event that the next one may schedule; the caller grows the arrays.
         if budget <= 0:
-            budget = _room(world)
-            if budget <= 0:
-                return NEEDS_ROOM
-            if hand.sequence >= LAST_SEQUENCE - MOST_OUT * budget:
-                return TOO_MANY_EVENTS
+            budget = _budget(world)
+            if budget < 0:
+                return -budget
         source = event_list.next_source(q)
         now = head_t[source]
         if PUSHES and arrays.beats.ring[0].next_s <= min(now, until_s):
@@ -278,6 +275,20 @@ def _begin(world: World) -> None:
     q.head_word[STARTS] = 2  # only the first change and the first fault were there before
     if len(arrays.start_s) > 0:
         q.head_t[STARTS] = arrays.start_s[0]
+
+
+@inlined
+def _budget(world: World) -> int:
+    """Return how many events may be handled, or, negative, why the loop stops before one.
+
+    There has to be space for every event that one may schedule; the caller grows the arrays.
+    """
+    budget = _room(world)
+    if budget <= 0:
+        return -NEEDS_ROOM
+    if world.q.hand[0].sequence >= LAST_SEQUENCE - MOST_OUT * budget:
+        return -TOO_MANY_EVENTS
+    return budget
 
 
 @inlined
