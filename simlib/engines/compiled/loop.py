@@ -110,7 +110,7 @@ def run(given: World, until_s: float) -> int:
 
 @called
 def _run(world: World, until_s: float) -> int:
-    arrays, record, q = world.arrays, world.record, world.q
+    arrays, q = world.arrays, world.q
     state, hand, head_t = arrays.state[0], q.hand[0], q.head_t
     at_once = _serves_at_once(world)
     goes_round = at_once and _goes_round(world)
@@ -128,8 +128,7 @@ def _run(world: World, until_s: float) -> int:
         source = event_list.next_source(q)
         now = head_t[source]
         if PUSHES and arrays.beats.ring[0].next_s <= min(now, until_s):
-            word = q.head_word[source] if now < until_s else 0
-            handled = take_beats(world, min(now, until_s), word, budget)
+            handled = _take_beats(world, source, until_s, budget)
             if handled > 0:
                 budget -= handled
                 continue
@@ -158,9 +157,8 @@ def _run(world: World, until_s: float) -> int:
             turn = _next_turn(world, source, now)
             if PUSHES and not POLLS and folds and is_out_of_order(world, turn):
                 return MUST_NOT_FOLD
-        if GENERAL:
-            if has_plain and take_turn(world, turn):
-                state.in_turn += 1
+        if GENERAL and has_plain:
+            if take_turn(world, turn):
                 continue
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
@@ -168,15 +166,22 @@ def _run(world: World, until_s: float) -> int:
             continue
         if GENERAL and turn.kind == Kind.FAULT:
             budget = 0  # as may a fault
-            calm_all(world)
-            settings = world.rules, world.server_rules, world.options
-            apply_fault(arrays, record, q, *settings, now)
+            _fault(world, now)
             continue
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
             return TOO_MANY_EXCHANGES
         if PUSHES and is_stale(world, turn):
             continue
         _handle(world, turn, has_ring, folds)
+
+
+@inlined
+def _take_beats(world: World, source: int, until_s: float, most: int) -> int:
+    """Take heartbeats that come before the next event of a source; return how many."""
+    now, word = world.q.head_t[source], 0
+    if now < until_s:
+        word += world.q.head_word[source]
+    return take_beats(world, min(now, until_s), word, most)
 
 
 @inlined
@@ -367,6 +372,14 @@ def _half_s(world: World, number: int, now: float) -> float:
     if GENERAL:
         return one_way_s(world.arrays, world.rules, number, now)
     return value_of(world.arrays.half_s, number) + 0.0
+
+
+@seldom
+def _fault(world: World, now: float) -> None:
+    """A fault begins, or ends."""
+    calm_all(world)
+    settings = world.rules, world.server_rules, world.options
+    apply_fault(world.arrays, world.record, world.q, *settings, now)
 
 
 @seldom

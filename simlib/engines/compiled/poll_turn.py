@@ -63,6 +63,7 @@ def take_turn(world: World, turn: Turn) -> bool:
         lane, t, load = _answer(world, turn)
     if lane >= 0:
         event_list.schedule(world.q, lane, t, turn.number, load)
+        world.arrays.state[0].in_turn += 1
     return lane >= 0
 
 
