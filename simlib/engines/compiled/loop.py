@@ -145,18 +145,12 @@ def _run(world: World, until_s: float) -> int:
             if handled > 0:
                 budget -= handled
                 continue
-        if PUSHES and not POLLS and folds and is_next(q, source):
-            turn, taken = _attempted(world, source, until_s, fast_until_s, budget)
-            budget -= taken
-            if turn.kind == TIED:
-                return MUST_NOT_FOLD
-            if turn.kind == HANDLED:
-                continue
-        else:
-            budget -= 1
-            turn = _next_turn(world, source, now)
-            if PUSHES and not POLLS and folds and is_out_of_order(world, turn):
-                return MUST_NOT_FOLD
+        turn, taken = _next_turns(world, source, until_s, fast_until_s, budget, folds)
+        budget -= taken
+        if PUSHES and not POLLS and turn.kind == TIED:
+            return MUST_NOT_FOLD
+        if PUSHES and not POLLS and turn.kind == HANDLED:
+            continue
         if GENERAL and has_plain:
             if take_turn(world, turn):
                 continue
@@ -166,7 +160,7 @@ def _run(world: World, until_s: float) -> int:
             continue
         if GENERAL and turn.kind == Kind.FAULT:
             budget = 0  # as may a fault
-            _fault(world, now)
+            _fault(world, turn.now)
             continue
         if arrays.rows[turn.number].exchange >= LAST_EXCHANGE:
             return TOO_MANY_EXCHANGES
@@ -193,10 +187,20 @@ def _open_bucket(world: World, folds: bool) -> None:
 
 
 @inlined
-def _attempted(
-    world: World, source: int, until_s: float, fast_until_s: float, most: int
+def _next_turns(
+    world: World, source: int, until_s: float, fast_until_s: float, most: int, folds: bool
 ) -> tuple[Turn, int]:
-    """Take folded attempts; return what is left of the last of them, and how many were taken."""
+    """Take the next event, or folded attempts; return what is left to do, and how many were taken.
+
+    In place of its kind, `HANDLED` says that nothing is left, `TIED` that nothing may be folded.
+    """
+    if not (PUSHES and not POLLS and folds):
+        return _next_turn(world, source, world.q.head_t[source]), 1
+    if not is_next(world.q, source):
+        turn = _next_turn(world, source, world.q.head_t[source])
+        if is_out_of_order(world, turn):
+            turn = Turn(turn.number, TIED + 0, 0, 0, turn.now, 0.0)
+        return turn, 1
     until_s = min(until_s, world.arrays.beats.ring[0].next_s)
     becomes, number, taken, now = take_attempts(world, source, until_s, fast_until_s, most)
     exchange = int(world.arrays.rows[number].exchange + 0)
