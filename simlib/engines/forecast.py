@@ -124,8 +124,8 @@ def estimate(scenario: Scenario, *, engine: str = "auto") -> Estimate:
     Returns
     -------
     Estimate
-        Its ``seconds`` are right within a factor of 1.5 on a machine that has nothing else to do,
-        where all goes well: refusals, full queues, fallbacks and faults may take longer.
+        Its ``seconds`` are right within a factor of two or so on a machine that has nothing else to
+        do, where all goes well: refusals, full queues, fallbacks and faults may take longer.
 
     Raises
     ------
