@@ -241,7 +241,7 @@ def _main(arguments: list[str]) -> None:
         _work(arguments)
     else:
         with terminable():
-            warm()
+            warm(progress=sys.stderr.isatty())  # a log needs no bar
 
 
 def _work(labels: list[str]) -> None:
