@@ -198,6 +198,52 @@ def test_an_alarm_that_is_due_with_the_one_before_is_that_one(rounds):
     assert rounds == [0]
 
 
+LATTICE = {
+    "clients": 1,
+    "ramp_s": 0.0,
+    "horizon_s": 30.0,
+    "network": {"rtt_s": 1.0, "rtt_spread": 0.0, "tls": False},
+    "websocket": {"push": "snapshot", "resync": "none"},
+    "server": {
+        **dict.fromkeys(("handshake_s", "authenticate_s", "send_s", "fan_out_s", "accept_s"), 0.0),
+        "heartbeat_s": 0.125,
+    },
+}
+
+
+@pytest.mark.parametrize("timeout_s", [2.0, 5.0, 6.25])
+@pytest.mark.parametrize("open_timeout_s", [17.5, 20.0])
+def test_a_former_alarm_that_is_due_with_the_present_one_fires(open_timeout_s, timeout_s):
+    """It has an earlier word: its ping reaches the worker before a change that is due with it."""
+    board = BOARD.replace(LATTICE).replace(
+        {
+            "heartbeat": {"direction": "client", "interval_s": 2.0, "timeout_s": timeout_s},
+            "websocket.open_timeout_s": open_timeout_s,
+            "updates": {"kind": "times", "publish_s": [10.0, 14.0, 17.5, 18.0]},
+        }
+    )
+    assert_equal_runs(board)
+
+
+@pytest.mark.parametrize(("interval_s", "timeout_s"), [(2.0, 8.0), (8.0, 8.0), (4.0, 3.0)])
+@pytest.mark.parametrize("wait_s", [0.5, 1.0, 1.5, 2.5, 3.0, 5.5])
+def test_a_former_alarm_that_is_due_with_a_retry_fires(interval_s, timeout_s, wait_s):
+    times_s = [15.0, *(0.5 * step for step in range(39, 54))]
+    board = BOARD.replace(LATTICE).replace(
+        {
+            "clients": 2,
+            "server.heartbeat_s": 0.0,
+            "server.accept_s": 0.125,
+            "heartbeat": {"direction": "server", "interval_s": interval_s, "timeout_s": timeout_s},
+            "reconnect": {"policy": "fixed", "base_s": wait_s, "cap_s": wait_s},
+            "websocket.open_timeout_s": 50.0,
+            "updates": {"kind": "times", "publish_s": times_s},
+            "faults": [{"kind": "reset", "start_s": 19.0, "share": 0.5}],
+        }
+    )
+    assert_equal_runs(board)
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_nothing_is_counted_that_has_not_happened(direction):
     board = BOARD.replace({"heartbeat.direction": direction, "server.heartbeat_s": 0.01})

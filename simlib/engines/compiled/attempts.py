@@ -13,10 +13,12 @@ to where the other loops have it by then, with an alarm for its time-out, and ev
 **Why it is exact.** `may_fold` asks that nothing else comes to a client between the start of an
 attempt and its refusal: no activity, no end of its session before the horizon, no time-out before
 that. What is left of an attempt is then a function of its start, and what it counts are sums of
-whole numbers, whatever their order. The farewell after a refusal tells the server of an exchange
-of which it keeps nothing. So a run is the same if events that touch what clients share come in
-the same order. They come in the order of their times. Of equal times the order is that in which
-events were scheduled, and an attempt schedules its own sooner or later than single events would:
+whole numbers, whatever their order. The alarm for its time-out, which comes to nothing, would fire
+only at the very moment of a later timer of its client, and that is drawn. The farewell after a
+refusal tells the server of an exchange of which it keeps nothing. So a run is the same if events
+that touch what clients share come in the same order. They come in the order of their times. Of
+equal times the order is that in which events were scheduled, and an attempt schedules its own
+sooner or later than single events would:
 
 - an ATTEMPT that follows a refusal, at the refusal or at the request for it;
 - each UPGRADE_ASKED, at its SYN;
@@ -94,7 +96,8 @@ def may_fold(world: World) -> bool:
         return False
     policy, half_s = rules.reconnect.policy, arrays.half_s[0]
     is_drawn = policy == Policy.FULL_JITTER or policy == Policy.EQUAL_JITTER
-    is_drawn = is_drawn or policy == Policy.DECORRELATED_JITTER
+    is_decorrelated = policy == Policy.DECORRELATED_JITTER
+    is_drawn = is_drawn or (is_decorrelated and rules.reconnect.cap_s > rules.reconnect.base_s)
     has_time = rules.open_timeout_s > 8.0 * half_s + _MARGIN_S
     has_time = has_time and rules.upgrade_timeout_s > 3.0 * half_s + _MARGIN_S
     is_plain = arrays.end_s[0] >= record.horizon_s and not record.keep_events

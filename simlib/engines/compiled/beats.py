@@ -28,7 +28,12 @@ member it is *calmed down*: its row and the event list become what they were wit
   were set before.
 - Of a BEAT and a PONG_UP that are due at once the BEAT was scheduled first, an interval ago.
 - No alarm of a member ever comes: a member leaves the ring before one of its events if what follows
-  is not due before its alarm. The alarms of members in the event list are those of former rounds.
+  is not due before its alarm.
+- Former alarms mean nothing, unless one is due at the very moment of a later timer of its client:
+  then it is the one that fires, with its own word. As the timeout is no longer than the interval,
+  at most one of a former round is still to come when a member leaves: it is kept, and put back like
+  the present one. Those that are in the event list (of a handshake, of the round before it joined)
+  calm a member down if they are due with its ping.
 - Members stay in order: a worker ends its jobs in the order in which they come, and the delays
   between are constant. Who joins comes last, since its own round has just ended.
 """
@@ -121,6 +126,7 @@ def beats_go_round(world: World) -> bool:
     may = may and world.server_rules.law == Law.CONSTANT and arrays.servers.free_s.size == 1
     may = may and not world.record.keep_events and rules.heartbeat != Heartbeat.NONE
     may = may and rules.heartbeat_interval_s > 2.0 * arrays.half_s[0]
+    may = may and rules.heartbeat_timeout_s <= rules.heartbeat_interval_s
     if GENERAL:
         options, other = world.options, world.treatment_rules
         may = may and not has_path_limits(arrays) and options.idle_s == NEVER_S
@@ -162,9 +168,26 @@ def is_stale(world: World, turn: Turn) -> bool:
     kind = turn.kind
     if not is_member(world.arrays.rows[turn.number]):
         return False
-    if kind != Kind.DEADLINE and kind != Kind.PUSH and kind != Kind.ACTIVITY:
-        calm_down(world, turn.number)
-    return bool(kind == Kind.DEADLINE)
+    if kind == Kind.DEADLINE:
+        # A former alarm that is due with the present one is the one that fires.
+        fires = is_due(world, turn)
+        if fires:
+            calm_down(world, turn.number, turn.now)
+        return not fires
+    if kind != Kind.PUSH and kind != Kind.ACTIVITY:
+        calm_down(world, turn.number, turn.now)
+    return False
+
+
+@inlined
+def is_due(world: World, turn: Turn) -> bool:
+    """Say whether a member, if clients ping, is to do so at the moment of an event."""
+    beats = world.arrays.beats
+    place, ring = int(beats.place[turn.number]), beats.ring[0]
+    behind = (place - ring.answered_at) % len(beats.entries)
+    rests = behind >= ring.answered + ring.sent
+    is_by_client = world.rules.heartbeat == Heartbeat.CLIENT
+    return bool(is_by_client and rests and beats.entries[place].t == turn.now)
 
 
 @inlined
@@ -194,7 +217,7 @@ def joins_ring(world: World, turn: Turn, n: int) -> bool:
         entry.t = t
         entry.word = (hand.sequence << CLIENT_BITS) | number
         entry.deadline_s = row.deadline_s
-        entry.alarm = 0  # it is in the event list
+        entry.alarm = entry.former = 0  # they are in the event list
         hand.sequence += 1
         beats.place[number] = ring.end_at
         ring.end_at = _after(ring.end_at, len(beats.entries))
@@ -264,14 +287,13 @@ def settle(world: World, number: int) -> int:
 
 
 @called
-def calm_down(world: World, number: int) -> None:
+def calm_down(world: World, number: int, now: float) -> None:
     """Make a client no member: its row and the event list become what they were without a ring."""
     arrays, q, beats = world.arrays, world.q, world.arrays.beats
     row, entry = arrays.rows[number], beats.entries[beats.place[number]]
     kind = settle(world, number)
-    if kind != Kind.DEADLINE and entry.alarm > CLIENT_MASK:
-        word = (entry.alarm & ~CLIENT_MASK) | number
-        event_list.put_back(q, row.deadline_s + 0.0, word, load_of(0, Kind.DEADLINE, 0))
+    _put_back(q, number, entry.deadline_s + 0.0, int(entry.alarm), now)
+    _put_back(q, number, entry.former_s + 0.0, int(entry.former), now)
     exchange, data = int(row.exchange), 0
     if kind == Kind.PING or kind == Kind.PONG_UP:
         data = int(row.beats)
@@ -280,8 +302,16 @@ def calm_down(world: World, number: int) -> None:
     entry.word = _GONE + 0
 
 
+@inlined
+def _put_back(q: Any, number: int, t: float, alarm: int, now: float) -> None:
+    """Put back an alarm that is still to come, unless there never was one."""
+    if alarm > CLIENT_MASK and t > now:
+        word = (alarm & ~CLIENT_MASK) | number
+        event_list.put_back(q, t, word, load_of(0, Kind.DEADLINE, 0))
+
+
 @seldom
-def calm_all(world: World) -> None:
+def calm_all(world: World, now: float) -> None:
     """Make nobody a member: what comes now may concern all."""
     beats = world.arrays.beats
     ring, n = beats.ring[0], len(beats.entries)
@@ -289,7 +319,7 @@ def calm_all(world: World) -> None:
     for behind in range(held):
         word = int(beats.entries[(ring.answered_at + behind) % n].word)
         if word >= 0:
-            calm_down(world, word & CLIENT_MASK)
+            calm_down(world, word & CLIENT_MASK, now)
     ring.answered_at = ring.sent_at = ring.resting_at = ring.end_at
     ring.answered = ring.sent = ring.resting = 0
     ring.next_s, ring.last_s = NEVER_S, 0.0
@@ -376,6 +406,7 @@ def _hear(world: World, entry: Any, sequence: int, pings: _Tally) -> _Tally:
         if now >= pings.until_s:
             _write_pings(record, pings, True)
         pings = _one_more(record, pings, number, now)
+        entry.former_s, entry.former = entry.deadline_s, entry.alarm
         entry.deadline_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
         entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
         entry.word = ((sequence + 1) << CLIENT_BITS) | number
@@ -500,6 +531,7 @@ def _rested(beats: Ring, queue: _Queue) -> _Queue:
     if entry.word >= 0:
         to = entries[end_at]
         to.t, to.word, to.deadline_s, to.alarm = entry.t, entry.word, entry.deadline_s, entry.alarm
+        to.former_s, to.former = entry.former_s, entry.former
         beats.place[entry.word & CLIENT_MASK] = end_at
         end_at = _after(end_at, n)
         resting += 1
@@ -531,7 +563,7 @@ def _end_round(world: World, queue: _Queue, worker: _Worker, events: int, leaver
     _write_work(record, worker)
     arrays.state[0].events += events
     if leaver >= 0:
-        calm_down(world, leaver)
+        calm_down(world, leaver, ring.latest_s)
     return events
 
 

@@ -345,7 +345,7 @@ def _has_room_for_all(world: World) -> bool:
 
 @inlined
 def _room_of_a_fault(world: World) -> int:
-    held = world.arrays.state[0].held + 2 * world.arrays.beats.ring[0].members
+    held = world.arrays.state[0].held + 3 * world.arrays.beats.ring[0].members
     return min(event_list.room(world.q) - held, recording.rows_left(world.record.connections))
 
 
@@ -381,7 +381,7 @@ def _half_s(world: World, number: int, now: float) -> float:
 @seldom
 def _fault(world: World, now: float) -> None:
     """A fault begins, or ends."""
-    calm_all(world)
+    calm_all(world, now)
     settings = world.rules, world.server_rules, world.options
     apply_fault(world.arrays, world.record, world.q, *settings, now)
 

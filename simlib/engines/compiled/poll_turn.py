@@ -20,6 +20,7 @@ from simlib.core.protocol import Pause, State, Transport
 from simlib.core.record import value_of
 from simlib.core.server import Law
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.beats import is_member
 from simlib.engines.compiled.faults import has_path_limits
 from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.poll_round import answer, ask, hear_answer
@@ -71,6 +72,8 @@ def take_turn(world: World, turn: Turn) -> bool:
 def _timer(world: World, turn: Turn) -> tuple[int, float, int]:
     arrays, now = world.arrays, turn.now
     row = arrays.rows[turn.number]
+    if is_member(row):
+        return _NOT_HERE + 0, NEVER_S, 0
     if row.deadline_s != now:
         return ALARM + 0, NEVER_S, 0
     rules = rules_of(world, int(row.cohort))

@@ -256,7 +256,12 @@ SEND = np.dtype(
 it fails (-1: it does not), when that client is closed, and whether it has ended. Beside it, all of
 the worker's broadcasts."""
 
-ENTRY = np.dtype([("t", "f8"), ("word", "i8"), ("deadline_s", "f8"), ("alarm", "i8")])
+ENTRY = np.dtype(
+    [
+        *(("t", "f8"), ("word", "i8"), ("deadline_s", "f8"), ("alarm", "i8")),
+        *(("former_s", "f8"), ("former", "i8")),
+    ]
+)
 RING = np.dtype(
     [
         *(("answered_at", "i8"), ("sent_at", "i8"), ("resting_at", "i8"), ("end_at", "i8")),
