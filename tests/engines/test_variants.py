@@ -158,7 +158,7 @@ def test_the_general_loop_gives_what_the_others_give(scenario, transport):
 
 def test_no_copy_of_the_loop_is_compiled_twice(monkeypatch):
     # Numba compiles a function anew for each type of its arguments; nothing is compiled here.
-    monkeypatch.setattr(compiled, "_loops", lambda _variant: None)
+    monkeypatch.setattr(compiled, "loops_of", lambda _variant: None)
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     types = defaultdict(set)
 
