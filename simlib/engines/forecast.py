@@ -65,6 +65,9 @@ COSTS_S: dict[str, dict[str, float]] = {
 """Seconds that each thing takes SimPy, and each of the compiled engine's loops (`variants`), where
 `PROBE_S` was measured: what a client takes before the first event and after the last, the beginning
 of its session with its connection, an attempt in vain, and those of `expected.Rates`."""
+ALIKE_S = {"heartbeats": 0.04e-6, "pushes": 0.0005e-6}
+"""The same for the compiled engine where all connections do the same: one round-trip time for all,
+one worker, constant service times."""
 PROBE_S = {"simpy": 1.18e-3, "compiled": 1.32e-3}
 """What the rounds of `_slowness` took there, seconds."""
 _PROBE_FOR_S = 0.02
@@ -180,6 +183,7 @@ class Forecast:
             polls = scenario.transport == "polling"
             loop = "general" if is_general else "polls" if polls else "pushes"
         self.loop = loop
+        self._costs_s = COSTS_S[loop] | (ALIKE_S if loop != "simpy" and _is_alike(scenario) else {})
         transport = Transport[scenario.transport.upper()]
         per_s = expected.changes(scenario) / scenario.horizon_s
         rates = expected.rates_of(scenario, transport, per_s)._asdict()
@@ -209,8 +213,14 @@ class Forecast:
 
     def _until(self, t: float) -> float:
         """Return what is done until a simulated time, in seconds where costs were measured."""
-        costs_s = COSTS_S[self.loop]
-        return sum(number * costs_s[name] for name, number in self.counts(t).items())
+        return sum(number * self._costs_s[name] for name, number in self.counts(t).items())
+
+
+def _is_alike(scenario: Scenario) -> bool:
+    """Say whether all connections of a run do the same, but at other times."""
+    network, server = scenario.network, scenario.server
+    has_one_path = network.rtt_spread == 0.0 and network.rtt_quantiles is None
+    return has_one_path and server.nodes * server.workers == 1 and server.service == "constant"
 
 
 def expected_bytes(

@@ -103,3 +103,12 @@ def test_both_engines_count_their_events(transport):
     before = simulation.events
     simulation.run_until(small.horizon_s)
     assert simulation.events - before == pytest.approx(handled, abs=2)
+
+
+def test_heartbeats_of_connections_that_do_the_same_cost_less(as_measured):
+    pushed = BOARD.replace({"transport": "websocket", "heartbeat.interval_s": 1.0})
+    spread_s, alike_s = (
+        Forecast(pushed.replace({"network.rtt_spread": spread}), "compiled").seconds
+        for spread in (0.3, 0.0)
+    )
+    assert alike_s < 0.3 * spread_s
