@@ -64,8 +64,7 @@ def on_handshake(
     if event == Event.CONNECTED:
         move(client, Event.SECURED)
     if event == Event.CONNECTED or event == Event.SECURED:
-        if rules.upgrade_timeout_s < NEVER_S:
-            client.deadline_s = now + rules.upgrade_timeout_s
+        _expect_upgrade(client, rules, now)
         return Action.UPGRADE
     if event == Event.UPGRADED:
         if rules.ready_timeout_s < NEVER_S:
@@ -101,8 +100,13 @@ def begin_upgrade(client: Client, rules: Rules, open_s: float) -> None:
     """
     move(client, Event.CONNECTED)
     move(client, Event.SECURED)
+    _expect_upgrade(client, rules, open_s)
+
+
+def _expect_upgrade(client: Client, rules: Rules, now: float) -> None:
+    """Wait for the answer to an upgrade for as long as the rules say, if they say so."""
     if rules.upgrade_timeout_s < NEVER_S:
-        client.deadline_s = open_s + rules.upgrade_timeout_s
+        client.deadline_s = now + rules.upgrade_timeout_s
 
 
 def refused_attempt(client: Client, rules: Rules, now: float) -> None:
