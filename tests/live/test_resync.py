@@ -59,8 +59,15 @@ def test_what_is_replayed_and_what_is_lost_is_as_simulated(changes, loses):
     messages = [run.frame("clients")["messages"].sum() for run in (live, simulated)]
     assert messages[0] == pytest.approx(messages[1], rel=0.01)
     totals = [run.frame("timeline").sum() for run in (live, simulated)]
-    for name, error_frac in (("payload_up_bytes", 0.01), ("payload_down_bytes", 0.02)):
-        assert totals[0][name] == pytest.approx(totals[1][name], rel=error_frac)
+    # On a busy machine some are back after one change more, and get a snapshot in place of changes.
+    snapshots = (
+        4 * live.scenario.updates.snapshot_bytes if live.scenario.websocket.or_snapshot else 0
+    )
+    for name, error_frac, or_bytes in (
+        ("payload_up_bytes", 0.01, 0),
+        ("payload_down_bytes", 0.02, snapshots),
+    ):
+        assert totals[0][name] == pytest.approx(totals[1][name], rel=error_frac, abs=or_bytes)
 
 
 def test_a_token_that_is_sent_again_too_late_strands_the_client():
