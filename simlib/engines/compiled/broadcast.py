@@ -206,7 +206,7 @@ def _send_evenly(world: World, now: float, version: int, until_s: float) -> int:
     """
     arrays, record, part = world.arrays, world.record, world.arrays.sends[0]
     published_s, slots = record.publish_s[version - 1], int(arrays.state[0].slots)
-    all_served, stretch, cohort = 0, 0, 0
+    all_served, in_blocks, stretch, cohort = 0, 0, 0, 0
     for index in range((slots + BLOCK - 1) >> BLOCK_BITS):
         block, first = arrays.blocks[index], index << BLOCK_BITS
         if block.listeners == 0:
@@ -220,6 +220,7 @@ def _send_evenly(world: World, now: float, version: int, until_s: float) -> int:
                     all_served += _count_stretch(world, cohort, version, stretch)
                     stretch, cohort = 0, int(block.cohort + 0)
                 stretch += block.listeners
+                in_blocks += block.listeners
                 part.sends += block.listeners
                 continue
         for slot in range(first, min(first + BLOCK, slots)):
@@ -239,6 +240,7 @@ def _send_evenly(world: World, now: float, version: int, until_s: float) -> int:
             else:
                 _send_to(world, now, slot, number, version)
     all_served += _count_stretch(world, cohort, version, stretch)
+    arrays.state[0].in_blocks += in_blocks
     part.sent_s = servers.evenly_sent_s(world.server_rules, part.start_s, part.sends)
     return all_served
 

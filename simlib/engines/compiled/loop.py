@@ -144,6 +144,7 @@ def _run(world: World, until_s: float) -> int:
             handled = go_round(world, now, until_s, fast_until_s, budget)
             if handled > 0:
                 budget -= handled
+                state.in_rounds += handled
                 continue
         turn, taken = _next_turns(world, source, until_s, fast_until_s, budget, folds)
         budget -= taken

@@ -192,6 +192,20 @@ class Simulation:
         """Whether such attempts may be, as none has met another event at its very moment."""
         return bool(self._world.arrays.state["may_fold"][0])
 
+    @property
+    def taken(self) -> dict[str, int]:
+        """How often each way was taken by which the loop does what nothing disturbs.
+
+        Heartbeats that went round by themselves, messages that were counted at once, and of them
+        those in whole blocks, attempts to connect that were folded, polls' timers and answers in
+        rounds, polls' events in turn, and whether the run has begun anew to fold none.
+        """
+        arrays = self._world.arrays
+        state, anew = arrays.state[0], int(not self.may_fold)
+        names = ("at_once", "in_blocks", "folded", "in_rounds", "in_turn")
+        counts = {name: int(state[name]) for name in names}
+        return {"beats": int(arrays.beats.ring[0]["rounds"]), **counts, "begun_anew": anew}
+
     def prepare(self, *, for_all: bool = False) -> None:
         """Compile what the run needs, or load it from disk; no time passes.
 

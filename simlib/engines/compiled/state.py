@@ -234,6 +234,8 @@ STATE = np.dtype(
         ("held", "i8"),
         ("stretches", "i8"),
         ("at_once", "i8"),
+        ("in_blocks", "i8"),
+        ("in_rounds", "i8"),
         ("in_turn", "i8"),
         ("may_fold", "i8"),
         ("folded", "i8"),
@@ -377,8 +379,9 @@ class ClientArrays(NamedTuple):
     `stretches` have one each of a client that is `behind` a proxy which holds back what streams
     carry: there is its place, or -1 where nobody holds back anything; it is empty if that is true
     of all. `state` has how many events they have in all and the most rows that a client's stretches
-    have taken, and how many messages were counted `at_once` and events of polls handled `in_turn`:
-    see `broadcast` and `poll_turn`. `stream_bytes` are such a proxy's sizes of messages.
+    have taken, and how many messages were counted `at_once`, of them `in_blocks`, and timers and
+    answers of polls handled `in_rounds`, events of polls `in_turn`: see `broadcast`, `poll_round`
+    and `poll_turn`. `stream_bytes` are such a proxy's sizes of messages.
     """
 
     rows: NDArray[Any]
