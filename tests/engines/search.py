@@ -23,7 +23,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -258,63 +258,84 @@ def chunks_of(aim: str, scenarios: int, seed: int) -> list[tuple[str, int, int]]
         share, rest = divmod(scenarios - scenarios // 2, len(AIMED))
         numbers = {each: share + (place < rest) for place, each in enumerate(AIMED)}
         numbers["none"] = scenarios // 2
-    found: list[tuple[str, int, int]] = []
-    for each, n in numbers.items():
-        for first in range(0, n, CHUNK):
-            found.append((each, min(CHUNK, n - first), 1000 * seed + len(found)))
-    return found
+    found = [(each, n, first) for each, n in numbers.items() for first in range(0, n, CHUNK)]
+    found.sort(key=lambda chunk: chunk[2] / chunk[1])  # so that all aims come on alike
+    return [
+        (each, min(CHUNK, n - first), 1000 * seed + place)
+        for place, (each, n, first) in enumerate(found)
+    ]
 
 
 def in_a_process(aim: str, scenarios: int, seed: int, keeps: bool) -> Found:
     """Search in a fresh process."""
     asked = ["--one", "--aim", aim, "--scenarios", str(scenarios), "--seed", str(seed)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.engines.search", *asked, *["--keep"] * keeps],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=LONGEST_S,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.engines.search", *asked, *["--keep"] * keeps],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            timeout=LONGEST_S,
+        )
+    except subprocess.SubprocessError as error:  # it has crashed, or hangs
+        return {"compared": 0, "differing": [{"difference": str(error)}], "taken": {}}
     found: Found = json.loads(done.stdout)
     return found
 
 
-def main(asked: argparse.Namespace) -> Found:
-    """Search in as many processes at a time as are asked for; return what was found, by aim."""
-    about = {
+def about(asked: argparse.Namespace) -> Found:
+    """What was compared, and where."""
+    return {
         "commit": commit_of(ROOT),
         "machine": machine(),
         "versions": {name: version(name) for name in ("simpy", "numba", "numpy", "hypothesis")},
         "is_compiled": not numba.config.DISABLE_JIT,
         "asked": {"scenarios": asked.scenarios, "seed": asked.seed, "keep": asked.keep},
     }
-    parts: dict[str, list[Found]] = {}
+
+
+def report(parts: list[tuple[str, Found]]) -> Found:
+    """What was found by chunks, in all and by aim."""
+    everything = total([part for _, part in parts])
+    by_aim = {aim: total([part for of, part in parts if of == aim]) for aim, _ in parts}
+    return {
+        "compared": everything["compared"],
+        "differ": len(everything["differing"]),
+        "taken": everything["taken"],
+        "aims": {
+            aim: {name: found[name] for name in ("compared", "taken")}
+            for aim, found in by_aim.items()
+        },
+        "differing": everything["differing"],
+    }
+
+
+def main(asked: argparse.Namespace) -> Found:
+    """Search in as many processes at a time as are asked for; what is found is kept as it comes."""
+    result, parts = about(asked), []
     with (
         ThreadPoolExecutor(asked.workers) as pool,
         tqdm(total=asked.scenarios, desc="search") as bar,
     ):
         chunks = chunks_of(asked.aim, asked.scenarios, asked.seed)
-        started = [(chunk, pool.submit(in_a_process, *chunk, asked.keep)) for chunk in chunks]
-        for (aim, _, seed), future in started:
-            part = future.result()
-            parts.setdefault(aim, []).append(part)
+        started = {pool.submit(in_a_process, *chunk, asked.keep): chunk for chunk in chunks}
+        for done in as_completed(started):
+            aim, part = started[done][0], done.result()
+            parts.append((aim, part))
             bar.update(part["compared"])
             for each in part["differing"]:
-                tqdm.write(f"{aim}, chunk with seed {seed}: {each}", file=sys.stderr)
-    everything = total([part for found in parts.values() for part in found])
-    return {
-        **about,
-        "compared": everything["compared"],
-        "differ": len(everything["differing"]),
-        "taken": everything["taken"],
-        "aims": {
-            aim: {name: value for name, value in total(found).items() if name != "differing"}
-            for aim, found in parts.items()
-        },
-        "differing": everything["differing"],
-    }
+                tqdm.write(f"{started[done]}: {each}", file=sys.stderr)
+            result |= report(parts)
+            write(result, asked.out)
+    return result
+
+
+def write(result: Found, out: Path | None) -> None:
+    """Write what was found, if it is to be written."""
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:
@@ -339,8 +360,5 @@ if __name__ == "__main__":
         sys.stdout.write(json.dumps(chunk))
     else:
         result = main(given_words)
-        text = json.dumps(result, indent=2)
-        if given_words.out is not None:
-            given_words.out.write_text(text + "\n", encoding="utf-8")
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
         sys.exit(result["differ"] > 0)
