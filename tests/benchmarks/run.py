@@ -49,13 +49,13 @@ def horizon_s(workload: str, clients: int) -> float:
     return 10.0 if workload == "storm" and clients > 10_000 else HORIZON_S[clients]
 
 
-def scenario(workload: str, clients: int) -> sl.Scenario:
+def scenario(workload: str, clients: int, lasts_s: float | None = None) -> sl.Scenario:
     """One workload; the server is the faster the more clients there are, so that it keeps up."""
     job_s = 10.0 / clients / 100.0
     board = sl.Scenario(
         clients=clients,
         ramp_s=0.0 if workload == "storm" else 30.0,
-        horizon_s=horizon_s(workload, clients),
+        horizon_s=horizon_s(workload, clients) if lasts_s is None else lasts_s,
         updates={"rate_per_s": 0.2},
         server={
             **dict.fromkeys(("poll_s", "handshake_s", "authenticate_s"), job_s),

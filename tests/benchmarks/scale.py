@@ -55,26 +55,27 @@ MOST_BYTES = {"polling": 150, "websocket": 200, "storm": 200}
 Measured = dict[str, Any]
 
 
-def scenario(workload: str, clients: int) -> Any:
-    """A workload of `run`, or its board with another transport."""
+def scenario(workload: str, clients: int, scale: float = 1.0) -> Any:
+    """A workload of `run`, or its board with another transport, for a part of its time."""
     boards = import_module("run")  # the file beside this one
+    horizon_s = HORIZON_S.get(workload, LASTS_S)
     if workload == "storm":
-        board = boards.scenario("storm", clients)
+        board = boards.scenario("storm", clients, horizon_s)
     else:
         transport = "websocket" if workload == HOUR else workload
-        board = boards.scenario("pollers", clients).replace(transport=transport)
-    horizon_s = HORIZON_S.get(workload, LASTS_S)
-    return board.replace(horizon_s=horizon_s, bin_s=horizon_s / 100.0)
+        board = boards.scenario("pollers", clients, horizon_s).replace(transport=transport)
+    ramp_s, horizon_s = board.ramp_s * scale, horizon_s * scale
+    return board.replace(horizon_s=horizon_s, bin_s=horizon_s / 100.0, ramp_s=ramp_s)
 
 
-def one(workload: str, clients: int) -> Measured:
+def one(workload: str, clients: int, scale: float) -> Measured:
     """Simulate in this process: events, processor seconds, bytes a client."""
     from simlib.engines.compiled.simulation import Simulation
 
-    boards, case = import_module("run"), scenario(workload, clients)
+    boards, case = import_module("run"), scenario(workload, clients, scale)
     boards.warm_up("compiled", case)
     before_bytes, events, cpu_s = boards.peak_bytes(), 0, 0.0
-    replications = min(MOST_REPLICATIONS, max(1, AS_MANY_AS // clients))
+    replications = min(MOST_REPLICATIONS, max(1, int(AS_MANY_AS * scale / clients)))
     for replication in range(replications):
         arrays = compile_workload(case, 1, replication)
         simulation = Simulation(arrays, new_record(case, arrays))
@@ -93,15 +94,15 @@ def one(workload: str, clients: int) -> Measured:
     }
 
 
-def in_a_process(workload: str, clients: int) -> Measured:
+def in_a_process(workload: str, clients: int, scale: float) -> Measured:
     """What is measured in a fresh process."""
-    command = [sys.executable, __file__, "--one", workload, str(clients)]
+    command = [sys.executable, __file__, "--one", workload, str(clients), str(scale)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: Measured = json.loads(done.stdout)
     return found
 
 
-def row_of(workload: str, clients: int, runs: list[Measured]) -> Measured:
+def row_of(workload: str, clients: int, scale: float, runs: list[Measured]) -> Measured:
     """The medians of some processes."""
 
     def median(name: str) -> float:
@@ -111,7 +112,7 @@ def row_of(workload: str, clients: int, runs: list[Measured]) -> Measured:
     return {
         "workload": workload,
         "clients": clients,
-        "horizon_s": scenario(workload, clients).horizon_s,
+        "horizon_s": scenario(workload, clients, scale).horizon_s,
         "processes": len(runs),
         "replications": runs[0]["replications"],
         "events": runs[0]["events"],
@@ -145,15 +146,15 @@ def processes(clients: int, repeats: int) -> int:
     return min(most, repeats)
 
 
-def main(workloads: list[str], sizes: list[int], repeats: int) -> Measured:
+def main(workloads: list[str], sizes: list[int], repeats: int, scale: float) -> Measured:
     """Run all sizes of every workload in turn, and return the table."""
     cases = [(w, n) for w in workloads for n in ([HOUR_CLIENTS] if w == HOUR else sizes)]
     runs: dict[tuple[str, int], list[Measured]] = {case: [] for case in cases}
     asked = [case for k in range(repeats) for case in cases if k < processes(case[1], repeats)]
     for case in (bar := tqdm(asked, desc="scale")):
         bar.set_postfix_str(f"{case[0]}, {case[1]:,} clients")
-        runs[case].append(in_a_process(*case))
-    rows = [row_of(*case, found) for case, found in runs.items()]
+        runs[case].append(in_a_process(*case, scale))
+    rows = [row_of(*case, scale, found) for case, found in runs.items()]
     pairs = import_module("pairs")  # the file beside this one
     return {
         "machine": pairs.machine(),
@@ -161,6 +162,7 @@ def main(workloads: list[str], sizes: list[int], repeats: int) -> Measured:
         "versions": {name: version(name) for name in ("simlib", "numba", "numpy")},
         "python": platform.python_version(),
         "repeats": repeats,
+        "scale": scale,
         "rows": rows,
         "verdicts": {
             workload: verdict_of(workload, [row for row in rows if row["workload"] == workload])
@@ -175,9 +177,10 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("workloads", nargs="*", metavar="workload", help=", ".join(WORKLOADS))
     reader.add_argument("--clients", nargs="+", type=lambda text: int(float(text)), default=CLIENTS)
     reader.add_argument("--repeats", type=int, default=5)
+    reader.add_argument("--scale", type=float, default=1.0, help="part of the time")
     reader.add_argument("--out", type=Path)
     asked = reader.parse_args()
-    is_whole = not asked.workloads and asked.clients is CLIENTS
+    is_whole = not asked.workloads and asked.clients is CLIENTS and asked.scale == 1.0
     asked.workloads = asked.workloads or list(WORKLOADS)
     if unknown := set(asked.workloads) - set(WORKLOADS):
         reader.error(f"{', '.join(sorted(unknown))}: must be among {', '.join(WORKLOADS)}")
@@ -188,10 +191,10 @@ def arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     if "--one" in sys.argv:
-        sys.stdout.write(json.dumps(one(sys.argv[2], int(sys.argv[3]))))
+        sys.stdout.write(json.dumps(one(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
     else:
         given = arguments()
-        table = main(given.workloads, list(given.clients), given.repeats)
+        table = main(given.workloads, list(given.clients), given.repeats, given.scale)
         text = json.dumps(table, indent=2)
         if given.out is not None:
             given.out.write_text(text + "\n", encoding="utf-8")

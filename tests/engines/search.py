@@ -41,6 +41,7 @@ import simlib as sl
 from simlib.engines import simulate
 from simlib.engines.compiled import simulation as compiled
 from simlib.engines.compiled import variants
+from simlib.engines.compiled.state import BLOCK
 from tests.benchmarks.pairs import commit_of, machine
 from tests.engines.test_attempts import storms
 from tests.engines.test_beats import beating
@@ -71,7 +72,12 @@ class Case(NamedTuple):
 # -- what is drawn ----------------------------------------------------------------------------
 
 
-def _board(values: dict[str, Any], **more: Any) -> sl.Scenario:
+CROWDS = st.sampled_from([*(3, 20, 60) * 5, 2 * BLOCK + 30])
+"""How many clients a board has: of two blocks and more only sometimes, as SimPy takes long."""
+
+
+def _board(values: dict[str, Any], clients: int, **more: Any) -> sl.Scenario:
+    values = {**values, "clients": clients}
     try:
         return sl.Scenario(**{**values, **more})
     except sl.ScenarioError:
@@ -83,7 +89,7 @@ def pollers(draw: Any) -> sl.Scenario:
     """Boards that are polled, with what disturbs polls."""
     habit = st.sampled_from([None, None, None, {"every_s": 5.0, "length_s": 2.0}])
     more = {"drag": draw(habit), "hidden": draw(habit)}
-    return _board(draw(BOARDS), transport="polling", **more)
+    return _board(draw(BOARDS), draw(CROWDS), transport="polling", **more)
 
 
 @st.composite
@@ -92,14 +98,14 @@ def pushed(draw: Any) -> sl.Scenario:
     values, transport = draw(BOARDS), draw(SOCKETS)
     if transport == "sse" and values["heartbeat"]["direction"] == "client":
         values = {**values, "heartbeat": {**values["heartbeat"], "direction": "server"}}
-    return _board(values, transport=transport)
+    return _board(values, draw(CROWDS), transport=transport)
 
 
 @st.composite
 def _rollouts(draw: Any) -> tuple[sl.Scenario, Callable[[], Script], str]:
     """Boards that are rolled out, and how."""
     values, flag, percents, changes = (draw(each) for each in (BOARDS, FLAGS, PERCENTS, TREATMENTS))
-    board = _board({**values, "heartbeat": pings_for(values, flag)})
+    board = _board({**values, "heartbeat": pings_for(values, flag)}, draw(CROWDS))
     treatment = board.replace(changes) if changes else None
     says = f"{flag}, {percents}, treatment: {changes}"
     return board, lambda: Script(flag, percents, treatment=treatment), says
@@ -292,7 +298,7 @@ def about(asked: argparse.Namespace) -> Found:
         "machine": machine(),
         "versions": {name: version(name) for name in ("simpy", "numba", "numpy", "hypothesis")},
         "is_compiled": not numba.config.DISABLE_JIT,
-        "asked": {"scenarios": asked.scenarios, "seed": asked.seed, "keep": asked.keep},
+        "asked": {name: getattr(asked, name) for name in ("scenarios", "seed", "aim", "keep")},
     }
 
 
