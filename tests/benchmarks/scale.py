@@ -40,7 +40,14 @@ CLIENTS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 HOUR = "push_hour"
 WORKLOADS = (*TRANSPORT_NAMES, "storm", HOUR)
 LASTS_S = 600.0
-HORIZON_S = {"storm": 300.0, HOUR: 3600.0, "notify": 120.0, "long_polling": 120.0, "sse": 300.0}
+HORIZON_S = {
+    "storm": 300.0,
+    HOUR: 3600.0,
+    "notify": 120.0,
+    "sse_notify": 120.0,
+    "long_polling": 120.0,
+    "sse": 300.0,
+}
 """How long is simulated, if it is not `LASTS_S`."""
 HOUR_CLIENTS = 10_000_000
 FOLDED = 6

@@ -10,8 +10,9 @@ It is cut into chunks of 500 scenarios, each in a process of its own and with a 
 Every scenario runs on both engines, and all tables are compared, to the last bit; `--keep` keeps
 the deliveries and events of every run, which else some runs do. What is printed says how many were
 compared, how many of them took each way and how often, and the settings of those that differ. The
-same version of hypothesis draws the same scenarios again. With ``NUMBA_DISABLE_JIT=1`` the
-compiled engine is interpreted.
+same version of hypothesis draws the same scenarios again. `--add` sums up with what other searches
+have written, so one can be carried on with another seed. With ``NUMBA_DISABLE_JIT=1`` the compiled
+engine is interpreted.
 """
 
 from __future__ import annotations
@@ -292,7 +293,7 @@ def in_a_process(aim: str, scenarios: int, seed: int, keeps: bool) -> Found:
 
 
 def about(asked: argparse.Namespace) -> Found:
-    """What was compared, and where."""
+    """What is compared, and where."""
     return {
         "commit": commit_of(ROOT),
         "machine": machine(),
@@ -302,25 +303,21 @@ def about(asked: argparse.Namespace) -> Found:
     }
 
 
-def report(parts: list[tuple[str, Found]]) -> Found:
-    """What was found by chunks, in all and by aim."""
-    everything = total([part for _, part in parts])
+def report(searches: list[Found], parts: list[tuple[str, Found]]) -> Found:
+    """What was found by chunks of some searches, in all and by aim."""
     by_aim = {aim: total([part for of, part in parts if of == aim]) for aim, _ in parts}
-    return {
-        "compared": everything["compared"],
-        "differ": len(everything["differing"]),
-        "taken": everything["taken"],
-        "aims": {
-            aim: {name: found[name] for name in ("compared", "taken")}
-            for aim, found in by_aim.items()
-        },
-        "differing": everything["differing"],
-    }
+    everything = total(list(by_aim.values()))
+    differ = len(everything.pop("differing"))
+    return {"searches": searches, "differ": differ, **everything, "aims": by_aim}
 
 
 def main(asked: argparse.Namespace) -> Found:
     """Search in as many processes at a time as are asked for; what is found is kept as it comes."""
-    result, parts = about(asked), []
+    earlier = [json.loads(file.read_text(encoding="utf-8")) for file in asked.add]
+    searches = [each for found in earlier for each in found["searches"]]
+    parts = [pair for found in earlier for pair in found["aims"].items()]
+    if asked.scenarios > 0:
+        searches.append(about(asked))
     with (
         ThreadPoolExecutor(asked.workers) as pool,
         tqdm(total=asked.scenarios, desc="search") as bar,
@@ -328,13 +325,14 @@ def main(asked: argparse.Namespace) -> Found:
         chunks = chunks_of(asked.aim, asked.scenarios, asked.seed)
         started = {pool.submit(in_a_process, *chunk, asked.keep): chunk for chunk in chunks}
         for done in as_completed(started):
-            aim, part = started[done][0], done.result()
-            parts.append((aim, part))
+            part = done.result()
+            parts.append((started[done][0], part))
             bar.update(part["compared"])
             for each in part["differing"]:
                 tqdm.write(f"{started[done]}: {each}", file=sys.stderr)
-            result |= report(parts)
-            write(result, asked.out)
+            write(report(searches, parts), asked.out)
+    result = report(searches, parts)
+    write(result, asked.out)
     return result
 
 
@@ -353,6 +351,7 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--keep", action="store_true", help="keep deliveries and events of all")
     reader.add_argument("--workers", type=int, default=1, help="processes at a time")
     reader.add_argument("--out", type=Path)
+    reader.add_argument("--add", type=Path, nargs="+", default=[], help="what is found already")
     reader.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     return reader.parse_args()
 

@@ -5,6 +5,7 @@ By hand it runs for hours, see `search`; here a few of its scenarios, the same i
 
 from __future__ import annotations
 
+import json
 import tomllib
 
 import numba
@@ -75,3 +76,18 @@ def test_parts_of_a_search_are_summed_up():
         "differing": [{"seed": 1}, {"seed": 1}, {"seed": 2}],
         "taken": {"beats": {"runs": 2, "times": 14}, "folded": {"runs": 2, "times": 4}},
     }
+
+
+def test_a_search_is_carried_on_where_others_have_stopped(tmp_path, monkeypatch):
+    part = {"compared": 4, "differing": [], "taken": {"beats": {"runs": 1, "times": 7}}}
+    monkeypatch.setattr(search, "in_a_process", lambda *_chunk: part)
+    files = [tmp_path / name for name in ("one.json", "other.json")]
+    for file, add in zip(files, ([], files[:1]), strict=True):
+        words = ["search", "--aim", "beats", "--scenarios", "4", "--out", str(file)]
+        words += ["--add", *map(str, add)] if add else []
+        monkeypatch.setattr("sys.argv", words)
+        search.main(search.arguments())
+    table = json.loads(files[1].read_text(encoding="utf-8"))
+    assert [each["asked"]["scenarios"] for each in table["searches"]] == [4, 4]
+    assert (table["compared"], table["differ"]) == (8, 0)
+    assert table["aims"]["beats"]["taken"] == {"beats": {"runs": 2, "times": 14}}
