@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -153,29 +152,39 @@ def processes(clients: int, repeats: int) -> int:
     return min(most, repeats)
 
 
-def main(workloads: list[str], sizes: list[int], repeats: int, scale: float) -> Measured:
-    """Run all sizes of every workload in turn, and return the table."""
-    cases = [(w, n) for w in workloads for n in ([HOUR_CLIENTS] if w == HOUR else sizes)]
-    runs: dict[tuple[str, int], list[Measured]] = {case: [] for case in cases}
-    asked = [case for k in range(repeats) for case in cases if k < processes(case[1], repeats)]
-    for case in (bar := tqdm(asked, desc="scale")):
-        bar.set_postfix_str(f"{case[0]}, {case[1]:,} clients")
-        runs[case].append(in_a_process(*case, scale))
-    rows = [row_of(*case, scale, found) for case, found in runs.items()]
+def table_of(runs: dict[tuple[str, int], list[Measured]], scale: float) -> Measured:
+    """The rows of what has been measured so far, and what they say."""
+    rows = [row_of(*case, scale, found) for case, found in runs.items() if found]
+    by_workload = {row["workload"]: [] for row in rows}
+    for row in rows:
+        by_workload[row["workload"]].append(row)
+    verdicts = {workload: verdict_of(workload, its) for workload, its in by_workload.items()}
+    return {"rows": rows, "verdicts": verdicts}
+
+
+def main(asked: argparse.Namespace) -> Measured:
+    """Run all sizes of every workload in turn; what is measured is written down as it comes."""
     pairs = import_module("pairs")  # the file beside this one
-    return {
+    result = {
         "machine": pairs.machine(),
         "commit": pairs.commit_of(ROOT),
         "versions": {name: version(name) for name in ("simlib", "numba", "numpy")},
-        "python": platform.python_version(),
-        "repeats": repeats,
-        "scale": scale,
-        "rows": rows,
-        "verdicts": {
-            workload: verdict_of(workload, [row for row in rows if row["workload"] == workload])
-            for workload in workloads
-        },
+        "repeats": asked.repeats,
+        "scale": asked.scale,
     }
+    cases = [
+        (w, n) for w in asked.workloads for n in ([HOUR_CLIENTS] if w == HOUR else asked.clients)
+    ]
+    runs: dict[tuple[str, int], list[Measured]] = {case: [] for case in cases}
+    most = {case: processes(case[1], asked.repeats) for case in cases}
+    started = [case for k in range(asked.repeats) for case in cases if k < most[case]]
+    for case in (bar := tqdm(started, desc="scale")):
+        bar.set_postfix_str(f"{case[0]}, {case[1]:,} clients")
+        runs[case].append(in_a_process(*case, asked.scale))
+        result |= table_of(runs, asked.scale)
+        if asked.out is not None:
+            asked.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
 
 
 def arguments() -> argparse.Namespace:
@@ -200,9 +209,4 @@ if __name__ == "__main__":
     if "--one" in sys.argv:
         sys.stdout.write(json.dumps(one(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
     else:
-        given = arguments()
-        table = main(given.workloads, list(given.clients), given.repeats, given.scale)
-        text = json.dumps(table, indent=2)
-        if given.out is not None:
-            given.out.write_text(text + "\n", encoding="utf-8")
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(json.dumps(main(arguments()), indent=2) + "\n")
