@@ -31,6 +31,7 @@ LAYERS = [
     {"guide"},
     {"figures"},
     {"publish"},
+    {"cli"},
 ]
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
