@@ -90,7 +90,7 @@ def test_another_run_is_not_mistaken_for_one_in_the_store(tmp_path, change):
 
 def test_a_damaged_file_of_the_store_is_named(tmp_path):
     swept(store=tmp_path, on="serial")
-    damaged = next(tmp_path.glob("??/*.parquet"))
+    damaged = next(tmp_path.glob("*/*.parquet"))
     damaged.write_bytes(b"PAR1 nothing")
     with pytest.raises(RunFileError, match=damaged.name):
         swept(store=tmp_path, on="serial")
@@ -98,7 +98,7 @@ def test_a_damaged_file_of_the_store_is_named(tmp_path):
 
 def test_a_flipped_bit_never_gives_another_table(tmp_path):
     table = swept(store=tmp_path, on="serial")
-    damaged = next(tmp_path.glob("??/*.parquet"))
+    damaged = next(tmp_path.glob("*/*.parquet"))
     content = damaged.read_bytes()
     for place in range(0, len(content), 97):
         flipped = bytearray(content)
@@ -168,10 +168,12 @@ def test_a_grid_takes_arrays_and_refuses_equal_ones():
 
 
 def test_a_file_of_another_run_or_of_another_program_is_named(tmp_path):
-    swept(store=tmp_path, on="serial")
-    one, other, *_ = sorted(tmp_path.glob("??/*.parquet"))
+    for clients in (5, 6):
+        options = {"replications": 2, "on": "serial", "progress": False}
+        sl.sweep(BOARD, [{"clients": clients}], store=tmp_path, **options)
+    one, other = sorted(tmp_path.glob("*/*.parquet"))
     other.write_bytes(one.read_bytes())
-    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for this run"):
+    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for these runs"):
         swept(store=tmp_path, on="serial")
     pd.DataFrame({"clients": [5]}).to_parquet(other)
     with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it: .*remove it"):
