@@ -22,7 +22,7 @@ from simlib.analysis.closed_forms import metrics_by_theory
 from simlib.engines import compiling, simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError, SimlibError, shown
-from simlib.processes import end_with, terminable
+from simlib.processes import end_with, ending_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
@@ -780,7 +780,10 @@ def _spread(tasks: dict[Key, Any], work: Work[Result], execution: Execution) -> 
 
 
 def _on_threads(tasks: dict[Key, Any], work: Work[Result], workers: int) -> Results[Result]:
-    """Yield what each task returns; a thread that has done one takes the next by itself."""
+    """Yield what each task returns; a thread that has done one takes the next by itself.
+
+    When the generator is closed they end soon: a run that is under way, too, is given up.
+    """
     todo = iter(list(tasks.items()))
     key, task = next(todo)
     yield _numbered(key, work, task)  # compiles once here; the others find it
@@ -788,13 +791,14 @@ def _on_threads(tasks: dict[Key, Any], work: Work[Result], workers: int) -> Resu
     ended = threading.Event()
 
     def carry_out() -> None:
-        for key, task in todo:  # no two threads get the same one from a list's iterator
-            if ended.is_set():
-                return
-            try:
-                done.put(_numbered(key, work, task))
-            except BaseException as error:
-                done.put(error)
+        with ending_with(ended):
+            for key, task in todo:  # no two threads get the same one from a list's iterator
+                if ended.is_set():
+                    return
+                try:
+                    done.put(_numbered(key, work, task))
+                except BaseException as error:
+                    done.put(error)
 
     for _ in range(min(workers, len(tasks) - 1)):
         threading.Thread(target=carry_out, daemon=True).start()

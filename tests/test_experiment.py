@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -274,6 +275,25 @@ def test_an_interrupt_of_threads_keeps_what_is_done(monkeypatch):
     with pytest.raises(sl.Interrupted, match="4 of 6 runs were finished") as stopped:
         sl.sweep(BOARD, [{"clients": 5}], replications=6, **options)
     assert stopped.value.result["replications"].tolist() == [4] * len(metrics.QUANTITIES)
+
+
+def test_after_an_interrupt_threads_end_within_a_second_though_runs_are_long():
+    board = BOARD.replace({"clients": 100, "horizon_s": 360_000.0, "bin_s": 3600.0})
+    points = [{"clients": 5, "horizon_s": 60.0}, {}]
+    options = {"on": "threads", "workers": 2, "engine": "simpy", "progress": False}
+    ctrl_c = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    ctrl_c.start()
+    with pytest.raises(sl.Interrupted, match="2 of 4 runs were finished") as stopped:
+        sl.sweep(board, points, replications=2, **options)
+    computed_s = time.process_time()  # the machine may be busy
+    workers = [each for each in threading.enumerate() if "carry_out" in each.name]
+    for worker in workers:
+        worker.join(timeout=60.0)
+    assert time.process_time() - computed_s < 1.0
+    assert not any(worker.is_alive() for worker in workers)
+    finished = stopped.value.result
+    assert set(finished["clients"]) == {5}
+    assert (finished["replications"] == 2).all()
 
 
 @pytest.mark.slow
