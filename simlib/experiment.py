@@ -1,8 +1,8 @@
 """More than one run: replications, named variants, sweeps, comparisons, on common draws.
 
 A sweep is a set of independent runs. They may run one after the other, on threads, on processes,
-or on a dask cluster; the results are the same. The process that finishes a run keeps it in a
-`Store` at once.
+or on a dask cluster; the results are the same. Whoever collects them keeps them in a `Store`, those
+of a second at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
@@ -22,12 +22,12 @@ from simlib.analysis.closed_forms import metrics_by_theory
 from simlib.engines import compiling, simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError, SimlibError, shown
-from simlib.processes import end_with, terminable
+from simlib.processes import end_with, ending_with, terminable
 from simlib.run import QUANTITIES, Rows, Run, kinds_of, metrics_of
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
 from simlib.scenario.suggestions import METRIC_ALIASES, hint, scenario_rule
-from simlib.store import Store, kept
+from simlib.store import Keeper, Keeping, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,13 +63,12 @@ class Execution(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One run of a sweep, and the folder in which it is kept."""
+    """One run of a sweep."""
 
     scenario: Scenario
     seed: int
     replication: int
     engine: str
-    store: Path | None
 
 
 def replicate(
@@ -215,7 +214,7 @@ def variants(
     numbers = range(replications or 1)
     execution = execution_of(on, engine, workers, progress, repeated(cases.values(), len(numbers)))
     tasks = {
-        (case, replication): Task(one, seed, replication, execution.engine, None)
+        (case, replication): Task(one, seed, replication, execution.engine)
         for case, one in enumerate(cases.values())
         for replication in numbers
     }
@@ -310,8 +309,8 @@ def sweep(
     workers : int, optional
         Number of threads or processes; by default one for each processor.
     store : str or Path, optional
-        Folder where finished runs are kept and found again. A sweep that is interrupted, or even
-        killed, loses no finished run.
+        Folder where finished runs are kept and found again. A sweep that is interrupted loses no
+        finished run, and one that is killed those of its last second.
     until : mapping of str to float, optional
         Widths (high - low) of intervals for some columns of `metrics.table`, in their units. The
         sweep runs further batches of `replications` until no interval is wider. Intervals that are
@@ -360,7 +359,7 @@ def sweep(
     check_execution(on, engine, workers)
     scenarios = [scenario.replace(changes) for changes in points]
     execution = execution_of(on, engine, workers, progress, repeated(scenarios, replications))
-    where = None if store is None else Store(store).path
+    keeping = keeping_in(store, key_of)
     _check_widths(until)
 
     done: dict[Key, Rows] = {}
@@ -368,11 +367,11 @@ def sweep(
     while open_points and complete:
         batch = range(number, min(number + replications, at_most))
         tasks = {
-            (point, replication): Task(scenarios[point], seed, replication, execution.engine, where)
+            (point, replication): Task(scenarios[point], seed, replication, execution.engine)
             for point in open_points
             for replication in batch
         }
-        complete = collect(tasks, perform, execution, done)
+        complete = collect(tasks, perform, execution, done, keeping=keeping)
         number = batch.stop
         table = _intervals(points, done, confidence)
         open_points = [] if number >= at_most else _too_wide(table, open_points, until or {})
@@ -516,14 +515,14 @@ def compare(
     store = options.pop("store", None)
     if options:
         raise ScenarioError("options", sorted(options), "must be among those of sweep")
-    where = None if store is None else Store(store).path
+    keeping = keeping_in(store, key_of)
     tasks = {
-        (side, replication): Task(scenario, seed, replication, execution.engine, where)
+        (side, replication): Task(scenario, seed, replication, execution.engine)
         for replication in range(replications)  # pairs, so that an interrupt leaves whole ones
         for side, scenario in enumerate((one, other))
     }
     done: dict[Key, Rows] = {}
-    complete = collect(tasks, perform, execution, done)
+    complete = collect(tasks, perform, execution, done, keeping=keeping)
     pairs = [r for r in range(replications) if (0, r) in done and (1, r) in done]
     table = _differences(done, pairs, confidence) if len(pairs) > 1 else None
     whole(table, done, tasks, is_complete=complete)
@@ -658,16 +657,25 @@ def by_name(
 
 
 def perform(task: Task) -> Rows | None:
-    """Run a task, or find it in the store; None if it was interrupted."""
+    """Run a task, and return its totals; None if it was interrupted."""
+    run = run_of(task)
+    return None if run is None else run.totals()
 
-    def totals() -> Rows | None:
-        run = run_of(task)
-        return None if run is None else run.totals()
 
-    def key() -> str:
-        return Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
+def key_of(task: Task) -> str:
+    """Return under which key a store keeps a task."""
+    return Store.key(task.scenario.hash, task.seed, task.replication, task.engine)
 
-    return kept(task.store, key, totals)
+
+def keeping_in(store: str | Path | None, key_of: Callable[[Any], str]) -> Keeping | None:
+    """Return how tasks are kept in the store that a caller names, if one is named.
+
+    Raises
+    ------
+    RunFileError
+        It can be none.
+    """
+    return None if store is None else Keeping(Store(store), key_of)
 
 
 def run_of(task: Task) -> Run | None:
@@ -695,10 +703,12 @@ def collect(
     done: dict[Key, Result],
     *,
     name: str = "sweep",
+    keeping: Keeping | None = None,
 ) -> bool:
     """Run tasks and add what they return to `done`; False if Ctrl-C came before the last.
 
-    SIGTERM counts as Ctrl-C, unless the program has an answer to it.
+    SIGTERM counts as Ctrl-C, unless the program has an answer to it. What a store has is not run
+    again.
 
     Parameters
     ----------
@@ -712,24 +722,49 @@ def collect(
         Filled as tasks finish.
     name : str, optional
         For the progress bar.
+    keeping : Keeping, optional
+        Where finished tasks are kept; absent: nowhere.
     """
-    results = _spread(tasks, work, execution)
     try:
         with terminable():
-            with compiling(execution.engine, is_shown=execution.progress):
-                first = next(results)
-            # The first one may have waited for the compiler: it is no measure of how long the rest
-            # will take.
-            with bars.bar(len(tasks), name, "run", done=1, is_on=execution.progress) as bar:
-                for number, (key, result) in enumerate(itertools.chain([first], results)):
-                    if result is None:
-                        return False
-                    done[key] = result
-                    bar.update(min(number, 1))
+            if keeping is None:
+                return _collect(tasks, work, execution, done, name, lambda _key, _result: None)
+            kept: Any = dict(keeping.find(tasks))
+            done.update(kept)
+            todo = {key: task for key, task in tasks.items() if key not in kept}
+            with Keeper(keeping) as keeper:
+
+                def keep(key: Key, result: Any) -> None:
+                    keeper.keep(tasks[key], result)
+
+                return _collect(todo, work, execution, done, name, keep)
     except KeyboardInterrupt:
         return False
-    finally:
-        results.close()
+
+
+def _collect(
+    tasks: dict[Key, Any],
+    work: Work[Result],
+    execution: Execution,
+    done: dict[Key, Result],
+    name: str,
+    keep: Callable[[Key, Result], None],
+) -> bool:
+    """Run tasks, keep what they return and add it to `done`; False if one was interrupted."""
+    if not tasks:
+        return True
+    with closing(_spread(tasks, work, execution)) as results:
+        with compiling(execution.engine, is_shown=execution.progress):
+            first = next(results)
+        # The first one may have waited for the compiler: it is no measure of how long the rest will
+        # take.
+        with bars.bar(len(tasks), name, "run", done=1, is_on=execution.progress) as bar:
+            for number, (key, result) in enumerate(itertools.chain([first], results)):
+                if result is None:
+                    return False
+                done[key] = result
+                keep(key, result)
+                bar.update(min(number, 1))
     return True
 
 
@@ -745,7 +780,10 @@ def _spread(tasks: dict[Key, Any], work: Work[Result], execution: Execution) -> 
 
 
 def _on_threads(tasks: dict[Key, Any], work: Work[Result], workers: int) -> Results[Result]:
-    """Yield what each task returns; a thread that has done one takes the next by itself."""
+    """Yield what each task returns; a thread that has done one takes the next by itself.
+
+    When the generator is closed they end soon: a run that is under way, too, is given up.
+    """
     todo = iter(list(tasks.items()))
     key, task = next(todo)
     yield _numbered(key, work, task)  # compiles once here; the others find it
@@ -753,13 +791,14 @@ def _on_threads(tasks: dict[Key, Any], work: Work[Result], workers: int) -> Resu
     ended = threading.Event()
 
     def carry_out() -> None:
-        for key, task in todo:  # no two threads get the same one from a list's iterator
-            if ended.is_set():
-                return
-            try:
-                done.put(_numbered(key, work, task))
-            except BaseException as error:
-                done.put(error)
+        with ending_with(ended):
+            for key, task in todo:  # no two threads get the same one from a list's iterator
+                if ended.is_set():
+                    return
+                try:
+                    done.put(_numbered(key, work, task))
+                except BaseException as error:
+                    done.put(error)
 
     for _ in range(min(workers, len(tasks) - 1)):
         threading.Thread(target=carry_out, daemon=True).start()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 import psutil
@@ -16,6 +17,7 @@ import psutil
 _WATCH = "simlib watches its parent"
 _LOOK_S = 0.5
 _LAST = 19  # the lowest priority of Unix
+_is_over: ContextVar[threading.Event | None] = ContextVar("is_over", default=None)
 
 
 @contextmanager
@@ -72,6 +74,35 @@ def end_with(parent: int) -> None:
     if threading.current_thread() is threading.main_thread():
         # A worker has nothing to tidy up; its parent sees that it is gone, and runs its task again.
         signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
+
+
+@contextmanager
+def ending_with(is_over: threading.Event) -> Iterator[None]:
+    """Let what this thread does end soon after an event is set: see `end_event`.
+
+    Parameters
+    ----------
+    is_over : threading.Event
+
+    Examples
+    --------
+    >>> event = threading.Event()
+    >>> with ending_with(event):
+    ...     end_event() is event
+    True
+    >>> end_event() is None
+    True
+    """
+    before = _is_over.set(is_over)
+    try:
+        yield
+    finally:
+        _is_over.reset(before)
+
+
+def end_event() -> threading.Event | None:
+    """Return the event at which this thread's work is to end, if there is one."""
+    return _is_over.get()
 
 
 def give_way(process: int) -> None:

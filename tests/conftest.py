@@ -18,7 +18,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Nothing is compiled beside tests: they would measure it, and it would outlive them.
+# Nothing is compiled beside tests: they would measure it.
 os.environ["SIMLIB_COMPILE_AHEAD"] = "0"
 
 # What the marks mean is said in pyproject.toml; each name stands for all tests that begin so.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -90,7 +91,7 @@ def test_another_run_is_not_mistaken_for_one_in_the_store(tmp_path, change):
 
 def test_a_damaged_file_of_the_store_is_named(tmp_path):
     swept(store=tmp_path, on="serial")
-    damaged = next(tmp_path.glob("??/*.parquet"))
+    damaged = next(tmp_path.glob("*/*.parquet"))
     damaged.write_bytes(b"PAR1 nothing")
     with pytest.raises(RunFileError, match=damaged.name):
         swept(store=tmp_path, on="serial")
@@ -98,7 +99,7 @@ def test_a_damaged_file_of_the_store_is_named(tmp_path):
 
 def test_a_flipped_bit_never_gives_another_table(tmp_path):
     table = swept(store=tmp_path, on="serial")
-    damaged = next(tmp_path.glob("??/*.parquet"))
+    damaged = next(tmp_path.glob("*/*.parquet"))
     content = damaged.read_bytes()
     for place in range(0, len(content), 97):
         flipped = bytearray(content)
@@ -168,10 +169,12 @@ def test_a_grid_takes_arrays_and_refuses_equal_ones():
 
 
 def test_a_file_of_another_run_or_of_another_program_is_named(tmp_path):
-    swept(store=tmp_path, on="serial")
-    one, other, *_ = sorted(tmp_path.glob("??/*.parquet"))
+    for clients in (5, 6):
+        options = {"replications": 2, "on": "serial", "progress": False}
+        sl.sweep(BOARD, [{"clients": clients}], store=tmp_path, **options)
+    one, other = sorted(tmp_path.glob("*/*.parquet"))
     other.write_bytes(one.read_bytes())
-    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for this run"):
+    with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it for these runs"):
         swept(store=tmp_path, on="serial")
     pd.DataFrame({"clients": [5]}).to_parquet(other)
     with pytest.raises(RunFileError, match=f"{other.name}: not as simlib wrote it: .*remove it"):
@@ -272,6 +275,25 @@ def test_an_interrupt_of_threads_keeps_what_is_done(monkeypatch):
     with pytest.raises(sl.Interrupted, match="4 of 6 runs were finished") as stopped:
         sl.sweep(BOARD, [{"clients": 5}], replications=6, **options)
     assert stopped.value.result["replications"].tolist() == [4] * len(metrics.QUANTITIES)
+
+
+def test_after_an_interrupt_threads_end_within_a_second_though_runs_are_long():
+    board = BOARD.replace({"clients": 100, "horizon_s": 360_000.0, "bin_s": 3600.0})
+    points = [{"clients": 5, "horizon_s": 60.0}, {}]
+    options = {"on": "threads", "workers": 2, "engine": "simpy", "progress": False}
+    ctrl_c = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    ctrl_c.start()
+    with pytest.raises(sl.Interrupted, match="2 of 4 runs were finished") as stopped:
+        sl.sweep(board, points, replications=2, **options)
+    computed_s = time.process_time()  # the machine may be busy
+    workers = [each for each in threading.enumerate() if "carry_out" in each.name]
+    for worker in workers:
+        worker.join(timeout=60.0)
+    assert time.process_time() - computed_s < 1.0
+    assert not any(worker.is_alive() for worker in workers)
+    finished = stopped.value.result
+    assert set(finished["clients"]) == {5}
+    assert (finished["replications"] == 2).all()
 
 
 @pytest.mark.slow

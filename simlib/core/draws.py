@@ -195,9 +195,31 @@ def uniforms(
     clients, ks = np.broadcast_arrays(
         np.asarray(client, dtype=np.uint64), np.asarray(k, dtype=np.uint64)
     )
-    streams = np.full(clients.shape, stream, dtype=np.uint64)
-    words = philox((clients, streams, ks, np.zeros_like(clients)), (seed, replication))[0]
+    words = _first_words(clients, stream, ks, (seed, replication))
     return np.asarray((words >> 11) * _UNIT, dtype=np.float64)
+
+
+def _first_words(
+    clients: NDArray[np.uint64], stream: int, ks: NDArray[np.uint64], key: tuple[int, int]
+) -> NDArray[np.uint64]:
+    """Return the first word of `philox` for arrays, whose two products are made in one step."""
+    multiplied = np.stack((clients, ks))
+    others = np.zeros_like(multiplied)
+    others[0] = stream
+    b = np.array([_MULTIPLIER_0, _MULTIPLIER_1], dtype=np.uint64)
+    b_high, b_low = b.T.reshape(2, 2, *[1] * clients.ndim)
+    word = b_high << 32 | b_low
+    keys = key
+    for _ in range(_ROUNDS):
+        a_high, a_low = multiplied >> 32, multiplied & _HALF
+        middle = a_high * b_low + (a_low * b_low >> 32)
+        cross = a_low * b_high + (middle & _HALF)
+        high = a_high * b_high + (middle >> 32) + (cross >> 32)
+        low = multiplied * word
+        of_round = np.array(keys, dtype=np.uint64).reshape(2, *[1] * clients.ndim)
+        multiplied, others = high[::-1] ^ others ^ of_round, low[::-1]
+        keys = _add(keys[0], _WEYL_0), _add(keys[1], _WEYL_1)
+    return np.asarray(multiplied[0])
 
 
 def uniforms_of_clients(
@@ -205,7 +227,8 @@ def uniforms_of_clients(
 ) -> NDArray[np.float64]:
     """Return `uniform` of clients 0 to `clients` - 1, shape (clients,).
 
-    NumPy's generator counts up what is the client here, so its own loop draws them all.
+    NumPy's generator counts up what is the client here, so its own loop draws them all; of its
+    loops it is the quick one that other threads need not wait for.
 
     Examples
     --------
@@ -213,8 +236,10 @@ def uniforms_of_clients(
     np.True_
     """
     before_first = ((k << 128 | stream << 64) - 1) % (1 << 256)
-    generator = np.random.Philox(counter=before_first, key=replication << 64 | seed)
-    words = generator.random_raw(4 * clients)[::4]
+    generator = np.random.Generator(
+        np.random.Philox(counter=before_first, key=replication << 64 | seed)
+    )
+    words = generator.integers(0, 1 << 64, 4 * clients, np.uint64)[::4]
     return np.asarray((words >> 11) * _UNIT, dtype=np.float64)
 
 

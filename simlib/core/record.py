@@ -390,7 +390,13 @@ def first_bin_of(warm_up_s: float, bin_s: float, bins: int) -> int:
 
 
 def _published(publish_s: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.int32]:
-    return np.searchsorted(publish_s, t, "left").astype(np.int32)
+    """How many changes are published before each of some times."""
+    if len(t) <= len(publish_s) or not (t[:-1] <= t[1:]).all():
+        return np.searchsorted(publish_s, t, "left").astype(np.int32)
+    # Of many times in ascending order, each change is before all from some place on.
+    places = np.searchsorted(t, publish_s, "right")
+    many = np.diff(places, prepend=0, append=len(t))
+    return np.repeat(np.arange(len(many), dtype=np.int32), many)
 
 
 def counts_in(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from simlib.engines.forecast import Estimate as Estimate
 from simlib.engines.forecast import Forecast, expected_bytes
 from simlib.engines.forecast import estimate as estimate
 from simlib.errors import Interrupted, ScenarioError
-from simlib.processes import terminable
+from simlib.processes import end_event, terminable
 from simlib.renamed import renamed_arguments
 from simlib.run import Run, check_keep, make_run
 from simlib.scenario import RolloutController, Scenario, compile_workload, enrolled, new_record
@@ -28,6 +28,8 @@ _FITS_BYTES = 50e6
 """So much is there, and need not be asked for."""
 _FIRST_SLICE = 1.0 / 256.0
 _SLICE_TAKES_S = 0.1
+_AT_ONCE_S = 0.25
+"""What is expected to be over sooner need not be looked after: it may take some times as long."""
 
 
 class Simulation(Protocol):
@@ -129,7 +131,8 @@ def simulate(
         with terminable(), compiling(engine, is_shown=progress):
             simulation.prepare()
     with _interruptible(simulation):
-        forecast = Forecast(scenario, engine) if progress and controller is None else None
+        is_forecast = controller is None and (progress or end_event() is not None)
+        forecast = Forecast(scenario, engine) if is_forecast else None
         end_of_run_s = _run(simulation, scenario.horizon_s, progress, controller, forecast)
         record.end_at(end_of_run_s)
         simulation.finish()
@@ -212,12 +215,14 @@ def _run(
     """Advance the time to the horizon, slice by slice, and return the time that was reached.
 
     A slice is as long as takes about a tenth of a second, so that Ctrl-C is heard soon, the bar
-    moves, and a short run is one slice. So is one that nobody hears or sees: without a bar, on
-    another thread than the main one.
+    moves, and a short run is one slice. On another thread than the main one, without a bar, a run
+    that is expected to be short is one slice from the start, and one that nobody may end.
     """
+    is_over, expected_s = end_event(), 0.0 if forecast is None else forecast.seconds
     is_followed = progress or threading.current_thread() is threading.main_thread()
-    t, slice_s = 0.0, horizon_s * (_FIRST_SLICE if is_followed else 1.0)
-    expected_s = 0.0 if forecast is None else forecast.seconds
+    is_followed |= is_over is not None and not 0.0 < expected_s < _AT_ONCE_S
+    first = min(_FIRST_SLICE, _SLICE_TAKES_S / max(expected_s, _SLICE_TAKES_S))
+    t, slice_s = 0.0, horizon_s * (first if is_followed else 1.0)
     with bars.run_bar(horizon_s, "simulate", expected_s=expected_s, is_on=progress) as bar:
         while t < horizon_s and not simulation.is_interrupted:
             while controller is not None and controller.due_s() <= t:
@@ -232,6 +237,8 @@ def _run(
             if progress:
                 share = end_s / horizon_s if forecast is None else forecast.share(end_s)
                 bar.advance(end_s - t, share, simulation.events)
+            if is_over is not None and is_over.is_set() and end_s < horizon_s:
+                simulation.interrupt()
             t = end_s
             took_s = time.perf_counter() - began_s
             slice_s *= min(16.0, max(0.25, _SLICE_TAKES_S / max(took_s, 1e-6)))

@@ -190,11 +190,11 @@ def _is_started(folder: str | None) -> bool:
 
 
 def _start() -> None:
-    """Start a process that outlives this one, and that no Ctrl-C of a terminal reaches."""
+    """Start a process that ends with this one, and that no Ctrl-C of a terminal reaches."""
     with contextlib.suppress(OSError):
         _started.append(
             subprocess.Popen(
-                [*_COMMAND, f"--{_AHEAD}"],
+                [*_COMMAND, f"--{_AHEAD}", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -203,11 +203,12 @@ def _start() -> None:
         )
 
 
-def _ahead() -> None:
-    """Compile everything beside other processes, unless one does already."""
+def _ahead(parent: int) -> None:
+    """Compile everything beside a process, as long as that runs, unless another does already."""
     from simlib.engines.compiled.compiling import alone_or_not
     from simlib.engines.compiled.simulation import loops_of
 
+    end_with(parent)
     give_way(os.getpid())
     threading.Thread(target=_end_if_it_takes_too_long, daemon=True).start()
     latest = time.monotonic() + _TAKES_THE_LOCK_WITHIN_S
@@ -235,8 +236,8 @@ def _takes_too_long(passed_s: float, computed_s: float) -> bool:
 
 
 def _main(arguments: list[str]) -> None:
-    if arguments == [f"--{_AHEAD}"]:
-        _ahead()
+    if arguments[:1] == [f"--{_AHEAD}"]:
+        _ahead(int(arguments[1]))
     elif arguments:
         _work(arguments)
     else:

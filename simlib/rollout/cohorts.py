@@ -20,6 +20,9 @@ OF_A_CLIENT = (
     *("heartbeat", "reconnect", "fallback"),
 )
 """The sections of a scenario that say how clients behave."""
+_REMEMBERED = 8
+"""For how many plans on scenarios what their cohorts get is kept: a rehearsal takes one after the
+other."""
 
 
 def cohort_scenarios(plan: Plan, scenario: Scenario) -> tuple[Scenario, Scenario]:
@@ -65,7 +68,7 @@ class _Pair:
         return self.plan is other.plan and self.scenario is other.scenario
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_REMEMBERED)
 def _cohorts_of(pair: _Pair) -> tuple[Scenario, Scenario]:
     """Return what `cohort_scenarios` does, of which every fleet of a rehearsal asks four times."""
     control, treatment = (

@@ -37,7 +37,7 @@ from simlib.run import COHORTS, Run, RunWarning, check_table, kinds, kinds_of
 from simlib.scenario import Scenario
 from simlib.scenario.display import page, table_html, warnings_html
 from simlib.scenario.suggestions import scenario_rule
-from simlib.store import Store, kept
+from simlib.store import Store
 
 __all__ = [
     "BASELINE",
@@ -246,7 +246,7 @@ def variants(
     fleets_run = (_treated(variant, scenario) for variant in plans.values())
     execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     tasks = {
-        (number, replication): Trial(variant, scenario, seed, replication, execution.engine, None)
+        (number, replication): Trial(variant, scenario, seed, replication, execution.engine)
         for number, variant in enumerate(plans.values())
     }
     done: dict[experiment.Key, Rollout] = {}
@@ -325,14 +325,13 @@ def _why_nobody_waits(metric: str, cohort: Scenario) -> str:
 
 
 class Trial(NamedTuple):
-    """One fleet on which a plan is carried out, and the store in which the outcome is kept."""
+    """One fleet on which a plan is carried out."""
 
     plan: Plan
     scenario: Scenario
     seed: int
     replication: int
     engine: str
-    store: Path | None
 
 
 class Rehearsal(NamedTuple):
@@ -436,14 +435,14 @@ def rehearse(
     each_once = (_treated(variant, changed) for (_, variant), (_, changed) in pairs)
     fleets_run = experiment.repeated(each_once, replications)
     execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
-    where = None if store is None else Store(store).path
+    keeping = experiment.keeping_in(store, _key_of)
     tasks = {
-        (number, replication): Trial(variant, changed, seed, replication, execution.engine, where)
+        (number, replication): Trial(variant, changed, seed, replication, execution.engine)
         for number, ((_, variant), (_, changed)) in enumerate(pairs)
         for replication in range(replications)
     }
     done: dict[experiment.Key, experiment.Rows] = {}
-    complete = experiment.collect(tasks, perform, execution, done, name="rehearse")
+    complete = experiment.collect(tasks, perform, execution, done, name="rehearse", keeping=keeping)
     names = ["regression"] if variants is None else ["variant", "regression"]
     labels = [
         dict(zip(names, (*variant, regression), strict=True))
@@ -733,15 +732,11 @@ def carry_out(fleet: Trial) -> Rollout | None:
 
 
 def perform(fleet: Trial) -> experiment.Rows | None:
-    """Rehearse one fleet, or find it in the store; None if it was interrupted."""
-
-    def outcomes() -> experiment.Rows | None:
-        rollout = carry_out(fleet)
-        if rollout is None:
-            return None
-        return [{"replication": fleet.replication, **outcome_of(rollout)}]
-
-    return kept(fleet.store, lambda: _key_of(fleet), outcomes)
+    """Rehearse one fleet, and return its outcome; None if it was interrupted."""
+    rollout = carry_out(fleet)
+    if rollout is None:
+        return None
+    return [{"replication": fleet.replication, **outcome_of(rollout)}]
 
 
 def _key_of(fleet: Trial) -> str:

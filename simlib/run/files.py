@@ -115,6 +115,7 @@ def read(file: Path) -> tuple[pa.Table, dict[str, Any]]:
             raise OSError("must be a regular file")
         with parquet.ParquetFile(file) as source:
             table = source.read()
+        table.validate(full=True)  # such as texts that are none, which Parquet itself reads
         metadata = table.schema.metadata or {}
         text = metadata.get(_ABOUT, b"")
         is_ours = metadata.get(_DIGEST) == hashlib.sha256(text).hexdigest().encode()

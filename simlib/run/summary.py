@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simlib.core.measures import MEASURES, QUANTILES, WAIT_QUANTILES, Measure, evaluate
 from simlib.core.record import Count
@@ -118,7 +119,10 @@ def totals(tables: Mapping[str, Columns], *, source: str, warm_up_s: float) -> R
         }
         added = {
             sample: {name: sums[name][rows].sum() for name in _TERMS[sample] & sums.keys()} | levels
-            for sample, rows in (("deliveries", of_cohort), ("seconds", is_counted & of_cohort))
+            for sample, rows in (
+                ("deliveries", _chosen(of_cohort)),
+                ("seconds", _chosen(is_counted & of_cohort)),
+            )
         }
         rows.append(
             {
@@ -138,6 +142,11 @@ def totals(tables: Mapping[str, Columns], *, source: str, warm_up_s: float) -> R
             }
         )
     return rows
+
+
+def _chosen(rows: NDArray[np.bool_]) -> Any:
+    """Return what chooses some rows of a column; all of them need not be copied."""
+    return slice(None) if rows.all() else rows
 
 
 def _labels_of(timeline: Columns) -> list[tuple[str, str]]:

@@ -38,6 +38,7 @@ BUSY = "busy"
 """How busy each node was, where there are several."""
 TABLES = (*ALWAYS, "exposures", BUSY, *ON_REQUEST)
 _WAITS = tuple(what.name.lower() for what in Wait)
+_LEDGER = {what.name.lower(): what for what in (Count.DELIVERED, Count.LOST, Count.SUPERSEDED)}
 NODES = "nodes"
 """A table that is made of others whenever it is asked for."""
 
@@ -452,6 +453,8 @@ def _clients(
         "eligible": eligible,
         "pending": record.pending,
         **{what.name.lower(): record.clients[:, what] for what in Count if what < Count.RECONNECTS},
+        # These are read several times of each run, and lie far apart in its rows.
+        **{name: np.ascontiguousarray(record.clients[:, what]) for name, what in _LEDGER.items()},
         "reconnects": _reconnects(record),
         "up_bytes": record.traffic[:, 0],
         "down_bytes": record.traffic[:, 1],

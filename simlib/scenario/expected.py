@@ -51,12 +51,11 @@ class Crowd(NamedTuple):
     ----------
     attempts : float
         How often they are sent away in all.
-    from_s, to_s : float
-        The time in which that happens, seconds.
+    to_s : float
+        Until when that happens, from the beginning on, seconds.
     """
 
     attempts: float
-    from_s: float
     to_s: float
 
 
@@ -207,4 +206,4 @@ def crowd(scenario: Scenario) -> Crowd | None:
         # Waits double, so a client that has been outside for a time waits for about as long again.
         wait_s = min(rule.cap_s, rule.base_s + t) / 2.0 + in_vain_s
         attempts += outside * step_s / max(wait_s, rule.base_s / 2.0, 1e-3)
-    return Crowd(attempts, 0.0, end_s)
+    return Crowd(attempts, end_s)

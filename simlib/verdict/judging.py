@@ -23,19 +23,27 @@ from simlib.experiment import (
     check_execution,
     collect,
     execution_of,
+    keeping_in,
     repeated,
     whole,
 )
 from simlib.run import Rows
 from simlib.scenario import Scenario
 from simlib.scenario.suggestions import hint, scenario_rule
-from simlib.store import Store
 from simlib.verdict.candidates import TODAY, Case, cases_of
 from simlib.verdict.decision import Asked, Decision
 from simlib.verdict.facts import NO_ROLLOUT, values_of
 from simlib.verdict.measures import ConditionName
 from simlib.verdict.needs import Needs, needs_of
-from simlib.verdict.runs import Condition, Trial, behind_proxies, conditions, judge, rolled_out
+from simlib.verdict.runs import (
+    Condition,
+    Trial,
+    behind_proxies,
+    conditions,
+    judge,
+    key_of,
+    rolled_out,
+)
 
 BUDGET_EVENTS = 1e9
 """Events of all runs of a decision that the compiled engine handles in about two minutes on two
@@ -293,16 +301,15 @@ def _carry_out(
     asks: list[_Ask], asked: Asked, execution: Execution, found: _Found, name: str
 ) -> None:
     """Run what is asked for, and add the rows to those that are found."""
-    store = asked.options.get("store")
-    where = None if store is None else Store(store).path
+    keeping = keeping_in(asked.options.get("store"), key_of)
     times = range(asked.replications)
     tasks = {
-        (number, time): Trial(ask.condition, asked.seed, time, execution.engine, where)
+        (number, time): Trial(ask.condition, asked.seed, time, execution.engine)
         for time in times
         for number, ask in enumerate(asks)
     }
     done: dict[Key, Rows] = {}
-    complete = collect(tasks, judge, execution, done, name=name)
+    complete = collect(tasks, judge, execution, done, name=name, keeping=keeping)
     whole(None, done, tasks, is_complete=complete)
     for number, ask in enumerate(asks):
         rows = [done[number, time][0] for time in times]

@@ -7,7 +7,6 @@ or a deploy node by node.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from simlib.core.protocol import TRANSPORTS, Transport
@@ -18,7 +17,7 @@ from simlib.rollout.plan import Plan
 from simlib.run import Rows, Run, kinds
 from simlib.scenario import Scenario
 from simlib.scenario.model import Fault
-from simlib.store import Store, kept
+from simlib.store import Store
 from simlib.verdict.candidates import LONG_PAUSES, Case
 from simlib.verdict.facts import calm_facts, rollout_facts, rough_facts
 from simlib.verdict.measures import JUDGED, ConditionName
@@ -49,13 +48,12 @@ class Condition(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One run of a candidate, and the folder where what is judged of it is kept."""
+    """One run of a candidate."""
 
     condition: Condition
     seed: int
     replication: int
     engine: str
-    store: Path | None
 
 
 def conditions(
@@ -249,28 +247,27 @@ def _last_poll_s(scenario: Scenario) -> float:
 
 
 def judge(trial: Trial) -> Rows | None:
-    """Run a trial, or find it in the store, and return what is judged of it; None: interrupted."""
-    scenario, restart_s, plan = trial.condition
+    """Run a trial, and return what is judged of it; None if it was interrupted."""
+    _, restart_s, plan = trial.condition
+    run = _run_of(trial)
+    if run is None:
+        return None
+    if plan is not None and plan.kill_s is not None:
+        facts = rollout_facts(run, plan.kill_s)
+    else:
+        facts = calm_facts(run) if restart_s is None else rough_facts(run, restart_s)
+    warnings = run.warnings
+    said = "\n".join(f"{warning.kind}: {warning}" for warning in warnings)
+    return [{**facts, "warnings": kinds(warnings), "said": said}]
 
-    def judged() -> Rows | None:
-        run = _run_of(trial)
-        if run is None:
-            return None
-        if plan is not None and plan.kill_s is not None:
-            facts = rollout_facts(run, plan.kill_s)
-        else:
-            facts = calm_facts(run) if restart_s is None else rough_facts(run, restart_s)
-        warnings = run.warnings
-        said = "\n".join(f"{warning.kind}: {warning}" for warning in warnings)
-        return [{**facts, "warnings": kinds(warnings), "said": said}]
 
-    def key() -> str:
-        name = f"{scenario.hash} judged by {', '.join(JUDGED)}"
-        if plan is not None:
-            name += f" {plan.dump()}"
-        return Store.key(name, trial.seed, trial.replication, trial.engine)
-
-    return kept(trial.store, key, judged)
+def key_of(trial: Trial) -> str:
+    """Return under which key a store keeps what is judged of a trial."""
+    scenario, _, plan = trial.condition
+    name = f"{scenario.hash} judged by {', '.join(JUDGED)}"
+    if plan is not None:
+        name += f" {plan.dump()}"
+    return Store.key(name, trial.seed, trial.replication, trial.engine)
 
 
 def _run_of(trial: Trial) -> Run | None:

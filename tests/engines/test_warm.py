@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -63,8 +64,9 @@ def test_one_process_compiles_beside_this_one_and_this_one_does_not_wait(started
     assert warm.is_under_way()
     assert warm.is_under_way()
     [process] = started
-    assert process.command == [sys.executable, "-m", "simlib.engines.warm", "--ahead"]
-    assert process.options["start_new_session"], "it outlives this one"
+    own = str(os.getpid())
+    assert process.command == [sys.executable, "-m", "simlib.engines.warm", "--ahead", own]
+    assert process.options["start_new_session"], "no Ctrl-C of a terminal reaches it"
     process.returncode = 1
     assert not warm.is_under_way(), "it has failed: who needs the loop has to compile it"
     assert len(started) == 1
@@ -209,3 +211,15 @@ def test_the_command_compiles_nothing_that_it_was_not_asked_for(monkeypatch):
     monkeypatch.setattr(warm.signal, "signal", lambda *_: None)
     warm._main(["polls", "general"])
     assert asked == [POLLS, GENERAL]
+
+
+def test_what_compiles_beside_a_process_ends_with_it(monkeypatch, tmp_path):
+    followed = []
+    monkeypatch.setattr(warm, "end_with", followed.append)
+    monkeypatch.setattr(warm, "give_way", lambda _process: None)
+    monkeypatch.setattr(warm, "compile_copies", lambda _copies: None)
+    monkeypatch.setattr(warm, "missing", list)
+    monkeypatch.setattr(warm, "_end_if_it_takes_too_long", lambda: None)
+    monkeypatch.setattr(simulation, "loops_of", lambda _copy: Kept(False, str(tmp_path)))
+    warm._main(["--ahead", "123"])
+    assert followed == [123]

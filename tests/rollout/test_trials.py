@@ -163,14 +163,13 @@ def test_user_ids_come_from_a_file_and_users_come_again(tmp_path):
     three = sl.bucketing.buckets("floor_mod", ["ada", "user-7", "user-15"])
     assert buckets_of(plan, 5, 1, 0).tolist() == [*three, *three[:2]]
     assert buckets_of(plan, 2, 9, 7).tolist() == three[:2].tolist()
-    one, again = (
-        trials.perform(trials.Trial(plan, BOARD, 1, 0, "compiled", tmp_path / "store"))
-        for _ in range(2)
-    )
-    pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(again))
+    options = {"replications": 2, "store": tmp_path / "store", "on": "serial", "progress": False}
+    one, again = (sl.rehearse(plan, BOARD, **options).fleets for _ in range(2))
+    pd.testing.assert_frame_equal(one, again)
+    assert len(Store(tmp_path / "store")) == 2
     path.write_text("bob\n", encoding="utf-8")  # other users: nothing of before is found
-    other = trials.perform(trials.Trial(plan, BOARD, 1, 0, "compiled", tmp_path / "store"))
-    assert other[0]["users"] != one[0]["users"]
+    other = sl.rehearse(plan, BOARD, **options).fleets
+    assert other["users"].tolist() != one["users"].tolist()
     missing = plan.replace({"bucketing.ids_file": str(tmp_path / "none.txt")})
     with pytest.raises(ScenarioError, match="must be an existing text file"):
         sl.roll_out(missing, BOARD)

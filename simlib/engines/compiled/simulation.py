@@ -440,14 +440,15 @@ def _proxies(workload: Workload, clients_n: int) -> dict[str, Any]:
     rules, address = workload.stream_proxy, (workload.rules.seed, workload.rules.replication)
     is_held = are_held(rules, *address, clients_n)
     is_behind = is_held | holds_back(rules)
-    places = np.where(is_behind, np.cumsum(is_behind) - 1, -1).astype(np.int32)
-    behind_n = int(is_behind.sum())
+    behind_n = int(np.count_nonzero(is_behind))
+    behind = np.zeros(0, np.int32)
+    if behind_n:
+        behind = np.where(is_behind, np.cumsum(is_behind) - 1, -1).astype(np.int32)
     buffers = rows_of(behind_n, list(PROXY_BUFFER_ROW.items()))
     for name in ("buffer_bytes", "delay_s"):
         own = getattr(HOLDS_ALL, name), getattr(rules, name)
         buffers[name] = np.where(is_held[is_behind], *own)
     stretches = rows_of((behind_n, _STRETCHES), list(STRETCH_ROW.items()))
-    behind = places if behind_n else places[:0]
     return {"behind": behind, "buffers": buffers, "stretches": stretches}
 
 
