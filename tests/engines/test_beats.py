@@ -48,16 +48,27 @@ BOARD = sl.Scenario(
     network={"rtt_s": 0.04},
 )
 DIRECTIONS = ("server", "client")
+ALIKE = st.fixed_dictionaries({"rtt_s": st.sampled_from([0.0, 0.04, 0.5, 1.0])})
+APART = st.fixed_dictionaries(
+    {"rtt_s": st.sampled_from([0.04, 0.5, 1.0]), "rtt_spread": st.sampled_from([0.001, 0.3, 1.5])}
+) | st.sampled_from(
+    [
+        # Two or three distances on a grid: much is due at the same moment.
+        {"rtt_quantiles": [[0.5, 0.5], [0.500001, 1.0]]},
+        {"rtt_quantiles": [[0.3, 0.0], [0.300001, 0.5], [0.7, 0.5], [0.700001, 2.0]]},
+    ]
+)
+"""Round-trip times that are the same for all clients, and such that differ."""
 
 
 @st.composite
-def beating(draw, with_faults=True) -> sl.Scenario:
+def beating(draw, paths=ALIKE) -> sl.Scenario:
     """A scenario whose heartbeats may go round by themselves, with much that disturbs them."""
     horizon_s = draw(st.sampled_from([20.0, 60.0]))
     times_s = st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0])
     activity = st.none() | st.fixed_dictionaries({"every_s": times_s, "length_s": times_s})
     policy = reconnects().filter(lambda found: found["policy"] != "actioncable")
-    found = draw(faults(horizon_s, 1)) if with_faults and draw(st.booleans()) else []
+    found = draw(faults(horizon_s, 1)) if draw(st.booleans()) else []
     found = [fault for fault in found if fault["kind"] not in NARROW]
     services_s = st.sampled_from([0.0, 1e-4, 0.01, 0.5])
     sessions = {
@@ -92,8 +103,7 @@ def beating(draw, with_faults=True) -> sl.Scenario:
         "drag": draw(activity),
         "hidden": draw(activity),
         "network": {
-            "rtt_s": draw(st.sampled_from([0.0, 0.04, 0.5, 1.0])),
-            "rtt_spread": 0.0,
+            **draw(paths),
             "tls": draw(st.booleans()),
             "unanswered_s": draw(st.sampled_from([3.0, 900.0])),
         },
@@ -118,8 +128,19 @@ def test_engines_agree_on_heartbeats_that_go_round(scenario, seed, kept):
     assert_equal_runs(scenario, seed=seed, keep=("deliveries",) if kept else ())
 
 
+@settings(max_examples=3 * EXAMPLES)
+@given(scenario=beating(APART), seed=st.integers(0, 2**64 - 1), kept=st.booleans())
+def test_engines_agree_on_heartbeats_of_clients_that_are_not_equally_far(scenario, seed, kept):
+    assert_equal_runs(scenario, seed=seed, keep=("deliveries",) if kept else ())
+
+
 @settings(max_examples=EXAMPLES)
-@given(scenario=beating(), percents=PERCENTS, closes=st.booleans(), back=st.sampled_from((1, -1)))
+@given(
+    scenario=beating(ALIKE | APART),
+    percents=PERCENTS,
+    closes=st.booleans(),
+    back=st.sampled_from((1, -1)),
+)
 def test_engines_agree_on_heartbeats_that_go_round_in_a_rollout(scenario, percents, closes, back):
     transports = (int(Transport.POLLING), int(Transport.WEBSOCKET))[::back]
     flag = FlagRules(int(Propagation.POLLED), 7.0, 0.0, 0.0, closes, 5.0, 0.0, transports)
@@ -127,10 +148,14 @@ def test_engines_agree_on_heartbeats_that_go_round_in_a_rollout(scenario, percen
 
 
 @pytest.mark.parametrize("from_clients", [0, 1_000_000])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_heartbeats_that_nothing_disturbs_go_round(direction, from_clients, rounds, monkeypatch):
+def test_heartbeats_that_nothing_disturbs_go_round(
+    direction, spread, from_clients, rounds, monkeypatch
+):
     monkeypatch.setattr(variants, "FROM_CLIENTS", from_clients)
-    run = assert_equal_runs(BOARD.replace({"heartbeat.direction": direction}))
+    board = BOARD.replace({"heartbeat.direction": direction, "network.rtt_spread": spread})
+    run = assert_equal_runs(board)
     heartbeats = run.columns("timeline")["heartbeats"].sum()
     assert heartbeats - 40 <= rounds[0] < heartbeats
 
@@ -157,10 +182,12 @@ DISTURBED = {
 }
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.3])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("what", DISTURBED)
-def test_engines_agree_on_heartbeats_that_are_disturbed(what, direction, rounds):
+def test_engines_agree_on_heartbeats_that_are_disturbed(what, direction, spread, rounds):
     board = BOARD.replace({**DISTURBED[what], "heartbeat.direction": direction})
+    board = board.replace({"network.rtt_spread": spread})
     for seed in range(3):
         assert_equal_runs(board, seed=seed)
     assert min(rounds) > 50
@@ -172,7 +199,7 @@ def test_engines_agree_on_heartbeats_that_are_disturbed(what, direction, rounds)
         {"heartbeat.direction": "none"},
         {"heartbeat.any_message": True},
         {"heartbeat.interval_s": 0.04},
-        {"network.rtt_spread": 0.3},
+        {"network.rtt_s": 3.0, "network.rtt_spread": 0.01},
         {"network.idle_s": 5.0},
         {"server.service": "exponential"},
         {"server.workers": 2},
@@ -244,9 +271,11 @@ def test_a_former_alarm_that_is_due_with_a_retry_fires(interval_s, timeout_s, wa
     assert_equal_runs(board)
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.3])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_nothing_is_counted_that_has_not_happened(direction):
+def test_nothing_is_counted_that_has_not_happened(direction, spread):
     board = BOARD.replace({"heartbeat.direction": direction, "server.heartbeat_s": 0.01})
+    board = board.replace({"network.rtt_spread": spread})
     board = board.replace({"reconnect.policy": "fixed"})  # folded attempts are counted at their end
     workload = compile_workload(board, 3, 0)
     records = [new_record(board, workload) for _ in range(2)]

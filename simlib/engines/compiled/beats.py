@@ -14,6 +14,9 @@ goes to the end of the queue. A member's row knows nothing of that: its deadline
 bytes and its number of beats are those of the day when it joined. Before anything else concerns a
 member it is *calmed down*: its row and the event list become what they were without a ring.
 
+Where round-trip times differ, members go round in `spread_beats`, in true order; who joins, and how
+it leaves, is the same.
+
 **Why that is exact.** An event gets the word that it would have had, in the order of all words.
 
 - If clients ping, `_client_round` takes the events of all three places in the order (time, word),
@@ -44,19 +47,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simlib.core import record as recording
 from simlib.core.client_state import NEVER_S, Differs, Rules
 from simlib.core.protocol import Heartbeat, State, Transport
 from simlib.core.reconnect import runs_on
-from simlib.core.record import Count, Record, cohort_of
 from simlib.core.server import Law
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
-from simlib.engines.compiled.event_list import CLIENT_BITS, CLIENT_MASK, rows_of
+from simlib.engines.compiled.beat_tally import (
+    Tally,
+    Worker,
+    at_work,
+    one_more,
+    work,
+    write,
+    write_pings,
+    write_work,
+)
+from simlib.engines.compiled.event_list import CLIENT_BITS, CLIENT_MASK, Row, rows_of
 from simlib.engines.compiled.faults import has_path_limits
 from simlib.engines.compiled.numba_support import called, inlined, seldom
+from simlib.engines.compiled.spread_beats import (
+    ANSWERED,
+    SENT,
+    are_spread,
+    go_round_apart,
+    held_apart,
+    join_apart,
+    least_deadline_apart_s,
+)
 from simlib.engines.compiled.state import (
     ENTRY,
+    MEMBER,
+    QUEUED,
     RING,
     Kind,
     Ring,
@@ -68,9 +90,10 @@ from simlib.engines.compiled.turn import GENERAL, Turn, World
 
 IN_RING = -NEVER_S
 """The deadline in the row of a member."""
+_TURN = 0.125
+"""A turn of the wheel for what is under way, of the interval: its buckets hold about eight."""
 _GONE = -1
 """The word of an entry whose member has left."""
-_ROUNDED = 1.0 - 1e-9
 _PINGS, _WORKS, _HEARS = range(3)
 """What comes next, if clients ping: one does, the worker answers one, one hears the answer."""
 
@@ -88,44 +111,49 @@ class _Queue(NamedTuple):
     sequence: int
 
 
-class _Worker(NamedTuple):
-    """The worker: free from when on, busy for how long in a bin, which lasts until when."""
+class _Waiting(NamedTuple):
+    """What a member waits for, its alarms, and where it is: see `state.ENTRY`."""
 
-    free_s: float
-    busy_s: float
-    place: int
-    until_s: float
+    t: float
+    word: int
+    deadline_s: float
+    alarm: int
+    former_s: float
+    former: int
+    is_sent: bool
+    is_answered: bool
 
 
-class _Tally(NamedTuple):
-    """How many messages of a bin are not written down yet, of them in the treatment cohort.
+def new_ring(clients: int, are_spread: bool, interval_s: float) -> Ring:
+    """Return an empty ring with room for all clients; of those that differ, in `spread_beats`.
 
-    The bin lasts until when; `all` were counted in all bins.
+    Parameters
+    ----------
+    clients : int
+    are_spread : bool
+        Whether their round-trip times differ.
+    interval_s : float
+        Between two heartbeats, seconds.
     """
-
-    n: int
-    treated: int
-    place: int
-    until_s: float
-    all: int
-
-
-def new_ring(clients: int) -> Ring:
-    """Return an empty ring with room for all clients."""
     ring = rows_of(1, RING)
     ring["next_s"] = NEVER_S
     ring["latest_s"] = -NEVER_S
-    return Ring(rows_of(clients, ENTRY), np.zeros(clients, np.int32), ring)
+    alike, apart = (0, clients) if are_spread else (clients, 0)
+    flying = event_list.new_event_list(apart, _TURN * interval_s, NEVER_S)
+    entries, place = rows_of(alike, ENTRY), np.zeros(alike, np.int32)
+    members, queue = event_list.zeros(apart, (Row, MEMBER)), event_list.zeros(apart, (Row, QUEUED))
+    return Ring(entries, place, ring, members, queue, flying)
 
 
 @inlined
 def beats_go_round(world: World) -> bool:
     """Say whether heartbeats may go round by themselves, as all connections do the same."""
     arrays, rules = world.arrays, world.rules
-    may = len(arrays.half_s) == 1 and len(arrays.beats.entries) > 0
+    are_alike = len(arrays.half_s) == 1
+    may = len(arrays.beats.entries) > 0 if are_alike else len(arrays.beats.apart) > 0
     may = may and world.server_rules.law == Law.CONSTANT and arrays.servers.free_s.size == 1
     may = may and not world.record.keep_events and rules.heartbeat != Heartbeat.NONE
-    may = may and rules.heartbeat_interval_s > 2.0 * arrays.half_s[0]
+    may = may and not (are_alike and rules.heartbeat_interval_s <= 2.0 * arrays.half_s[0])
     may = may and rules.heartbeat_timeout_s <= rules.heartbeat_interval_s
     if GENERAL:
         options, other = world.options, world.treatment_rules
@@ -182,12 +210,9 @@ def is_stale(world: World, turn: Turn) -> bool:
 @inlined
 def is_due(world: World, turn: Turn) -> bool:
     """Say whether a member, if clients ping, is to do so at the moment of an event."""
-    beats = world.arrays.beats
-    place, ring = int(beats.place[turn.number]), beats.ring[0]
-    behind = (place - ring.answered_at) % len(beats.entries)
-    rests = behind >= ring.answered + ring.sent
+    found = _waiting(world, turn.number)
     is_by_client = world.rules.heartbeat == Heartbeat.CLIENT
-    return bool(is_by_client and rests and beats.entries[place].t == turn.now)
+    return bool(is_by_client and not found.is_sent and found.t == turn.now)
 
 
 @inlined
@@ -211,22 +236,58 @@ def joins_ring(world: World, turn: Turn, n: int) -> bool:
     is_by_server = world.rules.heartbeat == Heartbeat.SERVER
     may = may and ring.last_s <= t < (row.deadline_s if is_by_server else q.horizon_s)
     may = may and t < q.horizon_s
-    may = may and ring.answered + ring.sent + ring.resting < len(beats.entries)
+    if are_spread(world):
+        may = may and world.rules.heartbeat_interval_s > 2.0 * arrays.half_s[number]
+        may = may and held_apart(beats) < len(beats.apart)
+    else:
+        may = may and ring.answered + ring.sent + ring.resting < len(beats.entries)
     if may:
-        entry, hand = beats.entries[ring.end_at], q.hand[0]
-        entry.t = t
-        entry.word = (hand.sequence << CLIENT_BITS) | number
-        entry.deadline_s = row.deadline_s
-        entry.alarm = entry.former = 0  # they are in the event list
+        hand, deadline_s = q.hand[0], row.deadline_s + 0.0
+        word = (hand.sequence << CLIENT_BITS) | number
         hand.sequence += 1
-        beats.place[number] = ring.end_at
-        ring.end_at = _after(ring.end_at, len(beats.entries))
-        ring.resting += 1
-        ring.members += 1
-        ring.last_s = t
-        ring.next_s = min(ring.next_s, t)
         row.deadline_s = IN_RING
+        if are_spread(world):
+            join_apart(world, number, t, word, deadline_s)
+        else:
+            _join(world, number, t, word, deadline_s)
+        ring.members += 1
     return may
+
+
+@inlined
+def _join(world: World, number: int, t: float, word: int, deadline_s: float) -> None:
+    beats = world.arrays.beats
+    ring, entry = beats.ring[0], beats.entries[beats.ring[0].end_at]
+    entry.t, entry.word, entry.deadline_s = t, word, deadline_s
+    entry.alarm = entry.former = 0  # they are in the event list
+    beats.place[number] = ring.end_at
+    ring.end_at = _after(ring.end_at, len(beats.entries))
+    ring.resting += 1
+    ring.last_s = t
+    ring.next_s = min(ring.next_s, t)
+
+
+@inlined
+def _waiting(world: World, number: int) -> _Waiting:
+    """Return what a member waits for."""
+    beats = world.arrays.beats
+    if are_spread(world):
+        member = beats.apart[number]
+        is_answered = bool(member.place == ANSWERED)
+        is_sent = is_answered or bool(member.place == SENT)
+        return _waits(member, is_sent, is_answered)
+    place, ring = int(beats.place[number]), beats.ring[0]
+    entry, behind = beats.entries[place], (place - ring.answered_at) % len(beats.entries)
+    is_sent, is_answered = behind < ring.answered + ring.sent, behind < ring.answered
+    return _waits(entry, bool(is_sent), bool(is_answered))
+
+
+@inlined
+def _waits(entry: Any, is_sent: bool, is_answered: bool) -> _Waiting:
+    return _Waiting(
+        *(entry.t + 0.0, int(entry.word + 0), entry.deadline_s + 0.0, int(entry.alarm + 0)),
+        *(entry.former_s + 0.0, int(entry.former + 0), is_sent, is_answered),
+    )
 
 
 @inlined
@@ -240,6 +301,8 @@ def least_deadline_s(world: World) -> float:
     ring, entries = beats.ring[0], beats.entries
     if ring.members == 0:
         return NEVER_S
+    if are_spread(world):
+        return least_deadline_apart_s(world)
     if rules.heartbeat == Heartbeat.SERVER:
         place = ring.sent_at if ring.sent + ring.resting > 0 else ring.answered_at
         return float(entries[place].deadline_s)
@@ -257,12 +320,9 @@ def settle(world: World, number: int) -> int:
 
     The alarm that it has, and that event, are still to be put into the event list.
     """
-    arrays, record, beats = world.arrays, world.record, world.arrays.beats
-    ring, row, place = beats.ring[0], arrays.rows[number], int(beats.place[number])
-    entry = beats.entries[place]
-    pings, is_by_server = int(entry.alarm & CLIENT_MASK), world.rules.heartbeat == Heartbeat.SERVER
-    behind = (place - ring.answered_at) % len(beats.entries)
-    is_answered, is_sent = behind < ring.answered, behind < ring.answered + ring.sent
+    arrays, record, row = world.arrays, world.record, world.arrays.rows[number]
+    entry, is_by_server = _waiting(world, number), world.rules.heartbeat == Heartbeat.SERVER
+    pings, is_sent, is_answered = entry.alarm & CLIENT_MASK, entry.is_sent, entry.is_answered
     row.deadline_s = entry.deadline_s
     if is_by_server:
         row.beats += 2 * (pings + int(is_sent and not is_answered))
@@ -280,7 +340,7 @@ def settle(world: World, number: int) -> int:
     for layer in range(2):
         of_down, of_up = record.sizes[down, 2 + layer], record.sizes[up, 2 + layer]
         record.traffic[number, layer] += downs * of_down + ups * of_up
-    ring.members -= 1
+    arrays.beats.ring[0].members -= 1
     until_s = min(arrays.undisturbed_until_s[row.slot], row.deadline_s)
     leave_undisturbed(arrays, int(row.slot), until_s)
     return int(kind + 0)
@@ -290,16 +350,19 @@ def settle(world: World, number: int) -> int:
 def calm_down(world: World, number: int, now: float) -> None:
     """Make a client no member: its row and the event list become what they were without a ring."""
     arrays, q, beats = world.arrays, world.q, world.arrays.beats
-    row, entry = arrays.rows[number], beats.entries[beats.place[number]]
+    row, entry = arrays.rows[number], _waiting(world, number)
     kind = settle(world, number)
-    _put_back(q, number, entry.deadline_s + 0.0, int(entry.alarm), now)
-    _put_back(q, number, entry.former_s + 0.0, int(entry.former), now)
+    _put_back(q, number, entry.deadline_s, entry.alarm, now)
+    _put_back(q, number, entry.former_s, entry.former, now)
     exchange, data = int(row.exchange), 0
     if kind == Kind.PING or kind == Kind.PONG_UP:
         data = int(row.beats)
     load = load_of(0 if kind == Kind.DEADLINE else exchange, kind, data)
-    event_list.put_back(q, entry.t + 0.0, entry.word + 0, load)
-    entry.word = _GONE + 0
+    event_list.put_back(q, entry.t, entry.word, load)
+    if are_spread(world):
+        beats.apart[number].word = _GONE + 0
+    else:
+        beats.entries[beats.place[number]].word = _GONE + 0
 
 
 @inlined
@@ -315,6 +378,11 @@ def calm_all(world: World, now: float) -> None:
     """Make nobody a member: what comes now may concern all."""
     beats = world.arrays.beats
     ring, n = beats.ring[0], len(beats.entries)
+    if are_spread(world):
+        for number in range(len(beats.apart)):
+            if is_member(world.arrays.rows[number]):
+                calm_down(world, number, now)
+        return
     held = int(ring.answered + ring.sent + ring.resting)
     for behind in range(held):
         word = int(beats.entries[(ring.answered_at + behind) % n].word)
@@ -339,6 +407,11 @@ def take_beats(world: World, limit_s: float, limit_word: int, most: int) -> int:
 
     That event is due at `limit_s` and has `limit_word`. 0 says that it is the next.
     """
+    if are_spread(world):
+        handled, leaver = go_round_apart(world, limit_s, limit_word, most)
+        if leaver >= 0:
+            calm_down(world, leaver, world.arrays.beats.ring[0].latest_s)
+        return handled
     if world.rules.heartbeat == Heartbeat.SERVER:
         return _server_round(world, limit_s, limit_word, most)
     return _client_round(world, limit_s, limit_word, most)
@@ -350,7 +423,7 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
     beats, ring, entries = arrays.beats, arrays.beats.ring[0], arrays.beats.entries
     half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
     interval_s = rules.heartbeat_interval_s
-    queue, worker, pings = _queue_of(world), _at_work(world), _Tally(0, 0, 0, -NEVER_S, 0)
+    queue, worker, pings = _queue_of(world), at_work(world), Tally(0, 0, 0, -NEVER_S, 0)
     handled, leaver, latest_s = 0, -1, -NEVER_S
     while handled < most:
         beat_s, pong_s, is_heard = NEVER_S, NEVER_S, queue.answered > 0
@@ -379,7 +452,7 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
             if next_s >= entry.deadline_s:
                 leaver = number
                 break
-            worker = _work(record, worker, begun_s, done_s)
+            worker = work(record, worker, begun_s, done_s)
             entry.t = next_s
             entry.word = (queue.sequence << CLIENT_BITS) | number
         queue = _sent(queue, len(entries)) if is_beat else _rested(beats, queue)
@@ -391,21 +464,21 @@ def _server_round(world: World, limit_s: float, limit_word: int, most: int) -> i
             latest_s = max(latest_s, entry.t)
             pings = _hear(world, entry, queue.sequence, pings)
             queue = _answered(queue, len(entries))
-    _write_pings(record, pings, True)
+    write_pings(record, pings, True)
     ring.rounds += pings.all
     ring.latest_s = max(ring.latest_s, latest_s)
     return _end_round(world, queue, worker, handled + pings.all, leaver)
 
 
 @inlined
-def _hear(world: World, entry: Any, sequence: int, pings: _Tally) -> _Tally:
+def _hear(world: World, entry: Any, sequence: int, pings: Tally) -> Tally:
     """Let a ping of the server's arrive at its client, which answers, and sets its timer anew."""
     record, rules = world.record, world.rules
     if entry.word >= 0:
         number, now = entry.word & CLIENT_MASK, entry.t + 0.0
         if now >= pings.until_s:
-            _write_pings(record, pings, True)
-        pings = _one_more(record, pings, number, now)
+            write_pings(record, pings, True)
+        pings = one_more(record, pings, number, now)
         entry.former_s, entry.former = entry.deadline_s, entry.alarm
         entry.deadline_s = now + rules.heartbeat_interval_s + rules.heartbeat_timeout_s
         entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
@@ -420,8 +493,8 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
     beats, ring, entries = arrays.beats, arrays.beats.ring[0], arrays.beats.entries
     half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
     interval_s, timeout_s = rules.heartbeat_interval_s, rules.heartbeat_timeout_s
-    queue, worker = _queue_of(world), _at_work(world)
-    pings = pongs = _Tally(0, 0, 0, -NEVER_S, 0)
+    queue, worker = _queue_of(world), at_work(world)
+    pings = pongs = Tally(0, 0, 0, -NEVER_S, 0)
     handled, leaver, latest_s = 0, -1, -NEVER_S
     while handled < most:
         kind, place, now = _next_of_three(queue, entries)
@@ -434,8 +507,8 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
             number, sequence = entry.word & CLIENT_MASK, queue.sequence
             if kind == _PINGS:
                 if now >= pings.until_s:
-                    _write_pings(record, pings, False)
-                pings, next_s = _one_more(record, pings, number, now), now + half_s
+                    write_pings(record, pings, False)
+                pings, next_s = one_more(record, pings, number, now), now + half_s
                 entry.deadline_s = now + timeout_s
                 entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
                 sequence += 1
@@ -447,11 +520,11 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
                 if next_s >= entry.deadline_s or next_s + interval_s == entry.deadline_s:
                     leaver = number
                     break
-                worker = _work(record, worker, begun_s, done_s)
+                worker = work(record, worker, begun_s, done_s)
             else:
                 if now >= pongs.until_s:
-                    _write(record, pongs, Message.PONG_DOWN + 0)
-                pongs, next_s = _one_more(record, pongs, number, now), now + interval_s
+                    write(record, pongs, Message.PONG_DOWN + 0)
+                pongs, next_s = one_more(record, pongs, number, now), now + interval_s
             entry.t = next_s
             entry.word = (sequence << CLIENT_BITS) | number
         if kind == _PINGS:
@@ -460,8 +533,8 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
             queue = _answered(queue, len(entries))
         else:
             queue = _rested(beats, queue)
-    _write_pings(record, pings, False)
-    _write(record, pongs, Message.PONG_DOWN + 0)
+    write_pings(record, pings, False)
+    write(record, pongs, Message.PONG_DOWN + 0)
     ring.rounds += pings.all
     ring.latest_s = max(ring.latest_s, latest_s)
     return _end_round(world, queue, worker, handled, leaver)
@@ -542,7 +615,7 @@ def _rested(beats: Ring, queue: _Queue) -> _Queue:
 
 
 @inlined
-def _end_round(world: World, queue: _Queue, worker: _Worker, events: int, leaver: int) -> int:
+def _end_round(world: World, queue: _Queue, worker: Worker, events: int, leaver: int) -> int:
     """Write everything down, and when the ring is to be looked at next; who cannot stay leaves."""
     arrays, beats, record = world.arrays, world.arrays.beats, world.record
     ring, entries = beats.ring[0], beats.entries
@@ -560,69 +633,8 @@ def _end_round(world: World, queue: _Queue, worker: _Worker, events: int, leaver
     ring.answered, ring.sent, ring.resting = queue.answered, queue.sent, queue.resting
     world.q.hand[0].sequence = queue.sequence
     arrays.servers.free_s[0, 0] = worker.free_s
-    _write_work(record, worker)
+    write_work(record, worker)
     arrays.state[0].events += events
     if leaver >= 0:
         calm_down(world, leaver, ring.latest_s)
     return events
-
-
-@inlined
-def _at_work(world: World) -> _Worker:
-    return _Worker(world.arrays.servers.free_s[0, 0] + 0.0, 0.0, 0, -NEVER_S)
-
-
-@inlined
-def _work(record: Record, worker: _Worker, begun_s: float, done_s: float) -> _Worker:
-    """Add a job to the worker's busy time, in the order of jobs: sums of floats depend on it.
-
-    What ends before the end of the bin, which is rounded down, is one term in that bin.
-    """
-    if done_s < worker.until_s:
-        busy_s = worker.busy_s + (done_s - begun_s)
-        return _Worker(done_s, busy_s, worker.place, worker.until_s)
-    _write_work(record, worker)
-    recording.add_busy(record, 0, begun_s, done_s)
-    index = recording.bin_of(record, begun_s)
-    return _Worker(done_s, record.busy_s[0, index] + 0.0, index, _until_s(record, index))
-
-
-@inlined
-def _write_work(record: Record, worker: _Worker) -> None:
-    if worker.until_s > -NEVER_S:
-        record.busy_s[0, worker.place] = worker.busy_s
-
-
-@inlined
-def _until_s(record: Record, index: int) -> float:
-    """Return a time before the end of a bin, and of the run, up to which nothing is rounded."""
-    return min((index + 1) * record.bin_s * _ROUNDED, record.horizon_s)
-
-
-@inlined
-def _one_more(record: Record, tally: _Tally, number: int, now: float) -> _Tally:
-    """Count a message; where a bin ends, what was counted in it must be written down before."""
-    cohort = int(cohort_of(record.cohort, number))
-    if now < tally.until_s:
-        treated = tally.treated + cohort
-        return _Tally(tally.n + 1, treated, tally.place, tally.until_s, tally.all + 1)
-    index = recording.bin_of(record, now)
-    return _Tally(1, cohort, index, _until_s(record, index), tally.all + 1)
-
-
-@inlined
-def _write_pings(record: Record, pings: _Tally, is_answered: bool) -> None:
-    """Write down pings, and that their answers are sent at once."""
-    record.bins[0, pings.place, Count.HEARTBEATS] += pings.n - pings.treated
-    if len(record.bins) > 1:
-        record.bins[1, pings.place, Count.HEARTBEATS] += pings.treated
-    _write(record, pings, Message.PING_DOWN if is_answered else Message.PING_UP)
-    if is_answered:
-        _write(record, pings, Message.PONG_UP + 0)
-
-
-@inlined
-def _write(record: Record, tally: _Tally, message: int) -> None:
-    record.messages[0, tally.place, message] += tally.n - tally.treated
-    if len(record.bins) > 1:
-        record.messages[1, tally.place, message] += tally.treated

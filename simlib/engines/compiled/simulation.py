@@ -44,6 +44,7 @@ from simlib.engines.compiled import (
     assignment,
     attempts,
     balancing,
+    beat_tally,
     beats,
     broadcast,
     event_list,
@@ -55,6 +56,7 @@ from simlib.engines.compiled import (
     poll_round,
     poll_turn,
     proxied,
+    spread_beats,
     turn,
 )
 from simlib.engines.compiled import state as state_module
@@ -91,6 +93,7 @@ _MODULES = (
     assignment,
     attempts,
     balancing,
+    beat_tally,
     beats,
     broadcast,
     faults,
@@ -100,6 +103,7 @@ _MODULES = (
     poll_round,
     poll_turn,
     proxied,
+    spread_beats,
     state_module,
     turn,
 )
@@ -404,7 +408,11 @@ def _client_arrays(workload: Workload, record: Record, rows: Any) -> ClientArray
         servers=_idle_servers(workload.nodes, workload.server.workers),
         balancer=_new_balancer(workload, clients_n),
         heard_s=np.array(heard_s(workload.server, workload.publish_s.tolist())),
-        beats=beats.new_ring(clients_n if variant.pushes else 0),
+        beats=beats.new_ring(
+            clients_n if variant.pushes else 0,
+            len(scalar_or_array(workload.rtt_s)) > 1,
+            workload.rules.heartbeat_interval_s,
+        ),
     )
 
 

@@ -29,7 +29,7 @@ from simlib.core.record import CONNECTION, DELIVERY, EVENT, EXPOSURE, Cause, Cou
 from simlib.core.resync import resume_outcome
 from simlib.core.streams import sent_as
 from simlib.core.wire import Message
-from simlib.engines.compiled.event_list import SOURCES
+from simlib.engines.compiled.event_list import SOURCES, EventList
 from simlib.engines.compiled.numba_support import inlined, seldom
 
 
@@ -269,10 +269,14 @@ RING = np.dtype(
         *(("answered_at", "i8"), ("sent_at", "i8"), ("resting_at", "i8"), ("end_at", "i8")),
         *(("answered", "i8"), ("sent", "i8"), ("resting", "i8")),
         *(("next_s", "f8"), ("last_s", "f8"), ("latest_s", "f8")),
-        *(("members", "i8"), ("rounds", "i8")),
+        *(("members", "i8"), ("rounds", "i8"), ("slack_s", "f8")),
     ]
 )
 """What `beats` has of a connection whose heartbeats go round by themselves, and of all of them."""
+
+MEMBER = np.dtype([*ENTRY.descr, ("half_s", "f8"), ("place", "i8")])
+QUEUED = np.dtype([("t", "f8"), ("word", "i8")])
+"""The same, a row of memory for each client, where round-trip times differ; and who rests there."""
 
 BLOCK_BITS = 7
 BLOCK = 1 << BLOCK_BITS
@@ -351,11 +355,17 @@ class ServerArrays(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """Connections whose heartbeats go round by themselves: see `beats`."""
+    """Connections whose heartbeats go round by themselves: see `beats`.
+
+    `apart`, `queue` and `flying` are of `spread_beats`: of clients not equally far from the server.
+    """
 
     entries: NDArray[Any]
     place: NDArray[np.int32]
     ring: NDArray[Any]
+    apart: NDArray[Any]
+    queue: NDArray[Any]
+    flying: EventList
 
 
 class ClientArrays(NamedTuple):
