@@ -62,8 +62,8 @@ from simlib.engines.compiled.event_list import (
 from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way_s
 from simlib.engines.compiled.jobs import serve
 from simlib.engines.compiled.numba_support import called, inlined, seldom
-from simlib.engines.compiled.poll_round import fetch_clients, go_round, take
-from simlib.engines.compiled.poll_turn import has_plain_polls, take_turn
+from simlib.engines.compiled.poll_round import fetch_clients, go_round, take, turn_of
+from simlib.engines.compiled.poll_turn import has_plain_polls, take_turns
 from simlib.engines.compiled.proxied import is_behind, is_held_back
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.state import (
@@ -153,7 +153,10 @@ def _run(world: World, until_s: float) -> int:
         if PUSHES and not POLLS and turn.kind == HANDLED:
             continue
         if GENERAL and has_plain:
-            if take_turn(world, turn):
+            beats_s = arrays.beats.ring[0].next_s
+            turn, taken = take_turns(world, turn, min(until_s, beats_s), budget)
+            budget -= taken
+            if turn.kind == HANDLED:
                 continue
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
@@ -364,12 +367,7 @@ def _next_turn(world: World, source: int, now: float) -> Turn:
             q.head_t[STARTS] = arrays.start_s[state.started]
         return Turn(number, Kind.START + 0, 0, 0, now, 0.0)
     number = q.head_word[source] & CLIENT_MASK
-    load = take(arrays, record.clients, q, source)
-    kind = (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
-    if kind == Kind.POLL or kind == Kind.SYN:
-        state.under_way -= 1
-    exchange, data = load >> (KIND_BITS + DATA_BITS), load & ((1 << DATA_BITS) - 1)
-    return Turn(number, kind, exchange, data, now, 0.0)
+    return turn_of(arrays, number, take(arrays, record.clients, q, source), now)
 
 
 @inlined

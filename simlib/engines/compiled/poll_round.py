@@ -33,7 +33,7 @@ from simlib.engines.compiled.state import (
     Kind,
     load_of,
 )
-from simlib.engines.compiled.turn import GENERAL, POLLS, World
+from simlib.engines.compiled.turn import GENERAL, POLLS, Turn, World
 
 
 @inlined
@@ -59,6 +59,16 @@ def take(arrays: ClientArrays, counts: Any, q: EventList, source: int) -> int:
             start, n = event_list.chunk_ahead(q, source)
         fetch_clients(arrays, counts, q.pool, start, n)
     return load
+
+
+@inlined
+def turn_of(arrays: ClientArrays, number: int, load: int, now: float) -> Turn:
+    """Return the turn of an event that was taken; what is under way no more is not counted."""
+    kind = (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+    if kind == Kind.POLL or kind == Kind.SYN:
+        arrays.state[0].under_way -= 1
+    exchange, data = load >> (KIND_BITS + DATA_BITS), load & ((1 << DATA_BITS) - 1)
+    return Turn(number, kind, exchange, data, now, 0.0)
 
 
 @seldom

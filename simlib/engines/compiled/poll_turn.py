@@ -2,10 +2,11 @@
 
 A poll has three events: its timer, its arrival at a worker, its answer. `loop` handles any event in
 stages that ask for much which does not concern such a poll: what they do for it is done here at
-once. Events keep their order, and each schedules what the stages would have scheduled, so nothing
-is asked of the others. The conditions are those of `poll_round` for a client; as the order is true,
-paths may differ in length, several things may touch the server, and cohorts may have rules of their
-own. A timer that was replaced means nothing, whoever's it is: it is dropped here too.
+once, for one such event after the other. Events keep their order, and each schedules what the
+stages would have scheduled, so nothing is asked of the others. The conditions are those of
+`poll_round` for a client; as the order is true, paths may differ in length, several things may
+touch the server, and cohorts may have rules of their own. A timer that was replaced means nothing,
+whoever's it is: it is dropped here too.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from simlib.core.protocol import Pause, State, Transport
 from simlib.core.record import value_of
 from simlib.core.server import Law
 from simlib.engines.compiled import event_list
+from simlib.engines.compiled.attempts import HANDLED
 from simlib.engines.compiled.beats import is_member
+from simlib.engines.compiled.event_list import CLIENT_MASK, STARTS, WHEEL, EventList
 from simlib.engines.compiled.faults import has_path_limits
 from simlib.engines.compiled.numba_support import called, inlined
-from simlib.engines.compiled.poll_round import answer, ask, hear_answer
+from simlib.engines.compiled.poll_round import answer, ask, hear_answer, take, turn_of
 from simlib.engines.compiled.state import (
     ALARM,
+    DATA_BITS,
     DONE_TRIP,
+    KIND_BITS,
     LAST_EXCHANGE,
     TRIP,
     Kind,
@@ -53,7 +58,37 @@ def has_plain_polls(world: World) -> bool:
 
 
 @called
-def take_turn(world: World, turn: Turn) -> bool:
+def take_turns(world: World, first: Turn, until_s: float, most: int) -> tuple[Turn, int]:
+    """Handle events of polls that nothing disturbs, from one that was taken up to another kind.
+
+    Return the turn that is left to do, of kind `HANDLED` if none is, and how many events were taken
+    beside the first: at most `most`, and all before `until_s`.
+    """
+    arrays, q, turn, taken = world.arrays, world.q, first, 0
+    while _take_turn(world, turn):
+        source = event_list.next_source(q)
+        now = q.head_t[source]
+        if taken >= most or now >= until_s or not _is_of_a_poll(q, source):
+            return Turn(turn.number, HANDLED + 0, 0, 0, turn.now, 0.0), taken
+        number = q.head_word[source] & CLIENT_MASK
+        turn = turn_of(arrays, number, take(arrays, world.record.clients, q, source), now)
+        arrays.state[0].events += 1
+        taken += 1
+    return turn, taken
+
+
+@inlined
+def _is_of_a_poll(q: EventList, source: int) -> bool:
+    """Say whether a source's next event may be one of a poll."""
+    if source == STARTS or (source == WHEEL and q.hand[0].open == 0):
+        return False
+    load = int(q.heap[0].load) if source == WHEEL else event_list.next_load(q, source)
+    kind = (load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
+    return bool(kind == Kind.DEADLINE or kind == Kind.POLL or kind == Kind.POLL_DONE)
+
+
+@inlined
+def _take_turn(world: World, turn: Turn) -> bool:
     """Handle an event of a poll that nothing disturbs; say whether it was one."""
     lane, t, load = _NOT_HERE + 0, NEVER_S, 0
     if turn.kind == Kind.DEADLINE:

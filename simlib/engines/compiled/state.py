@@ -153,15 +153,22 @@ LINE = 64
 
 
 def _layout(
-    own: dict[str, str], unused: tuple[str, ...], rare: tuple[str, ...] = (), line: int = 8
+    own: dict[str, str],
+    unused: tuple[str, ...],
+    rare: tuple[str, ...] = (),
+    line: int = 8,
+    first: tuple[str, ...] = (),
 ) -> np.dtype[Any]:
     """The columns of a client: the rules' and the engine's own, the counts, what is rarely needed.
 
+    `first` are those that stand before the others, as they are needed together.
     What a transport never touches, but its code names, takes no room: it lies over the first.
     """
     columns = {name: np.dtype(kind) for name, kind in {**ROW, **own}.items()}
     used = {name: kind for name, kind in columns.items() if name not in unused}
-    by_size = sorted(set(used) - set(rare), key=lambda name: (-used[name].itemsize, name))
+    by_size = sorted(
+        set(used) - set(rare), key=lambda name: (name not in first, -used[name].itemsize, name)
+    )
     offsets, end = {}, 0
     for name in by_size:
         offsets[name] = end
@@ -205,6 +212,12 @@ _TROUBLED = (
     "waiting",
     "tail",
 )
+_OFTEN = (
+    *("deadline_s", "fetched_s", "kept_until_s", "opened_s"),
+    *("exchange", "closed_exchange", "lost_exchange", "subscribed", "seen", "failures"),
+    *("state", "transport", "pauses", "cohort", "applied", "is_link_dead", "node", "has_upgraded"),
+)
+"""What polls need of a client, in a line of 64 bytes."""
 LAYOUTS = {
     (True, False): _layout(_OWN, (*_PUSHED, *(_OWN.keys() - _KEPT))),
     (False, True): _layout(
@@ -213,11 +226,12 @@ LAYOUTS = {
         ("since_s",),
         LINE,
     ),
-    (True, True): _layout(_OWN, (), ("asked_s",), LINE),
+    (True, True): _layout(_OWN, (), ("asked_s",), LINE, _OFTEN),
 }
 """By whether there are polls, and pushes. A client that only polls takes 120 bytes, one that is
 only pushed to two lines of 64: its state and link in the first, its counts in the second. Where
-anything goes wrong, or clients change their transport, each takes four lines."""
+anything goes wrong, or clients change their transport, each takes four lines, of which polls need
+the first and the last, which has the counts."""
 
 STATE = np.dtype(
     [
