@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PACKAGE = Path(__file__).parent
-_SHOWS = ("figures", "publish", "theory")
+_SHOWS = ("cli", "figures", "publish", "theory")
 """Packages on which no result of a run depends."""
 _BATCH_S = 1.0
 """For so long at most a finished run is not kept yet, seconds."""
@@ -243,10 +243,11 @@ class Keeper:
 
     def _write(self) -> None:
         try:
-            while not self._is_over.is_set():
+            is_over = False
+            while not is_over:
                 self._has_some.wait()
-                self._is_over.wait(_BATCH_S)  # for others that finish meanwhile
                 self._has_some.clear()
+                is_over = self._is_over.wait(_BATCH_S)  # for others that finish meanwhile
                 with self._lock:
                     runs, self._runs = self._runs, {}
                 if runs:

@@ -85,3 +85,20 @@ def test_runs_of_another_version_are_not_looked_at(tmp_path, monkeypatch):
     Store(tmp_path).keep({key_of(0): ROWS})
     monkeypatch.setattr(module, "version", lambda: "0" * 64)
     assert Store(tmp_path).find(key_of(0)) is None
+
+
+def test_what_finishes_while_the_last_file_is_written_is_kept(tmp_path, monkeypatch):
+    """A slow disk: the writer is at work when the block ends."""
+    write = Store.keep
+
+    def slowly(self, runs):
+        time.sleep(0.3)
+        write(self, runs)
+
+    monkeypatch.setattr("simlib.store._BATCH_S", 0.05)
+    monkeypatch.setattr(Store, "keep", slowly)
+    with Keeper(Keeping(Store(tmp_path), lambda task: task * 32)) as keeper:
+        keeper.keep("0", [{"clients": 5}])
+        time.sleep(0.2)
+        keeper.keep("1", [{"clients": 6}])
+    assert len(Store(tmp_path)) == 2

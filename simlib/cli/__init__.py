@@ -9,8 +9,8 @@ exit      meaning
 0         done, and every threshold that was given is kept
 1         a threshold is missed, a rollout ended before its last stage, or a notebook failed
 2         an input is wrong: the message says where, what was given and what would be right
-3         the live lab could not do its work, or a saved run cannot be read or written
-130       Ctrl-C or SIGTERM came; what was finished by then has been printed
+3         the live lab could not do its work, or a file could not be read or written
+130       Ctrl-C or SIGTERM came; finished runs, points or fleets have been printed
 ========  ==========================================================================================
 """
 
@@ -77,6 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except SimlibError as error:
+    except (SimlibError, OSError) as error:
         click.echo(f"simlib: {error}", err=True)
         return WRONG if isinstance(error, ScenarioError) else WORLD

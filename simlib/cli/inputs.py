@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce, wraps
@@ -127,7 +128,10 @@ def board_of(name: str) -> Scenario:
 
 
 def _is_file(name: str) -> bool:
-    return bool(Path(name).suffix) or Path(name).exists()
+    try:
+        return bool(name) and (bool(Path(name).suffix) or Path(name).exists())
+    except OSError:  # such as a name too long for the system: the reader says so
+        return True
 
 
 def _example(kind: Any, name: str) -> Any:
@@ -157,7 +161,10 @@ def plan_of(name: str, settings: Sequence[str], options: Mapping[str, Any]) -> P
 
     changes = settings_of(settings)
     if Path(name).suffix.lower() in LANGUAGES:
-        return Plan.load(name, **options, **nested(changes))
+        tables = nested(changes)
+        for taken in tables.keys() & {"path", *options}:
+            raise ScenarioError(taken, tables[taken], "must be no setting of a plan: see --help")
+        return Plan.load(name, **options, **tables)
     plan = Plan.load(name, **options) if _is_file(name) else _example(Plan, name)
     return plan.replace(changes) if changes else plan
 
@@ -182,7 +189,7 @@ def settings_of(given: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     click.BadParameter
-        One is no such pair, or a path comes twice.
+        One is no such pair, or a path comes twice, or beside its section.
 
     Examples
     --------
@@ -197,6 +204,9 @@ def settings_of(given: Sequence[str]) -> dict[str, Any]:
         if path in changes:
             raise click.BadParameter(f"must be given once: {path}")
         changes[path] = value_of(text) if text else None
+    for path in changes:
+        if any(other.startswith(f"{path}.") for other in changes):
+            raise click.BadParameter(f"must be given as a whole or by its settings: {path}")
     return changes
 
 
@@ -229,8 +239,6 @@ def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
         place = tables
         for section in sections:
             place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ScenarioError(path, value, f"must not be given beside {section}")
         place[name] = value
     return tables
 
@@ -295,7 +303,7 @@ def limits_of(given: Sequence[str], metrics: Sequence[str]) -> list[Limit]:
     for text in given:
         is_most = "<=" in text
         metric, sign, value = (part.strip() for part in text.partition("<=" if is_most else ">="))
-        if not sign:
+        if not sign or not metric:
             raise click.BadParameter(f"must be METRIC<=VALUE or METRIC>=VALUE, got {text!r}")
         if metric not in metrics:
             meant = hint(metric, metrics, METRIC_ALIASES)
@@ -305,29 +313,54 @@ def limits_of(given: Sequence[str], metrics: Sequence[str]) -> list[Limit]:
 
 
 def amount_of(metric: str, text: str) -> float:
-    """Return a metric's value in its unit: a number, a share in %, a duration or a size in words.
+    """Return a metric's value in its unit: a number, a duration or a size in words, a share in %.
 
     Raises
     ------
     click.BadParameter
-        It is none.
+        It is none, or not finite.
     """
     from simlib.scenario.units import parse_duration_s, parse_size_bytes, without_unit
 
     readers: dict[str, Callable[[Any], Any]] = {"s": parse_duration_s, "bytes": parse_size_bytes}
-    number, percent, rest = text.partition("%")
-    try:
-        if percent and not rest.strip():
-            return float(number) / 100.0
-        return float(text)
-    except ValueError:
-        reader = readers.get(without_unit(metric)[1].partition("/")[0])
-    try:
-        if reader is not None:
-            return float(reader(text))
-    except ValueError:
-        pass
+    if is_share(metric):
+        readers[""] = percent_of
+    reader = readers.get("" if is_share(metric) else without_unit(metric)[1].partition("/")[0])
+    for read in (float, reader):
+        try:
+            value = float(read(text)) if read is not None else math.nan
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
     raise click.BadParameter(f"{metric}: must be a number in the metric's unit, got {text!r}")
+
+
+def percent_of(text: str) -> float:
+    """Return what a percentage is of a whole.
+
+    Raises
+    ------
+    ValueError
+        It is no finite percentage.
+
+    Examples
+    --------
+    >>> percent_of("12.5 %")
+    0.125
+    """
+    number, sign, rest = text.partition("%")
+    value = float(number) / 100.0
+    if not sign or rest.strip() or not math.isfinite(value):
+        raise ValueError(f"must be a percentage, got {text!r}")
+    return value
+
+
+def is_share(metric: str) -> bool:
+    """Say whether a metric is a part of a whole, which may be given in %."""
+    from simlib.core.measures import MEASURES
+
+    return MEASURES[metric].is_share if metric in MEASURES else metric.endswith("_frac")
 
 
 def cell_of(table: pd.DataFrame, metric: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from simlib.errors import Interrupted
+from simlib.errors import Interrupted, ScenarioError, SimlibError
 from simlib.processes import terminable
 
 if TYPE_CHECKING:
@@ -99,6 +99,24 @@ def finish(
     return 0 if all(one.is_kept for one in thresholds) else MISSED
 
 
+def write_csv(table: pd.DataFrame, file: str | None) -> None:
+    """Write a table to a file, if one is named.
+
+    Raises
+    ------
+    ScenarioError
+        The file cannot be written.
+    """
+    if file is None:
+        return
+    try:
+        table.to_csv(file, index=False)
+    except OSError as error:
+        raise ScenarioError(
+            "--out", file, f"must be a file that can be written ({error})"
+        ) from None
+
+
 def text_of(table: pd.DataFrame) -> str:
     """Return a table as text: numbers to four digits, nothing where there is no value."""
     if table.empty:
@@ -137,8 +155,14 @@ def interruptible(show: Callable[[Any], object]) -> Iterator[None]:
             yield
     except Interrupted as stop:
         click.echo(f"stopped: {stop.what}", err=True)
-        if stop.result is not None:
-            show(stop.result)
+        is_there = stop.result is not None and not (
+            hasattr(stop.result, "__len__") and len(stop.result) == 0
+        )
+        try:
+            if is_there:
+                show(stop.result)
+        except SimlibError as error:  # too little was finished to be shown
+            click.echo(f"simlib: {error}", err=True)
         raise Stopped from None
     except KeyboardInterrupt:
         click.echo("stopped: nothing was finished", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,7 +96,8 @@ def roll_out(
 
 @click.command(
     epilog=examples(
-        "simlib rehearse guide_as_it_should_be matters -n 100 --false-frac 0.05 --miss-frac 0.1",
+        "simlib rehearse guide_as_it_should_be matters --set horizon_s='2 h'",
+        "simlib rehearse plan.toml board.toml -n 100 --false-frac 0.05 --miss-frac 0.1",
     )
 )
 @click.argument("plan")
@@ -123,7 +123,7 @@ def rehearse(
     plan_set: tuple[str, ...],
     metrics: tuple[str, ...],
     options: dict[str, Any],
-    store: Path | None,
+    store: str | None,
     false_frac: float | None,
     miss_frac: float | None,
     is_json: bool,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,11 +15,13 @@ from simlib.cli.inputs import (
     cell_of,
     changing,
     limits_of,
+    percent_of,
     running,
     values_of,
 )
-from simlib.cli.output import Kept, as_json, examples, finish, interruptible
+from simlib.cli.output import Kept, as_json, examples, finish, interruptible, write_csv
 from simlib.errors import ScenarioError
+from simlib.run.files import as_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,16 +33,14 @@ need = click.option(
     help="Exit with 1 unless the whole interval keeps this limit (or >=): latency_p95_s<='5 s'.",
 )  # fmt: skip
 save = click.option(
-    "--save", type=click.Path(path_type=Path), metavar="FOLDER",
+    "--save", metavar="FOLDER",
     help="Write every run as Parquet files, in a folder a replication.",
 )  # fmt: skip
 store = click.option(
-    "--store", type=click.Path(path_type=Path), metavar="FOLDER",
+    "--store", metavar="FOLDER",
     help="Keep finished runs here, and do not run them again.",
 )  # fmt: skip
-out = click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as CSV, too."
-)
+out = click.option("--out", metavar="FILE", help="Write the table as CSV, too.")
 
 
 @click.command(
@@ -62,7 +61,7 @@ def simulate(
     changed: Changed,
     options: dict[str, Any],
     needs: tuple[str, ...],
-    save: Path | None,
+    save: str | None,
     is_json: bool,
 ) -> int:
     """Simulate BOARD: its metrics, as means of replications with 95 % intervals."""
@@ -74,7 +73,7 @@ def simulate(
     def show(runs: list[Run]) -> int:
         if save is not None:
             for run in runs:
-                run.save(save / f"replication_{run.provenance['replication']}")
+                run.save(as_path(save) / f"replication_{run.provenance['replication']}")
         return shown_runs("simulate", runs, limits, is_json=is_json)
 
     with interruptible(show):
@@ -145,7 +144,7 @@ def measure(
     changed: Changed,
     seed: int,
     quiet: bool,
-    save: Path | None,
+    save: str | None,
     is_json: bool,
     **options: Any,
 ) -> int:
@@ -162,7 +161,7 @@ def measure(
 
     def show(run: Run) -> int:
         if save is not None:
-            run.save(save / "measured")
+            run.save(as_path(save) / "measured")
         table = metrics.compare(simulated(run.scenario, **run_options), run)
         judged = table[table["verdict"].isin(["within", "outside", "inconclusive"])]
         return finish(
@@ -208,7 +207,7 @@ def compare(
     other: str | None,
     changed: Changed,
     options: dict[str, Any],
-    store: Path | None,
+    store: str | None,
     allowed: tuple[str, ...],
     is_json: bool,
 ) -> int:
@@ -251,8 +250,18 @@ def allowance_of(text: str, metrics: Sequence[str]) -> tuple[str, str, str]:
         raise click.BadParameter(f"{metric}: must be among {', '.join(metrics)}{meant}")
     if worse_of(metric) == 0:
         raise click.BadParameter(f"{metric}: must get worse in one direction")
-    amount_of(metric, by)
+    _allowed(metric, by, 1.0)
     return text, metric, by
+
+
+def _allowed(metric: str, by: str, of: float) -> float:
+    """Return by how much a metric may be worse, where ONE has the value `of`."""
+    if not by.endswith("%"):
+        return amount_of(metric, by)
+    try:
+        return percent_of(by) * abs(of)
+    except ValueError as error:
+        raise click.BadParameter(f"{metric}: {error}") from None
 
 
 def worse_of(metric: str) -> int:
@@ -270,8 +279,7 @@ def kept_allowance(table: pd.DataFrame, text: str, metric: str, by: str) -> Kept
     threshold, row = f"no worse: {text}", cell_of(table, metric)
     if row is None:
         return Kept(threshold, "one of the boards has no value of it", is_kept=False)
-    amount = amount_of(metric, by)
-    allowed = amount * abs(row["one"]) if by.endswith("%") else amount
+    allowed = _allowed(metric, by, row["one"])
     ends = sorted(worse_of(metric) * row[name] for name in ("low", "high"))
     unclear = ": more replications would tell" if ends[0] <= allowed < ends[1] else ""
     found = (
@@ -302,9 +310,9 @@ def sweep(
     over: tuple[str, ...],
     changed: Changed,
     options: dict[str, Any],
-    store: Path | None,
+    store: str | None,
     metrics: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
     is_json: bool,
 ) -> int:
     """Simulate BOARD with each of some settings: a row a point and metric, with 95 % intervals."""
@@ -316,19 +324,19 @@ def sweep(
     scenario, grid = changed.of(board_of(board)), values_of(over)
 
     def show(table: pd.DataFrame) -> int:
-        if out is not None:
-            table.to_csv(out, index=False)
         found = table[table["mean"].notna()]
         if metrics:
             found = found[found["quantity"].isin(metrics)]
         columns = [name for name in found if name not in ("cohort", "warnings")]
-        return finish(
+        code = finish(
             "sweep",
             {"points": found[columns]},
             is_json=is_json,
             about={"scenario": scenario.dump(), "seed": options["seed"]},
             warnings=dict.fromkeys(filter(None, table["warnings"])),
         )
+        write_csv(table, out)
+        return code
 
     with interruptible(show):
         return show(swept(scenario, grid, store=store, **options))

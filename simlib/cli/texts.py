@@ -117,7 +117,7 @@ def settings(search: str, is_json: bool) -> int:
         "simlib report notebooks/01_polling_or_push.ipynb",
     )
 )
-@click.argument("notebooks", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("notebooks", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), default=_PAGES, show_default=True, metavar="FOLDER"
 )

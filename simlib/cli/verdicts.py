@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from simlib.cli.inputs import Changed, board_of, changing, needs_of, running
-from simlib.cli.output import Kept, as_json, examples, finish, interruptible
+from simlib.cli.output import Kept, as_json, examples, finish, interruptible, write_csv
 from simlib.cli.runs import out
 
 
@@ -28,7 +27,7 @@ def audit(
     changed: Changed,
     only: tuple[str, ...],
     options: dict[str, Any],
-    out: Path | None,
+    out: str | None,
     is_json: bool,
 ) -> int:
     """Show what each defect of the migration guide does to BOARD, and what its repair does."""
@@ -38,15 +37,15 @@ def audit(
     scenario = changed.of(board_of(board))
     with interruptible(lambda _: None):
         table = audited(scenario, only=only or None, **options)
-    if out is not None:
-        table.to_csv(out, index=False)
-    return finish(
+    code = finish(
         "audit",
         {"defects": table if is_json else readable(table)},
         is_json=is_json,
         about={"scenario": scenario.dump(), "seed": options["seed"]},
         warnings=dict.fromkeys(filter(None, table["warnings"])),
     )
+    write_csv(table, out)
+    return code
 
 
 @click.command(

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ import pytest
 
 import simlib as sl
 from simlib.cli import main, program
+from simlib.rollout.trials import check_plan
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "simlib.cli"]
 SMALL = ["clients=20", "horizon_s=120", "warm_up_s=10", "cool_down_s=10", "ramp_s=5"]
 TRIFLE = [part for pair in SMALL for part in ("--set", pair)]
 OPTIONS = [*TRIFLE, "--engine", "simpy", "--quiet"]
+FLAGGER = ["roll-out", "data/plans/flagger_canary.yaml", "matters", "-p", "flag.propagation=polled"]
 STORM = """
 transport = "websocket"
 clients = 40
@@ -71,6 +74,17 @@ def test_its_help_names_every_verb_and_every_verb_has_an_example_that_is_its_own
         code, shown, _ = said(capsys, name, "--help")
         assert code == 0
         assert re.search(rf"^ +simlib {name}", shown, re.M), name
+
+
+def test_the_examples_of_rollouts_fit_their_boards():
+    for name in ("roll-out", "rehearse"):
+        command = program.commands[name]
+        first = (command.epilog or "").splitlines()[2].split(" ", 4)
+        _, verb, *arguments = shlex.split(" ".join(first))
+        given = command.make_context(verb, arguments).params
+        board = sl.Scenario.example(given["board"]).replace({"horizon_s": "2 h"})
+        assert given["settings"] == ("horizon_s=2 h",)
+        check_plan(sl.Plan.example(given["plan"]), board)
 
 
 def test_help_loads_nothing_heavy():
@@ -146,6 +160,19 @@ def test_saved_runs_are_read_back(capsys, tmp_path):
         (["audit", "matters", "--only", "no defect"], "no defect"),
         (["settings", "zzzz"], "zzzz"),
         (["serve", "nowhere"], "`simlib report` makes one"),
+        (["serve", "nowhere"], "must be a folder"),
+        (["report", "nowhere.ipynb"], "does not exist"),
+        (["simulate", ""], "must be a TOML file, or one of"),
+        (["simulate", "x" * 5000], "must be"),
+        (["simulate", "matters", "--need", "latency_p95_s<=5%"], "metric's unit"),
+        (["simulate", "matters", "--need", "utilisation<=nan"], "metric's unit"),
+        (["simulate", "matters", "--need", "utilisation<=1e400%"], "metric's unit"),
+        (["simulate", "matters", "--need", "<=5"], "METRIC<=VALUE"),
+        (["simulate", "matters", "-s", "polling={}", "-s", "polling.interval_s=3"], "as a whole"),
+        (["compare", "matters", "matters", "--no-worse", "lost=inf%"], "must be a percentage"),
+        (["compare", "matters", "matters", "--no-worse", "lost=nan"], "metric's unit"),
+        ([*FLAGGER, "-p", "path=3"], "path: must be no setting of a plan"),
+        ([*FLAGGER, "--metric", "a=lost", "-p", "metrics.x=3"], "metrics: must be no setting"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -317,6 +344,24 @@ def test_what_was_finished_at_an_interrupt_is_shown(capsys, monkeypatch):
     assert code == 130
     assert "2 of 20 runs were finished" in err
     assert "latency_p95_s" in out
+
+
+@pytest.mark.parametrize("verb", ["simulate", "measure"])
+def test_an_interrupt_before_anything_was_finished_shows_nothing(capsys, monkeypatch, verb):
+    def stopped(*_: object, **__: object) -> None:
+        raise sl.Interrupted("0 of 5 runs were finished", [] if verb == "simulate" else None)
+
+    monkeypatch.setattr("simlib.experiment.replicate", stopped)
+    monkeypatch.setattr("simlib.live.measure", stopped)
+    assert said(capsys, verb, "matters") == (130, "", "stopped: 0 of 5 runs were finished\n")
+
+
+def test_a_table_that_cannot_be_written_is_printed_all_the_same(capsys):
+    swept = ["sweep", "matters", *OPTIONS, "-n", "2", "-o", "polling.interval_s=3"]
+    code, out, err = said(capsys, *swept, "--out", "/nowhere/table.csv")
+    assert code == 2
+    assert "latency_p95_s" in out
+    assert "--out: must be a file that can be written" in err
 
 
 @pytest.mark.slow

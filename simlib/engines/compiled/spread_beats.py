@@ -69,7 +69,8 @@ def join_apart(world: World, number: int, t: float, word: int, deadline_s: float
     beats = world.arrays.beats
     ring, member = beats.ring[0], beats.apart[number]
     if ring.members == 0:
-        ring.slack_s = NEVER_S
+        ring.slack_s = ring.former_slack_s = NEVER_S
+        ring.slack_from_s = t
     member.t, member.word, member.deadline_s = t, word, deadline_s
     member.alarm = member.former = 0  # they are in the event list
     member.half_s = world.arrays.half_s[number]
@@ -82,10 +83,11 @@ def join_apart(world: World, number: int, t: float, word: int, deadline_s: float
 def least_deadline_apart_s(world: World) -> float:
     """Return before when no member's connection can be taken for dead; it may be too early.
 
-    None of what is to come is nearer to its member's deadline than anything was.
+    None of what is to come is nearer to its member's deadline than anything was in two stretches of
+    time, in each of which every member has moved on.
     """
     ring = world.arrays.beats.ring[0]
-    return float(ring.next_s + ring.slack_s - _EARLIER_S)
+    return float(ring.next_s + min(ring.slack_s, ring.former_slack_s) - _EARLIER_S)
 
 
 @inlined
@@ -219,8 +221,14 @@ def _move_on(world: World, member: Any, t: float, word: int) -> None:
 @inlined
 def _end(world: World, worker: Worker, sequence: int, handled: int) -> None:
     """Write everything else down, and when members are to be looked at next."""
-    arrays = world.arrays
-    arrays.beats.ring[0].next_s = _next_of_two(arrays.beats).t
+    arrays, rules = world.arrays, world.rules
+    ring = arrays.beats.ring[0]
+    ring.next_s = _next_of_two(arrays.beats).t
+    # What a member waits for is due before its deadline, so no later than this after it is set.
+    longest_s = rules.heartbeat_interval_s + rules.heartbeat_timeout_s
+    if ring.latest_s - ring.slack_from_s > longest_s:
+        ring.former_slack_s, ring.slack_s = ring.slack_s, NEVER_S
+        ring.slack_from_s = ring.latest_s
     world.q.hand[0].sequence = sequence
     arrays.servers.free_s[0, 0] = worker.free_s
     write_work(world.record, worker)

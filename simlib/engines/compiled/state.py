@@ -283,7 +283,8 @@ RING = np.dtype(
         *(("answered_at", "i8"), ("sent_at", "i8"), ("resting_at", "i8"), ("end_at", "i8")),
         *(("answered", "i8"), ("sent", "i8"), ("resting", "i8")),
         *(("next_s", "f8"), ("last_s", "f8"), ("latest_s", "f8")),
-        *(("members", "i8"), ("rounds", "i8"), ("slack_s", "f8")),
+        *(("members", "i8"), ("rounds", "i8")),
+        *(("slack_s", "f8"), ("former_slack_s", "f8"), ("slack_from_s", "f8")),
     ]
 )
 """What `beats` has of a connection whose heartbeats go round by themselves, and of all of them."""
