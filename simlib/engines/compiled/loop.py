@@ -150,14 +150,11 @@ def _run(world: World, until_s: float) -> int:
         budget -= taken
         if PUSHES and not POLLS and turn.kind == TIED:
             return MUST_NOT_FOLD
-        if PUSHES and not POLLS and turn.kind == HANDLED:
-            continue
         if GENERAL and has_plain:
-            beats_s = arrays.beats.ring[0].next_s
-            turn, taken = take_turns(world, turn, min(until_s, beats_s), budget)
+            turn, taken = take_turns(world, turn, until_s, budget)
             budget -= taken
-            if turn.kind == HANDLED:
-                continue
+        if PUSHES and turn.kind == HANDLED:
+            continue
         if PUSHES and turn.kind == Kind.PUBLISH:
             budget = 0  # a broadcast may have taken much room
             _publish(world, turn, fast_until_s, at_once)

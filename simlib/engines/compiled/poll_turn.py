@@ -62,13 +62,14 @@ def take_turns(world: World, first: Turn, until_s: float, most: int) -> tuple[Tu
     """Handle events of polls that nothing disturbs, from one that was taken up to another kind.
 
     Return the turn that is left to do, of kind `HANDLED` if none is, and how many events were taken
-    beside the first: at most `most`, and all before `until_s`.
+    beside the first: at most `most`, and all before `until_s` and the next heartbeat of the ring.
     """
     arrays, q, turn, taken = world.arrays, world.q, first, 0
+    end_s = min(until_s, arrays.beats.ring[0].next_s)
     while _take_turn(world, turn):
         source = event_list.next_source(q)
         now = q.head_t[source]
-        if taken >= most or now >= until_s or not _is_of_a_poll(q, source):
+        if taken >= most or now >= end_s or not _is_of_a_poll(q, source):
             return Turn(turn.number, HANDLED + 0, 0, 0, turn.now, 0.0), taken
         number = q.head_word[source] & CLIENT_MASK
         turn = turn_of(arrays, number, take(arrays, world.record.clients, q, source), now)
