@@ -18,7 +18,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env warm report test test-warm test-engines test-others test-computed test-lab test-live test-measured \
+.PHONY: help env warm report test test-static test-engines test-others test-computed test-lab test-live test-measured \
   check lint types unit-rules unit-rest lab bench golden lock clean another-python
 
 help:  ## this list
@@ -43,19 +43,20 @@ LIVE := tests/live
 LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)
 GIVING_WAY = $(shell chrt --idle 0 true 2>/dev/null && echo chrt --idle 0) nice -n 19
 
-# What is compiled is compiled once, beside what needs no compiler; the rest waits for it.
+# What is compiled is compiled first: what waited for it beside sockets would wait long, as it gives
+# way to them.
 test: export SIMLIB_COMPILE_AHEAD := 0
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
-	@$(MAKE) --no-print-directory -j 7 test-warm test-engines test-others test-computed test-lab test-live test-measured
+	@$(MAKE) --no-print-directory -j 2 warm test-static
+	@$(MAKE) --no-print-directory -j 6 test-engines test-others test-computed test-lab test-live test-measured
 
-test-warm:
-	$(GIVING_WAY) $(BIN)/python -m simlib.engines.warm
+test-static:
+	$(GIVING_WAY) $(MAKE) --no-print-directory lint types
 
 test-engines:
 	$(GIVING_WAY) $(PYTEST) $(ENGINES)
 
 test-others:
-	$(GIVING_WAY) $(MAKE) --no-print-directory lint types
 	$(GIVING_WAY) $(PYTEST) $(patsubst %,--ignore %, $(ENGINES) $(LIVE)) tests simlib
 
 test-computed:

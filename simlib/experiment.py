@@ -335,6 +335,8 @@ def sweep(
     ------
     ScenarioError
         A changed scenario is not valid, or an argument is out of range; raised before any run.
+    RunFileError
+        A file of the store is damaged, and has to be removed: its runs are run again.
     Interrupted
         After Ctrl-C or SIGTERM; its ``result`` is the table of the finished runs, which a store has
         kept.
