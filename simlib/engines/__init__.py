@@ -214,10 +214,10 @@ def _run(
 ) -> float:
     """Advance the time to the horizon, slice by slice, and return the time that was reached.
 
-    A slice is as long as takes about a tenth of a second of this thread's own time (by the clock,
-    slices of a thread that waits for others would become ever shorter), so that Ctrl-C is heard soon, the bar
-    moves, and a short run is one slice. On another thread than the main one, without a bar, a run
-    that is expected to be short is one slice from the start, and one that nobody may end.
+    A slice is as long as takes about a tenth of a second of this thread's own time, so that Ctrl-C
+    is heard soon, the bar moves, and a short run is one slice; by the clock, slices of a thread
+    that waits for others would become ever shorter. On another thread than the main one, without a
+    bar, a run is one slice from the start if it is expected to be short, or if nobody may end it.
     """
     is_over, expected_s = end_event(), 0.0 if forecast is None else forecast.seconds
     is_followed = progress or threading.current_thread() is threading.main_thread()
