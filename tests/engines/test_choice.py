@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
+import time
 
 import numba
 import pandas as pd
 import pytest
 
 import simlib as sl
-from simlib import experiment
+from simlib import engines, experiment
 from simlib.engines import choice, warm
 from simlib.engines.choice import (
     WORTH_LOADING,
@@ -226,3 +228,22 @@ def test_all_runs_of_a_call_are_carried_out_by_one_engine(monkeypatch, asked, wo
 def test_runs_go_to_the_usual_place_of_their_engine(engine, scenarios, on):
     assert experiment.execution_of(None, engine, None, False, scenarios).place == on
     assert experiment.execution_of("threads", engine, None, False, scenarios).place == "threads"
+
+
+def test_a_thread_that_waits_for_others_does_not_cut_its_run_ever_shorter(monkeypatch):
+    reached = []
+
+    class Waiting:
+        """Takes seconds by the clock for any slice, and next to nothing of its thread's time."""
+
+        is_interrupted = False
+
+        def run_until(self, t):
+            reached.append(t)
+            assert len(reached) < 1000, "slices become ever shorter"
+
+    clock = itertools.count(step=10.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert engines._run(Waiting(), 100.0, False, None, None) == 100.0
+    assert reached[-1] == 100.0
+    assert len(reached) < 20
