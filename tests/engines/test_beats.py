@@ -288,3 +288,19 @@ def test_nothing_is_counted_that_has_not_happened(direction, spread):
             simulation.run_until(0.123 * step)
         for name in ("bins", "messages", "busy_s"):
             np.testing.assert_array_equal(*(getattr(record, name) for record in records))
+
+
+@pytest.mark.parametrize("rtt_spread", [0.0, 0.3])
+def test_a_fault_finds_room_for_all_whose_heartbeats_go_round(rtt_spread):
+    """The event list holds each member's events again, whatever room happens to be left."""
+    for clients in range(40, 1500, 97):
+        board = sl.Scenario(
+            transport="websocket",
+            updates={"rate_per_s": 0.1},
+            clients=clients,
+            horizon_s=70.0,
+            network={"rtt_spread": rtt_spread},
+            faults=[{"kind": "restart", "start_s": 60.0, "length_s": 5.0}],
+        ).replace(sl.library("websockets"))
+        run = sl.simulate(board, engine="compiled", progress=False)
+        assert run.is_complete

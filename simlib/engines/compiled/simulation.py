@@ -111,6 +111,8 @@ _MODULES = (
 
 _BINNED = ("bins", "messages", "latency_ticks")
 """What a record has of each cohort and time bin."""
+_MOST_ASKED = 8
+"""So many times at most the loop asks for room without handling an event in between."""
 _STRETCHES = 8
 """For how many stretches of events there is room in each client's row at first."""
 
@@ -230,6 +232,7 @@ class Simulation:
 
     def run_until(self, t: float) -> None:
         """Let everything before `t` happen, seconds."""
+        asked, events = 0, -1
         while True:
             done = self._loops.run(self._world, t)
             if done == loop.FINISHED:
@@ -240,6 +243,9 @@ class Simulation:
                 continue
             if done != loop.NEEDS_ROOM:
                 raise ScenarioError("horizon_s", self._record.horizon_s, _TOO_LONG[done])
+            asked, events = asked + 1 if events == self.events else 0, self.events
+            if asked > _MOST_ASKED:
+                raise RuntimeError(f"the loop asks again and again for room at {events} events")
             self._make_room()
 
     def _begin_anew(self) -> None:
@@ -257,8 +263,8 @@ class Simulation:
         events = max(told_n, affected_n) + MOST_OUT
         if len(arrays.buffers):
             events += int(state.held + state.published)
-        if affected_n:
-            events += 2 * int(arrays.beats.ring[0].members)
+        if affected_n:  # as `loop._room_of_a_fault` counts it
+            events += int(state.held) + 3 * int(arrays.beats.ring[0].members)
         self._room_for_events(events)
         if len(arrays.buffers) and int(state.stretches) > arrays.stretches.shape[1] - 2:
             self._world = self._world._replace(arrays=_with_more_stretches(arrays))
