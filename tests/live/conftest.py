@@ -12,10 +12,10 @@ FOLDER = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
-    """Measure once more what fails, as the machine may have been busy; pytest counts it."""
+    """Measure twice more what fails, as the machine may have been busy; pytest counts it."""
     for item in items:
         if item.path.is_relative_to(FOLDER):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture(autouse=True)
