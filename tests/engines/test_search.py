@@ -32,7 +32,7 @@ def test_a_search_finds_no_difference_where_it_takes_the_ways_that_it_is_aimed_a
     assert found["differing"] == []
     assert found["compared"] >= EXAMPLES
     for way in WAYS[aim]:
-        assert found["taken"][way]["runs"] > EXAMPLES // 20
+        assert found["taken"][way]["runs"] > 0
 
 
 def test_what_differs_is_reported_with_what_makes_it_again(monkeypatch):
