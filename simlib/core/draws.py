@@ -195,31 +195,9 @@ def uniforms(
     clients, ks = np.broadcast_arrays(
         np.asarray(client, dtype=np.uint64), np.asarray(k, dtype=np.uint64)
     )
-    words = _first_words(clients, stream, ks, (seed, replication))
+    streams = np.full(clients.shape, stream, dtype=np.uint64)
+    words = philox((clients, streams, ks, np.zeros_like(clients)), (seed, replication))[0]
     return np.asarray((words >> 11) * _UNIT, dtype=np.float64)
-
-
-def _first_words(
-    clients: NDArray[np.uint64], stream: int, ks: NDArray[np.uint64], key: tuple[int, int]
-) -> NDArray[np.uint64]:
-    """Return the first word of `philox` for arrays, whose two products are made in one step."""
-    multiplied = np.stack((clients, ks))
-    others = np.zeros_like(multiplied)
-    others[0] = stream
-    b = np.array([_MULTIPLIER_0, _MULTIPLIER_1], dtype=np.uint64)
-    b_high, b_low = b.T.reshape(2, 2, *[1] * clients.ndim)
-    word = b_high << 32 | b_low
-    keys = key
-    for _ in range(_ROUNDS):
-        a_high, a_low = multiplied >> 32, multiplied & _HALF
-        middle = a_high * b_low + (a_low * b_low >> 32)
-        cross = a_low * b_high + (middle & _HALF)
-        high = a_high * b_high + (middle >> 32) + (cross >> 32)
-        low = multiplied * word
-        of_round = np.array(keys, dtype=np.uint64).reshape(2, *[1] * clients.ndim)
-        multiplied, others = high[::-1] ^ others ^ of_round, low[::-1]
-        keys = _add(keys[0], _WEYL_0), _add(keys[1], _WEYL_1)
-    return np.asarray(multiplied[0])
 
 
 def uniforms_of_clients(

@@ -326,7 +326,7 @@ def _room(world: World) -> int:
 
 
 @inlined
-def _most_of_a_broadcast(world: World) -> int:
+def most_of_a_broadcast(world: World) -> int:
     """Return how many events a broadcast may schedule; an idle connection's end is one more."""
     subscribers = int(world.arrays.state[0].subscribers)
     return 2 * subscribers if GENERAL and is_counting(world.arrays.balancer) else subscribers
@@ -338,16 +338,22 @@ def _has_room_for_all(world: World) -> bool:
     q, room = world.q, 1 << 62
     kind = (q.heap[0].load >> DATA_BITS) & ((1 << KIND_BITS) - 1)
     if PUSHES and kind == Kind.PUBLISH:
-        room = event_list.room(q) - _most_of_a_broadcast(world)
+        room = event_list.room(q) - most_of_a_broadcast(world)
     if GENERAL and kind == Kind.FAULT:
-        room = _room_of_a_fault(world) - len(world.arrays.start_s)
+        rows = recording.rows_left(world.record.connections) - len(world.arrays.start_s)
+        room = min(event_list.room(q) - most_of_a_fault(world), rows)
     return room >= MOST_OUT
 
 
 @inlined
-def _room_of_a_fault(world: World) -> int:
-    held = world.arrays.state[0].held + 3 * world.arrays.beats.ring[0].members
-    return min(event_list.room(world.q) - held, recording.rows_left(world.record.connections))
+def most_of_a_fault(world: World) -> int:
+    """Return how many events a fault may schedule.
+
+    One for each client, three for each whose heartbeats go round (what it waits for, and its two
+    alarms), and what a proxy holds back.
+    """
+    arrays = world.arrays
+    return int(arrays.state[0].held + 3 * arrays.beats.ring[0].members) + len(arrays.start_s)
 
 
 @inlined

@@ -27,7 +27,7 @@ from numba._dispatcher import compute_fingerprint
 from simlib.core import record as recording
 from simlib.core.assignment import PERCENT
 from simlib.core.backpressure import Overflow
-from simlib.core.balancing import Balancer, is_counting, new_balancer
+from simlib.core.balancing import Balancer, new_balancer
 from simlib.core.broker import heard_s
 from simlib.core.browser import CLAIM_ROW, CLAIMS, NO_KEY, POOL_ROW
 from simlib.core.client_state import NEVER_S, polls_instead
@@ -259,13 +259,12 @@ class Simulation:
         arrays = self._world.arrays
         affected_n = len(arrays.rows) if len(arrays.fault_events) else 0
         state = arrays.state[0]
-        told_n = int(state.subscribers) * (1 + is_counting(arrays.balancer))
-        events = max(told_n, affected_n) + MOST_OUT
+        events = loop.most_of_a_broadcast(self._world)
+        if affected_n:
+            events = max(events, loop.most_of_a_fault(self._world))
         if len(arrays.buffers):
             events += int(state.held + state.published)
-        if affected_n:  # as `loop._room_of_a_fault` counts it
-            events += int(state.held) + 3 * int(arrays.beats.ring[0].members)
-        self._room_for_events(events)
+        self._room_for_events(events + MOST_OUT)
         if len(arrays.buffers) and int(state.stretches) > arrays.stretches.shape[1] - 2:
             self._world = self._world._replace(arrays=_with_more_stretches(arrays))
         if arrays.servers.state["waiting"].max() == arrays.servers.accepts_s.shape[1]:
