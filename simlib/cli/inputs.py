@@ -74,23 +74,24 @@ def changing(verb: Verb) -> Verb:
     )
 
 
-def running(replications: int | None) -> Callable[[Verb], Verb]:
+def running(**replications: int | None) -> Callable[[Verb], Verb]:
     """Give a verb the options of runs; it gets them as ``options``.
 
     Parameters
     ----------
-    replications : int or None
-        How many there are unless somebody says otherwise; None: the verb is one run.
+    **replications : int or None, optional
+        ``replications``: how many there are unless somebody says otherwise; None: as many as the
+        verb's function chooses. Absent: the verb is one run.
     """
     many = click.option(
         *("--replications", "-n"),
         type=click.IntRange(min=2),
-        default=replications,
+        default=replications.get("replications"),
         show_default=True,
         help="Independent runs, of which means and 95 % intervals are shown.",
     )
     given = (
-        *([] if replications is None else [many]),
+        *([many] if replications else []),
         click.option("--seed", type=int, default=1, show_default=True),
         click.option("--engine", metavar="auto|simpy|compiled", default="auto", show_default=True),
         click.option("--quiet", "-q", is_flag=True, help="Show no progress bar."),
@@ -100,8 +101,7 @@ def running(replications: int | None) -> Callable[[Verb], Verb]:
         @wraps(verb)
         def run(seed: int, engine: str, quiet: bool, **rest: Any) -> int:
             options: dict[str, Any] = {"seed": seed, "engine": engine, "progress": not quiet}
-            if replications is not None:
-                options["replications"] = rest.pop("replications")
+            options |= {name: rest.pop(name) for name in replications}
             return verb(options=options, **rest)
 
         return _with(run, *given)
@@ -284,7 +284,7 @@ class Limit(NamedTuple):
         return not (value <= self.value if self.is_most else value >= self.value)
 
 
-def limits_of(given: Sequence[str], metrics: Sequence[str]) -> list[Limit]:
+def limits_of(given: Sequence[str]) -> list[Limit]:
     """Return limits from ``metric<=value`` and ``metric>=value``; durations may be in words.
 
     Raises
@@ -294,22 +294,28 @@ def limits_of(given: Sequence[str], metrics: Sequence[str]) -> list[Limit]:
 
     Examples
     --------
-    >>> limits_of(["latency_p95_s<=1.5 min"], ["latency_p95_s"])[0].value
+    >>> limits_of(["latency_p95_s<=1.5 min"])[0].value
     90.0
     """
-    from simlib.scenario.suggestions import METRIC_ALIASES, hint
-
     limits = []
     for text in given:
         is_most = "<=" in text
         metric, sign, value = (part.strip() for part in text.partition("<=" if is_most else ">="))
         if not sign or not metric:
             raise click.BadParameter(f"must be METRIC<=VALUE or METRIC>=VALUE, got {text!r}")
-        if metric not in metrics:
-            meant = hint(metric, metrics, METRIC_ALIASES)
-            raise click.BadParameter(f"{metric}: must be among {', '.join(metrics)}{meant}")
+        check_metric(metric)
         limits.append(Limit(text, metric, is_most, amount_of(metric, value)))
     return limits
+
+
+def check_metric(metric: str) -> None:
+    """Raise `click.BadParameter` unless runs have such a metric."""
+    from simlib.run import QUANTITIES
+    from simlib.scenario.suggestions import METRIC_ALIASES, hint
+
+    if metric not in QUANTITIES:
+        meant = hint(metric, QUANTITIES, METRIC_ALIASES)
+        raise click.BadParameter(f"{metric}: must be among {', '.join(QUANTITIES)}{meant}")
 
 
 def amount_of(metric: str, text: str) -> float:

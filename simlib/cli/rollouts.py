@@ -49,7 +49,7 @@ def _options(metrics: tuple[str, ...]) -> dict[str, Any]:
 @changing
 @plan_settings
 @metrics
-@running(None)
+@running()
 @as_json
 def roll_out(
     plan: str,
@@ -105,7 +105,7 @@ def roll_out(
 @changing
 @plan_settings
 @metrics
-@running(50)
+@running(replications=50)
 @store
 @click.option(
     "--false-frac", type=click.FloatRange(0, 1), help="Exit with 1 if more healthy fleets may be"

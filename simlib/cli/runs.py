@@ -14,13 +14,13 @@ from simlib.cli.inputs import (
     board_of,
     cell_of,
     changing,
+    check_metric,
     limits_of,
     percent_of,
     running,
     values_of,
 )
 from simlib.cli.output import Kept, as_json, examples, finish, interruptible, write_csv
-from simlib.errors import ScenarioError
 from simlib.run.files import as_path
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ out = click.option("--out", metavar="FILE", help="Write the table as CSV, too.")
 )
 @click.argument("board")
 @changing
-@running(5)
+@running(replications=5)
 @need
 @save
 @as_json
@@ -66,15 +66,14 @@ def simulate(
 ) -> int:
     """Simulate BOARD: its metrics, as means of replications with 95 % intervals."""
     from simlib.experiment import replicate
-    from simlib.run import QUANTITIES
 
-    scenario, limits = changed.of(board_of(board)), limits_of(needs, QUANTITIES)
+    scenario, limits = changed.of(board_of(board)), limits_of(needs)
 
     def show(runs: list[Run]) -> int:
-        if save is not None:
-            for run in runs:
-                run.save(as_path(save) / f"replication_{run.provenance['replication']}")
-        return shown_runs("simulate", runs, limits, is_json=is_json)
+        code = shown_runs("simulate", runs, limits, is_json=is_json)
+        for run in runs if save is not None else ():
+            run.save(as_path(save) / f"replication_{run.provenance['replication']}")
+        return code
 
     with interruptible(show):
         return show(replicate(scenario, **options))
@@ -194,7 +193,7 @@ def measure(
 @click.argument("one")
 @click.argument("other", required=False)
 @changing
-@running(10)
+@running(replications=10)
 @store
 @click.option(
     "--no-worse", "allowed", multiple=True, metavar="METRIC=BY",
@@ -216,11 +215,10 @@ def compare(
     OTHER is a second board, or ONE itself; the settings given here change it.
     """
     from simlib.experiment import compare as compared
-    from simlib.run import QUANTITIES
 
     if other is None and changed.is_empty:
         raise click.UsageError("give a second board, or settings that change the first")
-    allowances = [allowance_of(text, QUANTITIES) for text in allowed]
+    allowances = [allowance_of(text) for text in allowed]
     before, after = board_of(one), changed.of(board_of(other or one))
 
     def show(table: pd.DataFrame) -> int:
@@ -238,16 +236,12 @@ def compare(
         return show(compared(before, after, store=store, **options))
 
 
-def allowance_of(text: str, metrics: Sequence[str]) -> tuple[str, str, str]:
+def allowance_of(text: str) -> tuple[str, str, str]:
     """Return what was given of ``metric=by``, the metric, and by how much it may be worse."""
-    from simlib.scenario.suggestions import METRIC_ALIASES, hint
-
     metric, equals, by = (part.strip() for part in text.partition("="))
     if not equals or not by:
         raise click.BadParameter(f"must be METRIC=BY, got {text!r}")
-    if metric not in metrics:
-        meant = hint(metric, metrics, METRIC_ALIASES)
-        raise click.BadParameter(f"{metric}: must be among {', '.join(metrics)}{meant}")
+    check_metric(metric)
     if worse_of(metric) == 0:
         raise click.BadParameter(f"{metric}: must get worse in one direction")
     _allowed(metric, by, 1.0)
@@ -300,7 +294,7 @@ def kept_allowance(table: pd.DataFrame, text: str, metric: str, by: str) -> Kept
     help="A setting and its values; of several settings every combination is run.",
 )  # fmt: skip
 @changing
-@running(10)
+@running(replications=10)
 @store
 @click.option("--metric", "metrics", multiple=True, help="Show these metrics only.")
 @out
@@ -317,10 +311,9 @@ def sweep(
 ) -> int:
     """Simulate BOARD with each of some settings: a row a point and metric, with 95 % intervals."""
     from simlib.experiment import sweep as swept
-    from simlib.run import QUANTITIES
 
-    if unknown := set(metrics) - set(QUANTITIES):
-        raise ScenarioError("--metric", sorted(unknown), f"must be among {', '.join(QUANTITIES)}")
+    for metric in metrics:
+        check_metric(metric)
     scenario, grid = changed.of(board_of(board)), values_of(over)
 
     def show(table: pd.DataFrame) -> int:

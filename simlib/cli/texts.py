@@ -82,12 +82,13 @@ def _warnings(name: str, board: str | None, plan_set: tuple[str, ...]) -> list[s
 
 def _is_plan(path: Path) -> bool:
     from simlib.scenario.documents import LANGUAGES
+    from simlib.scenario.reading import MOST_BYTES, read_text
 
     if path.suffix.lower() in LANGUAGES:
         return True
     try:
-        return bool(_PLAN_KEYS & tomllib.loads(path.read_text(encoding="utf-8")).keys())
-    except (OSError, ValueError):
+        return bool(_PLAN_KEYS & tomllib.loads(read_text(path, "TOML file", MOST_BYTES)).keys())
+    except ValueError:  # ScenarioError is one, too
         return False  # the reader of scenarios says what is wrong
 
 

@@ -19,7 +19,7 @@ from simlib.cli.runs import out
 @click.argument("board")
 @changing
 @click.option("--only", multiple=True, metavar="DEFECT", help="These defects alone.")
-@running(5)
+@running(replications=5)
 @out
 @as_json
 def audit(
@@ -61,7 +61,7 @@ def audit(
     "--need", "given", multiple=True, metavar="NAME=LIMIT",
     help="A need, in place of the file's or beside it: latency_p95_s=5, prices.per_gb_down=0.09.",
 )  # fmt: skip
-@running(5)
+@running(replications=None)
 @as_json
 def decide(
     board: str,

@@ -118,6 +118,7 @@ CASES: dict[str, Callable[[float], Measured]] = {
     "push_client_beats": lambda scale: one_run(
         "push", 1_000_000, scale, **{"heartbeat.direction": "client"}
     ),
+    "push_spread": lambda scale: one_run("push", 100_000, scale, **{"network.rtt_spread": 0.3}),
     "push_no_beats": lambda scale: one_run(
         "push", 1_000_000, scale, **{"heartbeat.direction": "none"}
     ),
