@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from simlib.live import lab
+from tests.live.together import begin_test
 
 FOLDER = Path(__file__).parent
 
@@ -16,6 +17,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(FOLDER):
             item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+def pytest_runtest_setup(item):
+    begin_test(again=getattr(item, "execution_count", 1) > 1)
 
 
 @pytest.fixture(autouse=True)

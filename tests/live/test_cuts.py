@@ -5,6 +5,7 @@ One server is reset, drained and restarted. Two nodes are reset, and deployed on
 
 from __future__ import annotations
 
+from collections import ChainMap
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -15,7 +16,7 @@ from simlib.core.client_state import Client
 from simlib.core.record import Count
 from simlib.live.connections import SafetyPollConnection
 from simlib.scenario import compile_workload, new_record
-from tests.live.together import measured_together
+from tests.live.together import Together
 
 pytestmark = pytest.mark.live
 
@@ -69,13 +70,15 @@ def board(added_s, nodes):
 @pytest.fixture(scope="module")
 def measured():
     """A measured run for each latency that is added to the round trip, in seconds, and nodes."""
-    return {
-        (added_s, nodes): run
-        for nodes in CUTS
-        for added_s, run in measured_together(
-            {added_s: board(added_s, nodes) for added_s in ADDED_S}, at_a_time=4 // nodes
-        ).items()
-    }
+    return ChainMap(
+        *(
+            Together(
+                {(added_s, nodes): board(added_s, nodes) for added_s in ADDED_S},
+                at_a_time=4 // nodes,
+            )
+            for nodes in CUTS
+        )
+    )
 
 
 @pytest.mark.parametrize("nodes", CUTS)

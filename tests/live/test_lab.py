@@ -18,7 +18,7 @@ from simlib.live import lab, standby
 from simlib.live.ipc import Child
 from simlib.live.messages import Progress
 from simlib.scenario import compile_workload
-from tests.live.together import measured_together
+from tests.live.together import Together
 
 pytestmark = pytest.mark.live
 
@@ -131,7 +131,7 @@ def leaves_no_process():
 @cache
 def measured():
     """All variants; they are measured once."""
-    return measured_together(VARIANTS, seed=3, time_scale=SCALE, keep=KEEP)
+    return Together(VARIANTS, seed=3, time_scale=SCALE, keep=KEEP)
 
 
 def both(name):
@@ -368,7 +368,7 @@ def test_an_interrupted_measurement_keeps_its_results_and_leaves_no_process(how,
 def test_fifty_streams_carry_what_is_predicted_and_are_as_late_as_fifty_websockets():
     fifty = {"clients": 50, "websocket.resync": "snapshot"}
     boards = {"stream": STREAM.replace(fifty), "push": PUSH.replace(fifty)}
-    runs = measured_together(boards, seed=3, time_scale=1.0)
+    runs = Together(boards, seed=3, time_scale=1.0)
     streamed = runs["stream"]
     simulated = sl.simulate(streamed.scenario, seed=3, progress=False)
     columns = ["payload_up_bytes", "payload_down_bytes"]
@@ -447,7 +447,7 @@ def behind_a_proxy():
         "polls": POLLING.replace({**ANSWERED, "polling.interval_s": 2.0}),
         "held": POLLING.replace({**ANSWERED, **EACH_SECOND, "transport": "long_polling"}),
     }
-    return measured_together(boards, seed=3, time_scale=2.0)
+    return Together(boards, seed=3, time_scale=2.0)
 
 
 def test_a_real_proxy_answers_502_for_a_server_that_is_down(behind_a_proxy):

@@ -13,7 +13,7 @@ from simlib.live import loopback
 from simlib.live.loopback import on_loopback
 from simlib.live.messages import ServerReport
 from simlib.live.standby import merged, outages_of
-from tests.live.together import measured_together
+from tests.live.together import Together
 
 pytestmark = pytest.mark.live
 
@@ -63,7 +63,7 @@ def leaves_no_process():
 
 @pytest.fixture(scope="module")
 def measured():
-    return measured_together(CASES, seed=SEED, keep=("deliveries",))
+    return Together(CASES, seed=SEED, keep=("deliveries",))
 
 
 def opened(run):
@@ -329,7 +329,7 @@ BALANCED = {
 
 @pytest.fixture(scope="module")
 def balanced():
-    return measured_together(BALANCED, seed=SEED)
+    return Together(BALANCED, seed=SEED)
 
 
 @pytest.mark.parametrize("rule", BALANCED)

@@ -12,7 +12,7 @@ from simlib.analysis import outages
 from simlib.live import lab
 from simlib.live.ipc import Child
 from simlib.live.messages import Progress
-from tests.live.together import measured_together
+from tests.live.together import Together
 
 pytestmark = pytest.mark.live
 
@@ -168,7 +168,7 @@ def cut():
         for name, (fault, horizon_s) in CUTS.items()
         for transport in ("websocket", "polling")
     }
-    return measured_together(scenarios, seed=2, time_scale=SCALE)
+    return Together(scenarios, seed=2, time_scale=SCALE)
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
