@@ -19,8 +19,10 @@ it leaves, is the same.
 
 **Why that is exact.** An event gets the word that it would have had, in the order of all words.
 
-- If clients ping, `_client_round` takes the events of all three places in the order (time, word),
-  and what follows each gets its word at that moment, as it does in the event list.
+- If clients ping, `_client_round` takes all jobs of half a round trip in that order, then all
+  DEADLINEs, then all PONGs. What any of them leads to is due half a round trip later at the
+  soonest, so none of another kind depends on it; and the order of two events of which one is no job
+  means nothing. If a job has its member leave, only what was due before it is taken.
 - If the server pings, `_server_round` takes jobs in that order, and PINGs only when something
   depends on them: an event from outside, before which all earlier PINGs are taken, or the PONG_UP
   that follows. So what a PING at p leads to, a PONG_UP at p + half and an alarm at p + interval +
@@ -50,6 +52,7 @@ import numpy as np
 from simlib.core.client_state import NEVER_S, Differs, Rules
 from simlib.core.protocol import Heartbeat, State, Transport
 from simlib.core.reconnect import runs_on
+from simlib.core.record import Record
 from simlib.core.server import Law
 from simlib.core.wire import Message
 from simlib.engines.compiled import event_list
@@ -94,8 +97,8 @@ _TURN = 0.125
 """A turn of the wheel for what is under way, of the interval: its buckets hold about eight."""
 _GONE = -1
 """The word of an entry whose member has left."""
-_PINGS, _WORKS, _HEARS = range(3)
-"""What comes next, if clients ping: one does, the worker answers one, one hears the answer."""
+_AFTER_ALL = 2**63 - 1
+"""A word after all others."""
 
 
 class _Queue(NamedTuple):
@@ -489,49 +492,53 @@ def _hear(world: World, entry: Any, sequence: int, pings: Tally) -> Tally:
 
 @called
 def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> int:
-    arrays, record, rules = world.arrays, world.record, world.rules
-    beats, ring, entries = arrays.beats, arrays.beats.ring[0], arrays.beats.entries
-    half_s, service_s = arrays.half_s[0], world.server_rules.heartbeat_s
+    record, rules, beats = world.record, world.rules, world.arrays.beats
+    ring, entries = beats.ring[0], beats.entries
+    half_s, service_s = world.arrays.half_s[0], world.server_rules.heartbeat_s
     interval_s, timeout_s = rules.heartbeat_interval_s, rules.heartbeat_timeout_s
     queue, worker = _queue_of(world), at_work(world)
     pings = pongs = Tally(0, 0, 0, -NEVER_S, 0)
-    handled, leaver, latest_s = 0, -1, -NEVER_S
-    while handled < most:
-        kind, place, now = _next_of_three(queue, entries)
-        entry = entries[place]
-        if now >= limit_s and (now > limit_s or entry.word >= limit_word):
-            break
-        handled += 1
-        latest_s = now
-        if entry.word >= 0:
-            number, sequence = entry.word & CLIENT_MASK, queue.sequence
-            if kind == _PINGS:
-                if now >= pings.until_s:
-                    write_pings(record, pings, False)
-                pings, next_s = one_more(record, pings, number, now), now + half_s
-                entry.deadline_s = now + timeout_s
-                entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
-                sequence += 1
-            elif kind == _WORKS:
-                begun_s = max(now, worker.free_s)
+    handled, before, leaver, latest_s = 0, -1, -1, -NEVER_S
+    while before < handled < most and leaver < 0:
+        before, end_s, end_word = handled, _next_s(queue, entries) + half_s, _AFTER_ALL + 0
+        if end_s >= limit_s:
+            end_s, end_word = limit_s, limit_word
+        while queue.sent > 0 and handled < most:
+            entry = entries[queue.sent_at]
+            if _is_later(entry, end_s, end_word):
+                break
+            handled += 1
+            latest_s = max(latest_s, entry.t)
+            if entry.word >= 0:
+                begun_s = max(entry.t, worker.free_s)
                 done_s = begun_s + service_s
                 next_s = done_s + half_s
                 # Two alarms at one time are one: the first, out of order (as `advance` has it).
                 if next_s >= entry.deadline_s or next_s + interval_s == entry.deadline_s:
-                    leaver = number
+                    leaver, end_s, end_word = entry.word & CLIENT_MASK, entry.t + 0.0, _GONE + 0
                     break
                 worker = work(record, worker, begun_s, done_s)
-            else:
-                if now >= pongs.until_s:
-                    write(record, pongs, Message.PONG_DOWN + 0)
-                pongs, next_s = one_more(record, pongs, number, now), now + interval_s
-            entry.t = next_s
-            entry.word = (sequence << CLIENT_BITS) | number
-        if kind == _PINGS:
-            queue = _sent(queue, len(entries))
-        elif kind == _WORKS:
+                _goes_on(entry, next_s, queue.sequence)
             queue = _answered(queue, len(entries))
-        else:
+        while queue.resting > 0 and handled < most:
+            entry = entries[queue.resting_at]
+            if _is_later(entry, end_s, end_word):
+                break
+            handled += 1
+            latest_s = max(latest_s, entry.t)
+            if entry.word >= 0:
+                pings = _ping(record, entry, queue.sequence, pings, timeout_s)
+                _goes_on(entry, entry.t + half_s, queue.sequence + 1)
+            queue = _sent(queue, len(entries))
+        while queue.answered > 0 and handled < most:
+            entry = entries[queue.answered_at]
+            if _is_later(entry, end_s, end_word):
+                break
+            handled += 1
+            latest_s = max(latest_s, entry.t)
+            if entry.word >= 0:
+                pongs = _pong(record, entry, pongs)
+                _goes_on(entry, entry.t + interval_s, queue.sequence)
             queue = _rested(beats, queue)
     write_pings(record, pings, False)
     write(record, pongs, Message.PONG_DOWN + 0)
@@ -541,23 +548,52 @@ def _client_round(world: World, limit_s: float, limit_word: int, most: int) -> i
 
 
 @inlined
-def _next_of_three(queue: _Queue, entries: Any) -> tuple[int, int, float]:
-    """Return what comes next, the place of its entry, and when."""
-    kind, place, t = _PINGS, queue.resting_at, NEVER_S
-    if queue.resting > 0:
-        t = entries[place].t
-    if queue.sent > 0:
-        other = entries[queue.sent_at]
-        if other.t < t or (other.t == t and other.word < entries[place].word):
-            kind, place, t = _WORKS, queue.sent_at, other.t
-    if queue.answered > 0:
-        other = entries[queue.answered_at]
-        if other.t < t or (other.t == t and other.word < entries[place].word):
-            kind, place, t = _HEARS, queue.answered_at, other.t
-    return kind, place, t
+def _is_later(entry: Any, end_s: float, end_word: int) -> bool:
+    """Say whether what a member waits for comes after an event, by its time and word."""
+    return bool(entry.t >= end_s and (entry.t > end_s or entry.word >= end_word))
+
+
+@inlined
+def _ping(record: Record, entry: Any, sequence: int, pings: Tally, timeout_s: float) -> Tally:
+    """Let a client send its ping, and set its timer."""
+    now = entry.t + 0.0
+    if now >= pings.until_s:
+        write_pings(record, pings, False)
+    entry.deadline_s = now + timeout_s
+    entry.alarm = (sequence << CLIENT_BITS) | ((entry.alarm & CLIENT_MASK) + 1)
+    return one_more(record, pings, entry.word & CLIENT_MASK, now)
+
+
+@inlined
+def _pong(record: Record, entry: Any, pongs: Tally) -> Tally:
+    """Let the answer to a ping arrive at its client."""
+    now = entry.t + 0.0
+    if now >= pongs.until_s:
+        write(record, pongs, Message.PONG_DOWN + 0)
+    return one_more(record, pongs, entry.word & CLIENT_MASK, now)
+
+
+@inlined
+def _goes_on(entry: Any, t: float, sequence: int) -> None:
+    """A member waits for its next event."""
+    entry.t = t
+    entry.word = (sequence << CLIENT_BITS) | (entry.word & CLIENT_MASK)
 
 
 # -- the parts of a round ------------------------------------------------------------------------
+
+
+@inlined
+def _next_s(queue: _Queue, entries: Any) -> float:
+    """Return when the next thing happens that members wait for."""
+    t = NEVER_S
+    if queue.resting > 0:
+        t = min(t, entries[queue.resting_at].t)
+    if queue.sent > 0:
+        t = min(t, entries[queue.sent_at].t)
+    if queue.answered > 0:
+        t = min(t, entries[queue.answered_at].t)
+    return t
 
 
 @inlined
@@ -619,15 +655,9 @@ def _end_round(world: World, queue: _Queue, worker: Worker, events: int, leaver:
     """Write everything down, and when the ring is to be looked at next; who cannot stay leaves."""
     arrays, beats, record = world.arrays, world.arrays.beats, world.record
     ring, entries = beats.ring[0], beats.entries
-    next_s = NEVER_S
     if queue.resting > 0:
-        next_s = min(next_s, entries[queue.resting_at].t)
         ring.last_s = entries[(queue.end_at if queue.end_at > 0 else len(entries)) - 1].t
-    if queue.sent > 0:
-        next_s = min(next_s, entries[queue.sent_at].t)
-    if queue.answered > 0:
-        next_s = min(next_s, entries[queue.answered_at].t)
-    ring.next_s = next_s
+    ring.next_s = _next_s(queue, entries)
     ring.answered_at, ring.sent_at = queue.answered_at, queue.sent_at
     ring.resting_at, ring.end_at = queue.resting_at, queue.end_at
     ring.answered, ring.sent, ring.resting = queue.answered, queue.sent, queue.resting
