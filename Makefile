@@ -33,51 +33,46 @@ warm: $(STAMP)
 report: warm  ## run the notebooks for real and write pages that open offline to build/report
 	@$(BIN)/python -m simlib.publish.report $(NOTEBOOKS)
 
-# What only computes gives way to what is measured on real sockets, which any notebook is unless it
-# is listed here. That mostly waits, so that all parts together keep two processors busy.
+# Any notebook that is not listed here measures on real sockets. So do the tests of `tests/live`.
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 ENGINES := tests/core tests/engines
 COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb notebooks/09_decide.ipynb notebooks/08_scaling.ipynb notebooks/06_guide_audited.ipynb
 MEASURED := $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
 LIVE := tests/live
 LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)
-GIVING_WAY = $(shell chrt --idle 0 true 2>/dev/null && echo chrt --idle 0) nice -n 19
-# Newer kernels let what has a processor keep it until the next tick, even from what gives way to all:
-# a message then takes some milliseconds for each process on its way. Root may ask for better.
-AT_ONCE = $(shell chrt --rr 1 true 2>/dev/null && echo chrt --rr 1)
 
-# What is compiled is compiled first: what waited for it beside sockets would wait long, as it gives
-# way to them.
+# What is measured has the machine to itself: beside something that computes, each message is late.
+# Two real servers at a time mostly wait; a third one would make the others late on a slow machine.
 test: export SIMLIB_COMPILE_AHEAD := 0
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
 	@$(MAKE) --no-print-directory -j 2 warm test-static
-	@$(MAKE) --no-print-directory -j 5 test-engines test-others test-computed test-live test-lab-then-measured
+	@$(MAKE) --no-print-directory -k -j 2 test-live test-lab-then-measured
+	@$(MAKE) --no-print-directory -k -j 3 test-engines test-others test-computed
 
 test-static:
-	$(GIVING_WAY) $(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory lint types
 
 test-engines:
-	$(GIVING_WAY) $(PYTEST) $(ENGINES)
+	$(PYTEST) $(ENGINES)
 
 test-others:
-	$(GIVING_WAY) $(PYTEST) $(patsubst %,--ignore %, $(ENGINES) $(LIVE)) tests simlib
+	$(PYTEST) $(patsubst %,--ignore %, $(ENGINES) $(LIVE)) tests simlib
 
 test-computed:
-	$(GIVING_WAY) $(PYTEST) $(NBVAL) $(COMPUTED)
+	$(PYTEST) $(NBVAL) $(COMPUTED)
 
 test-lab:
-	$(AT_ONCE) $(PYTEST) $(LAB)
+	$(PYTEST) $(LAB)
 
-# On a slow machine three real servers at a time are late.
 test-lab-then-measured:
 	@$(MAKE) --no-print-directory test-lab; lab=$$?; \
 	$(MAKE) --no-print-directory test-measured && exit $$lab
 
 test-live:
-	$(AT_ONCE) $(PYTEST) $(patsubst %,--ignore %, $(LAB)) $(LIVE)
+	$(PYTEST) $(patsubst %,--ignore %, $(LAB)) $(LIVE)
 
 test-measured:
-	$(AT_ONCE) $(PYTEST) $(NBVAL) $(MEASURED)
+	$(PYTEST) $(NBVAL) $(MEASURED)
 
 # The tests run in two halves, a processor each. Nothing is compiled: what few small runs on the
 # compiled engine are left are interpreted.
