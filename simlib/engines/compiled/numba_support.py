@@ -1,4 +1,4 @@
-"""How the rules of `core` become machine code: the one place that knows numba.
+"""How the rules of `core` become machine code: the place that knows numba.
 
 The rules are plain Python: numba compiles the same functions where compiled code calls them
 (`numba.extending.register_jitable`). A few functions have a second body here (an `@overload`),
