@@ -26,49 +26,54 @@ from simlib.scenario.workload import common_fields
 
 COSTS_S: dict[str, dict[str, float]] = {
     "simpy": {
-        "client": 17.6e-6,
-        "asks": 39.3e-6,
-        "attempts": 144e-6,
-        "fetches": 33.8e-6,
-        "habits": 71.9e-6,
-        "heartbeats": 44.9e-6,
-        "polls": 56.9e-6,
-        "pushes": 20.1e-6,
-        "session": 58.7e-6,
+        "client": 56.5e-6,
+        "asks": 67.6e-6,
+        "attempts": 186e-6,
+        "fetches": 54.3e-6,
+        "habits": 102e-6,
+        "heartbeats": 55.9e-6,
+        "leaves": 0.0,
+        "polls": 74.6e-6,
+        "pushes": 34.5e-6,
+        "session": 104e-6,
     },
     "general": {
-        "client": 1.29e-6,
-        "asks": 0.348e-6,
-        "attempts": 1.12e-6,
-        "fetches": 0.396e-6,
-        "habits": 0.392e-6,
-        "heartbeats": 0.294e-6,
-        "polls": 0.107e-6,
+        "client": 0.373e-6,
+        "asks": 0.403e-6,
+        "attempts": 1.36e-6,
+        "fetches": 0.538e-6,
+        "habits": 0.408e-6,
+        "heartbeats": 0.19e-6,
+        "leaves": 0.0,
+        "polls": 0.058e-6,
         "pushes": 0.0156e-6,
-        "session": 1.62e-6,
+        "session": 2.65e-6,
     },
     "polls": {
-        "client": 1.62e-6,
-        "habits": 0.558e-6,
-        "polls": 0.0878e-6,
-        "session": 0.504e-6,
+        "client": 0.653e-6,
+        "habits": 0.513e-6,
+        "leaves": 0.0,
+        "polls": 0.097e-6,
+        "session": 0.37e-6,
     },
     "pushes": {
-        "client": 0.445e-6,
-        "attempts": 1.21e-6,
-        "habits": 0.463e-6,
-        "heartbeats": 0.3e-6,
+        "client": 0.14e-6,
+        "attempts": 0.231e-6,
+        "habits": 0.429e-6,
+        "heartbeats": 0.19e-6,
+        "leaves": 0.0,
         "pushes": 0.00366e-6,
-        "session": 0.993e-6,
+        "session": 1.11e-6,
     },
 }
 """Seconds that each thing takes SimPy, and each of the compiled engine's loops (`variants`), where
 `PROBE_S` was measured: what a client takes before the first event and after the last, the beginning
-of its session with its connection, an attempt in vain, and those of `expected.Rates`."""
-ALIKE_S = {"heartbeats": 0.04e-6, "pushes": 0.0005e-6}
+of its session with its connection, the end of one that ends before the run, an attempt in vain, and
+those of `expected.Rates`."""
+ALIKE_S = {"heartbeats": 0.063e-6, "pushes": 0.0005e-6}
 """The same for the compiled engine where all connections do the same: one round-trip time for all,
 one worker, constant service times."""
-PROBE_S = {"simpy": 1.18e-3, "compiled": 1.32e-3}
+PROBE_S = {"simpy": 1.15e-3, "compiled": 0.916e-3}
 """What the rounds of `_slowness` took there, seconds."""
 _PROBE_FOR_S = 0.02
 _PROBE_FROM_S = 0.5
@@ -203,6 +208,8 @@ class Forecast:
         scenario = self._scenario
         faults = sum(fault.start_s < t for fault in scenario.faults_by_number().values())
         counts = {"session": expected.sessions(scenario, t) + faults * _FAULT * scenario.clients}
+        if scenario.sessions is not None:
+            counts["leaves"] = expected.sessions(scenario, t)
         client_s = expected.client_seconds(scenario, t)
         counts |= {name: rate * client_s for name, rate in self._rates.items()}
         if self._crowd is not None:
@@ -256,6 +263,7 @@ def expected_bytes(
 def _slowness(engine: str) -> float:
     """Return how many times as long something takes now as where `COSTS_S` were measured."""
     probe = _python if engine == "simpy" else _machine
+    probe()  # what the first one loads is no measure of the machine
     rounds, began_s = 0, time.thread_time()
     while (took_s := time.thread_time() - began_s) < _PROBE_FOR_S:
         probe()
@@ -273,5 +281,10 @@ def _python() -> None:
 
 
 def _machine() -> None:
-    """Do arithmetic that no processor has short-cuts for."""
-    np.random.Philox(key=1).random_raw(200_000)
+    """Do arithmetic that no processor has short-cuts for, in memory that is at hand.
+
+    A larger array would be taken from the system anew, and how long that takes is another matter.
+    """
+    bits = np.random.Philox(key=1)
+    for _ in range(25):
+        bits.random_raw(8_000)

@@ -9,6 +9,7 @@ import pytest
 
 import simlib as sl
 from simlib.analysis.closed_forms import Metrics, metrics_by_theory
+from tests.quick import ENGINE
 
 BOARD = sl.Scenario(
     updates={"rate_per_s": 0.2},
@@ -57,7 +58,7 @@ def test_runs_are_as_the_closed_forms_say(changes, rel):
     """Within 1 to 5 %: half an hour has 400 changes, whose number itself varies by 5 %."""
     board = BOARD.replace(changes)
     expected = metrics_by_theory(board)
-    runs = sl.replicate(board, 3, engine="simpy", progress=False)
+    runs = sl.replicate(board, 3, engine=ENGINE, progress=False)
     rate = np.mean([run.ledger.eligible for run in runs]) / 20 / 2000.0
     metrics = sl.metrics.table(*runs).mean(numeric_only=True)
     known = {name: value for name, value in expected._asdict().items() if not math.isnan(value)}

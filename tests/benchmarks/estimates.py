@@ -62,6 +62,7 @@ def storm(clients: int, horizon_s: float) -> sl.Scenario:
 
 _NO_BEATS = {"heartbeat.direction": "none"}
 _VISITS = {"sessions": {"arrivals_per_s": 200.0, "length_s": 300.0}}
+_FEW_VISITS = {"sessions": {"arrivals_per_s": 4.0, "length_s": 60.0}}
 CASES = {
     "polling 10,000": board(10_000, "polling", 7200.0),
     "polling 100,000, 3 nodes": board(100_000, "polling", 3600.0, **{"server.nodes": 3}),
@@ -89,24 +90,26 @@ SAMPLES: dict[str, list[sl.Scenario]] = {
         board(300, "long_polling", 300.0),
         board(600, "polling", 300.0, drag={"every_s": 10.0, "length_s": 2.0}),
         storm(500, 100.0),
+        *(board(200, kind, 300.0, **_FEW_VISITS) for kind in ("polling", "websocket")),
     ],
     "general": [
-        *(board(n, "polling", 1200.0) for n in (8_000, 40_000, 150_000)),
+        *(board(n, "polling", 1200.0) for n in (8_000, 40_000, 90_000)),
         board(20_000, "polling", 900.0, drag={"every_s": 10.0, "length_s": 2.0}),
-        *(board(n, "websocket", 600.0) for n in (8_000, 40_000, 150_000)),
-        *(board(n, "websocket", 2400.0, **_NO_BEATS) for n in (20_000, 100_000)),
-        board(150_000, "websocket", 60.0),
+        *(board(n, "websocket", 600.0) for n in (8_000, 40_000, 90_000)),
+        *(board(n, "websocket", 2400.0, **_NO_BEATS) for n in (20_000, 90_000)),
+        board(90_000, "websocket", 60.0),
         *(board(n, "notify", 600.0, **_NO_BEATS) for n in (20_000, 100_000)),
         *(board(n, "long_polling", 600.0) for n in (20_000, 100_000)),
-        *(storm(n, 300.0) for n in (20_000, 100_000)),
+        *(storm(n, 300.0) for n in (20_000, 90_000)),
         board(60_000, "sse", 600.0),
-        board(10_000, "websocket", 900.0, **_VISITS),
+        *(board(10_000, kind, 400.0, **_VISITS) for kind in ("polling", "websocket")),
     ],
     "polls": [
         *(board(n, "polling", 300.0) for n in (250_000, 2_000_000)),
         board(400_000, "polling", 1800.0),
         board(400_000, "polling", 300.0, drag={"every_s": 10.0, "length_s": 2.0}),
         board(700_000, "polling", 40.0),
+        board(10_000, "polling", 1200.0, **_VISITS),
     ],
     "pushes": [
         *(board(n, "websocket", 240.0) for n in (250_000, 2_000_000)),
@@ -115,6 +118,7 @@ SAMPLES: dict[str, list[sl.Scenario]] = {
         board(400_000, "websocket", 300.0, drag={"every_s": 10.0, "length_s": 2.0}),
         board(700_000, "websocket", 40.0),
         *(storm(n, 300.0) for n in (220_000, 700_000)),
+        *(board(10_000, "websocket", t, **_VISITS) for t in (1200.0, 2400.0)),
     ],
 }
 """What the costs are fitted to, by the loop that runs it."""

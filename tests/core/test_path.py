@@ -16,6 +16,7 @@ from simlib.core.path import SharedLink, Window, added_s, carried_s, left_bytes,
 from simlib.core.protocol import Event
 from simlib.core.wire import Message
 from simlib.scenario import compile_workload
+from tests.quick import ENGINE
 
 BOARD = sl.Scenario(
     transport="websocket",
@@ -129,7 +130,7 @@ def test_a_thin_line_delays_a_poll_by_the_size_of_its_answer():
 
 
 def sharing(changes, keep=("deliveries",)):
-    return sl.simulate(SHARING.replace(changes), engine="simpy", keep=keep, progress=False)
+    return sl.simulate(SHARING.replace(changes), engine=ENGINE, keep=keep, progress=False)
 
 
 def bytes_down(scenario, message):

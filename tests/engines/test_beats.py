@@ -19,7 +19,7 @@ from tests.engines.test_compiled_engine import assert_equal_runs
 from tests.engines.test_rollouts import PERCENTS, assert_equal_rollouts
 from tests.strategies import PUBLISH_S, _in_units_of, faults, reconnects
 
-EXAMPLES = 25 if numba.config.DISABLE_JIT else 100
+EXAMPLES = 25 if numba.config.DISABLE_JIT else 50
 NARROW = {"latency", "bandwidth"}
 """Faults of paths, with which no heartbeat goes round by itself."""
 

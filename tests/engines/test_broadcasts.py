@@ -13,6 +13,7 @@ import simlib as sl
 from simlib.core.faults import is_affected
 from simlib.scenario.presets import SERVERS
 from tests.engines.test_compiled_engine import EXAMPLES, KEPT, LATTICE, assert_equal_runs
+from tests.quick import ENGINE
 from tests.strategies import loops, scenarios
 
 SPRING = "spring: the guide's loop"
@@ -30,7 +31,7 @@ BOARD = sl.Scenario(
 
 
 def simulated(board, seed=3, **more):
-    return sl.simulate(board, seed=seed, engine="simpy", progress=False, **more)
+    return sl.simulate(board, seed=seed, engine=ENGINE, progress=False, **more)
 
 
 def total(run, name):

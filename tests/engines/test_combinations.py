@@ -27,7 +27,7 @@ from tests.engines.test_rollouts import (
 from tests.strategies import scenarios
 
 INTERPRETED = bool(numba.config.DISABLE_JIT)
-EXAMPLES = 25 if INTERPRETED else 100
+EXAMPLES = 25 if INTERPRETED else 60
 
 DEAD_PATH = {"kind": "path_loss", "start_s": 2.0, "length_s": 10.0, "share": 1.0}
 FAULTS = [

@@ -28,7 +28,7 @@ from tests.strategies import scenarios
 ALWAYS = ("timeline", "clients", "latency", "waits", "connections")
 KEPT = ("deliveries", "events")
 INTERPRETED = bool(numba.config.DISABLE_JIT)
-EXAMPLES = 25 if INTERPRETED else 100
+EXAMPLES = 25 if INTERPRETED else 60
 
 
 def assert_equal_tables(one, other, keep=()):

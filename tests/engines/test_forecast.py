@@ -111,4 +111,4 @@ def test_heartbeats_of_connections_that_do_the_same_cost_less(as_measured):
         Forecast(pushed.replace({"network.rtt_spread": spread}), "compiled").seconds
         for spread in (0.3, 0.0)
     )
-    assert alike_s < 0.3 * spread_s
+    assert alike_s < 0.5 * spread_s

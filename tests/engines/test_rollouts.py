@@ -18,7 +18,7 @@ from simlib.scenario.workload import rules_of
 from tests.engines.test_compiled_engine import KEPT, LATTICE, assert_equal_tables
 from tests.strategies import scenarios
 
-EXAMPLES = 25 if numba.config.DISABLE_JIT else 100
+EXAMPLES = 25 if numba.config.DISABLE_JIT else 60
 
 
 SHARED = ("tls", "push_is_snapshot", "throttles_timers")
