@@ -27,53 +27,53 @@ from simlib.scenario.workload import common_fields
 COSTS_S: dict[str, dict[str, float]] = {
     "simpy": {
         "client": 56.5e-6,
-        "asks": 67.6e-6,
-        "attempts": 186e-6,
-        "fetches": 54.3e-6,
-        "habits": 102e-6,
-        "heartbeats": 55.9e-6,
-        "leaves": 0.0,
-        "polls": 74.6e-6,
-        "pushes": 34.5e-6,
-        "session": 104e-6,
+        "asks": 73.6e-6,
+        "attempts": 127e-6,
+        "fetches": 100e-6,
+        "habits": 130e-6,
+        "heartbeats": 55.6e-6,
+        "leaves": 184e-6,
+        "polls": 81.4e-6,
+        "pushes": 36.2e-6,
+        "session": 85.2e-6,
     },
     "general": {
-        "client": 0.373e-6,
-        "asks": 0.403e-6,
-        "attempts": 1.36e-6,
-        "fetches": 0.538e-6,
-        "habits": 0.408e-6,
+        "client": 0.446e-6,
+        "asks": 0.377e-6,
+        "attempts": 1.35e-6,
+        "fetches": 0.508e-6,
+        "habits": 0.604e-6,
         "heartbeats": 0.19e-6,
         "leaves": 0.0,
-        "polls": 0.058e-6,
+        "polls": 0.09e-6,
         "pushes": 0.0156e-6,
-        "session": 2.65e-6,
+        "session": 2.16e-6,
     },
     "polls": {
-        "client": 0.653e-6,
-        "habits": 0.513e-6,
-        "leaves": 0.0,
-        "polls": 0.097e-6,
-        "session": 0.37e-6,
+        "client": 0.79e-6,
+        "habits": 0.52e-6,
+        "leaves": 1.59e-6,
+        "polls": 0.0904e-6,
+        "session": 0.364e-6,
     },
     "pushes": {
-        "client": 0.14e-6,
-        "attempts": 0.231e-6,
-        "habits": 0.429e-6,
+        "client": 0.2e-6,
+        "attempts": 0.273e-6,
+        "habits": 0.501e-6,
         "heartbeats": 0.19e-6,
-        "leaves": 0.0,
+        "leaves": 3.51e-6,
         "pushes": 0.00366e-6,
-        "session": 1.11e-6,
+        "session": 1.05e-6,
     },
 }
 """Seconds that each thing takes SimPy, and each of the compiled engine's loops (`variants`), where
 `PROBE_S` was measured: what a client takes before the first event and after the last, the beginning
 of its session with its connection, the end of one that ends before the run, an attempt in vain, and
 those of `expected.Rates`."""
-ALIKE_S = {"heartbeats": 0.063e-6, "pushes": 0.0005e-6}
+ALIKE_S = {"heartbeats": 0.07e-6, "pushes": 0.0005e-6}
 """The same for the compiled engine where all connections do the same: one round-trip time for all,
 one worker, constant service times."""
-PROBE_S = {"simpy": 1.15e-3, "compiled": 0.916e-3}
+PROBE_S = {"simpy": 1.18e-3, "compiled": 0.932e-3}
 """What the rounds of `_slowness` took there, seconds."""
 _PROBE_FOR_S = 0.02
 _PROBE_FROM_S = 0.5
