@@ -47,6 +47,7 @@ MARKED = {
         "tests/engines/test_search.py",
         "tests/engines/test_stream_proxy.py",
         "tests/engines/test_streams.py",
+        "tests/engines/test_wasm.py",
         "tests/rollout/formats/test_formats.py::test_every_plan_of_the_data_",
         "tests/test_experiment.py",
         "tests/test_readme.py::test_the_examples_",

@@ -26,6 +26,8 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 # Names under which a package is imported, where they differ.
 IMPORTED_AS = {"beautifulsoup4": "bs4", "pillow": "PIL", "pyjwt": "jwt", "pyyaml": "yaml"}
 IMPORTED_AS |= {"salib": "SALib"}
+CONDA_CALLS = {"wasmtime-py": "wasmtime"}
+"""Packages that have another name at conda-forge."""
 
 
 def wanted() -> list[Requirement]:
@@ -74,6 +76,7 @@ def test_the_lock_satisfies_every_requirement_on_every_supported_python() -> Non
 def test_conda_and_pip_ask_for_the_same() -> None:
     lines = [line for line in CONDA["dependencies"] if isinstance(line, str)]
     conda = {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
+    conda = {CONDA_CALLS.get(name, name): versions for name, versions in conda.items()}
     assert conda.pop("pip") == SpecifierSet()
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     assert conda == {canonicalize_name(r.name): r.specifier for r in wanted()}

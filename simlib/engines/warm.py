@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simlib.engines import compiled
 from simlib.engines.compiled.variants import (
@@ -30,6 +30,9 @@ from simlib.engines.compiled.variants import (
     Variant,
 )
 from simlib.processes import end_with, give_way, terminable
+
+if TYPE_CHECKING:
+    from simlib.engines.compiled.simulation import Simulation
 
 SWITCH = "SIMLIB_COMPILE_AHEAD"
 """The environment variable that is 0 where nothing is to be compiled beside runs."""
@@ -118,20 +121,29 @@ def compile_copies(copies: Iterable[Variant]) -> None:
     ----------
     copies : iterable of Variant
     """
+    for copy in copies:
+        example_of(copy).prepare(for_all=True)
+
+
+def example_of(copy: Variant) -> Simulation:
+    """Return a run, not begun, that a copy of the loop has.
+
+    Parameters
+    ----------
+    copy : Variant
+    """
     from simlib.engines.compiled.simulation import Simulation
     from simlib.scenario import Scenario, compile_workload, new_record
 
-    transports = {GENERAL: "notify", PUSHES: "websocket", POLLS: "polling"}
-    for copy in copies:
-        scenario = Scenario(
-            updates={"rate_per_s": 0.1},
-            clients=1 if copy.is_general else FROM_CLIENTS,
-            horizon_s=1.0,
-            ramp_s=0.0,
-            transport=transports[copy],
-        )
-        workload = compile_workload(scenario, 1, 0)
-        Simulation(workload, new_record(scenario, workload)).prepare(for_all=True)
+    scenario = Scenario(
+        updates={"rate_per_s": 0.1},
+        clients=1 if copy.is_general else FROM_CLIENTS,
+        horizon_s=1.0,
+        ramp_s=0.0,
+        transport={GENERAL: "notify", PUSHES: "websocket", POLLS: "polling"}[copy],
+    )
+    workload = compile_workload(scenario, 1, 0)
+    return Simulation(workload, new_record(scenario, workload))
 
 
 def is_under_way() -> bool:

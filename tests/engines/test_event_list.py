@@ -98,7 +98,7 @@ def test_what_grows_keeps_its_events_and_copies_what_is_used_alone():
     for k in range(300):
         event_list.schedule(q, WHEEL if k % 2 else 0, float(k // 2), 0, k)
     q = event_list.grow(q, 100_000)
-    used = int(q.hand[0].fresh) * event_list._CHUNK
+    used = int(q.hand[0].fresh) * event_list.CHUNK
     assert event_list.room(q) >= 100_000
     assert not q.pool["load"][used:].any()
     taken = []
@@ -124,9 +124,9 @@ def test_a_lane_says_which_event_comes_a_chunk_later():
         event_list.schedule(q, 0, float(k), 0, k)
     for k in range(80):
         later = event_list.later_in(q, 0)
-        assert (later >= 0) == (k + event_list._CHUNK < 80)
+        assert (later >= 0) == (k + event_list.CHUNK < 80)
         if later >= 0:
-            assert q.pool[later].load == k + event_list._CHUNK
+            assert q.pool[later].load == k + event_list.CHUNK
         assert event_list.next_load(q, 0) == k
         assert event_list.take(q, 0) == k
 

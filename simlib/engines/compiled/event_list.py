@@ -37,7 +37,7 @@ WHEEL = LANES + 1
 SOURCES = LANES + 2
 
 NEVER_S = math.inf
-_CHUNK = 16
+CHUNK = 16
 _PER_BUCKET = 32
 _MAPPED_BYTES = 1 << 20
 
@@ -78,7 +78,7 @@ class EventList(NamedTuple):
     Attributes
     ----------
     pool, link
-        The pool: ``_CHUNK`` entries a chunk; `link` chains chunks of a list, and free ones.
+        The pool: ``CHUNK`` entries a chunk; `link` chains chunks of a list, and free ones.
     lanes, bags
         The lists; the last bag is the far future's.
     head_t, head_word : ndarray, shape (SOURCES,)
@@ -121,19 +121,19 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
         Seconds.
     """
     buckets = 1 << max(6, (pending // _PER_BUCKET).bit_length())
-    chunks = 2 * (pending // _CHUNK) + 4 * buckets + 64
+    chunks = 2 * (pending // CHUNK) + 4 * buckets + 64
     hand = rows_of(1, _HAND)
     hand[0].free, hand[0].spare = -1, chunks
     bags = rows_of(buckets + 1, _BAG)
     bags["last"] = -1
     return EventList(
-        pool=zeros(chunks * _CHUNK, (Row, _ENTRY)),
+        pool=zeros(chunks * CHUNK, (Row, _ENTRY)),
         link=np.zeros(chunks, np.int32),
         lanes=rows_of(LANES, _LANE),
         bags=bags,
         head_t=np.full(SOURCES, NEVER_S),
         head_word=np.zeros(SOURCES, np.int64),
-        heap=zeros(chunks * _CHUNK + 1, (Row, _ENTRY)),
+        heap=zeros(chunks * CHUNK + 1, (Row, _ENTRY)),
         hand=hand,
         per_s=buckets / turn_s,
         horizon_s=horizon_s,
@@ -143,13 +143,13 @@ def new_event_list(pending: int, turn_s: float, horizon_s: float) -> EventList:
 def grow(q: EventList, entries: int) -> EventList:
     """Return the list with room for `entries` more."""
     hand, old = q.hand[0], len(q.link)
-    more = max(old // 4, entries // _CHUNK + 1)
+    more = max(old // 4, entries // CHUNK + 1)
     hand.spare += more
     # What was never used is not copied either: memory is taken when it is written to.
     return q._replace(
-        pool=longer(q.pool, more * _CHUNK, int(hand.fresh) * _CHUNK),
+        pool=longer(q.pool, more * CHUNK, int(hand.fresh) * CHUNK),
         link=longer(q.link, more),
-        heap=longer(q.heap, more * _CHUNK, int(hand.open)),
+        heap=longer(q.heap, more * CHUNK, int(hand.open)),
     )
 
 
@@ -194,7 +194,7 @@ def room(q: EventList) -> int:
     """Return how many more events surely find room."""
     hand = q.hand[0]
     chunks = hand.spare - len(q.bags) - LANES
-    return min(chunks * _CHUNK, len(q.heap) - 1 - hand.open - hand.near - hand.far)
+    return min(chunks * CHUNK, len(q.heap) - 1 - hand.open - hand.near - hand.far)
 
 
 def next_source(q: EventList) -> int:
@@ -247,12 +247,12 @@ def schedule(q: EventList, lane: int, t: float, client: int, load: int) -> None:
     elif t < row.tail_t:
         _to_wheel(q, t, word, load)
         return
-    elif row.filled == _CHUNK:
+    elif row.filled == CHUNK:
         chunk = _new_chunk(q, -1)
         q.link[row.last] = chunk
         row.last = chunk
         row.filled = 0
-    _put(q.pool, row.last * _CHUNK + row.filled, t, word, load)
+    _put(q.pool, row.last * CHUNK + row.filled, t, word, load)
     row.filled += 1
     row.held += 1
     row.tail_t = t
@@ -280,19 +280,19 @@ def take(q: EventList, source: int) -> int:
         show(q)
         return load
     row = q.lanes[source]
-    load = q.pool[row.first * _CHUNK + row.read].load
+    load = q.pool[row.first * CHUNK + row.read].load
     row.read += 1
     row.held -= 1
     if row.held == 0:
         _free_chunk(q, row.first)
         q.head_t[source] = NEVER_S
         return load
-    if row.read == _CHUNK:
+    if row.read == CHUNK:
         chunk = row.first
         row.first = q.link[chunk]
         row.read = 0
         _free_chunk(q, chunk)
-    entry = q.pool[row.first * _CHUNK + row.read]
+    entry = q.pool[row.first * CHUNK + row.read]
     q.head_t[source] = entry.t
     q.head_word[source] = entry.word
     return load
@@ -301,19 +301,19 @@ def take(q: EventList, source: int) -> int:
 def next_load(q: EventList, lane: int) -> int:
     """Return the load of a lane's next event, which there has to be."""
     row = q.lanes[lane]
-    return int(q.pool[row.first * _CHUNK + row.read].load)
+    return int(q.pool[row.first * CHUNK + row.read].load)
 
 
 def chunk_ahead(q: EventList, lane: int) -> tuple[int, int]:
     """Return where in the pool a lane's first chunk begins, and how many events it holds."""
     row = q.lanes[lane]
-    return row.first * _CHUNK, min(row.held, _CHUNK)
+    return row.first * CHUNK, min(row.held, CHUNK)
 
 
 def later_in(q: EventList, lane: int) -> int:
     """Return where in the pool the event is that a lane has a chunk later; -1 if it has none."""
     row = q.lanes[lane]
-    return q.link[row.first] * _CHUNK + row.read if row.held > _CHUNK else -1
+    return q.link[row.first] * CHUNK + row.read if row.held > CHUNK else -1
 
 
 def _new_chunk(q: EventList, link: int) -> int:
@@ -354,10 +354,10 @@ def _to_wheel(q: EventList, t: float, word: int, load: int) -> None:
 
 def _to_bag(q: EventList, bag: int, t: float, word: int, load: int) -> None:
     row = q.bags[bag]
-    if row.last < 0 or row.filled == _CHUNK:
+    if row.last < 0 or row.filled == CHUNK:
         row.last = _new_chunk(q, row.last)
         row.filled = 0
-    _put(q.pool, row.last * _CHUNK + row.filled, t, word, load)
+    _put(q.pool, row.last * CHUNK + row.filled, t, word, load)
     row.filled += 1
 
 
@@ -401,13 +401,13 @@ def _open(q: EventList, bag: int) -> None:
     row, hand = q.bags[bag], q.hand[0]
     chunk, fill = row.last, row.filled
     while chunk >= 0:
-        for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
+        for place in range(chunk * CHUNK, chunk * CHUNK + fill):
             entry = q.pool[place]
             _heap_push(q, entry.t, entry.word, entry.load)
         hand.near -= fill
         before = q.link[chunk]
         _free_chunk(q, chunk)
-        chunk, fill = before, _CHUNK
+        chunk, fill = before, CHUNK
     row.last = -1
     row.filled = 0
 
@@ -416,9 +416,9 @@ def _earliest_far(q: EventList) -> int:
     row = q.bags[len(q.bags) - 1]
     chunk, fill, earliest = row.last, row.filled, NEVER_S
     while chunk >= 0:
-        for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
+        for place in range(chunk * CHUNK, chunk * CHUNK + fill):
             earliest = min(earliest, q.pool[place].t)
-        chunk, fill = q.link[chunk], _CHUNK
+        chunk, fill = q.link[chunk], CHUNK
     return int(earliest * q.per_s)
 
 
@@ -432,7 +432,7 @@ def _look_through(q: EventList) -> None:
     row.filled = 0
     hand.turned = hand.bucket
     while chunk >= 0:
-        for place in range(chunk * _CHUNK, chunk * _CHUNK + fill):
+        for place in range(chunk * CHUNK, chunk * CHUNK + fill):
             entry = q.pool[place]
             bucket = int(entry.t * q.per_s)
             if bucket < hand.turned + buckets:
@@ -443,7 +443,7 @@ def _look_through(q: EventList) -> None:
                 _to_bag(q, buckets, entry.t, entry.word, entry.load)
         before = q.link[chunk]
         _free_chunk(q, chunk)
-        chunk, fill = before, _CHUNK
+        chunk, fill = before, CHUNK
 
 
 def _heap_push(q: EventList, t: float, word: int, load: int) -> None:

@@ -1,4 +1,4 @@
-"""How the rules of `core` become machine code: the one place that knows numba.
+"""How the rules of `core` become machine code: the place that knows numba.
 
 The rules are plain Python: numba compiles the same functions where compiled code calls them
 (`numba.extending.register_jitable`). A few functions have a second body here (an `@overload`),
@@ -86,8 +86,8 @@ def loops(
 ) -> list[Any]:
     """Return functions compiled, with some names settled in them and in the parts they call.
 
-    The optimiser drops the branches on a settled name that are not taken. The code is kept on disk;
-    numba looks for changes in the function's own file alone, so all sources are a part of its name.
+    The code is kept on disk; numba looks for changes in the function's own file alone, so all
+    sources are a part of its name.
 
     Parameters
     ----------
@@ -97,9 +97,29 @@ def loops(
     **names
         Names of those modules, and what they stand for in these copies.
     """
+    digest = digest_of(modules, **names)
+    copies = settled(functions, modules, bool(names.get("GENERAL", True)), **names)
+    for copy in copies:
+        copy.__qualname__ = f"{copy.__name__}_{digest[:16]}"
+    return [njit(**_LOOP)(copy) for copy in copies]
+
+
+def digest_of(modules: tuple[ModuleType, ...], **names: Any) -> str:
+    """Return a digest of all that the code of a loop is made from: its sources, and `names`."""
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
     for module in (*RULES, *modules, inlining, references, sys.modules[__name__]):
         digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()
+
+
+def settled(
+    functions: tuple[Any, ...], modules: tuple[ModuleType, ...], calls_seldom: bool, **names: Any
+) -> list[FunctionType]:
+    """Return copies of functions, and of the parts that they call, with some names settled.
+
+    The optimiser drops the branches on a settled name that are not taken. What is `seldom` is
+    called if `calls_seldom`, and inlined if not; what the others are, `loops` says.
+    """
     spaces: dict[str, dict[str, Any]] = {
         module.__name__: {**vars(module), **names} for module in modules
     }
@@ -118,11 +138,9 @@ def loops(
                 space[name] = copies[value]
     for function, (in_general, in_others) in _PARTS.items():
         if function in copies:
-            options = in_general if names.get("GENERAL", True) else in_others
+            options = in_general if calls_seldom else in_others
             register_jitable(**options)(copies[function])
-    for function in functions:
-        copies[function].__qualname__ = f"{function.__name__}_{digest.hexdigest()[:16]}"
-    return [njit(**_LOOP)(copies[function]) for function in functions]
+    return [copies[function] for function in functions]
 
 
 def is_kept(function: Any) -> bool:
@@ -177,16 +195,35 @@ def _fetch_ahead(typing_context: Any, array: Any, row: Any) -> Any:
 
 @_intrinsic
 def _wide_product(typing_context: Any, a: Any, b: Any) -> Any:
-    """High and low word of the product of two words, which the processor has in one step."""
+    """High and low word of the product of two words, which most processors have in one step."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
-        high = builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
-        low = builder.trunc(product, ir.IntType(64))
-        return context.make_tuple(builder, signature.return_type, (high, low))
+        is_wide = not builder.module.triple.startswith("wasm")
+        product = (_in_one_step if is_wide else _of_halves)(builder, *args)
+        return context.make_tuple(builder, signature.return_type, product)
 
     return types.UniTuple(types.int64, 2)(types.int64, types.int64), generate
+
+
+def _in_one_step(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    wide = ir.IntType(128)
+    product = builder.mul(builder.zext(a, wide), builder.zext(b, wide))
+    return builder.trunc(builder.lshr(product, wide(64)), _WORD), builder.trunc(product, _WORD)
+
+
+def _of_halves(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    half, mask = _WORD(32), _WORD(2**32 - 1)
+    (a_low, a_high), (b_low, b_high) = (
+        (builder.and_(word, mask), builder.lshr(word, half)) for word in (a, b)
+    )
+    low, high = builder.mul(a_low, b_low), builder.mul(a_high, b_high)
+    crossed = builder.mul(a_low, b_high), builder.mul(a_high, b_low)
+    middle = builder.lshr(low, half)
+    for each in crossed:
+        middle = builder.add(middle, builder.and_(each, mask))
+        high = builder.add(high, builder.lshr(each, half))
+    high = builder.add(high, builder.lshr(middle, half))
+    return high, builder.or_(builder.and_(low, mask), builder.shl(middle, half))
 
 
 @overload(client_state.refuse, jit_options=_INLINED)

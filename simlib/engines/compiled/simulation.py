@@ -87,7 +87,9 @@ from simlib.engines.compiled.variants import Variant, variant_of
 from simlib.errors import ScenarioError
 from simlib.scenario.workload import Workload
 
-_MODULES = (
+FUNCTIONS = (loop.run, loop.finish, assignment.set_percentage)
+"""What Python, or a page, calls of a loop."""
+MODULES = (
     actions,
     arrivals,
     assignment,
@@ -107,8 +109,7 @@ _MODULES = (
     state_module,
     turn,
 )
-
-
+"""Where its parts are."""
 _BINNED = ("bins", "messages", "latency_ticks")
 """What a record has of each cohort and time bin."""
 _MOST_ASKED = 8
@@ -149,11 +150,14 @@ class Loops(NamedTuple):
 @cache
 def loops_of(variant: Variant) -> Loops:
     """Return a copy of the loop; it is not compiled, or loaded from disk, before it is needed."""
-    functions = (loop.run, loop.finish, assignment.set_percentage)
-    polls, pushes = variant
-    names = {"POLLS": polls, "PUSHES": pushes, "GENERAL": polls and pushes}
-    run, finish, set_percentage = loops(functions, _MODULES, **names)
+    run, finish, set_percentage = loops(FUNCTIONS, MODULES, **names_of(variant))
     return Loops(variant, run, finish, set_percentage, set())
+
+
+def names_of(variant: Variant) -> dict[str, bool]:
+    """Return what is settled in a copy of the loop."""
+    polls, pushes = variant
+    return {"POLLS": polls, "PUSHES": pushes, "GENERAL": variant.is_general}
 
 
 _TOO_LONG = {
@@ -182,6 +186,11 @@ class Simulation:
         self._workload = workload
         self._record = record
         self._world = _new_world(workload, record, may_fold=True)
+
+    @property
+    def world(self) -> World:
+        """What the loop works on."""
+        return self._world
 
     @property
     def events(self) -> int:

@@ -1,0 +1,86 @@
+"""Runs in a WebAssembly machine that is no browser: what a page does, by wasmtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import wasmtime
+
+from simlib.engines.compiled import loop
+from simlib.engines.compiled.simulation import Simulation
+from simlib.engines.compiled.variants import Variant
+from simlib.engines.wasm.block import WORD_BYTES
+from simlib.engines.wasm.image import PAGE_BYTES, STACK_END, Image, Place, image_of
+from simlib.engines.wasm.modules import module_of
+
+
+class NoRoom(Exception):
+    """A run needs more memory than its image has for it."""
+
+
+class Page:
+    """A module, for as many runs as are wanted.
+
+    Parameters
+    ----------
+    copy : Variant
+    """
+
+    def __init__(self, copy: Variant) -> None:
+        self._found = module_of(copy, progress=False)
+        self._engine = wasmtime.Engine()
+        self._module = wasmtime.Module(self._engine, self._found.code)
+
+    def run(self, simulation: Simulation, until_s: float, slices: int) -> dict[str, Any]:
+        """Return the arrays of a run's world at its end, by name."""
+        image = image_of(simulation.world, self._found.words)
+        running = _Running(self._engine, self._module, image)
+        for number in range(1, slices + 1):
+            while (done := running.call("run", until_s * number / slices)) == loop.NEEDS_ROOM:
+                running.make_room()
+            assert done == loop.FINISHED
+        running.make_room()
+        running.call("finish", until_s)
+        return {name: running.array(place) for name, place in image.places.items()}
+
+
+class _Running:
+    def __init__(self, engine: Any, module: Any, image: Image) -> None:
+        self._image, self._store, self._steps = image, wasmtime.Store(engine), 0
+        limits = wasmtime.Limits(-(-image.end // PAGE_BYTES), None)
+        self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
+        kind = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=True)
+        stack = wasmtime.Global(self._store, kind, wasmtime.Val.i32(STACK_END))
+        given = {"__linear_memory": self._memory, "__stack_pointer": stack}
+        imports = [given[each.name] for each in module.imports]
+        self._exports = wasmtime.Instance(self._store, module, imports).exports(self._store)
+        for address, content in image.segments:
+            self._memory.write(self._store, content, address)
+
+    def call(self, name: str, t: float) -> int:
+        at = self._image.block + WORD_BYTES * self._image.words
+        self._memory.write(self._store, np.float64(t).tobytes(), at)
+        assert self._exports[name](self._store, self._image.block) == 0
+        return self._number(at + WORD_BYTES)
+
+    def make_room(self) -> None:
+        self._steps += 1
+        if self._steps > self._image.most_steps:
+            raise NoRoom
+        for address, by in self._image.steps:
+            raised = self._number(address) + by
+            self._memory.write(self._store, raised.to_bytes(WORD_BYTES, "little"), address)
+
+    def array(self, place: Place) -> Any:
+        if 0 in place.shape:
+            return np.zeros(place.shape, place.dtype)
+        reach = (length - 1 for length in place.shape)
+        span = sum(far * stride for far, stride in zip(reach, place.strides, strict=True))
+        end = place.address + span + place.dtype.itemsize
+        content = self._memory.read(self._store, place.address, end)
+        return np.ndarray(place.shape, place.dtype, content, 0, place.strides)
+
+    def _number(self, address: int) -> int:
+        content = self._memory.read(self._store, address, address + WORD_BYTES)
+        return int.from_bytes(content, "little", signed=True)
