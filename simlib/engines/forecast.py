@@ -69,7 +69,8 @@ COSTS_S: dict[str, dict[str, float]] = {
 """Seconds that each thing takes SimPy, and each of the compiled engine's loops (`variants`), where
 `PROBE_S` was measured: what a client takes before the first event and after the last, the beginning
 of its session with its connection, the end of one that ends before the run, an attempt in vain, and
-those of `expected.Rates`."""
+those of `expected.Rates`. No sample has connections that differ: in the compiled engine their
+heartbeats are those of ``push_spread`` in ``tests/benchmarks/pairs.py``, and their pushes older."""
 ALIKE_S = {"heartbeats": 0.07e-6, "pushes": 0.0005e-6}
 """The same for the compiled engine where all connections do the same: one round-trip time for all,
 one worker, constant service times."""

@@ -83,7 +83,7 @@ def warm(*, progress: bool = True) -> None:
     halves = [[c for c in wanted if c.is_general], [c for c in wanted if not c.is_general]]
     total = sum(FUNCTIONS[copy] for copy in wanted)
     with compiling_bar(total, is_on=progress) as bar, _processes(filter(None, halves)) as processes:
-        readers = [threading.Thread(target=_count, args=(one, bar)) for one in processes]
+        readers = [threading.Thread(target=follow, args=(one, bar)) for one in processes]
         for reader in readers:
             reader.start()
         for process, reader in zip(processes, readers, strict=True):
@@ -105,8 +105,8 @@ def _processes(work: Iterable[list[Variant]]) -> Iterator[list[subprocess.Popen[
         yield processes
 
 
-def _count(process: subprocess.Popen[bytes], bar: Any) -> None:
-    """Move a bar by one for each byte that a process writes."""
+def follow(process: subprocess.Popen[bytes], bar: Any) -> None:
+    """Move a bar by one for each byte that a process writes: see `telling_parent`."""
     from simlib.engines.compiled.compiling import count_one
 
     assert process.stdout is not None
@@ -251,14 +251,16 @@ def _main(arguments: list[str]) -> None:
     if arguments[:1] == [f"--{_AHEAD}"]:
         _ahead(int(arguments[1]))
     elif arguments:
-        _work(arguments)
+        with telling_parent():
+            compile_copies(_BY_LABEL[label] for label in arguments)
     else:
         with terminable():
             warm(progress=sys.stderr.isatty())  # a log needs no bar
 
 
-def _work(labels: list[str]) -> None:
-    """Compile copies for a parent that waits, and write a byte for each function."""
+@contextmanager
+def telling_parent() -> Iterator[None]:
+    """Compile for a parent that waits, and write a byte for each function that is compiled."""
     from simlib.engines.compiled.compiling import counted_compiling
 
     end_with(os.getppid())
@@ -269,7 +271,7 @@ def _work(labels: list[str]) -> None:
         sys.stdout.buffer.flush()
 
     with counted_compiling(count):
-        compile_copies(_BY_LABEL[label] for label in labels)
+        yield
 
 
 if __name__ == "__main__":

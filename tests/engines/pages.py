@@ -15,8 +15,8 @@ from simlib.engines.wasm.image import PAGE_BYTES, STACK_END, Image, Place, image
 from simlib.engines.wasm.modules import module_of
 
 
-class NoRoom(Exception):
-    """A run needs more memory than its image has for it."""
+class CannotGoOn(Exception):
+    """A run needs more memory than its image has for it, or has to begin anew."""
 
 
 class Page:
@@ -39,6 +39,8 @@ class Page:
         for number in range(1, slices + 1):
             while (done := running.call("run", until_s * number / slices)) == loop.NEEDS_ROOM:
                 running.make_room()
+            if done == loop.MUST_NOT_FOLD:
+                raise CannotGoOn
             assert done == loop.FINISHED
         running.make_room()
         running.call("finish", until_s)
@@ -67,7 +69,7 @@ class _Running:
     def make_room(self) -> None:
         self._steps += 1
         if self._steps > self._image.most_steps:
-            raise NoRoom
+            raise CannotGoOn
         for address, by in self._image.steps:
             raised = self._number(address) + by
             self._memory.write(self._store, raised.to_bytes(WORD_BYTES, "little"), address)

@@ -24,10 +24,10 @@ import llvmlite.binding as llvm
 import numba
 
 from simlib.engines.compiled import simulation
-from simlib.engines.compiled.compiling import FUNCTIONS, alone, compiling_bar, count_one
+from simlib.engines.compiled.compiling import FUNCTIONS, alone, compiling_bar
 from simlib.engines.compiled.numba_support import digest_of, settled
 from simlib.engines.compiled.variants import Variant
-from simlib.engines.warm import example_of
+from simlib.engines.warm import example_of, follow
 from simlib.engines.wasm import block, object_file, target
 
 _WORDS = "simlib.words"
@@ -93,9 +93,7 @@ def _have_made(copy: Variant, progress: bool) -> None:
     bar = compiling_bar(FUNCTIONS[copy], is_on=progress)
     with bar as shown, subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
-            assert process.stdout is not None
-            while process.stdout.read(1):
-                count_one(shown)
+            follow(process, shown)
         except BaseException:
             process.kill()
             raise
@@ -121,8 +119,6 @@ def keep(copy: Variant, context: Any) -> None:
 
 def make(copy: Variant, context: Any) -> bytes:
     """Return a copy of the loop as a module's code; see `keep`."""
-    import llvmlite.binding as llvm
-
     # LLVM takes longer for one long function in WebAssembly than for several.
     run, finish, set_percentage = settled(
         simulation.FUNCTIONS, simulation.MODULES, True, **simulation.names_of(copy)
