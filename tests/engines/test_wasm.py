@@ -50,6 +50,13 @@ def page(copy):
     return Page(copy)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def ends_before_python_does():
+    """What wasmtime holds cannot be given back when its module is gone."""
+    yield
+    page.cache_clear()
+
+
 def differing(scenario, seed, slices=1):
     """The arrays of the world, at the end of a run, that the two do not have alike."""
     workload = compile_workload(scenario, seed, 0)
