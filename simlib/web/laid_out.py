@@ -203,7 +203,8 @@ class _Run:
             SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
             SPANS_S: np.zeros((len(SPANS) + 2, bins)),
         }
-        self.filled_in = {"arrays.rows", "arrays.heard_s", "record.clients", "record.traffic"}
+        self.filled_in = {"arrays.rows", "arrays.heard_s", "record.last"}
+        self.filled_in |= {"record.clients", "record.traffic"}
         self.filled_in |= {"arrays.start_s"} if ramp_s != AS_IT_IS else set()
         self.filled_in |= {"record.publish_s"} if rate_per_s != AS_IT_IS else set()
 

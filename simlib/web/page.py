@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import html
+import itertools
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -238,7 +239,7 @@ def _cleared(image: Image) -> list[tuple[int, int]]:
     starts = [*sorted(place.address for place in image.places.values()), image.end]
     kept = {image.places[name].address for name in _NOT_CLEARED}
     parts: list[tuple[int, int]] = []
-    for start, after in zip(starts, starts[1:], strict=False):
+    for start, after in itertools.pairwise(starts):
         if start in kept:
             continue
         begun = parts.pop()[0] if parts and sum(parts[-1]) == start else start

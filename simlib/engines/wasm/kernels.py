@@ -88,6 +88,9 @@ def _lay_out(world: World, ramp_s: float, rate_per_s: float) -> int:
             t += exponential(u, 1.0 / rate_per_s)
             publish_s[number] = t
     _hear(world)
+    for number in range(len(record.last)):
+        published = _published(publish_s, value_of(arrays.end_s, number))
+        record.last[number] = min(published, record.until)
     seen = 0
     for number in range(len(rows)):
         while seen < len(publish_s) and publish_s[seen] < start_s[number]:
@@ -97,6 +100,19 @@ def _lay_out(world: World, ramp_s: float, rate_per_s: float) -> int:
         rows[number].number = number
         rows[number].seen = seen
     return 0
+
+
+@called
+def _published(publish_s: Any, t: float) -> int:
+    """Return how many changes are published before a time."""
+    low, high = 0, len(publish_s)
+    while low < high:
+        middle = (low + high) // 2
+        if publish_s[middle] < t:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @inlined
