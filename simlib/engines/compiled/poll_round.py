@@ -15,7 +15,7 @@ from simlib.core import record as recording
 from simlib.core import server as servers
 from simlib.core.client import applied_from, step_poll
 from simlib.core.client_state import NEVER_S
-from simlib.core.connection import served_at
+from simlib.core.connection import is_at_proxy, is_cut, served_at
 from simlib.core.polling import is_kept, is_unchanged, reply_of, request_of
 from simlib.core.protocol import Event, Pause, State, Transport
 from simlib.core.record import Count, Wait
@@ -29,6 +29,7 @@ from simlib.engines.compiled.state import (
     DONE_TRIP,
     KIND_BITS,
     LAST_EXCHANGE,
+    TRIP,
     ClientArrays,
     Kind,
     load_of,
@@ -69,6 +70,47 @@ def turn_of(arrays: ClientArrays, number: int, load: int, now: float) -> Turn:
         arrays.state[0].under_way -= 1
     exchange, data = load >> (KIND_BITS + DATA_BITS), load & ((1 << DATA_BITS) - 1)
     return Turn(number, kind, exchange, data, now, 0.0)
+
+
+@seldom
+def catch_up_arrivals(world: World, now: float, fast_until_s: float, most: int) -> int:
+    """Serve the polls that are on their way, at the times of their arrival, so that none is.
+
+    Polls go round only while no job is under way, and from a busy server they never would again,
+    once a poll is handled by itself: the next ones are sent before it has arrived. Serving them
+    ahead is exact for the reason for which a poll may be served as it is sent: whatever a client
+    does from now on reaches the server later. Return how many were taken, at most `most`.
+    """
+    arrays, q, state = world.arrays, world.q, world.arrays.state[0]
+    rules, half = world.rules, arrays.half_s[0]
+    soonest_s = min(rules.interval_s * (1.0 - rules.jitter_frac), rules.retry_base_s)
+    handled = 0
+    while state.under_way > 0 and handled < most and q.head_t[TRIP] < fast_until_s:
+        t, load = q.head_t[TRIP], event_list.next_load(q, TRIP)
+        number = q.head_word[TRIP] & CLIENT_MASK
+        kind, data = (load >> DATA_BITS) & ((1 << KIND_BITS) - 1), load & ((1 << DATA_BITS) - 1)
+        row = arrays.rows[number]
+        is_plain = kind == Kind.POLL and data == 0
+        is_plain = is_plain and row.exchange == load >> (KIND_BITS + DATA_BITS)
+        if GENERAL:
+            is_plain = is_plain and not is_cut(row, row.exchange) and not row.is_link_dead
+            is_plain = is_plain and row.transport == Transport.POLLING and row.subscribed < 0
+            is_plain = is_plain and not is_at_proxy(row, world.options.bad_gateway)
+        if not is_plain:
+            break
+        node = served_at(row) if GENERAL else 0
+        worker = servers.first_free(arrays.servers.free_s[node])
+        wait_s = servers.wait_for_s(arrays.servers.free_s[node], worker, t)
+        heard_s = t + wait_s + world.server_rules.poll_s + half
+        if wait_s > world.server_rules.shed_wait_s or heard_s >= now + soonest_s:
+            break
+        take(arrays, world.record.clients, q, TRIP)
+        state.under_way -= 1
+        done_s, load = answer(world, number, node, worker, t)
+        event_list.schedule(q, DONE_TRIP, done_s + half, number, load)
+        state.events += 1
+        handled += 1
+    return handled
 
 
 @seldom
