@@ -142,11 +142,11 @@ def test_a_reader_moves_a_slider_by_keyboard_and_sees_what_python_computes(tmp_p
     async def used():
         async with browsing() as browser:
             tab = await browser.look_at(page.as_uri(), width=400)
-            await tab.until("document.querySelector('.explorer').dataset.drawn")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn")
             shown = [await tab.value(f"{cells}.map((cell) => cell.textContent)")]
             await tab.value("document.querySelector('[data-slider]').focus()")
             await tab.press("End")
-            await tab.until("document.querySelector('.explorer').dataset.drawn === '2'")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '2'")
             shown.append(await tab.value(f"{cells}.map((cell) => cell.textContent)"))
             curve = "document.querySelectorAll('.explorer .scatterlayer .js-line').length"
             assert await tab.value(curve) == 2 * len(boards)
@@ -167,14 +167,14 @@ def test_a_long_run_can_be_stopped_and_a_later_wish_ends_an_earlier_one(tmp_path
     async def used():
         async with browsing() as browser:
             tab = await browser.look_at(page.as_uri())
-            await tab.until("document.querySelector('.explorer').dataset.drawn === '1'")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '1'")
             await tab.value("document.querySelector('[data-slider]').focus()")
             await tab.press("End")
-            await tab.until("document.querySelector('.explorer.busy progress').value > 0")
+            await tab.until("document.querySelector('.explorer.busy progress')?.value > 0")
             await tab.value("document.querySelector('.stop').click()")
             said = await tab.value("document.querySelector('.said').textContent")
             await tab.press("Home")
-            await tab.until("document.querySelector('.explorer').dataset.drawn === '4'")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '4'")
             return said, tab.failures
 
     said, failures = asyncio.run(used())
