@@ -69,9 +69,8 @@ class LaidOut(NamedTuple):
     Attributes
     ----------
     image : Image
-        `NUMBERS` are the seconds over which sessions start and the rate of changes, both as
-        `kernels.lay_out` takes them, the horizon and the warm-up; `SUMS` and `SPANS_S` are what
-        `kernels.tally` fills.
+        `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS` and
+        `SPANS_S` are what `kernels.tally` fills.
     groups : tuple of Group
         Each slider is in one.
     """
@@ -197,7 +196,11 @@ class _Run:
         is_drawn = updates.kind == "poisson" and updates.publish_s is None
         ramp_s = AS_IT_IS if scenario.sessions is not None else scenario.ramp_s
         rate_per_s = updates.rate_per_s if is_drawn and updates.rate_per_s else AS_IT_IS
-        numbers = (ramp_s, rate_per_s, scenario.horizon_s, scenario.warm_up_s)
+        network = scenario.network
+        is_lognormal = network.rtt_quantiles is None and network.rtt_spread > 0.0
+        rtt_s = network.rtt_s if is_lognormal else AS_IT_IS
+        drawn_by = (ramp_s, rate_per_s, rtt_s, network.rtt_spread)
+        numbers = (*drawn_by, scenario.horizon_s, scenario.warm_up_s)
         self.beside: dict[str, NDArray[np.float64]] = {
             NUMBERS: np.array(numbers),
             SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
@@ -206,6 +209,7 @@ class _Run:
         self.filled_in = {"arrays.rows", "arrays.heard_s", "record.last"}
         self.filled_in |= {"record.clients", "record.traffic"}
         self.filled_in |= {"arrays.start_s"} if ramp_s != AS_IT_IS else set()
+        self.filled_in |= {"arrays.half_s"} if is_lognormal else set()
         self.filled_in |= {"record.publish_s"} if rate_per_s != AS_IT_IS else set()
 
     @property
@@ -255,9 +259,13 @@ class _Memory:
                 path = slider.path
                 rule = f"must be a setting that does not move {name}, which a page cannot lay out"
                 raise ScenarioError("sliders", path, rule)
-            at = self.image.places[name].address
-            changed[at] = now
-            self._before[at] = before
+            # Item by item: two sliders may move different ones.
+            at, size = self.image.places[name].address, array.itemsize
+            for start in range(0, len(now), size):
+                old, new = (all_of_them[start : start + size] for all_of_them in (before, now))
+                if old != new:
+                    changed[at + start] = new
+                    self._before[at + start] = old
         return changed
 
     def between(self, one: Bytes, other: Bytes) -> Bytes:

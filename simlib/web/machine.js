@@ -70,11 +70,12 @@ class Machine {
     }
     if (!mayFold) this.bytes[this.laid.may_fold] = 0;
     this.steps = 0;
-    const [rampS, ratePerS, horizonS, warmUpS] = this.array("numbers", Float64Array);
+    const numbers = Array.from(this.array("numbers", Float64Array));
+    const [horizonS, warmUpS] = numbers.splice(-2);
     this.positions = positions;
     this.horizonS = horizonS;
     this.warmUpS = warmUpS;
-    this.call("lay_out", rampS, ratePerS);
+    this.call("lay_out", ...numbers);
   }
 
   makeRoom() {

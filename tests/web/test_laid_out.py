@@ -42,7 +42,7 @@ EXPLORED = {
     ),
     "reconnecting": (
         {"transport": "websocket", "network.rtt_spread": 0.5, **FAILING},
-        {**COMMON, **RECONNECTING},
+        {**COMMON, **RECONNECTING, "network.rtt_spread": (0.2, 0.9), "network.rtt_s": (0.0, 0.2)},
     ),
     "sse": ({"transport": "sse", **FAILING}, {**COMMON, "server.nodes": [1, 2, 3]}),
     "notify": ({"transport": "notify"}, {**COMMON, "notify.spread_s": (0.0, 5.0)}),
@@ -91,9 +91,9 @@ def check(laid, scenario, sliders, positions):
             place = place * len(sliders[number].values) + positions[number]
         running.write(group.changes[place])
     places = laid.image.places
-    ramp_s, rate_per_s, horizon_s, warm_up_s = running.array(places[NUMBERS])
+    *drawn_by, horizon_s, warm_up_s = running.array(places[NUMBERS])
     assert (horizon_s, warm_up_s) == (scenario.horizon_s, scenario.warm_up_s)
-    running.call("lay_out", ramp_s, rate_per_s)
+    running.call("lay_out", *drawn_by)
     running.simulate(horizon_s, 3)
     running.call(
         "tally", warm_up_s, *words_of_array(places[SUMS]), *words_of_array(places[SPANS_S])
@@ -131,8 +131,8 @@ def check(laid, scenario, sliders, positions):
             "must be settings that make no table shorter and another, ",
         ),
         (
-            {"network.rtt_spread": 0.4},
-            {"network.rtt_spread": (0.1, 0.5)},
+            {"network.rtt_quantiles": [[0.5, 0.05], [1.0, 0.2]]},
+            {"network.rtt_quantiles": [((0.5, 0.05), (1.0, 0.2)), ((0.5, 0.1), (1.0, 0.2))]},
             "does not move arrays.half_s, which a page cannot lay out",
         ),
         (

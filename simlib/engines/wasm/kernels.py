@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from simlib.core import measures
-from simlib.core.draws import Stream, exponential, uniform
-from simlib.core.elementary import power_of_two
+from simlib.core.draws import Stream, exponential, normal, uniform
+from simlib.core.elementary import exp, power_of_two
 from simlib.core.record import (
     BUCKETS_PER_OCTAVE,
     FIRST_OCTAVE,
@@ -53,7 +53,7 @@ _NO_VALUE = float("nan")
 _LAST = OCTAVES * BUCKETS_PER_OCTAVE
 
 
-def lay_out(given: World, ramp_s: float, rate_per_s: float) -> int:
+def lay_out(given: World, ramp_s: float, rate_per_s: float, rtt_s: float, rtt_spread: float) -> int:
     """Fill a run's tables that depend on the seed, in a world that has not begun.
 
     Parameters
@@ -64,8 +64,23 @@ def lay_out(given: World, ramp_s: float, rate_per_s: float) -> int:
         Sessions start at a uniform moment of so many seconds; `AS_IT_IS`: when they do now.
     rate_per_s : float
         Changes are a Poisson stream of this rate; `AS_IT_IS`: they come when they do now.
+    rtt_s, rtt_spread : float
+        Round trips are lognormal with this median and spread; `AS_IT_IS`: they are as they are.
     """
-    return _lay_out(by_reference(given), ramp_s, rate_per_s)
+    world = by_reference(given)
+    if rtt_s >= 0.0:
+        _draw_round_trips(world, rtt_s, rtt_spread)
+    return _lay_out(world, ramp_s, rate_per_s)
+
+
+@called
+def _draw_round_trips(world: World, rtt_s: float, rtt_spread: float) -> int:
+    half_s, seed, replication = world.arrays.half_s, world.rules.seed, world.rules.replication
+    for number in range(len(half_s)):
+        u = uniform(seed, replication, number, Stream.ROUND_TRIP + 0, 0)
+        v = uniform(seed, replication, number, Stream.ROUND_TRIP + 0, 1)
+        half_s[number] = rtt_s * exp(rtt_spread * normal(u, v)) / 2.0
+    return 0
 
 
 @called

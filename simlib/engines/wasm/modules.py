@@ -132,7 +132,7 @@ def make(copy: Variant, context: Any) -> bytes:
     called: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "run": (run, (world, 0.0)),
         "finish": (finish, (world, 0.0)),
-        "lay_out": (lay_out, (world, 0.0, 0.0)),
+        "lay_out": (lay_out, (world, 0.0, 0.0, 0.0, 0.0)),
         "tally": (tally, (world, 0.0, table, table)),
     }
     if copy.is_general:
