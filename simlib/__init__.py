@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simlib import guide as guide
     from simlib import theory as theory
     from simlib import verdict as verdict
+    from simlib import web as web
     from simlib.analysis import bucketing as bucketing
     from simlib.analysis import metrics as metrics
     from simlib.analysis import outages as outages
@@ -112,6 +113,7 @@ _HOMES = {
     "tune": "rollout.trials",
     "variants": "experiment",
     "verdict": "verdict",
+    "web": "web",
 }
 
 __all__ = list(_HOMES)

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simlib.errors import SimlibError
-from simlib.processes import give_way
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -63,7 +62,7 @@ FIGURE_CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
 }
 
-_AT_ONCE = 2
+_COMPUTED_AT_ONCE = 2
 _LONG_FLOAT = re.compile(r"(?<![\w.])[-+]?\d+\.\d{6,}(?:[eE][-+]?\d+)?(?![\w.])")
 
 
@@ -163,9 +162,9 @@ def execute_together(
 ) -> None:
     """Run notebooks at the same time, each as `execute` does.
 
-    Those that measure run one after the other. The others run two by two beside them, as each
-    waits now and then for a single run, and give way to what is measured: their kernels get a
-    processor when nobody else wants it.
+    Those that measure come first and one after the other: beside something that computes, even at
+    the lowest priority, each message may be late. Then the others run two by two, as each waits
+    now and then for a single run.
 
     Parameters
     ----------
@@ -198,19 +197,20 @@ async def _execute_together(
 ) -> bool:
     """Run notebooks; return whether the user has stopped them."""
     stop = _Stop()
-    are_measuring = {path: measures(path) for path in read}
-    turns = {True: asyncio.Semaphore(1), False: asyncio.Semaphore(_AT_ONCE)}
+    measured = [path for path in read if measures(path)]
+    computed = [path for path in read if path not in measured]
 
-    async def run(path: Path, notebook: NotebookNode) -> None:
-        gives_way = any(are_measuring.values()) and not are_measuring[path]
-        hooks = _Hooks(told[path], stop, gives_way=gives_way)
-        async with turns[are_measuring[path]]:
-            on_done(path, await _execute(path, notebook, timeout_s, hooks))
+    async def run(path: Path, turns: asyncio.Semaphore) -> None:
+        async with turns:
+            hooks = _Hooks(told[path], stop)
+            on_done(path, await _execute(path, read[path], timeout_s, hooks))
 
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for path, notebook in read.items():
-                tasks.create_task(run(path, notebook))
+        for paths, at_once in ((measured, 1), (computed, _COMPUTED_AT_ONCE)):
+            turns = asyncio.Semaphore(at_once)
+            async with asyncio.TaskGroup() as tasks:
+                for path in paths:
+                    tasks.create_task(run(path, turns))
     except asyncio.CancelledError:
         if not stop.is_asked:
             raise
@@ -310,13 +310,10 @@ class _Hooks:
     stop : _Stop
     cell : int or None
         The code cell that runs or ran last, counted from 1.
-    gives_way : bool
-        Whether its kernel lets all others go first.
     """
 
-    def __init__(self, on_cell: Callable[[], None] | None, stop: _Stop, *, gives_way: bool) -> None:
+    def __init__(self, on_cell: Callable[[], None] | None, stop: _Stop) -> None:
         self.stop = stop
-        self.gives_way = gives_way
         self.cell: int | None = None
         self._on_cell = on_cell
 
@@ -352,8 +349,6 @@ def _client(
         async def async_start_new_kernel(self, **options: Any) -> None:
             hooks.stop.listen()  # nbclient has just asked for the signals itself
             await super().async_start_new_kernel(**options)
-            if hooks.gives_way:
-                give_way(manager.provisioner.pid)
 
     client = Client(
         notebook,

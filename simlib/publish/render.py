@@ -27,8 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 from simlib.errors import SimlibError
 from simlib.publish.notebook import FIGURE_CONFIG, PLOTLY_MIME
+from simlib.web.specs import EXPLORER_MIME, Spec
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from nbformat import NotebookNode
 
 INDEX_NAME = "index.html"
@@ -208,7 +211,7 @@ def render(
     _refuse_mathematics(notebook, notebook_path)
     title = title_of(notebook) or notebook_path.stem
     _join_code(notebook)
-    figures = _draw_figures(notebook)
+    figures, explorers = _draw_figures(notebook), _draw_explorers(notebook)
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"page.html.j2": _TEMPLATE})], template_file="page.html.j2"
     )
@@ -217,9 +220,11 @@ def render(
         resources={
             "metadata": {"name": notebook_path.stem, "path": str(notebook_path.parent)},
             "title": title,
-            "style": STYLE + HtmlFormatter(style="default").get_style_defs(".highlight"),
+            "style": STYLE
+            + HtmlFormatter(style="default").get_style_defs(".highlight")
+            + (_explorers().STYLE if explorers else ""),
             "links": _links(following) if pages else "",
-            "script": _script(has_figures=figures > 0),
+            "script": _script(has_figures=figures > 0, has_explorers=explorers > 0),
         },
     )
     page = _SPLIT_HEAD.sub(r"<th>\2</th>\1</thead>", page).replace("<td>NaN</td>", "<td>–</td>")
@@ -391,6 +396,27 @@ def _draw_figures(notebook: NotebookNode) -> int:
     return count
 
 
+def _draw_explorers(notebook: NotebookNode) -> int:
+    """Replace each stored explorer by the HTML that simulates; return how many there were."""
+    count = 0
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            explorer = output.get("data", {}).get(EXPLORER_MIME)
+            if explorer is not None:
+                count += 1
+                spec = Spec.of_json(explorer)
+                drawn = _explorers().explorer_html(spec, f"explorer-{count}")
+                output["data"] = {"text/html": drawn}
+    return count
+
+
+def _explorers() -> ModuleType:
+    """Return what makes explorers, which takes a compiler: most pages have none."""
+    from simlib.web import page
+
+    return page
+
+
 def _figure_html(name: str, figure: dict[str, Any]) -> str:
     drawn = {
         "data": figure.get("data", []),
@@ -464,19 +490,24 @@ async function drawAll() {
   }
   markWide();
 }
-drawAll().catch(error => {
+const drawing = drawAll();
+drawing.catch(error => {
   for (const box of document.querySelectorAll(".figure:not(.drawn)"))
     box.textContent = `Figure: ${box.ariaLabel}. This browser could not draw it: ${error}`;
 });
 """
 
 
-def _script(*, has_figures: bool) -> str:
-    """Return the script of a page and, if it has figures, plotly.js."""
-    if not has_figures:
+def _script(*, has_figures: bool, has_explorers: bool) -> str:
+    """Return the script of a page and, if it has figures, plotly.js, and what explorers need."""
+    if not has_figures and not has_explorers:
         return f"<script>{_SCRIPT}</script>"
     packed = f'<script type="text/plain" id="plotly">{_packed_plotly()}</script>'
-    return f"{packed}\n<script>{_SCRIPT}{_DRAW}</script>"
+    drawing = f"{packed}\n<script>{_SCRIPT}{_DRAW}</script>"
+    return f"{drawing}{_explorers().scripts()}{_EXPLORE}" if has_explorers else drawing
+
+
+_EXPLORE = "<script>drawing.then(explore)</script>"
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from simlib.engines.compiled import loop
 from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.variants import Variant
 from simlib.engines.wasm.block import WORD_BYTES
-from simlib.engines.wasm.image import PAGE_BYTES, STACK_END, Image, Place, image_of
+from simlib.engines.wasm.image import PAGE_BYTES, STACK_END, Image, Place, image_of, word
 from simlib.engines.wasm.modules import module_of
 
 
@@ -34,22 +34,25 @@ class Page:
 
     def run(self, simulation: Simulation, until_s: float, slices: int) -> dict[str, Any]:
         """Return the arrays of a run's world at its end, by name."""
-        image = image_of(simulation.world, self._found.words)
-        running = _Running(self._engine, self._module, image)
-        for number in range(1, slices + 1):
-            while (done := running.call("run", until_s * number / slices)) == loop.NEEDS_ROOM:
-                running.make_room()
-            if done == loop.MUST_NOT_FOLD:
-                raise CannotGoOn
-            assert done == loop.FINISHED
-        running.make_room()
-        running.call("finish", until_s)
-        return {name: running.array(place) for name, place in image.places.items()}
+        running = self.begin(image_of(simulation.world, self._found.words))
+        running.simulate(until_s, slices)
+        return {name: running.array(place) for name, place in running.image.places.items()}
+
+    def begin(self, image: Image) -> Running:
+        """Return a run that is laid out in a memory of its own."""
+        return Running(self._engine, self._module, image)
 
 
-class _Running:
+class Running:
+    """A run in a memory.
+
+    Attributes
+    ----------
+    image : Image
+    """
+
     def __init__(self, engine: Any, module: Any, image: Image) -> None:
-        self._image, self._store, self._steps = image, wasmtime.Store(engine), 0
+        self.image, self._store, self._steps = image, wasmtime.Store(engine), 0
         limits = wasmtime.Limits(-(-image.end // PAGE_BYTES), None)
         self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
         kind = wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=True)
@@ -57,24 +60,42 @@ class _Running:
         given = {"__linear_memory": self._memory, "__stack_pointer": stack}
         imports = [given[each.name] for each in module.imports]
         self._exports = wasmtime.Instance(self._store, module, imports).exports(self._store)
-        for address, content in image.segments:
+        self.write(dict(image.segments))
+
+    def write(self, pieces: dict[int, bytes]) -> None:
+        """Write what stands at some addresses."""
+        for address, content in pieces.items():
             self._memory.write(self._store, content, address)
 
-    def call(self, name: str, t: float) -> int:
-        at = self._image.block + WORD_BYTES * self._image.words
-        self._memory.write(self._store, np.float64(t).tobytes(), at)
-        assert self._exports[name](self._store, self._image.block) == 0
-        return self._number(at + WORD_BYTES)
+    def call(self, name: str, *given: float) -> int:
+        """Call a function of the module, which is given numbers."""
+        at = self.image.block + WORD_BYTES * self.image.words
+        self._memory.write(self._store, b"".join(map(word, given)), at)
+        assert self._exports[name](self._store, self.image.block) == 0
+        return self._number(at + WORD_BYTES * len(given))
+
+    def simulate(self, until_s: float, slices: int) -> None:
+        """Run up to the end, in some slices."""
+        for number in range(1, slices + 1):
+            while (done := self.call("run", until_s * number / slices)) == loop.NEEDS_ROOM:
+                self.make_room()
+            if done == loop.MUST_NOT_FOLD:
+                raise CannotGoOn
+            assert done == loop.FINISHED
+        self.make_room()
+        self.call("finish", until_s)
 
     def make_room(self) -> None:
+        """Let what grows grow by a step."""
         self._steps += 1
-        if self._steps > self._image.most_steps:
+        if self._steps > self.image.most_steps:
             raise CannotGoOn
-        for address, by in self._image.steps:
+        for address, by in self.image.steps:
             raised = self._number(address) + by
             self._memory.write(self._store, raised.to_bytes(WORD_BYTES, "little"), address)
 
     def array(self, place: Place) -> Any:
+        """Return what stands in an array's place."""
         if 0 in place.shape:
             return np.zeros(place.shape, place.dtype)
         reach = (length - 1 for length in place.shape)

@@ -8,22 +8,16 @@ opens to a server over HTTP/1.1, so that no fetch of any of them is answered unt
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
 import tempfile
 from contextlib import asynccontextmanager
-from itertools import count
-from pathlib import Path
 
 import pytest
 from aiohttp import WSMsgType, web
-from websockets.asyncio.client import connect
 
 import simlib as sl
 from simlib.scenario import compile_workload
 from tests.browser import CHROMIUM
+from tests.devtools import Browser, soon
 
 pytestmark = pytest.mark.live
 
@@ -94,61 +88,6 @@ class Board:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
-
-
-class Browser:
-    """Chromium without a screen, by its remote debugging protocol."""
-
-    def __init__(self, devtools):
-        self.devtools, self.numbers = devtools, count(1)
-
-    async def ask(self, method, **parameters):
-        number = next(self.numbers)
-        await self.devtools.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(await self.devtools.recv())
-            if message.get("id") == number:
-                return message["result"]
-
-    async def open(self, address):
-        return (await self.ask("Target.createTarget", url=address))["targetId"]
-
-    async def close(self, tab):
-        await self.ask("Target.closeTarget", targetId=tab)
-
-    @classmethod
-    @asynccontextmanager
-    async def started(cls, profile):
-        process = subprocess.Popen(
-            [
-                str(CHROMIUM),
-                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-                *("--disable-background-networking", "--disable-component-update"),
-                *("--disable-sync", "--no-first-run", "--remote-debugging-port=0"),
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                f"--user-data-dir={profile}",
-                "about:blank",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            port = Path(profile) / "DevToolsActivePort"
-            await soon(lambda: port.exists() and port.read_text().count("\n"), 15.0)
-            number, path = port.read_text().split()
-            async with connect(f"ws://127.0.0.1:{number}{path}", proxy=None) as devtools:
-                yield cls(devtools)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-async def soon(is_so, within_s=SOON_S):
-    async with asyncio.timeout(within_s):
-        while not is_so():
-            await asyncio.sleep(0.02)
 
 
 async def answered_by_chromium():

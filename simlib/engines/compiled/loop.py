@@ -62,13 +62,7 @@ from simlib.engines.compiled.event_list import (
 from simlib.engines.compiled.faults import apply_fault, has_path_limits, one_way_s
 from simlib.engines.compiled.jobs import serve
 from simlib.engines.compiled.numba_support import called, inlined, seldom
-from simlib.engines.compiled.poll_round import (
-    catch_up_arrivals,
-    fetch_clients,
-    go_round,
-    take,
-    turn_of,
-)
+from simlib.engines.compiled.poll_round import fetch_clients, take, take_polls, turn_of
 from simlib.engines.compiled.poll_turn import has_plain_polls, take_turns
 from simlib.engines.compiled.proxied import is_behind, is_held_back
 from simlib.engines.compiled.references import by_reference
@@ -147,11 +141,7 @@ def _run(world: World, until_s: float) -> int:
             return NEEDS_ROOM
         fast_until_s = _fast_until_s(world, until_s)
         if goes_round and source != STARTS:
-            handled = 0
-            if state.under_way > 0:
-                handled = catch_up_arrivals(world, now, fast_until_s, budget)
-            else:
-                handled = go_round(world, now, until_s, fast_until_s, budget)
+            handled = take_polls(world, now, until_s, fast_until_s, budget)
             if handled > 0:
                 budget -= handled
                 state.in_rounds += handled

@@ -72,6 +72,17 @@ def turn_of(arrays: ClientArrays, number: int, load: int, now: float) -> Turn:
     return Turn(number, kind, exchange, data, now, 0.0)
 
 
+@inlined
+def take_polls(world: World, now: float, until_s: float, fast_until_s: float, most: int) -> int:
+    """Take polls in a round; or first serve those that are on their way, if any are.
+
+    Return how many events were taken, at most `most`; 0 if the next is of another kind.
+    """
+    if world.arrays.state[0].under_way > 0:
+        return catch_up_arrivals(world, now, fast_until_s, most)
+    return go_round(world, now, until_s, fast_until_s, most)
+
+
 @seldom
 def catch_up_arrivals(world: World, now: float, fast_until_s: float, most: int) -> int:
     """Serve the polls that are on their way, at the times of their arrival, so that none is.

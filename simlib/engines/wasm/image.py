@@ -7,7 +7,8 @@ runs have the room for it after them, so that to grow is to say so in the block:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,8 @@ _STRETCHES = 64
 """For how many stretches of events there is room in the row of a client behind a proxy."""
 _BACKLOGS = 4
 """For how many connections a client there is room in the backlog of each node."""
-_RESULTS = 4
-"""Words after the world's: one or two numbers that a function is given, its result, an error."""
+_ARGUMENTS = 32
+"""Words after the world's: what else a function is given, its result, an error."""
 
 
 class Place(NamedTuple):
@@ -67,7 +68,9 @@ class Image(NamedTuple):
     places: dict[str, Place]
 
 
-def image_of(world: World, words: tuple[str, ...]) -> Image:
+def image_of(
+    world: World, words: tuple[str, ...], beside: Mapping[str, NDArray[Any]] | None = None
+) -> Image:
     """Return a run's image.
 
     Parameters
@@ -76,6 +79,8 @@ def image_of(world: World, words: tuple[str, ...]) -> Image:
         Of a `Simulation` that has not begun, of the copy of the loop that the module is made of.
     words : tuple of str
         The names that the module has for them, in order.
+    beside : mapping of str to ndarray, optional
+        Other arrays, which get a place too.
 
     Raises
     ------
@@ -89,17 +94,24 @@ def image_of(world: World, words: tuple[str, ...]) -> Image:
         if isinstance(value, np.ndarray):
             place = memory.place(value, _may_grow(name))
             places[name] = place
-            values += [0, 0, value.size, value.itemsize, place.address, *place.shape]
-            values += place.strides
+            values += words_of_array(place)
         else:
             values.append(0 if value is None else value)
     if len(values) != len(words):
         raise ValueError(f"the module takes {len(words)} words, and the run has {len(values)}")
-    block = memory.reserve(WORD_BYTES * (len(words) + _RESULTS))
-    memory.segments.append((block, b"".join(map(_word, values))))
+    for name, array in (beside or {}).items():
+        places[name] = memory.place(array, may_grow=False)
+    block = memory.reserve(WORD_BYTES * (len(words) + _ARGUMENTS))
+    memory.segments.append((block, b"".join(map(word, values))))
     at = {name: block + WORD_BYTES * number for number, name in enumerate(words)}
     steps = tuple(_steps(world, at, places))
     return Image(tuple(memory.segments), block, len(words), steps, _STEPS, memory.end, places)
+
+
+def words_of_array(place: Place) -> list[int]:
+    """Return the words by which a function is given an array, see `block.words_of`."""
+    items = math.prod(place.shape)
+    return [0, 0, items, place.dtype.itemsize, place.address, *place.shape, *place.strides]
 
 
 def with_room(world: World) -> World:
@@ -129,7 +141,8 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _word(value: Any) -> bytes:
+def word(value: Any) -> bytes:
+    """Return a number as a word of the block."""
     if isinstance(value, (float, np.floating)):
         return np.float64(value).tobytes()
     return int(value).to_bytes(WORD_BYTES, "little", signed=True)
@@ -180,7 +193,7 @@ class _Memory:
             address = self.reserve(room, start % _LINE)
             self._placed[id(owner)] = owner, address
             written = owner.tobytes()
-            if written.strip(b"\0"):
+            if written := written.rstrip(b"\0"):
                 self.segments.append((address, written))
         address = self._placed[id(owner)][1] + array.ctypes.data - start
         return Place(address, array.dtype, array.shape, array.strides)

@@ -1,0 +1,87 @@
+"""Explorers: cells' outputs that simulate anew as a reader moves their sliders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from simlib.engines import simulate
+from simlib.run.summary import summary_of
+from simlib.scenario import Scenario
+from simlib.web.sliders import Moves, sliders_of
+from simlib.web.specs import EXPLORER_MIME, SHOWN, Spec, check
+
+
+class Explorer:
+    """What `explorer` returns; a notebook shows it by itself.
+
+    Attributes
+    ----------
+    spec : Spec
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self._runs = [simulate(each, seed=spec.seed) for each in spec.scenarios]
+
+    def __repr__(self) -> str:
+        paths = ", ".join(slider.path for slider in self.spec.sliders)
+        return f"<Explorer of {paths}>\n{self._summary()}"
+
+    def _summary(self) -> str:
+        rows = [row for run in self._runs for row in run.totals()]
+        labels = [run.labels(row) for run in self._runs for row in run.totals()]
+        return summary_of(rows, labels).to_string()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {EXPLORER_MIME: self.spec.as_json(), "text/plain": repr(self)}
+
+
+def explorer(
+    scenario: Scenario | Sequence[Scenario],
+    sliders: Moves,
+    /,
+    *,
+    shown: Sequence[str] = SHOWN,
+    over_time: str = "utilisation",
+    seed: int = 1,
+) -> Explorer:
+    """Return an explorer: a reader moves sliders, and scenarios are simulated anew at once.
+
+    In a rendered page the page itself simulates, event by event, by the same rules and with the
+    same draws: it needs neither Python nor a network.
+
+    Parameters
+    ----------
+    scenario : Scenario or sequence of Scenario
+        One to three, which are shown beside each other, such as a board polled and pushed.
+    sliders : mapping
+        What moves: paths of settings as `Scenario.replace` takes them, or ``faults.0.start_s``. A
+        tuple of two numbers is a range, a list has single values; a mapping has changes by their
+        names, each as `Scenario.replace` takes them. At most 6.
+    shown : sequence of str, optional
+        The metrics of the table, by their names in `Run.metrics`.
+    over_time : str, optional
+        The metric that is drawn over time.
+    seed : int, optional
+
+    Returns
+    -------
+    Explorer
+
+    Raises
+    ------
+    ScenarioError
+        A slider moves what cannot be moved in a page, or something else is wrong with it.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=200, horizon_s=60)
+    >>> explorer(board, {"polling.interval_s": (5, 60)})  # doctest: +ELLIPSIS
+    <Explorer of polling.interval_s>
+    ...
+    """
+    scenarios = (scenario,) if isinstance(scenario, Scenario) else tuple(scenario)
+    spec = Spec(scenarios, (), tuple(shown), over_time, seed)
+    check(spec)
+    return Explorer(spec._replace(sliders=sliders_of(scenarios[0], sliders)))

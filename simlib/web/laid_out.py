@@ -1,0 +1,318 @@
+"""A run laid out in a page's memory, and what each position of a slider changes there.
+
+A page knows nothing of scenarios. Python lays the run out with the longest tables that the sliders
+ask for (`wasm.image`), takes every slider through its positions, and notes which bytes of the
+memory are others: numbers of the rules, lengths of arrays, rows of small tables. The page copies
+the bytes of the positions that its sliders have. What the seed settles for every client and change
+it fills in itself (`wasm.kernels.lay_out`).
+
+Sliders that move the same bytes, such as when a server dies and for how long, are taken through all
+combinations. What has to be laid out for every client cannot be moved, which is refused by name. At
+the end, bytes that are put together are compared with those of the scenario itself, in corners and
+at random.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simlib.engines.compiled.simulation import Simulation
+from simlib.engines.compiled.turn import World
+from simlib.engines.compiled.variants import FROM_CLIENTS
+from simlib.engines.wasm.block import WORD_BYTES
+from simlib.engines.wasm.image import Image, Place, image_of, leaves, word, words_of_array
+from simlib.engines.wasm.kernels import AS_IT_IS, SAMPLES, SPANS, TALLIED
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario, compile_workload, new_record
+from simlib.web.sliders import Slider, moved
+
+Bytes = dict[int, bytes]
+"""What is written to a memory, by address."""
+
+NUMBERS, SUMS, SPANS_S = "page.numbers", "page.sums", "page.spans_s"
+"""The arrays beside a world's: what a run is laid out by, and what a tally fills."""
+_LENGTHENED = ("q.", "arrays.beats.flying.")
+"""Event lists: longer ones than are needed do as well, and their wheels may turn at any pace."""
+_MOST_BYTES = 4096
+_RANDOM = 12
+_CORNERS = 5
+"""Of so many sliders all corners are looked at."""
+_MOST_TOGETHER = 1500
+
+
+class Group(NamedTuple):
+    """Sliders that move the same bytes, mostly one alone.
+
+    Attributes
+    ----------
+    sliders : tuple of int
+        Their numbers.
+    changes : tuple of dict
+        What is written after the image, for each combination of their positions; those of the last
+        slider change first.
+    """
+
+    sliders: tuple[int, ...]
+    changes: tuple[Bytes, ...]
+
+
+class LaidOut(NamedTuple):
+    """A run in the memory of a page, and what sliders change there.
+
+    Attributes
+    ----------
+    image : Image
+        `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS` and
+        `SPANS_S` are what `kernels.tally` fills.
+    groups : tuple of Group
+        Each slider is in one.
+    """
+
+    image: Image
+    groups: tuple[Group, ...]
+
+
+def laid_out(
+    scenario: Scenario, sliders: Sequence[Slider], seed: int, words: tuple[str, ...]
+) -> LaidOut:
+    """Lay a scenario out for a page.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    sliders : sequence of Slider
+        Of that scenario.
+    seed : int
+    words : tuple of str
+        The module's names for the words of a world.
+
+    Raises
+    ------
+    ScenarioError
+        A slider moves what cannot be moved in a page, or too many move the same.
+    """
+    return _Layout(scenario, sliders, seed, words).whole()
+
+
+class _Layout:
+    """The runs of a scenario, wherever its sliders are, and the memory that holds each of them."""
+
+    def __init__(
+        self, scenario: Scenario, sliders: Sequence[Slider], seed: int, words: tuple[str, ...]
+    ) -> None:
+        self._scenario, self._sliders, self._seed = scenario, sliders, seed
+        self._most, self._fewest = _extremes(scenario, sliders, seed)
+        self._memory = _Memory(self._run(self._most), words, [slider.path for slider in sliders])
+
+    def whole(self) -> LaidOut:
+        alone = [self._group((number,)) for number in range(len(self._sliders))]
+        moving = [set().union(*group.changes) for group in alone]
+        groups = [
+            alone[members[0]] if len(members) == 1 else self._group(members)
+            for members in _connected(moving)
+        ]
+        for positions in self._tried():
+            put_together: Bytes = {}
+            for group in groups:
+                put_together |= group.changes[self._place(group.sliders, positions)]
+            theirs = self._memory.changes(self._run(positions), None)
+            if self._memory.between({}, put_together) != theirs:
+                rule = "must be settings of which no two decide the same together"
+                raise ScenarioError("sliders", [each.path for each in self._sliders], rule)
+        return LaidOut(self._memory.image, tuple(groups))
+
+    def _run(self, positions: Sequence[int]) -> _Run:
+        return _Run(moved(self._scenario, self._sliders, positions), self._seed)
+
+    def _group(self, members: tuple[int, ...]) -> Group:
+        """Return what some sliders change, as all others stay."""
+        moves_clients = any(self._fewest[number] != self._most[number] for number in members)
+        before = self._most if moves_clients else self._fewest
+        lengths = [len(self._sliders[number].values) for number in members]
+        if math.prod(lengths) > _MOST_TOGETHER:
+            paths = [self._sliders[number].path for number in members]
+            rule = f"must have at most {_MOST_TOGETHER} positions together, as both move the same"
+            raise ScenarioError("sliders", paths, rule)
+        without = self._memory.changes(self._run(before), self._sliders[members[0]])
+        changes = []
+        for combination in itertools.product(*map(range, lengths)):
+            positions = list(before)
+            for number, position in zip(members, combination, strict=True):
+                positions[number] = position
+            found = self._memory.changes(self._run(positions), self._sliders[members[0]])
+            changes.append(self._memory.between(without, found))
+        return Group(members, tuple(changes))
+
+    def _place(self, members: Sequence[int], positions: Sequence[int]) -> int:
+        place = 0
+        for number in members:
+            place = place * len(self._sliders[number].values) + positions[number]
+        return place
+
+    def _tried(self) -> Iterator[list[int]]:
+        """Yield positions at which what was put together is compared with a run's own."""
+        sliders = self._sliders
+        yield [slider.start for slider in sliders]
+        yield list(self._most)
+        if len(sliders) <= _CORNERS:
+            ends = ((0, len(each.values) - 1) for each in sliders)
+            yield from map(list, itertools.product(*ends))
+        chosen = random.Random(1)
+        for _ in range(_RANDOM):
+            yield [chosen.randrange(len(slider.values)) for slider in sliders]
+
+
+def _connected(moving: Sequence[set[int]]) -> Iterator[tuple[int, ...]]:
+    """Yield the numbers of sets that have something in common, directly or through others."""
+    left = list(range(len(moving)))
+    while left:
+        members = [left.pop(0)]
+        reached = set(moving[members[0]])
+        while more := [number for number in left if moving[number] & reached]:
+            members += more
+            left = [number for number in left if number not in more]
+            reached.update(*(moving[number] for number in more))
+        yield tuple(sorted(members))
+
+
+class _Run:
+    """A run that has not begun, and what its memory is to hold beside its world."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        if scenario.clients >= FROM_CLIENTS:
+            raise ScenarioError("clients", scenario.clients, f"must be < {FROM_CLIENTS} in a page")
+        workload = compile_workload(scenario, seed, 0)
+        record = new_record(scenario, workload)
+        self.world: World = Simulation(workload, record).world
+        self.clients, bins = len(workload.start_s), record.bins.shape[1]
+        updates = scenario.updates
+        is_drawn = updates.kind == "poisson" and updates.publish_s is None
+        ramp_s = AS_IT_IS if scenario.sessions is not None else scenario.ramp_s
+        rate_per_s = updates.rate_per_s if is_drawn and updates.rate_per_s else AS_IT_IS
+        network = scenario.network
+        is_lognormal = network.rtt_quantiles is None and network.rtt_spread > 0.0
+        rtt_s = network.rtt_s if is_lognormal else AS_IT_IS
+        drawn_by = (ramp_s, rate_per_s, rtt_s, network.rtt_spread)
+        numbers = (*drawn_by, scenario.horizon_s, scenario.warm_up_s)
+        self.beside: dict[str, NDArray[np.float64]] = {
+            NUMBERS: np.array(numbers),
+            SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
+            SPANS_S: np.zeros((len(SPANS) + 2, bins)),
+        }
+        self.filled_in = {"arrays.rows", "arrays.heard_s", "record.last"}
+        self.filled_in |= {"record.clients", "record.traffic"}
+        self.filled_in |= {"arrays.start_s"} if ramp_s != AS_IT_IS else set()
+        self.filled_in |= {"arrays.half_s"} if is_lognormal else set()
+        self.filled_in |= {"record.publish_s"} if rate_per_s != AS_IT_IS else set()
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the world, and those beside it, by name."""
+        found = {name: v for name, v in leaves(self.world) if isinstance(v, np.ndarray)}
+        return found | self.beside
+
+    @property
+    def size(self) -> int:
+        """How many bytes its tables have."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def emptied(self) -> World:
+        """Return the world without what `lay_out` fills in, except for the first row."""
+        arrays = self.arrays
+        arrays["arrays.rows"][1:] = np.zeros(1, arrays["arrays.rows"].dtype)
+        for name in self.filled_in - {"arrays.rows"}:
+            arrays[name][...] = 0
+        return self.world
+
+
+class _Memory:
+    """The memory with a run's tables, and how other runs differ from it."""
+
+    def __init__(self, run: _Run, words: tuple[str, ...], paths: list[str]) -> None:
+        self._paths = paths
+        self.image = image_of(run.emptied(), words, run.beside)
+        self._at = {
+            name: self.image.block + WORD_BYTES * number for number, name in enumerate(words)
+        }
+        self._arrays = {name: array.tobytes() for name, array in run.arrays.items()}
+        self._shapes = {name: array.shape for name, array in run.arrays.items()}
+        self._words = dict(self._words_of(run))
+        self._before = dict(self._words)
+
+    def changes(self, run: _Run, slider: Slider | None) -> Bytes:
+        """Return what a run writes that the memory has otherwise."""
+        changed = {at: new for at, new in self._words_of(run) if self._words[at] != new}
+        for name, array in run.arrays.items():
+            if name.startswith(_LENGTHENED) or name in run.filled_in:
+                continue
+            now, before = array.tobytes(), self._arrays[name][: array.nbytes]
+            if now == before:
+                continue
+            if slider is not None and (self._is_of_clients(run, name) or len(now) > _MOST_BYTES):
+                path = slider.path
+                rule = f"must be a setting that does not move {name}, which a page cannot lay out"
+                raise ScenarioError("sliders", path, rule)
+            # Item by item: two sliders may move different ones.
+            at, size = self.image.places[name].address, array.itemsize
+            for start in range(0, len(now), size):
+                old, new = (all_of_them[start : start + size] for all_of_them in (before, now))
+                if old != new:
+                    changed[at + start] = new
+                    self._before[at + start] = old
+        return changed
+
+    def between(self, one: Bytes, other: Bytes) -> Bytes:
+        """Return what to write to have the one's bytes, or the memory's own, become the other's."""
+        every = {at: other.get(at, self._before[at]) for at in one.keys() | other.keys()}
+        return {at: new for at, new in every.items() if one.get(at, self._before[at]) != new}
+
+    def _is_of_clients(self, run: _Run, name: str) -> bool:
+        return run.clients > 1 and run.clients in run.arrays[name].shape
+
+    def _words_of(self, run: _Run) -> Iterator[tuple[int, bytes]]:
+        """Yield the words of a run's numbers, and of the shapes of its arrays, by address."""
+        for name, value in leaves(run.world):
+            if name.startswith(_LENGTHENED) and not name.endswith("horizon_s"):
+                continue
+            if not isinstance(value, np.ndarray):
+                yield self._at[name], word(0 if value is None else value)
+                continue
+            if any(new > old for new, old in zip(value.shape, self._shapes[name], strict=True)):
+                rule = f"must be settings that make no table shorter and another, {name}, longer"
+                raise ScenarioError("sliders", self._paths, rule)
+            place = self.image.places[name]
+            shown = Place(place.address, value.dtype, value.shape, value.strides)
+            is_roomy = self._shapes[name] != place.shape
+            parts = ("meminfo", "parent", "nitems", "itemsize", "data")
+            dims = [f"{part}.{k}" for part in ("shape", "strides") for k in range(value.ndim)]
+            for part, new in zip((*parts, *dims), words_of_array(shown), strict=True):
+                if not is_roomy:
+                    yield self._at[f"{name}.{part}"], word(new)
+
+
+def _extremes(
+    scenario: Scenario, sliders: Sequence[Slider], seed: int
+) -> tuple[list[int], list[int]]:
+    """Return the positions with the longest tables, and those with fewest clients.
+
+    In the second, all that does not move how many clients there are is as in the first.
+    """
+    starts = [slider.start for slider in sliders]
+    most, fewest = [], []
+    for number, slider in enumerate(sliders):
+        runs = []
+        for position in range(len(slider.values)):
+            positions = [*starts[:number], position, *starts[number + 1 :]]
+            runs.append(_Run(moved(scenario, sliders, positions), seed))
+        sizes, clients = [run.size for run in runs], [run.clients for run in runs]
+        longest = sizes.index(max(sizes)) if max(sizes) > sizes[slider.start] else slider.start
+        most.append(longest)
+        fewest.append(clients.index(min(clients)) if len(set(clients)) > 1 else longest)
+    return most, fewest

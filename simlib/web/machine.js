@@ -1,0 +1,136 @@
+"use strict";
+// A run in a page: it is laid out in the memory of a WebAssembly module, and simulated there.
+//
+// What is where in the memory, and which bytes each position of a slider changes, Python has
+// written down (`simlib.web.laid_out`). Nothing here knows a scenario.
+
+const WORD = 8;
+const STATES = { finished: 0n, needsRoom: 1n, mustNotFold: 4n };
+
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+class Machine {
+  // A module, and the memory of one run at a time.
+  constructor(module, laid, lengths) {
+    this.laid = laid;
+    this.lengths = lengths;
+    this.memory = new WebAssembly.Memory({ initial: Math.ceil(laid.end / 65536) });
+    const stack = new WebAssembly.Global({ value: "i32", mutable: true }, laid.stack_end);
+    const given = { env: { __linear_memory: this.memory, __stack_pointer: stack } };
+    this.functions = new WebAssembly.Instance(module, given).exports;
+    this.bytes = new Uint8Array(this.memory.buffer);
+    this.view = new DataView(this.memory.buffer);
+    this.segments = laid.segments.map(([at, text]) => [at, bytesOf(text)]);
+    this.groups = laid.groups.map(({ sliders, changes }) => ({
+      sliders,
+      changes: changes.map((pieces) => pieces.map(([at, text]) => [at, bytesOf(text)])),
+    }));
+  }
+
+  array(name, Kind) {
+    const [at, n] = this.laid.arrays[name];
+    return new Kind(this.memory.buffer, at, n);
+  }
+
+  // Call a function of the module; an argument that is a number is a float64, a bigint a word.
+  call(name, ...given) {
+    const at = this.laid.block + WORD * this.laid.words;
+    given.forEach((value, place) => {
+      if (typeof value === "bigint") this.view.setBigInt64(at + WORD * place, value, true);
+      else this.view.setFloat64(at + WORD * place, value, true);
+    });
+    const failed = this.functions[name](this.laid.block);
+    if (failed) throw new Error(`${name} has failed with ${failed}`);
+    return this.view.getBigInt64(at + WORD * given.length, true);
+  }
+
+  write(pieces) {
+    for (const [at, content] of pieces) this.bytes.set(content, at);
+  }
+
+  // What tells runs apart: the positions of the sliders that change anything.
+  keyOf(positions) {
+    const moving = this.groups.filter(({ changes }) => changes.some((pieces) => pieces.length));
+    return moving.flatMap(({ sliders }) => sliders.map((slider) => positions[slider])).join();
+  }
+
+  // Lay a run out anew, with the sliders at some positions.
+  begin(positions, mayFold = true) {
+    for (const [at, n] of this.laid.cleared) this.bytes.fill(0, at, at + n);
+    this.write(this.segments);
+    for (const { sliders, changes } of this.groups) {
+      const place = sliders.reduce((sum, slider) => sum * this.lengths[slider] + positions[slider], 0);
+      this.write(changes[place]);
+    }
+    if (!mayFold) this.bytes[this.laid.may_fold] = 0;
+    this.steps = 0;
+    const numbers = Array.from(this.array("numbers", Float64Array));
+    const [horizonS, warmUpS] = numbers.splice(-2);
+    this.positions = positions;
+    this.horizonS = horizonS;
+    this.warmUpS = warmUpS;
+    this.call("lay_out", ...numbers);
+  }
+
+  makeRoom() {
+    this.steps += 1;
+    if (this.steps > this.laid.most_steps) throw new RangeError("a page has no more room for it");
+    for (const [at, by] of this.laid.steps) {
+      this.view.setBigInt64(at, this.view.getBigInt64(at, true) + BigInt(by), true);
+    }
+  }
+
+  // Simulate up to a time, seconds; return whether it has come so far: else it has begun anew.
+  runUntil(t) {
+    for (;;) {
+      const state = this.call("run", t);
+      if (state === STATES.finished) return true;
+      if (state === STATES.mustNotFold) {
+        this.begin(this.positions, false);
+        return false;
+      }
+      if (state !== STATES.needsRoom) throw new RangeError("a run is too long for a page");
+      this.makeRoom();
+    }
+  }
+
+  // End the run, and return what it comes to.
+  end() {
+    this.makeRoom();
+    this.call("finish", this.horizonS);
+    this.call("tally", this.warmUpS, ...this.laid.tallied.map(BigInt));
+    return {
+      sums: this.array("sums", Float64Array).slice(),
+      histogram: Array.from(this.array("histogram", BigInt64Array), Number),
+      events: Number(this.array("events", BigInt64Array)[0]),
+      horizonS: this.horizonS,
+      warmUpS: this.warmUpS,
+    };
+  }
+}
+
+// Turns are handed on between slices of a run, so that a newer wish can end an older one.
+function soon() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = resolve;
+    port2.postMessage(0);
+  });
+}
+
+// Simulate; `onProgress` gets the part that is done and says whether to go on. Null: it did not.
+async function simulated(machine, positions, slices, onProgress) {
+  machine.begin(positions);
+  for (let slice = 1; slice <= slices; slice += 1) {
+    if (!machine.runUntil((machine.horizonS * slice) / slices)) slice = 0;
+    if (!onProgress(slice / slices)) return null;
+    if (slice < slices) await soon();
+  }
+  return machine.end();
+}

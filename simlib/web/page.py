@@ -1,0 +1,255 @@
+"""An explorer in a page: its HTML, and the scripts that all explorers of a page share."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import itertools
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import plotly.graph_objects as go
+
+from simlib.core.measures import MEASURES
+from simlib.core.record import BUCKETS_PER_OCTAVE, FIRST_OCTAVE
+from simlib.engines import simulate
+from simlib.engines.compiled.variants import GENERAL
+from simlib.engines.wasm.image import STACK_END, Image, words_of_array
+from simlib.engines.wasm.kernels import SAMPLES, TALLIED
+from simlib.engines.wasm.modules import module_of
+from simlib.figures import style
+from simlib.run.summary import figure_names
+from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, Bytes, LaidOut, laid_out
+from simlib.web.sliders import Slider
+from simlib.web.specs import Spec
+
+STYLE = """
+.explorer { border: 1px solid var(--line, #dfe5eb); border-radius: 8px; padding: 1rem; }
+.explorer .sliders { display: grid; gap: .4rem 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
+.explorer label { display: grid; grid-template-columns: 1fr auto; font-size: .9rem; }
+.explorer input, .explorer select { grid-column: 1 / -1; width: 100%; min-height: 1.8rem; }
+.explorer output { font-variant-numeric: tabular-nums; font-weight: 600; }
+.explorer .state { display: flex; flex-wrap: wrap; gap: .8rem; align-items: center;
+  min-height: 2.6rem; font-size: .85rem; color: var(--soft, #5b6b7b); }
+.explorer .said { margin: 0; flex: 1; }
+.explorer progress, .explorer .stop { visibility: hidden; }
+.explorer.busy progress, .explorer.busy .stop { visibility: visible; }
+.explorer table { width: 100%; }
+.explorer .figures { display: grid; gap: 0 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
+@media print { .explorer .state, .explorer input, .explorer select { display: none; } }
+"""
+_LOST = (
+    "This part simulates by itself, in a browser with JavaScript and WebAssembly. It did not start "
+    "here."
+)
+_LINGER = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
+_NOT_CLEARED = ("q.pool", "q.heap", "arrays.beats.flying.pool", "arrays.beats.flying.heap")
+"""What is never read before it is written to."""
+_OVER_TIME_FACTORS = {"utilisation": (100.0, "server busy (%)", "The server is busy, in %")}
+_CHARACTERS = 44
+_LATENCIES_S = (1e-3, 1e3)
+
+
+def explorer_html(spec: Spec, name: str) -> str:
+    """Return an explorer as a part of a page, which needs `scripts` too.
+
+    Parameters
+    ----------
+    spec : Spec
+    name : str
+        Its ``id`` in the page.
+    """
+    words = module_of(GENERAL).words
+    laid = [laid_out(each, spec.sliders, spec.seed, words) for each in spec.scenarios]
+    runs = [simulate(each, seed=spec.seed, engine="compiled") for each in spec.scenarios]
+    named = style.labelled(runs)
+    shown = _shown(spec, named) | {"laid": [_as_json(each) for each in laid]}
+    data = base64.b64encode(gzip.compress(json.dumps(shown).encode(), 9, mtime=0)).decode()
+    heads = "".join(f"<th scope='col'>{html.escape(each.name)}</th>" for each in named)
+    sliders = "".join(
+        _slider_html(slider, f"{name}-{place}") for place, slider in enumerate(spec.sliders)
+    )
+    figures = "".join(
+        f'<div class="figure" data-explored="{which}" role="img" aria-label=""></div>'
+        for which in ("latency", "over_time")
+    )
+    return (
+        f'<section class="explorer" id="{name}" aria-label="Explorer: simulates as you move">'
+        f'<div class="sliders">{sliders}</div>'
+        f'<div class="state"><p class="said" role="status">{_LOST}</p><progress value="0">'
+        '</progress><button type="button" class="stop">Stop</button>'
+        '<button type="button" class="again">As at first</button></div>'
+        f"<table><thead><tr><td></td>{heads}</tr></thead><tbody></tbody></table>"
+        f'<div class="figures">{figures}</div>'
+        f'<script type="text/plain">{data}</script></section>'
+    )
+
+
+def scripts() -> str:
+    """Return what all explorers of a page share: the module, and what runs it."""
+    code = base64.b64encode(gzip.compress(module_of(GENERAL).code, 9, mtime=0)).decode()
+    machine, worker, view = (_source(name) for name in ("machine", "worker", "view"))
+    return (
+        f'<script type="text/plain" data-source="module">{code}</script>'
+        f'<script data-source="machine">{machine}</script>'
+        f'<script type="text/plain" data-source="worker">{worker}</script>'
+        f"<script>{view}</script>"
+    )
+
+
+@cache
+def _source(name: str) -> str:
+    text = (files("simlib.web") / f"{name}.js").read_text(encoding="utf-8")
+    return text.replace('"use strict";\n', "", 1)
+
+
+def _slider_html(slider: Slider, name: str) -> str:
+    words, unit = style.setting_words(slider.path)
+    label = html.escape(f"{words} ({unit})" if unit else words)
+    start = html.escape(slider.texts[slider.start])
+    head = f'<label for="{name}"><span>{label}</span><output>{start}</output>'
+    if all(isinstance(value, (int, float)) for value in slider.values):
+        return (
+            f'{head}<input type="range" id="{name}" data-slider min="0" step="1" disabled '
+            f'max="{len(slider.values) - 1}" value="{slider.start}"></label>'
+        )
+    options = "".join(
+        f'<option value="{place}"{" selected" * (place == slider.start)}>{html.escape(text)}'
+        "</option>"
+        for place, text in enumerate(slider.texts)
+    )
+    return f'{head}<select id="{name}" data-slider disabled>{options}</select></label>'
+
+
+def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
+    """Return what the page shows of a run, and how: for `view.js`."""
+    lines = figure_names()
+    names = {*spec.shown, spec.over_time, "latency_p50_s"}
+    factor, axis, words = _OVER_TIME_FACTORS.get(spec.over_time, (1.0, "", ""))
+    measure = MEASURES[spec.over_time]
+    axis = axis or f"{measure.label} ({measure.unit})"
+    return {
+        "sliders": [{"texts": each.texts, "start": each.start} for each in spec.sliders],
+        "tallied": TALLIED,
+        "samples": SAMPLES,
+        "measures": {
+            name: {key: getattr(MEASURES[name], key) for key in _OF_A_MEASURE} for name in names
+        },
+        "lines": [
+            {
+                "name": name,
+                "text": lines[name].alone or lines[name].name,
+                "factor": lines[name].factor,
+            }
+            for name in spec.shown
+        ],
+        "runs": [
+            {
+                "name": style.NAMES[style.kind(each.run)],
+                "measures": [
+                    name
+                    for name in names
+                    if each.run.scenario.transport in MEASURES[name].transports
+                ],
+                "line": {"line": each.line(), "name": each.name, **each.curve()},
+            }
+            for each in named
+        ],
+        "figures": {
+            "latency": {
+                "first": _LATENCIES_S[0],
+                "last": _LATENCIES_S[1],
+                "octave": FIRST_OCTAVE,
+                "steps": BUCKETS_PER_OCTAVE,
+                "layout": _layout(
+                    len(named), "publish to apply (s, log scale)", "seen (%)", log=True
+                ),
+            },
+            "over_time": {
+                "name": spec.over_time,
+                "factor": factor,
+                "binS": spec.scenarios[0].bin_s,
+                "words": words or f"{measure.label} ({measure.unit})",
+                "layout": _layout(len(named), "time (s)", axis, log=False),
+            },
+        },
+        "config": {"displaylogo": False, "responsive": True},
+    }
+
+
+_OF_A_MEASURE = ("name", "numerator", "denominator", "per", "sample")
+
+
+def _layout(lines: int, x: str, y: str, *, log: bool) -> dict[str, Any]:
+    figure = go.Figure([go.Scatter(name=str(number)) for number in range(lines)])
+    style.layout(figure, "\N{NO-BREAK SPACE}<br>\N{NO-BREAK SPACE}", x, y, height=400)
+    figure.update_yaxes(rangemode="tozero")
+    if log:
+        figure.update_xaxes(type="log")
+        figure.update_yaxes(range=[0, 101])
+    found: dict[str, Any] = json.loads(figure.to_json())["layout"]
+    found["title"]["characters"] = _CHARACTERS
+    found["transition"] = {"duration": 0}
+    return found
+
+
+def _as_json(laid: LaidOut) -> dict[str, Any]:
+    """Return what `machine.js` is told of a run's memory."""
+    image = laid.image
+    places, state = image.places, image.places["arrays.state"]
+    fields: Any = state.dtype.fields
+    arrays = {
+        name: [places[where].address, _items(image, where)] for name, where in _LINGER.items()
+    }
+    arrays["events"] = [state.address + int(fields["events"][1]), 1]
+    return {
+        "end": image.end,
+        "stack_end": STACK_END,
+        "block": image.block,
+        "words": image.words,
+        "steps": image.steps,
+        "most_steps": image.most_steps,
+        "may_fold": state.address + int(fields["may_fold"][1]),
+        "segments": [[at, _text(content)] for at, content in image.segments],
+        "cleared": _cleared(image),
+        "arrays": arrays,
+        "tallied": words_of_array(places[SUMS]) + words_of_array(places[SPANS_S]),
+        "groups": [
+            {"sliders": group.sliders, "changes": [_pieces(each) for each in group.changes]}
+            for group in laid.groups
+        ],
+    }
+
+
+def _items(image: Image, where: str) -> int:
+    items = 1
+    for length in image.places[where].shape:
+        items *= length
+    return items
+
+
+def _cleared(image: Image) -> list[tuple[int, int]]:
+    """Return the parts of the memory that are 0 before a run begins: address and length."""
+    starts = [*sorted(place.address for place in image.places.values()), image.end]
+    kept = {image.places[name].address for name in _NOT_CLEARED}
+    parts: list[tuple[int, int]] = []
+    for start, after in itertools.pairwise(starts):
+        if start in kept:
+            continue
+        begun = parts.pop()[0] if parts and sum(parts[-1]) == start else start
+        parts.append((begun, after - begun))
+    return [(at, n) for at, n in parts if n]
+
+
+def _pieces(changes: Bytes) -> list[tuple[int, str]]:
+    return [(at, _text(content)) for at, content in sorted(changes.items())]
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()

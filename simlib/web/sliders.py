@@ -1,0 +1,170 @@
+"""Sliders: which settings of a scenario move, and the positions that each has."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario
+
+MOST_SLIDERS = 6
+_MOST_POSITIONS = 60
+_WIDE = 20.0
+"""From this factor between a range's ends on, positions are so many times apart, not so far."""
+_OF_A_FAULT = re.compile(r"faults\.(\d+)\.(\w+)")
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_A_DECADE = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+
+Moves = Mapping[str, tuple[float, float] | Sequence[Any] | Mapping[str, Mapping[str, Any]]]
+"""Of each slider: a range's ends, a list of values, or, by their names, changes of settings."""
+
+
+class Slider(NamedTuple):
+    """A slider.
+
+    Attributes
+    ----------
+    path : str
+        The setting, or what the choice between some changes is called.
+    texts : tuple of str
+        What a reader sees at each position.
+    values : tuple
+        Of each position: the setting's value, or a mapping of settings to values.
+    start : int
+        The position at which the scenario is as it was given.
+    """
+
+    path: str
+    texts: tuple[str, ...]
+    values: tuple[Any, ...]
+    start: int
+
+    def applied(self, scenario: Scenario, position: int) -> Scenario:
+        """Return a scenario with the slider at a position."""
+        value = self.values[position]
+        if isinstance(value, Mapping):
+            return scenario.replace(value)
+        if match := _OF_A_FAULT.fullmatch(self.path):
+            faults = [fault.model_dump(exclude_none=True) for fault in scenario.faults]
+            faults[int(match[1])][match[2]] = value
+            return scenario.replace(faults=faults)
+        return scenario.replace({self.path: value})
+
+
+def moved(scenario: Scenario, sliders: Sequence[Slider], positions: Sequence[int]) -> Scenario:
+    """Return a scenario with all sliders at some positions."""
+    for slider, position in zip(sliders, positions, strict=True):
+        scenario = slider.applied(scenario, position)
+    return scenario
+
+
+def sliders_of(scenario: Scenario, moves: Moves) -> tuple[Slider, ...]:
+    """Return the sliders of some settings.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    moves : mapping of str to tuple, list or mapping
+        See `explorer`.
+
+    Raises
+    ------
+    ScenarioError
+        There is no such setting, a range or a list is no such thing or does not have the scenario's
+        own value, or there are none, or too many.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=300)
+    >>> clients, interval = sliders_of(
+    ...     board, {"clients": (100, 5000), "polling.interval_s": [10.0, 30.0, 60.0]}
+    ... )
+    >>> clients.values[:3], interval.texts, interval.start
+    ((100, 120, 150), ('10', '30', '60'), 1)
+    """
+    if not 1 <= len(moves) <= MOST_SLIDERS:
+        rule = f"must be 1 to {MOST_SLIDERS} settings to move"
+        raise ScenarioError("sliders", list(moves), rule)
+    sliders = tuple(_slider(scenario, path, given) for path, given in moves.items())
+    for slider in sliders:
+        for position in range(len(slider.values)):
+            slider.applied(scenario, position)  # raises what is wrong with it
+    return sliders
+
+
+def _slider(scenario: Scenario, path: str, given: Any) -> Slider:
+    if isinstance(given, Mapping):
+        return _choice(scenario, path, given)
+    own = _own_value(scenario, path)
+    if isinstance(given, tuple) and len(given) == 2 and all(map(_is_number, given)):
+        values = _between(path, *given, own)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        values = tuple(given)
+    else:
+        rule = "must be a range (two numbers), a list of values, or names of changes"
+        raise ScenarioError(path, given, rule)
+    if own not in values or len(values) < 2:
+        rule = f"must be two values or more, the scenario's own among them: {own}"
+        raise ScenarioError(path, given, rule)
+    return Slider(path, tuple(map(_text, values)), values, values.index(own))
+
+
+def _choice(scenario: Scenario, path: str, changes: Mapping[str, Mapping[str, Any]]) -> Slider:
+    names, values = tuple(changes), tuple(changes.values())
+    own = [place for place, each in enumerate(values) if scenario.replace(each) == scenario]
+    if not own or len(names) < 2:
+        rule = "must be two changes or more, and one of them must leave the scenario as it is"
+        raise ScenarioError(path, list(names), rule)
+    return Slider(path, names, values, own[0])
+
+
+def _own_value(scenario: Scenario, path: str) -> Any:
+    """Return a scenario's own value of a setting; it is None where it is not set."""
+    if match := _OF_A_FAULT.fullmatch(path):
+        number, name = int(match[1]), match[2]
+        if number >= len(scenario.faults):
+            rule = f"must be the number of one of the {len(scenario.faults)} faults, from 0 on"
+            raise ScenarioError(path, number, rule)
+        return getattr(scenario.faults[number], name, None)
+    place: Any = scenario
+    for part in path.split("."):
+        if not hasattr(place, part):
+            scenario.replace({path: None})  # raises what would be right
+            return None
+        place = getattr(place, part)
+    return place
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _between(path: str, low: float, high: float, own: Any) -> tuple[Any, ...]:
+    """Return round numbers from `low` to `high`, and the scenario's own value among them."""
+    if not (_is_number(own) and low <= own <= high and low < high):
+        raise ScenarioError(path, (low, high), f"must be a range around the scenario's own {own}")
+    if low > 0.0 and high / low >= _WIDE:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+        inside = np.array([each * 10.0**decade for decade in decades for each in _A_DECADE])
+    else:
+        step = _step((high - low) / (_MOST_POSITIONS - 1))
+        inside = np.arange(np.ceil(low / step), np.floor(high / step) + 1.0) * step
+    spaced = np.concatenate(([low], inside, [high]))
+    whole = all(isinstance(each, int) for each in (low, high, own))
+    rounded = [round(each) if whole else float(f"{each:.3g}") for each in spaced.tolist()]
+    return tuple(sorted({*(each for each in rounded if low <= each <= high), own}))
+
+
+def _step(at_least: float) -> float:
+    """Return a round number that is not less."""
+    scale = 10.0 ** math.floor(math.log10(at_least))
+    return float(next(step * scale for step in _STEPS if step * scale >= at_least * (1 - 1e-9)))
+
+
+def _text(value: Any) -> str:
+    return f"{value:,.6g}" if _is_number(value) and abs(value) < 1e6 else str(value)

@@ -1,0 +1,88 @@
+"""What an explorer is, as a cell's output keeps it: scenarios, sliders, what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from simlib.core.measures import MEASURES
+from simlib.errors import ScenarioError
+from simlib.scenario import Scenario
+from simlib.web.sliders import Slider
+
+EXPLORER_MIME = "application/vnd.simlib.explorer+json"
+SHOWN = (
+    "latency_p50_s",
+    "latency_p95_s",
+    "utilisation",
+    "message_rate_per_s",
+    "down_bytes_per_h",
+    "connection_count",
+    "error_rate_per_h",
+)
+MOST_RUNS = 3
+
+
+class Spec(NamedTuple):
+    """An explorer.
+
+    Attributes
+    ----------
+    scenarios : tuple of Scenario
+        Each is simulated wherever the sliders are.
+    sliders : tuple of Slider
+    shown : tuple of str
+        The metrics of the table, names of `MEASURES`.
+    over_time : str
+        The metric that the second figure draws.
+    seed : int
+    """
+
+    scenarios: tuple[Scenario, ...]
+    sliders: tuple[Slider, ...]
+    shown: tuple[str, ...]
+    over_time: str
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what JSON can hold of it."""
+        scenarios = [each.model_dump(mode="json", exclude_none=True) for each in self.scenarios]
+        sliders = [slider._asdict() for slider in self.sliders]
+        return {**self._asdict(), "scenarios": scenarios, "sliders": sliders}
+
+    @classmethod
+    def of_json(cls, given: Mapping[str, Any]) -> Spec:
+        """Return the explorer that `as_json` has written down."""
+        sliders = (
+            Slider(each["path"], tuple(each["texts"]), tuple(each["values"]), each["start"])
+            for each in given["sliders"]
+        )
+        scenarios = tuple(Scenario(**each) for each in given["scenarios"])
+        shown = tuple(given["shown"])
+        return cls(scenarios, tuple(sliders), shown, given["over_time"], given["seed"])
+
+
+def check(spec: Spec) -> None:
+    """Raise what is wrong with an explorer, apart from its sliders.
+
+    Raises
+    ------
+    ScenarioError
+        There are no scenarios or too many, a metric is unknown or has no course over time, or a
+        scenario reads a file, which no page has.
+    """
+    if not 1 <= len(spec.scenarios) <= MOST_RUNS:
+        raise ScenarioError("scenarios", len(spec.scenarios), f"must be 1 to {MOST_RUNS} of them")
+    for scenario in spec.scenarios:
+        if scenario.updates.trace is not None:
+            rule = "must be absent: a page has no files; give its times as updates.publish_s"
+            raise ScenarioError("updates.trace", scenario.updates.trace, rule)
+    _check_names("shown", spec.shown, "summary")
+    _check_names("over_time", (spec.over_time,), "over_time")
+
+
+def _check_names(what: str, names: Sequence[str], table: str) -> None:
+    known = [measure.name for measure in MEASURES.values() if table in measure.tables]
+    for name in names:
+        if name not in known:
+            raise ScenarioError(what, name, f"must be among {', '.join(known)}")

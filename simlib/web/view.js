@@ -1,0 +1,217 @@
+"use strict";
+// An explorer: sliders that a worker simulates anew for, a table of metrics, two figures.
+
+const STOPPED = "Stopped. Move a slider to simulate again.";
+const SHOWN_AFTER_MS = 400;
+
+// A metric as `core.measures.evaluate` has it, of one row of a tally's numbers.
+function metric(row, measure, at) {
+  if (!measure.numerator.length) return row[at[measure.name]];
+  const above = measure.numerator.reduce((sum, name) => sum + row[at[name]], 0);
+  const below = row[at[measure.denominator]] / measure.per;
+  return below > 0 ? above / below : NaN;
+}
+
+function threeDigits(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (value === Math.round(value)) return value.toLocaleString("en-US");
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+  if (digits > 6) return value.toExponential(2);
+  const shown = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return Number(value.toPrecision(3)).toLocaleString("en-US", shown);
+}
+
+class Explorer {
+  constructor(box, spec) {
+    Object.assign(this, { box, spec, wish: 0, isBusy: false, moves: [] });
+    this.inputs = [...box.querySelectorAll("[data-slider]")];
+    this.at = Object.fromEntries(spec.tallied.map((name, place) => [name, place]));
+    for (const input of this.inputs) {
+      input.disabled = false;
+      input.addEventListener("input", () => this.simulate());
+    }
+    box.querySelector("button.stop").addEventListener("click", () => this.stop());
+    box.querySelector("button.again").addEventListener("click", () => this.reset());
+    this.worker = new Worker(workerAddress());
+    this.worker.onmessage = ({ data }) => this.hear(data);
+    this.worker.onerror = (error) => this.say(`This browser cannot simulate: ${error.message}`);
+    const lengths = spec.sliders.map(({ texts }) => texts.length);
+    this.worker.postMessage({ code: spec.code, laid: spec.laid, lengths });
+    this.simulate();
+  }
+
+  get positions() {
+    return this.inputs.map((input) => Number(input.value));
+  }
+
+  // Only the latest wish is fulfilled; the worker ends an older one when it hears of a newer.
+  simulate() {
+    this.positions.forEach((position, slider) => {
+      const text = this.spec.sliders[slider].texts[position];
+      this.box.querySelectorAll("output")[slider].textContent = text;
+      this.inputs[slider].setAttribute("aria-valuetext", text);
+    });
+    this.wish += 1;
+    this.wishedMs = performance.now();
+    this.worker.postMessage({ wish: this.wish, positions: this.positions });
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.box.classList.add("busy"), SHOWN_AFTER_MS);
+  }
+
+  stop() {
+    this.wish += 1;
+    this.worker.postMessage({ wish: this.wish });
+    this.rest(STOPPED);
+  }
+
+  reset() {
+    this.inputs.forEach((input, slider) => {
+      input.value = this.spec.sliders[slider].start;
+    });
+    this.simulate();
+  }
+
+  rest(words) {
+    clearTimeout(this.timer);
+    this.box.classList.remove("busy");
+    this.say(words);
+  }
+
+  say(words) {
+    this.box.querySelector(".said").textContent = words;
+  }
+
+  hear({ wish, part, results, error }) {
+    if (wish !== this.wish) return;
+    if (error) {
+      this.rest(`This cannot be simulated in a page: ${error}`);
+    } else if (results) {
+      this.draw(results);
+    } else {
+      this.box.querySelector("progress").value = part;
+    }
+  }
+
+  async draw(results) {
+    this.results = results;
+    this.tabulate(results);
+    await Promise.all([this.drawLatency(results), this.drawOverTime(results)]);
+    const tookMs = performance.now() - this.wishedMs;
+    this.moves.push(tookMs);
+    const events = results.reduce((sum, { events }) => sum + events, 0);
+    this.rest(`${events.toLocaleString("en-US")} events simulated here in ${Math.round(tookMs)} ms.`);
+    this.box.dataset.drawn = String(this.wish);
+  }
+
+  metrics(result, name) {
+    const { measures, samples, tallied } = this.spec;
+    const row = samples.indexOf(measures[name].sample) * tallied.length;
+    return metric(result.sums.subarray(row, row + tallied.length), measures[name], this.at);
+  }
+
+  tabulate(results) {
+    const body = this.box.querySelector("tbody");
+    body.replaceChildren(
+      ...this.spec.lines.map(({ name, text, factor }) => {
+        const row = document.createElement("tr");
+        const head = Object.assign(document.createElement("th"), { textContent: text });
+        head.scope = "row";
+        const cells = results.map((result, place) => {
+          const has = this.spec.runs[place].measures.includes(name);
+          const value = has ? this.metrics(result, name) * factor : NaN;
+          return Object.assign(document.createElement("td"), { textContent: threeDigits(value) });
+        });
+        row.append(head, ...cells);
+        return row;
+      }),
+    );
+  }
+
+  // The share of the changes that is seen within a time: the histogram, added up.
+  drawLatency(results) {
+    const { first, last } = this.spec.figures.latency;
+    const traces = results.map(({ histogram, sums }, place) => {
+      const total = histogram.reduce((sum, count) => sum + count, 0);
+      const longestS = sums[this.at.latency_max_s];
+      const [x, y] = [[], []];
+      let before = 0;
+      histogram.forEach((count, bucket) => {
+        if (!count) return;
+        if (!x.length) [x[0], y[0]] = [Math.max(this.edgeS(bucket), first), 0];
+        before += count;
+        x.push(Math.max(Math.min(this.edgeS(bucket + 1), longestS), first));
+        y.push((100 * before) / total);
+      });
+      return { ...this.spec.runs[place].line, x, y };
+    });
+    const half = results.map((result) => this.metrics(result, "latency_p50_s"));
+    const words = half.map((s, place) => `${threeDigits(s)} s by ${this.spec.runs[place].name}`);
+    const title = `Half of the changes are seen within ${words.join(", ")}`;
+    return this.plot("latency", traces, title, { xaxis: { range: [first, last].map(Math.log10) } });
+  }
+
+  edgeS(bucket) {
+    const { octave, steps } = this.spec.figures.latency;
+    if (bucket === 0) return 0;
+    const place = bucket - 1;
+    return 2 ** (Math.floor(place / steps) + octave) * (1 + (place % steps) / steps);
+  }
+
+  drawOverTime(results) {
+    const { name, factor, binS, words } = this.spec.figures.over_time;
+    const width = this.spec.tallied.length;
+    const most = [];
+    const traces = results.map(({ sums, horizonS }, place) => {
+      const [x, y] = [[], []];
+      for (let bin = 0; bin * binS < horizonS - 1e-9; bin += 1) {
+        const row = (this.spec.samples.length + bin) * width;
+        const value = metric(sums.subarray(row, row + width), this.spec.measures[name], this.at);
+        x.push(bin * binS);
+        y.push(Number.isFinite(value) ? value * factor : null);
+      }
+      most.push(Math.max(...y));
+      return { ...this.spec.runs[place].line, x, y };
+    });
+    const said = most.map((value, place) => `${threeDigits(value)} by ${this.spec.runs[place].name}`);
+    return this.plot("over_time", traces, `${words}: at most ${said.join(", ")}`, {});
+  }
+
+  plot(which, traces, title, changes) {
+    const div = this.box.querySelector(`[data-explored="${which}"]`);
+    const { layout } = this.spec.figures[which];
+    const wrapped = wrap(title, layout.title.characters);
+    const whole = structuredClone(layout);
+    whole.title.text = wrapped;
+    for (const [axis, values] of Object.entries(changes)) Object.assign(whole[axis], values);
+    div.setAttribute("aria-label", title);
+    div.classList.add("drawn");
+    return Plotly.react(div, traces, whole, this.spec.config);
+  }
+}
+
+function wrap(text, characters) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if (lines.at(-1).length + word.length > characters) lines.push("");
+    lines.push(`${lines.pop()} ${word}`.trim());
+  }
+  return lines.join("<br>");
+}
+
+const source = (name) => document.querySelector(`script[data-source="${name}"]`).textContent;
+
+function workerAddress() {
+  const text = source("machine") + source("worker");
+  return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+}
+
+async function explore() {
+  const boxes = document.querySelectorAll("section.explorer");
+  if (!boxes.length) return;
+  const code = await unpacked(source("module"));
+  for (const box of boxes) {
+    const text = await unpacked(box.querySelector('script[type="text/plain"]').textContent);
+    const spec = JSON.parse(new TextDecoder().decode(text));
+    box.explorer = new Explorer(box, { ...spec, code });
+  }
+}

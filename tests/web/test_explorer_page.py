@@ -1,0 +1,191 @@
+"""An explorer in a page that is opened from a file, in a real browser without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import json
+import random
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib.engines.compiled.simulation import Simulation
+from simlib.engines.compiled.variants import GENERAL
+from simlib.engines.wasm.modules import module_of
+from simlib.publish.render import render
+from simlib.run.summary import three_digits
+from simlib.scenario import compile_workload, new_record
+from simlib.web.laid_out import laid_out
+from simlib.web.page import _as_json, _source
+from simlib.web.sliders import moved, sliders_of
+from simlib.web.specs import EXPLORER_MIME, Spec
+from tests.browser import CHROMIUM
+from tests.devtools import Browser
+from tests.web.test_laid_out import BOARD, COMMON, SEED
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+TRANSPORTS = ("polling", "websocket", "sse", "notify", "sse_notify", "long_polling")
+SCENARIOS = 20
+"""Of each transport: whose results are compared."""
+DIGESTED = ("bins", "messages", "busy_s", "latency_ticks", "wait_histogram", "histogram")
+DIGEST = """
+async function digests(laid, lengths, cases) {
+  const module = await WebAssembly.compile(await unpacked(CODE));
+  const machine = new Machine(module, laid, lengths);
+  const found = [];
+  for (const { positions, parts } of cases) {
+    await simulated(machine, positions, 3, () => true);
+    const bytes = parts.map(([at, n]) => machine.bytes.slice(at, at + n));
+    const whole = new Uint8Array(await new Blob(bytes).arrayBuffer());
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", whole));
+    found.push(Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join(""));
+  }
+  return found;
+}
+"""
+
+
+@asynccontextmanager
+async def browsing():
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        async with Browser.started(profile) as browser:
+            yield browser
+
+
+def ours(scenario):
+    """The rows of clients, and the arrays of the record, of a run here."""
+    workload = compile_workload(scenario, SEED, 0)
+    record = new_record(scenario, workload)
+    simulation = Simulation(workload, record)
+    simulation.run_until(scenario.horizon_s)
+    simulation.finish()
+    rows = np.asarray(simulation.world.arrays.rows)
+    return [rows, *(getattr(record, name) for name in DIGESTED)]
+
+
+def test_a_page_from_a_file_has_the_same_bits_of_every_transport(tmp_path):
+    asked, expected = [], []
+    for transport in TRANSPORTS:
+        board = BOARD.replace(
+            transport=transport,
+            faults=[{"kind": "restart", "start_s": 30.0, "length_s": 5.0}],
+        )
+        sliders = sliders_of(board, {**COMMON, "network.rtt_s": (0.0, 0.4)})
+        laid = laid_out(board, sliders, SEED, module_of(GENERAL).words)
+        chosen, cases = random.Random(transport), []
+        for _ in range(SCENARIOS):
+            positions = [chosen.randrange(len(slider.values)) for slider in sliders]
+            rows, *arrays = ours(moved(board, sliders, positions))
+            names = ["arrays.rows", *(f"record.{name}" for name in DIGESTED)]
+            parts = [
+                (laid.image.places[name].address, each.nbytes)
+                for name, each in zip(names, (rows, *arrays), strict=True)
+            ]
+            whole = b"".join(each.tobytes() for each in (rows, *arrays))
+            expected.append(hashlib.sha256(whole).hexdigest())
+            cases.append({"positions": positions, "parts": parts})
+        asked.append((_as_json(laid), [len(slider.values) for slider in sliders], cases))
+    code = base64.b64encode(gzip.compress(module_of(GENERAL).code)).decode()
+    page = tmp_path / "digests.html"
+    page.write_text(
+        f"<!doctype html><script>{_source('machine')}const CODE = '{code}';{DIGEST}"
+        f"const ASKED = {json.dumps(asked)};</script>",
+        encoding="utf-8",
+    )
+
+    async def found():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            await tab.until("typeof ASKED === 'object'")
+            return await tab.value(
+                "(async () => { const all = []; for (const each of ASKED)"
+                " all.push(...await digests(...each)); return all; })()"
+            )
+
+    digests = asyncio.run(found())
+    assert len(digests) == len(TRANSPORTS) * SCENARIOS
+    assert digests == expected
+    assert len(set(digests)) == len(digests)  # what must differ does
+
+
+def explored(tmp_path, scenarios, sliders, **options):
+    """A rendered page of a notebook with an explorer alone."""
+    shown = sl.web.explorer(scenarios, sliders, **options)
+    output = nbformat.v4.new_output("execute_result", shown._repr_mimebundle_())
+    cell = nbformat.v4.new_code_cell("sl.web.explorer(...)", outputs=[output])
+    path = tmp_path / "explored.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    return render(path, tmp_path)
+
+
+def test_a_reader_moves_a_slider_by_keyboard_and_sees_what_python_computes(tmp_path):
+    board = BOARD.replace(clients=200)
+    boards = [board, board.replace(transport="websocket")]
+    moves = {"polling.interval_s": (5.0, 60.0), "clients": [200, 400]}
+    page = explored(tmp_path, boards, moves, shown=("latency_p50_s", "utilisation"))
+    cells = "[...document.querySelectorAll('.explorer td + td, .explorer th + td')]"
+
+    def expected(**changes):
+        rows = [sl.simulate(each.replace(changes), seed=1).totals()[0] for each in boards]
+        factors = {"latency_p50_s": 1.0, "utilisation": 100.0}
+        return [three_digits(row[name] * factors[name]) for name in factors for row in rows]
+
+    async def used():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri(), width=400)
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn")
+            shown = [await tab.value(f"{cells}.map((cell) => cell.textContent)")]
+            await tab.value("document.querySelector('[data-slider]').focus()")
+            await tab.press("End")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '2'")
+            shown.append(await tab.value(f"{cells}.map((cell) => cell.textContent)"))
+            curve = "document.querySelectorAll('.explorer .scatterlayer .js-line').length"
+            assert await tab.value(curve) == 2 * len(boards)
+            assert await tab.value("document.body.scrollWidth <= innerWidth")
+            return shown, tab.requests, tab.failures
+
+    shown, requests, failures = asyncio.run(used())
+    assert shown[0] == expected()
+    assert shown[1] == expected(**{"polling.interval_s": 60.0})
+    assert failures == []
+    assert {address.partition(":")[0] for address in requests} == {"file", "blob"}
+
+
+def test_a_long_run_can_be_stopped_and_a_later_wish_ends_an_earlier_one(tmp_path):
+    board = BOARD.replace(transport="websocket", clients=200, horizon_s=1000.0)
+    page = explored(tmp_path, board, {"clients": [200, 90_000]})
+
+    async def used():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '1'")
+            await tab.value("document.querySelector('[data-slider]').focus()")
+            await tab.press("End")
+            await tab.until("document.querySelector('.explorer.busy progress')?.value > 0")
+            await tab.value("document.querySelector('.stop').click()")
+            said = await tab.value("document.querySelector('.said').textContent")
+            await tab.press("Home")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '4'")
+            return said, tab.failures
+
+    said, failures = asyncio.run(used())
+    assert said.startswith("Stopped.")
+    assert failures == []
+
+
+def test_the_notebook_keeps_what_the_page_needs():
+    shown = sl.web.explorer(BOARD, {"clients": [60, 100]})
+    bundle = shown._repr_mimebundle_()
+    spec = json.loads(json.dumps(bundle[EXPLORER_MIME]))
+    assert Spec.of_json(spec) == shown.spec
+    assert "half of the changes seen within (s)" in bundle["text/plain"]
+    assert Path(__file__).parts[1] not in json.dumps(bundle)

@@ -1,0 +1,148 @@
+"""What a page lays out and adds up is what Python does, wherever the sliders are."""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+
+import simlib as sl
+from simlib.core.measures import MEASURES, evaluate
+from simlib.engines.compiled.simulation import Simulation
+from simlib.engines.compiled.variants import GENERAL
+from simlib.engines.wasm.image import words_of_array
+from simlib.engines.wasm.kernels import SAMPLES, TALLIED
+from simlib.engines.wasm.modules import module_of
+from simlib.errors import ScenarioError
+from simlib.scenario import compile_workload, new_record
+from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, laid_out
+from simlib.web.sliders import moved, sliders_of
+from tests.engines.pages import Page
+
+SEED = 7
+POSITIONS = 6
+RESTART = {"kind": "restart", "start_s": 40.0, "length_s": 5.0}
+BOARD = sl.Scenario(
+    updates={"rate_per_s": 0.3}, clients=60, horizon_s=100.0, warm_up_s=20.0, bin_s=4.0
+)
+COMMON = {"clients": (20, 300), "updates.rate_per_s": (0.05, 2.0)}
+RECONNECTING = {
+    "reconnect.policy": ["full_jitter", "none", "exponential"],
+    "reconnect.base_s": (0.1, 3.0),
+}
+FAILING = {"faults": [RESTART], "server.handshake_s": 0.01}
+EXPLORED = {
+    "polling": ({}, {**COMMON, "polling.interval_s": (5.0, 60.0), "ramp_s": (0.0, 30.0)}),
+    "websocket": (
+        {"transport": "websocket", **FAILING},
+        {**COMMON, "faults.0.start_s": [30.0, 40.0, 41.5], "faults.0.length_s": [1.0, 5.0, 20.0]},
+    ),
+    "reconnecting": (
+        {"transport": "websocket", "network.rtt_spread": 0.5, **FAILING},
+        {**COMMON, **RECONNECTING, "network.rtt_spread": (0.2, 0.9), "network.rtt_s": (0.0, 0.2)},
+    ),
+    "sse": ({"transport": "sse", **FAILING}, {**COMMON, "server.nodes": [1, 2, 3]}),
+    "notify": ({"transport": "notify"}, {**COMMON, "notify.spread_s": (0.0, 5.0)}),
+    "sse_notify": ({"transport": "sse_notify"}, {**COMMON, "server.poll_s": (0.0, 0.01)}),
+    "long_polling": ({"transport": "long_polling"}, {**COMMON, "horizon_s": (50.0, 100.0)}),
+    "hidden": (
+        {"hidden": {"every_s": 30.0, "length_s": 5.0}, "polling.etag": "version"},
+        {**COMMON, "polling.interval_s": (5.0, 60.0), "network.rtt_s": (0.0, 0.3)},
+    ),
+    "sessions": (
+        {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}},
+        {"polling.interval_s": (5.0, 60.0), "updates.rate_per_s": (0.05, 2.0)},
+    ),
+}
+
+
+@cache
+def page():
+    return Page(GENERAL)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def ends_before_python_does():
+    """What wasmtime holds cannot be given back when its module is gone."""
+    yield
+    page.cache_clear()
+
+
+@pytest.mark.parametrize("name", EXPLORED)
+def test_a_page_simulates_and_adds_up_what_python_does_wherever_the_sliders_are(name):
+    changes, moves = EXPLORED[name]
+    board = BOARD.replace(changes)
+    sliders = sliders_of(board, moves)
+    laid = laid_out(board, sliders, SEED, module_of(GENERAL).words)
+    chosen = random.Random(name)
+    for _ in range(POSITIONS):
+        positions = [chosen.randrange(len(slider.values)) for slider in sliders]
+        check(laid, moved(board, sliders, positions), sliders, positions)
+
+
+def check(laid, scenario, sliders, positions):
+    running = page().begin(laid.image)
+    for group in laid.groups:
+        place = 0
+        for number in group.sliders:
+            place = place * len(sliders[number].values) + positions[number]
+        running.write(group.changes[place])
+    places = laid.image.places
+    *drawn_by, horizon_s, warm_up_s = running.array(places[NUMBERS])
+    assert (horizon_s, warm_up_s) == (scenario.horizon_s, scenario.warm_up_s)
+    running.call("lay_out", *drawn_by)
+    running.simulate(horizon_s, 3)
+    running.call(
+        "tally", warm_up_s, *words_of_array(places[SUMS]), *words_of_array(places[SPANS_S])
+    )
+
+    workload = compile_workload(scenario, SEED, 0)
+    record = new_record(scenario, workload)
+    simulation = Simulation(workload, record)
+    simulation.run_until(scenario.horizon_s)
+    simulation.finish()
+    rows = np.asarray(simulation.world.arrays.rows)
+    theirs = running.array(places["arrays.rows"])[: len(rows)]
+    assert rows.tobytes() == theirs.tobytes()
+    for array in ("bins", "messages", "busy_s", "latency_ticks", "wait_histogram", "histogram"):
+        ours, theirs = getattr(record, array), running.array(places[f"record.{array}"])
+        part = tuple(slice(length) for length in ours.shape)
+        assert np.array_equal(ours, theirs[part]), array
+
+    sums = running.array(places[SUMS])
+    (totals,) = sl.simulate(scenario, seed=SEED, engine="compiled").totals()
+    for measure in MEASURES.values():
+        if np.isfinite(totals.get(measure.name, np.nan)):
+            row = dict(zip(TALLIED, sums[SAMPLES.index(measure.sample)], strict=True))
+            found = float(evaluate(measure, row))
+            assert found == pytest.approx(totals[measure.name], rel=1e-12), measure.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "moves", "said"),
+    [
+        ({}, {"clients": (50, 200_000)}, "clients: must be < 100000 in a page"),
+        (
+            {},
+            {"network.rtt_spread": (0.0, 0.5), "clients": (20, 300)},
+            "must be settings that make no table shorter and another, ",
+        ),
+        (
+            {"network.rtt_quantiles": [[0.5, 0.05], [1.0, 0.2]]},
+            {"network.rtt_quantiles": [((0.5, 0.05), (1.0, 0.2)), ((0.5, 0.1), (1.0, 0.2))]},
+            "does not move arrays.half_s, which a page cannot lay out",
+        ),
+        (
+            {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}},
+            {"clients": (20, 300)},
+            "does not move arrays.start_s, which a page cannot lay out",
+        ),
+    ],
+)
+def test_what_a_page_cannot_move_is_refused_by_name(changes, moves, said):
+    board = BOARD.replace(changes)
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        laid_out(board, sliders_of(board, moves), SEED, module_of(GENERAL).words)

@@ -1,0 +1,78 @@
+"""Sliders: their positions, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import simlib as sl
+from simlib.errors import ScenarioError
+from simlib.web.sliders import moved, sliders_of
+from simlib.web.specs import MOST_RUNS
+
+FAULT = {"kind": "restart", "start_s": 40.0, "length_s": 5.0}
+BOARD = sl.Scenario(updates={"rate_per_s": 0.3}, clients=1000, horizon_s=100.0, faults=[FAULT])
+LIBRARIES = {"as it is": {}, "quick": {"reconnect.base_s": 0.1}}
+
+
+def test_a_wide_range_has_round_positions_that_are_so_many_times_apart():
+    (slider,) = sliders_of(BOARD, {"clients": (100, 50_000)})
+    assert slider.values[:4] == (100, 120, 150, 200)
+    assert slider.values[-2:] == (40_000, 50_000)
+    assert slider.values[slider.start] == BOARD.clients
+    assert all(isinstance(value, int) for value in slider.values)
+
+
+def test_a_narrow_range_has_round_positions_that_are_so_far_apart():
+    (slider,) = sliders_of(BOARD, {"polling.interval_s": (25.0, 35.0)})
+    assert slider.values[:3] == (25.0, 25.2, 25.4)
+    assert slider.values[-1] == 35.0
+    assert slider.values[slider.start] == 30.0
+
+
+def test_sliders_move_settings_faults_and_choices_together():
+    moves = {"clients": [500, 1000], "faults.0.length_s": [5.0, 9.0], "library": LIBRARIES}
+    sliders = sliders_of(BOARD, moves)
+    assert [slider.start for slider in sliders] == [1, 0, 0]
+    assert moved(BOARD, sliders, [1, 0, 0]) == BOARD
+    there = moved(BOARD, sliders, [0, 1, 1])
+    assert (there.clients, there.reconnect.base_s) == (500, 0.1)
+    assert there.faults[0].length_s == 9.0
+    assert there.faults[0].start_s == FAULT["start_s"]
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [
+        ({}, "sliders: must be 1 to 6 settings to move"),
+        ({"client": (1, 2)}, "did you mean clients?"),
+        ({"clients": 5}, "clients: must be a range (two numbers), a list of values, or names"),
+        ({"clients": "many"}, "clients: must be a range (two numbers), a list of values, or names"),
+        ({"clients": (1, 10)}, "clients: must be a range around the scenario's own 1000"),
+        ({"clients": (2000, 1)}, "clients: must be a range around the scenario's own 1000"),
+        ({"clients": [1, 2]}, "the scenario's own among them: 1000"),
+        ({"clients": [1000]}, "must be two values or more"),
+        ({"clients": [1000, -1]}, "clients: must be >= 0"),
+        ({"faults.1.start_s": (1, 2)}, "must be the number of one of the 1 faults, from 0 on"),
+        ({"library": {"quick": {"reconnect.base_s": 0.1}, "slow": {"reconnect.base_s": 9.0}}},
+         "library: must be two changes or more, and one of them must leave the scenario as it is"),
+    ],
+)  # fmt: skip
+def test_what_cannot_slide_is_refused(moves, said):
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        sliders_of(BOARD, moves)
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "options", "said"),
+    [
+        ([], {}, "scenarios: must be 1 to 3 of them"),
+        ([BOARD] * (MOST_RUNS + 1), {}, "scenarios: must be 1 to 3 of them"),
+        (BOARD, {"shown": ["speed"]}, "shown: must be among connection_count"),
+        (BOARD, {"over_time": "latency_p50_s"}, "over_time: must be among connection_count"),
+    ],
+)
+def test_an_explorer_says_what_is_wrong_with_it(scenarios, options, said):
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        sl.web.explorer(scenarios, {"clients": [500, 1000]}, **options)
