@@ -116,18 +116,31 @@ def settings(search: str, is_json: bool) -> int:
 @click.command(
     epilog=examples(
         "simlib report notebooks/01_polling_or_push.ipynb",
+        "simlib report --stored --single report.html",
     )
 )
 @click.argument("notebooks", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), default=_PAGES, show_default=True, metavar="FOLDER"
 )
+@click.option(
+    "--single", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write one file, too, that holds all pages and opens alone.",
+)  # fmt: skip
+@click.option("--stored", is_flag=True, help="Show the outputs that they have, and run nothing.")
 @click.option("--timeout-s", type=float, default=600.0, show_default=True, help="For one cell.")
-def report(notebooks: tuple[Path, ...], out: Path, timeout_s: float) -> int:
-    """Run NOTEBOOKS for real, or all in notebooks/, and write pages that open offline."""
+def report(
+    notebooks: tuple[Path, ...], out: Path, single: Path | None, stored: bool, timeout_s: float
+) -> int:
+    """Run NOTEBOOKS for real, or all in notebooks/, and write pages that open offline.
+
+    The pages are a site: an index with the answers, a page a notebook, settings and public names.
+    """
     from simlib.publish import report as pages
 
     given = ["--out", str(out), "--timeout-s", str(timeout_s)]
+    given += ["--single", str(single)] if single is not None else []
+    given += ["--stored"] if stored else []
     return pages.main([*given, "--", *map(str, notebooks)])
 
 

@@ -62,6 +62,19 @@ MOST_POINTS = 300
 TIME_DIGITS = 8  # enough for days in steps of a tenth of a second
 LEAST_S = 1e-6  # stands for 0 on a log axis
 WARNING = "#B22222"
+# On a dark page: the paper, and in place of what would be too dark there. What is not here stays.
+DARK = {
+    "paper": "#15191e",
+    "#000000": "#ffffff",
+    "#2a3f5f": "#e4e9ee",  # texts, as plotly's template has them
+    "#ebf0f8": "#303a44",  # its grid
+    "#e5ecf6": "#1f262e",  # and the ground of its other template
+    THEORY: "#a7b4c0",
+    "#cccccc": "#55616c",
+    WARNING.lower(): "#ff7b72",
+    "#882255": "#c2558c",
+    "#0072b2": "#2b93d1",
+}
 _NUMBER_AND_UNIT = re.compile(r"(\d) (?=(?:%|(?:s|ms|µs|min|h|B|kB)\b))")
 _JOINT = "\N{NO-BREAK SPACE}"
 _TITLE_CHARACTERS, _TITLE_PX, _LINE_PX = 41, 16, 21

@@ -535,7 +535,7 @@ def _describe(path: str, value: Any) -> Iterator[str]:
         return
     if isinstance(value, dict):
         if {"dtype", "bdata"} <= value.keys():
-            yield f"{path}{_describe_array(_decode(value))}"
+            yield f"{path}{_describe_array(decoded(value))}"
             return
         for key in sorted(value):
             yield from _describe(f"{path}.{key}", value[key])
@@ -550,7 +550,8 @@ def _describe(path: str, value: Any) -> Iterator[str]:
         yield f"{path}={_show(value)}"
 
 
-def _decode(array: dict[str, Any]) -> list[Any]:
+def decoded(array: dict[str, Any]) -> list[Any]:
+    """Return the values that plotly's binary form stands for, row by row whatever its shape."""
     import numpy as np
 
     # plotly writes little-endian whatever the machine; a shape is of no interest to a digest

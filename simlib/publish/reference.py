@@ -10,7 +10,7 @@ import difflib
 import html
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,11 @@ Every setting of a scenario and of a rollout plan. In Python, `sl.settings()` sh
 A duration is a number of seconds, or a text such as `"1.5 min"`; a size is a number of bytes, or a
 text such as `"48 kB"`. What is *needed* must be given; what is *absent* has no value unless it is
 given. Names elsewhere stand with their tool, and with its unit if that is another."""
+_ABOUT_HTML = (
+    "A duration is a number of seconds, or a text such as <code>1.5 min</code>; a size is a number "
+    "of bytes, or a text such as <code>48 kB</code>. What is <i>needed</i> must be given; what is "
+    "<i>absent</i> has no value unless it is given. Names elsewhere stand with their tool."
+)
 _PARTS = (("A scenario", Scenario), ("A rollout plan", Plan))
 _COLUMNS = ("setting", "unit", "default", "range", "meaning", "elsewhere")
 
@@ -181,31 +186,28 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_page(out_dir: str | Path) -> Path:
-    """Write the settings as a page of a report, and return where it is.
+def html_page(identity: Callable[[str], str]) -> str:
+    """Return the same as HTML for the pages of a report: a heading a setting, no wide table.
 
     Parameters
     ----------
-    out_dir : str or Path
-        The folder of the pages.
+    identity : callable
+        Given a setting's path, returns what its heading is called in the page.
     """
-    from simlib.publish.render import INDEX_NAME, STYLE
-
-    parts = [
-        f"<h2>{html.escape(title)}</h2>\n"
-        f'<div class="output">{Settings(list(settings_of(model)))._repr_html_()}</div>\n'
-        for title, model in _PARTS
-    ]
-    target = Path(out_dir) / "settings.html"
-    target.write_text(
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>simlib: settings</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<nav><a href="{INDEX_NAME}">← All pages</a></nav>\n'
-        f"<h1>Settings</h1>\n{''.join(parts)}</main>\n</body>\n</html>\n",
-        encoding="utf-8",
-    )
-    return target
+    parts = ["<h1>Settings</h1>", f"<p>{_ABOUT_HTML}</p>"]
+    for title, model in _PARTS:
+        prefix = "" if model is Scenario else "Plan."
+        parts.append(f"<h2>{html.escape(title)}</h2>")
+        for one in settings_of(model):
+            name = html.escape(identity(f"{prefix}{one.path}"))
+            path, unit, default, limits, meaning, elsewhere = map(html.escape, _row(one))
+            facts = " · ".join(filter(None, (unit, f"default {default}", limits)))
+            parts.append(
+                f'<section class="setting"><h3 id="{name}"><code>{path}</code></h3>'
+                f"<p>{facts}</p><p>{meaning}</p>"
+                f"{f'<p>Elsewhere: {elsewhere}</p>' if elsewhere else ''}</section>"
+            )
+    return "\n".join(parts)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,8 +1,9 @@
-"""The report: every notebook run for real, and a folder of pages to pass on.
+"""The report: every notebook run for real, and a site of their pages to share.
 
 ``python -m simlib.publish.report`` (``make report``) runs each notebook in a fresh kernel, writes
-the executed copy and its page to ``build/report`` with a list of all pages and their answers, and
-prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. The committed
+the executed copy and its page to ``build/report`` with an index of all pages and their answers, and
+prints both: an answer is what the last cell tagged ``headline`` of a notebook shows. With
+``--stored`` nothing is run, and the pages show what the notebooks have stored. The committed
 notebooks are not touched. It sits at the very end of the data flow and computes nothing.
 """
 
@@ -10,68 +11,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import html
-import itertools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simlib.processes import terminable
 from simlib.publish.notebook import NotebookError, execute_together, write
-from simlib.publish.reference import write_page
-from simlib.publish.render import INDEX_NAME, STYLE, render, title_of
+from simlib.publish.site import Entry, Site
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One notebook of a report.
-
-    Parameters
-    ----------
-    notebook : Path
-        The notebook.
-    copy : Path
-        Its executed copy.
-    title : str
-        Its first heading.
-    headline : str
-        Its answer, in Markdown, or an empty text.
-    """
-
-    notebook: Path
-    copy: Path
-    title: str
-    headline: str
-
-
-def headline(notebook: NotebookNode) -> str:
-    """Return what the last cell tagged ``headline`` shows, as text or Markdown.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        An executed notebook.
-
-    Returns
-    -------
-    str
-        The text, or an empty one if no cell carries the tag.
-    """
-    for cell in reversed(notebook.cells):
-        if "headline" in cell.metadata.get("tags", []):
-            texts = []
-            for output in cell.get("outputs", []):
-                data = output.get("data", {})
-                # The plain text of a `Markdown` object is only its address.
-                text = output.get("text") or data.get("text/markdown") or data.get("text/plain")
-                texts.append((text or "").rstrip())
-            return "\n".join(filter(None, texts))
-    return ""
+_TEXTS = ("data/reference.md", "data/trust.md")
 
 
 def run(
@@ -90,7 +42,7 @@ def run(
     out_dir : str or Path
         Where the copies go.
     on_done : callable
-        Called when one has ended, with what the list of pages says of it, or why it failed.
+        Called when one has ended, with its place in the site, or why it failed.
     timeout_s : float
         Limit for one cell, in seconds.
 
@@ -119,54 +71,10 @@ def run(
 
 
 def _entry(notebook: Path, executed: NotebookNode, out_dir: Path) -> Entry:
-    """Write a notebook's executed copy, and return what the list of pages says of it."""
+    """Write a notebook's executed copy, and return its place in the site."""
     copy = out_dir / notebook.name
     write(executed, copy)
-    title = title_of(executed) or notebook.stem
-    return Entry(notebook, copy, title, headline(executed))
-
-
-def write_pages(entries: list[Entry], out_dir: str | Path) -> list[Path]:
-    """Write the pages, each with links to the list of pages and to the next one, and the list.
-
-    Parameters
-    ----------
-    entries : list of Entry
-        The notebooks, in the order in which they are listed.
-    out_dir : str or Path
-        The folder of the pages.
-
-    Returns
-    -------
-    list of Path
-        The list of pages, ``<out_dir>/index.html``, and the pages.
-    """
-    from nbconvert.filters import markdown2html
-
-    names = [entry.copy.stem for entry in entries]
-    titles = [(entry.copy.stem, entry.title) for entry in entries]
-    pages, items = [], []
-    for entry, following in itertools.zip_longest(entries, titles[1:]):
-        folder = entry.notebook.parent
-        page = render(entry.copy, out_dir, folder=folder, pages=names, following=following)
-        pages.append(page)
-        items.append(
-            f'<h2><a href="{html.escape(page.name)}">{html.escape(entry.title)}</a></h2>'
-            f'<div class="output answer">{markdown2html(html.escape(entry.headline))}</div>'
-        )
-    target = Path(out_dir) / INDEX_NAME
-    target.write_text(
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>simlib: report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        "<h1>simlib: report</h1>\n"
-        "<p>Each page answers one question, is one file, and opens without a network.</p>\n"
-        + "\n".join(items)
-        + f'\n<p><a href="{write_page(out_dir).name}">Every setting</a></p>'
-        + "\n</main>\n</body>\n</html>\n",
-        encoding="utf-8",
-    )
-    return [target, *pages]
+    return Entry(notebook, copy)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -183,13 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if a notebook failed or there is none; 130 after Ctrl-C or SIGTERM. Pages made so far
         are kept.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m simlib.publish.report", description=(main.__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
-    parser.add_argument("--out", type=Path, default=Path("build/report"), metavar="FOLDER")
-    parser.add_argument("--timeout-s", type=float, default=600, help="limit for one cell")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     notebooks = options.notebooks or sorted(Path("notebooks").glob("*.ipynb"))
     notebooks = list(dict.fromkeys(notebooks))
     if not notebooks:
@@ -199,26 +101,50 @@ def main(arguments: list[str] | None = None) -> int:
     stopped = False
     try:
         with terminable():
-            run(notebooks, options.out, done.append, timeout_s=options.timeout_s)
+            if options.stored:
+                done += [Entry(notebook, notebook) for notebook in notebooks]
+            else:
+                run(notebooks, options.out, done.append, timeout_s=options.timeout_s)
     except KeyboardInterrupt:
         stopped = True
     failed = [one for one in done if isinstance(one, NotebookError)]
     entries = [one for one in done if isinstance(one, Entry)]
     entries.sort(key=lambda entry: notebooks.index(entry.notebook))
     if entries:
-        for entry in entries:
-            if entry.headline:
-                print(f"\n{entry.title}\n{entry.headline.replace('**', '')}")
-        index, *pages = write_pages(entries, options.out)
-        print(f"\nopen {index}")
-        for page in pages:
-            print(f"     {page}")
+        _write(entries, options.out, options.single)
     for failure in failed:
         print(f"\nfailed: {failure}", file=sys.stderr)
     if stopped:
         print("\nstopped; the pages made so far are kept", file=sys.stderr)
         return 130
     return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simlib.publish.report", description=(main.__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("--out", type=Path, default=Path("build/report"), metavar="FOLDER")
+    parser.add_argument("--single", type=Path, metavar="FILE", help="write one file of all, too")
+    parser.add_argument("--stored", action="store_true", help="show stored outputs, run nothing")
+    parser.add_argument("--timeout-s", type=float, default=600, help="limit for one cell")
+    return parser
+
+
+def _write(entries: list[Entry], out_dir: Path, single: Path | None) -> None:
+    """Write the site, with the texts of the project in this folder, and say where it is."""
+    for entry in entries:
+        if entry.headline:
+            print(f"\n{entry.title}\n{entry.headline.replace('**', '')}")
+    site = Site(entries, [path for path in map(Path, _TEXTS) if path.is_file()])
+    index, *pages = site.write_folder(out_dir)
+    print(f"\nopen {index}")
+    for page in pages:
+        print(f"     {page}")
+    if single is not None:
+        size = site.write_file(single).stat().st_size
+        print(f"or   {single}, one file of {size / 1e6:.1f} MB that opens alone")
 
 
 if __name__ == "__main__":

@@ -76,11 +76,11 @@ def explorer_html(spec: Spec, name: str) -> str:
         _slider_html(slider, f"{name}-{place}") for place, slider in enumerate(spec.sliders)
     )
     figures = "".join(
-        f'<div class="figure" data-explored="{which}" role="img" aria-label=""></div>'
+        f'<div class="explored" data-explored="{which}" role="img" aria-label="not yet drawn"></div>'
         for which in ("latency", "over_time")
     )
     return (
-        f'<section class="explorer" id="{name}" aria-label="Explorer: simulates as you move">'
+        f'<style>{STYLE}</style><section class="explorer" id="{name}" aria-label="Explorer: simulates as you move">'
         f'<div class="sliders">{sliders}</div>'
         f'<div class="state"><p class="said" role="status">{_LOST}</p><progress value="0">'
         '</progress><button type="button" class="stop">Stop</button>'
@@ -91,19 +91,16 @@ def explorer_html(spec: Spec, name: str) -> str:
     )
 
 
-def scripts() -> str:
-    """Return what all explorers of a page share: the module, and what runs it."""
-    code = base64.b64encode(gzip.compress(module_of(GENERAL).code, 9, mtime=0)).decode()
-    machine, worker, view = (_source(name) for name in ("machine", "worker", "view"))
-    return (
-        f'<script type="text/plain" data-source="module">{code}</script>'
-        f'<script data-source="machine">{machine}</script>'
-        f'<script type="text/plain" data-source="worker">{worker}</script>'
-        f"<script>{view}</script>"
-    )
-
-
 @cache
+def script() -> str:
+    """Return the script of explorers: the module, and what runs it."""
+    code = base64.b64encode(gzip.compress(module_of(GENERAL).code, 9, mtime=0)).decode()
+    sources = {"module": code, "machine": _source("machine"), "worker": _source("worker")}
+    # No "<" may stand in a script's text: "</script>" and "<!--" would end or hide the rest.
+    given = json.dumps(sources).replace("<", "\\u003c")
+    return f'"use strict";{{\nconst SOURCES = {given};\n{_source("view")}}}\n'
+
+
 def _source(name: str) -> str:
     text = (files("simlib.web") / f"{name}.js").read_text(encoding="utf-8")
     return text.replace('"use strict";\n', "", 1)

@@ -1,5 +1,8 @@
 "use strict";
 // An explorer: sliders that a worker simulates anew for, a table of metrics, two figures.
+//
+// It stands in a block of its own, after `SOURCES`; `library` (loads plotly.js) and `darkened` (the
+// colours of a dark screen) are the page's.
 
 const STOPPED = "Stopped. Move a slider to simulate again.";
 const SHOWN_AFTER_MS = 400;
@@ -37,6 +40,9 @@ class Explorer {
     this.worker.onerror = (error) => this.say(`This browser cannot simulate: ${error.message}`);
     const lengths = spec.sliders.map(({ texts }) => texts.length);
     this.worker.postMessage({ code: spec.code, laid: spec.laid, lengths });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      if (this.results) this.draw(this.results);
+    });
     this.simulate();
   }
 
@@ -184,8 +190,9 @@ class Explorer {
     whole.title.text = wrapped;
     for (const [axis, values] of Object.entries(changes)) Object.assign(whole[axis], values);
     div.setAttribute("aria-label", title);
-    div.classList.add("drawn");
-    return Plotly.react(div, traces, whole, this.spec.config);
+    const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const [data, shown] = isDark ? [traces, whole].map((each) => darkened(each)) : [traces, whole];
+    return Plotly.react(div, data, shown, this.spec.config);
   }
 }
 
@@ -198,20 +205,35 @@ function wrap(text, characters) {
   return lines.join("<br>");
 }
 
-const source = (name) => document.querySelector(`script[data-source="${name}"]`).textContent;
-
 function workerAddress() {
-  const text = source("machine") + source("worker");
+  const text = SOURCES.machine + SOURCES.worker;
   return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
 }
 
-async function explore() {
-  const boxes = document.querySelectorAll("section.explorer");
-  if (!boxes.length) return;
-  const code = await unpacked(source("module"));
-  for (const box of boxes) {
-    const text = await unpacked(box.querySelector('script[type="text/plain"]').textContent);
-    const spec = JSON.parse(new TextDecoder().decode(text));
-    box.explorer = new Explorer(box, { ...spec, code });
-  }
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
+
+// What nobody sees yet is not simulated yet.
+async function begin(box) {
+  await library();
+  const text = await unpacked(box.querySelector('script[type="text/plain"]').textContent);
+  const spec = JSON.parse(new TextDecoder().decode(text));
+  const code = await unpacked(SOURCES.module);
+  box.explorer = new Explorer(box, { ...spec, code });
+}
+
+addEventListener("DOMContentLoaded", () => {
+  const watch = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watch.unobserve(target);
+      begin(target).catch((error) => {
+        target.querySelector(".said").textContent = `This did not start: ${error.message}.`;
+      });
+    }
+  });
+  document.querySelectorAll("section.explorer").forEach((box) => watch.observe(box));
+});

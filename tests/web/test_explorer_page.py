@@ -38,6 +38,11 @@ SCENARIOS = 20
 """Of each transport: whose results are compared."""
 DIGESTED = ("bins", "messages", "busy_s", "latency_ticks", "wait_histogram", "histogram")
 DIGEST = """
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
 async function digests(laid, lengths, cases) {
   const module = await WebAssembly.compile(await unpacked(CODE));
   const machine = new Machine(module, laid, lengths);
