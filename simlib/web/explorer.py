@@ -58,7 +58,8 @@ def explorer(
     sliders : mapping
         What moves: paths of settings as `Scenario.replace` takes them, or ``faults.0.start_s``. A
         tuple of two numbers is a range, a list has single values; a mapping has changes by their
-        names, each as `Scenario.replace` takes them. At most 6.
+        names, each as `Scenario.replace` takes them. The values of ``library`` are names of client
+        libraries. At most 6 sliders.
     shown : sequence of str, optional
         The metrics of the table, by their names in `Run.metrics`.
     over_time : str, optional

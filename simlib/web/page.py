@@ -76,11 +76,12 @@ def explorer_html(spec: Spec, name: str) -> str:
         _slider_html(slider, f"{name}-{place}") for place, slider in enumerate(spec.sliders)
     )
     figures = "".join(
-        f'<div class="explored" data-explored="{which}" role="img" aria-label="not yet drawn"></div>'
+        f'<div data-explored="{which}" role="img" aria-label="not yet drawn"></div>'
         for which in ("latency", "over_time")
     )
     return (
-        f'<style>{STYLE}</style><section class="explorer" id="{name}" aria-label="Explorer: simulates as you move">'
+        f"<style>{STYLE}</style>"
+        f'<section class="explorer" id="{name}" aria-label="Explorer: simulates as you move">'
         f'<div class="sliders">{sliders}</div>'
         f'<div class="state"><p class="said" role="status">{_LOST}</p><progress value="0">'
         '</progress><button type="button" class="stop">Stop</button>'

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
+from simlib.scenario.presets import library
 
 MOST_SLIDERS = 6
+LIBRARY = "library"
+"""The slider that goes through client libraries, by their names."""
 _MOST_POSITIONS = 60
 _WIDE = 20.0
 """From this factor between a range's ends on, positions are so many times apart, not so far."""
@@ -34,7 +37,8 @@ class Slider(NamedTuple):
     texts : tuple of str
         What a reader sees at each position.
     values : tuple
-        Of each position: the setting's value, or a mapping of settings to values.
+        Of each position: the setting's value, a mapping of settings to values, or the name of a
+        client library.
     start : int
         The position at which the scenario is as it was given.
     """
@@ -47,6 +51,8 @@ class Slider(NamedTuple):
     def applied(self, scenario: Scenario, position: int) -> Scenario:
         """Return a scenario with the slider at a position."""
         value = self.values[position]
+        if self.path == LIBRARY and isinstance(value, str):
+            return scenario.replace(library(value))
         if isinstance(value, Mapping):
             return scenario.replace(value)
         if match := _OF_A_FAULT.fullmatch(self.path):
@@ -98,8 +104,11 @@ def sliders_of(scenario: Scenario, moves: Moves) -> tuple[Slider, ...]:
 
 
 def _slider(scenario: Scenario, path: str, given: Any) -> Slider:
+    if path == LIBRARY and isinstance(given, Sequence):
+        names = tuple(given)
+        return _choice(scenario, path, names, names, [library(name) for name in names])
     if isinstance(given, Mapping):
-        return _choice(scenario, path, given)
+        return _choice(scenario, path, tuple(given), tuple(given.values()), given.values())
     own = _own_value(scenario, path)
     if isinstance(given, tuple) and len(given) == 2 and all(map(_is_number, given)):
         values = _between(path, *given, own)
@@ -114,9 +123,14 @@ def _slider(scenario: Scenario, path: str, given: Any) -> Slider:
     return Slider(path, tuple(map(_text, values)), values, values.index(own))
 
 
-def _choice(scenario: Scenario, path: str, changes: Mapping[str, Mapping[str, Any]]) -> Slider:
-    names, values = tuple(changes), tuple(changes.values())
-    own = [place for place, each in enumerate(values) if scenario.replace(each) == scenario]
+def _choice(
+    scenario: Scenario,
+    path: str,
+    names: tuple[str, ...],
+    values: tuple[Any, ...],
+    changes: Iterable[Mapping[str, Any]],
+) -> Slider:
+    own = [place for place, each in enumerate(changes) if scenario.replace(each) == scenario]
     if not own or len(names) < 2:
         rule = "must be two changes or more, and one of them must leave the scenario as it is"
         raise ScenarioError(path, list(names), rule)

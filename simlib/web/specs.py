@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from simlib.core.measures import MEASURES
 from simlib.errors import ScenarioError
@@ -44,15 +45,16 @@ class Spec(NamedTuple):
     over_time: str
     seed: int
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold of it."""
+    def as_json(self) -> str:
+        """Return it as JSON in one line: a notebook would have a line for each number."""
         scenarios = [each.model_dump(mode="json", exclude_none=True) for each in self.scenarios]
         sliders = [slider._asdict() for slider in self.sliders]
-        return {**self._asdict(), "scenarios": scenarios, "sliders": sliders}
+        return json.dumps({**self._asdict(), "scenarios": scenarios, "sliders": sliders})
 
     @classmethod
-    def of_json(cls, given: Mapping[str, Any]) -> Spec:
+    def of_json(cls, text: str) -> Spec:
         """Return the explorer that `as_json` has written down."""
+        given = json.loads(text)
         sliders = (
             Slider(each["path"], tuple(each["texts"]), tuple(each["values"]), each["start"])
             for each in given["sliders"]

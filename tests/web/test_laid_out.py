@@ -24,6 +24,7 @@ from tests.engines.pages import Page
 
 SEED = 7
 POSITIONS = 6
+SLICES = 3
 RESTART = {"kind": "restart", "start_s": 40.0, "length_s": 5.0}
 BOARD = sl.Scenario(
     updates={"rate_per_s": 0.3}, clients=60, horizon_s=100.0, warm_up_s=20.0, bin_s=4.0
@@ -94,7 +95,7 @@ def check(laid, scenario, sliders, positions):
     *drawn_by, horizon_s, warm_up_s = running.array(places[NUMBERS])
     assert (horizon_s, warm_up_s) == (scenario.horizon_s, scenario.warm_up_s)
     running.call("lay_out", *drawn_by)
-    running.simulate(horizon_s, 3)
+    running.simulate(horizon_s, SLICES)
     running.call(
         "tally", warm_up_s, *words_of_array(places[SUMS]), *words_of_array(places[SPANS_S])
     )
@@ -102,7 +103,8 @@ def check(laid, scenario, sliders, positions):
     workload = compile_workload(scenario, SEED, 0)
     record = new_record(scenario, workload)
     simulation = Simulation(workload, record)
-    simulation.run_until(scenario.horizon_s)
+    for number in range(1, SLICES + 1):
+        simulation.run_until(scenario.horizon_s * number / SLICES)
     simulation.finish()
     rows = np.asarray(simulation.world.arrays.rows)
     theirs = running.array(places["arrays.rows"])[: len(rows)]

@@ -42,6 +42,13 @@ def test_sliders_move_settings_faults_and_choices_together():
     assert there.faults[0].start_s == FAULT["start_s"]
 
 
+def test_libraries_go_by_their_names():
+    board = BOARD.replace(sl.library("phoenix"))
+    (slider,) = sliders_of(board, {"library": ["signalr", "phoenix"]})
+    assert (slider.texts, slider.start) == (("signalr", "phoenix"), 1)
+    assert slider.applied(board, 0) == board.replace(sl.library("signalr"))
+
+
 @pytest.mark.parametrize(
     ("moves", "said"),
     [
