@@ -22,9 +22,10 @@ from simlib.engines.wasm.image import STACK_END, Image, words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.figures import style
-from simlib.run.summary import figure_names
+from simlib.run.summary import Line, figure_names
+from simlib.scenario import Scenario
 from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, Bytes, LaidOut, laid_out
-from simlib.web.sliders import Slider
+from simlib.web.sliders import OF_A_FAULT, Slider
 from simlib.web.specs import Spec
 
 STYLE = """
@@ -51,8 +52,7 @@ _LOST = (
 _LINGER = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
 _NOT_CLEARED = ("q.pool", "q.heap", "arrays.beats.flying.pool", "arrays.beats.flying.heap")
 """What is never read before it is written to."""
-_OVER_TIME_FACTORS = {"utilisation": (100.0, "server busy (%)", "The server is busy, in %")}
-_CHARACTERS = 44
+_OF_A_FAULT = {"start_s": "begins at (s)", "length_s": "lasts (s)"}
 _LATENCIES_S = (1e-3, 1e3)
 
 
@@ -73,7 +73,8 @@ def explorer_html(spec: Spec, name: str) -> str:
     data = base64.b64encode(gzip.compress(json.dumps(shown).encode(), 9, mtime=0)).decode()
     heads = "".join(f"<th scope='col'>{html.escape(each.name)}</th>" for each in named)
     sliders = "".join(
-        _slider_html(slider, f"{name}-{place}") for place, slider in enumerate(spec.sliders)
+        _slider_html(slider, f"{name}-{place}", spec.scenarios[0])
+        for place, slider in enumerate(spec.sliders)
     )
     figures = "".join(
         f'<div data-explored="{which}" role="img" aria-label="not yet drawn"></div>'
@@ -107,9 +108,17 @@ def _source(name: str) -> str:
     return text.replace('"use strict";\n', "", 1)
 
 
-def _slider_html(slider: Slider, name: str) -> str:
-    words, unit = style.setting_words(slider.path)
-    label = html.escape(f"{words} ({unit})" if unit else words)
+def _label(path: str, scenario: Scenario) -> str:
+    """Return what a slider is called: of a fault, what happens, and what of it is moved."""
+    if (match := OF_A_FAULT.fullmatch(path)) and match[2] in _OF_A_FAULT:
+        kind = scenario.faults[int(match[1])].kind.replace("_", " ")
+        return f"{kind} {_OF_A_FAULT[match[2]]}"
+    words, unit = style.setting_words(path)
+    return f"{words} ({unit})" if unit else words
+
+
+def _slider_html(slider: Slider, name: str, scenario: Scenario) -> str:
+    label = html.escape(_label(slider.path, scenario))
     start = html.escape(slider.texts[slider.start])
     head = f'<label for="{name}"><span>{label}</span><output>{start}</output>'
     if all(isinstance(value, (int, float)) for value in slider.values):
@@ -129,9 +138,7 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
     """Return what the page shows of a run, and how: for `view.js`."""
     lines = figure_names()
     names = {*spec.shown, spec.over_time, "latency_p50_s"}
-    factor, axis, words = _OVER_TIME_FACTORS.get(spec.over_time, (1.0, "", ""))
-    measure = MEASURES[spec.over_time]
-    axis = axis or f"{measure.label} ({measure.unit})"
+    over_time = lines.get(spec.over_time) or Line(style.axis_title(spec.over_time))
     return {
         "sliders": [{"texts": each.texts, "start": each.start} for each in spec.sliders],
         "tallied": TALLIED,
@@ -171,10 +178,11 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
             },
             "over_time": {
                 "name": spec.over_time,
-                "factor": factor,
+                "factor": over_time.factor,
                 "binS": spec.scenarios[0].bin_s,
-                "words": words or f"{measure.label} ({measure.unit})",
-                "layout": _layout(len(named), "time (s)", axis, log=False),
+                "words": over_time.alone or over_time.name,
+                "isLevel": MEASURES[spec.over_time].worse == "neither",
+                "layout": _layout(len(named), "time (s)", over_time.name, log=False),
             },
         },
         "config": {"displaylogo": False, "responsive": True},
@@ -192,7 +200,6 @@ def _layout(lines: int, x: str, y: str, *, log: bool) -> dict[str, Any]:
         figure.update_xaxes(type="log")
         figure.update_yaxes(range=[0, 101])
     found: dict[str, Any] = json.loads(figure.to_json())["layout"]
-    found["title"]["characters"] = _CHARACTERS
     found["transition"] = {"duration": 0}
     return found
 

@@ -19,7 +19,7 @@ LIBRARY = "library"
 _MOST_POSITIONS = 60
 _WIDE = 20.0
 """From this factor between a range's ends on, positions are so many times apart, not so far."""
-_OF_A_FAULT = re.compile(r"faults\.(\d+)\.(\w+)")
+OF_A_FAULT = re.compile(r"faults\.(\d+)\.(\w+)")
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _A_DECADE = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
@@ -55,7 +55,7 @@ class Slider(NamedTuple):
             return scenario.replace(library(value))
         if isinstance(value, Mapping):
             return scenario.replace(value)
-        if match := _OF_A_FAULT.fullmatch(self.path):
+        if match := OF_A_FAULT.fullmatch(self.path):
             faults = [fault.model_dump(exclude_none=True) for fault in scenario.faults]
             faults[int(match[1])][match[2]] = value
             return scenario.replace(faults=faults)
@@ -139,7 +139,7 @@ def _choice(
 
 def _own_value(scenario: Scenario, path: str) -> Any:
     """Return a scenario's own value of a setting; it is None where it is not set."""
-    if match := _OF_A_FAULT.fullmatch(path):
+    if match := OF_A_FAULT.fullmatch(path):
         number, name = int(match[1]), match[2]
         if number >= len(scenario.faults):
             rule = f"must be the number of one of the {len(scenario.faults)} faults, from 0 on"

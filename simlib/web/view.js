@@ -6,6 +6,7 @@
 
 const STOPPED = "Stopped. Move a slider to simulate again.";
 const SHOWN_AFTER_MS = 400;
+const LETTER_PX = 9; // of a title
 
 // A metric as `core.measures.evaluate` has it, of one row of a tally's numbers.
 function metric(row, measure, at) {
@@ -164,9 +165,9 @@ class Explorer {
   }
 
   drawOverTime(results) {
-    const { name, factor, binS, words } = this.spec.figures.over_time;
+    const { name, factor, binS, words, isLevel } = this.spec.figures.over_time;
     const width = this.spec.tallied.length;
-    const most = [];
+    const said = [];
     const traces = results.map(({ sums, horizonS }, place) => {
       const [x, y] = [[], []];
       for (let bin = 0; bin * binS < horizonS - 1e-9; bin += 1) {
@@ -175,19 +176,19 @@ class Explorer {
         x.push(bin * binS);
         y.push(Number.isFinite(value) ? value * factor : null);
       }
-      most.push(Math.max(...y));
+      const ends = [Math.min(...y), Math.max(...y)].map(threeDigits);
+      said.push(isLevel ? ends.join(" to ") : ends[1]);
       return { ...this.spec.runs[place].line, x, y };
     });
-    const said = most.map((value, place) => `${threeDigits(value)} by ${this.spec.runs[place].name}`);
-    return this.plot("over_time", traces, `${words}: at most ${said.join(", ")}`, {});
+    const all = said.map((values, place) => `${values} by ${this.spec.runs[place].name}`).join(", ");
+    return this.plot("over_time", traces, `${words}: ${isLevel ? "" : "at most "}${all}`, {});
   }
 
   plot(which, traces, title, changes) {
     const div = this.box.querySelector(`[data-explored="${which}"]`);
     const { layout } = this.spec.figures[which];
-    const wrapped = wrap(title, layout.title.characters);
     const whole = structuredClone(layout);
-    whole.title.text = wrapped;
+    whole.title.text = wrap(title, Math.floor((div.clientWidth - 30) / LETTER_PX));
     for (const [axis, values] of Object.entries(changes)) Object.assign(whole[axis], values);
     div.setAttribute("aria-label", title);
     const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
