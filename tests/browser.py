@@ -7,18 +7,27 @@ Used by the tests of `simlib.publish.render`. By hand, for pages that `make repo
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
+from bs4 import Tag as Element
 from PIL import Image
+from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -102,7 +111,7 @@ def _drawings(content: str) -> list[Drawing]:
     return found
 
 
-def _colours(mark: Tag) -> Iterator[Colour]:
+def _colours(mark: Element) -> Iterator[Colour]:
     style = str(mark.get("style", ""))
     settings = dict(map(str.strip, part.split(":", 1)) for part in style.split(";") if ":" in part)
     for kind in ("stroke", "fill"):
@@ -149,6 +158,112 @@ def problems(page: Path, folder: Path, *, figures: int | None = None) -> list[st
             if most < 20:
                 found.append(f"{where}: {figure.marks} marks, but only {most} coloured pixels")
     return found
+
+
+DRAWN = """[...document.querySelectorAll(".figure")].filter(box => !box.closest("[hidden]"))
+  .every(box => box.classList.contains("drawn") || box.innerText.includes("could not draw"))"""
+
+
+class Tab:
+    """A page that is open in headless Chromium, without a network, and can be used.
+
+    Parameters
+    ----------
+    devtools : ClientConnection
+        By which Chromium is asked.
+    """
+
+    def __init__(self, devtools: ClientConnection) -> None:
+        self._devtools = devtools
+        self._numbers = count(1)
+        self.ask("Page.enable")
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Ask for something by the protocol of Chromium's developer tools."""
+        number = next(self._numbers)
+        self._devtools.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._devtools.recv(timeout=LIMIT_S))
+            if message.get("id") == number:
+                assert "error" not in message, (method, message)
+                return dict(message["result"])
+
+    def run(self, script: str) -> Any:
+        """Return what an expression is in the page, once it is settled."""
+        done = self.ask(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in done, done["exceptionDetails"]
+        return done["result"].get("value")
+
+    def until(self, script: str) -> None:
+        """Wait until an expression is true in the page."""
+        wait_for(lambda: bool(self.run(script)), script)
+
+    def look(self, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+        """Give the screen a size and the system a colour scheme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.ask("Emulation.setDeviceMetricsOverride", **size)
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.ask("Emulation.setEmulatedMedia", features=media)
+
+    def open(self, page: Path, part: str = "") -> None:
+        """Open a page, and wait until its figures are drawn or said not to be."""
+        address = page.resolve().as_uri()
+        self.ask("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
+        self.ask("Page.navigate", url=f"{address}{part}")
+        self.until(f"location.href.startsWith('{address}') && document.readyState === 'complete'")
+        self.until(DRAWN)
+
+    def press(self, key: str, code: int) -> None:
+        """Press a key and let it go."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
+
+@contextmanager
+def opened() -> Iterator[Tab]:
+    """Start Chromium on an empty page, and end it."""
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [
+                CHROMIUM,
+                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+                *("--disable-background-networking", "--disable-component-update"),
+                *("--disable-sync", "--no-first-run", "--remote-debugging-port=0"),
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            port = Path(profile) / "DevToolsActivePort"
+            wait_for(lambda: port.exists() and port.read_text().count("\n") > 0, "Chromium")
+            number, path = port.read_text().split()
+            with connect(f"ws://127.0.0.1:{number}{path}", proxy=None) as browser:
+                asked = {"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}
+                browser.send(json.dumps(asked))
+                target = json.loads(browser.recv(timeout=LIMIT_S))["result"]["targetId"]
+            address = f"ws://127.0.0.1:{number}/devtools/page/{target}"
+            with connect(address, proxy=None, max_size=None) as devtools:
+                yield Tab(devtools)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < end, f"not so within {LIMIT_S} s: {what}"
+        time.sleep(0.05)
 
 
 def main(pages: list[str]) -> int:

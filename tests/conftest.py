@@ -72,6 +72,7 @@ MARKED = {
         "tests/test_readme.py::test_what_the_reference_measures_",
         "tests/test_experiment.py::test_on_a_cluster_",
         "tests/publish/test_render.py",
+        "tests/publish/test_site.py",
     ),
     "slow": (
         "tests/test_readme.py::test_a_wheel_",

@@ -125,9 +125,9 @@ def says(figure: dict[str, Any]) -> str:
         sentences.append(f"Panels: {'; '.join(dict.fromkeys(panels.values()))}")
     for letter, words in (("x", "Across"), ("y", "Up")):
         titles = dict.fromkeys(plain(_text(axis.get("title"))) for axis in _axes(layout, letter))
-        if any(titles) and not set(titles) <= set(panels.values()):
+        if any(titles) and (len(panels) < 2 or not set(titles) <= set(panels.values())):
             sentences.append(f"{words}: {'; '.join(filter(None, titles))}")
-    return " ".join(f"{sentence.rstrip('. ')}." for sentence in sentences)
+    return " ".join(one if one.endswith(("?", "!", ".")) else f"{one}." for one in sentences)
 
 
 def _box(name: str, figure: dict[str, Any], config: dict[str, Any], words: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import simlib as sl
-from simlib.publish import reference, report
+from simlib.publish import reference
+from simlib.publish.site import Site
 
 PAGE = Path(__file__).parents[2] / "data" / "settings.md"
 
@@ -194,10 +195,11 @@ def test_settings_are_shown_as_text_as_html_and_as_a_table():
 
 
 def test_a_report_has_the_settings_as_a_page(tmp_path):
-    text = reference.write_page(tmp_path).read_text(encoding="utf-8")
+    [index] = Site([]).write_folder(tmp_path)
+    text = (tmp_path / "settings.html").read_text(encoding="utf-8")
     for one in sl.settings():
-        assert f">{one.path.removeprefix('Plan.')}</td>" in text
-    [index] = report.write_pages([], tmp_path)
+        assert f'<h3 id="{one.path}">' in text
+        assert html.escape(one.meaning) in text
     assert '<a href="settings.html">' in index.read_text(encoding="utf-8")
 
 

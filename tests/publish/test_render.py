@@ -19,6 +19,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from simlib.publish.links import RenderError
 from simlib.publish.notebook import (
     PLOTLY_MIME,
     NotebookError,
@@ -27,7 +28,7 @@ from simlib.publish.notebook import (
     measures,
     write,
 )
-from simlib.publish.render import RenderError, outside_addresses, render
+from simlib.publish.render import outside_addresses, render
 from simlib.publish.report import main as report
 from tests import browser
 
@@ -96,15 +97,16 @@ def test_a_page_shows_text_table_and_folded_code(page: Path) -> None:
     assert "<strong>weight</strong>" in html
     assert "<th>latency_s</th>" in html
     assert html.count("<details") == 2
-    # The figure, plotly, and what draws the one with the other; the title's own is escaped.
-    assert html.count("</script>") == 3
+    # The figure, plotly, the colours, and what draws with them; the title's own is escaped.
+    assert html.count("</script>") == 4
 
 
 def test_a_figure_that_is_not_drawn_is_its_title_and_says_so(page: Path) -> None:
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     [figure] = soup.select("div.figure[role=img]")
-    assert figure["aria-label"] == "latency"
+    assert figure["aria-label"] == "latency. Lines: series 1. Bars: series 2."
     assert figure.text.startswith("Figure: latency")
+    assert "JavaScript, which did not run here" in figure.text
 
 
 def test_code_that_shows_nothing_is_unfolded_with_the_code_after_it(tmp_path: Path) -> None:
@@ -125,24 +127,19 @@ LINKS = (
 )
 
 
-def test_links_lead_to_pages_and_hold_files(tmp_path: Path) -> None:
+def test_links_of_a_page_alone_hold_files_or_are_words(tmp_path: Path) -> None:
     data = tmp_path / "data" / "a.toml"
     data.parent.mkdir()
     data.write_text("clients = 5\n")
     source = tmp_path / "notebooks" / "a.ipynb"
     source.parent.mkdir()
     write(new_notebook(cells=[new_markdown_cell(LINKS, id="a")]), source)
-    target = render(source, tmp_path / "out", pages=["a", "b"], following=("b", "Is <b> next?"))
+    target = render(source, tmp_path / "out")
     soup = BeautifulSoup(target.read_text(encoding="utf-8"), "html.parser")
-    links = {link.text: link["href"] for link in soup.find_all("a")}
+    links = {link.text: link["href"] for link in soup.select("main a")}
     assert links.pop("data") == f"data:text/plain;base64,{b64encode(data.read_bytes()).decode()}"
-    assert links == {
-        "← All pages": "index.html",
-        "Next: Is <b> next? →": "b.html",
-        "next": "b.html",
-        "site": "https://example.org/a.ipynb",
-        "part": "#part",
-    }
+    assert links == {"site": "https://example.org/a.ipynb", "part": "#part"}
+    assert "next elsewhere" in soup.text
 
 
 @pytest.mark.parametrize("address", ["gone.toml", "../a.csv", "large.bin"])
@@ -344,7 +341,8 @@ def test_a_report_keeps_the_good_pages_and_says_which_notebook_failed(
     assert "bad.ipynb: code cell 1" in printed.err
     assert "no such preset" in printed.err
     assert {path.name for path in out.iterdir()} == {
-        *("good.html", "good.ipynb", "index.html", "settings.html")
+        *("good.html", "good.ipynb", "index.html"),
+        *("settings.html", "api.html", "reference.html", "trust.html"),
     }
     index = (out / "index.html").read_text(encoding="utf-8")
     assert '<a href="good.html">' in index
