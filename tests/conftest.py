@@ -70,6 +70,7 @@ MARKED = {
     "live": (
         "tests/test_readme.py::test_what_the_reference_measures_",
         "tests/test_experiment.py::test_on_a_cluster_",
+        "tests/publish/test_comparison.py",
         "tests/publish/test_render.py",
     ),
     "slow": (
