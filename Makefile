@@ -19,7 +19,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env warm report test test-static test-engines test-others test-computed test-lab test-live test-measured test-live-then-measured \
-  check lint types unit-rules unit-rest lab bench golden lock clean another-python
+  check lint types unit-rules unit-rest compare lab bench golden lock clean another-python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -93,6 +93,10 @@ unit-rules:
 
 unit-rest:
 	$(UNIT) --ignore tests/core --ignore tests/engines tests
+
+# CI runs one notebook in this way, in tests/publish/test_comparison.py.
+compare: warm  ## run the computed notebooks by the second runner, which needs no nbval
+	@$(BIN)/python -m simlib.publish.comparison $(or $(NOTEBOOKS),$(COMPUTED))
 
 lab: $(STAMP)  ## explore the notebooks in JupyterLab, on this machine only
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None $(LAB_ARGS)

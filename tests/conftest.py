@@ -56,6 +56,7 @@ MARKED = {
         "tests/test_readme.py::test_the_examples_",
         "tests/test_progress.py::test_compiling_",
         "tests/figures/test_rollouts.py",
+        "tests/figures/test_timelines.py",
         "tests/guide/test_defects.py",
         "tests/analysis/test_traffic.py::test_bytes_by_rate_",
         "tests/analysis/test_outages.py",
@@ -64,6 +65,7 @@ MARKED = {
         "tests/theory/test_reconnecting.py::test_an_exponential_storm_",
         "tests/rollout/test_cohorts.py::test_both_engines_agree_",
         "tests/rollout/test_cohorts.py::test_a_rehearsal_",
+        "tests/rollout/test_reasons.py",
         "tests/rollout/test_trials.py",
         "tests/analysis/test_rollouts.py",
         "tests/verdict/test_guides_board.py",
@@ -71,6 +73,7 @@ MARKED = {
     "live": (
         "tests/test_readme.py::test_what_the_reference_measures_",
         "tests/test_experiment.py::test_on_a_cluster_",
+        "tests/publish/test_comparison.py",
         "tests/publish/test_render.py",
         "tests/publish/test_site.py",
     ),

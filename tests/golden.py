@@ -309,7 +309,7 @@ def _kind_of(case: dict[str, Any]) -> str:
     if "plan" not in case:
         run = sl.simulate(case["scenario"], **options)
         return "eventful" if run.ledger.delivered else "quiet"
-    run, history, _ = sl.roll_out(case["plan"], case["scenario"], **options)
+    run, history = sl.roll_out(case["plan"], case["scenario"], **options)[:2]
     if not run.ledger.delivered or run.frame("exposures")["cohort"].nunique() < 2:
         return "quiet"
     return "back" if "rolled_back" in set(history["event"]) else "eventful"

@@ -26,6 +26,7 @@ from simlib.figures.runs import (
 )
 from simlib.figures.style import COLOURS, THEORY
 from simlib.figures.sweeps import capacity, sensitivity
+from simlib.figures.timelines import rollout_timeline
 from simlib.figures.verdicts import break_even, sobol, tornado, verdict
 from simlib.renamed import renamed
 
@@ -52,6 +53,7 @@ __all__ = [
     "restarts",
     "rollback_time",
     "rollout",
+    "rollout_timeline",
     "sensitivity",
     "six_metrics",
     "slow_consumers",

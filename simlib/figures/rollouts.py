@@ -21,12 +21,12 @@ from simlib.run import Run, check_table
 Series = Mapping[str, tuple[pd.Series, pd.Series]]
 """A metric by cohort: times, seconds, and values."""
 
-_SPANS_DECADES = 30.0
+SPANS_DECADES = 30.0
 _PANELS = 2
 # Lines that stand for no transport have colours that no transport has: of Okabe and Ito's palette,
 # and of Tol's muted one. Each of them has its own dash or symbol.
 _OTHERS = ("#882255", "#CC79A7", "#56B4E9", "#000000", "#8C6D00", "#44AA99")
-_FORBIDDEN = "#B22222"
+FORBIDDEN = "#B22222"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 _ENDS = {
     "done": "done",
@@ -113,7 +113,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
     ScenarioError
         The argument is not a rollout, or it was interrupted before its first check.
     """
-    run, history, _ = _checked(carried_out)
+    run, history = checked(carried_out)[:2]
     end_s = run.provenance["end_of_run_s"]
     leads_to_push = rollouts.leads_to_push(run)
     table = rollouts.shares(run) if leads_to_push else rollouts.enrolled(run)
@@ -128,7 +128,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
         hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
     )
     dash = "dot" if style.is_measured(run) else "solid"
-    wide = {"color": _colour(run, "treatment"), "dash": dash, "width": 5.0}
+    wide = {"color": colour_of(run, "treatment"), "dash": dash, "width": 5.0}
     thin = {"color": _OTHERS[2], "dash": dash, "width": 2.0}
     said = "push" if leads_to_push else "treatment"
     for column, name, look in (
@@ -154,7 +154,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
                 x=row.t_s, y=104, text=end, showarrow=False, xanchor="left", xshift=3
             )
     title = _found(history, steps, end_s)
-    style.layout(figure, title, "", "share (%)", [run], about=_whence(run))
+    style.layout(figure, title, "", "share (%)", [run], about=whence(run))
     figure.update_xaxes(
         range=style.rounded([-0.01 * end_s, 1.01 * end_s]), **style.time_axis(end_s)
     )
@@ -181,7 +181,7 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
     ScenarioError
         The argument is not a rollout, or it was interrupted before its first check.
     """
-    run, history, plan = _checked(carried_out)
+    run, history, plan = checked(carried_out)[:3]
     names = _watched(plan)
     rows = -(-len(names) // _PANELS)
     figure = make_subplots(
@@ -203,8 +203,8 @@ def guardrail_panels(carried_out: Rollout) -> go.Figure:
             grey = {"color": style.THEORY, "width": 1.5 if row.event in _ENDS else 0.7}
             figure.add_vline(x=row.t_s, line={**grey, "dash": "dot"}, **where)
     words = ", ".join(dict.fromkeys(_said_of(rail) for rail in plan.guardrails)) or "none"
-    about = f"{_whence(run)}<br>Guardrails: {words}"
-    height, title = 150 + 235 * rows, _how_it_ended(history)
+    about = f"{whence(run)}<br>Guardrails: {words}"
+    height, title = 150 + 235 * rows, how_it_ended(history)
     style.layout(figure, title, "", "", [run], about=about, height=height, panels=True)
     figure.update_annotations(font={"size": 13})
     end_s = run.provenance["end_of_run_s"]
@@ -224,7 +224,7 @@ def _watched(plan: Plan) -> list[str]:
 
 def _series(carried_out: Rollout, over_time: pd.DataFrame, name: str) -> Series:
     """Return a metric over time by cohort; metrics known from checks alone have no control."""
-    run, history, _ = carried_out
+    run, history = carried_out.run, carried_out.history
     if name not in GUIDE_METRICS:
         return {"treatment": (history["t_s"], history[name])}
     cohorts = {str(cohort): table for cohort, table in over_time.groupby("cohort", sort=False)}
@@ -239,16 +239,16 @@ def _draw_cohorts(
     figure: go.Figure, carried_out: Rollout, series: Series, *, is_first: bool, row: int, col: int
 ) -> None:
     """Draw a panel's metric, a line for each cohort; the first panel has the legend."""
-    run, _, plan = carried_out
+    run, plan = carried_out.run, carried_out.plan
     for cohort, (t_s, values) in series.items():
         transport = run.transports[cohort]
         figure.add_scatter(
             x=style.rounded(t_s, digits=style.TIME_DIGITS),
             y=style.rounded(values),
             mode="lines+markers",
-            line={"color": _colour(run, cohort), "width": 1.5},
+            line={"color": colour_of(run, cohort), "width": 1.5},
             marker={"size": 4, "symbol": "circle" if cohort == "control" else "square"},
-            name=_variant(cohort, transport, plan),
+            name=variant_of(cohort, transport, plan),
             legendgroup=cohort,
             showlegend=is_first,
             hovertemplate="%{y:.4g} at %{x:g} s<extra>%{fullData.name}</extra>",
@@ -268,7 +268,7 @@ def _draw_limits_of_control(
             x=style.rounded(t_s, digits=style.TIME_DIGITS),
             y=style.rounded(values * factor),
             mode="lines",
-            line={"color": _FORBIDDEN, "width": 1.5, "dash": "dot"},
+            line={"color": FORBIDDEN, "width": 1.5, "dash": "dot"},
             name="limit from control",
             legendgroup="limit",
             showlegend=not any(trace.legendgroup == "limit" for trace in figure.data),
@@ -283,7 +283,7 @@ def _draw_limits(
 ) -> None:
     """Draw fixed limits, shade the values beyond them, and scale the axis to show both."""
     values = [value for _, of_it in series.values() for value in of_it[of_it > 0.0].tolist()]
-    is_log = bool(values) and max(values) > _SPANS_DECADES * min(values)
+    is_log = bool(values) and max(values) > SPANS_DECADES * min(values)
     limits = [rail.limit for rail in rails if rail.times_control is None and not rail.judge]
     _scale(figure, values + [limit for limit, _ in limits], is_log=is_log, row=row, col=col)
     for limit, is_upper in limits:
@@ -527,7 +527,7 @@ def _half_s(rows: pd.DataFrame) -> float:
     return float(start_s + (end_s - start_s) * (before - 0.5) / (before - after))
 
 
-def _colour(run: Run, cohort: str) -> str:
+def colour_of(run: Run, cohort: str) -> str:
     """The colour of a cohort: its transport's, or where both have one, another for treatment."""
     transports = run.transports
     if cohort == "treatment" and transports["control"] == transports["treatment"]:
@@ -535,7 +535,7 @@ def _colour(run: Run, cohort: str) -> str:
     return style.COLOURS[transports[cohort]]
 
 
-def _variant(cohort: str, transport: str, plan: Plan) -> str:
+def variant_of(cohort: str, transport: str, plan: Plan) -> str:
     """A cohort, its transport, and what else its clients have otherwise."""
     words = [style.NAMES[transport]]
     for path, value in getattr(plan, cohort).changes.items():
@@ -546,13 +546,14 @@ def _variant(cohort: str, transport: str, plan: Plan) -> str:
     return f"{cohort}: {', '.join(words)}"
 
 
-def _whence(run: Run) -> str:
+def whence(run: Run) -> str:
     """Return the source of a rollout: simulated or measured, seed and replication."""
     words = f"One rollout ({style.source(run)}, seed {run.provenance['seed']}"
     return f"{words}, replication {run.provenance['replication']}); no interval"
 
 
-def _checked(given: Any) -> Rollout:
+def checked(given: Any) -> Rollout:
+    """Return a rollout whose controller has looked at it, or refuse what is none."""
     if not isinstance(given, Rollout):
         raise ScenarioError("carried_out", given, "must be a Rollout")
     if len(given.history) == 0:
@@ -582,7 +583,7 @@ def _found(history: pd.DataFrame, steps: pd.DataFrame, end_s: float) -> str:
     return f"{title}; {ended} after {style.number((at_s - first['t_s']) / 60.0)} min"
 
 
-def _how_it_ended(history: pd.DataFrame) -> str:
+def how_it_ended(history: pd.DataFrame) -> str:
     """Say how many checks failed, and how the rollout ended."""
     failed = int((history["event"] == "failed").sum())
     ended = _ENDS.get(str(history["event"].iloc[-1]), "under way").split(":")[0]
@@ -653,9 +654,9 @@ def _shade(
     lowest = min([abs(limit), *values]) / 10.0 if is_log else -highest
     y0, y1 = (limit, highest) if is_upper else (lowest, limit)
     figure.add_hrect(
-        y0=y0, y1=y1, fillcolor=_FORBIDDEN, opacity=0.13, line_width=0, row=row, col=col
+        y0=y0, y1=y1, fillcolor=FORBIDDEN, opacity=0.13, line_width=0, row=row, col=col
     )
-    figure.add_hline(y=limit, line={"color": _FORBIDDEN, "width": 1}, row=row, col=col)
+    figure.add_hline(y=limit, line={"color": FORBIDDEN, "width": 1}, row=row, col=col)
 
 
 def _said_of(rail: Guardrail) -> str:

@@ -23,6 +23,7 @@ from simlib.core.protocol import has_socket, holds
 from simlib.core.record import TICK_S, Count, MetricsSnapshot, Wait, bucket_edges_s
 from simlib.rollout import significance
 from simlib.rollout.cohorts import cohort_scenarios
+from simlib.rollout.looks import Finding, check_rows, cohort_rows
 from simlib.rollout.plan import Guardrail, Plan
 from simlib.rollout.tally import Check, Verdict, argo, flagger, new_tally, next_stage
 from simlib.run import quantiles_of
@@ -172,6 +173,9 @@ class RolloutController:
     scenario : Scenario
     seed, replication : int
         Of the run.
+    explains : bool, optional
+        Whether it keeps what its decisions can be explained by. It takes as long again as deciding
+        does, which many short trials would notice.
 
     Attributes
     ----------
@@ -180,13 +184,26 @@ class RolloutController:
         A row for each look: ``t_s``, ``stage``, ``percent`` (from then on), ``event`` (one of
         `EVENTS`), ``failed`` (failed looks so far), and the treatment cohort's metrics since the
         previous look.
+    checks, looks : list of dict
+        Rows of `looks.check_rows` and of `looks.cohort_rows`; none if it does not explain.
     """
 
-    def __init__(self, plan: Plan, scenario: Scenario, seed: int, replication: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        scenario: Scenario,
+        seed: int,
+        replication: int,
+        *,
+        explains: bool = True,
+    ) -> None:
         self.plan = plan
         self.scenario = scenario
         self.flag: FlagRules = plan.flag_rules
         self.history: list[dict[str, Any]] = []
+        self.checks: list[dict[str, Any]] = []
+        self.looks: list[dict[str, Any]] = []
+        self._explains = explains
         self._address = seed, replication
         self._before: MetricsSnapshot | None = None
         self._stage = 0
@@ -241,16 +258,26 @@ class RolloutController:
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
         """Check the guardrails, and act on the verdict."""
         assert self._before is not None
+        guardrails = self.plan.guardrails
         treatment, control = self._read(snapshot, TREATMENT), Reading({}, {})
-        if any(guardrail.compares for guardrail in self.plan.guardrails):
+        is_compared = any(guardrail.compares for guardrail in guardrails)
+        if is_compared or (self._explains and guardrails):
             control = self._read(snapshot, CONTROL)
+        if is_compared:
             self._seen.append((control, treatment))
-        checks = [
-            self._said_of(guardrail, control, treatment, snapshot)
-            for guardrail in self.plan.guardrails
-        ]
+        findings = [self._found(each, control, treatment, snapshot) for each in guardrails]
+        checks = [finding.check for finding in findings]
         rule = {"flagger": flagger, "argo": argo}[self.plan.decision.rule]
         self._tally, verdict = rule(self._tally, self.plan.limits, checks)
+        if self._explains:
+            values = control.values, treatment.values
+            self.checks += check_rows(snapshot.t, guardrails, findings, values, self._tally)
+        return self._act(verdict, snapshot, treatment, has_failed=Check.FAIL in checks)
+
+    def _act(
+        self, verdict: Verdict, snapshot: MetricsSnapshot, treatment: Reading, *, has_failed: bool
+    ) -> float | None:
+        """Do what follows from a verdict, and return the new percentage, or None if it stays."""
         self._due_s = snapshot.t + self.plan.check_every_s
         if verdict == Verdict.GO_BACK:
             percents = self.plan.rollback.percents
@@ -262,7 +289,7 @@ class RolloutController:
             self._note(snapshot, "paused", treatment)
             return None
         if verdict == Verdict.HOLD:
-            self._note(snapshot, "failed" if Check.FAIL in checks else "inconclusive", treatment)
+            self._note(snapshot, "failed" if has_failed else "inconclusive", treatment)
             return None
         stage = self.plan.stages[self._stage]
         if snapshot.t < self._began_s + stage.bake_s:
@@ -282,38 +309,42 @@ class RolloutController:
         assert self._before is not None
         return read(self._before, snapshot, cohort, self.scenario, self.flag.transports)
 
-    def _said_of(
+    def _found(
         self, guardrail: Guardrail, control: Reading, treatment: Reading, snapshot: MetricsSnapshot
-    ) -> Check:
-        """Return the result of checking one guardrail now."""
+    ) -> Finding:
+        """Return what came of checking one guardrail now."""
         if guardrail.compares and self._percent >= 100.0 and snapshot.present[CONTROL] == 0:
-            return Check.PASS  # the control cohort is empty
+            return Finding("no control", Check.PASS)
         if snapshot.t < self._counted_from_s + guardrail.delay_s:
-            return Check.PASS
+            return Finding("suspended", Check.PASS)
         if guardrail.judge is None:
-            return check(guardrail, control, treatment)
+            return find(guardrail, control, treatment)
         return self._judge(guardrail, snapshot)
 
-    def _judge(self, guardrail: Guardrail, snapshot: MetricsSnapshot) -> Check:
-        """Return the result of a significance test over all that was observed since the start."""
+    def _judge(self, guardrail: Guardrail, snapshot: MetricsSnapshot) -> Finding:
+        """Return what a significance test says of all that was observed since the start."""
         name, is_worse = guardrail.metric, {"higher": "high", "lower": "low"}[guardrail.worse]
         margin = guardrail.margin if guardrail.worse == "higher" else -guardrail.margin
         if guardrail.judge == "mann_whitney":
             pairs = np.array([[one.values[name] for one in pair] for pair in self._seen])
             pairs = pairs[np.isfinite(pairs).all(axis=1)]
-            if len(pairs) < max(2, guardrail.min_sample):
-                return _NO_DATA[guardrail.no_data]
+            sample, least = float(len(pairs)), max(2, guardrail.min_sample)
+            if sample < least:
+                return _too_little(guardrail, sample=sample)
             said = significance.mann_whitney(pairs[:, CONTROL] + margin, pairs[:, TREATMENT])
         else:
             samples = [self._sample(name, cohort, snapshot) for cohort in (CONTROL, TREATMENT)]
-            if min(sample.n for sample in samples) < guardrail.min_sample:
-                return _NO_DATA[guardrail.no_data]
+            sample = min(one.n for one in samples)
+            if sample < guardrail.min_sample:
+                return _too_little(guardrail, sample=sample)
             difference = significance.sequential_test(*samples)
             if MEASURES[name].sequential == "events":
                 margin /= MEASURES[name].per  # samples of rates are per second
             low, high = difference.low - margin, difference.high - margin
             said = "high" if low > 0.0 else "low" if high < 0.0 else "pass"
-        return Check.FAIL if said == is_worse else Check.PASS
+        if said == is_worse:
+            return Finding("worse", Check.FAIL, sample=sample)
+        return Finding("not worse", Check.PASS, sample=sample)
 
     def _sample(self, name: str, cohort: int, snapshot: MetricsSnapshot) -> significance.Sample:
         """Return all observations of a cohort since the rollout began."""
@@ -356,6 +387,8 @@ class RolloutController:
                 **(seen.values if seen is not None else {}),
             }
         )
+        if self._explains and (self._before is None or snapshot.t > self._before.t):
+            self.looks += cohort_rows(self._before, snapshot)
         self._before = snapshot
 
 
@@ -374,6 +407,20 @@ def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
     >>> [check(rail, reading, reading).name for reading in seen]
     ['NO_DATA', 'FAIL']
     """
+    return find(guardrail, control, treatment).check
+
+
+def find(guardrail: Guardrail, control: Reading, treatment: Reading) -> Finding:
+    """Return what comes of comparing a guardrail's metric with its limit; as `check`.
+
+    Examples
+    --------
+    >>> rail = Guardrail(metric="latency_p50_s", times_control=2.0)
+    >>> control, treatment = (Reading({"latency_p50_s": s}, {"latency_p50_s": 7}) for s in (3, 7.0))
+    >>> found = find(rail, control, treatment)
+    >>> found.found, found.limit, found.sample
+    ('beyond', 6.0, 7)
+    """
     name = guardrail.metric
     value, sample = treatment.values[name], treatment.samples[name]
     (limit, is_upper), beyond = guardrail.limit, guardrail.beyond
@@ -382,8 +429,14 @@ def check(guardrail: Guardrail, control: Reading, treatment: Reading) -> Check:
         limit, beyond = limit * of_control, beyond * of_control
         sample = min(sample, control.samples[name])
     if sample < guardrail.min_sample or math.isnan(value) or math.isnan(limit):
-        return _NO_DATA[guardrail.no_data]
+        return _too_little(guardrail, limit, sample)
     if value > beyond if is_upper else value < beyond:
-        return Check.FAIL
+        return Finding("beyond", Check.FAIL, limit, sample)
     is_past = value > limit if is_upper else value < limit
-    return Check.INCONCLUSIVE if is_past else Check.PASS
+    if is_past:
+        return Finding("between", Check.INCONCLUSIVE, limit, sample)
+    return Finding("within", Check.PASS, limit, sample)
+
+
+def _too_little(guardrail: Guardrail, limit: float = math.nan, sample: float = 0.0) -> Finding:
+    return Finding("too little data", _NO_DATA[guardrail.no_data], limit, sample)

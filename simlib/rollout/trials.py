@@ -21,21 +21,20 @@ from numpy.typing import NDArray
 from simlib import experiment, theory
 from simlib.analysis import bucketing, rollouts
 from simlib.core.assignment import user_of
-from simlib.core.measures import MEASURES, METRICS
+from simlib.core.measures import MEASURES
 from simlib.core.protocol import SOCKET_TRANSPORTS, TRANSPORTS, Transport
 from simlib.core.record import Wait
 from simlib.engines import simulate
 from simlib.engines.choice import check_engine, chosen_engine
 from simlib.errors import Interrupted, ScenarioError
 from simlib.experiment import Changes
-from simlib.renamed import renamed, warn
+from simlib.renamed import renamed
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
-from simlib.rollout.warnings import warnings_of
-from simlib.run import COHORTS, Run, RunWarning, check_table, kinds, kinds_of
+from simlib.rollout.result import Rollout, result_of
+from simlib.run import COHORTS, Run, check_table, kinds, kinds_of
 from simlib.scenario import Scenario
-from simlib.scenario.display import page, table_html, warnings_html
 from simlib.scenario.suggestions import scenario_rule
 from simlib.store import Store
 
@@ -54,58 +53,6 @@ __all__ = [
 
 BASELINE = "healthy"
 """The name of the scenario as it is, among the regressions."""
-
-
-class Rollout(NamedTuple):
-    """A plan carried out once.
-
-    Attributes
-    ----------
-    run : Run
-    history : pandas.DataFrame
-        A row for each check of its controller: ``t_s``, ``stage``, ``percent`` (from then on),
-        ``event`` (one of `controller.EVENTS`), ``failed`` (failed checks so far), and the metrics
-        of the enrolled users since the previous check.
-    plan : Plan
-    """
-
-    run: Run
-    history: pd.DataFrame
-    plan: Plan
-
-    @property
-    def warnings(self) -> tuple[RunWarning, ...]:
-        """Those of its plan, see `rollout.warnings.CHECKS`, and of its run, see `Run.warnings`."""
-        return (*warnings_of(self.plan, self.run.scenario), *self.run.warnings)
-
-    @property
-    def title(self) -> str:
-        """The rollout in a line: its plan's name, its run and how it ended."""
-        last = self.history["event"].iloc[-1] if len(self.history) else "not begun"
-        percent = self.history["percent"].iloc[-1] if len(self.history) else 0
-        ended = str(last).replace("_", " ")
-        return f"{self.plan.name} on {self.run.title}: {ended} at {percent:g} %"
-
-    def __repr__(self) -> str:
-        warned = f"; warnings: {kinds(self.warnings)}" if self.warnings else ""
-        return f"<Rollout {self.title}, {len(self.history)} rows of history{warned}>"
-
-    def _repr_html_(self) -> str:
-        summary = self.run.summary().drop(index="warnings", errors="ignore")
-        turns = self.history[self.history["event"] != "passed"]
-        shown = turns[["t_s", "stage", "percent", "event"]]
-        return page(
-            self.title,
-            warnings_html(self.warnings),
-            table_html(shown),
-            table_html(summary),
-        )
-
-    @property
-    def diary(self) -> pd.DataFrame:
-        """Was renamed to `history`."""
-        warn("Rollout.diary", "Rollout.history")
-        return self.history
 
 
 def roll_out(
@@ -166,7 +113,20 @@ def roll_out(
     check_plan(plan, scenario)
     controller = RolloutController(plan, scenario, seed, replication)
     options: dict[str, Any] = {"seed": seed, "replication": replication, "keep": keep}
-    options |= {"progress": progress, "controller": controller}
+    options |= {"progress": progress, "engine": engine, "time_scale": time_scale}
+    return _rolled_out(controller, **options)
+
+
+def _rolled_out(
+    controller: RolloutController,
+    *,
+    engine: str,
+    time_scale: float | None = None,
+    **options: Any,
+) -> Rollout:
+    """Carry a controller's plan out on its scenario."""
+    plan, scenario = controller.plan, controller.scenario
+    options["controller"] = controller
     if engine != "live" and time_scale is not None:
         rule = f'has no meaning when engine is "{engine}"'
         raise ScenarioError("time_scale", time_scale, rule)
@@ -182,8 +142,7 @@ def roll_out(
             run = simulate(scenario, engine=engine, **options)
     except Interrupted as error:
         stopped, run = error, error.result
-    columns = ["t_s", "stage", "percent", "event", "failed", *METRICS]
-    rollout = Rollout(run, pd.DataFrame(controller.history, columns=columns), plan)
+    rollout = result_of(run, controller)
     if stopped is not None:
         raise Interrupted(stopped.what, rollout) from None
     return rollout
@@ -718,22 +677,24 @@ def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
 
 def carry_out(fleet: Trial) -> Rollout | None:
     """Carry a plan out on one fleet; None if it was interrupted."""
+    return _carried_out(fleet, explains=True)
+
+
+def _carried_out(fleet: Trial, *, explains: bool) -> Rollout | None:
+    """Carry a plan out on one fleet, which need not be explained; None if it was interrupted."""
+    plan, scenario, seed, replication, engine = fleet
+    check_plan(plan, scenario)
+    controller = RolloutController(plan, scenario, seed, replication, explains=explains)
+    options = {"seed": seed, "replication": replication, "progress": False}
     try:
-        return roll_out(
-            fleet.plan,
-            fleet.scenario,
-            seed=fleet.seed,
-            replication=fleet.replication,
-            engine=fleet.engine,
-            progress=False,
-        )
+        return _rolled_out(controller, engine=engine, **options)
     except Interrupted:
         return None
 
 
 def perform(fleet: Trial) -> experiment.Rows | None:
     """Rehearse one fleet, and return its outcome; None if it was interrupted."""
-    rollout = carry_out(fleet)
+    rollout = _carried_out(fleet, explains=False)
     if rollout is None:
         return None
     return [{"replication": fleet.replication, **outcome_of(rollout)}]
@@ -750,7 +711,7 @@ def _key_of(fleet: Trial) -> str:
 
 def outcome_of(rollout: Rollout) -> dict[str, Any]:
     """Return the outcome of a rollout: the columns of `Rehearsal.fleets` from ``outcome`` on."""
-    run, history, plan = rollout
+    run, history, plan = rollout.run, rollout.history, rollout.plan
     client, from_s, to_s = _of_treatment(run, "exposures", "client", "from_s", "to_s")
     low_s, count = _of_treatment(run, "latency", "low_s", "count")
     lost, errors = _of_treatment(run, "timeline", "lost", "errors")
