@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simlib import figures as figures
     from simlib import guide as guide
+    from simlib import lab as lab
     from simlib import theory as theory
     from simlib import verdict as verdict
     from simlib import web as web
@@ -92,6 +93,7 @@ _HOMES = {
     "grid": "experiment",
     "guide": "guide",
     "interrupted": "errors",
+    "lab": "lab",
     "library": "scenario.presets",
     "measure": "live",
     "metrics": "analysis.metrics",

@@ -30,6 +30,7 @@ LAYERS = [
     {"sizing", "rollout", "verdict"},
     {"guide"},
     {"figures"},
+    {"lab"},
     {"web"},
     {"publish"},
     {"cli"},

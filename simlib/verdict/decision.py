@@ -69,6 +69,8 @@ class Sentence(NamedTuple):
 def interval_of(values: Values, confidence: float) -> tuple[float, float, float]:
     """Return mean, low and high of replications; of values that are not finite, no interval.
 
+    Nor is there one of a single replication: it stands for itself.
+
     Examples
     --------
     >>> interval_of(np.array([1.0, 1.0]), 0.95)
@@ -80,6 +82,8 @@ def interval_of(values: Values, confidence: float) -> tuple[float, float, float]
         return math.nan, math.nan, math.nan
     if np.isinf(values).any():
         return math.inf, math.inf, math.inf
+    if len(values) == 1:
+        return float(values[0]), float(values[0]), float(values[0])
     return theory.mean_interval(values, confidence)
 
 
@@ -617,10 +621,11 @@ class Decision:
         """How it was judged, in a line."""
         asked = self.asked
         by = JUDGED[asked.needs.ranked_by].label
-        said = (
-            f"{asked.replications} replications of each, seed {asked.seed}, on the same changes; "
-            f"means, a mark by the interval of {asked.confidence:.0%}; ranked by {by}"
-        )
+        said = f"one run of each, seed {asked.seed}, on the same changes, and so no interval"
+        if asked.replications > 1:
+            said = f"{asked.replications} replications of each, seed {asked.seed}, on the same "
+            said += f"changes; means, a mark by the interval of {asked.confidence:.0%}"
+        said += f"; ranked by {by}"
         for condition, words in (("rough", "run in trouble"), ("rollout", "rolled out")):
             lacking = sum(condition not in ran for ran in self._ran.values())
             if lacking and condition in asked.needs.conditions:

@@ -142,10 +142,10 @@ def decide(
             rule = f"must be among {', '.join(_OPTIONS)}{hint(name, _OPTIONS)}"
             raise ScenarioError("options", name, rule)
     check_execution(options.get("on"), options.get("engine", "auto"), options.get("workers"))
-    _check_faults(scenario, "")
+    check_faults(scenario, "")
     cases, left_out = cases_of(scenario, needs, candidates)
     for case in cases.values():
-        _check_faults(case.scenario, f"candidates[{shown(case.name)}].")
+        check_faults(case.scenario, f"candidates[{shown(case.name)}].")
     asked = Asked(scenario, needs, replications or 1, seed, confidence, options)
     point = Point(asked, cases, left_out)
     if replications is None:
@@ -232,7 +232,10 @@ def judged(points: Sequence[Point], name: str, *, is_calm: bool = False) -> list
     )
     while asks:
         _carry_out(asks, asked, execution, found, name)
-        decisions = [_decision(place, point, found) for place, point in enumerate(points)]
+        decisions = [
+            decision_of(point, [found[place, name] for name in point.cases])
+            for place, point in enumerate(points)
+        ]
         if not later:
             break
         wanted = [(place, one) for place, each in enumerate(decisions) for one in each.unsettled]
@@ -316,7 +319,13 @@ def _carry_out(
         found.setdefault((ask.place, ask.candidate), {})[ask.name] = rows
 
 
-def _check_faults(scenario: Scenario, place: str) -> None:
+def check_faults(scenario: Scenario, place: str) -> None:
+    """Refuse faults and proxies that trouble has of its own; `place` is what the paths begin with.
+
+    Raises
+    ------
+    ScenarioError
+    """
     for number, fault in enumerate(scenario.faults):
         if FAULTS[fault.kind].stops_servers or fault.kind == "block_upgrades":
             rule = "must be left to needs.trouble, which brings a restart and bad proxies"
@@ -373,10 +382,19 @@ def _warned_of(
     return by_kind
 
 
-def _decision(place: int, point: Point, found: _Found) -> Decision:
+def decision_of(
+    point: Point, found: Sequence[Mapping[ConditionName, list[dict[str, Any]]]]
+) -> Decision:
+    """Return what is decided of a point.
+
+    Parameters
+    ----------
+    point : Point
+    found : sequence of mapping of str to list of dict
+        What is judged of each of its candidates: by condition, a row a replication.
+    """
     values, warned, said, ran = {}, {}, {}, {}
-    for name, case in point.cases.items():
-        rows_by_condition = found[place, name]
+    for (name, case), rows_by_condition in zip(point.cases.items(), found, strict=True):
         facts = {
             fact: np.array([row[fact] for row in rows], dtype=np.float64)
             for rows in rows_by_condition.values()

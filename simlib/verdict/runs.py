@@ -248,17 +248,20 @@ def _last_poll_s(scenario: Scenario) -> float:
 
 def judge(trial: Trial) -> Rows | None:
     """Run a trial, and return what is judged of it; None if it was interrupted."""
-    _, restart_s, plan = trial.condition
-    run = _run_of(trial)
-    if run is None:
-        return None
+    run = run_of(trial)
+    return None if run is None else [judged_of(trial.condition, run)]
+
+
+def judged_of(condition: Condition, run: Run) -> dict[str, Any]:
+    """Return what is judged of a run in a condition, and what it warns of."""
+    _, restart_s, plan = condition
     if plan is not None and plan.kill_s is not None:
         facts = rollout_facts(run, plan.kill_s)
     else:
         facts = calm_facts(run) if restart_s is None else rough_facts(run, restart_s)
     warnings = run.warnings
     said = "\n".join(f"{warning.kind}: {warning}" for warning in warnings)
-    return [{**facts, "warnings": kinds(warnings), "said": said}]
+    return {**facts, "warnings": kinds(warnings), "said": said}
 
 
 def key_of(trial: Trial) -> str:
@@ -270,7 +273,8 @@ def key_of(trial: Trial) -> str:
     return Store.key(name, trial.seed, trial.replication, trial.engine)
 
 
-def _run_of(trial: Trial) -> Run | None:
+def run_of(trial: Trial) -> Run | None:
+    """Run a trial; return None if it was interrupted."""
     scenario, _, plan = trial.condition
     options: dict[str, Any] = {"seed": trial.seed, "replication": trial.replication}
     options |= {"engine": trial.engine, "progress": False}
