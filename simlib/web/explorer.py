@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,22 @@ class Explorer:
         return summary_of(rows, labels).to_string()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {EXPLORER_MIME: self.spec.as_json(), "text/plain": repr(self)}
+        shown = {EXPLORER_MIME: self.spec.as_json(), "text/plain": repr(self)}
+        return {**_widget_view(self.spec), **shown} if _is_in_a_kernel() else shown
+
+
+def _is_in_a_kernel() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
+
+
+def _widget_view(spec: Spec) -> dict[str, Any]:
+    """Return what JupyterLab shows: there the kernel simulates."""
+    from simlib.web.widget import ExplorerWidget
+
+    bundle: Any = ExplorerWidget(spec)._repr_mimebundle_()
+    return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
 
 
 def explorer(

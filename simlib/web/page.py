@@ -22,10 +22,10 @@ from simlib.engines.wasm.image import STACK_END, Image, words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.figures import style
-from simlib.run.summary import Line, figure_names
 from simlib.scenario import Scenario
 from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, Bytes, LaidOut, laid_out
-from simlib.web.sliders import OF_A_FAULT, Slider
+from simlib.web.shown import label_of, line_of
+from simlib.web.sliders import Slider
 from simlib.web.specs import Spec
 
 STYLE = """
@@ -52,7 +52,6 @@ _LOST = (
 _LINGER = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
 _NOT_CLEARED = ("q.pool", "q.heap", "arrays.beats.flying.pool", "arrays.beats.flying.heap")
 """What is never read before it is written to."""
-_OF_A_FAULT = {"start_s": "begins at (s)", "length_s": "lasts (s)"}
 _LATENCIES_S = (1e-3, 1e3)
 
 
@@ -108,20 +107,11 @@ def _source(name: str) -> str:
     return text.replace('"use strict";\n', "", 1)
 
 
-def _label(path: str, scenario: Scenario) -> str:
-    """Return what a slider is called: of a fault, what happens, and what of it is moved."""
-    if (match := OF_A_FAULT.fullmatch(path)) and match[2] in _OF_A_FAULT:
-        kind = scenario.faults[int(match[1])].kind.replace("_", " ")
-        return f"{kind} {_OF_A_FAULT[match[2]]}"
-    words, unit = style.setting_words(path)
-    return f"{words} ({unit})" if unit else words
-
-
 def _slider_html(slider: Slider, name: str, scenario: Scenario) -> str:
-    label = html.escape(_label(slider.path, scenario))
+    label = html.escape(label_of(slider.path, scenario))
     start = html.escape(slider.texts[slider.start])
     head = f'<label for="{name}"><span>{label}</span><output>{start}</output>'
-    if all(isinstance(value, (int, float)) for value in slider.values):
+    if slider.is_range:
         return (
             f'{head}<input type="range" id="{name}" data-slider min="0" step="1" disabled '
             f'max="{len(slider.values) - 1}" value="{slider.start}"></label>'
@@ -136,9 +126,8 @@ def _slider_html(slider: Slider, name: str, scenario: Scenario) -> str:
 
 def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
     """Return what the page shows of a run, and how: for `view.js`."""
-    lines = figure_names()
     names = {*spec.shown, spec.over_time, "latency_p50_s"}
-    over_time = lines.get(spec.over_time) or Line(style.axis_title(spec.over_time))
+    over_time = line_of(spec.over_time)
     return {
         "sliders": [{"texts": each.texts, "start": each.start} for each in spec.sliders],
         "tallied": TALLIED,
@@ -149,10 +138,10 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
         "lines": [
             {
                 "name": name,
-                "text": lines[name].alone or lines[name].name,
-                "factor": lines[name].factor,
+                "text": line.alone or line.name,
+                "factor": line.factor,
             }
-            for name in spec.shown
+            for name, line in ((name, line_of(name)) for name in spec.shown)
         ],
         "runs": [
             {

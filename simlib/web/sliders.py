@@ -48,6 +48,11 @@ class Slider(NamedTuple):
     values: tuple[Any, ...]
     start: int
 
+    @property
+    def is_range(self) -> bool:
+        """Whether its positions have an order, as numbers do."""
+        return all(map(_is_number, self.values))
+
     def applied(self, scenario: Scenario, position: int) -> Scenario:
         """Return a scenario with the slider at a position."""
         value = self.values[position]

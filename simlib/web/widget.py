@@ -1,0 +1,134 @@
+"""An explorer in JupyterLab: the kernel simulates as the sliders move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from simlib.analysis import metrics
+from simlib.engines import simulate
+from simlib.errors import SimlibError
+from simlib.figures import style
+from simlib.lab.latest import Latest
+from simlib.lab.planning import deliverer
+from simlib.run import Run
+from simlib.run.summary import summary_of
+from simlib.scenario.display import table_html, warnings_html
+from simlib.web.shown import label_of, line_of
+from simlib.web.sliders import Slider, moved
+from simlib.web.specs import Spec
+
+_LABEL_PX = "170px"
+
+
+class ExplorerWidget(ipywidgets.VBox):
+    """Sliders, with a table and two figures that follow them.
+
+    Attributes
+    ----------
+    moves : int
+        How many moves were answered.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec, self._move, self.moves = spec, 0, 0
+        self._deliver = deliverer()
+        self._latest: Latest[tuple[int, tuple[int, ...]]] = Latest(self._simulate)
+        self._inputs = [_input(slider, spec) for slider in spec.sliders]
+        self._table, self._said = ipywidgets.HTML(), ipywidgets.HTML()
+        over_time = line_of(spec.over_time).name
+        self._latency = _figure(len(spec.scenarios), "publish to apply (s, log scale)", "seen (%)")
+        self._latency.update_xaxes(type="log")
+        self._course = _figure(len(spec.scenarios), "time (s)", over_time)
+        figures = ipywidgets.HBox(
+            [self._latency, self._course], layout={"flex_flow": "row wrap", "width": "100%"}
+        )
+        super().__init__([*self._inputs, self._said, self._table, figures])
+        for widget in self._inputs:
+            widget.observe(self._on_move, "value")
+        self._on_move()
+
+    def close(self) -> None:
+        """End what is computed, and take the widget away."""
+        self._latest.give_up()
+        self._latest.close()
+        super().close()
+
+    def _on_move(self, _: Any = None) -> None:
+        self._move += 1
+        self._said.value = "simulating ..."
+        self._latest.ask((self._move, tuple(widget.index for widget in self._inputs)))
+
+    def _simulate(self, asked: tuple[int, tuple[int, ...]]) -> None:
+        """Answer a move; it runs in a thread of its own."""
+        move, positions = asked
+        spec = self._spec
+        try:
+            runs = [
+                simulate(
+                    moved(each, spec.sliders, positions),
+                    seed=spec.seed,
+                    engine="compiled",
+                    progress=False,
+                )
+                for each in spec.scenarios
+            ]
+            self._deliver(self._show, move, runs)
+        except SimlibError as error:
+            self._deliver(self._refuse, move, str(error))
+
+    def _show(self, move: int, runs: Sequence[Run]) -> None:
+        if move != self._move:
+            return
+        lines = [line_of(name).name for name in self._spec.shown]
+        rows = [run.totals()[0] for run in runs]
+        labels = [run.labels(row) for run, row in zip(runs, rows, strict=True)]
+        whole = summary_of(rows, labels)
+        self._table.value = table_html(whole.loc[[line for line in lines if line in whole.index]])
+        over_time, factor = self._spec.over_time, line_of(self._spec.over_time).factor
+        with self._latency.batch_update(), self._course.batch_update():
+            for place, named in enumerate(style.labelled(runs)):
+                seen = style.thin(metrics.ecdf(named.run))
+                course = metrics.over_time(named.run)
+                latency_s = seen["latency_s"].clip(lower=style.LEAST_S)
+                drawn = {"name": named.name, "line": named.line()}
+                self._latency.data[place].update(x=latency_s, y=100.0 * seen["share"], **drawn)
+                self._course.data[place].update(
+                    x=course["t_s"], y=factor * course[over_time], **drawn
+                )
+        self.moves += 1
+        self._said.value = ""
+
+    def _refuse(self, move: int, why: str) -> None:
+        if move == self._move:
+            self._said.value = warnings_html([f"{why}. What is shown was set before."])
+
+
+def _input(slider: Slider, spec: Spec) -> Any:
+    shared = {
+        "options": list(slider.texts),
+        "index": slider.start,
+        "description": label_of(slider.path, spec.scenarios[0]),
+        "style": {"description_width": _LABEL_PX},
+        "layout": {"width": "min(98%, 46rem)"},
+    }
+    kind = ipywidgets.SelectionSlider if slider.is_range else ipywidgets.Dropdown
+    return kind(**shared)
+
+
+def _figure(traces: int, x: str, y: str) -> Any:
+    figure = go.FigureWidget([go.Scatter(x=[], y=[], mode="lines") for _ in range(traces)])
+    figure.update_layout(
+        template="plotly_white",
+        height=340,
+        width=520,
+        margin={"l": 60, "r": 20, "t": 30, "b": 40},
+        legend={"orientation": "h", "x": 0.0, "y": -0.25, "yanchor": "top"},
+        showlegend=True,
+    )
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y, rangemode="tozero")
+    return figure
