@@ -81,8 +81,7 @@ def framed(
     has_figures = any(page.has_figures for page in pages)
     has_explorers = any(page.has_explorers for page in pages)
     articles = "\n".join(
-        f'<article id="{html.escape(page.name)}" data-title="{html.escape(page.title)}">\n'
-        f"{page.body}\n</article>"
+        f"<article{_named(page) if len(pages) > 1 else ''}>\n{page.body}\n</article>"
         for page in pages
     )
     return f"""<!DOCTYPE html>
@@ -156,6 +155,10 @@ def write(target: Path, text: str) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _named(page: Page) -> str:
+    return f' id="{html.escape(page.name)}" data-title="{html.escape(page.title)}"'
 
 
 def _menu(links: Iterable[Link]) -> str:

@@ -10,6 +10,7 @@ import base64
 import html
 import mimetypes
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,8 +80,16 @@ class Places:
         RenderError
             A link leads to no file, or to one that is too large to be held.
         """
-        if self.is_one_file:
-            body = _HEADING.sub(lambda m: f'{m[1]}{self.identity(name, m[2])}"', body)
+        seen: Counter[str] = Counter()
+
+        def named(heading: re.Match[str]) -> str:
+            before, part = heading.groups()
+            # A heading that comes again has a number, as GitHub gives it.
+            again = f"-{seen[part]}" if seen[part] else ""
+            seen[part] += 1
+            return f'{before}{self.identity(name, part + again)}"'
+
+        body = _HEADING.sub(named, body)
         return _LINK.sub(lambda link: self._led(link, name, source, folder), body)
 
     def _led(self, link: re.Match[str], name: str, source: Path, folder: Path) -> str:

@@ -88,7 +88,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data" / "a.toml").write_text("clients = 5\n")
     (root / "data" / "notes.md").write_text(
         "# Notes\n\n[back](../notebooks/a.ipynb), [further](further.md), [settings](settings.md), "
-        "[large](large.bin)\n\n## The end\n"
+        "[large](large.bin)\n\n## The end\n\n## The end\n"
     )
     (root / "data" / "further.md").write_text("# Further\n\n[notes](notes.md)\n")
     (root / "data" / "settings.md").write_text("# Settings\n")

@@ -4,7 +4,7 @@
 "use strict";
 
 const PAPER_PX = 640, PAPER_HEIGHT_PX = 900; // fit A4 and US Letter
-const CARD_ZOOM = 0.7; // of the pictures on cards: two or three cards to a sheet
+const CARD_PX = 400, CARD_ZOOM = 0.7; // of the pictures on cards, which stand beside their text
 const MOST_WHOLE_PX = 800; // a table that is no higher is not torn
 
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
@@ -190,10 +190,10 @@ addEventListener("beforeprint", () => {
     if (typeof Plotly === "undefined") continue;
     if (!box.classList.contains("drawn")) draw(box);
     const {data, layout, config} = storedOf(box).figure;
-    const width = Math.min(PAPER_PX, layout.width ?? PAPER_PX);
+    const most = box.closest(".picture") ? CARD_PX : PAPER_PX;
+    const width = Math.min(most, layout.width ?? most);
     Plotly.react(box, data, {...layout, autosize: false, width}, {...config, responsive: false});
-    const most = box.closest(".picture") ? CARD_ZOOM : 1;
-    box.style.zoom = Math.min(most, PAPER_HEIGHT_PX / (layout.height ?? 450));
+    box.style.zoom = Math.min(most === CARD_PX ? CARD_ZOOM : 1, PAPER_HEIGHT_PX / (layout.height ?? 450));
   }
   for (const table of all("table").filter(isShown)) {
     const before = table.style.cssText;
@@ -226,7 +226,11 @@ function turn() {
   for (const one of pages) one.hidden = one !== page;
   document.title = page.dataset.title;
   if (isTurned) {
-    if (location.hash) page.querySelector("h1")?.focus({preventScroll: true});
+    const heading = page.querySelector("h1");
+    if (location.hash && heading) { // who listens to the page is told where they are now
+      heading.tabIndex = -1;
+      heading.focus({preventScroll: true});
+    }
     for (const box of all(".figure.drawn", page)) Plotly.Plots.resize(box);
     drawAll().then(markWide);
   }
