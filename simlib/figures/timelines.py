@@ -106,7 +106,7 @@ def rollout_timeline(carried_out: Rollout, metric: str | None = None) -> go.Figu
         "",
         "",
         [run],
-        about=f"{whence(run)}<br>Drag the slider, or go from one turn to the next",
+        about=f"{whence(run)}<br>Drag the slider, or go from breakpoint to breakpoint",
         height=245 + _PANEL_PX * rows,
         panels=True,
     )
@@ -242,7 +242,7 @@ def _frame(moments: list[_Moment], place: int) -> dict[str, Any]:
     before = max((turn for turn in turns if turn < place), default=place)
     after = min((turn for turn in turns if turn > place), default=place)
     t_s = style.rounded([moments[place].t_s], digits=style.TIME_DIGITS)[0]
-    buttons = [{"label": "◀ turn before", **_to(before)}, {"label": "turn after ▶", **_to(after)}]
+    buttons = [{"label": "◀ breakpoint", **_to(before)}, {"label": "breakpoint ▶", **_to(after)}]
     changes = {
         "shapes": [{"x0": t_s, "x1": t_s}],
         "annotations": [{"text": moments[place].text}],
@@ -300,7 +300,7 @@ def _draw_breakpoints(figure: go.Figure, carried_out: Rollout) -> None:
         mode="markers",
         marker={"symbol": "diamond", "size": 9, "color": _CURSOR},
         text=words,
-        name="turn",
+        name="breakpoint",
         hovertemplate="%{text}<extra></extra>",
         row=1,
         col=1,
