@@ -122,9 +122,10 @@ class Site:
         """
         out_dir = Path(out_dir)
         places = Places(self._pages)
-        if self.entries:
+        pages = self._made(places)
+        if any(page.has_figures for page in pages):
             write(out_dir / PLOTLY_NAME, plotly_js())
-        for page in self._made(places):
+        for page in pages:
             text = framed([page], menu=self._menu(places), beside=True, note=_NOTE)
             write(out_dir / f"{page.name}.html", text)
         return [out_dir / f"{name}.html" for name in (INDEX, *(one.name for one in self.entries))]
