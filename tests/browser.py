@@ -1,6 +1,7 @@
 """Look at rendered pages in a real browser without a network: are the figures really drawn?
 
-Used by the tests of `simlib.publish.render`. By hand, for pages that `make report` wrote::
+Used by the tests of `simlib.publish`; `opened` gives a tab that can be used. By hand, for pages
+that `make report` wrote::
 
     .venv/bin/python tests/browser.py build/report/*.html
 """

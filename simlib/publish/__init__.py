@@ -1,1 +1,1 @@
-"""Notebooks: run and compared, rendered as pages that open offline, collected in a report."""
+"""Notebooks: run and compared, rendered as pages that open offline, collected in a site."""

@@ -119,7 +119,7 @@ def says(figure: dict[str, Any]) -> str:
             kinds[_kind(trace)].append(name)
     for kind, names in kinds.items():
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        sentences.append(f"{kind}: {', '.join(names[:_MOST_NAMED])}{more}")
+        sentences.append(f"{kind}: {'; '.join(names[:_MOST_NAMED])}{more}")
     panels = _panels(figure)
     if len(panels) > 1:
         sentences.append(f"Panels: {'; '.join(dict.fromkeys(panels.values()))}")
@@ -253,7 +253,9 @@ def _columns(figure: dict[str, Any]) -> dict[str, str]:
     layout, traces = figure.get("layout", {}), figure.get("data", [])
     found = {}
     for letter in "xy":
-        names = {_reading(_axis_of(trace, layout, letter))[0] for trace in traces}
+        axes = [_axis_of(trace, layout, letter) for trace in traces]
+        # An axis that follows another one leaves its title to that.
+        names = {_reading(axis)[0] for axis in axes if axis.get("title") or "matches" not in axis}
         name = names.pop() if len(names) == 1 else ""
         found[letter] = name or letter
     return found

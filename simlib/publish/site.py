@@ -132,9 +132,9 @@ class Site:
         """
         out_dir = Path(out_dir)
         places = Places(self._pages)
-        if self.entries:
-            write(out_dir / PLOTLY_NAME, plotly_js())
         pages = self._made(places)
+        if any(page.has_figures for page in pages):
+            write(out_dir / PLOTLY_NAME, plotly_js())
         if any(page.has_explorers for page in pages):
             write(out_dir / EXPLORER_NAME, explorer_js())
         for page in pages:

@@ -252,6 +252,12 @@ def test_a_table_has_the_units_that_its_heads_say(axis, name, reading) -> None:
     assert plots._reading(axis) == (name, reading)
 
 
+def test_panels_along_one_axis_share_the_name_of_its_column() -> None:
+    layout = {"xaxis": {"matches": "x2"}, "xaxis2": {"title": {"text": "clients"}}}
+    traces = [{"x": [1], "y": [1]}, {"x": [1], "y": [1], "xaxis": "x2", "yaxis": "y2"}]
+    assert plots._columns({"data": traces, "layout": layout}) == {"x": "clients", "y": "y"}
+
+
 def test_report_at_a_prompt_shows_what_is_stored_as_a_folder_and_as_one_file(
     project: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:

@@ -112,8 +112,8 @@ const plain = text => text.replace(/<br>/g, " ").replace(/<[^>]*>/g, "");
 function shown(value, axis) {
   if (value === null || value === undefined) return null;
   if (axis?.labels) return axis.labels[value] ?? value;
-  if (axis?.factor && typeof value === "number") return Number((value * axis.factor).toPrecision(12));
-  return value;
+  // What arithmetic leaves in the last digits is not the figure's.
+  return typeof value === "number" ? Number((value * (axis?.factor ?? 1)).toPrecision(12)) : value;
 }
 
 function* rowsOf(trace, {name, panel, axes}) {
@@ -172,9 +172,9 @@ function offerTables() {
 
 function markWide() {
   for (const box of all(".output, pre")) {
-    const isWide = box.scrollWidth > box.clientWidth + 1;
-    if (box.matches(".output")) box.classList.toggle("wide", isWide);
-    for (const [name, value] of [["tabindex", "0"], ["role", "region"],
+    const over = box.scrollWidth - box.clientWidth, isWide = over > 0;
+    if (box.matches(".output")) box.classList.toggle("wide", over > 1);
+    for (const [name, value] of [["tabindex", "0"], ["role", "group"],
       ["aria-label", "wider than the screen: scroll sideways"]])
       isWide ? box.setAttribute(name, value) : box.removeAttribute(name);
   }
