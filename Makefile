@@ -36,7 +36,7 @@ report: warm  ## run the notebooks for real and write pages that open offline to
 # Any notebook that is not listed here measures on real sockets. So do the tests of `tests/live`.
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 ENGINES := tests/core tests/engines
-COMPUTED := notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb notebooks/09_decide.ipynb notebooks/08_scaling.ipynb notebooks/06_guide_audited.ipynb
+COMPUTED := notebooks/00_start_here.ipynb notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb notebooks/09_decide.ipynb notebooks/08_scaling.ipynb notebooks/06_guide_audited.ipynb
 MEASURED := $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
 LIVE := tests/live
 LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)

@@ -1,7 +1,7 @@
-"""The lab: a planner that answers while one drags.
+"""The lab: a planner that answers while one drags, and a live view of the real server.
 
-It is a widget for a notebook in JupyterLab. It needs the packages of ``simlib[notebooks]``, which
-are loaded when it is first made.
+Both are widgets for a notebook in JupyterLab. They need the packages of ``simlib[notebooks]``,
+which are loaded when one of them is first made.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from simlib.scenario import Scenario
 from simlib.scenario.suggestions import scenario_rule
 
 if TYPE_CHECKING:
+    from simlib.lab.live_view import LiveView
     from simlib.lab.planning import Planner
     from simlib.verdict.needs import Needs
 
-__all__ = ["planner"]
+__all__ = ["planner", "watch"]
 
 
 def planner(
@@ -67,6 +68,68 @@ def planner(
     from simlib.verdict.needs import needs_of
 
     return Planner(scenario, needs_of(needs), candidate, seed)
+
+
+def watch(
+    scenario: Scenario,
+    *,
+    down_s: float = 3.0,
+    seed: int = 1,
+    time_scale: float = 1.0,
+    frames_per_s: float = 8.0,
+    replications: int = 9,
+) -> LiveView:
+    """Start the real server and real clients, and return a widget that shows them while they run.
+
+    It is what `measure` runs. One button kills the server at once, as a crash would, and another
+    process takes over after `down_s`; one ends the run. Afterwards the same scenario, with the kill
+    at the moment at which it came, is simulated, and the measured curve is drawn over the band of
+    its replications, with its error in numbers.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        As for `measure`; with one server, and without faults that stop it.
+    down_s : float, optional
+        How long the server is down after a kill, seconds of the scenario. A kill that leaves no
+        time for that before the end is not carried out.
+    seed, time_scale : optional
+        As in `measure`.
+    frames_per_s : float, optional
+        How often the figures are drawn anew, at most, in [1, 20]. Each sample keeps the clients
+        busy for a moment, and drawing keeps a processor of this machine busy: a run that is
+        watched says more often that the machine was.
+    replications : int, optional
+        Simulated afterwards, >= 2.
+
+    Returns
+    -------
+    LiveView
+        An ipywidgets widget. Its ``run`` is what was measured, its ``comparison`` how far that is
+        from the simulated.
+
+    Raises
+    ------
+    ScenarioError
+        The scenario asks for what the lab does not have, or an argument is out of range. What
+        fails later, such as a machine that is too small, stands in the widget and its ``error``.
+    """
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("scenario", scenario, scenario_rule(scenario))
+    if not 1.0 <= frames_per_s <= 20.0:
+        raise ScenarioError("frames_per_s", frames_per_s, "must be in [1, 20]")
+    if replications < 2:
+        raise ScenarioError("replications", replications, "must be >= 2: one has no band")
+    from simlib.lab.live_view import LiveView
+
+    return LiveView(
+        scenario,
+        down_s=down_s,
+        frames_per_s=frames_per_s,
+        replications=replications,
+        seed=seed,
+        time_scale=time_scale,
+    )
 
 
 def __dir__() -> list[str]:

@@ -23,6 +23,9 @@ _PANELS = (
 )
 _EACH = len(_PANELS)
 _HEIGHT_PX = 560
+WIDTH_PX = 515
+"""Of the figure: with the controls beside it, what a window of 1280 pixels has room for."""
+_SMALL_PX = 12
 
 
 class Drawn(NamedTuple):
@@ -51,7 +54,7 @@ def empty() -> go.Figure:
         rows=2,
         cols=2,
         subplot_titles=_PANELS,
-        horizontal_spacing=0.1,
+        horizontal_spacing=0.13,
         vertical_spacing=0.2,
     )
     for number in range(2):
@@ -69,20 +72,20 @@ def empty() -> go.Figure:
                 figure.add_scatter(x=[], y=[], mode="lines", **shared)
     figure.update_layout(
         template="plotly_white",
-        font={"size": 13},
+        font={"size": _SMALL_PX},
         height=_HEIGHT_PX,
+        width=WIDTH_PX,
         margin={"l": 50, "r": 20, "t": 40, "b": 40},
         barmode="group",
         legend={"orientation": "h", "x": 0.0, "y": -0.12, "yanchor": "top"},
     )
-    figure.update_annotations(font={"size": 13})
-    figure.update_xaxes(title={"text": "publish to apply (log scale)", "standoff": 5}, row=1, col=1)
+    figure.update_annotations(font={"size": _SMALL_PX})
+    figure.update_xaxes(title={"standoff": 5, "font": {"size": _SMALL_PX}})
+    figure.update_xaxes(title_text="publish to apply (log scale)", row=1, col=1)
     figure.update_yaxes(range=[0, 101], row=1, col=1)
     figure.update_yaxes(rangemode="tozero", row=1, col=2)
     for col in (1, 2):
-        figure.update_xaxes(
-            title={"text": "time since the restart (s)", "standoff": 5}, row=2, col=col
-        )
+        figure.update_xaxes(title_text="time since the restart (s)", row=2, col=col)
         figure.update_yaxes(range=[0, 103], row=2, col=col)
     return figure
 

@@ -26,7 +26,7 @@ from simlib.verdict.glance import check_glance, glance
 from simlib.verdict.judging import decide
 from simlib.verdict.needs import Needs
 
-_LABEL_PX, _CONTROLS_PX = "110px", "380px"
+_LABEL_PX, _CONTROLS_PX = "95px", "295px"
 _MOST_REASONS = 5
 
 
@@ -93,10 +93,11 @@ class Planner(ipywidgets.VBox):
         toml = ipywidgets.Accordion([self._toml], titles=("The scenario as TOML, to copy",))
         left = ipywidgets.VBox(
             [*self._inputs.values(), notes, self._properly, self._status, toml],
-            layout={"flex": f"0 1 {_CONTROLS_PX}", "min_width": "320px"},
+            layout={"flex": f"0 0 {_CONTROLS_PX}"},
         )
         right = ipywidgets.VBox(
-            [self._figure, self._verdict], layout={"flex": "1 1 480px", "min_width": "420px"}
+            [self._figure, self._verdict],
+            layout={"flex": f"1 1 {panels.WIDTH_PX}px", "min_width": "380px"},
         )
         return ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})
 

@@ -47,6 +47,7 @@ from simlib.live.messages import (
     Port,
     Progress,
     Ready,
+    Sample,
     Settings,
     Start,
 )
@@ -89,6 +90,38 @@ class BackgroundTasks:
             self.error = self.error or task.exception()
 
 
+class _OneCohort:
+    """A record without a rollout, for `recording.snapshot`: all clients are of one cohort.
+
+    Since when clients are present is kept for cohorts only; `Presence` counts it meanwhile.
+    """
+
+    def __init__(self, record: Record, clients: int) -> None:
+        self._record = record
+        self.cohort = self.opened_in = np.zeros(clients, dtype=np.int8)
+        self.cohort_s = np.zeros(clients)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._record, name)
+
+
+class Presence:
+    """Client-seconds of presence, and of polling instead, summed up from sample to sample."""
+
+    def __init__(self) -> None:
+        self.t, self.exposed_s, self.fallen_s = 0.0, 0.0, 0.0
+
+    def counted_in(
+        self, snapshot: recording.MetricsSnapshot, fallen: int
+    ) -> recording.MetricsSnapshot:
+        """Return a snapshot with the sums up to its time; `fallen` clients poll instead now."""
+        length_s, self.t = snapshot.t - self.t, snapshot.t
+        self.exposed_s += int(snapshot.present.sum()) * length_s
+        self.fallen_s += fallen * length_s
+        sums = np.array([self.exposed_s]), np.array([self.fallen_s])
+        return snapshot._replace(exposed_s=sums[0], fallen_s=sums[1])
+
+
 class LiveClients(ConnectionOwner):
     """The driver of all clients of a run, in the scenario's time.
 
@@ -128,6 +161,7 @@ class LiveClients(ConnectionOwner):
         self.asked_s = [0.0] * clients
         self.tasks = BackgroundTasks()
         self.to_close: list[tuple[int, float]] = []
+        self.presence = Presence()
         self.is_over = False
 
     # -- time ------------------------------------------------------------------------------
@@ -210,14 +244,20 @@ class LiveClients(ConnectionOwner):
         is_present = [client.state not in (State.ABSENT, State.GONE) for client in self.clients]
         is_connected = [row.opened_s < NEVER_S for row in self.connection_rows]
         fallen = [is_fallen(client, self.rules_of(client)) for client in self.clients]
-        return recording.snapshot(
-            self.record,
+        record: Any = self.record
+        if record.cohort is None:
+            record = _OneCohort(record, len(self.clients))
+        found = recording.snapshot(
+            record,
             np.array(is_present),
             np.array(fallen),
             np.array(is_connected),
             np.array([client.since_s for client in self.clients]),
             self.now_s(),
         )
+        if self.record.cohort is None:
+            return self.presence.counted_in(found, sum(fallen))
+        return found
 
     # -- actions ---------------------------------------------------------------------------
 
@@ -413,16 +453,24 @@ class ClientRun:
         The lab.
     inbox : asyncio.Queue
         The lab's messages.
+    sample_s : float, optional
+        How long after one sample the next is made, seconds by the clock.
     """
 
     def __init__(
-        self, clients: LiveClients, workload: Workload, parent: Parent, inbox: asyncio.Queue[Any]
+        self,
+        clients: LiveClients,
+        workload: Workload,
+        parent: Parent,
+        inbox: asyncio.Queue[Any],
+        sample_s: float | None = None,
     ) -> None:
         self.clients = clients
         self.workload = workload
         self.parent = parent
         self.inbox = inbox
         self.horizon_s = clients.record.horizon_s
+        self.sample_s = sample_s
 
     async def run(self, start_s: float, check_s: float | None) -> float:
         """Run the scenario from a time of the clock; return the scenario's time at its end.
@@ -436,6 +484,8 @@ class ClientRun:
             clients.tasks.spawn(self.session(client, begin, end))
         if check_s is not None:
             self.schedule_check(check_s)
+        if self.sample_s is not None:
+            clients.loop.call_at(start_s, self.make_sample, start_s, self.sample_s)
         end_s = clock.to_clock(self.horizon_s)
         is_interrupted = False
         while not is_interrupted and (left_s := end_s - clients.loop.time()) > 0.0:
@@ -494,6 +544,15 @@ class ClientRun:
         if t < self.horizon_s:
             self.clients.call_at(t, lambda: self.parent.send(self.clients.snapshot()._replace(t=t)))
 
+    def make_sample(self, due_s: float, every_s: float) -> None:
+        """Send the lab a sample, and make the next one later; of what it missed, it makes none."""
+        if self.clients.is_over:
+            return
+        self.parent.send(Sample(self.clients.snapshot()))
+        loop = self.clients.loop
+        due_s = max(due_s + every_s, loop.time())
+        loop.call_at(due_s, self.make_sample, due_s, every_s)
+
     def apply_reply(self, reply: ControllerReply) -> None:
         """Set the percentage, if the controller has a new one, and schedule its next check."""
         if reply.percent is not None:
@@ -520,7 +579,8 @@ async def run(parent: Parent) -> None:
     start: Start = await inbox.get()
     gc.disable()  # a full collection would stop every client for milliseconds
     before_s = time.process_time()
-    end_of_run_s = await ClientRun(clients, workload, parent, inbox).run(start.start_s, check_s)
+    client_run = ClientRun(clients, workload, parent, inbox, settings.sample_s)
+    end_of_run_s = await client_run.run(start.start_s, check_s)
     parent.send(ClientsReport(record, end_of_run_s, time.process_time() - before_s))
 
 

@@ -40,12 +40,14 @@ from simlib.live.messages import (
     Progress,
     ProxyReport,
     RolloutSettings,
+    Sample,
     ServerReport,
     Settings,
     Start,
 )
 from simlib.live.nodes import ServerNodes
 from simlib.live.tokens import make_token
+from simlib.live.watching import Order, Watcher, check_watcher, with_kill
 from simlib.processes import terminable
 from simlib.progress import time_bar
 from simlib.renamed import renamed_arguments
@@ -56,6 +58,8 @@ MAX_WALL_S = 3600.0
 QUIET_CORES = 0.1
 """More processor time than this for other programs, in cores, makes latencies inconclusive."""
 _LEAD_S = 0.3
+_ORDER_S = 0.01
+"""From an order to kill the server to the kill, so that its time is known beforehand, seconds."""
 _SPARE_DESCRIPTORS = 100
 
 
@@ -70,6 +74,7 @@ def measure(
     progress: bool = True,
     controller: RolloutController | None = None,
     emulate_sends: bool = False,
+    watch: Watcher | None = None,
 ) -> Run:
     """Run a scenario on a real server with real clients, over loopback.
 
@@ -96,6 +101,9 @@ def measure(
         ``server.send_s``, instead of sending as fast as this machine does: so nodes that share its
         few processors send side by side, as on machines of their own. Only broadcasts wait: other
         jobs take what they take here, and the utilisation is that of real processors.
+    watch : Watcher, optional
+        Sees samples while the run goes on, and may have the server killed: see `live.watching`. A
+        kill stands in the result's ``scenario`` as the restart that it was.
 
     Returns
     -------
@@ -127,6 +135,8 @@ def measure(
     workload = compile_workload(scenario, seed, replication)
     clients = len(workload.start_s)
     check_keep(keep, len(workload.publish_s), clients)
+    if watch is not None:
+        check_watcher(scenario, watch)
     rollout = None
     if controller is not None:
         _check_rollout(scenario, controller)
@@ -148,10 +158,14 @@ def measure(
         rollout=rollout,
         is_proxied=is_proxied,
         emulates_sends=emulate_sends,
+        sample_s=None if watch is None else watch.every_s,
     )
     load = check_load(scenario, workload, time_scale=float(time_scale), rollout=rollout)
     with terminable():
-        reports = _run_processes(settings, workload, controller, progress)
+        reports = _run_processes(settings, workload, controller, progress, watch)
+    if reports.kill is not None:
+        asked_for, scenario = (with_kill(one, *reports.kill) for one in (asked_for, scenario))
+        settings = replace(settings, scenario=scenario)
     run = _run_of(asked_for, settings, workload, reports)
     run.provenance["load"] = load
     if run.provenance["interrupted"]:
@@ -164,7 +178,8 @@ class _Reports(NamedTuple):
     """What the processes of a run have measured.
 
     `bin_busy_s` has each node's use of its processor in each bin; `cores` are those used by each
-    process, and by all other programs; `node_processors` is how many the nodes ran on, if known.
+    process, and by all other programs; `node_processors` is how many the nodes ran on, if known;
+    `kill` is when a watcher had the server killed, and for how long, if one did.
     """
 
     clients: ClientsReport
@@ -173,10 +188,15 @@ class _Reports(NamedTuple):
     proxy: ProxyReport | None
     cores: dict[str, float]
     node_processors: int | None
+    kill: tuple[float, float] | None
 
 
 def _run_processes(
-    settings: Settings, workload: Workload, controller: RolloutController | None, progress: bool
+    settings: Settings,
+    workload: Workload,
+    controller: RolloutController | None,
+    progress: bool,
+    watch: Watcher | None,
 ) -> _Reports:
     """Start the processes, wait for the end of the run, and end them."""
     node_processors, client_processor = _processors(settings.scenario.server.nodes)
@@ -186,7 +206,9 @@ def _run_processes(
         proxy = None
         if settings.is_proxied:
             proxy = stack.enter_context(Child("simlib.live.proxy", client_processor))
-        server = stack.enter_context(ServerNodes(node_processors, settings, workload))
+        may_crash = watch is not None and watch.down_s is not None
+        nodes = ServerNodes(node_processors, settings, workload, may_crash=may_crash)
+        server = stack.enter_context(nodes)
         ports = server.node_ports[0]
         if proxy is not None:
             proxy.send(replace(settings, node_ports=server.node_ports))
@@ -200,7 +222,8 @@ def _run_processes(
         if proxy is not None:
             proxy.send(start)
         clients.send(start)
-        session = _LabSession(clients, server, proxy, controller, settings.time_scale)
+        watched = None if watch is None else _Watched(watch, server, start.start_s, settings)
+        session = _LabSession(clients, server, proxy, controller, settings.time_scale, watched)
         of_clients = session.await_end(settings.scenario.horizon_s, progress)
         of_proxy: ProxyReport | None = None
         if proxy is not None:
@@ -209,7 +232,8 @@ def _run_processes(
         of_server = server.stop()
         cores = usage.cores(of_server, of_clients, of_proxy)
     on = None if None in node_processors else len(set(node_processors))
-    return _Reports(of_clients, of_server, server.bin_busy_s, of_proxy, cores, on)
+    kill = None if watched is None else watched.kill
+    return _Reports(of_clients, of_server, server.bin_busy_s, of_proxy, cores, on, kill)
 
 
 def _run_of(asked_for: Scenario, settings: Settings, workload: Workload, reports: _Reports) -> Run:
@@ -326,6 +350,41 @@ def _check_cohorts(rules: Rules, cohort_rules: tuple[Rules, Rules]) -> None:
                 raise ScenarioError(f"{cohort}.changes ({name})", getattr(of_it, name), rule)
 
 
+class _Watched:
+    """A run that somebody watches, and what they have had done.
+
+    Attributes
+    ----------
+    kill : tuple of float or None
+        When the server was killed, and for how long, seconds of the scenario.
+    """
+
+    def __init__(
+        self, watcher: Watcher, server: ServerNodes, start_s: float, settings: Settings
+    ) -> None:
+        self._watcher, self._server, self._start_s = watcher, server, start_s
+        self._scale, self._horizon_s = settings.time_scale, settings.scenario.horizon_s
+        self.kill: tuple[float, float] | None = None
+        self._is_stopped = False
+
+    def see(self, sample: Sample) -> bool:
+        """Show a sample with the processor time that only the server knows; say whether to stop."""
+        if self._is_stopped:
+            return False
+        busy_s = np.array(self._server.busy_s()) * self._scale
+        order = self._watcher.see(sample.snapshot._replace(busy_s=busy_s))
+        down_s = self._watcher.down_s
+        if order == Order.KILL and down_s is not None and self.kill is None:
+            killed_s = (time.monotonic() - self._start_s) * self._scale
+            # A server that would not be back by the end is left alone: no fault ends so late.
+            if killed_s + down_s < self._horizon_s:
+                killed_s = round(killed_s + _ORDER_S * self._scale, 3)
+                self.kill = killed_s, down_s
+                self._server.crash(*self.kill)
+        self._is_stopped = order == Order.STOP
+        return self._is_stopped
+
+
 class _LabSession(NamedTuple):
     """The processes of a run, and the controller of its rollout, if there is one."""
 
@@ -334,6 +393,7 @@ class _LabSession(NamedTuple):
     proxy: Child | None
     controller: RolloutController | None
     time_scale: float
+    watched: _Watched | None
 
     def await_end(self, horizon_s: float, progress: bool) -> ClientsReport:
         """Wait for the clients' report; on Ctrl-C, ask for it at once."""
@@ -350,6 +410,9 @@ class _LabSession(NamedTuple):
                         return message
                     if isinstance(message, Progress):
                         progress_bar.update(min(message.t, progress_bar.total) - progress_bar.n)
+                    elif isinstance(message, Sample):
+                        if self.watched is not None and self.watched.see(message):
+                            self.clients.send(Command.STOP)
                     elif isinstance(message, CloseConnections):
                         self.server.close_connections(message)
                     else:

@@ -3,8 +3,9 @@
 Over pipes (`ipc`) the lab sends each process its `Settings`, and gets a `Ready` back. Then it sends
 `Start`, to a server that is to take over `TakeOver`, and at the end `Command.STOP`. Meanwhile
 
-* the clients send `Progress`, and in a rollout a `MetricsSnapshot` for each check, which a
-  `ControllerReply` answers; `CloseConnections` passes through the lab to the server;
+* the clients send `Progress`, a `Sample` to whoever watches, and in a rollout a `MetricsSnapshot`
+  for each check, which a `ControllerReply` answers; `CloseConnections` passes through the lab to
+  the server;
 * a server sends `BusyTime` for each bin of the scenario's time;
 * where there are several nodes, each gets a `Change` when the board changes;
 * the proxy, which is the balancer, gets a `NodeState` when a node goes, or its next process is up.
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from simlib.core.assignment import FlagRules
 from simlib.core.client_state import Rules
-from simlib.core.record import Record
+from simlib.core.record import MetricsSnapshot, Record
 from simlib.scenario import Scenario
 
 # -- over pipes ----------------------------------------------------------------------------
@@ -81,6 +82,9 @@ class Settings:
     """For the proxy, the ports of each node."""
     is_proxied: bool = False
     """Whether there is a proxy between clients and server."""
+    sample_s: float | None = None
+    """How long after one sample the clients make the next, seconds by the clock; None: they make
+    none."""
     is_standby: bool = False
     """Whether this server waits to take over from another."""
     emulates_sends: bool = False
@@ -128,6 +132,12 @@ class Progress(NamedTuple):
     """The clients have reached this time of the scenario, seconds."""
 
     t: float
+
+
+class Sample(NamedTuple):
+    """The figures of the clients now, for whoever watches the run."""
+
+    snapshot: MetricsSnapshot
 
 
 class ControllerReply(NamedTuple):

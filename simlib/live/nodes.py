@@ -25,7 +25,13 @@ from simlib.live.messages import (
     ServerReport,
     Settings,
 )
-from simlib.live.standby import ServerWithStandbys, free_ports, merged, outages_of
+from simlib.live.standby import (
+    ON_ORDER,
+    ServerWithStandbys,
+    free_ports,
+    merged,
+    outages_of,
+)
 from simlib.scenario import Workload
 
 _BROKER_END_S = 1.0
@@ -40,6 +46,8 @@ class ServerNodes:
         The processor that each is to run on.
     settings : Settings
     workload : Workload
+    may_crash : bool, optional
+        Whether `crash` may be called: a process of the only node stands by.
 
     Attributes
     ----------
@@ -48,7 +56,12 @@ class ServerNodes:
     """
 
     def __init__(
-        self, processors: Sequence[int | None], settings: Settings, workload: Workload
+        self,
+        processors: Sequence[int | None],
+        settings: Settings,
+        workload: Workload,
+        *,
+        may_crash: bool = False,
     ) -> None:
         self._scale = settings.time_scale
         self._publish_s: list[float] = workload.publish_s.tolist()
@@ -60,6 +73,8 @@ class ServerNodes:
             self._nodes = []
             for number, processor in enumerate(processors):
                 outages = outages_of(workload.fault_events, number, horizon_s)
+                if may_crash:
+                    outages = [ON_ORDER]
                 own = {port: ports.pop() for port in Port} if outages else {}
                 server = ServerWithStandbys(processor, replace(settings, ports=own), outages)
                 self._nodes.append(stack.enter_context(server))
@@ -88,6 +103,11 @@ class ServerNodes:
             node.start(start_s, say_is_up)
         if len(self._nodes) > 1:
             self._broker.start()
+
+    def crash(self, start_s: float, length_s: float) -> None:
+        """Kill the server at a time of the scenario, for so long, seconds."""
+        for node in self._nodes:
+            node.crash(start_s, length_s)
 
     def close_connections(self, message: CloseConnections) -> None:
         """Let each node close its clients' connections, each at its time, for good."""

@@ -13,6 +13,7 @@ measured.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import socket
 import threading
@@ -64,6 +65,10 @@ class Outage(NamedTuple):
         return self.start_s == self.end_s
 
 
+ON_ORDER = Outage(math.inf, math.nan, is_crash=True)
+"""An outage that somebody may order during the run: see `ServerWithStandbys.crash`."""
+
+
 def outages_of(fault_events: Sequence[FaultEvent], node: int, horizon_s: float) -> list[Outage]:
     """Return when a node of the server is down, in order of time.
 
@@ -106,7 +111,8 @@ class ServerWithStandbys:
         Its ports are those that each process is to open, but for one that replaces another. They
         have to be given, see `free_ports`, where there are outages.
     outages : list of Outage
-        When the node is down; one from time 0 on leaves it without a first process.
+        When the node is down; one from time 0 on leaves it without a first process, and
+        `ON_ORDER`, which has to be alone, begins when `crash` is called.
 
     Attributes
     ----------
@@ -132,6 +138,7 @@ class ServerWithStandbys:
         self.bin_busy_s: dict[int, float] = {}
         self._reports: list[ServerReport] = []
         self._is_over = threading.Event()
+        self._is_ordered = threading.Event()
         self._restarter: threading.Thread | None = None
         self.ports = settings.ports
         with ExitStack() as stack:
@@ -150,9 +157,7 @@ class ServerWithStandbys:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        if self._restarter is not None:
-            self._restarter.join()
+        self._end_restarter()
         self._stack.close()
 
     def await_ready(self, timeout_s: float) -> None:
@@ -183,6 +188,8 @@ class ServerWithStandbys:
             self._children[0].send(Start(start_s))
         first = int(self.is_up_first)
         for child, outage in zip(self._children[first:], self._outages, strict=True):
+            if outage is ON_ORDER:
+                continue
             opens_s = self._to_clock(outage.end_s) - _LEAD_S * outage.is_none
             child.send(TakeOver(start_s, opens_s, serves_s=outage.end_s))
         self._used_s = _cpu_s(self._children[0])
@@ -190,6 +197,13 @@ class ServerWithStandbys:
             target=self._carry_out_outages, args=(say_is_up,), daemon=True
         )
         self._restarter.start()
+
+    def crash(self, start_s: float, length_s: float) -> None:
+        """Let the outage that was to be ordered begin; times in seconds of the scenario."""
+        end_s = start_s + length_s
+        self._outages = [Outage(start_s, end_s, is_crash=True)]
+        self._children[1].send(TakeOver(self._start_s, self._to_clock(end_s), serves_s=end_s))
+        self._is_ordered.set()
 
     def tell(self, change: Change) -> None:
         """Tell the node of a change, and its standbys, which will need to have heard of it."""
@@ -228,9 +242,7 @@ class ServerWithStandbys:
         ServerReport
             Of all processes, but for those that were killed: of them, the processor time.
         """
-        self._is_over.set()
-        if self._restarter is not None:
-            self._restarter.join()
+        self._end_restarter()
         last = self._children[self._active]
         last.send(Command.STOP)
         for child in self._children[: self._active]:
@@ -239,6 +251,12 @@ class ServerWithStandbys:
             self._take([message])
         report = merged([*self._reports, message])
         return report._replace(cpu_s=report.cpu_s + self._killed_cpu_s)
+
+    def _end_restarter(self) -> None:
+        self._is_over.set()
+        self._is_ordered.set()
+        if self._restarter is not None:
+            self._restarter.join()
 
     def _to_clock(self, t: float) -> float:
         return self._start_s + t / self._scale
@@ -249,6 +267,10 @@ class ServerWithStandbys:
 
     def _carry_out_outages(self, say_is_up: Callable[[bool], None]) -> None:
         try:
+            if self._outages == [ON_ORDER]:
+                self._is_ordered.wait()
+                if self._is_over.is_set():
+                    return
             for place, outage in enumerate(self._outages, start=int(self.is_up_first)):
                 if not self._is_down and not outage.is_none:
                     if not self._waits_until(outage.start_s):

@@ -201,7 +201,7 @@ def test_rollouts_beside_tight_paths_are_equal(taken):
         assert_equal(board, ("exposures",), lambda: Script(flag, percents, treatment=treatment))
 
     agrees()
-    assert taken["at_once"] > 20 * EXAMPLES
+    assert taken["at_once"] > 10 * EXAMPLES
     assert taken["in_turn"] > 100 * EXAMPLES
 
 

@@ -192,14 +192,26 @@ def browser(profile: Path, address: str, width: int = 1280, height: int = 900) -
 
 
 def run_all(page: Page, limit_s: float = 120.0) -> None:
-    """Run every cell of the notebook that the page shows, and wait until the kernel is idle."""
+    """Run every cell of the notebook that the page shows, and wait until all have run."""
     page.wait("!!document.querySelector('.jp-Notebook .jp-Cell')", limit_s)
     page.wait(_IS_IDLE, limit_s)
     page.js("window.jupyterapp.commands.execute('notebook:run-all-cells'); 0")
-    page.wait(_IS_IDLE, limit_s)
+    page.wait(_ALL_RAN, limit_s)
 
 
-_IS_IDLE = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
+# Where JupyterLab asks which kernel is meant, it is the one that it proposes.
+_IS_IDLE = """(() => {
+    document.querySelector('.jp-Dialog .jp-mod-accept')?.click();
+    const shell = window.jupyterapp?.shell;
+    const panel = shell && [...shell.widgets('main')].find(one => one.sessionContext);
+    if (panel?.sessionContext.session?.kernel?.status !== 'idle') return false;
+    shell.activateById(panel.id);
+    return true;
+})()"""
+_ALL_RAN = """(() => {
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+    return prompts.every(one => /\\d/.test(one.textContent));
+})()"""
 
 
 def free_port() -> int:
