@@ -72,7 +72,7 @@ def _whole(value: float) -> str:
 
 _ROWS = (
     _Row("clients", "clients", 10, 100_000, _whole, "open tabs at the busiest hour", True),
-    _Row("polling.interval_s", "polling interval", 1.0, 300.0, duration, "refetchInterval"),
+    _Row("polling.interval_s", "polls every", 1.0, 300.0, duration, "refetchInterval"),
     _Row("updates.rate_per_s", "changes", 0.001, 10.0, _rate, "changes to what a tab shows"),
     _Row("network.rtt_s", "round trip", 0.001, 1.0, duration, "the median client's ping"),
     _Row("server.poll_s", "job of a poll", 1e-4, 0.1, duration, "what a poll costs a worker"),

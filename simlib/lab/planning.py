@@ -1,7 +1,8 @@
 """The planner's widget: controls at the left, the figure and the verdict at the right.
 
-The figure is a plotly `FigureWidget`, whose data are replaced: measured in JupyterLab, a move is
-drawn sooner than where a plain figure is displayed anew, which also makes the page jump.
+The figure is a plotly `FigureWidget`, whose data are replaced: a move sends what it changes, in one
+message, and the page stays where it is. A plain figure that is displayed anew is sent whole, and
+takes the place of the one before.
 """
 
 from __future__ import annotations
@@ -207,7 +208,8 @@ def _glanced(decision: Decision, note: str) -> str:
     noted = f"<p>{html.escape(note)}</p>" if note else ""
     least = f"At a glance: {html.escape(decision.about)}. No verdict to act on: decide properly."
     return (
-        f"<div><p><strong>{html.escape(said[0])}</strong></p><p><em>{least}</em></p>{noted}"
+        f'<div style="line-height:1.4"><p><strong>{html.escape(said[0])}</strong></p>'
+        f"<p><em>{least}</em></p>{noted}"
         f"{warnings_html(decision.warnings)}<ul>{reasons}</ul>"
         f"{table_html(decision.summary().T)}</div>"
     )
