@@ -9,8 +9,8 @@ from typing import Any
 from simlib.engines import simulate
 from simlib.run.summary import summary_of
 from simlib.scenario import Scenario
-from simlib.web.sliders import Moves, sliders_of
-from simlib.web.specs import EXPLORER_MIME, SHOWN, Spec, check
+from simlib.web.sliders import Moves, check_beside, sliders_of
+from simlib.web.specs import EXPLORER_MIME, SHOWN, Spec, check, sequence
 
 
 class Explorer:
@@ -27,7 +27,8 @@ class Explorer:
 
     def __repr__(self) -> str:
         paths = ", ".join(slider.path for slider in self.spec.sliders)
-        return f"<Explorer of {paths}>\n{self._summary()}"
+        said = [f"{run.title}: {warning}" for run in self._runs for warning in run.warnings]
+        return "\n".join([f"<Explorer of {paths}>", self._summary(), *said])
 
     def _summary(self) -> str:
         rows = [row for run in self._runs for row in run.totals()]
@@ -70,7 +71,8 @@ def explorer(
     Parameters
     ----------
     scenario : Scenario or sequence of Scenario
-        One to three, which are shown beside each other, such as a board polled and pushed.
+        One to three, which are shown beside each other, such as a board polled and pushed. What
+        moves has the same value in all of them.
     sliders : mapping
         What moves: paths of settings as `Scenario.replace` takes them, or ``faults.0.start_s``. A
         tuple of two numbers is a range, a list has single values; a mapping has changes by their
@@ -89,7 +91,8 @@ def explorer(
     Raises
     ------
     ScenarioError
-        A slider moves what cannot be moved in a page, or something else is wrong with it.
+        Something is wrong with a scenario or a slider. What would have to be laid out anew for
+        every client is refused when a page is rendered, which lays runs out.
 
     Examples
     --------
@@ -98,7 +101,10 @@ def explorer(
     <Explorer of polling.interval_s>
     ...
     """
-    scenarios = (scenario,) if isinstance(scenario, Scenario) else tuple(scenario)
-    spec = Spec(scenarios, (), tuple(shown), over_time, seed)
+    scenarios = (scenario,) if isinstance(scenario, Scenario) else scenario
+    spec = Spec(sequence("scenarios", scenarios), (), sequence("shown", shown), over_time, seed)
     check(spec)
-    return Explorer(spec._replace(sliders=sliders_of(scenarios[0], sliders)))
+    spec = spec._replace(sliders=sliders_of(spec.scenarios[0], sliders))
+    for each in spec.scenarios:
+        check_beside(each, spec.sliders)
+    return Explorer(spec)

@@ -83,7 +83,8 @@ def explorer_html(spec: Spec, name: str) -> str:
         f"<style>{STYLE}</style>"
         f'<section class="explorer" id="{name}" aria-label="Explorer: simulates as you move">'
         f'<div class="sliders">{sliders}</div>'
-        f'<div class="state"><p class="said" role="status">{_LOST}</p><progress value="0">'
+        f'<div class="state"><p class="said" role="status">{_LOST}</p>'
+        '<progress value="0" aria-label="simulated so far">'
         '</progress><button type="button" class="stop">Stop</button>'
         '<button type="button" class="again">As at first</button></div>'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody></tbody></table>"
@@ -145,7 +146,8 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
         ],
         "runs": [
             {
-                "name": style.NAMES[style.kind(each.run)],
+                "name": _called(each, named),
+                "binS": each.run.scenario.bin_s,
                 "measures": [
                     name
                     for name in names
@@ -168,7 +170,6 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
             "over_time": {
                 "name": spec.over_time,
                 "factor": over_time.factor,
-                "binS": spec.scenarios[0].bin_s,
                 "words": over_time.alone or over_time.name,
                 "isLevel": MEASURES[spec.over_time].worse == "neither",
                 "layout": _layout(len(named), "time (s)", over_time.name, log=False),
@@ -176,6 +177,13 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
         },
         "config": {"displaylogo": False, "responsive": True},
     }
+
+
+def _called(one: style.Named, named: Sequence[style.Named]) -> str:
+    """Return what titles call a run: its transport, where no other run has the same."""
+    kinds = [style.kind(each.run) for each in named]
+    kind = style.kind(one.run)
+    return style.NAMES[kind] if kinds.count(kind) == 1 else one.name
 
 
 _OF_A_MEASURE = ("name", "numerator", "denominator", "per", "sample")

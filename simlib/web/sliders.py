@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simlib.engines.compiled.variants import FROM_CLIENTS
 from simlib.errors import ScenarioError
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
@@ -19,7 +20,11 @@ LIBRARY = "library"
 _MOST_POSITIONS = 60
 _WIDE = 20.0
 """From this factor between a range's ends on, positions are so many times apart, not so far."""
+_LARGEST = 1e12
+"""What no setting reaches, and no range has to: beyond it, positions are without number."""
 OF_A_FAULT = re.compile(r"faults\.(\d+)\.(\w+)")
+_NAMED_BY = ("transport", "polling.etag", "name", "bin_s")
+"""By what figures call a scenario, and the width of their bins: these cannot slide."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _A_DECADE = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
@@ -98,6 +103,9 @@ def sliders_of(scenario: Scenario, moves: Moves) -> tuple[Slider, ...]:
     >>> clients.values[:3], interval.texts, interval.start
     ((100, 120, 150), ('10', '30', '60'), 1)
     """
+    if not isinstance(moves, Mapping) or not all(isinstance(path, str) for path in moves):
+        rule = "must be a mapping of paths of settings to what each may be"
+        raise ScenarioError("sliders", moves, rule)
     if not 1 <= len(moves) <= MOST_SLIDERS:
         rule = f"must be 1 to {MOST_SLIDERS} settings to move"
         raise ScenarioError("sliders", list(moves), rule)
@@ -113,12 +121,14 @@ def _slider(scenario: Scenario, path: str, given: Any) -> Slider:
         names = tuple(given)
         return _choice(scenario, path, names, names, [library(name) for name in names])
     if isinstance(given, Mapping):
-        return _choice(scenario, path, tuple(given), tuple(given.values()), given.values())
+        names = tuple(map(str, given))
+        return _choice(scenario, path, names, tuple(given.values()), given.values())
     own = _own_value(scenario, path)
     if isinstance(given, tuple) and len(given) == 2 and all(map(_is_number, given)):
-        values = _between(path, *given, own)
+        low, high = map(_plain, given)
+        values = _between(path, low, high, own)
     elif isinstance(given, Sequence) and not isinstance(given, str):
-        values = tuple(given)
+        values = tuple(map(_plain, given))
     else:
         rule = "must be a range (two numbers), a list of values, or names of changes"
         raise ScenarioError(path, given, rule)
@@ -160,13 +170,23 @@ def _own_value(scenario: Scenario, path: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as Python's, which a notebook can keep."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _between(path: str, low: float, high: float, own: Any) -> tuple[Any, ...]:
     """Return round numbers from `low` to `high`, and the scenario's own value among them."""
     if not (_is_number(own) and low <= own <= high and low < high):
         raise ScenarioError(path, (low, high), f"must be a range around the scenario's own {own}")
+    if max(abs(low), abs(high)) > _LARGEST or 0.0 < low < 1.0 / _LARGEST:
+        rule = (
+            f"must be a range between numbers of at most {_LARGEST:g}, or 0, or from its inverse on"
+        )
+        raise ScenarioError(path, (low, high), rule)
     if low > 0.0 and high / low >= _WIDE:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
         inside = np.array([each * 10.0**decade for decade in decades for each in _A_DECADE])
@@ -186,4 +206,48 @@ def _step(at_least: float) -> float:
 
 
 def _text(value: Any) -> str:
-    return f"{value:,.6g}" if _is_number(value) and abs(value) < 1e6 else str(value)
+    """Return what a reader sees of a value.
+
+    Examples
+    --------
+    >>> [_text(value) for value in (None, True, 20_000, 2_500_000, 0.25, "never")]
+    ['not set', 'yes', '20,000', '2,500,000', '0.25', 'never']
+    """
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
+
+
+def check_beside(scenario: Scenario, sliders: Sequence[Slider]) -> None:
+    """Raise what is wrong with a scenario whose sliders were made for the one beside it.
+
+    Raises
+    ------
+    ScenarioError
+        It has other values of what moves, so that sliders would begin where it is not; or it cannot
+        have those of some position.
+    """
+    for slider in sliders:
+        match = OF_A_FAULT.fullmatch(slider.path)
+        if match and int(match[1]) >= len(scenario.faults):
+            rule = "must be a fault of every scenario that is shown"
+            raise ScenarioError(slider.path, f"{len(scenario.faults)} faults", rule)
+        if slider.applied(scenario, slider.start) != scenario:
+            rule = "must be the same in every scenario that is shown, as one slider moves it in all"
+            raise ScenarioError(slider.path, slider.texts[slider.start], rule)
+        for position in range(len(slider.values)):
+            _check_shown(scenario, slider, slider.applied(scenario, position))
+
+
+def _check_shown(scenario: Scenario, slider: Slider, there: Scenario) -> None:
+    """Raise what names and axes would be wrong for, as a page has them once for all positions."""
+    if there.clients >= FROM_CLIENTS:
+        raise ScenarioError("clients", there.clients, f"must be < {FROM_CLIENTS} in a page")
+    for name in _NAMED_BY:
+        if _own_value(there, name) != _own_value(scenario, name):
+            rule = f"must not move {name}: show a scenario of each beside each other instead"
+            raise ScenarioError(slider.path, _own_value(there, name), rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simlib.core.measures import MEASURES
 from simlib.errors import ScenarioError
@@ -64,6 +64,13 @@ class Spec(NamedTuple):
         return cls(scenarios, tuple(sliders), shown, given["over_time"], given["seed"])
 
 
+def sequence(what: str, given: Any) -> tuple[Any, ...]:
+    """Return what was given as a sequence, or raise that it is none."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ScenarioError(what, given, "must be a list")
+    return tuple(given)
+
+
 def check(spec: Spec) -> None:
     """Raise what is wrong with an explorer, apart from its sliders.
 
@@ -76,6 +83,8 @@ def check(spec: Spec) -> None:
     if not 1 <= len(spec.scenarios) <= MOST_RUNS:
         raise ScenarioError("scenarios", len(spec.scenarios), f"must be 1 to {MOST_RUNS} of them")
     for scenario in spec.scenarios:
+        if not isinstance(scenario, Scenario):
+            raise ScenarioError("scenarios", scenario, "must be scenarios")
         if scenario.updates.trace is not None:
             rule = "must be absent: a page has no files; give its times as updates.publish_s"
             raise ScenarioError("updates.trace", scenario.updates.trace, rule)

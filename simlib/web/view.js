@@ -5,6 +5,7 @@
 // colours of a dark screen) are the page's.
 
 const STOPPED = "Stopped. Move a slider to simulate again.";
+const SIMULATING = "Simulating.";
 const SHOWN_AFTER_MS = 400;
 const LETTER_PX = 9; // of a title
 
@@ -42,8 +43,9 @@ class Explorer {
     const lengths = spec.sliders.map(({ texts }) => texts.length);
     this.worker.postMessage({ code: spec.code, laid: spec.laid, lengths });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      if (this.results) this.draw(this.results);
+      if (this.results) this.show(this.results);
     });
+    this.say(SIMULATING);
     this.simulate();
   }
 
@@ -62,7 +64,10 @@ class Explorer {
     this.wishedMs = performance.now();
     this.worker.postMessage({ wish: this.wish, positions: this.positions });
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.box.classList.add("busy"), SHOWN_AFTER_MS);
+    this.timer = setTimeout(() => {
+      this.box.classList.add("busy");
+      this.say(this.results ? `${SIMULATING} What is shown was set before.` : SIMULATING);
+    }, SHOWN_AFTER_MS);
   }
 
   stop() {
@@ -100,14 +105,21 @@ class Explorer {
   }
 
   async draw(results) {
+    const { wish } = this;
     this.results = results;
-    this.tabulate(results);
-    await Promise.all([this.drawLatency(results), this.drawOverTime(results)]);
+    await this.show(results);
+    if (wish !== this.wish) return; // moved on, or stopped, while it was drawn
     const tookMs = performance.now() - this.wishedMs;
     this.moves.push(tookMs);
     const events = results.reduce((sum, { events }) => sum + events, 0);
-    this.rest(`${events.toLocaleString("en-US")} events simulated here in ${Math.round(tookMs)} ms.`);
-    this.box.dataset.drawn = String(this.wish);
+    const words = `${events.toLocaleString("en-US")} events simulated here in`;
+    this.rest(`${words} ${Math.round(tookMs)} ms: one run of each, so without intervals.`);
+    this.box.dataset.drawn = String(wish);
+  }
+
+  show(results) {
+    this.tabulate(results);
+    return Promise.all([this.drawLatency(results), this.drawOverTime(results)]);
   }
 
   metrics(result, name) {
@@ -152,7 +164,10 @@ class Explorer {
       return { ...this.spec.runs[place].line, x, y };
     });
     const half = results.map((result) => this.metrics(result, "latency_p50_s"));
-    const words = half.map((s, place) => `${threeDigits(s)} s by ${this.spec.runs[place].name}`);
+    const words = half.map((s, place) => {
+      const { name } = this.spec.runs[place];
+      return Number.isFinite(s) ? `${threeDigits(s)} s by ${name}` : `no time by ${name} (none seen)`;
+    });
     const title = `Half of the changes are seen within ${words.join(", ")}`;
     return this.plot("latency", traces, title, { xaxis: { range: [first, last].map(Math.log10) } });
   }
@@ -165,10 +180,11 @@ class Explorer {
   }
 
   drawOverTime(results) {
-    const { name, factor, binS, words, isLevel } = this.spec.figures.over_time;
+    const { name, factor, words, isLevel } = this.spec.figures.over_time;
     const width = this.spec.tallied.length;
     const said = [];
     const traces = results.map(({ sums, horizonS }, place) => {
+      const { binS } = this.spec.runs[place];
       const [x, y] = [[], []];
       for (let bin = 0; bin * binS < horizonS - 1e-9; bin += 1) {
         const row = (this.spec.samples.length + bin) * width;
@@ -176,7 +192,8 @@ class Explorer {
         x.push(bin * binS);
         y.push(Number.isFinite(value) ? value * factor : null);
       }
-      const ends = [Math.min(...y), Math.max(...y)].map(threeDigits);
+      const known = y.filter((value) => value !== null); // null would count as 0
+      const ends = [Math.min(...known), Math.max(...known)].map(threeDigits);
       said.push(isLevel ? ends.join(" to ") : ends[1]);
       return { ...this.spec.runs[place].line, x, y };
     });

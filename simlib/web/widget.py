@@ -77,8 +77,12 @@ class ExplorerWidget(ipywidgets.VBox):
                 for each in spec.scenarios
             ]
             self._deliver(self._show, move, runs)
+        except KeyboardInterrupt:  # given up: a newer move waits, or the widget is closed
+            return
         except SimlibError as error:
             self._deliver(self._refuse, move, str(error))
+        except Exception as error:  # a thread that died would answer no further move
+            self._deliver(self._refuse, move, f"{type(error).__name__}: {error}")
 
     def _show(self, move: int, runs: Sequence[Run]) -> None:
         if move != self._move:
@@ -100,7 +104,10 @@ class ExplorerWidget(ipywidgets.VBox):
                     x=course["t_s"], y=factor * course[over_time], **drawn
                 )
         self.moves += 1
-        self._said.value = ""
+        warned = zip(style.labelled(runs), runs, strict=True)
+        self._said.value = warnings_html(
+            f"{named.name}: {warning}" for named, run in warned for warning in run.warnings
+        )
 
     def _refuse(self, move: int, why: str) -> None:
         if move == self._move:

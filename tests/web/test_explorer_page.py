@@ -20,6 +20,7 @@ import simlib as sl
 from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.modules import module_of
+from simlib.figures import style
 from simlib.publish.render import render
 from simlib.run.summary import three_digits
 from simlib.scenario import compile_workload, new_record
@@ -195,3 +196,36 @@ def test_the_notebook_keeps_what_the_page_needs():
     assert Spec.of_json(bundle[EXPLORER_MIME]) == shown.spec
     assert "half of the changes seen within (s)" in bundle["text/plain"]
     assert str(Path(__file__).parents[2]) not in json.dumps(bundle)
+
+
+def test_titles_tell_runs_of_one_transport_apart_and_leave_out_what_has_no_value(tmp_path):
+    quiet = BOARD.replace({"updates.rate_per_s": 0.02, "bin_s": 2.0})
+    boards = [quiet, quiet.replace({"polling.jitter_frac": 0.2, "bin_s": 4.0})]
+    moves = {"polling.interval_s": [5.0, 30.0]}
+    page = explored(tmp_path, boards, moves, over_time="average_latency_s")
+
+    async def used():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn")
+            lasts = "[...document.querySelectorAll('[data-explored=over_time]')[0].data]"
+            return (
+                await tab.value(
+                    "[...document.querySelectorAll('[data-explored]')].map((div) =>"
+                    " div.getAttribute('aria-label'))"
+                ),
+                await tab.value(f"{lasts}.map(({{ x }}) => x.at(-1))"),
+                await tab.value("document.querySelector('.said').textContent"),
+                tab.failures,
+            )
+
+    (latency, over_time), lasts, said, failures = asyncio.run(used())
+    assert failures == []
+    first, second = (each.name for each in style.labelled([sl.simulate(each) for each in boards]))
+    assert first != second
+    assert f"by {first}" in latency
+    assert latency.count(f"by {second}") == 1
+    assert over_time.endswith(f"by {second}")
+    assert "NaN" not in latency + over_time
+    assert lasts == [98.0, 96.0]  # each run has the bins of its own scenario
+    assert said.endswith("one run of each, so without intervals.")

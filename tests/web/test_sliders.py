@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+import numpy as np
 import pytest
 
 import simlib as sl
@@ -53,6 +55,13 @@ def test_libraries_go_by_their_names():
     ("moves", "said"),
     [
         ({}, "sliders: must be 1 to 6 settings to move"),
+        (None, "sliders: must be a mapping of paths of settings to what each may be"),
+        ([("clients", (1, 2000))], "sliders: must be a mapping of paths of settings"),
+        ({5: (1, 2)}, "sliders: must be a mapping of paths of settings"),
+        ({"clients": (1, math.inf)}, "clients: must be a range between numbers of at most 1e+12"),
+        ({"clients": (math.nan, 2000)}, "clients: must be a range around the scenario's own 1000"),
+        ({"polling.interval_s": (0.0, math.inf)}, "must be a range between numbers of at most"),
+        ({"polling.interval_s": (1e-320, 60.0)}, "must be a range between numbers of at most"),
         ({"client": (1, 2)}, "did you mean clients?"),
         ({"clients": 5}, "clients: must be a range (two numbers), a list of values, or names"),
         ({"clients": "many"}, "clients: must be a range (two numbers), a list of values, or names"),
@@ -77,9 +86,41 @@ def test_what_cannot_slide_is_refused(moves, said):
         ([], {}, "scenarios: must be 1 to 3 of them"),
         ([BOARD] * (MOST_RUNS + 1), {}, "scenarios: must be 1 to 3 of them"),
         (BOARD, {"shown": ["speed"]}, "shown: must be among connection_count"),
+        ("matters", {}, "scenarios: must be a list, got 'matters'"),
+        (None, {}, "scenarios: must be a list, got None"),
+        ([None], {}, "scenarios: must be scenarios, got None"),
+        (BOARD, {"shown": "utilisation"}, "shown: must be a list, got 'utilisation'"),
         (BOARD, {"over_time": "latency_p50_s"}, "over_time: must be among connection_count"),
     ],
 )
 def test_an_explorer_says_what_is_wrong_with_it(scenarios, options, said):
     with pytest.raises(ScenarioError, match=re.escape(said)):
         sl.web.explorer(scenarios, {"clients": [500, 1000]}, **options)
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "moves", "said"),
+    [
+        ([BOARD, BOARD.replace(clients=500)], {"clients": [500, 1000]},
+         "clients: must be the same in every scenario that is shown"),
+        ([BOARD, BOARD.replace(faults=[])], {"faults.0.length_s": [5.0, 9.0]},
+         "faults.0.length_s: must be a fault of every scenario that is shown"),
+        (BOARD, {"transport": ["polling", "websocket"]}, "transport: must not move transport"),
+        (BOARD, {"way": {"polled": {}, "pushed": {"transport": "websocket"}}},
+         "way: must not move transport"),
+        (BOARD, {"polling.etag": ["off", "version"]}, "must not move polling.etag"),
+        (BOARD, {"bin_s": [1.0, 2.0]}, "bin_s: must not move bin_s"),
+        (BOARD, {"clients": (100, 200_000)}, "clients: must be < 100000 in a page"),
+    ],
+)  # fmt: skip
+def test_what_would_be_shown_under_wrong_names_is_refused(scenarios, moves, said):
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        sl.web.explorer(scenarios, moves)
+
+
+def test_numbers_of_numpy_and_names_that_are_numbers_slide():
+    way = {1: {}, 2: {"reconnect.base_s": 0.1}}
+    clients, way = sliders_of(BOARD, {"clients": (np.int64(100), np.int64(2000)), "way": way})
+    assert clients.values[0] == 100
+    assert type(clients.values[0]) is int
+    assert way.texts == ("1", "2")

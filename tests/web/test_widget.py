@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import time
 
 import numpy as np
 import pytest
 
 import simlib as sl
+from simlib.lab.latest import PATIENCE_S
 from simlib.web.widget import ExplorerWidget
 from tests.quick import ENGINE
 from tests.web.test_laid_out import BOARD
@@ -59,10 +61,34 @@ def test_of_many_moves_the_last_is_shown(shown):
     for index in range(6):
         interval.index = index
     clients.index = 1
-    until(lambda: shown._said.value == "")
+    until(lambda: "simulating" not in shown._said.value)
     expected = sl.simulate(
         BOARD.replace({"polling.interval_s": float(interval.value), "clients": 120}), engine=ENGINE
     )
     assert max(shown._latency.data[0].x) == pytest.approx(
         float(sl.metrics.ecdf(expected)["latency_s"].max()), rel=1e-6
     )
+
+
+def test_a_long_run_that_is_given_up_for_a_newer_move_is_no_end_of_answers():
+    board = BOARD.replace(transport="websocket", horizon_s=2000.0)
+    widget = ExplorerWidget(sl.web.explorer(board, {"clients": [60, 90_000]}).spec)
+    until(lambda: widget.moves == 1)
+    (clients,) = widget._inputs
+    clients.index = 1
+    until(lambda: widget._latest.is_busy)
+    time.sleep(2 * PATIENCE_S)
+    clients.index = 0
+    until(lambda: widget.moves == 2)
+    widget.close()
+
+
+def test_what_makes_a_run_worthless_is_said_beside_it():
+    board = BOARD.replace({"polling.interval_s": 30.0, "server.poll_s": 1.0})
+    shown = sl.web.explorer(board, {"clients": [60, 120]})
+    kind = sl.simulate(board, engine=ENGINE).warnings[0]
+    assert str(kind) in repr(shown)
+    widget = ExplorerWidget(shown.spec)
+    until(lambda: widget.moves == 1)
+    assert html.escape(str(kind)) in widget._said.value
+    widget.close()
