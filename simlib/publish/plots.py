@@ -134,6 +134,7 @@ def _box(name: str, figure: dict[str, Any], config: dict[str, Any], words: str) 
     drawn = {
         "data": _readable(figure.get("data", [])),
         "layout": _readable(figure.get("layout", {})),
+        "frames": _readable(figure.get("frames", [])),
         "config": config,
     }
     stored = {"figure": drawn, "traces": _traces(figure), "columns": _columns(figure)}

@@ -29,17 +29,18 @@ function darkened(value, isColour = false) {
 }
 
 const coloured = (stored, isDark) =>
-  isDark ? {...stored, data: darkened(stored.data), layout: darkened(stored.layout)} : stored;
+  isDark ? {...stored, data: darkened(stored.data), layout: darkened(stored.layout),
+    frames: darkened(stored.frames)} : stored;
 
 /* -- drawing -- */
 
 function draw(box) {
-  const {data, layout, config} = coloured(storedOf(box).figure, prefersDark.matches);
+  const {data, layout, frames, config} = coloured(storedOf(box).figure, prefersDark.matches);
   if (box.classList.contains("drawn"))
-    return Plotly.react(box, data, layout, config).then(() => separate(box));
+    return Plotly.react(box, {data, layout, frames, config}).then(() => separate(box));
   box.replaceChildren();
   box.classList.add("drawn");
-  const drawing = Plotly.newPlot(box, data, layout, config);
+  const drawing = Plotly.newPlot(box, {data, layout, frames, config});
   speak(box);
   box.on("plotly_afterplot", () => speak(box));
   return drawing.then(() => separate(box));
