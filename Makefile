@@ -18,7 +18,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env warm report test test-static test-engines test-others test-computed test-lab test-live test-measured test-live-then-measured \
+.PHONY: help env warm report test test-static test-engines test-others test-computed test-lab test-live test-measured test-lab-then-measured \
   check lint types unit-rules unit-rest compare lab bench golden lock clean another-python
 
 help:  ## this list
@@ -46,7 +46,7 @@ LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)
 test: export SIMLIB_COMPILE_AHEAD := 0
 test: $(STAMP)  ## lint, types, tests, doctests and every cell of every notebook
 	@$(MAKE) --no-print-directory -j 2 warm test-static
-	@$(MAKE) --no-print-directory -k -j 2 test-lab test-live-then-measured
+	@$(MAKE) --no-print-directory -k -j 2 test-live test-lab-then-measured
 	@$(MAKE) --no-print-directory -k -j 3 test-engines test-others test-computed
 
 test-static:
@@ -64,9 +64,9 @@ test-computed:
 test-lab:
 	$(PYTEST) $(LAB)
 
-test-live-then-measured:
-	@$(MAKE) --no-print-directory test-live; live=$$?; \
-	$(MAKE) --no-print-directory test-measured && exit $$live
+test-lab-then-measured:
+	@$(MAKE) --no-print-directory test-lab; lab=$$?; \
+	$(MAKE) --no-print-directory test-measured && exit $$lab
 
 test-live:
 	$(PYTEST) $(patsubst %,--ignore %, $(LAB)) $(LIVE)

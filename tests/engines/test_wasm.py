@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import simlib as sl
 from simlib.engines.compiled import variants
 from simlib.engines.compiled.simulation import Simulation
-from simlib.engines.compiled.variants import COPIES, GENERAL, POLLS, PUSHES
+from simlib.engines.compiled.variants import GENERAL, POLLS
 from simlib.engines.wasm import block, modules, object_file
 from simlib.engines.wasm.image import image_of, leaves, with_room
 from simlib.scenario import compile_workload, new_record
@@ -34,7 +34,6 @@ MOST_BYTES = 145_000
 BOARD = sl.Scenario(updates={"rate_per_s": 0.5}, clients=300, horizon_s=120.0)
 BOARDS = {
     POLLS: BOARD,
-    PUSHES: BOARD.replace(transport="websocket"),
     GENERAL: BOARD.replace(
         {
             "transport": "websocket",
@@ -82,7 +81,7 @@ def _are_equal(ours, theirs):
     return one.tobytes() == other.tobytes()
 
 
-@pytest.mark.parametrize("copy", COPIES, ids=lambda copy: copy.label)
+@pytest.mark.parametrize("copy", BOARDS, ids=lambda copy: copy.label)
 @pytest.mark.parametrize("slices", [1, 7])
 def test_a_page_has_the_results_of_the_compiled_engine(copy, slices):
     assert differing(BOARDS[copy], 3, slices) == []
@@ -107,7 +106,7 @@ def test_what_differs_is_noticed():
     assert not _are_equal(ours.world.record.bins, in_page["record.bins"])
 
 
-@pytest.mark.parametrize("copy", COPIES, ids=lambda copy: copy.label)
+@pytest.mark.parametrize("copy", BOARDS, ids=lambda copy: copy.label)
 def test_a_module_asks_for_its_memory_and_its_stack_and_says_nothing_of_this_machine(copy):
     code = modules.module_of(copy).code
     imported = wasmtime.Module(wasmtime.Engine(), code).imports
