@@ -231,4 +231,4 @@ def test_what_has_taken_long_is_given_up_for_something_newer_and_not_before():
     latest.ask("next")
     latest.close()
     assert list(ended) == ["long", "next"]
-    assert PATIENCE_S <= ended["long"] < WAIT_S
+    assert 0.9 * PATIENCE_S < ended["long"] < WAIT_S  # two clocks agree to some milliseconds
