@@ -119,14 +119,7 @@ def rollout(carried_out: Rollout) -> go.Figure:
     table = rollouts.shares(run) if leads_to_push else rollouts.enrolled(run)
     steps = style.thin(table.query("t_s < @end_s"))
     figure = go.Figure()
-    figure.add_scatter(
-        x=style.rounded([0.0, *history["t_s"], end_s], digits=style.TIME_DIGITS),
-        y=[0.0, *style.rounded(history["percent"]), float(history["percent"].iloc[-1])],
-        mode="lines",
-        line={"color": style.THEORY, "width": 2, "dash": "dash", "shape": "hv"},
-        name="asked for, of the users",
-        hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
-    )
+    figure.add_trace(asked_for(history, end_s))
     dash = "dot" if style.is_measured(run) else "solid"
     wide = {"color": colour_of(run, "treatment"), "dash": dash, "width": 5.0}
     thin = {"color": _OTHERS[2], "dash": dash, "width": 2.0}
@@ -525,6 +518,18 @@ def _half_s(rows: pd.DataFrame) -> float:
         return float(t_s[0])
     (before, after), (start_s, end_s) = left_frac[first - 1 : first + 1], t_s[first - 1 : first + 1]
     return float(start_s + (end_s - start_s) * (before - 0.5) / (before - after))
+
+
+def asked_for(history: pd.DataFrame, end_s: float) -> go.Scatter:
+    """Return the line of the percentage that a controller asked for, up to the end of a run."""
+    return go.Scatter(
+        x=style.rounded([0.0, *history["t_s"], end_s], digits=style.TIME_DIGITS),
+        y=[0.0, *style.rounded(history["percent"]), float(history["percent"].iloc[-1])],
+        mode="lines",
+        line={"color": style.THEORY, "width": 2, "dash": "dash", "shape": "hv"},
+        name="asked for, of the users",
+        hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
+    )
 
 
 def colour_of(run: Run, cohort: str) -> str:

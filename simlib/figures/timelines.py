@@ -23,6 +23,7 @@ from simlib.figures import style
 from simlib.figures.rollouts import (
     FORBIDDEN,
     SPANS_DECADES,
+    asked_for,
     checked,
     colour_of,
     how_it_ended,
@@ -274,16 +275,7 @@ def _draw_shares(figure: go.Figure, carried_out: Rollout) -> None:
         row=1,
         col=1,
     )
-    figure.add_scatter(
-        x=style.rounded([0.0, *history["t_s"], end_s], digits=style.TIME_DIGITS),
-        y=[0.0, *style.rounded(history["percent"]), float(history["percent"].iloc[-1])],
-        mode="lines",
-        line={"color": style.THEORY, "width": 2, "dash": "dash", "shape": "hv"},
-        name="asked for, of the users",
-        hovertemplate="%{y:g} % asked for from %{x:g} s on<extra></extra>",
-        row=1,
-        col=1,
-    )
+    figure.add_trace(asked_for(history, end_s), row=1, col=1)
     figure.update_yaxes(range=[-4, 118], tickvals=[0, 50, 100], row=1)
 
 
