@@ -5,7 +5,6 @@
 // written down (`simlib.web.laid_out`). Nothing here knows a scenario.
 
 const WORD = 8;
-const STATES = { finished: 0n, needsRoom: 1n, mustNotFold: 4n };
 
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
@@ -82,14 +81,15 @@ class Machine {
 
   // Simulate up to a time, seconds; return whether it has come so far: else it has begun anew.
   runUntil(t) {
+    const { finished, needs_room: needsRoom, must_not_fold: mustNotFold } = this.laid.states;
     for (;;) {
-      const state = this.call("run", t);
-      if (state === STATES.finished) return true;
-      if (state === STATES.mustNotFold) {
+      const state = Number(this.call("run", t));
+      if (state === finished) return true;
+      if (state === mustNotFold) {
         this.begin(this.positions, false);
         return false;
       }
-      if (state !== STATES.needsRoom) throw new RangeError("a run is too long for a page");
+      if (state !== needsRoom) throw new RangeError("a run is too long for a page");
       this.makeRoom();
     }
   }

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from simlib.core.measures import MEASURES
 from simlib.core.record import BUCKETS_PER_OCTAVE, FIRST_OCTAVE
 from simlib.engines import simulate
+from simlib.engines.compiled import loop
 from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.image import STACK_END, Image, words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
@@ -41,6 +42,7 @@ STYLE = """
 .explorer progress, .explorer .stop { visibility: hidden; }
 .explorer.busy progress, .explorer.busy .stop { visibility: visible; }
 .explorer table { width: 100%; }
+.explorer .caveat { font-size: .85rem; color: var(--soft, #5b6b7b); }
 .explorer .figures { display: grid; gap: 0 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 @media print { .explorer .state, .explorer input, .explorer select { display: none; } }
@@ -49,14 +51,18 @@ _LOST = (
     "This part simulates by itself, in a browser with JavaScript and WebAssembly. It did not start "
     "here."
 )
-_LINGER = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
+_CAVEAT = (
+    "Nothing here warns of what makes numbers worthless, such as an overloaded server or changes "
+    "that nobody has seen; in Python, a run's <code>warnings</code> do."
+)
+_READ = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
 _NOT_CLEARED = ("q.pool", "q.heap", "arrays.beats.flying.pool", "arrays.beats.flying.heap")
 """What is never read before it is written to."""
 _LATENCIES_S = (1e-3, 1e3)
 
 
 def explorer_html(spec: Spec, name: str) -> str:
-    """Return an explorer as a part of a page, which needs `scripts` too.
+    """Return an explorer as a part of a page, which needs `script` too.
 
     Parameters
     ----------
@@ -88,6 +94,7 @@ def explorer_html(spec: Spec, name: str) -> str:
         '</progress><button type="button" class="stop">Stop</button>'
         '<button type="button" class="again">As at first</button></div>'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody></tbody></table>"
+        f'<p class="caveat">{_CAVEAT}</p>'
         f'<div class="figures">{figures}</div>'
         f'<script type="text/plain">{data}</script></section>'
     )
@@ -206,11 +213,14 @@ def _as_json(laid: LaidOut) -> dict[str, Any]:
     image = laid.image
     places, state = image.places, image.places["arrays.state"]
     fields: Any = state.dtype.fields
-    arrays = {
-        name: [places[where].address, _items(image, where)] for name, where in _LINGER.items()
-    }
+    arrays = {name: [places[where].address, _items(image, where)] for name, where in _READ.items()}
     arrays["events"] = [state.address + int(fields["events"][1]), 1]
     return {
+        "states": {
+            "finished": loop.FINISHED,
+            "needs_room": loop.NEEDS_ROOM,
+            "must_not_fold": loop.MUST_NOT_FOLD,
+        },
         "end": image.end,
         "stack_end": STACK_END,
         "block": image.block,

@@ -28,7 +28,7 @@ function threeDigits(value) {
 
 class Explorer {
   constructor(box, spec) {
-    Object.assign(this, { box, spec, wish: 0, isBusy: false, moves: [] });
+    Object.assign(this, { box, spec, wish: 0 });
     this.inputs = [...box.querySelectorAll("[data-slider]")];
     this.at = Object.fromEntries(spec.tallied.map((name, place) => [name, place]));
     for (const input of this.inputs) {
@@ -110,7 +110,6 @@ class Explorer {
     await this.show(results);
     if (wish !== this.wish) return; // moved on, or stopped, while it was drawn
     const tookMs = performance.now() - this.wishedMs;
-    this.moves.push(tookMs);
     const events = results.reduce((sum, { events }) => sum + events, 0);
     const words = `${events.toLocaleString("en-US")} events simulated here in`;
     this.rest(`${words} ${Math.round(tookMs)} ms: one run of each, so without intervals.`);
