@@ -51,7 +51,8 @@ class Latest(Generic[_T]):
     @property
     def is_busy(self) -> bool:
         """Whether something is worked on, or waits."""
-        return bool(self._asked) or self._given_up is not None
+        with self._turn:
+            return bool(self._asked) or self._given_up is not None
 
     def ask(self, what: _T) -> None:
         """Ask for something, in place of what waits."""

@@ -103,11 +103,11 @@ class ExplorerWidget(ipywidgets.VBox):
                 self._course.data[place].update(
                     x=course["t_s"], y=factor * course[over_time], **drawn
                 )
-        self.moves += 1
         warned = zip(style.labelled(runs), runs, strict=True)
         self._said.value = warnings_html(
             f"{named.name}: {warning}" for named, run in warned for warning in run.warnings
         )
+        self.moves += 1
 
     def _refuse(self, move: int, why: str) -> None:
         if move == self._move:

@@ -21,9 +21,14 @@ MOVES = {"polling.interval_s": (5.0, 60.0), "clients": [60, 120]}
 def shown():
     boards = [BOARD, BOARD.replace(transport="websocket")]
     widget = ExplorerWidget(sl.web.explorer(boards, MOVES).spec)
-    until(lambda: widget.moves == 1)
+    until_answered(widget, 1)
     yield widget
     widget.close()
+
+
+def until_answered(widget, moves):
+    """Without a kernel's loop the widget's own thread shows what it computed, and then is idle."""
+    until(lambda: widget.moves >= moves and not widget._latest.is_busy)
 
 
 def until(is_so):
@@ -44,7 +49,7 @@ def test_the_table_and_figures_are_of_the_runs_and_follow_a_move(shown):
     assert before[0] > before[1]
     interval, clients = shown._inputs
     interval.index = 0
-    until(lambda: shown.moves == 2)
+    until_answered(shown, 2)
     after = longest_s(shown)
     assert after[0] < before[0]
     assert after[1] == before[1]  # what is pushed has no interval
@@ -61,7 +66,7 @@ def test_of_many_moves_the_last_is_shown(shown):
     for index in range(6):
         interval.index = index
     clients.index = 1
-    until(lambda: "simulating" not in shown._said.value)
+    until_answered(shown, 2)
     expected = sl.simulate(
         BOARD.replace({"polling.interval_s": float(interval.value), "clients": 120}), engine=ENGINE
     )
@@ -73,13 +78,13 @@ def test_of_many_moves_the_last_is_shown(shown):
 def test_a_long_run_that_is_given_up_for_a_newer_move_is_no_end_of_answers():
     board = BOARD.replace(transport="websocket", horizon_s=2000.0)
     widget = ExplorerWidget(sl.web.explorer(board, {"clients": [60, 90_000]}).spec)
-    until(lambda: widget.moves == 1)
+    until_answered(widget, 1)
     (clients,) = widget._inputs
     clients.index = 1
     until(lambda: widget._latest.is_busy)
     time.sleep(2 * PATIENCE_S)
     clients.index = 0
-    until(lambda: widget.moves == 2)
+    until_answered(widget, 2)
     widget.close()
 
 
@@ -89,6 +94,6 @@ def test_what_makes_a_run_worthless_is_said_beside_it():
     kind = sl.simulate(board, engine=ENGINE).warnings[0]
     assert str(kind) in repr(shown)
     widget = ExplorerWidget(shown.spec)
-    until(lambda: widget.moves == 1)
+    until_answered(widget, 1)
     assert html.escape(str(kind)) in widget._said.value
     widget.close()
