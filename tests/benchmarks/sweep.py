@@ -1,11 +1,9 @@
-"""How soon the first event comes, and what a sweep adds to its runs.
+"""What a sweep adds to its runs, and how much more two threads get done than one.
 
 ``python tests/benchmarks/sweep.py [REPEATS]`` measures, `REPEATS` times (5 by default), and writes
 medians to ``data/measured/sweep.json``:
 
 - seconds to import simlib, in a fresh process;
-- once: seconds from a scenario to the first event of the compiled engine, in a fresh process that
-  has imported simlib: from an empty cache (numba compiles the rules), and from a warm one;
 - how much more two threads get done than one, each with runs of its own;
 - what `sweep` adds to 200 runs of about 50 ms on this machine's processors, with a store: its time
   over the ideal, which is the time of the same runs one after the other, without a store, through
@@ -33,22 +31,13 @@ import simlib as sl
 
 ROOT = Path(__file__).parents[2]
 RUNS = 200
-TRANSPORTS = ("polling", "websocket")
 IMPORT = "import time; t = time.perf_counter(); import simlib; print(time.perf_counter() - t)"
-FIRST = """
-import sys, time
-import simlib as sl
-board = sl.Scenario(updates={"rate_per_s": 0.1}, clients=1, horizon_s=1, ramp_s=0)
-t = time.perf_counter()
-sl.simulate(board.replace(transport=sys.argv[1]), engine="compiled")
-print(time.perf_counter() - t)
-"""
 
 
-def in_a_process(program: str, *arguments: str, cache: str | None = None) -> float:
-    """The seconds that a program prints."""
-    environment = {**os.environ, **({"NUMBA_CACHE_DIR": cache} if cache else {})}
-    command = [sys.executable, "-c", program, *arguments]
+def import_s() -> float:
+    """How long a fresh process takes to import simlib, of which the bytecode is there."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", IMPORT]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment
     )
@@ -62,21 +51,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start_s
 
 
-def cold() -> dict[str, float]:
-    """Measure what begins with an empty cache, and what follows; it takes minutes."""
-    found = {}
-    for transport in TRANSPORTS:
-        with tempfile.TemporaryDirectory() as cache:
-            for state in ("cold", "warm"):
-                found[f"first_event_{transport}_{state}_s"] = in_a_process(
-                    FIRST, transport, cache=cache
-                )
-    return found
-
-
 def once() -> dict[str, float]:
-    """Measure all else once."""
-    found = {"import_s": in_a_process(IMPORT)}
+    """Measure everything once."""
+    found = {"import_s": import_s()}
     board = sl.Scenario(
         updates={"rate_per_s": 0.1}, clients=24_000, horizon_s=600.0, server={"poll_s": 1e-6}
     )
@@ -119,7 +96,6 @@ def main(repeats: int) -> dict[str, object]:
         "repeats": repeats,
         "runs": RUNS,
         **medians,
-        **cold(),
     }
 
 
