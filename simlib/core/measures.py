@@ -38,6 +38,9 @@ although they were to be pushed to, seconds of open connections, seconds from pu
 the delivered, seconds that clients waited for answers to polls and for their WebSockets to open,
 seconds that workers were busy, and seconds that they were there."""
 
+OF_CHECKS = ("requests",)
+"""The sums that the checks of a rollout have beside those: polls, and attempts to connect."""
+
 
 class Measure(NamedTuple):
     """A metric.
@@ -155,6 +158,14 @@ _ROWS = (
         per=3600.0,
         sequential="events",
         is_guide=True,
+    ),
+    Measure(
+        name="errors_per_request",
+        label="errors of requests",
+        unit="for each request",
+        numerator=("errors",),
+        denominator="requests",
+        tables=("check",),
     ),
     Measure(
         name="fallback_to_polling_frac",

@@ -31,7 +31,14 @@ from simlib.scenario import Scenario, Workload
 from simlib.scenario.workload import rules_of
 
 _COUNTS = tuple(what.name.lower() for what in Count)
-_NO_DATA = {"pass": Check.PASS, "fail": Check.FAIL, "hold": Check.NO_DATA}
+_NO_DATA = {
+    "pass": Check.PASS,
+    "fail": Check.FAIL,
+    "inconclusive": Check.INCONCLUSIVE,
+    "hold": Check.NO_DATA,
+}
+_TIMER_S = 1e-6
+"""Times that differ by less are one: they are sums of the plan's times."""
 
 
 EVENTS = (
@@ -69,6 +76,7 @@ def read(
     cohort: int,
     scenario: Scenario,
     transports: tuple[int, int],
+    present_s: float | None = None,
 ) -> Reading:
     """Return a cohort's metrics between two looks.
 
@@ -81,11 +89,13 @@ def read(
         Gives the number of workers and the memory of a connection.
     transports : tuple of int
         The `Transport` of each cohort: WebSockets and requests that are held take memory.
+    present_s : float, optional
+        Client-seconds of presence, where there were looks between the two.
     """
     length_s = now.t - before.t
     counts = now.counts[cohort] - before.counts[cohort]
-    # The trapezoidal rule: these numbers of clients change little between two checks.
-    present_s = (before.present[cohort] + now.present[cohort]) / 2.0 * length_s
+    if present_s is None:
+        present_s = float(_present_s(before, now)[cohort])
     # Clients may fall back and return between two checks, so this is what a monitor's gauge is on
     # average that is scraped often: a share of client-seconds, weighted by time.
     exposed_s = now.exposed_s[cohort] - before.exposed_s[cohort]
@@ -104,6 +114,7 @@ def read(
         **dict(zip(_COUNTS, counts.astype(np.float64).tolist(), strict=True)),
         "width_s": length_s,
         "present_s": present_s,
+        "requests": float(counts[Count.POLLS] + counts[Count.ATTEMPTS]),
         "connected_s": now.connected[cohort] * length_s,
         "fallback_s": fallback_s,
         "latency_sum_s": ticks * TICK_S,
@@ -127,6 +138,55 @@ def read(
         name: deliveries if MEASURES[name].sample == "deliveries" else seconds for name in METRICS
     }
     return Reading(values, samples)
+
+
+def _present_s(before: MetricsSnapshot, now: MetricsSnapshot) -> NDArray[np.float64]:
+    """Return each cohort's client-seconds of presence between two looks.
+
+    The trapezoidal rule: these numbers of clients change little between two looks.
+    """
+    return np.asarray((before.present + now.present) / 2.0 * (now.t - before.t))
+
+
+class _Past:
+    """What was seen at looks and between them, as far as windows look back."""
+
+    def __init__(self, plan: Plan) -> None:
+        windows = {rail.window_s for rail in plan.guardrails if rail.window_s is not None}
+        self._longest_s, every_s = max(windows, default=0.0), plan.check_every_s
+        rests = (window % every_s for window in windows)
+        self._before_s = sorted(
+            (rest for rest in rests if min(rest, every_s - rest) > _TIMER_S), reverse=True
+        )
+        """How long before a look something is seen at which a window begins."""
+        self._seen: list[tuple[MetricsSnapshot, NDArray[np.float64]]] = []
+
+    def due_s(self, look_s: float) -> float:
+        """Return when to see before a look, seconds; infinite if not at all."""
+        after_s = self._seen[-1][0].t if self._seen else 0.0
+        times_s = (look_s - before for before in self._before_s)
+        return min((t for t in times_s if t > after_s + _TIMER_S), default=math.inf)
+
+    def keep(self, snapshot: MetricsSnapshot) -> None:
+        """Keep what is seen now, and forget what no window reaches any more."""
+        if self._longest_s == 0.0:
+            return
+        present_s = np.zeros(len(snapshot.present))
+        if self._seen:
+            before, so_far_s = self._seen[-1]
+            present_s = so_far_s + _present_s(before, snapshot)
+        self._seen.append((snapshot, present_s))
+        first = self._first(self._longest_s)
+        del self._seen[:first]
+
+    def back(self, window_s: float) -> tuple[MetricsSnapshot, NDArray[np.float64]]:
+        """Return where a window begins that ends now, and each cohort's client-seconds in it."""
+        (before, so_far_s), (_, present_s) = self._seen[self._first(window_s)], self._seen[-1]
+        return before, present_s - so_far_s
+
+    def _first(self, window_s: float) -> int:
+        from_s = self._seen[-1][0].t - window_s + _TIMER_S
+        return max((n for n, (one, _) in enumerate(self._seen) if one.t <= from_s), default=0)
 
 
 def buckets_of(
@@ -209,11 +269,20 @@ class RolloutController:
         self._stage = 0
         self._percent = 0.0
         self._waits = True
-        self._began_s = self._counted_from_s = 0.0
+        self._began_s, self._counted_from_s = 0.0, math.inf
         self._tally = new_tally(len(plan.guardrails))
         self._rollback_steps: list[float] = []
         self._first: MetricsSnapshot | None = None
         self._seen: list[tuple[Reading, Reading]] = []
+        self._past = _Past(plan)
+        self._measured = [0] * len(plan.guardrails)
+        self._watched_until_s = math.inf
+        decision = plan.decision
+        self._counts = decision.rule == "argo" and decision.analysis != "background"
+        """Whether a stage lasts until it has been measured often enough."""
+        control = cohort_scenarios(plan, scenario)[0]
+        drifts = plan.bucketing.sticks == "enrolled" and control.transport == "polling"
+        self._request_every_s = control.polling.interval_s if drifts else math.inf
         self._due_s = plan.start_s + plan.stages[0].gate_s
         self._kill_s = math.inf if plan.kill_s is None else plan.kill_s
 
@@ -229,56 +298,162 @@ class RolloutController:
 
     def due_s(self) -> float:
         """Return the time of the next look, seconds; infinite if there is none."""
-        return min(self._due_s, self._kill_s)
+        seen_s = math.inf
+        if not self._waits and not self._rollback_steps:
+            seen_s = self._past.due_s(self._due_s)
+        return min(self._due_s, self._kill_s, seen_s)
 
     def observe(self, snapshot: MetricsSnapshot) -> float | None:
         """Look at the run, and return the new percentage, or None if it stays."""
+        self._past.keep(snapshot)
         if snapshot.t >= self._kill_s:
             # At -inf percent no user is enrolled; at 0 %, some hashes still enrol users.
             self._kill_s, self._rollback_steps = math.inf, [-math.inf]
             return self._roll_back_a_step(snapshot, "killed")
         if self._rollback_steps:
             return self._roll_back_a_step(snapshot, "rolled_back")
+        if snapshot.t < self._due_s - _TIMER_S:
+            return None  # seen for a window that begins now
         if self._waits:
             return self._begin(snapshot)
         return self._check(snapshot)
 
     def _begin(self, snapshot: MetricsSnapshot) -> float:
-        """Start a stage, and return its percentage."""
-        stage = self.plan.stages[self._stage]
-        self._percent, self._began_s, self._waits = stage.percent, snapshot.t, False
-        if self._first is None or self.plan.decision.analysis != "background":
+        """Start a stage, and return the percentage that is in force."""
+        stage, now = self.plan.stages[self._stage], snapshot.t
+        self._drift(now, max(self._stage - 1, 0))
+        if math.isinf(self._request_every_s):
+            self._percent = stage.percent
+        self._began_s, self._waits = now, False
+        is_whole = self.plan.decision.analysis == "background"
+        if not is_whole or (self._counted_from_s == math.inf and stage.watch_s > 0.0):
             self._tally = next_stage(self._tally)
-            self._counted_from_s = snapshot.t
-        self._due_s = snapshot.t + self.plan.check_every_s
+            self._counted_from_s = now + stage.watched_from_s
+        self._measured = [0] * len(self.plan.guardrails)
+        self._watched_until_s = now + stage.watched_from_s + stage.watch_s
+        if self._counts and any(map(self._planned, range(len(self._measured)))):
+            self._watched_until_s = math.inf  # until all is measured
+        self._due_s = self._next_look_s(now)
         self._first = self._first or snapshot
         self._note(snapshot, "started")
-        return stage.percent
+        return self._percent
+
+    def _drift(self, now: float, stage: int) -> None:
+        """Enrol those who have since the last look made a request that was decided so."""
+        if math.isinf(self._request_every_s) or self._before is None:
+            return
+        requests = (now - self._before.t) / self._request_every_s
+        left_frac = (1.0 - self.plan.stages[stage].percent / 100.0) ** requests
+        self._percent = 100.0 - (100.0 - self._percent) * left_frac
+
+    # -- when what is checked ----------------------------------------------------------------------
+
+    @property
+    def _watched_from_s(self) -> float:
+        return self._began_s + self.plan.stages[self._stage].watched_from_s
+
+    @property
+    def _ends_s(self) -> float:
+        """When the stage ends if nothing holds it up: as late as its measurements were."""
+        stage = self.plan.stages[self._stage]
+        late_s = self._watched_until_s - (self._watched_from_s + stage.watch_s)
+        return self._began_s + stage.bake_s + max(0.0, late_s)
+
+    def _next_look_s(self, now: float) -> float:
+        """Return when to look again, seconds."""
+        next_s, from_s = now + self.plan.check_every_s, self._watched_from_s
+        if now < from_s - _TIMER_S:
+            return min(next_s, from_s)
+        is_watched = self.plan.guardrails and next_s <= self._watched_until_s + _TIMER_S
+        is_open = self.plan.stages[self._stage].watched_s is None and not self._counts
+        if is_watched or (self.plan.guardrails and is_open) or now >= self._ends_s:
+            return next_s
+        return min(next_s, self._ends_s)
+
+    def _every_s(self, guardrail: Guardrail) -> float:
+        return guardrail.every_s or self.plan.check_every_s
+
+    def _planned(self, number: int) -> int:
+        """Return how often a guardrail is to be measured in the stage, by Argo's rule."""
+        guardrail, stage = self.plan.guardrails[number], self.plan.stages[self._stage]
+        times = (stage.watch_s - guardrail.delay_s) / self._every_s(guardrail)
+        return max(0, math.floor(times + 1e-9))
+
+    def _is_due(self, number: int, now: float) -> bool:
+        """Say whether it is a guardrail's turn to be checked."""
+        guardrail, from_s = self.plan.guardrails[number], self._watched_from_s
+        if not from_s + _TIMER_S < now:
+            return False
+        stage = self.plan.stages[self._stage]
+        is_open = stage.watched_s is None and not self._counts
+        if not is_open and now > self._watched_until_s + _TIMER_S:
+            return False
+        if self._counts and self._measured[number] >= self._planned(number):
+            return False
+        every_s = self._every_s(guardrail)
+        if every_s == self.plan.check_every_s:
+            return True
+        times = (now - self._counted_from_s - guardrail.delay_s) / every_s
+        return abs(times - round(times)) * every_s < _TIMER_S
 
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
         """Check the guardrails, and act on the verdict."""
         assert self._before is not None
+        self._drift(snapshot.t, self._stage)
         guardrails = self.plan.guardrails
         treatment, control = self._read(snapshot, TREATMENT), Reading({}, {})
         is_compared = any(guardrail.compares for guardrail in guardrails)
-        if is_compared or (self._explains and guardrails):
+        needs_control = is_compared or (self._explains and bool(guardrails))
+        if needs_control:
             control = self._read(snapshot, CONTROL)
         if is_compared:
             self._seen.append((control, treatment))
-        findings = [self._found(each, control, treatment, snapshot) for each in guardrails]
+        pairs = [
+            (control, treatment)
+            if each.window_s is None
+            else self._read_back(snapshot, each.window_s, needs_control=needs_control)
+            for each in guardrails
+        ]
+        findings = [self._found(number, *pair, snapshot) for number, pair in enumerate(pairs)]
         checks = [finding.check for finding in findings]
-        rule = {"flagger": flagger, "argo": argo}[self.plan.decision.rule]
-        self._tally, verdict = rule(self._tally, self.plan.limits, checks)
+        self._count(findings, snapshot.t)
+        if self.plan.decision.rule == "argo":
+            self._tally, verdict = argo(self._tally, self.plan.guardrail_limits, checks)
+        else:
+            checks += [Check.FAIL] * len(self.plan.failing)
+            self._tally, verdict = flagger(self._tally, self.plan.limits, checks)
         if self._explains:
-            values = control.values, treatment.values
+            values = [(of_control.values, treated.values) for of_control, treated in pairs]
             self.checks += check_rows(snapshot.t, guardrails, findings, values, self._tally)
-        return self._act(verdict, snapshot, treatment, has_failed=Check.FAIL in checks)
+        stayed = self._act(verdict, snapshot, treatment, has_failed=Check.FAIL in checks)
+        return stayed if stayed is not None or math.isinf(self._request_every_s) else self._percent
+
+    def _count(self, findings: Sequence[Finding], now: float) -> None:
+        """Count what was measured: errors are not, so that a stage lasts longer for them."""
+        for number, finding in enumerate(findings):
+            is_none = finding.check in (Check.NOT_DUE, Check.NO_DATA)
+            self._measured[number] += not is_none and finding.found != "suspended"
+        if math.isinf(self._watched_until_s):
+            wanted = (self._planned(number) for number in range(len(findings)))
+            if all(got >= most for got, most in zip(self._measured, wanted, strict=True)):
+                self._watched_until_s = now
+
+    def _read_back(
+        self, snapshot: MetricsSnapshot, window_s: float, *, needs_control: bool
+    ) -> tuple[Reading, Reading]:
+        """Return what a window that ends now holds of the control and the treatment cohort."""
+        before, present_s = self._past.back(window_s)
+        about = self.scenario, self.flag.transports
+        control = Reading({}, {})
+        if needs_control:
+            control = read(before, snapshot, CONTROL, *about, float(present_s[CONTROL]))
+        return control, read(before, snapshot, TREATMENT, *about, float(present_s[TREATMENT]))
 
     def _act(
         self, verdict: Verdict, snapshot: MetricsSnapshot, treatment: Reading, *, has_failed: bool
     ) -> float | None:
         """Do what follows from a verdict, and return the new percentage, or None if it stays."""
-        self._due_s = snapshot.t + self.plan.check_every_s
+        self._due_s = self._next_look_s(snapshot.t)
         if verdict == Verdict.GO_BACK:
             percents = self.plan.rollback.percents
             self._rollback_steps = [percent for percent in percents if percent < self._percent]
@@ -291,8 +466,7 @@ class RolloutController:
         if verdict == Verdict.HOLD:
             self._note(snapshot, "failed" if has_failed else "inconclusive", treatment)
             return None
-        stage = self.plan.stages[self._stage]
-        if snapshot.t < self._began_s + stage.bake_s:
+        if snapshot.t < self._ends_s - _TIMER_S:
             self._note(snapshot, "passed", treatment)
             return None
         if self._stage + 1 == len(self.plan.stages):
@@ -310,16 +484,32 @@ class RolloutController:
         return read(self._before, snapshot, cohort, self.scenario, self.flag.transports)
 
     def _found(
-        self, guardrail: Guardrail, control: Reading, treatment: Reading, snapshot: MetricsSnapshot
+        self, number: int, control: Reading, treatment: Reading, snapshot: MetricsSnapshot
     ) -> Finding:
         """Return what came of checking one guardrail now."""
+        guardrail = self.plan.guardrails[number]
+        if not self._is_due(number, snapshot.t):
+            return Finding("suspended", Check.NOT_DUE)
         if guardrail.compares and self._percent >= 100.0 and snapshot.present[CONTROL] == 0:
             return Finding("no control", Check.PASS)
         if snapshot.t < self._counted_from_s + guardrail.delay_s:
             return Finding("suspended", Check.PASS)
+        if not guardrail.is_evaluated:
+            return Finding("not evaluated", Check.NO_DATA)
         if guardrail.judge is None:
-            return find(guardrail, control, treatment)
+            finding = find(guardrail, control, treatment)
+            is_empty = finding.found == "too little data" and guardrail.no_number is not None
+            if is_empty and self._has_had(guardrail.metric, snapshot):
+                assert guardrail.no_number is not None
+                return finding._replace(found="no number", check=_NO_DATA[guardrail.no_number])
+            return finding
         return self._judge(guardrail, snapshot)
+
+    def _has_had(self, metric: str, snapshot: MetricsSnapshot) -> bool:
+        """Say whether the enrolled users' metric has had a value since the rollout began."""
+        assert self._first is not None
+        so_far = read(self._first, snapshot, TREATMENT, self.scenario, self.flag.transports)
+        return not math.isnan(so_far.values[metric])
 
     def _judge(self, guardrail: Guardrail, snapshot: MetricsSnapshot) -> Finding:
         """Return what a significance test says of all that was observed since the start."""

@@ -30,11 +30,14 @@ FOUND = (
     "worse",
     "not worse",
     "too little data",
+    "no number",
+    "not evaluated",
     "suspended",
     "no control",
 )
 """What a check finds: the value is within its limit, beyond the one that fails, or between the two;
-a judge says that the enrolled users are worse, or not; there is too little data to say; the
+a judge says that the enrolled users are worse, or not; there is too little data to say; nothing has
+happened that makes a number, though there was one before; the condition cannot be evaluated; the
 guardrail's delay is not over; nobody is left to compare with."""
 
 CHECKS = (
@@ -81,7 +84,7 @@ def check_rows(
     t_s: float,
     guardrails: Sequence[Guardrail],
     findings: Sequence[Finding],
-    values: tuple[Mapping[str, float], Mapping[str, float]],
+    values: Sequence[tuple[Mapping[str, float], Mapping[str, float]]],
     tally: Tally,
 ) -> list[dict[str, Any]]:
     """Return the rows of a look's checks.
@@ -92,15 +95,16 @@ def check_rows(
     guardrails : sequence of Guardrail
     findings : sequence of Finding
         One for each guardrail.
-    values : pair of mapping of str to float
-        The metrics of the control and of the treatment cohort.
+    values : sequence of pair of mapping of str to float
+        For each guardrail the metrics of the control and of the treatment cohort.
     tally : Tally
         After this look.
     """
-    control, treatment = values
     rows = []
     for number, (guardrail, finding) in enumerate(zip(guardrails, findings, strict=True)):
-        name = guardrail.metric
+        if finding.check == Check.NOT_DUE:
+            continue
+        name, (control, treatment) = guardrail.metric, values[number]
         of_control = math.nan if MEASURES[name].scope == "server" else control[name]
         rows.append(
             {

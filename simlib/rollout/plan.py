@@ -7,9 +7,9 @@ A plan is frozen and strict, as a scenario is. It is read from TOML and written 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -17,12 +17,12 @@ from pydantic import Field
 from simlib.core.assignment import FlagRules, Propagation
 from simlib.core.measures import MEASURES, METRICS
 from simlib.core.protocol import TRANSPORT_NAMES, Transport
-from simlib.errors import ScenarioError
+from simlib.errors import ScenarioError, shown
 from simlib.renamed import warn
 from simlib.rollout import exchange
 from simlib.rollout.tally import Limits
 from simlib.scenario.changes import copied, read_changes
-from simlib.scenario.documents import LANGUAGES
+from simlib.scenario.documents import LANGUAGES, Said
 from simlib.scenario.fields import (
     FROM_LIST,
     FieldError,
@@ -41,6 +41,9 @@ from simlib.scenario.formats import writer
 from simlib.scenario.model import Reconnect, Scenario
 from simlib.scenario.places import in_file
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # In the repository a link to data/plans, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
 
@@ -58,6 +61,26 @@ class Stage(Section):
     Elsewhere: pause.duration (Argo Rollouts)."""
     gate_s: NotNegative = 0.0
     """How long somebody takes to approve it before it begins, seconds."""
+    watched_from_s: NotNegative = 0.0
+    """From when after its start the guardrails are checked, seconds."""
+    watched_s: NotNegative | None = None
+    """For how long they are checked then, seconds; 0: not at all; absent: until the stage ends."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_watched_while_it_lasts(self) -> Self:
+        from_s, for_s = self.watched_from_s, self.watched_s
+        if from_s > self.bake_s:
+            rule = f"must be <= bake_s ({self.bake_s:g})"
+            raise FieldError("watched_from_s", from_s, rule)
+        if for_s is not None and from_s + for_s > self.bake_s:
+            rule = f"must be <= what is left of bake_s ({self.bake_s - from_s:g})"
+            raise FieldError("watched_s", for_s, rule)
+        return self
+
+    @property
+    def watch_s(self) -> float:
+        """For how long the guardrails are checked, seconds."""
+        return self.bake_s - self.watched_from_s if self.watched_s is None else self.watched_s
 
 
 class Bucketing(Section):
@@ -90,6 +113,11 @@ class Bucketing(Section):
     server_percent: Percentage | None = None
     """Users for whom a flag on the server is on, %, which is one of the deciders; absent: there is
     no such flag."""
+    sticks: Literal["users", "enrolled"] = "users"
+    """Who keeps a decision: everybody, as with a hash or with cookies for both versions (users); or
+    only who is enrolled, as with a cookie for the new version alone (enrolled). Then each request
+    of the others is decided anew, so that more and more of them are enrolled while a stage lasts.
+    Elsewhere: sessionAffinity without primaryCookieName (Flagger)."""
     deciders: Literal["ramp", "and", "or"] = "ramp"
     """Who is enrolled: users whom the ramp enrols (ramp), whom all deciders enrol (and), or whom at
     least one decider enrols (or)."""
@@ -220,6 +248,11 @@ class Guardrail(Section):
     times_control: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """A factor: the check fails when the value is more than the control cohort's times this (less,
     if the factor is below 1). At 100 %, once the control cohort is empty, the check passes."""
+    window_s: Positive | None = None
+    """The span of time that a check looks back on, seconds; absent: since the check before.
+    Elsewhere: interval of a metric (Flagger); the range of a query (Prometheus)."""
+    every_s: Positive | None = None
+    """Time between two of its checks, seconds, a multiple of check_every_s; absent: that itself."""
     fails_beyond: float | None = None
     """A second limit, in the unit of the first: the check is inconclusive between the two, and
     fails beyond this one. Absent: it fails beyond the first."""
@@ -238,10 +271,23 @@ class Guardrail(Section):
     min_sample: Annotated[int, Field(ge=1, le=10**9)] = 1
     """The least number of observations for a verdict: deliveries for latencies, checks for a rank
     test, and seconds of presence for everything else."""
-    no_data: Literal["pass", "fail", "hold"] = "hold"
+    no_data: Literal["pass", "fail", "inconclusive", "hold"] = "hold"
     """The result of a check with fewer observations, or with none of what is measured, as of the
     wait for a WebSocket where none has opened since the last check: it passes, it fails (as Flagger
     has it), or it holds the rollout, so that the stage lasts longer."""
+    no_number: Literal["pass", "fail", "inconclusive", "hold"] | None = None
+    """The result of a check of what has had a value before, and has none now: a quotient with no
+    requests, or a quantile without observations, which Prometheus gives as NaN. Absent: as
+    no_data."""
+    is_evaluated: bool = True
+    """Whether its condition can be evaluated at all; if not, each check is one without data, as
+    with a condition that does not fit what the provider returns (Argo Rollouts)."""
+    failures: Annotated[int, Field(ge=-1, le=100_000)] | None = None
+    """Its own limit in place of the decision's (argo only)."""
+    inconclusive: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Its own limit in place of the decision's (argo only)."""
+    errors: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Its own limit in place of the decision's (argo only)."""
 
     @pydantic.model_validator(mode="after")
     def _asks_one_thing(self) -> Self:
@@ -263,6 +309,9 @@ class Guardrail(Section):
             rule = f"must be below or above: {self.metric} is the server's, no cohort has its own"
             raise FieldError(asked[0], getattr(self, asked[0]), rule)
         belongs_to(self, "margin", "judge")
+        if self.judge is not None and self.window_s is not None:
+            rule = "has no meaning for a judge, which looks at all that was seen"
+            raise FieldError("window_s", self.window_s, rule)
         if self.judge == "sequential" and MEASURES[self.metric].sequential is None:
             counted = sorted(name for name in METRICS if MEASURES[name].sequential)
             rule = f"must be mann_whitney, or the metric one of {', '.join(counted)}"
@@ -387,7 +436,9 @@ class Plan(Section):
     >>> plan = Plan(flag={"propagation": "polled", "every_s": "1 min"})
     >>> [stage.percent for stage in plan.stages], plan.length_s
     ([10.0, 25.0, 50.0, 100.0], 2400.0)
-    >>> Plan(flag={"propagation": "session"}, stages=[{"percent": 50, "bake_s": 30}])
+    >>> rail = {"metric": "latency_p95_s", "below": 2.0}
+    >>> stages = [{"percent": 50, "bake_s": 30}]
+    >>> Plan(flag={"propagation": "session"}, stages=stages, guardrails=[rail])
     Traceback (most recent call last):
         ...
     simlib.errors.ScenarioError: stages.0.bake_s: must be >= check_every_s (60), got 30.0
@@ -418,8 +469,12 @@ class Plan(Section):
     decision: Decision = Decision()
     guardrails: Annotated[tuple[Guardrail, ...], Field(max_length=32), FROM_LIST] = ()
     """The guardrails. Without any, each stage ends after its `bake_s`, whatever happens."""
+    failing: Annotated[tuple[str, ...], Field(max_length=32), FROM_LIST] = ()
+    """Names of checks outside of the rehearsal, such as webhooks, that fail at every look."""
     kill_s: NotNegative | None = None
     """When the kill switch is used, seconds from the start of the run; absent: never."""
+
+    _explained: tuple[Said, ...] = ()
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -435,9 +490,10 @@ class Plan(Section):
             if stage.percent < before:
                 rule = f"must be >= the stage's before ({before:g}): a percentage falls by rollback"
                 raise FieldError(f"{path}.percent", stage.percent, rule)
-            if stage.bake_s < self.check_every_s:
+            if self.guardrails and 0.0 < stage.watch_s < self.check_every_s:
+                name = "bake_s" if stage.watched_s is None else "watched_s"
                 rule = f"must be >= check_every_s ({self.check_every_s:g})"
-                raise FieldError(f"{path}.bake_s", stage.bake_s, rule)
+                raise FieldError(f"{path}.{name}", getattr(stage, name), rule)
             before = stage.percent
         if self.rollback.sockets != "kept" and self.control.transport == self.treatment.transport:
             same = "the same" if self.control == self.treatment else "one transport"
@@ -447,13 +503,32 @@ class Plan(Section):
             if guardrail.compares and self.stages[0].percent >= 100.0:
                 rule = "must be one that needs no control cohort: the first stage enrols everybody"
                 raise FieldError(f"guardrails.{number}.metric", guardrail.metric, rule)
-            whole = self.decision.analysis == "background"
-            longest_s = self.length_s if whole else max(stage.bake_s for stage in self.stages)
-            if guardrail.delay_s >= longest_s:
-                what = "the plan's length" if whole else "the longest bake_s"
-                rule = f"must be < {what} ({longest_s:g}): it would never be checked"
-                raise FieldError(f"guardrails.{number}.delay_s", guardrail.delay_s, rule)
+            self._check_times(guardrail, f"guardrails.{number}")
+        if self.failing and self.decision.rule != "flagger":
+            rule = 'must be none when decision.rule is "argo", which calls no webhooks'
+            raise FieldError("failing", list(self.failing), rule)
         return self
+
+    def _check_times(self, guardrail: Guardrail, path: str) -> None:
+        """Check a guardrail's times and limits beside those of the plan."""
+        whole = self.decision.analysis == "background"
+        longest_s = self.length_s if whole else max(stage.watch_s for stage in self.stages)
+        if guardrail.delay_s >= longest_s > 0.0:
+            what = "the plan's length" if whole else "the longest that a stage is watched"
+            rule = f"must be < {what} ({longest_s:g}): it would never be checked"
+            raise FieldError(f"{path}.delay_s", guardrail.delay_s, rule)
+        if guardrail.every_s is not None and not _is_multiple(
+            guardrail.every_s, self.check_every_s
+        ):
+            rule = f"must be a multiple of check_every_s ({self.check_every_s:g})"
+            raise FieldError(f"{path}.every_s", guardrail.every_s, rule)
+        if guardrail.window_s is not None and guardrail.window_s > self.length_s:
+            rule = f"must be <= the plan's length ({self.length_s:g})"
+            raise FieldError(f"{path}.window_s", guardrail.window_s, rule)
+        for name in ("failures", "inconclusive", "errors"):
+            if getattr(guardrail, name) is not None and self.decision.rule != "argo":
+                rule = 'has no meaning unless decision.rule is "argo"'
+                raise FieldError(f"{path}.{name}", getattr(guardrail, name), rule)
 
     @property
     def length_s(self) -> float:
@@ -467,6 +542,11 @@ class Plan(Section):
         failures = math.inf if decision.failures < 0 else decision.failures
         errors = 4 if decision.errors is None else decision.errors
         return Limits(failures, decision.inconclusive or 0, errors)
+
+    @property
+    def guardrail_limits(self) -> tuple[Limits, ...]:
+        """The same of each guardrail, as Argo counts them."""
+        return tuple(_own(rail, self.limits) for rail in self.guardrails)
 
     @property
     def flag_rules(self) -> FlagRules:
@@ -492,6 +572,7 @@ class Plan(Section):
         gate_s: float | str | None = None,
         last_s: float | str | None = None,
         name: str | None = None,
+        webhooks: str | Mapping[str, str] | None = None,
         **settings: Any,
     ) -> Plan:
         """Read a plan from a file: TOML, or a format of another tool.
@@ -505,9 +586,11 @@ class Plan(Section):
         ----------
         path : str or Path
         metrics : mapping, optional
-            The meaning of the file's metrics: one of `METRICS` for each name, or a pair of that and
+            The meaning of the file's metrics: one of `METRICS` for each name; a pair of that and
             the factor to its unit, such as ``{"request-duration": ("latency_p99_s", 0.001)}`` for
-            milliseconds. The names in `METRICS` stand for themselves.
+            milliseconds; a triple with what is added then, such as ``("errors_per_request", -0.01,
+            1)`` for a success rate in per cent; or None, to leave it out. The names in `METRICS`
+            stand for themselves.
         gate_s : float or str, optional
             How long an approval takes that the file demands, seconds.
         last_s : float or str, optional
@@ -515,6 +598,9 @@ class Plan(Section):
             between checks.
         name : str, optional
             The plan to read, if the file holds several; the plan's name, if the file has none.
+        webhooks : str or mapping, optional
+            What the file's webhooks answer, as a rehearsal calls nobody's service: ``"pass"``,
+            ``"fail"`` or ``"wait"`` (for `gate_s`), for all or by their names or types.
         **settings
             Fields that the file cannot express. ``flag`` is always needed; ``bucketing``,
             ``rollback``, ``start_s`` and ``kill_s`` have the defaults of a plan. If the file has no
@@ -533,24 +619,28 @@ class Plan(Section):
         >>> [stage.percent for stage in plan.stages], plan.decision.failures
         ([10.0, 25.0, 50.0, 100.0], 5)
         """
-        given = exchange.ImportOptions(metrics, gate_s, last_s, name)
+        given = exchange.ImportOptions(metrics, gate_s, last_s, name, webhooks)
         if name is not None:
             settings["name"] = name
         suffix = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
         if suffix not in LANGUAGES:
-            others = {"metrics": metrics, "gate_s": gate_s, "last_s": last_s, **settings}
+            others = {"metrics": metrics, "gate_s": gate_s, "last_s": last_s}
+            others |= {"webhooks": webhooks, **settings}
             for name, value in others.items():
                 if value is not None:
                     rule = "has no meaning for a TOML file, which says everything: use replace"
                     raise ScenarioError(name, value, rule)
             path, values = read_toml(path, "plan")
+            explained: list[Said] = []
         else:
             path = Path(path)
-            values = exchange.read(path, given, settings)
+            values, explained = exchange.read(path, given, settings)
         try:
-            return cls(**values)
+            plan = cls(**values)
         except ScenarioError as error:
             raise in_file(error, path) from None
+        plan._explained = (*explained, *_said_by_caller(settings)) if explained else ()
+        return plan
 
     @classmethod
     def example(cls, name: str) -> Plan:
@@ -575,6 +665,36 @@ class Plan(Section):
         ([10.0, 25.0, 50.0, 100.0], 7200.0)
         """
         return cls.load(example_path(_EXAMPLES, name))
+
+    def explain(self) -> pd.DataFrame:
+        """Return what became of each line of the file that it was read from.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each key of the file, in its order, and then for each setting of the caller:
+            ``where`` (its path), ``given`` (its value), ``became`` (settings of the plan, or
+            ignored), ``why`` (why, or what the tool itself does beyond that). Of a plan that was
+            not read from another tool's file: a row for each setting, and what it means.
+
+        Examples
+        --------
+        >>> flag = {"propagation": "polled", "every_s": 60}
+        >>> plan = Plan.load("data/plans/flagger_canary.yaml", flag=flag)
+        >>> plan.explain().set_index("where")["became"]["spec.analysis.threshold"]
+        'decision.failures = 5'
+        """
+        import pandas as pd
+
+        rows = self._explained or tuple(_meanings(self))
+        table = pd.DataFrame(rows, columns=["where", "given", "became", "why"], dtype=object)
+        return table.assign(given=[shown(value) for value in table["given"]])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.stages, self.guardrails, self.flag))
 
     def dump(self, format: str = "toml") -> str:  # noqa: A002  (what it is)
         """Return the plan as a file's text.
@@ -648,6 +768,44 @@ class Plan(Section):
                 else:
                     place[name] = value
         return type(self)(**values)
+
+
+def _said_by_caller(settings: Mapping[str, Any]) -> list[Said]:
+    """Say what a caller has given beside a file."""
+    return [Said(name, value, name, "given beside the file") for name, value in settings.items()]
+
+
+def _meanings(plan: Plan) -> Iterator[Said]:
+    """Say what each setting of a plan means that differs from its default."""
+
+    def below(section: Section, path: str) -> Iterator[Said]:
+        fields = type(section).model_fields
+        for name in section.model_dump(exclude_defaults=True, exclude_none=True):
+            value, at = getattr(section, name), f"{path}.{name}" if path else name
+            parts = value if isinstance(value, tuple) else (value,)
+            if all(isinstance(part, Section) for part in parts) and parts:
+                for number, part in enumerate(parts):
+                    yield from below(part, at if part is value else f"{at}.{number}")
+                continue
+            meaning = (fields[name].description or "").partition("Elsewhere")[0]
+            yield Said(at, value, f"{at} = {value}", " ".join(meaning.split()))
+
+    yield from below(plan, "")
+
+
+def _own(rail: Guardrail, common: Limits) -> Limits:
+    """Return a guardrail's own limits, and the common ones where it has none."""
+    failures = common.failures if rail.failures is None else rail.failures
+    return Limits(
+        math.inf if failures < 0 else failures,
+        common.inconclusive if rail.inconclusive is None else rail.inconclusive,
+        common.errors if rail.errors is None else rail.errors,
+    )
+
+
+def _is_multiple(of: float, step: float) -> bool:
+    """Say whether a time is a whole number of steps."""
+    return round(of / step) >= 1 and math.isclose(of, round(of / step) * step, rel_tol=1e-9)
 
 
 def _inside(place: Any, section: str, path: str) -> list[Any]:

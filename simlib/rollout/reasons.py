@@ -275,6 +275,13 @@ def _checked(story: Story, t_s: float, row: int) -> Reason:
     value = f"{measure.label} was {say.of('checks', row, 'treatment', 'value')} {_unit(measure)}"
     if measure.scope == "cohort":
         value += f", in control {say.of('checks', row, 'control', 'value')}"
+    if found == "not evaluated":
+        return say.says(
+            t_s, f"{value}; its condition cannot be evaluated, which counts as {counts_as}."
+        )
+    if found == "no number":
+        text = "nothing has happened that makes a number"
+        return say.says(t_s, f"{value}; {text}, which counts as {counts_as}.")
     if found == "suspended":
         delay = say.plan(f"{path}.delay_s", "time")
         return say.says(t_s, f"{value}; it is not checked for {delay}, and passed.")
@@ -349,8 +356,10 @@ def _decided(story: Story, t_s: float, row: int) -> Reason:
         text = f"Decision: pause until a person decides, as {_most(story, say, t_s)}."
     elif event == "failed":
         n = say.of("history", row, "failed")
+        of_look = story.checks[story.checks["t_s"] == t_s]
+        what = "a guardrail" if (of_look["result"] == "fail").any() else story.plan.failing[0]
         text = (
-            f"Decision: hold the stage, as a guardrail failed; {n} {_looks(n)} failed so far, and "
+            f"Decision: hold the stage, as {what} failed; {n} {_looks(n)} failed so far, and "
             f"at {say.plan('decision.failures')} the next one rolls back."
         )
     else:
@@ -374,6 +383,8 @@ def _went_on(story: Story, say: _Sentence, row: int) -> str:
         because = "no more checks than are tolerated failed or had no verdict"
     stage = int(_at(history, row, "stage"))
     is_over = t_s >= _began_s(story, stage) + story.plan.stages[stage].bake_s
+    if row + 1 < len(history):  # what was not measured has made it longer
+        is_over = str(_at(history, row + 1, "event")) == "started"
     if not is_over:
         return f"Decision: go on, as {because}."
     bake = say.plan(f"stages.{stage}.bake_s", "time")
@@ -407,18 +418,20 @@ def _rolled_back(story: Story, say: _Sentence, row: int) -> str:
 
 def _most(story: Story, say: _Sentence, t_s: float) -> str:
     """Say which guardrail has more results of a kind than Argo's rule tolerates."""
-    limits = story.plan.limits
-    for column, path, most, words in (
-        ("failures", "limits.failures", limits.failures, "failed checks"),
-        ("without_data", "limits.errors", limits.errors, "checks without data in a row"),
-        ("inconclusive", "limits.inconclusive", limits.inconclusive, "checks without a verdict"),
+    of_look = story.checks[story.checks["t_s"] == t_s]
+    for column, name, words in (
+        ("failures", "failures", "failed checks"),
+        ("without_data", "errors", "checks without data in a row"),
+        ("inconclusive", "inconclusive", "checks without a verdict"),
     ):
-        of_look = story.checks[story.checks["t_s"] == t_s]
-        over = of_look.index[of_look[column] > most].tolist()
-        if over:
-            label = MEASURES[str(_at(of_look, over[0], "metric"))].label
-            n = say.of("checks", over[0], column)
-            return f"{label} had more {words} ({n}) than are tolerated ({say.plan(path)})"
+        for row in of_look.index.tolist():
+            number = int(_at(of_look, row, "guardrail"))
+            most = getattr(story.plan.guardrail_limits[number], name)
+            if int(_at(of_look, row, column)) > most:
+                label = MEASURES[str(_at(of_look, row, "metric"))].label
+                n = say.of("checks", row, column)
+                tolerated = say.plan(f"guardrail_limits.{number}.{name}")
+                return f"{label} had more {words} ({n}) than are tolerated ({tolerated})"
     raise AssertionError("a rollout that stopped has a reason")
 
 

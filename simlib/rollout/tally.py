@@ -30,12 +30,13 @@ from typing import NamedTuple
 
 
 class Check(IntEnum):
-    """The result of checking one guardrail once."""
+    """The result of checking one guardrail once; NOT_DUE counts nothing: it was not its turn."""
 
     PASS = 0
     FAIL = 1
     INCONCLUSIVE = 2
     NO_DATA = 3
+    NOT_DUE = 4
 
 
 class Verdict(IntEnum):
@@ -114,25 +115,25 @@ def flagger(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tall
         return tally, Verdict.GO_BACK
     if Check.FAIL in checks:
         return tally._replace(failed=tally.failed + 1), Verdict.HOLD
-    if all(check == Check.PASS for check in checks):
+    if all(check in (Check.PASS, Check.NOT_DUE) for check in checks):
         return tally, Verdict.GO_ON
     return tally, Verdict.HOLD
 
 
-def argo(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tally, Verdict]:
+def argo(tally: Tally, limits: Sequence[Limits], checks: Sequence[Check]) -> tuple[Tally, Verdict]:
     """Return the tally and the verdict after a look, by the rule of Argo Rollouts' analyses.
 
     Parameters
     ----------
     tally : Tally
-    limits : Limits
-        The largest tolerated numbers, for each guardrail in each stage.
+    limits : sequence of Limits
+        The largest tolerated numbers of each guardrail, in each stage.
     checks : sequence of Check
         One for each guardrail.
 
     Examples
     --------
-    >>> tally, limits = new_tally(1), Limits(1, 0, 4)
+    >>> tally, limits = new_tally(1), [Limits(1, 0, 4)]
     >>> for check in (Check.FAIL, Check.PASS, Check.FAIL):
     ...     tally, verdict = argo(tally, limits, [check])
     ...     verdict.name, tally.failures
@@ -143,15 +144,14 @@ def argo(tally: Tally, limits: Limits, checks: Sequence[Check]) -> tuple[Tally, 
     failures = _counted(tally.failures, checks, Check.FAIL)
     inconclusive = _counted(tally.inconclusive, checks, Check.INCONCLUSIVE)
     errors = tuple(
-        count + 1 if check == Check.NO_DATA else 0
+        count if check == Check.NOT_DUE else count + 1 if check == Check.NO_DATA else 0
         for count, check in zip(tally.errors, checks, strict=True)
     )
     tally = Tally(tally.failed + (Check.FAIL in checks), failures, inconclusive, errors)
-    if any(count > limits.failures for count in failures):
+    each = list(zip(limits, failures, errors, inconclusive, strict=True))
+    if any(failed > most.failures or erred > most.errors for most, failed, erred, _ in each):
         return tally, Verdict.GO_BACK
-    if any(count > limits.errors for count in errors):
-        return tally, Verdict.GO_BACK
-    if any(count > limits.inconclusive for count in inconclusive):
+    if any(open_ > most.inconclusive for most, _, _, open_ in each):
         return tally, Verdict.STOP
     return tally, Verdict.GO_ON
 

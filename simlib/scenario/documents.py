@@ -1,7 +1,8 @@
 """YAML and JSON documents of other tools: read with limits, and taken key by key.
 
 Every key of a document is either read, known to have no meaning here, or refused by name:
-`ForeignMapping.done` finds the keys that were not read.
+`ForeignMapping.done` finds the keys that were not read. A `Reading` gathers what is wrong with a
+file, so that all of it is said at once, and what became of each key.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import json
 import math
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -37,6 +39,10 @@ _GO_S = {
     "m": Decimal(60),
     "h": Decimal(3600),
 }
+_TEMPLATE = re.compile(
+    r"\{\{-?\s*(?:\.[A-Z]|include\b|range\b|if\b|with\b|toYaml\b|end\b|template\b|define\b|\$)"
+)
+"""What templates of Helm have, and YAML has not."""
 _GO_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)")
 
 
@@ -85,6 +91,9 @@ def parsed(text: str, name: str, language: str) -> list[ForeignMapping]:
         else:
             found = list(yaml.load_all(text, Loader=_Loader))
     except Exception as error:  # PyYAML raises many of Python's errors beside its own
+        if _TEMPLATE.search(text):
+            rule = "must be rendered first (helm template): it has {{ ... }} of a template in it"
+            raise ScenarioError(name, text, rule) from None
         what = " ".join(str(error).split()) or type(error).__name__
         raise ScenarioError(name, text, f"must be valid {language} ({what})") from None
     documents = [
@@ -185,6 +194,117 @@ def only(documents: list[ForeignMapping]) -> ForeignMapping:
     return first.renamed("")
 
 
+class Said(NamedTuple):
+    """What became of a key of a file.
+
+    Attributes
+    ----------
+    path : str
+    value : object
+        As the file has it.
+    became : str
+        What it is here; `IGNORED` if it has no meaning.
+    why : str
+        Why, or what the tool itself does beyond that.
+    """
+
+    path: str
+    value: Any
+    became: str
+    why: str
+
+
+IGNORED = "ignored"
+
+
+class Reading:
+    """What comes of reading the documents of a file: its problems, and what became of its keys.
+
+    Parameters
+    ----------
+    gathers : bool, optional
+        Whether problems are kept until `finish`; else the first one is raised at once.
+
+    Examples
+    --------
+    >>> reading = Reading()
+    >>> top = ForeignMapping({"interval": "1m", "mirror": True, "alerts": []}, "", reading)
+    >>> top = top.renamed("")
+    >>> top.ignore("alerts", why="nobody is told in a rehearsal")
+    >>> top.duration_s("interval")
+    60.0
+    >>> top.became("interval", "check_every_s = 60")
+    >>> top.refuse({"mirror": "must be false"})
+    >>> [(row.path, row.became) for row in reading.explained()]
+    [('interval', 'check_every_s = 60'), ('mirror', 'read'), ('alerts', 'ignored')]
+    >>> reading.finish()
+    Traceback (most recent call last):
+        ...
+    simlib.errors.ScenarioError: mirror: must be false, got True
+    """
+
+    def __init__(self, *, gathers: bool = True) -> None:
+        self._gathers = gathers
+        self._problems: list[ScenarioError] = []
+        self._tops: dict[str, Mapping[str, Any]] = {}
+        self._said: dict[str, tuple[str, str]] = {}
+        self._taken: set[str] = set()
+
+    def problem(self, error: ScenarioError) -> None:
+        """Keep a problem, or raise it."""
+        if not self._gathers:
+            raise error
+        self._problems += error.problems
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Keep the problem that ends this part of the file, and go on after it."""
+        try:
+            yield
+        except ScenarioError as error:
+            self.problem(error)
+
+    def finish(self) -> None:
+        """Raise the problems that were kept, each once, if there are any."""
+        alone = {(one.path, one.rule): one for one in self._problems}
+        if alone:
+            raise ScenarioError.of(list(alone.values()))
+
+    def begin(self, path: str, values: Mapping[str, Any]) -> None:
+        """Note a document whose keys have paths that start with `path`."""
+        self._tops.setdefault(path, values)
+
+    def taken(self, path: str) -> None:
+        """Note that a key was read."""
+        self._taken.add(path)
+
+    def note(self, path: str, became: str, why: str = "") -> None:
+        """Note what became of a key, or of all that it holds."""
+        self._said[path] = became, why
+
+    def explained(self) -> Iterator[Said]:
+        """Yield what became of the documents' keys, in their order."""
+        for path, values in self._tops.items():
+            yield from self._below(path, values, is_said=False)
+
+    def _below(self, path: str, value: Any, *, is_said: bool) -> Iterator[Said]:
+        said = self._said.get(path)
+        if said is not None:
+            yield Said(path, value, *said)
+            if said[0] == IGNORED:
+                return
+        parts: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, Mapping):
+            parts = value.items()
+        elif isinstance(value, list):
+            parts = enumerate(value)
+        elif said is None and not is_said:
+            yield Said(path, value, "read" if path in self._taken else "", "")
+        for name, part in parts:
+            below = f"{path}.{name}" if path else str(name)
+            yield from self._below(below, part, is_said=is_said or said is not None)
+
+
 class ForeignMapping:
     """A mapping in a document, with its path.
 
@@ -194,6 +314,8 @@ class ForeignMapping:
         The mapping; anything else is refused.
     path : str
         Dotted names from the document's top.
+    reading : Reading, optional
+        Of the whole file; absent: the first problem is raised at once.
 
     Raises
     ------
@@ -211,7 +333,8 @@ class ForeignMapping:
     simlib.errors.ScenarioError: spec.analysis.mirror: is not a known field, got True
     """
 
-    def __init__(self, value: Any, path: str) -> None:
+    def __init__(self, value: Any, path: str, reading: Reading | None = None) -> None:
+        self.reading = Reading(gathers=False) if reading is None else reading
         if not isinstance(value, Mapping):
             raise ScenarioError(path, value, "must be a mapping of settings")
         for key in value:
@@ -229,8 +352,14 @@ class ForeignMapping:
         return f"{self.path}.{name}" if self.path else str(name)
 
     def renamed(self, path: str) -> ForeignMapping:
-        """Return the same mapping at another path."""
-        return ForeignMapping(self.values, path)
+        """Return the same mapping at another path, as the top of a document."""
+        self.reading.begin(path, self.values)
+        return ForeignMapping(self.values, path, self.reading)
+
+    def became(self, name: str, what: str, why: str = "") -> None:
+        """Note what a key has become, if it is there."""
+        if name in self.values:
+            self.reading.note(self.at(name), what, why)
 
     def wrong(self, name: str, rule: str) -> ScenarioError:
         """Return the error for a key; if it is absent, with the unread one that is like it."""
@@ -244,25 +373,27 @@ class ForeignMapping:
         near = difflib.get_close_matches(asked, sorted(short), n=1, cutoff=0.8)
         return words.format(near[0]) if near else ""
 
-    def ignore(self, *names: str) -> None:
+    def ignore(self, *names: str, why: str = "") -> None:
         """Accept keys that have no meaning here."""
         self.known.update(names)
+        for name in names:
+            self.became(name, IGNORED, why)
 
     def refuse(self, rules: Mapping[str, str]) -> None:
-        """Raise if one of some keys has a value other than null, empty, false or 0."""
+        """Refuse some keys that have a value other than null, empty, false or 0."""
         for name, rule in rules.items():
             value = self.take(name)
             if value is None or value is False or value in ("", [], {}):
                 continue
             if not isinstance(value, str) and isinstance(value, Hashable) and value == 0:
                 continue
-            raise self.wrong(name, rule)
+            self.reading.problem(self.wrong(name, rule))
 
     def done(self) -> None:
-        """Raise unless every key was read."""
+        """Refuse every key that was not read."""
         left = [name for name in self.values if name not in self.known]
         if left:
-            raise ScenarioError.of([self._unknown(name) for name in left])
+            self.reading.problem(ScenarioError.of([self._unknown(name) for name in left]))
 
     def _unknown(self, name: str) -> ScenarioError:
         meant = self._like(str(name), self.known, "; did you mean {}?")
@@ -271,6 +402,7 @@ class ForeignMapping:
     def take(self, name: str, *, needed: bool = False) -> Any:
         """Return a key's value as it is; None if it is absent."""
         self.known.add(name)
+        self.reading.taken(self.at(name))
         value = self.values.get(name)
         if needed and value is None:
             raise self.wrong(name, "must be given")
@@ -336,11 +468,15 @@ class ForeignMapping:
     def section(self, name: str, *, needed: bool = False) -> ForeignMapping | None:
         """Return a mapping."""
         value = self.take(name, needed=needed)
-        return None if value is None else ForeignMapping(value, self.at(name))
+        return None if value is None else ForeignMapping(value, self.at(name), self.reading)
 
     def sections(self, name: str, *, needed: bool = False) -> list[ForeignMapping]:
         """Return a list of mappings; an empty one if the key is absent."""
-        return [ForeignMapping(item, path) for item, path in self.items(name, needed=needed)]
+        found = []
+        for item, path in self.items(name, needed=needed):
+            with self.reading.going_on():
+                found.append(ForeignMapping(item, path, self.reading))
+        return found
 
     def items(self, name: str, *, needed: bool = False) -> Iterator[tuple[Any, str]]:
         """Yield the items of a list and their paths."""

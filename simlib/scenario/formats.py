@@ -39,6 +39,9 @@ class Format:
     """For an error's text: the kind by which one of the documents is recognised, if any."""
     has: str = ""
     """For an error's text: the key by which the first document is recognised, if any."""
+    near: Callable[[list[ForeignMapping]], str] | None = None
+    """Returns what to bring in place of a file that this tool makes too, and that is none of the
+    format; an empty text if it is no such file."""
     implied: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Optional fields, by section, that a file always contains, and the values that it contains if
     the plan or scenario does not give them."""
@@ -84,6 +87,10 @@ def recognised(documents: list[ForeignMapping], kind: Kind) -> Format:
     for row in rows:
         if row.detect(documents):
             return row
+    for row in rows:
+        rule = row.near(documents) if row.near else ""
+        if rule:
+            raise ScenarioError(documents[0].path, dict(documents[0].values), rule)
     is_a, has = [row.is_a for row in rows if row.is_a], [row.has for row in rows if row.has]
     signs = ["be " + ", ".join(is_a)] if is_a else []
     signs += ["have " + " or ".join(has)] if has else []

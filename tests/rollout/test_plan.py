@@ -46,6 +46,9 @@ FULL = sl.Plan(
 )
 
 
+RAIL = {"metric": "latency_p95_s", "below": 2.0}
+
+
 @pytest.mark.parametrize("plan", [PLAN, FULL])
 def test_a_plan_is_written_and_read_as_it_is(plan, tmp_path):
     path = tmp_path / "plan.toml"
@@ -166,7 +169,42 @@ def test_a_plan_that_lacks_something_says_what_would_be_right(given, words):
     ("changes", "words"),
     [
         ({"stages": [{"percent": 50, "bake_s": 60}, {"percent": 25, "bake_s": 60}]}, "stages.1.p"),
-        ({"stages": [{"percent": 50, "bake_s": 59.0}]}, "stages.0.bake_s: must be >= check_every"),
+        (
+            {"stages": [{"percent": 50, "bake_s": 59.0}], "guardrails": [RAIL]},
+            "stages.0.bake_s: must be >= check_every",
+        ),
+        (
+            {"stages": [{"percent": 50, "bake_s": 90.0, "watched_s": 30}], "guardrails": [RAIL]},
+            "stages.0.watched_s: must be >= check_every_s (60)",
+        ),
+        (
+            {"stages": [{"percent": 50, "bake_s": 90.0, "watched_from_s": 91}]},
+            "stages.0.watched_from_s: must be <= bake_s (90)",
+        ),
+        (
+            {"stages": [{"percent": 5, "bake_s": 90.0, "watched_from_s": 60, "watched_s": 60}]},
+            "stages.0.watched_s: must be <= what is left of bake_s (30)",
+        ),
+        (
+            {"guardrails": [{**RAIL, "every_s": 90}]},
+            "guardrails.0.every_s: must be a multiple of check_every_s (60)",
+        ),
+        (
+            {"guardrails": [{**RAIL, "window_s": 1e6}]},
+            "guardrails.0.window_s: must be <= the plan's length",
+        ),
+        (
+            {"guardrails": [{**RAIL, "failures": 2}]},
+            'guardrails.0.failures: has no meaning unless decision.rule is "argo"',
+        ),
+        (
+            {"guardrails": [{"metric": "error_rate_per_h", "judge": "sequential", "window_s": 60}]},
+            "guardrails.0.window_s: has no meaning for a judge",
+        ),
+        (
+            {"failing": ["load-test"], "decision": {"rule": "argo"}},
+            'failing: must be none when decision.rule is "argo"',
+        ),
         ({"stages": [{"percent": 50}]}, "stages.0.bake_s: must be given"),
         ({"stages": [{"percent": 101, "bake_s": 60}]}, "stages.0.percent: must be <= 100"),
         ({"stages": []}, "stages: "),
@@ -215,7 +253,7 @@ def test_a_plan_that_lacks_something_says_what_would_be_right(given, words):
         ),
         (
             {"guardrails": [{"metric": "utilisation", "below": 0.5, "delay_s": 600.0}]},
-            "guardrails.0.delay_s: must be < the longest bake_s (600)",
+            "guardrails.0.delay_s: must be < the longest that a stage is watched (600)",
         ),
         ({"guardrails": [{"metric": "speed", "below": 1.0}]}, "guardrails.0.metric: must be 'conn"),
         ({"guardrails": [{"metric": "utilisation"}]}, "guardrails.0.below: must be one of below"),

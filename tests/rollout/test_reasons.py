@@ -54,6 +54,15 @@ CASES = {
     "gradual": (PLAN.replace(rollback={"percents": [5.0, 2.0, 0.0], "every_s": 45.0}), PROXY),
     "argo": (PLAN.replace(decision=ARGO), SLOW),
     "argo, no data": (PLAN.replace(guardrails=[FEW], decision={**ARGO, "errors": 1}), {}),
+    "argo, no number": (
+        PLAN.replace(guardrails=[{**MEDIAN, "no_number": "fail"}], decision=ARGO),
+        {"updates": {"kind": "times", "publish_s": [70.0, 80.0, 200.0, 250.0, 280.0]}},
+    ),
+    "argo, not evaluated": (
+        PLAN.replace(guardrails=[{**MEDIAN, "is_evaluated": False, "errors": 2}], decision=ARGO),
+        {},
+    ),
+    "a check outside": (PLAN.replace(failing=["smoke test"], guardrails=[]), {}),
     "argo, between": (
         PLAN.replace(guardrails=[{**MEDIAN, "below": 0.001, "fails_beyond": 99.0}], decision=ARGO),
         {},

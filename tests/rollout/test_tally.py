@@ -18,12 +18,14 @@ from simlib.rollout.tally import (
 )
 
 LETTERS = {"p": Check.PASS, "f": Check.FAIL, "i": Check.INCONCLUSIVE, "n": Check.NO_DATA}
+LETTERS["-"] = Check.NOT_DUE
 VERDICTS = {"+": Verdict.GO_ON, "=": Verdict.HOLD, "!": Verdict.GO_BACK, "?": Verdict.STOP}
 
 
 def verdicts(rule, limits, looks):
     """The verdicts on looks, each a letter for every guardrail."""
     tally, found = new_tally(len(looks.split()[0])), ""
+    limits = [limits] * len(tally.failures) if rule is argo else limits
     signs = {verdict: sign for sign, verdict in VERDICTS.items()}
     for look in looks.split():
         tally, verdict = rule(tally, limits, [LETTERS[letter] for letter in look])
@@ -82,11 +84,26 @@ def test_argos_guardrails_are_judged_each_by_itself(limits, looks, expected):
 
 
 def test_a_new_stage_forgets_what_argo_counts_and_not_what_flagger_does():
-    tally, _ = argo(new_tally(2), Limits(9, 9, 9), [Check.FAIL, Check.NO_DATA])
+    tally, _ = argo(new_tally(2), [Limits(9, 9, 9)] * 2, [Check.FAIL, Check.NO_DATA])
     assert tally == Tally(1, (1, 0), (0, 0), (0, 1))
     assert next_stage(tally) == Tally(1, (0, 0), (0, 0), (0, 0))
 
 
 def test_without_guardrails_a_rollout_goes_on():
-    for rule in (flagger, argo):
-        assert rule(new_tally(0), Limits(1, 0, 0), [])[1] == Verdict.GO_ON
+    assert flagger(new_tally(0), Limits(1, 0, 0), [])[1] == Verdict.GO_ON
+    assert argo(new_tally(0), [], [])[1] == Verdict.GO_ON
+
+
+def test_each_guardrail_has_its_own_limits_by_argos_rule():
+    limits, looks = [Limits(0, 0, 4), Limits(2, 0, 4)], [[Check.PASS, Check.FAIL]] * 3
+    tally, found = new_tally(2), []
+    for look in looks:
+        tally, verdict = argo(tally, limits, look)
+        found.append(verdict)
+    assert found == [Verdict.GO_ON, Verdict.GO_ON, Verdict.GO_BACK]
+
+
+def test_a_guardrail_whose_turn_it_is_not_counts_nothing():
+    assert verdicts(argo, Limits(0, 0, 1), "n - n") == "++!"  # the two without data are in a row
+    assert verdicts(flagger, Limits(1, 0, 0), "p- f- --") == "+=!"
+    assert flagger(new_tally(2), Limits(1, 0, 0), [Check.NOT_DUE, Check.PASS])[1] == Verdict.GO_ON

@@ -1,42 +1,53 @@
 """Rollout plans as Argo Rollouts' Rollout and AnalysisTemplates, in one file.
 
-Each ``setWeight`` starts a stage, which lasts as long as the pauses or the analysis step after it.
+Each ``setWeight`` starts a stage, which lasts as long as the pauses and the analysis after it.
 ``pause: {}`` waits for approval, which takes ``gate_s``, as the caller says. After a timed pause or
 an analysis, or before the first weight, it is the gate of the next stage. If it is all that follows
 a weight, the approval is the length of that stage, as an analysis in the background continues
 during it. After the last step Argo gives the new version to all users and ends its analyses. If the
 steps do not end with a weight of 100 and its length, this becomes a last stage here, of one check
-(or ``last_s``), in which the guardrails are still checked.
+(or ``last_s``), in which the guardrails are still checked if an analysis in the background does so.
+
+A stage is watched during its analysis alone: `Stage.watched_from_s` is the pause before it, what is
+left of the stage the pause after it. A weight without an analysis is not watched where others have
+one; nor are the weights before ``startingStep`` of an analysis in the background.
 
 Argo measures a metric when an analysis starts, and then at every interval. Here the first check is
 one interval later, when there are data. So an analysis step of n measurements lasts n intervals
-here, and n - 1 in Argo. A metric with data that meets no condition is inconclusive, and a metric
-without data is an error, as in `rollout.tally`. Without a traffic router Argo's weights are
+here, and n - 1 in Argo. Measurements that err do not count: the step lasts until there are n
+others, or too many errors in a row. Without a traffic router Argo's weights are
 rounded to shares of pods; here they are exact, and each user has the cohort that the bucketing rule
 gives.
 
-Ignored: documents of other kinds in the file; ``metadata`` except for the name, ``status``; in the
-Rollout's spec ``replicas``, ``selector``, ``template``, ``workloadRef``,
-``minReadySeconds``, ``revisionHistoryLimit``, ``progressDeadlineSeconds``,
+A condition is evaluated (`formats.conditions`) on what its provider returns: with a value, where
+its turn is the guardrail's limit; without a number (NaN), which is `Guardrail.no_number`; and on an
+empty result, which is `Guardrail.no_data`. One that does not fit what the provider returns errs at
+each measurement (`Guardrail.is_evaluated`).
+
+Ignored: documents of other kinds in the file, and templates that no analysis names; ``metadata``
+except for the name, ``status``; in the Rollout's spec ``replicas``, ``selector``, ``template``,
+``workloadRef``, ``minReadySeconds``, ``revisionHistoryLimit``, ``progressDeadlineSeconds``,
 ``progressDeadlineAbort``, ``restartAt``, ``rollbackWindow``, ``analysis``; in the canary strategy
 ``canaryService``, ``stableService``, ``canaryMetadata``, ``stableMetadata``, ``trafficRouting``
 (but a ``maxTrafficWeight``), ``maxSurge``, ``maxUnavailable``, ``antiAffinity``,
 ``dynamicStableScale``, ``minPodsPerReplicaSet``, ``scaleDownDelaySeconds``,
 ``scaleDownDelayRevisionLimit``, ``abortScaleDownDelaySeconds``, ``replicaProgressThreshold``,
 ``pingPong``; steps of ``setCanaryScale``; of an analysis ``measurementRetention``,
-``analysisRunMetadata``; of a metric ``provider``, with its query (its name identifies it).
+``analysisRunMetadata``; of a metric ``provider``, with its query (its name identifies it); metrics
+of a ``dryRun``, which decide nothing.
 
 Refused: ``blueGreen``, ``paused``; steps of ``experiment``, ``setHeaderRoute``, ``setMirrorRoute``,
 ``plugin``; analyses in steps *and* in the background, or different ones in different steps;
-``startingStep``, ``dryRun``; a metric without an interval, with ``consecutiveSuccessLimit``, whose
-``count`` ends it before its stage or the rollout, or whose interval and limits are not those of the
-others; conditions that are not one threshold of ``result`` or ``result[0]``; a provider that does
+a metric without an interval, with ``consecutiveSuccessLimit``, whose
+``count`` ends it before its stage or the rollout, or whose interval is no multiple of the shortest;
+conditions that do not turn at one number; a provider that does
 not give a number (``job``, ``kayenta``).
 
 References
 ----------
 Argo Rollouts, docs/features/specification.md, docs/features/canary/index.md,
-docs/features/analysis.md, pkg/apis/rollouts/v1alpha1/analysis_types.go and types.go.
+docs/features/analysis.md, pkg/apis/rollouts/v1alpha1/analysis_types.go and types.go,
+analysis/analysis.go (errors do not raise the count), metricproviders.
 """
 
 from __future__ import annotations
@@ -47,6 +58,7 @@ from typing import Any
 
 from simlib.errors import ScenarioError
 from simlib.rollout.exchange import ONE_CHECK_S, ImportOptions
+from simlib.rollout.formats.argo_analysis import LIMITS, Analysis, read_analysis
 from simlib.rollout.formats.writing import (
     duration,
     kubernetes_name,
@@ -57,21 +69,17 @@ from simlib.rollout.formats.writing import (
     whole_percent,
 )
 from simlib.rollout.plan import Plan
-from simlib.scenario.documents import ForeignMapping, of_kind, scaled, to_yaml
+from simlib.scenario.documents import IGNORED, ForeignMapping, of_kind, to_yaml
 from simlib.scenario.formats import Format
 
-_CONDITION = re.compile(
-    r"\s*result(?:\s*\[\s*0\s*\])?\s*(<=|>=|<|>)\s*(-?\d{1,40}(?:\.\d{1,40})?(?:[eE][-+]?\d{1,3})?)\s*"
-)
-_LIMITS = {"failureLimit": "failures", "inconclusiveLimit": "inconclusive"}
-_LIMITS["consecutiveErrorLimit"] = "errors"
+_OF_PODS = "it is about pods, which a rehearsal has none of"
+_ROUTED = "a rehearsal sends no requests through it"
 _NO_STEPS = {
     "experiment": "must not be a step: a plan starts no replica sets of its own",
     "setHeaderRoute": "must not be a step: a plan chooses users by a hash, not by their requests",
     "setMirrorRoute": "must not be a step: a plan sends nobody's requests twice",
     "plugin": "must not be a step: what a plugin does is not known",
 }
-_ARG = re.compile(r"\{\{\s*args\.([-\w]+)\s*\}\}")
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
@@ -103,35 +111,49 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     spec = rollout.section("spec", needed=True)
     rollout.done()
     assert spec is not None
-    spec.ignore("replicas", "selector", "template", "workloadRef", "minReadySeconds", "analysis")
+    spec.ignore("replicas", "selector", "template", "workloadRef", "minReadySeconds", why=_OF_PODS)
     spec.ignore("revisionHistoryLimit", "progressDeadlineSeconds", "progressDeadlineAbort")
-    spec.ignore("restartAt", "rollbackWindow")
+    spec.ignore("restartAt", "rollbackWindow", "analysis")
     spec.refuse({"paused": "must be false: a Rollout that is paused does nothing"})
     strategy = spec.section("strategy", needed=True)
     spec.done()
     assert strategy is not None
     strategy.refuse({"blueGreen": "must be canary: blue/green has no percentages"})
-    canary = strategy.section("canary", needed=True)
+    said: dict[str, Any] = {}
+    if "canary" in strategy or "blueGreen" not in strategy:
+        canary = strategy.section("canary", needed=True)
+        assert canary is not None
+        templates = _templates(documents)
+        said = _read_canary(canary, templates, given)
+        for template in templates.values():
+            if not template.known:
+                why = "no analysis names it, so that Argo does not run it: it guards nothing"
+                template.reading.note(template.path, IGNORED, why)
     strategy.done()
-    assert canary is not None
-    templates = _templates(documents)
-    said = _read_canary(canary, templates, given)
-    name = metadata.text("name") if metadata else None
+    name = None
+    if metadata is not None:
+        name = metadata.text("name")
+        metadata.became("name", f"name = {name}")
+        metadata.ignore(*(each for each in metadata.values if each != "name"))
     return said if name is None else {"name": name, **said}
 
 
 def _templates(documents: list[ForeignMapping]) -> dict[tuple[str, str], ForeignMapping]:
     """Return the file's templates by kind and name."""
     found: dict[tuple[str, str], ForeignMapping] = {}
-    for document in documents:
-        kind = document.values.get("kind")
+    kinds = [document.values.get("kind") for document in documents]
+    for number, document in enumerate(documents):
+        kind = kinds[number]
         if kind not in ("AnalysisTemplate", "ClusterAnalysisTemplate"):
             continue
-        template = document.renamed(str(kind))
-        metadata = template.section("metadata", needed=True)
-        assert metadata is not None
+        before = kinds[:number].count(kind)
+        template = document.renamed(f"{kind} {before + 1}" if before else str(kind))
+        metadata = ForeignMapping(
+            template.values.get("metadata"), template.at("metadata"), template.reading
+        )
         name = metadata.text("name", needed=True)
         assert name is not None
+        metadata.ignore(*metadata.values)
         if (kind, name) in found:
             raise metadata.wrong("name", "must be another's than the template's before")
         found[kind, name] = template
@@ -141,45 +163,69 @@ def _templates(documents: list[ForeignMapping]) -> dict[tuple[str, str], Foreign
 class _Stage:
     """A weight, and the steps that follow it."""
 
-    def __init__(self, percent: int, path: str) -> None:
-        self.percent, self.path = percent, path
-        self.pause_s = self.gate_s = 0.0
+    def __init__(self, percent: int, path: str, step: int) -> None:
+        self.percent, self.path, self.step = percent, path, step
+        self.pause_s = self.before_s = self.gate_s = 0.0
+        self.pauses: list[tuple[int, float]] = []
+        self.watch_s: float | None = None
         self.analysis: ForeignMapping | None = None
         self.gate: str | None = None
+
+    @property
+    def bake_s(self) -> float:
+        return self.pause_s + (self.watch_s or 0.0)
+
+    def watched(self) -> dict[str, float]:
+        """Return from when it is watched, and for how long, where that is not the whole stage."""
+        said = {"watched_from_s": self.before_s} if self.before_s else {}
+        if self.watch_s is not None and self.before_s + self.watch_s != self.bake_s:
+            said["watched_s"] = self.watch_s
+        return said
 
 
 def _read_canary(
     canary: ForeignMapping, templates: dict[tuple[str, str], ForeignMapping], given: ImportOptions
 ) -> dict[str, Any]:
-    canary.ignore("canaryService", "stableService", "canaryMetadata", "stableMetadata")
-    canary.ignore("maxSurge", "maxUnavailable", "antiAffinity", "dynamicStableScale", "pingPong")
+    canary.ignore("canaryService", "stableService", "canaryMetadata", "stableMetadata", why=_ROUTED)
+    canary.ignore("maxSurge", "maxUnavailable", "antiAffinity", "dynamicStableScale", why=_OF_PODS)
     canary.ignore("minPodsPerReplicaSet", "scaleDownDelaySeconds", "scaleDownDelayRevisionLimit")
-    canary.ignore("abortScaleDownDelaySeconds", "replicaProgressThreshold")
+    canary.ignore(
+        "abortScaleDownDelaySeconds", "replicaProgressThreshold", "pingPong", why=_OF_PODS
+    )
     routing = canary.section("trafficRouting")
-    if routing is not None and routing.whole("maxTrafficWeight", 1, 10**6) not in (None, 100):
-        raise routing.wrong("maxTrafficWeight", "must be 100: a plan's weights are percentages")
+    if routing is not None:
+        with canary.reading.going_on():
+            if routing.whole("maxTrafficWeight", 1, 10**6) not in (None, 100):
+                rule = "must be 100: a plan's weights are percentages"
+                raise routing.wrong("maxTrafficWeight", rule)
+        routing.ignore(*routing.values, why=_ROUTED)
     stages, first_gate = _read_steps(canary)
     background = canary.section("analysis")
     canary.done()
     in_steps = [stage.analysis for stage in stages if stage.analysis is not None]
     if background is not None and in_steps:
         raise ScenarioError(in_steps[0].path, in_steps[0].values, "must be all or in background")
-    rails: list[dict[str, Any]] = []
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = {"guardrails": []}
     ends_s: list[float] = []  # when the counts of an analysis in the background end
     interval_s = None
+    from_stage = 0
     if background is not None:
-        metrics, interval_s, decision = _read_analysis(background, templates, given)
-        rails = [metric.rail for metric in metrics]
-        ends_s = [metric.end_s(interval_s) for metric in metrics]
-        said["decision"] = {**decision, "analysis": "background"}
+        from_stage = _starting_stage(background, stages)
+        analysis = read_analysis(background, templates, given)
+        interval_s, ends_s = analysis.interval_s, analysis.ends_s
+        said |= {"decision": {**analysis.decision, "analysis": "background"}}
+        said |= {"guardrails": analysis.rails}
     elif in_steps:
-        interval_s, said["decision"], rails = _read_inline(stages, templates, given)
+        analysis = _read_inline(stages, templates, given)
+        interval_s = analysis.interval_s
+        said |= {"decision": {**analysis.decision, "analysis": "step"}}
+        said |= {"guardrails": analysis.rails}
+    said["stages"] = _lengths(stages, first_gate, given, interval_s, is_inline=bool(in_steps))
+    for stage in said["stages"][:from_stage]:
+        stage["watched_s"] = 0.0
     if interval_s is not None:
         said["check_every_s"] = interval_s
-    said["stages"] = _lengths(stages, first_gate, given, interval_s)
-    said["guardrails"] = rails
-    length_s = sum(one["bake_s"] + one["gate_s"] for one in said["stages"])
+    length_s = sum(one["bake_s"] + one["gate_s"] for one in said["stages"][from_stage:])
     if any(end_s < length_s for end_s in ends_s):
         assert background is not None
         rule = f"must have no count, or one that lasts for the whole rollout ({length_s:g} s)"
@@ -187,15 +233,31 @@ def _read_canary(
     return said
 
 
+def _starting_stage(background: ForeignMapping, stages: list[_Stage]) -> int:
+    """Return the first stage that an analysis in the background watches."""
+    step = background.whole("startingStep", 0, 10**6)
+    if not step:
+        return 0
+    number = max((n for n, stage in enumerate(stages) if stage.step <= step), default=0)
+    stage = stages[number]
+    stage.before_s = sum(pause_s for at, pause_s in stage.pauses if at < step)
+    why = f"the stages before are not watched, this one from {stage.before_s:g} s on"
+    background.became("startingStep", f"stages.{number}", why)
+    if stage.before_s and stage.before_s == stage.pause_s:
+        return number + 1  # it starts when this stage is over
+    return number
+
+
 def _read_steps(canary: ForeignMapping) -> tuple[list[_Stage], str | None]:
     """Return the stages, and the path of a gate before the first of them, if there is one."""
     stages: list[_Stage] = []
     first_gate = None
-    for step in canary.sections("steps", needed=True):
+    for number, step in enumerate(canary.sections("steps", needed=True)):
         step.refuse(_NO_STEPS)
         weight = step.whole("setWeight", 0, 100)
         pause, analysis = step.values.get("pause"), step.section("analysis")
-        step.ignore("pause", "setCanaryScale")
+        step.ignore("setCanaryScale", why=_OF_PODS)
+        step.known.add("pause")
         step.done()
         says = [name for name in ("setWeight", "pause", "analysis") if name in step.values]
         if len(says) > 1:
@@ -204,7 +266,8 @@ def _read_steps(canary: ForeignMapping) -> tuple[list[_Stage], str | None]:
             if stages and weight < stages[-1].percent:
                 rule = f"must be >= the weight before ({stages[-1].percent})"
                 raise step.wrong("setWeight", rule)
-            stages.append(_Stage(weight, step.path))
+            step.became("setWeight", f"stages.{len(stages)}.percent = {weight}")
+            stages.append(_Stage(weight, step.path, number))
             continue
         if not says:
             continue
@@ -214,17 +277,22 @@ def _read_steps(canary: ForeignMapping) -> tuple[list[_Stage], str | None]:
         if analysis is not None:
             if not stages or stages[-1].analysis is not None:
                 raise step.wrong("analysis", "must follow a weight, once")
-            stages[-1].analysis = analysis
+            stages[-1].analysis, stages[-1].before_s = analysis, stages[-1].pause_s
             continue
-        pause_s = _pause_s(ForeignMapping(pause or {}, step.at("pause")))
+        pause_s = _pause_s(ForeignMapping(pause or {}, step.at("pause"), step.reading))
+        place = f"stages.{len(stages) - 1}"
         if pause_s is None and not stages and first_gate is None:
             first_gate = step.path
+            step.became("pause", "stages.0.gate_s")
         elif not stages:
             raise step.wrong("pause", "must follow a weight: before the first, once and {}")
         elif pause_s is None:
             stages[-1].gate = step.path
+            step.became("pause", f"a gate after {place}", "somebody has to approve")
         else:
             stages[-1].pause_s += pause_s
+            stages[-1].pauses.append((number, pause_s))
+            step.became("pause", f"{place}.bake_s: {pause_s:g} s of it")
     if not stages:
         raise canary.wrong("steps", "must set a weight")
     return stages, first_gate
@@ -247,7 +315,12 @@ def _pause_s(pause: ForeignMapping) -> float | None:
 
 
 def _lengths(
-    stages: list[_Stage], first_gate: str | None, given: ImportOptions, interval_s: float | None
+    stages: list[_Stage],
+    first_gate: str | None,
+    given: ImportOptions,
+    interval_s: float | None,
+    *,
+    is_inline: bool,
 ) -> list[dict[str, float]]:
     """Return the stages as values of a plan."""
     found: list[dict[str, float]] = []
@@ -257,9 +330,10 @@ def _lengths(
     if shortest_s is None:
         shortest_s = min([ONE_CHECK_S, *(stage.pause_s for stage in stages if stage.pause_s)])
     last_s = shortest_s if given.last_s is None else given.last_s
+    unwatched = {"watched_s": 0.0} if is_inline else {}
     for number, stage in enumerate(stages):
         gate_s = 0.0 if gate is None else given.gate_s(gate)
-        gate, bake_s = stage.gate, stage.pause_s
+        gate, bake_s = stage.gate, stage.bake_s
         if not bake_s and gate is not None:
             bake_s, gate = given.gate_s(gate), None
         if not bake_s and number == last and stage.percent == 100:
@@ -267,200 +341,36 @@ def _lengths(
         if not bake_s:
             rule = "must be followed by a pause or an analysis: nobody looks at this weight"
             raise ScenarioError(f"{stage.path}.setWeight", stage.percent, rule)
-        found.append({"percent": float(stage.percent), "bake_s": bake_s, "gate_s": gate_s})
+        watched = unwatched if stage.analysis is None and is_inline else stage.watched()
+        length = {"bake_s": bake_s, "gate_s": gate_s, **watched}
+        found.append({"percent": float(stage.percent), **length})
     if stages[-1].percent < 100:
         gate_s = 0.0 if gate is None else given.gate_s(gate)
-        found.append({"percent": 100.0, "bake_s": last_s, "gate_s": gate_s})
+        found.append({"percent": 100.0, "bake_s": last_s, "gate_s": gate_s, **unwatched})
     return found
 
 
 def _read_inline(
     stages: list[_Stage], templates: dict[tuple[str, str], ForeignMapping], given: ImportOptions
-) -> tuple[float, dict[str, Any], list[dict[str, Any]]]:
-    """Read analyses in steps, each of which determines the length of its stage."""
-    interval_s, decision, rails = 0.0, None, []
-    for number, stage in enumerate(stages):
+) -> Analysis:
+    """Read analyses in steps, each of which determines how long its stage is watched."""
+    first: Analysis | None = None
+    for stage in stages:
         if stage.analysis is None:
-            if number == len(stages) - 1 and stage.percent == 100 and not stage.pause_s:
-                continue
-            rule = "must have an analysis as the other weights have: a plan has one for all"
-            raise ScenarioError(f"{stage.path}.setWeight", stage.percent, rule)
-        if stage.pause_s:
-            rule = "must be the only one at its weight, with a count for as long as that lasts"
-            raise ScenarioError(stage.analysis.path, stage.analysis.values, rule)
-        metrics, its_interval_s, its_decision = _read_analysis(stage.analysis, templates, given)
-        its_rails = [metric.rail for metric in metrics]
-        if decision is None:
-            interval_s, decision, rails = its_interval_s, its_decision, its_rails
-        elif (interval_s, decision, rails) != (its_interval_s, its_decision, its_rails):
+            continue
+        analysis = read_analysis(stage.analysis, templates, given)
+        if first is None:
+            first = analysis
+        elif analysis[:3] != first[:3]:
             rule = "must be the same as at the weight before, but for its counts"
             raise ScenarioError(stage.analysis.path, stage.analysis.values, rule)
-        ends_s = {metric.end_s(interval_s) for metric in metrics}
+        ends_s = set(analysis.ends_s)
         if len(ends_s) > 1 or math.inf in ends_s:
             rule = "must have counts with which all its metrics end together"
             raise ScenarioError(stage.analysis.path, sorted(ends_s), rule)
-        [stage.pause_s] = ends_s
-    assert decision is not None
-    return interval_s, {**decision, "analysis": "step"}, rails
-
-
-class _Metric:
-    """A metric of an analysis."""
-
-    def __init__(self, rail: dict[str, Any], count: int | None) -> None:
-        self.rail, self.count = rail, count
-
-    def end_s(self, interval_s: float) -> float:
-        """Time of its last check, seconds from the start of its analysis."""
-        if self.count is None:
-            return math.inf
-        return float(self.rail["delay_s"]) + self.count * interval_s
-
-
-def _read_analysis(
-    analysis: ForeignMapping, templates: dict[tuple[str, str], ForeignMapping], given: ImportOptions
-) -> tuple[list[_Metric], float, dict[str, Any]]:
-    """Return the metrics of an analysis, their interval and their limits."""
-    analysis.ignore("measurementRetention", "analysisRunMetadata")
-    analysis.refuse(
-        {
-            "startingStep": "must be absent: a plan's guardrails are there from the first stage on",
-            "dryRun": "must be absent: a guardrail that decides nothing is none",
-        }
-    )
-    args = {str(one.take("name", needed=True)): one for one in analysis.sections("args")}
-    metrics: list[_Metric] = []
-    common: list[tuple[float, dict[str, Any]]] = []
-    names: set[str | None] = set()
-    for reference in analysis.sections("templates", needed=True):
-        kind = "ClusterAnalysisTemplate" if reference.flag("clusterScope") else "AnalysisTemplate"
-        name = reference.text("templateName", needed=True)
-        assert name is not None
-        reference.done()
-        if (kind, name) not in templates:
-            raise reference.wrong("templateName", f"must be the name of a {kind} in the same file")
-        spec = _filled(templates[kind, name], args)
-        for metric in spec.sections("metrics", needed=True):
-            foreign = metric.text("name", needed=True)
-            if foreign in names:
-                raise metric.wrong("name", "must be there once in an analysis")
-            names.add(foreign)
-            interval_s, decision, read_metric = _read_metric(metric, given)
-            if common and common[0] != (interval_s, decision):
-                rule = "must have the interval and the limits of the metrics before"
-                raise ScenarioError(metric.path, metric.values.get("name"), rule)
-            common.append((interval_s, decision))
-            metrics.append(read_metric)
-        spec.done()
-    analysis.done()
-    if not metrics:
-        raise ScenarioError(analysis.path, dict(analysis.values), "must have a metric")
-    return metrics, common[0][0], common[0][1]
-
-
-def _filled(template: ForeignMapping, given: dict[str, ForeignMapping]) -> ForeignMapping:
-    """Return the spec of a template with its arguments filled in."""
-    template.ignore("apiVersion", "kind", "metadata", "status")
-    spec = template.section("spec", needed=True)
-    template.done()
-    assert spec is not None
-    spec.ignore("measurementRetention")
-    spec.refuse(
-        {
-            "dryRun": "must be absent: a guardrail that decides nothing is none",
-            "templates": "must be absent: name all templates where the analysis is",
-        }
-    )
-    values = {str(one.take("name")): one.values.get("value") for one in spec.sections("args")}
-    values |= {name: one.values.get("value") for name, one in given.items() if "value" in one}
-
-    def fill(value: Any, path: str) -> Any:
-        if not isinstance(value, str):
-            return value
-        for name in _ARG.findall(value):
-            if not isinstance(values.get(name), str):
-                raise ScenarioError(path, value, f"must be filled: args.{name} has no value")
-            value = _ARG.sub(lambda found: str(values.get(found[1])), value, count=1)
-        return value
-
-    metrics = [
-        {name: fill(value, f"{one.path}.{name}") for name, value in one.values.items()}
-        for one in spec.sections("metrics")
-    ]
-    return _with(spec, {**spec.values, "metrics": metrics})
-
-
-def _with(section: ForeignMapping, values: dict[str, Any]) -> ForeignMapping:
-    filled = ForeignMapping(values, section.path)
-    filled.ignore("args", *section.known)
-    return filled
-
-
-def _read_metric(
-    metric: ForeignMapping, given: ImportOptions
-) -> tuple[float, dict[str, Any], _Metric]:
-    """Return a metric's interval, its limits, and the guardrail that it becomes."""
-    ours, factor = given.metric(metric, "name")
-    provider = metric.section("provider")
-    if provider is not None:
-        rule = "must be a provider that gives a number"
-        provider.refuse({"job": rule, "kayenta": rule})
-    metric.refuse({"consecutiveSuccessLimit": "must be 0: a plan's stage lasts as long as it says"})
-    interval_s = metric.duration_s("interval", needed=True)
-    assert interval_s is not None
-    if interval_s == 0.0:
-        raise metric.wrong("interval", "must be > 0s")
-    count = metric.whole("count", 0, 10**6, digits=True) or None
-    delay_s = metric.duration_s("initialDelay") or 0.0
-    decision: dict[str, Any] = {"rule": "argo", "failures": 0}
-    for name, field in _LIMITS.items():
-        low = -1 if name == "failureLimit" else 0
-        limit = metric.whole(name, low, 100_000, digits=True)
-        if limit is not None:
-            decision[field] = limit
-    rail = {"metric": ours, "no_data": "hold", "delay_s": delay_s, **_read_limits(metric, factor)}
-    metric.done()
-    return interval_s, decision, _Metric(rail, count)
-
-
-def _read_limits(metric: ForeignMapping, factor: float) -> dict[str, float]:
-    """Return the limit up to which a check passes, and the limit beyond which it fails."""
-    passes, fails = (_condition(metric, f"{name}Condition") for name in ("success", "failure"))
-    if passes is None and fails is None:
-        raise metric.wrong("successCondition", "must be given, or failureCondition")
-    found: dict[str, float] = {}
-    if passes is not None:
-        is_upper = passes[0] in ("<", "<=")
-        # At the limit a strict condition is false but a guardrail passes, so take the next float.
-        limit = scaled(passes[1], factor)
-        if passes[0] in ("<", ">"):
-            limit = math.nextafter(limit, -math.inf if is_upper else math.inf)
-        found["below" if is_upper else "above"] = limit
-    if fails is not None:
-        fails_above = fails[0] in (">", ">=")
-        beyond = scaled(fails[1], factor)
-        if fails[0] in (">=", "<="):
-            beyond = math.nextafter(beyond, -math.inf if fails_above else math.inf)
-        if passes is None:
-            return {"below" if fails_above else "above": beyond}
-        limit = found.get("below", found.get("above", math.nan))
-        if fails_above != is_upper or (beyond < limit if is_upper else beyond > limit):
-            rule = "must begin where successCondition ends, or after it"
-            raise metric.wrong("failureCondition", rule)
-        if beyond != limit:
-            found["fails_beyond"] = beyond
-    return found
-
-
-def _condition(metric: ForeignMapping, name: str) -> tuple[str, float] | None:
-    """Return a condition's operator and number."""
-    text = metric.text(name)
-    if text is None or not text.strip():
-        return None
-    match = _CONDITION.fullmatch(text)
-    if match is None or not math.isfinite(float(match[2])):
-        raise metric.wrong(name, 'must be one threshold, such as "result[0] <= 0.95"')
-    return match[1], float(match[2])
+        [stage.watch_s] = ends_s
+    assert first is not None
+    return first
 
 
 def write(plan: Plan) -> str:
@@ -469,7 +379,8 @@ def write(plan: Plan) -> str:
     These fields are left out, and the caller of `Plan.load` gives them: ``flag``, ``bucketing``,
     ``start_s``, ``rollback.sockets`` and ``window_s``, the length of gates (``gate_s``), and
     without guardrails ``check_every_s`` and ``decision``. An absent ``decision.analysis`` is read
-    back as ``step``. The ``workloadRef`` and the providers are placeholders that have to be edited.
+    back as ``step``, an absent ``no_number`` of a guardrail as what Argo makes of NaN. The
+    ``workloadRef`` and the providers are placeholders that have to be edited.
 
     Raises
     ------
@@ -536,30 +447,38 @@ def _steps(plan: Plan, inline: tuple[dict[str, Any], list[list[int]]] | None) ->
             duration(stage.gate_s, f"stages.{number}.gate_s", 1.0)
             steps.append({"pause": {}})
         steps.append({"setWeight": whole_percent(plan, number)})
-        if inline is None:
-            path = f"stages.{number}.bake_s"
-            steps.append({"pause": {"duration": duration(stage.bake_s, path, 1.0)}})
-        else:
-            reference, counts = inline
-            args = [
-                {"name": f"checks-{i}", "value": str(count)}
-                for i, count in enumerate(counts[number])
-            ]
-            steps.append({"analysis": {**reference, "args": args}})
+        if inline is None or stage.watch_s == 0.0:
+            steps.append(_pause(stage.bake_s, number))
+            continue
+        if stage.watched_from_s:
+            steps.append(_pause(stage.watched_from_s, number))
+        reference, counts = inline
+        args = [
+            {"name": f"checks-{i}", "value": str(count)} for i, count in enumerate(counts[number])
+        ]
+        steps.append({"analysis": {**reference, "args": args}})
+        after_s = stage.bake_s - stage.watched_from_s - stage.watch_s
+        if after_s:
+            steps.append(_pause(after_s, number))
     return steps
+
+
+def _pause(length_s: float, number: int) -> dict[str, Any]:
+    return {"pause": {"duration": duration(length_s, f"stages.{number}.bake_s", 1.0)}}
 
 
 def _counts(plan: Plan, number: int) -> list[int]:
     """Return how often each guardrail is checked in a stage."""
-    bake_s, found = plan.stages[number].bake_s, []
-    for i, rail in enumerate(plan.guardrails):
-        count = round((bake_s - rail.delay_s) / plan.check_every_s)
-        if not 1 <= count <= 10**6 or rail.delay_s + count * plan.check_every_s != bake_s:
+    watch_s, found = plan.stages[number].watch_s, []
+    for i, rail in enumerate(plan.guardrails if watch_s else ()):
+        every_s = rail.every_s or plan.check_every_s
+        count = round((watch_s - rail.delay_s) / every_s)
+        if not 1 <= count <= 10**6 or rail.delay_s + count * every_s != watch_s:
             rule = (
                 f"must be guardrails.{i}.delay_s ({rail.delay_s:g}) and a multiple of "
                 f"check_every_s ({plan.check_every_s:g}): an analysis step counts its checks"
             )
-            raise ScenarioError(f"stages.{number}.bake_s", bake_s, rule)
+            raise ScenarioError(f"stages.{number}.bake_s", watch_s, rule)
         found.append(count)
     return found
 
@@ -568,7 +487,8 @@ def _metric(plan: Plan, number: int, counts: list[list[int]] | None) -> dict[str
     rail, decision = plan.guardrails[number], plan.decision
     limit, is_upper = rail.limit
     found: dict[str, Any] = {"name": rail.metric}
-    found["interval"] = duration(plan.check_every_s, "check_every_s")
+    path = "check_every_s" if rail.every_s is None else f"guardrails.{number}.every_s"
+    found["interval"] = duration(rail.every_s or plan.check_every_s, path)
     if rail.delay_s:
         found["initialDelay"] = duration(rail.delay_s, f"guardrails.{number}.delay_s")
     if counts is not None:
@@ -576,8 +496,10 @@ def _metric(plan: Plan, number: int, counts: list[list[int]] | None) -> dict[str
     found["successCondition"] = f"result[0] {'<=' if is_upper else '>='} {limit!r}"
     if rail.fails_beyond is not None:
         found["failureCondition"] = f"result[0] {'>' if is_upper else '<'} {rail.fails_beyond!r}"
-    for name, field in _LIMITS.items():
-        tolerated = getattr(decision, field)
+    for name, field in LIMITS.items():
+        tolerated = (
+            getattr(decision, field) if getattr(rail, field) is None else getattr(rail, field)
+        )
         if tolerated is not None:
             found[name] = tolerated
     query = {"address": "http://prometheus:9090", "query": rail.metric}

@@ -2,43 +2,54 @@
 
 Each weight is a stage, as long as the interval between checks: Flagger moves on at the first look
 at which all checks pass. The weight grows by ``stepWeight`` until it is ``maxWeight`` or more, so
-the last one may be larger. After the last weight Flagger promotes the new version to all users and
-checks nothing more. Here this is a last stage at 100 %, as long as one interval (or ``last_s``), in
-which the guardrails are still checked. Failed checks count as in `rollout.tally`; a check
-without data fails.
+the last one may be larger; with ``stepWeights`` the last of them is the most, whatever
+``maxWeight`` says. After the last weight Flagger promotes the new version to all users and checks
+nothing more. Here this is a last stage at 100 %, as long as one interval (or ``last_s``), in which
+the guardrails are still checked. Failed checks count as in `rollout.tally`; a check without data
+fails. A metric looks back on its own interval (1m if the file does not give it), which may be
+longer or shorter than that between checks.
+
+``request-success-rate`` without a template is the share of requests without an error, in %: here
+it is a most of `errors_per_request`. ``request-duration`` is the 99th percentile of response times
+in ms, which has no counterpart: to use it for ours, pass ``metrics={"request-duration":
+("latency_p99_s", 0.001)}``. A metric that is mapped to None is left out.
+
+A rehearsal calls nobody's service, so the caller says what webhooks answer (``webhooks="pass"``, or
+by name or type). ``rollout`` (the default) is asked at each look, ``pre-rollout`` before the first
+weight. ``confirm-rollout`` is the first stage's gate, ``confirm-traffic-increase`` every stage's,
+``confirm-promotion`` that of the last stage, where it is not among the weights; a gate takes
+``gate_s``, or nothing if it passes at once.
 
 Flagger chooses a version for each request, or by a cookie; here each user has the cohort that the
-bucketing rule gives.
+bucketing rule gives. With ``sessionAffinity`` that has no ``primaryCookieName``, users of the new
+version keep it and every request of the others is decided anew: ``bucketing.sticks`` is enrolled.
 
 Ignored: documents of other kinds in the file, ``metadata`` except for the name, ``status``; in the
 spec ``targetRef``, ``autoscalerRef``, ``ingressRef``, ``routeRef``,
 ``upstreamRef``, ``gatewayRef``, ``service``, ``provider``, ``metricsServer``,
 ``progressDeadlineSeconds`` (of pods), ``revertOnDeletion``; in the analysis ``alerts``,
 ``stepWeightPromotion`` (by then both sides run the new version), ``primaryReadyThreshold``,
-``canaryReadyThreshold``, ``sessionAffinity``; of a metric ``templateRef``, ``templateVariables``
+``canaryReadyThreshold``; of a metric ``templateRef``, ``templateVariables``
 and ``query`` (its name says what it is); webhooks that notify: ``event``, ``post-rollout``.
-``confirm-rollout`` is the first stage's gate, ``confirm-traffic-increase`` every stage's,
-``confirm-promotion`` that of the last stage, where it is not among the weights.
 
-Refused: ``iterations``, ``match``, ``mirror``, ``skipAnalysis``, ``suspend``; webhooks whose answer
-is a check or a command (``pre-rollout``, ``rollout``, which is the default, ``rollback``,
-``skip``...); a metric over a span other than the interval (1m if the file does not give it).
-The built-in metrics have no counterpart: ``request-success-rate`` is a share, not a rate of errors,
-and ``request-duration`` is the 99th percentile of response times in ms, not of delivery latencies.
-To use the latter for ours, pass ``metrics={"request-duration": ("latency_p99_s", 0.001)}``.
+Refused: ``iterations`` (blue/green, or with ``match`` an A/B test) and ``provider: kubernetes``
+(which makes ten iterations of any weights), as they have no percentages; ``match``, ``mirror``,
+``skipAnalysis``, ``suspend``; a gate that never opens, and a ``rollback`` that is asked for.
 
 References
 ----------
 Flagger, pkg/apis/flagger/v1beta1/canary.go, pkg/controller/scheduler.go (``maxWeight``,
-``nextStepWeight``, ``runCanary``), docs.flagger.app, How it works and Metrics analysis.
+``nextStepWeight``, ``runCanary``; the provider kubernetes), docs.flagger.app, How it works, Metrics
+analysis and Webhooks; fluxcd/flagger issue 1532 on sessions that drift.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from simlib.errors import ScenarioError
-from simlib.rollout.exchange import ImportOptions
+from simlib.rollout.exchange import ImportOptions, Meaning, check_direction
 from simlib.rollout.formats.writing import (
     duration,
     kubernetes_name,
@@ -49,12 +60,20 @@ from simlib.rollout.formats.writing import (
     whole_percent,
 )
 from simlib.rollout.plan import Plan
-from simlib.scenario.documents import ForeignMapping, of_kind, scaled, to_yaml
+from simlib.scenario.documents import IGNORED, ForeignMapping, of_kind, to_yaml
 from simlib.scenario.formats import Format
 
 _SHORTEST_S = 10.0
+_WINDOW_S = 60.0
+"""What a metric looks back on if the file does not say it."""
 _GATES = ("confirm-rollout", "confirm-traffic-increase", "confirm-promotion")
 _NOTIFY = ("event", "post-rollout")
+_ASKED = ("pre-rollout", "rollout")
+_ENDS = ("rollback", "skip")
+"""Webhooks that are asked whether to go back, or to promote at once."""
+_BUILT_IN = {"request-success-rate": Meaning("errors_per_request", -0.01, 1.0)}
+_OF_PODS = "it is about pods, which a rehearsal has none of"
+_ROUTED = "a rehearsal sends no requests through it"
 
 
 def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any]:
@@ -83,9 +102,9 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     spec = canary.section("spec", needed=True)
     canary.done()
     assert spec is not None
-    spec.ignore("targetRef", "autoscalerRef", "ingressRef", "routeRef", "upstreamRef", "gatewayRef")
-    spec.ignore("service", "provider", "metricsServer", "progressDeadlineSeconds")
-    spec.ignore("revertOnDeletion")
+    spec.ignore("targetRef", "autoscalerRef", "progressDeadlineSeconds", why=_OF_PODS)
+    spec.ignore("ingressRef", "routeRef", "upstreamRef", "gatewayRef", "service", why=_ROUTED)
+    spec.ignore("metricsServer", "revertOnDeletion")
     spec.refuse(
         {
             "skipAnalysis": "must be false: without an analysis there is nothing to rehearse",
@@ -93,49 +112,86 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
             "canaryAnalysis": "must be under its name of today, analysis",
         }
     )
-    analysis = spec.section("analysis", needed=True)
+    if spec.text("provider") == "kubernetes":
+        rule = (
+            "must be another: this one shifts no traffic by weight, so that Flagger makes ten "
+            "iterations of any weights, without a user on the new version, and then moves everybody"
+        )
+        spec.reading.problem(spec.wrong("provider", rule))
+    spec.ignore("provider", why=_ROUTED)
+    said: dict[str, Any] = {}
+    name = None
+    if metadata is not None:
+        name = metadata.text("name")
+        metadata.became("name", f"name = {name}")
+        metadata.ignore(*(each for each in metadata.values if each != "name"))
+    with spec.reading.going_on():
+        analysis = spec.section("analysis", needed=True)
+        assert analysis is not None
+        said = _read_analysis(analysis, given)
     spec.done()
-    assert analysis is not None
-    said = _read_analysis(analysis, given)
-    name = metadata.text("name") if metadata else None
     return said if name is None else {"name": name, **said}
 
 
 def _read_analysis(analysis: ForeignMapping, given: ImportOptions) -> dict[str, Any]:
-    analysis.ignore("alerts", "stepWeightPromotion", "sessionAffinity")
-    analysis.ignore("primaryReadyThreshold", "canaryReadyThreshold")
+    analysis.ignore("alerts", why="nobody is told in a rehearsal")
+    analysis.ignore("stepWeightPromotion", why="by then both sides run the new version")
+    analysis.ignore("primaryReadyThreshold", "canaryReadyThreshold", why=_OF_PODS)
     analysis.refuse(
         {
-            "iterations": "must be absent: an A/B test or blue/green has no percentages",
+            "iterations": (
+                "must be absent: looks that often without a user on the new version, and then "
+                "everybody at once (blue/green; with match an A/B test), is no percentage"
+            ),
             "match": "must be absent: a plan chooses users by a hash, not by their requests",
             "mirror": "must be false: a plan sends nobody's requests twice",
             "mirrorWeight": "must be absent: a plan sends nobody's requests twice",
         }
     )
-    interval_s = analysis.duration_s("interval")
-    interval_s = 60.0 if interval_s is None else interval_s
-    if interval_s < _SHORTEST_S:
-        raise analysis.wrong("interval", "must be at least 10s: Flagger takes 10s for less")
-    failures = analysis.whole("threshold", 0, 100_000) or 1
-    weights = _weights(analysis)
+    said: dict[str, Any] = {}
+    interval_s = 60.0
+    with analysis.reading.going_on():
+        interval_s = analysis.duration_s("interval") or interval_s
+        if interval_s < _SHORTEST_S:
+            raise analysis.wrong("interval", "must be at least 10s: Flagger takes 10s for less")
+    analysis.became("interval", f"check_every_s = {interval_s:g}", "and how long a stage lasts")
+    failures = 1
+    with analysis.reading.going_on():
+        failures = analysis.whole("threshold", 0, 100_000) or 1
+    analysis.became(
+        "threshold", f"decision.failures = {failures}", "at the look after, it goes back"
+    )
+    weights = [100]
+    with analysis.reading.going_on():
+        weights = _weights(analysis) if "iterations" not in analysis else weights
     stages = [{"percent": float(weight), "bake_s": interval_s} for weight in weights]
     is_promoted = weights[-1] < 100
     if is_promoted:
         bake_s = interval_s if given.last_s is None else given.last_s
         stages.append({"percent": 100.0, "bake_s": bake_s})
+    failing: list[str] = []
     for webhook in analysis.sections("webhooks"):
-        _read_webhook(webhook, stages, given, is_promoted)
-    rails = [
-        rail
-        for metric in analysis.sections("metrics")
-        for rail in _read_metric(metric, interval_s, given)
-    ]
+        with analysis.reading.going_on():
+            _read_webhook(webhook, stages, given, failing, is_promoted=is_promoted)
+    rails: list[dict[str, Any]] = []
+    for metric in analysis.sections("metrics"):
+        with analysis.reading.going_on():
+            rails += _read_metric(metric, interval_s, given)
+    affinity = analysis.section("sessionAffinity")
+    if affinity is not None and not affinity.text("primaryCookieName"):
+        said["bucketing"] = {"sticks": "enrolled"}
+        why = "each request of the others is decided anew"
+        affinity.reading.note(affinity.path, "bucketing.sticks = enrolled", why)
+    if affinity is not None:
+        affinity.ignore(*affinity.values)
     analysis.done()
     return {
+        **said,
         "check_every_s": interval_s,
         "stages": stages,
         "guardrails": rails,
         "decision": {"rule": "flagger", "failures": failures},
+        **({"failing": failing} if failing else {}),
     }
 
 
@@ -149,66 +205,114 @@ def _weights(analysis: ForeignMapping) -> list[int]:
         weights = [step]
         while weights[-1] < (most or 100):
             weights.append(min(weights[-1] + step, 100))
+        after = "then 100 %" if weights[-1] < 100 else "to the end"
+        analysis.became("stepWeight", f"stages at {step}, {step * 2}, ... %", after)
+        analysis.became("maxWeight", f"the last weight is {weights[-1]} %", after)
         return weights
     if step:
         raise analysis.wrong("stepWeight", "must be absent where there are stepWeights")
-    if most:
-        raise analysis.wrong("maxWeight", "must be absent: the last of stepWeights is the most")
     weights = []
     for weight, path in steps:
         if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 100:
             raise ScenarioError(path, weight, "must be a whole number in [1, 100]")
         if weights and weight <= weights[-1]:
             raise ScenarioError(path, weight, f"must be > the one before ({weights[-1]})")
+        analysis.reading.note(path, f"stages.{len(weights)}.percent = {weight}")
         weights.append(weight)
+    analysis.became("maxWeight", IGNORED, f"the last of stepWeights is the most ({weights[-1]})")
     return weights
 
 
 def _read_webhook(
-    webhook: ForeignMapping, stages: list[dict[str, float]], given: ImportOptions, is_promoted: bool
+    webhook: ForeignMapping,
+    stages: list[dict[str, float]],
+    given: ImportOptions,
+    failing: list[str],
+    *,
+    is_promoted: bool,
 ) -> None:
     kind = webhook.text("type") or "rollout"
     webhook.ignore("name", "url", "timeout", "metadata", "muteAlert", "retries", "disableTLS")
     webhook.done()
-    if kind not in (*_GATES, *_NOTIFY):
-        rule = f"must be one of {', '.join((*_GATES, *_NOTIFY))}: a plan calls nobody's service"
-        raise ScenarioError(webhook.at("type"), kind, rule)
+    known = (*_GATES, *_ASKED, *_ENDS, *_NOTIFY)
+    if kind not in known:
+        raise ScenarioError(webhook.at("type"), kind, f"must be one of {', '.join(known)}")
+    note = partial(webhook.reading.note, webhook.path)
+    if kind in _NOTIFY:
+        return note(IGNORED, "it only tells somebody")
+    answer = given.webhook(webhook, kind)
+    name = str(webhook.values.get("name") or kind)
+    if kind in _GATES:
+        return note(*_gate(webhook, kind, answer, stages, given, is_promoted=is_promoted))
+    if answer is None:
+        rule = (
+            f'must be acknowledged, as a plan calls nobody: webhooks="pass" (or fail), or '
+            f'webhooks={{"{name}": "pass"}}, by its name or its type ({kind})'
+        )
+        raise ScenarioError(webhook.path, name, rule)
+    if answer == "wait" or (answer == "fail" and kind in _ENDS):
+        least = "pass or fail" if kind in _ASKED else "pass: for a rollback by hand, give kill_s"
+        raise ScenarioError(f"webhooks.{name}", answer, f"must be {least}")
+    if answer == "pass":
+        return note(IGNORED, f"the caller says that it passes ({kind})")
+    failing.append(name)
+    if kind == "pre-rollout" and stages[0]["percent"] > 0.0:
+        stages.insert(0, {"percent": 0.0, "bake_s": stages[0]["bake_s"]})
+    return note(f"failing = {name}", "the caller says that it fails at every look")
+
+
+def _gate(
+    webhook: ForeignMapping,
+    kind: str,
+    answer: str | None,
+    stages: list[dict[str, float]],
+    given: ImportOptions,
+    *,
+    is_promoted: bool,
+) -> tuple[str, str]:
+    """Give stages the gate of a webhook, and return what became of it, and why."""
+    if answer == "fail":
+        rule = "must be pass or wait: a gate that nobody opens keeps the rollout where it is"
+        raise ScenarioError(f"webhooks.{webhook.values.get('name')}", answer, rule)
+    if answer == "pass" and not given.has_gate:
+        return IGNORED, f"the caller says that it passes at once ({kind})"
     gated = {
         "confirm-rollout": stages[:1],
         "confirm-traffic-increase": stages,
         "confirm-promotion": stages[-1:] if is_promoted else [],
-    }.get(kind, [])
+    }[kind]
     for stage in gated:
         stage["gate_s"] = given.gate_s(webhook.path)
+    return (f"gate_s of {len(gated)} stages" if gated else IGNORED), kind
 
 
 def _read_metric(
     metric: ForeignMapping, interval_s: float, given: ImportOptions
 ) -> list[dict[str, Any]]:
-    ours, factor = given.metric(metric, "name")
-    metric.ignore("templateRef", "templateVariables", "query")
+    known = {} if "templateRef" in metric else _BUILT_IN
+    ours = given.metric(metric, "name", known)
+    metric.ignore("templateRef", "templateVariables", "query", why="its name says what it is")
     metric.refuse({"threshold": "must be under its name of today, thresholdRange"})
-    window_s = metric.duration_s("interval")
-    if (60.0 if window_s is None else window_s) != interval_s:
-        rule = f"must be the analysis' ({interval_s:g} s): a check sees what came since the last"
-        raise metric.wrong("interval", rule)
+    window_s = metric.duration_s("interval") or _WINDOW_S
+    is_own = window_s != interval_s
+    metric.became("interval", f"window_s = {window_s:g}" if is_own else "since the look before")
     bounds = metric.section("thresholdRange", needed=True)
     assert bounds is not None
-    found = _limits(bounds.number("min"), bounds.number("max"), factor)
+    low, high = bounds.number("min"), bounds.number("max")
     bounds.done()
     metric.done()
-    if not found:
+    if low is None and high is None:
         raise ScenarioError(bounds.path, {}, "must have a min or a max")
-    return [{"metric": ours, "no_data": "fail", **limit} for limit in found]
-
-
-def _limits(low: float | None, high: float | None, factor: float) -> list[dict[str, float]]:
-    """Return a guardrail's limits, one for each bound that the file gives, in our unit."""
+    if ours is None:
+        return []
     found = []
-    if low is not None:
-        found.append({"above": scaled(low, factor)})
-    if high is not None:
-        found.append({"below": scaled(high, factor)})
+    for name, limits in (("min", ours.limits(low, None)), ("max", ours.limits(None, high))):
+        if limits:
+            check_direction(metric, "name", ours, limits)
+            [(side, limit)] = limits.items()
+            bounds.became(name, f"{ours.metric} {side} {limit:g}", "a check without data fails")
+            rail = {"metric": ours.metric, "no_data": "fail", **limits}
+            found.append({**rail, "window_s": window_s} if is_own else rail)
     return found
 
 
@@ -236,13 +340,16 @@ def write(plan: Plan) -> str:
     """
     name = kubernetes_name(plan)
     require(plan, "decision.rule", "flagger")
-    require_guardrails(plan, no_data="fail", delay_s=0.0, fails_beyond=None)
+    require_guardrails(plan, no_data="fail", delay_s=0.0, fails_beyond=None, every_s=None)
+    require_guardrails(plan, no_number=None, is_evaluated=True)
+    require(plan, "failing", ())
     if plan.check_every_s < _SHORTEST_S:
         raise ScenarioError("check_every_s", plan.check_every_s, "must be >= 10, Flagger's least")
     interval = duration(plan.check_every_s, "check_every_s")
     weights: list[int] = []
     for number, stage in enumerate(plan.stages):
         require(plan, f"stages.{number}.bake_s", plan.check_every_s)
+        require(plan, f"stages.{number}.watch_s", stage.bake_s)
         weight = whole_percent(plan, number)
         if weight <= (weights[-1] if weights else 0):
             rule = "must be more than the stage's before: Flagger's weights rise, from 1 on"
@@ -256,15 +363,16 @@ def write(plan: Plan) -> str:
             "thresholdRange": {"max": rail.below}
             if rail.below is not None
             else {"min": rail.above},
-            "interval": interval,
+            "interval": interval if rail.window_s is None else _window(rail.window_s, number),
         }
-        for rail in plan.guardrails
+        for number, rail in enumerate(plan.guardrails)
     ]
     analysis = {
         "interval": interval,
         "threshold": plan.decision.failures,
         "stepWeights": weights,
         **({"metrics": metrics} if metrics else {}),
+        **_write_affinity(plan),
         **_write_webhooks(plan),
     }
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
@@ -276,6 +384,16 @@ def write(plan: Plan) -> str:
             "spec": {"targetRef": target, "service": {"port": 80}, "analysis": analysis},
         }
     )
+
+
+def _window(window_s: float, number: int) -> str:
+    return duration(window_s, f"guardrails.{number}.window_s")
+
+
+def _write_affinity(plan: Plan) -> dict[str, Any]:
+    if plan.bucketing.sticks == "users":
+        return {}
+    return {"sessionAffinity": {"cookieName": f"{kubernetes_name(plan)}-version"}}
 
 
 def _write_webhooks(plan: Plan) -> dict[str, Any]:

@@ -53,6 +53,10 @@ _PROGRESS = (
     "lastRollbackAt",
     "lastRollbackReason",
 )
+_MONITORED = (
+    "must be false: the coverage of a monitored step is enrolment in an experiment, half of which "
+    "sees the change (of 5 % half, 2.5 %, are pushed to), and no threshold is written"
+)
 _PAGES = ("limit", "offset", "count", "total", "hasMore", "nextOffset")
 
 
@@ -98,25 +102,8 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     stages: list[dict[str, float]] = []
     gate_s = 0.0
     for step in document.sections("steps", needed=True):
-        percent = _coverage(step, "actions")
-        if percent is None:
-            raise step.wrong("actions", "must set a coverage")
-        bake_s = step.number("interval", 0.0, 1e9)
-        step.ignore("approvalNotes")
-        step.refuse({"monitored": "must be false: no threshold is written that could be checked"})
-        stage = {"percent": percent, "gate_s": gate_s}
-        gate_s = 0.0
-        holds = step.section("holdConditions")
-        if holds is not None:
-            holds.refuse({"minSampleSize": "must be absent: a stage counts no users"})
-            if holds.flag("requiresApproval"):
-                gate_s = given.gate_s(holds.path)
-            holds.done()
-        step.done()
-        if bake_s is None:
-            # A step without a timer lasts until it is approved.
-            bake_s, gate_s = given.gate_s(step.at("interval")), 0.0
-        stages.append({**stage, "bake_s": bake_s})
+        with document.reading.going_on():
+            gate_s = _read_step(step, stages, gate_s, given)
     if not stages:
         raise document.wrong("steps", "must hold a step")
     end = _coverage(document, "endActions")
@@ -128,11 +115,51 @@ def read(documents: list[ForeignMapping], given: ImportOptions) -> dict[str, Any
     return said if name is None else {"name": name, **said}
 
 
+def _read_step(
+    step: ForeignMapping, stages: list[dict[str, float]], gate_s: float, given: ImportOptions
+) -> float:
+    """Add a step's stage, which begins with a gate, and return the gate of the next."""
+    percent = _coverage(step, "actions")
+    if percent is None:
+        raise step.wrong("actions", "must set a coverage")
+    bake_s = step.number("interval", 0.0, 1e9)
+    step.ignore("approvalNotes")
+    step.refuse({"monitored": _MONITORED})
+    stage = {"percent": percent, "gate_s": gate_s}
+    gate_s = 0.0
+    holds = step.section("holdConditions")
+    if holds is not None:
+        holds.refuse({"minSampleSize": "must be absent: a stage counts no users"})
+        if holds.flag("requiresApproval") and bake_s is not None:
+            gate_s = given.gate_s(holds.path)
+        holds.became("requiresApproval", "a gate", "somebody has to approve")
+        holds.done()
+    step.done()
+    place = f"stages.{len(stages)}"
+    if bake_s is None:  # it lasts until it is approved
+        bake_s = given.gate_s(step.at("interval"))
+        step.became("interval", f"{place}.bake_s = {bake_s:g}", "it waits for approval")
+    step.became("interval", f"{place}.bake_s = {bake_s:g}")
+    stages.append({**stage, "bake_s": bake_s})
+    return gate_s
+
+
 def _is_a_ramp(documents: list[ForeignMapping]) -> bool:
     first = documents[0]
     if any(key in first for key in ("featureId", "rampSchedule", "rampSchedules")):
         return True
     return "entityId" in first and "steps" in first
+
+
+def _near(documents: list[ForeignMapping]) -> str:
+    features = documents[0].values.get("features")
+    if not isinstance(features, dict) or not features:
+        return ""
+    return (
+        "must be a ramp schedule, as GET /ramp-schedules/{id} returns it: this is what the SDK is "
+        "sent, which has the coverage of the moment and no schedule. For one stage at it, make a "
+        'Plan with bucketing={"rule": "growthbook", "flag": ...}'
+    )
 
 
 def _ramp(document: ForeignMapping, given: ImportOptions) -> ForeignMapping:
@@ -223,6 +250,7 @@ FORMAT = Format(
     language="JSON",
     has="a featureId (GrowthBook)",
     detect=_is_a_ramp,
+    near=_near,
     read=read,
     write=write,
 )

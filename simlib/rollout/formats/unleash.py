@@ -41,10 +41,10 @@ from decimal import Decimal
 from typing import Any
 
 from simlib.errors import ScenarioError
-from simlib.rollout.exchange import ONE_CHECK_S, ImportOptions
+from simlib.rollout.exchange import ONE_CHECK_S, ImportOptions, Meaning, check_direction
 from simlib.rollout.formats.writing import require, require_guardrails
 from simlib.rollout.plan import Plan
-from simlib.scenario.documents import ForeignMapping, only, scaled
+from simlib.scenario.documents import ForeignMapping, only
 from simlib.scenario.formats import Format
 
 _SPANS_S = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
@@ -145,7 +145,7 @@ def _strategy(milestone: ForeignMapping, feature: str | None) -> tuple[float, st
     rollout = parameters.take("rollout", needed=True)
     if isinstance(rollout, str) and re.fullmatch(r"\d{1,3}(?:\.\d{1,20})?", rollout):
         parameters = ForeignMapping(
-            {**parameters.values, "rollout": float(rollout)}, parameters.path
+            {**parameters.values, "rollout": float(rollout)}, parameters.path, parameters.reading
         )
     percent = parameters.number("rollout", 0.0, 100.0)
     if parameters.text("stickiness") not in (None, "default", "userId"):
@@ -176,7 +176,7 @@ def _safeguards(
         assert query is not None
         if action is not None and action.values.get("type") != _PAUSE:
             raise action.wrong("type", f"must be {_PAUSE}: a plan does nothing else here")
-        ours, factor = _series(query, given)
+        ours = _series(query, given)
         span = query.text("timeRange", needed=True)
         if span not in _SPANS_S:
             rule = f"must be {', '.join(_SPANS_S)}: months are not of one length"
@@ -192,27 +192,41 @@ def _safeguards(
         threshold = condition.number("threshold", needed=True)
         condition.done()
         assert threshold is not None
-        bound, never = ("below", _NEVER) if operator == ">" else ("above", -_NEVER)
-        limit = {bound: scaled(threshold, factor), "fails_beyond": never}
-        rails.append({"metric": ours, "no_data": "pass", **limit})
+        if ours is None:
+            continue
+        is_most = operator == ">"
+        limit = ours.limits(None if is_most else threshold, threshold if is_most else None)
+        check_direction(query, "metricName", ours, limit)
+        never = _NEVER if "below" in limit else -_NEVER
+        rails.append({"metric": ours.metric, "no_data": "pass", **limit, "fails_beyond": never})
     return rails, spans_s.pop() if spans_s else None
 
 
-def _series(query: ForeignMapping, given: ImportOptions) -> tuple[str, float]:
-    """Return our name for a series, and the factor to our unit."""
+def _series(query: ForeignMapping, given: ImportOptions) -> Meaning | None:
+    """Return what a series is here; None if it is to be left out."""
     name, mode = query.text("metricName", needed=True), query.text("aggregationMode", needed=True)
     labels = query.section("labelSelectors")
     key = f"{name} {mode}"
     if key in given.metrics:
         return given.metrics[key]
-    ours, factor = given.metric(query, "metricName")
-    if mode != _mode(ours):
-        rule = f'must be {_mode(ours)}, or metrics={{"{key}": ...}} must say which it is'
+    ours = given.metric(query, "metricName")
+    if ours is not None and mode != _mode(ours.metric):
+        rule = f'must be {_mode(ours.metric)}, or metrics={{"{key}": ...}} must say which it is'
         raise query.wrong("aggregationMode", rule)
     if labels is not None and labels.values:
         rule = f'must be empty, or metrics={{"{key}": ...}} must say which it is'
         raise query.wrong("labelSelectors", rule)
-    return ours, factor
+    return ours
+
+
+def _near(documents: list[ForeignMapping]) -> str:
+    first = documents[0].values
+    if not isinstance(first.get("features"), list) and not isinstance(first.get("toggles"), list):
+        return ""
+    return (
+        "must be a release plan, as the API returns it under a feature's environment: this has "
+        "features as they are at the moment, and no milestones"
+    )
 
 
 def write(plan: Plan) -> str:
@@ -298,6 +312,7 @@ FORMAT = Format(
     language="JSON",
     has="milestones (Unleash)",
     detect=lambda documents: "milestones" in documents[0],
+    near=_near,
     read=read,
     write=write,
 )

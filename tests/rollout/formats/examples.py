@@ -120,8 +120,10 @@ BACKGROUND = [
     ),
     template(
         metric("latency_p95_s", failureLimit=3, failureCondition="result[0] > 5"),
-        metric("cpu", failureLimit="3", successCondition="result < 0.5", initialDelay="2m"),
-        metric("memory_bytes", failureLimit=3, successCondition="", failureCondition="result >= 9"),
+        metric("cpu", failureLimit="3", successCondition="result[0] < 0.5", initialDelay="2m"),
+        metric(
+            "memory_bytes", failureLimit=3, successCondition="", failureCondition="result[0] >= 9"
+        ),
     ),
 ]
 CPU = {"cpu": "utilisation"}

@@ -34,10 +34,21 @@ def test_a_rollout_with_an_analysis_in_the_background_is_read(tmp_path):
         ],
         decision={"rule": "argo", "failures": 3, "analysis": "background"},
         guardrails=[
-            {"metric": "latency_p95_s", "below": 2.0, "fails_beyond": 5.0},
+            # NaN is neither at most 2 nor more than 5, and not less than 0.5 either.
+            {
+                "metric": "latency_p95_s",
+                "below": 2.0,
+                "fails_beyond": 5.0,
+                "no_number": "inconclusive",
+            },
             # A strict condition does not hold at its limit.
-            {"metric": "utilisation", "below": math.nextafter(0.5, 0.0), "delay_s": 120.0},
-            {"metric": "memory_bytes", "below": math.nextafter(9.0, 0.0)},
+            {
+                "metric": "utilisation",
+                "below": math.nextafter(0.5, 0.0),
+                "delay_s": 120.0,
+                "no_number": "fail",
+            },
+            {"metric": "memory_bytes", "below": math.nextafter(9.0, 0.0), "no_number": "pass"},
         ],
     )
 
@@ -51,10 +62,10 @@ def test_a_rollout_with_analyses_in_its_steps_is_read(tmp_path):
         stages=[
             {"percent": 20, "bake_s": 300},
             {"percent": 50, "bake_s": 600, "gate_s": 30},
-            {"percent": 100, "bake_s": 90},
+            {"percent": 100, "bake_s": 90, "watched_s": 0},  # Argo's analyses are over by then
         ],
         decision={"rule": "argo", "failures": -1, "errors": 2, "analysis": "step"},
-        guardrails=[{"metric": "error_rate_per_h", "below": 2.0}],
+        guardrails=[{"metric": "error_rate_per_h", "below": 2.0, "no_number": "fail"}],
     )
 
 
@@ -65,8 +76,7 @@ def test_a_rollout_without_analysis_leaves_the_decision_to_the_caller(tmp_path):
     assert plan.guardrails == ()
     assert plan.check_every_s == 10.0
     assert plan.decision.rule == "argo"
-    with pytest.raises(ScenarioError, match=r"bake_s: must be >= check_every_s \(60\)"):
-        load(tmp_path, steps)
+    assert [stage.bake_s for stage in load(tmp_path, steps).stages] == [30, 30]  # nobody checks
     with pytest.raises(ScenarioError, match="decision: must be left to the file"):
         load(tmp_path, STEPS, gate_s=30, decision=said["decision"])
 
@@ -99,26 +109,27 @@ CANARY_OF = "spec.strategy.canary."
         (0, CANARY_OF + "steps.5", {"setWeight": 45}, "steps.4.setWeight: must be followed by"),
         (0, CANARY_OF + "steps.3", {"pause": {"duration": 5}}, None),
         (0, CANARY_OF + "steps.2.pause", {}, "steps.3: must come before pause: {}"),
-        (0, CANARY_OF + "analysis.startingStep", 2, "startingStep: must be absent"),
-        (0, CANARY_OF + "analysis.dryRun", [{"metricName": "a"}], "dryRun: must be absent"),
+        (0, CANARY_OF + "analysis.startingStep", -1, "startingStep: must be in [0"),
+        (0, CANARY_OF + "analysis.dryRun", [{"metricName": "("}], "dryRun.0.metricName: must be a"),
         (0, CANARY_OF + "analysis.templates.0.templateName", "no", "must be the name of a"),
         (0, CANARY_OF + "analysis.templates", [], "analysis: must have a metric"),
-        (1, "spec.dryRun", [{"metricName": "a"}], "AnalysisTemplate.spec.dryRun: must be absent"),
+        (1, "spec.dryRun", [{"metricName": "(a+)+"}], "AnalysisTemplate.spec.dryRun.0.metricName"),
         (1, "spec.metrics.0.name", "p95", "spec.metrics.0.name: must be one of ours, or metrics="),
         (1, "spec.metrics.0.name", "cpu", "spec.metrics.1.name: must be there once"),
         (1, "spec.metrics.0.interval", ..., "metrics.0.interval: must be given"),
-        (1, "spec.metrics.0.interval", "2m", "metrics.1: must have the interval and the limits"),
-        (1, "spec.metrics.0.failureLimit", 4, "metrics.1: must have the interval and the limits"),
+        (1, "spec.metrics.0.interval", "90s", "metrics.0.interval: must be a multiple of the sh"),
         (1, "spec.metrics.0.failureLimit", 0.5, "failureLimit: must be a whole number"),
         (1, "spec.metrics.0.count", 10, "analysis: must have no count, or one that lasts"),
         (1, "spec.metrics.0.count", "{{args.n}}", "count: must be filled: args.n has no value"),
         (1, "spec.metrics.0.consecutiveSuccessLimit", 3, "consecutiveSuccessLimit: must be 0"),
         (1, "spec.metrics.0.provider", {"job": {"spec": 1}}, "provider.job: must be a provider"),
         (1, "spec.metrics.0.provider", {"kayenta": {"a": 1}}, "provider.kayenta: must be a"),
-        (1, "spec.metrics.0.successCondition", "all(result, # < 5)", "must be one threshold"),
-        (1, "spec.metrics.0.successCondition", "result[0] == 5", "must be one threshold"),
-        (1, "spec.metrics.0.successCondition", "result[0] > 1 && result[0] < 2", "one threshold"),
-        (1, "spec.metrics.0.successCondition", "result[0] <= 1e999", "must be one threshold"),
+        (1, "spec.metrics.0.successCondition", "result[0] < ", "must turn at one number"),
+        (1, "spec.metrics.0.successCondition", "result[0] == 5", "must turn at one number"),
+        (1, "spec.metrics.0.successCondition", "result[0] > 1 && result[0] < 2", "at one number"),
+        (1, "spec.metrics.0.successCondition", "result[0] <= 1e999", "must turn at one number"),
+        (1, "spec.metrics.0.successCondition", "result[0] * 2 < 5", "must turn at one number"),
+        (1, "spec.metrics.0.successCondition", "(" * 300 + "1" + ")" * 300, "must turn at one"),
         (1, "spec.metrics.0.successCondition", 5, "successCondition: must be text"),
         (1, "spec.metrics.0.failureCondition", "result[0] > 1", "must begin where successCond"),
         (1, "spec.metrics.0.failureCondition", "result[0] < 1", "must begin where successCond"),
@@ -143,8 +154,6 @@ def test_what_a_plan_cannot_say_of_a_rollout_is_refused_by_name(
 @pytest.mark.parametrize(
     ("document", "path", "value", "words"),
     [
-        (0, CANARY_OF + "steps.2", {"pause": {"duration": 60}}, "steps.1.analysis: must be the on"),
-        (0, CANARY_OF + "steps.4", {"pause": {"duration": 60}}, "steps.3.setWeight: must have an"),
         (0, CANARY_OF + "steps.4.analysis.args", [], "count: must be filled"),
         (1, "spec.metrics.0.count", ..., "must have counts with which all its metrics end"),
     ],

@@ -205,6 +205,9 @@ def test_a_plan_is_read_as_it_was_written_or_refused_by_name(tmp_path, plan, kin
     )
     if plan.guardrails and plan.decision.rule == "argo" and plan.decision.analysis is None:
         plan = plan.replace({"decision.analysis": "step"})
+    if kind == "argo" and plan.guardrails:  # what Argo makes of NaN
+        assert {rail.no_number for rail in again.guardrails} <= {"fail", "inconclusive"}
+        again = again.replace({"guardrails.*.no_number": None})
     assert again == plan
 
 

@@ -108,7 +108,8 @@ def test_of_several_ramps_the_caller_chooses_one_by_name(tmp_path):
         (changed(ANSWERED, "entityType", "experiment"), "entityType: must be feature"),
         (changed(ANSWERED, "speed", 1), "speed: is not a known field"),
         (changed(POSTED, "steps.0.monitored", True), "steps.0.monitored: must be false"),
-        ({"status": 200, "features": {"realtime": {}}}, "ramp.json: must be a Canary"),
+        ({"status": 200, "features": {"realtime": {}}}, "ramp.json: must be a ramp schedule"),
+        ({"status": 200}, "ramp.json: must be a Canary"),
     ],
 )
 def test_what_is_no_ramp_among_answers_is_refused_by_name(tmp_path, value, words):
