@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,25 +19,62 @@ plan_settings = click.option(
     "--plan-set", "-p", "plan_set", multiple=True, metavar="PATH=VALUE",
     help="A setting of the plan. Another tool's file needs flag.propagation, at least.",
 )  # fmt: skip
-metrics = click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME=METRIC",
-    help="What a metric of another tool's file means here.",
+_FOREIGN = (
+    click.option(
+        "--metric", "metrics", multiple=True, metavar="NAME=METRIC[,FACTOR[,ADDED]]",
+        help="What a metric of another tool's file means here; =none leaves it out.",
+    ),
+    click.option(
+        "--webhook", "webhooks", multiple=True, metavar="[NAME=]ANSWER",
+        help="What a webhook of another tool's file answers, by its name or type, or all of them:"
+        " pass, fail or wait.",
+    ),
+    click.option("--gate-s", metavar="SECONDS", help="How long an approval takes, in such a file."),
 )  # fmt: skip
+
+
+def foreign(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of another tool's files, as what `Plan.load` takes: `said`."""
+
+    @wraps(command)
+    def with_said(
+        *, metrics: tuple[str, ...], webhooks: tuple[str, ...], gate_s: str | None, **options: Any
+    ) -> int:
+        said: dict[str, Any] = {"metrics": dict(_named("--metric", metrics, _meaning))}
+        answers = dict(_named("--webhook", webhooks, str))
+        said["webhooks"] = answers.pop("", None) if "" in answers else answers
+        said["gate_s"] = gate_s
+        return command(said={name: value for name, value in said.items() if value}, **options)
+
+    for option in reversed(_FOREIGN):
+        with_said = option(with_said)
+    return with_said
+
+
+def _named(
+    option: str, given: tuple[str, ...], read: Callable[[str], Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yield names and values; a webhook's answer alone has no name."""
+    for pair in given:
+        name, equals, value = (part.strip() for part in pair.rpartition("="))
+        if not equals and option == "--metric":
+            raise click.BadParameter(f"must be NAME=METRIC, got {pair!r}")
+        yield name, read(value)
+
+
+def _meaning(text: str) -> Any:
+    """Return what a metric means: its name here, or that with a factor and what is added."""
+    name, *numbers = (part.strip() for part in text.split(","))
+    if name == "none" and not numbers:
+        return None
+    try:
+        return (name, *map(float, numbers)) if numbers else name
+    except ValueError:
+        raise click.BadParameter(f"must be METRIC,FACTOR,ADDED, got {text!r}") from None
 
 
 _TURNS = ["t_s", "stage", "percent", "event", "failed"]
 """What is shown of a history."""
-
-
-def _options(metrics: tuple[str, ...]) -> dict[str, Any]:
-    """Return what `Plan.load` takes for metrics of another tool's file."""
-    meant = {}
-    for pair in metrics:
-        name, equals, metric = (part.strip() for part in pair.partition("="))
-        if not equals:
-            raise click.BadParameter(f"must be NAME=METRIC, got {pair!r}")
-        meant[name] = metric
-    return {"metrics": meant} if meant else {}
 
 
 @click.command(
@@ -48,7 +87,7 @@ def _options(metrics: tuple[str, ...]) -> dict[str, Any]:
 @click.argument("board")
 @changing
 @plan_settings
-@metrics
+@foreign
 @running()
 @as_json
 def roll_out(
@@ -56,7 +95,7 @@ def roll_out(
     board: str,
     changed: Changed,
     plan_set: tuple[str, ...],
-    metrics: tuple[str, ...],
+    said: dict[str, Any],
     options: dict[str, Any],
     is_json: bool,
 ) -> int:
@@ -68,7 +107,7 @@ def roll_out(
     from simlib.rollout import trials
 
     scenario = changed.of(board_of(board))
-    read = plan_of(plan, plan_set, _options(metrics))
+    read = plan_of(plan, plan_set, said)
 
     def show(rollout: Rollout) -> int:
         history = rollout.history
@@ -104,7 +143,7 @@ def roll_out(
 @click.argument("board")
 @changing
 @plan_settings
-@metrics
+@foreign
 @running(replications=50)
 @store
 @click.option(
@@ -121,7 +160,7 @@ def rehearse(
     board: str,
     changed: Changed,
     plan_set: tuple[str, ...],
-    metrics: tuple[str, ...],
+    said: dict[str, Any],
     options: dict[str, Any],
     store: str | None,
     false_frac: float | None,
@@ -132,7 +171,7 @@ def rehearse(
     from simlib.rollout import trials
 
     scenario = changed.of(board_of(board))
-    read = plan_of(plan, plan_set, _options(metrics))
+    read = plan_of(plan, plan_set, said)
     broken = trials.regressions(scenario, read)
 
     def show(rehearsal: Rehearsal) -> int:

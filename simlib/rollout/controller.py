@@ -376,8 +376,9 @@ class RolloutController:
     def _planned(self, number: int) -> int:
         """Return how often a guardrail is to be measured in the stage, by Argo's rule."""
         guardrail, stage = self.plan.guardrails[number], self.plan.stages[self._stage]
-        times = (stage.watch_s - guardrail.delay_s) / self._every_s(guardrail)
-        return max(0, math.floor(times + 1e-9))
+        every_s = self._every_s(guardrail)
+        before = max(1, math.ceil(guardrail.delay_s / every_s - 1e-9)) - 1
+        return max(0, math.floor(stage.watch_s / every_s + 1e-9) - before)
 
     def _is_due(self, number: int, now: float) -> bool:
         """Say whether it is a guardrail's turn to be checked."""
