@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from simlib.publish import notebook as notebook
     from simlib.publish.reference import settings as settings
     from simlib.rollout import trials as trials
+    from simlib.rollout.linting import lint as lint
     from simlib.rollout.plan import Plan as Plan
     from simlib.rollout.trials import rehearse as rehearse
     from simlib.rollout.trials import roll_out as roll_out
@@ -95,6 +96,7 @@ _HOMES = {
     "interrupted": "errors",
     "lab": "lab",
     "library": "scenario.presets",
+    "lint": "rollout.linting",
     "measure": "live",
     "metrics": "analysis.metrics",
     "notebook": "publish.notebook",

@@ -24,6 +24,7 @@ _LOOPBACK = "127.0.0.1"
 @click.command(
     epilog=examples(
         "simlib lint board.toml plan.toml --board board.toml",
+        "simlib lint plan.toml --board board.toml --fleets 20",
     )
 )
 @click.argument("files", nargs=-1, required=True)
@@ -32,9 +33,19 @@ _LOOPBACK = "127.0.0.1"
     "--plan-set", "-p", "plan_set", multiple=True, metavar="PATH=VALUE",
     help="A setting of plans that their files cannot express.",
 )  # fmt: skip
+@click.option(
+    "--fleets",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Carry plans out on N healthy fleets of the board, too, and on some broken ones.",
+)
 @as_json
 def lint(
-    files: tuple[str, ...], board: str | None, plan_set: tuple[str, ...], is_json: bool
+    files: tuple[str, ...],
+    board: str | None,
+    plan_set: tuple[str, ...],
+    fleets: int | None,
+    is_json: bool,
 ) -> int:
     """Read FILES, which are scenarios and rollout plans, and say all that is wrong with them.
 
@@ -47,7 +58,7 @@ def lint(
         try:
             rows += [
                 {"file": name, "problem": warning, "is_error": False}
-                for warning in _warnings(name, board, plan_set)
+                for warning in _warnings(name, board, plan_set, fleets)
             ]
         except ScenarioError as error:
             rows += [
@@ -64,7 +75,9 @@ def lint(
     return WRONG if table["is_error"].any() else MISSED if rows else 0
 
 
-def _warnings(name: str, board: str | None, plan_set: tuple[str, ...]) -> list[str]:
+def _warnings(
+    name: str, board: str | None, plan_set: tuple[str, ...], fleets: int | None
+) -> list[str]:
     """Read a file as what it is; return what a plan is warned of on a board."""
     if not _is_plan(Path(name)):
         board_of(name)
@@ -77,6 +90,11 @@ def _warnings(name: str, board: str | None, plan_set: tuple[str, ...]) -> list[s
         return []
     scenario = board_of(board)
     check_plan(plan, scenario)
+    if fleets is not None:
+        from simlib.rollout.linting import lint as lint_plan
+
+        found = lint_plan(plan, scenario, replications=fleets)
+        return [str(says) for says in found["says"]]
     return [warning.sentence for warning in warnings_of(plan, scenario)]
 
 

@@ -639,7 +639,9 @@ class Plan(Section):
             plan = cls(**values)
         except ScenarioError as error:
             raise in_file(error, path) from None
-        plan._explained = (*explained, *_said_by_caller(settings)) if explained else ()
+        if explained:
+            by_caller = _said_by_caller(settings, "given beside the file")
+            plan._explained = (*explained, *by_caller)
         return plan
 
     @classmethod
@@ -750,7 +752,8 @@ class Plan(Section):
         10860.0
         """
         values = self.model_dump(mode="json", exclude_none=True)
-        for path, value in read_changes(changes, named).items():
+        asked = read_changes(changes, named)
+        for path, value in asked.items():
             # The keys of a variant's changes are dotted paths themselves.
             cohort, is_inside, key = path.partition(".changes.")
             if is_inside:
@@ -767,12 +770,15 @@ class Plan(Section):
                     place.pop(name, None)
                 else:
                     place[name] = value
-        return type(self)(**values)
+        plan = type(self)(**values)
+        if self._explained:
+            plan._explained = (*self._explained, *_said_by_caller(asked, "changed by replace"))
+        return plan
 
 
-def _said_by_caller(settings: Mapping[str, Any]) -> list[Said]:
-    """Say what a caller has given beside a file."""
-    return [Said(name, value, name, "given beside the file") for name, value in settings.items()]
+def _said_by_caller(settings: Mapping[str, Any], why: str) -> list[Said]:
+    """Say what a caller has given, beside a file or later."""
+    return [Said(name, value, name, why) for name, value in settings.items()]
 
 
 def _meanings(plan: Plan) -> Iterator[Said]:

@@ -138,7 +138,7 @@ def _rolled_out(
             run = measure(scenario, time_scale=1.0 if time_scale is None else time_scale, **options)
         else:
             if engine == "auto":
-                engine = chosen_engine(engine, [_treated(plan, scenario)])
+                engine = chosen_engine(engine, [treated(plan, scenario)])
             run = simulate(scenario, engine=engine, **options)
     except Interrupted as error:
         stopped, run = error, error.result
@@ -202,7 +202,7 @@ def variants(
     plans = experiment.changed(plan, experiment.labelled_sets(changes), is_named=True)
     for names, variant in plans.items():
         _check_variant(f"changes[{', '.join(names)!r}]", variant, scenario)
-    fleets_run = (_treated(variant, scenario) for variant in plans.values())
+    fleets_run = (treated(variant, scenario) for variant in plans.values())
     execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     tasks = {
         (number, replication): Trial(variant, scenario, seed, replication, execution.engine)
@@ -214,7 +214,7 @@ def variants(
     return experiment.whole(named, done, tasks, is_complete=complete)
 
 
-def _treated(plan: Plan, scenario: Scenario) -> Scenario:
+def treated(plan: Plan, scenario: Scenario) -> Scenario:
     """Return a fleet that is wholly enrolled, as which a rollout is counted to choose an engine."""
     return cohort_scenarios(plan, scenario)[1]
 
@@ -384,14 +384,14 @@ def rehearse(
     >>> rehearsal.table.set_index("regression")["back_frac"].to_dict()
     {'healthy': 0.0, 'slow broadcast': 1.0}
     """
-    cases = _cases(plan, scenario, broken)
+    cases = cases_of(plan, scenario, broken)
     experiment.check_count("replications", replications, 2)
     check_engine(engine, "a rehearsal is simulated")
     experiment.check_execution(on, engine, workers)
     theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
     plans = {(): plan} if variants is None else _variants(plan, variants, cases)
     pairs = list(itertools.product(plans.items(), cases.items()))
-    each_once = (_treated(variant, changed) for (_, variant), (_, changed) in pairs)
+    each_once = (treated(variant, changed) for (_, variant), (_, changed) in pairs)
     fleets_run = experiment.repeated(each_once, replications)
     execution = experiment.execution_of(on, engine, workers, progress, fleets_run)
     keeping = experiment.keeping_in(store, _key_of)
@@ -470,7 +470,7 @@ def regressions(scenario: Scenario, plan: Plan) -> dict[str, Changes]:
             "websocket.token_resent": True,
         },
     }
-    if not TRANSPORTS[Transport[_treated(plan, scenario).transport.upper()]].upgrades:
+    if not TRANSPORTS[Transport[treated(plan, scenario).transport.upper()]].upgrades:
         del changes["proxy"]  # nothing to block
     return changes
 
@@ -533,7 +533,7 @@ def tune(
     points = experiment.grid(over)
     plans = [plan.replace(point) for point in points]
     for changed in plans:
-        _cases(changed, scenario, broken)
+        cases_of(changed, scenario, broken)
     rows = []
     for point, changed in zip(points, plans, strict=True):
         try:
@@ -656,7 +656,7 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cases(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
+def cases_of(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:
     """Return the scenarios that are rehearsed by name, each checked against the plan."""
     check_plan(plan, scenario)
     if broken is not None and not isinstance(broken, Mapping):
