@@ -22,7 +22,7 @@ MODULES = sorted((ROOT / "simlib").rglob("*.py"))
 LAYERS = [
     {"errors", "processes", "progress", "renamed"},
     {"core"},
-    {"theory", "scenario"},
+    {"theory", "scenario", "monitoring"},
     {"run", "store"},
     {"engines", "live"},
     {"analysis"},
