@@ -8,7 +8,6 @@ from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from simlib.core.measures import MEASURES
 from simlib.figures import style
@@ -21,8 +20,15 @@ from simlib.scenario.display import warnings_html
 
 _BAND = "simulated, {} replications"
 _MOST_POINTS = 600
-_HEIGHT_PX = 380
+_HEIGHT_PX = 390
 _GREY = "rgba(102, 102, 102, 0.3)"
+_FIXED = {"flex": "0 0 auto"}
+"""Of what keeps its width, however long the words beside it are."""
+_WRAPPED = {"flex_flow": "row wrap", "width": "100%"}
+_WIDTH_PX = 405
+"""Of a figure: two are beside each other in a window of 1280 pixels, with the list of files."""
+_LEAST_PX = 240
+"""The words beside the buttons are at least so wide, or else below them."""
 
 
 class LiveView(ipywidgets.VBox):
@@ -62,18 +68,22 @@ class LiveView(ipywidgets.VBox):
         self._curve: list[Frame] = []
         self._is_waiting = False
         self._deliver = deliverer()
-        self._figure = go.FigureWidget(_empty(scenario))
+        self._connections = go.FigureWidget(_of_connections(scenario))
+        self._latency = go.FigureWidget(_of_latency(scenario))
         self._metrics, self._status = ipywidgets.HTML(), ipywidgets.HTML()
         self._kill = ipywidgets.Button(
             description="kill the server",
             button_style="danger",
             tooltip=f"SIGKILL now; another process takes over after {down_s:g} s",
+            layout=_FIXED,
         )
-        self._stop = ipywidgets.Button(description="stop")
+        self._stop = ipywidgets.Button(description="stop", layout=_FIXED)
         self._kill.on_click(lambda _: self.kill())
         self._stop.on_click(lambda _: self.stop())
-        buttons = ipywidgets.HBox([self._kill, self._stop, self._status])
-        super().__init__([buttons, self._figure, self._metrics])
+        said = ipywidgets.Box([self._status], layout={"flex": f"1 1 {_LEAST_PX}px"})
+        buttons = ipywidgets.HBox([self._kill, self._stop, said], layout=_WRAPPED)
+        figures = ipywidgets.HBox([self._connections, self._latency], layout=_WRAPPED)
+        super().__init__([buttons, figures, self._metrics])
         self._status.value = _small("starting the server and the clients ...")
         self._thread = threading.Thread(target=self._run, args=(live,), daemon=True)
         self._thread.start()
@@ -141,10 +151,10 @@ class LiveView(ipywidgets.VBox):
         every = max(1, len(self._curve) // _MOST_POINTS)
         shown = [*self._curve[:-1][::every], self._curve[-1]]
         t_s = [frame.t for frame in shown]
-        with self._figure.batch_update():
-            connected, half, most = self._figure.data[2:]
-            connected.update(x=t_s, y=[frame.connected for frame in shown])
-            for trace, name in ((half, "latency_p50_s"), (most, "latency_p95_s")):
+        self._connections.data[2].update(x=t_s, y=[frame.connected for frame in shown])
+        with self._latency.batch_update():
+            names = ("latency_p50_s", "latency_p95_s")
+            for trace, name in zip(self._latency.data, names, strict=True):
                 latency_s = [frame.metrics[name] for frame in shown]
                 trace.update(x=t_s, y=[1e3 * value for value in latency_s])
         self._metrics.value = _table(shown[-1])
@@ -152,8 +162,8 @@ class LiveView(ipywidgets.VBox):
         self.frames += 1
 
     def _show_comparison(self, found: Comparison, warnings: Any) -> None:
-        with self._figure.batch_update():
-            low, high, connected = self._figure.data[:3]
+        with self._connections.batch_update():
+            low, high, connected = self._connections.data
             low.update(x=found.t_s, y=found.low)
             high.update(x=found.t_s, y=found.high, name=_BAND.format(found.replications))
             connected.update(x=found.t_s, y=found.measured)
@@ -192,50 +202,63 @@ def said_of(found: Comparison) -> str:
 _LANDS_FRAC = 0.9
 
 
-def _empty(scenario: Scenario) -> go.Figure:
-    """Return the figure with its axes and five traces without data."""
-    figure = make_subplots(
-        cols=2,
-        subplot_titles=("open connections", "latency of the last second (ms, log scale)"),
-        horizontal_spacing=0.1,
-    )
-    colour = style.COLOURS[scenario.transport]
-    line = {"color": colour, "width": 2.5}
+def _of_connections(scenario: Scenario) -> go.Figure:
+    """Return the figure of open connections: a band and a line, without data."""
     band: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "x": [], "y": []}
-    figure.add_scatter(**band, showlegend=False, hoverinfo="skip", row=1, col=1)
-    figure.add_scatter(
-        **band, fill="tonexty", fillcolor=_GREY, name="simulated (afterwards)", row=1, col=1
-    )
-    figure.add_scatter(x=[], y=[], mode="lines", line=line, name="measured", row=1, col=1)
+    figure = _empty("open connections", scenario)
+    figure.add_scatter(**band, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(**band, fill="tonexty", fillcolor=_GREY, name="simulated (afterwards)")
+    line = {"color": style.COLOURS[scenario.transport], "width": 2.5}
+    figure.add_scatter(x=[], y=[], mode="lines", line=line, name="measured")
+    return figure.update_yaxes(rangemode="tozero")
+
+
+def _of_latency(scenario: Scenario) -> go.Figure:
+    """Return the figure of latencies: two lines without data."""
+    figure = _empty("latency of the last second (ms, log scale)", scenario)
     for name, dash in (("half seen within", "solid"), ("95 % seen within", "dot")):
-        own = {**line, "dash": dash}
-        figure.add_scatter(x=[], y=[], mode="lines+markers", line=own, name=name, row=1, col=2)
-    figure.update_traces(marker={"size": 3}, selector={"mode": "lines+markers"})
+        line = {"color": style.COLOURS[scenario.transport], "width": 2.5, "dash": dash}
+        figure.add_scatter(x=[], y=[], mode="lines+markers", line=line, name=name)
+    figure.update_traces(marker={"size": 3})
+    return figure.update_yaxes(type="log")
+
+
+def _empty(title: str, scenario: Scenario) -> go.Figure:
+    """Return a figure with the time axis of a run."""
+    figure = go.Figure()
     figure.update_layout(
         template="plotly_white",
         font={"size": 13},
+        title={"text": title, "font": {"size": 13}, "x": 0.5, "y": 0.88},
         height=_HEIGHT_PX,
-        margin={"l": 50, "r": 20, "t": 40, "b": 40},
-        legend={"orientation": "h", "x": 0.0, "y": -0.2, "yanchor": "top"},
+        width=_WIDTH_PX,
+        margin={"l": 50, "r": 20, "t": 60, "b": 40},
+        legend={"orientation": "h", "x": 0.0, "y": -0.2, "yanchor": "top", "traceorder": "normal"},
     )
-    figure.update_annotations(font={"size": 13})
-    figure.update_yaxes(rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(type="log", row=1, col=2)
-    return figure.update_xaxes(range=[0, scenario.horizon_s], **style.time_axis(scenario.horizon_s))
+    figure.update_xaxes(range=[0, scenario.horizon_s], **style.time_axis(scenario.horizon_s))
+    return figure.update_xaxes(title_font_size=13)
 
 
 def _table(frame: Frame) -> str:
-    """Return the metrics of a frame in HTML, a cell each."""
+    """Return the metrics of a frame in HTML, one beside the other as far as there is room."""
     cells = "".join(
-        f'<td style="text-align:left;padding:2px 14px 2px 0"><small>{html.escape(row.label)} '
-        f"({html.escape(row.unit)})</small><br><strong>{_number(value)}</strong></td>"
-        for row, value in ((MEASURES[name], value) for name, value in frame.metrics.items())
+        f'<div data-metric="{name}" style="line-height:1.3">'
+        f"<small>{html.escape(MEASURES[name].label)}<br>{html.escape(_unit(name))}</small><br>"
+        f"<strong>{_number(name, value)}</strong></div>"
+        for name, value in frame.metrics.items()
     )
-    return f"<table><tr>{cells}</tr></table>"
+    return f'<div style="display:flex;flex-wrap:wrap;gap:8px 20px">{cells}</div>'
 
 
-def _number(value: float) -> str:
-    return "none" if value != value else style.number(value)
+def _unit(name: str) -> str:
+    """Return what stands below a metric; a time says its unit itself, beside its number."""
+    return "of the last second" if MEASURES[name].unit == "s" else MEASURES[name].unit
+
+
+def _number(name: str, value: float) -> str:
+    if value != value:
+        return "none"
+    return style.duration(value) if MEASURES[name].unit == "s" else style.number(value)
 
 
 def _small(text: str) -> str:

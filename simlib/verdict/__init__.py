@@ -6,7 +6,8 @@ from simlib.verdict.decision import Decision, Sentence
 from simlib.verdict.judging import decide
 from simlib.verdict.measures import JUDGED, Judged
 from simlib.verdict.needs import Needs, Prices, Release, Trouble
-from simlib.verdict.sensitivity import break_even, sentence_of, sobol, tornado
+from simlib.verdict.sensitivity import break_even, sobol, tornado
+from simlib.verdict.sentences import sentence_of
 
 __all__ = [
     "ASSUMPTIONS",

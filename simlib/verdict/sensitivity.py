@@ -36,7 +36,7 @@ from simlib.verdict.candidates import TODAY, Case
 from simlib.verdict.decision import Asked, Decision, interval_of
 from simlib.verdict.facts import values_of
 from simlib.verdict.judging import Point, in_full, judged
-from simlib.verdict.measures import JUDGED, shown
+from simlib.verdict.measures import JUDGED
 from simlib.verdict.needs import Needs
 from simlib.verdict.runs import behind_proxies
 
@@ -310,6 +310,13 @@ def _crossings(
     table = pd.DataFrame(rows, columns=columns)
     table.attrs = {"over": pair.over, "measure": pair.measure, "curves": curves, "today": today}
     table.attrs |= _known_as(pair.decision, pair.names)
+    met = [*pair.names, pair.decision.best, *table["below"], *table["above"]]
+    named = [name for name in dict.fromkeys(met) if name in pair.decision.cases]
+    table.attrs["names"] = {name: pair.decision.cases[name].label for name in named}
+    table.attrs["missed"] = {
+        name: JUDGED[missed[0]].label for name in named if (missed := pair.decision.fails(name))
+    }
+    table.attrs["verdict"] = pair.decision.best or "none"
     return table
 
 
@@ -630,30 +637,3 @@ def _leads(points: list[Point], measure: str, is_simulated: bool) -> tuple[Any, 
         rule = "must be one that both candidates have at every point"
         raise ScenarioError("measure", measure, rule)
     return np.array(leads), "simulation"
-
-
-def sentence_of(table: pd.DataFrame) -> str:
-    """Return what a tornado says: what to measure first, and why; and what was not varied."""
-    if not {"measure", "labels", "verdict", "best", "skipped"} <= set(getattr(table, "attrs", ())):
-        raise ScenarioError("table", table, "must be a table from verdict.tornado")
-    row, kind = table.iloc[0], JUDGED[table.attrs["measure"]].kind
-    labels, verdict = table.attrs["labels"], table.attrs["verdict"]
-    switch = table.attrs.get("switches", {}).get(row["over"])
-    low, high = switch or (f"{row[end]:g}" for end in ("low", "high"))
-    ends = {"low": low, "high": high}
-    # A need may turn the verdict where the lead does not.
-    turns = [
-        f"at {ends[end]} to {labels.get(row[f'best_at_{end}'], 'none, for none meets every need')}"
-        for end in ("low", "high")
-        if row[f"best_at_{end}"] != verdict
-    ]
-    lead = f"{shown(row['at_low'], kind)} to {shown(row['at_high'], kind)}"
-    skipped = ", ".join(table.attrs["skipped"])
-    but = f" Not varied, since 0 or not set: {skipped}." if skipped else ""
-    why = (
-        f"it changes the verdict, {' and '.join(turns)}" if turns else "nothing changes the verdict"
-    )
-    return (
-        f"{'Find out' if switch else 'Measure'} {row['over']} first: {why}; between {low} and "
-        f"{high} the lead of {labels[table.attrs['best']]} goes from {lead}.{but}"
-    )

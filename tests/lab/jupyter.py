@@ -26,6 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.browser import CHROMIUM
 
 START_S = 90.0
+_DRAG_STEPS = 5
 ROOT = Path(__file__).parents[2]
 
 
@@ -80,6 +81,44 @@ class Page:
                 **options,
             )
 
+    def drag(self, handle: str, by_px: float) -> None:
+        """Drag an element sideways with the mouse, as a hand does: pressed, moved, let go.
+
+        Parameters
+        ----------
+        handle : str
+            An expression of JavaScript.
+        by_px : float
+            How far to the right; negative: to the left.
+        """
+        x, y = self.place(handle)
+        steps = [x + by_px * step / _DRAG_STEPS for step in range(1, _DRAG_STEPS + 1)]
+        self._mouse("mouseMoved", x, y, buttons=0)
+        self._mouse("mousePressed", x, y)
+        for now in steps:
+            self._mouse("mouseMoved", now, y)
+        self._mouse("mouseReleased", steps[-1], y)
+
+    def click(self, element: str) -> None:
+        """Click on the middle of an element, given as an expression of JavaScript."""
+        x, y = self.place(element)
+        self._mouse("mouseMoved", x, y, buttons=0)
+        self._mouse("mousePressed", x, y)
+        self._mouse("mouseReleased", x, y)
+
+    def place(self, element: str) -> tuple[float, float]:
+        """Scroll to an element, and return where the middle of it is."""
+        x, y = self.js(
+            f"(() => {{ const one = {element}; one.scrollIntoView({{block: 'center'}});"
+            " const box = one.getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        return x, y
+
+    def _mouse(self, kind: str, x: float, y: float, buttons: int = 1) -> None:
+        held = {"button": "left", "clickCount": 1} if buttons else {}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, buttons=buttons, **held)
+
     def shot(self, path: Path) -> None:
         """Write a picture of what is seen."""
         found = self.call("Page.captureScreenshot", format="png")
@@ -116,6 +155,9 @@ def jupyter_lab(folder: Path, home: Path, **environment: str) -> Iterator[str]:
         name: str(home) for name in ("HOME", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
     }
     own |= {"JUPYTER_RUNTIME_DIR": str(home), "PYTHONPATH": str(ROOT), **environment}
+    asks = home / "lab/user-settings/@jupyterlab/apputils-extension"
+    asks.mkdir(parents=True)
+    (asks / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
@@ -192,26 +234,27 @@ def browser(profile: Path, address: str, width: int = 1280, height: int = 900) -
 
 
 def run_all(page: Page, limit_s: float = 120.0) -> None:
-    """Run every cell of the notebook that the page shows, and wait until all have run."""
+    """Run the cells of the notebook that the page shows, until all have run, or one has failed."""
     page.wait("!!document.querySelector('.jp-Notebook .jp-Cell')", limit_s)
     page.wait(_IS_IDLE, limit_s)
-    page.js("window.jupyterapp.commands.execute('notebook:run-all-cells'); 0")
-    page.wait(_ALL_RAN, limit_s)
+    page.js(
+        "window.hasRun = false; window.jupyterapp.commands.execute('notebook:run-all-cells')"
+        ".finally(() => { window.hasRun = true; }); 0"
+    )
+    page.wait("window.hasRun", limit_s)
 
+
+PANEL = "[...window.jupyterapp.shell.widgets('main')].find(one => one.sessionContext)"
+"""The notebook's panel; its cells are ``content.widgets``."""
 
 # Where JupyterLab asks which kernel is meant, it is the one that it proposes.
-_IS_IDLE = """(() => {
+_IS_IDLE = f"""(() => {{
     document.querySelector('.jp-Dialog .jp-mod-accept')?.click();
-    const shell = window.jupyterapp?.shell;
-    const panel = shell && [...shell.widgets('main')].find(one => one.sessionContext);
+    const panel = window.jupyterapp?.shell && {PANEL};
     if (panel?.sessionContext.session?.kernel?.status !== 'idle') return false;
-    shell.activateById(panel.id);
+    window.jupyterapp.shell.activateById(panel.id);
     return true;
-})()"""
-_ALL_RAN = """(() => {
-    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-    return prompts.every(one => /\\d/.test(one.textContent));
-})()"""
+}})()"""
 
 
 def free_port() -> int:

@@ -1,17 +1,18 @@
-"""The notebook that one opens first, in a real JupyterLab: it runs, and its planner moves."""
+"""Quick notebooks in a real JupyterLab: they run, are drawn, and the planner moves.
+
+All of them, by hand: `tests/lab/every_notebook.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.browser import CHROMIUM
+from tests.lab.every_notebook import copied, look_at
 from tests.lab.jupyter import browser, jupyter_lab, run_all
 
-ROOT = Path(__file__).parents[2]
 LIMIT_S = 240.0
 
 pytestmark = [
@@ -25,30 +26,37 @@ _HANDLE = "document.querySelectorAll('.widget-vbox .noUi-handle')"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """JupyterLab with 00_start_here, all cells of which have run."""
-    folder, home, profile = (tmp_path_factory.mktemp(name) for name in ("lab", "home", "profile"))
-    for name in ("notebooks", "data"):
-        shutil.copytree(ROOT / name, folder / name)
-    with (
-        jupyter_lab(folder, home) as address,
-        browser(profile, address.format("notebooks/00_start_here.ipynb"), height=1000) as page,
-    ):
+def lab(tmp_path_factory):
+    """JupyterLab on copies of the notebooks; what opens one of them in a browser."""
+    folder, home = (tmp_path_factory.mktemp(name) for name in ("lab", "home"))
+    with jupyter_lab(copied(folder / "copies"), home) as address:
+        yield lambda name: browser(
+            tmp_path_factory.mktemp("profile"),
+            address.format(f"notebooks/{name}.ipynb"),
+            height=1000,
+        )
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """00_start_here, all cells of which have run."""
+    with lab("00_start_here") as page:
         run_all(page, LIMIT_S)
         page.wait(f"!!{_PLOT}", LIMIT_S)
         page.wait("document.body.textContent.includes('At a glance')", LIMIT_S)
         yield page
 
 
-def test_every_cell_has_run_without_an_error(page):
-    assert (
-        page.js("document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=error]').length")
-        == 0
-    )
-    assert page.js(
-        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every("
-        "prompt => /\\d/.test(prompt.textContent))"
-    )
+@pytest.mark.parametrize(
+    ("notebook", "slider"), [("00_start_here", "moved"), ("06_guide_audited", "none")]
+)
+def test_every_cell_runs_every_plot_is_drawn_and_a_dragged_slider_changes_it(lab, notebook, slider):
+    with lab(notebook) as page:
+        seen = look_at(page, notebook, LIMIT_S)
+    assert seen.errors == ()
+    assert seen.ran == seen.cells > 5
+    assert seen.drawn == seen.plots > 0
+    assert seen.slider == slider
 
 
 def test_a_slider_is_moved_by_the_keyboard_and_the_figure_changes(page):

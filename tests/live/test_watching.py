@@ -148,7 +148,7 @@ def test_the_live_view_moves_and_shows_the_kill_and_the_error():
     assert shown.frames >= 5.0 * BOARD.horizon_s
     assert min(frame.connected for frame in shown._curve if frame.t > 3.0) == 0.0
     assert "connections on average" in shown._status.value
-    assert len(shown._figure.data[0].x) == len(shown._figure.data[1].x) > 10
+    assert len(shown._connections.data[0].x) == len(shown._connections.data[1].x) > 10
     assert "averageLatency" in shown._metrics.value
     shown.close()
     assert children() == before
