@@ -2,12 +2,104 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from simlib.engines import simulate
 from simlib.figures import style
+from simlib.figures.rollouts import colour_of
+from simlib.rollout.plan import Plan
+from simlib.rollout.trials import roll_out
+from simlib.run import COHORTS, Run
 from simlib.run.summary import Line, figure_names
 from simlib.scenario import Scenario
-from simlib.web.sliders import OF_A_FAULT
+from simlib.web.sliders import OF_A_FAULT, PLAN
 
 _OF_A_FAULT = {"start_s": "begins at (s)", "length_s": "lasts (s)"}
+_OF_A_STAGE = re.compile(r"plan\.stages\.(\d+)\.(\w+)")
+_OF_A_PLAN = {
+    "plan.flag": "how tabs learn of it",
+    "plan.rollback": "sockets in a rollback",
+    "plan.kill_s": "kill switch at (s)",
+}
+_DASHES = {"control": "solid", "treatment": "dash"}
+
+
+class Column(NamedTuple):
+    """What is shown of a run: all of it, or one of the two cohorts of a rollout.
+
+    Attributes
+    ----------
+    run : Run
+    cohort : str
+        Or ``"all"``.
+    transport : str
+        Of its clients.
+    name, called : str
+        In legends, and in titles.
+    line, curve : dict
+        How it is drawn, as plotly takes it.
+    """
+
+    run: Run
+    cohort: str
+    transport: str
+    name: str
+    called: str
+    line: dict[str, Any]
+    curve: dict[str, Any]
+
+
+def columns_of(runs: Sequence[Run]) -> list[Column]:
+    """Return what is shown of runs beside each other.
+
+    Examples
+    --------
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=100)
+    >>> plan = Plan(flag={"propagation": "pushed"}, stages=[{"percent": 50, "bake_s": 60}])
+    >>> [each.called for each in columns_of([ran(board, 1, plan)])]
+    ['not enrolled, polling', 'enrolled, WebSocket push']
+    """
+    if any(run.has_cohorts for run in runs):
+        return [_of_a_cohort(run, cohort) for run in runs for cohort in COHORTS]
+    named = style.labelled(runs)
+    return [
+        Column(
+            each.run,
+            "all",
+            each.run.scenario.transport,
+            each.name,
+            _called(each, named),
+            each.line(),
+            each.curve(),
+        )
+        for each in named
+    ]
+
+
+def _called(one: style.Named, named: Sequence[style.Named]) -> str:
+    """Return what titles call a run: its transport, where no other run has the same."""
+    kinds = [style.kind(each.run) for each in named]
+    kind = style.kind(one.run)
+    return style.NAMES[kind] if kinds.count(kind) == 1 else one.name
+
+
+def _of_a_cohort(run: Run, cohort: str) -> Column:
+    transport = run.transports[cohort]
+    who = "enrolled" if cohort == "treatment" else "not enrolled"
+    name = f"{who}, {style.NAMES[transport]}"
+    is_one = len(set(run.transports.values())) == 1
+    dash = _DASHES[cohort] if is_one else "solid"
+    line = {"color": colour_of(run, cohort), "dash": dash, "width": 2.0}
+    return Column(run, cohort, transport, name, name, line, {"mode": "lines"})
+
+
+def ran(scenario: Scenario, seed: int, plan: Plan | None = None, *, engine: str = "auto") -> Run:
+    """Return what is explored as a run: of the scenario, or of the plan carried out on it."""
+    if plan is None:
+        return simulate(scenario, seed=seed, engine=engine, progress=False)
+    return roll_out(plan, scenario, seed=seed, engine=engine, progress=False).run
 
 
 def label_of(path: str, scenario: Scenario) -> str:
@@ -24,7 +116,13 @@ def label_of(path: str, scenario: Scenario) -> str:
     if (match := OF_A_FAULT.fullmatch(path)) and match[2] in _OF_A_FAULT:
         kind = scenario.faults[int(match[1])].kind.replace("_", " ")
         return f"{kind} {_OF_A_FAULT[match[2]]}"
-    words, unit = style.setting_words(path)
+    if match := _OF_A_STAGE.fullmatch(path):
+        words, unit = style.setting_words(match[2])
+        words = f"stage {int(match[1]) + 1} {words}"
+        return f"{words} ({unit})" if unit else words
+    if path in _OF_A_PLAN:
+        return _OF_A_PLAN[path]
+    words, unit = style.setting_words(path.removeprefix(PLAN))
     return f"{words} ({unit})" if unit else words
 
 
