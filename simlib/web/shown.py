@@ -17,7 +17,8 @@ from simlib.scenario import Scenario
 from simlib.web.sliders import OF_A_FAULT, PLAN
 
 _OF_A_FAULT = {"start_s": "begins at (s)", "length_s": "lasts (s)"}
-_OF_A_STAGE = re.compile(r"plan\.stages\.(\d+)\.(\w+)")
+_A_STAGE = re.compile(r"plan\.stages\.(\d+)\.(\w+)")
+_OF_A_STAGE = {"percent": ("percentage", "%"), "bake_s": ("length", "s"), "gate_s": ("gate", "s")}
 _OF_A_PLAN = {
     "plan.flag": "how tabs learn of it",
     "plan.rollback": "sockets in a rollback",
@@ -58,8 +59,8 @@ def columns_of(runs: Sequence[Run]) -> list[Column]:
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=5, horizon_s=100)
     >>> plan = Plan(flag={"propagation": "pushed"}, stages=[{"percent": 50, "bake_s": 60}])
-    >>> [each.called for each in columns_of([ran(board, 1, plan)])]
-    ['not enrolled, polling', 'enrolled, WebSocket push']
+    >>> [each.name for each in columns_of([ran(board, 1, plan)])]
+    ['polling, not enrolled', 'WebSocket push, enrolled']
     """
     if any(run.has_cohorts for run in runs):
         return [_of_a_cohort(run, cohort) for run in runs for cohort in COHORTS]
@@ -88,11 +89,12 @@ def _called(one: style.Named, named: Sequence[style.Named]) -> str:
 def _of_a_cohort(run: Run, cohort: str) -> Column:
     transport = run.transports[cohort]
     who = "enrolled" if cohort == "treatment" else "not enrolled"
-    name = f"{who}, {style.NAMES[transport]}"
+    kind = style.NAMES[transport]
+    name = f"{kind}, {who}"
     is_one = len(set(run.transports.values())) == 1
     dash = _DASHES[cohort] if is_one else "solid"
     line = {"color": colour_of(run, cohort), "dash": dash, "width": 2.0}
-    return Column(run, cohort, transport, name, name, line, {"mode": "lines"})
+    return Column(run, cohort, transport, name, name if is_one else kind, line, {"mode": "lines"})
 
 
 def ran(scenario: Scenario, seed: int, plan: Plan | None = None, *, engine: str = "auto") -> Run:
@@ -112,14 +114,15 @@ def label_of(path: str, scenario: Scenario) -> str:
     ... )
     >>> label_of("faults.0.length_s", board), label_of("polling.interval_s", board)
     ('restart lasts (s)', 'polling interval (s)')
+    >>> label_of("plan.stages.0.percent", board), label_of("plan.flag.every_s", board)
+    ('percentage of stage 1 (%)', 'flag every (s)')
     """
     if (match := OF_A_FAULT.fullmatch(path)) and match[2] in _OF_A_FAULT:
         kind = scenario.faults[int(match[1])].kind.replace("_", " ")
         return f"{kind} {_OF_A_FAULT[match[2]]}"
-    if match := _OF_A_STAGE.fullmatch(path):
-        words, unit = style.setting_words(match[2])
-        words = f"stage {int(match[1]) + 1} {words}"
-        return f"{words} ({unit})" if unit else words
+    if (match := _A_STAGE.fullmatch(path)) and match[2] in _OF_A_STAGE:
+        words, unit = _OF_A_STAGE[match[2]]
+        return f"{words} of stage {int(match[1]) + 1} ({unit})"
     if path in _OF_A_PLAN:
         return _OF_A_PLAN[path]
     words, unit = style.setting_words(path.removeprefix(PLAN))

@@ -205,7 +205,7 @@ class Explorer {
       y1: 1,
       yref: "paper",
       line: { color: this.spec.figures.over_time.grey, width: 1, dash: "dot" },
-      label: { text: `${Math.max(percent, 0)} %`, textposition: "end", textangle: 0 },
+      label: { text: `${Math.max(percent, 0)} %`, textposition: "end", textangle: 0, xanchor: "left" },
     }));
     const all = said.map((values, place) => `${values} by ${this.spec.runs[place].name}`).join(", ");
     return this.plot("over_time", traces, `${words}: ${isLevel ? "" : "at most "}${all}`, { shapes: marks });

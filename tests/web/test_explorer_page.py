@@ -306,6 +306,6 @@ def test_a_reader_sees_both_cohorts_of_a_plan_follow_its_percentage(tmp_path):
 
     heads, shown, marks, failures = asyncio.run(used())
     assert failures == []
-    assert heads == ["not enrolled, polling", "enrolled, WebSocket push"]
+    assert heads == ["polling, not enrolled", "WebSocket push, enrolled"]
     assert shown == [expected(PLAN), expected(PLAN.replace({"stages.0.percent": 90}))]
     assert marks == [[0, "90 %"], [18, "90 %"], [70, "0 %"]]

@@ -110,7 +110,7 @@ def test_a_plan_is_carried_out_anew_and_both_cohorts_are_shown():
     until_answered(widget, 2)
     run = sl.roll_out(PLAN.replace({"stages.0.percent": 90}), board, engine=ENGINE).run
     names = [trace.name for trace in widget._course.data]
-    assert names == ["not enrolled, polling", "enrolled, WebSocket push"]
+    assert names == ["polling, not enrolled", "WebSocket push, enrolled"]
     course = sl.metrics.over_time(run).set_index("cohort")["connection_count"]
     for trace, cohort in zip(widget._course.data, ("control", "treatment"), strict=True):
         assert list(trace.y) == course[cohort].tolist()
