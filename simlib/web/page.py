@@ -41,6 +41,10 @@ STYLE = """
 .explorer progress, .explorer .stop { visibility: hidden; }
 .explorer.busy progress, .explorer.busy .stop { visibility: visible; }
 .explorer table { width: 100%; }
+@media (max-width: 30rem) {
+  .explorer { padding: .6rem; }
+  .explorer th, .explorer td { padding: .3rem .2rem; font-size: .8rem; }
+}
 .explorer .caveat { font-size: .85rem; color: var(--soft, #5b6b7b); }
 .explorer .figures { display: grid; gap: 0 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
@@ -81,7 +85,7 @@ def explorer_html(spec: Spec, name: str) -> str:
     named = columns_of(runs)
     shown = _shown(spec, named) | {"laid": [_as_json(each) for each in laid]}
     data = base64.b64encode(gzip.compress(json.dumps(shown).encode(), 9, mtime=0)).decode()
-    heads = "".join(f"<th scope='col'>{html.escape(each.name)}</th>" for each in named)
+    heads = "".join(f"<th scope='col'>{html.escape(each.head)}</th>" for each in named)
     sliders = "".join(
         _slider_html(slider, f"{name}-{place}", spec.scenarios[0])
         for place, slider in enumerate(spec.sliders)

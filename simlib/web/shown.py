@@ -51,6 +51,11 @@ class Column(NamedTuple):
     line: dict[str, Any]
     curve: dict[str, Any]
 
+    @property
+    def head(self) -> str:
+        """What stands above it in a table, which is narrow."""
+        return self.called if self.cohort == "all" else self.name
+
 
 def columns_of(runs: Sequence[Run]) -> list[Column]:
     """Return what is shown of runs beside each other.
