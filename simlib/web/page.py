@@ -24,7 +24,7 @@ from simlib.engines.wasm.modules import module_of
 from simlib.figures import style
 from simlib.scenario import Scenario
 from simlib.web.laid_out import NUMBERS, SCHEDULE, SPANS_S, SUMS, Bytes, LaidOut, laid_out
-from simlib.web.shown import Column, columns_of, label_of, line_of, ran
+from simlib.web.shown import MARK, Column, columns_of, label_of, line_of, ran
 from simlib.web.sliders import Slider
 from simlib.web.specs import Spec
 
@@ -184,7 +184,7 @@ def _shown(spec: Spec, named: Sequence[Column]) -> dict[str, Any]:
                 "factor": over_time.factor,
                 "words": over_time.alone or over_time.name,
                 "isLevel": MEASURES[spec.over_time].worse == "neither",
-                "grey": style.THEORY,
+                "mark": MARK,
                 "layout": _layout(len(named), "time (s)", over_time.name, log=False),
             },
         },

@@ -10,6 +10,7 @@ from simlib.engines import simulate
 from simlib.figures import style
 from simlib.figures.rollouts import colour_of
 from simlib.rollout.plan import Plan
+from simlib.rollout.schedule import percentages
 from simlib.rollout.trials import roll_out
 from simlib.run import COHORTS, Run
 from simlib.run.summary import Line, figure_names
@@ -24,6 +25,15 @@ _OF_A_PLAN = {
     "plan.rollback": "sockets in a rollback",
     "plan.kill_s": "kill switch at (s)",
 }
+MARK: dict[str, Any] = {
+    "type": "line",
+    "y0": 0,
+    "y1": 1,
+    "yref": "paper",
+    "line": {"color": style.THEORY, "width": 1, "dash": "dot"},
+    "label": {"textposition": "end", "textangle": 0, "xanchor": "left"},
+}
+"""The line over time at which a percentage is set, as plotly takes it, without time and text."""
 _DASHES = {"control": "solid", "treatment": "dash"}
 
 
@@ -100,6 +110,28 @@ def _of_a_cohort(run: Run, cohort: str) -> Column:
     dash = _DASHES[cohort] if is_one else "solid"
     line = {"color": colour_of(run, cohort), "dash": dash, "width": 2.0}
     return Column(run, cohort, transport, name, name if is_one else kind, line, {"mode": "lines"})
+
+
+def marks_of(plan: Plan | None, scenario: Scenario) -> list[dict[str, Any]]:
+    """Return a line over time for each percentage that a plan sets, as plotly takes it.
+
+    Examples
+    --------
+    >>> plan = Plan(flag={"propagation": "pushed"}, kill_s=9)
+    >>> marks = marks_of(plan, Scenario(updates={"rate_per_s": 0.1}, horizon_s=20))
+    >>> [(mark["x0"], mark["label"]["text"]) for mark in marks]
+    [(0.0, '10 %'), (9.0, '0 %')]
+    """
+    steps = [] if plan is None else percentages(plan, scenario)
+    return [
+        {
+            **MARK,
+            "x0": t,
+            "x1": t,
+            "label": {**MARK["label"], "text": f"{max(percent, 0.0):g} %"},
+        }
+        for t, percent in steps
+    ]
 
 
 def ran(scenario: Scenario, seed: int, plan: Plan | None = None, *, engine: str = "auto") -> Run:

@@ -197,16 +197,11 @@ class Explorer {
       return { ...this.spec.runs[place].line, x, y };
     });
     // When a percentage is set, which tabs follow as they hear of it.
-    const marks = results[0].changes.map(([t, percent]) => ({
-      type: "line",
-      x0: t,
-      x1: t,
-      y0: 0,
-      y1: 1,
-      yref: "paper",
-      line: { color: this.spec.figures.over_time.grey, width: 1, dash: "dot" },
-      label: { text: `${Math.max(percent, 0)} %`, textposition: "end", textangle: 0, xanchor: "left" },
-    }));
+    const { mark } = this.spec.figures.over_time;
+    const marks = results[0].changes.map(([t, percent]) => {
+      const label = { ...mark.label, text: `${Math.max(percent, 0)} %` };
+      return { ...mark, x0: t, x1: t, label };
+    });
     const all = said.map((values, place) => `${values} by ${this.spec.runs[place].name}`).join(", ");
     return this.plot("over_time", traces, `${words}: ${isLevel ? "" : "at most "}${all}`, { shapes: marks });
   }

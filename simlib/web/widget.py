@@ -16,7 +16,7 @@ from simlib.lab.planning import deliverer
 from simlib.run import COHORTS, Run
 from simlib.run.summary import summary_of
 from simlib.scenario.display import table_html, warnings_html
-from simlib.web.shown import columns_of, label_of, line_of, ran
+from simlib.web.shown import columns_of, label_of, line_of, marks_of, ran
 from simlib.web.sliders import Slider, moved, moved_plan
 from simlib.web.specs import Spec
 
@@ -72,7 +72,7 @@ class ExplorerWidget(ipywidgets.VBox):
                 ran(moved(each, spec.sliders, positions), spec.seed, plan, engine="compiled")
                 for each in spec.scenarios
             ]
-            self._deliver(self._show, move, runs)
+            self._deliver(self._show, move, runs, marks_of(plan, runs[0].scenario))
         except KeyboardInterrupt:  # given up: a newer move waits, or the widget is closed
             return
         except SimlibError as error:
@@ -80,7 +80,7 @@ class ExplorerWidget(ipywidgets.VBox):
         except Exception as error:  # a thread that died would answer no further move
             self._deliver(self._refuse, move, f"{type(error).__name__}: {error}")
 
-    def _show(self, move: int, runs: Sequence[Run]) -> None:
+    def _show(self, move: int, runs: Sequence[Run], marks: Sequence[Any] = ()) -> None:
         if move != self._move:
             return
         lines = [line_of(name).name for name in self._spec.shown]
@@ -90,6 +90,7 @@ class ExplorerWidget(ipywidgets.VBox):
         self._table.value = table_html(whole.loc[[line for line in lines if line in whole.index]])
         over_time, factor = self._spec.over_time, line_of(self._spec.over_time).factor
         with self._latency.batch_update(), self._course.batch_update():
+            self._course.layout.shapes = marks
             for place, named in enumerate(columns_of(runs)):
                 seen = style.thin(metrics.ecdf(named.run, named.cohort))
                 course = metrics.over_time(named.run).query("cohort == @named.cohort")

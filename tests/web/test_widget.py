@@ -109,6 +109,8 @@ def test_a_plan_is_carried_out_anew_and_both_cohorts_are_shown():
     percent.index = 1
     until_answered(widget, 2)
     run = sl.roll_out(PLAN.replace({"stages.0.percent": 90}), board, engine=ENGINE).run
+    marks = [(mark.x0, mark.label.text) for mark in widget._course.layout.shapes]
+    assert marks == [(0.0, "90 %"), (18.0, "90 %"), (70.0, "0 %")]
     names = [trace.name for trace in widget._course.data]
     assert names == ["polling, not enrolled", "WebSocket push, enrolled"]
     course = sl.metrics.over_time(run).set_index("cohort")["connection_count"]
