@@ -259,12 +259,14 @@ def by_node(run: Run) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def ecdf(run: Run) -> pd.DataFrame:
+def ecdf(run: Run, cohort: str = "all") -> pd.DataFrame:
     """Return the distribution of latency: ``latency_s`` ascending and ``share`` delivered by then.
 
     Parameters
     ----------
     run : Run
+    cohort : str, optional
+        Of a rollout's run: ``"control"`` or ``"treatment"`` alone.
 
     Returns
     -------
@@ -272,7 +274,10 @@ def ecdf(run: Run) -> pd.DataFrame:
         A row per latency bucket that is not empty.
     """
     check_runs([run])
-    counts = run.frame("latency").groupby("high_s")["count"].sum()
+    table = run.frame("latency")
+    if cohort != "all":
+        table = table[table["cohort"] == cohort]
+    counts = table.groupby("high_s")["count"].sum()
     share = counts.cumsum() / max(1, counts.sum())
     return pd.DataFrame({"latency_s": counts.index.to_numpy(), "share": share.to_numpy()})
 

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from simlib.engines import simulate
+from simlib.rollout.plan import Plan
 from simlib.run.summary import summary_of
 from simlib.scenario import Scenario
+from simlib.web.shown import ran
 from simlib.web.sliders import Moves, check_beside, sliders_of
 from simlib.web.specs import EXPLORER_MIME, SHOWN, Spec, check, sequence
 
@@ -23,7 +24,7 @@ class Explorer:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self._runs = [simulate(each, seed=spec.seed) for each in spec.scenarios]
+        self._runs = [ran(each, spec.seed, spec.plan) for each in spec.scenarios]
 
     def __repr__(self) -> str:
         paths = ", ".join(slider.path for slider in self.spec.sliders)
@@ -62,6 +63,7 @@ def explorer(
     shown: Sequence[str] = SHOWN,
     over_time: str = "utilisation",
     seed: int = 1,
+    plan: Plan | None = None,
 ) -> Explorer:
     """Return an explorer: a reader moves sliders, and scenarios are simulated anew at once.
 
@@ -77,12 +79,19 @@ def explorer(
         What moves: paths of settings as `Scenario.replace` takes them, or ``faults.0.start_s``. A
         tuple of two numbers is a range, a list has single values; a mapping has changes by their
         names, each as `Scenario.replace` takes them. The values of ``library`` are names of client
-        libraries. At most 6 sliders.
+        libraries. Paths that begin with ``plan.`` are of the plan, as `Plan.replace` takes what
+        follows: ``plan.stages.0.percent``, ``plan.kill_s``, and for sections a mapping of their
+        values by names, such as ``{"plan.rollback": {"kept": {}, "closed": {"sockets":
+        "closed"}}}``. At most 6 sliders.
     shown : sequence of str, optional
         The metrics of the table, by their names in `Run.metrics`.
     over_time : str, optional
         The metric that is drawn over time.
     seed : int, optional
+    plan : Plan, optional
+        A rollout that is carried out on one scenario, as `roll_out` does; its two cohorts are shown
+        beside each other. When it sets which percentage has to be known beforehand: it may have
+        stages, gates and a kill switch, but no guardrails.
 
     Returns
     -------
@@ -91,8 +100,8 @@ def explorer(
     Raises
     ------
     ScenarioError
-        Something is wrong with a scenario or a slider. What would have to be laid out anew for
-        every client is refused when a page is rendered, which lays runs out.
+        Something is wrong with a scenario, the plan or a slider. What would have to be laid out
+        anew for every client is refused when a page is rendered, which lays runs out.
 
     Examples
     --------
@@ -100,11 +109,18 @@ def explorer(
     >>> explorer(board, {"polling.interval_s": (5, 60)})  # doctest: +ELLIPSIS
     <Explorer of polling.interval_s>
     ...
+    >>> plan = Plan(
+    ...     flag={"propagation": "pushed"}, stages=[{"percent": 50, "bake_s": 60}], kill_s=40
+    ... )
+    >>> explorer(board, {"plan.kill_s": (20, 50)}, plan=plan)  # doctest: +ELLIPSIS
+    <Explorer of plan.kill_s>
+    ...
     """
     scenarios = (scenario,) if isinstance(scenario, Scenario) else scenario
-    spec = Spec(sequence("scenarios", scenarios), (), sequence("shown", shown), over_time, seed)
+    scenarios, shown = sequence("scenarios", scenarios), sequence("shown", shown)
+    spec = Spec(scenarios, (), shown, over_time, seed, plan)
     check(spec)
-    spec = spec._replace(sliders=sliders_of(spec.scenarios[0], sliders))
+    spec = spec._replace(sliders=sliders_of(spec.scenarios[0], sliders, plan))
     for each in spec.scenarios:
         check_beside(each, spec.sliders)
     return Explorer(spec)

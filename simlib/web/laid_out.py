@@ -27,17 +27,30 @@ from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.turn import World
 from simlib.engines.compiled.variants import FROM_CLIENTS
 from simlib.engines.wasm.block import WORD_BYTES
-from simlib.engines.wasm.image import Image, Place, image_of, leaves, word, words_of_array
+from simlib.engines.wasm.image import (
+    MOST_PERCENTAGES,
+    Image,
+    Place,
+    image_of,
+    leaves,
+    word,
+    words_of_array,
+)
 from simlib.engines.wasm.kernels import AS_IT_IS, SAMPLES, SPANS, TALLIED
 from simlib.errors import ScenarioError
-from simlib.scenario import Scenario, compile_workload, new_record
-from simlib.web.sliders import Slider, moved
+from simlib.rollout.controller import RolloutController
+from simlib.rollout.plan import Plan
+from simlib.rollout.schedule import percentages
+from simlib.scenario import Scenario, compile_workload, enrolled, new_record
+from simlib.web.sliders import Slider, moved, moved_plan
 
 Bytes = dict[int, bytes]
 """What is written to a memory, by address."""
 
 NUMBERS, SUMS, SPANS_S = "page.numbers", "page.sums", "page.spans_s"
-"""The arrays beside a world's: what a run is laid out by, and what a tally fills."""
+SCHEDULE = "page.schedule"
+"""The arrays beside a world's: what a run is laid out by, what a tally fills, and when a plan sets
+which percentage; rows that are not needed have an infinite time."""
 _LENGTHENED = ("q.", "arrays.beats.flying.")
 """Event lists: longer ones than are needed do as well, and their wheels may turn at any pace."""
 _MOST_BYTES = 4096
@@ -70,7 +83,7 @@ class LaidOut(NamedTuple):
     ----------
     image : Image
         `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS` and
-        `SPANS_S` are what `kernels.tally` fills.
+        `SPANS_S` are what `kernels.tally` fills; `SCHEDULE` has a time and a percentage a row.
     groups : tuple of Group
         Each slider is in one.
     """
@@ -80,7 +93,11 @@ class LaidOut(NamedTuple):
 
 
 def laid_out(
-    scenario: Scenario, sliders: Sequence[Slider], seed: int, words: tuple[str, ...]
+    scenario: Scenario,
+    sliders: Sequence[Slider],
+    seed: int,
+    words: tuple[str, ...],
+    plan: Plan | None = None,
 ) -> LaidOut:
     """Lay a scenario out for a page.
 
@@ -92,23 +109,39 @@ def laid_out(
     seed : int
     words : tuple of str
         The module's names for the words of a world.
+    plan : Plan, optional
+        What is carried out on the scenario.
 
     Raises
     ------
     ScenarioError
         A slider moves what cannot be moved in a page, or too many move the same.
     """
-    return _Layout(scenario, sliders, seed, words).whole()
+    return _Layout(_Explored(scenario, plan, tuple(sliders), seed), words).whole()
+
+
+class _Explored(NamedTuple):
+    """What is explored, and the run that it is wherever its sliders are."""
+
+    scenario: Scenario
+    plan: Plan | None
+    sliders: tuple[Slider, ...]
+    seed: int
+
+    def run(self, positions: Sequence[int]) -> _Run:
+        scenario = moved(self.scenario, self.sliders, positions)
+        if self.plan is None:
+            return _Run(scenario, self.seed)
+        return _Run(scenario, self.seed, moved_plan(self.plan, self.sliders, positions))
 
 
 class _Layout:
     """The runs of a scenario, wherever its sliders are, and the memory that holds each of them."""
 
-    def __init__(
-        self, scenario: Scenario, sliders: Sequence[Slider], seed: int, words: tuple[str, ...]
-    ) -> None:
-        self._scenario, self._sliders, self._seed = scenario, sliders, seed
-        self._most, self._fewest = _extremes(scenario, sliders, seed)
+    def __init__(self, explored: _Explored, words: tuple[str, ...]) -> None:
+        self._run, self._sliders = explored.run, explored.sliders
+        sliders = explored.sliders
+        self._most, self._fewest = _extremes(explored)
         self._memory = _Memory(self._run(self._most), words, [slider.path for slider in sliders])
 
     def whole(self) -> LaidOut:
@@ -127,9 +160,6 @@ class _Layout:
                 rule = "must be settings of which no two decide the same together"
                 raise ScenarioError("sliders", [each.path for each in self._sliders], rule)
         return LaidOut(self._memory.image, tuple(groups))
-
-    def _run(self, positions: Sequence[int]) -> _Run:
-        return _Run(moved(self._scenario, self._sliders, positions), self._seed)
 
     def _group(self, members: tuple[int, ...]) -> Group:
         """Return what some sliders change, as all others stay."""
@@ -182,35 +212,65 @@ def _connected(moving: Sequence[set[int]]) -> Iterator[tuple[int, ...]]:
         yield tuple(sorted(members))
 
 
+_DRAWN = {
+    "arrays.start_s": "ramp_s",
+    "arrays.end_s": "arrivals_per_s",
+    "arrays.half_s": "rtt_s",
+    "record.publish_s": "rate_per_s",
+}
+"""The tables that a page draws by itself, and by what: unless that is `AS_IT_IS`."""
+
+
+def _drawn_by(scenario: Scenario) -> dict[str, float]:
+    """Return by what a page draws a run's tables: the arguments of `kernels.lay_out`."""
+    updates, network, sessions = scenario.updates, scenario.network, scenario.sessions
+    is_drawn = updates.kind == "poisson" and updates.publish_s is None
+    is_lognormal = network.rtt_quantiles is None and network.rtt_spread > 0.0
+    is_plain = sessions is None
+    arrivals_per_s = length_s = AS_IT_IS
+    if sessions is not None and (sessions.arrivals, sessions.length) == ("poisson", "exponential"):
+        is_plain = True
+        arrivals_per_s, length_s = sessions.arrivals_per_s, sessions.length_s
+    return {
+        "ramp_s": scenario.ramp_s if is_plain else AS_IT_IS,
+        "rate_per_s": updates.rate_per_s if is_drawn and updates.rate_per_s else AS_IT_IS,
+        "rtt_s": network.rtt_s if is_lognormal else AS_IT_IS,
+        "rtt_spread": network.rtt_spread,
+        "clients": scenario.clients,
+        "arrivals_per_s": arrivals_per_s,
+        "length_s": length_s,
+    }
+
+
 class _Run:
     """A run that has not begun, and what its memory is to hold beside its world."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, plan: Plan | None = None) -> None:
         if scenario.clients >= FROM_CLIENTS:
             raise ScenarioError("clients", scenario.clients, f"must be < {FROM_CLIENTS} in a page")
         workload = compile_workload(scenario, seed, 0)
+        schedule = np.full((MOST_PERCENTAGES, 2), np.inf)
+        if plan is not None:
+            controller = RolloutController(plan, scenario, seed, 0, explains=False)
+            rules = controller.cohort_rules(scenario, workload)
+            workload = enrolled(workload, controller.flag, controller.buckets(workload), rules)
+            steps = percentages(plan, scenario)
+            schedule[: len(steps)] = steps
         record = new_record(scenario, workload)
         self.world: World = Simulation(workload, record).world
         self.clients, bins = len(workload.start_s), record.bins.shape[1]
-        updates = scenario.updates
-        is_drawn = updates.kind == "poisson" and updates.publish_s is None
-        ramp_s = AS_IT_IS if scenario.sessions is not None else scenario.ramp_s
-        rate_per_s = updates.rate_per_s if is_drawn and updates.rate_per_s else AS_IT_IS
-        network = scenario.network
-        is_lognormal = network.rtt_quantiles is None and network.rtt_spread > 0.0
-        rtt_s = network.rtt_s if is_lognormal else AS_IT_IS
-        drawn_by = (ramp_s, rate_per_s, rtt_s, network.rtt_spread)
-        numbers = (*drawn_by, scenario.horizon_s, scenario.warm_up_s)
+        drawn_by = _drawn_by(scenario)
+        numbers = (*drawn_by.values(), scenario.horizon_s, scenario.warm_up_s)
         self.beside: dict[str, NDArray[np.float64]] = {
             NUMBERS: np.array(numbers),
             SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
             SPANS_S: np.zeros((len(SPANS) + 2, bins)),
+            SCHEDULE: schedule,
         }
         self.filled_in = {"arrays.rows", "arrays.heard_s", "record.last"}
         self.filled_in |= {"record.clients", "record.traffic"}
-        self.filled_in |= {"arrays.start_s"} if ramp_s != AS_IT_IS else set()
-        self.filled_in |= {"arrays.half_s"} if is_lognormal else set()
-        self.filled_in |= {"record.publish_s"} if rate_per_s != AS_IT_IS else set()
+        drawn = {name for name, by in _DRAWN.items() if drawn_by[by] != AS_IT_IS}
+        self.filled_in |= drawn
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -274,7 +334,8 @@ class _Memory:
         return {at: new for at, new in every.items() if one.get(at, self._before[at]) != new}
 
     def _is_of_clients(self, run: _Run, name: str) -> bool:
-        return run.clients > 1 and run.clients in run.arrays[name].shape
+        is_beside = name in run.beside
+        return not is_beside and run.clients > 1 and run.clients in run.arrays[name].shape
 
     def _words_of(self, run: _Run) -> Iterator[tuple[int, bytes]]:
         """Yield the words of a run's numbers, and of the shapes of its arrays, by address."""
@@ -297,20 +358,18 @@ class _Memory:
                     yield self._at[f"{name}.{part}"], word(new)
 
 
-def _extremes(
-    scenario: Scenario, sliders: Sequence[Slider], seed: int
-) -> tuple[list[int], list[int]]:
+def _extremes(explored: _Explored) -> tuple[list[int], list[int]]:
     """Return the positions with the longest tables, and those with fewest clients.
 
     In the second, all that does not move how many clients there are is as in the first.
     """
-    starts = [slider.start for slider in sliders]
+    starts = [slider.start for slider in explored.sliders]
     most, fewest = [], []
-    for number, slider in enumerate(sliders):
+    for number, slider in enumerate(explored.sliders):
         runs = []
         for position in range(len(slider.values)):
             positions = [*starts[:number], position, *starts[number + 1 :]]
-            runs.append(_Run(moved(scenario, sliders, positions), seed))
+            runs.append(explored.run(positions))
         sizes, clients = [run.size for run in runs], [run.clients for run in runs]
         longest = sizes.index(max(sizes)) if max(sizes) > sizes[slider.start] else slider.start
         most.append(longest)

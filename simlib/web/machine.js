@@ -68,6 +68,10 @@ class Machine {
     this.positions = positions;
     this.horizonS = horizonS;
     this.warmUpS = warmUpS;
+    const given = this.array("schedule", Float64Array);
+    this.schedule = []; // a time and the percentage that a plan sets then, in order
+    for (let at = 0; given[at] < horizonS; at += 2) this.schedule.push([given[at], given[at + 1]]);
+    this.changes = [...this.schedule];
     this.call("lay_out", ...numbers);
   }
 
@@ -81,6 +85,17 @@ class Machine {
 
   // Simulate up to a time, seconds; return whether it has come so far: else it has begun anew.
   runUntil(t) {
+    while (this.changes.length && this.changes[0][0] < t) {
+      const [atS, percent] = this.changes[0];
+      if (atS > 0 && !this.advance(atS)) return false;
+      this.changes.shift();
+      while (!this.call("has_room")) this.makeRoom();
+      this.call("set_percentage", percent, atS);
+    }
+    return this.advance(t);
+  }
+
+  advance(t) {
     const { finished, needs_room: needsRoom, must_not_fold: mustNotFold } = this.laid.states;
     for (;;) {
       const state = Number(this.call("run", t));
@@ -94,17 +109,27 @@ class Machine {
     }
   }
 
-  // End the run, and return what it comes to.
+  // End the run, and return what it comes to: of each cohort, if a plan was carried out.
   end() {
     this.makeRoom();
     this.call("finish", this.horizonS);
-    this.call("tally", this.warmUpS, ...this.laid.tallied.map(BigInt));
+    return Array.from({ length: this.laid.cohorts }, (_, cohort) => this.tally(cohort));
+  }
+
+  tally(cohort) {
+    const [sums, spans] = ["sums", "spans"].map((name) => this.array(name, Float64Array));
+    sums.fill(0);
+    spans.fill(0);
+    this.call("tally", this.warmUpS, BigInt(cohort), ...this.laid.tallied.map(BigInt));
+    const histogram = Array.from(this.array("histogram", BigInt64Array), Number);
+    const buckets = histogram.length / this.laid.cohorts;
     return {
-      sums: this.array("sums", Float64Array).slice(),
-      histogram: Array.from(this.array("histogram", BigInt64Array), Number),
-      events: Number(this.array("events", BigInt64Array)[0]),
+      sums: sums.slice(),
+      histogram: histogram.slice(cohort * buckets, (cohort + 1) * buckets),
+      events: cohort ? 0 : Number(this.array("events", BigInt64Array)[0]), // of a run, once
       horizonS: this.horizonS,
       warmUpS: this.warmUpS,
+      changes: this.schedule,
     };
   }
 }

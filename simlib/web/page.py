@@ -16,7 +16,6 @@ import plotly.graph_objects as go
 
 from simlib.core.measures import MEASURES
 from simlib.core.record import BUCKETS_PER_OCTAVE, FIRST_OCTAVE
-from simlib.engines import simulate
 from simlib.engines.compiled import loop
 from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.image import STACK_END, Image, words_of_array
@@ -24,8 +23,8 @@ from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.figures import style
 from simlib.scenario import Scenario
-from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, Bytes, LaidOut, laid_out
-from simlib.web.shown import label_of, line_of
+from simlib.web.laid_out import NUMBERS, SCHEDULE, SPANS_S, SUMS, Bytes, LaidOut, laid_out
+from simlib.web.shown import MARK, Column, columns_of, label_of, line_of, ran
 from simlib.web.sliders import Slider
 from simlib.web.specs import Spec
 
@@ -42,6 +41,10 @@ STYLE = """
 .explorer progress, .explorer .stop { visibility: hidden; }
 .explorer.busy progress, .explorer.busy .stop { visibility: visible; }
 .explorer table { width: 100%; }
+@media (max-width: 30rem) {
+  .explorer { padding: .6rem; }
+  .explorer th, .explorer td { padding: .3rem .2rem; font-size: .8rem; }
+}
 .explorer .caveat { font-size: .85rem; color: var(--soft, #5b6b7b); }
 .explorer .figures { display: grid; gap: 0 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
@@ -55,7 +58,13 @@ _CAVEAT = (
     "Nothing here warns of what makes numbers worthless, such as an overloaded server or changes "
     "that nobody has seen; in Python, a run's <code>warnings</code> do."
 )
-_READ = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
+_READ = {
+    "histogram": "record.histogram",
+    "sums": SUMS,
+    "spans": SPANS_S,
+    "numbers": NUMBERS,
+    "schedule": SCHEDULE,
+}
 _NOT_CLEARED = ("q.pool", "q.heap", "arrays.beats.flying.pool", "arrays.beats.flying.heap")
 """What is never read before it is written to."""
 _LATENCIES_S = (1e-3, 1e3)
@@ -71,12 +80,12 @@ def explorer_html(spec: Spec, name: str) -> str:
         Its ``id`` in the page.
     """
     words = module_of(GENERAL).words
-    laid = [laid_out(each, spec.sliders, spec.seed, words) for each in spec.scenarios]
-    runs = [simulate(each, seed=spec.seed, engine="compiled") for each in spec.scenarios]
-    named = style.labelled(runs)
+    laid = [laid_out(each, spec.sliders, spec.seed, words, spec.plan) for each in spec.scenarios]
+    runs = [ran(each, spec.seed, spec.plan, engine="compiled") for each in spec.scenarios]
+    named = columns_of(runs)
     shown = _shown(spec, named) | {"laid": [_as_json(each) for each in laid]}
     data = base64.b64encode(gzip.compress(json.dumps(shown).encode(), 9, mtime=0)).decode()
-    heads = "".join(f"<th scope='col'>{html.escape(each.name)}</th>" for each in named)
+    heads = "".join(f"<th scope='col'>{html.escape(each.head)}</th>" for each in named)
     sliders = "".join(
         _slider_html(slider, f"{name}-{place}", spec.scenarios[0])
         for place, slider in enumerate(spec.sliders)
@@ -132,7 +141,7 @@ def _slider_html(slider: Slider, name: str, scenario: Scenario) -> str:
     return f'{head}<select id="{name}" data-slider disabled>{options}</select></label>'
 
 
-def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
+def _shown(spec: Spec, named: Sequence[Column]) -> dict[str, Any]:
     """Return what the page shows of a run, and how: for `view.js`."""
     names = {*spec.shown, spec.over_time, "latency_p50_s"}
     over_time = line_of(spec.over_time)
@@ -153,14 +162,10 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
         ],
         "runs": [
             {
-                "name": _called(each, named),
+                "name": each.called,
                 "binS": each.run.scenario.bin_s,
-                "measures": [
-                    name
-                    for name in names
-                    if each.run.scenario.transport in MEASURES[name].transports
-                ],
-                "line": {"line": each.line(), "name": each.name, **each.curve()},
+                "measures": [name for name in names if each.transport in MEASURES[name].transports],
+                "line": {"line": each.line, "name": each.name, **each.curve},
             }
             for each in named
         ],
@@ -179,18 +184,12 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
                 "factor": over_time.factor,
                 "words": over_time.alone or over_time.name,
                 "isLevel": MEASURES[spec.over_time].worse == "neither",
+                "mark": MARK,
                 "layout": _layout(len(named), "time (s)", over_time.name, log=False),
             },
         },
         "config": {"displaylogo": False, "responsive": True},
     }
-
-
-def _called(one: style.Named, named: Sequence[style.Named]) -> str:
-    """Return what titles call a run: its transport, where no other run has the same."""
-    kinds = [style.kind(each.run) for each in named]
-    kind = style.kind(one.run)
-    return style.NAMES[kind] if kinds.count(kind) == 1 else one.name
 
 
 _OF_A_MEASURE = ("name", "numerator", "denominator", "per", "sample")
@@ -231,6 +230,7 @@ def _as_json(laid: LaidOut) -> dict[str, Any]:
         "segments": [[at, _text(content)] for at, content in image.segments],
         "cleared": _cleared(image),
         "arrays": arrays,
+        "cohorts": places["record.histogram"].shape[0],
         "tallied": words_of_array(places[SUMS]) + words_of_array(places[SPANS_S]),
         "groups": [
             {"sliders": group.sliders, "changes": [_pieces(each) for each in group.changes]}

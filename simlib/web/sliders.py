@@ -1,4 +1,4 @@
-"""Sliders: which settings of a scenario move, and the positions that each has."""
+"""Sliders: which settings of a scenario, or of a plan, move, and the positions that each has."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simlib.engines.compiled.variants import FROM_CLIENTS
+from simlib.engines.wasm.image import MOST_PERCENTAGES
 from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan
+from simlib.rollout.schedule import percentages
+from simlib.rollout.trials import check_plan
 from simlib.scenario import Scenario
 from simlib.scenario.presets import library
 
 MOST_SLIDERS = 6
+PLAN = "plan."
+"""What paths of a plan's settings begin with."""
 LIBRARY = "library"
 """The slider that goes through client libraries, by their names."""
 _MOST_POSITIONS = 60
@@ -25,11 +31,19 @@ _LARGEST = 1e12
 OF_A_FAULT = re.compile(r"faults\.(\d+)\.(\w+)")
 _NAMED_BY = ("transport", "polling.etag", "name", "bin_s")
 """By what figures call a scenario, and the width of their bins: these cannot slide."""
+_OF_THE_PLAN = {
+    "bucketing": "every user would be laid out anew: show a plan of each beside each other instead",
+    "control.transport": "figures are named by it",
+    "treatment.transport": "figures are named by it",
+    "name": "figures are named by it",
+}
+"""What of a plan cannot slide, and why."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _A_DECADE = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
-Moves = Mapping[str, tuple[float, float] | Sequence[Any] | Mapping[str, Mapping[str, Any]]]
-"""Of each slider: a range's ends, a list of values, or, by their names, changes of settings."""
+Moves = Mapping[str, tuple[float, float] | Sequence[Any] | Mapping[str, Any]]
+"""Of each slider: a range's ends, a list of values, or, by their names, changes of settings, or
+values of what a path of the plan leads to."""
 
 
 class Slider(NamedTuple):
@@ -63,13 +77,39 @@ class Slider(NamedTuple):
         value = self.values[position]
         if self.path == LIBRARY and isinstance(value, str):
             return scenario.replace(library(value))
+        if self.path.startswith(PLAN):
+            return scenario
         if isinstance(value, Mapping):
-            return scenario.replace(value)
+            return scenario.replace(_parted(self.path, value)[0])
         if match := OF_A_FAULT.fullmatch(self.path):
             faults = [fault.model_dump(exclude_none=True) for fault in scenario.faults]
             faults[int(match[1])][match[2]] = value
             return scenario.replace(faults=faults)
         return scenario.replace({self.path: value})
+
+    def applied_to_plan(self, plan: Plan, position: int) -> Plan:
+        """Return a plan with the slider at a position."""
+        return _replaced(plan, _parted(self.path, self.values[position])[1])
+
+
+def _parted(path: str, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a value of a slider changes of the scenario, and what of the plan.
+
+    A mapping is changes by their paths, or the value of a section of the plan.
+    """
+    is_named = isinstance(value, Mapping) and not path.startswith(PLAN)
+    changes = value if is_named else {path: value}
+    of_plan = {
+        each.removeprefix(PLAN): new for each, new in changes.items() if each.startswith(PLAN)
+    }
+    return {each: new for each, new in changes.items() if not each.startswith(PLAN)}, of_plan
+
+
+def _replaced(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    try:
+        return plan.replace(changes) if changes else plan
+    except ScenarioError as error:
+        raise error.moved(lambda path: f"{PLAN}{path}") from None
 
 
 def moved(scenario: Scenario, sliders: Sequence[Slider], positions: Sequence[int]) -> Scenario:
@@ -79,7 +119,14 @@ def moved(scenario: Scenario, sliders: Sequence[Slider], positions: Sequence[int
     return scenario
 
 
-def sliders_of(scenario: Scenario, moves: Moves) -> tuple[Slider, ...]:
+def moved_plan(plan: Plan, sliders: Sequence[Slider], positions: Sequence[int]) -> Plan:
+    """Return a plan with all sliders at some positions."""
+    for slider, position in zip(sliders, positions, strict=True):
+        plan = slider.applied_to_plan(plan, position)
+    return plan
+
+
+def sliders_of(scenario: Scenario, moves: Moves, plan: Plan | None = None) -> tuple[Slider, ...]:
     """Return the sliders of some settings.
 
     Parameters
@@ -87,6 +134,8 @@ def sliders_of(scenario: Scenario, moves: Moves) -> tuple[Slider, ...]:
     scenario : Scenario
     moves : mapping of str to tuple, list or mapping
         See `explorer`.
+    plan : Plan, optional
+        What is carried out on the scenario.
 
     Raises
     ------
@@ -109,21 +158,45 @@ def sliders_of(scenario: Scenario, moves: Moves) -> tuple[Slider, ...]:
     if not 1 <= len(moves) <= MOST_SLIDERS:
         rule = f"must be 1 to {MOST_SLIDERS} settings to move"
         raise ScenarioError("sliders", list(moves), rule)
-    sliders = tuple(_slider(scenario, path, given) for path, given in moves.items())
+    sliders = tuple(_slider(scenario, plan, path, given) for path, given in moves.items())
     for slider in sliders:
         for position in range(len(slider.values)):
-            slider.applied(scenario, position)  # raises what is wrong with it
+            there = slider.applied(scenario, position)  # raises what is wrong with it
+            if plan is not None:
+                _check_carried_out(slider, plan, slider.applied_to_plan(plan, position), there)
     return sliders
 
 
-def _slider(scenario: Scenario, path: str, given: Any) -> Slider:
+def _check_carried_out(slider: Slider, plan: Plan, there: Plan, scenario: Scenario) -> None:
+    """Raise what of a plan at some position a page could not carry out, or would show wrongly."""
+    for path, why in _OF_THE_PLAN.items():
+        own, new = (_at(each, path) for each in (plan, there))
+        if new != own:
+            raise ScenarioError(slider.path, new, f"must not move {PLAN}{path}: {why}")
+    check_plan(there, scenario)
+    if len(percentages(there, scenario)) > MOST_PERCENTAGES:
+        rule = f"must set at most {MOST_PERCENTAGES} percentages in a page"
+        raise ScenarioError("plan.stages", len(there.stages), rule)
+
+
+def _at(plan: Any, path: str) -> Any:
+    """Return what stands at a path of a plan; None where nothing does."""
+    for part in path.split("."):
+        if isinstance(plan, tuple) and part.isdecimal() and int(part) < len(plan):
+            plan = plan[int(part)]
+        else:
+            plan = getattr(plan, part, None)
+    return plan
+
+
+def _slider(scenario: Scenario, plan: Plan | None, path: str, given: Any) -> Slider:
     if path == LIBRARY and isinstance(given, Sequence):
         names = tuple(given)
-        return _choice(scenario, path, names, names, [library(name) for name in names])
+        return _choice(scenario, plan, path, names, names, [library(name) for name in names])
     if isinstance(given, Mapping):
         names = tuple(map(str, given))
-        return _choice(scenario, path, names, tuple(given.values()), given.values())
-    own = _own_value(scenario, path)
+        return _choice(scenario, plan, path, names, tuple(given.values()), given.values())
+    own = _own_value(scenario, plan, path)
     if isinstance(given, tuple) and len(given) == 2 and all(map(_is_number, given)):
         low, high = map(_plain, given)
         values = _between(path, low, high, own)
@@ -140,20 +213,41 @@ def _slider(scenario: Scenario, path: str, given: Any) -> Slider:
 
 def _choice(
     scenario: Scenario,
+    plan: Plan | None,
     path: str,
     names: tuple[str, ...],
     values: tuple[Any, ...],
-    changes: Iterable[Mapping[str, Any]],
+    changes: Iterable[Any],
 ) -> Slider:
-    own = [place for place, each in enumerate(changes) if scenario.replace(each) == scenario]
+    own = []
+    for place, each in enumerate(changes):
+        of_scenario, of_plan = _parted(path, each)
+        is_as_it_is = scenario.replace(of_scenario) == scenario
+        if of_plan:
+            is_as_it_is &= _replaced(_given(plan, next(iter(of_plan))), of_plan) == plan
+        own += [place] if is_as_it_is else []
     if not own or len(names) < 2:
         rule = "must be two changes or more, and one of them must leave the scenario as it is"
         raise ScenarioError(path, list(names), rule)
     return Slider(path, names, values, own[0])
 
 
-def _own_value(scenario: Scenario, path: str) -> Any:
-    """Return a scenario's own value of a setting; it is None where it is not set."""
+def _given(plan: Plan | None, path: str) -> Plan:
+    if plan is None:
+        rule = "must be a setting of the scenario, or explorer(..., plan=...) must have a plan"
+        raise ScenarioError("sliders", f"{PLAN}{path}", rule)
+    return plan
+
+
+def _own_value(scenario: Scenario, plan: Plan | None, path: str) -> Any:
+    """Return the own value of a setting; it is None where it is not set."""
+    if path.startswith(PLAN):
+        name = path.removeprefix(PLAN)
+        of_it = _given(plan, name)
+        own = _at(of_it, name)
+        if own is None:
+            _replaced(of_it, {name: None})  # raises what would be right
+        return own
     if match := OF_A_FAULT.fullmatch(path):
         number, name = int(match[1]), match[2]
         if number >= len(scenario.faults):
@@ -248,6 +342,6 @@ def _check_shown(scenario: Scenario, slider: Slider, there: Scenario) -> None:
     if there.clients >= FROM_CLIENTS:
         raise ScenarioError("clients", there.clients, f"must be < {FROM_CLIENTS} in a page")
     for name in _NAMED_BY:
-        if _own_value(there, name) != _own_value(scenario, name):
+        if _own_value(there, None, name) != _own_value(scenario, None, name):
             rule = f"must not move {name}: show a scenario of each beside each other instead"
-            raise ScenarioError(slider.path, _own_value(there, name), rule)
+            raise ScenarioError(slider.path, _own_value(there, None, name), rule)

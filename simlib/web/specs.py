@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from simlib.core.measures import MEASURES
 from simlib.errors import ScenarioError
+from simlib.rollout.plan import Plan
+from simlib.rollout.schedule import percentages
+from simlib.rollout.trials import check_plan
 from simlib.scenario import Scenario
 from simlib.web.sliders import Slider
 
@@ -37,6 +40,8 @@ class Spec(NamedTuple):
     over_time : str
         The metric that the second figure draws.
     seed : int
+    plan : Plan or None
+        What is carried out on the scenario, which is one then; each cohort is shown by itself.
     """
 
     scenarios: tuple[Scenario, ...]
@@ -44,12 +49,18 @@ class Spec(NamedTuple):
     shown: tuple[str, ...]
     over_time: str
     seed: int
+    plan: Plan | None = None
 
     def as_json(self) -> str:
         """Return it as JSON in one line: a notebook would have a line for each number."""
         scenarios = [each.model_dump(mode="json", exclude_none=True) for each in self.scenarios]
         sliders = [slider._asdict() for slider in self.sliders]
-        return json.dumps({**self._asdict(), "scenarios": scenarios, "sliders": sliders})
+        plan = {}
+        if self.plan is not None:
+            plan = {"plan": self.plan.model_dump(mode="json", exclude_none=True)}
+        own = {**self._asdict(), "scenarios": scenarios, "sliders": sliders}
+        own.pop("plan")
+        return json.dumps({**own, **plan})
 
     @classmethod
     def of_json(cls, text: str) -> Spec:
@@ -61,7 +72,8 @@ class Spec(NamedTuple):
         )
         scenarios = tuple(Scenario(**each) for each in given["scenarios"])
         shown = tuple(given["shown"])
-        return cls(scenarios, tuple(sliders), shown, given["over_time"], given["seed"])
+        plan = Plan(**given["plan"]) if "plan" in given else None
+        return cls(scenarios, tuple(sliders), shown, given["over_time"], given["seed"], plan)
 
 
 def sequence(what: str, given: Any) -> tuple[Any, ...]:
@@ -77,8 +89,8 @@ def check(spec: Spec) -> None:
     Raises
     ------
     ScenarioError
-        There are no scenarios or too many, a metric is unknown or has no course over time, or a
-        scenario reads a file, which no page has.
+        There are no scenarios or too many, a metric is unknown or has no course over time, a
+        scenario or the plan reads a file, which no page has, or the plan has guardrails.
     """
     if not 1 <= len(spec.scenarios) <= MOST_RUNS:
         raise ScenarioError("scenarios", len(spec.scenarios), f"must be 1 to {MOST_RUNS} of them")
@@ -88,8 +100,21 @@ def check(spec: Spec) -> None:
         if scenario.updates.trace is not None:
             rule = "must be absent: a page has no files; give its times as updates.publish_s"
             raise ScenarioError("updates.trace", scenario.updates.trace, rule)
+    if spec.plan is not None:
+        _check_plan(spec.plan, spec.scenarios)
     _check_names("shown", spec.shown, "summary")
     _check_names("over_time", (spec.over_time,), "over_time")
+
+
+def _check_plan(plan: Any, scenarios: Sequence[Scenario]) -> None:
+    if len(scenarios) > 1:
+        rule = "must be one where a plan is carried out, whose two cohorts are shown"
+        raise ScenarioError("scenarios", len(scenarios), rule)
+    check_plan(plan, scenarios[0])
+    if plan.bucketing.ids_file is not None:
+        rule = "must be absent: a page has no files"
+        raise ScenarioError("plan.bucketing.ids_file", plan.bucketing.ids_file, rule)
+    percentages(plan, scenarios[0])  # raises where something may change them
 
 
 def _check_names(what: str, names: Sequence[str], table: str) -> None:

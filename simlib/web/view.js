@@ -196,8 +196,14 @@ class Explorer {
       said.push(isLevel ? ends.join(" to ") : ends[1]);
       return { ...this.spec.runs[place].line, x, y };
     });
+    // When a percentage is set, which tabs follow as they hear of it.
+    const { mark } = this.spec.figures.over_time;
+    const marks = results[0].changes.map(([t, percent]) => {
+      const label = { ...mark.label, text: `${Math.max(percent, 0)} %` };
+      return { ...mark, x0: t, x1: t, label };
+    });
     const all = said.map((values, place) => `${values} by ${this.spec.runs[place].name}`).join(", ");
-    return this.plot("over_time", traces, `${words}: ${isLevel ? "" : "at most "}${all}`, {});
+    return this.plot("over_time", traces, `${words}: ${isLevel ? "" : "at most "}${all}`, { shapes: marks });
   }
 
   plot(which, traces, title, changes) {
@@ -205,7 +211,9 @@ class Explorer {
     const { layout } = this.spec.figures[which];
     const whole = structuredClone(layout);
     whole.title.text = wrap(title, Math.floor((div.clientWidth - 30) / LETTER_PX));
-    for (const [axis, values] of Object.entries(changes)) Object.assign(whole[axis], values);
+    for (const [part, values] of Object.entries(changes)) {
+      whole[part] = Array.isArray(values) ? values : { ...whole[part], ...values };
+    }
     div.setAttribute("aria-label", title);
     const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
     const [data, shown] = isDark ? [traces, whole].map((each) => darkened(each)) : [traces, whole];

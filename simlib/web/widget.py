@@ -9,16 +9,15 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from simlib.analysis import metrics
-from simlib.engines import simulate
 from simlib.errors import SimlibError
 from simlib.figures import style
 from simlib.lab.latest import Latest
 from simlib.lab.planning import deliverer
-from simlib.run import Run
+from simlib.run import COHORTS, Run
 from simlib.run.summary import summary_of
 from simlib.scenario.display import table_html, warnings_html
-from simlib.web.shown import label_of, line_of
-from simlib.web.sliders import Slider, moved
+from simlib.web.shown import columns_of, label_of, line_of, marks_of, ran
+from simlib.web.sliders import Slider, moved, moved_plan
 from simlib.web.specs import Spec
 
 _LABEL_PX = "170px"
@@ -40,9 +39,10 @@ class ExplorerWidget(ipywidgets.VBox):
         self._inputs = [_input(slider, spec) for slider in spec.sliders]
         self._table, self._said = ipywidgets.HTML(), ipywidgets.HTML()
         over_time = line_of(spec.over_time).name
-        self._latency = _figure(len(spec.scenarios), "publish to apply (s, log scale)", "seen (%)")
+        lines = len(spec.scenarios) if spec.plan is None else len(COHORTS)
+        self._latency = _figure(lines, "publish to apply (s, log scale)", "seen (%)")
         self._latency.update_xaxes(type="log")
-        self._course = _figure(len(spec.scenarios), "time (s)", over_time)
+        self._course = _figure(lines, "time (s)", over_time)
         figures = ipywidgets.HBox(
             [self._latency, self._course], layout={"flex_flow": "row wrap", "width": "100%"}
         )
@@ -67,16 +67,12 @@ class ExplorerWidget(ipywidgets.VBox):
         move, positions = asked
         spec = self._spec
         try:
+            plan = None if spec.plan is None else moved_plan(spec.plan, spec.sliders, positions)
             runs = [
-                simulate(
-                    moved(each, spec.sliders, positions),
-                    seed=spec.seed,
-                    engine="compiled",
-                    progress=False,
-                )
+                ran(moved(each, spec.sliders, positions), spec.seed, plan, engine="compiled")
                 for each in spec.scenarios
             ]
-            self._deliver(self._show, move, runs)
+            self._deliver(self._show, move, runs, marks_of(plan, runs[0].scenario))
         except KeyboardInterrupt:  # given up: a newer move waits, or the widget is closed
             return
         except SimlibError as error:
@@ -84,28 +80,31 @@ class ExplorerWidget(ipywidgets.VBox):
         except Exception as error:  # a thread that died would answer no further move
             self._deliver(self._refuse, move, f"{type(error).__name__}: {error}")
 
-    def _show(self, move: int, runs: Sequence[Run]) -> None:
+    def _show(self, move: int, runs: Sequence[Run], marks: Sequence[Any] = ()) -> None:
         if move != self._move:
             return
         lines = [line_of(name).name for name in self._spec.shown]
-        rows = [run.totals()[0] for run in runs]
-        labels = [run.labels(row) for run, row in zip(runs, rows, strict=True)]
+        rows = [row for run in runs for row in run.totals()]
+        labels = [run.labels(row) for run in runs for row in run.totals()]
         whole = summary_of(rows, labels)
         self._table.value = table_html(whole.loc[[line for line in lines if line in whole.index]])
         over_time, factor = self._spec.over_time, line_of(self._spec.over_time).factor
         with self._latency.batch_update(), self._course.batch_update():
-            for place, named in enumerate(style.labelled(runs)):
-                seen = style.thin(metrics.ecdf(named.run))
-                course = metrics.over_time(named.run)
+            self._course.layout.shapes = marks
+            for place, named in enumerate(columns_of(runs)):
+                seen = style.thin(metrics.ecdf(named.run, named.cohort))
+                course = metrics.over_time(named.run).query("cohort == @named.cohort")
                 latency_s = seen["latency_s"].clip(lower=style.LEAST_S)
-                drawn = {"name": named.name, "line": named.line()}
+                drawn = {"name": named.name, "line": named.line}
                 self._latency.data[place].update(x=latency_s, y=100.0 * seen["share"], **drawn)
                 self._course.data[place].update(
                     x=course["t_s"], y=factor * course[over_time], **drawn
                 )
-        warned = zip(style.labelled(runs), runs, strict=True)
+        names = {id(column.run): column.name for column in columns_of(runs)}
+        if self._spec.plan is not None:
+            names = {id(run): self._spec.plan.name for run in runs}
         self._said.value = warnings_html(
-            f"{named.name}: {warning}" for named, run in warned for warning in run.warnings
+            f"{names[id(run)]}: {warning}" for run in runs for warning in run.warnings
         )
         self.moves += 1
 

@@ -19,7 +19,7 @@ async function fulfil(wish, positions) {
       if (!result) return;
       known[place] = { key, result };
     }
-    results.push(known[place].result);
+    results.push(...known[place].result);
   }
   postMessage({ wish, results });
 }

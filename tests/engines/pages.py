@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,16 +75,30 @@ class Running:
         assert self._exports[name](self._store, self.image.block) == 0
         return self._number(at + WORD_BYTES * len(given))
 
-    def simulate(self, until_s: float, slices: int) -> None:
-        """Run up to the end, in some slices."""
+    def simulate(
+        self, until_s: float, slices: int, changes: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        """Run up to the end, in some slices, and set percentages at their times."""
+        left = list(changes)
         for number in range(1, slices + 1):
-            while (done := self.call("run", until_s * number / slices)) == loop.NEEDS_ROOM:
-                self.make_room()
-            if done == loop.MUST_NOT_FOLD:
-                raise CannotGoOn
-            assert done == loop.FINISHED
+            end_s = until_s * number / slices
+            while left and left[0][0] < end_s:
+                t, percent = left.pop(0)
+                if t > 0.0:
+                    self._run(t)
+                while not self.call("has_room"):
+                    self.make_room()
+                self.call("set_percentage", percent, t)
+            self._run(end_s)
         self.make_room()
         self.call("finish", until_s)
+
+    def _run(self, until_s: float) -> None:
+        while (done := self.call("run", until_s)) == loop.NEEDS_ROOM:
+            self.make_room()
+        if done == loop.MUST_NOT_FOLD:
+            raise CannotGoOn
+        assert done == loop.FINISHED
 
     def make_room(self) -> None:
         """Let what grows grow by a step."""

@@ -13,30 +13,37 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.modules import module_of
 from simlib.figures import style
 from simlib.publish.render import render
 from simlib.run.summary import three_digits
-from simlib.scenario import compile_workload, new_record
 from simlib.web.laid_out import laid_out
 from simlib.web.page import _as_json, _source
-from simlib.web.sliders import moved, sliders_of
+from simlib.web.sliders import moved, moved_plan, sliders_of
 from simlib.web.specs import EXPLORER_MIME, Spec
 from tests.browser import CHROMIUM
 from tests.devtools import Browser
-from tests.web.test_laid_out import BOARD, COMMON, SEED, SLICES
+from tests.web.test_laid_out import (
+    BOARD,
+    COMMON,
+    OF_THE_PLAN,
+    PLAN,
+    SEED,
+    SESSIONS,
+    SLICES,
+    ours,
+)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 TRANSPORTS = ("polling", "websocket", "sse", "notify", "sse_notify", "long_polling")
 SCENARIOS = 20
 """Of each transport: whose results are compared."""
+CLOSED = {"closed at once": {"sockets": "closed"}}
 DIGESTED = ("bins", "messages", "busy_s", "latency_ticks", "wait_histogram", "histogram")
 DIGEST = """
 async function unpacked(text) {
@@ -67,40 +74,48 @@ async def browsing():
             yield browser
 
 
-def ours(scenario):
-    """The rows of clients, and the arrays of the record, of a run here."""
-    workload = compile_workload(scenario, SEED, 0)
-    record = new_record(scenario, workload)
-    simulation = Simulation(workload, record)
-    for number in range(1, SLICES + 1):
-        simulation.run_until(scenario.horizon_s * number / SLICES)
-    simulation.finish()
-    rows = np.asarray(simulation.world.arrays.rows)
-    return [rows, *(getattr(record, name) for name in DIGESTED)]
+def asked_of(board, moves, scenarios, plan=None):
+    """Return what a page is asked for, of sliders at random, and the digests that are right."""
+    sliders = sliders_of(board, moves, plan)
+    laid = laid_out(board, sliders, SEED, module_of(GENERAL).words, plan)
+    chosen, cases, expected = random.Random(board.transport), [], []
+    for _ in range(scenarios):
+        positions = [chosen.randrange(len(slider.values)) for slider in sliders]
+        there = None if plan is None else moved_plan(plan, sliders, positions)
+        rows, record = ours(moved(board, sliders, positions), there)
+        arrays = [getattr(record, name) for name in DIGESTED]
+        names = ["arrays.rows", *(f"record.{name}" for name in DIGESTED)]
+        parts = [
+            part
+            for name, each in zip(names, (rows, *arrays), strict=True)
+            for part in parts_of(laid.image.places[name], each)
+        ]
+        whole = b"".join(each.tobytes() for each in (rows, *arrays))
+        expected.append(hashlib.sha256(whole).hexdigest())
+        cases.append({"positions": positions, "parts": parts})
+    return (_as_json(laid), [len(slider.values) for slider in sliders], cases), expected
 
 
-def test_a_page_from_a_file_has_the_same_bits_of_every_transport(tmp_path):
-    asked, expected = [], []
-    for transport in TRANSPORTS:
-        board = BOARD.replace(
-            transport=transport,
-            faults=[{"kind": "restart", "start_s": 30.0, "length_s": 5.0}],
+def parts_of(place, array):
+    """Where an array's bytes are in the memory of a page: its items, or those of each row of it."""
+    if array.shape[1:] == place.shape[1:] or array.ndim == 1:
+        return [(place.address, array.nbytes)]
+    return [
+        part
+        for number, row in enumerate(array)
+        for part in parts_of(
+            place._replace(
+                address=place.address + number * place.strides[0],
+                shape=place.shape[1:],
+                strides=place.strides[1:],
+            ),
+            row,
         )
-        sliders = sliders_of(board, {**COMMON, "network.rtt_s": (0.0, 0.4)})
-        laid = laid_out(board, sliders, SEED, module_of(GENERAL).words)
-        chosen, cases = random.Random(transport), []
-        for _ in range(SCENARIOS):
-            positions = [chosen.randrange(len(slider.values)) for slider in sliders]
-            rows, *arrays = ours(moved(board, sliders, positions))
-            names = ["arrays.rows", *(f"record.{name}" for name in DIGESTED)]
-            parts = [
-                (laid.image.places[name].address, each.nbytes)
-                for name, each in zip(names, (rows, *arrays), strict=True)
-            ]
-            whole = b"".join(each.tobytes() for each in (rows, *arrays))
-            expected.append(hashlib.sha256(whole).hexdigest())
-            cases.append({"positions": positions, "parts": parts})
-        asked.append((_as_json(laid), [len(slider.values) for slider in sliders], cases))
+    ]
+
+
+def digests_in_a_page(tmp_path, asked):
+    """Return the digests of what a page that is opened from a file has in its memory."""
     code = base64.b64encode(gzip.compress(module_of(GENERAL).code)).decode()
     page = tmp_path / "digests.html"
     page.write_text(
@@ -119,10 +134,31 @@ def test_a_page_from_a_file_has_the_same_bits_of_every_transport(tmp_path):
                 " all.push(...await digests(...each)); return all; })()"
             )
 
-    digests = asyncio.run(found())
+    return asyncio.run(found())
+
+
+def test_a_page_from_a_file_has_the_same_bits_of_every_transport(tmp_path):
+    asked, expected = [], []
+    for transport in TRANSPORTS:
+        board = BOARD.replace(
+            transport=transport,
+            faults=[{"kind": "restart", "start_s": 30.0, "length_s": 5.0}],
+        )
+        of_it, digests = asked_of(board, {**COMMON, "network.rtt_s": (0.0, 0.4)}, SCENARIOS)
+        asked.append(of_it)
+        expected += digests
+    digests = digests_in_a_page(tmp_path, asked)
     assert len(digests) == len(TRANSPORTS) * SCENARIOS
     assert digests == expected
     assert len(set(digests)) == len(digests)  # what must differ does
+
+
+def test_a_page_from_a_file_has_the_same_bits_of_rollouts_as_python_carries_them_out(tmp_path):
+    board = BOARD.replace(sessions=SESSIONS)
+    asked, expected = asked_of(board, OF_THE_PLAN, SCENARIOS, PLAN)
+    digests = digests_in_a_page(tmp_path, [asked])
+    assert digests == expected
+    assert len(set(digests)) > SCENARIOS / 2
 
 
 def explored(tmp_path, scenarios, sliders, **options):
@@ -229,3 +265,47 @@ def test_titles_tell_runs_of_one_transport_apart_and_leave_out_what_has_no_value
     assert "NaN" not in latency + over_time
     assert lasts == [98.0, 96.0]  # each run has the bins of its own scenario
     assert said.endswith("one run of each, so without intervals.")
+
+
+def test_a_reader_sees_both_cohorts_of_a_plan_follow_its_percentage(tmp_path):
+    board = BOARD.replace(clients=200)
+    moves = {"plan.stages.0.percent": [30, 90], "plan.rollback": {"kept": {}, **CLOSED}}
+    page = explored(
+        tmp_path,
+        board,
+        moves,
+        plan=PLAN,
+        over_time="connection_count",
+        shown=("latency_p50_s", "connection_count"),
+    )
+    cells = "[...document.querySelectorAll('.explorer td + td, .explorer th + td')]"
+
+    def expected(plan):
+        control, treatment = sl.roll_out(plan, board, seed=1).run.totals()
+        names = ("latency_p50_s", "connection_count")
+        return [three_digits(row[name]) for name in names for row in (control, treatment)]
+
+    async def used():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn")
+            shown = [await tab.value(f"{cells}.map((cell) => cell.textContent)")]
+            heads = await tab.value(
+                "[...document.querySelectorAll('.explorer th[scope=col]')]"
+                ".map((th) => th.textContent)"
+            )
+            await tab.value("document.querySelector('[data-slider]').focus()")
+            await tab.press("End")
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn === '2'")
+            shown.append(await tab.value(f"{cells}.map((cell) => cell.textContent)"))
+            marks = await tab.value(
+                "document.querySelector('[data-explored=over_time]').layout.shapes"
+                ".map(({ x0, label }) => [x0, label.text])"
+            )
+            return heads, shown, marks, tab.failures
+
+    heads, shown, marks, failures = asyncio.run(used())
+    assert failures == []
+    assert heads == ["polling, not enrolled", "WebSocket push, enrolled"]
+    assert shown == [expected(PLAN), expected(PLAN.replace({"stages.0.percent": 90}))]
+    assert marks == [[0, "90 %"], [18, "90 %"], [70, "0 %"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from functools import cache
@@ -17,9 +18,11 @@ from simlib.engines.wasm.image import words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.errors import ScenarioError
-from simlib.scenario import compile_workload, new_record
-from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, laid_out
-from simlib.web.sliders import moved, sliders_of
+from simlib.rollout.controller import RolloutController
+from simlib.scenario import compile_workload, enrolled, new_record
+from simlib.web.laid_out import NUMBERS, SCHEDULE, SPANS_S, SUMS, laid_out
+from simlib.web.shown import ran
+from simlib.web.sliders import moved, moved_plan, sliders_of
 from tests.engines.pages import Page
 
 SEED = 7
@@ -54,7 +57,16 @@ EXPLORED = {
         {**COMMON, "polling.interval_s": (5.0, 60.0), "network.rtt_s": (0.0, 0.3)},
     ),
     "sessions": (
-        {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}},
+        {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}, "network.rtt_spread": 0.4},
+        {
+            "clients": [20, 60, 300],
+            "polling.interval_s": (5.0, 60.0),
+            "sessions.length_s": (5.0, 200.0),
+            "sessions.arrivals_per_s": [0.2, 1.0, 3.0],
+        },
+    ),
+    "constant sessions": (
+        {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0, "length": "constant"}},
         {"polling.interval_s": (5.0, 60.0), "updates.rate_per_s": (0.05, 2.0)},
     ),
 }
@@ -84,7 +96,7 @@ def test_a_page_simulates_and_adds_up_what_python_does_wherever_the_sliders_are(
         check(laid, moved(board, sliders, positions), sliders, positions)
 
 
-def check(laid, scenario, sliders, positions):
+def check(laid, scenario, sliders, positions, plan=None):
     running = page().begin(laid.image)
     for group in laid.groups:
         place = 0
@@ -95,32 +107,133 @@ def check(laid, scenario, sliders, positions):
     *drawn_by, horizon_s, warm_up_s = running.array(places[NUMBERS])
     assert (horizon_s, warm_up_s) == (scenario.horizon_s, scenario.warm_up_s)
     running.call("lay_out", *drawn_by)
-    running.simulate(horizon_s, SLICES)
-    running.call(
-        "tally", warm_up_s, *words_of_array(places[SUMS]), *words_of_array(places[SPANS_S])
-    )
+    changes = [(t, p) for t, p in running.array(places[SCHEDULE]).tolist() if t < horizon_s]
+    running.simulate(horizon_s, SLICES, changes)
+    rows, record = ours(scenario, plan)
+    theirs = running.array(places["arrays.rows"])[: len(rows)]
+    assert rows.tobytes() == theirs.tobytes()
+    for array in ARRAYS:
+        ours_, theirs = getattr(record, array), running.array(places[f"record.{array}"])
+        part = tuple(slice(length) for length in ours_.shape)
+        assert np.array_equal(ours_, theirs[part]), array
+    run = ran(scenario, SEED, plan, engine="compiled")
+    check_logs(running, places, run)
+    check_totals(running, places, run, warm_up_s)
 
-    workload = compile_workload(scenario, SEED, 0)
+
+ARRAYS = (
+    "bins",
+    "messages",
+    "busy_s",
+    "latency_ticks",
+    "wait_ticks",
+    "wait_histogram",
+    "histogram",
+)
+
+
+def ours(scenario, plan):
+    """The rows of clients and the record of a run here, with the controller's own looks at it."""
+    workload, controller = compile_workload(scenario, SEED, 0), None
+    if plan is not None:
+        controller = RolloutController(plan, scenario, SEED, 0)
+        rules = controller.cohort_rules(scenario, workload)
+        workload = enrolled(workload, controller.flag, controller.buckets(workload), rules)
     record = new_record(scenario, workload)
     simulation = Simulation(workload, record)
     for number in range(1, SLICES + 1):
-        simulation.run_until(scenario.horizon_s * number / SLICES)
+        end_s = scenario.horizon_s * number / SLICES
+        while controller is not None and controller.due_s() < end_s:
+            simulation.run_until(controller.due_s())
+            percent = controller.observe(simulation.snapshot())
+            if percent is not None:
+                simulation.set_percentage(percent)
+        simulation.run_until(end_s)
     simulation.finish()
-    rows = np.asarray(simulation.world.arrays.rows)
-    theirs = running.array(places["arrays.rows"])[: len(rows)]
-    assert rows.tobytes() == theirs.tobytes()
-    for array in ("bins", "messages", "busy_s", "latency_ticks", "wait_histogram", "histogram"):
-        ours, theirs = getattr(record, array), running.array(places[f"record.{array}"])
-        part = tuple(slice(length) for length in ours.shape)
-        assert np.array_equal(ours, theirs[part]), array
+    return np.asarray(simulation.world.arrays.rows), record
 
-    sums = running.array(places[SUMS])
-    (totals,) = sl.simulate(scenario, seed=SEED, engine="compiled").totals()
-    for measure in MEASURES.values():
-        if np.isfinite(totals.get(measure.name, np.nan)):
-            row = dict(zip(TALLIED, sums[SAMPLES.index(measure.sample)], strict=True))
-            found = float(evaluate(measure, row))
-            assert found == pytest.approx(totals[measure.name], rel=1e-12), measure.name
+
+def check_logs(running, places, run):
+    """Every connection, and every exposure to a cohort, in the order in which they ended."""
+    columns = {"connections": ("opened_s", "closed_s"), "exposures": ("from_s", "to_s")}
+    for log, times in columns.items():
+        if log == "exposures" and not run.has_cohorts:
+            continue
+        filled = int(running.array(places[f"record.{log}.1"])[0])
+        theirs, table = running.array(places[f"record.{log}.0"])[:filled], run.columns(log)
+        for name in ("client", *times):
+            assert np.array_equal(theirs[name], table[name]), (log, name)
+
+
+def check_totals(running, places, run, warm_up_s):
+    for cohort, totals in enumerate(run.totals()):
+        words = words_of_array(places[SUMS]), words_of_array(places[SPANS_S])
+        for name in (SUMS, SPANS_S):
+            running.write({places[name].address: bytes(8 * math.prod(places[name].shape))})
+        running.call("tally", warm_up_s, cohort, *words[0], *words[1])
+        sums = running.array(places[SUMS])
+        for measure in MEASURES.values():
+            if np.isfinite(totals.get(measure.name, np.nan)):
+                row = dict(zip(TALLIED, sums[SAMPLES.index(measure.sample)], strict=True))
+                found = float(evaluate(measure, row))
+                assert found == pytest.approx(totals[measure.name], rel=1e-12), measure.name
+
+
+SESSIONS = {"arrivals_per_s": 1.0, "length_s": 30.0}
+LENGTHS = {"short": {"sessions.length_s": 10.0, "sessions.arrivals_per_s": 3.0}, "as it is": {}}
+FLAGS = {
+    "built": {"propagation": "build", "delay_s": 7.0},
+    "once": {"propagation": "session", "cached_frac": 0.8},
+    "polled": {"propagation": "polled", "every_s": 8.0, "jitter_s": 2.0},
+    "told": {"propagation": "pushed"},
+}
+SOCKETS = {
+    "kept": {},
+    "drained": {"sockets": "drained", "window_s": 9.0},
+    "closed": {"sockets": "closed"},
+}
+PLAN = sl.Plan(
+    flag=FLAGS["polled"],
+    check_every_s=5.0,
+    stages=[{"percent": 30, "bake_s": 12.0}, {"percent": 90, "bake_s": 20.0, "gate_s": 3.0}],
+    bucketing={"rule": "unleash"},
+    kill_s=70.0,
+)
+OF_THE_PLAN = {
+    "plan.stages.0.percent": [0, 30, 60, 90],
+    "plan.flag": FLAGS,
+    "plan.rollback": SOCKETS,
+    "plan.kill_s": [25.0, 70.0, 90.0, None],
+    "session length": LENGTHS,
+}
+TREATMENTS = {
+    "websocket": {},
+    "notify": {"treatment": {"transport": "notify"}},
+    "sse": {"treatment": {"transport": "sse"}},
+    "long_polling": {"treatment": {"transport": "long_polling"}},
+    "faster": {
+        "treatment": {"transport": "polling", "changes": {"polling.interval_s": 7.0}},
+    },
+    "pushed_back": {
+        "control": {"transport": "websocket", "changes": {"heartbeat.interval_s": 5.0}},
+        "treatment": {"transport": "polling"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", TREATMENTS)
+def test_a_page_carries_a_plan_out_as_python_does_wherever_the_sliders_are(name):
+    plan, board = PLAN.replace(TREATMENTS[name]), BOARD.replace(sessions=SESSIONS)
+    moves = dict(OF_THE_PLAN)
+    if name == "faster":
+        del moves["plan.rollback"]  # one transport has no sockets to close
+    sliders = sliders_of(board, moves, plan)
+    laid = laid_out(board, sliders, SEED, module_of(GENERAL).words, plan)
+    chosen = random.Random(name)
+    for _ in range(POSITIONS):
+        positions = [chosen.randrange(len(slider.values)) for slider in sliders]
+        there = moved_plan(plan, sliders, positions)
+        check(laid, moved(board, sliders, positions), sliders, positions, there)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +251,7 @@ def check(laid, scenario, sliders, positions):
             "does not move arrays.half_s, which a page cannot lay out",
         ),
         (
-            {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}},
+            {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0, "length": "constant"}},
             {"clients": (20, 300)},
             "does not move arrays.start_s, which a page cannot lay out",
         ),

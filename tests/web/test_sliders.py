@@ -10,7 +10,7 @@ import pytest
 
 import simlib as sl
 from simlib.errors import ScenarioError
-from simlib.web.sliders import moved, sliders_of
+from simlib.web.sliders import moved, moved_plan, sliders_of
 from simlib.web.specs import MOST_RUNS
 
 FAULT = {"kind": "restart", "start_s": 40.0, "length_s": 5.0}
@@ -124,3 +124,62 @@ def test_numbers_of_numpy_and_names_that_are_numbers_slide():
     assert clients.values[0] == 100
     assert type(clients.values[0]) is int
     assert way.texts == ("1", "2")
+
+
+PLAN = sl.Plan(
+    flag={"propagation": "pushed"},
+    check_every_s=10.0,
+    stages=[{"percent": percent, "bake_s": 20.0} for percent in (10, 50)],
+    kill_s=60.0,
+)
+SOCKETS = {"kept": {}, "closed": {"sockets": "closed"}}
+GUARDED = PLAN.replace(guardrails=[{"metric": "latency_p95_s", "below": 1.0}])
+
+
+def test_settings_of_a_plan_slide_by_their_paths_and_sections_by_names():
+    moves = {
+        "plan.stages.1.percent": (20, 80),
+        "plan.kill_s": [30.0, 60.0, None],
+        "plan.rollback": SOCKETS,
+        "both": {"as it is": {}, "later": {"plan.start_s": 5.0, "clients": 500}},
+    }
+    sliders = sliders_of(BOARD, moves, PLAN)
+    assert [slider.texts[slider.start] for slider in sliders] == ["50", "60", "kept", "as it is"]
+    starts = [slider.start for slider in sliders]
+    assert (moved(BOARD, sliders, starts), moved_plan(PLAN, sliders, starts)) == (BOARD, PLAN)
+    there = [0, 2, 1, 1]
+    plan = moved_plan(PLAN, sliders, there)
+    assert (plan.stages[1].percent, plan.kill_s, plan.start_s) == (20.0, None, 5.0)
+    assert plan.rollback.sockets == "closed"
+    assert moved(BOARD, sliders, there) == BOARD.replace(clients=500)
+
+
+@pytest.mark.parametrize(
+    ("moves", "options", "said"),
+    [
+        ({"plan.kill_s": [50.0, 60.0]}, {"plan": None},
+         "must be a setting of the scenario, or explorer(..., plan=...) must have a plan"),
+        ({"plan.kill_s": [50.0, 60.0]}, {"plan": GUARDED},
+         "plan.guardrails: must be none, as what a guardrail sees may change the percentages"),
+        ({"plan.guardrails": {"none": [], "one": [{"metric": "latency_p95_s", "below": 1}]}},
+         {"plan": PLAN}, "plan.guardrails: must be none"),
+        ({"plan.kill_s": [60.0, 100.0]}, {"plan": PLAN},
+         "plan.kill_s: must be < the scenario's horizon_s (100)"),
+        ({"plan.stages.0.percent": [10.0, 90.0]}, {"plan": PLAN},
+         "plan.stages.1.percent: must be >= the stage's before (90)"),
+        ({"plan.stages.0.percents": [10.0, 90.0]}, {"plan": PLAN}, "plan.stages.0.percents: "),
+        ({"plan.bucketing.rule": ["floor_mod", "guide"]}, {"plan": PLAN},
+         "must not move plan.bucketing: every user would be laid out anew"),
+        ({"plan.treatment.transport": ["websocket", "sse"]}, {"plan": PLAN},
+         "must not move plan.treatment.transport: figures are named by it"),
+        ({"plan.kill_s": [50.0, 60.0]}, {"plan": "now"}, "plan: must be a Plan"),
+    ],
+)  # fmt: skip
+def test_what_of_a_plan_cannot_be_explored_is_refused(moves, options, said):
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        sl.web.explorer(BOARD, moves, **options)
+
+
+def test_a_plan_is_carried_out_on_one_scenario():
+    with pytest.raises(ScenarioError, match="scenarios: must be one where a plan is carried out"):
+        sl.web.explorer([BOARD, BOARD], {"plan.kill_s": [50.0, 60.0]}, plan=PLAN)

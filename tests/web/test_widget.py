@@ -12,7 +12,7 @@ import simlib as sl
 from simlib.lab.latest import PATIENCE_S
 from simlib.web.widget import ExplorerWidget
 from tests.quick import ENGINE
-from tests.web.test_laid_out import BOARD
+from tests.web.test_laid_out import BOARD, PLAN
 
 MOVES = {"polling.interval_s": (5.0, 60.0), "clients": [60, 120]}
 
@@ -96,4 +96,24 @@ def test_what_makes_a_run_worthless_is_said_beside_it():
     widget = ExplorerWidget(shown.spec)
     until_answered(widget, 1)
     assert html.escape(str(kind)) in widget._said.value
+    widget.close()
+
+
+def test_a_plan_is_carried_out_anew_and_both_cohorts_are_shown():
+    board = BOARD.replace(clients=40)
+    moves = {"plan.stages.0.percent": [30, 90]}
+    shown = sl.web.explorer(board, moves, plan=PLAN, over_time="connection_count")
+    widget = ExplorerWidget(shown.spec)
+    until_answered(widget, 1)
+    (percent,) = widget._inputs
+    percent.index = 1
+    until_answered(widget, 2)
+    run = sl.roll_out(PLAN.replace({"stages.0.percent": 90}), board, engine=ENGINE).run
+    marks = [(mark.x0, mark.label.text) for mark in widget._course.layout.shapes]
+    assert marks == [(0.0, "90 %"), (18.0, "90 %"), (70.0, "0 %")]
+    names = [trace.name for trace in widget._course.data]
+    assert names == ["polling, not enrolled", "WebSocket push, enrolled"]
+    course = sl.metrics.over_time(run).set_index("cohort")["connection_count"]
+    for trace, cohort in zip(widget._course.data, ("control", "treatment"), strict=True):
+        assert list(trace.y) == course[cohort].tolist()
     widget.close()

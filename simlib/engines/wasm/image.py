@@ -29,6 +29,8 @@ _STRETCHES = 64
 """For how many stretches of events there is room in the row of a client behind a proxy."""
 _BACKLOGS = 4
 """For how many connections a client there is room in the backlog of each node."""
+MOST_PERCENTAGES = 64
+"""So many times a rollout may set its percentage in a page."""
 _ARGUMENTS = 32
 """Words after the world's: what else a function is given, its result, an error."""
 
@@ -127,7 +129,8 @@ def with_room(world: World) -> World:
         for log in LOGS
         for table, filled in [getattr(record, log)]
     }
-    arrays = arrays._replace(servers=servers, stretches=more)
+    percents = longer(arrays.percents, MOST_PERCENTAGES)
+    arrays = arrays._replace(servers=servers, stretches=more, percents=percents)
     return world._replace(arrays=arrays, record=record._replace(**logs))
 
 

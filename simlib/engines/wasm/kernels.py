@@ -15,14 +15,15 @@ from simlib.core.elementary import exp, power_of_two
 from simlib.core.record import (
     BUCKETS_PER_OCTAVE,
     FIRST_OCTAVE,
-    OCTAVES,
     TICK_S,
     Count,
     Wait,
     value_of,
 )
+from simlib.engines.compiled import event_list
 from simlib.engines.compiled.numba_support import called, inlined
 from simlib.engines.compiled.references import by_reference
+from simlib.engines.compiled.state import MOST_OUT
 from simlib.engines.compiled.turn import World
 
 AS_IT_IS = -1.0
@@ -50,10 +51,18 @@ _WAITS = tuple((what + 0, level) for what, level in measures.WAIT_QUANTILES.valu
 _FIRST_LEVEL = _SUM + len(measures.SUMS)
 _MAX, _BUSIEST = len(TALLIED) - 2, len(TALLIED) - 1
 _NO_VALUE = float("nan")
-_LAST = OCTAVES * BUCKETS_PER_OCTAVE
 
 
-def lay_out(given: World, ramp_s: float, rate_per_s: float, rtt_s: float, rtt_spread: float) -> int:
+def lay_out(
+    given: World,
+    ramp_s: float,
+    rate_per_s: float,
+    rtt_s: float,
+    rtt_spread: float,
+    clients: float,
+    arrivals_per_s: float,
+    length_s: float,
+) -> int:
     """Fill a run's tables that depend on the seed, in a world that has not begun.
 
     Parameters
@@ -66,11 +75,18 @@ def lay_out(given: World, ramp_s: float, rate_per_s: float, rtt_s: float, rtt_sp
         Changes are a Poisson stream of this rate; `AS_IT_IS`: they come when they do now.
     rtt_s, rtt_spread : float
         Round trips are lognormal with this median and spread; `AS_IT_IS`: they are as they are.
+    clients : float
+        How many sessions start within the ramp; the others arrive later.
+    arrivals_per_s, length_s : float
+        Others arrive as a Poisson stream of this rate, and all sessions have an exponential length
+        with this mean; a rate `AS_IT_IS`: sessions end when they do now.
     """
     world = by_reference(given)
     if rtt_s >= 0.0:
         _draw_round_trips(world, rtt_s, rtt_spread)
-    return _lay_out(world, ramp_s, rate_per_s)
+    if ramp_s >= 0.0:
+        _draw_sessions(world, ramp_s, int(clients), arrivals_per_s, length_s)
+    return _lay_out(world, rate_per_s)
 
 
 @called
@@ -84,7 +100,29 @@ def _draw_round_trips(world: World, rtt_s: float, rtt_spread: float) -> int:
 
 
 @called
-def _lay_out(world: World, ramp_s: float, rate_per_s: float) -> int:
+def _draw_sessions(
+    world: World, ramp_s: float, clients: int, arrivals_per_s: float, length_s: float
+) -> int:
+    """Draw when sessions start and end, as `scenario.workload` does."""
+    start_s, end_s, t = world.arrays.start_s, world.arrays.end_s, 0.0
+    seed, replication = world.rules.seed, world.rules.replication
+    for number in range(len(start_s)):
+        if number < clients:
+            start_s[number] = uniform(seed, replication, number, Stream.START + 0, 0) * ramp_s
+        else:
+            u = uniform(seed, replication, 0, Stream.SESSION_GAP + 0, number - clients)
+            t += exponential(u, 1.0 / arrivals_per_s)
+            start_s[number] = t
+    _sort(start_s)
+    if arrivals_per_s >= 0.0:
+        for number in range(len(start_s)):
+            u = uniform(seed, replication, number, Stream.SESSION_LENGTH + 0, 0)
+            end_s[number] = min(start_s[number] + exponential(u, length_s), world.record.horizon_s)
+    return 0
+
+
+@called
+def _lay_out(world: World, rate_per_s: float) -> int:
     arrays, record, seed, replication = (
         world.arrays,
         world.record,
@@ -92,10 +130,6 @@ def _lay_out(world: World, ramp_s: float, rate_per_s: float) -> int:
         world.rules.replication,
     )
     start_s, publish_s, rows = arrays.start_s, record.publish_s, arrays.rows
-    if ramp_s >= 0.0:
-        for number in range(len(start_s)):
-            start_s[number] = uniform(seed, replication, number, Stream.START + 0, 0) * ramp_s
-        _sort(start_s)
     if rate_per_s > 0.0:
         t = 0.0
         for number in range(len(publish_s)):
@@ -168,41 +202,50 @@ def _hear(world: World) -> None:
         heard_s[number] = passed_on_s + rules.hop_s
 
 
-def tally(given: World, warm_up_s: float, sums: Any, spans_s: Any) -> int:
-    """Add up a run without a rollout that has ended.
+def has_room(given: World) -> int:
+    """Say whether a percentage can be set now: each client may learn of it by two events."""
+    world = by_reference(given)
+    is_there = event_list.room(world.q) >= 2 * len(world.arrays.rows) + MOST_OUT
+    return int(is_there)
+
+
+def tally(given: World, warm_up_s: float, cohort: int, sums: Any, spans_s: Any) -> int:
+    """Add up what a run that has ended has of one cohort.
 
     Parameters
     ----------
     given : World
     warm_up_s : float
         Rates count from then on, seconds.
+    cohort : int
+        0 without a rollout, which has one.
     sums : ndarray of float64, shape (len(SAMPLES) + bins, len(TALLIED)), or more rows
         Zeros; filled for each sample, and then for each time bin, which has no levels.
     spans_s : ndarray of float64, shape (len(SPANS) + 2, bins or more)
         Zeros; filled with the seconds of each bin that connections are open, clients present, and
         clients polling instead of being pushed to. The other rows are for counting.
     """
-    return _tally(by_reference(given), warm_up_s, sums, spans_s)
+    return _tally(by_reference(given), warm_up_s, cohort, sums, spans_s)
 
 
 @called
-def _tally(world: World, warm_up_s: float, sums: Any, spans_s: Any) -> int:
+def _tally(world: World, warm_up_s: float, cohort: int, sums: Any, spans_s: Any) -> int:
     arrays, record, bins = world.arrays, world.record, world.record.bins.shape[1]
-    _span_sessions(world, spans_s[:, :bins])
-    _span_rows(record.connections, record.bin_s, spans_s[:, :bins])
-    for row in range(record.fallbacks[1][0]):
-        entry = record.fallbacks[0][row]
-        _span(spans_s[:, :bins], _FALLEN, entry.from_s, entry.to_s, record.bin_s)
-    _close(spans_s[:, :bins], _FALLEN, record.bin_s)
+    if record.bins.shape[0] == 1:
+        _span_sessions(world, spans_s[:, :bins])
+    else:
+        _span_times(record.exposures, cohort, _IS_PRESENT, record.bin_s, spans_s[:, :bins])
+    _span_rows(record.connections, cohort, record.bin_s, spans_s[:, :bins])
+    _span_times(record.fallbacks, cohort, _FALLEN, record.bin_s, spans_s[:, :bins])
     from_s = min(warm_up_s, (bins - 1) * record.bin_s)
     nodes, workers = arrays.servers.free_s.shape
     for place in range(bins):
-        _add_bin(world, place, sums[0], spans_s, nodes * workers)
-        _add_bin(world, place, sums[len(SAMPLES) + place], spans_s, nodes * workers)
+        _add_bin(world, place, cohort, sums[0], spans_s, nodes * workers)
+        _add_bin(world, place, cohort, sums[len(SAMPLES) + place], spans_s, nodes * workers)
         if place * record.bin_s >= from_s:
-            _add_bin(world, place, sums[1], spans_s, nodes * workers)
+            _add_bin(world, place, cohort, sums[1], spans_s, nodes * workers)
     for sample in range(len(SAMPLES)):
-        _set_levels(world, sums[sample], from_s)
+        _set_levels(world, cohort, sums[sample], from_s)
     return 0
 
 
@@ -216,11 +259,21 @@ def _span_sessions(world: World, spans_s: Any) -> None:
 
 
 @inlined
-def _span_rows(log: Any, bin_s: float, spans_s: Any) -> None:
+def _span_rows(log: Any, cohort: int, bin_s: float, spans_s: Any) -> None:
     for row in range(log[1][0]):
         entry = log[0][row]
-        _span(spans_s, _IS_OPEN, entry.opened_s, entry.closed_s, bin_s)
+        if entry.cohort == cohort:
+            _span(spans_s, _IS_OPEN, entry.opened_s, entry.closed_s, bin_s)
     _close(spans_s, _IS_OPEN, bin_s)
+
+
+@called
+def _span_times(log: Any, cohort: int, what: int, bin_s: float, spans_s: Any) -> int:
+    for row in range(log[1][0]):
+        entry = log[0][row]
+        if entry.cohort == cohort:
+            _span(spans_s, what, entry.from_s, entry.to_s, bin_s)
+    return _close(spans_s, what, bin_s)
 
 
 @called
@@ -248,10 +301,11 @@ def _close(spans_s: Any, what: int, bin_s: float) -> int:
 
 
 @called
-def _add_bin(world: World, place: int, total: Any, spans_s: Any, workers: int) -> int:
+def _add_bin(world: World, place: int, cohort: int, total: Any, spans_s: Any, workers: int) -> int:
     """Add what a time bin has of each sum: counts, and the seconds of `run.summary.sums_of`."""
     record = world.record
-    counts, messages, sizes = record.bins[0, place], record.messages[0, place], record.sizes
+    counts, messages = record.bins[cohort, place], record.messages[cohort, place]
+    sizes = record.sizes
     for what in range(len(counts)):
         total[what] += counts[what]
     for kind in range(len(messages)):
@@ -265,9 +319,9 @@ def _add_bin(world: World, place: int, total: Any, spans_s: Any, workers: int) -
     total[_CONNECTED] += spans_s[_IS_OPEN, place]
     total[_PRESENT] += spans_s[_IS_PRESENT, place]
     total[_FALLBACK] += spans_s[_FALLEN, place]
-    total[_LATENCY] += record.latency_ticks[0, place] * TICK_S
-    total[_ANSWERED] += record.wait_ticks[Wait.POLL + 0, 0, place] * TICK_S
-    total[_OPENED] += record.wait_ticks[Wait.CONNECTION + 0, 0, place] * TICK_S
+    total[_LATENCY] += record.latency_ticks[cohort, place] * TICK_S
+    total[_ANSWERED] += record.wait_ticks[Wait.POLL + 0, cohort, place] * TICK_S
+    total[_OPENED] += record.wait_ticks[Wait.CONNECTION + 0, cohort, place] * TICK_S
     for node in range(len(record.busy_s)):
         total[_BUSY] += record.busy_s[node, place] / workers
     return 0
@@ -280,12 +334,12 @@ def _width_s(record: Any, place: int) -> float:
 
 
 @called
-def _set_levels(world: World, total: Any, from_s: float) -> int:
+def _set_levels(world: World, cohort: int, total: Any, from_s: float) -> int:
     """Set what is no sum: quantiles, the slowest, the busiest node."""
-    record, histogram = world.record, world.record.histogram[0]
-    last = _LAST
-    while last >= 0 and histogram[last] == 0:
-        last -= 1
+    record, histogram = world.record, world.record.histogram[cohort]
+    own, last = _last_of(histogram), -1
+    for each in range(len(record.histogram)):
+        last = max(last, _last_of(record.histogram[each]))
     most_s = _NO_VALUE + 0.0
     if last >= 0:
         most_s = min(_edge_s(last + 1), max(record.latency_max_s[0], _edge_s(last)))
@@ -294,11 +348,22 @@ def _set_levels(world: World, total: Any, from_s: float) -> int:
         total[place] = _quantile(histogram, level, last, most_s)
         place += 1
     for what, level in _WAITS:
-        total[place] = _quantile(record.wait_histogram[what, 0], level, -1, 0.0)
+        total[place] = _quantile(record.wait_histogram[what, cohort], level, -1, 0.0)
         place += 1
-    total[_MAX] = most_s
+    total[_MAX] = most_s if own == last else _edge_s(own + 1)
+    if own < 0:
+        total[_MAX] = _NO_VALUE + 0.0
     total[_BUSIEST] = _busiest(world, from_s)
     return 0
+
+
+@called
+def _last_of(count: Any) -> int:
+    """Return the last bucket that holds something; -1: all are empty."""
+    last = len(count) - 1
+    while last >= 0 and count[last] == 0:
+        last -= 1
+    return last
 
 
 @called

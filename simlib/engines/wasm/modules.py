@@ -2,7 +2,8 @@
 
 ``python -m simlib.engines.wasm`` makes those of all copies of the loop. A module imports its memory
 (``env.__linear_memory``) and the address of its stack's end (``env.__stack_pointer``). It exports
-``run``, ``finish`` and, of the general copy, ``set_percentage``: each takes the address of a block
+``run``, ``finish``, ``lay_out``, ``tally`` and, of the general copy, ``set_percentage`` and
+``has_room``: each takes the address of a block
 (see `block`) and returns 0, or another number after an error. All blocks begin with the words of
 the run's world; their names stand in the module itself, in a custom section. A number or two
 follow, as the functions have them.
@@ -121,8 +122,8 @@ def keep(copy: Variant, context: Any) -> None:
 def make(copy: Variant, context: Any) -> bytes:
     """Return a copy of the loop as a module's code; see `keep`."""
     # LLVM takes longer for one long function in WebAssembly than for several.
-    run, finish, set_percentage, lay_out, tally = settled(
-        (*simulation.FUNCTIONS, kernels.lay_out, kernels.tally),
+    run, finish, set_percentage, lay_out, tally, has_room = settled(
+        (*simulation.FUNCTIONS, kernels.lay_out, kernels.tally, kernels.has_room),
         (*simulation.MODULES, kernels),
         True,
         **simulation.names_of(copy),
@@ -132,11 +133,12 @@ def make(copy: Variant, context: Any) -> bytes:
     called: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "run": (run, (world, 0.0)),
         "finish": (finish, (world, 0.0)),
-        "lay_out": (lay_out, (world, 0.0, 0.0, 0.0, 0.0)),
-        "tally": (tally, (world, 0.0, table, table)),
+        "lay_out": (lay_out, (world, *(0.0,) * 7)),
+        "tally": (tally, (world, 0.0, 0, table, table)),
     }
     if copy.is_general:
         called["set_percentage"] = set_percentage, (world, 0.0, 0.0)
+        called["has_room"] = has_room, (world,)
     whole = llvm.parse_assembly(_ROOT)
     whole.triple, whole.data_layout = target.TRIPLE, context.codegen()._data_layout
     for name, (function, arguments) in called.items():
