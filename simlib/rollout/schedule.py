@@ -37,7 +37,7 @@ def percentages(plan: Plan, scenario: Scenario) -> tuple[Percent, ...]:
     >>> stages = [{"percent": percent, "bake_s": 90} for percent in (10, 100)]
     >>> plan = Plan(flag={"propagation": "pushed"}, stages=stages, kill_s=150)
     >>> [tuple(each) for each in percentages(plan, Scenario(updates={"rate_per_s": 0.1}))]
-    [(0.0, 10.0), (120.0, 100.0), (150.0, -inf)]
+    [(0.0, 10.0), (90.0, 100.0), (150.0, -inf)]
     """
     if plan.guardrails:
         rule = (
