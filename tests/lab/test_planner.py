@@ -17,7 +17,8 @@ from simlib.processes import end_event
 
 NEEDS = sl.Needs(latency_p95_s=5.0, back_s=60.0)
 BOARD = sl.Scenario(updates={"rate_per_s": 0.1}, clients=12, horizon_s=200.0)
-WAIT_S = 60.0
+WAIT_S = 300.0
+"""When what a test waits for counts as hung; it takes seconds, and a busy machine longer."""
 
 
 def answered(shown, moves):
@@ -245,17 +246,17 @@ def test_only_the_latest_of_what_waits_is_begun():
 
 
 def test_what_has_taken_long_is_given_up_for_something_newer_and_not_before():
-    ended = {}
+    given_up, took_s, has_begun = {}, {}, threading.Event()
 
     def work(what):
-        began_s, is_over = time.monotonic(), end_event()
-        is_over.wait(WAIT_S if what == "long" else 0.0)
-        ended[what] = time.monotonic() - began_s
+        has_begun.set()
+        given_up[what] = end_event().wait(WAIT_S if what == "long" else 0.0)
+        took_s[what] = time.monotonic() - latest._began_s
 
     latest = Latest(work)
     latest.ask("long")
-    time.sleep(0.05)
+    assert has_begun.wait(WAIT_S)
     latest.ask("next")
     latest.close()
-    assert list(ended) == ["long", "next"]
-    assert 0.9 * PATIENCE_S < ended["long"] < WAIT_S  # two clocks agree to some milliseconds
+    assert given_up == {"long": True, "next": False}
+    assert took_s["long"] >= PATIENCE_S
