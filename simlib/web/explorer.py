@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simlib.engines import simulate
 from simlib.run.summary import summary_of
 from simlib.scenario import Scenario
 from simlib.web.sliders import Moves, check_beside, sliders_of
 from simlib.web.specs import EXPLORER_MIME, SHOWN, Spec, check, sequence
+
+if TYPE_CHECKING:
+    from simlib.web.widget import ExplorerWidget
 
 
 class Explorer:
@@ -24,6 +27,7 @@ class Explorer:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self._runs = [simulate(each, seed=spec.seed) for each in spec.scenarios]
+        self._widget: ExplorerWidget | None = None
 
     def __repr__(self) -> str:
         paths = ", ".join(slider.path for slider in self.spec.sliders)
@@ -37,21 +41,22 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         shown = {EXPLORER_MIME: self.spec.as_json(), "text/plain": repr(self)}
-        return {**_widget_view(self.spec), **shown} if _is_in_a_kernel() else shown
+        return {**self._view(), **shown} if _is_in_a_kernel() else shown
+
+    def _view(self) -> dict[str, Any]:
+        """Return what JupyterLab shows: there the kernel simulates, once for all displays."""
+        from simlib.web.widget import ExplorerWidget
+
+        if self._widget is None or self._widget.is_closed:
+            self._widget = ExplorerWidget(self.spec, self._runs)
+        bundle: Any = self._widget._repr_mimebundle_()
+        return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
 
 
 def _is_in_a_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")
-
-
-def _widget_view(spec: Spec) -> dict[str, Any]:
-    """Return what JupyterLab shows: there the kernel simulates."""
-    from simlib.web.widget import ExplorerWidget
-
-    bundle: Any = ExplorerWidget(spec)._repr_mimebundle_()
-    return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
 
 
 def explorer(

@@ -1,11 +1,15 @@
-"""What explorers call their sliders and the lines of their tables, in pages and in JupyterLab."""
+"""What explorers call their sliders, and their tables: the same in pages and in JupyterLab."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simlib.figures import style
-from simlib.run.summary import Line, figure_names
+from simlib.run import Run
+from simlib.run.summary import Line, figure_names, three_digits
 from simlib.scenario import Scenario
 from simlib.web.sliders import OF_A_FAULT
+from simlib.web.specs import Spec
 
 _OF_A_FAULT = {"start_s": "begins at (s)", "length_s": "lasts (s)"}
 
@@ -37,3 +41,27 @@ def line_of(name: str) -> Line:
     (Line(name='server busy (%)', factor=100.0, alone=''), 'IP bytes down (B/s per client)')
     """
     return figure_names().get(name) or Line(style.axis_title(name))
+
+
+def head_of(name: str) -> str:
+    """Return what the table calls a metric.
+
+    Examples
+    --------
+    >>> head_of("latency_p50_s"), head_of("payload_down_bytes_per_h")
+    ('half of the changes seen within (s)', 'payload down, a client (kB/h)')
+    """
+    line = line_of(name)
+    return line.alone or line.name
+
+
+def cells_of(spec: Spec, runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the table of an explorer: of each line, a cell for each run.
+
+    What has no meaning for a transport is a dash.
+    """
+    rows = [run.totals()[0] for run in runs]
+    return {
+        head_of(name): [three_digits(row[name] * line_of(name).factor) for row in rows]
+        for name in spec.shown
+    }

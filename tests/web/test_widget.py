@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import simlib as sl
 from simlib.lab.latest import PATIENCE_S
+from simlib.web.shown import cells_of
 from simlib.web.widget import ExplorerWidget
 from tests.quick import ENGINE
 from tests.web.test_laid_out import BOARD
@@ -59,6 +61,31 @@ def test_the_table_and_figures_are_of_the_runs_and_follow_a_move(shown):
     ]
     assert np.isfinite(shown._course.data[0].y).all()
     assert clients.options == ("60", "120")
+
+
+def test_an_explorer_has_one_widget_however_often_it_is_shown(monkeypatch):
+    # The name of the module is also that of its function.
+    monkeypatch.setattr(sys.modules["simlib.web.explorer"], "_is_in_a_kernel", lambda: True)
+    shown = sl.web.explorer(BOARD, MOVES)
+    view = "application/vnd.jupyter.widget-view+json"
+    first, second = (shown._repr_mimebundle_()[view]["model_id"] for _ in range(2))
+    assert first == second
+    widget = shown._widget
+    assert widget.moves == 1
+    assert widget._latest._thread is None  # what Python has simulated already is shown
+    assert f"{100.0 * shown._runs[0].totals()[0]['utilisation']:.3g}" in widget._table.value
+    widget.close()
+    assert shown._repr_mimebundle_()[view]["model_id"] != first
+    shown._widget.close()
+
+
+def test_the_table_has_the_lines_of_the_page():
+    shown = sl.web.explorer(BOARD, MOVES, shown=("connection_wait_s", "busiest_utilisation"))
+    widget = ExplorerWidget(shown.spec, shown._runs)
+    for head, (cell,) in cells_of(shown.spec, shown._runs).items():
+        assert head in widget._table.value
+        assert f"<td>{cell}</td>" in widget._table.value
+    widget.close()
 
 
 def test_of_many_moves_the_last_is_shown(shown):
