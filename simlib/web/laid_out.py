@@ -30,14 +30,17 @@ from simlib.engines.wasm.block import WORD_BYTES
 from simlib.engines.wasm.image import Image, Place, image_of, leaves, word, words_of_array
 from simlib.engines.wasm.kernels import AS_IT_IS, SAMPLES, SPANS, TALLIED
 from simlib.errors import ScenarioError
+from simlib.run import sentences
+from simlib.run.warnings import foreseen, may_poll
 from simlib.scenario import Scenario, compile_workload, new_record
 from simlib.web.sliders import Slider, moved
 
 Bytes = dict[int, bytes]
 """What is written to a memory, by address."""
 
-NUMBERS, SUMS, SPANS_S = "page.numbers", "page.sums", "page.spans_s"
-"""The arrays beside a world's: what a run is laid out by, and what a tally fills."""
+NUMBERS, SUMS, SPANS_S, EDGES_S = "page.numbers", "page.sums", "page.spans_s", "page.edges_s"
+WARNED, MARKS = "page.warned", "page.marks"
+"""The arrays beside a world's: what a run is laid out by, and what a page's kernels fill."""
 _LENGTHENED = ("q.", "arrays.beats.flying.")
 """Event lists: longer ones than are needed do as well, and their wheels may turn at any pace."""
 _MOST_BYTES = 4096
@@ -69,8 +72,8 @@ class LaidOut(NamedTuple):
     Attributes
     ----------
     image : Image
-        `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS` and
-        `SPANS_S` are what `kernels.tally` fills.
+        `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS`, `SPANS_S`
+        and `EDGES_S` are what `kernels.tally` fills, `WARNED` and `MARKS` what `warned.warn` does.
     groups : tuple of Group
         Each slider is in one.
     """
@@ -201,7 +204,7 @@ class _Run:
         rtt_s = network.rtt_s if is_lognormal else AS_IT_IS
         drawn_by = (ramp_s, rate_per_s, rtt_s, network.rtt_spread)
         numbers = (*drawn_by, scenario.horizon_s, scenario.warm_up_s)
-        self.beside: dict[str, NDArray[np.float64]] = {
+        self.beside: dict[str, NDArray[Any]] = {
             NUMBERS: np.array(numbers),
             SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
             SPANS_S: np.zeros((len(SPANS) + 2, bins)),
@@ -232,6 +235,9 @@ class _Run:
         return self.world
 
 
+            EDGES_S: np.zeros(record.histogram.shape[1] + 1),
+            WARNED: np.zeros(len(sentences.NUMBERS)),
+            MARKS: np.zeros(self.clients, np.int8),
 class _Memory:
     """The memory with a run's tables, and how other runs differ from it."""
 

@@ -99,8 +99,11 @@ class Machine {
     this.makeRoom();
     this.call("finish", this.horizonS);
     this.call("tally", this.warmUpS, ...this.laid.tallied.map(BigInt));
+    this.call("warn", this.warmUpS, ...this.laid.noted.map(BigInt));
     return {
       sums: this.array("sums", Float64Array).slice(),
+      warned: this.array("warned", Float64Array).slice(),
+      edgesS: this.array("edges", Float64Array).slice(),
       histogram: Array.from(this.array("histogram", BigInt64Array), Number),
       events: Number(this.array("events", BigInt64Array)[0]),
       horizonS: this.horizonS,

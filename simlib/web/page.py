@@ -15,7 +15,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 from simlib.core.measures import MEASURES
-from simlib.core.record import BUCKETS_PER_OCTAVE, FIRST_OCTAVE
 from simlib.engines import simulate
 from simlib.engines.compiled import loop
 from simlib.engines.compiled.variants import GENERAL
@@ -23,9 +22,21 @@ from simlib.engines.wasm.image import STACK_END, Image, words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.figures import style
+from simlib.run import sentences
 from simlib.scenario import Scenario
-from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, Bytes, LaidOut, laid_out
-from simlib.web.shown import label_of, line_of
+from simlib.web import warned
+from simlib.web.laid_out import (
+    EDGES_S,
+    MARKS,
+    NUMBERS,
+    SPANS_S,
+    SUMS,
+    WARNED,
+    Bytes,
+    LaidOut,
+    laid_out,
+)
+from simlib.web.shown import cells_of, head_of, label_of, line_of
 from simlib.web.sliders import Slider
 from simlib.web.specs import Spec
 
@@ -33,7 +44,7 @@ STYLE = """
 .explorer { border: 1px solid var(--line, #dfe5eb); border-radius: 8px; padding: 1rem; }
 .explorer .sliders { display: grid; gap: .4rem 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
-.explorer label { display: grid; grid-template-columns: 1fr auto; font-size: .9rem; }
+.explorer .slider { display: grid; grid-template-columns: 1fr auto; font-size: .9rem; }
 .explorer input, .explorer select { grid-column: 1 / -1; width: 100%; min-height: 1.8rem; }
 .explorer output { font-variant-numeric: tabular-nums; font-weight: 600; }
 .explorer .state { display: flex; flex-wrap: wrap; gap: .8rem; align-items: center;
@@ -42,6 +53,9 @@ STYLE = """
 .explorer progress, .explorer .stop { visibility: hidden; }
 .explorer.busy progress, .explorer.busy .stop { visibility: visible; }
 .explorer table { width: 100%; }
+.explorer .warned { list-style: none; margin: .6rem 0; padding: 0; }
+.explorer .warned li { margin: .4rem 0; padding: .4rem .6rem; border-left: 4px solid #d55e00;
+  background: #fff4ec; color: #222; max-width: 60em; }
 .explorer .caveat { font-size: .85rem; color: var(--soft, #5b6b7b); }
 .explorer .figures { display: grid; gap: 0 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
@@ -51,11 +65,14 @@ _LOST = (
     "This part simulates by itself, in a browser with JavaScript and WebAssembly. It did not start "
     "here."
 )
-_CAVEAT = (
-    "Nothing here warns of what makes numbers worthless, such as an overloaded server or changes "
-    "that nobody has seen; in Python, a run's <code>warnings</code> do."
-)
-_READ = {"histogram": "record.histogram", "sums": SUMS, "numbers": NUMBERS}
+_CAVEAT = "Not checked here, but by a run's <code>warnings</code> in Python: {}."
+_READ = {
+    "histogram": "record.histogram",
+    "sums": SUMS,
+    "numbers": NUMBERS,
+    "edges": EDGES_S,
+    "warned": WARNED,
+}
 _NOT_CLEARED = ("q.pool", "q.heap", "arrays.beats.flying.pool", "arrays.beats.flying.heap")
 """What is never read before it is written to."""
 _LATENCIES_S = (1e-3, 1e3)
@@ -74,15 +91,29 @@ def explorer_html(spec: Spec, name: str) -> str:
     laid = [laid_out(each, spec.sliders, spec.seed, words) for each in spec.scenarios]
     runs = [simulate(each, seed=spec.seed, engine="compiled") for each in spec.scenarios]
     named = style.labelled(runs)
+    warns = [warned.warned(each, spec.sliders) for each in spec.scenarios]
+    left_out = list(dict.fromkeys(kind for _, kinds in warns for kind in kinds))
     shown = _shown(spec, named) | {"laid": [_as_json(each) for each in laid]}
+    shown["warned"] = [warned.as_json(kinds) for kinds, _ in warns]
     data = base64.b64encode(gzip.compress(json.dumps(shown).encode(), 9, mtime=0)).decode()
     heads = "".join(f"<th scope='col'>{html.escape(each.name)}</th>" for each in named)
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(head)}</th>"
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for head, cells in cells_of(spec, runs).items()
+    )
     sliders = "".join(
         _slider_html(slider, f"{name}-{place}", spec.scenarios[0])
         for place, slider in enumerate(spec.sliders)
     )
+    said = "".join(
+        f"<li>{html.escape(f'⚠ {each.name}: {warning}')}</li>"
+        for each in named
+        for warning in each.run.warnings
+        if warning.kind not in left_out
+    )
     figures = "".join(
-        f'<div data-explored="{which}" role="img" aria-label="not yet drawn"></div>'
+        f'<div data-explored="{which}" role="group" aria-label="not yet drawn"></div>'
         for which in ("latency", "over_time")
     )
     return (
@@ -93,8 +124,9 @@ def explorer_html(spec: Spec, name: str) -> str:
         '<progress value="0" aria-label="simulated so far">'
         '</progress><button type="button" class="stop">Stop</button>'
         '<button type="button" class="again">As at first</button></div>'
-        f"<table><thead><tr><td></td>{heads}</tr></thead><tbody></tbody></table>"
-        f'<p class="caveat">{_CAVEAT}</p>'
+        f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<ul class="warned" aria-live="polite" aria-label="Warnings">{said}</ul>'
+        f'<p class="caveat">{_CAVEAT.format(", ".join(left_out))}</p>'
         f'<div class="figures">{figures}</div>'
         f'<script type="text/plain">{data}</script></section>'
     )
@@ -118,18 +150,20 @@ def _source(name: str) -> str:
 def _slider_html(slider: Slider, name: str, scenario: Scenario) -> str:
     label = html.escape(label_of(slider.path, scenario))
     start = html.escape(slider.texts[slider.start])
-    head = f'<label for="{name}"><span>{label}</span><output>{start}</output>'
+    head = f'<label for="{name}">{label}</label><output for="{name}">{start}</output>'
     if slider.is_range:
-        return (
-            f'{head}<input type="range" id="{name}" data-slider min="0" step="1" disabled '
-            f'max="{len(slider.values) - 1}" value="{slider.start}"></label>'
+        moved = (
+            f'<input type="range" id="{name}" data-slider min="0" step="1" disabled '
+            f'max="{len(slider.values) - 1}" value="{slider.start}">'
         )
-    options = "".join(
-        f'<option value="{place}"{" selected" * (place == slider.start)}>{html.escape(text)}'
-        "</option>"
-        for place, text in enumerate(slider.texts)
-    )
-    return f'{head}<select id="{name}" data-slider disabled>{options}</select></label>'
+    else:
+        options = "".join(
+            f'<option value="{place}"{" selected" * (place == slider.start)}>{html.escape(text)}'
+            "</option>"
+            for place, text in enumerate(slider.texts)
+        )
+        moved = f'<select id="{name}" data-slider disabled>{options}</select>'
+    return f'<div class="slider">{head}{moved}</div>'
 
 
 def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
@@ -140,20 +174,18 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
         "sliders": [{"texts": each.texts, "start": each.start} for each in spec.sliders],
         "tallied": TALLIED,
         "samples": SAMPLES,
+        "numbers": sentences.NUMBERS,
         "measures": {
             name: {key: getattr(MEASURES[name], key) for key in _OF_A_MEASURE} for name in names
         },
         "lines": [
-            {
-                "name": name,
-                "text": line.alone or line.name,
-                "factor": line.factor,
-            }
-            for name, line in ((name, line_of(name)) for name in spec.shown)
+            {"name": name, "text": head_of(name), "factor": line_of(name).factor}
+            for name in spec.shown
         ],
         "runs": [
             {
                 "name": _called(each, named),
+                "whole": each.name,
                 "binS": each.run.scenario.bin_s,
                 "measures": [
                     name
@@ -168,8 +200,6 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
             "latency": {
                 "first": _LATENCIES_S[0],
                 "last": _LATENCIES_S[1],
-                "octave": FIRST_OCTAVE,
-                "steps": BUCKETS_PER_OCTAVE,
                 "layout": _layout(
                     len(named), "publish to apply (s, log scale)", "seen (%)", log=True
                 ),
@@ -177,7 +207,7 @@ def _shown(spec: Spec, named: Sequence[style.Named]) -> dict[str, Any]:
             "over_time": {
                 "name": spec.over_time,
                 "factor": over_time.factor,
-                "words": over_time.alone or over_time.name,
+                "words": head_of(spec.over_time),
                 "isLevel": MEASURES[spec.over_time].worse == "neither",
                 "layout": _layout(len(named), "time (s)", over_time.name, log=False),
             },
@@ -231,7 +261,10 @@ def _as_json(laid: LaidOut) -> dict[str, Any]:
         "segments": [[at, _text(content)] for at, content in image.segments],
         "cleared": _cleared(image),
         "arrays": arrays,
-        "tallied": words_of_array(places[SUMS]) + words_of_array(places[SPANS_S]),
+        "tallied": [
+            word for name in (SUMS, SPANS_S, EDGES_S) for word in words_of_array(places[name])
+        ],
+        "noted": [word for name in (WARNED, MARKS) for word in words_of_array(places[name])],
         "groups": [
             {"sliders": group.sliders, "changes": [_pieces(each) for each in group.changes]}
             for group in laid.groups

@@ -11,14 +11,17 @@ import pytest
 
 import simlib as sl
 from simlib.core.measures import MEASURES, evaluate
+from simlib.core.record import bucket_edges_s
 from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.image import words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.errors import ScenarioError
+from simlib.run.sentences import NUMBERS as NUMBERS_OF_RUNS
+from simlib.run.warnings import Facts, Numbers
 from simlib.scenario import compile_workload, new_record
-from simlib.web.laid_out import NUMBERS, SPANS_S, SUMS, laid_out
+from simlib.web.laid_out import EDGES_S, MARKS, NUMBERS, SPANS_S, SUMS, WARNED, laid_out
 from simlib.web.sliders import moved, sliders_of
 from tests.engines.pages import Page
 
@@ -34,6 +37,9 @@ RECONNECTING = {
     "reconnect.policy": ["full_jitter", "none", "exponential"],
     "reconnect.base_s": (0.1, 3.0),
 }
+HIDDEN = {"every_s": 30.0, "length_s": 5.0}
+OF_TABS = ("waited", "never", "waited_frac")
+"""The numbers that only a run has whose browsers have a limit of connections."""
 FAILING = {"faults": [RESTART], "server.handshake_s": 0.01}
 EXPLORED = {
     "polling": ({}, {**COMMON, "polling.interval_s": (5.0, 60.0), "ramp_s": (0.0, 30.0)}),
@@ -50,8 +56,20 @@ EXPLORED = {
     "sse_notify": ({"transport": "sse_notify"}, {**COMMON, "server.poll_s": (0.0, 0.01)}),
     "long_polling": ({"transport": "long_polling"}, {**COMMON, "horizon_s": (50.0, 100.0)}),
     "hidden": (
-        {"hidden": {"every_s": 30.0, "length_s": 5.0}, "polling.etag": "version"},
+        {"hidden": HIDDEN, "polling.etag": "version"},
         {**COMMON, "polling.interval_s": (5.0, 60.0), "network.rtt_s": (0.0, 0.3)},
+    ),
+    "tabs": (
+        {"transport": "sse", "tabs_per_user": 10, "network.connections_per_user": 6},
+        {**COMMON, "server.max_connections": [20, 40, 20_000]},
+    ),
+    "tabs of hints": (
+        {"transport": "sse_notify", "tabs_per_user": 10, "network.connections_per_user": 6},
+        {**COMMON, "server.nodes": [1, 2]},
+    ),
+    "full": (
+        {"transport": "websocket", "fallback": {"after_failures": 2}, **FAILING},
+        {**COMMON, "server.max_connections": [20, 40, 20_000], "server.handshake_s": (0.01, 1.0)},
     ),
     "sessions": (
         {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}},
@@ -96,9 +114,10 @@ def check(laid, scenario, sliders, positions):
     assert (horizon_s, warm_up_s) == (scenario.horizon_s, scenario.warm_up_s)
     running.call("lay_out", *drawn_by)
     running.simulate(horizon_s, SLICES)
-    running.call(
-        "tally", warm_up_s, *words_of_array(places[SUMS]), *words_of_array(places[SPANS_S])
-    )
+    for kernel, filled in (("tally", (SUMS, SPANS_S, EDGES_S)), ("warn", (WARNED, MARKS))):
+        running.call(
+            kernel, warm_up_s, *(w for name in filled for w in words_of_array(places[name]))
+        )
 
     workload = compile_workload(scenario, SEED, 0)
     record = new_record(scenario, workload)
@@ -114,8 +133,14 @@ def check(laid, scenario, sliders, positions):
         part = tuple(slice(length) for length in ours.shape)
         assert np.array_equal(ours, theirs[part]), array
 
+    assert np.array_equal(running.array(places[EDGES_S]), bucket_edges_s())
     sums = running.array(places[SUMS])
-    (totals,) = sl.simulate(scenario, seed=SEED, engine="compiled").totals()
+    run = sl.simulate(scenario, seed=SEED, engine="compiled")
+    numbers = Numbers(Facts(scenario, run.provenance, run._tables))
+    for name, found in zip(NUMBERS_OF_RUNS, running.array(places[WARNED]), strict=True):
+        if name not in OF_TABS or scenario.network.connections_per_user is not None:
+            assert found == pytest.approx(np.nan_to_num(numbers[name]), rel=1e-12), name
+    (totals,) = run.totals()
     for measure in MEASURES.values():
         if np.isfinite(totals.get(measure.name, np.nan)):
             row = dict(zip(TALLIED, sums[SAMPLES.index(measure.sample)], strict=True))
@@ -126,7 +151,6 @@ def check(laid, scenario, sliders, positions):
 @pytest.mark.parametrize(
     ("changes", "moves", "said"),
     [
-        ({}, {"clients": (50, 200_000)}, "clients: must be < 100000 in a page"),
         (
             {},
             {"network.rtt_spread": (0.0, 0.5), "clients": (20, 300)},
