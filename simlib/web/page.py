@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import html
 import itertools
 import json
@@ -21,6 +20,7 @@ from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.image import STACK_END, Image, words_of_array
 from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
+from simlib.engines.wasm.object_file import without_notes
 from simlib.figures import style
 from simlib.run import sentences
 from simlib.scenario import Scenario
@@ -36,6 +36,7 @@ from simlib.web.laid_out import (
     LaidOut,
     laid_out,
 )
+from simlib.web.packed import packed
 from simlib.web.shown import cells_of, head_of, label_of, line_of
 from simlib.web.sliders import Slider
 from simlib.web.specs import Spec
@@ -95,7 +96,7 @@ def explorer_html(spec: Spec, name: str) -> str:
     left_out = list(dict.fromkeys(kind for _, kinds in warns for kind in kinds))
     shown = _shown(spec, named) | {"laid": [_as_json(each) for each in laid]}
     shown["warned"] = [warned.as_json(kinds) for kinds, _ in warns]
-    data = base64.b64encode(gzip.compress(json.dumps(shown).encode(), 9, mtime=0)).decode()
+    data = packed(json.dumps(shown, separators=(",", ":")).encode())
     heads = "".join(f"<th scope='col'>{html.escape(each.name)}</th>" for each in named)
     rows = "".join(
         f"<tr><th scope='row'>{html.escape(head)}</th>"
@@ -135,16 +136,23 @@ def explorer_html(spec: Spec, name: str) -> str:
 @cache
 def script() -> str:
     """Return the script of explorers: the module, and what runs it."""
-    code = base64.b64encode(gzip.compress(module_of(GENERAL).code, 9, mtime=0)).decode()
-    sources = {"module": code, "machine": _source("machine"), "worker": _source("worker")}
+    worker = _source("machine") + _source("worker")
+    sources = {
+        "module": packed(without_notes(module_of(GENERAL).code)),
+        "worker": packed(worker.encode()),
+    }
     # No "<" may stand in a script's text: "</script>" and "<!--" would end or hide the rest.
     given = json.dumps(sources).replace("<", "\\u003c")
-    return f'"use strict";{{\nconst SOURCES = {given};\n{_source("view")}}}\n'
+    shown = _source("unpack") + _source("view")
+    return f'"use strict";{{\nconst SOURCES = {given};\n{shown}}}\n'
 
 
 def _source(name: str) -> str:
+    """Return a script without what is there for its readers: indents, comments."""
     text = (files("simlib.web") / f"{name}.js").read_text(encoding="utf-8")
-    return text.replace('"use strict";\n', "", 1)
+    text = text.replace('"use strict";\n', "", 1)
+    lines = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
 
 
 def _slider_html(slider: Slider, name: str, scenario: Scenario) -> str:

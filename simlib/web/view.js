@@ -1,8 +1,8 @@
 "use strict";
 // An explorer: sliders that a worker simulates anew for, a table of metrics, two figures.
 //
-// It stands in a block of its own, after `SOURCES`; `library` (loads plotly.js) and `darkened` (the
-// colours of a dark screen) are the page's.
+// It stands in a block of its own, after `SOURCES` and unpack.js; `library` (loads plotly.js) and
+// `darkened` (the colours of a dark screen) are the page's.
 
 const STOPPED = "Stopped. Move a slider to simulate again.";
 const SIMULATING = "Simulating.";
@@ -281,22 +281,16 @@ function wrap(text, characters) {
 }
 
 function workerAddress() {
-  const text = SOURCES.machine + SOURCES.worker;
+  const text = new TextDecoder().decode(unpacked(SOURCES.worker));
   return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-}
-
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 // What nobody sees yet is not simulated yet.
 async function begin(box) {
   await library();
-  const text = await unpacked(box.querySelector('script[type="text/plain"]').textContent);
+  const text = unpacked(box.querySelector('script[type="text/plain"]').textContent);
   const spec = JSON.parse(new TextDecoder().decode(text));
-  const code = await unpacked(SOURCES.module);
+  const code = unpacked(SOURCES.module);
   box.explorer = new Explorer(box, { ...spec, code });
 }
 
