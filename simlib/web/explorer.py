@@ -96,8 +96,8 @@ def explorer(
     Raises
     ------
     ScenarioError
-        Something is wrong with a scenario or a slider. What would have to be laid out anew for
-        every client is refused when a page is rendered, which lays runs out.
+        Something is wrong with a scenario or a slider, or what it moves cannot slide in a page:
+        that would have to be laid out anew for every client.
 
     Examples
     --------
@@ -106,10 +106,13 @@ def explorer(
     <Explorer of polling.interval_s>
     ...
     """
+    from simlib.web.laid_out import check_laid_out  # takes a compiler
+
     scenarios = (scenario,) if isinstance(scenario, Scenario) else scenario
     spec = Spec(sequence("scenarios", scenarios), (), sequence("shown", shown), over_time, seed)
     check(spec)
     spec = spec._replace(sliders=sliders_of(spec.scenarios[0], sliders))
     for each in spec.scenarios:
         check_beside(each, spec.sliders)
+        check_laid_out(each, spec.sliders, spec.seed)
     return Explorer(spec)

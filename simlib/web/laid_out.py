@@ -20,13 +20,13 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.turn import World
-from simlib.engines.compiled.variants import FROM_CLIENTS
-from simlib.engines.wasm.block import WORD_BYTES
+from simlib.engines.wasm.block import WORD_BYTES, words_of
 from simlib.engines.wasm.image import Image, Place, image_of, leaves, word, words_of_array
 from simlib.engines.wasm.kernels import AS_IT_IS, SAMPLES, SPANS, TALLIED
 from simlib.errors import ScenarioError
@@ -43,7 +43,18 @@ WARNED, MARKS = "page.warned", "page.marks"
 """The arrays beside a world's: what a run is laid out by, and what a page's kernels fill."""
 _LENGTHENED = ("q.", "arrays.beats.flying.")
 """Event lists: longer ones than are needed do as well, and their wheels may turn at any pace."""
+_OF_POLLS = {"rules.interval_s", "treatment_rules.interval_s"}
+"""What no client reads that never polls: a page need not simulate anew for it."""
 _MOST_BYTES = 4096
+_FOLLOWS = {
+    "arrays.half_s": "how far each client is from the server",
+    "arrays.start_s": "when each client comes",
+    "arrays.end_s": "when each client goes",
+    "record.publish_s": "when changes are published",
+    "arrays.fault_events": "what happens in the run",
+}
+"""What a page has of a run from Python, by the array that holds it."""
+_INSTEAD = "show a scenario of each beside each other instead"
 _RANDOM = 12
 _CORNERS = 5
 """Of so many sliders all corners are looked at."""
@@ -104,6 +115,21 @@ def laid_out(
     return _Layout(scenario, sliders, seed, words).whole()
 
 
+def check_laid_out(scenario: Scenario, sliders: Sequence[Slider], seed: int) -> None:
+    """Raise what `laid_out` would, without a module.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    sliders : sequence of Slider
+    seed : int
+    """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return  # interpreted code has lists where a page has tables
+    world = _Run(scenario, seed).world
+    _Layout(scenario, sliders, seed, tuple(words_of(numba.typeof(world), ""))).whole()
+
+
 class _Layout:
     """The runs of a scenario, wherever its sliders are, and the memory that holds each of them."""
 
@@ -127,7 +153,7 @@ class _Layout:
                 put_together |= group.changes[self._place(group.sliders, positions)]
             theirs = self._memory.changes(self._run(positions), None)
             if self._memory.between({}, put_together) != theirs:
-                rule = "must be settings of which no two decide the same together"
+                rule = f"must not depend on each other, as two of these do: {_INSTEAD}"
                 raise ScenarioError("sliders", [each.path for each in self._sliders], rule)
         return LaidOut(self._memory.image, tuple(groups))
 
@@ -141,8 +167,11 @@ class _Layout:
         lengths = [len(self._sliders[number].values) for number in members]
         if math.prod(lengths) > _MOST_TOGETHER:
             paths = [self._sliders[number].path for number in members]
-            rule = f"must have at most {_MOST_TOGETHER} positions together, as both move the same"
-            raise ScenarioError("sliders", paths, rule)
+            rule = (
+                f"must have at most {_MOST_TOGETHER:,} positions together, as they move the same: "
+                "give shorter lists of values"
+            )
+            raise ScenarioError(" and ".join(paths), math.prod(lengths), rule)
         without = self._memory.changes(self._run(before), self._sliders[members[0]])
         changes = []
         for combination in itertools.product(*map(range, lengths)):
@@ -189,8 +218,6 @@ class _Run:
     """A run that has not begun, and what its memory is to hold beside its world."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
-        if scenario.clients >= FROM_CLIENTS:
-            raise ScenarioError("clients", scenario.clients, f"must be < {FROM_CLIENTS} in a page")
         workload = compile_workload(scenario, seed, 0)
         record = new_record(scenario, workload)
         self.world: World = Simulation(workload, record).world
@@ -208,7 +235,12 @@ class _Run:
             NUMBERS: np.array(numbers),
             SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
             SPANS_S: np.zeros((len(SPANS) + 2, bins)),
+            EDGES_S: np.zeros(record.histogram.shape[1] + 1),
+            WARNED: np.zeros(len(sentences.NUMBERS)),
+            MARKS: np.zeros(self.clients, np.int8),
         }
+        is_read = self.world.rules.has_flag or may_poll(foreseen(scenario))
+        self.unread = set() if is_read else _OF_POLLS
         self.filled_in = {"arrays.rows", "arrays.heard_s", "record.last"}
         self.filled_in |= {"record.clients", "record.traffic"}
         self.filled_in |= {"arrays.start_s"} if ramp_s != AS_IT_IS else set()
@@ -235,9 +267,6 @@ class _Run:
         return self.world
 
 
-            EDGES_S: np.zeros(record.histogram.shape[1] + 1),
-            WARNED: np.zeros(len(sentences.NUMBERS)),
-            MARKS: np.zeros(self.clients, np.int8),
 class _Memory:
     """The memory with a run's tables, and how other runs differ from it."""
 
@@ -254,7 +283,8 @@ class _Memory:
 
     def changes(self, run: _Run, slider: Slider | None) -> Bytes:
         """Return what a run writes that the memory has otherwise."""
-        changed = {at: new for at, new in self._words_of(run) if self._words[at] != new}
+        words = self._words_of(run, slider)
+        changed = {at: new for at, new in words if self._words[at] != new}
         for name, array in run.arrays.items():
             if name.startswith(_LENGTHENED) or name in run.filled_in:
                 continue
@@ -262,9 +292,7 @@ class _Memory:
             if now == before:
                 continue
             if slider is not None and (self._is_of_clients(run, name) or len(now) > _MOST_BYTES):
-                path = slider.path
-                rule = f"must be a setting that does not move {name}, which a page cannot lay out"
-                raise ScenarioError("sliders", path, rule)
+                raise _cannot_slide(slider, _FOLLOWS.get(name, "what each client is given"))
             # Item by item: two sliders may move different ones.
             at, size = self.image.places[name].address, array.itemsize
             for start in range(0, len(now), size):
@@ -282,17 +310,18 @@ class _Memory:
     def _is_of_clients(self, run: _Run, name: str) -> bool:
         return run.clients > 1 and run.clients in run.arrays[name].shape
 
-    def _words_of(self, run: _Run) -> Iterator[tuple[int, bytes]]:
+    def _words_of(self, run: _Run, slider: Slider | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield the words of a run's numbers, and of the shapes of its arrays, by address."""
         for name, value in leaves(run.world):
             if name.startswith(_LENGTHENED) and not name.endswith("horizon_s"):
+                continue
+            if name in run.unread:
                 continue
             if not isinstance(value, np.ndarray):
                 yield self._at[name], word(0 if value is None else value)
                 continue
             if any(new > old for new, old in zip(value.shape, self._shapes[name], strict=True)):
-                rule = f"must be settings that make no table shorter and another, {name}, longer"
-                raise ScenarioError("sliders", self._paths, rule)
+                raise _cannot_slide(slider, "how a run is laid out", self._paths)
             place = self.image.places[name]
             shown = Place(place.address, value.dtype, value.shape, value.strides)
             is_roomy = self._shapes[name] != place.shape
@@ -301,6 +330,14 @@ class _Memory:
             for part, new in zip((*parts, *dims), words_of_array(shown), strict=True):
                 if not is_roomy:
                     yield self._at[f"{name}.{part}"], word(new)
+
+
+def _cannot_slide(slider: Slider | None, what: str, paths: Sequence[str] = ()) -> ScenarioError:
+    """Return that a slider, or some together, move what a page is given by Python once for all."""
+    rule = f"must not slide in a page, as it decides {what}: {_INSTEAD}"
+    if slider is None:
+        return ScenarioError("sliders", list(paths), rule.replace("it decides", "they decide"))
+    return ScenarioError(slider.path, f"{slider.texts[0]} to {slider.texts[-1]}", rule)
 
 
 def _extremes(

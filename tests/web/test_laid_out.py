@@ -148,27 +148,51 @@ def check(laid, scenario, sliders, positions):
             assert found == pytest.approx(totals[measure.name], rel=1e-12), measure.name
 
 
+@pytest.mark.parametrize("transport", ["websocket", "notify", "sse", "sse_notify", "long_polling"])
+def test_the_interval_of_polls_moves_nothing_where_nobody_polls(transport):
+    board = BOARD.replace({"transport": transport, **FAILING, "hidden": HIDDEN})
+    sliders = sliders_of(board, {"polling.interval_s": (1.0, 100.0)})
+    laid = laid_out(board, sliders, SEED, module_of(GENERAL).words)
+    assert not any(laid.groups[0].changes)
+    for position in (0, len(sliders[0].values) - 1):
+        check(laid, moved(board, sliders, [position]), sliders, [position])
+    falls_back = board.replace(fallback={"after_failures": 2})
+    laid = laid_out(
+        falls_back,
+        sliders_of(falls_back, {"polling.interval_s": (1.0, 100.0)}),
+        SEED,
+        module_of(GENERAL).words,
+    )
+    assert any(laid.groups[0].changes)
+
+
 @pytest.mark.parametrize(
     ("changes", "moves", "said"),
     [
         (
             {},
             {"network.rtt_spread": (0.0, 0.5), "clients": (20, 300)},
-            "must be settings that make no table shorter and another, ",
+            "network.rtt_spread: must not slide in a page, as it decides how a run is laid out: ",
         ),
         (
             {"network.rtt_quantiles": [[0.5, 0.05], [1.0, 0.2]]},
             {"network.rtt_quantiles": [((0.5, 0.05), (1.0, 0.2)), ((0.5, 0.1), (1.0, 0.2))]},
-            "does not move arrays.half_s, which a page cannot lay out",
+            "network.rtt_quantiles: must not slide in a page, as it decides how far each client is",
         ),
         (
             {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}},
-            {"clients": (20, 300)},
-            "does not move arrays.start_s, which a page cannot lay out",
+            {"sessions.arrivals_per_s": (0.5, 2.0)},
+            "sessions.arrivals_per_s: must not slide in a page, as it decides when each client ",
+        ),
+        (
+            {"faults": [RESTART]},
+            {"faults.0.start_s": (20.0, 60.0), "faults.0.length_s": (1.0, 19.0)},
+            "faults.0.start_s and faults.0.length_s: must have at most 1,500 positions together",
         ),
     ],
 )
-def test_what_a_page_cannot_move_is_refused_by_name(changes, moves, said):
-    board = BOARD.replace(changes)
-    with pytest.raises(ScenarioError, match=re.escape(said)):
-        laid_out(board, sliders_of(board, moves), SEED, module_of(GENERAL).words)
+def test_what_a_page_cannot_move_is_refused_as_soon_as_it_is_asked_for(changes, moves, said):
+    with pytest.raises(ScenarioError, match=re.escape(said)) as refused:
+        sl.web.explorer(BOARD.replace(changes), moves)
+    assert "arrays." not in str(refused.value)
+    assert "record." not in str(refused.value)
