@@ -236,6 +236,13 @@ def test_ctrl_c_keeps_what_is_done(monkeypatch):
     assert table["replications"].tolist() == [2] * len(metrics.QUANTITIES)
 
 
+def wait_until(holds):
+    ends_s = time.monotonic() + 120.0
+    while not holds():
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+
+
 def of_a_thread(task):
     if task == "fails":
         raise ValueError("of a task")
@@ -277,14 +284,18 @@ def test_an_interrupt_of_threads_keeps_what_is_done(monkeypatch):
     assert stopped.value.result["replications"].tolist() == [4] * len(metrics.QUANTITIES)
 
 
-def test_after_an_interrupt_threads_end_within_a_second_though_runs_are_long():
+def test_after_an_interrupt_threads_end_within_a_second_though_runs_are_long(tmp_path):
     board = BOARD.replace({"clients": 100, "horizon_s": 360_000.0, "bin_s": 3600.0})
     points = [{"clients": 5, "horizon_s": 60.0}, {}]
     options = {"on": "threads", "workers": 2, "engine": "simpy", "progress": False}
-    ctrl_c = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    ctrl_c.start()
+
+    def ctrl_c():
+        wait_until(lambda: len(Store(tmp_path)) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=ctrl_c, daemon=True).start()
     with pytest.raises(sl.Interrupted, match="2 of 4 runs were finished") as stopped:
-        sl.sweep(board, points, replications=2, **options)
+        sl.sweep(board, points, replications=2, store=tmp_path, **options)
     computed_s = time.process_time()  # the machine may be busy
     workers = [each for each in threading.enumerate() if "carry_out" in each.name]
     for worker in workers:
@@ -302,8 +313,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
     killed = []
 
     def kill_one():
-        while len(Store(tmp_path)) < 3:
-            time.sleep(0.01)
+        wait_until(lambda: len(Store(tmp_path)) >= 3)
         workers = [
             child
             for child in psutil.Process().children(recursive=True)

@@ -2,15 +2,18 @@
 
 `Answers.of` simulates what a glance asks for, on two processors where there are, and yields an
 answer as soon as there is something to see: first the runs in calm, then all, with the verdict.
+Where the candidate's run takes so long that a figure would seem to stand still, today's comes alone
+before these.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 from simlib.engines.choice import expected_events
@@ -31,6 +34,8 @@ MOST_EVENTS = 1e8
 """Events of one move: the compiled engine takes some ten seconds for them."""
 _KEPT_EVENTS = 3e7
 """Runs of so many events together are kept, at least those of one move."""
+_SOON_S = 0.2
+"""After so long what there is of the figure is shown, though the candidate's run is not over."""
 
 
 class Answer(NamedTuple):
@@ -40,17 +45,20 @@ class Answer(NamedTuple):
     ----------
     scenario : Scenario
     drawn : list of Drawn
-        Today's, and the candidate's if that is another.
+        Today's, and the candidate's if that is another, and was simulated.
     decision : Decision or None
         None as long as the runs with a restart are missing.
     note : str
         Why the candidate is not there, if it is not.
+    is_late : bool, optional
+        Whether the candidate's is still being simulated.
     """
 
     scenario: Scenario
     drawn: list[Drawn]
     decision: Decision | None
     note: str
+    is_late: bool = False
 
 
 class Answers:
@@ -67,7 +75,7 @@ class Answers:
     --------
     >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=10, horizon_s=120)
     >>> answers = Answers(Needs(latency_p95_s=2.0), 1, "simpy")
-    >>> first, last = answers.of(board, "push")
+    >>> *_, first, last = answers.of(board, "push")
     >>> first.decision is None, last.decision.kind
     (True, 'migrate')
     """
@@ -90,6 +98,7 @@ class Answers:
         engine = self._engine or ("auto" if is_under_way() else "compiled")
         asked = glance(scenario, self.needs, candidate, seed=self.seed, engine=engine)
         check_size(asked)
+        soon_s = time.monotonic() + _SOON_S
         runs: dict[tuple[str, ConditionName], Run] = {}
         with ThreadPoolExecutor(self._workers) as pool:
             given_up = end_event() or threading.Event()
@@ -97,6 +106,10 @@ class Answers:
                 pool.submit(self._run_of, trial, given_up) for trial in asked.asks.values()
             ]
             for key, future in zip(asked.asks, found, strict=True):
+                if len(runs) == 1 < len(asked.names):
+                    wait([future], max(0.0, soon_s - time.monotonic()))
+                    if not future.done():
+                        yield Answer(scenario, _drawn(asked, runs), None, asked.note, True)
                 run = future.result()
                 if run is None or given_up.is_set():
                     return
@@ -151,6 +164,8 @@ def check_size(asked: Glance) -> None:
 def _drawn(asked: Glance, runs: dict[tuple[str, ConditionName], Run]) -> list[Drawn]:
     found = []
     for name in asked.names:
+        if (name, "calm") not in runs:
+            continue
         restart_s = asked.asks[name, "rough"].condition.restart_s
         assert restart_s is not None
         label = "today" if name == TODAY else asked.point.cases[name].label

@@ -26,6 +26,8 @@ _HEIGHT_PX = 560
 WIDTH_PX = 515
 """Of the figure: with the controls beside it, what a window of 1280 pixels has room for."""
 _SMALL_PX = 12
+_PALE = 0.25
+"""How opaque what belongs to settings before is."""
 
 
 class Drawn(NamedTuple):
@@ -105,15 +107,24 @@ class Move(NamedTuple):
     axis: dict[str, Any]
 
 
-def move_of(drawn: Sequence[Drawn]) -> Move:
-    """Return what is drawn of one or two; of one alone, the second is taken away."""
+def move_of(drawn: Sequence[Drawn], *, is_late: bool = False) -> Move:
+    """Return what is drawn of one or two.
+
+    Parameters
+    ----------
+    drawn : sequence of Drawn
+        Of one alone, the second is taken away.
+    is_late : bool, optional
+        The second is still being simulated: what was drawn of it stays on its axis, but pales.
+    """
     spans: list[float] = []
     traces: list[dict[str, Any]] = []
     for one, named in zip(drawn, style.labelled([one.calm for one in drawn]), strict=True):
         found = _traces_of(one, named, spans)
-        traces += [{"visible": True, "name": one.name, **values} for values in found]
-    traces += [{"visible": False}] * (2 * _EACH - len(traces))
-    return Move(traces, style.duration_axis(spans))
+        traces += [{"visible": True, "name": one.name, "opacity": 1.0, **each} for each in found]
+    rest = {"opacity": _PALE} if is_late else {"visible": False}
+    traces += [rest] * (2 * _EACH - len(traces))
+    return Move(traces, {} if is_late else style.duration_axis(spans))
 
 
 def redraw(figure: go.Figure, move: Move) -> None:

@@ -141,7 +141,7 @@ class Planner(ipywidgets.VBox):
         move, scenario, candidate = asked
         try:
             for answer in self._answers.of(scenario, candidate):
-                drawn = panels.move_of(answer.drawn)
+                drawn = panels.move_of(answer.drawn, is_late=answer.is_late)
                 told = "" if answer.decision is None else _glanced(answer.decision, answer.note)
                 self._deliver(self._show, move, answer, drawn, told)
         except SimlibError as error:

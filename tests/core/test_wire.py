@@ -166,7 +166,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run a live test, bounded in time."""
 
     async def bounded() -> None:
-        await asyncio.wait_for(main(), 10)
+        await asyncio.wait_for(main(), 60)
 
     asyncio.run(bounded())
 

@@ -33,7 +33,6 @@ from unittest import mock
 
 import hypothesis
 import numba
-import pandas as pd
 from hypothesis import HealthCheck, Phase, given, reject
 from hypothesis import strategies as st
 from tqdm import tqdm
@@ -46,7 +45,7 @@ from simlib.engines.compiled.state import BLOCK
 from tests.benchmarks.pairs import commit_of, machine
 from tests.engines.test_attempts import storms
 from tests.engines.test_beats import beating
-from tests.engines.test_compiled_engine import ALWAYS, KEPT
+from tests.engines.test_compiled_engine import KEPT, assert_equal_tables
 from tests.engines.test_rollouts import Script
 from tests.engines.test_tight_paths import BOARDS, FLAGS, PERCENTS, SOCKETS, TREATMENTS, pings_for
 from tests.strategies import scenarios
@@ -171,13 +170,10 @@ def compare(case: Case) -> tuple[str, Counter[str]]:
     with counted() as finished, mock.patch.object(variants, "FROM_CLIENTS", _from(case)):
         try:
             one, other = (run(case, engine) for engine in ("simpy", "compiled"))
-            names = (*ALWAYS, *case.keep, *(["exposures"] if case.says else []))
+            names = (*case.keep, *(["exposures"] if case.says else []))
             if case.scenario.server.nodes > 1:
                 names += ("busy",)
-            for name in names:
-                if columns := unlike(one.columns(name), other.columns(name)):
-                    pd.testing.assert_frame_equal(one.frame(name), other.frame(name))
-                    raise AssertionError(f"{name}: {columns} differ in their last bits")
+            assert_equal_tables(one, other, names)
             difference = ""
         except Exception as error:  # an engine that fails is found, as one that differs is
             difference = f"{type(error).__name__}: {error}"
@@ -185,29 +181,6 @@ def compare(case: Case) -> tuple[str, Counter[str]]:
     for simulation in finished:
         taken.update(simulation.taken)
     return difference, taken
-
-
-def unlike(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Name the columns of two tables that are not the same bytes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> table = {"t_s": np.array([0.0, 1.0]), "cause": np.array(["cut", "cut"], object)}
-    >>> unlike(table, table), unlike(table, {**table, "t_s": np.array([-0.0, 1.0])})
-    ([], ['t_s'])
-    """
-    if list(one) != list(other):
-        return sorted(one.keys() ^ other.keys()) or list(other)
-    return [name for name in one if not _are_alike(one[name], other[name])]
-
-
-def _are_alike(one: Any, other: Any) -> bool:
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    return (
-        one.tolist() == other.tolist() if one.dtype == object else one.tobytes() == other.tobytes()
-    )
 
 
 def _from(case: Case) -> float:

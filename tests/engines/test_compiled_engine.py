@@ -33,7 +33,32 @@ EXAMPLES = 25 if INTERPRETED else 60
 
 def assert_equal_tables(one, other, keep=()):
     for name in (*ALWAYS, *keep):
-        pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
+        if columns := unlike(one.columns(name), other.columns(name)):
+            pd.testing.assert_frame_equal(one.frame(name), other.frame(name), check_exact=True)
+            raise AssertionError(f"{name}: {columns} differ in their last bits")
+
+
+def unlike(one, other):
+    """Name the columns of two tables that are not the same bytes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = {"t_s": np.array([0.0, 1.0]), "cause": np.array(["cut", "cut"], object)}
+    >>> unlike(table, table), unlike(table, {**table, "t_s": np.array([-0.0, 1.0])})
+    ([], ['t_s'])
+    """
+    if list(one) != list(other):
+        return sorted(one.keys() ^ other.keys()) or list(other)
+    return [name for name in one if not _are_alike(one[name], other[name])]
+
+
+def _are_alike(one, other):
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return (
+        one.tolist() == other.tolist() if one.dtype == object else one.tobytes() == other.tobytes()
+    )
 
 
 def assert_equal_runs(scenario, *, seed=3, keep=()):
@@ -164,7 +189,7 @@ def board_of(pair, transport, **more):
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_engines_agree_on_every_pair_of_faults(pair, transport):
     board = board_of(pair, transport)
-    for seed in range(1 if INTERPRETED else 3):
+    for seed in range(1 if INTERPRETED else 2):
         run = assert_equal_runs(board, seed=seed, keep=KEPT if seed == 0 else ())
     assert run.ledger.delivered > 0
 
@@ -203,7 +228,7 @@ def test_engines_agree_on_every_client_library_under_faults(name):
     board = sl.Scenario(
         transport="websocket",
         updates={"rate_per_s": 0.2},
-        clients=16 if INTERPRETED else 160,
+        clients=16 if INTERPRETED else 80,
         ramp_s=11.3,
         horizon_s=300.0,
         network={"rtt_spread": 0.4},
@@ -320,7 +345,7 @@ def test_engines_agree_on_the_node_of_each_connection(transport):
     board = sl.Scenario(
         transport=transport,
         updates={"rate_per_s": 0.1},
-        clients=20 if INTERPRETED else 500,
+        clients=20 if INTERPRETED else 200,
         horizon_s=200.0,
         server={"nodes": 3},
         reconnect={"policy": "fixed", "base_s": 1.0, "cap_s": 1.0},
@@ -383,7 +408,7 @@ def test_a_polling_run_that_is_stopped_has_worked_as_much_as_the_reference(stop_
 @pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_engines_agree_on_a_crowd(transport, pytestconfig):
     board = sl.Scenario.load(pytestconfig.rootpath / "data/scenarios/matters.toml")
-    clients = 40 if INTERPRETED else 1500
+    clients = 40 if INTERPRETED else 500
     changes = {"sessions": {"arrivals_per_s": 0.5, "length_s": 100.0}, "reconnect.cap_s": 5.0}
     crowd = board.replace({"transport": transport, "clients": clients, **changes})
     full = crowd.replace({"server.max_connections": clients // 2, "server.backlog": 20})

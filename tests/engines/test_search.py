@@ -14,7 +14,7 @@ import pytest
 import simlib as sl
 from tests.engines import search
 
-EXAMPLES = 6 if numba.config.DISABLE_JIT else 60
+EXAMPLES = 6 if numba.config.DISABLE_JIT else 20
 SEED = 16
 WAYS = {
     "beats": ["beats"],

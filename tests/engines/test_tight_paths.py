@@ -23,7 +23,7 @@ from tests.engines.test_compiled_engine import assert_equal_tables
 from tests.engines.test_rollouts import POLLED, Script
 
 INTERPRETED = bool(numba.config.DISABLE_JIT)
-EXAMPLES = 20 if INTERPRETED else 60
+EXAMPLES = 20 if INTERPRETED else 40
 SLOW = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -144,7 +144,7 @@ NARROW = {
 }
 
 
-@searching(max_examples=25 if numba.config.DISABLE_JIT else 100)
+@searching(max_examples=25 if numba.config.DISABLE_JIT else 60)
 @given(scenario=scenarios(), transport=st.sampled_from(["polling", "websocket"]))
 def test_the_general_loop_gives_what_the_others_give(scenario, transport):
     scenario = scenario.replace({**NARROW, "transport": transport})

@@ -41,7 +41,7 @@ def test_they_are_set_when_a_rollout_sets_them(changes):
 
 
 def test_after_the_horizon_nothing_is_set():
-    assert len(percentages(PLAN, BOARD.replace(horizon_s=30.0))) == 1
+    assert len(percentages(PLAN, BOARD.replace(horizon_s=59.0))) == 2
 
 
 def test_guardrails_are_refused_by_name():

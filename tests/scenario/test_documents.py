@@ -53,11 +53,11 @@ LAUGHS = "a0: &a0 {x: 1}\n" + "".join(
     ],
 )
 def test_yaml_that_cannot_be_meant_is_refused_at_once(text, words):
-    began = time.perf_counter()
+    began_s = time.process_time()  # the machine may be busy
     with pytest.raises(ScenarioError, match=r"^a\.yaml: ") as error:
         parsed(text, "a.yaml", "YAML")
     assert words in str(error.value)
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began_s < 5.0
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,7 @@ def _read_inline(
     for stage in stages:
         if stage.analysis is None:
             continue
+        stage.analysis.ignore("startingStep", why="it is of an analysis in the background")
         analysis = read_analysis(stage.analysis, templates, given)
         if first is None:
             first = analysis

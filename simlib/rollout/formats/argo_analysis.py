@@ -77,9 +77,12 @@ def read_analysis(
     analysis.ignore("measurementRetention", "analysisRunMetadata")
     analysis.known.add("startingStep")  # which the strategy reads
     dry = _dry(analysis)
-    args = {str(one.take("name", needed=True)): one for one in analysis.sections("args")}
-    for name, arg in args.items():
+    args: dict[str, ForeignMapping] = {}
+    for arg in analysis.sections("args"):
+        name = str(arg.take("name", needed=True))
+        args[name] = arg
         arg.ignore("name", "value", "valueFrom", why=f"it fills {{{{args.{name}}}}} in")
+        arg.done()
     metrics: list[_Metric] = []
     names: set[str | None] = set()
     paths: list[str] = []
@@ -167,7 +170,11 @@ def _filled(template: ForeignMapping, given: dict[str, ForeignMapping]) -> Forei
     assert spec is not None
     spec.ignore("measurementRetention")
     spec.refuse({"templates": "must be absent: name all templates where the analysis is"})
-    values = {str(one.take("name")): one.values.get("value") for one in spec.sections("args")}
+    values: dict[str, Any] = {}
+    for arg in spec.sections("args"):
+        values[str(arg.take("name"))] = arg.values.get("value")
+        arg.ignore("value", "valueFrom")
+        arg.done()
     spec.ignore("args", why="they fill {{args...}} in")
     values |= {name: one.values.get("value") for name, one in given.items() if "value" in one}
 
