@@ -11,7 +11,7 @@ from simlib.core.measures import MEASURES
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.plan import Guardrail, Plan
 from simlib.run import RunWarning
-from simlib.run.warnings import words_s
+from simlib.run.sentences import words_s
 from simlib.scenario import Scenario
 
 _INTERVALS = 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simlib.rollout.plan import Plan
 from simlib.run.summary import summary_of
@@ -12,6 +12,9 @@ from simlib.scenario import Scenario
 from simlib.web.shown import ran
 from simlib.web.sliders import Moves, check_beside, sliders_of
 from simlib.web.specs import EXPLORER_MIME, SHOWN, Spec, check, sequence
+
+if TYPE_CHECKING:
+    from simlib.web.widget import ExplorerWidget
 
 
 class Explorer:
@@ -25,6 +28,7 @@ class Explorer:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self._runs = [ran(each, spec.seed, spec.plan) for each in spec.scenarios]
+        self._widget: ExplorerWidget | None = None
 
     def __repr__(self) -> str:
         paths = ", ".join(slider.path for slider in self.spec.sliders)
@@ -38,21 +42,22 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         shown = {EXPLORER_MIME: self.spec.as_json(), "text/plain": repr(self)}
-        return {**_widget_view(self.spec), **shown} if _is_in_a_kernel() else shown
+        return {**self._view(), **shown} if _is_in_a_kernel() else shown
+
+    def _view(self) -> dict[str, Any]:
+        """Return what JupyterLab shows: there the kernel simulates, once for all displays."""
+        from simlib.web.widget import ExplorerWidget
+
+        if self._widget is None or self._widget.is_closed:
+            self._widget = ExplorerWidget(self.spec, self._runs)
+        bundle: Any = self._widget._repr_mimebundle_()
+        return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
 
 
 def _is_in_a_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")
-
-
-def _widget_view(spec: Spec) -> dict[str, Any]:
-    """Return what JupyterLab shows: there the kernel simulates."""
-    from simlib.web.widget import ExplorerWidget
-
-    bundle: Any = ExplorerWidget(spec)._repr_mimebundle_()
-    return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
 
 
 def explorer(
@@ -100,8 +105,8 @@ def explorer(
     Raises
     ------
     ScenarioError
-        Something is wrong with a scenario, the plan or a slider. What would have to be laid out
-        anew for every client is refused when a page is rendered, which lays runs out.
+        Something is wrong with a scenario, the plan or a slider, or what it moves cannot slide in a
+        page: that would have to be laid out anew for every client.
 
     Examples
     --------
@@ -116,6 +121,8 @@ def explorer(
     <Explorer of plan.kill_s>
     ...
     """
+    from simlib.web.laid_out import check_laid_out  # takes a compiler
+
     scenarios = (scenario,) if isinstance(scenario, Scenario) else scenario
     scenarios, shown = sequence("scenarios", scenarios), sequence("shown", shown)
     spec = Spec(scenarios, (), shown, over_time, seed, plan)
@@ -123,4 +130,5 @@ def explorer(
     spec = spec._replace(sliders=sliders_of(spec.scenarios[0], sliders, plan))
     for each in spec.scenarios:
         check_beside(each, spec.sliders)
+        check_laid_out(each, spec.sliders, spec.seed, plan)
     return Explorer(spec)

@@ -20,13 +20,13 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.turn import World
-from simlib.engines.compiled.variants import FROM_CLIENTS
-from simlib.engines.wasm.block import WORD_BYTES
+from simlib.engines.wasm.block import WORD_BYTES, words_of
 from simlib.engines.wasm.image import (
     MOST_PERCENTAGES,
     Image,
@@ -41,19 +41,32 @@ from simlib.errors import ScenarioError
 from simlib.rollout.controller import RolloutController
 from simlib.rollout.plan import Plan
 from simlib.rollout.schedule import percentages
+from simlib.run import sentences
+from simlib.run.warnings import foreseen, may_poll
 from simlib.scenario import Scenario, compile_workload, enrolled, new_record
 from simlib.web.sliders import Slider, moved, moved_plan
 
 Bytes = dict[int, bytes]
 """What is written to a memory, by address."""
 
-NUMBERS, SUMS, SPANS_S = "page.numbers", "page.sums", "page.spans_s"
-SCHEDULE = "page.schedule"
-"""The arrays beside a world's: what a run is laid out by, what a tally fills, and when a plan sets
-which percentage; rows that are not needed have an infinite time."""
+NUMBERS, SUMS, SPANS_S, EDGES_S = "page.numbers", "page.sums", "page.spans_s", "page.edges_s"
+WARNED, MARKS, SCHEDULE = "page.warned", "page.marks", "page.schedule"
+"""The arrays beside a world's: what a run is laid out by, what a page's kernels fill, and when a
+plan sets which percentage; rows of that which are not needed have an infinite time."""
 _LENGTHENED = ("q.", "arrays.beats.flying.")
 """Event lists: longer ones than are needed do as well, and their wheels may turn at any pace."""
+_OF_POLLS = {"rules.interval_s", "treatment_rules.interval_s"}
+"""What no client reads that never polls: a page need not simulate anew for it."""
 _MOST_BYTES = 4096
+_FOLLOWS = {
+    "arrays.half_s": "how far each client is from the server",
+    "arrays.start_s": "when each client comes",
+    "arrays.end_s": "when each client goes",
+    "record.publish_s": "when changes are published",
+    "arrays.fault_events": "what happens in the run",
+}
+"""What a page has of a run from Python, by the array that holds it."""
+_INSTEAD = "show a scenario of each beside each other instead"
 _RANDOM = 12
 _CORNERS = 5
 """Of so many sliders all corners are looked at."""
@@ -82,8 +95,9 @@ class LaidOut(NamedTuple):
     Attributes
     ----------
     image : Image
-        `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS` and
-        `SPANS_S` are what `kernels.tally` fills; `SCHEDULE` has a time and a percentage a row.
+        `NUMBERS` are what `kernels.lay_out` takes, the horizon and the warm-up; `SUMS`, `SPANS_S`
+        and `EDGES_S` are what `kernels.tally` fills, `WARNED` and `MARKS` what `warned.warn` does;
+        `SCHEDULE` has a time and a percentage a row.
     groups : tuple of Group
         Each slider is in one.
     """
@@ -134,15 +148,39 @@ class _Explored(NamedTuple):
             return _Run(scenario, self.seed)
         return _Run(scenario, self.seed, moved_plan(self.plan, self.sliders, positions))
 
+    @property
+    def unread(self) -> set[str]:
+        """What no client reads wherever the sliders are."""
+        there = (s.applied(self.scenario, at) for s in self.sliders for at in range(len(s.values)))
+        is_read = self.plan is not None or any(may_poll(foreseen(each)) for each in there)
+        return set() if is_read else _OF_POLLS
+
+
+def check_laid_out(
+    scenario: Scenario, sliders: Sequence[Slider], seed: int, plan: Plan | None = None
+) -> None:
+    """Raise what `laid_out` would, without a module.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    sliders : sequence of Slider
+    seed : int
+    plan : Plan, optional
+    """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return  # interpreted code has lists where a page has tables
+    world = _Run(scenario, seed, plan).world
+    laid_out(scenario, sliders, seed, tuple(words_of(numba.typeof(world), "")), plan)
+
 
 class _Layout:
     """The runs of a scenario, wherever its sliders are, and the memory that holds each of them."""
 
     def __init__(self, explored: _Explored, words: tuple[str, ...]) -> None:
         self._run, self._sliders = explored.run, explored.sliders
-        sliders = explored.sliders
         self._most, self._fewest = _extremes(explored)
-        self._memory = _Memory(self._run(self._most), words, [slider.path for slider in sliders])
+        self._memory = _Memory(self._run(self._most), words, explored)
 
     def whole(self) -> LaidOut:
         alone = [self._group((number,)) for number in range(len(self._sliders))]
@@ -157,7 +195,7 @@ class _Layout:
                 put_together |= group.changes[self._place(group.sliders, positions)]
             theirs = self._memory.changes(self._run(positions), None)
             if self._memory.between({}, put_together) != theirs:
-                rule = "must be settings of which no two decide the same together"
+                rule = f"must not depend on each other, as two of these do: {_INSTEAD}"
                 raise ScenarioError("sliders", [each.path for each in self._sliders], rule)
         return LaidOut(self._memory.image, tuple(groups))
 
@@ -168,8 +206,11 @@ class _Layout:
         lengths = [len(self._sliders[number].values) for number in members]
         if math.prod(lengths) > _MOST_TOGETHER:
             paths = [self._sliders[number].path for number in members]
-            rule = f"must have at most {_MOST_TOGETHER} positions together, as both move the same"
-            raise ScenarioError("sliders", paths, rule)
+            rule = (
+                f"must have at most {_MOST_TOGETHER:,} positions together, as they move the same: "
+                "give shorter lists of values"
+            )
+            raise ScenarioError(" and ".join(paths), math.prod(lengths), rule)
         without = self._memory.changes(self._run(before), self._sliders[members[0]])
         changes = []
         for combination in itertools.product(*map(range, lengths)):
@@ -246,8 +287,6 @@ class _Run:
     """A run that has not begun, and what its memory is to hold beside its world."""
 
     def __init__(self, scenario: Scenario, seed: int, plan: Plan | None = None) -> None:
-        if scenario.clients >= FROM_CLIENTS:
-            raise ScenarioError("clients", scenario.clients, f"must be < {FROM_CLIENTS} in a page")
         workload = compile_workload(scenario, seed, 0)
         schedule = np.full((MOST_PERCENTAGES, 2), np.inf)
         if plan is not None:
@@ -255,16 +294,22 @@ class _Run:
             rules = controller.cohort_rules(scenario, workload)
             workload = enrolled(workload, controller.flag, controller.buckets(workload), rules)
             steps = percentages(plan, scenario)
+            if len(steps) > MOST_PERCENTAGES:
+                rule = f"must set at most {MOST_PERCENTAGES} percentages in a page"
+                raise ScenarioError("plan", len(steps), rule)
             schedule[: len(steps)] = steps
         record = new_record(scenario, workload)
         self.world: World = Simulation(workload, record).world
         self.clients, bins = len(workload.start_s), record.bins.shape[1]
         drawn_by = _drawn_by(scenario)
         numbers = (*drawn_by.values(), scenario.horizon_s, scenario.warm_up_s)
-        self.beside: dict[str, NDArray[np.float64]] = {
+        self.beside: dict[str, NDArray[Any]] = {
             NUMBERS: np.array(numbers),
             SUMS: np.zeros((len(SAMPLES) + bins, len(TALLIED))),
             SPANS_S: np.zeros((len(SPANS) + 2, bins)),
+            EDGES_S: np.zeros(record.histogram.shape[1] + 1),
+            WARNED: np.zeros(len(sentences.NUMBERS)),
+            MARKS: np.zeros(self.clients, np.int8),
             SCHEDULE: schedule,
         }
         self.filled_in = {"arrays.rows", "arrays.heard_s", "record.last"}
@@ -295,8 +340,9 @@ class _Run:
 class _Memory:
     """The memory with a run's tables, and how other runs differ from it."""
 
-    def __init__(self, run: _Run, words: tuple[str, ...], paths: list[str]) -> None:
-        self._paths = paths
+    def __init__(self, run: _Run, words: tuple[str, ...], explored: _Explored) -> None:
+        self._paths = [slider.path for slider in explored.sliders]
+        self._unread = explored.unread
         self.image = image_of(run.emptied(), words, run.beside)
         self._at = {
             name: self.image.block + WORD_BYTES * number for number, name in enumerate(words)
@@ -308,7 +354,8 @@ class _Memory:
 
     def changes(self, run: _Run, slider: Slider | None) -> Bytes:
         """Return what a run writes that the memory has otherwise."""
-        changed = {at: new for at, new in self._words_of(run) if self._words[at] != new}
+        words = self._words_of(run, slider)
+        changed = {at: new for at, new in words if self._words[at] != new}
         for name, array in run.arrays.items():
             if name.startswith(_LENGTHENED) or name in run.filled_in:
                 continue
@@ -316,9 +363,7 @@ class _Memory:
             if now == before:
                 continue
             if slider is not None and (self._is_of_clients(run, name) or len(now) > _MOST_BYTES):
-                path = slider.path
-                rule = f"must be a setting that does not move {name}, which a page cannot lay out"
-                raise ScenarioError("sliders", path, rule)
+                raise _cannot_slide(slider, _FOLLOWS.get(name, "what each client is given"))
             # Item by item: two sliders may move different ones.
             at, size = self.image.places[name].address, array.itemsize
             for start in range(0, len(now), size):
@@ -337,17 +382,18 @@ class _Memory:
         is_beside = name in run.beside
         return not is_beside and run.clients > 1 and run.clients in run.arrays[name].shape
 
-    def _words_of(self, run: _Run) -> Iterator[tuple[int, bytes]]:
+    def _words_of(self, run: _Run, slider: Slider | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield the words of a run's numbers, and of the shapes of its arrays, by address."""
         for name, value in leaves(run.world):
             if name.startswith(_LENGTHENED) and not name.endswith("horizon_s"):
+                continue
+            if name in self._unread:
                 continue
             if not isinstance(value, np.ndarray):
                 yield self._at[name], word(0 if value is None else value)
                 continue
             if any(new > old for new, old in zip(value.shape, self._shapes[name], strict=True)):
-                rule = f"must be settings that make no table shorter and another, {name}, longer"
-                raise ScenarioError("sliders", self._paths, rule)
+                raise _cannot_slide(slider, "how a run is laid out", self._paths)
             place = self.image.places[name]
             shown = Place(place.address, value.dtype, value.shape, value.strides)
             is_roomy = self._shapes[name] != place.shape
@@ -356,6 +402,14 @@ class _Memory:
             for part, new in zip((*parts, *dims), words_of_array(shown), strict=True):
                 if not is_roomy:
                     yield self._at[f"{name}.{part}"], word(new)
+
+
+def _cannot_slide(slider: Slider | None, what: str, paths: Sequence[str] = ()) -> ScenarioError:
+    """Return that a slider, or some together, move what a page is given by Python once for all."""
+    rule = f"must not slide in a page, as it decides {what}: {_INSTEAD}"
+    if slider is None:
+        return ScenarioError("sliders", list(paths), rule.replace("it decides", "they decide"))
+    return ScenarioError(slider.path, f"{slider.texts[0]} to {slider.texts[-1]}", rule)
 
 
 def _extremes(explored: _Explored) -> tuple[list[int], list[int]]:

@@ -113,6 +113,7 @@ class Machine {
   end() {
     this.makeRoom();
     this.call("finish", this.horizonS);
+    this.call("warn", this.warmUpS, ...this.laid.noted.map(BigInt));
     return Array.from({ length: this.laid.cohorts }, (_, cohort) => this.tally(cohort));
   }
 
@@ -125,8 +126,10 @@ class Machine {
     const buckets = histogram.length / this.laid.cohorts;
     return {
       sums: sums.slice(),
+      warned: this.array("warned", Float64Array).slice(), // of a run, as its events are
+      edgesS: this.array("edges", Float64Array).slice(),
       histogram: histogram.slice(cohort * buckets, (cohort + 1) * buckets),
-      events: cohort ? 0 : Number(this.array("events", BigInt64Array)[0]), // of a run, once
+      events: cohort ? 0 : Number(this.array("events", BigInt64Array)[0]), // once
       horizonS: this.horizonS,
       warmUpS: this.warmUpS,
       changes: this.schedule,

@@ -1,4 +1,4 @@
-"""What explorers call their sliders and the lines of their tables, in pages and in JupyterLab."""
+"""What explorers call their sliders, and their tables: the same in pages and in JupyterLab."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from simlib.rollout.plan import Plan
 from simlib.rollout.schedule import percentages
 from simlib.rollout.trials import roll_out
 from simlib.run import COHORTS, Run
-from simlib.run.summary import Line, figure_names
+from simlib.run.summary import Line, figure_names, three_digits
 from simlib.scenario import Scenario
 from simlib.web.sliders import OF_A_FAULT, PLAN
+from simlib.web.specs import Spec
 
 _OF_A_FAULT = {"start_s": "begins at (s)", "length_s": "lasts (s)"}
 _A_STAGE = re.compile(r"plan\.stages\.(\d+)\.(\w+)")
@@ -92,6 +93,13 @@ def columns_of(runs: Sequence[Run]) -> list[Column]:
         )
         for each in named
     ]
+
+
+def names_of(spec: Spec, runs: Sequence[Run]) -> list[str]:
+    """Return by which name each run is warned of: that of its curve, or that of the plan."""
+    if spec.plan is not None:
+        return [spec.plan.name for _ in runs]
+    return [column.name for column in columns_of(runs)]
 
 
 def _called(one: style.Named, named: Sequence[style.Named]) -> str:
@@ -175,3 +183,27 @@ def line_of(name: str) -> Line:
     (Line(name='server busy (%)', factor=100.0, alone=''), 'IP bytes down (B/s per client)')
     """
     return figure_names().get(name) or Line(style.axis_title(name))
+
+
+def head_of(name: str) -> str:
+    """Return what the table calls a metric.
+
+    Examples
+    --------
+    >>> head_of("latency_p50_s"), head_of("payload_down_bytes_per_h")
+    ('half of the changes seen within (s)', 'payload down, a client (kB/h)')
+    """
+    line = line_of(name)
+    return line.alone or line.name
+
+
+def cells_of(spec: Spec, runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the table of an explorer: of each line, a cell for each of `columns_of`.
+
+    What has no meaning for a transport is a dash.
+    """
+    rows = [row for run in runs for row in run.totals()]
+    return {
+        head_of(name): [three_digits(row[name] * line_of(name).factor) for row in rows]
+        for name in spec.shown
+    }

@@ -1,15 +1,16 @@
 "use strict";
 // An explorer: sliders that a worker simulates anew for, a table of metrics, two figures.
 //
-// It stands in a block of its own, after `SOURCES`; `library` (loads plotly.js) and `darkened` (the
-// colours of a dark screen) are the page's.
+// It stands in a block of its own, after `SOURCES` and unpack.js; `library` (loads plotly.js) and
+// `darkened` (the colours of a dark screen) are the page's.
 
 const STOPPED = "Stopped. Move a slider to simulate again.";
 const SIMULATING = "Simulating.";
 const SHOWN_AFTER_MS = 400;
 const LETTER_PX = 9; // of a title
 
-// A metric as `core.measures.evaluate` has it, of one row of a tally's numbers.
+// A metric as `core.measures.evaluate` has it, of one row of a tally's numbers; a test of the page
+// holds it, and the digits of `run.summary.three_digits` below, to those.
 function metric(row, measure, at) {
   if (!measure.numerator.length) return row[at[measure.name]];
   const above = measure.numerator.reduce((sum, name) => sum + row[at[name]], 0);
@@ -17,13 +18,49 @@ function metric(row, measure, at) {
   return below > 0 ? above / below : NaN;
 }
 
+// Python rounds a number that is just between two to the even one, and browsers up.
+function rounded(value, digits) {
+  const exact = value.toPrecision(60).split("e")[0].replace(".", "").replace(/^0+/, "");
+  const isTie = /^50*$/.test(exact.slice(digits)) && exact[digits - 1] % 2 === 0;
+  return Number((isTie ? value * (1 - 1e-9) : value).toPrecision(digits));
+}
+
 function threeDigits(value) {
   if (!Number.isFinite(value)) return "–";
   if (value === Math.round(value)) return value.toLocaleString("en-US");
   const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  if (digits > 6) return value.toExponential(2);
+  if (digits > 6) return rounded(value, 3).toExponential(2).replace(/(\D)(\d)$/, "$10$2");
   const shown = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return Number(value.toPrecision(3)).toLocaleString("en-US", shown);
+  return rounded(value, 3).toLocaleString("en-US", shown);
+}
+
+// How `run.sentences` writes numbers, and what makes it say a sentence: held to it by a test.
+const inWords = (value) => value.toLocaleString("en-US", { maximumSignificantDigits: 10 });
+
+const FORMATS = {
+  count: (value) => value.toLocaleString("en-US"),
+  two: (value) => inWords(rounded(value, 2)),
+  two_percent: (value) => inWords(rounded(100 * value, 2)),
+  three_percent: (value) => String(rounded(100 * value, 3)),
+};
+
+const COMPARED = {
+  ">": (one, other) => one > other,
+  ">=": (one, other) => one >= other,
+  "<=": (one, other) => one <= other,
+};
+
+function said(sentences, numbers) {
+  const sum = (names) => names.split(" + ").reduce((all, name) => all + numbers[name], 0);
+  const isTrue = (condition) => {
+    const [, names, sign, limit] = condition.match(/^(.+) (>=|>|<=) (\S+)$/);
+    return COMPARED[sign](sum(names), Number(limit));
+  };
+  const found = sentences.find(([when]) => when.every(isTrue));
+  if (!found) return "";
+  const texts = found[1].map(([text, when]) => (when.every(isTrue) ? text : ""));
+  const number = (_, names, format) => FORMATS[format](sum(names));
+  return texts.join("").replace(/\{([^:}]+):(\w+)\}/g, number);
 }
 
 class Explorer {
@@ -58,7 +95,9 @@ class Explorer {
     this.positions.forEach((position, slider) => {
       const text = this.spec.sliders[slider].texts[position];
       this.box.querySelectorAll("output")[slider].textContent = text;
-      this.inputs[slider].setAttribute("aria-valuetext", text);
+      if (this.inputs[slider].type === "range") {
+        this.inputs[slider].setAttribute("aria-valuetext", text);
+      }
     });
     this.wish += 1;
     this.wishedMs = performance.now();
@@ -107,6 +146,7 @@ class Explorer {
   async draw(results) {
     const { wish } = this;
     this.results = results;
+    this.drawnAt = this.positions;
     await this.show(results);
     if (wish !== this.wish) return; // moved on, or stopped, while it was drawn
     const tookMs = performance.now() - this.wishedMs;
@@ -118,6 +158,7 @@ class Explorer {
 
   show(results) {
     this.tabulate(results);
+    this.warn(results);
     return Promise.all([this.drawLatency(results), this.drawOverTime(results)]);
   }
 
@@ -145,19 +186,46 @@ class Explorer {
     );
   }
 
+  // What makes the numbers mean less than they seem to.
+  warn(results) {
+    const { spec, at } = this;
+    const cohorts = results.length / spec.warned.length; // a run's counts are those of all of them
+    const found = spec.warned.flatMap(({ name, kinds }, run) => {
+      const parts = results.slice(run * cohorts, (run + 1) * cohorts);
+      const count = (place) => parts.reduce((sum, { sums }) => sum + sums[place], 0);
+      const counts = Object.entries(at).map(([what, place]) => [what, count(place)]);
+      const noted = spec.numbers.map((what, place) => [what, parts[0].warned[place]]);
+      const numbers = Object.fromEntries([...counts, ...noted]);
+      const texts = kinds.map(({ sliders, which, sentences }) =>
+        said(sentences[which[this.place(sliders)]], numbers),
+      );
+      return texts.filter(Boolean).map((text) => `⚠ ${name}: ${text}`);
+    });
+    const items = found.map((textContent) =>
+      Object.assign(document.createElement("li"), { textContent }),
+    );
+    this.box.querySelector(".warned").replaceChildren(...items);
+  }
+
+  // Which of the combinations of some sliders' positions is drawn.
+  place(sliders) {
+    const length = (slider) => this.spec.sliders[slider].texts.length;
+    return sliders.reduce((sum, slider) => sum * length(slider) + this.drawnAt[slider], 0);
+  }
+
   // The share of the changes that is seen within a time: the histogram, added up.
   drawLatency(results) {
     const { first, last } = this.spec.figures.latency;
-    const traces = results.map(({ histogram, sums }, place) => {
+    const traces = results.map(({ histogram, edgesS, sums }, place) => {
       const total = histogram.reduce((sum, count) => sum + count, 0);
       const longestS = sums[this.at.latency_max_s];
       const [x, y] = [[], []];
       let before = 0;
       histogram.forEach((count, bucket) => {
         if (!count) return;
-        if (!x.length) [x[0], y[0]] = [Math.max(this.edgeS(bucket), first), 0];
+        if (!x.length) [x[0], y[0]] = [Math.max(edgesS[bucket], first), 0];
         before += count;
-        x.push(Math.max(Math.min(this.edgeS(bucket + 1), longestS), first));
+        x.push(Math.max(Math.min(edgesS[bucket + 1], longestS), first));
         y.push((100 * before) / total);
       });
       return { ...this.spec.runs[place].line, x, y };
@@ -169,13 +237,6 @@ class Explorer {
     });
     const title = `Half of the changes are seen within ${words.join(", ")}`;
     return this.plot("latency", traces, title, { xaxis: { range: [first, last].map(Math.log10) } });
-  }
-
-  edgeS(bucket) {
-    const { octave, steps } = this.spec.figures.latency;
-    if (bucket === 0) return 0;
-    const place = bucket - 1;
-    return 2 ** (Math.floor(place / steps) + octave) * (1 + (place % steps) / steps);
   }
 
   drawOverTime(results) {
@@ -199,7 +260,7 @@ class Explorer {
     // When a percentage is set, which tabs follow as they hear of it.
     const { mark } = this.spec.figures.over_time;
     const marks = results[0].changes.map(([t, percent]) => {
-      const label = { ...mark.label, text: `${Math.max(percent, 0)} %` };
+      const label = { ...mark.label, text: `${Number(Math.max(percent, 0).toPrecision(6))} %` };
       return { ...mark, x0: t, x1: t, label };
     });
     const all = said.map((values, place) => `${values} by ${this.spec.runs[place].name}`).join(", ");
@@ -231,22 +292,16 @@ function wrap(text, characters) {
 }
 
 function workerAddress() {
-  const text = SOURCES.machine + SOURCES.worker;
+  const text = new TextDecoder().decode(unpacked(SOURCES.worker));
   return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-}
-
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 // What nobody sees yet is not simulated yet.
 async function begin(box) {
   await library();
-  const text = await unpacked(box.querySelector('script[type="text/plain"]').textContent);
+  const text = unpacked(box.querySelector('script[type="text/plain"]').textContent);
   const spec = JSON.parse(new TextDecoder().decode(text));
-  const code = await unpacked(SOURCES.module);
+  const code = unpacked(SOURCES.module);
   box.explorer = new Explorer(box, { ...spec, code });
 }
 

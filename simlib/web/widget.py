@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 import plotly.graph_objects as go
 
 from simlib.analysis import metrics
@@ -14,9 +16,8 @@ from simlib.figures import style
 from simlib.lab.latest import Latest
 from simlib.lab.planning import deliverer
 from simlib.run import COHORTS, Run
-from simlib.run.summary import summary_of
 from simlib.scenario.display import table_html, warnings_html
-from simlib.web.shown import columns_of, label_of, line_of, marks_of, ran
+from simlib.web.shown import cells_of, columns_of, label_of, line_of, marks_of, names_of, ran
 from simlib.web.sliders import Slider, moved, moved_plan
 from simlib.web.specs import Spec
 
@@ -26,14 +27,21 @@ _LABEL_PX = "170px"
 class ExplorerWidget(ipywidgets.VBox):
     """Sliders, with a table and two figures that follow them.
 
+    Parameters
+    ----------
+    spec : Spec
+    runs : sequence of Run, optional
+        Those of the scenarios as they are given, if they are there already.
+
     Attributes
     ----------
     moves : int
-        How many moves were answered.
+        How many moves were answered; the first is that to where the sliders begin.
+    is_closed : bool
     """
 
-    def __init__(self, spec: Spec) -> None:
-        self._spec, self._move, self.moves = spec, 0, 0
+    def __init__(self, spec: Spec, runs: Sequence[Run] = ()) -> None:
+        self._spec, self._move, self.moves, self.is_closed = spec, 0, 0, False
         self._deliver = deliverer()
         self._latest: Latest[tuple[int, tuple[int, ...]]] = Latest(self._simulate)
         self._inputs = [_input(slider, spec) for slider in spec.sliders]
@@ -49,13 +57,22 @@ class ExplorerWidget(ipywidgets.VBox):
         super().__init__([*self._inputs, self._said, self._table, figures])
         for widget in self._inputs:
             widget.observe(self._on_move, "value")
-        self._on_move()
+        atexit.register(self._end)
+        if runs:
+            self._show(self._move, runs, marks_of(spec.plan, spec.scenarios[0]))
+        else:
+            self._on_move()
 
     def close(self) -> None:
         """End what is computed, and take the widget away."""
+        atexit.unregister(self._end)
+        self._end()
+        self.is_closed = True
+        super().close()
+
+    def _end(self) -> None:
         self._latest.give_up()
         self._latest.close()
-        super().close()
 
     def _on_move(self, _: Any = None) -> None:
         self._move += 1
@@ -83,15 +100,13 @@ class ExplorerWidget(ipywidgets.VBox):
     def _show(self, move: int, runs: Sequence[Run], marks: Sequence[Any] = ()) -> None:
         if move != self._move:
             return
-        lines = [line_of(name).name for name in self._spec.shown]
-        rows = [row for run in runs for row in run.totals()]
-        labels = [run.labels(row) for run in runs for row in run.totals()]
-        whole = summary_of(rows, labels)
-        self._table.value = table_html(whole.loc[[line for line in lines if line in whole.index]])
+        columns = columns_of(runs)
+        heads, cells = [column.head for column in columns], cells_of(self._spec, runs)
+        self._table.value = table_html(pd.DataFrame.from_dict(cells, orient="index", columns=heads))
         over_time, factor = self._spec.over_time, line_of(self._spec.over_time).factor
         with self._latency.batch_update(), self._course.batch_update():
             self._course.layout.shapes = marks
-            for place, named in enumerate(columns_of(runs)):
+            for place, named in enumerate(columns):
                 seen = style.thin(metrics.ecdf(named.run, named.cohort))
                 course = metrics.over_time(named.run).query("cohort == @named.cohort")
                 latency_s = seen["latency_s"].clip(lower=style.LEAST_S)
@@ -100,11 +115,10 @@ class ExplorerWidget(ipywidgets.VBox):
                 self._course.data[place].update(
                     x=course["t_s"], y=factor * course[over_time], **drawn
                 )
-        names = {id(column.run): column.name for column in columns_of(runs)}
-        if self._spec.plan is not None:
-            names = {id(run): self._spec.plan.name for run in runs}
         self._said.value = warnings_html(
-            f"{names[id(run)]}: {warning}" for run in runs for warning in run.warnings
+            f"{name}: {warning}"
+            for name, run in zip(names_of(self._spec, runs), runs, strict=True)
+            for warning in run.warnings
         )
         self.moves += 1
 

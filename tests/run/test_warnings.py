@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import simlib as sl
-from simlib.run.warnings import CHECKS, RunWarning, words_s
+from simlib.run.sentences import words_s
+from simlib.run.warnings import CHECKS, RunWarning
 
 BOARD = sl.Scenario(
     name="board",

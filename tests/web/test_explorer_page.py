@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import gzip
 import hashlib
+import html
+import importlib.resources
 import json
 import random
 import tempfile
@@ -16,15 +16,22 @@ import nbformat
 import pytest
 
 import simlib as sl
+from simlib.core.measures import MEASURES, evaluate
 from simlib.engines.compiled.variants import GENERAL
+from simlib.engines.wasm.kernels import TALLIED
 from simlib.engines.wasm.modules import module_of
+from simlib.engines.wasm.object_file import without_notes
 from simlib.figures import style
 from simlib.publish.render import render
+from simlib.run.sentences import FORMATS
 from simlib.run.summary import three_digits
 from simlib.web.laid_out import laid_out
-from simlib.web.page import _as_json, _source
+from simlib.web.packed import packed
+from simlib.web.page import _as_json, _source, script
+from simlib.web.shown import cells_of, ran
 from simlib.web.sliders import moved, moved_plan, sliders_of
 from simlib.web.specs import EXPLORER_MIME, Spec
+from simlib.web.warned import warned
 from tests.browser import CHROMIUM
 from tests.devtools import Browser
 from tests.web.test_laid_out import (
@@ -41,18 +48,15 @@ from tests.web.test_laid_out import (
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 TRANSPORTS = ("polling", "websocket", "sse", "notify", "sse_notify", "long_polling")
+MOVES = 8
+"""To random positions: of the sliders of each explorer whose warnings are compared."""
 SCENARIOS = 20
 """Of each transport: whose results are compared."""
 CLOSED = {"closed at once": {"sockets": "closed"}}
 DIGESTED = ("bins", "messages", "busy_s", "latency_ticks", "wait_histogram", "histogram")
 DIGEST = """
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
 async function digests(laid, lengths, cases) {
-  const module = await WebAssembly.compile(await unpacked(CODE));
+  const module = await WebAssembly.compile(unpacked(CODE));
   const machine = new Machine(module, laid, lengths);
   const found = [];
   for (const { positions, parts } of cases) {
@@ -116,10 +120,10 @@ def parts_of(place, array):
 
 def digests_in_a_page(tmp_path, asked):
     """Return the digests of what a page that is opened from a file has in its memory."""
-    code = base64.b64encode(gzip.compress(module_of(GENERAL).code)).decode()
+    code = packed(without_notes(module_of(GENERAL).code))
     page = tmp_path / "digests.html"
     page.write_text(
-        f"<!doctype html><script>{_source('machine')}const CODE = '{code}';"
+        f"<!doctype html><script>{_source('unpack')}{_source('machine')}const CODE = '{code}';"
         f"const SLICES = {SLICES};{DIGEST}"
         f"const ASKED = {json.dumps(asked)};</script>",
         encoding="utf-8",
@@ -204,6 +208,101 @@ def test_a_reader_moves_a_slider_by_keyboard_and_sees_what_python_computes(tmp_p
     assert {address.partition(":")[0] for address in requests} == {"file", "blob"}
 
 
+WAYS = {"as it is": {}, "in haste": {"reconnect.base_s": 0.1}}
+RESTART = {"kind": "restart", "start_s": 40.0, "length_s": 5.0}
+WARNED = {
+    "busy": (
+        {"server.poll_s": 0.5},
+        {
+            "clients": (20, 300),
+            "polling.interval_s": [5.0, 30.0, 60.0, 30_000.0],
+            "server.nodes": [1, 2],
+            "warm_up_s": [20.0, 60.0],
+        },
+    ),
+    "refused": (
+        {"transport": "sse", **sl.library("eventsource"), "network.bad_gateway": True}
+        | {"faults": [RESTART], "server.broker_s": 0.1},
+        {
+            "clients": [40, 60, 200],
+            "server.max_connections": [30, 50, 20_000],
+            "server.broker_s": [0.1, 5.0],
+            "server.nodes": [1, 2],
+        },
+    ),
+    "tabs": (
+        {"transport": "sse", "tabs_per_user": 10, "network.connections_per_user": 6}
+        | {"network.stream_buffer_bytes": 50_000},
+        {
+            "updates.rate_per_s": [0.3, 3.0],
+            "network.connections_per_user": [2, 6],
+            "network.rtt_s": [0.04, 40.0],
+            "faults.0.start_s": [10.0, 40.0],
+        },
+    ),
+    "rollout": (
+        {"tabs_per_user": 10, "network.connections_per_user": 6, "server.poll_s": 0.2}
+        | {"network.stream_buffer_bytes": 50_000, "server.max_connections": 20},
+        {
+            "plan.stages.0.percent": [10, 30, 90],
+            "plan.kill_s": [25.0, 70.0, None],
+            "server.max_connections": [20, 20_000],
+            "server.nodes": [1, 2],
+            "polling.interval_s": [5.0, 30.0, 60.0],
+        },
+    ),
+}
+"""Boards that go wrong in many ways, and sliders by which they do so or not."""
+PLANS = {"rollout": PLAN.replace({"treatment.transport": "sse", "kill_s": None})}
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_a_page_warns_of_what_python_warns_of_wherever_the_sliders_are(tmp_path, name):
+    changes, moves = WARNED[name]
+    board = BOARD.replace({"faults": [RESTART], **changes})
+    plan = PLANS.get(name)
+    page = explored(tmp_path, board, moves, plan=plan)
+    sliders = sliders_of(board, moves, plan)
+    chosen = random.Random(name)
+    tried = [[slider.start for slider in sliders], [len(each.values) - 1 for each in sliders]]
+    tried += [[chosen.randrange(len(each.values)) for each in sliders] for _ in range(MOVES)]
+    left_out = warned(board, sliders, plan)[1]
+    title = style.labelled([sl.simulate(board)])[0].name if plan is None else plan.name
+    expected, kinds = [], set()
+    for positions in tried:
+        there = None if plan is None else moved_plan(plan, sliders, positions)
+        run = ran(moved(board, sliders, positions), 1, there)
+        checked = [each for each in run.warnings if each.kind not in left_out]
+        kinds.update(each.kind for each in checked)
+        expected.append([f"⚠ {title}: {each}" for each in checked])
+    shown = "[...document.querySelectorAll('.warned li')].map((item) => item.textContent)"
+
+    async def used():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            found = []
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn")
+            for positions in tried:
+                await tab.value(
+                    "(() => { const { explorer } = document.querySelector('.explorer');"
+                    f" {positions}.forEach((at, n) => {{ explorer.inputs[n].value = at; }});"
+                    " explorer.simulate(); return explorer.wish; })()"
+                )
+                await tab.until(
+                    "document.querySelector('.explorer').dataset.drawn ==="
+                    " String(document.querySelector('.explorer').explorer.wish)"
+                )
+                found.append(await tab.value(shown))
+            return found, tab.failures
+
+    found, failures = asyncio.run(used())
+    assert failures == []
+    assert found == expected
+    assert len(kinds) >= 3
+    written = page.read_text(encoding="utf-8")  # for readers without JavaScript
+    assert all(f"<li>{html.escape(text)}</li>" in written for text in expected[0])
+
+
 def test_a_long_run_can_be_stopped_and_a_later_wish_ends_an_earlier_one(tmp_path):
     board = BOARD.replace(transport="websocket", clients=200, horizon_s=1000.0)
     page = explored(tmp_path, board, {"clients": [200, 90_000]})
@@ -224,6 +323,140 @@ def test_a_long_run_can_be_stopped_and_a_later_wish_ends_an_earlier_one(tmp_path
     said, failures = asyncio.run(used())
     assert said.startswith("Stopped.")
     assert failures == []
+
+
+def test_what_an_explorer_adds_to_a_page_is_less_than_150_kilobytes(tmp_path):
+    boards = [BOARD, BOARD.replace(transport="websocket")]
+    page = explored(tmp_path, boards, {"clients": (20, 300), "polling.interval_s": (5.0, 60.0)})
+    written = page.read_text(encoding="utf-8")
+    box = written[written.index('class="explorer"') :].partition("</section>")[0]
+    assert len(script().encode()) + len(box.encode()) < 150_000
+
+
+def test_the_page_unpacks_what_python_has_packed(tmp_path):
+    chosen = random.Random(1)
+    contents = [b"", b"a", b"again and " * 1000, chosen.randbytes(5000)]
+    contents += [bytes(chosen.choices(b"abc", k=n)) for n in (10, 1000, 100_000)]
+    contents += [(chosen.randbytes(300) + bytes(70_000)) * 2]  # far back, and far forward
+    page = tmp_path / "packed.html"
+    texts = json.dumps([packed(content) for content in contents])
+    page.write_text(
+        f"<!doctype html><script>{_source('unpack')}const TEXTS = {texts};</script>",
+        encoding="utf-8",
+    )
+
+    async def found():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            await tab.until("typeof TEXTS === 'object'")
+            return await tab.value("TEXTS.map((text) => [...unpacked(text)])")
+
+    assert [bytes(each) for each in asyncio.run(found())] == contents
+
+
+def test_the_page_writes_and_divides_numbers_as_python_does(tmp_path):
+    """What it has beside Python: these are the functions of `view.js` that say so."""
+    chosen = random.Random(1)
+    values = [
+        0.0,
+        1.0,
+        100.0,
+        12.5,
+        13.5,
+        96.25,
+        96.35,
+        0.125,
+        0.145,
+        0.155,
+        1234.5,
+        0.0234500,
+        1e-7,
+    ]
+    values += [10.0 ** chosen.uniform(-5, 5) for _ in range(200)]
+    shares = [number / 80 for number in range(81)]
+    rows = [{name: chosen.random() for name in TALLIED} for _ in range(3)] + [
+        dict.fromkeys(TALLIED, 0.0)
+    ]
+    measures = {
+        each.name: each._asdict()
+        for each in MEASURES.values()
+        if {"summary", "over_time"} & set(each.tables)  # what an explorer may show
+    }
+    page = tmp_path / "numbers.html"
+    page.write_text(
+        f"<!doctype html><script>const SOURCES = {{}};{_source('view')}"
+        f"const VALUES = {json.dumps(values)}, SHARES = {json.dumps(shares)};"
+        f"const NAMES = {json.dumps(TALLIED)}, MEASURES = {json.dumps(measures)};"
+        f"const ROWS = {json.dumps([list(row.values()) for row in rows])};</script>",
+        encoding="utf-8",
+    )
+
+    async def found():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            await tab.until("typeof ROWS === 'object'")
+            return await tab.value(
+                """(() => {
+                  const at = Object.fromEntries(NAMES.map((name, place) => [name, place]));
+                  const all = Object.values(MEASURES);
+                  return {
+                    digits: VALUES.map(threeDigits),
+                    two: VALUES.filter((value) => value >= 1e-4).map(FORMATS.two),
+                    two_percent: SHARES.map(FORMATS.two_percent),
+                    three_percent: SHARES.map(FORMATS.three_percent),
+                    metrics: ROWS.map((row) => all.map((each) => String(metric(row, each, at)))),
+                  };
+                })()"""
+            )
+
+    theirs = asyncio.run(found())
+    assert theirs["digits"] == [three_digits(value) for value in values]
+    assert theirs["two"] == [FORMATS["two"](value) for value in values if value >= 1e-4]
+    for name in ("two_percent", "three_percent"):
+        assert theirs[name] == [FORMATS[name](share) for share in shares]
+    for row, metrics in zip(rows, theirs["metrics"], strict=True):
+        ours = [float(evaluate(MEASURES[name], row)) for name in measures]
+        assert [float(each) for each in metrics] == pytest.approx(ours, rel=1e-15, nan_ok=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_to_say_of_an_explorer(tmp_path, scheme):
+    boards = [BOARD, BOARD.replace({"transport": "websocket", "server.send_s": 0.1})]
+    moves = {"clients": [60, 100], "polling.interval_s": (5.0, 60.0), "way": WAYS}
+    page = explored(tmp_path, boards, moves)
+    axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text()
+
+    async def used():
+        async with browsing() as browser:
+            tab = await browser.look_at(page.as_uri())
+            media = [{"name": "prefers-color-scheme", "value": scheme}]
+            await tab.ask("Emulation.setEmulatedMedia", features=media)
+            await tab.until("document.querySelector('.explorer')?.dataset.drawn")
+            await tab.value(f"{axe}; document.querySelectorAll('.warned li').length")
+            return await tab.value(
+                "axe.run('.explorer', {resultTypes: ['violations']}).then(({ violations }) =>"
+                " violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]))"
+            )
+
+    assert asyncio.run(used()) == []
+
+
+def test_a_reader_without_javascript_sees_the_table_that_python_makes(tmp_path):
+    boards = [BOARD, BOARD.replace(transport="websocket")]
+    shown = ("latency_p50_s", "connection_wait_s", "busiest_utilisation")
+    page = explored(tmp_path, boards, {"clients": [60, 100]}, shown=shown)
+    written = page.read_text(encoding="utf-8").split("<tbody>")[1].split("</tbody>")[0]
+    cells = cells_of(
+        Spec(tuple(boards), (), shown, "utilisation", 1), [sl.simulate(each) for each in boards]
+    )
+    assert list(cells) == [
+        "half of the changes seen within (s)",
+        "wait for an open WebSocket, mean (s)",
+        "its busiest node (%)",
+    ]
+    assert cells["wait for an open WebSocket, mean (s)"][0] == "–"
+    for head, (polled, pushed) in cells.items():
+        assert f'<th scope="row">{head}</th><td>{polled}</td><td>{pushed}</td>' in written
 
 
 def test_the_notebook_keeps_what_the_page_needs():
@@ -308,4 +541,7 @@ def test_a_reader_sees_both_cohorts_of_a_plan_follow_its_percentage(tmp_path):
     assert failures == []
     assert heads == ["polling, not enrolled", "WebSocket push, enrolled"]
     assert shown == [expected(PLAN), expected(PLAN.replace({"stages.0.percent": 90}))]
-    assert marks == [[0, "90 %"], [18, "90 %"], [70, "0 %"]]
+    assert marks == [[0, "90 %"], [15, "90 %"], [70, "0 %"]]
+    written = page.read_text(encoding="utf-8").split("<tbody>")[1].split("</tbody>")[0]
+    for cell in expected(PLAN):  # for readers without JavaScript
+        assert f"<td>{cell}</td>" in written

@@ -12,6 +12,7 @@ import pytest
 
 import simlib as sl
 from simlib.core.measures import MEASURES, evaluate
+from simlib.core.record import bucket_edges_s
 from simlib.engines.compiled.simulation import Simulation
 from simlib.engines.compiled.variants import GENERAL
 from simlib.engines.wasm.image import words_of_array
@@ -19,8 +20,10 @@ from simlib.engines.wasm.kernels import SAMPLES, TALLIED
 from simlib.engines.wasm.modules import module_of
 from simlib.errors import ScenarioError
 from simlib.rollout.controller import RolloutController
+from simlib.run.sentences import NUMBERS as NUMBERS_OF_RUNS
+from simlib.run.warnings import Facts, Numbers
 from simlib.scenario import compile_workload, enrolled, new_record
-from simlib.web.laid_out import NUMBERS, SCHEDULE, SPANS_S, SUMS, laid_out
+from simlib.web.laid_out import EDGES_S, MARKS, NUMBERS, SCHEDULE, SPANS_S, SUMS, WARNED, laid_out
 from simlib.web.shown import ran
 from simlib.web.sliders import moved, moved_plan, sliders_of
 from tests.engines.pages import Page
@@ -37,6 +40,9 @@ RECONNECTING = {
     "reconnect.policy": ["full_jitter", "none", "exponential"],
     "reconnect.base_s": (0.1, 3.0),
 }
+HIDDEN = {"every_s": 30.0, "length_s": 5.0}
+OF_TABS = ("waited", "never", "waited_frac")
+"""The numbers that only a run has whose browsers have a limit of connections."""
 FAILING = {"faults": [RESTART], "server.handshake_s": 0.01}
 EXPLORED = {
     "polling": ({}, {**COMMON, "polling.interval_s": (5.0, 60.0), "ramp_s": (0.0, 30.0)}),
@@ -53,8 +59,20 @@ EXPLORED = {
     "sse_notify": ({"transport": "sse_notify"}, {**COMMON, "server.poll_s": (0.0, 0.01)}),
     "long_polling": ({"transport": "long_polling"}, {**COMMON, "horizon_s": (50.0, 100.0)}),
     "hidden": (
-        {"hidden": {"every_s": 30.0, "length_s": 5.0}, "polling.etag": "version"},
+        {"hidden": HIDDEN, "polling.etag": "version"},
         {**COMMON, "polling.interval_s": (5.0, 60.0), "network.rtt_s": (0.0, 0.3)},
+    ),
+    "tabs": (
+        {"transport": "sse", "tabs_per_user": 10, "network.connections_per_user": 6},
+        {**COMMON, "server.max_connections": [20, 40, 20_000]},
+    ),
+    "tabs of hints": (
+        {"transport": "sse_notify", "tabs_per_user": 10, "network.connections_per_user": 6},
+        {**COMMON, "server.nodes": [1, 2]},
+    ),
+    "full": (
+        {"transport": "websocket", "fallback": {"after_failures": 2}, **FAILING},
+        {**COMMON, "server.max_connections": [20, 40, 20_000], "server.handshake_s": (0.01, 1.0)},
     ),
     "sessions": (
         {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0}, "network.rtt_spread": 0.4},
@@ -118,7 +136,9 @@ def check(laid, scenario, sliders, positions, plan=None):
         assert np.array_equal(ours_, theirs[part]), array
     run = ran(scenario, SEED, plan, engine="compiled")
     check_logs(running, places, run)
+    check_numbers(running, places, run, warm_up_s)
     check_totals(running, places, run, warm_up_s)
+    assert np.array_equal(running.array(places[EDGES_S]), bucket_edges_s())
 
 
 ARRAYS = (
@@ -165,12 +185,24 @@ def check_logs(running, places, run):
             assert np.array_equal(theirs[name], table[name]), (log, name)
 
 
+def check_numbers(running, places, run, warm_up_s):
+    """What sentences of warnings are made with, of all cohorts together."""
+    running.call("warn", warm_up_s, *words_of(places, WARNED, MARKS))
+    numbers = Numbers(Facts(run.scenario, run.provenance, run._tables))
+    for name, found in zip(NUMBERS_OF_RUNS, running.array(places[WARNED]), strict=True):
+        if name not in OF_TABS or run.scenario.network.connections_per_user is not None:
+            assert found == pytest.approx(np.nan_to_num(numbers[name]), rel=1e-12), name
+
+
+def words_of(places, *names):
+    return [word for name in names for word in words_of_array(places[name])]
+
+
 def check_totals(running, places, run, warm_up_s):
     for cohort, totals in enumerate(run.totals()):
-        words = words_of_array(places[SUMS]), words_of_array(places[SPANS_S])
         for name in (SUMS, SPANS_S):
             running.write({places[name].address: bytes(8 * math.prod(places[name].shape))})
-        running.call("tally", warm_up_s, cohort, *words[0], *words[1])
+        running.call("tally", warm_up_s, cohort, *words_of(places, SUMS, SPANS_S, EDGES_S))
         sums = running.array(places[SUMS])
         for measure in MEASURES.values():
             if np.isfinite(totals.get(measure.name, np.nan)):
@@ -214,6 +246,12 @@ TREATMENTS = {
     "faster": {
         "treatment": {"transport": "polling", "changes": {"polling.interval_s": 7.0}},
     },
+    "streams of tabs": {
+        "control": {"transport": "sse_notify"},
+        "treatment": {"transport": "websocket"},
+    },
+    "drifting": {"bucketing": {"rule": "unleash", "sticks": "enrolled"}},
+    "failing": {"failing": ["smoke test"], "decision.failures": 3},
     "pushed_back": {
         "control": {"transport": "websocket", "changes": {"heartbeat.interval_s": 5.0}},
         "treatment": {"transport": "polling"},
@@ -224,9 +262,14 @@ TREATMENTS = {
 @pytest.mark.parametrize("name", TREATMENTS)
 def test_a_page_carries_a_plan_out_as_python_does_wherever_the_sliders_are(name):
     plan, board = PLAN.replace(TREATMENTS[name]), BOARD.replace(sessions=SESSIONS)
+    if name == "streams of tabs":
+        board = board.replace({"tabs_per_user": 10, "network.connections_per_user": 6})
     moves = dict(OF_THE_PLAN)
     if name == "faster":
         del moves["plan.rollback"]  # one transport has no sockets to close
+    if name == "drifting":
+        moves["polling.interval_s"] = [30.0, 60.0]  # by which the percentage grows
+        del moves["session length"]
     sliders = sliders_of(board, moves, plan)
     laid = laid_out(board, sliders, SEED, module_of(GENERAL).words, plan)
     chosen = random.Random(name)
@@ -236,28 +279,56 @@ def test_a_page_carries_a_plan_out_as_python_does_wherever_the_sliders_are(name)
         check(laid, moved(board, sliders, positions), sliders, positions, there)
 
 
+@pytest.mark.parametrize("transport", ["websocket", "notify", "sse", "sse_notify", "long_polling"])
+def test_the_interval_of_polls_moves_nothing_where_nobody_polls(transport):
+    board = BOARD.replace({"transport": transport, **FAILING, "hidden": HIDDEN})
+    sliders = sliders_of(board, {"polling.interval_s": (1.0, 100.0)})
+    laid = laid_out(board, sliders, SEED, module_of(GENERAL).words)
+    assert not any(laid.groups[0].changes)
+    for position in (0, len(sliders[0].values) - 1):
+        check(laid, moved(board, sliders, [position]), sliders, [position])
+    falls_back = board.replace(fallback={"after_failures": 2})
+    laid = laid_out(
+        falls_back,
+        sliders_of(falls_back, {"polling.interval_s": (1.0, 100.0)}),
+        SEED,
+        module_of(GENERAL).words,
+    )
+    assert any(laid.groups[0].changes)
+    ways = {"as it is": {}, "falls back": {"fallback": {"after_failures": 2}}}
+    sliders = sliders_of(board, {"polling.interval_s": (1.0, 100.0), "way": ways})
+    laid = laid_out(board, sliders, SEED, module_of(GENERAL).words)
+    for way in range(len(ways)):
+        check(laid, moved(board, sliders, [0, way]), sliders, [0, way])
+
+
 @pytest.mark.parametrize(
     ("changes", "moves", "said"),
     [
-        ({}, {"clients": (50, 200_000)}, "clients: must be < 100000 in a page"),
         (
             {},
             {"network.rtt_spread": (0.0, 0.5), "clients": (20, 300)},
-            "must be settings that make no table shorter and another, ",
+            "network.rtt_spread: must not slide in a page, as it decides how a run is laid out: ",
         ),
         (
             {"network.rtt_quantiles": [[0.5, 0.05], [1.0, 0.2]]},
             {"network.rtt_quantiles": [((0.5, 0.05), (1.0, 0.2)), ((0.5, 0.1), (1.0, 0.2))]},
-            "does not move arrays.half_s, which a page cannot lay out",
+            "network.rtt_quantiles: must not slide in a page, as it decides how far each client is",
         ),
         (
             {"sessions": {"arrivals_per_s": 1.0, "length_s": 30.0, "length": "constant"}},
             {"clients": (20, 300)},
-            "does not move arrays.start_s, which a page cannot lay out",
+            "clients: must not slide in a page, as it decides when each client comes",
+        ),
+        (
+            {"faults": [RESTART]},
+            {"faults.0.start_s": (20.0, 60.0), "faults.0.length_s": (1.0, 19.0)},
+            "faults.0.start_s and faults.0.length_s: must have at most 1,500 positions together",
         ),
     ],
 )
-def test_what_a_page_cannot_move_is_refused_by_name(changes, moves, said):
-    board = BOARD.replace(changes)
-    with pytest.raises(ScenarioError, match=re.escape(said)):
-        laid_out(board, sliders_of(board, moves), SEED, module_of(GENERAL).words)
+def test_what_a_page_cannot_move_is_refused_as_soon_as_it_is_asked_for(changes, moves, said):
+    with pytest.raises(ScenarioError, match=re.escape(said)) as refused:
+        sl.web.explorer(BOARD.replace(changes), moves)
+    assert "arrays." not in str(refused.value)
+    assert "record." not in str(refused.value)

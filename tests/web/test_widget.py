@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import simlib as sl
 from simlib.lab.latest import PATIENCE_S
+from simlib.web.shown import cells_of
 from simlib.web.widget import ExplorerWidget
 from tests.quick import ENGINE
 from tests.web.test_laid_out import BOARD, PLAN
@@ -61,6 +63,31 @@ def test_the_table_and_figures_are_of_the_runs_and_follow_a_move(shown):
     assert clients.options == ("60", "120")
 
 
+def test_an_explorer_has_one_widget_however_often_it_is_shown(monkeypatch):
+    # The name of the module is also that of its function.
+    monkeypatch.setattr(sys.modules["simlib.web.explorer"], "_is_in_a_kernel", lambda: True)
+    shown = sl.web.explorer(BOARD, MOVES)
+    view = "application/vnd.jupyter.widget-view+json"
+    first, second = (shown._repr_mimebundle_()[view]["model_id"] for _ in range(2))
+    assert first == second
+    widget = shown._widget
+    assert widget.moves == 1
+    assert widget._latest._thread is None  # what Python has simulated already is shown
+    assert f"{100.0 * shown._runs[0].totals()[0]['utilisation']:.3g}" in widget._table.value
+    widget.close()
+    assert shown._repr_mimebundle_()[view]["model_id"] != first
+    shown._widget.close()
+
+
+def test_the_table_has_the_lines_of_the_page():
+    shown = sl.web.explorer(BOARD, MOVES, shown=("connection_wait_s", "busiest_utilisation"))
+    widget = ExplorerWidget(shown.spec, shown._runs)
+    for head, (cell,) in cells_of(shown.spec, shown._runs).items():
+        assert head in widget._table.value
+        assert f"<td>{cell}</td>" in widget._table.value
+    widget.close()
+
+
 def test_of_many_moves_the_last_is_shown(shown):
     interval, clients = shown._inputs
     for index in range(6):
@@ -103,6 +130,12 @@ def test_a_plan_is_carried_out_anew_and_both_cohorts_are_shown():
     board = BOARD.replace(clients=40)
     moves = {"plan.stages.0.percent": [30, 90]}
     shown = sl.web.explorer(board, moves, plan=PLAN, over_time="connection_count")
+    first = ExplorerWidget(shown.spec, shown._runs)  # shown before it is simulated again
+    assert [mark.label.text for mark in first._course.layout.shapes] == ["30 %", "90 %", "0 %"]
+    for head, cells in cells_of(shown.spec, shown._runs).items():
+        assert head in first._table.value
+        assert all(f"<td>{cell}</td>" in first._table.value for cell in cells)
+    first.close()
     widget = ExplorerWidget(shown.spec)
     until_answered(widget, 1)
     (percent,) = widget._inputs
@@ -110,7 +143,7 @@ def test_a_plan_is_carried_out_anew_and_both_cohorts_are_shown():
     until_answered(widget, 2)
     run = sl.roll_out(PLAN.replace({"stages.0.percent": 90}), board, engine=ENGINE).run
     marks = [(mark.x0, mark.label.text) for mark in widget._course.layout.shapes]
-    assert marks == [(0.0, "90 %"), (18.0, "90 %"), (70.0, "0 %")]
+    assert marks == [(0.0, "90 %"), (15.0, "90 %"), (70.0, "0 %")]
     names = [trace.name for trace in widget._course.data]
     assert names == ["polling, not enrolled", "WebSocket push, enrolled"]
     course = sl.metrics.over_time(run).set_index("cohort")["connection_count"]

@@ -138,8 +138,8 @@ def _lay_out(world: World, rate_per_s: float) -> int:
             publish_s[number] = t
     _hear(world)
     for number in range(len(record.last)):
-        published = _published(publish_s, value_of(arrays.end_s, number))
-        record.last[number] = min(published, record.until)
+        before = published(publish_s, value_of(arrays.end_s, number))
+        record.last[number] = min(before, record.until)
     seen = 0
     for number in range(len(rows)):
         while seen < len(publish_s) and publish_s[seen] < start_s[number]:
@@ -152,7 +152,7 @@ def _lay_out(world: World, rate_per_s: float) -> int:
 
 
 @called
-def _published(publish_s: Any, t: float) -> int:
+def published(publish_s: Any, t: float) -> int:
     """Return how many changes are published before a time."""
     low, high = 0, len(publish_s)
     while low < high:
@@ -209,7 +209,9 @@ def has_room(given: World) -> int:
     return int(is_there)
 
 
-def tally(given: World, warm_up_s: float, cohort: int, sums: Any, spans_s: Any) -> int:
+def tally(
+    given: World, warm_up_s: float, cohort: int, sums: Any, spans_s: Any, edges_s: Any
+) -> int:
     """Add up what a run that has ended has of one cohort.
 
     Parameters
@@ -224,7 +226,11 @@ def tally(given: World, warm_up_s: float, cohort: int, sums: Any, spans_s: Any) 
     spans_s : ndarray of float64, shape (len(SPANS) + 2, bins or more)
         Zeros; filled with the seconds of each bin that connections are open, clients present, and
         clients polling instead of being pushed to. The other rows are for counting.
+    edges_s : ndarray of float64, shape (buckets + 1,)
+        Filled with the edges of the histogram's buckets, seconds.
     """
+    for place in range(len(edges_s)):
+        edges_s[place] = _edge_s(place)
     return _tally(by_reference(given), warm_up_s, cohort, sums, spans_s)
 
 
@@ -399,12 +405,19 @@ def _edge_s(bucket: int) -> float:
 @inlined
 def _busiest(world: World, from_s: float) -> float:
     """Return which part of its workers' time the busiest node worked."""
-    record, workers, busiest = world.record, world.arrays.servers.free_s.shape[1], 0.0
-    for node in range(len(record.busy_s)):
-        busy_s, total_s = 0.0, 0.0
-        for place in range(record.bins.shape[1]):
-            if place * record.bin_s >= from_s:
-                busy_s += record.busy_s[node, place] / workers
-                total_s += _width_s(record, place)
-        busiest = max(busiest, busy_s / total_s if total_s > 0.0 else 0.0)
+    busiest = 0.0
+    for node in range(len(world.record.busy_s)):
+        busiest = max(busiest, busy_of(world, node, from_s))
     return busiest
+
+
+@called
+def busy_of(world: World, node: int, from_s: float) -> float:
+    """Return which part of its workers' time a node worked, in bins from a time on."""
+    record, workers = world.record, world.arrays.servers.free_s.shape[1]
+    busy_s, total_s = 0.0, 0.0
+    for place in range(record.bins.shape[1]):
+        if place * record.bin_s >= from_s:
+            busy_s += record.busy_s[node, place] / workers
+            total_s += _width_s(record, place)
+    return busy_s / total_s if total_s > 0.0 else 0.0

@@ -30,11 +30,20 @@ from simlib.engines.compiled.compiling import FUNCTIONS, alone, compiling_bar
 from simlib.engines.compiled.numba_support import digest_of, settled
 from simlib.engines.compiled.variants import Variant
 from simlib.engines.warm import example_of, follow
-from simlib.engines.wasm import block, kernels, object_file, target
+from simlib.engines.wasm import block, kernels, object_file, target, warned
+from simlib.run import sentences
 
 _WORDS = "simlib.words"
 """The custom section with the names of a world's words."""
-_OWN: tuple[ModuleType, ...] = (block, kernels, object_file, target, sys.modules[__name__])
+_OWN: tuple[ModuleType, ...] = (
+    block,
+    kernels,
+    object_file,
+    sentences,
+    target,
+    warned,
+    sys.modules[__name__],
+)
 _OPTIONS: Any = {
     "_nrt": False,
     "error_model": "numpy",
@@ -122,19 +131,20 @@ def keep(copy: Variant, context: Any) -> None:
 def make(copy: Variant, context: Any) -> bytes:
     """Return a copy of the loop as a module's code; see `keep`."""
     # LLVM takes longer for one long function in WebAssembly than for several.
-    run, finish, set_percentage, lay_out, tally, has_room = settled(
-        (*simulation.FUNCTIONS, kernels.lay_out, kernels.tally, kernels.has_room),
-        (*simulation.MODULES, kernels),
+    run, finish, set_percentage, lay_out, tally, warn, has_room = settled(
+        (*simulation.FUNCTIONS, kernels.lay_out, kernels.tally, warned.warn, kernels.has_room),
+        (*simulation.MODULES, kernels, warned),
         True,
         **simulation.names_of(copy),
     )
     world = example_of(copy).world
-    table = np.zeros((1, 1))
+    table, numbers, marks = np.zeros((1, 1)), np.zeros(1), np.zeros(1, np.int8)
     called: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "run": (run, (world, 0.0)),
         "finish": (finish, (world, 0.0)),
         "lay_out": (lay_out, (world, *(0.0,) * 7)),
-        "tally": (tally, (world, 0.0, 0, table, table)),
+        "tally": (tally, (world, 0.0, 0, table, table, numbers)),
+        "warn": (warn, (world, 0.0, numbers, marks)),
     }
     if copy.is_general:
         called["set_percentage"] = set_percentage, (world, 0.0, 0.0)

@@ -51,9 +51,17 @@ def module_of(object_file: bytes, exports: Iterable[str], notes: Mapping[str, by
     before = [section for section in kept if section.number < _EXPORT]
     after = [section for section in kept if section.number > _EXPORT]
     after += [_Section(_CUSTOM, _name(name) + text) for name, text in notes.items()]
+    return _joined((*before, exported, *after))
+
+
+def without_notes(module: bytes) -> bytes:
+    """Return a module without its custom sections, which nothing needs that runs it."""
+    return _joined(section for section in _sections(module) if section.number != _CUSTOM)
+
+
+def _joined(sections: Iterable[_Section]) -> bytes:
     return MAGIC + b"".join(
-        bytes([section.number]) + _number(len(section.body)) + section.body
-        for section in (*before, exported, *after)
+        bytes([section.number]) + _number(len(section.body)) + section.body for section in sections
     )
 
 
