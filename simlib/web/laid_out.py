@@ -190,14 +190,30 @@ class _Layout:
             for members in _connected(moving)
         ]
         for positions in self._tried():
-            put_together: Bytes = {}
-            for group in groups:
-                put_together |= group.changes[self._place(group.sliders, positions)]
-            theirs = self._memory.changes(self._run(positions), None)
-            if self._memory.between({}, put_together) != theirs:
-                rule = f"must not depend on each other, as two of these do: {_INSTEAD}"
-                raise ScenarioError("sliders", [each.path for each in self._sliders], rule)
+            if not self._is_put_together(groups, positions):
+                rule = f"must not decide the same together: {_INSTEAD}"
+                paths = self._that_depend(groups)
+                raise ScenarioError("sliders", paths, rule)
         return LaidOut(self._memory.image, tuple(groups))
+
+    def _is_put_together(self, groups: Sequence[Group], positions: Sequence[int]) -> bool:
+        """Say whether the groups' bytes, put together, are those of a run at some positions."""
+        put_together: Bytes = {}
+        for group in groups:
+            put_together |= group.changes[self._place(group.sliders, positions)]
+        theirs = self._memory.changes(self._run(positions), None)
+        return self._memory.between({}, put_together) == theirs
+
+    def _that_depend(self, groups: Sequence[Group]) -> list[str]:
+        """Return the paths of two sliders that are right alone, and not together; or else all."""
+        for pair in itertools.combinations(range(len(self._sliders)), 2):
+            for ends in itertools.product(*((0, len(self._sliders[n].values) - 1) for n in pair)):
+                positions = list(self._most)  # to which the groups' bytes are relative
+                for number, position in zip(pair, ends, strict=True):
+                    positions[number] = position
+                if not self._is_put_together(groups, positions):
+                    return [self._sliders[number].path for number in pair]
+        return [slider.path for slider in self._sliders]
 
     def _group(self, members: tuple[int, ...]) -> Group:
         """Return what some sliders change, as all others stay."""

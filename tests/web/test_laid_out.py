@@ -321,6 +321,11 @@ def test_the_interval_of_polls_moves_nothing_where_nobody_polls(transport):
             "clients: must not slide in a page, as it decides when each client comes",
         ),
         (
+            {"transport": "websocket"},
+            {"clients": (20, 300), "server.nodes": [1, 2], "server.broker_s": [0.0, 5.0]},
+            "got ['server.nodes', 'server.broker_s']",
+        ),
+        (
             {"faults": [RESTART]},
             {"faults.0.start_s": (20.0, 60.0), "faults.0.length_s": (1.0, 19.0)},
             "faults.0.start_s and faults.0.length_s: must have at most 1,500 positions together",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from simlib.core.protocol import fetches, has_socket, is_stream
-from simlib.core.record import Count, value_of
+from simlib.core.record import Count, cohort_of, value_of
 from simlib.engines.compiled.numba_support import called
 from simlib.engines.compiled.references import by_reference
 from simlib.engines.compiled.turn import World
@@ -141,7 +141,7 @@ def _set_clients(world: World, found: Any, marks: Any) -> int:
 def _add_wait(world: World, number: int, is_connected: bool, found: Any) -> int:
     """Add how long a tab has waited for its browser."""
     arrays, record = world.arrays, world.record
-    cohort = value_of(record.cohort, number) if record.bins.shape[0] > 1 else 0
+    cohort = cohort_of(record.cohort, number)
     end_s = min(value_of(arrays.end_s, number), record.horizon_s)
     present_s, wait_s = end_s - arrays.start_s[number], record.queued_s[number]
     if wait_s > QUEUED_FRAC * max(present_s, 0.0):
