@@ -1,7 +1,7 @@
 """How long a move of an explorer's slider takes in a page, from the wish to the drawn figures.
 
 ``python tests/benchmarks/sliders.py [MOVES]`` renders a page with an explorer for each number of
-clients and opens it from its file in headless Chromium, without a network; it moves the first slider
+clients and opens it from its file in headless Chromium, without a network; it moves the slider
 `MOVES` times (20 by default), waits for each to be drawn, and writes to
 ``data/measured/sliders.csv``: the board, the clients, medians and 95 % quantiles in milliseconds;
 the time from opening the page until the first picture; the events of a move; and the bytes that the
@@ -39,6 +39,14 @@ SLIDERS = {
     "both": {"polling.interval_s": (10.0, 60.0)},
 }
 BOX = "document.querySelector('.explorer')"
+MOVE = f"""(async () => {{
+  const box = {BOX}, input = box.querySelector("[data-slider]");
+  const before = box.dataset.drawn, start = performance.now();
+  input.value = POSITION;
+  input.dispatchEvent(new Event("input"));
+  while (box.dataset.drawn === before) await new Promise(requestAnimationFrame);
+  return performance.now() - start;
+}})()"""
 
 
 def page_of(folder: Path, board: str, clients: int) -> tuple[Path, int]:
@@ -63,18 +71,8 @@ async def measured(browser: Browser, page: Path, moves: int) -> dict[str, float]
     took_ms = []
     positions = await tab.value(f"Number({BOX}.querySelector('[data-slider]').max) + 1")
     for move in range(moves):
-        took_ms.append(
-            await tab.value(
-                f"""(async () => {{
-                  const box = {BOX}, input = box.querySelector("[data-slider]");
-                  const before = box.dataset.drawn, start = performance.now();
-                  input.value = {(5 * move + 1) % positions};
-                  input.dispatchEvent(new Event("input"));
-                  while (box.dataset.drawn === before) await new Promise(requestAnimationFrame);
-                  return performance.now() - start;
-                }})()"""
-            )
-        )
+        position = (5 * move + 1) % positions
+        took_ms.append(await tab.value(MOVE.replace("POSITION", str(position))))  # noqa: PERF401
     events = await tab.value(f"{BOX}.querySelector('.said').textContent")
     assert not tab.failures, tab.failures
     median, high = np.quantile(took_ms, [0.5, 0.95])
