@@ -72,7 +72,7 @@ async def measured(browser: Browser, page: Path, moves: int) -> dict[str, float]
     positions = await tab.value(f"Number({BOX}.querySelector('[data-slider]').max) + 1")
     for move in range(moves):
         position = (5 * move + 1) % positions
-        took_ms.append(await tab.value(MOVE.replace("POSITION", str(position))))  # noqa: PERF401
+        took_ms.append(await tab.value(MOVE.replace("POSITION", str(position))))
     events = await tab.value(f"{BOX}.querySelector('.said').textContent")
     assert not tab.failures, tab.failures
     median, high = np.quantile(took_ms, [0.5, 0.95])
