@@ -14,7 +14,8 @@ from simlib.analysis import metrics, rollouts
 from simlib.core.measures import GUIDE_METRICS, MEASURES, METRICS
 from simlib.errors import ScenarioError
 from simlib.figures import style
-from simlib.rollout.plan import Guardrail, Plan
+from simlib.rollout.plan import Plan
+from simlib.rollout.sections import Guardrail
 from simlib.rollout.trials import Rollout
 from simlib.run import Run, check_table
 

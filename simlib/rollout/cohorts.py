@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 from simlib.errors import ScenarioError
-from simlib.rollout.plan import Plan, Variant
+from simlib.rollout.plan import Plan
+from simlib.rollout.sections import Variant
 from simlib.run import COHORTS
 from simlib.scenario import Scenario
 from simlib.scenario.workload import common_fields

@@ -24,7 +24,8 @@ from simlib.core.record import TICK_S, Count, MetricsSnapshot, Wait, bucket_edge
 from simlib.rollout import significance
 from simlib.rollout.cohorts import cohort_scenarios
 from simlib.rollout.looks import Finding, check_rows, cohort_rows
-from simlib.rollout.plan import Guardrail, Plan
+from simlib.rollout.plan import Plan
+from simlib.rollout.sections import Guardrail
 from simlib.rollout.tally import Check, Verdict, argo, flagger, new_tally, next_stage
 from simlib.run import quantiles_of
 from simlib.scenario import Scenario, Workload

@@ -21,7 +21,7 @@ from simlib.run import COHORTS, Run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simlib.rollout.plan import Guardrail
+    from simlib.rollout.sections import Guardrail
 
 FOUND = (
     "within",

@@ -19,7 +19,8 @@ from simlib.scenario.suggestions import hint
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simlib.rollout.plan import Guardrail, Plan
+    from simlib.rollout.plan import Plan
+    from simlib.rollout.sections import Guardrail
 
 BREAKPOINTS = (
     "first fault",

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from simlib.core.measures import MEASURES
 from simlib.rollout.cohorts import cohort_scenarios
-from simlib.rollout.plan import Guardrail, Plan
+from simlib.rollout.plan import Plan
+from simlib.rollout.sections import Guardrail
 from simlib.run import RunWarning
 from simlib.run.sentences import words_s
 from simlib.scenario import Scenario

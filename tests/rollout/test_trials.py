@@ -259,7 +259,7 @@ def test_argo_bears_its_limit_in_each_stage():
 )
 def test_a_guardrail_says_what_it_is_asked(guardrail, seen, expected):
     from simlib.rollout.controller import Reading, check
-    from simlib.rollout.plan import Guardrail
+    from simlib.rollout.sections import Guardrail
 
     rail = Guardrail(metric="error_rate_per_h", **guardrail)
     readings = [Reading({"error_rate_per_h": v}, {"error_rate_per_h": 100}) for v in seen]
