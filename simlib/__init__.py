@@ -122,7 +122,12 @@ _HOMES = {
 
 __all__ = list(_HOMES)
 
-_INSIDE = {"verdict": ("break_even", "tornado", "sobol", "sentence_of", "Release", "Trouble")}
+_INSIDE = {
+    "verdict": (
+        *("break_even", "tornado", "sobol", "sentence_of", "turning_points"),
+        *("Release", "Trouble"),
+    )
+}
 """What is looked for among the names above, and is in one of them."""
 _RENAMED = {"cohorts": "bucketing", "rehearsal": "trials"}
 

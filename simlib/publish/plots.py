@@ -28,6 +28,8 @@ _TICK = re.compile(r"([\d,.]+)(?:\s*(\w+))?")
 _MOST_NAMED = 8
 _SMALL_PLOT_PX, _SMALL_ROW_PX, _SMALL_LINE_PX, _SMALL_PX = 190, 15, 22, 11
 _MOST_ENTRIES = 6
+_MOST_ROWS = 20
+"""Lines of names along the y axis that a card has room for, at most."""
 _MOST_HIGH_PX = 700
 
 
@@ -72,7 +74,8 @@ def picture_html(name: str, figure: dict[str, Any]) -> str:
 def first_good(notebook: NotebookNode) -> dict[str, Any] | None:
     """Return the first figure of a notebook that can be read when it is small.
 
-    That is one with a single panel and of ordinary height; if there is none, the first of all.
+    That is one with a single panel and of ordinary height; if there is none, the first one of all
+    that has not more names along its y axis than a card has lines for.
 
     Parameters
     ----------
@@ -82,9 +85,9 @@ def first_good(notebook: NotebookNode) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Plotly's JSON; None if the notebook has no figure.
+        Plotly's JSON; None if the notebook has no such figure.
     """
-    found = list(figures_of(notebook))
+    found = [one for one in figures_of(notebook) if _rows(one) <= _MOST_ROWS]
     good = (one for one in found if _is_readable_small(one))
     return next(good, found[0] if found else None)
 
@@ -324,11 +327,13 @@ def _small(figure: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(figure: dict[str, Any]) -> int:
-    """Return how many names stand along the y axis."""
+    """Return how many lines the names along the y axis take."""
+    ticks = figure.get("layout", {}).get("yaxis", {}).get("ticktext") or ()
+    lines = sum(1 + str(tick).count("<br>") for tick in _readable(ticks))
     names = {
         one
         for trace in figure["data"]
         for one in _readable(trace.get("y") or [])
         if isinstance(one, str)
     }
-    return len(names)
+    return max(lines, len(names))

@@ -232,9 +232,10 @@ def _card(entry: Entry, places: Places) -> str:
     identity = places.identity(INDEX, f"{entry.name}-picture")
     picture = picture_html(identity, figure) if figure is not None else ""
     address = html.escape(places.address(entry.name))
+    answer = entry.headline.partition("\n\n")[0]  # what follows it is its reasons
     return (
         f'<section class="card"><h2><a href="{address}">{html.escape(entry.title)}</a></h2>'
-        f"{prose(html.escape(entry.headline, quote=False))}{picture}</section>"
+        f"{prose(html.escape(answer, quote=False))}{picture}</section>"
     )
 
 

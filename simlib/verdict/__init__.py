@@ -7,7 +7,7 @@ from simlib.verdict.judging import decide
 from simlib.verdict.measures import JUDGED, Judged
 from simlib.verdict.needs import Needs, Prices, Release, Trouble
 from simlib.verdict.sensitivity import break_even, sobol, tornado
-from simlib.verdict.sentences import sentence_of
+from simlib.verdict.sentences import sentence_of, turning_points
 
 __all__ = [
     "ASSUMPTIONS",
@@ -27,6 +27,7 @@ __all__ = [
     "sentence_of",
     "sobol",
     "tornado",
+    "turning_points",
 ]
 
 

@@ -5,12 +5,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simlib.errors import ScenarioError
+from simlib.verdict.decision import Decision
 from simlib.verdict.measures import JUDGED, shown, three_digits
+from simlib.verdict.sensitivity import break_even
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_OF_A_NODE = ("nodes", "utilisation", "memory_bytes")
+"""With nodes these change the table itself: what one node bears is in its values."""
 _NONE = "none, for none meets every need"
+
+
+def turning_points(decision: Decision, *settings: str) -> list[str]:
+    """Return in sentences what would turn a verdict: each limit of its needs, and settings.
+
+    Where nodes are a need, they and what one of them bears are left out.
+
+    Parameters
+    ----------
+    decision : Decision
+    *settings : str
+        Paths of settings, as `break_even` takes them.
+
+    Raises
+    ------
+    ScenarioError
+        As `break_even` raises it.
+
+    Examples
+    --------
+    >>> from simlib import Scenario, decide
+    >>> board = Scenario(updates={"rate_per_s": 0.1}, clients=10, horizon_s=120)
+    >>> decision = decide(board, {"latency_p95_s": 2.0}, candidates=["push"])
+    >>> len(turning_points(decision, "updates.rate_per_s"))
+    2
+    """
+    needs = decision.asked.needs
+    of_a_node = _OF_A_NODE if needs.nodes is not None else ()
+    limits = [f"needs.{name}" for name in needs.limits if name not in of_a_node]
+    return [sentence_of(break_even(decision, over)) for over in (*limits, *settings)]
 
 
 def sentence_of(table: pd.DataFrame) -> str:

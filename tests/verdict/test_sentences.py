@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import simlib as sl
-from simlib.verdict import break_even, sentence_of
+from simlib.verdict import break_even, sentence_of, turning_points
 from tests.quick import QUICK
 
 BOARD = sl.Scenario(
@@ -52,6 +52,14 @@ def test_of_a_need_it_says_between_which_limits_the_verdict_stays(decision):
     none = sentence_of(break_even(impossible, STALENESS))
     assert "the verdict is none, for none meets every need: it stays that however tight it" in none
     assert "from which on it is push of deltas." in none
+
+
+def test_turning_points_are_of_every_limit_and_of_the_settings_that_are_named(decision):
+    said = turning_points(decision, RATE)
+    assert said == [sentence_of(break_even(decision, over)) for over in (STALENESS, RATE)]
+    needs = {"latency_p95_s": 5.0, "utilisation": 0.5, "nodes": 2}
+    by_nodes = sl.decide(BOARD, needs, candidates=["push"], **QUICK)
+    assert len(turning_points(by_nodes)) == 1
 
 
 def test_what_is_no_such_table_is_refused(decision):
