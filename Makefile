@@ -39,7 +39,7 @@ ENGINES := tests/core tests/engines
 COMPUTED := notebooks/00_start_here.ipynb notebooks/10_how_far_it_goes.ipynb notebooks/05_rehearsal.ipynb notebooks/09_decide.ipynb notebooks/08_scaling.ipynb notebooks/06_guide_audited.ipynb
 MEASURED := $(filter-out $(COMPUTED), $(wildcard notebooks/*.ipynb))
 LIVE := tests/live
-LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes)
+LAB := $(patsubst %,$(LIVE)/test_%.py,cuts lab nodes) tests/lab/test_live_view.py
 
 # What is measured has the machine to itself: beside something that computes, each message is late.
 # Two real servers at a time mostly wait; a third one would make the others late on a slow machine.
@@ -56,7 +56,7 @@ test-engines:
 	$(PYTEST) $(ENGINES)
 
 test-others:
-	$(PYTEST) $(patsubst %,--ignore %, $(ENGINES) $(LIVE)) tests simlib
+	$(PYTEST) $(patsubst %,--ignore %, $(ENGINES) $(LIVE) $(LAB)) tests simlib
 
 test-computed:
 	$(PYTEST) $(NBVAL) $(COMPUTED)
