@@ -126,7 +126,7 @@ def marks_of(plan: Plan | None, scenario: Scenario) -> list[dict[str, Any]]:
     Examples
     --------
     >>> plan = Plan(flag={"propagation": "pushed"}, kill_s=9)
-    >>> marks = marks_of(plan, Scenario(updates={"rate_per_s": 0.1}, horizon_s=20))
+    >>> marks = marks_of(plan, Scenario(updates={"rate_per_s": 0.1}, horizon_s=30))
     >>> [(mark["x0"], mark["label"]["text"]) for mark in marks]
     [(0.0, '10 %'), (9.0, '0 %')]
     """
