@@ -40,6 +40,8 @@ _NO_DATA = {
 }
 _TIMER_S = 1e-6
 """Times that differ by less are one: they are sums of the plan's times."""
+_LATE_FRAC = 0.1
+"""A look on a real clock is late by less than this part of the time between two."""
 
 
 EVENTS = (
@@ -186,8 +188,9 @@ class _Past:
         return before, present_s - so_far_s
 
     def _first(self, window_s: float) -> int:
-        from_s = self._seen[-1][0].t - window_s + _TIMER_S
-        return max((n for n, (one, _) in enumerate(self._seen) if one.t <= from_s), default=0)
+        """Return the number of what was seen nearest to a window's start: real clocks are late."""
+        from_s = self._seen[-1][0].t - window_s
+        return min(range(len(self._seen)), key=lambda n: abs(self._seen[n][0].t - from_s))
 
 
 def buckets_of(
@@ -365,7 +368,8 @@ class RolloutController:
         next_s, from_s = now + self.plan.check_every_s, self._watched_from_s
         if now < from_s - _TIMER_S:
             return min(next_s, from_s)
-        is_watched = self.plan.guardrails and next_s <= self._watched_until_s + _TIMER_S
+        late_s = _LATE_FRAC * self.plan.check_every_s
+        is_watched = self.plan.guardrails and next_s <= self._watched_until_s + late_s
         is_open = self.plan.stages[self._stage].watched_s is None and not self._counts
         if is_watched or (self.plan.guardrails and is_open) or now >= self._ends_s:
             return next_s
@@ -388,7 +392,7 @@ class RolloutController:
             return False
         stage = self.plan.stages[self._stage]
         is_open = stage.watched_s is None and not self._counts
-        if not is_open and now > self._watched_until_s + _TIMER_S:
+        if not is_open and now > self._watched_until_s + _LATE_FRAC * self.plan.check_every_s:
             return False
         if self._counts and self._measured[number] >= self._planned(number):
             return False
@@ -396,7 +400,7 @@ class RolloutController:
         if every_s == self.plan.check_every_s:
             return True
         times = (now - self._counted_from_s - guardrail.delay_s) / every_s
-        return abs(times - round(times)) * every_s < _TIMER_S
+        return abs(times - round(times)) * every_s < self.plan.check_every_s / 2.0
 
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
         """Check the guardrails, and act on the verdict."""

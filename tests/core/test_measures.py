@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simlib.core.measures import MEASURES, SUMS
+from simlib.core.measures import MEASURES, OF_CHECKS, SUMS
 from simlib.core.record import Count
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,7 +56,7 @@ assert "hidden (of what is delivered)" in titles, titles
 def test_a_row_speaks_of_sums_that_there_are(name):
     measure = MEASURES[name]
     terms = {*measure.numerator, measure.denominator} - {""}
-    assert terms <= COUNTS | set(SUMS)
+    assert terms <= COUNTS | set(SUMS) | set(OF_CHECKS if measure.tables == ("check",) else ())
     assert bool(measure.numerator) == bool(measure.denominator)
     if measure.sequential == "events":
         assert set(measure.numerator) <= COUNTS
