@@ -42,6 +42,8 @@ def foreign(command: Callable[..., int]) -> Callable[..., int]:
     ) -> int:
         said: dict[str, Any] = {"metrics": dict(_named("--metric", metrics, _meaning))}
         answers = dict(_named("--webhook", webhooks, str))
+        if "" in answers and len(webhooks) > 1:
+            raise click.BadParameter("--webhook ANSWER is for all of them: give no other beside it")
         said["webhooks"] = answers.pop("", None) if "" in answers else answers
         said["gate_s"] = gate_s
         return command(said={name: value for name, value in said.items() if value}, **options)

@@ -13,6 +13,7 @@ import click
 
 from simlib.cli.inputs import board_of, plan_of
 from simlib.cli.output import MISSED, WRONG, as_json, examples, finish
+from simlib.cli.rollouts import foreign
 from simlib.errors import ScenarioError
 from simlib.processes import terminable
 
@@ -39,12 +40,14 @@ _LOOPBACK = "127.0.0.1"
     metavar="N",
     help="Carry plans out on N healthy fleets of the board, too, and on some broken ones.",
 )
+@foreign
 @as_json
 def lint(
     files: tuple[str, ...],
     board: str | None,
     plan_set: tuple[str, ...],
     fleets: int | None,
+    said: dict[str, Any],
     is_json: bool,
 ) -> int:
     """Read FILES, which are scenarios and rollout plans, and say all that is wrong with them.
@@ -58,7 +61,7 @@ def lint(
         try:
             rows += [
                 {"file": name, "problem": warning, "is_error": False}
-                for warning in _warnings(name, board, plan_set, fleets)
+                for warning in _warnings(name, board, plan_set, said, fleets)
             ]
         except ScenarioError as error:
             rows += [
@@ -76,7 +79,11 @@ def lint(
 
 
 def _warnings(
-    name: str, board: str | None, plan_set: tuple[str, ...], fleets: int | None
+    name: str,
+    board: str | None,
+    plan_set: tuple[str, ...],
+    said: dict[str, Any],
+    fleets: int | None,
 ) -> list[str]:
     """Read a file as what it is; return what a plan is warned of on a board."""
     if not _is_plan(Path(name)):
@@ -84,8 +91,9 @@ def _warnings(
         return []
     from simlib.rollout.trials import check_plan
     from simlib.rollout.warnings import warnings_of
+    from simlib.scenario.documents import LANGUAGES
 
-    plan = plan_of(name, plan_set, {})
+    plan = plan_of(name, plan_set, said if Path(name).suffix.lower() in LANGUAGES else {})
     if board is None:
         return []
     scenario = board_of(board)

@@ -89,6 +89,31 @@ def parsed(text: str) -> Any:
         raise ScenarioError("query", text, f"must be PromQL ({error})") from None
 
 
+def is_scalar(text: str) -> bool:
+    """Say whether an expression is a number rather than a vector; no if it is no expression.
+
+    Examples
+    --------
+    >>> is_scalar("100 * scalar(up)"), is_scalar("scalar(up) * up"), is_scalar("up{")
+    (True, False, False)
+    """
+    try:
+        return _is_scalar(parsed(text))
+    except ScenarioError:
+        return False
+
+
+def _is_scalar(node: Any) -> bool:
+    kind = type(node).__name__
+    if kind == "Call":
+        return node.func.name in ("scalar", "time", "pi")
+    if kind == "BinaryExpr":
+        return _is_scalar(node.lhs) and _is_scalar(node.rhs)
+    if kind in ("ParenExpr", "UnaryExpr"):
+        return _is_scalar(node.expr)
+    return kind == "NumberLiteral"
+
+
 def only(answer: Answer) -> float | None:
     """Return an answer's one value: NaN if it is no number, None if it is empty.
 
@@ -229,7 +254,8 @@ class _Evaluation:
             value = _computed(sign, one, other)
             if is_comparison and keeps:
                 if value:
-                    found[labels] = one if isinstance(left, dict) else other
+                    kept = _kept(labels, modifier) if isinstance(right, dict) else labels
+                    found[kept] = one if isinstance(left, dict) else other
                 continue
             key = labels
             if isinstance(left, dict) and isinstance(right, dict):
@@ -285,6 +311,15 @@ def _signature(labels: Labels, modifier: Any) -> Labels:
     return tuple(pair for pair in _unnamed(labels) if (pair[0] in named) == is_on)
 
 
+def _kept(labels: Labels, modifier: Any) -> Labels:
+    """Return the labels that a comparison leaves of its left side."""
+    matching = modifier.matching if modifier is not None else None
+    if matching is None:
+        return labels
+    named, is_on = set(matching.labels), str(matching).startswith("on")
+    return tuple(pair for pair in labels if (pair[0] in named) == is_on)
+
+
 def _grouped(labels: Labels, modifier: Any) -> Labels:
     if modifier is None:
         return ()
@@ -325,6 +360,8 @@ def _power(one: float, other: float) -> float:
 def _mean(values: list[float]) -> float:
     mean = values[0]
     for count, value in enumerate(values[1:], start=2):
+        if math.isinf(mean) and not math.isnan(value) and (math.isfinite(value) or value == mean):
+            continue
         mean += value / count - mean / count
     return mean
 

@@ -155,8 +155,10 @@ class _Past:
     """What was seen at looks and between them, as far as windows look back."""
 
     def __init__(self, plan: Plan) -> None:
-        windows = {rail.window_s for rail in plan.guardrails if rail.window_s is not None}
+        given = (rail.window_s or rail.every_s for rail in plan.guardrails)
+        windows = {window_s for window_s in given if window_s is not None}
         self._longest_s, every_s = max(windows, default=0.0), plan.check_every_s
+        self._every_s = every_s
         rests = (window % every_s for window in windows)
         self._before_s = sorted(
             (rest for rest in rests if min(rest, every_s - rest) > _TIMER_S), reverse=True
@@ -165,9 +167,16 @@ class _Past:
         self._seen: list[tuple[MetricsSnapshot, NDArray[np.float64]]] = []
 
     def due_s(self, look_s: float) -> float:
-        """Return when to see before a look, seconds; infinite if not at all."""
+        """Return when to see before a look, seconds; infinite if not at all.
+
+        What is seen as often as guardrails are checked, during gates, too, is where windows begin.
+        """
+        if self._longest_s == 0.0:
+            return math.inf
         after_s = self._seen[-1][0].t if self._seen else 0.0
-        times_s = (look_s - before for before in self._before_s)
+        times_s = [look_s - before for before in self._before_s]
+        if self._seen and after_s + self._every_s < look_s - _TIMER_S:
+            times_s.append(after_s + self._every_s)
         return min((t for t in times_s if t > after_s + _TIMER_S), default=math.inf)
 
     def keep(self, snapshot: MetricsSnapshot) -> None:
@@ -280,6 +289,7 @@ class RolloutController:
         self._seen: list[tuple[Reading, Reading]] = []
         self._past = _Past(plan)
         self._measured = [0] * len(plan.guardrails)
+        self._next_s = [math.inf] * len(plan.guardrails)
         self._watched_until_s = math.inf
         decision = plan.decision
         self._counts = decision.rule == "argo" and decision.analysis != "background"
@@ -303,7 +313,7 @@ class RolloutController:
     def due_s(self) -> float:
         """Return the time of the next look, seconds; infinite if there is none."""
         seen_s = math.inf
-        if not self._waits and not self._rollback_steps:
+        if not self._rollback_steps and math.isfinite(self._due_s):
             seen_s = self._past.due_s(self._due_s)
         return min(self._due_s, self._kill_s, seen_s)
 
@@ -333,22 +343,33 @@ class RolloutController:
         if not is_whole or (self._counted_from_s == math.inf and stage.watch_s > 0.0):
             self._tally = next_stage(self._tally)
             self._counted_from_s = now + stage.watched_from_s
+            self._next_s = [self._counted_from_s + self._first_s(n) for n in self._numbers]
         self._measured = [0] * len(self.plan.guardrails)
         self._watched_until_s = now + stage.watched_from_s + stage.watch_s
-        if self._counts and any(map(self._planned, range(len(self._measured)))):
+        if self._counts and any(map(self._planned, self._numbers)):
             self._watched_until_s = math.inf  # until all is measured
         self._due_s = self._next_look_s(now)
         self._first = self._first or snapshot
         self._note(snapshot, "started")
-        return self._percent
+        return self._ahead(now)
+
+    def _ahead(self, now: float) -> float:
+        """Return the percentage until the next look: where it drifts, that of half-way there."""
+        if math.isinf(self._request_every_s):
+            return self._percent
+        return self._drifted(self._percent, (self._due_s - now) / 2.0, self._stage)
+
+    def _drifted(self, percent: float, length_s: float, stage: int) -> float:
+        """Return what a percentage has become after a time in which every request is decided."""
+        requests = length_s / self._request_every_s
+        left_frac: float = (1.0 - self.plan.stages[stage].percent / 100.0) ** requests
+        return 100.0 - (100.0 - percent) * left_frac
 
     def _drift(self, now: float, stage: int) -> None:
         """Enrol those who have since the last look made a request that was decided so."""
         if math.isinf(self._request_every_s) or self._before is None:
             return
-        requests = (now - self._before.t) / self._request_every_s
-        left_frac = (1.0 - self.plan.stages[stage].percent / 100.0) ** requests
-        self._percent = 100.0 - (100.0 - self._percent) * left_frac
+        self._percent = self._drifted(self._percent, now - self._before.t, stage)
 
     # -- when what is checked ----------------------------------------------------------------------
 
@@ -375,15 +396,25 @@ class RolloutController:
             return next_s
         return min(next_s, self._ends_s)
 
+    @property
+    def _numbers(self) -> range:
+        return range(len(self.plan.guardrails))
+
     def _every_s(self, guardrail: Guardrail) -> float:
         return guardrail.every_s or self.plan.check_every_s
+
+    def _first_s(self, number: int) -> float:
+        """Return when a guardrail is first checked, seconds from when checks count."""
+        guardrail = self.plan.guardrails[number]
+        return max(guardrail.delay_s, self._every_s(guardrail))
 
     def _planned(self, number: int) -> int:
         """Return how often a guardrail is to be measured in the stage, by Argo's rule."""
         guardrail, stage = self.plan.guardrails[number], self.plan.stages[self._stage]
         every_s = self._every_s(guardrail)
-        before = max(1, math.ceil(guardrail.delay_s / every_s - 1e-9)) - 1
-        return max(0, math.floor(stage.watch_s / every_s + 1e-9) - before)
+        times = math.floor((stage.watch_s - guardrail.delay_s) / every_s + 1e-9)
+        # A delay that is no multiple leaves room for one look more than it leaves intervals.
+        return max(times, int(self._first_s(number) <= stage.watch_s))
 
     def _is_due(self, number: int, now: float) -> bool:
         """Say whether it is a guardrail's turn to be checked."""
@@ -396,11 +427,13 @@ class RolloutController:
             return False
         if self._counts and self._measured[number] >= self._planned(number):
             return False
-        every_s = self._every_s(guardrail)
-        if every_s == self.plan.check_every_s:
+        if guardrail.every_s is None:
             return True
-        times = (now - self._counted_from_s - guardrail.delay_s) / every_s
-        return abs(times - round(times)) * every_s < self.plan.check_every_s / 2.0
+        if now < self._next_s[number] - _LATE_FRAC * self.plan.check_every_s:
+            return False
+        while self._next_s[number] <= now + _LATE_FRAC * self.plan.check_every_s:
+            self._next_s[number] += guardrail.every_s
+        return True
 
     def _check(self, snapshot: MetricsSnapshot) -> float | None:
         """Check the guardrails, and act on the verdict."""
@@ -415,9 +448,9 @@ class RolloutController:
         if is_compared:
             self._seen.append((control, treatment))
         pairs = [
-            (control, treatment)
-            if each.window_s is None
-            else self._read_back(snapshot, each.window_s, needs_control=needs_control)
+            self._read_back(snapshot, window_s, needs_control=needs_control)
+            if (window_s := each.window_s or each.every_s)
+            else (control, treatment)
             for each in guardrails
         ]
         findings = [self._found(number, *pair, snapshot) for number, pair in enumerate(pairs)]
@@ -432,7 +465,8 @@ class RolloutController:
             values = [(of_control.values, treated.values) for of_control, treated in pairs]
             self.checks += check_rows(snapshot.t, guardrails, findings, values, self._tally)
         stayed = self._act(verdict, snapshot, treatment, has_failed=Check.FAIL in checks)
-        return stayed if stayed is not None or math.isinf(self._request_every_s) else self._percent
+        drifts = math.isfinite(self._request_every_s) and math.isfinite(self._due_s)
+        return self._ahead(snapshot.t) if stayed is None and drifts else stayed
 
     def _count(self, findings: Sequence[Finding], now: float) -> None:
         """Count what was measured: errors are not, so that a stage lasts longer for them."""
@@ -504,9 +538,12 @@ class RolloutController:
             return Finding("not evaluated", Check.NO_DATA)
         if guardrail.judge is None:
             finding = find(guardrail, control, treatment)
-            is_empty = finding.found == "too little data" and guardrail.no_number is not None
-            if is_empty and self._has_had(guardrail.metric, snapshot):
-                assert guardrail.no_number is not None
+            is_nan = math.isnan(treatment.values[guardrail.metric])
+            if (
+                is_nan
+                and guardrail.no_number is not None
+                and self._has_had(guardrail.metric, snapshot)
+            ):
                 return finding._replace(found="no number", check=_NO_DATA[guardrail.no_number])
             return finding
         return self._judge(guardrail, snapshot)

@@ -102,6 +102,7 @@ class ImportOptions:
     ) -> None:
         self.name = name
         self._webhooks = _answers(webhooks)
+        self._answered: set[str] = set()
         self.metrics: dict[str, Meaning | None] = {one: Meaning(one, 1.0, 0.0) for one in METRICS}
         if metrics is not None and not isinstance(metrics, Mapping):
             raise ScenarioError("metrics", metrics, "must map foreign metric names to ours")
@@ -147,12 +148,25 @@ class ImportOptions:
         if isinstance(self._webhooks, str):
             return self._webhooks
         name = section.values.get("name")
-        return self._webhooks.get(name if isinstance(name, str) else "", self._webhooks.get(kind))
+        for key in (name, kind):
+            if isinstance(key, str) and key in self._webhooks:
+                self._answered.add(key)
+                return self._webhooks[key]
+        return None
 
     @property
-    def has_gate(self) -> bool:
-        """Whether the caller has said how long an approval takes."""
-        return self._gate_s is not None
+    def answers_all(self) -> bool:
+        """Whether the caller has said one answer for all webhooks."""
+        return isinstance(self._webhooks, str)
+
+    def check_webhooks(self, reading: Reading) -> None:
+        """Refuse what the caller has said of webhooks that the file has not."""
+        if isinstance(self._webhooks, str):
+            return
+        for name, answer in self._webhooks.items():
+            if name not in self._answered:
+                rule = "must be the name or the type of a webhook in the file"
+                reading.problem(ScenarioError(f"webhooks.{name}", answer, rule))
 
     def one_of(self, found: list[ForeignMapping], what: str) -> ForeignMapping:
         """Return the only plan of a file, or the one that has the name given by the caller."""
@@ -201,8 +215,10 @@ def _meaning(name: Any, ours: Any) -> Meaning | None:
     factor, offset = whole[1:]
     for number, right in ((factor, "a factor between -1e12 and 1e12, not 0"), (offset, "a number")):
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
-        if not is_number or not abs(number) <= 1e12 or (number == 0 and number is factor):
+        if not is_number or not abs(number) <= 1e12:
             raise ScenarioError(f"metrics.{name}", number, f"must be {right}")
+    if factor == 0:
+        raise ScenarioError(f"metrics.{name}", factor, "must be a factor that is not 0")
     return Meaning(parts[0], float(factor), float(offset))
 
 
@@ -266,6 +282,7 @@ def read(
     said: dict[str, Any] = {}
     with reading.going_on():
         said = said_by(documents, given, reading)
+        given.check_webhooks(reading)
     with reading.going_on():
         said = merged(said, settings)
     try:

@@ -43,15 +43,16 @@ class Seen(NamedTuple):
 
     Attributes
     ----------
-    checks : tuple of (int, int, str)
-        Each check's guardrail, stage and result, with ``nothing`` for one without a measurement.
+    checks : tuple of (int, int, str, bool)
+        Each check's guardrail, stage and result, and whether there was nothing to measure.
     reached : dict of int to float
-        By stage: the share of the open tabs in treatment when it ended, over what it asks for.
+        By stage: the share of the open tabs in treatment when it ended, over that of the users
+        whom its percentage enrols.
     is_back : bool
         Whether it was rolled back.
     """
 
-    checks: tuple[tuple[int, int, str], ...]
+    checks: tuple[tuple[int, int, str, bool], ...]
     reached: dict[int, float]
     is_back: bool
 
@@ -179,9 +180,17 @@ def _seen(rollout: Rollout) -> Seen:
     history, checks, looks = rollout.history, rollout.checks, rollout.looks
     stage_at = history.drop_duplicates("t_s").set_index("t_s")["stage"].to_dict()
     nothing = checks["found"].isin(("too little data", "no number", "not evaluated"))
-    results = checks["result"].where(~nothing, "nothing").tolist()
     stages = [int(stage_at[t_s]) for t_s in checks["t_s"]]
-    of_checks = zip(checks["guardrail"].tolist(), stages, results, strict=True)
+    columns = checks["guardrail"].tolist(), stages, checks["result"].tolist(), nothing.tolist()
+    of_checks = zip(*columns, strict=True)
+    run = rollout.run
+    buckets = buckets_of(
+        rollout.plan,
+        len(run.columns("clients")["client"]),
+        int(run.provenance["seed"]),
+        int(run.provenance["replication"]),
+        run.scenario.tabs_per_user,
+    )
     present = looks.pivot_table(index="t_s", columns="cohort", values="present", observed=False)
     reached = {}
     for number, stage in enumerate(rollout.plan.stages):
@@ -190,7 +199,8 @@ def _seen(rollout: Rollout) -> Seen:
             last = present.loc[of_stage["t_s"].iloc[-1]]
             tabs = float(last["treatment"] + last["control"])
             share = float(last["treatment"]) / tabs if tabs else math.nan
-            reached[number] = share / (stage.percent / 100.0)
+            enrolled = float(np.mean(buckets < stage.percent)) if len(buckets) else 0.0
+            reached[number] = share / enrolled if enrolled else math.nan
     is_back = bool((history["event"] == "rolled_back").any())
     return Seen(tuple(of_checks), reached, is_back)
 
@@ -227,10 +237,10 @@ def _gap(facts: Facts) -> Iterator[Finding]:
     for number, rail in enumerate(facts.plan.guardrails):
         every_s = rail.every_s or facts.plan.check_every_s
         if rail.window_s is not None and rail.window_s < every_s:
-            share = rail.window_s / every_s
+            share = 1.0 - rail.window_s / every_s
             says = (
                 f"Each check looks back on {rail.window_s:g} s, and there is one every "
-                f"{every_s:g} s: {100 * (1 - share):.3g} % of the time is never seen. Let the "
+                f"{every_s:g} s: {100 * share:.3g} % of the time is never seen. Let the "
                 "window be as long as the time between two checks."
             )
             yield Finding(f"guardrails.{number}.window_s", says, share)
@@ -238,24 +248,23 @@ def _gap(facts: Facts) -> Iterator[Finding]:
 
 def _empty(facts: Facts) -> Iterator[Finding]:
     """Checks that find nothing to measure."""
-    for number, stage, share in _shares(facts, ("nothing",)):
+    holds = "an error" if facts.plan.decision.rule == "argo" else "no verdict: the stage waits"
+    for number, stage, share in _shares(facts, lambda _result, is_empty: is_empty):
         rail = facts.plan.guardrails[number]
-        means = {"hold": "the stage waits", "pass": "it passes", "fail": "it fails"}
+        means = {"hold": holds, "pass": "passed", "fail": "failed"}.get(rail.no_data, "no verdict")
         says = (
             f"In stage {stage + 1}, {_percent(share)} of the checks of {rail.metric} on healthy "
-            f"fleets find nothing to measure, which counts as {rail.no_data} "
-            f"({means.get(rail.no_data, 'no verdict')}). Check less often, look back longer "
-            "(window_s), or enrol more at first."
+            f"fleets find nothing to measure, which counts as {means} (no_data). Check less often, "
+            "look back longer (window_s), or enrol more at first."
         )
         yield Finding(f"guardrails.{number}", says, *share)
 
 
 def _open(facts: Facts) -> Iterator[Finding]:
     """Checks that decide nothing."""
-    for number, stage, share in _shares(facts, ("inconclusive", "no_data", "nothing")):
+    is_open = ("inconclusive", "no_data")
+    for number, stage, share in _shares(facts, lambda result, _is_empty: result in is_open):
         rail = facts.plan.guardrails[number]
-        if rail.no_data in ("pass", "fail") and rail.fails_beyond is None:
-            continue
         says = (
             f"In stage {stage + 1}, {_percent(share)} of the checks of {rail.metric} on healthy "
             "fleets end without a verdict."
@@ -264,16 +273,20 @@ def _open(facts: Facts) -> Iterator[Finding]:
 
 
 def _shares(
-    facts: Facts, results: tuple[str, ...]
+    facts: Facts, is_meant: Callable[[str, bool], bool]
 ) -> Iterator[tuple[int, int, tuple[float, float, float]]]:
-    """Yield guardrails and stages in which more than a few checks have one of some results."""
+    """Yield guardrails and stages of which more than a few checks are meant."""
     numbers = range(len(facts.plan.guardrails)), range(len(facts.plan.stages))
     for number, stage in itertools.product(*numbers):
         of_fleets = []
         for seen in facts.healthy:
-            mine = [result for rail, at, result in seen.checks if (rail, at) == (number, stage)]
+            mine = [
+                is_meant(result, is_empty)
+                for rail, at, result, is_empty in seen.checks
+                if (rail, at) == (number, stage)
+            ]
             if mine:
-                of_fleets.append(sum(result in results for result in mine) / len(mine))
+                of_fleets.append(sum(mine) / len(mine))
         if of_fleets and np.mean(of_fleets) > _SELDOM_FRAC:
             yield number, stage, _interval(of_fleets, facts.confidence)
 
@@ -297,15 +310,28 @@ def _early(facts: Facts) -> Iterator[Finding]:
     for number, stage in enumerate(facts.plan.stages):
         reached = [seen.reached[number] for seen in facts.healthy if number in seen.reached]
         reached = [share for share in reached if not math.isnan(share)]
-        if not reached or np.mean(reached) >= _FOLLOWED_FRAC:
+        share = _interval(reached, facts.confidence) if reached else (math.nan,) * 3
+        high = share[0] if math.isnan(share[2]) else share[2]
+        if not high < _FOLLOWED_FRAC:
             continue
-        share = _interval(reached, facts.confidence)
         says = (
             f"Stage {number + 1} asks for {stage.percent:g} % and ends when {_percent(share)} of "
             "that use the new version: what is measured in it is partly the stage before. Let it "
             "last longer, or let open tabs read the flag (flag.propagation)."
         )
         yield Finding(f"stages.{number}.bake_s", says, *share)
+
+
+def _never(facts: Facts) -> Iterator[Finding]:
+    """Guardrails that were never checked, as stages end before it is their turn."""
+    for number, rail in enumerate(facts.plan.guardrails):
+        if not any(at == number for seen in facts.healthy for at, *_ in seen.checks):
+            says = (
+                f"{rail.metric} was never checked on {len(facts.healthy)} healthy fleets: the "
+                "stages that are watched end before it is its turn. Let them last longer, or check "
+                "more often (every_s, delay_s)."
+            )
+            yield Finding(f"guardrails.{number}", says, 0.0)
 
 
 def _back(facts: Facts) -> Iterator[Finding]:
@@ -326,9 +352,10 @@ def _idle(facts: Facts) -> Iterator[Finding]:
     """Guardrails that none of the regressions trips."""
     every = [seen for fleets in facts.broken.values() for seen in fleets]
     names = ", ".join(facts.broken)
+    trips = ("fail", "inconclusive")  # the second pauses, as a safeguard of Unleash does
     for number, rail in enumerate(facts.plan.guardrails if every else ()):
         failed = sum(
-            any(at == number and result == "fail" for at, _, result in seen.checks)
+            any(at == number and result in trips for at, _, result, _ in seen.checks)
             for seen in every
         )
         if failed == 0:
@@ -344,6 +371,7 @@ KINDS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "unused": _unused,
     "always enrolled": _always,
     "gap": _gap,
+    "never checked": _never,
     "no measurement": _empty,
     "no verdict": _open,
     "too early": _early,

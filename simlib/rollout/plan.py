@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 # In the repository a link to data/plans, in a wheel the files themselves.
 _EXAMPLES = Path(__file__).parent / "examples"
 
+
 def _transport(variant: Variant) -> int:
     return int(Transport[variant.transport.upper()])
 
@@ -120,6 +121,8 @@ class Plan(Section):
             if self.guardrails and 0.0 < stage.watch_s < self.check_every_s:
                 name = "bake_s" if stage.watched_s is None else "watched_s"
                 rule = f"must be >= check_every_s ({self.check_every_s:g})"
+                if stage.watched_s is None and stage.watched_from_s:
+                    rule += f" and watched_from_s ({stage.watched_from_s:g}) together"
                 raise FieldError(f"{path}.{name}", getattr(stage, name), rule)
             before = stage.percent
         if self.rollback.sockets != "kept" and self.control.transport == self.treatment.transport:
@@ -144,11 +147,19 @@ class Plan(Section):
             what = "the plan's length" if whole else "the longest that a stage is watched"
             rule = f"must be < {what} ({longest_s:g}): it would never be checked"
             raise FieldError(f"{path}.delay_s", guardrail.delay_s, rule)
-        if guardrail.every_s is not None and not _is_multiple(
-            guardrail.every_s, self.check_every_s
-        ):
+        every_s = guardrail.every_s
+        if every_s is not None and not _is_multiple(every_s, self.check_every_s):
             rule = f"must be a multiple of check_every_s ({self.check_every_s:g})"
-            raise FieldError(f"{path}.every_s", guardrail.every_s, rule)
+            raise FieldError(f"{path}.every_s", every_s, rule)
+        if every_s is not None and every_s > longest_s > 0.0:
+            rule = f"must be <= the longest that it is watched ({longest_s:g}): never checked"
+            raise FieldError(f"{path}.every_s", every_s, rule)
+        if longest_s == 0.0:
+            rule = "must be none where no stage is watched (watched_s = 0): never checked"
+            raise FieldError(path, guardrail.metric, rule)
+        if not guardrail.is_evaluated and self.decision.rule != "argo":
+            rule = 'must be true unless decision.rule is "argo"'
+            raise FieldError(f"{path}.is_evaluated", False, rule)
         if guardrail.window_s is not None and guardrail.window_s > self.length_s:
             rule = f"must be <= the plan's length ({self.length_s:g})"
             raise FieldError(f"{path}.window_s", guardrail.window_s, rule)

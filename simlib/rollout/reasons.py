@@ -384,8 +384,8 @@ def _went_on(story: Story, say: _Sentence, row: int) -> str:
         because = "no more checks than are tolerated failed or had no verdict"
     stage = int(_at(history, row, "stage"))
     is_over = t_s >= _began_s(story, stage) + story.plan.stages[stage].bake_s
-    if row + 1 < len(history):  # what was not measured has made it longer
-        is_over = str(_at(history, row + 1, "event")) == "started"
+    if story.plan.decision.rule == "argo":  # what was not measured has made it longer
+        is_over = row + 1 < len(history) and str(_at(history, row + 1, "event")) == "started"
     if not is_over:
         return f"Decision: go on, as {because}."
     bake = say.plan(f"stages.{stage}.bake_s", "time")

@@ -94,7 +94,8 @@ class Bucketing(Section):
     sticks: Literal["users", "enrolled"] = "users"
     """Who keeps a decision: everybody, as with a hash or with cookies for both versions (users); or
     only who is enrolled, as with a cookie for the new version alone (enrolled). Then each request
-    of the others is decided anew, so that more and more of them are enrolled while a stage lasts.
+    of the others is decided anew, so that more and more of them are enrolled while a stage lasts,
+    if the control cohort polls: whoever holds a connection makes no requests.
     Elsewhere: sessionAffinity without primaryCookieName (Flagger)."""
     deciders: Literal["ramp", "and", "or"] = "ramp"
     """Who is enrolled: users whom the ramp enrols (ramp), whom all deciders enrol (and), or whom at
@@ -227,7 +228,7 @@ class Guardrail(Section):
     """A factor: the check fails when the value is more than the control cohort's times this (less,
     if the factor is below 1). At 100 %, once the control cohort is empty, the check passes."""
     window_s: Positive | None = None
-    """The span of time that a check looks back on, seconds; absent: since the check before.
+    """The span of time that a check looks back on, seconds; absent: since the check before it.
     Elsewhere: interval of a metric (Flagger); the range of a query (Prometheus)."""
     every_s: Positive | None = None
     """Time between two of its checks, seconds, a multiple of check_every_s; absent: that itself."""

@@ -14,7 +14,8 @@ into a `Verdict`, and keeps its counts from look to look in a `Tally`.
     more than ``failureLimit`` failed checks, and errs after more than ``consecutiveErrorLimit``
     checks in a row without data. The first one that fails or errs rolls back at once. More than
     ``inconclusiveLimit`` inconclusive checks pause the rollout until a person decides; here it
-    stays paused. Checks within the limits delay nothing, as an analysis runs beside the stages.
+    stays paused. Checks within the limits delay nothing, but those without data do in an analysis
+    that is a step: it lasts until it has been measured often enough.
 
 References
 ----------

@@ -44,7 +44,7 @@ def test_checks_that_find_nothing_to_measure_are_counted():
     table = found(board=quiet)
     first = table.loc[["no measurement"]].iloc[0]
     assert 0.0 <= first["low"] < first["value"] <= first["high"] <= 1.0
-    assert "which counts as hold (the stage waits)" in first["says"]
+    assert "which counts as no verdict: the stage waits (no_data)" in first["says"]
     assert "no verdict" in table.index
     passing = found(board=quiet, guardrails=[{**dict(PLAN.guardrails[0]), "no_data": "pass"}])
     assert "no measurement" in passing.index
@@ -60,8 +60,23 @@ def test_a_stage_that_ends_before_tabs_have_followed_is_said_to():
 def test_windows_that_leave_a_part_of_the_time_unseen_are_said_to():
     rail = {"metric": "latency_p95_s", "below": 5.0, "window_s": 10.0}
     one = found(guardrails=[rail]).loc["gap"]
-    assert one["value"] == pytest.approx(1.0 / 3.0)
+    assert one["value"] == pytest.approx(2.0 / 3.0)
     assert "66.7 % of the time is never seen" in one["says"]
+
+
+def test_a_guardrail_whose_turn_never_comes_is_said_to():
+    changes = {"guardrails": [{"metric": "latency_p95_s", "below": 5.0, "delay_s": 110.0}]}
+    changes["stages"] = [{"percent": 50, "bake_s": 100}, {"percent": 100, "bake_s": 115}]
+    assert "never checked" not in found(**changes, check_every_s=5.0).index
+    rails = [{"metric": "latency_p95_s", "below": 5.0, "every_s": 120.0}]
+    stages = [{"percent": 50, "bake_s": 120, "watched_s": 100}, {"percent": 100, "bake_s": 120}]
+    one = found(guardrails=rails, stages=stages, decision={"rule": "argo"}, check_every_s=20.0)
+    assert "never checked" not in one.index
+
+
+def test_a_guardrail_that_pauses_has_found_what_it_pauses_for():
+    rail = {"metric": "latency_p95_s", "below": 2.0, "fails_beyond": 1e300}
+    assert "trips on nothing" not in found(guardrails=[rail]).index
 
 
 def test_users_whom_no_percentage_takes_out_are_counted():

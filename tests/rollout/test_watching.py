@@ -11,6 +11,7 @@ from tests.rollout.formats.examples import POLLED, load, metric, rollout, templa
 BOARD = sl.Scenario(updates={"rate_per_s": 0.5}, clients=60, horizon_s=1200.0)
 SOON = {"propagation": "polled", "every_s": 5}
 RAIL = {"metric": "latency_p95_s", "below": 100.0}
+LARGE = {"successCondition": "result[0] < 100"}
 
 
 def rolled_out(board=BOARD, **changes):
@@ -106,6 +107,49 @@ def test_a_guardrail_is_checked_as_often_as_it_asks():
     of_second = result.checks[result.checks["guardrail"] == 1]["t_s"].tolist()
     assert of_second == [60.0, 120.0, 180.0]
     assert (result.checks["guardrail"] == 0).sum() == 6
+
+
+def test_a_guardrail_whose_first_check_is_late_is_checked_all_the_same(tmp_path):
+    steps = rollout({"setWeight": 20}, {"analysis": {"templates": [{"templateName": "health"}]}})
+    asked = template(
+        metric("latency_p95_s", interval="30s", count=4, initialDelay="15s", **LARGE),
+        metric("latency_p50_s", interval="1m", count=2, initialDelay="15s", **LARGE),
+    )
+    plan = load(tmp_path, [steps, asked], last_s=30)
+    result = sl.roll_out(plan, BOARD, engine="simpy", progress=False)
+    assert result.history["event"].iloc[-1] == "done"
+    counted = result.checks[result.checks["found"] != "suspended"].groupby("guardrail").size()
+    assert counted.tolist() == [4, 2]
+
+
+def test_a_guardrail_that_is_checked_seldom_sees_all_that_came_since():
+    rail = {**RAIL, "every_s": 120.0}
+    result = rolled_out(stages=[{"percent": 100, "bake_s": 240}], guardrails=[rail])
+    assert result.checks["t_s"].tolist() == [120.0, 240.0]
+    assert result.checks["sample"].tolist() == [delivered(result, t - 120.0, t) for t in (120, 240)]
+
+
+def test_a_window_does_not_grow_by_a_gate():
+    stages = [{"percent": 100, "bake_s": 60}, {"percent": 100, "bake_s": 60, "gate_s": 205}]
+    rail = {**RAIL, "window_s": 60.0}
+    result = rolled_out(stages=stages, guardrails=[rail])
+    first = result.checks[result.checks["t_s"] > 265.0].iloc[0]
+    t = first["t_s"]
+    assert t == 295.0
+    assert first["sample"] <= delivered(result, t - 75.0, t)
+
+
+def test_too_few_observations_are_data_all_the_same():
+    rail = {**RAIL, "min_sample": 10**6, "no_data": "fail", "no_number": "pass"}
+    result = rolled_out(stages=[{"percent": 100, "bake_s": 60}], guardrails=[rail])
+    assert result.checks["found"].unique().tolist() == ["too little data"]
+
+
+def test_a_percentage_that_drifts_begins_to_before_the_first_look():
+    stages = [{"percent": 50, "bake_s": 120}]
+    result = rolled_out(stages=stages, bucketing={"sticks": "enrolled"}, check_every_s=60.0)
+    at_first_look = result.looks[result.looks["t_s"] == 60.0].set_index("cohort")["present"]
+    assert at_first_look["treatment"] > 10
 
 
 def test_what_errs_is_not_counted_and_too_many_errors_in_a_row_go_back(tmp_path):

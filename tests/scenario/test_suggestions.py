@@ -231,7 +231,7 @@ class Hostile:
     [
         sl.library,
         lambda name: BOARD.replace({"transport": name}),
-        lambda name: read_with({"a": name}),
+        lambda name: read_with({"a": [] if name is None else name}),  # None leaves a metric out
         lambda name: read_with({"a": (name, 1)}),
         lambda name: sl.sweep(BOARD, [{"clients": 5}], until={name: 1.0}),
     ],

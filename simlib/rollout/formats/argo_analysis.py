@@ -199,16 +199,17 @@ def _filled(template: ForeignMapping, given: dict[str, ForeignMapping]) -> Forei
 def _read_metric(metric: ForeignMapping, given: ImportOptions, dry: list[str]) -> _Metric:
     """Return a metric's interval, its limits, and the guardrail that it becomes."""
     name = str(metric.values.get("name"))
-    is_dry = any(re.fullmatch(pattern, name) for pattern in dry)
+    is_dry = any(re.search(pattern, name) for pattern in dry)
     ours = None if is_dry else given.metric(metric, "name")
     metric.refuse({"consecutiveSuccessLimit": "must be 0: a plan's stage lasts as long as it says"})
     interval_s = metric.duration_s("interval", needed=True)
     assert interval_s is not None
     if interval_s == 0.0:
         raise metric.wrong("interval", "must be > 0s")
-    metric.became("interval", f"check_every_s = {interval_s:g}")
+    metric.became("interval", f"checked every {interval_s:g} s")
     count = metric.whole("count", 0, 10**6, digits=True) or None
-    metric.became("count", f"measured {count} times", "errors do not count")
+    times = "measured without end" if count is None else f"measured {count} times"
+    metric.became("count", times, "errors do not count")
     delay_s = metric.duration_s("initialDelay") or 0.0
     metric.became("initialDelay", f"delay_s = {delay_s:g}")
     limits = {}
@@ -224,7 +225,8 @@ def _read_metric(metric: ForeignMapping, given: ImportOptions, dry: list[str]) -
         check_direction(metric, "name", ours, rail)
         for place in ("successCondition", "failureCondition"):
             metric.became(place, _in_words(rail))
-    metric.ignore("successCondition", "failureCondition") if ours is None else None
+    else:
+        metric.ignore("successCondition", "failureCondition")
     metric.ignore("provider", why="the metric's name says what it is")
     if is_dry:
         metric.reading.note(metric.path, IGNORED, "a dry run: it decides nothing")
@@ -262,6 +264,8 @@ def _read_conditions(metric: ForeignMapping, ours: Meaning) -> dict[str, Any]:
         return {**found, "no_data": "hold", "is_evaluated": False}
     found["no_data"] = phase(passes, fails, result_of(tried, None))
     no_number = phase(passes, fails, result_of(tried, math.nan))
+    if provider == "wavefront":  # which measures NaN as inconclusive, whatever the conditions
+        return {**found, "no_number": "inconclusive"}
     if provider != "prometheus":  # no other gives what is no number
         return found
     return found if no_number == found["no_data"] else {**found, "no_number": no_number}

@@ -22,6 +22,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
+from simlib.monitoring.promql import is_scalar
+
 Phase = Literal["pass", "fail", "inconclusive", "hold"]
 Shape = Literal["vector", "number", "series", "row"]
 """What a provider returns: numbers, of which the first counts; one number; lists of values, as of
@@ -84,14 +86,19 @@ class Condition:
     def __init__(self, text: str) -> None:
         if len(text) > _LONGEST:
             raise ValueError(f"it has more than {_LONGEST} characters")
+        if not text.strip():
+            raise ValueError("it is no expression")
         for sign, word in _WORDS:
             text = sign.sub(word, text)
         try:
-            self._tree = ast.parse(text.strip(), mode="eval").body
+            self._tree = ast.parse(f"({text.strip()})", mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             raise ValueError("it is no expression") from None
         nodes = list(ast.walk(self._tree))
-        numbers = {float(each) for each in map(_number, nodes) if each is not None}
+        try:
+            numbers = {float(each) for each in map(_number, nodes) if each is not None}
+        except OverflowError:
+            raise ValueError("it has a number that is too large") from None
         # Each may have a minus before it.
         self._constants = sorted(numbers | {-number for number in numbers})
 
@@ -169,7 +176,9 @@ def shape_of(provider: str, query: str) -> Shape | None:
     ('vector', 'number', None)
     """
     if provider == "prometheus":
-        return "number" if query.lstrip().startswith("scalar(") else "vector"
+        if "{{" in query:  # an argument is filled in later
+            return None
+        return "number" if is_scalar(query) else "vector"
     return {
         "datadog": "number",
         "wavefront": "number",
@@ -287,18 +296,21 @@ def _called(name: str, given: list[ast.expr], names: dict[str, Any]) -> Any:
         parts: Iterable[bool] = (_boolean(_value(given[1], {**names, "_item": one})) for one in of)
         return all(parts) if name == "all" else any(parts)
     if name == "default" and len(given) == 2:
-        try:
-            held = _value(given[0], names)
-        except Erred:
-            held = None
-        return _value(given[1], names) if held is None else held
+        _value(given[0], names)
+        # Argo looks at the whole result here, whatever the first argument is.
+        return _value(given[1], names) if names["result"] is None else names["result"]
     if len(given) != 1:
         raise Erred("it is not known here")
     value = _value(given[0], names)
     if name == "len" and isinstance(value, list):
         return len(value)
-    if name in ("asFloat", "asInt", "float", "int"):
+    if name == "isNil":
+        return value is None
+    if name in ("asFloat", "float"):
         return _numbers(value)[0]
+    if name in ("asInt", "int"):
+        number = _numbers(value)[0]
+        return math.trunc(number) if math.isfinite(number) else number
     if name in ("isNaN", "isInf"):
         return {"isNaN": math.isnan, "isInf": math.isinf}[name](_numbers(value)[0])
     raise Erred("it is not known here")

@@ -18,7 +18,10 @@ A rehearsal calls nobody's service, so the caller says what webhooks answer (``w
 by name or type). ``rollout`` (the default) is asked at each look, ``pre-rollout`` before the first
 weight. ``confirm-rollout`` is the first stage's gate, ``confirm-traffic-increase`` every stage's,
 ``confirm-promotion`` that of the last stage, where it is not among the weights; a gate takes
-``gate_s``, or nothing if it passes at once.
+``gate_s``, or nothing if it passes at once. No look is taken during a gate, where Flagger goes on
+checking (but for ``confirm-rollout``): a long gate of another kind has fewer failed checks here. A
+``rollback`` or ``skip`` that passes would end the analysis: by its name or type it may only fail;
+``webhooks="pass"`` means that all of them let the rollout go on.
 
 Flagger chooses a version for each request, or by a cookie; here each user has the cohort that the
 bucketing rule gives. With ``sessionAffinity`` that has no ``primaryCookieName``, users of the new
@@ -70,7 +73,7 @@ _GATES = ("confirm-rollout", "confirm-traffic-increase", "confirm-promotion")
 _NOTIFY = ("event", "post-rollout")
 _ASKED = ("pre-rollout", "rollout")
 _ENDS = ("rollback", "skip")
-"""Webhooks that are asked whether to go back, or to promote at once."""
+"""Webhooks whose passing ends the analysis: it goes back, or promotes at once."""
 _BUILT_IN = {"request-success-rate": Meaning("errors_per_request", -0.01, 1.0)}
 _OF_PODS = "it is about pods, which a rehearsal has none of"
 _ROUTED = "a rehearsal sends no requests through it"
@@ -148,10 +151,10 @@ def _read_analysis(analysis: ForeignMapping, given: ImportOptions) -> dict[str, 
             "mirrorWeight": "must be absent: a plan sends nobody's requests twice",
         }
     )
-    said: dict[str, Any] = {}
     interval_s = 60.0
     with analysis.reading.going_on():
-        interval_s = analysis.duration_s("interval") or interval_s
+        said_s = analysis.duration_s("interval")
+        interval_s = interval_s if said_s is None else said_s
         if interval_s < _SHORTEST_S:
             raise analysis.wrong("interval", "must be at least 10s: Flagger takes 10s for less")
     analysis.became("interval", f"check_every_s = {interval_s:g}", "and how long a stage lasts")
@@ -170,29 +173,38 @@ def _read_analysis(analysis: ForeignMapping, given: ImportOptions) -> dict[str, 
         bake_s = interval_s if given.last_s is None else given.last_s
         stages.append({"percent": 100.0, "bake_s": bake_s})
     failing: list[str] = []
-    for webhook in analysis.sections("webhooks"):
+    # A rollout that never gets beyond its pre-rollout checks has a stage for them before all gates.
+    webhooks = analysis.sections("webhooks")
+    for webhook in sorted(webhooks, key=lambda one: one.values.get("type") != "pre-rollout"):
         with analysis.reading.going_on():
             _read_webhook(webhook, stages, given, failing, is_promoted=is_promoted)
     rails: list[dict[str, Any]] = []
     for metric in analysis.sections("metrics"):
         with analysis.reading.going_on():
             rails += _read_metric(metric, interval_s, given)
-    affinity = analysis.section("sessionAffinity")
-    if affinity is not None and not affinity.text("primaryCookieName"):
-        said["bucketing"] = {"sticks": "enrolled"}
-        why = "each request of the others is decided anew"
-        affinity.reading.note(affinity.path, "bucketing.sticks = enrolled", why)
-    if affinity is not None:
-        affinity.ignore(*affinity.values)
+    affinity = _read_affinity(analysis)
     analysis.done()
     return {
-        **said,
+        **affinity,
         "check_every_s": interval_s,
         "stages": stages,
         "guardrails": rails,
         "decision": {"rule": "flagger", "failures": failures},
         **({"failing": failing} if failing else {}),
     }
+
+
+def _read_affinity(analysis: ForeignMapping) -> dict[str, Any]:
+    """Return what sessions that stick to a version mean for who is enrolled."""
+    affinity = analysis.section("sessionAffinity")
+    if affinity is None:
+        return {}
+    is_of_both = affinity.text("primaryCookieName")
+    if not is_of_both:
+        why = "each request of the others is decided anew"
+        affinity.reading.note(affinity.path, "bucketing.sticks = enrolled", why)
+    affinity.ignore(*affinity.values)
+    return {} if is_of_both else {"bucketing": {"sticks": "enrolled"}}
 
 
 def _weights(analysis: ForeignMapping) -> list[int]:
@@ -206,7 +218,7 @@ def _weights(analysis: ForeignMapping) -> list[int]:
         while weights[-1] < (most or 100):
             weights.append(min(weights[-1] + step, 100))
         after = "then 100 %" if weights[-1] < 100 else "to the end"
-        analysis.became("stepWeight", f"stages at {step}, {step * 2}, ... %", after)
+        analysis.became("stepWeight", f"stages at {', '.join(map(str, weights))} %", after)
         analysis.became("maxWeight", f"the last weight is {weights[-1]} %", after)
         return weights
     if step:
@@ -250,9 +262,14 @@ def _read_webhook(
             f'webhooks={{"{name}": "pass"}}, by its name or its type ({kind})'
         )
         raise ScenarioError(webhook.path, name, rule)
-    if answer == "wait" or (answer == "fail" and kind in _ENDS):
-        least = "pass or fail" if kind in _ASKED else "pass: for a rollback by hand, give kill_s"
-        raise ScenarioError(f"webhooks.{name}", answer, f"must be {least}")
+    if answer == "wait":
+        raise ScenarioError(f"webhooks.{name}", answer, "must be pass or fail")
+    if kind in _ENDS:
+        if answer == "pass" and not given.answers_all:
+            what = "goes back" if kind == "rollback" else "promotes at once"
+            rule = f"must be fail: Flagger {what} when it passes; for a rollback, give kill_s"
+            raise ScenarioError(f"webhooks.{name}", answer, rule)
+        return note(IGNORED, f"the caller says that nobody asks for it ({kind})")
     if answer == "pass":
         return note(IGNORED, f"the caller says that it passes ({kind})")
     failing.append(name)
@@ -274,7 +291,7 @@ def _gate(
     if answer == "fail":
         rule = "must be pass or wait: a gate that nobody opens keeps the rollout where it is"
         raise ScenarioError(f"webhooks.{webhook.values.get('name')}", answer, rule)
-    if answer == "pass" and not given.has_gate:
+    if answer == "pass":
         return IGNORED, f"the caller says that it passes at once ({kind})"
     gated = {
         "confirm-rollout": stages[:1],
@@ -283,7 +300,8 @@ def _gate(
     }[kind]
     for stage in gated:
         stage["gate_s"] = given.gate_s(webhook.path)
-    return (f"gate_s of {len(gated)} stages" if gated else IGNORED), kind
+    stages_gated = "one stage" if len(gated) == 1 else f"{len(gated)} stages"
+    return (f"gate_s of {stages_gated}" if gated else IGNORED), kind
 
 
 def _read_metric(
@@ -293,7 +311,10 @@ def _read_metric(
     ours = given.metric(metric, "name", known)
     metric.ignore("templateRef", "templateVariables", "query", why="its name says what it is")
     metric.refuse({"threshold": "must be under its name of today, thresholdRange"})
-    window_s = metric.duration_s("interval") or _WINDOW_S
+    window_s = metric.duration_s("interval")
+    if window_s == 0.0:
+        raise metric.wrong("interval", "must be > 0s")
+    window_s = _WINDOW_S if window_s is None else window_s
     is_own = window_s != interval_s
     metric.became("interval", f"window_s = {window_s:g}" if is_own else "since the look before")
     bounds = metric.section("thresholdRange", needed=True)

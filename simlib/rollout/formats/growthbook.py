@@ -10,7 +10,7 @@ are the last stage, unless they leave the coverage unchanged. The bucketing rule
 file does not contain the rule's ``hashVersion``, so the caller has to choose between the bucketing
 rules ``growthbook`` and ``growthbook_v1``.
 
-Ignored: ``id``, an empty ``name``, ``ruleId``, ``environment``, ``startDate``, ``approvalNotes``,
+Ignored: ``id``, ``ruleId``, ``environment``, ``startDate``, ``approvalNotes``,
 targets' names, status and dates; ``lockdownConfig`` (who may edit the feature meanwhile);
 ``experimentHealthAction`` (it acts on monitored steps); the progress of the ramp in an answer
 (``status``, ``currentStepIndex``, ``nextStepAt``, ...), and an answer's pages.

@@ -19,7 +19,6 @@ from simlib.rollout.formats.conditions import Condition, phase, result_of, shape
         ("len(result) == 0 || result[0] <= 0.01", "<=", 0.01),
         ("len(result) > 0 && result[0] >= 0.99", ">=", 0.99),
         ("isNaN(result[0]) || result[0] < 5", "<", 5.0),
-        ("default(result[0], 0) < 5", "<", 5.0),
         ("all(result, {# < 0.5})", "<", 0.5),
         ("any(result, # > 1e3)", ">", 1000.0),
         ("asFloat(result[0]) >= 1e-07", ">=", 1e-7),
@@ -52,6 +51,7 @@ def test_a_condition_that_does_not_turn_once_has_no_threshold(text):
     [
         ("result < 5", "vector"),  # a list is no number
         ("result[0] < 5", "number"),
+        ("default(result[0], 0) < 5", "vector"),  # Argo's default is of the whole result
         ("result[0] < 5", "series"),  # CloudWatch: a list of results, which have values
         ("result[0].Values[0] < 5", "vector"),
         ("result[1] < 5", "vector"),
@@ -71,7 +71,17 @@ def test_what_a_provider_returns_has_its_shape():
     assert Condition("result[0].Values[0] < 5").threshold("series") == ("<", 5.0)
     assert Condition("result.errors <= 3").threshold("row") == ("<=", 3.0)
     assert Condition("result < 0.02").threshold(shape_of("datadog", "")) == ("<", 0.02)
+    assert Condition("default(result, 0) < 0.02").threshold("number") == ("<", 0.02)
+    assert Condition("default(result, 0) < 0.02").holds(None)
+    assert Condition("asInt(result[0]) <= 5").holds([5.9])
     assert shape_of("skywalking", "") is None
+    queries = {"100 * scalar(up)": "number", "scalar(up) * up": "vector", "{{args.q}}": None}
+    assert {query: shape_of("prometheus", query) for query in queries} == queries
+
+
+def test_a_number_that_no_machine_has_is_refused():
+    with pytest.raises(ValueError, match="a number that is too large"):
+        Condition("result[0] < 1" + "0" * 400)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,14 @@ def test_what_is_no_expression_is_refused(text):
         ("len(result) == 0 || result[0] < 5", None, "pass", "fail", "pass"),
         ("len(result) > 0 && result[0] < 5", None, "pass", "fail", "fail"),
         ("isNaN(result[0]) || result[0] < 5", None, "pass", "pass", "hold"),
-        ("default(result[0], 9) < 5", None, "pass", "fail", "fail"),
+        (
+            "len(result) > 0 &&\n  !isNaN(result[0]) &&\n  result[0] < 5",
+            None,
+            "pass",
+            "fail",
+            "fail",
+        ),
+        ("isNil(result) || result[0] < 5", None, "pass", "fail", "hold"),
     ],
 )
 def test_no_number_and_no_data_count_as_argo_has_it(passes, fails, number, nan, empty):

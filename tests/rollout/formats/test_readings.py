@@ -113,7 +113,7 @@ def test_a_webhook_that_fails_sends_the_rollout_back(tmp_path, kind, first, hist
         ({"gate_s": 60}, [60.0] * 6),
         ({"webhooks": "pass"}, [0.0] * 6),
         ({"webhooks": "wait", "gate_s": 30}, [30.0] * 6),
-        ({"webhooks": "pass", "gate_s": 30}, [30.0] * 6),
+        ({"webhooks": {"load-test": "pass"}, "gate_s": 30}, [0.0] * 6),
     ],
 )
 def test_a_gate_takes_as_long_as_the_caller_says(tmp_path, said, gates):
@@ -124,15 +124,33 @@ def test_a_gate_takes_as_long_as_the_caller_says(tmp_path, said, gates):
 def test_what_no_webhook_may_answer_is_refused(tmp_path):
     for kind, answer, words in (
         ("confirm-rollout", "fail", "must be pass or wait: a gate that nobody opens"),
-        ("rollback", "fail", "must be pass: for a rollback by hand, give kill_s"),
+        ("rollback", {"rollback": "pass"}, "must be fail: Flagger goes back when it passes"),
+        ("skip", {"load-test": "pass"}, "must be fail: Flagger promotes at once when it passes"),
+        ("rollout", {"load-test": "pass", "smoke": "fail"}, "webhooks.smoke: must be the name or"),
         ("rollout", "wait", "must be pass or fail"),
         ("rollout", "later", "must be pass, fail, wait, or names"),
     ):
         with pytest.raises(ScenarioError, match=words):
             load(tmp_path, canary(webhooks=[webhook(kind)]), webhooks=answer)
-    assert load(tmp_path, canary(webhooks=[webhook("rollback")]), webhooks="pass") == load(
-        tmp_path, canary()
+    for answer in ("pass", "fail", {"rollback": "fail"}):
+        plan = load(tmp_path, canary(webhooks=[webhook("rollback")]), webhooks=answer)
+        assert plan == load(tmp_path, canary())  # nobody asks for it
+
+
+def test_what_never_passes_before_the_first_weight_has_a_stage_before_all_gates(tmp_path):
+    hooks = [webhook("confirm-rollout", "gate"), webhook("pre-rollout", "smoke")]
+    answers = {"gate": "wait", "smoke": "fail"}
+    plan = load(tmp_path, canary(webhooks=hooks), webhooks=answers, gate_s=60)
+    assert [(s.percent, s.gate_s) for s in plan.stages][:2] == [(0.0, 60.0), (10.0, 0.0)]
+
+
+@pytest.mark.parametrize("where", ["interval", "metrics"])
+def test_an_interval_of_no_length_is_refused(tmp_path, where):
+    changes = (
+        {"interval": "0s"} if where == "interval" else {"metrics": [{**P99, "interval": "0s"}]}
     )
+    [problem] = problems(tmp_path, canary(**changes))
+    assert "interval: must be" in problem
 
 
 @pytest.mark.parametrize("most", [50, 70, 0, None])
