@@ -359,7 +359,8 @@ class Variant(Section):
     Examples
     --------
     >>> faster = {"transport": "polling", "changes": {"polling.interval_s": 10}}
-    >>> plan = Plan(flag={"propagation": "session"}, treatment=faster)
+    >>> import simlib as sl
+    >>> plan = sl.Plan(flag={"propagation": "session"}, treatment=faster)
     >>> plan.replace({"treatment.changes.polling.interval_s": "5 s"}).treatment.changes
     {'polling.interval_s': '5 s'}
     """
