@@ -38,7 +38,7 @@ _NO_DATA = {
     "inconclusive": Check.INCONCLUSIVE,
     "hold": Check.NO_DATA,
 }
-_TIMER_S = 1e-6
+_SAME_S = 1e-6
 """Times that differ by less are one: they are sums of the plan's times."""
 _LATE_FRAC = 0.1
 """A look on a real clock is late by less than this part of the time between two."""
@@ -161,10 +161,10 @@ class _Past:
         self._every_s = every_s
         rests = (window % every_s for window in windows)
         self._before_s = sorted(
-            (rest for rest in rests if min(rest, every_s - rest) > _TIMER_S), reverse=True
+            (rest for rest in rests if min(rest, every_s - rest) > _SAME_S), reverse=True
         )
         """How long before a look something is seen at which a window begins."""
-        self._seen: list[tuple[MetricsSnapshot, NDArray[np.float64]]] = []
+        self._kept: list[tuple[MetricsSnapshot, NDArray[np.float64]]] = []
 
     def due_s(self, look_s: float) -> float:
         """Return when to see before a look, seconds; infinite if not at all.
@@ -173,33 +173,33 @@ class _Past:
         """
         if self._longest_s == 0.0:
             return math.inf
-        after_s = self._seen[-1][0].t if self._seen else 0.0
+        after_s = self._kept[-1][0].t if self._kept else 0.0
         times_s = [look_s - before for before in self._before_s]
-        if self._seen and after_s + self._every_s < look_s - _TIMER_S:
+        if self._kept and after_s + self._every_s < look_s - _SAME_S:
             times_s.append(after_s + self._every_s)
-        return min((t for t in times_s if t > after_s + _TIMER_S), default=math.inf)
+        return min((t for t in times_s if t > after_s + _SAME_S), default=math.inf)
 
     def keep(self, snapshot: MetricsSnapshot) -> None:
         """Keep what is seen now, and forget what no window reaches any more."""
         if self._longest_s == 0.0:
             return
         present_s = np.zeros(len(snapshot.present))
-        if self._seen:
-            before, so_far_s = self._seen[-1]
+        if self._kept:
+            before, so_far_s = self._kept[-1]
             present_s = so_far_s + _present_s(before, snapshot)
-        self._seen.append((snapshot, present_s))
-        first = self._first(self._longest_s)
-        del self._seen[:first]
+        self._kept.append((snapshot, present_s))
+        start = self._start_of(self._longest_s)
+        del self._kept[:start]
 
     def back(self, window_s: float) -> tuple[MetricsSnapshot, NDArray[np.float64]]:
         """Return where a window begins that ends now, and each cohort's client-seconds in it."""
-        (before, so_far_s), (_, present_s) = self._seen[self._first(window_s)], self._seen[-1]
+        (before, so_far_s), (_, present_s) = self._kept[self._start_of(window_s)], self._kept[-1]
         return before, present_s - so_far_s
 
-    def _first(self, window_s: float) -> int:
+    def _start_of(self, window_s: float) -> int:
         """Return the number of what was seen nearest to a window's start: real clocks are late."""
-        from_s = self._seen[-1][0].t - window_s
-        return min(range(len(self._seen)), key=lambda n: abs(self._seen[n][0].t - from_s))
+        from_s = self._kept[-1][0].t - window_s
+        return min(range(len(self._kept)), key=lambda n: abs(self._kept[n][0].t - from_s))
 
 
 def buckets_of(
@@ -292,7 +292,7 @@ class RolloutController:
         self._next_s = [math.inf] * len(plan.guardrails)
         self._watched_until_s = math.inf
         decision = plan.decision
-        self._counts = decision.rule == "argo" and decision.analysis != "background"
+        self._is_counted = decision.rule == "argo" and decision.analysis != "background"
         """Whether a stage lasts until it has been measured often enough."""
         control = cohort_scenarios(plan, scenario)[0]
         drifts = plan.bucketing.sticks == "enrolled" and control.transport == "polling"
@@ -326,7 +326,7 @@ class RolloutController:
             return self._roll_back_a_step(snapshot, "killed")
         if self._rollback_steps:
             return self._roll_back_a_step(snapshot, "rolled_back")
-        if snapshot.t < self._due_s - _TIMER_S:
+        if snapshot.t < self._due_s - _SAME_S:
             return None  # seen for a window that begins now
         if self._waits:
             return self._begin(snapshot)
@@ -346,7 +346,7 @@ class RolloutController:
             self._next_s = [self._counted_from_s + self._first_s(n) for n in self._numbers]
         self._measured = [0] * len(self.plan.guardrails)
         self._watched_until_s = now + stage.watched_from_s + stage.watch_s
-        if self._counts and any(map(self._planned, self._numbers)):
+        if self._is_counted and any(map(self._planned, self._numbers)):
             self._watched_until_s = math.inf  # until all is measured
         self._due_s = self._next_look_s(now)
         self._first = self._first or snapshot
@@ -387,11 +387,11 @@ class RolloutController:
     def _next_look_s(self, now: float) -> float:
         """Return when to look again, seconds."""
         next_s, from_s = now + self.plan.check_every_s, self._watched_from_s
-        if now < from_s - _TIMER_S:
+        if now < from_s - _SAME_S:
             return min(next_s, from_s)
         late_s = _LATE_FRAC * self.plan.check_every_s
         is_watched = self.plan.guardrails and next_s <= self._watched_until_s + late_s
-        is_open = self.plan.stages[self._stage].watched_s is None and not self._counts
+        is_open = self.plan.stages[self._stage].watched_s is None and not self._is_counted
         if is_watched or (self.plan.guardrails and is_open) or now >= self._ends_s:
             return next_s
         return min(next_s, self._ends_s)
@@ -419,13 +419,13 @@ class RolloutController:
     def _is_due(self, number: int, now: float) -> bool:
         """Say whether it is a guardrail's turn to be checked."""
         guardrail, from_s = self.plan.guardrails[number], self._watched_from_s
-        if not from_s + _TIMER_S < now:
+        if not from_s + _SAME_S < now:
             return False
         stage = self.plan.stages[self._stage]
-        is_open = stage.watched_s is None and not self._counts
+        is_open = stage.watched_s is None and not self._is_counted
         if not is_open and now > self._watched_until_s + _LATE_FRAC * self.plan.check_every_s:
             return False
-        if self._counts and self._measured[number] >= self._planned(number):
+        if self._is_counted and self._measured[number] >= self._planned(number):
             return False
         if guardrail.every_s is None:
             return True
@@ -455,7 +455,7 @@ class RolloutController:
         ]
         findings = [self._found(number, *pair, snapshot) for number, pair in enumerate(pairs)]
         checks = [finding.check for finding in findings]
-        self._count(findings, snapshot.t)
+        self._note_measured(findings, snapshot.t)
         if self.plan.decision.rule == "argo":
             self._tally, verdict = argo(self._tally, self.plan.guardrail_limits, checks)
         else:
@@ -468,7 +468,7 @@ class RolloutController:
         drifts = math.isfinite(self._request_every_s) and math.isfinite(self._due_s)
         return self._ahead(snapshot.t) if stayed is None and drifts else stayed
 
-    def _count(self, findings: Sequence[Finding], now: float) -> None:
+    def _note_measured(self, findings: Sequence[Finding], now: float) -> None:
         """Count what was measured: errors are not, so that a stage lasts longer for them."""
         for number, finding in enumerate(findings):
             is_none = finding.check in (Check.NOT_DUE, Check.NO_DATA)
@@ -506,7 +506,7 @@ class RolloutController:
         if verdict == Verdict.HOLD:
             self._note(snapshot, "failed" if has_failed else "inconclusive", treatment)
             return None
-        if snapshot.t < self._ends_s - _TIMER_S:
+        if snapshot.t < self._ends_s - _SAME_S:
             self._note(snapshot, "passed", treatment)
             return None
         if self._stage + 1 == len(self.plan.stages):

@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simlib import experiment, theory
-from simlib.engines.choice import check_engine
 from simlib.experiment import Changes
 from simlib.rollout.controller import buckets_of
 from simlib.rollout.plan import Plan
-from simlib.rollout.trials import BASELINE, Trial, carry_out, cases_of, regressions, treated
+from simlib.rollout.trials import (
+    BASELINE,
+    Trial,
+    carry_out,
+    cases_of,
+    check_fleets,
+    regressions,
+    treated,
+)
 from simlib.rollout.warnings import warnings_of
 from simlib.scenario import Scenario
 
@@ -137,10 +144,7 @@ def lint(
     """
     broken = regressions(scenario, plan) if broken is None else broken
     cases = cases_of(plan, scenario, broken)
-    experiment.check_count("replications", replications, 2)
-    check_engine(engine, "a rehearsal is simulated")
-    experiment.check_execution(on, engine, workers)
-    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    check_fleets(replications, engine, on, workers, confidence)
     fleets = [
         (number, replication, changed)
         for number, (name, changed) in enumerate(cases.items())

@@ -385,10 +385,7 @@ def rehearse(
     {'healthy': 0.0, 'slow broadcast': 1.0}
     """
     cases = cases_of(plan, scenario, broken)
-    experiment.check_count("replications", replications, 2)
-    check_engine(engine, "a rehearsal is simulated")
-    experiment.check_execution(on, engine, workers)
-    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
+    check_fleets(replications, engine, on, workers, confidence)
     plans = {(): plan} if variants is None else _variants(plan, variants, cases)
     pairs = list(itertools.product(plans.items(), cases.items()))
     each_once = (treated(variant, changed) for (_, variant), (_, changed) in pairs)
@@ -654,6 +651,16 @@ def summarise(fleets: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             row["warnings"] = kinds_of(group["warnings"])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def check_fleets(
+    replications: int, engine: str, on: Any, workers: int | None, confidence: float
+) -> None:
+    """Refuse what fleets cannot be run by, before any is."""
+    experiment.check_count("replications", replications, 2)
+    check_engine(engine, "a rehearsal is simulated")
+    experiment.check_execution(on, engine, workers)
+    theory.mean_interval([0.0, 1.0], confidence)  # refuses a confidence that is none
 
 
 def cases_of(plan: Plan, scenario: Scenario, broken: Any) -> dict[str, Scenario]:

@@ -65,13 +65,10 @@ def test_windows_that_leave_a_part_of_the_time_unseen_are_said_to():
 
 
 def test_a_guardrail_whose_turn_never_comes_is_said_to():
-    changes = {"guardrails": [{"metric": "latency_p95_s", "below": 5.0, "delay_s": 110.0}]}
-    changes["stages"] = [{"percent": 50, "bake_s": 100}, {"percent": 100, "bake_s": 115}]
-    assert "never checked" not in found(**changes, check_every_s=5.0).index
-    rails = [{"metric": "latency_p95_s", "below": 5.0, "every_s": 120.0}]
-    stages = [{"percent": 50, "bake_s": 120, "watched_s": 100}, {"percent": 100, "bake_s": 120}]
-    one = found(guardrails=rails, stages=stages, decision={"rule": "argo"}, check_every_s=20.0)
-    assert "never checked" not in one.index
+    one = found(kill_s=20.0).loc["never checked"]  # before the first look
+    assert one["where"] == "guardrails.0"
+    assert "was never checked on 3 healthy fleets" in one["says"]
+    assert "never checked" not in found(kill_s=40.0).index
 
 
 def test_a_guardrail_that_pauses_has_found_what_it_pauses_for():
