@@ -81,7 +81,9 @@ def read_analysis(
     for arg in analysis.sections("args"):
         name = str(arg.take("name", needed=True))
         args[name] = arg
-        arg.ignore("name", "value", "valueFrom", why=f"it fills {{{{args.{name}}}}} in")
+        for key in ("value", "valueFrom"):
+            arg.take(key)
+            arg.became(key, f"{{{{args.{name}}}}}")
         arg.done()
     metrics: list[_Metric] = []
     names: set[str | None] = set()
@@ -158,7 +160,7 @@ def _template_of(
     reference.done()
     if (kind, name) not in templates:
         raise reference.wrong("templateName", f"must be the name of a {kind} in the same file")
-    reference.ignore("templateName", "clusterScope", why=f"it names the {kind}")
+    reference.became("templateName", f"the {kind} {name}")
     return _filled(templates[kind, name], args)
 
 
@@ -175,7 +177,7 @@ def _filled(template: ForeignMapping, given: dict[str, ForeignMapping]) -> Forei
         values[str(arg.take("name"))] = arg.values.get("value")
         arg.ignore("value", "valueFrom")
         arg.done()
-    spec.ignore("args", why="they fill {{args...}} in")
+    spec.became("args", "what {{args...}} are if the analysis does not say it")
     values |= {name: one.values.get("value") for name, one in given.items() if "value" in one}
 
     def fill(value: Any, path: str) -> Any:
@@ -228,6 +230,8 @@ def _read_metric(metric: ForeignMapping, given: ImportOptions, dry: list[str]) -
     else:
         metric.ignore("successCondition", "failureCondition")
     metric.ignore("provider", why="the metric's name says what it is")
+    if rail is not None:
+        metric.became("provider", "what a result looks like", "the metric's name says what it is")
     if is_dry:
         metric.reading.note(metric.path, IGNORED, "a dry run: it decides nothing")
     metric.done()
